@@ -1,0 +1,125 @@
+"""The server process: opens what resolvers need, serves GraphQL, the page and /health, and closes it all again.
+
+It holds no run: a server that dies takes only its connections with it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import structlog
+from arq.connections import ArqRedis
+from redis.exceptions import RedisError
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from app.auth import Auth, LocalAuth
+from app.endpoint import Endpoint
+from app.limits import BodyLimit
+from app.settings import Settings
+from engine.nodes.registry import NodeTypes, load_node_types
+from persistence import projects
+from persistence.database import Database
+from persistence.feed import Feed
+from resolvers.context import Context
+from web.site import routes as page_routes
+from worker.queue import Queue
+
+log = structlog.get_logger(__name__)
+
+HEALTH_S = 2.0
+"""A store that takes longer to answer is down, as far as /health is concerned."""
+LOCAL_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+"""Without sign-in, a page of another site must not reach us by a name of its own that points here."""
+
+
+class Server:
+    """The long-lived things of this process, open between start and stop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.database: Database
+        self.redis: ArqRedis
+        self.feed: Feed
+        self.queue: Queue
+        self.auth: Auth
+        self.node_types: NodeTypes = load_node_types()
+
+    @asynccontextmanager
+    async def open(self, _: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            self.database = await Database.open(_needed(self._settings.database_url))
+            stack.push_async_callback(self.database.close)
+            self.redis = ArqRedis.from_url(_needed(self._settings.redis_url))
+            stack.push_async_callback(self.redis.aclose)
+            self.feed = Feed(self.database, self.redis)
+            stack.push_async_callback(self.feed.close)
+            self.queue = Queue(self.redis, self._settings.queue_name)
+            self.auth = LocalAuth(self.database)
+            async with self.database.begin() as connection:
+                await projects.ensure_default(connection)
+            yield
+
+    async def context(self, request: Request | WebSocket) -> Context:
+        caller = await self.auth.caller(request.headers)
+        return Context(caller, self.database, self.node_types, self.redis, self.queue, self.feed)
+
+    async def health(self, _: Request) -> Response:
+        """503 without Postgres. Without Redis runs are only slower: 200, and it is named."""
+        database, redis = await asyncio.gather(self._database_is_up(), self._redis_is_up())
+        stores = {"database": _word(database), "redis": _word(redis)}
+        down = [name for name, word in stores.items() if word == "down"]
+        body: dict[str, Any] = {"status": "degraded" if down else "ok", "down": down, **stores}
+        return JSONResponse(body, status_code=200 if database else 503)
+
+    async def _database_is_up(self) -> bool:
+        try:
+            async with asyncio.timeout(HEALTH_S), self.database.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+        except (OSError, SQLAlchemyError, TimeoutError) as error:
+            log.warning("health.database_down", error=str(error) or type(error).__name__)
+            return False
+        return True
+
+    async def _redis_is_up(self) -> bool:
+        try:
+            async with asyncio.timeout(HEALTH_S):
+                return bool(await self.redis.ping())
+        except (OSError, RedisError, TimeoutError) as error:
+            log.warning("health.redis_down", error=str(error) or type(error).__name__)
+            return False
+
+
+def _word(is_up: bool) -> str:
+    return "up" if is_up else "down"
+
+
+def _needed(url: str | None) -> str:
+    if url is None:
+        raise ValueError("a server needs TREADLE_DATABASE_URL and TREADLE_REDIS_URL; `treadle up` sets both")
+    return url
+
+
+def create_app(settings: Settings) -> Starlette:
+    server = Server(settings)
+    endpoint = Endpoint(server.context)
+    return Starlette(
+        routes=[Route("/health", server.health), *_graphql(endpoint), *page_routes()],
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL_HOSTS, settings.host], www_redirect=False),
+            Middleware(BodyLimit),
+        ],
+        lifespan=server.open,
+    )
+
+
+def _graphql(endpoint: Endpoint) -> list[BaseRoute]:
+    return [Route("/graphql", endpoint), WebSocketRoute("/graphql", endpoint)]

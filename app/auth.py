@@ -1,0 +1,28 @@
+"""Who a request comes from. Locally everybody is one caller, admin of every project; the server binds loopback alone.
+
+`Auth` is the room for sign-in by token: another class with the same method, chosen in asgi.py by settings.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from persistence import projects
+from persistence.caller import Caller, Role
+from persistence.database import Database
+
+
+class Auth(Protocol):
+    async def caller(self, headers: Mapping[str, str]) -> Caller:
+        """Raises persistence.problems.Forbidden for who may not come in."""
+        ...
+
+
+class LocalAuth:
+    """One caller named `local`. Projects are read anew each time, so a new one is theirs at once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def caller(self, headers: Mapping[str, str]) -> Caller:
+        async with self._database.connect() as connection:
+            return Caller("local", dict.fromkeys(await projects.all_ids(connection), Role.ADMIN))

@@ -1,0 +1,75 @@
+"""Child processes that end when we do, however we end: a clean stop asks them, a crash makes the kernel ask them."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to start, and how it is asked to stop. `options` go to Popen."""
+
+    name: str
+    command: Sequence[str | Path]
+    stop: signal.Signals = signal.SIGTERM
+    stop_s: float = 20.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def start(program: Program, output: IO[bytes] | None = None) -> "subprocess.Popen[bytes]":
+    """Starts it in a session of its own, so that a Ctrl-C reaches us alone and we stop things in order."""
+    return subprocess.Popen(
+        [str(part) for part in program.command],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+        preexec_fn=ends_with_us(program.stop),
+        **program.options,
+    )
+
+
+def stop(program: Program, child: "subprocess.Popen[bytes]") -> None:
+    """Asks it to stop, and kills it when it does not."""
+    if child.poll() is None:
+        child.send_signal(program.stop)
+    try:
+        child.wait(program.stop_s)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+@contextmanager
+def running(program: Program, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Runs it for as long as the block lasts, with its output in `log`."""
+    with log.open("ab") as output:
+        child = start(program, output)
+    try:
+        yield child
+    finally:
+        stop(program, child)
+
+
+def ends_with_us(ask: signal.Signals) -> Callable[[], None] | None:
+    """What a child does before it starts: Linux tells a child that its parent died; elsewhere a crash of ours leaves it running until the next start."""
+    if sys.platform != "linux":
+        return None
+    parent = os.getpid()
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def prepare() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, int(ask))
+        if os.getppid() != parent:
+            os._exit(1)  # It died before we could ask to be told.
+
+    return prepare

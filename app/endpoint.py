@@ -1,0 +1,90 @@
+"""The GraphQL endpoint: POST, GET, Server-Sent Events and graphql-transport-ws at one address, a page for browsers.
+
+A connection that breaks takes its subscriptions with it and nothing else.
+"""
+
+import json
+from typing import Any, Protocol
+
+import orjson
+import structlog
+from cross_web import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.websockets import WebSocket
+from strawberry.asgi import GraphQL
+from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
+
+from app.answers import problem_response
+from persistence.problems import Problem, ProblemCode
+from resolvers.context import Context
+from schema.errors import AWAY
+from schema.schema import schema
+from web.site import page, wants_page
+
+log = structlog.get_logger(__name__)
+
+TRY_AGAIN = 1013
+"""The WebSocket close code for a server that cannot serve just now."""
+
+
+class Opening(Protocol):
+    """Makes the context of one request or socket."""
+
+    async def __call__(self, request: Request | WebSocket) -> Context: ...
+
+
+class Endpoint(GraphQL[Context, None]):
+    def __init__(self, opening: Opening) -> None:
+        super().__init__(
+            schema,
+            graphql_ide=None,
+            subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL),
+        )
+        self._opening = opening
+
+    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
+        return await self._opening(request)
+
+    async def run(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        # Before anything is asked of a store: the page tells more about what is down than an error does.
+        if isinstance(request, Request) and wants_page(request):
+            return page()
+        try:
+            return await super().run(request, *args, **kwargs)
+        except HTTPException as refused:
+            return problem_response(refused.status_code, ProblemCode.VALIDATION, refused.reason)
+        except Problem as problem:
+            return await _refuse(request, problem.status, problem.code, problem.detail)
+        except AWAY as away:
+            log.warning("app.unavailable", error=str(away) or type(away).__name__)
+            return await _refuse(request, 503, ProblemCode.UNAVAILABLE, "A store cannot be reached now; try again.")
+
+    def parse_json(self, data: str | bytes) -> Any:
+        parsed = super().parse_json(data)
+        if not isinstance(parsed, dict | list):
+            raise HTTPException(400, "An operation is a JSON object")
+        return parsed
+
+    def decode_json(self, data: str | bytes) -> object:
+        """Raises JSONDecodeError, whatever is wrong: NaN, nesting without end and endless numbers included."""
+        try:
+            return json.loads(data, parse_constant=_refuse_constant)
+        except json.JSONDecodeError:
+            raise
+        except (ValueError, RecursionError) as wrong:
+            raise json.JSONDecodeError(str(wrong), "", 0) from wrong
+
+    def encode_json(self, data: object) -> str | bytes:
+        return orjson.dumps(data)
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is no JSON")
+
+
+async def _refuse(request: Request | WebSocket, status: int, code: ProblemCode, message: str) -> Response | WebSocket:
+    if isinstance(request, WebSocket):
+        await request.close(TRY_AGAIN, message)
+        return request
+    return problem_response(status, code, message)

@@ -1,0 +1,76 @@
+"""One node's execution: attempts, backoff and timeout, and whatever a node may raise turned into a RunError.
+
+Nothing here is stored. A crash in the middle loses the attempt and no more: the node is launched again with the same key.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+import structlog
+
+from engine.context import Context
+from engine.events import JSON, RunError
+from engine.nodes.base import NodeFailure, Outcome, Output
+from engine.spec import Retry
+from engine.storable import check_storable
+from engine.work import Work
+
+log = structlog.get_logger()
+NO_RETRY = Retry(max_attempts=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a node ended: with an outcome or with an error, after `attempts`."""
+
+    outcome: Outcome | None
+    error: RunError | None
+    attempts: int
+    started_at: datetime
+    ended_at: datetime
+
+
+async def attempt(work: Work, context: Context, on_retry: Callable[[int, RunError, float], None]) -> Result:
+    """Runs a node until it succeeds, fails for good or has used up its attempts. Raises only CancelledError."""
+    retry = work.spec.retry or NO_RETRY
+    started_at = datetime.now(UTC)
+    number = context.attempt
+    while True:
+        outcome, error = await _once(work, context)
+        if error is None or number >= retry.max_attempts or not _is_worth_retrying(work, error):
+            return Result(outcome, error, number, started_at, datetime.now(UTC))
+        pause = min(retry.backoff_s * retry.multiplier ** (number - 1), retry.max_s)
+        on_retry(number, error, pause)
+        await asyncio.sleep(pause)
+        number += 1
+        context.begin_attempt(number)
+
+
+def _is_worth_retrying(work: Work, error: RunError) -> bool:
+    """A template or an output that is wrong is wrong again; anything else the author asked us to try again."""
+    return error.retryable or error.code not in ("TEMPLATE", "OUTPUT", "CONFIG")
+
+
+async def _once(work: Work, context: Context) -> tuple[Outcome | None, RunError | None]:
+    node_id = work.spec.id
+    try:
+        async with asyncio.timeout(work.spec.timeout_s):
+            outcome = await work.type.execute(work.config, context)
+        if isinstance(outcome, Output):
+            check_storable(outcome.value)
+        return outcome, None
+    except NodeFailure as failure:
+        return None, RunError(failure.code, failure.message, node_id, failure.retryable, failure.details)
+    except TimeoutError:
+        limit = work.spec.timeout_s
+        return None, RunError("TIMEOUT", f"node {node_id!r} did not finish within {limit} s", node_id, True)
+    except Exception as fault:
+        # A fault of the node type itself: the author sees its name, the log has the traceback.
+        log.exception("node raised", run_id=context.run_id, node_id=node_id, node_type=work.type.name)
+        return None, RunError("NODE", f"{type(fault).__name__}: {fault}", node_id, False)
+
+
+def null_after_failure(error: RunError) -> JSON:
+    """What stands as the output of a failed node whose error leaves by the port `error`."""
+    return {"error": {"code": error.code, "message": error.message}}

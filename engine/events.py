@@ -1,0 +1,101 @@
+"""What happens in a run, as plain values: errors, node states and events. Numbered by the journal, never here.
+
+An event has no `seq` until the journal commits it; from then on it is (run_id, seq) everywhere: row, stream id, cursor.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from engine.states import EventType, LogLevel, NodeStatus, RunStatus
+
+JSON = Any
+"""Any storable JSON value: null, bool, finite number of 64 bits, text without NUL, list, object."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunError:
+    """Why a node or a run failed: `code` for programs, `message` for people."""
+
+    code: str
+    message: str
+    node_id: str | None = None
+    retryable: bool = False
+    details: JSON = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """One node of one run as it stands at `seq`. `input`/`output` are None when absent; see `has_output`."""
+
+    run_id: str
+    node_id: str
+    status: NodeStatus = NodeStatus.IDLE
+    visits: int = 0
+    attempt: int = 0
+    progress: float = 0.0
+    message: str | None = None
+    input: JSON = None
+    output: JSON = None
+    has_output: bool = False
+    partial_output: str | None = None
+    error: RunError | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    seq: int = 0
+    output_seq: int | None = None
+    """Set where `input` and `output` are not filled in here: they are stored at this seq, to be loaded when asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusChange:
+    """A run went from `previous` to `status`. `previous` is None for the first event of a run."""
+
+    status: RunStatus
+    previous: RunStatus | None
+    message: str
+    type: EventType = field(default=EventType.RUN_STATUS, init=False)
+    node_id: None = field(default=None, init=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeChange:
+    """A node's state changed; carries the whole new state."""
+
+    state: NodeState
+    type: EventType = field(default=EventType.NODE_STATE, init=False)
+
+    @property
+    def node_id(self) -> str:
+        return self.state.node_id
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSaved:
+    checkpoint_id: str
+    step: int
+    type: EventType = field(default=EventType.CHECKPOINT, init=False)
+    node_id: None = field(default=None, init=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecorded:
+    level: LogLevel
+    message: str
+    node_id: str | None
+    fields: dict[str, JSON]
+    type: EventType = field(default=EventType.LOG, init=False)
+
+
+Happening = StatusChange | NodeChange | CheckpointSaved | LogRecorded
+"""What an event tells, before and after it has a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A numbered event of a run: 1, 2, 3 … without gaps."""
+
+    run_id: str
+    seq: int
+    at: datetime
+    what: Happening

@@ -1,0 +1,154 @@
+"""Launched nodes: tasks that run beside the graph's waves, so that branches never wait for each other.
+
+A launch is planned in a wave and starts once that wave is durable; its result waits here until the drive brings it in.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from engine.attempts import Result, attempt
+from engine.channels import Slot
+from engine.context import Context, scope_of
+from engine.events import Happening, NodeChange, NodeState, RunError
+from engine.memory import Memory
+from engine.nodes.base import WaitUntil
+from engine.plan import Plan, PlanNode
+from engine.ports import Entry, Journal
+from engine.states import NodeStatus
+from engine.work import Work
+
+if TYPE_CHECKING:
+    from engine.drive import RunFacts
+
+PROGRESS_INTERVAL_S = 0.1
+"""The least time between two progress events of one node."""
+
+
+class Launcher:
+    def __init__(
+        self,
+        facts: "RunFacts",
+        works: Mapping[str, Work],
+        memory: Memory,
+        journal: Journal,
+        resources: Mapping[str, Any],
+    ) -> None:
+        self.facts, self.works, self.memory, self.journal, self.resources = facts, works, memory, journal, resources
+        self.wake = asyncio.Event()
+        self.on_result: Callable[[], None] | None = None
+        self._planned: list[tuple[PlanNode, Slot]] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._results: list[tuple[PlanNode, Slot, Result, Context]] = []
+
+    def plan(self, node: PlanNode, slot: Slot) -> None:
+        """To be started after the commit of this wave, in which the node is said to be RUNNING."""
+        state = NodeState(self.facts.id, node.id, NodeStatus.RUNNING, slot.visits, 1, started_at=datetime.now(UTC))
+        self.memory.note(state)
+        self._planned.append((node, slot))
+
+    def relaunch(self, plan: Plan) -> None:
+        """After a crash or a drain: what was launched and not settled starts again, with the same key."""
+        for node_id in self.memory.running:
+            self.plan(plan.nodes[node_id], self.memory.slots[node_id])
+
+    def start_pending(self) -> None:
+        planned, self._planned = self._planned, []
+        for node, slot in planned:
+            self._tasks[node.id] = asyncio.create_task(self._run(node, slot), name=f"{self.facts.id}/{node.id}")
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._tasks or self._planned)
+
+    @property
+    def has_results(self) -> bool:
+        return bool(self._results)
+
+    def results(self) -> Iterator[tuple[PlanNode, Slot, Result, Context]]:
+        """Takes what has finished, oldest first."""
+        results, self._results = self._results, []
+        yield from results
+
+    async def wait(self) -> None:
+        """Until something has finished or somebody wants this run to stop."""
+        if not self._results:
+            await self.wake.wait()
+        self.wake.clear()
+
+    def cancel_soon(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+
+    async def cancel(self) -> None:
+        """Cancels what runs and returns when its code has stopped."""
+        self._planned = []
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._tasks = {}
+
+    def context(self, work: Work, slot: Slot) -> Context:
+        facts, node_id = self.facts, work.spec.id
+        return Context(
+            run_id=facts.id,
+            node_id=node_id,
+            visit=slot.visits,
+            lineage=facts.lineage,
+            inputs=facts.inputs,
+            scope=scope_of(facts.id, facts.inputs, self.memory.slots, work.names),
+            resources=self.resources,
+            emit=self._post,
+            on_progress=_Throttled(lambda fraction, message: self._progress(node_id, fraction, message)),
+            on_text=lambda delta: self._text(node_id, delta),
+        )
+
+    async def _run(self, node: PlanNode, slot: Slot) -> None:
+        work = self.works[node.id]
+        context = self.context(work, slot)
+        result = await attempt(work, context, lambda number, error, pause: self._retrying(node, number, error, pause))
+        if isinstance(result.outcome, WaitUntil):
+            result = await self._sleep(node, result, result.outcome)
+        self._results.append((node, slot, result, context))
+        del self._tasks[node.id]
+        self.wake.set()
+        if self.on_result is not None:
+            self.on_result()
+
+    async def _sleep(self, node: PlanNode, result: Result, wait: WaitUntil) -> Result:
+        self._tell(node.id, status=NodeStatus.WAITING, message=f"until {wait.until.isoformat()}")
+        await asyncio.sleep(max((wait.until - datetime.now(UTC)).total_seconds(), 0))
+        self.memory.evolve(node.id, message=None)
+        return Result(wait.output, None, result.attempts, result.started_at, datetime.now(UTC))
+
+    def _retrying(self, node: PlanNode, number: int, error: RunError, pause: float) -> None:
+        message = f"attempt {number} failed: {error.message}; the next in {pause:g} s"
+        self._tell(node.id, status=NodeStatus.RETRYING, attempt=number, error=error, message=message)
+
+    def _progress(self, node_id: str, fraction: float, message: str | None) -> None:
+        self._tell(node_id, progress=fraction, message=message)
+
+    def _text(self, node_id: str, delta: str) -> None:
+        so_far = self.memory.state(node_id).partial_output or ""
+        self.memory.evolve(node_id, partial_output=so_far + delta)
+
+    def _tell(self, node_id: str, **changes: Any) -> None:
+        self._post(datetime.now(UTC), NodeChange(self.memory.evolve(node_id, **changes)))
+
+    def _post(self, at: datetime, what: Happening) -> None:
+        self.journal.post(Entry(self.facts.id, self.facts.epoch, self.facts.lineage, [(at, what)]))
+
+
+class _Throttled:
+    """Lets a progress report through at most every PROGRESS_INTERVAL_S; the node's end tells the last one."""
+
+    def __init__(self, report: Callable[[float, str | None], None]) -> None:
+        self._report, self._next = report, 0.0
+
+    def __call__(self, fraction: float, message: str | None) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._next:
+            self._next = now + PROGRESS_INTERVAL_S
+            self._report(fraction, message)

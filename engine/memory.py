@@ -1,0 +1,79 @@
+"""A run's memory while a worker has it: slots, node states, and what has happened since the last commit.
+
+All of it is rebuilt from the store at the next take-up; nothing here is needed for a run to survive a crash.
+"""
+
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from engine.channels import Slot
+from engine.events import Happening, NodeChange, NodeState
+from engine.plan import Round
+from engine.states import NodeStatus
+
+
+class Memory:
+    """`wave` holds what goes with the next commit, in order. Slots are shared with the graph's channel."""
+
+    def __init__(self, run_id: str, total: int, slots: dict[str, Slot]) -> None:
+        self.run_id, self.total, self.slots = run_id, total, slots
+        self.states: dict[str, NodeState] = {}
+        self.wave: list[tuple[datetime, Happening]] = []
+        # Kept as it changes: counting afresh would make a wave cost as much as the graph is big.
+        self._count = Counter(slot.status for slot in slots.values())
+
+    def state(self, node_id: str) -> NodeState:
+        found = self.states.get(node_id)
+        if found is None:
+            slot = self.slots.get(node_id)
+            found = NodeState(self.run_id, node_id, visits=slot.visits if slot else 0)
+        return found
+
+    def evolve(self, node_id: str, **changes: Any) -> NodeState:
+        """Changes a node's state without telling anybody yet."""
+        state = self.states[node_id] = replace(self.state(node_id), **changes)
+        return state
+
+    def note(self, state: NodeState, at: datetime | None = None) -> None:
+        """A node's new state, to be committed with the wave."""
+        self.states[state.node_id] = state
+        self.wave.append((at or datetime.now(UTC), NodeChange(state)))
+
+    def set_slot(self, node_id: str, slot: Slot) -> dict[str, Slot]:
+        """Returns the write that tells the graph's channel."""
+        before = self.slots.get(node_id)
+        if before is not None:
+            self._count[before.status] -= 1
+        self._count[slot.status] += 1
+        self.slots[node_id] = slot
+        return {node_id: slot}
+
+    def skip(self, node_id: str, round_: Round) -> dict[str, Slot]:
+        before = self.slots.get(node_id)
+        visits = before.visits if before else 0
+        self.note(NodeState(self.run_id, node_id, NodeStatus.SKIPPED, visits=visits, progress=0.0))
+        return self.set_slot(node_id, Slot(NodeStatus.SKIPPED, visits, round_, before.output if before else None))
+
+    def take(self) -> list[tuple[datetime, Happening]]:
+        """What happened since the last commit, handed over once."""
+        wave, self.wave = self.wave, []
+        return wave
+
+    @property
+    def running(self) -> list[str]:
+        """Nodes launched and not settled."""
+        if not self._count[NodeStatus.RUNNING]:
+            return []
+        return [node_id for node_id, slot in self.slots.items() if slot.status is NodeStatus.RUNNING]
+
+    @property
+    def progress(self) -> float:
+        """The part of the nodes that this run can still reach which is settled, 0.0 to 1.0."""
+        done = self._count[NodeStatus.COMPLETED] + self._count[NodeStatus.FAILED]
+        return done / max(self.total - self._count[NodeStatus.SKIPPED], 1)
+
+    def recalled(self, slots: dict[str, Slot]) -> "Memory":
+        """A memory with what the store remembers."""
+        return Memory(self.run_id, self.total, slots)

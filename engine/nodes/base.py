@@ -1,0 +1,130 @@
+"""What a node type is: one class in one file. Third parties add theirs by the entry point `treadle.nodes`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from engine.events import JSON
+from engine.states import LogLevel
+
+
+class NodeConfig(BaseModel):
+    """Base of every config model: unknown fields are an error, so that a typo is seen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A node finished. `port` is the named port it leaves by; None leaves by every edge without a port."""
+
+    value: JSON
+    port: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitUntil:
+    """A node waits for a moment and then finishes with `output`; it needs no worker meanwhile."""
+
+    until: datetime
+    output: Output
+
+
+@dataclass(frozen=True, slots=True)
+class WaitForAnswer:
+    """A node waits for a person. `schema` is the JSON Schema of the answer."""
+
+    prompt: JSON
+    schema: JSON = None
+    expires_at: datetime | None = None
+
+
+Outcome = Output | WaitUntil | WaitForAnswer
+
+
+class NodeFailure(Exception):
+    """A node failed in a way it can name. `code` is stable; `retryable` says whether another attempt may help."""
+
+    def __init__(self, code: str, message: str, *, retryable: bool = False, details: JSON = None) -> None:
+        super().__init__(message)
+        self.code, self.message, self.retryable, self.details = code, message, retryable, details
+
+
+class NodeContext(Protocol):
+    """What a node may touch while it runs."""
+
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def node_id(self) -> str: ...
+    @property
+    def visit(self) -> int: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def idempotency_key(self) -> str:
+        """`run/lineage/node/visit`: the same for every attempt, so that a target can tell a repeat."""
+        ...
+
+    @property
+    def inputs(self) -> JSON:
+        """The run's input."""
+        ...
+
+    @property
+    def resources(self) -> Mapping[str, Any]:
+        """Long-lived things of the worker, by name: `sandbox` (a pool of Monty processes)."""
+        ...
+
+    def render(self, value: JSON) -> JSON:
+        """Renders every template inside `value`; raises NodeFailure(TEMPLATE)."""
+        ...
+
+    def evaluate(self, expression: str) -> JSON:
+        """Evaluates one expression; raises NodeFailure(TEMPLATE)."""
+        ...
+
+    def note_input(self, value: JSON) -> None:
+        """Records what the node was given, for people who look at the run."""
+        ...
+
+    def progress(self, fraction: float, message: str | None = None) -> None: ...
+    def log(self, level: LogLevel, message: str, **fields: JSON) -> None: ...
+    def text(self, delta: str) -> None:
+        """Streams text out of the node: shown live, kept as `partialOutput`."""
+        ...
+
+
+ConfigT = TypeVar("ConfigT", bound=NodeConfig)
+
+
+class NodeType(Generic[ConfigT]):
+    """A kind of node. Stateless: one instance serves every node of its kind.
+
+    `launched` is True for a type that waits for the world: it runs beside the graph's waves, so that it never holds up
+    another branch. Quick, pure types are False and run inside a wave. `ports` are the named ports beyond `error`;
+    `ports_from` names the path in config that adds ports.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    description: ClassVar[str]
+    category: ClassVar[str] = "logic"
+    icon: ClassVar[str] = "box"
+    Config: ClassVar[type[NodeConfig]]
+    launched: ClassVar[bool] = True
+    ports: ClassVar[tuple[str, ...]] = ()
+    ports_from: ClassVar[str | None] = None
+    output_schema: ClassVar[dict[str, Any]] = {}
+    example: ClassVar[dict[str, Any]] = {}
+    deprecated: ClassVar[str | None] = None
+
+    def ports_of(self, config: ConfigT) -> tuple[str, ...]:
+        """The named ports a node with this config has, `error` left out."""
+        return self.ports
+
+    async def execute(self, config: ConfigT, ctx: NodeContext) -> Outcome:
+        raise TypeError(f"node type {self.name!r} has no execute method")

@@ -1,0 +1,45 @@
+"""`conditional`: goes on by the port `true` or `false`."""
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from engine.nodes.base import NodeConfig, NodeContext, NodeType, Output
+
+TRUE, FALSE = "true", "false"
+
+
+class ConditionalConfig(NodeConfig):
+    condition: str = Field(
+        min_length=1,
+        title="Condition",
+        description="An expression over values; braces may stand around a part of it or all of it.",
+        examples=["input.value > 10", "{{input.value}} > 10"],
+        json_schema_extra={"format": "expression"},
+    )
+    true_edge: str | None = Field(
+        None, title="If true", description="The node, or the edge, that follows if the condition holds.", examples=["big"]
+    )
+    false_edge: str | None = Field(
+        None, title="If false", description="The node, or the edge, that follows if it does not.", examples=["small"]
+    )
+
+
+class Conditional(NodeType[ConditionalConfig]):
+    name: ClassVar[str] = "conditional"
+    title: ClassVar[str] = "Condition"
+    description: ClassVar[str] = "Goes on by the port `true` if its condition holds, else by `false`."
+    icon: ClassVar[str] = "git-branch"
+    Config: ClassVar[type[NodeConfig]] = ConditionalConfig
+    launched: ClassVar[bool] = False
+    ports: ClassVar[tuple[str, ...]] = (TRUE, FALSE)
+    output_schema: ClassVar[dict[str, Any]] = {
+        "type": "object",
+        "properties": {"result": {"type": "boolean"}},
+        "required": ["result"],
+    }
+    example: ClassVar[dict[str, Any]] = {"condition": "input.value > 10"}
+
+    async def execute(self, config: ConditionalConfig, ctx: NodeContext) -> Output:
+        result = bool(ctx.evaluate(config.condition))
+        return Output({"result": result}, TRUE if result else FALSE)

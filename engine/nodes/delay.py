@@ -1,0 +1,90 @@
+"""`delay`: waits for a time or until a moment. The engine does the waiting; no worker is held up by it."""
+
+from datetime import UTC, datetime, timedelta
+from math import isfinite
+from typing import Any, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from engine.events import JSON
+from engine.nodes.base import NodeConfig, NodeContext, NodeFailure, NodeType, Output, WaitUntil
+
+MAX_SECONDS = 366 * 24 * 3600
+
+
+class DelayConfig(NodeConfig):
+    """Exactly one of the two."""
+
+    seconds: float | str | None = Field(
+        None,
+        title="Seconds",
+        description="How long to wait: a number, or a template that gives one.",
+        examples=[30, "{{ input.pause }}"],
+        json_schema_extra={"format": "template"},
+    )
+    until: str | None = Field(
+        None,
+        title="Until",
+        description="When to go on: RFC 3339, UTC where it names no zone; or a template that gives it.",
+        examples=["2030-01-01T09:00:00Z", "{{ input.start }}"],
+        json_schema_extra={"format": "template"},
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.seconds is None) == (self.until is None):
+            raise ValueError("give either `seconds` or `until`")
+        if isinstance(self.seconds, int | float) and not 0 <= self.seconds <= MAX_SECONDS:
+            raise ValueError(f"`seconds` must be from 0 to {MAX_SECONDS}")
+        return self
+
+
+class Delay(NodeType[DelayConfig]):
+    name: ClassVar[str] = "delay"
+    title: ClassVar[str] = "Delay"
+    description: ClassVar[str] = "Waits for a number of seconds, or until a moment."
+    category: ClassVar[str] = "flow"
+    icon: ClassVar[str] = "clock"
+    Config: ClassVar[type[NodeConfig]] = DelayConfig
+    output_schema: ClassVar[dict[str, Any]] = {
+        "type": "object",
+        "properties": {"until": {"type": "string", "format": "date-time"}},
+        "required": ["until"],
+    }
+    example: ClassVar[dict[str, Any]] = {"seconds": 30}
+
+    async def execute(self, config: DelayConfig, ctx: NodeContext) -> WaitUntil:
+        given = ctx.render(config.seconds if config.until is None else config.until)
+        ctx.note_input({"seconds" if config.until is None else "until": given})
+        until = _after(given) if config.until is None else _moment(given)
+        return WaitUntil(until, Output({"until": until.isoformat().replace("+00:00", "Z")}))
+
+
+def _after(given: JSON) -> datetime:
+    try:
+        seconds = float(given) if isinstance(given, int | float | str) else float("nan")
+    except ValueError:
+        seconds = float("nan")
+    if not isfinite(seconds) or not 0 <= seconds <= MAX_SECONDS:
+        raise NodeFailure("CONFIG", f"`seconds` must give a number from 0 to {MAX_SECONDS}, not {_shown(given)}")
+    return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+def _moment(given: JSON) -> datetime:
+    try:
+        moment = datetime.fromisoformat(given) if isinstance(given, str) else None
+    except ValueError:
+        moment = None
+    if moment is None:
+        raise NodeFailure("CONFIG", f"`until` must give a date and time (RFC 3339), not {_shown(given)}")
+    try:
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise NodeFailure("CONFIG", f"`until` is out of range: {_shown(given)}") from None
+    if moment > datetime.now(UTC) + timedelta(seconds=MAX_SECONDS):
+        raise NodeFailure("CONFIG", f"`until` is more than a year away: {_shown(given)}")
+    return moment
+
+
+def _shown(given: JSON) -> str:
+    return repr(given)[:80]

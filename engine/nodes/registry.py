@@ -1,0 +1,66 @@
+"""The node types there are: the built-in ones, and those of installed packages by the entry point `treadle.nodes`.
+
+A package that cannot be loaded takes nobody along: it is left out and named in `broken`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from engine.nodes.base import NodeConfig, NodeType
+from engine.nodes.code import Code
+from engine.nodes.conditional import Conditional
+from engine.nodes.delay import Delay
+from engine.nodes.end import End
+from engine.nodes.start import Start
+from engine.nodes.switch import Switch
+from engine.nodes.transform import Transform
+
+GROUP = "treadle.nodes"
+BUILT_IN: tuple[type[NodeType[Any]], ...] = (Start, End, Transform, Conditional, Switch, Code, Delay)
+
+
+class NodeTypes(Mapping[str, NodeType[Any]]):
+    """Node types by name. `broken` says, by entry point, why one could not be loaded."""
+
+    def __init__(self, types: Iterable[NodeType[Any]], broken: Mapping[str, str] | None = None) -> None:
+        self._types = {kind.name: kind for kind in types}
+        self.broken = dict(broken or {})
+
+    def __getitem__(self, name: str) -> NodeType[Any]:
+        return self._types[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._types)
+
+    def __len__(self) -> int:
+        return len(self._types)
+
+
+def load_node_types() -> NodeTypes:
+    """Built-in types first: a package cannot replace one."""
+    types: dict[str, NodeType[Any]] = {kind.name: kind() for kind in BUILT_IN}
+    broken: dict[str, str] = {}
+    for entry in entry_points(group=GROUP):
+        try:
+            kind = _loaded(entry)
+            if kind.name in types:
+                raise ValueError(f"there is a node type {kind.name!r} already")
+            types[kind.name] = kind
+        except Exception as fault:  # whatever a stranger's module raises when it is imported
+            broken[entry.name] = f"{entry.value}: {type(fault).__name__}: {fault}"
+    return NodeTypes(types.values(), broken)
+
+
+def _loaded(entry: EntryPoint) -> NodeType[Any]:
+    found = entry.load()
+    kind = found() if isinstance(found, type) else found
+    if not isinstance(kind, NodeType):
+        raise TypeError("is no NodeType")
+    for name in ("name", "title", "description", "Config"):
+        if not hasattr(kind, name):
+            raise TypeError(f"has no `{name}`")
+    if not issubclass(kind.Config, NodeConfig):
+        raise TypeError("its Config is no NodeConfig")
+    kind.Config.model_json_schema()
+    return kind

@@ -1,0 +1,63 @@
+"""`switch`: goes on by the port of the first case that holds."""
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, Field
+
+from engine.nodes.base import NodeConfig, NodeContext, NodeType, Output
+
+
+def _not_error(port: str) -> str:
+    if port == "error":
+        raise ValueError("`error` is the port of a node that failed")
+    return port
+
+
+Port = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$"), AfterValidator(_not_error)]
+
+
+class Case(NodeConfig):
+    port: Port = Field(title="Port", description="The port to leave by.", examples=["urgent"])
+    condition: str = Field(
+        min_length=1,
+        title="Condition",
+        description="An expression over values.",
+        examples=["classify.output.label == 'urgent'"],
+        json_schema_extra={"format": "expression"},
+    )
+
+
+class SwitchConfig(NodeConfig):
+    cases: tuple[Case, ...] = Field(min_length=1, title="Cases", description="Looked at in order; the first that holds wins.")
+    default: Port | None = Field(
+        None, title="Otherwise", description="The port to leave by if no case holds.", examples=["other"]
+    )
+
+
+class Switch(NodeType[SwitchConfig]):
+    name: ClassVar[str] = "switch"
+    title: ClassVar[str] = "Switch"
+    description: ClassVar[str] = "Goes on by the port of the first case that holds, else by the default."
+    icon: ClassVar[str] = "route"
+    Config: ClassVar[type[NodeConfig]] = SwitchConfig
+    launched: ClassVar[bool] = False
+    ports_from: ClassVar[str | None] = "cases[*].port"
+    output_schema: ClassVar[dict[str, Any]] = {
+        "type": "object",
+        "properties": {"port": {"type": ["string", "null"]}},
+        "required": ["port"],
+    }
+    example: ClassVar[dict[str, Any]] = {
+        "cases": [{"port": "urgent", "condition": "input.priority > 7"}],
+        "default": "normal",
+    }
+
+    def ports_of(self, config: SwitchConfig) -> tuple[str, ...]:
+        ports = [case.port for case in config.cases]
+        return tuple(dict.fromkeys([*ports, config.default] if config.default else ports))
+
+    async def execute(self, config: SwitchConfig, ctx: NodeContext) -> Output:
+        held = (case.port for case in config.cases if ctx.evaluate(case.condition))
+        # Without a default, a run that no case fits leaves by the edges that have no port.
+        port = next(held, config.default)
+        return Output({"port": port}, port)

@@ -1,0 +1,32 @@
+"""`transform`: makes new JSON out of what is there, by templates."""
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from engine.events import JSON
+from engine.nodes.base import NodeConfig, NodeContext, NodeType, Output
+
+
+class TransformConfig(NodeConfig):
+    output: JSON = Field(
+        title="Output",
+        description="Any JSON, with templates. A text that is one `{{ … }}` keeps the type of its value.",
+        examples=[{"name": "{{ input.name | trim }}", "total": "{{ input.price * input.count }}"}],
+        json_schema_extra={"format": "template"},
+    )
+
+
+class Transform(NodeType[TransformConfig]):
+    name: ClassVar[str] = "transform"
+    title: ClassVar[str] = "Transform"
+    description: ClassVar[str] = "Makes new JSON out of what is there, by templates."
+    category: ClassVar[str] = "data"
+    icon: ClassVar[str] = "shuffle"
+    Config: ClassVar[type[NodeConfig]] = TransformConfig
+    launched: ClassVar[bool] = False
+    output_schema: ClassVar[dict[str, Any]] = {"description": "The rendered `output`."}
+    example: ClassVar[dict[str, Any]] = {"output": {"greeting": "Hello {{ input.name }}"}}
+
+    async def execute(self, config: TransformConfig, ctx: NodeContext) -> Output:
+        return Output(ctx.render(config.output))

@@ -1,0 +1,95 @@
+"""What the engine needs from outside: a journal that makes things durable. Storage and processes implement these.
+
+An Entry is all or nothing: its events, node outputs, checkpoint, pending writes and status change are one commit, or none of
+them happened. Entries of one run are committed in the order in which they were given.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from engine.events import JSON, Happening, RunError
+from engine.states import RunStatus
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRecord:
+    """One checkpoint, serialised. `data` is a change over `parent_id` unless `is_full`."""
+
+    id: str
+    parent_id: str | None
+    step: int
+    is_full: bool
+    data: bytes
+    next_nodes: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class PendingWrite:
+    """A write that belongs to no checkpoint yet: replayed on top of `checkpoint_id` after a crash."""
+
+    checkpoint_id: str
+    task_id: str
+    idx: int
+    channel: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RunChange:
+    """The run goes from `expected` to `status`; refused, with all of its entry, where it stands elsewhere."""
+
+    status: RunStatus
+    expected: RunStatus
+    message: str | None = None
+    output: JSON = None
+    error: RunError | None = None
+
+
+@dataclass(slots=True)
+class Entry:
+    """What is to be committed for one run under one fencing token. `happenings` are numbered in their order."""
+
+    run_id: str
+    epoch: int
+    lineage: int = 0
+    happenings: list[tuple[datetime, Happening]] = field(default_factory=list)
+    checkpoint: CheckpointRecord | None = None
+    writes: list[PendingWrite] = field(default_factory=list)
+    change: RunChange | None = None
+    progress: float | None = None
+
+
+class Fenced(Exception):
+    """The run belongs to another worker now, or to nobody: this one must drop it without a further word."""
+
+
+class StatusMoved(Exception):
+    """The status change lost: the run stands at `status` now. Nothing of the entry was written."""
+
+    def __init__(self, status: RunStatus) -> None:
+        super().__init__(f"the run is {status} now")
+        self.status = status
+
+
+class EntryRefused(Exception):
+    """The database refuses this entry and would refuse it again; `reason` says what it said."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Journal(Protocol):
+    """Makes entries durable and publishes what they tell, in groups."""
+
+    async def commit(self, entry: Entry) -> int:
+        """Returns the run's last event number once the entry is durable.
+
+        Raises Fenced, StatusMoved or EntryRefused; otherwise waits for as long as the database is away.
+        """
+        ...
+
+    def post(self, entry: Entry) -> None:
+        """Lets an entry ride with the next commit, within milliseconds. A failure shows at the run's next `commit`."""
+        ...

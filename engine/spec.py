@@ -1,0 +1,162 @@
+"""The spec of a workflow as the engine sees it, and its identity. Plain frozen values; nothing here is stored.
+
+`parse` reads every accepted shape into one: engine/shapes.py says which. `spec_hash` is over what runs alone.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from engine.events import JSON
+from engine.problems import FieldProblem
+from engine.storable import check_storable
+
+START, END = "__start__", "__end__"
+MAX_VISITS = 1000
+_THAT_RUNS = ("inputs", "outputs", "nodes", "edges", "concurrency")
+_FOR_THE_EYE = frozenset({"position", "x", "y", "label"})
+
+
+class OnError(StrEnum):
+    """What a node's failure means for its run."""
+
+    FAIL = "fail"
+    """The run fails."""
+    CONTINUE = "continue"
+    """The node's output is null and the run goes on."""
+    BRANCH = "branch"
+    """The run goes on by the node's port `error`."""
+
+
+class Join(StrEnum):
+    """When a node that several edges enter may run."""
+
+    ALL = "all"
+    """Once each of them is settled and one at least was taken."""
+    ANY = "any"
+    """On the first that is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """`max_attempts` counts the first one. The pause before attempt n + 1 is backoff_s · multiplier^(n-1), at most max_s."""
+
+    max_attempts: int = 3
+    backoff_s: float = 1.0
+    multiplier: float = 2.0
+    max_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    id: str
+    type: str
+    label: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    position: JSON = None
+    retry: Retry | None = None
+    timeout_s: float | None = None
+    on_error: OnError = OnError.FAIL
+    join: Join = Join.ALL
+    max_visits: int = MAX_VISITS
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeSpec:
+    """`port` None: it leaves by every port but `error`. `condition` is an expression, evaluated when the source is done."""
+
+    id: str
+    source: str
+    target: str
+    port: str | None = None
+    condition: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """`inputs` is a JSON Schema; `outputs` are templates by name."""
+
+    inputs: JSON = None
+    outputs: dict[str, JSON] | None = None
+    nodes: tuple[NodeSpec, ...] = ()
+    edges: tuple[EdgeSpec, ...] = ()
+    concurrency: JSON = None
+
+
+class SpecError(Exception):
+    """A spec cannot be read or run; `problems` says where, all at once."""
+
+    def __init__(self, problems: list[FieldProblem]) -> None:
+        super().__init__("; ".join(f"{problem.field}: {problem.message}" for problem in problems[:3]))
+        self.problems = problems
+
+
+def parse(raw: JSON) -> Spec:
+    """Raises SpecError if the shape is impossible. Says nothing about whether the graph makes sense: see validate.py."""
+    from engine.shapes import read  # here, because shapes are read into the classes above
+
+    reading = read(raw)
+    if reading.problems:
+        raise SpecError(reading.problems)
+    return reading.spec
+
+
+def spec_hash(raw: JSON) -> str:
+    """The SHA-256, in hex, of what runs: key order, positions and labels do not matter. Raises NotStorable."""
+    check_storable(raw)
+    return hashlib.sha256(orjson.dumps(_that_runs(normalise(raw)), option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _that_runs(raw: JSON) -> JSON:
+    if not isinstance(raw, dict):
+        return raw
+    kept = {key: raw[key] for key in _THAT_RUNS if raw.get(key) is not None}
+    if isinstance(nodes := kept.get("nodes"), list):
+        kept["nodes"] = [_without(node, _FOR_THE_EYE) for node in nodes]
+    if isinstance(edges := kept.get("edges"), list):
+        kept["edges"] = [_without(edge, {"label"}) for edge in edges]
+    return kept
+
+
+def _without(part: JSON, keys: frozenset[str] | set[str]) -> JSON:
+    return {key: value for key, value in part.items() if key not in keys} if isinstance(part, dict) else part
+
+
+def normalise(raw: JSON) -> JSON:
+    """The spec as it is saved: every edge has an id. Whatever is no spec stays as it is."""
+    if not isinstance(raw, dict) or not isinstance(raw.get("edges"), list):
+        return raw
+    edges = raw["edges"]
+    names = edge_ids(edges)
+    if all(not isinstance(edge, dict) or edge.get("id") == name for edge, name in zip(edges, names, strict=True)):
+        return raw
+    named = [
+        {**edge, "id": name} if isinstance(edge, dict) else edge for edge, name in zip(edges, names, strict=True)
+    ]
+    return {**raw, "edges": named}
+
+
+def edge_ids(edges: list[JSON]) -> list[JSON]:
+    """The edges' ids, where one lacks it made from its ends: `a->b`, `a:true->b`, and `a->b#2` for a second one."""
+    given = [edge.get("id") if isinstance(edge, dict) else None for edge in edges]
+    taken = {name for name in given if isinstance(name, str)}
+    names: list[JSON] = []
+    for edge, name in zip(edges, given, strict=True):
+        if name is None and isinstance(edge, dict):
+            name = free_id(edge.get("source"), edge.get("port"), edge.get("target"), taken)
+        names.append(name)
+    return names
+
+
+def free_id(source: JSON, port: JSON, target: JSON, taken: set[str]) -> str:
+    """A new edge id, which joins `taken`."""
+    stem = f"{source}:{port}->{target}" if isinstance(port, str) else f"{source}->{target}"
+    name, number = stem, 1
+    while name in taken:
+        number += 1
+        name = f"{stem}#{number}"
+    taken.add(name)
+    return name

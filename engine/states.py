@@ -1,0 +1,143 @@
+"""Every status there is, and which one may follow which. Below all other rooms: it imports nothing of ours.
+
+docs/state_machine.md draws this; persistence turns each arrow into a guarded UPDATE that says whether it won.
+"""
+
+from enum import StrEnum
+
+
+class RunStatus(StrEnum):
+    """The life of a run. Every active status has a deadline and a meaning for it; terminal ones never change."""
+
+    PENDING = "PENDING"
+    """Created, not started. Waits for executeRun."""
+    QUEUED = "QUEUED"
+    """Accepted: a worker may claim it."""
+    RUNNING = "RUNNING"
+    """Claimed by one worker, under a lease."""
+    PAUSING = "PAUSING"
+    """Asked to pause; nodes still running are finishing."""
+    PAUSED = "PAUSED"
+    """At rest by request; resumes from its last checkpoint."""
+    WAITING = "WAITING"
+    """Nothing can go on until a timer fires or a person answers. No worker, no lease."""
+    CANCELLING = "CANCELLING"
+    """Asked to cancel; its code has not stopped yet."""
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    """Cancelled, and its code has stopped."""
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in TERMINAL
+
+    @property
+    def is_resting(self) -> bool:
+        """True where nothing moves until somebody or something outside acts."""
+        return self in RESTING
+
+
+TERMINAL = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED})
+RESTING = TERMINAL | {RunStatus.PAUSED, RunStatus.WAITING}
+HELD = frozenset({RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.CANCELLING})
+"""Statuses in which a worker may hold a lease on the run."""
+
+TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
+    RunStatus.PENDING: frozenset({RunStatus.QUEUED, RunStatus.CANCELLED}),
+    RunStatus.QUEUED: frozenset({RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.CANCELLED, RunStatus.FAILED}),
+    RunStatus.RUNNING: frozenset(
+        {
+            RunStatus.QUEUED,
+            RunStatus.PAUSING,
+            RunStatus.PAUSED,
+            RunStatus.WAITING,
+            RunStatus.CANCELLING,
+            RunStatus.COMPLETED,
+            RunStatus.FAILED,
+        }
+    ),
+    RunStatus.PAUSING: frozenset(
+        {RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.CANCELLING, RunStatus.COMPLETED, RunStatus.FAILED}
+    ),
+    RunStatus.PAUSED: frozenset({RunStatus.QUEUED, RunStatus.CANCELLED}),
+    RunStatus.WAITING: frozenset({RunStatus.QUEUED, RunStatus.CANCELLED, RunStatus.FAILED}),
+    RunStatus.CANCELLING: frozenset({RunStatus.CANCELLED}),
+    RunStatus.COMPLETED: frozenset(),
+    RunStatus.FAILED: frozenset(),
+    RunStatus.CANCELLED: frozenset(),
+}
+
+
+class NodeStatus(StrEnum):
+    """The life of one node in a run; a loop's node goes round again from its last status."""
+
+    IDLE = "IDLE"
+    RUNNING = "RUNNING"
+    RETRYING = "RETRYING"
+    """Failed, and sleeping before its next attempt."""
+    WAITING = "WAITING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    SKIPPED = "SKIPPED"
+    """Every way to it was not taken."""
+
+    @property
+    def is_settled(self) -> bool:
+        return self in SETTLED
+
+
+SETTLED = frozenset({NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.CANCELLED, NodeStatus.SKIPPED})
+
+
+class RunAction(StrEnum):
+    EXECUTE = "EXECUTE"
+    CANCEL = "CANCEL"
+    PAUSE = "PAUSE"
+    RESUME = "RESUME"
+    ANSWER = "ANSWER"
+    STEP = "STEP"
+    RETRY = "RETRY"
+    FORK = "FORK"
+
+
+class RunSource(StrEnum):
+    MANUAL = "MANUAL"
+    TRIGGER = "TRIGGER"
+    AGENT = "AGENT"
+    RETRY = "RETRY"
+    FORK = "FORK"
+    SUBWORKFLOW = "SUBWORKFLOW"
+
+
+class RunMode(StrEnum):
+    ASYNC = "ASYNC"
+    SYNC = "SYNC"
+
+
+class VersionStatus(StrEnum):
+    DRAFT = "DRAFT"
+    PUBLISHED = "PUBLISHED"
+    ARCHIVED = "ARCHIVED"
+
+
+class LogLevel(StrEnum):
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
+class Severity(StrEnum):
+    ERROR = "ERROR"
+    WARNING = "WARNING"
+
+
+class EventType(StrEnum):
+    """What a numbered event of a run tells; the first four columns of history a client can filter by."""
+
+    RUN_STATUS = "RUN_STATUS"
+    NODE_STATE = "NODE_STATE"
+    CHECKPOINT = "CHECKPOINT"
+    LOG = "LOG"

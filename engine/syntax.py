@@ -1,0 +1,131 @@
+"""Where a template's expressions begin and end, and which names they use. Pure text: nothing is evaluated here.
+
+minijinja checks the syntax; this finds out what it does not tell: whether a text is one expression, and where a name stands.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+_TOKEN = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^\W\d]\w*|\d[\d_]*(?:\.\d+)?|\s+|.""", re.DOTALL)
+_OPENING = re.compile(r"\{\{|\{%|\{#")
+_END_OF_RAW = re.compile(r"\{%[-+]?\s*endraw\s*[-+]?%\}")
+_WORD = re.compile(r"[-+]?\s*(\w+)")
+
+
+class Part(StrEnum):
+    EXPRESSION = "{{"
+    STATEMENT = "{%"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Code inside a template: `start` and `end` are of what stands between the braces, `outer_end` is past them."""
+
+    part: Part
+    start: int
+    end: int
+    outer_end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    text: str
+    start: int
+
+
+def has_code(text: str) -> bool:
+    return "{" in text and _OPENING.search(text) is not None
+
+
+def segments(text: str) -> Iterator[Segment]:
+    """The expressions and statements of a template, in order; one that never closes ends it."""
+    at = 0
+    while opening := _OPENING.search(text, at):
+        start = opening.end()
+        if opening.group() == "{#":
+            at = text.find("#}", start) + 2
+            if at == 1:
+                return
+            continue
+        part = Part(opening.group())
+        end = _closing(text, start, "}}" if part is Part.EXPRESSION else "%}")
+        if end < 0:
+            return
+        yield Segment(part, start, end, end + 2)
+        at = end + 2
+        if part is Part.STATEMENT and statement_word(text[start:end]) == "raw":
+            over = _END_OF_RAW.search(text, at)
+            at = over.end() if over else len(text)
+
+
+def statement_word(code: str) -> str:
+    """`for` of ` for x in y `."""
+    word = _WORD.match(code)
+    return word.group(1) if word else ""
+
+
+def is_whole_expression(text: str) -> bool:
+    """Whether a text is one `{{ … }}` and nothing else, so that its value keeps its type."""
+    if not (text.startswith("{{") and text.endswith("}}")):
+        return False
+    first = next(segments(text), None)
+    return first is not None and first.outer_end == len(text)
+
+
+def as_expression(text: str) -> str:
+    """`{{a.b}} > 1` as ` (a.b)  > 1`: the braces become parentheses of the same width, so that positions stay."""
+    if "{{" not in text:
+        return text
+    out: list[str] = []
+    open_braces: list[str] = []
+    skip_to = 0
+    for token in tokens(text, 0, len(text)):
+        if token.start < skip_to:
+            continue
+        two, nested = text[token.start : token.start + 2], open_braces[-1] if open_braces else ""
+        if two == "{{":
+            trim = text[token.start + 2 : token.start + 3] in ("-", "+")
+            open_braces.append("{{")
+            out.append(" ( " if trim else " (")
+            skip_to = token.start + 2 + trim
+        elif nested == "{{" and two == "}}":
+            open_braces.pop()
+            out.append(") ")
+            skip_to = token.start + 2
+        elif nested == "{{" and text[token.start : token.start + 3] == "-}}":
+            out.append(" ")
+        else:
+            if token.text == "{":
+                open_braces.append("{")
+            elif token.text == "}" and nested == "{":
+                open_braces.pop()
+            out.append(token.text)
+    return "".join(out)
+
+
+def tokens(text: str, start: int, end: int) -> Iterator[Token]:
+    """Strings, names, numbers and single signs; white space left in, so that the tokens put together are the text."""
+    for match in _TOKEN.finditer(text, start, end):
+        yield Token(match.group(), match.start())
+
+
+def _closing(text: str, start: int, closer: str) -> int:
+    """Where the code that starts at `start` ends: strings and inner braces are skipped. -1 if it never does."""
+    depth = 0
+    for match in _TOKEN.finditer(text, start):
+        sign = match.group()
+        if depth == 0 and sign == closer[0] and text.startswith(closer, match.start()):
+            return match.start()
+        if sign == "{":
+            depth += 1
+        elif sign == "}" and depth:
+            depth -= 1
+    return -1
+
+
+def position(text: str, offset: int) -> tuple[int, int]:
+    """Line and column, from 1, of a place counted in characters."""
+    before = text[:offset]
+    return before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1

@@ -1,0 +1,158 @@
+"""One node's turn in a wave: run it now, launch it, or skip it; and what its result means for the edges out of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from engine import expressions
+from engine.attempts import Result, attempt, null_after_failure
+from engine.channels import SLOTS, Slot
+from engine.compile import CompiledGraph, Write
+from engine.context import scope_of
+from engine.events import JSON, RunError
+from engine.memory import Memory
+from engine.nodes.base import NodeFailure, Output
+from engine.plan import PlanEdge, PlanNode, Round
+from engine.settle import ERROR_PORT, leaving, taken_edges
+from engine.spec import OnError
+from engine.states import NodeStatus
+from engine.storable import check_storable
+
+if TYPE_CHECKING:
+    from engine.drive import RunFacts
+    from engine.launch import Launcher
+
+
+@dataclass(slots=True)
+class Turn:
+    """Takes turns for one run. `fail` is told of the error that ends the run."""
+
+    facts: "RunFacts"
+    compiled: CompiledGraph
+    memory: Memory
+    launcher: "Launcher"
+    fail: Callable[[RunError], None]
+
+    def begin(self) -> Sequence[Write]:
+        """The writes that start a run: the edges of `__start__`, some of which may have a condition."""
+        skipped: dict[str, Slot] = {}
+        starts = self.compiled.plan.starts
+        try:
+            taken = taken_edges(starts, None, lambda edge: expressions.truthy(edge.condition or "", self.scope(())))
+        except expressions.ExpressionError as wrong:
+            self.fail(RunError("EXPRESSION", f"the condition of an edge out of __start__: {wrong}"))
+            return ()
+        writes = leaving(self.compiled.plan, starts, (), taken, lambda n, r: skipped.update(self.memory.skip(n.id, r)))
+        return [(SLOTS, skipped), *writes]
+
+    async def take(self, node: PlanNode, round_: Round) -> Sequence[Write]:
+        before = self.memory.slots.get(node.id)
+        visits = before.visits + 1 if before else 1
+        if visits > node.spec.max_visits:
+            return self._loop_limit(node, visits - 1)
+        slot = Slot(NodeStatus.RUNNING, visits, round_, before.output if before else None)
+        work = self.compiled.works[node.id]
+        if work.is_launched:
+            self.launcher.plan(node, slot)
+            return [(SLOTS, self.memory.set_slot(node.id, slot))]
+        context = self.launcher.context(work, slot)
+        return self.settle(node, slot, await attempt(work, context, _never_retried), context.noted_input)
+
+    def skip(self, node: PlanNode, round_: Round) -> Sequence[Write]:
+        skipped: dict[str, Slot] = self.memory.skip(node.id, round_)
+        writes = leaving(self.compiled.plan, node.out, round_, (), lambda n, r: skipped.update(self.memory.skip(n.id, r)))
+        return [(SLOTS, skipped), *writes]
+
+    def settle(self, node: PlanNode, slot: Slot, result: Result, given: JSON = None) -> Sequence[Write]:
+        """Records how a node ended and follows its edges; a failure that nothing handles ends the run instead."""
+        output, port, error = _meaning(node, result)
+        status = NodeStatus.FAILED if error else NodeStatus.COMPLETED
+        settled = Slot(status, slot.visits, slot.round, output)
+        changed = self.memory.set_slot(node.id, settled)
+        self._note(node, slot, result, output, error, given)
+        if error is not None and node.spec.on_error is OnError.FAIL:
+            self.fail(error)
+            return [(SLOTS, changed)]
+        try:
+            taken = taken_edges(node.out, port, lambda edge: self._holds(node, edge))
+        except expressions.ExpressionError as wrong:
+            self.fail(RunError("EXPRESSION", f"the condition of an edge out of {node.id!r}: {wrong}", node.id))
+            return [(SLOTS, changed)]
+        writes = leaving(
+            self.compiled.plan, node.out, slot.round, taken, lambda n, r: changed.update(self.memory.skip(n.id, r))
+        )
+        return [(SLOTS, changed), *writes]
+
+    def cancel_running(self) -> None:
+        """What was still running when the run stopped: cancelled, its partial output kept."""
+        for node_id in self.memory.running:
+            slot = self.memory.slots[node_id]
+            self.memory.set_slot(node_id, slot.evolve(status=NodeStatus.CANCELLED))
+            self.memory.note(self.memory.evolve(node_id, status=NodeStatus.CANCELLED, visits=slot.visits))
+
+    def _note(
+        self, node: PlanNode, slot: Slot, result: Result, output: JSON, error: RunError | None, given: JSON
+    ) -> None:
+        state = self.memory.evolve(
+            node.id,
+            status=NodeStatus.FAILED if error else NodeStatus.COMPLETED,
+            visits=slot.visits,
+            attempt=result.attempts,
+            progress=1.0,
+            input=given,
+            output=output,
+            has_output=True,
+            error=error,
+            started_at=result.started_at,
+            completed_at=result.ended_at,
+        )
+        self.memory.note(state, result.ended_at)
+
+    def _loop_limit(self, node: PlanNode, visits: int) -> Sequence[Write]:
+        message = f"node {node.id!r} has run {visits} times; its maxVisits is {node.spec.max_visits}"
+        self.fail(RunError("LOOP_LIMIT", message, node.id))
+        return ()
+
+    def _holds(self, node: PlanNode, edge: PlanEdge) -> bool:
+        return expressions.truthy(edge.condition or "", self.scope((*self.compiled.works[node.id].names, node.id)))
+
+    def scope(self, names: Sequence[str]) -> dict[str, Any]:
+        return scope_of(self.facts.id, self.facts.inputs, self.memory.slots, names)
+
+
+def _never_retried(number: int, error: RunError, pause: float) -> None:
+    """A node with a retry policy is launched, so a quick one never gets here."""
+
+
+def _meaning(node: PlanNode, result: Result) -> tuple[JSON, str | None, RunError | None]:
+    """Output, port and error of a node, as its `onError` reads the result."""
+    if result.error is None:
+        assert isinstance(result.outcome, Output)
+        return result.outcome.value, result.outcome.port, None
+    if node.spec.on_error is OnError.BRANCH:
+        return null_after_failure(result.error), ERROR_PORT, result.error
+    return None, None, result.error
+
+
+def run_output(facts: "RunFacts", compiled: CompiledGraph, memory: Memory) -> tuple[JSON, RunError | None]:
+    """A run's output: the spec's `outputs`; else the `end` node's; else those of the nodes that no edge leaves."""
+    spec, slots = compiled.spec, memory.slots
+    if spec.outputs is not None:
+        scope = scope_of(facts.id, facts.inputs, slots, list(compiled.plan.nodes))
+        try:
+            output = {name: expressions.render(template, scope) for name, template in spec.outputs.items()}
+            check_storable(output)
+        except expressions.ExpressionError as wrong:
+            return None, RunError("TEMPLATE", f"outputs: {wrong}")
+        except NodeFailure as wrong:
+            return None, RunError(wrong.code, f"outputs: {wrong.message}")
+        return output, None
+    ended = [node.id for node in spec.nodes if node.type == "end" and _has_run(slots.get(node.id))]
+    if len(ended) == 1:
+        return slots[ended[0]].output, None
+    leaves = ended or [node_id for node_id in compiled.plan.leaves if _has_run(slots.get(node_id))]
+    return {node_id: slots[node_id].output for node_id in leaves}, None
+
+
+def _has_run(slot: Slot | None) -> bool:
+    return slot is not None and slot.status in (NodeStatus.COMPLETED, NodeStatus.FAILED)

@@ -1,0 +1,76 @@
+"""A spec's nodes made ready to execute, once a spec: type found, config validated, templates looked through for names."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from engine.events import JSON
+from engine.expressions import references
+from engine.nodes.base import NodeConfig, NodeType
+from engine.nodes.registry import NodeTypes
+from engine.problems import FieldProblem
+from engine.spec import NodeSpec, Spec, SpecError
+from engine.states import Severity
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A node ready to execute. `names` are the nodes that its templates may ask for."""
+
+    spec: NodeSpec
+    type: NodeType[Any]
+    config: NodeConfig
+    names: tuple[str, ...] = ()
+
+    @property
+    def is_launched(self) -> bool:
+        """Whatever may take time runs beside the waves: a waiting type, and a quick one that sleeps between attempts."""
+        return self.type.launched or self.spec.retry is not None or self.spec.timeout_s is not None
+
+
+def prepare(spec: Spec, types: NodeTypes) -> Mapping[str, Work]:
+    """By node id. Raises SpecError where a type is not there (any more) or refuses its config."""
+    conditions: dict[str, list[str]] = {}
+    for edge in spec.edges:
+        if edge.condition is not None:
+            conditions.setdefault(edge.source, []).append(edge.condition)
+    ids = tuple(node.id for node in spec.nodes)
+    return {node.id: _work(node, types, ids, conditions.get(node.id, [])) for node in spec.nodes}
+
+
+def _work(node: NodeSpec, types: NodeTypes, ids: tuple[str, ...], conditions: list[str]) -> Work:
+    kind = types.get(node.type)
+    if kind is None:
+        raise SpecError([_problem(node, "UNKNOWN_TYPE", f"there is no node type {node.type!r} here")])
+    try:
+        config = kind.Config.model_validate(node.config)
+    except ValidationError as wrong:
+        raise SpecError([_problem(node, "CONFIG", f"node {node.id!r}: {wrong}")]) from wrong
+    return Work(node, kind, config, _names([*_texts(node.config), *conditions], ids))
+
+
+def _names(texts: list[str], ids: tuple[str, ...]) -> tuple[str, ...]:
+    """The nodes among `ids` that templates name; all of them where a template looks through `nodes` itself."""
+    found: set[str] = set()
+    for text in texts:
+        found |= references(text)
+    if "nodes" in found:
+        return ids
+    return tuple(node_id for node_id in ids if node_id in found)
+
+
+def _texts(value: JSON) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def _problem(node: NodeSpec, code: str, message: str) -> FieldProblem:
+    return FieldProblem(f"nodes[{node.id}]", code, message, Severity.ERROR, node_id=node.id)

@@ -1,0 +1,59 @@
+"""The connection pools to Postgres. SQLAlchemy for everything but the hot paths, which take asyncpg's own pool."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+import asyncpg
+import orjson
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+
+def _dumps(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+async def _json_codec(connection: asyncpg.Connection) -> None:
+    await connection.set_type_codec("json", schema="pg_catalog", encoder=_dumps, decoder=orjson.loads)
+
+
+class Database:
+    """Both pools of one process. Open with `await Database.open(url)`, end with `await close()`."""
+
+    def __init__(self, engine: AsyncEngine, pool: asyncpg.Pool) -> None:
+        self.engine, self.pool = engine, pool
+
+    @classmethod
+    async def open(cls, url: str, *, pool_size: int = 10) -> Self:
+        """`url` is any `postgresql://…` address, Unix sockets (`?host=/folder`) included."""
+        engine = create_async_engine(
+            make_url(url).set(drivername="postgresql+asyncpg"),
+            pool_size=pool_size,
+            json_serializer=_dumps,
+            json_deserializer=orjson.loads,
+        )
+        pool = await asyncpg.create_pool(
+            make_url(url).set(drivername="postgresql").render_as_string(hide_password=False),
+            min_size=1,
+            max_size=pool_size,
+            init=_json_codec,
+        )
+        return cls(engine, pool)
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+        await self.pool.close()
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction: committed at the end of the block, rolled back by an exception."""
+        async with self.engine.begin() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[AsyncConnection]:
+        """For reading: autocommit, one round trip a statement."""
+        async with self.engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            yield connection

@@ -1,0 +1,143 @@
+"""The live side of runs: every event of a run in order, each once, from any number on. Postgres is what counts.
+
+A subscriber that reconnects with the last number it saw misses nothing and sees nothing twice, whatever Redis does.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from redis.asyncio import Redis
+
+from engine.events import Event, StatusChange
+from engine.states import RunStatus
+from persistence import wire
+from persistence.channels import Channels
+from persistence.database import Database
+from persistence.publish import announce as announce
+from persistence.publish import draft_channel, runs_channel
+from persistence.publish import publish as publish
+from persistence.runs import Changed
+from persistence.streams import Mailbox, StreamReader
+
+BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """Events from `seq` + 1 up to before `first_seq` are past retention; what follows starts at `first_seq`."""
+
+    run_id: str
+    seq: int
+    first_seq: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A run was created (`previous` None) or changed its status."""
+
+    run_id: str
+    previous: RunStatus | None
+
+
+class Feed:
+    """One a process. End with `await close()`."""
+
+    def __init__(self, database: Database, redis: Redis) -> None:
+        self._database, self._redis = database, redis
+        self.streams = StreamReader(database, redis)
+        self.channels = Channels(redis)
+
+    async def close(self) -> None:
+        await self.streams.close()
+        await self.channels.close()
+
+    async def tell(self, changed: Changed) -> None:
+        """Publishes what a committed transaction wrote. Never raises: a loss delays readers, and no more."""
+        items = [(event.run_id, event.seq, wire.payload_of(event.at, event.what)) for event in changed.events]
+        run = changed.run
+        await publish(self._redis, items, [(run.project_id, run.id, changed.previous)])
+
+    async def follow(self, run_id: str, after: int) -> AsyncGenerator[Event | Expired]:
+        """Events after `after`: history, then live, up to the terminal one. Ends at once if the run is over or unknown.
+
+        A number higher than the run's last counts as the last. Close it (`aclosing`) when you stop early.
+        """
+        place = await self._place(run_id)
+        if place is None:
+            return
+        with self.streams.mailbox(run_id, place["last_seq"]) as mailbox:
+            mailbox.position = min(max(after, 0), place["last_seq"])
+            while True:
+                mailbox.start_over()
+                async with aclosing(self._history(run_id, mailbox)) as history:
+                    async for item in history:
+                        yield item
+                        if _is_last(item):
+                            return
+                if await self._is_over(run_id, mailbox.position):
+                    return
+                async with aclosing(_live(mailbox)) as live:
+                    async for event in live:
+                        yield event
+                        if _is_last(event):
+                            return
+
+    async def _history(self, run_id: str, mailbox: Mailbox) -> AsyncGenerator[Event | Expired]:
+        """From the mailbox's position to what is committed now. A hole in Postgres itself is retention's work."""
+        place = await self._place(run_id)
+        last_seq = place["last_seq"] if place else 0
+        while mailbox.position < last_seq:
+            rows = await self._database.pool.fetch(
+                "SELECT seq, type, at, node_id, body FROM events WHERE run_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+                run_id,
+                mailbox.position,
+                BATCH,
+            )
+            first_seq = rows[0]["seq"] if rows else last_seq + 1
+            if first_seq > mailbox.position + 1:
+                missed, mailbox.position = mailbox.position, first_seq - 1
+                yield Expired(run_id, missed, first_seq, datetime.now(UTC))
+            for row in rows:
+                mailbox.position = row["seq"]
+                what = wire.happening_of(row["type"], row["node_id"], row["body"], run_id, row["seq"])
+                yield Event(run_id, row["seq"], row["at"], what)
+
+    async def _is_over(self, run_id: str, position: int) -> bool:
+        place = await self._place(run_id)
+        return place is None or (RunStatus(place["status"]).is_terminal and position >= place["last_seq"])
+
+    async def _place(self, run_id: str) -> Any:
+        return await self._database.pool.fetchrow("SELECT status, last_seq FROM runs WHERE id = $1", run_id)
+
+    async def notices(self, *project_ids: str) -> AsyncGenerator[Notice]:
+        """Runs of these projects as they are created or change. No history: what is missed is missed."""
+        names = [runs_channel(project_id) for project_id in project_ids]
+        async with aclosing(self.channels.listen(*names)) as messages:
+            async for message in messages:
+                if message is not None:
+                    run_id, _, previous = message.partition(" ")
+                    yield Notice(run_id, RunStatus(previous) if previous else None)
+
+    async def draft_saves(self, workflow_id: str) -> AsyncGenerator[None]:
+        """One item when the listening begins, and one whenever the draft may have been saved."""
+        async with aclosing(self.channels.listen(draft_channel(workflow_id))) as messages:
+            async for _ in messages:
+                yield None
+
+
+async def _live(mailbox: Mailbox) -> AsyncGenerator[Event]:
+    """The events that follow on the mailbox's position; ends where Postgres has to be asked."""
+    while (event := await mailbox.next()) is not None:
+        if event.seq > mailbox.position + 1:
+            return
+        if event.seq == mailbox.position + 1:
+            mailbox.position = event.seq
+            yield event
+
+
+def _is_last(item: Event | Expired) -> bool:
+    return isinstance(item, Event) and isinstance(item.what, StatusChange) and item.what.status.is_terminal

@@ -1,0 +1,218 @@
+"""The journal: makes what runs did durable, in groups, and tells the world afterwards.
+
+Entries that arrive while one group is on its way to Postgres go into the next: one statement a group, whoever the runs are.
+If the process dies before the commit, nothing of a group happened; after it, all of it did. If the connection dies in the
+commit, what landed is looked up before anything is tried again. While Postgres is away, commits wait.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import asyncpg
+import structlog
+from redis.asyncio import Redis
+
+from engine.events import StatusChange
+from engine.ports import Entry, EntryRefused, Fenced, StatusMoved
+from engine.states import RunStatus
+from persistence.publish import StatusNotice, publish
+from persistence.statement import GROUP, Batch, arguments
+from persistence.wire import payload_of
+
+log = structlog.get_logger(__name__)
+
+POST_DELAY_S = 0.002
+"""How long a posted entry may wait for company."""
+MAX_GROUP = 500
+"""Entries in one group: bounds the statement, not the throughput."""
+AWAY = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, TimeoutError)
+"""What asyncpg raises when the server, not the statement, is the trouble."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    entry: Entry
+    future: asyncio.Future[int] | None
+
+
+class PostgresJournal:
+    """One a process. `open()` before use, `close()` commits what is left."""
+
+    def __init__(self, pool: asyncpg.Pool, redis: Redis) -> None:
+        self._pool, self._redis = pool, redis
+        self._queue: deque[_Waiting] = deque()
+        self._more = asyncio.Event()
+        self._dropped: dict[tuple[str, int], Exception] = {}
+        self._writer: asyncio.Task[None] | None = None
+        self._publisher: asyncio.Task[None] | None = None
+        self._published: asyncio.Queue[tuple[list[tuple[str, int, bytes]], list[StatusNotice]]] = asyncio.Queue()
+        self._closing = False
+
+    def open(self) -> None:
+        self._writer = asyncio.create_task(self._write(), name="journal")
+        self._publisher = asyncio.create_task(self._publish(), name="journal-publisher")
+
+    async def close(self) -> None:
+        self._closing = True
+        self._more.set()
+        if self._writer is not None:
+            await self._writer
+        await self._published.join()
+        if self._publisher is not None:
+            self._publisher.cancel()
+            await asyncio.gather(self._publisher, return_exceptions=True)
+
+    async def commit(self, entry: Entry) -> int:
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(entry, future))
+        self._more.set()
+        # The entry is on its way whatever becomes of the caller: a cancelled wait does not cancel the commit.
+        return await asyncio.shield(future)
+
+    def post(self, entry: Entry) -> None:
+        if (entry.run_id, entry.epoch) in self._dropped:
+            return
+        self._queue.append(_Waiting(entry, None))
+        asyncio.get_running_loop().call_later(POST_DELAY_S, self._more.set)
+
+    def forget(self, run_id: str, epoch: int) -> None:
+        """The run's drive has ended: what was remembered of its refusal is not needed any more."""
+        self._dropped.pop((run_id, epoch), None)
+
+    # The writer.
+
+    async def _write(self) -> None:
+        while not (self._closing and not self._queue):
+            await self._more.wait()
+            self._more.clear()
+            while self._queue:
+                await self._commit_group(self._next_group())
+
+    def _next_group(self) -> list[list[_Waiting]]:
+        """By run, in order. An entry with a status change is alone in its run's part: the next ones wait a group."""
+        group: dict[str, list[_Waiting]] = {}
+        closed: set[str] = set()
+        later: list[_Waiting] = []
+        for _ in range(min(len(self._queue), MAX_GROUP)):
+            waiting = self._queue.popleft()
+            run_id, has_change = waiting.entry.run_id, waiting.entry.change is not None
+            refusal = self._dropped.get((run_id, waiting.entry.epoch))
+            if refusal is not None:
+                _answer([waiting], refusal)
+            elif run_id in closed or (has_change and run_id in group):
+                closed.add(run_id)
+                later.append(waiting)
+            else:
+                group.setdefault(run_id, []).append(waiting)
+                if has_change:
+                    closed.add(run_id)
+        self._queue.extendleft(reversed(later))
+        return list(group.values())
+
+    async def _commit_group(self, group: list[list[_Waiting]]) -> None:
+        if not group:
+            return
+        batches = [Batch(part[0].entry.run_id, [waiting.entry for waiting in part]) for part in group]
+        try:
+            landed = await self._execute(batches)
+        except asyncpg.PostgresError as refused:
+            await self._split(group, refused)
+            return
+        except Exception as fault:
+            # An entry that cannot even become arguments: the same search finds it.
+            await self._split(group, fault)
+            return
+        missing = [part for part, batch in zip(group, batches, strict=True) if batch.run_id not in landed]
+        if missing:
+            await self._refuse(missing)
+        for part, batch in zip(group, batches, strict=True):
+            if batch.run_id in landed:
+                base, project_id = landed[batch.run_id]
+                self._tell(batch, base, project_id)
+                _answer(part, base + len(batch.happenings))
+
+    async def _split(self, group: list[list[_Waiting]], refused: Exception) -> None:
+        """Halves a group that Postgres refuses until the culprit alone fails."""
+        if len(group) > 1:
+            half = len(group) // 2
+            await self._commit_group(group[:half])
+            await self._commit_group(group[half:])
+            return
+        entry = group[0][0].entry
+        log.error("journal.refused", run_id=entry.run_id, error=str(refused))
+        _answer(group[0], EntryRefused(f"{type(refused).__name__}: {refused}"))
+
+    async def _execute(self, batches: Sequence[Batch]) -> dict[str, tuple[int, str]]:
+        """Runs the statement until Postgres answers. Returns (base, project) of the runs that it wrote."""
+        mark = random.getrandbits(63)
+        prepared = arguments(batches, mark)
+        pause = 0.05
+        while True:
+            try:
+                async with self._pool.acquire() as connection:
+                    landed = await connection.fetch(_LANDED, [batch.run_id for batch in batches], mark) if pause > 0.05 else []
+                    if landed:
+                        counts = {batch.run_id: len(batch.happenings) for batch in batches}
+                        return {row["id"]: (row["last_seq"] - counts[row["id"]], row["project_id"]) for row in landed}
+                    rows = await connection.fetch(GROUP, *prepared)
+                    return {row["id"]: (row["base"], row["project_id"]) for row in rows}
+            except AWAY as away:
+                log.warning("journal.waiting", error=str(away) or type(away).__name__, retry_in_s=round(pause, 2))
+                pause = min(pause * 2, 2.0)
+                await asyncio.sleep(pause)
+
+    async def _refuse(self, missing: list[list[_Waiting]]) -> None:
+        """Says to each why its run was not written: another worker's, or not in the status that it took for granted."""
+        ids = [part[0].entry.run_id for part in missing]
+        stands = {row["id"]: row for row in await self._pool.fetch(_STANDS, ids)}
+        for part in missing:
+            entry = part[0].entry
+            row = stands.get(entry.run_id)
+            if row is not None and row["epoch"] == entry.epoch and entry.change and row["status"] in _HELD:
+                _answer(part, StatusMoved(RunStatus(row["status"])))
+                continue
+            fenced = Fenced(f"run {entry.run_id} is no longer held under epoch {entry.epoch}")
+            self._dropped[entry.run_id, entry.epoch] = fenced
+            _answer(part, fenced)
+
+    # After the commit.
+
+    def _tell(self, batch: Batch, base: int, project_id: str) -> None:
+        items = [
+            (batch.run_id, base + place, payload_of(at, what)) for place, (at, what) in enumerate(batch.happenings, 1)
+        ]
+        notices = [
+            (project_id, batch.run_id, what.previous) for _, what in batch.happenings if isinstance(what, StatusChange)
+        ]
+        self._published.put_nowait((items, notices))
+
+    async def _publish(self) -> None:
+        """Redis must not hold up the next commit: publishing has a task of its own, in order."""
+        while True:
+            items, notices = await self._published.get()
+            taken = 1
+            while not self._published.empty():
+                more, more_notices = self._published.get_nowait()
+                items, notices, taken = [*items, *more], [*notices, *more_notices], taken + 1
+            await publish(self._redis, items, notices)
+            for _ in range(taken):
+                self._published.task_done()
+
+
+def _answer(part: Sequence[_Waiting], answer: int | Exception) -> None:
+    for waiting in part:
+        future = waiting.future
+        if future is None or future.done():
+            continue
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
+
+
+_HELD = ("RUNNING", "PAUSING", "CANCELLING")
+_LANDED = "SELECT id, last_seq, project_id FROM runs WHERE id = ANY($1) AND written_by = $2"
+_STANDS = "SELECT id, epoch, status FROM runs WHERE id = ANY($1)"

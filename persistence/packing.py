@@ -1,0 +1,133 @@
+"""Checkpoints as bytes: msgpack of what changed since the parent. Only plain values are stored, never pickled objects."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import ormsgpack
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
+from langgraph.constants import TASKS
+from langgraph.types import Send
+
+from engine.channels import SLOTS, Signal, Slot, Token, slots_from
+
+
+@dataclass(slots=True)
+class Delta:
+    """What one checkpoint changed: channel values, their versions, and the versions that nodes have seen."""
+
+    id: str
+    at: str
+    values: dict[str, Any]
+    versions: dict[str, int]
+    seen: dict[str, dict[str, int]]
+    gone: list[str] = field(default_factory=list)
+    """Channels that had a value before and have none now."""
+    updated: list[str] | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def between(
+        cls,
+        parent: Checkpoint | None,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> "Delta":
+        values, seen = checkpoint["channel_values"], checkpoint["versions_seen"]
+        meta = {key: metadata[key] for key in ("source", "step") if key in metadata}  # type: ignore[literal-required]
+        facts = (checkpoint["id"], checkpoint["ts"])
+        if parent is None:
+            versions = cast(dict[str, int], dict(checkpoint["channel_versions"]))
+            return cls(*facts, dict(values), versions, dict(seen), [], checkpoint["updated_channels"], meta)
+        before = parent["versions_seen"]
+        return cls(
+            *facts,
+            {name: values[name] for name in new_versions if name in values},
+            cast(dict[str, int], dict(new_versions)),
+            {node: versions for node, versions in seen.items() if before.get(node) != versions},
+            [name for name in new_versions if name not in values],
+            checkpoint["updated_channels"],
+            meta,
+        )
+
+
+def pack(delta: Delta) -> bytes:
+    values = {name: _plain(name, value) for name, value in delta.values.items()}
+    return ormsgpack.packb(
+        [delta.id, delta.at, values, delta.versions, delta.seen, delta.gone, delta.updated, delta.metadata]
+    )
+
+
+def unpack(data: bytes) -> Delta:
+    id_, at, values, versions, seen, gone, updated, metadata = ormsgpack.unpackb(data)
+    return Delta(id_, at, values, versions, seen, gone, updated, metadata)
+
+
+def fold(deltas: Sequence[Delta]) -> tuple[Checkpoint, CheckpointMetadata]:
+    """A whole checkpoint from the last full one and the changes since. Slots stay plain: their outputs are elsewhere."""
+    values: dict[str, Any] = {}
+    versions: dict[str, int] = {}
+    seen: dict[str, dict[str, int]] = {}
+    for delta in deltas:
+        values.setdefault(SLOTS, {}).update(delta.values.pop(SLOTS, {}))
+        values.update(delta.values)
+        for name in delta.gone:
+            values.pop(name, None)
+        versions.update(delta.versions)
+        seen.update(delta.seen)
+    last = deltas[-1]
+    values[TASKS] = [_send(packed) for packed in values.get(TASKS, ())]
+    checkpoint = Checkpoint(
+        v=4,
+        id=last.id,
+        ts=last.at,
+        channel_values=values,
+        channel_versions=cast(ChannelVersions, versions),
+        versions_seen=cast(dict[str, ChannelVersions], seen),
+        updated_channels=last.updated,
+    )
+    return checkpoint, cast(CheckpointMetadata, last.metadata)
+
+
+def pack_write(channel: str, value: Any) -> bytes:
+    return ormsgpack.packb(_plain_write(channel, value))
+
+
+def unpack_write(channel: str, data: bytes) -> Any:
+    value = ormsgpack.unpackb(data)
+    if channel == SLOTS:
+        return slots_from(value)
+    if channel == TASKS:
+        return _send(value)
+    edge, round_, taken = value
+    return Token(edge, tuple(round_), taken)
+
+
+def _plain_write(channel: str, value: Any) -> Any:
+    if channel == TASKS:
+        return _packed_send(value)
+    if channel == SLOTS:
+        return _plain(channel, value)
+    return [value.edge, list(value.round), value.taken]
+
+
+def _plain(channel: str, value: Any) -> Any:
+    if channel == TASKS:
+        return [_packed_send(send) for send in value]
+    if channel == SLOTS:
+        return {node: _packed_slot(slot) for node, slot in value.items()}
+    return value
+
+
+def _packed_slot(slot: Slot | list[Any]) -> list[Any]:
+    return slot if isinstance(slot, list) else [slot.status.value, slot.visits, list(slot.round)]
+
+
+def _packed_send(send: Send) -> list[Any]:
+    return [send.node, list(send.arg.round), send.arg.live]
+
+
+def _send(packed: Any) -> Send:
+    node, round_, live = packed
+    return Send(node, Signal(tuple(round_), live))

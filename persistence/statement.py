@@ -1,0 +1,212 @@
+"""The one statement that makes a group of entries durable, and how entries become its arguments.
+
+Its guarded UPDATE is fence, lock and counter at once: it takes the rows in id order, raises `last_seq` where the epoch (and,
+for a status change, the status) is what the writer believes, and every insert joins what it returned. A run that it does
+not return has had nothing written. One statement is one transaction and one round trip.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from engine.events import JSON, Happening, NodeChange, NodeState
+from engine.ports import Entry
+from persistence.wire import body_of, error_body, is_stored
+
+GROUP = """
+WITH given AS (
+    SELECT * FROM unnest($1::text[], $2::int[], $3::int[], $4::real[], $5::text[], $6::text[], $7::text[],
+        $8::text[], $9::text[]) AS g(id, epoch, events, progress, expected, status, message, output, error)
+), held AS (
+    SELECT r.id FROM runs r JOIN given g USING (id)
+    WHERE r.epoch = g.epoch AND r.status IN ('RUNNING', 'PAUSING', 'CANCELLING')
+        AND (g.expected IS NULL OR r.status = g.expected)
+    ORDER BY r.id FOR NO KEY UPDATE OF r
+), run AS (
+    UPDATE runs r SET
+        last_seq = r.last_seq + g.events,
+        written_by = $10,
+        progress = coalesce(g.progress, r.progress),
+        status = coalesce(g.status, r.status),
+        status_message = CASE WHEN g.status IS NULL THEN r.status_message ELSE g.message END,
+        output = CASE WHEN g.status IS NULL THEN r.output ELSE g.output::json END,
+        error = CASE WHEN g.status IS NULL THEN r.error ELSE g.error::json END,
+        worker_id = CASE WHEN g.status IS NULL THEN r.worker_id END,
+        lease_until = CASE WHEN g.status IS NULL THEN r.lease_until END,
+        finished_at = CASE WHEN g.status IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN now() ELSE r.finished_at END,
+        cancelled_at = CASE WHEN g.status = 'CANCELLED' THEN now() ELSE r.cancelled_at END,
+        paused_at = CASE WHEN g.status = 'PAUSED' THEN now() ELSE r.paused_at END,
+        queued_at = CASE WHEN g.status = 'QUEUED' THEN now() ELSE r.queued_at END,
+        takeup = CASE WHEN g.status = 'QUEUED' THEN r.takeup + 1 ELSE r.takeup END
+    FROM given g JOIN held USING (id)
+    WHERE r.id = g.id AND r.epoch = g.epoch AND (g.expected IS NULL OR r.status = g.expected)
+    RETURNING r.id, r.last_seq - g.events AS base, r.project_id, r.takeup
+), new_events AS (
+    INSERT INTO events (run_id, seq, type, at, node_id, body)
+    SELECT run.id, run.base + x.i, x.type, x.at, x.node_id, x.body::json
+    FROM unnest($11::text[], $12::int[], $13::text[], $14::timestamptz[], $15::text[], $16::text[])
+        AS x(run_id, i, type, at, node_id, body) JOIN run ON run.id = x.run_id
+), new_states AS (
+    INSERT INTO node_states (run_id, node_id, seq, status, visits, attempt, progress, message, partial_output, error,
+        started_at, completed_at, output_seq)
+    SELECT run.id, x.node_id, run.base + x.i, x.status, x.visits, x.attempt, x.progress, x.message, x.partial_output,
+        x.error::json, x.started_at, x.completed_at, run.base + x.output_i
+    FROM unnest($17::text[], $18::text[], $19::int[], $20::text[], $21::int[], $22::smallint[], $23::real[],
+        $24::text[], $25::text[], $26::text[], $27::timestamptz[], $28::timestamptz[], $29::int[])
+        AS x(run_id, node_id, i, status, visits, attempt, progress, message, partial_output, error, started_at,
+        completed_at, output_i) JOIN run ON run.id = x.run_id
+    ON CONFLICT (run_id, node_id) DO UPDATE SET
+        seq = excluded.seq, status = excluded.status, visits = excluded.visits, attempt = excluded.attempt,
+        progress = excluded.progress, message = excluded.message, partial_output = excluded.partial_output,
+        error = excluded.error, started_at = excluded.started_at, completed_at = excluded.completed_at,
+        output_seq = coalesce(excluded.output_seq, node_states.output_seq)
+), new_outputs AS (
+    INSERT INTO node_outputs (run_id, seq, node_id, visit, lineage, input, output)
+    SELECT run.id, run.base + x.i, x.node_id, x.visit, x.lineage, x.input::json, x.output::json
+    FROM unnest($30::text[], $31::int[], $32::text[], $33::int[], $34::int[], $35::text[], $36::text[])
+        AS x(run_id, i, node_id, visit, lineage, input, output) JOIN run ON run.id = x.run_id
+), new_checkpoints AS (
+    INSERT INTO checkpoints (run_id, seq, id, parent_id, step, lineage, is_full, data, next_nodes)
+    SELECT run.id, run.base + x.i, x.id, x.parent_id, x.step, x.lineage, x.is_full, x.data, x.next_nodes::json
+    FROM unnest($37::text[], $38::int[], $39::text[], $40::text[], $41::int[], $42::int[], $43::bool[], $44::bytea[],
+        $45::text[]) AS x(run_id, i, id, parent_id, step, lineage, is_full, data, next_nodes) JOIN run ON run.id = x.run_id
+), new_writes AS (
+    INSERT INTO pending_writes (run_id, checkpoint_id, task_id, idx, channel, value)
+    SELECT run.id, x.checkpoint_id, x.task_id, x.idx, x.channel, x.value
+    FROM unnest($46::text[], $47::text[], $48::text[], $49::int[], $50::text[], $51::bytea[])
+        AS x(run_id, checkpoint_id, task_id, idx, channel, value) JOIN run ON run.id = x.run_id
+    ON CONFLICT DO NOTHING
+)
+SELECT id, base, project_id, takeup FROM run
+"""
+
+
+@dataclass(slots=True)
+class Batch:
+    """All entries of one run in one group. A status change stands alone with its entry: it may be refused."""
+
+    run_id: str
+    entries: list[Entry] = field(default_factory=list)
+
+    @property
+    def happenings(self) -> list[tuple[datetime, Happening]]:
+        return [pair for entry in self.entries for pair in entry.happenings]
+
+
+class _Columns:
+    """Rows, turned into the arrays that `unnest` takes."""
+
+    def __init__(self, width: int) -> None:
+        self.arrays: list[list[Any]] = [[] for _ in range(width)]
+
+    def add(self, *row: Any) -> None:
+        for array, value in zip(self.arrays, row, strict=True):
+            array.append(value)
+
+
+def arguments(batches: Sequence[Batch], mark: int) -> list[Any]:
+    """The arguments of GROUP for these batches, told apart from all other groups by `mark`."""
+    runs, events, states, outputs = _Columns(9), _Columns(6), _Columns(13), _Columns(7)
+    checkpoints, writes = _Columns(9), _Columns(6)
+    for batch in batches:
+        latest: dict[str, tuple[int, NodeState, int | None]] = {}
+        place = 0
+        for entry in batch.entries:
+            for at, what in entry.happenings:
+                place += 1
+                events.add(batch.run_id, place, what.type.value, at, what.node_id, _json(body_of(what)))
+                if isinstance(what, NodeChange):
+                    _add_state(outputs, latest, entry, place, what.state)
+            _add_checkpoint(checkpoints, entry, place)
+            for write in entry.writes:
+                writes.add(batch.run_id, write.checkpoint_id, write.task_id, write.idx, write.channel, write.value)
+        for place_, state, output_place in latest.values():
+            _add_latest(states, place_, state, output_place)
+        _add_run(runs, batch, place)
+    tables = (events, states, outputs, checkpoints, writes)
+    return [*runs.arrays, mark, *(array for table in tables for array in table.arrays)]
+
+
+def _add_run(runs: _Columns, batch: Batch, count: int) -> None:
+    last = batch.entries[-1]
+    progress = next((entry.progress for entry in reversed(batch.entries) if entry.progress is not None), None)
+    change = last.change
+    if change is None:
+        runs.add(batch.run_id, last.epoch, count, progress, None, None, None, None, None)
+        return
+    error = _json(error_body(change.error)) if change.error else None
+    output = _json(change.output) if change.status == "COMPLETED" else None
+    runs.add(
+        batch.run_id,
+        last.epoch,
+        count,
+        progress,
+        change.expected.value,
+        change.status.value,
+        change.message,
+        output,
+        error,
+    )
+
+
+def _add_state(
+    outputs: _Columns,
+    latest: dict[str, tuple[int, NodeState, int | None]],
+    entry: Entry,
+    place: int,
+    state: NodeState,
+) -> None:
+    before = latest.get(state.node_id)
+    output_place = before[2] if before else None
+    if is_stored(state):
+        output_place = place
+        given = None if state.input is None else _json(state.input)
+        output = _json(state.output) if state.has_output else None
+        outputs.add(entry.run_id, place, state.node_id, state.visits, entry.lineage, given, output)
+    latest[state.node_id] = (place, state, output_place)
+
+
+def _add_latest(states: _Columns, place: int, state: NodeState, output_place: int | None) -> None:
+    error = _json(error_body(state.error)) if state.error else None
+    states.add(
+        state.run_id,
+        state.node_id,
+        place,
+        state.status.value,
+        state.visits,
+        state.attempt,
+        state.progress,
+        state.message,
+        state.partial_output,
+        error,
+        state.started_at,
+        state.completed_at,
+        output_place,
+    )
+
+
+def _add_checkpoint(checkpoints: _Columns, entry: Entry, place: int) -> None:
+    record = entry.checkpoint
+    if record is None:
+        return
+    # Its event is the last of the wave, or the one before the run's last word.
+    place -= entry.change is not None
+    next_nodes = _json(record.next_nodes)
+    checkpoints.add(
+        entry.run_id,
+        place,
+        record.id,
+        record.parent_id,
+        record.step,
+        entry.lineage,
+        record.is_full,
+        record.data,
+        next_nodes,
+    )
+
+
+def _json(value: JSON) -> str:
+    return orjson.dumps(value).decode()

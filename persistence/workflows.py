@@ -1,0 +1,125 @@
+"""Workflows as rows: created together with their draft in one transaction, deleted together with all that is theirs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import delete as delete_from
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from engine.states import TERMINAL
+from persistence import drafts
+from persistence.caller import Caller
+from persistence.ids import new_id
+from persistence.paging import Page, after_of, page_of
+from persistence.problems import NotFound
+from persistence.tables import runs, workflows
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    id: str
+    project_id: str
+    name: str
+    description: str
+    created_at: datetime
+    updated_at: datetime
+
+
+async def create(
+    connection: AsyncConnection,
+    caller: Caller,
+    project_id: str,
+    *,
+    name: str,
+    description: str,
+    content: drafts.Content,
+) -> Workflow:
+    """The caller of this has checked the role."""
+    values = {"id": new_id("wf"), "project_id": project_id, "name": name, "description": description}
+    row = await connection.execute(insert(workflows).values(values).returning(workflows))
+    workflow = Workflow(**row.mappings().one())
+    await drafts.create(connection, caller, project_id, workflow.id, content)
+    return workflow
+
+
+async def get_many(connection: AsyncConnection, caller: Caller, ids: Sequence[str]) -> dict[str, Workflow]:
+    found = await connection.execute(
+        select(workflows).where(workflows.c.id.in_(ids), workflows.c.project_id.in_(caller.projects))
+    )
+    return {row["id"]: Workflow(**row) for row in found.mappings()}
+
+
+async def get(connection: AsyncConnection, caller: Caller, workflow_id: str) -> Workflow:
+    """Raises NotFound."""
+    found = await get_many(connection, caller, [workflow_id])
+    if workflow_id not in found:
+        raise NotFound(workflow_id)
+    return found[workflow_id]
+
+
+async def page(
+    connection: AsyncConnection,
+    caller: Caller,
+    *,
+    first: int,
+    after: str | None = None,
+    project_id: str | None = None,
+    search: str | None = None,
+) -> Page[Workflow]:
+    """Newest first. `search` is looked for in name and description, as it is written, whatever the case."""
+    query = select(workflows).where(workflows.c.project_id.in_(caller.projects))
+    if project_id is not None:
+        query = query.where(workflows.c.project_id == project_id)
+    if search:
+        text = workflows.c.name + "\n" + workflows.c.description
+        query = query.where(text.icontains(search, autoescape=True))
+    if after is not None:
+        query = query.where(workflows.c.id < after_of(after))
+    found = await connection.execute(query.order_by(workflows.c.id.desc()).limit(first + 1))
+    return page_of([Workflow(**row) for row in found.mappings()], first=first, after=after)
+
+
+async def change(connection: AsyncConnection, caller: Caller, workflow_id: str, values: Mapping[str, str]) -> Workflow:
+    """Sets the columns in `values`; what is left out stays. Raises NotFound."""
+    row = await connection.execute(
+        update(workflows)
+        .where(workflows.c.id == workflow_id, workflows.c.project_id.in_(caller.projects))
+        .values(**values, updated_at=func.now())
+        .returning(workflows)
+    )
+    changed = row.mappings().one_or_none()
+    if changed is None:
+        raise NotFound(workflow_id)
+    return Workflow(**changed)
+
+
+async def lock(connection: AsyncConnection, caller: Caller, workflow_id: str, *, alone: bool = False) -> Workflow:
+    """Holds the workflow's row to the end of the transaction: no other writer of its versions comes between.
+
+    With `alone` nothing at all is added to the workflow meanwhile, runs included. Raises NotFound.
+    """
+    query = select(workflows).where(workflows.c.id == workflow_id, workflows.c.project_id.in_(caller.projects))
+    row = (await connection.execute(query.with_for_update(key_share=not alone))).mappings().one_or_none()
+    if row is None:
+        raise NotFound(workflow_id)
+    return Workflow(**row)
+
+
+async def active_runs(connection: AsyncConnection, caller: Caller, workflow_id: str) -> list[str]:
+    found = await connection.execute(
+        select(runs.c.id).where(
+            runs.c.workflow_id == workflow_id,
+            runs.c.project_id.in_(caller.projects),
+            runs.c.status.not_in(TERMINAL),
+        )
+    )
+    return list(found.scalars())
+
+
+async def delete(connection: AsyncConnection, caller: Caller, workflow_id: str) -> None:
+    """Its draft, versions and runs go with it."""
+    await connection.execute(
+        delete_from(workflows).where(workflows.c.id == workflow_id, workflows.c.project_id.in_(caller.projects))
+    )

@@ -1,0 +1,82 @@
+"""The catalogs a builder offers: node types now, templates and kinds of triggers as they come. Read from memory."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from engine.nodes.base import NodeConfig, NodeType
+from resolvers.context import Context
+
+ERROR_PORT = "error"
+"""Every node has it: `onError: branch` leaves by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTypeView:
+    """A node type as a form needs it; `config_schema` is a JSON Schema."""
+
+    name: str
+    title: str
+    description: str
+    category: str
+    icon: str
+    config_schema: dict[str, Any]
+    output_schema: dict[str, Any]
+    ports: list[str]
+    ports_from: str | None
+    example: dict[str, Any]
+    deprecated: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A workflow to start from."""
+
+    name: str
+    title: str
+    description: str
+    spec: dict[str, Any]
+    example_inputs: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerKind:
+    name: str
+    title: str
+    description: str
+    config_schema: dict[str, Any]
+    event_schema: dict[str, Any]
+
+
+TEMPLATES: tuple[Template, ...] = ()
+TRIGGER_KINDS: tuple[TriggerKind, ...] = ()
+
+
+def _view(kind: NodeType[Any]) -> NodeTypeView:
+    config: type[NodeConfig] = kind.Config
+    return NodeTypeView(
+        kind.name,
+        kind.title,
+        kind.description,
+        kind.category,
+        kind.icon,
+        config.model_json_schema(),
+        kind.output_schema,
+        [*kind.ports, ERROR_PORT],
+        kind.ports_from,
+        kind.example,
+        kind.deprecated,
+    )
+
+
+def node_types(context: Context) -> list[NodeTypeView]:
+    """In the order of their names."""
+    return [_view(context.node_types[name]) for name in sorted(context.node_types)]
+
+
+def node_type(context: Context, name: str) -> NodeTypeView | None:
+    kind = context.node_types.get(name)
+    return None if kind is None else _view(kind)
+
+
+def template(name: str) -> Template | None:
+    return next((template for template in TEMPLATES if template.name == name), None)

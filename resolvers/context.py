@@ -1,0 +1,32 @@
+"""What every resolver is given: who asks, and the long-lived things of this process. One for each request or socket."""
+
+from dataclasses import dataclass, field
+
+from redis.asyncio import Redis
+
+from engine.nodes.registry import NodeTypes
+from persistence.caller import Caller
+from persistence.database import Database
+from persistence.feed import Feed
+from resolvers.loaders import Loaders
+from resolvers.workflow_loaders import WorkflowLoaders
+from worker.queue import Queue
+
+
+@dataclass(slots=True)
+class Context:
+    """`connection_params` is what a WebSocket client sent with its connection_init; None over HTTP."""
+
+    caller: Caller
+    database: Database
+    node_types: NodeTypes
+    redis: Redis
+    queue: Queue
+    feed: Feed
+    connection_params: dict[str, object] | None = None
+    loaders: Loaders = field(init=False)
+    workflow_loaders: WorkflowLoaders = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.loaders = Loaders(self.database, self.caller)
+        self.workflow_loaders = WorkflowLoaders(self.database, self.caller)

@@ -1,0 +1,151 @@
+"""What subscriptions send. Every generator ends with its run, and leaves nothing behind when its reader goes."""
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from engine.events import Event, NodeChange, NodeState, StatusChange
+from engine.states import NodeStatus, RunStatus
+from persistence import drafts, nodes, runs
+from persistence.drafts import Draft
+from persistence.feed import Expired
+from persistence.problems import NotFound
+from persistence.runs import Run, RunFilter
+from resolvers.context import Context
+from resolvers.runs import EventView, Names, NodeView
+
+
+@dataclass(frozen=True, slots=True)
+class NodeUpdate:
+    """One thing that changed in a run, or one node of its snapshot. `view` is None when only the run changed."""
+
+    seq: int
+    is_snapshot: bool
+    run_id: str
+    run_status: RunStatus
+    progress: float
+    view: NodeView | None
+
+
+class Picture:
+    """A run as its reader has seen it so far: enough to say with each change how far the whole run is."""
+
+    def __init__(self, run: Run, states: list[NodeState]) -> None:
+        self.run_id, self.seq, self.status = run.id, run.last_seq, run.status
+        self.states = states
+        self._statuses = {state.node_id: state.status for state in states}
+
+    @property
+    def progress(self) -> float:
+        """The part of the nodes that this run can still reach which is settled, as the worker counts it."""
+        if self.status is RunStatus.COMPLETED:
+            return 1.0
+        statuses = list(self._statuses.values())
+        done = statuses.count(NodeStatus.COMPLETED) + statuses.count(NodeStatus.FAILED)
+        return done / max(len(statuses) - statuses.count(NodeStatus.SKIPPED), 1)
+
+    def apply(self, what: NodeChange | StatusChange) -> None:
+        if isinstance(what, StatusChange):
+            self.status = what.status
+        else:
+            self._statuses[what.state.node_id] = what.state.status
+
+
+async def node_states(context: Context, run_id: str, after: int | None) -> AsyncGenerator[NodeUpdate]:
+    """Without `after`: every node as it stands, then every change. With it: every change after that number.
+
+    `after: 0` is a reader that has seen nothing: it gets every node IDLE, and then the whole history.
+    """
+    picture = await _picture(context, run_id, after)
+    names = await Names.of(context, run_id)
+    if not after:
+        for update in _snapshot(picture, names):
+            yield update
+    async with aclosing(context.feed.follow(run_id, picture.seq)) as events:
+        async for event in events:
+            if isinstance(event, Expired):
+                picture = await _picture(context, run_id, None)
+                for update in _snapshot(picture, names):
+                    yield update
+            elif event.seq > picture.seq and isinstance(event.what, NodeChange | StatusChange):
+                picture.apply(event.what)
+                yield _change(picture, names, event)
+
+
+def _snapshot(picture: Picture, names: Names) -> Iterator[NodeUpdate]:
+    """In the order of the nodes' last changes: a reader cut off in the middle can go on from what it has seen."""
+    progress, status = picture.progress, picture.status
+    states = sorted(picture.states, key=lambda state: state.seq)
+    for place, state in enumerate(states, start=1):
+        seq = picture.seq if place == len(states) else state.seq
+        yield NodeUpdate(seq, True, picture.run_id, status, progress, names.view(state, is_live=True))
+
+
+def _change(picture: Picture, names: Names, event: Event) -> NodeUpdate:
+    what = event.what
+    view = names.view(what.state, is_live=True) if isinstance(what, NodeChange) else None
+    return NodeUpdate(event.seq, False, picture.run_id, picture.status, picture.progress, view)
+
+
+async def _picture(context: Context, run_id: str, seq: int | None) -> Picture:
+    """Run and nodes of one moment: now, or after the event `seq`. Raises NotFound."""
+    async with context.database.begin() as connection:
+        await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
+        run = await runs.get(connection, context.caller, run_id)
+        if run is None:
+            raise NotFound(run_id)
+        if seq is None or seq > run.last_seq:
+            states = (await nodes.states(connection, context.caller, [run_id]))[run_id]
+            return Picture(run, states)
+        return await _picture_at(connection, context, run, max(seq, 0))
+
+
+async def _picture_at(connection: AsyncConnection, context: Context, run: Run, seq: int) -> Picture:
+    place = (run.id, seq)
+    picture = Picture(run, (await nodes.states_at(connection, context.caller, [place]))[place])
+    picture.seq, picture.status = seq, await runs.status_at(connection, run, seq)
+    return picture
+
+
+async def run_events(context: Context, run_id: str, after: int) -> AsyncGenerator[EventView]:
+    async with context.database.connect() as connection:
+        if await runs.get(connection, context.caller, run_id) is None:
+            raise NotFound(run_id)
+    names = await Names.of(context, run_id)
+    async with aclosing(context.feed.follow(run_id, after)) as events:
+        async for event in events:
+            yield names.event(event)
+
+
+async def changed_runs(context: Context, project_id: str | None, where: RunFilter) -> AsyncGenerator[Run]:
+    """Runs in the list that are created or change; one that leaves the list is sent once more."""
+    if project_id is not None and project_id not in context.caller.roles:
+        raise NotFound(project_id)
+    watched = [project_id] if project_id is not None else context.caller.projects
+    async with aclosing(context.feed.notices(*watched)) as notices:
+        async for notice in notices:
+            async with context.database.connect() as connection:
+                run = await runs.get(connection, context.caller, notice.run_id)
+            if run is None or not where.lets(run):
+                continue
+            if where.lets_status(run.status) or where.lets_status(notice.previous):
+                yield run
+
+
+async def draft_saves(context: Context, workflow_id: str) -> AsyncGenerator[Draft]:
+    """The draft whenever its revision has risen. Raises NotFound."""
+    seen = (await _draft(context, workflow_id)).revision
+    async with aclosing(context.feed.draft_saves(workflow_id)) as saves:
+        async for _ in saves:
+            draft = await _draft(context, workflow_id)
+            if draft.revision > seen:
+                seen = draft.revision
+                yield draft
+
+
+async def _draft(context: Context, workflow_id: str) -> Draft:
+    async with context.database.connect() as connection:
+        return await drafts.get(connection, context.caller, workflow_id)

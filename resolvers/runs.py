@@ -1,0 +1,199 @@
+"""Reading runs: one, many, what happened in them, and what can be worked out from that. Nothing here writes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from engine.events import Event, NodeChange, NodeState
+from engine.states import NodeStatus, RunAction, RunStatus
+from persistence import history, nodes, runs
+from persistence.feed import Expired
+from persistence.history import Checkpoint, Window
+from persistence.nodes import NodeName
+from persistence.paging import Page, checked_first
+from persistence.problems import NotFound, invalid
+from persistence.runs import Run, RunFilter
+from resolvers.context import Context
+
+MAX_EVENTS = 1000
+UNDER_WAY = frozenset({NodeStatus.RUNNING, NodeStatus.RETRYING, NodeStatus.WAITING})
+ACTIONS: dict[RunStatus, tuple[RunAction, ...]] = {
+    RunStatus.PENDING: (RunAction.EXECUTE, RunAction.CANCEL),
+    RunStatus.QUEUED: (RunAction.CANCEL,),
+    RunStatus.RUNNING: (RunAction.CANCEL,),
+    RunStatus.PAUSING: (RunAction.CANCEL,),
+    RunStatus.PAUSED: (RunAction.CANCEL,),
+    RunStatus.WAITING: (RunAction.CANCEL,),
+}
+"""What would be accepted now; what is not here accepts nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A node's state with its names. A live one has the same id for good; others never overwrite it in a cache."""
+
+    state: NodeState
+    name: NodeName
+    is_live: bool
+
+    @property
+    def id(self) -> str:
+        live = f"{self.state.run_id}/{self.state.node_id}"
+        return live if self.is_live else f"{live}@{self.state.seq}"
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    """One event as a reader sees it; `node` for a node's change."""
+
+    event: Event | Expired
+    node: NodeView | None = None
+
+
+class Names:
+    """The names of one run's nodes, loaded once for all its events."""
+
+    def __init__(self, names: Iterable[NodeName]) -> None:
+        self._names = {name.id: name for name in names}
+
+    @classmethod
+    async def of(cls, context: Context, run_id: str) -> "Names":
+        return cls(await context.loaders.node_names.load(run_id) or ())
+
+    def view(self, state: NodeState, *, is_live: bool) -> NodeView:
+        name = self._names.get(state.node_id) or NodeName(state.node_id, state.node_id, "unknown")
+        return NodeView(state, name, is_live)
+
+    def event(self, event: Event | Expired) -> EventView:
+        if isinstance(event, Event) and isinstance(event.what, NodeChange):
+            return EventView(event, self.view(event.what.state, is_live=False))
+        return EventView(event)
+
+
+async def run(context: Context, run_id: str) -> Run | None:
+    return await context.loaders.run.load(run_id)
+
+
+async def run_page(
+    context: Context,
+    *,
+    first: int | None,
+    after: str | None,
+    project_id: str | None = None,
+    where: RunFilter | None = None,
+) -> Page[Run]:
+    async with context.database.connect() as connection:
+        return await runs.page(
+            connection,
+            context.caller,
+            first=checked_first(first),
+            after=after,
+            project_id=project_id,
+            where=where or RunFilter(),
+        )
+
+
+async def node_views(context: Context, run_id: str) -> list[NodeView]:
+    """Every node as it stands, in the order of the spec."""
+    states = await context.loaders.node_states.load(run_id) or []
+    names = await Names.of(context, run_id)
+    return [names.view(state, is_live=True) for state in states]
+
+
+async def node_views_at(context: Context, run_id: str, seq: int) -> list[NodeView]:
+    states = await context.loaders.node_states_at.load((run_id, seq)) or []
+    names = await Names.of(context, run_id)
+    return [names.view(state, is_live=False) for state in states]
+
+
+async def node_values(context: Context, state: NodeState) -> nodes.Values:
+    """The node's input and output, loaded if the state does not carry them."""
+    if state.output_seq is None:
+        return nodes.Values(state.input, state.output)
+    found = await context.loaders.values.load((state.run_id, state.output_seq))
+    return found or nodes.Values(None, None)
+
+
+def under_way(views: list[NodeView]) -> list[NodeView]:
+    return [view for view in views if view.state.status in UNDER_WAY]
+
+
+async def estimated_completion(context: Context, run: Run) -> datetime | None:
+    """None without history, for a run that does not move, and for one that is over."""
+    if run.status not in (RunStatus.QUEUED, RunStatus.RUNNING):
+        return None
+    took = await context.loaders.median_duration.load(run.version_id)
+    if took is None:
+        return None
+    now = datetime.now(UTC)
+    return max((run.started_at or now) + took, now)
+
+
+def duration_ms(started_at: datetime | None, ended_at: datetime | None) -> float | None:
+    """So far, where there is no end yet."""
+    if started_at is None:
+        return None
+    return ((ended_at or datetime.now(UTC)) - started_at).total_seconds() * 1000
+
+
+def available_actions(run: Run) -> tuple[RunAction, ...]:
+    return ACTIONS.get(run.status, ())
+
+
+def checked_window(window: Window) -> Window:
+    """`first` and `last` exclude each other, and each is 1 to 1000."""
+    if window.first is not None and window.last is not None:
+        raise invalid("first", "EXCLUSIVE", "first and last cannot be given together")
+    for name, count in (("first", window.first), ("last", window.last)):
+        if count is not None and not 1 <= count <= MAX_EVENTS:
+            raise invalid(name, "OUT_OF_RANGE", f"must be from 1 to {MAX_EVENTS}, is {count}")
+    return window
+
+
+@dataclass(frozen=True, slots=True)
+class EventViews:
+    """A page of events; see `history.EventPage`."""
+
+    nodes: list[EventView]
+    first_seq: int
+    last_seq: int
+    has_more: bool
+
+
+async def events(context: Context, run_id: str, window: Window, **narrowed: Any) -> EventViews:
+    """`narrowed` is what `history.event_page` takes: types, node_id, min_level."""
+    async with context.database.connect() as connection:
+        page = await history.event_page(connection, context.caller, run_id, checked_window(window), **narrowed)
+    names = await Names.of(context, run_id)
+    return EventViews([names.event(event) for event in page.events], page.first_seq, page.last_seq, page.has_more)
+
+
+async def checkpoint_page(context: Context, run_id: str, *, first: int | None, after: str | None) -> Page[Checkpoint]:
+    async with context.database.connect() as connection:
+        return await history.checkpoint_page(
+            connection, context.caller, run_id, first=checked_first(first), after=after
+        )
+
+
+async def checkpoint(context: Context, checkpoint_id: str, run_id: str | None = None) -> Checkpoint | None:
+    """None for one of another run than `run_id`."""
+    found = await context.loaders.checkpoint.load(checkpoint_id)
+    return found if found is not None and run_id in (None, found.run_id) else None
+
+
+async def state_at(context: Context, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Node outputs as they stood, by node id."""
+    async with context.database.connect() as connection:
+        return await nodes.outputs_at(connection, context.caller, checkpoint.run_id, checkpoint.seq)
+
+
+async def scope_at(context: Context, checkpoint: Checkpoint) -> dict[str, Any]:
+    """The names that an expression sees at a checkpoint: the same as a node would have seen."""
+    run = await context.loaders.run.load(checkpoint.run_id)
+    if run is None:
+        raise NotFound(checkpoint.run_id)
+    outputs = await state_at(context, checkpoint)
+    states = await context.loaders.node_states_at.load((checkpoint.run_id, checkpoint.seq)) or []
+    seen = {state.node_id: {"output": outputs.get(state.node_id), "status": state.status.value} for state in states}
+    return {**seen, "input": run.inputs, "nodes": seen, "run": {"id": run.id}}

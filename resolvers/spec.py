@@ -1,0 +1,102 @@
+"""Specs that are looked at and never run: what is wrong with one, how it is stored, what an expression gives."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import orjson
+
+from engine.events import JSON
+from engine.expressions import ExpressionError, evaluate, render
+from engine.problems import FieldProblem
+from engine.spec import normalise, spec_hash
+from engine.states import Severity
+from engine.storable import NotStorable, check_storable
+from engine.validate import Report, validate
+from persistence.drafts import Content
+from persistence.problems import Invalid, invalid
+from resolvers.context import Context
+
+MAX_SPEC_BYTES = 1024 * 1024
+JSON_TYPES: dict[type, str] = {
+    bool: "boolean",
+    int: "number",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+    type(None): "null",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ExpressionResult:
+    """`type` names the JSON type of `value`; both are None where there are errors."""
+
+    value: JSON = None
+    type: str | None = None
+    errors: list[FieldProblem] = field(default_factory=list)
+
+
+def report(context: Context, spec: JSON) -> Report:
+    """Everything wrong with a spec at once."""
+    return validate(spec, context.node_types)
+
+
+def content_to_save(spec: JSON) -> Content:
+    """A draft may be half done, so little is asked of it: an object of storable JSON, at most 1 MiB."""
+    if not isinstance(spec, dict):
+        raise invalid("input.spec", "NOT_AN_OBJECT", f"A spec is an object, not {_type_of(spec)}.")
+    _check_size(spec)
+    normal = normalise(spec)
+    return Content(normal, spec_hash(normal))
+
+
+def _check_size(spec: JSON) -> None:
+    try:
+        check_storable(spec)
+    except NotStorable as wrong:
+        raise invalid("input.spec" + wrong.path, "NOT_STORABLE", str(wrong)) from wrong
+    size = len(orjson.dumps(spec))
+    if size > MAX_SPEC_BYTES:
+        raise invalid("input.spec", "TOO_LARGE", f"The spec is {size:,} bytes of JSON, over {MAX_SPEC_BYTES:,}.")
+
+
+def check_runnable(context: Context, spec: JSON) -> None:
+    """Raises Invalid with all errors of the spec; warnings pass."""
+    found = report(context, spec)
+    if not found.ok:
+        raise Invalid(found.errors)
+
+
+def draft_problems(context: Context, spec: JSON) -> list[FieldProblem]:
+    found = report(context, spec)
+    return [*found.errors, *found.warnings]
+
+
+def evaluate_expression(expression: str, scope: JSON) -> ExpressionResult:
+    """An expression, or a template: text that is no expression but holds `{{ … }}` is rendered."""
+    if not isinstance(scope, Mapping):
+        problem = FieldProblem("context", "NOT_AN_OBJECT", f"A context is an object, not {_type_of(scope)}.")
+        return ExpressionResult(errors=[problem])
+    try:
+        value = _value_of(expression, scope)
+        check_storable(value)
+    except ExpressionError as wrong:
+        problem = FieldProblem("expression", "EXPRESSION", wrong.message, line=wrong.line, column=wrong.column)
+        return ExpressionResult(errors=[problem])
+    except NotStorable as wrong:
+        return ExpressionResult(errors=[FieldProblem("expression", "OUTPUT", str(wrong), Severity.ERROR)])
+    return ExpressionResult(value, _type_of(value))
+
+
+def _value_of(expression: str, scope: Mapping[str, JSON]) -> JSON:
+    try:
+        return evaluate(expression, scope)
+    except ExpressionError:
+        if "{{" not in expression and "{%" not in expression:
+            raise
+        return render(expression, scope)
+
+
+def _type_of(value: JSON) -> str:
+    return JSON_TYPES.get(type(value), type(value).__name__)

@@ -1,0 +1,57 @@
+"""Versions: frozen from the draft, published, archived. Each call is one transaction."""
+
+from engine.states import VersionStatus
+from persistence import drafts, versions, workflows
+from persistence.caller import Role
+from persistence.paging import Page, checked_first
+from persistence.versions import Version
+from resolvers.authorise import require
+from resolvers.context import Context
+from resolvers.spec import check_runnable
+
+
+async def version_page(
+    context: Context, workflow_id: str, *, first: int | None, after: str | None, status: VersionStatus | None
+) -> Page[Version]:
+    async with context.database.connect() as connection:
+        return await versions.page(
+            connection, context.caller, workflow_id, first=checked_first(first), after=after, status=status
+        )
+
+
+async def version_by_number(context: Context, workflow_id: str, number: int) -> Version | None:
+    async with context.database.connect() as connection:
+        return await versions.by_number(connection, context.caller, workflow_id, number)
+
+
+async def create_version(
+    context: Context, workflow_id: str, expected_revision: int | None, *, publish: bool
+) -> tuple[Version, bool]:
+    """The version, and whether it is new. Raises Invalid for a draft that cannot run, Conflict if it has moved on."""
+    async with context.database.begin() as connection:
+        workflow = await workflows.get(connection, context.caller, workflow_id)
+        require(context.caller, Role.EDITOR, workflow.project_id)
+        draft = await drafts.get(connection, context.caller, workflow_id)
+        if expected_revision is not None and draft.revision != expected_revision:
+            raise drafts.stale(draft, expected_revision)
+        check_runnable(context, draft.spec)
+        version, created = await versions.freeze(connection, context.caller, draft)
+        if publish:
+            version = await versions.publish(connection, context.caller, version)
+        return version, created
+
+
+async def publish_version(context: Context, version_id: str) -> Version:
+    """Archives the one published before; an archived one can be published again. Raises Invalid if it cannot run."""
+    async with context.database.begin() as connection:
+        version = await versions.get(connection, context.caller, version_id)
+        require(context.caller, Role.EDITOR, version.project_id)
+        check_runnable(context, version.spec)
+        return await versions.publish(connection, context.caller, version)
+
+
+async def archive_version(context: Context, version_id: str) -> Version:
+    async with context.database.begin() as connection:
+        version = await versions.get(connection, context.caller, version_id)
+        require(context.caller, Role.EDITOR, version.project_id)
+        return await versions.archive(connection, context.caller, version)

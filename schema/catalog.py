@@ -1,0 +1,40 @@
+"""The catalogs as clients see them."""
+
+import strawberry
+
+from schema.scalars import JSON
+
+
+@strawberry.type
+class NodeType:
+    name: str
+    title: str
+    description: str
+    category: str
+    icon: str
+    config_schema: JSON = strawberry.field(description="JSON Schema of `config`, for a form.")
+    output_schema: JSON
+    ports: list[str] = strawberry.field(
+        description="Ports an edge may leave by: `true`, `false`, a case name, `error`."
+    )
+    ports_from: str | None = strawberry.field(description="Where config adds ports: `cases[*].port`.")
+    example: JSON
+    deprecated: str | None
+
+
+@strawberry.type
+class Template:
+    name: str
+    title: str
+    description: str
+    spec: JSON
+    example_inputs: JSON
+
+
+@strawberry.type
+class TriggerKind:
+    name: str
+    title: str
+    description: str
+    config_schema: JSON
+    event_schema: JSON

@@ -1,0 +1,49 @@
+"""Queries that read no database: the catalogs, and looking at a spec or an expression."""
+
+import strawberry
+
+from engine.validate import Report
+from resolvers import catalog
+from resolvers import spec as specs
+from schema.catalog import NodeType, Template, TriggerKind
+from schema.info import Info
+from schema.scalars import JSON
+from schema.spec import ExpressionResult, SpecReport
+
+
+@strawberry.type
+class CatalogQueries:
+    @strawberry.field(graphql_type=list[NodeType])
+    @staticmethod
+    def node_types(info: Info) -> list[catalog.NodeTypeView]:
+        return catalog.node_types(info.context)
+
+    @strawberry.field(graphql_type=NodeType | None)
+    @staticmethod
+    def node_type(info: Info, name: str) -> catalog.NodeTypeView | None:
+        return catalog.node_type(info.context, name)
+
+    @strawberry.field(graphql_type=list[Template])
+    @staticmethod
+    def templates() -> list[catalog.Template]:
+        return list(catalog.TEMPLATES)
+
+    @strawberry.field(graphql_type=list[TriggerKind])
+    @staticmethod
+    def trigger_kinds() -> list[catalog.TriggerKind]:
+        return list(catalog.TRIGGER_KINDS)
+
+    @strawberry.field(
+        graphql_type=SpecReport,
+        description="Everything wrong with a spec at once, without saving it. Never executes anything.",
+    )
+    @staticmethod
+    def validate_spec(info: Info, spec: JSON, project_id: strawberry.ID | None = None) -> Report:
+        return specs.report(info.context, spec)
+
+    @strawberry.field(
+        graphql_type=ExpressionResult, description="Evaluates a template or expression against sample data."
+    )
+    @staticmethod
+    def evaluate_expression(expression: str, context: JSON) -> specs.ExpressionResult:
+        return specs.evaluate_expression(expression, context)

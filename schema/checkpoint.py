@@ -1,0 +1,69 @@
+"""Checkpoints of a run as clients see them: what had been computed when, and what a template would have seen then."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import strawberry
+
+from engine.states import NodeStatus
+from persistence.history import Checkpoint as CheckpointRow
+from persistence.runs import Run as RunRow
+from resolvers import runs
+from resolvers import spec as specs
+from resolvers.runs import NodeView
+from resolvers.spec import ExpressionResult as Evaluated
+from schema.info import Info
+from schema.node import Node
+from schema.node_state import NodeState
+from schema.scalars import JSON
+from schema.spec import ExpressionResult
+
+if TYPE_CHECKING:
+    from schema.run import Run
+
+Row = strawberry.Parent[CheckpointRow]
+
+
+@strawberry.type
+class Checkpoint(Node):
+    parent_id: strawberry.ID | None
+    seq: int
+    step: int
+    created_at: datetime
+    next_nodes: list[strawberry.ID]
+    size_bytes: int = strawberry.field(description="As it is stored: a change over its parent, most of the time.")
+
+    @classmethod
+    def is_type_of(cls, value: object, _: object) -> bool:
+        return isinstance(value, CheckpointRow)
+
+    @strawberry.field(graphql_type=Annotated["Run", strawberry.lazy("schema.run")])
+    @staticmethod
+    async def run(row: Row, info: Info) -> RunRow | None:
+        return await info.context.loaders.run.load(row.run_id)
+
+    @strawberry.field(graphql_type=Annotated["Checkpoint", strawberry.lazy("schema.checkpoint")] | None)
+    @staticmethod
+    async def parent(row: Row, info: Info) -> CheckpointRow | None:
+        return await info.context.loaders.checkpoint.load(row.parent_id) if row.parent_id else None
+
+    @strawberry.field(graphql_type=list[strawberry.ID])
+    @staticmethod
+    async def completed_nodes(row: Row, info: Info) -> list[str]:
+        views = await runs.node_views_at(info.context, row.run_id, row.seq)
+        return [view.state.node_id for view in views if view.state.status is NodeStatus.COMPLETED]
+
+    @strawberry.field(graphql_type=list[NodeState])
+    @staticmethod
+    async def node_states(row: Row, info: Info) -> list[NodeView]:
+        return await runs.node_views_at(info.context, row.run_id, row.seq)
+
+    @strawberry.field(graphql_type=JSON, description="Node outputs as they stood, by node id.")
+    @staticmethod
+    async def state(row: Row, info: Info) -> Any:
+        return await runs.state_at(info.context, row)
+
+    @strawberry.field(graphql_type=ExpressionResult, description="Evaluates `{{ … }}` against this state.")
+    @staticmethod
+    async def evaluate(row: Row, info: Info, expression: str) -> Evaluated:
+        return specs.evaluate_expression(expression, await runs.scope_at(info.context, row))

@@ -1,0 +1,24 @@
+"""The domain's enums, made known to GraphQL under their own names: importing this is enough."""
+
+import strawberry
+
+from engine import states
+from persistence import problems
+
+RunStatus = strawberry.enum(
+    states.RunStatus,
+    description="""PENDING (created, not started) → QUEUED → RUNNING → COMPLETED | FAILED | CANCELLED.
+RUNNING ⇄ PAUSING → PAUSED → QUEUED; RUNNING → WAITING (a timer or a person) → QUEUED; any active state → CANCELLING → \
+CANCELLED.
+PAUSING and CANCELLING mean: asked for, not yet true. Every active state has a deadline; terminal states never \
+change.""",
+)
+NodeStatus = strawberry.enum(states.NodeStatus)
+RunAction = strawberry.enum(states.RunAction)
+RunSource = strawberry.enum(states.RunSource)
+RunMode = strawberry.enum(states.RunMode)
+VersionStatus = strawberry.enum(states.VersionStatus)
+LogLevel = strawberry.enum(states.LogLevel)
+Severity = strawberry.enum(states.Severity)
+RunEventType = strawberry.enum(states.EventType, name="RunEventType")
+ProblemCode = strawberry.enum(problems.ProblemCode)

@@ -1,0 +1,11 @@
+"""The root of mutations, put together from one part a noun."""
+
+import strawberry
+
+from schema.run_mutation import RunMutations
+from schema.workflow_mutation import WorkflowMutations
+
+
+@strawberry.type
+class Mutation(WorkflowMutations, RunMutations):
+    """Everything that can be changed. Domain failures are in each payload's `errors`."""

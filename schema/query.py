@@ -1,0 +1,12 @@
+"""The root of queries, put together from one part a noun."""
+
+import strawberry
+
+from schema.catalog_query import CatalogQueries
+from schema.run_query import RunQueries
+from schema.workflow_query import WorkflowQueries
+
+
+@strawberry.type
+class Query(WorkflowQueries, RunQueries, CatalogQueries):
+    """Everything that can be read."""

@@ -1,0 +1,169 @@
+"""Runs as clients see them. Every field that costs a query goes through a loader or is a page."""
+
+from datetime import datetime
+
+import strawberry
+
+from engine.states import EventType, LogLevel, RunAction, RunMode, RunSource, RunStatus
+from persistence.history import Checkpoint as CheckpointRow
+from persistence.history import Window
+from persistence.paging import Page
+from persistence.projects import Project as ProjectRow
+from persistence.runs import Run as RunRow
+from persistence.versions import Version
+from persistence.workflows import Workflow as WorkflowRow
+from resolvers import runs
+from resolvers.runs import EventViews, NodeView
+from schema import enums as enums
+from schema.checkpoint import Checkpoint
+from schema.connection import Connection
+from schema.event import LogPage, RunEventPage
+from schema.info import Info
+from schema.node import Node
+from schema.node_state import NodeState, RunError
+from schema.project import Project
+from schema.scalars import JSON
+from schema.version import WorkflowVersion
+from schema.workflow import Workflow
+
+Row = strawberry.Parent[RunRow]
+
+
+@strawberry.type
+class RunOptions:
+    timeout_s: float | None
+    breakpoints: list[strawberry.ID]
+    stepwise: bool
+    priority: int
+
+
+@strawberry.type
+class Run(Node):
+    source: RunSource
+    status: RunStatus
+    status_message: str | None
+    inputs: JSON
+    output: JSON | None
+    error: RunError | None
+    progress: float = strawberry.field(description="0.0 to 1.0, over the nodes this run can still reach.")
+    attempt: int = strawberry.field(
+        description="How often a worker took this run up; above 1 after a crash or a drain."
+    )
+    last_seq: int = strawberry.field(
+        description="The highest event number so far: pass it as `after` to continue from here."
+    )
+    mode: RunMode
+    options: RunOptions
+    created_by: str
+    deadline_at: datetime | None
+    created_at: datetime
+    queued_at: datetime | None
+    started_at: datetime | None
+    resumed_at: datetime | None
+    paused_at: datetime | None
+    cancelled_at: datetime | None
+    finished_at: datetime | None
+
+    @classmethod
+    def is_type_of(cls, value: object, _: object) -> bool:
+        return isinstance(value, RunRow)
+
+    @strawberry.field(graphql_type=Project)
+    @staticmethod
+    async def project(run: Row, info: Info) -> ProjectRow | None:
+        return await info.context.workflow_loaders.project.load(run.project_id)
+
+    @strawberry.field(graphql_type=Workflow | None)
+    @staticmethod
+    async def workflow(run: Row, info: Info) -> WorkflowRow | None:
+        return await info.context.workflow_loaders.workflow.load(run.workflow_id) if run.workflow_id else None
+
+    @strawberry.field(graphql_type=WorkflowVersion)
+    @staticmethod
+    async def version(run: Row, info: Info) -> Version | None:
+        return await info.context.workflow_loaders.version.load(run.version_id)
+
+    @strawberry.field(graphql_type=list[NodeState])
+    @staticmethod
+    async def current_nodes(run: Row, info: Info) -> list[NodeView]:
+        return runs.under_way(await runs.node_views(info.context, run.id))
+
+    @strawberry.field(
+        description="From the medians of earlier runs of the same version; null without history, and for a run at rest."
+    )
+    @staticmethod
+    async def estimated_completion_at(run: Row, info: Info) -> datetime | None:
+        return await runs.estimated_completion(info.context, run)
+
+    @strawberry.field(graphql_type=list[NodeState])
+    @staticmethod
+    async def node_states(run: Row, info: Info) -> list[NodeView]:
+        return await runs.node_views(info.context, run.id)
+
+    @strawberry.field(graphql_type=NodeState | None)
+    @staticmethod
+    async def node_state(run: Row, info: Info, node_id: strawberry.ID) -> NodeView | None:
+        views = await runs.node_views(info.context, run.id)
+        return next((view for view in views if view.state.node_id == node_id), None)
+
+    @strawberry.field(
+        graphql_type=RunEventPage,
+        description="By number, both ways, at most 1000; with neither `first` nor `last`: the first 100.",
+    )
+    @staticmethod
+    async def events(
+        run: Row,
+        info: Info,
+        first: int | None = None,
+        after: int | None = None,
+        last: int | None = None,
+        before: int | None = None,
+        types: list[EventType] | None = None,
+        node_id: strawberry.ID | None = None,
+    ) -> EventViews:
+        window = Window(first, after, last, before)
+        return await runs.events(info.context, run.id, window, types=types, node_id=node_id)
+
+    @strawberry.field(graphql_type=LogPage, description="By number, as `events`.")
+    @staticmethod
+    async def logs(
+        run: Row,
+        info: Info,
+        first: int | None = None,
+        after: int | None = None,
+        last: int | None = None,
+        before: int | None = None,
+        node_id: strawberry.ID | None = None,
+        min_level: LogLevel | None = None,
+    ) -> EventViews:
+        window = Window(first, after, last, before)
+        return await runs.events(
+            info.context, run.id, window, types=[EventType.LOG], node_id=node_id, min_level=min_level
+        )
+
+    @strawberry.field(graphql_type=Connection[Checkpoint])
+    @staticmethod
+    async def checkpoints(
+        run: Row, info: Info, first: int | None = 25, after: str | None = None
+    ) -> Page[CheckpointRow]:
+        return await runs.checkpoint_page(info.context, run.id, first=first, after=after)
+
+    @strawberry.field(graphql_type=Checkpoint | None)
+    @staticmethod
+    async def checkpoint(run: Row, info: Info, id: strawberry.ID) -> CheckpointRow | None:
+        return await runs.checkpoint(info.context, id, run.id)
+
+    @strawberry.field(description="Opaque: the queue's name for the job, for the logs.")
+    @staticmethod
+    def task_id(run: Row) -> str | None:
+        return f"{run.id}/{run.takeup}" if run.takeup else None
+
+    @strawberry.field(description="What would be accepted now.")
+    @staticmethod
+    def available_actions(run: Row) -> list[RunAction]:
+        return list(runs.available_actions(run))
+
+    @strawberry.field(description="From start to finish; so far, while it is on its way.")
+    @staticmethod
+    def duration_ms(run: Row) -> float | None:
+        return runs.duration_ms(run.started_at, run.finished_at)

@@ -1,0 +1,126 @@
+"""What run-control mutations and lists of runs are given, and how it reads in the domain's words."""
+
+from datetime import datetime
+
+import strawberry
+
+from engine.states import RunMode, RunSource, RunStatus
+from persistence import runs
+from resolvers.control import Start
+from schema import enums as enums
+from schema.payload import Payload
+from schema.run import Run
+from schema.scalars import JSON
+
+
+@strawberry.input
+class RunFilter:
+    workflow_id: strawberry.ID | None = None
+    version_id: strawberry.ID | None = None
+    status: list[RunStatus] | None = None
+    source: list[RunSource] | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+def where_of(filter: RunFilter | None) -> runs.RunFilter:
+    return runs.RunFilter() if filter is None else runs.RunFilter(**vars(filter))
+
+
+@strawberry.input
+class RunOptionsInput:
+    timeout_s: float | None = strawberry.field(
+        default=None, description="Seconds until the run fails with code TIMEOUT."
+    )
+    priority: int | None = 0
+
+
+def _options_of(options: RunOptionsInput | None) -> runs.RunOptions:
+    return runs.RunOptions() if options is None else runs.RunOptions(options.timeout_s, priority=options.priority or 0)
+
+
+@strawberry.input
+class CreateRunInput:
+    workflow_id: strawberry.ID
+    version_id: strawberry.ID | None = None
+    draft_revision: int | None = None
+    inputs: JSON | None = strawberry.field(default_factory=dict)
+    options: RunOptionsInput | None = None
+    idempotency_key: str | None = None
+
+    def start(self) -> Start:
+        return Start(
+            workflow_id=self.workflow_id,
+            version_id=self.version_id,
+            draft_revision=self.draft_revision,
+            inputs={} if self.inputs is None else self.inputs,
+            options=_options_of(self.options),
+            idempotency_key=self.idempotency_key,
+        )
+
+
+@strawberry.input
+class ExecuteRunInput:
+    run_id: strawberry.ID
+    inputs: JSON | None = strawberry.field(default=None, description="Other inputs than the run was created with.")
+    idempotency_key: str | None = None
+
+
+@strawberry.input
+class RunWorkflowInput:
+    workflow_id: strawberry.ID
+    version_id: strawberry.ID | None = strawberry.field(
+        default=None, description="Default: the published version, else the draft."
+    )
+    draft_revision: int | None = strawberry.field(default=None, description="Run the draft, at exactly this revision.")
+    inputs: JSON | None = strawberry.field(default_factory=dict)
+    mode: RunMode | None = RunMode.ASYNC
+    timeout_ms: int | None = 30000
+    options: RunOptionsInput | None = None
+    idempotency_key: str | None = None
+
+    def start(self) -> Start:
+        return Start(
+            workflow_id=self.workflow_id,
+            version_id=self.version_id,
+            draft_revision=self.draft_revision,
+            inputs={} if self.inputs is None else self.inputs,
+            mode=self.mode or RunMode.ASYNC,
+            timeout_ms=30_000 if self.timeout_ms is None else self.timeout_ms,
+            options=_options_of(self.options),
+            idempotency_key=self.idempotency_key,
+        )
+
+
+@strawberry.input
+class RunAdhocInput:
+    project_id: strawberry.ID | None = None
+    spec: JSON
+    inputs: JSON | None = strawberry.field(default_factory=dict)
+    mode: RunMode | None = RunMode.ASYNC
+    timeout_ms: int | None = 30000
+    options: RunOptionsInput | None = None
+    idempotency_key: str | None = None
+
+    def start(self) -> Start:
+        return Start(
+            project_id=self.project_id,
+            spec=self.spec,
+            inputs={} if self.inputs is None else self.inputs,
+            mode=self.mode or RunMode.ASYNC,
+            timeout_ms=30_000 if self.timeout_ms is None else self.timeout_ms,
+            options=_options_of(self.options),
+            idempotency_key=self.idempotency_key,
+        )
+
+
+@strawberry.input
+class CancelRunInput:
+    run_id: strawberry.ID
+    reason: str | None = None
+    idempotency_key: str | None = None
+
+
+@strawberry.type
+class RunPayload(Payload):
+    run: Run | None = None

@@ -1,0 +1,32 @@
+"""Queries about runs."""
+
+import strawberry
+
+from persistence.paging import Page
+from persistence.runs import Run as RunRow
+from resolvers import runs as run_resolvers
+from schema.connection import Connection
+from schema.info import Info
+from schema.run import Run
+from schema.run_input import RunFilter, where_of
+
+
+@strawberry.type
+class RunQueries:
+    @strawberry.field(graphql_type=Run | None)
+    @staticmethod
+    async def run(info: Info, id: strawberry.ID) -> RunRow | None:
+        return await run_resolvers.run(info.context, id)
+
+    @strawberry.field(graphql_type=Connection[Run], description="Newest first.")
+    @staticmethod
+    async def runs(
+        info: Info,
+        project_id: strawberry.ID | None = None,
+        first: int | None = 25,
+        after: str | None = None,
+        filter: RunFilter | None = None,
+    ) -> Page[RunRow]:
+        return await run_resolvers.run_page(
+            info.context, first=first, after=after, project_id=project_id, where=where_of(filter)
+        )

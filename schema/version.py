@@ -1,0 +1,95 @@
+"""Versions of workflows as clients see them, and what makes, publishes and archives them."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import strawberry
+
+from engine.states import VersionStatus
+from persistence.paging import Page
+from persistence.runs import Run as RunRow
+from persistence.runs import RunFilter as RunRowFilter
+from persistence.versions import Version
+from persistence.workflows import Workflow as WorkflowRow
+from resolvers import runs as run_resolvers
+from schema import enums as enums
+from schema.connection import Connection
+from schema.info import Info
+from schema.node import Node
+from schema.payload import Payload
+from schema.scalars import JSON
+
+if TYPE_CHECKING:
+    from schema.run import Run
+    from schema.workflow import Workflow
+
+
+@strawberry.type(
+    description="An immutable snapshot. One per workflow and content: creating a version of unchanged content returns "
+    "the one that stands."
+)
+class WorkflowVersion(Node):
+    number: int
+    spec: JSON
+    spec_hash: str
+    status: VersionStatus
+    created_at: datetime
+    created_by: str
+    published_at: datetime | None
+
+    @classmethod
+    def is_type_of(cls, value: object, _: object) -> bool:
+        return isinstance(value, Version)
+
+    @strawberry.field(graphql_type=Annotated["Workflow", strawberry.lazy("schema.workflow")] | None)
+    @staticmethod
+    async def workflow(version: strawberry.Parent[Version], info: Info) -> WorkflowRow | None:
+        if version.workflow_id is None:
+            return None
+        return await info.context.workflow_loaders.workflow.load(version.workflow_id)
+
+    @strawberry.field(graphql_type=JSON | None)
+    @staticmethod
+    def input_schema(version: strawberry.Parent[Version]) -> object:
+        return input_schema_of(version.spec)
+
+    @strawberry.field(
+        graphql_type=Connection[Annotated["Run", strawberry.lazy("schema.run")]], description="Newest first."
+    )
+    @staticmethod
+    async def runs(
+        version: strawberry.Parent[Version], info: Info, first: int | None = 25, after: str | None = None
+    ) -> Page[RunRow]:
+        where = RunRowFilter(version_id=version.id)
+        return await run_resolvers.run_page(info.context, first=first, after=after, where=where)
+
+
+def input_schema_of(spec: Any) -> object:
+    """The JSON Schema of a run's input, where the spec has one."""
+    return spec.get("inputs") if isinstance(spec, dict) else None
+
+
+@strawberry.input
+class CreateVersionInput:
+    workflow_id: strawberry.ID
+    expected_revision: int | None = strawberry.field(
+        default=None, description="Refuse if the draft has moved on since."
+    )
+    publish: bool | None = False
+
+
+@strawberry.input
+class VersionInput:
+    version_id: strawberry.ID
+
+
+@strawberry.input
+class RestoreVersionInput:
+    version_id: strawberry.ID
+    expected_revision: int
+
+
+@strawberry.type
+class VersionPayload(Payload):
+    version: WorkflowVersion | None = None
+    created: bool | None = strawberry.field(default=None, description="False when the content already had a version.")

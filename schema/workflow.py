@@ -1,0 +1,132 @@
+"""Workflows as clients see them."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import strawberry
+
+from engine.states import VersionStatus
+from persistence.drafts import Draft
+from persistence.paging import Page
+from persistence.projects import Project as ProjectRow
+from persistence.runs import Run as RunRow
+from persistence.runs import RunFilter as RunRowFilter
+from persistence.versions import Version
+from persistence.workflows import Workflow as WorkflowRow
+from resolvers import runs as run_resolvers
+from resolvers import versions as version_resolvers
+from schema.connection import Connection
+from schema.draft import WorkflowDraft
+from schema.info import Info
+from schema.node import Node
+from schema.payload import Payload
+from schema.project import Project
+from schema.scalars import JSON
+from schema.version import WorkflowVersion
+
+if TYPE_CHECKING:
+    from schema.run import Run
+    from schema.run_input import RunFilter
+
+
+@strawberry.type
+class Workflow(Node):
+    name: str
+    description: str
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def is_type_of(cls, value: object, _: object) -> bool:
+        return isinstance(value, WorkflowRow)
+
+    @strawberry.field(graphql_type=Project)
+    @staticmethod
+    async def project(workflow: strawberry.Parent[WorkflowRow], info: Info) -> ProjectRow | None:
+        return await info.context.workflow_loaders.project.load(workflow.project_id)
+
+    @strawberry.field(graphql_type=WorkflowDraft)
+    @staticmethod
+    async def draft(workflow: strawberry.Parent[WorkflowRow], info: Info) -> Draft | None:
+        return await info.context.workflow_loaders.draft.load(workflow.id)
+
+    @strawberry.field(graphql_type=WorkflowVersion | None)
+    @staticmethod
+    async def published_version(workflow: strawberry.Parent[WorkflowRow], info: Info) -> Version | None:
+        return await info.context.workflow_loaders.published.load(workflow.id)
+
+    @strawberry.field(graphql_type=WorkflowVersion | None)
+    @staticmethod
+    async def version(workflow: strawberry.Parent[WorkflowRow], info: Info, number: int) -> Version | None:
+        return await version_resolvers.version_by_number(info.context, workflow.id, number)
+
+    @strawberry.field(graphql_type=Connection[WorkflowVersion])
+    @staticmethod
+    async def versions(
+        workflow: strawberry.Parent[WorkflowRow],
+        info: Info,
+        first: int | None = 25,
+        after: str | None = None,
+        status: VersionStatus | None = None,
+    ) -> Page[Version]:
+        return await version_resolvers.version_page(info.context, workflow.id, first=first, after=after, status=status)
+
+    @strawberry.field(
+        graphql_type=Connection[Annotated["Run", strawberry.lazy("schema.run")]], description="Newest first."
+    )
+    @staticmethod
+    async def runs(
+        workflow: strawberry.Parent[WorkflowRow],
+        info: Info,
+        first: int | None = 25,
+        after: str | None = None,
+        filter: Annotated["RunFilter", strawberry.lazy("schema.run_input")] | None = None,
+    ) -> Page[RunRow]:
+        asked = {} if filter is None else vars(filter)
+        where = RunRowFilter(**{**asked, "workflow_id": workflow.id})
+        return await run_resolvers.run_page(info.context, first=first, after=after, where=where)
+
+
+@strawberry.input
+class CreateWorkflowInput:
+    project_id: strawberry.ID | None = None
+    name: str
+    description: str | None = ""
+    spec: JSON | None = strawberry.field(default=None, description="Default: a start node and an end node.")
+    template: str | None = None
+
+
+@strawberry.input
+class UpdateWorkflowInput:
+    """An omitted field stays; null clears the description."""
+
+    id: strawberry.ID
+    name: str | None = strawberry.UNSET
+    description: str | None = strawberry.UNSET
+
+    @property
+    def changes(self) -> dict[str, str | None]:
+        given = {"name": self.name, "description": self.description}
+        return {name: value for name, value in given.items() if value is not strawberry.UNSET}
+
+
+@strawberry.input
+class DuplicateWorkflowInput:
+    id: strawberry.ID
+    name: str | None = None
+
+
+@strawberry.input
+class DeleteWorkflowInput:
+    id: strawberry.ID
+    cancel_runs: bool | None = False
+
+
+@strawberry.type
+class WorkflowPayload(Payload):
+    workflow: Workflow | None = None
+
+
+@strawberry.type
+class DeletePayload(Payload):
+    deleted_id: strawberry.ID | None = None

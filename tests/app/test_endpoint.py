@@ -1,0 +1,174 @@
+"""The server over real sockets: HTTP, Server-Sent Events, WebSocket, the page, /health, and what it refuses."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Subprotocol
+
+from app.asgi import create_app
+from app.settings import Settings
+
+DRAFTS = "subscription($id: ID!) { draft(workflowId: $id) { revision } }"
+SAVE = "mutation($input: SaveDraftInput!) { saveDraft(input: $input) { draft { revision } errors { detail } } }"
+TRANSPORT = Subprotocol("graphql-transport-ws")
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[str]:
+    """The address of a server that runs in this event loop."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(create_app(settings), log_config=None, ws="websockets-sansio"))
+        # The listener is open already: what connects before the server has started waits in its backlog.
+        task = asyncio.create_task(server.serve([listener]))
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        await task
+
+
+@pytest.fixture
+async def address(database_url: str, redis_url: str) -> AsyncIterator[str]:
+    async with serving(Settings(database_url=database_url, redis_url=redis_url)) as address:
+        yield address
+
+
+@pytest.fixture
+async def client(address: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=f"http://{address}", timeout=20) as client:
+        yield client
+
+
+async def ask(client: httpx.AsyncClient, query: str, **variables: Any) -> dict[str, Any]:
+    answer = await client.post("/graphql", json={"query": query, "variables": variables})
+    data: dict[str, Any] = answer.json()["data"]
+    return data
+
+
+async def new_workflow(client: httpx.AsyncClient) -> str:
+    query = 'mutation { createWorkflow(input: {name: "w"}) { workflow { id } } }'
+    workflow_id: str = (await ask(client, query))["createWorkflow"]["workflow"]["id"]
+    return workflow_id
+
+
+async def save(client: httpx.AsyncClient, workflow_id: str, revision: int) -> None:
+    spec = {"nodes": [], "edges": [], "outputs": {"revision": revision}}
+    data = await ask(client, SAVE, input={"workflowId": workflow_id, "spec": spec, "expectedRevision": revision})
+    assert data["saveDraft"]["errors"] == []
+
+
+async def test_health_is_200_with_both_stores(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/health")
+    assert (answer.status_code, answer.json()["status"], answer.json()["down"]) == (200, "ok", [])
+
+
+async def test_health_names_redis_and_stays_200_without_it(database_url: str) -> None:
+    settings = Settings(database_url=database_url, redis_url="redis://127.0.0.1:1/0")
+    async with serving(settings) as address, httpx.AsyncClient(base_url=f"http://{address}") as client:
+        answer = await client.get("/health")
+        assert (answer.status_code, answer.json()["down"]) == (200, ["redis"])
+        # Without Redis nothing is lost: what is accepted stands in Postgres.
+        await save(client, await new_workflow(client), 1)
+
+
+async def test_a_browser_gets_a_page_and_a_client_gets_json(client: httpx.AsyncClient) -> None:
+    page = await client.get("/graphql", headers={"Accept": "text/html"})
+    data = await client.get("/graphql", params={"query": "{ viewer { subject } }"})
+    assert page.headers["content-type"].startswith("text/html")
+    assert data.json() == {"data": {"viewer": {"subject": "local"}}}
+
+
+async def test_a_mutation_does_not_go_by_get(client: httpx.AsyncClient) -> None:
+    query = 'mutation { createProject(input: {name: "x"}) { project { id } } }'
+    answer = await client.get("/graphql", params={"query": query})
+    assert (answer.status_code, answer.json()["errors"][0]["extensions"]["code"]) == (400, "VALIDATION")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"5",
+        b"null",
+        b'"text"',
+        b"{}",
+        b'{"query": 5}',
+        b'{"query": "{ templates { name } }", "variables": [1]}',
+        b'{"query": "{ templates { name } }", "variables": {"x": NaN}}',
+        b'{"query": "{ templates { name } }", "variables": {"x": ' + b"[" * 50_000 + b"]" * 50_000 + b"}}",
+        b'{"query": "{ templates { name } }", "variables": {"x": ' + b"9" * 5000 + b"}}",
+        b"\xff\xfe",
+    ],
+)
+async def test_a_body_that_is_no_operation_gets_a_problem(client: httpx.AsyncClient, body: bytes) -> None:
+    answer = await client.post("/graphql", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["extensions"]["code"] == "VALIDATION"
+
+
+async def test_a_body_over_the_limit_is_refused(client: httpx.AsyncClient) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(80):
+            yield b" " * 65536
+
+    big = b" " * (4 * 1024 * 1024 + 1)
+    announced = await client.post("/graphql", content=big, headers={"Content-Type": "application/json"})
+    streamed = await client.post("/graphql", content=endless(), headers={"Content-Type": "application/json"})
+    for answer in (announced, streamed):
+        assert (answer.status_code, answer.json()["errors"][0]["extensions"]["code"]) == (413, "LIMIT")
+
+
+async def test_a_host_of_another_name_is_refused(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/health", headers={"Host": "evil.example"})
+    assert answer.status_code == 400
+
+
+async def test_a_draft_is_seen_by_server_sent_events(client: httpx.AsyncClient) -> None:
+    workflow_id = await new_workflow(client)
+    body = {"query": DRAFTS, "variables": {"id": workflow_id}}
+    async with client.stream("POST", "/graphql", json=body, headers={"Accept": "text/event-stream"}) as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        # The subscription sends what has changed since it began, so saving until it tells is enough.
+        lines = stream.aiter_lines()
+        await save(client, workflow_id, 1)
+        async with asyncio.timeout(20):
+            async for line in lines:
+                if line.startswith("data: {"):
+                    assert json.loads(line[6:])["data"]["draft"]["revision"] == 2
+                    return
+
+
+async def test_a_draft_is_seen_by_websocket(client: httpx.AsyncClient, address: str) -> None:
+    workflow_id = await new_workflow(client)
+    async with connect(f"ws://{address}/graphql", subprotocols=[TRANSPORT]) as socket:
+        await socket.send(json.dumps({"type": "connection_init"}))
+        assert json.loads(await socket.recv())["type"] == "connection_ack"
+        payload = {"query": DRAFTS, "variables": {"id": workflow_id}}
+        await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
+        # An answered query on the same socket: the subscription before it has begun.
+        await socket.send(json.dumps({"id": "2", "type": "subscribe", "payload": {"query": "{ viewer { subject } }"}}))
+        while json.loads(await socket.recv())["type"] != "complete":
+            pass
+        await save(client, workflow_id, 1)
+        async with asyncio.timeout(20):
+            message = json.loads(await socket.recv())
+    assert message == {"id": "1", "type": "next", "payload": {"data": {"draft": {"revision": 2}}}}
+
+
+async def test_a_page_of_another_site_opens_no_socket(address: str) -> None:
+    with pytest.raises(InvalidStatus):
+        async with connect(
+            f"ws://{address}/graphql",
+            subprotocols=[TRANSPORT],
+            origin="http://evil.example",  # type: ignore[arg-type]
+        ):
+            raise AssertionError("the handshake was accepted")

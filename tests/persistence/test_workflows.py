@@ -1,0 +1,90 @@
+"""Lists of workflows: every one on exactly one page, also while others are made."""
+
+import pytest
+
+from persistence import projects, workflows
+from persistence.caller import Caller
+from persistence.database import Database
+from persistence.drafts import Content
+from persistence.paging import checked_first
+from persistence.problems import Conflict, Invalid
+
+EMPTY = Content({"nodes": []}, "empty")
+
+
+async def make(database: Database, caller: Caller, project: str, *names: str) -> list[str]:
+    async with database.begin() as connection:
+        made = [
+            await workflows.create(connection, caller, project, name=name, description="", content=EMPTY)
+            for name in names
+        ]
+    return [workflow.id for workflow in made]
+
+
+async def read_all(database: Database, caller: Caller, first: int) -> list[str]:
+    seen: list[str] = []
+    after = None
+    while True:
+        async with database.connect() as connection:
+            page = await workflows.page(connection, caller, first=first, after=after)
+        assert page.has_previous == (after is not None)
+        seen += [workflow.id for workflow in page.items]
+        if not page.has_next:
+            return seen
+        after = page.cursors[-1]
+
+
+@pytest.mark.parametrize("first", [1, 3, 10, 11, 100])
+async def test_pages_hold_every_workflow_once_newest_first(
+    database: Database, caller: Caller, project: str, first: int
+) -> None:
+    made = await make(database, caller, project, *(f"w{number}" for number in range(10)))
+    assert await read_all(database, caller, first) == sorted(made, reverse=True)
+
+
+async def test_what_is_made_meanwhile_does_not_move_later_pages(
+    database: Database, caller: Caller, project: str
+) -> None:
+    made = await make(database, caller, project, "a", "b", "c", "d")
+    async with database.connect() as connection:
+        one = await workflows.page(connection, caller, first=2)
+    await make(database, caller, project, "new")
+    async with database.connect() as connection:
+        two = await workflows.page(connection, caller, first=2, after=one.cursors[-1])
+    assert [workflow.id for workflow in one.items + two.items] == made[::-1]
+
+
+async def test_search_takes_its_text_as_it_is_written(database: Database, caller: Caller, project: str) -> None:
+    wanted, *_ = await make(database, caller, project, "100% Sure", "100 sure", "other")
+    async with database.connect() as connection:
+        page = await workflows.page(connection, caller, first=10, search="0% s")
+    assert [workflow.id for workflow in page.items] == [wanted]
+
+
+async def test_nobody_sees_workflows_of_other_projects(database: Database, caller: Caller, project: str) -> None:
+    made = await make(database, caller, project, "mine")
+    async with database.begin() as connection:
+        elsewhere = await projects.create(connection, "elsewhere")
+        stranger = Caller("stranger", {elsewhere.id: caller.roles[project]})
+        assert await workflows.get_many(connection, stranger, made) == {}
+        assert (await workflows.page(connection, stranger, first=10)).items == []
+
+
+async def test_a_project_name_is_taken_once(database: Database) -> None:
+    async with database.begin() as connection:
+        await projects.create(connection, "twice")
+        with pytest.raises(Conflict):
+            await projects.create(connection, "twice")
+
+
+@pytest.mark.parametrize("cursor", ["", "%%%", "kein cursor", "ÿ", "/w=="])
+async def test_a_cursor_that_is_none_is_invalid(database: Database, caller: Caller, cursor: str) -> None:
+    async with database.connect() as connection:
+        with pytest.raises(Invalid):
+            await workflows.page(connection, caller, first=1, after=cursor)
+
+
+@pytest.mark.parametrize("first", [0, -1, 101])
+def test_a_page_has_one_to_a_hundred_items(first: int) -> None:
+    with pytest.raises(Invalid):
+        checked_first(first)

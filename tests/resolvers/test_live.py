@@ -1,0 +1,162 @@
+"""What subscriptions send: snapshot, changes, and the same again for whoever reconnects."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TypeVar
+
+import pytest
+from arq.connections import ArqRedis
+from redis.asyncio import Redis
+
+from engine.nodes.registry import load_node_types
+from engine.states import NodeStatus, RunStatus
+from persistence import drafts, workflows
+from persistence.caller import Caller
+from persistence.database import Database
+from persistence.drafts import Content
+from persistence.feed import Expired, Feed
+from persistence.problems import NotFound
+from persistence.publish import announce, draft_channel
+from persistence.runs import RunFilter
+from resolvers import live
+from resolvers.context import Context
+from resolvers.live import NodeUpdate
+from tests.driving import SPEC, Held, accepted, until, working
+from worker.queue import Queue
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+async def context(database: Database, redis: Redis, caller: Caller) -> AsyncIterator[Context]:
+    feed = Feed(database, redis)
+    yield Context(
+        caller=caller,
+        database=database,
+        node_types=load_node_types(),
+        redis=redis,
+        queue=Queue(ArqRedis(redis.connection_pool), "test"),
+        feed=feed,
+    )
+    await feed.close()
+
+
+@pytest.fixture
+async def held(context: Context, project: str) -> AsyncIterator[Held]:
+    async with working(context.database, context.redis) as worker:
+        yield await worker.takes_up((await accepted(context.database, context.caller, project)).run)
+
+
+async def everything(updates: AsyncIterator[T]) -> list[T]:
+    async with asyncio.timeout(20):
+        return [update async for update in updates]
+
+
+def told(update: NodeUpdate) -> tuple[int, bool, str | None, str | None]:
+    view = update.view
+    return (update.seq, update.is_snapshot, view and view.state.node_id, view and view.state.status.value)
+
+
+async def test_first_the_state_of_every_node_then_every_change(context: Context, held: Held) -> None:
+    await held.node("b", NodeStatus.RUNNING)
+    async with aclosing(live.node_states(context, held.run_id, None)) as updates:
+        assert told(await anext(updates)) == (0, True, "a", "IDLE")
+        assert told(await anext(updates)) == (3, True, "b", "RUNNING")
+        await held.node("b", NodeStatus.COMPLETED, output=1, has_output=True)
+        await held.node("a", NodeStatus.COMPLETED, output=1, has_output=True)
+        await held.ends()
+        rest = await everything(updates)
+    assert [told(update) for update in rest] == [
+        (4, False, "b", "COMPLETED"),
+        (5, False, "a", "COMPLETED"),
+        (6, False, None, None),
+    ]
+    assert [update.progress for update in rest] == [0.5, 1.0, 1.0]
+    assert rest[-1].run_status is RunStatus.COMPLETED
+    assert rest[0].view is not None
+    assert (rest[0].view.id, rest[0].view.name.type) == (f"{held.run_id}/b", "transform")
+
+
+async def test_reconnecting_at_any_number_of_a_view_misses_no_change(context: Context, held: Held) -> None:
+    for status in (NodeStatus.RUNNING, NodeStatus.COMPLETED):
+        for node in ("a", "b"):
+            await held.node(node, status)
+    await held.ends()
+    whole = [told(update) for update in await everything(live.node_states(context, held.run_id, 0))]
+    assert whole[:2] == [(0, True, "a", "IDLE"), (0, True, "b", "IDLE")]
+    for after in range(1, 8):
+        seen = [told(update) for update in await everything(live.node_states(context, held.run_id, after))]
+        assert seen == [update for update in whole if update[0] > after]
+
+
+async def test_a_snapshot_cut_off_anywhere_can_be_continued(context: Context, held: Held) -> None:
+    await held.node("b", NodeStatus.COMPLETED)
+    await held.node("a", NodeStatus.COMPLETED)
+    await held.ends()
+    snapshot = await everything(live.node_states(context, held.run_id, None))
+    assert [told(update) for update in snapshot] == [(3, True, "b", "COMPLETED"), (5, True, "a", "COMPLETED")]
+    rest = await everything(live.node_states(context, held.run_id, snapshot[0].seq))
+    assert [update.view.state.node_id for update in rest if update.view] == ["a"]
+
+
+async def test_after_past_retention_sends_a_fresh_snapshot(context: Context, held: Held) -> None:
+    await held.node("a", NodeStatus.COMPLETED)
+    await held.ends()
+    await context.database.pool.execute("DELETE FROM events WHERE run_id = $1 AND seq < 4", held.run_id)
+    updates = await everything(live.node_states(context, held.run_id, 1))
+    assert [told(update) for update in updates] == [(0, True, "b", "IDLE"), (4, True, "a", "COMPLETED")]
+
+
+async def test_run_events_say_when_history_has_expired(context: Context, held: Held) -> None:
+    await held.ends()
+    await context.database.pool.execute("DELETE FROM events WHERE run_id = $1 AND seq < 3", held.run_id)
+    first, *rest = await everything(live.run_events(context, held.run_id, 0))
+    assert isinstance(first.event, Expired)
+    assert [view.event.seq for view in rest] == [3]
+
+
+async def test_a_run_of_somebody_else_is_not_found(context: Context, held: Held) -> None:
+    stranger = Caller("stranger", {})
+    other = replace(context, caller=stranger)
+    with pytest.raises(NotFound):
+        await everything(live.node_states(other, held.run_id, None))
+    with pytest.raises(NotFound):
+        await everything(live.run_events(other, held.run_id, 0))
+
+
+async def test_a_run_that_leaves_the_filter_is_sent_once_more(context: Context, project: str) -> None:
+    where = RunFilter(status=[RunStatus.QUEUED])
+    async with (
+        working(context.database, context.redis) as worker,
+        aclosing(live.changed_runs(context, project, where)) as changed,
+    ):
+        waiting = asyncio.create_task(anext(changed))
+        await until(lambda: context.feed.channels._confirmed)
+        accept = await accepted(context.database, context.caller, project)
+        await context.feed.tell(accept)
+        assert (await waiting).status is RunStatus.QUEUED
+        held = await worker.takes_up(accept.run)
+        assert (await anext(changed)).status is RunStatus.RUNNING
+        await held.ends()
+        second = await accepted(context.database, context.caller, project)
+        await context.feed.tell(second)
+        assert (await anext(changed)).id == second.run.id
+    assert not context.feed.channels.listening
+
+
+async def test_the_draft_is_sent_when_somebody_saves_it(context: Context, project: str) -> None:
+    async with context.database.begin() as connection:
+        content = Content(SPEC, "one")
+        workflow = await workflows.create(
+            connection, context.caller, project, name="w", description="", content=content
+        )
+    async with aclosing(live.draft_saves(context, workflow.id)) as saves:
+        waiting = asyncio.create_task(anext(saves))
+        await until(lambda: context.feed.channels._confirmed)
+        async with context.database.begin() as connection:
+            await drafts.save(connection, context.caller, workflow.id, Content({**SPEC, "outputs": {}}, "two"), 1)
+        await announce(context.redis, draft_channel(workflow.id), "2")
+        async with asyncio.timeout(10):
+            assert (await waiting).revision == 2

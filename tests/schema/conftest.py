@@ -1,0 +1,22 @@
+"""A context over real stores, as the server makes one for each request."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from arq.connections import ArqRedis
+
+from engine.nodes.registry import load_node_types
+from persistence.caller import Caller
+from persistence.database import Database
+from persistence.feed import Feed
+from resolvers.context import Context
+from worker.queue import Queue
+
+
+@pytest.fixture
+async def context(database: Database, redis_url: str, caller: Caller) -> AsyncIterator[Context]:
+    redis = ArqRedis.from_url(redis_url)
+    feed = Feed(database, redis)
+    yield Context(caller, database, load_node_types(), redis, Queue(redis, "test"), feed)
+    await feed.close()
+    await redis.aclose()

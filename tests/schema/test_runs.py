@@ -1,0 +1,223 @@
+"""Runs through the schema, against real stores: one operation each, as a client would write it."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from arq.connections import ArqRedis
+from redis.asyncio import Redis
+from strawberry.types import ExecutionResult
+
+from engine.events import LogRecorded, RunError
+from engine.nodes.registry import load_node_types
+from engine.states import LogLevel, NodeStatus
+from persistence.caller import Caller
+from persistence.database import Database
+from persistence.feed import Feed
+from persistence.ids import new_id
+from resolvers.context import Context
+from schema.schema import schema
+from tests.driving import SPEC, Worker, working
+from worker.queue import Queue
+
+
+@pytest.fixture
+async def context(database: Database, redis: Redis, caller: Caller) -> AsyncIterator[Context]:
+    feed = Feed(database, redis)
+    queue = Queue(ArqRedis(redis.connection_pool), "test")
+    yield Context(caller, database, load_node_types(), redis, queue, feed)
+    await feed.close()
+
+
+@pytest.fixture
+async def worker(database: Database, redis: Redis) -> AsyncIterator[Worker]:
+    async with working(database, redis) as worker:
+        yield worker
+
+
+async def ask(context: Context, text: str, **variables: Any) -> Any:
+    result = await schema.execute(text, variable_values=variables, context_value=context)
+    assert result.errors is None, result.errors
+    return result.data
+
+
+async def listen(context: Context, text: str, **variables: Any) -> list[Any]:
+    stream = await schema.subscribe(text, variable_values=variables, context_value=context)
+    assert not isinstance(stream, ExecutionResult), stream
+    items = []
+    async for result in stream:
+        assert not result.errors, result.errors
+        items.append(result.data)
+    return items
+
+
+RUN = """mutation ($spec: JSON!, $inputs: JSON) {
+  runAdhoc(input: {spec: $spec, inputs: $inputs}) {
+    run { id status taskId availableActions version { number } workflow { id } project { name } options { priority } }
+    errors { code detail ... on ValidationProblem { errors { field code } } }
+  }
+}"""
+
+
+async def start(context: Context) -> str:
+    data = await ask(context, RUN, spec=SPEC, inputs={"n": 1})
+    assert data["runAdhoc"]["errors"] == []
+    return str(data["runAdhoc"]["run"]["id"])
+
+
+async def test_a_run_is_accepted_and_shows_what_it_is(context: Context) -> None:
+    run = (await ask(context, RUN, spec=SPEC, inputs={}))["runAdhoc"]["run"]
+    assert run["status"] == "QUEUED"
+    assert run["taskId"] == f"{run['id']}/1"
+    assert run["availableActions"] == ["CANCEL"]
+    assert (run["version"], run["workflow"], run["project"]) == ({"number": 0}, None, {"name": "default"})
+
+
+async def test_bad_inputs_come_back_as_problems(context: Context) -> None:
+    spec = {**SPEC, "inputs": {"type": "object", "required": ["who"]}}
+    (problem,) = (await ask(context, RUN, spec=spec, inputs={}))["runAdhoc"]["errors"]
+    assert problem["code"] == "VALIDATION"
+    assert problem["errors"] == [{"field": "inputs", "code": "REQUIRED"}]
+
+
+async def test_a_run_is_created_executed_and_cancelled(context: Context) -> None:
+    made = await ask(
+        context,
+        'mutation ($spec: JSON!) { createWorkflow(input: {name: "w", spec: $spec}) { workflow { id } } }',
+        spec=SPEC,
+    )
+    created = await ask(
+        context,
+        "mutation ($id: ID!) { createRun(input: {workflowId: $id}) "
+        "{ run { id status deadlineAt version { number status } } errors { detail } } }",
+        id=made["createWorkflow"]["workflow"]["id"],
+    )
+    run = created["createRun"]["run"]
+    assert (run["status"], run["version"]) == ("PENDING", {"number": 1, "status": "DRAFT"})
+    assert run["deadlineAt"] is not None
+    execute = """mutation ($id: ID!) { executeRun(input: {runId: $id, inputs: {n: 2}}) {
+        run { status inputs } errors { code ... on InvalidStateProblem { runStatus } } } }"""
+    assert (await ask(context, execute, id=run["id"]))["executeRun"]["run"] == {"status": "QUEUED", "inputs": {"n": 2}}
+    cancel = 'mutation ($id: ID!) { cancelRun(input: {runId: $id, reason: "no"}) { run { status statusMessage } } }'
+    assert (await ask(context, cancel, id=run["id"]))["cancelRun"]["run"] == {
+        "status": "CANCELLED",
+        "statusMessage": "no",
+    }
+    again = (await ask(context, execute, id=run["id"]))["executeRun"]
+    assert again == {"run": None, "errors": [{"code": "INVALID_STATE", "runStatus": "CANCELLED"}]}
+
+
+WHOLE = """query ($id: ID!) { run(id: $id) {
+  status progress output durationMs lastSeq
+  currentNodes { nodeId }
+  nodeStates { id nodeId label type status input output error { code nodeId } }
+  nodeState(nodeId: "b") { status }
+  events { firstSeq lastSeq hasMore nodes { __typename seq runId nodeId
+    ... on RunStatusChanged { status previous }
+    ... on NodeStateChanged { nodeState { id output } }
+    ... on CheckpointSaved { checkpointId checkpoint { step } }
+    ... on LogRecorded { level message fields }
+  } }
+  logs(minLevel: INFO) { nodes { message } }
+  checkpoints { nodes { step completedNodes nextNodes state sizeBytes parent { id }
+    nodeStates { id status } evaluate(expression: "a.output + input.n") { value type errors { message } }
+    bad: evaluate(expression: "a.(") { value errors { field line } } } }
+} }"""
+
+
+async def test_everything_about_a_run_can_be_read(context: Context, worker: Worker) -> None:
+    run_id = await start(context)
+    run = await context.loaders.run.load(run_id)
+    assert run is not None
+    held = await worker.takes_up(run)
+    await held.node("a", NodeStatus.COMPLETED, output=41, has_output=True, input="given", visits=1)
+    await held.checkpoint(new_id("ckp"), step=1, next_nodes=["b"])
+    await held.happens(LogRecorded(LogLevel.INFO, "hello", "b", {"k": 1}))
+    await held.node("b", NodeStatus.FAILED, error=RunError("BOOM", "it broke", "b"))
+    await held.ends()
+    data = (await ask(context, WHOLE, id=run_id))["run"]
+    assert (data["status"], data["output"], data["lastSeq"]) == ("COMPLETED", {"ok": True}, 7)
+    first, second = data["nodeStates"]
+    assert (first["id"], first["label"], first["type"]) == (f"{run_id}/a", "First", "transform")
+    assert (first["input"], first["output"]) == ("given", 41)
+    assert second["error"] == {"code": "BOOM", "nodeId": "b"}
+    assert data["currentNodes"] == []
+    kinds = [event["__typename"] for event in data["events"]["nodes"]]
+    assert kinds == [
+        "RunStatusChanged",
+        "RunStatusChanged",
+        "NodeStateChanged",
+        "CheckpointSaved",
+        "LogRecorded",
+        "NodeStateChanged",
+        "RunStatusChanged",
+    ]
+    assert data["events"]["nodes"][2]["nodeState"] == {"id": f"{run_id}/a@3", "output": 41}
+    assert data["events"]["nodes"][3]["checkpoint"] == {"step": 1}
+    assert data["logs"]["nodes"] == [{"message": "hello"}]
+    (checkpoint,) = data["checkpoints"]["nodes"]
+    assert (checkpoint["completedNodes"], checkpoint["nextNodes"]) == (["a"], ["b"])
+    assert checkpoint["state"] == {"a": 41}
+    assert checkpoint["nodeStates"] == [
+        {"id": f"{run_id}/a@3", "status": "COMPLETED"},
+        {"id": f"{run_id}/b@0", "status": "IDLE"},
+    ]
+    assert checkpoint["evaluate"] == {"value": 42, "type": "number", "errors": []}
+    assert checkpoint["bad"]["value"] is None
+    assert checkpoint["bad"]["errors"]
+
+
+async def test_a_live_view_gets_snapshot_changes_and_the_end(context: Context, worker: Worker) -> None:
+    run_id = await start(context)
+    run = await context.loaders.run.load(run_id)
+    assert run is not None
+    held = await worker.takes_up(run)
+    await held.node("a", NodeStatus.COMPLETED, output=1, has_output=True)
+    await held.ends()
+    text = """subscription ($id: ID!, $after: Int) { nodeStates(runId: $id, after: $after) {
+        seq snapshot runStatus progress run { id } nodeState { nodeId status output } } }"""
+    updates = [item["nodeStates"] for item in await listen(context, text, id=run_id)]
+    assert [(update["seq"], update["snapshot"]) for update in updates] == [(0, True), (4, True)]
+    assert updates[1]["nodeState"] == {"nodeId": "a", "status": "COMPLETED", "output": 1}
+    later = [item["nodeStates"] for item in await listen(context, text, id=run_id, after=2)]
+    assert [update["seq"] for update in later] == [3, 4]
+    assert later[-1]["runStatus"] == "COMPLETED"
+    events = await listen(context, "subscription ($id: ID!) { runEvents(runId: $id) { seq __typename } }", id=run_id)
+    assert [event["runEvents"]["seq"] for event in events] == [1, 2, 3, 4]
+
+
+async def test_an_expired_history_is_an_event_of_its_own(context: Context, worker: Worker) -> None:
+    run_id = await start(context)
+    await context.database.pool.execute("DELETE FROM events WHERE run_id = $1", run_id)
+    await context.database.pool.execute("UPDATE runs SET status = 'CANCELLED' WHERE id = $1", run_id)
+    text = "subscription ($id: ID!) { runEvents(runId: $id) { __typename seq ... on HistoryExpired { firstSeq } } }"
+    (only,) = await listen(context, text, id=run_id)
+    assert only["runEvents"] == {"__typename": "HistoryExpired", "seq": 0, "firstSeq": 2}
+
+
+async def test_a_subscription_to_an_unknown_run_is_an_error_with_a_code(context: Context) -> None:
+    stream = await schema.subscribe('subscription { runEvents(runId: "run_nothing") { seq } }', context_value=context)
+    results = [stream] if isinstance(stream, ExecutionResult) else [result async for result in stream]
+    (error,) = results[0].errors or []
+    assert (error.extensions or {})["code"] == "NOT_FOUND"
+
+
+async def test_runs_are_listed_by_filter(context: Context) -> None:
+    run_id = await start(context)
+    text = "query ($filter: RunFilter) { runs(filter: $filter) { nodes { id } pageInfo { hasNextPage } } }"
+    found = await ask(context, text, filter={"status": ["QUEUED"], "source": ["MANUAL"]})
+    assert found["runs"]["nodes"] == [{"id": run_id}]
+    assert (await ask(context, text, filter={"status": ["FAILED"]}))["runs"]["nodes"] == []
+    assert (await ask(context, "query ($id: ID!) { node(id: $id) { __typename id } }", id=run_id))["node"] == {
+        "__typename": "Run",
+        "id": run_id,
+    }
+
+
+@pytest.mark.parametrize("arguments", ["first: 0", "last: 1001", "first: 1, last: 1"])
+async def test_a_window_out_of_range_is_refused(context: Context, arguments: str) -> None:
+    run_id = await start(context)
+    text = f"query ($id: ID!) {{ run(id: $id) {{ events({arguments}) {{ lastSeq }} }} }}"
+    result = await schema.execute(text, variable_values={"id": run_id}, context_value=context)
+    (error,) = result.errors or []
+    assert (error.extensions or {})["code"] == "VALIDATION"

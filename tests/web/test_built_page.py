@@ -1,0 +1,52 @@
+"""What `make setup` really built: complete, with nothing from elsewhere, and with examples that the schema accepts."""
+
+import re
+from pathlib import Path
+
+import orjson
+import pytest
+from graphql import build_schema, parse, validate
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from web import site
+from web.build import WEB
+
+OPERATIONS = sorted((WEB / "src" / "operations").glob("*.graphql"))
+SCHEMA = Path(__file__).parents[2] / "schema" / "schema.graphql"
+
+
+def test_every_file_that_the_page_names_is_served() -> None:
+    page = bytes(site.page().body).decode()
+    names = re.findall(r'(?:src|href)="\./(assets/[^"]+)"', page)
+    assert len(names) >= 3
+    with TestClient(Starlette(routes=site.routes())) as browser:
+        assert {name: browser.get(f"/{name}").status_code for name in names} == dict.fromkeys(names, 200)
+
+
+def test_the_page_names_no_other_host() -> None:
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", bytes(site.page().body).decode())
+
+
+def test_editor_and_workers_are_in_the_bundle_and_no_other_languages() -> None:
+    names = [file.name for file in (site.DIST / "assets").iterdir()]
+    for part in ("editor.worker", "json.worker", "graphql.worker", "monaco-editor"):
+        assert any(name.startswith(part) for name in names), part
+    assert not any(name.startswith(("ts.worker", "css.worker", "html.worker")) for name in names)
+
+
+def test_licences_of_the_bundled_packages_are_there() -> None:
+    licences = (site.DIST / "LICENSES.txt").read_text()
+    for package in ("react", "graphiql", "graphql-ws", "monaco-editor", "monaco-graphql", "graphql-language-service"):
+        assert re.search(rf"^{package} \d", licences, re.MULTILINE), package
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda file: file.stem)
+def test_each_example_is_valid_in_the_schema(operation: Path) -> None:
+    assert validate(build_schema(SCHEMA.read_text()), parse(operation.read_text())) == []
+
+
+@pytest.mark.parametrize("variables", sorted((WEB / "src" / "operations").glob("*.json")), ids=lambda file: file.stem)
+def test_example_variables_are_those_that_the_operation_declares(variables: Path) -> None:
+    declared = set(re.findall(r"\$(\w+):", variables.with_suffix(".graphql").read_text()))
+    assert set(orjson.loads(variables.read_bytes())) <= declared

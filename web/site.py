@@ -1,0 +1,77 @@
+"""Serves what `build.py` built: the page for a browser at `/graphql`, and its files under `/assets`.
+
+Files are read as they are asked for, so a page that is built while the server runs is there at once. It owns no state.
+"""
+
+import os
+from mimetypes import guess_type
+from os import PathLike, stat_result
+from pathlib import Path
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import BaseRoute, Mount
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+DIST = Path(__file__).with_name("dist")
+# Nothing from elsewhere: no CDN, no font host, no call home. Monaco sets styles from scripts, hence the one exception.
+POLICY = (
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; "
+    "object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+PAGE_HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": POLICY,
+    "Referrer-Policy": "no-referrer",
+    "Vary": "Accept",
+    "X-Content-Type-Options": "nosniff",
+}
+ASSET_HEADERS = {
+    "Cache-Control": "public, max-age=31536000, immutable",
+    "Vary": "Accept-Encoding",
+    "X-Content-Type-Options": "nosniff",
+}
+NOT_BUILT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Treadle</title>
+<h1>Treadle</h1><p>The API is up; this page is not built yet. Run <code>make setup</code> (or
+<code>python -m web.build</code>) and reload.</p><p>Queries work meanwhile: POST them here as JSON.</p></html>"""
+
+
+def wants_page(request: Request) -> bool:
+    """True for a person's browser that opens the address; False for a client that sends a query by GET."""
+    accepts_html = "text/html" in request.headers.get("accept", "")
+    return request.method in {"GET", "HEAD"} and accepts_html and "query" not in request.query_params
+
+
+def page(dist: Path = DIST) -> Response:
+    """The page, or 503 with what to do while it is not built."""
+    try:
+        return HTMLResponse((dist / "index.html").read_text(encoding="utf-8"), headers=PAGE_HEADERS)
+    except FileNotFoundError:
+        return HTMLResponse(NOT_BUILT, status_code=503, headers={**PAGE_HEADERS, "Cache-Control": "no-store"})
+
+
+def routes(dist: Path = DIST) -> list[BaseRoute]:
+    """The routes beside `/graphql` that the page needs."""
+    return [Mount("/assets", Assets(directory=dist / "assets", check_dir=False), name="assets")]
+
+
+class Assets(StaticFiles):
+    """Files with a hash in their names: cached for ever, sent packed where the client takes that."""
+
+    async def check_config(self) -> None:
+        """Nothing to check: before the build the folder is not there, and a file in it is just not found."""
+
+    def file_response(
+        self, full_path: str | PathLike[str], stat_result: stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        packed = Path(f"{os.fspath(full_path)}.gz")
+        if "gzip" in Headers(scope=scope).get("accept-encoding", "") and packed.is_file():
+            response = super().file_response(packed, packed.stat(), scope, status_code)
+            response.headers["Content-Encoding"] = "gzip"
+            response.headers["Content-Type"] = guess_type(full_path)[0] or "application/octet-stream"
+        else:
+            response = super().file_response(full_path, stat_result, scope, status_code)
+        response.headers.update(ASSET_HEADERS)
+        return response

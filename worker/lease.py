@@ -1,0 +1,69 @@
+"""The heartbeat: renews the leases of all runs this worker holds, in one statement, and reads their intents on the way.
+
+A worker that cannot renew in time stops its own runs before the leases can be taken: from then on it would be a zombie.
+"""
+
+import asyncio
+
+import structlog
+
+from engine.drive import Stop
+from engine.states import RunStatus
+from persistence.journal import AWAY
+from persistence.leases import renew, statuses
+from worker.execute import Runner
+
+log = structlog.get_logger(__name__)
+
+INTENTS = {RunStatus.CANCELLING: Stop.CANCEL, RunStatus.PAUSING: Stop.PAUSE}
+
+
+class Heartbeat:
+    def __init__(self, runner: Runner, *, interval_s: float) -> None:
+        self._runner, self._interval_s = runner, interval_s
+        self._renewed_at = asyncio.get_running_loop().time()
+
+    async def beat_forever(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            try:
+                # A database that hangs must not keep us from noticing that our time is up.
+                async with asyncio.timeout(self._interval_s):
+                    await self.beat()
+                self._renewed_at = began
+            except AWAY as away:
+                log.warning("lease.not_renewed", error=str(away) or type(away).__name__)
+            if loop.time() - self._renewed_at + self._interval_s > self._runner.lease_ttl_s:
+                self._stop_all()
+            await asyncio.sleep(max(self._interval_s - (loop.time() - began), 0))
+
+    async def beat(self) -> None:
+        held = [(run_id, one.claimed.epoch) for run_id, one in self._runner.held.items()]
+        if held:
+            obey(self._runner, held, await renew(self._runner.database.pool, held, self._runner.lease_ttl_s))
+
+    def _stop_all(self) -> None:
+        for run_id in list(self._runner.held):
+            self._runner.request(run_id, Stop.LEASE_LOST)
+
+
+async def look(runner: Runner, run_id: str) -> None:
+    """After a nudge: what does the row of this run ask for?"""
+    one = runner.held.get(run_id)
+    if one is not None:
+        held = [(run_id, one.claimed.epoch)]
+        obey(runner, held, await statuses(runner.database.pool, held))
+
+
+def obey(runner: Runner, held: list[tuple[str, int]], stand: dict[str, RunStatus]) -> None:
+    """Passes on what the rows say: an intent, or that the run is not ours any more."""
+    for run_id, epoch in held:
+        one = runner.held.get(run_id)
+        if one is None or one.claimed.epoch != epoch:
+            continue
+        status = stand.get(run_id)
+        if status is None:
+            runner.request(run_id, Stop.LEASE_LOST)
+        elif status in INTENTS:
+            runner.request(run_id, INTENTS[status])
