@@ -61,7 +61,7 @@ def running(program: Program, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def ends_with_us(ask: signal.Signals) -> Callable[[], None] | None:
-    """What a child does before it starts: Linux tells a child that its parent died; elsewhere a crash of ours leaves it running until the next start."""
+    """For `preexec_fn`: Linux tells the child when we die. Elsewhere a crash of ours leaves it running."""
     if sys.platform != "linux":
         return None
     parent = os.getpid()

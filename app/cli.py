@@ -19,12 +19,13 @@ app = typer.Typer(
 )
 
 Port = Annotated[int | None, typer.Option(help="Where GraphQL is served.")]
+DataDir = Annotated[Path | None, typer.Option(help="Where embedded servers keep their data.")]
 
 
 @app.command()
 def up(
     port: Port = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where embedded Postgres keeps its data.")] = None,
+    data_dir: DataDir = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
 ) -> None:
     """Starts everything: Postgres and Redis (unless their URLs are set), migrations, the server and the workers."""
@@ -124,11 +125,11 @@ def run(
 
 
 @app.command()
-def doctor(port: Port = None) -> None:
+def doctor(port: Port = None, data_dir: DataDir = None) -> None:
     """Tells what is configured, reachable and migrated, and what to do about what is not."""
     from app.doctor import examine
 
-    if not asyncio.run(examine(_configured(port=port))):
+    if not asyncio.run(examine(_configured(port=port, data_dir=data_dir))):
         raise typer.Exit(1)
 
 

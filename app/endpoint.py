@@ -75,8 +75,9 @@ class Endpoint(GraphQL[Context, None]):
         except (ValueError, RecursionError) as wrong:
             raise json.JSONDecodeError(str(wrong), "", 0) from wrong
 
-    def encode_json(self, data: object) -> str | bytes:
-        return orjson.dumps(data)
+    def encode_json(self, data: object) -> str:
+        """Text: bytes would go out as binary frames, which graphql-transport-ws does not have."""
+        return orjson.dumps(data).decode()
 
 
 def _refuse_constant(name: str) -> object:

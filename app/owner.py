@@ -1,4 +1,4 @@
-"""The user that Postgres runs as. Postgres refuses root, so root lends it an unprivileged one, and opens no folder to it."""
+"""The user that Postgres runs as. It refuses root, so root lends it an unprivileged one, and opens no folder."""
 
 import os
 import pwd

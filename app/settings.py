@@ -1,51 +1,94 @@
-"""Every setting, from the environment with the prefix TREADLE_ (or a `.env` file). A leaf: it imports nothing of ours."""
+"""Every setting, from the environment with the prefix TREADLE_ (or a file `.env`). A leaf: imports nothing of ours."""
 
 import os
 import sys
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "TREADLE_"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_SECRET = ("database_url", "redis_url")
+"""They may hold a password, so no message repeats them."""
 
 
 class Settings(BaseSettings):
     """One process's settings. Times are in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="TREADLE_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, allow_inf_nan=False
+    )
 
     database_url: str | None = Field(None, description="postgresql://…; unset: an embedded Postgres is started")
     redis_url: str | None = Field(None, description="redis://… or unix://…; unset: an embedded Redis is started")
     data_dir: Path = Field(Path(".treadle"), description="where embedded servers keep their data")
     host: str = Field("127.0.0.1", description="the address the server binds; without sign-in, loopback alone")
-    port: int = Field(8000, ge=0, le=65535)
+    port: int = Field(8000, ge=0, le=65535, description="0: any free one")
     workers: int = Field(1, ge=0, le=64, description="worker processes that `treadle up` starts")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
     queue_name: str = Field("treadle", min_length=1)
     max_jobs: int = Field(50, ge=1, le=10_000, description="runs one worker drives at once")
-    lease_ttl_s: float = Field(15, gt=0)
-    heartbeat_s: float = Field(5, gt=0)
+    lease_ttl_s: float = Field(15, gt=0, description="after which a worker that says nothing loses its runs")
+    heartbeat_s: float = Field(5, gt=0, description="how often a worker says that it is there")
     drain_s: float = Field(30, ge=0, description="how long a stopping worker lets running nodes finish")
     max_attempts: int = Field(5, ge=1, description="take-ups after which a run that crashes its workers is FAILED")
-    sandbox_processes: int = Field(min(os.cpu_count() or 1, 4), ge=1, le=64)
-    sandbox_memory_mb: int = Field(128, ge=1)
+    sandbox_processes: int = Field(min(os.cpu_count() or 1, 4), ge=1, le=64, description="code nodes at once")
+    sandbox_memory_mb: int = Field(128, ge=1, description="what the code of one node may allocate")
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgres(cls, url: str | None) -> str | None:
+        if url is not None and url.split("://")[0].split("+")[0] not in ("postgresql", "postgres"):
+            raise ValueError("must be a postgresql:// address")
+        return url
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, url: str | None) -> str | None:
+        if url is not None and url.split("://")[0] not in ("redis", "rediss", "unix"):
+            raise ValueError("must be a redis://, rediss:// or unix:// address")
+        return url
+
+    @field_validator("host")
+    @classmethod
+    def _is_loopback(cls, host: str) -> str:
+        if host not in LOOPBACK:
+            raise ValueError("must be a loopback address, as there is no sign-in yet")
+        return host
+
+    @field_validator("data_dir")
+    @classmethod
+    def _home_is_meant(cls, path: Path) -> Path:
+        return path.expanduser()
+
+    @model_validator(mode="after")
+    def _a_lost_beat_is_survived(self) -> "Settings":
+        if self.heartbeat_s * 2 > self.lease_ttl_s:
+            raise ValueError("TREADLE_HEARTBEAT_S must be at most half of TREADLE_LEASE_TTL_S: a beat may get lost")
+        return self
 
 
 def load_settings(**given: object) -> Settings:
-    """The settings of this process; `given` go before the environment. A bad one ends the process with one clear line."""
+    """The settings of this process; `given` go before the environment. Bad ones end it with a line each."""
     try:
-        settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as wrong:
-        first = wrong.errors()[0]
-        name = "_".join(str(part) for part in first["loc"]).upper()
-        sys.exit(f"treadle: TREADLE_{name}={first.get('input')!r}: {first['msg'].lower()}")
-    if settings.heartbeat_s * 2 > settings.lease_ttl_s:
-        sys.exit(
-            "treadle: TREADLE_HEARTBEAT_S must be at most half of TREADLE_LEASE_TTL_S, or one lost beat loses the runs"
-        )
-    if settings.host not in ("127.0.0.1", "localhost", "::1"):
-        sys.exit(
-            f"treadle: TREADLE_HOST={settings.host!r}: there is no sign-in yet, so only a loopback address can be bound"
-        )
-    return settings
+        sys.exit("\n".join(_told(error["loc"], error.get("input"), error["msg"]) for error in wrong.errors()))
+
+
+def unknown() -> list[str]:
+    """Variables with our prefix that are no setting: most likely misspelt."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    return sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+
+
+def _told(place: tuple[int | str, ...], value: object, message: str) -> str:
+    said = message.removeprefix("Value error, ")
+    if not place:
+        return f"treadle: {said}"
+    name = str(place[0])
+    shown = "" if name in _SECRET else f"={value!r}"
+    return f"treadle: {PREFIX}{name.upper()}{shown}: {said[0].lower()}{said[1:]}"

@@ -115,8 +115,10 @@ def listen(settings: Settings) -> socket.socket:
 async def supervise(
     settings: Settings, urls: tuple[str, str], listener: socket.socket, ready: Callable[[], None]
 ) -> None:
-    """Keeps the processes running until a signal says to stop; a second signal kills them. `ready` is called once /health
-    answers 200. Raises CannotStartError."""
+    """Keeps the processes running until a signal says to stop; a second signal kills them.
+
+    `ready` is called once /health answers 200. Raises CannotStartError.
+    """
     stop, hurry = _signals()
     children = _children(settings, urls, listener)
     keeping = [asyncio.create_task(child.keep(), name=child.name) for child in children]
@@ -176,7 +178,7 @@ async def _healthy(listener: socket.socket) -> None:
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/health"
     try:
         async with asyncio.timeout(READY_S), httpx.AsyncClient(trust_env=False, timeout=READY_S) as client:
-            while not await _answers_200(client, url):
+            while not await _answers_200(client, url):  # noqa: ASYNC110 (it is another process that we wait for)
                 await asyncio.sleep(0.1)
     except TimeoutError as error:
         raise CannotStartError(f"the server was not ready within {READY_S:g} s; its log above says why") from error

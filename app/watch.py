@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from typing import Any
 
 import httpx
@@ -44,12 +45,14 @@ async def follow(host: str, spec: Any, inputs: Any, *, watch: bool) -> str:
         run = await _submit(client, spec, inputs)
         console.print(f"run [bold]{run['id']}[/bold]")
         states = {state["nodeId"]: state for state in run["nodeStates"]}
-        with Live(_table(states, "QUEUED", 0.0), console=console, auto_refresh=False, transient=not watch) as live:
+        with Live(console=console, auto_refresh=False) if watch else nullcontext() as live:
             async for update in _updates(host, run["id"]):
                 if (state := update["nodeState"]) is not None:
                     states[state["nodeId"]] = state
-                if watch:
+                if live is not None:
                     live.update(_table(states, update["runStatus"], update["progress"]), refresh=True)
+        if watch and not console.is_terminal:
+            console.line()  # Where nothing can be redrawn, Live leaves the table's last line open.
         ended = (await _ask(client, _END, {"run": run["id"]}))["run"]
     _conclude(console, ended)
     return str(ended["status"])

@@ -67,7 +67,7 @@ class Gate(BaseChannel[Signal, Token, list[Any]]):
         gate = self.__class__(self.need, self.any, self.key)
         if checkpoint is not MISSING:
             round_, seen, gate.fired = checkpoint
-            gate.round, gate.seen = tuple(round_), {edge: taken for edge, taken in seen}
+            gate.round, gate.seen = tuple(round_), dict(seen)
         return gate
 
     def update(self, values: Sequence[Token]) -> bool:

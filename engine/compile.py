@@ -14,7 +14,7 @@ from langgraph._internal._runnable import RunnableCallable
 from langgraph.channels import EphemeralValue
 from langgraph.channels.base import BaseChannel
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.pregel import Pregel
+from langgraph.pregel import NodeBuilder, Pregel
 from langgraph.pregel._read import PregelNode
 from langgraph.pregel._write import ChannelWrite, ChannelWriteTupleEntry
 
@@ -53,7 +53,7 @@ def compile_spec(spec: Spec, types: NodeTypes, saver: BaseCheckpointSaver[int] |
     """Raises PlanError for a graph that cannot be planned, SpecError for a node that its type refuses."""
     plan = make_plan(spec)
     channels: dict[str, BaseChannel[Any, Any, Any]] = {INPUT: EphemeralValue(bool), SLOTS: Slots()}
-    nodes = {_START: _pregel_node(_start, INPUT, [INPUT])}
+    nodes: dict[str, PregelNode | NodeBuilder] = {_START: _pregel_node(_start, INPUT, [INPUT])}
     for node in plan.nodes.values():
         triggers = []
         if node.needs_gate:
@@ -75,7 +75,9 @@ def compile_spec(spec: Spec, types: NodeTypes, saver: BaseCheckpointSaver[int] |
 
 
 def _pregel_node(function: Any, channels: str | list[str], triggers: list[str]) -> PregelNode:
-    return PregelNode(channels=channels, triggers=triggers, bound=RunnableCallable(None, function, trace=False), writers=[])
+    return PregelNode(
+        channels=channels, triggers=triggers, bound=RunnableCallable(None, function, trace=False), writers=[]
+    )
 
 
 def _emit(config: RunnableConfig, writes: Sequence[Write]) -> None:

@@ -82,4 +82,7 @@ class Context:
             return
         if self._lines == LOG_LIMIT:
             level, message, fields = LogLevel.WARNING, f"more than {LOG_LIMIT} lines: the rest is left out", {}
-        self._emit(datetime.now(UTC), LogRecorded(level, message.replace("\0", "\N{REPLACEMENT CHARACTER}"), self.node_id, fields))
+        self._emit(
+            datetime.now(UTC),
+            LogRecorded(level, message.replace("\0", "\N{REPLACEMENT CHARACTER}"), self.node_id, fields),
+        )

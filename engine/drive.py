@@ -5,16 +5,16 @@ it says which nodes are launched and unsettled, and those are launched again. A 
 are one entry, and so are the results that started the wave: what it launches starts only after that commit.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
-from langgraph.types import Command
+from langgraph.types import Command, Durability
 
 from engine.channels import Signal, Slot
 from engine.compile import DRIVE, CompiledGraph, Write
@@ -160,11 +160,11 @@ class Drive:
     async def _invoke(self, command: Any) -> None:
         self._control = RunControl()
         self._launcher.on_result = self._control.request_drain
-        config = {
+        config: RunnableConfig = {
             "configurable": {"thread_id": self.facts.id, DRIVE: self},
             "recursion_limit": 2**31,
         }
-        durability = "sync" if self.compiled.graph.checkpointer else None
+        durability: Durability | None = "sync" if self.compiled.graph.checkpointer else None
         try:
             await self.compiled.graph.ainvoke(command, config, durability=durability, control=self._control)
         except GraphDrained:

@@ -29,14 +29,18 @@ FUEL = 100_000
 """Instructions of one evaluation; a loop of a few ten thousand turns."""
 MAX_TEXT = 4 * 1024 * 1024
 """Characters that one template may print."""
-FILTERS = frozenset(
-    "abs bool capitalize chain count d default dictsort first float groupby int items join last length lines list lower "
-    "map max min reject rejectattr replace reverse round select selectattr sort split string sum title tojson trim "
-    "unique upper urlencode zip".split()
-)
-_REMOVED_FILTERS = "attr batch center e escape format indent pprint safe slice".split()
+# fmt: off
+FILTERS = frozenset({
+    "abs", "bool", "capitalize", "chain", "count", "d", "default", "dictsort", "first", "float", "groupby", "int",
+    "items", "join", "last", "length", "lines", "list", "lower", "map", "max", "min", "reject", "rejectattr", "replace",
+    "reverse", "round", "select", "selectattr", "sort", "split", "string", "sum", "title", "tojson", "trim", "unique",
+    "upper", "urlencode", "zip",
+})
+# fmt: on
+# Those that make much out of little, whatever the fuel, and those that are about HTML.
+_REMOVED_FILTERS = ("attr", "batch", "center", "e", "escape", "format", "indent", "pprint", "safe", "slice")
 _REMOVED_FUNCTIONS = ("debug", "namespace")
-_REFUSED_STATEMENTS = frozenset("include import from extends block macro call".split())
+_REFUSED_STATEMENTS = frozenset(["include", "import", "from", "extends", "block", "macro", "call"])
 
 Wrong = tuple[str, int | None, int | None]
 """A message with line and column, both from 1."""
@@ -159,10 +163,12 @@ def _names(text: str, scope: Mapping[str, Any], *, expression: bool) -> dict[str
 
 
 def _refused_statements(text: str) -> list[Wrong]:
-    words = (
-        (statement_word(text[s.start : s.end]), s) for s in segments(text) if s.part is Part.STATEMENT
-    )
-    return [(f"`{{% {word} %}}` is not available", *position(text, s.start)) for word, s in words if word in _REFUSED_STATEMENTS]
+    words = ((statement_word(text[s.start : s.end]), s) for s in segments(text) if s.part is Part.STATEMENT)
+    return [
+        (f"`{{% {word} %}}` is not available", *position(text, s.start))
+        for word, s in words
+        if word in _REFUSED_STATEMENTS
+    ]
 
 
 def _error(fault: Exception, source: str) -> ExpressionError:

@@ -1,4 +1,4 @@
-"""Which names a template or an expression uses, and where: for validation, and to offer a node only what it asks for."""
+"""Which names a template or an expression uses, and where: for validation, and to offer a node what it asks for."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ _parser = Environment()
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A name and where it first stands. `is_node`: written as `nodes.x` or `nodes["x"]`, so that it can only be a node."""
+    """A name and where it first stands. `is_node`: written as `nodes.x` or `nodes["x"]`, so that it must be a node."""
 
     name: str
     is_node: bool
@@ -45,7 +45,7 @@ def uses(text: str, *, expression: bool = False) -> Code:
 
 
 def references(text: str) -> frozenset[str]:
-    """Every name that a text may ask for, read as a template and as an expression; `nodes` only where it is used whole."""
+    """Every name that a text may ask for, as a template or as an expression; `nodes` only where it is used whole."""
     found: set[str] = set()
     for expression in (False, True):
         try:

@@ -120,7 +120,11 @@ def make_plan(spec: Spec) -> Plan:
 def _edges_with_starts(spec: Spec) -> list[EdgeSpec]:
     """The spec's edges; every node that none of them enters gets one from `__start__`."""
     entered = {edge.target for edge in spec.edges}
-    missing = [EdgeSpec(id=f"{START}->{node.id}", source=START, target=node.id) for node in spec.nodes if node.id not in entered]
+    missing = [
+        EdgeSpec(id=f"{START}->{node.id}", source=START, target=node.id)
+        for node in spec.nodes
+        if node.id not in entered
+    ]
     return [*spec.edges, *missing]
 
 
@@ -128,7 +132,7 @@ class _Loops:
     """The loop-nesting forest: for each node its enclosing headers, for each header its body."""
 
     def __init__(self, nodes: Sequence[str], edges: Sequence[EdgeSpec]) -> None:
-        self.of: dict[str, tuple[str, ...]] = {node: () for node in nodes}
+        self.of: dict[str, tuple[str, ...]] = dict.fromkeys(nodes, ())
         self.of[START] = ()
         self.bodies: dict[str, set[str]] = {}
         self.back: set[tuple[str, str]] = set()

@@ -7,7 +7,7 @@ from engine.states import Severity
 
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
-    """`field` is a path like `nodes[2].config.prompt`; `line` and `column` count from 1 inside the text at that path."""
+    """`field` is a path like `nodes[2].config.prompt`; `line` and `column` count from 1 in the text at that path."""
 
     field: str
     code: str

@@ -1,124 +1,127 @@
-"""Looks through every template of a spec: does it parse, and does it name nodes that are there and can have run?"""
+"""What can be wrong with the templates of a spec: their syntax, and the nodes they ask for. Evaluates nothing.
+
+Which texts are templates is what the JSON Schema of a node type says: `format` is `template` or `expression`.
+"""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
 
+from minijinja import TemplateError
+
+from engine import expressions
 from engine.events import JSON
-from engine.expressions import check
-from engine.names import uses
-from engine.nodes.base import NodeType
-from engine.problems import FieldProblem
-from engine.spec import START, Spec
+from engine.names import Use, uses
+from engine.nodes.base import NodeConfig
+from engine.problems import FieldProblem, join_path
 
-NAMES = frozenset({"input", "nodes", "run", "secrets", "item", "index", "event"})
-"""What templates can name besides nodes."""
+TEMPLATE, EXPRESSION = "template", "expression"
+SCOPE = frozenset({"input", "nodes", "run", "secrets"})
 
 
-def check_references(spec: Spec, types: Mapping[str, NodeType[Any]]) -> list[FieldProblem]:
-    before = _ancestors(spec)
-    everything = {node.id for node in spec.nodes}
-    problems: list[FieldProblem] = []
-    for place, node in enumerate(spec.nodes):
-        kind = types.get(node.type)
-        for path, text, is_expression in _texts(kind, node.config, f"nodes[{place}].config"):
-            found = _problems(path, text, is_expression, everything, before[node.id] | {node.id})
-            problems += [_with_node(problem, node.id) for problem in found]
-    for place, edge in enumerate(spec.edges):
-        if edge.condition is not None and edge.source != START:
-            seen = before.get(edge.source, set()) | {edge.source}
-            problems += _problems(f"edges[{place}].condition", edge.condition, True, everything, seen)
-    for name, template in (spec.outputs or {}).items():
-        for path, text in _strings(template, f"outputs.{name}"):
-            problems += _problems(path, text, False, everything, everything)
-    return problems
+class Text(NamedTuple):
+    """A text of a spec that is a template or an expression."""
+
+    path: str
+    text: str
+    is_expression: bool
 
 
-def _problems(path: str, text: str, is_expression: bool, everything: set[str], before: set[str]) -> list[FieldProblem]:
-    if wrong := check(text, expression=is_expression):
-        return [FieldProblem(path, "TEMPLATE", message, line=line, column=column) for message, line, column in wrong]
-    problems = []
-    for name in sorted({use.name for use in uses(text, expression=is_expression).uses}):
-        line, column = _place(text, name)
-        if name in NAMES or name in before:
-            continue
-        code, message = "UNKNOWN_NODE", f"there is no node {name!r}"
-        if name in everything:
-            code, message = "NOT_RUN_YET", f"node {name!r} cannot have run yet: no way leads from it to here"
-        problems.append(FieldProblem(path, code, message, line=line, column=column))
-    return problems
+@lru_cache(maxsize=256)
+def schema_of(config: type[NodeConfig]) -> dict[str, Any]:
+    """The config's JSON Schema, with every name that a field may be written by."""
+    schema = config.model_json_schema(by_alias=True)
+    for name, part in config.model_json_schema(by_alias=False).get("properties", {}).items():
+        schema.setdefault("properties", {}).setdefault(name, part)
+    return schema
 
 
-def _place(text: str, name: str) -> tuple[int, int]:
-    start = max(text.find(name), 0)
-    before = text[:start]
-    return before.count("\n") + 1, start - before.rfind("\n")
+def texts(config: type[NodeConfig], value: JSON, path: str) -> Iterator[Text]:
+    """Every template and expression in a node's config."""
+    schema = schema_of(config)
+    yield from dict.fromkeys(_marked(schema, value, path, schema.get("$defs", {})))
 
 
-def _ancestors(spec: Spec) -> dict[str, set[str]]:
-    """For each node, those that a way leads from. A node of the same cycle counts: it may have run in an earlier round."""
-    order = {node.id: bit for bit, node in enumerate(spec.nodes)}
-    into: dict[str, list[str]] = {node.id: [] for node in spec.nodes}
-    out: dict[str, list[str]] = {node.id: [] for node in spec.nodes}
-    for edge in spec.edges:
-        if edge.source in order and edge.target in order:
-            into[edge.target].append(edge.source)
-            out[edge.source].append(edge.target)
-    # Sets as the bits of integers: a thousand nodes cost a thousand words a step.
-    masks = dict.fromkeys(order, 0)
-    work = list(order)
-    while work:
-        node_id = work.pop()
-        mask = masks[node_id]
-        for source in into[node_id]:
-            mask |= masks[source] | 1 << order[source]
-        if mask != masks[node_id]:
-            masks[node_id] = mask
-            work += out[node_id]
-    ids = list(order)
-    return {node_id: {ids[bit] for bit in _bits(mask)} for node_id, mask in masks.items()}
+def _marked(schema: Any, value: JSON, path: str, defs: Mapping[str, Any]) -> Iterator[Text]:
+    if not isinstance(schema, dict) or not isinstance(value, str | dict | list):
+        return
+    if schema.get("format") == EXPRESSION:
+        if isinstance(value, str):
+            yield Text(path, value, True)
+    elif schema.get("format") == TEMPLATE:
+        yield from template_texts(value, path)
+    elif isinstance(reference := schema.get("$ref"), str):
+        yield from _marked(defs.get(reference.rpartition("/")[2]), value, path, defs)
+    else:
+        for option in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())):
+            yield from _marked(option, value, path, defs)
+        if isinstance(value, dict):
+            named, rest = schema.get("properties", {}), schema.get("additionalProperties")
+            for key, inner in value.items():
+                yield from _marked(named.get(key, rest), inner, join_path(path, key), defs)
+        elif isinstance(value, list):
+            for index, inner in enumerate(value):
+                yield from _marked(schema.get("items"), inner, join_path(path, index), defs)
 
 
-def _bits(mask: int) -> Iterator[int]:
-    while mask:
-        low = mask & -mask
-        yield low.bit_length() - 1
-        mask ^= low
-
-
-def _texts(kind: NodeType[Any] | None, config: JSON, path: str) -> Iterator[tuple[str, str, bool]]:
-    """(path, text, whether it is an expression) of every string in a config that is a template; code is none."""
-    formats = _formats(kind.Config.model_json_schema()) if kind is not None else {}
-    for inner, text in _strings(config, path):
-        name = inner.rsplit(".", 1)[-1].split("[", 1)[0]
-        found = formats.get(name)
-        if found != "code":
-            yield inner, text, found == "expression"
-
-
-def _formats(schema: JSON) -> dict[str, str]:
-    """Field name → `format`, wherever in a config's JSON Schema it stands."""
-    found: dict[str, str] = {}
-    if isinstance(schema, dict):
-        for name, part in schema.get("properties", {}).items():
-            if isinstance(part, dict) and isinstance(part.get("format"), str):
-                found[name] = part["format"]
-        for part in schema.values():
-            found |= _formats(part)
-    return found
-
-
-def _strings(value: JSON, path: str) -> Iterator[tuple[str, str]]:
+def template_texts(value: JSON, path: str) -> Iterator[Text]:
+    """Every text inside a value that is a template throughout."""
     if isinstance(value, str):
-        yield path, value
+        yield Text(path, value, False)
     elif isinstance(value, dict):
         for key, inner in value.items():
-            yield from _strings(inner, f"{path}.{key}")
+            yield from template_texts(inner, join_path(path, key))
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            yield from _strings(inner, f"{path}[{index}]")
+            yield from template_texts(inner, join_path(path, index))
 
 
-def _with_node(problem: FieldProblem, node_id: str) -> FieldProblem:
-    return FieldProblem(
-        problem.field, problem.code, problem.message, problem.severity, node_id, None, problem.line, problem.column
-    )
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """The node or edge that a text belongs to. `before` are the bits of the nodes that can have run; None: all."""
+
+    node_id: str | None
+    edge_id: str | None
+    before: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """The nodes that a text may ask for. `unread` are there, but nothing more is known of them."""
+
+    bits: Mapping[str, int]
+    unread: frozenset[str]
+
+    def check(self, text: Text, reader: Reader) -> Iterator[FieldProblem]:
+        """Everything wrong with one text, as far as can be told before it is evaluated."""
+        for message, line, column in expressions.check(text.text, expression=text.is_expression):
+            yield FieldProblem(
+                text.path, "TEMPLATE", message, node_id=reader.node_id, edge_id=reader.edge_id, line=line, column=column
+            )
+        try:
+            used = uses(text.text, expression=text.is_expression).uses
+        except TemplateError:
+            return  # said above
+        for use in used:
+            if wrong := self._wrong(use, reader):
+                yield FieldProblem(
+                    text.path,
+                    *wrong,
+                    node_id=reader.node_id,
+                    edge_id=reader.edge_id,
+                    line=use.line,
+                    column=use.column,
+                )
+
+    def _wrong(self, use: Use, reader: Reader) -> tuple[str, str] | None:
+        if use.name in self.unread or (not use.is_node and use.name in SCOPE):
+            return None
+        bit = self.bits.get(use.name)
+        if bit is None and use.is_node:
+            return "UNKNOWN_NODE", f"there is no node {use.name!r}"
+        if bit is None:
+            return "UNKNOWN_NAME", f"{use.name!r} is neither a node nor `input`, `nodes`, `run` or `secrets`"
+        if reader.before is not None and not reader.before & bit:
+            return "NOT_YET_RUN", f"node {use.name!r} cannot have run yet: no way leads from it to here"
+        return None

@@ -1,7 +1,7 @@
 """The shapes in which a spec may be written, read into engine/spec.py's classes. Collects every problem, raises none.
 
-Accepted beside the plain form: `x, y` for position, snake_case names, a conditional's `true_edge`/`false_edge` (a node or an
-edge) for edges with a port, and its three fields on the node itself instead of in config.
+Accepted beside the plain form: `x, y` for position, snake_case names, a conditional's `true_edge`/`false_edge` (a node
+or an edge) for edges with a port, and its three fields on the node itself instead of in config.
 """
 
 from dataclasses import dataclass, field, replace
@@ -41,7 +41,9 @@ def _either(camel: str, snake: str) -> AliasChoices:
 
 class _Retry(_Shape):
     max_attempts: int = Field(3, ge=1, le=100, validation_alias=_either("maxAttempts", "max_attempts"))
-    backoff_s: float = Field(1.0, ge=0, le=86400, allow_inf_nan=False, validation_alias=_either("backoffS", "backoff_s"))
+    backoff_s: float = Field(
+        1.0, ge=0, le=86400, allow_inf_nan=False, validation_alias=_either("backoffS", "backoff_s")
+    )
     multiplier: float = Field(2.0, ge=1, le=100, allow_inf_nan=False)
     max_s: float = Field(60.0, ge=0, le=86400, allow_inf_nan=False, validation_alias=_either("maxS", "max_s"))
 
@@ -172,7 +174,7 @@ def _read_edges(items: list[JSON], reading: Reading) -> list[EdgeSpec]:
 
 
 def _with_branches(spec: Spec, reading: Reading) -> Spec:
-    """Turns every `true_edge` and `false_edge` into an edge with a port, or gives the port to the edge that is meant."""
+    """Turns `true_edge` and `false_edge` into edges with a port, or gives the port to the edge that is meant."""
     edges = list(spec.edges)
     ids = {node.id for node in spec.nodes}
     for node, index in zip(spec.nodes, reading.node_at, strict=True):
@@ -199,7 +201,13 @@ def _branch(
 
 
 def _validated(
-    shape: type[ShapeT], item: JSON, path: str, reading: Reading, *, node_id: str | None = None, edge_id: str | None = None
+    shape: type[ShapeT],
+    item: JSON,
+    path: str,
+    reading: Reading,
+    *,
+    node_id: str | None = None,
+    edge_id: str | None = None,
 ) -> ShapeT | None:
     """The item as a shape; None, with its problems noted, where it is none."""
     try:
@@ -217,9 +225,9 @@ def path_of(base: str, loc: tuple[str | int, ...], item: JSON) -> str:
     parts: list[str | int] = []
     for index, part in enumerate(loc):
         is_last = index == len(loc) - 1
-        if isinstance(item, dict) and part in item:
+        if isinstance(item, list) and isinstance(part, int) and part < len(item):
             item = item[part]
-        elif isinstance(item, list) and isinstance(part, int) and part < len(item):
+        elif isinstance(item, dict) and part in item:  # noqa: SIM114 - the two know different things of `part`
             item = item[part]
         elif not (is_last and isinstance(item, dict)):
             continue

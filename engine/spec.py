@@ -42,7 +42,7 @@ class Join(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """`max_attempts` counts the first one. The pause before attempt n + 1 is backoff_s · multiplier^(n-1), at most max_s."""
+    """`max_attempts` counts the first one. The pause after attempt n is backoff_s · multiplier^(n-1), at most max_s."""
 
     max_attempts: int = 3
     backoff_s: float = 1.0
@@ -66,7 +66,7 @@ class NodeSpec:
 
 @dataclass(frozen=True, slots=True)
 class EdgeSpec:
-    """`port` None: it leaves by every port but `error`. `condition` is an expression, evaluated when the source is done."""
+    """`port` None: it leaves by every port but `error`. `condition` is an expression, looked at when its source is done."""
 
     id: str
     source: str
@@ -95,7 +95,7 @@ class SpecError(Exception):
 
 
 def parse(raw: JSON) -> Spec:
-    """Raises SpecError if the shape is impossible. Says nothing about whether the graph makes sense: see validate.py."""
+    """Raises SpecError if the shape is impossible. Whether the graph makes sense is for validate.py to say."""
     from engine.shapes import read  # here, because shapes are read into the classes above
 
     reading = read(raw)
@@ -133,9 +133,7 @@ def normalise(raw: JSON) -> JSON:
     names = edge_ids(edges)
     if all(not isinstance(edge, dict) or edge.get("id") == name for edge, name in zip(edges, names, strict=True)):
         return raw
-    named = [
-        {**edge, "id": name} if isinstance(edge, dict) else edge for edge, name in zip(edges, names, strict=True)
-    ]
+    named = [{**edge, "id": name} if isinstance(edge, dict) else edge for edge, name in zip(edges, names, strict=True)]
     return {**raw, "edges": named}
 
 

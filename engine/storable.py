@@ -98,7 +98,8 @@ def _text(value: str) -> str:
 
 def _short(key: object) -> str:
     """A key as a message can show it, whatever its size."""
-    return repr(key)[:40] if isinstance(key, int | float | str) and len(str(key)) < 40 else f"of type {type(key).__name__}"
+    is_short = isinstance(key, bool | float | None) or (isinstance(key, int) and abs(key) < 10**20)
+    return repr(key) if is_short else f"of type {type(key).__name__}"
 
 
 def _path(key: str | int, parent: _Place | None) -> str:

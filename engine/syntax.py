@@ -1,6 +1,6 @@
 """Where a template's expressions begin and end, and which names they use. Pure text: nothing is evaluated here.
 
-minijinja checks the syntax; this finds out what it does not tell: whether a text is one expression, and where a name stands.
+minijinja checks the syntax; this finds what it does not tell: whether a text is one expression, where a name stands.
 """
 
 import re

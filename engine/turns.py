@@ -60,7 +60,9 @@ class Turn:
 
     def skip(self, node: PlanNode, round_: Round) -> Sequence[Write]:
         skipped: dict[str, Slot] = self.memory.skip(node.id, round_)
-        writes = leaving(self.compiled.plan, node.out, round_, (), lambda n, r: skipped.update(self.memory.skip(n.id, r)))
+        writes = leaving(
+            self.compiled.plan, node.out, round_, (), lambda n, r: skipped.update(self.memory.skip(n.id, r))
+        )
         return [(SLOTS, skipped), *writes]
 
     def settle(self, node: PlanNode, slot: Slot, result: Result, given: JSON = None) -> Sequence[Write]:

@@ -1,164 +1,179 @@
-"""Everything wrong with a spec, at once, with where. Never executes anything, never raises for what it is given."""
+"""Everything wrong with a spec, at once and without executing anything. Pure: the same spec gives the same report."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
+import orjson
 from jsonschema.exceptions import SchemaError
 from jsonschema.validators import Draft202012Validator
 from pydantic import ValidationError
 
 from engine.events import JSON
-from engine.nodes.base import NodeType
-from engine.plan import PlanError, make_plan, strongly_connected
-from engine.problems import FieldProblem
-from engine.references import check_references
-from engine.spec import END, START, EdgeSpec, OnError, Spec, SpecError, parse, spec_hash
+from engine.graph_checks import Graph, ancestors, check_cycles, check_edges, check_ids, check_reach
+from engine.nodes.base import NodeConfig
+from engine.nodes.registry import NodeTypes
+from engine.plan import PlanError, make_plan
+from engine.problems import FieldProblem, join_path
+from engine.references import Nodes, Reader, Text, template_texts, texts
+from engine.shapes import Reading, path_of, read
+from engine.spec import Spec, spec_hash
 from engine.states import Severity
+from engine.storable import NotStorable, check_storable
 
-RESERVED = frozenset({START, END, "input", "nodes", "secrets", "run", "item", "index", "event", "loop", "true", "false"})
+MAX_NODES = 1_000
+MAX_EDGES = 10_000
+MAX_BYTES = 1024 * 1024
+MAX_PROBLEMS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is to be said of a spec. `plan` is its nodes by the step in which they can run first."""
+    """`spec` is set where one could be read, `spec_hash` where the value can be stored, `plan` without errors."""
 
-    errors: list[FieldProblem] = field(default_factory=list)
+    ok: bool
+    errors: list[FieldProblem]
     warnings: list[FieldProblem] = field(default_factory=list)
     spec: Spec | None = None
     spec_hash: str | None = None
     plan: list[list[str]] = field(default_factory=list)
 
-    @property
-    def ok(self) -> bool:
-        return not self.errors
 
-
-def validate(raw: JSON, types: Mapping[str, NodeType[Any]]) -> Report:
-    try:
-        spec = parse(raw)
-    except SpecError as wrong:
-        return Report(errors=wrong.problems)
-    problems = [*_ids(spec), *_schema(spec), *_nodes(spec, types), *_edges(spec, types)]
-    dangling = any(problem.code in ("DANGLING", "DUPLICATE_ID") for problem in problems)
+def validate(raw: JSON, types: NodeTypes) -> Report:
+    """Never raises, whatever `raw` is."""
+    if too_much := _unfit(raw):
+        return Report(False, [too_much])
+    reading = read(raw)
+    found = [*reading.problems, *reading.warnings, *_limits(reading)]
+    if not any(problem.code == "LIMIT" for problem in found):
+        found += _check(reading, types)
+    errors = [problem for problem in found if problem.severity is Severity.ERROR][:MAX_PROBLEMS]
     plan: list[list[str]] = []
-    if not dangling:
-        problems += [*_reached(spec), *_exits(spec)]
+    if not errors:
         try:
-            plan = [list(step) for step in make_plan(spec).steps]
+            plan = [list(step) for step in make_plan(reading.spec).steps]
         except PlanError as wrong:
-            problems += wrong.problems
-        problems += check_references(spec, types)
-    errors = [problem for problem in problems if problem.severity is Severity.ERROR]
-    warnings = [problem for problem in problems if problem.severity is Severity.WARNING]
-    return Report(errors, warnings, spec, spec_hash(raw), plan)
+            errors = wrong.problems
+    warnings = [problem for problem in found if problem.severity is Severity.WARNING][:MAX_PROBLEMS]
+    spec = None if reading.problems else reading.spec
+    return Report(not errors, errors, warnings, spec, spec_hash(raw), plan)
 
 
-def _ids(spec: Spec) -> Iterator[FieldProblem]:
-    seen: set[str] = set()
-    for place, node in enumerate(spec.nodes):
-        if node.id in RESERVED:
-            message = f"{node.id!r} is a name of the language; call the node something else"
-            yield FieldProblem(f"nodes[{place}].id", "RESERVED_ID", message, node_id=node.id)
-        if node.id in seen:
-            message = f"there is another node {node.id!r}"
-            yield FieldProblem(f"nodes[{place}].id", "DUPLICATE_ID", message, node_id=node.id)
-        seen.add(node.id)
-    edges: set[str] = set()
-    for place, edge in enumerate(spec.edges):
-        if edge.id in edges:
-            yield _at_edge(place, edge, "id", "DUPLICATE_ID", f"there is another edge {edge.id!r}")
-        edges.add(edge.id)
-
-
-def _schema(spec: Spec) -> Iterator[FieldProblem]:
-    if spec.inputs is None:
-        return
+def _unfit(raw: JSON) -> FieldProblem | None:
+    """Why a value cannot even be looked at."""
     try:
-        Draft202012Validator.check_schema(spec.inputs)
-    except SchemaError as wrong:
-        path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in wrong.absolute_path)
-        yield FieldProblem("inputs" + path, "SCHEMA", wrong.message[:500])
+        check_storable(raw)
+    except NotStorable as wrong:
+        return FieldProblem(wrong.path.removeprefix("."), "NOT_STORABLE", wrong.message)
+    size = len(orjson.dumps(raw))
+    if size > MAX_BYTES:
+        return FieldProblem("", "LIMIT", f"the spec is {size:,} bytes of JSON; the limit is {MAX_BYTES:,}")
+    return None
 
 
-def _nodes(spec: Spec, types: Mapping[str, NodeType[Any]]) -> Iterator[FieldProblem]:
-    for place, node in enumerate(spec.nodes):
-        kind = types.get(node.type)
-        if kind is None:
-            known = ", ".join(sorted(types))
-            message = f"there is no node type {node.type!r}; there are {known}"
-            yield FieldProblem(f"nodes[{place}].type", "UNKNOWN_TYPE", message, node_id=node.id)
-            continue
-        try:
-            kind.Config.model_validate(node.config)
-        except ValidationError as wrong:
-            for error in wrong.errors(include_url=False, include_input=False):
-                path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error["loc"])
-                code = "UNKNOWN_FIELD" if error["type"] == "extra_forbidden" else "CONFIG"
-                yield FieldProblem(f"nodes[{place}].config{path}", code, error["msg"], node_id=node.id)
+def _limits(reading: Reading) -> Iterator[FieldProblem]:
+    counted = (("nodes", len(reading.spec.nodes), MAX_NODES), ("edges", len(reading.spec.edges), MAX_EDGES))
+    for name, count, limit in counted:
+        if count > limit:
+            yield FieldProblem(name, "LIMIT", f"the spec has {count:,} {name}; the limit is {limit:,}")
+    if not reading.spec.nodes and not reading.problems:
+        yield FieldProblem("nodes", "EMPTY", "a spec needs a node at least")
 
 
-def _edges(spec: Spec, types: Mapping[str, NodeType[Any]]) -> Iterator[FieldProblem]:
-    nodes = {node.id: node for node in spec.nodes}
-    for place, edge in enumerate(spec.edges):
-        if edge.source != START and edge.source not in nodes:
-            yield _at_edge(place, edge, "source", "DANGLING", f"there is no node {edge.source!r}")
-        elif edge.target != END and edge.target not in nodes:
-            yield _at_edge(place, edge, "target", "DANGLING", f"there is no node {edge.target!r}")
-        elif edge.port is not None:
-            ports = _ports(spec, types, edge.source)
-            if ports is not None and edge.port not in ports:
-                there = f"it has {', '.join(sorted(ports))}" if ports else "it has none"
-                yield _at_edge(place, edge, "port", "UNKNOWN_PORT", f"node {edge.source!r} has no port {edge.port!r}; {there}")
+def _check(reading: Reading, types: NodeTypes) -> Iterator[FieldProblem]:
+    spec, at = reading.spec, reading.node_at
+    graph = Graph(spec, reading.edge_at, reading.unread)
+    ports: dict[str, tuple[str, ...] | None] = {}
+    yield from check_ids(spec, at, reading.edge_at)
+    for node, index in zip(spec.nodes, at, strict=True):
+        config = yield from _config(node.type, node.config, f"nodes[{index}]", node.id, types)
+        ports[node.id] = types[node.type].ports_of(config) if config is not None else None
+    yield from check_edges(graph, ports)
+    if not reading.unread:
+        yield from check_reach(graph, at)
+    yield from check_cycles(graph)
+    yield from _templates(graph, at, types)
+    if spec.inputs is not None:
+        yield from _schema(spec.inputs)
 
 
-def _ports(spec: Spec, types: Mapping[str, NodeType[Any]], node_id: str) -> set[str] | None:
-    """The named ports of a node; None where its type or config is wrong, which has been said."""
-    if node_id == START:
-        return set()
-    node = next(node for node in spec.nodes if node.id == node_id)
-    kind = types.get(node.type)
+def _config(
+    name: str, raw: dict[str, Any], path: str, node_id: str, types: NodeTypes
+) -> Generator[FieldProblem, None, NodeConfig | None]:
+    """Yields what is wrong with a node's type and config; returns the config, or None if it is not to be had."""
+    kind = types.get(name)
     if kind is None:
+        why = f"could not be loaded ({types.broken[name]})" if name in types.broken else "is unknown"
+        message = f"the node type {name!r} {why}; there are {', '.join(sorted(types))}"
+        yield FieldProblem(join_path(path, "type"), "UNKNOWN_TYPE", message, node_id=node_id)
         return None
+    if kind.deprecated:
+        message = f"the node type {name!r} is deprecated: {kind.deprecated}"
+        yield FieldProblem(join_path(path, "type"), "DEPRECATED", message, Severity.WARNING, node_id)
     try:
-        ports = set(kind.ports_of(kind.Config.model_validate(node.config)))
-    except ValidationError:
+        return kind.Config.model_validate(raw)
+    except ValidationError as wrong:
+        for error in wrong.errors(include_url=False, include_input=False):
+            place = path_of(join_path(path, "config"), error["loc"], raw)
+            context = error.get("ctx", {})
+            yield FieldProblem(
+                place,
+                "CONFIG",
+                error["msg"].removeprefix("Value error, "),
+                node_id=node_id,
+                line=context.get("line"),
+                column=context.get("column"),
+            )
         return None
-    return ports | {"error"} if node.on_error is OnError.BRANCH else ports
 
 
-def _reached(spec: Spec) -> Iterator[FieldProblem]:
-    """Nodes that no way from a start leads to: an island that is all cycle."""
-    following: dict[str, list[str]] = {}
-    for edge in spec.edges:
-        following.setdefault(edge.source, []).append(edge.target)
-    entered = {edge.target for edge in spec.edges}
-    work = [node.id for node in spec.nodes if node.id not in entered] + following.get(START, [])
-    seen = set(work)
-    while work:
-        for target in following.get(work.pop(), ()):
-            if target not in seen:
-                seen.add(target)
-                work.append(target)
-    for place, node in enumerate(spec.nodes):
-        if node.id not in seen:
-            message = f"nothing leads to node {node.id!r} from the start"
-            yield FieldProblem(f"nodes[{place}]", "UNREACHABLE", message, node_id=node.id)
+def _templates(graph: Graph, at: list[int], types: NodeTypes) -> Iterator[FieldProblem]:
+    spec = graph.spec
+    before = ancestors(graph)
+    bits = {node_id: 1 << index for index, node_id in enumerate(before)}
+    nodes = Nodes(bits, frozenset(graph.unread))
+    # What cannot be read may lead from anywhere to anywhere.
+    knows_order = not graph.unread
+    for node, index in zip(spec.nodes, at, strict=True):
+        reader = Reader(node.id, None, before[node.id] if knows_order else None)
+        kind = types.get(node.type)
+        if kind is not None:
+            for text in texts(kind.Config, node.config, f"nodes[{index}].config"):
+                yield from nodes.check(text, reader)
+    for edge, path in zip(spec.edges, graph.paths, strict=True):
+        if edge.condition is not None:
+            known = before.get(edge.source, 0) | bits.get(edge.source, 0)
+            reader = Reader(edge.source, edge.id, known if knows_order else None)
+            yield from nodes.check(Text(join_path(path, "condition"), edge.condition, True), reader)
+    for name, output in (spec.outputs or {}).items():
+        for text in template_texts(output, join_path("outputs", name)):
+            yield from nodes.check(text, Reader(None, None, None))
 
 
-def _exits(spec: Spec) -> Iterator[FieldProblem]:
-    """A cycle in which every edge is always taken can only end by its limit."""
-    choosing = {node.id for node in spec.nodes if node.type in ("conditional", "switch")}
-    pairs = {(edge.source, edge.target) for edge in spec.edges if edge.target != END}
-    free = {edge.source for edge in spec.edges if edge.condition is not None or edge.port is not None}
-    for part in strongly_connected([node.id for node in spec.nodes], pairs):
-        if not part & (choosing | free):
-            name = min(part)
-            around = " → ".join(sorted(part)[:5])
-            message = f"the cycle {around} has no condition to leave it by"
-            yield FieldProblem("edges", "ENDLESS_CYCLE", message, node_id=name)
+def _schema(schema: JSON) -> list[FieldProblem]:
+    return list(_checked_schema(orjson.dumps(schema)))
 
 
-def _at_edge(place: int, edge: EdgeSpec, part: str, code: str, message: str) -> FieldProblem:
-    node_id = edge.source if edge.source not in (START, END) else None
-    return FieldProblem(f"edges[{place}].{part}", code, message, node_id=node_id, edge_id=edge.id)
+@lru_cache(maxsize=256)
+def _checked_schema(dumped: bytes) -> tuple[FieldProblem, ...]:
+    schema = orjson.loads(dumped)
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as wrong:
+        return (FieldProblem(join_path("inputs", *wrong.absolute_path), "SCHEMA", wrong.message[:500]),)
+    except RecursionError:
+        return (FieldProblem("inputs", "SCHEMA", "the schema is nested too deeply"),)
+    return tuple(_foreign_references(schema, "inputs"))
+
+
+def _foreign_references(schema: JSON, path: str) -> Iterator[FieldProblem]:
+    """Nothing is fetched from anywhere, so a schema may refer to itself alone."""
+    if isinstance(schema, dict):
+        for key, value in schema.items():
+            if key in ("$ref", "$dynamicRef") and isinstance(value, str) and not value.startswith("#"):
+                yield FieldProblem(join_path(path, key), "SCHEMA", f"{value!r} is outside of this schema")
+            yield from _foreign_references(value, join_path(path, key))
+    elif isinstance(schema, list):
+        for index, value in enumerate(schema):
+            yield from _foreign_references(value, join_path(path, index))

@@ -1,6 +1,6 @@
 """Read-only views of run data for templates: a template can look at everything and change nothing.
 
-Without them a template could call `list.append` on the very output that the run keeps. A view costs only what is looked at.
+Without them a template could call `list.append` on the very output that the run keeps. A view costs what is looked at.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

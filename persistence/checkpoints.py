@@ -7,7 +7,6 @@ last commit left it. Node outputs are not in checkpoints: they are stored once, 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
-from uuid import UUID
 
 import asyncpg
 from langchain_core.runnables import RunnableConfig
@@ -21,6 +20,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.base import PendingWrite as GraphWrite
 from langgraph.constants import TASKS
 from typeid import TypeID
+from uuid_utils import UUID
 
 from engine.channels import GATE, LOOP, SLOTS, Slot, slots_from
 from engine.ports import CheckpointRecord, PendingWrite
@@ -108,7 +108,9 @@ class Saver(BaseCheckpointSaver[int]):
             return None
         checkpoint = thread.checkpoint.copy()
         checkpoint["channel_values"] = {**checkpoint["channel_values"], SLOTS: thread.drive.memory.slots}
-        return CheckpointTuple(_config(config, checkpoint["id"]), checkpoint, thread.metadata, None, list(thread.pending))
+        return CheckpointTuple(
+            _config(config, checkpoint["id"]), checkpoint, thread.metadata, None, list(thread.pending)
+        )
 
     async def aput(
         self,
@@ -194,5 +196,8 @@ WITH head AS (SELECT max(seq) AS seq FROM checkpoints WHERE run_id = $1),
 base AS (SELECT max(c.seq) AS seq FROM checkpoints c, head WHERE run_id = $1 AND is_full AND c.seq <= head.seq)
 SELECT id, data FROM checkpoints, base WHERE run_id = $1 AND checkpoints.seq >= base.seq ORDER BY checkpoints.seq
 """
-_OUTPUTS = "SELECT DISTINCT ON (node_id) node_id, output FROM node_outputs WHERE run_id = $1 AND NOT is_superseded ORDER BY node_id, seq DESC"
+_OUTPUTS = """
+SELECT DISTINCT ON (node_id) node_id, output FROM node_outputs WHERE run_id = $1 AND NOT is_superseded
+ORDER BY node_id, seq DESC
+"""
 _WRITES = "SELECT task_id, channel, value FROM pending_writes WHERE run_id = $1 AND checkpoint_id = $2 ORDER BY idx"

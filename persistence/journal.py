@@ -28,7 +28,15 @@ POST_DELAY_S = 0.002
 """How long a posted entry may wait for company."""
 MAX_GROUP = 500
 """Entries in one group: bounds the statement, not the throughput."""
-AWAY = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, TimeoutError)
+AWAY = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    TimeoutError,
+)
 """What asyncpg raises when the server, not the statement, is the trouble."""
 
 
@@ -153,7 +161,11 @@ class PostgresJournal:
         while True:
             try:
                 async with self._pool.acquire() as connection:
-                    landed = await connection.fetch(_LANDED, [batch.run_id for batch in batches], mark) if pause > 0.05 else []
+                    landed = (
+                        await connection.fetch(_LANDED, [batch.run_id for batch in batches], mark)
+                        if pause > 0.05
+                        else []
+                    )
                     if landed:
                         counts = {batch.run_id: len(batch.happenings) for batch in batches}
                         return {row["id"]: (row["last_seq"] - counts[row["id"]], row["project_id"]) for row in landed}

@@ -34,8 +34,10 @@ class Delta:
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> "Delta":
-        values, seen = checkpoint["channel_values"], checkpoint["versions_seen"]
-        meta = {key: metadata[key] for key in ("source", "step") if key in metadata}  # type: ignore[literal-required]
+        values = checkpoint["channel_values"]
+        # Versions are whole numbers here: our saver counts them.
+        seen = cast(dict[str, dict[str, int]], checkpoint["versions_seen"])
+        meta: dict[str, Any] = {"source": metadata.get("source"), "step": metadata.get("step")}
         facts = (checkpoint["id"], checkpoint["ts"])
         if parent is None:
             versions = cast(dict[str, int], dict(checkpoint["channel_versions"]))

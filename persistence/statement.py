@@ -1,8 +1,8 @@
 """The one statement that makes a group of entries durable, and how entries become its arguments.
 
-Its guarded UPDATE is fence, lock and counter at once: it takes the rows in id order, raises `last_seq` where the epoch (and,
-for a status change, the status) is what the writer believes, and every insert joins what it returned. A run that it does
-not return has had nothing written. One statement is one transaction and one round trip.
+Its guarded UPDATE is fence, lock and counter at once: it takes the rows in id order, raises `last_seq` where the epoch
+(and, for a status change, the status) is what the writer believes, and every insert joins what it returned. A run that
+it does not return has had nothing written. One statement is one transaction and one round trip.
 """
 
 from collections.abc import Sequence
@@ -72,7 +72,8 @@ WITH given AS (
     INSERT INTO checkpoints (run_id, seq, id, parent_id, step, lineage, is_full, data, next_nodes)
     SELECT run.id, run.base + x.i, x.id, x.parent_id, x.step, x.lineage, x.is_full, x.data, x.next_nodes::json
     FROM unnest($37::text[], $38::int[], $39::text[], $40::text[], $41::int[], $42::int[], $43::bool[], $44::bytea[],
-        $45::text[]) AS x(run_id, i, id, parent_id, step, lineage, is_full, data, next_nodes) JOIN run ON run.id = x.run_id
+        $45::text[]) AS x(run_id, i, id, parent_id, step, lineage, is_full, data, next_nodes)
+        JOIN run ON run.id = x.run_id
 ), new_writes AS (
     INSERT INTO pending_writes (run_id, checkpoint_id, task_id, idx, channel, value)
     SELECT run.id, x.checkpoint_id, x.task_id, x.idx, x.channel, x.value

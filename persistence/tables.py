@@ -1,4 +1,4 @@
-"""Every table, as SQLAlchemy Core. Rows of a run belong to its project through `runs`; all others name the project themselves.
+"""Every table, as SQLAlchemy Core. Rows of a run belong to its project through `runs`; all others name it themselves.
 
 JSON is kept as Postgres `json`: verbatim, never queried inside, cheaper to write than `jsonb`.
 """

@@ -59,7 +59,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 @pytest.fixture
 async def redis_url(embedded: tuple[str, str]) -> AsyncIterator[str]:
     client = Redis.from_url(embedded[1])
-    await client.flushall()
+    await client.flushdb()
     await client.aclose()
     yield embedded[1]
 

@@ -1,7 +1,7 @@
 """The worker process: arq as the doorbell, and beside it the runs, the heartbeat and recovery.
 
-arq's job ends as soon as the run is claimed, so that none of arq's own timeouts and retries can touch a run. SIGTERM hands
-the runs back; a second one, or SIGKILL, leaves them to their leases.
+arq's job ends as soon as the run is claimed, so that none of arq's own timeouts and retries can touch a run. SIGTERM
+hands the runs back; a second one, or SIGKILL, leaves them to their leases.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from arq import Retry, func
@@ -100,9 +100,7 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, BellWorker, 
         queue = Queue(arq_redis, settings.queue_name)
         arq = _arq(runner, arq_redis, settings)
         heartbeat = Heartbeat(runner, interval_s=settings.heartbeat_s)
-        recovery = Recovery(
-            database, redis, queue, max_attempts=settings.max_attempts, interval_s=RECOVERY_S
-        )
+        recovery = Recovery(database, redis, queue, max_attempts=settings.max_attempts, interval_s=RECOVERY_S)
         tasks = [
             asyncio.create_task(arq.async_run(), name="arq"),
             asyncio.create_task(heartbeat.beat_forever(), name="heartbeat"),
@@ -130,7 +128,7 @@ def _arq(runner: Runner, redis: ArqRedis, settings: Settings) -> BellWorker:
 
     return BellWorker(
         runner,
-        functions=[func(take_up, name=TAKE_UP, keep_result=0, max_tries=1_000_000)],
+        functions=[func(cast(Any, take_up), name=TAKE_UP, keep_result=0, max_tries=1_000_000)],
         redis_pool=redis,
         queue_name=settings.queue_name,
         handle_signals=False,

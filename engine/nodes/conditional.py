@@ -18,7 +18,10 @@ class ConditionalConfig(NodeConfig):
         json_schema_extra={"format": "expression"},
     )
     true_edge: str | None = Field(
-        None, title="If true", description="The node, or the edge, that follows if the condition holds.", examples=["big"]
+        None,
+        title="If true",
+        description="The node, or the edge, that follows if the condition holds.",
+        examples=["big"],
     )
     false_edge: str | None = Field(
         None, title="If false", description="The node, or the edge, that follows if it does not.", examples=["small"]

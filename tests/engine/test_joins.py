@@ -1,4 +1,4 @@
-"""Joins, dead branches and loops: every node runs exactly once or is skipped, never both, and nothing waits for ever."""
+"""Joins, dead branches and loops: every node runs once or is skipped, never both, and nothing waits for ever."""
 
 import asyncio
 from typing import Any
@@ -14,7 +14,7 @@ RAN, SKIPPED = NodeStatus.COMPLETED, NodeStatus.SKIPPED
 
 
 def graph(edges: str, choices: dict[str, str] | None = None, **node_fields: dict[str, Any]) -> dict[str, Any]:
-    """`a>b b>c` as a spec. `choices` gives for `a>b` the condition under which the edge is taken; `v` is the visit of its source."""
+    """`a>b b>c` as a spec. `choices` says when `a>b` is taken; in it, `v` is the visit of the edge's source."""
     pairs = [tuple(pair.split(">")) for pair in edges.split()]
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
     nodes = [

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from persistence.caller import Caller, Role
 from resolvers.context import Context
@@ -204,3 +205,18 @@ async def test_a_caller_without_the_role_changes_nothing(
         await mutate(other, "createWorkflow", "workflow { id }", projectId=project, name="theirs"),
     ]
     assert [payload["errors"][0]["code"] for payload in asked] == [code] * len(asked)
+
+
+async def test_a_list_costs_a_statement_a_field_and_not_a_row(context: Context) -> None:
+    query = """{ workflows(first: 100) { nodes { project { name } publishedVersion { id }
+      draft { matchesVersion { number workflow { draft { revision } } } } } } }"""
+    statements: list[str] = []
+
+    def count(_c: object, _k: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    for number in range(20):
+        await new_workflow(context, name=f"w{number}")
+    event.listen(context.database.engine.sync_engine, "before_cursor_execute", count)
+    await call(context, query)
+    assert len(statements) <= 8

@@ -1,0 +1,62 @@
+"""A setting that is wrong stops the start, in words."""
+
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings, load_settings, unknown
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"TREADLE_{name.upper()}", raising=False)
+
+
+def test_what_is_given_goes_before_the_environment_and_that_before_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("TREADLE_PORT=1\nTREADLE_WORKERS=1\nTREADLE_MAX_JOBS=1\n")
+    monkeypatch.setenv("TREADLE_PORT", "2")
+    monkeypatch.setenv("TREADLE_WORKERS", "2")
+    settings = load_settings(port=3, workers=None)
+    assert (settings.port, settings.workers, settings.max_jobs) == (3, 2, 1)
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TREADLE_DATABASE_URL", "")
+    assert load_settings().database_url is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("TREADLE_PORT", "http", "TREADLE_PORT='http': input should be a valid integer"),
+        ("TREADLE_LOG_LEVEL", "loud", "TREADLE_LOG_LEVEL='loud'"),
+        ("TREADLE_HOST", "0.0.0.0", "TREADLE_HOST='0.0.0.0': must be a loopback address, as there is no sign-in yet"),
+        ("TREADLE_REDIS_URL", "localhost:6379", "TREADLE_REDIS_URL: must be a redis://"),
+        ("TREADLE_DRAIN_S", "inf", "TREADLE_DRAIN_S='inf': input should be a finite number"),
+        ("TREADLE_HEARTBEAT_S", "10", "TREADLE_HEARTBEAT_S must be at most half of TREADLE_LEASE_TTL_S"),
+    ],
+)
+def test_a_bad_value_is_one_line_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        load_settings()
+    assert told in str(ended.value)
+    assert "\n" not in str(ended.value)
+
+
+def test_a_password_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TREADLE_DATABASE_URL", "mysql://me:hunter2@db/treadle")
+    with pytest.raises(SystemExit) as ended:
+        load_settings()
+    assert str(ended.value) == "treadle: TREADLE_DATABASE_URL: must be a postgresql:// address"
+
+
+def test_a_misspelt_variable_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TREADLE_WORKER", "2")
+    assert "TREADLE_WORKER" in unknown()

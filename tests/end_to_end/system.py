@@ -1,0 +1,149 @@
+"""A whole Treadle as real processes, and a real client: what a user has in front of them."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from gql import Client, gql
+from gql.transport.websockets import WebsocketsTransport
+
+ROOT = Path(__file__).parent.parent.parent
+RUN = """
+mutation ($input: RunAdhocInput!) {
+  runAdhoc(input: $input) {
+    run { id status output error { code message nodeId } attempt nodeStates { nodeId status visits output error { code } } }
+    errors { code detail ... on ValidationProblem { errors { field code message nodeId } } }
+  }
+}
+"""
+READ = """
+query ($id: ID!) {
+  run(id: $id) {
+    id status output progress attempt error { code message nodeId } lastSeq
+    nodeStates { nodeId status visits attempt output partialOutput error { code message } }
+    events(first: 1000) { nodes { seq __typename ... on NodeStateChanged { nodeState { nodeId status } } } }
+  }
+}
+"""
+STATES = """
+subscription ($id: ID!, $after: Int) {
+  nodeStates(runId: $id, after: $after) {
+    seq snapshot runStatus progress nodeState { nodeId status visits output }
+  }
+}
+"""
+CANCEL = "mutation ($id: ID!) { cancelRun(input: {runId: $id}) { run { status } errors { code detail } } }"
+
+
+@dataclass
+class System:
+    """One server and some workers on one database. Processes are ended by their own pid."""
+
+    database_url: str
+    redis_url: str
+    port: int
+    settings: dict[str, str] = field(default_factory=dict)
+    processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+
+    def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        environment = {
+            **os.environ,
+            "TREADLE_DATABASE_URL": self.database_url,
+            "TREADLE_REDIS_URL": self.redis_url,
+            "TREADLE_PORT": str(self.port),
+            "TREADLE_LOG_LEVEL": "warning",
+            **self.settings,
+        }
+        process = subprocess.Popen([sys.executable, "-m", "app.cli", *arguments], env=environment, cwd=ROOT)
+        self.processes.append(process)
+        return process
+
+    def end(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self.processes:
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    async def healthy(self) -> None:
+        async with asyncio.timeout(30), httpx.AsyncClient(trust_env=False) as client:
+            while True:
+                try:
+                    if (await client.get(f"http://127.0.0.1:{self.port}/health")).status_code == 200:
+                        return
+                except httpx.TransportError:
+                    await asyncio.sleep(0.05)
+
+    async def ask(self, query: str, **variables: Any) -> Any:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+            body = {"query": query, "variables": variables}
+            answer = (await client.post(f"http://127.0.0.1:{self.port}/graphql", json=body)).json()
+        assert "errors" not in answer, answer["errors"]
+        return answer["data"]
+
+    async def run(self, spec: Any, inputs: Any = None, mode: str = "SYNC", **rest: Any) -> Any:
+        """runAdhoc's payload."""
+        given = {"spec": spec, "inputs": {} if inputs is None else inputs, "mode": mode, **rest}
+        return (await self.ask(RUN, input=given))["runAdhoc"]
+
+    async def read(self, run_id: str) -> Any:
+        return (await self.ask(READ, id=run_id))["run"]
+
+    async def states(self, run_id: str, after: int | None = None) -> AsyncIterator[Any]:
+        """Updates of `nodeStates` until the run ends, by a real WebSocket client."""
+        transport = WebsocketsTransport(
+            url=f"ws://127.0.0.1:{self.port}/graphql", subprotocols=["graphql-transport-ws"], connect_args={"proxy": None}
+        )
+        async with Client(transport=transport) as session:
+            query = gql(STATES)
+            query.variable_values = {"id": run_id, "after": after}
+            async for update in session.subscribe(query):
+                yield update["nodeStates"]
+
+    async def until(self, run_id: str, node_id: str, status: str) -> Any:
+        """The first update that shows the node in that status."""
+        async with asyncio.timeout(30):
+            async for update in self.states(run_id):
+                state = update["nodeState"]
+                if state and (state["nodeId"], state["status"]) == (node_id, status):
+                    return update
+        raise AssertionError(f"{node_id} was never {status}")
+
+    async def ended(self, run_id: str) -> Any:
+        """The run, once it has ended."""
+        async with asyncio.timeout(60):
+            async for _ in self.states(run_id):
+                continue
+        return await self.read(run_id)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def running(database_url: str, redis_url: str, workers: int = 1, **settings: str) -> AsyncIterator[System]:
+    system = System(database_url, redis_url, free_port(), {f"TREADLE_{k.upper()}": v for k, v in settings.items()})
+    try:
+        system.start("server")
+        for _ in range(workers):
+            system.start("worker")
+        await system.healthy()
+        yield system
+    finally:
+        system.end()

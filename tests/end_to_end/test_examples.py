@@ -1,0 +1,52 @@
+"""The examples of the README, as a user runs them."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.system import ROOT, System
+
+EXPECTED: dict[str, Any] = {
+    "support_triage": {
+        "category": "billing",
+        "queue": "billing",
+        "reply": "We are looking into your payment: I was charged twice",
+    },
+    "order_pipeline": {"order": "A-1007", "boxes": [2, 2, 1], "risk": "low"},
+}
+
+
+def example(name: str) -> Any:
+    return json.loads((ROOT / "examples" / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+async def test_an_example_runs_to_its_output(system: System, name: str) -> None:
+    found = example(name)
+    answer = await system.run(found["spec"], found["exampleInputs"])
+    assert answer["errors"] == []
+    assert answer["run"]["error"] is None
+    assert answer["run"]["status"] == "COMPLETED"
+    assert answer["run"]["output"] == EXPECTED[name]
+
+
+async def test_a_failing_step_is_tried_again_and_then_leaves_by_its_error_port(system: System) -> None:
+    found = example("flaky_import")
+    answer = await system.run(found["spec"], found["exampleInputs"])
+    run = await system.read(answer["run"]["id"])
+    states = {state["nodeId"]: state for state in run["nodeStates"]}
+    assert run["status"] == "COMPLETED"
+    assert (states["sum"]["status"], states["sum"]["attempt"]) == ("FAILED", 3)
+    assert states["done"]["status"] == "SKIPPED"
+    assert "ValueError" in run["output"]["problem"]
+    told = [event["nodeState"]["status"] for event in run["events"]["nodes"] if "nodeState" in event]
+    assert told.count("RETRYING") == 2
+
+
+async def test_the_triage_routes_by_what_the_ticket_says(system: System) -> None:
+    spec = example("support_triage")["spec"]
+    answer = await system.run(spec, {"subject": "Login error", "body": "The app shows a bug and is slow"})
+    states = {state["nodeId"]: state["status"] for state in answer["run"]["nodeStates"]}
+    assert answer["run"]["output"]["queue"] == "engineering"
+    assert (states["technical"], states["billing"], states["other"]) == ("COMPLETED", "SKIPPED", "SKIPPED")
