@@ -183,7 +183,10 @@ def _error(fault: Exception, source: str) -> ExpressionError:
     elif fault.kind == "OutOfFuel":
         message = f"the template takes more than {FUEL:,} steps"
     if fault.range is None:
-        return ExpressionError(message, fault.line)
+        # A comparison does not tell its place, but which name was undefined.
+        named = (fault.detail or "").split("`")[1:2]
+        found = source.find(named[0]) if named else -1
+        return ExpressionError(message, *(position(source, found) if found >= 0 else (fault.line, None)))
     ran = fault.template_source or source
     # minijinja counts bytes, in a source that may be wrapped in braces of ours.
     offset = len(ran.encode()[: fault.range[0]].decode(errors="ignore"))

@@ -224,15 +224,18 @@ def path_of(base: str, loc: tuple[str | int, ...], item: JSON) -> str:
     """pydantic's place of an error as a path: what it adds for the members of a union is left out."""
     parts: list[str | int] = []
     for index, part in enumerate(loc):
-        is_last = index == len(loc) - 1
-        if isinstance(item, list) and isinstance(part, int) and part < len(item):
+        if _has(item, part):
             item = item[part]
-        elif isinstance(item, dict) and part in item:  # noqa: SIM114 - the two know different things of `part`
-            item = item[part]
-        elif not (is_last and isinstance(item, dict)):
+        elif index < len(loc) - 1 or not isinstance(item, dict):
             continue
         parts.append(part)
     return join_path(base, *parts)
+
+
+def _has(item: JSON, part: str | int) -> bool:
+    if isinstance(item, list):
+        return isinstance(part, int) and part < len(item)
+    return isinstance(item, dict) and part in item
 
 
 def _warn_of_extras(

@@ -105,7 +105,9 @@ class System:
     async def states(self, run_id: str, after: int | None = None) -> AsyncIterator[Any]:
         """Updates of `nodeStates` until the run ends, by a real WebSocket client."""
         transport = WebsocketsTransport(
-            url=f"ws://127.0.0.1:{self.port}/graphql", subprotocols=["graphql-transport-ws"], connect_args={"proxy": None}
+            url=f"ws://127.0.0.1:{self.port}/graphql",
+            subprotocols=["graphql-transport-ws"],
+            connect_args={"proxy": None},
         )
         async with Client(transport=transport) as session:
             query = gql(STATES)

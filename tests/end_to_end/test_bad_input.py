@@ -9,7 +9,10 @@ from tests.end_to_end.system import System
 
 def code(body: str, **config: Any) -> dict[str, Any]:
     source = f"def process():\n    {body}\n"
-    return {"nodes": [{"id": "c", "type": "code", "config": {"language": "python", "code": source, **config}}], "edges": []}
+    return {
+        "nodes": [{"id": "c", "type": "code", "config": {"language": "python", "code": source, **config}}],
+        "edges": [],
+    }
 
 
 RETURNED = {

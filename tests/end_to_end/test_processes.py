@@ -23,7 +23,10 @@ def started(run: Any, node_id: str) -> int:
 
 async def test_cancel_stops_the_code_and_then_says_so(system: System) -> None:
     endless = "def process():\n    while True:\n        pass\n"
-    spec = {"nodes": [{"id": "c", "type": "code", "config": {"language": "python", "code": endless, "timeoutS": 60}}], "edges": []}
+    spec = {
+        "nodes": [{"id": "c", "type": "code", "config": {"language": "python", "code": endless, "timeoutS": 60}}],
+        "edges": [],
+    }
     run_id = (await system.run(spec, mode="ASYNC"))["run"]["id"]
     await system.until(run_id, "c", "RUNNING")
     assert (await system.ask(CANCEL, id=run_id))["cancelRun"]["errors"] == []
@@ -48,7 +51,9 @@ async def test_a_run_goes_on_after_its_worker_was_killed(database_url: str, redi
     assert (started(run, "first"), started(run, "slow")) == (1, 2)
 
 
-async def test_a_worker_told_to_stop_hands_its_run_over_without_repeating_a_node(database_url: str, redis_url: str) -> None:
+async def test_a_worker_told_to_stop_hands_its_run_over_without_repeating_a_node(
+    database_url: str, redis_url: str
+) -> None:
     async with running(database_url, redis_url) as system:
         run_id = (await system.run(SLOW, mode="ASYNC"))["run"]["id"]
         await system.until(run_id, "slow", "RUNNING")

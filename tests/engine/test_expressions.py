@@ -1,0 +1,167 @@
+"""Templates and expressions: what they give, what they refuse, and that they can change nothing."""
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.expressions import ExpressionError, check, evaluate, references, render, truthy
+
+SCOPE: dict[str, Any] = {
+    "input": {"value": 12, "name": "Ann", "items": [3, 1, 2], "nothing": None, "rows": [{"n": 1}, {"n": 2}]},
+    "a": {"output": {"x": 1.5, "done": True}, "status": "COMPLETED"},
+    "inc": {"output": None, "status": "IDLE"},
+    "name": {"output": "a node that is called name", "status": "COMPLETED"},
+    "nodes": {"b-c": {"output": 5, "status": "COMPLETED"}},
+    "run": {"id": "run_1"},
+}
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("input.value > 10", True),
+        ("{{input.value}} > 10", True),
+        ("{{ input.value > 10 }}", True),
+        ("{{input.value}} > 10 and not {{ a.output.done }}", False),
+        ("{{- input.value -}}", 12),
+        ("input", SCOPE["input"]),
+        ("input.nothing", None),
+        ("input.items", [3, 1, 2]),
+        ("input.items | sort | first", 1),
+        ("input.rows | map(attribute='n') | sum", 3),
+        ("input.missing | default('none')", "none"),
+        ("(inc.output or {'n': 0}).n", 0),
+        ("{'a': {'b': input.value}}", {"a": {"b": 12}}),
+        ("nodes['b-c'].output", 5),
+        ("name.output", "a node that is called name"),
+        ("'}}' ~ '{{'", "}}{{"),
+        ("(1, input.value)", [1, 12]),
+        ("input.name.upper()", "ANN"),
+        ("a.output.items()", [["x", 1.5], ["done", True]]),
+        ("input | tojson", '{"value":12,"name":"Ann","items":[3,1,2],"nothing":null,"rows":[{"n":1},{"n":2}]}'),
+        ("1 if input.value > 100", None),
+    ],
+)
+def test_an_expression_gives_a_json_value(expression: str, value: Any) -> None:
+    assert evaluate(expression, SCOPE) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "rendered"),
+    [
+        ("Hello {{ input.name }}", "Hello Ann"),
+        ("{{ input.value }}", 12),
+        (" {{ input.value }}", " 12"),
+        ("{{ input.items }}{{ input.nothing }}", "[3,1,2]"),
+        ("{{ a.output }}!", '{"x":1.5,"done":true}!'),
+        ("{% for row in input.rows %}{{ row.n }};{% endfor %}", "1;2;"),
+        ("{% raw %}{{ x }}{% endraw %}", "{{ x }}"),
+        ("{# {{ not code }} #}x", "x"),
+        ("{{ input.name }}\n", "Ann\n"),
+        ("<{{ '<&>' }}>", "<<&>>"),
+        ({"k{{ 1 }}": ["{{ input.value }}", 1, None]}, {"k{{ 1 }}": [12, 1, None]}),
+    ],
+)
+def test_a_template_is_rendered_and_one_expression_keeps_its_type(value: Any, rendered: Any) -> None:
+    assert render(value, SCOPE) == rendered
+
+
+def test_a_value_is_data_and_never_rendered_again() -> None:
+    scope = {"input": {"text": "{{ run.id }} > 1", "quote": "' or true or '"}}
+    assert render("{{ input.text }}", scope) == "{{ run.id }} > 1"
+    assert render("say {{ input.text }}", scope) == "say {{ run.id }} > 1"
+    assert truthy("{{input.quote}} == 'x'", scope) is False
+
+
+@pytest.mark.parametrize(
+    ("expression", "message", "line", "column"),
+    [
+        ("nope > 1", "`nope` is undefined", 1, 1),
+        ("input.missing", "`input.missing` is undefined", 1, 1),
+        ("1 < input.missing", "`input.missing` is undefined", 1, 5),
+        ("1 +", "end of expression", 1, 4),
+        ("{{ input.value }} >", "end of expression", 1, 20),
+        ("input.value == 1 &&", "unexpected character", 1, 18),
+        ("\n  input.name | nofilter", "filter nofilter is unknown", 2, 17),
+        ("10 ** 30", "beyond 64 bits", None, None),
+        ("1e400", "inf", None, None),
+        ("{1: 2}", "key 1", None, None),
+        ("input.get", "no JSON value", None, None),
+        ("input.items.append(1)", "no method `append`", None, None),
+        ("debug()", "unknown", 1, 1),
+        ("self", "undefined", 1, 1),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(
+    expression: str, message: str, line: int | None, column: int | None
+) -> None:
+    with pytest.raises(ExpressionError) as wrong:
+        evaluate(expression, SCOPE)
+    assert message in str(wrong.value)
+    assert column is None or (wrong.value.line, wrong.value.column) == (line, column)
+
+
+def test_a_place_counts_characters_not_bytes() -> None:
+    with pytest.raises(ExpressionError) as wrong:
+        render("é\né {{ input.missing }}", SCOPE)
+    assert (wrong.value.line, wrong.value.column) == (2, 6)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for i in range(50000) %}{% for j in range(50000) %}x{% endfor %}{% endfor %}",
+        "{% for i in range(30000) %}{{ 'x' * 1000 }}{% endfor %}",
+        "{{ range(100000000) }}",
+        "{{ " + "(" * 5000 + ")" * 5000 + " }}",
+    ],
+)
+def test_a_template_that_would_not_end_is_stopped(template: str) -> None:
+    with pytest.raises(ExpressionError):
+        render(template, SCOPE)
+
+
+@pytest.mark.parametrize("call", ["append(9)", "clear()", "pop()", "sort()", "__class__", "__value__"])
+def test_a_template_cannot_change_or_look_behind_its_data(call: str) -> None:
+    before = copy.deepcopy(SCOPE)
+    with pytest.raises(ExpressionError):
+        evaluate(f"input.items.{call}", SCOPE)
+    assert before == SCOPE
+
+
+def test_check_finds_what_can_be_found_before_a_run() -> None:
+    assert check("plain { text }") == []
+    assert check("a {{ x | nofilter }}") == [("there is no filter `nofilter`", 1, 10)]
+    assert check("{% include 'x' %}") == [("`{% include %}` is not available", 1, 3)]
+    assert check("a > 1", expression=True) == []
+    [(message, line, column)] = check("{{ a..b }}")
+    assert "unexpected `.`" in message and (line, column) == (1, 6)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("{{ a.output }} {{ nodes['x-y'].output }} {{ nodes.z.output }}", {"a", "x-y", "z"}),
+        ("{% for row in list.output %}{{ row.n }}{{ loop.index }}{% endfor %}", {"list"}),
+        ("{{a.output}} > b.output", {"a", "b"}),
+        ("{{ nodes | length }}", {"nodes"}),
+        ("a.b == 'c.output'", {"a"}),
+        ("def process(x):\n    return x", set()),
+        ("plain words", set()),
+    ],
+)
+def test_references_are_the_names_from_outside(text: str, names: set[str]) -> None:
+    assert references(text) == names
+
+
+@given(st.text(st.sampled_from("{}%# ab.'\"()[]|-+=<>12\n,:~"), max_size=40), st.booleans())
+def test_no_text_raises_anything_but_an_expression_error(text: str, expression: bool) -> None:
+    check(text, expression=expression)
+    references(text)
+    try:
+        evaluate(text, SCOPE) if expression else render(text, SCOPE)
+    except ExpressionError as wrong:
+        assert str(wrong)
