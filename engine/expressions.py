@@ -163,6 +163,8 @@ def _names(text: str, scope: Mapping[str, Any], *, expression: bool) -> dict[str
 
 
 def _refused_statements(text: str) -> list[Wrong]:
+    if "{%" not in text:
+        return []
     words = ((statement_word(text[s.start : s.end]), s) for s in segments(text) if s.part is Part.STATEMENT)
     return [
         (f"`{{% {word} %}}` is not available", *position(text, s.start))

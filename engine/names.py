@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from minijinja import Environment, TemplateError
 
-from engine.syntax import Token, as_expression, has_code, position, segments, tokens
+from engine.syntax import Token, as_expression, has_code, position, segments, solid
 
 NODES = "nodes"
 BUILT_IN = frozenset({"range", "dict", "loop"})
@@ -59,10 +59,10 @@ def _uses(text: str, expression: bool) -> Code:
     if expression:
         source = as_expression(text)
         undeclared = _parser.undeclared_variables_in_str("{{" + source + "\n}}")
-        found = [token for token in tokens(source, 0, len(source)) if not token.text.isspace()]
+        found = solid(source, 0, len(source))
         return Code(tuple(_outside(source, [found], undeclared)), tuple(_filters(source, [found])))
     undeclared = _parser.undeclared_variables_in_str(text)
-    parts = [[t for t in tokens(text, s.start, s.end) if not t.text.isspace()] for s in segments(text)]
+    parts = [solid(text, segment.start, segment.end) for segment in segments(text)]
     return Code(tuple(_outside(text, parts, undeclared)), tuple(_filters(text, parts)))
 
 

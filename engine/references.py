@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from minijinja import TemplateError
+from pydantic import AliasChoices
 
 from engine import expressions
 from engine.events import JSON
@@ -31,9 +32,13 @@ class Text(NamedTuple):
 @lru_cache(maxsize=256)
 def schema_of(config: type[NodeConfig]) -> dict[str, Any]:
     """The config's JSON Schema, with every name that a field may be written by."""
-    schema = config.model_json_schema(by_alias=True)
-    for name, part in config.model_json_schema(by_alias=False).get("properties", {}).items():
-        schema.setdefault("properties", {}).setdefault(name, part)
+    schema = config.model_json_schema(by_alias=False)
+    properties = schema.get("properties", {})
+    for name, field in config.model_fields.items():
+        given = field.validation_alias
+        for alias in given.choices if isinstance(given, AliasChoices) else (given, field.alias):
+            if isinstance(alias, str):
+                properties[alias] = properties[name]
     return schema
 
 

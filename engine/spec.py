@@ -107,6 +107,11 @@ def parse(raw: JSON) -> Spec:
 def spec_hash(raw: JSON) -> str:
     """The SHA-256, in hex, of what runs: key order, positions and labels do not matter. Raises NotStorable."""
     check_storable(raw)
+    return digest(raw)
+
+
+def digest(raw: JSON) -> str:
+    """The spec_hash of what is known to be storable."""
     return hashlib.sha256(orjson.dumps(_that_runs(normalise(raw)), option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 

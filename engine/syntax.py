@@ -5,10 +5,12 @@ minijinja checks the syntax; this finds what it does not tell: whether a text is
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
-_TOKEN = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^\W\d]\w*|\d[\d_]*(?:\.\d+)?|\s+|.""", re.DOTALL)
+_SOLIDS = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^\W\d]\w*|\d[\d_]*(?:\.\d+)?"""
+_SOLID = re.compile(_SOLIDS + r"|\S", re.DOTALL)
+_TOKEN = re.compile(_SOLIDS + r"|\s+|.", re.DOTALL)
 _OPENING = re.compile(r"\{\{|\{%|\{#")
 _END_OF_RAW = re.compile(r"\{%[-+]?\s*endraw\s*[-+]?%\}")
 _WORD = re.compile(r"[-+]?\s*(\w+)")
@@ -19,8 +21,7 @@ class Part(StrEnum):
     STATEMENT = "{%"
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """Code inside a template: `start` and `end` are of what stands between the braces, `outer_end` is past them."""
 
     part: Part
@@ -29,8 +30,7 @@ class Segment:
     outer_end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     text: str
     start: int
 
@@ -49,7 +49,7 @@ def segments(text: str) -> Iterator[Segment]:
             if at == 1:
                 return
             continue
-        part = Part(opening.group())
+        part = Part.EXPRESSION if opening.group() == "{{" else Part.STATEMENT
         end = _closing(text, start, "}}" if part is Part.EXPRESSION else "%}")
         if end < 0:
             return
@@ -111,10 +111,15 @@ def tokens(text: str, start: int, end: int) -> Iterator[Token]:
         yield Token(match.group(), match.start())
 
 
+def solid(text: str, start: int, end: int) -> list[Token]:
+    """The tokens that are no white space."""
+    return [Token(match.group(), match.start()) for match in _SOLID.finditer(text, start, end)]
+
+
 def _closing(text: str, start: int, closer: str) -> int:
     """Where the code that starts at `start` ends: strings and inner braces are skipped. -1 if it never does."""
     depth = 0
-    for match in _TOKEN.finditer(text, start):
+    for match in _SOLID.finditer(text, start):
         sign = match.group()
         if depth == 0 and sign == closer[0] and text.startswith(closer, match.start()):
             return match.start()

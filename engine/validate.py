@@ -18,7 +18,7 @@ from engine.plan import PlanError, make_plan
 from engine.problems import FieldProblem, join_path
 from engine.references import Nodes, Reader, Text, template_texts, texts
 from engine.shapes import Reading, path_of, read
-from engine.spec import Spec, spec_hash
+from engine.spec import Spec, digest
 from engine.states import Severity
 from engine.storable import NotStorable, check_storable
 
@@ -57,7 +57,7 @@ def validate(raw: JSON, types: NodeTypes) -> Report:
             errors = wrong.problems
     warnings = [problem for problem in found if problem.severity is Severity.WARNING][:MAX_PROBLEMS]
     spec = None if reading.problems else reading.spec
-    return Report(not errors, errors, warnings, spec, spec_hash(raw), plan)
+    return Report(not errors, errors, warnings, spec, digest(raw), plan)
 
 
 def _unfit(raw: JSON) -> FieldProblem | None:

@@ -39,12 +39,17 @@ def _options_of(options: RunOptionsInput | None) -> runs.RunOptions:
     return runs.RunOptions() if options is None else runs.RunOptions(options.timeout_s, priority=options.priority or 0)
 
 
+def _given(inputs: JSON | None) -> JSON:
+    """Omitted and null mean `{}`. It is no default of the schema: introspection cannot show one of a scalar that is an object."""
+    return {} if inputs is None or inputs is strawberry.UNSET else inputs
+
+
 @strawberry.input
 class CreateRunInput:
     workflow_id: strawberry.ID
     version_id: strawberry.ID | None = None
     draft_revision: int | None = None
-    inputs: JSON | None = strawberry.field(default_factory=dict)
+    inputs: JSON | None = strawberry.field(default=strawberry.UNSET, description="Default: `{}`.")
     options: RunOptionsInput | None = None
     idempotency_key: str | None = None
 
@@ -53,7 +58,7 @@ class CreateRunInput:
             workflow_id=self.workflow_id,
             version_id=self.version_id,
             draft_revision=self.draft_revision,
-            inputs={} if self.inputs is None else self.inputs,
+            inputs=_given(self.inputs),
             options=_options_of(self.options),
             idempotency_key=self.idempotency_key,
         )
@@ -73,7 +78,7 @@ class RunWorkflowInput:
         default=None, description="Default: the published version, else the draft."
     )
     draft_revision: int | None = strawberry.field(default=None, description="Run the draft, at exactly this revision.")
-    inputs: JSON | None = strawberry.field(default_factory=dict)
+    inputs: JSON | None = strawberry.field(default=strawberry.UNSET, description="Default: `{}`.")
     mode: RunMode | None = RunMode.ASYNC
     timeout_ms: int | None = 30000
     options: RunOptionsInput | None = None
@@ -84,7 +89,7 @@ class RunWorkflowInput:
             workflow_id=self.workflow_id,
             version_id=self.version_id,
             draft_revision=self.draft_revision,
-            inputs={} if self.inputs is None else self.inputs,
+            inputs=_given(self.inputs),
             mode=self.mode or RunMode.ASYNC,
             timeout_ms=30_000 if self.timeout_ms is None else self.timeout_ms,
             options=_options_of(self.options),
@@ -96,7 +101,7 @@ class RunWorkflowInput:
 class RunAdhocInput:
     project_id: strawberry.ID | None = None
     spec: JSON
-    inputs: JSON | None = strawberry.field(default_factory=dict)
+    inputs: JSON | None = strawberry.field(default=strawberry.UNSET, description="Default: `{}`.")
     mode: RunMode | None = RunMode.ASYNC
     timeout_ms: int | None = 30000
     options: RunOptionsInput | None = None
@@ -106,7 +111,7 @@ class RunAdhocInput:
         return Start(
             project_id=self.project_id,
             spec=self.spec,
-            inputs={} if self.inputs is None else self.inputs,
+            inputs=_given(self.inputs),
             mode=self.mode or RunMode.ASYNC,
             timeout_ms=30_000 if self.timeout_ms is None else self.timeout_ms,
             options=_options_of(self.options),

@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 from engine.events import JSON
 from engine.nodes.base import NodeConfig, NodeContext, NodeFailure, NodeType, Output, WaitUntil
 
-MAX_SECONDS = 366 * 24 * 3600
+MAX_SECONDS = 3653 * 24 * 3600
+"""Ten years."""
 
 
 class DelayConfig(NodeConfig):
@@ -82,7 +83,7 @@ def _moment(given: JSON) -> datetime:
     except OverflowError:
         raise NodeFailure("CONFIG", f"`until` is out of range: {_shown(given)}") from None
     if moment > datetime.now(UTC) + timedelta(seconds=MAX_SECONDS):
-        raise NodeFailure("CONFIG", f"`until` is more than a year away: {_shown(given)}")
+        raise NodeFailure("CONFIG", f"`until` is more than ten years away: {_shown(given)}")
     return moment
 
 

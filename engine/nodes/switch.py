@@ -28,9 +28,7 @@ class Case(NodeConfig):
 
 
 class SwitchConfig(NodeConfig):
-    cases: tuple[Case, ...] = Field(
-        min_length=1, title="Cases", description="Looked at in order; the first that holds wins."
-    )
+    cases: list[Case] = Field(min_length=1, title="Cases", description="Looked at in order; the first that holds wins.")
     default: Port | None = Field(
         None, title="Otherwise", description="The port to leave by if no case holds.", examples=["other"]
     )

@@ -85,7 +85,7 @@ def test_a_value_is_data_and_never_rendered_again() -> None:
         ("1 +", "end of expression", 1, 4),
         ("{{ input.value }} >", "end of expression", 1, 20),
         ("input.value == 1 &&", "unexpected character", 1, 18),
-        ("\n  input.name | nofilter", "filter nofilter is unknown", 2, 17),
+        ("\n  input.name | nofilter", "filter nofilter is unknown", 2, 16),
         ("10 ** 30", "beyond 64 bits", None, None),
         ("1e400", "inf", None, None),
         ("{1: 2}", "key 1", None, None),
