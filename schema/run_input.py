@@ -1,6 +1,7 @@
 """What run-control mutations and lists of runs are given, and how it reads in the domain's words."""
 
 from datetime import datetime
+from typing import Any
 
 import strawberry
 
@@ -39,7 +40,7 @@ def _options_of(options: RunOptionsInput | None) -> runs.RunOptions:
     return runs.RunOptions() if options is None else runs.RunOptions(options.timeout_s, priority=options.priority or 0)
 
 
-def _given(inputs: JSON | None) -> JSON:
+def _given(inputs: Any) -> Any:
     """Omitted and null mean `{}`. It is no default of the schema: introspection cannot show one of a scalar that is an object."""
     return {} if inputs is None or inputs is strawberry.UNSET else inputs
 
