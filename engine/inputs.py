@@ -36,6 +36,8 @@ def _mismatches(inputs: JSON, schema: JSON) -> Iterator[FieldProblem]:
         validator = _validator(orjson.dumps(schema, option=orjson.OPT_SORT_KEYS))
         for error, _ in zip(validator.iter_errors(inputs), range(MAX_PROBLEMS), strict=False):
             yield _problem(_path(error.absolute_path), _code(error), error.message[:500])
+    except RecursionError:
+        yield _problem("inputs", "SCHEMA", "The spec's input schema refers to itself without end.")
     except (SchemaError, Unresolvable) as error:
         yield _problem("inputs", "SCHEMA", f"The spec's input schema cannot be used: {error}"[:500])
 

@@ -1,0 +1,110 @@
+"""The journal: groups, fences, refusals, and connections that die in the middle."""
+
+import asyncio
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+
+from engine.ports import EntryRefused, Fenced, StatusMoved
+from engine.states import NodeStatus, RunStatus
+from persistence import moves
+from persistence.caller import Caller
+from persistence.database import Database
+from tests.driving import Held, accepted, working
+
+RUNS = 8
+
+
+async def _numbers(database: Database, run_id: str) -> list[int]:
+    rows = await database.pool.fetch("SELECT seq FROM events WHERE run_id = $1 ORDER BY seq", run_id)
+    return [row["seq"] for row in rows]
+
+
+async def _held(database: Database, redis: Redis, caller: Caller, project: str, worker: object) -> list[Held]:
+    runs = [(await accepted(database, caller, project)).run for _ in range(RUNS)]
+    return [await worker.takes_up(run) for run in runs]  # type: ignore[attr-defined]
+
+
+async def test_an_entry_that_postgres_refuses_fails_alone(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    async with working(database, redis) as worker:
+        held = await _held(database, redis, caller, project, worker)
+        writes = [
+            one.node("a", NodeStatus.COMPLETED, message="NUL \0" if place == 3 else "well")
+            for place, one in enumerate(held)
+        ]
+        results = await asyncio.gather(*writes, return_exceptions=True)
+    assert [isinstance(result, EntryRefused) for result in results] == [place == 3 for place in range(RUNS)]
+    assert await _numbers(database, held[3].run_id) == [1, 2]
+    assert await _numbers(database, held[4].run_id) == [1, 2, 3]
+
+
+async def test_a_writer_of_an_older_epoch_is_fenced_and_its_neighbours_are_not(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    async with working(database, redis) as worker:
+        held = await _held(database, redis, caller, project, worker)
+        await database.pool.execute("UPDATE runs SET epoch = epoch + 1 WHERE id = $1", held[0].run_id)
+        results = await asyncio.gather(*(one.node("a", NodeStatus.COMPLETED) for one in held), return_exceptions=True)
+    assert isinstance(results[0], Fenced)
+    assert results[1:] == [3] * (RUNS - 1)
+    assert await _numbers(database, held[0].run_id) == [1, 2]
+
+
+async def test_a_completion_that_races_a_cancel_loses_and_says_to_whom(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    async with working(database, redis) as worker:
+        held = await worker.takes_up((await accepted(database, caller, project)).run)
+        async with database.begin() as connection:
+            await moves.cancel(connection, caller, held.run_id, None)
+        with pytest.raises(StatusMoved) as moved:
+            await held.ends()
+        assert moved.value.status is RunStatus.CANCELLING
+        assert await held.ends(RunStatus.CANCELLED, RunStatus.CANCELLING) == 4
+    assert await _numbers(database, held.run_id) == [1, 2, 3, 4]
+
+
+async def test_connections_that_die_in_a_commit_lose_and_repeat_nothing(
+    database: Database, database_url: str, redis: Redis, caller: Caller, project: str
+) -> None:
+    """Kills every backend of the database over and over while runs are written: each write lands once, in order."""
+    rounds = 40
+    killer = await asyncpg.connect(database_url)
+
+    async def kill_until(done: asyncio.Event) -> int:
+        kills = 0
+        query = (
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        while not done.is_set():
+            kills += await killer.fetchval(query)
+            await asyncio.sleep(0.03)
+        return kills
+
+    async def write(one: Held) -> None:
+        for place in range(rounds):
+            await one.node("a", NodeStatus.RUNNING, visits=place + 1)
+
+    async with working(database, redis) as worker:
+        held = await _held(database, redis, caller, project, worker)
+        done = asyncio.Event()
+        killing = asyncio.create_task(kill_until(done))
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(write(one) for one in held))
+        done.set()
+        assert await killing > 0
+    await killer.close()
+    fresh = await asyncpg.connect(database_url)
+    for one in held:
+        rows = await fresh.fetch("SELECT seq, body FROM events WHERE run_id = $1 ORDER BY seq", one.run_id)
+        assert [row["seq"] for row in rows] == list(range(1, rounds + 3))
+        visits = await fresh.fetch(
+            "SELECT (body->>'visits')::int AS v FROM events WHERE run_id = $1 AND node_id = 'a' ORDER BY seq",
+            one.run_id,
+        )
+        assert [row["v"] for row in visits] == list(range(1, rounds + 1))
+    await fresh.close()
