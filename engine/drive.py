@@ -132,6 +132,11 @@ class Drive:
             return ()
         return await self._turns.take(node, round_) if live else self._turns.skip(node, round_)
 
+    @property
+    def starts_afresh(self) -> bool:
+        """LangGraph saves the input before anything runs: without it, a crash starts the run afresh and loses nothing."""
+        return True
+
     async def commit_wave(self, record: CheckpointRecord, *, has_next: bool) -> None:
         """Called by the saver for every checkpoint: one entry for all that the wave did, the run's end included."""
         self.memory.wave.append((datetime.now(UTC), CheckpointSaved(record.id, record.step)))

@@ -44,6 +44,7 @@ class Thread:
     checkpoint: Checkpoint | None = None
     metadata: CheckpointMetadata = field(default_factory=lambda: cast(CheckpointMetadata, {}))
     id: str | None = None
+    parent_id: str | None = None
     since_full: int = 0
     pending: list[GraphWrite] = field(default_factory=list)
     stored: int = 0
@@ -53,7 +54,7 @@ class Thread:
 
 
 class Saver(BaseCheckpointSaver[int]):
-    """The checkpointer of every compiled graph in a worker process."""
+    """The checkpointer of every compiled graph in a worker process; a thread is a run."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         super().__init__()
@@ -64,21 +65,17 @@ class Saver(BaseCheckpointSaver[int]):
 
     async def attach(self, drive: "Drive") -> dict[str, Slot] | None:
         thread = self._threads[drive.facts.id] = Thread(drive)
-        rows = await self._pool.fetch(_LOAD, drive.facts.id)
-        if not rows:
+        stored = await self._load(drive.facts.id)
+        if stored is None:
             return None
-        thread.checkpoint, thread.metadata = fold([unpack(row["data"]) for row in rows])
-        thread.id, thread.since_full = rows[-1]["id"], len(rows)
-        outputs = {row["node_id"]: row["output"] for row in await self._pool.fetch(_OUTPUTS, drive.facts.id)}
-        slots = _with_outputs(slots_from(thread.checkpoint["channel_values"].get(SLOTS, {})), outputs)
-        for row in await self._pool.fetch(_WRITES, drive.facts.id, thread.id):
-            value = unpack_write(row["channel"], row["value"])
-            if row["channel"] == SLOTS:
-                value = _with_outputs(value, outputs)
+        thread.checkpoint, thread.metadata = stored.checkpoint, stored.metadata
+        thread.id, thread.parent_id, thread.since_full = stored.id, stored.parent_id, stored.since_full
+        thread.pending, thread.stored = stored.writes, len(stored.writes)
+        thread.has_sends = any(channel == TASKS for _, channel, _ in stored.writes)
+        slots: dict[str, Slot] = dict(stored.checkpoint["channel_values"].pop(SLOTS, {}))
+        for _, channel, value in stored.writes:
+            if channel == SLOTS:
                 slots.update(value)
-            thread.has_sends = thread.has_sends or row["channel"] == TASKS
-            thread.pending.append((row["task_id"], row["channel"], value))
-        thread.stored = len(thread.pending)
         return slots
 
     def detach(self, run_id: str) -> None:
@@ -103,13 +100,22 @@ class Saver(BaseCheckpointSaver[int]):
     # LangGraph's side.
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        thread = self._threads[config["configurable"]["thread_id"]]
+        """The head of an attached run from memory; any other checkpoint from the store."""
+        run_id, asked = config["configurable"]["thread_id"], config["configurable"].get("checkpoint_id")
+        thread = self._threads.get(run_id)
+        if thread is None or (asked is not None and (thread.checkpoint is None or thread.checkpoint["id"] != asked)):
+            stored = await self._load(run_id, asked)
+            return None if stored is None else stored.tuple(run_id)
         if thread.checkpoint is None:
             return None
         checkpoint = thread.checkpoint.copy()
-        checkpoint["channel_values"] = {**checkpoint["channel_values"], SLOTS: thread.drive.memory.slots}
+        values = dict(checkpoint["channel_values"])
+        if SLOTS in checkpoint["channel_versions"]:
+            values[SLOTS] = thread.drive.memory.slots
+        checkpoint["channel_values"] = values
+        parent = _config(run_id, graph_id(thread.parent_id)) if thread.parent_id else None
         return CheckpointTuple(
-            _config(config, checkpoint["id"]), checkpoint, thread.metadata, None, list(thread.pending)
+            _config(run_id, checkpoint["id"]), checkpoint, thread.metadata, parent, list(thread.pending)
         )
 
     async def aput(
@@ -119,23 +125,27 @@ class Saver(BaseCheckpointSaver[int]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        thread = self._threads[config["configurable"]["thread_id"]]
-        if metadata.get("source") == "input":
+        run_id = config["configurable"]["thread_id"]
+        thread = self._threads[run_id]
+        if metadata.get("source") == "input" and thread.drive.starts_afresh:
             # Nothing has run yet: a crash here starts the run afresh, at the cost of no commit.
-            return _config(config, checkpoint["id"])
+            return _config(run_id, checkpoint["id"])
         record = self._record(thread, checkpoint, metadata, new_versions)
-        due = _due(checkpoint)
-        await thread.drive.commit_wave(record, has_next=bool(due))
+        await thread.drive.commit_wave(record, has_next=bool(_due(checkpoint)))
         thread.pending, thread.stored, thread.has_sends = [], 0, False
-        return _config(config, checkpoint["id"])
+        return _config(run_id, checkpoint["id"])
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        """Outside writes are kept for the next invocation. A wave's own are part of its checkpoint, moments later."""
-        if task_id == NULL_TASK:
-            thread = self._threads[config["configurable"]["thread_id"]]
-            thread.pending = [(task_id, channel, value) for channel, value in writes]
+        """Kept for the next invocation, in place of what the task wrote before.
+
+        They are not stored here: a wave's own are part of its checkpoint moments later, and what comes from outside has been
+        stored with the results that it is made of (`enter`).
+        """
+        thread = self._threads[config["configurable"]["thread_id"]]
+        thread.pending = [write for write in thread.pending if write[0] != task_id]
+        thread.pending += [(task_id, channel, value) for channel, value in writes]
 
     async def alist(
         self,
@@ -145,17 +155,36 @@ class Saver(BaseCheckpointSaver[int]):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
-        """The head alone: a run's history is read through persistence.history."""
-        found = await self.aget_tuple(config) if config else None
-        if found is not None:
-            yield found
+        """A run's checkpoints, newest first. Reads each by itself: for looking at a run, not for running it."""
+        if config is None:
+            raise ValueError("a list of checkpoints is asked of one run")
+        run_id = config["configurable"]["thread_id"]
+        until = checkpoint_id(before["configurable"]["checkpoint_id"]) if before else None
+        rows = await self._pool.fetch("SELECT id FROM checkpoints WHERE run_id = $1 ORDER BY seq DESC", run_id)
+        count = 0
+        for row in rows:
+            if (until is not None and row["id"] >= until) or (limit is not None and count >= limit):
+                continue
+            found = await self.aget_tuple(_config(run_id, graph_id(row["id"])))
+            if found is not None and (filter or {}).items() <= dict(found.metadata).items():
+                count += 1
+                yield found
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """Forgets every checkpoint of a run and the writes on them."""
+        self.detach(thread_id)
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute("DELETE FROM pending_writes WHERE run_id = $1", thread_id)
+            await connection.execute("DELETE FROM checkpoints WHERE run_id = $1", thread_id)
+
+    # The store's side.
 
     def _record(
         self, thread: Thread, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
     ) -> CheckpointRecord:
         is_full = thread.checkpoint is None or thread.since_full >= FULL_EVERY
         delta = Delta.between(None if is_full else thread.checkpoint, checkpoint, metadata, new_versions)
-        if is_full:
+        if is_full and SLOTS in checkpoint["channel_versions"]:
             delta.values[SLOTS] = thread.drive.memory.slots
         record = CheckpointRecord(
             id=checkpoint_id(checkpoint["id"]),
@@ -165,14 +194,60 @@ class Saver(BaseCheckpointSaver[int]):
             data=pack(delta),
             next_nodes=[*_due(checkpoint), *thread.drive.memory.running],
         )
-        thread.checkpoint, thread.metadata, thread.id = checkpoint, metadata, record.id
+        thread.checkpoint, thread.metadata = checkpoint, metadata
+        thread.parent_id, thread.id = thread.id, record.id
         thread.since_full = 1 if is_full else thread.since_full + 1
         return record
+
+    async def _load(self, run_id: str, asked: str | None = None) -> "Stored | None":
+        """A checkpoint as it was stored, the head if none is asked for; None where there is none."""
+        rows = await self._pool.fetch(_LOAD, run_id, None if asked is None else checkpoint_id(asked))
+        if not rows:
+            return None
+        last = rows[-1]
+        checkpoint, metadata = fold([unpack(row["data"]) for row in rows])
+        found = await self._pool.fetch(_OUTPUTS, run_id, last["seq"])
+        outputs = {row["node_id"]: row["output"] for row in found}
+        values = checkpoint["channel_values"]
+        if SLOTS in values:
+            values[SLOTS] = _with_outputs(slots_from(values[SLOTS]), outputs)
+        writes: list[GraphWrite] = []
+        for row in await self._pool.fetch(_WRITES, run_id, last["id"]):
+            value = unpack_write(row["channel"], row["value"])
+            if row["channel"] == SLOTS:
+                # Their outputs came after the checkpoint, with the writes themselves.
+                latest = await self._pool.fetch(_OUTPUTS, run_id, None)
+                value = _with_outputs(value, {one["node_id"]: one["output"] for one in latest})
+            writes.append((row["task_id"], row["channel"], value))
+        return Stored(checkpoint, metadata, last["id"], last["parent_id"], len(rows), writes)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A checkpoint as it was read, with the writes that wait on top of it."""
+
+    checkpoint: Checkpoint
+    metadata: CheckpointMetadata
+    id: str
+    parent_id: str | None
+    since_full: int
+    writes: list[GraphWrite]
+
+    def tuple(self, run_id: str) -> CheckpointTuple:
+        parent = _config(run_id, graph_id(self.parent_id)) if self.parent_id else None
+        return CheckpointTuple(
+            _config(run_id, self.checkpoint["id"]), self.checkpoint, self.metadata, parent, self.writes
+        )
 
 
 def checkpoint_id(graph_id: str) -> str:
     """LangGraph's checkpoint id as ours: the same UUID, told with its type."""
     return str(TypeID.from_uuid(UUID(graph_id), prefix="ckp"))
+
+
+def graph_id(id_: str) -> str:
+    """The reverse of `checkpoint_id`."""
+    return str(TypeID.from_string(id_).uuid)
 
 
 def _due(checkpoint: Checkpoint) -> list[str]:
@@ -182,9 +257,8 @@ def _due(checkpoint: Checkpoint) -> list[str]:
     return [*sends, *(name.split(":", 1)[1] for name in opened)]
 
 
-def _config(config: RunnableConfig, checkpoint_id_: str) -> RunnableConfig:
-    thread_id = config["configurable"]["thread_id"]
-    return {"configurable": {"thread_id": thread_id, "checkpoint_ns": "", "checkpoint_id": checkpoint_id_}}
+def _config(run_id: str, checkpoint_id_: str) -> RunnableConfig:
+    return {"configurable": {"thread_id": run_id, "checkpoint_ns": "", "checkpoint_id": checkpoint_id_}}
 
 
 def _with_outputs(slots: dict[str, Slot], outputs: dict[str, Any]) -> dict[str, Slot]:
@@ -192,12 +266,18 @@ def _with_outputs(slots: dict[str, Slot], outputs: dict[str, Any]) -> dict[str, 
 
 
 _LOAD = """
-WITH head AS (SELECT max(seq) AS seq FROM checkpoints WHERE run_id = $1),
-base AS (SELECT max(c.seq) AS seq FROM checkpoints c, head WHERE run_id = $1 AND is_full AND c.seq <= head.seq)
-SELECT id, data FROM checkpoints, base WHERE run_id = $1 AND checkpoints.seq >= base.seq ORDER BY checkpoints.seq
+WITH asked AS (
+    SELECT max(seq) AS seq FROM checkpoints WHERE run_id = $1 AND ($2::text IS NULL OR id = $2)
+), base AS (
+    SELECT max(c.seq) AS seq FROM checkpoints c, asked WHERE run_id = $1 AND is_full AND c.seq <= asked.seq
+)
+SELECT id, parent_id, c.seq, data FROM checkpoints c, base, asked
+WHERE run_id = $1 AND c.seq BETWEEN base.seq AND asked.seq ORDER BY c.seq
 """
 _OUTPUTS = """
-SELECT DISTINCT ON (node_id) node_id, output FROM node_outputs WHERE run_id = $1 AND NOT is_superseded
-ORDER BY node_id, seq DESC
+SELECT DISTINCT ON (node_id) node_id, output FROM node_outputs
+WHERE run_id = $1 AND NOT is_superseded AND ($2::int IS NULL OR seq <= $2) ORDER BY node_id, seq DESC
 """
-_WRITES = "SELECT task_id, channel, value FROM pending_writes WHERE run_id = $1 AND checkpoint_id = $2 ORDER BY idx"
+_WRITES = """
+SELECT task_id, channel, value FROM pending_writes WHERE run_id = $1 AND checkpoint_id = $2 ORDER BY idx
+"""

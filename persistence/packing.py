@@ -25,6 +25,8 @@ class Delta:
     """Channels that had a value before and have none now."""
     updated: list[str] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    v: int = 4
+    """LangGraph's own number for the format of a checkpoint."""
 
     @classmethod
     def between(
@@ -37,33 +39,37 @@ class Delta:
         values = checkpoint["channel_values"]
         # Versions are whole numbers here: our saver counts them.
         seen = cast(dict[str, dict[str, int]], checkpoint["versions_seen"])
-        meta: dict[str, Any] = {"source": metadata.get("source"), "step": metadata.get("step")}
+        meta = dict(cast(dict[str, Any], metadata))
         facts = (checkpoint["id"], checkpoint["ts"])
         if parent is None:
             versions = cast(dict[str, int], dict(checkpoint["channel_versions"]))
-            return cls(*facts, dict(values), versions, dict(seen), [], checkpoint["updated_channels"], meta)
+            return cls(
+                *facts, dict(values), versions, dict(seen), [], checkpoint["updated_channels"], meta, checkpoint["v"]
+            )
         before = parent["versions_seen"]
         return cls(
             *facts,
             {name: values[name] for name in new_versions if name in values},
             cast(dict[str, int], dict(new_versions)),
             {node: versions for node, versions in seen.items() if before.get(node) != versions},
-            [name for name in new_versions if name not in values],
+            # A consumed channel has a version still; one that the graph has dropped has neither.
+            [name for name in parent["channel_values"] if name not in values],
             checkpoint["updated_channels"],
             meta,
+            checkpoint["v"],
         )
 
 
 def pack(delta: Delta) -> bytes:
     values = {name: _plain(name, value) for name, value in delta.values.items()}
     return ormsgpack.packb(
-        [delta.id, delta.at, values, delta.versions, delta.seen, delta.gone, delta.updated, delta.metadata]
+        [delta.id, delta.at, values, delta.versions, delta.seen, delta.gone, delta.updated, delta.metadata, delta.v]
     )
 
 
 def unpack(data: bytes) -> Delta:
-    id_, at, values, versions, seen, gone, updated, metadata = ormsgpack.unpackb(data)
-    return Delta(id_, at, values, versions, seen, gone, updated, metadata)
+    id_, at, values, versions, seen, gone, updated, metadata, v = ormsgpack.unpackb(data)
+    return Delta(id_, at, values, versions, seen, gone, updated, metadata, v)
 
 
 def fold(deltas: Sequence[Delta]) -> tuple[Checkpoint, CheckpointMetadata]:
@@ -72,16 +78,18 @@ def fold(deltas: Sequence[Delta]) -> tuple[Checkpoint, CheckpointMetadata]:
     versions: dict[str, int] = {}
     seen: dict[str, dict[str, int]] = {}
     for delta in deltas:
-        values.setdefault(SLOTS, {}).update(delta.values.pop(SLOTS, {}))
+        if (changed := delta.values.pop(SLOTS, None)) is not None:
+            values[SLOTS] = {**values.get(SLOTS, {}), **changed}
         values.update(delta.values)
         for name in delta.gone:
             values.pop(name, None)
         versions.update(delta.versions)
         seen.update(delta.seen)
     last = deltas[-1]
-    values[TASKS] = [_send(packed) for packed in values.get(TASKS, ())]
+    if TASKS in values:
+        values[TASKS] = [_send(packed) for packed in values[TASKS]]
     checkpoint = Checkpoint(
-        v=4,
+        v=last.v,
         id=last.id,
         ts=last.at,
         channel_values=values,
