@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Protocol
 
 from engine.events import JSON, Happening, RunError
-from engine.states import RunStatus
+from engine.nodes.base import Output
+from engine.states import RunStatus, WaitKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +37,35 @@ class PendingWrite:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenWait:
+    """What a node waits for: a moment, or an answer until then. It ends as `outcome` when `until` passes."""
+
+    id: str
+    node_id: str
+    visit: int
+    kind: WaitKind
+    since: datetime
+    until: datetime | None = None
+    outcome: Output | None = None
+    prompt: JSON = None
+    schema: JSON = None
+    answer: JSON = None
+    is_answered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RunChange:
-    """The run goes from `expected` to `status`; refused, with all of its entry, where it stands elsewhere."""
+    """The run goes from `expected` to `status`; refused, with all of its entry, where it stands elsewhere.
+
+    `wake_at` belongs to WAITING: when the first of its waits is over by itself.
+    """
 
     status: RunStatus
     expected: RunStatus
     message: str | None = None
     output: JSON = None
     error: RunError | None = None
+    wake_at: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -56,6 +78,10 @@ class Entry:
     happenings: list[tuple[datetime, Happening]] = field(default_factory=list)
     checkpoint: CheckpointRecord | None = None
     writes: list[PendingWrite] = field(default_factory=list)
+    waits: list[OpenWait] = field(default_factory=list)
+    """Opened by this entry."""
+    settled: list[str] = field(default_factory=list)
+    """Ids of waits that are over with this entry."""
     change: RunChange | None = None
     progress: float | None = None
 

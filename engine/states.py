@@ -61,7 +61,7 @@ TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
         {RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.CANCELLING, RunStatus.COMPLETED, RunStatus.FAILED}
     ),
     RunStatus.PAUSED: frozenset({RunStatus.QUEUED, RunStatus.CANCELLED}),
-    RunStatus.WAITING: frozenset({RunStatus.QUEUED, RunStatus.CANCELLED, RunStatus.FAILED}),
+    RunStatus.WAITING: frozenset({RunStatus.QUEUED, RunStatus.PAUSED, RunStatus.CANCELLED, RunStatus.FAILED}),
     RunStatus.CANCELLING: frozenset({RunStatus.CANCELLED}),
     RunStatus.COMPLETED: frozenset(),
     RunStatus.FAILED: frozenset(),
@@ -114,6 +114,24 @@ class RunSource(StrEnum):
 class RunMode(StrEnum):
     ASYNC = "ASYNC"
     SYNC = "SYNC"
+
+
+class RetryFrom(StrEnum):
+    START = "START"
+    FAILED = "FAILED"
+
+
+class WaitKind(StrEnum):
+    TIMER = "TIMER"
+    INPUT = "INPUT"
+
+
+class OnLimit(StrEnum):
+    """What becomes of a new run while its workflow runs as often as its spec allows."""
+
+    QUEUE = "queue"
+    REJECT = "reject"
+    CANCEL_OLDEST = "cancelOldest"
 
 
 class VersionStatus(StrEnum):

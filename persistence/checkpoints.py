@@ -276,7 +276,7 @@ WHERE run_id = $1 AND c.seq BETWEEN base.seq AND asked.seq ORDER BY c.seq
 """
 _OUTPUTS = """
 SELECT DISTINCT ON (node_id) node_id, output FROM node_outputs
-WHERE run_id = $1 AND NOT is_superseded AND ($2::int IS NULL OR seq <= $2) ORDER BY node_id, seq DESC
+WHERE run_id = $1 AND superseded_seq IS NULL AND ($2::int IS NULL OR seq <= $2) ORDER BY node_id, seq DESC
 """
 _WRITES = """
 SELECT task_id, channel, value FROM pending_writes WHERE run_id = $1 AND checkpoint_id = $2 ORDER BY idx

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import RowMapping, select, tuple_
+from sqlalchemy import RowMapping, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -144,7 +144,7 @@ async def outputs_at(connection: AsyncConnection, caller: Caller, run_id: str, s
         .where(
             table.run_id == run_id,
             table.seq <= seq,
-            table.is_superseded.is_(False),
+            or_(table.superseded_seq.is_(None), table.superseded_seq > seq),
             table.output.is_not(None),
             runs.c.project_id.in_(caller.projects),
         )

@@ -143,6 +143,7 @@ async def accept(connection: AsyncConnection, caller: Caller, new: NewRun) -> Ch
         .values(
             id=new_id("run"),
             project_id=new.project_id,
+            lane=new.project_id,
             workflow_id=new.workflow_id,
             version_id=new.version_id,
             source=RunSource.AGENT if caller.is_agent and new.source is RunSource.MANUAL else new.source,

@@ -127,6 +127,12 @@ runs = Table(
     Column("lease_until", Moment),
     Column("attempt", Integer, nullable=False, server_default="0"),
     Column("takeup", Integer, nullable=False, server_default="0"),
+    # Workers lost in a row without anything finished in between, and where the run stood at the last of them.
+    Column("crashes", SmallInteger, nullable=False, server_default="0"),
+    Column("crashed_seq", Integer),
+    # The queue: runs of one lane are limited together. The lane is the workflow's where its spec has a limit, else the project's.
+    Column("lane", Id, nullable=False),
+    Column("lane_limit", Integer),
     Column("last_seq", Integer, nullable=False, server_default="0"),
     Column("lineage", Integer, nullable=False, server_default="0"),
     # The mark of the journal's group that wrote last: tells, after a connection lost in COMMIT, whether it landed.
@@ -135,6 +141,15 @@ runs = Table(
     Column("cancel_reason", Text),
     Column("cancel_requested_at", Moment),
     Column("pause_requested_at", Moment),
+    # When a WAITING run is to be queued again: its first timer, or now, once somebody has answered.
+    Column("wake_at", Moment),
+    # When the run fails with TIMEOUT. A pause puts it off.
+    Column("timeout_at", Moment),
+    # The last resume: which step the head had, and whether only the next one is to run.
+    Column("resumed_step", Integer, nullable=False, server_default="-1"),
+    Column("is_step", Boolean, nullable=False, server_default=text("false")),
+    # Retention has taken the run's events, checkpoints and node data.
+    Column("pruned_at", Moment),
     Column("parent_id", Id, ForeignKey("runs.id", ondelete="SET NULL")),
     Column("retry_of_id", Id, ForeignKey("runs.id", ondelete="SET NULL")),
     Column("forked_from_id", Id),
@@ -151,6 +166,17 @@ runs = Table(
     Index("ix_runs_version_id_id", "version_id", "id"),
     Index("ix_runs_parent_id", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
     Index("ix_runs_retry_of_id", "retry_of_id", postgresql_where=text("retry_of_id IS NOT NULL")),
+    Index("ix_runs_forked_from_id", "forked_from_id", postgresql_where=text("forked_from_id IS NOT NULL")),
+    Index(
+        "ix_runs_queue",
+        "lane",
+        text("priority DESC"),
+        "queued_at",
+        "id",
+        postgresql_where=text("status = 'QUEUED'"),
+    ),
+    Index("ix_runs_held", "lane", postgresql_where=text("status IN ('RUNNING', 'PAUSING', 'CANCELLING')")),
+    Index("ix_runs_wake_at", "wake_at", postgresql_where=text("status = 'WAITING'")),
     Index(
         "ix_runs_active",
         "status",
@@ -201,7 +227,8 @@ node_outputs = Table(
     Column("lineage", Integer, nullable=False, server_default="0"),
     Column("input", JSON),
     Column("output", JSON),
-    Column("is_superseded", Boolean, nullable=False, server_default=text("false")),
+    # A rewind's event number: what it took back. As of any event before it, this still stood.
+    Column("superseded_seq", Integer),
 )
 
 checkpoints = Table(
@@ -218,6 +245,7 @@ checkpoints = Table(
     Column("data", LargeBinary, nullable=False),
     Column("next_nodes", JSON, nullable=False),
     Column("created_at", Moment, nullable=False, server_default=func.now()),
+    Column("superseded_seq", Integer),
 )
 
 pending_writes = Table(
@@ -231,6 +259,44 @@ pending_writes = Table(
     Column("value", LargeBinary, nullable=False),
 )
 
+# What runs wait for: timers and questions. Open until settled or superseded.
+waits = Table(
+    "waits",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("run_id", Id, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("node_id", Text, nullable=False),
+    Column("visit", Integer, nullable=False),
+    Column("lineage", Integer, nullable=False),
+    Column("seq", Integer, nullable=False),
+    # TIMER or INPUT.
+    Column("kind", Text, nullable=False),
+    Column("since", Moment, nullable=False, server_default=func.now()),
+    # When it is over by itself, and how the node ends then: {value, port}.
+    Column("until", Moment),
+    Column("outcome", JSON),
+    Column("prompt", JSON),
+    Column("schema", JSON),
+    Column("answer", JSON),
+    Column("answered_at", Moment),
+    Column("answered_by", Text),
+    Column("settled_seq", Integer),
+    Column("superseded_seq", Integer),
+    Index("ix_waits_run_id", "run_id"),
+)
+
+# Worker processes that hold an advisory lock `lock_key` for as long as they live.
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("lock_key", BigInteger, nullable=False, unique=True),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started_at", Moment, nullable=False, server_default=func.now()),
+    Column("seen_at", Moment, nullable=False, server_default=func.now()),
+)
+
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
@@ -239,4 +305,5 @@ idempotency_keys = Table(
     Column("arguments_hash", Text, nullable=False),
     Column("run_id", Id, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
     Column("created_at", Moment, nullable=False, server_default=func.now()),
+    Index("ix_idempotency_keys_created_at", "created_at"),
 )
