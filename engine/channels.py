@@ -30,10 +30,14 @@ class Token(NamedTuple):
 
 
 class Signal(NamedTuple):
-    """A node's turn: it runs if `live`, else it is skipped."""
+    """A node's turn: it runs if `live`, else it is skipped.
+
+    `held`: a breakpoint put the turn off once already, and `round` is the node's own, not that of its entry.
+    """
 
     round: Round
     live: bool
+    held: bool = False
 
 
 class Gate(BaseChannel[Signal, Token, list[Any]]):

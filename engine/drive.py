@@ -7,36 +7,52 @@ are one entry, and so are the results that started the wave: what it launches st
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.constants import TASKS
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
-from langgraph.types import Command, Durability
+from langgraph.types import Command, Durability, Send
 
-from engine.channels import Signal, Slot
+from engine.channels import SLOTS, Signal
 from engine.compile import DRIVE, CompiledGraph, Write
 from engine.events import JSON, CheckpointSaved, RunError, StatusChange
 from engine.launch import Launcher
 from engine.memory import Memory
 from engine.plan import PlanNode
-from engine.ports import CheckpointRecord, Entry, Journal, PendingWrite, RunChange, StatusMoved
+from engine.ports import CheckpointRecord, Entry, Journal, OpenWait, PendingWrite, RunChange, Standing, StatusMoved
 from engine.settle import loop_over
 from engine.states import RunStatus
 from engine.turns import Turn, run_output
+from engine.waits import Waits
+
+PATIENCE_S = 5.0
+"""A timer that is over within this is waited for in the process; for a later one the run lets its worker go."""
 
 
 class Stop(StrEnum):
     """Why a drive is to stop before its end. Types, so that none is guessed from a CancelledError."""
 
-    CANCEL = "cancel"
-    PAUSE = "pause"
     DRAIN = "drain"
     """The worker is leaving: hand the run back at the next boundary."""
-    LEASE_LOST = "lease lost"
+    BREAK = "break"
+    """A breakpoint, or the end of a step: the run pauses by itself."""
+    PAUSE = "pause"
     TIMEOUT = "timeout"
+    CANCEL = "cancel"
+    LEASE_LOST = "lease lost"
+
+    @property
+    def is_at_once(self) -> bool:
+        """True where running nodes are not waited for."""
+        return self in (Stop.TIMEOUT, Stop.CANCEL, Stop.LEASE_LOST)
+
+
+_RANK = {stop: rank for rank, stop in enumerate(Stop)}
+"""Of two reasons the later in the enum counts: they are in the order of what they demand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +64,17 @@ class RunFacts:
     lineage: int
     inputs: JSON
     timeout_s: float | None = None
+    breakpoints: frozenset[str] = frozenset()
+    is_step: bool = False
+    """Only the next step is to run; then the run pauses."""
+    resumed_step: int = -1
+    """The head's step when somebody last resumed the run."""
 
 
 class Head(Protocol):
     """Where runs stand in the store: the checkpoint saver, seen from the engine."""
 
-    async def attach(self, drive: "Drive") -> dict[str, Slot] | None:
+    async def attach(self, drive: "Drive") -> Standing | None:
         """Loads the run's head; None where it has none yet. From now on its checkpoints go through `drive.commit_wave`."""
         ...
 
@@ -80,41 +101,62 @@ class Drive:
         self.failure: RunError | None = None
         self.outcome: RunStatus | None = None
         self.memory = Memory(facts.id, len(compiled.plan.nodes), {})
+        self.waits = Waits()
+        self._breakpoints = facts.breakpoints
         self._launcher = Launcher(facts, compiled.works, self.memory, journal, resources)
-        self._turns = Turn(facts, compiled, self.memory, self._launcher, self._fail)
+        self._turns = Turn(facts, compiled, self.memory, self._launcher, self.waits, self._fail)
         self._rows: list[PendingWrite] = []
         self._control = RunControl()
+        self._stands = RunStatus.RUNNING
+        """What the run's row says, as far as this drive has been told."""
+        self._is_due = True
+        """Whether a wave may follow."""
         self._is_interrupted = False
 
     async def run(self) -> RunStatus | None:
         """Drives the run to rest. None: given up without a word, because it is another worker's now."""
-        slots = await self.head.attach(self)
+        standing = await self.head.attach(self)
         try:
-            command: Any = True
-            if slots is not None:
-                self.memory = self._launcher.memory = self._turns.memory = self.memory.recalled(slots)
-                self._launcher.relaunch(self.compiled.plan)
-                command = None
-            await self._waves(command)
+            if standing is not None:
+                self._recall(standing)
+            await self._waves(True if standing is None else None)
             return self.outcome or await self._end()
         finally:
             await self._launcher.cancel()
             self.head.detach(self.facts.id)
 
+    # What a worker asks of it.
+
     def request(self, stop: Stop) -> None:
-        """Asks to stop; the first reason stands, but a cancel and a lost lease go before a pause or a drain."""
-        if self.stopped is None or stop in (Stop.CANCEL, Stop.LEASE_LOST):
+        """Asks to stop; of several reasons the one that demands most counts."""
+        if self.stopped is None or _RANK[stop] > _RANK[self.stopped]:
             self.stopped = stop
+        if stop is Stop.PAUSE and self._stands is RunStatus.RUNNING:
+            self._stands = RunStatus.PAUSING
+        elif stop is Stop.CANCEL:
+            self._stands = RunStatus.CANCELLING
         self._control.request_drain(stop)
-        if stop in (Stop.CANCEL, Stop.LEASE_LOST, Stop.TIMEOUT):
+        if stop.is_at_once:
             self._launcher.cancel_soon()
         self._launcher.wake.set()
 
     def interrupt(self) -> None:
-        """A drain has waited long enough: what still runs is cancelled, and launched again by who takes the run up."""
+        """It has been waited for long enough: what still runs is cancelled, and launched again by who takes the run up."""
         self._launcher.cancel_soon()
         self._launcher.wake.set()
         self._is_interrupted = True
+
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self.waits)
+
+    def answered(self, waits: Sequence[OpenWait]) -> None:
+        """Waits of this run that have an answer now; told twice, it counts once."""
+        self.waits.answered(waits)
+        self._launcher.wake.set()
+
+    def set_breakpoints(self, node_ids: frozenset[str]) -> None:
+        self._breakpoints = node_ids
 
     # What a compiled graph calls back.
 
@@ -127,10 +169,15 @@ class Drive:
         if again is not None:
             round_, live = (*again.round[:-1], again.round[-1] + 1), True
         elif signal is not None:
-            round_, live = node.first_round(signal.round), signal.live
+            round_, live = signal.round if signal.held else node.first_round(signal.round), signal.live
         else:
             return ()
-        return await self._turns.take(node, round_) if live else self._turns.skip(node, round_)
+        if not live:
+            return self._turns.skip(node, round_)
+        if node.id in self._breakpoints and not (signal and signal.held):
+            self.request(Stop.BREAK)
+            return [(TASKS, Send(node.id, Signal(round_, True, held=True)))]
+        return await self._turns.take(node, round_)
 
     @property
     def starts_afresh(self) -> bool:
@@ -140,27 +187,69 @@ class Drive:
     async def commit_wave(self, record: CheckpointRecord, *, has_next: bool) -> None:
         """Called by the saver for every checkpoint: one entry for all that the wave did, the run's end included."""
         self.memory.wave.append((datetime.now(UTC), CheckpointSaved(record.id, record.step)))
-        is_end = not has_next and not self.memory.running and self.stopped is None and self.failure is None
-        await self._commit(record, self._completion() if is_end else None)
-        self._rows = []
+        self._is_due = has_next
+        await self._commit(record, self._completion() if self._is_complete else None)
+        if self._is_step_done(record.step):
+            self.request(Stop.BREAK)
 
     # The loop.
+
+    def _recall(self, standing: Standing) -> None:
+        """Takes over what the store remembers. Nodes that were launched and have not settled are launched again."""
+        memory = self.memory = self.memory.recalled(standing.slots)
+        self.waits = Waits(standing.waits)
+        self._launcher.memory = self._turns.memory = memory
+        self._turns.waits = self.waits
+        self._is_due = standing.is_due
+        self._launcher.relaunch(self.compiled.plan, set(memory.waiting) - set(self.waits.nodes))
+        was_resumed_here = standing.step == self.facts.resumed_step
+        if self._is_step_done(standing.step) or (standing.is_held and not was_resumed_here):
+            self.request(Stop.BREAK)
 
     async def _waves(self, command: Any) -> None:
         while True:
             if command is not _NOTHING and not self._is_stopping:
                 await self._invoke(command)
             await self._settle_outside()
-            if self.outcome or self.failure or self.stopped in _AT_ONCE or self._is_interrupted:
+            if self.outcome or self.failure or self._is_interrupted or (self.stopped and self.stopped.is_at_once):
                 return
-            if not self._launcher.is_busy and not self._launcher.has_results:
+            if not self._launcher.is_busy and not self._launcher.has_results and not await self._rest():
                 return
-            await self._launcher.wait()
+            await self._launcher.wait(None if self._is_stopping else self.waits.next_due)
             command = self._enter_results()
+
+    async def _rest(self) -> bool:
+        """Nothing runs. True: a wait is over soon, so that it pays to stay; else the run stands where it is to rest."""
+        if self._is_stopping or not self.waits:
+            return False
+        due = self.waits.next_due
+        if due is not None and due <= datetime.now(UTC) + timedelta(seconds=PATIENCE_S):
+            return True
+        if self.facts.is_step:
+            self.request(Stop.BREAK)
+            return False
+        await self._commit(None, RunChange(RunStatus.WAITING, self._stands, self.waits.told(), wake_at=due))
+        return False
 
     @property
     def _is_stopping(self) -> bool:
         return self.stopped is not None or self.failure is not None
+
+    @property
+    def _is_complete(self) -> bool:
+        """Nothing is due, nothing runs, nothing waits, and nobody wants the run to stop."""
+        return not (
+            self._is_stopping
+            or self._is_due
+            or self.memory.running
+            or self.waits
+            or self._launcher.is_busy
+            or self._launcher.has_results
+        )
+
+    def _is_step_done(self, step: int) -> bool:
+        # Step 0 only finds out where the run begins.
+        return self.facts.is_step and step > max(self.facts.resumed_step, 0)
 
     async def _invoke(self, command: Any) -> None:
         self._control = RunControl()
@@ -174,36 +263,38 @@ class Drive:
             await self.compiled.graph.ainvoke(command, config, durability=durability, control=self._control)
         except GraphDrained:
             return
+        else:
+            self._is_due = False
         finally:
             self._launcher.on_result = None
 
     def _enter_results(self) -> Any:
-        """What launched nodes answered, as one Command; nothing while nobody has."""
+        """What launched nodes answered and which waits are over, as one Command; nothing while there is neither."""
         writes = [
             write
             for node, slot, result, context in self._launcher.results()
             for write in self._turns.settle(node, slot, result, context.noted_input)
         ]
+        if not self._is_stopping:
+            writes += [write for wait, output in self.waits.over() for write in self._turns.end_wait(wait, output)]
         if not writes:
             return _NOTHING
-        entering_, self._rows = self.head.enter(self.facts.id, writes)
+        self._is_due = self._is_due or any(channel != SLOTS for channel, _ in writes)
+        entering_, rows = self.head.enter(self.facts.id, writes)
+        self._rows += rows
         return Command(update=entering_)
 
     async def _settle_outside(self) -> None:
         """Commits results that no wave took along: there was nothing to run, or the run is stopping."""
         if self.memory.wave or self._rows:
-            is_end = not self._is_stopping and not self._launcher.is_busy and not self._launcher.has_results
-            await self._commit(None, self._completion() if is_end and not self.memory.running else None)
-            self._rows = []
+            await self._commit(None, self._completion() if self._is_complete else None)
 
     async def _commit(self, record: CheckpointRecord | None, change: RunChange | None) -> None:
         """One entry. A status change that loses is left out and the rest of the entry committed: it did happen."""
-        facts = self.facts
-        entry = Entry(facts.id, facts.epoch, facts.lineage, self.memory.take(), record, self._rows, change)
-        entry.progress = self.memory.progress
+        entry = self._entry(record, change)
         if change is None:
             await self.journal.commit(entry)
-            self._launcher.start_pending()
+            self._start_pending()
             return
         told = StatusChange(change.status, change.expected, change.message or "")
         entry.happenings.append((datetime.now(UTC), told))
@@ -214,45 +305,75 @@ class Drive:
             entry.happenings.pop()
             entry.change = None
             await self.journal.commit(entry)
-            self.request(Stop.CANCEL if moved.status is RunStatus.CANCELLING else Stop.PAUSE)
+            self._stands = moved.status
+            if moved.status is not RunStatus.RUNNING:
+                self.request(Stop.CANCEL if moved.status is RunStatus.CANCELLING else Stop.PAUSE)
+
+    def _entry(self, record: CheckpointRecord | None, change: RunChange | None) -> Entry:
+        facts = self.facts
+        if change is not None and change.status.is_terminal:
+            self.waits.abandon()
+        opened, settled = self.waits.take()
+        rows, self._rows = self._rows, []
+        return Entry(
+            facts.id,
+            facts.epoch,
+            facts.lineage,
+            self.memory.take(),
+            record,
+            rows,
+            opened,
+            settled,
+            change,
+            self.memory.progress,
+        )
+
+    def _start_pending(self) -> None:
+        """What a wave has launched starts with its commit; where the run goes elsewhere, whoever takes it up starts it."""
+        stopped = self.stopped
+        if self.failure is not None or (stopped and (stopped.is_at_once or stopped is Stop.DRAIN)):
+            self._launcher.drop_pending()
+        else:
+            self._launcher.start_pending()
 
     def _completion(self) -> RunChange:
         output, error = run_output(self.facts, self.compiled, self.memory)
         if error is not None:
-            return RunChange(RunStatus.FAILED, self._status, error.message, None, error)
-        return RunChange(RunStatus.COMPLETED, self._status, None, output)
-
-    @property
-    def _status(self) -> RunStatus:
-        """What the run's row says, as far as this drive has been told."""
-        if self.stopped is Stop.CANCEL:
-            return RunStatus.CANCELLING
-        return RunStatus.PAUSING if self.stopped is Stop.PAUSE else RunStatus.RUNNING
+            return RunChange(RunStatus.FAILED, self._stands, error.message, None, error)
+        return RunChange(RunStatus.COMPLETED, self._stands, None, output)
 
     async def _end(self) -> RunStatus | None:
         """The run stops before its end: its code first, then what is said of it."""
         await self._launcher.cancel()
         if self.stopped is Stop.LEASE_LOST:
             return None
-        if self.stopped is Stop.DRAIN:
-            change = RunChange(RunStatus.QUEUED, RunStatus.RUNNING, "handed back: the worker is stopping")
-        else:
+        self._enter_results()
+        change = self._stopped_change()
+        if change.status is RunStatus.PAUSED:
+            self._turns.interrupt_running()
+        elif change.status.is_terminal:
             self._turns.cancel_running()
-            change = self._stopped_change()
         await self._commit(None, change)
         return self.outcome or await self._end()
 
     def _stopped_change(self) -> RunChange:
-        if self.stopped is Stop.CANCEL:
-            return RunChange(RunStatus.CANCELLED, RunStatus.CANCELLING)
-        error = self.failure
-        if self.stopped is Stop.TIMEOUT:
+        stopped, error = self.stopped, self.failure
+        if stopped is Stop.CANCEL:
+            return RunChange(RunStatus.CANCELLED, self._stands)
+        if stopped is Stop.TIMEOUT:
             error = RunError("TIMEOUT", f"the run did not finish within {self.facts.timeout_s} s", retryable=True)
         if error is not None:
-            return RunChange(RunStatus.FAILED, self._status, error.message, None, error)
-        if self.stopped is Stop.PAUSE:
-            return RunChange(RunStatus.PAUSED, RunStatus.PAUSING)
-        return self._completion()
+            return RunChange(RunStatus.FAILED, self._stands, error.message, None, error)
+        if not (self._is_due or self.memory.running or self.waits):
+            return self._completion()
+        if stopped is Stop.DRAIN:
+            return RunChange(RunStatus.QUEUED, self._stands, "Handed back: the worker is stopping")
+        return RunChange(RunStatus.PAUSED, self._stands, self._pause_message())
+
+    def _pause_message(self) -> str:
+        if self.stopped is not Stop.BREAK:
+            return "Paused"
+        return "Paused after a step" if self.facts.is_step else "Paused at a breakpoint"
 
     def _fail(self, error: RunError) -> None:
         self.failure = self.failure or error
@@ -260,4 +381,3 @@ class Drive:
 
 
 _NOTHING = object()
-_AT_ONCE = (Stop.CANCEL, Stop.LEASE_LOST, Stop.TIMEOUT)

@@ -4,7 +4,8 @@ A launch is planned in a wave and starts once that wave is durable; its result w
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,6 @@ from engine.channels import Slot
 from engine.context import Context, scope_of
 from engine.events import Happening, NodeChange, NodeState, RunError
 from engine.memory import Memory
-from engine.nodes.base import WaitUntil
 from engine.plan import Plan, PlanNode
 from engine.ports import Entry, Journal
 from engine.states import NodeStatus
@@ -48,15 +48,23 @@ class Launcher:
         self.memory.note(state)
         self._planned.append((node, slot))
 
-    def relaunch(self, plan: Plan) -> None:
-        """After a crash or a drain: what was launched and not settled starts again, with the same key."""
-        for node_id in self.memory.running:
-            self.plan(plan.nodes[node_id], self.memory.slots[node_id])
+    def relaunch(self, plan: Plan, stranded: Iterable[str] = ()) -> None:
+        """After a crash or a drain: what was launched and not settled starts again, with the same key.
+
+        `stranded` nodes wait for something that a rewind took back: they begin anew as well.
+        """
+        for node_id in [*self.memory.running, *stranded]:
+            slot = self.memory.slots[node_id].evolve(status=NodeStatus.RUNNING)
+            self.memory.set_slot(node_id, slot)
+            self.plan(plan.nodes[node_id], slot)
 
     def start_pending(self) -> None:
         planned, self._planned = self._planned, []
         for node, slot in planned:
             self._tasks[node.id] = asyncio.create_task(self._run(node, slot), name=f"{self.facts.id}/{node.id}")
+
+    def drop_pending(self) -> None:
+        self._planned = []
 
     @property
     def is_busy(self) -> bool:
@@ -71,10 +79,13 @@ class Launcher:
         results, self._results = self._results, []
         yield from results
 
-    async def wait(self) -> None:
-        """Until something has finished or somebody wants this run to stop."""
+    async def wait(self, until: datetime | None = None) -> None:
+        """Until something has finished, `until` has come, or somebody wants something of this run."""
         if not self._results:
-            await self.wake.wait()
+            left = None if until is None else max((until - datetime.now(UTC)).total_seconds(), 0)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self.wake.wait()
         self.wake.clear()
 
     def cancel_soon(self) -> None:
@@ -109,19 +120,11 @@ class Launcher:
         work = self.works[node.id]
         context = self.context(work, slot)
         result = await attempt(work, context, lambda number, error, pause: self._retrying(node, number, error, pause))
-        if isinstance(result.outcome, WaitUntil):
-            result = await self._sleep(node, result, result.outcome)
         self._results.append((node, slot, result, context))
         del self._tasks[node.id]
         self.wake.set()
         if self.on_result is not None:
             self.on_result()
-
-    async def _sleep(self, node: PlanNode, result: Result, wait: WaitUntil) -> Result:
-        self._tell(node.id, status=NodeStatus.WAITING, message=f"until {wait.until.isoformat()}")
-        await asyncio.sleep(max((wait.until - datetime.now(UTC)).total_seconds(), 0))
-        self.memory.evolve(node.id, message=None)
-        return Result(wait.output, None, result.attempts, result.started_at, datetime.now(UTC))
 
     def _retrying(self, node: PlanNode, number: int, error: RunError, pause: float) -> None:
         message = f"attempt {number} failed: {error.message}; the next in {pause:g} s"

@@ -64,9 +64,17 @@ class Memory:
     @property
     def running(self) -> list[str]:
         """Nodes launched and not settled."""
-        if not self._count[NodeStatus.RUNNING]:
+        return self._with(NodeStatus.RUNNING)
+
+    @property
+    def waiting(self) -> list[str]:
+        """Nodes that wait for a moment or an answer."""
+        return self._with(NodeStatus.WAITING)
+
+    def _with(self, status: NodeStatus) -> list[str]:
+        if not self._count[status]:
             return []
-        return [node_id for node_id, slot in self.slots.items() if slot.status is NodeStatus.RUNNING]
+        return [node_id for node_id, slot in self.slots.items() if slot.status is status]
 
     @property
     def progress(self) -> float:

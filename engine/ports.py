@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from engine.channels import Slot
 from engine.events import JSON, Happening, RunError
 from engine.nodes.base import Output
 from engine.states import RunStatus, WaitKind
@@ -84,6 +85,19 @@ class Entry:
     """Ids of waits that are over with this entry."""
     change: RunChange | None = None
     progress: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a run stands when it is taken up: its head, with what came in on top of it."""
+
+    slots: dict[str, Slot]
+    step: int
+    is_due: bool
+    """Whether a wave may follow: something is due, or may be once the writes on top are applied."""
+    is_held: bool
+    """Whether a breakpoint has put a turn off."""
+    waits: list[OpenWait]
 
 
 class Fenced(Exception):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from engine import expressions
@@ -11,12 +12,14 @@ from engine.compile import CompiledGraph, Write
 from engine.context import scope_of
 from engine.events import JSON, RunError
 from engine.memory import Memory
-from engine.nodes.base import NodeFailure, Output
+from engine.nodes.base import NodeFailure, Output, WaitForAnswer, WaitUntil
 from engine.plan import PlanEdge, PlanNode, Round
+from engine.ports import OpenWait
 from engine.settle import ERROR_PORT, leaving, taken_edges
 from engine.spec import OnError
-from engine.states import NodeStatus
+from engine.states import NodeStatus, WaitKind
 from engine.storable import check_storable
+from engine.waits import Waits
 
 if TYPE_CHECKING:
     from engine.drive import RunFacts
@@ -31,6 +34,7 @@ class Turn:
     compiled: CompiledGraph
     memory: Memory
     launcher: "Launcher"
+    waits: Waits
     fail: Callable[[RunError], None]
 
     def begin(self) -> Sequence[Write]:
@@ -67,6 +71,8 @@ class Turn:
 
     def settle(self, node: PlanNode, slot: Slot, result: Result, given: JSON = None) -> Sequence[Write]:
         """Records how a node ended and follows its edges; a failure that nothing handles ends the run instead."""
+        if isinstance(result.outcome, WaitUntil | WaitForAnswer):
+            return self._begin_wait(node, slot, result, result.outcome, given)
         output, port, error = _meaning(node, result)
         status = NodeStatus.FAILED if error else NodeStatus.COMPLETED
         settled = Slot(status, slot.visits, slot.round, output)
@@ -85,9 +91,39 @@ class Turn:
         )
         return [(SLOTS, changed), *writes]
 
-    def cancel_running(self) -> None:
-        """What was still running when the run stopped: cancelled, its partial output kept."""
+    def _begin_wait(
+        self, node: PlanNode, slot: Slot, result: Result, outcome: WaitUntil | WaitForAnswer, given: JSON
+    ) -> Sequence[Write]:
+        """The node settles when its wait is over; until then it holds up what follows it and nothing else."""
+        wait = self.waits.open(node.id, slot.visits, outcome, given)
+        message = "waits for an answer" if wait.kind is WaitKind.INPUT else f"until {wait.until:%Y-%m-%dT%H:%M:%SZ}"
+        state = self.memory.evolve(
+            node.id,
+            status=NodeStatus.WAITING,
+            visits=slot.visits,
+            attempt=result.attempts,
+            input=given,
+            message=message,
+            started_at=result.started_at,
+        )
+        self.memory.note(state, result.ended_at)
+        return [(SLOTS, self.memory.set_slot(node.id, slot.evolve(status=NodeStatus.WAITING)))]
+
+    def end_wait(self, wait: OpenWait, output: Output) -> Sequence[Write]:
+        """A wait is over: its node ends with `output`."""
+        result = Result(output, None, 1, wait.since, datetime.now(UTC))
+        self.memory.evolve(wait.node_id, message=None)
+        return self.settle(self.compiled.plan.nodes[wait.node_id], self.memory.slots[wait.node_id], result, wait.prompt)
+
+    def interrupt_running(self) -> None:
+        """What was still running when the run paused: it is launched again on resume."""
         for node_id in self.memory.running:
+            message = "Interrupted by the pause; runs again on resume"
+            self.memory.note(self.memory.evolve(node_id, status=NodeStatus.IDLE, message=message))
+
+    def cancel_running(self) -> None:
+        """What was still running or waiting when the run stopped: cancelled, its partial output kept."""
+        for node_id in [*self.memory.running, *self.memory.waiting]:
             slot = self.memory.slots[node_id]
             self.memory.set_slot(node_id, slot.evolve(status=NodeStatus.CANCELLED))
             self.memory.note(self.memory.evolve(node_id, status=NodeStatus.CANCELLED, visits=slot.visits))

@@ -23,8 +23,10 @@ from typeid import TypeID
 from uuid_utils import UUID
 
 from engine.channels import GATE, LOOP, SLOTS, Slot, slots_from
-from engine.ports import CheckpointRecord, PendingWrite
+from engine.ports import CheckpointRecord, PendingWrite, Standing
+from engine.states import NodeStatus
 from persistence.packing import Delta, fold, pack, pack_write, unpack, unpack_write
+from persistence.waits import open_waits
 
 if TYPE_CHECKING:
     from engine.compile import Write
@@ -63,7 +65,7 @@ class Saver(BaseCheckpointSaver[int]):
 
     # The engine's side (engine.drive.Head).
 
-    async def attach(self, drive: "Drive") -> dict[str, Slot] | None:
+    async def attach(self, drive: "Drive") -> Standing | None:
         thread = self._threads[drive.facts.id] = Thread(drive)
         stored = await self._load(drive.facts.id)
         if stored is None:
@@ -76,7 +78,15 @@ class Saver(BaseCheckpointSaver[int]):
         for _, channel, value in stored.writes:
             if channel == SLOTS:
                 slots.update(value)
-        return slots
+        is_waiting = any(slot.status is NodeStatus.WAITING for slot in slots.values())
+        sends = stored.checkpoint["channel_values"].get(TASKS, ())
+        return Standing(
+            slots,
+            stored.metadata.get("step", 0),
+            is_due=bool(_due(stored.checkpoint)) or any(channel != SLOTS for _, channel, _ in stored.writes),
+            is_held=any(send.arg.held for send in sends),
+            waits=await open_waits(self._pool, drive.facts.id) if is_waiting else [],
+        )
 
     def detach(self, run_id: str) -> None:
         self._threads.pop(run_id, None)
@@ -267,16 +277,22 @@ def _with_outputs(slots: dict[str, Slot], outputs: dict[str, Any]) -> dict[str, 
 
 _LOAD = """
 WITH asked AS (
-    SELECT max(seq) AS seq FROM checkpoints WHERE run_id = $1 AND ($2::text IS NULL OR id = $2)
+    SELECT max(seq) AS seq FROM checkpoints
+    WHERE run_id = $1 AND CASE WHEN $2::text IS NULL THEN superseded_seq IS NULL ELSE id = $2 END
+), standing AS (
+    SELECT c.* FROM checkpoints c, asked
+    WHERE run_id = $1 AND c.seq <= asked.seq AND (superseded_seq IS NULL OR superseded_seq > asked.seq)
 ), base AS (
-    SELECT max(c.seq) AS seq FROM checkpoints c, asked WHERE run_id = $1 AND is_full AND c.seq <= asked.seq
+    SELECT max(seq) AS seq FROM standing WHERE is_full
 )
-SELECT id, parent_id, c.seq, data FROM checkpoints c, base, asked
-WHERE run_id = $1 AND c.seq BETWEEN base.seq AND asked.seq ORDER BY c.seq
+SELECT id, parent_id, s.seq, data FROM standing s, base WHERE s.seq >= base.seq ORDER BY s.seq
 """
+"""A head is the newest checkpoint that no rewind took back; any other one is read as it stood when it was made."""
 _OUTPUTS = """
 SELECT DISTINCT ON (node_id) node_id, output FROM node_outputs
-WHERE run_id = $1 AND superseded_seq IS NULL AND ($2::int IS NULL OR seq <= $2) ORDER BY node_id, seq DESC
+WHERE run_id = $1 AND CASE WHEN $2::int IS NULL THEN superseded_seq IS NULL
+    ELSE seq <= $2 AND (superseded_seq IS NULL OR superseded_seq > $2) END
+ORDER BY node_id, seq DESC
 """
 _WRITES = """
 SELECT task_id, channel, value FROM pending_writes WHERE run_id = $1 AND checkpoint_id = $2 ORDER BY idx

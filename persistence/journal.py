@@ -19,7 +19,7 @@ from engine.events import StatusChange
 from engine.ports import Entry, EntryRefused, Fenced, StatusMoved
 from engine.states import RunStatus
 from persistence.publish import StatusNotice, publish
-from persistence.statement import GROUP, Batch, arguments
+from persistence.statement import Batch, statement
 from persistence.wire import payload_of
 
 log = structlog.get_logger(__name__)
@@ -49,8 +49,8 @@ class _Waiting:
 class PostgresJournal:
     """One a process. `open()` before use, `close()` commits what is left."""
 
-    def __init__(self, pool: asyncpg.Pool, redis: Redis) -> None:
-        self._pool, self._redis = pool, redis
+    def __init__(self, pool: asyncpg.Pool, redis: Redis, *, rest_s: float = 30 * 86_400) -> None:
+        self._pool, self._redis, self._rest_s = pool, redis, rest_s
         self._queue: deque[_Waiting] = deque()
         self._more = asyncio.Event()
         self._dropped: dict[tuple[str, int], Exception] = {}
@@ -156,7 +156,7 @@ class PostgresJournal:
     async def _execute(self, batches: Sequence[Batch]) -> dict[str, tuple[int, str]]:
         """Runs the statement until Postgres answers. Returns (base, project) of the runs that it wrote."""
         mark = random.getrandbits(63)
-        prepared = arguments(batches, mark)
+        query, prepared = statement(batches, mark, self._rest_s)
         pause = 0.05
         while True:
             try:
@@ -169,7 +169,7 @@ class PostgresJournal:
                     if landed:
                         counts = {batch.run_id: len(batch.happenings) for batch in batches}
                         return {row["id"]: (row["last_seq"] - counts[row["id"]], row["project_id"]) for row in landed}
-                    rows = await connection.fetch(GROUP, *prepared)
+                    rows = await connection.fetch(query, *prepared)
                     return {row["id"]: (row["base"], row["project_id"]) for row in rows}
             except AWAY as away:
                 log.warning("journal.waiting", error=str(away) or type(away).__name__, retry_in_s=round(pause, 2))

@@ -135,9 +135,9 @@ def _packed_slot(slot: Slot | list[Any]) -> list[Any]:
 
 
 def _packed_send(send: Send) -> list[Any]:
-    return [send.node, list(send.arg.round), send.arg.live]
+    return [send.node, list(send.arg.round), send.arg.live, send.arg.held]
 
 
 def _send(packed: Any) -> Send:
-    node, round_, live = packed
-    return Send(node, Signal(tuple(round_), live))
+    node, round_, live, *held = packed
+    return Send(node, Signal(tuple(round_), live, *held))

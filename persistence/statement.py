@@ -13,13 +13,14 @@ from typing import Any
 import orjson
 
 from engine.events import JSON, Happening, NodeChange, NodeState
-from engine.ports import Entry
+from engine.ports import Entry, OpenWait
 from persistence.wire import body_of, error_body, is_stored
 
-GROUP = """
+_GROUP = """
 WITH given AS (
     SELECT * FROM unnest($1::text[], $2::int[], $3::int[], $4::real[], $5::text[], $6::text[], $7::text[],
-        $8::text[], $9::text[]) AS g(id, epoch, events, progress, expected, status, message, output, error)
+        $8::text[], $9::text[], $10::timestamptz[])
+        AS g(id, epoch, events, progress, expected, status, message, output, error, wake_at)
 ), held AS (
     SELECT r.id FROM runs r JOIN given g USING (id)
     WHERE r.epoch = g.epoch AND r.status IN ('RUNNING', 'PAUSING', 'CANCELLING')
@@ -28,7 +29,7 @@ WITH given AS (
 ), run AS (
     UPDATE runs r SET
         last_seq = r.last_seq + g.events,
-        written_by = $10,
+        written_by = $11,
         progress = coalesce(g.progress, r.progress),
         status = coalesce(g.status, r.status),
         status_message = CASE WHEN g.status IS NULL THEN r.status_message ELSE g.message END,
@@ -40,6 +41,10 @@ WITH given AS (
         cancelled_at = CASE WHEN g.status = 'CANCELLED' THEN now() ELSE r.cancelled_at END,
         paused_at = CASE WHEN g.status = 'PAUSED' THEN now() ELSE r.paused_at END,
         queued_at = CASE WHEN g.status = 'QUEUED' THEN now() ELSE r.queued_at END,
+        -- An answer that came meanwhile has set wake_at to now: least() keeps it.
+        wake_at = CASE WHEN g.status = 'WAITING' THEN least(r.wake_at, g.wake_at) ELSE r.wake_at END,
+        deadline_at = CASE WHEN g.status IN ('PAUSED', 'WAITING') THEN now() + make_interval(secs => $12)
+            WHEN g.status IS NULL THEN r.deadline_at END,
         takeup = CASE WHEN g.status = 'QUEUED' THEN r.takeup + 1 ELSE r.takeup END
     FROM given g JOIN held USING (id)
     WHERE r.id = g.id AND r.epoch = g.epoch AND (g.expected IS NULL OR r.status = g.expected)
@@ -47,15 +52,15 @@ WITH given AS (
 ), new_events AS (
     INSERT INTO events (run_id, seq, type, at, node_id, body)
     SELECT run.id, run.base + x.i, x.type, x.at, x.node_id, x.body::json
-    FROM unnest($11::text[], $12::int[], $13::text[], $14::timestamptz[], $15::text[], $16::text[])
+    FROM unnest($13::text[], $14::int[], $15::text[], $16::timestamptz[], $17::text[], $18::text[])
         AS x(run_id, i, type, at, node_id, body) JOIN run ON run.id = x.run_id
 ), new_states AS (
     INSERT INTO node_states (run_id, node_id, seq, status, visits, attempt, progress, message, partial_output, error,
         started_at, completed_at, output_seq)
     SELECT run.id, x.node_id, run.base + x.i, x.status, x.visits, x.attempt, x.progress, x.message, x.partial_output,
         x.error::json, x.started_at, x.completed_at, run.base + x.output_i
-    FROM unnest($17::text[], $18::text[], $19::int[], $20::text[], $21::int[], $22::smallint[], $23::real[],
-        $24::text[], $25::text[], $26::text[], $27::timestamptz[], $28::timestamptz[], $29::int[])
+    FROM unnest($19::text[], $20::text[], $21::int[], $22::text[], $23::int[], $24::smallint[], $25::real[],
+        $26::text[], $27::text[], $28::text[], $29::timestamptz[], $30::timestamptz[], $31::int[])
         AS x(run_id, node_id, i, status, visits, attempt, progress, message, partial_output, error, started_at,
         completed_at, output_i) JOIN run ON run.id = x.run_id
     ON CONFLICT (run_id, node_id) DO UPDATE SET
@@ -66,23 +71,40 @@ WITH given AS (
 ), new_outputs AS (
     INSERT INTO node_outputs (run_id, seq, node_id, visit, lineage, input, output)
     SELECT run.id, run.base + x.i, x.node_id, x.visit, x.lineage, x.input::json, x.output::json
-    FROM unnest($30::text[], $31::int[], $32::text[], $33::int[], $34::int[], $35::text[], $36::text[])
+    FROM unnest($32::text[], $33::int[], $34::text[], $35::int[], $36::int[], $37::text[], $38::text[])
         AS x(run_id, i, node_id, visit, lineage, input, output) JOIN run ON run.id = x.run_id
 ), new_checkpoints AS (
     INSERT INTO checkpoints (run_id, seq, id, parent_id, step, lineage, is_full, data, next_nodes)
     SELECT run.id, run.base + x.i, x.id, x.parent_id, x.step, x.lineage, x.is_full, x.data, x.next_nodes::json
-    FROM unnest($37::text[], $38::int[], $39::text[], $40::text[], $41::int[], $42::int[], $43::bool[], $44::bytea[],
-        $45::text[]) AS x(run_id, i, id, parent_id, step, lineage, is_full, data, next_nodes)
+    FROM unnest($39::text[], $40::int[], $41::text[], $42::text[], $43::int[], $44::int[], $45::bool[], $46::bytea[],
+        $47::text[]) AS x(run_id, i, id, parent_id, step, lineage, is_full, data, next_nodes)
         JOIN run ON run.id = x.run_id
 ), new_writes AS (
     INSERT INTO pending_writes (run_id, checkpoint_id, task_id, idx, channel, value)
     SELECT run.id, x.checkpoint_id, x.task_id, x.idx, x.channel, x.value
-    FROM unnest($46::text[], $47::text[], $48::text[], $49::int[], $50::text[], $51::bytea[])
+    FROM unnest($48::text[], $49::text[], $50::text[], $51::int[], $52::text[], $53::bytea[])
         AS x(run_id, checkpoint_id, task_id, idx, channel, value) JOIN run ON run.id = x.run_id
     ON CONFLICT DO NOTHING
 )
-SELECT id, base, project_id, takeup FROM run
 """
+_WAITS = """, new_waits AS (
+    INSERT INTO waits (id, run_id, node_id, visit, lineage, seq, kind, since, until, outcome, prompt, schema)
+    SELECT x.id, run.id, x.node_id, x.visit, x.lineage, run.base + x.i, x.kind, x.since, x.until, x.outcome::json,
+        x.prompt::json, x.schema::json
+    FROM unnest($54::text[], $55::text[], $56::text[], $57::int[], $58::int[], $59::int[], $60::text[],
+        $61::timestamptz[], $62::timestamptz[], $63::text[], $64::text[], $65::text[])
+        AS x(run_id, id, node_id, visit, lineage, i, kind, since, until, outcome, prompt, schema)
+        JOIN run ON run.id = x.run_id
+), settled_waits AS (
+    UPDATE waits w SET settled_seq = run.base + x.i
+    FROM unnest($66::text[], $67::text[], $68::int[]) AS x(run_id, id, i) JOIN run ON run.id = x.run_id
+    WHERE w.id = x.id
+)
+"""
+_ANSWER = "SELECT id, base, project_id, takeup FROM run"
+GROUP = _GROUP + _ANSWER
+GROUP_WITH_WAITS = _GROUP + _WAITS + _ANSWER
+"""For groups in which something begins or ends to wait: few do, and the others need not pay."""
 
 
 @dataclass(slots=True)
@@ -108,9 +130,50 @@ class _Columns:
             array.append(value)
 
 
-def arguments(batches: Sequence[Batch], mark: int) -> list[Any]:
-    """The arguments of GROUP for these batches, told apart from all other groups by `mark`."""
-    runs, events, states, outputs = _Columns(9), _Columns(6), _Columns(13), _Columns(7)
+def statement(batches: Sequence[Batch], mark: int, rest_s: float) -> tuple[str, list[Any]]:
+    """The statement for these batches and its arguments, told apart from all other groups by `mark`.
+
+    `rest_s`: how long a run may rest, PAUSED or WAITING, before its deadline.
+    """
+    plain = _arguments(batches, mark, rest_s)
+    if not any(entry.waits or entry.settled for batch in batches for entry in batch.entries):
+        return GROUP, plain
+    return GROUP_WITH_WAITS, [*plain, *_wait_arguments(batches)]
+
+
+def _wait_arguments(batches: Sequence[Batch]) -> list[list[Any]]:
+    opened, settled = _Columns(12), _Columns(3)
+    for batch in batches:
+        place = 0
+        for entry in batch.entries:
+            place += len(entry.happenings)
+            for wait in entry.waits:
+                _add_wait(opened, entry, wait, place)
+            for wait_id in entry.settled:
+                settled.add(batch.run_id, wait_id, place)
+    return [*opened.arrays, *settled.arrays]
+
+
+def _add_wait(opened: _Columns, entry: Entry, wait: OpenWait, place: int) -> None:
+    outcome = wait.outcome
+    opened.add(
+        entry.run_id,
+        wait.id,
+        wait.node_id,
+        wait.visit,
+        entry.lineage,
+        place,
+        wait.kind.value,
+        wait.since,
+        wait.until,
+        None if outcome is None else _json({"value": outcome.value, "port": outcome.port}),
+        _json(wait.prompt),
+        None if wait.schema is None else _json(wait.schema),
+    )
+
+
+def _arguments(batches: Sequence[Batch], mark: int, rest_s: float) -> list[Any]:
+    runs, events, states, outputs = _Columns(10), _Columns(6), _Columns(13), _Columns(7)
     checkpoints, writes = _Columns(9), _Columns(6)
     for batch in batches:
         latest: dict[str, tuple[int, NodeState, int | None]] = {}
@@ -128,7 +191,7 @@ def arguments(batches: Sequence[Batch], mark: int) -> list[Any]:
             _add_latest(states, place_, state, output_place)
         _add_run(runs, batch, place)
     tables = (events, states, outputs, checkpoints, writes)
-    return [*runs.arrays, mark, *(array for table in tables for array in table.arrays)]
+    return [*runs.arrays, mark, rest_s, *(array for table in tables for array in table.arrays)]
 
 
 def _add_run(runs: _Columns, batch: Batch, count: int) -> None:
@@ -136,7 +199,7 @@ def _add_run(runs: _Columns, batch: Batch, count: int) -> None:
     progress = next((entry.progress for entry in reversed(batch.entries) if entry.progress is not None), None)
     change = last.change
     if change is None:
-        runs.add(batch.run_id, last.epoch, count, progress, None, None, None, None, None)
+        runs.add(batch.run_id, last.epoch, count, progress, None, None, None, None, None, None)
         return
     error = _json(error_body(change.error)) if change.error else None
     output = _json(change.output) if change.status == "COMPLETED" else None
@@ -150,6 +213,7 @@ def _add_run(runs: _Columns, batch: Batch, count: int) -> None:
         change.message,
         output,
         error,
+        change.wake_at,
     )
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from engine.channels import Slot
 from engine.compile import Write, compile_spec
 from engine.drive import Drive, RunFacts
 from engine.events import NodeChange, NodeState
@@ -37,7 +36,7 @@ class RecordedJournal:
 class NoHead:
     """A run without checkpoints: quick nodes alone need none."""
 
-    async def attach(self, drive: Drive) -> dict[str, Slot] | None:
+    async def attach(self, drive: Drive) -> None:
         return None
 
     def detach(self, run_id: str) -> None:

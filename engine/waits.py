@@ -1,0 +1,98 @@
+"""The open waits of one run while a worker has it: timers that come due, questions that get answered.
+
+The rows are the truth; a crash loses nothing but the in-process timer, and the next take-up reads the rows again.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+from typeid import TypeID
+
+from engine.events import JSON
+from engine.nodes.base import Output, WaitForAnswer, WaitUntil
+from engine.ports import OpenWait
+from engine.states import WaitKind
+
+ANSWERED = "answered"
+EXPIRED = "expired"
+
+
+class Waits:
+    """By id. `opened` and `settled` are what the next entry has to make durable."""
+
+    def __init__(self, waits: Iterable[OpenWait] = ()) -> None:
+        self._open = {wait.id: wait for wait in waits}
+        self._opened: list[OpenWait] = []
+        self._settled: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def open(self, node_id: str, visit: int, outcome: WaitUntil | WaitForAnswer, given: JSON) -> OpenWait:
+        """`given` is what the node was given; a question shows its prompt instead."""
+        id_ = str(TypeID(prefix="wait"))
+        now = datetime.now(UTC)
+        if isinstance(outcome, WaitUntil):
+            wait = OpenWait(id_, node_id, visit, WaitKind.TIMER, now, outcome.until, outcome.output, given)
+        else:
+            expiry = Output(None, EXPIRED)
+            until, prompt, schema = outcome.expires_at, outcome.prompt, outcome.schema
+            wait = OpenWait(id_, node_id, visit, WaitKind.INPUT, now, until, expiry, prompt, schema)
+        self._open[id_] = wait
+        self._opened.append(wait)
+        return wait
+
+    def answered(self, waits: Iterable[OpenWait]) -> None:
+        """Rows that have an answer now. One that is over already stays over."""
+        for wait in waits:
+            if wait.id in self._open:
+                self._open[wait.id] = wait
+
+    def over(self) -> Iterator[tuple[OpenWait, Output]]:
+        """Takes the waits that are over: answered, or past their moment. An answer in time goes before the expiry."""
+        now = datetime.now(UTC)
+        for wait in list(self._open.values()):
+            output = _end_of(wait, now)
+            if output is not None:
+                del self._open[wait.id]
+                self._settled.append(wait.id)
+                yield wait, output
+
+    def abandon(self) -> None:
+        """The run is over: nobody waits any more."""
+        self._settled.extend(self._open)
+        self._open = {}
+
+    def take(self) -> tuple[list[OpenWait], list[str]]:
+        """What the next entry has to say, handed over once."""
+        opened, self._opened = self._opened, []
+        settled, self._settled = self._settled, []
+        return opened, settled
+
+    @property
+    def nodes(self) -> list[str]:
+        return [wait.node_id for wait in self._open.values()]
+
+    @property
+    def next_due(self) -> datetime | None:
+        """When the first of them is over: a moment that has passed, where one is answered."""
+        due = [wait.since if wait.is_answered else wait.until for wait in self._open.values()]
+        return min((moment for moment in due if moment is not None), default=None)
+
+    def told(self) -> str:
+        """For people: what all of them wait for."""
+        return "; ".join(_told(wait) for wait in self._open.values())
+
+
+def _end_of(wait: OpenWait, now: datetime) -> Output | None:
+    if wait.is_answered:
+        return Output(wait.answer, ANSWERED)
+    if wait.until is not None and wait.until <= now:
+        return wait.outcome
+    return None
+
+
+def _told(wait: OpenWait) -> str:
+    if wait.kind is WaitKind.INPUT:
+        return f"{wait.node_id!r} waits for an answer"
+    return f"{wait.node_id!r} waits until {wait.until:%Y-%m-%d %H:%M:%S} UTC"
