@@ -5,7 +5,8 @@ it says which nodes are launched and unsettled, and those are launched again. A 
 are one entry, and so are the results that started the wave: what it launches starts only after that commit.
 """
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -29,6 +30,8 @@ from engine.states import RunStatus
 from engine.turns import Turn, run_output
 from engine.waits import Waits
 
+MAX_AHEAD = 50
+"""Waves that the graph may be ahead of the journal: bounds what a crash loses of pure work, and what is kept in memory."""
 PATIENCE_S = 5.0
 """A timer that is over within this is waited for in the process; for a later one the run lets its worker go."""
 
@@ -112,6 +115,8 @@ class Drive:
         self._is_due = True
         """Whether a wave may follow."""
         self._is_interrupted = False
+        self._under_way: list[Awaitable[int]] = []
+        """Entries given to the journal and not known to be durable yet."""
 
     async def run(self) -> RunStatus | None:
         """Drives the run to rest. None: given up without a word, because it is another worker's now."""
@@ -123,6 +128,7 @@ class Drive:
             return self.outcome or await self._end()
         finally:
             await self._launcher.cancel()
+            await asyncio.gather(*self._under_way, return_exceptions=True)
             self.head.detach(self.facts.id)
 
     # What a worker asks of it.
@@ -213,6 +219,7 @@ class Drive:
             await self._settle_outside()
             if self.outcome or self.failure or self._is_interrupted or (self.stopped and self.stopped.is_at_once):
                 return
+            await self._land()
             if not self._launcher.is_busy and not self._launcher.has_results and not await self._rest():
                 return
             await self._launcher.wait(None if self._is_stopping else self.waits.next_due)
@@ -290,24 +297,38 @@ class Drive:
             await self._commit(None, self._completion() if self._is_complete else None)
 
     async def _commit(self, record: CheckpointRecord | None, change: RunChange | None) -> None:
-        """One entry. A status change that loses is left out and the rest of the entry committed: it did happen."""
+        """One entry. Quick nodes are pure, so the graph may go on before it is durable; launches and ends wait for that."""
         entry = self._entry(record, change)
-        if change is None:
-            await self.journal.commit(entry)
-            self._start_pending()
+        if change is not None:
+            await self._commit_change(entry, change)
             return
+        self._under_way.append(self.journal.commit(entry))
+        if self._launcher.has_pending or len(self._under_way) >= MAX_AHEAD:
+            await self._land()
+        self._start_pending()
+
+    async def _commit_change(self, entry: Entry, change: RunChange) -> None:
+        """A status change that loses is left out and the rest of the entry committed: it did happen."""
         told = StatusChange(change.status, change.expected, change.message or "")
         entry.happenings.append((datetime.now(UTC), told))
+        self._under_way.append(self.journal.commit(entry))
         try:
-            await self.journal.commit(entry)
+            await self._land()
             self.outcome = change.status
         except StatusMoved as moved:
+            self._under_way = []
             entry.happenings.pop()
             entry.change = None
             await self.journal.commit(entry)
             self._stands = moved.status
             if moved.status is not RunStatus.RUNNING:
                 self.request(Stop.CANCEL if moved.status is RunStatus.CANCELLING else Stop.PAUSE)
+
+    async def _land(self) -> None:
+        """Waits until all that happened so far is durable. In order: when one fails, all after it have failed too."""
+        for landed in self._under_way:
+            await landed
+        self._under_way = []
 
     def _entry(self, record: CheckpointRecord | None, change: RunChange | None) -> Entry:
         facts = self.facts

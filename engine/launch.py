@@ -63,6 +63,10 @@ class Launcher:
         for node, slot in planned:
             self._tasks[node.id] = asyncio.create_task(self._run(node, slot), name=f"{self.facts.id}/{node.id}")
 
+    @property
+    def has_pending(self) -> bool:
+        return bool(self._planned)
+
     def drop_pending(self) -> None:
         self._planned = []
 

@@ -4,6 +4,7 @@ An Entry is all or nothing: its events, node outputs, checkpoint, pending writes
 them happened. Entries of one run are committed in the order in which they were given.
 """
 
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -123,10 +124,11 @@ class EntryRefused(Exception):
 class Journal(Protocol):
     """Makes entries durable and publishes what they tell, in groups."""
 
-    async def commit(self, entry: Entry) -> int:
-        """Returns the run's last event number once the entry is durable.
+    def commit(self, entry: Entry) -> Awaitable[int]:
+        """Takes the entry now; to be awaited for the run's last event number once it is durable.
 
-        Raises Fenced, StatusMoved or EntryRefused; otherwise waits for as long as the database is away.
+        That raises Fenced, StatusMoved or EntryRefused; otherwise it waits for as long as the database is away. When an entry
+        fails, so do those of the run that were given after it.
         """
         ...
 

@@ -73,12 +73,12 @@ class PostgresJournal:
             self._publisher.cancel()
             await asyncio.gather(self._publisher, return_exceptions=True)
 
-    async def commit(self, entry: Entry) -> int:
+    def commit(self, entry: Entry) -> asyncio.Future[int]:
+        """The entry is on its way whatever becomes of the caller: a cancelled wait does not cancel the commit."""
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._queue.append(_Waiting(entry, future))
         self._more.set()
-        # The entry is on its way whatever becomes of the caller: a cancelled wait does not cancel the commit.
-        return await asyncio.shield(future)
+        return future
 
     def post(self, entry: Entry) -> None:
         if (entry.run_id, entry.epoch) in self._dropped:
@@ -87,7 +87,7 @@ class PostgresJournal:
         asyncio.get_running_loop().call_later(POST_DELAY_S, self._more.set)
 
     def forget(self, run_id: str, epoch: int) -> None:
-        """The run's drive has ended: what was remembered of its refusal is not needed any more."""
+        """The run's drive has ended, and all its entries are answered: nothing can come after a refused one any more."""
         self._dropped.pop((run_id, epoch), None)
 
     # The writer.
@@ -100,27 +100,28 @@ class PostgresJournal:
                 await self._commit_group(self._next_group())
 
     def _next_group(self) -> list[list[_Waiting]]:
-        """By run, in order. An entry with a status change is alone in its run's part: the next ones wait a group."""
+        """By run, in order. An entry with a status change is the last of its run's part: the next ones wait a group."""
         group: dict[str, list[_Waiting]] = {}
         closed: set[str] = set()
         later: list[_Waiting] = []
         for _ in range(min(len(self._queue), MAX_GROUP)):
             waiting = self._queue.popleft()
-            run_id, has_change = waiting.entry.run_id, waiting.entry.change is not None
+            run_id, part = waiting.entry.run_id, group.get(waiting.entry.run_id)
             refusal = self._dropped.get((run_id, waiting.entry.epoch))
             if refusal is not None:
                 _answer([waiting], refusal)
-            elif run_id in closed or (has_change and run_id in group):
+            elif run_id in closed or (part and part[0].entry.epoch != waiting.entry.epoch):
                 closed.add(run_id)
                 later.append(waiting)
             else:
                 group.setdefault(run_id, []).append(waiting)
-                if has_change:
+                if waiting.entry.change is not None:
                     closed.add(run_id)
         self._queue.extendleft(reversed(later))
         return list(group.values())
 
     async def _commit_group(self, group: list[list[_Waiting]]) -> None:
+        group = [part for part in group if not self._is_dropped(part)]
         if not group:
             return
         batches = [Batch(part[0].entry.run_id, [waiting.entry for waiting in part]) for part in group]
@@ -135,12 +136,24 @@ class PostgresJournal:
             return
         missing = [part for part, batch in zip(group, batches, strict=True) if batch.run_id not in landed]
         if missing:
-            await self._refuse(missing)
+            # A refusal of one that stands alone is final; of a longer part only the change at its end may be at fault.
+            await self._refuse([part for part in missing if len(part) == 1 or part[-1].entry.change is None])
+            for part in missing:
+                if len(part) > 1 and part[-1].entry.change is not None:
+                    # Only the change may have lost: what came before it did happen.
+                    await self._commit_group([part[:-1]])
+                    await self._commit_group([part[-1:]])
         for part, batch in zip(group, batches, strict=True):
             if batch.run_id in landed:
                 base, project_id = landed[batch.run_id]
                 self._tell(batch, base, project_id)
                 _answer(part, base + len(batch.happenings))
+
+    def _is_dropped(self, part: list[_Waiting]) -> bool:
+        refusal = self._dropped.get((part[0].entry.run_id, part[0].entry.epoch))
+        if refusal is not None:
+            _answer(part, refusal)
+        return refusal is not None
 
     async def _split(self, group: list[list[_Waiting]], refused: Exception) -> None:
         """Halves a group that Postgres refuses until the culprit alone fails."""
@@ -151,7 +164,9 @@ class PostgresJournal:
             return
         entry = group[0][0].entry
         log.error("journal.refused", run_id=entry.run_id, error=str(refused))
-        _answer(group[0], EntryRefused(f"{type(refused).__name__}: {refused}"))
+        refusal = EntryRefused(f"{type(refused).__name__}: {refused}")
+        self._dropped[entry.run_id, entry.epoch] = refusal
+        _answer(group[0], refusal)
 
     async def _execute(self, batches: Sequence[Batch]) -> dict[str, tuple[int, str]]:
         """Runs the statement until Postgres answers. Returns (base, project) of the runs that it wrote."""
@@ -178,6 +193,8 @@ class PostgresJournal:
 
     async def _refuse(self, missing: list[list[_Waiting]]) -> None:
         """Says to each why its run was not written: another worker's, or not in the status that it took for granted."""
+        if not missing:
+            return
         ids = [part[0].entry.run_id for part in missing]
         stands = {row["id"]: row for row in await self._pool.fetch(_STANDS, ids)}
         for part in missing:

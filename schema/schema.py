@@ -15,6 +15,7 @@ from strawberry.types import ExecutionContext
 
 from schema.errors import ShownErrors
 from schema.mutation import Mutation
+from schema.operation_cache import OperationCache
 from schema.problem import PROBLEM_TYPES
 from schema.query import Query
 from schema.scalars import SCALARS
@@ -41,6 +42,7 @@ schema = Schema(
         lambda: MaxTokensLimiter(MAX_TOKENS),
         lambda: QueryDepthLimiter(MAX_DEPTH),
         lambda: MaxAliasesLimiter(MAX_ALIASES),
+        OperationCache,
     ],
     config=StrawberryConfig(scalar_map=SCALARS),
 )

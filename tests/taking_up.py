@@ -114,6 +114,12 @@ class Killed(Exception):
     """The worker is gone."""
 
 
+async def _killed(landed: Awaitable[int] | None) -> int:
+    if landed is not None:
+        await landed
+    raise Killed
+
+
 class Mortal:
     """A journal whose process dies at commit number `at`: before it is sent, or right after it landed."""
 
@@ -121,16 +127,16 @@ class Mortal:
         self._journal, self._left, self._before = journal, at, before
         self.is_dead = False
 
-    async def commit(self, entry: Entry) -> int:
+    def commit(self, entry: Entry) -> Awaitable[int]:
         self._left -= 1
         if self.is_dead or (self._left == 0 and self._before):
             self.is_dead = True
-            raise Killed
-        last = await self._journal.commit(entry)
+            return _killed(None)
+        landed = self._journal.commit(entry)
         if self._left == 0:
             self.is_dead = True
-            raise Killed
-        return last
+            return _killed(landed)
+        return landed
 
     def post(self, entry: Entry) -> None:
         if not self.is_dead:

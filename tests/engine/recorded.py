@@ -1,6 +1,6 @@
 """The engine's ports kept in memory: for tests of what runs in which order, where no storage is the point."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from engine.compile import Write, compile_spec
@@ -20,9 +20,12 @@ class RecordedJournal:
     def __init__(self) -> None:
         self.entries: list[Entry] = []
 
-    async def commit(self, entry: Entry) -> int:
-        self.entries.append(entry)
+    async def _landed(self) -> int:
         return sum(len(one.happenings) for one in self.entries)
+
+    def commit(self, entry: Entry) -> Awaitable[int]:
+        self.entries.append(entry)
+        return self._landed()
 
     def post(self, entry: Entry) -> None:
         self.entries.append(entry)
