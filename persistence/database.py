@@ -18,6 +18,10 @@ async def _json_codec(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec("json", schema="pg_catalog", encoder=_dumps, decoder=orjson.loads)
 
 
+async def _as_it_is(_: asyncpg.Connection) -> None:
+    """A connection goes back without a RESET, which would be a round trip a statement: nothing here changes a session."""
+
+
 class Database:
     """Both pools of one process. Open with `await Database.open(url)`, end with `await close()`."""
 
@@ -38,6 +42,7 @@ class Database:
             min_size=1,
             max_size=pool_size,
             init=_json_codec,
+            reset=_as_it_is,
         )
         return cls(engine, pool)
 

@@ -61,6 +61,8 @@ class Checkpoint:
     lineage: int
     next_nodes: list[str]
     created_at: datetime
+    superseded_seq: int | None
+    """The rewind's event that took it back."""
     size_bytes: int
 
 
@@ -118,6 +120,20 @@ async def checkpoint_page(
         query = query.where(checkpoints.c.id < after_of(after))
     found = await connection.execute(query.order_by(checkpoints.c.id.desc()).limit(first + 1))
     return page_of([Checkpoint(**row) for row in found.mappings()], first=first, after=after)
+
+
+async def with_checkpoints(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> dict[str, bool]:
+    """Which of these runs have a checkpoint."""
+    mine = select(runs.c.id).where(runs.c.id.in_(run_ids), runs.c.project_id.in_(caller.projects))
+    query = mine.where(select(checkpoints.c.seq).where(checkpoints.c.run_id == runs.c.id).exists())
+    return dict.fromkeys((await connection.execute(query)).scalars(), True)
+
+
+async def head(connection: AsyncConnection, caller: Caller, run_id: str) -> Checkpoint | None:
+    """The checkpoint that the run goes on from."""
+    query = _checkpoints(caller).where(checkpoints.c.run_id == run_id, checkpoints.c.superseded_seq.is_(None))
+    found = (await connection.execute(query.order_by(checkpoints.c.seq.desc()).limit(1))).mappings().one_or_none()
+    return None if found is None else Checkpoint(**found)
 
 
 async def checkpoints_by_id(connection: AsyncConnection, caller: Caller, ids: Sequence[str]) -> dict[str, Checkpoint]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import RowMapping, or_, select, tuple_
@@ -118,7 +119,8 @@ async def unsettled(connection: AsyncConnection, run_id: str) -> list[NodeState]
 
 
 def cancelled(state: NodeState) -> NodeState:
-    return replace(state, status=NodeStatus.CANCELLED, output_seq=None, has_output=False)
+    now = datetime.now(UTC)
+    return replace(state, status=NodeStatus.CANCELLED, output_seq=None, has_output=False, completed_at=now)
 
 
 async def values(

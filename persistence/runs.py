@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, and_, func, insert, select
+from sqlalchemy import ColumnElement, RowMapping, and_, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON, Event, RunError, StatusChange
@@ -17,7 +17,7 @@ from persistence import wire
 from persistence.caller import Caller
 from persistence.ids import new_id
 from persistence.paging import Page, after_of, page_of
-from persistence.tables import events, runs, versions
+from persistence.tables import checkpoints, events, runs, versions
 
 PENDING_DEADLINE = timedelta(days=7)
 HISTORY_FOR_ESTIMATE = 50
@@ -97,6 +97,7 @@ class RunFilter:
     source: Sequence[RunSource] | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
+    forked_from_id: str | None = None
 
     def lets_status(self, status: RunStatus | None) -> bool:
         return status is not None and (self.status is None or status in self.status)
@@ -156,6 +157,7 @@ async def accept(connection: AsyncConnection, caller: Caller, new: NewRun) -> Ch
                 "stepwise": options.stepwise,
             },
             priority=options.priority,
+            is_step=options.stepwise,
             created_by=caller.subject,
             takeup=1 if new.start else 0,
             last_seq=1,
@@ -201,6 +203,27 @@ async def page(
     return page_of([run_of(row) for row in found.mappings()], first=first, after=after)
 
 
+async def derived_page(
+    connection: AsyncConnection,
+    caller: Caller,
+    run_id: str,
+    *,
+    first: int,
+    after: str | None = None,
+    source: Sequence[RunSource] | None = None,
+) -> Page[Run]:
+    """Runs made from this one: its retries, the forks from its checkpoints, its child runs. Newest first."""
+    own = select(checkpoints.c.id).where(checkpoints.c.run_id == run_id)
+    derived = or_(runs.c.retry_of_id == run_id, runs.c.parent_id == run_id, runs.c.forked_from_id.in_(own))
+    query = select(runs).where(derived, runs.c.project_id.in_(caller.projects))
+    if source is not None:
+        query = query.where(runs.c.source.in_(source))
+    if after is not None:
+        query = query.where(runs.c.id < after_of(after))
+    found = await connection.execute(query.order_by(runs.c.id.desc()).limit(first + 1))
+    return page_of([run_of(row) for row in found.mappings()], first=first, after=after)
+
+
 def _conditions(where: RunFilter) -> Iterator[ColumnElement[bool]]:
     column = runs.c
     if where.workflow_id is not None:
@@ -211,6 +234,8 @@ def _conditions(where: RunFilter) -> Iterator[ColumnElement[bool]]:
         yield column.status.in_(where.status)
     if where.source is not None:
         yield column.source.in_(where.source)
+    if where.forked_from_id is not None:
+        yield column.forked_from_id == where.forked_from_id
     if where.created_after is not None:
         yield column.created_at > where.created_after
     if where.created_before is not None:

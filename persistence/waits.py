@@ -1,12 +1,92 @@
-"""What runs wait for, as rows: timers and questions. The journal opens and settles them; here they are read and answered."""
+"""What runs wait for, as rows: timers and questions. The journal opens and settles them; here they are read and answered.
 
+An answer is one transaction: stored for good, with the run woken or its worker to be told. Who comes second is told so.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import asyncpg
+from sqlalchemy import ColumnElement, RowMapping, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from engine.events import JSON, StatusChange
 from engine.nodes.base import Output
 from engine.ports import OpenWait
-from engine.states import WaitKind
+from engine.states import RunStatus, WaitKind
+from persistence.caller import Caller
+from persistence.moves import queued
+from persistence.problems import Conflict, InvalidState, NotFound
+from persistence.runs import Changed, Run
+from persistence.tables import runs, waits
+from persistence.transition import locked, move
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """An open wait as people see it. `until` is when a timer fires, or a question expires."""
+
+    id: str
+    run_id: str
+    node_id: str
+    kind: WaitKind
+    since: datetime
+    until: datetime | None
+    prompt: JSON
+    schema: JSON
+
+
+def _is_open() -> tuple[ColumnElement[bool], ...]:
+    return waits.c.settled_seq.is_(None), waits.c.superseded_seq.is_(None), waits.c.answered_at.is_(None)
+
+
+async def of_runs(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> dict[str, list[Wait]]:
+    """What each run waits for, oldest first; a question that is answered already is left out."""
+    query = select(waits).join(runs, runs.c.id == waits.c.run_id)
+    query = query.where(waits.c.run_id.in_(run_ids), runs.c.project_id.in_(caller.projects), *_is_open())
+    found: dict[str, list[Wait]] = {run_id: [] for run_id in run_ids}
+    for row in (await connection.execute(query.order_by(waits.c.seq, waits.c.id))).mappings():
+        found[row["run_id"]].append(_wait(row))
+    return found
+
+
+async def answer(
+    connection: AsyncConnection, caller: Caller, run_id: str, wait_id: str, given: JSON, check: Callable[[JSON], None]
+) -> Changed | Run:
+    """Stores the answer to a question; a WAITING run is queued. `check` is given the question's schema, and raises."""
+    run = await locked(connection, caller, run_id)
+    found = await connection.execute(select(waits).where(waits.c.id == wait_id, waits.c.run_id == run_id))
+    row = found.mappings().one_or_none()
+    if row is None or row["kind"] != WaitKind.INPUT:
+        raise NotFound(wait_id)
+    if run.status.is_terminal:
+        raise InvalidState(f"The run is {run.status} already.", run_status=run.status)
+    if row["answered_at"] is not None or row["settled_seq"] is not None or row["superseded_seq"] is not None:
+        raise Conflict("This question is over: it has been answered, has expired, or was taken back.")
+    check(row["schema"])
+    answered = {"answer": given, "answered_at": func.now(), "answered_by": caller.subject}
+    await connection.execute(update(waits).where(waits.c.id == wait_id).values(**answered))
+    if run.status is RunStatus.WAITING:
+        told = StatusChange(RunStatus.QUEUED, run.status, f"Answered at {row['node_id']!r}")
+        return await move(connection, run, told, **queued(), wake_at=func.now())
+    # Kept by the statement that parks a run, so that an answer at that very moment wakes it.
+    await connection.execute(update(runs).where(runs.c.id == run_id).values(wake_at=func.now()))
+    return run
+
+
+def _wait(row: RowMapping) -> Wait:
+    return Wait(
+        row["id"],
+        row["run_id"],
+        row["node_id"],
+        WaitKind(row["kind"]),
+        row["since"],
+        row["until"],
+        row["prompt"],
+        row["schema"],
+    )
 
 
 async def open_waits(pool: asyncpg.Pool, run_id: str) -> list[OpenWait]:

@@ -72,6 +72,8 @@ def _state_body(state: NodeState) -> dict[str, JSON]:
         "completed_at": _text(state.completed_at),
         "has_output": state.has_output,
         "is_stored": is_stored(state),
+        # Set where a rewind puts a state back: its values stay where they were stored.
+        **({} if state.output_seq is None else {"output_seq": state.output_seq}),
     }
 
 
@@ -107,14 +109,14 @@ def _state_of(node_id: str, body: dict[str, Any], run_id: str, seq: int) -> Node
         started_at=_moment(body["started_at"]),
         completed_at=_moment(body["completed_at"]),
         seq=seq,
-        output_seq=seq if body["is_stored"] and not values else None,
+        output_seq=body.get("output_seq", seq) if body["is_stored"] and not values else None,
     )
 
 
 def payload_of(at: datetime, what: Happening) -> bytes:
     """A stream entry's payload. `at` is the moment in the event's row."""
     body = body_of(what)
-    if isinstance(what, NodeChange) and is_stored(what.state):
+    if isinstance(what, NodeChange) and is_stored(what.state) and what.state.output_seq is None:
         values = orjson.dumps([what.state.input, what.state.output])
         if len(values) <= INLINE_LIMIT:
             body["values"] = orjson.Fragment(values)

@@ -12,12 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.dataloader import DataLoader
 
 from engine.events import NodeState
-from persistence import history, nodes, runs
+from persistence import history, nodes, runs, waits
 from persistence.caller import Caller
 from persistence.database import Database
 from persistence.history import Checkpoint
 from persistence.nodes import NodeName, Values
 from persistence.runs import Run
+from persistence.waits import Wait
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 FoundT = TypeVar("FoundT")
@@ -36,6 +37,8 @@ class Loaders:
         self.node_states_at: DataLoader[Place, list[NodeState] | None] = self._loader(self._scoped(nodes.states_at))
         self.values: DataLoader[Place, Values | None] = self._loader(self._scoped(nodes.values))
         self.checkpoint: DataLoader[str, Checkpoint | None] = self._loader(self._scoped(history.checkpoints_by_id))
+        self.has_checkpoint: DataLoader[str, bool | None] = self._loader(self._scoped(history.with_checkpoints))
+        self.waits: DataLoader[str, list[Wait] | None] = self._loader(self._scoped(waits.of_runs))
         self.median_duration: DataLoader[str, timedelta | None] = self._loader(runs.median_durations)
 
     def _scoped(

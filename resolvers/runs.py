@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from engine.events import Event, NodeChange, NodeState
-from engine.states import NodeStatus, RunAction, RunStatus
+from engine.states import NodeStatus, RunAction, RunSource, RunStatus, WaitKind
 from persistence import history, nodes, runs
 from persistence.feed import Expired
 from persistence.history import Checkpoint, Window
@@ -14,19 +14,24 @@ from persistence.nodes import NodeName
 from persistence.paging import Page, checked_first
 from persistence.problems import NotFound, invalid
 from persistence.runs import Run, RunFilter
+from persistence.waits import Wait
 from resolvers.context import Context
 
 MAX_EVENTS = 1000
 UNDER_WAY = frozenset({NodeStatus.RUNNING, NodeStatus.RETRYING, NodeStatus.WAITING})
 ACTIONS: dict[RunStatus, tuple[RunAction, ...]] = {
     RunStatus.PENDING: (RunAction.EXECUTE, RunAction.CANCEL),
-    RunStatus.QUEUED: (RunAction.CANCEL,),
-    RunStatus.RUNNING: (RunAction.CANCEL,),
+    RunStatus.QUEUED: (RunAction.CANCEL, RunAction.PAUSE),
+    RunStatus.RUNNING: (RunAction.CANCEL, RunAction.PAUSE),
     RunStatus.PAUSING: (RunAction.CANCEL,),
-    RunStatus.PAUSED: (RunAction.CANCEL,),
-    RunStatus.WAITING: (RunAction.CANCEL,),
+    RunStatus.PAUSED: (RunAction.CANCEL, RunAction.RESUME, RunAction.STEP),
+    RunStatus.WAITING: (RunAction.CANCEL, RunAction.PAUSE),
+    RunStatus.CANCELLING: (),
+    RunStatus.COMPLETED: (RunAction.RETRY,),
+    RunStatus.FAILED: (RunAction.RETRY,),
+    RunStatus.CANCELLED: (RunAction.RETRY,),
 }
-"""What would be accepted now; what is not here accepts nothing."""
+"""What would be accepted now, but for answers and forks: those need a question and a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +142,35 @@ def duration_ms(started_at: datetime | None, ended_at: datetime | None) -> float
     return ((ended_at or datetime.now(UTC)) - started_at).total_seconds() * 1000
 
 
-def available_actions(run: Run) -> tuple[RunAction, ...]:
-    return ACTIONS.get(run.status, ())
+async def available_actions(context: Context, run: Run) -> list[RunAction]:
+    """What would be accepted now."""
+    actions = list(ACTIONS[run.status])
+    if any(wait.kind is WaitKind.INPUT for wait in await waits_of(context, run)):
+        actions.append(RunAction.ANSWER)
+    if await context.loaders.has_checkpoint.load(run.id):
+        actions.append(RunAction.FORK)
+    return actions
+
+
+async def waits_of(context: Context, run: Run) -> list[Wait]:
+    """What the run waits for now, oldest first; nothing once it is over."""
+    if run.status.is_terminal or run.status in (RunStatus.PENDING, RunStatus.CANCELLING):
+        return []
+    return await context.loaders.waits.load(run.id) or []
+
+
+async def derived_page(
+    context: Context, run_id: str, *, first: int | None, after: str | None, source: list[RunSource] | None
+) -> Page[Run]:
+    """Retries, forks and child runs made from this one, newest first."""
+    async with context.database.connect() as connection:
+        return await runs.derived_page(
+            connection, context.caller, run_id, first=checked_first(first), after=after, source=source
+        )
+
+
+async def fork_page(context: Context, checkpoint_id: str, *, first: int | None, after: str | None) -> Page[Run]:
+    return await run_page(context, first=first, after=after, where=RunFilter(forked_from_id=checkpoint_id))
 
 
 def checked_window(window: Window) -> Window:

@@ -1,5 +1,6 @@
 """Workflows and their drafts: every call is one transaction; who watches the draft is told after the commit."""
 
+from asyncio import Semaphore, gather
 from collections.abc import Mapping
 
 from engine.events import JSON
@@ -16,9 +17,12 @@ from resolvers.authorise import project_for, require
 from resolvers.context import Context
 from resolvers.names import checked_description, checked_name, checked_text
 from resolvers.spec import content_to_save
+from resolvers.start import at_rest
 
 STOP_MS = 12_000
 """How long a delete waits for cancelled runs to stop: a little over their own deadline."""
+CANCELS_AT_ONCE = 5
+"""Transactions that one delete may have open."""
 STARTER: dict[str, JSON] = {
     "nodes": [
         {"id": "start", "type": "start", "config": {}, "position": {"x": 0, "y": 0}},
@@ -118,8 +122,8 @@ async def delete_workflow(context: Context, workflow_id: str, *, cancel_runs: bo
         stands = await workflows.get(connection, context.caller, workflow_id)
         require(context.caller, Role.EDITOR, stands.project_id)
         active = await workflows.active_runs(connection, context.caller, workflow_id) if cancel_runs else []
-    for run_id in active:
-        await _cancel(context, run_id)
+    bound = Semaphore(CANCELS_AT_ONCE)
+    await gather(*(_cancel(context, run_id, bound) for run_id in active))
     async with context.database.begin() as connection:
         await workflows.lock(connection, context.caller, workflow_id, alone=True)
         left = await workflows.active_runs(connection, context.caller, workflow_id)
@@ -129,15 +133,16 @@ async def delete_workflow(context: Context, workflow_id: str, *, cancel_runs: bo
     return workflow_id
 
 
-async def _cancel(context: Context, run_id: str) -> None:
+async def _cancel(context: Context, run_id: str, bound: Semaphore) -> None:
     try:
-        run = await control.cancel_run(context, run_id, "Its workflow is deleted", None)
+        async with bound:
+            run = await control.cancel_run(context, run_id, "Its workflow is deleted", None)
     except InvalidState as over:
         # It ended by itself meanwhile, which is as good.
         if over.run_status not in TERMINAL:
             raise
         return
-    await control.at_rest(context, run, STOP_MS)
+    await at_rest(context, run, STOP_MS)
 
 
 async def save_draft(context: Context, workflow_id: str, spec: JSON, expected_revision: int) -> Draft:

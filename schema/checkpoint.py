@@ -7,11 +7,13 @@ import strawberry
 
 from engine.states import NodeStatus
 from persistence.history import Checkpoint as CheckpointRow
+from persistence.paging import Page
 from persistence.runs import Run as RunRow
 from resolvers import runs
 from resolvers import spec as specs
 from resolvers.runs import NodeView
 from resolvers.spec import ExpressionResult as Evaluated
+from schema.connection import Connection
 from schema.info import Info
 from schema.node import Node
 from schema.node_state import NodeState
@@ -62,6 +64,13 @@ class Checkpoint(Node):
     @staticmethod
     async def state(row: Row, info: Info) -> Any:
         return await runs.state_at(info.context, row)
+
+    @strawberry.field(
+        graphql_type=Connection[Annotated["Run", strawberry.lazy("schema.run")]], description="Runs that began here."
+    )
+    @staticmethod
+    async def forks(row: Row, info: Info, first: int | None = 25, after: str | None = None) -> Page[RunRow]:
+        return await runs.fork_page(info.context, row.id, first=first, after=after)
 
     @strawberry.field(graphql_type=ExpressionResult, description="Evaluates `{{ … }}` against this state.")
     @staticmethod

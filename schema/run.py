@@ -1,6 +1,7 @@
 """Runs as clients see them. Every field that costs a query goes through a loader or is a page."""
 
 from datetime import datetime
+from typing import Annotated
 
 import strawberry
 
@@ -11,6 +12,7 @@ from persistence.paging import Page
 from persistence.projects import Project as ProjectRow
 from persistence.runs import Run as RunRow
 from persistence.versions import Version
+from persistence.waits import Wait as WaitRow
 from persistence.workflows import Workflow as WorkflowRow
 from resolvers import runs
 from resolvers.runs import EventViews, NodeView
@@ -24,6 +26,7 @@ from schema.node_state import NodeState, RunError
 from schema.project import Project
 from schema.scalars import JSON
 from schema.version import WorkflowVersion
+from schema.wait import Wait
 from schema.workflow import Workflow
 
 Row = strawberry.Parent[RunRow]
@@ -160,8 +163,43 @@ class Run(Node):
 
     @strawberry.field(description="What would be accepted now.")
     @staticmethod
-    def available_actions(run: Row) -> list[RunAction]:
-        return list(runs.available_actions(run))
+    async def available_actions(run: Row, info: Info) -> list[RunAction]:
+        return await runs.available_actions(info.context, run)
+
+    @strawberry.field(graphql_type=Wait | None, description="What a WAITING run waits for: the first of `waits`.")
+    @staticmethod
+    async def waiting_for(run: Row, info: Info) -> WaitRow | None:
+        return next(iter(await runs.waits_of(info.context, run)), None)
+
+    @strawberry.field(graphql_type=list[Wait], description="Parallel branches wait side by side.")
+    @staticmethod
+    async def waits(run: Row, info: Info) -> list[WaitRow]:
+        return await runs.waits_of(info.context, run)
+
+    @strawberry.field(graphql_type=Annotated["Run", strawberry.lazy("schema.run")] | None)
+    @staticmethod
+    async def parent(run: Row, info: Info) -> RunRow | None:
+        return await info.context.loaders.run.load(run.parent_id) if run.parent_id else None
+
+    @strawberry.field(graphql_type=Annotated["Run", strawberry.lazy("schema.run")] | None)
+    @staticmethod
+    async def retry_of(run: Row, info: Info) -> RunRow | None:
+        return await info.context.loaders.run.load(run.retry_of_id) if run.retry_of_id else None
+
+    @strawberry.field(graphql_type=Checkpoint | None)
+    @staticmethod
+    async def forked_from(run: Row, info: Info) -> CheckpointRow | None:
+        return await info.context.loaders.checkpoint.load(run.forked_from_id) if run.forked_from_id else None
+
+    @strawberry.field(
+        graphql_type=Connection[Annotated["Run", strawberry.lazy("schema.run")]],
+        description="Retries, forks and subworkflow runs made from this one.",
+    )
+    @staticmethod
+    async def derived_runs(
+        run: Row, info: Info, first: int | None = 25, after: str | None = None, source: list[RunSource] | None = None
+    ) -> Page[RunRow]:
+        return await runs.derived_page(info.context, run.id, first=first, after=after, source=source)
 
     @strawberry.field(description="From start to finish; so far, while it is on its way.")
     @staticmethod

@@ -7,8 +7,9 @@ import strawberry
 
 from engine.states import RunMode, RunSource, RunStatus
 from persistence import runs
-from resolvers.control import Start
+from resolvers.start import Start
 from schema import enums as enums
+from schema.checkpoint import Checkpoint
 from schema.payload import Payload
 from schema.run import Run
 from schema.scalars import JSON
@@ -33,11 +34,18 @@ class RunOptionsInput:
     timeout_s: float | None = strawberry.field(
         default=None, description="Seconds until the run fails with code TIMEOUT."
     )
-    priority: int | None = 0
+    breakpoints: list[strawberry.ID] | None = strawberry.field(default=None, description="Pause before these nodes.")
+    stepwise: bool | None = strawberry.field(default=False, description="Pause after every step.")
+    priority: int | None = strawberry.field(
+        default=0, description="-100 to 100: of one project's runs, those with more go first."
+    )
 
 
-def _options_of(options: RunOptionsInput | None) -> runs.RunOptions:
-    return runs.RunOptions() if options is None else runs.RunOptions(options.timeout_s, priority=options.priority or 0)
+def options_of(options: RunOptionsInput | None) -> runs.RunOptions:
+    if options is None:
+        return runs.RunOptions()
+    breakpoints = tuple(sorted(set(options.breakpoints or ())))
+    return runs.RunOptions(options.timeout_s, breakpoints, bool(options.stepwise), options.priority or 0)
 
 
 def _given(inputs: Any) -> Any:
@@ -60,7 +68,7 @@ class CreateRunInput:
             version_id=self.version_id,
             draft_revision=self.draft_revision,
             inputs=_given(self.inputs),
-            options=_options_of(self.options),
+            options=options_of(self.options),
             idempotency_key=self.idempotency_key,
         )
 
@@ -93,7 +101,7 @@ class RunWorkflowInput:
             inputs=_given(self.inputs),
             mode=self.mode or RunMode.ASYNC,
             timeout_ms=30_000 if self.timeout_ms is None else self.timeout_ms,
-            options=_options_of(self.options),
+            options=options_of(self.options),
             idempotency_key=self.idempotency_key,
         )
 
@@ -115,7 +123,7 @@ class RunAdhocInput:
             inputs=_given(self.inputs),
             mode=self.mode or RunMode.ASYNC,
             timeout_ms=30_000 if self.timeout_ms is None else self.timeout_ms,
-            options=_options_of(self.options),
+            options=options_of(self.options),
             idempotency_key=self.idempotency_key,
         )
 
@@ -127,6 +135,47 @@ class CancelRunInput:
     idempotency_key: str | None = None
 
 
+@strawberry.input
+class PauseRunInput:
+    run_id: strawberry.ID
+    timeout_ms: int | None = 1000
+    idempotency_key: str | None = None
+
+
+@strawberry.input
+class ResumeRunInput:
+    run_id: strawberry.ID
+    checkpoint_id: strawberry.ID | None = strawberry.field(
+        default=None,
+        description="An earlier checkpoint rewinds: what came after it runs again, because it was asked for.",
+    )
+    wait_id: strawberry.ID | None = strawberry.field(default=None, description="The question that `answer` answers.")
+    answer: JSON | None = strawberry.UNSET
+    idempotency_key: str | None = None
+
+
+@strawberry.input
+class StepRunInput:
+    run_id: strawberry.ID
+    timeout_ms: int | None = 1000
+    idempotency_key: str | None = None
+
+
+@strawberry.input
+class SetBreakpointsInput:
+    run_id: strawberry.ID
+    node_ids: list[strawberry.ID]
+    idempotency_key: str | None = None
+
+
 @strawberry.type
 class RunPayload(Payload):
     run: Run | None = None
+
+
+@strawberry.type
+class RunPausePayload(Payload):
+    run: Run | None = None
+    checkpoint: Checkpoint | None = strawberry.field(
+        default=None, description="Where the run goes on from, once PAUSED."
+    )

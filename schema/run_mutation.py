@@ -1,17 +1,23 @@
-"""Mutations that create, start and cancel runs. A repeat with the same `idempotencyKey` answers with the same run."""
+"""Mutations that start runs and control them. A repeat with the same `idempotencyKey` answers with the same run."""
 
 import strawberry
 
-from resolvers import control
+from persistence.problems import invalid
+from resolvers import control, start
 from schema.info import Info
 from schema.payload import done, mutation
 from schema.run_input import (
     CancelRunInput,
     CreateRunInput,
     ExecuteRunInput,
+    PauseRunInput,
+    ResumeRunInput,
     RunAdhocInput,
+    RunPausePayload,
     RunPayload,
     RunWorkflowInput,
+    SetBreakpointsInput,
+    StepRunInput,
 )
 
 
@@ -21,13 +27,13 @@ class RunMutations:
     @staticmethod
     async def create_run(info: Info, input: CreateRunInput) -> RunPayload:
         """Creates a run without starting it (PENDING)."""
-        return done(RunPayload, run=await control.create_run(info.context, input.start()))
+        return done(RunPayload, run=await start.create_run(info.context, input.start()))
 
     @mutation
     @staticmethod
     async def execute_run(info: Info, input: ExecuteRunInput) -> RunPayload:
         """Starts a PENDING run."""
-        run = await control.execute_run(
+        run = await start.execute_run(
             info.context,
             input.run_id,
             input.inputs,
@@ -40,13 +46,13 @@ class RunMutations:
     @staticmethod
     async def run_workflow(info: Info, input: RunWorkflowInput) -> RunPayload:
         """createRun and executeRun in one."""
-        return done(RunPayload, run=await control.run_workflow(info.context, input.start()))
+        return done(RunPayload, run=await start.run_workflow(info.context, input.start()))
 
     @mutation
     @staticmethod
     async def run_adhoc(info: Info, input: RunAdhocInput) -> RunPayload:
         """Runs a spec that belongs to no workflow."""
-        return done(RunPayload, run=await control.run_adhoc(info.context, input.start()))
+        return done(RunPayload, run=await start.run_adhoc(info.context, input.start()))
 
     @mutation
     @staticmethod
@@ -54,3 +60,48 @@ class RunMutations:
         """CANCELLED at once where nothing of it runs; else CANCELLING until its code has stopped."""
         run = await control.cancel_run(info.context, input.run_id, input.reason, input.idempotency_key)
         return done(RunPayload, run=run)
+
+    @mutation
+    @staticmethod
+    async def pause_run(info: Info, input: PauseRunInput) -> RunPausePayload:
+        """Stops after the nodes now running; answers when PAUSED, or PAUSING if that takes longer than `timeoutMs`."""
+        run, checkpoint = await control.pause_run(
+            info.context, input.run_id, _wait_of(input.timeout_ms), input.idempotency_key
+        )
+        return done(RunPausePayload, run=run, checkpoint=checkpoint)
+
+    @mutation
+    @staticmethod
+    async def resume_run(info: Info, input: ResumeRunInput) -> RunPayload:
+        """Continues a PAUSED run (from its last checkpoint, or rewound to an earlier one), or answers a question."""
+        if input.wait_id is None:
+            if input.answer is not strawberry.UNSET and input.answer is not None:
+                raise invalid("input.waitId", "REQUIRED", "an answer needs the waitId of its question")
+            run = await control.resume_run(info.context, input.run_id, input.checkpoint_id, input.idempotency_key)
+            return done(RunPayload, run=run)
+        if input.checkpoint_id is not None:
+            raise invalid("input.waitId", "EXCLUSIVE", "waitId and checkpointId cannot be given together")
+        given = None if input.answer is strawberry.UNSET else input.answer
+        run = await control.answer_run(info.context, input.run_id, input.wait_id, given, input.idempotency_key)
+        return done(RunPayload, run=run)
+
+    @mutation
+    @staticmethod
+    async def step_run(info: Info, input: StepRunInput) -> RunPausePayload:
+        """Runs exactly the next step of a PAUSED run, then pauses again."""
+        run, checkpoint = await control.step_run(
+            info.context, input.run_id, _wait_of(input.timeout_ms), input.idempotency_key
+        )
+        return done(RunPausePayload, run=run, checkpoint=checkpoint)
+
+    @mutation
+    @staticmethod
+    async def set_breakpoints(info: Info, input: SetBreakpointsInput) -> RunPayload:
+        """Pause before these nodes from now on; an empty list clears."""
+        node_ids = [str(node_id) for node_id in input.node_ids]
+        run = await control.set_breakpoints(info.context, input.run_id, node_ids, input.idempotency_key)
+        return done(RunPayload, run=run)
+
+
+def _wait_of(timeout_ms: int | None) -> int:
+    return 1000 if timeout_ms is None else timeout_ms

@@ -20,6 +20,7 @@ from schema.problem import PROBLEM_TYPES
 from schema.query import Query
 from schema.scalars import SCALARS
 from schema.subscription import EVENT_TYPES, Subscription
+from schema.wait import WAIT_TYPES
 
 MAX_DEPTH = 15
 MAX_ALIASES = 50
@@ -36,7 +37,7 @@ schema = Schema(
     query=Query,
     mutation=Mutation,
     subscription=Subscription,
-    types=[*PROBLEM_TYPES, *EVENT_TYPES],
+    types=[*PROBLEM_TYPES, *EVENT_TYPES, *WAIT_TYPES],
     extensions=[
         ShownErrors,
         lambda: MaxTokensLimiter(MAX_TOKENS),

@@ -15,9 +15,9 @@ from persistence.caller import Caller, Role
 from persistence.database import Database
 from persistence.feed import Feed
 from persistence.problems import Conflict, Forbidden, Invalid, InvalidState, NotFound
-from resolvers import control
+from resolvers import control, start
 from resolvers.context import Context
-from resolvers.control import Start
+from resolvers.start import Start
 from tests.driving import SPEC, Worker, until, working
 from worker.queue import Queue
 
@@ -49,7 +49,7 @@ def adhoc(project: str) -> Start:
 
 
 async def test_an_accepted_run_is_queued_and_the_doorbell_rings(context: Context, adhoc: Start, redis: Redis) -> None:
-    run = await control.run_adhoc(context, adhoc)
+    run = await start.run_adhoc(context, adhoc)
     assert (run.status, run.last_seq, run.takeup) == (RunStatus.QUEUED, 1, 1)
     assert await redis.zscore("test", f"{run.id}/1") is not None
 
@@ -57,46 +57,46 @@ async def test_an_accepted_run_is_queued_and_the_doorbell_rings(context: Context
 async def test_a_run_is_accepted_without_redis(context: Context, adhoc: Start) -> None:
     away = ArqRedis.from_url("unix:///nonexistent/redis.sock")
     alone = replace(context, queue=Queue(away, "test"), feed=Feed(context.database, away))
-    assert (await control.run_adhoc(alone, adhoc)).status is RunStatus.QUEUED
+    assert (await start.run_adhoc(alone, adhoc)).status is RunStatus.QUEUED
 
 
 async def test_inputs_that_the_schema_refuses_are_named_by_path(context: Context, adhoc: Start) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["who"]}
     with pytest.raises(Invalid) as caught:
-        await control.run_adhoc(context, replace(adhoc, spec={**SPEC, "inputs": schema}, inputs={"n": "one"}))
+        await start.run_adhoc(context, replace(adhoc, spec={**SPEC, "inputs": schema}, inputs={"n": "one"}))
     assert {problem.field for problem in caught.value.errors} == {"inputs", "inputs.n"}
 
 
 @pytest.mark.parametrize("inputs", [{"x": "y" * 2**21}, {"x": 10**40}, {"x": float("nan")}, {"x": "\0"}])
 async def test_inputs_that_cannot_be_stored_are_refused(context: Context, adhoc: Start, inputs: object) -> None:
     with pytest.raises(Invalid):
-        await control.run_adhoc(context, replace(adhoc, inputs=inputs))
+        await start.run_adhoc(context, replace(adhoc, inputs=inputs))
     assert await context.database.pool.fetchval("SELECT count(*) FROM runs") == 0
 
 
 async def test_a_schema_that_points_elsewhere_is_a_problem_and_no_request(context: Context, adhoc: Start) -> None:
     schema = {"$ref": "http://127.0.0.1:1/schema.json"}
     with pytest.raises(Invalid):
-        await control.run_adhoc(context, replace(adhoc, spec={**SPEC, "inputs": schema}))
+        await start.run_adhoc(context, replace(adhoc, spec={**SPEC, "inputs": schema}))
 
 
 async def test_the_same_key_answers_with_the_same_run(context: Context, adhoc: Start) -> None:
     ask = replace(adhoc, idempotency_key="k")
-    first = await control.run_adhoc(context, ask)
-    assert (await control.run_adhoc(context, ask)).id == first.id
+    first = await start.run_adhoc(context, ask)
+    assert (await start.run_adhoc(context, ask)).id == first.id
     with pytest.raises(Conflict):
-        await control.run_adhoc(context, replace(ask, inputs={"other": 1}))
+        await start.run_adhoc(context, replace(ask, inputs={"other": 1}))
 
 
 async def test_of_calls_with_one_key_at_once_one_makes_the_run(context: Context, adhoc: Start) -> None:
     ask = replace(adhoc, idempotency_key="k")
-    made = await asyncio.gather(*(control.run_adhoc(context, ask) for _ in range(20)))
+    made = await asyncio.gather(*(start.run_adhoc(context, ask) for _ in range(20)))
     assert len({run.id for run in made}) == 1
     assert await context.database.pool.fetchval("SELECT count(*) FROM runs") == 1
 
 
 async def test_a_queued_run_is_cancelled_at_once(context: Context, adhoc: Start) -> None:
-    run = await control.run_adhoc(context, adhoc)
+    run = await start.run_adhoc(context, adhoc)
     cancelled = await control.cancel_run(context, run.id, "no need", None)
     assert (cancelled.status, cancelled.status_message, cancelled.last_seq) == (RunStatus.CANCELLED, "no need", 2)
     assert cancelled.finished_at is not None
@@ -108,7 +108,7 @@ async def test_a_queued_run_is_cancelled_at_once(context: Context, adhoc: Start)
 async def test_a_held_run_is_cancelling_until_its_worker_says_more(
     context: Context, adhoc: Start, worker: Worker
 ) -> None:
-    run = await control.run_adhoc(context, adhoc)
+    run = await start.run_adhoc(context, adhoc)
     held = await worker.takes_up(run)
     asked = await control.cancel_run(context, run.id, None, None)
     again = await control.cancel_run(context, run.id, None, None)
@@ -121,7 +121,7 @@ async def test_a_held_run_is_cancelling_until_its_worker_says_more(
 async def test_a_run_given_back_in_mid_node_shows_no_running_node_once_cancelled(
     context: Context, adhoc: Start, worker: Worker
 ) -> None:
-    run = await control.run_adhoc(context, adhoc)
+    run = await start.run_adhoc(context, adhoc)
     await (await worker.takes_up(run)).node("a", NodeStatus.RUNNING, visits=1)
     await context.database.pool.execute("UPDATE runs SET status = 'QUEUED' WHERE id = $1", run.id)
     cancelled = await control.cancel_run(context, run.id, None, None)
@@ -134,7 +134,7 @@ async def test_a_run_given_back_in_mid_node_shows_no_running_node_once_cancelled
 
 
 async def test_cancelling_at_once_from_many_sides_changes_it_once(context: Context, adhoc: Start) -> None:
-    run = await control.run_adhoc(context, adhoc)
+    run = await start.run_adhoc(context, adhoc)
     done = await asyncio.gather(
         *(control.cancel_run(context, run.id, None, None) for _ in range(10)), return_exceptions=True
     )
@@ -143,7 +143,7 @@ async def test_cancelling_at_once_from_many_sides_changes_it_once(context: Conte
 
 
 async def test_a_synchronous_run_answers_when_it_rests(context: Context, adhoc: Start, worker: Worker) -> None:
-    waiting = asyncio.create_task(control.run_adhoc(context, replace(adhoc, mode=RunMode.SYNC)))
+    waiting = asyncio.create_task(start.run_adhoc(context, replace(adhoc, mode=RunMode.SYNC)))
     await until(lambda: context.feed.streams.topics)
     (run_id,) = context.feed.streams.topics
     run = await context.loaders.run.load(run_id)
@@ -155,13 +155,13 @@ async def test_a_synchronous_run_answers_when_it_rests(context: Context, adhoc: 
 
 
 async def test_a_synchronous_run_answers_as_it_stands_when_time_is_over(context: Context, adhoc: Start) -> None:
-    run = await control.run_adhoc(context, replace(adhoc, mode=RunMode.SYNC, timeout_ms=50))
+    run = await start.run_adhoc(context, replace(adhoc, mode=RunMode.SYNC, timeout_ms=50))
     assert run.status is RunStatus.QUEUED
     assert not context.feed.streams.topics
 
 
 async def test_a_viewer_may_not_run_and_a_stranger_sees_nothing(context: Context, adhoc: Start, project: str) -> None:
-    run = await control.run_adhoc(context, adhoc)
+    run = await start.run_adhoc(context, adhoc)
     viewer = Caller("viewer", {project: Role.VIEWER})
     with pytest.raises(Forbidden):
         await control.cancel_run(replace(context, caller=viewer), run.id, None, None)

@@ -69,7 +69,7 @@ async def test_a_run_is_accepted_and_shows_what_it_is(context: Context) -> None:
     run = (await ask(context, RUN, spec=SPEC, inputs={}))["runAdhoc"]["run"]
     assert run["status"] == "QUEUED"
     assert run["taskId"] == f"{run['id']}/1"
-    assert run["availableActions"] == ["CANCEL"]
+    assert run["availableActions"] == ["CANCEL", "PAUSE"]
     assert (run["version"], run["workflow"], run["project"]) == ({"number": 0}, None, {"name": "default"})
 
 

@@ -1,0 +1,91 @@
+"""A rewind: a paused run goes back to an earlier checkpoint, in a new lineage. One transaction: it happened or it did not.
+
+What finished before that point stands; what came after it is superseded, and runs anew under new idempotency keys.
+"""
+
+from dataclasses import replace
+
+from sqlalchemy import and_, delete, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from engine.events import NodeChange, NodeState, StatusChange
+from engine.states import NodeStatus, RunStatus
+from persistence import history, nodes
+from persistence.caller import Caller
+from persistence.history import Checkpoint
+from persistence.moves import paused, resumed
+from persistence.problems import Conflict, NotFound, invalid
+from persistence.runs import Changed, Run
+from persistence.tables import checkpoints, node_outputs, pending_writes, runs, waits
+from persistence.transition import move
+
+
+async def rewind(
+    connection: AsyncConnection, caller: Caller, run_id: str, checkpoint_id: str, *, step: bool = False
+) -> Changed:
+    """PAUSED → QUEUED, from `checkpoint_id`. Raises NotFound, Invalid for one of another run, Conflict for a superseded one."""
+    run = await paused(connection, caller, run_id)
+    checkpoint = await _checkpoint(connection, caller, run, checkpoint_id)
+    before = await _restored(connection, caller, run, checkpoint)
+    changed = await move(
+        connection,
+        run,
+        StatusChange(RunStatus.QUEUED, run.status, f"Rewound to {checkpoint_id}"),
+        *(NodeChange(state) for state in before),
+        **{**resumed(run, step=step), "resumed_step": checkpoint.step},
+        lineage=runs.c.lineage + 1,
+        progress=await _progress(connection, caller, checkpoint),
+    )
+    await _supersede(connection, run.id, checkpoint.seq, changed.run.last_seq)
+    return changed
+
+
+async def _checkpoint(connection: AsyncConnection, caller: Caller, run: Run, checkpoint_id: str) -> Checkpoint:
+    found = (await history.checkpoints_by_id(connection, caller, [checkpoint_id])).get(checkpoint_id)
+    if found is None:
+        raise NotFound(checkpoint_id)
+    if found.run_id != run.id:
+        raise invalid("input.checkpointId", "OTHER_RUN", f"is a checkpoint of {found.run_id}, not of this run")
+    if found.superseded_seq is not None:
+        raise Conflict("This checkpoint was taken back by an earlier rewind; fork from it instead.")
+    return found
+
+
+async def _restored(connection: AsyncConnection, caller: Caller, run: Run, checkpoint: Checkpoint) -> list[NodeState]:
+    """The nodes that stand otherwise now than they did at the checkpoint, as they stood then."""
+    place = (run.id, checkpoint.seq)
+    then = {state.node_id: state for state in (await nodes.states_at(connection, caller, [place]))[place]}
+    now = (await nodes.states(connection, caller, [run.id]))[run.id]
+    return [_at_rest(then[state.node_id]) for state in now if not _is_same(state, then[state.node_id])]
+
+
+def _is_same(one: NodeState, other: NodeState) -> bool:
+    return (one.status, one.visits, one.output_seq) == (other.status, other.visits, other.output_seq)
+
+
+def _at_rest(state: NodeState) -> NodeState:
+    """What ran at the checkpoint runs again, but not yet."""
+    if state.status in (NodeStatus.RUNNING, NodeStatus.RETRYING):
+        return replace(state, status=NodeStatus.IDLE, message="Rewound; runs again", progress=0.0)
+    return state
+
+
+async def _progress(connection: AsyncConnection, caller: Caller, checkpoint: Checkpoint) -> float:
+    place = (checkpoint.run_id, checkpoint.seq)
+    then = (await nodes.states_at(connection, caller, [place]))[place]
+    done = sum(state.status in (NodeStatus.COMPLETED, NodeStatus.FAILED) for state in then)
+    reachable = sum(state.status is not NodeStatus.SKIPPED for state in then)
+    return done / max(reachable, 1)
+
+
+async def _supersede(connection: AsyncConnection, run_id: str, since: int, by: int) -> None:
+    """Everything after event `since` is taken back by event `by`."""
+    for table in (checkpoints, node_outputs):
+        later = and_(table.c.run_id == run_id, table.c.seq > since, table.c.superseded_seq.is_(None))
+        await connection.execute(update(table).where(later).values(superseded_seq=by))
+    await connection.execute(delete(pending_writes).where(pending_writes.c.run_id == run_id))
+    # A question of before that has its answer already but has not gone on: the answer stands.
+    asked_later = and_(waits.c.run_id == run_id, waits.c.seq > since, waits.c.superseded_seq.is_(None))
+    await connection.execute(update(waits).where(asked_later).values(superseded_seq=by))
+    moved_on = and_(waits.c.run_id == run_id, waits.c.settled_seq > since, waits.c.superseded_seq.is_(None))
+    await connection.execute(update(waits).where(moved_on).values(superseded_seq=by))

@@ -1,0 +1,84 @@
+"""Does a run-control call once: a repeat with the same idempotency key answers with the first call's run.
+
+The call is one transaction, after which Redis and the queue are told. A crash between the two delays the run, and loses
+nothing: recovery finds it, readers ask Postgres.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from engine.events import JSON
+from engine.states import RunStatus
+from persistence import idempotency, runs
+from persistence.problems import NotFound, invalid
+from persistence.runs import Changed, Run
+from resolvers.context import Context
+from resolvers.names import checked_text
+
+Act = Callable[[AsyncConnection], Awaitable[Changed | Run]]
+"""What a call does. A Run in place of a Changed: nothing had to be written."""
+
+
+async def once(
+    context: Context,
+    project_id: str,
+    key: str | None,
+    operation: str,
+    arguments: JSON,
+    act: Act,
+    *,
+    run_id: str | None = None,
+) -> Run:
+    """Does `act` in one transaction, or answers with the run of the key's first call as it stands now.
+
+    With the `run_id` that it acts on, the key is taken before `act`, so that a repeat at the same moment waits for the first
+    call instead of finding the run moved already. Who makes a new run takes the key after: it rolls back where it lost.
+    """
+    if key is None:
+        async with context.database.begin() as connection:
+            done = await act(connection)
+        return await _told(context, done)
+    if not 1 <= len(checked_text("input.idempotencyKey", key)) <= idempotency.MAX_KEY_LENGTH:
+        raise invalid("input.idempotencyKey", "LENGTH", f"must have 1 to {idempotency.MAX_KEY_LENGTH} characters")
+    hashed = idempotency.arguments_hash(operation, arguments)
+    while True:
+        try:
+            async with context.database.begin() as connection:
+                if known := await idempotency.find(connection, project_id, key, hashed):
+                    return await known_run(connection, context, known)
+                if run_id is not None:
+                    await idempotency.claim(connection, project_id, key, hashed, run_id)
+                done = await act(connection)
+                if run_id is None:
+                    await idempotency.claim(connection, project_id, key, hashed, run_of(done).id)
+        except idempotency.KeyTaken:
+            continue  # its holder has committed by now: found at the next look
+        return await _told(context, done)
+
+
+def run_of(done: Changed | Run) -> Run:
+    return done.run if isinstance(done, Changed) else done
+
+
+async def known_run(connection: AsyncConnection, context: Context, run_id: str) -> Run:
+    """The run, if the caller may see it. Raises NotFound."""
+    run = await runs.get(connection, context.caller, run_id)
+    if run is None:
+        raise NotFound(run_id)
+    return run
+
+
+async def _told(context: Context, done: Changed | Run) -> Run:
+    if isinstance(done, Changed):
+        await tell(context, done)
+    return run_of(done)
+
+
+async def tell(context: Context, done: Changed) -> None:
+    """After the commit: readers, and whoever has to act on it."""
+    await context.feed.tell(done)
+    if done.run.status is RunStatus.QUEUED:
+        await context.queue.ring(done.run.id, done.run.takeup)
+    elif done.run.status in (RunStatus.CANCELLING, RunStatus.PAUSING):
+        await context.queue.nudge(done.run.id)

@@ -1,0 +1,180 @@
+"""Starts runs: created, executed, run at once or ad hoc; and waits for one to rest, where the client asked for that."""
+
+from asyncio import timeout
+from collections.abc import Iterable
+from contextlib import aclosing, suppress
+from dataclasses import asdict, dataclass, field
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from engine.events import JSON, Event, StatusChange
+from engine.inputs import check_inputs
+from engine.spec import parse
+from engine.states import RunMode
+from persistence import moves, runs, versions, workflows
+from persistence.caller import Role
+from persistence.problems import Invalid, invalid
+from persistence.runs import Changed, NewRun, Run, RunOptions
+from persistence.versions import Version
+from resolvers.authorise import project_for, require
+from resolvers.context import Context
+from resolvers.once import known_run, once
+from resolvers.spec import check_runnable, content_to_save
+
+MAX_WAIT_MS = 600_000
+MAX_KNOWN = 10_000
+MAX_PRIORITY = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What is to be run, and how. `workflow_id` None with a `spec`: ad hoc."""
+
+    workflow_id: str | None = None
+    version_id: str | None = None
+    draft_revision: int | None = None
+    project_id: str | None = None
+    spec: JSON = None
+    inputs: JSON = field(default_factory=dict)
+    mode: RunMode = RunMode.ASYNC
+    timeout_ms: int = 30_000
+    options: RunOptions = field(default_factory=RunOptions)
+    idempotency_key: str | None = None
+
+
+_known_runnable: dict[str, None] = {}
+"""Versions found fit to run: neither they nor this process's node types change, so each is validated once."""
+
+
+def _remember_runnable(version_id: str) -> None:
+    _known_runnable[version_id] = None
+    if len(_known_runnable) > MAX_KNOWN:
+        del _known_runnable[next(iter(_known_runnable))]
+
+
+async def create_run(context: Context, ask: Start) -> Run:
+    """PENDING, of a workflow."""
+    return await _begin(context, ask, "createRun", start=False)
+
+
+async def run_workflow(context: Context, ask: Start) -> Run:
+    """Answers at once, or in mode SYNC when the run rests or the timeout passed."""
+    check_wait(ask.timeout_ms)
+    run = await _begin(context, ask, "runWorkflow", start=True)
+    return await at_rest(context, run, ask.timeout_ms) if ask.mode is RunMode.SYNC else run
+
+
+async def run_adhoc(context: Context, ask: Start) -> Run:
+    check_wait(ask.timeout_ms)
+    async with context.database.connect() as connection:
+        project_id = await project_for(connection, context.caller, Role.RUNNER, ask.project_id)
+    content = content_to_save(ask.spec)
+    check_runnable(context, content.spec)
+
+    async def act(connection: AsyncConnection) -> Changed:
+        version = await versions.adhoc(connection, context.caller, project_id, content)
+        return await _accept(connection, context, ask, version, start=True)
+
+    run = await once(context, project_id, ask.idempotency_key, "runAdhoc", _arguments(ask), act)
+    return await at_rest(context, run, ask.timeout_ms) if ask.mode is RunMode.SYNC else run
+
+
+async def execute_run(
+    context: Context, run_id: str, inputs: JSON, *, replace_inputs: bool, idempotency_key: str | None
+) -> Run:
+    """Starts a PENDING run, with other inputs than it was created with if `replace_inputs`."""
+    run = await own_run(context, run_id)
+
+    async def act(connection: AsyncConnection) -> Changed:
+        if replace_inputs:
+            version = await versions.get(connection, context.caller, run.version_id)
+            _check_inputs(inputs, version)
+        return await moves.execute(connection, context.caller, run_id, inputs, replace=replace_inputs)
+
+    arguments = [run_id, inputs, replace_inputs]
+    return await once(context, run.project_id, idempotency_key, "executeRun", arguments, act, run_id=run_id)
+
+
+async def at_rest(context: Context, run: Run, timeout_ms: int) -> Run:
+    """The run once it is terminal, PAUSED or WAITING, or as it stands when the time is over."""
+    if run.status.is_resting:
+        return run
+    with suppress(TimeoutError):
+        async with timeout(timeout_ms / 1000), aclosing(context.feed.follow(run.id, run.last_seq)) as events:
+            async for event in events:
+                if isinstance(event, Event) and isinstance(event.what, StatusChange) and event.what.status.is_resting:
+                    break
+    async with context.database.connect() as connection:
+        return await runs.get(connection, context.caller, run.id) or run
+
+
+async def _begin(context: Context, ask: Start, operation: str, *, start: bool) -> Run:
+    workflow_id = ask.workflow_id or ""
+    async with context.database.connect() as connection:
+        workflow = await workflows.get(connection, context.caller, workflow_id)
+    require(context.caller, Role.RUNNER, workflow.project_id)
+
+    async def act(connection: AsyncConnection) -> Changed:
+        version = await versions.for_run(connection, context.caller, workflow_id, ask.version_id, ask.draft_revision)
+        if version.id not in _known_runnable:
+            check_runnable(context, version.spec)
+            _remember_runnable(version.id)
+        return await _accept(connection, context, ask, version, start=start)
+
+    return await once(context, workflow.project_id, ask.idempotency_key, operation, _arguments(ask), act)
+
+
+async def _accept(
+    connection: AsyncConnection, context: Context, ask: Start, version: Version, *, start: bool
+) -> Changed:
+    check_options(ask.options, version.spec)
+    _check_inputs(ask.inputs, version)
+    new = NewRun(
+        version.project_id,
+        version.workflow_id,
+        version.id,
+        ask.inputs,
+        start=start,
+        mode=ask.mode,
+        options=ask.options,
+    )
+    return await runs.accept(connection, context.caller, new)
+
+
+def check_options(options: RunOptions, spec: JSON) -> None:
+    """Raises Invalid."""
+    if options.timeout_s is not None and options.timeout_s <= 0:
+        raise invalid("input.options.timeoutS", "OUT_OF_RANGE", "must be more than 0")
+    if abs(options.priority) > MAX_PRIORITY:
+        raise invalid("input.options.priority", "OUT_OF_RANGE", f"must be from -{MAX_PRIORITY} to {MAX_PRIORITY}")
+    if options.breakpoints:
+        check_nodes("input.options.breakpoints", options.breakpoints, {node.id for node in parse(spec).nodes})
+
+
+def check_nodes(field: str, node_ids: Iterable[str], known: set[str]) -> None:
+    """Raises Invalid for ids that the spec does not have."""
+    if unknown := sorted(set(node_ids) - known):
+        raise invalid(field, "UNKNOWN_NODE", f"the spec has no node {', '.join(map(repr, unknown[:5]))}")
+
+
+async def own_run(context: Context, run_id: str) -> Run:
+    async with context.database.connect() as connection:
+        run = await known_run(connection, context, run_id)
+    require(context.caller, Role.RUNNER, run.project_id)
+    return run
+
+
+def _check_inputs(inputs: JSON, version: Version) -> None:
+    if problems := check_inputs(inputs, version.spec.get("inputs")):
+        raise Invalid(problems)
+
+
+def check_wait(timeout_ms: int) -> None:
+    if not 0 <= timeout_ms <= MAX_WAIT_MS:
+        raise invalid("input.timeoutMs", "OUT_OF_RANGE", f"must be from 0 to {MAX_WAIT_MS}")
+
+
+def _arguments(ask: Start) -> JSON:
+    arguments = asdict(ask)
+    del arguments["idempotency_key"]
+    return arguments
