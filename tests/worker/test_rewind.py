@@ -1,0 +1,112 @@
+"""A rewind goes back to any checkpoint: what finished before it is not run again, what came after runs in a new lineage."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from engine.drive import Drive
+from engine.nodes.base import NodeContext, Output
+from engine.states import RunStatus
+from persistence import nodes
+from persistence.caller import Caller
+from persistence.database import Database
+from persistence.rewind import rewind
+from persistence.runs import RunOptions
+from tests.taking_up import Tick, TickConfig, Worker, accept_spec, edges, node, node_types, told
+
+
+class Recording(Tick):
+    """Remembers the keys that it ran under."""
+
+    name = "recording"
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    async def execute(self, config: TickConfig, ctx: NodeContext) -> Output:
+        self.keys.append(ctx.idempotency_key)
+        return await super().execute(config, ctx)
+
+
+def recording(name: str, **fields: Any) -> dict[str, Any]:
+    return {**node(name, "tick", **fields), "type": "recording"}
+
+
+SPECS: dict[str, Any] = {
+    "branches that join": {
+        "nodes": [recording("a"), recording("b"), recording("c"), node("c2"), recording("j"), recording("stop")],
+        "edges": edges("a>b a>c c>c2 b>j c2>j j>stop"),
+    },
+    "a loop": {
+        "nodes": [recording("s"), node("h"), recording("w"), recording("x"), recording("stop")],
+        "edges": edges("s>h h>w w>h w>x x>stop", w_h="w.output < 3", w_x="w.output >= 3"),
+    },
+}
+
+
+async def drive(taken: Drive) -> RunStatus | None:
+    return await asyncio.wait_for(taken.run(), 20)
+
+
+@pytest.mark.parametrize("name", SPECS)
+async def test_from_every_checkpoint_the_run_comes_to_the_same_end_and_repeats_nothing_before_it(
+    database: Database, redis: Redis, caller: Caller, project: str, name: str
+) -> None:
+    count = 100
+    for index in range(count):
+        kind = Recording()
+        run_id = await accept_spec(database, caller, project, SPECS[name], RunOptions(breakpoints=("stop",)))
+        async with Worker(database, redis, node_types(kind)) as worker:
+            assert await drive(await worker.take_up(run_id)) is RunStatus.PAUSED
+            rows = await database.pool.fetch("SELECT id, seq FROM checkpoints WHERE run_id = $1 ORDER BY seq", run_id)
+            if index >= len(rows):
+                break
+            first, kind.keys = kind.keys, []
+            async with database.begin() as connection:
+                done = await nodes.outputs_at(connection, caller, run_id, rows[index]["seq"])
+                await rewind(connection, caller, run_id, rows[index]["id"])
+            status = await drive(await worker.take_up(run_id))
+            if status is RunStatus.PAUSED:
+                await database.pool.execute("UPDATE runs SET resumed_step = 1000 WHERE id = $1", run_id)
+                head = "SELECT max(step) FROM checkpoints WHERE run_id = $1 AND superseded_seq IS NULL"
+                step = await database.pool.fetchval(head, run_id)
+                status = await drive(await worker.take_up(run_id, resumed_step=step))
+            assert status is RunStatus.COMPLETED
+        again = [key.split("/") for key in kind.keys]
+        assert {lineage for _, lineage, *_ in again} <= {"1"}
+        visits = [(one, visit) for _, _, one, visit in again]
+        assert len(visits) == len(set(visits))
+        before = {(one, str(v)) for one in done for v in range(1, (done[one] or 0) + 1) if one != "c2"}
+        assert not before & set(visits), (index, before, visits)
+        everything = {tuple(key.split("/")[2:]) for key in first} | {("stop", "1")}
+        assert before | set(visits) >= everything
+        output, _, numbers, _ = await told(database, run_id)
+        assert output == {"stop": 1}
+        assert numbers == list(range(1, len(numbers) + 1))
+
+
+async def test_a_rewind_shows_the_nodes_as_they_were_and_keeps_what_was_taken_back_readable(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    run_id = await accept_spec(database, caller, project, SPECS["a loop"], RunOptions(breakpoints=("stop",)))
+    async with Worker(database, redis, node_types(Recording())) as worker:
+        await drive(await worker.take_up(run_id))
+    rows = await database.pool.fetch("SELECT id, seq FROM checkpoints WHERE run_id = $1 ORDER BY seq", run_id)
+    last, middle = rows[-1], rows[len(rows) // 2]
+    async with database.begin() as connection:
+        then = (await nodes.states_at(connection, caller, [(run_id, middle["seq"])]))[run_id, middle["seq"]]
+        before = await nodes.outputs_at(connection, caller, run_id, last["seq"])
+        changed = await rewind(connection, caller, run_id, middle["id"])
+    assert (changed.run.status, changed.run.lineage) == (RunStatus.QUEUED, 1)
+    async with database.connect() as connection:
+        now = (await nodes.states(connection, caller, [run_id]))[run_id]
+        shown = {state.node_id: (state.visits, state.output_seq) for state in now if state.status == "COMPLETED"}
+        assert shown == {
+            state.node_id: (state.visits, state.output_seq) for state in then if state.status == "COMPLETED"
+        }
+        assert await nodes.outputs_at(connection, caller, run_id, last["seq"]) == before
+        assert await nodes.outputs_at(connection, caller, run_id, changed.run.last_seq) == (
+            await nodes.outputs_at(connection, caller, run_id, middle["seq"])
+        )
