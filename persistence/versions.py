@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import asyncpg
 from sqlalchemy import RowMapping, Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -191,6 +192,17 @@ async def for_run(
     return (await freeze(connection, caller, draft))[0]
 
 
+async def current_id(pool: asyncpg.Pool, caller: Caller, workflow_id: str) -> tuple[str, str | None]:
+    """(project, version) that a run of the workflow executes by default; no version where its draft has none yet.
+
+    One round trip, as every run that names no version asks it. Raises NotFound.
+    """
+    row = await pool.fetchrow(_CURRENT, workflow_id, list(caller.projects))
+    if row is None:
+        raise NotFound(workflow_id)
+    return row["project_id"], row["version_id"]
+
+
 async def adhoc(connection: AsyncConnection, caller: Caller, project_id: str, content: drafts.Content) -> Version:
     """The version of a spec without a workflow: one for each project and content."""
     made = insert(versions).values(
@@ -206,3 +218,12 @@ async def adhoc(connection: AsyncConnection, caller: Caller, project_id: str, co
     query = _visible(caller).where(versions.c.project_id == project_id, versions.c.workflow_id.is_(None))
     row = await connection.execute(query.where(versions.c.spec_hash == content.hash))
     return _version(row.mappings().one())
+
+
+_CURRENT = """
+SELECT w.project_id, coalesce(p.id, v.id) AS version_id FROM workflows w
+LEFT JOIN versions p ON p.workflow_id = w.id AND p.status = 'PUBLISHED'
+LEFT JOIN drafts d ON d.workflow_id = w.id AND p.id IS NULL
+LEFT JOIN versions v ON v.workflow_id = w.id AND v.spec_hash = d.spec_hash
+WHERE w.id = $1 AND w.project_id = ANY($2)
+"""

@@ -1,6 +1,7 @@
 """Starts runs: created, executed, run at once or ad hoc; and waits for one to rest, where the client asked for that."""
 
 from asyncio import timeout
+from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass, field
@@ -11,18 +12,19 @@ from engine.events import JSON, Event, StatusChange
 from engine.inputs import check_inputs
 from engine.spec import parse
 from engine.states import RunMode
-from persistence import moves, runs, versions, workflows
+from persistence import moves, runs, versions
 from persistence.caller import Role
 from persistence.problems import Invalid, invalid
 from persistence.runs import Changed, NewRun, Run, RunOptions
 from persistence.versions import Version
 from resolvers.authorise import project_for, require
 from resolvers.context import Context
-from resolvers.once import known_run, once
+from resolvers.once import known_run, once, tell
 from resolvers.spec import check_runnable, content_to_save
 
 MAX_WAIT_MS = 600_000
-MAX_KNOWN = 10_000
+MAX_KNOWN = 500
+"""Versions kept, with their specs."""
 MAX_PRIORITY = 100
 
 
@@ -42,14 +44,14 @@ class Start:
     idempotency_key: str | None = None
 
 
-_known_runnable: dict[str, None] = {}
-"""Versions found fit to run: neither they nor this process's node types change, so each is validated once."""
+_runnable: OrderedDict[str, Version] = OrderedDict()
+"""Versions found fit to run: neither their content nor this process's node types change, so each is validated once."""
 
 
-def _remember_runnable(version_id: str) -> None:
-    _known_runnable[version_id] = None
-    if len(_known_runnable) > MAX_KNOWN:
-        del _known_runnable[next(iter(_known_runnable))]
+def _remember_runnable(version: Version) -> None:
+    _runnable[version.id] = version
+    if len(_runnable) > MAX_KNOWN:
+        _runnable.popitem(last=False)
 
 
 async def create_run(context: Context, ask: Start) -> Run:
@@ -73,7 +75,7 @@ async def run_adhoc(context: Context, ask: Start) -> Run:
 
     async def act(connection: AsyncConnection) -> Changed:
         version = await versions.adhoc(connection, context.caller, project_id, content)
-        return await _accept(connection, context, ask, version, start=True)
+        return await runs.accept(connection, context.caller, _new(ask, version, start=True))
 
     run = await once(context, project_id, ask.idempotency_key, "runAdhoc", _arguments(ask), act)
     return await at_rest(context, run, ask.timeout_ms) if ask.mode is RunMode.SYNC else run
@@ -110,26 +112,30 @@ async def at_rest(context: Context, run: Run, timeout_ms: int) -> Run:
 
 async def _begin(context: Context, ask: Start, operation: str, *, start: bool) -> Run:
     workflow_id = ask.workflow_id or ""
-    async with context.database.connect() as connection:
-        workflow = await workflows.get(connection, context.caller, workflow_id)
-    require(context.caller, Role.RUNNER, workflow.project_id)
+    project_id, current = await versions.current_id(context.database.pool, context.caller, workflow_id)
+    require(context.caller, Role.RUNNER, project_id)
+    known = _runnable.get(ask.version_id or current or "") if ask.draft_revision is None else None
+    if known is not None and known.workflow_id == workflow_id and ask.idempotency_key is None:
+        # The way of nearly every run: its version is known, and the run is one statement.
+        changed = await runs.accept_alone(context.database.pool, context.caller, _new(ask, known, start=start))
+        await tell(context, changed)
+        return changed.run
 
     async def act(connection: AsyncConnection) -> Changed:
         version = await versions.for_run(connection, context.caller, workflow_id, ask.version_id, ask.draft_revision)
-        if version.id not in _known_runnable:
+        if version.id not in _runnable:
             check_runnable(context, version.spec)
-            _remember_runnable(version.id)
-        return await _accept(connection, context, ask, version, start=start)
+            _remember_runnable(version)
+        return await runs.accept(connection, context.caller, _new(ask, version, start=start))
 
-    return await once(context, workflow.project_id, ask.idempotency_key, operation, _arguments(ask), act)
+    return await once(context, project_id, ask.idempotency_key, operation, _arguments(ask), act)
 
 
-async def _accept(
-    connection: AsyncConnection, context: Context, ask: Start, version: Version, *, start: bool
-) -> Changed:
+def _new(ask: Start, version: Version, *, start: bool) -> NewRun:
+    """Raises Invalid for options or inputs that do not fit the version."""
     check_options(ask.options, version.spec)
     _check_inputs(ask.inputs, version)
-    new = NewRun(
+    return NewRun(
         version.project_id,
         version.workflow_id,
         version.id,
@@ -138,7 +144,6 @@ async def _accept(
         mode=ask.mode,
         options=ask.options,
     )
-    return await runs.accept(connection, context.caller, new)
 
 
 def check_options(options: RunOptions, spec: JSON) -> None:
