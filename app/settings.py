@@ -35,6 +35,13 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(5, gt=0, description="how often a worker says that it is there")
     drain_s: float = Field(30, ge=0, description="how long a stopping worker lets running nodes finish")
     max_attempts: int = Field(5, ge=1, description="take-ups after which a run that crashes its workers is FAILED")
+    project_limit: int | None = Field(None, ge=1, description="runs of one project at once, on all workers; unset: any")
+    pausing_s: float = Field(60, ge=0, description="how long a pause lets running nodes finish; then they are cut off")
+    cancelling_s: float = Field(10, gt=0, description="after which a worker whose node ignores a cancel is killed")
+    rest_days: float = Field(30, gt=0, description="how long a run may be PAUSED or WAITING before it is cancelled")
+    presence: Literal["auto", "off"] = Field(
+        "auto", description="advisory locks, by which a dead worker is noticed at once"
+    )
     sandbox_processes: int = Field(min(os.cpu_count() or 1, 4), ge=1, le=64, description="code nodes at once")
     sandbox_memory_mb: int = Field(128, ge=1, description="what the code of one node may allocate")
 

@@ -114,6 +114,10 @@ class GraphCache:
         self._types, self._saver, self._size = types, saver, size
         self._graphs: OrderedDict[str, CompiledGraph] = OrderedDict()
 
+    def known(self, spec_hash: str) -> CompiledGraph | None:
+        """Spares the caller from loading a spec that is compiled already."""
+        return self._graphs.get(spec_hash)
+
     def get(self, spec_hash: str, raw: JSON) -> CompiledGraph:
         found = self._graphs.get(spec_hash)
         if found is None:

@@ -22,6 +22,11 @@ async def _as_it_is(_: asyncpg.Connection) -> None:
     """A connection goes back without a RESET, which would be a round trip a statement: nothing here changes a session."""
 
 
+def dsn(url: str) -> str:
+    """A `postgresql://…` address of any flavour as asyncpg takes it."""
+    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
 class Database:
     """Both pools of one process. Open with `await Database.open(url)`, end with `await close()`."""
 
@@ -38,7 +43,7 @@ class Database:
             json_deserializer=orjson.loads,
         )
         pool = await asyncpg.create_pool(
-            make_url(url).set(drivername="postgresql").render_as_string(hide_password=False),
+            dsn(url),
             min_size=1,
             max_size=pool_size,
             init=_json_codec,

@@ -37,7 +37,7 @@ async def cancel(connection: AsyncConnection, caller: Caller, run_id: str, reaso
         raise InvalidState(f"The run is {run.status} already.", run_status=run.status)
     if run.status is RunStatus.CANCELLING:
         return run
-    return await (_ask_to_cancel if run.status in HELD else _cancel_now)(connection, run, reason)
+    return await (_ask_to_cancel if run.status in HELD else cancel_now)(connection, run, reason)
 
 
 async def _ask_to_cancel(connection: AsyncConnection, run: Run, reason: str | None) -> Changed:
@@ -51,7 +51,8 @@ async def _ask_to_cancel(connection: AsyncConnection, run: Run, reason: str | No
     )
 
 
-async def _cancel_now(connection: AsyncConnection, run: Run, reason: str | None) -> Changed:
+async def cancel_now(connection: AsyncConnection, run: Run, reason: str | None) -> Changed:
+    """A run that no worker holds, locked by this transaction."""
     # A run that rests in the middle may show nodes that wait or run: nothing does any more, so nothing may say so.
     changes = [NodeChange(nodes.cancelled(state)) for state in await nodes.unsettled(connection, run.id)]
     changed = await move(

@@ -15,14 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON, Event, RunError, StatusChange
 from engine.states import EventType, RunMode, RunSource, RunStatus
-from persistence import wire
+from persistence import deadlines, wire
 from persistence.caller import Caller
 from persistence.ids import new_id
 from persistence.paging import Page, after_of, page_of
 from persistence.problems import NotFound
 from persistence.tables import checkpoints, events, runs, versions
 
-PENDING_DEADLINE = timedelta(days=7)
 HISTORY_FOR_ESTIMATE = 50
 """How many of a version's last completed runs an estimate looks at."""
 
@@ -176,7 +175,7 @@ def _new_values(caller: Caller, new: NewRun) -> list[Any]:
         caller.subject,
         new.project_id if new.lane_limit is None else new.workflow_id or new.project_id,
         new.lane_limit,
-        PENDING_DEADLINE.total_seconds(),
+        deadlines.PENDING.total_seconds(),
         orjson.dumps(told).decode(),
     ]
 
@@ -214,7 +213,7 @@ def _accepted(caller: Caller, new: NewRun, run_id: str, at: datetime) -> Changed
             "lineage": 0,
             "created_at": at,
             "queued_at": at if new.start else None,
-            "deadline_at": None if new.start else at + PENDING_DEADLINE,
+            "deadline_at": None if new.start else at + deadlines.PENDING,
         }
     )
     return Changed(run, None, (Event(run_id, 1, at, StatusChange(status, None, _message(new))),))

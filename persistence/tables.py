@@ -175,6 +175,7 @@ runs = Table(
         "id",
         postgresql_where=text("status = 'QUEUED'"),
     ),
+    Index("ix_runs_limited", "lane", postgresql_where=text("status = 'QUEUED' AND lane_limit IS NOT NULL")),
     Index("ix_runs_held", "lane", postgresql_where=text("status IN ('RUNNING', 'PAUSING', 'CANCELLING')")),
     Index("ix_runs_wake_at", "wake_at", postgresql_where=text("status = 'WAITING'")),
     Index(

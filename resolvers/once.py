@@ -79,6 +79,6 @@ async def tell(context: Context, done: Changed) -> None:
     """After the commit: readers, and whoever has to act on it."""
     await context.feed.tell(done)
     if done.run.status is RunStatus.QUEUED:
-        await context.queue.ring(done.run.id, done.run.takeup)
+        await context.queue.ring()
     elif done.run.status in (RunStatus.CANCELLING, RunStatus.PAUSING):
         await context.queue.nudge(done.run.id)

@@ -12,6 +12,7 @@ from engine.ports import CheckpointRecord, Entry, RunChange
 from engine.states import NodeStatus, RunStatus
 from persistence import leases, runs, versions
 from persistence.caller import Caller
+from persistence.claims import claim_next
 from persistence.database import Database
 from persistence.drafts import Content
 from persistence.journal import PostgresJournal
@@ -77,12 +78,16 @@ class Worker:
 
     def __init__(self, database: Database, redis: Redis, journal: PostgresJournal) -> None:
         self._database, self._redis, self._journal = database, redis, journal
+        self._epochs: dict[str, int] = {}
 
     async def takes_up(self, run: Run) -> Held:
-        claimed = await leases.claim(self._database.pool, run.id, "worker", 60)
-        assert claimed is not None
-        await publish(self._redis, *leases.publishable([claimed[1]]))
-        return Held(self._journal, run.id, claimed[0].epoch)
+        """Claims what is queued, until it has this run."""
+        while run.id not in self._epochs:
+            won = await claim_next(self._database.pool, "worker", 60, 10)
+            assert won, "the run is not queued"
+            await publish(self._redis, *leases.publishable([moved for _, moved in won]))
+            self._epochs |= {claimed.id: claimed.epoch for claimed, _ in won}
+        return Held(self._journal, run.id, self._epochs.pop(run.id))
 
 
 @asynccontextmanager

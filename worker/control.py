@@ -1,7 +1,7 @@
 """Listens on Redis for bells and nudges. Both only bring forward what polling and the heartbeat would do anyway."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 from redis.asyncio import Redis
@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 RECONNECT_S = 0.5
 
 
-async def listen(redis: Redis, handlers: dict[str, Callable[[str], Awaitable[None]]]) -> None:
+async def listen(redis: Redis, handlers: Mapping[str, Callable[[str], Awaitable[None]]]) -> None:
     """Calls the handler of a channel with each message, until cancelled. Reconnects for as long as it takes."""
     while True:
         try:

@@ -4,9 +4,11 @@ If the process dies, the lease of each of its runs runs out and recovery queues 
 """
 
 import asyncio
+import os
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -20,10 +22,13 @@ from engine.ports import Entry, EntryRefused, Fenced, RunChange, StatusMoved
 from engine.spec import SpecError
 from engine.states import RunStatus
 from persistence.checkpoints import Saver
+from persistence.claims import MAX_CLAIM, Claimed, claim_next, spec_of
 from persistence.database import Database
-from persistence.journal import PostgresJournal
-from persistence.leases import Claimed, claim, publishable
+from persistence.deadlines import CANCELLING, PAUSING
+from persistence.journal import AWAY, PostgresJournal
+from persistence.leases import publishable
 from persistence.publish import publish
+from worker.queue import Queue
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +40,9 @@ class Held:
     claimed: Claimed
     drive: Drive
     task: asyncio.Task[None] = field(init=False)
+    limit: asyncio.TimerHandle | None = None
+    """Ends the patience with a stop that was asked for."""
+    is_cancelled: bool = False
 
 
 class Runner:
@@ -51,6 +59,10 @@ class Runner:
         worker_id: str,
         capacity: int,
         lease_ttl_s: float,
+        queue: Queue,
+        project_limit: int | None = None,
+        pausing_s: float = PAUSING.total_seconds(),
+        cancelling_s: float = CANCELLING.total_seconds(),
     ) -> None:
         self.database, self.redis, self.journal = database, redis, journal
         self.worker_id, self.capacity, self.lease_ttl_s = worker_id, capacity, lease_ttl_s
@@ -59,6 +71,9 @@ class Runner:
         self._saver = Saver(database.pool)
         self._graphs = GraphCache(node_types, self._saver)
         self.is_draining = False
+        self._queue, self._project_limit = queue, project_limit
+        self._pausing_s, self._cancelling_s = pausing_s, cancelling_s
+        self._rung = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -66,27 +81,57 @@ class Runner:
     def is_full(self) -> bool:
         return len(self.held) >= self.capacity
 
-    async def take_up(self, run_id: str) -> bool:
-        """Claims a run and starts driving it. False: it is not to be had."""
-        won = await claim(self.database.pool, run_id, self.worker_id, self.lease_ttl_s)
-        if won is None:
-            return False
-        claimed, moved = won
-        await publish(self.redis, *publishable([moved]))
+    def pull(self) -> None:
+        """Somebody rang, or a slot is free: takes up what is queued. Asked again meanwhile, it looks once more."""
+        self._rung.set()
+
+    async def pull_forever(self) -> None:
+        while True:
+            await self._rung.wait()
+            self._rung.clear()
+            try:
+                while not self.is_full and not self.is_draining and await self._pull():
+                    pass
+            except AWAY as away:
+                log.warning("runner.waiting", error=str(away) or type(away).__name__)
+
+    async def _pull(self) -> bool:
+        """True: all free slots are taken now, so there may be more when one is free again."""
+        free = min(self.capacity - len(self.held), MAX_CLAIM)
+        won = await claim_next(self.database.pool, self.worker_id, self.lease_ttl_s, free, self._project_limit)
+        await publish(self.redis, *publishable([moved for _, moved in won]))
+        for claimed, _ in won:
+            await self._take_up(claimed)
+        return len(won) == free
+
+    async def _take_up(self, claimed: Claimed) -> None:
         try:
-            drive = self._drive(claimed)
+            drive = await self._drive(claimed)
         except Exception as fault:
             await self._refuse(claimed, fault)
-            return True
-        held = self.held[run_id] = Held(claimed, drive)
+            return
+        held = self.held[claimed.id] = Held(claimed, drive)
         self._idle.clear()
-        held.task = asyncio.create_task(self._run(held), name=run_id)
-        return True
+        held.task = asyncio.create_task(self._run(held), name=claimed.id)
 
     def request(self, run_id: str, stop: Stop) -> None:
+        """Passes a reason to stop on, and sees to it that the stop does not take for ever."""
         held = self.held.get(run_id)
-        if held is not None:
-            held.drive.request(stop)
+        if held is None:
+            return
+        held.drive.request(stop)
+        if stop is Stop.PAUSE and held.limit is None:
+            held.limit = asyncio.get_running_loop().call_later(self._pausing_s, held.drive.interrupt)
+        elif stop is Stop.CANCEL and not held.is_cancelled:
+            held.is_cancelled = True
+            if held.limit is not None:
+                held.limit.cancel()
+            held.limit = asyncio.get_running_loop().call_later(self._cancelling_s, self._give_up, held)
+
+    def _give_up(self, held: Held) -> None:
+        """A node that does not let go of a cancel takes the process along: what else it holds goes on elsewhere."""
+        log.critical("run.not_stopping", run_id=held.claimed.id, after_s=self._cancelling_s)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     async def drain(self, within_s: float) -> None:
         """Hands every run back at its next boundary; what is still running after `within_s` is interrupted there."""
@@ -101,36 +146,50 @@ class Runner:
                 held.drive.interrupt()
             await self._idle.wait()
 
-    def _drive(self, claimed: Claimed) -> Drive:
-        compiled = self._graphs.get(claimed.spec_hash, claimed.spec)
-        facts = RunFacts(claimed.id, claimed.epoch, claimed.lineage, claimed.inputs, claimed.timeout_s)
+    async def _drive(self, claimed: Claimed) -> Drive:
+        compiled = self._graphs.known(claimed.spec_hash)
+        if compiled is None:
+            compiled = self._graphs.get(claimed.spec_hash, await spec_of(self.database.pool, claimed.version_id))
+        options = claimed.options
+        facts = RunFacts(
+            claimed.id,
+            claimed.epoch,
+            claimed.lineage,
+            claimed.inputs,
+            options["timeoutS"],
+            frozenset(options["breakpoints"]),
+            claimed.is_step,
+            claimed.resumed_step,
+        )
         return Drive(facts, compiled, journal=self.journal, head=self._saver, resources=self._resources)
 
     async def _run(self, held: Held) -> None:
         claimed = held.claimed
         timer = self._deadline(held)
         try:
-            await held.drive.run()
+            if await held.drive.run() is RunStatus.QUEUED:
+                await self._queue.ring()
         except Fenced as fenced:
             log.info("run.dropped", run_id=claimed.id, reason=str(fenced))
         except Exception as fault:
             await self._refuse(claimed, fault)
         finally:
-            if timer is not None:
-                timer.cancel()
+            for one in (timer, held.limit):
+                if one is not None:
+                    one.cancel()
             self.journal.forget(claimed.id, claimed.epoch)
             self.held.pop(claimed.id, None)
             if not self.held:
                 self._idle.set()
+            self.pull()
 
     def _deadline(self, held: Held) -> asyncio.TimerHandle | None:
-        """A run's timeout counts from its first start, whoever had it since."""
+        """A run's timeout counts from its first start, whoever had it since; by the database's clock."""
         claimed = held.claimed
-        if claimed.timeout_s is None:
+        if claimed.timeout_at is None:
             return None
-        left = claimed.started_at + timedelta(seconds=claimed.timeout_s) - claimed.now
-        loop = asyncio.get_running_loop()
-        return loop.call_later(max(left.total_seconds(), 0), held.drive.request, Stop.TIMEOUT)
+        left = (claimed.timeout_at - claimed.now).total_seconds()
+        return asyncio.get_running_loop().call_later(max(left, 0), held.drive.request, Stop.TIMEOUT)
 
     async def _refuse(self, claimed: Claimed, fault: Exception) -> None:
         """A run that cannot be driven fails by itself, visibly; its neighbours go on."""

@@ -10,7 +10,8 @@ import structlog
 from engine.drive import Stop
 from engine.states import RunStatus
 from persistence.journal import AWAY
-from persistence.leases import renew, statuses
+from persistence.leases import Stand, renew, stands
+from persistence.waits import open_waits
 from worker.execute import Runner
 
 log = structlog.get_logger(__name__)
@@ -27,6 +28,9 @@ class Heartbeat:
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
+            # Asked first: whoever was stopped for a while, by a signal or a full machine, must not renew what may be lost.
+            if began - self._renewed_at > self._runner.lease_ttl_s:
+                self._stop_all()
             try:
                 # A database that hangs must not keep us from noticing that our time is up.
                 async with asyncio.timeout(self._interval_s):
@@ -39,31 +43,39 @@ class Heartbeat:
             await asyncio.sleep(max(self._interval_s - (loop.time() - began), 0))
 
     async def beat(self) -> None:
-        held = [(run_id, one.claimed.epoch) for run_id, one in self._runner.held.items()]
+        held = _held(self._runner)
         if held:
-            obey(self._runner, held, await renew(self._runner.database.pool, held, self._runner.lease_ttl_s))
+            await obey(self._runner, held, await renew(self._runner.database.pool, held, self._runner.lease_ttl_s))
 
     def _stop_all(self) -> None:
         for run_id in list(self._runner.held):
             self._runner.request(run_id, Stop.LEASE_LOST)
 
 
+def _held(runner: Runner) -> list[tuple[str, int]]:
+    return [(run_id, one.claimed.epoch) for run_id, one in runner.held.items()]
+
+
 async def look(runner: Runner, run_id: str) -> None:
     """After a nudge: what does the row of this run ask for?"""
-    one = runner.held.get(run_id)
-    if one is not None:
-        held = [(run_id, one.claimed.epoch)]
-        obey(runner, held, await statuses(runner.database.pool, held))
+    held = [pair for pair in _held(runner) if pair[0] == run_id]
+    if held:
+        await obey(runner, held, await stands(runner.database.pool, held))
 
 
-def obey(runner: Runner, held: list[tuple[str, int]], stand: dict[str, RunStatus]) -> None:
-    """Passes on what the rows say: an intent, or that the run is not ours any more."""
+async def obey(runner: Runner, held: list[tuple[str, int]], found: dict[str, Stand]) -> None:
+    """Passes on what the rows say: an intent, an answer, breakpoints, or that the run is not ours any more."""
     for run_id, epoch in held:
         one = runner.held.get(run_id)
         if one is None or one.claimed.epoch != epoch:
             continue
-        status = stand.get(run_id)
-        if status is None:
+        stand = found.get(run_id)
+        if stand is None:
             runner.request(run_id, Stop.LEASE_LOST)
-        elif status in INTENTS:
-            runner.request(run_id, INTENTS[status])
+            continue
+        one.drive.set_breakpoints(stand.breakpoints)
+        if stand.is_answered and one.drive.is_waiting:
+            waits = await open_waits(runner.database.pool, run_id)
+            one.drive.answered([wait for wait in waits if wait.is_answered])
+        if stand.status in INTENTS:
+            runner.request(run_id, INTENTS[stand.status])

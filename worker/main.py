@@ -1,59 +1,45 @@
 """The worker process: arq as the doorbell, and beside it the runs, the heartbeat and recovery.
 
-arq's job ends as soon as the run is claimed, so that none of arq's own timeouts and retries can touch a run. SIGTERM
+arq's job is a look into the queue and no more, so that none of arq's own timeouts and retries can touch a run. SIGTERM
 hands the runs back; a second one, or SIGKILL, leaves them to their leases.
 """
 
 import asyncio
 import os
+import random
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
 import structlog
-from arq import Retry, func
+from arq import func
 from arq.connections import ArqRedis
 from arq.worker import Worker
 from pydantic_monty import AsyncMonty
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from app.settings import Settings
 from engine.nodes.registry import load_node_types
-from persistence.database import Database
+from persistence.database import Database, dsn
 from persistence.ids import new_id
-from persistence.journal import PostgresJournal
+from persistence.journal import AWAY, PostgresJournal
+from persistence.presence import Presence
 from worker.control import listen
 from worker.execute import Runner
 from worker.lease import Heartbeat, look
+from worker.presence import show_forever
 from worker.queue import TAKE_UP, Queue
 from worker.recovery import Recovery
 
 log = structlog.get_logger(__name__)
 
-FULL_RETRY_S = 0.2
 POLL_S = 0.5
-"""arq's own poll: the bell makes it unnecessary, except after Redis was away."""
+"""arq's own poll: the bell makes it unnecessary, except where a message of Redis was lost."""
 RECOVERY_S = 0.5
-
-
-class BellWorker(Worker):
-    """arq's worker, woken by a bell between its polls, and told not to pick jobs while the runner is full."""
-
-    def __init__(self, runner: Runner, **options: Any) -> None:
-        super().__init__(**options)
-        self._runner = runner
-        self._polling = asyncio.Lock()
-
-    async def wake(self, _: str = "") -> None:
-        await self._poll_iteration()
-
-    async def _poll_iteration(self) -> None:
-        # arq means this for one caller at a time.
-        async with self._polling:
-            self.allow_pick_jobs = not self._runner.is_full and not self._runner.is_draining
-            await super()._poll_iteration()
+AWAY_S = 1.0
 
 
 async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
@@ -63,6 +49,7 @@ async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with _parts(settings) as (runner, arq, tasks):
+        runner.pull()
         log.info("worker.ready", worker_id=runner.worker_id, capacity=runner.capacity)
         await _until(stop, tasks)
         log.info("worker.draining", runs=len(runner.held))
@@ -80,13 +67,18 @@ async def _until(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
 
 
 @asynccontextmanager
-async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, BellWorker, list[asyncio.Task[None]]]]:
-    database = await Database.open(_needed(settings.database_url), pool_size=5)
-    redis = Redis.from_url(_needed(settings.redis_url))
-    arq_redis = ArqRedis.from_url(_needed(settings.redis_url))
-    journal = PostgresJournal(database.pool, redis)
-    journal.open()
-    async with AsyncMonty(min_processes=1, max_processes=settings.sandbox_processes) as sandbox:
+async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list[asyncio.Task[None]]]]:
+    database_url, redis_url = _needed(settings.database_url), _needed(settings.redis_url)
+    async with AsyncExitStack() as stack:
+        database = await Database.open(database_url, pool_size=5)
+        stack.push_async_callback(database.close)
+        redis, arq_redis = Redis.from_url(redis_url), ArqRedis.from_url(redis_url)
+        stack.push_async_callback(redis.aclose)
+        queue = Queue(arq_redis, settings.queue_name)
+        journal = PostgresJournal(database.pool, redis, rest_s=settings.rest_days * 86_400)
+        journal.open()
+        stack.push_async_callback(journal.close)
+        sandbox = await stack.enter_async_context(AsyncMonty(min_processes=1, max_processes=settings.sandbox_processes))
         runner = Runner(
             database,
             redis,
@@ -96,43 +88,83 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, BellWorker, 
             worker_id=f"{socket.gethostname()}-{os.getpid()}-{new_id('wrk')[-6:]}",
             capacity=settings.max_jobs,
             lease_ttl_s=settings.lease_ttl_s,
+            queue=queue,
+            project_limit=settings.project_limit,
+            pausing_s=settings.pausing_s,
+            cancelling_s=settings.cancelling_s,
         )
-        queue = Queue(arq_redis, settings.queue_name)
         arq = _arq(runner, arq_redis, settings)
-        heartbeat = Heartbeat(runner, interval_s=settings.heartbeat_s)
-        recovery = Recovery(database, redis, queue, max_attempts=settings.max_attempts, interval_s=RECOVERY_S)
-        tasks = [
-            asyncio.create_task(arq.async_run(), name="arq"),
-            asyncio.create_task(heartbeat.beat_forever(), name="heartbeat"),
-            asyncio.create_task(recovery.watch_forever(), name="recovery"),
-            asyncio.create_task(
-                listen(redis, {queue.bell: arq.wake, queue.nudges: lambda run_id: look(runner, run_id)}), name="control"
-            ),
-        ]
+        tasks = _tasks(settings, runner, queue, arq)
+        if settings.presence == "auto":
+            presence = Presence(
+                dsn(database_url),
+                database.pool,
+                runner.worker_id,
+                random.getrandbits(62),
+                socket.gethostname(),
+                os.getpid(),
+            )
+            stack.push_async_callback(_leave, presence)
+            tasks.append(asyncio.create_task(show_forever(presence), name="presence"))
+        stack.push_async_callback(_cancel, tasks)
+        yield runner, arq, tasks
+
+
+def _tasks(settings: Settings, runner: Runner, queue: Queue, arq: Worker) -> list[asyncio.Task[None]]:
+    heartbeat = Heartbeat(runner, interval_s=settings.heartbeat_s)
+    recovery = Recovery(runner, queue, max_attempts=settings.max_attempts, interval_s=RECOVERY_S)
+
+    async def heard(_: str) -> None:
+        runner.pull()
+
+    bells = {queue.bell: heard, queue.nudges: lambda run_id: look(runner, run_id)}
+    return [
+        asyncio.create_task(runner.pull_forever(), name="pull"),
+        asyncio.create_task(heartbeat.beat_forever(), name="heartbeat"),
+        asyncio.create_task(recovery.watch_forever(), name="recovery"),
+        asyncio.create_task(listen(runner.redis, bells), name="control"),
+        asyncio.create_task(_poll_forever(arq), name="arq"),
+    ]
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _leave(presence: Presence) -> None:
+    try:
+        await presence.leave()
+    except AWAY as away:
+        log.info("presence.not_left", error=str(away) or type(away).__name__)
+
+
+async def _poll_forever(arq: Worker) -> None:
+    """arq ends when Redis is away; the worker goes on without it, since the queue itself is in Postgres."""
+    is_away = False
+    while True:
         try:
-            yield runner, arq, tasks
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await journal.close()
-            await redis.aclose()
-            await database.close()
+            await arq.async_run()
+        except (RedisError, OSError) as error:
+            if not is_away:
+                log.warning("arq.away", error=str(error) or type(error).__name__)
+            is_away = True
+        else:
+            is_away = False
+        await asyncio.sleep(AWAY_S)
 
 
-def _arq(runner: Runner, redis: ArqRedis, settings: Settings) -> BellWorker:
-    async def take_up(_: dict[str, Any], run_id: str) -> None:
-        if runner.is_full or runner.is_draining:
-            raise Retry(defer=FULL_RETRY_S)
-        await runner.take_up(run_id)
+def _arq(runner: Runner, redis: ArqRedis, settings: Settings) -> Worker:
+    async def take_up(_: dict[str, Any]) -> None:
+        # The whole job: whatever arq does to it, a timeout or a retry, is done to a look into the queue.
+        runner.pull()
 
-    return BellWorker(
-        runner,
-        functions=[func(cast(Any, take_up), name=TAKE_UP, keep_result=0, max_tries=1_000_000)],
+    return Worker(
+        functions=[func(cast(Any, take_up), name=TAKE_UP, keep_result=0)],
         redis_pool=redis,
         queue_name=settings.queue_name,
         handle_signals=False,
-        max_jobs=settings.max_jobs,
         poll_delay=POLL_S,
         log_results=False,
     )

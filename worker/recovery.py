@@ -1,51 +1,68 @@
-"""Finds what was left behind: runs whose worker is gone, runs whose doorbell was lost, deadlines that passed.
+"""Finds what was left behind: workers that died, runs whose lease has run out, timers that are due, deadlines that passed.
 
-Every worker does this all the time; SKIP LOCKED and guarded updates let any number of them.
+Every worker does this all the time; SKIP LOCKED and guarded updates let any number of them. A pull at the end of each round
+makes up for every doorbell that was lost.
 """
 
 import asyncio
 import random
+from collections.abc import Sequence
 
 import structlog
-from redis.asyncio import Redis
 
 from engine.states import RunStatus
-from persistence.database import Database
+from persistence import leases, presence
 from persistence.journal import AWAY
-from persistence.leases import Moved, expire_pending, publishable, take_back, unheard
+from persistence.leases import Moved, publishable
+from persistence.lost import take_back
 from persistence.publish import publish
+from persistence.timers import due, overdue
+from worker.execute import Runner
 from worker.queue import Queue
 
 log = structlog.get_logger(__name__)
 
-UNHEARD_S = 2.0
-"""A run that has been queued for longer than this may have lost its doorbell: it is rung for again."""
-
 
 class Recovery:
-    def __init__(self, database: Database, redis: Redis, queue: Queue, *, max_attempts: int, interval_s: float) -> None:
-        self._database, self._redis, self._queue = database, redis, queue
+    def __init__(self, runner: Runner, queue: Queue, *, max_attempts: int, interval_s: float) -> None:
+        self._runner, self._queue = runner, queue
         self._max_attempts, self._interval_s = max_attempts, interval_s
+        self._missing: set[str] = set()
 
     async def watch_forever(self) -> None:
+        is_away = False
         while True:
             # Out of step with the other workers, so that they don't all ask at once.
             await asyncio.sleep(self._interval_s * random.uniform(0.75, 1.25))
             try:
                 await self.once()
+                is_away = False
             except AWAY as away:
-                log.warning("recovery.waiting", error=str(away) or type(away).__name__)
+                if not is_away:
+                    log.warning("recovery.waiting", error=str(away) or type(away).__name__)
+                is_away = True
 
     async def once(self) -> None:
-        pool = self._database.pool
-        moved = await take_back(pool, self._max_attempts) + await expire_pending(pool)
-        await publish(self._redis, *publishable(moved))
-        for one in moved:
-            await self._after(one)
-        for run_id, takeup in await unheard(pool, UNHEARD_S):
-            await self._queue.ring(run_id, takeup)
+        database = self._runner.database
+        await self._find_dead()
+        moved = [*await take_back(database, self._max_attempts), *await due(database), *await overdue(database)]
+        await publish(self._runner.redis, *publishable(moved))
+        await self._tell(moved)
+        self._runner.pull()
 
-    async def _after(self, moved: Moved) -> None:
-        log.warning("recovery.moved", run_id=moved.run_id, status=moved.change.status, was=moved.change.previous)
-        if moved.change.status is RunStatus.QUEUED:
-            await self._queue.ring(moved.run_id, moved.takeup)
+    async def _find_dead(self) -> None:
+        """A worker whose lock is free at two looks in a row is dead: nobody has to wait for its leases."""
+        pool = self._runner.database.pool
+        missing = await presence.missing(pool)
+        dead = sorted(missing & self._missing)
+        self._missing = missing - set(dead)
+        if dead:
+            log.warning("recovery.dead", workers=dead)
+            await leases.expire(pool, dead)
+            await presence.bury(pool, dead)
+
+    async def _tell(self, moved: Sequence[Moved]) -> None:
+        for one in moved:
+            log.info("recovery.moved", run_id=one.run_id, status=one.change.status, was=one.change.previous)
+        if any(one.change.status is RunStatus.QUEUED for one in moved):
+            await self._queue.ring()

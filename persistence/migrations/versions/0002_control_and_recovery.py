@@ -73,6 +73,8 @@ def _runs() -> None:
     op.create_index("ix_runs_forked_from_id", "runs", ["forked_from_id"], postgresql_where=forked)
     queue = ["lane", sa.text("priority DESC"), "queued_at", "id"]
     op.create_index("ix_runs_queue", "runs", queue, postgresql_where=_QUEUED)
+    limited = sa.text("status = 'QUEUED' AND lane_limit IS NOT NULL")
+    op.create_index("ix_runs_limited", "runs", ["lane"], postgresql_where=limited)
     op.create_index("ix_runs_held", "runs", ["lane"], postgresql_where=_HELD)
     op.create_index("ix_runs_wake_at", "runs", ["wake_at"], postgresql_where=sa.text("status = 'WAITING'"))
 

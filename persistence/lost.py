@@ -1,0 +1,117 @@
+"""Runs whose worker is gone: taken back, so that another one goes on, or ended where that was asked for.
+
+Any number of workers do this at once: SKIP LOCKED shares the work. Each change writes its events in its own transaction.
+"""
+
+from dataclasses import replace
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from engine.events import NodeChange, NodeState, RunError, StatusChange
+from engine.states import HELD, NodeStatus, RunStatus
+from persistence import deadlines, nodes, wire
+from persistence.database import Database
+from persistence.leases import Moved, moved_of
+from persistence.runs import Changed, Run, run_of
+from persistence.tables import runs, waits
+from persistence.transition import move
+
+GONE = "The worker that held this run is gone"
+LIMIT = 100
+
+
+async def take_back(database: Database, max_attempts: int) -> list[Moved]:
+    """Runs whose lease has run out: queued again; cancelled or paused where that was asked for; failed in a crash loop.
+
+    A crash counts if nothing has been finished since the one before it: a run that gets on is never in a loop.
+    """
+    rows = await database.pool.fetch(_TAKE_BACK, max_attempts, LIMIT)
+    moved = [moved_of(row, RunStatus.QUEUED, RunStatus.RUNNING, GONE) for row in rows]
+    async with database.begin() as connection:
+        moved += [Moved.of(await _end(connection, run)) for run in await _left(connection, max_attempts)]
+    return moved
+
+
+async def _left(connection: AsyncConnection, max_attempts: int) -> list[Run]:
+    """The lost ones that must not simply go on."""
+    query = select(runs).where(runs.c.status.in_(HELD), runs.c.lease_until < func.now())
+    query = query.where(or_(runs.c.status != RunStatus.RUNNING, runs.c.crashes >= max_attempts))
+    found = await connection.execute(query.order_by(runs.c.id).limit(LIMIT).with_for_update(skip_locked=True))
+    return [run_of(row) for row in found.mappings()]
+
+
+async def _end(connection: AsyncConnection, run: Run) -> Changed:
+    """Nothing of the run runs any more, so none of its nodes may say so."""
+    if run.status is RunStatus.PAUSING:
+        return await _pause(connection, run)
+    under_way = await nodes.unsettled(connection, run.id)
+    status = RunStatus.CANCELLED if run.status is RunStatus.CANCELLING else RunStatus.FAILED
+    error = None
+    if status is RunStatus.FAILED:
+        message = "its worker was lost again and again, with nothing finished in between"
+        error = wire.error_body(RunError("CRASH_LOOP", message, retryable=True))
+    changed = await move(
+        connection,
+        run,
+        StatusChange(status, run.status, GONE),
+        *(NodeChange(nodes.cancelled(state)) for state in under_way),
+        **_let_go(),
+        error=error,
+        finished_at=func.now(),
+        cancelled_at=func.now() if status is RunStatus.CANCELLED else None,
+        deadline_at=None,
+    )
+    still_open = (waits.c.run_id == run.id, waits.c.settled_seq.is_(None), waits.c.superseded_seq.is_(None))
+    await connection.execute(update(waits).where(*still_open).values(superseded_seq=changed.run.last_seq))
+    return changed
+
+
+async def _pause(connection: AsyncConnection, run: Run) -> Changed:
+    running = [state for state in await nodes.unsettled(connection, run.id) if state.status is not NodeStatus.WAITING]
+    return await move(
+        connection,
+        run,
+        StatusChange(RunStatus.PAUSED, run.status, GONE),
+        *(NodeChange(_interrupted(state)) for state in running),
+        **_let_go(),
+        paused_at=func.now(),
+        deadline_at=func.now() + deadlines.REST,
+    )
+
+
+def _interrupted(state: NodeState) -> NodeState:
+    message = "Interrupted; runs again on resume"
+    return replace(state, status=NodeStatus.IDLE, message=message, output_seq=None, has_output=False)
+
+
+def _let_go() -> dict[str, object]:
+    return {"epoch": runs.c.epoch + 1, "worker_id": None, "lease_until": None}
+
+
+_TAKE_BACK = """
+WITH lost AS (
+    SELECT r.id, r.crashes, r.crashed_seq, greatest(
+        (SELECT max(seq) FROM node_outputs o WHERE o.run_id = r.id),
+        (SELECT max(seq) FROM checkpoints c WHERE c.run_id = r.id), 0) AS finished_seq
+    FROM runs r WHERE r.status = 'RUNNING' AND r.lease_until < now()
+    ORDER BY r.id LIMIT $2 FOR UPDATE SKIP LOCKED
+), counted AS (
+    SELECT id, finished_seq, CASE WHEN crashed_seq = finished_seq THEN crashes + 1 ELSE 1 END AS crashes FROM lost
+), moved AS (
+    UPDATE runs r SET status = 'QUEUED', epoch = r.epoch + 1, worker_id = NULL, lease_until = NULL,
+        last_seq = r.last_seq + 1, takeup = r.takeup + 1, crashes = c.crashes, crashed_seq = c.finished_seq,
+        status_message = 'The worker that held this run is gone', queued_at = now()
+    FROM counted c WHERE r.id = c.id AND c.crashes < $1
+    RETURNING r.*, now() AS at
+), looping AS (
+    UPDATE runs r SET crashes = c.crashes, crashed_seq = c.finished_seq FROM counted c
+    WHERE r.id = c.id AND c.crashes >= $1
+), told AS (
+    INSERT INTO events (run_id, seq, type, at, body)
+    SELECT id, last_seq, 'RUN_STATUS', at,
+        json_build_object('status', status, 'previous', 'RUNNING', 'message', status_message)
+    FROM moved
+)
+SELECT * FROM moved
+"""

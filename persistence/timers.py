@@ -1,0 +1,80 @@
+"""What happens to runs because time has passed: timers that fire, and deadlines of every status that has one.
+
+Every worker looks, all the time; SKIP LOCKED lets any number of them. Each change writes its events in its transaction.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from engine.events import NodeChange, RunError, StatusChange
+from engine.states import RunStatus
+from persistence import nodes, wire
+from persistence.database import Database
+from persistence.leases import Moved, moved_of
+from persistence.moves import cancel_now
+from persistence.runs import Changed, Run, run_of
+from persistence.tables import runs
+from persistence.transition import move
+
+LIMIT = 100
+Change = Callable[[AsyncConnection, Run], Awaitable[Changed]]
+
+
+async def due(database: Database) -> list[Moved]:
+    """WAITING runs whose first timer has fired or that have been answered: queued."""
+    rows = await database.pool.fetch(_WAKE, LIMIT)
+    return [moved_of(row, RunStatus.QUEUED, RunStatus.WAITING, "Woken") for row in rows]
+
+
+async def overdue(database: Database) -> list[Moved]:
+    """Runs that no worker holds and whose time is over."""
+    out_of_time = and_(runs.c.status.in_((RunStatus.QUEUED, RunStatus.WAITING)), runs.c.timeout_at < func.now())
+    resting = (RunStatus.PENDING, RunStatus.PAUSED, RunStatus.WAITING)
+    past_deadline = and_(runs.c.status.in_(resting), runs.c.deadline_at < func.now())
+    if not await database.pool.fetchval(_ANY_OVERDUE):
+        return []
+    return [*await _each(database, out_of_time, _time_out), *await _each(database, past_deadline, _give_up)]
+
+
+async def _each(database: Database, which: ColumnElement[bool], change: Change) -> list[Moved]:
+    async with database.begin() as connection:
+        query = select(runs).where(which).order_by(runs.c.id).limit(LIMIT).with_for_update(skip_locked=True)
+        found = [run_of(row) for row in (await connection.execute(query)).mappings()]
+        return [Moved.of(await change(connection, run)) for run in found]
+
+
+async def _time_out(connection: AsyncConnection, run: Run) -> Changed:
+    error = RunError("TIMEOUT", f"the run did not finish within {run.options.timeout_s} s", retryable=True)
+    changes = [NodeChange(nodes.cancelled(state)) for state in await nodes.unsettled(connection, run.id)]
+    values: dict[str, Any] = {"error": wire.error_body(error), "finished_at": func.now(), "deadline_at": None}
+    told = StatusChange(RunStatus.FAILED, run.status, error.message)
+    return await move(connection, run, told, *changes, **values, epoch=runs.c.epoch + 1)
+
+
+async def _give_up(connection: AsyncConnection, run: Run) -> Changed:
+    why = "Not started" if run.status is RunStatus.PENDING else f"Still {run.status}"
+    return await cancel_now(connection, run, f"{why} at its deadline")
+
+
+_WAKE = """
+WITH ready AS (
+    SELECT id FROM runs WHERE status = 'WAITING' AND wake_at <= now() ORDER BY wake_at LIMIT $1 FOR UPDATE SKIP LOCKED
+), moved AS (
+    UPDATE runs r SET status = 'QUEUED', takeup = takeup + 1, queued_at = now(), deadline_at = NULL,
+        last_seq = last_seq + 1, status_message = 'Woken'
+    FROM ready WHERE r.id = ready.id
+    RETURNING r.*, now() AS at
+), told AS (
+    INSERT INTO events (run_id, seq, type, at, body)
+    SELECT id, last_seq, 'RUN_STATUS', at, json_build_object('status', status, 'previous', 'WAITING', 'message', 'Woken')
+    FROM moved
+)
+SELECT * FROM moved
+"""
+_ANY_OVERDUE = """
+SELECT EXISTS (SELECT FROM runs WHERE status IN ('QUEUED', 'WAITING') AND timeout_at < now())
+    OR EXISTS (SELECT FROM runs WHERE status IN ('PENDING', 'PAUSED', 'WAITING') AND deadline_at < now())
+"""

@@ -1,0 +1,73 @@
+"""Advisory locks tell a dead worker from a living one, with real processes that are really killed."""
+
+import asyncio
+import os
+import signal
+import sys
+
+import pytest
+
+from persistence.database import Database, dsn
+from persistence.presence import Presence, bury, missing
+
+HOLD = """
+import asyncio, sys
+from persistence.database import Database, dsn
+from persistence.presence import Presence
+
+async def main(url):
+    database = await Database.open(url, pool_size=1)
+    presence = Presence(dsn(url), database.pool, "other", 77, "host", 1)
+    assert await presence.hold()
+    print("held", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+@pytest.fixture(autouse=True)
+async def postgres_has_been_up_for_a_while(database: Database) -> None:
+    up = "SELECT greatest(3.1 - extract(epoch FROM now() - pg_postmaster_start_time()), 0)::float"
+    await asyncio.sleep(await database.pool.fetchval(up))
+
+
+async def test_a_killed_worker_is_missed_within_moments_and_a_living_or_stopped_one_is_not(
+    database: Database, database_url: str
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", HOLD, database_url), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"held\n"
+    assert await missing(database.pool) == set()
+    os.kill(process.pid, signal.SIGSTOP)
+    assert await missing(database.pool) == set()
+    process.kill()
+    await process.wait()
+    async with asyncio.timeout(3):
+        while await missing(database.pool) != {"other"}:  # noqa: ASYNC110 (the database tells nobody)
+            await asyncio.sleep(0.01)
+    await bury(database.pool, ["other"])
+    assert await missing(database.pool) == set()
+
+
+async def test_a_worker_that_leaves_is_nobodys_death(database: Database, database_url: str) -> None:
+    presence = Presence(dsn(database_url), database.pool, "one", 2**61 + 5, "host", 1)
+    assert await presence.hold()
+    assert await missing(database.pool) == set()
+    await presence.leave()
+    assert await database.pool.fetchval("SELECT count(*) FROM workers") == 0
+
+
+async def test_a_lock_that_is_lost_is_noticed_and_can_be_taken_again(database: Database, database_url: str) -> None:
+    presence = Presence(dsn(database_url), database.pool, "one", 5, "host", 1)
+    assert await presence.hold()
+    kill = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = 5"
+    await database.pool.execute(kill)
+    async with asyncio.timeout(3):
+        while presence.is_held:  # noqa: ASYNC110 (asyncpg's own reading notices)
+            await asyncio.sleep(0.01)
+    assert await presence.hold()
+    assert await missing(database.pool) == set()
+    await presence.leave()

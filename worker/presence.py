@@ -1,0 +1,27 @@
+"""Shows the other workers that this one lives, for as long as it does, and takes the lock again when it got lost."""
+
+import asyncio
+
+import structlog
+
+from persistence.journal import AWAY
+from persistence.presence import Presence
+
+log = structlog.get_logger(__name__)
+
+LOOK_S = 0.1
+"""How soon a lost lock is noticed and taken again: before two looks of the others."""
+
+
+async def show_forever(presence: Presence) -> None:
+    """Ends only where locks cannot be seen: then leases alone tell that a worker is gone."""
+    while True:
+        try:
+            if not presence.is_held and not await presence.hold():
+                log.warning(
+                    "presence.off", reason="advisory locks do not reach through, as behind a pooler; leases serve"
+                )
+                await asyncio.Event().wait()
+        except AWAY as away:
+            log.info("presence.lost", error=str(away) or type(away).__name__)
+        await asyncio.sleep(LOOK_S)
