@@ -12,12 +12,13 @@ from engine.nodes.code import Code
 from engine.nodes.conditional import Conditional
 from engine.nodes.delay import Delay
 from engine.nodes.end import End
+from engine.nodes.human import Human
 from engine.nodes.start import Start
 from engine.nodes.switch import Switch
 from engine.nodes.transform import Transform
 
 GROUP = "treadle.nodes"
-BUILT_IN: tuple[type[NodeType[Any]], ...] = (Start, End, Transform, Conditional, Switch, Code, Delay)
+BUILT_IN: tuple[type[NodeType[Any]], ...] = (Start, End, Transform, Conditional, Switch, Code, Delay, Human)
 
 
 class NodeTypes(Mapping[str, NodeType[Any]]):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 from gql import Client, gql
 from gql.transport.websockets import WebsocketsTransport
@@ -102,18 +103,31 @@ class System:
     async def read(self, run_id: str) -> Any:
         return (await self.ask(READ, id=run_id))["run"]
 
+    async def holder(self, run_id: str) -> "subprocess.Popen[bytes]":
+        """The worker process that holds the run."""
+        connection = await asyncpg.connect(self.database_url)
+        worker_id = await connection.fetchval("SELECT worker_id FROM runs WHERE id = $1", run_id)
+        await connection.close()
+        pid = int(worker_id.rsplit("-", 2)[1])
+        return next(process for process in self.processes if process.pid == pid)
+
     async def states(self, run_id: str, after: int | None = None) -> AsyncIterator[Any]:
-        """Updates of `nodeStates` until the run ends, by a real WebSocket client."""
+        """Updates of `nodeStates` until the run ends."""
+        async for answer in self.follow(STATES, id=run_id, after=after):
+            yield answer["nodeStates"]
+
+    async def follow(self, subscription: str, **variables: Any) -> AsyncIterator[Any]:
+        """The answers of a subscription, by a real WebSocket client."""
         transport = WebsocketsTransport(
             url=f"ws://127.0.0.1:{self.port}/graphql",
             subprotocols=["graphql-transport-ws"],
             connect_args={"proxy": None},
         )
         async with Client(transport=transport) as session:
-            query = gql(STATES)
-            query.variable_values = {"id": run_id, "after": after}
-            async for update in session.subscribe(query):
-                yield update["nodeStates"]
+            query = gql(subscription)
+            query.variable_values = variables
+            async for answer in session.subscribe(query):
+                yield answer
 
     async def until(self, run_id: str, node_id: str, status: str) -> Any:
         """The first update that shows the node in that status."""
@@ -123,6 +137,14 @@ class System:
                 if state and (state["nodeId"], state["status"]) == (node_id, status):
                     return update
         raise AssertionError(f"{node_id} was never {status}")
+
+    async def told(self, run_id: str, message: str) -> None:
+        """Until a status change says that."""
+        query = "subscription ($id: ID!) { runEvents(runId: $id) { seq ... on RunStatusChanged { message } } }"
+        async with asyncio.timeout(30):
+            async for event in self.follow(query, id=run_id):
+                if event["runEvents"].get("message") == message:
+                    return
 
     async def ended(self, run_id: str) -> Any:
         """The run, once it has ended."""

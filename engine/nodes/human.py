@@ -1,0 +1,67 @@
+"""`human`: asks a person and waits for the answer, for as long as it takes. Meanwhile it needs no worker."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, ClassVar
+
+from jsonschema.exceptions import SchemaError
+from jsonschema.validators import Draft202012Validator
+from pydantic import AfterValidator, Field
+
+from engine.events import JSON
+from engine.nodes.base import NodeConfig, NodeContext, NodeType, WaitForAnswer
+
+MAX_EXPIRY_S = 3650 * 86_400
+
+
+def _is_schema(schema: JSON) -> JSON:
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as wrong:
+        raise ValueError(f"is no JSON Schema: {wrong.message}") from wrong
+    return schema
+
+
+class HumanConfig(NodeConfig):
+    prompt: JSON = Field(
+        title="Prompt",
+        description="What the person is shown: text, or any JSON that your page knows how to show.",
+        examples=["Approve {{ input.amount }} for {{ input.who }}?"],
+        json_schema_extra={"format": "template"},
+    )
+    schema_: Annotated[dict[str, Any] | None, AfterValidator(_is_schema)] = Field(
+        None,
+        alias="schema",
+        title="Answer",
+        description="JSON Schema of the answer, to draw a form from and to check it by. Without one, any JSON will do.",
+        examples=[{"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]}],
+    )
+    expires_s: float | None = Field(
+        None,
+        alias="expiresS",
+        gt=0,
+        le=MAX_EXPIRY_S,
+        title="Expires after",
+        description="Seconds after which the node ends by the port `expired`, with output null.",
+        examples=[86_400],
+    )
+
+
+class Human(NodeType[HumanConfig]):
+    name: ClassVar[str] = "human"
+    title: ClassVar[str] = "Human"
+    description: ClassVar[str] = "Asks a person, for an approval or by a form, and waits for the answer: its output."
+    category: ClassVar[str] = "flow"
+    icon: ClassVar[str] = "user"
+    Config: ClassVar[type[NodeConfig]] = HumanConfig
+    ports: ClassVar[tuple[str, ...]] = ("answered", "expired")
+    example: ClassVar[dict[str, Any]] = {
+        "prompt": "Approve {{ input.amount }}?",
+        "schema": {"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]},
+        "expiresS": 86_400,
+    }
+
+    async def execute(self, config: HumanConfig, ctx: NodeContext) -> WaitForAnswer:
+        prompt = ctx.render(config.prompt)
+        ctx.note_input(prompt)
+        expires_at = None if config.expires_s is None else datetime.now(UTC) + timedelta(seconds=config.expires_s)
+        return WaitForAnswer(prompt, config.schema_, expires_at)
