@@ -39,6 +39,12 @@ class Settings(BaseSettings):
     pausing_s: float = Field(60, ge=0, description="how long a pause lets running nodes finish; then they are cut off")
     cancelling_s: float = Field(10, gt=0, description="after which a worker whose node ignores a cancel is killed")
     rest_days: float = Field(30, gt=0, description="how long a run may be PAUSED or WAITING before it is cancelled")
+    retention_history_days: float | None = Field(
+        30,
+        gt=0,
+        description="events, checkpoints and node data of runs that ended longer ago are deleted; unset: never",
+    )
+    retention_runs_days: float | None = Field(None, gt=0, description="so are the runs themselves; unset: never")
     presence: Literal["auto", "off"] = Field(
         "auto", description="advisory locks, by which a dead worker is noticed at once"
     )

@@ -177,6 +177,7 @@ runs = Table(
     ),
     Index("ix_runs_limited", "lane", postgresql_where=text("status = 'QUEUED' AND lane_limit IS NOT NULL")),
     Index("ix_runs_held", "lane", postgresql_where=text("status IN ('RUNNING', 'PAUSING', 'CANCELLING')")),
+    Index("ix_runs_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL AND pruned_at IS NULL")),
     Index("ix_runs_wake_at", "wake_at", postgresql_where=text("status = 'WAITING'")),
     Index(
         "ix_runs_active",

@@ -33,6 +33,7 @@ from worker.lease import Heartbeat, look
 from worker.presence import show_forever
 from worker.queue import TAKE_UP, Queue
 from worker.recovery import Recovery
+from worker.retention import prune_forever
 
 log = structlog.get_logger(__name__)
 
@@ -124,6 +125,10 @@ def _tasks(settings: Settings, runner: Runner, queue: Queue, arq: Worker) -> lis
         asyncio.create_task(recovery.watch_forever(), name="recovery"),
         asyncio.create_task(listen(runner.redis, bells), name="control"),
         asyncio.create_task(_poll_forever(arq), name="arq"),
+        asyncio.create_task(
+            prune_forever(runner.database.pool, settings.retention_history_days, settings.retention_runs_days),
+            name="retention",
+        ),
     ]
 
 

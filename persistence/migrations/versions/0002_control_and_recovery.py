@@ -75,6 +75,8 @@ def _runs() -> None:
     op.create_index("ix_runs_queue", "runs", queue, postgresql_where=_QUEUED)
     limited = sa.text("status = 'QUEUED' AND lane_limit IS NOT NULL")
     op.create_index("ix_runs_limited", "runs", ["lane"], postgresql_where=limited)
+    prunable = sa.text("finished_at IS NOT NULL AND pruned_at IS NULL")
+    op.create_index("ix_runs_finished_at", "runs", ["finished_at"], postgresql_where=prunable)
     op.create_index("ix_runs_held", "runs", ["lane"], postgresql_where=_HELD)
     op.create_index("ix_runs_wake_at", "runs", ["wake_at"], postgresql_where=sa.text("status = 'WAITING'"))
 

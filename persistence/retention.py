@@ -1,0 +1,47 @@
+"""What is too old is deleted, in small batches: history of runs long over, then the runs themselves, and used-up keys.
+
+Each batch is one statement: a crash leaves whole runs, pruned or not. A reader whose place is gone is told so (feed.Expired).
+"""
+
+import asyncpg
+
+BATCH = 100
+KEY_HOURS = 24
+"""How long an idempotency key answers with its first call's run."""
+
+
+async def prune_history(pool: asyncpg.Pool, days: float, batch: int = BATCH) -> int:
+    """Events, checkpoints and node data of runs that ended more than `days` ago. Returns how many runs it was."""
+    return int(await pool.fetchval(_HISTORY, days, batch))
+
+
+async def prune_runs(pool: asyncpg.Pool, days: float, batch: int = BATCH) -> int:
+    """The runs themselves, with all that is theirs."""
+    return int(await pool.fetchval(_RUNS, days, batch))
+
+
+async def prune_keys(pool: asyncpg.Pool, batch: int = BATCH * 10) -> int:
+    return int(await pool.fetchval(_KEYS, KEY_HOURS, batch))
+
+
+_OLD = """
+    SELECT id FROM runs WHERE finished_at < now() - make_interval(secs => $1 * 86400) {which}
+    ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED
+"""
+_PARTS = ("events", "checkpoints", "pending_writes", "node_states", "node_outputs", "waits")
+_HISTORY = (
+    f"WITH old AS ({_OLD.format(which='AND pruned_at IS NULL')})"
+    + "".join(f", d_{part} AS (DELETE FROM {part} p USING old WHERE p.run_id = old.id)" for part in _PARTS)
+    + """, marked AS (UPDATE runs r SET pruned_at = now() FROM old WHERE r.id = old.id RETURNING r.id)
+SELECT count(*) FROM marked"""
+)
+_RUNS = f"""
+WITH old AS ({_OLD.format(which="")}), gone AS (DELETE FROM runs r USING old WHERE r.id = old.id RETURNING r.id)
+SELECT count(*) FROM gone
+"""
+_KEYS = """
+WITH old AS (
+    SELECT ctid FROM idempotency_keys WHERE created_at < now() - make_interval(hours => $1) LIMIT $2
+), gone AS (DELETE FROM idempotency_keys k USING old WHERE k.ctid = old.ctid RETURNING 1)
+SELECT count(*) FROM gone
+"""

@@ -1,0 +1,67 @@
+"""Retention: what is old goes whole, what is not stays whole, and readers of what is gone are told."""
+
+from redis.asyncio import Redis
+
+from engine.states import NodeStatus
+from persistence.caller import Caller
+from persistence.database import Database
+from persistence.feed import Expired, Feed
+from persistence.retention import prune_history, prune_keys, prune_runs
+from tests.driving import accepted, working
+
+PARTS = ("events", "node_states", "node_outputs", "checkpoints")
+
+
+async def finished(database: Database, redis: Redis, caller: Caller, project: str, days_ago: int) -> str:
+    async with working(database, redis) as worker:
+        held = await worker.takes_up((await accepted(database, caller, project)).run)
+        await held.node("a", NodeStatus.COMPLETED, output=1, has_output=True, visits=1)
+        await held.checkpoint("ckp_" + held.run_id[4:], step=1, next_nodes=[])
+        await held.ends()
+    change = "UPDATE runs SET finished_at = now() - make_interval(days => $2) WHERE id = $1"
+    await database.pool.execute(change, held.run_id, days_ago)
+    return held.run_id
+
+
+async def left(database: Database, run_id: str) -> list[int]:
+    return [await database.pool.fetchval(f"SELECT count(*) FROM {part} WHERE run_id = $1", run_id) for part in PARTS]
+
+
+async def test_history_of_old_runs_goes_and_their_rows_and_younger_ones_stay(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    old = [await finished(database, redis, caller, project, 40) for _ in range(3)]
+    young = await finished(database, redis, caller, project, 5)
+    active = (await accepted(database, caller, project)).run.id
+    assert [await prune_history(database.pool, 30, batch=2) for _ in range(3)] == [2, 1, 0]
+    for run_id in old:
+        assert await left(database, run_id) == [0, 0, 0, 0]
+        assert await database.pool.fetchval("SELECT output FROM runs WHERE id = $1", run_id) == {"ok": True}
+    assert 0 not in await left(database, young)
+    assert (await left(database, active))[0] == 1
+
+
+async def test_a_reader_whose_place_is_gone_is_told_where_history_begins(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    run_id = await finished(database, redis, caller, project, 40)
+    last = await database.pool.fetchval("SELECT last_seq FROM runs WHERE id = $1", run_id)
+    await prune_history(database.pool, 30)
+    feed = Feed(database, redis)
+    told = [item async for item in feed.follow(run_id, 1)]
+    await feed.close()
+    assert [(item.seq, item.first_seq) for item in told if isinstance(item, Expired)] == [(1, last + 1)]
+    assert len(told) == 1
+
+
+async def test_runs_and_used_up_keys_go_too(database: Database, redis: Redis, caller: Caller, project: str) -> None:
+    run_id = await finished(database, redis, caller, project, 100)
+    keep = await finished(database, redis, caller, project, 10)
+    key = """INSERT INTO idempotency_keys (project_id, key, arguments_hash, run_id, created_at)
+        VALUES ($1, $2, '', $3, now() - make_interval(hours => $4))"""
+    await database.pool.execute(key, project, "old", keep, 25)
+    await database.pool.execute(key, project, "new", keep, 23)
+    assert await prune_runs(database.pool, 90) == 1
+    assert await prune_keys(database.pool) == 1
+    assert await left(database, run_id) == [0, 0, 0, 0]
+    assert [row["key"] for row in await database.pool.fetch("SELECT key FROM idempotency_keys")] == ["new"]
