@@ -4,7 +4,7 @@ BIN := .venv/bin
 PACKAGES := app schema resolvers engine persistence worker web tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test check format schema
+.PHONY: help setup up test check format schema bench bench-quick lock
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,6 +39,12 @@ format: setup ## Formats the code
 
 schema: setup ## Writes schema/schema.graphql
 	@$(BIN)/treadle schema > schema/schema.graphql.new && mv schema/schema.graphql.new schema/schema.graphql
+
+bench: setup ## Measures everything against bare LangGraph, and prints one table
+	@$(BIN)/python -m bench
+
+bench-quick: setup ## The ratios alone, in two minutes; fails where one is far from its target
+	@$(BIN)/python -m bench --quick
 
 lock: ## Pins the newest versions that fit (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade -o requirements.lock

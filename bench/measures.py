@@ -15,14 +15,16 @@ class Figure:
     target: str = ""
     is_met: bool | None = None
     note: str = ""
+    is_landslide: bool = False
+    """Missed by more than half of the target: more than noise can be blamed for."""
 
 
 def at_least(row: str, what: str, value: float, bound: float, unit: str = "×", note: str = "") -> Figure:
-    return Figure(row, what, value, unit, f"≥ {bound:g}", value >= bound, note)
+    return Figure(row, what, value, unit, f"≥ {bound:g}", value >= bound, note, value < bound / 2)
 
 
 def at_most(row: str, what: str, value: float, bound: float, unit: str = "×", note: str = "") -> Figure:
-    return Figure(row, what, value, unit, f"≤ {bound:g}", value <= bound, note)
+    return Figure(row, what, value, unit, f"≤ {bound:g}", value <= bound, note, value > bound * 2)
 
 
 def reported(row: str, what: str, value: float, unit: str, note: str = "") -> Figure:

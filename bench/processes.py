@@ -95,7 +95,7 @@ def deployed(workers: int = 1, **settings: str) -> Iterator[Deployment]:
                 **os.environ,
                 "TREADLE_DATABASE_URL": database_url,
                 "TREADLE_REDIS_URL": redis_url,
-                "TREADLE_PORT": str(_free_port()),
+                "TREADLE_PORT": str(free_port()),
                 "TREADLE_LOG_LEVEL": "warning",
                 **{f"TREADLE_{name.upper()}": value for name, value in settings.items()},
             }
@@ -136,7 +136,7 @@ def _until_healthy(port: int) -> None:
     raise TimeoutError("the server did not become healthy")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -53,7 +53,8 @@ async def load(deployment: Deployment, seconds: float, clients: int = CLIENTS) -
 async def _stored_bytes(database_url: str) -> int:
     connection = await asyncpg.connect(database_url)
     try:
-        query = "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+        query = """SELECT sum(pg_total_relation_size(oid)) FROM pg_class
+            WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"""
         return int(await connection.fetchval(query))
     finally:
         await connection.close()
