@@ -16,9 +16,9 @@ from strawberry.asgi import GraphQL
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
 
 from app.answers import problem_response
+from persistence.away import AWAY
 from persistence.problems import Problem, ProblemCode
 from resolvers.context import Context
-from schema.errors import AWAY
 from schema.schema import schema
 from web.site import page, wants_page
 

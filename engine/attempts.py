@@ -15,6 +15,7 @@ from engine.events import JSON, RunError
 from engine.nodes.base import NodeFailure, Outcome, Output
 from engine.spec import Retry
 from engine.storable import check_storable
+from engine.told import clean_text, is_storable
 from engine.work import Work
 
 log = structlog.get_logger()
@@ -32,8 +33,13 @@ class Result:
     ended_at: datetime
 
 
-async def attempt(work: Work, context: Context, on_retry: Callable[[int, RunError, float], None]) -> Result:
-    """Runs a node until it succeeds, fails for good or has used up its attempts. Raises only CancelledError."""
+async def attempt(
+    work: Work, context: Context, on_retry: Callable[[int, RunError, float], None], on_again: Callable[[int], None]
+) -> Result:
+    """Runs a node until it succeeds, fails for good or has used up its attempts. Raises only CancelledError.
+
+    `on_retry` is told of a failure and the pause that follows it, `on_again` when the pause is over.
+    """
     retry = work.spec.retry or NO_RETRY
     started_at = datetime.now(UTC)
     number = context.attempt
@@ -46,6 +52,7 @@ async def attempt(work: Work, context: Context, on_retry: Callable[[int, RunErro
         await asyncio.sleep(pause)
         number += 1
         context.begin_attempt(number)
+        on_again(number)
 
 
 def _is_worth_retrying(work: Work, error: RunError) -> bool:
@@ -55,21 +62,29 @@ def _is_worth_retrying(work: Work, error: RunError) -> bool:
 
 async def _once(work: Work, context: Context) -> tuple[Outcome | None, RunError | None]:
     node_id = work.spec.id
+    limit = asyncio.timeout(work.spec.timeout_s)
     try:
-        async with asyncio.timeout(work.spec.timeout_s):
+        async with limit:
             outcome = await work.type.execute(work.config, context)
         if isinstance(outcome, Output):
             check_storable(outcome.value)
         return outcome, None
     except NodeFailure as failure:
-        return None, RunError(failure.code, failure.message, node_id, failure.retryable, failure.details)
-    except TimeoutError:
-        limit = work.spec.timeout_s
-        return None, RunError("TIMEOUT", f"node {node_id!r} did not finish within {limit} s", node_id, True)
+        details = failure.details if is_storable(failure.details) else None
+        return None, RunError(failure.code, clean_text(failure.message), node_id, failure.retryable, details)
+    except asyncio.CancelledError:
+        # Somebody stops us; or something that the node awaited was cancelled, which is a failure like any other.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        return None, RunError("NODE", "something that the node waited for was cancelled", node_id, True)
     except Exception as fault:
+        if limit.expired():
+            told = f"node {node_id!r} did not finish within {work.spec.timeout_s} s"
+            return None, RunError("TIMEOUT", told, node_id, True)
         # A fault of the node type itself: the author sees its name, the log has the traceback.
         log.exception("node raised", run_id=context.run_id, node_id=node_id, node_type=work.type.name)
-        return None, RunError("NODE", f"{type(fault).__name__}: {fault}", node_id, False)
+        return None, RunError("NODE", clean_text(f"{type(fault).__name__}: {fault}"), node_id, False)
 
 
 def null_after_failure(error: RunError) -> JSON:

@@ -9,8 +9,11 @@ from engine.channels import Slot
 from engine.events import JSON, Happening, LogRecorded
 from engine.nodes.base import NodeFailure
 from engine.states import LogLevel, NodeStatus
+from engine.told import clean_text, is_storable
 
 NOT_RUN = {"output": None, "status": NodeStatus.IDLE.value}
+MAX_LOG = 10_000
+"""Characters of one log line."""
 LOG_LIMIT = 1000
 """Log lines one visit of a node may write; the last one says that there were more."""
 
@@ -71,10 +74,10 @@ class Context:
         self.noted_input = value
 
     def progress(self, fraction: float, message: str | None = None) -> None:
-        self._on_progress(min(max(fraction, 0.0), 1.0), message)
+        self._on_progress(min(max(fraction, 0.0), 1.0), None if message is None else clean_text(message))
 
     def text(self, delta: str) -> None:
-        self._on_text(delta)
+        self._on_text(clean_text(delta))
 
     def log(self, level: LogLevel, message: str, **fields: JSON) -> None:
         self._lines += 1
@@ -84,5 +87,5 @@ class Context:
             level, message, fields = LogLevel.WARNING, f"more than {LOG_LIMIT} lines: the rest is left out", {}
         self._emit(
             datetime.now(UTC),
-            LogRecorded(level, message.replace("\0", "\N{REPLACEMENT CHARACTER}"), self.node_id, fields),
+            LogRecorded(level, clean_text(message[:MAX_LOG]), self.node_id, fields if is_storable(fields) else {}),
         )

@@ -387,9 +387,9 @@ class Drive:
             return RunChange(RunStatus.FAILED, self._stands, error.message, None, error)
         if not (self._is_due or self.memory.running or self.waits):
             return self._completion()
-        if stopped is Stop.DRAIN:
-            return RunChange(RunStatus.QUEUED, self._stands, "Handed back: the worker is stopping")
-        return RunChange(RunStatus.PAUSED, self._stands, self._pause_message())
+        if stopped in (Stop.PAUSE, Stop.BREAK):
+            return RunChange(RunStatus.PAUSED, self._stands, self._pause_message())
+        return RunChange(RunStatus.QUEUED, self._stands, "Handed back: the worker is stopping")
 
     def _pause_message(self) -> str:
         if self.stopped is not Stop.BREAK:

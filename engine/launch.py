@@ -93,15 +93,16 @@ class Launcher:
         self.wake.clear()
 
     def cancel_soon(self) -> None:
+        """Once a task: a second cancel would cut off the cleanup that the first one began."""
         for task in self._tasks.values():
-            task.cancel()
+            if not task.cancelling():
+                task.cancel()
 
     async def cancel(self) -> None:
         """Cancels what runs and returns when its code has stopped."""
         self._planned = []
         tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
+        self.cancel_soon()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks = {}
 
@@ -123,7 +124,12 @@ class Launcher:
     async def _run(self, node: PlanNode, slot: Slot) -> None:
         work = self.works[node.id]
         context = self.context(work, slot)
-        result = await attempt(work, context, lambda number, error, pause: self._retrying(node, number, error, pause))
+        result = await attempt(
+            work,
+            context,
+            lambda number, error, pause: self._retrying(node, number, error, pause),
+            lambda number: self._tell(node.id, status=NodeStatus.RUNNING, attempt=number, message=None),
+        )
         self._results.append((node, slot, result, context))
         del self._tasks[node.id]
         self.wake.set()

@@ -60,7 +60,7 @@ class Turn:
             self.launcher.plan(node, slot)
             return [(SLOTS, self.memory.set_slot(node.id, slot))]
         context = self.launcher.context(work, slot)
-        return self.settle(node, slot, await attempt(work, context, _never_retried), context.noted_input)
+        return self.settle(node, slot, await attempt(work, context, _never_retried, _never_again), context.noted_input)
 
     def skip(self, node: PlanNode, round_: Round) -> Sequence[Write]:
         skipped: dict[str, Slot] = self.memory.skip(node.id, round_)
@@ -136,6 +136,7 @@ class Turn:
             status=NodeStatus.FAILED if error else NodeStatus.COMPLETED,
             visits=slot.visits,
             attempt=result.attempts,
+            message=None,
             progress=1.0,
             input=given,
             output=output,
@@ -160,6 +161,10 @@ class Turn:
 
 def _never_retried(number: int, error: RunError, pause: float) -> None:
     """A node with a retry policy is launched, so a quick one never gets here."""
+
+
+def _never_again(number: int) -> None:
+    """Nor here."""
 
 
 def _meaning(node: PlanNode, result: Result) -> tuple[JSON, str | None, RunError | None]:

@@ -92,7 +92,7 @@ async def derive(
     of_first = (events.c.run_id == run.id, events.c.seq == 1)
     await connection.execute(update(events).where(*of_first).values(body=wire.body_of(told)))
     # The copied nodes are not published one by one: a reader finds the gap, and reads them.
-    return Changed(run, None, (Event(run.id, 1, run.created_at, told),))
+    return replace(accepted, run=run, events=(Event(run.id, 1, run.created_at, told),))
 
 
 async def _write(connection: AsyncConnection, run_id: str, seq: int, copy: Copy) -> int:

@@ -55,11 +55,11 @@ class Feed:
         await self.streams.close()
         await self.channels.close()
 
-    async def tell(self, changed: Changed) -> None:
+    async def tell(self, *done: Changed) -> None:
         """Publishes what a committed transaction wrote. Never raises: a loss delays readers, and no more."""
-        items = [(event.run_id, event.seq, wire.payload_of(event.at, event.what)) for event in changed.events]
-        run = changed.run
-        await publish(self._redis, items, [(run.project_id, run.id, changed.previous)])
+        events = [event for changed in done for event in changed.events]
+        items = [(event.run_id, event.seq, wire.payload_of(event.at, event.what)) for event in events]
+        await publish(self._redis, items, [(one.run.project_id, one.run.id, one.previous) for one in done])
 
     async def follow(self, run_id: str, after: int) -> AsyncGenerator[Event | Expired]:
         """Events after `after`: history, then live, up to the terminal one. Ends at once if the run is over or unknown.

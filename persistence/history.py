@@ -11,7 +11,6 @@ from engine.events import Event
 from engine.states import EventType, LogLevel
 from persistence import wire
 from persistence.caller import Caller
-from persistence.paging import Page, after_of, page_of
 from persistence.tables import checkpoints, events, runs
 
 DEFAULT_COUNT = 100
@@ -111,17 +110,6 @@ def _event_of(run_id: str, seq: int, type: str, at: datetime, node_id: str | Non
     return Event(run_id, seq, at, wire.happening_of(type, node_id, body, run_id, seq))
 
 
-async def checkpoint_page(
-    connection: AsyncConnection, caller: Caller, run_id: str, *, first: int, after: str | None = None
-) -> Page[Checkpoint]:
-    """Newest first."""
-    query = _checkpoints(caller).where(checkpoints.c.run_id == run_id)
-    if after is not None:
-        query = query.where(checkpoints.c.id < after_of(after))
-    found = await connection.execute(query.order_by(checkpoints.c.id.desc()).limit(first + 1))
-    return page_of([Checkpoint(**row) for row in found.mappings()], first=first, after=after)
-
-
 async def with_checkpoints(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> dict[str, bool]:
     """Which of these runs have a checkpoint."""
     mine = select(runs.c.id).where(runs.c.id.in_(run_ids), runs.c.project_id.in_(caller.projects))
@@ -131,17 +119,18 @@ async def with_checkpoints(connection: AsyncConnection, caller: Caller, run_ids:
 
 async def head(connection: AsyncConnection, caller: Caller, run_id: str) -> Checkpoint | None:
     """The checkpoint that the run goes on from."""
-    query = _checkpoints(caller).where(checkpoints.c.run_id == run_id, checkpoints.c.superseded_seq.is_(None))
+    query = checkpoints_seen(caller).where(checkpoints.c.run_id == run_id, checkpoints.c.superseded_seq.is_(None))
     found = (await connection.execute(query.order_by(checkpoints.c.seq.desc()).limit(1))).mappings().one_or_none()
     return None if found is None else Checkpoint(**found)
 
 
 async def checkpoints_by_id(connection: AsyncConnection, caller: Caller, ids: Sequence[str]) -> dict[str, Checkpoint]:
-    found = await connection.execute(_checkpoints(caller).where(checkpoints.c.id.in_(ids)))
+    found = await connection.execute(checkpoints_seen(caller).where(checkpoints.c.id.in_(ids)))
     return {row["id"]: Checkpoint(**row) for row in found.mappings()}
 
 
-def _checkpoints(caller: Caller) -> Select[tuple[object, ...]]:
+def checkpoints_seen(caller: Caller) -> Select[tuple[object, ...]]:
+    """All that the caller may see, as `Checkpoint` has them."""
     plain = [checkpoints.c[name] for name in Checkpoint.__slots__ if name != "size_bytes"]
     size = func.octet_length(checkpoints.c.data).label("size_bytes")
     joined = select(*plain, size).join(runs, runs.c.id == checkpoints.c.run_id)

@@ -10,6 +10,7 @@ import random
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
 import structlog
@@ -18,6 +19,7 @@ from redis.asyncio import Redis
 from engine.events import StatusChange
 from engine.ports import Entry, EntryRefused, Fenced, StatusMoved
 from engine.states import RunStatus
+from persistence.away import is_content
 from persistence.publish import StatusNotice, publish
 from persistence.statement import Batch, statement
 from persistence.wire import payload_of
@@ -26,18 +28,12 @@ log = structlog.get_logger(__name__)
 
 POST_DELAY_S = 0.002
 """How long a posted entry may wait for company."""
+STATEMENT_S = 30.0
+"""A network that is cut off says nothing: after this the group is sent again on another connection."""
+MAX_POSTED = 20_000
+"""Posted entries that wait while Postgres is away: beyond that, new ones are dropped and counted."""
 MAX_GROUP = 500
 """Entries in one group: bounds the statement, not the throughput."""
-AWAY = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    TimeoutError,
-)
-"""What asyncpg raises when the server, not the statement, is the trouble."""
 
 
 @dataclass(slots=True)
@@ -58,10 +54,16 @@ class PostgresJournal:
         self._publisher: asyncio.Task[None] | None = None
         self._published: asyncio.Queue[tuple[list[tuple[str, int, bytes]], list[StatusNotice]]] = asyncio.Queue()
         self._closing = False
+        self._lost = 0
 
     def open(self) -> None:
         self._writer = asyncio.create_task(self._write(), name="journal")
         self._publisher = asyncio.create_task(self._publish(), name="journal-publisher")
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """To be watched: without them nothing becomes durable any more."""
+        return [task for task in (self._writer, self._publisher) if task is not None]
 
     async def close(self) -> None:
         self._closing = True
@@ -83,6 +85,9 @@ class PostgresJournal:
     def post(self, entry: Entry) -> None:
         if (entry.run_id, entry.epoch) in self._dropped:
             return
+        if len(self._queue) >= MAX_POSTED:
+            self._lost += 1
+            return
         self._queue.append(_Waiting(entry, None))
         asyncio.get_running_loop().call_later(POST_DELAY_S, self._more.set)
 
@@ -98,6 +103,9 @@ class PostgresJournal:
             self._more.clear()
             while self._queue:
                 await self._commit_group(self._next_group())
+            if self._lost:
+                log.error("journal.posts_dropped", count=self._lost, why="Postgres was away for too long")
+                self._lost = 0
 
     def _next_group(self) -> list[list[_Waiting]]:
         """By run, in order. An entry with a status change is the last of its run's part: the next ones wait a group."""
@@ -127,11 +135,8 @@ class PostgresJournal:
         batches = [Batch(part[0].entry.run_id, [waiting.entry for waiting in part]) for part in group]
         try:
             landed = await self._execute(batches)
-        except asyncpg.PostgresError as refused:
-            await self._split(group, refused)
-            return
         except Exception as fault:
-            # An entry that cannot even become arguments: the same search finds it.
+            # What Postgres refuses for its content, or what cannot even become arguments: the same search finds it.
             await self._split(group, fault)
             return
         missing = [part for part, batch in zip(group, batches, strict=True) if batch.run_id not in landed]
@@ -169,34 +174,43 @@ class PostgresJournal:
         _answer(group[0], refusal)
 
     async def _execute(self, batches: Sequence[Batch]) -> dict[str, tuple[int, str]]:
-        """Runs the statement until Postgres answers. Returns (base, project) of the runs that it wrote."""
+        """Runs the statement until Postgres answers. Returns (base, project) of the runs that it wrote.
+
+        A connection that dies in the middle leaves open whether the group landed. The statement writes nothing twice, as it
+        leaves out runs that carry its mark already; those are looked up then.
+        """
         mark = random.getrandbits(63)
         query, prepared = statement(batches, mark, self._rest_s)
-        pause = 0.05
+        rows, attempts = await self._insist(query, *prepared)
+        landed = {row["id"]: (row["base"], row["project_id"]) for row in rows}
+        missing = [batch.run_id for batch in batches if batch.run_id not in landed]
+        if attempts > 1 and missing:
+            rows, _ = await self._insist(_LANDED, missing, mark)
+            counts = {batch.run_id: len(batch.happenings) for batch in batches}
+            landed |= {row["id"]: (row["written_seq"] - counts[row["id"]], row["project_id"]) for row in rows}
+        return landed
+
+    async def _insist(self, query: str, *arguments: Any) -> tuple[list[Any], int]:
+        """The rows of a statement, and how often it was sent. Raises only what is the fault of its content."""
+        attempts, pause = 0, 0.05
         while True:
+            attempts += 1
             try:
-                async with self._pool.acquire() as connection:
-                    landed = (
-                        await connection.fetch(_LANDED, [batch.run_id for batch in batches], mark)
-                        if pause > 0.05
-                        else []
-                    )
-                    if landed:
-                        counts = {batch.run_id: len(batch.happenings) for batch in batches}
-                        return {row["id"]: (row["last_seq"] - counts[row["id"]], row["project_id"]) for row in landed}
-                    rows = await connection.fetch(query, *prepared)
-                    return {row["id"]: (row["base"], row["project_id"]) for row in rows}
-            except AWAY as away:
-                log.warning("journal.waiting", error=str(away) or type(away).__name__, retry_in_s=round(pause, 2))
-                pause = min(pause * 2, 2.0)
+                return await self._pool.fetch(query, *arguments, timeout=STATEMENT_S), attempts
+            except Exception as error:
+                if is_content(error):
+                    raise
+                log.warning("journal.waiting", error=str(error) or type(error).__name__, retry_in_s=round(pause, 2))
                 await asyncio.sleep(pause)
+                pause = min(pause * 2, 2.0)
 
     async def _refuse(self, missing: list[list[_Waiting]]) -> None:
         """Says to each why its run was not written: another worker's, or not in the status that it took for granted."""
         if not missing:
             return
         ids = [part[0].entry.run_id for part in missing]
-        stands = {row["id"]: row for row in await self._pool.fetch(_STANDS, ids)}
+        rows, _ = await self._insist(_STANDS, ids)
+        stands = {row["id"]: row for row in rows}
         for part in missing:
             entry = part[0].entry
             row = stands.get(entry.run_id)
@@ -243,5 +257,5 @@ def _answer(part: Sequence[_Waiting], answer: int | Exception) -> None:
 
 
 _HELD = ("RUNNING", "PAUSING", "CANCELLING")
-_LANDED = "SELECT id, last_seq, project_id FROM runs WHERE id = ANY($1) AND written_by = $2"
+_LANDED = "SELECT id, written_seq, project_id FROM runs WHERE id = ANY($1) AND written_by = $2"
 _STANDS = "SELECT id, epoch, status FROM runs WHERE id = ANY($1)"

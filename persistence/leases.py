@@ -80,9 +80,17 @@ def _stand(row: Any) -> Stand:
 
 _HELD = "unnest($1::text[], $2::int[]) AS h(id, epoch) WHERE r.id = h.id AND r.epoch = h.epoch"
 _IS_HELD = "r.status IN ('RUNNING', 'PAUSING', 'CANCELLING')"
+# The journal locks its runs in the order of their ids: whoever locks several must do likewise.
 _RENEW = f"""
-UPDATE runs r SET lease_until = now() + make_interval(secs => $3) FROM {_HELD} AND {_IS_HELD}
+WITH ours AS (SELECT r.id FROM runs r, {_HELD} AND {_IS_HELD} ORDER BY r.id FOR NO KEY UPDATE OF r)
+UPDATE runs r SET lease_until = now() + make_interval(secs => $3) FROM ours WHERE r.id = ours.id
 RETURNING r.id, r.status, r.wake_at, r.options
 """
 _STANDS = f"SELECT r.id, r.status, r.wake_at, r.options FROM runs r, {_HELD} AND {_IS_HELD}"
-_EXPIRE = f"UPDATE runs r SET lease_until = now() WHERE worker_id = ANY($1) AND {_IS_HELD} AND lease_until > now()"
+_EXPIRE = f"""
+WITH theirs AS (
+    SELECT r.id FROM runs r WHERE worker_id = ANY($1) AND {_IS_HELD} AND lease_until > now()
+    ORDER BY r.id FOR NO KEY UPDATE OF r
+)
+UPDATE runs r SET lease_until = now() FROM theirs WHERE r.id = theirs.id
+"""

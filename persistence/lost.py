@@ -3,19 +3,18 @@
 Any number of workers do this at once: SKIP LOCKED shares the work. Each change writes its events in its own transaction.
 """
 
-from dataclasses import replace
-
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.events import NodeChange, NodeState, RunError, StatusChange
+from engine.events import NodeChange, RunError, StatusChange
 from engine.states import HELD, NodeStatus, RunStatus
 from persistence import deadlines, nodes, wire
 from persistence.database import Database
 from persistence.leases import Moved, moved_of
+from persistence.moves import queued
 from persistence.runs import Changed, Run, run_of
-from persistence.tables import runs, waits
-from persistence.transition import move
+from persistence.tables import runs
+from persistence.transition import end, move
 
 GONE = "The worker that held this run is gone"
 LIMIT = 100
@@ -42,29 +41,46 @@ async def _left(connection: AsyncConnection, max_attempts: int) -> list[Run]:
 
 
 async def _end(connection: AsyncConnection, run: Run) -> Changed:
-    """Nothing of the run runs any more, so none of its nodes may say so."""
     if run.status is RunStatus.PAUSING:
         return await _pause(connection, run)
-    under_way = await nodes.unsettled(connection, run.id)
-    status = RunStatus.CANCELLED if run.status is RunStatus.CANCELLING else RunStatus.FAILED
-    error = None
-    if status is RunStatus.FAILED:
-        message = "its worker was lost again and again, with nothing finished in between"
-        error = wire.error_body(RunError("CRASH_LOOP", message, retryable=True))
-    changed = await move(
-        connection,
-        run,
-        StatusChange(status, run.status, GONE),
-        *(NodeChange(nodes.cancelled(state)) for state in under_way),
-        **_let_go(),
-        error=error,
-        finished_at=func.now(),
-        cancelled_at=func.now() if status is RunStatus.CANCELLED else None,
-        deadline_at=None,
-    )
-    still_open = (waits.c.run_id == run.id, waits.c.settled_seq.is_(None), waits.c.superseded_seq.is_(None))
-    await connection.execute(update(waits).where(*still_open).values(superseded_seq=changed.run.last_seq))
-    return changed
+    if run.status is RunStatus.CANCELLING:
+        told = StatusChange(RunStatus.CANCELLED, run.status, GONE)
+        return await end(connection, run, told, cancelled_at=func.now())
+    message = "its worker was lost again and again, with nothing finished in between"
+    return await _fail(connection, run, RunError("CRASH_LOOP", message, retryable=True))
+
+
+async def give_up(database: Database, run_id: str, epoch: int, error: RunError) -> Moved | None:
+    """A run that its worker cannot drive fails, or is cancelled where that was asked for. None: it is not that worker's."""
+    async with database.begin() as connection:
+        held = (runs.c.id == run_id, runs.c.epoch == epoch, runs.c.status.in_(HELD))
+        row = (await connection.execute(select(runs).where(*held).with_for_update())).mappings().one_or_none()
+        if row is None:
+            return None
+        run = run_of(row)
+        if run.status is RunStatus.CANCELLING:
+            return Moved.of(await _end(connection, run))
+        return Moved.of(await _fail(connection, run, error))
+
+
+async def hand_back(database: Database, run_id: str, epoch: int) -> Moved | None:
+    """A run that could not be taken up just now goes back into the queue. None: it is not that worker's."""
+    async with database.begin() as connection:
+        held = (runs.c.id == run_id, runs.c.epoch == epoch, runs.c.status.in_(HELD))
+        row = (await connection.execute(select(runs).where(*held).with_for_update())).mappings().one_or_none()
+        if row is None:
+            return None
+        run = run_of(row)
+        if run.status is not RunStatus.RUNNING:
+            return Moved.of(await _end(connection, run))
+        told = StatusChange(RunStatus.QUEUED, run.status, "Handed back: a store could not be reached")
+        let_go = {"epoch": runs.c.epoch + 1, "worker_id": None, "lease_until": None}
+        return Moved.of(await move(connection, run, told, **queued(), **let_go))
+
+
+async def _fail(connection: AsyncConnection, run: Run, error: RunError) -> Changed:
+    told = StatusChange(RunStatus.FAILED, run.status, error.message)
+    return await end(connection, run, told, error=wire.error_body(error))
 
 
 async def _pause(connection: AsyncConnection, run: Run) -> Changed:
@@ -73,20 +89,13 @@ async def _pause(connection: AsyncConnection, run: Run) -> Changed:
         connection,
         run,
         StatusChange(RunStatus.PAUSED, run.status, GONE),
-        *(NodeChange(_interrupted(state)) for state in running),
-        **_let_go(),
+        *(NodeChange(nodes.interrupted(state)) for state in running),
+        epoch=runs.c.epoch + 1,
+        worker_id=None,
+        lease_until=None,
         paused_at=func.now(),
         deadline_at=func.now() + deadlines.REST,
     )
-
-
-def _interrupted(state: NodeState) -> NodeState:
-    message = "Interrupted; runs again on resume"
-    return replace(state, status=NodeStatus.IDLE, message=message, output_seq=None, has_output=False)
-
-
-def _let_go() -> dict[str, object]:
-    return {"epoch": runs.c.epoch + 1, "worker_id": None, "lease_until": None}
 
 
 _TAKE_BACK = """

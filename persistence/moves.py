@@ -4,21 +4,24 @@ Each raises InvalidState where the state machine has no such arrow, so a change 
 a Changed: it was asked for already, and nothing is written.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON, NodeChange, StatusChange
-from engine.states import HELD, RunStatus
+from engine.states import HELD, NodeStatus, RunStatus
 from persistence import deadlines, nodes
 from persistence.caller import Caller
 from persistence.problems import InvalidState
-from persistence.runs import Changed, Run
-from persistence.tables import checkpoints, runs, waits
-from persistence.transition import locked, move
+from persistence.runs import Changed, Run, run_of
+from persistence.tables import checkpoints, runs
+from persistence.transition import end_all, for_change, locked, move, move_all
 
 PAUSABLE = frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING})
+BATCH = 500
+"""Runs cancelled in one transaction: workers that write to them wait for it."""
 
 
 async def execute(connection: AsyncConnection, caller: Caller, run_id: str, inputs: JSON, *, replace: bool) -> Changed:
@@ -37,14 +40,19 @@ async def cancel(connection: AsyncConnection, caller: Caller, run_id: str, reaso
         raise InvalidState(f"The run is {run.status} already.", run_status=run.status)
     if run.status is RunStatus.CANCELLING:
         return run
-    return await (_ask_to_cancel if run.status in HELD else cancel_now)(connection, run, reason)
+    if run.status not in HELD:
+        return await cancel_now(connection, run, reason)
+    [changed] = await _ask_to_cancel(connection, [run], reason)
+    return changed
 
 
-async def _ask_to_cancel(connection: AsyncConnection, run: Run, reason: str | None) -> Changed:
-    return await move(
+async def _ask_to_cancel(connection: AsyncConnection, held: Sequence[Run], reason: str | None) -> list[Changed]:
+    return await move_all(
         connection,
-        run,
-        StatusChange(RunStatus.CANCELLING, run.status, reason or "Cancel requested"),
+        held,
+        RunStatus.CANCELLING,
+        reason or "Cancel requested",
+        {},
         cancel_requested_at=func.now(),
         cancel_reason=reason,
         deadline_at=func.now() + deadlines.CANCELLING,
@@ -53,26 +61,36 @@ async def _ask_to_cancel(connection: AsyncConnection, run: Run, reason: str | No
 
 async def cancel_now(connection: AsyncConnection, run: Run, reason: str | None) -> Changed:
     """A run that no worker holds, locked by this transaction."""
-    # A run that rests in the middle may show nodes that wait or run: nothing does any more, so nothing may say so.
-    changes = [NodeChange(nodes.cancelled(state)) for state in await nodes.unsettled(connection, run.id)]
-    changed = await move(
+    [changed] = await _cancel_at_rest(connection, [run], reason)
+    return changed
+
+
+async def _cancel_at_rest(connection: AsyncConnection, resting: Sequence[Run], reason: str | None) -> list[Changed]:
+    return await end_all(
         connection,
-        run,
-        StatusChange(RunStatus.CANCELLED, run.status, reason or "Cancelled"),
-        *changes,
+        resting,
+        RunStatus.CANCELLED,
+        reason or "Cancelled",
         cancel_requested_at=func.now(),
         cancel_reason=reason,
         cancelled_at=func.now(),
-        finished_at=func.now(),
-        deadline_at=None,
-        # The lease, if one is left over, belongs to nobody any more.
-        epoch=runs.c.epoch + 1,
-        worker_id=None,
-        lease_until=None,
     )
-    still_open = (waits.c.run_id == run.id, waits.c.settled_seq.is_(None), waits.c.superseded_seq.is_(None))
-    await connection.execute(update(waits).where(*still_open).values(superseded_seq=changed.run.last_seq))
-    return changed
+
+
+async def cancel_all(
+    connection: AsyncConnection, caller: Caller, workflow_id: str, reason: str | None
+) -> list[Changed]:
+    """Cancels up to BATCH active runs of a workflow, those that are asked to stop already left out."""
+    settled = [status for status in RunStatus if status.is_terminal or status is RunStatus.CANCELLING]
+    query = select(runs).where(
+        runs.c.workflow_id == workflow_id, runs.c.project_id.in_(caller.projects), runs.c.status.not_in(settled)
+    )
+    found = await connection.execute(for_change(query.order_by(runs.c.id).limit(BATCH)))
+    active = [run_of(row) for row in found.mappings()]
+    held = [run for run in active if run.status in HELD]
+    resting = [run for run in active if run.status not in HELD]
+    asked = await _ask_to_cancel(connection, held, reason) if held else []
+    return asked + (await _cancel_at_rest(connection, resting, reason) if resting else [])
 
 
 async def pause(connection: AsyncConnection, caller: Caller, run_id: str) -> Changed | Run:
@@ -86,10 +104,13 @@ async def pause(connection: AsyncConnection, caller: Caller, run_id: str) -> Cha
         asked = StatusChange(RunStatus.PAUSING, run.status, "Pause requested")
         deadline = func.now() + deadlines.PAUSING
         return await move(connection, run, asked, pause_requested_at=func.now(), deadline_at=deadline)
+    # A worker that was lost may have left nodes behind that show as running.
+    left = [state for state in await nodes.unsettled(connection, run.id) if state.status is not NodeStatus.WAITING]
     return await move(
         connection,
         run,
         StatusChange(RunStatus.PAUSED, run.status, "Paused"),
+        *(NodeChange(nodes.interrupted(state)) for state in left),
         pause_requested_at=func.now(),
         paused_at=func.now(),
         deadline_at=func.now() + deadlines.REST,
@@ -144,5 +165,5 @@ async def set_breakpoints(connection: AsyncConnection, caller: Caller, run_id: s
     if run.status.is_terminal:
         raise InvalidState(f"The run is {run.status} already.", run_status=run.status)
     options = {"timeoutS": run.options.timeout_s, "breakpoints": node_ids, "stepwise": run.options.stepwise}
-    await connection.execute(update(runs).where(runs.c.id == run_id).values(options=options))
-    return await locked(connection, caller, run_id)
+    changed = update(runs).where(runs.c.id == run_id).values(options=options).returning(runs)
+    return run_of((await connection.execute(changed)).mappings().one())

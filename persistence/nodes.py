@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, or_, select, tuple_
+from sqlalchemy import ARRAY, FromClause, Integer, RowMapping, Text, cast, column, func, or_, select, true, tuple_
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -82,27 +82,28 @@ async def states_at(
     connection: AsyncConnection, caller: Caller, places: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], list[NodeState]]:
     """Every node of a run as it stood after the event `seq`, for each place (run id, seq)."""
-    named = await names(connection, caller, [run_id for run_id, _ in places])
-    return {
-        (run_id, seq): _with_idle(run_id, named[run_id], await _history_to(connection, run_id, seq))
-        for run_id, seq in places
-        if run_id in named
-    }
-
-
-async def _history_to(connection: AsyncConnection, run_id: str, seq: int) -> dict[tuple[str, str], NodeState]:
+    named = await names(connection, caller, list({run_id for run_id, _ in places}))
+    seen = [place for place in places if place[0] in named]
+    stored: dict[tuple[str, int], dict[tuple[str, str], NodeState]] = {place: {} for place in seen}
+    at = _places(seen)
     last = (
-        select(events.c.node_id, events.c.seq, events.c.body)
+        select(events.c.node_id, events.c.seq.label("told_seq"), events.c.body)
         .ext(distinct_on(events.c.node_id))
-        .where(events.c.run_id == run_id, events.c.seq <= seq, events.c.type == EventType.NODE_STATE)
+        .where(events.c.run_id == at.c.run_id, events.c.seq <= at.c.seq, events.c.type == EventType.NODE_STATE)
         .order_by(events.c.node_id, events.c.seq.desc())
-    )
-    stored = {}
-    for node_id, at, body in await connection.execute(last):
-        change = wire.happening_of(EventType.NODE_STATE, node_id, body, run_id, at)
+    ).lateral("last")
+    query = select(at, last).select_from(at.join(last, true()))
+    for run_id, seq, node_id, told_seq, body in await connection.execute(query):
+        change = wire.happening_of(EventType.NODE_STATE, node_id, body, run_id, told_seq)
         if isinstance(change, NodeChange):
-            stored[run_id, change.node_id] = change.state
-    return stored
+            stored[run_id, seq][run_id, node_id] = change.state
+    return {place: _with_idle(place[0], named[place[0]], states) for place, states in stored.items()}
+
+
+def _places(places: Sequence[tuple[str, int]]) -> FromClause:
+    run_ids, numbers = [run_id for run_id, _ in places], [seq for _, seq in places]
+    arrays = cast(run_ids, ARRAY(Text)), cast(numbers, ARRAY(Integer))
+    return func.unnest(*arrays).table_valued(column("run_id", Text), column("seq", Integer), name="at").render_derived()
 
 
 def _with_idle(run_id: str, nodes: Iterable[NodeName], stored: Mapping[tuple[str, str], NodeState]) -> list[NodeState]:
@@ -111,16 +112,27 @@ def _with_idle(run_id: str, nodes: Iterable[NodeName], stored: Mapping[tuple[str
 
 async def unsettled(connection: AsyncConnection, run_id: str) -> list[NodeState]:
     """The nodes of a run whose stored status says that they are under way."""
+    return (await unsettled_of(connection, [run_id]))[run_id]
+
+
+async def unsettled_of(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str, list[NodeState]]:
     open_statuses = [status for status in NodeStatus if status not in SETTLED and status is not NodeStatus.IDLE]
-    found = await connection.execute(
-        select(node_states).where(node_states.c.run_id == run_id, node_states.c.status.in_(open_statuses))
-    )
-    return [_state_of(row) for row in found.mappings()]
+    query = select(node_states).where(node_states.c.run_id.in_(run_ids), node_states.c.status.in_(open_statuses))
+    states: dict[str, list[NodeState]] = {run_id: [] for run_id in run_ids}
+    for row in (await connection.execute(query.order_by(node_states.c.run_id, node_states.c.node_id))).mappings():
+        states[row["run_id"]].append(_state_of(row))
+    return states
 
 
 def cancelled(state: NodeState) -> NodeState:
     now = datetime.now(UTC)
     return replace(state, status=NodeStatus.CANCELLED, output_seq=None, has_output=False, completed_at=now)
+
+
+def interrupted(state: NodeState) -> NodeState:
+    """A node whose worker let go of it in the middle."""
+    message = "Interrupted; runs again on resume"
+    return replace(state, status=NodeStatus.IDLE, message=message, output_seq=None, has_output=False)
 
 
 async def values(
@@ -138,21 +150,31 @@ async def values(
 
 async def outputs_at(connection: AsyncConnection, caller: Caller, run_id: str, seq: int) -> dict[str, JSON]:
     """Each node's latest output up to `seq`, by node id: the state at a checkpoint."""
-    table = node_outputs.c
-    found = await connection.execute(
+    return (await all_outputs_at(connection, caller, [(run_id, seq)]))[run_id, seq]
+
+
+async def all_outputs_at(
+    connection: AsyncConnection, caller: Caller, places: Sequence[tuple[str, int]]
+) -> dict[tuple[str, int], dict[str, JSON]]:
+    """The same for each place (run id, seq). What a rewind has taken back still stood before it."""
+    table, at = node_outputs.c, _places(places)
+    last = (
         select(table.node_id, table.output)
         .ext(distinct_on(table.node_id))
         .join(runs, runs.c.id == table.run_id)
         .where(
-            table.run_id == run_id,
-            table.seq <= seq,
-            or_(table.superseded_seq.is_(None), table.superseded_seq > seq),
+            table.run_id == at.c.run_id,
+            table.seq <= at.c.seq,
+            or_(table.superseded_seq.is_(None), table.superseded_seq > at.c.seq),
             table.output.is_not(None),
             runs.c.project_id.in_(caller.projects),
         )
         .order_by(table.node_id, table.seq.desc())
-    )
-    return dict(found.all())
+    ).lateral("last")
+    found: dict[tuple[str, int], dict[str, JSON]] = {place: {} for place in places}
+    for run_id, seq, node_id, output in await connection.execute(select(at, last).select_from(at.join(last, true()))):
+        found[run_id, seq][node_id] = output
+    return found
 
 
 def _state_of(row: RowMapping) -> NodeState:

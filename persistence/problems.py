@@ -90,6 +90,12 @@ class Limit(Problem):
     code, title, status = ProblemCode.LIMIT, "Limit exceeded", 413
 
 
+class Busy(Limit):
+    """As many runs are active as may be; later there is room again."""
+
+    title, status = "Too many runs", 429
+
+
 class Unavailable(Problem):
     code, title, status = ProblemCode.UNAVAILABLE, "Not available now", 503
 

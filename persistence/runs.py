@@ -10,17 +10,17 @@ from typing import Any
 
 import asyncpg
 import orjson
-from sqlalchemy import ColumnElement, RowMapping, and_, func, or_, select
+from sqlalchemy import ColumnElement, RowMapping, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON, Event, RunError, StatusChange
-from engine.states import EventType, RunMode, RunSource, RunStatus
+from engine.states import EventType, OnLimit, RunMode, RunSource, RunStatus
 from persistence import deadlines, wire
 from persistence.caller import Caller
 from persistence.ids import new_id
 from persistence.paging import Page, after_of, page_of
 from persistence.problems import NotFound
-from persistence.tables import checkpoints, events, runs, versions
+from persistence.tables import events, runs, versions
 
 HISTORY_FOR_ESTIMATE = 50
 """How many of a version's last completed runs an estimate looks at."""
@@ -89,6 +89,12 @@ class NewRun:
     options: RunOptions = field(default_factory=RunOptions)
     lane_limit: int | None = None
     """How many runs of the workflow may be held at once, where its spec says so."""
+    on_limit: OnLimit = OnLimit.QUEUE
+
+    @property
+    def lane(self) -> str:
+        """What is limited together: the workflow where its spec has a limit, or the spec without a workflow; else the project."""
+        return self.project_id if self.lane_limit is None else self.workflow_id or self.version_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +107,6 @@ class RunFilter:
     source: Sequence[RunSource] | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
-    forked_from_id: str | None = None
 
     def lets_status(self, status: RunStatus | None) -> bool:
         return status is not None and (self.status is None or status in self.status)
@@ -124,6 +129,8 @@ class Changed:
     run: Run
     previous: RunStatus | None
     events: tuple[Event, ...]
+    besides: tuple["Changed", ...] = ()
+    """Other runs that the same transaction has changed."""
 
 
 def run_of(row: RowMapping | Mapping[str, Any]) -> Run:
@@ -173,7 +180,7 @@ def _new_values(caller: Caller, new: NewRun) -> list[Any]:
         options.priority,
         options.stepwise,
         caller.subject,
-        new.project_id if new.lane_limit is None else new.workflow_id or new.project_id,
+        new.lane,
         new.lane_limit,
         deadlines.PENDING.total_seconds(),
         orjson.dumps(told).decode(),
@@ -248,27 +255,6 @@ async def page(
     return page_of([run_of(row) for row in found.mappings()], first=first, after=after)
 
 
-async def derived_page(
-    connection: AsyncConnection,
-    caller: Caller,
-    run_id: str,
-    *,
-    first: int,
-    after: str | None = None,
-    source: Sequence[RunSource] | None = None,
-) -> Page[Run]:
-    """Runs made from this one: its retries, the forks from its checkpoints, its child runs. Newest first."""
-    own = select(checkpoints.c.id).where(checkpoints.c.run_id == run_id)
-    derived = or_(runs.c.retry_of_id == run_id, runs.c.parent_id == run_id, runs.c.forked_from_id.in_(own))
-    query = select(runs).where(derived, runs.c.project_id.in_(caller.projects))
-    if source is not None:
-        query = query.where(runs.c.source.in_(source))
-    if after is not None:
-        query = query.where(runs.c.id < after_of(after))
-    found = await connection.execute(query.order_by(runs.c.id.desc()).limit(first + 1))
-    return page_of([run_of(row) for row in found.mappings()], first=first, after=after)
-
-
 def _conditions(where: RunFilter) -> Iterator[ColumnElement[bool]]:
     column = runs.c
     if where.workflow_id is not None:
@@ -279,8 +265,6 @@ def _conditions(where: RunFilter) -> Iterator[ColumnElement[bool]]:
         yield column.status.in_(where.status)
     if where.source is not None:
         yield column.source.in_(where.source)
-    if where.forked_from_id is not None:
-        yield column.forked_from_id == where.forked_from_id
     if where.created_after is not None:
         yield column.created_at > where.created_after
     if where.created_before is not None:

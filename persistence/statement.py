@@ -25,11 +25,14 @@ WITH given AS (
     SELECT r.id FROM runs r JOIN given g USING (id)
     WHERE r.epoch = g.epoch AND r.status IN ('RUNNING', 'PAUSING', 'CANCELLING')
         AND (g.expected IS NULL OR r.status = g.expected)
+        -- Sent again after a connection was lost, it may follow itself: what it has written already is left alone.
+        AND r.written_by IS DISTINCT FROM $11
     ORDER BY r.id FOR NO KEY UPDATE OF r
 ), run AS (
     UPDATE runs r SET
         last_seq = r.last_seq + g.events,
         written_by = $11,
+        written_seq = r.last_seq + g.events,
         progress = coalesce(g.progress, r.progress),
         status = coalesce(g.status, r.status),
         status_message = CASE WHEN g.status IS NULL THEN r.status_message ELSE g.message END,

@@ -137,6 +137,8 @@ runs = Table(
     Column("lineage", Integer, nullable=False, server_default="0"),
     # The mark of the journal's group that wrote last: tells, after a connection lost in COMMIT, whether it landed.
     Column("written_by", BigInteger),
+    # The number that the group gave last: others, a cancel say, may have written since.
+    Column("written_seq", Integer),
     # Intents outlive a lost nudge: the heartbeat reads them.
     Column("cancel_reason", Text),
     Column("cancel_requested_at", Moment),
@@ -177,7 +179,8 @@ runs = Table(
     ),
     Index("ix_runs_limited", "lane", postgresql_where=text("status = 'QUEUED' AND lane_limit IS NOT NULL")),
     Index("ix_runs_held", "lane", postgresql_where=text("status IN ('RUNNING', 'PAUSING', 'CANCELLING')")),
-    Index("ix_runs_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL AND pruned_at IS NULL")),
+    Index("ix_runs_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+    Index("ix_runs_prunable", "finished_at", postgresql_where=text("finished_at IS NOT NULL AND pruned_at IS NULL")),
     Index("ix_runs_wake_at", "wake_at", postgresql_where=text("status = 'WAITING'")),
     Index(
         "ix_runs_active",
@@ -308,4 +311,5 @@ idempotency_keys = Table(
     Column("run_id", Id, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
     Column("created_at", Moment, nullable=False, server_default=func.now()),
     Index("ix_idempotency_keys_created_at", "created_at"),
+    Index("ix_idempotency_keys_run_id", "run_id"),
 )

@@ -4,20 +4,19 @@ Every worker looks, all the time; SKIP LOCKED lets any number of them. Each chan
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.events import NodeChange, RunError, StatusChange
+from engine.events import RunError, StatusChange
 from engine.states import RunStatus
-from persistence import nodes, wire
+from persistence import wire
 from persistence.database import Database
 from persistence.leases import Moved, moved_of
 from persistence.moves import cancel_now
 from persistence.runs import Changed, Run, run_of
 from persistence.tables import runs
-from persistence.transition import move
+from persistence.transition import end
 
 LIMIT = 100
 Change = Callable[[AsyncConnection, Run], Awaitable[Changed]]
@@ -48,10 +47,8 @@ async def _each(database: Database, which: ColumnElement[bool], change: Change) 
 
 async def _time_out(connection: AsyncConnection, run: Run) -> Changed:
     error = RunError("TIMEOUT", f"the run did not finish within {run.options.timeout_s} s", retryable=True)
-    changes = [NodeChange(nodes.cancelled(state)) for state in await nodes.unsettled(connection, run.id)]
-    values: dict[str, Any] = {"error": wire.error_body(error), "finished_at": func.now(), "deadline_at": None}
     told = StatusChange(RunStatus.FAILED, run.status, error.message)
-    return await move(connection, run, told, *changes, **values, epoch=runs.c.epoch + 1)
+    return await end(connection, run, told, error=wire.error_body(error))
 
 
 async def _give_up(connection: AsyncConnection, run: Run) -> Changed:

@@ -1,62 +1,120 @@
-"""How a server changes a run: it locks the row, looks, and writes status, events and number in the caller's transaction.
+"""How a server changes runs: it locks the rows, looks, and writes status, events and numbers in the caller's transaction.
 
 Of two changes at once, one waits for the other's commit and then sees what that one left.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import ARRAY, FromClause, Integer, Select, Text, cast, column, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import Event, Happening, NodeChange, NodeState, StatusChange
-from persistence import wire
+from engine.states import RunStatus
+from persistence import nodes, wire
 from persistence.caller import Caller
 from persistence.problems import NotFound
 from persistence.runs import Changed, Run, run_of
-from persistence.tables import events, node_states, runs
+from persistence.tables import events, node_states, runs, waits
 
 
 async def locked(connection: AsyncConnection, caller: Caller, run_id: str) -> Run:
     """The run as it stands, ours until the transaction ends. Raises NotFound."""
-    found = await connection.execute(
-        select(runs).where(runs.c.id == run_id, runs.c.project_id.in_(caller.projects)).with_for_update()
-    )
-    row = found.mappings().one_or_none()
+    query = select(runs).where(runs.c.id == run_id, runs.c.project_id.in_(caller.projects))
+    row = (await connection.execute(for_change(query))).mappings().one_or_none()
     if row is None:
         raise NotFound(run_id)
     return run_of(row)
+
+
+def for_change(query: Select[Any]) -> Select[Any]:
+    """Locks the rows as an UPDATE would, and no harder: others may refer to them meanwhile.
+
+    FOR UPDATE would wait for every row that was made to point at the run, an idempotency key say. Of two calls with keys of
+    their own, each would wait for the other's.
+    """
+    return query.with_for_update(key_share=True)
 
 
 async def move(
     connection: AsyncConnection, run: Run, change: StatusChange, *before: NodeChange, **values: Any
 ) -> Changed:
     """Writes `before` and then the status change as the next events of a run that this transaction has locked."""
+    [changed] = await move_all(connection, [run], change.status, change.message, {run.id: before}, **values)
+    return changed
+
+
+async def move_all(
+    connection: AsyncConnection,
+    moving: Sequence[Run],
+    status: RunStatus,
+    message: str,
+    before: Mapping[str, Sequence[NodeChange]],
+    **values: Any,
+) -> list[Changed]:
+    """The same change of many runs that this transaction has locked, in four statements however many they are."""
+    given = _given(moving, before)
     found = await connection.execute(
         update(runs)
-        .where(runs.c.id == run.id, runs.c.status == run.status)
-        .values(
-            status=change.status, status_message=change.message, last_seq=runs.c.last_seq + len(before) + 1, **values
-        )
+        .where(runs.c.id == given.c.id, runs.c.status == given.c.status)
+        .values(status=status, status_message=message, last_seq=runs.c.last_seq + given.c.count, **values)
         .returning(runs, func.now().label("at"))
     )
-    row = dict(found.mappings().one())
-    at = row.pop("at")
-    happenings: list[Happening] = [*before, change]
-    written = tuple(Event(run.id, run.last_seq + place, at, what) for place, what in enumerate(happenings, start=1))
+    rows = {row["id"]: row for row in found.mappings()}
+    changes = [_changed(run, rows[run.id], message, before.get(run.id, ())) for run in moving]
+    written = [event for changed in changes for event in changed.events]
     await connection.execute(insert(events), [_row(event) for event in written])
     await _write_states(connection, written)
-    return Changed(run_of(row), run.status, written)
+    return changes
+
+
+def _given(moving: Sequence[Run], before: Mapping[str, Sequence[NodeChange]]) -> FromClause:
+    """Rows of (id, the status that it has, how many events it gets)."""
+    ids, stands = [run.id for run in moving], [run.status.value for run in moving]
+    counts = [len(before.get(run.id, ())) + 1 for run in moving]
+    arrays = cast(ids, ARRAY(Text)), cast(stands, ARRAY(Text)), cast(counts, ARRAY(Integer))
+    columns = column("id", Text), column("status", Text), column("count", Integer)
+    return func.unnest(*arrays).table_valued(*columns, name="given").render_derived()
+
+
+def _changed(run: Run, row: Mapping[str, Any], message: str, before: Sequence[NodeChange]) -> Changed:
+    after = run_of(row)
+    happenings: list[Happening] = [*before, StatusChange(after.status, run.status, message)]
+    places = enumerate(happenings, start=run.last_seq + 1)
+    return Changed(after, run.status, tuple(Event(run.id, seq, row["at"], what) for seq, what in places))
+
+
+async def end(connection: AsyncConnection, run: Run, change: StatusChange, **values: Any) -> Changed:
+    """A terminal status, for a run whose code does not run any more."""
+    [changed] = await end_all(connection, [run], change.status, change.message, **values)
+    return changed
+
+
+async def end_all(
+    connection: AsyncConnection, ending: Sequence[Run], status: RunStatus, message: str, **values: Any
+) -> list[Changed]:
+    """The same for many: nothing of them may look as if it ran or waited, and their leases are nobody's any more."""
+    under_way = await nodes.unsettled_of(connection, [run.id for run in ending])
+    before = {run_id: [NodeChange(nodes.cancelled(state)) for state in states] for run_id, states in under_way.items()}
+    let_go = {"epoch": runs.c.epoch + 1, "worker_id": None, "lease_until": None, "deadline_at": None}
+    rest = {**let_go, "finished_at": func.now(), **values}
+    changes = await move_all(connection, ending, status, message, before, **rest)
+    ids = [run.id for run in ending]
+    still_open = (waits.c.run_id.in_(ids), waits.c.settled_seq.is_(None), waits.c.superseded_seq.is_(None))
+    last = select(runs.c.last_seq).where(runs.c.id == waits.c.run_id).scalar_subquery()
+    await connection.execute(update(waits).where(*still_open).values(superseded_seq=last))
+    return changes
 
 
 async def _write_states(connection: AsyncConnection, written: Sequence[Event]) -> None:
     rows = [_state_row(event.what.state, event.seq) for event in written if isinstance(event.what, NodeChange)]
     if not rows:
         return
-    query = upsert(node_states).values(rows)
+    query = upsert(node_states)
     given = {name: query.excluded[name] for name in rows[0] if name not in ("run_id", "node_id")}
-    await connection.execute(query.on_conflict_do_update(index_elements=["run_id", "node_id"], set_=given))
+    # Row by row, in one round trip: all in one VALUES would be over what Postgres takes, for a graph of 3,000 nodes.
+    await connection.execute(query.on_conflict_do_update(index_elements=["run_id", "node_id"], set_=given), rows)
 
 
 def _state_row(state: NodeState, seq: int) -> dict[str, Any]:

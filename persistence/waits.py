@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import asyncpg
-from sqlalchemy import ColumnElement, RowMapping, func, select, update
+from sqlalchemy import ColumnElement, RowMapping, and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON, StatusChange
@@ -22,6 +22,11 @@ from persistence.problems import Conflict, InvalidState, NotFound
 from persistence.runs import Changed, Run
 from persistence.tables import runs, waits
 from persistence.transition import locked, move
+
+ANSWERABLE = frozenset(
+    {RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.PAUSED, RunStatus.WAITING},
+)
+"""Where an answer can still be taken along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +43,16 @@ class Wait:
     schema: JSON
 
 
-def _is_open() -> tuple[ColumnElement[bool], ...]:
-    return waits.c.settled_seq.is_(None), waits.c.superseded_seq.is_(None), waits.c.answered_at.is_(None)
+def _is_open() -> ColumnElement[bool]:
+    """Not over, not answered, and for a question: not expired. A worker ends it then, by the same moment."""
+    stands = and_(waits.c.settled_seq.is_(None), waits.c.superseded_seq.is_(None), waits.c.answered_at.is_(None))
+    return and_(stands, or_(waits.c.kind == WaitKind.TIMER, waits.c.until.is_(None), waits.c.until > func.now()))
 
 
 async def of_runs(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> dict[str, list[Wait]]:
-    """What each run waits for, oldest first; a question that is answered already is left out."""
+    """What each run waits for, oldest first. A question that is answered or has expired is left out."""
     query = select(waits).join(runs, runs.c.id == waits.c.run_id)
-    query = query.where(waits.c.run_id.in_(run_ids), runs.c.project_id.in_(caller.projects), *_is_open())
+    query = query.where(waits.c.run_id.in_(run_ids), runs.c.project_id.in_(caller.projects), _is_open())
     found: dict[str, list[Wait]] = {run_id: [] for run_id in run_ids}
     for row in (await connection.execute(query.order_by(waits.c.seq, waits.c.id))).mappings():
         found[row["run_id"]].append(_wait(row))
@@ -57,13 +64,14 @@ async def answer(
 ) -> Changed | Run:
     """Stores the answer to a question; a WAITING run is queued. `check` is given the question's schema, and raises."""
     run = await locked(connection, caller, run_id)
-    found = await connection.execute(select(waits).where(waits.c.id == wait_id, waits.c.run_id == run_id))
-    row = found.mappings().one_or_none()
-    if row is None or row["kind"] != WaitKind.INPUT:
+    if run.status not in ANSWERABLE:
+        raise InvalidState(f"A run that is {run.status} takes no answers.", run_status=run.status)
+    query = select(waits, _is_open().label("is_open"))
+    query = query.where(waits.c.id == wait_id, waits.c.run_id == run_id, waits.c.kind == WaitKind.INPUT)
+    row = (await connection.execute(query)).mappings().one_or_none()
+    if row is None:
         raise NotFound(wait_id)
-    if run.status.is_terminal:
-        raise InvalidState(f"The run is {run.status} already.", run_status=run.status)
-    if row["answered_at"] is not None or row["settled_seq"] is not None or row["superseded_seq"] is not None:
+    if not row["is_open"]:
         raise Conflict("This question is over: it has been answered, has expired, or was taken back.")
     check(row["schema"])
     answered = {"answer": given, "answered_at": func.now(), "answered_by": caller.subject}

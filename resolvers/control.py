@@ -1,5 +1,6 @@
 """Run control: cancel, pause, resume, rewind, answer, step and breakpoints. Each is one transaction that says if it won."""
 
+from asyncio import gather
 from dataclasses import replace
 from functools import partial
 
@@ -8,17 +9,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.events import JSON
 from engine.inputs import check_inputs
 from engine.states import RunStatus
-from persistence import history, moves, nodes, waits
+from persistence import history, moves, nodes, runs, waits, workflows
 from persistence.history import Checkpoint
 from persistence.problems import Invalid, invalid
 from persistence.rewind import rewind
 from persistence.runs import Changed, Run
 from resolvers.context import Context
 from resolvers.names import checked_text
-from resolvers.once import once
+from resolvers.once import once, tell
 from resolvers.start import at_rest, check_nodes, check_wait, own_run
 
 MAX_REASON = 1000
+STOP_MS = 12_000
+"""How long cancelled runs are waited for: a little over their own deadline."""
 
 
 async def cancel_run(context: Context, run_id: str, reason: str | None, idempotency_key: str | None) -> Run:
@@ -31,6 +34,20 @@ async def cancel_run(context: Context, run_id: str, reason: str | None, idempote
         return await moves.cancel(connection, context.caller, run_id, reason)
 
     return await once(context, run.project_id, idempotency_key, "cancelRun", [run_id, reason], act, run_id=run_id)
+
+
+async def stop_runs(context: Context, workflow_id: str, reason: str) -> None:
+    """Cancels the active runs of a workflow, all at once, and waits until their code has stopped or STOP_MS have passed."""
+    while True:
+        async with context.database.begin() as connection:
+            changes = await moves.cancel_all(connection, context.caller, workflow_id, reason)
+        await tell(context, *changes)
+        if len(changes) < moves.BATCH:
+            break
+    async with context.database.connect() as connection:
+        active = await workflows.active_runs(connection, context.caller, workflow_id)
+        stopping = await runs.get_many(connection, context.caller, active)
+    await gather(*(at_rest(context, run, STOP_MS) for run in stopping.values()))
 
 
 async def pause_run(
@@ -82,11 +99,9 @@ async def answer_run(context: Context, run_id: str, wait_id: str, given: JSON, i
     async def act(connection: AsyncConnection) -> Changed | Run:
         return await waits.answer(connection, context.caller, run_id, wait_id, given, partial(_check_answer, given))
 
-    run = await once(
+    return await once(
         context, run.project_id, idempotency_key, "answerRun", [run_id, wait_id, given], act, run_id=run_id
     )
-    await context.queue.nudge(run_id)
-    return run
 
 
 def _check_answer(given: JSON, schema: JSON) -> None:
@@ -103,9 +118,9 @@ async def set_breakpoints(context: Context, run_id: str, node_ids: list[str], id
         check_nodes("input.nodeIds", node_ids, {node.id for node in named})
         return await moves.set_breakpoints(connection, context.caller, run_id, sorted(set(node_ids)))
 
-    run = await once(context, run.project_id, idempotency_key, "setBreakpoints", [run_id, node_ids], act, run_id=run_id)
-    await context.queue.nudge(run_id)
-    return run
+    return await once(
+        context, run.project_id, idempotency_key, "setBreakpoints", [run_id, node_ids], act, run_id=run_id
+    )
 
 
 async def _rested(context: Context, run: Run, timeout_ms: int) -> tuple[Run, Checkpoint | None]:

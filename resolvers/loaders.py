@@ -11,12 +11,14 @@ from typing import TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.dataloader import DataLoader
 
-from engine.events import NodeState
-from persistence import history, nodes, runs, waits
+from engine.events import JSON, NodeState
+from persistence import history, kin, nodes, runs, waits
 from persistence.caller import Caller
 from persistence.database import Database
 from persistence.history import Checkpoint
+from persistence.kin import Ask
 from persistence.nodes import NodeName, Values
+from persistence.paging import Page
 from persistence.runs import Run
 from persistence.waits import Wait
 
@@ -35,9 +37,13 @@ class Loaders:
         self.node_names: DataLoader[str, tuple[NodeName, ...] | None] = self._loader(self._scoped(nodes.names))
         self.node_states: DataLoader[str, list[NodeState] | None] = self._loader(self._scoped(nodes.states))
         self.node_states_at: DataLoader[Place, list[NodeState] | None] = self._loader(self._scoped(nodes.states_at))
+        self.outputs_at: DataLoader[Place, dict[str, JSON] | None] = self._loader(self._scoped(nodes.all_outputs_at))
         self.values: DataLoader[Place, Values | None] = self._loader(self._scoped(nodes.values))
         self.checkpoint: DataLoader[str, Checkpoint | None] = self._loader(self._scoped(history.checkpoints_by_id))
         self.has_checkpoint: DataLoader[str, bool | None] = self._loader(self._scoped(history.with_checkpoints))
+        self.checkpoints: DataLoader[Ask, Page[Checkpoint] | None] = self._loader(self._scoped(kin.saved))
+        self.derived: DataLoader[Ask, Page[Run] | None] = self._loader(self._scoped(kin.derived))
+        self.forks: DataLoader[Ask, Page[Run] | None] = self._loader(self._scoped(kin.forks))
         self.waits: DataLoader[str, list[Wait] | None] = self._loader(self._scoped(waits.of_runs))
         self.median_duration: DataLoader[str, timedelta | None] = self._loader(runs.median_durations)
 

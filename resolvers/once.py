@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON
-from engine.states import RunStatus
+from engine.states import HELD, RunStatus
 from persistence import idempotency, runs
 from persistence.problems import NotFound, invalid
 from persistence.runs import Changed, Run
@@ -72,13 +72,18 @@ async def known_run(connection: AsyncConnection, context: Context, run_id: str) 
 async def _told(context: Context, done: Changed | Run) -> Run:
     if isinstance(done, Changed):
         await tell(context, done)
+    elif done.status in HELD:
+        # Something of the row has changed, or is asked for once more: its worker is to look again.
+        await context.queue.nudge(done.id)
     return run_of(done)
 
 
-async def tell(context: Context, done: Changed) -> None:
+async def tell(context: Context, *done: Changed) -> None:
     """After the commit: readers, and whoever has to act on it."""
-    await context.feed.tell(done)
-    if done.run.status is RunStatus.QUEUED:
+    done = tuple(told for one in done for told in (*one.besides, one))
+    await context.feed.tell(*done)
+    if any(one.run.status is RunStatus.QUEUED for one in done):
         await context.queue.ring()
-    elif done.run.status in (RunStatus.CANCELLING, RunStatus.PAUSING):
-        await context.queue.nudge(done.run.id)
+    for one in done:
+        if one.run.status in HELD:
+            await context.queue.nudge(one.run.id)

@@ -10,14 +10,16 @@ from engine.states import NodeStatus, RunAction, RunSource, RunStatus, WaitKind
 from persistence import history, nodes, runs
 from persistence.feed import Expired
 from persistence.history import Checkpoint, Window
+from persistence.kin import Ask
 from persistence.nodes import NodeName
-from persistence.paging import Page, checked_first
+from persistence.paging import Page, after_of, checked_first
 from persistence.problems import NotFound, invalid
 from persistence.runs import Run, RunFilter
-from persistence.waits import Wait
+from persistence.waits import ANSWERABLE, Wait
 from resolvers.context import Context
 
 MAX_EVENTS = 1000
+NOTHING: Page[Any] = Page([], [], False, False)
 UNDER_WAY = frozenset({NodeStatus.RUNNING, NodeStatus.RETRYING, NodeStatus.WAITING})
 ACTIONS: dict[RunStatus, tuple[RunAction, ...]] = {
     RunStatus.PENDING: (RunAction.EXECUTE, RunAction.CANCEL),
@@ -154,7 +156,7 @@ async def available_actions(context: Context, run: Run) -> list[RunAction]:
 
 async def waits_of(context: Context, run: Run) -> list[Wait]:
     """What the run waits for now, oldest first; nothing once it is over."""
-    if run.status.is_terminal or run.status in (RunStatus.PENDING, RunStatus.CANCELLING):
+    if run.status not in ANSWERABLE:
         return []
     return await context.loaders.waits.load(run.id) or []
 
@@ -163,14 +165,19 @@ async def derived_page(
     context: Context, run_id: str, *, first: int | None, after: str | None, source: list[RunSource] | None
 ) -> Page[Run]:
     """Retries, forks and child runs made from this one, newest first."""
-    async with context.database.connect() as connection:
-        return await runs.derived_page(
-            connection, context.caller, run_id, first=checked_first(first), after=after, source=source
-        )
+    narrowed = None if source is None else tuple(source)
+    return await context.loaders.derived.load(_ask(run_id, first, after, narrowed)) or NOTHING
 
 
 async def fork_page(context: Context, checkpoint_id: str, *, first: int | None, after: str | None) -> Page[Run]:
-    return await run_page(context, first=first, after=after, where=RunFilter(forked_from_id=checkpoint_id))
+    return await context.loaders.forks.load(_ask(checkpoint_id, first, after)) or NOTHING
+
+
+def _ask(parent_id: str, first: int | None, after: str | None, source: tuple[RunSource, ...] | None = None) -> Ask:
+    """Checked here: what a loader raises is raised to all that ask with it."""
+    if after is not None:
+        after_of(after)
+    return Ask(parent_id, checked_first(first), after, source)
 
 
 def checked_window(window: Window) -> Window:
@@ -202,10 +209,7 @@ async def events(context: Context, run_id: str, window: Window, **narrowed: Any)
 
 
 async def checkpoint_page(context: Context, run_id: str, *, first: int | None, after: str | None) -> Page[Checkpoint]:
-    async with context.database.connect() as connection:
-        return await history.checkpoint_page(
-            connection, context.caller, run_id, first=checked_first(first), after=after
-        )
+    return await context.loaders.checkpoints.load(_ask(run_id, first, after)) or NOTHING
 
 
 async def checkpoint(context: Context, checkpoint_id: str, run_id: str | None = None) -> Checkpoint | None:
@@ -216,8 +220,7 @@ async def checkpoint(context: Context, checkpoint_id: str, run_id: str | None = 
 
 async def state_at(context: Context, checkpoint: Checkpoint) -> dict[str, Any]:
     """Node outputs as they stood, by node id."""
-    async with context.database.connect() as connection:
-        return await nodes.outputs_at(connection, context.caller, checkpoint.run_id, checkpoint.seq)
+    return await context.loaders.outputs_at.load((checkpoint.run_id, checkpoint.seq)) or {}
 
 
 async def scope_at(context: Context, checkpoint: Checkpoint) -> dict[str, Any]:

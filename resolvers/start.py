@@ -4,15 +4,16 @@ from asyncio import timeout
 from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import aclosing, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON, Event, StatusChange
 from engine.inputs import check_inputs
+from engine.shapes import concurrency_of
 from engine.spec import parse
-from engine.states import RunMode
-from persistence import moves, runs, versions
+from engine.states import OnLimit, RunMode
+from persistence import moves, room, runs, versions
 from persistence.caller import Role
 from persistence.problems import Invalid, invalid
 from persistence.runs import Changed, NewRun, Run, RunOptions
@@ -26,6 +27,7 @@ MAX_WAIT_MS = 600_000
 MAX_KNOWN = 500
 """Versions kept, with their specs."""
 MAX_PRIORITY = 100
+MAX_TIMEOUT_S = 366 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ async def run_adhoc(context: Context, ask: Start) -> Run:
 
     async def act(connection: AsyncConnection) -> Changed:
         version = await versions.adhoc(connection, context.caller, project_id, content)
-        return await runs.accept(connection, context.caller, _new(ask, version, start=True))
+        return await room.accept(connection, context.caller, _new(ask, version, start=True))
 
     run = await once(context, project_id, ask.idempotency_key, "runAdhoc", _arguments(ask), act)
     return await at_rest(context, run, ask.timeout_ms) if ask.mode is RunMode.SYNC else run
@@ -88,10 +90,12 @@ async def execute_run(
     run = await own_run(context, run_id)
 
     async def act(connection: AsyncConnection) -> Changed:
+        version = _runnable.get(run.version_id) or await versions.get(connection, context.caller, run.version_id)
         if replace_inputs:
-            version = await versions.get(connection, context.caller, run.version_id)
             _check_inputs(inputs, version)
-        return await moves.execute(connection, context.caller, run_id, inputs, replace=replace_inputs)
+        made_way = await room.make_room(connection, context.caller, new_run(version, inputs))
+        executed = await moves.execute(connection, context.caller, run_id, inputs, replace=replace_inputs)
+        return replace(executed, besides=tuple(made_way))
 
     arguments = [run_id, inputs, replace_inputs]
     return await once(context, run.project_id, idempotency_key, "executeRun", arguments, act, run_id=run_id)
@@ -116,17 +120,19 @@ async def _begin(context: Context, ask: Start, operation: str, *, start: bool) -
     require(context.caller, Role.RUNNER, project_id)
     known = _runnable.get(ask.version_id or current or "") if ask.draft_revision is None else None
     if known is not None and known.workflow_id == workflow_id and ask.idempotency_key is None:
-        # The way of nearly every run: its version is known, and the run is one statement.
-        changed = await runs.accept_alone(context.database.pool, context.caller, _new(ask, known, start=start))
-        await tell(context, changed)
-        return changed.run
+        new = _new(ask, known, start=start)
+        if new.on_limit is OnLimit.QUEUE:
+            # The way of nearly every run: its version is known, and the run is one statement.
+            changed = await runs.accept_alone(context.database.pool, context.caller, new)
+            await tell(context, changed)
+            return changed.run
 
     async def act(connection: AsyncConnection) -> Changed:
         version = await versions.for_run(connection, context.caller, workflow_id, ask.version_id, ask.draft_revision)
         if version.id not in _runnable:
             check_runnable(context, version.spec)
             _remember_runnable(version)
-        return await runs.accept(connection, context.caller, _new(ask, version, start=start))
+        return await room.accept(connection, context.caller, _new(ask, version, start=start))
 
     return await once(context, project_id, ask.idempotency_key, operation, _arguments(ask), act)
 
@@ -135,21 +141,21 @@ def _new(ask: Start, version: Version, *, start: bool) -> NewRun:
     """Raises Invalid for options or inputs that do not fit the version."""
     check_options(ask.options, version.spec)
     _check_inputs(ask.inputs, version)
-    return NewRun(
-        version.project_id,
-        version.workflow_id,
-        version.id,
-        ask.inputs,
-        start=start,
-        mode=ask.mode,
-        options=ask.options,
-    )
+    return replace(new_run(version, ask.inputs), start=start, mode=ask.mode, options=ask.options)
+
+
+def new_run(version: Version, inputs: JSON) -> NewRun:
+    """With the limit that the version's spec sets."""
+    new = NewRun(version.project_id, version.workflow_id, version.id, inputs)
+    limit = concurrency_of(version.spec)
+    return new if limit is None else replace(new, lane_limit=limit.limit, on_limit=limit.on_limit)
 
 
 def check_options(options: RunOptions, spec: JSON) -> None:
     """Raises Invalid."""
-    if options.timeout_s is not None and options.timeout_s <= 0:
-        raise invalid("input.options.timeoutS", "OUT_OF_RANGE", "must be more than 0")
+    if options.timeout_s is not None and not 0 < options.timeout_s <= MAX_TIMEOUT_S:
+        message = f"must be more than 0 and at most {MAX_TIMEOUT_S:,}"
+        raise invalid("input.options.timeoutS", "OUT_OF_RANGE", message)
     if abs(options.priority) > MAX_PRIORITY:
         raise invalid("input.options.priority", "OUT_OF_RANGE", f"must be from -{MAX_PRIORITY} to {MAX_PRIORITY}")
     if options.breakpoints:

@@ -1,11 +1,9 @@
 """Workflows and their drafts: every call is one transaction; who watches the draft is told after the commit."""
 
-from asyncio import Semaphore, gather
 from collections.abc import Mapping
 
 from engine.events import JSON
-from engine.states import TERMINAL
-from persistence import drafts, versions, workflows
+from persistence import drafts, moves, versions, workflows
 from persistence.caller import Role
 from persistence.drafts import Content, Draft
 from persistence.paging import Page, checked_first
@@ -16,13 +14,10 @@ from resolvers import catalog, control
 from resolvers.authorise import project_for, require
 from resolvers.context import Context
 from resolvers.names import checked_description, checked_name, checked_text
+from resolvers.once import tell
 from resolvers.spec import content_to_save
-from resolvers.start import at_rest
 
-STOP_MS = 12_000
-"""How long a delete waits for cancelled runs to stop: a little over their own deadline."""
-CANCELS_AT_ONCE = 5
-"""Transactions that one delete may have open."""
+DELETED = "Its workflow is deleted"
 STARTER: dict[str, JSON] = {
     "nodes": [
         {"id": "start", "type": "start", "config": {}, "position": {"x": 0, "y": 0}},
@@ -120,29 +115,19 @@ async def delete_workflow(context: Context, workflow_id: str, *, cancel_runs: bo
     """Refused while runs are active; with `cancel_runs` they are cancelled first, and their code has stopped."""
     async with context.database.connect() as connection:
         stands = await workflows.get(connection, context.caller, workflow_id)
-        require(context.caller, Role.EDITOR, stands.project_id)
-        active = await workflows.active_runs(connection, context.caller, workflow_id) if cancel_runs else []
-    bound = Semaphore(CANCELS_AT_ONCE)
-    await gather(*(_cancel(context, run_id, bound) for run_id in active))
+    require(context.caller, Role.EDITOR, stands.project_id)
+    if cancel_runs:
+        await control.stop_runs(context, workflow_id, DELETED)
     async with context.database.begin() as connection:
         await workflows.lock(connection, context.caller, workflow_id, alone=True)
+        # Runs that were accepted while the others stopped: nobody has begun with them.
+        late = await moves.cancel_all(connection, context.caller, workflow_id, DELETED) if cancel_runs else []
         left = await workflows.active_runs(connection, context.caller, workflow_id)
         if left:
             raise InvalidState(f"{len(left)} of its runs are active, {left[0]} among them.")
         await workflows.delete(connection, context.caller, workflow_id)
+    await tell(context, *late)
     return workflow_id
-
-
-async def _cancel(context: Context, run_id: str, bound: Semaphore) -> None:
-    try:
-        async with bound:
-            run = await control.cancel_run(context, run_id, "Its workflow is deleted", None)
-    except InvalidState as over:
-        # It ended by itself meanwhile, which is as good.
-        if over.run_status not in TERMINAL:
-            raise
-        return
-    await at_rest(context, run, STOP_MS)
 
 
 async def save_draft(context: Context, workflow_id: str, spec: JSON, expected_revision: int) -> Draft:

@@ -31,6 +31,10 @@ class Checkpoint(Node):
     parent_id: strawberry.ID | None
     seq: int
     step: int
+    lineage: int = strawberry.field(description="How often the run had been rewound by then.")
+    superseded_seq: int | None = strawberry.field(
+        description="The event of the rewind that took it back; null while it stands. One can still fork from it."
+    )
     created_at: datetime
     next_nodes: list[strawberry.ID]
     size_bytes: int = strawberry.field(description="As it is stored: a change over its parent, most of the time.")

@@ -5,17 +5,14 @@ from typing import Any
 
 import structlog
 from graphql import GraphQLError
-from redis.exceptions import RedisError
-from sqlalchemy.exc import InterfaceError, OperationalError
 from strawberry.extensions import SchemaExtension
 from strawberry.types.execution import StreamExecutionResult
 
+from persistence.away import AWAY
 from persistence.problems import Invalid, Problem, ProblemCode
 
 log = structlog.get_logger(__name__)
 
-AWAY = (OSError, OperationalError, InterfaceError, RedisError)
-"""Raised when Postgres or Redis cannot be reached: worth another try."""
 LIMITS = ("exceeds maximum operation depth", "aliases found. Allowed", "Document contains more than")
 """How Strawberry's limiters begin their say; they give no code of their own."""
 

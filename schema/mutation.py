@@ -2,10 +2,11 @@
 
 import strawberry
 
+from schema.run_derive import DeriveMutations
 from schema.run_mutation import RunMutations
 from schema.workflow_mutation import WorkflowMutations
 
 
 @strawberry.type
-class Mutation(WorkflowMutations, RunMutations):
+class Mutation(WorkflowMutations, RunMutations, DeriveMutations):
     """Everything that can be changed. Domain failures are in each payload's `errors`."""

@@ -52,6 +52,9 @@ class Run(Node):
     attempt: int = strawberry.field(
         description="How often a worker took this run up; above 1 after a crash or a drain."
     )
+    lineage: int = strawberry.field(
+        description="How often it was rewound: part of the idempotency keys that its nodes work under."
+    )
     last_seq: int = strawberry.field(
         description="The highest event number so far: pass it as `after` to continue from here."
     )

@@ -7,7 +7,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from persistence.journal import AWAY
+from persistence.away import DATABASE_TROUBLE
 
 log = structlog.get_logger(__name__)
 
@@ -30,5 +30,5 @@ async def listen(redis: Redis, handlers: Mapping[str, Callable[[str], Awaitable[
 async def _handle(handler: Callable[[str], Awaitable[None]], data: str) -> None:
     try:
         await handler(data)
-    except AWAY as away:
+    except DATABASE_TROUBLE as away:
         log.warning("control.unheeded", error=str(away) or type(away).__name__)

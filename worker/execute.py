@@ -1,14 +1,14 @@
-"""Takes runs up and drives them. A run's task belongs to this process alone: arq rang, and is not asked again.
+"""Takes runs up and drives them: as many at once as there is room for, each in a task of its own.
 
-If the process dies, the lease of each of its runs runs out and recovery queues them again.
+If the process dies, the others notice and take its runs back: by its lock at once, by its leases in any case.
 """
 
 import asyncio
 import os
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -16,21 +16,26 @@ from redis.asyncio import Redis
 
 from engine.compile import GraphCache
 from engine.drive import Drive, RunFacts, Stop
-from engine.events import RunError, StatusChange
+from engine.events import RunError
 from engine.nodes.registry import NodeTypes
-from engine.ports import Entry, EntryRefused, Fenced, RunChange, StatusMoved
+from engine.ports import EntryRefused, Fenced
 from engine.spec import SpecError
 from engine.states import RunStatus
+from persistence.away import AWAY, DATABASE_TROUBLE
 from persistence.checkpoints import Saver
 from persistence.claims import MAX_CLAIM, Claimed, claim_next, spec_of
 from persistence.database import Database
 from persistence.deadlines import CANCELLING, PAUSING
-from persistence.journal import AWAY, PostgresJournal
-from persistence.leases import publishable
+from persistence.journal import PostgresJournal
+from persistence.leases import Moved, publishable
+from persistence.lost import give_up, hand_back
 from persistence.publish import publish
 from worker.queue import Queue
 
 log = structlog.get_logger(__name__)
+
+HAND_BACK_S = 5.0
+"""How long an interrupted run may take to say so, before its lease is left to say it."""
 
 
 @dataclass(slots=True)
@@ -38,7 +43,8 @@ class Held:
     """A run that this worker drives."""
 
     claimed: Claimed
-    drive: Drive
+    drive: Drive | None = None
+    """None until it is compiled and loaded."""
     task: asyncio.Task[None] = field(init=False)
     limit: asyncio.TimerHandle | None = None
     """Ends the patience with a stop that was asked for."""
@@ -74,6 +80,7 @@ class Runner:
         self._queue, self._project_limit = queue, project_limit
         self._pausing_s, self._cancelling_s = pausing_s, cancelling_s
         self._rung = asyncio.Event()
+        self._claiming = asyncio.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -92,59 +99,71 @@ class Runner:
             try:
                 while not self.is_full and not self.is_draining and await self._pull():
                     pass
-            except AWAY as away:
+            except DATABASE_TROUBLE as away:
                 log.warning("runner.waiting", error=str(away) or type(away).__name__)
 
     async def _pull(self) -> bool:
         """True: all free slots are taken now, so there may be more when one is free again."""
-        free = min(self.capacity - len(self.held), MAX_CLAIM)
-        won = await claim_next(self.database.pool, self.worker_id, self.lease_ttl_s, free, self._project_limit)
+        async with self._claiming:
+            free = 0 if self.is_draining else min(self.capacity - len(self.held), MAX_CLAIM)
+            if free <= 0:
+                return False
+            won = await claim_next(self.database.pool, self.worker_id, self.lease_ttl_s, free, self._project_limit)
+            for claimed, _ in won:
+                self._take_up(claimed)
         await publish(self.redis, *publishable([moved for _, moved in won]))
-        for claimed, _ in won:
-            await self._take_up(claimed)
         return len(won) == free
 
-    async def _take_up(self, claimed: Claimed) -> None:
-        try:
-            drive = await self._drive(claimed)
-        except Exception as fault:
-            await self._refuse(claimed, fault)
-            return
-        held = self.held[claimed.id] = Held(claimed, drive)
+    def _take_up(self, claimed: Claimed) -> None:
+        before = self.held.get(claimed.id)
+        held = self.held[claimed.id] = Held(claimed)
         self._idle.clear()
-        held.task = asyncio.create_task(self._run(held), name=claimed.id)
+        held.task = asyncio.create_task(self._run(held, before), name=claimed.id)
 
     def request(self, run_id: str, stop: Stop) -> None:
         """Passes a reason to stop on, and sees to it that the stop does not take for ever."""
         held = self.held.get(run_id)
-        if held is None:
-            return
-        held.drive.request(stop)
+        if held is not None and held.drive is not None:
+            self._stop(held, held.drive, stop)
+
+    def _stop(self, held: Held, drive: Drive, stop: Stop) -> None:
+        drive.request(stop)
         if stop is Stop.PAUSE and held.limit is None:
-            held.limit = asyncio.get_running_loop().call_later(self._pausing_s, held.drive.interrupt)
-        elif stop is Stop.CANCEL and not held.is_cancelled:
+            held.limit = asyncio.get_running_loop().call_later(self._pausing_s, drive.interrupt)
+        elif stop in (Stop.CANCEL, Stop.LEASE_LOST) and not held.is_cancelled:
             held.is_cancelled = True
             if held.limit is not None:
                 held.limit.cancel()
-            held.limit = asyncio.get_running_loop().call_later(self._cancelling_s, self._give_up, held)
+            held.limit = asyncio.get_running_loop().call_later(self._cancelling_s, self._die, held)
 
-    def _give_up(self, held: Held) -> None:
+    def _die(self, held: Held) -> None:
         """A node that does not let go of a cancel takes the process along: what else it holds goes on elsewhere."""
         log.critical("run.not_stopping", run_id=held.claimed.id, after_s=self._cancelling_s)
         os.kill(os.getpid(), signal.SIGKILL)
 
     async def drain(self, within_s: float) -> None:
-        """Hands every run back at its next boundary; what is still running after `within_s` is interrupted there."""
+        """Hands every run back at its next boundary; what is still running after `within_s` is interrupted there.
+
+        With the database away nothing can be handed back: a little later the leases are left to do it.
+        """
         self.is_draining = True
+        async with self._claiming:  # A claim that is under way: what it brings is handed back like the rest.
+            pass
         for held in list(self.held.values()):
-            held.drive.request(Stop.DRAIN)
-        try:
+            if held.drive is not None:
+                held.drive.request(Stop.DRAIN)
+        if not await self._is_idle(within_s):
+            for held in list(self.held.values()):
+                if held.drive is not None:
+                    held.drive.interrupt()
+            if not await self._is_idle(HAND_BACK_S):
+                log.error("runner.not_handed_back", runs=sorted(self.held))
+
+    async def _is_idle(self, within_s: float) -> bool:
+        with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await self._idle.wait()
-        except TimeoutError:
-            for held in list(self.held.values()):
-                held.drive.interrupt()
-            await self._idle.wait()
+        return self._idle.is_set()
 
     async def _drive(self, claimed: Claimed) -> Drive:
         compiled = self._graphs.known(claimed.spec_hash)
@@ -163,55 +182,66 @@ class Runner:
         )
         return Drive(facts, compiled, journal=self.journal, head=self._saver, resources=self._resources)
 
-    async def _run(self, held: Held) -> None:
-        claimed = held.claimed
-        timer = self._deadline(held)
+    async def _run(self, held: Held, before: Held | None) -> None:
+        claimed, timer = held.claimed, None
         try:
+            if before is not None:
+                await self._see_off(before)
+            held.drive = await self._drive(claimed)
+            if self.is_draining:
+                held.drive.request(Stop.DRAIN)
+            timer = self._deadline(claimed, held.drive)
             if await held.drive.run() is RunStatus.QUEUED:
                 await self._queue.ring()
         except Fenced as fenced:
             log.info("run.dropped", run_id=claimed.id, reason=str(fenced))
         except Exception as fault:
-            await self._refuse(claimed, fault)
+            await self._give_up(claimed, fault)
         finally:
             for one in (timer, held.limit):
                 if one is not None:
                     one.cancel()
             self.journal.forget(claimed.id, claimed.epoch)
-            self.held.pop(claimed.id, None)
+            if self.held.get(claimed.id) is held:
+                del self.held[claimed.id]
             if not self.held:
                 self._idle.set()
             self.pull()
 
-    def _deadline(self, held: Held) -> asyncio.TimerHandle | None:
+    async def _see_off(self, before: Held) -> None:
+        """We lost the run's lease without noticing and have claimed it again: what still runs of it here must stop first."""
+        if before.drive is not None:
+            self._stop(before, before.drive, Stop.LEASE_LOST)
+        await asyncio.wait([before.task])
+
+    def _deadline(self, claimed: Claimed, drive: Drive) -> asyncio.TimerHandle | None:
         """A run's timeout counts from its first start, whoever had it since; by the database's clock."""
-        claimed = held.claimed
         if claimed.timeout_at is None:
             return None
         left = (claimed.timeout_at - claimed.now).total_seconds()
-        return asyncio.get_running_loop().call_later(max(left, 0), held.drive.request, Stop.TIMEOUT)
+        return asyncio.get_running_loop().call_later(max(left, 0), drive.request, Stop.TIMEOUT)
 
-    async def _refuse(self, claimed: Claimed, fault: Exception) -> None:
-        """A run that cannot be driven fails by itself, visibly; its neighbours go on."""
-        error = _error_of(fault)
-        if error.code == "INTERNAL":
+    async def _give_up(self, claimed: Claimed, fault: Exception) -> None:
+        """A run that cannot be driven ends by itself, visibly; its neighbours go on. Store trouble is no fault of the run."""
+        error = None if isinstance(fault, AWAY) else _error_of(fault)
+        if error is not None and error.code == "INTERNAL":
             log.exception("run.fault", run_id=claimed.id)
-        for expected in (RunStatus.RUNNING, RunStatus.PAUSING):
-            change = RunChange(RunStatus.FAILED, expected, error.message, None, error)
+        pause = 0.1
+        while True:
             try:
-                await self.journal.commit(_failing(claimed, change))
-                return
-            except StatusMoved:
-                continue
-            except Fenced as fenced:
-                log.info("run.dropped", run_id=claimed.id, reason=str(fenced))
-                return
+                moved = await self._end(claimed, error)
+                break
+            except DATABASE_TROUBLE as trouble:
+                log.warning("run.waiting", run_id=claimed.id, error=str(trouble) or type(trouble).__name__)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 2.0)
+        if moved is not None:
+            await publish(self.redis, *publishable([moved]))
 
-
-def _failing(claimed: Claimed, change: RunChange) -> Entry:
-    """The entry that says so."""
-    told = StatusChange(change.status, change.expected, change.message or "")
-    return Entry(claimed.id, claimed.epoch, claimed.lineage, [(datetime.now(UTC), told)], change=change)
+    async def _end(self, claimed: Claimed, error: RunError | None) -> Moved | None:
+        if error is None:
+            return await hand_back(self.database, claimed.id, claimed.epoch)
+        return await give_up(self.database, claimed.id, claimed.epoch, error)
 
 
 def _error_of(fault: Exception) -> RunError:

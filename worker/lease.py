@@ -4,12 +4,13 @@ A worker that cannot renew in time stops its own runs before the leases can be t
 """
 
 import asyncio
+import time
 
 import structlog
 
 from engine.drive import Stop
 from engine.states import RunStatus
-from persistence.journal import AWAY
+from persistence.away import DATABASE_TROUBLE
 from persistence.leases import Stand, renew, stands
 from persistence.waits import open_waits
 from worker.execute import Runner
@@ -19,15 +20,19 @@ log = structlog.get_logger(__name__)
 INTENTS = {RunStatus.CANCELLING: Stop.CANCEL, RunStatus.PAUSING: Stop.PAUSE}
 
 
+def clock() -> float:
+    """Seconds that pass while the machine sleeps, too, where the system has such a clock: leases run out meanwhile."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class Heartbeat:
     def __init__(self, runner: Runner, *, interval_s: float) -> None:
         self._runner, self._interval_s = runner, interval_s
-        self._renewed_at = asyncio.get_running_loop().time()
+        self._renewed_at = clock()
 
     async def beat_forever(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            began = loop.time()
+            began = clock()
             # Asked first: whoever was stopped for a while, by a signal or a full machine, must not renew what may be lost.
             if began - self._renewed_at > self._runner.lease_ttl_s:
                 self._stop_all()
@@ -36,11 +41,11 @@ class Heartbeat:
                 async with asyncio.timeout(self._interval_s):
                     await self.beat()
                 self._renewed_at = began
-            except AWAY as away:
+            except DATABASE_TROUBLE as away:
                 log.warning("lease.not_renewed", error=str(away) or type(away).__name__)
-            if loop.time() - self._renewed_at + self._interval_s > self._runner.lease_ttl_s:
+            if clock() - self._renewed_at + self._interval_s > self._runner.lease_ttl_s:
                 self._stop_all()
-            await asyncio.sleep(max(self._interval_s - (loop.time() - began), 0))
+            await asyncio.sleep(max(self._interval_s - (clock() - began), 0))
 
     async def beat(self) -> None:
         held = _held(self._runner)
@@ -67,7 +72,7 @@ async def obey(runner: Runner, held: list[tuple[str, int]], found: dict[str, Sta
     """Passes on what the rows say: an intent, an answer, breakpoints, or that the run is not ours any more."""
     for run_id, epoch in held:
         one = runner.held.get(run_id)
-        if one is None or one.claimed.epoch != epoch:
+        if one is None or one.drive is None or one.claimed.epoch != epoch:
             continue
         stand = found.get(run_id)
         if stand is None:

@@ -23,9 +23,10 @@ from redis.exceptions import RedisError
 
 from app.settings import Settings
 from engine.nodes.registry import load_node_types
+from persistence.away import DATABASE_TROUBLE
 from persistence.database import Database, dsn
 from persistence.ids import new_id
-from persistence.journal import AWAY, PostgresJournal
+from persistence.journal import PostgresJournal
 from persistence.presence import Presence
 from worker.control import listen
 from worker.execute import Runner
@@ -108,7 +109,7 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list
             stack.push_async_callback(_leave, presence)
             tasks.append(asyncio.create_task(show_forever(presence), name="presence"))
         stack.push_async_callback(_cancel, tasks)
-        yield runner, arq, tasks
+        yield runner, arq, [*tasks, *journal.tasks]
 
 
 def _tasks(settings: Settings, runner: Runner, queue: Queue, arq: Worker) -> list[asyncio.Task[None]]:
@@ -141,7 +142,7 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
 async def _leave(presence: Presence) -> None:
     try:
         await presence.leave()
-    except AWAY as away:
+    except DATABASE_TROUBLE as away:
         log.info("presence.not_left", error=str(away) or type(away).__name__)
 
 

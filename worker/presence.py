@@ -4,7 +4,7 @@ import asyncio
 
 import structlog
 
-from persistence.journal import AWAY
+from persistence.away import DATABASE_TROUBLE
 from persistence.presence import Presence
 
 log = structlog.get_logger(__name__)
@@ -22,6 +22,6 @@ async def show_forever(presence: Presence) -> None:
                     "presence.off", reason="advisory locks do not reach through, as behind a pooler; leases serve"
                 )
                 await asyncio.Event().wait()
-        except AWAY as away:
+        except DATABASE_TROUBLE as away:
             log.info("presence.lost", error=str(away) or type(away).__name__)
         await asyncio.sleep(LOOK_S)

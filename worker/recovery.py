@@ -12,7 +12,7 @@ import structlog
 
 from engine.states import RunStatus
 from persistence import leases, presence
-from persistence.journal import AWAY
+from persistence.away import DATABASE_TROUBLE
 from persistence.leases import Moved, publishable
 from persistence.lost import take_back
 from persistence.publish import publish
@@ -37,7 +37,7 @@ class Recovery:
             try:
                 await self.once()
                 is_away = False
-            except AWAY as away:
+            except DATABASE_TROUBLE as away:
                 if not is_away:
                     log.warning("recovery.waiting", error=str(away) or type(away).__name__)
                 is_away = True

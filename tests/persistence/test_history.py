@@ -12,7 +12,6 @@ from persistence import history, nodes, runs, wire
 from persistence.caller import Caller, Role
 from persistence.database import Database
 from persistence.history import Window
-from persistence.ids import new_id
 from persistence.runs import RunFilter
 from tests.driving import Held, accepted, working
 
@@ -94,21 +93,6 @@ async def test_logs_are_narrowed_by_level(database: Database, caller: Caller, he
             connection, caller, held.run_id, Window(), types=[EventType.LOG], min_level=LogLevel.WARNING
         )
     assert [event.seq for event in page.events] == [5, 6]
-
-
-async def test_checkpoints_page_newest_first(database: Database, caller: Caller, held: Held) -> None:
-    ids = [new_id("ckp") for _ in range(3)]
-    for step, id in enumerate(ids):
-        await held.checkpoint(id, step=step, next_nodes=["a"], parent_id=ids[step - 1] if step else None)
-    async with database.connect() as connection:
-        page = await history.checkpoint_page(connection, caller, held.run_id, first=2)
-        rest = await history.checkpoint_page(connection, caller, held.run_id, first=2, after=page.cursors[-1])
-        found = await history.checkpoints_by_id(connection, caller, ids)
-        assert await history.checkpoints_by_id(connection, STRANGER, ids) == {}
-    assert [item.id for item in page.items] == [ids[2], ids[1]]
-    assert page.has_next
-    assert [item.id for item in rest.items] == [ids[0]]
-    assert (found[ids[1]].parent_id, found[ids[1]].size_bytes, found[ids[1]].next_nodes) == (ids[0], 5, ["a"])
 
 
 async def test_runs_are_listed_newest_first_and_filtered(database: Database, caller: Caller, project: str) -> None:

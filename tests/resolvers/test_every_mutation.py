@@ -14,7 +14,8 @@ from persistence.caller import Caller
 from persistence.database import Database
 from persistence.feed import Feed
 from resolvers.context import Context
-from tests.calling import mutate
+from tests.calling import LINEAR, mutate, new_workflow
+from tests.calling import call as ask
 from tests.driving import Worker, accepted, working
 from worker.queue import Queue
 
@@ -45,18 +46,26 @@ OUTCOMES: dict[str, dict[RunStatus, RunStatus]] = {
     "resumeRun": {S.PAUSED: S.QUEUED},
     "rewind": {S.PAUSED: S.QUEUED},
     "answer": {
-        S.PENDING: S.PENDING,
         S.QUEUED: S.QUEUED,
         S.RUNNING: S.RUNNING,
         S.PAUSING: S.PAUSING,
         S.PAUSED: S.PAUSED,
         S.WAITING: S.QUEUED,
-        S.CANCELLING: S.CANCELLING,
     },
     "stepRun": {S.PAUSED: S.QUEUED},
     "setBreakpoints": {status: status for status in ALL if status not in TERMINAL},
 }
 """Mutation → status → the status that follows. What is not here is refused."""
+OFFERED = {
+    "EXECUTE": "executeRun",
+    "CANCEL": "cancelRun",
+    "PAUSE": "pauseRun",
+    "RESUME": "resumeRun",
+    "STEP": "stepRun",
+    "ANSWER": "answer",
+}
+ASKED_FOR_ALREADY = {("cancelRun", S.CANCELLING), ("pauseRun", S.PAUSING), ("pauseRun", S.PAUSED)}
+"""Accepted, as nobody can tell whether a client knew; but not offered."""
 
 
 @pytest.fixture
@@ -135,6 +144,22 @@ async def test_a_mutation_does_in_each_status_what_the_state_machine_says(
         await database.pool.execute("DELETE FROM runs WHERE id = $1", run_id)
 
 
+async def test_what_is_offered_is_what_is_accepted(
+    context: Context, worker: Worker, caller: Caller, project: str
+) -> None:
+    query = "query($id: ID!) { run(id: $id) { availableActions } }"
+    for status in ALL:
+        run_id = await in_status(context.database, worker, caller, project, status)
+        offered = set((await ask(context, query, id=run_id))["run"]["availableActions"])
+        accepted = {action for action, name in OFFERED.items() if status in OUTCOMES[name]}
+        accepted -= {action for action, name in OFFERED.items() if (name, status) in ASKED_FOR_ALREADY}
+        assert offered & set(OFFERED) == accepted, status
+        assert ("RETRY" in offered, "FORK" in offered) == (status in TERMINAL, True), status
+        await context.database.pool.execute("UPDATE waits SET answered_at = now() WHERE run_id = $1", run_id)
+        assert "ANSWER" not in (await ask(context, query, id=run_id))["run"]["availableActions"]
+        await context.database.pool.execute("DELETE FROM runs WHERE id = $1", run_id)
+
+
 async def test_a_refusal_names_the_status_that_stands(
     context: Context, worker: Worker, caller: Caller, project: str
 ) -> None:
@@ -142,7 +167,7 @@ async def test_a_refusal_names_the_status_that_stands(
     for name in OUTCOMES:
         payload = await call(context, name, run_id)
         assert payload["errors"][0]["code"] == "INVALID_STATE"
-        assert "COMPLETED" in payload["errors"][0]["detail"]
+        assert payload["errors"][0]["runStatus"] == "COMPLETED"
 
 
 async def test_an_unknown_checkpoint_and_one_of_another_run_are_told_apart(
@@ -181,6 +206,8 @@ KEYED: dict[str, tuple[RunStatus, Callable[[str], dict[str, Any]]]] = {
     "resumeRun": (S.PAUSED, lambda run_id: {"runId": run_id}),
     "stepRun": (S.PAUSED, lambda run_id: {"runId": run_id, "timeoutMs": 0}),
     "setBreakpoints": (S.PAUSED, lambda run_id: {"runId": run_id, "nodeIds": ["b"]}),
+    "rewind": (S.PAUSED, lambda run_id: {"runId": run_id, "checkpointId": "ckp_" + run_id[4:]}),
+    "answer": (S.WAITING, lambda run_id: {"runId": run_id, "waitId": QUESTION, "answer": {"ok": 1}}),
 }
 
 
@@ -189,11 +216,12 @@ async def test_one_key_from_twenty_callers_at_once_does_it_once_and_answers_alik
     context: Context, worker: Worker, caller: Caller, project: str, name: str
 ) -> None:
     status, arguments = KEYED[name]
+    mutation = {"rewind": "resumeRun", "answer": "resumeRun"}.get(name, name)
     run_id = await in_status(context.database, worker, caller, project, status)
     seq = await context.database.pool.fetchval("SELECT last_seq FROM runs WHERE id = $1", run_id)
 
     def once(key: str, **more: Any) -> Awaitable[dict[str, Any]]:
-        return mutate(context, name, RUN, **{**arguments(run_id), **more}, idempotencyKey=key)
+        return mutate(context, mutation, RUN, **{**arguments(run_id), **more}, idempotencyKey=key)
 
     answers = await asyncio.gather(*(once("the key") for _ in range(20)))
     assert all(answer == answers[0] and answer["errors"] == [] for answer in answers)
@@ -208,5 +236,41 @@ async def test_one_key_from_twenty_callers_at_once_does_it_once_and_answers_alik
     assert statuses == (0 if name == "setBreakpoints" else 1)
     await context.database.pool.execute("DELETE FROM waits")
     other = await in_status(context.database, worker, caller, project, status)
-    conflicting = await mutate(context, name, RUN, **arguments(other), idempotencyKey="the key")
+    before = await everything(context.database, other)
+    conflicting = await mutate(context, mutation, RUN, **arguments(other), idempotencyKey="the key")
     assert conflicting["errors"][0]["code"] == "CONFLICT"
+    assert await everything(context.database, other) == before
+
+
+async def test_callers_with_keys_of_their_own_take_turns(
+    context: Context, worker: Worker, caller: Caller, project: str
+) -> None:
+    run_id = await in_status(context.database, worker, caller, project, S.WAITING)
+    answers = await asyncio.gather(
+        *(mutate(context, "cancelRun", RUN, runId=run_id, idempotencyKey=f"key {n}") for n in range(20))
+    )
+    assert sorted(len(answer["errors"]) for answer in answers) == [0] + [1] * 19
+    assert {answer["errors"][0]["code"] for answer in answers if answer["errors"]} == {"INVALID_STATE"}
+
+
+async def test_a_refused_call_does_not_use_its_key_up(
+    context: Context, worker: Worker, caller: Caller, project: str
+) -> None:
+    run_id = await in_status(context.database, worker, caller, project, S.RUNNING)
+    early = await mutate(context, "resumeRun", RUN, runId=run_id, idempotencyKey="the key")
+    await context.database.pool.execute("UPDATE runs SET status = 'PAUSED' WHERE id = $1", run_id)
+    later = await mutate(context, "resumeRun", RUN, runId=run_id, idempotencyKey="the key")
+    assert (early["errors"][0]["code"], later["run"]["status"]) == ("INVALID_STATE", "QUEUED")
+
+
+@pytest.mark.parametrize("name", ["createRun", "runWorkflow", "runAdhoc"])
+async def test_one_key_from_twenty_callers_at_once_makes_one_run(context: Context, name: str) -> None:
+    where = {"spec": LINEAR} if name == "runAdhoc" else {"workflowId": await new_workflow(context)}
+
+    def once(inputs: Any) -> Awaitable[dict[str, Any]]:
+        return mutate(context, name, RUN, **where, inputs=inputs, idempotencyKey="the key")
+
+    answers = await asyncio.gather(*(once({"value": 1}) for _ in range(20)))
+    assert all(answer == answers[0] and answer["errors"] == [] for answer in answers)
+    assert (await once({"value": 2}))["errors"][0]["code"] == "CONFLICT"
+    assert await context.database.pool.fetchval("SELECT count(*) FROM runs") == 1

@@ -52,6 +52,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("lock_key", name="uq_workers_lock_key"),
     )
     op.create_index("ix_idempotency_keys_created_at", "idempotency_keys", ["created_at"])
+    op.create_index("ix_idempotency_keys_run_id", "idempotency_keys", ["run_id"])
 
 
 def _runs() -> None:
@@ -65,6 +66,7 @@ def _runs() -> None:
         sa.Column("resumed_step", sa.Integer(), server_default="-1", nullable=False),
         sa.Column("is_step", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("pruned_at", _MOMENT),
+        sa.Column("written_seq", sa.Integer()),
     ):
         op.add_column("runs", column)
     op.execute("UPDATE runs SET lane = project_id")
@@ -76,7 +78,9 @@ def _runs() -> None:
     limited = sa.text("status = 'QUEUED' AND lane_limit IS NOT NULL")
     op.create_index("ix_runs_limited", "runs", ["lane"], postgresql_where=limited)
     prunable = sa.text("finished_at IS NOT NULL AND pruned_at IS NULL")
-    op.create_index("ix_runs_finished_at", "runs", ["finished_at"], postgresql_where=prunable)
+    op.create_index("ix_runs_prunable", "runs", ["finished_at"], postgresql_where=prunable)
+    over = sa.text("finished_at IS NOT NULL")
+    op.create_index("ix_runs_finished_at", "runs", ["finished_at"], postgresql_where=over)
     op.create_index("ix_runs_held", "runs", ["lane"], postgresql_where=_HELD)
     op.create_index("ix_runs_wake_at", "runs", ["wake_at"], postgresql_where=sa.text("status = 'WAITING'"))
 

@@ -1,0 +1,141 @@
+"""A fork's frontier: node outputs replaced by a patch, what was computed from them taken back, and their edges settled anew.
+
+Pure: problems come out as Refused, all of those that stand beside each other at once.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from engine import expressions
+from engine.channels import Slot
+from engine.compile import Write
+from engine.context import scope_of
+from engine.events import JSON
+from engine.frontier import UNDER_WAY, Edges, Frontier, passed, token
+from engine.nodes.conditional import FALSE, TRUE, Conditional
+from engine.nodes.switch import Switch
+from engine.past import Past
+from engine.plan import Plan, PlanEdge, PlanNode, Round
+from engine.problems import FieldProblem
+from engine.settle import ERROR_PORT, leaving, taken_edges
+from engine.states import NodeStatus
+from engine.storable import NotStorable, check_storable
+from engine.undo import Dependent, Undo, Unknown
+from engine.waits import ANSWERED, EXPIRED
+from engine.work import Work
+
+HAS_OUTPUT = UNDER_WAY | {NodeStatus.COMPLETED, NodeStatus.FAILED}
+"""What can be patched: a node that has an output, or is on its way to one."""
+
+
+class Refused(Exception):
+    """This cannot be forked so; `problems` says why."""
+
+    def __init__(self, problems: Sequence[FieldProblem]) -> None:
+        super().__init__("; ".join(problem.message for problem in problems[:3]))
+        self.problems = list(problems)
+
+
+def patched(plan: Plan, frontier: Frontier, past: Past, patch: Mapping[str, JSON]) -> Frontier:
+    """The frontier with the patched outputs, before their edges are settled. Raises Refused."""
+    if problems := [problem for node_id in patch if (problem := _wrong(plan, frontier, node_id, patch[node_id]))]:
+        raise Refused(problems)
+    try:
+        rest = Undo(plan, past, list(patch)).rest(frontier)
+    except Dependent as both:
+        message = (
+            f"node {both.node_id!r} is computed from {both.root!r}, which is patched too and makes it run anew: "
+            f"patch {both.root!r} alone, and {both.node_id!r} in a fork of the run that comes out"
+        )
+        raise Refused([_problem(both.node_id, "DEPENDS_ON_PATCH", message)]) from both
+    except Unknown as unknown:
+        message = (
+            f"the visits of node {unknown.node_id!r} before this run began as a copy are not known here: "
+            "fork from a checkpoint of the run that it was made from"
+        )
+        raise Refused([_problem(unknown.node_id, "PAST_UNKNOWN", message)]) from unknown
+    for node_id, output in patch.items():
+        rest.slots[node_id] = replace(rest.slots[node_id], status=NodeStatus.COMPLETED, output=output)
+    return rest
+
+
+def _wrong(plan: Plan, frontier: Frontier, node_id: str, output: JSON) -> FieldProblem | None:
+    if node_id not in plan.nodes:
+        return _problem(node_id, "UNKNOWN_NODE", f"there is no node {node_id!r}")
+    slot = frontier.slots.get(node_id)
+    if slot is None or slot.status not in HAS_OUTPUT:
+        return _problem(node_id, "NOT_RUN", f"node {node_id!r} has no output at this checkpoint")
+    try:
+        check_storable(output)
+    except NotStorable as wrong:
+        return _problem(node_id, "NOT_STORABLE", str(wrong))
+    return None
+
+
+def _problem(node_id: str, code: str, message: str) -> FieldProblem:
+    return FieldProblem(f"input.patch.{node_id}", code, message, node_id=node_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """Settles edges in a frontier of `plan`, which it changes."""
+
+    plan: Plan
+    frontier: Frontier
+    edges: Edges
+
+    @classmethod
+    def of(cls, plan: Plan, frontier: Frontier) -> "Settling":
+        return cls(plan, frontier, Edges(plan))
+
+    def settle(self, out: Sequence[PlanEdge], round_: Round, taken: Collection[int]) -> None:
+        self.enter(leaving(self.plan, out, round_, taken, self.skip))
+
+    def enter(self, writes: Sequence[Write]) -> None:
+        for write in writes:
+            token(self.edges, self.frontier, self.plan, write)
+
+    def skip(self, node: PlanNode, round_: Round) -> None:
+        before = self.frontier.slots.get(node.id) or Slot(NodeStatus.SKIPPED)
+        slot = self.frontier.slots[node.id] = replace(before, status=NodeStatus.SKIPPED, round=round_)
+        self.frontier.doors[node.id] = passed(node, self.edges, slot)
+
+
+def settled(
+    plan: Plan, works: Mapping[str, Work], frontier: Frontier, patch: Collection[str], run_id: str, inputs: JSON
+) -> Frontier:
+    """Follows the edges of the patched nodes, in place. The slots of what they ask for have their outputs. Raises Refused."""
+    settling = Settling.of(plan, frontier)
+    for node_id in patch:
+        node, slot = plan.nodes[node_id], frontier.slots[node_id]
+        port = _port(node, works[node_id], slot.output)
+        scope = scope_of(run_id, inputs, frontier.slots, (*works[node_id].names, node_id))
+        settling.settle(node.out, slot.round, _taken(node, port, scope))
+    return frontier
+
+
+def _taken(node: PlanNode, port: str | None, scope: Mapping[str, Any]) -> set[int]:
+    try:
+        return taken_edges(node.out, port, lambda edge: expressions.truthy(edge.condition or "", scope))
+    except expressions.ExpressionError as wrong:
+        message = f"the condition of an edge out of {node.id!r}: {wrong}"
+        raise Refused([_problem(node.id, "EXPRESSION", message)]) from wrong
+
+
+def _port(node: PlanNode, work: Work, output: JSON) -> str | None:
+    """The port that a node with this output leaves by. Raises Refused where the output does not tell."""
+    ports = work.type.ports_of(work.config)
+    if not any(edge.port not in (None, ERROR_PORT) for edge in node.out):
+        return None
+    if set(ports) == {ANSWERED, EXPIRED}:
+        return ANSWERED
+    given = output if isinstance(output, dict) else {}
+    if isinstance(work.type, Conditional) and isinstance(given.get("result"), bool):
+        return TRUE if given["result"] else FALSE
+    if isinstance(work.type, Switch) and "port" in given and given["port"] in (None, *ports):
+        return given["port"]  # type: ignore[no-any-return]
+    named = ", ".join(f"`{port}`" for port in ports)
+    shape = {Conditional: ' as {"result": true}', Switch: ' as {"port": "…"}'}.get(type(work.type), "")
+    message = f"the output does not tell by which of its ports ({named}) node {node.id!r} is left{shape and ': give it'}{shape}"
+    raise Refused([_problem(node.id, "PORT_UNKNOWN", message)])

@@ -1,0 +1,37 @@
+"""Which failures are a store's and pass, and which are the fault of what was asked of it. Said once, for everybody.
+
+A statement that Postgres refuses for its content (SQLSTATE classes 22, 23, 54) is refused again however often it is sent.
+Anything else, a connection limit, a deadlock, a failover, a full disk, may be different a moment later.
+"""
+
+import asyncpg
+from redis.exceptions import RedisError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+CONTENT = ("22", "23", "54")
+
+AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.CannotConnectNowError,
+    OperationalError,
+    InterfaceError,
+    RedisError,
+)
+"""A store cannot be reached or cannot serve just now: worth another try."""
+
+DATABASE_TROUBLE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError)
+"""Whatever a background loop may meet in Postgres: it says so and looks again."""
+
+
+def is_content(error: Exception) -> bool:
+    """Whether what was sent is at fault, so that sending it again is of no use."""
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "")[:2] in CONTENT
+    # asyncpg's own DataError is an InterfaceError: a value that cannot even be encoded.
+    return isinstance(error, ValueError) or not isinstance(error, DATABASE_TROUBLE)

@@ -1,0 +1,112 @@
+"""What belongs to a run or to a checkpoint, in pages: those of many parents in one statement, each by an index. Reads only."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from sqlalchemy import ARRAY, ColumnElement, Select, Text, cast, column, func, select, true, union
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from engine.states import RunSource
+from persistence.caller import Caller
+from persistence.history import Checkpoint, checkpoints_seen
+from persistence.paging import HasId, Page, after_of, page_of
+from persistence.runs import Run, run_of
+from persistence.tables import checkpoints, runs
+
+ItemT = TypeVar("ItemT", bound=HasId)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One page that is asked for, newest first. `source` narrows runs."""
+
+    parent_id: str
+    first: int
+    after: str | None = None
+    source: tuple[RunSource, ...] | None = None
+
+
+async def derived(connection: AsyncConnection, caller: Caller, asks: Sequence[Ask]) -> dict[Ask, Page[Run]]:
+    """Runs made from a run: its retries, the forks from its checkpoints, its child runs."""
+
+    def of(parent: ColumnElement[str], ask: Ask) -> Select[Any]:
+        child = runs.alias("child_run")
+        found = union(
+            select(child.c.id).where(child.c.retry_of_id == parent).correlate(parent.table),
+            select(child.c.id).where(child.c.parent_id == parent).correlate(parent.table),
+            select(child.c.id)
+            .join(checkpoints, checkpoints.c.id == child.c.forked_from_id)
+            .where(checkpoints.c.run_id == parent)
+            .correlate(parent.table),
+        ).lateral("found")
+        return _runs(caller, ask).join(found, found.c.id == runs.c.id)
+
+    return await _pages(connection, asks, of, run_of)
+
+
+async def forks(connection: AsyncConnection, caller: Caller, asks: Sequence[Ask]) -> dict[Ask, Page[Run]]:
+    """Runs that began at a checkpoint."""
+
+    def of(parent: ColumnElement[str], ask: Ask) -> Select[Any]:
+        return _runs(caller, ask).where(runs.c.forked_from_id == parent)
+
+    return await _pages(connection, asks, of, run_of)
+
+
+async def saved(connection: AsyncConnection, caller: Caller, asks: Sequence[Ask]) -> dict[Ask, Page[Checkpoint]]:
+    """The checkpoints of a run."""
+
+    def of(parent: ColumnElement[str], ask: Ask) -> Select[Any]:
+        query = checkpoints_seen(caller).where(checkpoints.c.run_id == parent)
+        if ask.after is not None:
+            query = query.where(checkpoints.c.id < after_of(ask.after))
+        return query.order_by(checkpoints.c.id.desc())
+
+    return await _pages(connection, asks, of, lambda row: Checkpoint(**row))
+
+
+def _runs(caller: Caller, ask: Ask) -> Select[Any]:
+    query = select(runs).where(runs.c.project_id.in_(caller.projects))
+    if ask.source is not None:
+        query = query.where(runs.c.source.in_(ask.source))
+    if ask.after is not None:
+        query = query.where(runs.c.id < after_of(ask.after))
+    return query.order_by(runs.c.id.desc())
+
+
+async def _pages(
+    connection: AsyncConnection,
+    asks: Sequence[Ask],
+    of: Callable[[ColumnElement[str], Ask], Select[Any]],
+    made: Callable[[Mapping[str, Any]], ItemT],
+) -> dict[Ask, Page[ItemT]]:
+    """One statement for all that ask alike, as the fields of one operation mostly do."""
+    alike: dict[Ask, list[str]] = defaultdict(list)
+    for ask in asks:
+        alike[replace(ask, parent_id="")].append(ask.parent_id)
+    pages: dict[Ask, Page[ItemT]] = {}
+    for ask, parents in alike.items():
+        for parent_id, rows in (await _children(connection, parents, of, ask)).items():
+            page = page_of([made(row) for row in rows], first=ask.first, after=ask.after)
+            pages[replace(ask, parent_id=parent_id)] = page
+    return pages
+
+
+async def _children(
+    connection: AsyncConnection,
+    parents: Sequence[str],
+    of: Callable[[ColumnElement[str], Ask], Select[Any]],
+    ask: Ask,
+) -> dict[str, list[dict[str, Any]]]:
+    """The rows of each parent, in the order of `of`'s."""
+    asked = func.unnest(cast(parents, ARRAY(Text))).table_valued(column("asked_by", Text), name="asked")
+    asked = asked.render_derived()
+    child = of(asked.c.asked_by, ask).limit(ask.first + 1).lateral("child")
+    query = select(asked.c.asked_by, child).select_from(asked.join(child, true()))
+    found: dict[str, list[dict[str, Any]]] = {parent: [] for parent in parents}
+    for row in (await connection.execute(query.order_by(asked.c.asked_by, child.c.id.desc()))).mappings():
+        values = dict(row)
+        found[values.pop("asked_by")].append(values)
+    return found

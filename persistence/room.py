@@ -1,0 +1,57 @@
+"""Room for a new run where its workflow's spec limits how many run at once, and does not let them queue.
+
+In the transaction that accepts the run, under a lock of its lane's own: however many are accepted at once, each sees what the
+one before it left. A crash leaves both the run and what made way for it, or neither.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from engine.states import HELD, OnLimit, RunStatus
+from persistence import moves, runs
+from persistence.caller import Caller
+from persistence.problems import Busy
+from persistence.runs import Changed, NewRun
+from persistence.tables import runs as table
+from persistence.transition import for_change
+
+ACTIVE = HELD | {RunStatus.QUEUED}
+"""What takes up room: runs that are held, and those that will be. One that rests takes none."""
+
+
+async def accept(connection: AsyncConnection, caller: Caller, new: NewRun) -> Changed:
+    """As `runs.accept`; what was cancelled to make room is told with it. Raises Busy."""
+    made_way = await make_room(connection, caller, new) if new.start else []
+    accepted = await runs.accept(connection, caller, new)
+    return replace(accepted, besides=tuple(made_way))
+
+
+async def make_room(connection: AsyncConnection, caller: Caller, new: NewRun) -> list[Changed]:
+    """The runs that were cancelled for a run that is about to be queued. Raises Busy where its spec says to reject it."""
+    if new.lane_limit is None or new.on_limit is OnLimit.QUEUE:
+        return []
+    await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(new.lane, 0))))
+    if new.on_limit is OnLimit.REJECT:
+        if len(await _active(connection, new.lane, ACTIVE)) >= new.lane_limit:
+            raise Busy(f"{new.lane_limit} of its runs are active, as many as its spec allows.")
+        return []
+    # One that is being cancelled makes way already.
+    oldest_first = await _active(connection, new.lane, ACTIVE - {RunStatus.CANCELLING})
+    over = len(oldest_first) + 1 - new.lane_limit
+    return await _cancel(connection, caller, oldest_first[: max(over, 0)])
+
+
+async def _active(connection: AsyncConnection, lane: str, statuses: frozenset[RunStatus]) -> list[str]:
+    query = select(table.c.id).where(table.c.lane == lane, table.c.status.in_(statuses)).order_by(table.c.id)
+    return list((await connection.execute(query)).scalars())
+
+
+async def _cancel(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> list[Changed]:
+    # All of them in the order in which everybody locks runs. One that is over by now makes way as well.
+    query = select(table.c.id).where(table.c.id.in_(run_ids), table.c.status.in_(ACTIVE)).order_by(table.c.id)
+    left = (await connection.execute(for_change(query))).scalars()
+    done = [await moves.cancel(connection, caller, run_id, "A newer run takes its place") for run_id in left]
+    return [one for one in done if isinstance(one, Changed)]

@@ -1,0 +1,224 @@
+"""Runs made of runs: a retry from the start or from the failed nodes on, and a fork from any checkpoint.
+
+Each is one transaction that reads what stands for good, and writes a run that is like any other from then on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from engine.events import JSON
+from engine.fork import Refused, patched, settled
+from engine.frontier import Frontier, applied, begun_again, channels, due, read
+from engine.inputs import check_inputs
+from engine.past import Past
+from engine.plan import Plan, make_plan
+from engine.problems import FieldProblem
+from engine.refit import refitted
+from engine.spec import SpecError, parse
+from engine.states import RetryFrom, RunSource, RunStatus
+from engine.work import Work, prepare
+from persistence import heads, history, room, versions
+from persistence.copies import Copy, as_told, derive, last_visit
+from persistence.heads import Stand
+from persistence.history import Checkpoint
+from persistence.problems import Invalid, InvalidState, NotFound, invalid
+from persistence.runs import Changed, Run, RunOptions
+from persistence.versions import Version
+from resolvers.context import Context
+from resolvers.once import known_run, once
+from resolvers.spec import check_runnable
+from resolvers.start import check_options, new_run, own_run
+
+FROM_FAILED = frozenset({RunStatus.FAILED, RunStatus.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """`options` None: those of the run."""
+
+    run_id: str
+    start: RetryFrom = RetryFrom.FAILED
+    options: RunOptions | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """`patch` are outputs by node id; `version_id` None: the run's own."""
+
+    checkpoint_id: str
+    patch: JSON = None
+    version_id: str | None = None
+    options: RunOptions | None = None
+    idempotency_key: str | None = None
+
+
+async def retry_run(context: Context, ask: Retry) -> Run:
+    """A new run with the same version and inputs. Raises InvalidState for one that is not over, or has nothing to retry."""
+    run = await own_run(context, ask.run_id)
+
+    async def act(connection: AsyncConnection) -> Changed:
+        return await _retry(connection, context, await known_run(connection, context, ask.run_id), ask)
+
+    return await once(context, run.project_id, ask.idempotency_key, "retryRun", _arguments(ask), act)
+
+
+async def fork_run(context: Context, ask: Fork) -> Run:
+    """A new run that goes on from a checkpoint. Raises Invalid with all that does not fit."""
+    checkpoint = await _checkpoint(context, ask.checkpoint_id)
+    run = await own_run(context, checkpoint.run_id)
+
+    async def act(connection: AsyncConnection) -> Changed:
+        try:
+            return await _fork(connection, context, run, checkpoint, ask)
+        except (Refused, SpecError) as refused:
+            raise Invalid(refused.problems) from refused
+
+    return await once(context, run.project_id, ask.idempotency_key, "forkRun", _arguments(ask), act)
+
+
+async def _retry(connection: AsyncConnection, context: Context, run: Run, ask: Retry) -> Changed:
+    if not run.status.is_terminal:
+        raise InvalidState(f"Only a run that is over can be retried; this one is {run.status}.", run.status)
+    if ask.start is RetryFrom.FAILED and run.status not in FROM_FAILED:
+        message = f"The run is {run.status}: no node of it failed. It can be retried from START."
+        raise InvalidState(message, run.status)
+    version = await versions.get(connection, context.caller, run.version_id)
+    accepted = await _accept(connection, context, run, version, RunSource.RETRY, ask.options)
+    copy = await _failed_head(connection, run, version) if ask.start is RetryFrom.FAILED else None
+    message = f"Retry of {run.id} from {'the start' if copy is None else 'its failed nodes'}"
+    return await derive(connection, accepted, message, copy, retry_of=run.id)
+
+
+async def _failed_head(connection: AsyncConnection, run: Run, version: Version) -> Copy | None:
+    """None where nothing has happened that could be gone on from."""
+    stand = await heads.head(connection, run.id, run.last_seq)
+    if stand is None:
+        if await heads.is_pruned(connection, run.id):
+            raise InvalidState("What this run did is past retention. It can be retried from START.", run.status)
+        return None
+    plan = make_plan(parse(version.spec))
+    frontier = begun_again(plan, read(plan, applied(plan, stand.values, stand.writes)))
+    return await _copied(connection, stand, plan, frontier) if frontier.doors else None
+
+
+async def _fork(connection: AsyncConnection, context: Context, run: Run, checkpoint: Checkpoint, ask: Fork) -> Changed:
+    own = await versions.get(connection, context.caller, run.version_id)
+    target = own if ask.version_id in (None, own.id) else await _target(connection, context, run, ask.version_id or "")
+    if target is not own:
+        check_runnable(context, target.spec)
+    accepted = await _accept(connection, context, run, target, RunSource.FORK, ask.options)
+    copy = await _forked_head(connection, context, accepted.run, checkpoint, (own, target), _patch(ask.patch))
+    message = f"Fork of {run.id} at step {checkpoint.step}"
+    return await derive(connection, accepted, message, copy, forked_from=checkpoint.id)
+
+
+async def _target(connection: AsyncConnection, context: Context, run: Run, version_id: str) -> Version:
+    """Another version: of the same workflow, or for an ad hoc run any of its project."""
+    version = await versions.get(connection, context.caller, version_id)
+    if version.project_id != run.project_id:
+        raise invalid("input.versionId", "OTHER_PROJECT", "belongs to another project than the run")
+    if run.workflow_id is not None and version.workflow_id != run.workflow_id:
+        raise invalid("input.versionId", "OTHER_WORKFLOW", "belongs to another workflow than the run")
+    return version
+
+
+def _patch(given: JSON) -> Mapping[str, JSON]:
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        raise invalid("input.patch", "NOT_AN_OBJECT", "must be an object: outputs by node id")
+    return given
+
+
+async def _forked_head(
+    connection: AsyncConnection,
+    context: Context,
+    new: Run,
+    checkpoint: Checkpoint,
+    versions_: tuple[Version, Version],
+    patch: Mapping[str, JSON],
+) -> Copy | None:
+    """None at a checkpoint that comes before everything. Raises Refused."""
+    stand = await heads.at_checkpoint(connection, checkpoint.run_id, checkpoint.seq, is_whole=bool(patch))
+    if stand is None:
+        raise NotFound(checkpoint.id)
+    before, spec = (parse(version.spec) for version in versions_)
+    plan = make_plan(spec)
+    frontier = _moved(stand, make_plan(before), plan, patch, check_inputs(new.inputs, versions_[1].spec.get("inputs")))
+    if not frontier.doors:
+        return None
+    works = prepare(spec, context.node_types) if patch else {}
+    return await _copied(connection, stand, plan, frontier, patch, works, new)
+
+
+def _moved(stand: Stand, old: Plan, new: Plan, patch: Mapping[str, JSON], problems: list[FieldProblem]) -> Frontier:
+    """The frontier of a checkpoint, patched and carried over to the plan `new`. Raises Refused, with `problems` as well."""
+    try:
+        frontier = begun_again(old, read(old, stand.values))
+        if patch:
+            frontier = patched(old, frontier, Past(stand.changes), patch)
+        frontier = refitted(old, new, frontier, patch)
+    except Refused as refused:
+        raise Refused([*problems, *refused.problems]) from refused
+    if problems:
+        raise Refused(problems)
+    return frontier
+
+
+async def _copied(
+    connection: AsyncConnection,
+    stand: Stand,
+    plan: Plan,
+    frontier: Frontier,
+    patch: Mapping[str, JSON] | None = None,
+    works: Mapping[str, Work] | None = None,
+    new: Run | None = None,
+) -> Copy:
+    """The copy of a frontier, the edges of patched nodes settled."""
+    patch = patch or {}
+    visits = {name: last_visit(slot) for name, slot in frontier.slots.items() if name not in patch}
+    kept = await heads.kept(connection, stand, visits)
+    for name in visits:
+        frontier.slots[name] = as_told(frontier.slots[name], kept.get(name))
+    if works and new is not None:
+        asked = {name for node_id in patch for name in works[node_id].names} & kept.keys() & frontier.slots.keys()
+        found = await heads.outputs(connection, stand.run_id, [kept[name].seq for name in asked])
+        for name in asked:
+            frontier.slots[name] = replace(frontier.slots[name], output=found.get(kept[name].seq))
+        frontier = settled(plan, works, frontier, patch, new.id, new.inputs)
+    values = channels(plan, frontier)
+    return Copy(stand, values, due(plan, values), kept, len(plan.nodes), patch)
+
+
+async def _accept(
+    connection: AsyncConnection,
+    context: Context,
+    run: Run,
+    version: Version,
+    source: RunSource,
+    options: RunOptions | None,
+) -> Changed:
+    """A run of `version` with the inputs of `run`, and its options where no other are given."""
+    if options is None:
+        known = {node.id for node in parse(version.spec).nodes}
+        options = replace(run.options, breakpoints=tuple(one for one in run.options.breakpoints if one in known))
+    check_options(options, version.spec)
+    new = replace(new_run(version, run.inputs), source=source, options=options)
+    return await room.accept(connection, context.caller, new)
+
+
+async def _checkpoint(context: Context, checkpoint_id: str) -> Checkpoint:
+    async with context.database.connect() as connection:
+        found = await history.checkpoints_by_id(connection, context.caller, [checkpoint_id])
+    if checkpoint_id not in found:
+        raise NotFound(checkpoint_id)
+    return found[checkpoint_id]
+
+
+def _arguments(ask: Retry | Fork) -> JSON:
+    arguments = asdict(ask)
+    del arguments["idempotency_key"]
+    return arguments

@@ -1,0 +1,93 @@
+"""Graphs for tests of forks: every node sees what leads to it, so that a changed output shows in all that follows."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+Edge = dict[str, Any]
+
+
+def mixed(edges: str, conditions: dict[str, str] | None = None, slow: str = "", **fields: Any) -> dict[str, Any]:
+    """`a>b b>c` as a spec of mixing nodes. In a condition, `n` is the visit and `v` the value of the edge's source."""
+    pairs = [tuple(pair.split(">")) for pair in edges.split()]
+    names = list(dict.fromkeys(name for pair in pairs for name in pair))
+    nodes = [
+        {
+            "id": name,
+            "type": "slow" if name in slow.split() else "mix",
+            "config": {"sees": [f"{{{{ {s}.output }}}}" for s, t in pairs if t == name]},
+            **fields.get(name, {}),
+        }
+        for name in names
+    ]
+    return {"nodes": nodes, "edges": [_edge(s, t, (conditions or {}).get(f"{s}>{t}")) for s, t in pairs]}
+
+
+def _edge(source: str, target: str, condition: str | None) -> Edge:
+    told = condition and condition.replace("{n}", f"{source}.output.n").replace("{v}", f"{source}.output.v")
+    return {"id": f"{source}>{target}", "source": source, "target": target, "condition": told}
+
+
+def pinned(raw: dict[str, Any], pins: dict[tuple[str, int], Any]) -> dict[str, Any]:
+    """The same spec with outputs given by node and visit."""
+    by_node: dict[str, dict[int, Any]] = {}
+    for (name, visit), output in pins.items():
+        by_node.setdefault(name, {})[visit] = output
+    nodes = [
+        {**node, "config": {**node["config"], "pins": by_node[node["id"]]}} if node["id"] in by_node else node
+        for node in raw["nodes"]
+    ]
+    return {**raw, "nodes": nodes}
+
+
+LOOPS: dict[str, dict[str, Any]] = {
+    "a join inside": mixed(
+        "s>h h>b h>c b>j c>j j>h j>x x>y s>y",
+        {"j>h": "{n} < 3", "j>x": "{n} >= 3", "h>b": "{v} % 2 == 1", "h>c": "{v} % 3 != 1"},
+        slow="b j",
+    ),
+    "an exit that may never be taken": mixed(
+        "s>h h>j j>h j>x x>y s>y h>z",
+        {"j>h": "{n} < 3", "j>x": "{n} >= 3 and {v} % 2 == 1", "h>z": "{n} >= 3 and {v} % 5 == 0"},
+        slow="h",
+    ),
+    "two parallel back edges": mixed(
+        "s>h h>a h>b b>b2 a>h b2>h a>x", {"a>h": "{n} < 3", "b2>h": "{n} < 2", "a>x": "{n} >= 3"}, slow="b2"
+    ),
+    "nested": mixed(
+        "s>o o>i i>k k>i k>e e>o e>x",
+        {"k>i": "{n} % 3 != 0", "k>e": "{n} % 3 == 0", "e>o": "{n} < 2", "e>x": "{n} >= 2"},
+        slow="k e",
+    ),
+    "entered or not": mixed("s>h h>j j>h j>x x>y s>y", {"s>h": "{v} % 2 == 0", "j>h": "{n} < 3", "j>x": "{n} >= 3"}),
+    "to itself": mixed("s>h h>h h>x s>y x>y", {"h>h": "{n} < 4", "h>x": "{n} >= 4"}, slow="h s"),
+    "a slow branch beside": mixed("s>h h>w w>h w>x s>q q>z x>z", {"w>h": "{n} < 4", "w>x": "{n} >= 4"}, slow="w q"),
+}
+
+
+@st.composite
+def dags(draw: st.DrawFn) -> dict[str, Any]:
+    """Random acyclic graphs of quick and slow nodes, with conditions on values."""
+    size = draw(st.integers(2, 9))
+    pairs = [f"n{i}>n{j}" for i in range(size) for j in range(i + 1, size) if draw(st.integers(0, 9)) < 4]
+    pairs = pairs or ["n0>n1"]
+    conditions = {pair: draw(st.sampled_from(["{v} % 2 == 0", "{v} % 3 == 0", "true"])) for pair in pairs}
+    conditions = {pair: told for pair, told in conditions.items() if told != "true"}
+    slow = " ".join(f"n{i}" for i in range(size) if draw(st.booleans()))
+    raw = mixed(" ".join(pairs), conditions, slow)
+    for node in raw["nodes"]:
+        node["config"]["turns"] = draw(st.integers(0, 3)) if node["type"] == "slow" else 0
+    return raw
+
+
+def following(raw: dict[str, Any], root: str) -> set[str]:
+    """All nodes that edges lead to from `root`."""
+    found: set[str] = set()
+    work = [root]
+    while work:
+        node = work.pop()
+        for edge in raw["edges"]:
+            if edge["source"] == node and edge["target"] not in found:
+                found.add(edge["target"])
+                work.append(edge["target"])
+    return found

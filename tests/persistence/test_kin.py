@@ -1,0 +1,76 @@
+"""Pages of what belongs to runs and checkpoints: many parents in one statement, newest first, each caller's own."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from engine.states import RunSource
+from persistence import kin
+from persistence.caller import Caller
+from persistence.database import Database
+from persistence.ids import new_id
+from persistence.kin import Ask
+from persistence.runs import Run
+from tests.driving import Worker, accepted, working
+
+STRANGER = Caller("stranger", {})
+
+
+@pytest.fixture
+async def worker(database: Database, redis: Redis) -> AsyncIterator[Worker]:
+    async with working(database, redis) as worker:
+        yield worker
+
+
+@pytest.fixture
+async def run(database: Database, caller: Caller, project: str) -> Run:
+    return (await accepted(database, caller, project)).run
+
+
+async def child(database: Database, caller: Caller, project: str, column: str, of: str, source: RunSource) -> str:
+    made = (await accepted(database, caller, project)).run.id
+    await database.pool.execute(f"UPDATE runs SET {column} = $2, source = $3 WHERE id = $1", made, of, source)
+    return made
+
+
+async def test_checkpoints_page_newest_first(database: Database, caller: Caller, worker: Worker, run: Run) -> None:
+    held = await worker.takes_up(run)
+    ids = [new_id("ckp") for _ in range(3)]
+    for step, id in enumerate(ids):
+        await held.checkpoint(id, step=step, next_nodes=["a"], parent_id=ids[step - 1] if step else None)
+    async with database.connect() as connection:
+        page = (await kin.saved(connection, caller, [Ask(run.id, 2)]))[Ask(run.id, 2)]
+        after = Ask(run.id, 2, page.cursors[-1])
+        rest = (await kin.saved(connection, caller, [after]))[after]
+        hidden = (await kin.saved(connection, STRANGER, [Ask(run.id, 2)]))[Ask(run.id, 2)]
+    assert [one.id for one in page.items] == [ids[2], ids[1]]
+    assert [one.id for one in rest.items] == [ids[0]]
+    assert (page.has_next, rest.has_next, rest.has_previous) == (True, False, True)
+    assert (page.items[0].parent_id, page.items[0].size_bytes) == (ids[1], 5)
+    assert hidden.items == []
+
+
+async def test_derived_runs_are_retries_forks_and_children_of_each_run(
+    database: Database, caller: Caller, project: str, worker: Worker, run: Run
+) -> None:
+    checkpoint_id = new_id("ckp")
+    await (await worker.takes_up(run)).checkpoint(checkpoint_id, step=1, next_nodes=[])
+    other = (await accepted(database, caller, project)).run
+    retry = await child(database, caller, project, "retry_of_id", run.id, RunSource.RETRY)
+    fork = await child(database, caller, project, "forked_from_id", checkpoint_id, RunSource.FORK)
+    sub = await child(database, caller, project, "parent_id", run.id, RunSource.SUBWORKFLOW)
+    others = await child(database, caller, project, "retry_of_id", other.id, RunSource.RETRY)
+    whole, forks, two = Ask(run.id, 10), Ask(run.id, 10, source=(RunSource.FORK,)), Ask(run.id, 2)
+    elsewhere, nothing = Ask(other.id, 10), Ask(sub, 10)
+    async with database.connect() as connection:
+        found = await kin.derived(connection, caller, [whole, forks, two, elsewhere, nothing])
+        after = Ask(run.id, 2, found[two].cursors[-1])
+        rest = (await kin.derived(connection, caller, [after]))[after]
+        begun = await kin.forks(connection, caller, [Ask(checkpoint_id, 5)])
+        hidden = await kin.derived(connection, STRANGER, [whole])
+    pages = {ask: [one.id for one in page.items] for ask, page in found.items()}
+    assert pages == {whole: [sub, fork, retry], forks: [fork], two: [sub, fork], elsewhere: [others], nothing: []}
+    assert (found[two].has_next, [one.id for one in rest.items], rest.has_next) == (True, [retry], False)
+    assert [one.id for one in begun[Ask(checkpoint_id, 5)].items] == [fork]
+    assert hidden[whole].items == []

@@ -1,0 +1,272 @@
+"""What a server's changes leave in the rows: cancels, pauses, resumes, answers; one run at a time and a whole workflow."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import event
+
+from engine.states import NodeStatus, RunStatus
+from persistence import moves, nodes, waits, workflows
+from persistence.caller import Caller
+from persistence.database import Database
+from persistence.drafts import Content
+from persistence.ids import new_id
+from persistence.problems import Conflict, InvalidState
+from persistence.runs import Changed, Run
+from tests.driving import SPEC, Worker, accepted, working
+
+S = RunStatus
+
+
+@pytest.fixture
+async def worker(database: Database, redis: Redis) -> AsyncIterator[Worker]:
+    async with working(database, redis) as worker:
+        yield worker
+
+
+@pytest.fixture
+async def run(database: Database, caller: Caller, project: str) -> Run:
+    return (await accepted(database, caller, project)).run
+
+
+async def put(database: Database, run_id: str, status: RunStatus, **columns: str) -> None:
+    """The run as if it had come to `status`; `columns` are SQL."""
+    more = "".join(f", {name} = {value}" for name, value in columns.items())
+    await database.pool.execute(f"UPDATE runs SET status = $2{more} WHERE id = $1", run_id, status)
+
+
+async def ask(database: Database, run_id: str, seq: int = 1, until: str = "NULL") -> str:
+    """An open question of the run; `until` is SQL."""
+    wait_id = new_id("wait")
+    await database.pool.execute(
+        f"""INSERT INTO waits (id, run_id, node_id, visit, lineage, seq, kind, until, prompt)
+        VALUES ($1, $2, 'a', 1, 0, $3, 'INPUT', {until}, $4)""",
+        wait_id,
+        run_id,
+        seq,
+        "Well?",
+    )
+    return wait_id
+
+
+async def row_of(database: Database, run_id: str) -> Any:
+    return await database.pool.fetchrow("SELECT * FROM runs WHERE id = $1", run_id)
+
+
+def told(changed: Changed | Run) -> list[tuple[int, str]]:
+    assert isinstance(changed, Changed)
+    return [(event.seq, event.what.type.value) for event in changed.events]
+
+
+async def test_a_cancelled_run_shows_nothing_that_runs_or_waits(
+    database: Database, caller: Caller, worker: Worker, run: Run
+) -> None:
+    held = await worker.takes_up(run)
+    await held.node("a", NodeStatus.WAITING, visits=1)
+    await held.node("b", NodeStatus.COMPLETED, visits=1, output=1, has_output=True)
+    await ask(database, run.id)
+    await put(database, run.id, S.WAITING)
+    async with database.begin() as connection:
+        changed = await moves.cancel(connection, caller, run.id, "enough")
+    async with database.connect() as connection:
+        states = (await nodes.states(connection, caller, [run.id]))[run.id]
+        assert (await waits.of_runs(connection, caller, [run.id]))[run.id] == []
+    assert [state.status for state in states] == [NodeStatus.CANCELLED, NodeStatus.COMPLETED]
+    assert told(changed) == [(5, "NODE_STATE"), (6, "RUN_STATUS")]
+    assert await database.pool.fetchval("SELECT superseded_seq FROM waits WHERE run_id = $1", run.id) == 6
+
+
+async def test_thousands_of_nodes_are_settled_at_once(database: Database, caller: Caller, run: Run) -> None:
+    await database.pool.execute(
+        """INSERT INTO node_states (run_id, node_id, status, visits, attempt, progress, seq)
+        SELECT $1, 'n' || i, 'WAITING', 1, 1, 0, 1 FROM generate_series(1, 4000) i""",
+        run.id,
+    )
+    async with database.begin() as connection:
+        changed = await moves.cancel(connection, caller, run.id, None)
+    assert len(told(changed)) == 4001
+    still = "SELECT count(*) FROM node_states WHERE run_id = $1 AND status <> 'CANCELLED'"
+    assert await database.pool.fetchval(still, run.id) == 0
+
+
+async def test_a_pause_of_a_run_whose_worker_was_lost_shows_no_running_node(
+    database: Database, caller: Caller, worker: Worker, run: Run
+) -> None:
+    held = await worker.takes_up(run)
+    await held.node("a", NodeStatus.RUNNING, visits=1)
+    await held.node("b", NodeStatus.WAITING, visits=1)
+    await put(database, run.id, S.QUEUED)
+    async with database.begin() as connection:
+        changed = await moves.pause(connection, caller, run.id)
+    async with database.connect() as connection:
+        states = (await nodes.states(connection, caller, [run.id]))[run.id]
+    assert [state.status for state in states] == [NodeStatus.IDLE, NodeStatus.WAITING]
+    assert told(changed) == [(5, "NODE_STATE"), (6, "RUN_STATUS")]
+
+
+async def test_a_pause_asked_for_twice_is_written_once(
+    database: Database, caller: Caller, worker: Worker, run: Run
+) -> None:
+    await worker.takes_up(run)
+    async with database.begin() as connection:
+        first = await moves.pause(connection, caller, run.id)
+        again = await moves.pause(connection, caller, run.id)
+    assert isinstance(first, Changed)
+    assert isinstance(again, Run)
+    assert (again.status, again.last_seq, again.deadline_at) == (S.PAUSING, first.run.last_seq, first.run.deadline_at)
+
+
+async def test_a_resume_puts_the_timeout_off_by_the_time_of_the_pause(
+    database: Database, caller: Caller, run: Run
+) -> None:
+    ago = "now() - interval '3 hours'"
+    await put(database, run.id, S.PAUSED, paused_at=ago, timeout_at=f"{ago} + interval '50 seconds'")
+    async with database.begin() as connection:
+        await moves.resume(connection, caller, run.id)
+    left = await database.pool.fetchval("SELECT timeout_at - queued_at FROM runs WHERE id = $1", run.id)
+    assert left.total_seconds() == 50
+
+
+async def test_a_resume_remembers_the_step_that_it_starts_from(
+    database: Database, caller: Caller, worker: Worker, run: Run
+) -> None:
+    held = await worker.takes_up(run)
+    await put(database, run.id, S.PAUSED)
+    async with database.begin() as connection:
+        await moves.resume(connection, caller, run.id)
+    row = await row_of(database, run.id)
+    assert (row["resumed_step"], row["is_step"], row["takeup"], row["deadline_at"]) == (-1, False, 2, None)
+    await put(database, run.id, S.RUNNING)
+    await held.checkpoint(new_id("ckp"), step=4, next_nodes=["b"])
+    await put(database, run.id, S.PAUSED)
+    async with database.begin() as connection:
+        await moves.resume(connection, caller, run.id, step=True)
+    row = await row_of(database, run.id)
+    assert (row["resumed_step"], row["is_step"]) == (4, True)
+
+
+async def test_breakpoints_leave_the_other_options_alone(database: Database, caller: Caller, run: Run) -> None:
+    options = '{"timeoutS": 7, "breakpoints": ["a"], "stepwise": true}'
+    await database.pool.execute("UPDATE runs SET options = $2::text::json, priority = 3 WHERE id = $1", run.id, options)
+    async with database.begin() as connection:
+        changed = await moves.set_breakpoints(connection, caller, run.id, ["b"])
+    assert (changed.options.timeout_s, changed.options.stepwise, changed.options.priority) == (7, True, 3)
+    assert changed.options.breakpoints == ("b",)
+    assert changed.last_seq == run.last_seq
+
+
+async def answered(database: Database, caller: Caller, run_id: str, wait_id: str, given: Any = "yes") -> Changed | Run:
+    async with database.begin() as connection:
+        return await waits.answer(connection, caller, run_id, wait_id, given, lambda schema: None)
+
+
+async def test_an_answer_queues_a_waiting_run_and_is_signed(database: Database, caller: Caller, run: Run) -> None:
+    wait_id = await ask(database, run.id)
+    await put(database, run.id, S.WAITING, deadline_at="now()")
+    changed = await answered(database, caller, run.id, wait_id, None)
+    row = await row_of(database, run.id)
+    wait = await database.pool.fetchrow("SELECT * FROM waits WHERE id = $1", wait_id)
+    assert told(changed) == [(2, "RUN_STATUS")]
+    assert (row["status"], row["takeup"], row["deadline_at"]) == ("QUEUED", 2, None)
+    assert (wait["answer"], wait["answered_by"], wait["settled_seq"]) == (None, caller.subject, None)
+    with pytest.raises(Conflict):
+        await answered(database, caller, run.id, wait_id)
+
+
+@pytest.mark.parametrize("status", [S.QUEUED, S.RUNNING, S.PAUSING, S.PAUSED])
+async def test_an_answer_to_any_other_run_is_kept_for_who_takes_it_up(
+    database: Database, caller: Caller, run: Run, status: RunStatus
+) -> None:
+    wait_id = await ask(database, run.id)
+    await put(database, run.id, status)
+    changed = await answered(database, caller, run.id, wait_id)
+    row = await row_of(database, run.id)
+    assert isinstance(changed, Run)
+    assert (row["status"], row["last_seq"], row["wake_at"] is not None) == (status, 1, True)
+    [open_wait] = await waits.open_waits(database.pool, run.id)
+    assert (open_wait.is_answered, open_wait.answer) == (True, "yes")
+
+
+async def test_an_answer_that_comes_too_late_is_refused_before_the_worker_has_noticed(
+    database: Database, caller: Caller, run: Run
+) -> None:
+    late = await ask(database, run.id, until="now() - interval '1 second'")
+    early = await ask(database, run.id, until="now() + interval '1 hour'")
+    await put(database, run.id, S.WAITING)
+    with pytest.raises(Conflict):
+        await answered(database, caller, run.id, late)
+    async with database.connect() as connection:
+        found = (await waits.of_runs(connection, caller, [run.id]))[run.id]
+    assert [wait.id for wait in found] == [early]
+
+
+async def test_a_run_that_is_stopping_takes_no_answers(database: Database, caller: Caller, run: Run) -> None:
+    wait_id = await ask(database, run.id)
+    await put(database, run.id, S.CANCELLING)
+    with pytest.raises(InvalidState):
+        await answered(database, caller, run.id, wait_id)
+
+
+@contextmanager
+def counted(database: Database) -> Iterator[list[str]]:
+    statements: list[str] = []
+
+    def count(_c: object, _k: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    event.listen(database.engine.sync_engine, "before_cursor_execute", count)
+    yield statements
+    event.remove(database.engine.sync_engine, "before_cursor_execute", count)
+
+
+async def many(database: Database, caller: Caller, project: str, count: int) -> str:
+    """A workflow with `count` runs in every status, each with a node that waits and an open question."""
+    async with database.begin() as connection:
+        made = await workflows.create(
+            connection, caller, project, name="w", description="", content=Content(SPEC, "hash")
+        )
+    for status in S:
+        for _ in range(count):
+            run = (await accepted(database, caller, project)).run
+            await put(database, run.id, status, workflow_id=f"'{made.id}'")
+            await ask(database, run.id)
+    await database.pool.execute(
+        """INSERT INTO node_states (run_id, node_id, status, visits, attempt, progress, seq)
+        SELECT id, 'a', 'WAITING', 1, 1, 0, 1 FROM runs"""
+    )
+    return made.id
+
+
+@pytest.mark.parametrize("count", [1, 5])
+async def test_all_runs_of_a_workflow_are_cancelled_in_as_many_statements_as_one(
+    database: Database, caller: Caller, project: str, count: int
+) -> None:
+    other = (await accepted(database, caller, project)).run
+    workflow_id = await many(database, caller, project, count)
+    with counted(database) as statements:
+        async with database.begin() as connection:
+            changes = await moves.cancel_all(connection, caller, workflow_id, "away with it")
+            assert await moves.cancel_all(connection, caller, workflow_id, "again") == []
+    assert len(statements) == 9
+    ended = [changed for changed in changes if changed.run.status is S.CANCELLED]
+    asked = [changed for changed in changes if changed.run.status is S.CANCELLING]
+    assert {changed.previous for changed in ended} == {S.PENDING, S.QUEUED, S.PAUSED, S.WAITING}
+    assert {changed.previous for changed in asked} == {S.RUNNING, S.PAUSING}
+    assert (len(ended), len(asked)) == (4 * count, 2 * count)
+    assert all(told(changed) == [(2, "NODE_STATE"), (3, "RUN_STATUS")] for changed in ended)
+    assert all(told(changed) == [(2, "RUN_STATUS")] for changed in asked)
+    stored = await database.pool.fetch("SELECT run_id, max(seq) AS seq FROM events GROUP BY run_id")
+    seqs = {row["run_id"]: row["seq"] for row in stored}
+    assert all(seqs[changed.run.id] == changed.run.last_seq for changed in changes)
+    closed = await database.pool.fetch("SELECT DISTINCT run_id FROM waits WHERE superseded_seq IS NOT NULL")
+    assert {row["run_id"] for row in closed} == {changed.run.id for changed in ended}
+    assert (await row_of(database, other.id))["status"] == "QUEUED"
+
+
+async def test_a_stranger_cancels_nothing(database: Database, caller: Caller, project: str) -> None:
+    workflow_id = await many(database, caller, project, 1)
+    async with database.begin() as connection:
+        assert await moves.cancel_all(connection, Caller("stranger", {}), workflow_id, "no") == []
