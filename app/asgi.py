@@ -28,6 +28,7 @@ from app.settings import Settings
 from engine.nodes.registry import NodeTypes, load_node_types
 from persistence import projects
 from persistence.database import Database
+from persistence.deadlines import Deadlines
 from persistence.feed import Feed
 from resolvers.context import Context
 from web.site import routes as page_routes
@@ -56,7 +57,9 @@ class Server:
     @asynccontextmanager
     async def open(self, _: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            self.database = await Database.open(_needed(self._settings.database_url))
+            self.database = await Database.open(
+                _needed(self._settings.database_url), deadlines=Deadlines(*self._settings.deadlines)
+            )
             stack.push_async_callback(self.database.close)
             self.redis = ArqRedis.from_url(_needed(self._settings.redis_url))
             stack.push_async_callback(self.redis.aclose)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -50,6 +51,11 @@ class Settings(BaseSettings):
     )
     sandbox_processes: int = Field(min(os.cpu_count() or 1, 4), ge=1, le=64, description="code nodes at once")
     sandbox_memory_mb: int = Field(128, ge=1, description="what the code of one node may allocate")
+
+    @property
+    def deadlines(self) -> tuple[timedelta, timedelta, timedelta]:
+        """(pausing, cancelling, rest)"""
+        return timedelta(seconds=self.pausing_s), timedelta(seconds=self.cancelling_s), timedelta(days=self.rest_days)
 
     @field_validator("database_url")
     @classmethod

@@ -221,14 +221,12 @@ class Saver(BaseCheckpointSaver[int]):
         values = checkpoint["channel_values"]
         if SLOTS in values:
             values[SLOTS] = _with_outputs(slots_from(values[SLOTS]), outputs)
-        writes: list[GraphWrite] = []
-        for row in await self._pool.fetch(_WRITES, run_id, last["id"]):
-            value = unpack_write(row["channel"], row["value"])
-            if row["channel"] == SLOTS:
-                # Their outputs came after the checkpoint, with the writes themselves.
-                latest = await self._pool.fetch(_OUTPUTS, run_id, None)
-                value = _with_outputs(value, {one["node_id"]: one["output"] for one in latest})
-            writes.append((row["task_id"], row["channel"], value))
+        stored = await self._pool.fetch(_WRITES, run_id, last["id"])
+        if any(row["channel"] == SLOTS for row in stored):
+            # Their outputs came after the checkpoint, with the writes themselves.
+            found = await self._pool.fetch(_OUTPUTS, run_id, None)
+            outputs = {row["node_id"]: row["output"] for row in found}
+        writes = [(row["task_id"], row["channel"], _written(row, outputs)) for row in stored]
         return Stored(checkpoint, metadata, last["id"], last["parent_id"], len(rows), writes)
 
 
@@ -248,6 +246,11 @@ class Stored:
         return CheckpointTuple(
             _config(run_id, self.checkpoint["id"]), self.checkpoint, self.metadata, parent, self.writes
         )
+
+
+def _written(row: Any, outputs: dict[str, Any]) -> Any:
+    value = unpack_write(row["channel"], row["value"])
+    return _with_outputs(value, outputs) if row["channel"] == SLOTS else value
 
 
 def checkpoint_id(graph_id: str) -> str:

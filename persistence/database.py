@@ -9,6 +9,8 @@ import orjson
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from persistence.deadlines import DEADLINES, Deadlines
+
 
 def _dumps(value: Any) -> str:
     return orjson.dumps(value).decode()
@@ -27,14 +29,19 @@ def dsn(url: str) -> str:
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
+def pool_of(url: str, *, size: int) -> asyncpg.Pool:
+    """A pool of asyncpg's own, to be awaited or entered."""
+    return asyncpg.create_pool(dsn(url), min_size=1, max_size=size, init=_json_codec, reset=_as_it_is)
+
+
 class Database:
     """Both pools of one process. Open with `await Database.open(url)`, end with `await close()`."""
 
-    def __init__(self, engine: AsyncEngine, pool: asyncpg.Pool) -> None:
-        self.engine, self.pool = engine, pool
+    def __init__(self, engine: AsyncEngine, pool: asyncpg.Pool, deadlines: Deadlines = DEADLINES) -> None:
+        self.engine, self.pool, self.deadlines = engine, pool, deadlines
 
     @classmethod
-    async def open(cls, url: str, *, pool_size: int = 10) -> Self:
+    async def open(cls, url: str, *, pool_size: int = 10, deadlines: Deadlines = DEADLINES) -> Self:
         """`url` is any `postgresql://…` address, Unix sockets (`?host=/folder`) included."""
         engine = create_async_engine(
             make_url(url).set(drivername="postgresql+asyncpg"),
@@ -42,14 +49,8 @@ class Database:
             json_serializer=_dumps,
             json_deserializer=orjson.loads,
         )
-        pool = await asyncpg.create_pool(
-            dsn(url),
-            min_size=1,
-            max_size=pool_size,
-            init=_json_codec,
-            reset=_as_it_is,
-        )
-        return cls(engine, pool)
+        pool = await pool_of(url, size=pool_size)
+        return cls(engine, pool, deadlines)
 
     async def close(self) -> None:
         await self.engine.dispose()

@@ -3,12 +3,14 @@
 Any number of workers do this at once: SKIP LOCKED shares the work. Each change writes its events in its own transaction.
 """
 
+from datetime import timedelta
+
 from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import NodeChange, RunError, StatusChange
 from engine.states import HELD, NodeStatus, RunStatus
-from persistence import deadlines, nodes, wire
+from persistence import nodes, wire
 from persistence.database import Database
 from persistence.leases import Moved, moved_of
 from persistence.moves import queued
@@ -28,7 +30,10 @@ async def take_back(database: Database, max_attempts: int) -> list[Moved]:
     rows = await database.pool.fetch(_TAKE_BACK, max_attempts, LIMIT)
     moved = [moved_of(row, RunStatus.QUEUED, RunStatus.RUNNING, GONE) for row in rows]
     async with database.begin() as connection:
-        moved += [Moved.of(await _end(connection, run)) for run in await _left(connection, max_attempts)]
+        moved += [
+            Moved.of(await _end(connection, run, database.deadlines.rest))
+            for run in await _left(connection, max_attempts)
+        ]
     return moved
 
 
@@ -40,9 +45,9 @@ async def _left(connection: AsyncConnection, max_attempts: int) -> list[Run]:
     return [run_of(row) for row in found.mappings()]
 
 
-async def _end(connection: AsyncConnection, run: Run) -> Changed:
+async def _end(connection: AsyncConnection, run: Run, rest: timedelta) -> Changed:
     if run.status is RunStatus.PAUSING:
-        return await _pause(connection, run)
+        return await _pause(connection, run, rest)
     if run.status is RunStatus.CANCELLING:
         told = StatusChange(RunStatus.CANCELLED, run.status, GONE)
         return await end(connection, run, told, cancelled_at=func.now())
@@ -59,7 +64,7 @@ async def give_up(database: Database, run_id: str, epoch: int, error: RunError) 
             return None
         run = run_of(row)
         if run.status is RunStatus.CANCELLING:
-            return Moved.of(await _end(connection, run))
+            return Moved.of(await _end(connection, run, database.deadlines.rest))
         return Moved.of(await _fail(connection, run, error))
 
 
@@ -72,7 +77,7 @@ async def hand_back(database: Database, run_id: str, epoch: int) -> Moved | None
             return None
         run = run_of(row)
         if run.status is not RunStatus.RUNNING:
-            return Moved.of(await _end(connection, run))
+            return Moved.of(await _end(connection, run, database.deadlines.rest))
         told = StatusChange(RunStatus.QUEUED, run.status, "Handed back: a store could not be reached")
         let_go = {"epoch": runs.c.epoch + 1, "worker_id": None, "lease_until": None}
         return Moved.of(await move(connection, run, told, **queued(), **let_go))
@@ -83,7 +88,7 @@ async def _fail(connection: AsyncConnection, run: Run, error: RunError) -> Chang
     return await end(connection, run, told, error=wire.error_body(error))
 
 
-async def _pause(connection: AsyncConnection, run: Run) -> Changed:
+async def _pause(connection: AsyncConnection, run: Run, rest: timedelta) -> Changed:
     running = [state for state in await nodes.unsettled(connection, run.id) if state.status is not NodeStatus.WAITING]
     return await move(
         connection,
@@ -94,7 +99,7 @@ async def _pause(connection: AsyncConnection, run: Run) -> Changed:
         worker_id=None,
         lease_until=None,
         paused_at=func.now(),
-        deadline_at=func.now() + deadlines.REST,
+        deadline_at=func.now() + rest,
     )
 
 

@@ -12,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON, NodeChange, StatusChange
 from engine.states import HELD, NodeStatus, RunStatus
-from persistence import deadlines, nodes
+from persistence import nodes
 from persistence.caller import Caller
+from persistence.deadlines import DEADLINES, Deadlines
 from persistence.problems import InvalidState
 from persistence.runs import Changed, Run, run_of
 from persistence.tables import checkpoints, runs
@@ -33,7 +34,9 @@ async def execute(connection: AsyncConnection, caller: Caller, run_id: str, inpu
     return await move(connection, run, StatusChange(RunStatus.QUEUED, run.status, "Accepted"), **queued(), **values)
 
 
-async def cancel(connection: AsyncConnection, caller: Caller, run_id: str, reason: str | None) -> Changed | Run:
+async def cancel(
+    connection: AsyncConnection, caller: Caller, run_id: str, reason: str | None, deadlines: Deadlines = DEADLINES
+) -> Changed | Run:
     """Cancels what no worker holds; asks the worker that holds it otherwise."""
     run = await locked(connection, caller, run_id)
     if run.status.is_terminal:
@@ -42,11 +45,13 @@ async def cancel(connection: AsyncConnection, caller: Caller, run_id: str, reaso
         return run
     if run.status not in HELD:
         return await cancel_now(connection, run, reason)
-    [changed] = await _ask_to_cancel(connection, [run], reason)
+    [changed] = await _ask_to_cancel(connection, [run], reason, deadlines)
     return changed
 
 
-async def _ask_to_cancel(connection: AsyncConnection, held: Sequence[Run], reason: str | None) -> list[Changed]:
+async def _ask_to_cancel(
+    connection: AsyncConnection, held: Sequence[Run], reason: str | None, deadlines: Deadlines
+) -> list[Changed]:
     return await move_all(
         connection,
         held,
@@ -55,7 +60,7 @@ async def _ask_to_cancel(connection: AsyncConnection, held: Sequence[Run], reaso
         {},
         cancel_requested_at=func.now(),
         cancel_reason=reason,
-        deadline_at=func.now() + deadlines.CANCELLING,
+        deadline_at=func.now() + deadlines.cancelling,
     )
 
 
@@ -78,7 +83,7 @@ async def _cancel_at_rest(connection: AsyncConnection, resting: Sequence[Run], r
 
 
 async def cancel_all(
-    connection: AsyncConnection, caller: Caller, workflow_id: str, reason: str | None
+    connection: AsyncConnection, caller: Caller, workflow_id: str, reason: str | None, deadlines: Deadlines = DEADLINES
 ) -> list[Changed]:
     """Cancels up to BATCH active runs of a workflow, those that are asked to stop already left out."""
     settled = [status for status in RunStatus if status.is_terminal or status is RunStatus.CANCELLING]
@@ -89,11 +94,13 @@ async def cancel_all(
     active = [run_of(row) for row in found.mappings()]
     held = [run for run in active if run.status in HELD]
     resting = [run for run in active if run.status not in HELD]
-    asked = await _ask_to_cancel(connection, held, reason) if held else []
+    asked = await _ask_to_cancel(connection, held, reason, deadlines) if held else []
     return asked + (await _cancel_at_rest(connection, resting, reason) if resting else [])
 
 
-async def pause(connection: AsyncConnection, caller: Caller, run_id: str) -> Changed | Run:
+async def pause(
+    connection: AsyncConnection, caller: Caller, run_id: str, deadlines: Deadlines = DEADLINES
+) -> Changed | Run:
     """PAUSED at once where no worker holds the run; else PAUSING, and the worker that holds it is to be told."""
     run = await locked(connection, caller, run_id)
     if run.status in (RunStatus.PAUSING, RunStatus.PAUSED):
@@ -102,7 +109,7 @@ async def pause(connection: AsyncConnection, caller: Caller, run_id: str) -> Cha
         raise InvalidState(f"A run that is {run.status} cannot be paused.", run_status=run.status)
     if run.status is RunStatus.RUNNING:
         asked = StatusChange(RunStatus.PAUSING, run.status, "Pause requested")
-        deadline = func.now() + deadlines.PAUSING
+        deadline = func.now() + deadlines.pausing
         return await move(connection, run, asked, pause_requested_at=func.now(), deadline_at=deadline)
     # A worker that was lost may have left nodes behind that show as running.
     left = [state for state in await nodes.unsettled(connection, run.id) if state.status is not NodeStatus.WAITING]
@@ -113,7 +120,7 @@ async def pause(connection: AsyncConnection, caller: Caller, run_id: str) -> Cha
         *(NodeChange(nodes.interrupted(state)) for state in left),
         pause_requested_at=func.now(),
         paused_at=func.now(),
-        deadline_at=func.now() + deadlines.REST,
+        deadline_at=func.now() + deadlines.rest,
     )
 
 

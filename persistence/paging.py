@@ -5,7 +5,9 @@ import binascii
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
+
+from sqlalchemy import ARRAY, ColumnElement, Select, Text, cast, func, select, true
 
 from persistence.problems import invalid
 
@@ -39,10 +41,27 @@ def checked_first(first: int | None, default: int = 25) -> int:
     return size
 
 
+def checked_after(cursor: str | None) -> str | None:
+    """Raises Invalid where it is none: before it is put together with others."""
+    if cursor is not None:
+        after_of(cursor)
+    return cursor
+
+
 def page_of(rows: Sequence[ItemT], *, first: int, after: str | None) -> Page[ItemT]:
     """`rows` was read with a limit of `first + 1`: the one too many tells that there is a next page."""
     items = list(rows[:first])
     return Page(items, [cursor_of(item.id) for item in items], len(rows) > first, after is not None)
+
+
+def of_each(query: Select[Any], parent: ColumnElement[Any], parents: Sequence[str], first: int) -> Select[Any]:
+    """The newest rows of `query` for each of `parents`, one too many each: many lists in one statement.
+
+    `parent` is the column that names a row's parent. The row's own columns come out as they are.
+    """
+    given = func.unnest(cast(list(parents), ARRAY(Text))).table_valued("id", name="given").render_derived()
+    newest = query.where(parent == given.c.id).order_by(query.selected_columns.id.desc()).limit(first + 1).lateral()
+    return select(newest).select_from(given.join(newest, true()))
 
 
 def cursor_of(id: str) -> str:

@@ -15,7 +15,6 @@ from persistence.problems import Invalid, invalid
 from persistence.rewind import rewind
 from persistence.runs import Changed, Run
 from resolvers.context import Context
-from resolvers.names import checked_text
 from resolvers.once import once, tell
 from resolvers.start import at_rest, check_nodes, check_wait, own_run
 
@@ -26,12 +25,12 @@ STOP_MS = 12_000
 
 async def cancel_run(context: Context, run_id: str, reason: str | None, idempotency_key: str | None) -> Run:
     """CANCELLED if no worker held it, else CANCELLING: the worker is told at once."""
-    if reason is not None and len(checked_text("input.reason", reason)) > MAX_REASON:
+    if reason is not None and len(reason) > MAX_REASON:
         raise invalid("input.reason", "LENGTH", f"must have at most {MAX_REASON} characters")
     run = await own_run(context, run_id)
 
     async def act(connection: AsyncConnection) -> Changed | Run:
-        return await moves.cancel(connection, context.caller, run_id, reason)
+        return await moves.cancel(connection, context.caller, run_id, reason, context.database.deadlines)
 
     return await once(context, run.project_id, idempotency_key, "cancelRun", [run_id, reason], act, run_id=run_id)
 
@@ -40,7 +39,9 @@ async def stop_runs(context: Context, workflow_id: str, reason: str) -> None:
     """Cancels the active runs of a workflow, all at once, and waits until their code has stopped or STOP_MS have passed."""
     while True:
         async with context.database.begin() as connection:
-            changes = await moves.cancel_all(connection, context.caller, workflow_id, reason)
+            changes = await moves.cancel_all(
+                connection, context.caller, workflow_id, reason, context.database.deadlines
+            )
         await tell(context, *changes)
         if len(changes) < moves.BATCH:
             break
@@ -58,7 +59,7 @@ async def pause_run(
     run = await own_run(context, run_id)
 
     async def act(connection: AsyncConnection) -> Changed | Run:
-        return await moves.pause(connection, context.caller, run_id)
+        return await moves.pause(connection, context.caller, run_id, context.database.deadlines)
 
     run = await once(context, run.project_id, idempotency_key, "pauseRun", [run_id], act, run_id=run_id)
     return await _rested(context, run, timeout_ms)

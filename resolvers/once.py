@@ -14,7 +14,6 @@ from persistence import idempotency, runs
 from persistence.problems import NotFound, invalid
 from persistence.runs import Changed, Run
 from resolvers.context import Context
-from resolvers.names import checked_text
 
 Act = Callable[[AsyncConnection], Awaitable[Changed | Run]]
 """What a call does. A Run in place of a Changed: nothing had to be written."""
@@ -39,7 +38,7 @@ async def once(
         async with context.database.begin() as connection:
             done = await act(connection)
         return await _told(context, done)
-    if not 1 <= len(checked_text("input.idempotencyKey", key)) <= idempotency.MAX_KEY_LENGTH:
+    if not 1 <= len(key) <= idempotency.MAX_KEY_LENGTH:
         raise invalid("input.idempotencyKey", "LENGTH", f"must have 1 to {idempotency.MAX_KEY_LENGTH} characters")
     hashed = idempotency.arguments_hash(operation, arguments)
     while True:

@@ -1,27 +1,47 @@
 """Versions: frozen from the draft, published, archived. Each call is one transaction."""
 
+from typing import Literal
+
 from engine.states import VersionStatus
 from persistence import drafts, versions, workflows
 from persistence.caller import Role
-from persistence.paging import Page, checked_first
+from persistence.paging import Page, checked_after, checked_first
+from persistence.runs import Run, RunFilter
 from persistence.versions import Version
 from resolvers.authorise import require
 from resolvers.context import Context
 from resolvers.spec import check_runnable
+from resolvers.workflow_loaders import RunsAsked, VersionsAsked
 
 
 async def version_page(
     context: Context, workflow_id: str, *, first: int | None, after: str | None, status: VersionStatus | None
 ) -> Page[Version]:
-    async with context.database.connect() as connection:
-        return await versions.page(
-            connection, context.caller, workflow_id, first=checked_first(first), after=after, status=status
-        )
+    asked = VersionsAsked(workflow_id, checked_first(first), checked_after(after), status)
+    page = await context.workflow_loaders.versions.load(asked)
+    assert page is not None
+    return page
+
+
+async def run_page_of(
+    context: Context,
+    of: Literal["workflow_id", "version_id"],
+    id: str,
+    *,
+    first: int | None,
+    after: str | None,
+    where: RunFilter = RunFilter(),
+) -> Page[Run]:
+    """The runs of one workflow or version."""
+    page = await context.workflow_loaders.runs.load(
+        RunsAsked(of, id, checked_first(first), checked_after(after), where)
+    )
+    assert page is not None
+    return page
 
 
 async def version_by_number(context: Context, workflow_id: str, number: int) -> Version | None:
-    async with context.database.connect() as connection:
-        return await versions.by_number(connection, context.caller, workflow_id, number)
+    return await context.workflow_loaders.by_number.load((workflow_id, number))
 
 
 async def create_version(

@@ -13,7 +13,7 @@ from persistence.workflows import Workflow
 from resolvers import catalog, control
 from resolvers.authorise import project_for, require
 from resolvers.context import Context
-from resolvers.names import checked_description, checked_name, checked_text
+from resolvers.names import checked_description, checked_name
 from resolvers.once import tell
 from resolvers.spec import content_to_save
 
@@ -42,7 +42,7 @@ async def workflow_page(
             first=checked_first(first),
             after=after,
             project_id=project_id,
-            search=checked_text("search", search) if search else None,
+            search=search,
         )
 
 

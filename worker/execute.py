@@ -25,7 +25,6 @@ from persistence.away import AWAY, DATABASE_TROUBLE
 from persistence.checkpoints import Saver
 from persistence.claims import MAX_CLAIM, Claimed, claim_next, spec_of
 from persistence.database import Database
-from persistence.deadlines import CANCELLING, PAUSING
 from persistence.journal import PostgresJournal
 from persistence.leases import Moved, publishable
 from persistence.lost import give_up, hand_back
@@ -67,8 +66,6 @@ class Runner:
         lease_ttl_s: float,
         queue: Queue,
         project_limit: int | None = None,
-        pausing_s: float = PAUSING.total_seconds(),
-        cancelling_s: float = CANCELLING.total_seconds(),
     ) -> None:
         self.database, self.redis, self.journal = database, redis, journal
         self.worker_id, self.capacity, self.lease_ttl_s = worker_id, capacity, lease_ttl_s
@@ -78,7 +75,8 @@ class Runner:
         self._graphs = GraphCache(node_types, self._saver)
         self.is_draining = False
         self._queue, self._project_limit = queue, project_limit
-        self._pausing_s, self._cancelling_s = pausing_s, cancelling_s
+        self._pausing_s = database.deadlines.pausing.total_seconds()
+        self._cancelling_s = database.deadlines.cancelling.total_seconds()
         self._rung = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._idle = asyncio.Event()

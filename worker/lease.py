@@ -6,6 +6,7 @@ A worker that cannot renew in time stops its own runs before the leases can be t
 import asyncio
 import time
 
+import asyncpg
 import structlog
 
 from engine.drive import Stop
@@ -26,8 +27,8 @@ def clock() -> float:
 
 
 class Heartbeat:
-    def __init__(self, runner: Runner, *, interval_s: float) -> None:
-        self._runner, self._interval_s = runner, interval_s
+    def __init__(self, runner: Runner, pool: asyncpg.Pool, *, interval_s: float) -> None:
+        self._runner, self._pool, self._interval_s = runner, pool, interval_s
         self._renewed_at = clock()
 
     async def beat_forever(self) -> None:
@@ -50,7 +51,7 @@ class Heartbeat:
     async def beat(self) -> None:
         held = _held(self._runner)
         if held:
-            await obey(self._runner, held, await renew(self._runner.database.pool, held, self._runner.lease_ttl_s))
+            await obey(self._runner, held, await renew(self._pool, held, self._runner.lease_ttl_s))
 
     def _stop_all(self) -> None:
         for run_id in list(self._runner.held):

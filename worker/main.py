@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
+import asyncpg
 import structlog
 from arq import func
 from arq.connections import ArqRedis
@@ -24,7 +25,8 @@ from redis.exceptions import RedisError
 from app.settings import Settings
 from engine.nodes.registry import load_node_types
 from persistence.away import DATABASE_TROUBLE
-from persistence.database import Database, dsn
+from persistence.database import Database, dsn, pool_of
+from persistence.deadlines import Deadlines
 from persistence.ids import new_id
 from persistence.journal import PostgresJournal
 from persistence.presence import Presence
@@ -72,12 +74,14 @@ async def _until(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
 async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list[asyncio.Task[None]]]]:
     database_url, redis_url = _needed(settings.database_url), _needed(settings.redis_url)
     async with AsyncExitStack() as stack:
-        database = await Database.open(database_url, pool_size=5)
+        database = await Database.open(database_url, deadlines=Deadlines(*settings.deadlines))
         stack.push_async_callback(database.close)
         redis, arq_redis = Redis.from_url(redis_url), ArqRedis.from_url(redis_url)
         stack.push_async_callback(redis.aclose)
         queue = Queue(arq_redis, settings.queue_name)
-        journal = PostgresJournal(database.pool, redis, rest_s=settings.rest_days * 86_400)
+        # What must never wait for a free connection has its own: writing, and saying that we live.
+        lifeline = await stack.enter_async_context(pool_of(database_url, size=2))
+        journal = PostgresJournal(lifeline, redis, rest_s=database.deadlines.rest.total_seconds())
         journal.open()
         stack.push_async_callback(journal.close)
         sandbox = await stack.enter_async_context(AsyncMonty(min_processes=1, max_processes=settings.sandbox_processes))
@@ -92,11 +96,9 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list
             lease_ttl_s=settings.lease_ttl_s,
             queue=queue,
             project_limit=settings.project_limit,
-            pausing_s=settings.pausing_s,
-            cancelling_s=settings.cancelling_s,
         )
         arq = _arq(runner, arq_redis, settings)
-        tasks = _tasks(settings, runner, queue, arq)
+        tasks = _tasks(settings, runner, lifeline, queue, arq)
         if settings.presence == "auto":
             presence = Presence(
                 dsn(database_url),
@@ -112,8 +114,10 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list
         yield runner, arq, [*tasks, *journal.tasks]
 
 
-def _tasks(settings: Settings, runner: Runner, queue: Queue, arq: Worker) -> list[asyncio.Task[None]]:
-    heartbeat = Heartbeat(runner, interval_s=settings.heartbeat_s)
+def _tasks(
+    settings: Settings, runner: Runner, lifeline: asyncpg.Pool, queue: Queue, arq: Worker
+) -> list[asyncio.Task[None]]:
+    heartbeat = Heartbeat(runner, lifeline, interval_s=settings.heartbeat_s)
     recovery = Recovery(runner, queue, max_attempts=settings.max_attempts, interval_s=RECOVERY_S)
 
     async def heard(_: str) -> None:

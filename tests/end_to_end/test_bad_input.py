@@ -70,3 +70,11 @@ async def test_a_spec_of_another_shape_is_a_problem_and_no_fault(system: System,
     report = (await system.ask(query, spec=spec))["validateSpec"]
     assert not report["ok"]
     assert report["errors"]
+
+
+async def test_an_error_message_that_cannot_be_stored_is_told_all_the_same(system: System) -> None:
+    """A NUL in what the code raises once left the run RUNNING for ever."""
+    code = "def process():\n    raise ValueError('before' + chr(0) + 'after')\n"
+    answer = await system.run({"nodes": [{"id": "c", "type": "code", "config": {"code": code}}], "edges": []})
+    assert (answer["run"]["status"], answer["run"]["error"]["nodeId"]) == ("FAILED", "c")
+    assert "before\N{REPLACEMENT CHARACTER}after" in answer["run"]["error"]["message"]
