@@ -6,7 +6,9 @@ from typing import Any, Self
 
 import asyncpg
 import orjson
+from sqlalchemy import event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from persistence.deadlines import DEADLINES, Deadlines
@@ -34,6 +36,12 @@ def pool_of(url: str, *, size: int) -> asyncpg.Pool:
     return asyncpg.create_pool(dsn(url), min_size=1, max_size=size, init=_json_codec, reset=_as_it_is)
 
 
+def _only_open_ones(connection: Any, *_: object) -> None:
+    """After Postgres was away: asyncpg knows which connections are gone, so none has to be asked."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+
+
 class Database:
     """Both pools of one process. Open with `await Database.open(url)`, end with `await close()`."""
 
@@ -49,6 +57,7 @@ class Database:
             json_serializer=_dumps,
             json_deserializer=orjson.loads,
         )
+        event.listen(engine.sync_engine, "checkout", _only_open_ones)
         pool = await pool_of(url, size=pool_size)
         return cls(engine, pool, deadlines)
 

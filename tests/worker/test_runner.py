@@ -1,0 +1,170 @@
+"""The runner keeps its word when things go wrong around it: stores, leases, and nodes that do what they should not."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from arq.connections import ArqRedis
+from redis.asyncio import Redis
+
+from engine.drive import Stop
+from engine.nodes.base import NodeContext, Output
+from engine.nodes.registry import NodeTypes
+from persistence.caller import Caller
+from persistence.database import Database
+from persistence.journal import PostgresJournal
+from persistence.lost import take_back
+from tests.taking_up import Bell, BellConfig, accept_spec, edges, eventually, node, node_types
+from worker.execute import Runner
+from worker.queue import Queue
+
+
+@asynccontextmanager
+async def running(database: Database, redis: Redis, types: NodeTypes | None = None) -> AsyncIterator[Runner]:
+    journal = PostgresJournal(database.pool, redis)
+    journal.open()
+    runner = Runner(
+        database,
+        redis,
+        journal,
+        types or node_types(),
+        {},
+        worker_id="worker",
+        capacity=10,
+        lease_ttl_s=60,
+        queue=Queue(ArqRedis(redis.connection_pool), "test"),
+    )
+    pulling = asyncio.create_task(runner.pull_forever())
+    try:
+        yield runner
+    finally:
+        pulling.cancel()
+        await asyncio.gather(pulling, return_exceptions=True)
+        for held in list(runner.held.values()):
+            if held.drive is not None:
+                held.drive.request(Stop.LEASE_LOST)
+        await asyncio.gather(*(held.task for held in list(runner.held.values())), return_exceptions=True)
+        await journal.close()
+
+
+async def ended(database: Database, run_id: str) -> Any:
+    over = "SELECT * FROM runs WHERE id = $1 AND status IN ('COMPLETED', 'FAILED', 'CANCELLED')"
+    return await eventually(lambda: database.pool.fetchrow(over, run_id))
+
+
+BELL = {"nodes": [{"id": "bell", "type": "bell"}, node("after")], "edges": edges("bell>after")}
+
+
+async def test_a_run_whose_writes_the_database_refuses_fails_alone_with_none_of_its_nodes_running(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    await database.pool.execute(
+        """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'no poison here' USING ERRCODE = '22023'; END $$"""
+    )
+    await database.pool.execute(
+        """CREATE TRIGGER refuse BEFORE INSERT ON node_outputs FOR EACH ROW
+        WHEN (NEW.node_id = 'poison') EXECUTE FUNCTION refuse()"""
+    )
+    bell = Bell()
+    poison = {"nodes": [node("poison"), {"id": "bell", "type": "bell"}], "edges": []}
+    bad = await accept_spec(database, caller, project, poison)
+    good = [await accept_spec(database, caller, project, {"nodes": [node("a")], "edges": []}) for _ in range(5)]
+    async with running(database, redis, node_types(bell)) as runner:
+        runner.pull()
+        row = await ended(database, bad)
+        assert (row["status"], row["error"]["code"]) == ("FAILED", "STORAGE")
+        assert "no poison here" in row["error"]["message"]
+        for run_id in good:
+            assert (await ended(database, run_id))["status"] == "COMPLETED"
+    statuses = await database.pool.fetch("SELECT status FROM node_states WHERE run_id = $1", bad)
+    assert not {one["status"] for one in statuses} & {"RUNNING", "WAITING", "RETRYING"}
+
+
+async def test_a_run_that_is_lost_and_claimed_again_by_the_same_process_is_driven_once(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    live = most = 0
+
+    class Counting(Bell):
+        async def execute(self, config: BellConfig, ctx: NodeContext) -> Output:
+            nonlocal live, most
+            live += 1
+            most = max(most, live)
+            try:
+                return await super().execute(config, ctx)
+            finally:
+                live -= 1
+
+    bell = Counting()
+    run_id = await accept_spec(database, caller, project, BELL)
+    async with running(database, redis, node_types(bell)) as runner:
+        runner.pull()
+        await bell.running.wait()
+        first = runner.held[run_id]
+        bell.running.clear()
+        await database.pool.execute("UPDATE runs SET lease_until = now() - interval '1 s' WHERE id = $1", run_id)
+        await take_back(database, 5)
+        runner.pull()
+        await bell.running.wait()
+        assert runner.held[run_id] is not first
+        assert most == 1
+        bell.go_on.set()
+        assert (await ended(database, run_id))["status"] == "COMPLETED"
+        await eventually(lambda: _is(not runner.held))
+
+
+async def _is(true: bool) -> bool:
+    return true
+
+
+async def test_a_node_whose_awaited_thing_is_cancelled_fails_and_does_not_hang(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    class Broken(Bell):
+        async def execute(self, config: BellConfig, ctx: NodeContext) -> Output:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            future.cancel()
+            await future
+            return Output(None)
+
+    run_id = await accept_spec(database, caller, project, BELL)
+    async with running(database, redis, node_types(Broken())) as runner:
+        runner.pull()
+        row = await ended(database, run_id)
+    assert (row["status"], row["error"]["code"], row["error"]["node_id"]) == ("FAILED", "NODE", "bell")
+
+
+@pytest.mark.parametrize("is_held", [True, False])
+async def test_a_drain_hands_back_what_it_holds_and_what_is_claimed_just_then(
+    database: Database, redis: Redis, caller: Caller, project: str, is_held: bool
+) -> None:
+    bell = Bell()
+    run_id = await accept_spec(database, caller, project, BELL)
+    async with running(database, redis, node_types(bell)) as runner:
+        runner.pull()
+        if is_held:
+            await bell.running.wait()
+        else:
+            await asyncio.sleep(0)
+        await runner.drain(0.05)
+        assert not runner.held
+        row = await database.pool.fetchrow("SELECT status, crashes FROM runs WHERE id = $1", run_id)
+        assert tuple(row) == ("QUEUED", 0)
+
+
+async def test_the_journal_goes_on_after_it_has_lost_every_connection(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    async with running(database, redis) as runner:
+        for _ in range(5):
+            run_id = await accept_spec(database, caller, project, {"nodes": [node("a")], "edges": []})
+            runner.pull()
+            kill = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE datname = current_database() AND pid <> pg_backend_pid()"""
+            await database.pool.execute(kill)
+            runner.pull()
+            assert (await ended(database, run_id))["status"] in ("COMPLETED", "QUEUED")
+        assert not any(task.done() for task in runner.journal.tasks)
