@@ -51,7 +51,7 @@ WITH given AS (
         takeup = CASE WHEN g.status = 'QUEUED' THEN r.takeup + 1 ELSE r.takeup END
     FROM given g JOIN held USING (id)
     WHERE r.id = g.id AND r.epoch = g.epoch AND (g.expected IS NULL OR r.status = g.expected)
-    RETURNING r.id, r.last_seq - g.events AS base, r.project_id, r.takeup
+    RETURNING r.id, r.last_seq - g.events AS base, r.project_id
 ), new_events AS (
     INSERT INTO events (run_id, seq, type, at, node_id, body)
     SELECT run.id, run.base + x.i, x.type, x.at, x.node_id, x.body::json
@@ -104,7 +104,7 @@ _WAITS = """, new_waits AS (
     WHERE w.id = x.id
 )
 """
-_ANSWER = "SELECT id, base, project_id, takeup FROM run"
+_ANSWER = "SELECT id, base, project_id FROM run"
 GROUP = _GROUP + _ANSWER
 GROUP_WITH_WAITS = _GROUP + _WAITS + _ANSWER
 """For groups in which something begins or ends to wait: few do, and the others need not pay."""

@@ -159,7 +159,7 @@ class Run(Node):
     async def checkpoint(run: Row, info: Info, id: strawberry.ID) -> CheckpointRow | None:
         return await runs.checkpoint(info.context, id, run.id)
 
-    @strawberry.field(description="Opaque: the queue's name for the job, for the logs.")
+    @strawberry.field(description="Opaque: a name for this take-up, for the logs.")
     @staticmethod
     def task_id(run: Row) -> str | None:
         return f"{run.id}/{run.takeup}" if run.takeup else None
