@@ -72,6 +72,8 @@ class RunFacts:
     """Only the next step is to run; then the run pauses."""
     resumed_step: int = -1
     """The head's step when somebody last resumed the run."""
+    failure: RunError | None = None
+    """What the run was failing with when its last worker was lost."""
 
 
 class Head(Protocol):
@@ -101,7 +103,7 @@ class Drive:
     ) -> None:
         self.facts, self.compiled, self.journal, self.head = facts, compiled, journal, head
         self.stopped: Stop | None = None
-        self.failure: RunError | None = None
+        self.failure = facts.failure
         self.outcome: RunStatus | None = None
         self.memory = Memory(facts.id, len(compiled.plan.nodes), {})
         self.waits = Waits()
@@ -347,6 +349,7 @@ class Drive:
             settled,
             change,
             self.memory.progress,
+            self.failure,
         )
 
     def _start_pending(self) -> None:

@@ -12,7 +12,7 @@ from engine.channels import Slot
 from engine.compile import Write
 from engine.context import scope_of
 from engine.events import JSON
-from engine.frontier import UNDER_WAY, Edges, Frontier, passed, token
+from engine.frontier import UNDER_WAY, Edges, Frontier, let_in, passed
 from engine.nodes.conditional import FALSE, TRUE, Conditional
 from engine.nodes.switch import Switch
 from engine.past import Past
@@ -94,7 +94,7 @@ class Settling:
 
     def enter(self, writes: Sequence[Write]) -> None:
         for write in writes:
-            token(self.edges, self.frontier, self.plan, write)
+            let_in(self.edges, self.frontier, self.plan, write)
 
     def skip(self, node: PlanNode, round_: Round) -> None:
         before = self.frontier.slots.get(node.id) or Slot(NodeStatus.SKIPPED)

@@ -176,7 +176,7 @@ def _gate(plan: Plan, channel: str, values: Mapping[str, Any]) -> Gate:
     return gate.from_checkpoint(values[channel]) if channel in values else gate
 
 
-def token(edges: Edges, frontier: Frontier, plan: Plan, write: Write) -> None:
+def let_in(edges: Edges, frontier: Frontier, plan: Plan, write: Write) -> None:
     """Lets one write of a settled node in at the door that it is for."""
     channel, value = write
     if channel == TASKS:

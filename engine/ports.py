@@ -86,6 +86,8 @@ class Entry:
     """Ids of waits that are over with this entry."""
     change: RunChange | None = None
     progress: float | None = None
+    failure: RunError | None = None
+    """The run is going to fail with this: whoever takes it up after a crash ends it so."""
 
 
 @dataclass(frozen=True, slots=True)

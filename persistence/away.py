@@ -15,6 +15,7 @@ AWAY = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
     asyncpg.TransactionRollbackError,
@@ -25,7 +26,14 @@ AWAY = (
 )
 """A store cannot be reached or cannot serve just now: worth another try."""
 
-DATABASE_TROUBLE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError)
+DATABASE_TROUBLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    DBAPIError,
+)
 """Whatever a background loop may meet in Postgres: it says so and looks again."""
 
 
@@ -33,5 +41,6 @@ def is_content(error: Exception) -> bool:
     """Whether what was sent is at fault, so that sending it again is of no use."""
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "")[:2] in CONTENT
-    # asyncpg's own DataError is an InterfaceError: a value that cannot even be encoded.
+    # asyncpg's own DataError is an InterfaceError: a value that cannot even be encoded. Its InternalClientError is what a
+    # connection says that dies in the middle of an operation.
     return isinstance(error, ValueError) or not isinstance(error, DATABASE_TROUBLE)

@@ -37,7 +37,8 @@ WITH given AS (
         status = coalesce(g.status, r.status),
         status_message = CASE WHEN g.status IS NULL THEN r.status_message ELSE g.message END,
         output = CASE WHEN g.status IS NULL THEN r.output ELSE g.output::json END,
-        error = CASE WHEN g.status IS NULL THEN r.error ELSE g.error::json END,
+        -- A failure is durable with the wave that failed; the status follows when the code has stopped.
+        error = coalesce(g.error::json, r.error),
         worker_id = CASE WHEN g.status IS NULL THEN r.worker_id END,
         lease_until = CASE WHEN g.status IS NULL THEN r.lease_until END,
         finished_at = CASE WHEN g.status IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN now() ELSE r.finished_at END,
@@ -201,10 +202,12 @@ def _add_run(runs: _Columns, batch: Batch, count: int) -> None:
     last = batch.entries[-1]
     progress = next((entry.progress for entry in reversed(batch.entries) if entry.progress is not None), None)
     change = last.change
+    failure = next((entry.failure for entry in reversed(batch.entries) if entry.failure is not None), None)
+    failure = change.error if change is not None else failure
+    error = _json(error_body(failure)) if failure is not None else None
     if change is None:
-        runs.add(batch.run_id, last.epoch, count, progress, None, None, None, None, None, None)
+        runs.add(batch.run_id, last.epoch, count, progress, None, None, None, None, error, None)
         return
-    error = _json(error_body(change.error)) if change.error else None
     output = _json(change.output) if change.status == "COMPLETED" else None
     runs.add(
         batch.run_id,

@@ -20,6 +20,7 @@ from persistence.drafts import Content
 from persistence.journal import PostgresJournal
 from persistence.runs import NewRun, RunOptions, accept
 from persistence.versions import adhoc
+from persistence.wire import error_of
 
 T = TypeVar("T")
 
@@ -160,13 +161,14 @@ class Worker:
     async def take_up(self, run_id: str, at: int = 10**6, before: bool = False, **facts: Any) -> Drive:
         """A drive that holds the run now; `at` and `before` say when its journal dies."""
         claim = """UPDATE runs SET epoch = epoch + 1, status = 'RUNNING', wake_at = NULL WHERE id = $1
-            RETURNING epoch, version_id, resumed_step, is_step, options, lineage, inputs"""
+            RETURNING epoch, version_id, resumed_step, is_step, options, lineage, inputs, error"""
         row = await self._database.pool.fetchrow(claim, run_id)
         spec = await self._database.pool.fetchval("SELECT spec FROM versions WHERE id = $1", row["version_id"])
         known = {
             "breakpoints": frozenset(row["options"]["breakpoints"]),
             "is_step": row["is_step"],
             "resumed_step": row["resumed_step"],
+            "failure": error_of(row["error"]),
         }
         saver = Saver(self._database.pool)
         return Drive(

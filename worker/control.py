@@ -16,14 +16,18 @@ RECONNECT_S = 0.5
 
 async def listen(redis: Redis, handlers: Mapping[str, Callable[[str], Awaitable[None]]]) -> None:
     """Calls the handler of a channel with each message, until cancelled. Reconnects for as long as it takes."""
+    is_away = False
     while True:
         try:
             async with redis.pubsub(ignore_subscribe_messages=True) as subscription:
                 await subscription.subscribe(*handlers)
+                is_away = False
                 async for message in subscription.listen():
                     await _handle(handlers[message["channel"].decode()], message["data"].decode())
         except (RedisError, OSError) as error:
-            log.warning("control.disconnected", error=str(error) or type(error).__name__)
+            if not is_away:
+                log.warning("control.disconnected", error=str(error) or type(error).__name__)
+            is_away = True
             await asyncio.sleep(RECONNECT_S)
 
 

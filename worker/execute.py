@@ -29,6 +29,7 @@ from persistence.journal import PostgresJournal
 from persistence.leases import Moved, publishable
 from persistence.lost import give_up, hand_back
 from persistence.publish import publish
+from persistence.wire import error_of
 from worker.queue import Queue
 
 log = structlog.get_logger(__name__)
@@ -177,6 +178,7 @@ class Runner:
             frozenset(options["breakpoints"]),
             claimed.is_step,
             claimed.resumed_step,
+            error_of(claimed.error),
         )
         return Drive(facts, compiled, journal=self.journal, head=self._saver, resources=self._resources)
 

@@ -10,7 +10,7 @@ import random
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, cast
 
 import asyncpg
@@ -58,7 +58,8 @@ async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
         await _until(stop, tasks)
         log.info("worker.draining", runs=len(runner.held))
         await runner.drain(settings.drain_s)
-        await arq.close()
+        with suppress(RedisError, OSError):  # What arq has to say to a Redis that is away is of no use to anybody.
+            await arq.close()
 
 
 async def _until(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:

@@ -1,13 +1,19 @@
 """The queue: who is claimed next, by whom, and how often; exact under any number of workers."""
 
 import asyncio
+import random
 import time
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
 import pytest
 
 from persistence.caller import Caller
-from persistence.claims import claim_next
+from persistence.claims import LIMITS_LOCK, claim_next
 from persistence.database import Database
 from persistence.drafts import Content
 from persistence.ids import new_id
@@ -106,24 +112,141 @@ async def test_a_limit_for_projects_counts_all_their_runs(database: Database, ca
     assert [row["count"] for row in counts] == [2, 2]
 
 
-@pytest.mark.parametrize("many", [20_000])
+async def test_workers_that_look_at_once_all_find_something_while_there_is_something(
+    database: Database, caller: Caller, project: str
+) -> None:
+    await copies(database, await queued(database, caller, project), 400)
+    won = await asyncio.gather(*(claim(database, 40, f"worker {n}") for n in range(5)))
+    assert [len(one) for one in won] == [40] * 5
+    assert len({run_id for one in won for run_id in one}) == 200
+
+
+async def test_a_limited_run_has_its_turn_however_many_others_are_queued(
+    database: Database, caller: Caller, project: str
+) -> None:
+    other = await other_project(database)
+    wide = both(caller, project, other)
+    await copies(database, await queued(database, wide, project, priority=50), 100)
+    limited = await queued(database, wide, other, lane="wf_x", limit=1)
+    assert limited in await claim(database, 3)
+
+
+async def test_a_worker_that_is_stopped_while_it_counts_holds_up_nobody_for_long(
+    database: Database, database_url: str, caller: Caller, project: str
+) -> None:
+    limited = await queued(database, caller, project, lane="wf_x", limit=1)
+    free = await queued(database, caller, project)
+    async with stopped_in_the_middle(database_url):
+        async with asyncio.timeout(10):
+            assert await claim(database, 10) == [free]
+            assert await claim(database, 10, project_limit=5) == []
+    assert await claim(database, 10) == [limited]
+
+
+@asynccontextmanager
+async def stopped_in_the_middle(database_url: str) -> AsyncIterator[None]:
+    """Somebody who has the lock and says no more."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", LIMITS_LOCK)
+            yield
+    finally:
+        await connection.close()
+
+
+@dataclass
+class Waiting:
+    """A queued run, as the rules see it."""
+
+    id: str
+    project: str
+    lane: str
+    limit: int | None
+    priority: int
+    age: int
+
+
+def by_the_rules(queue: list[Waiting], held: list[Waiting], free: int, project_limit: int | None) -> list[str]:
+    """What the opening of claims.py says, read plainly: sorted, counted, and cut."""
+    lanes: dict[str, list[Waiting]] = defaultdict(list)
+    for run in sorted(queue, key=lambda one: (-one.priority, -one.age, one.id)):
+        room = len(queue) if run.limit is None else run.limit - sum(one.lane == run.lane for one in held)
+        if len(lanes[run.lane]) < room:
+            lanes[run.lane].append(run)
+    ranked = []
+    for project in {run.project for run in queue}:
+        has = sum(one.project == project for one in held)
+        own = [run for lane in lanes.values() for run in lane if run.project == project]
+        for place, run in enumerate(sorted(own, key=lambda one: (-one.priority, -one.age, one.id)), 1):
+            ranked.append((has + place, -run.priority, -run.age, run.id))
+    let = [one for one in sorted(ranked) if project_limit is None or one[0] <= project_limit]
+    return [run_id for *_, run_id in let[:free]]
+
+
+@pytest.mark.parametrize("seed", range(25))
+async def test_a_claim_takes_what_the_rules_say(database: Database, caller: Caller, project: str, seed: int) -> None:
+    draw = random.Random(seed)
+    template = await queued(database, caller, project)
+    projects = [project, *[await other_project(database) for _ in range(draw.randrange(4))]]
+    lanes = {one: [(one, None)] for one in projects}
+    for number in range(draw.choice([0, 3, 90])):
+        lanes[draw.choice(projects)].append((f"wf_{number:03}", draw.randint(1, 3)))
+    runs: list[tuple[str, Waiting]] = []
+    for number in range(draw.choice([10, 300])):
+        owner = draw.choice(projects)
+        lane, limit = draw.choice(lanes[owner])
+        status = draw.choice(["QUEUED"] * 6 + ["RUNNING", "CANCELLING"])
+        run = Waiting(f"run_{number:04}", owner, lane, limit, draw.choice([0, 0, 5]), draw.randrange(50))
+        runs.append((status, run))
+    await put(database, template, runs)
+    queue = [run for status, run in runs if status == "QUEUED"]
+    held = [run for status, run in runs if status != "QUEUED"]
+    free, project_limit = draw.choice([1, 7, 48]), draw.choice([None, None, 20, 120])
+    won = await claim(database, free, project_limit=project_limit)
+    assert sorted(won) == sorted(by_the_rules(queue, held, free, project_limit))
+
+
+async def put(database: Database, template: str, runs: list[tuple[str, Waiting]]) -> None:
+    """These in place of the template."""
+    await database.pool.executemany(
+        """INSERT INTO runs (id, project_id, version_id, source, mode, status, inputs, options, created_by, lane,
+        lane_limit, priority, queued_at) SELECT $2, $3, version_id, source, mode, $4, inputs, options, created_by, $5,
+        $6, $7, '2026-01-01'::timestamptz - make_interval(secs => $8) FROM runs WHERE id = $1""",
+        [(template, r.id, r.project, status, r.lane, r.limit, r.priority, r.age) for status, r in runs],
+    )
+    await database.pool.execute("DELETE FROM runs WHERE id = $1", template)
+
+
+async def copies(database: Database, template: str, many: int, lanes: int = 0) -> None:
+    """So many more like that one; `lanes`: shared out over as many, each with a limit of its own."""
+    await database.pool.execute(
+        """INSERT INTO runs (id, project_id, version_id, source, mode, status, inputs, options, created_by, lane,
+        lane_limit, queued_at) SELECT 'run_' || $2::int || '_' || n, project_id, version_id, source, mode, 'QUEUED', inputs,
+        options, created_by, CASE $3::int WHEN 0 THEN lane ELSE 'wf_' || n % $3 END,
+        CASE $3 WHEN 0 THEN lane_limit ELSE 1000000 END, now()
+        FROM runs, generate_series(1, $2) n WHERE id = $1""",
+        template,
+        many,
+        lanes,
+    )
+    await database.pool.execute("ANALYZE runs")
+
+
+@pytest.mark.parametrize("lanes", [0, 50])
 async def test_a_claim_costs_the_same_however_long_the_queue_is(
-    database: Database, caller: Caller, project: str, many: int
+    database: Database, caller: Caller, project: str, lanes: int
 ) -> None:
     async def cost() -> float:
         took = []
         for _ in range(15):
             began = time.perf_counter()
-            await claim(database, 2)
+            assert len(await claim(database, 2)) == 2
             took.append(time.perf_counter() - began)
         return sorted(took)[len(took) // 2]
 
     template = await queued(database, caller, project)
-    copy = """INSERT INTO runs (id, project_id, version_id, source, mode, status, inputs, options, created_by, lane,
-        queued_at) SELECT 'run_' || n, project_id, version_id, source, mode, 'QUEUED', inputs, options, created_by, lane,
-        now() FROM runs, generate_series($2::int, $3::int) n WHERE id = $1"""
-    await database.pool.execute(copy, template, 1, 60)
+    await copies(database, template, 200, lanes)
     few = await cost()
-    await database.pool.execute(copy, template, 1000, 1000 + many)
-    await database.pool.execute("ANALYZE runs")
+    await copies(database, template, 100_000, lanes)
     assert await cost() < few * 5 + 0.005

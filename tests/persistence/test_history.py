@@ -12,6 +12,7 @@ from persistence import history, nodes, runs, wire
 from persistence.caller import Caller, Role
 from persistence.database import Database
 from persistence.history import Window
+from persistence.ids import new_id
 from persistence.runs import RunFilter
 from tests.driving import Held, accepted, working
 
@@ -127,3 +128,15 @@ async def test_the_estimate_is_the_median_of_completed_runs(database: Database, 
     async with database.connect() as connection:
         found = await runs.median_durations(connection, [made[0].version_id, "ver_none"])
     assert {key: value.total_seconds() for key, value in found.items()} == {made[0].version_id: 3.0}
+
+
+async def test_checkpoints_are_found_by_id(database: Database, caller: Caller, held: Held) -> None:
+    ids = [new_id("ckp") for _ in range(2)]
+    await held.checkpoint(ids[0], step=0, next_nodes=["a"])
+    await held.checkpoint(ids[1], step=1, next_nodes=["b"], parent_id=ids[0])
+    async with database.connect() as connection:
+        found = await history.checkpoints_by_id(connection, caller, ids)
+        head = await history.head(connection, caller, held.run_id)
+        assert await history.checkpoints_by_id(connection, STRANGER, ids) == {}
+    assert (found[ids[1]].parent_id, found[ids[1]].size_bytes, found[ids[1]].next_nodes) == (ids[0], 5, ["b"])
+    assert head == found[ids[1]]

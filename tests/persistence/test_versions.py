@@ -89,8 +89,8 @@ async def test_two_publishes_at_once_leave_one_published(database: Database, cal
     answers = await asyncio.gather(*map(publish, made))
     assert all(version.status is VersionStatus.PUBLISHED for version in answers)
     async with database.connect() as connection:
-        page = await versions.page(connection, caller, workflow_id, first=100, status=VersionStatus.PUBLISHED)
-    assert len(page.items) == 1
+        pages = await versions.pages(connection, caller, [workflow_id], first=100, status=VersionStatus.PUBLISHED)
+    assert len(pages[workflow_id].items) == 1
 
 
 async def test_a_run_gets_the_published_version_and_the_draft_without_one(

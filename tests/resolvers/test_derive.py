@@ -45,22 +45,21 @@ class QuickFlaky(Flaky):
     launched = False
 
 
-FLAKY = Flaky()
-TYPES = node_types(FLAKY, QuickFlaky())
+FLAKY, QUICK_FLAKY = Flaky(), QuickFlaky()
 
 
 @pytest.fixture
 async def context(database: Database, redis: Redis, caller: Caller) -> AsyncIterator[Context]:
     feed = Feed(database, redis)
     queue = Queue(ArqRedis(redis.connection_pool), "test")
-    FLAKY.is_mended, FLAKY.keys = False, []
-    yield Context(caller, database, node_types(FLAKY), redis, queue, feed)
+    FLAKY.is_mended, FLAKY.keys, QUICK_FLAKY.is_mended = False, [], False
+    yield Context(caller, database, node_types(FLAKY, QUICK_FLAKY), redis, queue, feed)
     await feed.close()
 
 
 @pytest.fixture
 async def worker(database: Database, redis: Redis) -> AsyncIterator[Worker]:
-    async with Worker(database, redis, node_types(FLAKY)) as worker:
+    async with Worker(database, redis, node_types(FLAKY, QUICK_FLAKY)) as worker:
         yield worker
 
 
@@ -219,6 +218,37 @@ async def test_a_retry_goes_on_from_the_nodes_that_failed(
     )
     assert {row["node_id"] for row in ran} == {"f", "c"}
     assert FLAKY.keys == [f"{run_id}/0/f/1", f"{retry['id']}/0/f/1"]
+
+
+async def test_a_fork_from_where_a_node_failed_the_run_runs_that_node_again(
+    context: Context, worker: Worker, caller: Caller, project: str
+) -> None:
+    spec = {
+        "nodes": [node("a"), {**node("f", "tick"), "type": "quick_flaky"}, node("z")],
+        "edges": edges("a>f f>z"),
+    }
+    run_id = await accept_spec(context.database, caller, project, spec)
+    assert await drive(worker, run_id) is RunStatus.FAILED
+    place = (await checkpoints(context.database, run_id))[-1]["id"]
+    still = await derived(context, "forkRun", checkpointId=place)
+    assert await drive(worker, still["id"]) is RunStatus.FAILED
+    given = await derived(context, "forkRun", checkpointId=place, patch={"f": 1})
+    assert await drive(worker, given["id"]) is RunStatus.COMPLETED
+    QUICK_FLAKY.is_mended = True
+    mended = await derived(context, "forkRun", checkpointId=place)
+    assert await drive(worker, mended["id"]) is RunStatus.COMPLETED
+
+
+async def test_a_fork_goes_step_by_step_from_its_checkpoint_on(
+    context: Context, worker: Worker, caller: Caller, project: str
+) -> None:
+    run_id = await accept_spec(context.database, caller, project, SPECS["quick chain"])
+    assert await drive(worker, run_id) is RunStatus.COMPLETED
+    place = next(one for one in await checkpoints(context.database, run_id) if one["next_nodes"] == ["b"])
+    fork = (await derived(context, "forkRun", checkpointId=place["id"], options={"stepwise": True}))["id"]
+    assert await drive(worker, fork) is RunStatus.PAUSED
+    head = (await checkpoints(context.database, fork))[-1]
+    assert (head["step"], head["next_nodes"]) == (place["step"] + 1, ["c"])
 
 
 async def test_a_cancelled_run_is_retried_from_what_was_under_way(

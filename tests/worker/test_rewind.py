@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from engine.drive import Drive
 from engine.nodes.base import NodeContext, Output
 from engine.states import RunStatus
-from persistence import nodes
+from persistence import nodes, waits
 from persistence.caller import Caller
 from persistence.database import Database
 from persistence.rewind import rewind
@@ -110,3 +110,34 @@ async def test_a_rewind_shows_the_nodes_as_they_were_and_keeps_what_was_taken_ba
         assert await nodes.outputs_at(connection, caller, run_id, changed.run.last_seq) == (
             await nodes.outputs_at(connection, caller, run_id, middle["seq"])
         )
+
+
+async def test_a_question_that_was_answered_after_the_checkpoint_is_asked_again(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    ask = {"id": "ask", "type": "ask", "config": {"prompt": "Well?"}}
+    beside = [node("b", "tick", 5), node("c", "tick", 5)]
+    spec = {"nodes": [node("a"), ask, *beside, recording("stop")], "edges": edges("a>ask ask>stop a>b b>c")}
+    run_id = await accept_spec(database, caller, project, spec, RunOptions(breakpoints=("stop",)))
+
+    async def answered(given: str) -> None:
+        async with database.begin() as connection:
+            [wait] = await waits.open_waits(database.pool, run_id)
+            await waits.answer(connection, caller, run_id, wait.id, given, lambda schema: None)
+
+    async with Worker(database, redis, node_types(Recording())) as worker:
+        assert await drive(await worker.take_up(run_id)) is RunStatus.WAITING
+        asked = await database.pool.fetchval("SELECT id FROM checkpoints WHERE run_id = $1 ORDER BY seq DESC", run_id)
+        await answered("first")
+        assert await drive(await worker.take_up(run_id)) is RunStatus.PAUSED
+        async with database.begin() as connection:
+            await rewind(connection, caller, run_id, asked)
+        async with database.connect() as connection:
+            states = (await nodes.states(connection, caller, [run_id]))[run_id]
+            assert {state.node_id: state.status for state in states}["ask"] == "WAITING"
+        assert await drive(await worker.take_up(run_id)) is RunStatus.WAITING
+        await answered("second")
+        assert await drive(await worker.take_up(run_id)) is RunStatus.PAUSED
+        async with database.connect() as connection:
+            seq = await database.pool.fetchval("SELECT last_seq FROM runs WHERE id = $1", run_id)
+            assert (await nodes.outputs_at(connection, caller, run_id, seq))["ask"] == "second"

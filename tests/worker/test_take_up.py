@@ -85,3 +85,42 @@ async def test_a_worker_that_dies_at_every_second_commit_still_gets_there(
     run_id = await accept_spec(database, caller, project, spec)
     await play(database, redis, run_id, [(2, False)] * 60)
     assert (await told(database, run_id))[:2] == (await told(database, whole))[:2]
+
+
+FAILING: dict[str, Any] = {
+    "a quick node": {
+        "nodes": [
+            node("a"),
+            {"id": "f", "type": "transform", "config": {"output": "{{ a.output.no.such }}"}},
+            node("z"),
+        ],
+        "edges": edges("a>f f>z"),
+    },
+    "a launched node": {
+        "nodes": [node("a"), {"id": "f", "type": "tick", "config": {"output": "{{ a.output.no.such }}"}}, node("z")],
+        "edges": edges("a>f f>z"),
+    },
+    "the condition of an edge": {"nodes": [node("a"), node("z")], "edges": edges("a>z", a_z="a.output.no.such > 1")},
+    "a loop without end": {
+        "nodes": [node("s"), node("h", maxVisits=3), node("x")],
+        "edges": edges("s>h h>h h>x", h_h="true", h_x="false"),
+    },
+}
+
+
+@pytest.mark.parametrize("name", FAILING)
+async def test_a_run_that_loses_its_worker_while_it_fails_still_fails_with_that_error(
+    database: Database, redis: Redis, caller: Caller, project: str, name: str
+) -> None:
+    whole = await accept_spec(database, caller, project, FAILING[name])
+    await play(database, redis, whole, [])
+    error = await database.pool.fetchval("SELECT error FROM runs WHERE id = $1", whole)
+    assert error is not None
+    for at in range(1, 20):
+        for before in (True, False):
+            run_id = await accept_spec(database, caller, project, FAILING[name])
+            takeups = await play(database, redis, run_id, [(at, before)])
+            row = await database.pool.fetchrow("SELECT status, error FROM runs WHERE id = $1", run_id)
+            assert (row["status"], row["error"]) == ("FAILED", error), (at, before)
+        if takeups == 1:
+            break

@@ -1,0 +1,118 @@
+"""Deleting a workflow with its runs: all of them are stopped at once, and nothing goes before their code has stopped."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from arq.connections import ArqRedis
+from redis.asyncio import Redis
+
+from engine.nodes.registry import load_node_types
+from engine.states import NodeStatus, RunStatus
+from persistence.caller import Caller
+from persistence.database import Database
+from persistence.feed import Feed
+from persistence.problems import InvalidState
+from persistence.runs import Run
+from resolvers import control, start, workflows
+from resolvers.context import Context
+from resolvers.start import Start
+from tests.driving import SPEC, Held, Worker, until, working
+from worker.queue import Queue
+
+
+@pytest.fixture
+async def context(database: Database, redis: Redis, caller: Caller) -> AsyncIterator[Context]:
+    feed = Feed(database, redis)
+    yield Context(caller, database, load_node_types(), redis, Queue(ArqRedis(redis.connection_pool), "test"), feed)
+    await feed.close()
+
+
+@pytest.fixture
+async def worker(database: Database, redis: Redis) -> AsyncIterator[Worker]:
+    async with working(database, redis) as worker:
+        yield worker
+
+
+@pytest.fixture
+async def workflow_id(context: Context) -> str:
+    made = await workflows.create_workflow(
+        context, project_id=None, name="w", description=None, spec=SPEC, template=None
+    )
+    return made.id
+
+
+async def held_runs(context: Context, worker: Worker, workflow_id: str, count: int) -> list[Held]:
+    runs = [await start.run_workflow(context, Start(workflow_id=workflow_id)) for _ in range(count)]
+    return [await worker.takes_up(run) for run in runs]
+
+
+async def statuses(context: Context) -> list[str]:
+    return [row["status"] for row in await context.database.pool.fetch("SELECT status FROM runs ORDER BY id")]
+
+
+async def nudged(redis: Redis, count: int) -> set[str]:
+    """The runs that the next `count` nudges are about."""
+    async with redis.pubsub(ignore_subscribe_messages=True) as subscription:
+        await subscription.subscribe("test:nudge")
+        found: set[str] = set()
+        async for message in subscription.listen():
+            found.add(message["data"].decode())
+            if len(found) == count:
+                break
+        return found
+
+
+async def test_a_delete_waits_for_all_runs_at_once_until_their_code_has_stopped(
+    context: Context, worker: Worker, workflow_id: str, redis: Redis
+) -> None:
+    held = await held_runs(context, worker, workflow_id, 6)
+    await held[0].node("a", NodeStatus.RUNNING, visits=1)
+    resting = await start.create_run(context, Start(workflow_id=workflow_id))
+    listening = asyncio.create_task(nudged(redis, 6))
+    deleting = asyncio.create_task(workflows.delete_workflow(context, workflow_id, cancel_runs=True))
+    assert await asyncio.wait_for(listening, 10) == {one.run_id for one in held}
+    assert await statuses(context) == [*["CANCELLING"] * 6, "CANCELLED"]
+    assert not deleting.done()
+    for one in reversed(held):
+        await one.ends(RunStatus.CANCELLED, RunStatus.CANCELLING)
+    assert await asyncio.wait_for(deleting, 10) == workflow_id
+    assert await statuses(context) == []
+    assert [event async for event in context.feed.follow(resting.id, 0)] == []
+
+
+async def test_a_run_that_ends_by_itself_meanwhile_is_as_good(
+    context: Context, worker: Worker, workflow_id: str
+) -> None:
+    [held] = await held_runs(context, worker, workflow_id, 1)
+    await held.ends()
+    assert await workflows.delete_workflow(context, workflow_id, cancel_runs=True) == workflow_id
+
+
+async def test_a_run_that_does_not_stop_keeps_its_workflow(
+    context: Context, worker: Worker, workflow_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "STOP_MS", 50)
+    await held_runs(context, worker, workflow_id, 1)
+    with pytest.raises(InvalidState):
+        await workflows.delete_workflow(context, workflow_id, cancel_runs=True)
+    assert await statuses(context) == ["CANCELLING"]
+
+
+async def test_runs_accepted_while_the_others_stop_go_with_them(
+    context: Context, worker: Worker, workflow_id: str
+) -> None:
+    [held] = await held_runs(context, worker, workflow_id, 1)
+    deleting = asyncio.create_task(workflows.delete_workflow(context, workflow_id, cancel_runs=True))
+    await until(lambda: context.feed.streams.topics)
+    late = await start.run_workflow(context, Start(workflow_id=workflow_id))
+    following = asyncio.create_task(_told(context, late))
+    await until(lambda: late.id in context.feed.streams.topics)
+    await held.ends(RunStatus.CANCELLED, RunStatus.CANCELLING)
+    await asyncio.wait_for(deleting, 10)
+    assert (await asyncio.wait_for(following, 10))[-1] is RunStatus.CANCELLED
+
+
+async def _told(context: Context, run: Run) -> list[Any]:
+    return [event.what.status async for event in context.feed.follow(run.id, 0)]  # type: ignore[union-attr]

@@ -1,0 +1,297 @@
+"""What a live run view reads and does: pauses with their checkpoint, questions, options, and where runs come from."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import event
+
+from engine.states import NodeStatus, RunStatus
+from persistence.caller import Caller
+from persistence.database import Database
+from persistence.ids import new_id
+from persistence.runs import Run
+from resolvers.context import Context
+from schema.schema import schema
+from tests.calling import call, mutate
+from tests.driving import SPEC, Held, Worker, accepted, until, working
+
+PAUSED = "run { id status } checkpoint { id step nextNodes }"
+
+
+@pytest.fixture
+async def worker(database: Database, redis: Redis) -> AsyncIterator[Worker]:
+    async with working(database, redis) as worker:
+        yield worker
+
+
+@pytest.fixture
+async def run(database: Database, caller: Caller, project: str) -> Run:
+    return (await accepted(database, caller, project)).run
+
+
+async def with_checkpoint(held: Held) -> str:
+    """The run has finished node a, and b is next."""
+    checkpoint_id = new_id("ckp")
+    await held.node("a", NodeStatus.COMPLETED, visits=1, output=41, has_output=True)
+    await held.checkpoint(checkpoint_id, step=1, next_nodes=["b"])
+    return checkpoint_id
+
+
+async def test_a_pause_answers_with_the_checkpoint_as_soon_as_the_run_is_paused(
+    context: Context, worker: Worker, run: Run
+) -> None:
+    held = await worker.takes_up(run)
+    checkpoint_id = await with_checkpoint(held)
+    pausing = asyncio.create_task(mutate(context, "pauseRun", PAUSED, runId=run.id, timeoutMs=20_000))
+    await until(lambda: context.feed.streams.topics)
+    await held.ends(RunStatus.PAUSED, RunStatus.PAUSING)
+    assert await asyncio.wait_for(pausing, 10) == {
+        "run": {"id": run.id, "status": "PAUSED"},
+        "checkpoint": {"id": checkpoint_id, "step": 1, "nextNodes": ["b"]},
+        "errors": [],
+    }
+
+
+async def test_a_pause_that_takes_longer_than_its_time_answers_pausing(
+    context: Context, worker: Worker, run: Run
+) -> None:
+    await worker.takes_up(run)
+    payload = await mutate(context, "pauseRun", PAUSED, runId=run.id, timeoutMs=10)
+    assert (payload["run"]["status"], payload["checkpoint"], payload["errors"]) == ("PAUSING", None, [])
+
+
+async def test_a_step_answers_with_the_next_checkpoint(context: Context, worker: Worker, run: Run) -> None:
+    held = await worker.takes_up(run)
+    await with_checkpoint(held)
+    await held.ends(RunStatus.PAUSED)
+    stepping = asyncio.create_task(mutate(context, "stepRun", PAUSED, runId=run.id, timeoutMs=20_000))
+    await until(lambda: context.feed.streams.topics)
+    assert await context.database.pool.fetchval("SELECT is_step FROM runs WHERE id = $1", run.id)
+    held = await worker.takes_up(run)
+    await held.checkpoint(new_id("ckp"), step=2, next_nodes=[])
+    await held.ends(RunStatus.PAUSED)
+    payload = await asyncio.wait_for(stepping, 10)
+    assert (payload["run"]["status"], payload["checkpoint"]["step"]) == ("PAUSED", 2)
+
+
+async def test_a_step_of_the_last_node_answers_with_the_end(context: Context, worker: Worker, run: Run) -> None:
+    await (await worker.takes_up(run)).ends(RunStatus.PAUSED)
+    stepping = asyncio.create_task(mutate(context, "stepRun", PAUSED, runId=run.id, timeoutMs=20_000))
+    await until(lambda: context.feed.streams.topics)
+    await (await worker.takes_up(run)).ends()
+    payload = await asyncio.wait_for(stepping, 10)
+    assert (payload["run"]["status"], payload["checkpoint"]) == ("COMPLETED", None)
+
+
+@pytest.mark.parametrize("name", ["pauseRun", "stepRun"])
+async def test_a_time_to_wait_out_of_range_is_refused(context: Context, run: Run, name: str) -> None:
+    payload = await mutate(context, name, PAUSED, runId=run.id, timeoutMs=-1)
+    assert payload["errors"][0]["errors"][0]["field"] == "input.timeoutMs"
+
+
+ADHOC = "run { id options { timeoutS breakpoints stepwise priority } lineage }"
+
+
+async def test_options_are_kept_as_given(context: Context) -> None:
+    given = {"timeoutS": 30.5, "breakpoints": ["b", "a", "b"], "stepwise": True, "priority": -100}
+    payload = await mutate(context, "runAdhoc", ADHOC, spec=SPEC, options=given)
+    assert payload["run"]["options"] == {**given, "breakpoints": ["a", "b"]}
+    row = await context.database.pool.fetchrow("SELECT is_step, priority FROM runs")
+    assert (row["is_step"], row["priority"]) == (True, -100)
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"timeoutS": 0}, "timeoutS"),
+        ({"timeoutS": 1e300}, "timeoutS"),
+        ({"priority": 101}, "priority"),
+        ({"priority": -101}, "priority"),
+        ({"breakpoints": ["a", "nowhere"]}, "breakpoints"),
+    ],
+)
+async def test_options_that_make_no_sense_are_refused(context: Context, options: dict[str, Any], field: str) -> None:
+    payload = await mutate(context, "runAdhoc", ADHOC, spec=SPEC, options=options)
+    assert payload["errors"][0]["errors"][0]["field"] == f"input.options.{field}"
+    assert await context.database.pool.fetchval("SELECT count(*) FROM runs") == 0
+
+
+async def test_breakpoints_are_set_on_nodes_that_there_are(context: Context, run: Run) -> None:
+    answer = "run { options { breakpoints } }"
+    unknown = await mutate(context, "setBreakpoints", answer, runId=run.id, nodeIds=["b", "nowhere"])
+    assert unknown["errors"][0]["errors"][0] == {
+        "field": "input.nodeIds",
+        "code": "UNKNOWN_NODE",
+        "message": "the spec has no node 'nowhere'",
+        "severity": "ERROR",
+        "nodeId": None,
+    }
+    assert (await mutate(context, "setBreakpoints", answer, runId=run.id, nodeIds=["b"]))["run"] == {
+        "options": {"breakpoints": ["b"]}
+    }
+    assert (await mutate(context, "setBreakpoints", answer, runId=run.id, nodeIds=[]))["run"] == {
+        "options": {"breakpoints": []}
+    }
+
+
+WAITS = """query($id: ID!) { run(id: $id) { availableActions
+  waitingFor { __typename nodeId since ... on TimerWait { until } }
+  waits { __typename nodeId ... on TimerWait { until }
+    ... on InputWait { waitId prompt schema expiresAt } } } }"""
+
+
+async def wait(database: Database, run_id: str, kind: str, node_id: str, seq: int, until: str, prompt: Any) -> str:
+    wait_id = new_id("wait")
+    await database.pool.execute(
+        f"""INSERT INTO waits (id, run_id, node_id, visit, lineage, seq, kind, until, prompt, schema)
+        VALUES ($1, $2, $3, 1, 0, $4, $5, {until}, $6, $7)""",
+        wait_id,
+        run_id,
+        node_id,
+        seq,
+        kind,
+        prompt,
+        {"type": "string"} if kind == "INPUT" else None,
+    )
+    return wait_id
+
+
+async def test_what_a_run_waits_for_is_shown_branch_by_branch(context: Context, run: Run) -> None:
+    database = context.database
+    question = await wait(database, run.id, "INPUT", "b", 2, "NULL", {"amount": 840})
+    await wait(database, run.id, "TIMER", "a", 1, "now() + interval '1 hour'", None)
+    await database.pool.execute("UPDATE runs SET status = 'WAITING' WHERE id = $1", run.id)
+    shown = (await call(context, WAITS, id=run.id))["run"]
+    timer, asked = shown["waits"]
+    assert (timer["__typename"], timer["nodeId"], timer["until"] is not None) == ("TimerWait", "a", True)
+    assert asked == {
+        "__typename": "InputWait",
+        "nodeId": "b",
+        "waitId": question,
+        "prompt": {"amount": 840},
+        "schema": {"type": "string"},
+        "expiresAt": None,
+    }
+    assert (shown["waitingFor"]["__typename"], shown["waitingFor"]["nodeId"]) == ("TimerWait", "a")
+    assert "ANSWER" in shown["availableActions"]
+    answered = await mutate(
+        context, "resumeRun", "run { status waits { nodeId } }", runId=run.id, waitId=question, answer="x"
+    )
+    assert answered["run"] == {"status": "QUEUED", "waits": [{"nodeId": "a"}]}
+    await database.pool.execute("UPDATE runs SET status = 'CANCELLED' WHERE id = $1", run.id)
+    shown = (await call(context, WAITS, id=run.id))["run"]
+    assert (shown["waits"], shown["waitingFor"]) == ([], None)
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({"answer": 1}, "REQUIRED"),
+        ({"waitId": "wait_x", "checkpointId": "ckp_x", "answer": 1}, "EXCLUSIVE"),
+    ],
+)
+async def test_an_answer_goes_with_its_question_alone(
+    context: Context, run: Run, given: dict[str, Any], code: str
+) -> None:
+    payload = await mutate(context, "resumeRun", "run { id }", runId=run.id, **given)
+    assert payload["errors"][0]["errors"][0]["code"] == code
+
+
+KIN = """query($id: ID!, $source: [RunSource!]) { run(id: $id) {
+  derivedRuns(source: $source) { nodes { id } }
+  two: derivedRuns(first: 2) { nodes { id } pageInfo { hasNextPage } }
+  checkpoints { nodes { id supersededSeq lineage forks { nodes { id } } } } } }"""
+ORIGIN = "query($id: ID!) { run(id: $id) { parent { id } retryOf { id } forkedFrom { id run { id } } } }"
+
+
+async def derived(database: Database, caller: Caller, project: str, column: str, of: str, source: str) -> str:
+    made = (await accepted(database, caller, project)).run.id
+    await database.pool.execute(f"UPDATE runs SET {column} = $2, source = $3 WHERE id = $1", made, of, source)
+    return made
+
+
+async def test_runs_made_of_a_run_are_found_from_both_ends(
+    context: Context, worker: Worker, caller: Caller, project: str, run: Run
+) -> None:
+    checkpoint_id = await with_checkpoint(await worker.takes_up(run))
+    made = [
+        await derived(context.database, caller, project, "retry_of_id", run.id, "RETRY"),
+        await derived(context.database, caller, project, "forked_from_id", checkpoint_id, "FORK"),
+        await derived(context.database, caller, project, "parent_id", run.id, "SUBWORKFLOW"),
+    ]
+    retry, fork, child = made
+    shown = (await call(context, KIN, id=run.id))["run"]
+    assert [one["id"] for one in shown["derivedRuns"]["nodes"]] == made[::-1]
+    assert ([one["id"] for one in shown["two"]["nodes"]], shown["two"]["pageInfo"]) == (
+        [child, fork],
+        {"hasNextPage": True},
+    )
+    assert shown["checkpoints"]["nodes"] == [
+        {"id": checkpoint_id, "supersededSeq": None, "lineage": 0, "forks": {"nodes": [{"id": fork}]}}
+    ]
+    narrowed = (await call(context, KIN, id=run.id, source=["RETRY", "FORK"]))["run"]["derivedRuns"]["nodes"]
+    assert [one["id"] for one in narrowed] == [fork, retry]
+    origins = [(await call(context, ORIGIN, id=one))["run"] for one in (retry, fork, child)]
+    assert origins == [
+        {"parent": None, "retryOf": {"id": run.id}, "forkedFrom": None},
+        {"parent": None, "retryOf": None, "forkedFrom": {"id": checkpoint_id, "run": {"id": run.id}}},
+        {"parent": {"id": run.id}, "retryOf": None, "forkedFrom": None},
+    ]
+
+
+async def test_a_bad_cursor_spoils_its_own_field_alone(context: Context, run: Run) -> None:
+    query = """query($id: ID!) { good: run(id: $id) { derivedRuns { nodes { id } } }
+      bad: run(id: $id) { derivedRuns(after: "nonsense") { nodes { id } } } }"""
+    result = await schema.execute(query, variable_values={"id": run.id}, context_value=context)
+    assert result.errors is not None
+    assert [error.path for error in result.errors] == [["bad", "derivedRuns"]]
+    assert result.data == {"good": {"derivedRuns": {"nodes": []}}, "bad": None}
+
+
+@contextmanager
+def counted(context: Context) -> Iterator[list[str]]:
+    statements: list[str] = []
+
+    def count(_c: object, _k: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    event.listen(context.database.engine.sync_engine, "before_cursor_execute", count)
+    yield statements
+    event.remove(context.database.engine.sync_engine, "before_cursor_execute", count)
+
+
+LIST = """{ runs(first: 50) { nodes { id availableActions options { priority } waitingFor { nodeId } waits { nodeId }
+  parent { id } retryOf { id } forkedFrom { id run { id } } version { number }
+  nodeStates { nodeId output } currentNodes { nodeId }
+  derivedRuns { nodes { id } }
+  checkpoints { nodes { id parent { id } completedNodes state forks { nodes { id } }
+    evaluate(expression: "{{ a.output }}") { value } } } } } }"""
+
+
+async def test_a_list_of_runs_costs_a_statement_a_field_and_not_a_row(
+    context: Context, worker: Worker, caller: Caller, project: str
+) -> None:
+    database, costs = context.database, []
+    for _ in range(2):
+        for _ in range(6):
+            run = (await accepted(database, caller, project)).run
+            held = await worker.takes_up(run)
+            checkpoint_id = await with_checkpoint(held)
+            await wait(database, run.id, "INPUT", "b", 2, "NULL", "Well?")
+            await held.ends(RunStatus.PAUSED)
+            await derived(database, caller, project, "forked_from_id", checkpoint_id, "FORK")
+            await derived(database, caller, project, "retry_of_id", run.id, "RETRY")
+            await derived(database, caller, project, "parent_id", run.id, "SUBWORKFLOW")
+            await database.pool.execute("UPDATE runs SET status = 'PENDING' WHERE status = 'QUEUED'")
+        with counted(context) as statements:
+            shown = (await call(context, LIST))["runs"]["nodes"]
+        costs.append(len(statements))
+    assert costs[1] <= costs[0] <= 25
+    checkpoints = [one for run in shown for one in run["checkpoints"]["nodes"]]
+    assert len(checkpoints) == 12
+    assert all((one["state"], one["evaluate"]["value"]) == ({"a": 41}, 41) for one in checkpoints)
+    assert all(one["completedNodes"] == ["a"] and len(one["forks"]["nodes"]) == 1 for one in checkpoints)
