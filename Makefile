@@ -4,7 +4,7 @@ BIN := .venv/bin
 PACKAGES := app schema resolvers engine persistence worker web tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test check format schema bench bench-quick lock
+.PHONY: help setup up test chaos check format schema bench bench-quick lock
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ up: setup ## Starts everything, on http://127.0.0.1:8000/graphql
 
 test: setup ## Runs the whole suite on embedded servers of its own
 	@$(BIN)/python -m pytest -n 2
+
+chaos: setup ## Kills a Treadle of its own for MINUTES=10 (SEED=n repeats a run) and prints what was promised and seen
+	@$(BIN)/treadle chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 check: setup ## Style, types, import law, dependencies, schema snapshot
 	@$(BIN)/ruff check .

@@ -133,6 +133,32 @@ def doctor(port: Port = None, data_dir: DataDir = None) -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def chaos(
+    minutes: Annotated[float, typer.Option(help="How long it is attacked.", min=0.1)] = 10,
+    seed: Annotated[int | None, typer.Option(help="Repeats the load and the faults of another time.")] = None,
+    workers: Annotated[int, typer.Option(help="Worker processes.", min=2)] = 3,
+    runs_per_s: Annotated[float, typer.Option(help="Runs that are started a second.", min=0.1)] = 4,
+    lease: Annotated[float, typer.Option(help="Seconds of a lease.", min=1)] = 15,
+    recovery: Annotated[float, typer.Option(help="Seconds that a run may stand still after a SIGKILL (p99).")] = 3,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the logs and the data, even if all went well.")] = False,
+) -> None:
+    """Kills a Treadle of its own in every way there is, and tells whether its promises were kept."""
+    import random
+
+    from rich.console import Console
+
+    from app.chaos.suite import Options, run
+    from app.owner import EmbeddedError
+
+    chosen = random.randrange(1_000_000) if seed is None else seed
+    try:
+        is_kept = run(Options(minutes, chosen, workers, runs_per_s, lease, recovery, keep), Console())
+    except (EmbeddedError, TimeoutError, OSError) as wrong:
+        sys.exit(f"treadle: {wrong} (seed {chosen})")
+    raise typer.Exit(0 if is_kept else 1)
+
+
 def _configured(**given: object) -> Settings:
     from app.logging import configure_logging
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from graphlib import TopologicalSorter
 
 from engine.plan import strongly_connected
@@ -21,7 +22,7 @@ RESERVED = frozenset({
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Graph:
     """A spec's graph without the edges that lead nowhere. `paths` are the places of the edges in the raw spec."""
 
@@ -29,11 +30,11 @@ class Graph:
     paths: Sequence[str]
     unread: Collection[str] = ()
 
-    @property
+    @cached_property
     def ids(self) -> set[str]:
         return {node.id for node in self.spec.nodes}
 
-    @property
+    @cached_property
     def pairs(self) -> set[tuple[str, str]]:
         ids = self.ids
         return {(edge.source, edge.target) for edge in self.spec.edges if edge.source in ids and edge.target in ids}

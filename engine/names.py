@@ -1,16 +1,32 @@
 """Which names a template or an expression uses, and where: for validation, and to offer a node what it asks for."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
 
 from minijinja import Environment, TemplateError
 
-from engine.syntax import Token, as_expression, has_code, position, segments, solid
+from engine.syntax import (
+    Lines,
+    Part,
+    as_expression,
+    count_solid,
+    has_code,
+    place_of,
+    segments,
+    solid,
+    statement_word,
+)
+from engine.weight import MAX_TOKENS, Weight, weigh
 
 NODES = "nodes"
 BUILT_IN = frozenset({"range", "dict", "loop"})
+MAX_PIECE = 4_000
+"""Tokens of one piece of code. minijinja nests `1 + 1 + 1 …` as deeply as it is long, and the stack has an end."""
+MAX_ELIFS = 500
 _MAX_CACHED = 16 * 1024
 _STRING = re.compile(r"""(['"])([^\\]*)\1""", re.DOTALL)
 _parser = Environment()
@@ -28,10 +44,26 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """What is used by one text: names from outside and filters."""
+    """What one text uses: names from outside, filters, and the words that its statements begin with; each once."""
 
     uses: tuple[Use, ...] = ()
     filters: tuple[Use, ...] = ()
+    statements: tuple[Use, ...] = ()
+
+
+class _Name(NamedTuple):
+    """A name inside a piece of code, by the number of its token; `node` is the x of `nodes.x`."""
+
+    name: str
+    node: str | None
+    token: int
+
+
+class _Piece(NamedTuple):
+    """One piece of code by itself, wherever it stands."""
+
+    names: tuple[_Name, ...]
+    filters: tuple[_Name, ...]
 
 
 NOTHING = Code()
@@ -41,7 +73,7 @@ def uses(text: str, *, expression: bool = False) -> Code:
     """Raises TemplateError where the syntax is wrong."""
     if not expression and not has_code(text):
         return NOTHING
-    return (_cached if len(text) <= _MAX_CACHED else _uses)(text, expression)
+    return (_cached if len(text) <= _MAX_CACHED else _cached_long)(text, expression)
 
 
 def references(text: str) -> frozenset[str]:
@@ -55,56 +87,121 @@ def references(text: str) -> frozenset[str]:
     return frozenset(found)
 
 
+def weight(text: str, *, expression: bool = False) -> Weight:
+    """Of a text whose syntax is right."""
+    return (_cached_weight if len(text) <= _MAX_CACHED else _cached_long_weight)(text, expression)
+
+
+def _weight(text: str, expression: bool) -> Weight:
+    if expression:
+        return weigh([solid(as_expression(text))], ())
+    codes, words = [], set()
+    for segment in segments(text):
+        code = text[segment.start : segment.end]
+        codes.append(solid(code))
+        if segment.part is Part.STATEMENT:
+            words.add(statement_word(code))
+        if len(codes) > MAX_TOKENS:
+            return Weight.HEAVY
+    return weigh(codes, words)
+
+
+_cached_weight = lru_cache(maxsize=4096)(_weight)
+_cached_long_weight = lru_cache(maxsize=4)(_weight)
+
+
 def _uses(text: str, expression: bool) -> Code:
     if expression:
+        _check_size(text)
         source = as_expression(text)
         undeclared = _parser.undeclared_variables_in_str("{{" + source + "\n}}")
-        found = solid(source, 0, len(source))
-        return Code(tuple(_outside(source, [found], undeclared)), tuple(_filters(source, [found])))
-    undeclared = _parser.undeclared_variables_in_str(text)
-    parts = [solid(text, segment.start, segment.end) for segment in segments(text)]
-    return Code(tuple(_outside(text, parts, undeclared)), tuple(_filters(text, parts)))
+        return _code(source, [(0, source)], (), undeclared)
+    codes: list[tuple[int, str]] = []
+    statements: dict[str, int] = {}
+    elifs = 0
+    for segment in segments(text):
+        code = text[segment.start : segment.end]
+        if len(code) > MAX_PIECE:
+            _check_size(code)
+        codes.append((segment.start, code))
+        if segment.part is Part.STATEMENT:
+            word = statement_word(code)
+            statements.setdefault(word, segment.start)
+            elifs += word == "elif"
+    if elifs > MAX_ELIFS:
+        raise TemplateError(f"more than {MAX_ELIFS} times `elif`")
+    return _code(text, codes, statements.items(), _parser.undeclared_variables_in_str(text))
 
 
 _cached = lru_cache(maxsize=4096)(_uses)
+_cached_long = lru_cache(maxsize=4)(_uses)
 
 
-def _outside(text: str, parts: Sequence[Sequence[Token]], undeclared: set[str]) -> Iterator[Use]:
-    """The names among `undeclared`, each once; for `nodes`, each node that it is asked for."""
-    seen: set[tuple[str, bool]] = set()
+def _check_size(code: str) -> None:
+    if count_solid(code, MAX_PIECE + 1) > MAX_PIECE:
+        raise TemplateError(f"an expression has more than {MAX_PIECE:,} names and signs")
+
+
+def _code(
+    text: str, codes: Sequence[tuple[int, str]], statements: Iterable[tuple[str, int]], undeclared: set[str]
+) -> Code:
+    lines = Lines(text)
     wanted = undeclared - BUILT_IN
-    for part in parts if wanted else ():
-        for index, token in enumerate(part):
-            if token.text not in wanted or _is_attribute_or_keyword(part, index):
-                continue
-            node = _node_of(part, index) if token.text == NODES else None
-            key = (node or token.text, node is not None)
-            if key not in seen:
-                seen.add(key)
-                yield Use(*key, *position(text, token.start))
-    for name in wanted - {token.text for part in parts for token in part}:
-        yield Use(name, False, 1, 1)
+    uses: dict[tuple[str, bool], Use] = {}
+    filters: dict[str, Use] = {}
+    # The same code stands in a template many times: it is looked at once, for what it has that was not seen before.
+    for code, at in (
+        {code: at for at, code in reversed(codes)}.items() if len(codes) > 1 else ((c, a) for a, c in codes)
+    ):
+        piece = _piece(code)
+        for name, node, index in piece.names:
+            key = (node or name, node is not None)
+            if name in wanted and key not in uses:
+                uses[key] = Use(*key, *lines.position(at + place_of(code, index)))
+        for name, _, index in piece.filters:
+            if name not in filters:
+                filters[name] = Use(name, False, *lines.position(at + place_of(code, index)))
+    if len(uses) < len(wanted):
+        _add_unplaced(uses, wanted, codes)
+    words = tuple(Use(word, False, *lines.position(start)) for word, start in statements)
+    return Code(tuple(uses.values()), tuple(filters.values()), words)
 
 
-def _is_attribute_or_keyword(part: Sequence[Token], index: int) -> bool:
-    before = part[index - 1].text if index else ""
-    after = "".join(token.text for token in part[index + 1 : index + 3])
-    is_keyword = before in ("(", ",") and after.startswith("=") and after != "=="
-    return before in (".", "|") or is_keyword
+def _add_unplaced(uses: dict[tuple[str, bool], Use], wanted: set[str], codes: Sequence[tuple[int, str]]) -> None:
+    """Names that the parser knows of, and that stand nowhere."""
+    for name in wanted - {found.name for _, code in codes for found in _piece(code).names}:
+        uses[name, False] = Use(name, False, 1, 1)
 
 
-def _node_of(part: Sequence[Token], index: int) -> str | None:
+@lru_cache(maxsize=4096)
+def _piece(code: str) -> _Piece:
+    tokens = solid(code)
+    names = [
+        _Name(token, _node_of(tokens, index) if token == NODES else None, index)
+        for index, token in enumerate(tokens)
+        if token.isidentifier() and not _is_attribute_or_keyword(tokens, index)
+    ]
+    filters = [
+        _Name(token, None, index + 1)
+        for index, (before, token) in enumerate(pairwise(tokens))
+        if before == "|" and token.isidentifier()
+    ]
+    return _Piece(tuple(names), tuple(filters))
+
+
+def _is_attribute_or_keyword(tokens: Sequence[str], index: int) -> bool:
+    before = tokens[index - 1] if index else ""
+    if before in (".", "|"):
+        return True
+    after = "".join(tokens[index + 1 : index + 3]) if before in ("(", ",") else ""
+    return after.startswith("=") and after != "=="
+
+
+def _node_of(tokens: Sequence[str], index: int) -> str | None:
     """`x` of `nodes.x` and of `nodes["x"]`; None where nodes is used in another way."""
-    after = [token.text for token in part[index + 1 : index + 4]]
+    after = tokens[index + 1 : index + 4]
     if len(after) >= 2 and after[0] == "." and after[1].isidentifier() and after[2:] != ["("]:
         return after[1]
     if len(after) == 3 and after[0] == "[" and after[2] == "]" and (quoted := _STRING.fullmatch(after[1])):
         return quoted.group(2)
     return None
-
-
-def _filters(text: str, parts: Sequence[Sequence[Token]]) -> Iterator[Use]:
-    for part in parts:
-        for index in range(1, len(part)):
-            if part[index - 1].text == "|" and part[index].text.isidentifier():
-                yield Use(part[index].text, False, *position(text, part[index].start))

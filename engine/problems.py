@@ -21,4 +21,7 @@ class FieldProblem:
 
 def join_path(base: str, *parts: str | int) -> str:
     """`nodes[2]` and `config`, `cases`, 0 make `nodes[2].config.cases[0]`."""
-    return base + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" if base else part for part in parts)
+    path = base
+    for part in parts:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path

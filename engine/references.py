@@ -16,6 +16,7 @@ from engine.events import JSON
 from engine.names import Use, uses
 from engine.nodes.base import NodeConfig
 from engine.problems import FieldProblem, join_path
+from engine.syntax import has_code
 
 TEMPLATE, EXPRESSION = "template", "expression"
 SCOPE = frozenset({"input", "nodes", "run", "secrets"})
@@ -38,7 +39,7 @@ def schema_of(config: type[NodeConfig]) -> dict[str, Any]:
         given = field.validation_alias
         for alias in given.choices if isinstance(given, AliasChoices) else (given, field.alias):
             if isinstance(alias, str):
-                properties[alias] = properties[name]
+                properties[alias] = properties.get(name, {})
     return schema
 
 
@@ -71,15 +72,21 @@ def _marked(schema: Any, value: JSON, path: str, defs: Mapping[str, Any]) -> Ite
 
 
 def template_texts(value: JSON, path: str) -> Iterator[Text]:
-    """Every text inside a value that is a template throughout."""
-    if isinstance(value, str):
-        yield Text(path, value, False)
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield from template_texts(inner, join_path(path, key))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from template_texts(inner, join_path(path, index))
+    """Every text with code in it, inside a value that is a template throughout."""
+    stack: list[tuple[JSON, tuple[str | int, ...]]] = [(value, ())]
+    while stack:
+        item, parts = stack.pop()
+        if isinstance(item, str):
+            if has_code(item):
+                yield Text(join_path(path, *parts), item, False)
+        elif isinstance(item, dict):
+            stack.extend((inner, (*parts, key)) for key, inner in reversed(item.items()))
+        elif isinstance(item, list):
+            stack.extend((inner, (*parts, index)) for index, inner in _reversed(item))
+
+
+def _reversed(items: list[JSON]) -> Iterator[tuple[int, JSON]]:
+    return zip(range(len(items) - 1, -1, -1), reversed(items), strict=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The spec of a workflow as the engine sees it, and its identity. Plain frozen values; nothing here is stored.
 
-`parse` reads every accepted shape into one: engine/shapes.py says which. `spec_hash` is over what runs alone.
+`parse` reads every accepted shape into one: engine/reading.py says how. `spec_hash` is over what runs alone.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import orjson
 
 from engine.events import JSON
 from engine.problems import FieldProblem
+from engine.states import OnLimit
 from engine.storable import check_storable
 
 START, END = "__start__", "__end__"
@@ -76,6 +77,14 @@ class EdgeSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Concurrency:
+    """How many runs of the workflow may be active at once, and what becomes of one more."""
+
+    limit: int
+    on_limit: OnLimit = OnLimit.QUEUE
+
+
+@dataclass(frozen=True, slots=True)
 class Spec:
     """`inputs` is a JSON Schema; `outputs` are templates by name."""
 
@@ -83,7 +92,7 @@ class Spec:
     outputs: dict[str, JSON] | None = None
     nodes: tuple[NodeSpec, ...] = ()
     edges: tuple[EdgeSpec, ...] = ()
-    concurrency: JSON = None
+    concurrency: Concurrency | None = None
 
 
 class SpecError(Exception):
@@ -96,7 +105,7 @@ class SpecError(Exception):
 
 def parse(raw: JSON) -> Spec:
     """Raises SpecError if the shape is impossible. Whether the graph makes sense is for validate.py to say."""
-    from engine.shapes import read  # here, because shapes are read into the classes above
+    from engine.reading import read  # here, because it reads into the classes above
 
     reading = read(raw)
     if reading.problems:

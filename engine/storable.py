@@ -4,7 +4,8 @@ Exact types only: a tuple, a set or a number of another library would come back 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable
+from typing import Any
 
 from engine.events import JSON
 from engine.nodes.base import NodeFailure
@@ -13,8 +14,6 @@ MAX_DEPTH = 100
 MAX_SIZE = 8 * 1024 * 1024
 """Characters of text, with 4 for every other value: about the size as JSON."""
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
-
-_Entry = tuple[JSON, str | int, "_Place | None", int]
 
 
 class NotStorable(NodeFailure):
@@ -35,54 +34,62 @@ class _Place:
 
 
 def check_storable(value: JSON) -> None:
-    """Raises NotStorable at the first value that cannot be stored as what it is."""
-    size = 0
-    stack: list[_Entry] = [(value, "", None, 0)]
+    """Raises NotStorable at a value that cannot be stored as what it is."""
+    kind = type(value)
+    if kind is not dict and kind is not list:
+        size = _scalar(value, kind, "", None)
+        stack = []
+    else:
+        size, stack = 0, [(value, _Place("", None), 1)]
     while stack:
-        item, key, parent, depth = stack.pop()
-        kind = type(item)
-        if kind is str:
-            size += len(item)
-            if wrong := _text(item):
-                raise NotStorable(_path(key, parent), wrong)
-        elif kind is dict or kind is list:
-            if depth >= MAX_DEPTH:
-                raise NotStorable(_path(key, parent), f"is nested more than {MAX_DEPTH} levels deep")
-            place = _Place(key, parent)
-            size += _push(stack, item, place, depth + 1)
-        elif wrong := _scalar(item, kind):
-            raise NotStorable(_path(key, parent), wrong)
+        container, place, depth = stack.pop()
+        if depth > MAX_DEPTH:
+            raise NotStorable(_path(place), f"is nested more than {MAX_DEPTH} levels deep")
+        if type(container) is dict:
+            size += _keys(container, place)
+            members: Iterable[tuple[str | int, JSON]] = container.items()
         else:
-            size += 4
+            members = enumerate(container)
+        for key, item in members:
+            kind = type(item)
+            if kind is dict or kind is list:
+                stack.append((item, _Place(key, place), depth + 1))
+            elif kind is str and item.isascii() and "\0" not in item:
+                size += len(item)
+            else:
+                size += _scalar(item, kind, key, place)
         if size > MAX_SIZE:
-            raise NotStorable("", f"is larger than {MAX_SIZE // 1024 // 1024} MiB")
+            break
+    if size > MAX_SIZE:
+        raise NotStorable("", f"is larger than {MAX_SIZE // 1024 // 1024} MiB")
 
 
-def _push(stack: list[_Entry], container: JSON, place: _Place, depth: int) -> int:
-    """Puts the members on the stack; returns the size of the keys."""
-    if type(container) is list:
-        stack.extend([(item, index, place, depth) for index, item in enumerate(container)][::-1])
-        return 0
+def _keys(container: dict[Any, JSON], place: _Place) -> int:
+    """The size of the keys."""
     size = 0
     for key in container:
         if type(key) is not str:
-            raise NotStorable(_path("", place), f"has the key {_short(key)}, which is no text")
+            raise NotStorable(_path(place), f"has the key {_short(key)}, which is no text")
         if wrong := _text(key):
-            raise NotStorable(_path("", place), f"has a key that {wrong}")
+            raise NotStorable(_path(place), f"has a key that {wrong}")
         size += len(key)
-    stack.extend([(item, key, place, depth) for key, item in container.items()][::-1])
     return size
 
 
-def _scalar(value: JSON, kind: type) -> str:
-    """What is wrong with a value that is neither text nor a container; empty if nothing is."""
-    if value is None or kind is bool:
-        return ""
-    if kind is int:
-        return "" if INT_MIN <= value <= INT_MAX else "is a whole number beyond 64 bits"
-    if kind is float:
-        return "" if math.isfinite(value) else f"is {value}, which JSON does not have"
-    return f"is a {kind.__name__}, which JSON does not have"
+def _scalar(value: JSON, kind: type, key: str | int, place: _Place | None) -> int:
+    """The size of a value that is no container."""
+    wrong = ""
+    if kind is str:
+        wrong = _text(value)
+    elif kind is int:
+        wrong = "" if INT_MIN <= value <= INT_MAX else "is a whole number beyond 64 bits"
+    elif kind is float:
+        wrong = "" if math.isfinite(value) else f"is {value}, which JSON does not have"
+    elif value is not None and kind is not bool:
+        wrong = f"is a {kind.__name__}, which JSON does not have"
+    if wrong:
+        raise NotStorable(_path(_Place(key, place)), wrong)
+    return len(value) if kind is str else 4
 
 
 def _text(value: str) -> str:
@@ -102,16 +109,10 @@ def _short(key: object) -> str:
     return repr(key) if is_short else f"of type {type(key).__name__}"
 
 
-def _path(key: str | int, parent: _Place | None) -> str:
-    return "".join(reversed(list(_steps(key, parent))))
-
-
-def _steps(key: str | int, parent: _Place | None) -> Iterator[str]:
-    while parent is not None or key != "":
-        if isinstance(key, int):
-            yield f"[{key}]"
-        elif key != "":
-            yield f".{key}"
-        if parent is None:
-            return
-        key, parent = parent.key, parent.parent
+def _path(place: _Place | None) -> str:
+    steps: list[str] = []
+    while place is not None:
+        if place.key != "" or place.parent is not None:
+            steps.append(f"[{place.key}]" if isinstance(place.key, int) else f".{place.key}")
+        place = place.parent
+    return "".join(reversed(steps))

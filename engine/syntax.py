@@ -4,21 +4,33 @@ minijinja checks the syntax; this finds what it does not tell: whether a text is
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from enum import StrEnum
+from itertools import islice
 from typing import NamedTuple
 
-_SOLIDS = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^\W\d]\w*|\d[\d_]*(?:\.\d+)?"""
+# A string that never closes goes to the end: looked for again from each of its quotes, it would cost its length squared.
+_SOLIDS = r"""'(?:[^'\\]|\\.)*+'?|"(?:[^"\\]|\\.)*+"?|[^\W\d]\w*|\d[\d_]*(?:\.\d+)?"""
 _SOLID = re.compile(_SOLIDS + r"|\S", re.DOTALL)
 _TOKEN = re.compile(_SOLIDS + r"|\s+|.", re.DOTALL)
 _OPENING = re.compile(r"\{\{|\{%|\{#")
+_HIDING = re.compile(r"['\"{]")
 _END_OF_RAW = re.compile(r"\{%[-+]?\s*endraw\s*[-+]?%\}")
+_NEWLINE = re.compile(r"\n")
 _WORD = re.compile(r"[-+]?\s*(\w+)")
+
+
+FEW = 4
+"""Places that are cheaper to find without an index of all lines."""
 
 
 class Part(StrEnum):
     EXPRESSION = "{{"
     STATEMENT = "{%"
+
+
+_CODE = {"{{": (Part.EXPRESSION, "}}"), "{%": (Part.STATEMENT, "%}")}
 
 
 class Segment(NamedTuple):
@@ -49,8 +61,8 @@ def segments(text: str) -> Iterator[Segment]:
             if at == 1:
                 return
             continue
-        part = Part.EXPRESSION if opening.group() == "{{" else Part.STATEMENT
-        end = _closing(text, start, "}}" if part is Part.EXPRESSION else "%}")
+        part, closer = _CODE[opening.group()]
+        end = _closing(text, start, closer)
         if end < 0:
             return
         yield Segment(part, start, end, end + 2)
@@ -111,13 +123,26 @@ def tokens(text: str, start: int, end: int) -> Iterator[Token]:
         yield Token(match.group(), match.start())
 
 
-def solid(text: str, start: int, end: int) -> list[Token]:
+def solid(code: str) -> list[str]:
     """The tokens that are no white space."""
-    return [Token(match.group(), match.start()) for match in _SOLID.finditer(text, start, end)]
+    return _SOLID.findall(code)
+
+
+def place_of(code: str, index: int) -> int:
+    """Where the solid token of this index stands."""
+    return next(islice(_SOLID.finditer(code), index, None)).start()
+
+
+def count_solid(code: str, most: int) -> int:
+    """How many tokens there are; `most` if they are as many or more."""
+    return sum(1 for _ in islice(_SOLID.finditer(code), most))
 
 
 def _closing(text: str, start: int, closer: str) -> int:
     """Where the code that starts at `start` ends: strings and inner braces are skipped. -1 if it never does."""
+    end = text.find(closer, start)
+    if end < 0 or not _HIDING.search(text, start, end):
+        return end
     depth = 0
     for match in _SOLID.finditer(text, start):
         sign = match.group()
@@ -132,5 +157,21 @@ def _closing(text: str, start: int, closer: str) -> int:
 
 def position(text: str, offset: int) -> tuple[int, int]:
     """Line and column, from 1, of a place counted in characters."""
-    before = text[:offset]
-    return before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1
+    return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
+
+
+class Lines:
+    """The same for many places in one text."""
+
+    def __init__(self, text: str) -> None:
+        self._text, self._asked = text, 0
+        self._starts: list[int] = []
+
+    def position(self, offset: int) -> tuple[int, int]:
+        self._asked += 1
+        if self._asked <= FEW:
+            return position(self._text, offset)
+        if not self._starts:
+            self._starts = [0, *(match.end() for match in _NEWLINE.finditer(self._text))]
+        line = bisect_right(self._starts, offset)
+        return line, offset - self._starts[line - 1] + 1

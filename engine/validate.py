@@ -2,12 +2,9 @@
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import orjson
-from jsonschema.exceptions import SchemaError
-from jsonschema.validators import Draft202012Validator
 from pydantic import ValidationError
 
 from engine.events import JSON
@@ -16,8 +13,10 @@ from engine.nodes.base import NodeConfig
 from engine.nodes.registry import NodeTypes
 from engine.plan import PlanError, make_plan
 from engine.problems import FieldProblem, join_path
+from engine.reading import Reading, read
 from engine.references import Nodes, Reader, Text, template_texts, texts
-from engine.shapes import Reading, path_of, read
+from engine.schemas import check_schema
+from engine.shapes import path_of
 from engine.spec import Spec, digest
 from engine.states import Severity
 from engine.storable import NotStorable, check_storable
@@ -95,7 +94,7 @@ def _check(reading: Reading, types: NodeTypes) -> Iterator[FieldProblem]:
     yield from check_cycles(graph)
     yield from _templates(graph, at, types)
     if spec.inputs is not None:
-        yield from _schema(spec.inputs)
+        yield from check_schema(spec.inputs, "inputs")
 
 
 def _config(
@@ -149,31 +148,3 @@ def _templates(graph: Graph, at: list[int], types: NodeTypes) -> Iterator[FieldP
     for name, output in (spec.outputs or {}).items():
         for text in template_texts(output, join_path("outputs", name)):
             yield from nodes.check(text, Reader(None, None, None))
-
-
-def _schema(schema: JSON) -> list[FieldProblem]:
-    return list(_checked_schema(orjson.dumps(schema)))
-
-
-@lru_cache(maxsize=256)
-def _checked_schema(dumped: bytes) -> tuple[FieldProblem, ...]:
-    schema = orjson.loads(dumped)
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as wrong:
-        return (FieldProblem(join_path("inputs", *wrong.absolute_path), "SCHEMA", wrong.message[:500]),)
-    except RecursionError:
-        return (FieldProblem("inputs", "SCHEMA", "the schema is nested too deeply"),)
-    return tuple(_foreign_references(schema, "inputs"))
-
-
-def _foreign_references(schema: JSON, path: str) -> Iterator[FieldProblem]:
-    """Nothing is fetched from anywhere, so a schema may refer to itself alone."""
-    if isinstance(schema, dict):
-        for key, value in schema.items():
-            if key in ("$ref", "$dynamicRef") and isinstance(value, str) and not value.startswith("#"):
-                yield FieldProblem(join_path(path, key), "SCHEMA", f"{value!r} is outside of this schema")
-            yield from _foreign_references(value, join_path(path, key))
-    elif isinstance(schema, list):
-        for index, value in enumerate(schema):
-            yield from _foreign_references(value, join_path(path, index))

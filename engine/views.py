@@ -1,57 +1,105 @@
 """Read-only views of run data for templates: a template can look at everything and change nothing.
 
-Without them a template could call `list.append` on the very output that the run keeps. A view costs what is looked at.
+Without them a template could call `list.append` on the very output that the run keeps. A view costs what is looked at, and
+what is looked at is counted: a template that meets more than was allowed is stopped by `Heavy`, and done aside.
 """
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import inf
 from typing import Any, overload
 
 import orjson
 
 from engine.events import JSON
 
+TEXT_UNIT = 16
+"""Characters that count as much as one value."""
 
-class ObjectView(Mapping[str, Any]):
-    """An object. Its attribute with the data has a name that templates cannot ask for."""
+
+class Heavy(Exception):
+    """The template looks at more than may be done here."""
+
+
+class _Meter(threading.local):
+    """What the template that this thread evaluates may still look at: values, with texts by their length."""
+
+    left: float = inf
+    takes_text = True
+
+    def take(self, values: float) -> None:
+        self.left -= values
+        if self.left < 0:
+            raise Heavy
+
+
+_meter = _Meter()
+
+
+@contextmanager
+def metered(values: int, *, takes_text: bool = True) -> Iterator[None]:
+    """Raises Heavy at the end too, for an evaluation that has swallowed it."""
+    _meter.left, _meter.takes_text = values, takes_text
+    try:
+        yield
+        if _meter.left < 0:
+            raise Heavy
+    except Exception:
+        if _meter.left < 0:
+            raise Heavy from None
+        raise
+    finally:
+        _meter.left, _meter.takes_text = inf, True
+
+
+class _View:
+    """The attribute with the data has a name that templates cannot ask for."""
 
     __slots__ = ("__value__",)
+    __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, value: Mapping[str, Any]) -> None:
+    def __init__(self, value: Any) -> None:
         self.__value__ = value
-
-    def __getitem__(self, key: str) -> Any:
-        return view(self.__value__[key])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.__value__)
 
     def __len__(self) -> int:
         return len(self.__value__)
 
     def __eq__(self, other: object) -> bool:
-        return bool(unwrap(self) == unwrap(other))
-
-    __hash__ = None  # type: ignore[assignment]
+        _take_all(self.__value__)
+        return bool(self.__value__ == unwrap(other))
 
     def __str__(self) -> str:
-        return as_json(self)
+        text = as_json(self)
+        _meter.take(len(text) / TEXT_UNIT)
+        return text
+
+
+class ObjectView(_View, Mapping[str, Any]):
+    __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]
+    __eq__ = _View.__eq__
+
+    def __getitem__(self, key: str) -> Any:
+        return view(self.__value__[key])
+
+    def __iter__(self) -> Iterator[str]:
+        _meter.take(len(self.__value__))
+        return iter(self.__value__)
 
     # Lists, not Python's dict views: what a template takes from here must be JSON again.
     def keys(self) -> Any:
-        return list(self.__value__)
+        return list(self)
 
     def values(self) -> Any:
-        return [view(value) for value in self.__value__.values()]
+        return [view(self.__value__[key]) for key in self]
 
     def items(self) -> Any:
-        return [[key, view(value)] for key, value in self.__value__.items()]
+        return [[key, view(self.__value__[key])] for key in self]
 
 
-class ListView(Sequence[Any]):
-    __slots__ = ("__value__",)
-
-    def __init__(self, value: list[Any]) -> None:
-        self.__value__ = value
+class ListView(_View, Sequence[Any]):
+    __slots__ = ()
 
     @overload
     def __getitem__(self, index: int) -> Any: ...
@@ -60,19 +108,15 @@ class ListView(Sequence[Any]):
     def __getitem__(self, index: int | slice) -> Any:
         return view(self.__value__[index])
 
-    def __len__(self) -> int:
-        return len(self.__value__)
-
-    def __eq__(self, other: object) -> bool:
-        return bool(unwrap(self) == unwrap(other))
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __str__(self) -> str:
-        return as_json(self)
-
 
 def view(value: Any) -> Any:
+    """A value as a template gets it. Counts it."""
+    if isinstance(value, str):
+        if not _meter.takes_text:
+            _meter.left = -1
+        _meter.take(1 + len(value) / TEXT_UNIT)
+        return value
+    _meter.take(1)
     if isinstance(value, list):
         return ListView(value)
     if isinstance(value, Mapping) and not isinstance(value, ObjectView):
@@ -80,9 +124,21 @@ def view(value: Any) -> Any:
     return value
 
 
+def _take_all(value: Any) -> None:
+    """Counts a value with everything in it."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, str):
+            _meter.take(len(item) / TEXT_UNIT)
+        elif isinstance(item, list | Mapping):
+            _meter.take(1 + len(item))
+            stack.extend(item if isinstance(item, list) else item.values())
+
+
 def unwrap(value: Any) -> Any:
     """What a view shows; anything else as it is."""
-    return value.__value__ if isinstance(value, ObjectView | ListView) else value
+    return value.__value__ if isinstance(value, _View) else value
 
 
 def to_json(value: Any) -> JSON:
@@ -102,4 +158,12 @@ def to_json(value: Any) -> JSON:
 
 
 def as_json(value: Any) -> str:
+    """Counted where it becomes a text that a template goes on with."""
     return orjson.dumps(to_json(value), option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def as_json_text(value: Any) -> str:
+    """The filter `tojson`."""
+    text = as_json(value)
+    _meter.take(len(text) / TEXT_UNIT)
+    return text

@@ -1,16 +1,18 @@
 """Specs that are looked at and never run: what is wrong with one, how it is stored, what an expression gives."""
 
+from asyncio import to_thread
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import orjson
 
 from engine.events import JSON
-from engine.expressions import ExpressionError, evaluate, render
+from engine.expressions import ExpressionError, evaluate, is_expression, render
 from engine.problems import FieldProblem
 from engine.spec import normalise, spec_hash
 from engine.states import Severity
 from engine.storable import NotStorable, check_storable
+from engine.syntax import has_code
 from engine.validate import Report, validate
 from persistence.drafts import Content
 from persistence.problems import Invalid, invalid
@@ -73,8 +75,13 @@ def draft_problems(context: Context, spec: JSON) -> list[FieldProblem]:
     return [*found.errors, *found.warnings]
 
 
-def evaluate_expression(expression: str, scope: JSON) -> ExpressionResult:
-    """An expression, or a template: text that is no expression but holds `{{ … }}` is rendered."""
+async def evaluate_expression(expression: str, scope: JSON) -> ExpressionResult:
+    """What can be read as an expression is one; other text that holds `{{ … }}` or `{% … %}` is a template."""
+    # In a thread: what is heavy is waited for, and nobody else should have to.
+    return await to_thread(_evaluated, expression, scope)
+
+
+def _evaluated(expression: str, scope: JSON) -> ExpressionResult:
     if not isinstance(scope, Mapping):
         problem = FieldProblem("context", "NOT_AN_OBJECT", f"A context is an object, not {_type_of(scope)}.")
         return ExpressionResult(errors=[problem])
@@ -90,12 +97,9 @@ def evaluate_expression(expression: str, scope: JSON) -> ExpressionResult:
 
 
 def _value_of(expression: str, scope: Mapping[str, JSON]) -> JSON:
-    try:
-        return evaluate(expression, scope)
-    except ExpressionError:
-        if "{{" not in expression and "{%" not in expression:
-            raise
+    if has_code(expression) and not is_expression(expression):
         return render(expression, scope)
+    return evaluate(expression, scope)
 
 
 def _type_of(value: JSON) -> str:

@@ -1,7 +1,7 @@
 """Loaders for what workflows are made of: many fields of one operation, one statement. Nothing is remembered."""
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -38,7 +38,7 @@ class RunsAsked:
     id: str
     first: int
     after: str | None = None
-    where: RunFilter = RunFilter()
+    where: RunFilter = field(default_factory=RunFilter)
 
 
 class WorkflowLoaders:

@@ -45,5 +45,5 @@ class CatalogQueries:
         graphql_type=ExpressionResult, description="Evaluates a template or expression against sample data."
     )
     @staticmethod
-    def evaluate_expression(expression: str, context: JSON) -> specs.ExpressionResult:
-        return specs.evaluate_expression(expression, context)
+    async def evaluate_expression(expression: str, context: JSON) -> specs.ExpressionResult:
+        return await specs.evaluate_expression(expression, context)

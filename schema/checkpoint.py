@@ -79,4 +79,4 @@ class Checkpoint(Node):
     @strawberry.field(graphql_type=ExpressionResult, description="Evaluates `{{ … }}` against this state.")
     @staticmethod
     async def evaluate(row: Row, info: Info, expression: str) -> Evaluated:
-        return specs.evaluate_expression(expression, await runs.scope_at(info.context, row))
+        return await specs.evaluate_expression(expression, await runs.scope_at(info.context, row))

@@ -8,7 +8,7 @@ from persistence import problems
 RunStatus = strawberry.enum(
     states.RunStatus,
     description="""PENDING (created, not started) → QUEUED → RUNNING → COMPLETED | FAILED | CANCELLED.
-RUNNING ⇄ PAUSING → PAUSED → QUEUED; RUNNING → WAITING (a timer or a person) → QUEUED; any active state → CANCELLING → \
+RUNNING → PAUSING → PAUSED → QUEUED; RUNNING → WAITING (a timer or a person) → QUEUED; any active state → CANCELLING → \
 CANCELLED.
 PAUSING and CANCELLING mean: asked for, not yet true. Every active state has a deadline; terminal states never \
 change.""",

@@ -1,9 +1,12 @@
-"""Our two scalars. Whatever JSON comes in is storable, and whatever moment goes out is UTC: checked here, once."""
+"""What scalars let in and out. Whatever text or JSON comes in can be stored, and whatever moment goes out is UTC."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import wraps
+from typing import Any
 
 import strawberry
-from graphql import GraphQLError
+from graphql import GraphQLError, GraphQLScalarType, GraphQLSchema, ValueNode
 from strawberry.scalars import JSON as JSON
 from strawberry.types.scalar import ScalarDefinition
 
@@ -44,3 +47,30 @@ SCALARS: dict[object, ScalarDefinition] = {
         name="DateTime", description="RFC 3339, always UTC.", serialize=_to_text, parse_value=_to_moment
     ),
 }
+
+
+def check_texts(graph: GraphQLSchema) -> None:
+    """Lets `String` and `ID` refuse what Postgres cannot keep: NUL, and half of a surrogate pair.
+
+    graphql-core has one of each for all schemas and lets nobody define another. In this process there is one schema.
+    """
+    for name in ("String", "ID"):
+        scalar = graph.type_map[name]
+        assert isinstance(scalar, GraphQLScalarType)
+        for coercer in ("coerce_input_value", "coerce_input_literal"):
+            coerce = getattr(scalar, coercer)
+            if coerce is not None and not hasattr(coerce, "__wrapped__"):
+                setattr(scalar, coercer, _storable(coerce))
+
+
+def _storable(coerce: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(coerce)
+    def checked(given: object, *more: object) -> Any:
+        text = coerce(given, *more)
+        try:
+            check_storable(text)
+        except NotStorable as wrong:
+            raise GraphQLError(str(wrong), given if isinstance(given, ValueNode) else None) from None
+        return text
+
+    return checked

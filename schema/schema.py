@@ -18,7 +18,7 @@ from schema.mutation import Mutation
 from schema.operation_cache import OperationCache
 from schema.problem import PROBLEM_TYPES
 from schema.query import Query
-from schema.scalars import SCALARS
+from schema.scalars import SCALARS, check_texts
 from schema.subscription import EVENT_TYPES, Subscription
 from schema.wait import WAIT_TYPES
 
@@ -64,6 +64,7 @@ def _without_null_defaults(graph: GraphQLSchema) -> None:
 
 
 _without_null_defaults(schema._schema)
+check_texts(schema._schema)
 
 
 def as_sdl() -> str:

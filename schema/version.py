@@ -8,10 +8,9 @@ import strawberry
 from engine.states import VersionStatus
 from persistence.paging import Page
 from persistence.runs import Run as RunRow
-from persistence.runs import RunFilter as RunRowFilter
 from persistence.versions import Version
 from persistence.workflows import Workflow as WorkflowRow
-from resolvers import runs as run_resolvers
+from resolvers import versions as version_resolvers
 from schema import enums as enums
 from schema.connection import Connection
 from schema.info import Info
@@ -60,8 +59,7 @@ class WorkflowVersion(Node):
     async def runs(
         version: strawberry.Parent[Version], info: Info, first: int | None = 25, after: str | None = None
     ) -> Page[RunRow]:
-        where = RunRowFilter(version_id=version.id)
-        return await run_resolvers.run_page(info.context, first=first, after=after, where=where)
+        return await version_resolvers.run_page_of(info.context, "version_id", version.id, first=first, after=after)
 
 
 def input_schema_of(spec: Any) -> object:

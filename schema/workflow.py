@@ -13,7 +13,6 @@ from persistence.runs import Run as RunRow
 from persistence.runs import RunFilter as RunRowFilter
 from persistence.versions import Version
 from persistence.workflows import Workflow as WorkflowRow
-from resolvers import runs as run_resolvers
 from resolvers import versions as version_resolvers
 from schema.connection import Connection
 from schema.draft import WorkflowDraft
@@ -83,8 +82,11 @@ class Workflow(Node):
         filter: Annotated["RunFilter", strawberry.lazy("schema.run_input")] | None = None,
     ) -> Page[RunRow]:
         asked = {} if filter is None else vars(filter)
-        where = RunRowFilter(**{**asked, "workflow_id": workflow.id})
-        return await run_resolvers.run_page(info.context, first=first, after=after, where=where)
+        lists = {name: tuple(value) for name, value in asked.items() if isinstance(value, list)}
+        where = RunRowFilter(**{**asked, **lists, "workflow_id": None})
+        return await version_resolvers.run_page_of(
+            info.context, "workflow_id", workflow.id, first=first, after=after, where=where
+        )
 
 
 @strawberry.input

@@ -8,6 +8,7 @@ from schema.schema import schema
 PROBLEM = """errors { __typename code type title detail status
   ... on ValidationProblem { errors { field code message severity nodeId } }
   ... on NotFoundProblem { resourceId }
+  ... on InvalidStateProblem { runStatus }
   ... on ConflictProblem { currentRevision draft { revision spec } } }"""
 
 LINEAR: dict[str, Any] = {

@@ -3,21 +3,18 @@
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar
 
-from jsonschema.exceptions import SchemaError
-from jsonschema.validators import Draft202012Validator
 from pydantic import AfterValidator, Field
 
 from engine.events import JSON
 from engine.nodes.base import NodeConfig, NodeContext, NodeType, WaitForAnswer
+from engine.schemas import check_schema
 
 MAX_EXPIRY_S = 3650 * 86_400
 
 
 def _is_schema(schema: JSON) -> JSON:
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as wrong:
-        raise ValueError(f"is no JSON Schema: {wrong.message}") from wrong
+    if wrong := check_schema(schema, "schema"):
+        raise ValueError(f"is no JSON Schema: {wrong[0].message} (at {wrong[0].field})")
     return schema
 
 

@@ -2,18 +2,21 @@
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from pydantic_monty import AsyncMonty
 
 from engine.context import Context
 from engine.events import Happening, LogRecorded
-from engine.nodes.base import NodeFailure, Outcome, Output, WaitUntil
+from engine.nodes.base import NodeFailure, Outcome, Output, WaitForAnswer, WaitUntil
 from engine.nodes.registry import NodeTypes, load_node_types
+from engine.spec import parse
 from engine.states import LogLevel
 
 TYPES = load_node_types()
@@ -68,7 +71,63 @@ async def test_start_gives_the_input() -> None:
 async def test_transform_and_end_render_what_they_are_given() -> None:
     assert await output("transform", {"output": {"v": "{{ input.value }}"}}, INPUT) == ({"v": 12}, None)
     assert await output("end", {"output": "v{{ input.value }}"}, INPUT) == ("v12", None)
+    assert await output("end", {"output": None}, INPUT) == (None, None)
     assert await output("end", {}, INPUT) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "edges", "expected"),
+    [
+        ({"a": ("COMPLETED", 1)}, [{"source": "a"}], 1),
+        ({"a": ("COMPLETED", 1), "b": ("SKIPPED", None)}, [{"source": "a"}, {"source": "b"}], 1),
+        ({"a": ("COMPLETED", 1), "b": ("COMPLETED", 2)}, [{"source": "a"}, {"source": "b"}], {"a": 1, "b": 2}),
+        ({"a": ("COMPLETED", 1), "b": ("FAILED", None)}, [{"source": "a"}, {"source": "b"}], {"a": 1, "b": None}),
+        # The conditional has run, and it was the other way that led here.
+        ({"c": ("COMPLETED", {}), "a": ("COMPLETED", 1)}, [{"source": "c", "port": "true"}, {"source": "a"}], 1),
+        ({"c": ("COMPLETED", 5), "a": ("SKIPPED", 1)}, [{"source": "c", "port": "true"}, {"source": "a"}], 5),
+        ({"c": ("COMPLETED", 5)}, [{"source": "c", "condition": "1"}], 5),
+        ({"a": ("SKIPPED", None)}, [{"source": "a"}], None),
+        ({}, [{"source": "__start__"}], INPUT["input"]),
+    ],
+)
+async def test_an_end_without_output_passes_on_what_led_to_it(
+    nodes: dict[str, tuple[str, Any]], edges: list[dict[str, Any]], expected: Any
+) -> None:
+    listed = [{"id": node_id, "type": "transform", "config": {"output": 1}} for node_id in nodes]
+    spec = parse(
+        {"nodes": [*listed, {"id": "end", "type": "end"}], "edges": [{**edge, "target": "end"} for edge in edges]}
+    )
+    scope = {**INPUT, "nodes": {node_id: {"status": status, "output": out} for node_id, (status, out) in nodes.items()}}
+    assert (await output("end", spec.nodes[-1].config, scope))[0] == expected
+
+
+async def test_human_asks_and_waits_for_the_answer() -> None:
+    schema = {"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]}
+    given = Given(INPUT)
+    asked = await given.run("human", {"prompt": {"text": "Pay {{ input.value }}?"}, "schema": schema})
+    assert asked == WaitForAnswer({"text": "Pay 12?"}, schema, None)
+    assert given.context.noted_input == {"text": "Pay 12?"}
+
+
+async def test_a_question_may_expire() -> None:
+    before = datetime.now(UTC)
+    asked = await Given(INPUT).run("human", {"prompt": "?", "expiresS": 60})
+    assert isinstance(asked, WaitForAnswer) and asked.expires_at is not None
+    assert timedelta(seconds=60) <= asked.expires_at - before < timedelta(seconds=90)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"prompt": "?", "schema": {"properties": {"a": {"type": "nope"}}}}, "schema.properties.a.type"),
+        ({"prompt": "?", "schema": {"$ref": "http://example.com"}}, "outside of this schema"),
+        ({"prompt": "?", "expiresS": 0}, "greater than 0"),
+        ({}, "Field required"),
+    ],
+)
+def test_a_question_that_cannot_be_asked_is_found_before_a_run(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(message)):
+        TYPES["human"].Config.model_validate(config)
 
 
 async def test_conditional_leaves_by_true_or_false() -> None:
@@ -129,7 +188,7 @@ def test_every_config_can_be_a_form() -> None:
 
 
 def test_types_are_found_by_name() -> None:
-    assert set(TYPES) == {"start", "end", "transform", "conditional", "switch", "code", "delay"}
+    assert set(TYPES) == {"start", "end", "transform", "conditional", "switch", "code", "delay", "human"}
     assert TYPES.broken == {}
     assert "nope" not in TYPES
 

@@ -4,7 +4,21 @@ from typing import Any
 
 import pytest
 
-from engine.spec import END, EdgeSpec, Join, OnError, Retry, SpecError, normalise, parse, spec_hash
+from engine.nodes.end import PASSES
+from engine.shapes import concurrency_of
+from engine.spec import (
+    END,
+    Concurrency,
+    EdgeSpec,
+    Join,
+    OnError,
+    Retry,
+    SpecError,
+    normalise,
+    parse,
+    spec_hash,
+)
+from engine.states import OnLimit
 
 NODES = [{"id": "a", "type": "start"}, {"id": "b", "type": "end"}]
 
@@ -131,3 +145,46 @@ def test_edges_get_ids_that_are_stable_and_unique() -> None:
 def test_hash_and_normalise_take_any_json(raw: Any) -> None:
     normalise(raw)
     assert len(spec_hash(raw)) == 64
+
+
+def limited(concurrency: Any) -> dict[str, Any]:
+    return {"nodes": NODES, "edges": [], "concurrency": concurrency}
+
+
+def test_a_limit_on_runs_is_read_and_part_of_what_runs() -> None:
+    assert parse(limited({"limit": 3})).concurrency == Concurrency(3, OnLimit.QUEUE)
+    assert parse(limited({"limit": 1, "onLimit": "cancelOldest"})).concurrency == Concurrency(1, OnLimit.CANCEL_OLDEST)
+    assert parse(limited(None)).concurrency is None
+    assert concurrency_of(limited({"limit": 1, "on_limit": "reject"})) == Concurrency(1, OnLimit.REJECT)
+    assert concurrency_of({"nodes": NODES}) is None
+    assert spec_hash(limited({"limit": 3})) != spec_hash(limited({"limit": 4})) != spec_hash(limited(None))
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "field"),
+    [
+        ({"limit": 0}, "concurrency.limit"),
+        ({"limit": "3"}, "concurrency.limit"),
+        ({"limit": True}, "concurrency.limit"),
+        ({}, "concurrency.limit"),
+        ({"limit": 1, "onLimit": "explode"}, "concurrency.onLimit"),
+        ({"limit": 1, "onlimit": "queue"}, "concurrency.onlimit"),
+        (3, "concurrency"),
+    ],
+)
+def test_a_limit_that_is_none_says_where(concurrency: Any, field: str) -> None:
+    with pytest.raises(SpecError) as wrong:
+        parse(limited(concurrency))
+    assert [problem.field for problem in wrong.value.problems] == [field]
+
+
+def test_an_end_knows_what_leads_to_it_unless_it_has_an_output() -> None:
+    nodes = [
+        {"id": "a", "type": "start"},
+        {"id": "x", "type": "end"},
+        {"id": "y", "type": "end", "config": {"output": 1}},
+    ]
+    edges = [{"source": "a", "target": "x", "condition": "1"}, {"source": "a", "target": "y"}]
+    _, silent, outspoken = parse({"nodes": nodes, "edges": edges}).nodes
+    assert silent.config == {PASSES: [{"id": "a", "is_choice": True, "seen": 'nodes["a"]'}]}
+    assert outspoken.config == {"output": 1}

@@ -281,3 +281,45 @@ def test_validate_never_raises_on_something_like_a_spec(raw: Any) -> None:
 def test_validate_never_raises_on_any_json(raw: Any) -> None:
     said(raw)
     said({"nodes": raw, "edges": raw, "inputs": raw, "outputs": raw})
+
+
+def large_graph() -> dict[str, Any]:
+    """As large as a spec may be: 1,000 nodes and 10,000 edges, every third with a condition."""
+    pairs = [(i, i + 1) for i in range(999)] + [(i % 990, i % 990 + 2 + i % 8) for i in range(9_001)]
+    condition = {"condition": "n{}.output.v > {}"}
+    edges = [
+        edge(f"n{a}>n{b}", **({"condition": condition["condition"].format(a, at)} if at % 3 == 0 else {}))
+        for at, (a, b) in enumerate(pairs)
+    ]
+    nodes = [node(f"n{i}", {"v": f"{{{{ n{i - 1}.output.v + 1 }}}}"} if i else {"v": 1}) for i in range(1000)]
+    return spec(nodes, edges)
+
+
+LARGEST = 1024 * 1024 - 1000
+LARGE: dict[str, Any] = {
+    "graph": large_graph(),
+    "prose": spec([node("a", "{{ run.id }} " + "lorem ipsum " * (LARGEST // 12))]),
+    "code": spec([node("a", "{{ input.x }}, " * (LARGEST // 16))]),
+    "lines": spec([node("a", "{% if input %}x{% endif %}\n" * (LARGEST // 30))]),
+}
+
+
+@pytest.mark.parametrize("raw", LARGE.values(), ids=LARGE.keys())
+def test_the_largest_spec_is_validated_at_once(raw: Any) -> None:
+    began = time.process_time()
+    report = validate(raw, TYPES)
+    # Some 150 ms by itself; the rest is for a machine that does other things as well.
+    assert time.process_time() - began < 0.6
+    assert report.errors == []
+
+
+@pytest.mark.parametrize(
+    "condition",
+    ["1" + " + 1" * 100_000, "{{" * 100_000, "{{" + "'\\" * 100_000, "(" * 200_000, "not " * 100_000 + "1"],
+    ids=["sum", "braces", "quotes", "parentheses", "not"],
+)
+def test_code_without_end_is_a_problem_and_neither_a_crash_nor_a_wait(condition: str) -> None:
+    raw = spec([{"id": "c", "type": "conditional", "config": {"condition": condition}}])
+    began = time.process_time()
+    assert said(raw) == {("nodes[0].config.condition", "TEMPLATE")}
+    assert time.process_time() - began < 0.6

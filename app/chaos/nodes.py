@@ -1,0 +1,101 @@
+"""The node types of the suite's workflows: built-in ones that record every execution, and two of its own.
+
+They come to the workers as those of any other package do, by the entry point `treadle.nodes` of a package that the suite
+lays into its temporary folder: an ordinary server or worker does not know them.
+"""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from app.chaos.recording import recorded
+from engine.events import JSON
+from engine.nodes import code, delay, transform
+from engine.nodes.base import NodeConfig, NodeContext, NodeFailure, NodeType, Output, WaitForAnswer, WaitUntil
+from engine.nodes.registry import GROUP
+
+
+class Transform(transform.Transform):
+    name: ClassVar[str] = "chaos_transform"
+
+    async def execute(self, config: transform.TransformConfig, ctx: NodeContext) -> Output:
+        with recorded(ctx):
+            return await super().execute(config, ctx)
+
+
+class Code(code.Code):
+    name: ClassVar[str] = "chaos_code"
+
+    async def execute(self, config: code.CodeConfig, ctx: NodeContext) -> Output:
+        with recorded(ctx):
+            return await super().execute(config, ctx)
+
+
+class Delay(delay.Delay):
+    name: ClassVar[str] = "chaos_delay"
+
+    async def execute(self, config: delay.DelayConfig, ctx: NodeContext) -> WaitUntil:
+        with recorded(ctx):
+            return await super().execute(config, ctx)
+
+
+class WorkConfig(NodeConfig):
+    """`failures`: how many attempts fail before one succeeds."""
+
+    output: JSON = Field(None, json_schema_extra={"format": "template"})
+    seconds: float = 0.0
+    failures: int = 0
+
+
+class Work(NodeType[WorkConfig]):
+    """Waits, as a node that asks the world would; then fails, or answers with `output`."""
+
+    name: ClassVar[str] = "chaos_work"
+    title: ClassVar[str] = "Work"
+    description: ClassVar[str] = "For the kill suite."
+    Config: ClassVar[type[NodeConfig]] = WorkConfig
+
+    async def execute(self, config: WorkConfig, ctx: NodeContext) -> Output:
+        with recorded(ctx):
+            output = ctx.render(config.output)
+            ctx.progress(0.5)
+            await asyncio.sleep(config.seconds)
+            if ctx.attempt <= config.failures:
+                raise NodeFailure("FLAKY", f"attempt {ctx.attempt} was to fail", retryable=True)
+            return Output(output)
+
+
+class AskConfig(NodeConfig):
+    expires_s: float = Field(3600, alias="expiresS")
+
+
+class Ask(NodeType[AskConfig]):
+    """Asks a person for a number."""
+
+    name: ClassVar[str] = "chaos_ask"
+    title: ClassVar[str] = "Ask"
+    description: ClassVar[str] = "For the kill suite."
+    Config: ClassVar[type[NodeConfig]] = AskConfig
+    ports: ClassVar[tuple[str, ...]] = ("answered", "expired")
+
+    async def execute(self, config: AskConfig, ctx: NodeContext) -> WaitForAnswer:
+        with recorded(ctx):
+            until = datetime.now(UTC) + timedelta(seconds=config.expires_s)
+            return WaitForAnswer("How many?", {"type": "integer"}, until)
+
+
+TYPES: tuple[type[NodeType[Any]], ...] = (Transform, Code, Delay, Work, Ask)
+
+
+def install(folder: Path) -> Path:
+    """Lays the package there that names the types. Returns what is to be on PYTHONPATH."""
+    package = folder / "packages"
+    described = package / "treadle_chaos-1.dist-info"
+    described.mkdir(parents=True)
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: treadle-chaos\nVersion: 1\n")
+    lines = [f"{kind.name} = {kind.__module__}:{kind.__name__}" for kind in TYPES]
+    (described / "entry_points.txt").write_text("\n".join([f"[{GROUP}]", *lines, ""]))
+    return package

@@ -1,0 +1,161 @@
+"""The table at the end, and what stands behind a broken promise."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from app.chaos.audit import Finding, Gathered, findings, judged, recoveries
+
+TARGET_S = (1.5, 3.0)
+"""Recovery time, p50 and p99."""
+SHOWN = 5
+_ERROR = re.compile(r"[\w.]+(Error|Exception|Exit|Interrupt)\b")
+"""The last line of a traceback."""
+REFUSED = "run.dropped"
+"""What a worker logs when a run that it drove turns out to be another's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """What the processes logged: zombie writes that were refused, and errors by kind."""
+
+    refused: int
+    errors: Counter[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    seen: Gathered
+    findings: list[Finding]
+    logs: Logs
+    faults: Counter[str]
+    unasked: list[str]
+    complaints: Counter[str]
+    drops: int
+    p99_s: float
+    """The limit for the recovery time; None of the promises of a slow machine."""
+
+    @property
+    def broken(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.evidence]
+
+    @property
+    def is_slow(self) -> bool:
+        first, _ = recoveries(self.seen)
+        return bool(first) and percentile(first, 0.99) > self.p99_s
+
+    @property
+    def is_kept(self) -> bool:
+        return not self.broken and not self.is_slow
+
+
+def report(
+    seen: Gathered,
+    logs: Logs,
+    faults: Sequence[str],
+    unasked: list[str],
+    complaints: Counter[str],
+    drops: int,
+    p99_s: float,
+) -> Report:
+    return Report(seen, findings(seen), logs, Counter(faults), unasked, complaints, drops, p99_s)
+
+
+def percentile(values: Sequence[float], part: float) -> float:
+    """Of sorted values, the one that `part` of them do not exceed."""
+    return values[min(int(part * len(values)), len(values) - 1)]
+
+
+def read_logs(paths: Sequence[Path]) -> Logs:
+    refused, errors = 0, Counter[str]()
+    for path in paths:
+        name = path.stem.partition("-")[0]
+        for entry in _entries(path.read_text(errors="replace").splitlines()):
+            refused += entry.get("event") == REFUSED
+            if entry.get("level") in ("error", "critical"):
+                errors[f"{name}: {entry.get('event')} {_cause(entry)}".strip()] += 1
+    return Logs(refused, errors)
+
+
+def _entries(lines: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Log entries. What is no JSON comes from a process that died while speaking: an entry for each kind of its errors."""
+    for line in lines:
+        try:
+            read = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            if _ERROR.match(line):
+                yield {"level": "error", "event": line[:160]}
+            continue
+        if isinstance(read, dict):
+            yield read
+
+
+def _cause(entry: dict[str, str]) -> str:
+    trace = str(entry.get("exception") or "").strip().splitlines()
+    return (trace[-1] if trace else str(entry.get("error", "")))[:120]
+
+
+def show(report: Report, console: Console) -> None:
+    table = Table(title="The kill suite", title_justify="left", box=SIMPLE_HEAD)
+    for heading, justify in (("", "left"), ("seen", "right"), ("promised", "right"), ("", "left")):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    runs = report.seen.history.runs.values()
+    table.add_row("runs accepted", str(len(report.seen.started)), "", "")
+    table.add_row("terminal", str(sum(run.is_over for run in runs)), "", "")
+    for finding in report.findings:
+        count = len(finding.evidence)
+        table.add_row(finding.promise, str(count), "0", "[red]BROKEN[/red]" if count else "[green]kept[/green]")
+    table.add_row("zombie writes refused", str(report.logs.refused), "", "")
+    table.add_row("nodes begun by woken zombies", str(len(judged(report.seen).by_zombies)), "", "")
+    _add_recovery(table, report)
+    console.print(table)
+    _show_evidence(report, console)
+    _show_facts(report, console)
+
+
+def _add_recovery(table: Table, report: Report) -> None:
+    first, each = recoveries(report.seen)
+    if not first:
+        table.add_row("recovery after SIGKILL", "none seen", "", "")
+        return
+    kept = "[red]TOO SLOW[/red]" if report.is_slow else "[green]kept[/green]"
+    p50, p99 = (f"{percentile(first, part):.2f} s" for part in (0.5, 0.99))
+    table.add_row(f"recovery p50 of {len(first)} SIGKILLs", p50, f"{TARGET_S[0]} s", _mark(first, 0.5, TARGET_S[0]))
+    table.add_row("recovery p99", p99, f"{report.p99_s} s", kept)
+    p50, p99 = (f"{percentile(each, part):.2f} s" for part in (0.5, 0.99))
+    table.add_row(f"… of each of the {len(each)} runs it cut off", f"{p50}, {p99}", "", "")
+
+
+def _mark(values: Sequence[float], part: float, target: float) -> str:
+    return "[green]kept[/green]" if percentile(values, part) <= target else "[yellow]missed[/yellow]"
+
+
+def _show_evidence(report: Report, console: Console) -> None:
+    for finding in report.broken:
+        console.print(f"[red]{finding.promise}[/red]: {len(finding.evidence)}")
+        for line in finding.evidence[:SHOWN]:
+            console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+
+
+def _show_facts(report: Report, console: Console) -> None:
+    """What broke no promise, and tells how the system was doing."""
+    done = ", ".join(f"{count} × {name}" for name, count in sorted(report.faults.items()))
+    console.print(f"faults: {done}; {report.drops} client connections cut", highlight=False, soft_wrap=True)
+    takeups = Counter(run.attempt for run in report.seen.history.runs.values())
+    more = {number: count for number, count in sorted(takeups.items()) if number > 1}
+    console.print(f"runs taken up more than once, by how often: {more}", highlight=False, soft_wrap=True)
+    if report.unasked:
+        console.print(
+            f"processes that died by themselves: {', '.join(report.unasked)}", highlight=False, soft_wrap=True
+        )
+    for name, counted in (("errors logged", report.logs.errors), ("clients were told", report.complaints)):
+        for text, count in counted.most_common(8):
+            console.print(f"{name}: {count} × {escape(text)}", highlight=False, soft_wrap=True)

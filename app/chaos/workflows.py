@@ -1,0 +1,252 @@
+"""The mixed workflows of the load: each is made from a random source, and says what a run of it must come to.
+
+Durations are short, so that many runs are under way at once, and what a node answers depends on its inputs alone: a run that
+lost its worker ten times must have the same output as one that lost none.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+from engine.states import RunStatus
+
+Spec = dict[str, Any]
+Node = dict[str, Any]
+
+
+class Act(StrEnum):
+    """What a client does to a run besides starting it."""
+
+    NOTHING = "nothing"
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    REWIND = "rewind"
+    STEP = "step"
+    ANSWER = "answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One run to be: what to run, what to do to it, and how it must end."""
+
+    name: str
+    spec: Spec
+    output: Any = None
+    status: RunStatus = RunStatus.COMPLETED
+    act: Act = Act.NOTHING
+    inputs: Any = None
+
+    def is_met(self, status: str, output: Any) -> bool:
+        """A cancel may come too late: then the run must have ended as if nobody had asked."""
+        if self.act is Act.CANCEL and status == RunStatus.CANCELLED:
+            return True
+        return status == self.status and (self.status is not RunStatus.COMPLETED or output == self.output)
+
+
+def draw(rng: Random) -> Case:
+    return rng.choice(_DECK)(rng)
+
+
+def _chain(rng: Random) -> Case:
+    number = rng.randrange(100)
+    nodes = [
+        work("a", "{{ input.n + 1 }}", _short(rng)),
+        transform("b", "{{ a.output * 2 }}"),
+        work("c", "{{ b.output + 1 }}", _short(rng)),
+        code("d", "return value * 3", value="{{ c.output }}"),
+        work("e", "{{ d.output - 1 }}", _short(rng)),
+    ]
+    spec = {"nodes": nodes, "edges": edges("a>b b>c c>d d>e"), "outputs": {"e": "{{ e.output }}"}}
+    return Case("chain", spec, {"e": ((number + 1) * 2 + 1) * 3 - 1}, inputs={"n": number})
+
+
+def _long_chain(rng: Random) -> Case:
+    """More quick nodes than the graph may be ahead of the journal, around two that take time."""
+    names = [f"t{number}" for number in range(70)]
+    nodes = [transform(names[0], 1)]
+    for before, name in pairwise(names):
+        slow = name in ("t20", "t50")
+        nodes.append((work if slow else transform)(name, f"{{{{ {before}.output + 1 }}}}"))
+    arrows = edges(" ".join(f"{before}>{after}" for before, after in pairwise(names)))
+    return Case("long chain", {"nodes": nodes, "edges": arrows}, {"t69": 70})
+
+
+def _join(rng: Random) -> Case:
+    nodes = [
+        transform("s", 1),
+        work("p", "{{ s.output + 1 }}", _short(rng)),
+        work("q", "{{ s.output + 2 }}", _short(rng) * 3),
+        work("r", "{{ s.output + 3 }}", 0.01),
+        transform("r2", "{{ r.output * 10 }}"),
+        transform("j", "{{ p.output + q.output + r2.output }}"),
+        work("z", "{{ j.output }}", _short(rng)),
+    ]
+    return Case("join", {"nodes": nodes, "edges": edges("s>p s>q s>r r>r2 p>j q>j r2>j j>z")}, {"z": 45})
+
+
+def _any_join(rng: Random) -> Case:
+    nodes = [
+        transform("a", 1),
+        work("b", 2, 2.0),
+        work("c", 3, 0.05),
+        transform("j", "done", join="any"),
+        work("z", "{{ j.output }}", 0.1),
+    ]
+    spec = {"nodes": nodes, "edges": edges("a>b a>c b>j c>j j>z")}
+    return Case("any join", spec, {"z": "done"})
+
+
+def _loop(rng: Random) -> Case:
+    rounds = rng.randint(3, 8)
+    nodes = [
+        transform("s", 0),
+        transform("h", "{{ (h.output or 0) + 1 }}"),
+        work("w", "{{ h.output }}", 0.1),
+        transform("x", "{{ w.output }}"),
+        work("slow", 100, 0.5),
+        transform("end", "{{ x.output + slow.output }}"),
+    ]
+    arrows = edges("s>h h>w w>h w>x s>slow slow>end x>end", w_h=f"w.output < {rounds}", w_x=f"w.output >= {rounds}")
+    return Case("loop", {"nodes": nodes, "edges": arrows}, {"end": rounds + 100})
+
+
+def _nested_loops(rng: Random) -> Case:
+    def count(name: str) -> str:
+        return f"{{{{ ({name}.output or 0) + 1 }}}}"
+
+    nodes = [
+        transform("o", count("o")),
+        work("i", count("i"), 0.05),
+        transform("k", count("k")),
+        transform("dead", 0),
+        work("e", count("e"), 0.05),
+        transform("x", "{{ [o.output, i.output, k.output, e.output] }}"),
+    ]
+    arrows = edges(
+        "__start__>o o>i i>k k>i k>dead k>e dead>x e>o e>x",
+        k_i="k.output % 3 != 0",
+        k_dead="false",
+        k_e="k.output % 3 == 0",
+        e_o="e.output < 2",
+        e_x="e.output >= 2",
+    )
+    return Case("nested loops", {"nodes": nodes, "edges": arrows}, {"x": [2, 6, 6, 2]})
+
+
+def _nap(rng: Random) -> Case:
+    """Timers that are over within seconds: they are waited for in the worker."""
+    nodes = [work("a", 1, _short(rng)), delay("d", rng.choice([0.3, 1.5, 3.0])), delay("d2", 1.0), transform("z", "up")]
+    return Case("nap", {"nodes": nodes, "edges": edges("a>d a>d2 d>z d2>z")}, {"z": "up"})
+
+
+def _sleep(rng: Random) -> Case:
+    """Timers for which no worker is held: the run is WAITING meanwhile."""
+    nodes = [work("a", 1, 0.05), delay("d", rng.choice([6.0, 8.5])), delay("d2", 7.0), work("z", "up", 0.05)]
+    return Case("sleep", {"nodes": nodes, "edges": edges("a>d a>d2 d>z d2>z")}, {"z": "up"})
+
+
+def _flaky(rng: Random) -> Case:
+    retry = {"maxAttempts": 3, "backoffS": 0.2, "multiplier": 2, "maxS": 1}
+    nodes = [
+        work("a", 1, 0.05),
+        work("f", "{{ a.output + 1 }}", 0.1, failures=2, retry=retry),
+        transform("z", "{{ f.output }}"),
+    ]
+    return Case("flaky", {"nodes": nodes, "edges": edges("a>f f>z")}, {"z": 2})
+
+
+def _handled(rng: Random) -> Case:
+    retry = {"maxAttempts": 2, "backoffS": 0.1, "multiplier": 1, "maxS": 1}
+    nodes = [
+        work("f", 1, 0.1, failures=99, retry=retry, onError="branch"),
+        transform("well", 1),
+        work("ill", "{{ f.output.error.code }}", 0.1),
+    ]
+    arrows = [{"source": "f", "target": "well"}, {"source": "f", "target": "ill", "port": "error"}]
+    return Case("handled failure", {"nodes": nodes, "edges": arrows}, {"ill": "FLAKY"})
+
+
+def _failing(rng: Random) -> Case:
+    nodes = [work("a", 1, _short(rng)), work("f", 1, 0.1, failures=99), work("z", 1)]
+    return Case("failing", {"nodes": nodes, "edges": edges("a>f f>z")}, status=RunStatus.FAILED)
+
+
+def _sandbox(rng: Random) -> Case:
+    size = rng.choice([1000, 10_000, 40_000])
+    nodes = [work("a", size), code("c", COUNTING, n="{{ a.output }}"), transform("z", "{{ c.output }}")]
+    return Case("sandbox", {"nodes": nodes, "edges": edges("a>c c>z")}, {"z": sum(i % 7 for i in range(size))})
+
+
+def _questions(rng: Random) -> Case:
+    nodes = [work("a", 1, 0.05), ask("q"), ask("r"), work("z", "{{ q.output + r.output }}", 0.1)]
+    arrows = edges("a>q a>r") + [{"source": name, "target": "z", "port": "answered"} for name in "qr"]
+    return Case("questions", {"nodes": nodes, "edges": arrows}, {"z": 2 * ANSWER}, act=Act.ANSWER)
+
+
+def _expired(rng: Random) -> Case:
+    nodes = [ask("q", rng.choice([1.0, 6.5])), work("late", "nobody", 0.05)]
+    arrows = [{"source": "q", "target": "late", "port": "expired"}]
+    return Case("expired question", {"nodes": nodes, "edges": arrows}, {"late": "nobody"})
+
+
+def _cancelled(rng: Random) -> Case:
+    nodes = [work("a", 1, 0.2), work("b", 2, rng.choice([1.0, 4.0, 8.0])), delay("d", 8.0), ask("q"), transform("z", 3)]
+    arrows = [*edges("a>b a>d a>q b>z d>z"), {"source": "q", "target": "z", "port": "answered"}]
+    return Case("cancelled", {"nodes": nodes, "edges": arrows}, {"z": 3}, act=Act.CANCEL)
+
+
+def _with(act: Act, make: Callable[[Random], Case]) -> Callable[[Random], Case]:
+    def made(rng: Random) -> Case:
+        case = make(rng)
+        return Case(f"{case.name}, {act}", case.spec, case.output, case.status, act, case.inputs)
+
+    return made
+
+
+ANSWER = 21
+COUNTING = """total = 0
+    for i in range(n):
+        total = total + i % 7
+    print('counted', n)
+    return total"""
+_DECK: list[Callable[[Random], Case]] = [
+    *(_chain, _chain, _long_chain, _join, _join, _any_join, _loop, _loop, _nested_loops, _nap, _sleep),
+    *(_flaky, _handled, _failing, _sandbox, _questions, _expired, _cancelled, _cancelled),
+    *(_with(Act.PAUSE, _join), _with(Act.PAUSE, _loop), _with(Act.REWIND, _chain), _with(Act.STEP, _chain)),
+]
+
+
+def _short(rng: Random) -> float:
+    """One of few, so that there are not many more versions than workflows."""
+    return rng.choice([0.1, 0.4, 1.0])
+
+
+def work(name: str, output: Any, seconds: float = 0.05, failures: int = 0, **fields: Any) -> Node:
+    config = {"output": output, "seconds": seconds, "failures": failures}
+    return {"id": name, "type": "chaos_work", "config": config, **fields}
+
+
+def transform(name: str, output: Any, **fields: Any) -> Node:
+    return {"id": name, "type": "chaos_transform", "config": {"output": output}, **fields}
+
+
+def code(name: str, body: str, **mapping: str) -> Node:
+    source = f"def process({', '.join(mapping)}):\n    {body}\n"
+    return {"id": name, "type": "chaos_code", "config": {"code": source, "input_mapping": mapping}}
+
+
+def delay(name: str, seconds: float) -> Node:
+    return {"id": name, "type": "chaos_delay", "config": {"seconds": seconds}}
+
+
+def ask(name: str, expires_s: float = 3600) -> Node:
+    return {"id": name, "type": "chaos_ask", "config": {"expiresS": expires_s}}
+
+
+def edges(text: str, **conditions: str) -> list[dict[str, Any]]:
+    """`a>b b>c`, with conditions by `a_b`."""
+    pairs = [arrow.split(">") for arrow in text.split()]
+    return [{"source": a, "target": b, "condition": conditions.get(f"{a}_{b}")} for a, b in pairs]

@@ -1,0 +1,120 @@
+"""JSON Schemas that authors write: whether one can be used, and what does not fit it. Nothing is fetched from anywhere.
+
+A plain pattern runs in linear time, one that looks around or back has a limit of steps. What a schema alone does not bound, by
+references or by its size, is checked aside, in a process with limits (engine/aside.py). See docs/decisions/0006.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import orjson
+from jsonschema_rs import Draft202012Validator, FancyRegexOptions, ReferencingError, ValidationError
+
+from engine import aside
+from engine.events import JSON
+from engine.problems import FieldProblem, join_path
+
+MAX_PROBLEMS = 100
+MAX_MESSAGE = 500
+MAX_SCHEMA = 16 * 1024
+"""Bytes of a schema that is compiled here."""
+MAX_PRODUCT = 16 * 1024 * 1024
+"""Bytes of schema times bytes of value that are checked here."""
+MAX_PATTERNS = 20
+STEPS = 100_000
+PATTERN_BYTES = 1024 * 1024
+# In JSON, as it is looked at: references, and what a pattern may hold that needs backtracking.
+_UNBOUNDED = re.compile(rb'"\$(?:ref|dynamicRef)"|\(\?[^:]|\\\\[1-9kKG]|[+*?}]\+')
+
+Fault = tuple[list[str | int], str, str]
+"""Where, the keyword that does not hold, and what is said of it."""
+
+
+def check_schema(schema: JSON, path: str) -> list[FieldProblem]:
+    """What is wrong with a schema that stands at `path`; empty if it can be used."""
+    if not isinstance(schema, dict | bool):
+        return [_unusable(path, "a JSON Schema is an object")]
+    if foreign := list(_foreign_references(schema, path)):
+        return foreign
+    dumped = _dumped(schema)
+    try:
+        found = schema_faults(schema) if _is_bounded(dumped) else aside.ask("schema_faults", schema)
+    except aside.TooMuch as too_much:
+        return [_unusable(path, f"the schema {too_much}")]
+    return [_unusable(join_path(path, *where), message) for where, _, message in found]
+
+
+def _foreign_references(schema: JSON, path: str) -> Iterator[FieldProblem]:
+    if isinstance(schema, dict):
+        for key, value in schema.items():
+            if key in ("$ref", "$dynamicRef") and isinstance(value, str) and not value.startswith("#"):
+                yield _unusable(join_path(path, key), f"{value!r} is outside of this schema")
+            yield from _foreign_references(value, join_path(path, key))
+    elif isinstance(schema, list):
+        for index, value in enumerate(schema):
+            yield from _foreign_references(value, join_path(path, index))
+
+
+def mismatches(value: JSON, schema: JSON, path: str) -> list[FieldProblem]:
+    """What does not fit, at most 100; `path` is where the value stands."""
+    dumped, size = _dumped(schema), len(orjson.dumps(value))
+    try:
+        is_bounded = _is_bounded(dumped) and len(dumped) * size <= MAX_PRODUCT
+        found = _faults(value, dumped) if is_bounded else aside.ask("faults", value, schema)
+    except aside.TooMuch as too_much:
+        return [_unusable(path, f"to check this against its schema {too_much}")]
+    return [FieldProblem(join_path(path, *where), keyword.upper(), message) for where, keyword, message in found]
+
+
+def schema_faults(schema: JSON) -> list[Fault]:
+    """Done aside as well: JSON in, JSON out."""
+    try:
+        _compiled(schema)
+    except ValidationError as wrong:
+        return [_fault(wrong)]
+    except (ReferencingError, RecursionError, ValueError) as wrong:
+        return [([], "$ref", str(wrong)[:MAX_MESSAGE])]
+    return []
+
+
+def faults(value: JSON, schema: JSON) -> list[Fault]:
+    """Done aside as well: JSON in, JSON out."""
+    return _faults(value, _dumped(schema))
+
+
+def _faults(value: JSON, dumped: bytes) -> list[Fault]:
+    try:
+        validator = _validator(dumped)
+    except (ValidationError, ReferencingError, RecursionError, ValueError) as wrong:
+        return [([], "SCHEMA", f"the schema cannot be used: {wrong}"[:MAX_MESSAGE])]
+    if validator.is_valid(value):
+        return []
+    return [_fault(error) for error, _ in zip(validator.iter_errors(value), range(MAX_PROBLEMS), strict=False)]
+
+
+@lru_cache(maxsize=256)
+def _validator(dumped: bytes) -> Draft202012Validator:
+    return _compiled(orjson.loads(dumped))
+
+
+def _compiled(schema: Any) -> Draft202012Validator:
+    patterns = FancyRegexOptions(backtrack_limit=STEPS, size_limit=PATTERN_BYTES)
+    return Draft202012Validator(schema, pattern_options=patterns, offline=True)
+
+
+def _fault(error: ValidationError) -> Fault:
+    return list(error.instance_path), str(error.kind.name), error.message[:MAX_MESSAGE]
+
+
+def _dumped(schema: JSON) -> bytes:
+    return orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)
+
+
+def _is_bounded(dumped: bytes) -> bool:
+    return len(dumped) <= MAX_SCHEMA and dumped.count(b'"pattern') <= MAX_PATTERNS and not _UNBOUNDED.search(dumped)
+
+
+def _unusable(path: str, message: str) -> FieldProblem:
+    return FieldProblem(path, "SCHEMA", message[:MAX_MESSAGE])

@@ -1,0 +1,47 @@
+"""What docs/state_machine.md draws is what the code allows, arrow by arrow."""
+
+import re
+from pathlib import Path
+
+from engine.states import TRANSITIONS, RunStatus
+
+DRAWN = Path(__file__).parents[2] / "docs" / "state_machine.md"
+ARROW = re.compile(r"^ {4}([A-Z]+) --> ([A-Z]+)", re.MULTILINE)
+ROW = re.compile(r"^\| ([A-Z, ()_]*[A-Z]) \| ([A-Z, ()_]+)[^|]*\| [^|]+\| [^|]+\| (`.+`) \|$", re.MULTILINE)
+
+
+def names(text: str) -> list[RunStatus]:
+    return [RunStatus(name) for name in re.sub(r"\(.*?\)", "", text).replace(",", " ").split()]
+
+
+def allowed() -> set[tuple[RunStatus, RunStatus]]:
+    return {(before, after) for before, afters in TRANSITIONS.items() for after in afters}
+
+
+def test_every_arrow_is_drawn_and_nothing_else() -> None:
+    drawn = {(RunStatus(before), RunStatus(after)) for before, after in ARROW.findall(DRAWN.read_text("utf-8"))}
+    assert drawn == allowed()
+
+
+def test_the_table_says_of_every_arrow_who_makes_it() -> None:
+    made = {
+        (before, after)
+        for befores, afters, _ in ROW.findall(DRAWN.read_text("utf-8"))
+        for before in names(befores)
+        for after in names(afters)
+    }
+    assert made == allowed()
+
+
+def test_every_place_that_the_table_names_is_there() -> None:
+    for _, _, where in ROW.findall(DRAWN.read_text("utf-8")):
+        for path, function in re.findall(r"`([a-z/_.]+)(?:: (\w+))?`", where):
+            text = (DRAWN.parents[1] / path).read_text("utf-8")
+            assert not function or f"def {function}(" in text, (path, function)
+
+
+def test_a_status_that_is_over_leads_nowhere() -> None:
+    assert {status for status, afters in TRANSITIONS.items() if not afters} == {
+        status for status in RunStatus if status.is_terminal
+    }
+    assert set(TRANSITIONS) == set(RunStatus)
