@@ -35,7 +35,9 @@ class Settings(BaseSettings):
     lease_ttl_s: float = Field(15, gt=0, description="after which a worker that says nothing loses its runs")
     heartbeat_s: float = Field(5, gt=0, description="how often a worker says that it is there")
     drain_s: float = Field(30, ge=0, description="how long a stopping worker lets running nodes finish")
-    max_attempts: int = Field(5, ge=1, description="workers lost in a row, with nothing finished between, that FAIL a run")
+    max_attempts: int = Field(
+        5, ge=1, description="workers lost in a row, with nothing finished between, that FAIL a run"
+    )
     project_limit: int | None = Field(None, ge=1, description="runs of one project at once, on all workers; unset: any")
     pausing_s: float = Field(60, ge=0, description="how long a pause lets running nodes finish; then they are cut off")
     cancelling_s: float = Field(10, gt=0, description="after which a worker whose node ignores a cancel is killed")

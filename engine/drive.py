@@ -155,6 +155,11 @@ class Drive:
         self._is_interrupted = True
 
     @property
+    def clings_since(self) -> float | None:
+        """The loop's time at which nodes were told to stop that still run; None where none does."""
+        return self._launcher.clings_since
+
+    @property
     def is_waiting(self) -> bool:
         return bool(self.waits)
 

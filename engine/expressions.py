@@ -4,6 +4,7 @@ Values are data: a rendered value is never rendered again, and a condition is ne
 What is light by its text and looks at little is evaluated here. All else is done aside, in a process with limits.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ __all__ = [
 
 MAX_VALUES = 20_000
 """Values that an evaluation may look at here: some 10 ms."""
+_TEXT_BEHIND = re.compile(r"\}\}(?:\.|\s*[\[({])")
 Evaluate = Callable[[Any, Mapping[str, Any]], JSON]
 
 
@@ -50,7 +52,12 @@ def truthy(expression: str, scope: Mapping[str, Any]) -> bool:
 
 
 def is_expression(text: str) -> bool:
-    """Whether a text can be read as an expression: all of `a + 1`, `{{ a }} + 1` and `{{ a + 1 }}`, and not `Dear {{ a }}`."""
+    """Whether a text can be read as an expression: all of `a + 1`, `{{ a }} + 1` and `{{ a + 1 }}`, and not `Dear {{ a }}`.
+
+    What stands right behind braces is text, as in `{{ name }}.png` and `{{ name }} (admin)`, and neither a field nor a call.
+    """
+    if _TEXT_BEHIND.search(text):
+        return False
     try:
         parsed(text, expression=True)
     except ExpressionError:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from graphlib import TopologicalSorter
+from itertools import islice
 
 from engine.plan import strongly_connected
 from engine.problems import FieldProblem, join_path
@@ -12,6 +13,8 @@ from engine.spec import END, START, EdgeSpec, OnError, Spec
 from engine.states import Severity
 
 ERROR_PORT = "error"
+SHOWN = 20
+"""Names that a message lists."""
 # fmt: off
 RESERVED = frozenset({
     "input", "nodes", "run", "secrets", "item", "index", "event", "loop", "self", "range", "dict", "true", "false",
@@ -66,22 +69,26 @@ def check_edges(graph: Graph, ports: Mapping[str, Collection[str] | None]) -> It
     """Edges whose ends or port do not exist. `ports` has None for a node whose ports are not known."""
     known = graph.ids | set(graph.unread)
     on_error = {node.id: node.on_error for node in graph.spec.nodes}
+    allowed = {node_id: frozenset(names) for node_id, names in ports.items() if names is not None}
     for edge, path in zip(graph.spec.edges, graph.paths, strict=True):
         own = path.startswith("edges")
-        for end, node_id, allowed in (("source", edge.source, START), ("target", edge.target, END)):
-            if node_id != allowed and node_id not in known:
+        for end, node_id, may_be in (("source", edge.source, START), ("target", edge.target, END)):
+            if node_id != may_be and node_id not in known:
                 yield _edge(path, end if own else "", "UNKNOWN_NODE", f"there is no node {node_id!r}", edge)
         if edge.port is None or (edge.source not in ports and edge.source != START):
             continue
-        allowed_ports = ports.get(edge.source, ())
         if edge.port == ERROR_PORT and edge.source != START:
             if on_error.get(edge.source) is not OnError.BRANCH:
                 message = f"never taken: node {edge.source!r} needs `onError: branch` to leave by `error`"
                 yield _edge(path, "port", "DEAD_EDGE", message, edge, Severity.WARNING)
-        elif allowed_ports is not None and edge.port not in allowed_ports:
-            names = ", ".join(f"`{port}`" for port in allowed_ports) or "none but `error`"
-            message = f"{edge.source!r} has no port {edge.port!r}; its ports: {names}"
+        elif ports.get(edge.source, ()) is not None and edge.port not in allowed.get(edge.source, ()):
+            message = f"{edge.source!r} has no port {edge.port!r}; its ports: {_names(ports.get(edge.source))}"
             yield _edge(path, "port", "UNKNOWN_PORT", message, edge)
+
+
+def _names(ports: Collection[str] | None) -> str:
+    names = [f"`{port}`" for port in islice(ports or (), SHOWN)]
+    return ", ".join([*names, "…"] if len(ports or ()) > SHOWN else names) or "none but `error`"
 
 
 def check_reach(graph: Graph, node_at: Sequence[int]) -> Iterator[FieldProblem]:

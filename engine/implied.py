@@ -31,30 +31,43 @@ def with_implied_edges(spec: Spec, node_at: Sequence[int]) -> tuple[Spec, list[s
 
     Also says where in the raw spec each new edge comes from.
     """
-    edges = list(spec.edges)
+    edges = _Edges(spec.edges)
     ids = {node.id for node in spec.nodes}
     added: list[str] = []
     for node, index in zip(spec.nodes, node_at, strict=True):
         if node.type == CONDITIONAL:
             for key, port in BRANCHES.items():
                 to = node.config.get(key)
-                if isinstance(to, str) and _add_branch(edges, node, port, to, to in ids or to == END):
+                if isinstance(to, str) and edges.add_branch(node, port, to, to in ids or to == END):
                     added.append(f"nodes[{index}].config.{key}")
-    return replace(spec, edges=tuple(edges)), added
+    return replace(spec, edges=tuple(edges.all)), added
 
 
-def _add_branch(edges: list[EdgeSpec], node: NodeSpec, port: str, to: str, is_node: bool) -> bool:
-    """Whether it took a new edge. `to` is a node's id or, if not `is_node`, an edge's."""
-    # Both branches to one node: an edge without a port already leaves by either.
-    both = {node.config.get(key) for key in BRANCHES} == {to}
-    for at, edge in enumerate(edges):
-        is_meant = edge.target == to if is_node else edge.id == to
-        if edge.source == node.id and is_meant and (edge.port in (None, port)):
-            if not both:
-                edges[at] = replace(edge, port=port)
-            return False
-    edges.append(EdgeSpec(free_id(node.id, port, to, {edge.id for edge in edges}), node.id, to, port))
-    return True
+class _Edges:
+    """Edges, to which branches are added. By source and id, so that many conditionals in a large graph cost no more."""
+
+    def __init__(self, edges: Sequence[EdgeSpec]) -> None:
+        self.all = list(edges)
+        self._taken = dict.fromkeys((edge.id for edge in edges), 0)
+        self._out: dict[str, list[int]] = {}
+        for at, edge in enumerate(edges):
+            self._out.setdefault(edge.source, []).append(at)
+
+    def add_branch(self, node: NodeSpec, port: str, to: str, is_node: bool) -> bool:
+        """Whether it took a new edge. `to` is a node's id or, if not `is_node`, an edge's."""
+        # Both branches to one node: an edge without a port already leaves by either.
+        both = {node.config.get(key) for key in BRANCHES} == {to}
+        out = self._out.setdefault(node.id, [])
+        for at in out:
+            edge = self.all[at]
+            is_meant = edge.target == to if is_node else edge.id == to
+            if is_meant and edge.port in (None, port):
+                if not both:
+                    self.all[at] = replace(edge, port=port)
+                return False
+        out.append(len(self.all))
+        self.all.append(EdgeSpec(free_id(node.id, port, to, self._taken), node.id, to, port))
+        return True
 
 
 def with_passed_on(spec: Spec) -> Spec:

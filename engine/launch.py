@@ -40,6 +40,7 @@ class Launcher:
         self.on_result: Callable[[], None] | None = None
         self._planned: list[tuple[PlanNode, Slot]] = []
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._told_at: float | None = None
         self._results: list[tuple[PlanNode, Slot, Result, Context]] = []
 
     def plan(self, node: PlanNode, slot: Slot) -> None:
@@ -75,6 +76,11 @@ class Launcher:
         return bool(self._tasks or self._planned)
 
     @property
+    def clings_since(self) -> float | None:
+        """The loop's time at which nodes were told to stop that still run; None where none does."""
+        return self._told_at if any(not task.done() for task in self._tasks.values()) else None
+
+    @property
     def has_results(self) -> bool:
         return bool(self._results)
 
@@ -94,6 +100,8 @@ class Launcher:
 
     def cancel_soon(self) -> None:
         """Once a task: a second cancel would cut off the cleanup that the first one began."""
+        if self._told_at is None:
+            self._told_at = asyncio.get_running_loop().time()
         for task in self._tasks.values():
             if not task.cancelling():
                 task.cancel()

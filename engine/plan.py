@@ -14,6 +14,8 @@ from engine.problems import FieldProblem
 from engine.spec import END, START, EdgeSpec, Join, NodeSpec, Spec
 from engine.states import Severity
 
+MAX_DEPTH = 20
+"""Loops inside loops: each level looks through what is left of the graph once more."""
 Round = tuple[int, ...]
 """One counter per enclosing loop, outermost first."""
 
@@ -142,17 +144,22 @@ class _Loops:
             raise PlanError(self._problems)
 
     def _find(self, nodes: list[str], pairs: set[tuple[str, str]]) -> None:
-        work = [(nodes, pairs)]
+        work = [(nodes, pairs, 1)]
         while work:
-            nodes, pairs = work.pop()
+            nodes, pairs, depth = work.pop()
             for body in strongly_connected(nodes, pairs):
                 header = self._header(body, pairs, nodes)
+                if depth > MAX_DEPTH:
+                    message = f"loops are nested more than {MAX_DEPTH} deep"
+                    self._problems.append(FieldProblem("edges", "LOOP_DEPTH", message, node_id=header))
+                    continue
                 self.bodies[header] = body
                 for node in body:
                     self.of[node] += (header,)
                 inside = {(s, t) for s, t in pairs if s in body and t in body}
                 self.back |= {pair for pair in inside if pair[1] == header}
-                work.append(([n for n in nodes if n in body], {pair for pair in inside if pair[1] != header}))
+                rest = {pair for pair in inside if pair[1] != header}
+                work.append(([n for n in nodes if n in body], rest, depth + 1))
 
     def _header(self, body: set[str], pairs: set[tuple[str, str]], order: list[str]) -> str:
         entries = {t for s, t in pairs if t in body and s not in body}

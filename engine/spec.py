@@ -154,7 +154,7 @@ def normalise(raw: JSON) -> JSON:
 def edge_ids(edges: list[JSON]) -> list[JSON]:
     """The edges' ids, where one lacks it made from its ends: `a->b`, `a:true->b`, and `a->b#2` for a second one."""
     given = [edge.get("id") if isinstance(edge, dict) else None for edge in edges]
-    taken = {name for name in given if isinstance(name, str)}
+    taken = {name: 0 for name in given if isinstance(name, str)}
     names: list[JSON] = []
     for edge, name in zip(edges, given, strict=True):
         if name is None and isinstance(edge, dict):
@@ -163,12 +163,13 @@ def edge_ids(edges: list[JSON]) -> list[JSON]:
     return names
 
 
-def free_id(source: JSON, port: JSON, target: JSON, taken: set[str]) -> str:
-    """A new edge id, which joins `taken`."""
+def free_id(source: JSON, port: JSON, target: JSON, taken: dict[str, int]) -> str:
+    """A new edge id, which joins `taken`; that keeps the last number tried for each stem, so that many alike cost no more."""
     stem = f"{source}:{port}->{target}" if isinstance(port, str) else f"{source}->{target}"
-    name, number = stem, 1
+    name, number = stem, taken.get(stem, 0)
     while name in taken:
         number += 1
-        name = f"{stem}#{number}"
-    taken.add(name)
+        name = f"{stem}#{number + 1}"
+    taken[stem] = number
+    taken.setdefault(name, 0)
     return name

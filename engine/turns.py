@@ -183,18 +183,23 @@ def run_output(facts: "RunFacts", compiled: CompiledGraph, memory: Memory) -> tu
     if spec.outputs is not None:
         scope = scope_of(facts.id, facts.inputs, slots, list(compiled.plan.nodes))
         try:
-            output = {name: expressions.render(template, scope) for name, template in spec.outputs.items()}
-            check_storable(output)
+            return _checked({name: expressions.render(template, scope) for name, template in spec.outputs.items()})
         except expressions.ExpressionError as wrong:
             return None, RunError("TEMPLATE", f"outputs: {wrong}")
-        except NodeFailure as wrong:
-            return None, RunError(wrong.code, f"outputs: {wrong.message}")
-        return output, None
     ended = [node.id for node in spec.nodes if node.type == "end" and _has_run(slots.get(node.id))]
     if len(ended) == 1:
         return slots[ended[0]].output, None
     leaves = ended or [node_id for node_id in compiled.plan.leaves if _has_run(slots.get(node_id))]
-    return {node_id: slots[node_id].output for node_id in leaves}, None
+    return _checked({node_id: slots[node_id].output for node_id in leaves})
+
+
+def _checked(output: JSON) -> tuple[JSON, RunError | None]:
+    """Each part may be as large as a node's output; the whole may be no larger than one."""
+    try:
+        check_storable(output)
+    except NodeFailure as wrong:
+        return None, RunError(wrong.code, f"outputs: {wrong.message}")
+    return output, None
 
 
 def _has_run(slot: Slot | None) -> bool:

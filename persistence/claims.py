@@ -170,7 +170,8 @@ WITH RECURSIVE firsts AS (
 ), moved AS (
     UPDATE runs SET status = 'RUNNING', epoch = epoch + 1, attempt = attempt + 1, worker_id = $1,
         lease_until = now() + make_interval(secs => $2), started_at = coalesce(started_at, now()), deadline_at = NULL,
-        wake_at = NULL, timeout_at = coalesce(timeout_at, now() + make_interval(secs => (options->>'timeoutS')::float)),
+        wake_at = NULL, timeout_at = coalesce(
+            timeout_at, now() + make_interval(secs => least((options->>'timeoutS')::float, 1e9))),
         last_seq = last_seq + 1, status_message = NULL
     WHERE id IN (SELECT id FROM chosen)
     RETURNING *, now() AS at, CASE attempt WHEN 1 THEN 'Started' ELSE 'Taken up again' END AS message

@@ -13,13 +13,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from persistence.deadlines import DEADLINES, Deadlines
 
+HASTE = "SET idle_in_transaction_session_timeout = '5s'"
+"""A process that hangs in the middle of a transaction holds its rows no longer than this: others can still renew leases."""
+
 
 def _dumps(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-async def _json_codec(connection: asyncpg.Connection) -> None:
+async def _prepare(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec("json", schema="pg_catalog", encoder=_dumps, decoder=orjson.loads)
+    await connection.execute(HASTE)
+
+
+def _hasten(connection: Any, _: object) -> None:
+    connection.run_async(lambda driver: driver.execute(HASTE))
 
 
 async def _as_it_is(_: asyncpg.Connection) -> None:
@@ -33,7 +41,7 @@ def dsn(url: str) -> str:
 
 def pool_of(url: str, *, size: int) -> asyncpg.Pool:
     """A pool of asyncpg's own, to be awaited or entered."""
-    return asyncpg.create_pool(dsn(url), min_size=1, max_size=size, init=_json_codec, reset=_as_it_is)
+    return asyncpg.create_pool(dsn(url), min_size=1, max_size=size, init=_prepare, reset=_as_it_is)
 
 
 def _only_open_ones(connection: Any, *_: object) -> None:
@@ -57,6 +65,7 @@ class Database:
             json_serializer=_dumps,
             json_deserializer=orjson.loads,
         )
+        event.listen(engine.sync_engine, "connect", _hasten)
         event.listen(engine.sync_engine, "checkout", _only_open_ones)
         pool = await pool_of(url, size=pool_size)
         return cls(engine, pool, deadlines)

@@ -4,6 +4,7 @@ The key's row is in the same transaction as what the call did: both stand, or ne
 waits for the other's commit and then loses.
 """
 
+import json
 from hashlib import sha256
 
 import orjson
@@ -23,7 +24,12 @@ class KeyTaken(Exception):
 
 
 def arguments_hash(operation: str, arguments: JSON) -> str:
-    return sha256(orjson.dumps([operation, arguments], option=orjson.OPT_SORT_KEYS, default=str)).hexdigest()
+    """Of any arguments at all: it is the call itself that refuses what cannot be stored."""
+    try:
+        written = orjson.dumps([operation, arguments], option=orjson.OPT_SORT_KEYS, default=str)
+    except TypeError:
+        written = json.dumps([operation, arguments], sort_keys=True, default=str).encode()
+    return sha256(written).hexdigest()
 
 
 async def find(connection: AsyncConnection, project_id: str, key: str, arguments: str) -> str | None:

@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 POST_DELAY_S = 0.002
 """How long a posted entry may wait for company."""
+CLOSE_S = 10.0
 STATEMENT_S = 30.0
 """A network that is cut off says nothing: after this the group is sent again on another connection."""
 MAX_POSTED = 20_000
@@ -65,15 +67,21 @@ class PostgresJournal:
         """To be watched: without them nothing becomes durable any more."""
         return [task for task in (self._writer, self._publisher) if task is not None]
 
-    async def close(self) -> None:
+    async def close(self, within_s: float = CLOSE_S) -> None:
+        """Commits and publishes what is left; what a database that is away does not take by then is left to the leases."""
         self._closing = True
         self._more.set()
-        if self._writer is not None:
-            await self._writer
-        await self._published.join()
-        if self._publisher is not None:
-            self._publisher.cancel()
-            await asyncio.gather(self._publisher, return_exceptions=True)
+        tasks = self.tasks
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                if self._writer is not None:
+                    await asyncio.shield(self._writer)
+                await self._published.join()
+        if self._queue:
+            log.error("journal.not_written", entries=len(self._queue))
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def commit(self, entry: Entry) -> asyncio.Future[int]:
         """The entry is on its way whatever becomes of the caller: a cancelled wait does not cancel the commit."""

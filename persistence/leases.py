@@ -1,4 +1,4 @@
-"""Who holds a run: renewing leases, reading what the rows ask of their holders, and letting leases end early.
+"""Who holds a run: renewing leases, and reading what the rows ask of their holders.
 
 All by the database's clock. The epoch is the fencing token: whoever held a run under an older one can write no more.
 """
@@ -63,11 +63,6 @@ async def stands(pool: asyncpg.Pool, held: Sequence[tuple[str, int]]) -> dict[st
     return {row["id"]: _stand(row) for row in await pool.fetch(_STANDS, ids, epochs)}
 
 
-async def expire(pool: asyncpg.Pool, worker_ids: Sequence[str]) -> None:
-    """Ends the leases of workers that are known to be dead."""
-    await pool.execute(_EXPIRE, list(worker_ids))
-
-
 def moved_of(row: Any, status: RunStatus, previous: RunStatus, message: str) -> Moved:
     """From a row of `runs` as a statement has just left it, with the moment as `at`."""
     event = Event(row["id"], row["last_seq"], row["at"], StatusChange(status, previous, message))
@@ -87,10 +82,3 @@ UPDATE runs r SET lease_until = now() + make_interval(secs => $3) FROM ours WHER
 RETURNING r.id, r.status, r.wake_at, r.options
 """
 _STANDS = f"SELECT r.id, r.status, r.wake_at, r.options FROM runs r, {_HELD} AND {_IS_HELD}"
-_EXPIRE = f"""
-WITH theirs AS (
-    SELECT r.id FROM runs r WHERE worker_id = ANY($1) AND {_IS_HELD} AND lease_until > now()
-    ORDER BY r.id FOR NO KEY UPDATE OF r
-)
-UPDATE runs r SET lease_until = now() FROM theirs WHERE r.id = theirs.id
-"""

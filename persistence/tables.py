@@ -182,6 +182,13 @@ runs = Table(
     Index("ix_runs_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
     Index("ix_runs_prunable", "finished_at", postgresql_where=text("finished_at IS NOT NULL AND pruned_at IS NULL")),
     Index("ix_runs_wake_at", "wake_at", postgresql_where=text("status = 'WAITING'")),
+    # What recovery asks twice a second must not cost more for a long queue: runs that never started have no timeout_at.
+    Index(
+        "ix_runs_timeout_at",
+        "timeout_at",
+        postgresql_where=text("status IN ('QUEUED', 'WAITING') AND timeout_at IS NOT NULL"),
+    ),
+    Index("ix_runs_deadline_at", "deadline_at", postgresql_where=text("status IN ('PENDING', 'PAUSED', 'WAITING')")),
     Index(
         "ix_runs_active",
         "status",

@@ -3,23 +3,22 @@
 Every worker looks, all the time; SKIP LOCKED lets any number of them. Each change writes its events in its transaction.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 
 from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.events import RunError, StatusChange
+from engine.events import RunError
 from engine.states import RunStatus
 from persistence import wire
 from persistence.database import Database
 from persistence.leases import Moved, moved_of
-from persistence.moves import cancel_now
+from persistence.lost import LIMIT
 from persistence.runs import Changed, Run, run_of
 from persistence.tables import runs
-from persistence.transition import end
+from persistence.transition import end_all
 
-LIMIT = 100
-Change = Callable[[AsyncConnection, Run], Awaitable[Changed]]
+Change = Callable[[AsyncConnection, Sequence[Run]], Awaitable[list[Changed]]]
 
 
 async def due(database: Database) -> list[Moved]:
@@ -30,35 +29,46 @@ async def due(database: Database) -> list[Moved]:
 
 async def overdue(database: Database) -> list[Moved]:
     """Runs that no worker holds and whose time is over."""
+    if not await database.pool.fetchval(_ANY_OVERDUE):
+        return []
     out_of_time = and_(runs.c.status.in_((RunStatus.QUEUED, RunStatus.WAITING)), runs.c.timeout_at < func.now())
     resting = (RunStatus.PENDING, RunStatus.PAUSED, RunStatus.WAITING)
     past_deadline = and_(runs.c.status.in_(resting), runs.c.deadline_at < func.now())
-    if not await database.pool.fetchval(_ANY_OVERDUE):
-        return []
-    return [*await _each(database, out_of_time, _time_out), *await _each(database, past_deadline, _give_up)]
+    return [
+        *await _each(database, out_of_time, lambda run: run.options.timeout_s, _time_out),
+        *await _each(database, past_deadline, lambda run: run.status, _give_up),
+    ]
 
 
-async def _each(database: Database, which: ColumnElement[bool], change: Change) -> list[Moved]:
+async def _each(
+    database: Database, which: ColumnElement[bool], alike: Callable[[Run], Hashable], change: Change
+) -> list[Moved]:
+    """Runs that are `alike` change together, in a few statements however many they are."""
     async with database.begin() as connection:
-        query = select(runs).where(which).order_by(runs.c.id).limit(LIMIT).with_for_update(skip_locked=True)
-        found = [run_of(row) for row in (await connection.execute(query)).mappings()]
-        return [Moved.of(await change(connection, run)) for run in found]
+        query = select(runs).where(which).order_by(runs.c.id).limit(LIMIT)
+        found = await connection.execute(query.with_for_update(key_share=True, skip_locked=True))
+        groups: dict[Hashable, list[Run]] = {}
+        for run in (run_of(row) for row in found.mappings()):
+            groups.setdefault(alike(run), []).append(run)
+        return [Moved.of(changed) for group in groups.values() for changed in await change(connection, group)]
 
 
-async def _time_out(connection: AsyncConnection, run: Run) -> Changed:
-    error = RunError("TIMEOUT", f"the run did not finish within {run.options.timeout_s} s", retryable=True)
-    told = StatusChange(RunStatus.FAILED, run.status, error.message)
-    return await end(connection, run, told, error=wire.error_body(error))
+async def _time_out(connection: AsyncConnection, late: Sequence[Run]) -> list[Changed]:
+    message = f"the run did not finish within {late[0].options.timeout_s} s"
+    error = wire.error_body(RunError("TIMEOUT", message, retryable=True))
+    return await end_all(connection, late, RunStatus.FAILED, message, error=error)
 
 
-async def _give_up(connection: AsyncConnection, run: Run) -> Changed:
-    why = "Not started" if run.status is RunStatus.PENDING else f"Still {run.status}"
-    return await cancel_now(connection, run, f"{why} at its deadline")
+async def _give_up(connection: AsyncConnection, late: Sequence[Run]) -> list[Changed]:
+    status = late[0].status
+    message = f"{'Not started' if status is RunStatus.PENDING else f'Still {status}'} at its deadline"
+    return await end_all(connection, late, RunStatus.CANCELLED, message, cancelled_at=func.now())
 
 
 _WAKE = """
 WITH ready AS (
-    SELECT id FROM runs WHERE status = 'WAITING' AND wake_at <= now() ORDER BY wake_at LIMIT $1 FOR UPDATE SKIP LOCKED
+    SELECT id FROM runs WHERE status = 'WAITING' AND wake_at <= now() ORDER BY wake_at LIMIT $1
+    FOR NO KEY UPDATE SKIP LOCKED
 ), moved AS (
     UPDATE runs r SET status = 'QUEUED', takeup = takeup + 1, queued_at = now(), deadline_at = NULL,
         last_seq = last_seq + 1, status_message = 'Woken'

@@ -3,7 +3,7 @@
 An answer is one transaction: stored for good, with the run woken or its worker to be told. Who comes second is told so.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,10 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.events import JSON, StatusChange
 from engine.nodes.base import Output
 from engine.ports import OpenWait
+from engine.problems import FieldProblem
 from engine.states import RunStatus, WaitKind
 from persistence.caller import Caller
 from persistence.moves import queued
-from persistence.problems import Conflict, InvalidState, NotFound
+from persistence.problems import Conflict, Invalid, InvalidState, NotFound
 from persistence.runs import Changed, Run
 from persistence.tables import runs, waits
 from persistence.transition import locked, move
@@ -59,10 +60,25 @@ async def of_runs(connection: AsyncConnection, caller: Caller, run_ids: Sequence
     return found
 
 
+async def schema_of(connection: AsyncConnection, caller: Caller, run_id: str, wait_id: str) -> JSON:
+    """The schema of a question, which never changes. None: anything will do, or there is no such question."""
+    query = select(waits.c.schema).join(runs, runs.c.id == waits.c.run_id)
+    mine = (waits.c.id == wait_id, waits.c.run_id == run_id, runs.c.project_id.in_(caller.projects))
+    return (await connection.execute(query.where(*mine))).scalar_one_or_none()
+
+
 async def answer(
-    connection: AsyncConnection, caller: Caller, run_id: str, wait_id: str, given: JSON, check: Callable[[JSON], None]
+    connection: AsyncConnection,
+    caller: Caller,
+    run_id: str,
+    wait_id: str,
+    given: JSON,
+    problems: Sequence[FieldProblem] = (),
 ) -> Changed | Run:
-    """Stores the answer to a question; a WAITING run is queued. `check` is given the question's schema, and raises."""
+    """Stores the answer to a question; a WAITING run is queued.
+
+    `problems` are what does not fit the question's schema: raised as Invalid where the answer would have been taken.
+    """
     run = await locked(connection, caller, run_id)
     if run.status not in ANSWERABLE:
         raise InvalidState(f"A run that is {run.status} takes no answers.", run_status=run.status)
@@ -73,7 +89,8 @@ async def answer(
         raise NotFound(wait_id)
     if not row["is_open"]:
         raise Conflict("This question is over: it has been answered, has expired, or was taken back.")
-    check(row["schema"])
+    if problems:
+        raise Invalid(problems)
     answered = {"answer": given, "answered_at": func.now(), "answered_by": caller.subject}
     await connection.execute(update(waits).where(waits.c.id == wait_id).values(**answered))
     if run.status is RunStatus.WAITING:

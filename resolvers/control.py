@@ -1,17 +1,17 @@
 """Run control: cancel, pause, resume, rewind, answer, step and breakpoints. Each is one transaction that says if it won."""
 
-from asyncio import gather
+from asyncio import gather, to_thread
 from dataclasses import replace
-from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON
 from engine.inputs import check_inputs
+from engine.problems import FieldProblem
 from engine.states import RunStatus
 from persistence import history, moves, nodes, runs, waits, workflows
 from persistence.history import Checkpoint
-from persistence.problems import Invalid, invalid
+from persistence.problems import invalid
 from persistence.rewind import rewind
 from persistence.runs import Changed, Run
 from resolvers.context import Context
@@ -96,18 +96,22 @@ async def resume_run(context: Context, run_id: str, checkpoint_id: str | None, i
 async def answer_run(context: Context, run_id: str, wait_id: str, given: JSON, idempotency_key: str | None) -> Run:
     """Answers one question of a run, whichever active status it has; a WAITING one goes on."""
     run = await own_run(context, run_id)
+    problems = await _misfits(context, run_id, wait_id, given)
 
     async def act(connection: AsyncConnection) -> Changed | Run:
-        return await waits.answer(connection, context.caller, run_id, wait_id, given, partial(_check_answer, given))
+        return await waits.answer(connection, context.caller, run_id, wait_id, given, problems)
 
     return await once(
         context, run.project_id, idempotency_key, "answerRun", [run_id, wait_id, given], act, run_id=run_id
     )
 
 
-def _check_answer(given: JSON, schema: JSON) -> None:
-    if problems := check_inputs(given, schema):
-        raise Invalid([replace(one, field=one.field.replace("inputs", "input.answer", 1)) for one in problems])
+async def _misfits(context: Context, run_id: str, wait_id: str, given: JSON) -> list[FieldProblem]:
+    """What does not fit the question's schema. Before the run is locked, and in a thread: a schema may take its time."""
+    async with context.database.connect() as connection:
+        schema = await waits.schema_of(connection, context.caller, run_id, wait_id)
+    problems = await to_thread(check_inputs, given, schema)
+    return [replace(one, field=one.field.replace("inputs", "input.answer", 1)) for one in problems]
 
 
 async def set_breakpoints(context: Context, run_id: str, node_ids: list[str], idempotency_key: str | None) -> Run:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.events import JSON
 from engine.states import HELD, RunStatus
 from persistence import idempotency, runs
-from persistence.problems import NotFound, invalid
+from persistence.problems import Busy, NotFound, invalid
 from persistence.runs import Changed, Run
 from resolvers.context import Context
 
@@ -53,6 +53,12 @@ async def once(
                     await idempotency.claim(connection, project_id, key, hashed, run_of(done).id)
         except idempotency.KeyTaken:
             continue  # its holder has committed by now: found at the next look
+        except Busy:
+            # What takes the room may be the first call with this key.
+            async with context.database.connect() as connection:
+                if known := await idempotency.find(connection, project_id, key, hashed):
+                    return await known_run(connection, context, known)
+            raise
         return await _told(context, done)
 
 

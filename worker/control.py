@@ -3,36 +3,53 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
-import structlog
 from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from persistence.away import DATABASE_TROUBLE
-
-log = structlog.get_logger(__name__)
+from worker.outage import Outage
 
 RECONNECT_S = 0.5
+SILENCE_S = 5.0
+"""Then Redis is asked whether it is there: a connection that was cut off somewhere between says nothing for ever."""
+
+Handlers = Mapping[str, Callable[[str], Awaitable[None]]]
 
 
-async def listen(redis: Redis, handlers: Mapping[str, Callable[[str], Awaitable[None]]]) -> None:
+async def listen(redis: Redis, handlers: Handlers) -> None:
     """Calls the handler of a channel with each message, until cancelled. Reconnects for as long as it takes."""
-    is_away = False
+    outage, unheeded = Outage("control"), Outage("control.database")
     while True:
         try:
-            async with redis.pubsub(ignore_subscribe_messages=True) as subscription:
-                await subscription.subscribe(*handlers)
-                is_away = False
-                async for message in subscription.listen():
-                    await _handle(handlers[message["channel"].decode()], message["data"].decode())
+            async with redis.pubsub() as subscription:
+                async with asyncio.timeout(SILENCE_S):
+                    await subscription.subscribe(*handlers)
+                outage.over()
+                await _hear(subscription, handlers, unheeded)
         except (RedisError, OSError) as error:
-            if not is_away:
-                log.warning("control.disconnected", error=str(error) or type(error).__name__)
-            is_away = True
+            outage.met(error)
             await asyncio.sleep(RECONNECT_S)
 
 
-async def _handle(handler: Callable[[str], Awaitable[None]], data: str) -> None:
+async def _hear(subscription: PubSub, handlers: Handlers, unheeded: Outage) -> None:
+    """Raises when Redis does not even answer a ping."""
+    is_asked = False
+    while True:
+        message = await subscription.get_message(timeout=SILENCE_S)
+        if message is None and is_asked:
+            raise TimeoutError("Redis has been silent for too long")
+        is_asked = message is None
+        if message is None:
+            async with asyncio.timeout(SILENCE_S):
+                await subscription.ping()
+        elif message["type"] == "message":
+            await _handle(handlers[message["channel"].decode()], message["data"].decode(), unheeded)
+
+
+async def _handle(handler: Callable[[str], Awaitable[None]], data: str, unheeded: Outage) -> None:
     try:
         await handler(data)
-    except DATABASE_TROUBLE as away:
-        log.warning("control.unheeded", error=str(away) or type(away).__name__)
+        unheeded.over()
+    except DATABASE_TROUBLE as error:
+        unheeded.met(error)

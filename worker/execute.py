@@ -4,8 +4,6 @@ If the process dies, the others notice and take its runs back: by its lock at on
 """
 
 import asyncio
-import os
-import signal
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,10 +28,14 @@ from persistence.leases import Moved, publishable
 from persistence.lost import give_up, hand_back
 from persistence.publish import publish
 from persistence.wire import error_of
+from worker.clock import clock
+from worker.outage import Outage
 from worker.queue import Queue
 
 log = structlog.get_logger(__name__)
 
+SAFE = 0.9
+"""Of a lease: a run that has not been renewed by then stops, so that its nodes are gone when another worker may have it."""
 HAND_BACK_S = 5.0
 """How long an interrupted run may take to say so, before its lease is left to say it."""
 
@@ -43,12 +45,13 @@ class Held:
     """A run that this worker drives."""
 
     claimed: Claimed
+    renewed_at: float
+    """By `clock`: from then on the lease lasts, at least."""
     drive: Drive | None = None
     """None until it is compiled and loaded."""
     task: asyncio.Task[None] = field(init=False)
     limit: asyncio.TimerHandle | None = None
-    """Ends the patience with a stop that was asked for."""
-    is_cancelled: bool = False
+    """Ends the patience with a pause that was asked for."""
 
 
 class Runner:
@@ -77,7 +80,7 @@ class Runner:
         self.is_draining = False
         self._queue, self._project_limit = queue, project_limit
         self._pausing_s = database.deadlines.pausing.total_seconds()
-        self._cancelling_s = database.deadlines.cancelling.total_seconds()
+        self._outage = Outage("runner")
         self._rung = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._idle = asyncio.Event()
@@ -86,6 +89,10 @@ class Runner:
     @property
     def is_full(self) -> bool:
         return len(self.held) >= self.capacity
+
+    def is_late(self, held: Held) -> bool:
+        """It was not renewed in time: it is to be stopped, and must not be renewed any more."""
+        return clock() - held.renewed_at > self.lease_ttl_s * SAFE
 
     def pull(self) -> None:
         """Somebody rang, or a slot is free: takes up what is queued. Asked again meanwhile, it looks once more."""
@@ -98,8 +105,9 @@ class Runner:
             try:
                 while not self.is_full and not self.is_draining and await self._pull():
                     pass
-            except DATABASE_TROUBLE as away:
-                log.warning("runner.waiting", error=str(away) or type(away).__name__)
+                self._outage.over()
+            except DATABASE_TROUBLE as error:
+                self._outage.met(error)
 
     async def _pull(self) -> bool:
         """True: all free slots are taken now, so there may be more when one is free again."""
@@ -107,20 +115,21 @@ class Runner:
             free = 0 if self.is_draining else min(self.capacity - len(self.held), MAX_CLAIM)
             if free <= 0:
                 return False
+            began = clock()
             won = await claim_next(self.database.pool, self.worker_id, self.lease_ttl_s, free, self._project_limit)
             for claimed, _ in won:
-                self._take_up(claimed)
+                self._take_up(claimed, began)
         await publish(self.redis, *publishable([moved for _, moved in won]))
         return len(won) == free
 
-    def _take_up(self, claimed: Claimed) -> None:
+    def _take_up(self, claimed: Claimed, began: float) -> None:
         before = self.held.get(claimed.id)
-        held = self.held[claimed.id] = Held(claimed)
+        held = self.held[claimed.id] = Held(claimed, began)
         self._idle.clear()
         held.task = asyncio.create_task(self._run(held, before), name=claimed.id)
 
     def request(self, run_id: str, stop: Stop) -> None:
-        """Passes a reason to stop on, and sees to it that the stop does not take for ever."""
+        """Passes a reason to stop on. That the stop does not take for ever is seen to here and by the watchdog."""
         held = self.held.get(run_id)
         if held is not None and held.drive is not None:
             self._stop(held, held.drive, stop)
@@ -129,21 +138,11 @@ class Runner:
         drive.request(stop)
         if stop is Stop.PAUSE and held.limit is None:
             held.limit = asyncio.get_running_loop().call_later(self._pausing_s, drive.interrupt)
-        elif stop in (Stop.CANCEL, Stop.LEASE_LOST) and not held.is_cancelled:
-            held.is_cancelled = True
-            if held.limit is not None:
-                held.limit.cancel()
-            held.limit = asyncio.get_running_loop().call_later(self._cancelling_s, self._die, held)
 
-    def _die(self, held: Held) -> None:
-        """A node that does not let go of a cancel takes the process along: what else it holds goes on elsewhere."""
-        log.critical("run.not_stopping", run_id=held.claimed.id, after_s=self._cancelling_s)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    async def drain(self, within_s: float) -> None:
+    async def drain(self, within_s: float) -> bool:
         """Hands every run back at its next boundary; what is still running after `within_s` is interrupted there.
 
-        With the database away nothing can be handed back: a little later the leases are left to do it.
+        False: some could not be handed back, since the database is away or a node does not let go.
         """
         self.is_draining = True
         async with self._claiming:  # A claim that is under way: what it brings is handed back like the rest.
@@ -157,6 +156,8 @@ class Runner:
                     held.drive.interrupt()
             if not await self._is_idle(HAND_BACK_S):
                 log.error("runner.not_handed_back", runs=sorted(self.held))
+                return False
+        return True
 
     async def _is_idle(self, within_s: float) -> bool:
         with suppress(TimeoutError):

@@ -1,7 +1,7 @@
 """The worker process: arq as the doorbell, and beside it the runs, the heartbeat and recovery.
 
 arq's job is a look into the queue and no more, so that none of arq's own timeouts and retries can touch a run. SIGTERM
-hands the runs back; a second one, or SIGKILL, leaves them to their leases.
+hands the runs back; after a second one, or SIGKILL, the other workers see that our lock is free and take them.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import os
 import random
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, cast
 
@@ -33,10 +33,12 @@ from persistence.presence import Presence
 from worker.control import listen
 from worker.execute import Runner
 from worker.lease import Heartbeat, look
-from worker.presence import show_forever
-from worker.queue import TAKE_UP, Queue
+from worker.outage import Outage
+from worker.presence import show, show_forever
+from worker.queue import PATIENCE_S, TAKE_UP, Queue
 from worker.recovery import Recovery
 from worker.retention import prune_forever
+from worker.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
@@ -49,17 +51,34 @@ AWAY_S = 1.0
 async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
     """Runs a worker until SIGTERM, SIGINT or `stop`."""
     stop = stop or asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, _once(number, stop.set))
     async with _parts(settings) as (runner, arq, tasks):
         runner.pull()
         log.info("worker.ready", worker_id=runner.worker_id, capacity=runner.capacity)
         await _until(stop, tasks)
         log.info("worker.draining", runs=len(runner.held))
-        await runner.drain(settings.drain_s)
+        if not await runner.drain(settings.drain_s):
+            _end_now()
         with suppress(RedisError, OSError):  # What arq has to say to a Redis that is away is of no use to anybody.
-            await arq.close()
+            async with asyncio.timeout(PATIENCE_S):
+                await arq.close()
+
+
+def _once(number: signal.Signals, action: Callable[[], object]) -> Callable[[], None]:
+    """The second signal does what it does to any process: it ends it."""
+
+    def signalled() -> None:
+        asyncio.get_running_loop().remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
+        action()
+
+    return signalled
+
+
+def _end_now() -> None:
+    """Whoever cannot hand its runs back dies as by a kill -9: the others see the lock free, and the row still there."""
+    os._exit(1)
 
 
 async def _until(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
@@ -68,7 +87,9 @@ async def _until(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
     done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
     for task in done - {waiting}:
-        task.result()
+        fault = None if task.cancelled() else task.exception()
+        log.critical("worker.part_died", part=task.get_name(), exc_info=fault)
+        _end_now()
 
 
 @asynccontextmanager
@@ -99,7 +120,7 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list
             project_limit=settings.project_limit,
         )
         arq = _arq(runner, arq_redis, settings)
-        tasks = _tasks(settings, runner, lifeline, queue, arq)
+        tasks: list[asyncio.Task[None]] = []
         if settings.presence == "auto":
             presence = Presence(
                 dsn(database_url),
@@ -110,8 +131,11 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list
                 os.getpid(),
             )
             stack.push_async_callback(_leave, presence)
+            # Before the first claim: a death that follows it closely is noticed as soon as any other.
+            await show(presence)
             tasks.append(asyncio.create_task(show_forever(presence), name="presence"))
         stack.push_async_callback(_cancel, tasks)
+        tasks += _tasks(settings, runner, lifeline, queue, arq)
         yield runner, arq, [*tasks, *journal.tasks]
 
 
@@ -119,6 +143,7 @@ def _tasks(
     settings: Settings, runner: Runner, lifeline: asyncpg.Pool, queue: Queue, arq: Worker
 ) -> list[asyncio.Task[None]]:
     heartbeat = Heartbeat(runner, lifeline, interval_s=settings.heartbeat_s)
+    watchdog = Watchdog(runner, cancelling_s=settings.cancelling_s)
     recovery = Recovery(runner, queue, max_attempts=settings.max_attempts, interval_s=RECOVERY_S)
 
     async def heard(_: str) -> None:
@@ -127,6 +152,7 @@ def _tasks(
     bells = {queue.bell: heard, queue.nudges: lambda run_id: look(runner, run_id)}
     return [
         asyncio.create_task(runner.pull_forever(), name="pull"),
+        asyncio.create_task(watchdog.watch_forever(), name="watchdog"),
         asyncio.create_task(heartbeat.beat_forever(), name="heartbeat"),
         asyncio.create_task(recovery.watch_forever(), name="recovery"),
         asyncio.create_task(listen(runner.redis, bells), name="control"),
@@ -153,16 +179,14 @@ async def _leave(presence: Presence) -> None:
 
 async def _poll_forever(arq: Worker) -> None:
     """arq ends when Redis is away; the worker goes on without it, since the queue itself is in Postgres."""
-    is_away = False
+    outage = Outage("arq")
     while True:
         try:
+            await arq.pool.ping()
+            outage.over()
             await arq.async_run()
         except (RedisError, OSError) as error:
-            if not is_away:
-                log.warning("arq.away", error=str(error) or type(error).__name__)
-            is_away = True
-        else:
-            is_away = False
+            outage.met(error)
         await asyncio.sleep(AWAY_S)
 
 

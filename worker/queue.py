@@ -1,21 +1,24 @@
 """The doorbell: tells workers over arq that there is something to claim, and over pub/sub that they should look now.
 
 Never the truth, and never about one run: the queue is in Postgres, and a ring says no more than that it is worth a look. A
-ring that Redis loses is made up for by recovery, a nudge by the heartbeat; so nothing here raises.
+ring that Redis loses is made up for by recovery, a nudge by the heartbeat; so nothing here raises, and nothing here waits
+for a Redis that hangs.
 """
 
+import asyncio
 import time
+from collections.abc import Awaitable
 
-import structlog
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
-log = structlog.get_logger(__name__)
+from worker.outage import Outage
 
 TAKE_UP = "take_up"
 """The name of the one arq job there is."""
 RING_S = 0.25
 """The bell reaches who listens; a job, for who polls, need not be put more often than they poll."""
+PATIENCE_S = 1.0
 
 
 class Queue:
@@ -25,6 +28,7 @@ class Queue:
         self._redis, self.name = redis, name
         self._is_ringing = self._rings_again = False
         self._put_at = float("-inf")
+        self._outage = Outage("queue")
 
     async def ring(self) -> None:
         """Rings once for all that ask while it rings."""
@@ -35,9 +39,7 @@ class Queue:
         try:
             while self._rings_again:
                 self._rings_again = False
-                await self._ring()
-        except (RedisError, OSError) as error:
-            log.warning("queue.ring_failed", error=str(error) or type(error).__name__)
+                await self._patiently(self._ring())
         finally:
             self._is_ringing = False
 
@@ -50,10 +52,15 @@ class Queue:
 
     async def nudge(self, run_id: str) -> None:
         """Asks whoever holds the run to look at its intents now."""
+        await self._patiently(self._redis.publish(self.nudges, run_id))
+
+    async def _patiently(self, saying: Awaitable[object]) -> None:
         try:
-            await self._redis.publish(self.nudges, run_id)
-        except (RedisError, OSError) as error:
-            log.warning("queue.nudge_failed", run_id=run_id, error=str(error) or type(error).__name__)
+            async with asyncio.timeout(PATIENCE_S):
+                await saying
+            self._outage.over()
+        except (RedisError, OSError) as error:  # A TimeoutError is an OSError.
+            self._outage.met(error)
 
     @property
     def bell(self) -> str:

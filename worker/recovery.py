@@ -6,63 +6,83 @@ makes up for every doorbell that was lost.
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
 from engine.states import RunStatus
-from persistence import leases, presence
+from persistence import presence
 from persistence.away import DATABASE_TROUBLE
 from persistence.leases import Moved, publishable
-from persistence.lost import take_back
+from persistence.lost import LIMIT, take_back
 from persistence.publish import publish
 from persistence.timers import due, overdue
 from worker.execute import Runner
+from worker.outage import Outage
 from worker.queue import Queue
 
 log = structlog.get_logger(__name__)
+
+GRACE_S = 3.0
+"""After a database that was away is back: the others need a moment to take their locks anew."""
 
 
 class Recovery:
     def __init__(self, runner: Runner, queue: Queue, *, max_attempts: int, interval_s: float) -> None:
         self._runner, self._queue = runner, queue
-        self._max_attempts, self._interval_s = max_attempts, interval_s
+        self._interval_s = interval_s
         self._missing: set[str] = set()
+        self._trusts_at = 0.0
+        self._outage = Outage("recovery")
+        self._steps: dict[str, Callable[[], Awaitable[list[Moved]]]] = {
+            "lost": lambda: take_back(runner.database, max_attempts),
+            "due": lambda: due(runner.database),
+            "overdue": lambda: overdue(runner.database),
+        }
 
     async def watch_forever(self) -> None:
-        is_away = False
+        pause = self._interval_s
         while True:
             # Out of step with the other workers, so that they don't all ask at once.
-            await asyncio.sleep(self._interval_s * random.uniform(0.75, 1.25))
+            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
             try:
-                await self.once()
-                is_away = False
-            except DATABASE_TROUBLE as away:
-                if not is_away:
-                    log.warning("recovery.waiting", error=str(away) or type(away).__name__)
-                is_away = True
+                # There is more where there was much: no need to wait for the next round.
+                pause = 0 if await self.once() >= LIMIT else self._interval_s
+                self._outage.over()
+            except DATABASE_TROUBLE as error:
+                self._outage.met(error)
+                self._missing, self._trusts_at = set(), asyncio.get_running_loop().time() + GRACE_S
+                pause = self._interval_s
 
-    async def once(self) -> None:
-        database = self._runner.database
+    async def once(self) -> int:
+        """One round. Answers with how many runs it has moved."""
         await self._find_dead()
-        moved = [*await take_back(database, self._max_attempts), *await due(database), *await overdue(database)]
-        await publish(self._runner.redis, *publishable(moved))
-        await self._tell(moved)
+        moved = [one for name in self._steps for one in await self._step(name)]
         self._runner.pull()
+        for one in moved:
+            log.info("recovery.moved", run_id=one.run_id, status=one.change.status, was=one.change.previous)
+        await publish(self._runner.redis, *publishable(moved))
+        if any(one.change.status is RunStatus.QUEUED for one in moved):
+            await self._queue.ring()
+        return len(moved)
+
+    async def _step(self, name: str) -> Sequence[Moved]:
+        """A step that meets what it cannot handle is told of, and holds up neither the others nor the next round."""
+        try:
+            return await self._steps[name]()
+        except DATABASE_TROUBLE:
+            raise
+        except Exception:
+            log.exception("recovery.fault", step=name)
+            return ()
 
     async def _find_dead(self) -> None:
         """A worker whose lock is free at two looks in a row is dead: nobody has to wait for its leases."""
         pool = self._runner.database.pool
         missing = await presence.missing(pool)
-        dead = sorted(missing & self._missing)
-        self._missing = missing - set(dead)
-        if dead:
+        if asyncio.get_running_loop().time() < self._trusts_at:
+            return
+        suspects = sorted(missing & self._missing)
+        self._missing = missing - set(suspects)
+        if suspects and (dead := await presence.bury(pool, suspects)):
             log.warning("recovery.dead", workers=dead)
-            await leases.expire(pool, dead)
-            await presence.bury(pool, dead)
-
-    async def _tell(self, moved: Sequence[Moved]) -> None:
-        for one in moved:
-            log.info("recovery.moved", run_id=one.run_id, status=one.change.status, was=one.change.previous)
-        if any(one.change.status is RunStatus.QUEUED for one in moved):
-            await self._queue.ring()

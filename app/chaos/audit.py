@@ -14,6 +14,7 @@ from app.chaos.subscribers import Kind, View
 from engine.states import NodeStatus
 
 OWN = "chaos_"
+QUICK = "chaos_transform"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Executions:
     by_zombies: list[str] = field(default_factory=list)
     """Started by a process that had been frozen past its lease, for a run that was no longer its own."""
     unheld: list[str] = field(default_factory=list)
-    """The same, by a process that was not frozen: it knew, or could have known."""
+    """The same, by a process that was not frozen: it knew, or could have known. Nodes that ask the world alone."""
 
 
 def findings(seen: Gathered) -> list[Finding]:
@@ -123,7 +124,10 @@ def judged(seen: Gathered) -> Executions:
         if run is None:
             continue
         if hold is None or hold.pid != record.pid:
-            (found.by_zombies if record.pid in seen.frozen else found.unheld).append(told)
+            if record.pid in seen.frozen:
+                found.by_zombies.append(told)
+            elif not is_quick(seen, record):
+                found.unheld.append(told)
             continue
         end = run.finished_before(hold.seq).get((record.node_id, record.visit))
         if end is not None:
@@ -133,6 +137,13 @@ def judged(seen: Gathered) -> Executions:
             found.twice.append(f"{told}: held since event {hold.seq}")
         starts.add(start)
     return found
+
+
+def is_quick(seen: Gathered, record: Record) -> bool:
+    """Quick nodes are pure, and the graph may be ahead of the journal with them: before it learns that it lost the run."""
+    started = seen.started.get(record.run_id)
+    types = {node["id"]: node["type"] for node in started.case.spec["nodes"]} if started else {}
+    return types.get(record.node_id) == QUICK
 
 
 def _untrue(runs: Collection[Run]) -> Iterator[str]:

@@ -5,6 +5,7 @@ of them end as they should: what was stopped goes on, what was killed is started
 """
 
 import asyncio
+import os
 import signal
 import time
 from collections import defaultdict
@@ -18,8 +19,8 @@ from app.chaos.processes import Processes, Slot
 from app.chaos.stores import Postgres, Redis
 from app.chaos.subscribers import Subscriber
 
-PAUSE_S = (2.0, 5.0)
-"""Between the end of a fault and the next one: long enough for a recovery in time to be seen."""
+PAUSE_S = (1.5, 4.0)
+"""Between the end of a fault and the next one."""
 START_S = 20.0
 """A process that is started takes part within this time, also on a busy machine."""
 _BUSY = """
@@ -56,6 +57,13 @@ class Target:
     deaf: list[str] = field(default_factory=list)
     """Processes that did not stop in time."""
 
+    async def fit(self) -> None:
+        """Until two workers take part: on a busy machine a start takes longer than a pause."""
+        workers, deadline = self.processes.workers, time.monotonic() + START_S
+        enough = min(2, len(workers) - 1)
+        while sum(slot.is_ready for slot in workers) < enough and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
     def worker(self, rng: Random) -> Slot:
         """One that is up; the draw is made whether or not many are, so that the seed leads the same way."""
         place = rng.randrange(1 << 30)
@@ -64,14 +72,10 @@ class Target:
 
 
 async def kill_worker(target: Target, rng: Random) -> None:
-    """The one in which most is going on: how fast its runs go on elsewhere is the suite's measure of recovery."""
-    slot, busy = target.worker(rng), await _busy(target.postgres.url)
-    slot = max(
-        (one for one in target.processes.workers if one.is_ready), key=lambda one: len(busy[one.pid]), default=slot
-    )
-    run_ids = busy[slot.pid]
+    """How fast its runs go on elsewhere is the suite's measure of recovery."""
+    slot, run_ids = await _busiest(target, rng)
     if not any(other.is_ready for other in target.processes.workers if other is not slot):
-        run_ids = []  # Nobody is there to take them over: no measure of how fast that goes.
+        run_ids = []  # Nobody is there to take them over.
     at = time.time()
     slot.send(signal.SIGKILL)
     target.kills.append(Kill(at, slot.pid, run_ids))
@@ -103,8 +107,8 @@ async def rolling_restart(target: Target, rng: Random) -> None:
 
 async def freeze_worker(target: Target, rng: Random) -> None:
     """Past its lease. Other faults go on meanwhile, but leave it alone."""
-    slot, beyond = target.worker(rng), rng.uniform(1, 4)
-    pid = slot.pid
+    slot, _ = await _busiest(target, rng)
+    pid, beyond = slot.pid, rng.uniform(1, 4)
     slot.send(signal.SIGSTOP)
     target.frozen.add(pid)
     await asyncio.sleep(target.lease_s + beyond)
@@ -122,6 +126,17 @@ async def kill_postgres(target: Target, rng: Random) -> None:
     await target.postgres.kill()
     await asyncio.sleep(rng.uniform(0, 2))
     await target.postgres.start()
+
+
+async def crash_postgres(target: Target, rng: Random) -> None:
+    """One backend dies, as by the kernel's out-of-memory killer: Postgres ends all others, and recovers by itself."""
+    connection = await asyncpg.connect(target.postgres.url)
+    try:
+        pid = await connection.fetchval("SELECT pg_backend_pid()")
+        os.kill(pid, signal.SIGKILL)
+    finally:
+        connection.terminate()
+    await target.postgres.ready()
 
 
 async def flush_redis(target: Target, rng: Random) -> None:
@@ -172,10 +187,10 @@ Fault = Callable[[Target, Random], Awaitable[None]]
 BESIDE: tuple[Fault, ...] = (freeze_worker,)
 """Faults that take long: others go on beside them."""
 DECK: tuple[Fault, ...] = (
-    *(kill_worker,) * 6,
-    *(kill_two_workers, kill_all_workers, drain_worker, drain_worker, rolling_restart, freeze_worker, freeze_worker),
-    *(restart_postgres, kill_postgres, kill_worker_without_postgres),
-    *(flush_redis, flush_redis, restart_redis, lose_redis),
+    *(kill_worker,) * 5,
+    *(kill_two_workers, kill_all_workers, drain_worker, rolling_restart, freeze_worker),
+    *(restart_postgres, kill_postgres, crash_postgres, kill_worker_without_postgres),
+    *(flush_redis, restart_redis, lose_redis),
     *(kill_server, stop_server, drop_clients),
 )
 
@@ -194,6 +209,7 @@ async def attack(target: Target, rng: Random, until: float) -> None:
     beside: list[asyncio.Task[None]] = []
     for pause, fault, own in deal(rng):
         await asyncio.sleep(min(pause, max(until - time.monotonic(), 0)))
+        await target.fit()
         if time.monotonic() >= until:
             break
         name = fault.__name__.replace("_", " ")
@@ -214,7 +230,6 @@ async def _restart(slot: Slot, after_s: float) -> None:
     await slot.ended()
     await asyncio.sleep(after_s)
     slot.start()
-    await _ready(slot)
 
 
 async def _drained(target: Target, slot: Slot) -> None:
@@ -234,6 +249,18 @@ async def _drained(target: Target, slot: Slot) -> None:
 async def _ready(slot: Slot) -> None:
     if slot.module[-1] == "worker":
         await slot.ready(START_S)
+
+
+async def _busiest(target: Target, rng: Random) -> tuple[Slot, list[str]]:
+    """The worker in which most is going on, with the runs it holds; any one where nothing is, or nobody says."""
+    slot = target.worker(rng)
+    try:
+        busy = await _busy(target.postgres.url)
+    except (OSError, asyncpg.PostgresError):
+        return slot, []
+    ready = [one for one in target.processes.workers if one.is_ready]
+    slot = max(ready, key=lambda one: len(busy[one.pid]), default=slot)
+    return slot, busy[slot.pid]
 
 
 async def _busy(url: str) -> dict[int, list[str]]:

@@ -36,6 +36,8 @@ class Slot:
     descriptors: tuple[int, ...] = ()
     process: "subprocess.Popen[bytes] | None" = None
     pids: list[int] = field(default_factory=list)
+    ended_at: dict[int, float] = field(default_factory=dict)
+    """When a pid was told to end, or found to have ended."""
     is_frozen: bool = False
     unasked: list[int] = field(default_factory=list)
     """Exit codes of deaths that nobody asked for."""
@@ -78,7 +80,9 @@ class Slot:
 
     def send(self, number: signal.Signals) -> None:
         """SIGKILL and SIGTERM are asked for: the death that follows is no surprise."""
-        self._is_asked |= number in (signal.SIGKILL, signal.SIGTERM)
+        if number in (signal.SIGKILL, signal.SIGTERM):
+            self._is_asked = True
+            self.ended_at.setdefault(self.pid, time.time())
         self.is_frozen = number is signal.SIGSTOP or (self.is_frozen and number is not signal.SIGCONT)
         if self.is_up:
             assert self.process is not None
@@ -96,6 +100,7 @@ class Slot:
         """What `treadle up` does. Whoever has killed the process on purpose starts it again themselves."""
         if self.process is not None and not self.is_up and not self._is_asked:
             self.unasked.append(self.process.returncode)
+            self.ended_at.setdefault(self.pid, time.time())
             self.start()
 
     async def stop(self, within_s: float) -> None:

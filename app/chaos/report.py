@@ -2,9 +2,11 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import orjson
 from rich.box import SIMPLE_HEAD
@@ -13,12 +15,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.chaos.audit import Finding, Gathered, findings, judged, recoveries
+from app.chaos.faults import pid_of
 
 TARGET_S = (1.5, 3.0)
 """Recovery time, p50 and p99."""
 SHOWN = 5
 _ERROR = re.compile(r"[\w.]+(Error|Exception|Exit|Interrupt)\b")
 """The last line of a traceback."""
+DEAD = "recovery.dead"
+"""What a worker logs when it finds that others have died; `workers` are their ids."""
 REFUSED = "run.dropped"
 """What a worker logs when a run that it drove turns out to be another's."""
 
@@ -29,6 +34,8 @@ class Logs:
 
     refused: int
     errors: Counter[str]
+    dead: list[tuple[int, float]]
+    """(pid, when) of workers that others found dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +47,10 @@ class Report:
     unasked: list[str]
     complaints: Counter[str]
     drops: int
+    misjudged: int
+    """Living workers that others found dead."""
     p99_s: float
-    """The limit for the recovery time; None of the promises of a slow machine."""
+    """The limit for the recovery time."""
 
     @property
     def broken(self) -> list[Finding]:
@@ -64,9 +73,11 @@ def report(
     unasked: list[str],
     complaints: Counter[str],
     drops: int,
+    ended_at: Mapping[int, float],
     p99_s: float,
 ) -> Report:
-    return Report(seen, findings(seen), logs, Counter(faults), unasked, complaints, drops, p99_s)
+    misjudged = sum(at < ended_at.get(pid, at + 1) and pid not in seen.frozen for pid, at in logs.dead)
+    return Report(seen, findings(seen), logs, Counter(faults), unasked, complaints, drops, misjudged, p99_s)
 
 
 def percentile(values: Sequence[float], part: float) -> float:
@@ -75,17 +86,20 @@ def percentile(values: Sequence[float], part: float) -> float:
 
 
 def read_logs(paths: Sequence[Path]) -> Logs:
-    refused, errors = 0, Counter[str]()
+    refused, errors, dead = 0, Counter[str](), list[tuple[int, float]]()
     for path in paths:
         name = path.stem.partition("-")[0]
         for entry in _entries(path.read_text(errors="replace").splitlines()):
             refused += entry.get("event") == REFUSED
+            if entry.get("event") == DEAD:
+                at = datetime.fromisoformat(entry["timestamp"]).timestamp()
+                dead += [(pid_of(worker_id), at) for worker_id in entry["workers"]]
             if entry.get("level") in ("error", "critical"):
                 errors[f"{name}: {entry.get('event')} {_cause(entry)}".strip()] += 1
-    return Logs(refused, errors)
+    return Logs(refused, errors, dead)
 
 
-def _entries(lines: Sequence[str]) -> Iterator[dict[str, str]]:
+def _entries(lines: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Log entries. What is no JSON comes from a process that died while speaking: an entry for each kind of its errors."""
     for line in lines:
         try:
@@ -98,7 +112,7 @@ def _entries(lines: Sequence[str]) -> Iterator[dict[str, str]]:
             yield read
 
 
-def _cause(entry: dict[str, str]) -> str:
+def _cause(entry: dict[str, Any]) -> str:
     trace = str(entry.get("exception") or "").strip().splitlines()
     return (trace[-1] if trace else str(entry.get("error", "")))[:120]
 
@@ -114,6 +128,7 @@ def show(report: Report, console: Console) -> None:
         count = len(finding.evidence)
         table.add_row(finding.promise, str(count), "0", "[red]BROKEN[/red]" if count else "[green]kept[/green]")
     table.add_row("zombie writes refused", str(report.logs.refused), "", "")
+    table.add_row("living workers taken for dead", str(report.misjudged), "", "")
     table.add_row("nodes begun by woken zombies", str(len(judged(report.seen).by_zombies)), "", "")
     _add_recovery(table, report)
     console.print(table)

@@ -45,6 +45,13 @@ class Store:
             await asyncio.sleep(0.02)
         return False
 
+    async def ready(self) -> None:
+        """Until it answers again. Raises TimeoutError."""
+        async with asyncio.timeout(START_S):
+            await asyncio.sleep(0.2)  # What has just been done to it takes a moment to show.
+            while not await asyncio.to_thread(self.is_ready):  # noqa: ASYNC110 (it tells nobody)
+                await asyncio.sleep(0.05)
+
     async def stop(self) -> None:
         """As an administrator would, without waiting for its clients."""
         if self._process is not None:

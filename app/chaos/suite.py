@@ -200,6 +200,7 @@ def _reported(options: Options, system: System, told: history.History, folder: P
     )
     slots = target.processes.slots
     unasked = [f"{slot.name} ({code})" for slot in slots for code in slot.unasked]
+    ended_at = {pid: at for slot in slots for pid, at in slot.ended_at.items()}
     drops = sum(subscriber.drops for subscriber in target.subscribers)
     logs = read_logs([slot.log for slot in slots])
-    return report(seen, logs, target.done, unasked, Counter(system.client.complaints), drops, options.p99_s)
+    return report(seen, logs, target.done, unasked, Counter(system.client.complaints), drops, ended_at, options.p99_s)

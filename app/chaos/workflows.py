@@ -68,8 +68,8 @@ def _long_chain(rng: Random) -> Case:
     names = [f"t{number}" for number in range(70)]
     nodes = [transform(names[0], 1)]
     for before, name in pairwise(names):
-        slow = name in ("t20", "t50")
-        nodes.append((work if slow else transform)(name, f"{{{{ {before}.output + 1 }}}}"))
+        after, slow = f"{{{{ {before}.output + 1 }}}}", name in ("t20", "t50")
+        nodes.append(work(name, after, 0.5) if slow else transform(name, after))
     arrows = edges(" ".join(f"{before}>{after}" for before, after in pairwise(names)))
     return Case("long chain", {"nodes": nodes, "edges": arrows}, {"t69": 70})
 
@@ -78,7 +78,7 @@ def _join(rng: Random) -> Case:
     nodes = [
         transform("s", 1),
         work("p", "{{ s.output + 1 }}", _short(rng)),
-        work("q", "{{ s.output + 2 }}", _short(rng) * 3),
+        work("q", "{{ s.output + 2 }}", _short(rng) * 2),
         work("r", "{{ s.output + 3 }}", 0.01),
         transform("r2", "{{ r.output * 10 }}"),
         transform("j", "{{ p.output + q.output + r2.output }}"),
@@ -104,7 +104,7 @@ def _loop(rng: Random) -> Case:
     nodes = [
         transform("s", 0),
         transform("h", "{{ (h.output or 0) + 1 }}"),
-        work("w", "{{ h.output }}", 0.1),
+        work("w", "{{ h.output }}", 0.3),
         transform("x", "{{ w.output }}"),
         work("slow", 100, 0.5),
         transform("end", "{{ x.output + slow.output }}"),
@@ -119,10 +119,10 @@ def _nested_loops(rng: Random) -> Case:
 
     nodes = [
         transform("o", count("o")),
-        work("i", count("i"), 0.05),
+        work("i", count("i"), 0.2),
         transform("k", count("k")),
         transform("dead", 0),
-        work("e", count("e"), 0.05),
+        work("e", count("e"), 0.2),
         transform("x", "{{ [o.output, i.output, k.output, e.output] }}"),
     ]
     arrows = edges(
@@ -221,7 +221,7 @@ _DECK: list[Callable[[Random], Case]] = [
 
 def _short(rng: Random) -> float:
     """One of few, so that there are not many more versions than workflows."""
-    return rng.choice([0.1, 0.4, 1.0])
+    return rng.choice([0.2, 0.8, 2.0])
 
 
 def work(name: str, output: Any, seconds: float = 0.05, failures: int = 0, **fields: Any) -> Node:

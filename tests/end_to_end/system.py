@@ -80,7 +80,7 @@ class System:
                 process.wait()
 
     async def healthy(self) -> None:
-        async with asyncio.timeout(30), httpx.AsyncClient(trust_env=False) as client:
+        async with asyncio.timeout(90), httpx.AsyncClient(trust_env=False) as client:
             while True:
                 try:
                     if (await client.get(f"http://127.0.0.1:{self.port}/health")).status_code == 200:

@@ -323,3 +323,48 @@ def test_code_without_end_is_a_problem_and_neither_a_crash_nor_a_wait(condition:
     began = time.process_time()
     assert said(raw) == {("nodes[0].config.condition", "TEMPLATE")}
     assert time.process_time() - began < 0.6
+
+
+def chain(*more: dict[str, Any]) -> dict[str, Any]:
+    edges = [edge("s>n0"), *(edge(f"n{i}>n{i + 1}") for i in range(998)), *more]
+    return spec([{"id": "s", "type": "start"}, *(node(f"n{i}") for i in range(999))], edges)
+
+
+SLOW_GRAPHS: dict[str, tuple[dict[str, Any], set[tuple[str, str]]]] = {
+    "loops in loops": (
+        chain(*(edge(f"n998>n{i}", condition="1") for i in range(998))),
+        {("edges", "LOOP_DEPTH")},
+    ),
+    "many ports": (
+        spec(
+            [
+                {
+                    "id": "s",
+                    "type": "switch",
+                    "config": {"cases": [{"port": f"p{i}", "condition": "1"} for i in range(9_000)]},
+                },
+                {"id": "t", "type": "end"},
+            ],
+            [edge("s>t", port=f"p{i}") for i in range(9_000)],
+        ),
+        set(),
+    ),
+    "many conditionals": (
+        spec(
+            [
+                {"id": f"c{i}", "type": "conditional", "config": {"condition": "1", "true_edge": f"c{i + 1}"}}
+                for i in range(999)
+            ]
+            + [{"id": "c999", "type": "end"}],
+            [edge("c0>c999", condition="1") for _ in range(8_000)],
+        ),
+        set(),
+    ),
+}
+
+
+@pytest.mark.parametrize(("raw", "expected"), SLOW_GRAPHS.values(), ids=SLOW_GRAPHS.keys())
+def test_no_graph_takes_long_to_look_at(raw: Any, expected: set[tuple[str, str]]) -> None:
+    began = time.process_time()
+    assert said(raw) == expected
+    assert time.process_time() - began < 0.8

@@ -6,10 +6,10 @@ import pytest
 from redis.asyncio import Redis
 
 from engine.states import NodeStatus, RunStatus
-from persistence import leases
 from persistence.caller import Caller
 from persistence.database import Database
 from persistence.lost import take_back
+from persistence.presence import bury
 from persistence.timers import due, overdue
 from tests.driving import Held, accepted, working
 
@@ -98,8 +98,10 @@ async def test_leases_of_a_dead_worker_end_at_once(
     async with working(database, redis) as worker:
         run = (await accepted(database, caller, project)).run
         await worker.takes_up(run)
+        register = "INSERT INTO workers (id, lock_key, host, pid) VALUES ('worker', 1, 'host', 1)"
+        await database.pool.execute(register)
         assert await take_back(database, 5) == []
-        await leases.expire(database.pool, ["worker"])
+        assert await bury(database.pool, ["worker"]) == ["worker"]
         [moved] = await take_back(database, 5)
     assert moved.change.status is S.QUEUED
 

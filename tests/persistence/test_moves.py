@@ -160,7 +160,7 @@ async def test_breakpoints_leave_the_other_options_alone(database: Database, cal
 
 async def answered(database: Database, caller: Caller, run_id: str, wait_id: str, given: Any = "yes") -> Changed | Run:
     async with database.begin() as connection:
-        return await waits.answer(connection, caller, run_id, wait_id, given, lambda schema: None)
+        return await waits.answer(connection, caller, run_id, wait_id, given)
 
 
 async def test_an_answer_queues_a_waiting_run_and_is_signed(database: Database, caller: Caller, run: Run) -> None:

@@ -138,7 +138,7 @@ async def test_a_question_of_before_stays_open_and_a_later_one_is_taken_back(
     assert [wait.id for wait in found] == [story.early]
     with pytest.raises(Conflict):
         async with database.begin() as connection:
-            await waits.answer(connection, caller, story.run.id, story.late, 1, lambda schema: None)
+            await waits.answer(connection, caller, story.run.id, story.late, 1)
 
 
 async def test_a_checkpoint_that_was_taken_back_is_no_place_to_go(

@@ -67,10 +67,15 @@ async def test_inputs_that_the_schema_refuses_are_named_by_path(context: Context
     assert {problem.field for problem in caught.value.errors} == {"inputs", "inputs.n"}
 
 
-@pytest.mark.parametrize("inputs", [{"x": "y" * 2**21}, {"x": 10**40}, {"x": float("nan")}, {"x": "\0"}])
-async def test_inputs_that_cannot_be_stored_are_refused(context: Context, adhoc: Start, inputs: object) -> None:
+@pytest.mark.parametrize("key", [None, "k"])
+@pytest.mark.parametrize(
+    "inputs", [{"x": "y" * 2**21}, {"x": 10**40}, {"x": float("nan")}, {"x": "\0"}, {"x": "\ud800"}]
+)
+async def test_inputs_that_cannot_be_stored_are_refused(
+    context: Context, adhoc: Start, inputs: object, key: str | None
+) -> None:
     with pytest.raises(Invalid):
-        await start.run_adhoc(context, replace(adhoc, inputs=inputs))
+        await start.run_adhoc(context, replace(adhoc, inputs=inputs, idempotency_key=key))
     assert await context.database.pool.fetchval("SELECT count(*) FROM runs") == 0
 
 

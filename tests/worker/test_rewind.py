@@ -123,7 +123,7 @@ async def test_a_question_that_was_answered_after_the_checkpoint_is_asked_again(
     async def answered(given: str) -> None:
         async with database.begin() as connection:
             [wait] = await waits.open_waits(database.pool, run_id)
-            await waits.answer(connection, caller, run_id, wait.id, given, lambda schema: None)
+            await waits.answer(connection, caller, run_id, wait.id, given)
 
     async with Worker(database, redis, node_types(Recording())) as worker:
         assert await drive(await worker.take_up(run_id)) is RunStatus.WAITING

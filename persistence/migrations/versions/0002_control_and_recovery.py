@@ -83,6 +83,10 @@ def _runs() -> None:
     op.create_index("ix_runs_finished_at", "runs", ["finished_at"], postgresql_where=over)
     op.create_index("ix_runs_held", "runs", ["lane"], postgresql_where=_HELD)
     op.create_index("ix_runs_wake_at", "runs", ["wake_at"], postgresql_where=sa.text("status = 'WAITING'"))
+    started = sa.text("status IN ('QUEUED', 'WAITING') AND timeout_at IS NOT NULL")
+    op.create_index("ix_runs_timeout_at", "runs", ["timeout_at"], postgresql_where=started)
+    resting = sa.text("status IN ('PENDING', 'PAUSED', 'WAITING')")
+    op.create_index("ix_runs_deadline_at", "runs", ["deadline_at"], postgresql_where=resting)
 
 
 def _superseded() -> None:

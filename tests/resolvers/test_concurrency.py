@@ -1,0 +1,159 @@
+"""Limits that a spec sets on its own runs: exact, however many ask at once, and whichever way a run comes into being."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from arq.connections import ArqRedis
+from redis.asyncio import Redis
+
+from engine.nodes.registry import load_node_types
+from engine.states import RetryFrom, RunStatus
+from persistence import drafts, workflows
+from persistence.caller import Caller
+from persistence.database import Database
+from persistence.feed import Feed
+from persistence.problems import Busy
+from persistence.runs import Run
+from resolvers import derive, start
+from resolvers.context import Context
+from resolvers.start import Start
+from tests.driving import SPEC, Worker, working
+from worker.queue import Queue
+
+
+@pytest.fixture
+async def context(database: Database, redis: Redis, caller: Caller) -> AsyncIterator[Context]:
+    feed = Feed(database, redis)
+    yield Context(caller, database, load_node_types(), redis, Queue(ArqRedis(redis.connection_pool), "test"), feed)
+    await feed.close()
+
+
+@pytest.fixture
+async def worker(database: Database, redis: Redis) -> AsyncIterator[Worker]:
+    async with working(database, redis) as worker:
+        yield worker
+
+
+async def limited(context: Context, project: str, limit: int, on_limit: str) -> Start:
+    """A workflow whose runs are limited, ready to be started."""
+    spec: dict[str, Any] = {**SPEC, "concurrency": {"limit": limit, "onLimit": on_limit}}
+    async with context.database.begin() as connection:
+        content = drafts.Content(spec, f"{limit} {on_limit}")
+        made = await workflows.create(
+            connection, context.caller, project, name="Limited", description="", content=content
+        )
+    return Start(workflow_id=made.id)
+
+
+async def statuses(context: Context) -> dict[str, RunStatus]:
+    rows = await context.database.pool.fetch("SELECT id, status FROM runs ORDER BY id")
+    return {row["id"]: RunStatus(row["status"]) for row in rows}
+
+
+async def cancel(context: Context, run: Run) -> None:
+    await context.database.pool.execute("UPDATE runs SET status = 'CANCELLED' WHERE id = $1", run.id)
+
+
+async def test_runs_of_a_limited_workflow_have_a_lane_of_their_own(context: Context, project: str) -> None:
+    ask = await limited(context, project, 2, "queue")
+    made = [await start.run_workflow(context, ask) for _ in range(4)]
+    assert {run.status for run in made} == {RunStatus.QUEUED}
+    rows = await context.database.pool.fetch("SELECT DISTINCT lane, lane_limit FROM runs")
+    assert [tuple(row) for row in rows] == [(ask.workflow_id, 2)]
+
+
+async def test_of_many_at_once_as_many_are_accepted_as_there_is_room_for(context: Context, project: str) -> None:
+    ask = await limited(context, project, 3, "reject")
+    answers = await asyncio.gather(*(start.run_workflow(context, ask) for _ in range(20)), return_exceptions=True)
+    assert Counter(type(answer) for answer in answers) == {Run: 3, Busy: 17}
+    assert len(await statuses(context)) == 3
+    first = next(answer for answer in answers if isinstance(answer, Run))
+    await cancel(context, first)
+    assert (await start.run_workflow(context, ask)).status is RunStatus.QUEUED
+    with pytest.raises(Busy):
+        await start.run_workflow(context, ask)
+
+
+async def test_a_run_that_rests_takes_no_room(context: Context, project: str, worker: Worker) -> None:
+    ask = await limited(context, project, 1, "reject")
+    held = await worker.takes_up(await start.run_workflow(context, ask))
+    with pytest.raises(Busy):
+        await start.run_workflow(context, ask)
+    await held.ends(RunStatus.WAITING)
+    await start.run_workflow(context, ask)
+
+
+async def test_a_newer_run_takes_the_place_of_the_oldest(context: Context, project: str, worker: Worker) -> None:
+    ask = await limited(context, project, 2, "cancelOldest")
+    oldest = await start.run_workflow(context, ask)
+    await worker.takes_up(oldest)
+    older = await start.run_workflow(context, ask)
+    newer = await start.run_workflow(context, ask)
+    assert await statuses(context) == {
+        oldest.id: RunStatus.CANCELLING,
+        older.id: RunStatus.QUEUED,
+        newer.id: RunStatus.QUEUED,
+    }
+    newest = await start.run_workflow(context, ask)
+    assert (await statuses(context))[older.id] is RunStatus.CANCELLED
+    assert (await statuses(context))[newest.id] is RunStatus.QUEUED
+    [told] = await context.database.pool.fetch("SELECT status_message FROM runs WHERE id = $1", older.id)
+    assert "newer run" in told["status_message"]
+
+
+async def test_of_many_at_once_the_newest_are_left(context: Context, project: str) -> None:
+    ask = await limited(context, project, 2, "cancelOldest")
+    made = await asyncio.gather(*(start.run_workflow(context, ask) for _ in range(12)))
+    assert len({run.id for run in made}) == 12
+    assert Counter((await statuses(context)).values()) == {RunStatus.QUEUED: 2, RunStatus.CANCELLED: 10}
+
+
+async def test_what_made_way_is_told_to_those_who_watch_it(context: Context, project: str) -> None:
+    ask = await limited(context, project, 1, "cancelOldest")
+    oldest = await start.run_workflow(context, ask)
+    events = context.feed.follow(oldest.id, oldest.last_seq)
+    following = asyncio.ensure_future(anext(events))
+    await start.run_workflow(context, ask)
+    event = await asyncio.wait_for(following, 5)
+    assert (event.run_id, event.seq) == (oldest.id, 2)
+    await events.aclose()
+
+
+async def test_a_repeat_with_the_same_key_takes_no_second_place(context: Context, project: str) -> None:
+    ask = replace(await limited(context, project, 1, "reject"), idempotency_key="once")
+    first, second = await asyncio.gather(*(start.run_workflow(context, ask) for _ in range(2)))
+    assert first.id == second.id
+
+
+async def test_a_created_run_takes_its_place_when_it_is_executed(context: Context, project: str) -> None:
+    ask = await limited(context, project, 1, "reject")
+    pending = await start.create_run(context, ask)
+    running = await start.run_workflow(context, ask)
+    with pytest.raises(Busy):
+        await start.execute_run(context, pending.id, None, replace_inputs=False, idempotency_key=None)
+    assert (await statuses(context))[pending.id] is RunStatus.PENDING
+    await cancel(context, running)
+    executed = await start.execute_run(context, pending.id, None, replace_inputs=False, idempotency_key=None)
+    assert executed.status is RunStatus.QUEUED
+
+
+async def test_a_retry_counts_like_any_other_run(context: Context, project: str) -> None:
+    ask = await limited(context, project, 1, "reject")
+    first = await start.run_workflow(context, ask)
+    await cancel(context, first)
+    retry = derive.Retry(first.id, RetryFrom.START)
+    assert (await derive.retry_run(context, retry)).status is RunStatus.QUEUED
+    with pytest.raises(Busy):
+        await derive.retry_run(context, retry)
+
+
+async def test_a_spec_without_a_workflow_is_limited_by_itself(context: Context, project: str) -> None:
+    spec = {**SPEC, "concurrency": {"limit": 1, "onLimit": "reject"}}
+    await start.run_adhoc(context, Start(project_id=project, spec=spec))
+    await start.run_adhoc(context, Start(project_id=project, spec=SPEC))
+    with pytest.raises(Busy):
+        await start.run_adhoc(context, Start(project_id=project, spec=spec))
