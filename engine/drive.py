@@ -7,10 +7,8 @@ are one entry, and so are the results that started the wave: what it launches st
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.constants import TASKS
@@ -20,13 +18,14 @@ from langgraph.types import Command, Durability, Send
 
 from engine.channels import SLOTS, Signal
 from engine.compile import DRIVE, CompiledGraph, Write
-from engine.events import JSON, CheckpointSaved, RunError, StatusChange
+from engine.events import CheckpointSaved, RunError, StatusChange
 from engine.launch import Launcher
 from engine.memory import Memory
 from engine.plan import PlanNode
 from engine.ports import CheckpointRecord, Entry, Journal, OpenWait, PendingWrite, RunChange, Standing, StatusMoved
 from engine.settle import loop_over
 from engine.states import RunStatus
+from engine.takeup import Head, RunFacts, Stop
 from engine.turns import Turn, run_output
 from engine.waits import Waits
 
@@ -34,59 +33,6 @@ MAX_AHEAD = 50
 """Waves that the graph may be ahead of the journal: bounds what a crash loses of pure work, and what is kept in memory."""
 PATIENCE_S = 5.0
 """A timer that is over within this is waited for in the process; for a later one the run lets its worker go."""
-
-
-class Stop(StrEnum):
-    """Why a drive is to stop before its end. Types, so that none is guessed from a CancelledError."""
-
-    DRAIN = "drain"
-    """The worker is leaving: hand the run back at the next boundary."""
-    BREAK = "break"
-    """A breakpoint, or the end of a step: the run pauses by itself."""
-    PAUSE = "pause"
-    TIMEOUT = "timeout"
-    CANCEL = "cancel"
-    LEASE_LOST = "lease lost"
-
-    @property
-    def is_at_once(self) -> bool:
-        """True where running nodes are not waited for."""
-        return self in (Stop.TIMEOUT, Stop.CANCEL, Stop.LEASE_LOST)
-
-
-_RANK = {stop: rank for rank, stop in enumerate(Stop)}
-"""Of two reasons the later in the enum counts: they are in the order of what they demand."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunFacts:
-    """What a drive needs to know of the run it was given."""
-
-    id: str
-    epoch: int
-    lineage: int
-    inputs: JSON
-    timeout_s: float | None = None
-    breakpoints: frozenset[str] = frozenset()
-    is_step: bool = False
-    """Only the next step is to run; then the run pauses."""
-    resumed_step: int = -1
-    """The head's step when somebody last resumed the run."""
-    failure: RunError | None = None
-    """What the run was failing with when its last worker was lost."""
-
-
-class Head(Protocol):
-    """Where runs stand in the store: the checkpoint saver, seen from the engine."""
-
-    async def attach(self, drive: "Drive") -> Standing | None:
-        """Loads the run's head; None where it has none yet. From now on its checkpoints go through `drive.commit_wave`."""
-        ...
-
-    def detach(self, run_id: str) -> None: ...
-    def enter(self, run_id: str, writes: Sequence[Write]) -> tuple[list[Write], list[PendingWrite]]:
-        """Adds outside writes to the head. Answers with what a Command has to bring in, and the rows that make it durable."""
-        ...
 
 
 class Drive:
@@ -137,7 +83,7 @@ class Drive:
 
     def request(self, stop: Stop) -> None:
         """Asks to stop; of several reasons the one that demands most counts."""
-        if self.stopped is None or _RANK[stop] > _RANK[self.stopped]:
+        if self.stopped is None or stop.outranks(self.stopped):
             self.stopped = stop
         if stop is Stop.PAUSE and self._stands is RunStatus.RUNNING:
             self._stands = RunStatus.PAUSING

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine.attempts import Result, attempt
 from engine.channels import Slot
@@ -17,10 +17,8 @@ from engine.memory import Memory
 from engine.plan import Plan, PlanNode
 from engine.ports import Entry, Journal
 from engine.states import NodeStatus
+from engine.takeup import RunFacts
 from engine.work import Work
-
-if TYPE_CHECKING:
-    from engine.drive import RunFacts
 
 PROGRESS_INTERVAL_S = 0.1
 """The least time between two progress events of one node."""
@@ -29,7 +27,7 @@ PROGRESS_INTERVAL_S = 0.1
 class Launcher:
     def __init__(
         self,
-        facts: "RunFacts",
+        facts: RunFacts,
         works: Mapping[str, Work],
         memory: Memory,
         journal: Journal,

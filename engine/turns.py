@@ -19,10 +19,10 @@ from engine.settle import ERROR_PORT, leaving, taken_edges
 from engine.spec import OnError
 from engine.states import NodeStatus, WaitKind
 from engine.storable import check_storable
+from engine.takeup import RunFacts
 from engine.waits import Waits
 
 if TYPE_CHECKING:
-    from engine.drive import RunFacts
     from engine.launch import Launcher
 
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class Turn:
     """Takes turns for one run. `fail` is told of the error that ends the run."""
 
-    facts: "RunFacts"
+    facts: RunFacts
     compiled: CompiledGraph
     memory: Memory
     launcher: "Launcher"
@@ -177,7 +177,7 @@ def _meaning(node: PlanNode, result: Result) -> tuple[JSON, str | None, RunError
     return None, None, result.error
 
 
-def run_output(facts: "RunFacts", compiled: CompiledGraph, memory: Memory) -> tuple[JSON, RunError | None]:
+def run_output(facts: RunFacts, compiled: CompiledGraph, memory: Memory) -> tuple[JSON, RunError | None]:
     """A run's output: the spec's `outputs`; else the `end` node's; else those of the nodes that no edge leaves."""
     spec, slots = compiled.spec, memory.slots
     if spec.outputs is not None:

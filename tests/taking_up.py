@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 from redis.asyncio import Redis
 
 from engine.compile import compile_spec
-from engine.drive import Drive, RunFacts
+from engine.drive import Drive
 from engine.nodes.base import NodeConfig, NodeContext, NodeType, Output, WaitForAnswer, WaitUntil
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.ports import Entry
 from engine.spec import parse
+from engine.takeup import RunFacts
 from persistence.caller import Caller
 from persistence.checkpoints import Saver
 from persistence.database import Database

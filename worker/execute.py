@@ -13,12 +13,13 @@ import structlog
 from redis.asyncio import Redis
 
 from engine.compile import GraphCache
-from engine.drive import Drive, RunFacts, Stop
+from engine.drive import Drive
 from engine.events import RunError
 from engine.nodes.registry import NodeTypes
 from engine.ports import EntryRefused, Fenced
 from engine.spec import SpecError
 from engine.states import RunStatus
+from engine.takeup import RunFacts, Stop
 from persistence.away import AWAY, DATABASE_TROUBLE
 from persistence.checkpoints import Saver
 from persistence.claims import MAX_CLAIM, Claimed, claim_next, spec_of

@@ -9,7 +9,7 @@ import signal
 
 import structlog
 
-from engine.drive import Stop
+from engine.takeup import Stop
 from worker.execute import Held, Runner
 
 log = structlog.get_logger(__name__)

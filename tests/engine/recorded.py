@@ -4,12 +4,13 @@ from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from engine.compile import Write, compile_spec
-from engine.drive import Drive, RunFacts
+from engine.drive import Drive
 from engine.events import NodeChange, NodeState
 from engine.nodes.registry import load_node_types
 from engine.ports import Entry, PendingWrite
 from engine.spec import parse
 from engine.states import NodeStatus
+from engine.takeup import RunFacts
 
 TYPES = load_node_types()
 

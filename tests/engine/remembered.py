@@ -12,7 +12,7 @@ from langgraph.constants import TASKS
 
 from engine.channels import GATE, LOOP, SLOTS, Slot
 from engine.compile import CompiledGraph, Write, compile_spec
-from engine.drive import Drive, RunFacts
+from engine.drive import Drive
 from engine.frontier import Frontier, applied, channels, due, read
 from engine.nodes.base import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 from engine.nodes.registry import NodeTypes, load_node_types
@@ -20,6 +20,7 @@ from engine.past import Past
 from engine.ports import PendingWrite, Standing
 from engine.spec import parse
 from engine.states import NodeStatus, RunStatus
+from engine.takeup import RunFacts
 from tests.engine.recorded import RecordedJournal
 
 NULL_TASK = "00000000-0000-0000-0000-000000000000"

@@ -8,9 +8,10 @@ import pytest
 from arq.connections import ArqRedis
 from redis.asyncio import Redis
 
-from engine.drive import Drive, Stop
+from engine.drive import Drive
 from engine.nodes.base import NodeContext, NodeFailure, Output
 from engine.states import RunStatus
+from engine.takeup import Stop
 from persistence.caller import Caller, Role
 from persistence.database import Database
 from persistence.feed import Feed

@@ -9,8 +9,9 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
-from engine.drive import Drive, Stop
+from engine.drive import Drive
 from engine.states import RunStatus
+from engine.takeup import Stop
 from persistence.caller import Caller
 from persistence.database import Database
 from persistence.runs import RunOptions

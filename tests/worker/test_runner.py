@@ -9,9 +9,9 @@ import pytest
 from arq.connections import ArqRedis
 from redis.asyncio import Redis
 
-from engine.drive import Stop
 from engine.nodes.base import NodeContext, Output
 from engine.nodes.registry import NodeTypes
+from engine.takeup import Stop
 from persistence.away import DATABASE_TROUBLE
 from persistence.caller import Caller
 from persistence.database import Database
