@@ -1,14 +1,16 @@
 """What a node sees while it runs: the names of its templates, and the ways to tell the world how it is getting on."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from engine import expressions
 from engine.channels import Slot
-from engine.events import JSON, Happening, LogRecorded
+from engine.events import JSON, LogRecorded, Usage
 from engine.nodes.base import NodeFailure
+from engine.report import Report
 from engine.states import LogLevel, NodeStatus
+from engine.takeup import RunFacts
 from engine.told import clean_text, is_storable
 
 NOT_RUN = {"output": None, "status": NodeStatus.IDLE.value}
@@ -31,29 +33,28 @@ def _view(slot: Slot | None) -> dict[str, Any]:
 
 
 class Context:
-    """The NodeContext of one visit. `emit` takes what happened; the drive decides when it becomes durable."""
+    """The NodeContext of one visit. The report decides what of all that is told becomes an event, and when."""
 
     def __init__(
         self,
-        *,
-        run_id: str,
+        facts: RunFacts,
         node_id: str,
         visit: int,
-        lineage: int,
-        inputs: JSON,
         scope: Mapping[str, Any],
         resources: Mapping[str, Any],
-        emit: Callable[[datetime, Happening], None],
-        on_progress: Callable[[float, str | None], None],
-        on_text: Callable[[str], None],
-        attempt: int = 1,
+        report: Report,
     ) -> None:
-        self.run_id, self.node_id, self.visit, self.attempt = run_id, node_id, visit, attempt
-        self.inputs, self.resources, self.scope = inputs, resources, scope
-        self.idempotency_key = f"{run_id}/{lineage}/{node_id}/{visit}"
+        self.run_id, self.project_id, self.scopes = facts.id, facts.project_id, facts.scopes
+        self.node_id, self.visit, self.attempt = node_id, visit, 1
+        self.inputs, self.resources, self.scope = facts.inputs, resources, scope
+        self.lineage = facts.lineage
         self.noted_input: JSON = None
-        self._emit, self._on_progress, self._on_text = emit, on_progress, on_text
+        self._report = report
         self._lines = 0
+
+    @property
+    def idempotency_key(self) -> str:
+        return f"{self.run_id}/{self.lineage}/{self.node_id}/{self.visit}"
 
     def begin_attempt(self, number: int) -> None:
         self.attempt = number
@@ -74,10 +75,14 @@ class Context:
         self.noted_input = value
 
     def progress(self, fraction: float, message: str | None = None) -> None:
-        self._on_progress(min(max(fraction, 0.0), 1.0), None if message is None else clean_text(message))
+        self._report.progress(min(max(fraction, 0.0), 1.0), None if message is None else clean_text(message))
 
     def text(self, delta: str) -> None:
-        self._on_text(clean_text(delta))
+        if delta:
+            self._report.text(clean_text(delta))
+
+    def used(self, usage: Usage) -> None:
+        self._report.used(usage)
 
     def log(self, level: LogLevel, message: str, **fields: JSON) -> None:
         self._lines += 1
@@ -85,7 +90,7 @@ class Context:
             return
         if self._lines == LOG_LIMIT:
             level, message, fields = LogLevel.WARNING, f"more than {LOG_LIMIT} lines: the rest is left out", {}
-        self._emit(
+        self._report.post(
             datetime.now(UTC),
             LogRecorded(level, clean_text(message[:MAX_LOG]), self.node_id, fields if is_storable(fields) else {}),
         )

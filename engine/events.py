@@ -25,6 +25,16 @@ class RunError:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What one visit of a node took of a model, all of its calls together. `cost_usd` is None where no price is known."""
+
+    model: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NodeState:
     """One node of one run as it stands at `seq`. `input`/`output` are None when absent; see `has_output`."""
 
@@ -42,6 +52,7 @@ class NodeState:
     error: RunError | None = None
     started_at: datetime | None = None
     completed_at: datetime | None = None
+    usage: Usage | None = None
     seq: int = 0
     output_seq: int | None = None
     """Set where `input` and `output` are not filled in here: they are stored at this seq, to be loaded when asked for."""
@@ -87,6 +98,18 @@ class LogRecorded:
     type: EventType = field(default=EventType.LOG, init=False)
 
 
+@dataclass(frozen=True, slots=True)
+class OutputDelta:
+    """Text as it streams out of a node. Live only: it has no number and may be lost; the node's state keeps the whole."""
+
+    node_id: str
+    visit: int
+    attempt: int
+    offset: int
+    """Where `text` starts in the node's partial output, in code points."""
+    text: str
+
+
 Happening = StatusChange | NodeChange | CheckpointSaved | LogRecorded
 """What an event tells, before and after it has a number."""
 
@@ -99,3 +122,13 @@ class Event:
     seq: int
     at: datetime
     what: Happening
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Text on its way to live readers. `seq` is that of the last numbered event before it."""
+
+    run_id: str
+    seq: int
+    at: datetime
+    what: OutputDelta

@@ -12,16 +12,14 @@ from typing import Any
 from engine.attempts import Result, attempt
 from engine.channels import Slot
 from engine.context import Context, scope_of
-from engine.events import Happening, NodeChange, NodeState, RunError
+from engine.events import NodeState
 from engine.memory import Memory
 from engine.plan import Plan, PlanNode
-from engine.ports import Entry, Journal
+from engine.ports import Journal
+from engine.report import Report
 from engine.states import NodeStatus
 from engine.takeup import RunFacts
 from engine.work import Work
-
-PROGRESS_INTERVAL_S = 0.1
-"""The least time between two progress events of one node."""
 
 
 class Launcher:
@@ -112,62 +110,18 @@ class Launcher:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks = {}
 
-    def context(self, work: Work, slot: Slot) -> Context:
+    def context(self, work: Work, slot: Slot) -> tuple[Context, Report]:
         facts, node_id = self.facts, work.spec.id
-        return Context(
-            run_id=facts.id,
-            node_id=node_id,
-            visit=slot.visits,
-            lineage=facts.lineage,
-            inputs=facts.inputs,
-            scope=scope_of(facts.id, facts.inputs, self.memory.slots, work.names),
-            resources=self.resources,
-            emit=self._post,
-            on_progress=_Throttled(lambda fraction, message: self._progress(node_id, fraction, message)),
-            on_text=lambda delta: self._text(node_id, delta),
-        )
+        report = Report(facts, node_id, slot.visits, self.memory, self.journal)
+        scope = scope_of(facts.id, facts.inputs, self.memory.slots, work.names)
+        return Context(facts, node_id, slot.visits, scope, self.resources, report), report
 
     async def _run(self, node: PlanNode, slot: Slot) -> None:
         work = self.works[node.id]
-        context = self.context(work, slot)
-        result = await attempt(
-            work,
-            context,
-            lambda number, error, pause: self._retrying(node, number, error, pause),
-            lambda number: self._tell(node.id, status=NodeStatus.RUNNING, attempt=number, message=None),
-        )
+        context, report = self.context(work, slot)
+        result = await attempt(work, context, report.retrying, report.again)
         self._results.append((node, slot, result, context))
         del self._tasks[node.id]
         self.wake.set()
         if self.on_result is not None:
             self.on_result()
-
-    def _retrying(self, node: PlanNode, number: int, error: RunError, pause: float) -> None:
-        message = f"attempt {number} failed: {error.message}; the next in {pause:g} s"
-        self._tell(node.id, status=NodeStatus.RETRYING, attempt=number, error=error, message=message)
-
-    def _progress(self, node_id: str, fraction: float, message: str | None) -> None:
-        self._tell(node_id, progress=fraction, message=message)
-
-    def _text(self, node_id: str, delta: str) -> None:
-        so_far = self.memory.state(node_id).partial_output or ""
-        self.memory.evolve(node_id, partial_output=so_far + delta)
-
-    def _tell(self, node_id: str, **changes: Any) -> None:
-        self._post(datetime.now(UTC), NodeChange(self.memory.evolve(node_id, **changes)))
-
-    def _post(self, at: datetime, what: Happening) -> None:
-        self.journal.post(Entry(self.facts.id, self.facts.epoch, self.facts.lineage, [(at, what)]))
-
-
-class _Throttled:
-    """Lets a progress report through at most every PROGRESS_INTERVAL_S; the node's end tells the last one."""
-
-    def __init__(self, report: Callable[[float, str | None], None]) -> None:
-        self._report, self._next = report, 0.0
-
-    def __call__(self, fraction: float, message: str | None) -> None:
-        now = asyncio.get_running_loop().time()
-        if now >= self._next:
-            self._next = now + PROGRESS_INTERVAL_S
-            self._report(fraction, message)

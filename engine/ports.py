@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Protocol
 
 from engine.channels import Slot
-from engine.events import JSON, Happening, RunError
+from engine.events import JSON, Happening, OutputDelta, RunError
 from engine.nodes.base import Output
 from engine.states import RunStatus, WaitKind
 
@@ -53,6 +53,8 @@ class OpenWait:
     schema: JSON = None
     answer: JSON = None
     is_answered: bool = False
+    child_run_id: str | None = None
+    """The run whose end is the answer, where `kind` is RUN."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,4 +138,8 @@ class Journal(Protocol):
 
     def post(self, entry: Entry) -> None:
         """Lets an entry ride with the next commit, within milliseconds. A failure shows at the run's next `commit`."""
+        ...
+
+    def stream(self, run_id: str, delta: OutputDelta) -> None:
+        """Shows text to live readers; nothing is stored."""
         ...

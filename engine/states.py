@@ -122,6 +122,8 @@ class RetryFrom(StrEnum):
 class WaitKind(StrEnum):
     TIMER = "TIMER"
     INPUT = "INPUT"
+    RUN = "RUN"
+    """Another run, started by the node: its end is the answer."""
 
 
 class OnLimit(StrEnum):

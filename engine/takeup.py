@@ -43,9 +43,12 @@ class RunFacts:
     """What a drive needs to know of the run it was given."""
 
     id: str
+    project_id: str
     epoch: int
     lineage: int
     inputs: JSON
+    scopes: frozenset[str] = frozenset()
+    """What whoever started the run may do: tools ask."""
     timeout_s: float | None = None
     breakpoints: frozenset[str] = frozenset()
     is_step: bool = False

@@ -59,8 +59,9 @@ class Turn:
         if work.is_launched:
             self.launcher.plan(node, slot)
             return [(SLOTS, self.memory.set_slot(node.id, slot))]
-        context = self.launcher.context(work, slot)
-        return self.settle(node, slot, await attempt(work, context, _never_retried, _never_again), context.noted_input)
+        context, report = self.launcher.context(work, slot)
+        result = await attempt(work, context, report.retrying, report.again)
+        return self.settle(node, slot, result, context.noted_input)
 
     def skip(self, node: PlanNode, round_: Round) -> Sequence[Write]:
         skipped: dict[str, Slot] = self.memory.skip(node.id, round_)
@@ -157,14 +158,6 @@ class Turn:
 
     def scope(self, names: Sequence[str]) -> dict[str, Any]:
         return scope_of(self.facts.id, self.facts.inputs, self.memory.slots, names)
-
-
-def _never_retried(number: int, error: RunError, pause: float) -> None:
-    """A node with a retry policy is launched, so a quick one never gets here."""
-
-
-def _never_again(number: int) -> None:
-    """Nor here."""
 
 
 def _meaning(node: PlanNode, result: Result) -> tuple[JSON, str | None, RunError | None]:

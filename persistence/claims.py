@@ -49,6 +49,7 @@ class Claimed:
     lineage: int
     attempt: int
     inputs: JSON
+    scopes: list[str]
     options: dict[str, Any]
     is_step: bool
     resumed_step: int

@@ -11,13 +11,13 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from engine.events import Event, StatusChange
+from engine.events import Delta, Event, StatusChange
 from engine.states import RunStatus
 from persistence import wire
 from persistence.channels import Channels
 from persistence.database import Database
 from persistence.publish import announce as announce
-from persistence.publish import draft_channel, runs_channel
+from persistence.publish import draft_channel, item_of, runs_channel
 from persistence.publish import publish as publish
 from persistence.runs import Changed
 from persistence.streams import Mailbox, StreamReader
@@ -58,11 +58,13 @@ class Feed:
     async def tell(self, *done: Changed) -> None:
         """Publishes what a committed transaction wrote. Never raises: a loss delays readers, and no more."""
         events = [event for changed in done for event in changed.events]
-        items = [(event.run_id, event.seq, wire.payload_of(event.at, event.what)) for event in events]
+        items = [item_of(event) for event in events]
         await publish(self._redis, items, [(one.run.project_id, one.run.id, one.previous) for one in done])
 
-    async def follow(self, run_id: str, after: int) -> AsyncGenerator[Event | Expired]:
-        """Events after `after`: history, then live, up to the terminal one. Ends at once if the run is over or unknown.
+    async def follow(self, run_id: str, after: int) -> AsyncGenerator[Event | Expired | Delta]:
+        """Events after `after`: history, then live with text as it streams, up to the terminal one.
+
+        Ends at once if the run is over or unknown.
 
         A number higher than the run's last counts as the last. Close it (`aclosing`) when you stop early.
         """
@@ -129,9 +131,12 @@ class Feed:
                 yield None
 
 
-async def _live(mailbox: Mailbox) -> AsyncGenerator[Event]:
+async def _live(mailbox: Mailbox) -> AsyncGenerator[Event | Delta]:
     """The events that follow on the mailbox's position; ends where Postgres has to be asked."""
     while (event := await mailbox.next()) is not None:
+        if isinstance(event, Delta):
+            yield event
+            continue
         if event.seq > mailbox.position + 1:
             return
         if event.seq == mailbox.position + 1:
@@ -139,5 +144,5 @@ async def _live(mailbox: Mailbox) -> AsyncGenerator[Event]:
             yield event
 
 
-def _is_last(item: Event | Expired) -> bool:
+def _is_last(item: Event | Expired | Delta) -> bool:
     return isinstance(item, Event) and isinstance(item.what, StatusChange) and item.what.status.is_terminal

@@ -10,25 +10,28 @@ import random
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 import structlog
 from redis.asyncio import Redis
 
-from engine.events import StatusChange
+from engine.events import OutputDelta, StatusChange
 from engine.ports import Entry, EntryRefused, Fenced, StatusMoved
 from engine.states import RunStatus
 from persistence.away import is_content
-from persistence.publish import StatusNotice, publish
+from persistence.publish import Item, StatusNotice, publish
 from persistence.statement import Batch, statement
-from persistence.wire import payload_of
+from persistence.wire import delta_payload, payload_of
 
 log = structlog.get_logger(__name__)
 
 POST_DELAY_S = 0.002
 """How long a posted entry may wait for company."""
+DELTA_DELAY_S = 0.02
+"""How long streamed text may wait for more of it."""
 CLOSE_S = 10.0
 STATEMENT_S = 30.0
 """A network that is cut off says nothing: after this the group is sent again on another connection."""
@@ -54,9 +57,12 @@ class PostgresJournal:
         self._dropped: dict[tuple[str, int], Exception] = {}
         self._writer: asyncio.Task[None] | None = None
         self._publisher: asyncio.Task[None] | None = None
-        self._published: asyncio.Queue[tuple[list[tuple[str, int, bytes]], list[StatusNotice]]] = asyncio.Queue()
+        self._published: asyncio.Queue[tuple[list[Item], list[StatusNotice]]] = asyncio.Queue()
         self._closing = False
         self._lost = 0
+        self._last_seq: dict[str, int] = {}
+        """Of the runs that this process has written: what their streamed text comes after."""
+        self._deltas: dict[tuple[str, str], OutputDelta] = {}
 
     def open(self) -> None:
         self._writer = asyncio.create_task(self._write(), name="journal")
@@ -99,9 +105,19 @@ class PostgresJournal:
         self._queue.append(_Waiting(entry, None))
         asyncio.get_running_loop().call_later(POST_DELAY_S, self._more.set)
 
+    def stream(self, run_id: str, delta: OutputDelta) -> None:
+        """Text that follows on what waits already is joined to it: a model says a word at a time."""
+        if not self._deltas:
+            asyncio.get_running_loop().call_later(DELTA_DELAY_S, self._send_deltas)
+        before = self._deltas.get((run_id, delta.node_id))
+        if before is not None and (before.visit, before.attempt) == (delta.visit, delta.attempt):
+            delta = replace(before, text=before.text + delta.text)
+        self._deltas[run_id, delta.node_id] = delta
+
     def forget(self, run_id: str, epoch: int) -> None:
         """The run's drive has ended, and all its entries are answered: nothing can come after a refused one any more."""
         self._dropped.pop((run_id, epoch), None)
+        self._last_seq.pop(run_id, None)
 
     # The writer.
 
@@ -232,13 +248,27 @@ class PostgresJournal:
     # After the commit.
 
     def _tell(self, batch: Batch, base: int, project_id: str) -> None:
+        run_id = batch.run_id
         items = [
-            (batch.run_id, base + place, payload_of(at, what)) for place, (at, what) in enumerate(batch.happenings, 1)
+            Item(run_id, f"{base + place}-0", payload_of(at, what))
+            for place, (at, what) in enumerate(batch.happenings, 1)
         ]
+        self._last_seq[run_id] = base + len(items)
         notices = [
-            (project_id, batch.run_id, what.previous) for _, what in batch.happenings if isinstance(what, StatusChange)
+            (project_id, run_id, what.previous) for _, what in batch.happenings if isinstance(what, StatusChange)
         ]
         self._published.put_nowait((items, notices))
+
+    def _send_deltas(self) -> None:
+        """Behind the events that are on their way already, since a stream takes nothing that is older than its last."""
+        deltas, self._deltas = self._deltas, {}
+        now = datetime.now(UTC)
+        items = [
+            Item(run_id, f"{self._last_seq[run_id]}-*", delta_payload(now, delta), is_delta=True)
+            for (run_id, _), delta in deltas.items()
+            if run_id in self._last_seq
+        ]
+        self._published.put_nowait((items, []))
 
     async def _publish(self) -> None:
         """Redis must not hold up the next commit: publishing has a task of its own, in order."""

@@ -11,9 +11,8 @@ import asyncpg
 
 from engine.events import Event, StatusChange
 from engine.states import RunStatus
-from persistence.publish import StatusNotice
+from persistence.publish import Item, StatusNotice, item_of
 from persistence.runs import Changed
-from persistence.wire import payload_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +44,9 @@ class Stand:
     breakpoints: frozenset[str]
 
 
-def publishable(moved: Sequence[Moved]) -> tuple[list[tuple[str, int, bytes]], list[StatusNotice]]:
+def publishable(moved: Sequence[Moved]) -> tuple[list[Item], list[StatusNotice]]:
     """What `publish` takes."""
-    items = [(event.run_id, event.seq, payload_of(event.at, event.what)) for one in moved for event in one.events]
+    items = [item_of(event) for one in moved for event in one.events]
     return items, [(one.project_id, one.run_id, one.change.previous) for one in moved]
 
 

@@ -5,13 +5,15 @@ Nothing in this file raises because Redis is away, slow or older than we think; 
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from engine.events import Event
 from engine.states import RunStatus
+from persistence.wire import payload_of
 
 log = structlog.get_logger(__name__)
 
@@ -20,6 +22,20 @@ STREAM_LENGTH = 1000
 STREAM_TTL_S = 3600
 PATIENCE_S = 2.0
 """A hung Redis must not hold up the journal for longer than this."""
+
+
+class Item(NamedTuple):
+    """An entry of a run's stream: an event under `seq-0`, or text under `seq-*` behind the event that it follows."""
+
+    run_id: str
+    id: str
+    payload: bytes
+    is_delta: bool = False
+
+
+def item_of(event: Event) -> Item:
+    return Item(event.run_id, f"{event.seq}-0", payload_of(event.at, event.what))
+
 
 StatusNotice = tuple[str, str, RunStatus | None]
 """(project id, run id, status before): one for each status change, sent to the channel `runs:{project id}`."""
@@ -37,13 +53,14 @@ def draft_channel(workflow_id: str) -> str:
     return f"draft:{workflow_id}"
 
 
-async def publish(redis: Redis, items: Sequence[tuple[str, int, bytes]], notices: Sequence[StatusNotice] = ()) -> None:
-    """After the commit: events as (run id, seq, `wire.payload_of(…)`), a notice for each change of a run's status."""
+async def publish(redis: Redis, items: Sequence[Item], notices: Sequence[StatusNotice] = ()) -> None:
+    """After the commit: events and text, and a notice for each change of a run's status."""
     if not items and not notices:
         return
     pipe = redis.pipeline(transaction=False)
-    for run_id, seq, payload in items:
-        pipe.xadd(stream_of(run_id), {"e": payload}, id=f"{seq}-0", maxlen=STREAM_LENGTH, approximate=True)
+    for run_id, entry_id, payload, is_delta in items:
+        field = "d" if is_delta else "e"
+        pipe.xadd(stream_of(run_id), {field: payload}, id=entry_id, maxlen=STREAM_LENGTH, approximate=True)
     for run_id in {item[0] for item in items}:
         pipe.expire(stream_of(run_id), STREAM_TTL_S)
     for project_id, run_id, previous in notices:

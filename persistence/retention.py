@@ -28,7 +28,7 @@ _OLD = """
     SELECT id FROM runs WHERE finished_at < now() - make_interval(secs => $1 * 86400) {which}
     ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED
 """
-_PARTS = ("events", "checkpoints", "pending_writes", "node_states", "node_outputs", "waits")
+_PARTS = ("events", "checkpoints", "pending_writes", "node_states", "node_outputs", "waits", "map_items")
 _HISTORY = (
     f"WITH old AS ({_OLD.format(which='AND pruned_at IS NULL')})"
     + "".join(f", d_{part} AS (DELETE FROM {part} p USING old WHERE p.run_id = old.id)" for part in _PARTS)

@@ -77,6 +77,16 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Parent:
+    """The node that starts a run: `key` is its `lineage/node/visit`, and what else tells one child from another."""
+
+    run_id: str
+    key: str
+    depth: int
+    """Of the child: 1 below a run that nobody started from another one."""
+
+
+@dataclass(frozen=True, slots=True)
 class NewRun:
     """A run to be accepted. `start` False leaves it PENDING, for executeRun."""
 
@@ -91,6 +101,7 @@ class NewRun:
     lane_limit: int | None = None
     """How many runs of the workflow may be held at once, where its spec says so."""
     on_limit: OnLimit = OnLimit.QUEUE
+    parent: Parent | None = None
 
     @property
     def lane(self) -> str:
@@ -164,7 +175,7 @@ async def accept_alone(pool: asyncpg.Pool, caller: Caller, new: NewRun) -> Chang
 
 
 def _new_values(caller: Caller, new: NewRun) -> list[Any]:
-    options = new.options
+    options, parent = new.options, new.parent
     kept = {"timeoutS": options.timeout_s, "breakpoints": list(options.breakpoints), "stepwise": options.stepwise}
     status = RunStatus.QUEUED if new.start else RunStatus.PENDING
     told = wire.body_of(StatusChange(status, None, _message(new)))
@@ -185,6 +196,10 @@ def _new_values(caller: Caller, new: NewRun) -> list[Any]:
         new.lane_limit,
         PENDING.total_seconds(),
         orjson.dumps(told).decode(),
+        sorted(caller.scopes),
+        parent and parent.run_id,
+        parent and parent.key,
+        parent.depth if parent else 0,
     ]
 
 
@@ -214,6 +229,7 @@ def _accepted(caller: Caller, new: NewRun, run_id: str, at: datetime) -> Changed
             "progress": 0.0,
             "options": new.options,
             "created_by": caller.subject,
+            "parent_id": new.parent and new.parent.run_id,
             "epoch": 0,
             "attempt": 0,
             "takeup": int(new.start),
@@ -328,10 +344,10 @@ async def status_at(connection: AsyncConnection, run: Run, seq: int) -> RunStatu
 _ACCEPT = """
 WITH made AS (
     INSERT INTO runs (id, project_id, workflow_id, version_id, source, mode, status, inputs, options, priority, is_step,
-        created_by, lane, lane_limit, takeup, last_seq, queued_at, deadline_at)
+        created_by, lane, lane_limit, takeup, last_seq, queued_at, deadline_at, scopes, parent_id, parent_key, depth)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::json, $9::text::json, $10, $11, $12, $13, $14,
         ($7 = 'QUEUED')::int, 1, CASE WHEN $7 = 'QUEUED' THEN now() END,
-        CASE WHEN $7 = 'PENDING' THEN now() + make_interval(secs => $15) END)
+        CASE WHEN $7 = 'PENDING' THEN now() + make_interval(secs => $15) END, $17, $18, $19, $20)
     RETURNING id, created_at
 ), told AS (
     INSERT INTO events (run_id, seq, type, at, body) SELECT id, 1, 'RUN_STATUS', created_at, $16::text::json FROM made

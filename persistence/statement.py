@@ -14,7 +14,7 @@ import orjson
 
 from engine.events import JSON, Happening, NodeChange, NodeState
 from engine.ports import Entry, OpenWait
-from persistence.wire import body_of, error_body, is_stored
+from persistence.wire import body_of, error_body, is_stored, usage_body
 
 _GROUP = """
 WITH given AS (
@@ -60,48 +60,49 @@ WITH given AS (
         AS x(run_id, i, type, at, node_id, body) JOIN run ON run.id = x.run_id
 ), new_states AS (
     INSERT INTO node_states (run_id, node_id, seq, status, visits, attempt, progress, message, partial_output, error,
-        started_at, completed_at, output_seq)
+        started_at, completed_at, output_seq, usage)
     SELECT run.id, x.node_id, run.base + x.i, x.status, x.visits, x.attempt, x.progress, x.message, x.partial_output,
-        x.error::json, x.started_at, x.completed_at, run.base + x.output_i
+        x.error::json, x.started_at, x.completed_at, run.base + x.output_i, x.usage::json
     FROM unnest($19::text[], $20::text[], $21::int[], $22::text[], $23::int[], $24::smallint[], $25::real[],
-        $26::text[], $27::text[], $28::text[], $29::timestamptz[], $30::timestamptz[], $31::int[])
+        $26::text[], $27::text[], $28::text[], $29::timestamptz[], $30::timestamptz[], $31::int[], $32::text[])
         AS x(run_id, node_id, i, status, visits, attempt, progress, message, partial_output, error, started_at,
-        completed_at, output_i) JOIN run ON run.id = x.run_id
+        completed_at, output_i, usage) JOIN run ON run.id = x.run_id
     ON CONFLICT (run_id, node_id) DO UPDATE SET
         seq = excluded.seq, status = excluded.status, visits = excluded.visits, attempt = excluded.attempt,
         progress = excluded.progress, message = excluded.message, partial_output = excluded.partial_output,
         error = excluded.error, started_at = excluded.started_at, completed_at = excluded.completed_at,
-        output_seq = coalesce(excluded.output_seq, node_states.output_seq)
+        usage = excluded.usage, output_seq = coalesce(excluded.output_seq, node_states.output_seq)
 ), new_outputs AS (
     INSERT INTO node_outputs (run_id, seq, node_id, visit, lineage, input, output)
     SELECT run.id, run.base + x.i, x.node_id, x.visit, x.lineage, x.input::json, x.output::json
-    FROM unnest($32::text[], $33::int[], $34::text[], $35::int[], $36::int[], $37::text[], $38::text[])
+    FROM unnest($33::text[], $34::int[], $35::text[], $36::int[], $37::int[], $38::text[], $39::text[])
         AS x(run_id, i, node_id, visit, lineage, input, output) JOIN run ON run.id = x.run_id
 ), new_checkpoints AS (
     INSERT INTO checkpoints (run_id, seq, id, parent_id, step, lineage, is_full, data, next_nodes)
     SELECT run.id, run.base + x.i, x.id, x.parent_id, x.step, x.lineage, x.is_full, x.data, x.next_nodes::json
-    FROM unnest($39::text[], $40::int[], $41::text[], $42::text[], $43::int[], $44::int[], $45::bool[], $46::bytea[],
-        $47::text[]) AS x(run_id, i, id, parent_id, step, lineage, is_full, data, next_nodes)
+    FROM unnest($40::text[], $41::int[], $42::text[], $43::text[], $44::int[], $45::int[], $46::bool[], $47::bytea[],
+        $48::text[]) AS x(run_id, i, id, parent_id, step, lineage, is_full, data, next_nodes)
         JOIN run ON run.id = x.run_id
 ), new_writes AS (
     INSERT INTO pending_writes (run_id, checkpoint_id, task_id, idx, channel, value)
     SELECT run.id, x.checkpoint_id, x.task_id, x.idx, x.channel, x.value
-    FROM unnest($48::text[], $49::text[], $50::text[], $51::int[], $52::text[], $53::bytea[])
+    FROM unnest($49::text[], $50::text[], $51::text[], $52::int[], $53::text[], $54::bytea[])
         AS x(run_id, checkpoint_id, task_id, idx, channel, value) JOIN run ON run.id = x.run_id
     ON CONFLICT DO NOTHING
 )
 """
 _WAITS = """, new_waits AS (
-    INSERT INTO waits (id, run_id, node_id, visit, lineage, seq, kind, since, until, outcome, prompt, schema)
+    INSERT INTO waits (id, run_id, node_id, visit, lineage, seq, kind, since, until, outcome, prompt, schema,
+        child_run_id)
     SELECT x.id, run.id, x.node_id, x.visit, x.lineage, run.base + x.i, x.kind, x.since, x.until, x.outcome::json,
-        x.prompt::json, x.schema::json
-    FROM unnest($54::text[], $55::text[], $56::text[], $57::int[], $58::int[], $59::int[], $60::text[],
-        $61::timestamptz[], $62::timestamptz[], $63::text[], $64::text[], $65::text[])
-        AS x(run_id, id, node_id, visit, lineage, i, kind, since, until, outcome, prompt, schema)
+        x.prompt::json, x.schema::json, x.child_run_id
+    FROM unnest($55::text[], $56::text[], $57::text[], $58::int[], $59::int[], $60::int[], $61::text[],
+        $62::timestamptz[], $63::timestamptz[], $64::text[], $65::text[], $66::text[], $67::text[])
+        AS x(run_id, id, node_id, visit, lineage, i, kind, since, until, outcome, prompt, schema, child_run_id)
         JOIN run ON run.id = x.run_id
 ), settled_waits AS (
     UPDATE waits w SET settled_seq = run.base + x.i
-    FROM unnest($66::text[], $67::text[], $68::int[]) AS x(run_id, id, i) JOIN run ON run.id = x.run_id
+    FROM unnest($68::text[], $69::text[], $70::int[]) AS x(run_id, id, i) JOIN run ON run.id = x.run_id
     WHERE w.id = x.id
 )
 """
@@ -146,7 +147,7 @@ def statement(batches: Sequence[Batch], mark: int, rest_s: float) -> tuple[str, 
 
 
 def _wait_arguments(batches: Sequence[Batch]) -> list[list[Any]]:
-    opened, settled = _Columns(12), _Columns(3)
+    opened, settled = _Columns(13), _Columns(3)
     for batch in batches:
         place = 0
         for entry in batch.entries:
@@ -173,11 +174,12 @@ def _add_wait(opened: _Columns, entry: Entry, wait: OpenWait, place: int) -> Non
         None if outcome is None else _json({"value": outcome.value, "port": outcome.port}),
         _json(wait.prompt),
         None if wait.schema is None else _json(wait.schema),
+        wait.child_run_id,
     )
 
 
 def _arguments(batches: Sequence[Batch], mark: int, rest_s: float) -> list[Any]:
-    runs, events, states, outputs = _Columns(10), _Columns(6), _Columns(13), _Columns(7)
+    runs, events, states, outputs = _Columns(10), _Columns(6), _Columns(14), _Columns(7)
     checkpoints, writes = _Columns(9), _Columns(6)
     for batch in batches:
         latest: dict[str, tuple[int, NodeState, int | None]] = {}
@@ -256,6 +258,7 @@ def _add_latest(states: _Columns, place: int, state: NodeState, output_place: in
         state.started_at,
         state.completed_at,
         output_place,
+        None if state.usage is None else _json(usage_body(state.usage)),
     )
 
 

@@ -17,7 +17,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from engine.events import Event
+from engine.events import Delta, Event
 from persistence import wire
 from persistence.database import Database
 from persistence.publish import stream_of
@@ -41,13 +41,15 @@ class Mailbox:
     def __init__(self, size: int = MAILBOX_SIZE) -> None:
         self.position = 0
         """The last number its reader has dealt with."""
-        self._waiting: deque[Event] = deque()
+        self._waiting: deque[Event | Delta] = deque()
         self._size = size
         self._stale = False
         self._ready = asyncio.Event()
 
-    def put(self, event: Event) -> None:
+    def put(self, event: Event | Delta) -> None:
         if len(self._waiting) >= self._size:
+            if isinstance(event, Delta):
+                return  # Who is slow misses text, which the node's state keeps, before events.
             self._waiting.clear()
             self._stale = True
         if not self._stale:
@@ -67,7 +69,7 @@ class Mailbox:
         """The reader is about to read Postgres from its position on: what comes from now on counts again."""
         self._stale = False
 
-    async def next(self) -> Event | None:
+    async def next(self) -> Event | Delta | None:
         while True:
             if self._stale:
                 self._waiting.clear()
@@ -187,7 +189,7 @@ class StreamReader:
         for entry_id, fields in entries:
             seq = int(entry_id.split(b"-")[0])
             try:
-                event = wire.event_of(run_id, seq, fields[b"e"])
+                event = _read(run_id, seq, fields)
             except (ValueError, KeyError, TypeError) as error:
                 log.warning("feed.unreadable_entry", run_id=run_id, seq=seq, error=repr(error))
                 continue  # a gap like any other: Postgres has the event
@@ -230,3 +232,8 @@ class StreamReader:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _read(run_id: str, seq: int, fields: dict[bytes, bytes]) -> Event | Delta:
+    delta = fields.get(b"d")
+    return wire.event_of(run_id, seq, fields[b"e"]) if delta is None else wire.delta_of(run_id, seq, delta)

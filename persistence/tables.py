@@ -4,6 +4,7 @@ JSON is kept as Postgres `json`: verbatim, never queried inside, cheaper to writ
 """
 
 from sqlalchemy import (
+    ARRAY,
     JSON,
     REAL,
     BigInteger,
@@ -121,6 +122,8 @@ runs = Table(
     Column("options", JSON, nullable=False),
     Column("priority", Integer, nullable=False, server_default="0"),
     Column("created_by", Text, nullable=False),
+    # What whoever started it may do: tools ask, long after the call is over.
+    Column("scopes", ARRAY(Text), nullable=False, server_default="{}"),
     # The lease: who runs it, under which fencing token, until when by the database's clock.
     Column("epoch", Integer, nullable=False, server_default="0"),
     Column("worker_id", Text),
@@ -153,6 +156,9 @@ runs = Table(
     # Retention has taken the run's events, checkpoints and node data.
     Column("pruned_at", Moment),
     Column("parent_id", Id, ForeignKey("runs.id", ondelete="SET NULL")),
+    # `lineage/node/visit` of the parent's node that started it (and the item, in a map): one child for each, however often asked.
+    Column("parent_key", Text),
+    Column("depth", SmallInteger, nullable=False, server_default="0"),
     Column("retry_of_id", Id, ForeignKey("runs.id", ondelete="SET NULL")),
     Column("forked_from_id", Id),
     Column("deadline_at", Moment),
@@ -166,7 +172,7 @@ runs = Table(
     Index("ix_runs_project_id_id", "project_id", "id"),
     Index("ix_runs_workflow_id_id", "workflow_id", "id"),
     Index("ix_runs_version_id_id", "version_id", "id"),
-    Index("ix_runs_parent_id", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
+    Index("uq_runs_parent", "parent_id", "parent_key", unique=True, postgresql_where=text("parent_id IS NOT NULL")),
     Index("ix_runs_retry_of_id", "retry_of_id", postgresql_where=text("retry_of_id IS NOT NULL")),
     Index("ix_runs_forked_from_id", "forked_from_id", postgresql_where=text("forked_from_id IS NOT NULL")),
     Index(
@@ -222,6 +228,7 @@ node_states = Table(
     Column("message", Text),
     Column("partial_output", Text),
     Column("error", JSON),
+    Column("usage", JSON),
     Column("started_at", Moment),
     Column("completed_at", Moment),
     Column("seq", Integer, nullable=False),
@@ -281,7 +288,7 @@ waits = Table(
     Column("visit", Integer, nullable=False),
     Column("lineage", Integer, nullable=False),
     Column("seq", Integer, nullable=False),
-    # TIMER or INPUT.
+    # TIMER, INPUT or RUN.
     Column("kind", Text, nullable=False),
     Column("since", Moment, nullable=False, server_default=func.now()),
     # When it is over by itself, and how the node ends then: {value, port}.
@@ -294,7 +301,43 @@ waits = Table(
     Column("answered_by", Text),
     Column("settled_seq", Integer),
     Column("superseded_seq", Integer),
+    # The run that a RUN waits for: its end is the answer.
+    Column("child_run_id", Id),
     Index("ix_waits_run_id", "run_id"),
+    Index(
+        "ix_waits_child_run_id",
+        "child_run_id",
+        postgresql_where=text("child_run_id IS NOT NULL AND answered_at IS NULL"),
+    ),
+)
+
+# The items of a `map` node that are done: after a crash only the others are worked on. Gone when the node has settled.
+map_items = Table(
+    "map_items",
+    metadata,
+    _run(),
+    Column("lineage", Integer, primary_key=True),
+    Column("node_id", Text, primary_key=True),
+    Column("visit", Integer, primary_key=True),
+    Column("idx", Integer, primary_key=True),
+    Column("output", JSON),
+    Column("error", JSON),
+)
+
+# Values are AES-GCM ciphertexts (nonce first) under the key that `key_id` names. They never leave the node call.
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("id", Id, primary_key=True),
+    _project(),
+    Column("name", Text, nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("created_at", Moment, nullable=False, server_default=func.now()),
+    Column("updated_at", Moment, nullable=False, server_default=func.now()),
+    Column("updated_by", Text, nullable=False),
+    Column("last_used_at", Moment),
+    UniqueConstraint("project_id", "name"),
 )
 
 # Worker processes that hold an advisory lock `lock_key` for as long as they live.

@@ -134,6 +134,7 @@ def _open_wait(row: Any) -> OpenWait:
         row["schema"],
         row["answer"],
         row["answered_at"] is not None,
+        row["child_run_id"],
     )
 
 

@@ -4,6 +4,7 @@ A node's input and output are kept once, in `node_outputs` at the seq of the eve
 says that they are there (`is_stored`). A payload carries them along while they are small: live readers need no query.
 """
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -12,13 +13,16 @@ import orjson
 from engine.events import (
     JSON,
     CheckpointSaved,
+    Delta,
     Event,
     Happening,
     LogRecorded,
     NodeChange,
     NodeState,
+    OutputDelta,
     RunError,
     StatusChange,
+    Usage,
 )
 from engine.states import SETTLED, EventType, LogLevel, NodeStatus, RunStatus
 
@@ -48,6 +52,14 @@ def error_of(body: dict[str, Any] | None) -> RunError | None:
     return None if body is None else RunError(**body)
 
 
+def usage_body(usage: Usage | None) -> dict[str, JSON] | None:
+    return None if usage is None else asdict(usage)
+
+
+def usage_of(body: dict[str, Any] | None) -> Usage | None:
+    return None if body is None else Usage(**body)
+
+
 def body_of(what: Happening) -> dict[str, JSON]:
     """What `events.body` holds: everything but type, node id, number and moment, which have columns."""
     if isinstance(what, NodeChange):
@@ -72,6 +84,7 @@ def _state_body(state: NodeState) -> dict[str, JSON]:
         "completed_at": _text(state.completed_at),
         "has_output": state.has_output,
         "is_stored": is_stored(state),
+        **({} if state.usage is None else {"usage": usage_body(state.usage)}),
         # Set where a rewind puts a state back: its values stay where they were stored.
         **({} if state.output_seq is None else {"output_seq": state.output_seq}),
     }
@@ -108,6 +121,7 @@ def _state_of(node_id: str, body: dict[str, Any], run_id: str, seq: int) -> Node
         error=error_of(body["error"]),
         started_at=_moment(body["started_at"]),
         completed_at=_moment(body["completed_at"]),
+        usage=usage_of(body.get("usage")),
         seq=seq,
         output_seq=body.get("output_seq", seq) if body["is_stored"] and not values else None,
     )
@@ -128,6 +142,17 @@ def event_of(run_id: str, seq: int, payload: bytes) -> Event:
     read = orjson.loads(payload)
     what = happening_of(read["type"], read["node_id"], read["body"], run_id, seq)
     return Event(run_id, seq, datetime.fromisoformat(read["at"]), what)
+
+
+def delta_payload(at: datetime, what: OutputDelta) -> bytes:
+    return orjson.dumps({"at": at, **asdict(what)})
+
+
+def delta_of(run_id: str, seq: int, payload: bytes) -> Delta:
+    """The reverse of `delta_payload`. Raises as `event_of` does."""
+    read = orjson.loads(payload)
+    at = datetime.fromisoformat(read.pop("at"))
+    return Delta(run_id, seq, at, OutputDelta(**read))
 
 
 def _text(moment: datetime | None) -> str | None:

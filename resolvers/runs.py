@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from engine.events import Event, NodeChange, NodeState
+from engine.events import Delta, Event, NodeChange, NodeState
 from engine.states import NodeStatus, RunAction, RunSource, RunStatus, WaitKind
 from persistence import history, nodes, runs
 from persistence.feed import Expired
@@ -54,7 +54,7 @@ class NodeView:
 class EventView:
     """One event as a reader sees it; `node` for a node's change."""
 
-    event: Event | Expired
+    event: Event | Expired | Delta
     node: NodeView | None = None
 
 
@@ -72,7 +72,7 @@ class Names:
         name = self._names.get(state.node_id) or NodeName(state.node_id, state.node_id, "unknown")
         return NodeView(state, name, is_live)
 
-    def event(self, event: Event | Expired) -> EventView:
+    def event(self, event: Event | Expired | Delta) -> EventView:
         if isinstance(event, Event) and isinstance(event.what, NodeChange):
             return EventView(event, self.view(event.what.state, is_live=False))
         return EventView(event)

@@ -131,6 +131,35 @@ class LogRecorded(RunEvent):
         return _what(view).fields
 
 
+@strawberry.type(
+    description="Text as it streams out of a node. Live only: `seq` is that of the last numbered event. Kept as `partialOutput`."
+)
+class NodeOutputDelta(RunEvent):
+    @classmethod
+    def is_type_of(cls, value: object, _: object) -> bool:
+        return isinstance(value, EventView) and isinstance(value.event, events.Delta)
+
+    @strawberry.field
+    @staticmethod
+    def visit(view: View) -> int:
+        return int(_what(view).visit)
+
+    @strawberry.field
+    @staticmethod
+    def attempt(view: View) -> int:
+        return int(_what(view).attempt)
+
+    @strawberry.field(description="Where `text` starts in `partialOutput`, in code points.")
+    @staticmethod
+    def offset(view: View) -> int:
+        return int(_what(view).offset)
+
+    @strawberry.field
+    @staticmethod
+    def text(view: View) -> str:
+        return str(_what(view).text)
+
+
 @strawberry.type(description="The events asked for are past retention: reload the run, and go on from `firstSeq`.")
 class HistoryExpired(RunEvent):
     @classmethod
@@ -143,7 +172,7 @@ class HistoryExpired(RunEvent):
         return view.event.first_seq if isinstance(view.event, Expired) else view.event.seq
 
 
-EVENT_TYPES = [RunStatusChanged, NodeStateChanged, CheckpointSaved, LogRecorded, HistoryExpired]
+EVENT_TYPES = [RunStatusChanged, NodeStateChanged, CheckpointSaved, LogRecorded, NodeOutputDelta, HistoryExpired]
 
 
 @strawberry.type(description="`firstSeq` and `lastSeq` go on from here, as `before` and `after`.")

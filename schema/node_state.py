@@ -6,6 +6,7 @@ from typing import Any
 import strawberry
 
 from engine.events import RunError as RunErrorValue
+from engine.events import Usage as UsageValue
 from engine.states import NodeStatus
 from resolvers import runs
 from resolvers.runs import NodeView
@@ -23,6 +24,14 @@ class RunError:
     message: str
     retryable: bool
     details: JSON | None
+
+
+@strawberry.type(description="What calls to models took. No cost where the model has no known price.")
+class Usage:
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None
 
 
 @strawberry.type
@@ -86,6 +95,11 @@ class NodeState:
     @staticmethod
     def partial_output(view: View) -> str | None:
         return view.state.partial_output
+
+    @strawberry.field(graphql_type=Usage | None, description="Of this visit, all attempts together.")
+    @staticmethod
+    def usage(view: View) -> UsageValue | None:
+        return view.state.usage
 
     @strawberry.field(graphql_type=RunError | None)
     @staticmethod

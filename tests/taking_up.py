@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from engine.compile import compile_spec
 from engine.drive import Drive
+from engine.events import OutputDelta
 from engine.nodes.base import NodeConfig, NodeContext, NodeType, Output, WaitForAnswer, WaitUntil
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.ports import Entry
@@ -144,6 +145,10 @@ class Mortal:
         if not self.is_dead:
             self._journal.post(entry)
 
+    def stream(self, run_id: str, delta: OutputDelta) -> None:
+        if not self.is_dead:
+            self._journal.stream(run_id, delta)
+
 
 class Worker:
     """Takes runs up, each time as a new process would. Use as a context: it holds a journal."""
@@ -162,7 +167,7 @@ class Worker:
     async def take_up(self, run_id: str, at: int = 10**6, before: bool = False, **facts: Any) -> Drive:
         """A drive that holds the run now; `at` and `before` say when its journal dies."""
         claim = """UPDATE runs SET epoch = epoch + 1, status = 'RUNNING', wake_at = NULL WHERE id = $1
-            RETURNING epoch, version_id, resumed_step, is_step, options, lineage, inputs, error"""
+            RETURNING project_id, epoch, version_id, resumed_step, is_step, options, lineage, inputs, error"""
         row = await self._database.pool.fetchrow(claim, run_id)
         spec = await self._database.pool.fetchval("SELECT spec FROM versions WHERE id = $1", row["version_id"])
         known = {
@@ -173,7 +178,7 @@ class Worker:
         }
         saver = Saver(self._database.pool)
         return Drive(
-            RunFacts(run_id, row["epoch"], row["lineage"], row["inputs"], **{**known, **facts}),
+            RunFacts(run_id, row["project_id"], row["epoch"], row["lineage"], row["inputs"], **{**known, **facts}),
             compile_spec(parse(spec), self._types, saver),
             journal=Mortal(self.journal, at, before),
             head=saver,

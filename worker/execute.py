@@ -173,9 +173,11 @@ class Runner:
         options = claimed.options
         facts = RunFacts(
             claimed.id,
+            claimed.project_id,
             claimed.epoch,
             claimed.lineage,
             claimed.inputs,
+            frozenset(claimed.scopes),
             options["timeoutS"],
             frozenset(options["breakpoints"]),
             claimed.is_step,

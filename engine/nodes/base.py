@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from engine.events import JSON
+from engine.events import JSON, Usage
 from engine.states import LogLevel
 
 
@@ -59,6 +59,13 @@ class NodeContext(Protocol):
     @property
     def run_id(self) -> str: ...
     @property
+    def project_id(self) -> str: ...
+    @property
+    def scopes(self) -> frozenset[str]:
+        """What whoever started the run may do."""
+        ...
+
+    @property
     def node_id(self) -> str: ...
     @property
     def visit(self) -> int: ...
@@ -95,6 +102,10 @@ class NodeContext(Protocol):
     def log(self, level: LogLevel, message: str, **fields: JSON) -> None: ...
     def text(self, delta: str) -> None:
         """Streams text out of the node: shown live, kept as `partialOutput`."""
+        ...
+
+    def used(self, usage: Usage) -> None:
+        """Adds what a call to a model took."""
         ...
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from engine.compile import Write, compile_spec
 from engine.drive import Drive
-from engine.events import NodeChange, NodeState
+from engine.events import NodeChange, NodeState, OutputDelta
 from engine.nodes.registry import load_node_types
 from engine.ports import Entry, PendingWrite
 from engine.spec import parse
@@ -20,6 +20,7 @@ class RecordedJournal:
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
+        self.deltas: list[OutputDelta] = []
 
     async def _landed(self) -> int:
         return sum(len(one.happenings) for one in self.entries)
@@ -30,6 +31,9 @@ class RecordedJournal:
 
     def post(self, entry: Entry) -> None:
         self.entries.append(entry)
+
+    def stream(self, run_id: str, delta: OutputDelta) -> None:
+        self.deltas.append(delta)
 
     @property
     def states(self) -> list[NodeState]:
@@ -54,6 +58,8 @@ async def play(raw: dict[str, Any], inputs: Any = None) -> tuple[Drive, list[tup
     """Runs a spec of quick nodes to its end. Returns the drive and (node, status) of each settled visit, in order."""
     journal = RecordedJournal()
     compiled = compile_spec(parse(raw), TYPES)
-    drive = Drive(RunFacts("run_test", 1, 0, inputs), compiled, journal=journal, head=NoHead(), resources={})
+    drive = Drive(
+        RunFacts("run_test", "prj_test", 1, 0, inputs), compiled, journal=journal, head=NoHead(), resources={}
+    )
     await drive.run()
     return drive, [(state.node_id, state.status) for state in journal.states if state.status.is_settled]

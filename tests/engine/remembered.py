@@ -212,7 +212,7 @@ async def play(
         snapshot = Snapshot(step, channels(first.plan, with_outputs(frontier, known)))
     saver, journal = Remembering(snapshot), RecordedJournal()
     graph = compiled(raw, saver, ran)
-    drive = Drive(RunFacts("run_test", 1, 0, {}), graph, journal=journal, head=saver, resources={})
+    drive = Drive(RunFacts("run_test", "prj_test", 1, 0, {}), graph, journal=journal, head=saver, resources={})
     await asyncio.wait_for(drive.run(), 20)
     output = next((e.change.output for e in reversed(journal.entries) if e.change), None)
     for state in journal.states:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,15 @@ from pydantic import ValidationError
 from pydantic_monty import AsyncMonty
 
 from engine.context import Context
-from engine.events import Happening, LogRecorded
+from engine.events import Happening, LogRecorded, NodeChange, OutputDelta
+from engine.memory import Memory
 from engine.nodes.base import NodeFailure, Outcome, Output, WaitForAnswer, WaitUntil
 from engine.nodes.registry import NodeTypes, load_node_types
+from engine.ports import Entry
+from engine.report import Report
 from engine.spec import parse
 from engine.states import LogLevel
+from engine.takeup import RunFacts
 
 TYPES = load_node_types()
 
@@ -28,27 +32,24 @@ class Given:
     def __init__(self, scope: dict[str, Any] | None = None, resources: Mapping[str, Any] | None = None) -> None:
         self.happenings: list[Happening] = []
         self.shown: list[str | None] = []
+        self.texts: list[OutputDelta] = []
         self.saw = asyncio.Event()
-        self.context = Context(
-            run_id="run_1",
-            node_id="n",
-            visit=1,
-            lineage=0,
-            inputs=(scope or {}).get("input"),
-            scope=scope or {},
-            resources=resources or {},
-            emit=self._emit,
-            on_progress=self._progress,
-            on_text=lambda text: None,
-        )
+        facts = RunFacts("run_1", "prj_1", 1, 0, (scope or {}).get("input"))
+        report = Report(facts, "n", 1, Memory("run_1", 1, {}), self)
+        self.context = Context(facts, "n", 1, scope or {}, resources or {}, report)
 
-    def _emit(self, _: datetime, what: Happening) -> None:
-        self.happenings.append(what)
+    def post(self, entry: Entry) -> None:
+        for _, what in entry.happenings:
+            self.happenings.append(what)
+            if isinstance(what, NodeChange):
+                self.shown.append(what.state.message)
         self.saw.set()
 
-    def _progress(self, _: float, message: str | None) -> None:
-        self.shown.append(message)
-        self.saw.set()
+    def stream(self, run_id: str, delta: OutputDelta) -> None:
+        self.texts.append(delta)
+
+    def commit(self, entry: Entry) -> Awaitable[int]:
+        raise AssertionError("a node commits nothing")
 
     async def run(self, name: str, config: dict[str, Any]) -> Outcome:
         kind = TYPES[name]

@@ -1,0 +1,78 @@
+"""What one visit of a node tells while it runs: how far it is, the text it writes, what it took of a model.
+
+All of it may be lost with the process: the visit runs again then. What counts is told once more when the node settles.
+"""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from engine.events import Happening, NodeChange, OutputDelta, RunError, Usage
+from engine.memory import Memory
+from engine.ports import Entry, Journal
+from engine.states import NodeStatus
+from engine.takeup import RunFacts
+
+PROGRESS_INTERVAL_S = 0.1
+"""The least time between two progress events of one node."""
+KEEP_INTERVAL_S = 1.0
+KEEP_GROWTH = 1.25
+"""Streamed text is kept when it has grown by a quarter: all that is ever written of it is a few times its length."""
+TEXT_LIMIT = 1024 * 1024
+"""Characters of streamed text that are kept; what follows is shown live alone."""
+
+
+class Report:
+    def __init__(self, facts: RunFacts, node_id: str, visit: int, memory: Memory, journal: Journal) -> None:
+        self._facts, self._node_id, self._visit = facts, node_id, visit
+        self._memory, self._journal = memory, journal
+        self._attempt = 1
+        self._next_progress = self._next_keep = 0.0
+        self._length = self._kept = 0
+
+    def progress(self, fraction: float, message: str | None) -> None:
+        """At most one each PROGRESS_INTERVAL_S gets through; the node's end tells the last one."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._next_progress:
+            self._next_progress = now + PROGRESS_INTERVAL_S
+            self._tell(progress=fraction, message=message)
+
+    def text(self, text: str) -> None:
+        offset, self._length = self._length, self._length + len(text)
+        so_far = self._memory.state(self._node_id).partial_output or ""
+        if len(so_far) < TEXT_LIMIT:
+            self._memory.evolve(self._node_id, partial_output=(so_far + text)[:TEXT_LIMIT])
+        self._journal.stream(self._facts.id, OutputDelta(self._node_id, self._visit, self._attempt, offset, text))
+        now = asyncio.get_running_loop().time()
+        if now >= self._next_keep and min(self._length, TEXT_LIMIT) >= self._kept * KEEP_GROWTH + 1:
+            self._next_keep, self._kept = now + KEEP_INTERVAL_S, self._length
+            self._tell()
+
+    def used(self, usage: Usage) -> None:
+        """Adds to what the visit has taken so far, all attempts together. One price that is not known makes the sum unknown."""
+        before = self._memory.state(self._node_id).usage
+        if before is not None:
+            cost = None if before.cost_usd is None or usage.cost_usd is None else before.cost_usd + usage.cost_usd
+            usage = replace(
+                usage,
+                input_tokens=before.input_tokens + usage.input_tokens,
+                output_tokens=before.output_tokens + usage.output_tokens,
+                cost_usd=cost,
+            )
+        self._memory.evolve(self._node_id, usage=usage)
+
+    def retrying(self, number: int, error: RunError, pause: float) -> None:
+        message = f"attempt {number} failed: {error.message}; the next in {pause:g} s"
+        self._tell(status=NodeStatus.RETRYING, attempt=number, error=error, message=message)
+
+    def again(self, number: int) -> None:
+        """The next attempt begins, and writes its text from the start."""
+        self._attempt, self._length, self._kept = number, 0, 0
+        self._tell(status=NodeStatus.RUNNING, attempt=number, message=None, partial_output=None)
+
+    def post(self, at: datetime, what: Happening) -> None:
+        self._journal.post(Entry(self._facts.id, self._facts.epoch, self._facts.lineage, [(at, what)]))
+
+    def _tell(self, **changes: Any) -> None:
+        self.post(datetime.now(UTC), NodeChange(self._memory.evolve(self._node_id, **changes)))
