@@ -109,6 +109,11 @@ class Drive:
     def is_waiting(self) -> bool:
         return bool(self.waits)
 
+    @property
+    def children(self) -> list[str]:
+        """The runs that this one waits for."""
+        return self.waits.children
+
     def answered(self, waits: Sequence[OpenWait]) -> None:
         """Waits of this run that have an answer now; told twice, it counts once."""
         self.waits.answered(waits)
@@ -236,7 +241,7 @@ class Drive:
             for write in self._turns.settle(node, slot, result, context.noted_input)
         ]
         if not self._is_stopping:
-            writes += [write for wait, output in self.waits.over() for write in self._turns.end_wait(wait, output)]
+            writes += [write for wait, end in self.waits.over() for write in self._turns.end_wait(wait, end)]
         if not writes:
             return _NOTHING
         self._is_due = self._is_due or any(channel != SLOTS for channel, _ in writes)

@@ -58,6 +58,26 @@ class OpenWait:
 
 
 @dataclass(frozen=True, slots=True)
+class ChildRun:
+    """A run that a node asks for. The same `key` of the same parent is the same child, however often asked."""
+
+    parent_id: str
+    key: str
+    workflow_id: str
+    version: int | None
+    """None: the published one, else the draft."""
+    inputs: JSON
+
+
+class ChildRuns(Protocol):
+    """The resource `runs`."""
+
+    async def start(self, child: ChildRun) -> str:
+        """The id of the run. Raises NodeFailure."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class RunChange:
     """The run goes from `expected` to `status`; refused, with all of its entry, where it stands elsewhere.
 

@@ -12,7 +12,7 @@ from engine.compile import CompiledGraph, Write
 from engine.context import scope_of
 from engine.events import JSON, RunError
 from engine.memory import Memory
-from engine.nodes.base import NodeFailure, Output, WaitForAnswer, WaitUntil
+from engine.nodes.base import NodeFailure, Output, WaitForAnswer, WaitForRun, WaitUntil
 from engine.plan import PlanEdge, PlanNode, Round
 from engine.ports import OpenWait
 from engine.settle import ERROR_PORT, leaving, taken_edges
@@ -72,7 +72,7 @@ class Turn:
 
     def settle(self, node: PlanNode, slot: Slot, result: Result, given: JSON = None) -> Sequence[Write]:
         """Records how a node ended and follows its edges; a failure that nothing handles ends the run instead."""
-        if isinstance(result.outcome, WaitUntil | WaitForAnswer):
+        if isinstance(result.outcome, WaitUntil | WaitForAnswer | WaitForRun):
             return self._begin_wait(node, slot, result, result.outcome, given)
         output, port, error = _meaning(node, result)
         status = NodeStatus.FAILED if error else NodeStatus.COMPLETED
@@ -93,11 +93,11 @@ class Turn:
         return [(SLOTS, changed), *writes]
 
     def _begin_wait(
-        self, node: PlanNode, slot: Slot, result: Result, outcome: WaitUntil | WaitForAnswer, given: JSON
+        self, node: PlanNode, slot: Slot, result: Result, outcome: WaitUntil | WaitForAnswer | WaitForRun, given: JSON
     ) -> Sequence[Write]:
         """The node settles when its wait is over; until then it holds up what follows it and nothing else."""
         wait = self.waits.open(node.id, slot.visits, outcome, given)
-        message = "waits for an answer" if wait.kind is WaitKind.INPUT else f"until {wait.until:%Y-%m-%dT%H:%M:%SZ}"
+        message = _waits_for(wait)
         state = self.memory.evolve(
             node.id,
             status=NodeStatus.WAITING,
@@ -110,9 +110,10 @@ class Turn:
         self.memory.note(state, result.ended_at)
         return [(SLOTS, self.memory.set_slot(node.id, slot.evolve(status=NodeStatus.WAITING)))]
 
-    def end_wait(self, wait: OpenWait, output: Output) -> Sequence[Write]:
-        """A wait is over: its node ends with `output`."""
-        result = Result(output, None, 1, wait.since, datetime.now(UTC))
+    def end_wait(self, wait: OpenWait, end: Output | RunError) -> Sequence[Write]:
+        """A wait is over: its node ends with `end`."""
+        output, error = (None, end) if isinstance(end, RunError) else (end, None)
+        result = Result(output, error, 1, wait.since, datetime.now(UTC))
         self.memory.evolve(wait.node_id, message=None)
         return self.settle(self.compiled.plan.nodes[wait.node_id], self.memory.slots[wait.node_id], result, wait.prompt)
 
@@ -158,6 +159,14 @@ class Turn:
 
     def scope(self, names: Sequence[str]) -> dict[str, Any]:
         return scope_of(self.facts.id, self.facts.inputs, self.memory.slots, names)
+
+
+def _waits_for(wait: OpenWait) -> str:
+    if wait.kind is WaitKind.INPUT:
+        return "waits for an answer"
+    if wait.kind is WaitKind.RUN:
+        return f"waits for run {wait.child_run_id}"
+    return f"until {wait.until:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _meaning(node: PlanNode, result: Result) -> tuple[JSON, str | None, RunError | None]:

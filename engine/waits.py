@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 from typeid import TypeID
 
-from engine.events import JSON
-from engine.nodes.base import Output, WaitForAnswer, WaitUntil
+from engine.events import JSON, RunError
+from engine.nodes.base import Output, WaitForAnswer, WaitForRun, WaitUntil
 from engine.ports import OpenWait
-from engine.states import WaitKind
+from engine.states import RunStatus, WaitKind
 
 ANSWERED = "answered"
 EXPIRED = "expired"
@@ -28,12 +28,14 @@ class Waits:
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(self, node_id: str, visit: int, outcome: WaitUntil | WaitForAnswer, given: JSON) -> OpenWait:
+    def open(self, node_id: str, visit: int, outcome: WaitUntil | WaitForAnswer | WaitForRun, given: JSON) -> OpenWait:
         """`given` is what the node was given; a question shows its prompt instead."""
         id_ = str(TypeID(prefix="wait"))
         now = datetime.now(UTC)
         if isinstance(outcome, WaitUntil):
             wait = OpenWait(id_, node_id, visit, WaitKind.TIMER, now, outcome.until, outcome.output, given)
+        elif isinstance(outcome, WaitForRun):
+            wait = OpenWait(id_, node_id, visit, WaitKind.RUN, now, prompt=given, child_run_id=outcome.run_id)
         else:
             expiry = Output(None, EXPIRED)
             until, prompt, schema = outcome.expires_at, outcome.prompt, outcome.schema
@@ -48,7 +50,7 @@ class Waits:
             if wait.id in self._open:
                 self._open[wait.id] = wait
 
-    def over(self) -> Iterator[tuple[OpenWait, Output]]:
+    def over(self) -> Iterator[tuple[OpenWait, Output | RunError]]:
         """Takes the waits that are over: answered, or past their moment. An answer in time goes before the expiry."""
         now = datetime.now(UTC)
         for wait in list(self._open.values()):
@@ -70,6 +72,11 @@ class Waits:
         return opened, settled
 
     @property
+    def children(self) -> list[str]:
+        """The runs that are waited for."""
+        return [wait.child_run_id for wait in self._open.values() if wait.child_run_id is not None]
+
+    @property
     def nodes(self) -> list[str]:
         return [wait.node_id for wait in self._open.values()]
 
@@ -84,7 +91,9 @@ class Waits:
         return "; ".join(_told(wait) for wait in self._open.values())
 
 
-def _end_of(wait: OpenWait, now: datetime) -> Output | None:
+def _end_of(wait: OpenWait, now: datetime) -> Output | RunError | None:
+    if wait.kind is WaitKind.RUN:
+        return _end_of_child(wait) if wait.is_answered else None
     if wait.is_answered:
         return Output(wait.answer, ANSWERED)
     if wait.until is not None and wait.until <= now:
@@ -92,7 +101,19 @@ def _end_of(wait: OpenWait, now: datetime) -> Output | None:
     return None
 
 
+def _end_of_child(wait: OpenWait) -> Output | RunError:
+    """A RUN's answer is how the child stands: {status, output, error}."""
+    status, error = wait.answer["status"], wait.answer["error"]
+    if status == RunStatus.COMPLETED:
+        return Output(wait.answer["output"])
+    message = f"run {wait.child_run_id} is {status}" + (f": {error['message']}" if error else "")
+    details = {"runId": wait.child_run_id, "status": status, "error": error}
+    return RunError("SUBWORKFLOW", message, wait.node_id, bool(error and error["retryable"]), details)
+
+
 def _told(wait: OpenWait) -> str:
     if wait.kind is WaitKind.INPUT:
         return f"{wait.node_id!r} waits for an answer"
+    if wait.kind is WaitKind.RUN:
+        return f"{wait.node_id!r} waits for run {wait.child_run_id}"
     return f"{wait.node_id!r} waits until {wait.until:%Y-%m-%d %H:%M:%S} UTC"

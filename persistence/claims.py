@@ -48,6 +48,7 @@ class Claimed:
     epoch: int
     lineage: int
     attempt: int
+    parent_id: str | None
     inputs: JSON
     scopes: list[str]
     options: dict[str, Any]

@@ -5,9 +5,10 @@ a Changed: it was asked for already, and nothing is written.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, select, update
+from sqlalchemy import ColumnElement, and_, case, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON, NodeChange, StatusChange
@@ -43,10 +44,13 @@ async def cancel(
         raise InvalidState(f"The run is {run.status} already.", run_status=run.status)
     if run.status is RunStatus.CANCELLING:
         return run
-    if run.status not in HELD:
-        return await cancel_now(connection, run, reason)
-    [changed] = await _ask_to_cancel(connection, [run], reason, deadlines)
-    return changed
+    if run.status in HELD:
+        [changed] = await _ask_to_cancel(connection, [run], reason, deadlines)
+    else:
+        changed = await cancel_now(connection, run, reason)
+    below = await connection.execute(_DESCENDANTS, {"run_id": run_id})
+    children = await cancel_these(connection, list(below.scalars()), reason, deadlines)
+    return replace(changed, besides=tuple(children))
 
 
 async def _ask_to_cancel(
@@ -82,14 +86,26 @@ async def _cancel_at_rest(connection: AsyncConnection, resting: Sequence[Run], r
     )
 
 
+async def cancel_these(
+    connection: AsyncConnection, run_ids: Sequence[str], reason: str | None, deadlines: Deadlines
+) -> list[Changed]:
+    """Those of these runs that are active and not asked to stop already, whoever's they are."""
+    return await _cancel_where(connection, runs.c.id.in_(run_ids), reason, deadlines) if run_ids else []
+
+
 async def cancel_all(
     connection: AsyncConnection, caller: Caller, workflow_id: str, reason: str | None, deadlines: Deadlines = DEADLINES
 ) -> list[Changed]:
     """Cancels up to BATCH active runs of a workflow, those that are asked to stop already left out."""
+    which = and_(runs.c.workflow_id == workflow_id, runs.c.project_id.in_(caller.projects))
+    return await _cancel_where(connection, which, reason, deadlines)
+
+
+async def _cancel_where(
+    connection: AsyncConnection, which: ColumnElement[bool], reason: str | None, deadlines: Deadlines
+) -> list[Changed]:
     settled = [status for status in RunStatus if status.is_terminal or status is RunStatus.CANCELLING]
-    query = select(runs).where(
-        runs.c.workflow_id == workflow_id, runs.c.project_id.in_(caller.projects), runs.c.status.not_in(settled)
-    )
+    query = select(runs).where(which, runs.c.status.not_in(settled))
     found = await connection.execute(for_change(query.order_by(runs.c.id).limit(BATCH)))
     active = [run_of(row) for row in found.mappings()]
     held = [run for run in active if run.status in HELD]
@@ -174,3 +190,13 @@ async def set_breakpoints(connection: AsyncConnection, caller: Caller, run_id: s
     options = {"timeoutS": run.options.timeout_s, "breakpoints": node_ids, "stepwise": run.options.stepwise}
     changed = update(runs).where(runs.c.id == run_id).values(options=options).returning(runs)
     return run_of((await connection.execute(changed)).mappings().one())
+
+
+_DESCENDANTS = text("""
+WITH RECURSIVE below AS (
+    SELECT id FROM runs WHERE parent_id = :run_id
+    UNION ALL
+    SELECT c.id FROM below b JOIN runs c ON c.parent_id = b.id
+)
+SELECT id FROM below
+""")

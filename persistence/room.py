@@ -10,6 +10,8 @@ from dataclasses import replace
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from engine.events import JSON
+from engine.shapes import concurrency_of
 from engine.states import HELD, OnLimit, RunStatus
 from persistence import moves, runs
 from persistence.caller import Caller
@@ -17,9 +19,17 @@ from persistence.problems import Busy
 from persistence.runs import Changed, NewRun
 from persistence.tables import runs as table
 from persistence.transition import for_change
+from persistence.versions import Version
 
 ACTIVE = HELD | {RunStatus.QUEUED}
 """What takes up room: runs that are held, and those that will be. One that rests takes none."""
+
+
+def new_run(version: Version, inputs: JSON) -> NewRun:
+    """With the limit that the version's spec sets."""
+    new = NewRun(version.project_id, version.workflow_id, version.id, inputs)
+    limit = concurrency_of(version.spec)
+    return new if limit is None else replace(new, lane_limit=limit.limit, on_limit=limit.on_limit)
 
 
 async def accept(connection: AsyncConnection, caller: Caller, new: NewRun) -> Changed:

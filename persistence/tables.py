@@ -173,6 +173,13 @@ runs = Table(
     Index("ix_runs_workflow_id_id", "workflow_id", "id"),
     Index("ix_runs_version_id_id", "version_id", "id"),
     Index("uq_runs_parent", "parent_id", "parent_key", unique=True, postgresql_where=text("parent_id IS NOT NULL")),
+    Index(
+        "ix_runs_children",
+        "parent_id",
+        postgresql_where=text(
+            "parent_id IS NOT NULL AND status NOT IN ('COMPLETED', 'FAILED', 'CANCELLED', 'CANCELLING')"
+        ),
+    ),
     Index("ix_runs_retry_of_id", "retry_of_id", postgresql_where=text("retry_of_id IS NOT NULL")),
     Index("ix_runs_forked_from_id", "forked_from_id", postgresql_where=text("forked_from_id IS NOT NULL")),
     Index(

@@ -42,12 +42,13 @@ class Wait:
     until: datetime | None
     prompt: JSON
     schema: JSON
+    child_run_id: str | None
 
 
 def _is_open() -> ColumnElement[bool]:
     """Not over, not answered, and for a question: not expired. A worker ends it then, by the same moment."""
     stands = and_(waits.c.settled_seq.is_(None), waits.c.superseded_seq.is_(None), waits.c.answered_at.is_(None))
-    return and_(stands, or_(waits.c.kind == WaitKind.TIMER, waits.c.until.is_(None), waits.c.until > func.now()))
+    return and_(stands, or_(waits.c.kind != WaitKind.INPUT, waits.c.until.is_(None), waits.c.until > func.now()))
 
 
 async def of_runs(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> dict[str, list[Wait]]:
@@ -111,6 +112,7 @@ def _wait(row: RowMapping) -> Wait:
         row["until"],
         row["prompt"],
         row["schema"],
+        row["child_run_id"],
     )
 
 

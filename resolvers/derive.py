@@ -29,7 +29,7 @@ from persistence.versions import Version
 from resolvers.context import Context
 from resolvers.once import known_run, once
 from resolvers.spec import check_runnable
-from resolvers.start import check_options, new_run, own_run
+from resolvers.start import check_options, own_run
 
 FROM_FAILED = frozenset({RunStatus.FAILED, RunStatus.CANCELLED})
 
@@ -206,7 +206,7 @@ async def _accept(
         known = {node.id for node in parse(version.spec).nodes}
         options = replace(run.options, breakpoints=tuple(one for one in run.options.breakpoints if one in known))
     check_options(options, version.spec)
-    new = replace(new_run(version, run.inputs), source=source, options=options)
+    new = replace(room.new_run(version, run.inputs), source=source, options=options)
     return await room.accept(connection, context.caller, new)
 
 

@@ -10,10 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON, Event, StatusChange
 from engine.inputs import check_inputs
-from engine.shapes import concurrency_of
 from engine.spec import parse
-from engine.states import OnLimit, RunMode
-from persistence import moves, room, runs, versions
+from engine.states import OnLimit, RunMode, RunStatus, WaitKind
+from persistence import moves, room, runs, versions, waits
 from persistence.caller import Role
 from persistence.problems import Invalid, invalid
 from persistence.runs import Changed, NewRun, Run, RunOptions
@@ -93,7 +92,7 @@ async def execute_run(
         version = _runnable.get(run.version_id) or await versions.get(connection, context.caller, run.version_id)
         if replace_inputs:
             _check_inputs(inputs, version)
-        made_way = await room.make_room(connection, context.caller, new_run(version, inputs))
+        made_way = await room.make_room(connection, context.caller, room.new_run(version, inputs))
         executed = await moves.execute(connection, context.caller, run_id, inputs, replace=replace_inputs)
         return replace(executed, besides=tuple(made_way))
 
@@ -108,10 +107,20 @@ async def at_rest(context: Context, run: Run, timeout_ms: int) -> Run:
     with suppress(TimeoutError):
         async with timeout(timeout_ms / 1000), aclosing(context.feed.follow(run.id, run.last_seq)) as events:
             async for event in events:
-                if isinstance(event, Event) and isinstance(event.what, StatusChange) and event.what.status.is_resting:
+                told = event.what if isinstance(event, Event) else None
+                if isinstance(told, StatusChange) and await _is_at_rest(context, run.id, told.status):
                     break
     async with context.database.connect() as connection:
         return await runs.get(connection, context.caller, run.id) or run
+
+
+async def _is_at_rest(context: Context, run_id: str, status: RunStatus) -> bool:
+    """A run that waits for its own child runs alone goes on by itself."""
+    if status is not RunStatus.WAITING:
+        return status.is_resting
+    async with context.database.connect() as connection:
+        open_waits = (await waits.of_runs(connection, context.caller, [run_id]))[run_id]
+    return any(wait.kind is not WaitKind.RUN for wait in open_waits)
 
 
 async def _begin(context: Context, ask: Start, operation: str, *, start: bool) -> Run:
@@ -141,14 +150,7 @@ def _new(ask: Start, version: Version, *, start: bool) -> NewRun:
     """Raises Invalid for options or inputs that do not fit the version."""
     check_options(ask.options, version.spec)
     _check_inputs(ask.inputs, version)
-    return replace(new_run(version, ask.inputs), start=start, mode=ask.mode, options=ask.options)
-
-
-def new_run(version: Version, inputs: JSON) -> NewRun:
-    """With the limit that the version's spec sets."""
-    new = NewRun(version.project_id, version.workflow_id, version.id, inputs)
-    limit = concurrency_of(version.spec)
-    return new if limit is None else replace(new, lane_limit=limit.limit, on_limit=limit.on_limit)
+    return replace(room.new_run(version, ask.inputs), start=start, mode=ask.mode, options=ask.options)
 
 
 def check_options(options: RunOptions, spec: JSON) -> None:

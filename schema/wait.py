@@ -1,12 +1,18 @@
 """What a run waits for, as clients see it: a timer, or a person's answer. Parallel branches wait side by side."""
 
 from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
 
 import strawberry
 
 from engine.states import WaitKind
+from persistence.runs import Run as RunRow
 from persistence.waits import Wait as WaitRow
+from schema.info import Info
 from schema.scalars import JSON
+
+if TYPE_CHECKING:
+    from schema.run import Run
 
 Row = strawberry.Parent[WaitRow]
 
@@ -50,4 +56,16 @@ class InputWait(Wait):
         return wait.until
 
 
-WAIT_TYPES = [TimerWait, InputWait]
+@strawberry.type(description="A run that the node has started; its end is the node's.")
+class RunWait(Wait):
+    @classmethod
+    def is_type_of(cls, value: object, _: object) -> bool:
+        return isinstance(value, WaitRow) and value.kind is WaitKind.RUN
+
+    @strawberry.field(graphql_type=Annotated["Run", strawberry.lazy("schema.run")] | None)
+    @staticmethod
+    async def run(wait: Row, info: Info) -> RunRow | None:
+        return await info.context.loaders.run.load(wait.child_run_id or "")
+
+
+WAIT_TYPES = [TimerWait, InputWait, RunWait]

@@ -31,6 +31,7 @@ from persistence.publish import publish
 from persistence.wire import error_of
 from worker.clock import clock
 from worker.outage import Outage
+from worker.parents import tell_parents
 from worker.queue import Queue
 
 log = structlog.get_logger(__name__)
@@ -195,8 +196,10 @@ class Runner:
             if self.is_draining:
                 held.drive.request(Stop.DRAIN)
             timer = self._deadline(claimed, held.drive)
-            if await held.drive.run() is RunStatus.QUEUED:
+            status = await held.drive.run()
+            if status is RunStatus.QUEUED:
                 await self._queue.ring()
+            await self._tell_kin(claimed, held.drive, status)
         except Fenced as fenced:
             log.info("run.dropped", run_id=claimed.id, reason=str(fenced))
         except Exception as fault:
@@ -211,6 +214,14 @@ class Runner:
             if not self.held:
                 self._idle.set()
             self.pull()
+
+    async def _tell_kin(self, claimed: Claimed, drive: Drive, status: RunStatus | None) -> None:
+        """A parent goes on at once when its child is over, and when it has begun to wait for one that was quicker."""
+        is_over = status is not None and status.is_terminal and claimed.parent_id is not None
+        children = [claimed.id] if is_over else drive.children if status is RunStatus.WAITING else []
+        if children:
+            with suppress(*DATABASE_TROUBLE):  # Recovery does the same, half a second later.
+                await tell_parents(self.database, self.redis, self._queue, children)
 
     async def _see_off(self, before: Held) -> None:
         """We lost the run's lease without noticing and have claimed it again: what still runs of it here must stop first."""

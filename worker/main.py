@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 from app.settings import Settings
 from engine.nodes.registry import load_node_types
 from persistence.away import DATABASE_TROUBLE
+from persistence.children import Children
 from persistence.database import Database, dsn, pool_of
 from persistence.deadlines import Deadlines
 from persistence.ids import new_id
@@ -112,7 +113,11 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list
             redis,
             journal,
             load_node_types(),
-            {"sandbox": sandbox, "sandbox_memory_mb": settings.sandbox_memory_mb},
+            {
+                "sandbox": sandbox,
+                "sandbox_memory_mb": settings.sandbox_memory_mb,
+                "runs": Children(database, redis, queue.ring),
+            },
             worker_id=f"{socket.gethostname()}-{os.getpid()}-{new_id('wrk')[-6:]}",
             capacity=settings.max_jobs,
             lease_ttl_s=settings.lease_ttl_s,

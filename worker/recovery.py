@@ -13,6 +13,7 @@ import structlog
 from engine.states import RunStatus
 from persistence import presence
 from persistence.away import DATABASE_TROUBLE
+from persistence.children import cancel_orphans, settle
 from persistence.leases import Moved, publishable
 from persistence.lost import LIMIT, take_back
 from persistence.publish import publish
@@ -36,6 +37,8 @@ class Recovery:
         self._outage = Outage("recovery")
         self._steps: dict[str, Callable[[], Awaitable[list[Moved]]]] = {
             "lost": lambda: take_back(runner.database, max_attempts),
+            "orphans": self._cancel_orphans,
+            "children": self._settle_children,
             "due": lambda: due(runner.database),
             "overdue": lambda: overdue(runner.database),
         }
@@ -75,6 +78,19 @@ class Recovery:
         except Exception:
             log.exception("recovery.fault", step=name)
             return ()
+
+    async def _cancel_orphans(self) -> list[Moved]:
+        """Children that a worker holds are CANCELLING then: it is told."""
+        cancelled = await cancel_orphans(self._runner.database)
+        for one in cancelled:
+            await self._queue.nudge(one.run.id)
+        return [Moved.of(one) for one in cancelled]
+
+    async def _settle_children(self) -> list[Moved]:
+        """Before what is due: a parent that waits for nothing else is queued in the same round."""
+        for parent_id in await settle(self._runner.database.pool):
+            await self._queue.nudge(parent_id)
+        return []
 
     async def _find_dead(self) -> None:
         """A worker whose lock is free at two looks in a row is dead: nobody has to wait for its leases."""

@@ -42,7 +42,14 @@ class WaitForAnswer:
     expires_at: datetime | None = None
 
 
-Outcome = Output | WaitUntil | WaitForAnswer
+@dataclass(frozen=True, slots=True)
+class WaitForRun:
+    """A node waits for a run that it has started; that run's output is the node's, its failure too."""
+
+    run_id: str
+
+
+Outcome = Output | WaitUntil | WaitForAnswer | WaitForRun
 
 
 class NodeFailure(Exception):

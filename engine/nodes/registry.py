@@ -14,11 +14,22 @@ from engine.nodes.delay import Delay
 from engine.nodes.end import End
 from engine.nodes.human import Human
 from engine.nodes.start import Start
+from engine.nodes.subworkflow import Subworkflow
 from engine.nodes.switch import Switch
 from engine.nodes.transform import Transform
 
 GROUP = "treadle.nodes"
-BUILT_IN: tuple[type[NodeType[Any]], ...] = (Start, End, Transform, Conditional, Switch, Code, Delay, Human)
+BUILT_IN: tuple[type[NodeType[Any]], ...] = (
+    Start,
+    End,
+    Transform,
+    Conditional,
+    Switch,
+    Code,
+    Delay,
+    Human,
+    Subworkflow,
+)
 
 
 class NodeTypes(Mapping[str, NodeType[Any]]):

@@ -26,7 +26,7 @@ LOOP: dict[str, Any] = {
 }
 
 
-async def do(system: System, name: str, payload: str = PAYLOAD, **input: Any) -> Any:
+async def do(system: System, name: str, payload: str = PAYLOAD, /, **input: Any) -> Any:
     kind = name[0].upper() + name[1:] + "Input"
     answer = await system.ask(f"mutation($input: {kind}!) {{ {name}(input: $input) {{ {payload} }} }}", input=input)
     return answer[name]

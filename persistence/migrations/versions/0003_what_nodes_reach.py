@@ -10,6 +10,7 @@ depends_on = None
 
 _ID = sa.Text(collation="C")
 _MOMENT = sa.DateTime(timezone=True)
+_IS_CHILD = sa.text("parent_id IS NOT NULL AND status NOT IN ('COMPLETED', 'FAILED', 'CANCELLED', 'CANCELLING')")
 _HAS_PARENT = sa.text("parent_id IS NOT NULL")
 
 
@@ -19,6 +20,7 @@ def upgrade() -> None:
     op.add_column("runs", sa.Column("depth", sa.SmallInteger(), server_default="0", nullable=False))
     op.drop_index("ix_runs_parent_id", table_name="runs", postgresql_where=_HAS_PARENT)
     op.create_index("uq_runs_parent", "runs", ["parent_id", "parent_key"], unique=True, postgresql_where=_HAS_PARENT)
+    op.create_index("ix_runs_children", "runs", ["parent_id"], postgresql_where=_IS_CHILD)
     op.add_column("node_states", sa.Column("usage", sa.JSON()))
     op.add_column("waits", sa.Column("child_run_id", _ID))
     waited_for = sa.text("child_run_id IS NOT NULL AND answered_at IS NULL")
@@ -66,6 +68,7 @@ def downgrade() -> None:
     op.drop_index("ix_waits_child_run_id", table_name="waits")
     op.drop_column("waits", "child_run_id")
     op.drop_column("node_states", "usage")
+    op.drop_index("ix_runs_children", table_name="runs")
     op.drop_index("uq_runs_parent", table_name="runs")
     op.create_index("ix_runs_parent_id", "runs", ["parent_id"], postgresql_where=_HAS_PARENT)
     for name in ("depth", "parent_key", "scopes"):

@@ -1,0 +1,60 @@
+"""`subworkflow`: runs another workflow as a child run and waits for it, without a worker. Its output is the node's."""
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from engine.events import JSON
+from engine.nodes.base import NodeConfig, NodeContext, NodeFailure, NodeType, WaitForRun
+from engine.ports import ChildRun
+
+
+class SubworkflowConfig(NodeConfig):
+    workflow: str = Field(
+        title="Workflow",
+        description="Id of the workflow to run, of the same project; or a template that gives it.",
+        examples=["wf_01h45ytscbebyvny4gc8cr8ma2"],
+        json_schema_extra={"format": "template"},
+    )
+    version: int | None = Field(
+        None,
+        ge=1,
+        title="Version",
+        description="Number of the version to run. Without one: the published version as it is then, else the draft.",
+        examples=[3],
+    )
+    inputs: JSON = Field(
+        default_factory=dict,
+        title="Inputs",
+        description="What the child run is given: any JSON, with templates.",
+        examples=[{"customer": "{{ input.customer }}"}],
+        json_schema_extra={"format": "template"},
+    )
+
+
+class Subworkflow(NodeType[SubworkflowConfig]):
+    name: ClassVar[str] = "subworkflow"
+    title: ClassVar[str] = "Subworkflow"
+    description: ClassVar[str] = (
+        "Runs another workflow and waits for it. The two are cancelled together; a child that fails fails the node."
+    )
+    category: ClassVar[str] = "flow"
+    icon: ClassVar[str] = "workflow"
+    Config: ClassVar[type[NodeConfig]] = SubworkflowConfig
+    output_schema: ClassVar[dict[str, Any]] = {"description": "The output of the child run."}
+    example: ClassVar[dict[str, Any]] = {
+        "workflow": "wf_01h45ytscbebyvny4gc8cr8ma2",
+        "inputs": {"customer": "{{ input.customer }}"},
+    }
+
+    async def execute(self, config: SubworkflowConfig, ctx: NodeContext) -> WaitForRun:
+        workflow_id, inputs = ctx.render(config.workflow), ctx.render(config.inputs)
+        if not isinstance(workflow_id, str) or not workflow_id:
+            raise NodeFailure("CONFIG", f"`workflow` must give the id of a workflow, not {workflow_id!r:.80}")
+        ctx.note_input(inputs)
+        runs = ctx.resources.get("runs")
+        if runs is None:
+            raise NodeFailure("CONFIG", "a child run needs a run to belong to: try this node in a workflow")
+        # The key without the run: the run is the parent itself.
+        key = ctx.idempotency_key.partition("/")[2]
+        return WaitForRun(await runs.start(ChildRun(ctx.run_id, key, workflow_id, config.version, inputs)))

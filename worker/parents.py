@@ -1,0 +1,25 @@
+"""Tells runs that a child of theirs is over. Recovery does it for all, all the time; this is for who cannot wait."""
+
+from collections.abc import Sequence
+
+from redis.asyncio import Redis
+
+from persistence.children import settle
+from persistence.database import Database
+from persistence.leases import publishable
+from persistence.publish import publish
+from persistence.timers import due
+from worker.queue import Queue
+
+
+async def tell_parents(database: Database, redis: Redis, queue: Queue, child_ids: Sequence[str]) -> None:
+    """Parents that rest are queued; one that a worker drives is nudged."""
+    parents = await settle(database.pool, child_ids)
+    if not parents:
+        return
+    moved = await due(database)
+    await publish(redis, *publishable(moved))
+    if moved:
+        await queue.ring()
+    for parent_id in set(parents) - {one.run_id for one in moved}:
+        await queue.nudge(parent_id)
