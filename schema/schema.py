@@ -1,4 +1,6 @@
-"""The schema as a whole, with its limits. Stateless: one for all requests of a process."""
+"""The schema as a whole. Stateless: one for all requests of a process."""
+
+from typing import Any
 
 import strawberry
 from graphql import (
@@ -9,28 +11,50 @@ from graphql import (
     GraphQLSchema,
     Undefined,
 )
-from strawberry.extensions import MaxAliasesLimiter, MaxTokensLimiter, QueryDepthLimiter
+from strawberry.exceptions import MissingQueryError
+from strawberry.extensions.runner import SchemaExtensionsRunner
 from strawberry.schema.config import StrawberryConfig
-from strawberry.types import ExecutionContext
+from strawberry.schema.exceptions import InvalidOperationTypeError
+from strawberry.types import ExecutionContext, ExecutionResult
+from strawberry.types.execution import PreExecutionError
 
-from schema.errors import ShownErrors
+from schema.errors import shown
 from schema.mutation import Mutation
-from schema.operation_cache import OperationCache
+from schema.operations import Refused, admitted
 from schema.problem import PROBLEM_TYPES
 from schema.query import Query
 from schema.scalars import SCALARS, check_texts
 from schema.subscription import EVENT_TYPES, Subscription
 from schema.wait import WAIT_TYPES
 
-MAX_DEPTH = 15
-MAX_ALIASES = 50
-MAX_TOKENS = 10_000
-"""Specs and inputs belong into variables, which are not counted."""
-
 
 class Schema(strawberry.Schema):
+    """Two of Strawberry's steps are our own."""
+
+    async def _prepare_operation_async(
+        self, context: ExecutionContext, extensions_runner: SchemaExtensionsRunner
+    ) -> PreExecutionError | None:
+        """Strawberry's own takes the first of several operations, and limits after it has validated."""
+        if not context.query:
+            raise MissingQueryError
+        name = context.operation_name
+        try:
+            context.graphql_document = admitted(self._schema, context.query, name, context.variables or {})
+        except Refused as refused:
+            context.pre_execution_errors = refused.errors
+            return PreExecutionError(data=None, errors=refused.errors)
+        if context.operation_type not in context.allowed_operations:
+            raise InvalidOperationTypeError(context.operation_type)
+        return None
+
+    async def _handle_execution_result(self, *args: Any, **kwargs: Any) -> ExecutionResult:
+        """Every result passes here, whatever went wrong and wherever: its errors are told as clients may see them."""
+        result = await super()._handle_execution_result(*args, **kwargs)
+        result.errors = result.errors and [shown(error) for error in result.errors]
+        return result
+
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
-        """Strawberry would log a client's typing errors like faults; ShownErrors logs what is one."""
+        """Strawberry would log a client's typing errors like faults; `shown` logs what is one."""
 
 
 schema = Schema(
@@ -38,13 +62,6 @@ schema = Schema(
     mutation=Mutation,
     subscription=Subscription,
     types=[*PROBLEM_TYPES, *EVENT_TYPES, *WAIT_TYPES],
-    extensions=[
-        ShownErrors,
-        lambda: MaxTokensLimiter(MAX_TOKENS),
-        lambda: QueryDepthLimiter(MAX_DEPTH),
-        lambda: MaxAliasesLimiter(MAX_ALIASES),
-        OperationCache,
-    ],
     config=StrawberryConfig(scalar_map=SCALARS),
 )
 

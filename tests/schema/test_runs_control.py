@@ -267,8 +267,8 @@ def counted(context: Context) -> Iterator[list[str]]:
 LIST = """{ runs(first: 50) { nodes { id availableActions options { priority } waitingFor { nodeId } waits { nodeId }
   parent { id } retryOf { id } forkedFrom { id run { id } } version { number }
   nodeStates { nodeId output } currentNodes { nodeId }
-  derivedRuns { nodes { id } }
-  checkpoints { nodes { id parent { id } completedNodes state forks { nodes { id } }
+  derivedRuns(first: 5) { nodes { id } }
+  checkpoints(first: 2) { nodes { id parent { id } completedNodes state forks(first: 2) { nodes { id } }
     evaluate(expression: "{{ a.output }}") { value } } } } } }"""
 
 
