@@ -3,6 +3,7 @@
 import os
 import sys
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 
@@ -54,6 +55,11 @@ class Settings(BaseSettings):
     sandbox_processes: int = Field(min(os.cpu_count() or 1, 4), ge=1, le=64, description="code nodes at once")
     sandbox_memory_mb: int = Field(128, ge=1, description="what the code of one node may allocate")
 
+    http_allow: str = Field(
+        "",
+        description="what nodes may call beyond the public internet: names and networks, such as 10.1.0.0/16,*.svc.local",
+    )
+
     @property
     def deadlines(self) -> tuple[timedelta, timedelta, timedelta]:
         """(pausing, cancelling, rest)"""
@@ -79,6 +85,14 @@ class Settings(BaseSettings):
         if host not in LOOPBACK:
             raise ValueError("must be a loopback address, as there is no sign-in yet")
         return host
+
+    @field_validator("http_allow")
+    @classmethod
+    def _are_networks(cls, allowed: str) -> str:
+        for part in allowed.split(","):
+            if "/" in part:
+                ip_network(part.strip(), strict=False)
+        return allowed
 
     @field_validator("data_dir")
     @classmethod

@@ -12,6 +12,7 @@ from engine.nodes.code import Code
 from engine.nodes.conditional import Conditional
 from engine.nodes.delay import Delay
 from engine.nodes.end import End
+from engine.nodes.http import Http
 from engine.nodes.human import Human
 from engine.nodes.start import Start
 from engine.nodes.subworkflow import Subworkflow
@@ -28,6 +29,7 @@ BUILT_IN: tuple[type[NodeType[Any]], ...] = (
     Code,
     Delay,
     Human,
+    Http,
     Subworkflow,
 )
 

@@ -37,6 +37,11 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
         ("TREADLE_HOST", "0.0.0.0", "TREADLE_HOST='0.0.0.0': must be a loopback address, as there is no sign-in yet"),
         ("TREADLE_REDIS_URL", "localhost:6379", "TREADLE_REDIS_URL: must be a redis://"),
         ("TREADLE_DRAIN_S", "inf", "TREADLE_DRAIN_S='inf': input should be a finite number"),
+        (
+            "TREADLE_HTTP_ALLOW",
+            "api.local,10.0.0.0/33",
+            "TREADLE_HTTP_ALLOW='api.local,10.0.0.0/33': '10.0.0.0/33' does",
+        ),
         ("TREADLE_HEARTBEAT_S", "10", "TREADLE_HEARTBEAT_S must be at most half of TREADLE_LEASE_TTL_S"),
     ],
 )
