@@ -12,7 +12,6 @@ import structlog
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -69,6 +68,7 @@ class Server:
             self.auth = LocalAuth(self.database)
             async with self.database.begin() as connection:
                 await projects.ensure_default(connection)
+            log.info("server.ready", host=self._settings.host, port=self._settings.port)
             yield
 
     async def context(self, request: Request | WebSocket) -> Context:
@@ -87,7 +87,7 @@ class Server:
         try:
             async with asyncio.timeout(HEALTH_S), self.database.connect() as connection:
                 await connection.execute(text("SELECT 1"))
-        except (OSError, SQLAlchemyError, TimeoutError) as error:
+        except Exception as error:  # Whatever it is: nothing could be read.
             log.warning("health.database_down", error=str(error) or type(error).__name__)
             return False
         return True

@@ -4,19 +4,21 @@ A connection that breaks takes its subscriptions with it and nothing else.
 """
 
 import json
+from contextlib import suppress
 from typing import Any, Protocol
 
 import orjson
 import structlog
 from cross_web import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from strawberry.asgi import GraphQL
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
 
 from app.answers import problem_response
-from persistence.away import AWAY
+from app.sockets import MAX_OPERATIONS, MAX_REASON, Handler, Socket
+from persistence.away import is_away
 from persistence.problems import Problem, ProblemCode
 from resolvers.context import Context
 from schema.schema import schema
@@ -24,8 +26,8 @@ from web.site import page, wants_page
 
 log = structlog.get_logger(__name__)
 
-TRY_AGAIN = 1013
-"""The WebSocket close code for a server that cannot serve just now."""
+CLOSE_CODES = {ProblemCode.UNAVAILABLE: 1013, ProblemCode.FORBIDDEN: 4403}
+"""For a WebSocket: try again later, and not allowed in. Anything else is a fault of ours, 1011."""
 
 
 class Opening(Protocol):
@@ -35,11 +37,15 @@ class Opening(Protocol):
 
 
 class Endpoint(GraphQL[Context, None]):
+    websocket_adapter_class = Socket
+    graphql_transport_ws_handler_class = Handler
+
     def __init__(self, opening: Opening) -> None:
         super().__init__(
             schema,
             graphql_ide=None,
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL),
+            max_subscriptions_per_connection=MAX_OPERATIONS,
         )
         self._opening = opening
 
@@ -56,9 +62,14 @@ class Endpoint(GraphQL[Context, None]):
             return problem_response(refused.status_code, ProblemCode.VALIDATION, refused.reason)
         except Problem as problem:
             return await _refuse(request, problem.status, problem.code, problem.detail)
-        except AWAY as away:
-            log.warning("app.unavailable", error=str(away) or type(away).__name__)
-            return await _refuse(request, 503, ProblemCode.UNAVAILABLE, "A store cannot be reached now; try again.")
+        except ClientDisconnect:
+            return Response(status_code=400)  # Nobody reads it.
+        except Exception as error:
+            if is_away(error):
+                log.warning("app.unavailable", error=str(error) or type(error).__name__)
+                return await _refuse(request, 503, ProblemCode.UNAVAILABLE, "A store cannot be reached now; try again.")
+            log.exception("app.fault")
+            return await _refuse(request, 500, ProblemCode.INTERNAL, "Unexpected error.")
 
     def parse_json(self, data: str | bytes) -> Any:
         parsed = super().parse_json(data)
@@ -85,7 +96,9 @@ def _refuse_constant(name: str) -> object:
 
 
 async def _refuse(request: Request | WebSocket, status: int, code: ProblemCode, message: str) -> Response | WebSocket:
-    if isinstance(request, WebSocket):
-        await request.close(TRY_AGAIN, message)
-        return request
-    return problem_response(status, code, message)
+    if not isinstance(request, WebSocket):
+        return problem_response(status, code, message)
+    if WebSocketState.DISCONNECTED not in (request.client_state, request.application_state):
+        with suppress(WebSocketDisconnect):
+            await request.close(CLOSE_CODES.get(code, 1011), message[:MAX_REASON])
+    return request

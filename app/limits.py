@@ -3,14 +3,10 @@
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.answers import problem_response
-from persistence.problems import ProblemCode
+from persistence.problems import Limit
 
 MAX_BODY = 4 * 1024 * 1024
 """Room for the largest spec and the largest input with all their escapes; their own limits are 1 MiB each."""
-
-
-class _TooLarge(Exception):
-    pass
 
 
 class BodyLimit:
@@ -18,6 +14,7 @@ class BodyLimit:
 
     def __init__(self, app: ASGIApp, max_bytes: int = MAX_BODY) -> None:
         self._app, self._max = app, max_bytes
+        self._message = f"The request is larger than {max_bytes:,} bytes."
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -26,11 +23,10 @@ class BodyLimit:
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         try:
             if announced.isdigit() and int(announced) > self._max:
-                raise _TooLarge
+                raise Limit(self._message)
             await self._app(scope, self._counted(receive), send)
-        except _TooLarge:
-            refusal = problem_response(413, ProblemCode.LIMIT, f"The request is larger than {self._max:,} bytes.")
-            await refusal(scope, receive, send)
+        except Limit as too_large:
+            await problem_response(too_large.status, too_large.code, too_large.detail)(scope, receive, send)
 
     def _counted(self, receive: Receive) -> Receive:
         seen = 0
@@ -40,7 +36,7 @@ class BodyLimit:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self._max:
-                raise _TooLarge
+                raise Limit(self._message)
             return message
 
         return counted

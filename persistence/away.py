@@ -6,11 +6,12 @@ Anything else, a connection limit, a deadlock, a failover, a full disk, may be d
 
 import asyncpg
 from redis.exceptions import RedisError
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError, ResourceClosedError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 CONTENT = ("22", "23", "54")
 
-AWAY = (
+_AWAY = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
@@ -19,12 +20,14 @@ AWAY = (
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
     asyncpg.TransactionRollbackError,
-    asyncpg.CannotConnectNowError,
-    OperationalError,
-    InterfaceError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.LockNotAvailableError,
+    PendingRollbackError,
+    ResourceClosedError,
+    PoolTimeoutError,
     RedisError,
 )
-"""A store cannot be reached or cannot serve just now: worth another try."""
 
 DATABASE_TROUBLE = (
     OSError,
@@ -33,8 +36,19 @@ DATABASE_TROUBLE = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     DBAPIError,
+    PendingRollbackError,
+    ResourceClosedError,
+    PoolTimeoutError,
 )
 """Whatever a background loop may meet in Postgres: it says so and looks again."""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether a store cannot be reached or cannot serve just now: worth another try."""
+    if isinstance(error, DBAPIError):
+        # SQLAlchemy has a name of its own for few of the driver's errors: a killed connection is a plain DBAPIError.
+        return error.connection_invalidated or (error.orig is not None and is_away(error.driver_exception))
+    return isinstance(error, _AWAY) and not isinstance(error, ValueError)
 
 
 def is_content(error: Exception) -> bool:

@@ -7,7 +7,7 @@ from graphql import GraphQLError
 from strawberry.exceptions import MissingQueryError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 
-from persistence.away import AWAY
+from persistence.away import is_away
 from persistence.problems import Invalid, Problem, ProblemCode
 
 log = structlog.get_logger(__name__)
@@ -23,7 +23,7 @@ def shown(error: GraphQLError) -> GraphQLError:
         return _told(error, cause.detail, {"code": cause.code, "title": cause.title, **_fields_of(cause)})
     if cause is None or isinstance(cause, MISTAKES):
         return _told(error, error.message, {"code": ProblemCode.VALIDATION, **(error.extensions or {})})
-    if isinstance(cause, AWAY):
+    if is_away(cause):
         log.warning("schema.unavailable", path=error.path, error=str(cause) or type(cause).__name__)
         return _told(error, "A store cannot be reached now; try again.", {"code": ProblemCode.UNAVAILABLE})
     log.error("schema.fault", path=error.path, exc_info=cause)

@@ -20,7 +20,7 @@ from engine.ports import EntryRefused, Fenced
 from engine.spec import SpecError
 from engine.states import RunStatus
 from engine.takeup import RunFacts, Stop
-from persistence.away import AWAY, DATABASE_TROUBLE
+from persistence.away import DATABASE_TROUBLE, is_away
 from persistence.checkpoints import Saver
 from persistence.claims import MAX_CLAIM, Claimed, claim_next, spec_of
 from persistence.database import Database
@@ -238,7 +238,7 @@ class Runner:
 
     async def _give_up(self, claimed: Claimed, fault: Exception) -> None:
         """A run that cannot be driven ends by itself, visibly; its neighbours go on. Store trouble is no fault of the run."""
-        error = None if isinstance(fault, AWAY) else _error_of(fault)
+        error = None if is_away(fault) else _error_of(fault)
         if error is not None and error.code == "INTERNAL":
             log.exception("run.fault", run_id=claimed.id)
         pause = 0.1

@@ -1,14 +1,18 @@
-"""Folders for embedded servers, which Postgres's own user must be able to reach, and the `treadle` command."""
+"""Folders for embedded servers, which Postgres's own user must be able to reach, the `treadle` command, and a server."""
 
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+
+from app.settings import Settings
+from tests.serving import serving
 
 Command = Callable[..., "subprocess.Popen[str]"]
 
@@ -43,3 +47,15 @@ def treadle() -> Iterator[Command]:
     for child in started:
         child.terminate()
         child.communicate(timeout=60)
+
+
+@pytest.fixture
+async def address(database_url: str, redis_url: str) -> AsyncIterator[str]:
+    async with serving(Settings(database_url=database_url, redis_url=redis_url)) as address:
+        yield address
+
+
+@pytest.fixture
+async def client(address: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=f"http://{address}", timeout=20) as client:
+        yield client

@@ -2,48 +2,19 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
-from websockets.typing import Subprotocol
 
-from app.asgi import create_app
 from app.settings import Settings
+from tests.serving import TRANSPORT, serving
 
 DRAFTS = "subscription($id: ID!) { draft(workflowId: $id) { revision } }"
 SAVE = "mutation($input: SaveDraftInput!) { saveDraft(input: $input) { draft { revision } errors { detail } } }"
-TRANSPORT = Subprotocol("graphql-transport-ws")
-
-
-@asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[str]:
-    """The address of a server that runs in this event loop."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(create_app(settings), log_config=None, ws="websockets-sansio"))
-        # The listener is open already: what connects before the server has started waits in its backlog.
-        task = asyncio.create_task(server.serve([listener]))
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        await task
-
-
-@pytest.fixture
-async def address(database_url: str, redis_url: str) -> AsyncIterator[str]:
-    async with serving(Settings(database_url=database_url, redis_url=redis_url)) as address:
-        yield address
-
-
-@pytest.fixture
-async def client(address: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"http://{address}", timeout=20) as client:
-        yield client
 
 
 async def ask(client: httpx.AsyncClient, query: str, **variables: Any) -> dict[str, Any]:

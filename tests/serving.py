@@ -1,0 +1,28 @@
+"""The real app over real sockets, in this event loop."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from websockets.typing import Subprotocol
+
+from app.asgi import create_app
+from app.settings import Settings
+
+TRANSPORT = Subprotocol("graphql-transport-ws")
+MAX_MESSAGE = 4 * 1024 * 1024
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[str]:
+    """The address of a server."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(create_app(settings), log_config=None, ws="websockets-sansio", ws_max_size=MAX_MESSAGE)
+        server = uvicorn.Server(config)
+        # The listener is open already: what connects before the server has started waits in its backlog.
+        task = asyncio.create_task(server.serve([listener]))
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        await task
