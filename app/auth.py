@@ -24,5 +24,4 @@ class LocalAuth:
         self._database = database
 
     async def caller(self, headers: Mapping[str, str]) -> Caller:
-        async with self._database.connect() as connection:
-            return Caller("local", dict.fromkeys(await projects.all_ids(connection), Role.ADMIN))
+        return Caller("local", dict.fromkeys(await projects.all_ids(self._database.pool), Role.ADMIN))

@@ -225,7 +225,10 @@ class Drive:
         }
         durability: Durability | None = "sync" if self.compiled.graph.checkpointer else None
         try:
-            await self.compiled.graph.ainvoke(command, config, durability=durability, control=self._control)
+            # What the graph would answer is in our memory already: it is asked for nothing.
+            await self.compiled.graph.ainvoke(
+                command, config, output_keys=[], durability=durability, control=self._control
+            )
         except GraphDrained:
             return
         else:

@@ -7,6 +7,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from enum import StrEnum
+from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ _NEWLINE = re.compile(r"\n")
 _WORD = re.compile(r"[-+]?\s*(\w+)")
 
 
+MAX_KNOWN = 2_000
+"""Characters of a text whose reading is kept: a node renders the same ones at each visit."""
 FEW = 4
 """Places that are cheaper to find without an index of all lines."""
 
@@ -80,6 +83,10 @@ def statement_word(code: str) -> str:
 
 def is_whole_expression(text: str) -> bool:
     """Whether a text is one `{{ … }}` and nothing else, so that its value keeps its type."""
+    return _known_whole(text) if len(text) <= MAX_KNOWN else _is_whole_expression(text)
+
+
+def _is_whole_expression(text: str) -> bool:
     if not (text.startswith("{{") and text.endswith("}}")):
         return False
     first = next(segments(text), None)
@@ -90,6 +97,10 @@ def as_expression(text: str) -> str:
     """`{{a.b}} > 1` as ` (a.b)  > 1`: the braces become parentheses of the same width, so that positions stay."""
     if "{{" not in text:
         return text
+    return _known_expression(text) if len(text) <= MAX_KNOWN else _as_expression(text)
+
+
+def _as_expression(text: str) -> str:
     out: list[str] = []
     open_braces: list[str] = []
     skip_to = 0
@@ -115,6 +126,10 @@ def as_expression(text: str) -> str:
                 open_braces.pop()
             out.append(token.text)
     return "".join(out)
+
+
+_known_whole = lru_cache(maxsize=4096)(_is_whole_expression)
+_known_expression = lru_cache(maxsize=4096)(_as_expression)
 
 
 def tokens(text: str, start: int, end: int) -> Iterator[Token]:

@@ -61,6 +61,11 @@ class Channels:
         """Every channel that somebody listens to."""
         return frozenset(channel for listener in self._listeners for channel in listener.channels)
 
+    @property
+    def confirmed(self) -> frozenset[str]:
+        """Those whose messages arrive."""
+        return frozenset(self._confirmed)
+
     async def listen(self, *channels: str) -> AsyncGenerator[str | None]:
         """What is published on `channels` from now on; first one None, once messages can no more be missed."""
         listener = Listener(channels)

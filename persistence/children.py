@@ -50,8 +50,9 @@ class Children:
         if isinstance(begun, str):
             return begun
         told = (*begun.besides, begun)
-        notices = [(one.run.project_id, one.run.id, one.previous) for one in told]
-        await publish(self._redis, [item_of(event) for one in told for event in one.events], notices)
+        await publish(
+            self._redis, [item_of(event) for one in told for event in one.events], [one.notice for one in told]
+        )
         await self._ring()
         return begun.run.id
 

@@ -19,6 +19,7 @@ from persistence.database import Database
 from persistence.publish import announce as announce
 from persistence.publish import draft_channel, item_of, runs_channel
 from persistence.publish import publish as publish
+from persistence.rests import Rests
 from persistence.runs import Changed
 from persistence.streams import Mailbox, StreamReader
 
@@ -50,16 +51,18 @@ class Feed:
         self._database, self._redis = database, redis
         self.streams = StreamReader(database, redis)
         self.channels = Channels(redis)
+        self.rests = Rests(self.channels)
 
     async def close(self) -> None:
         await self.streams.close()
+        await self.rests.close()
         await self.channels.close()
 
     async def tell(self, *done: Changed) -> None:
         """Publishes what a committed transaction wrote. Never raises: a loss delays readers, and no more."""
         events = [event for changed in done for event in changed.events]
         items = [item_of(event) for event in events]
-        await publish(self._redis, items, [(one.run.project_id, one.run.id, one.previous) for one in done])
+        await publish(self._redis, items, [one.notice for one in done])
 
     async def follow(self, run_id: str, after: int) -> AsyncGenerator[Event | Expired | Delta]:
         """Events after `after`: history, then live with text as it streams, up to the terminal one.

@@ -250,12 +250,11 @@ class PostgresJournal:
     def _tell(self, batch: Batch, base: int, project_id: str) -> None:
         run_id = batch.run_id
         items = [
-            Item(run_id, f"{base + place}-0", payload_of(at, what))
-            for place, (at, what) in enumerate(batch.happenings, 1)
+            Item(run_id, base + place, payload_of(at, what)) for place, (at, what) in enumerate(batch.happenings, 1)
         ]
         self._last_seq[run_id] = base + len(items)
         notices = [
-            (project_id, run_id, what.previous) for _, what in batch.happenings if isinstance(what, StatusChange)
+            StatusNotice.of(project_id, run_id, what) for _, what in batch.happenings if isinstance(what, StatusChange)
         ]
         self._published.put_nowait((items, notices))
 
@@ -264,7 +263,7 @@ class PostgresJournal:
         deltas, self._deltas = self._deltas, {}
         now = datetime.now(UTC)
         items = [
-            Item(run_id, f"{self._last_seq[run_id]}-*", delta_payload(now, delta), is_delta=True)
+            Item(run_id, self._last_seq[run_id], delta_payload(now, delta), is_delta=True)
             for (run_id, _), delta in deltas.items()
             if run_id in self._last_seq
         ]

@@ -47,7 +47,7 @@ class Stand:
 def publishable(moved: Sequence[Moved]) -> tuple[list[Item], list[StatusNotice]]:
     """What `publish` takes."""
     items = [item_of(event) for one in moved for event in one.events]
-    return items, [(one.project_id, one.run_id, one.change.previous) for one in moved]
+    return items, [StatusNotice.of(one.project_id, one.run_id, one.change) for one in moved]
 
 
 async def renew(pool: asyncpg.Pool, held: Sequence[tuple[str, int]], ttl_s: float) -> dict[str, Stand]:

@@ -4,14 +4,14 @@ Nothing in this file raises because Redis is away, slow or older than we think; 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from engine.events import Event
+from engine.events import Event, StatusChange
 from engine.states import RunStatus
 from persistence.wire import payload_of
 
@@ -24,21 +24,37 @@ PATIENCE_S = 2.0
 """A hung Redis must not hold up the journal for longer than this."""
 
 
+PACK = 64
+"""Events in one stream entry, at most: a command costs more than what it carries."""
+
+
 class Item(NamedTuple):
-    """An entry of a run's stream: an event under `seq-0`, or text under `seq-*` behind the event that it follows."""
+    """An event of a run, or text that follows on the event `seq`."""
 
     run_id: str
-    id: str
+    seq: int
     payload: bytes
     is_delta: bool = False
 
 
 def item_of(event: Event) -> Item:
-    return Item(event.run_id, f"{event.seq}-0", payload_of(event.at, event.what))
+    return Item(event.run_id, event.seq, payload_of(event.at, event.what))
 
 
-StatusNotice = tuple[str, str, RunStatus | None]
-"""(project id, run id, status before): one for each status change, sent to the channel `runs:{project id}`."""
+class StatusNotice(NamedTuple):
+    """One for each status change: to the channel `runs:{project id}`, and to RESTS where the run rests now."""
+
+    project_id: str
+    run_id: str
+    previous: RunStatus | None
+    status: RunStatus
+
+    @classmethod
+    def of(cls, project_id: str, run_id: str, change: StatusChange) -> "StatusNotice":
+        return cls(project_id, run_id, change.previous, change.status)
+
+
+RESTS = "rests"
 
 
 def stream_of(run_id: str) -> str:
@@ -58,14 +74,35 @@ async def publish(redis: Redis, items: Sequence[Item], notices: Sequence[StatusN
     if not items and not notices:
         return
     pipe = redis.pipeline(transaction=False)
-    for run_id, entry_id, payload, is_delta in items:
-        field = "d" if is_delta else "e"
-        pipe.xadd(stream_of(run_id), {field: payload}, id=entry_id, maxlen=STREAM_LENGTH, approximate=True)
+    for run_id, entry_id, fields in _entries(items):
+        pipe.xadd(stream_of(run_id), fields, id=entry_id, maxlen=STREAM_LENGTH, approximate=True)
     for run_id in {item[0] for item in items}:
         pipe.expire(stream_of(run_id), STREAM_TTL_S)
-    for project_id, run_id, previous in notices:
+    for project_id, run_id, previous, status in notices:
         pipe.publish(runs_channel(project_id), f"{run_id} {previous or ''}")
+        if status.is_resting:
+            pipe.publish(RESTS, run_id)
     await _send(pipe)
+
+
+def _entries(items: Sequence[Item]) -> Iterator[tuple[str, str, dict[Any, Any]]]:
+    """Events that follow on each other go in one entry, under the number of the last: `seq-0`. Text goes under `seq-*`."""
+    packs: dict[str, list[Item]] = {}
+    for item in items:
+        pack = packs.setdefault(item.run_id, [])
+        if pack and (item.is_delta or item.seq != pack[-1].seq + 1 or len(pack) == PACK):
+            yield _packed(pack)
+            pack.clear()
+        if item.is_delta:
+            yield item.run_id, f"{item.seq}-*", {"d": item.payload}
+        else:
+            pack.append(item)
+    yield from (_packed(pack) for pack in packs.values() if pack)
+
+
+def _packed(pack: list[Item]) -> tuple[str, str, dict[Any, Any]]:
+    payload = b"[" + b",".join(item.payload for item in pack) + b"]"
+    return pack[0].run_id, f"{pack[-1].seq}-0", {"e": payload}
 
 
 async def announce(redis: Redis, channel: str, payload: str) -> None:

@@ -6,7 +6,7 @@ While Redis is away or hung, Postgres is asked every half second instead, for al
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -189,12 +189,13 @@ class StreamReader:
         for entry_id, fields in entries:
             seq = int(entry_id.split(b"-")[0])
             try:
-                event = _read(run_id, seq, fields)
+                events = _read(run_id, seq, fields)
             except (ValueError, KeyError, TypeError) as error:
                 log.warning("feed.unreadable_entry", run_id=run_id, seq=seq, error=repr(error))
                 continue  # a gap like any other: Postgres has the event
             for mailbox in topic.mailboxes:
-                mailbox.put(event)
+                for event in events:
+                    mailbox.put(event)
 
     def _went_away(self, error: Exception) -> None:
         if self.is_connected:
@@ -234,6 +235,6 @@ class StreamReader:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _read(run_id: str, seq: int, fields: dict[bytes, bytes]) -> Event | Delta:
+def _read(run_id: str, seq: int, fields: dict[bytes, bytes]) -> Sequence[Event | Delta]:
     delta = fields.get(b"d")
-    return wire.event_of(run_id, seq, fields[b"e"]) if delta is None else wire.delta_of(run_id, seq, delta)
+    return wire.events_of(run_id, seq, fields[b"e"]) if delta is None else [wire.delta_of(run_id, seq, delta)]

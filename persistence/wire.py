@@ -137,9 +137,16 @@ def payload_of(at: datetime, what: Happening) -> bytes:
     return orjson.dumps({"type": what.type, "at": at, "node_id": what.node_id, "body": body})
 
 
-def event_of(run_id: str, seq: int, payload: bytes) -> Event:
-    """The reverse of `payload_of`, for one stream entry. Raises ValueError or KeyError on what we did not write."""
+def events_of(run_id: str, last_seq: int, payload: bytes) -> list[Event]:
+    """The reverse of `payload_of`, for a JSON list of payloads: the events up to `last_seq`.
+
+    Raises ValueError, TypeError or KeyError on what we did not write.
+    """
     read = orjson.loads(payload)
+    return [_event(run_id, seq, one) for seq, one in enumerate(read, last_seq - len(read) + 1)]
+
+
+def _event(run_id: str, seq: int, read: dict[str, Any]) -> Event:
     what = happening_of(read["type"], read["node_id"], read["body"], run_id, seq)
     return Event(run_id, seq, datetime.fromisoformat(read["at"]), what)
 
@@ -149,7 +156,7 @@ def delta_payload(at: datetime, what: OutputDelta) -> bytes:
 
 
 def delta_of(run_id: str, seq: int, payload: bytes) -> Delta:
-    """The reverse of `delta_payload`. Raises as `event_of` does."""
+    """The reverse of `delta_payload`. Raises as `events_of` does."""
     read = orjson.loads(payload)
     at = datetime.fromisoformat(read.pop("at"))
     return Delta(run_id, seq, at, OutputDelta(**read))

@@ -3,18 +3,19 @@
 from asyncio import timeout
 from collections import OrderedDict
 from collections.abc import Iterable
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.events import JSON, Event, StatusChange
+from engine.events import JSON
 from engine.inputs import check_inputs
 from engine.spec import parse
 from engine.states import OnLimit, RunMode, RunStatus, WaitKind
 from persistence import moves, room, runs, versions, waits
 from persistence.caller import Role
 from persistence.problems import Invalid, invalid
+from persistence.rests import SILENCE_S
 from persistence.runs import Changed, NewRun, Run, RunOptions
 from persistence.versions import Version
 from resolvers.authorise import project_for, require
@@ -102,24 +103,26 @@ async def execute_run(
 
 async def at_rest(context: Context, run: Run, timeout_ms: int) -> Run:
     """The run once it is terminal, PAUSED or WAITING, or as it stands when the time is over."""
-    if run.status.is_resting:
+    if run.status.is_resting and await _is_at_rest(context, run):
         return run
+    pause, most = SILENCE_S
     with suppress(TimeoutError):
-        async with timeout(timeout_ms / 1000), aclosing(context.feed.follow(run.id, run.last_seq)) as events:
-            async for event in events:
-                told = event.what if isinstance(event, Event) else None
-                if isinstance(told, StatusChange) and await _is_at_rest(context, run.id, told.status):
-                    break
-    async with context.database.connect() as connection:
-        return await runs.get(connection, context.caller, run.id) or run
+        async with timeout(timeout_ms / 1000):
+            while True:
+                await context.feed.rests.heard(run.id, pause)
+                run = await runs.read(context.database.pool, context.caller, run.id) or run
+                if await _is_at_rest(context, run):
+                    return run
+                pause = min(pause * 1.5, most)
+    return await runs.read(context.database.pool, context.caller, run.id) or run
 
 
-async def _is_at_rest(context: Context, run_id: str, status: RunStatus) -> bool:
+async def _is_at_rest(context: Context, run: Run) -> bool:
     """A run that waits for its own child runs alone goes on by itself."""
-    if status is not RunStatus.WAITING:
-        return status.is_resting
+    if run.status is not RunStatus.WAITING:
+        return run.status.is_resting
     async with context.database.connect() as connection:
-        open_waits = (await waits.of_runs(connection, context.caller, [run_id]))[run_id]
+        open_waits = (await waits.of_runs(connection, context.caller, [run.id]))[run.id]
     return any(wait.kind is not WaitKind.RUN for wait in open_waits)
 
 

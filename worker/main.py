@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import asyncpg
 import structlog
+import uvloop
 from arq import func
 from arq.connections import ArqRedis
 from arq.worker import Worker
@@ -23,6 +24,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from app.settings import Settings
+from engine.garbage import settle_down
 from engine.nodes.registry import load_node_types
 from persistence.away import DATABASE_TROUBLE
 from persistence.children import Children
@@ -218,4 +220,5 @@ def _needed(url: str | None) -> str:
 
 def run(settings: Settings) -> None:
     """The `treadle worker` process."""
-    asyncio.run(serve(settings))
+    settle_down()
+    uvloop.run(serve(settings))

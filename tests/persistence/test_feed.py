@@ -18,7 +18,7 @@ from persistence.caller import Caller
 from persistence.channels import Channels
 from persistence.database import Database
 from persistence.feed import Expired, Feed
-from persistence.publish import Item, announce, draft_channel, publish, stream_of
+from persistence.publish import Item, StatusNotice, announce, draft_channel, publish, stream_of
 from persistence.streams import MAILBOX_SIZE
 from tests.driving import Held, Worker, accepted, until, working
 
@@ -103,7 +103,7 @@ async def test_events_published_out_of_order_arrive_in_order(
     async with working(database, Redis.from_url(NOWHERE)) as mute:
         await Held(mute._journal, held.run_id, held.epoch).happens(note("late"))
     last = await held.ends()
-    await publish(redis, [Item(held.run_id, "3-0", b"{}")])
+    await publish(redis, [Item(held.run_id, 3, b"{}")])
     assert await reading == list(range(1, last + 1))
 
 
@@ -268,5 +268,5 @@ async def test_a_listener_hears_what_is_published_after_its_first_item(redis: Re
 
 async def test_publishing_without_redis_raises_nothing() -> None:
     away = Redis.from_url(NOWHERE)
-    await publish(away, [Item("run_1", "1-0", b"{}")], [("prj_1", "run_1", None)])
+    await publish(away, [Item("run_1", 1, b"{}")], [StatusNotice("prj_1", "run_1", None, RunStatus.QUEUED)])
     await announce(away, "channel", datetime.now(UTC).isoformat())

@@ -38,8 +38,10 @@ async def held(database: Database, redis: Redis, caller: Caller, project: str) -
 )
 def test_a_payload_gives_back_what_was_written(what: object) -> None:
     at = datetime.now(UTC)
-    event = wire.event_of("run_1", 7, wire.payload_of(at, what))  # type: ignore[arg-type]
-    assert (event.at, event.what) == (at, what)
+    payload = wire.payload_of(at, what)  # type: ignore[arg-type]
+    events = wire.events_of("run_1", 7, b"[" + payload + b"," + payload + b"]")
+    assert [event.seq for event in events] == [6, 7]
+    assert (events[1].at, events[1].what) == (at, what)
 
 
 async def test_nodes_that_nothing_happened_to_are_idle_in_spec_order(

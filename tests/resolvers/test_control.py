@@ -149,20 +149,20 @@ async def test_cancelling_at_once_from_many_sides_changes_it_once(context: Conte
 
 async def test_a_synchronous_run_answers_when_it_rests(context: Context, adhoc: Start, worker: Worker) -> None:
     waiting = asyncio.create_task(start.run_adhoc(context, replace(adhoc, mode=RunMode.SYNC)))
-    await until(lambda: context.feed.streams.topics)
-    (run_id,) = context.feed.streams.topics
+    await until(lambda: context.feed.rests.waiting)
+    (run_id,) = context.feed.rests.waiting
     run = await context.loaders.run.load(run_id)
     assert run is not None
     await (await worker.takes_up(run)).ends()
     answer = await waiting
     assert (answer.status, answer.output) == (RunStatus.COMPLETED, {"ok": True})
-    assert not context.feed.streams.topics
+    assert not context.feed.rests.waiting
 
 
 async def test_a_synchronous_run_answers_as_it_stands_when_time_is_over(context: Context, adhoc: Start) -> None:
     run = await start.run_adhoc(context, replace(adhoc, mode=RunMode.SYNC, timeout_ms=50))
     assert run.status is RunStatus.QUEUED
-    assert not context.feed.streams.topics
+    assert not context.feed.rests.waiting
 
 
 async def test_a_viewer_may_not_run_and_a_stranger_sees_nothing(context: Context, adhoc: Start, project: str) -> None:

@@ -105,7 +105,7 @@ async def test_runs_accepted_while_the_others_stop_go_with_them(
 ) -> None:
     [held] = await held_runs(context, worker, workflow_id, 1)
     deleting = asyncio.create_task(workflows.delete_workflow(context, workflow_id, cancel_runs=True))
-    await until(lambda: context.feed.streams.topics)
+    await until(lambda: context.feed.rests.waiting)
     late = await start.run_workflow(context, Start(workflow_id=workflow_id))
     following = asyncio.create_task(_told(context, late))
     await until(lambda: late.id in context.feed.streams.topics)
