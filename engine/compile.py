@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from langchain_core.runnables import RunnableConfig
-from langgraph._internal._runnable import RunnableCallable
+from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.channels import EphemeralValue
 from langgraph.channels.base import BaseChannel
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -53,7 +52,7 @@ def compile_spec(spec: Spec, types: NodeTypes, saver: BaseCheckpointSaver[int] |
     """Raises PlanError for a graph that cannot be planned, SpecError for a node that its type refuses."""
     plan = make_plan(spec)
     channels: dict[str, BaseChannel[Any, Any, Any]] = {INPUT: EphemeralValue(bool), SLOTS: Slots()}
-    nodes: dict[str, PregelNode | NodeBuilder] = {_START: _pregel_node(_start, INPUT, [INPUT])}
+    nodes: dict[str, PregelNode | NodeBuilder] = {_START: _pregel_node(_Begin(), INPUT, [INPUT])}
     for node in plan.nodes.values():
         triggers = []
         if node.needs_gate:
@@ -62,7 +61,7 @@ def compile_spec(spec: Spec, types: NodeTypes, saver: BaseCheckpointSaver[int] |
         if node.is_header:
             triggers.append(LOOP + node.id)
             channels[LOOP + node.id] = Gate(len(node.back_edges))
-        nodes[node.id] = _pregel_node(_turn_of(node), list(triggers), triggers)
+        nodes[node.id] = _pregel_node(_TurnOf(node), list(triggers), triggers)
     graph: Pregel[Any, Any, Any, Any] = Pregel(
         nodes=nodes,
         channels=dict(channels),
@@ -74,10 +73,9 @@ def compile_spec(spec: Spec, types: NodeTypes, saver: BaseCheckpointSaver[int] |
     return CompiledGraph(spec, plan, prepare(spec, types), graph)
 
 
-def _pregel_node(function: Any, channels: str | list[str], triggers: list[str]) -> PregelNode:
-    return PregelNode(
-        channels=channels, triggers=triggers, bound=RunnableCallable(None, function, trace=False), writers=[]
-    )
+def _pregel_node(bound: Runnable[Any, None], channels: str | list[str], triggers: list[str]) -> PregelNode:
+    # `subgraphs` given, or LangGraph takes the code of every node apart to look for some.
+    return PregelNode(channels=channels, triggers=triggers, bound=bound, writers=[], subgraphs=[])
 
 
 def _emit(config: RunnableConfig, writes: Sequence[Write]) -> None:
@@ -88,23 +86,33 @@ def _as_is(writes: Any) -> Any:
     return writes
 
 
-async def _start(_: Any, config: RunnableConfig) -> None:
-    drive: Turns = config["configurable"][DRIVE]
-    _emit(config, drive.begin())
+def _turns_of(config: RunnableConfig | None) -> Turns:
+    assert config is not None
+    turns: Turns = config["configurable"][DRIVE]
+    return turns
 
 
-def _turn_of(node: PlanNode) -> Any:
-    gate, loop = GATE + node.id, LOOP + node.id
+class _Asynchronous(Runnable[Any, None]):
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> None:
+        raise TypeError("our graphs run on an event loop alone")
 
-    async def turn(value: Any, config: RunnableConfig) -> None:
-        drive: Turns = config["configurable"][DRIVE]
+
+class _Begin(_Asynchronous):
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> None:
+        _emit(config or {}, _turns_of(config).begin())
+
+
+class _TurnOf(_Asynchronous):
+    def __init__(self, node: PlanNode) -> None:
+        self._node = node
+        self._gate, self._loop = GATE + node.id, LOOP + node.id
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> None:
         # A Send brings the signal itself, a trigger the values of the channels that are open.
-        by_gate = isinstance(value, dict)
-        signal = value.get(gate) if by_gate else Signal(*value)
-        again = value.get(loop) if by_gate else None
-        _emit(config, await drive.turn(node, signal, again))
-
-    return turn
+        by_gate = isinstance(input, dict)
+        signal = input.get(self._gate) if by_gate else Signal(*input)
+        again = input.get(self._loop) if by_gate else None
+        _emit(config or {}, await _turns_of(config).turn(self._node, signal, again))
 
 
 class GraphCache:

@@ -36,11 +36,11 @@ def prepare(spec: Spec, types: NodeTypes) -> Mapping[str, Work]:
     for edge in spec.edges:
         if edge.condition is not None:
             conditions.setdefault(edge.source, []).append(edge.condition)
-    ids = tuple(node.id for node in spec.nodes)
+    ids = {node.id: place for place, node in enumerate(spec.nodes)}
     return {node.id: _work(node, types, ids, conditions.get(node.id, [])) for node in spec.nodes}
 
 
-def _work(node: NodeSpec, types: NodeTypes, ids: tuple[str, ...], conditions: list[str]) -> Work:
+def _work(node: NodeSpec, types: NodeTypes, ids: Mapping[str, int], conditions: list[str]) -> Work:
     kind = types.get(node.type)
     if kind is None:
         raise SpecError([_problem(node, "UNKNOWN_TYPE", f"there is no node type {node.type!r} here")])
@@ -51,14 +51,14 @@ def _work(node: NodeSpec, types: NodeTypes, ids: tuple[str, ...], conditions: li
     return Work(node, kind, config, _names([*_texts(node.config), *conditions], ids))
 
 
-def _names(texts: list[str], ids: tuple[str, ...]) -> tuple[str, ...]:
+def _names(texts: list[str], ids: Mapping[str, int]) -> tuple[str, ...]:
     """The nodes among `ids` that templates name; all of them where a template looks through `nodes` itself."""
     found: set[str] = set()
     for text in texts:
         found |= references(text)
     if "nodes" in found:
-        return ids
-    return tuple(node_id for node_id in ids if node_id in found)
+        return tuple(ids)
+    return tuple(sorted(found & ids.keys(), key=ids.__getitem__))
 
 
 def _texts(value: JSON) -> Iterator[str]:
