@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.states import RunSource
 from persistence.caller import Caller
 from persistence.history import Checkpoint, checkpoints_seen
+from persistence.ids import Prefix
 from persistence.paging import HasId, Page, after_of, page_of
 from persistence.runs import Run, run_of
 from persistence.tables import checkpoints, runs
@@ -61,7 +62,7 @@ async def saved(connection: AsyncConnection, caller: Caller, asks: Sequence[Ask]
     def of(parent: ColumnElement[str], ask: Ask) -> Select[Any]:
         query = checkpoints_seen(caller).where(checkpoints.c.run_id == parent)
         if ask.after is not None:
-            query = query.where(checkpoints.c.id < after_of(ask.after))
+            query = query.where(checkpoints.c.id < after_of(ask.after, Prefix.CHECKPOINT))
         return query.order_by(checkpoints.c.id.desc())
 
     return await _pages(connection, asks, of, lambda row: Checkpoint(**row))
@@ -72,7 +73,7 @@ def _runs(caller: Caller, ask: Ask) -> Select[Any]:
     if ask.source is not None:
         query = query.where(runs.c.source.in_(ask.source))
     if ask.after is not None:
-        query = query.where(runs.c.id < after_of(ask.after))
+        query = query.where(runs.c.id < after_of(ask.after, Prefix.RUN))
     return query.order_by(runs.c.id.desc())
 
 

@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import ARRAY, ColumnElement, Select, Text, cast, func, select, true
 
+from persistence.ids import Prefix
 from persistence.problems import invalid
 
 MAX_PAGE = 100
@@ -41,10 +42,10 @@ def checked_first(first: int | None, default: int = 25) -> int:
     return size
 
 
-def checked_after(cursor: str | None) -> str | None:
+def checked_after(cursor: str | None, prefix: Prefix) -> str | None:
     """Raises Invalid where it is none: before it is put together with others."""
     if cursor is not None:
-        after_of(cursor)
+        after_of(cursor, prefix)
     return cursor
 
 
@@ -68,12 +69,12 @@ def cursor_of(id: str) -> str:
     return base64.urlsafe_b64encode(id.encode()).decode().rstrip("=")
 
 
-def after_of(cursor: str) -> str:
-    """The id inside a cursor."""
+def after_of(cursor: str, prefix: Prefix) -> str:
+    """The id inside a cursor of a list of such things. Raises Invalid."""
     try:
         id = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, ValueError):
         id = ""
-    if not ID.fullmatch(id):
+    if not ID.fullmatch(id) or not id.startswith(f"{prefix}_"):
         raise invalid("after", "BAD_CURSOR", "is not a cursor of this list")
     return id

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from persistence.caller import Caller
-from persistence.ids import new_id
+from persistence.ids import Prefix, new_id
 from persistence.paging import Page, after_of, page_of
 from persistence.problems import Conflict
 from persistence.tables import projects
@@ -56,7 +56,7 @@ async def page(connection: AsyncConnection, caller: Caller, *, first: int, after
     """Newest first."""
     query = select(projects).where(projects.c.id.in_(caller.projects))
     if after is not None:
-        query = query.where(projects.c.id < after_of(after))
+        query = query.where(projects.c.id < after_of(after, Prefix.PROJECT))
     found = await connection.execute(query.order_by(projects.c.id.desc()).limit(first + 1))
     return page_of([Project(**row) for row in found.mappings()], first=first, after=after)
 

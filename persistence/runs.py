@@ -18,7 +18,7 @@ from engine.states import EventType, OnLimit, RunMode, RunSource, RunStatus
 from persistence import wire
 from persistence.caller import Caller
 from persistence.deadlines import PENDING
-from persistence.ids import new_id
+from persistence.ids import Prefix, new_id
 from persistence.paging import Page, after_of, of_each, page_of
 from persistence.problems import NotFound
 from persistence.publish import StatusNotice
@@ -280,7 +280,7 @@ async def page(
     if project_id is not None:
         query = query.where(runs.c.project_id == project_id)
     if after is not None:
-        query = query.where(runs.c.id < after_of(after))
+        query = query.where(runs.c.id < after_of(after, Prefix.RUN))
     found = await connection.execute(query.order_by(runs.c.id.desc()).limit(first + 1))
     return page_of([run_of(row) for row in found.mappings()], first=first, after=after)
 
@@ -298,7 +298,7 @@ async def pages(
     """A page of the runs of each workflow, or of each version, newest first, in one statement."""
     query = select(runs).where(runs.c.project_id.in_(caller.projects), *_conditions(where))
     if after is not None:
-        query = query.where(runs.c.id < after_of(after))
+        query = query.where(runs.c.id < after_of(after, Prefix.RUN))
     found: dict[str, list[Run]] = {id_: [] for id_ in ids}
     for row in (await connection.execute(of_each(query, runs.c[of], ids, first))).mappings():
         found[row[of]].append(run_of(row))

@@ -16,7 +16,7 @@ from engine.events import JSON
 from engine.states import VersionStatus
 from persistence import drafts, workflows
 from persistence.caller import Caller
-from persistence.ids import new_id
+from persistence.ids import Prefix, new_id
 from persistence.paging import Page, after_of, of_each, page_of
 from persistence.problems import InvalidState, NotFound
 from persistence.tables import versions
@@ -102,7 +102,7 @@ async def pages(
     if status is not None:
         query = query.where(versions.c.status == status)
     if after is not None:
-        query = query.where(versions.c.id < after_of(after))
+        query = query.where(versions.c.id < after_of(after, Prefix.VERSION))
     found: dict[str, list[Version]] = {workflow_id: [] for workflow_id in workflow_ids}
     for row in (await connection.execute(of_each(query, versions.c.workflow_id, workflow_ids, first))).mappings():
         found[row["workflow_id"]].append(_version(row))

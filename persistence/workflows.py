@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.states import TERMINAL
 from persistence import drafts
 from persistence.caller import Caller
-from persistence.ids import new_id
+from persistence.ids import Prefix, new_id
 from persistence.paging import Page, after_of, page_of
 from persistence.problems import NotFound
 from persistence.tables import runs, workflows
@@ -76,7 +76,7 @@ async def page(
         text = workflows.c.name + "\n" + workflows.c.description
         query = query.where(text.icontains(search, autoescape=True))
     if after is not None:
-        query = query.where(workflows.c.id < after_of(after))
+        query = query.where(workflows.c.id < after_of(after, Prefix.WORKFLOW))
     found = await connection.execute(query.order_by(workflows.c.id.desc()).limit(first + 1))
     return page_of([Workflow(**row) for row in found.mappings()], first=first, after=after)
 

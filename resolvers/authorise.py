@@ -17,7 +17,7 @@ def require(caller: Caller, role: Role, project_id: str) -> None:
 
 async def project_for(connection: AsyncConnection, caller: Caller, role: Role, project_id: str | None) -> str:
     """The project meant in a create: the one named, else the caller's only one or `default`."""
-    chosen = project_id or await projects.default_id(connection, caller)
+    chosen = await projects.default_id(connection, caller) if project_id is None else project_id
     if chosen is None:
         raise invalid("input.projectId", "REQUIRED", "You have several projects: name one.")
     require(caller, role, chosen)

@@ -10,10 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.events import Event, NodeChange, NodeState, StatusChange
 from engine.states import NodeStatus, RunStatus
 from persistence import drafts, nodes, runs
+from persistence.caller import Role
 from persistence.drafts import Draft
 from persistence.feed import Expired
-from persistence.problems import NotFound
+from persistence.problems import NotFound, invalid
 from persistence.runs import Run, RunFilter
+from resolvers.authorise import require
 from resolvers.context import Context
 from resolvers.runs import EventView, Names, NodeView
 
@@ -97,10 +99,11 @@ async def _picture(context: Context, run_id: str, seq: int | None) -> Picture:
         run = await runs.get(connection, context.caller, run_id)
         if run is None:
             raise NotFound(run_id)
-        if seq is None or seq > run.last_seq:
+        if seq is None:
             states = (await nodes.states(connection, context.caller, [run_id]))[run_id]
             return Picture(run, states)
-        return await _picture_at(connection, context, run, max(seq, 0))
+        _check_seen(run, seq)
+        return await _picture_at(connection, context, run, seq)
 
 
 async def _picture_at(connection: AsyncConnection, context: Context, run: Run, seq: int) -> Picture:
@@ -110,10 +113,23 @@ async def _picture_at(connection: AsyncConnection, context: Context, run: Run, s
     return picture
 
 
+def _check_seen(run: Run, seq: int) -> None:
+    """Whether a reader can have seen the event `seq`: what is sent is committed. Raises Invalid."""
+    if seq < 0:
+        raise invalid("after", "OUT_OF_RANGE", f"must be the number of an event, or 0, is {seq}")
+    if seq > run.last_seq:
+        message = (
+            f"is {seq}, but the last event of the run is {run.last_seq}: reload the run, and go on from its lastSeq"
+        )
+        raise invalid("after", "OUT_OF_RANGE", message)
+
+
 async def run_events(context: Context, run_id: str, after: int) -> AsyncGenerator[EventView]:
     async with context.database.connect() as connection:
-        if await runs.get(connection, context.caller, run_id) is None:
-            raise NotFound(run_id)
+        run = await runs.get(connection, context.caller, run_id)
+    if run is None:
+        raise NotFound(run_id)
+    _check_seen(run, after)
     names = await Names.of(context, run_id)
     async with aclosing(context.feed.follow(run_id, after)) as events:
         async for event in events:
@@ -122,8 +138,8 @@ async def run_events(context: Context, run_id: str, after: int) -> AsyncGenerato
 
 async def changed_runs(context: Context, project_id: str | None, where: RunFilter) -> AsyncGenerator[Run]:
     """Runs in the list that are created or change; one that leaves the list is sent once more."""
-    if project_id is not None and project_id not in context.caller.roles:
-        raise NotFound(project_id)
+    if project_id is not None:
+        require(context.caller, Role.VIEWER, project_id)
     watched = [project_id] if project_id is not None else context.caller.projects
     async with aclosing(context.feed.notices(*watched)) as notices:
         async for notice in notices:

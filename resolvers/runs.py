@@ -8,14 +8,17 @@ from typing import Any
 from engine.events import Delta, Event, NodeChange, NodeState
 from engine.states import NodeStatus, RunAction, RunSource, RunStatus, WaitKind
 from persistence import history, nodes, runs
+from persistence.caller import Role
 from persistence.feed import Expired
 from persistence.history import Checkpoint, Window
+from persistence.ids import Prefix
 from persistence.kin import Ask
 from persistence.nodes import NodeName
-from persistence.paging import Page, after_of, checked_first
+from persistence.paging import Page, checked_after, checked_first
 from persistence.problems import NotFound, invalid
 from persistence.runs import Run, RunFilter
 from persistence.waits import ANSWERABLE, Wait
+from resolvers.authorise import require
 from resolvers.context import Context
 
 MAX_EVENTS = 1000
@@ -90,6 +93,9 @@ async def run_page(
     project_id: str | None = None,
     where: RunFilter | None = None,
 ) -> Page[Run]:
+    """Raises NotFound for a project that the caller does not have."""
+    if project_id is not None:
+        require(context.caller, Role.VIEWER, project_id)
     async with context.database.connect() as connection:
         return await runs.page(
             connection,
@@ -166,27 +172,25 @@ async def derived_page(
 ) -> Page[Run]:
     """Retries, forks and child runs made from this one, newest first."""
     narrowed = None if source is None else tuple(source)
-    return await context.loaders.derived.load(_ask(run_id, first, after, narrowed)) or NOTHING
+    after = checked_after(after, Prefix.RUN)
+    return await context.loaders.derived.load(Ask(run_id, checked_first(first), after, narrowed)) or NOTHING
 
 
 async def fork_page(context: Context, checkpoint_id: str, *, first: int | None, after: str | None) -> Page[Run]:
-    return await context.loaders.forks.load(_ask(checkpoint_id, first, after)) or NOTHING
-
-
-def _ask(parent_id: str, first: int | None, after: str | None, source: tuple[RunSource, ...] | None = None) -> Ask:
-    """Checked here: what a loader raises is raised to all that ask with it."""
-    if after is not None:
-        after_of(after)
-    return Ask(parent_id, checked_first(first), after, source)
+    asked = Ask(checkpoint_id, checked_first(first), checked_after(after, Prefix.RUN))
+    return await context.loaders.forks.load(asked) or NOTHING
 
 
 def checked_window(window: Window) -> Window:
-    """`first` and `last` exclude each other, and each is 1 to 1000."""
+    """`first` and `last` exclude each other, and each is 1 to 1000; no event has a number below 1."""
     if window.first is not None and window.last is not None:
         raise invalid("first", "EXCLUSIVE", "first and last cannot be given together")
     for name, count in (("first", window.first), ("last", window.last)):
         if count is not None and not 1 <= count <= MAX_EVENTS:
             raise invalid(name, "OUT_OF_RANGE", f"must be from 1 to {MAX_EVENTS}, is {count}")
+    for name, seq in (("after", window.after), ("before", window.before)):
+        if seq is not None and seq < 0:
+            raise invalid(name, "OUT_OF_RANGE", f"must be the number of an event, or 0, is {seq}")
     return window
 
 
@@ -209,7 +213,8 @@ async def events(context: Context, run_id: str, window: Window, **narrowed: Any)
 
 
 async def checkpoint_page(context: Context, run_id: str, *, first: int | None, after: str | None) -> Page[Checkpoint]:
-    return await context.loaders.checkpoints.load(_ask(run_id, first, after)) or NOTHING
+    asked = Ask(run_id, checked_first(first), checked_after(after, Prefix.CHECKPOINT))
+    return await context.loaders.checkpoints.load(asked) or NOTHING
 
 
 async def checkpoint(context: Context, checkpoint_id: str, run_id: str | None = None) -> Checkpoint | None:

@@ -130,7 +130,8 @@ async def _begin(context: Context, ask: Start, operation: str, *, start: bool) -
     workflow_id = ask.workflow_id or ""
     project_id, current = await versions.current_id(context.database.pool, context.caller, workflow_id)
     require(context.caller, Role.RUNNER, project_id)
-    known = _runnable.get(ask.version_id or current or "") if ask.draft_revision is None else None
+    named = current if ask.version_id is None else ask.version_id
+    known = _runnable.get(named) if named is not None and ask.draft_revision is None else None
     if known is not None and known.workflow_id == workflow_id and ask.idempotency_key is None:
         new = _new(ask, known, start=start)
         if new.on_limit is OnLimit.QUEUE:
@@ -191,6 +192,7 @@ def check_wait(timeout_ms: int) -> None:
 
 
 def _arguments(ask: Start) -> JSON:
+    """What a repeat with the same key has to say again: not how long it waits for an answer."""
     arguments = asdict(ask)
-    del arguments["idempotency_key"]
+    del arguments["idempotency_key"], arguments["timeout_ms"]
     return arguments

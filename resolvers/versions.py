@@ -5,6 +5,7 @@ from typing import Literal
 from engine.states import VersionStatus
 from persistence import drafts, versions, workflows
 from persistence.caller import Role
+from persistence.ids import Prefix
 from persistence.paging import Page, checked_after, checked_first
 from persistence.runs import Run, RunFilter
 from persistence.versions import Version
@@ -17,7 +18,7 @@ from resolvers.workflow_loaders import RunsAsked, VersionsAsked
 async def version_page(
     context: Context, workflow_id: str, *, first: int | None, after: str | None, status: VersionStatus | None
 ) -> Page[Version]:
-    asked = VersionsAsked(workflow_id, checked_first(first), checked_after(after), status)
+    asked = VersionsAsked(workflow_id, checked_first(first), checked_after(after, Prefix.VERSION), status)
     page = await context.workflow_loaders.versions.load(asked)
     assert page is not None
     return page
@@ -34,7 +35,7 @@ async def run_page_of(
 ) -> Page[Run]:
     """The runs of one workflow or version."""
     page = await context.workflow_loaders.runs.load(
-        RunsAsked(of, id, checked_first(first), checked_after(after), where)
+        RunsAsked(of, id, checked_first(first), checked_after(after, Prefix.RUN), where)
     )
     assert page is not None
     return page

@@ -35,6 +35,9 @@ async def workflow(context: Context, workflow_id: str) -> Workflow | None:
 async def workflow_page(
     context: Context, *, project_id: str | None, first: int | None, after: str | None, search: str | None
 ) -> Page[Workflow]:
+    """Raises NotFound for a project that the caller does not have."""
+    if project_id is not None:
+        require(context.caller, Role.VIEWER, project_id)
     async with context.database.connect() as connection:
         return await workflows.page(
             connection,

@@ -12,6 +12,8 @@ from persistence.problems import Invalid, Problem, ProblemCode
 
 log = structlog.get_logger(__name__)
 
+MAX_MESSAGE = 2000
+
 MISTAKES = (GraphQLError, MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
 """What the libraries raise for an operation that is wrong in itself; the message is for the client."""
 
@@ -37,8 +39,9 @@ def _fields_of(problem: Problem) -> dict[str, Any]:
 
 
 def _told(error: GraphQLError, message: str, extensions: dict[str, Any]) -> GraphQLError:
+    # Messages repeat what was given: here it may be of any length, and what no answer can be written in.
     return GraphQLError(
-        message,
+        message[:MAX_MESSAGE].encode(errors="backslashreplace").decode(),
         nodes=error.nodes,
         source=error.source,
         positions=error.positions,

@@ -22,6 +22,7 @@ from strawberry.schema.schema import validate_document
 from persistence.problems import ProblemCode
 from schema.cost import MAX_COST, Weight, weigh
 from schema.shape import too_large
+from schema.variables import too_many
 
 MAX_TEXT = 100_000
 """Characters, and MAX_TOKENS words and signs. Specs and inputs belong into variables, which are not counted."""
@@ -64,6 +65,8 @@ def admitted(schema: GraphQLSchema, text: str, name: str | None, variables: Mapp
     if len(_known) > KEPT:
         _known.popitem(last=False)
     operation = _chosen(known.document, name)
+    if (message := too_many(schema, operation, variables)) is not None:
+        raise Refused(_limit(message))
     if name not in known.weights:
         known.weights[name] = weigh(schema, known.document, operation)
     _check_cost(known.weights[name].cost(variables))

@@ -22,11 +22,11 @@ def _to_moment(text: object) -> datetime:
         raise GraphQLError("A DateTime is text as in RFC 3339: 2026-01-31T12:00:00Z.")
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        if moment.tzinfo is None:
+            raise GraphQLError(f"{text!r} has no time zone; write 2026-01-31T12:00:00Z.")
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):  # The first or the last year there is, in another time zone.
         raise GraphQLError(f"{text!r} is no DateTime as in RFC 3339: 2026-01-31T12:00:00Z.") from None
-    if moment.tzinfo is None:
-        raise GraphQLError(f"{text!r} has no time zone; write 2026-01-31T12:00:00Z.")
-    return moment.astimezone(UTC)
 
 
 def _to_json(value: object) -> object:
@@ -50,9 +50,10 @@ SCALARS: dict[object, ScalarDefinition] = {
 
 
 def check_texts(graph: GraphQLSchema) -> None:
-    """Lets `String` and `ID` refuse what Postgres cannot keep: NUL, and half of a surrogate pair.
+    """Lets `String` and `ID` refuse what Postgres cannot keep, NUL and half of a surrogate pair, and `ID` what names nothing.
 
-    graphql-core has one of each for all schemas and lets nobody define another. In this process there is one schema.
+    An empty id would otherwise be taken for one that was left out. graphql-core has one scalar of each name for all schemas
+    and lets nobody define another. In this process there is one schema.
     """
     for name in ("String", "ID"):
         scalar = graph.type_map[name]
@@ -60,17 +61,20 @@ def check_texts(graph: GraphQLSchema) -> None:
         for coercer in ("coerce_input_value", "coerce_input_literal"):
             coerce = getattr(scalar, coercer)
             if coerce is not None and not hasattr(coerce, "__wrapped__"):
-                setattr(scalar, coercer, _storable(coerce))
+                setattr(scalar, coercer, _checked(coerce, is_id=name == "ID"))
 
 
-def _storable(coerce: Callable[..., Any]) -> Callable[..., Any]:
+def _checked(coerce: Callable[..., Any], *, is_id: bool) -> Callable[..., Any]:
     @wraps(coerce)
     def checked(given: object, *more: object) -> Any:
         text = coerce(given, *more)
+        node = given if isinstance(given, ValueNode) else None
+        if is_id and text == "":
+            raise GraphQLError("an ID is never empty; leave out what is not meant", node)
         try:
             check_storable(text)
         except NotStorable as wrong:
-            raise GraphQLError(str(wrong), given if isinstance(given, ValueNode) else None) from None
+            raise GraphQLError(str(wrong), node) from None
         return text
 
     return checked
