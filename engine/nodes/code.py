@@ -1,49 +1,21 @@
 """`code`: the author's Python, run in a sandbox process with limits on time and memory. Values go in as data alone."""
 
-import ast
-import warnings
-from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from engine.events import JSON
 from engine.nodes.base import NodeConfig, NodeContext, NodeType, Output
-from engine.nodes.sandbox import Limits, run_code
+from engine.nodes.python_source import check_arguments, process_of
+from engine.nodes.sandbox import run_code
+from engine.nodes.sandbox_errors import Limits
 
-PROCESS = "process"
 MAX_CODE = 256 * 1024
 DEFAULT_MEMORY_MB = 128
 
 
-def _wrong(message: str, line: int | None = None, column: int | None = None) -> PydanticCustomError:
-    return PydanticCustomError("code", "{message}", {"message": message, "line": line, "column": column})
-
-
-@lru_cache(maxsize=1024)
-def _process_of(code: str) -> ast.FunctionDef | None:
-    """The top-level `def process`; None if it comes into being in another way. Raises PydanticCustomError."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            module = ast.parse(code)
-    except SyntaxError as wrong:
-        raise _wrong(wrong.msg, wrong.lineno, wrong.offset) from wrong
-    except (RecursionError, MemoryError) as wrong:
-        raise _wrong("the code is nested too deeply") from wrong
-    for statement in reversed(module.body):
-        if isinstance(statement, ast.AsyncFunctionDef) and statement.name == PROCESS:
-            raise _wrong("`process` must be a plain function, not an async one", statement.lineno, 1)
-        if isinstance(statement, ast.FunctionDef) and statement.name == PROCESS:
-            return statement
-    if not any(getattr(node, "id", getattr(node, "name", None)) == PROCESS for node in ast.walk(module)):
-        raise _wrong("the code must define a function `process`")
-    return None
-
-
 def _is_python(code: str) -> str:
-    _process_of(code)
+    process_of(code)
     return code
 
 
@@ -79,28 +51,16 @@ class CodeConfig(NodeConfig):
         ge=1,
         le=65536,
         validation_alias=AliasChoices("memoryMB", "memory_mb"),
-        title="Memory limit (MB)",
+        title="Memory limit (MiB)",
         description="Memory the code may use, up to the limit that the worker sets.",
         examples=[64],
     )
 
     @model_validator(mode="after")
     def _mapping_fits(self) -> Self:
-        process = _process_of(self.code)
-        if process is None or process.decorator_list:
-            return self
-        arguments = process.args
-        named = [argument.arg for argument in (*arguments.args, *arguments.kwonlyargs)]
-        given = self.input_mapping.keys()
-        if arguments.posonlyargs:
-            raise _wrong("`process` is called with named arguments; take away the `/`", process.lineno, 1)
-        if arguments.kwarg is None and (unknown := sorted(given - set(named))):
-            raise _wrong(f"`process` has no parameter `{unknown[0]}`, which input_mapping gives", process.lineno, 1)
-        positional = [None] * (len(arguments.args) - len(arguments.defaults))
-        defaults = [*positional, *arguments.defaults, *arguments.kw_defaults]
-        needed = [name for name, default in zip(named, defaults, strict=True) if default is None]
-        if missing := [name for name in needed if name not in given]:
-            raise _wrong(f"`process` needs `{missing[0]}`, which input_mapping does not give", process.lineno, 1)
+        process = process_of(self.code)
+        if process is not None and not process.decorator_list:
+            check_arguments(process, self.input_mapping.keys())
         return self
 
 

@@ -6,57 +6,48 @@ Nothing is kept: a crash in the middle loses the call, and the node is launched 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
-from pydantic_monty import (
-    AsyncMonty,
-    AsyncMontySession,
-    MontyConversionError,
-    MontyCrashedError,
-    MontyError,
-    MontyRuntimeError,
-    MontySyntaxError,
-)
+from pydantic_monty import AsyncMonty, AsyncMontySession, MontyError, MontyRuntimeError
 
 from engine.events import JSON
 from engine.nodes.base import NodeContext, NodeFailure
+from engine.nodes.sandbox_errors import Limits, failure, out_of_time
+from engine.nodes.sandbox_output import ARGUMENTS, not_json, with_call
 from engine.states import LogLevel
-from engine.storable import check_storable
 
-ARGUMENTS = "__treadle_arguments__"
 WAITING_SHOWN_AFTER_S = 0.2
 GRACE_S = 1.0
 MAX_PRINTED = 1024 * 1024
 MAX_LINE = 8 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    timeout_s: float
-    memory_mb: int
-
-
 async def run_code(code: str, arguments: dict[str, JSON], limits: Limits, ctx: NodeContext) -> JSON:
-    """What `process(**arguments)` returns, checked to be storable. The time runs from when a sandbox is there."""
+    """What `process(**arguments)` returns. The time runs from when a sandbox is there."""
     pool: AsyncMonty | None = ctx.resources.get("sandbox")
     if pool is None:
         raise NodeFailure("SANDBOX", "this worker has no sandbox", retryable=True)
     lines = _Lines(ctx, asyncio.get_running_loop())
+    code = code.replace("\r\n", "\n").replace("\r", "\n")  # as Python reads it: its lines are counted by their ends
     try:
         async with _session(pool, limits, ctx) as session, asyncio.timeout(limits.timeout_s + GRACE_S):
-            # The author's lines come first, so that line numbers are theirs.
-            call = f"{code}\n\nprocess(**{ARGUMENTS})\n"
-            output = await session.feed_run(call, inputs={ARGUMENTS: arguments}, print_callback=lines.take)
-        check_storable(output)
+            return await _called(session, code, arguments, lines)
     except MontyError as error:
-        raise _failure(error, code, limits) from error
+        raise failure(error, code, limits) from error
     except TimeoutError as error:
-        raise _out_of_time(limits) from error
+        raise out_of_time(limits) from error
     except (ValueError, OverflowError, RecursionError) as error:
         raise NodeFailure("OUTPUT", f"what `process` returned cannot be taken over: {error}") from error
     finally:
         lines.close()
-    return output
+
+
+async def _called(session: AsyncMontySession, code: str, arguments: dict[str, JSON], lines: "_Lines") -> JSON:
+    try:
+        return await session.feed_run(with_call(code), inputs={ARGUMENTS: arguments}, print_callback=lines.take)
+    except MontyRuntimeError as error:
+        if wrong := await not_json(session, error, code):
+            raise wrong from error
+        raise
 
 
 @asynccontextmanager
@@ -83,38 +74,6 @@ async def _session(pool: AsyncMonty, limits: Limits, ctx: NodeContext) -> AsyncI
     finally:
         # After a cancelled call this ends the process: nothing of the author's goes on running.
         await checkout.__aexit__(None, None, None)
-
-
-def _failure(error: MontyError, code: str, limits: Limits) -> NodeFailure:
-    """The sandbox's error in the author's terms: what, and on which of their lines."""
-    if isinstance(error, MontyCrashedError):
-        if error.timed_out:
-            return _out_of_time(limits)
-        return NodeFailure("SANDBOX", f"the sandbox process died: {error}", retryable=True)
-    if isinstance(error, MontyConversionError):
-        return NodeFailure("OUTPUT", f"a value cannot cross into or out of the sandbox: {error}")
-    if not isinstance(error, MontyRuntimeError | MontySyntaxError):
-        return NodeFailure("SANDBOX", str(error), retryable=True)
-    raised, text = error.exception(), str(error)
-    if isinstance(raised, TimeoutError) and "limit exceeded" in text:
-        return _out_of_time(limits)
-    if isinstance(raised, MemoryError) and "limit exceeded" in text:
-        return NodeFailure(
-            "MEMORY_LIMIT", f"the code needs more than {limits.memory_mb} MB of memory", details=_where(error, code)
-        )
-    details = _where(error, code)
-    line = f"line {details['line']}: " if details else ""
-    return NodeFailure("CODE", f"{line}{text}"[:2000], details=details)
-
-
-def _out_of_time(limits: Limits) -> NodeFailure:
-    return NodeFailure("TIMEOUT", f"the code did not finish within {limits.timeout_s:g} s", retryable=True)
-
-
-def _where(error: MontyRuntimeError | MontySyntaxError, code: str) -> dict[str, JSON] | None:
-    """The innermost place in the author's code."""
-    own = [frame for frame in error.traceback() if frame.line <= code.count("\n") + 1]
-    return {"line": own[-1].line, "column": own[-1].column, "function": own[-1].function_name} if own else None
 
 
 class _Lines:

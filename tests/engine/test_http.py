@@ -18,7 +18,7 @@ from engine.http.addresses import Allowed, is_public
 from engine.http.client import Blocked, GuardedHttp
 from engine.nodes.base import NodeFailure, Output
 from engine.nodes.http import Http, HttpConfig
-from tests.engine.test_nodes import Given
+from tests.engine.given import Given
 from tests.peers.http import MIB, Peer, http_peer
 from tests.peers.tls import self_signed
 

@@ -1,59 +1,17 @@
 """The node types, each executed by itself."""
 
-import asyncio
-import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from pydantic_monty import AsyncMonty
 
-from engine.context import Context
-from engine.events import Happening, LogRecorded, NodeChange, OutputDelta
-from engine.memory import Memory
-from engine.nodes.base import NodeFailure, Outcome, Output, WaitForAnswer, WaitUntil
+from engine.nodes.base import NodeFailure, Output, WaitForAnswer, WaitUntil
 from engine.nodes.registry import NodeTypes, load_node_types
-from engine.ports import Entry
-from engine.report import Report
 from engine.spec import parse
-from engine.states import LogLevel
-from engine.takeup import RunFacts
-
-TYPES = load_node_types()
-
-
-class Given:
-    """What a node is given, and what it told."""
-
-    def __init__(self, scope: dict[str, Any] | None = None, resources: Mapping[str, Any] | None = None) -> None:
-        self.happenings: list[Happening] = []
-        self.shown: list[str | None] = []
-        self.texts: list[OutputDelta] = []
-        self.saw = asyncio.Event()
-        facts = RunFacts("run_1", "prj_1", 1, 0, (scope or {}).get("input"))
-        report = Report(facts, "n", 1, Memory("run_1", 1, {}), self)
-        self.context = Context(facts, "n", 1, scope or {}, resources or {}, report)
-
-    def post(self, entry: Entry) -> None:
-        for _, what in entry.happenings:
-            self.happenings.append(what)
-            if isinstance(what, NodeChange):
-                self.shown.append(what.state.message)
-        self.saw.set()
-
-    def stream(self, run_id: str, delta: OutputDelta) -> None:
-        self.texts.append(delta)
-
-    def commit(self, entry: Entry) -> Awaitable[int]:
-        raise AssertionError("a node commits nothing")
-
-    async def run(self, name: str, config: dict[str, Any]) -> Outcome:
-        kind = TYPES[name]
-        return await kind.execute(kind.Config.model_validate(config), self.context)
+from tests.engine.given import TYPES, Given
 
 
 async def output(name: str, config: dict[str, Any], scope: dict[str, Any] | None = None) -> tuple[Any, str | None]:
@@ -217,114 +175,3 @@ def test_a_plug_in_is_added_and_a_broken_one_named(tmp_path: Path, monkeypatch: 
     assert type(types["start"]).__module__ == "engine.nodes.start"
     assert set(types.broken) == {"start", "gone", "odd"}
     assert "No module named 'no_such_module'" in types.broken["gone"]
-
-
-# ── code ──
-
-
-@pytest.fixture
-async def sandbox() -> AsyncIterator[AsyncMonty]:
-    async with AsyncMonty(min_processes=1, max_processes=2) as pool:
-        yield pool
-
-
-def resources(pool: AsyncMonty) -> dict[str, Any]:
-    return {"sandbox": pool, "sandbox_memory_mb": 64}
-
-
-async def run_code(pool: AsyncMonty, code: str, **config: Any) -> Any:
-    outcome = await Given({"input": {"value": "}}' + x"}}, resources(pool)).run("code", {"code": code, **config})
-    assert isinstance(outcome, Output)
-    return outcome.value
-
-
-async def test_code_gets_values_and_returns_one(sandbox: AsyncMonty) -> None:
-    code = "def process(input_data, rows=()):\n    return {'data': input_data, 'n': len(rows)}"
-    mapping = {"input_data": "{{input.value}}", "rows": [1, {"a": "{{ input }}"}]}
-    assert await run_code(sandbox, code, input_mapping=mapping) == {"data": "}}' + x", "n": 2}
-
-
-async def test_what_code_prints_goes_to_the_log_line_by_line(sandbox: AsyncMonty) -> None:
-    given = Given({}, resources(sandbox))
-    await given.run("code", {"code": "def process():\n    print('one')\n    print('two\\nthree', end='')"})
-    logs = [what for what in given.happenings if isinstance(what, LogRecorded)]
-    assert [log.message for log in logs] == ["one", "two", "three"]
-    assert {(log.level, log.node_id) for log in logs} == {(LogLevel.INFO, "n")}
-
-
-@pytest.mark.parametrize(
-    ("code", "failure", "message"),
-    [
-        ("def process():\n\n    return 1 / 0", "CODE", "line 3: ZeroDivisionError"),
-        ("def process():\n    raise TimeoutError('feed time limit')", "CODE", "line 2: TimeoutError"),
-        ("def process():\n    import socket", "CODE", "line 2: ModuleNotFoundError"),
-        ("def process():\n    return open('/etc/passwd').read()", "CODE", "PermissionError"),
-        ("process = 1", "CODE", "TypeError"),
-        ("def process():\n    while True: pass", "TIMEOUT", "0.5 s"),
-        ("def process():\n    import time\n    time.sleep(60)", "TIMEOUT", "0.5 s"),
-        ("def process():\n    return 'x' * (10 * 2**30)", "MEMORY_LIMIT", "32 MB"),
-        ("def process():\n    x = [0]\n    while True: x = x + x", "MEMORY_LIMIT", "32 MB"),
-        ("def process():\n    return float('nan')", "OUTPUT", "nan"),
-        ("def process():\n    return {'rows': [{1, 2}]}", "OUTPUT", ".rows[0] is a set"),
-        ("def process():\n    return [b'x']", "OUTPUT", "bytes"),
-        ("def process():\n    return (1, 2)", "OUTPUT", "tuple"),
-        ("def process():\n    return {'a': 10 ** 40}", "OUTPUT", ".a is a whole number beyond 64 bits"),
-        ("def process():\n    return 10 ** 5000", "OUTPUT", "64 bits"),
-        ("def process():\n    return 'a\\x00'", "OUTPUT", "NUL"),
-        ("def process():\n    return {1: 2}", "OUTPUT", "key 1"),
-        ("def process():\n    return 'x' * 10_000_000", "OUTPUT", "larger than 8 MiB"),
-        ("def process():\n    x = []\n    for _ in range(500): x = [x]\n    return x", "OUTPUT", "levels deep"),
-    ],
-)
-async def test_bad_code_fails_its_node_and_says_why(sandbox: AsyncMonty, code: str, failure: str, message: str) -> None:
-    with pytest.raises(NodeFailure) as failed:
-        await run_code(sandbox, code, timeoutS=0.5, memoryMB=32)
-    assert (failed.value.code, message in failed.value.message) == (failure, True), failed.value.message
-    assert await run_code(sandbox, "def process():\n    return 'still there'") == "still there"
-
-
-async def test_cancelled_code_is_stopped_at_once_and_gives_its_place_free() -> None:
-    others = children()
-    loops = "def process():\n    print('on')\n    while True: print(end='')"
-    async with AsyncMonty(min_processes=2, max_processes=2) as pool:
-        given = [Given({}, resources(pool)) for _ in range(2)]
-        tasks = [asyncio.create_task(one.run("code", {"code": loops})) for one in given]
-        for one in given:
-            await one.saw.wait()
-        busy = children() - others
-        assert len(busy) == 2
-        started = asyncio.get_running_loop().time()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        assert not children() & busy
-        assert asyncio.get_running_loop().time() - started < 0.08
-        assert all(task.cancelled() for task in tasks)
-        assert await run_code(pool, "def process():\n    return 1") == 1
-
-
-async def test_waiting_for_a_sandbox_is_shown_and_takes_none_of_the_time(sandbox: AsyncMonty) -> None:
-    loops = {"code": "def process():\n    print('on')\n    while True: print(end='')", "timeoutS": 0.6}
-    given = [Given({}, resources(sandbox)) for _ in range(2)]
-    busy = [asyncio.create_task(one.run("code", loops)) for one in given]
-    for one in given:
-        await one.saw.wait()
-    waiting = Given({}, resources(sandbox))
-    answer = await waiting.run("code", {"code": "def process():\n    return 7", "timeoutS": 0.2})
-    assert answer == Output(7)
-    assert waiting.shown == ["waiting for a sandbox", None]
-    ended = await asyncio.gather(*busy, return_exceptions=True)
-    assert {getattr(one, "code", None) for one in ended} == {"TIMEOUT"}
-
-
-def children() -> set[int]:
-    """The sandbox processes of this process that are running."""
-    found = set()
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = status.read_text().rpartition(")")[2].split()[:2]
-        except OSError:
-            continue
-        if int(parent) == os.getpid() and state != "Z":
-            found.add(int(status.parent.name))
-    return found

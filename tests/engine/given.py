@@ -1,0 +1,46 @@
+"""A node executed by itself: what it is given, and what it told."""
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from typing import Any
+
+from engine.context import Context
+from engine.events import Happening, NodeChange, OutputDelta
+from engine.memory import Memory
+from engine.nodes.base import Outcome
+from engine.nodes.registry import load_node_types
+from engine.ports import Entry
+from engine.report import Report
+from engine.takeup import RunFacts
+
+TYPES = load_node_types()
+
+
+class Given:
+    """What a node is given, and what it told."""
+
+    def __init__(self, scope: dict[str, Any] | None = None, resources: Mapping[str, Any] | None = None) -> None:
+        self.happenings: list[Happening] = []
+        self.shown: list[str | None] = []
+        self.texts: list[OutputDelta] = []
+        self.saw = asyncio.Event()
+        facts = RunFacts("run_1", "prj_1", 1, 0, (scope or {}).get("input"))
+        report = Report(facts, "n", 1, Memory("run_1", 1, {}), self)
+        self.context = Context(facts, "n", 1, scope or {}, resources or {}, report)
+
+    def post(self, entry: Entry) -> None:
+        for _, what in entry.happenings:
+            self.happenings.append(what)
+            if isinstance(what, NodeChange):
+                self.shown.append(what.state.message)
+        self.saw.set()
+
+    def stream(self, run_id: str, delta: OutputDelta) -> None:
+        self.texts.append(delta)
+
+    def commit(self, entry: Entry) -> Awaitable[int]:
+        raise AssertionError("a node commits nothing")
+
+    async def run(self, name: str, config: dict[str, Any]) -> Outcome:
+        kind = TYPES[name]
+        return await kind.execute(kind.Config.model_validate(config), self.context)
