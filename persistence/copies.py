@@ -182,6 +182,7 @@ class _Told:
             "message": state.message,
             "partial_output": state.partial_output,
             "error": wire.error_body(state.error),
+            "usage": wire.usage_body(state.usage),
             "started_at": state.started_at,
             "completed_at": state.completed_at,
             "output_seq": None,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ARRAY, FromClause, Integer, RowMapping, Text, cast, column, func, or_, select, true, tuple_
+from sqlalchemy import ARRAY, FromClause, Integer, Text, cast, column, func, or_, select, text, true, tuple_
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -32,6 +32,10 @@ class Values:
 
     input: JSON
     output: JSON
+
+
+SMALL = f"coalesce(pg_column_size({{0}}.input), 0) + coalesce(pg_column_size({{0}}.output), 0) <= {4 * 1024}"
+"""What is read along with states and events, as far as it is stored in so many bytes; the rest is read when asked for."""
 
 
 class VersionNodes:
@@ -73,8 +77,8 @@ async def names(connection: AsyncConnection, caller: Caller, run_ids: Sequence[s
 async def states(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> dict[str, list[NodeState]]:
     """Every node of each run as it stands, in the order of the spec; one that nothing happened to yet is IDLE."""
     named = await names(connection, caller, run_ids)
-    found = await connection.execute(select(node_states).where(node_states.c.run_id.in_(named)))
-    stored = {(row["run_id"], row["node_id"]): _state_of(row) for row in found.mappings()}
+    found = await connection.execute(_STATES.where(node_states.c.run_id.in_(named)))
+    stored = {(row[0], row[1]): _state_of(row) for row in found}
     return {run_id: _with_idle(run_id, nodes, stored) for run_id, nodes in named.items()}
 
 
@@ -117,10 +121,10 @@ async def unsettled(connection: AsyncConnection, run_id: str) -> list[NodeState]
 
 async def unsettled_of(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str, list[NodeState]]:
     open_statuses = [status for status in NodeStatus if status not in SETTLED and status is not NodeStatus.IDLE]
-    query = select(node_states).where(node_states.c.run_id.in_(run_ids), node_states.c.status.in_(open_statuses))
+    query = _STATES.where(node_states.c.run_id.in_(run_ids), node_states.c.status.in_(open_statuses))
     states: dict[str, list[NodeState]] = {run_id: [] for run_id in run_ids}
-    for row in (await connection.execute(query.order_by(node_states.c.run_id, node_states.c.node_id))).mappings():
-        states[row["run_id"]].append(_state_of(row))
+    for row in await connection.execute(query.order_by(node_states.c.run_id, node_states.c.node_id)):
+        states[row[0]].append(_state_of(row))
     return states
 
 
@@ -146,6 +150,22 @@ async def values(
         .where(tuple_(table.run_id, table.seq).in_(places), runs.c.project_id.in_(caller.projects))
     )
     return {(run_id, seq): Values(given, gave) for run_id, seq, given, gave in found}
+
+
+async def with_small_values(
+    connection: AsyncConnection, caller: Caller, run_id: str, states: Sequence[NodeState]
+) -> list[NodeState]:
+    """The states of one run, with what their nodes were given and gave back where it is small."""
+    table = node_outputs.alias("o")
+    stored = [state.output_seq for state in states if state.output_seq is not None]
+    found = await connection.execute(
+        select(table.c.seq, table.c.input, table.c.output)
+        .join(runs, runs.c.id == table.c.run_id)
+        .where(table.c.run_id == run_id, table.c.seq.in_(stored), runs.c.project_id.in_(caller.projects))
+        .where(text(SMALL.format("o")))
+    )
+    values = {seq: {"input": given, "output": gave, "output_seq": None} for seq, given, gave in found}
+    return [replace(state, **values.get(state.output_seq, {})) for state in states]
 
 
 async def outputs_at(connection: AsyncConnection, caller: Caller, run_id: str, seq: int) -> dict[str, JSON]:
@@ -177,11 +197,47 @@ async def all_outputs_at(
     return found
 
 
-def _state_of(row: RowMapping) -> NodeState:
+def _state_of(row: Any) -> NodeState:
+    """A row of `_STATES`, taken apart by place: a page of runs has hundreds."""
+    (
+        run_id,
+        node_id,
+        status,
+        visits,
+        attempt,
+        progress,
+        message,
+        partial,
+        error,
+        began,
+        ended,
+        usage,
+        seq,
+        output_seq,
+    ) = row
     # The output of an earlier visit is not that of a node on its next one: events say the same.
-    has_values = row["output_seq"] == row["seq"]
-    values: dict[str, Any] = dict(row)
-    values["status"] = NodeStatus(values["status"])
-    values["error"] = wire.error_of(values["error"])
-    values["output_seq"] = values["output_seq"] if has_values else None
-    return NodeState(**values, has_output=has_values)
+    has_values = output_seq == seq
+    return NodeState(
+        run_id,
+        node_id,
+        NodeStatus(status),
+        visits,
+        attempt,
+        progress,
+        message,
+        has_output=has_values,
+        partial_output=partial,
+        error=error and wire.error_of(error),
+        started_at=began,
+        completed_at=ended,
+        usage=usage and wire.usage_of(usage),
+        seq=seq,
+        output_seq=output_seq if has_values else None,
+    )
+
+
+_COLUMNS = (
+    *("run_id", "node_id", "status", "visits", "attempt", "progress", "message", "partial_output", "error"),
+    *("started_at", "completed_at", "usage", "seq", "output_seq"),
+)
+_STATES = select(*(node_states.c[name] for name in _COLUMNS))

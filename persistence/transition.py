@@ -128,6 +128,7 @@ def _state_row(state: NodeState, seq: int) -> dict[str, Any]:
         "message": state.message,
         "partial_output": state.partial_output,
         "error": wire.error_body(state.error),
+        "usage": wire.usage_body(state.usage),
         "started_at": state.started_at,
         "completed_at": state.completed_at,
         # A state that is put back keeps the number under which its values are stored.
