@@ -19,13 +19,13 @@ import uvloop
 from arq import func
 from arq.connections import ArqRedis
 from arq.worker import Worker
-from pydantic_monty import AsyncMonty
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from app.settings import Settings
 from engine.garbage import settle_down
 from engine.nodes.registry import load_node_types
+from engine.resources import ResourceOptions, open_resources
 from persistence.away import DATABASE_TROUBLE
 from persistence.children import Children
 from persistence.database import Database, dsn, pool_of
@@ -109,17 +109,15 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list
         journal = PostgresJournal(lifeline, redis, rest_s=database.deadlines.rest.total_seconds())
         journal.open()
         stack.push_async_callback(journal.close)
-        sandbox = await stack.enter_async_context(AsyncMonty(min_processes=1, max_processes=settings.sandbox_processes))
+        resources = await stack.enter_async_context(
+            open_resources(_options(settings), {"runs": Children(database, redis, queue.ring)})
+        )
         runner = Runner(
             database,
             redis,
             journal,
             load_node_types(),
-            {
-                "sandbox": sandbox,
-                "sandbox_memory_mb": settings.sandbox_memory_mb,
-                "runs": Children(database, redis, queue.ring),
-            },
+            resources,
             worker_id=f"{socket.gethostname()}-{os.getpid()}-{new_id('wrk')[-6:]}",
             capacity=settings.max_jobs,
             lease_ttl_s=settings.lease_ttl_s,
@@ -144,6 +142,14 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list
         stack.push_async_callback(_cancel, tasks)
         tasks += _tasks(settings, runner, lifeline, queue, arq)
         yield runner, arq, [*tasks, *journal.tasks]
+
+
+def _options(settings: Settings) -> ResourceOptions:
+    return ResourceOptions(
+        sandbox_processes=settings.sandbox_processes,
+        sandbox_memory_mb=settings.sandbox_memory_mb,
+        http_allow=settings.http_allow,
+    )
 
 
 def _tasks(

@@ -1,0 +1,39 @@
+"""What nodes reach beyond their run, opened once a process: by the worker, which runs nodes, and by the server, which tests them.
+
+Nothing here is stored. What needs a store, such as secrets and child runs, is opened by the process and handed in.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_monty import AsyncMonty
+
+from engine.http.addresses import Allowed
+from engine.http.client import GuardedHttp
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceOptions:
+    """The host's settings. `sandbox_ready` processes are started before the first node asks for one."""
+
+    sandbox_ready: int = 1
+    sandbox_processes: int = 1
+    sandbox_memory_mb: int = 128
+    http_allow: str = ""
+
+
+@asynccontextmanager
+async def open_resources(options: ResourceOptions, given: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    """By name, as nodes find them in `ctx.resources`; `given` are the process's own, such as `secrets` and `runs`."""
+    async with AsyncExitStack() as stack:
+        sandbox = await stack.enter_async_context(
+            AsyncMonty(min_processes=options.sandbox_ready, max_processes=options.sandbox_processes)
+        )
+        yield {
+            **given,
+            "http": GuardedHttp(Allowed.parse(options.http_allow)),
+            "sandbox": sandbox,
+            "sandbox_memory_mb": options.sandbox_memory_mb,
+        }
