@@ -17,6 +17,7 @@ import orjson
 from engine import schemas, templates
 from engine.aside import MEMORY_MB, SECONDS, receive, send
 from engine.events import JSON
+from engine.tools import heavy
 
 
 def _template(evaluate: Callable[[Any, dict[str, JSON]], JSON]) -> Callable[..., JSON]:
@@ -34,6 +35,7 @@ TASKS: dict[str, Callable[..., JSON]] = {
     "render": _template(templates.render),
     "schema_faults": schemas.schema_faults,
     "faults": schemas.faults,
+    "tool": heavy.run,
 }
 
 

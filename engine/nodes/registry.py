@@ -17,6 +17,7 @@ from engine.nodes.human import Human
 from engine.nodes.start import Start
 from engine.nodes.subworkflow import Subworkflow
 from engine.nodes.switch import Switch
+from engine.nodes.tool import Tool
 from engine.nodes.transform import Transform
 
 GROUP = "treadle.nodes"
@@ -30,6 +31,7 @@ BUILT_IN: tuple[type[NodeType[Any]], ...] = (
     Delay,
     Human,
     Http,
+    Tool,
     Subworkflow,
 )
 

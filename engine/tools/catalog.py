@@ -1,0 +1,175 @@
+"""The catalog: every tool by name, and the one way to call one. Who calls it is asked for scopes, what it is given has to fit."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Set
+from contextlib import asynccontextmanager
+from difflib import get_close_matches
+
+import structlog
+
+from engine.catalog_file import McpServer
+from engine.events import JSON
+from engine.nodes.base import NodeContext, NodeFailure
+from engine.schemas import mismatches
+from engine.storable import check_storable
+from engine.tools.base import Tool, ToolFailed, ToolInfo
+from engine.tools.built_in import built_in
+from engine.tools.mcp import Server, Unreachable
+from engine.tools.python import python_tools
+
+log = structlog.get_logger(__name__)
+
+TIMEOUT_S = 300.0
+"""For one call, where the tool has no limit of its own."""
+LISTING_S = 5.0
+"""How long a list waits for servers that are still starting."""
+ADMIN = "admin"
+"""Whoever holds it holds every other scope."""
+
+
+class Tools(Mapping[str, ToolInfo]):
+    """The resource `tools`. As a mapping it holds what needs no server; `listed` and `find` ask the servers too."""
+
+    def __init__(self, tools: Iterable[Tool | ToolInfo], servers: Iterable[Server] = ()) -> None:
+        self._tools: dict[str, Tool] = {}
+        self._broken: dict[str, ToolInfo] = {}
+        self._servers = {server.name: server for server in servers}
+        for tool in tools:
+            self._add(tool)
+
+    def _add(self, tool: Tool | ToolInfo) -> None:
+        """The first of a name stays: a package replaces no tool that is there."""
+        if isinstance(tool, ToolInfo):
+            self._broken[tool.name] = tool
+        elif tool.info.name in self._tools:
+            info = tool.info
+            problem = f"there is a tool {info.name!r} already"
+            self._broken[f"{info.origin}:{info.name}"] = ToolInfo(
+                info.name, info.description, {}, info.origin, problem=problem
+            )
+        else:
+            self._tools[tool.info.name] = tool
+
+    def __getitem__(self, name: str) -> ToolInfo:
+        return self._tools[name].info
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tools)
+
+    def __len__(self) -> int:
+        return len(self._tools)
+
+    async def listed(self) -> list[ToolInfo]:
+        """All there are, by name; those that cannot be used with their problem."""
+        found = [tool.info for tool in self._tools.values()] + list(self._broken.values())
+        for infos in await asyncio.gather(*(_infos(server) for server in self._servers.values())):
+            found += infos
+        return sorted(found, key=lambda info: info.name)
+
+    async def find(self, name: str) -> ToolInfo:
+        """Raises NodeFailure(TOOL_UNKNOWN)."""
+        return (await self._find(name)).info
+
+    async def named(self, identifiers: Set[str]) -> dict[str, ToolInfo]:
+        """The tools that code can mean by these names, by name."""
+        servers = [server for server in self._servers.values() if any(_is_of(server, name) for name in identifiers)]
+        found = [tool.info for tool in self._tools.values()]
+        for server in servers:
+            found += await _infos(server)
+        return {info.identifier: info for info in found if info.identifier in identifiers}
+
+    async def call(self, name: str, arguments: JSON, ctx: NodeContext, *, timeout_s: float = TIMEOUT_S) -> JSON:
+        """What the tool gives, checked to be storable. Raises NodeFailure."""
+        tool = await self._find(name)
+        _check_scopes(tool.info, ctx)
+        given = _check_arguments(tool.info, arguments)
+        limit = asyncio.timeout(timeout_s)
+        try:
+            async with limit:
+                result = await tool.call(given, ctx)
+        except NodeFailure:
+            raise
+        except ToolFailed as told:
+            raise NodeFailure("TOOL_FAILED", f"{name}: {told}") from told
+        except Exception as fault:
+            if limit.expired():
+                raise NodeFailure("TIMEOUT", f"{name} did not finish within {timeout_s:g} s", retryable=True) from fault
+            log.warning("tool.raised", tool=name, run_id=ctx.run_id, node_id=ctx.node_id, exc_info=True)
+            raise NodeFailure("TOOL_FAILED", f"{name} raised {type(fault).__name__}: {fault}"[:2000]) from fault
+        check_storable(result)
+        return result
+
+    async def _find(self, name: str) -> Tool:
+        if name in self._tools:
+            return self._tools[name]
+        origin, _, rest = name.partition(":")
+        server = self._servers.get(rest.partition("/")[0]) if origin == "mcp" else None
+        if server is None:
+            return self._missing(
+                name, self._broken.get(name), [*self._tools, *(f"mcp:{one}/" for one in self._servers)]
+            )
+        try:
+            tools = await server.tools()
+        except Unreachable as unreachable:
+            raise NodeFailure("TOOL_FAILED", str(unreachable), retryable=True) from unreachable
+        tool = tools.get(name)
+        if tool is None or isinstance(tool, ToolInfo):
+            return self._missing(name, tool, list(tools))
+        return tool
+
+    def _missing(self, name: str, broken: ToolInfo | None, others: list[str]) -> Tool:
+        if broken is not None:
+            raise NodeFailure("TOOL_FAILED", f"the tool {name!r} cannot be used: {broken.problem}")
+        near = get_close_matches(name, others, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else "; the query `tools` lists them"
+        raise NodeFailure("TOOL_UNKNOWN", f"there is no tool {name[:100]!r}{meant}")
+
+    async def close(self) -> None:
+        await asyncio.gather(*(server.close() for server in self._servers.values()))
+
+
+def _check_scopes(info: ToolInfo, ctx: NodeContext) -> None:
+    missing = sorted(info.required_scopes - ctx.scopes)
+    if missing and ADMIN not in ctx.scopes:
+        told = f"{info.name} needs the scopes {', '.join(missing)}, which whoever started this run does not hold"
+        raise NodeFailure("TOOL_FORBIDDEN", told)
+
+
+def _check_arguments(info: ToolInfo, arguments: JSON) -> dict[str, JSON]:
+    if not isinstance(arguments, dict):
+        raise NodeFailure("TOOL_ARGUMENTS", f"the arguments of {info.name} must be an object")
+    if problems := mismatches(arguments, dict(info.parameters), "arguments"):
+        told = "; ".join(f"{problem.field}: {problem.message}" for problem in problems[:3])
+        details: JSON = [{"field": problem.field, "message": problem.message} for problem in problems]
+        raise NodeFailure("TOOL_ARGUMENTS", f"the arguments do not fit {info.name}: {told}", details=details)
+    return arguments
+
+
+async def _infos(server: Server) -> list[ToolInfo]:
+    """A server that is down is one entry that says so."""
+    listing = asyncio.ensure_future(server.tools())
+    done, _ = await asyncio.wait({listing}, timeout=LISTING_S)
+    if not done:
+        listing.cancel()
+        problem = "the server is still starting"
+    elif isinstance(fault := listing.exception(), Exception):
+        problem = str(fault) if isinstance(fault, Unreachable) else f"{type(fault).__name__}: {fault}"
+    else:
+        return [tool if isinstance(tool, ToolInfo) else tool.info for tool in listing.result().values()]
+    scopes = frozenset(server.config.required_scopes)
+    return [ToolInfo(f"{server.origin}/*", "The tools of an MCP server.", {}, server.origin, scopes, problem)]
+
+
+def _is_of(server: Server, identifier: str) -> bool:
+    prefix = ToolInfo(server.origin, "", {}, server.origin).identifier
+    return identifier.startswith(f"{prefix}_")
+
+
+@asynccontextmanager
+async def open_tools(servers: Mapping[str, McpServer], more: Iterable[Tool] = ()) -> AsyncIterator[Tools]:
+    """Every tool there is; servers are started when they are first needed, and ended with it."""
+    tools = Tools([*built_in(), *more, *python_tools()], (Server(name, config) for name, config in servers.items()))
+    try:
+        yield tools
+    finally:
+        await tools.close()

@@ -1,0 +1,153 @@
+"""The MCP servers of the catalog file and their tools, `mcp:<server>/<tool>`.
+
+A server is started, or connected to, when it is first needed; all calls share one session. When that has ended the next call
+opens another one. A call that a lost server may have seen is not sent again: that is for the author to ask for.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from engine.catalog_file import McpServer
+from engine.events import JSON
+from engine.nodes.base import NodeContext, NodeFailure
+from engine.schemas import check_schema
+from engine.tools.base import Tool, ToolFailed, ToolInfo
+from engine.tools.mcp_session import Ask, Session, SessionLost
+
+if TYPE_CHECKING:
+    from mcp.types import CallToolResult
+    from mcp.types import Tool as McpToolType
+
+REST_S = 5.0
+"""A server that could not be reached is not tried again for so long."""
+
+
+class Unreachable(Exception):
+    """The server cannot be used now; reads as a sentence."""
+
+
+class Server:
+    """One server, whether it runs or not."""
+
+    def __init__(self, name: str, config: McpServer) -> None:
+        self.name, self.config = name, config
+        self.origin = f"mcp:{name}"
+        self._opening = asyncio.Lock()
+        self._session: Session | None = None
+        self._failed_at = -REST_S
+        self._failure = ""
+
+    async def tools(self) -> dict[str, Tool | ToolInfo]:
+        """By name, those that cannot be used as their ToolInfo. Raises Unreachable."""
+        session = await self._open()
+        if session.is_stale:
+            await self._refresh(session)
+        listed = {tool.name: tool for tool in session.tools}
+        wanted = listed if self.config.tools is None else self.config.tools
+        found = [self._tool(name, listed.get(name)) for name in wanted]
+        return {(tool.info if isinstance(tool, McpTool) else tool).name: tool for tool in found}
+
+    async def _refresh(self, session: Session) -> None:
+        try:
+            async with asyncio.timeout(self.config.start_timeout_s):
+                await session.refresh()
+        except (SessionLost, TimeoutError) as lost:
+            raise Unreachable(self._told(f"it does not list its tools: {lost or 'no answer'}")) from lost
+
+    def _tool(self, name: str, tool: "McpToolType | None") -> "McpTool | ToolInfo":
+        scopes, full_name = frozenset(self.config.required_scopes), f"{self.origin}/{name}"
+        if tool is None:
+            return ToolInfo(full_name, "", {}, self.origin, scopes, "the server has no such tool")
+        info = ToolInfo(full_name, tool.description or "", tool.inputSchema, self.origin, scopes)
+        if wrong := check_schema(tool.inputSchema, "parameters"):
+            return ToolInfo(
+                full_name, info.description, {}, self.origin, scopes, f"{wrong[0].field}: {wrong[0].message}"
+            )
+        return McpTool(self, tool, info)
+
+    async def ask(self, ask: Ask) -> "CallToolResult":
+        """Raises Unreachable; SessionLost where the call may have been seen; McpError where it was refused."""
+        try:
+            return await (await self._open()).ask(ask)
+        except SessionLost as lost:
+            if lost.was_sent:
+                raise
+        try:
+            return await (await self._open()).ask(ask)
+        except SessionLost as lost:
+            raise Unreachable(self._told(lost.reason)) from lost
+
+    async def _open(self) -> Session:
+        """The session, ready; a new one if there is none or it is over. Raises Unreachable."""
+        async with self._opening:
+            if self._session is None or self._session.is_over:
+                await self.close()
+                if asyncio.get_running_loop().time() < self._failed_at + REST_S:
+                    raise Unreachable(self._failure)
+                self._session = Session(self.name, self.config)
+            return await self._ready(self._session)
+
+    async def _ready(self, session: Session) -> Session:
+        try:
+            async with asyncio.timeout_at(session.deadline):
+                await session.opened()
+        except TimeoutError:
+            await session.close()
+            raise self._failed(f"it was not ready within {self.config.start_timeout_s:g} s") from None
+        except SessionLost as lost:
+            raise self._failed(lost.reason) from lost
+        return session
+
+    def _failed(self, reason: str) -> Unreachable:
+        self._failed_at, self._failure = asyncio.get_running_loop().time(), self._told(reason)
+        return Unreachable(self._failure)
+
+    def _told(self, reason: str) -> str:
+        return f"the MCP server {self.name!r} cannot be used: {reason}"
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+
+class McpTool:
+    """One tool of a server."""
+
+    def __init__(self, server: Server, tool: "McpToolType", info: ToolInfo) -> None:
+        self.info = info
+        self._server, self._name = server, tool.name
+
+    async def call(self, arguments: dict[str, JSON], ctx: NodeContext) -> JSON:
+        from mcp import McpError
+
+        async def tell(progress: float, total: float | None, message: str | None) -> None:
+            ctx.progress(progress / total if total else 0.0, message)
+
+        limit = asyncio.timeout(self._server.config.timeout_s)
+        try:
+            async with limit:
+                meta = {"treadle/idempotencyKey": ctx.idempotency_key}
+                result = await self._server.ask(Ask(self._name, arguments, meta, tell))
+        except TimeoutError:
+            told = f"{self.info.name} did not finish within {self._server.config.timeout_s:g} s"
+            raise NodeFailure("TIMEOUT", told, retryable=True) from None
+        except Unreachable as unreachable:
+            raise NodeFailure("TOOL_FAILED", str(unreachable), retryable=True) from unreachable
+        except SessionLost as lost:
+            told = f"the MCP server {self._server.name!r} was lost in the call of {self._name!r}: {lost.reason}"
+            raise NodeFailure("TOOL_FAILED", told, retryable=True) from lost
+        except McpError as refused:
+            raise ToolFailed(refused.error.message) from refused
+        return _value(result)
+
+
+def _value(result: "CallToolResult") -> JSON:
+    """Structured content as it is; a single text as text; anything else as the server's blocks."""
+    blocks: list[dict[str, Any]] = [block.model_dump(mode="json", exclude_none=True) for block in result.content]
+    texts = [block["text"] for block in blocks if block["type"] == "text"]
+    if result.isError:
+        raise ToolFailed("\n".join(texts)[:2000] or "the server says no more than that it failed")
+    if result.structuredContent is not None:
+        return result.structuredContent
+    return texts[0] if len(blocks) == 1 and texts else blocks

@@ -1,0 +1,249 @@
+"""A live session with an MCP server, owned by a task of its own: what the library opens in a task has to be closed there.
+
+Nothing of it is stored. When the session ends, for whatever reason, the calls that wait in it end as well, at once.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+
+from engine.catalog_file import CatalogError, McpServer, from_environment
+from engine.events import JSON
+
+if TYPE_CHECKING:
+    from langchain_mcp_adapters.sessions import Connection
+    from mcp import ClientSession
+    from mcp.shared.session import ProgressFnT
+    from mcp.types import CallToolResult
+    from mcp.types import Tool as McpToolType
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+PING_S = 2.0
+"""How often a server is asked whether it is there while calls wait for it; over HTTP nothing else tells."""
+CLOSING_S = 5.0
+NO_METHOD = -32601
+MAX_PAGES = 100
+
+
+class SessionLost(Exception):
+    """The server is gone. `was_sent` says whether it may have seen the call."""
+
+    def __init__(self, reason: str, *, was_sent: bool) -> None:
+        super().__init__(reason)
+        self.reason, self.was_sent = reason, was_sent
+
+
+@dataclass(slots=True)
+class Ask:
+    """One call. `request_id` is set once it is on its way."""
+
+    tool: str
+    arguments: dict[str, JSON]
+    meta: dict[str, Any]
+    progress: "ProgressFnT"
+    request_id: int | None = field(default=None, init=False)
+
+
+class Session:
+    """`tools` are there once `opened` has returned, which it must by `deadline`.
+
+    `is_stale`: the server says that they have changed.
+    """
+
+    def __init__(self, name: str, config: McpServer) -> None:
+        self._name, self._config = name, config
+        self._stop = asyncio.Event()
+        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting = 0
+        self._client: ClientSession
+        self.tools: list[McpToolType] = []
+        self.is_stale = False
+        self.reason = ""
+        self._heard_at = 0.0
+        self.deadline = asyncio.get_running_loop().time() + config.start_timeout_s
+        self._task = asyncio.create_task(self._live(), name=f"mcp {name}")
+
+    @property
+    def is_over(self) -> bool:
+        return self._stop.is_set() or self._task.done()
+
+    async def opened(self) -> None:
+        """Raises SessionLost."""
+        if self._ready.done():
+            return
+        await asyncio.wait({self._ready, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        if not self._ready.done():
+            raise SessionLost(self.reason, was_sent=False)
+
+    async def ask(self, ask: Ask) -> "CallToolResult":
+        """Raises SessionLost, or the library's McpError where the server refuses the call. A cancel is told to the server."""
+        if asyncio.get_running_loop().time() > self._heard_at + PING_S:
+            # A server may have gone since: better to learn that before it could have seen the call.
+            await self._while_alive(self._ping(), was_sent=False)
+        try:
+            return await self._while_alive(self._asked(ask), was_sent=True)
+        except asyncio.CancelledError:
+            await self._call_off(ask)
+            raise
+
+    async def refresh(self) -> None:
+        """Raises SessionLost."""
+        await self._while_alive(self._list(), was_sent=False)
+
+    async def _while_alive(self, asked: Coroutine[Any, Any, T], *, was_sent: bool) -> T:
+        asking = asyncio.create_task(asked)
+        self._waiting += 1
+        try:
+            await asyncio.wait({asking, self._task}, return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                raise SessionLost(self.reason, was_sent=was_sent)
+            result = asking.result()
+            self._heard_at = asyncio.get_running_loop().time()
+            return result
+        finally:
+            self._waiting -= 1
+            asking.cancel()
+
+    async def _list(self) -> None:
+        self.is_stale = False
+        self.tools = await _all_tools(self._client)
+
+    async def close(self) -> None:
+        """Ends a server's process as well. Bounded in time."""
+        self._stop.set()
+        if self._ready.done():
+            await asyncio.wait({self._task}, timeout=CLOSING_S)
+        self._task.cancel()
+        await asyncio.wait({self._task}, timeout=CLOSING_S)
+
+    async def _asked(self, ask: Ask) -> "CallToolResult":
+        from mcp import McpError
+        from mcp.types import CONNECTION_CLOSED
+
+        ask.request_id = self._client._request_id  # the library names no other way to tell which call is called off
+        try:
+            return await self._client.call_tool(ask.tool, ask.arguments, progress_callback=ask.progress, meta=ask.meta)
+        except _closed() as closed:
+            raise self._lost("it had ended", was_sent=False) from closed
+        except McpError as refused:
+            if refused.error.code == CONNECTION_CLOSED:
+                raise self._lost("it ended", was_sent=True) from refused
+            if refused.error.message == "Session terminated":
+                raise self._lost("it knows nothing of the session", was_sent=False) from refused
+            raise
+
+    async def _call_off(self, ask: Ask) -> None:
+        from mcp.types import CancelledNotification, CancelledNotificationParams, ClientNotification
+
+        if ask.request_id is None or self.is_over:
+            return
+        params = CancelledNotificationParams(requestId=ask.request_id, reason="the node was cancelled")
+        with suppress(Exception):  # a server that is gone needs no word
+            async with asyncio.timeout(1):
+                notification = CancelledNotification(method="notifications/cancelled", params=params)
+                await self._client.send_notification(ClientNotification(notification))
+
+    async def _live(self) -> None:
+        try:
+            await self._run()
+            self.reason = self.reason or "it was closed"
+        except CatalogError as wrong:
+            self.reason = str(wrong)
+        except BaseException as fault:
+            self.reason = "; ".join(dict.fromkeys(_said(one) for one in _leaves(fault)))[:500]
+            log.info("mcp.session_ended", server=self._name, reason=self.reason)
+            if isinstance(fault, asyncio.CancelledError):
+                raise
+
+    async def _run(self) -> None:
+        from langchain_mcp_adapters.sessions import create_session
+
+        async with create_session(self._connection()) as self._client:
+            await self._client.initialize()
+            await self._list()
+            self._ready.set_result(None)
+            while not self._stop.is_set():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(PING_S):
+                        await self._stop.wait()
+                if self._waiting and not self._stop.is_set():
+                    await self._ping()
+
+    async def _ping(self) -> None:
+        """A server that is busy may take its time. Raises SessionLost where it is gone, or knows nothing of the session."""
+        from mcp import McpError
+
+        try:
+            async with asyncio.timeout(PING_S):
+                await self._client.send_ping()
+        except TimeoutError:
+            return
+        except McpError as refused:
+            if refused.error.code != NO_METHOD:
+                raise self._lost(refused.error.message, was_sent=False) from refused
+        except _closed() as closed:
+            raise self._lost("it had ended", was_sent=False) from closed
+
+    def _lost(self, reason: str, *, was_sent: bool) -> SessionLost:
+        self.reason = self.reason or reason
+        self._stop.set()
+        return SessionLost(reason, was_sent=was_sent)
+
+    def _connection(self) -> "Connection":
+        config, told = self._config, {"message_handler": self._hear}
+        if config.url is not None:
+            headers = {name: from_environment(value) for name, value in config.headers.items()}
+            url = from_environment(config.url)
+            return {"transport": "streamable_http", "url": url, "headers": headers, "session_kwargs": told}
+        return {
+            "transport": "stdio",
+            "command": config.command or "",
+            "args": config.args,
+            "env": {name: from_environment(value) for name, value in config.env.items()} or None,
+            "cwd": config.cwd,
+            "session_kwargs": told,
+        }
+
+    async def _hear(self, message: object) -> None:
+        from mcp.types import ServerNotification, ToolListChangedNotification
+
+        if isinstance(message, ServerNotification) and isinstance(message.root, ToolListChangedNotification):
+            self.is_stale = True
+
+
+async def _all_tools(client: "ClientSession") -> "list[McpToolType]":
+    from mcp.types import PaginatedRequestParams
+
+    found: list[McpToolType] = []
+    cursor: str | None = None
+    for _ in range(MAX_PAGES):
+        page = await client.list_tools(params=PaginatedRequestParams(cursor=cursor))
+        found += page.tools
+        cursor = page.nextCursor
+        if not cursor:
+            break
+    return found
+
+
+def _closed() -> tuple[type[Exception], ...]:
+    import anyio
+
+    return anyio.ClosedResourceError, anyio.BrokenResourceError
+
+
+def _leaves(fault: BaseException) -> Iterator[BaseException]:
+    if isinstance(fault, BaseExceptionGroup):
+        for inner in fault.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield fault
+
+
+def _said(fault: BaseException) -> str:
+    return str(fault) or type(fault).__name__
