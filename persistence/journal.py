@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
+import orjson
 import structlog
 from redis.asyncio import Redis
 
-from engine.events import OutputDelta, StatusChange
+from engine.events import Happening, LogRecorded, NodeChange, OutputDelta, StatusChange
 from engine.ports import Entry, EntryRefused, Fenced, StatusMoved
 from engine.states import RunStatus
 from persistence.away import is_content
@@ -35,8 +36,10 @@ DELTA_DELAY_S = 0.02
 CLOSE_S = 10.0
 STATEMENT_S = 30.0
 """A network that is cut off says nothing: after this the group is sent again on another connection."""
-MAX_POSTED = 20_000
-"""Posted entries that wait while Postgres is away: beyond that, new ones are dropped and counted."""
+MAX_POSTED = 64 * 1024 * 1024
+"""Bytes, about, of posted entries that wait while Postgres is away: beyond that, new ones are dropped and counted."""
+ROUGHLY = 2_000
+"""Bytes of a happening without its texts."""
 MAX_GROUP = 500
 """Entries in one group: bounds the statement, not the throughput."""
 
@@ -45,6 +48,8 @@ MAX_GROUP = 500
 class _Waiting:
     entry: Entry
     future: asyncio.Future[int] | None
+    size: int = 0
+    """Of a posted entry. Those that somebody waits for are bounded by that."""
 
 
 class PostgresJournal:
@@ -59,7 +64,7 @@ class PostgresJournal:
         self._publisher: asyncio.Task[None] | None = None
         self._published: asyncio.Queue[tuple[list[Item], list[StatusNotice]]] = asyncio.Queue()
         self._closing = False
-        self._lost = 0
+        self._lost = self._posted = 0
         self._last_seq: dict[str, int] = {}
         """Of the runs that this process has written: what their streamed text comes after."""
         self._deltas: dict[tuple[str, str], OutputDelta] = {}
@@ -99,10 +104,12 @@ class PostgresJournal:
     def post(self, entry: Entry) -> None:
         if (entry.run_id, entry.epoch) in self._dropped:
             return
-        if len(self._queue) >= MAX_POSTED:
+        waiting = _Waiting(entry, None, _size_of(entry))
+        if self._posted + waiting.size > MAX_POSTED:
             self._lost += 1
             return
-        self._queue.append(_Waiting(entry, None))
+        self._posted += waiting.size
+        self._queue.append(waiting)
         asyncio.get_running_loop().call_later(POST_DELAY_S, self._more.set)
 
     def stream(self, run_id: str, delta: OutputDelta) -> None:
@@ -138,6 +145,7 @@ class PostgresJournal:
         later: list[_Waiting] = []
         for _ in range(min(len(self._queue), MAX_GROUP)):
             waiting = self._queue.popleft()
+            self._posted -= waiting.size
             run_id, part = waiting.entry.run_id, group.get(waiting.entry.run_id)
             refusal = self._dropped.get((run_id, waiting.entry.epoch))
             if refusal is not None:
@@ -145,6 +153,7 @@ class PostgresJournal:
             elif run_id in closed or (part and part[0].entry.epoch != waiting.entry.epoch):
                 closed.add(run_id)
                 later.append(waiting)
+                self._posted += waiting.size
             else:
                 group.setdefault(run_id, []).append(waiting)
                 if waiting.entry.change is not None:
@@ -280,6 +289,17 @@ class PostgresJournal:
             await publish(self._redis, items, notices)
             for _ in range(taken):
                 self._published.task_done()
+
+
+def _size_of(entry: Entry) -> int:
+    """About what an entry takes in memory: its texts, and something for the rest."""
+    return sum(ROUGHLY + _text_of(what) for _, what in entry.happenings)
+
+
+def _text_of(what: Happening) -> int:
+    if isinstance(what, LogRecorded):
+        return len(what.message) + (len(orjson.dumps(what.fields)) if what.fields else 0)
+    return len(what.state.partial_output or "") if isinstance(what, NodeChange) else 0
 
 
 def _answer(part: Sequence[_Waiting], answer: int | Exception) -> None:

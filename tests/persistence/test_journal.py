@@ -1,14 +1,16 @@
 """The journal: groups, fences, refusals, and connections that die in the middle."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from engine.ports import EntryRefused, Fenced, StatusMoved
-from engine.states import NodeStatus, RunStatus
-from persistence import moves
+from engine.events import LogRecorded
+from engine.ports import Entry, EntryRefused, Fenced, StatusMoved
+from engine.states import LogLevel, NodeStatus, RunStatus
+from persistence import journal, moves
 from persistence.caller import Caller
 from persistence.database import Database
 from tests.driving import Held, accepted, working
@@ -109,3 +111,24 @@ async def test_connections_that_die_in_a_commit_lose_and_repeat_nothing(
         )
         assert [row["v"] for row in visits] == list(range(1, rounds + 1))
     await fresh.close()
+
+
+async def test_what_is_told_while_postgres_is_away_is_bounded_and_what_counts_is_kept(
+    database: Database, redis: Redis, caller: Caller, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with working(database, redis) as worker:
+        held = await worker.takes_up((await accepted(database, caller, project)).run)
+    monkeypatch.setattr(journal, "MAX_POSTED", 100_000)
+    away = journal.PostgresJournal(database.pool, redis)
+    line = LogRecorded(LogLevel.INFO, "x" * 10_000, None, {})
+    for _ in range(1000):
+        away.post(Entry(held.run_id, held.epoch, happenings=[(datetime.now(UTC), line)]))
+    ended = Held(away, held.run_id, held.epoch)
+    ending = asyncio.create_task(ended.ends())
+    away.open()
+    last = await ending
+    await away.close()
+    told = await database.pool.fetchval("SELECT count(*) FROM events WHERE run_id = $1 AND type = 'LOG'", held.run_id)
+    assert 5 <= told <= 10
+    assert await database.pool.fetchval("SELECT count(*) FROM events WHERE run_id = $1", held.run_id) == last
+    assert await database.pool.fetchval("SELECT status FROM runs WHERE id = $1", held.run_id) == "COMPLETED"
