@@ -13,12 +13,15 @@ from engine.events import JSON
 from engine.nodes.base import NodeContext, NodeFailure
 from engine.nodes.sandbox_errors import Limits, failure, out_of_time
 from engine.nodes.sandbox_output import ARGUMENTS, not_json, with_call
+from engine.nodes.sandbox_tools import feed, tools_in
 from engine.states import LogLevel
 
 WAITING_SHOWN_AFTER_S = 0.2
 GRACE_S = 1.0
 MAX_PRINTED = 1024 * 1024
 MAX_LINE = 8 * 1024
+MAX_CALLS = 10_000
+"""Of tools, the reading of their names included."""
 
 
 async def run_code(code: str, arguments: dict[str, JSON], limits: Limits, ctx: NodeContext) -> JSON:
@@ -30,7 +33,7 @@ async def run_code(code: str, arguments: dict[str, JSON], limits: Limits, ctx: N
     code = code.replace("\r\n", "\n").replace("\r", "\n")  # as Python reads it: its lines are counted by their ends
     try:
         async with _session(pool, limits, ctx) as session, asyncio.timeout(limits.timeout_s + GRACE_S):
-            return await _called(session, code, arguments, lines)
+            return await _called(session, code, arguments, lines, ctx)
     except MontyError as error:
         raise failure(error, code, limits) from error
     except TimeoutError as error:
@@ -41,9 +44,12 @@ async def run_code(code: str, arguments: dict[str, JSON], limits: Limits, ctx: N
         lines.close()
 
 
-async def _called(session: AsyncMontySession, code: str, arguments: dict[str, JSON], lines: "_Lines") -> JSON:
+async def _called(
+    session: AsyncMontySession, code: str, arguments: dict[str, JSON], lines: "_Lines", ctx: NodeContext
+) -> JSON:
+    tools = await tools_in(code, ctx)
     try:
-        return await session.feed_run(with_call(code), inputs={ARGUMENTS: arguments}, print_callback=lines.take)
+        return await feed(session, with_call(code), {ARGUMENTS: arguments}, lines.take, tools, ctx)
     except MontyRuntimeError as error:
         if wrong := await not_json(session, error, code):
             raise wrong from error
@@ -60,6 +66,7 @@ async def _session(pool: AsyncMonty, limits: Limits, ctx: NodeContext) -> AsyncI
             "max_feed_duration_secs": limits.timeout_s,
             "max_total_sleep_secs": limits.timeout_s,
             "max_memory": limits.memory_mb * 1024 * 1024,
+            "max_suspensions": MAX_CALLS,
         }
     )
     try:
