@@ -1,7 +1,6 @@
 """Starts runs: created, executed, run at once or ad hoc; and waits for one to rest, where the client asked for that."""
 
 from asyncio import timeout
-from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -21,11 +20,10 @@ from persistence.versions import Version
 from resolvers.authorise import project_for, require
 from resolvers.context import Context
 from resolvers.once import known_run, once, tell
+from resolvers.runnable import runnable
 from resolvers.spec import check_runnable, content_to_save
 
 MAX_WAIT_MS = 600_000
-MAX_KNOWN = 500
-"""Versions kept, with their specs."""
 MAX_PRIORITY = 100
 MAX_TIMEOUT_S = 366 * 86_400
 
@@ -44,16 +42,6 @@ class Start:
     timeout_ms: int = 30_000
     options: RunOptions = field(default_factory=RunOptions)
     idempotency_key: str | None = None
-
-
-_runnable: OrderedDict[str, Version] = OrderedDict()
-"""Versions found fit to run: neither their content nor this process's node types change, so each is validated once."""
-
-
-def _remember_runnable(version: Version) -> None:
-    _runnable[version.id] = version
-    if len(_runnable) > MAX_KNOWN:
-        _runnable.popitem(last=False)
 
 
 async def create_run(context: Context, ask: Start) -> Run:
@@ -90,7 +78,7 @@ async def execute_run(
     run = await own_run(context, run_id)
 
     async def act(connection: AsyncConnection) -> Changed:
-        version = _runnable.get(run.version_id) or await versions.get(connection, context.caller, run.version_id)
+        version = runnable.get(run.version_id) or await versions.get(connection, context.caller, run.version_id)
         if replace_inputs:
             _check_inputs(inputs, version)
         made_way = await room.make_room(connection, context.caller, room.new_run(version, inputs))
@@ -131,7 +119,7 @@ async def _begin(context: Context, ask: Start, operation: str, *, start: bool) -
     project_id, current = await versions.current_id(context.database.pool, context.caller, workflow_id)
     require(context.caller, Role.RUNNER, project_id)
     named = current if ask.version_id is None else ask.version_id
-    known = _runnable.get(named) if named is not None and ask.draft_revision is None else None
+    known = runnable.get(named) if named is not None and ask.draft_revision is None else None
     if known is not None and known.workflow_id == workflow_id and ask.idempotency_key is None:
         new = _new(ask, known, start=start)
         if new.on_limit is OnLimit.QUEUE:
@@ -142,9 +130,9 @@ async def _begin(context: Context, ask: Start, operation: str, *, start: bool) -
 
     async def act(connection: AsyncConnection) -> Changed:
         version = await versions.for_run(connection, context.caller, workflow_id, ask.version_id, ask.draft_revision)
-        if version.id not in _runnable:
+        if runnable.get(version.id) is None:
             check_runnable(context, version.spec)
-            _remember_runnable(version)
+            runnable.remember(version)
         return await room.accept(connection, context.caller, _new(ask, version, start=start))
 
     return await once(context, project_id, ask.idempotency_key, operation, _arguments(ask), act)
