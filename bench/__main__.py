@@ -13,11 +13,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import compiling, latency, startup, throughput
+from bench import compiling, latency, lists, startup, subscriptions, throughput
 from bench.measures import Figure
 from bench.processes import deployed
 
 RESULTS = Path(__file__).parent / "results.json"
+HALF_RATE = 80.0
+"""Runs a second beside row 6: about half of what row 1 gets to on two cores."""
 
 
 def _latency(is_quick: bool) -> list[Figure]:
@@ -33,12 +35,32 @@ def _latency(is_quick: bool) -> list[Figure]:
     return figures
 
 
+def _subscriptions(_: bool) -> list[Figure]:
+    with deployed() as deployment:
+        figures = asyncio.run(subscriptions.many(deployment))
+        return figures + asyncio.run(subscriptions.under_load(deployment, 100, HALF_RATE))
+
+
+def _lists(_: bool) -> list[Figure]:
+    with deployed() as deployment:
+        return asyncio.run(lists.pages(deployment, 10))
+
+
+def _scale(_: bool) -> list[Figure]:
+    with deployed() as deployment:
+        return asyncio.run(lists.scale(deployment))
+
+
 PARTS: dict[str, Callable[[bool], list[Figure]]] = {
     "throughput": lambda is_quick: throughput.measured(4.0 if is_quick else 10.0, is_quick=is_quick),
     "latency": _latency,
     "compiling": lambda _: compiling.compiling(),
-    "startup": lambda is_quick: [] if is_quick else startup.startup(),
+    "startup": lambda _: startup.startup(),
+    "subscriptions": _subscriptions,
+    "lists": _lists,
+    "scale": _scale,
 }
+QUICK = ("throughput", "latency", "compiling")
 
 
 def table(figures: list[Figure]) -> Table:
@@ -51,7 +73,7 @@ def table(figures: list[Figure]) -> Table:
 
 def main() -> None:
     is_quick = "--quick" in sys.argv
-    chosen = [name for name in PARTS if name in sys.argv] or list(PARTS)
+    chosen = [name for name in PARTS if name in sys.argv] or list(QUICK if is_quick else PARTS)
     figures = [figure for name in chosen for figure in PARTS[name](is_quick)]
     RESULTS.write_text(json.dumps([asdict(one) for one in figures], indent=1))
     Console(width=160).print(table(figures))
