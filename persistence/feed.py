@@ -14,16 +14,26 @@ from redis.asyncio import Redis
 from engine.events import Delta, Event, StatusChange
 from engine.states import RunStatus
 from persistence import wire
+from persistence.changing import Changing
 from persistence.channels import Channels
 from persistence.database import Database
+from persistence.nodes import SMALL
 from persistence.publish import announce as announce
-from persistence.publish import draft_channel, item_of, runs_channel
+from persistence.publish import draft_channel, item_of
 from persistence.publish import publish as publish
 from persistence.rests import Rests
 from persistence.runs import Changed
 from persistence.streams import Mailbox, StreamReader
 
 BATCH = 500
+_EVENTS = """
+SELECT seq, type, at, node_id, body, false AS has_values FROM events WHERE run_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
+"""
+_EVENTS_AND_VALUES = f"""
+SELECT e.seq, e.type, e.at, e.node_id, e.body, o.seq IS NOT NULL AS has_values, o.input, o.output
+FROM events e LEFT JOIN node_outputs o ON o.run_id = e.run_id AND o.seq = e.seq AND {SMALL.format("o")}
+WHERE e.run_id = $1 AND e.seq > $2 ORDER BY e.seq LIMIT $3
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +46,6 @@ class Expired:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """A run was created (`previous` None) or changed its status."""
-
-    run_id: str
-    previous: RunStatus | None
-
-
 class Feed:
     """One a process. End with `await close()`."""
 
@@ -52,10 +54,12 @@ class Feed:
         self.streams = StreamReader(database, redis)
         self.channels = Channels(redis)
         self.rests = Rests(self.channels)
+        self.changing = Changing(database.pool, self.channels)
 
     async def close(self) -> None:
         await self.streams.close()
         await self.rests.close()
+        await self.changing.close()
         await self.channels.close()
 
     async def tell(self, *done: Changed) -> None:
@@ -64,10 +68,13 @@ class Feed:
         items = [item_of(event) for event in events]
         await publish(self._redis, items, [one.notice for one in done])
 
-    async def follow(self, run_id: str, after: int) -> AsyncGenerator[Event | Expired | Delta]:
+    async def follow(
+        self, run_id: str, after: int, *, with_values: bool = False
+    ) -> AsyncGenerator[Event | Expired | Delta]:
         """Events after `after`: history, then live with text as it streams, up to the terminal one.
 
-        Ends at once if the run is over or unknown.
+        Ends at once if the run is over or unknown. With `with_values` history carries what nodes were given and gave back
+        along while it is small, as live events do.
 
         A number higher than the run's last counts as the last. Close it (`aclosing`) when you stop early.
         """
@@ -78,7 +85,7 @@ class Feed:
             mailbox.position = min(max(after, 0), place["last_seq"])
             while True:
                 mailbox.start_over()
-                async with aclosing(self._history(run_id, mailbox)) as history:
+                async with aclosing(self._history(run_id, mailbox, with_values)) as history:
                     async for item in history:
                         yield item
                         if _is_last(item):
@@ -91,24 +98,23 @@ class Feed:
                         if _is_last(event):
                             return
 
-    async def _history(self, run_id: str, mailbox: Mailbox) -> AsyncGenerator[Event | Expired]:
+    async def _history(self, run_id: str, mailbox: Mailbox, with_values: bool) -> AsyncGenerator[Event | Expired]:
         """From the mailbox's position to what is committed now. A hole in Postgres itself is retention's work."""
         place = await self._place(run_id)
         last_seq = place["last_seq"] if place else 0
         while mailbox.position < last_seq:
-            rows = await self._database.pool.fetch(
-                "SELECT seq, type, at, node_id, body FROM events WHERE run_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",
-                run_id,
-                mailbox.position,
-                BATCH,
-            )
+            statement = _EVENTS_AND_VALUES if with_values else _EVENTS
+            rows = await self._database.pool.fetch(statement, run_id, mailbox.position, BATCH)
             first_seq = rows[0]["seq"] if rows else last_seq + 1
             if first_seq > mailbox.position + 1:
                 missed, mailbox.position = mailbox.position, first_seq - 1
                 yield Expired(run_id, missed, first_seq, datetime.now(UTC))
             for row in rows:
                 mailbox.position = row["seq"]
-                what = wire.happening_of(row["type"], row["node_id"], row["body"], run_id, row["seq"])
+                body = row["body"]
+                if row["has_values"]:
+                    body["values"] = [row["input"], row["output"]]
+                what = wire.happening_of(row["type"], row["node_id"], body, run_id, row["seq"])
                 yield Event(run_id, row["seq"], row["at"], what)
 
     async def _is_over(self, run_id: str, position: int) -> bool:
@@ -117,15 +123,6 @@ class Feed:
 
     async def _place(self, run_id: str) -> Any:
         return await self._database.pool.fetchrow("SELECT status, last_seq FROM runs WHERE id = $1", run_id)
-
-    async def notices(self, *project_ids: str) -> AsyncGenerator[Notice]:
-        """Runs of these projects as they are created or change. No history: what is missed is missed."""
-        names = [runs_channel(project_id) for project_id in project_ids]
-        async with aclosing(self.channels.listen(*names)) as messages:
-            async for message in messages:
-                if message is not None:
-                    run_id, _, previous = message.partition(" ")
-                    yield Notice(run_id, RunStatus(previous) if previous else None)
 
     async def draft_saves(self, workflow_id: str) -> AsyncGenerator[None]:
         """One item when the listening begins, and one whenever the draft may have been saved."""

@@ -1,8 +1,9 @@
 """What happened in a run, read back: pages of events and logs, and its checkpoints. Written by the journal alone."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,6 +12,7 @@ from engine.events import Event
 from engine.states import EventType, LogLevel
 from persistence import wire
 from persistence.caller import Caller
+from persistence.paging import alike, of_each
 from persistence.tables import checkpoints, events, runs
 
 DEFAULT_COUNT = 100
@@ -27,6 +29,14 @@ class Window:
     after: int | None = None
     last: int | None = None
     before: int | None = None
+
+    @property
+    def is_backwards(self) -> bool:
+        return self.last is not None and self.first is None
+
+    @property
+    def count(self) -> int:
+        return (self.last if self.is_backwards else self.first) or DEFAULT_COUNT
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,39 +75,51 @@ class Checkpoint:
     size_bytes: int
 
 
-async def event_page(
-    connection: AsyncConnection,
-    caller: Caller,
-    run_id: str,
-    window: Window,
-    *,
-    types: Collection[EventType] | None = None,
-    node_id: str | None = None,
-    min_level: LogLevel | None = None,
-) -> EventPage:
-    query = select(events).join(runs, runs.c.id == events.c.run_id)
-    query = query.where(events.c.run_id == run_id, runs.c.project_id.in_(caller.projects))
-    if types is not None:
-        query = query.where(events.c.type.in_(types))
-    if node_id is not None:
-        query = query.where(events.c.node_id == node_id)
-    if min_level is not None:
-        query = query.where(_at_least(min_level))
-    return await _read(connection, query, window)
+@dataclass(frozen=True, slots=True)
+class EventsAsked:
+    """One page of one run's events. None narrows nothing."""
+
+    run_id: str
+    window: Window = Window()
+    types: tuple[EventType, ...] | None = None
+    node_id: str | None = None
+    min_level: LogLevel | None = None
 
 
-async def _read(connection: AsyncConnection, query: Select[tuple[object, ...]], window: Window) -> EventPage:
-    if window.after is not None:
-        query = query.where(events.c.seq > window.after)
-    if window.before is not None:
-        query = query.where(events.c.seq < window.before)
-    backwards = window.last is not None and window.first is None
-    count = (window.last if backwards else window.first) or DEFAULT_COUNT
-    order = events.c.seq.desc() if backwards else events.c.seq
-    found = await connection.execute(query.order_by(order).limit(count + 1))
-    read = [_event_of(row.run_id, row.seq, row.type, row.at, row.node_id, row.body) for row in found]
-    kept = read[:count][::-1] if backwards else read[:count]
-    return EventPage(kept, len(read) > count, window.after or 0)
+async def event_pages(
+    connection: AsyncConnection, caller: Caller, asks: Sequence[EventsAsked]
+) -> dict[EventsAsked, EventPage]:
+    """A statement for all that differ in the run alone, as the runs of one list do."""
+    pages: dict[EventsAsked, EventPage] = {}
+    for ask, run_ids in alike(asks, "run_id").items():
+        found = await connection.execute(_events_of(caller, ask, run_ids))
+        read: dict[str, list[Event]] = {run_id: [] for run_id in run_ids}
+        for row in found:
+            read[row.run_id].append(_event_of(row.run_id, row.seq, row.type, row.at, row.node_id, row.body))
+        pages |= {replace(ask, run_id=run_id): _page(events_, ask.window) for run_id, events_ in read.items()}
+    return pages
+
+
+def _events_of(caller: Caller, ask: EventsAsked, run_ids: Sequence[str]) -> Select[Any]:
+    """In the order they are read in, and one too many of each run."""
+    query = select(events).join(runs, runs.c.id == events.c.run_id).where(runs.c.project_id.in_(caller.projects))
+    if ask.types is not None:
+        query = query.where(events.c.type.in_(ask.types))
+    if ask.node_id is not None:
+        query = query.where(events.c.node_id == ask.node_id)
+    if ask.min_level is not None:
+        query = query.where(_at_least(ask.min_level))
+    if ask.window.after is not None:
+        query = query.where(events.c.seq > ask.window.after)
+    if ask.window.before is not None:
+        query = query.where(events.c.seq < ask.window.before)
+    order = events.c.seq.desc() if ask.window.is_backwards else events.c.seq
+    return of_each(query, events.c.run_id, run_ids, ask.window.count, order)
+
+
+def _page(read: list[Event], window: Window) -> EventPage:
+    kept = sorted(read, key=lambda event: event.seq, reverse=window.is_backwards)[: window.count]
+    return EventPage(kept[::-1] if window.is_backwards else kept, len(read) > window.count, window.after or 0)
 
 
 def _at_least(level: LogLevel) -> ColumnElement[bool]:

@@ -1,6 +1,5 @@
 """What belongs to a run or to a checkpoint, in pages: those of many parents in one statement, each by an index. Reads only."""
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -12,7 +11,7 @@ from engine.states import RunSource
 from persistence.caller import Caller
 from persistence.history import Checkpoint, checkpoints_seen
 from persistence.ids import Prefix
-from persistence.paging import HasId, Page, after_of, page_of
+from persistence.paging import HasId, Page, after_of, alike, page_of
 from persistence.runs import Run, run_of
 from persistence.tables import checkpoints, runs
 
@@ -84,11 +83,8 @@ async def _pages(
     made: Callable[[Mapping[str, Any]], ItemT],
 ) -> dict[Ask, Page[ItemT]]:
     """One statement for all that ask alike, as the fields of one operation mostly do."""
-    alike: dict[Ask, list[str]] = defaultdict(list)
-    for ask in asks:
-        alike[replace(ask, parent_id="")].append(ask.parent_id)
     pages: dict[Ask, Page[ItemT]] = {}
-    for ask, parents in alike.items():
+    for ask, parents in alike(asks, "parent_id").items():
         for parent_id, rows in (await _children(connection, parents, of, ask)).items():
             page = page_of([made(row) for row in rows], first=ask.first, after=ask.after)
             pages[replace(ask, parent_id=parent_id)] = page

@@ -3,8 +3,9 @@
 import base64
 import binascii
 import re
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import ARRAY, ColumnElement, Select, Text, cast, func, select, true
@@ -22,6 +23,7 @@ class HasId(Protocol):
 
 
 ItemT = TypeVar("ItemT", bound=HasId)
+AskT = TypeVar("AskT", bound=Any)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +57,32 @@ def page_of(rows: Sequence[ItemT], *, first: int, after: str | None) -> Page[Ite
     return Page(items, [cursor_of(item.id) for item in items], len(rows) > first, after is not None)
 
 
-def of_each(query: Select[Any], parent: ColumnElement[Any], parents: Sequence[str], first: int) -> Select[Any]:
-    """The newest rows of `query` for each of `parents`, one too many each: many lists in one statement.
+def alike(asks: Sequence[AskT], parent: str) -> dict[AskT, list[str]]:
+    """What is asked for of many parents: the parents' ids by all else that is asked, each to be one statement.
 
-    `parent` is the column that names a row's parent. The row's own columns come out as they are.
+    `parent` is the field that names the parent. The fields of one operation mostly ask alike.
+    """
+    grouped: dict[AskT, list[str]] = defaultdict(list)
+    for ask in dict.fromkeys(asks):
+        grouped[replace(ask, **{parent: ""})].append(getattr(ask, parent))
+    return grouped
+
+
+def of_each(
+    query: Select[Any],
+    parent: ColumnElement[Any],
+    parents: Sequence[str],
+    count: int,
+    order: ColumnElement[Any] | None = None,
+) -> Select[Any]:
+    """The first rows of `query` for each of `parents`, one too many each: many lists in one statement.
+
+    `parent` is the column that names a row's parent. The row's own columns come out as they are. `order` None: newest first.
     """
     given = func.unnest(cast(list(parents), ARRAY(Text))).table_valued("id", name="given").render_derived()
-    newest = query.where(parent == given.c.id).order_by(query.selected_columns.id.desc()).limit(first + 1).lateral()
-    return select(newest).select_from(given.join(newest, true()))
+    ordered = query.order_by(query.selected_columns.id.desc() if order is None else order)
+    found = ordered.where(parent == given.c.id).limit(count + 1).lateral()
+    return select(found).select_from(given.join(found, true()))
 
 
 def cursor_of(id: str) -> str:

@@ -79,7 +79,7 @@ async def publish(redis: Redis, items: Sequence[Item], notices: Sequence[StatusN
     for run_id in {item[0] for item in items}:
         pipe.expire(stream_of(run_id), STREAM_TTL_S)
     for project_id, run_id, previous, status in notices:
-        pipe.publish(runs_channel(project_id), f"{run_id} {previous or ''}")
+        pipe.publish(runs_channel(project_id), f"{project_id} {run_id} {status} {previous or ''}")
         if status.is_resting:
             pipe.publish(RESTS, run_id)
     await _send(pipe)

@@ -4,7 +4,7 @@ Accepting is one transaction of the caller's: the run and its event 1 are there 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from persistence import wire
 from persistence.caller import Caller
 from persistence.deadlines import PENDING
 from persistence.ids import Prefix, new_id
-from persistence.paging import Page, after_of, of_each, page_of
+from persistence.paging import Page, after_of, alike, of_each, page_of
 from persistence.problems import NotFound
 from persistence.publish import StatusNotice
 from persistence.tables import events, runs, versions
@@ -285,24 +285,29 @@ async def page(
     return page_of([run_of(row) for row in found.mappings()], first=first, after=after)
 
 
-async def pages(
-    connection: AsyncConnection,
-    caller: Caller,
-    of: Literal["workflow_id", "version_id"],
-    ids: Sequence[str],
-    *,
-    first: int,
-    after: str | None = None,
-    where: RunFilter = RunFilter(),
-) -> dict[str, Page[Run]]:
-    """A page of the runs of each workflow, or of each version, newest first, in one statement."""
-    query = select(runs).where(runs.c.project_id.in_(caller.projects), *_conditions(where))
-    if after is not None:
-        query = query.where(runs.c.id < after_of(after, Prefix.RUN))
-    found: dict[str, list[Run]] = {id_: [] for id_ in ids}
-    for row in (await connection.execute(of_each(query, runs.c[of], ids, first))).mappings():
-        found[row[of]].append(run_of(row))
-    return {id_: page_of(rows, first=first, after=after) for id_, rows in found.items()}
+@dataclass(frozen=True, slots=True)
+class RunsAsked:
+    """A page of the runs of one workflow or version, of which `id` is the id, newest first."""
+
+    of: Literal["workflow_id", "version_id"]
+    id: str
+    first: int
+    after: str | None = None
+    where: RunFilter = RunFilter()
+
+
+async def pages(connection: AsyncConnection, caller: Caller, asks: Sequence[RunsAsked]) -> dict[RunsAsked, Page[Run]]:
+    """A statement for all that differ in the workflow, or the version, alone."""
+    pages: dict[RunsAsked, Page[Run]] = {}
+    for ask, ids in alike(asks, "id").items():
+        query = select(runs).where(runs.c.project_id.in_(caller.projects), *_conditions(ask.where))
+        if ask.after is not None:
+            query = query.where(runs.c.id < after_of(ask.after, Prefix.RUN))
+        found: dict[str, list[Run]] = {id: [] for id in ids}
+        for row in (await connection.execute(of_each(query, runs.c[ask.of], ids, ask.first))).mappings():
+            found[row[ask.of]].append(run_of(row))
+        pages |= {replace(ask, id=id): page_of(rows, first=ask.first, after=ask.after) for id, rows in found.items()}
+    return pages
 
 
 def _conditions(where: RunFilter) -> Iterator[ColumnElement[bool]]:
@@ -321,13 +326,16 @@ def _conditions(where: RunFilter) -> Iterator[ColumnElement[bool]]:
         yield column.created_at < where.created_before
 
 
-async def median_durations(connection: AsyncConnection, version_ids: Sequence[str]) -> dict[str, timedelta]:
+async def median_durations(
+    connection: AsyncConnection, caller: Caller, version_ids: Sequence[str]
+) -> dict[str, timedelta]:
     """The median time from start to finish of each version's last completed runs; a version without any is left out."""
     last = (
         select((runs.c.finished_at - runs.c.started_at).label("took"))
         .where(
             and_(
                 runs.c.version_id == versions.c.id,
+                runs.c.project_id.in_(caller.projects),
                 runs.c.status == RunStatus.COMPLETED,
                 runs.c.started_at.is_not(None),
             )

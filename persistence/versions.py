@@ -4,7 +4,7 @@ Writers of one workflow's versions take turns by locking its row, so numbers hav
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import asyncpg
@@ -17,7 +17,7 @@ from engine.states import VersionStatus
 from persistence import drafts, workflows
 from persistence.caller import Caller
 from persistence.ids import Prefix, new_id
-from persistence.paging import Page, after_of, of_each, page_of
+from persistence.paging import Page, after_of, alike, of_each, page_of
 from persistence.problems import InvalidState, NotFound
 from persistence.tables import versions
 
@@ -88,25 +88,34 @@ async def by_content(
     return {(version.workflow_id or "", version.spec_hash): version for version in found}
 
 
+@dataclass(frozen=True, slots=True)
+class VersionsAsked:
+    """A page of one workflow's versions, newest first."""
+
+    workflow_id: str
+    first: int
+    after: str | None = None
+    status: VersionStatus | None = None
+
+
 async def pages(
-    connection: AsyncConnection,
-    caller: Caller,
-    workflow_ids: Sequence[str],
-    *,
-    first: int,
-    after: str | None = None,
-    status: VersionStatus | None = None,
-) -> dict[str, Page[Version]]:
-    """A page of each workflow's versions, newest first, in one statement."""
-    query = _visible(caller)
-    if status is not None:
-        query = query.where(versions.c.status == status)
-    if after is not None:
-        query = query.where(versions.c.id < after_of(after, Prefix.VERSION))
-    found: dict[str, list[Version]] = {workflow_id: [] for workflow_id in workflow_ids}
-    for row in (await connection.execute(of_each(query, versions.c.workflow_id, workflow_ids, first))).mappings():
-        found[row["workflow_id"]].append(_version(row))
-    return {workflow_id: page_of(rows, first=first, after=after) for workflow_id, rows in found.items()}
+    connection: AsyncConnection, caller: Caller, asks: Sequence[VersionsAsked]
+) -> dict[VersionsAsked, Page[Version]]:
+    """A statement for all that differ in the workflow alone."""
+    pages: dict[VersionsAsked, Page[Version]] = {}
+    for ask, workflow_ids in alike(asks, "workflow_id").items():
+        query = _visible(caller)
+        if ask.status is not None:
+            query = query.where(versions.c.status == ask.status)
+        if ask.after is not None:
+            query = query.where(versions.c.id < after_of(ask.after, Prefix.VERSION))
+        found: dict[str, list[Version]] = {workflow_id: [] for workflow_id in workflow_ids}
+        rows = await connection.execute(of_each(query, versions.c.workflow_id, workflow_ids, ask.first))
+        for row in rows.mappings():
+            found[row["workflow_id"]].append(_version(row))
+        for workflow_id, items in found.items():
+            pages[replace(ask, workflow_id=workflow_id)] = page_of(items, first=ask.first, after=ask.after)
+    return pages
 
 
 async def freeze(connection: AsyncConnection, caller: Caller, draft: drafts.Draft) -> tuple[Version, bool]:

@@ -9,7 +9,6 @@ from persistence.caller import Caller
 from persistence.database import Database
 from persistence.feed import Feed
 from resolvers.loaders import Loaders
-from resolvers.workflow_loaders import WorkflowLoaders
 from worker.queue import Queue
 
 
@@ -25,8 +24,6 @@ class Context:
     feed: Feed
     connection_params: dict[str, object] | None = None
     loaders: Loaders = field(init=False)
-    workflow_loaders: WorkflowLoaders = field(init=False)
 
     def __post_init__(self) -> None:
         self.loaders = Loaders(self.database, self.caller)
-        self.workflow_loaders = WorkflowLoaders(self.database, self.caller)

@@ -11,6 +11,7 @@ from engine.events import Event, NodeChange, NodeState, StatusChange
 from engine.states import NodeStatus, RunStatus
 from persistence import drafts, nodes, runs
 from persistence.caller import Role
+from persistence.changing import Notice
 from persistence.drafts import Draft
 from persistence.feed import Expired
 from persistence.problems import NotFound, invalid
@@ -56,20 +57,23 @@ class Picture:
             self._statuses[what.state.node_id] = what.state.status
 
 
-async def node_states(context: Context, run_id: str, after: int | None) -> AsyncGenerator[NodeUpdate]:
+async def node_states(
+    context: Context, run_id: str, after: int | None, *, with_values: bool = False
+) -> AsyncGenerator[NodeUpdate]:
     """Without `after`: every node as it stands, then every change. With it: every change after that number.
 
-    `after: 0` is a reader that has seen nothing: it gets every node IDLE, and then the whole history.
+    `after: 0` is a reader that has seen nothing: it gets every node IDLE, and then the whole history. `with_values` says
+    that inputs and outputs will be asked for: small ones are read along, instead of one by one.
     """
-    picture = await _picture(context, run_id, after)
+    picture = await _picture(context, run_id, after, with_values=with_values)
     names = await Names.of(context, run_id)
     if not after:
         for update in _snapshot(picture, names):
             yield update
-    async with aclosing(context.feed.follow(run_id, picture.seq)) as events:
+    async with aclosing(context.feed.follow(run_id, picture.seq, with_values=with_values)) as events:
         async for event in events:
             if isinstance(event, Expired):
-                picture = await _picture(context, run_id, None)
+                picture = await _picture(context, run_id, None, with_values=with_values)
                 for update in _snapshot(picture, names):
                     yield update
             elif event.seq > picture.seq and isinstance(event.what, NodeChange | StatusChange):
@@ -92,7 +96,7 @@ def _change(picture: Picture, names: Names, event: Event) -> NodeUpdate:
     return NodeUpdate(event.seq, False, picture.run_id, picture.status, picture.progress, view)
 
 
-async def _picture(context: Context, run_id: str, seq: int | None) -> Picture:
+async def _picture(context: Context, run_id: str, seq: int | None, *, with_values: bool) -> Picture:
     """Run and nodes of one moment: now, or after the event `seq`. Raises NotFound."""
     async with context.database.begin() as connection:
         await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
@@ -101,6 +105,8 @@ async def _picture(context: Context, run_id: str, seq: int | None) -> Picture:
             raise NotFound(run_id)
         if seq is None:
             states = (await nodes.states(connection, context.caller, [run_id]))[run_id]
+            if with_values:
+                states = await nodes.with_small_values(connection, context.caller, run_id, states)
             return Picture(run, states)
         _check_seen(run, seq)
         return await _picture_at(connection, context, run, seq)
@@ -124,14 +130,16 @@ def _check_seen(run: Run, seq: int) -> None:
         raise invalid("after", "OUT_OF_RANGE", message)
 
 
-async def run_events(context: Context, run_id: str, after: int) -> AsyncGenerator[EventView]:
+async def run_events(
+    context: Context, run_id: str, after: int, *, with_values: bool = False
+) -> AsyncGenerator[EventView]:
     async with context.database.connect() as connection:
         run = await runs.get(connection, context.caller, run_id)
     if run is None:
         raise NotFound(run_id)
     _check_seen(run, after)
     names = await Names.of(context, run_id)
-    async with aclosing(context.feed.follow(run_id, after)) as events:
+    async with aclosing(context.feed.follow(run_id, after, with_values=with_values)) as events:
         async for event in events:
             yield names.event(event)
 
@@ -141,13 +149,13 @@ async def changed_runs(context: Context, project_id: str | None, where: RunFilte
     if project_id is not None:
         require(context.caller, Role.VIEWER, project_id)
     watched = [project_id] if project_id is not None else context.caller.projects
-    async with aclosing(context.feed.notices(*watched)) as notices:
-        async for notice in notices:
-            async with context.database.connect() as connection:
-                run = await runs.get(connection, context.caller, notice.run_id)
-            if run is None or not where.lets(run):
-                continue
-            if where.lets_status(run.status) or where.lets_status(notice.previous):
+
+    def wants(notice: Notice) -> bool:
+        return where.lets_status(notice.status) or where.lets_status(notice.previous)
+
+    async with aclosing(context.feed.changing.watch(wants, *watched)) as changed:
+        async for run in changed:
+            if where.lets(run):
                 yield run
 
 

@@ -4,7 +4,6 @@ Every loader sees what its caller may see, because persistence does.
 """
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import TypeVar
 
@@ -12,18 +11,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.dataloader import DataLoader
 
 from engine.events import JSON, NodeState
-from persistence import history, kin, nodes, runs, waits
+from persistence import drafts, history, kin, nodes, projects, runs, versions, waits, workflows
 from persistence.caller import Caller
 from persistence.database import Database
-from persistence.history import Checkpoint
+from persistence.history import Checkpoint, EventPage, EventsAsked
 from persistence.kin import Ask
 from persistence.nodes import NodeName, Values
 from persistence.paging import Page
-from persistence.runs import Run
+from persistence.runs import Run, RunsAsked
+from persistence.versions import Version, VersionsAsked
 from persistence.waits import Wait
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 FoundT = TypeVar("FoundT")
+Read = Callable[[AsyncConnection, Caller, Sequence[KeyT]], Awaitable[Mapping[KeyT, FoundT]]]
 Place = tuple[str, int]
 """(run id, seq)"""
 
@@ -33,33 +34,34 @@ class Loaders:
 
     def __init__(self, database: Database, caller: Caller) -> None:
         self._database, self._caller = database, caller
-        self.run: DataLoader[str, Run | None] = self._loader(self._scoped(runs.get_many))
-        self.node_names: DataLoader[str, tuple[NodeName, ...] | None] = self._loader(self._scoped(nodes.names))
-        self.node_states: DataLoader[str, list[NodeState] | None] = self._loader(self._scoped(nodes.states))
-        self.node_states_at: DataLoader[Place, list[NodeState] | None] = self._loader(self._scoped(nodes.states_at))
-        self.outputs_at: DataLoader[Place, dict[str, JSON] | None] = self._loader(self._scoped(nodes.all_outputs_at))
-        self.values: DataLoader[Place, Values | None] = self._loader(self._scoped(nodes.values))
-        self.checkpoint: DataLoader[str, Checkpoint | None] = self._loader(self._scoped(history.checkpoints_by_id))
-        self.has_checkpoint: DataLoader[str, bool | None] = self._loader(self._scoped(history.with_checkpoints))
-        self.checkpoints: DataLoader[Ask, Page[Checkpoint] | None] = self._loader(self._scoped(kin.saved))
-        self.derived: DataLoader[Ask, Page[Run] | None] = self._loader(self._scoped(kin.derived))
-        self.forks: DataLoader[Ask, Page[Run] | None] = self._loader(self._scoped(kin.forks))
-        self.waits: DataLoader[str, list[Wait] | None] = self._loader(self._scoped(waits.of_runs))
+        self.project: DataLoader[str, projects.Project | None] = self._loader(projects.get_many)
+        self.workflow: DataLoader[str, workflows.Workflow | None] = self._loader(workflows.get_many)
+        self.draft: DataLoader[str, drafts.Draft | None] = self._loader(drafts.get_many)
+        self.version: DataLoader[str, Version | None] = self._loader(versions.get_many)
+        self.published: DataLoader[str, Version | None] = self._loader(versions.published)
+        self.by_content: DataLoader[tuple[str, str], Version | None] = self._loader(versions.by_content)
+        self.by_number: DataLoader[tuple[str, int], Version | None] = self._loader(versions.by_number)
+        self.versions: DataLoader[VersionsAsked, Page[Version] | None] = self._loader(versions.pages)
+        self.run: DataLoader[str, Run | None] = self._loader(runs.get_many)
+        self.runs: DataLoader[RunsAsked, Page[Run] | None] = self._loader(runs.pages)
         self.median_duration: DataLoader[str, timedelta | None] = self._loader(runs.median_durations)
+        self.node_names: DataLoader[str, tuple[NodeName, ...] | None] = self._loader(nodes.names)
+        self.node_states: DataLoader[str, list[NodeState] | None] = self._loader(nodes.states)
+        self.node_states_at: DataLoader[Place, list[NodeState] | None] = self._loader(nodes.states_at)
+        self.outputs_at: DataLoader[Place, dict[str, JSON] | None] = self._loader(nodes.all_outputs_at)
+        self.values: DataLoader[Place, Values | None] = self._loader(nodes.values)
+        self.events: DataLoader[EventsAsked, EventPage | None] = self._loader(history.event_pages)
+        self.checkpoint: DataLoader[str, Checkpoint | None] = self._loader(history.checkpoints_by_id)
+        self.has_checkpoint: DataLoader[str, bool | None] = self._loader(history.with_checkpoints)
+        self.checkpoints: DataLoader[Ask, Page[Checkpoint] | None] = self._loader(kin.saved)
+        self.derived: DataLoader[Ask, Page[Run] | None] = self._loader(kin.derived)
+        self.forks: DataLoader[Ask, Page[Run] | None] = self._loader(kin.forks)
+        self.waits: DataLoader[str, list[Wait] | None] = self._loader(waits.of_runs)
 
-    def _scoped(
-        self, read: Callable[[AsyncConnection, Caller, Sequence[KeyT]], Awaitable[Mapping[KeyT, FoundT]]]
-    ) -> Callable[[AsyncConnection, Sequence[KeyT]], Awaitable[Mapping[KeyT, FoundT]]]:
-        return lambda connection, keys: read(connection, self._caller, keys)
-
-    def _loader(
-        self, read: Callable[[AsyncConnection, Sequence[KeyT]], Awaitable[Mapping[KeyT, FoundT]]]
-    ) -> DataLoader[KeyT, FoundT | None]:
-        connect: Callable[[], AbstractAsyncContextManager[AsyncConnection]] = self._database.connect
-
+    def _loader(self, read: Read[KeyT, FoundT]) -> DataLoader[KeyT, FoundT | None]:
         async def load(keys: list[KeyT]) -> list[FoundT | None]:
-            async with connect() as connection:
-                found = await read(connection, list(dict.fromkeys(keys)))
+            async with self._database.connect() as connection:
+                found = await read(connection, self._caller, list(dict.fromkeys(keys)))
             return [found.get(key) for key in keys]
 
         return DataLoader(load_fn=load, cache=False)

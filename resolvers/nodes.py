@@ -13,11 +13,11 @@ async def node(context: Context, id: str) -> object | None:
     """None for an id that is not ours, names nothing, or names what the caller may not see."""
     match prefix_of(id):
         case Prefix.PROJECT:
-            return await context.workflow_loaders.project.load(id)
+            return await context.loaders.project.load(id)
         case Prefix.WORKFLOW:
-            return await context.workflow_loaders.workflow.load(id)
+            return await context.loaders.workflow.load(id)
         case Prefix.VERSION:
-            return await context.workflow_loaders.version.load(id)
+            return await context.loaders.version.load(id)
         case Prefix.RUN:
             return await context.loaders.run.load(id)
         case Prefix.CHECKPOINT:

@@ -10,7 +10,7 @@ from resolvers.names import checked_name
 
 
 async def project(context: Context, project_id: str) -> Project | None:
-    return await context.workflow_loaders.project.load(project_id)
+    return await context.loaders.project.load(project_id)
 
 
 async def project_page(context: Context, *, first: int | None, after: str | None) -> Page[Project]:

@@ -7,10 +7,10 @@ from typing import Any
 
 from engine.events import Delta, Event, NodeChange, NodeState
 from engine.states import NodeStatus, RunAction, RunSource, RunStatus, WaitKind
-from persistence import history, nodes, runs
+from persistence import nodes, runs
 from persistence.caller import Role
 from persistence.feed import Expired
-from persistence.history import Checkpoint, Window
+from persistence.history import Checkpoint, EventsAsked, Window
 from persistence.ids import Prefix
 from persistence.kin import Ask
 from persistence.nodes import NodeName
@@ -181,7 +181,7 @@ async def fork_page(context: Context, checkpoint_id: str, *, first: int | None, 
     return await context.loaders.forks.load(asked) or NOTHING
 
 
-def checked_window(window: Window) -> Window:
+def check_window(window: Window) -> None:
     """`first` and `last` exclude each other, and each is 1 to 1000; no event has a number below 1."""
     if window.first is not None and window.last is not None:
         raise invalid("first", "EXCLUSIVE", "first and last cannot be given together")
@@ -191,7 +191,6 @@ def checked_window(window: Window) -> Window:
     for name, seq in (("after", window.after), ("before", window.before)):
         if seq is not None and seq < 0:
             raise invalid(name, "OUT_OF_RANGE", f"must be the number of an event, or 0, is {seq}")
-    return window
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +203,11 @@ class EventViews:
     has_more: bool
 
 
-async def events(context: Context, run_id: str, window: Window, **narrowed: Any) -> EventViews:
-    """`narrowed` is what `history.event_page` takes: types, node_id, min_level."""
-    async with context.database.connect() as connection:
-        page = await history.event_page(connection, context.caller, run_id, checked_window(window), **narrowed)
-    names = await Names.of(context, run_id)
+async def events(context: Context, asked: EventsAsked) -> EventViews:
+    check_window(asked.window)
+    page = await context.loaders.events.load(asked)
+    assert page is not None
+    names = await Names.of(context, asked.run_id)
     return EventViews([names.event(event) for event in page.events], page.first_seq, page.last_seq, page.has_more)
 
 

@@ -7,19 +7,18 @@ from persistence import drafts, versions, workflows
 from persistence.caller import Role
 from persistence.ids import Prefix
 from persistence.paging import Page, checked_after, checked_first
-from persistence.runs import Run, RunFilter
-from persistence.versions import Version
+from persistence.runs import Run, RunFilter, RunsAsked
+from persistence.versions import Version, VersionsAsked
 from resolvers.authorise import require
 from resolvers.context import Context
 from resolvers.spec import check_runnable
-from resolvers.workflow_loaders import RunsAsked, VersionsAsked
 
 
 async def version_page(
     context: Context, workflow_id: str, *, first: int | None, after: str | None, status: VersionStatus | None
 ) -> Page[Version]:
     asked = VersionsAsked(workflow_id, checked_first(first), checked_after(after, Prefix.VERSION), status)
-    page = await context.workflow_loaders.versions.load(asked)
+    page = await context.loaders.versions.load(asked)
     assert page is not None
     return page
 
@@ -34,7 +33,7 @@ async def run_page_of(
     where: RunFilter = RunFilter(),
 ) -> Page[Run]:
     """The runs of one workflow or version."""
-    page = await context.workflow_loaders.runs.load(
+    page = await context.loaders.runs.load(
         RunsAsked(of, id, checked_first(first), checked_after(after, Prefix.RUN), where)
     )
     assert page is not None
@@ -42,7 +41,7 @@ async def run_page_of(
 
 
 async def version_by_number(context: Context, workflow_id: str, number: int) -> Version | None:
-    return await context.workflow_loaders.by_number.load((workflow_id, number))
+    return await context.loaders.by_number.load((workflow_id, number))
 
 
 async def create_version(

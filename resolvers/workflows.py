@@ -29,7 +29,7 @@ STARTER: dict[str, JSON] = {
 
 
 async def workflow(context: Context, workflow_id: str) -> Workflow | None:
-    return await context.workflow_loaders.workflow.load(workflow_id)
+    return await context.loaders.workflow.load(workflow_id)
 
 
 async def workflow_page(

@@ -34,7 +34,7 @@ class WorkflowDraft:
     @strawberry.field(graphql_type=Annotated["Workflow", strawberry.lazy("schema.workflow")])
     @staticmethod
     async def workflow(draft: strawberry.Parent[Draft], info: Info) -> WorkflowRow | None:
-        return await info.context.workflow_loaders.workflow.load(draft.workflow_id)
+        return await info.context.loaders.workflow.load(draft.workflow_id)
 
     @strawberry.field(graphql_type=JSON | None)
     @staticmethod
@@ -51,7 +51,7 @@ class WorkflowDraft:
     )
     @staticmethod
     async def matches_version(draft: strawberry.Parent[Draft], info: Info) -> Version | None:
-        return await info.context.workflow_loaders.by_content.load((draft.workflow_id, draft.spec_hash))
+        return await info.context.loaders.by_content.load((draft.workflow_id, draft.spec_hash))
 
 
 @strawberry.input

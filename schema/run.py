@@ -7,7 +7,7 @@ import strawberry
 
 from engine.states import EventType, LogLevel, RunAction, RunMode, RunSource, RunStatus
 from persistence.history import Checkpoint as CheckpointRow
-from persistence.history import Window
+from persistence.history import EventsAsked, Window
 from persistence.paging import Page
 from persistence.projects import Project as ProjectRow
 from persistence.runs import Run as RunRow
@@ -77,17 +77,17 @@ class Run(Node):
     @strawberry.field(graphql_type=Project)
     @staticmethod
     async def project(run: Row, info: Info) -> ProjectRow | None:
-        return await info.context.workflow_loaders.project.load(run.project_id)
+        return await info.context.loaders.project.load(run.project_id)
 
     @strawberry.field(graphql_type=Workflow | None)
     @staticmethod
     async def workflow(run: Row, info: Info) -> WorkflowRow | None:
-        return await info.context.workflow_loaders.workflow.load(run.workflow_id) if run.workflow_id else None
+        return await info.context.loaders.workflow.load(run.workflow_id) if run.workflow_id else None
 
     @strawberry.field(graphql_type=WorkflowVersion)
     @staticmethod
     async def version(run: Row, info: Info) -> Version | None:
-        return await info.context.workflow_loaders.version.load(run.version_id)
+        return await info.context.loaders.version.load(run.version_id)
 
     @strawberry.field(graphql_type=list[NodeState])
     @staticmethod
@@ -128,7 +128,8 @@ class Run(Node):
         node_id: strawberry.ID | None = None,
     ) -> EventViews:
         window = Window(first, after, last, before)
-        return await runs.events(info.context, run.id, window, types=types, node_id=node_id)
+        asked = EventsAsked(run.id, window, None if types is None else tuple(sorted(set(types))), node_id)
+        return await runs.events(info.context, asked)
 
     @strawberry.field(graphql_type=LogPage, description="By number, as `events`.")
     @staticmethod
@@ -143,9 +144,7 @@ class Run(Node):
         min_level: LogLevel | None = None,
     ) -> EventViews:
         window = Window(first, after, last, before)
-        return await runs.events(
-            info.context, run.id, window, types=[EventType.LOG], node_id=node_id, min_level=min_level
-        )
+        return await runs.events(info.context, EventsAsked(run.id, window, (EventType.LOG,), node_id, min_level))
 
     @strawberry.field(graphql_type=Connection[Checkpoint])
     @staticmethod

@@ -5,6 +5,7 @@ from contextlib import aclosing
 from typing import Any
 
 import strawberry
+from strawberry.types.nodes import SelectedField
 
 from engine.states import RunStatus
 from persistence.runs import Run as RunRow
@@ -21,6 +22,17 @@ from schema.run import Run
 from schema.run_input import RunFilter, where_of
 
 Update = strawberry.Parent[NodeUpdate]
+
+
+def _asks_for_values(info: Info) -> bool:
+    """Whether inputs or outputs of nodes are selected, at whatever depth."""
+    selected = list(info.selected_fields)
+    while selected:
+        one = selected.pop()
+        if isinstance(one, SelectedField) and one.name in ("input", "output"):
+            return True
+        selected += one.selections
+    return False
 
 
 @strawberry.type
@@ -55,7 +67,9 @@ class Subscription:
     )
     @staticmethod
     async def node_states(info: Info, run_id: strawberry.ID, after: int | None = None) -> AsyncGenerator[Any]:
-        async with aclosing(live.node_states(info.context, run_id, after)) as updates:
+        async with aclosing(
+            live.node_states(info.context, run_id, after, with_values=_asks_for_values(info))
+        ) as updates:
             async for update in updates:
                 yield update
 
@@ -65,7 +79,9 @@ class Subscription:
     )
     @staticmethod
     async def run_events(info: Info, run_id: strawberry.ID, after: int | None = 0) -> AsyncGenerator[Any]:
-        async with aclosing(live.run_events(info.context, run_id, after or 0)) as events:
+        async with aclosing(
+            live.run_events(info.context, run_id, after or 0, with_values=_asks_for_values(info))
+        ) as events:
             async for event in events:
                 yield event
 

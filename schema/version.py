@@ -45,7 +45,7 @@ class WorkflowVersion(Node):
     async def workflow(version: strawberry.Parent[Version], info: Info) -> WorkflowRow | None:
         if version.workflow_id is None:
             return None
-        return await info.context.workflow_loaders.workflow.load(version.workflow_id)
+        return await info.context.loaders.workflow.load(version.workflow_id)
 
     @strawberry.field(graphql_type=JSON | None)
     @staticmethod

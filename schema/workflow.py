@@ -42,17 +42,17 @@ class Workflow(Node):
     @strawberry.field(graphql_type=Project)
     @staticmethod
     async def project(workflow: strawberry.Parent[WorkflowRow], info: Info) -> ProjectRow | None:
-        return await info.context.workflow_loaders.project.load(workflow.project_id)
+        return await info.context.loaders.project.load(workflow.project_id)
 
     @strawberry.field(graphql_type=WorkflowDraft)
     @staticmethod
     async def draft(workflow: strawberry.Parent[WorkflowRow], info: Info) -> Draft | None:
-        return await info.context.workflow_loaders.draft.load(workflow.id)
+        return await info.context.loaders.draft.load(workflow.id)
 
     @strawberry.field(graphql_type=WorkflowVersion | None)
     @staticmethod
     async def published_version(workflow: strawberry.Parent[WorkflowRow], info: Info) -> Version | None:
-        return await info.context.workflow_loaders.published.load(workflow.id)
+        return await info.context.loaders.published.load(workflow.id)
 
     @strawberry.field(graphql_type=WorkflowVersion | None)
     @staticmethod

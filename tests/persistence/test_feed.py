@@ -238,21 +238,6 @@ async def states(feed: Feed, held: Held) -> list[object]:
     return [item.what.state for item in items if isinstance(item, Event) and isinstance(item.what, NodeChange)]
 
 
-async def test_status_changes_are_noticed_with_what_was_before(
-    feed: Feed, database: Database, worker: Worker, caller: Caller, project: str
-) -> None:
-    async with aclosing(feed.notices(project)) as notices:
-        waiting = asyncio.create_task(anext(notices))
-        await until(lambda: feed.channels._confirmed)
-        changed = await accepted(database, caller, project)
-        await feed.tell(changed)
-        assert (await waiting).previous is None
-        await worker.takes_up(changed.run)
-        notice = await anext(notices)
-        assert (notice.run_id, notice.previous) == (changed.run.id, RunStatus.QUEUED)
-    assert not feed.channels.listening
-
-
 async def test_a_listener_hears_what_is_published_after_its_first_item(redis: Redis) -> None:
     channels = Channels(redis)
     async with aclosing(channels.listen(draft_channel("wf_1"))) as first, aclosing(channels.listen("other")) as second:

@@ -11,7 +11,7 @@ from engine.states import EventType, LogLevel, NodeStatus, RunStatus
 from persistence import history, nodes, runs, wire
 from persistence.caller import Caller, Role
 from persistence.database import Database
-from persistence.history import Window
+from persistence.history import EventsAsked, Window
 from persistence.ids import new_id
 from persistence.runs import RunFilter
 from tests.driving import Held, accepted, working
@@ -75,7 +75,8 @@ async def test_events_page_both_ways(database: Database, caller: Caller, held: H
     async with database.connect() as connection:
 
         async def read(window: Window, **narrowed: object) -> tuple[list[int], bool]:
-            page = await history.event_page(connection, caller, held.run_id, window, **narrowed)  # type: ignore[arg-type]
+            asked = EventsAsked(held.run_id, window, **narrowed)  # type: ignore[arg-type]
+            page = (await history.event_pages(connection, caller, [asked]))[asked]
             return [event.seq for event in page.events], page.has_more
 
         assert await read(Window()) == (list(range(1, 11)), False)
@@ -83,18 +84,18 @@ async def test_events_page_both_ways(database: Database, caller: Caller, held: H
         assert await read(Window(first=3, after=8)) == ([9, 10], False)
         assert await read(Window(last=2)) == ([9, 10], True)
         assert await read(Window(last=3, before=4)) == ([1, 2, 3], False)
-        assert await read(Window(), types=[EventType.RUN_STATUS]) == ([1, 2], False)
+        assert await read(Window(), types=(EventType.RUN_STATUS,)) == ([1, 2], False)
         assert await read(Window(), node_id="a") == ([4, 6, 8, 10], False)
-        empty = await history.event_page(connection, STRANGER, held.run_id, Window(after=5))
+        asked = EventsAsked(held.run_id, Window(after=5))
+        empty = (await history.event_pages(connection, STRANGER, [asked]))[asked]
     assert (empty.events, empty.first_seq, empty.last_seq) == ([], 5, 5)
 
 
 async def test_logs_are_narrowed_by_level(database: Database, caller: Caller, held: Held) -> None:
     await held.happens(*(LogRecorded(level, level.value, None, {}) for level in LogLevel))
     async with database.connect() as connection:
-        page = await history.event_page(
-            connection, caller, held.run_id, Window(), types=[EventType.LOG], min_level=LogLevel.WARNING
-        )
+        asked = EventsAsked(held.run_id, types=(EventType.LOG,), min_level=LogLevel.WARNING)
+        page = (await history.event_pages(connection, caller, [asked]))[asked]
     assert [event.seq for event in page.events] == [5, 6]
 
 
@@ -128,7 +129,7 @@ async def test_the_estimate_is_the_median_of_completed_runs(database: Database, 
             float(seconds),
         )
     async with database.connect() as connection:
-        found = await runs.median_durations(connection, [made[0].version_id, "ver_none"])
+        found = await runs.median_durations(connection, caller, [made[0].version_id, "ver_none"])
     assert {key: value.total_seconds() for key, value in found.items()} == {made[0].version_id: 3.0}
 
 

@@ -10,7 +10,7 @@ from persistence.caller import Caller
 from persistence.database import Database
 from persistence.drafts import Content
 from persistence.problems import Conflict, InvalidState, NotFound
-from persistence.versions import Version
+from persistence.versions import Version, VersionsAsked
 
 
 def content(value: object) -> Content:
@@ -89,8 +89,9 @@ async def test_two_publishes_at_once_leave_one_published(database: Database, cal
     answers = await asyncio.gather(*map(publish, made))
     assert all(version.status is VersionStatus.PUBLISHED for version in answers)
     async with database.connect() as connection:
-        pages = await versions.pages(connection, caller, [workflow_id], first=100, status=VersionStatus.PUBLISHED)
-    assert len(pages[workflow_id].items) == 1
+        asked = VersionsAsked(workflow_id, 100, status=VersionStatus.PUBLISHED)
+        page = (await versions.pages(connection, caller, [asked]))[asked]
+    assert len(page.items) == 1
 
 
 async def test_a_run_gets_the_published_version_and_the_draft_without_one(

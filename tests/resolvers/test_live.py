@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from typing import TypeVar
 
@@ -12,17 +12,19 @@ from redis.asyncio import Redis
 
 from engine.nodes.registry import load_node_types
 from engine.states import NodeStatus, RunStatus
-from persistence import drafts, workflows
-from persistence.caller import Caller
+from persistence import changing, drafts, workflows
+from persistence.caller import Caller, Role
 from persistence.database import Database
 from persistence.drafts import Content
 from persistence.feed import Expired, Feed
 from persistence.problems import NotFound
-from persistence.publish import announce, draft_channel
+from persistence.publish import announce, draft_channel, runs_channel
 from persistence.runs import RunFilter
 from resolvers import live
 from resolvers.context import Context
 from resolvers.live import NodeUpdate
+from schema.schema import schema
+from tests.counting import counted
 from tests.driving import SPEC, Held, accepted, until, working
 from worker.queue import Queue
 
@@ -143,7 +145,83 @@ async def test_a_run_that_leaves_the_filter_is_sent_once_more(context: Context, 
         second = await accepted(context.database, context.caller, project)
         await context.feed.tell(second)
         assert (await anext(changed)).id == second.run.id
-    assert not context.feed.channels.listening
+    await until(lambda: not context.feed.channels.listening)
+
+
+async def test_one_word_about_a_run_is_one_read_for_all_who_watch_its_project(context: Context, project: str) -> None:
+    other = replace(context, caller=Caller("another", {project: Role.VIEWER, "prj_other": Role.VIEWER}))
+    async with AsyncExitStack() as stack:
+        watching = [
+            await stack.enter_async_context(aclosing(live.changed_runs(who, None, RunFilter())))
+            for who in (context, other)
+            for _ in range(10)
+        ]
+        waiting = [asyncio.create_task(anext(one)) for one in watching]
+        await until(lambda: runs_channel(project) in context.feed.channels._confirmed)
+        made = [await accepted(context.database, context.caller, project) for _ in range(3)]
+        async with counted(context.database) as statements:
+            await context.feed.tell(*made)
+            seen = [
+                [(await first).id, *[(await anext(one)).id for _ in range(2)]]
+                for first, one in zip(waiting, watching, strict=True)
+            ]
+    assert seen == [[one.run.id for one in made]] * len(watching)
+    assert len(statements) == len(made)
+    await until(lambda: not context.feed.channels.listening)
+
+
+async def test_a_change_that_nobody_wants_to_see_is_not_read(context: Context, project: str) -> None:
+    async with (
+        working(context.database, context.redis) as worker,
+        aclosing(live.changed_runs(context, project, RunFilter(status=[RunStatus.FAILED]))) as failed,
+    ):
+        waiting = asyncio.create_task(anext(failed))
+        await until(lambda: context.feed.channels._confirmed)
+        accept = await accepted(context.database, context.caller, project)
+        await context.feed.tell(accept)
+        held = await worker.takes_up(accept.run)
+        async with counted(context.database) as statements:
+            await held.ends(RunStatus.FAILED)
+            assert (await waiting).status is RunStatus.FAILED
+    assert [statement for statement in statements if statement.startswith("SELECT * FROM runs")] == [changing._READ]
+
+
+OUTPUTS = """subscription($id: ID!, $after: Int) { nodeStates(runId: $id, after: $after) {
+    seq nodeState { nodeId status input output } } }"""
+EVENTS = "subscription($id: ID!) { runEvents(runId: $id) { seq ... on NodeStateChanged { nodeState { output } } } }"
+
+
+@pytest.mark.parametrize("after", [None, 0, 1])
+async def test_a_replay_with_outputs_costs_no_statement_an_event(
+    context: Context, held: Held, after: int | None
+) -> None:
+    # What is small is read along with its event; the one that is not is read when it comes to it.
+    large = [str(number) * 9 for number in range(20_000)]
+    for visit in range(30):
+        await held.node("a", NodeStatus.COMPLETED, visits=visit, output={"n": visit}, has_output=True, input=[visit])
+    await held.node("b", NodeStatus.COMPLETED, output=large, has_output=True)
+    await held.ends()
+    async with counted(context.database) as statements:
+        stream = await schema.subscribe(
+            OUTPUTS, variable_values={"id": held.run_id, "after": after}, context_value=context
+        )
+        shown = [result.data["nodeStates"]["nodeState"] async for result in stream if result.data]
+    states = [state for state in shown if state is not None and state["status"] != "IDLE"]
+    assert states[-1]["output"] == large
+    told = [(state["input"], state["output"]) for state in states if state["nodeId"] == "a"]
+    assert told == ([([29], {"n": 29})] if after is None else [([visit], {"n": visit}) for visit in range(30)])
+    assert len(statements) <= 16
+
+
+async def test_events_with_outputs_cost_no_statement_each(context: Context, held: Held) -> None:
+    for visit in range(30):
+        await held.node("a", NodeStatus.COMPLETED, visits=visit, output=visit, has_output=True)
+    await held.ends()
+    async with counted(context.database) as statements:
+        stream = await schema.subscribe(EVENTS, variable_values={"id": held.run_id}, context_value=context)
+        shown = [result.data["runEvents"] async for result in stream if result.data]
+    assert [event["nodeState"]["output"] for event in shown if "nodeState" in event] == list(range(30))
+    assert len(statements) <= 10
 
 
 async def test_the_draft_is_sent_when_somebody_saves_it(context: Context, project: str) -> None:

@@ -1,14 +1,12 @@
 """Lists inside lists: what they cost is counted in statements, and does not grow with the rows."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from resolvers.context import Context
 from tests.calling import call, mutate, new_workflow, with_output
+from tests.counting import counted
 
 LISTS = """query($first: Int!) { workflows(first: $first) { nodes { id
     versions(first: 2) { nodes { number runs(first: 1) { nodes { id } } } pageInfo { hasNextPage } }
@@ -17,22 +15,6 @@ LISTS = """query($first: Int!) { workflows(first: $first) { nodes { id
     runs(first: 2) { nodes { id status } pageInfo { hasNextPage } }
     failed: runs(first: 2, filter: {status: [FAILED]}) { nodes { id } }
 } } }"""
-
-
-@contextmanager
-def counted(context: Context) -> Iterator[list[str]]:
-    """The statements that go to the database meanwhile."""
-    statements: list[str] = []
-
-    def count(_c: object, _k: object, statement: str, *_: object) -> None:
-        statements.append(statement)
-
-    engine = context.database.engine.sync_engine
-    event.listen(engine, "before_cursor_execute", count)
-    try:
-        yield statements
-    finally:
-        event.remove(engine, "before_cursor_execute", count)
 
 
 async def filled(context: Context, name: str) -> str:
@@ -56,7 +38,7 @@ async def test_a_list_of_workflows_costs_a_statement_a_field_and_not_a_row(conte
     costs: list[int] = []
     for name in ("one", "two", "three", "four"):
         await filled(context, name)
-        with counted(context) as statements:
+        async with counted(context.database) as statements:
             await call(context, LISTS, first=10)
         costs.append(len(statements))
     assert costs[0] == costs[-1] <= 12

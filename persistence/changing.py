@@ -1,0 +1,131 @@
+"""Runs of a project as they are created or change their status: read once for all in this process who watch the project.
+
+No history: what happens before somebody listens, or while Redis is away, is missed. While Postgres is away, what was heard
+waits for it.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import asyncpg
+import structlog
+
+from engine.states import RunStatus
+from persistence.away import is_away
+from persistence.channels import Channels
+from persistence.publish import runs_channel
+from persistence.runs import Run, run_of
+
+log = structlog.get_logger(__name__)
+
+MAX_WAITING = 256
+"""Changes that wait for one slow watcher. One more, and it misses the oldest."""
+BACKOFF_S = (0.1, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A run was created (`previous` None) or changed its status."""
+
+    project_id: str
+    run_id: str
+    status: RunStatus
+    previous: RunStatus | None
+
+    @classmethod
+    def of(cls, message: str) -> "Notice":
+        project_id, run_id, status, previous = message.split(" ")
+        return cls(project_id, run_id, RunStatus(status), RunStatus(previous) if previous else None)
+
+
+class Watcher:
+    """One who watches: which notices are worth a read to them, and the runs that were read."""
+
+    def __init__(self, wants: Callable[[Notice], bool]) -> None:
+        self.wants = wants
+        self._waiting: asyncio.Queue[Run | Exception] = asyncio.Queue()
+
+    def put(self, run: Run | Exception) -> None:
+        if self._waiting.qsize() >= MAX_WAITING:
+            self._waiting.get_nowait()
+        self._waiting.put_nowait(run)
+
+    async def next(self) -> Run:
+        found = await self._waiting.get()
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+_READ = "SELECT * FROM runs WHERE id = $1 AND project_id = $2"
+
+
+class Changing:
+    """Listens to a project while somebody watches it; end with `await close()`."""
+
+    def __init__(self, pool: asyncpg.Pool, channels: Channels) -> None:
+        self._pool, self._channels = pool, channels
+        self._watchers: dict[str, set[Watcher]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def watch(self, wants: Callable[[Notice], bool], *project_ids: str) -> AsyncGenerator[Run]:
+        """The runs of these projects that change so that `wants` holds, as they stand right after. Only for who may see them."""
+        watcher = Watcher(wants)
+        try:
+            for project_id in project_ids:
+                self._watchers.setdefault(project_id, set()).add(watcher)
+                if project_id not in self._tasks:
+                    self._tasks[project_id] = asyncio.create_task(
+                        self._follow(project_id), name=f"changing {project_id}"
+                    )
+            while True:
+                yield await watcher.next()
+        finally:
+            for project_id in project_ids:
+                self._leave(watcher, project_id)
+
+    def _leave(self, watcher: Watcher, project_id: str) -> None:
+        watchers = self._watchers[project_id]
+        watchers.discard(watcher)
+        if not watchers:
+            del self._watchers[project_id]
+            self._tasks.pop(project_id).cancel()
+
+    async def _follow(self, project_id: str) -> None:
+        watchers = self._watchers[project_id]
+        try:
+            async with aclosing(self._channels.listen(runs_channel(project_id))) as messages:
+                async for message in messages:
+                    if message is not None:
+                        await self._show(Notice.of(message), watchers)
+        except Exception as error:
+            for watcher in watchers:
+                watcher.put(error)
+
+    async def _show(self, notice: Notice, watchers: set[Watcher]) -> None:
+        """Who has come while the run was read has heard nothing yet, and gets nothing."""
+        wanting = [watcher for watcher in watchers if watcher.wants(notice)]
+        if wanting and (run := await self._read(notice)) is not None:
+            for watcher in wanting:
+                watcher.put(run)
+
+    async def _read(self, notice: Notice) -> Run | None:
+        pause, most = BACKOFF_S
+        while True:
+            try:
+                row = await self._pool.fetchrow(_READ, notice.run_id, notice.project_id)
+                return None if row is None else run_of(dict(row))
+            except Exception as error:
+                if not is_away(error):
+                    raise
+                log.warning("feed.database_away", error=str(error) or type(error).__name__)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, most)
+
+    async def close(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,111 @@
+"""Runs that change, as those see them who watch their projects."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import pytest
+from redis.asyncio import Redis
+
+from engine.states import RunStatus
+from persistence import changing
+from persistence.caller import Caller
+from persistence.changing import Notice
+from persistence.database import Database
+from persistence.feed import Feed
+from persistence.publish import runs_channel
+from tests.driving import accepted, until, working
+
+KILL = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"""
+
+
+@pytest.fixture
+async def feed(database: Database, redis: Redis) -> AsyncIterator[Feed]:
+    feed = Feed(database, redis)
+    yield feed
+    await feed.close()
+
+
+def everything(_: Notice) -> bool:
+    return True
+
+
+async def test_every_change_of_status_is_shown_with_what_was_before(
+    feed: Feed, database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    seen: list[Notice] = []
+
+    def wants(notice: Notice) -> bool:
+        seen.append(notice)
+        return True
+
+    async with working(database, redis) as worker, aclosing(feed.changing.watch(wants, project)) as changed:
+        waiting = asyncio.create_task(anext(changed))
+        await until(lambda: feed.channels._confirmed)
+        made = await accepted(database, caller, project)
+        await feed.tell(made)
+        assert (await waiting).status is RunStatus.QUEUED
+        await worker.takes_up(made.run)
+        assert (await anext(changed)).status is RunStatus.RUNNING
+    assert seen == [
+        Notice(project, made.run.id, RunStatus.QUEUED, None),
+        Notice(project, made.run.id, RunStatus.RUNNING, RunStatus.QUEUED),
+    ]
+    await until(lambda: not feed.channels.listening)
+    assert not feed.changing._tasks
+
+
+async def test_a_run_is_read_in_its_own_project_alone(
+    feed: Feed, database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    async with aclosing(feed.changing.watch(everything, project, "prj_other")) as changed:
+        waiting = asyncio.create_task(anext(changed))
+        await until(lambda: len(feed.channels._confirmed) == 3)
+        strange, made = [await accepted(database, caller, project) for _ in range(2)]
+        await redis.publish(runs_channel("prj_other"), f"prj_other {strange.run.id} QUEUED ")
+        await feed.tell(made)
+        assert (await waiting).id == made.run.id
+
+
+async def test_a_slow_watcher_misses_the_oldest_and_holds_up_nobody(
+    feed: Feed, database: Database, caller: Caller, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changing, "MAX_WAITING", 2)
+    async with (
+        aclosing(feed.changing.watch(everything, project)) as slow,
+        aclosing(feed.changing.watch(everything, project)) as quick,
+    ):
+        first = [asyncio.create_task(anext(one)) for one in (slow, quick)]
+        await until(lambda: feed.channels._confirmed)
+        made = [await accepted(database, caller, project) for _ in range(5)]
+        ids = [one.run.id for one in made]
+        seen = []
+        for one, task in zip(made, [first[1], *[None] * 4], strict=True):
+            await feed.tell(one)
+            seen.append((await (task or anext(quick))).id)
+        assert seen == ids
+        assert [(await first[0]).id, (await anext(slow)).id, (await anext(slow)).id] == [ids[0], *ids[3:]]
+
+
+async def test_what_was_heard_waits_for_postgres_to_come_back(
+    feed: Feed, database: Database, caller: Caller, project: str
+) -> None:
+    async with aclosing(feed.changing.watch(everything, project)) as changed:
+        waiting = asyncio.create_task(anext(changed))
+        await until(lambda: feed.channels._confirmed)
+        made = await accepted(database, caller, project)
+        async with database.pool.acquire() as killer:
+            await killer.execute(KILL)
+            await feed.tell(made)
+            async with asyncio.timeout(20):
+                assert (await waiting).id == made.run.id
+
+
+async def test_a_message_that_is_none_is_a_fault_that_its_watchers_see(feed: Feed, redis: Redis, project: str) -> None:
+    async with aclosing(feed.changing.watch(everything, project)) as changed:
+        waiting = asyncio.create_task(anext(changed))
+        await until(lambda: feed.channels._confirmed)
+        await redis.publish(runs_channel(project), "nonsense")
+        with pytest.raises(ValueError, match="unpack"):
+            await waiting
