@@ -22,8 +22,8 @@ STREAM_LENGTH = 1000
 STREAM_TTL_S = 3600
 PATIENCE_S = 2.0
 """A hung Redis must not hold up the journal for longer than this."""
-
-
+FORGOTTEN = 500
+"""Streams taken away by one command."""
 PACK = 64
 """Events in one stream entry, at most: a command costs more than what it carries."""
 
@@ -103,6 +103,16 @@ def _entries(items: Sequence[Item]) -> Iterator[tuple[str, str, dict[Any, Any]]]
 def _packed(pack: list[Item]) -> tuple[str, str, dict[Any, Any]]:
     payload = b"[" + b",".join(item.payload for item in pack) + b"]"
     return pack[0].run_id, f"{pack[-1].seq}-0", {"e": payload}
+
+
+async def forget(redis: Redis, run_ids: Sequence[str]) -> None:
+    """Takes away the streams of runs that are deleted. Where Redis is away, they go by themselves after a while."""
+    if not run_ids:
+        return
+    pipe = redis.pipeline(transaction=False)
+    for start in range(0, len(run_ids), FORGOTTEN):
+        pipe.unlink(*(stream_of(run_id) for run_id in run_ids[start : start + FORGOTTEN]))
+    await _send(pipe)
 
 
 async def announce(redis: Redis, channel: str, payload: str) -> None:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import delete as delete_from
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.states import TERMINAL
@@ -14,6 +14,7 @@ from persistence.caller import Caller
 from persistence.ids import Prefix, new_id
 from persistence.paging import Page, after_of, page_of
 from persistence.problems import NotFound
+from persistence.publish import STREAM_TTL_S
 from persistence.tables import runs, workflows
 
 
@@ -118,8 +119,13 @@ async def active_runs(connection: AsyncConnection, caller: Caller, workflow_id: 
     return list(found.scalars())
 
 
-async def delete(connection: AsyncConnection, caller: Caller, workflow_id: str) -> None:
-    """Its draft, versions and runs go with it."""
+async def delete(connection: AsyncConnection, caller: Caller, workflow_id: str) -> list[str]:
+    """Its draft, versions and runs go with it. Answers with the runs that may still have a stream: `publish.forget` them."""
+    streamed_since = func.now() - timedelta(seconds=STREAM_TTL_S * 2)
+    late = or_(runs.c.finished_at.is_(None), runs.c.finished_at > streamed_since)
+    query = select(runs.c.id).where(runs.c.workflow_id == workflow_id, runs.c.project_id.in_(caller.projects), late)
+    streamed = list((await connection.execute(query)).scalars())
     await connection.execute(
         delete_from(workflows).where(workflows.c.id == workflow_id, workflows.c.project_id.in_(caller.projects))
     )
+    return streamed

@@ -8,7 +8,7 @@ from persistence.caller import Role
 from persistence.drafts import Content, Draft
 from persistence.paging import Page, checked_first
 from persistence.problems import InvalidState, invalid
-from persistence.publish import announce, draft_channel
+from persistence.publish import announce, draft_channel, forget
 from persistence.workflows import Workflow
 from resolvers import catalog, control
 from resolvers.authorise import project_for, require
@@ -128,8 +128,9 @@ async def delete_workflow(context: Context, workflow_id: str, *, cancel_runs: bo
         left = await workflows.active_runs(connection, context.caller, workflow_id)
         if left:
             raise InvalidState(f"{len(left)} of its runs are active, {left[0]} among them.")
-        await workflows.delete(connection, context.caller, workflow_id)
+        streamed = await workflows.delete(connection, context.caller, workflow_id)
     await tell(context, *late)
+    await forget(context.redis, streamed)
     return workflow_id
 
 

@@ -75,6 +75,9 @@ async def test_a_deleted_workflow_leaves_no_row_behind(system: System) -> None:
     for one in (workflow_id, other):
         done = await do(system, "deleteWorkflow", "deletedId errors { detail }", id=one, cancelRuns=True)
         assert done == {"deletedId": one, "errors": []}
+    redis = Redis.from_url(system.redis_url)
+    assert await redis.exists(*(f"events:{run_id}" for run_id in run_ids)) == 0
+    await redis.aclose()
     connection = await asyncpg.connect(system.database_url)
     try:
         for table in metadata.sorted_tables:
