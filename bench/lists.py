@@ -114,6 +114,7 @@ def _queries(workflow_id: str, run_id: str, cursor: str) -> dict[str, tuple[str,
     states = "{ nodes { id status nodeStates { nodeId status } } }"
     history = "{ run(id: $id) { events(last: 20) { nodes { seq at } } checkpoints(first: 10) { nodes { id step } } } }"
     derived = "{ run(id: $id) { derivedRuns(first: 10) { nodes { id } } nodeStates { nodeId status } } }"
+    before = 'createdBefore: "2020-01-01T00:00:00Z"'
     filtered = "filter: {workflowId: $id, status: [COMPLETED]}"
     return {
         "runs, first page": (f"query {{ runs(first: 25) {page} }}", {}),
@@ -122,6 +123,9 @@ def _queries(workflow_id: str, run_id: str, cursor: str) -> dict[str, tuple[str,
             f"query ($id: ID!) {{ runs(first: 25, {filtered}) {page} }}",
             {"id": workflow_id},
         ),
+        "runs in a status that none has": (f"query {{ runs(first: 25, filter: {{status: [FAILED]}}) {page} }}", {}),
+        "runs of a source that none has": (f"query {{ runs(first: 25, filter: {{source: [FORK]}}) {page} }}", {}),
+        "runs before all others": (f"query {{ runs(first: 25, filter: {{{before}}}) {page} }}", {}),
         "runs with node states": (f"query {{ runs(first: 25) {states} }}", {}),
         "a workflow's runs": (
             f"query ($id: ID!) {{ workflow(id: $id) {{ runs(first: 25) {page} }} }}",

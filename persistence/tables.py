@@ -170,7 +170,10 @@ runs = Table(
     Column("cancelled_at", Moment),
     Column("finished_at", Moment),
     Index("ix_runs_project_id_id", "project_id", "id"),
+    Index("ix_runs_project_id_status_id", "project_id", "status", "id"),
+    Index("ix_runs_project_id_source_id", "project_id", "source", "id"),
     Index("ix_runs_workflow_id_id", "workflow_id", "id"),
+    Index("ix_runs_workflow_id_status_id", "workflow_id", "status", "id"),
     Index("ix_runs_version_id_id", "version_id", "id"),
     Index("uq_runs_parent", "parent_id", "parent_key", unique=True, postgresql_where=text("parent_id IS NOT NULL")),
     Index(
