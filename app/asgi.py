@@ -25,13 +25,16 @@ from app.endpoint import Endpoint
 from app.limits import BodyLimit
 from app.settings import Settings
 from engine.nodes.registry import NodeTypes, load_node_types
+from engine.resources import open_resources
 from persistence import projects
 from persistence.database import Database
 from persistence.deadlines import Deadlines
 from persistence.feed import Feed
+from persistence.reading import open_databases
 from resolvers.context import Context
 from web.site import routes as page_routes
 from worker.queue import Queue
+from worker.resources import options_of
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +54,7 @@ class Server:
         self.feed: Feed
         self.queue: Queue
         self.auth: Auth
+        self.resources: dict[str, Any]
         self.node_types: NodeTypes = load_node_types()
 
     @asynccontextmanager
@@ -66,6 +70,7 @@ class Server:
             stack.push_async_callback(self.feed.close)
             self.queue = Queue(self.redis, self._settings.queue_name)
             self.auth = LocalAuth(self.database)
+            self.resources = await stack.enter_async_context(self._open_resources())
             async with self.database.begin() as connection:
                 await projects.ensure_default(connection)
             log.info("server.ready", host=self._settings.host, port=self._settings.port)
@@ -73,7 +78,19 @@ class Server:
 
     async def context(self, request: Request | WebSocket) -> Context:
         caller = await self.auth.caller(request.headers)
-        return Context(caller, self.database, self.node_types, self.redis, self.queue, self.feed)
+        return Context(
+            caller, self.database, self.node_types, self.redis, self.queue, self.feed, resources=self.resources
+        )
+
+    @asynccontextmanager
+    async def _open_resources(self) -> AsyncIterator[dict[str, Any]]:
+        """What nodes reach, for the catalogs; no sandbox is started before one is needed."""
+        options = options_of(self._settings, sandbox_ready=0)
+        async with (
+            open_databases(options.catalog.sql) as databases,
+            open_resources(options, {"databases": databases}) as resources,
+        ):
+            yield resources
 
     async def health(self, _: Request) -> Response:
         """503 without Postgres. Without Redis runs are only slower: 200, and it is named."""

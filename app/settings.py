@@ -55,6 +55,9 @@ class Settings(BaseSettings):
     sandbox_processes: int = Field(min(os.cpu_count() or 1, 4), ge=1, le=64, description="code nodes at once")
     sandbox_memory_mb: int = Field(128, ge=1, description="what the code of one node may allocate")
 
+    catalog_file: Path | None = Field(
+        None, description="models, MCP servers and databases; unset: treadle.toml in this folder, if it is there"
+    )
     http_allow: str = Field(
         "",
         description="what nodes may call beyond the public internet: names and networks, such as 10.1.0.0/16,*.svc.local",
@@ -94,10 +97,10 @@ class Settings(BaseSettings):
                 ip_network(part.strip(), strict=False)
         return allowed
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "catalog_file")
     @classmethod
-    def _home_is_meant(cls, path: Path) -> Path:
-        return path.expanduser()
+    def _home_is_meant(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser()
 
     @model_validator(mode="after")
     def _a_lost_beat_is_survived(self) -> "Settings":

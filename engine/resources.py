@@ -5,13 +5,16 @@ Nothing here is stored. What needs a store, such as secrets and child runs, is o
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic_monty import AsyncMonty
 
+from engine.catalog_file import CatalogFile
 from engine.http.addresses import Allowed
 from engine.http.client import GuardedHttp
+from engine.tools.catalog import open_tools
+from engine.tools.sql import sql_tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +25,22 @@ class ResourceOptions:
     sandbox_processes: int = 1
     sandbox_memory_mb: int = 128
     http_allow: str = ""
+    catalog: CatalogFile = field(default_factory=CatalogFile)
 
 
 @asynccontextmanager
 async def open_resources(options: ResourceOptions, given: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
-    """By name, as nodes find them in `ctx.resources`; `given` are the process's own, such as `secrets` and `runs`."""
+    """By name, as nodes find them in `ctx.resources`; `given` are the process's own: `secrets`, `runs`, `databases`."""
     async with AsyncExitStack() as stack:
         sandbox = await stack.enter_async_context(
             AsyncMonty(min_processes=options.sandbox_ready, max_processes=options.sandbox_processes)
         )
+        reading = sql_tools(options.catalog.sql, given.get("databases"))
+        tools = await stack.enter_async_context(open_tools(options.catalog.mcp, reading))
         yield {
             **given,
             "http": GuardedHttp(Allowed.parse(options.http_allow)),
             "sandbox": sandbox,
+            "tools": tools,
             "sandbox_memory_mb": options.sandbox_memory_mb,
         }

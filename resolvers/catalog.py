@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.nodes.base import NodeConfig, NodeType
+from engine.tools.base import ToolInfo
+from engine.tools.catalog import Tools
 from resolvers.context import Context
 
 ERROR_PORT = "error"
@@ -25,6 +27,18 @@ class NodeTypeView:
     ports_from: str | None
     example: dict[str, Any]
     deprecated: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolView:
+    """A tool as a builder needs it; `problem` says why it cannot be used now."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    required_scopes: list[str]
+    origin: str
+    problem: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +90,18 @@ def node_types(context: Context) -> list[NodeTypeView]:
 def node_type(context: Context, name: str) -> NodeTypeView | None:
     kind = context.node_types.get(name)
     return None if kind is None else _view(kind)
+
+
+async def tools(context: Context) -> list[ToolView]:
+    """By name. Servers of tools that are not running are started for it, and waited for a few seconds."""
+    found: Tools | None = context.resources.get("tools")
+    return [] if found is None else [_tool_view(info) for info in await found.listed()]
+
+
+def _tool_view(info: ToolInfo) -> ToolView:
+    return ToolView(
+        info.name, info.description, dict(info.parameters), sorted(info.required_scopes), info.origin, info.problem
+    )
 
 
 def template(name: str) -> Template | None:

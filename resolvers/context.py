@@ -1,6 +1,8 @@
 """What every resolver is given: who asks, and the long-lived things of this process. One for each request or socket."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -14,7 +16,10 @@ from worker.queue import Queue
 
 @dataclass(slots=True)
 class Context:
-    """`connection_params` is what a WebSocket client sent with its connection_init; None over HTTP."""
+    """`connection_params` is what a WebSocket client sent with its connection_init; None over HTTP.
+
+    `resources` are what nodes reach here, as in a worker: see engine/resources.py.
+    """
 
     caller: Caller
     database: Database
@@ -23,6 +28,7 @@ class Context:
     queue: Queue
     feed: Feed
     connection_params: dict[str, object] | None = None
+    resources: Mapping[str, Any] = field(default_factory=dict)
     loaders: Loaders = field(init=False)
 
     def __post_init__(self) -> None:

@@ -23,6 +23,18 @@ class NodeType:
 
 
 @strawberry.type
+class Tool:
+    name: str
+    description: str
+    parameters: JSON = strawberry.field(description="JSON Schema of the arguments.")
+    required_scopes: list[str] = strawberry.field(description="What whoever starts a run has to hold.")
+    origin: str = strawberry.field(description="`builtin`, `python` or `mcp:<server>`.")
+    problem: str | None = strawberry.field(
+        description="Why it cannot be used now: a package that does not load, a server that is down."
+    )
+
+
+@strawberry.type
 class Template:
     name: str
     title: str

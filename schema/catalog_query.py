@@ -5,7 +5,7 @@ import strawberry
 from engine.validate import Report
 from resolvers import catalog
 from resolvers import spec as specs
-from schema.catalog import NodeType, Template, TriggerKind
+from schema.catalog import NodeType, Template, Tool, TriggerKind
 from schema.info import Info
 from schema.scalars import JSON
 from schema.spec import ExpressionResult, SpecReport
@@ -22,6 +22,13 @@ class CatalogQueries:
     @staticmethod
     def node_type(info: Info, name: str) -> catalog.NodeTypeView | None:
         return catalog.node_type(info.context, name)
+
+    @strawberry.field(
+        graphql_type=list[Tool], description="Built-in tools, those of packages, and those of MCP servers."
+    )
+    @staticmethod
+    async def tools(info: Info) -> list[catalog.ToolView]:
+        return await catalog.tools(info.context)
 
     @strawberry.field(graphql_type=list[Template])
     @staticmethod

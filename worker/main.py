@@ -25,7 +25,7 @@ from redis.exceptions import RedisError
 from app.settings import Settings
 from engine.garbage import settle_down
 from engine.nodes.registry import load_node_types
-from engine.resources import ResourceOptions, open_resources
+from engine.resources import open_resources
 from persistence.away import DATABASE_TROUBLE
 from persistence.children import Children
 from persistence.database import Database, dsn, pool_of
@@ -33,6 +33,7 @@ from persistence.deadlines import Deadlines
 from persistence.ids import new_id
 from persistence.journal import PostgresJournal
 from persistence.presence import Presence
+from persistence.reading import open_databases
 from worker.control import listen
 from worker.execute import Runner
 from worker.lease import Heartbeat, look
@@ -40,6 +41,7 @@ from worker.outage import Outage
 from worker.presence import show, show_forever
 from worker.queue import PATIENCE_S, TAKE_UP, Queue
 from worker.recovery import Recovery
+from worker.resources import options_of
 from worker.retention import prune_forever
 from worker.watchdog import Watchdog
 
@@ -109,8 +111,10 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list
         journal = PostgresJournal(lifeline, redis, rest_s=database.deadlines.rest.total_seconds())
         journal.open()
         stack.push_async_callback(journal.close)
+        options = options_of(settings)
+        databases = await stack.enter_async_context(open_databases(options.catalog.sql))
         resources = await stack.enter_async_context(
-            open_resources(_options(settings), {"runs": Children(database, redis, queue.ring)})
+            open_resources(options, {"runs": Children(database, redis, queue.ring), "databases": databases})
         )
         runner = Runner(
             database,
@@ -142,14 +146,6 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list
         stack.push_async_callback(_cancel, tasks)
         tasks += _tasks(settings, runner, lifeline, queue, arq)
         yield runner, arq, [*tasks, *journal.tasks]
-
-
-def _options(settings: Settings) -> ResourceOptions:
-    return ResourceOptions(
-        sandbox_processes=settings.sandbox_processes,
-        sandbox_memory_mb=settings.sandbox_memory_mb,
-        http_allow=settings.http_allow,
-    )
 
 
 def _tasks(

@@ -1,0 +1,172 @@
+"""Databases that tools read: real ones, and what may not be done to them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from engine.catalog_file import SqlDatabase
+from engine.nodes.base import NodeFailure
+from engine.tools.catalog import Tools
+from engine.tools.sql import sql_tools
+from persistence.reading import Databases, open_databases
+from tests.engine.given import Given
+
+SETUP = """
+CREATE TABLE orders (id int PRIMARY KEY, total numeric(10, 2), at timestamptz, note jsonb, paid bool);
+INSERT INTO orders SELECT n, n * 1.5, '2030-01-01Z'::timestamptz + n * interval '1 day', '{"a": [1]}', n % 2 = 0
+FROM generate_series(1, 10) n;
+CREATE SEQUENCE counter;
+CREATE FUNCTION sly() RETURNS int LANGUAGE sql AS 'DELETE FROM orders RETURNING 1';
+"""
+
+
+@pytest.fixture
+async def tools(database_url: str) -> AsyncIterator[Tools]:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(SETUP)
+    await connection.close()
+    configs = {
+        "shop": SqlDatabase(url=database_url, description="Orders.", timeout_s=1, max_rows=5),
+        "open": SqlDatabase(url="${SHOP_URL}", required_scopes=[]),
+        "gone": SqlDatabase(url="postgresql://127.0.0.1:1/nothing"),
+    }
+    async with open_databases(configs) as databases:
+        yield Tools(sql_tools(configs, databases))
+
+
+async def read(
+    tools: Tools, query: str, *parameters: Any, name: str = "sql:shop", scope: str = "admin", **more: Any
+) -> Any:
+    given = Given()
+    given.context.scopes = frozenset([scope])
+    arguments = {"query": query, "parameters": list(parameters), **more}
+    async with asyncio.timeout(20):
+        return await tools.call(name, arguments, given.context)
+
+
+async def failure(tools: Tools, query: str, *parameters: Any, **more: Any) -> NodeFailure:
+    with pytest.raises(NodeFailure) as failed:
+        await read(tools, query, *parameters, **more)
+    return failed.value
+
+
+async def test_a_query_gives_rows_as_json(tools: Tools) -> None:
+    found = await read(tools, "SELECT * FROM orders WHERE id = $1 -- the one", 2)
+    row = {"id": 2, "total": 3.0, "at": "2030-01-03T00:00:00+00:00", "note": {"a": [1]}, "paid": True}
+    assert found == {"rows": [row], "truncated": False}
+    assert await read(tools, "WITH x AS (VALUES (1)) SELECT 'a' AS b FROM x") == {
+        "rows": [{"b": "a"}],
+        "truncated": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("condition", "parameters", "ids"),
+    [
+        ("id < $1 AND paid = $2", (4, True), [2]),
+        ("total > $1", (14,), [10]),
+        ("at >= $1 AND note = $2", ("2030-01-11", {"a": [1]}), [10]),
+        ("id = ANY(ARRAY[$1, $2]::int[])", (1, 2), [1, 2]),
+        ("note->>'b' IS NOT DISTINCT FROM $1::text AND id = 1", (None,), [1]),
+    ],
+)
+async def test_parameters_are_values_of_their_types(
+    tools: Tools, condition: str, parameters: tuple[Any, ...], ids: list[int]
+) -> None:
+    found = await read(tools, f"SELECT id FROM orders WHERE {condition} ORDER BY id", *parameters)
+    assert [row["id"] for row in found["rows"]] == ids
+
+
+async def test_rows_are_limited_and_that_is_told(tools: Tools) -> None:
+    found = await read(tools, "SELECT id FROM orders ORDER BY id DESC")
+    assert ([row["id"] for row in found["rows"]], found["truncated"]) == ([10, 9, 8, 7, 6], True)
+    found = await read(tools, "SELECT id FROM orders WHERE id <= 2", limit=2)
+    assert (len(found["rows"]), found["truncated"]) == (2, False)
+    assert (await failure(tools, "SELECT 1", limit=6)).code == "TOOL_ARGUMENTS"
+
+
+BAD_QUERIES = [
+    ("DELETE FROM orders", "TOOL_FAILED", "must be one SELECT"),
+    ("WITH gone AS (DELETE FROM orders RETURNING *) SELECT * FROM gone", "TOOL_FAILED", "must be at the top level"),
+    ("SELECT sly()", "TOOL_FAILED", "read-only transaction"),
+    ("SELECT nextval('counter')", "TOOL_FAILED", "read-only transaction"),
+    ("SELECT set_config('transaction_read_only', 'off', false)", "TOOL_FAILED", "transaction"),
+    ("SELECT 1) AS a; DROP TABLE orders; SELECT * FROM (SELECT 1", "TOOL_FAILED", "syntax error"),
+    (
+        "SELECT 1) AS a) AS b UNION ALL SELECT repeat('x', 9) FROM (SELECT 1 FROM (SELECT 1",
+        "TOOL_FAILED",
+        "syntax error",
+    ),
+    ("SELECT * INTO stolen FROM orders", "TOOL_FAILED", ""),
+    ("SELECT 1; SELECT 2", "TOOL_FAILED", "multiple commands"),
+    ("COPY orders TO PROGRAM 'cat'", "TOOL_FAILED", "must be one SELECT"),
+    ("SELECT nope FROM orders", "TOOL_FAILED", 'column "nope" does not exist'),
+    ("SELECT 1 / 0", "TOOL_FAILED", "division by zero"),
+    ("SELECT $1::int", "TOOL_FAILED", "expects 1 argument"),
+    ("", "TOOL_FAILED", "must be one SELECT"),
+    ("SELECT pg_sleep(60)", "TIMEOUT", "within 1 s"),
+    ("SELECT repeat('x', 300000) AS big", "TOOL_FAILED", "larger than 256 KiB"),
+]
+
+
+@pytest.mark.parametrize(("query", "code", "message"), BAD_QUERIES)
+async def test_what_is_no_reading_is_refused(tools: Tools, query: str, code: str, message: str) -> None:
+    failed = await failure(tools, query)
+    assert (failed.code, message in failed.message) == (code, True), failed.message
+    assert len((await read(tools, "SELECT count(*) AS n FROM orders"))["rows"]) == 1
+    assert (await read(tools, "SELECT count(*) AS n FROM orders"))["rows"][0]["n"] == 10
+
+
+async def test_large_results_are_refused_before_they_fill_the_memory(database_url: str) -> None:
+    config = SqlDatabase(url=database_url, max_rows=100_000)
+    async with open_databases({"shop": config}) as databases:
+        tools = Tools(sql_tools({"shop": config}, databases))
+        failed = await failure(tools, "SELECT repeat('x', 200000) AS x FROM generate_series(1, 100000)")
+    assert (failed.code, "larger than 4 MiB" in failed.message) == ("TOOL_FAILED", True)
+
+
+async def test_a_parameter_that_does_not_fit_is_a_clear_error(tools: Tools) -> None:
+    failed = await failure(tools, "SELECT id FROM orders WHERE id = $1", "two")
+    assert (failed.code, 'invalid input syntax for type integer: "two"' in failed.message) == ("TOOL_FAILED", True)
+
+
+async def test_the_host_says_who_may_read(tools: Tools, monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
+    assert (await failure(tools, "SELECT 1 AS n", scope="run")).code == "TOOL_FORBIDDEN"
+    failed = await failure(tools, "SELECT 1 AS n", name="sql:open", scope="run")
+    assert (failed.code, "SHOP_URL is not set" in failed.message) == ("TOOL_FAILED", True)
+    monkeypatch.setenv("SHOP_URL", database_url)
+    assert (await read(tools, "SELECT 1 AS n", name="sql:open", scope="run"))["rows"] == [{"n": 1}]
+
+
+async def test_a_database_that_is_away_is_a_clear_error(tools: Tools) -> None:
+    failed = await failure(tools, "SELECT 1 AS n", name="sql:gone")
+    assert (failed.code, failed.retryable, "'gone' is away" in failed.message) == ("TOOL_FAILED", True, True)
+
+
+async def test_a_cancelled_query_ends_in_the_database(tools: Tools, database_url: str) -> None:
+    config = SqlDatabase(url=database_url, timeout_s=60)
+    async with open_databases({"shop": config}) as databases:
+        reading = asyncio.create_task(databases.read("shop", "SELECT pg_sleep(59) AS s", [], 1))
+        watching = await asyncpg.connect(database_url)
+        count = (
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE query LIKE '%pg_sleep(59)%' AND state = 'active' AND pid <> pg_backend_pid()"
+        )
+        async with asyncio.timeout(20):
+            while not await watching.fetchval(count):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            while await watching.fetchval(count):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        await watching.close()
+
+
+async def test_reads_do_not_take_all_connections(database_url: str) -> None:
+    async with open_databases({"shop": SqlDatabase(url=database_url)}) as databases:
+        assert isinstance(databases, Databases)
+        found = await asyncio.gather(*(databases.read("shop", f"SELECT {n} AS n", [], 1) for n in range(20)))
+    assert [rows[0]["n"] for rows in found] == list(range(20))  # type: ignore[index, call-overload]

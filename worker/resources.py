@@ -1,0 +1,16 @@
+"""The host's settings as the resources of nodes take them; the same for the workers and for the server."""
+
+from app.settings import Settings
+from engine.catalog_file import read_catalog
+from engine.resources import ResourceOptions
+
+
+def options_of(settings: Settings, *, sandbox_ready: int = 1) -> ResourceOptions:
+    """Raises CatalogError."""
+    return ResourceOptions(
+        sandbox_ready=sandbox_ready,
+        sandbox_processes=settings.sandbox_processes,
+        sandbox_memory_mb=settings.sandbox_memory_mb,
+        http_allow=settings.http_allow,
+        catalog=read_catalog(settings.catalog_file),
+    )
