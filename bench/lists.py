@@ -170,13 +170,13 @@ DECLARE names text;
 BEGIN
     SELECT string_agg(quote_ident(column_name), ', ') INTO names FROM information_schema.columns
         WHERE table_name = 'runs' AND table_schema = 'public' AND column_name <> 'id';
-    EXECUTE format('INSERT INTO runs (id, %1$s) SELECT ''run_00000000000000'' || lpad(n::text, 12, ''0''), %1$s '
+    EXECUTE format('INSERT INTO runs (id, %1$s) SELECT ''run_01k'' || lpad(n::text, 12, ''0'') || ''00000000000'', %1$s '
         'FROM runs, generate_series({start}, {stop}) n WHERE id = ''{template}''', names);
 END $$;
 INSERT INTO events (run_id, seq, type, at, node_id, body)
-SELECT 'run_00000000000000' || lpad(n::text, 12, '0'), e.seq, e.type, e.at, e.node_id, e.body
+SELECT 'run_01k' || lpad(n::text, 12, '0') || '00000000000', e.seq, e.type, e.at, e.node_id, e.body
 FROM (SELECT * FROM events WHERE run_id = '{template}' ORDER BY seq LIMIT 10) e, generate_series({start}, {stop}) n;
 INSERT INTO node_states SELECT (jsonb_populate_record(s, jsonb_build_object(
-    'run_id', 'run_00000000000000' || lpad(n::text, 12, '0')))).*
+    'run_id', 'run_01k' || lpad(n::text, 12, '0') || '00000000000'))).*
 FROM node_states s, generate_series({start}, {stop}) n WHERE s.run_id = '{template}';
 """

@@ -2,10 +2,10 @@
 
 from datetime import datetime
 from enum import StrEnum
-from uuid import UUID
 
 from typeid import TypeID
 from typeid.core.errors import TypeIDException
+from uuid_utils import UUID
 
 
 class Prefix(StrEnum):
