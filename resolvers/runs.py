@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any
 
 from engine.events import Delta, Event, NodeChange, NodeState
@@ -51,6 +52,19 @@ class NodeView:
     def id(self) -> str:
         live = f"{self.state.run_id}/{self.state.node_id}"
         return live if self.is_live else f"{live}@{self.state.seq}"
+
+    @property
+    def duration_ms(self) -> float | None:
+        return duration_ms(self.state.started_at, self.state.completed_at)
+
+    # Read by name off every node of every run in a page: no function of Python's between.
+    label, type = property(attrgetter("name.label")), property(attrgetter("name.type"))
+    node_id, seq = property(attrgetter("state.node_id")), property(attrgetter("state.seq"))
+    status, message = property(attrgetter("state.status")), property(attrgetter("state.message"))
+    visits, attempt = property(attrgetter("state.visits")), property(attrgetter("state.attempt"))
+    progress, partial_output = property(attrgetter("state.progress")), property(attrgetter("state.partial_output"))
+    usage, error = property(attrgetter("state.usage")), property(attrgetter("state.error"))
+    started_at, completed_at = property(attrgetter("state.started_at")), property(attrgetter("state.completed_at"))
 
 
 @dataclass(frozen=True, slots=True)

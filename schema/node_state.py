@@ -5,8 +5,6 @@ from typing import Any
 
 import strawberry
 
-from engine.events import RunError as RunErrorValue
-from engine.events import Usage as UsageValue
 from engine.states import NodeStatus
 from resolvers import runs
 from resolvers.runs import NodeView
@@ -41,45 +39,23 @@ class NodeState:
         "`@seq`, so that history never overwrites the live state."
     )
 
-    @strawberry.field(graphql_type=strawberry.ID)
-    @staticmethod
-    def node_id(view: View) -> str:
-        return view.state.node_id
-
-    @strawberry.field
-    @staticmethod
-    def label(view: View) -> str:
-        return view.name.label
-
-    @strawberry.field
-    @staticmethod
-    def type(view: View) -> str:
-        return view.name.type
-
-    @strawberry.field
-    @staticmethod
-    def status(view: View) -> NodeStatus:
-        return view.state.status
-
-    @strawberry.field
-    @staticmethod
-    def progress(view: View) -> float:
-        return view.state.progress
-
-    @strawberry.field
-    @staticmethod
-    def message(view: View) -> str | None:
-        return view.state.message
-
-    @strawberry.field(description="Visits of this node so far (loops).")
-    @staticmethod
-    def visits(view: View) -> int:
-        return view.state.visits
-
-    @strawberry.field
-    @staticmethod
-    def attempt(view: View) -> int:
-        return view.state.attempt
+    node_id: strawberry.ID
+    label: str
+    type: str
+    status: NodeStatus
+    progress: float
+    message: str | None
+    visits: int = strawberry.field(description="Visits of this node so far (loops).")
+    attempt: int
+    partial_output: str | None = strawberry.field(
+        description="Streamed text so far; kept when a run is cancelled in mid-stream."
+    )
+    usage: Usage | None = strawberry.field(description="Of this visit, all attempts together.")
+    error: RunError | None
+    started_at: datetime | None
+    completed_at: datetime | None
+    duration_ms: float | None
+    seq: int
 
     @strawberry.field(graphql_type=JSON | None)
     @staticmethod
@@ -90,38 +66,3 @@ class NodeState:
     @staticmethod
     async def output(view: View, info: Info) -> Any:
         return (await runs.node_values(info.context, view.state)).output
-
-    @strawberry.field(description="Streamed text so far; kept when a run is cancelled in mid-stream.")
-    @staticmethod
-    def partial_output(view: View) -> str | None:
-        return view.state.partial_output
-
-    @strawberry.field(graphql_type=Usage | None, description="Of this visit, all attempts together.")
-    @staticmethod
-    def usage(view: View) -> UsageValue | None:
-        return view.state.usage
-
-    @strawberry.field(graphql_type=RunError | None)
-    @staticmethod
-    def error(view: View) -> RunErrorValue | None:
-        return view.state.error
-
-    @strawberry.field
-    @staticmethod
-    def started_at(view: View) -> datetime | None:
-        return view.state.started_at
-
-    @strawberry.field
-    @staticmethod
-    def completed_at(view: View) -> datetime | None:
-        return view.state.completed_at
-
-    @strawberry.field
-    @staticmethod
-    def duration_ms(view: View) -> float | None:
-        return runs.duration_ms(view.state.started_at, view.state.completed_at)
-
-    @strawberry.field
-    @staticmethod
-    def seq(view: View) -> int:
-        return view.state.seq
