@@ -1,6 +1,6 @@
 """Everything wrong with a spec, at once and without executing anything. Pure: the same spec gives the same report."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +59,25 @@ def validate(raw: JSON, types: NodeTypes) -> Report:
     return Report(not errors, errors, warnings, spec, digest(raw), plan)
 
 
+def check_node(
+    name: str, raw: dict[str, Any], path: str, types: NodeTypes, known: Collection[str]
+) -> tuple[NodeConfig | None, list[FieldProblem]]:
+    """One node by itself, at `path`, whose templates may ask for the names in `known`: its config, and all that is wrong."""
+    found: list[FieldProblem] = []
+    checking = _config(name, raw, path, None, types)
+    while True:
+        try:
+            found.append(next(checking))
+        except StopIteration as over:
+            config: NodeConfig | None = over.value
+            break
+    if (kind := types.get(name)) is not None:
+        nodes = Nodes(dict.fromkeys(known, 0), frozenset())
+        for text in texts(kind.Config, raw, join_path(path, "config")):
+            found += nodes.check(text, Reader(None, None, None))
+    return config, [problem for problem in found if problem.severity is Severity.ERROR][:MAX_PROBLEMS]
+
+
 def _unfit(raw: JSON) -> FieldProblem | None:
     """Why a value cannot even be looked at."""
     try:
@@ -98,7 +117,7 @@ def _check(reading: Reading, types: NodeTypes) -> Iterator[FieldProblem]:
 
 
 def _config(
-    name: str, raw: dict[str, Any], path: str, node_id: str, types: NodeTypes
+    name: str, raw: dict[str, Any], path: str, node_id: str | None, types: NodeTypes
 ) -> Generator[FieldProblem, None, NodeConfig | None]:
     """Yields what is wrong with a node's type and config; returns the config, or None if it is not to be had."""
     kind = types.get(name)

@@ -4,9 +4,10 @@ import strawberry
 
 from schema.run_derive import DeriveMutations
 from schema.run_mutation import RunMutations
+from schema.trial import TrialMutations
 from schema.workflow_mutation import WorkflowMutations
 
 
 @strawberry.type
-class Mutation(WorkflowMutations, RunMutations, DeriveMutations):
+class Mutation(WorkflowMutations, RunMutations, DeriveMutations, TrialMutations):
     """Everything that can be changed. Domain failures are in each payload's `errors`."""

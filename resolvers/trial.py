@@ -1,0 +1,74 @@
+"""`testNode`: one node is run by itself in this process, with values a builder gives it. Nothing of it is stored."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from engine import trial
+from engine.events import JSON
+from engine.problems import FieldProblem
+from engine.storable import NotStorable, check_storable
+from engine.takeup import RunFacts
+from engine.trial import Trial
+from engine.validate import check_node
+from persistence.caller import Role
+from persistence.ids import Prefix, new_id
+from persistence.problems import Invalid, invalid
+from resolvers.authorise import project_for
+from resolvers.context import Context
+
+TIME_LIMIT_S = 60.0
+"""How long a builder waits for one node; a run gives it whatever its spec says."""
+SECRETS = "secrets"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """`given` are the names that templates may use: `{input, nodes: {id: {output}}, item, …}`."""
+
+    project_id: str | None
+    type: str
+    config: JSON
+    given: JSON
+
+
+async def test_node(context: Context, ask: Ask) -> Trial:
+    """Raises Invalid with every problem of the config; whatever goes wrong from then on is the trial's error."""
+    ask = replace(ask, config={} if ask.config is None else ask.config, given={} if ask.given is None else ask.given)
+    async with context.database.connect() as connection:
+        project_id = await project_for(connection, context.caller, Role.RUNNER, ask.project_id)
+    _check(ask)
+    run_id = new_id(Prefix.RUN)
+    scope = trial.scope_of(ask.given, run_id)
+    config, problems = check_node(ask.type, ask.config, "input", context.node_types, frozenset(scope))
+    if config is None or problems:
+        raise Invalid(problems)
+    facts = RunFacts(run_id, project_id, 1, 0, scope["input"], context.caller.scopes, timeout_s=TIME_LIMIT_S)
+    return await trial.execute(context.node_types[ask.type], config, ask.config, scope, facts, context.resources)
+
+
+def _check(ask: Ask) -> None:
+    """Raises Invalid where config or context are not what they have to be."""
+    for field, value in (("input.config", ask.config), ("input.context", ask.given)):
+        if not isinstance(value, dict):
+            raise invalid(field, "NOT_AN_OBJECT", "must be an object")
+        try:
+            check_storable(value)
+        except NotStorable as wrong:
+            raise invalid(field + wrong.path, "NOT_STORABLE", str(wrong)) from wrong
+    if problems := [*_wrong_names(ask.given)]:
+        raise Invalid(problems)
+
+
+def _wrong_names(given: Mapping[str, Any]) -> list[FieldProblem]:
+    if SECRETS in given:
+        told = "the project's own secrets are used: setSecret adds one"
+        return [FieldProblem("input.context.secrets", "FORBIDDEN", told)]
+    nodes = given.get("nodes")
+    if nodes is not None and not isinstance(nodes, dict):
+        return [FieldProblem("input.context.nodes", "NOT_AN_OBJECT", "must be an object: `{id: {output}}`")]
+    return [
+        FieldProblem(f"input.context.nodes.{node_id}", "NOT_AN_OBJECT", "must be an object: `{output}`")
+        for node_id, node in (nodes or {}).items()
+        if not isinstance(node, dict)
+    ]

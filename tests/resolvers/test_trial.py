@@ -1,0 +1,170 @@
+"""`testNode`: one node by itself, with what it needs and nothing stored."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from arq.connections import ArqRedis
+
+from engine.nodes.base import NodeConfig, NodeContext, NodeFailure, NodeType, Output
+from engine.nodes.registry import NodeTypes, load_node_types
+from engine.resources import ResourceOptions, open_resources
+from engine.states import LogLevel
+from persistence.caller import Caller, Role
+from persistence.database import Database
+from persistence.feed import Feed
+from resolvers import trial
+from resolvers.context import Context
+from tests.calling import mutate
+from worker.queue import Queue
+
+ANSWER = """output port input partialOutput logs durationMs waitsFor { until prompt schema }
+  error { nodeId code message retryable details }"""
+GIVEN = {"input": {"value": 12}, "nodes": {"classify": {"output": {"category": "billing"}}}}
+
+
+class Stuck(NodeType[NodeConfig]):
+    name, title, description, Config = "stuck", "Stuck", "Never ends.", NodeConfig
+    gone = False
+
+    async def execute(self, config: NodeConfig, ctx: NodeContext) -> Output:
+        from asyncio import Event
+
+        ctx.text("so far")
+        try:
+            await Event().wait()
+        finally:
+            type(self).gone = True
+        raise AssertionError
+
+
+class Talks(NodeType[NodeConfig]):
+    name, title, description, Config = "talks", "Talks", "Says what it does.", NodeConfig
+
+    async def execute(self, config: NodeConfig, ctx: NodeContext) -> Output:
+        ctx.log(LogLevel.INFO, "begun")
+        ctx.log(LogLevel.WARNING, "odd")
+        ctx.progress(0.5, "half")
+        raise NodeFailure("TALK", "nothing to say", retryable=True, details={"n": 1})
+
+
+@pytest.fixture
+async def context(database: Database, redis_url: str, caller: Caller) -> AsyncIterator[Context]:
+    redis = ArqRedis.from_url(redis_url)
+    feed = Feed(database, redis)
+    types = NodeTypes([*load_node_types().values(), Stuck(), Talks()])
+    async with open_resources(ResourceOptions(sandbox_ready=0), {}) as resources:
+        yield Context(caller, database, types, redis, Queue(redis, "test"), feed, resources=resources)
+    await feed.close()
+    await redis.aclose()
+
+
+async def tried(context: Context, type: str, config: Any, given: Any = GIVEN) -> dict[str, Any]:
+    return await mutate(context, "testNode", ANSWER, type=type, config=config, context=given)
+
+
+async def test_a_node_is_run_with_what_it_is_given(context: Context) -> None:
+    output = {"n": "{{ input.value + 1 }}", "c": "{{ classify.output.category }}", "d": "{{ nodes.classify.status }}"}
+    answer = await tried(context, "transform", {"output": output})
+    assert (answer["errors"], answer["error"]) == ([], None)
+    assert answer["output"] == {"n": 13, "c": "billing", "d": "COMPLETED"}
+    assert answer["durationMs"] > 0
+
+
+async def test_other_names_of_a_run_can_be_given_too(context: Context) -> None:
+    answer = await tried(
+        context, "transform", {"output": "{{ item.id }} of {{ index }}"}, {"item": {"id": 7}, "index": 2}
+    )
+    assert answer["output"] == "7 of 2"
+
+
+async def test_code_runs_in_a_sandbox_of_the_server(context: Context) -> None:
+    config = {
+        "code": "def process(v):\n    print('seen', v)\n    return v * 2",
+        "input_mapping": {"v": "{{ input.value }}"},
+    }
+    answer = await tried(context, "code", config)
+    assert (answer["output"], answer["logs"], answer["input"]) == (24, ["seen 12"], {"v": 12})
+
+
+async def test_a_port_is_told(context: Context) -> None:
+    answer = await tried(context, "conditional", {"condition": "input.value > 10"})
+    assert (answer["output"], answer["port"]) == ({"result": True}, "true")
+
+
+async def test_a_node_that_would_wait_says_for_what(context: Context) -> None:
+    schema = {"type": "object"}
+    asked = await tried(context, "human", {"prompt": "Pay {{ input.value }}?", "schema": schema})
+    assert asked["waitsFor"] == {"until": None, "prompt": "Pay 12?", "schema": schema}
+    delayed = await tried(context, "delay", {"until": "2030-01-01T00:00:00Z"})
+    assert delayed["waitsFor"]["until"].startswith("2030-01-01T00:00:00")
+    assert asked["output"] is asked["error"] is delayed["output"] is delayed["error"] is None
+
+
+async def test_a_child_run_has_no_parent_here(context: Context) -> None:
+    context.resources = {**context.resources, "runs": "those of a worker"}
+    answer = await tried(context, "subworkflow", {"workflow": "wf_1"})
+    assert answer["error"]["code"] == "CONFIG" and "needs a run" in answer["error"]["message"]
+
+
+async def test_a_failure_comes_with_its_logs(context: Context) -> None:
+    answer = await tried(context, "talks", {})
+    assert answer["logs"] == ["begun", "WARNING: odd"]
+    assert answer["error"] == {
+        "nodeId": None,
+        "code": "TALK",
+        "message": "nothing to say",
+        "retryable": True,
+        "details": {"n": 1},
+    }
+
+
+async def test_it_has_a_time_limit_and_really_stops(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "TIME_LIMIT_S", 0.05)
+    answer = await tried(context, "stuck", {})
+    assert answer["error"]["code"] == "TIMEOUT" and answer["partialOutput"] == "so far"
+    assert Stuck.gone
+
+
+async def test_a_template_that_fails_is_an_error_of_the_node(context: Context) -> None:
+    answer = await tried(context, "transform", {"output": "{{ input.nope.deeper }}"})
+    assert answer["error"]["code"] == "TEMPLATE" and "input.nope" in answer["error"]["message"]
+
+
+async def test_nothing_is_stored(context: Context, database: Database) -> None:
+    await tried(context, "talks", {})
+    for table in ("runs", "events", "node_states", "checkpoints", "waits"):
+        assert await database.pool.fetchval(f"SELECT count(*) FROM {table}") == 0
+
+
+@pytest.mark.parametrize(
+    ("type", "config", "given", "field", "code"),
+    [
+        ("nope", {}, {}, "input.type", "UNKNOWN_TYPE"),
+        ("conditional", {}, {}, "input.config.condition", "CONFIG"),
+        ("conditional", {"condition": 5}, {}, "input.config.condition", "CONFIG"),
+        ("conditional", {"condition": "1", "more": 1}, {}, "input.config.more", "CONFIG"),
+        ("switch", {"cases": [{"port": "a", "condition": "1 >"}]}, {}, "input.config.cases[0].condition", "TEMPLATE"),
+        ("transform", {"output": {"a": ["{{ nope.output }}"]}}, {}, "input.config.output.a[0]", "UNKNOWN_NAME"),
+        ("transform", {"output": "{{ nodes.nope.output }}"}, {}, "input.config.output", "UNKNOWN_NODE"),
+        ("transform", [], {}, "input.config", "NOT_AN_OBJECT"),
+        ("transform", {"output": 1}, [], "input.context", "NOT_AN_OBJECT"),
+        ("transform", {"output": 1}, {"nodes": []}, "input.context.nodes", "NOT_AN_OBJECT"),
+        ("transform", {"output": 1}, {"nodes": {"a": 1}}, "input.context.nodes.a", "NOT_AN_OBJECT"),
+        ("transform", {"output": 1}, {"secrets": {"k": "v"}}, "input.context.secrets", "FORBIDDEN"),
+    ],
+)
+async def test_what_cannot_be_run_is_told_by_field(
+    context: Context, type: str, config: Any, given: Any, field: str, code: str
+) -> None:
+    answer = await tried(context, type, config, given)
+    [problem] = answer["errors"]
+    assert [(one["field"], one["code"]) for one in problem["errors"]] == [(field, code)]
+    assert answer["output"] is answer["error"] is None
+
+
+async def test_who_may_not_run_may_not_test(context: Context, caller: Caller, project: str) -> None:
+    context.caller = replace(caller, roles={project: Role.VIEWER})
+    answer = await tried(context, "transform", {"output": 1})
+    assert [error["code"] for error in answer["errors"]] == ["FORBIDDEN"]
