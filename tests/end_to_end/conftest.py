@@ -1,18 +1,25 @@
 """One system for the tests that leave it standing."""
 
+import json
+import sys
 from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
 
-from tests.end_to_end.system import System, running
+from tests.end_to_end.system import ROOT, System, running
 
 
 @pytest.fixture(scope="session")
-async def system(template: str, embedded: tuple[str, str]) -> AsyncIterator[System]:
+async def system(
+    template: str, embedded: tuple[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[System]:
     connection = await asyncpg.connect(template.replace("/treadle?", "/postgres?"))
     await connection.execute("CREATE DATABASE end_to_end TEMPLATE treadle STRATEGY FILE_COPY")
     await connection.close()
     redis_url = embedded[1].replace("db=0", "db=1")
-    async with running(template.replace("/treadle?", "/end_to_end?"), redis_url) as system:
+    catalog = tmp_path_factory.mktemp("catalog") / "treadle.toml"
+    catalog.write_text((ROOT / "examples" / "treadle.toml").read_text().replace('"python"', json.dumps(sys.executable)))
+    settings = {"http_allow": "127.0.0.1", "catalog_file": str(catalog)}
+    async with running(template.replace("/treadle?", "/end_to_end?"), redis_url, **settings) as system:
         yield system

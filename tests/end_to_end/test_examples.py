@@ -14,6 +14,8 @@ EXPECTED: dict[str, Any] = {
         "reply": "We are looking into your payment: I was charged twice",
     },
     "order_pipeline": {"order": "A-1007", "boxes": [2, 2, 1], "risk": "low"},
+    "sales_report": {"total": 200, "sheet": {"line": "total: 200", "digest": "fd8f75c6"}},
+    "weather_check": {"go": "go out in Oslo"},
 }
 
 
