@@ -169,7 +169,7 @@ class Http(NodeType[HttpConfig]):
         outside: GuardedHttp | None = ctx.resources.get("http")
         if outside is None:
             raise NodeFailure("HTTP_CONNECT", "this process makes no HTTP calls", retryable=True)
-        given = ctx.render(config.model_dump(include={"url", "query", "headers", "body", "auth"}))
+        given = ctx.render(config.model_dump(mode="json", include={"url", "query", "headers", "body", "auth"}))
         ctx.note_input({"method": config.method, **{name: value for name, value in given.items() if value is not None}})
         async with outside.client(connect_s=config.connect_timeout_s) as client:
             return Output(await _Call(config, ctx, client, given).output())

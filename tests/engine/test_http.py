@@ -105,10 +105,11 @@ async def test_a_body_is_sent_as_its_kind(peer: Peer, body: dict[str, Any], medi
 
 async def test_files_are_sent_as_multipart(peer: Peer) -> None:
     parts = [
-        {"name": "note", "content": "hello"},
+        {"name": "note", "content": "{{ input.note }}"},
         {"name": "file", "content": "AAH/", "encoding": "base64", "filename": "a.bin", "media": "application/x-thing"},
     ]
-    await output(method="POST", url=f"{peer.url}/echo", body={"type": "multipart", "content": parts})
+    scope = {"input": {"note": "hello"}}
+    await output(scope, method="POST", url=f"{peer.url}/echo", body={"type": "multipart", "content": parts})
     sent = peer.seen[0]
     assert sent.headers["content-type"].startswith("multipart/form-data; boundary=")
     assert b'name="note"' in sent.body and b"hello" in sent.body
