@@ -5,13 +5,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 _PR_SET_PDEATHSIG = 1
+ORPHANED = signal.SIGUSR1
+"""What a process of ours gets from the kernel when we die and there is nothing that it could still hand back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +51,16 @@ def stop(program: Program, child: "subprocess.Popen[bytes]") -> None:
         child.wait()
 
 
-@contextmanager
-def running(program: Program, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """Runs it for as long as the block lasts, with its output in `log`."""
-    with log.open("ab") as output:
-        child = start(program, output)
-    try:
-        yield child
-    finally:
-        stop(program, child)
+def end_group(leader: int) -> None:
+    """Kills what a process left behind that led a session of its own: a sandbox in the middle of somebody's code."""
+    with suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def end_group_when_orphaned() -> None:
+    """For the process itself. Without this, or where it leads no group, ORPHANED ends it alone."""
+    if os.getpgrp() == os.getpid():
+        signal.signal(ORPHANED, lambda *_: end_group(os.getpid()))
 
 
 def ends_with_us(ask: signal.Signals) -> Callable[[], None] | None:

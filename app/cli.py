@@ -1,10 +1,9 @@
 """The `treadle` command. Each command composes a process out of the rooms below; nothing else is decided here."""
 
 import asyncio
-import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -29,22 +28,15 @@ def up(
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
 ) -> None:
     """Starts everything: Postgres and Redis (unless their URLs are set), migrations, the server and the workers."""
-    from contextlib import ExitStack
-
-    from app.embedded import postgres, redis
+    from app import up
+    from app.keeping import CannotStartError
     from app.owner import EmbeddedError
-    from app.supervise import CannotStartError, listen, supervise
+    from app.reach import StoreError
 
     settings = _configured(port=port, data_dir=data_dir, workers=workers)
     try:
-        with ExitStack() as stack:
-            listener = stack.enter_context(listen(settings))
-            database_url = settings.database_url or stack.enter_context(postgres(settings.data_dir))
-            redis_url = settings.redis_url or stack.enter_context(redis(settings.data_dir))
-            _migrated(database_url)
-            at = f"http://{settings.host}:{listener.getsockname()[1]}/graphql"
-            asyncio.run(supervise(settings, (database_url, redis_url), listener, lambda: _say_ready(at)))
-    except (EmbeddedError, CannotStartError, OSError) as wrong:
+        up.run(settings)
+    except (EmbeddedError, StoreError, CannotStartError, OSError) as wrong:
         sys.exit(f"treadle: {wrong}")
     except KeyboardInterrupt:
         sys.exit(130)  # Before there was anything to supervise; what had started has been stopped.
@@ -60,40 +52,55 @@ def server(
 
     import uvicorn
 
-    from app.asgi import create_app
+    from app.keeping import CannotStartError
+    from app.supervise import listen
 
     settings = _configured(port=port)
-    _need_urls(settings)
+    _need_stores(settings)
+    try:
+        bound = listen(settings) if listener is None else socket.socket(fileno=listener)
+    except CannotStartError as wrong:
+        sys.exit(f"treadle: {wrong}")
+
+    from app.asgi import create_app
+
     config = uvicorn.Config(
         create_app(settings),
-        host=settings.host,
-        port=settings.port,
         log_level="warning",
         log_config=None,
         ws_ping_interval=20,
         ws_max_size=4 * 1024 * 1024,
+        # A deflate context takes more memory than all the rest of a socket, and more time than it saves on small messages.
+        ws_per_message_deflate=False,
         timeout_graceful_shutdown=5,
     )
-    uvicorn.Server(config).run(sockets=None if listener is None else [socket.socket(fileno=listener)])
+    uvicorn.Server(config).run(sockets=[bound])
 
 
 @app.command()
 def worker() -> None:
     """Executes runs."""
+    from app.child import end_group_when_orphaned
     from worker.main import run as run_worker
 
     settings = _configured()
-    _need_urls(settings)
+    _need_stores(settings)
+    end_group_when_orphaned()
     run_worker(settings)
 
 
 @app.command()
 def migrate() -> None:
     """Brings the database at TREADLE_DATABASE_URL to the newest schema."""
+    from app.reach import StoreError, migrated
+
     settings = _configured()
     if settings.database_url is None:
         sys.exit("treadle: set TREADLE_DATABASE_URL; `treadle up` migrates its embedded database by itself")
-    _migrated(settings.database_url)
+    try:
+        asyncio.run(migrated(settings.database_url))
+    except StoreError as wrong:
+        sys.exit(f"treadle: {wrong}")
     print("migrated")
 
 
@@ -113,14 +120,19 @@ def run(
     port: Port = None,
 ) -> None:
     """Runs a spec on the server that `treadle up` has started."""
-    from app.watch import RunRefused, follow
+    from app.client import RunRefused
+    from app.given import GivenError, read
+    from app.watch import Watching
 
     settings = _configured(port=port)
-    spec, given = _read(file, inputs)
+    watching = Watching(f"{settings.host}:{settings.port}", is_live=watch)
     try:
-        status = asyncio.run(follow(f"{settings.host}:{settings.port}", spec, given, watch=watch))
-    except RunRefused as refused:
+        status = asyncio.run(watching.follow(*read(file, inputs)))
+    except (GivenError, RunRefused) as refused:
         sys.exit(f"treadle: {refused}")
+    except KeyboardInterrupt:
+        print(watching.left)
+        raise typer.Exit(130) from None
     raise typer.Exit(0 if status == "COMPLETED" else 1)
 
 
@@ -167,40 +179,13 @@ def _configured(**given: object) -> Settings:
     return settings
 
 
-def _need_urls(settings: Settings) -> None:
-    if settings.database_url is None or settings.redis_url is None:
-        sys.exit("treadle: set TREADLE_DATABASE_URL and TREADLE_REDIS_URL, or use `treadle up`, which starts its own")
-
-
-def _migrated(url: str) -> None:
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from persistence.migrate import migrate as apply
+def _need_stores(settings: Settings) -> None:
+    from app.reach import StoreError, need_stores
 
     try:
-        asyncio.run(apply(url))
-    except (OSError, SQLAlchemyError) as wrong:
-        sys.exit(f"treadle: the database cannot be migrated: {wrong}")
-
-
-def _read(file: Path, inputs: str | None) -> tuple[Any, Any]:
-    try:
-        content = json.loads(file.read_text())
-        given = json.loads(inputs) if inputs is not None else None
-    except OSError as wrong:
-        sys.exit(f"treadle: {file} cannot be read: {wrong.strerror}")
-    except ValueError as wrong:
-        sys.exit(f"treadle: no valid JSON: {wrong}")
-    if isinstance(content, dict) and "spec" in content:
-        return content["spec"], content.get("exampleInputs", {}) if given is None else given
-    return content, {} if given is None else given
-
-
-def _say_ready(at: str) -> None:
-    print(f"ready {at}")
-    print("  open it in a browser: the tabs run a workflow and show its nodes live, or in another terminal:")
-    print("  .venv/bin/treadle run examples/support_triage.json --watch")
-    print("  Ctrl-C stops everything; the data stays.", flush=True)
+        asyncio.run(need_stores(settings))
+    except StoreError as wrong:
+        sys.exit(f"treadle: {wrong}")
 
 
 def main() -> None:

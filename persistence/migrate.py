@@ -2,27 +2,27 @@
 
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
+import asyncpg
 from sqlalchemy import Connection, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import create_async_engine
+
+from persistence.database import dsn, engine_of
 
 _LOCK = 7_233_150_418
 """Any number that nobody else uses in this database."""
+_FOLDER = Path(__file__).parent / "migrations"
+NEWEST = max(file.name.split("_")[0] for file in (_FOLDER / "versions").glob("[0-9]*.py"))
+"""The newest revision that this code knows. They are numbered, and the number opens the file's name."""
 
 
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    return config
+class NewerError(Exception):
+    """The database has been migrated by a newer Treadle."""
 
 
 async def migrate(url: str) -> None:
-    """Applies every migration that `url` lacks."""
-    engine = create_async_engine(make_url(url).set(drivername="postgresql+asyncpg"))
+    """Applies every migration that `url` lacks. Raises NewerError where it has one that this code does not know."""
+    if (found := await revision(url) or "") > NEWEST:
+        raise NewerError(f"a newer Treadle has migrated it, to {found}; this one knows {NEWEST} at most")
+    engine = engine_of(url)
     try:
         async with engine.begin() as connection:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
@@ -31,22 +31,29 @@ async def migrate(url: str) -> None:
         await engine.dispose()
 
 
-async def missing(url: str) -> bool:
-    """Whether the database at `url` is not at the newest schema."""
-    engine = create_async_engine(make_url(url).set(drivername="postgresql+asyncpg"))
+async def revision(url: str) -> str | None:
+    """The last migration that `url` has seen; it may be one of a newer Treadle, which this code does not know."""
+    connection = await asyncpg.connect(dsn(url), timeout=60)
     try:
-        async with engine.connect() as connection:
-            return await connection.run_sync(_is_behind)
+        found: str | None = await connection.fetchval("SELECT max(version_num) FROM alembic_version")
+        return found
+    except asyncpg.UndefinedTableError:
+        return None
     finally:
-        await engine.dispose()
+        await connection.close(timeout=60)
+
+
+async def missing(url: str) -> bool:
+    """Whether the database at `url` lacks a migration that this code knows."""
+    return (await revision(url) or "") < NEWEST
 
 
 def _upgrade(connection: Connection) -> None:
-    config = _config()
+    # Imported here: servers and workers only ask what is missing, and start the sooner.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_FOLDER))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
-
-
-def _is_behind(connection: Connection) -> bool:
-    current = MigrationContext.configure(connection).get_current_heads()
-    return set(current) != set(ScriptDirectory.from_config(_config()).get_heads())

@@ -98,17 +98,4 @@ class Redis(Store):
         self.url = f"unix://{self._socket}?db=0"
 
     def is_ready(self) -> bool:
-        return _answers(self._socket)
-
-
-def _answers(path: Path) -> bool:
-    import socket
-
-    with socket.socket(socket.AF_UNIX) as asked:
-        asked.settimeout(1)
-        try:
-            asked.connect(str(path))
-            asked.sendall(b"PING\r\n")
-            return asked.recv(7) == b"+PONG\r\n"
-        except OSError:
-            return False
+        return embedded.answers(self._socket)

@@ -46,10 +46,10 @@ async def run_sql(url: str, statement: str) -> object:
 
 async def test_data_stays_between_starts(open_folder: Path) -> None:
     data = open_folder / "data"
-    with postgres(data, durable=False) as url:
-        await run_sql(url, "CREATE TABLE kept AS SELECT 7 AS value")
-    with postgres(data, durable=False) as url:
-        assert await run_sql(url, "SELECT value FROM kept") == 7
+    with postgres(data, durable=False) as store:
+        await run_sql(store.url, "CREATE TABLE kept AS SELECT 7 AS value")
+    with postgres(data, durable=False) as store:
+        assert await run_sql(store.url, "SELECT value FROM kept") == 7
 
 
 async def test_a_kill_takes_the_servers_along_and_the_next_start_recovers(open_folder: Path) -> None:
@@ -71,16 +71,16 @@ async def test_a_pid_file_with_the_number_of_somebody_alive_is_no_hindrance(open
     with postgres(open_folder, durable=False):
         pass
     (open_folder / "postgres" / "cluster" / "postmaster.pid").write_text(f"{os.getppid()}\n")
-    with postgres(open_folder, durable=False) as url:
-        assert await run_sql(url, "SELECT 1") == 1
+    with postgres(open_folder, durable=False) as store:
+        assert await run_sql(store.url, "SELECT 1") == 1
 
 
 async def test_half_an_initdb_is_thrown_away(open_folder: Path) -> None:
     data = open_folder / "postgres"
     (data / "new").mkdir(parents=True)
     (data / "new" / "PG_VERSION").write_text("18")
-    with postgres(open_folder, durable=False) as url:
-        assert await run_sql(url, "SELECT 1") == 1
+    with postgres(open_folder, durable=False) as store:
+        assert await run_sql(store.url, "SELECT 1") == 1
 
 
 async def test_variables_for_another_postgres_do_not_lead_astray(
@@ -112,11 +112,11 @@ def test_the_data_is_closed_to_others(open_folder: Path) -> None:
 
 
 async def test_redis_answers_and_keeps_nothing(open_folder: Path) -> None:
-    with redis(open_folder) as url:
-        async with Redis.from_url(url) as client:
+    with redis(open_folder) as store:
+        async with Redis.from_url(store.url) as client:
             await client.set("key", "value")
-    with redis(open_folder) as url:
-        async with Redis.from_url(url) as client:
+    with redis(open_folder) as store:
+        async with Redis.from_url(store.url) as client:
             assert await client.get("key") is None
 
 
@@ -130,8 +130,8 @@ def test_a_server_that_does_not_start_shows_the_end_of_its_log(open_folder: Path
 
 
 def test_stopping_does_not_wait_for_who_is_connected(open_folder: Path) -> None:
-    with postgres(open_folder, durable=False) as url:
-        client = subprocess.Popen([sys.executable, "-c", CONNECTED, url], stdout=subprocess.PIPE, text=True)
+    with postgres(open_folder, durable=False) as store:
+        client = subprocess.Popen([sys.executable, "-c", CONNECTED, store.url], stdout=subprocess.PIPE, text=True)
         assert client.stdout is not None
         assert client.stdout.readline() == "connected\n"
     client.communicate(timeout=60)

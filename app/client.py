@@ -1,0 +1,76 @@
+"""A client of the API, as anybody could write one: operations over HTTP, one subscription over graphql-transport-ws."""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import httpx
+import orjson
+from websockets.asyncio.client import connect
+from websockets.exceptions import WebSocketException
+
+AWAY = (OSError, WebSocketException)
+"""The server is away, or cannot serve just now: worth another try."""
+
+
+class RunRefused(Exception):
+    """The server does not take what is asked, or is not there; the message says why."""
+
+
+class Unanswered(RunRefused):
+    """The server is away, or cannot serve just now."""
+
+
+class Client:
+    """For the server at `host` (`127.0.0.1:8000`)."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self.page = f"http://{host}/graphql"
+
+    async def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        """The answer's data. Raises RunRefused, and Unanswered where it is worth another try."""
+        try:
+            async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+                answer = (await client.post(self.page, json={"query": query, "variables": variables})).json()
+                errors = answer.get("errors")
+        except httpx.TransportError as wrong:
+            raise Unanswered(
+                f"nothing answers at {self.page} ({wrong or type(wrong).__name__}): is `treadle up` running there? "
+                "Another port goes by --port"
+            ) from wrong
+        except (ValueError, AttributeError) as wrong:
+            raise RunRefused(f"what answers at {self.page} is no Treadle: choose its port by --port") from wrong
+        if errors:
+            kind = Unanswered if _is_away(errors) else RunRefused
+            raise kind("; ".join(error["message"] for error in errors))
+        data: dict[str, Any] = answer["data"]
+        return data
+
+    async def subscribe(self, query: str, **variables: Any) -> AsyncGenerator[dict[str, Any], None]:
+        """The data of each message. Raises one of AWAY where it is worth another try, else RunRefused."""
+        async with connect(f"ws://{self._host}/graphql", subprotocols=["graphql-transport-ws"], proxy=None) as socket:  # type: ignore[list-item]
+            await socket.send(orjson.dumps({"type": "connection_init"}).decode())
+            async for raw in socket:
+                message = orjson.loads(raw)
+                if message["type"] == "connection_ack":
+                    request = {"query": query, "variables": variables}
+                    await socket.send(orjson.dumps({"id": "1", "type": "subscribe", "payload": request}).decode())
+                elif message["type"] == "next":
+                    _check(message["payload"].get("errors"))
+                    yield message["payload"]["data"]
+                elif message["type"] == "error":
+                    _check(message["payload"])
+                elif message["type"] == "complete":
+                    return
+
+
+def _check(errors: list[dict[str, Any]] | None) -> None:
+    if not errors:
+        return
+    if _is_away(errors):
+        raise ConnectionError(errors[0]["message"])
+    raise RunRefused(errors[0]["message"])
+
+
+def _is_away(errors: list[dict[str, Any]]) -> bool:
+    return any(error.get("extensions", {}).get("code") == "UNAVAILABLE" for error in errors)

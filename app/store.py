@@ -1,0 +1,71 @@
+"""One embedded server's process: it is ready when it answers, and it can be started again in the same place.
+
+It is always started by our main thread: the kernel tells a child of the end of the thread that made it.
+"""
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.child import Program, start, stop
+from app.owner import EmbeddedError
+
+START_S = 30.0
+
+
+@dataclass(slots=True)
+class Store:
+    """A server at `url`. `is_ready` asks it, and takes no longer than a moment."""
+
+    program: Program
+    url: str
+    log: Path
+    is_ready: Callable[[], bool]
+    _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
+
+    @property
+    def name(self) -> str:
+        return self.program.name
+
+    @property
+    def code(self) -> int | None:
+        """With which it ended, below 0 the signal; None while it runs."""
+        return None if self._process is None else self._process.poll()
+
+    def launch(self) -> None:
+        with self.log.open("ab") as output:
+            self._process = start(self.program, output)
+
+    def wait(self) -> None:
+        """Until it is ready. Raises EmbeddedError with the end of its log."""
+        deadline = time.monotonic() + START_S
+        while not self.is_ready():
+            if self.code is not None:
+                raise EmbeddedError(f"{self.name} ended at once; the end of {self.log}:\n{self.tail}")
+            if time.monotonic() > deadline:
+                raise EmbeddedError(
+                    f"{self.name} was not ready within {START_S:g} s; the end of {self.log}:\n{self.tail}"
+                )
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            stop(self.program, self._process)
+
+    @property
+    def tail(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-8:])
+
+
+@contextmanager
+def running(store: Store) -> Iterator[Store]:
+    """Runs it for as long as the block lasts."""
+    try:
+        store.launch()
+        store.wait()
+        yield store
+    finally:
+        store.stop()

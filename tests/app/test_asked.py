@@ -1,0 +1,55 @@
+"""What a person is told to paste is an operation that the API takes, with an answer that the schema takes."""
+
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from graphql import OperationDefinitionNode, build_schema, parse, validate, value_from_ast_untyped
+
+from app.asked import WAITS, mutation, sample
+
+SCHEMA = build_schema((Path(__file__).parents[2] / "schema" / "schema.graphql").read_text())
+
+
+def wait(schema: Any) -> dict[str, Any]:
+    return {"nodeId": "ask", "waitId": "wait_1", "prompt": "Well?", "schema": schema, "expiresAt": None}
+
+
+def given(text: str) -> Any:
+    """The `answer` of a mutation."""
+    definition = parse(text).definitions[0]
+    assert isinstance(definition, OperationDefinitionNode)
+    field: Any = definition.selection_set.selections[0]
+    return value_from_ast_untyped(field.arguments[0].value)["answer"]
+
+
+SCHEMAS: list[Any] = [
+    {"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]},
+    {"type": "object", "properties": {"note": {"type": "string"}, "amount": {"type": "integer"}}},
+    {"type": ["string", "null"]},
+    {"type": "array", "items": {"type": "number"}},
+    {"enum": ['say "yes"', "no"]},
+    {"const": {"nested": [1, None, {"deep": True}]}},
+    {"default": 7},
+    True,
+    {},
+]
+
+
+@pytest.mark.parametrize("schema", [*SCHEMAS, None], ids=str)
+def test_the_mutation_is_valid_and_its_answer_fits(schema: Any) -> None:
+    text = mutation("run_1", wait(schema))
+    assert validate(SCHEMA, parse(text)) == []
+    if schema is not None:
+        jsonschema_rs.validate(schema, given(text))
+
+
+def test_a_key_that_graphql_cannot_write_is_left_to_the_person() -> None:
+    schema = {"type": "object", "required": ["a key", "b"], "properties": {"b": {"type": "number"}}}
+    assert given(mutation("run_1", wait(schema))) == {"b": 0}
+    assert sample(schema) == {"a key": "...", "b": 0}
+
+
+def test_what_is_asked_of_the_server_is_valid() -> None:
+    assert validate(SCHEMA, parse(WAITS)) == []
