@@ -1,5 +1,6 @@
 """The schema as a whole. Stateless: one for all requests of a process."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import strawberry
@@ -17,8 +18,10 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.types import ExecutionContext, ExecutionResult
 from strawberry.types.execution import PreExecutionError
+from strawberry.types.graphql import OperationType
 
 from schema.errors import shown
+from schema.executor import SharingExecutor
 from schema.mutation import Mutation
 from schema.operations import Refused, admitted
 from schema.problem import PROBLEM_TYPES
@@ -28,8 +31,24 @@ from schema.subscription import EVENT_TYPES, Subscription
 from schema.wait import WAIT_TYPES
 
 
+class ManyAnswersError(InvalidOperationTypeError):
+    """A subscription where one answer is expected."""
+
+    def as_http_error_reason(self, method: str) -> str:
+        return (
+            "A subscription has many answers: ask for them with the header `Accept: text/event-stream` "
+            "(Server-Sent Events), or over a WebSocket (graphql-transport-ws) at this address."
+        )
+
+
 class Schema(strawberry.Schema):
-    """Two of Strawberry's steps are our own."""
+    """Some of Strawberry's steps are our own."""
+
+    async def execute(self, query: str | None, *args: Any, **kwargs: Any) -> ExecutionResult:
+        """One answer. Strawberry would let a subscription in here, and fail in the middle of it."""
+        allowed: Iterable[OperationType] = kwargs.pop("allowed_operation_types", None) or OperationType
+        kwargs["allowed_operation_types"] = set(allowed) - {OperationType.SUBSCRIPTION}
+        return await super().execute(query, *args, **kwargs)
 
     async def _prepare_operation_async(
         self, context: ExecutionContext, extensions_runner: SchemaExtensionsRunner
@@ -44,7 +63,8 @@ class Schema(strawberry.Schema):
             context.pre_execution_errors = refused.errors
             return PreExecutionError(data=None, errors=refused.errors)
         if context.operation_type not in context.allowed_operations:
-            raise InvalidOperationTypeError(context.operation_type)
+            is_streamed = context.operation_type is OperationType.SUBSCRIPTION
+            raise (ManyAnswersError if is_streamed else InvalidOperationTypeError)(context.operation_type)
         return None
 
     async def _handle_execution_result(self, *args: Any, **kwargs: Any) -> ExecutionResult:
@@ -63,6 +83,7 @@ schema = Schema(
     subscription=Subscription,
     types=[*PROBLEM_TYPES, *EVENT_TYPES, *WAIT_TYPES],
     config=StrawberryConfig(scalar_map=SCALARS),
+    execution_context_class=SharingExecutor,
 )
 
 

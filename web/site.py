@@ -10,8 +10,8 @@ from pathlib import Path
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
-from starlette.routing import BaseRoute, Mount
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -54,7 +54,8 @@ def page(dist: Path = DIST) -> Response:
 
 def routes(dist: Path = DIST) -> list[BaseRoute]:
     """The routes beside `/graphql` that the page needs."""
-    return [Mount("/assets", Assets(directory=dist / "assets", check_dir=False), name="assets")]
+    home = Route("/", RedirectResponse("/graphql"))
+    return [home, Mount("/assets", Assets(directory=dist / "assets", check_dir=False), name="assets")]
 
 
 class Assets(StaticFiles):

@@ -56,6 +56,16 @@ async def test_a_browser_gets_a_page_and_a_client_gets_json(client: httpx.AsyncC
     assert data.json() == {"data": {"viewer": {"subject": "local"}}}
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_subscription_by_a_plain_request_is_told_how_to_ask(client: httpx.AsyncClient, method: str) -> None:
+    given = {"query": 'subscription { nodeStates(runId: "run_x") { seq } }'}
+    answer = await client.request(method, "/graphql", **({"json": given} if method == "POST" else {"params": given}))
+    (error,) = answer.json()["errors"]
+    assert (answer.status_code, error["extensions"]["code"]) == (400, "VALIDATION")
+    assert "`Accept: text/event-stream`" in error["message"]
+    assert "WebSocket" in error["message"]
+
+
 async def test_a_mutation_does_not_go_by_get(client: httpx.AsyncClient) -> None:
     query = 'mutation { createProject(input: {name: "x"}) { project { id } } }'
     answer = await client.get("/graphql", params={"query": query})
@@ -96,6 +106,11 @@ async def test_a_body_over_the_limit_is_refused(client: httpx.AsyncClient) -> No
     streamed = await client.post("/graphql", content=endless(), headers={"Content-Type": "application/json"})
     for answer in (announced, streamed):
         assert (answer.status_code, answer.json()["errors"][0]["extensions"]["code"]) == (413, "LIMIT")
+
+
+async def test_the_bare_address_leads_to_the_page(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/")
+    assert (answer.status_code, answer.headers["location"]) == (307, "/graphql")
 
 
 async def test_a_host_of_another_name_is_refused(client: httpx.AsyncClient) -> None:
