@@ -12,8 +12,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "TREADLE_"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_SECRET = ("database_url", "redis_url")
-"""They may hold a password, so no message repeats them."""
+_SECRET = ("database_url", "redis_url", "models")
+"""They may hold a password or a key, so no message repeats them."""
 
 
 class Settings(BaseSettings):
@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     catalog_file: Path | None = Field(
         None, description="models, MCP servers and databases; unset: treadle.toml in this folder, if it is there"
     )
+    models: str = Field("", description="more models, as a JSON list of what treadle.toml has under [[models]]")
     http_allow: str = Field(
         "",
         description="what nodes may call beyond the public internet: names and networks, such as 10.1.0.0/16,*.svc.local",

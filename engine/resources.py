@@ -13,6 +13,7 @@ from pydantic_monty import AsyncMonty
 from engine.catalog_file import CatalogFile
 from engine.http.addresses import Allowed
 from engine.http.client import GuardedHttp
+from engine.models.catalog import open_models
 from engine.tools.catalog import open_tools
 from engine.tools.sql import sql_tools
 
@@ -37,10 +38,12 @@ async def open_resources(options: ResourceOptions, given: Mapping[str, Any]) -> 
         )
         reading = sql_tools(options.catalog.sql, given.get("databases"))
         tools = await stack.enter_async_context(open_tools(options.catalog.mcp, reading))
+        models = await stack.enter_async_context(open_models(options.catalog.models, given.get("secrets")))
         yield {
             **given,
             "http": GuardedHttp(Allowed.parse(options.http_allow)),
             "sandbox": sandbox,
             "tools": tools,
+            "models": models,
             "sandbox_memory_mb": options.sandbox_memory_mb,
         }

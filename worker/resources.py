@@ -1,7 +1,7 @@
 """The host's settings as the resources of nodes take them; the same for the workers and for the server."""
 
 from app.settings import Settings
-from engine.catalog_file import read_catalog
+from engine.catalog_file import read_catalog, with_models
 from engine.resources import ResourceOptions
 
 
@@ -12,5 +12,5 @@ def options_of(settings: Settings, *, sandbox_ready: int = 1) -> ResourceOptions
         sandbox_processes=settings.sandbox_processes,
         sandbox_memory_mb=settings.sandbox_memory_mb,
         http_allow=settings.http_allow,
-        catalog=read_catalog(settings.catalog_file),
+        catalog=with_models(read_catalog(settings.catalog_file), settings.models),
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from engine.nodes.agent import Agent
 from engine.nodes.base import NodeConfig, NodeType
 from engine.nodes.code import Code
 from engine.nodes.conditional import Conditional
@@ -14,6 +15,7 @@ from engine.nodes.delay import Delay
 from engine.nodes.end import End
 from engine.nodes.http import Http
 from engine.nodes.human import Human
+from engine.nodes.llm import Llm
 from engine.nodes.start import Start
 from engine.nodes.subworkflow import Subworkflow
 from engine.nodes.switch import Switch
@@ -31,7 +33,9 @@ BUILT_IN: tuple[type[NodeType[Any]], ...] = (
     Delay,
     Human,
     Http,
+    Llm,
     Tool,
+    Agent,
     Subworkflow,
 )
 

@@ -81,7 +81,7 @@ class Tools(Mapping[str, ToolInfo]):
     async def call(self, name: str, arguments: JSON, ctx: NodeContext, *, timeout_s: float = TIMEOUT_S) -> JSON:
         """What the tool gives, checked to be storable. Raises NodeFailure."""
         tool = await self._find(name)
-        _check_scopes(tool.info, ctx)
+        check_scopes(tool.info, ctx)
         given = _check_arguments(tool.info, arguments)
         limit = asyncio.timeout(timeout_s)
         try:
@@ -128,7 +128,8 @@ class Tools(Mapping[str, ToolInfo]):
         await asyncio.gather(*(server.close() for server in self._servers.values()))
 
 
-def _check_scopes(info: ToolInfo, ctx: NodeContext) -> None:
+def check_scopes(info: ToolInfo, ctx: NodeContext) -> None:
+    """Raises NodeFailure(TOOL_FORBIDDEN)."""
     missing = sorted(info.required_scopes - ctx.scopes)
     if missing and ADMIN not in ctx.scopes:
         told = f"{info.name} needs the scopes {', '.join(missing)}, which whoever started this run does not hold"

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from engine.context import Context
-from engine.events import Happening, NodeChange, OutputDelta
+from engine.events import Happening, LogRecorded, NodeChange, NodeState, OutputDelta
 from engine.memory import Memory
 from engine.nodes.base import Outcome
 from engine.nodes.registry import load_node_types
@@ -23,10 +23,19 @@ class Given:
         self.happenings: list[Happening] = []
         self.shown: list[str | None] = []
         self.texts: list[OutputDelta] = []
-        self.saw = asyncio.Event()
+        self.saw, self.spoke = asyncio.Event(), asyncio.Event()
         facts = RunFacts("run_1", "prj_1", 1, 0, (scope or {}).get("input"))
-        report = Report(facts, "n", 1, Memory("run_1", 1, {}), self)
+        self._memory = Memory("run_1", 1, {})
+        report = Report(facts, "n", 1, self._memory, self)
         self.context = Context(facts, "n", 1, scope or {}, resources or {}, report)
+
+    @property
+    def state(self) -> NodeState:
+        return self._memory.state("n")
+
+    @property
+    def logged(self) -> list[str]:
+        return [what.message for what in self.happenings if isinstance(what, LogRecorded)]
 
     def post(self, entry: Entry) -> None:
         for _, what in entry.happenings:
@@ -37,6 +46,7 @@ class Given:
 
     def stream(self, run_id: str, delta: OutputDelta) -> None:
         self.texts.append(delta)
+        self.spoke.set()
 
     def commit(self, entry: Entry) -> Awaitable[int]:
         raise AssertionError("a node commits nothing")

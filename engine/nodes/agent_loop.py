@@ -1,0 +1,112 @@
+"""The loop of an `agent`: LangChain's agent graph, with our way of asking a model, and a budget. Imported when first needed."""
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage, message_chunk_to_message
+from langchain_core.runnables.config import var_child_runnable_config
+
+from engine.events import JSON, Usage
+from engine.models.base import Model
+from engine.models.tool_calls import Lent, ask_with_tools
+from engine.nodes.agent import AgentConfig
+from engine.nodes.base import NodeContext, NodeFailure
+
+
+async def answer(
+    model: Model, lent: Sequence[Lent], messages: list[BaseMessage], config: AgentConfig, ctx: NodeContext
+) -> JSON:
+    """The node's output. Raises NodeFailure."""
+    asking = _Asking(model, config, ctx)
+    graph = create_agent(model.chat, list(lent), middleware=[asking], checkpointer=False)
+    limit = 4 * config.max_steps + 10  # never met: `_Asking` counts the steps
+    with _by_itself():
+        state = await graph.ainvoke({"messages": cast(Any, messages)}, {"recursion_limit": limit})
+    said: list[BaseMessage] = state["messages"][len(messages) :]
+    return {"text": str(said[-1].text), "steps": asking.steps, "toolCalls": list(_calls(said, lent))}
+
+
+@contextmanager
+def _by_itself() -> Iterator[None]:
+    """Where the node runs inside a wave, LangGraph would take the agent for a part of the run's own graph."""
+    token = var_child_runnable_config.set(None)
+    try:
+        yield
+    finally:
+        var_child_runnable_config.reset(token)
+
+
+class _Asking(AgentMiddleware[AgentState[Any], None]):
+    """Asks the model, as long as there is budget left."""
+
+    def __init__(self, model: Model, config: AgentConfig, ctx: NodeContext) -> None:
+        super().__init__()
+        self.steps = 0
+        self._model, self._config, self._ctx = model, config, ctx
+        self._spent = Usage(model.name, cost_usd=0.0)
+
+    async def awrap_model_call(
+        self, request: ModelRequest[None], handler: Callable[[ModelRequest[None]], Awaitable[ModelResponse[Any]]]
+    ) -> AIMessage:
+        self._check()
+        self.steps += 1
+        self._ctx.progress((self.steps - 1) / self._config.max_steps, f"step {self.steps}: asks {self._model.name}")
+        chat = request.model.bind_tools(request.tools) if request.tools else request.model
+        said = await ask_with_tools(self._model, chat, request.messages, _Counted(self._ctx, self._count))
+        if said.tool_calls:
+            names = ", ".join(call["name"] for call in said.tool_calls)
+            self._ctx.progress(self.steps / self._config.max_steps, f"step {self.steps}: calls {names}")
+        return cast(AIMessage, message_chunk_to_message(said))
+
+    def _check(self) -> None:
+        """Raises NodeFailure(BUDGET)."""
+        budget, spent = self._config.budget, self._spent
+        tokens = spent.input_tokens + spent.output_tokens
+        if self.steps >= self._config.max_steps:
+            raise self._over("steps", f"had no answer after {self.steps} steps")
+        if self.steps and tokens == 0 and (budget.tokens or budget.usd):
+            raise self._over("unknown", f"has a budget, but {self._model.name!r} does not tell what it takes")
+        if budget.tokens is not None and tokens >= budget.tokens:
+            raise self._over("tokens", f"had no answer after {tokens} tokens")
+        if budget.usd is not None and (spent.cost_usd or 0) >= budget.usd:
+            raise self._over("usd", f"had no answer after {spent.cost_usd:.4f} USD")
+
+    def _over(self, limit: str, told: str) -> NodeFailure:
+        spent = {"inputTokens": self._spent.input_tokens, "outputTokens": self._spent.output_tokens}
+        details: JSON = {"limit": limit, "steps": self.steps, **spent, "costUsd": self._spent.cost_usd}
+        return NodeFailure("BUDGET", f"the agent {told}; its limits are `maxSteps` and `budget`", details=details)
+
+    def _count(self, usage: Usage) -> None:
+        cost = None if self._spent.cost_usd is None or usage.cost_usd is None else self._spent.cost_usd + usage.cost_usd
+        self._spent = Usage(
+            self._model.name,
+            self._spent.input_tokens + usage.input_tokens,
+            self._spent.output_tokens + usage.output_tokens,
+            cost,
+        )
+
+
+class _Counted:
+    """The node's context, with an eye on what is used."""
+
+    def __init__(self, ctx: NodeContext, count: Callable[[Usage], None]) -> None:
+        self._ctx, self._count = ctx, count
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ctx, name)
+
+    def used(self, usage: Usage) -> None:
+        self._count(usage)
+        self._ctx.used(usage)
+
+
+def _calls(said: Sequence[BaseMessage], lent: Sequence[Lent]) -> Iterator[JSON]:
+    names = {tool.name: tool.full_name for tool in lent}
+    results = {message.tool_call_id: message.status for message in said if isinstance(message, ToolMessage)}
+    for message in said:
+        for call in message.tool_calls if isinstance(message, AIMessage) else ():
+            failed = results.get(call["id"] or "") == "error"
+            yield {"tool": names.get(call["name"], call["name"]), "arguments": call["args"], "failed": failed}
