@@ -76,8 +76,12 @@ class ModelEntry(Entry):
         pattern=r"^[a-z0-9_]{1,50}$",
         description="`openai` for every endpoint that speaks its chat-completions protocol, or another one of LangChain",
     )
-    base_url: str | None = Field(None, pattern=r"^(https?://|\$\{)", description="the endpoint; unset: the provider's own")
-    api_key: str | None = Field(None, min_length=1, description="the key, as ${NAME} of an environment variable")
+    base_url: str | None = Field(
+        None, pattern=r"^(https?://|\$\{)", description="the endpoint; unset: the provider's own"
+    )
+    api_key: str | None = Field(
+        None, min_length=1, repr=False, description="the key, as ${NAME} of an environment variable"
+    )
     api_key_secret: str | None = Field(None, min_length=1, description="the project's secret that holds the key")
     description: str = Field("", description="for people")
     context_window: int | None = Field(None, ge=1, description="tokens that fit, question and answer together")

@@ -1,6 +1,6 @@
 """What a model is to nodes that use one, what the catalog says of it, and what a call to it may cost."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from langchain_core.language_models import BaseChatModel
@@ -30,7 +30,7 @@ class Model:
     price: Price | None = None
     tells_its_end: bool = True
     """Its streams end with a finish reason; one that does not was cut off."""
-    hidden: str | None = None
+    hidden: str | None = field(default=None, repr=False)
 
     def usage(self, tokens: UsageMetadata | None) -> Usage:
         """What a call took; where the model did not tell, nothing, at a cost that is not known."""
