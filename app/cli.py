@@ -34,6 +34,7 @@ def up(
     from app.reach import StoreError
 
     settings = _configured(port=port, data_dir=data_dir, workers=workers)
+    _need_catalog(settings)
     try:
         up.run(settings)
     except (EmbeddedError, StoreError, CannotStartError, OSError) as wrong:
@@ -56,6 +57,7 @@ def server(
     from app.supervise import listen
 
     settings = _configured(port=port)
+    _need_catalog(settings)
     _need_stores(settings)
     try:
         bound = listen(settings) if listener is None else socket.socket(fileno=listener)
@@ -84,6 +86,7 @@ def worker() -> None:
     from worker.main import run as run_worker
 
     settings = _configured()
+    _need_catalog(settings)
     _need_stores(settings)
     end_group_when_orphaned()
     run_worker(settings)
@@ -177,6 +180,15 @@ def _configured(**given: object) -> Settings:
     settings = load_settings(**given)
     configure_logging(settings)
     return settings
+
+
+def _need_catalog(settings: Settings) -> None:
+    from engine.catalog_file import CatalogError, read_catalog, with_models
+
+    try:
+        with_models(read_catalog(settings.catalog_file), settings.models)
+    except CatalogError as wrong:
+        sys.exit(f"treadle: {wrong}")
 
 
 def _need_stores(settings: Settings) -> None:

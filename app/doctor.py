@@ -10,7 +10,10 @@ from rich.console import Console
 from app.embedded import fault_of, in_use
 from app.reach import StoreError, need_postgres, need_redis, postgres_at, redis_at
 from app.settings import Settings, unknown
+from engine.catalog_file import FILE, CatalogError, read_catalog, with_models
 from engine.nodes.registry import load_node_types
+from engine.tools.catalog import open_tools
+from engine.tools.sql import sql_tools
 from persistence.migrate import missing
 from web.site import DIST
 
@@ -30,6 +33,8 @@ async def examine(settings: Settings) -> bool:
         ("server", _server),
         ("page", _page),
         ("node types", _types),
+        ("catalog", _catalog),
+        ("tools", _tools),
     ]
     urls = in_use(settings.data_dir)
     if urls is not None:
@@ -111,3 +116,26 @@ async def _types(_: Settings) -> Finding:
         told = "; ".join(f"{name}: {why}" for name, why in types.broken.items())
         return False, f"{len(types)} usable; cannot be loaded: {told}"
     return True, ", ".join(types)
+
+
+async def _catalog(settings: Settings) -> Finding:
+    try:
+        catalog = with_models(read_catalog(settings.catalog_file), settings.models)
+    except CatalogError as wrong:
+        return False, str(wrong)
+    found = {"models": [model.name for model in catalog.models], "MCP servers": catalog.mcp, "databases": catalog.sql}
+    told = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in found.items() if names)
+    return True, told or f"nothing beyond what is built in; {FILE} or TREADLE_CATALOG_FILE adds to it"
+
+
+async def _tools(settings: Settings) -> Finding:
+    """Servers of tools are started for it, as they would be for a run."""
+    try:
+        catalog = read_catalog(settings.catalog_file)
+    except CatalogError:
+        return True, "the catalog comes first"
+    async with open_tools(catalog.mcp, sql_tools(catalog.sql, None)) as tools:
+        infos = await tools.listed()
+    broken = [f"{info.name}: {info.problem}" for info in infos if info.problem]
+    told = f"{len(infos) - len(broken)} usable"
+    return not broken, f"{told}; {'; '.join(broken)}" if broken else told
