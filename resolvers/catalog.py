@@ -1,8 +1,9 @@
-"""The catalogs a builder offers: node types now, templates and kinds of triggers as they come. Read from memory."""
+"""The catalogs a builder offers: node types, tools, workflows to start from, and kinds of triggers as they come."""
 
 from dataclasses import dataclass
 from typing import Any
 
+from engine.gallery.catalog import Template, offered
 from engine.nodes.base import NodeConfig, NodeType
 from engine.tools.base import ToolInfo
 from engine.tools.catalog import Tools
@@ -42,17 +43,6 @@ class ToolView:
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
-    """A workflow to start from."""
-
-    name: str
-    title: str
-    description: str
-    spec: dict[str, Any]
-    example_inputs: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class TriggerKind:
     name: str
     title: str
@@ -61,7 +51,6 @@ class TriggerKind:
     event_schema: dict[str, Any]
 
 
-TEMPLATES: tuple[Template, ...] = ()
 TRIGGER_KINDS: tuple[TriggerKind, ...] = ()
 
 
@@ -104,5 +93,10 @@ def _tool_view(info: ToolInfo) -> ToolView:
     )
 
 
-def template(name: str) -> Template | None:
-    return next((template for template in TEMPLATES if template.name == name), None)
+def templates(context: Context) -> list[Template]:
+    """Those that can run here, by title."""
+    return offered(context.node_types)
+
+
+def template(context: Context, name: str) -> Template | None:
+    return next((template for template in templates(context) if template.name == name), None)

@@ -59,7 +59,7 @@ async def create_workflow(
     template: str | None,
 ) -> Workflow:
     """`spec` None: the template's, else the starter's."""
-    content = content_to_save(_first_spec(spec, template))
+    content = content_to_save(_first_spec(context, spec, template))
     async with context.database.begin() as connection:
         chosen = await project_for(connection, context.caller, Role.EDITOR, project_id)
         return await workflows.create(
@@ -72,14 +72,16 @@ async def create_workflow(
         )
 
 
-def _first_spec(spec: JSON, template: str | None) -> JSON:
+def _first_spec(context: Context, spec: JSON, template: str | None) -> JSON:
     if template is None:
         return STARTER if spec is None else spec
     if spec is not None:
         raise invalid("input.template", "EXCLUSIVE", "spec and template cannot be given together")
-    found = catalog.template(template)
+    found = catalog.template(context, template)
     if found is None:
-        raise invalid("input.template", "UNKNOWN", f"There is no template named {template!r}.")
+        raise invalid(
+            "input.template", "UNKNOWN", f"There is no template named {template!r}; the query `templates` lists them."
+        )
     return found.spec
 
 

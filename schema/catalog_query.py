@@ -2,6 +2,7 @@
 
 import strawberry
 
+from engine.gallery import catalog as gallery
 from engine.validate import Report
 from resolvers import catalog
 from resolvers import spec as specs
@@ -30,10 +31,12 @@ class CatalogQueries:
     async def tools(info: Info) -> list[catalog.ToolView]:
         return await catalog.tools(info.context)
 
-    @strawberry.field(graphql_type=list[Template])
+    @strawberry.field(
+        graphql_type=list[Template], description="Workflows to start from, for `createWorkflow(template:)`."
+    )
     @staticmethod
-    def templates() -> list[catalog.Template]:
-        return list(catalog.TEMPLATES)
+    def templates(info: Info) -> list[gallery.Template]:
+        return catalog.templates(info.context)
 
     @strawberry.field(graphql_type=list[TriggerKind])
     @staticmethod

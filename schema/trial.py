@@ -38,7 +38,7 @@ class TestNodePayload(Payload):
     output: JSON | None = None
     port: str | None = strawberry.field(default=None, description="The port it would leave by; null: by every edge.")
     input: JSON | None = strawberry.field(default=None, description="What the node was given, with templates rendered.")
-    waits_for: TestNodeWait | None = strawberry.field(
+    waiting_for: TestNodeWait | None = strawberry.field(
         default=None, description="Set where the node would wait instead of having an output."
     )
     error: RunError | None = None
@@ -65,7 +65,7 @@ def _payload(tried: Trial) -> TestNodePayload:
         output=None if output is None else output.value,
         port=None if output is None else output.port,
         input=tried.input,
-        waits_for=_wait(tried),
+        waiting_for=_wait(tried),
         error=tried.error,
         logs=[_line(log) for log in tried.logs],
         partial_output=tried.partial_output,

@@ -19,7 +19,7 @@ from resolvers.context import Context
 from tests.calling import mutate
 from worker.queue import Queue
 
-ANSWER = """output port input partialOutput logs durationMs waitsFor { until prompt schema }
+ANSWER = """output port input partialOutput logs durationMs waitingFor { until prompt schema }
   error { nodeId code message retryable details }"""
 GIVEN = {"input": {"value": 12}, "nodes": {"classify": {"output": {"category": "billing"}}}}
 
@@ -96,9 +96,9 @@ async def test_a_port_is_told(context: Context) -> None:
 async def test_a_node_that_would_wait_says_for_what(context: Context) -> None:
     schema = {"type": "object"}
     asked = await tried(context, "human", {"prompt": "Pay {{ input.value }}?", "schema": schema})
-    assert asked["waitsFor"] == {"until": None, "prompt": "Pay 12?", "schema": schema}
+    assert asked["waitingFor"] == {"until": None, "prompt": "Pay 12?", "schema": schema}
     delayed = await tried(context, "delay", {"until": "2030-01-01T00:00:00Z"})
-    assert delayed["waitsFor"]["until"].startswith("2030-01-01T00:00:00")
+    assert delayed["waitingFor"]["until"].startswith("2030-01-01T00:00:00")
     assert asked["output"] is asked["error"] is delayed["output"] is delayed["error"] is None
 
 

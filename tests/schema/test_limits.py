@@ -138,11 +138,11 @@ async def test_a_wrong_operation_gets_the_ordinary_error(query: str, says: str) 
 
 
 async def test_the_operation_meant_is_the_named_one(context: Context) -> None:
-    text = "query A { viewer { subject } } query B { templates { name } }"
+    text = "query A { viewer { subject } } query B { triggerKinds { name } }"
     assert await refusal(text, name="C") == ("VALIDATION", "There is no operation named 'C'.")
     assert await refusal("{ viewer { subject } }", name="") == ("VALIDATION", "There is no operation named ''.")
     answer = await schema.execute(text, operation_name="B", context_value=context)
-    assert answer.errors is None and answer.data == {"templates": []}
+    assert answer.errors is None and answer.data == {"triggerKinds": []}
 
 
 def tower(storeys: int) -> str:

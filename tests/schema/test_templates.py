@@ -1,0 +1,22 @@
+"""Workflows to start from: listed, and made a workflow of."""
+
+from resolvers.context import Context
+from tests.calling import call, mutate
+
+
+async def test_a_workflow_can_start_from_a_template(context: Context) -> None:
+    listed = (await call(context, "{ templates { name title description spec exampleInputs } }"))["templates"]
+    triage = next(template for template in listed if template["name"] == "support_triage")
+    answer = "workflow { name draft { spec } }"
+    made = await mutate(context, "createWorkflow", answer, name="Mine", template="support_triage")
+    assert made["errors"] == []
+    spec = made["workflow"]["draft"]["spec"]
+    assert spec["nodes"] == triage["spec"]["nodes"] and spec["inputs"] == triage["spec"]["inputs"]
+
+
+async def test_a_template_that_is_not_there_is_named(context: Context) -> None:
+    made = await mutate(context, "createWorkflow", "workflow { id }", name="Mine", template="nope")
+    [problem] = made["errors"][0]["errors"]
+    assert (problem["field"], problem["code"]) == ("input.template", "UNKNOWN") and "'nope'" in problem["message"]
+    both = await mutate(context, "createWorkflow", "workflow { id }", name="Mine", template="nope", spec={})
+    assert both["errors"][0]["errors"][0]["code"] == "EXCLUSIVE"
