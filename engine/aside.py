@@ -11,6 +11,11 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from math import inf
+from time import monotonic
 from typing import Any
 
 import orjson
@@ -64,13 +69,34 @@ class _Process:
             return self._process.wait()
 
 
+_left: ContextVar[float] = ContextVar("left", default=inf)
 _lock = threading.Lock()
 _process: _Process | None = None
 
 
+@contextmanager
+def together(seconds: float) -> Iterator[None]:
+    """All that is asked meanwhile may take that long together: each of a thousand tasks may be just within its own limit."""
+    before = _left.set(seconds)
+    try:
+        yield
+    finally:
+        _left.reset(before)
+
+
 def ask(task: str, *arguments: JSON) -> Any:
     """What the task answers. Raises TooMuch."""
-    request = orjson.dumps([task, *arguments], default=dict)
+    left = _left.get()
+    if left <= 0:
+        raise TooMuch("and those before it take too much computing together")
+    began = monotonic()
+    try:
+        return _asked(orjson.dumps([task, *arguments], default=dict))
+    finally:
+        _left.set(left - (monotonic() - began))
+
+
+def _asked(request: bytes) -> Any:
     with _lock:
         try:
             return orjson.loads(_ready().ask(request))

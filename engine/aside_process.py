@@ -17,15 +17,20 @@ import orjson
 from engine import schemas, templates
 from engine.aside import MEMORY_MB, SECONDS, receive, send
 from engine.events import JSON
+from engine.storable import NotStorable, check_storable
 from engine.tools import heavy
 
 
 def _template(evaluate: Callable[[Any, dict[str, JSON]], JSON]) -> Callable[..., JSON]:
     def task(what: JSON, scope: dict[str, JSON]) -> JSON:
         try:
-            return {"value": evaluate(what, scope)}
+            value = evaluate(what, scope)
+            check_storable(value)  # many texts may give the same large value: it is not sent to be refused there
         except templates.ExpressionError as wrong:
             return {"wrong": [wrong.message, wrong.line, wrong.column]}
+        except NotStorable as wrong:
+            return {"wrong": [f"the templates give too much: {wrong}", None, None]}
+        return {"value": value}
 
     return task
 

@@ -1,15 +1,20 @@
 """What a node sees while it runs: the names of its templates, and the ways to tell the world how it is getting on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from engine import expressions
 from engine.channels import Slot
 from engine.events import JSON, LogRecorded, Usage
+from engine.names import SECRETS
 from engine.nodes.base import NodeFailure
+from engine.redact import NOTHING, Redactor
 from engine.report import Report
 from engine.states import LogLevel, NodeStatus
+from engine.storable import NotStorable, check_storable
 from engine.takeup import RunFacts
 from engine.told import clean_text, is_storable
 
@@ -50,6 +55,8 @@ class Context:
         self.lineage = facts.lineage
         self.noted_input: JSON = None
         self._report = report
+        self._redactor = NOTHING
+        self._text = NOTHING.stream()
         self._lines = 0
 
     @property
@@ -59,11 +66,34 @@ class Context:
     def begin_attempt(self, number: int) -> None:
         self.attempt = number
 
+    @contextmanager
+    def knowing(self, secrets: Mapping[str, str]) -> Iterator[None]:
+        """Inside of it the templates see secrets. From its beginning on nothing that is told shows one, however late."""
+        before, self.scope = self.scope, {**self.scope, SECRETS: secrets}
+        self._redactor = Redactor(secrets.values())
+        self._text = self._redactor.stream()
+        try:
+            yield
+        finally:
+            self._show(self._text.rest())
+            self.scope = before
+
+    def redacted(self, value: JSON) -> JSON:
+        """Storable JSON without secrets: for whatever leaves the node call."""
+        return self._redactor.value(value)
+
     def render(self, value: JSON) -> JSON:
         try:
-            return expressions.render(value, self.scope)
+            rendered = expressions.render(value, self.scope)
+            if isinstance(value, dict | list):
+                check_storable(
+                    rendered
+                )  # many texts that give the same large value cost nothing, until somebody keeps them
         except expressions.ExpressionError as error:
             raise NodeFailure("TEMPLATE", str(error)) from error
+        except NotStorable as error:
+            raise NodeFailure("TEMPLATE", f"the templates give too much: {error}") from error
+        return rendered
 
     def evaluate(self, expression: str) -> JSON:
         try:
@@ -72,17 +102,21 @@ class Context:
             raise NodeFailure("TEMPLATE", str(error)) from error
 
     def note_input(self, value: JSON) -> None:
-        self.noted_input = value
+        self.noted_input = self.redacted(value)
 
     def progress(self, fraction: float, message: str | None = None) -> None:
-        self._report.progress(min(max(fraction, 0.0), 1.0), None if message is None else clean_text(message))
+        told = None if message is None else self.redacted(clean_text(message))
+        self._report.progress(min(max(fraction, 0.0), 1.0), told)
 
     def text(self, delta: str) -> None:
-        if delta:
-            self._report.text(clean_text(delta))
+        self._show(self._text.take(clean_text(delta)))
+
+    def _show(self, text: str) -> None:
+        if text:
+            self._report.text(text)
 
     def used(self, usage: Usage) -> None:
-        self._report.used(usage)
+        self._report.used(replace(usage, model=self.redacted(usage.model)))
 
     def log(self, level: LogLevel, message: str, **fields: JSON) -> None:
         self._lines += 1
@@ -90,7 +124,6 @@ class Context:
             return
         if self._lines == LOG_LIMIT:
             level, message, fields = LogLevel.WARNING, f"more than {LOG_LIMIT} lines: the rest is left out", {}
-        self._report.post(
-            datetime.now(UTC),
-            LogRecorded(level, clean_text(message[:MAX_LOG]), self.node_id, fields if is_storable(fields) else {}),
-        )
+        kept = self.redacted(fields) if is_storable(fields) else {}
+        record = LogRecorded(level, self.redacted(clean_text(message))[:MAX_LOG], self.node_id, kept)
+        self._report.post(datetime.now(UTC), record)

@@ -6,6 +6,7 @@ What is light by its text and looks at little is evaluated here. All else is don
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from engine import aside, templates
@@ -30,6 +31,8 @@ __all__ = [
 
 MAX_VALUES = 20_000
 """Values that an evaluation may look at here: some 10 ms."""
+MAX_TEXTS = 500
+"""Texts of one value that are looked into here."""
 _TEXT_BEHIND = re.compile(r"\}\}(?:\.|\s*[\[({])")
 Evaluate = Callable[[Any, Mapping[str, Any]], JSON]
 
@@ -38,7 +41,10 @@ def render(value: JSON, scope: Mapping[str, Any]) -> JSON:
     """Any JSON with its templates rendered; keys stay. A text that is one `{{ … }}` gives the value itself."""
     if isinstance(value, str) and not has_code(value):
         return value
-    return _evaluated(templates.render, value, [(text, is_whole_expression(text)) for text in _texts(value)], scope)
+    texts = list(islice(_texts(value), MAX_TEXTS + 1))
+    if len(texts) > MAX_TEXTS:
+        return _aside(templates.render, value, dict(scope))
+    return _evaluated(templates.render, value, [(text, is_whole_expression(text)) for text in texts], scope)
 
 
 def evaluate(expression: str, scope: Mapping[str, Any]) -> JSON:
@@ -96,8 +102,12 @@ def _evaluated(here: Evaluate, what: JSON, texts: list[tuple[str, bool]], scope:
                 return here(what, scope)
         except Heavy:
             pass  # it begins anew: nothing that a template does can be seen from outside
+    return _aside(here, what, _wanted(codes, scope))
+
+
+def _aside(task: Evaluate, what: JSON, scope: Mapping[str, Any]) -> JSON:
     try:
-        done = aside.ask(here.__name__, what, _wanted(codes, scope))
+        done = aside.ask(task.__name__, what, scope)
     except aside.TooMuch as too_much:
         raise ExpressionError(f"the template {too_much}") from None
     if "wrong" in done:

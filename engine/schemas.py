@@ -1,7 +1,8 @@
 """JSON Schemas that authors write: whether one can be used, and what does not fit it. Nothing is fetched from anywhere.
 
-A plain pattern runs in linear time, one that looks around or back has a limit of steps. What a schema alone does not bound, by
-references or by its size, is checked aside, in a process with limits (engine/aside.py). See docs/decisions/0006.
+A plain pattern takes at most its size times that of the text, one that looks around or back has a limit of steps. What a schema
+does not bound by itself, by references, by what its patterns count or by its size, is checked aside, in a process with limits
+(engine/aside.py). See docs/decisions/0009.
 """
 
 import re
@@ -22,11 +23,17 @@ MAX_SCHEMA = 16 * 1024
 """Bytes of a schema that is compiled here."""
 MAX_PRODUCT = 16 * 1024 * 1024
 """Bytes of schema times bytes of value that are checked here."""
+MAX_PATTERN_PRODUCT = 4 * 1024 * 1024
 MAX_PATTERNS = 20
+MAX_COUNTED = 1_000
+"""What may be counted in patterns: `[ab]{0,300}` is as much work as 300 times `[ab]?`."""
 STEPS = 100_000
 PATTERN_BYTES = 1024 * 1024
-# In JSON, as it is looked at: references, and what a pattern may hold that needs backtracking.
-_UNBOUNDED = re.compile(rb'"\$(?:ref|dynamicRef)"|\(\?[^:]|\\\\[1-9kKG]|[+*?}]\+')
+MAX_TOLD = 32 * 1024
+"""Bytes of a value of which everything wrong is told; of a larger one the first alone: they are collected before any is told."""
+# In JSON, as it is looked at: references, patterns in any number, and what one may hold that needs backtracking.
+_UNBOUNDED = re.compile(rb'"\$(?:ref|dynamicRef)"|"patternProperties"|\)\{\d|\(\?[^:]|\\\\[1-9kKG]|[+*?}]\+')
+_TIMES = re.compile(rb"\{(?:\d*,)?(\d{1,9})")
 
 Fault = tuple[list[str | int], str, str]
 """Where, the keyword that does not hold, and what is said of it."""
@@ -61,8 +68,7 @@ def mismatches(value: JSON, schema: JSON, path: str) -> list[FieldProblem]:
     """What does not fit, at most 100; `path` is where the value stands."""
     dumped, size = _dumped(schema), len(orjson.dumps(value))
     try:
-        is_bounded = _is_bounded(dumped) and len(dumped) * size <= MAX_PRODUCT
-        found = _faults(value, dumped) if is_bounded else aside.ask("faults", value, schema)
+        found = _faults(value, dumped) if _is_light(dumped, size) else aside.ask("faults", value, schema)
     except aside.TooMuch as too_much:
         return [_unusable(path, f"to check this against its schema {too_much}")]
     return [FieldProblem(join_path(path, *where), keyword.upper(), message) for where, keyword, message in found]
@@ -91,7 +97,17 @@ def _faults(value: JSON, dumped: bytes) -> list[Fault]:
         return [([], "SCHEMA", f"the schema cannot be used: {wrong}"[:MAX_MESSAGE])]
     if validator.is_valid(value):
         return []
+    if len(orjson.dumps(value)) > MAX_TOLD:
+        return [_first_fault(validator, value)]
     return [_fault(error) for error, _ in zip(validator.iter_errors(value), range(MAX_PROBLEMS), strict=False)]
+
+
+def _first_fault(validator: Draft202012Validator, value: JSON) -> Fault:
+    try:
+        validator.validate(value)
+    except ValidationError as wrong:
+        return _fault(wrong)
+    raise AssertionError("a value that does not fit has no fault")
 
 
 @lru_cache(maxsize=256)
@@ -112,8 +128,25 @@ def _dumped(schema: JSON) -> bytes:
     return orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)
 
 
+@lru_cache(maxsize=256)
 def _is_bounded(dumped: bytes) -> bool:
-    return len(dumped) <= MAX_SCHEMA and dumped.count(b'"pattern') <= MAX_PATTERNS and not _UNBOUNDED.search(dumped)
+    if len(dumped) > MAX_SCHEMA or dumped.count(b'"pattern') > MAX_PATTERNS or _UNBOUNDED.search(dumped):
+        return False
+    return _counted(dumped) <= MAX_COUNTED
+
+
+@lru_cache(maxsize=256)
+def _counted(dumped: bytes) -> int:
+    return sum(int(times) for times in _TIMES.findall(dumped))
+
+
+def _is_light(dumped: bytes, size: int) -> bool:
+    """Whether a value of that size can be checked here: a pattern looks at each character with all of its states at worst."""
+    if not _is_bounded(dumped):
+        return False
+    if b'"pattern"' in dumped:
+        return (len(dumped) + _counted(dumped)) * size <= MAX_PATTERN_PRODUCT
+    return len(dumped) * size <= MAX_PRODUCT
 
 
 def _unusable(path: str, message: str) -> FieldProblem:

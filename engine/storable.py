@@ -3,8 +3,8 @@
 Exact types only: a tuple, a set or a number of another library would come back from storage as something else.
 """
 
-import math
 from collections.abc import Iterable
+from math import isfinite
 from typing import Any
 
 from engine.events import JSON
@@ -12,7 +12,7 @@ from engine.nodes.base import NodeFailure
 
 MAX_DEPTH = 100
 MAX_SIZE = 8 * 1024 * 1024
-"""Characters of text, with 4 for every other value: about the size as JSON."""
+"""Characters of text, with 4 for every other value, lists and objects too: about the size as JSON."""
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 
 
@@ -24,27 +24,17 @@ class NotStorable(NodeFailure):
         self.path = path
 
 
-class _Place:
-    """A container and how it was reached, so that a path is only put together for an error."""
-
-    __slots__ = ("key", "parent")
-
-    def __init__(self, key: str | int, parent: "_Place | None") -> None:
-        self.key, self.parent = key, parent
+_Place = tuple[str | int, Any]
+"""A key or index and the place of the container that it is in, so that a path is only put together for an error."""
 
 
 def check_storable(value: JSON) -> None:
-    """Raises NotStorable at a value that cannot be stored as what it is."""
-    kind = type(value)
-    if kind is not dict and kind is not list:
-        size = _scalar(value, kind, "", None)
-        stack = []
-    else:
-        size, stack = 0, [(value, _Place("", None), 1)]
+    """Raises NotStorable at a value that cannot be stored as what it is. An event loop waits for it: half a second for 8 MiB."""
+    size = 0
+    # As if it were in a list of its own, so that there is one way to look at a value.
+    stack: list[tuple[Any, _Place | None, int]] = [([value], None, 0)]
     while stack:
         container, place, depth = stack.pop()
-        if depth > MAX_DEPTH:
-            raise NotStorable(_path(place), f"is nested more than {MAX_DEPTH} levels deep")
         if type(container) is dict:
             size += _keys(container, place)
             members: Iterable[tuple[str | int, JSON]] = container.items()
@@ -52,19 +42,30 @@ def check_storable(value: JSON) -> None:
             members = enumerate(container)
         for key, item in members:
             kind = type(item)
-            if kind is dict or kind is list:
-                stack.append((item, _Place(key, place), depth + 1))
-            elif kind is str and item.isascii() and "\0" not in item:
+            if kind is str:
+                if not (item.isascii() and "\0" not in item) and (wrong := _text(item)):
+                    raise NotStorable(_path((key, place)), wrong)
                 size += len(item)
-            else:
-                size += _scalar(item, kind, key, place)
+                continue
+            size += 4
+            if kind is dict or kind is list:
+                if depth == MAX_DEPTH:
+                    raise NotStorable(_path((key, place)), f"is nested more than {MAX_DEPTH} levels deep")
+                if item:
+                    stack.append((item, (key, place), depth + 1))
+            elif kind is int:
+                if not INT_MIN <= item <= INT_MAX:
+                    raise NotStorable(_path((key, place)), "is a whole number beyond 64 bits")
+            elif kind is float:
+                if not isfinite(item):
+                    raise NotStorable(_path((key, place)), f"is {item}, which JSON does not have")
+            elif item is not None and kind is not bool:
+                raise NotStorable(_path((key, place)), f"is a {kind.__name__}, which JSON does not have")
         if size > MAX_SIZE:
-            break
-    if size > MAX_SIZE:
-        raise NotStorable("", f"is larger than {MAX_SIZE // 1024 // 1024} MiB")
+            raise NotStorable("", f"is larger than {MAX_SIZE // 1024 // 1024} MiB")
 
 
-def _keys(container: dict[Any, JSON], place: _Place) -> int:
+def _keys(container: dict[Any, JSON], place: _Place | None) -> int:
     """The size of the keys."""
     size = 0
     for key in container:
@@ -74,22 +75,6 @@ def _keys(container: dict[Any, JSON], place: _Place) -> int:
             raise NotStorable(_path(place), f"has a key that {wrong}")
         size += len(key)
     return size
-
-
-def _scalar(value: JSON, kind: type, key: str | int, place: _Place | None) -> int:
-    """The size of a value that is no container."""
-    wrong = ""
-    if kind is str:
-        wrong = _text(value)
-    elif kind is int:
-        wrong = "" if INT_MIN <= value <= INT_MAX else "is a whole number beyond 64 bits"
-    elif kind is float:
-        wrong = "" if math.isfinite(value) else f"is {value}, which JSON does not have"
-    elif value is not None and kind is not bool:
-        wrong = f"is a {kind.__name__}, which JSON does not have"
-    if wrong:
-        raise NotStorable(_path(_Place(key, place)), wrong)
-    return len(value) if kind is str else 4
 
 
 def _text(value: str) -> str:
@@ -110,9 +95,9 @@ def _short(key: object) -> str:
 
 
 def _path(place: _Place | None) -> str:
+    """The outermost step is that into the list which `check_storable` puts around the value."""
     steps: list[str] = []
-    while place is not None:
-        if place.key != "" or place.parent is not None:
-            steps.append(f"[{place.key}]" if isinstance(place.key, int) else f".{place.key}")
-        place = place.parent
+    while place is not None and place[1] is not None:
+        key, place = place
+        steps.append(f"[{key}]" if isinstance(key, int) else f".{key}")
     return "".join(reversed(steps))

@@ -14,12 +14,14 @@ from engine.events import JSON
 from engine.names import NODES, Code, uses
 from engine.storable import check_storable
 from engine.syntax import as_expression, has_code, is_whole_expression, position
-from engine.views import Heavy, as_json, as_json_text, to_json, view
+from engine.views import Heavy, as_json, take, take_all, to_json, unwrap, view
 
 FUEL = 100_000
 """Instructions of one evaluation; a loop of a few ten thousand turns."""
 MAX_TEXT = 4 * 1024 * 1024
 """Characters that one template may print."""
+EACH_TEXT = 40
+"""What it costs to begin with a text, in values looked at."""
 # fmt: off
 FILTERS = frozenset({
     "abs", "bool", "capitalize", "chain", "count", "d", "default", "dictsort", "first", "float", "groupby", "int",
@@ -77,7 +79,7 @@ def _environment() -> Environment:
         environment.remove_filter(name)
     for name in _REMOVED_FUNCTIONS:
         environment.remove_global(name)
-    environment.add_filter("tojson", as_json_text)
+    environment.add_filter("tojson", as_json)
     return environment
 
 
@@ -95,7 +97,10 @@ def parsed(text: str, *, expression: bool) -> Code:
 def render(value: JSON, scope: Mapping[str, Any]) -> JSON:
     """Any JSON with its templates rendered; keys stay. A text that is one `{{ … }}` gives the value itself."""
     if isinstance(value, str):
-        return _render_text(value, scope) if has_code(value) else value
+        if not has_code(value):
+            return value
+        take(EACH_TEXT)
+        return _render_text(value, scope)
     if isinstance(value, dict):
         return {key: render(inner, scope) for key, inner in value.items()}
     if isinstance(value, list):
@@ -114,7 +119,10 @@ def evaluate(expression: str, scope: Mapping[str, Any]) -> JSON:
             _printed.count = 0
             _ENVIRONMENT.render_str("{{" + source + "\n}}", **names)
         result = to_json(value)
-        check_storable(result)
+        if result is not unwrap(value) or not isinstance(result, dict | list):
+            # Run data itself was checked when it came in, and may be large.
+            take_all(result)
+            check_storable(result)
     except Heavy:
         raise
     except Exception as fault:
@@ -158,6 +166,8 @@ def _error(fault: Exception, source: str) -> ExpressionError:
     if not isinstance(fault, TemplateError):
         return ExpressionError(str(fault) or type(fault).__name__)
     message = (fault.detail or fault.message).replace("variable block", "expression")
+    if message.startswith("panic"):
+        return ExpressionError("the template takes more memory than it may")
     if fault.kind == "UndefinedError":
         message += "; where it may be missing, write `… | default(value)`"
     elif fault.kind == "OutOfFuel":

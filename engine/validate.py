@@ -1,12 +1,13 @@
 """Everything wrong with a spec, at once and without executing anything. Pure: the same spec gives the same report."""
 
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 from pydantic import ValidationError
 
+from engine import aside
 from engine.events import JSON
 from engine.graph_checks import Graph, ancestors, check_cycles, check_edges, check_ids, check_reach
 from engine.nodes.base import NodeConfig
@@ -24,6 +25,10 @@ from engine.storable import NotStorable, check_storable
 MAX_NODES = 1_000
 MAX_EDGES = 10_000
 MAX_BYTES = 1024 * 1024
+MAX_TEXTS = 20_000
+"""Templates and conditions together: each is parsed."""
+MAX_ASIDE_S = 2.0
+"""What all JSON Schemas of a spec may take together."""
 MAX_PROBLEMS = 1_000
 
 
@@ -46,7 +51,8 @@ def validate(raw: JSON, types: NodeTypes) -> Report:
     reading = read(raw)
     found = [*reading.problems, *reading.warnings, *_limits(reading)]
     if not any(problem.code == "LIMIT" for problem in found):
-        found += _check(reading, types)
+        with aside.together(MAX_ASIDE_S):
+            found += _check(reading, types)
     errors = [problem for problem in found if problem.severity is Severity.ERROR][:MAX_PROBLEMS]
     plan: list[list[str]] = []
     if not errors:
@@ -152,18 +158,31 @@ def _templates(graph: Graph, at: list[int], types: NodeTypes) -> Iterator[FieldP
     bits = {node_id: 1 << index for index, node_id in enumerate(before)}
     nodes = Nodes(bits, frozenset(graph.unread))
     # What cannot be read may lead from anywhere to anywhere.
-    knows_order = not graph.unread
+    known = before if not graph.unread else None
+    for count, (text, reader) in enumerate(_texts(spec, graph.paths, at, types, known, bits)):
+        if count == MAX_TEXTS:
+            yield FieldProblem("", "LIMIT", f"the spec has more than {MAX_TEXTS:,} templates and conditions")
+            return
+        yield from nodes.check(text, reader)
+
+
+def _texts(
+    spec: Spec,
+    edge_paths: Sequence[str],
+    at: list[int],
+    types: NodeTypes,
+    before: Mapping[str, int] | None,
+    bits: Mapping[str, int],
+) -> Iterator[tuple[Text, Reader]]:
+    """Every template and condition with who reads it. `before` is None where the order of nodes is not known."""
     for node, index in zip(spec.nodes, at, strict=True):
-        reader = Reader(node.id, None, before[node.id] if knows_order else None)
         kind = types.get(node.type)
         if kind is not None:
-            for text in texts(kind.Config, node.config, f"nodes[{index}].config"):
-                yield from nodes.check(text, reader)
-    for edge, path in zip(spec.edges, graph.paths, strict=True):
+            reader = Reader(node.id, None, None if before is None else before[node.id])
+            yield from ((text, reader) for text in texts(kind.Config, node.config, f"nodes[{index}].config"))
+    for edge, path in zip(spec.edges, edge_paths, strict=True):
         if edge.condition is not None:
-            known = before.get(edge.source, 0) | bits.get(edge.source, 0)
-            reader = Reader(edge.source, edge.id, known if knows_order else None)
-            yield from nodes.check(Text(join_path(path, "condition"), edge.condition, True), reader)
+            known = None if before is None else before.get(edge.source, 0) | bits.get(edge.source, 0)
+            yield Text(join_path(path, "condition"), edge.condition, True), Reader(edge.source, edge.id, known)
     for name, output in (spec.outputs or {}).items():
-        for text in template_texts(output, join_path("outputs", name)):
-            yield from nodes.check(text, Reader(None, None, None))
+        yield from ((text, Reader(None, None, None)) for text in template_texts(output, join_path("outputs", name)))

@@ -66,13 +66,14 @@ class _View:
         return len(self.__value__)
 
     def __eq__(self, other: object) -> bool:
-        _take_all(self.__value__)
+        take_all(self.__value__)
         return bool(self.__value__ == unwrap(other))
 
     def __str__(self) -> str:
-        text = as_json(self)
-        _meter.take(len(text) / TEXT_UNIT)
-        return text
+        try:
+            return as_json(self)
+        except Heavy:
+            return ""  # minijinja passes no error on from here; the meter has it, and says so at the end
 
 
 class ObjectView(_View, Mapping[str, Any]):
@@ -124,9 +125,14 @@ def view(value: Any) -> Any:
     return value
 
 
-def _take_all(value: Any) -> None:
+def take(values: float) -> None:
+    """Counts work that is not looking at values, in their measure."""
+    _meter.take(values)
+
+
+def take_all(value: Any) -> None:
     """Counts a value with everything in it."""
-    stack = [value]
+    stack = [] if _meter.left == inf else [value]
     while stack:
         item = stack.pop()
         if isinstance(item, str):
@@ -158,12 +164,7 @@ def to_json(value: Any) -> JSON:
 
 
 def as_json(value: Any) -> str:
-    """Counted where it becomes a text that a template goes on with."""
-    return orjson.dumps(to_json(value), option=orjson.OPT_NON_STR_KEYS).decode()
-
-
-def as_json_text(value: Any) -> str:
-    """The filter `tojson`."""
-    text = as_json(value)
-    _meter.take(len(text) / TEXT_UNIT)
-    return text
+    """Counted: it becomes a text that a template goes on with."""
+    plain = to_json(value)
+    take_all(plain)
+    return orjson.dumps(plain, option=orjson.OPT_NON_STR_KEYS).decode()

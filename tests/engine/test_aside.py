@@ -10,8 +10,10 @@ import pytest
 from engine import aside
 from engine.expressions import ExpressionError, evaluate, render
 from engine.names import weight
+from engine.nodes.base import NodeFailure
 from engine.templates import FILTERS
 from engine.weight import _LIGHT_FILTERS, Weight
+from tests.engine.given import Given
 
 SCOPE: dict[str, Any] = {
     "input": {"n": 7, "price": 2.5, "name": "Ann", "rows": [{"n": 1}, {"n": 2}], "big": list(range(20_000))},
@@ -128,3 +130,40 @@ def test_the_process_ends_when_its_line_closes() -> None:
     assert process is not None
     aside._forget()
     assert process.end() == 0
+
+
+NESTED: dict[str, Any] = {"a": {"output": [[0]] * 100_000}, "n": {"output": list(range(15_000))}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ a.output }}",
+        "{{ [a.output] }}",
+        "x{{ n.output }}",
+        "{{ n.output | tojson }}",
+        "{{ n.output ~ '' }}",
+        "{{ 1 }}",
+    ],
+)
+def test_many_texts_over_much_data_are_not_evaluated_here(text: str) -> None:
+    began = time.process_time()
+    try:
+        rendered = render([text] * 5_000, NESTED)
+    except ExpressionError as wrong:
+        assert "takes more than" in wrong.message or "larger than 8 MiB" in wrong.message
+    else:
+        assert len(rendered) == 5_000
+    assert time.process_time() - began < 0.3
+
+
+async def test_templates_that_give_more_than_can_be_kept_fail_their_node() -> None:
+    given = Given({"a": {"output": "x" * 1_000_000}})
+    with pytest.raises(NodeFailure, match="larger than 8 MiB") as failed:
+        await given.run("human", {"prompt": ["{{ a.output }}"] * 100})
+    assert failed.value.code == "TEMPLATE"
+
+
+def test_a_view_that_becomes_too_long_a_text_says_nothing_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    assert evaluate("n.output | upper | length", NESTED) > 15_000
+    assert capfd.readouterr().err == ""

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from engine import aside
 from engine.schemas import check_schema, mismatches
 
 DOUBLING: dict[str, Any] = {
@@ -63,12 +64,25 @@ def test_a_schema_that_cannot_be_used_says_where(schema: Any, field: str) -> Non
     [
         ({"pattern": "^(a+)+$"}, "a" * 50_000 + "b"),
         ({"items": {"pattern": "^(?=(a+)+$)(a+)+b"}}, ["a" * 30] * 5_000),
+        ({"pattern": "[ab]{0,3000}x"}, "ab" * 250_000),
+        ({"patternProperties": {f".{{{50 + i}}}": True for i in range(900)}}, {"a" * 1000: 1}),
+        ({"items": {"type": "string"}}, list(range(100_000))),
         ({"items": {"allOf": [{"minimum": 0}] * 20_000}}, list(range(10_000))),
         ({"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}, 1),
         (DOUBLING, "x"),
         (DOUBLING, 1),
     ],
-    ids=["plain pattern", "pattern that looks ahead", "product", "self", "doubling", "doubling errors"],
+    ids=[
+        "plain pattern",
+        "pattern that looks ahead",
+        "pattern that counts",
+        "patterns",
+        "errors",
+        "product",
+        "self",
+        "doubling",
+        "doubling errors",
+    ],
 )
 def test_no_schema_holds_us_up(schema: Any, value: Any) -> None:
     began = time.process_time()
@@ -87,3 +101,16 @@ def test_a_pattern_may_look_around() -> None:
     schema = {"pattern": "^(?=.*[A-Z])(?=.*[0-9]).{4,}$"}
     assert codes("abC4", schema) == set()
     assert codes("abcd", schema) == {("inputs", "PATTERN")}
+
+
+def test_of_a_large_value_the_first_fault_alone_is_told() -> None:
+    [problem] = mismatches(["x", *range(100_000)], {"items": {"type": "string"}}, "inputs")
+    assert (problem.field, problem.code) == ("inputs[1]", "TYPE")
+    assert len(mismatches(list(range(1_000)), {"items": {"type": "string"}}, "inputs")) == 100
+
+
+def test_what_is_asked_together_has_a_limit_together() -> None:
+    heavy = [{"pattern": "(?=x)", "description": str(number)} for number in range(3)]
+    with aside.together(0):
+        assert ["together" in check_schema(schema, "inputs")[0].message for schema in heavy] == [True] * 3
+    assert [check_schema(schema, "inputs") for schema in heavy] == [[]] * 3

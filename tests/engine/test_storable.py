@@ -54,6 +54,7 @@ def test_json_is_storable_and_comes_back_the_same(value: Any) -> None:
         ([Colour.RED], "[0]", "Colour"),
         (object(), "", "object"),
         (["x" * 9_000_000], "", "larger than 8 MiB"),
+        ([[]] * 2_100_000, "", "larger than 8 MiB"),
     ],
 )
 def test_anything_else_is_refused_with_its_place(value: Any, path: str, what: str) -> None:
@@ -78,4 +79,12 @@ def test_a_value_that_contains_itself_is_refused() -> None:
     value: list[Any] = []
     value.append(value)
     with pytest.raises(NotStorable, match="levels deep"):
+        check_storable(value)
+
+
+def test_a_list_of_lists_of_one_list_is_small_here_and_large_as_json() -> None:
+    value: list[Any] = [0]
+    for _ in range(60):
+        value = [value, value]
+    with pytest.raises(NotStorable, match="larger than 8 MiB"):
         check_storable(value)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.nodes.registry import load_node_types
-from engine.validate import validate
+from engine.validate import Report, validate
 from tests.engine.test_storable import JSON_VALUES
 
 TYPES = load_node_types()
@@ -371,3 +371,12 @@ def test_no_graph_takes_long_to_look_at(raw: Any, expected: set[tuple[str, str]]
     began = time.process_time()
     assert said(raw) == expected
     assert time.process_time() - began < 0.8
+
+
+def test_templates_have_a_limit_in_number() -> None:
+    def with_texts(count: int) -> Report:
+        return validate({"nodes": [{"id": "a", "type": "transform", "config": {"output": ["{{1}}"] * count}}]}, TYPES)
+
+    assert with_texts(20_000).ok
+    [problem] = with_texts(20_001).errors
+    assert problem.code == "LIMIT" and "20,000 templates" in problem.message
