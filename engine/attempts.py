@@ -5,14 +5,15 @@ Nothing here is stored. A crash in the middle loses the attempt and no more: the
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import structlog
 
 from engine.context import Context
 from engine.events import JSON, RunError
-from engine.nodes.base import NodeFailure, Outcome, Output
+from engine.nodes.base import NodeFailure, Outcome, Output, WaitForAnswer, WaitUntil
+from engine.ports import Secrets
 from engine.spec import Retry
 from engine.storable import check_storable
 from engine.told import clean_text, is_storable
@@ -57,7 +58,7 @@ async def attempt(
 
 def _is_worth_retrying(work: Work, error: RunError) -> bool:
     """A template or an output that is wrong is wrong again; anything else the author asked us to try again."""
-    return error.retryable or error.code not in ("TEMPLATE", "OUTPUT", "CONFIG")
+    return error.retryable or error.code not in ("TEMPLATE", "OUTPUT", "CONFIG", "SECRET")
 
 
 async def _once(work: Work, context: Context) -> tuple[Outcome | None, RunError | None]:
@@ -65,13 +66,12 @@ async def _once(work: Work, context: Context) -> tuple[Outcome | None, RunError 
     limit = asyncio.timeout(work.spec.timeout_s)
     try:
         async with limit:
-            outcome = await work.type.execute(work.config, context)
-        if isinstance(outcome, Output):
-            check_storable(outcome.value)
+            outcome = await _executed(work, context)
         return outcome, None
     except NodeFailure as failure:
-        details = failure.details if is_storable(failure.details) else None
-        return None, RunError(failure.code, clean_text(failure.message), node_id, failure.retryable, details)
+        details = context.redacted(failure.details) if is_storable(failure.details) else None
+        message = context.redacted(clean_text(failure.message))
+        return None, RunError(failure.code, message, node_id, failure.retryable, details)
     except asyncio.CancelledError:
         # Somebody stops us; or something that the node awaited was cancelled, which is a failure like any other.
         task = asyncio.current_task()
@@ -84,7 +84,42 @@ async def _once(work: Work, context: Context) -> tuple[Outcome | None, RunError 
             return None, RunError("TIMEOUT", told, node_id, True)
         # A fault of the node type itself: the author sees its name, the log has the traceback.
         log.exception("node raised", run_id=context.run_id, node_id=node_id, node_type=work.type.name)
-        return None, RunError("NODE", clean_text(f"{type(fault).__name__}: {fault}"), node_id, False)
+        message = context.redacted(clean_text(f"{type(fault).__name__}: {fault}"))
+        return None, RunError("NODE", message, node_id, False)
+
+
+async def _executed(work: Work, context: Context) -> Outcome:
+    """Checked to be storable. A node that names secrets sees them here and nowhere else."""
+    if not work.secrets:
+        outcome: Outcome = await work.type.execute(work.config, context)
+        _check(outcome)
+        return outcome
+    resource: Secrets | None = context.resources.get("secrets")
+    if resource is None:
+        raise NodeFailure("SECRET", "there are no secrets here: this process knows none")
+    with context.knowing(await resource.resolve(context.project_id, work.secrets)):
+        outcome = await work.type.execute(work.config, context)
+        _check(outcome)
+        return _redacted(outcome, context)
+
+
+def _check(outcome: Outcome) -> None:
+    if isinstance(outcome, Output):
+        check_storable(outcome.value)
+    elif isinstance(outcome, WaitUntil):
+        check_storable(outcome.output.value)
+    elif isinstance(outcome, WaitForAnswer):
+        check_storable([outcome.prompt, outcome.schema])
+
+
+def _redacted(outcome: Outcome, context: Context) -> Outcome:
+    if isinstance(outcome, Output):
+        return replace(outcome, value=context.redacted(outcome.value))
+    if isinstance(outcome, WaitUntil):
+        return replace(outcome, output=replace(outcome.output, value=context.redacted(outcome.output.value)))
+    if isinstance(outcome, WaitForAnswer):
+        return replace(outcome, prompt=context.redacted(outcome.prompt), schema=context.redacted(outcome.schema))
+    return outcome
 
 
 def null_after_failure(error: RunError) -> JSON:

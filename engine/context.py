@@ -86,9 +86,8 @@ class Context:
         try:
             rendered = expressions.render(value, self.scope)
             if isinstance(value, dict | list):
-                check_storable(
-                    rendered
-                )  # many texts that give the same large value cost nothing, until somebody keeps them
+                # Many texts that give the same large value cost nothing, until somebody keeps them.
+                check_storable(rendered)
         except expressions.ExpressionError as error:
             raise NodeFailure("TEMPLATE", str(error)) from error
         except NotStorable as error:

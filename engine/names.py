@@ -22,7 +22,7 @@ from engine.syntax import (
 )
 from engine.weight import MAX_TOKENS, Weight, weigh
 
-NODES = "nodes"
+NODES, SECRETS = "nodes", "secrets"
 BUILT_IN = frozenset({"range", "dict", "loop"})
 MAX_PIECE = 4_000
 """Tokens of one piece of code. minijinja nests `1 + 1 + 1 …` as deeply as it is long, and the stack has an end."""
@@ -44,18 +44,22 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """What one text uses: names from outside, filters, and the words that its statements begin with; each once."""
+    """What one text uses: names from outside, filters, and the words that its statements begin with; each once.
+
+    `secrets` are the x of `secrets.x`; one without a name stands for any other use of `secrets`.
+    """
 
     uses: tuple[Use, ...] = ()
+    secrets: tuple[Use, ...] = ()
     filters: tuple[Use, ...] = ()
     statements: tuple[Use, ...] = ()
 
 
 class _Name(NamedTuple):
-    """A name inside a piece of code, by the number of its token; `node` is the x of `nodes.x`."""
+    """A name inside a piece of code, by the number of its token; `of` is the x of `nodes.x` and of `secrets.x`."""
 
     name: str
-    node: str | None
+    of: str | None
     token: int
 
 
@@ -148,23 +152,29 @@ def _code(
     lines = Lines(text)
     wanted = undeclared - BUILT_IN
     uses: dict[tuple[str, bool], Use] = {}
+    secrets: dict[str, Use] = {}
     filters: dict[str, Use] = {}
     # The same code stands in a template many times: it is looked at once, for what it has that was not seen before.
     for code, at in (
         {code: at for at, code in reversed(codes)}.items() if len(codes) > 1 else ((c, a) for a, c in codes)
     ):
         piece = _piece(code)
-        for name, node, index in piece.names:
+        for name, of, index in piece.names:
+            node = of if name == NODES else None
             key = (node or name, node is not None)
             if name in wanted and key not in uses:
                 uses[key] = Use(*key, *lines.position(at + place_of(code, index)))
+            if name == SECRETS and name in wanted and (of or "") not in secrets:
+                secrets[of or ""] = Use(of or "", False, *lines.position(at + place_of(code, index)))
         for name, _, index in piece.filters:
             if name not in filters:
                 filters[name] = Use(name, False, *lines.position(at + place_of(code, index)))
     if len(uses) < len(wanted):
         _add_unplaced(uses, wanted, codes)
+    if SECRETS in wanted and not secrets:
+        secrets[""] = Use("", False, 1, 1)
     words = tuple(Use(word, False, *lines.position(start)) for word, start in statements)
-    return Code(tuple(uses.values()), tuple(filters.values()), words)
+    return Code(tuple(uses.values()), tuple(secrets.values()), tuple(filters.values()), words)
 
 
 def _add_unplaced(uses: dict[tuple[str, bool], Use], wanted: set[str], codes: Sequence[tuple[int, str]]) -> None:
@@ -177,7 +187,7 @@ def _add_unplaced(uses: dict[tuple[str, bool], Use], wanted: set[str], codes: Se
 def _piece(code: str) -> _Piece:
     tokens = solid(code)
     names = [
-        _Name(token, _node_of(tokens, index) if token == NODES else None, index)
+        _Name(token, _member_of(tokens, index) if token in (NODES, SECRETS) else None, index)
         for index, token in enumerate(tokens)
         if token.isidentifier() and not _is_attribute_or_keyword(tokens, index)
     ]
@@ -197,8 +207,8 @@ def _is_attribute_or_keyword(tokens: Sequence[str], index: int) -> bool:
     return after.startswith("=") and after != "=="
 
 
-def _node_of(tokens: Sequence[str], index: int) -> str | None:
-    """`x` of `nodes.x` and of `nodes["x"]`; None where nodes is used in another way."""
+def _member_of(tokens: Sequence[str], index: int) -> str | None:
+    """`x` of `nodes.x` and of `nodes["x"]`; None where the name is used in another way."""
     after = tokens[index + 1 : index + 4]
     if len(after) >= 2 and after[0] == "." and after[1].isidentifier() and after[2:] != ["("]:
         return after[1]

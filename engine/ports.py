@@ -4,7 +4,7 @@ An Entry is all or nothing: its events, node outputs, checkpoint, pending writes
 them happened. Entries of one run are committed in the order in which they were given.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -74,6 +74,14 @@ class ChildRuns(Protocol):
 
     async def start(self, child: ChildRun) -> str:
         """The id of the run. Raises NodeFailure."""
+        ...
+
+
+class Secrets(Protocol):
+    """The resource `secrets`."""
+
+    async def resolve(self, project_id: str, names: Collection[str]) -> dict[str, str]:
+        """The values. Raises NodeFailure(SECRET) for one that is not there or cannot be decrypted."""
         ...
 
 

@@ -13,7 +13,7 @@ from pydantic import AliasChoices
 
 from engine import expressions
 from engine.events import JSON
-from engine.names import Use, uses
+from engine.names import SECRETS, Use, uses
 from engine.nodes.base import NodeConfig
 from engine.problems import FieldProblem, join_path
 from engine.syntax import has_code
@@ -23,11 +23,12 @@ SCOPE = frozenset({"input", "nodes", "run", "secrets"})
 
 
 class Text(NamedTuple):
-    """A text of a spec that is a template or an expression."""
+    """A text of a spec that is a template or an expression. Only those in a node's config can see secrets."""
 
     path: str
     text: str
     is_expression: bool
+    sees_secrets: bool = False
 
 
 @lru_cache(maxsize=256)
@@ -49,14 +50,28 @@ def texts(config: type[NodeConfig], value: JSON, path: str) -> Iterator[Text]:
     yield from dict.fromkeys(_marked(schema, value, path, schema.get("$defs", {})))
 
 
+def secrets_of(config: type[NodeConfig], value: JSON) -> frozenset[str]:
+    """The secrets that the templates of a node's config name."""
+    return frozenset(use.name for text in texts(config, value, "") for use in secrets_in(text) if use.name)
+
+
+def secrets_in(text: Text) -> tuple[Use, ...]:
+    """Each once; a use without a name is one that names none, and is refused."""
+    try:
+        return uses(text.text, expression=text.is_expression).secrets if SECRETS in text.text else ()
+    except TemplateError:
+        return ()  # said elsewhere
+
+
 def _marked(schema: Any, value: JSON, path: str, defs: Mapping[str, Any]) -> Iterator[Text]:
     if not isinstance(schema, dict) or not isinstance(value, str | dict | list):
         return
     if schema.get("format") == EXPRESSION:
         if isinstance(value, str):
-            yield Text(path, value, True)
+            yield Text(path, value, True, _sees_secrets(schema))
     elif schema.get("format") == TEMPLATE:
-        yield from template_texts(value, path)
+        for text in template_texts(value, path):
+            yield text._replace(sees_secrets=_sees_secrets(schema))
     elif isinstance(reference := schema.get("$ref"), str):
         yield from _marked(defs.get(reference.rpartition("/")[2]), value, path, defs)
     else:
@@ -69,6 +84,11 @@ def _marked(schema: Any, value: JSON, path: str, defs: Mapping[str, Any]) -> Ite
         elif isinstance(value, list):
             for index, inner in enumerate(value):
                 yield from _marked(schema.get("items"), inner, join_path(path, index), defs)
+
+
+def _sees_secrets(schema: Mapping[str, Any]) -> bool:
+    """A field whose value is kept as the templates give it, such as another run's input, says `"secrets": false`."""
+    return schema.get("secrets") is not False
 
 
 def template_texts(value: JSON, path: str) -> Iterator[Text]:
@@ -115,8 +135,10 @@ class Nodes:
             used = uses(text.text, expression=text.is_expression).uses
         except TemplateError:
             return  # said above
-        for use in used:
-            if wrong := self._wrong(use, reader):
+        found = [(use, self._wrong(use, reader)) for use in used]
+        found += [(use, _wrong_secret(use, text)) for use in secrets_in(text)]
+        for use, wrong in found:
+            if wrong is not None:
                 yield FieldProblem(
                     text.path,
                     *wrong,
@@ -137,3 +159,11 @@ class Nodes:
         if reader.before is not None and not reader.before & bit:
             return "NOT_YET_RUN", f"node {use.name!r} cannot have run yet: no way leads from it to here"
         return None
+
+
+def _wrong_secret(use: Use, text: Text) -> tuple[str, str] | None:
+    if not text.sees_secrets:
+        return "SECRET", f"secrets are known inside node calls alone: {text.path} sees none"
+    if not use.name:
+        return "SECRET", "a secret is asked for by its name alone: `secrets.name` or `secrets['name']`"
+    return None

@@ -1,7 +1,7 @@
 """A spec's nodes made ready to execute, once a spec: type found, config validated, templates looked through for names."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,23 +11,29 @@ from engine.expressions import references
 from engine.nodes.base import NodeConfig, NodeType
 from engine.nodes.registry import NodeTypes
 from engine.problems import FieldProblem
+from engine.references import secrets_of
 from engine.spec import NodeSpec, Spec, SpecError
 from engine.states import Severity
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A node ready to execute. `names` are the nodes that its templates may ask for."""
+    """A node ready to execute. `names` are the nodes that its templates may ask for, `secrets` the secrets that they name."""
 
     spec: NodeSpec
     type: NodeType[Any]
     config: NodeConfig
     names: tuple[str, ...] = ()
+    secrets: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "secrets", secrets_of(self.type.Config, self.spec.config))
 
     @property
     def is_launched(self) -> bool:
-        """Whatever may take time runs beside the waves: a waiting type, and a quick one that sleeps between attempts."""
-        return self.type.launched or self.spec.retry is not None or self.spec.timeout_s is not None
+        """Whatever may take time runs beside the waves: a waiting type, and a quick one that sleeps or asks for secrets."""
+        is_slow = self.spec.retry is not None or self.spec.timeout_s is not None or bool(self.secrets)
+        return self.type.launched or is_slow
 
 
 def prepare(spec: Spec, types: NodeTypes) -> Mapping[str, Work]:

@@ -14,7 +14,7 @@ class SubworkflowConfig(NodeConfig):
         title="Workflow",
         description="Id of the workflow to run, of the same project; or a template that gives it.",
         examples=["wf_01h45ytscbebyvny4gc8cr8ma2"],
-        json_schema_extra={"format": "template"},
+        json_schema_extra={"format": "template", "secrets": False},
     )
     version: int | None = Field(
         None,
@@ -28,7 +28,7 @@ class SubworkflowConfig(NodeConfig):
         title="Inputs",
         description="What the child run is given: any JSON, with templates.",
         examples=[{"customer": "{{ input.customer }}"}],
-        json_schema_extra={"format": "template"},
+        json_schema_extra={"format": "template", "secrets": False},
     )
 
 
