@@ -1,10 +1,15 @@
 """A setting that is wrong stops the start, in words."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from app.settings import Settings, load_settings, unknown
+
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
+DEFAULTS = {"sandbox_processes": "cores, at most 4"}
+"""As they are said, where they depend on the machine."""
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +70,18 @@ def test_a_password_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_misspelt_variable_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TREADLE_WORKER", "2")
     assert "TREADLE_WORKER" in unknown()
+
+
+def documented() -> dict[str, str]:
+    """Default by variable, as docs/operations.md has them."""
+    rows = re.findall(r"^\| `TREADLE_(\w+)` \| (.*?) \| .+ \|$", OPERATIONS.read_text(), re.MULTILINE)
+    return {name.lower(): default for name, default in rows}
+
+
+def test_every_setting_is_documented_and_no_other() -> None:
+    assert sorted(documented()) == sorted(Settings.model_fields)
+
+
+@pytest.mark.parametrize("name", [name for name, field in Settings.model_fields.items() if field.default])
+def test_the_documented_default_is_the_default(name: str) -> None:
+    assert documented()[name] == DEFAULTS.get(name, f"`{Settings.model_fields[name].default}`")
