@@ -277,6 +277,20 @@ async def enrich(_: Peer, request: Request, writer: Writer) -> None:
     answer(writer, json.dumps({"email": request.one("email"), "company": "Example Ltd", "employees": 120}).encode())
 
 
+@at("/leads")
+async def leads(peer: Peer, request: Request, writer: Writer) -> None:
+    """Takes a lead; one with a key that it has seen is the same one."""
+    keys = [one.headers["idempotency-key"] for one in peer.seen if one.path == "/leads"]
+    number = list(dict.fromkeys(keys)).index(request.headers["idempotency-key"]) + 1
+    answer(writer, json.dumps({"lead": number, **json.loads(request.body)}).encode(), "201 Created")
+
+
+@at("/hang-once")
+async def hang_once(peer: Peer, request: Request, writer: Writer) -> None:
+    """The first who asks waits for ever."""
+    await (hang if peer.count("/hang-once") == 1 else echo)(peer, request, writer)
+
+
 async def _serve(peer: Peer, reader: asyncio.StreamReader, writer: Writer) -> None:
     try:
         while not writer.is_closing():

@@ -1,0 +1,70 @@
+"""`http` nodes on real workers, against a real server on loopback, which the host has opened."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.system import CANCEL, System, running
+from tests.peers.http import Peer, http_peer
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[Peer]:
+    async with http_peer() as opened:
+        yield opened
+
+
+def calling(**config: Any) -> dict[str, Any]:
+    return {"nodes": [{"id": "call", "type": "http", "config": config}], "edges": []}
+
+
+async def test_an_answer_is_the_node_s_output(system: System, peer: Peer) -> None:
+    answer = await system.run(calling(url=f"{peer.url}/gzip"))
+    assert answer["run"]["status"] == "COMPLETED"
+    assert answer["run"]["output"]["call"]["body"] == {"packed": True}
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "message"),
+    [
+        ("http://169.254.169.254/latest/meta-data", "HTTP_BLOCKED", "169.254.169.254 is not on the public internet"),
+        ("{peer}/status?code=404", "HTTP_STATUS", "answered 404 Told"),
+        ("{peer}/broken-utf8", "HTTP_RESPONSE", "is no utf-8 text at byte 3"),
+        ("{peer}/gib", "HTTP_RESPONSE", "more than 2,097,152 bytes"),
+    ],
+)
+async def test_a_call_that_fails_is_an_error_of_its_node(
+    system: System, peer: Peer, url: str, code: str, message: str
+) -> None:
+    answer = await system.run(calling(url=url.replace("{peer}", peer.url)))
+    error = answer["run"]["error"]
+    assert answer["run"]["status"] == "FAILED"
+    assert (error["code"], error["nodeId"], message in error["message"]) == (code, "call", True), error
+
+
+async def test_a_cancelled_run_leaves_its_peer(system: System, peer: Peer) -> None:
+    run_id = (await system.run(calling(url=f"{peer.url}/hang"), mode="ASYNC"))["run"]["id"]
+    async with asyncio.timeout(20):
+        await peer.arrived.wait()
+        assert (await system.ask(CANCEL, id=run_id))["cancelRun"]["errors"] == []
+        await peer.left.wait()
+    assert (await system.ended(run_id))["status"] == "CANCELLED"
+
+
+async def test_a_call_that_is_made_again_after_a_crash_has_the_same_key(
+    database_url: str, redis_url: str, peer: Peer
+) -> None:
+    async with running(database_url, redis_url, workers=2, http_allow="127.0.0.1") as system:
+        spec = calling(method="POST", url=f"{peer.url}/hang-once", body={"type": "json", "content": {"pay": 1}})
+        run_id = (await system.run(spec, mode="ASYNC"))["run"]["id"]
+        async with asyncio.timeout(30):
+            await peer.arrived.wait()
+        holder = await system.holder(run_id)
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        assert (await system.ended(run_id))["status"] == "COMPLETED"
+    first, second = [request.headers["idempotency-key"] for request in peer.seen]
+    assert first == second == f"{run_id}/0/call/1"
