@@ -149,6 +149,24 @@ def doctor(port: Port = None, data_dir: DataDir = None) -> None:
 
 
 @app.command()
+def new_node(
+    name: Annotated[str, typer.Argument(help="What the node type is called, such as send_fax.")],
+    folder: Annotated[
+        Path | None, typer.Option(help="Where it is written; default: treadle-NAME in this folder.")
+    ] = None,
+) -> None:
+    """Writes a package with a node type of your own: its class, its test and how to install it."""
+    from app.new_node import NewNodeError, create
+
+    where = folder or Path(f"treadle-{name.replace('_', '-')}")
+    try:
+        create(name, where)
+    except NewNodeError as wrong:
+        sys.exit(f"treadle: {wrong}")
+    print(f"written to {where}; next: pip install -e {where}, and restart the server and the workers")
+
+
+@app.command()
 def chaos(
     minutes: Annotated[float, typer.Option(help="How long it is attacked.", min=0.1)] = 10,
     seed: Annotated[int | None, typer.Option(help="Repeats the load and the faults of another time.")] = None,

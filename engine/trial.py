@@ -87,3 +87,15 @@ async def execute(
     took_ms = (result.ended_at - result.started_at).total_seconds() * 1000
     error = None if result.error is None else replace(result.error, node_id=None)
     return Trial(result.outcome, error, context.noted_input, state.partial_output, state.usage, heard.logs, took_ms)
+
+
+async def try_node(
+    kind: NodeType[Any],
+    config: dict[str, JSON],
+    given: Mapping[str, JSON] | None = None,
+    resources: Mapping[str, Any] | None = None,
+) -> Trial:
+    """For tests of node types: one of them with this config and these names. Raises pydantic's ValidationError."""
+    scope = scope_of(given or {}, "run_test")
+    facts = RunFacts("run_test", "prj_test", 1, 0, scope["input"])
+    return await execute(kind, kind.Config.model_validate(config), config, scope, facts, resources or {})

@@ -15,7 +15,7 @@ ERROR_PORT = "error"
 
 @dataclass(frozen=True, slots=True)
 class NodeTypeView:
-    """A node type as a form needs it; `config_schema` is a JSON Schema."""
+    """A node type as a form needs it; `config_schema` is a JSON Schema. `problem` says why a package's cannot be used."""
 
     name: str
     title: str
@@ -28,6 +28,7 @@ class NodeTypeView:
     ports_from: str | None
     example: dict[str, Any]
     deprecated: str | None
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +72,22 @@ def _view(kind: NodeType[Any]) -> NodeTypeView:
     )
 
 
+def _broken(name: str, why: str) -> NodeTypeView:
+    """Something that a package offers and that could not be loaded, so that people learn why it is missing."""
+    return NodeTypeView(name, name, "", "broken", "alert", {}, {}, [], None, {}, None, why)
+
+
 def node_types(context: Context) -> list[NodeTypeView]:
-    """In the order of their names."""
-    return [_view(context.node_types[name]) for name in sorted(context.node_types)]
+    """In the order of their names; after them those that could not be loaded."""
+    types = context.node_types
+    usable = [_view(types[name]) for name in sorted(types)]
+    # One that wanted the name of another type is told apart from it.
+    broken = {f"{name} (package)" if name in types else name: why for name, why in types.broken.items()}
+    return [*usable, *(_broken(name, broken[name]) for name in sorted(broken))]
 
 
 def node_type(context: Context, name: str) -> NodeTypeView | None:
-    kind = context.node_types.get(name)
-    return None if kind is None else _view(kind)
+    return next((view for view in node_types(context) if view.name == name), None)
 
 
 async def tools(context: Context) -> list[ToolView]:

@@ -20,6 +20,9 @@ class NodeType:
     ports_from: str | None = strawberry.field(description="Where config adds ports: `cases[*].port`.")
     example: JSON
     deprecated: str | None
+    problem: str | None = strawberry.field(
+        description="Why a package's node type could not be loaded. Such a one is in no palette: it cannot be used."
+    )
 
 
 @strawberry.type

@@ -1,6 +1,6 @@
 """`testNode`: one node by itself, with what it needs and nothing stored."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -130,6 +130,23 @@ async def test_it_has_a_time_limit_and_really_stops(context: Context, monkeypatc
 async def test_a_template_that_fails_is_an_error_of_the_node(context: Context) -> None:
     answer = await tried(context, "transform", {"output": "{{ input.nope.deeper }}"})
     assert answer["error"]["code"] == "TEMPLATE" and "input.nope" in answer["error"]["message"]
+
+
+class Safe:
+    """The secrets of every project."""
+
+    async def resolve(self, project_id: str, names: Collection[str]) -> dict[str, str]:
+        return dict.fromkeys(names, "correct-horse-battery")
+
+
+async def test_a_secret_is_known_to_the_node_and_told_to_nobody(context: Context) -> None:
+    context.resources = {**context.resources, "secrets": Safe()}
+    answer = await tried(context, "transform", {"output": "{{ secrets.key }} has {{ secrets.key | length }} letters"})
+    assert answer["output"] == "••• has 21 letters"
+    code = {"code": "def process(k):\n    print(k)\n    return k / 1", "input_mapping": {"k": "{{ secrets.key }}"}}
+    answer = await tried(context, "code", code)
+    assert answer["error"]["code"] == "CODE" and answer["logs"] == ["•••"] and answer["input"] == {"k": "•••"}
+    assert "correct-horse" not in str(answer)
 
 
 async def test_nothing_is_stored(context: Context, database: Database) -> None:

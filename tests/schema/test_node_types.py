@@ -1,0 +1,27 @@
+"""Node types of packages in the catalog: those that work, and those that do not."""
+
+from engine.nodes.registry import NodeTypes, load_node_types
+from resolvers.context import Context
+from tests.calling import call
+
+LISTED = "{ nodeTypes { name title problem ports configSchema } }"
+
+
+async def test_a_broken_package_is_in_the_catalog_with_its_reason(context: Context) -> None:
+    broken = {
+        "fax": "fax_nodes:Fax: ImportError: no module named 'modem'",
+        "start": "there is a node type 'start' already",
+    }
+    context.node_types = NodeTypes(load_node_types().values(), broken)
+    listed = {kind["name"]: kind for kind in (await call(context, LISTED))["nodeTypes"]}
+    assert listed["fax"]["problem"] == broken["fax"]
+    assert listed["start"]["problem"] is None and listed["start"]["configSchema"]["type"] == "object"
+    assert listed["start (package)"]["problem"] == broken["start"]
+    one = await call(context, '{ nodeType(name: "fax") { problem ports } }')
+    assert one["nodeType"] == {"problem": broken["fax"], "ports": []}
+
+
+async def test_what_works_has_no_problem(context: Context) -> None:
+    listed = (await call(context, LISTED))["nodeTypes"]
+    assert [kind["name"] for kind in listed] == sorted(context.node_types)
+    assert all(kind["problem"] is None for kind in listed)
