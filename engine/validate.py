@@ -18,7 +18,7 @@ from engine.reading import Reading, read
 from engine.references import Nodes, Reader, Text, template_texts, texts
 from engine.schemas import check_schema
 from engine.shapes import path_of
-from engine.spec import Spec, digest
+from engine.spec import NodeSpec, Spec, digest
 from engine.states import Severity
 from engine.storable import NotStorable, check_storable
 
@@ -113,6 +113,7 @@ def _check(reading: Reading, types: NodeTypes) -> Iterator[FieldProblem]:
     for node, index in zip(spec.nodes, at, strict=True):
         config = yield from _config(node.type, node.config, f"nodes[{index}]", node.id, types)
         ports[node.id] = types[node.type].ports_of(config) if config is not None else None
+        yield from _around_waits(node, f"nodes[{index}]", types)
     yield from check_edges(graph, ports)
     if not reading.unread:
         yield from check_reach(graph, at)
@@ -150,6 +151,20 @@ def _config(
                 column=context.get("column"),
             )
         return None
+
+
+def _around_waits(node: NodeSpec, path: str, types: NodeTypes) -> Iterator[FieldProblem]:
+    """What limits and repeats an attempt does neither to a wait, which is none."""
+    instead = types[node.type].instead_of_timeout if node.type in types else None
+    if instead is None:
+        return
+    waits = f"an attempt, and a node of type {node.type!r} waits outside of it"
+    if node.timeout_s is not None:
+        message = f"`timeoutS` limits {waits}: {instead}"
+        yield FieldProblem(join_path(path, "timeoutS"), "CONFIG", message, node_id=node.id)
+    if node.retry is not None:
+        message = f"`retry` repeats {waits}: what it waits for is not repeated"
+        yield FieldProblem(join_path(path, "retry"), "NO_EFFECT", message, Severity.WARNING, node.id)
 
 
 def _templates(graph: Graph, at: list[int], types: NodeTypes) -> Iterator[FieldProblem]:

@@ -139,6 +139,8 @@ class NodeType(Generic[ConfigT]):
     output_schema: ClassVar[dict[str, Any]] = {}
     example: ClassVar[dict[str, Any]] = {}
     deprecated: ClassVar[str | None] = None
+    instead_of_timeout: ClassVar[str | None] = None
+    """For a type that ends with a wait, which `timeoutS` does not limit: what is said to an author who sets it."""
 
     def ports_of(self, config: ConfigT) -> tuple[str, ...]:
         """The named ports a node with this config has, `error` left out."""

@@ -1,29 +1,56 @@
 """`delay`: waits for a time or until a moment. The engine does the waiting; no worker is held up by it."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from math import isfinite
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from engine.events import JSON
 from engine.nodes.base import NodeConfig, NodeContext, NodeFailure, NodeType, Output, WaitUntil
+from engine.syntax import has_code
 
+T = TypeVar("T", float | str, str)
 MAX_SECONDS = 3653 * 24 * 3600
 """Ten years."""
+
+
+def _is_number(given: Any) -> Any:
+    if isinstance(given, bool):
+        raise ValueError("must be a number, or a template that gives one")
+    return given
+
+
+def _literal_seconds(given: float | str) -> float | str:
+    return _checked(_after, given)
+
+
+def _literal_moment(given: str) -> str:
+    return _checked(_moment, given)
+
+
+def _checked(read: Callable[[JSON], datetime], given: T) -> T:
+    """What is no template is as right or wrong before a run as in it."""
+    if not (isinstance(given, str) and has_code(given)):
+        try:
+            read(given)
+        except NodeFailure as wrong:
+            raise ValueError(wrong.message) from wrong
+    return given
 
 
 class DelayConfig(NodeConfig):
     """Exactly one of the two."""
 
-    seconds: float | str | None = Field(
+    seconds: Annotated[float | str, BeforeValidator(_is_number), AfterValidator(_literal_seconds)] | None = Field(
         None,
         title="Seconds",
         description="How long to wait: a number, or a template that gives one.",
         examples=[30, "{{ input.pause }}"],
         json_schema_extra={"format": "template"},
     )
-    until: str | None = Field(
+    until: Annotated[str, AfterValidator(_literal_moment)] | None = Field(
         None,
         title="Until",
         description="When to go on: RFC 3339, UTC where it names no zone; or a template that gives it.",
@@ -35,8 +62,6 @@ class DelayConfig(NodeConfig):
     def _exactly_one(self) -> Self:
         if (self.seconds is None) == (self.until is None):
             raise ValueError("give either `seconds` or `until`")
-        if isinstance(self.seconds, int | float) and not 0 <= self.seconds <= MAX_SECONDS:
-            raise ValueError(f"`seconds` must be from 0 to {MAX_SECONDS}")
         return self
 
 
@@ -53,6 +78,7 @@ class Delay(NodeType[DelayConfig]):
         "required": ["until"],
     }
     example: ClassVar[dict[str, Any]] = {"seconds": 30}
+    instead_of_timeout: ClassVar[str | None] = "it is over when its time has come"
 
     async def execute(self, config: DelayConfig, ctx: NodeContext) -> WaitUntil:
         given = ctx.render(config.seconds if config.until is None else config.until)
@@ -63,8 +89,9 @@ class Delay(NodeType[DelayConfig]):
 
 def _after(given: JSON) -> datetime:
     try:
-        seconds = float(given) if isinstance(given, int | float | str) else float("nan")
-    except ValueError:
+        is_number = isinstance(given, int | float | str) and not isinstance(given, bool)
+        seconds = float(given) if is_number else float("nan")
+    except (ValueError, OverflowError):
         seconds = float("nan")
     if not isfinite(seconds) or not 0 <= seconds <= MAX_SECONDS:
         raise NodeFailure("CONFIG", f"`seconds` must give a number from 0 to {MAX_SECONDS}, not {_shown(given)}")

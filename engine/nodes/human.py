@@ -57,6 +57,8 @@ class Human(NodeType[HumanConfig]):
         "expiresS": 86_400,
     }
 
+    instead_of_timeout: ClassVar[str | None] = "how long a person has is said by `expiresS` in its config"
+
     async def execute(self, config: HumanConfig, ctx: NodeContext) -> WaitForAnswer:
         prompt = ctx.render(config.prompt)
         ctx.note_input(prompt)

@@ -123,20 +123,23 @@ async def test_delay_says_until_when_and_does_not_wait() -> None:
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("field", "given"),
     [
-        {"seconds": "{{ input.at }}"},
-        {"seconds": "-1"},
-        {"seconds": "nan"},
-        {"until": "tomorrow"},
-        {"until": "{{ input.value }}"},
-        {"until": "9999-12-31T23:59:59-23:00"},
+        ("seconds", "abc"),
+        ("seconds", "-1"),
+        ("seconds", "nan"),
+        ("until", "tomorrow"),
+        ("until", "12"),
+        ("until", "9999-12-31T23:59:59-23:00"),
     ],
 )
-async def test_a_delay_that_is_no_time_fails(config: dict[str, Any]) -> None:
+async def test_a_delay_that_is_no_time_is_found_before_a_run_and_fails_in_one(field: str, given: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        TYPES["delay"].Config.model_validate({field: given})
+    assert [error["loc"][0] for error in refused.value.errors()] == [field]
     with pytest.raises(NodeFailure) as failed:
-        await Given(INPUT).run("delay", config)
-    assert failed.value.code == "CONFIG"
+        await Given({"input": given}).run("delay", {field: "{{ input }}"})
+    assert failed.value.code == "CONFIG" and f"`{field}`" in failed.value.message
 
 
 def test_every_config_can_be_a_form() -> None:

@@ -68,7 +68,7 @@ PROBLEMS: dict[str, tuple[Any, set[tuple[str, str]]]] = {
     ),
     "a negative delay": (
         spec([{"id": "a", "type": "delay", "config": {"seconds": -1}}]),
-        {("nodes[0].config", "CONFIG")},
+        {("nodes[0].config.seconds", "CONFIG")},
     ),
     "a dangling target": (spec([node("a")], [edge("a>x")]), {("edges[0].target", "UNKNOWN_NODE")}),
     "a dangling source": (
@@ -380,3 +380,13 @@ def test_templates_have_a_limit_in_number() -> None:
     assert with_texts(20_000).ok
     [problem] = with_texts(20_001).errors
     assert problem.code == "LIMIT" and "20,000 templates" in problem.message
+
+
+@pytest.mark.parametrize("kind", ["delay", "human", "subworkflow"])
+def test_what_limits_an_attempt_is_refused_where_the_node_waits_outside_of_it(kind: str) -> None:
+    waiting = {"id": "a", "type": kind, "config": TYPES[kind].example, "timeoutS": 5, "retry": {"maxAttempts": 2}}
+    report = validate({"nodes": [waiting]}, TYPES)
+    assert [(problem.field, problem.code, problem.node_id) for problem in report.errors] == [
+        ("nodes[0].timeoutS", "CONFIG", "a")
+    ]
+    assert [(problem.field, problem.code) for problem in report.warnings] == [("nodes[0].retry", "NO_EFFECT")]
