@@ -23,11 +23,11 @@ Finding = tuple[bool, str]
 
 async def examine(settings: Settings) -> bool:
     """Prints a line a finding. True: nothing needs doing."""
-    console = Console()
+    console, asked = Console(), settings
     checks: list[tuple[str, Callable[[Settings], Awaitable[Finding]]]] = [
         ("python", _python),
         ("settings", _settings),
-        ("data", _data),
+        ("data", lambda _: _data(asked)),
         ("database", _database),
         ("redis", _redis),
         ("server", _server),
@@ -63,6 +63,8 @@ async def _settings(_: Settings) -> Finding:
 async def _data(settings: Settings) -> Finding:
     if settings.database_url is not None and settings.redis_url is not None:
         return True, "none: both stores are elsewhere"
+    if in_use(settings.data_dir) is not None:
+        return True, f"{settings.data_dir.absolute()}, in use by a running `treadle up`"
     wrong = fault_of(settings.data_dir)
     return wrong is None, wrong or str(settings.data_dir.absolute())
 

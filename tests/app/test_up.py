@@ -79,6 +79,7 @@ def test_it_gets_ready_runs_an_example_and_stops_cleanly(up: Up, treadle) -> Non
     assert '"category": "billing"' in told
     examined, _ = treadle("doctor", "--port", up.port, "--data-dir", up.data).communicate(timeout=60)
     assert "migrated" in examined
+    assert "in use by a running `treadle up`" in examined
     pids = list(up.children().values())
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(60) == 0
