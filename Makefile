@@ -4,7 +4,7 @@ BIN := .venv/bin
 PACKAGES := app schema resolvers engine persistence worker web tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test chaos check format schema bench bench-quick lock
+.PHONY: help setup up test chaos check format schema docs bench bench-quick lock
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ format: setup ## Formats the code
 
 schema: setup ## Writes schema/schema.graphql
 	@$(BIN)/treadle schema > schema/schema.graphql.new && mv schema/schema.graphql.new schema/schema.graphql
+
+docs: setup ## Writes docs/nodes.md from the node types
+	@$(BIN)/python -m app.node_docs > docs/nodes.md.new && mv docs/nodes.md.new docs/nodes.md
 
 bench: setup ## Measures everything against bare LangGraph, and prints one table
 	@$(BIN)/python -m bench
