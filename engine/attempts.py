@@ -20,6 +20,7 @@ from engine.told import clean_text, is_storable
 from engine.work import Work
 
 log = structlog.get_logger()
+WRONG_AGAIN = frozenset({"TEMPLATE", "OUTPUT", "CONFIG", "SECRET", "BUDGET", "TOOL_FORBIDDEN"})
 NO_RETRY = Retry(max_attempts=1)
 
 
@@ -48,7 +49,7 @@ async def attempt(
         outcome, error = await _once(work, context)
         if error is None or number >= retry.max_attempts or not _is_worth_retrying(work, error):
             return Result(outcome, error, number, started_at, datetime.now(UTC))
-        pause = min(retry.backoff_s * retry.multiplier ** (number - 1), retry.max_s)
+        pause = _pause(retry, number, error)
         on_retry(number, error, pause)
         await asyncio.sleep(pause)
         number += 1
@@ -57,8 +58,15 @@ async def attempt(
 
 
 def _is_worth_retrying(work: Work, error: RunError) -> bool:
-    """A template or an output that is wrong is wrong again; anything else the author asked us to try again."""
-    return error.retryable or error.code not in ("TEMPLATE", "OUTPUT", "CONFIG", "SECRET")
+    """What is wrong for good is wrong again, and models say whether it is; anything else the author asked us to try again."""
+    return error.retryable or not (error.code in WRONG_AGAIN or error.code.startswith("MODEL_"))
+
+
+def _pause(retry: Retry, number: int, error: RunError) -> float:
+    """At least as long as whoever was called asks for, as far as the policy allows."""
+    asked = error.details.get("retryAfterS") if isinstance(error.details, dict) else None
+    backoff = retry.backoff_s * retry.multiplier ** (number - 1)
+    return min(max(backoff, asked if isinstance(asked, int | float) else 0.0), retry.max_s)
 
 
 async def _once(work: Work, context: Context) -> tuple[Outcome | None, RunError | None]:
@@ -91,16 +99,21 @@ async def _once(work: Work, context: Context) -> tuple[Outcome | None, RunError 
 async def _executed(work: Work, context: Context) -> Outcome:
     """Checked to be storable. A node that names secrets sees them here and nowhere else."""
     if not work.secrets:
-        outcome: Outcome = await work.type.execute(work.config, context)
-        _check(outcome)
-        return outcome
+        return await _result(work, context)
     resource: Secrets | None = context.resources.get("secrets")
     if resource is None:
         raise NodeFailure("SECRET", "there are no secrets here: this process knows none")
     with context.knowing(await resource.resolve(context.project_id, work.secrets)):
-        outcome = await work.type.execute(work.config, context)
-        _check(outcome)
-        return _redacted(outcome, context)
+        return await _result(work, context)
+
+
+async def _result(work: Work, context: Context) -> Outcome:
+    try:
+        outcome: Outcome = await work.type.execute(work.config, context)
+    finally:
+        context.settle()
+    _check(outcome)
+    return _redacted(outcome, context)
 
 
 def _check(outcome: Outcome) -> None:

@@ -75,8 +75,17 @@ class Context:
         try:
             yield
         finally:
-            self._show(self._text.rest())
             self.scope = before
+
+    def hide(self, values: Iterable[str]) -> None:
+        """From now on nothing that is told shows one of them."""
+        self.settle()
+        self._redactor = self._redactor.knowing(values)
+        self._text = self._redactor.stream()
+
+    def settle(self) -> None:
+        """There is no more text to come: what was held back is shown."""
+        self._show(self._text.rest())
 
     def redacted(self, value: JSON) -> JSON:
         """Storable JSON without secrets: for whatever leaves the node call."""

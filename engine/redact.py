@@ -24,6 +24,12 @@ class Redactor:
     def __init__(self, values: Iterable[str] = ()) -> None:
         self._disguises = [remember(value) for value in values]
 
+    def knowing(self, values: Iterable[str]) -> "Redactor":
+        """One that knows these as well."""
+        more = Redactor(values)
+        more._disguises += self._disguises
+        return more
+
     def text(self, text: str) -> str:
         return _masked(text, [*self._spans(text), *self._edges(text)])
 

@@ -1,7 +1,7 @@
 """What a model is to nodes that use one, what the catalog says of it, and what a call to it may cost."""
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages.ai import UsageMetadata
@@ -61,11 +61,3 @@ class ModelInfo:
     @property
     def available(self) -> bool:
         return self.problem is None
-
-
-class Keys(Protocol):
-    """Where the keys are that models have as secrets of a project."""
-
-    async def resolve(self, project_id: str, names: list[str]) -> dict[str, str]:
-        """Raises NodeFailure(SECRET)."""
-        ...

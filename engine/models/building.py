@@ -8,6 +8,7 @@ from langchain_core.language_models import BaseChatModel
 from engine.catalog_file import ModelEntry, from_environment
 from engine.models.base import Sampling
 from engine.nodes.base import NodeFailure
+from engine.redact import Redactor
 
 OPENAI = "openai"
 NO_KEY = "none"
@@ -32,7 +33,7 @@ def build(entry: ModelEntry, key: str | None, sampling: Sampling, client: httpx2
     except (ValueError, TypeError) as wrong:
         told = " ".join(str(wrong).split())
         if key:
-            told = told.replace(key, "•••")
+            told = Redactor([key]).text(told)
         raise NodeFailure(
             "MODEL_UNAVAILABLE", f"the catalog's entry {entry.name!r} cannot be used: {told}"[:1000]
         ) from wrong

@@ -11,26 +11,34 @@ from langchain_core.language_models import BaseChatModel
 
 from engine.catalog_file import CatalogError, ModelEntry, from_environment
 from engine.models.availability import Availability
-from engine.models.base import Keys, Model, ModelInfo, Sampling, Structured
+from engine.models.base import Model, ModelInfo, Sampling, Structured
 from engine.models.building import OPENAI, build
 from engine.models.client import open_client
 from engine.models.echo import ECHO, echo_model
 from engine.nodes.base import NodeFailure
+from engine.ports import Secrets
 
 KEPT = 64
 """Clients that are kept for the next call; one for each model, key and sampling."""
 
 
 class Models:
-    def __init__(self, entries: Iterable[ModelEntry], client: httpx2.AsyncClient, keys: Keys | None = None) -> None:
+    def __init__(
+        self, entries: Iterable[ModelEntry], client: httpx2.AsyncClient, secrets: Secrets | None = None
+    ) -> None:
         self._entries = {entry.name: entry for entry in entries}
-        self._client, self._keys = client, keys
+        self._client, self._secrets = client, secrets
         self._kept: OrderedDict[tuple[str, str | None, Sampling], BaseChatModel] = OrderedDict()
         self._availability = Availability(client)
 
     @property
     def names(self) -> list[str]:
         return [ECHO.name, *self._entries]
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether it depends on the project which of them can be used."""
+        return any(entry.api_key_secret is not None for entry in self._entries.values())
 
     async def listed(self, project_id: str | None = None) -> list[ModelInfo]:
         """All there are, with whether they can be used now; bounded in time. `project_id` is whose secrets are looked for."""
@@ -43,7 +51,9 @@ class Models:
         try:
             if entry.api_key_secret is not None and project_id is None:
                 return (
-                    None if self._keys is not None else f"its key is the secret {entry.api_key_secret!r} of a project"
+                    None
+                    if self._secrets is not None
+                    else f"its key is the secret {entry.api_key_secret!r} of a project"
                 )
             key = await self._key(entry, project_id or "")
             if entry.provider != OPENAI:
@@ -72,9 +82,9 @@ class Models:
             return _fit_for_a_header(entry, from_environment(entry.api_key))
         if entry.api_key_secret is None:
             return None
-        if self._keys is None:
+        if self._secrets is None:
             raise NodeFailure("SECRET", f"this process has no secrets, and {entry.name!r} has its key in one")
-        found = await self._keys.resolve(project_id, [entry.api_key_secret])
+        found = await self._secrets.resolve(project_id, [entry.api_key_secret])
         return _fit_for_a_header(entry, found[entry.api_key_secret])
 
     async def _chat(self, entry: ModelEntry, key: str | None, sampling: Sampling) -> BaseChatModel:
@@ -114,9 +124,9 @@ def _info(entry: ModelEntry, problem: str | None) -> ModelInfo:
 
 
 @asynccontextmanager
-async def open_models(entries: Iterable[ModelEntry], keys: Keys | None = None) -> AsyncIterator[Models]:
+async def open_models(entries: Iterable[ModelEntry], secrets: Secrets | None = None) -> AsyncIterator[Models]:
     async with open_client() as client:
-        models = Models(entries, client, keys)
+        models = Models(entries, client, secrets)
         try:
             yield models
         finally:

@@ -1,7 +1,7 @@
 """How `treadle/echo` fills a JSON Schema: by rules that anybody can follow with a pencil. docs/models.md has them for users.
 
 - A choice (`enum`, or `anyOf`/`oneOf` of `const`s) is the value of which most words stand in the prompt, its own and those
-  of its `description`; where none does, the `default`, else the first.
+  of its `description`; where none does, the `default`, else the first. Small words, such as `the`, do not count.
 - A boolean is whether a word of its name or its `description` stands in the prompt.
 - A number is the first one in the prompt that fits its bounds, else its `default`, else the nearest bound to 0.
 - A string is the prompt. An object has all of its properties, a list as many items as it must have, and at least one.
@@ -14,6 +14,12 @@ from engine.events import JSON
 
 _WORD = re.compile(r"[^\W_]+")
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.]*\d)")
+_SMALL = frozenset(
+    _WORD.findall(
+        "a an and are as at be but by do for from has have if in is it its no none not of on one or so than that the their "
+        "them there this to was were what when where whether which who with"
+    )
+)
 MAX_DEPTH = 20
 MAX_ITEMS = 100
 MIN_STEM = 4
@@ -96,7 +102,7 @@ class _Filling:
         return best if score else schema.get("default", choices[0][0])
 
     def _score(self, text: str) -> int:
-        return sum(self._is_said(word) for word in set(_WORD.findall(text.lower())))
+        return sum(self._is_said(word) for word in set(_WORD.findall(text.lower())) - _SMALL)
 
     def _is_said(self, word: str) -> bool:
         if word in self._words:

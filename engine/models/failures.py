@@ -14,6 +14,7 @@ from langchain_core import exceptions as known
 from engine.events import JSON
 from engine.models.base import Model
 from engine.nodes.base import NodeFailure
+from engine.redact import Redactor
 
 log = structlog.get_logger(__name__)
 
@@ -114,7 +115,7 @@ def _said(fault: Exception, model: Model) -> str:
     said = body if isinstance(body, str) and body else str(fault)
     said = " ".join(said.split())
     if model.hidden:
-        said = said.replace(model.hidden, "•••")
+        said = Redactor([model.hidden]).text(said)
     return said[:EXCERPT] or type(fault).__name__
 
 

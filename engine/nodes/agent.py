@@ -46,7 +46,7 @@ class AgentConfig(Prompted):
     )
     budget: Budget = Field(
         default_factory=lambda: Budget(tokens=None, usd=None),
-        title="Budget",
+        title="What it may take",
         description="Where the agent is stopped.",
         examples=[{"tokens": 50_000}],
     )

@@ -1,6 +1,6 @@
 """What a node type is: one class in one file. Third parties add theirs by the entry point `treadle.nodes`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -109,6 +109,10 @@ class NodeContext(Protocol):
     def log(self, level: LogLevel, message: str, **fields: JSON) -> None: ...
     def text(self, delta: str) -> None:
         """Streams text out of the node: shown live, kept as `partialOutput`."""
+        ...
+
+    def hide(self, values: Iterable[str]) -> None:
+        """From now on nothing that the node tells, its output and errors included, shows one of these texts."""
         ...
 
     def used(self, usage: Usage) -> None:

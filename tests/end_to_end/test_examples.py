@@ -15,6 +15,7 @@ EXPECTED: dict[str, Any] = {
     },
     "order_pipeline": {"order": "A-1007", "boxes": [2, 2, 1], "risk": "low"},
     "sales_report": {"total": 200, "sheet": {"line": "total: 200", "digest": "fd8f75c6"}},
+    "order_agent": {"answer": '["A-1"]', "calls": ["json_query"]},
     "weather_check": {"go": "go out in Oslo"},
 }
 

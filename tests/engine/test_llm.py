@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from engine.attempts import Result, attempt
 from engine.catalog_file import ModelEntry
 from engine.events import Usage
 from engine.models.catalog import Models, open_models
 from engine.nodes.base import NodeFailure, Output
+from engine.spec import NodeSpec, Retry
 from engine.tools.catalog import Tools, open_tools
+from engine.work import Work
 from tests.engine.given import TYPES, Given
 from tests.peers import chat
 from tests.peers.http import MIB, Peer, http_peer
@@ -255,8 +258,39 @@ async def test_each_failure_has_a_code_of_its_own_and_says_what_to_do(
     assert asked.peer.written < 64 * MIB
 
 
+async def test_an_endpoint_that_gives_the_key_away_gives_it_to_nobody(asked: Asked) -> None:
+    given = asked.given()
+    outcome = await given.run("llm", {"model": "repeats", "prompt": "it is sk-secret-canary, is it not?"})
+    given.context.settle()
+    assert isinstance(outcome, Output)
+    assert given.context.redacted(outcome.value) == "it is •••, is it not?"
+    assert "".join(delta.text for delta in given.texts) == "it is •••, is it not?"
+
+
 async def test_what_the_endpoint_says_of_when_to_come_back_is_in_the_details(asked: Asked) -> None:
     assert (await asked.failure("busy")).details == {"status": 429, "retryAfterS": 7.0}
+
+
+async def test_the_nodes_retry_waits_for_as_long_as_the_endpoint_asks(asked: Asked) -> None:
+    result, pauses = await _attempted(asked, "busy-once", Retry(max_attempts=2, backoff_s=0.01))
+    assert (result.outcome, pauses) == (Output("now"), [0.3])
+    result, pauses = await _attempted(asked, "busy", Retry(max_attempts=3, backoff_s=0.01, max_s=0.05))
+    assert (result.attempts, pauses) == (3, [0.05, 0.05])
+
+
+@pytest.mark.parametrize("model", ["locked", "gone", "poor"])
+async def test_what_is_wrong_for_good_is_not_tried_again(asked: Asked, model: str) -> None:
+    result, pauses = await _attempted(asked, model, Retry(max_attempts=3))
+    assert (result.attempts, pauses) == (1, [])
+
+
+async def _attempted(asked: Asked, model: str, retry: Retry) -> tuple[Result, list[float]]:
+    config = {"model": model, "prompt": "hi"}
+    kind = TYPES["llm"]
+    work = Work(NodeSpec("n", "llm", config=config, retry=retry), kind, kind.Config.model_validate(config))
+    pauses: list[float] = []
+    result = await attempt(work, asked.given().context, lambda _, error, pause: pauses.append(pause), lambda _: None)
+    return result, pauses
 
 
 async def test_a_refusal_and_a_cut_answer_fail_a_structured_answer_at_once(asked: Asked) -> None:
