@@ -8,8 +8,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
+import structlog
 from redis.asyncio import Redis
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
@@ -17,20 +19,31 @@ from app.settings import Settings
 from persistence import migrate
 from persistence.database import dsn
 
+log = structlog.get_logger(__name__)
+
 ANSWER_S = 5.0
 REFUSALS = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InsufficientPrivilegeError,
 )
+MOMENTARY = (ConnectionError, FileNotFoundError, TimeoutError, BusyLoadingError, RedisTimeoutError)
+"""Refused, cut off, no socket, no answer: as from a Redis that is just being started. An unknown name is none of these."""
 
 
 class StoreError(Exception):
     """What, where (never with a password) and what to do, in one line."""
 
 
+class AwayError(StoreError):
+    """It is not there now; nothing says that the address is wrong."""
+
+
 async def need_stores(settings: Settings) -> None:
-    """What a server or a worker needs to start. Raises StoreError."""
+    """What a server or a worker needs to start. Raises StoreError.
+
+    A Redis that is away is no hindrance: without it runs are slower, and without a server nobody could start one.
+    """
     if settings.database_url is None or settings.redis_url is None:
         raise StoreError(
             "set TREADLE_DATABASE_URL and TREADLE_REDIS_URL, or use `treadle up`, which starts stores of its own"
@@ -38,7 +51,10 @@ async def need_stores(settings: Settings) -> None:
     await need_postgres(settings.database_url)
     if await migrate.missing(settings.database_url):
         raise StoreError(f"{postgres_at(settings.database_url)} lacks migrations: run `treadle migrate` first")
-    await need_redis(settings.redis_url)
+    try:
+        await need_redis(settings.redis_url)
+    except AwayError as away:
+        log.warning("start.without_redis", error=str(away))
 
 
 async def migrated(url: str) -> None:
@@ -81,7 +97,8 @@ async def need_redis(url: str) -> str:
     except (OSError, ValueError, RedisError) as wrong:
         if isinstance(_beneath(wrong), AuthenticationError | NoPermissionError):
             raise StoreError(f"{place} refuses: {_reason(wrong)}; check TREADLE_REDIS_URL") from wrong
-        raise StoreError(
+        kind = AwayError if isinstance(_beneath(wrong), MOMENTARY) else StoreError
+        raise kind(
             f"{place} cannot be reached ({_reason(wrong)}): is it running, and is TREADLE_REDIS_URL right?"
         ) from wrong
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from app.reach import StoreError, migrated, need_postgres, need_redis, need_stores
 from app.settings import Settings
@@ -102,6 +103,20 @@ async def test_a_database_without_tables_is_told_to_be_migrated_and_then_is_fit(
     assert "run `treadle migrate` first" in await told(asyncio.ensure_future(need_stores(settings)))
     await migrated(empty_url)
     await need_stores(settings)
+
+
+async def test_a_redis_that_is_away_keeps_nothing_from_starting_and_is_told(database_url: str) -> None:
+    with capture_logs() as logs:
+        await need_stores(Settings(database_url=database_url, redis_url="redis://127.0.0.1:1/0"))
+    (line,) = [entry["error"] for entry in logs if entry["event"] == "start.without_redis"]
+    assert line.startswith("Redis at 127.0.0.1:1 cannot be reached (Connection refused)")
+
+
+async def test_a_redis_that_is_wrong_keeps_a_process_from_starting(database_url: str) -> None:
+    async with something_else() as port:
+        for url in (f"redis://127.0.0.1:{port}/0", "redis://nowhere.invalid"):
+            settings = Settings(database_url=database_url, redis_url=url)
+            assert "TREADLE_REDIS_URL" in await told(asyncio.ensure_future(need_stores(settings)))
 
 
 async def test_a_database_of_a_newer_treadle_is_served_and_not_migrated(database_url: str, redis_url: str) -> None:
