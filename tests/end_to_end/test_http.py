@@ -1,13 +1,14 @@
 """`http` nodes on real workers, against a real server on loopback, which the host has opened."""
 
 import asyncio
+import json
 import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from tests.end_to_end.system import CANCEL, System, running
+from tests.end_to_end.system import CANCEL, ROOT, System, running
 from tests.peers.http import Peer, http_peer
 
 
@@ -15,6 +16,20 @@ from tests.peers.http import Peer, http_peer
 async def peer() -> AsyncIterator[Peer]:
     async with http_peer() as opened:
         yield opened
+
+
+async def test_a_lead_is_looked_up_scored_and_told_once(system: System, peer: Peer) -> None:
+    found = json.loads((ROOT / "examples" / "lead_enrichment.json").read_text())
+    inputs = {**found["exampleInputs"], "directory": peer.url, "desk": peer.url}
+    run = (await system.run(found["spec"], inputs))["run"]
+    lead = {"email": "ann@example.com", "company": "Example Ltd", "score": "hot"}
+    assert (run["status"], run["error"]) == ("COMPLETED", None)
+    assert run["output"] == {"lead": lead, "told": {"lead": 1, **lead}, "problem": None}
+    assert peer.count("/enrich") == 2
+    run = (await system.run(found["spec"], {**inputs, "email": "eve@example.com"}))["run"]
+    assert run["status"] == "COMPLETED"
+    assert "answered 404 Not Found" in run["output"]["problem"]
+    assert peer.count("/leads") == 1
 
 
 def calling(**config: Any) -> dict[str, Any]:

@@ -269,12 +269,14 @@ async def for_ever(peer: Peer, request: Request, writer: Writer) -> None:
 
 
 @at("/enrich")
-async def enrich(_: Peer, request: Request, writer: Writer) -> None:
-    """What an address book would say; for the example."""
-    if request.headers.get("authorization") != "Bearer letmein":
-        answer(writer, b'{"error": "who are you?"}', "401 Unauthorized")
-        return
-    answer(writer, json.dumps({"email": request.one("email"), "company": "Example Ltd", "employees": 120}).encode())
+async def enrich(peer: Peer, request: Request, writer: Writer) -> None:
+    """What a directory would say: busy at first, and nothing of those whom it does not know."""
+    if peer.count("/enrich") == 1:
+        answer(writer, b"", "503 Busy", retry_after="0")
+    elif request.one("email") == "ann@example.com":
+        answer(writer, json.dumps({"company": "Example Ltd", "employees": 120}).encode())
+    else:
+        answer(writer, b'{"error": "unknown"}', "404 Not Found")
 
 
 @at("/leads")
