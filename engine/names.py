@@ -19,6 +19,7 @@ from engine.syntax import (
     segments,
     solid,
     statement_word,
+    without_slices,
 )
 from engine.weight import MAX_TOKENS, Weight, weigh
 
@@ -118,8 +119,7 @@ def _uses(text: str, expression: bool) -> Code:
     if expression:
         _check_size(text)
         source = as_expression(text)
-        undeclared = _parser.undeclared_variables_in_str("{{" + source + "\n}}")
-        return _code(source, [(0, source)], (), undeclared)
+        return _code(source, [(0, source)], (), _undeclared(source, [(0, source)], "{{%s\n}}"))
     codes: list[tuple[int, str]] = []
     statements: dict[str, int] = {}
     elifs = 0
@@ -134,7 +134,18 @@ def _uses(text: str, expression: bool) -> Code:
             elifs += word == "elif"
     if elifs > MAX_ELIFS:
         raise TemplateError(f"more than {MAX_ELIFS} times `elif`")
-    return _code(text, codes, statements.items(), _parser.undeclared_variables_in_str(text))
+    return _code(text, codes, statements.items(), _undeclared(text, codes))
+
+
+def _undeclared(text: str, codes: Sequence[tuple[int, str]], around: str = "%s") -> set[str]:
+    """The names from outside. Raises TemplateError, with its place in the text as it is."""
+    found = _parser.undeclared_variables_in_str(around % text)
+    parts, done = [], 0
+    for start, code in codes:
+        parts += [text[done:start], without_slices(code)]
+        done = start + len(code)
+    plain = "".join([*parts, text[done:]])
+    return found if plain == text else found | _parser.undeclared_variables_in_str(around % plain)
 
 
 _cached = lru_cache(maxsize=4096)(_uses)

@@ -138,6 +138,29 @@ def tokens(text: str, start: int, end: int) -> Iterator[Token]:
         yield Token(match.group(), match.start())
 
 
+def without_slices(code: str) -> str:
+    """`a[b:c]` as `a[b or c]`: minijinja does not tell which names a slice is made of. For looking at names alone."""
+    if ":" not in code or "[" not in code:
+        return code
+    out: list[str] = []
+    open_brackets: list[str] = []
+    before = ""
+    for token in tokens(code, 0, len(code)):
+        sign = token.text
+        if before == ":" and open_brackets[-1:] == ["["] and sign in ("]", ":"):
+            out.append(" 0 ")
+        if sign == ":" and open_brackets[-1:] == ["["]:
+            out.append(" 0 or " if before == "[" else " or ")
+        else:
+            out.append(sign)
+        if sign in ("[", "{", "("):
+            open_brackets.append(sign)
+        elif sign in ("]", "}", ")") and open_brackets:
+            open_brackets.pop()
+        before = before if sign.isspace() else sign
+    return "".join(out)
+
+
 def solid(code: str) -> list[str]:
     """The tokens that are no white space."""
     return _SOLID.findall(code)

@@ -165,3 +165,23 @@ def test_no_text_raises_anything_but_an_expression_error(text: str, expression: 
         evaluate(text, SCOPE) if expression else render(text, SCOPE)
     except ExpressionError as wrong:
         assert str(wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("input.items[:2]", [1, 2]),
+        ("input.items[low:input.high]", [2]),
+        ("input.text[::2][1:]", "ce"),
+        ("{'a': input.items[ 1 : ]}", {"a": [2, 3]}),
+        ("{{ input.text[:1] }} of {% for x in input.items[1:] %}{{ input.text[x:] }} {% endfor %}", "a of cdef def "),
+    ],
+)
+def test_a_slice_is_made_of_names_too(text: str, value: object) -> None:
+    scope = {"input": {"items": [1, 2, 3], "text": "abcdef", "high": 2}, "low": 1}
+    assert (render if "{%" in text else evaluate)(text, scope) == value
+
+
+def test_a_slice_that_is_none_is_told_where_it_is() -> None:
+    [(message, line, column)] = check("input[1:2:3:4]", expression=True)
+    assert "unexpected" in message and (line, column) == (1, 12)
