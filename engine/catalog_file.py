@@ -167,3 +167,11 @@ def from_environment(text: str) -> str:
         return found
 
     return _VARIABLE.sub(value, text)
+
+
+def as_written(text: str, *sources: str) -> str:
+    """The text with what `sources` took from the environment as they name it: it may be a key, and text goes to authors."""
+    for name in {name for source in sources for name in _VARIABLE.findall(source)}:
+        if value := os.environ.get(name):
+            text = text.replace(value, f"${{{name}}}")
+    return text

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
-from engine.catalog_file import CatalogError, McpServer, from_environment
+from engine.catalog_file import CatalogError, McpServer, as_written, from_environment
 from engine.events import JSON
 
 if TYPE_CHECKING:
@@ -156,7 +156,9 @@ class Session:
         except CatalogError as wrong:
             self.reason = str(wrong)
         except BaseException as fault:
-            self.reason = "; ".join(dict.fromkeys(_said(one) for one in _leaves(fault)))[:500]
+            told = "; ".join(dict.fromkeys(_said(one) for one in _leaves(fault)))
+            sources = (self._config.url or "", *self._config.headers.values(), *self._config.env.values())
+            self.reason = as_written(told, *sources)[:500]
             log.info("mcp.session_ended", server=self._name, reason=self.reason)
             if isinstance(fault, asyncio.CancelledError):
                 raise

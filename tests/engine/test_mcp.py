@@ -277,6 +277,14 @@ async def test_a_server_that_cannot_be_used_is_named_in_the_catalog(config: McpS
         assert (failed.code, failed.retryable, problem in failed.message) == ("TOOL_FAILED", True, True)
 
 
+async def test_what_is_told_of_a_server_holds_no_key(over_http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PEER_KEY", "s3cret")
+    url = f"http://127.0.0.1:{over_http.port}/nowhere?key=${{PEER_KEY}}"
+    async with opened(McpServer(url=url)) as tools:
+        told = (await failure(tools, "add", a=1, b=1)).message
+    assert "cannot be used" in told and "s3cret" not in told
+
+
 async def test_a_server_that_could_not_be_reached_is_not_tried_at_once_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
