@@ -4,9 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.gallery.catalog import Template, offered
+from engine.models.base import ModelInfo
+from engine.models.catalog import Models
 from engine.nodes.base import NodeConfig, NodeType
 from engine.tools.base import ToolInfo
 from engine.tools.catalog import Tools
+from persistence import projects
+from persistence.caller import Role
+from resolvers.authorise import require
 from resolvers.context import Context
 
 ERROR_PORT = "error"
@@ -100,6 +105,19 @@ def _tool_view(info: ToolInfo) -> ToolView:
     return ToolView(
         info.name, info.description, dict(info.parameters), sorted(info.required_scopes), info.origin, info.problem
     )
+
+
+async def models(context: Context, project_id: str | None) -> list[ModelInfo]:
+    """By name, each with whether it can be used now. Raises NotFound for a project that the caller does not see."""
+    found: Models | None = context.resources.get("models")
+    if found is None:
+        return []
+    if project_id is not None:
+        require(context.caller, Role.VIEWER, project_id)
+    elif found.has_secrets:
+        async with context.database.connect() as connection:
+            project_id = await projects.default_id(connection, context.caller)
+    return await found.listed(project_id)
 
 
 def templates(context: Context) -> list[Template]:

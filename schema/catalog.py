@@ -38,6 +38,19 @@ class Tool:
 
 
 @strawberry.type
+class Model:
+    name: str = strawberry.field(description="What nodes call it.")
+    provider: str
+    description: str
+    context_window: int | None = strawberry.field(description="Tokens, where it is known.")
+    capabilities: list[str] = strawberry.field(description="`text`, `structured_output`, `tools`, `vision`.")
+    available: bool = strawberry.field(
+        description="Whether it can be used now: its key is there and its endpoint answers. Looked at every 15 seconds."
+    )
+    problem: str | None = strawberry.field(description="Why it is not available.")
+
+
+@strawberry.type
 class Template:
     name: str
     title: str

@@ -3,10 +3,11 @@
 import strawberry
 
 from engine.gallery import catalog as gallery
+from engine.models.base import ModelInfo
 from engine.validate import Report
 from resolvers import catalog
 from resolvers import spec as specs
-from schema.catalog import NodeType, Template, Tool, TriggerKind
+from schema.catalog import Model, NodeType, Template, Tool, TriggerKind
 from schema.info import Info
 from schema.scalars import JSON
 from schema.spec import ExpressionResult, SpecReport
@@ -30,6 +31,14 @@ class CatalogQueries:
     @staticmethod
     async def tools(info: Info) -> list[catalog.ToolView]:
         return await catalog.tools(info.context)
+
+    @strawberry.field(
+        graphql_type=list[Model],
+        description="Those of the catalog. Keys that are secrets are looked for in this project, else in the caller's own.",
+    )
+    @staticmethod
+    async def models(info: Info, project_id: strawberry.ID | None = None) -> list[ModelInfo]:
+        return await catalog.models(info.context, project_id)
 
     @strawberry.field(
         graphql_type=list[Template], description="Workflows to start from, for `createWorkflow(template:)`."
