@@ -1,0 +1,105 @@
+"""Models in a whole Treadle: what streams, what stays when a run is cancelled, what it took; and an agent."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.end_to_end.system import CANCEL, System, running
+from tests.end_to_end.test_examples import example
+from tests.peers import chat
+from tests.peers.http import Peer, http_peer
+
+KEY = "sk-canary-0123456789abcdef"
+USAGE = "query ($id: ID!) { run(id: $id) { nodeStates { nodeId usage { model inputTokens outputTokens costUsd } } } }"
+LOGS = "query ($id: ID!) { run(id: $id) { logs: events(first: 1000) { nodes { ... on LogRecorded { message fields } } } } }"
+DELTAS = """
+subscription ($id: ID!) { runEvents(runId: $id, after: 0) { seq ... on NodeOutputDelta { nodeId offset text } } }
+"""
+
+
+@pytest.fixture(scope="module")
+async def peer() -> AsyncIterator[Peer]:
+    async with http_peer() as peer:
+        yield peer
+
+
+@pytest.fixture(scope="module")
+async def system(template: str, embedded: tuple[str, str], peer: Peer) -> AsyncIterator[System]:
+    connection = await asyncpg.connect(template.replace("/treadle?", "/postgres?"))
+    await connection.execute("CREATE DATABASE with_models TEMPLATE treadle STRATEGY FILE_COPY")
+    await connection.close()
+    shared = {"base_url": f"{peer.url}/v1", "api_key": KEY, "price": {"input": 2, "output": 10}}
+    models = [{"name": name, **shared} for name in chat.MODELS]
+    urls = template.replace("/treadle?", "/with_models?"), embedded[1].replace("db=0", "db=2")
+    async with running(*urls, models=json.dumps(models)) as system:
+        yield system
+
+
+def asking(model: str, prompt: str, **config: Any) -> dict[str, Any]:
+    nodes = [{"id": "ask", "type": "llm", "config": {"model": model, "prompt": prompt, **config}}]
+    return {"nodes": nodes, "edges": []}
+
+
+async def test_a_run_has_the_answer_and_what_it_took(system: System) -> None:
+    answer = await system.run(asking("repeats", "Once upon a time"))
+    assert answer["run"]["output"] == {"ask": "Once upon a time"}
+    found = await system.ask(USAGE, id=answer["run"]["id"])
+    usage = {"model": "repeats", "inputTokens": 1000, "outputTokens": 200, "costUsd": 0.004}
+    assert found["run"]["nodeStates"] == [{"nodeId": "ask", "usage": usage}]
+
+
+async def test_text_is_seen_while_it_comes_and_stays_when_the_run_is_cancelled(system: System, peer: Peer) -> None:
+    peer.left.clear()
+    answer = await system.run(asking("falls-silent", "go"), mode="ASYNC")
+    run_id = answer["run"]["id"]
+    async with asyncio.timeout(60):
+        async for event in system.follow(DELTAS, id=run_id):
+            if event["runEvents"].get("text"):
+                break
+    await system.ask(CANCEL, id=run_id)
+    run = await system.ended(run_id)
+    assert run["status"] == "CANCELLED"
+    assert run["nodeStates"][0]["partialOutput"] == "Once upon"
+    await asyncio.wait_for(peer.left.wait(), 10)
+
+
+async def test_a_node_tries_again_when_the_endpoint_is_busy(system: System, peer: Peer) -> None:
+    peer.seen.clear()
+    spec = asking("busy-once", "go")
+    spec["nodes"][0]["retry"] = {"maxAttempts": 2, "backoffS": 0}
+    answer = await system.run(spec)
+    run = await system.read(answer["run"]["id"])
+    assert (run["output"], run["nodeStates"][0]["attempt"]) == ({"ask": "now"}, 2)
+
+
+async def test_the_example_of_an_agent_works_with_a_model_that_speaks_the_protocol(system: System) -> None:
+    spec = example("order_agent")["spec"]
+    agent = next(node for node in spec["nodes"] if node["id"] == "agent")
+    agent["config"]["model"] = "calls"
+    call = {"name": "json_query", "arguments": {"data": [3, 5], "expression": "[1]"}}
+    answer = await system.run(spec, {"question": json.dumps([call])})
+    assert answer["run"]["output"] == {"answer": "They said: 5", "calls": ["json_query"]}
+    found = await system.ask(LOGS, id=answer["run"]["id"])
+    assert [event["message"] for event in found["run"]["logs"]["nodes"] if event] == [
+        "calls json_query",
+        "json_query answered",
+    ]
+
+
+async def test_no_answer_of_an_endpoint_gives_the_key_away(system: System) -> None:
+    said = await system.run(asking("repeats", f"the key is {KEY}!"))
+    refused = await system.run(asking("locked", "go"))
+    assert said["run"]["output"] == {"ask": "the key is •••!"}
+    assert refused["run"]["error"]["code"] == "MODEL_AUTH"
+    for run in (said, refused):
+        assert KEY not in json.dumps(await system.read(run["run"]["id"]))
+
+
+async def test_the_catalog_says_what_can_be_used(system: System) -> None:
+    found = (await system.ask("{ models { name available } }"))["models"]
+    assert {"name": "treadle/echo", "available": True} in found
+    assert {"name": "repeats", "available": True} in found
