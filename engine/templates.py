@@ -4,6 +4,7 @@ Fuel counts steps and not what a step costs, so who calls this bounds the rest: 
 engine/aside_process.py by the computing time and the memory of a process.
 """
 
+import re
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from minijinja import Environment, TemplateError
 
 from engine.events import JSON
+from engine.filters import ADDED, FilterFault
 from engine.names import NODES, Code, uses
 from engine.storable import check_storable
 from engine.syntax import as_expression, has_code, is_whole_expression, position
@@ -24,10 +26,10 @@ EACH_TEXT = 40
 """What it costs to begin with a text, in values looked at."""
 # fmt: off
 FILTERS = frozenset({
-    "abs", "bool", "capitalize", "chain", "count", "d", "default", "dictsort", "first", "float", "groupby", "int",
-    "items", "join", "last", "length", "lines", "list", "lower", "map", "max", "min", "reject", "rejectattr", "replace",
-    "reverse", "round", "select", "selectattr", "sort", "split", "string", "sum", "title", "tojson", "trim", "unique",
-    "upper", "urlencode", "zip",
+    "abs", "bool", "capitalize", "chain", "count", "d", "datetime_difference", "datetime_format", "datetime_shift",
+    "default", "dictsort", "first", "float", "fromjson", "groupby", "int", "items", "join", "last", "length", "lines",
+    "list", "lower", "map", "max", "min", "reject", "rejectattr", "replace", "reverse", "round", "select",
+    "selectattr", "sort", "split", "string", "sum", "title", "tojson", "trim", "unique", "upper", "urlencode", "zip",
 })
 # fmt: on
 # Those that make much out of little, whatever the fuel, and those that are about HTML.
@@ -80,6 +82,8 @@ def _environment() -> Environment:
     for name in _REMOVED_FUNCTIONS:
         environment.remove_global(name)
     environment.add_filter("tojson", as_json)
+    for name, function in ADDED.items():
+        environment.add_filter(name, function)
     return environment
 
 
@@ -159,10 +163,18 @@ def _names(code: Code, scope: Mapping[str, Any]) -> dict[str, Any]:
     return {name: view(scope[name]) for name in wanted if name in scope and name != "self"}
 
 
+def _filter_at(name: str, source: str) -> tuple[int | None, int | None]:
+    """Where a filter stands; None where it stands more than once, and nobody knows which of them it was."""
+    found = [match.end() - len(name) for match in re.finditer(rf"\|\s*{name}\b", source)]
+    return position(source, found[0]) if len(found) == 1 else (None, None)
+
+
 def _error(fault: Exception, source: str) -> ExpressionError:
     """`source` is what was evaluated: the text itself, or as wide as it."""
     if isinstance(fault, AttributeError):
         return ExpressionError(f"there is no method `{fault.name}` here")
+    if isinstance(fault, FilterFault):
+        return ExpressionError(str(fault), *_filter_at(fault.name, source))
     if not isinstance(fault, TemplateError):
         return ExpressionError(str(fault) or type(fault).__name__)
     message = (fault.detail or fault.message).replace("variable block", "expression")

@@ -14,9 +14,10 @@ SHORT = 18
 """Characters of a text, quotes included, that may be put between the members of a list."""
 # fmt: off
 _LIGHT_FILTERS = frozenset({
-    "abs", "bool", "capitalize", "chain", "count", "d", "default", "dictsort", "first", "float", "groupby", "int",
-    "items", "join", "last", "length", "lines", "list", "lower", "max", "min", "rejectattr", "reverse", "round",
-    "selectattr", "sort", "split", "string", "sum", "title", "tojson", "trim", "unique", "upper", "urlencode", "zip",
+    "abs", "bool", "capitalize", "chain", "count", "d", "datetime_difference", "datetime_format", "datetime_shift",
+    "default", "dictsort", "first", "float", "fromjson", "groupby", "int", "items", "join", "last", "length", "lines",
+    "list", "lower", "max", "min", "rejectattr", "reverse", "round", "selectattr", "sort", "split", "string", "sum",
+    "title", "tojson", "trim", "unique", "upper", "urlencode", "zip",
 })
 _NUMBER_FILTERS = frozenset({"abs", "count", "float", "int", "length", "max", "min", "round", "sum"})
 _LIGHT_METHODS = frozenset({

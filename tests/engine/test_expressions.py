@@ -185,3 +185,29 @@ def test_a_slice_is_made_of_names_too(text: str, value: object) -> None:
 def test_a_slice_that_is_none_is_told_where_it_is() -> None:
     [(message, line, column)] = check("input[1:2:3:4]", expression=True)
     assert "unexpected" in message and (line, column) == (1, 12)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "5 | fromjson",
+        "'[' | fromjson",
+        "'{}' | fromjson(1)",
+        "[5] | datetime_shift",
+        "'2030-01-01' | datetime_shift(days='x')",
+        "'2030-01-01' | datetime_shift(days=1e12)",
+        "'2030-01-01' | datetime_format",
+        "'2030-01-01' | datetime_format('%d' * 200)",
+        "'2030-01-01' | datetime_difference(none)",
+    ],
+)
+def test_a_filter_of_ours_says_what_is_wrong_and_where(text: str) -> None:
+    with pytest.raises(ExpressionError) as wrong:
+        evaluate(text, {})
+    assert (wrong.value.line, wrong.value.column) == (1, text.index("|") + 3)
+
+
+def test_json_in_a_text_is_bounded_like_all_else() -> None:
+    assert evaluate("input | fromjson | sum", {"input": str(list(range(50_000)))}) == sum(range(50_000))
+    with pytest.raises(ExpressionError, match="nested more than"):
+        evaluate("input | fromjson", {"input": "[" * 500 + "]" * 500})
