@@ -35,6 +35,7 @@ def up(
 
     settings = _configured(port=port, data_dir=data_dir, workers=workers)
     _need_catalog(settings)
+    _need_keys(settings)
     try:
         up.run(settings)
     except (EmbeddedError, StoreError, CannotStartError, OSError) as wrong:
@@ -58,6 +59,7 @@ def server(
 
     settings = _configured(port=port)
     _need_catalog(settings)
+    _need_keys(settings)
     _need_stores(settings)
     try:
         bound = listen(settings) if listener is None else socket.socket(fileno=listener)
@@ -87,6 +89,7 @@ def worker() -> None:
 
     settings = _configured()
     _need_catalog(settings)
+    _need_keys(settings)
     _need_stores(settings)
     end_group_when_orphaned()
     run_worker(settings)
@@ -105,6 +108,22 @@ def migrate() -> None:
     except StoreError as wrong:
         sys.exit(f"treadle: {wrong}")
     print("migrated")
+
+
+@app.command()
+def rotate_key(data_dir: DataDir = None) -> None:
+    """Encrypts every secret under a new key. Can be stopped, and called again."""
+    from app.keys import rotated
+    from app.reach import StoreError
+    from persistence.keyring import KeyProblem
+
+    try:
+        looked, told = asyncio.run(rotated(_configured(data_dir=data_dir)))
+    except (KeyProblem, StoreError) as wrong:
+        sys.exit(f"treadle: {wrong}")
+    print(told)
+    if looked.lost:
+        sys.exit("treadle: these cannot be decrypted and stay as they are:\n  " + "\n  ".join(looked.lost))
 
 
 @app.command()
@@ -206,6 +225,16 @@ def _need_catalog(settings: Settings) -> None:
     try:
         with_models(read_catalog(settings.catalog_file), settings.models)
     except CatalogError as wrong:
+        sys.exit(f"treadle: {wrong}")
+
+
+def _need_keys(settings: Settings) -> None:
+    from persistence.keyring import KeyProblem
+    from worker.resources import keys_of
+
+    try:
+        keys_of(settings).ring()
+    except KeyProblem as wrong:
         sys.exit(f"treadle: {wrong}")
 
 

@@ -8,9 +8,11 @@ import httpx
 from rich.console import Console
 
 from app.embedded import fault_of, in_use
+from app.keys import examined
 from app.reach import StoreError, need_postgres, need_redis, postgres_at, redis_at
 from app.settings import Settings, unknown
 from engine.catalog_file import FILE, CatalogError, read_catalog, with_models
+from engine.models.catalog import open_models
 from engine.nodes.registry import load_node_types
 from engine.tools.catalog import open_tools
 from engine.tools.sql import sql_tools
@@ -35,6 +37,8 @@ async def examine(settings: Settings) -> bool:
         ("node types", _types),
         ("catalog", _catalog),
         ("tools", _tools),
+        ("models", _models),
+        ("secrets", examined),
     ]
     urls = in_use(settings.data_dir)
     if urls is not None:
@@ -139,5 +143,19 @@ async def _tools(settings: Settings) -> Finding:
     async with open_tools(catalog.mcp, sql_tools(catalog.sql, None)) as tools:
         infos = await tools.listed()
     broken = [f"{info.name}: {info.problem}" for info in infos if info.problem]
+    told = f"{len(infos) - len(broken)} usable"
+    return not broken, f"{told}; {'; '.join(broken)}" if broken else told
+
+
+async def _models(settings: Settings) -> Finding:
+    """Endpoints are asked, keys of the environment looked up; keys that are secrets belong to projects."""
+    try:
+        catalog = with_models(read_catalog(settings.catalog_file), settings.models)
+    except CatalogError:
+        return True, "the catalog comes first"
+    entries = [entry for entry in catalog.models if entry.api_key_secret is None]
+    async with open_models(entries) as models:
+        infos = await models.listed()
+    broken = [f"{info.name}: {info.problem}" for info in infos if not info.available]
     told = f"{len(infos) - len(broken)} usable"
     return not broken, f"{told}; {'; '.join(broken)}" if broken else told

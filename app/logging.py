@@ -2,10 +2,21 @@
 
 import logging
 import sys
+from typing import Any
 
 import structlog
 
 from app.settings import Settings
+from engine.redact import redact_log
+
+
+def _without_secrets(render: structlog.types.Processor) -> structlog.types.Processor:
+    """Looks at the line as it is written: tracebacks, too, repeat what nodes were given."""
+
+    def rendered(logger: Any, name: str, event: structlog.types.EventDict) -> str:
+        return redact_log(str(render(logger, name, event)))
+
+    return rendered
 
 
 def configure_logging(settings: Settings) -> None:
@@ -14,7 +25,7 @@ def configure_logging(settings: Settings) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderer: structlog.types.Processor = (
+    plain: structlog.types.Processor = (
         structlog.processors.JSONRenderer()
         if settings.log_format == "json"
         else structlog.dev.ConsoleRenderer(
@@ -23,6 +34,7 @@ def configure_logging(settings: Settings) -> None:
             exception_formatter=structlog.dev.plain_traceback,
         )
     )
+    renderer = _without_secrets(plain)
     level = logging.getLevelName(settings.log_level.upper())
     last = [structlog.processors.format_exc_info] if settings.log_format == "json" else []
     structlog.configure(

@@ -37,8 +37,8 @@ class Owner:
 
     @property
     def options(self) -> dict[str, Any]:
-        """For Popen. Without the caller's PG* variables, which would send Postgres's programs elsewhere."""
-        env = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        """For Popen. Without the caller's PG* variables, which would send Postgres's programs elsewhere, and our keys."""
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "TREADLE_"))}
         lent = {"user": self.uid, "group": self.gid, "extra_groups": []} if self.name else {}
         return {"cwd": "/", "env": env, **lent}
 

@@ -7,12 +7,12 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "TREADLE_"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_SECRET = ("database_url", "redis_url", "models")
+_SECRET = ("database_url", "redis_url", "models", "secret_key")
 """They may hold a password or a key, so no message repeats them."""
 
 
@@ -55,6 +55,10 @@ class Settings(BaseSettings):
     sandbox_processes: int = Field(min(os.cpu_count() or 1, 4), ge=1, le=64, description="code nodes at once")
     sandbox_memory_mb: int = Field(128, ge=1, description="what the code of one node may allocate")
 
+    secret_key: SecretStr | None = Field(
+        None,
+        description="keys for secrets in base64, the first one current, separated by commas; unset: a file in data_dir",
+    )
     catalog_file: Path | None = Field(
         None, description="models, MCP servers and databases; unset: treadle.toml in this folder, if it is there"
     )

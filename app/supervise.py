@@ -112,6 +112,7 @@ def _children(
 ) -> list[Child]:
     environment = {**os.environ, "TREADLE_DATABASE_URL": urls[0], "TREADLE_REDIS_URL": urls[1]}
     environment |= {"TREADLE_PORT": str(listener.getsockname()[1]), "TREADLE_HOST": settings.host}
+    environment |= {"TREADLE_DATA_DIR": str(settings.data_dir.absolute())}
     # Our own stores die with us: then a worker has nobody to hand its runs back to.
     orphaned = ORPHANED if any(store.url == urls[0] for store in stores) else signal.SIGTERM
     lent = listener.fileno()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
+import mcp.client.stdio  # noqa: F401  Binds sys.stderr when first imported: not inside a test, which has one of its own.
 import pytest
 from redis.asyncio import Redis
 
@@ -17,6 +18,14 @@ from persistence.migrate import migrate
 
 DEFAULT_PROJECT = "prj_00000000000000000000000000"
 _numbers = itertools.count()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_folder() -> Iterator[Path]:
+    """Where the servers and workers of the tests keep their key: not where those of a developer do."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="treadle-test-") as folder:
+        patch.setenv("TREADLE_DATA_DIR", folder)
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ from persistence.ids import new_id
 from persistence.journal import PostgresJournal
 from persistence.presence import Presence
 from persistence.reading import open_databases
+from persistence.secret_values import open_secrets
 from worker.control import listen
 from worker.execute import Runner
 from worker.lease import Heartbeat, look
@@ -41,7 +42,7 @@ from worker.outage import Outage
 from worker.presence import show, show_forever
 from worker.queue import PATIENCE_S, TAKE_UP, Queue
 from worker.recovery import Recovery
-from worker.resources import options_of
+from worker.resources import keys_of, options_of
 from worker.retention import prune_forever
 from worker.watchdog import Watchdog
 
@@ -114,7 +115,14 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list
         options = options_of(settings)
         databases = await stack.enter_async_context(open_databases(options.catalog.sql))
         resources = await stack.enter_async_context(
-            open_resources(options, {"runs": Children(database, redis, queue.ring), "databases": databases})
+            open_resources(
+                options,
+                {
+                    "runs": Children(database, redis, queue.ring),
+                    "databases": databases,
+                    "secrets": await open_secrets(database, keys_of(settings)),
+                },
+            )
         )
         runner = Runner(
             database,

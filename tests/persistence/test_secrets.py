@@ -1,0 +1,275 @@
+"""Secrets as rows: values that only a node call sees, in whatever order they are set, used, rotated and deleted."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from engine.nodes.base import NodeFailure
+from persistence import key_file, projects, secrets
+from persistence.caller import Caller, Role
+from persistence.database import Database, dsn
+from persistence.keyring import Key, Keyring
+from persistence.keys import Keys
+from persistence.problems import Limit, NotFound
+from persistence.rotation import BATCH, look, rotate
+from persistence.secret_values import SecretValues, open_secrets
+from persistence.secrets import Secret
+
+VALUE = "sk-canary-81kQz0pLw2"
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    made = Keys(None, tmp_path / key_file.NAME)
+    made.ensure()
+    return made
+
+
+@pytest.fixture
+def values(database: Database, keys: Keys) -> SecretValues:
+    return SecretValues(database, keys)
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    opened = await asyncpg.connect(dsn(database_url))
+    yield opened
+    await opened.close()
+
+
+class Store:
+    """Sets and deletes as the resolvers do: a transaction a call."""
+
+    def __init__(self, database: Database, caller: Caller, keys: Keys, project: str) -> None:
+        self.database, self.caller, self.keys, self.project = database, caller, keys, project
+
+    async def put(self, name: str, value: str = VALUE, project: str | None = None) -> Secret:
+        async with self.database.begin() as connection:
+            return await secrets.put(connection, self.caller, self.keys.ring(), project or self.project, name, value)
+
+    async def remove(self, name: str) -> str:
+        async with self.database.begin() as connection:
+            return await secrets.remove(connection, self.caller, self.project, name)
+
+    async def listed(self, caller: Caller | None = None) -> list[Secret]:
+        async with self.database.connect() as connection:
+            return await secrets.of_projects(connection, caller or self.caller, [self.project])
+
+
+@pytest.fixture
+def store(database: Database, caller: Caller, keys: Keys, project: str) -> Store:
+    return Store(database, caller, keys, project)
+
+
+async def test_a_secret_is_set_used_changed_and_deleted(store: Store, values: SecretValues, project: str) -> None:
+    first = await store.put("key")
+    assert await values.resolve(project, ["key"]) == {"key": VALUE}
+    second = await store.put("key", "another value")
+    assert (second.id, second.created_at, second.updated_by) == (first.id, first.created_at, "tester")
+    assert second.updated_at > first.updated_at
+    assert await values.resolve(project, ["key"]) == {"key": "another value"}
+    assert await store.remove("key") == first.id
+    with pytest.raises(NodeFailure, match="there is no secret 'key' in this project; set it with setSecret"):
+        await values.resolve(project, ["key"])
+    with pytest.raises(NotFound):
+        await store.remove("key")
+
+
+async def test_the_database_holds_no_value(store: Store, connection: asyncpg.Connection) -> None:
+    await store.put("key")
+    [row] = await connection.fetch("SELECT * FROM secrets")
+    assert VALUE not in repr(dict(row))
+    assert len(row["value"]) == 12 + len(VALUE) + 16
+
+
+async def test_secrets_of_another_project_are_not_there(
+    store: Store, values: SecretValues, project: str, database: Database
+) -> None:
+    await store.put("key")
+    async with database.begin() as connection:
+        other = await projects.create(connection, "other")
+    with pytest.raises(NodeFailure, match="no secret 'key'"):
+        await values.resolve(other.id, ["key"])
+    stranger = Caller("stranger", {other.id: Role.ADMIN})
+    assert await store.listed(stranger) == []
+    async with database.begin() as connection:
+        with pytest.raises(NotFound):
+            await secrets.remove(connection, stranger, project, "key")
+    assert [secret.name for secret in await store.listed()] == ["key"]
+
+
+@pytest.mark.parametrize("column", ["id", "name", "project_id"])
+async def test_a_value_moved_to_another_row_cannot_be_decrypted(
+    store: Store, values: SecretValues, connection: asyncpg.Connection, project: str, column: str, database: Database
+) -> None:
+    """Whoever can write to the database cannot make a secret stand for another one."""
+    await store.put("key")
+    async with database.begin() as transaction:
+        other = await projects.create(transaction, "other")
+    changed = {"id": "sec_00000000000000000000000000", "name": "elsewhere", "project_id": other.id}
+    await connection.execute(f"UPDATE secrets SET {column} = $1", changed[column])
+    name = changed["name"] if column == "name" else "key"
+    with pytest.raises(NodeFailure, match="cannot be decrypted"):
+        await values.resolve(other.id if column == "project_id" else project, [name])
+
+
+async def test_setting_and_deleting_at_once_leaves_one_or_none(store: Store) -> None:
+    async def remove() -> None:
+        with suppress(NotFound):
+            await store.remove("key")
+
+    for _ in range(5):
+        await asyncio.gather(
+            *(store.put("key", f"value {number}") for number in range(6)), *(remove() for _ in range(3))
+        )
+        assert len(await store.listed()) <= 1
+
+
+async def test_a_project_has_room_for_so_many(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "MAX_SECRETS", 2)
+    for name in ("a", "b"):
+        await store.put(name)
+    with pytest.raises(Limit):
+        await store.put("c")
+    await store.put("a", "a new value")
+
+
+async def test_a_use_is_told_at_most_once_a_minute(
+    store: Store, values: SecretValues, connection: asyncpg.Connection, project: str
+) -> None:
+    assert (await store.put("key")).last_used_at is None
+    await values.resolve(project, ["key"])
+    [secret] = await store.listed()
+    assert secret.last_used_at is not None
+    await asyncio.gather(*(values.resolve(project, ["key"]) for _ in range(20)))
+    assert (await store.listed())[0].last_used_at == secret.last_used_at
+    await connection.execute("UPDATE secrets SET last_used_at = now() - interval '61 seconds'")
+    await values.resolve(project, ["key"])
+    found = (await store.listed())[0].last_used_at
+    assert found is not None
+    assert found > secret.last_used_at
+
+
+async def test_a_row_that_somebody_holds_delays_no_use(
+    store: Store, values: SecretValues, connection: asyncpg.Connection, project: str
+) -> None:
+    await store.put("key")
+    async with connection.transaction(), asyncio.timeout(10):
+        await connection.execute("SELECT 1 FROM secrets FOR UPDATE")
+        assert await values.resolve(project, ["key"]) == {"key": VALUE}
+
+
+async def test_a_database_that_is_away_delays_a_use(
+    store: Store, values: SecretValues, connection: asyncpg.Connection, project: str
+) -> None:
+    await store.put("key")
+    for _ in range(5):
+        using = asyncio.create_task(values.resolve(project, ["key"]))
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+        assert await using == {"key": VALUE}
+
+
+async def test_all_that_are_missing_are_found_before_anything_is_used(
+    store: Store, values: SecretValues, project: str
+) -> None:
+    await store.put("key")
+    with pytest.raises(NodeFailure, match="'absent'"):
+        await values.resolve(project, ["key", "absent"])
+    assert (await store.listed())[0].last_used_at is None
+
+
+async def test_every_secret_is_encrypted_anew_batch_by_batch(
+    store: Store, values: SecretValues, connection: asyncpg.Connection, project: str
+) -> None:
+    names = [f"key{number}" for number in range(BATCH + 20)]
+    for name in names:
+        await store.put(name, f"value of {name}")
+    before = {secret.name: secret.updated_at for secret in await store.listed()}
+    store.keys.add()
+    looked = await rotate(connection, store.keys.ring())
+    assert (looked.changed, looked.count, looked.lost) == (BATCH + 20, BATCH + 20, [])
+    new_alone = Keyring(store.keys.ring().keys[:1])
+    assert (await look(connection, new_alone)).lost == []
+    assert await values.resolve(project, names) == {name: f"value of {name}" for name in names}
+    assert {secret.name: secret.updated_at for secret in await store.listed()} == before
+    assert (await rotate(connection, store.keys.ring())).changed == 0
+
+
+async def test_a_rotation_that_was_stopped_goes_on_with_what_is_left(
+    store: Store, connection: asyncpg.Connection, database_url: str, project: str
+) -> None:
+    for number in range(3 * BATCH):
+        await store.put(f"key{number}")
+    store.keys.add()
+    other = await asyncpg.connect(dsn(database_url))
+    turning = asyncio.create_task(rotate(other, store.keys.ring()))
+    while not await connection.fetchval("SELECT count(*) FROM secrets WHERE key_id = $1", store.keys.ring().ids[0]):
+        assert not turning.done()
+    other.terminate()
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+        await turning
+    half = await look(connection, store.keys.ring())
+    assert half.lost == []
+    assert 0 < half.by_key[store.keys.ring().ids[0]] < 3 * BATCH
+    rest = await rotate(connection, store.keys.ring())
+    assert rest.changed == half.by_key[store.keys.ring().ids[1]]
+
+
+async def test_secrets_can_be_set_and_used_while_they_are_rotated(
+    store: Store, values: SecretValues, connection: asyncpg.Connection, project: str
+) -> None:
+    names = [f"key{number}" for number in range(50)]
+    for name in names:
+        await store.put(name, f"{name} first")
+    store.keys.add()
+    turning = asyncio.create_task(rotate(connection, store.keys.ring()))
+    for name in names:
+        await store.put(name, f"{name} second")
+        assert await values.resolve(project, [name]) == {name: f"{name} second"}
+    await turning
+    assert await values.resolve(project, names) == {name: f"{name} second" for name in names}
+
+
+async def test_one_that_cannot_be_decrypted_is_named_and_left_as_it_is(
+    store: Store, values: SecretValues, connection: asyncpg.Connection, project: str, caller: Caller, database: Database
+) -> None:
+    lost = Key.new()
+    async with database.begin() as transaction:
+        await secrets.put(transaction, caller, Keyring((lost,)), project, "lost", VALUE)
+    await store.put("kept")
+    store.keys.add()
+    looked = await rotate(connection, store.keys.ring())
+    assert looked.changed == 1
+    assert looked.lost == [f"default/lost: it was encrypted under the key {lost.id}, which is not here"]
+    with pytest.raises(NodeFailure, match=f"'lost' cannot be decrypted: .* the key {lost.id}"):
+        await values.resolve(project, ["lost"])
+    await store.put("lost", "set again")
+    assert await values.resolve(project, ["lost"]) == {"lost": "set again"}
+
+
+async def test_the_first_start_makes_a_key_and_no_later_one_does(
+    store: Store, database: Database, tmp_path: Path
+) -> None:
+    elsewhere = Keys(None, tmp_path / "elsewhere" / key_file.NAME)
+    assert (await open_secrets(database, elsewhere)).keys.ring().current is not None
+    elsewhere.path.unlink()
+    await store.put("key")
+    with capture_logs() as logged:
+        await open_secrets(database, elsewhere)
+    assert not elsewhere.path.exists()
+    assert [entry["event"] for entry in logged] == ["secrets.key_missing"]
+
+
+async def test_a_folder_that_cannot_be_written_to_stops_nothing(database: Database) -> None:
+    with capture_logs() as logged:
+        await open_secrets(database, Keys(None, Path("/proc/treadle") / key_file.NAME))
+    assert [entry["event"] for entry in logged] == ["secrets.no_key"]
+    assert "set TREADLE_SECRET_KEY instead" in logged[0]["problem"]
