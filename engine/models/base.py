@@ -30,6 +30,8 @@ class Model:
     price: Price | None = None
     tells_its_end: bool = True
     """Its streams end with a finish reason; one that does not was cut off."""
+    silence_s: float | None = None
+    """How long it may say nothing in the middle of an answer."""
     hidden: str | None = field(default=None, repr=False)
 
     def usage(self, tokens: UsageMetadata | None) -> Usage:

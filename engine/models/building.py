@@ -25,6 +25,7 @@ def build(entry: ModelEntry, key: str | None, sampling: Sampling, client: httpx2
         chat: BaseChatModel = init_chat_model(
             entry.model or entry.name, model_provider=entry.provider, **arguments, **entry.options
         )
+        _check_sampling(entry, chat, sampling)
         return chat
     except ImportError as missing:
         raise NodeFailure(
@@ -39,8 +40,21 @@ def build(entry: ModelEntry, key: str | None, sampling: Sampling, client: httpx2
         ) from wrong
 
 
+def _check_sampling(entry: ModelEntry, chat: BaseChatModel, sampling: Sampling) -> None:
+    """A class that knows no such field takes it and does nothing with it. Raises NodeFailure."""
+    fields = type(chat).model_fields
+    known = {name for field, info in fields.items() for name in (field, info.alias)}
+    for name in ("temperature", "max_tokens"):
+        if getattr(sampling, name) is not None and name not in known:
+            told = f"{type(chat).__name__} of the model {entry.name!r} knows no `{name}`; set its own option in the catalog"
+            raise NodeFailure("CONFIG", told)
+
+
 def _install(missing: ImportError) -> str:
-    return f"{' '.join(str(missing).split())}, in the environment in which Treadle runs"
+    cause = missing.__cause__
+    return f"{' '.join(str(missing).split())} in the environment in which Treadle runs" + (
+        f" ({cause})" if cause else ""
+    )
 
 
 def _openai(entry: ModelEntry, key: str | None, sampling: Sampling, client: httpx2.AsyncClient) -> dict[str, Any]:
@@ -50,7 +64,7 @@ def _openai(entry: ModelEntry, key: str | None, sampling: Sampling, client: http
         "base_url": address_of(entry),
         "max_retries": 0,
         "timeout": timeout,
-        "stream_chunk_timeout": entry.timeout_s,
+        "stream_chunk_timeout": None,  # it swallows a cancel that comes together with a chunk; `ask` sees to silence
         "stream_usage": True,
         "http_async_client": client,
         "temperature": sampling.temperature,

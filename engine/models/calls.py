@@ -3,6 +3,7 @@
 A cancel closes the stream, and with it the connection; what had been said until then has been told.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, cast
@@ -48,10 +49,13 @@ class Answer:
 async def ask(model: Model, chat: Chat, messages: Sequence[BaseMessage], ctx: NodeContext) -> AIMessageChunk:
     """The whole answer, once it is there. `chat` is the model's, perhaps with tools bound to it. Raises NodeFailure."""
     answer = Answer()
+    now = asyncio.get_running_loop().time
     try:
         stream = cast(AsyncGenerator[AIMessageChunk], chat.astream(list(messages)))
-        async with aclosing(stream) as chunks:
+        async with asyncio.timeout(model.silence_s) as silence, aclosing(stream) as chunks:
             async for chunk in chunks:
+                if model.silence_s is not None:
+                    silence.reschedule(now() + model.silence_s)
                 answer.add(chunk)
                 ctx.text(str(chunk.text))
     except Exception as fault:

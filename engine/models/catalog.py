@@ -21,6 +21,11 @@ from engine.ports import Secrets
 KEPT = 64
 """Clients that are kept for the next call; one for each model, key and sampling."""
 
+TELL_THEIR_END = frozenset(
+    {OPENAI, "azure_openai", "anthropic", "mistralai", "groq", "deepseek", "xai", "openrouter", "google_genai"}
+)
+"""Providers whose streams end with a reason: one without was cut off."""
+
 
 class Models:
     def __init__(
@@ -75,7 +80,8 @@ class Models:
         except CatalogError as wrong:
             raise NodeFailure("MODEL_UNAVAILABLE", f"the model {name!r} cannot be used: {wrong}") from wrong
         how = entry.structured_output or _usual(entry)
-        return Model(name, chat, how, entry.price, tells_its_end=entry.provider == OPENAI, hidden=key)
+        tells_its_end = entry.provider in TELL_THEIR_END
+        return Model(name, chat, how, entry.price, tells_its_end, entry.timeout_s, hidden=key)
 
     async def _key(self, entry: ModelEntry, project_id: str) -> str | None:
         if entry.api_key is not None:

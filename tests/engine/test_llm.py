@@ -307,7 +307,9 @@ async def test_a_text_that_is_cut_is_given_with_a_warning(asked: Asked) -> None:
     assert any("the answer is cut" in line for line in given.logged)
 
 
-async def test_the_nodes_own_time_ends_a_model_that_never_ends(asked: Asked) -> None:
+@pytest.mark.parametrize("time", range(20))
+async def test_the_nodes_own_time_ends_a_model_that_never_ends(asked: Asked, time: int) -> None:
+    """Again and again: the end of the time may come in the same moment as a piece of the answer, and must not be lost."""
     failed = await asked.failure("babbles", timeoutS=0.2)
     assert (failed.code, failed.retryable) == ("MODEL_TIMEOUT", True)
     assert "within 0.2 s" in failed.message
