@@ -21,7 +21,7 @@ class TestNodeInput:
     type: str
     config: JSON
     context: JSON | None = strawberry.field(
-        default_factory=dict,
+        default=None,
         description="What templates may ask for: `{input, nodes: {id: {output}}}`, and `item`, `index` or `event`.",
     )
 
@@ -54,7 +54,7 @@ class TrialMutations:
     @staticmethod
     async def test_node(info: Info, input: TestNodeInput) -> TestNodePayload:
         """Runs one node with the given input, outside any run. Nothing is stored."""
-        ask = trial.Ask(input.project_id, input.type, input.config, input.context)
+        ask = trial.Ask(input.project_id, input.type, input.config, {} if input.context is None else input.context)
         return _payload(await trial.test_node(info.context, ask))
 
 

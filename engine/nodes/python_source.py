@@ -4,14 +4,24 @@ import ast
 import warnings
 from collections.abc import Callable, Collection
 from functools import lru_cache
+from threading import Lock
 
 from pydantic_core import PydanticCustomError
 
 PROCESS = "process"
+_one_at_a_time = Lock()
+"""CPython up to 3.11.8 counts depth for all threads together: two that parse at once may fail (gh-106905)."""
 
 
 def wrong_code(message: str, line: int | None = None, column: int | None = None) -> PydanticCustomError:
     return PydanticCustomError("code", "{message}", {"message": message, "line": line, "column": column})
+
+
+def _wrong_call(message: str, process: ast.FunctionDef) -> PydanticCustomError:
+    """Said of the config as a whole; `at` is where the line is."""
+    return PydanticCustomError(
+        "code", "{message}", {"message": message, "line": process.lineno, "column": 1, "at": ["code"]}
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -35,14 +45,14 @@ def check_arguments(process: ast.FunctionDef, given: Collection[str]) -> None:
     arguments = process.args
     named = [argument.arg for argument in (*arguments.args, *arguments.kwonlyargs)]
     if arguments.posonlyargs:
-        raise wrong_code("`process` is called with named arguments; take away the `/`", process.lineno, 1)
+        raise _wrong_call("`process` is called with named arguments; take away the `/`", process)
     if arguments.kwarg is None and (unknown := sorted(set(given) - set(named))):
-        raise wrong_code(f"`process` has no parameter `{unknown[0]}`, which input_mapping gives", process.lineno, 1)
+        raise _wrong_call(f"`process` has no parameter `{unknown[0]}`, which input_mapping gives", process)
     positional = [None] * (len(arguments.args) - len(arguments.defaults))
     defaults = [*positional, *arguments.defaults, *arguments.kw_defaults]
     needed = [name for name, default in zip(named, defaults, strict=True) if default is None]
     if missing := [name for name in needed if name not in given]:
-        raise wrong_code(f"`process` needs `{missing[0]}`, which input_mapping does not give", process.lineno, 1)
+        raise _wrong_call(f"`process` needs `{missing[0]}`, which input_mapping does not give", process)
 
 
 def lines_where(code: str, holds: Callable[[ast.AST], bool]) -> list[int]:
@@ -54,7 +64,7 @@ def lines_where(code: str, holds: Callable[[ast.AST], bool]) -> list[int]:
 
 def _tree(code: str) -> ast.Module:
     try:
-        with warnings.catch_warnings():
+        with _one_at_a_time, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return ast.parse(code)
     except SyntaxError as wrong:

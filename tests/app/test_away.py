@@ -137,8 +137,8 @@ async def test_a_killed_connection_is_told_from_a_wrong_statement(
     assert is_away(sqlalchemys.value) is is_away(drivers.value) is is_trouble
 
 
-async def test_what_runs_out_passes_and_what_is_refused_does_not(database: Database) -> None:
-    crowded = await Database.open(database.engine.url.render_as_string(hide_password=False), pool_size=1)
+async def test_what_runs_out_passes_and_what_is_refused_does_not(database_url: str) -> None:
+    crowded = await Database.open(database_url, pool_size=1)
     crowded.engine.pool._timeout = 0  # type: ignore[attr-defined]
     crowded.engine.pool._max_overflow = 0  # type: ignore[attr-defined]
     async with crowded.connect():
