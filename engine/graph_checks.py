@@ -7,12 +7,12 @@ from functools import cached_property
 from graphlib import TopologicalSorter
 from itertools import islice
 
+from engine.nodes.base import ERROR_PORT
 from engine.plan import strongly_connected
 from engine.problems import FieldProblem, join_path
 from engine.spec import END, START, EdgeSpec, OnError, Spec
 from engine.states import Severity
 
-ERROR_PORT = "error"
 SHOWN = 20
 """Names that a message lists."""
 # fmt: off
@@ -74,7 +74,12 @@ def check_edges(graph: Graph, ports: Mapping[str, Collection[str] | None]) -> It
         own = path.startswith("edges")
         for end, node_id, may_be in (("source", edge.source, START), ("target", edge.target, END)):
             if node_id != may_be and node_id not in known:
-                yield _edge(path, end if own else "", "UNKNOWN_NODE", f"there is no node {node_id!r}", edge)
+                told = (
+                    f"{node_id!r} is no {end} of an edge"
+                    if node_id in (START, END)
+                    else f"there is no node {node_id!r}"
+                )
+                yield _edge(path, end if own else "", "UNKNOWN_NODE", told, edge)
         if edge.port is None or (edge.source not in ports and edge.source != START):
             continue
         if edge.port == ERROR_PORT and edge.source != START:
@@ -91,15 +96,30 @@ def _names(ports: Collection[str] | None) -> str:
     return ", ".join([*names, "…"] if len(ports or ()) > SHOWN else names) or "none but `error`"
 
 
+def check_branches(graph: Graph, node_at: Sequence[int]) -> Iterator[FieldProblem]:
+    """Nodes whose failure leaves by `error` and gets nowhere: the run would be COMPLETED as if nothing had been."""
+    handled = {edge.source for edge in graph.spec.edges if edge.port == ERROR_PORT}
+    for node, at in zip(graph.spec.nodes, node_at, strict=True):
+        if node.on_error is OnError.BRANCH and node.id not in handled:
+            message = "no edge leaves by the port `error`: nobody would see this node fail"
+            yield FieldProblem(f"nodes[{at}].onError", "UNHANDLED", message, Severity.WARNING, node.id)
+
+
 def check_reach(graph: Graph, node_at: Sequence[int]) -> Iterator[FieldProblem]:
     """Nodes that no run can get to. Edges out of `__start__`, or else `start` nodes, are alone where a run begins."""
     spec, ids = graph.spec, graph.ids
-    entered = {edge.target for edge in spec.edges}
+    entered = {target for _, target in graph.pairs}
     starts = [edge.target for edge in spec.edges if edge.source == START and edge.target in ids]
     if not starts:
         starts = [node.id for node in spec.nodes if node.type == "start"]
     if not starts:
         starts = [node.id for node in spec.nodes if node.id not in entered]
+    if spec.nodes and not starts:
+        message = (
+            "an edge enters every node, so that none begins: add a node of type `start`, or an edge from `__start__`"
+        )
+        yield FieldProblem("nodes", "UNREACHABLE", message)
+        return
     following: dict[str, list[str]] = {}
     for source, target in graph.pairs:
         following.setdefault(source, []).append(target)

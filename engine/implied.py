@@ -19,7 +19,7 @@ def lifted(item: JSON) -> JSON:
     """A conditional's fields that stand on the node itself, put into its config."""
     if not isinstance(item, dict) or item.get("type") != CONDITIONAL:
         return item
-    config = item.get("config", {})
+    config = {} if item.get("config") is None else item["config"]
     lifted = {key: item[key] for key in ("condition", *BRANCHES) if key in item}
     if not lifted or not isinstance(config, dict):
         return item

@@ -130,7 +130,7 @@ def _uses(text: str, expression: bool) -> Code:
         codes.append((segment.start, code))
         if segment.part is Part.STATEMENT:
             word = statement_word(code)
-            statements.setdefault(word, segment.start)
+            statements.setdefault(word, segment.start + code.find(word))
             elifs += word == "elif"
     if elifs > MAX_ELIFS:
         raise TemplateError(f"more than {MAX_ELIFS} times `elif`")

@@ -22,6 +22,7 @@ from engine.shapes import (
     TopShape,
     as_concurrency,
     path_of,
+    said,
 )
 from engine.spec import EdgeSpec, NodeSpec, Retry, Spec, edge_ids
 from engine.states import Severity
@@ -75,6 +76,8 @@ def _read_nodes(items: list[JSON], reading: Reading) -> list[NodeSpec]:
         path = f"nodes[{index}]"
         node_id = item.get("id") if isinstance(item, dict) and isinstance(item.get("id"), str) else None
         item = lifted(item)
+        if isinstance(item, dict):
+            _warn_of_extras(item, NODE_NAMES, path, reading, node_id=node_id)
         shape = _validated(NodeShape, item, path, reading, node_id=node_id)
         if shape is None and isinstance(item, dict):
             # What is wrong is said; the rest of the node is still worth checking.
@@ -83,7 +86,6 @@ def _read_nodes(items: list[JSON], reading: Reading) -> list[NodeSpec]:
         if shape is None:
             reading.unread |= {node_id} if node_id else set()
             continue
-        _warn_of_extras(item, NODE_NAMES, path, reading, node_id=node_id)
         nodes.append(_node(shape))
         reading.node_at.append(index)
     return nodes
@@ -100,7 +102,7 @@ def _node(shape: NodeShape) -> NodeSpec:
         shape.id,
         shape.type,
         shape.label,
-        shape.config,
+        shape.config or {},
         position,
         retry,
         shape.timeout_s,
@@ -114,10 +116,12 @@ def _read_edges(items: list[JSON], reading: Reading) -> list[EdgeSpec]:
     edges = []
     for index, (item, name) in enumerate(zip(items, edge_ids(items), strict=True)):
         path = f"edges[{index}]"
-        shape = _validated(EdgeShape, item, path, reading, edge_id=name if isinstance(name, str) else None)
+        edge_id = name if isinstance(name, str) else None
+        if isinstance(item, dict):
+            _warn_of_extras(item, EDGE_NAMES, path, reading, edge_id=edge_id)
+        shape = _validated(EdgeShape, item, path, reading, edge_id=edge_id)
         if shape is None:
             continue
-        _warn_of_extras(item, EDGE_NAMES, path, reading, edge_id=name)
         edges.append(EdgeSpec(name, shape.source, shape.target, shape.port, shape.condition))
         reading.edge_at.append(path)
     return edges
@@ -138,7 +142,7 @@ def _validated(
     except ValidationError as wrong:
         for error in wrong.errors(include_url=False, include_context=False, include_input=False):
             where = path_of(path, error["loc"], item)
-            message = error["msg"] if error["loc"] else f"must be an object with {REQUIRED[shape]}"
+            message = said(error) if error["loc"] else f"must be an object with {REQUIRED[shape]}"
             reading.problems.append(_problem(where, message, node_id=node_id, edge_id=edge_id))
         return None
 

@@ -137,7 +137,7 @@ class Nodes:
             return  # said above
         found = [(use, self._wrong(use, reader)) for use in used]
         found += [(use, _wrong_secret(use, text)) for use in secrets_in(text)]
-        for use, wrong in found:
+        for use, wrong in sorted(found, key=lambda one: (one[0].line, one[0].column)):
             if wrong is not None:
                 yield FieldProblem(
                     text.path,
@@ -155,10 +155,18 @@ class Nodes:
         if bit is None and use.is_node:
             return "UNKNOWN_NODE", f"there is no node {use.name!r}"
         if bit is None:
-            return "UNKNOWN_NAME", f"{use.name!r} is neither a node nor `input`, `nodes`, `run` or `secrets`"
+            told = f"{use.name!r} is neither a node nor `input`, `nodes`, `run` or `secrets`"
+            return "UNKNOWN_NAME", told + self._meant(use.name)
         if reader.before is not None and not reader.before & bit:
             return "NOT_YET_RUN", f"node {use.name!r} cannot have run yet: no way leads from it to here"
         return None
+
+    def _meant(self, name: str) -> str:
+        """`my-node.output` is a difference: what may have been meant by `my`."""
+        for node_id in self.bits:
+            if node_id.startswith((f"{name}-", f"{name}.")):
+                return f'; a node whose id has other signs is written `nodes["{node_id}"]`'
+        return ""
 
 
 def _wrong_secret(use: Use, text: Text) -> tuple[str, str] | None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic_core import ErrorDetails
 
 from engine.events import JSON
 from engine.problems import join_path
@@ -31,7 +32,7 @@ class NodeShape(Shape):
     id: str
     type: str
     label: str | None = None
-    config: dict[str, Any] = Field(default_factory=dict)
+    config: dict[str, Any] | None = None
     position: dict[str, Any] | None = None
     x: float | None = None
     y: float | None = None
@@ -69,6 +70,19 @@ REQUIRED: dict[type[Shape], str] = {
     EdgeShape: "`source` and `target`",
     TopShape: "`nodes`",
 }
+_OBJECT = "must be an object"
+_SAID = {
+    "missing": "is required",
+    "extra_forbidden": "means nothing here",
+    "dict_type": _OBJECT,
+    "model_type": _OBJECT,
+    "model_attributes_type": _OBJECT,
+    "list_type": "must be a list",
+    "string_type": "must be a text",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+}
 EDGE_NAMES = frozenset(EdgeShape.model_fields)
 NODE_NAMES = {*NodeShape.model_fields, "timeoutS", "onError", "maxVisits"}
 
@@ -93,6 +107,13 @@ def path_of(base: str, loc: tuple[str | int, ...], item: JSON) -> str:
             continue
         parts.append(part)
     return join_path(base, *parts)
+
+
+def said(error: ErrorDetails) -> str:
+    """pydantic's message in the words of JSON."""
+    if error["type"] == "too_long" and "ctx" in error:
+        return f"must have at most {error['ctx']['max_length']:,} items"
+    return _SAID.get(error["type"]) or error["msg"].removeprefix("Value error, ")
 
 
 def _has(item: JSON, part: str | int) -> bool:

@@ -16,6 +16,7 @@ from engine.states import OnLimit
 from engine.storable import check_storable
 
 START, END = "__start__", "__end__"
+ENDS = ("source", "target")
 MAX_VISITS = 1000
 _THAT_RUNS = ("inputs", "outputs", "nodes", "edges", "concurrency")
 _FOR_THE_EYE = frozenset({"position", "x", "y", "label"})
@@ -157,8 +158,8 @@ def edge_ids(edges: list[JSON]) -> list[JSON]:
     taken = {name: 0 for name in given if isinstance(name, str)}
     names: list[JSON] = []
     for edge, name in zip(edges, given, strict=True):
-        if name is None and isinstance(edge, dict):
-            name = free_id(edge.get("source"), edge.get("port"), edge.get("target"), taken)
+        if name is None and isinstance(edge, dict) and all(isinstance(edge.get(end), str) for end in ENDS):
+            name = free_id(edge["source"], edge.get("port"), edge["target"], taken)
         names.append(name)
     return names
 

@@ -13,6 +13,7 @@ from engine.nodes.base import NodeFailure
 MAX_DEPTH = 100
 MAX_SIZE = 8 * 1024 * 1024
 """Characters of text, with 4 for every other value, lists and objects too: about the size as JSON."""
+MAX_SHOWN = 200
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 
 
@@ -20,7 +21,8 @@ class NotStorable(NodeFailure):
     """`path` leads to the value, like `.rows[3].price`; it is empty for the value itself."""
 
     def __init__(self, path: str, what: str) -> None:
-        super().__init__("OUTPUT", f"the value at {path} {what}" if path else f"the value {what}")
+        shown = path if len(path) <= MAX_SHOWN else f"{path[:MAX_SHOWN]}…"
+        super().__init__("OUTPUT", f"the value at {shown} {what}" if path else f"the value {what}")
         self.path = path
 
 

@@ -12,10 +12,10 @@ from engine.compile import CompiledGraph, Write
 from engine.context import scope_of
 from engine.events import JSON, RunError
 from engine.memory import Memory
-from engine.nodes.base import NodeFailure, Output, WaitForAnswer, WaitForRun, WaitUntil
+from engine.nodes.base import ERROR_PORT, NodeFailure, Output, WaitForAnswer, WaitForRun, WaitUntil
 from engine.plan import PlanEdge, PlanNode, Round
 from engine.ports import OpenWait
-from engine.settle import ERROR_PORT, leaving, taken_edges
+from engine.settle import leaving, taken_edges
 from engine.spec import OnError
 from engine.states import NodeStatus, WaitKind
 from engine.storable import check_storable

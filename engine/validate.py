@@ -1,7 +1,8 @@
 """Everything wrong with a spec, at once and without executing anything. Pure: the same spec gives the same report."""
 
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 
 from engine import aside
 from engine.events import JSON
-from engine.graph_checks import Graph, ancestors, check_cycles, check_edges, check_ids, check_reach
+from engine.graph_checks import Graph, ancestors, check_branches, check_cycles, check_edges, check_ids, check_reach
 from engine.nodes.base import NodeConfig
 from engine.nodes.registry import NodeTypes
 from engine.plan import PlanError, make_plan
@@ -17,7 +18,7 @@ from engine.problems import FieldProblem, join_path
 from engine.reading import Reading, read
 from engine.references import Nodes, Reader, Text, template_texts, texts
 from engine.schemas import check_schema
-from engine.shapes import path_of
+from engine.shapes import path_of, said
 from engine.spec import NodeSpec, Spec, digest
 from engine.states import Severity
 from engine.storable import NotStorable, check_storable
@@ -30,6 +31,10 @@ MAX_TEXTS = 20_000
 MAX_ASIDE_S = 2.0
 """What all JSON Schemas of a spec may take together."""
 MAX_PROBLEMS = 1_000
+MAX_FIELD = 2_000
+"""Characters of each part of a problem."""
+MAX_FOUND = 5 * MAX_PROBLEMS
+"""Errors and warnings that are looked for at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +57,15 @@ def validate(raw: JSON, types: NodeTypes) -> Report:
     found = [*reading.problems, *reading.warnings, *_limits(reading)]
     if not any(problem.code == "LIMIT" for problem in found):
         with aside.together(MAX_ASIDE_S):
-            found += _check(reading, types)
-    errors = [problem for problem in found if problem.severity is Severity.ERROR][:MAX_PROBLEMS]
+            found += islice(_check(reading, types), MAX_FOUND)
+    errors = [_clipped(problem) for problem in found if problem.severity is Severity.ERROR][:MAX_PROBLEMS]
     plan: list[list[str]] = []
     if not errors:
         try:
             plan = [list(step) for step in make_plan(reading.spec).steps]
         except PlanError as wrong:
             errors = wrong.problems
-    warnings = [problem for problem in found if problem.severity is Severity.WARNING][:MAX_PROBLEMS]
+    warnings = [_clipped(problem) for problem in found if problem.severity is Severity.WARNING][:MAX_PROBLEMS]
     spec = None if reading.problems else reading.spec
     return Report(not errors, errors, warnings, spec, digest(raw), plan)
 
@@ -82,6 +87,13 @@ def check_node(
         for text in texts(kind.Config, raw, join_path(path, "config")):
             found += nodes.check(text, Reader(None, None, None))
     return config, [problem for problem in found if problem.severity is Severity.ERROR][:MAX_PROBLEMS]
+
+
+def _clipped(problem: FieldProblem) -> FieldProblem:
+    """Ids and keys may be as long as the spec, and stand in a thousand problems."""
+    field, message, ids = problem.field[:MAX_FIELD], problem.message[:MAX_FIELD], (problem.node_id, problem.edge_id)
+    node_id, edge_id = (name and name[:MAX_FIELD] for name in ids)
+    return replace(problem, field=field, message=message, node_id=node_id, edge_id=edge_id)
 
 
 def _unfit(raw: JSON) -> FieldProblem | None:
@@ -115,6 +127,7 @@ def _check(reading: Reading, types: NodeTypes) -> Iterator[FieldProblem]:
         ports[node.id] = types[node.type].ports_of(config) if config is not None else None
         yield from _around_waits(node, f"nodes[{index}]", types)
     yield from check_edges(graph, ports)
+    yield from check_branches(graph, at)
     if not reading.unread:
         yield from check_reach(graph, at)
     yield from check_cycles(graph)
@@ -140,12 +153,12 @@ def _config(
         return kind.Config.model_validate(raw)
     except ValidationError as wrong:
         for error in wrong.errors(include_url=False, include_input=False):
-            place = path_of(join_path(path, "config"), error["loc"], raw)
             context = error.get("ctx", {})
+            place = path_of(join_path(path, "config"), (*error["loc"], *context.get("at", ())), raw)
             yield FieldProblem(
                 place,
                 "CONFIG",
-                error["msg"].removeprefix("Value error, "),
+                said(error),
                 node_id=node_id,
                 line=context.get("line"),
                 column=context.get("column"),

@@ -166,19 +166,19 @@ def run_of(row: RowMapping | Mapping[str, Any]) -> Run:
 
 
 async def accept(connection: AsyncConnection, caller: Caller, new: NewRun) -> Changed:
-    """Inserts the run with its event 1. The caller has checked the role, the inputs and that the version is theirs."""
+    """Inserts the run with its event 1. The caller has checked the role, the inputs and that the version is theirs.
+
+    Raises NotFound if its workflow is deleted just now.
+    """
     values = _new_values(caller, new)
-    row = await connection.exec_driver_sql(_ACCEPT, tuple(values))
-    return _accepted(caller, new, values[0], row.mappings().one()["created_at"])
+    at = (await connection.exec_driver_sql(_ACCEPT, tuple(values))).scalar_one_or_none()
+    return _accepted(caller, new, values[0], at)
 
 
 async def accept_alone(pool: asyncpg.Pool, caller: Caller, new: NewRun) -> Changed:
-    """The same as a transaction of its own, in one round trip. Raises NotFound if its workflow is deleted just now."""
+    """The same as a transaction of its own, in one round trip."""
     values = _new_values(caller, new)
-    try:
-        return _accepted(caller, new, values[0], await pool.fetchval(_ACCEPT, *values))
-    except asyncpg.ForeignKeyViolationError:
-        raise NotFound(new.workflow_id or new.version_id) from None
+    return _accepted(caller, new, values[0], await pool.fetchval(_ACCEPT, *values))
 
 
 def _new_values(caller: Caller, new: NewRun) -> list[Any]:
@@ -218,8 +218,10 @@ def _message(new: NewRun) -> str:
     return "Accepted" if new.start else "Created"
 
 
-def _accepted(caller: Caller, new: NewRun, run_id: str, at: datetime) -> Changed:
-    """The run as the statement has written it: nothing of it need be read back."""
+def _accepted(caller: Caller, new: NewRun, run_id: str, at: datetime | None) -> Changed:
+    """The run as the statement has written it: nothing of it need be read back. `at` None: its workflow is gone."""
+    if at is None:
+        raise NotFound(new.workflow_id or new.version_id)
     status = RunStatus.QUEUED if new.start else RunStatus.PENDING
     blank: dict[str, Any] = dict.fromkeys(Run.__slots__)
     run = Run(
@@ -367,13 +369,18 @@ async def status_at(connection: AsyncConnection, run: Run, seq: int) -> RunStatu
     return run.status if body is None else RunStatus(body["status"])
 
 
+# The workflow first, as everybody locks it: the foreign keys alone would lock the version before, and a delete that holds the
+# workflow and waits for its versions would wait for ever.
 _ACCEPT = """
-WITH made AS (
+WITH standing AS (
+    SELECT FROM workflows WHERE id = $3 FOR KEY SHARE
+), made AS (
     INSERT INTO runs (id, project_id, workflow_id, version_id, source, mode, status, inputs, options, priority, is_step,
         created_by, lane, lane_limit, takeup, last_seq, queued_at, deadline_at, scopes, parent_id, parent_key, depth)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::json, $9::text::json, $10, $11, $12, $13, $14,
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8::text::json, $9::text::json, $10, $11, $12, $13, $14,
         ($7 = 'QUEUED')::int, 1, CASE WHEN $7 = 'QUEUED' THEN now() END,
-        CASE WHEN $7 = 'PENDING' THEN now() + make_interval(secs => $15) END, $17, $18, $19, $20)
+        CASE WHEN $7 = 'PENDING' THEN now() + make_interval(secs => $15) END, $17, $18, $19, $20
+    WHERE $3 IS NULL OR EXISTS (SELECT FROM standing)
     RETURNING id, created_at
 ), told AS (
     INSERT INTO events (run_id, seq, type, at, body) SELECT id, 1, 'RUN_STATUS', created_at, $16::text::json FROM made

@@ -119,13 +119,19 @@ async def active_runs(connection: AsyncConnection, caller: Caller, workflow_id: 
     return list(found.scalars())
 
 
-async def delete(connection: AsyncConnection, caller: Caller, workflow_id: str) -> list[str]:
-    """Its draft, versions and runs go with it. Answers with the runs that may still have a stream: `publish.forget` them."""
+async def hold_runs(connection: AsyncConnection, caller: Caller, workflow_id: str) -> list[str]:
+    """Locks the runs that others may want to change as well, in the order in which everybody does, before any is changed.
+
+    They are also those that may still have a stream: `publish.forget` them.
+    """
     streamed_since = func.now() - timedelta(seconds=STREAM_TTL_S * 2)
     late = or_(runs.c.finished_at.is_(None), runs.c.finished_at > streamed_since)
     query = select(runs.c.id).where(runs.c.workflow_id == workflow_id, runs.c.project_id.in_(caller.projects), late)
-    streamed = list((await connection.execute(query)).scalars())
+    return list((await connection.execute(query.order_by(runs.c.id).with_for_update())).scalars())
+
+
+async def delete(connection: AsyncConnection, caller: Caller, workflow_id: str) -> None:
+    """Its draft, versions and runs go with it."""
     await connection.execute(
         delete_from(workflows).where(workflows.c.id == workflow_id, workflows.c.project_id.in_(caller.projects))
     )
-    return streamed

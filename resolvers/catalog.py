@@ -6,16 +6,13 @@ from typing import Any
 from engine.gallery.catalog import Template, offered
 from engine.models.base import ModelInfo
 from engine.models.catalog import Models
-from engine.nodes.base import NodeConfig, NodeType
+from engine.nodes.base import ERROR_PORT, NodeConfig, NodeType
 from engine.tools.base import ToolInfo
 from engine.tools.catalog import Tools
 from persistence import projects
 from persistence.caller import Role
 from resolvers.authorise import require
 from resolvers.context import Context
-
-ERROR_PORT = "error"
-"""Every node has it: `onError: branch` leaves by it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Run control: cancel, pause, resume, rewind, answer, step and breakpoints. Each is one transaction that says if it won."""
 
-from asyncio import gather, to_thread
+from asyncio import gather, timeout, to_thread
+from contextlib import suppress
 from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -36,7 +37,20 @@ async def cancel_run(context: Context, run_id: str, reason: str | None, idempote
 
 
 async def stop_runs(context: Context, workflow_id: str, reason: str) -> None:
-    """Cancels the active runs of a workflow, all at once, and waits until their code has stopped or STOP_MS have passed."""
+    """Cancels the active runs of a workflow, all at once, and waits until their code has stopped or STOP_MS have passed.
+
+    What is accepted meanwhile is cancelled as well, if a worker has begun with it; nobody waits for what has not begun.
+    """
+    stopping = await _stopping(context, workflow_id, reason)
+    with suppress(TimeoutError):
+        async with timeout(STOP_MS / 1000):
+            while stopping:
+                await gather(*(at_rest(context, run, STOP_MS) for run in stopping))
+                stopping = await _stopping(context, workflow_id, reason)
+
+
+async def _stopping(context: Context, workflow_id: str, reason: str) -> list[Run]:
+    """Cancels all that is active; the runs whose code has yet to stop."""
     while True:
         async with context.database.begin() as connection:
             changes = await moves.cancel_all(
@@ -47,8 +61,8 @@ async def stop_runs(context: Context, workflow_id: str, reason: str) -> None:
             break
     async with context.database.connect() as connection:
         active = await workflows.active_runs(connection, context.caller, workflow_id)
-        stopping = await runs.get_many(connection, context.caller, active)
-    await gather(*(at_rest(context, run, STOP_MS) for run in stopping.values()))
+        found = await runs.get_many(connection, context.caller, active)
+    return [run for run in found.values() if run.status is RunStatus.CANCELLING]
 
 
 async def pause_run(

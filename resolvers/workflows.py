@@ -125,14 +125,15 @@ async def delete_workflow(context: Context, workflow_id: str, *, cancel_runs: bo
         await control.stop_runs(context, workflow_id, DELETED)
     async with context.database.begin() as connection:
         await workflows.lock(connection, context.caller, workflow_id, alone=True)
+        held = await workflows.hold_runs(connection, context.caller, workflow_id)
         # Runs that were accepted while the others stopped: nobody has begun with them.
         late = await moves.cancel_all(connection, context.caller, workflow_id, DELETED) if cancel_runs else []
         left = await workflows.active_runs(connection, context.caller, workflow_id)
         if left:
             raise InvalidState(f"{len(left)} of its runs are active, {left[0]} among them.")
-        streamed = await workflows.delete(connection, context.caller, workflow_id)
+        await workflows.delete(connection, context.caller, workflow_id)
     await tell(context, *late)
-    await forget(context.redis, streamed)
+    await forget(context.redis, held)
     return workflow_id
 
 

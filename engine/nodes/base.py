@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict
 from engine.events import JSON, Usage
 from engine.states import LogLevel
 
+ERROR_PORT = "error"
+"""The port that every node has beside those of its type: for `onError: branch`."""
+
 
 class NodeConfig(BaseModel):
     """Base of every config model: unknown fields are an error, so that a typo is seen."""

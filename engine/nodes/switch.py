@@ -4,11 +4,11 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from engine.nodes.base import NodeConfig, NodeContext, NodeType, Output
+from engine.nodes.base import ERROR_PORT, NodeConfig, NodeContext, NodeType, Output
 
 
 def _not_error(port: str) -> str:
-    if port == "error":
+    if port == ERROR_PORT:
         raise ValueError("`error` is the port of a node that failed")
     return port
 
@@ -28,7 +28,9 @@ class Case(NodeConfig):
 
 
 class SwitchConfig(NodeConfig):
-    cases: list[Case] = Field(min_length=1, title="Cases", description="Looked at in order; the first that holds wins.")
+    cases: list[Case] = Field(
+        min_length=1, max_length=10_000, title="Cases", description="Looked at in order; the first that holds wins."
+    )
     default: Port | None = Field(
         None, title="Otherwise", description="The port to leave by if no case holds.", examples=["other"]
     )

@@ -74,7 +74,6 @@ async def test_what_code_prints_goes_to_the_log_line_by_line(sandbox: AsyncMonty
         ("def process():\n    return 'x' * (10 * 2**30)", "MEMORY_LIMIT", "its memory limit of 32 MiB"),
         ("def process():\n    x = [0]\n    while True: x = x + x", "MEMORY_LIMIT", "its memory limit of 32 MiB"),
         ("def process():\n    return ('x' * 9_000_000).split('x')", "MEMORY_LIMIT", "its memory limit of 32 MiB"),
-        ("def process():\n    x = [0]\n    for _ in range(60): x = [x, x]\n    return x", "MEMORY_LIMIT", "32 MiB"),
         ("def process():\n    raise MemoryError('of mine')", "CODE", "line 2: MemoryError: of mine"),
         ("def process():\n    return float('nan')", "OUTPUT", "nan"),
         ("def process():\n    return {'rows': [{1, 2}]}", "OUTPUT", ".rows[0] is a set"),
@@ -124,6 +123,13 @@ def test_code_that_cannot_be_called_is_found_before_a_run(code: str, message: st
         TYPES["code"].Config.model_validate({"code": code, "input_mapping": {"a": 1}})
     [error] = refused.value.errors()
     assert message in error["msg"] and error["ctx"]["line"] == line
+
+
+async def test_a_small_value_that_is_large_as_json_is_stopped_inside(sandbox: AsyncMonty) -> None:
+    code = "def process():\n    x = [0]\n    for _ in range(60): x = [x, x]\n    return x"
+    with pytest.raises(NodeFailure) as failed:
+        await run_code(sandbox, code, timeoutS=20, memoryMB=16)
+    assert failed.value.code == "MEMORY_LIMIT"
 
 
 async def test_cancelled_code_is_stopped_at_once_and_gives_its_place_free() -> None:

@@ -135,7 +135,7 @@ def test_a_template_cannot_change_or_look_behind_its_data(call: str) -> None:
 def test_check_finds_what_can_be_found_before_a_run() -> None:
     assert check("plain { text }") == []
     assert check("a {{ x | nofilter }}") == [("there is no filter `nofilter`", 1, 10)]
-    assert check("{% include 'x' %}") == [("`{% include %}` is not available", 1, 3)]
+    assert check("{% include 'x' %}") == [("`{% include %}` is not available", 1, 4)]
     assert check("a > 1", expression=True) == []
     [(message, line, column)] = check("{{ a..b }}")
     assert "unexpected `.`" in message and (line, column) == (1, 6)

@@ -10,10 +10,11 @@ from redis.asyncio import Redis
 
 from engine.nodes.registry import load_node_types
 from engine.states import NodeStatus, RunStatus
+from persistence import moves
 from persistence.caller import Caller
 from persistence.database import Database
 from persistence.feed import Feed
-from persistence.problems import InvalidState
+from persistence.problems import InvalidState, NotFound
 from persistence.runs import Run
 from resolvers import control, start, workflows
 from resolvers.context import Context
@@ -112,6 +113,48 @@ async def test_runs_accepted_while_the_others_stop_go_with_them(
     await held.ends(RunStatus.CANCELLED, RunStatus.CANCELLING)
     await asyncio.wait_for(deleting, 10)
     assert (await asyncio.wait_for(following, 10))[-1] is RunStatus.CANCELLED
+
+
+async def test_nobody_waits_for_a_run_that_was_accepted_meanwhile_and_has_not_begun(
+    context: Context, workflow_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late: list[Run] = []
+    cancel_all = moves.cancel_all
+
+    async def then_accept(*args: Any) -> Any:
+        done = await cancel_all(*args)
+        if not late:
+            late.append(await start.run_workflow(context, Start(workflow_id=workflow_id)))
+        return done
+
+    monkeypatch.setattr(moves, "cancel_all", then_accept)
+    deleting = workflows.delete_workflow(context, workflow_id, cancel_runs=True)
+    assert await asyncio.wait_for(deleting, 3) == workflow_id
+    assert late and await statuses(context) == []
+
+
+async def test_runs_that_are_accepted_and_a_workflow_that_is_deleted_at_once_never_wait_in_a_circle(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "STOP_MS", 200)
+
+    async def run_until_it_is_gone(workflow_id: str, *keys: str) -> None:
+        with pytest.raises(NotFound):
+            while True:
+                for key in keys or (None,):
+                    await start.run_workflow(context, Start(workflow_id=workflow_id, idempotency_key=key))
+
+    for number in range(10):
+        made = await workflows.create_workflow(
+            context, project_id=None, name="w", description=None, spec=SPEC, template=None
+        )
+        await start.run_workflow(context, Start(workflow_id=made.id))
+        running = [run_until_it_is_gone(made.id) for _ in range(6)]
+        keyed = [run_until_it_is_gone(made.id, *(f"{number}/{key}" for key in range(n, 20))) for n in range(3)]
+        deletes = [workflows.delete_workflow(context, made.id, cancel_runs=True) for _ in range(3)]
+        done = await asyncio.gather(*running, *keyed, *deletes, return_exceptions=True)
+        assert {type(one) for one in done} <= {type(None), str, NotFound}, done
+        assert await statuses(context) == []
 
 
 async def _told(context: Context, run: Run) -> list[Any]:

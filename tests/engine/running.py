@@ -1,0 +1,39 @@
+"""A whole run in memory by the real drive: what a spec is told before, and how it ends."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engine.compile import compile_spec
+from engine.drive import Drive
+from engine.events import JSON, RunError
+from engine.nodes.registry import NodeTypes, load_node_types
+from engine.spec import parse
+from engine.states import RunStatus
+from engine.takeup import RunFacts
+from tests.engine.recorded import RecordedJournal
+from tests.engine.remembered import Remembering
+
+TYPES = load_node_types()
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run rests."""
+
+    status: RunStatus | None
+    output: JSON
+    error: RunError | None
+
+
+async def run(
+    spec: JSON, inputs: JSON = None, resources: Mapping[str, Any] | None = None, types: NodeTypes = TYPES
+) -> Ended:
+    saver, journal = Remembering(), RecordedJournal()
+    graph = compile_spec(parse(spec), types, saver)
+    facts = RunFacts("run_test", "prj_test", 1, 0, inputs)
+    drive = Drive(facts, graph, journal=journal, head=saver, resources=resources or {})
+    await asyncio.wait_for(drive.run(), 30)
+    change = next((entry.change for entry in reversed(journal.entries) if entry.change), None)
+    return Ended(drive.outcome, change and change.output, change and change.error)
