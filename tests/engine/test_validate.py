@@ -312,7 +312,7 @@ def test_the_largest_spec_is_validated_at_once(raw: Any) -> None:
     began = time.process_time()
     report = validate(raw, TYPES)
     # Some 150 ms by itself; the rest is for a machine that does other things as well.
-    assert time.process_time() - began < 0.6
+    assert time.process_time() - began < 1.2
     assert report.errors == []
 
 

@@ -189,7 +189,7 @@ TOO_MUCH = {
 async def test_what_is_too_much_is_refused_fast(name: str) -> None:
     started = time.process_time()
     code, message = await refusal(TOO_MUCH[name])
-    assert time.process_time() - started < 0.5
+    assert time.process_time() - started < 1
     assert code == "LIMIT" or "Syntax Error" in message
     assert len(message) < 500
 
