@@ -13,9 +13,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import compiling, latency, lists, startup, subscriptions, throughput
+from bench import compiling, latency, limits, lists, startup, subscriptions, throughput
 from bench.measures import Figure
-from bench.processes import deployed
+from bench.processes import another_server, deployed
 
 RESULTS = Path(__file__).parent / "results.json"
 HALF_RATE = 80.0
@@ -46,6 +46,11 @@ def _lists(_: bool) -> list[Figure]:
         return asyncio.run(lists.pages(deployment, 10))
 
 
+def _limits(_: bool) -> list[Figure]:
+    with deployed() as deployment, another_server(deployment) as port:
+        return asyncio.run(limits.limits(deployment, port))
+
+
 def _scale(_: bool) -> list[Figure]:
     with deployed() as deployment:
         return asyncio.run(lists.scale(deployment))
@@ -59,6 +64,7 @@ PARTS: dict[str, Callable[[bool], list[Figure]]] = {
     "subscriptions": _subscriptions,
     "lists": _lists,
     "scale": _scale,
+    "limits": _limits,
 }
 QUICK = ("throughput", "latency", "compiling")
 

@@ -95,6 +95,7 @@ def deployed(workers: int = 1, **settings: str) -> Iterator[Deployment]:
                 **os.environ,
                 "TREADLE_DATABASE_URL": database_url,
                 "TREADLE_REDIS_URL": redis_url,
+                "TREADLE_DATA_DIR": str(Path(folder) / "kept"),
                 "TREADLE_PORT": str(free_port()),
                 "TREADLE_LOG_LEVEL": "warning",
                 **{f"TREADLE_{name.upper()}": value for name, value in settings.items()},
@@ -107,6 +108,26 @@ def deployed(workers: int = 1, **settings: str) -> Iterator[Deployment]:
                 yield deployment
             finally:
                 _end([server, *others])
+
+
+@contextmanager
+def another_server(deployment: Deployment, **settings: str) -> Iterator[int]:
+    """The port of a second server on the same stores."""
+    port = free_port()
+    environment = {
+        **os.environ,
+        "TREADLE_DATABASE_URL": deployment.database_url,
+        "TREADLE_REDIS_URL": deployment.redis_url,
+        "TREADLE_PORT": str(port),
+        "TREADLE_LOG_LEVEL": "warning",
+        **{f"TREADLE_{name.upper()}": value for name, value in settings.items()},
+    }
+    server = _start(environment, "server")
+    try:
+        _until_healthy(port)
+        yield port
+    finally:
+        _end([server])
 
 
 def _start(environment: dict[str, str], command: str) -> "subprocess.Popen[bytes]":

@@ -60,10 +60,9 @@ async def _steady(deployment: Deployment, rate: float) -> AsyncIterator[None]:
 async def many(deployment: Deployment) -> list[Figure]:
     """Row 10: 1,000 subscriptions over 100 sockets, to 50 runs that live."""
     pid = deployment.server.pid
-    await _round(deployment, 4, 1)  # Whatever the first subscription loads is not one subscription's.
+    await watched(deployment, 4, 1)  # Whatever the first subscription loads is not one subscription's.
     before = memory_of(pid)
-    seen = await _round(deployment, SOCKETS, EACH, lambda: memory_of(pid))
-    late, lost, memory = seen
+    late, lost, memory = await watched(deployment, SOCKETS, EACH, lambda: memory_of(pid))
     each_kb = (memory - before) / (SOCKETS * EACH) / 1024
     return [
         at_most("10", "1,000 subscriptions, 50 live runs: delivery p99", percentile(late, 0.99), 500, "ms"),
@@ -73,17 +72,24 @@ async def many(deployment: Deployment) -> list[Figure]:
     ]
 
 
-async def _round(
-    deployment: Deployment, sockets: int, each: int, measure: Any = lambda: 0
+async def watched(
+    deployment: Deployment,
+    sockets: int,
+    each: int,
+    measure: Any = lambda: 0,
+    looked_at: Deployment | None = None,
 ) -> tuple[list[float], int, int]:
-    """(milliseconds late of each change, changes lost or repeated, memory while all were subscribed)."""
+    """(milliseconds late of each change, changes lost or repeated, memory while all were subscribed).
+
+    `looked_at` has the server that is subscribed to, where it is another one.
+    """
     async with Client(deployment.url) as client:
         workflow_id = await client.create(f"live {time.time_ns()}", _paced())
         run_ids = [(await client.run(workflow_id, {}, "ASYNC"))["id"] for _ in range(min(RUNS, sockets * each))]
     late: list[float] = []
     wanted = [[run_ids[(socket * each + n) % len(run_ids)] for n in range(each)] for socket in range(sockets)]
     ready = asyncio.Barrier(sockets + 1)
-    looking = [asyncio.create_task(_look(deployment, ids, late, ready)) for ids in wanted]
+    looking = [asyncio.create_task(_look(looked_at or deployment, ids, late, ready)) for ids in wanted]
     await ready.wait()
     memory = measure()
     async with Client(deployment.url) as client:

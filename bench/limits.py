@@ -1,0 +1,141 @@
+"""What each part of a deployment can do by itself, for docs/scale.md: Postgres's commits, Redis's entries, one server's requests
+and events, and what clearing up costs with and without partitions. Reported, with no target."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+
+import asyncpg
+from redis.asyncio import Redis
+
+from bench.baselines import LENGTH
+from bench.client import Client
+from bench.graphs import chain
+from bench.measures import Figure, percentile, reported
+from bench.processes import Deployment
+from bench.subscriptions import watched
+
+SECONDS = 2.0
+CONNECTIONS = (1, 4, 16)
+ENTRY_BYTES, BATCH = 2_000, 20
+ROWS, PER_RUN = 400_000, 22
+ROW_NUMBER = "16"
+"""Behind the rows of the table."""
+
+
+async def limits(deployment: Deployment, second_server_port: int) -> list[Figure]:
+    return [
+        *await _commits(deployment),
+        *await _entries(deployment),
+        *await _accepting(deployment),
+        *await _through_two(deployment, second_server_port),
+        *await _clearing(deployment),
+    ]
+
+
+async def _commits(deployment: Deployment) -> list[Figure]:
+    async with _connected(deployment, max(CONNECTIONS)) as connections:
+        await connections[0].execute("CREATE TABLE bench_commits (n int)")
+        figures = []
+        for count in CONNECTIONS:
+            inserts = [partial(one.execute, "INSERT INTO bench_commits VALUES (1)") for one in connections[:count]]
+            rate = await _rate(inserts)
+            figures.append(reported(ROW_NUMBER, f"Postgres: commits, {count} connections", rate, "/s"))
+        return figures
+
+
+async def _entries(deployment: Deployment) -> list[Figure]:
+    redis = Redis.from_url(deployment.redis_url)
+
+    async def post() -> None:
+        async with redis.pipeline(transaction=False) as pipeline:
+            for number in range(BATCH):
+                pipeline.xadd(f"bench:{number}", {"e": b"x" * ENTRY_BYTES}, maxlen=1000)
+            await pipeline.execute()
+
+    try:
+        rate = await _rate([post] * 4) * BATCH
+        return [reported(ROW_NUMBER, "Redis: stream entries of 2 KB", rate, "/s", "a run of row 1 takes a few")]
+    finally:
+        await redis.delete(*(f"bench:{number}" for number in range(BATCH)))
+        await redis.aclose()
+
+
+async def _accepting(deployment: Deployment) -> list[Figure]:
+    """What a server pays for a run that it accepts, and does not wait for."""
+    async with Client(deployment.url) as client:
+        workflow_id = await client.create(f"accept {time.time_ns()}", chain(LENGTH))
+        await client.run(workflow_id, {"x": 1})
+        before, count = deployment.cpu()["server"], 200
+        for _ in range(count):
+            await client.run(workflow_id, {"x": 1}, "ASYNC")
+        used = (deployment.cpu()["server"] - before) / count * 1000
+        await client.run(workflow_id, {"x": 1})
+    return [reported(ROW_NUMBER, "server: CPU a run accepted", used, "ms", f"{1000 / used:,.0f} runs/s a core")]
+
+
+async def _through_two(deployment: Deployment, port: int) -> list[Figure]:
+    """Runs are accepted by one server, and watched at another."""
+    other = replace(deployment, port=port)
+    late, lost, _ = await watched(deployment, 20, 10, looked_at=other)
+    return [
+        reported(ROW_NUMBER, "two servers: delivery p99 at the other one", percentile(late, 0.99), "ms"),
+        reported(ROW_NUMBER, "  events lost or repeated", lost, "", f"{len(late):,} delivered"),
+    ]
+
+
+async def _clearing(deployment: Deployment) -> list[Figure]:
+    """The oldest tenth of a table's rows: deleted, and dropped as a partition."""
+    async with _connected(deployment, 1) as [connection]:
+        await connection.execute(_TABLES, timeout=300)
+        deleted = await _timed(connection, f"DELETE FROM bench_whole WHERE run < {ROWS // PER_RUN // 10}")
+        dropped = await _timed(connection, "DROP TABLE bench_parts_0")
+        await connection.execute("DROP TABLE bench_whole, bench_parts")
+    return [
+        reported(ROW_NUMBER, f"clearing {ROWS // 10:,} events: DELETE", deleted, "ms"),
+        reported(ROW_NUMBER, "  DROP of a partition", dropped, "ms", f"{deleted / dropped:,.0f} ×"),
+    ]
+
+
+async def _timed(connection: asyncpg.Connection, statement: str) -> float:
+    began = time.perf_counter()
+    await connection.execute(statement, timeout=300)
+    return (time.perf_counter() - began) * 1000
+
+
+async def _rate(posts: list[Callable[[], Awaitable[object]]]) -> float:
+    """Times a second, all of them at once, each one after the other."""
+    ends = time.perf_counter() + SECONDS
+
+    async def repeat(post: Callable[[], Awaitable[object]]) -> int:
+        count = 0
+        while time.perf_counter() < ends:
+            await post()
+            count += 1
+        return count
+
+    return sum(await asyncio.gather(*map(repeat, posts))) / SECONDS
+
+
+@asynccontextmanager
+async def _connected(deployment: Deployment, count: int) -> AsyncIterator[list[asyncpg.Connection]]:
+    connections = [await asyncpg.connect(deployment.database_url) for _ in range(count)]
+    try:
+        yield connections
+    finally:
+        for connection in connections:
+            await connection.close()
+
+
+_TABLES = f"""
+CREATE TABLE bench_whole (run bigint, seq int, body text, PRIMARY KEY (run, seq));
+CREATE TABLE bench_parts (run bigint, seq int, body text, PRIMARY KEY (run, seq)) PARTITION BY RANGE (run);
+CREATE TABLE bench_parts_0 PARTITION OF bench_parts FOR VALUES FROM (0) TO ({ROWS // PER_RUN // 10});
+CREATE TABLE bench_parts_1 PARTITION OF bench_parts FOR VALUES FROM ({ROWS // PER_RUN // 10}) TO (MAXVALUE);
+INSERT INTO bench_whole SELECT n / {PER_RUN}, n % {PER_RUN}, repeat('x', 200) FROM generate_series(0, {ROWS - 1}) n;
+INSERT INTO bench_parts SELECT * FROM bench_whole;
+CHECKPOINT
+"""
