@@ -3,7 +3,7 @@ and events, and what clearing up costs with and without partitions. Reported, wi
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -106,7 +106,7 @@ async def _timed(connection: asyncpg.Connection, statement: str) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-async def _rate(posts: list[Callable[[], Awaitable[object]]]) -> float:
+async def _rate(posts: Sequence[Callable[[], Awaitable[object]]]) -> float:
     """Times a second, all of them at once, each one after the other."""
     ends = time.perf_counter() + SECONDS
 
