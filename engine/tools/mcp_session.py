@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
+from pydantic import ValidationError
 
 from engine.catalog_file import CatalogError, McpServer, as_written, from_environment
 from engine.events import JSON
@@ -66,6 +67,7 @@ class Session:
         self.is_stale = False
         self.reason = ""
         self._heard_at = 0.0
+        self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.deadline = asyncio.get_running_loop().time() + config.start_timeout_s
         self._task = asyncio.create_task(self._live(), name=f"mcp {name}")
 
@@ -100,7 +102,8 @@ class Session:
         asking = asyncio.create_task(asked)
         self._waiting += 1
         try:
-            await asyncio.wait({asking, self._task}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {asking, self._task, self._gone}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not asking.done():
                 raise SessionLost(self.reason, was_sent=was_sent)
             result = asking.result()
@@ -157,8 +160,7 @@ class Session:
             self.reason = str(wrong)
         except BaseException as fault:
             told = "; ".join(dict.fromkeys(_said(one) for one in _leaves(fault)))
-            sources = (self._config.url or "", *self._config.headers.values(), *self._config.env.values())
-            self.reason = as_written(told, *sources)[:500]
+            self.reason = self.reason or self._without_keys(told)
             log.info("mcp.session_ended", server=self._name, reason=self.reason)
             if isinstance(fault, asyncio.CancelledError):
                 raise
@@ -195,14 +197,33 @@ class Session:
     def _lost(self, reason: str, *, was_sent: bool) -> SessionLost:
         self.reason = self.reason or reason
         self._stop.set()
+        if not self._gone.done():
+            self._gone.set_result(None)
         return SessionLost(reason, was_sent=was_sent)
 
+    def _broken(self, fault: Exception) -> None:
+        """An answer cannot be read: which call it was for is not known, and a call must not wait for it in vain."""
+        log.info("mcp.broken_answer", server=self._name, fault=type(fault).__name__)
+        self._lost(self._without_keys(f"its answer cannot be read: {_said(fault)}"), was_sent=True)
+
+    def _without_keys(self, told: str) -> str:
+        sources = (self._config.url or "", *self._config.headers.values(), *self._config.env.values())
+        return as_written(told, *sources)[:500]
+
     def _connection(self) -> "Connection":
+        from engine.tools.mcp_wire import http_clients
+
         config, told = self._config, {"message_handler": self._hear}
         if config.url is not None:
             headers = {name: from_environment(value) for name, value in config.headers.items()}
-            url = from_environment(config.url)
-            return {"transport": "streamable_http", "url": url, "headers": headers, "session_kwargs": told}
+            url, clients = from_environment(config.url), http_clients(config.timeout_s, self._broken)
+            return {
+                "transport": "streamable_http",
+                "url": url,
+                "headers": headers,
+                "session_kwargs": told,
+                "httpx_client_factory": clients,
+            }
         return {
             "transport": "stdio",
             "command": config.command or "",
@@ -215,6 +236,9 @@ class Session:
     async def _hear(self, message: object) -> None:
         from mcp.types import ServerNotification, ToolListChangedNotification
 
+        # A message that cannot be read. On standard streams it may be a line that a program prints beside.
+        if isinstance(message, ValueError) and self._config.url is not None:
+            self._broken(message)
         if isinstance(message, ServerNotification) and isinstance(message.root, ToolListChangedNotification):
             self.is_stale = True
 
@@ -248,4 +272,8 @@ def _leaves(fault: BaseException) -> Iterator[BaseException]:
 
 
 def _said(fault: BaseException) -> str:
+    if isinstance(fault, ValidationError):
+        return f"it is no message of the protocol ({fault.errors(include_url=False)[0]['msg']})"
+    if isinstance(status := getattr(getattr(fault, "response", None), "status_code", None), int):
+        return f"it answered {status}"
     return str(fault) or type(fault).__name__

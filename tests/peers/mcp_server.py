@@ -68,6 +68,34 @@ def die() -> str:
 
 
 @server.tool()
+def gib() -> str:
+    """One line that does not end, where the answer should be."""
+    for _ in range(1024):
+        os.write(1, b"x" * 1024 * 1024)
+    return ""
+
+
+@server.tool()
+def broken_utf8() -> str:
+    os.write(1, b"\xff\xfe\n")
+    return "not read"
+
+
+@server.tool()
+def prints() -> str:
+    os.write(1, b"a line that is for nobody\n")
+    return "said"
+
+
+@server.tool()
+async def babble(ctx: Context) -> str:  # type: ignore[type-arg]
+    """Tells how far it is, without end."""
+    while True:
+        await ctx.report_progress(1, 2, "still here")
+        await anyio.sleep(0.001)
+
+
+@server.tool()
 def secret() -> str:
     return os.environ.get("GIVEN", "not given")
 

@@ -1,0 +1,92 @@
+"""An MCP server over HTTP that starts as it should, at `{peer.url}/mcp`; then the name of the tool says how it misbehaves."""
+
+import asyncio
+import json
+from typing import Any
+
+from tests.peers.http import BEHAVIOURS, MIB, Peer, Request, Writer, answer, at, head
+
+NAMES = (
+    "hang", "drip", "short", "gib", "gib-announced", "broken-utf8", "not-json", "closed", "garbage", "refuse", "unheard-of",
+    "bomb", "gib-event", "short-event", "broken-event", "other-json", "add",
+)  # fmt: skip
+SSE = "content-type: text/event-stream"
+
+
+@at("/mcp")
+async def mcp(peer: Peer, request: Request, writer: Writer) -> None:
+    if request.method != "POST":
+        answer(writer, b"", "405 Not Allowed")
+        return
+    message = json.loads(request.body)
+    match message["method"]:
+        case "initialize":
+            told = {
+                "protocolVersion": "2025-06-18",
+                "capabilities": {"tools": {}},
+                "serverInfo": {"name": "l", "version": "1"},
+            }
+            reply(writer, message, told)
+        case "tools/list":
+            reply(writer, message, {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in NAMES]})
+        case "tools/call":
+            await _called(message["params"]["name"], message, peer, request, writer)
+        case "ping":
+            reply(writer, message, {})
+        case _:
+            answer(writer, b"", "202 Accepted")
+
+
+def reply(writer: Writer, message: Any, result: Any) -> None:
+    answer(writer, json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}).encode())
+
+
+async def _called(name: str, message: Any, peer: Peer, request: Request, writer: Writer) -> None:
+    json_of = "content-type: application/json"
+    match name:
+        case "add":
+            reply(writer, message, {"content": [{"type": "text", "text": "3"}]})
+        case "refuse":
+            answer(writer, b"go away", "500 Broken")
+        case "unheard-of":
+            answer(writer, b"hello", media="text/plain")
+        case "other-json":
+            answer(writer, b'{"neither": "here nor there"}')
+        case "drip":
+            head(writer, json_of, "content-length: 50000")
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        case "short":
+            head(writer, json_of, "content-length: 100")
+            writer.write(b'{"jsonrpc"')
+            await writer.drain()
+            writer.close()
+        case "broken-utf8":
+            answer(writer, b'{"jsonrpc": "2.0", "id": 1, "result": "\xff\xfe"}')
+        case "gib" | "gib-announced" | "gib-event":
+            kind = SSE if name == "gib-event" else json_of
+            length = "content-length: 1073741824" if name == "gib-announced" else "connection: close"
+            head(writer, kind, length)
+            writer.write(b"data: " if name == "gib-event" else b'"')
+            for _ in range(1024):
+                writer.write(b"x" * MIB)
+                await writer.drain()
+                peer.written += MIB
+            writer.close()
+        case "bomb":
+            request.query["layers"] = ["1"]
+            await BEHAVIOURS["/bomb"](peer, request, writer)
+        case "short-event":
+            head(writer, SSE, "content-length: 100")
+            writer.write(b"data: {")
+            await writer.drain()
+            writer.close()
+        case "broken-event":
+            head(writer, SSE, "connection: close")
+            writer.write(b"data: \xff\xfe\n\n")
+            await writer.drain()
+            writer.close()
+        case _:
+            await BEHAVIOURS[f"/{name}"](peer, request, writer)
