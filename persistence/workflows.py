@@ -122,12 +122,25 @@ async def active_runs(connection: AsyncConnection, caller: Caller, workflow_id: 
 async def hold_runs(connection: AsyncConnection, caller: Caller, workflow_id: str) -> list[str]:
     """Locks the runs that others may want to change as well, in the order in which everybody does, before any is changed.
 
-    They are also those that may still have a stream: `publish.forget` them.
+    Their active child runs are locked with them. Answers with those of the workflow itself that may still have a stream:
+    `publish.forget` them.
     """
     streamed_since = func.now() - timedelta(seconds=STREAM_TTL_S * 2)
     late = or_(runs.c.finished_at.is_(None), runs.c.finished_at > streamed_since)
     query = select(runs.c.id).where(runs.c.workflow_id == workflow_id, runs.c.project_id.in_(caller.projects), late)
-    return list((await connection.execute(query.order_by(runs.c.id).with_for_update())).scalars())
+    own = set((await connection.execute(query)).scalars())
+    named = own.union(await active_children(connection, workflow_id))
+    held = select(runs.c.id).where(runs.c.id.in_(named)).order_by(runs.c.id).with_for_update()
+    return [run_id for run_id in (await connection.execute(held)).scalars() if run_id in own]
+
+
+async def active_children(connection: AsyncConnection, workflow_id: str) -> list[str]:
+    """Runs of other workflows that runs of this one have started. Recovery cancels what those have started in turn."""
+    child, parent = runs.alias("child"), runs.alias("parent")
+    query = select(child.c.id).join(parent, parent.c.id == child.c.parent_id)
+    others = or_(child.c.workflow_id.is_(None), child.c.workflow_id != workflow_id)
+    found = query.where(parent.c.workflow_id == workflow_id, others, child.c.status.not_in(TERMINAL))
+    return list((await connection.execute(found)).scalars())
 
 
 async def delete(connection: AsyncConnection, caller: Caller, workflow_id: str) -> None:

@@ -131,6 +131,9 @@ async def delete_workflow(context: Context, workflow_id: str, *, cancel_runs: bo
         left = await workflows.active_runs(connection, context.caller, workflow_id)
         if left:
             raise InvalidState(f"{len(left)} of its runs are active, {left[0]} among them.")
+        # Once their parents are gone, nothing would tell that nobody waits for them.
+        children = await workflows.active_children(connection, workflow_id)
+        late += await moves.cancel_these(connection, children, DELETED, context.database.deadlines)
         await workflows.delete(connection, context.caller, workflow_id)
     await tell(context, *late)
     await forget(context.redis, held)

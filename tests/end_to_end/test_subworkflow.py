@@ -101,6 +101,23 @@ async def test_a_parent_that_fails_cancels_the_child_that_nobody_waits_for_any_m
     assert (await system.ended(made["id"]))["status"] == "CANCELLED"
 
 
+async def test_a_child_whose_parent_is_deleted_is_cancelled(system: System) -> None:
+    """Its row names no parent any more, so nobody would find later that it runs for nobody."""
+    lowest = await workflow(system, waiting(600))
+    child = await workflow(system, calling(lowest))
+    parent = await workflow(system, calling(child))
+    started = await do(system, "runWorkflow", "run { id } errors { detail }", workflowId=parent)
+    run_id = started["run"]["id"]
+    await until(system, run_id, "WAITING")
+    child_id = (await kin(system, run_id))["waits"][0]["run"]["id"]
+    await until(system, child_id, "WAITING")
+    grandchild_id = (await kin(system, child_id))["waits"][0]["run"]["id"]
+    deleted = await do(system, "deleteWorkflow", "deletedId errors { detail }", id=parent, cancelRuns=True)
+    assert deleted["errors"] == []
+    ended = await asyncio.gather(*(system.ended(one) for one in (child_id, grandchild_id)))
+    assert [one["status"] for one in ended] == ["CANCELLED"] * 2
+
+
 async def test_a_workflow_that_runs_itself_comes_to_an_end(system: System) -> None:
     itself = await workflow(system, DOUBLE)
     saved = await do(
