@@ -126,6 +126,15 @@ async def drip(peer: Peer, request: Request, writer: Writer) -> None:
         await asyncio.sleep(0.02)
 
 
+@at("/babble")
+async def babble(peer: Peer, request: Request, writer: Writer) -> None:
+    head(writer, "content-type: text/plain", "transfer-encoding: chunked")
+    while True:
+        writer.write(b"3\r\nbla\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.002)
+
+
 @at("/drip-headers")
 async def drip_headers(peer: Peer, request: Request, writer: Writer) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\nx: ")
