@@ -21,6 +21,7 @@ from resolvers.authorise import project_for, require
 from resolvers.context import Context
 from resolvers.once import known_run, once, tell
 from resolvers.runnable import runnable
+from resolvers.secrets import check_use
 from resolvers.spec import check_runnable, content_to_save
 
 MAX_WAIT_MS = 600_000
@@ -62,6 +63,7 @@ async def run_adhoc(context: Context, ask: Start) -> Run:
         project_id = await project_for(connection, context.caller, Role.RUNNER, ask.project_id)
     content = content_to_save(ask.spec)
     check_runnable(context, content.spec)
+    check_use(context, project_id, content.spec)
 
     async def act(connection: AsyncConnection) -> Changed:
         version = await versions.adhoc(connection, context.caller, project_id, content)

@@ -16,6 +16,7 @@ from persistence.ids import Prefix, new_id
 from persistence.problems import Invalid, invalid
 from resolvers.authorise import project_for
 from resolvers.context import Context
+from resolvers.secrets import check_use
 
 TIME_LIMIT_S = 60.0
 """How long a builder waits for one node; a run gives it whatever its spec says."""
@@ -43,6 +44,7 @@ async def test_node(context: Context, ask: Ask) -> Trial:
     config, problems = check_node(ask.type, ask.config, "input", context.node_types, frozenset(scope))
     if config is None or problems:
         raise Invalid(problems)
+    check_use(context, project_id, {"nodes": [{"id": trial.NODE_ID, "type": ask.type, "config": ask.config}]})
     facts = RunFacts(run_id, project_id, 1, 0, scope["input"], context.caller.scopes, timeout_s=TIME_LIMIT_S)
     return await trial.execute(context.node_types[ask.type], config, ask.config, scope, facts, context.resources)
 

@@ -1,5 +1,9 @@
-"""What top-level errors tell: a ProblemCode in `extensions.code`, and nothing of our insides. Faults are logged."""
+"""What top-level errors tell: a ProblemCode in `extensions.code`, and nothing of our insides. Faults are logged.
 
+Texts and objects that were given are not repeated: the value of a secret may be among them.
+"""
+
+import re
 from typing import Any
 
 import structlog
@@ -16,6 +20,13 @@ MAX_MESSAGE = 2000
 
 MISTAKES = (GraphQLError, MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
 """What the libraries raise for an operation that is wrong in itself; the message is for the client."""
+_GIVEN = re.compile(
+    r"[,;]? [Ff]ound: .*"
+    r"|(?P<leaf>\b(?:String|ID) cannot represent (?:a non string )?value): .*"
+    r"|(?P<token>^Syntax Error: .*?(?:found|Unexpected) (?:Name|String|BlockString|Int|Float)) '.*",
+    re.DOTALL,
+)
+"""How graphql-core ends a message with what was given. Before it stand names, and places in variables."""
 
 
 def shown(error: GraphQLError) -> GraphQLError:
@@ -24,12 +35,17 @@ def shown(error: GraphQLError) -> GraphQLError:
     if isinstance(cause, Problem):
         return _told(error, cause.detail, {"code": cause.code, "title": cause.title, **_fields_of(cause)})
     if cause is None or isinstance(cause, MISTAKES):
-        return _told(error, error.message, {"code": ProblemCode.VALIDATION, **(error.extensions or {})})
+        return _told(error, _without_given(error.message), {"code": ProblemCode.VALIDATION, **(error.extensions or {})})
     if is_away(cause):
         log.warning("schema.unavailable", path=error.path, error=str(cause) or type(cause).__name__)
         return _told(error, "A store cannot be reached now; try again.", {"code": ProblemCode.UNAVAILABLE})
     log.error("schema.fault", path=error.path, exc_info=cause)
     return _told(error, "Unexpected error.", {"code": ProblemCode.INTERNAL})
+
+
+def _without_given(message: str) -> str:
+    told = _GIVEN.sub(lambda found: found["leaf"] or found["token"] or "", message)
+    return told if told == message or told.endswith("?") else f"{told}."
 
 
 def _fields_of(problem: Problem) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from engine.states import NodeStatus, RunStatus
-from persistence import projects
+from persistence import projects, secrets
 from persistence.caller import Caller, Role
 from persistence.ids import new_id
+from persistence.keyring import Key, Keyring
 from resolvers.context import Context
 from schema.schema import schema
 from tests.calling import LINEAR, PROBLEM, call, mutate, new_workflow
@@ -39,7 +40,7 @@ class Theirs:
 
 @pytest.fixture
 async def theirs(context: Context, project: str) -> Theirs:
-    """A workflow with a published version, a PENDING run, and one that is PAUSED with a checkpoint and a question."""
+    """A secret, a workflow with a published version, a PENDING run, and one that is PAUSED with a checkpoint and a question."""
     workflow_id = await new_workflow(context)
     made = await mutate(context, "createVersion", "version { id }", workflowId=workflow_id, publish=True)
     pending = await mutate(context, "createRun", "run { id }", workflowId=workflow_id, inputs={"value": 1})
@@ -56,6 +57,8 @@ async def theirs(context: Context, project: str) -> Theirs:
         "INSERT INTO waits (id, run_id, node_id, visit, lineage, seq, kind) VALUES ($1, $2, 'end', 1, 0, 2, 'INPUT')"
     )
     await context.database.pool.execute(asked, wait_id, run_id)
+    async with context.database.begin() as connection:
+        await secrets.put(connection, context.caller, Keyring((Key.new(),)), project, "key", "a value of it")
     version_id = made["version"]["id"]
     return Theirs(project, workflow_id, version_id, run_id, pending["run"]["id"], checkpoint_id, wait_id)
 
@@ -80,6 +83,7 @@ async def everything(context: Context) -> list[Any]:
         "checkpoints",
         "waits",
         "idempotency_keys",
+        "secrets",
     )
     return [await context.database.pool.fetch(f"SELECT * FROM {table} ORDER BY 1, 2") for table in tables]
 
@@ -105,12 +109,13 @@ async def test_a_stranger_s_lists_hold_nothing_of_others(stranger: Context, thei
         """query($ids: [ID!]!, $of: ID!, $version: ID!) { nodes(ids: $ids) { id } workflows { nodes { id } }
         runs { nodes { id } } byWorkflow: runs(filter: {workflowId: $of}) { nodes { id } }
         byVersion: runs(filter: {versionId: $version}) { nodes { id } } viewer { projects { name } }
-        projects { nodes { name } } }""",
+        projects { nodes { name } } secrets { name } }""",
         ids=[theirs.project, theirs.workflow, theirs.version, theirs.run, theirs.checkpoint],
         of=theirs.workflow,
         version=theirs.version,
     )
     assert answer.pop("nodes") == [None] * 5
+    assert answer.pop("secrets") == []
     assert answer.pop("viewer")["projects"] == answer.pop("projects")["nodes"] == [{"name": "of the stranger"}]
     assert all(page == {"nodes": []} for page in answer.values())
 
@@ -125,6 +130,8 @@ MUTATIONS: list[tuple[str, dict[str, Any]]] = [
     ("publishVersion", {"versionId": "{version}"}),
     ("archiveVersion", {"versionId": "{version}"}),
     ("restoreVersion", {"versionId": "{version}", "expectedRevision": 1}),
+    ("setSecret", {"projectId": "{project}", "name": "key", "value": "a value of it"}),
+    ("deleteSecret", {"projectId": "{project}", "name": "key"}),
     ("createRun", {"workflowId": "{workflow}"}),
     ("createRun", {"workflowId": "{workflow}", "versionId": "{version}"}),
     ("runWorkflow", {"workflowId": "{workflow}"}),
@@ -205,7 +212,7 @@ async def test_a_stranger_watches_nothing(stranger: Context, theirs: Theirs) -> 
 async def test_who_may_only_look_or_run_is_told_so(context: Context, theirs: Theirs, role: Role) -> None:
     guest = replace(context, caller=Caller("guest", {theirs.project: role}))
     before = await everything(context)
-    for mutation, given in MUTATIONS[1:9] if role is Role.RUNNER else MUTATIONS:
+    for mutation, given in MUTATIONS[1:11] if role is Role.RUNNER else MUTATIONS:
         assert await told(guest, mutation, theirs.fill(given)) == ["FORBIDDEN"], mutation
     assert await everything(context) == before
     assert (await call(guest, f'{{ run(id: "{theirs.run}") {{ id }} }}'))["run"] == {"id": theirs.run}
