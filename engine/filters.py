@@ -1,16 +1,16 @@
 """Filters of templates that minijinja lacks: JSON that comes as text, and moments. Pure: nothing here knows what time it is.
 
-Moments are texts (RFC 3339), in UTC where they name no zone. A FilterFault says what cannot be done.
+A FilterFault says what cannot be done.
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import wraps
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import orjson
 
 from engine.events import JSON
+from engine.moments import read_moment, read_zone, written
 from engine.storable import check_storable
 from engine.views import take, take_all
 
@@ -39,7 +39,7 @@ def datetime_shift(moment: JSON, days: float = 0, hours: float = 0, minutes: flo
         shifted = _moment(moment) + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
     except OverflowError as wrong:
         raise ValueError(f"that is out of range: {wrong}") from wrong
-    return shifted.isoformat().replace("+00:00", "Z")
+    return written(shifted)
 
 
 def datetime_difference(start: JSON, end: JSON) -> dict[str, float]:
@@ -53,25 +53,14 @@ def datetime_format(moment: JSON, format: str, timezone: str = "UTC") -> str:
     if len(format) > MAX_FORMAT:
         raise ValueError(f"a format has at most {MAX_FORMAT} characters")
     try:
-        return _moment(moment).astimezone(_zone(timezone)).strftime(format)
+        return _moment(moment).astimezone(read_zone(timezone)).strftime(format)
     except OverflowError as wrong:
         raise ValueError(f"the moment cannot be written so: {wrong}") from wrong
 
 
 def _moment(text: JSON) -> datetime:
     take(EACH_MOMENT)
-    try:
-        moment = datetime.fromisoformat(text)
-    except (ValueError, TypeError) as wrong:
-        raise ValueError(f"{str(text)[:40]!r} is no date and time (RFC 3339)") from wrong
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as wrong:
-        raise ValueError(f"there is no time zone {name[:64]!r}") from wrong
+    return read_moment(text)
 
 
 class FilterFault(Exception):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from engine.events import JSON
+from engine.moments import read_moment, written
 from engine.nodes.base import NodeConfig, NodeContext, NodeFailure, NodeType, Output, WaitUntil
 from engine.syntax import has_code
 
@@ -84,7 +85,7 @@ class Delay(NodeType[DelayConfig]):
         given = ctx.render(config.seconds if config.until is None else config.until)
         ctx.note_input({"seconds" if config.until is None else "until": given})
         until = _after(given) if config.until is None else _moment(given)
-        return WaitUntil(until, Output({"until": until.isoformat().replace("+00:00", "Z")}))
+        return WaitUntil(until, Output({"until": written(until)}))
 
 
 def _after(given: JSON) -> datetime:
@@ -100,13 +101,9 @@ def _after(given: JSON) -> datetime:
 
 def _moment(given: JSON) -> datetime:
     try:
-        moment = datetime.fromisoformat(given) if isinstance(given, str) else None
+        moment = read_moment(given).astimezone(UTC)
     except ValueError:
-        moment = None
-    if moment is None:
-        raise NodeFailure("CONFIG", f"`until` must give a date and time (RFC 3339), not {_shown(given)}")
-    try:
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        raise NodeFailure("CONFIG", f"`until` must give a date and time (RFC 3339), not {_shown(given)}") from None
     except OverflowError:
         raise NodeFailure("CONFIG", f"`until` is out of range: {_shown(given)}") from None
     if moment > datetime.now(UTC) + timedelta(seconds=MAX_SECONDS):

@@ -6,14 +6,16 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
 from engine.events import JSON
+from engine.moments import read_moment, read_zone, written
 from engine.tools.heavy import Wrong
+
+T = TypeVar("T")
 
 Moment = Annotated[
     str, Field(description="Date and time (RFC 3339); UTC where it names no zone.", examples=["2030-01-31T09:00:00Z"])
@@ -65,7 +67,7 @@ def base64_decode(
 
 def datetime_now(*, timezone: Zone = "UTC") -> JSON:
     """The current date and time."""
-    return _written(datetime.now(_zone(timezone)))
+    return written(datetime.now(_read(read_zone, timezone)))
 
 
 def datetime_shift(
@@ -78,14 +80,15 @@ def datetime_shift(
 ) -> JSON:
     """A moment some time before or after another one."""
     try:
-        return _written(_moment(moment) + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds))
+        shifted = _read(read_moment, moment) + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+        return written(shifted)
     except (OverflowError, ValueError) as wrong:
         raise Wrong(f"that is out of range: {wrong}") from wrong
 
 
 def datetime_difference(*, start: Moment, end: Moment) -> JSON:
     """The time between two moments, in seconds and in days."""
-    between = _moment(end) - _moment(start)
+    between = _read(read_moment, end) - _read(read_moment, start)
     return {"seconds": between.total_seconds(), "days": between / timedelta(days=1)}
 
 
@@ -97,28 +100,16 @@ def datetime_format(
 ) -> JSON:
     """A moment as text, in a time zone."""
     try:
-        return _moment(moment).astimezone(_zone(timezone)).strftime(format)
+        return _read(read_moment, moment).astimezone(_read(read_zone, timezone)).strftime(format)
     except (OverflowError, ValueError) as wrong:
         raise Wrong(f"the moment cannot be written so: {wrong}") from wrong
 
 
-def _moment(text: str) -> datetime:
+def _read(reading: Callable[[str], T], text: str) -> T:
     try:
-        moment = datetime.fromisoformat(text)
+        return reading(text)
     except ValueError as wrong:
-        raise Wrong(f"{text[:40]!r} is no date and time (RFC 3339)") from wrong
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as wrong:
-        raise Wrong(f"there is no time zone {name!r}") from wrong
-
-
-def _written(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
+        raise Wrong(str(wrong)) from wrong
 
 
 async def text_split(
