@@ -8,6 +8,7 @@ it does not return has had nothing written. One statement is one transaction and
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import accumulate
 from typing import Any
 
 import orjson
@@ -93,16 +94,16 @@ WITH given AS (
 """
 _WAITS = """, new_waits AS (
     INSERT INTO waits (id, run_id, node_id, visit, lineage, seq, kind, since, until, outcome, prompt, schema,
-        child_run_id)
+        child_run_id, settled_seq)
     SELECT x.id, run.id, x.node_id, x.visit, x.lineage, run.base + x.i, x.kind, x.since, x.until, x.outcome::json,
-        x.prompt::json, x.schema::json, x.child_run_id
+        x.prompt::json, x.schema::json, x.child_run_id, run.base + x.settled_i
     FROM unnest($55::text[], $56::text[], $57::text[], $58::int[], $59::int[], $60::int[], $61::text[],
-        $62::timestamptz[], $63::timestamptz[], $64::text[], $65::text[], $66::text[], $67::text[])
-        AS x(run_id, id, node_id, visit, lineage, i, kind, since, until, outcome, prompt, schema, child_run_id)
+        $62::timestamptz[], $63::timestamptz[], $64::text[], $65::text[], $66::text[], $67::text[], $68::int[])
+        AS x(run_id, id, node_id, visit, lineage, i, kind, since, until, outcome, prompt, schema, child_run_id, settled_i)
         JOIN run ON run.id = x.run_id
 ), settled_waits AS (
     UPDATE waits w SET settled_seq = run.base + x.i
-    FROM unnest($68::text[], $69::text[], $70::int[]) AS x(run_id, id, i) JOIN run ON run.id = x.run_id
+    FROM unnest($69::text[], $70::text[], $71::int[]) AS x(run_id, id, i) JOIN run ON run.id = x.run_id
     WHERE w.id = x.id
 )
 """
@@ -147,19 +148,20 @@ def statement(batches: Sequence[Batch], mark: int, rest_s: float) -> tuple[str, 
 
 
 def _wait_arguments(batches: Sequence[Batch]) -> list[list[Any]]:
-    opened, settled = _Columns(13), _Columns(3)
+    opened, settled = _Columns(14), _Columns(3)
     for batch in batches:
-        place = 0
-        for entry in batch.entries:
-            place += len(entry.happenings)
+        places = list(accumulate(len(entry.happenings) for entry in batch.entries))
+        ends = {wait_id: place for entry, place in zip(batch.entries, places, strict=True) for wait_id in entry.settled}
+        for entry, place in zip(batch.entries, places, strict=True):
             for wait in entry.waits:
-                _add_wait(opened, entry, wait, place)
-            for wait_id in entry.settled:
-                settled.add(batch.run_id, wait_id, place)
+                # The part that settles does not see a row of the same statement.
+                _add_wait(opened, entry, wait, place, ends.pop(wait.id, None))
+        for wait_id, place in ends.items():
+            settled.add(batch.run_id, wait_id, place)
     return [*opened.arrays, *settled.arrays]
 
 
-def _add_wait(opened: _Columns, entry: Entry, wait: OpenWait, place: int) -> None:
+def _add_wait(opened: _Columns, entry: Entry, wait: OpenWait, place: int, settled: int | None) -> None:
     outcome = wait.outcome
     opened.add(
         entry.run_id,
@@ -175,6 +177,7 @@ def _add_wait(opened: _Columns, entry: Entry, wait: OpenWait, place: int) -> Non
         _json(wait.prompt),
         None if wait.schema is None else _json(wait.schema),
         wait.child_run_id,
+        settled,
     )
 
 

@@ -54,6 +54,9 @@ class Held:
         now = datetime.now(UTC)
         return await self._journal.commit(Entry(self.run_id, self.epoch, happenings=[(now, one) for one in what]))
 
+    async def writes(self, entry: Entry) -> int:
+        return await self._journal.commit(entry)
+
     async def node(self, node_id: str, status: NodeStatus, **values: object) -> int:
         return await self.happens(NodeChange(NodeState(self.run_id, node_id, status, **values)))  # type: ignore[arg-type]
 

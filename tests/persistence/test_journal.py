@@ -8,8 +8,8 @@ import pytest
 from redis.asyncio import Redis
 
 from engine.events import LogRecorded
-from engine.ports import Entry, EntryRefused, Fenced, StatusMoved
-from engine.states import LogLevel, NodeStatus, RunStatus
+from engine.ports import Entry, EntryRefused, Fenced, OpenWait, StatusMoved
+from engine.states import LogLevel, NodeStatus, RunStatus, WaitKind
 from persistence import journal, moves
 from persistence.caller import Caller
 from persistence.database import Database
@@ -132,3 +132,19 @@ async def test_what_is_told_while_postgres_is_away_is_bounded_and_what_counts_is
     assert 5 <= told <= 10
     assert await database.pool.fetchval("SELECT count(*) FROM events WHERE run_id = $1", held.run_id) == last
     assert await database.pool.fetchval("SELECT status FROM runs WHERE id = $1", held.run_id) == "COMPLETED"
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_wait_that_is_over_with_the_group_in_which_it_began_is_settled(
+    database: Database, redis: Redis, caller: Caller, project: str, together: bool
+) -> None:
+    """A cancel that comes between a question and its entry: a CANCELLED run would wait for ever."""
+    wait = OpenWait("wait_1", "ask", 1, WaitKind.INPUT, datetime.now(UTC), prompt="Well?")
+    async with working(database, redis) as worker:
+        held = await worker.takes_up((await accepted(database, caller, project)).run)
+        say = [(datetime.now(UTC), LogRecorded(LogLevel.INFO, "asked", "ask", {}))]
+        entry = Entry(held.run_id, held.epoch, happenings=say, waits=[wait], settled=["wait_1"] if together else [])
+        written = [entry] if together else [entry, Entry(held.run_id, held.epoch, happenings=say, settled=["wait_1"])]
+        *_, last = await asyncio.gather(*(held.writes(one) for one in written))
+    query = "SELECT seq, settled_seq FROM waits WHERE run_id = $1"
+    assert [tuple(row) for row in await database.pool.fetch(query, held.run_id)] == [(3, last)]
