@@ -96,6 +96,12 @@ class Busy(Limit):
     title, status = "Too many runs", 429
 
 
+class TooManyTrials(Limit):
+    """This process tries as many nodes as it may; in a minute at the latest there is room again."""
+
+    title, status = "Too many nodes are tried", 429
+
+
 class Unavailable(Problem):
     code, title, status = ProblemCode.UNAVAILABLE, "Not available now", 503
 

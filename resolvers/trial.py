@@ -1,5 +1,6 @@
 """`testNode`: one node is run by itself in this process, with values a builder gives it. Nothing of it is stored."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,7 @@ from engine.trial import Trial
 from engine.validate import check_node
 from persistence.caller import Role
 from persistence.ids import Prefix, new_id
-from persistence.problems import Invalid, invalid
+from persistence.problems import Invalid, TooManyTrials, invalid
 from resolvers.authorise import project_for
 from resolvers.context import Context
 from resolvers.secrets import check_use
@@ -21,6 +22,9 @@ from resolvers.secrets import check_use
 TIME_LIMIT_S = 60.0
 """How long a builder waits for one node; a run gives it whatever its spec says."""
 SECRETS = "secrets"
+AT_ONCE = 8
+"""Nodes that one server tries at once: each may hold a sandbox, connections and a minute of them."""
+_places = asyncio.Semaphore(AT_ONCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class Ask:
 
 
 async def test_node(context: Context, ask: Ask) -> Trial:
-    """Raises Invalid with every problem of the config; whatever goes wrong from then on is the trial's error."""
+    """Raises Invalid with every problem of the config, and TooManyTrials; whatever goes wrong then is the trial's error."""
     ask = replace(ask, config={} if ask.config is None else ask.config, given={} if ask.given is None else ask.given)
     async with context.database.connect() as connection:
         project_id = await project_for(connection, context.caller, Role.RUNNER, ask.project_id)
@@ -46,7 +50,12 @@ async def test_node(context: Context, ask: Ask) -> Trial:
         raise Invalid(problems)
     check_use(context, project_id, {"nodes": [{"id": trial.NODE_ID, "type": ask.type, "config": ask.config}]})
     facts = RunFacts(run_id, project_id, 1, 0, scope["input"], context.caller.scopes, timeout_s=TIME_LIMIT_S)
-    return await trial.execute(context.node_types[ask.type], config, ask.config, scope, facts, context.resources)
+    if _places.locked():
+        raise TooManyTrials(
+            f"{AT_ONCE} nodes are being tried here; a trial takes at most {TIME_LIMIT_S:g} s: try again."
+        )
+    async with _places:
+        return await trial.execute(context.node_types[ask.type], config, ask.config, scope, facts, context.resources)
 
 
 def _check(ask: Ask) -> None:

@@ -1,5 +1,6 @@
 """`testNode`: one node by itself, with what it needs and nothing stored."""
 
+import asyncio
 from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
 from typing import Any
@@ -7,6 +8,10 @@ from typing import Any
 import pytest
 from arq.connections import ArqRedis
 
+from engine.catalog_file import ModelEntry
+from engine.http.addresses import Allowed
+from engine.http.client import GuardedHttp
+from engine.models.catalog import open_models
 from engine.nodes.base import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.resources import ResourceOptions, open_resources
@@ -17,6 +22,8 @@ from persistence.feed import Feed
 from resolvers import trial
 from resolvers.context import Context
 from tests.calling import mutate
+from tests.peers import chat as chat
+from tests.peers.http import http_peer
 from worker.queue import Queue
 
 ANSWER = """output port input partialOutput logs durationMs waitingFor { until prompt schema }
@@ -125,6 +132,60 @@ async def test_it_has_a_time_limit_and_really_stops(context: Context, monkeypatc
     answer = await tried(context, "stuck", {})
     assert answer["error"]["code"] == "TIMEOUT" and answer["partialOutput"] == "so far"
     assert Stuck.gone
+
+
+async def test_a_server_tries_so_many_nodes_at_once_and_says_when_it_is_full(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "TIME_LIMIT_S", 1.0)
+    trying = [asyncio.create_task(tried(context, "stuck", {})) for _ in range(trial.AT_ONCE + 1)]
+    answers = await asyncio.gather(*trying)
+    refused = [answer["errors"][0] for answer in answers if answer["errors"]]
+    assert [(one["code"], "8 nodes are being tried" in one["detail"]) for one in refused] == [("LIMIT", True)]
+    assert sum(answer["error"] is not None for answer in answers) == trial.AT_ONCE
+    assert (await tried(context, "transform", {"output": 1}))["output"] == 1
+
+
+CHAT = {"model": "repeats", "prompt": "{{ input.value }} apples"}
+TRIALS: dict[str, tuple[dict[str, Any], Any]] = {
+    "start": ({}, {"value": 12}),
+    "end": ({"output": "{{ classify.output.category }}"}, "billing"),
+    "transform": ({"output": ["{{ input.value }}"]}, [12]),
+    "conditional": ({"condition": "input.value > 10"}, {"result": True}),
+    "switch": ({"cases": [{"port": "many", "condition": "input.value > 10"}]}, {"port": "many"}),
+    "code": ({"code": "def process(v): return v + 1", "input_mapping": {"v": "{{ input.value }}"}}, 13),
+    "tool": ({"tool": "math_evaluate", "arguments": {"expression": "{{ input.value }} * 2"}}, 24.0),
+    "http": ({"url": "PEER/text"}, "grüße"),
+    "llm": (CHAT, "12 apples"),
+    "agent": (CHAT, "12 apples"),
+    "delay": ({"until": "2030-01-01T00:00:00Z"}, None),
+    "human": ({"prompt": "{{ input.value }}?"}, None),
+    "subworkflow": ({"workflow": "wf_1"}, None),
+}
+
+
+@pytest.mark.parametrize("kind", TRIALS)
+async def test_a_node_of_every_type_can_be_tried(context: Context, kind: str) -> None:
+    config, expected = TRIALS[kind]
+    async with http_peer() as peer, open_models([ModelEntry(name="repeats", base_url=f"{peer.url}/v1")]) as models:
+        http = GuardedHttp(Allowed.parse("127.0.0.1"))
+        context.resources = {**context.resources, "models": models, "http": http}
+        if kind == "http":
+            config = {"url": config["url"].replace("PEER", peer.url)}
+        answer = await tried(context, kind, config)
+    output = answer["output"]
+    assert answer["errors"] == []
+    match kind:
+        case "delay" | "human":
+            assert answer["waitingFor"] is not None
+        case "subworkflow":
+            assert "needs a run to belong to" in answer["error"]["message"]
+        case "http":
+            assert (output["status"], output["body"]) == (200, expected)
+        case "agent":
+            assert output == {"text": expected, "steps": 1, "toolCalls": []}
+        case _:
+            assert output == expected
 
 
 async def test_a_template_that_fails_is_an_error_of_the_node(context: Context) -> None:
