@@ -77,7 +77,7 @@ def findings(seen: Gathered) -> list[Finding]:
 
 def _doubled(seen: Gathered) -> list[str]:
     """Runs that nobody was told of, where every call was answered; and keys with two runs."""
-    unknown = [run_id for run_id in seen.history.runs if run_id not in seen.started]
+    unknown = [run.id for run in seen.history.runs.values() if run.id not in seen.started and run.parent_id is None]
     return ["two runs for one key"] * seen.told_apart + (unknown if not seen.unanswered else [])
 
 

@@ -36,6 +36,7 @@ class Run:
     error: Any
     last_seq: int
     attempt: int
+    parent_id: str | None = None
     events: list[Told] = field(default_factory=list)
     nodes: dict[str, tuple[str, int]] = field(default_factory=dict)
     open_waits: int = 0
@@ -109,8 +110,8 @@ async def read(url: str) -> History:
     try:
         await connection.set_type_codec("json", schema="pg_catalog", encoder=str, decoder=orjson.loads)
         held = await holds.read(connection)
-        rows = await connection.fetch("SELECT id, status, output, error, last_seq, attempt FROM runs ORDER BY id")
-        runs = {row["id"]: Run(row["id"], RunStatus(row["status"]), *row[2:]) for row in rows}
+        rows = await connection.fetch(_RUNS)
+        runs = {row["id"]: Run(row["id"], RunStatus(row["status"]), *row[2:7]) for row in rows}
         await _add_events(connection, runs)
         for row in await connection.fetch("SELECT run_id, node_id, status, visits FROM node_states"):
             runs[row["run_id"]].nodes[row["node_id"]] = (row["status"], row["visits"])
@@ -144,6 +145,7 @@ def _head(checkpoints: Sequence[tuple[int, int | None]], rewind: int) -> int:
     return max((seq for seq, taken in checkpoints if seq < rewind and (taken is None or taken > rewind)), default=0)
 
 
+_RUNS = "SELECT id, status, output, error, last_seq, attempt, parent_id FROM runs ORDER BY id"
 _OPEN_WAITS = """
 SELECT run_id, count(*) AS n FROM waits WHERE settled_seq IS NULL AND superseded_seq IS NULL GROUP BY run_id
 """

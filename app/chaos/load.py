@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from app.chaos.client import Client, Unanswered
-from app.chaos.workflows import ANSWER, Act, Case, draw
+from app.chaos.workflows import ANSWER, Act, Case, child, draw
 from engine.states import TERMINAL
 
 STANDS = """
@@ -15,6 +15,10 @@ query ($id: ID!) { run(id: $id) {
   status waits { ... on InputWait { waitId } } checkpoints(first: 50) { nodes { id } }
 } }
 """
+CREATE = """
+mutation ($spec: JSON!) { createWorkflow(input: {name: "A child", spec: $spec}) { workflow { id } errors { detail } } }
+"""
+CHILDREN = "query ($id: ID!) { run(id: $id) { derivedRuns(source: [SUBWORKFLOW], first: 50) { nodes { status } } } }"
 LOOK_S = 0.4
 DOUBLED = 0.1
 """The part of the starts that two callers make at the same moment with the same key."""
@@ -41,6 +45,14 @@ class Load:
         self.started: dict[str, Started] = {}
         self.told_apart = 0
         self.refused: list[str] = []
+        self._child = ""
+
+    async def prepare(self) -> None:
+        """The workflow that others run. Before the faults: its creation has no key, and must not be asked for twice."""
+        made = (await self._client.ask(CREATE, spec=child()))["createWorkflow"]
+        if made["errors"]:
+            raise ValueError(made["errors"])
+        self._child = made["workflow"]["id"]
 
     async def run(self) -> None:
         """Starts runs until cancelled; those under way go on."""
@@ -77,12 +89,14 @@ class Load:
             started = self.started[run_id] = Started(run_id, case)
             self._follow(started)
             await _ACTS[case.act](self, started, rng)
+            await started.ended.wait()
+            await self._children_over(started)
         except Unanswered:
             return  # counted by the client
-        await started.ended.wait()
 
     async def _start(self, case: Case, rng: Random) -> str | None:
-        given = {"spec": case.spec, "inputs": case.inputs or {}, "idempotencyKey": self._client.new_key()}
+        inputs = {**(case.inputs or {}), "child": self._child}
+        given = {"spec": case.spec, "inputs": inputs, "idempotencyKey": self._client.new_key()}
         callers = 2 if rng.random() < DOUBLED else 1
         payloads = await asyncio.gather(
             *(self._client.mutate("runAdhoc", "run { id }", **given) for _ in range(callers))
@@ -151,6 +165,14 @@ class Load:
         """Resumes the run whenever it is found PAUSED, to its end: a pause may come true late."""
         while await self._until_paused(started):
             await self._client.mutate("resumeRun", "run { status }", runId=started.run_id)
+
+    async def _children_over(self, started: Started) -> None:
+        """Those that nobody waits for any more are being cancelled."""
+        while started.case.has_children:
+            found = (await self._client.ask(CHILDREN, id=started.run_id))["run"]["derivedRuns"]["nodes"]
+            if all(one["status"] in TERMINAL for one in found):
+                return
+            await asyncio.sleep(LOOK_S)
 
     async def _stands(self, started: Started) -> dict[str, Any]:
         found = (await self._client.ask(STANDS, id=started.run_id))["run"]

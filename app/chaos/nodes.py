@@ -13,8 +13,17 @@ from pydantic import Field
 
 from app.chaos.recording import recorded
 from engine.events import JSON
-from engine.nodes import code, delay, transform
-from engine.nodes.base import NodeConfig, NodeContext, NodeFailure, NodeType, Output, WaitForAnswer, WaitUntil
+from engine.nodes import code, delay, subworkflow, transform
+from engine.nodes.base import (
+    NodeConfig,
+    NodeContext,
+    NodeFailure,
+    NodeType,
+    Output,
+    WaitForAnswer,
+    WaitForRun,
+    WaitUntil,
+)
 from engine.nodes.registry import GROUP
 
 
@@ -38,6 +47,14 @@ class Delay(delay.Delay):
     name: ClassVar[str] = "chaos_delay"
 
     async def execute(self, config: delay.DelayConfig, ctx: NodeContext) -> WaitUntil:
+        with recorded(ctx):
+            return await super().execute(config, ctx)
+
+
+class Subworkflow(subworkflow.Subworkflow):
+    name: ClassVar[str] = "chaos_subworkflow"
+
+    async def execute(self, config: subworkflow.SubworkflowConfig, ctx: NodeContext) -> WaitForRun:
         with recorded(ctx):
             return await super().execute(config, ctx)
 
@@ -87,7 +104,7 @@ class Ask(NodeType[AskConfig]):
             return WaitForAnswer("How many?", {"type": "integer"}, until)
 
 
-TYPES: tuple[type[NodeType[Any]], ...] = (Transform, Code, Delay, Work, Ask)
+TYPES: tuple[type[NodeType[Any]], ...] = (Transform, Code, Delay, Subworkflow, Work, Ask)
 
 
 def install(folder: Path) -> Path:

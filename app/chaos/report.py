@@ -123,6 +123,7 @@ def show(report: Report, console: Console) -> None:
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     runs = report.seen.history.runs.values()
     table.add_row("runs accepted", str(len(report.seen.started)), "", "")
+    table.add_row("child runs", str(sum(run.parent_id is not None for run in runs)), "", "")
     table.add_row("terminal", str(sum(run.is_over for run in runs)), "", "")
     for finding in report.findings:
         count = len(finding.evidence)

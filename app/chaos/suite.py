@@ -148,6 +148,7 @@ async def _standing(options: Options, folder: Path, say: Callable[[str], None]) 
                 by.follow(view)
 
         load = Load(client, options.rng("load"), options.runs_per_s, AT_ONCE, follow)
+        await load.prepare()
         yield System(
             Target(processes, postgres, redis, subscribers, options.lease_s, DRAIN_S + STOP_S, say),
             client,

@@ -45,6 +45,10 @@ class Case:
             return True
         return status == self.status and (self.status is not RunStatus.COMPLETED or output == self.output)
 
+    @property
+    def has_children(self) -> bool:
+        return any(node["type"] == SUBWORKFLOW for node in self.spec["nodes"])
+
 
 def draw(rng: Random) -> Case:
     return rng.choice(_DECK)(rng)
@@ -198,6 +202,20 @@ def _cancelled(rng: Random) -> Case:
     return Case("cancelled", {"nodes": nodes, "edges": arrows}, {"z": 3}, act=Act.CANCEL)
 
 
+def _parent(rng: Random) -> Case:
+    """One child is over while its parent still works, the other one is waited for without a worker."""
+    number = rng.randrange(100)
+    nodes = [
+        work("a", number, _short(rng)),
+        subworkflow("quick", "{{ a.output }}", 0.1),
+        subworkflow("slow", "{{ a.output + 1 }}", rng.choice([1.5, 6.0])),
+        work("b", 1, 1.0),
+        transform("z", "{{ quick.output.z + slow.output.z + b.output }}"),
+    ]
+    spec = {"nodes": nodes, "edges": edges("a>quick a>slow a>b quick>z slow>z b>z")}
+    return Case("parent", spec, {"z": 4 * number + 3})
+
+
 def _with(act: Act, make: Callable[[Random], Case]) -> Callable[[Random], Case]:
     def made(rng: Random) -> Case:
         case = make(rng)
@@ -207,6 +225,7 @@ def _with(act: Act, make: Callable[[Random], Case]) -> Callable[[Random], Case]:
 
 
 ANSWER = 21
+SUBWORKFLOW = "chaos_subworkflow"
 COUNTING = """total = 0
     for i in range(n):
         total = total + i % 7
@@ -216,7 +235,14 @@ _DECK: list[Callable[[Random], Case]] = [
     *(_chain, _chain, _long_chain, _join, _join, _any_join, _loop, _loop, _nested_loops, _nap, _sleep),
     *(_flaky, _handled, _failing, _sandbox, _questions, _expired, _cancelled, _cancelled),
     *(_with(Act.PAUSE, _join), _with(Act.PAUSE, _loop), _with(Act.REWIND, _chain), _with(Act.STEP, _chain)),
+    *(_parent, _parent, _with(Act.CANCEL, _parent), _with(Act.PAUSE, _parent), _with(Act.REWIND, _parent)),
 ]
+
+
+def child() -> Spec:
+    """What the parents run, with inputs {n, seconds}: twice n, after a while."""
+    nodes = [work("a", "{{ input.n }}", 0.3), delay("d", "{{ input.seconds }}"), work("z", "{{ a.output * 2 }}")]
+    return {"nodes": nodes, "edges": edges("a>d d>z"), "outputs": {"z": "{{ z.output }}"}}
 
 
 def _short(rng: Random) -> float:
@@ -238,8 +264,13 @@ def code(name: str, body: str, **mapping: str) -> Node:
     return {"id": name, "type": "chaos_code", "config": {"code": source, "input_mapping": mapping}}
 
 
-def delay(name: str, seconds: float) -> Node:
+def delay(name: str, seconds: float | str) -> Node:
     return {"id": name, "type": "chaos_delay", "config": {"seconds": seconds}}
+
+
+def subworkflow(name: str, number: str, seconds: float) -> Node:
+    config = {"workflow": "{{ input.child }}", "inputs": {"n": number, "seconds": seconds}}
+    return {"id": name, "type": SUBWORKFLOW, "config": config}
 
 
 def ask(name: str, expires_s: float = 3600) -> Node:

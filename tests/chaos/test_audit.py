@@ -45,7 +45,7 @@ EVENTS = [
 
 
 def seen() -> Gathered:
-    run = Run(RUN, RunStatus.COMPLETED, {"a": 1}, None, 8, 2, list(EVENTS), {"a": ("COMPLETED", 1)})
+    run = Run(RUN, RunStatus.COMPLETED, {"a": 1}, None, 8, 2, None, list(EVENTS), {"a": ("COMPLETED", 1)})
     holds = Holds([(RUN, Hold(*one)) for one in ((WORKER, 0, 2, 10.0), (0, 0, 4, 20.0), (OTHER, 0, 5, 21.0))])
     started = Started(RUN, Case("one", {"nodes": [work("a", 1)], "edges": []}, {"a": 1}))
     events = View(
@@ -148,6 +148,14 @@ def test_a_breach_is_found(promise: str, change: Callable[[Gathered], None]) -> 
     what = seen()
     change(what)
     assert promise in broken(what)
+
+
+def test_a_run_that_another_one_has_started_was_accepted_by_nobody_and_still_has_to_end() -> None:
+    what = seen()
+    what.history.runs["run_2"] = replace(_run(what), id="run_2", parent_id=RUN)
+    assert broken(what) == set()
+    what.history.runs["run_2"].status = RunStatus.WAITING
+    assert "stuck" in broken(what)
 
 
 def test_a_node_that_starts_twice_in_one_hold_is_found() -> None:
