@@ -2,10 +2,11 @@
 
 from asyncio import to_thread
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import orjson
 
+from engine.catalog_names import MODEL, TOOL, unknown_names
 from engine.events import JSON
 from engine.expressions import ExpressionError, evaluate, is_expression, render
 from engine.problems import FieldProblem
@@ -40,8 +41,13 @@ class ExpressionResult:
 
 
 def report(context: Context, spec: JSON) -> Report:
-    """Everything wrong with a spec at once."""
-    return validate(spec, context.node_types)
+    """Everything wrong with a spec at once; what this host's catalogs lack is a warning."""
+    found = validate(spec, context.node_types)
+    if found.spec is None:
+        return found
+    named = {MODEL: context.resources.get("models"), TOOL: context.resources.get("tools")}
+    here = {name: catalog for name, catalog in named.items() if catalog is not None}
+    return replace(found, warnings=[*found.warnings, *unknown_names(found.spec, context.node_types, here)])
 
 
 def content_to_save(spec: JSON) -> Content:
@@ -65,7 +71,7 @@ def _check_size(spec: JSON) -> None:
 
 def check_runnable(context: Context, spec: JSON) -> None:
     """Raises Invalid with all errors of the spec; warnings pass."""
-    found = report(context, spec)
+    found = validate(spec, context.node_types)
     if not found.ok:
         raise Invalid(found.errors)
 

@@ -71,9 +71,9 @@ class Models:
         """The model, ready to be called. Raises NodeFailure."""
         if name == ECHO.name:
             return echo_model(sampling)
-        entry = self._entries.get(name)
-        if entry is None:
-            raise NodeFailure("MODEL_UNKNOWN", self._missing(name))
+        if (missing := self.missing(name)) is not None:
+            raise missing
+        entry = self._entries[name]
         try:
             key = await self._key(entry, project_id)
             chat = await self._chat(entry, key, sampling)
@@ -106,10 +106,13 @@ class Models:
     async def close(self) -> None:
         await self._availability.close()
 
-    def _missing(self, name: str) -> str:
+    def missing(self, name: str) -> NodeFailure | None:
+        """What a node that names it would fail with, where there is no such model."""
+        if name in self.names:
+            return None
         near = get_close_matches(name, self.names, n=1)
         meant = f"did you mean {near[0]!r}?" if near else "the query `models` lists them; treadle.toml adds more"
-        return f"there is no model {name[:100]!r}; {meant}"
+        return NodeFailure("MODEL_UNKNOWN", f"there is no model {name[:100]!r}; {meant}")
 
 
 def _fit_for_a_header(entry: ModelEntry, key: str) -> str:

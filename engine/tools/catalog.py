@@ -99,33 +99,51 @@ class Tools(Mapping[str, ToolInfo]):
         check_storable(result)
         return result
 
+    def missing(self, name: str) -> NodeFailure | None:
+        """What a call of it would fail with, where that is certain without asking a server."""
+        server = self._server_of(name)
+        if server is not None and (known := server.known_names) is not None:
+            return None if name in known else _unknown(name, known)
+        return None if name in self._tools or server is not None else self._nowhere(name)
+
     async def _find(self, name: str) -> Tool:
         if name in self._tools:
             return self._tools[name]
-        origin, _, rest = name.partition(":")
-        server = self._servers.get(rest.partition("/")[0]) if origin == "mcp" else None
+        server = self._server_of(name)
         if server is None:
-            return self._missing(
-                name, self._broken.get(name), [*self._tools, *(f"mcp:{one}/" for one in self._servers)]
-            )
+            raise self._nowhere(name)
         try:
             tools = await server.tools()
         except Unreachable as unreachable:
             raise NodeFailure("TOOL_FAILED", str(unreachable), retryable=True) from unreachable
         tool = tools.get(name)
-        if tool is None or isinstance(tool, ToolInfo):
-            return self._missing(name, tool, list(tools))
+        if tool is None:
+            raise _unknown(name, tools)
+        if isinstance(tool, ToolInfo):
+            raise _unusable(tool)
         return tool
 
-    def _missing(self, name: str, broken: ToolInfo | None, others: list[str]) -> Tool:
-        if broken is not None:
-            raise NodeFailure("TOOL_FAILED", f"the tool {name!r} cannot be used: {broken.problem}")
-        near = get_close_matches(name, others, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else "; the query `tools` lists them"
-        raise NodeFailure("TOOL_UNKNOWN", f"there is no tool {name[:100]!r}{meant}")
+    def _server_of(self, name: str) -> Server | None:
+        origin, _, rest = name.partition(":")
+        return self._servers.get(rest.partition("/")[0]) if origin == "mcp" else None
+
+    def _nowhere(self, name: str) -> NodeFailure:
+        if name in self._broken:
+            return _unusable(self._broken[name])
+        return _unknown(name, [*self._tools, *(f"mcp:{server}/" for server in self._servers)])
 
     async def close(self) -> None:
         await asyncio.gather(*(server.close() for server in self._servers.values()))
+
+
+def _unknown(name: str, others: Iterable[str]) -> NodeFailure:
+    near = get_close_matches(name, list(others), n=1)
+    meant = f"; did you mean {near[0]!r}?" if near else "; the query `tools` lists them"
+    return NodeFailure("TOOL_UNKNOWN", f"there is no tool {name[:100]!r}{meant}")
+
+
+def _unusable(broken: ToolInfo) -> NodeFailure:
+    return NodeFailure("TOOL_FAILED", f"the tool {broken.name!r} cannot be used: {broken.problem}")
 
 
 def check_scopes(info: ToolInfo, ctx: NodeContext) -> None:

@@ -37,6 +37,17 @@ class Server:
         self._failed_at = -REST_S
         self._failure = ""
 
+    @property
+    def known_names(self) -> list[str] | None:
+        """The names of its tools, as far as they are known without asking it; None: nothing is known."""
+        wanted = self.config.tools
+        if wanted is None:
+            session = self._session
+            if session is None or session.is_over or session.is_stale or not session.tools:
+                return None
+            wanted = [tool.name for tool in session.tools]
+        return [f"{self.origin}/{name}" for name in wanted]
+
     async def tools(self) -> dict[str, Tool | ToolInfo]:
         """By name, those that cannot be used as their ToolInfo. Raises Unreachable."""
         session = await self._open()

@@ -1,0 +1,51 @@
+"""Names of models and tools in a spec that this host's catalogs do not have. Warnings: another host, or tomorrow, may have them.
+
+Looks at what is known here and now; connects to nobody.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Protocol
+
+from engine.events import JSON
+from engine.marked import marked
+from engine.nodes.base import NodeFailure
+from engine.nodes.registry import NodeTypes
+from engine.problems import FieldProblem
+from engine.references import schema_of
+from engine.spec import Spec
+from engine.states import Severity
+
+MODEL, TOOL = "model-name", "tool-name"
+"""What the JSON Schemas of configs call them: `format`."""
+MAX_TOLD = 100
+
+
+class Catalog(Protocol):
+    def missing(self, name: str) -> NodeFailure | None:
+        """What a node that names it would fail with, where that is certain without asking anybody."""
+        ...
+
+
+def unknown_names(spec: Spec, types: NodeTypes, catalogs: Mapping[str, Catalog]) -> list[FieldProblem]:
+    """`catalogs` by format. Of a spec that could be read as a whole."""
+    return list(islice(_unknown(spec, types, catalogs), MAX_TOLD))
+
+
+def _unknown(spec: Spec, types: NodeTypes, catalogs: Mapping[str, Catalog]) -> Iterator[FieldProblem]:
+    for index, node in enumerate(spec.nodes):
+        for path, name, catalog in _names(node.type, node.config, f"nodes[{index}].config", types, catalogs):
+            if (failure := catalog.missing(name)) is not None:
+                yield FieldProblem(path, failure.code, failure.message, Severity.WARNING, node.id)
+
+
+def _names(
+    kind: str, config: JSON, path: str, types: NodeTypes, catalogs: Mapping[str, Catalog]
+) -> Iterator[tuple[str, str, Catalog]]:
+    if kind not in types:
+        return
+    schema = schema_of(types[kind].Config)
+    for place in marked(schema, config, path, schema.get("$defs", {})):
+        catalog = catalogs.get(place.format)
+        if catalog is not None and isinstance(place.value, str):
+            yield place.path, place.value, catalog

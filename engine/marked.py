@@ -1,0 +1,39 @@
+"""The places in a node's config that its JSON Schema marks with a `format`: templates, names of models, code, and so on."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from engine.events import JSON
+from engine.problems import join_path
+
+
+class Marked(NamedTuple):
+    """A value, where it stands, and the part of the schema that marks it."""
+
+    path: str
+    value: JSON
+    schema: Mapping[str, Any]
+
+    @property
+    def format(self) -> str:
+        return str(self.schema["format"])
+
+
+def marked(schema: Any, value: JSON, path: str, defs: Mapping[str, Any]) -> Iterator[Marked]:
+    """Every one, none of them inside of another. `defs` are the schema's own definitions."""
+    if not isinstance(schema, dict) or not isinstance(value, str | dict | list):
+        return
+    if isinstance(schema.get("format"), str):
+        yield Marked(path, value, schema)
+    elif isinstance(reference := schema.get("$ref"), str):
+        yield from marked(defs.get(reference.rpartition("/")[2]), value, path, defs)
+    else:
+        for option in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())):
+            yield from marked(option, value, path, defs)
+        if isinstance(value, dict):
+            named, rest = schema.get("properties", {}), schema.get("additionalProperties")
+            for key, inner in value.items():
+                yield from marked(named.get(key, rest), inner, join_path(path, key), defs)
+        elif isinstance(value, list):
+            for index, inner in enumerate(value):
+                yield from marked(schema.get("items"), inner, join_path(path, index), defs)

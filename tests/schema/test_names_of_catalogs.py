@@ -1,0 +1,73 @@
+"""validateSpec says which models and tools this host does not have: as warnings, and without asking a server."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from engine.catalog_file import CatalogFile, McpServer, ModelEntry
+from engine.resources import ResourceOptions, open_resources
+from resolvers.context import Context
+from schema.schema import schema
+
+QUERY = """query ($spec: JSON!) { validateSpec(spec: $spec) {
+    ok errors { code } warnings { field code message nodeId severity } } }"""
+NOWHERE = "/no/such/program"
+
+
+@pytest.fixture
+async def here(context: Context) -> AsyncIterator[Context]:
+    catalog = CatalogFile(
+        models=[ModelEntry(name="fast", base_url="http://127.0.0.1:1/v1")],
+        mcp={"some": McpServer(command=NOWHERE, tools=["find"]), "any": McpServer(command=NOWHERE)},
+    )
+    async with open_resources(ResourceOptions(sandbox_ready=0, catalog=catalog), {}) as resources:
+        context.resources = resources
+        yield context
+
+
+def llm(model: str, *tools: str) -> dict[str, Any]:
+    return {"id": "n", "type": "llm", "config": {"model": model, "prompt": "hi", "tools": list(tools)}}
+
+
+def tool(name: str) -> dict[str, Any]:
+    return {"id": "n", "type": "tool", "config": {"tool": name}}
+
+
+async def warned(context: Context, node: dict[str, Any]) -> list[tuple[str, str, str]]:
+    result = await schema.execute(QUERY, {"spec": {"nodes": [node], "edges": []}}, context_value=context)
+    assert result.data is not None, result.errors
+    report = result.data["validateSpec"]
+    assert (report["ok"], report["errors"]) == (True, [])
+    assert {(one["nodeId"], one["severity"]) for one in report["warnings"]} <= {("n", "WARNING")}
+    return [(one["field"], one["code"], one["message"]) for one in report["warnings"]]
+
+
+@pytest.mark.parametrize(
+    ("node", "field", "code", "told"),
+    [
+        (llm("fst"), "nodes[0].config.model", "MODEL_UNKNOWN", "did you mean 'fast'?"),
+        (llm("zzz"), "nodes[0].config.model", "MODEL_UNKNOWN", "treadle.toml adds more"),
+        (llm("fast", "hash_text", "hsh_text"), "nodes[0].config.tools[1]", "TOOL_UNKNOWN", "did you mean 'hash_text'?"),
+        (tool("zzz"), "nodes[0].config.tool", "TOOL_UNKNOWN", "the query `tools` lists them"),
+        (tool("mcp:sme/find"), "nodes[0].config.tool", "TOOL_UNKNOWN", "there is no tool 'mcp:sme/find'"),
+        (tool("mcp:some/fnd"), "nodes[0].config.tool", "TOOL_UNKNOWN", "did you mean 'mcp:some/find'?"),
+    ],
+)
+async def test_what_is_not_there_is_a_warning(
+    here: Context, node: dict[str, Any], field: str, code: str, told: str
+) -> None:
+    [warning] = await warned(here, node)
+    assert warning[:2] == (field, code)
+    assert told in warning[2]
+
+
+@pytest.mark.parametrize(
+    "node", [llm("fast", "hash_text"), llm("treadle/echo"), tool("mcp:some/find"), tool("mcp:any/whatever")]
+)
+async def test_what_is_there_or_may_be_is_none(here: Context, node: dict[str, Any]) -> None:
+    assert await warned(here, node) == []
+
+
+async def test_a_process_without_catalogs_knows_no_better(context: Context) -> None:
+    assert await warned(context, llm("zzz", "zzz")) == []
