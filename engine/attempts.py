@@ -12,6 +12,7 @@ import structlog
 
 from engine.context import Context
 from engine.events import JSON, RunError
+from engine.names import SECRETS
 from engine.nodes.base import NodeFailure, Outcome, Output, WaitForAnswer, WaitUntil
 from engine.ports import Secrets
 from engine.spec import Retry
@@ -98,7 +99,7 @@ async def _once(work: Work, context: Context) -> tuple[Outcome | None, RunError 
 
 async def _executed(work: Work, context: Context) -> Outcome:
     """Checked to be storable. A node that names secrets sees them here and nowhere else."""
-    if not work.secrets:
+    if not work.secrets or SECRETS in context.scope:  # in a map: its own call has resolved them
         return await _result(work, context)
     resource: Secrets | None = context.resources.get("secrets")
     if resource is None:

@@ -19,7 +19,7 @@ from langgraph.pregel._write import ChannelWrite, ChannelWriteTupleEntry
 
 from engine.channels import GATE, INPUT, LOOP, SLOTS, Gate, Signal, Slots
 from engine.events import JSON
-from engine.nodes.registry import NodeTypes
+from engine.nodes.base import NodeType
 from engine.plan import Plan, PlanNode, is_joined_by_any, make_plan
 from engine.spec import Spec, parse
 from engine.work import Work, prepare
@@ -48,7 +48,9 @@ class CompiledGraph:
     graph: Pregel[Any, Any, Any, Any]
 
 
-def compile_spec(spec: Spec, types: NodeTypes, saver: BaseCheckpointSaver[int] | None = None) -> CompiledGraph:
+def compile_spec(
+    spec: Spec, types: Mapping[str, NodeType[Any]], saver: BaseCheckpointSaver[int] | None = None
+) -> CompiledGraph:
     """Raises PlanError for a graph that cannot be planned, SpecError for a node that its type refuses."""
     plan = make_plan(spec)
     channels: dict[str, BaseChannel[Any, Any, Any]] = {INPUT: EphemeralValue(bool), SLOTS: Slots()}
@@ -118,7 +120,9 @@ class _TurnOf(_Asynchronous):
 class GraphCache:
     """The last `size` compiled graphs of one process, by spec hash."""
 
-    def __init__(self, types: NodeTypes, saver: BaseCheckpointSaver[int] | None, size: int = 256) -> None:
+    def __init__(
+        self, types: Mapping[str, NodeType[Any]], saver: BaseCheckpointSaver[int] | None, size: int = 256
+    ) -> None:
         self._types, self._saver, self._size = types, saver, size
         self._graphs: OrderedDict[str, CompiledGraph] = OrderedDict()
 

@@ -12,23 +12,31 @@ from engine.events import JSON, LogRecorded, Usage
 from engine.names import SECRETS
 from engine.nodes.base import NodeFailure
 from engine.redact import NOTHING, Redactor
-from engine.report import Report
+from engine.references import INDEX, ITEM
+from engine.report import Telling
 from engine.states import LogLevel, NodeStatus
 from engine.storable import NotStorable, check_storable
-from engine.takeup import RunFacts
+from engine.takeup import Around, RunFacts
 from engine.told import clean_text, is_storable
 
 NOT_RUN = {"output": None, "status": NodeStatus.IDLE.value}
+NOTHING_ELSE: Mapping[str, Any] = {}
 MAX_LOG = 10_000
 """Characters of one log line."""
 LOG_LIMIT = 1000
 """Log lines one visit of a node may write; the last one says that there were more."""
 
 
-def scope_of(run_id: str, inputs: JSON, slots: Mapping[str, Slot], names: Iterable[str]) -> dict[str, Any]:
-    """The names that templates can use: `names` are the node ids worth offering, so that a big graph costs no more."""
+def scope_of(
+    run_id: str, inputs: JSON, slots: Mapping[str, Slot], names: Iterable[str], around: Mapping[str, Any] = NOTHING_ELSE
+) -> dict[str, Any]:
+    """The names that templates can use: `names` are the node ids worth offering, so that a big graph costs no more.
+
+    `around` are those known from outside; a node of one's own hides another of the same id.
+    """
     nodes = {name: _view(slots.get(name)) for name in names}
-    return {**nodes, "input": inputs, "run": {"id": run_id}, "nodes": nodes}
+    outer = around.get("nodes", NOTHING_ELSE)
+    return {**around, **nodes, "input": inputs, "run": {"id": run_id}, "nodes": {**outer, **nodes}}
 
 
 def _view(slot: Slot | None) -> dict[str, Any]:
@@ -47,21 +55,28 @@ class Context:
         visit: int,
         scope: Mapping[str, Any],
         resources: Mapping[str, Any],
-        report: Report,
+        report: Telling,
     ) -> None:
+        self.facts = facts
         self.run_id, self.project_id, self.scopes = facts.id, facts.project_id, facts.scopes
         self.node_id, self.visit, self.attempt = node_id, visit, 1
         self.inputs, self.resources, self.scope = facts.inputs, resources, scope
-        self.lineage = facts.lineage
+        self.idempotency_key = f"{facts.key}/{node_id}/{visit}"
         self.noted_input: JSON = None
         self._report = report
         self._redactor = NOTHING
-        self._text = NOTHING.stream()
+        if facts.around is not None:
+            self._redactor = facts.around.redactor
+            if facts.around.secrets:
+                self.scope = {**scope, SECRETS: facts.around.secrets}
+        self._text = self._redactor.stream()
         self._lines = 0
 
-    @property
-    def idempotency_key(self) -> str:
-        return f"{self.run_id}/{self.lineage}/{self.node_id}/{self.visit}"
+    def around(self, index: int, item: JSON) -> Around:
+        """What an item of this node, which is a map, has around it."""
+        names = {name: value for name, value in self.scope.items() if name != SECRETS}
+        known = {**names, ITEM: item, INDEX: index}
+        return Around(known, self.scope.get(SECRETS, {}), self._redactor, f"{self.idempotency_key}/{index}")
 
     def begin_attempt(self, number: int) -> None:
         self.attempt = number

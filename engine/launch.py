@@ -113,7 +113,7 @@ class Launcher:
     def context(self, work: Work, slot: Slot) -> tuple[Context, Report]:
         facts, node_id = self.facts, work.spec.id
         report = Report(facts, node_id, slot.visits, self.memory, self.journal)
-        scope = scope_of(facts.id, facts.inputs, self.memory.slots, work.names)
+        scope = scope_of(facts.id, facts.inputs, self.memory.slots, work.names, facts.names)
         return Context(facts, node_id, slot.visits, scope, self.resources, report), report
 
     async def _run(self, node: PlanNode, slot: Slot) -> None:

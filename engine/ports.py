@@ -4,7 +4,7 @@ An Entry is all or nothing: its events, node outputs, checkpoint, pending writes
 them happened. Entries of one run are committed in the order in which they were given.
 """
 
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -74,6 +74,35 @@ class ChildRuns(Protocol):
 
     async def start(self, child: ChildRun) -> str:
         """The id of the run. Raises NodeFailure."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MapVisit:
+    """A visit of a `map` node, under the fencing token of who runs it."""
+
+    run_id: str
+    epoch: int
+    lineage: int
+    node_id: str
+    visit: int
+
+
+@dataclass(frozen=True, slots=True)
+class DoneItem:
+    """An item of a map that is done: its output as JSON text, or what it failed with: `{code, message}`."""
+
+    index: int
+    output: bytes | None
+    error: JSON = None
+
+
+class MapItems(Protocol):
+    """The resource `items`: what maps have done, so that whoever goes on does the rest."""
+
+    async def load(self, visit: MapVisit) -> list[DoneItem]: ...
+    async def keep(self, visit: MapVisit, items: Sequence[DoneItem]) -> None:
+        """Makes them durable; waits for as long as the database is away. Raises Fenced."""
         ...
 
 

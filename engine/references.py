@@ -14,12 +14,26 @@ from pydantic import AliasChoices
 from engine import expressions
 from engine.events import JSON
 from engine.names import SECRETS, Use, uses
-from engine.nodes.base import NodeConfig
+from engine.nodes.base import NodeConfig, NodeType
 from engine.problems import FieldProblem, join_path
 from engine.syntax import has_code
 
 TEMPLATE, EXPRESSION = "template", "expression"
 SCOPE = frozenset({"input", "nodes", "run", "secrets"})
+ITEM, INDEX = "item", "index"
+OF_AN_ITEM = frozenset({ITEM, INDEX})
+"""What is known inside a `map` alone."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inside:
+    """What a text inside of a map knows beside what the map does: its item, and the nodes of the spec that it is in.
+
+    `before` are the bits of those nodes that can have run; None: all.
+    """
+
+    bits: Mapping[str, int]
+    before: int | None
 
 
 class Text(NamedTuple):
@@ -29,6 +43,7 @@ class Text(NamedTuple):
     text: str
     is_expression: bool
     sees_secrets: bool = False
+    inside: Inside | None = None
 
 
 @lru_cache(maxsize=256)
@@ -50,9 +65,15 @@ def texts(config: type[NodeConfig], value: JSON, path: str) -> Iterator[Text]:
     yield from dict.fromkeys(_marked(schema, value, path, schema.get("$defs", {})))
 
 
-def secrets_of(config: type[NodeConfig], value: JSON) -> frozenset[str]:
+def texts_of(kind: NodeType[Any], value: JSON, path: str) -> Iterator[Text]:
+    """Those of a node with this config, and of the nodes inside of it."""
+    yield from texts(kind.Config, value, path)
+    yield from kind.texts_within(value, path)
+
+
+def secrets_of(kind: NodeType[Any], value: JSON) -> frozenset[str]:
     """The secrets that the templates of a node's config name."""
-    return frozenset(use.name for text in texts(config, value, "") for use in secrets_in(text) if use.name)
+    return frozenset(use.name for text in texts_of(kind, value, "") for use in secrets_in(text) if use.name)
 
 
 def secrets_in(text: Text) -> tuple[Use, ...]:
@@ -135,7 +156,7 @@ class Nodes:
             used = uses(text.text, expression=text.is_expression).uses
         except TemplateError:
             return  # said above
-        found = [(use, self._wrong(use, reader)) for use in used]
+        found = [(use, self._wrong(use, reader, text.inside)) for use in used]
         found += [(use, _wrong_secret(use, text)) for use in secrets_in(text)]
         for use, wrong in sorted(found, key=lambda one: (one[0].line, one[0].column)):
             if wrong is not None:
@@ -148,18 +169,22 @@ class Nodes:
                     column=use.column,
                 )
 
-    def _wrong(self, use: Use, reader: Reader) -> tuple[str, str] | None:
+    def _wrong(self, use: Use, reader: Reader, inside: Inside | None) -> tuple[str, str] | None:
+        if inside is not None and use.name in inside.bits:
+            return _early(use, inside.bits[use.name], inside.before)
+        if inside is not None and not use.is_node and use.name in OF_AN_ITEM:
+            return None
         if use.name in self.unread or (not use.is_node and use.name in SCOPE):
             return None
         bit = self.bits.get(use.name)
         if bit is None and use.is_node:
             return "UNKNOWN_NODE", f"there is no node {use.name!r}"
         if bit is None:
+            if use.name in OF_AN_ITEM and inside is None:
+                return "UNKNOWN_NAME", f"`{use.name}` is known inside a `map` alone"
             told = f"{use.name!r} is neither a node nor `input`, `nodes`, `run` or `secrets`"
             return "UNKNOWN_NAME", told + self._meant(use.name)
-        if reader.before is not None and not reader.before & bit:
-            return "NOT_YET_RUN", f"node {use.name!r} cannot have run yet: no way leads from it to here"
-        return None
+        return _early(use, bit, reader.before)
 
     def _meant(self, name: str) -> str:
         """`my-node.output` is a difference: what may have been meant by `my`."""
@@ -167,6 +192,12 @@ class Nodes:
             if node_id.startswith((f"{name}-", f"{name}.")):
                 return f'; a node whose id has other signs is written `nodes["{node_id}"]`'
         return ""
+
+
+def _early(use: Use, bit: int, before: int | None) -> tuple[str, str] | None:
+    if before is None or before & bit:
+        return None
+    return "NOT_YET_RUN", f"node {use.name!r} cannot have run yet: no way leads from it to here"
 
 
 def _wrong_secret(use: Use, text: Text) -> tuple[str, str] | None:

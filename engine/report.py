@@ -6,7 +6,7 @@ All of it may be lost with the process: the visit runs again then. What counts i
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from engine.events import Happening, NodeChange, OutputDelta, RunError, Usage
 from engine.memory import Memory
@@ -21,6 +21,15 @@ KEEP_GROWTH = 1.25
 """Streamed text is kept when it has grown by a quarter: all that is ever written of it is a few times its length."""
 TEXT_LIMIT = 1024 * 1024
 """Characters of streamed text that are kept; what follows is shown live alone."""
+
+
+class Telling(Protocol):
+    """Who hears what a node tells."""
+
+    def progress(self, fraction: float, message: str | None) -> None: ...
+    def text(self, text: str) -> None: ...
+    def used(self, usage: Usage) -> None: ...
+    def post(self, at: datetime, what: Happening) -> None: ...
 
 
 class Report:

@@ -30,8 +30,8 @@ _Place = tuple[str | int, Any]
 """A key or index and the place of the container that it is in, so that a path is only put together for an error."""
 
 
-def check_storable(value: JSON) -> None:
-    """Raises NotStorable at a value that cannot be stored as what it is. An event loop waits for it: half a second for 8 MiB."""
+def check_storable(value: JSON) -> int:
+    """Its size. Raises NotStorable at a value that cannot be stored as what it is. The event loop waits: 0.5 s for 8 MiB."""
     size = 0
     # As if it were in a list of its own, so that there is one way to look at a value.
     stack: list[tuple[Any, _Place | None, int]] = [([value], None, 0)]
@@ -65,6 +65,7 @@ def check_storable(value: JSON) -> None:
                 raise NotStorable(_path((key, place)), f"is a {kind.__name__}, which JSON does not have")
         if size > MAX_SIZE:
             raise NotStorable("", f"is larger than {MAX_SIZE // 1024 // 1024} MiB")
+    return size
 
 
 def _keys(container: dict[Any, JSON], place: _Place | None) -> int:

@@ -1,13 +1,14 @@
 """A take-up of a run, from outside: what the drive is given, why it may be asked to stop, and the store it stands on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.compile import Write
 from engine.events import JSON, RunError
 from engine.ports import PendingWrite, Standing
+from engine.redact import Redactor
 
 if TYPE_CHECKING:
     from engine.drive import Drive
@@ -39,6 +40,19 @@ _RANK = {stop: rank for rank, stop in enumerate(Stop)}
 
 
 @dataclass(frozen=True, slots=True)
+class Around:
+    """What an item of a map has around it: the names that its templates know from outside, and the secrets of its node.
+
+    `key` is the item's idempotency key; `redactor` keeps what the map keeps to itself.
+    """
+
+    names: Mapping[str, Any]
+    secrets: Mapping[str, str]
+    redactor: Redactor
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunFacts:
     """What a drive needs to know of the run it was given."""
 
@@ -57,6 +71,18 @@ class RunFacts:
     """The head's step when somebody last resumed the run."""
     failure: RunError | None = None
     """What the run was failing with when its last worker was lost."""
+    around: Around | None = None
+    """For the nodes of an item of a map."""
+
+    @property
+    def names(self) -> Mapping[str, Any]:
+        """What templates know beside the run's own nodes."""
+        return {} if self.around is None else self.around.names
+
+    @property
+    def key(self) -> str:
+        """What the idempotency keys of its nodes begin with."""
+        return f"{self.id}/{self.lineage}" if self.around is None else self.around.key
 
 
 class Head(Protocol):

@@ -158,7 +158,7 @@ class Turn:
         return expressions.truthy(edge.condition or "", self.scope((*self.compiled.works[node.id].names, node.id)))
 
     def scope(self, names: Sequence[str]) -> dict[str, Any]:
-        return scope_of(self.facts.id, self.facts.inputs, self.memory.slots, names)
+        return scope_of(self.facts.id, self.facts.inputs, self.memory.slots, names, self.facts.names)
 
 
 def _waits_for(wait: OpenWait) -> str:
@@ -183,7 +183,7 @@ def run_output(facts: RunFacts, compiled: CompiledGraph, memory: Memory) -> tupl
     """A run's output: the spec's `outputs`; else the `end` node's; else those of the nodes that no edge leaves."""
     spec, slots = compiled.spec, memory.slots
     if spec.outputs is not None:
-        scope = scope_of(facts.id, facts.inputs, slots, list(compiled.plan.nodes))
+        scope = scope_of(facts.id, facts.inputs, slots, list(compiled.plan.nodes), facts.names)
         try:
             return _checked({name: expressions.render(template, scope) for name, template in spec.outputs.items()})
         except expressions.ExpressionError as wrong:

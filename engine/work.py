@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from engine.events import JSON
 from engine.expressions import references
 from engine.nodes.base import NodeConfig, NodeType
-from engine.nodes.registry import NodeTypes
 from engine.problems import FieldProblem
 from engine.references import secrets_of
 from engine.spec import NodeSpec, Spec, SpecError
@@ -27,7 +26,7 @@ class Work:
     secrets: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "secrets", secrets_of(self.type.Config, self.spec.config))
+        object.__setattr__(self, "secrets", secrets_of(self.type, self.spec.config))
 
     @property
     def is_launched(self) -> bool:
@@ -36,7 +35,7 @@ class Work:
         return self.type.launched or is_slow
 
 
-def prepare(spec: Spec, types: NodeTypes) -> Mapping[str, Work]:
+def prepare(spec: Spec, types: Mapping[str, NodeType[Any]]) -> Mapping[str, Work]:
     """By node id. Raises SpecError where a type is not there (any more) or refuses its config."""
     conditions: dict[str, list[str]] = {}
     for edge in spec.edges:
@@ -46,7 +45,7 @@ def prepare(spec: Spec, types: NodeTypes) -> Mapping[str, Work]:
     return {node.id: _work(node, types, ids, conditions.get(node.id, [])) for node in spec.nodes}
 
 
-def _work(node: NodeSpec, types: NodeTypes, ids: Mapping[str, int], conditions: list[str]) -> Work:
+def _work(node: NodeSpec, types: Mapping[str, NodeType[Any]], ids: Mapping[str, int], conditions: list[str]) -> Work:
     kind = types.get(node.type)
     if kind is None:
         raise SpecError([_problem(node, "UNKNOWN_TYPE", f"there is no node type {node.type!r} here")])

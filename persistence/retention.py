@@ -6,6 +6,8 @@ Each batch is one statement: a crash leaves whole runs, pruned or not. A reader 
 import asyncpg
 
 BATCH = 100
+ITEMS = 100
+"""Items of maps for each run of a batch: their rows are small, and many."""
 KEY_HOURS = 24
 """How long an idempotency key answers with its first call's run."""
 
@@ -18,6 +20,11 @@ async def prune_history(pool: asyncpg.Pool, days: float, batch: int = BATCH) -> 
 async def prune_runs(pool: asyncpg.Pool, days: float, batch: int = BATCH) -> int:
     """The runs themselves, with all that is theirs."""
     return int(await pool.fetchval(_RUNS, days, batch))
+
+
+async def prune_items(pool: asyncpg.Pool, batch: int = BATCH) -> int:
+    """What maps have done that are over: they, their runs, or the lineage that they were part of."""
+    return int(await pool.fetchval(_ITEMS, batch * ITEMS))
 
 
 async def prune_keys(pool: asyncpg.Pool, batch: int = BATCH * 10) -> int:
@@ -37,6 +44,16 @@ SELECT count(*) FROM marked"""
 )
 _RUNS = f"""
 WITH old AS ({_OLD.format(which="")}), gone AS (DELETE FROM runs r USING old WHERE r.id = old.id RETURNING r.id)
+SELECT count(*) FROM gone
+"""
+_ITEMS = """
+WITH old AS (
+    SELECT i.ctid FROM map_items i JOIN runs r ON r.id = i.run_id
+        LEFT JOIN node_states s ON s.run_id = i.run_id AND s.node_id = i.node_id
+    WHERE r.finished_at IS NOT NULL OR r.lineage > i.lineage OR s.visits > i.visit
+        OR (s.visits = i.visit AND s.status IN ('COMPLETED', 'FAILED', 'CANCELLED'))
+    LIMIT $1
+), gone AS (DELETE FROM map_items i USING old WHERE i.ctid = old.ctid RETURNING 1)
 SELECT count(*) FROM gone
 """
 _KEYS = """

@@ -31,6 +31,7 @@ from persistence.children import Children
 from persistence.database import Database, dsn, pool_of
 from persistence.deadlines import Deadlines
 from persistence.ids import new_id
+from persistence.items import Items
 from persistence.journal import PostgresJournal
 from persistence.presence import Presence
 from persistence.reading import open_databases
@@ -119,6 +120,7 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list
                 options,
                 {
                     "runs": Children(database, redis, queue.ring),
+                    "items": Items(database.pool),
                     "databases": databases,
                     "secrets": await open_secrets(database, keys_of(settings)),
                 },

@@ -8,7 +8,7 @@ import asyncpg
 import structlog
 
 from persistence.away import DATABASE_TROUBLE
-from persistence.retention import BATCH, prune_history, prune_keys, prune_runs
+from persistence.retention import BATCH, prune_history, prune_items, prune_keys, prune_runs
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +34,7 @@ async def prune(pool: asyncpg.Pool, history_days: float | None, runs_days: float
     if history_days is not None:
         kept = history_days
         await _drain("history", lambda: prune_history(pool, kept))
+    await _drain("items", lambda: prune_items(pool))
     await _drain("keys", lambda: prune_keys(pool))
 
 

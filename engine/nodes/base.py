@@ -1,14 +1,19 @@
 """What a node type is: one class in one file. Third parties add theirs by the entry point `treadle.nodes`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from engine.events import JSON, Usage
 from engine.states import LogLevel
+
+if TYPE_CHECKING:
+    from engine.nodes.registry import NodeTypes
+    from engine.problems import FieldProblem
+    from engine.references import Text
 
 ERROR_PORT = "error"
 """The port that every node has beside those of its type: for `onError: branch`."""
@@ -152,6 +157,18 @@ class NodeType(Generic[ConfigT]):
     def ports_of(self, config: ConfigT) -> tuple[str, ...]:
         """The named ports a node with this config has, `error` left out."""
         return self.ports
+
+    def among(self, types: "NodeTypes") -> Self:
+        """Itself as one of `types`: a type whose config has nodes in it finds theirs there."""
+        return self
+
+    def texts_within(self, raw: JSON, path: str) -> "Iterator[Text]":
+        """Templates and expressions of the nodes inside this raw config, which stands at `path`."""
+        return iter(())
+
+    def problems_within(self, raw: JSON, path: str) -> "Iterator[FieldProblem]":
+        """What is wrong with the nodes inside this raw config, templates left out. Never raises, whatever `raw` is."""
+        return iter(())
 
     async def execute(self, config: ConfigT, ctx: NodeContext) -> Outcome:
         raise TypeError(f"node type {self.name!r} has no execute method")

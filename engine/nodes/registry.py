@@ -16,6 +16,7 @@ from engine.nodes.end import End
 from engine.nodes.http import Http
 from engine.nodes.human import Human
 from engine.nodes.llm import Llm
+from engine.nodes.map import Map
 from engine.nodes.start import Start
 from engine.nodes.subworkflow import Subworkflow
 from engine.nodes.switch import Switch
@@ -37,6 +38,7 @@ BUILT_IN: tuple[type[NodeType[Any]], ...] = (
     Tool,
     Agent,
     Subworkflow,
+    Map,
 )
 
 
@@ -44,7 +46,7 @@ class NodeTypes(Mapping[str, NodeType[Any]]):
     """Node types by name. `broken` says, by entry point, why one could not be loaded."""
 
     def __init__(self, types: Iterable[NodeType[Any]], broken: Mapping[str, str] | None = None) -> None:
-        self._types = {kind.name: kind for kind in types}
+        self._types = {kind.name: kind.among(self) for kind in types}
         self.broken = dict(broken or {})
 
     def __getitem__(self, name: str) -> NodeType[Any]:

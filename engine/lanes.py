@@ -1,0 +1,167 @@
+"""Runs the items of a `map`, so many at once, and keeps what is done: a task a lane, not an item.
+
+Items are begun in order. Those that are done become durable in batches while the others run; a crash loses the last batch and
+no more. What is kept in memory is one text of JSON an item, and all of them together are no larger than an output may be.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic
+
+import orjson
+
+from engine.context import Context
+from engine.events import JSON, RunError
+from engine.items import RunItem
+from engine.nodes.base import NodeFailure
+from engine.ports import DoneItem, Fenced, MapItems, MapVisit
+from engine.storable import MAX_SIZE, check_storable
+
+SLICE_S = 0.01
+"""After this much computing without a pause a lane lets others have a turn."""
+BATCH = 500
+BATCH_S = 0.1
+"""Items that are done become durable when there are so many of them, or after this long."""
+LAST_S = 2.0
+"""How long an interrupted map may take to make the rest of it durable."""
+MESSAGE = 1_000
+"""Characters of a failed item's message."""
+
+
+@dataclass(slots=True)
+class Lanes:
+    """One map's items. `is_collecting`: a failed item is null and named among the errors; else it fails the map."""
+
+    items: Sequence[JSON]
+    run_item: RunItem
+    context: Context
+    concurrency: int
+    is_collecting: bool
+    _done: dict[int, DoneItem] = field(default_factory=dict)
+    _unkept: list[DoneItem] = field(default_factory=list)
+    _size: int = 0
+    _full: asyncio.Event = field(default_factory=asyncio.Event)
+    _is_over: bool = False
+
+    async def run(self) -> JSON:
+        """`{items, errors}`. Raises NodeFailure."""
+        await self._recall()
+        left = (index for index in range(len(self.items)) if index not in self._done)
+        self._tell()
+        try:
+            await self._run_all(left)
+        except BaseException:
+            await self._keep_rest()
+            raise
+        return self._result()
+
+    async def _run_all(self, left: Iterator[int]) -> None:
+        count = min(self.concurrency, len(self.items) - len(self._done))
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._keep_on())
+                lanes = [group.create_task(self._lane(left)) for _ in range(count)]
+                await asyncio.gather(*lanes)
+                self._is_over = True
+                self._full.set()
+        except BaseExceptionGroup as failed:
+            # The first that failed; the others were cancelled for it.
+            raise failed.exceptions[0] from None
+
+    async def _lane(self, left: Iterator[int]) -> None:
+        until = monotonic() + SLICE_S
+        for index in left:
+            output, error = await self.run_item(index, self.items[index])
+            self._add(self._as_done(index, output, error))
+            self._tell()
+            if monotonic() > until:
+                await asyncio.sleep(0)
+                until = monotonic() + SLICE_S
+
+    def _as_done(self, index: int, output: JSON, error: RunError | None) -> DoneItem:
+        if error is None:
+            self._grow(check_storable(output))
+            return DoneItem(index, orjson.dumps(output))
+        if not self.is_collecting:
+            details = {"index": index, "nodeId": error.node_id, "details": error.details}
+            message = f"item {index}: {error.message}"
+            raise NodeFailure(error.code, message, retryable=error.retryable, details=details)
+        self._grow(len(error.message[:MESSAGE]))
+        return DoneItem(index, None, {"code": error.code, "message": error.message[:MESSAGE]})
+
+    def _grow(self, size: int) -> None:
+        self._size += size
+        if self._size > MAX_SIZE:
+            told = f"the outputs of the items together are larger than {MAX_SIZE // 1024 // 1024} MiB"
+            raise NodeFailure("OUTPUT", told)
+
+    def _add(self, done: DoneItem) -> None:
+        self._done[done.index] = done
+        self._unkept.append(done)
+        if len(self._unkept) >= BATCH:
+            self._full.set()
+
+    def _tell(self) -> None:
+        done, total = len(self._done), len(self.items)
+        self.context.progress(done / total if total else 1.0, f"{done} of {total} items")
+
+    def _result(self) -> JSON:
+        """Each item's text becomes its value and is let go."""
+        outputs: list[JSON] = []
+        errors: list[JSON] = []
+        for index in range(len(self.items)):
+            done = self._done.pop(index)
+            outputs.append(None if done.output is None else orjson.loads(done.output))
+            if done.error is not None:
+                errors.append({"index": index, **done.error})
+        return {"items": outputs, "errors": errors}
+
+    # What is durable.
+
+    @property
+    def _store(self) -> MapItems | None:
+        store: MapItems | None = self.context.resources.get("items")
+        return store
+
+    @property
+    def _visit(self) -> MapVisit:
+        facts, context = self.context.facts, self.context
+        return MapVisit(facts.id, facts.epoch, facts.lineage, context.node_id, context.visit)
+
+    async def _recall(self) -> None:
+        """What an earlier attempt, or another worker, has done of this visit."""
+        if self._store is None:
+            return
+        for done in await self._store.load(self._visit):
+            if done.index < len(self.items):
+                self._done[done.index] = done
+                self._size += len(done.output or b"")
+
+    async def _keep_on(self) -> None:
+        """Until all is done: then the node's own end is what becomes durable."""
+        while not self._is_over:
+            await self._keep()
+            self._full.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BATCH_S):
+                    await self._full.wait()
+
+    async def _keep(self) -> None:
+        unkept, self._unkept = self._unkept, []
+        if not unkept or self._store is None:
+            return
+        try:
+            await self._store.keep(self._visit, unkept)
+        except Fenced as fenced:
+            raise NodeFailure("FENCED", str(fenced)) from fenced
+        except BaseException:
+            self._unkept = [*unkept, *self._unkept]
+            raise
+
+    async def _keep_rest(self) -> None:
+        """What was done before a pause, a drain or a failure is not done again. The way out must not be held up by it."""
+        with suppress(TimeoutError, NodeFailure):
+            async with asyncio.timeout(LAST_S):
+                await self._keep()

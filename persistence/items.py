@@ -1,0 +1,81 @@
+"""What `map` nodes have done: an item a row, written in batches under the run's fencing token, read by whoever goes on.
+
+Rows of maps that have ended, and of lineages that a rewind has left, mean nothing: retention takes them within minutes.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+import orjson
+import structlog
+
+from engine.ports import DoneItem, Fenced, MapVisit
+from persistence.away import is_content
+
+log = structlog.get_logger(__name__)
+
+STATEMENT_S = 30.0
+
+
+class Items:
+    """The resource `items`."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def load(self, visit: MapVisit) -> list[DoneItem]:
+        rows = await self._insist(_LOAD, visit.run_id, visit.lineage, visit.node_id, visit.visit)
+        return [DoneItem(row["idx"], row["output"] and row["output"].encode(), row["error"]) for row in rows]
+
+    async def keep(self, visit: MapVisit, items: Sequence[DoneItem]) -> None:
+        """Raises Fenced where the run is another worker's now: then nothing was written."""
+        rows = await self._insist(
+            _KEEP,
+            visit.run_id,
+            visit.epoch,
+            visit.lineage,
+            visit.node_id,
+            visit.visit,
+            [item.index for item in items],
+            [item.output and item.output.decode() for item in items],
+            [None if item.error is None else orjson.dumps(item.error).decode() for item in items],
+        )
+        if not rows:
+            raise Fenced(f"run {visit.run_id} is no longer held under epoch {visit.epoch}")
+
+    async def _insist(self, query: str, *arguments: Any) -> list[Any]:
+        """Written twice, an item is written once: so a statement may be sent again whatever became of it."""
+        pause = 0.05
+        while True:
+            try:
+                return list(await self._pool.fetch(query, *arguments, timeout=STATEMENT_S))
+            except Exception as error:
+                if is_content(error):
+                    raise
+                log.warning("items.waiting", error=str(error) or type(error).__name__, retry_in_s=round(pause, 2))
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 2.0)
+
+
+_LOAD = """
+SELECT idx, output::text AS output, error FROM map_items
+WHERE run_id = $1 AND lineage = $2 AND node_id = $3 AND visit = $4
+"""
+# The lock is the journal's own: a claim by another worker comes before this or after it, and then sees these rows.
+# Items that are done are progress: a worker that is lost behind them is no crash in a row.
+_KEEP = """
+WITH held AS MATERIALIZED (
+    SELECT id FROM runs WHERE id = $1 AND epoch = $2 AND status IN ('RUNNING', 'PAUSING', 'CANCELLING')
+    FOR NO KEY UPDATE
+), kept AS (
+    INSERT INTO map_items (run_id, lineage, node_id, visit, idx, output, error)
+    SELECT held.id, $3, $4, $5, x.idx, x.output::json, x.error::json
+    FROM held, unnest($6::int[], $7::text[], $8::text[]) AS x(idx, output, error)
+    ON CONFLICT DO NOTHING
+), alive AS (
+    UPDATE runs r SET crashed_seq = NULL FROM held WHERE r.id = held.id AND r.crashed_seq IS NOT NULL
+)
+SELECT id FROM held
+"""
