@@ -22,8 +22,9 @@ setup: .venv/.installed ## Makes .venv, installs the pinned packages, builds the
 up: setup ## Starts everything, on http://127.0.0.1:8000/graphql
 	@exec $(BIN)/treadle up
 
-test: setup ## Runs the whole suite on embedded servers of its own
+test: setup ## Runs the whole suite on embedded servers of its own, then bench-quick
 	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m bench --quick
 
 chaos: setup ## Kills a Treadle of its own for MINUTES=10 (SEED=n repeats a run) and prints what was promised and seen
 	@$(BIN)/treadle chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
