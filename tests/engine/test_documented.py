@@ -1,0 +1,72 @@
+"""What docs/ say of codes and of the catalog file is what the code has."""
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.catalog_file import CatalogFile, McpServer, ModelEntry, SqlDatabase
+from engine.catalog_file import Entry as CatalogEntry
+
+ROOT = Path(__file__).parent.parent.parent
+NAMED = ("NodeFailure", "RunError", "Unsent")
+WORD = re.compile(r"[A-Z]{2,}(?:_[A-Z]+)*")
+FENCED = "FENCED"
+"""Of a run whose worker has lost it: told to nobody."""
+
+
+def codes() -> Iterator[str]:
+    """Every code that an error is made with, wherever it is."""
+    for room in ("engine", "persistence", "worker"):
+        for path in (ROOT / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and getattr(node.func, "id", "") in NAMED and node.args:
+                    yield from _words(node.args[0])
+    for node in ast.walk(ast.parse((ROOT / "engine/models/failures.py").read_text())):
+        if isinstance(node, ast.Tuple):
+            yield from _words(node.elts[0])
+
+
+def _words(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str) and WORD.fullmatch(node.value):
+        yield node.value
+
+
+def documented(page: str, heading: str) -> set[str]:
+    """The words in the first column of a section's tables, and in its sentences."""
+    text = (ROOT / "docs" / page).read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return {word for word in re.findall(r"`([^`]+)`", text) if WORD.fullmatch(word)}
+
+
+def test_every_code_of_an_error_is_documented_and_there_are_no_others() -> None:
+    known = set(codes()) - {FENCED}
+    assert {"HTTP_STATUS", "MODEL_RATE_LIMIT", "TOOL_FAILED", "RECURSION"} <= known
+    assert documented("spec.md", "Errors") == known
+
+
+def test_the_codes_of_models_are_explained() -> None:
+    models = {code for code in codes() if code.startswith("MODEL_")}
+    assert documented("models.md", "What can go wrong") == {*models, "BUDGET"}
+
+
+@pytest.mark.parametrize(
+    ("page", "entry"), [("models.md", ModelEntry), ("tools.md", McpServer), ("tools.md", SqlDatabase)]
+)
+def test_every_field_of_the_catalog_file_is_documented(page: str, entry: type[CatalogEntry]) -> None:
+    told = re.findall(r"`(\w+)", (ROOT / "docs" / page).read_text())
+    assert set(entry.model_fields) <= set(told)
+
+
+def test_the_catalog_files_of_the_docs_can_be_read() -> None:
+    blocks = [
+        block
+        for page in ("models.md", "tools.md")
+        for block in re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+        if "[project" not in block  # which is a package's own file
+    ]
+    assert blocks
+    for block in [*blocks, (ROOT / "examples" / "treadle.toml").read_text()]:
+        CatalogFile.model_validate(tomllib.loads(block))
