@@ -1,4 +1,4 @@
-"""The forms in which a secret may come back: as it is, and as JSON, URLs, HTML, Python and base64 write it. Pure.
+"""The forms in which a secret may come back: as it is, and as JSON, URLs, HTML, Python, base64 and hex write it. Pure.
 
 What is done to a value on purpose (reversed, spelled out, hashed) is no form of it: who writes a workflow may use its secrets.
 """
@@ -107,6 +107,8 @@ class Disguises:
 
 def _texts(value: str) -> Iterator[str]:
     yield value
+    if len(value) >= WHOLE:
+        yield value.lower()  # as the host of a URL is written
     written = list(dict.fromkeys(_json(value)))
     yield from written
     for once in written[:2]:
@@ -116,6 +118,7 @@ def _texts(value: str) -> Iterator[str]:
     for text in (value, *written[:1]):
         yield from _url(text)
         yield from _base64(text.encode())
+        yield from (text.encode().hex(), text.encode().hex().upper())
     lines = [line.strip() for line in value.splitlines()]
     if 1 < len(lines) <= MAX_LINES:
         yield from (line for line in lines if len(line) >= EDGE)

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,8 @@ class System:
     port: int
     settings: dict[str, str] = field(default_factory=dict)
     processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+    log: Path | None = None
+    """Where all that the processes write goes; without one it is shown."""
 
     def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
         environment = {
@@ -64,7 +66,9 @@ class System:
             "TREADLE_LOG_LEVEL": "warning",
             **self.settings,
         }
-        process = subprocess.Popen([sys.executable, "-m", "app.cli", *arguments], env=environment, cwd=ROOT)
+        command = [sys.executable, "-m", "app.cli", *arguments]
+        with nullcontext() if self.log is None else self.log.open("ab") as log:
+            process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log)
         self.processes.append(process)
         return process
 
@@ -161,8 +165,11 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def running(database_url: str, redis_url: str, workers: int = 1, **settings: str) -> AsyncIterator[System]:
-    system = System(database_url, redis_url, free_port(), {f"TREADLE_{k.upper()}": v for k, v in settings.items()})
+async def running(
+    database_url: str, redis_url: str, workers: int = 1, log: Path | None = None, **settings: str
+) -> AsyncIterator[System]:
+    named = {f"TREADLE_{name.upper()}": value for name, value in settings.items()}
+    system = System(database_url, redis_url, free_port(), named, log=log)
     try:
         system.start("server")
         for _ in range(workers):

@@ -1,0 +1,213 @@
+"""What the canary test runs: a node of every type that is given secrets, and peers that give them back in every way.
+
+`PLAIN` is what most keys look like. `ODD` looks different in JSON, in a URL, in HTML and in Python.
+"""
+
+import base64
+import html
+import json
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+from tests.peers import chat
+from tests.peers.http import Peer, Request, Writer, answer, at
+
+PLAIN = "canary81kQz0pLw2xT5vB9nM"
+ODD = """Odd/canary "7f3'Q+z&0=p<L;w%2\\e?9}Zq"""
+MODEL_KEY = "sk-canary-0f1e2d3c4b5a6978"
+SECRETS = {"plain": PLAIN, "odd": ODD, "model_key": MODEL_KEY}
+BOTH = "{{ secrets.plain }} and {{ secrets.odd }}"
+
+
+def _disguised(value: str) -> set[str]:
+    """Worked out here by other means than those of the engine."""
+    data = value.encode()
+    forms = {value, json.dumps(value)[1:-1], json.dumps(json.dumps(value))[3:-3], repr(value)[1:-1]}
+    forms |= {quote(value), quote(value, ""), quote_plus(value), html.escape(value), data.hex(), data.hex().upper()}
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        forms |= {encode(bytes(before) + data).decode().rstrip("=")[4:-2] for before in range(3)}
+    # What was cut somewhere has one of these ends; hosts of URLs are written small.
+    return forms | {value[:12], value[-12:], value.lower()}
+
+
+NEEDLES = sorted(form for value in SECRETS.values() for form in _disguised(value))
+
+
+def found_in(data: bytes | str) -> list[str]:
+    """The forms that stand in what was written somewhere."""
+    raw = data.encode(errors="surrogatepass") if isinstance(data, str) else data
+    return [needle for needle in NEEDLES if needle.encode() in raw]
+
+
+# ------------------------------------------------------------------------------------------------- peers
+
+
+def _given(request: Request) -> str:
+    """What the request holds, headers first."""
+    told = [f"{name}: {value}" for name, value in request.headers.items()]
+    return "\n".join([*told, json.dumps(request.query), request.path, request.body.decode("utf-8", "replace")])
+
+
+@at("/parrot")
+async def parrot(_: Peer, request: Request, writer: Writer) -> None:
+    """Repeats the key in its status line, a header and the body, as JSON, as text, in base64 and in a URL."""
+    key = request.headers.get("x-key") or request.query.get("key", ["nothing"])[0]
+    given = _given(request)
+    told = {
+        "text": given,
+        "packed": base64.b64encode(given.encode()).decode(),
+        "url": quote(key),
+        "json": json.dumps(key),
+    }
+    code = request.query.get("code", ["200"])[0]
+    headers = {"x_told": key, "set_cookie": f"key={quote(key)}"}
+    answer(writer, json.dumps(told).encode(), f"{code} No {key}", **headers)
+
+
+@at("/parrot-text")
+async def parrot_text(_: Peer, request: Request, writer: Writer) -> None:
+    answer(writer, _given(request).encode(), media="text/plain")
+
+
+@at("/parrot-elsewhere")
+async def parrot_elsewhere(_: Peer, request: Request, writer: Writer) -> None:
+    answer(writer, b"", "302 Elsewhere", location=f"/parrot?key={quote(request.headers['x-key'])}")
+
+
+@chat.model("parrot-refuses")
+async def parrot_refuses(_: Peer, request: Request, writer: Writer) -> None:
+    chat.refuse(writer, "400 Bad Request", f"I was asked {chat.said(request)[-1]}", "bad")
+
+
+@chat.model("parrot-hangs")
+async def parrot_hangs(_: Peer, request: Request, writer: Writer) -> None:
+    """Says all but the end of the prompt, and nothing more."""
+    chat.open_stream(writer)
+    for piece in chat.text(chat.said(request)[-1])[:-4]:
+        chat.send(writer, piece)
+    await writer.drain()
+    await request.reader.read(1)
+    raise ConnectionResetError
+
+
+# ------------------------------------------------------------------------------------------------- nodes
+
+
+@dataclass(frozen=True)
+class Row:
+    """A node, and how it ends: `code` is that of its error, None where it succeeds. `{peer}` stands for the peer's address."""
+
+    type: str
+    config: dict[str, Any]
+    code: str | None = None
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def spec(self, peer: Peer) -> dict[str, Any]:
+        """The node, and one that is given its output."""
+        config = json.loads(json.dumps(self.config).replace("{peer}", peer.url))
+        node = {"id": "n", "type": self.type, "config": config, **self.more}
+        after = {"id": "after", "type": "transform", "config": {"output": ["{{ n.output }}", "{{ n.status }}"]}}
+        return {"nodes": [node, after], "edges": [{"source": "n", "target": "after"}]}
+
+
+def _http(path: str, code: str | None = None, **config: Any) -> Row:
+    retry = {"maxAttempts": 1} if code else {}
+    return Row("http", {"url": f"{{peer}}{path}", **({"retry": retry} if retry else {}), **config}, code, _AGAIN)
+
+
+def _asked(model: str, prompt: str, code: str | None = None, **config: Any) -> Row:
+    return Row("llm", {"model": model, "prompt": prompt, **config}, code)
+
+
+def _code(body: str, code: str | None = None) -> Row:
+    lines = "".join(f"    {line}\n" for line in body.split("\n"))
+    mapping = {"key": "{{ secrets.plain }}", "odd": "{{ secrets.odd }}"}
+    return Row("code", {"code": f"def process(key, odd):\n{lines}", "input_mapping": mapping}, code, _AGAIN)
+
+
+def _calls(**calls: dict[str, Any]) -> str:
+    return json.dumps([{"name": name, "arguments": arguments} for name, arguments in calls.items()])
+
+
+_PLAIN, _BAD = "{{ secrets.plain }}", "{{ secrets.plain }}["
+_AGAIN = {"retry": {"maxAttempts": 2, "backoffS": 0}}
+_KEY = {"x-key": "{{ secrets.odd }}"}
+_GREETING = {"type": "object", "properties": {"said": {"type": "string"}}, "required": ["said"]}
+
+ROWS: dict[str, Row] = {
+    "http: in a header": _http("/parrot", headers={"x-key": "{{ secrets.odd }}", "x-plain": "{{ secrets.plain }}"}),
+    "http: in the query": _http("/parrot", query={"a": BOTH}),
+    "http: in the url": _http("/parrot?key={{ secrets.plain }}&other={{ secrets.odd | urlencode }}"),
+    "http: in a JSON body": _http("/parrot", method="POST", body={"type": "json", "content": {"a": [BOTH]}}),
+    "http: in a form": _http("/parrot", method="POST", body={"type": "form", "content": {"a": BOTH}}),
+    "http: in raw text": _http("/parrot-text", method="POST", body={"type": "raw", "content": BOTH}, response={"kind": "text"}),
+    "http: a bearer token": _http("/parrot", auth={"type": "bearer", "token": "{{ secrets.plain }}"}),
+    "http: a password": _http("/parrot", auth={"type": "basic", "username": "me", "password": "{{ secrets.odd }}"}),
+    "http: as base64": _http("/parrot", headers=_KEY, response={"kind": "base64"}),
+    "http: refused": _http("/parrot?code=403", "HTTP_STATUS", headers=_KEY),
+    "http: busy": _http("/parrot?code=503", "HTTP_STATUS", headers=_KEY),
+    "http: redirected": _http("/parrot-elsewhere", headers=_KEY),
+    "http: no JSON": _http("/parrot-text", "HTTP_RESPONSE", headers=_KEY, response={"kind": "json"}),
+    "http: nobody there": Row(
+        "http", {"url": "http://127.0.0.1:1/{{ secrets.plain }}", "retry": {"maxAttempts": 1}}, "HTTP_CONNECT"
+    ),
+    "http: no such host": Row(
+        "http", {"url": "http://{{ secrets.plain }}.invalid/", "retry": {"maxAttempts": 1}}, "HTTP_CONNECT"
+    ),
+    "http: no URL": Row("http", {"url": "{{ secrets.plain }}"}, "CONFIG"),
+    "http: hangs": _http("/hang?key={{ secrets.plain }}", "HTTP_TIMEOUT", timeoutS=0.3),
+    "llm: repeats": _asked("repeats", BOTH),
+    "llm: in a shape": _asked("repeats", '{"said": "{{ secrets.plain }}"}', responseSchema=_GREETING),
+    "llm: in no shape": _asked("repeats", BOTH, "MODEL_OUTPUT", responseSchema=_GREETING),
+    "llm: in the system prompt": _asked("repeats", "{{ secrets.plain }}", system=BOTH),
+    "llm: refused": _asked("parrot-refuses", BOTH, "MODEL_REQUEST"),
+    "llm: calls a tool": _asked(
+        "calls", _calls(base64_encode={"text": "{{ secrets.plain }}"}), tools=["base64_encode"]
+    ),
+    "llm: the key of the model": _asked("locked", "go", "MODEL_AUTH"),
+    "agent: calls tools": Row(
+        "agent",
+        {
+            "model": "calls",
+            "prompt": _calls(base64_encode={"text": _PLAIN}, json_query={"data": _PLAIN, "expression": "@"}),
+            "tools": ["base64_encode", "json_query"],
+        },
+    ),
+    "agent: calls them badly": Row(
+        "agent",
+        {"model": "calls", "prompt": _calls(json_query={"data": 1, "expression": _BAD}), "tools": ["json_query"]},
+    ),
+    "tool: gives it back": Row("tool", {"tool": "json_query", "arguments": {"data": {"a": BOTH}, "expression": "a"}}),
+    "tool: in base64": Row("tool", {"tool": "base64_encode", "arguments": {"text": BOTH}}),
+    "tool: fails": Row("tool", {"tool": "json_query", "arguments": {"data": 1, "expression": _BAD}}, "TOOL_FAILED"),
+    "tool: wrong arguments": Row(
+        "tool", {"tool": "math_evaluate", "arguments": {"expression": [_PLAIN]}}, "TOOL_ARGUMENTS"
+    ),
+    "tool: unknown argument": Row("tool", {"tool": "json_query", "arguments": {"dta": BOTH}}, "TOOL_ARGUMENTS"),
+    "tool: of a server": Row("tool", {"tool": "mcp:desk/weather", "arguments": {"city": BOTH}}),
+    "code: returns": _code("print(key, odd)\nreturn {key: [odd, key.lower() == 'x']}"),
+    "code: raises": _code("print(key)\nraise ValueError(key + odd)", "CODE"),
+    "code: fails with it": _code("return {}[odd]", "CODE"),
+    "code: calls a tool": _code("return json_query(data=[key], expression='[0]')"),
+    "code: calls it badly": _code("return json_query(data=1, expression=key + '[')", "CODE"),
+    "transform: in texts": Row(
+        "transform", {"output": {"a": [BOTH, "{{ secrets.odd | tojson }}", "{{ secrets.odd | urlencode }}"]}}
+    ),
+    "transform: cut": Row("transform", {"output": "{{ secrets.plain[:14] }}"}),
+    "transform: fails": Row("transform", {"output": "{{ secrets.plain | fromjson }}"}, "TEMPLATE"),
+    "transform: no number": Row("transform", {"output": "{{ secrets.plain | int }}"}, "TEMPLATE"),
+    "conditional": Row("conditional", {"condition": f"secrets.plain == '{PLAIN[:5]}'"}),
+    "conditional: fails": Row("conditional", {"condition": "(secrets.plain | int) > 1"}, "TEMPLATE"),
+    "switch": Row("switch", {"cases": [{"port": "a", "condition": "secrets.plain < 'a'"}], "default": "b"}),
+    "switch: fails": Row("switch", {"cases": [{"port": "a", "condition": "(secrets.odd | fromjson) > 1"}]}, "TEMPLATE"),
+    "human": Row("human", {"prompt": {"text": f"May I use {BOTH}?"}, "expiresS": 3600}),
+    "delay: no moment": Row("delay", {"until": "{{ secrets.plain }}"}, "CONFIG"),
+    "delay: no number": Row("delay", {"seconds": "{{ secrets.odd }}"}, "CONFIG"),
+    "delay": Row("delay", {"seconds": "{{ 0.2 if secrets.plain else 1 }}"}),
+    "end": Row("end", {"output": {"key": BOTH}}),
+    "faulty: raises": Row("faulty", {"output": BOTH}, "NODE"),
+    "subworkflow: its input": Row("subworkflow", {"workflow": "wf_1", "inputs": {"key": BOTH}}, "SECRET"),
+    "subworkflow: its node": Row("subworkflow", {"workflow": "{child}", "inputs": {}}),
+}  # fmt: skip
+"""A row or more for each node type: the test counts."""

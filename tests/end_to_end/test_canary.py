@@ -1,0 +1,318 @@
+"""Secrets in a whole Treadle: used by every node type, and found in no table, no stream, no log, no event and no answer."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from engine.nodes.registry import load_node_types
+from engine.redact import MARK
+from tests.end_to_end import canary
+from tests.end_to_end.canary import MODEL_KEY, ODD, PLAIN, ROWS, SECRETS, Row, found_in
+from tests.end_to_end.system import CANCEL, RUN, System, running
+from tests.end_to_end.test_control import do, until
+from tests.peers import chat
+from tests.peers.http import Peer, http_peer
+
+STATE = """nodeId label type status progress message visits attempt input output partialOutput usage { model }
+  error { nodeId code message retryable details }"""
+EVENT = f"""__typename seq nodeId
+  ... on RunStatusChanged {{ status message }}
+  ... on NodeStateChanged {{ nodeState {{ {STATE} }} }}
+  ... on LogRecorded {{ level message fields }}
+  ... on NodeOutputDelta {{ offset text }}
+  ... on CheckpointSaved {{ checkpoint {{ state nextNodes }} }}"""
+EVENTS = f"subscription ($id: ID!) {{ runEvents(runId: $id, after: 0) {{ {EVENT} }} }}"
+STATES = f"subscription ($id: ID!) {{ nodeStates(runId: $id) {{ seq progress nodeState {{ {STATE} }} }} }}"
+WHOLE = f"""query ($id: ID!) {{ run(id: $id) {{
+  status statusMessage inputs output error {{ code message details }} nodeStates {{ {STATE} }} version {{ spec }}
+  waits {{ nodeId ... on InputWait {{ waitId prompt schema }} }} events(first: 1000) {{ nodes {{ {EVENT} }} }}
+  logs(first: 1000) {{ nodes {{ message fields }} }} checkpoints {{ nodes {{ state }} }} }} }}"""
+TRY = """mutation ($i: TestNodeInput!) { testNode(input: $i) { output port input partialOutput logs waitingFor { prompt schema }
+  usage { model } error { code message details } errors { detail } } }"""
+WITHOUT = frozenset({"start", "map"})
+"""Node types that no row is about."""
+FAULTY = """
+from engine.nodes.base import NodeConfig, NodeType
+from engine.nodes.transform import TransformConfig
+
+class Faulty(NodeType[TransformConfig]):
+    name, title, description, Config = "faulty", "Faulty", "Is not as it should be.", TransformConfig
+    example = {"output": 1}
+
+    async def execute(self, config, ctx):
+        value = ctx.render(config.output)
+        try:
+            raise KeyError(value)
+        except KeyError as error:
+            raise RuntimeError(f"{value!r} cannot be used") from error
+"""
+
+
+@dataclass
+class Watched:
+    """A system with the secrets in it, and all that it has told anybody."""
+
+    system: System
+    peer: Peer
+    log: Path
+    child: str = ""
+    told: list[tuple[str, str]] = field(default_factory=list)
+
+    async def ask(self, what: str, query: str, **variables: Any) -> Any:
+        answer = await self.system.ask(query, **variables)
+        self.told.append((what, json.dumps(answer, ensure_ascii=False)))
+        return answer
+
+    async def follow(self, what: str, subscription: str, run_id: str) -> None:
+        """Until the run rests for good, or nobody listens any more."""
+        async for answer in self.system.follow(subscription, id=run_id):
+            self.told.append((what, json.dumps(answer, ensure_ascii=False)))
+
+    @asynccontextmanager
+    async def watching(self, what: str, run_id: str) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as group:
+            for subscription in (EVENTS, STATES):
+                group.create_task(self.follow(what, subscription, run_id))
+            yield
+
+    def spec(self, row: Row) -> dict[str, Any]:
+        text = json.dumps(row.spec(self.peer)).replace("{child}", self.child)
+        spec: dict[str, Any] = json.loads(text)
+        return spec
+
+    def wrong(self, what: str) -> list[tuple[list[str], str]]:
+        return [(found, text) for of, text in self.told if of == what and (found := found_in(text))]
+
+
+@pytest.fixture(scope="module")
+async def peer() -> AsyncIterator[Peer]:
+    async with http_peer() as peer:
+        yield peer
+
+
+@pytest.fixture(scope="module")
+async def heard(embedded: tuple[str, str]) -> AsyncIterator[list[str]]:
+    """Every command that Redis gets from now on, whoever sends it."""
+    commands: list[str] = []
+    client = Redis.from_url(embedded[1])
+    async with client.monitor() as monitor:
+        listening = asyncio.Event()
+
+        async def listen() -> None:
+            listening.set()
+            async for command in monitor.listen():
+                commands.append(str(command["command"]))
+
+        task = asyncio.create_task(listen())
+        await listening.wait()
+        yield commands
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    await client.aclose()
+
+
+@pytest.fixture(scope="module")
+async def watched(
+    template: str, embedded: tuple[str, str], peer: Peer, heard: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Watched]:
+    connection = await asyncpg.connect(template.replace("/treadle?", "/postgres?"))
+    await connection.execute("CREATE DATABASE with_canary TEMPLATE treadle STRATEGY FILE_COPY")
+    await connection.close()
+    folder = tmp_path_factory.mktemp("canary")
+    models = [
+        {"name": name, "base_url": f"{peer.url}/v1", "check": False, "api_key_secret": "model_key"}
+        for name in chat.MODELS
+    ]
+    (folder / "treadle.toml").write_text(catalog())
+    settings = {
+        "http_allow": "127.0.0.1",
+        "models": json.dumps(models),
+        "log_level": "debug",
+        "data_dir": str(folder),
+        "catalog_file": str(folder / "treadle.toml"),
+    }
+    urls = template.replace("/treadle?", "/with_canary?"), embedded[1].replace("db=0", "db=3")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", package(tmp_path_factory.mktemp("packages")))
+        async with running(*urls, log=folder / "treadle.log", **settings) as system:
+            watched = Watched(system, peer, folder / "treadle.log")
+            await set_all(watched)
+            yield watched
+
+
+def package(folder: Path) -> str:
+    """A folder with an installed package, whose node type raises what it was given."""
+    (folder / "faulty.py").write_text(FAULTY)
+    facts = folder / "faulty-1.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1\n")
+    (facts / "entry_points.txt").write_text("[treadle.nodes]\nfaulty = faulty:Faulty\n")
+    return str(folder)
+
+
+def catalog() -> str:
+    python = json.dumps(sys.executable)
+    return f'[mcp.desk]\ncommand = {python}\nargs = ["-P", "tests/peers/mcp_server.py", "stdio"]\n'
+
+
+async def set_all(watched: Watched) -> None:
+    """The secrets, and a workflow whose node uses one, to be run by others."""
+    for name, value in SECRETS.items():
+        made = await do(watched.system, "setSecret", "secret { name } errors { detail }", name=name, value=value)
+        assert made == {"secret": {"name": name}, "errors": []}
+    spec = ROWS["transform: in texts"].spec(watched.peer)
+    made = await do(watched.system, "createWorkflow", "workflow { id } errors { detail }", name="child", spec=spec)
+    watched.child = made["workflow"]["id"]
+
+
+async def run_row(watched: Watched, name: str) -> Any:
+    """The run once it rests, with all that is told of it meanwhile and afterwards."""
+    row = ROWS[name]
+    begun = await watched.ask(name, RUN, input={"spec": watched.spec(row), "mode": "ASYNC"})
+    if row.code == "SECRET":
+        return begun["runAdhoc"]
+    run_id = begun["runAdhoc"]["run"]["id"]
+    async with asyncio.timeout(60), watched.watching(name, run_id):
+        if row.type == "human":
+            await until(watched.system, run_id, "WAITING")
+            run = (await watched.ask(name, WHOLE, id=run_id))["run"]
+            answer = {"runId": run_id, "waitId": run["waits"][0]["waitId"], "answer": {"ok": True}}
+            assert (await do(watched.system, "resumeRun", **answer))["errors"] == []
+    return (await watched.ask(name, WHOLE, id=run_id))["run"]
+
+
+@pytest.mark.parametrize("name", ROWS)
+async def test_a_node_tells_no_secret(watched: Watched, name: str) -> None:
+    row = ROWS[name]
+    run = await run_row(watched, name)
+    if row.code == "SECRET":
+        assert {problem["code"] for problem in run["errors"][0]["errors"]} == {"SECRET"}
+    elif row.code is None:
+        assert run["error"] is None
+        assert run["status"] == "COMPLETED"
+    else:
+        assert (run["status"], run["error"]["code"]) == ("FAILED", row.code), run["error"]
+    node = watched.spec(row)["nodes"][0]
+    await watched.ask(name, TRY, i={"type": row.type, "config": node["config"]})
+    assert watched.wrong(name) == []
+
+
+async def test_the_peers_were_really_given_them(watched: Watched) -> None:
+    """Else nothing above says anything. Each can be seen by a peer: in a header, in a body, in a URL, as the key of a model."""
+    names = ["http: in a header", "http: in the query", "llm: repeats", "llm: the key of the model", "tool: in base64"]
+    runs = {name: await run_row(watched, name) for name in names}
+    seen = [canary._given(request) for request in watched.peer.seen]
+    assert any(f"x-key: {ODD}" in text for text in seen)
+    assert any(f"x-plain: {PLAIN}" in text for text in seen)
+    assert any(json.dumps(f"{PLAIN} and {ODD}")[1:-1] in text for text in seen)
+    assert any(f"Bearer {MODEL_KEY}" in text for text in seen)
+    assert runs["llm: repeats"]["output"] == {"after": [f"{MARK} and {MARK}", "COMPLETED"]}
+    assert runs["tool: in base64"]["output"]["after"][0].startswith(MARK)
+
+
+async def test_a_cancelled_node_leaves_none_in_what_it_had_said(watched: Watched) -> None:
+    config = {"model": "parrot-hangs", "prompt": canary.BOTH}
+    spec = {"nodes": [{"id": "n", "type": "llm", "config": config}], "edges": []}
+    run_id = (await watched.ask("cancelled", RUN, input={"spec": spec, "mode": "ASYNC"}))["runAdhoc"]["run"]["id"]
+    watched.peer.left.clear()
+    async with asyncio.timeout(60), watched.watching("cancelled", run_id):
+        async for event in watched.system.follow(EVENTS, id=run_id):
+            if event["runEvents"].get("text"):
+                break
+        await watched.system.ask(CANCEL, id=run_id)
+    run = (await watched.ask("cancelled", WHOLE, id=run_id))["run"]
+    assert run["status"] == "CANCELLED"
+    assert run["nodeStates"][0]["partialOutput"].startswith(f"{MARK} and")
+    assert watched.wrong("cancelled") == []
+
+
+async def test_a_wrong_call_is_not_repeated_by_the_server(watched: Watched) -> None:
+    address = f"http://127.0.0.1:{watched.system.port}/graphql"
+    query = "mutation ($i: SetSecretInput!) { setSecret(input: $i) { errors { detail } } }"
+    given: list[Any] = [
+        {"name": "a", "value": [PLAIN]},
+        {"name": "a", "vlue": ODD},
+        {"name": f"{PLAIN}-", "value": ODD},
+        PLAIN,
+    ]
+    bodies = [json.dumps({"query": query, "variables": {"i": one}}) for one in given]
+    text = f'mutation {{ setSecret(input: {{name: "a", value: "{PLAIN}"}}) {{ errors {{ detail }} }} }}'
+    bodies += [bodies[0][:-4], text, json.dumps([PLAIN]), json.dumps({"query": text.replace('"}', "}")})]
+    async with httpx.AsyncClient(trust_env=False) as client:
+        for body in bodies:
+            answer = await client.post(address, content=body, headers={"content-type": "application/json"})
+            watched.told.append(("a wrong call", answer.text))
+        answer = await client.get(address, params={"query": text})
+        watched.told.append(("a wrong call", answer.text))
+    assert watched.wrong("a wrong call") == []
+
+
+async def test_every_node_type_has_a_row() -> None:
+    assert set(load_node_types()) - WITHOUT == {row.type for row in ROWS.values()} - {"faulty"}
+
+
+async def test_no_table_holds_one(watched: Watched) -> None:
+    connection = await asyncpg.connect(watched.system.database_url)
+    try:
+        tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        rows = 0
+        for (table,) in tables:
+            for row in await connection.fetch(f'SELECT * FROM "{table}"'):
+                rows += 1
+                for column, value in row.items():
+                    data = value if isinstance(value, bytes) else str(value)
+                    assert found_in(data) == [], f"{table}.{column} of {row}"
+    finally:
+        await connection.close()
+    assert {"events", "node_outputs", "checkpoints", "waits", "secrets"} <= {table for (table,) in tables}
+    assert rows > 10 * len(ROWS)
+
+
+async def test_no_file_of_postgres_holds_one(watched: Watched) -> None:
+    """Not even one that was deleted: the write-ahead log is among them, and what the servers log."""
+    connection = await asyncpg.connect(watched.system.database_url)
+    try:
+        await connection.execute("CHECKPOINT")
+        folder = Path(await connection.fetchval("SHOW data_directory")).parent
+    finally:
+        await connection.close()
+    files = [file for file in folder.rglob("*") if file.is_file() and not file.is_symlink()]
+    assert any("pg_wal" in file.parts for file in files)
+    for file in files:
+        assert found_in(file.read_bytes()) == [], file
+
+
+async def test_redis_holds_none_and_was_told_none(watched: Watched, heard: list[str]) -> None:
+    client = Redis.from_url(watched.system.redis_url)
+    reads: dict[bytes, Any] = {
+        b"string": client.get,
+        b"hash": client.hgetall,
+        b"list": lambda key: client.lrange(key, 0, -1),
+        b"set": client.smembers,
+        b"zset": lambda key: client.zrange(key, 0, -1),
+        b"stream": client.xrange,
+    }
+    kinds = set()
+    async for key in client.scan_iter():
+        kinds.add(kind := await client.type(key))
+        assert found_in(repr((key, await reads[kind](key)))) == [], key
+    await client.aclose()
+    assert b"stream" in kinds
+    assert any("XADD" in command for command in heard)
+    assert [command for command in heard if found_in(command)] == []
+
+
+async def test_no_line_of_a_log_holds_one(watched: Watched) -> None:
+    lines = watched.log.read_text().splitlines()
+    assert sum(f"RuntimeError: '{MARK} and {MARK}' cannot be used" in line for line in lines) >= 2, lines
+    assert [line for line in lines if found_in(line)] == []
