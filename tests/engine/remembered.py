@@ -3,17 +3,17 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint, CheckpointTuple
+from langgraph.checkpoint.base import Checkpoint
 from langgraph.checkpoint.base.id import uuid6
-from langgraph.constants import TASKS
 
-from engine.channels import GATE, LOOP, SLOTS, Slot
+from engine.channels import SLOTS, Slot
 from engine.compile import CompiledGraph, Write, compile_spec
 from engine.drive import Drive
 from engine.frontier import Frontier, applied, channels, due, read
+from engine.in_memory import MemoryHead
 from engine.nodes.base import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.past import Past
@@ -22,8 +22,6 @@ from engine.spec import parse
 from engine.states import NodeStatus, RunStatus
 from engine.takeup import RunFacts
 from tests.engine.recorded import RecordedJournal
-
-NULL_TASK = "00000000-0000-0000-0000-000000000000"
 
 
 class MixConfig(NodeConfig):
@@ -71,7 +69,7 @@ class Snapshot:
     values: dict[str, Any]
 
 
-class Remembering(BaseCheckpointSaver[int]):
+class Remembering(MemoryHead):
     """The head of one run: from nothing, or from `start`. Keeps a snapshot of every checkpoint."""
 
     def __init__(self, start: Snapshot | None = None) -> None:
@@ -80,71 +78,29 @@ class Remembering(BaseCheckpointSaver[int]):
         self.waiting: list[Write] = []
         """Outside writes on top of the last of them."""
         self._start = start
-        self._drive: Drive
-        self._saved: tuple[Checkpoint, dict[str, Any]] | None = None
-        self._pending: list[tuple[str, str, Any]] = []
-        self._has_sends = False
-
-    def begin_with(self, compiled: CompiledGraph) -> None:
-        if self._start is None:
-            return
-        values = dict(self._start.values)
-        _, updated = due(compiled.plan, values)
-        self._saved = (_checkpoint(values, updated), {"source": "fork", "step": self._start.step, "parents": {}})
 
     async def attach(self, drive: Drive) -> Standing | None:
-        self._drive = drive
-        self.begin_with(drive.compiled)
-        if self._saved is None or self._start is None:
+        await super().attach(drive)
+        if self._start is None:
             return None
-        nodes, _ = due(drive.compiled.plan, self._start.values)
+        values = dict(self._start.values)
+        nodes, updated = due(drive.compiled.plan, values)
+        self._saved = (_checkpoint(values, updated), {"source": "fork", "step": self._start.step, "parents": {}})
         return Standing(dict(self._start.values[SLOTS]), self._start.step, bool(nodes), False, [])
 
-    def detach(self, run_id: str) -> None:
-        return None
-
     def enter(self, run_id: str, writes: Sequence[Write]) -> tuple[list[Write], list[PendingWrite]]:
-        assert self._saved is not None
-        entering = list(writes)
-        if not self._has_sends and any(channel == TASKS for channel, _ in entering):
-            sends = self._saved[0]["channel_values"].get(TASKS, ())
-            entering = [(TASKS, send) for send in sends] + entering
-            self._has_sends = True
+        entering, rows = super().enter(run_id, writes)
         self.waiting += entering
-        return entering, []
-
-    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        if self._saved is None:
-            return None
-        checkpoint, metadata = self._saved
-        checkpoint = checkpoint.copy()
-        checkpoint["channel_values"] = {**checkpoint["channel_values"], SLOTS: self._drive.memory.slots}
-        place: RunnableConfig = {
-            "configurable": {"thread_id": "run_test", "checkpoint_ns": "", "checkpoint_id": checkpoint["id"]}
-        }
-        return CheckpointTuple(place, checkpoint, cast(Any, metadata), None, list(self._pending))
+        return entering, rows
 
     async def aput(self, config: RunnableConfig, checkpoint: Checkpoint, metadata: Any, new_versions: Any) -> Any:
-        if metadata["source"] != "input":
-            self._saved = (checkpoint, metadata)
-            values = {**checkpoint["channel_values"], SLOTS: dict(self._drive.memory.slots)}
-            self.snapshots.append(Snapshot(metadata["step"], _copied(values)))
-            has_next = TASKS in values or any(
-                name.startswith((GATE, LOOP)) for name in checkpoint["updated_channels"] or ()
-            )
-            await self._drive.commit_wave(cast(Any, _Record(metadata["step"])), has_next=has_next)
-            self._pending, self.waiting, self._has_sends = [], [], False
-        return {"configurable": {"thread_id": "run_test", "checkpoint_ns": "", "checkpoint_id": checkpoint["id"]}}
-
-    async def aput_writes(self, config: RunnableConfig, writes: Any, task_id: str, task_path: str = "") -> None:
-        self._pending = [write for write in self._pending if write[0] != task_id]
-        self._pending += [(task_id, channel, value) for channel, value in writes]
-
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    step: int
-    id: str = "ckp"
+        if metadata["source"] == "input":
+            return await super().aput(config, checkpoint, metadata, new_versions)
+        values = {**checkpoint["channel_values"], SLOTS: dict(self._drive.memory.slots)}
+        self.snapshots.append(Snapshot(metadata["step"], _copied(values)))
+        place = await super().aput(config, checkpoint, metadata, new_versions)
+        self.waiting = []
+        return place
 
 
 def _checkpoint(values: dict[str, Any], updated: list[str]) -> Checkpoint:

@@ -1,0 +1,98 @@
+"""What maps have done: written by who holds the run alone, read by whoever goes on, gone when nobody needs it."""
+
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from engine.events import NodeChange, NodeState
+from engine.ports import DoneItem, Fenced, MapVisit
+from engine.states import NodeStatus, RunStatus
+from persistence.caller import Caller
+from persistence.database import Database
+from persistence.items import Items
+from persistence.retention import prune_items
+from tests.driving import Held, accepted, working
+
+ITEMS = [DoneItem(3, b'{"a":[1]}'), DoneItem(1, b"null"), DoneItem(2, None, {"code": "TEST", "message": "no"})]
+
+
+def visit_of(held: Held, **changes: Any) -> MapVisit:
+    return MapVisit(**{"run_id": held.run_id, "epoch": held.epoch, "lineage": 0, "node_id": "a", "visit": 1, **changes})
+
+
+async def test_what_is_kept_is_read_by_who_goes_on(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    store, run = Items(database.pool), (await accepted(database, caller, project)).run
+    async with working(database, redis) as worker:
+        held = await worker.takes_up(run)
+        await store.keep(visit_of(held), ITEMS)
+        await store.keep(visit_of(held), [DoneItem(3, b"9"), DoneItem(4, b"4")])
+        found = {item.index: item for item in await store.load(visit_of(held, epoch=held.epoch + 1))}
+        assert found == {item.index: item for item in [*ITEMS, DoneItem(4, b"4")]}
+        for other in ({"visit": 2}, {"lineage": 1}, {"node_id": "b"}):
+            assert await store.load(visit_of(held, **other)) == []
+
+
+async def test_who_has_lost_the_run_writes_nothing(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    store, run = Items(database.pool), (await accepted(database, caller, project)).run
+    async with working(database, redis) as worker:
+        held = await worker.takes_up(run)
+        with pytest.raises(Fenced):
+            await store.keep(visit_of(held, epoch=held.epoch - 1), ITEMS)
+        await held.ends()
+        with pytest.raises(Fenced):
+            await store.keep(visit_of(held), ITEMS)
+        assert await store.load(visit_of(held)) == []
+
+
+async def test_items_that_are_done_are_no_crash_in_a_row(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    run = (await accepted(database, caller, project)).run
+    async with working(database, redis) as worker:
+        held = await worker.takes_up(run)
+        await database.pool.execute("UPDATE runs SET crashes = 2, crashed_seq = 7")
+        await Items(database.pool).keep(visit_of(held), ITEMS)
+        assert await database.pool.fetchval("SELECT crashed_seq FROM runs") is None
+
+
+@pytest.mark.parametrize(
+    ("state", "is_kept"),
+    [
+        (NodeState("", "a", NodeStatus.RUNNING, 1), True),
+        (NodeState("", "a", NodeStatus.RETRYING, 1), True),
+        (NodeState("", "a", NodeStatus.IDLE, 1), True),
+        (NodeState("", "a", NodeStatus.COMPLETED, 1), False),
+        (NodeState("", "a", NodeStatus.FAILED, 1), False),
+        (NodeState("", "a", NodeStatus.RUNNING, 2), False),
+    ],
+)
+async def test_items_go_when_their_map_is_over(
+    database: Database, redis: Redis, caller: Caller, project: str, state: NodeState, is_kept: bool
+) -> None:
+    store, run = Items(database.pool), (await accepted(database, caller, project)).run
+    async with working(database, redis) as worker:
+        held = await worker.takes_up(run)
+        await store.keep(visit_of(held), ITEMS)
+        assert await prune_items(database.pool) == 0
+        await held.happens(NodeChange(NodeState(run.id, "a", state.status, state.visits)))
+        assert await prune_items(database.pool) == (0 if is_kept else 3)
+
+
+@pytest.mark.parametrize("why", ["the run is over", "the run was rewound"])
+async def test_items_go_with_what_they_were_part_of(
+    database: Database, redis: Redis, caller: Caller, project: str, why: str
+) -> None:
+    store, run = Items(database.pool), (await accepted(database, caller, project)).run
+    async with working(database, redis) as worker:
+        held = await worker.takes_up(run)
+        await store.keep(visit_of(held), ITEMS)
+        if why == "the run is over":
+            await held.ends(RunStatus.FAILED)
+        else:
+            await database.pool.execute("UPDATE runs SET lineage = 1")
+        assert await prune_items(database.pool) == 3
