@@ -36,7 +36,9 @@ WITH given AS (
         written_seq = r.last_seq + g.events,
         progress = coalesce(g.progress, r.progress),
         status = coalesce(g.status, r.status),
-        status_message = CASE WHEN g.status IS NULL THEN r.status_message ELSE g.message END,
+        -- Whoever cancelled a run said why; that stays to be read once the code has stopped.
+        status_message = CASE WHEN g.status IS NULL THEN r.status_message
+            WHEN g.status = 'CANCELLED' THEN coalesce(g.message, r.cancel_reason) ELSE g.message END,
         output = CASE WHEN g.status IS NULL THEN r.output ELSE g.output::json END,
         -- A failure is durable with the wave that failed; the status follows when the code has stopped.
         error = coalesce(g.error::json, r.error),

@@ -65,13 +65,18 @@ class Held:
         saved = (datetime.now(UTC), CheckpointSaved(id, step))
         return await self._journal.commit(Entry(self.run_id, self.epoch, happenings=[saved], checkpoint=record))
 
-    async def ends(self, status: RunStatus = RunStatus.COMPLETED, expected: RunStatus = RunStatus.RUNNING) -> int:
-        change = StatusChange(status, expected, "Ended")
+    async def ends(
+        self,
+        status: RunStatus = RunStatus.COMPLETED,
+        expected: RunStatus = RunStatus.RUNNING,
+        message: str | None = "Ended",
+    ) -> int:
+        change = StatusChange(status, expected, message or "")
         entry = Entry(
             self.run_id,
             self.epoch,
             happenings=[(datetime.now(UTC), change)],
-            change=RunChange(status, expected, "Ended", output={"ok": True}),
+            change=RunChange(status, expected, message, output={"ok": True}),
         )
         return await self._journal.commit(entry)
 

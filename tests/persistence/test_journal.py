@@ -69,6 +69,19 @@ async def test_a_completion_that_races_a_cancel_loses_and_says_to_whom(
     assert await _numbers(database, held.run_id) == [1, 2, 3, 4]
 
 
+async def test_why_a_run_was_cancelled_can_be_read_after_its_code_has_stopped(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    """The reason was once seen while the run was CANCELLING, and gone a moment later."""
+    async with working(database, redis) as worker:
+        held = await worker.takes_up((await accepted(database, caller, project)).run)
+        async with database.begin() as connection:
+            await moves.cancel(connection, caller, held.run_id, "Ordered twice")
+        await held.ends(RunStatus.CANCELLED, RunStatus.CANCELLING, message=None)
+    told = await database.pool.fetchval("SELECT status_message FROM runs WHERE id = $1", held.run_id)
+    assert told == "Ordered twice"
+
+
 async def test_connections_that_die_in_a_commit_lose_and_repeat_nothing(
     database: Database, database_url: str, redis: Redis, caller: Caller, project: str
 ) -> None:
