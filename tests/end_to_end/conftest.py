@@ -19,7 +19,9 @@ async def system(
     await connection.close()
     redis_url = embedded[1].replace("db=0", "db=1")
     catalog = tmp_path_factory.mktemp("catalog") / "treadle.toml"
-    catalog.write_text((ROOT / "examples" / "treadle.toml").read_text().replace('"python"', json.dumps(sys.executable)))
+    database_url = template.replace("/treadle?", "/end_to_end?")
+    listed = (ROOT / "examples" / "treadle.toml").read_text().replace('"python"', json.dumps(sys.executable))
+    catalog.write_text(f"{listed}\n[sql.shop]\nurl = {json.dumps(database_url)}\nrequired_scopes = []\n")
     settings = {"http_allow": "127.0.0.1", "catalog_file": str(catalog)}
-    async with running(template.replace("/treadle?", "/end_to_end?"), redis_url, **settings) as system:
+    async with running(database_url, redis_url, **settings) as system:
         yield system

@@ -3,8 +3,10 @@
 import json
 from typing import Any
 
+import asyncpg
 import pytest
 
+from engine.nodes.registry import BUILT_IN
 from tests.end_to_end.system import ROOT, System
 
 EXPECTED: dict[str, Any] = {
@@ -18,6 +20,16 @@ EXPECTED: dict[str, Any] = {
     "order_agent": {"answer": '["A-1"]', "calls": ["json_query"]},
     "weather_check": {"go": "go out in Oslo"},
 }
+
+ELSEWHERE = {
+    "flaky_import",
+    "large_orders",
+    "ticket_desk",
+    "expense_approval",  # tests/end_to_end/test_control.py
+    "lead_enrichment",  # tests/end_to_end/test_http.py
+}
+"""Those that need more than a run and its output."""
+CREATE = 'mutation ($spec: JSON) { createWorkflow(input: {name: "Triage", spec: $spec}) { workflow { id } errors { detail } } }'
 
 
 def example(name: str) -> Any:
@@ -53,3 +65,30 @@ async def test_the_triage_routes_by_what_the_ticket_says(system: System) -> None
     states = {state["nodeId"]: state["status"] for state in answer["run"]["nodeStates"]}
     assert answer["run"]["output"]["queue"] == "engineering"
     assert (states["technical"], states["billing"], states["other"]) == ("COMPLETED", "SKIPPED", "SKIPPED")
+
+
+async def test_a_workflow_hands_work_to_another_one(system: System) -> None:
+    triage = (await system.ask(CREATE, spec=example("support_triage")["spec"]))["createWorkflow"]["workflow"]["id"]
+    found = example("ticket_desk")
+    answer = await system.run(found["spec"], {**found["exampleInputs"], "triage": triage})
+    assert answer["run"]["output"] == {
+        "slip": {"to": "billing", "say": "We are looking into your payment: Invoice 4711"}
+    }
+
+
+async def test_a_database_is_read(system: System) -> None:
+    connection = await asyncpg.connect(system.database_url)
+    await connection.execute(
+        "CREATE TABLE IF NOT EXISTS orders AS SELECT 'A-' || n AS id, n * 60 AS total FROM generate_series(1, 3) n"
+    )
+    await connection.close()
+    found = example("large_orders")
+    answer = await system.run(found["spec"], found["exampleInputs"])
+    assert answer["run"]["output"] == {"sum": {"orders": ["A-2", "A-3"], "total": 300}}
+
+
+def test_every_example_is_run_and_every_type_has_one() -> None:
+    names = {path.stem for path in (ROOT / "examples").glob("*.json")}
+    assert names == {*EXPECTED, *ELSEWHERE}
+    used = {node["type"] for name in names for node in example(name)["spec"]["nodes"]}
+    assert used >= {kind.name for kind in BUILT_IN}
