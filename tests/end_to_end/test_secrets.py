@@ -1,0 +1,126 @@
+"""Secrets as an operator and an author have them: keys that are changed, lost and brought back while a worker runs."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from persistence.key_file import NAME, read
+from tests.end_to_end.system import System, running
+from tests.end_to_end.test_control import do
+from tests.peers import chat
+from tests.peers.http import Peer, http_peer
+
+VALUE = "sk-canary-5tGb6yHn7uJm"
+SECRETS = "{ secrets { name updatedBy lastUsedAt } }"
+MODELS = "{ models { name available problem } }"
+ASK = {"nodes": [{"id": "ask", "type": "llm", "config": {"model": "repeats", "prompt": "hello"}}], "edges": []}
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[Peer]:
+    async with http_peer() as peer:
+        yield peer
+
+
+@pytest.fixture
+async def system(database_url: str, redis_url: str, peer: Peer, tmp_path: Path) -> AsyncIterator[System]:
+    model = {"name": "repeats", "base_url": f"{peer.url}/v1", "api_key_secret": "model_key"}
+    settings = {"data_dir": str(tmp_path), "models": json.dumps([model]), "http_allow": "127.0.0.1"}
+    async with running(database_url, redis_url, log=tmp_path / "treadle.log", **settings) as system:
+        yield system
+
+
+async def put(system: System, name: str, value: str = VALUE) -> list[str]:
+    made = await do(system, "setSecret", "secret { name } errors { code detail }", name=name, value=value)
+    return [error["detail"] for error in made["errors"]]
+
+
+def using(name: str, times: int = 1) -> dict[str, Any]:
+    """A chain of nodes, each of which says whether it was given the right value."""
+    is_right = f"{{{{ secrets.{name} == '{VALUE}' }}}}"
+    nodes = [{"id": f"n{number}", "type": "transform", "config": {"output": is_right}} for number in range(times)]
+    edges = [{"source": f"n{number}", "target": f"n{number + 1}"} for number in range(times - 1)]
+    return {"nodes": nodes, "edges": edges}
+
+
+async def printed(system: System, command: str) -> str:
+    """All that was written, once a command with the settings of the system is done."""
+    process = system.start(command)
+    await asyncio.to_thread(process.wait, 60)
+    assert system.log is not None
+    return system.log.read_text()
+
+
+async def key_ids(system: System) -> set[str]:
+    connection = await asyncpg.connect(system.database_url)
+    try:
+        return {row["key_id"] for row in await connection.fetch("SELECT key_id FROM secrets")}
+    finally:
+        await connection.close()
+
+
+async def test_a_key_is_changed_while_runs_use_secrets(system: System, tmp_path: Path) -> None:
+    """No process is started again, no node fails, and what was encrypted under the old key is under the new one."""
+    for name in ("key", "other"):
+        assert await put(system, name) == []
+    [old] = read(tmp_path / NAME)
+    runs = asyncio.gather(*(system.run(using("key", times=60)) for _ in range(4)))
+    told = await printed(system, "rotate-key")
+    for answer in await runs:
+        assert (answer["run"]["status"], answer["run"]["output"]) == ("COMPLETED", {"n59": True})
+    new, kept = read(tmp_path / NAME)
+    assert kept == old
+    assert f"2 of 2 secrets encrypted anew, under the key {new.id} of {tmp_path / NAME}" in told
+    assert await key_ids(system) == {new.id}
+    assert await put(system, "third") == []
+    assert await key_ids(system) == {new.id}
+    # The old key is of no more use, but for backups.
+    (tmp_path / NAME).write_text(new.text)
+    for name in ("key", "other", "third"):
+        answer = await system.run(using(name))
+        assert answer["run"]["output"] == {"n0": True}
+    assert all(process.poll() is None for process in system.processes[:2])
+    found = (await system.ask(SECRETS))["secrets"]
+    assert [secret["name"] for secret in found] == ["key", "other", "third"]
+    assert all(secret["lastUsedAt"] for secret in found)
+
+
+async def test_a_key_that_is_gone_is_said_and_one_that_is_back_is_used(system: System, tmp_path: Path) -> None:
+    assert await put(system, "key") == []
+    [key] = read(tmp_path / NAME)
+    (tmp_path / NAME).rename(tmp_path / "elsewhere")
+    answer = await system.run(using("key"))
+    error = answer["run"]["error"]
+    assert (error["code"], error["nodeId"]) == ("SECRET", "n0")
+    assert f"was encrypted under the key {key.id}, which is not here" in error["message"]
+    assert "`treadle doctor` tells more" in error["message"]
+    [told] = await put(system, "other")
+    assert f"bring back {tmp_path / NAME}, or set TREADLE_SECRET_KEY" in told
+    doctor = await printed(system, "doctor")
+    assert "1 of 1 secrets cannot be decrypted (bring the key by TREADLE_SECRET_KEY or the key file" in doctor
+    assert f"default/key: it was encrypted under the key {key.id}, which is not here" in doctor
+    (tmp_path / "elsewhere").rename(tmp_path / NAME)
+    answer = await system.run(using("key"))
+    assert answer["run"]["output"] == {"n0": True}
+
+
+async def test_a_model_whose_key_is_a_secret_can_be_used_from_the_moment_it_is_set(system: System, peer: Peer) -> None:
+    assert chat.MODELS
+    [model] = [one for one in (await system.ask(MODELS))["models"] if one["name"] == "repeats"]
+    assert (model["available"], "'model_key'" in model["problem"]) == (False, True)
+    failed = (await system.run(ASK))["run"]["error"]
+    assert (failed["code"], "setSecret" in failed["message"]) == ("SECRET", True)
+    assert await put(system, "model_key") == []
+    [model] = [one for one in (await system.ask(MODELS))["models"] if one["name"] == "repeats"]
+    assert (model["available"], model["problem"]) == (True, None)
+    assert (await system.run(ASK))["run"]["output"] == {"ask": "hello"}
+    asked = [request.headers.get("authorization") for request in peer.seen if request.method == "POST"]
+    assert asked == [f"Bearer {VALUE}"]
+    gone = await do(system, "deleteSecret", "deletedId errors { detail }", name="model_key")
+    assert gone["errors"] == []
+    assert (await system.run(ASK))["run"]["error"]["code"] == "SECRET"
