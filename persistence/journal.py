@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -23,6 +23,7 @@ from engine.events import Happening, LogRecorded, NodeChange, OutputDelta, Statu
 from engine.ports import Entry, EntryRefused, Fenced, StatusMoved
 from engine.states import RunStatus
 from persistence.away import is_content
+from persistence.clocks import apart, stored
 from persistence.publish import Item, StatusNotice, publish
 from persistence.statement import Batch, statement
 from persistence.wire import delta_payload, payload_of
@@ -64,6 +65,7 @@ class PostgresJournal:
         self._publisher: asyncio.Task[None] | None = None
         self._published: asyncio.Queue[tuple[list[Item], list[StatusNotice]]] = asyncio.Queue()
         self._closing = False
+        self._apart = timedelta()
         self._lost = self._posted = 0
         self._last_seq: dict[str, int] = {}
         """Of the runs that this process has written: what their streamed text comes after."""
@@ -72,6 +74,15 @@ class PostgresJournal:
     def open(self) -> None:
         self._writer = asyncio.create_task(self._write(), name="journal")
         self._publisher = asyncio.create_task(self._publish(), name="journal-publisher")
+
+    def tell_time(self, theirs: datetime, took_s: float) -> None:
+        """What the database has said that the time is, in an answer that took that long."""
+        known = apart(theirs, took_s)
+        if known is None:
+            return
+        if bool(known) != bool(self._apart):
+            log.warning("journal.clocks", apart_s=round(known.total_seconds(), 1))
+        self._apart = known
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -165,7 +176,9 @@ class PostgresJournal:
         group = [part for part in group if not self._is_dropped(part)]
         if not group:
             return
-        batches = [Batch(part[0].entry.run_id, [waiting.entry for waiting in part]) for part in group]
+        batches = [
+            Batch(part[0].entry.run_id, [stored(waiting.entry, self._apart) for waiting in part]) for part in group
+        ]
         try:
             landed = await self._execute(batches)
         except Exception as fault:

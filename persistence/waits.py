@@ -3,9 +3,10 @@
 An answer is one transaction: stored for good, with the run woken or its worker to be told. Who comes second is told so.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -18,6 +19,7 @@ from engine.ports import OpenWait
 from engine.problems import FieldProblem
 from engine.states import RunStatus, WaitKind
 from persistence.caller import Caller
+from persistence.clocks import apart, moved
 from persistence.moves import queued
 from persistence.problems import Conflict, Invalid, InvalidState, NotFound
 from persistence.runs import Changed, Run
@@ -117,9 +119,11 @@ def _wait(row: RowMapping) -> Wait:
 
 
 async def open_waits(pool: asyncpg.Pool, run_id: str) -> list[OpenWait]:
-    """For who drives the run: its open waits, oldest first, with the answers that have come."""
+    """For who drives the run, by its host's clock: its open waits, oldest first, with the answers that have come."""
+    began = time.monotonic()
     rows = await pool.fetch(_OPEN, run_id)
-    return [_open_wait(row) for row in rows]
+    ahead = apart(rows[0]["now"], time.monotonic() - began) if rows else None
+    return [moved(_open_wait(row), -(ahead or timedelta())) for row in rows]
 
 
 def _open_wait(row: Any) -> OpenWait:
@@ -140,4 +144,7 @@ def _open_wait(row: Any) -> OpenWait:
     )
 
 
-_OPEN = "SELECT * FROM waits WHERE run_id = $1 AND settled_seq IS NULL AND superseded_seq IS NULL ORDER BY seq, id"
+_OPEN = """
+SELECT *, clock_timestamp() AS now FROM waits WHERE run_id = $1 AND settled_seq IS NULL AND superseded_seq IS NULL
+ORDER BY seq, id
+"""

@@ -119,6 +119,8 @@ class Runner:
                 return False
             began = clock()
             won = await claim_next(self.database.pool, self.worker_id, self.lease_ttl_s, free, self._project_limit)
+            if won:
+                self.journal.tell_time(won[0][0].now, clock() - began)
             for claimed, _ in won:
                 self._take_up(claimed, began)
         await publish(self.redis, *publishable([moved for _, moved in won]))
