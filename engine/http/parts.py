@@ -61,7 +61,11 @@ class FilePart(Part, title="Part"):
 class MultipartBody(Part, title="Files and fields"):
     type: Literal["multipart"] = Field(title="Kind", description="Fields and files, as multipart/form-data.")
     content: tuple[FilePart, ...] = Field(
-        min_length=1, max_length=100, title="Parts", description="In the order in which they are sent."
+        min_length=1,
+        max_length=100,
+        title="Parts",
+        description="In the order in which they are sent.",
+        examples=[[{"name": "report", "content": "{{ input.csv }}", "filename": "report.csv", "media": "text/csv"}]],
     )
 
 

@@ -29,7 +29,11 @@ class Case(NodeConfig):
 
 class SwitchConfig(NodeConfig):
     cases: list[Case] = Field(
-        min_length=1, max_length=10_000, title="Cases", description="Looked at in order; the first that holds wins."
+        min_length=1,
+        max_length=10_000,
+        title="Cases",
+        description="Looked at in order; the first that holds wins.",
+        examples=[[{"port": "urgent", "condition": "input.priority > 7"}]],
     )
     default: Port | None = Field(
         None, title="Otherwise", description="The port to leave by if no case holds.", examples=["other"]
