@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.system import CANCEL, ROOT, System, running
+from tests.end_to_end.test_control import do
 from tests.peers.http import Peer, http_peer
+
+KEY = "dk-4a7f0c9be2d1"
 
 
 @pytest.fixture
@@ -21,11 +24,16 @@ async def peer() -> AsyncIterator[Peer]:
 async def test_a_lead_is_looked_up_scored_and_told_once(system: System, peer: Peer) -> None:
     found = json.loads((ROOT / "examples" / "lead_enrichment.json").read_text())
     inputs = {**found["exampleInputs"], "directory": peer.url, "desk": peer.url}
+    refused = (await system.run(found["spec"], inputs))["run"]
+    assert "there is no secret 'directory_key' in this project; set it with setSecret" in refused["output"]["problem"]
+    kept = await do(system, "setSecret", "errors { detail }", name="directory_key", value=KEY)
+    assert kept["errors"] == []
     run = (await system.run(found["spec"], inputs))["run"]
     lead = {"email": "ann@example.com", "company": "Example Ltd", "score": "hot"}
     assert (run["status"], run["error"]) == ("COMPLETED", None)
     assert run["output"] == {"lead": lead, "told": {"lead": 1, **lead}, "problem": None}
-    assert peer.count("/enrich") == 2
+    assert [one.headers["authorization"] for one in peer.seen if one.path == "/enrich"] == [f"Bearer {KEY}"] * 2
+    assert all("authorization" not in one.headers for one in peer.seen if one.path == "/leads")
     run = (await system.run(found["spec"], {**inputs, "email": "eve@example.com"}))["run"]
     assert run["status"] == "COMPLETED"
     assert "answered 404 Not Found" in run["output"]["problem"]

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from engine.nodes.base import NodeFailure
 from persistence import key_file, projects
 from persistence.caller import Caller, Role
+from persistence.keyring import Key
 from persistence.keys import Keys
 from persistence.secret_values import open_secrets
 from resolvers.context import Context
@@ -240,3 +242,15 @@ async def test_a_key_file_that_others_can_read_is_not_used(keeper: Context, tmp_
     [problem] = (await put(keeper))["errors"]
     assert problem["code"] == "UNAVAILABLE"
     assert "chmod 600" in problem["detail"]
+
+
+async def test_after_a_lost_key_a_secret_is_set_again_under_a_new_one(
+    keeper: Context, project: str, tmp_path: Path
+) -> None:
+    before = await put(keeper)
+    (tmp_path / key_file.NAME).write_text(Key.new().text)
+    with pytest.raises(NodeFailure, match="which is not here"):
+        await keeper.resources["secrets"].resolve(project, ["key"])
+    after = await put(keeper)
+    assert (after["secret"]["id"], after["errors"]) == (before["secret"]["id"], [])
+    assert await keeper.resources["secrets"].resolve(project, ["key"]) == {"key": VALUE}
