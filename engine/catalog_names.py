@@ -8,10 +8,10 @@ from itertools import islice
 from typing import Protocol
 
 from engine.events import JSON
-from engine.marked import marked
+from engine.marked import NODE, SPEC, Marked, marked
 from engine.nodes.base import NodeFailure
 from engine.nodes.registry import NodeTypes
-from engine.problems import FieldProblem
+from engine.problems import FieldProblem, join_path
 from engine.references import schema_of
 from engine.spec import Spec
 from engine.states import Severity
@@ -40,12 +40,28 @@ def _unknown(spec: Spec, types: NodeTypes, catalogs: Mapping[str, Catalog]) -> I
 
 
 def _names(
-    kind: str, config: JSON, path: str, types: NodeTypes, catalogs: Mapping[str, Catalog]
+    kind: JSON, config: JSON, path: str, types: NodeTypes, catalogs: Mapping[str, Catalog]
 ) -> Iterator[tuple[str, str, Catalog]]:
-    if kind not in types:
+    if not isinstance(kind, str) or kind not in types:
         return
     schema = schema_of(types[kind].Config)
     for place in marked(schema, config, path, schema.get("$defs", {})):
         catalog = catalogs.get(place.format)
         if catalog is not None and isinstance(place.value, str):
             yield place.path, place.value, catalog
+        for node, at in _inner(place):
+            yield from _names(node.get("type"), node.get("config"), join_path(at, "config"), types, catalogs)
+
+
+def _inner(place: Marked) -> Iterator[tuple[dict[str, JSON], str]]:
+    """The nodes inside of a `map`, with where they are."""
+    nodes: list[tuple[JSON, str]] = []
+    if place.format == NODE:
+        nodes = [(place.value, place.path)]
+    elif (
+        place.format == SPEC and isinstance(place.value, dict) and isinstance(listed := place.value.get("nodes"), list)
+    ):
+        nodes = [(node, join_path(place.path, "nodes", index)) for index, node in enumerate(listed)]
+    for node, at in nodes:
+        if isinstance(node, dict):
+            yield node, at

@@ -6,6 +6,10 @@ from typing import Any, NamedTuple
 from engine.events import JSON
 from engine.problems import join_path
 
+TEMPLATE, EXPRESSION, NODE, SPEC = "template", "expression", "node", "spec"
+_WHOLE = (TEMPLATE, EXPRESSION)
+"""Whatever is inside of such a value belongs to it."""
+
 
 class Marked(NamedTuple):
     """A value, where it stands, and the part of the schema that marks it."""
@@ -20,12 +24,14 @@ class Marked(NamedTuple):
 
 
 def marked(schema: Any, value: JSON, path: str, defs: Mapping[str, Any]) -> Iterator[Marked]:
-    """Every one, none of them inside of another. `defs` are the schema's own definitions."""
+    """Every one, from the outside in. `defs` are the schema's own definitions."""
     if not isinstance(schema, dict) or not isinstance(value, str | dict | list):
         return
     if isinstance(schema.get("format"), str):
         yield Marked(path, value, schema)
-    elif isinstance(reference := schema.get("$ref"), str):
+        if schema["format"] in _WHOLE:
+            return
+    if isinstance(reference := schema.get("$ref"), str):
         yield from marked(defs.get(reference.rpartition("/")[2]), value, path, defs)
     else:
         for option in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())):

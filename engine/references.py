@@ -13,12 +13,12 @@ from pydantic import AliasChoices
 
 from engine import expressions
 from engine.events import JSON
+from engine.marked import EXPRESSION, TEMPLATE, marked
 from engine.names import SECRETS, Use, uses
 from engine.nodes.base import NodeConfig, NodeType
 from engine.problems import FieldProblem, join_path
 from engine.syntax import has_code
 
-TEMPLATE, EXPRESSION = "template", "expression"
 SCOPE = frozenset({"input", "nodes", "run", "secrets"})
 ITEM, INDEX = "item", "index"
 OF_AN_ITEM = frozenset({ITEM, INDEX})
@@ -85,26 +85,13 @@ def secrets_in(text: Text) -> tuple[Use, ...]:
 
 
 def _marked(schema: Any, value: JSON, path: str, defs: Mapping[str, Any]) -> Iterator[Text]:
-    if not isinstance(schema, dict) or not isinstance(value, str | dict | list):
-        return
-    if schema.get("format") == EXPRESSION:
-        if isinstance(value, str):
-            yield Text(path, value, True, _sees_secrets(schema))
-    elif schema.get("format") == TEMPLATE:
-        for text in template_texts(value, path):
-            yield text._replace(sees_secrets=_sees_secrets(schema))
-    elif isinstance(reference := schema.get("$ref"), str):
-        yield from _marked(defs.get(reference.rpartition("/")[2]), value, path, defs)
-    else:
-        for option in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())):
-            yield from _marked(option, value, path, defs)
-        if isinstance(value, dict):
-            named, rest = schema.get("properties", {}), schema.get("additionalProperties")
-            for key, inner in value.items():
-                yield from _marked(named.get(key, rest), inner, join_path(path, key), defs)
-        elif isinstance(value, list):
-            for index, inner in enumerate(value):
-                yield from _marked(schema.get("items"), inner, join_path(path, index), defs)
+    for place in marked(schema, value, path, defs):
+        sees_secrets = _sees_secrets(place.schema)
+        if place.format == EXPRESSION and isinstance(place.value, str):
+            yield Text(place.path, place.value, True, sees_secrets)
+        elif place.format == TEMPLATE:
+            for text in template_texts(place.value, place.path):
+                yield text._replace(sees_secrets=sees_secrets)
 
 
 def _sees_secrets(schema: Mapping[str, Any]) -> bool:

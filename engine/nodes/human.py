@@ -31,6 +31,7 @@ class HumanConfig(NodeConfig):
         title="Answer",
         description="JSON Schema of the answer, to draw a form from and to check it by. Without one, any JSON will do.",
         examples=[{"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]}],
+        json_schema_extra={"format": "json-schema"},
     )
     expires_s: float | None = Field(
         None,

@@ -42,6 +42,7 @@ class LlmConfig(Prompted):
                 "required": ["category"],
             }
         ],
+        json_schema_extra={"format": "json-schema"},
     )
     tools: tuple[str, ...] = Field(
         (),

@@ -107,6 +107,7 @@ class MapConfig(NodeConfig):
         title="Node",
         description="What each item goes through: one node.",
         examples=[{"type": "transform", "config": {"output": "{{ index }}: {{ item.name }}"}}],
+        json_schema_extra={"format": "node"},
     )
     spec: dict[str, JSON] | None = Field(
         None,

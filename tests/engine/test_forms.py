@@ -14,6 +14,7 @@ FORMATS = {
     "secret-name",
     "model-name",
     "tool-name",
+    "node",
     "node-type",
     "code",
     "spec",

@@ -34,6 +34,10 @@ def tool(name: str) -> dict[str, Any]:
     return {"id": "n", "type": "tool", "config": {"tool": name}}
 
 
+def mapped(**inside: Any) -> dict[str, Any]:
+    return {"id": "n", "type": "map", "config": {"items": "{{ input.list }}", **inside}}
+
+
 async def warned(context: Context, node: dict[str, Any]) -> list[tuple[str, str, str]]:
     result = await schema.execute(QUERY, {"spec": {"nodes": [node], "edges": []}}, context_value=context)
     assert result.data is not None, result.errors
@@ -51,6 +55,18 @@ async def warned(context: Context, node: dict[str, Any]) -> list[tuple[str, str,
         (llm("fast", "hash_text", "hsh_text"), "nodes[0].config.tools[1]", "TOOL_UNKNOWN", "did you mean 'hash_text'?"),
         (tool("zzz"), "nodes[0].config.tool", "TOOL_UNKNOWN", "the query `tools` lists them"),
         (tool("mcp:sme/find"), "nodes[0].config.tool", "TOOL_UNKNOWN", "there is no tool 'mcp:sme/find'"),
+        (
+            mapped(node={"type": "llm", "config": llm("fst")["config"]}),
+            "nodes[0].config.node.config.model",
+            "MODEL_UNKNOWN",
+            "did you mean 'fast'?",
+        ),
+        (
+            mapped(spec={"nodes": [tool("zzz")], "edges": []}),
+            "nodes[0].config.spec.nodes[0].config.tool",
+            "TOOL_UNKNOWN",
+            "there is no tool 'zzz'",
+        ),
         (tool("mcp:some/fnd"), "nodes[0].config.tool", "TOOL_UNKNOWN", "did you mean 'mcp:some/find'?"),
     ],
 )
