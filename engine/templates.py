@@ -95,7 +95,15 @@ def parsed(text: str, *, expression: bool) -> Code:
     try:
         return uses(text, expression=expression)
     except TemplateError as fault:
-        raise _error(fault, as_expression(text) if expression and fault.range else text) from fault
+        raise _in_braces(_error(fault, as_expression(text) if expression and fault.range else text), text) from fault
+
+
+def _in_braces(wrong: ExpressionError, text: str) -> ExpressionError:
+    """The same, said of the text as it was written: its `}}` was read as a parenthesis."""
+    line = text.split("\n")[wrong.line - 1] if wrong.line else ""
+    if wrong.message != "unexpected `)`" or line[(wrong.column or 1) - 1 : wrong.column] == ")":
+        return wrong
+    return ExpressionError("unexpected end of expression", wrong.line, wrong.column)
 
 
 def render(value: JSON, scope: Mapping[str, Any]) -> JSON:

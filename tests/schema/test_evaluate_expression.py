@@ -39,6 +39,8 @@ async def test_what_can_be_read_as_an_expression_is_one(context: Context, text: 
         ("{{ a }} > {{ nope }}", "`nope` is undefined", 1, 14),
         ("Dear {{ name }},\n{{ nope.x }}", "undefined", 2, 4),
         ("a >", "unexpected end", 1, 4),
+        ("{{ 1 + }}", "unexpected end", 1, 8),
+        ("1 + )", "unexpected `)`", 1, 5),
         ("Dear {{ name", "unexpected end", 1, 9),
         ("hello world", "unexpected", 1, 7),
     ],
