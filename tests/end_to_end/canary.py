@@ -135,6 +135,21 @@ _AGAIN = {"retry": {"maxAttempts": 2, "backoffS": 0}}
 _KEY = {"x-key": "{{ secrets.odd }}"}
 _GREETING = {"type": "object", "properties": {"said": {"type": "string"}}, "required": ["said"]}
 
+_RAISES = {
+    "type": "code",
+    "config": {"code": "def process(key):\n    print(key)\n    raise ValueError(key)", "input_mapping": {"key": BOTH}},
+    "retry": {"maxAttempts": 2, "backoffS": 0},
+}
+_INNER = {
+    "nodes": [
+        {"id": "a", "type": "transform", "config": {"output": "{{ item }} {{ secrets.odd }}"}},
+        {"id": "b", "type": "http", "config": {"url": "{peer}/parrot", "query": {"key": "{{ a.output }}{{ item }}"}}},
+        {"id": "c", "type": "transform", "config": {"output": ["{{ a.output }}", "{{ b.output }}", "{{ item }}"]}},
+    ],
+    "edges": [{"source": "a", "target": "b"}, {"source": "b", "target": "c"}],
+    "outputs": {"a": "{{ a.output }}", "c": "{{ c.output }}", "item": "{{ item }}"},
+}
+
 ROWS: dict[str, Row] = {
     "http: in a header": _http("/parrot", headers={"x-key": "{{ secrets.odd }}", "x-plain": "{{ secrets.plain }}"}),
     "http: in the query": _http("/parrot", query={"a": BOTH}),
@@ -196,7 +211,6 @@ ROWS: dict[str, Row] = {
     ),
     "transform: cut": Row("transform", {"output": "{{ secrets.plain[:14] }}"}),
     "transform: fails": Row("transform", {"output": "{{ secrets.plain | fromjson }}"}, "TEMPLATE"),
-    "transform: no number": Row("transform", {"output": "{{ secrets.plain | int }}"}, "TEMPLATE"),
     "conditional": Row("conditional", {"condition": f"secrets.plain == '{PLAIN[:5]}'"}),
     "conditional: fails": Row("conditional", {"condition": "(secrets.plain | int) > 1"}, "TEMPLATE"),
     "switch": Row("switch", {"cases": [{"port": "a", "condition": "secrets.plain < 'a'"}], "default": "b"}),
@@ -206,6 +220,17 @@ ROWS: dict[str, Row] = {
     "delay: no number": Row("delay", {"seconds": "{{ secrets.odd }}"}, "CONFIG"),
     "delay": Row("delay", {"seconds": "{{ 0.2 if secrets.plain else 1 }}"}),
     "end": Row("end", {"output": {"key": BOTH}}),
+    "map: the items": Row(
+        "map",
+        {"items": "{{ [secrets.plain, secrets.odd] }}", "node": {"type": "transform", "config": {"output": "{{ item }}"}}},
+    ),
+    "map: its node": Row(
+        "map", {"items": [1, 2], "node": {"type": "http", "config": {"url": "{peer}/parrot", "headers": _KEY}}}
+    ),
+    "map: its spec": Row("map", {"items": ["{{ secrets.plain }}"], "spec": _INNER}),
+    "map: a model": Row("map", {"items": [1], "node": {"type": "llm", "config": {"model": "repeats", "prompt": BOTH}}}),
+    "map: an item fails": Row("map", {"items": [1, 2], "node": _RAISES}, "CODE"),
+    "map: items that fail": Row("map", {"items": [1, 2], "node": _RAISES, "onItemError": "collect"}),
     "faulty: raises": Row("faulty", {"output": BOTH}, "NODE"),
     "subworkflow: its input": Row("subworkflow", {"workflow": "wf_1", "inputs": {"key": BOTH}}, "SECRET"),
     "subworkflow: its node": Row("subworkflow", {"workflow": "{child}", "inputs": {}}),
