@@ -2,10 +2,10 @@
 
 import re
 from functools import partial
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import httpx2
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, Field, field_validator
 
 from engine.events import JSON
 from engine.http import building
@@ -118,14 +118,20 @@ class HttpConfig(NodeConfig):
         examples=[0],
     )
 
-    @model_validator(mode="after")
-    def _can_be_sent(self) -> Self:
-        if "{" not in self.url and not self.url.lower().startswith(("http://", "https://")):
+    @field_validator("url")
+    @classmethod
+    def _is_address(cls, url: str) -> str:
+        if "{" not in url and not url.lower().startswith(("http://", "https://")):
             raise ValueError("`url` begins with http:// or https://")
-        for status in self.expect:
+        return url
+
+    @field_validator("expect")
+    @classmethod
+    def _are_statuses(cls, expect: tuple[int | str, ...]) -> tuple[int | str, ...]:
+        for status in expect:
             if not _STATUS.fullmatch(str(status).lower()):
                 raise ValueError(f"{status!r} is no status; write 200 or 2xx")
-        return self
+        return expect
 
     def expects(self, status: int) -> bool:
         return any(str(one).lower() in (str(status), f"{status // 100}xx") for one in self.expect)
