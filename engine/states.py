@@ -1,6 +1,7 @@
 """Every status there is, and which one may follow which. Below all other rooms: it imports nothing of ours.
 
 docs/state_machine.md draws this; persistence turns each arrow into a guarded UPDATE that says whether it won.
+Nobody writes another: see `check_move`.
 """
 
 from enum import StrEnum
@@ -65,6 +66,12 @@ TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
     RunStatus.FAILED: frozenset(),
     RunStatus.CANCELLED: frozenset(),
 }
+
+
+def check_move(before: RunStatus, after: RunStatus) -> None:
+    """Whoever writes a status asks first. Raises ValueError: what asks for such a move is wrong itself."""
+    if after not in TRANSITIONS[before]:
+        raise ValueError(f"a run that is {before} cannot become {after}: docs/state_machine.md has no such arrow")
 
 
 class NodeStatus(StrEnum):

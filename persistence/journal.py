@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 
 from engine.events import Happening, LogRecorded, NodeChange, OutputDelta, StatusChange
 from engine.ports import Entry, EntryRefused, Fenced, StatusMoved
-from engine.states import RunStatus
+from engine.states import RunStatus, check_move
 from persistence.away import is_content
 from persistence.clocks import apart, stored
 from persistence.publish import Item, StatusNotice, publish
@@ -107,6 +107,8 @@ class PostgresJournal:
 
     def commit(self, entry: Entry) -> asyncio.Future[int]:
         """The entry is on its way whatever becomes of the caller: a cancelled wait does not cancel the commit."""
+        if entry.change is not None:
+            check_move(entry.change.expected, entry.change.status)
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._queue.append(_Waiting(entry, future))
         self._more.set()

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import Event, Happening, NodeChange, NodeState, StatusChange
-from engine.states import RunStatus
+from engine.states import RunStatus, check_move
 from persistence import nodes, wire
 from persistence.caller import Caller
 from persistence.problems import NotFound
@@ -54,6 +54,8 @@ async def move_all(
     **values: Any,
 ) -> list[Changed]:
     """The same change of many runs that this transaction has locked, in four statements however many they are."""
+    for run in moving:
+        check_move(run.status, status)
     given = _given(moving, before)
     found = await connection.execute(
         update(runs)

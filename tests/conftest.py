@@ -12,6 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from app.embedded import servers
+from engine.states import TRANSITIONS, RunStatus
 from persistence.caller import Caller, Role
 from persistence.database import Database
 from persistence.migrate import migrate
@@ -52,10 +53,29 @@ async def database_url(template: str) -> AsyncIterator[str]:
     connection = await asyncpg.connect(admin)
     try:
         await connection.execute(f"CREATE DATABASE {name} TEMPLATE treadle STRATEGY FILE_COPY")
-        yield template.replace("/treadle?", f"/{name}?")
+        url = template.replace("/treadle?", f"/{name}?")
+        yield url
+        assert await _illegal_moves(url) == []
         await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
         await connection.close()
+
+
+async def _illegal_moves(url: str) -> list[tuple[str, str]]:
+    """Status changes that a test has seen and that the state machine does not have, whoever made them."""
+    connection = await asyncpg.connect(url)
+    try:
+        rows = await connection.fetch(_MOVES) if await connection.fetchval("SELECT to_regclass('events')") else []
+    finally:
+        await connection.close()
+    moves = [(RunStatus(before), RunStatus(after)) for before, after in rows]
+    return [(before, after) for before, after in moves if after not in TRANSITIONS[before]]
+
+
+_MOVES = """
+SELECT DISTINCT body->>'previous', body->>'status' FROM events
+WHERE type = 'RUN_STATUS' AND body->>'previous' IS NOT NULL
+"""
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 import re
 from pathlib import Path
 
-from engine.states import TRANSITIONS, RunStatus
+import pytest
+
+from engine.states import TRANSITIONS, RunStatus, check_move
 
 DRAWN = Path(__file__).parents[2] / "docs" / "state_machine.md"
 ARROW = re.compile(r"^ {4}([A-Z]+) --> ([A-Z]+)", re.MULTILINE)
@@ -38,6 +40,16 @@ def test_every_place_that_the_table_names_is_there() -> None:
         for path, function in re.findall(r"`([a-z/_.]+)(?:: (\w+))?`", where):
             text = (DRAWN.parents[1] / path).read_text("utf-8")
             assert not function or f"def {function}(" in text, (path, function)
+
+
+def test_a_move_that_is_not_drawn_is_refused_before_it_is_written() -> None:
+    for before in RunStatus:
+        for after in RunStatus:
+            if (before, after) in allowed():
+                check_move(before, after)
+            else:
+                with pytest.raises(ValueError, match=f"that is {before} cannot become {after}"):
+                    check_move(before, after)
 
 
 def test_a_status_that_is_over_leads_nowhere() -> None:

@@ -17,6 +17,8 @@ from resolvers.context import Context
 from tests.calling import LINEAR, mutate, new_workflow
 from tests.calling import call as ask
 from tests.driving import Worker, accepted, working
+from tests.taking_up import Worker as Driver
+from tests.taking_up import accept_spec
 from worker.queue import Queue
 
 ALL = list(RunStatus)
@@ -142,6 +144,39 @@ async def test_a_mutation_does_in_each_status_what_the_state_machine_says(
             assert payload["errors"] == [], (name, status)
             assert (payload["run"]["status"], stands) == (follows, follows), (name, status)
         await database.pool.execute("DELETE FROM runs WHERE id = $1", run_id)
+
+
+DERIVED: dict[str, set[RunStatus]] = {
+    "retryRun from START": TERMINAL,
+    "retryRun from FAILED": {S.FAILED, S.CANCELLED},
+    "forkRun": set(ALL),
+}
+"""Mutation → the statuses in which it makes a new run. The one that it is made of stays as it is, whatever comes of it."""
+
+
+@pytest.mark.parametrize("name", DERIVED)
+async def test_a_run_is_made_of_another_in_the_statuses_that_the_state_machine_says(
+    context: Context, redis: Redis, caller: Caller, project: str, name: str
+) -> None:
+    database = context.database
+    run_id = await accept_spec(database, caller, project, LINEAR)
+    async with Driver(database, redis) as driver:
+        await (await driver.take_up(run_id)).run()
+    checkpoint_id = await database.pool.fetchval("SELECT id FROM checkpoints WHERE run_id = $1 LIMIT 1", run_id)
+    mutation, _, where = name.partition(" from ")
+    given = {"runId": run_id, "from": where} if where else {"checkpointId": checkpoint_id}
+    for status in ALL:
+        await database.pool.execute("UPDATE runs SET status = $2 WHERE id = $1", run_id, status)
+        before = await everything(database, run_id)
+        count = await database.pool.fetchval("SELECT count(*) FROM runs")
+        payload = await mutate(context, mutation, RUN, **given)
+        made = await database.pool.fetchval("SELECT count(*) FROM runs") - count
+        if status in DERIVED[name]:
+            assert (payload["errors"], payload["run"]["status"], made) == ([], "QUEUED", 1), (name, status)
+        else:
+            [error] = payload["errors"]
+            assert (error["__typename"], error["runStatus"], made) == ("InvalidStateProblem", status, 0), (name, status)
+        assert await everything(database, run_id) == before, (name, status)
 
 
 async def test_what_is_offered_is_what_is_accepted(
