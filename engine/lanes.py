@@ -83,7 +83,8 @@ class Lanes:
     def _as_done(self, index: int, output: JSON, error: RunError | None) -> DoneItem:
         if error is None:
             self._grow(check_storable(output))
-            return DoneItem(index, orjson.dumps(output))
+            # orjson keeps some KiB of room behind every text that it writes; a copy has none.
+            return DoneItem(index, orjson.dumps(output).decode())
         if not self.is_collecting:
             details = {"index": index, "nodeId": error.node_id, "details": error.details}
             message = f"item {index}: {error.message}"
@@ -137,7 +138,7 @@ class Lanes:
         for done in await self._store.load(self._visit):
             if done.index < len(self.items):
                 self._done[done.index] = done
-                self._size += len(done.output or b"")
+                self._size += len(done.output or "")
 
     async def _keep_on(self) -> None:
         """Until all is done: then the node's own end is what becomes durable."""

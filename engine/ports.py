@@ -93,7 +93,7 @@ class DoneItem:
     """An item of a map that is done: its output as JSON text, or what it failed with: `{code, message}`."""
 
     index: int
-    output: bytes | None
+    output: str | None
     error: JSON = None
 
 

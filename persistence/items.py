@@ -27,7 +27,7 @@ class Items:
 
     async def load(self, visit: MapVisit) -> list[DoneItem]:
         rows = await self._insist(_LOAD, visit.run_id, visit.lineage, visit.node_id, visit.visit)
-        return [DoneItem(row["idx"], row["output"] and row["output"].encode(), row["error"]) for row in rows]
+        return [DoneItem(row["idx"], row["output"], row["error"]) for row in rows]
 
     async def keep(self, visit: MapVisit, items: Sequence[DoneItem]) -> None:
         """Raises Fenced where the run is another worker's now: then nothing was written."""
@@ -39,7 +39,7 @@ class Items:
             visit.node_id,
             visit.visit,
             [item.index for item in items],
-            [item.output and item.output.decode() for item in items],
+            [item.output for item in items],
             [None if item.error is None else orjson.dumps(item.error).decode() for item in items],
         )
         if not rows:

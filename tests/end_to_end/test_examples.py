@@ -18,6 +18,14 @@ EXPECTED: dict[str, Any] = {
     "order_pipeline": {"order": "A-1007", "boxes": [2, 2, 1], "risk": "low"},
     "sales_report": {"total": 200, "sheet": {"line": "total: 200", "digest": "fd8f75c6"}},
     "order_agent": {"answer": '["A-1"]', "calls": ["json_query"]},
+    "invoice_check": {
+        "decisions": [
+            {"id": "I-1", "total": 275, "decision": "pay"},
+            {"id": "I-2", "total": 3960, "decision": "review"},
+            {"id": "I-4", "total": 0, "decision": "pay"},
+        ],
+        "unreadable": [2],
+    },
     "weather_check": {"go": "go out in Oslo"},
 }
 

@@ -21,6 +21,14 @@ ECHOED: dict[str, Any] = {
         "reply": "Write a reply to this ticket.\n\nSubject: I was charged twice\n\nMy card shows two payments of 49 EUR "
         "for the same invoice. Please answer, it is urgent.",
     },
+    "map_reduce_summary": {
+        "pieces": 3,
+        "summary": "What matters: what the building was used for\n\n"
+        "Piece 1 of 3:\n\nThe mill was built in 1784 beside the weir. It ground corn for three villages, and was paid in "
+        "flour.\n\nPiece 2 of 3:\n\nIn 1851 the new owner took the stones out and put forty looms in. They were driven by the "
+        "same wheel, and later by steam.\n\nPiece 3 of 3:\n\nThe last shift ended in 1966. Today the hall holds a museum, in "
+        "which six of the looms still run.",
+    },
     "agent_with_tools": {"answer": "[1]", "steps": 2, "tools": ["json_query"]},
 }
 

@@ -86,6 +86,25 @@ async def test_other_names_of_a_run_can_be_given_too(context: Context) -> None:
     assert answer["output"] == "7 of 2"
 
 
+async def test_a_map_runs_its_items(context: Context) -> None:
+    config = {
+        "items": [1, "{{ input.value }}"],
+        "onItemError": "collect",
+        "node": {
+            "type": "code",
+            "config": {"code": "def process(v):\n    return 12 // (v - 1)", "input_mapping": {"v": "{{ item }}"}},
+        },
+    }
+    output = (await tried(context, "map", config))["output"]
+    assert output["items"] == [None, 1]
+    assert [(error["index"], error["code"]) for error in output["errors"]] == [(0, "CODE")]
+    refused = await tried(context, "map", {"items": [1], "node": {"type": "human", "config": {"prompt": "{{ x }}"}}})
+    assert [error["field"] for error in refused["errors"][0]["errors"]] == [
+        "input.config.node.type",
+        "input.config.node.config.prompt",
+    ]
+
+
 async def test_code_runs_in_a_sandbox_of_the_server(context: Context) -> None:
     config = {
         "code": "def process(v):\n    print('seen', v)\n    return v * 2",
