@@ -17,10 +17,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import structlog
+
 from app.child import Program
 from app.owner import EmbeddedError, Owner
 from app.store import Store, running
 
+log = structlog.get_logger(__name__)
 LOCK_S = 20.0
 ELSEWHERE = "name another one by --data-dir or TREADLE_DATA_DIR"
 _LONGEST_SOCKET_FOLDER = 60
@@ -147,17 +150,23 @@ def _locked(path: Path, name: str) -> Iterator[int]:
     except OSError as error:
         raise EmbeddedError(f"{path} cannot be opened ({error.strerror}): {ELSEWHERE}") from error
     try:
-        deadline = time.monotonic() + LOCK_S
-        while not _try_lock(descriptor):
-            if time.monotonic() > deadline:
-                raise EmbeddedError(
-                    f"{name} already runs on {path.parent}, probably of another `treadle up`: stop that one, "
-                    "or give this one a folder of its own by --data-dir"
-                )
-            time.sleep(0.1)
+        if not _try_lock(descriptor):
+            log.warning("up.waiting", store=name, running_on=str(path.parent), for_s=LOCK_S)
+            _wait_for_lock(descriptor, path, name)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _wait_for_lock(descriptor: int, path: Path, name: str) -> None:
+    deadline = time.monotonic() + LOCK_S
+    while not _try_lock(descriptor):
+        if time.monotonic() > deadline:
+            raise EmbeddedError(
+                f"{name} already runs on {path.parent}, probably of another `treadle up`: stop that one, "
+                "or give this one a folder of its own by --data-dir"
+            )
+        time.sleep(0.1)
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -8,7 +8,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
+from app import embedded
 from app.embedded import in_use, postgres, redis, servers
 from app.owner import EmbeddedError
 
@@ -65,6 +67,17 @@ async def test_a_kill_takes_the_servers_along_and_the_next_start_recovers(open_f
     with servers(open_folder, durable=False) as (url, _):
         assert await run_sql(url, "SELECT value FROM kept") == 7
     assert not any(path.exists() for path in left)
+
+
+def test_a_second_start_on_a_folder_says_at_once_that_it_waits_and_then_why_it_cannot(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It once said nothing for twenty seconds."""
+    monkeypatch.setattr(embedded, "LOCK_S", 0.2)
+    refused = pytest.raises(EmbeddedError, match=r"already runs on .*--data-dir")
+    with redis(open_folder), capture_logs() as told, refused, redis(open_folder):
+        pass
+    assert [(line["event"], line["store"]) for line in told] == [("up.waiting", "Redis")]
 
 
 async def test_a_pid_file_with_the_number_of_somebody_alive_is_no_hindrance(open_folder: Path) -> None:
