@@ -5,6 +5,7 @@ no more. What is kept in memory is one text of JSON an item, and all of them tog
 """
 
 import asyncio
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -81,16 +82,17 @@ class Lanes:
                 until = monotonic() + SLICE_S
 
     def _as_done(self, index: int, output: JSON, error: RunError | None) -> DoneItem:
+        digest = digest_of(self.items[index])
         if error is None:
             self._grow(check_storable(output))
             # orjson keeps some KiB of room behind every text that it writes; a copy has none.
-            return DoneItem(index, orjson.dumps(output).decode())
+            return DoneItem(index, digest, orjson.dumps(output).decode())
         if not self.is_collecting:
             details = {"index": index, "nodeId": error.node_id, "details": error.details}
             message = f"item {index}: {error.message}"
             raise NodeFailure(error.code, message, retryable=error.retryable, details=details)
         self._grow(len(error.message[:MESSAGE]))
-        return DoneItem(index, None, {"code": error.code, "message": error.message[:MESSAGE]})
+        return DoneItem(index, digest, None, {"code": error.code, "message": error.message[:MESSAGE]})
 
     def _grow(self, size: int) -> None:
         self._size += size
@@ -132,11 +134,11 @@ class Lanes:
         return MapVisit(facts.id, facts.epoch, facts.lineage, context.node_id, context.visit)
 
     async def _recall(self) -> None:
-        """What an earlier attempt, or another worker, has done of this visit."""
+        """What an earlier attempt, or another worker, has done of this visit, if it was done for the same items."""
         if self._store is None:
             return
         for done in await self._store.load(self._visit):
-            if done.index < len(self.items):
+            if done.index < len(self.items) and done.digest == digest_of(self.items[done.index]):
                 self._done[done.index] = done
                 self._size += len(done.output or "")
 
@@ -166,3 +168,8 @@ class Lanes:
         with suppress(TimeoutError, NodeFailure):
             async with asyncio.timeout(LAST_S):
                 await self._keep()
+
+
+def digest_of(item: JSON) -> int:
+    """64 bits with a sign, as a column of Postgres has them."""
+    return int.from_bytes(hashlib.blake2b(orjson.dumps(item), digest_size=8).digest(), "big", signed=True)

@@ -90,9 +90,13 @@ class MapVisit:
 
 @dataclass(frozen=True, slots=True)
 class DoneItem:
-    """An item of a map that is done: its output as JSON text, or what it failed with: `{code, message}`."""
+    """An item of a map that is done: its output as JSON text, or what it failed with: `{code, message}`.
+
+    `digest` is of the item itself, in 64 bits: it tells whether the map still means this one.
+    """
 
     index: int
+    digest: int
     output: str | None
     error: JSON = None
 

@@ -27,7 +27,7 @@ class Items:
 
     async def load(self, visit: MapVisit) -> list[DoneItem]:
         rows = await self._insist(_LOAD, visit.run_id, visit.lineage, visit.node_id, visit.visit)
-        return [DoneItem(row["idx"], row["output"], row["error"]) for row in rows]
+        return [DoneItem(row["idx"], row["digest"], row["output"], row["error"]) for row in rows]
 
     async def keep(self, visit: MapVisit, items: Sequence[DoneItem]) -> None:
         """Raises Fenced where the run is another worker's now: then nothing was written."""
@@ -39,6 +39,7 @@ class Items:
             visit.node_id,
             visit.visit,
             [item.index for item in items],
+            [item.digest for item in items],
             [item.output for item in items],
             [None if item.error is None else orjson.dumps(item.error).decode() for item in items],
         )
@@ -46,7 +47,7 @@ class Items:
             raise Fenced(f"run {visit.run_id} is no longer held under epoch {visit.epoch}")
 
     async def _insist(self, query: str, *arguments: Any) -> list[Any]:
-        """Written twice, an item is written once: so a statement may be sent again whatever became of it."""
+        """What is written twice is the same: so a statement may be sent again, whatever became of it."""
         pause = 0.05
         while True:
             try:
@@ -60,7 +61,7 @@ class Items:
 
 
 _LOAD = """
-SELECT idx, output::text AS output, error FROM map_items
+SELECT idx, digest, output::text AS output, error FROM map_items
 WHERE run_id = $1 AND lineage = $2 AND node_id = $3 AND visit = $4
 """
 # The lock is the journal's own: a claim by another worker comes before this or after it, and then sees these rows.
@@ -70,10 +71,11 @@ WITH held AS MATERIALIZED (
     SELECT id FROM runs WHERE id = $1 AND epoch = $2 AND status IN ('RUNNING', 'PAUSING', 'CANCELLING')
     FOR NO KEY UPDATE
 ), kept AS (
-    INSERT INTO map_items (run_id, lineage, node_id, visit, idx, output, error)
-    SELECT held.id, $3, $4, $5, x.idx, x.output::json, x.error::json
-    FROM held, unnest($6::int[], $7::text[], $8::text[]) AS x(idx, output, error)
-    ON CONFLICT DO NOTHING
+    INSERT INTO map_items (run_id, lineage, node_id, visit, idx, digest, output, error)
+    SELECT held.id, $3, $4, $5, x.idx, x.digest, x.output::json, x.error::json
+    FROM held, unnest($6::int[], $7::bigint[], $8::text[], $9::text[]) AS x(idx, digest, output, error)
+    ON CONFLICT (run_id, lineage, node_id, visit, idx) DO UPDATE SET
+        digest = excluded.digest, output = excluded.output, error = excluded.error
 ), alive AS (
     UPDATE runs r SET crashed_seq = NULL FROM held WHERE r.id = held.id AND r.crashed_seq IS NOT NULL
 )

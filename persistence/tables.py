@@ -330,6 +330,8 @@ map_items = Table(
     Column("node_id", Text, primary_key=True),
     Column("visit", Integer, primary_key=True),
     Column("idx", Integer, primary_key=True),
+    # Of the item itself: where a relaunched map has another one at this place, the row says nothing.
+    Column("digest", BigInteger, nullable=False),
     Column("output", JSON),
     Column("error", JSON),
 )

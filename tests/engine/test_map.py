@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from engine import lanes
 from engine.attempts import Result, attempt
 from engine.events import JSON, LogRecorded, Usage
+from engine.lanes import digest_of
 from engine.nodes.base import NodeConfig, NodeContext, NodeFailure, NodeType, Outcome, Output, WaitForAnswer
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.ports import DoneItem, Fenced, MapVisit
@@ -322,6 +323,15 @@ async def test_a_failure_stops_the_others_and_another_attempt_does_the_rest_alon
     assert set(probe.ran.values()) == {1}
 
 
+async def test_what_was_done_for_another_item_is_done_anew() -> None:
+    """The list of a map that is launched again may be another one: it may look at branches that have gone on since."""
+    probe, given = Probe(), Given({"input": ["a", "x", "c", "d"]}, {"items": (kept := Kept())})
+    kept.items = {index: DoneItem(index, digest_of(item), f'"{item}{item}"') for index, item in enumerate("abcde")}
+    config = {"items": "{{ input }}", "node": {"type": "probe", "config": {"sees": "{{ item }}{{ item }}"}}}
+    assert (await mapped(given, probe, **config))["items"] == ["aa", "xx", "cc", "dd"]
+    assert probe.ran == {"run_1/0/n/1/1": 1}
+
+
 async def test_who_has_lost_the_run_stops() -> None:
     kept = Kept()
     kept.is_fenced = True
@@ -332,7 +342,7 @@ async def test_who_has_lost_the_run_stops() -> None:
 
 async def test_progress_is_over_the_items_and_goes_on_where_it_was() -> None:
     probe, kept = Probe(), Kept()
-    kept.items = {index: DoneItem(index, "0") for index in range(3)}
+    kept.items = {index: DoneItem(index, digest_of(index + 1), "0") for index in range(3)}
     given = Given(resources={"items": kept})
     node = {"type": "probe", "config": {"does": "hang"}}
     running = asyncio.create_task(mapped(given, probe, items=[1, 2, 3, 4], node=node))

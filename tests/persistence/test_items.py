@@ -14,7 +14,11 @@ from persistence.items import Items
 from persistence.retention import prune_items
 from tests.driving import Held, accepted, working
 
-ITEMS = [DoneItem(3, '{"a":[1]}'), DoneItem(1, "null"), DoneItem(2, None, {"code": "TEST", "message": "no"})]
+ITEMS = [
+    DoneItem(3, 2**63 - 1, '{"a":[1]}'),
+    DoneItem(1, -(2**63), "null"),
+    DoneItem(2, 0, None, {"code": "TEST", "message": "no"}),
+]
 
 
 def visit_of(held: Held, **changes: Any) -> MapVisit:
@@ -28,9 +32,9 @@ async def test_what_is_kept_is_read_by_who_goes_on(
     async with working(database, redis) as worker:
         held = await worker.takes_up(run)
         await store.keep(visit_of(held), ITEMS)
-        await store.keep(visit_of(held), [DoneItem(3, "9"), DoneItem(4, "4")])
+        await store.keep(visit_of(held), [DoneItem(3, 1, "9"), DoneItem(4, 4, "4")])
         found = {item.index: item for item in await store.load(visit_of(held, epoch=held.epoch + 1))}
-        assert found == {item.index: item for item in [*ITEMS, DoneItem(4, "4")]}
+        assert found == {item.index: item for item in [*ITEMS, DoneItem(3, 1, "9"), DoneItem(4, 4, "4")]}
         for other in ({"visit": 2}, {"lineage": 1}, {"node_id": "b"}):
             assert await store.load(visit_of(held, **other)) == []
 

@@ -41,6 +41,7 @@ def _map_items() -> None:
         sa.Column("node_id", sa.Text(), nullable=False),
         sa.Column("visit", sa.Integer(), nullable=False),
         sa.Column("idx", sa.Integer(), nullable=False),
+        sa.Column("digest", sa.BigInteger(), nullable=False),
         sa.Column("output", sa.JSON()),
         sa.Column("error", sa.JSON()),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name="fk_map_items_run_id", ondelete="CASCADE"),
