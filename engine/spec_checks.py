@@ -80,7 +80,10 @@ def check_config(
                 line=context.get("line"),
                 column=context.get("column"),
             )
-        return None
+    except Exception as fault:  # of a package's own checks
+        message = f"the node type {name!r} cannot read this config, and that is a fault of the type: {fault!r}"
+        yield FieldProblem(join_path(path, "config"), "CONFIG", message, node_id=node_id)
+    return None
 
 
 def _around_waits(node: NodeSpec, path: str, types: "NodeTypes") -> Iterator[FieldProblem]:

@@ -22,6 +22,7 @@ from engine.nodes.subworkflow import Subworkflow
 from engine.nodes.switch import Switch
 from engine.nodes.tool import Tool
 from engine.nodes.transform import Transform
+from engine.storable import NotStorable, check_storable
 
 GROUP = "treadle.nodes"
 BUILT_IN: tuple[type[NodeType[Any]], ...] = (
@@ -69,7 +70,7 @@ def load_node_types() -> NodeTypes:
             if kind.name in types:
                 raise ValueError(f"there is a node type {kind.name!r} already")
             types[kind.name] = kind
-        except Exception as fault:  # whatever a stranger's module raises when it is imported
+        except (Exception, SystemExit) as fault:  # whatever a stranger's module raises when it is imported
             broken[entry.name] = f"{entry.value}: {type(fault).__name__}: {fault}"
     return NodeTypes(types.values(), broken)
 
@@ -84,5 +85,18 @@ def _loaded(entry: EntryPoint) -> NodeType[Any]:
             raise TypeError(f"has no `{name}`")
     if not issubclass(kind.Config, NodeConfig):
         raise TypeError("its Config is no NodeConfig")
-    kind.Config.model_json_schema()
+    _check_told(kind)
     return kind
+
+
+def _check_told(kind: NodeType[Any]) -> None:
+    """What the catalog tells of it has to be JSON: it is told together with that of all others. Raises."""
+    texts = (kind.name, kind.title, kind.description, kind.category, kind.icon)
+    if not all(isinstance(text, str) for text in (*texts, *kind.ports)):
+        raise TypeError("its name, title, description, category, icon and ports have to be texts")
+    told = {"Config": kind.Config.model_json_schema(), "output_schema": kind.output_schema, "example": kind.example}
+    for name, value in told.items():
+        try:
+            check_storable(value)
+        except NotStorable as wrong:
+            raise TypeError(f"its {name} is no JSON: {wrong}") from wrong

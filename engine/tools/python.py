@@ -52,7 +52,7 @@ def python_tools() -> Iterator[PythonTool | ToolInfo]:
     for entry in entry_points(group=GROUP):
         try:
             yield from [PythonTool(tool) for tool in _loaded(entry)]
-        except Exception as fault:  # whatever a stranger's module raises when it is imported
+        except (Exception, SystemExit) as fault:  # whatever a stranger's module raises when it is imported
             problem = f"{entry.value}: {type(fault).__name__}: {fault}"
             yield ToolInfo(entry.name, "A package that could not be loaded.", {}, ORIGIN, problem=problem)
 

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import ValidationError, field_validator
 
-from engine.nodes.base import NodeFailure, Output, WaitForAnswer, WaitUntil
+from engine.nodes.base import NodeConfig, NodeFailure, NodeType, Output, WaitForAnswer, WaitUntil
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.spec import parse
+from engine.validate import validate
 from tests.engine.given import TYPES, Given
 
 
@@ -164,17 +165,42 @@ def test_a_plug_in_is_added_and_a_broken_one_named(tmp_path: Path, monkeypatch: 
         "        return Output('HEY')\n"
         "class Start(Shout):\n"
         "    name = 'start'\n"
+        "class Untold(Shout):\n"
+        "    name, output_schema = 'untold', {'type': object()}\n"
+        "class Unshown(Shout):\n"
+        "    name, ports = 'unshown', (1,)\n"
     )
+    (tmp_path / "quits.py").write_text("raise SystemExit(3)\n")
     info = tmp_path / "shout-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shout\nVersion: 1\n")
     (info / "entry_points.txt").write_text(
         "[treadle.nodes]\nshout = shout_plugin:Shout\nstart = shout_plugin:Start\n"
         "gone = no_such_module:X\nodd = shout_plugin:NodeConfig\n"
+        "untold = shout_plugin:Untold\nunshown = shout_plugin:Unshown\nquits = quits:X\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     types: NodeTypes = load_node_types()
     assert types["shout"].title == "Shout"
     assert type(types["start"]).__module__ == "engine.nodes.start"
-    assert set(types.broken) == {"start", "gone", "odd"}
+    assert set(types.broken) == {"start", "gone", "odd", "untold", "unshown", "quits"}
+    assert "its output_schema is no JSON" in types.broken["untold"]
     assert "No module named 'no_such_module'" in types.broken["gone"]
+
+
+def test_a_type_whose_own_checks_fail_is_told_as_that() -> None:
+    class Fragile(NodeConfig):
+        size: int = 0
+
+        @field_validator("size")
+        @classmethod
+        def _looked_up(cls, size: int) -> int:
+            return {1: 1}[size]
+
+    class Breaks(NodeType[Fragile]):
+        name, title, description, Config = "breaks", "Breaks", "Breaks.", Fragile
+
+    spec = {"nodes": [{"id": "n", "type": "breaks", "config": {"size": 2}}], "edges": []}
+    [problem] = validate(spec, NodeTypes([Breaks()])).errors
+    assert (problem.field, problem.code, problem.node_id) == ("nodes[0].config", "CONFIG", "n")
+    assert "a fault of the type: KeyError(2)" in problem.message
