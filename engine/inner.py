@@ -77,6 +77,8 @@ def spec_inside_texts(raw: JSON, path: str, types: Types) -> Iterator[Text]:
     if not isinstance(raw, dict):
         return
     reading = read(raw)
+    if any(problem.code == "LIMIT" for problem in check_size(reading)):
+        return  # said elsewhere: what is too large is not looked through
     spec, graph = reading.spec, Graph(reading.spec, reading.edge_at, reading.unread)
     before = ancestors(graph)
     bits = {**{node_id: 1 << at for at, node_id in enumerate(before)}, **dict.fromkeys(reading.unread, 0)}

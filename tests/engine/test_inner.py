@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engine.nodes.registry import NodeTypes
 from engine.states import Severity
@@ -140,3 +142,30 @@ def test_the_place_in_the_text_is_said_too() -> None:
 def test_inputs_of_a_spec_inside_mean_nothing_and_a_warning_says_so() -> None:
     report = validate(spec_of({"spec": {**HALF, "inputs": {"type": "object"}}}), TYPES)
     assert [(one.field, one.severity) for one in report.warnings] == [("nodes[1].config.spec.inputs", Severity.WARNING)]
+
+
+def test_a_spec_inside_is_as_large_as_any_and_no_larger() -> None:
+    many = [{"id": f"n{index}", **transforming(1)} for index in range(1_001)]
+    assert told(nodes(*many)) == [(".spec.nodes", "LIMIT")]
+
+
+KEYS = st.sampled_from(
+    ["id", "type", "config", "nodes", "edges", "outputs", "source", "target", "condition", "output", "x"]
+)
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 5),
+    st.sampled_from(["a", "transform", "map", "{{ item }}", "{{ x", "nodes['a']"]),
+)
+ANYTHING = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=4)),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(key=st.sampled_from(["node", "spec"]), inside=ANYTHING)
+def test_whatever_stands_inside_validation_does_not_raise(key: str, inside: Any) -> None:
+    assert isinstance(validate(spec_of({key: inside}), TYPES).ok, bool)
