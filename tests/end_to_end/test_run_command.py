@@ -20,6 +20,11 @@ APPROVAL = ROOT / "examples" / "expense_approval.json"
 Starting = Callable[..., Coroutine[Any, Any, Process]]
 
 
+def _hears_ctrl_c() -> None:
+    """A suite that was started in the background has SIGINT ignored, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 async def treadle(system: System) -> AsyncIterator[Starting]:
     """Starts `treadle run` on the system's server; what still runs at the end is ended."""
@@ -29,7 +34,7 @@ async def treadle(system: System) -> AsyncIterator[Starting]:
         command = [sys.executable, "-m", "app.cli", "run", *map(str, arguments), "--port", str(system.port)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TREADLE_")}
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, env=environment
+            *command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, env=environment, preexec_fn=_hears_ctrl_c
         )
         started.append(process)
         return process

@@ -219,7 +219,8 @@ async def test_the_worst_that_is_let_in_is_read_fast(name: str) -> None:
         admitted(schema._schema, AT_THE_LIMIT[name], None, {})
     except operations.Refused as refused:
         assert len(refused.errors) <= 101
-    assert time.process_time() - started < 0.5
+    # At most 0.3 s alone; at the end of a long suite on a busy machine the same work was counted as 0.65 s.
+    assert time.process_time() - started < 1
 
 
 async def test_a_fragment_is_counted_wherever_it_is_spread() -> None:
