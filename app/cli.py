@@ -67,7 +67,6 @@ def server(
         sys.exit(f"treadle: {wrong}")
 
     from app.asgi import create_app
-    from engine.garbage import settle_down
 
     config = uvicorn.Config(
         create_app(settings),
@@ -79,7 +78,6 @@ def server(
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=5,
     )
-    settle_down()
     uvicorn.Server(config).run(sockets=[bound])
 
 
