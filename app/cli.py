@@ -67,6 +67,7 @@ def server(
         sys.exit(f"treadle: {wrong}")
 
     from app.asgi import create_app
+    from engine.garbage import settle_down
 
     config = uvicorn.Config(
         create_app(settings),
@@ -78,6 +79,7 @@ def server(
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=5,
     )
+    settle_down()
     uvicorn.Server(config).run(sockets=[bound])
 
 

@@ -23,7 +23,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from app.settings import Settings
-from engine.garbage import settle_down
+from engine.garbage import look_seldom, settle_down
 from engine.nodes.registry import load_node_types
 from engine.resources import open_resources
 from persistence.away import DATABASE_TROUBLE
@@ -233,4 +233,5 @@ def _needed(url: str | None) -> str:
 def run(settings: Settings) -> None:
     """The `treadle worker` process."""
     settle_down()
+    look_seldom()
     uvloop.run(serve(settings))
