@@ -7,7 +7,9 @@ import httpx
 import orjson
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
+from websockets.typing import Subprotocol
 
+TRANSPORT = Subprotocol("graphql-transport-ws")
 AWAY = (OSError, WebSocketException)
 """The server is away, or cannot serve just now: worth another try."""
 
@@ -48,7 +50,7 @@ class Client:
 
     async def subscribe(self, query: str, **variables: Any) -> AsyncGenerator[dict[str, Any], None]:
         """The data of each message. Raises one of AWAY where it is worth another try, else RunRefused."""
-        async with connect(f"ws://{self._host}/graphql", subprotocols=["graphql-transport-ws"], proxy=None) as socket:  # type: ignore[list-item]
+        async with connect(f"ws://{self._host}/graphql", subprotocols=[TRANSPORT], proxy=None) as socket:
             await socket.send(orjson.dumps({"type": "connection_init"}).decode())
             async for raw in socket:
                 message = orjson.loads(raw)

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from app.child import end_group, ends_with_us
-from app.owner import EmbeddedError
-from app.store import START_S, Store
+from app.store import Store
 
 log = structlog.get_logger(__name__)
 
@@ -115,7 +114,7 @@ async def keep_store(store: Store, deaths: asyncio.Event) -> None:
         code = await _ended(store, deaths)
         died = time.monotonic()
         await _pause(store.name, code, pause.after(died - began))
-        await _again(store)
+        await store.relaunch()
         log.warning("up.back", process=store.name, after_s=round(time.monotonic() - died, 1))
 
 
@@ -125,26 +124,6 @@ async def _ended(store: Store, deaths: asyncio.Event) -> int:
         if store.code is None:
             await deaths.wait()
     return code
-
-
-async def _again(store: Store) -> None:
-    """As often as it takes: what a killed Postgres left behind may be in its way for a moment."""
-    deadline = time.monotonic() + START_S
-    while True:
-        try:
-            store.launch()
-        except OSError as error:
-            raise EmbeddedError(f"{store.name} died and cannot be started again: {error}") from error
-        while store.code is None and time.monotonic() < deadline:
-            if await asyncio.to_thread(store.is_ready):
-                return
-            await asyncio.sleep(0.05)
-        if time.monotonic() > deadline:
-            break
-        await asyncio.sleep(0.2)
-    raise EmbeddedError(
-        f"{store.name} died and did not come back within {START_S:g} s; the end of {store.log}:\n{store.tail}"
-    )
 
 
 async def _pause(name: str, code: int, pause_s: float) -> None:

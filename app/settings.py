@@ -5,7 +5,7 @@ import sys
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -114,10 +114,10 @@ class Settings(BaseSettings):
         return self
 
 
-def load_settings(**given: object) -> Settings:
+def load_settings(**given: Any) -> Settings:
     """The settings of this process; `given` go before the environment. Bad ones end it with a line each."""
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as wrong:
         sys.exit("\n".join(_told(error["loc"], error.get("input"), error["msg"]) for error in wrong.errors()))
 

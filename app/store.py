@@ -3,6 +3,7 @@
 It is always started by our main thread: the kernel tells a child of the end of the thread that made it.
 """
 
+import asyncio
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from app.child import Program, start, stop
 from app.owner import EmbeddedError
 
 START_S = 30.0
+PAUSE_S = 0.2
+"""Between a start that came to nothing and the next one."""
 
 
 @dataclass(slots=True)
@@ -51,9 +54,44 @@ class Store:
                 )
             time.sleep(0.01)
 
+    async def relaunch(self) -> None:
+        """As often as it takes: what a killed Postgres left behind may be in its way for a moment. Raises EmbeddedError."""
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                self.launch()
+            except OSError as error:
+                raise EmbeddedError(f"{self.name} died and cannot be started again: {error}") from error
+            if await self._answers(deadline):
+                return
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(PAUSE_S)
+        raise EmbeddedError(
+            f"{self.name} died and did not come back within {START_S:g} s; the end of {self.log}:\n{self.tail}"
+        )
+
+    async def ready(self) -> None:
+        """Until it answers again by itself. Raises EmbeddedError."""
+        if not await self._answers(time.monotonic() + START_S):
+            raise EmbeddedError(f"{self.name} does not answer; the end of {self.log}:\n{self.tail}")
+
+    async def _answers(self, deadline: float) -> bool:
+        """Asked until then: it tells nobody. False where it ends before."""
+        while self.code is None and time.monotonic() < deadline:
+            if await asyncio.to_thread(self.is_ready):
+                return True
+            await asyncio.sleep(0.02)
+        return False
+
     def stop(self) -> None:
         if self._process is not None:
             stop(self.program, self._process)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
     @property
     def tail(self) -> str:

@@ -135,7 +135,8 @@ def _port(node: PlanNode, work: Work, output: JSON) -> str | None:
     if isinstance(work.type, Conditional) and isinstance(given.get("result"), bool):
         return TRUE if given["result"] else FALSE
     if isinstance(work.type, Switch) and "port" in given and given["port"] in (None, *ports):
-        return given["port"]  # type: ignore[no-any-return]
+        port: str | None = given["port"]
+        return port
     named = ", ".join(f"`{port}`" for port in ports)
     shape = {Conditional: ' as {"result": true}', Switch: ' as {"port": "…"}'}.get(type(work.type), "")
     message = f"the output does not tell by which of its ports ({named}) node {node.id!r} is left{shape and ': give it'}{shape}"

@@ -7,17 +7,19 @@ of them end as they should: what was stopped goes on, what was killed is started
 import asyncio
 import os
 import signal
+import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 import asyncpg
 
 from app.chaos.processes import Processes, Slot
-from app.chaos.stores import Postgres, Redis
 from app.chaos.subscribers import Subscriber
+from app.store import Store
 
 PAUSE_S = (1.5, 4.0)
 """Between the end of a fault and the next one."""
@@ -43,8 +45,8 @@ class Target:
     """What can be attacked, and what was done to it."""
 
     processes: Processes
-    postgres: Postgres
-    redis: Redis
+    postgres: Store
+    redis: Store
     subscribers: list[Subscriber]
     lease_s: float
     stop_s: float
@@ -117,25 +119,28 @@ async def freeze_worker(target: Target, rng: Random) -> None:
 
 
 async def restart_postgres(target: Target, rng: Random) -> None:
-    await target.postgres.stop()
+    await asyncio.to_thread(target.postgres.stop)
     await asyncio.sleep(rng.uniform(0, 2))
-    await target.postgres.start()
+    await target.postgres.relaunch()
 
 
 async def kill_postgres(target: Target, rng: Random) -> None:
-    await target.postgres.kill()
+    await asyncio.to_thread(target.postgres.kill)
     await asyncio.sleep(rng.uniform(0, 2))
-    await target.postgres.start()
+    await target.postgres.relaunch()
 
 
 async def crash_postgres(target: Target, rng: Random) -> None:
     """One backend dies, as by the kernel's out-of-memory killer: Postgres ends all others, and recovers by itself."""
-    connection = await asyncpg.connect(target.postgres.url)
+    victim, witness = [await asyncpg.connect(target.postgres.url) for _ in range(2)]
+    ended = asyncio.Event()
+    witness.add_termination_listener(lambda _: ended.set())
     try:
-        pid = await connection.fetchval("SELECT pg_backend_pid()")
-        os.kill(pid, signal.SIGKILL)
+        os.kill(victim.get_server_pid(), signal.SIGKILL)
+        await ended.wait()  # Postgres has noticed: until then it would still say that it is well.
     finally:
-        connection.terminate()
+        victim.terminate()
+        witness.terminate()
     await target.postgres.ready()
 
 
@@ -150,15 +155,15 @@ async def flush_redis(target: Target, rng: Random) -> None:
 
 
 async def restart_redis(target: Target, rng: Random) -> None:
-    await (target.redis.kill if rng.random() < 0.5 else target.redis.stop)()
+    await asyncio.to_thread(target.redis.kill if rng.random() < 0.5 else target.redis.stop)
     await asyncio.sleep(rng.uniform(0, 3))
-    await target.redis.start()
+    await target.redis.relaunch()
 
 
 async def lose_redis(target: Target, rng: Random) -> None:
-    await target.redis.kill()
+    await asyncio.to_thread(target.redis.kill)
     await asyncio.sleep(rng.uniform(8, 12))
-    await target.redis.start()
+    await target.redis.relaunch()
 
 
 async def kill_server(target: Target, rng: Random) -> None:
@@ -176,14 +181,14 @@ async def drop_clients(target: Target, rng: Random) -> None:
 
 
 async def kill_worker_without_postgres(target: Target, rng: Random) -> None:
-    await target.postgres.kill()
+    await asyncio.to_thread(target.postgres.kill)
     slot = target.worker(rng)
     slot.send(signal.SIGKILL)
-    await target.postgres.start()
+    await target.postgres.relaunch()
     await _restart(slot, 0)
 
 
-Fault = Callable[[Target, Random], Awaitable[None]]
+Fault = Callable[[Target, Random], Coroutine[Any, Any, None]]
 BESIDE: tuple[Fault, ...] = (freeze_worker,)
 """Faults that take long: others go on beside them."""
 DECK: tuple[Fault, ...] = (
@@ -216,7 +221,7 @@ async def attack(target: Target, rng: Random, until: float) -> None:
         target.say(name)
         target.done.append(name)
         if fault in BESIDE:
-            beside.append(asyncio.create_task(fault(target, own)))  # type: ignore[arg-type]
+            beside.append(asyncio.create_task(fault(target, own)))
         else:
             await fault(target, own)
     await asyncio.gather(*beside)
@@ -236,9 +241,8 @@ async def _drained(target: Target, slot: Slot) -> None:
     """Asks it to stop as a host would, and waits for no longer than a host would."""
     slot.send(signal.SIGTERM)
     try:
-        async with asyncio.timeout(target.stop_s):
-            await slot.ended()
-    except TimeoutError:
+        await slot.ended(target.stop_s)
+    except subprocess.TimeoutExpired:
         target.deaf.append(f"{slot.name} ({slot.pid}) did not stop within {target.stop_s:g} s of its SIGTERM")
         slot.send(signal.SIGKILL)
         await slot.ended()

@@ -92,9 +92,10 @@ class Slot:
     def tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-8:])
 
-    async def ended(self) -> None:
-        while self.is_up:  # noqa: ASYNC110 (another process, whose end nobody tells us on Python 3.11)
-            await asyncio.sleep(0.02)
+    async def ended(self, within_s: float | None = None) -> None:
+        """Raises TimeoutExpired."""
+        if self.process is not None:
+            await asyncio.to_thread(self.process.wait, within_s)
 
     def restart_if_dead(self) -> None:
         """What `treadle up` does. Whoever has killed the process on purpose starts it again themselves."""
@@ -107,9 +108,8 @@ class Slot:
         self.send(signal.SIGCONT)
         self.send(signal.SIGTERM)
         try:
-            async with asyncio.timeout(within_s):
-                await self.ended()
-        except TimeoutError:
+            await self.ended(within_s)
+        except subprocess.TimeoutExpired:
             self.send(signal.SIGKILL)
             await self.ended()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
@@ -119,8 +119,9 @@ def _cause(entry: dict[str, Any]) -> str:
 
 def show(report: Report, console: Console) -> None:
     table = Table(title="The kill suite", title_justify="left", box=SIMPLE_HEAD)
-    for heading, justify in (("", "left"), ("seen", "right"), ("promised", "right"), ("", "left")):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    columns: list[tuple[str, JustifyMethod]] = [("", "left"), ("seen", "right"), ("promised", "right"), ("", "left")]
+    for heading, justify in columns:
+        table.add_column(heading, justify=justify)
     runs = report.seen.history.runs.values()
     table.add_row("runs accepted", str(len(report.seen.started)), "", "")
     table.add_row("child runs", str(sum(run.parent_id is not None for run in runs)), "", "")

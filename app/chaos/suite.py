@@ -19,6 +19,7 @@ from typing import Any
 import asyncpg
 from rich.console import Console
 
+from app import embedded
 from app.chaos import history, holds, nodes, recording
 from app.chaos.audit import Gathered
 from app.chaos.client import Client
@@ -26,7 +27,6 @@ from app.chaos.faults import Target, attack
 from app.chaos.load import Load, Started
 from app.chaos.processes import Processes
 from app.chaos.report import Report, read_logs, report, show
-from app.chaos.stores import Postgres, Redis
 from app.chaos.subscribers import Kind, Subscriber, View
 from persistence.migrate import migrate
 
@@ -115,10 +115,7 @@ async def _attacked(options: Options, folder: Path, console: Console) -> Report:
 @asynccontextmanager
 async def _standing(options: Options, folder: Path, say: Callable[[str], None]) -> AsyncIterator[System]:
     async with AsyncExitStack() as stack:
-        postgres, redis = Postgres(folder), Redis(folder)
-        for store in (postgres, redis):
-            stack.push_async_callback(store.stop)
-        await asyncio.gather(postgres.create(), redis.start())
+        postgres, redis = (stack.enter_context(store(folder)) for store in (embedded.postgres, embedded.redis))
         await migrate(postgres.url)
         await _watched(postgres.url)
         records = folder / "records"
