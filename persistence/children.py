@@ -18,11 +18,12 @@ from engine.nodes.base import NodeFailure
 from engine.ports import ChildRun
 from engine.states import RunSource
 from persistence import moves, room, versions
+from persistence.acceptance import Parent
 from persistence.caller import Caller, Role
 from persistence.database import Database
 from persistence.problems import Busy, NotFound, Problem
 from persistence.publish import item_of, publish
-from persistence.runs import Changed, Parent
+from persistence.runs import Changed
 from persistence.tables import runs as table
 from persistence.versions import Version
 

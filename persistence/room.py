@@ -13,10 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.events import JSON
 from engine.shapes import concurrency_of
 from engine.states import HELD, OnLimit, RunStatus
-from persistence import moves, runs
+from persistence import acceptance, moves
+from persistence.acceptance import NewRun
 from persistence.caller import Caller
 from persistence.problems import Busy
-from persistence.runs import Changed, NewRun
+from persistence.runs import Changed
 from persistence.tables import runs as table
 from persistence.transition import for_change
 from persistence.versions import Version
@@ -33,9 +34,9 @@ def new_run(version: Version, inputs: JSON) -> NewRun:
 
 
 async def accept(connection: AsyncConnection, caller: Caller, new: NewRun) -> Changed:
-    """As `runs.accept`; what was cancelled to make room is told with it. Raises Busy."""
+    """As `acceptance.accept`; what was cancelled to make room is told with it. Raises Busy."""
     made_way = await make_room(connection, caller, new) if new.start else []
-    accepted = await runs.accept(connection, caller, new)
+    accepted = await acceptance.accept(connection, caller, new)
     return replace(accepted, besides=tuple(made_way))
 
 

@@ -15,7 +15,8 @@ from persistence.changing import Notice
 from persistence.drafts import Draft
 from persistence.feed import Expired
 from persistence.problems import NotFound, invalid
-from persistence.runs import Run, RunFilter
+from persistence.run_lists import RunFilter
+from persistence.runs import Run
 from resolvers.authorise import require
 from resolvers.context import Context
 from resolvers.runs import EventView, Names, NodeView

@@ -11,14 +11,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.dataloader import DataLoader
 
 from engine.events import JSON, NodeState
-from persistence import drafts, history, kin, nodes, projects, runs, versions, waits, workflows
+from persistence import drafts, history, kin, nodes, projects, run_lists, runs, versions, waits, workflows
 from persistence.caller import Caller
 from persistence.database import Database
 from persistence.history import Checkpoint, EventPage, EventsAsked
 from persistence.kin import Ask
 from persistence.nodes import NodeName, Values
 from persistence.paging import Page
-from persistence.runs import Run, RunsAsked
+from persistence.run_lists import RunsAsked
+from persistence.runs import Run
 from persistence.versions import Version, VersionsAsked
 from persistence.waits import Wait
 
@@ -43,8 +44,8 @@ class Loaders:
         self.by_number: DataLoader[tuple[str, int], Version | None] = self._loader(versions.by_number)
         self.versions: DataLoader[VersionsAsked, Page[Version] | None] = self._loader(versions.pages)
         self.run: DataLoader[str, Run | None] = self._loader(runs.get_many)
-        self.runs: DataLoader[RunsAsked, Page[Run] | None] = self._loader(runs.pages)
-        self.median_duration: DataLoader[str, timedelta | None] = self._loader(runs.median_durations)
+        self.runs: DataLoader[RunsAsked, Page[Run] | None] = self._loader(run_lists.pages)
+        self.median_duration: DataLoader[str, timedelta | None] = self._loader(run_lists.median_durations)
         self.node_names: DataLoader[str, tuple[NodeName, ...] | None] = self._loader(nodes.names)
         self.node_states: DataLoader[str, list[NodeState] | None] = self._loader(nodes.states)
         self.node_states_at: DataLoader[Place, list[NodeState] | None] = self._loader(nodes.states_at)

@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.events import Delta, Event, NodeChange, NodeState
 from engine.states import NodeStatus, RunAction, RunSource, RunStatus, WaitKind
-from persistence import nodes, runs
+from persistence import nodes, run_lists
 from persistence.caller import Role
 from persistence.feed import Expired
 from persistence.history import Checkpoint, EventsAsked, Window
@@ -17,7 +17,8 @@ from persistence.kin import Ask
 from persistence.nodes import NodeName
 from persistence.paging import Page, checked_after, checked_first
 from persistence.problems import NotFound, invalid
-from persistence.runs import Run, RunFilter
+from persistence.run_lists import RunFilter
+from persistence.runs import Run
 from persistence.waits import ANSWERABLE, Wait
 from resolvers.authorise import require
 from resolvers.context import Context
@@ -111,7 +112,7 @@ async def run_page(
     if project_id is not None:
         require(context.caller, Role.VIEWER, project_id)
     async with context.database.connect() as connection:
-        return await runs.page(
+        return await run_lists.page(
             connection,
             context.caller,
             first=checked_first(first),

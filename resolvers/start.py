@@ -11,11 +11,12 @@ from engine.events import JSON
 from engine.inputs import check_inputs
 from engine.spec import parse
 from engine.states import OnLimit, RunMode, RunStatus, WaitKind
-from persistence import moves, room, runs, versions, waits
+from persistence import acceptance, moves, room, runs, versions, waits
+from persistence.acceptance import NewRun
 from persistence.caller import Role
 from persistence.problems import Invalid, invalid
 from persistence.rests import SILENCE_S
-from persistence.runs import Changed, NewRun, Run, RunOptions
+from persistence.runs import Changed, Run, RunOptions
 from persistence.versions import Version
 from resolvers.authorise import project_for, require
 from resolvers.context import Context
@@ -126,7 +127,7 @@ async def _begin(context: Context, ask: Start, operation: str, *, start: bool) -
         new = _new(ask, known, start=start)
         if new.on_limit is OnLimit.QUEUE:
             # The way of nearly every run: its version is known, and the run is one statement.
-            changed = await runs.accept_alone(context.database.pool, context.caller, new)
+            changed = await acceptance.accept_alone(context.database.pool, context.caller, new)
             await tell(context, changed)
             return changed.run
 

@@ -7,7 +7,8 @@ from persistence import drafts, versions, workflows
 from persistence.caller import Role
 from persistence.ids import Prefix
 from persistence.paging import Page, checked_after, checked_first
-from persistence.runs import Run, RunFilter, RunsAsked
+from persistence.run_lists import RunFilter, RunsAsked
+from persistence.runs import Run
 from persistence.versions import Version, VersionsAsked
 from resolvers.authorise import require
 from resolvers.context import Context

@@ -9,8 +9,8 @@ from engine.states import VersionStatus
 from persistence.drafts import Draft
 from persistence.paging import Page
 from persistence.projects import Project as ProjectRow
+from persistence.run_lists import RunFilter as RunRowFilter
 from persistence.runs import Run as RunRow
-from persistence.runs import RunFilter as RunRowFilter
 from persistence.versions import Version
 from persistence.workflows import Workflow as WorkflowRow
 from resolvers import versions as version_resolvers

@@ -10,14 +10,15 @@ from redis.asyncio import Redis
 from engine.events import CheckpointSaved, Happening, NodeChange, NodeState, StatusChange
 from engine.ports import CheckpointRecord, Entry, RunChange
 from engine.states import NodeStatus, RunStatus
-from persistence import leases, runs, versions
+from persistence import acceptance, leases, versions
+from persistence.acceptance import NewRun
 from persistence.caller import Caller
 from persistence.claims import claim_next
 from persistence.database import Database
 from persistence.drafts import Content
 from persistence.journal import PostgresJournal
 from persistence.publish import publish
-from persistence.runs import Changed, NewRun, Run
+from persistence.runs import Changed, Run
 
 SPEC = {
     "nodes": [
@@ -33,7 +34,7 @@ async def accepted(database: Database, caller: Caller, project: str, *, start: b
     async with database.begin() as connection:
         version = await versions.adhoc(connection, caller, project, Content(SPEC, "hash-of-spec"))
         new = NewRun(project, None, version.id, {"n": 1}, start=start)
-        return await runs.accept(connection, caller, new)
+        return await acceptance.accept(connection, caller, new)
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -15,12 +15,13 @@ from engine.nodes.registry import NodeTypes, load_node_types
 from engine.ports import Entry
 from engine.spec import parse
 from engine.takeup import RunFacts
+from persistence.acceptance import NewRun, accept
 from persistence.caller import Caller
 from persistence.checkpoints import Saver
 from persistence.database import Database
 from persistence.drafts import Content
 from persistence.journal import PostgresJournal
-from persistence.runs import NewRun, RunOptions, accept
+from persistence.runs import RunOptions
 from persistence.versions import adhoc
 from persistence.wire import error_of
 

@@ -12,12 +12,13 @@ from typing import Any
 import asyncpg
 import pytest
 
+from persistence.acceptance import NewRun, accept
 from persistence.caller import Caller
 from persistence.claims import LIMITS_LOCK, claim_next
 from persistence.database import Database
 from persistence.drafts import Content
 from persistence.ids import new_id
-from persistence.runs import NewRun, RunOptions, accept
+from persistence.runs import RunOptions
 from persistence.versions import adhoc
 from tests.driving import SPEC
 

@@ -11,12 +11,12 @@ from engine.past import Past
 from engine.plan import make_plan
 from engine.spec import parse
 from engine.states import RunSource, RunStatus
-from persistence import heads, runs
+from persistence import acceptance, heads, runs
+from persistence.acceptance import NewRun
 from persistence.caller import Caller
 from persistence.copies import Copy, as_told, derive, last_visit
 from persistence.database import Database
 from persistence.nodes import states, states_at
-from persistence.runs import NewRun
 from tests.taking_up import Killed, Worker, accept_spec, edges, node, told
 from tests.worker.test_take_up import SPECS
 
@@ -52,7 +52,7 @@ async def copied(database: Database, caller: Caller, run_id: str, seq: int, spec
         run = await runs.get(connection, caller, run_id)
         assert run is not None
         new = NewRun(run.project_id, None, run.version_id, run.inputs, source=RunSource.FORK)
-        accepted = await runs.accept(connection, caller, new)
+        accepted = await acceptance.accept(connection, caller, new)
         return (await derive(connection, accepted, "A copy", copy, forked_from=stand.checkpoint_id)).run.id
 
 

@@ -8,12 +8,12 @@ from redis.asyncio import Redis
 
 from engine.events import CheckpointSaved, LogRecorded, NodeChange, NodeState, RunError, StatusChange
 from engine.states import EventType, LogLevel, NodeStatus, RunStatus
-from persistence import history, nodes, runs, wire
+from persistence import history, nodes, run_lists, runs, wire
 from persistence.caller import Caller, Role
 from persistence.database import Database
 from persistence.history import EventsAsked, Window
 from persistence.ids import new_id
-from persistence.runs import RunFilter
+from persistence.run_lists import RunFilter
 from tests.driving import Held, accepted, working
 
 STRANGER = Caller("stranger", {"prj_other": Role.ADMIN})
@@ -105,17 +105,17 @@ async def test_runs_are_listed_newest_first_and_filtered(database: Database, cal
     async with database.connect() as connection:
 
         async def ids(first: int = 10, after: str | None = None, where: RunFilter | None = None) -> list[str]:
-            page = await runs.page(connection, caller, first=first, after=after, where=where or RunFilter())
+            page = await run_lists.page(connection, caller, first=first, after=after, where=where or RunFilter())
             return [run.id for run in page.items]
 
         assert await ids() == newest
-        page = await runs.page(connection, caller, first=2)
+        page = await run_lists.page(connection, caller, first=2)
         assert await ids(after=page.cursors[-1]) == newest[2:]
         assert await ids(where=RunFilter(status=[RunStatus.QUEUED])) == [newest[1], newest[3]]
         assert await ids(where=RunFilter(status=[])) == []
         assert await ids(where=RunFilter(version_id="ver_none")) == []
         assert await ids(where=RunFilter(created_after=made[1].created_at)) == newest[:3]
-        assert (await runs.page(connection, STRANGER, first=10)).items == []
+        assert (await run_lists.page(connection, STRANGER, first=10)).items == []
         assert await runs.get(connection, STRANGER, made[0].id) is None
 
 
@@ -129,7 +129,7 @@ async def test_the_estimate_is_the_median_of_completed_runs(database: Database, 
             float(seconds),
         )
     async with database.connect() as connection:
-        found = await runs.median_durations(connection, caller, [made[0].version_id, "ver_none"])
+        found = await run_lists.median_durations(connection, caller, [made[0].version_id, "ver_none"])
     assert {key: value.total_seconds() for key, value in found.items()} == {made[0].version_id: 3.0}
 
 

@@ -19,7 +19,7 @@ from persistence.drafts import Content
 from persistence.feed import Expired, Feed
 from persistence.problems import NotFound
 from persistence.publish import announce, draft_channel, runs_channel
-from persistence.runs import RunFilter
+from persistence.run_lists import RunFilter
 from resolvers import live
 from resolvers.context import Context
 from resolvers.live import NodeUpdate

@@ -1,0 +1,138 @@
+"""Lists of runs, newest first, and what a version's last ones say of the next.
+
+Every query sees the caller's projects alone.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from engine.states import RunSource, RunStatus
+from persistence.caller import Caller
+from persistence.ids import Prefix, first_id
+from persistence.paging import Page, after_of, alike, of_each, page_of
+from persistence.runs import Run, run_of
+from persistence.tables import runs, versions
+
+CLOCKS_APART_S = 300
+"""How far the clocks of a server and of the database may differ."""
+
+
+HISTORY_FOR_ESTIMATE = 50
+"""How many of a version's last completed runs an estimate looks at."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """What a list of runs is narrowed to. None narrows nothing; an empty list lets nothing through."""
+
+    workflow_id: str | None = None
+    version_id: str | None = None
+    status: Sequence[RunStatus] | None = None
+    source: Sequence[RunSource] | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+    def lets_status(self, status: RunStatus | None) -> bool:
+        return status is not None and (self.status is None or status in self.status)
+
+    def lets(self, run: Run) -> bool:
+        """Whether `run` is in the list, its status left aside: all that can be asked here never changes in a run."""
+        return (
+            (self.workflow_id is None or run.workflow_id == self.workflow_id)
+            and (self.version_id is None or run.version_id == self.version_id)
+            and (self.source is None or run.source in self.source)
+            and (self.created_after is None or run.created_at > self.created_after)
+            and (self.created_before is None or run.created_at < self.created_before)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunsAsked:
+    """A page of the runs of one workflow or version, of which `id` is the id, newest first."""
+
+    of: Literal["workflow_id", "version_id"]
+    id: str
+    first: int
+    after: str | None = None
+    where: RunFilter = RunFilter()
+
+
+async def page(
+    connection: AsyncConnection,
+    caller: Caller,
+    *,
+    first: int,
+    after: str | None = None,
+    project_id: str | None = None,
+    where: RunFilter = RunFilter(),
+) -> Page[Run]:
+    """Newest first."""
+    query = select(runs).where(runs.c.project_id.in_(caller.projects), *_conditions(where))
+    if project_id is not None:
+        query = query.where(runs.c.project_id == project_id)
+    if after is not None:
+        query = query.where(runs.c.id < after_of(after, Prefix.RUN))
+    found = await connection.execute(query.order_by(runs.c.id.desc()).limit(first + 1))
+    return page_of([run_of(row) for row in found.mappings()], first=first, after=after)
+
+
+async def pages(connection: AsyncConnection, caller: Caller, asks: Sequence[RunsAsked]) -> dict[RunsAsked, Page[Run]]:
+    """A statement for all that differ in the workflow, or the version, alone."""
+    pages: dict[RunsAsked, Page[Run]] = {}
+    for ask, ids in alike(asks, "id").items():
+        query = select(runs).where(runs.c.project_id.in_(caller.projects), *_conditions(ask.where))
+        if ask.after is not None:
+            query = query.where(runs.c.id < after_of(ask.after, Prefix.RUN))
+        found: dict[str, list[Run]] = {id: [] for id in ids}
+        for row in (await connection.execute(of_each(query, runs.c[ask.of], ids, ask.first))).mappings():
+            found[row[ask.of]].append(run_of(row))
+        pages |= {replace(ask, id=id): page_of(rows, first=ask.first, after=ask.after) for id, rows in found.items()}
+    return pages
+
+
+def _conditions(where: RunFilter) -> Iterator[ColumnElement[bool]]:
+    column = runs.c
+    if where.workflow_id is not None:
+        yield column.workflow_id == where.workflow_id
+    if where.version_id is not None:
+        yield column.version_id == where.version_id
+    if where.status is not None:
+        yield column.status.in_(where.status)
+    if where.source is not None:
+        yield column.source.in_(where.source)
+    # Lists are in the order of ids, which servers make by their own clocks: a bound on them spares the rest of the list.
+    if where.created_after is not None:
+        yield column.created_at > where.created_after
+        yield column.id > first_id("run", where.created_after, -CLOCKS_APART_S)
+    if where.created_before is not None:
+        yield column.created_at < where.created_before
+        yield column.id < first_id("run", where.created_before, CLOCKS_APART_S)
+
+
+async def median_durations(
+    connection: AsyncConnection, caller: Caller, version_ids: Sequence[str]
+) -> dict[str, timedelta]:
+    """The median time from start to finish of each version's last completed runs; a version without any is left out."""
+    last = (
+        select((runs.c.finished_at - runs.c.started_at).label("took"))
+        .where(
+            and_(
+                runs.c.version_id == versions.c.id,
+                runs.c.project_id.in_(caller.projects),
+                runs.c.status == RunStatus.COMPLETED,
+                runs.c.started_at.is_not(None),
+            )
+        )
+        .order_by(runs.c.id.desc())
+        .limit(HISTORY_FOR_ESTIMATE)
+        .lateral()
+    )
+    median = func.percentile_cont(0.5).within_group(last.c.took)
+    query = select(versions.c.id, median).join(last, last.c.took.is_not(None)).where(versions.c.id.in_(version_ids))
+    found = await connection.execute(query.group_by(versions.c.id))
+    return dict(found.all())
