@@ -89,26 +89,27 @@ def ask(task: str, *arguments: JSON) -> Any:
     left = _left.get()
     if left <= 0:
         raise TooMuch("and those before it take too much computing together")
-    began = monotonic()
-    try:
-        return _asked(orjson.dumps([task, *arguments], default=dict))
-    finally:
-        _left.set(left - (monotonic() - began))
+    request = orjson.dumps([task, *arguments], default=dict)
+    with _lock:
+        began = monotonic()  # The turns of others, before ours, are not counted.
+        try:
+            return _asked(request)
+        finally:
+            _left.set(left - (monotonic() - began))
 
 
 def _asked(request: bytes) -> Any:
-    with _lock:
-        try:
-            return orjson.loads(_ready().ask(request))
-        except (OSError, EOFError) as fault:
-            ended = _ended()
-            if ended not in _BY_OTHERS:
-                raise _too_much(fault, ended) from None
-        # Somebody else ended the process, perhaps long ago: that says nothing of this task.
-        try:
-            return orjson.loads(_ready().ask(request))
-        except (OSError, EOFError) as fault:
-            raise _too_much(fault, _ended()) from None
+    try:
+        return orjson.loads(_ready().ask(request))
+    except (OSError, EOFError) as fault:
+        ended = _ended()
+        if ended not in _BY_OTHERS:
+            raise _too_much(fault, ended) from None
+    # Somebody else ended the process, perhaps long ago: that says nothing of this task.
+    try:
+        return orjson.loads(_ready().ask(request))
+    except (OSError, EOFError) as fault:
+        raise _too_much(fault, _ended()) from None
 
 
 def _ready() -> _Process:

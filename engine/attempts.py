@@ -21,7 +21,7 @@ from engine.told import clean_text, is_storable
 from engine.work import Work
 
 log = structlog.get_logger()
-WRONG_AGAIN = frozenset({"TEMPLATE", "OUTPUT", "CONFIG", "SECRET", "BUDGET", "TOOL_FORBIDDEN"})
+WRONG_AGAIN = frozenset({"TEMPLATE", "OUTPUT", "CONFIG", "SECRET", "BUDGET", "TOOL_FORBIDDEN", "FENCED"})
 NO_RETRY = Retry(max_attempts=1)
 
 
@@ -50,6 +50,9 @@ async def attempt(
         outcome, error = await _once(work, context)
         if error is None or number >= retry.max_attempts or not _is_worth_retrying(work, error):
             return Result(outcome, error, number, started_at, datetime.now(UTC))
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError  # It was told to stop while it failed, and told of the failure alone.
         pause = _pause(retry, number, error)
         on_retry(number, error, pause)
         await asyncio.sleep(pause)

@@ -11,7 +11,7 @@ from engine.channels import Slot
 from engine.events import JSON, LogRecorded, Usage
 from engine.names import SECRETS
 from engine.nodes.base import NodeFailure
-from engine.redact import NOTHING, Redactor
+from engine.redact import NOTHING
 from engine.references import INDEX, ITEM
 from engine.report import Telling
 from engine.states import LogLevel, NodeStatus
@@ -85,7 +85,7 @@ class Context:
     def knowing(self, secrets: Mapping[str, str]) -> Iterator[None]:
         """Inside of it the templates see secrets. From its beginning on nothing that is told shows one, however late."""
         before, self.scope = self.scope, {**self.scope, SECRETS: secrets}
-        self._redactor = Redactor(secrets.values())
+        self._redactor = self._redactor.knowing(secrets.values())
         self._text = self._redactor.stream()
         try:
             yield

@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 import orjson
+import structlog
 
 from engine.context import Context
 from engine.events import JSON, RunError
 from engine.items import RunItem
 from engine.nodes.base import NodeFailure
 from engine.ports import DoneItem, Fenced, MapItems, MapVisit
-from engine.storable import MAX_SIZE, check_storable
+from engine.storable import MAX_SIZE
+
+log = structlog.get_logger(__name__)
 
 SLICE_S = 0.01
 """After this much computing without a pause a lane lets others have a turn."""
@@ -84,18 +87,20 @@ class Lanes:
     def _as_done(self, index: int, output: JSON, error: RunError | None) -> DoneItem:
         digest = digest_of(self.items[index])
         if error is None:
-            self._grow(check_storable(output))
             # orjson keeps some KiB of room behind every text that it writes; a copy has none.
-            return DoneItem(index, digest, orjson.dumps(output).decode())
+            text = orjson.dumps(output).decode()
+            self._grow(text)
+            return DoneItem(index, digest, text)
         if not self.is_collecting:
             details = {"index": index, "nodeId": error.node_id, "details": error.details}
             message = f"item {index}: {error.message}"
             raise NodeFailure(error.code, message, retryable=error.retryable, details=details)
-        self._grow(len(error.message[:MESSAGE]))
-        return DoneItem(index, digest, None, {"code": error.code, "message": error.message[:MESSAGE]})
+        message = error.message[:MESSAGE]
+        self._grow(message)
+        return DoneItem(index, digest, None, {"code": error.code, "message": message})
 
-    def _grow(self, size: int) -> None:
-        self._size += size
+    def _grow(self, text: str) -> None:
+        self._size += len(text)
         if self._size > MAX_SIZE:
             told = f"the outputs of the items together are larger than {MAX_SIZE // 1024 // 1024} MiB"
             raise NodeFailure("OUTPUT", told)
@@ -140,13 +145,13 @@ class Lanes:
         for done in await self._store.load(self._visit):
             if done.index < len(self.items) and done.digest == digest_of(self.items[done.index]):
                 self._done[done.index] = done
-                self._size += len(done.output or "")
+                self._grow(done.output or "" if done.error is None else done.error["message"])
 
     async def _keep_on(self) -> None:
         """Until all is done: then the node's own end is what becomes durable."""
         while not self._is_over:
+            self._full.clear()  # Before: what is said while it keeps is not lost.
             await self._keep()
-            self._full.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(BATCH_S):
                     await self._full.wait()
@@ -165,9 +170,11 @@ class Lanes:
 
     async def _keep_rest(self) -> None:
         """What was done before a pause, a drain or a failure is not done again. The way out must not be held up by it."""
-        with suppress(TimeoutError, NodeFailure):
+        try:
             async with asyncio.timeout(LAST_S):
                 await self._keep()
+        except Exception as wrong:
+            log.warning("map.rest_not_kept", run_id=self.context.run_id, error=str(wrong) or type(wrong).__name__)
 
 
 def digest_of(item: JSON) -> int:

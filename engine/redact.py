@@ -19,15 +19,15 @@ MAX_KNOWN = 256
 
 
 class Redactor:
-    """Knows some values. Without one, everything passes as it is."""
+    """Knows some values, of those that are long enough. Without one, everything passes as it is."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        self._disguises = [remember(value) for value in values]
+        self._disguises = [remember(value) for value in values if len(value.strip()) >= MIN_LENGTH]
 
     def knowing(self, values: Iterable[str]) -> "Redactor":
         """One that knows these as well."""
         more = Redactor(values)
-        more._disguises += self._disguises
+        more._disguises += [one for one in self._disguises if all(one is not known for known in more._disguises)]
         return more
 
     def text(self, text: str) -> str:

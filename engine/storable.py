@@ -44,12 +44,12 @@ def check_storable(value: JSON) -> int:
             members = enumerate(container)
         for key, item in members:
             kind = type(item)
+            size += 4  # brackets, quotes, a comma, or a number
             if kind is str:
                 if not (item.isascii() and "\0" not in item) and (wrong := _text(item)):
                     raise NotStorable(_path((key, place)), wrong)
                 size += len(item)
                 continue
-            size += 4
             if kind is dict or kind is list:
                 if depth == MAX_DEPTH:
                     raise NotStorable(_path((key, place)), f"is nested more than {MAX_DEPTH} levels deep")

@@ -66,7 +66,10 @@ class Availability:
         return await asyncio.shield(asked.answer)
 
     async def _ask(self, url: str, key: str | None) -> Answer:
-        where = urlsplit(url).hostname or "its endpoint"  # and no more of the address, which may hold a password
+        try:
+            where = urlsplit(url).hostname or "its endpoint"  # and no more of the address, which may hold a password
+        except ValueError:
+            return Answer("its address cannot be read", was_reached=False)
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 return await self._read(url, key)

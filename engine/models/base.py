@@ -9,6 +9,9 @@ from langchain_core.messages.ai import UsageMetadata
 from engine.catalog_file import Capability, Price
 from engine.events import Usage
 
+MIN_KEY = 16
+"""Characters of a key that nothing may show; shorter ones are words such as `lm-studio`, for endpoints that want any."""
+
 Structured = Literal["json_schema", "function_calling", "prompt"]
 
 
@@ -47,6 +50,10 @@ class Model:
         cached_price = self.price.input if self.price.cached_input is None else self.price.cached_input
         fresh = (tokens["input_tokens"] - cached) * self.price.input
         return (fresh + cached * cached_price + tokens["output_tokens"] * self.price.output) / 1_000_000
+
+
+def is_hidden(key: str | None) -> bool:
+    return key is not None and len(key) >= MIN_KEY
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import httpx2
 from langchain_core.language_models import BaseChatModel
 
 from engine.catalog_file import ModelEntry, from_environment
-from engine.models.base import Sampling
+from engine.models.base import Sampling, is_hidden
 from engine.nodes.base import NodeFailure
 from engine.redact import Redactor
 
@@ -33,7 +33,7 @@ def build(entry: ModelEntry, key: str | None, sampling: Sampling, client: httpx2
         ) from missing
     except (ValueError, TypeError) as wrong:
         told = " ".join(str(wrong).split())
-        if key:
+        if key is not None and is_hidden(key):
             told = Redactor([key]).text(told)
         raise NodeFailure(
             "MODEL_UNAVAILABLE", f"the catalog's entry {entry.name!r} cannot be used: {told}"[:1000]

@@ -11,7 +11,7 @@ from langchain_core.language_models import BaseChatModel
 
 from engine.catalog_file import CatalogError, ModelEntry, from_environment
 from engine.models.availability import Availability
-from engine.models.base import Model, ModelInfo, Sampling, Structured
+from engine.models.base import Model, ModelInfo, Sampling, Structured, is_hidden
 from engine.models.building import OPENAI, build
 from engine.models.client import open_client
 from engine.models.echo import ECHO, echo_model
@@ -81,7 +81,9 @@ class Models:
             raise NodeFailure("MODEL_UNAVAILABLE", f"the model {name!r} cannot be used: {wrong}") from wrong
         how = entry.structured_output or _usual(entry)
         tells_its_end = entry.provider in TELL_THEIR_END
-        return Model(name, chat, how, entry.price, tells_its_end, entry.timeout_s, hidden=key)
+        return Model(
+            name, chat, how, entry.price, tells_its_end, entry.timeout_s, hidden=key if is_hidden(key) else None
+        )
 
     async def _key(self, entry: ModelEntry, project_id: str) -> str | None:
         if entry.api_key is not None:

@@ -67,7 +67,7 @@ class _Asking(AgentMiddleware[AgentState[Any], None]):
         tokens = spent.input_tokens + spent.output_tokens
         if self.steps >= self._config.max_steps:
             raise self._over("steps", f"had no answer after {self.steps} steps")
-        if self.steps and tokens == 0 and (budget.tokens or budget.usd):
+        if self.steps and ((budget.usd and spent.cost_usd is None) or (budget.tokens and tokens == 0)):
             raise self._over("unknown", f"has a budget, but {self._model.name!r} does not tell what it takes")
         if budget.tokens is not None and tokens >= budget.tokens:
             raise self._over("tokens", f"had no answer after {tokens} tokens")

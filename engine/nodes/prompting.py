@@ -15,8 +15,6 @@ from engine.models.catalog import Models
 from engine.nodes.base import NodeConfig, NodeContext, NodeFailure
 
 TEMPLATE: dict[str, Any] = {"format": "template"}
-MIN_KEY = 16
-"""Characters of a key that nothing may show; shorter ones are words such as `lm-studio`, for endpoints that want any."""
 ROLES: dict[str, type[BaseMessage]] = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
 
 
@@ -140,7 +138,7 @@ async def opened(config: Prompted, ctx: NodeContext) -> Model:
     if models is None:
         raise NodeFailure("MODEL_UNAVAILABLE", "this process has no models", retryable=True)
     model = await models.open(config.model, ctx.project_id, config.sampling)
-    if model.hidden is not None and len(model.hidden) >= MIN_KEY:
+    if model.hidden is not None:
         ctx.hide([model.hidden])
     return model
 

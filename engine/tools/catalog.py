@@ -82,7 +82,8 @@ class Tools(Mapping[str, ToolInfo]):
         """What the tool gives, checked to be storable. Raises NodeFailure."""
         tool = await self._find(name)
         check_scopes(tool.info, ctx)
-        given = _check_arguments(tool.info, arguments)
+        # In a thread: a schema with references is looked at aside, by one process for all.
+        given = await asyncio.to_thread(_check_arguments, tool.info, arguments)
         limit = asyncio.timeout(timeout_s)
         try:
             async with limit:

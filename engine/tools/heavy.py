@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from engine.events import JSON
+from engine.storable import INT_MAX, INT_MIN
 
 MAX_PATTERN_MEMORY = 8 * 1024 * 1024
 MAX_MATCHES = 10_000
@@ -136,6 +137,8 @@ def math_evaluate(
         raise Wrong(f"{expression[:80]!r} cannot be calculated: {wrong}") from wrong
     if not isinstance(result, int | float) or not math.isfinite(result):
         raise Wrong(f"{expression[:80]!r} gives no number")
+    if isinstance(result, int) and not INT_MIN <= result <= INT_MAX:
+        raise Wrong(f"{expression[:80]!r} gives a whole number beyond 64 bits")
     return result
 
 
@@ -162,3 +165,5 @@ def run(name: str, arguments: dict[str, JSON]) -> dict[str, JSON]:
         return {"value": HEAVY[name](**arguments)}
     except Wrong as wrong:
         return {"wrong": str(wrong)}
+    except RecursionError:
+        return {"wrong": "this is nested too deeply"}

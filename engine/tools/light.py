@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Callable
@@ -59,10 +58,10 @@ def base64_decode(
     plain = "".join(text.split()).replace("-", "+").replace("_", "/").rstrip("=")
     try:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True).decode()
-    except binascii.Error as wrong:
-        raise Wrong(f"this is no base64: {wrong}") from wrong
     except UnicodeDecodeError as wrong:
         raise Wrong("this is base64 of something that is no UTF-8 text") from wrong
+    except ValueError as wrong:
+        raise Wrong(f"this is no base64: {wrong}") from wrong
 
 
 def datetime_now(*, timezone: Zone = "UTC") -> JSON:

@@ -114,8 +114,12 @@ class Session:
             asking.cancel()
 
     async def _list(self) -> None:
-        self.is_stale = False
-        self.tools = await _all_tools(self._client)
+        self.is_stale = False  # Before: what changes meanwhile is listed once more.
+        try:
+            self.tools = await _all_tools(self._client)
+        except BaseException:
+            self.is_stale = True
+            raise
 
     async def close(self) -> None:
         """Ends a server's process as well. Bounded in time."""
