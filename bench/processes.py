@@ -29,6 +29,7 @@ class Deployment:
     port: int
     server: "subprocess.Popen[bytes]"
     workers: list["subprocess.Popen[bytes]"]
+    environment: dict[str, str]
 
     @property
     def url(self) -> str:
@@ -102,7 +103,8 @@ def deployed(workers: int = 1, **settings: str) -> Iterator[Deployment]:
             }
             _start(environment, "migrate").wait(START_S)
             server, *others = [_start(environment, name) for name in ("server", *["worker"] * workers)]
-            deployment = Deployment(database_url, redis_url, int(environment["TREADLE_PORT"]), server, others)
+            port = int(environment["TREADLE_PORT"])
+            deployment = Deployment(database_url, redis_url, port, server, others, environment)
             try:
                 _until_healthy(deployment.port)
                 yield deployment
@@ -111,18 +113,10 @@ def deployed(workers: int = 1, **settings: str) -> Iterator[Deployment]:
 
 
 @contextmanager
-def another_server(deployment: Deployment, **settings: str) -> Iterator[int]:
+def another_server(deployment: Deployment) -> Iterator[int]:
     """The port of a second server on the same stores."""
     port = free_port()
-    environment = {
-        **os.environ,
-        "TREADLE_DATABASE_URL": deployment.database_url,
-        "TREADLE_REDIS_URL": deployment.redis_url,
-        "TREADLE_PORT": str(port),
-        "TREADLE_LOG_LEVEL": "warning",
-        **{f"TREADLE_{name.upper()}": value for name, value in settings.items()},
-    }
-    server = _start(environment, "server")
+    server = _start({**deployment.environment, "TREADLE_PORT": str(port)}, "server")
     try:
         _until_healthy(port)
         yield port

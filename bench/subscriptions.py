@@ -52,6 +52,8 @@ async def _steady(deployment: Deployment, rate: float) -> AsyncIterator[None]:
     await asyncio.sleep(1)
     try:
         yield
+        if feeding.done():
+            feeding.result()  # It has failed: nothing was under load.
     finally:
         feeding.cancel()
         await asyncio.gather(feeding, return_exceptions=True)

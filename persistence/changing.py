@@ -87,9 +87,9 @@ class Changing:
                 self._leave(watcher, project_id)
 
     def _leave(self, watcher: Watcher, project_id: str) -> None:
-        watchers = self._watchers[project_id]
+        watchers = self._watchers.get(project_id, set())
         watchers.discard(watcher)
-        if not watchers:
+        if not watchers and project_id in self._watchers:
             del self._watchers[project_id]
             self._tasks.pop(project_id).cancel()
 
@@ -101,6 +101,9 @@ class Changing:
                     if message is not None:
                         await self._show(Notice.of(message), watchers)
         except Exception as error:
+            # Who comes from now on is not to wait for what has ended.
+            if self._watchers.get(project_id) is watchers:
+                del self._watchers[project_id], self._tasks[project_id]
             for watcher in watchers:
                 watcher.put(error)
 

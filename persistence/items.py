@@ -12,7 +12,7 @@ import orjson
 import structlog
 
 from engine.ports import DoneItem, Fenced, MapVisit
-from persistence.away import is_content
+from persistence.away import is_away
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ class Items:
             try:
                 return list(await self._pool.fetch(query, *arguments, timeout=STATEMENT_S))
             except Exception as error:
-                if is_content(error):
+                if not is_away(error):
                     raise
                 log.warning("items.waiting", error=str(error) or type(error).__name__, retry_in_s=round(pause, 2))
                 await asyncio.sleep(pause)

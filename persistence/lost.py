@@ -49,7 +49,7 @@ async def _end(connection: AsyncConnection, run: Run, rest: timedelta) -> Change
     if run.status is RunStatus.PAUSING:
         return await _pause(connection, run, rest)
     if run.status is RunStatus.CANCELLING:
-        told = StatusChange(RunStatus.CANCELLED, run.status, GONE)
+        told = StatusChange(RunStatus.CANCELLED, run.status, run.cancel_reason or GONE)
         return await end(connection, run, told, cancelled_at=func.now())
     message = "its worker was lost again and again, with nothing finished in between"
     return await _fail(connection, run, RunError("CRASH_LOOP", message, retryable=True))

@@ -89,8 +89,13 @@ async def _cancel_at_rest(connection: AsyncConnection, resting: Sequence[Run], r
 async def cancel_these(
     connection: AsyncConnection, run_ids: Sequence[str], reason: str | None, deadlines: Deadlines
 ) -> list[Changed]:
-    """Those of these runs that are active and not asked to stop already, whoever's they are."""
-    return await _cancel_where(connection, runs.c.id.in_(run_ids), reason, deadlines) if run_ids else []
+    """Those of these runs that are active and not asked to stop already, whoever's they are; all of them, BATCH at a time."""
+    cancelled: list[Changed] = []
+    in_order = sorted(run_ids)
+    for start in range(0, len(in_order), BATCH):
+        these = runs.c.id.in_(in_order[start : start + BATCH])
+        cancelled += await _cancel_where(connection, these, reason, deadlines)
+    return cancelled
 
 
 async def cancel_all(

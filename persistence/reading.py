@@ -32,6 +32,15 @@ _AS_TEXT = (
 """Types whose parameters go as text: Postgres reads them, as it would in psql."""
 
 
+_AWAY = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+)
+"""Narrower than `persistence.away`: of somebody else's database a write or a wrong number of values is the author's mistake."""
+
+
 class Databases:
     """One pool a database, opened when it is first read."""
 
@@ -49,7 +58,7 @@ class Databases:
         except (TimeoutError, asyncpg.QueryCanceledError):
             told = f"the query of {name!r} did not finish within {config.timeout_s:g} s"
             raise NodeFailure("TIMEOUT", told, retryable=True) from None
-        except (asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, OSError, CatalogError) as fault:
+        except (*_AWAY, CatalogError) as fault:
             raise NodeFailure(
                 "TOOL_FAILED", f"the database {name!r} is away: {_said(fault)}", retryable=True
             ) from fault

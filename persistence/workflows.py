@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from sqlalchemy import Select, and_, func, insert, or_, select, update
 from sqlalchemy import delete as delete_from
-from sqlalchemy import func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.states import TERMINAL
@@ -125,22 +125,24 @@ async def hold_runs(connection: AsyncConnection, caller: Caller, workflow_id: st
     Their active child runs are locked with them. Answers with those of the workflow itself that may still have a stream:
     `publish.forget` them.
     """
+    own = and_(runs.c.workflow_id == workflow_id, runs.c.project_id.in_(caller.projects))
+    active = or_(and_(own, runs.c.status.not_in(TERMINAL)), runs.c.id.in_(_active_children(workflow_id)))
+    await connection.execute(select(runs.c.id).where(active).order_by(runs.c.id).with_for_update())
     streamed_since = func.now() - timedelta(seconds=STREAM_TTL_S * 2)
     late = or_(runs.c.finished_at.is_(None), runs.c.finished_at > streamed_since)
-    query = select(runs.c.id).where(runs.c.workflow_id == workflow_id, runs.c.project_id.in_(caller.projects), late)
-    own = set((await connection.execute(query)).scalars())
-    named = own.union(await active_children(connection, workflow_id))
-    held = select(runs.c.id).where(runs.c.id.in_(named)).order_by(runs.c.id).with_for_update()
-    return [run_id for run_id in (await connection.execute(held)).scalars() if run_id in own]
+    return list((await connection.execute(select(runs.c.id).where(own, late))).scalars())
 
 
 async def active_children(connection: AsyncConnection, workflow_id: str) -> list[str]:
     """Runs of other workflows that runs of this one have started. Recovery cancels what those have started in turn."""
+    return list((await connection.execute(_active_children(workflow_id))).scalars())
+
+
+def _active_children(workflow_id: str) -> Select[str]:
     child, parent = runs.alias("child"), runs.alias("parent")
     query = select(child.c.id).join(parent, parent.c.id == child.c.parent_id)
     others = or_(child.c.workflow_id.is_(None), child.c.workflow_id != workflow_id)
-    found = query.where(parent.c.workflow_id == workflow_id, others, child.c.status.not_in(TERMINAL))
-    return list((await connection.execute(found)).scalars())
+    return query.where(parent.c.workflow_id == workflow_id, others, child.c.status.not_in(TERMINAL))
 
 
 async def delete(connection: AsyncConnection, caller: Caller, workflow_id: str) -> None:

@@ -1,6 +1,7 @@
 """The catalogs a builder offers: node types, tools, workflows to start from, and kinds of triggers as they come."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from engine.gallery.catalog import Template, offered
@@ -57,6 +58,7 @@ class TriggerKind:
 TRIGGER_KINDS: tuple[TriggerKind, ...] = ()
 
 
+@cache
 def _view(kind: NodeType[Any]) -> NodeTypeView:
     config: type[NodeConfig] = kind.Config
     return NodeTypeView(

@@ -137,7 +137,8 @@ async def crash_postgres(target: Target, rng: Random) -> None:
     witness.add_termination_listener(lambda _: ended.set())
     try:
         os.kill(victim.get_server_pid(), signal.SIGKILL)
-        await ended.wait()  # Postgres has noticed: until then it would still say that it is well.
+        async with asyncio.timeout(START_S):
+            await ended.wait()  # Postgres has noticed: until then it would still say that it is well.
     finally:
         victim.terminate()
         witness.terminate()

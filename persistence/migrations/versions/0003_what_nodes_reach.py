@@ -11,8 +11,6 @@ depends_on = None
 _ID = sa.Text(collation="C")
 _MOMENT = sa.DateTime(timezone=True)
 _IS_CHILD = sa.text("parent_id IS NOT NULL AND status NOT IN ('COMPLETED', 'FAILED', 'CANCELLED', 'CANCELLING')")
-_FILTERS = (("project_id", "status", "id"), ("project_id", "source", "id"), ("workflow_id", "status", "id"))
-"""What lists are narrowed by: few of a million runs are found without looking at the others."""
 _HAS_PARENT = sa.text("parent_id IS NOT NULL")
 
 
@@ -23,8 +21,6 @@ def upgrade() -> None:
     op.drop_index("ix_runs_parent_id", table_name="runs", postgresql_where=_HAS_PARENT)
     op.create_index("uq_runs_parent", "runs", ["parent_id", "parent_key"], unique=True, postgresql_where=_HAS_PARENT)
     op.create_index("ix_runs_children", "runs", ["parent_id"], postgresql_where=_IS_CHILD)
-    for columns in _FILTERS:
-        op.create_index(f"ix_runs_{'_'.join(columns)}", "runs", list(columns))
     op.add_column("node_states", sa.Column("usage", sa.JSON()))
     op.add_column("waits", sa.Column("child_run_id", _ID))
     waited_for = sa.text("child_run_id IS NOT NULL AND answered_at IS NULL")
@@ -41,7 +37,6 @@ def _map_items() -> None:
         sa.Column("node_id", sa.Text(), nullable=False),
         sa.Column("visit", sa.Integer(), nullable=False),
         sa.Column("idx", sa.Integer(), nullable=False),
-        sa.Column("digest", sa.BigInteger(), nullable=False),
         sa.Column("output", sa.JSON()),
         sa.Column("error", sa.JSON()),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name="fk_map_items_run_id", ondelete="CASCADE"),
@@ -73,8 +68,6 @@ def downgrade() -> None:
     op.drop_index("ix_waits_child_run_id", table_name="waits")
     op.drop_column("waits", "child_run_id")
     op.drop_column("node_states", "usage")
-    for columns in _FILTERS:
-        op.drop_index(f"ix_runs_{'_'.join(columns)}", table_name="runs")
     op.drop_index("ix_runs_children", table_name="runs")
     op.drop_index("uq_runs_parent", table_name="runs")
     op.create_index("ix_runs_parent_id", "runs", ["parent_id"], postgresql_where=_HAS_PARENT)
