@@ -217,3 +217,8 @@ def test_what_the_process_has_used_stays_out_of_its_log() -> None:
 
 def test_a_value_has_few_forms_where_there_is_nothing_to_escape() -> None:
     assert len(Disguises.of(KEY).forms) <= 8
+
+
+@pytest.mark.parametrize("short", ["", "  ", "EMPTY", "ollama"])
+def test_what_is_too_short_to_be_told_from_other_text_is_not_looked_for(short: str) -> None:
+    assert Redactor([short]).text("ollama is EMPTY") == "ollama is EMPTY"

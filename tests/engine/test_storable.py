@@ -88,3 +88,8 @@ def test_a_list_of_lists_of_one_list_is_small_here_and_large_as_json() -> None:
         value = [value, value]
     with pytest.raises(NotStorable, match="larger than 8 MiB"):
         check_storable(value)
+
+
+def test_many_texts_that_hold_nothing_have_a_size_all_the_same() -> None:
+    with pytest.raises(NotStorable, match="larger than 8 MiB"):
+        check_storable([""] * 2_500_000)

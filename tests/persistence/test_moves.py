@@ -270,3 +270,14 @@ async def test_a_stranger_cancels_nothing(database: Database, caller: Caller, pr
     workflow_id = await many(database, caller, project, 1)
     async with database.begin() as connection:
         assert await moves.cancel_all(connection, Caller("stranger", {}), workflow_id, "no") == []
+
+
+async def test_more_runs_than_one_statement_takes_are_all_cancelled(
+    database: Database, caller: Caller, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Children whose parents are deleted: whoever is left out is never found again."""
+    monkeypatch.setattr(moves, "BATCH", 2)
+    made = [(await accepted(database, caller, project)).run.id for _ in range(5)]
+    async with database.begin() as connection:
+        done = await moves.cancel_these(connection, made, "nobody waits", database.deadlines)
+    assert [changed.run.status for changed in done] == [S.CANCELLED] * 5

@@ -8,6 +8,7 @@ from persistence.database import Database
 from persistence.drafts import Content
 from persistence.paging import checked_first
 from persistence.problems import Conflict, Invalid
+from tests.driving import accepted
 
 EMPTY = Content({"nodes": []}, "empty")
 
@@ -88,3 +89,22 @@ async def test_a_cursor_that_is_none_is_invalid(database: Database, caller: Call
 def test_a_page_has_one_to_a_hundred_items(first: int) -> None:
     with pytest.raises(Invalid):
         checked_first(first)
+
+
+async def test_a_delete_locks_what_is_active_and_passes_by_what_is_over(
+    database: Database, caller: Caller, project: str
+) -> None:
+    """However many runs are over: their ids are no arguments of a statement, which would take 32,767 at most."""
+    run = (await accepted(database, caller, project)).run
+    [workflow_id] = await make(database, caller, project, "busy")
+    await database.pool.execute("UPDATE runs SET workflow_id = $1", workflow_id)
+    copies = """INSERT INTO runs (id, project_id, workflow_id, version_id, source, mode, status, inputs, options, priority,
+        is_step, created_by, lane, takeup, last_seq, finished_at)
+    SELECT 'run_x' || n, project_id, workflow_id, version_id, source, mode, 'COMPLETED', inputs, options, priority, is_step,
+        created_by, lane, takeup, last_seq, now() FROM runs, generate_series(1, 40000) n WHERE id = $1"""
+    await database.pool.execute(copies, run.id)
+    async with database.begin() as connection:
+        streamed = await workflows.hold_runs(connection, caller, workflow_id)
+        free = "SELECT id FROM runs WHERE workflow_id = $1 FOR UPDATE SKIP LOCKED"
+        passed_by = {row["id"] for row in await database.pool.fetch(free, workflow_id)}
+    assert (len(streamed), len(passed_by), run.id in passed_by) == (40_001, 40_000, False)
