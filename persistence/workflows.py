@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Select, and_, func, insert, or_, select, update
+from sqlalchemy import Select, and_, func, insert, or_, select, union_all, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -16,6 +16,8 @@ from persistence.paging import Page, after_of, page_of
 from persistence.problems import NotFound
 from persistence.publish import STREAM_TTL_S
 from persistence.tables import runs, workflows
+
+_child, _parent = runs.alias("child"), runs.alias("parent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,29 +122,30 @@ async def active_runs(connection: AsyncConnection, caller: Caller, workflow_id: 
 
 
 async def hold_runs(connection: AsyncConnection, caller: Caller, workflow_id: str) -> list[str]:
-    """Locks the runs that others may want to change as well, in the order in which everybody does, before any is changed.
+    """Locks all that a delete of the workflow changes: its runs and their child runs, in the order in which everybody does.
 
-    Their active child runs are locked with them. Answers with those of the workflow itself that may still have a stream:
-    `publish.forget` them.
+    Those that are over as well: whoever looked before they ended may hold one that is over while it waits for one that is not.
+    Answers with those of the workflow itself that may still have a stream: `publish.forget` them.
     """
     own = and_(runs.c.workflow_id == workflow_id, runs.c.project_id.in_(caller.projects))
-    active = or_(and_(own, runs.c.status.not_in(TERMINAL)), runs.c.id.in_(_active_children(workflow_id)))
-    await connection.execute(select(runs.c.id).where(active).order_by(runs.c.id).with_for_update())
     streamed_since = func.now() - timedelta(seconds=STREAM_TTL_S * 2)
-    late = or_(runs.c.finished_at.is_(None), runs.c.finished_at > streamed_since)
-    return list((await connection.execute(select(runs.c.id).where(own, late))).scalars())
+    streamed = or_(runs.c.finished_at.is_(None), runs.c.finished_at > streamed_since)
+    all_of_it = union_all(select(runs.c.id).where(own), _children(workflow_id))
+    query = select(runs.c.id, and_(own, streamed).label("streamed")).where(runs.c.id.in_(all_of_it))
+    held = query.order_by(runs.c.id).with_for_update().cte("held")
+    return list((await connection.execute(select(held.c.id).where(held.c.streamed))).scalars())
 
 
 async def active_children(connection: AsyncConnection, workflow_id: str) -> list[str]:
     """Runs of other workflows that runs of this one have started. Recovery cancels what those have started in turn."""
-    return list((await connection.execute(_active_children(workflow_id))).scalars())
+    active = _children(workflow_id).where(_child.c.status.not_in(TERMINAL))
+    return list((await connection.execute(active)).scalars())
 
 
-def _active_children(workflow_id: str) -> Select[str]:
-    child, parent = runs.alias("child"), runs.alias("parent")
-    query = select(child.c.id).join(parent, parent.c.id == child.c.parent_id)
-    others = or_(child.c.workflow_id.is_(None), child.c.workflow_id != workflow_id)
-    return query.where(parent.c.workflow_id == workflow_id, others, child.c.status.not_in(TERMINAL))
+def _children(workflow_id: str) -> Select[str]:
+    query = select(_child.c.id).join(_parent, _parent.c.id == _child.c.parent_id)
+    others = or_(_child.c.workflow_id.is_(None), _child.c.workflow_id != workflow_id)
+    return query.where(_parent.c.workflow_id == workflow_id, others)
 
 
 async def delete(connection: AsyncConnection, caller: Caller, workflow_id: str) -> None:

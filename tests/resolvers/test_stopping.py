@@ -144,7 +144,7 @@ async def test_runs_that_are_accepted_and_a_workflow_that_is_deleted_at_once_nev
                 for key in keys or (None,):
                     await start.run_workflow(context, Start(workflow_id=workflow_id, idempotency_key=key))
 
-    for number in range(10):
+    for number in range(20):
         made = await workflows.create_workflow(
             context, project_id=None, name="w", description=None, spec=SPEC, template=None
         )
