@@ -24,8 +24,8 @@ from engine.plan import Plan, PlanNode, is_joined_by_any, make_plan
 from engine.spec import Spec, parse
 from engine.work import Work, prepare
 
-DRIVE = "treadle_drive"
-"""The config key under which a call carries its Drive."""
+TURNS = "treadle_turns"
+"""The config key under which a call carries its Turns."""
 _START = "__treadle_start__"
 
 Write = tuple[str, Any]
@@ -90,7 +90,7 @@ def _as_is(writes: Any) -> Any:
 
 def _turns_of(config: RunnableConfig | None) -> Turns:
     assert config is not None
-    turns: Turns = config["configurable"][DRIVE]
+    turns: Turns = config["configurable"][TURNS]
     return turns
 
 

@@ -82,6 +82,7 @@ class Memory:
         done = self._count[NodeStatus.COMPLETED] + self._count[NodeStatus.FAILED]
         return done / max(self.total - self._count[NodeStatus.SKIPPED], 1)
 
-    def recalled(self, slots: dict[str, Slot]) -> "Memory":
-        """A memory with what the store remembers."""
-        return Memory(self.run_id, self.total, slots)
+    def recall(self, slots: dict[str, Slot]) -> None:
+        """Takes over what the store remembers, before anything has happened here."""
+        self.slots = slots
+        self._count = Counter(slot.status for slot in slots.values())

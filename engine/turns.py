@@ -5,20 +5,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from langgraph.constants import TASKS
+from langgraph.types import Send
+
 from engine import expressions
 from engine.attempts import Result, attempt, null_after_failure
-from engine.channels import SLOTS, Slot
+from engine.channels import SLOTS, Signal, Slot
 from engine.compile import CompiledGraph, Write
 from engine.context import scope_of
 from engine.events import JSON, RunError
 from engine.memory import Memory
-from engine.nodes.base import ERROR_PORT, NodeFailure, Output, WaitForAnswer, WaitForRun, WaitUntil
+from engine.nodes.base import ERROR_PORT, Output, WaitForAnswer, WaitForRun, WaitUntil
 from engine.plan import PlanEdge, PlanNode, Round
 from engine.ports import OpenWait
-from engine.settle import leaving, taken_edges
+from engine.settle import leaving, loop_over, taken_edges
 from engine.spec import OnError
 from engine.states import NodeStatus, WaitKind
-from engine.storable import check_storable
 from engine.takeup import RunFacts
 from engine.waits import Waits
 
@@ -28,14 +30,16 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Turn:
-    """Takes turns for one run. `fail` is told of the error that ends the run."""
+    """Takes turns for one run. `fail` is told of the error that ends the run, `hold` of a turn put off by a breakpoint."""
 
     facts: RunFacts
     compiled: CompiledGraph
     memory: Memory
     launcher: "Launcher"
     waits: Waits
+    breakpoints: frozenset[str]
     fail: Callable[[RunError], None]
+    hold: Callable[[], None]
 
     def begin(self) -> Sequence[Write]:
         """The writes that start a run: the edges of `__start__`, some of which may have a condition."""
@@ -48,6 +52,23 @@ class Turn:
             return ()
         writes = leaving(self.compiled.plan, starts, (), taken, lambda n, r: skipped.update(self.memory.skip(n.id, r)))
         return [(SLOTS, skipped), *writes]
+
+    async def turn(self, node: PlanNode, signal: Signal | None, again: Signal | None) -> Sequence[Write]:
+        """Called back by the graph: `signal` came by the node's forward edges, `again` by those that lead back to it."""
+        if again is not None and not again.live:
+            return loop_over(self.compiled.plan, node, again.round)
+        if again is not None:
+            round_, live = (*again.round[:-1], again.round[-1] + 1), True
+        elif signal is not None:
+            round_, live = signal.round if signal.held else node.first_round(signal.round), signal.live
+        else:
+            return ()
+        if not live:
+            return self.skip(node, round_)
+        if node.id in self.breakpoints and not (signal and signal.held):
+            self.hold()
+            return [(TASKS, Send(node.id, Signal(round_, True, held=True)))]
+        return await self.take(node, round_)
 
     async def take(self, node: PlanNode, round_: Round) -> Sequence[Write]:
         before = self.memory.slots.get(node.id)
@@ -177,32 +198,3 @@ def _meaning(node: PlanNode, result: Result) -> tuple[JSON, str | None, RunError
     if node.spec.on_error is OnError.BRANCH:
         return null_after_failure(result.error), ERROR_PORT, result.error
     return None, None, result.error
-
-
-def run_output(facts: RunFacts, compiled: CompiledGraph, memory: Memory) -> tuple[JSON, RunError | None]:
-    """A run's output: the spec's `outputs`; else the `end` node's; else those of the nodes that no edge leaves."""
-    spec, slots = compiled.spec, memory.slots
-    if spec.outputs is not None:
-        scope = scope_of(facts.id, facts.inputs, slots, list(compiled.plan.nodes), facts.names)
-        try:
-            return _checked({name: expressions.render(template, scope) for name, template in spec.outputs.items()})
-        except expressions.ExpressionError as wrong:
-            return None, RunError("TEMPLATE", f"outputs: {wrong}")
-    ended = [node.id for node in spec.nodes if node.type == "end" and _has_run(slots.get(node.id))]
-    if len(ended) == 1:
-        return slots[ended[0]].output, None
-    leaves = ended or [node_id for node_id in compiled.plan.leaves if _has_run(slots.get(node_id))]
-    return _checked({node_id: slots[node_id].output for node_id in leaves})
-
-
-def _checked(output: JSON) -> tuple[JSON, RunError | None]:
-    """Each part may be as large as a node's output; the whole may be no larger than one."""
-    try:
-        check_storable(output)
-    except NodeFailure as wrong:
-        return None, RunError(wrong.code, f"outputs: {wrong.message}")
-    return output, None
-
-
-def _has_run(slot: Slot | None) -> bool:
-    return slot is not None and slot.status in (NodeStatus.COMPLETED, NodeStatus.FAILED)

@@ -20,10 +20,14 @@ EXPIRED = "expired"
 class Waits:
     """By id. `opened` and `settled` are what the next entry has to make durable."""
 
-    def __init__(self, waits: Iterable[OpenWait] = ()) -> None:
-        self._open = {wait.id: wait for wait in waits}
+    def __init__(self) -> None:
+        self._open: dict[str, OpenWait] = {}
         self._opened: list[OpenWait] = []
         self._settled: list[str] = []
+
+    def recall(self, waits: Iterable[OpenWait]) -> None:
+        """Takes over what the store remembers."""
+        self._open = {wait.id: wait for wait in waits}
 
     def __len__(self) -> int:
         return len(self._open)

@@ -1,0 +1,80 @@
+"""How a run ends, or stops before its end: the change of its status, with the output or the error that goes with it.
+
+Pure: nothing is changed here, and nothing is stored before the ledger has it.
+"""
+
+from dataclasses import dataclass
+
+from engine import expressions
+from engine.channels import Slot
+from engine.compile import CompiledGraph
+from engine.context import scope_of
+from engine.events import JSON, RunError
+from engine.memory import Memory
+from engine.nodes.base import NodeFailure
+from engine.ports import RunChange
+from engine.states import NodeStatus, RunStatus
+from engine.storable import check_storable
+from engine.takeup import RunFacts, Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The ends that one run may come to. `expected` is how its row stands, as far as is known."""
+
+    facts: RunFacts
+    compiled: CompiledGraph
+    memory: Memory
+
+    def completed(self, expected: RunStatus) -> RunChange:
+        output, error = self._output()
+        if error is not None:
+            return RunChange(RunStatus.FAILED, expected, error.message, None, error)
+        return RunChange(RunStatus.COMPLETED, expected, None, output)
+
+    def stopped(self, stop: Stop | None, failure: RunError | None, expected: RunStatus, *, has_more: bool) -> RunChange:
+        """`has_more`: something of the run is still to be done. Without it a run that was to pause is over instead."""
+        if stop is Stop.CANCEL:
+            return RunChange(RunStatus.CANCELLED, expected)
+        if stop is Stop.TIMEOUT:
+            failure = RunError("TIMEOUT", f"the run did not finish within {self.facts.timeout_s} s", retryable=True)
+        if failure is not None:
+            return RunChange(RunStatus.FAILED, expected, failure.message, None, failure)
+        if not has_more:
+            return self.completed(expected)
+        if stop in (Stop.PAUSE, Stop.BREAK):
+            return RunChange(RunStatus.PAUSED, expected, self._why_paused(stop))
+        return RunChange(RunStatus.QUEUED, expected, "Handed back: the worker is stopping")
+
+    def _why_paused(self, stop: Stop | None) -> str:
+        if stop is not Stop.BREAK:
+            return "Paused"
+        return "Paused after a step" if self.facts.is_step else "Paused at a breakpoint"
+
+    def _output(self) -> tuple[JSON, RunError | None]:
+        """The spec's `outputs`; else the output of the `end` node; else those of the nodes that no edge leaves."""
+        spec, plan, slots = self.compiled.spec, self.compiled.plan, self.memory.slots
+        if spec.outputs is not None:
+            scope = scope_of(self.facts.id, self.facts.inputs, slots, list(plan.nodes), self.facts.names)
+            try:
+                return _checked({name: expressions.render(template, scope) for name, template in spec.outputs.items()})
+            except expressions.ExpressionError as wrong:
+                return None, RunError("TEMPLATE", f"outputs: {wrong}")
+        ended = [node.id for node in spec.nodes if node.type == "end" and _has_run(slots.get(node.id))]
+        if len(ended) == 1:
+            return slots[ended[0]].output, None
+        leaves = ended or [node_id for node_id in plan.leaves if _has_run(slots.get(node_id))]
+        return _checked({node_id: slots[node_id].output for node_id in leaves})
+
+
+def _checked(output: JSON) -> tuple[JSON, RunError | None]:
+    """Each part may be as large as a node's output; the whole may be no larger than one."""
+    try:
+        check_storable(output)
+    except NodeFailure as wrong:
+        return None, RunError(wrong.code, f"outputs: {wrong.message}")
+    return output, None
+
+
+def _has_run(slot: Slot | None) -> bool:
+    return slot is not None and slot.status in (NodeStatus.COMPLETED, NodeStatus.FAILED)
