@@ -36,6 +36,7 @@ class Notice:
 
     @classmethod
     def of(cls, message: str) -> "Notice":
+        """Raises ValueError."""
         project_id, run_id, status, previous = message.split(" ")
         return cls(project_id, run_id, RunStatus(status), RunStatus(previous) if previous else None)
 
@@ -69,6 +70,7 @@ class Changing:
         self._pool, self._channels = pool, channels
         self._watchers: dict[str, set[Watcher]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._has_met_strange = False
 
     async def watch(self, wants: Callable[[Notice], bool], *project_ids: str) -> AsyncGenerator[Run]:
         """The runs of these projects that change so that `wants` holds, as they stand right after. Only for who may see them."""
@@ -98,14 +100,24 @@ class Changing:
         try:
             async with aclosing(self._channels.listen(runs_channel(project_id))) as messages:
                 async for message in messages:
-                    if message is not None:
-                        await self._show(Notice.of(message), watchers)
+                    if message is not None and (notice := self._notice_of(message)) is not None:
+                        await self._show(notice, watchers)
         except Exception as error:
             # Who comes from now on is not to wait for what has ended.
             if self._watchers.get(project_id) is watchers:
                 del self._watchers[project_id], self._tasks[project_id]
             for watcher in watchers:
                 watcher.put(error)
+
+    def _notice_of(self, message: str) -> Notice | None:
+        """None for what we did not write, or not this version of us: told once, and passed by."""
+        try:
+            return Notice.of(message)
+        except ValueError as wrong:
+            if not self._has_met_strange:
+                self._has_met_strange = True
+                log.warning("feed.unreadable_notice", message=message[:200], error=str(wrong))
+        return None
 
     async def _show(self, notice: Notice, watchers: set[Watcher]) -> None:
         """Who has come while the run was read has heard nothing yet, and gets nothing."""

@@ -133,7 +133,8 @@ class Channels:
                 self._confirmed.add(channel)
                 self._changed.notify_all()
         elif message["type"] == "message":
-            text = message["data"].decode()
+            # Anybody can publish anything: what is no text is nothing to whoever listens, and no reason to end.
+            text = message["data"].decode(errors="replace")
             for listener in self._listeners:
                 if channel in listener.channels:
                     listener.put(text)

@@ -190,7 +190,7 @@ class StreamReader:
             seq = int(entry_id.split(b"-")[0])
             try:
                 events = _read(run_id, seq, fields)
-            except (ValueError, KeyError, TypeError) as error:
+            except Exception as error:  # Whatever is wrong with an entry, it must not end the reader of all runs.
                 log.warning("feed.unreadable_entry", run_id=run_id, seq=seq, error=repr(error))
                 continue  # a gap like any other: Postgres has the event
             for mailbox in topic.mailboxes:

@@ -16,7 +16,7 @@ from persistence.problems import invalid
 from persistence.rewind import rewind
 from persistence.runs import Changed, Run
 from resolvers.context import Context
-from resolvers.once import once, tell
+from resolvers.once import once, tell, unbroken
 from resolvers.start import at_rest, check_nodes, check_wait, own_run
 
 MAX_REASON = 1000
@@ -51,18 +51,20 @@ async def stop_runs(context: Context, workflow_id: str, reason: str) -> None:
 
 async def _stopping(context: Context, workflow_id: str, reason: str) -> list[Run]:
     """Cancels all that is active; the runs whose code has yet to stop."""
-    while True:
-        async with context.database.begin() as connection:
-            changes = await moves.cancel_all(
-                connection, context.caller, workflow_id, reason, context.database.deadlines
-            )
-        await tell(context, *changes)
-        if len(changes) < moves.BATCH:
-            break
+    while await unbroken(_cancel_some(context, workflow_id, reason)) >= moves.BATCH:
+        pass
     async with context.database.connect() as connection:
         active = await workflows.active_runs(connection, context.caller, workflow_id)
         found = await runs.get_many(connection, context.caller, active)
     return [run for run in found.values() if run.status is RunStatus.CANCELLING]
+
+
+async def _cancel_some(context: Context, workflow_id: str, reason: str) -> int:
+    """One batch, and those are told who have to know. Answers with how many it cancelled."""
+    async with context.database.begin() as connection:
+        changes = await moves.cancel_all(connection, context.caller, workflow_id, reason, context.database.deadlines)
+    await tell(context, *changes)
+    return len(changes)
 
 
 async def pause_run(

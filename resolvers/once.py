@@ -1,10 +1,12 @@
 """Does a run-control call once: a repeat with the same idempotency key answers with the first call's run.
 
-The call is one transaction, after which Redis and the queue are told. A crash between the two delays the run, and loses
-nothing: recovery finds it, readers ask Postgres.
+The call is one transaction, after which Redis and the queue are told. A caller that goes away parts the two never; a crash
+between them delays the run, and loses nothing: recovery finds it, readers ask Postgres.
 """
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,8 +17,19 @@ from persistence.problems import Busy, NotFound, invalid
 from persistence.runs import Changed, Run
 from resolvers.context import Context
 
+T = TypeVar("T")
 Act = Callable[[AsyncConnection], Awaitable[Changed | Run]]
 """What a call does. A Run in place of a Changed: nothing had to be written."""
+_under_way: set[asyncio.Task[Any]] = set()
+"""What nobody may wait for any more: the event loop itself holds no task."""
+
+
+async def unbroken(doing: Coroutine[Any, Any, T]) -> T:
+    """Does it to its end, whatever becomes of the caller: what is committed is told as well."""
+    task = asyncio.create_task(doing)
+    _under_way.add(task)
+    task.add_done_callback(_under_way.discard)
+    return await asyncio.shield(task)
 
 
 async def once(
@@ -34,6 +47,12 @@ async def once(
     With the `run_id` that it acts on, the key is taken before `act`, so that a repeat at the same moment waits for the first
     call instead of finding the run moved already. Who makes a new run takes the key after: it rolls back where it lost.
     """
+    return await unbroken(_once(context, project_id, key, operation, arguments, act, run_id))
+
+
+async def _once(
+    context: Context, project_id: str, key: str | None, operation: str, arguments: JSON, act: Act, run_id: str | None
+) -> Run:
     if key is None:
         async with context.database.begin() as connection:
             done = await act(connection)

@@ -20,7 +20,7 @@ from persistence.runs import Changed, Run, RunOptions
 from persistence.versions import Version
 from resolvers.authorise import project_for, require
 from resolvers.context import Context
-from resolvers.once import known_run, once, tell
+from resolvers.once import known_run, once, tell, unbroken
 from resolvers.runnable import runnable
 from resolvers.secrets import check_use
 from resolvers.spec import check_runnable, content_to_save
@@ -127,9 +127,7 @@ async def _begin(context: Context, ask: Start, operation: str, *, start: bool) -
         new = _new(ask, known, start=start)
         if new.on_limit is OnLimit.QUEUE:
             # The way of nearly every run: its version is known, and the run is one statement.
-            changed = await acceptance.accept_alone(context.database.pool, context.caller, new)
-            await tell(context, changed)
-            return changed.run
+            return await unbroken(_accept_alone(context, new))
 
     async def act(connection: AsyncConnection) -> Changed:
         version = await versions.for_run(connection, context.caller, workflow_id, ask.version_id, ask.draft_revision)
@@ -139,6 +137,12 @@ async def _begin(context: Context, ask: Start, operation: str, *, start: bool) -
         return await room.accept(connection, context.caller, _new(ask, version, start=start))
 
     return await once(context, project_id, ask.idempotency_key, operation, _arguments(ask), act)
+
+
+async def _accept_alone(context: Context, new: NewRun) -> Run:
+    changed = await acceptance.accept_alone(context.database.pool, context.caller, new)
+    await tell(context, changed)
+    return changed.run
 
 
 def _new(ask: Start, version: Version, *, start: bool) -> NewRun:

@@ -14,7 +14,7 @@ from resolvers import catalog, control
 from resolvers.authorise import project_for, require
 from resolvers.context import Context
 from resolvers.names import checked_description, checked_name
-from resolvers.once import tell
+from resolvers.once import tell, unbroken
 from resolvers.spec import content_to_save
 
 DELETED = "Its workflow is deleted"
@@ -123,6 +123,11 @@ async def delete_workflow(context: Context, workflow_id: str, *, cancel_runs: bo
     require(context.caller, Role.EDITOR, stands.project_id)
     if cancel_runs:
         await control.stop_runs(context, workflow_id, DELETED)
+    await unbroken(_delete(context, workflow_id, cancel_runs=cancel_runs))
+    return workflow_id
+
+
+async def _delete(context: Context, workflow_id: str, *, cancel_runs: bool) -> None:
     async with context.database.begin() as connection:
         await workflows.lock(connection, context.caller, workflow_id, alone=True)
         held = await workflows.hold_runs(connection, context.caller, workflow_id)
@@ -137,12 +142,11 @@ async def delete_workflow(context: Context, workflow_id: str, *, cancel_runs: bo
         await workflows.delete(connection, context.caller, workflow_id)
     await tell(context, *late)
     await forget(context.redis, held)
-    return workflow_id
 
 
 async def save_draft(context: Context, workflow_id: str, spec: JSON, expected_revision: int) -> Draft:
     """Raises Conflict with what stands, if somebody saved first."""
-    return await _save(context, workflow_id, content_to_save(spec), expected_revision)
+    return await unbroken(_save(context, workflow_id, content_to_save(spec), expected_revision))
 
 
 async def restore_version(context: Context, version_id: str, expected_revision: int) -> Draft:
@@ -152,7 +156,7 @@ async def restore_version(context: Context, version_id: str, expected_revision: 
     if version.workflow_id is None:
         raise InvalidState("An ad hoc version belongs to no workflow: there is no draft to restore it to.")
     content = Content(version.spec, version.spec_hash)
-    return await _save(context, version.workflow_id, content, expected_revision)
+    return await unbroken(_save(context, version.workflow_id, content, expected_revision))
 
 
 async def _save(context: Context, workflow_id: str, content: Content, expected_revision: int) -> Draft:

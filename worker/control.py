@@ -44,7 +44,7 @@ async def _hear(subscription: PubSub, handlers: Handlers, unheeded: Outage) -> N
             async with asyncio.timeout(SILENCE_S):
                 await subscription.ping()
         elif message["type"] == "message":
-            await _handle(handlers[message["channel"].decode()], message["data"].decode(), unheeded)
+            await _handle(handlers[message["channel"].decode()], message["data"].decode(errors="replace"), unheeded)
 
 
 async def _handle(handler: Callable[[str], Awaitable[None]], data: str, unheeded: Outage) -> None:

@@ -6,6 +6,7 @@ from contextlib import aclosing
 
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from engine.states import RunStatus
 from persistence import changing
@@ -102,10 +103,18 @@ async def test_what_was_heard_waits_for_postgres_to_come_back(
                 assert (await waiting).id == made.run.id
 
 
-async def test_a_message_that_is_none_is_a_fault_that_its_watchers_see(feed: Feed, redis: Redis, project: str) -> None:
+async def test_a_message_that_is_none_is_told_once_and_passed_by(
+    feed: Feed, database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    made = await accepted(database, caller, project)
+    strange = [b"nonsense", b"\xff\x00", b"", b"a b FROZEN c", f"{project} {made.run.id} QUEUED  more".encode()]
     async with aclosing(feed.changing.watch(everything, project)) as changed:
         waiting = asyncio.create_task(anext(changed))
         await until(lambda: feed.channels._confirmed)
-        await redis.publish(runs_channel(project), "nonsense")
-        with pytest.raises(ValueError, match="unpack"):
-            await waiting
+        with capture_logs() as logs:
+            for message in strange:
+                await redis.publish(runs_channel(project), message)
+            await feed.tell(made)
+            async with asyncio.timeout(20):
+                assert (await waiting).id == made.run.id
+    assert [entry["event"] for entry in logs] == ["feed.unreadable_notice"]

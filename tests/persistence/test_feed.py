@@ -110,7 +110,8 @@ async def test_events_published_out_of_order_arrive_in_order(
 async def test_an_entry_that_is_not_ours_is_passed_over(feed: Feed, held: Held, redis: Redis) -> None:
     reading = asyncio.create_task(seqs(feed, held.run_id))
     await until(lambda: feed.streams.topics)
-    await redis.xadd(stream_of(held.run_id), {"e": b"rubbish"}, id="3-0")
+    for place, rubbish in enumerate([{"e": b"rubbish"}, {"d": b"1"}, {"x": b""}, {"e": b'["x"]'}], start=1):
+        await redis.xadd(stream_of(held.run_id), rubbish, id=f"2-{place}")  # type: ignore[arg-type]
     last = await held.ends()
     assert await reading == list(range(1, last + 1))
 

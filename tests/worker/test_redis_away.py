@@ -147,3 +147,21 @@ async def test_a_handler_that_meets_a_database_in_trouble_does_not_end_the_liste
     finally:
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
+
+
+async def test_a_message_that_is_no_text_does_not_end_the_listening(redis: Redis) -> None:
+    heard: list[str] = []
+
+    async def hear(data: str) -> None:
+        heard.append(data)
+
+    listening = asyncio.create_task(listen(redis, {"bell": hear}))
+    try:
+        async with asyncio.timeout(10):
+            while len(heard) < 4 and not listening.done():
+                await redis.publish("bell", b"\xff\x00")
+                await asyncio.sleep(0.01)
+        assert not listening.done()
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)

@@ -1,0 +1,94 @@
+"""A caller that goes away between a commit and its telling: who has to know is told all the same."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from arq.connections import ArqRedis
+from redis.asyncio import Redis
+
+from engine.nodes.registry import load_node_types
+from persistence.caller import Caller
+from persistence.database import Database
+from persistence.feed import Feed
+from resolvers import control, start, workflows
+from resolvers.context import Context
+from resolvers.start import Start
+from tests.driving import SPEC, working
+from worker.queue import Queue
+
+Call = Callable[[Context, str, str], Awaitable[object]]
+
+CALLS: dict[str, Call] = {
+    "cancelRun": lambda context, _, run_id: control.cancel_run(context, run_id, None, None),
+    "cancelRun with a key": lambda context, _, run_id: control.cancel_run(context, run_id, None, "key"),
+    "pauseRun": lambda context, _, run_id: control.pause_run(context, run_id, 0, None),
+    "stop_runs": lambda context, workflow_id, _: control.stop_runs(context, workflow_id, "Its workflow is deleted"),
+}
+
+
+@pytest.fixture
+async def context(database: Database, redis: Redis, caller: Caller) -> AsyncIterator[Context]:
+    feed = Feed(database, redis)
+    yield Context(caller, database, load_node_types(), redis, Queue(ArqRedis(redis.connection_pool), "test"), feed)
+    await feed.close()
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+async def test_the_worker_of_a_run_is_told_although_the_caller_has_left(
+    context: Context, database: Database, redis: Redis, call: Call
+) -> None:
+    made = await workflows.create_workflow(
+        context, project_id=None, name="w", description=None, spec=SPEC, template=None
+    )
+    run = await start.run_workflow(context, Start(workflow_id=made.id))
+    async with working(database, redis) as worker, redis.pubsub(ignore_subscribe_messages=True) as nudges:
+        await worker.takes_up(run)
+        await nudges.subscribe("test:nudge")
+        # Redis holds up the telling, and Postgres not the commit.
+        await redis.execute_command("CLIENT", "PAUSE", "60000", "WRITE")
+        calling = asyncio.ensure_future(call(context, made.id, run.id))
+        try:
+            async with asyncio.timeout(20):
+                while await database.pool.fetchval("SELECT status FROM runs") == "RUNNING":
+                    pass
+            await _waits_for_redis(redis)
+            calling.cancel()
+            await asyncio.gather(calling, return_exceptions=True)
+        finally:
+            await redis.execute_command("CLIENT", "UNPAUSE")
+        async with asyncio.timeout(20):
+            while (message := await nudges.get_message(timeout=20)) is None:
+                pass
+        assert message["data"].decode() == run.id
+
+
+async def _waits_for_redis(redis: Redis) -> None:
+    async with asyncio.timeout(20):
+        while not (await redis.info("clients"))["blocked_clients"]:
+            pass
+
+
+async def test_a_run_that_was_accepted_is_rung_for_although_its_caller_has_left(
+    context: Context, database: Database, redis: Redis
+) -> None:
+    made = await workflows.create_workflow(
+        context, project_id=None, name="w", description=None, spec=SPEC, template=None
+    )
+    await redis.execute_command("CLIENT", "PAUSE", "60000", "WRITE")
+    calling = asyncio.create_task(start.run_workflow(context, Start(workflow_id=made.id)))
+    try:
+        await _waits_for_redis(redis)
+        calling.cancel()
+        await asyncio.gather(calling, return_exceptions=True)
+        assert await database.pool.fetchval("SELECT count(*) FROM runs WHERE status = 'QUEUED'") == 1
+    finally:
+        await redis.execute_command("CLIENT", "UNPAUSE")
+    async with asyncio.timeout(20):
+        while await redis.zscore("test", "test:take_up") is None:
+            pass
+
+
+async def test_what_goes_wrong_reaches_the_caller_as_it_is(context: Context) -> None:
+    with pytest.raises(Exception, match="run_nobody"):
+        await control.cancel_run(context, "run_nobody", None, None)
