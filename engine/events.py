@@ -33,6 +33,12 @@ class Usage:
     output_tokens: int = 0
     cost_usd: float | None = None
 
+    def __add__(self, later: "Usage") -> "Usage":
+        """Both together, under the later one's name. One price that is not known makes the sum unknown."""
+        cost = None if self.cost_usd is None or later.cost_usd is None else self.cost_usd + later.cost_usd
+        tokens = self.input_tokens + later.input_tokens, self.output_tokens + later.output_tokens
+        return Usage(later.model, *tokens, cost)
+
 
 @dataclass(frozen=True, slots=True)
 class NodeState:

@@ -10,8 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
-from langchain_core.runnables.config import var_child_runnable_config
-
+from engine.apart import apart
 from engine.attempts import attempt
 from engine.compile import CompiledGraph
 from engine.context import Context
@@ -65,12 +64,8 @@ class SpecItems:
             head=head,
             resources=self._outer.resources,
         )
-        # Or LangGraph would take it for a part of the graph whose wave has launched the map.
-        token = var_child_runnable_config.set(None)
-        try:
+        with apart():
             status = await drive.run()
-        finally:
-            var_child_runnable_config.reset(token)
         if status is RunStatus.WAITING or journal.change is None:
             return None, _waits("spec")
         return journal.change.output, journal.change.error

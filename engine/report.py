@@ -4,7 +4,6 @@ All of it may be lost with the process: the visit runs again then. What counts i
 """
 
 import asyncio
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -59,17 +58,9 @@ class Report:
             self._tell()
 
     def used(self, usage: Usage) -> None:
-        """Adds to what the visit has taken so far, all attempts together. One price that is not known makes the sum unknown."""
+        """Adds to what the visit has taken so far, all attempts together."""
         before = self._memory.state(self._node_id).usage
-        if before is not None:
-            cost = None if before.cost_usd is None or usage.cost_usd is None else before.cost_usd + usage.cost_usd
-            usage = replace(
-                usage,
-                input_tokens=before.input_tokens + usage.input_tokens,
-                output_tokens=before.output_tokens + usage.output_tokens,
-                cost_usd=cost,
-            )
-        self._memory.evolve(self._node_id, usage=usage)
+        self._memory.evolve(self._node_id, usage=usage if before is None else before + usage)
 
     def retrying(self, number: int, error: RunError, pause: float) -> None:
         message = f"attempt {number} failed: {error.message}; the next in {pause:g} s"

@@ -1,14 +1,13 @@
 """The loop of an `agent`: LangChain's agent graph, with our way of asking a model, and a budget. Imported when first needed."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, cast
 
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage, message_chunk_to_message
-from langchain_core.runnables.config import var_child_runnable_config
 
+from engine.apart import apart
 from engine.events import JSON, Usage
 from engine.models.base import Model
 from engine.models.tool_calls import Lent, ask_with_tools
@@ -23,20 +22,10 @@ async def answer(
     asking = _Asking(model, config, ctx)
     graph = create_agent(model.chat, list(lent), middleware=[asking], checkpointer=False)
     limit = 4 * config.max_steps + 10  # never met: `_Asking` counts the steps
-    with _by_itself():
+    with apart():
         state = await graph.ainvoke({"messages": cast(Any, messages)}, {"recursion_limit": limit})
     said: list[BaseMessage] = state["messages"][len(messages) :]
     return {"text": str(said[-1].text), "steps": asking.steps, "toolCalls": list(_calls(said, lent))}
-
-
-@contextmanager
-def _by_itself() -> Iterator[None]:
-    """Where the node runs inside a wave, LangGraph would take the agent for a part of the run's own graph."""
-    token = var_child_runnable_config.set(None)
-    try:
-        yield
-    finally:
-        var_child_runnable_config.reset(token)
 
 
 class _Asking(AgentMiddleware[AgentState[Any], None]):
@@ -80,13 +69,7 @@ class _Asking(AgentMiddleware[AgentState[Any], None]):
         return NodeFailure("BUDGET", f"the agent {told}; its limits are `maxSteps` and `budget`", details=details)
 
     def _count(self, usage: Usage) -> None:
-        cost = None if self._spent.cost_usd is None or usage.cost_usd is None else self._spent.cost_usd + usage.cost_usd
-        self._spent = Usage(
-            self._model.name,
-            self._spent.input_tokens + usage.input_tokens,
-            self._spent.output_tokens + usage.output_tokens,
-            cost,
-        )
+        self._spent += usage
 
 
 class _Counted:

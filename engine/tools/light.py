@@ -5,13 +5,13 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
+from engine import moments
 from engine.events import JSON
-from engine.moments import read_moment, read_zone, written
 from engine.tools.heavy import Wrong
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ def base64_decode(
 
 def datetime_now(*, timezone: Zone = "UTC") -> JSON:
     """The current date and time."""
-    return written(datetime.now(_read(read_zone, timezone)))
+    return moments.written(datetime.now(_done(moments.read_zone, timezone)))
 
 
 def datetime_shift(
@@ -78,35 +78,29 @@ def datetime_shift(
     seconds: Annotated[float, Field(description="To add.")] = 0,
 ) -> JSON:
     """A moment some time before or after another one."""
-    try:
-        shifted = _read(read_moment, moment) + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-        return written(shifted)
-    except (OverflowError, ValueError) as wrong:
-        raise Wrong(f"that is out of range: {wrong}") from wrong
+    return _done(moments.datetime_shift, moment, days=days, hours=hours, minutes=minutes, seconds=seconds)
 
 
 def datetime_difference(*, start: Moment, end: Moment) -> JSON:
     """The time between two moments, in seconds and in days."""
-    between = _read(read_moment, end) - _read(read_moment, start)
-    return {"seconds": between.total_seconds(), "days": between / timedelta(days=1)}
+    return _done(moments.datetime_difference, start, end)
 
 
 def datetime_format(
     *,
     moment: Moment,
-    format: Annotated[str, Field(max_length=200, description="As for strftime.", examples=["%d.%m.%Y %H:%M"])],
+    format: Annotated[
+        str, Field(max_length=moments.MAX_FORMAT, description="As for strftime.", examples=["%d.%m.%Y %H:%M"])
+    ],
     timezone: Zone = "UTC",
 ) -> JSON:
     """A moment as text, in a time zone."""
-    try:
-        return _read(read_moment, moment).astimezone(_read(read_zone, timezone)).strftime(format)
-    except (OverflowError, ValueError) as wrong:
-        raise Wrong(f"the moment cannot be written so: {wrong}") from wrong
+    return _done(moments.datetime_format, moment, format, timezone)
 
 
-def _read(reading: Callable[[str], T], text: str) -> T:
+def _done(function: Callable[..., T], *given: JSON, **named: JSON) -> T:
     try:
-        return reading(text)
+        return function(*given, **named)
     except ValueError as wrong:
         raise Wrong(str(wrong)) from wrong
 
