@@ -4,7 +4,7 @@ Nothing is kept: a crash in the middle loses the call, and the node is launched 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from pydantic_monty import AsyncMonty, AsyncMontySession, MontyError, MontyRuntimeError
@@ -15,6 +15,7 @@ from engine.nodes.sandbox_errors import Limits, failure, out_of_time
 from engine.nodes.sandbox_output import ARGUMENTS, not_json, with_call
 from engine.nodes.sandbox_tools import feed, tools_in
 from engine.states import LogLevel
+from engine.tools.base import ToolInfo
 
 WAITING_SHOWN_AFTER_S = 0.2
 GRACE_S = 1.0
@@ -31,9 +32,10 @@ async def run_code(code: str, arguments: dict[str, JSON], limits: Limits, ctx: N
         raise NodeFailure("SANDBOX", "this worker has no sandbox", retryable=True)
     lines = _Lines(ctx, asyncio.get_running_loop())
     code = code.replace("\r\n", "\n").replace("\r", "\n")  # as Python reads it: its lines are counted by their ends
+    tools = await tools_in(code, ctx)
     try:
         async with _session(pool, limits, ctx) as session, asyncio.timeout(limits.timeout_s + GRACE_S):
-            return await _called(session, code, arguments, lines, ctx)
+            return await _called(session, code, arguments, lines, tools, ctx)
     except MontyError as error:
         raise failure(error, code, limits) from error
     except TimeoutError as error:
@@ -45,9 +47,13 @@ async def run_code(code: str, arguments: dict[str, JSON], limits: Limits, ctx: N
 
 
 async def _called(
-    session: AsyncMontySession, code: str, arguments: dict[str, JSON], lines: "_Lines", ctx: NodeContext
+    session: AsyncMontySession,
+    code: str,
+    arguments: dict[str, JSON],
+    lines: "_Lines",
+    tools: Mapping[str, ToolInfo],
+    ctx: NodeContext,
 ) -> JSON:
-    tools = await tools_in(code, ctx)
     try:
         return await feed(session, with_call(code), {ARGUMENTS: arguments}, lines.take, tools, ctx)
     except MontyRuntimeError as error:

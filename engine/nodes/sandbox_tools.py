@@ -19,7 +19,7 @@ from engine.nodes.base import NodeContext, NodeFailure
 from engine.states import LogLevel
 from engine.storable import NotStorable, check_storable
 from engine.tools.base import ToolInfo
-from engine.tools.catalog import Tools
+from engine.tools.catalog import Tools, unusable
 
 _WORD = re.compile(r"[^\W\d]\w*")
 _RAISED: Mapping[str, type[Exception]] = {
@@ -71,6 +71,8 @@ def _placeholder(name: str) -> Callable[..., None]:
 
 async def _answer(info: ToolInfo, given: tuple[Any, ...], named: dict[str, Any], ctx: NodeContext) -> ExternalResult:
     try:
+        if info.problem is not None:
+            raise unusable(info)
         arguments = _arguments(info, given, named)
         result = await ctx.resources["tools"].call(info.name, arguments, ctx)
     except NodeFailure as failure:

@@ -62,8 +62,9 @@ class Tools(Mapping[str, ToolInfo]):
     async def listed(self) -> list[ToolInfo]:
         """All there are, by name; those that cannot be used with their problem."""
         found = [tool.info for tool in self._tools.values()] + list(self._broken.values())
-        for infos in await asyncio.gather(*(_infos(server) for server in self._servers.values())):
-            found += infos
+        servers = list(self._servers.values())
+        for server, told in zip(servers, await asyncio.gather(*map(_listing, servers)), strict=True):
+            found += [_down(server, "*", told)] if isinstance(told, str) else told
         return sorted(found, key=lambda info: info.name)
 
     async def find(self, name: str) -> ToolInfo:
@@ -72,11 +73,16 @@ class Tools(Mapping[str, ToolInfo]):
 
     async def named(self, identifiers: Set[str]) -> dict[str, ToolInfo]:
         """The tools that code can mean by these names, by name."""
-        servers = [server for server in self._servers.values() if any(_is_of(server, name) for name in identifiers)]
         found = [tool.info for tool in self._tools.values()]
-        for server in servers:
-            found += await _infos(server)
-        return {info.identifier: info for info in found if info.identifier in identifiers}
+        servers = [server for server in self._servers.values() if any(_meant(server, identifiers))]
+        down: dict[str, ToolInfo] = {}
+        for server, told in zip(servers, await asyncio.gather(*map(_listing, servers)), strict=True):
+            if isinstance(told, str):
+                # Which tools it has is not known: a call of any says what is wrong with the server.
+                down |= {name: _down(server, tool, told) for name, tool in _meant(server, identifiers)}
+            else:
+                found += told
+        return down | {info.identifier: info for info in found if info.identifier in identifiers}
 
     async def call(self, name: str, arguments: JSON, ctx: NodeContext, *, timeout_s: float = TIMEOUT_S) -> JSON:
         """What the tool gives, checked to be storable. Raises NodeFailure."""
@@ -121,7 +127,7 @@ class Tools(Mapping[str, ToolInfo]):
         if tool is None:
             raise _unknown(name, tools)
         if isinstance(tool, ToolInfo):
-            raise _unusable(tool)
+            raise unusable(tool)
         return tool
 
     def _server_of(self, name: str) -> Server | None:
@@ -130,7 +136,7 @@ class Tools(Mapping[str, ToolInfo]):
 
     def _nowhere(self, name: str) -> NodeFailure:
         if name in self._broken:
-            return _unusable(self._broken[name])
+            return unusable(self._broken[name])
         return _unknown(name, [*self._tools, *(f"mcp:{server}/" for server in self._servers)])
 
     async def close(self) -> None:
@@ -143,7 +149,7 @@ def _unknown(name: str, others: Iterable[str]) -> NodeFailure:
     return NodeFailure("TOOL_UNKNOWN", f"there is no tool {name[:100]!r}{meant}")
 
 
-def _unusable(broken: ToolInfo) -> NodeFailure:
+def unusable(broken: ToolInfo) -> NodeFailure:
     return NodeFailure("TOOL_FAILED", f"the tool {broken.name!r} cannot be used: {broken.problem}")
 
 
@@ -165,24 +171,30 @@ def _check_arguments(info: ToolInfo, arguments: JSON) -> dict[str, JSON]:
     return arguments
 
 
-async def _infos(server: Server) -> list[ToolInfo]:
-    """A server that is down is one entry that says so."""
+async def _listing(server: Server) -> list[ToolInfo] | str:
+    """Its tools; of a server that is down, what is wrong with it."""
     listing = asyncio.ensure_future(server.tools())
-    done, _ = await asyncio.wait({listing}, timeout=LISTING_S)
-    if not done:
+    try:
+        done, _ = await asyncio.wait({listing}, timeout=LISTING_S)
+    finally:
         listing.cancel()
-        problem = "the server is still starting"
-    elif isinstance(fault := listing.exception(), Exception):
-        problem = str(fault) if isinstance(fault, Unreachable) else f"{type(fault).__name__}: {fault}"
-    else:
-        return [tool if isinstance(tool, ToolInfo) else tool.info for tool in listing.result().values()]
-    scopes = frozenset(server.config.required_scopes)
-    return [ToolInfo(f"{server.origin}/*", "The tools of an MCP server.", {}, server.origin, scopes, problem)]
+    if not done:
+        return "the server is still starting"
+    if isinstance(fault := listing.exception(), Exception):
+        return str(fault) if isinstance(fault, Unreachable) else f"{type(fault).__name__}: {fault}"
+    return [tool if isinstance(tool, ToolInfo) else tool.info for tool in listing.result().values()]
 
 
-def _is_of(server: Server, identifier: str) -> bool:
-    prefix = ToolInfo(server.origin, "", {}, server.origin).identifier
-    return identifier.startswith(f"{prefix}_")
+def _down(server: Server, tool: str, problem: str) -> ToolInfo:
+    """Stands for a tool of a server that is down; `*` stands for all of them."""
+    name, scopes = f"{server.origin}/{tool}", frozenset(server.config.required_scopes)
+    return ToolInfo(name, "The tools of an MCP server.", {}, server.origin, scopes, problem)
+
+
+def _meant(server: Server, identifiers: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Those that begin as its tools do, with the rest of each."""
+    prefix = ToolInfo(server.origin, "", {}, server.origin).identifier + "_"
+    return ((name, name.removeprefix(prefix)) for name in identifiers if name.startswith(prefix))
 
 
 @asynccontextmanager

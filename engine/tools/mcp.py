@@ -12,7 +12,8 @@ from engine.events import JSON
 from engine.nodes.base import NodeContext, NodeFailure
 from engine.schemas import check_schema
 from engine.tools.base import Tool, ToolFailed, ToolInfo
-from engine.tools.mcp_session import Ask, Session, SessionLost
+from engine.tools.mcp_faults import NotListed, SessionLost
+from engine.tools.mcp_session import Ask, Session
 
 if TYPE_CHECKING:
     from mcp.types import CallToolResult
@@ -36,6 +37,9 @@ class Server:
         self._session: Session | None = None
         self._failed_at = -REST_S
         self._failure = ""
+        self._checking = asyncio.Lock()
+        self._checked: tuple[list[McpToolType], dict[str, Tool | ToolInfo]] = [], {}
+        """What the server has listed, and what that comes to."""
 
     @property
     def known_names(self) -> list[str] | None:
@@ -50,20 +54,34 @@ class Server:
 
     async def tools(self) -> dict[str, Tool | ToolInfo]:
         """By name, those that cannot be used as their ToolInfo. Raises Unreachable."""
-        session = await self._open()
-        if session.is_stale:
-            await self._refresh(session)
-        listed = {tool.name: tool for tool in session.tools}
-        wanted = listed if self.config.tools is None else self.config.tools
-        found = [self._tool(name, listed.get(name)) for name in wanted]
-        return {(tool.info if isinstance(tool, McpTool) else tool).name: tool for tool in found}
+        listed = (await self._listed()).tools
+        async with self._checking:
+            if self._checked[0] is not listed:
+                # In a thread: a schema with references is looked at aside, by one process for all.
+                self._checked = listed, await asyncio.to_thread(self._check, listed)
+            return self._checked[1]
 
-    async def _refresh(self, session: Session) -> None:
+    async def _listed(self) -> Session:
+        """The session, with its tools as the server has them now."""
+        session = await self._open()
+        if not session.is_stale:
+            return session
         try:
             async with asyncio.timeout(self.config.start_timeout_s):
                 await session.refresh()
-        except (SessionLost, TimeoutError) as lost:
-            raise Unreachable(self._told(f"it does not list its tools: {lost or 'no answer'}")) from lost
+        except SessionLost:
+            return await self._open()  # Another one, which begins by listing them.
+        except TimeoutError:
+            raise Unreachable(self._told("it does not list its tools: no answer")) from None
+        except NotListed as refused:
+            raise Unreachable(self._told(str(refused))) from refused
+        return session
+
+    def _check(self, listed: "list[McpToolType]") -> dict[str, Tool | ToolInfo]:
+        by_name = {tool.name: tool for tool in listed}
+        wanted = by_name if self.config.tools is None else self.config.tools
+        found = [self._tool(name, by_name.get(name)) for name in wanted]
+        return {(tool.info if isinstance(tool, McpTool) else tool).name: tool for tool in found}
 
     def _tool(self, name: str, tool: "McpToolType | None") -> "McpTool | ToolInfo":
         scopes, full_name = frozenset(self.config.required_scopes), f"{self.origin}/{name}"

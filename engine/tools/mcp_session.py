@@ -5,18 +5,18 @@ Nothing of it is stored. When the session ends, for whatever reason, the calls t
 
 import asyncio
 from collections.abc import Coroutine, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from pydantic import ValidationError
 
-from engine.catalog_file import CatalogError, McpServer, as_written, from_environment
+from engine.catalog_file import CatalogError, McpServer, as_written
 from engine.events import JSON
+from engine.tools.mcp_faults import NO_METHOD, NotListed, SessionLost, said, why_lost
 
 if TYPE_CHECKING:
-    from langchain_mcp_adapters.sessions import Connection
     from mcp import ClientSession
     from mcp.shared.session import ProgressFnT
     from mcp.types import CallToolResult
@@ -28,16 +28,7 @@ log = structlog.get_logger(__name__)
 PING_S = 2.0
 """How often a server is asked whether it is there while calls wait for it; over HTTP nothing else tells."""
 CLOSING_S = 5.0
-NO_METHOD = -32601
 MAX_PAGES = 100
-
-
-class SessionLost(Exception):
-    """The server is gone. `was_sent` says whether it may have seen the call."""
-
-    def __init__(self, reason: str, *, was_sent: bool) -> None:
-        super().__init__(reason)
-        self.reason, self.was_sent = reason, was_sent
 
 
 @dataclass(slots=True)
@@ -95,7 +86,7 @@ class Session:
             raise
 
     async def refresh(self) -> None:
-        """Raises SessionLost."""
+        """Lists the tools again. Raises SessionLost, or NotListed where the session itself goes on."""
         await self._while_alive(self._list(), was_sent=False)
 
     async def _while_alive(self, asked: Coroutine[Any, Any, T], *, was_sent: bool) -> T:
@@ -114,11 +105,17 @@ class Session:
             asking.cancel()
 
     async def _list(self) -> None:
+        """Raises SessionLost, or NotListed."""
+        from mcp import McpError
+
         self.is_stale = False  # Before: what changes meanwhile is listed once more.
         try:
-            self.tools = await _all_tools(self._client)
-        except BaseException:
+            with self._noticing(is_call=False):
+                self.tools = await _all_tools(self._client)
+        except BaseException as fault:
             self.is_stale = True
+            if isinstance(fault, McpError | ValidationError):
+                raise NotListed(self._without_keys(said(fault))) from fault
             raise
 
     async def close(self) -> None:
@@ -130,20 +127,19 @@ class Session:
         await asyncio.wait({self._task}, timeout=CLOSING_S)
 
     async def _asked(self, ask: Ask) -> "CallToolResult":
-        from mcp import McpError
-        from mcp.types import CONNECTION_CLOSED
-
         ask.request_id = self._client._request_id  # the library names no other way to tell which call is called off
-        try:
+        with self._noticing(is_call=True):
             return await self._client.call_tool(ask.tool, ask.arguments, progress_callback=ask.progress, meta=ask.meta)
-        except _closed() as closed:
-            raise self._lost("it had ended", was_sent=False) from closed
-        except McpError as refused:
-            if refused.error.code == CONNECTION_CLOSED:
-                raise self._lost("it ended", was_sent=True) from refused
-            if refused.error.message == "Session terminated":
-                raise self._lost("it knows nothing of the session", was_sent=False) from refused
-            raise
+
+    @contextmanager
+    def _noticing(self, *, is_call: bool) -> Iterator[None]:
+        """Raises SessionLost where the library tells in its own words that the server is gone."""
+        try:
+            yield
+        except Exception as fault:
+            if (why := why_lost(fault)) is None:
+                raise
+            raise self._lost(why[0], was_sent=is_call and why[1]) from fault
 
     async def _call_off(self, ask: Ask) -> None:
         from mcp.types import CancelledNotification, CancelledNotificationParams, ClientNotification
@@ -163,8 +159,7 @@ class Session:
         except CatalogError as wrong:
             self.reason = str(wrong)
         except BaseException as fault:
-            told = "; ".join(dict.fromkeys(_said(one) for one in _leaves(fault)))
-            self.reason = self.reason or self._without_keys(told)
+            self.reason = self.reason or self._without_keys(said(fault))
             log.info("mcp.session_ended", server=self._name, reason=self.reason)
             if isinstance(fault, asyncio.CancelledError):
                 raise
@@ -172,7 +167,9 @@ class Session:
     async def _run(self) -> None:
         from langchain_mcp_adapters.sessions import create_session
 
-        async with create_session(self._connection()) as self._client:
+        from engine.tools.mcp_wire import connection
+
+        async with create_session(connection(self._config, self._hear, self._broken)) as self._client:
             await self._client.initialize()
             await self._list()
             self._ready.set_result(None)
@@ -189,14 +186,13 @@ class Session:
 
         try:
             async with asyncio.timeout(PING_S):
-                await self._client.send_ping()
+                with self._noticing(is_call=False):
+                    await self._client.send_ping()
         except TimeoutError:
             return
         except McpError as refused:
             if refused.error.code != NO_METHOD:
                 raise self._lost(refused.error.message, was_sent=False) from refused
-        except _closed() as closed:
-            raise self._lost("it had ended", was_sent=False) from closed
 
     def _lost(self, reason: str, *, was_sent: bool) -> SessionLost:
         self.reason = self.reason or reason
@@ -208,34 +204,11 @@ class Session:
     def _broken(self, fault: Exception) -> None:
         """An answer cannot be read: which call it was for is not known, and a call must not wait for it in vain."""
         log.info("mcp.broken_answer", server=self._name, fault=type(fault).__name__)
-        self._lost(self._without_keys(f"its answer cannot be read: {_said(fault)}"), was_sent=True)
+        self._lost(self._without_keys(f"its answer cannot be read: {said(fault)}"), was_sent=True)
 
     def _without_keys(self, told: str) -> str:
         sources = (self._config.url or "", *self._config.headers.values(), *self._config.env.values())
         return as_written(told, *sources)[:500]
-
-    def _connection(self) -> "Connection":
-        from engine.tools.mcp_wire import http_clients
-
-        config, told = self._config, {"message_handler": self._hear}
-        if config.url is not None:
-            headers = {name: from_environment(value) for name, value in config.headers.items()}
-            url, clients = from_environment(config.url), http_clients(config.timeout_s, self._broken)
-            return {
-                "transport": "streamable_http",
-                "url": url,
-                "headers": headers,
-                "session_kwargs": told,
-                "httpx_client_factory": clients,
-            }
-        return {
-            "transport": "stdio",
-            "command": config.command or "",
-            "args": config.args,
-            "env": {name: from_environment(value) for name, value in config.env.items()} or None,
-            "cwd": config.cwd,
-            "session_kwargs": told,
-        }
 
     async def _hear(self, message: object) -> None:
         from mcp.types import ServerNotification, ToolListChangedNotification
@@ -259,25 +232,3 @@ async def _all_tools(client: "ClientSession") -> "list[McpToolType]":
         if not cursor:
             break
     return found
-
-
-def _closed() -> tuple[type[Exception], ...]:
-    import anyio
-
-    return anyio.ClosedResourceError, anyio.BrokenResourceError
-
-
-def _leaves(fault: BaseException) -> Iterator[BaseException]:
-    if isinstance(fault, BaseExceptionGroup):
-        for inner in fault.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield fault
-
-
-def _said(fault: BaseException) -> str:
-    if isinstance(fault, ValidationError):
-        return f"it is no message of the protocol ({fault.errors(include_url=False)[0]['msg']})"
-    if isinstance(status := getattr(getattr(fault, "response", None), "status_code", None), int):
-        return f"it answered {status}"
-    return str(fault) or type(fault).__name__

@@ -4,12 +4,14 @@ The library takes a message however long it is, on a line or out of a body, and 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import anyio.streams.text
 import httpx
 import mcp.client.stdio
-from langchain_mcp_adapters.sessions import McpHttpClientFactory
+from langchain_mcp_adapters.sessions import Connection, McpHttpClientFactory
+
+from engine.catalog_file import McpServer, from_environment
 
 MAX_MESSAGE = 16 * 1024 * 1024
 """Bytes of one message; a node may keep half of that."""
@@ -69,7 +71,31 @@ class _Body(httpx.AsyncByteStream):
         await self._stream.aclose()
 
 
-def http_clients(timeout_s: float, broken: Callable[[Exception], None]) -> McpHttpClientFactory:
+def connection(
+    config: McpServer, hear: Callable[[object], Awaitable[None]], broken: Callable[[Exception], None]
+) -> Connection:
+    """How the library reaches a server. `hear` is told what it sends by itself. Raises CatalogError."""
+    told = {"message_handler": hear}
+    if config.url is not None:
+        headers = {name: from_environment(value) for name, value in config.headers.items()}
+        return {
+            "transport": "streamable_http",
+            "url": from_environment(config.url),
+            "headers": headers,
+            "session_kwargs": told,
+            "httpx_client_factory": _http_clients(config.timeout_s, broken),
+        }
+    return {
+        "transport": "stdio",
+        "command": config.command or "",
+        "args": config.args,
+        "env": {name: from_environment(value) for name, value in config.env.items()} or None,
+        "cwd": config.cwd,
+        "session_kwargs": told,
+    }
+
+
+def _http_clients(timeout_s: float, broken: Callable[[Exception], None]) -> McpHttpClientFactory:
     """`broken` is told when the answer to a request breaks off; no answer may take longer than a call and a little."""
 
     async def bound(response: httpx.Response) -> None:
