@@ -30,12 +30,13 @@ from persistence import projects
 from persistence.database import Database
 from persistence.deadlines import Deadlines
 from persistence.feed import Feed
+from persistence.keys import Keys
 from persistence.reading import open_databases
 from persistence.secret_values import open_secrets
 from resolvers.context import Context
 from web.site import routes as page_routes
 from worker.queue import Queue
-from worker.resources import keys_of, options_of
+from worker.resources import options_of
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +88,7 @@ class Server:
     async def _open_resources(self) -> AsyncIterator[dict[str, Any]]:
         """What nodes reach, for the catalogs; no sandbox is started before one is needed."""
         options = options_of(self._settings, sandbox_ready=0)
-        secrets = await open_secrets(self.database, keys_of(self._settings))
+        secrets = await open_secrets(self.database, Keys.of(self._settings))
         async with (
             open_databases(options.catalog.sql) as databases,
             open_resources(options, {"databases": databases, "secrets": secrets}) as resources,

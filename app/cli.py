@@ -17,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+Gate = Annotated[int | None, typer.Option(hidden=True, help="A descriptor to wait at before any store is touched.")]
 Port = Annotated[int | None, typer.Option(help="Where GraphQL is served.")]
 DataDir = Annotated[Path | None, typer.Option(help="Where embedded servers keep their data.")]
 
@@ -29,16 +30,14 @@ def up(
 ) -> None:
     """Starts everything: Postgres and Redis (unless their URLs are set), migrations, the server and the workers."""
     from app import up
-    from app.keeping import CannotStartError
-    from app.owner import EmbeddedError
-    from app.reach import StoreError
+    from app.errors import CannotStartError
 
     settings = _configured(port=port, data_dir=data_dir, workers=workers)
     _need_catalog(settings)
     _need_keys(settings)
     try:
         up.run(settings)
-    except (EmbeddedError, StoreError, CannotStartError, OSError) as wrong:
+    except (CannotStartError, OSError) as wrong:
         sys.exit(f"treadle: {wrong}")
     except KeyboardInterrupt:
         sys.exit(130)  # Before there was anything to supervise; what had started has been stopped.
@@ -48,27 +47,26 @@ def up(
 def server(
     port: Port = None,
     listener: Annotated[int | None, typer.Option(hidden=True, help="A bound socket's descriptor.")] = None,
+    gate: Gate = None,
 ) -> None:
     """Serves GraphQL at /graphql and /health."""
     import socket
 
     import uvicorn
 
-    from app.keeping import CannotStartError
+    from app.asgi import create_app
+    from app.errors import CannotStartError
     from app.supervise import listen
+    from engine.garbage import settle_down
 
     settings = _configured(port=port)
     _need_catalog(settings)
     _need_keys(settings)
-    _need_stores(settings)
+    _need_stores(settings, gate)
     try:
         bound = listen(settings) if listener is None else socket.socket(fileno=listener)
     except CannotStartError as wrong:
         sys.exit(f"treadle: {wrong}")
-
-    from app.asgi import create_app
-    from engine.garbage import settle_down
-
     config = uvicorn.Config(
         create_app(settings),
         log_level="warning",
@@ -84,7 +82,7 @@ def server(
 
 
 @app.command()
-def worker() -> None:
+def worker(gate: Gate = None) -> None:
     """Executes runs."""
     from app.child import end_group_when_orphaned
     from worker.main import run as run_worker
@@ -92,7 +90,7 @@ def worker() -> None:
     settings = _configured()
     _need_catalog(settings)
     _need_keys(settings)
-    _need_stores(settings)
+    _need_stores(settings, gate)
     end_group_when_orphaned()
     run_worker(settings)
 
@@ -100,7 +98,8 @@ def worker() -> None:
 @app.command()
 def migrate() -> None:
     """Brings the database at TREADLE_DATABASE_URL to the newest schema."""
-    from app.reach import StoreError, migrated
+    from app.errors import StoreError
+    from app.reach import migrated
 
     settings = _configured()
     if settings.database_url is None:
@@ -115,8 +114,8 @@ def migrate() -> None:
 @app.command()
 def rotate_key(data_dir: DataDir = None) -> None:
     """Encrypts every secret under a new key. Can be stopped, and called again."""
+    from app.errors import StoreError
     from app.keys import rotated
-    from app.reach import StoreError
     from persistence.keyring import KeyProblem
 
     try:
@@ -203,7 +202,7 @@ def chaos(
     from rich.console import Console
 
     from app.chaos.suite import Options, run
-    from app.owner import EmbeddedError
+    from app.errors import EmbeddedError
 
     chosen = random.randrange(1_000_000) if seed is None else seed
     try:
@@ -232,17 +231,21 @@ def _need_catalog(settings: Settings) -> None:
 
 def _need_keys(settings: Settings) -> None:
     from persistence.keyring import KeyProblem
-    from worker.resources import keys_of
+    from persistence.keys import Keys
 
     try:
-        keys_of(settings).ring()
+        Keys.of(settings).ring()
     except KeyProblem as wrong:
         sys.exit(f"treadle: {wrong}")
 
 
-def _need_stores(settings: Settings) -> None:
-    from app.reach import StoreError, need_stores
+def _need_stores(settings: Settings, gate: int | None) -> None:
+    from app.errors import StoreError
+    from app.gate import wait_at
+    from app.reach import need_stores
 
+    if gate is not None:
+        wait_at(gate)
     try:
         asyncio.run(need_stores(settings))
     except StoreError as wrong:

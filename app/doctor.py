@@ -8,8 +8,9 @@ import httpx
 from rich.console import Console
 
 from app.embedded import fault_of, in_use
+from app.errors import StoreError
 from app.keys import examined
-from app.reach import StoreError, need_postgres, need_redis, postgres_at, redis_at
+from app.reach import need_postgres, need_redis, postgres_at, redis_at
 from app.settings import Settings, unknown
 from engine.catalog_file import FILE, CatalogError, read_catalog, with_models
 from engine.models.catalog import open_models

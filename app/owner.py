@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.errors import EmbeddedError
+
 _UNPRIVILEGED = ("postgres", "nobody")
-
-
-class EmbeddedError(Exception):
-    """An embedded server cannot be started; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from app.errors import AwayError, StoreError
 from app.settings import Settings
 from persistence import migrate
 from persistence.database import dsn
@@ -29,14 +30,6 @@ REFUSALS = (
 )
 MOMENTARY = (ConnectionError, FileNotFoundError, TimeoutError, BusyLoadingError, RedisTimeoutError)
 """Refused, cut off, no socket, no answer: as from a Redis that is just being started. An unknown name is none of these."""
-
-
-class StoreError(Exception):
-    """What, where (never with a password) and what to do, in one line."""
-
-
-class AwayError(StoreError):
-    """It is not there now; nothing says that the address is wrong."""
 
 
 async def need_stores(settings: Settings) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.child import Program, start, stop
-from app.owner import EmbeddedError
+from app.errors import EmbeddedError
 
 START_S = 30.0
 PAUSE_S = 0.2
@@ -27,6 +27,8 @@ class Store:
     url: str
     log: Path
     is_ready: Callable[[], bool]
+    prepare: Callable[[], None] = lambda: None
+    """Called when it is ready for the first time, and whenever somebody is not sure whether it has been."""
     _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
 
     @property
@@ -43,16 +45,13 @@ class Store:
             self._process = start(self.program, output)
 
     def wait(self) -> None:
-        """Until it is ready. Raises EmbeddedError with the end of its log."""
+        """Until it is ready and prepared. Raises EmbeddedError with the end of its log."""
         deadline = time.monotonic() + START_S
         while not self.is_ready():
-            if self.code is not None:
-                raise EmbeddedError(f"{self.name} ended at once; the end of {self.log}:\n{self.tail}")
-            if time.monotonic() > deadline:
-                raise EmbeddedError(
-                    f"{self.name} was not ready within {START_S:g} s; the end of {self.log}:\n{self.tail}"
-                )
+            if self.code is not None or time.monotonic() > deadline:
+                raise self._not_ready()
             time.sleep(0.01)
+        self.prepare()
 
     async def relaunch(self) -> None:
         """As often as it takes: what a killed Postgres left behind may be in its way for a moment. Raises EmbeddedError."""
@@ -72,9 +71,14 @@ class Store:
         )
 
     async def ready(self) -> None:
-        """Until it answers again by itself. Raises EmbeddedError."""
+        """`wait` for who has other things to do meanwhile."""
         if not await self._answers(time.monotonic() + START_S):
-            raise EmbeddedError(f"{self.name} does not answer; the end of {self.log}:\n{self.tail}")
+            raise self._not_ready()
+        await asyncio.to_thread(self.prepare)
+
+    def _not_ready(self) -> EmbeddedError:
+        what = "ended at once" if self.code is not None else f"was not ready within {START_S:g} s"
+        return EmbeddedError(f"{self.name} {what}; the end of {self.log}:\n{self.tail}")
 
     async def _answers(self, deadline: float) -> bool:
         """Asked until then: it tells nobody. False where it ends before."""
@@ -99,11 +103,18 @@ class Store:
 
 
 @contextmanager
-def running(store: Store) -> Iterator[Store]:
-    """Runs it for as long as the block lasts."""
+def launched(store: Store) -> Iterator[Store]:
+    """Runs it for as long as the block lasts; it may not be ready yet."""
     try:
         store.launch()
-        store.wait()
         yield store
     finally:
         store.stop()
+
+
+@contextmanager
+def running(store: Store) -> Iterator[Store]:
+    """The same, and it is ready."""
+    with launched(store):
+        store.wait()
+        yield store

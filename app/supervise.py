@@ -9,18 +9,16 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import httpx
-
 from app.child import ORPHANED
-from app.keeping import CannotStartError, Child, keep_store
-from app.owner import EmbeddedError
+from app.errors import CannotStartError, EmbeddedError
+from app.gate import gate
+from app.keeping import Child, keep_store
 from app.settings import Settings
 from app.store import Store
 
-READY_S = 60.0
 STOP_S = 10.0
 """Beyond the time that a worker may drain; then it is killed, and its runs are taken up at the next start."""
 UNPRIVILEGED = 1024
@@ -55,31 +53,37 @@ async def supervise(
     urls: tuple[str, str],
     stores: Sequence[Store],
     listener: socket.socket,
+    prepare: Callable[[], Awaitable[None]],
     ready: Callable[[], None],
     stopping: Callable[[], None],
 ) -> None:
     """Keeps the processes and our own stores running until a signal says to stop; a second signal kills the processes.
 
-    `ready` is called once /health says that all is well, `stopping` when a signal came.
-    Raises CannotStartError, or EmbeddedError for a lost store.
+    The processes touch no store before `prepare` is over. `ready` is called once /health says that all is well,
+    `stopping` when a signal came. Raises what `prepare` raises, CannotStartError, or EmbeddedError for a lost store.
     """
     stop, hurry = _signals()
-    children = _children(settings, urls, stores, listener)
-    keeping = [asyncio.create_task(child.keep(), name=child.name) for child in children]
-    keeping_stores = [asyncio.create_task(keep_store(store, died), name=store.name) for store, died in _deaths(stores)]
-    try:
-        await _first(stop, asyncio.create_task(_healthy(listener)), [*keeping, *keeping_stores])
-        if not stop.is_set():
-            ready()
-            await _first(stop, asyncio.create_task(stop.wait()), [*keeping, *keeping_stores])
-        stopping()
-    except EmbeddedError:
-        hurry.set()  # Without it nobody can hand anything back.
-        raise
-    finally:
-        # Workers hand their runs back: the stores stay until they have.
-        await asyncio.gather(*(child.stop(hurry, settings.drain_s + STOP_S) for child in children))
-        await _ended([*keeping, *keeping_stores])
+    with gate() as closed:
+        children = _children(settings, urls, stores, listener, closed.descriptor)
+        keeping = [asyncio.create_task(child.keep(), name=child.name) for child in children]
+        try:
+            await _first(stop, asyncio.ensure_future(prepare()), keeping)
+            closed.open()
+            keeping += [
+                asyncio.create_task(keep_store(store, died), name=store.name) for store, died in _deaths(stores)
+            ]
+            await _first(stop, asyncio.create_task(_until_healthy(listener)), keeping)
+            if not stop.is_set():
+                ready()
+                await _first(stop, asyncio.create_task(stop.wait()), keeping)
+            stopping()
+        except EmbeddedError:
+            hurry.set()  # Without it nobody can hand anything back.
+            raise
+        finally:
+            # Workers hand their runs back: the stores stay until they have.
+            await asyncio.gather(*(child.stop(hurry, settings.drain_s + STOP_S) for child in children))
+            await _ended(keeping)
 
 
 def _signals() -> tuple[asyncio.Event, asyncio.Event]:
@@ -108,7 +112,7 @@ def _deaths(stores: Sequence[Store]) -> list[tuple[Store, asyncio.Event]]:
 
 
 def _children(
-    settings: Settings, urls: tuple[str, str], stores: Sequence[Store], listener: socket.socket
+    settings: Settings, urls: tuple[str, str], stores: Sequence[Store], listener: socket.socket, gate: int
 ) -> list[Child]:
     environment = {**os.environ, "TREADLE_DATABASE_URL": urls[0], "TREADLE_REDIS_URL": urls[1]}
     environment |= {"TREADLE_PORT": str(listener.getsockname()[1]), "TREADLE_HOST": settings.host}
@@ -116,9 +120,10 @@ def _children(
     # Our own stores die with us: then a worker has nobody to hand its runs back to.
     orphaned = ORPHANED if any(store.url == urls[0] for store in stores) else signal.SIGTERM
     lent = listener.fileno()
-    server = Child("server", ["server", "--listener", str(lent)], environment, orphaned, (lent,))
+    waits = ["--gate", str(gate)]
+    server = Child("server", ["server", *waits, "--listener", str(lent)], environment, orphaned, (gate, lent))
     names = [f"worker {number}" for number in range(1, settings.workers + 1)]
-    return [server, *(Child(name, ["worker"], environment, orphaned) for name in names)]
+    return [server, *(Child(name, ["worker", *waits], environment, orphaned, (gate,)) for name in names)]
 
 
 async def _first(stop: asyncio.Event, wanted: "asyncio.Task[Any]", keeping: Sequence["asyncio.Task[None]"]) -> None:
@@ -138,23 +143,7 @@ async def _ended(tasks: Sequence["asyncio.Task[Any]"]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _healthy(listener: socket.socket) -> None:
-    """Until the server says that all is well. It need not listen yet: a connection waits on the bound port."""
-    host, port = listener.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/health"
-    missing = "it does not answer"
-    try:
-        async with asyncio.timeout(READY_S), httpx.AsyncClient(trust_env=False, timeout=READY_S) as client:
-            while missing := await _missing(client, url):  # noqa: ASYNC110 (another process)
-                await asyncio.sleep(0.1)
-    except TimeoutError as error:
-        raise CannotStartError(f"the server was not ready within {READY_S:g} s: {missing}") from error
+async def _until_healthy(listener: socket.socket) -> None:
+    from app.healthy import healthy  # Not sooner: the processes that take the longest to start are on their way by now.
 
-
-async def _missing(client: httpx.AsyncClient, url: str) -> str:
-    """What is not well yet; nothing when all is."""
-    try:
-        health = (await client.get(url)).json()
-    except (httpx.TransportError, ValueError):
-        return "it does not answer, and its log above says why"  # It died with our request; the next one takes it up.
-    return f"no answer from {' and '.join(health['down'])}" if health["down"] else ""
+    await healthy(listener)

@@ -1,4 +1,7 @@
-"""`treadle up`: the port, the stores, the migrations, then the processes, in this order; and what a person reads meanwhile."""
+"""`treadle up`: the port, then everything at once, and what a person reads meanwhile.
+
+Server and workers import while the stores start and are migrated, and wait at the gate for that.
+"""
 
 import asyncio
 import shlex
@@ -8,10 +11,9 @@ from pathlib import Path
 
 import typer
 
-from app import reach
-from app.embedded import postgres, redis
+from app.embedded import postgres_store, redis_store
 from app.settings import Settings
-from app.store import Store
+from app.store import Store, launched
 from app.supervise import listen, supervise
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "support_triage.json"
@@ -25,28 +27,42 @@ def run(settings: Settings) -> None:
         listener = stack.enter_context(listen(settings))
         typer.echo(_starting(settings))
         urls, stores = _stores(settings, stack)
-        asyncio.run(reach.migrated(urls[0]))
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         port = listener.getsockname()[1]
         ready = "\n".join([f"ready http://{host}:{port}/graphql", *_next(settings, port, urls, stores)])
         asyncio.run(
-            supervise(settings, urls, stores, listener, lambda: typer.echo(ready), lambda: typer.echo(STOPPING))
+            supervise(
+                settings,
+                urls,
+                stores,
+                listener,
+                lambda: _prepared(urls, stores),
+                lambda: typer.echo(ready),
+                lambda: typer.echo(STOPPING),
+            )
         )
 
 
 def _stores(settings: Settings, stack: ExitStack) -> tuple[tuple[str, str], list[Store]]:
-    """The addresses of both, and those of the two that are our own."""
+    """The addresses of both, and those of the two that are our own, launched."""
     stores: list[Store] = []
-    database_url, redis_url = settings.database_url, settings.redis_url
-    if redis_url is not None:
-        asyncio.run(reach.need_redis(redis_url))
-    if database_url is None:
-        stores.append(stack.enter_context(postgres(settings.data_dir)))
-        database_url = stores[-1].url
-    if redis_url is None:
-        stores.append(stack.enter_context(redis(settings.data_dir)))
-        redis_url = stores[-1].url
+
+    def launch(store: Store) -> str:
+        stores.append(stack.enter_context(launched(store)))
+        return store.url
+
+    database_url = settings.database_url or launch(stack.enter_context(postgres_store(settings.data_dir)))
+    redis_url = settings.redis_url or launch(stack.enter_context(redis_store(settings.data_dir)))
     return (database_url, redis_url), stores
+
+
+async def _prepared(urls: tuple[str, str], stores: list[Store]) -> None:
+    """Until both stores answer and the database is migrated. Raises EmbeddedError and StoreError."""
+    from app import reach  # Not sooner: the processes that take the longest to start have been started by now.
+
+    await asyncio.gather(*(store.ready() for store in stores))
+    await reach.need_redis(urls[1])
+    await reach.migrated(urls[0])
 
 
 def _starting(settings: Settings) -> str:

@@ -4,7 +4,9 @@ So a rotation needs no restart where a file holds the keys. Nothing here makes a
 """
 
 from pathlib import Path
+from typing import Self
 
+from app.settings import Settings
 from persistence import key_file
 from persistence.keyring import Key, Keyring, parse_keys
 
@@ -18,6 +20,12 @@ class Keys:
         self._configured = tuple(parse_keys((configured or "").split(","), SETTING)) if configured else ()
         self._from_file: tuple[Key, ...] = ()
         self._read_at: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """What this host's secrets are encrypted under. Raises KeyProblem."""
+        configured = None if settings.secret_key is None else settings.secret_key.get_secret_value()
+        return cls(configured, settings.data_dir / key_file.NAME)
 
     @property
     def is_configured(self) -> bool:

@@ -20,8 +20,11 @@ class NewerError(Exception):
 
 async def migrate(url: str) -> None:
     """Applies every migration that `url` lacks. Raises NewerError where it has one that this code does not know."""
-    if (found := await revision(url) or "") > NEWEST:
+    found = await revision(url) or ""
+    if found > NEWEST:
         raise NewerError(f"a newer Treadle has migrated it, to {found}; this one knows {NEWEST} at most")
+    if found == NEWEST:
+        return
     engine = engine_of(url)
     try:
         async with engine.begin() as connection:

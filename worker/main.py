@@ -33,6 +33,7 @@ from persistence.deadlines import Deadlines
 from persistence.ids import new_id
 from persistence.items import Items
 from persistence.journal import PostgresJournal
+from persistence.keys import Keys
 from persistence.presence import Presence
 from persistence.reading import open_databases
 from persistence.secret_values import open_secrets
@@ -43,7 +44,7 @@ from worker.outage import Outage
 from worker.presence import show, show_forever
 from worker.queue import PATIENCE_S, TAKE_UP, Queue
 from worker.recovery import Recovery
-from worker.resources import keys_of, options_of
+from worker.resources import options_of
 from worker.retention import prune_forever
 from worker.watchdog import Watchdog
 
@@ -122,7 +123,7 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list
                     "runs": Children(database, redis, queue.ring),
                     "items": Items(database.pool),
                     "databases": databases,
-                    "secrets": await open_secrets(database, keys_of(settings)),
+                    "secrets": await open_secrets(database, Keys.of(settings)),
                 },
             )
         )

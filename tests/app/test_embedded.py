@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from app import embedded
 from app.embedded import in_use, postgres, redis, servers
-from app.owner import EmbeddedError
+from app.errors import EmbeddedError
 
 HOLD = """
 import sys, pathlib

@@ -10,7 +10,8 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from app.reach import StoreError, migrated, need_postgres, need_redis, need_stores
+from app.errors import StoreError
+from app.reach import migrated, need_postgres, need_redis, need_stores
 from app.settings import Settings
 from persistence.migrate import NEWEST, revision
 
