@@ -16,6 +16,9 @@ from engine.states import TRANSITIONS, RunStatus
 from persistence.caller import Caller, Role
 from persistence.database import Database
 from persistence.migrate import migrate
+from persistence.runs import Run
+from tests.driving import Worker, accepted, working
+from tests.peers.http import Peer, http_peer
 
 DEFAULT_PROJECT = "prj_00000000000000000000000000"
 _numbers = itertools.count()
@@ -108,3 +111,23 @@ def project() -> str:
 @pytest.fixture
 def caller(project: str) -> Caller:
     return Caller("tester", {project: Role.ADMIN})
+
+
+@pytest.fixture
+async def worker(database: Database, redis: Redis) -> AsyncIterator[Worker]:
+    """A worker that claims runs and writes what the test says."""
+    async with working(database, redis) as worker:
+        yield worker
+
+
+@pytest.fixture
+async def run(database: Database, caller: Caller, project: str) -> Run:
+    """A run that is queued for the worker."""
+    return (await accepted(database, caller, project)).run
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[Peer]:
+    """A server of strangers on loopback."""
+    async with http_peer() as peer:
+        yield peer

@@ -1,4 +1,4 @@
-"""What the canary test runs: a node of every type that is given secrets, and peers that give them back in every way.
+"""What the canary test runs: a node of every type that is given secrets, and what a secret looks like wherever it is.
 
 `PLAIN` is what most keys look like. `ODD` looks different in JSON, in a URL, in HTML and in Python.
 """
@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-from tests.peers import chat
-from tests.peers.http import Peer, Request, Writer, answer, at
+from tests.peers.http_wire import Peer
 
 PLAIN = "canary81kQz0pLw2xT5vB9nM"
 ODD = """Odd/canary "7f3'Q+z&0=p<L;w%2\\e?9}Zq"""
@@ -38,60 +37,6 @@ def found_in(data: bytes | str) -> list[str]:
     """The forms that stand in what was written somewhere."""
     raw = data.encode(errors="surrogatepass") if isinstance(data, str) else data
     return [needle for needle in NEEDLES if needle.encode() in raw]
-
-
-# ------------------------------------------------------------------------------------------------- peers
-
-
-def _given(request: Request) -> str:
-    """What the request holds, headers first."""
-    told = [f"{name}: {value}" for name, value in request.headers.items()]
-    return "\n".join([*told, json.dumps(request.query), request.path, request.body.decode("utf-8", "replace")])
-
-
-@at("/parrot")
-async def parrot(_: Peer, request: Request, writer: Writer) -> None:
-    """Repeats the key in its status line, a header and the body, as JSON, as text, in base64 and in a URL."""
-    key = request.headers.get("x-key") or request.query.get("key", ["nothing"])[0]
-    given = _given(request)
-    told = {
-        "text": given,
-        "packed": base64.b64encode(given.encode()).decode(),
-        "url": quote(key),
-        "json": json.dumps(key),
-    }
-    code = request.query.get("code", ["200"])[0]
-    headers = {"x_told": key, "set_cookie": f"key={quote(key)}"}
-    answer(writer, json.dumps(told).encode(), f"{code} No {key}", **headers)
-
-
-@at("/parrot-text")
-async def parrot_text(_: Peer, request: Request, writer: Writer) -> None:
-    answer(writer, _given(request).encode(), media="text/plain")
-
-
-@at("/parrot-elsewhere")
-async def parrot_elsewhere(_: Peer, request: Request, writer: Writer) -> None:
-    answer(writer, b"", "302 Elsewhere", location=f"/parrot?key={quote(request.headers['x-key'])}")
-
-
-@chat.model("parrot-refuses")
-async def parrot_refuses(_: Peer, request: Request, writer: Writer) -> None:
-    chat.refuse(writer, "400 Bad Request", f"I was asked {chat.said(request)[-1]}", "bad")
-
-
-@chat.model("parrot-hangs")
-async def parrot_hangs(_: Peer, request: Request, writer: Writer) -> None:
-    """Says all but the end of the prompt, and nothing more."""
-    chat.open_stream(writer)
-    for piece in chat.text(chat.said(request)[-1])[:-4]:
-        chat.send(writer, piece)
-    await writer.drain()
-    await request.reader.read(1)
-    raise ConnectionResetError
-
-
-# ------------------------------------------------------------------------------------------------- nodes
 
 
 @dataclass(frozen=True)

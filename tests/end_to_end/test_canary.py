@@ -2,10 +2,7 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,84 +13,17 @@ from redis.asyncio import Redis
 
 from engine.nodes.registry import load_node_types
 from engine.redact import MARK
-from tests.end_to_end import canary
-from tests.end_to_end.canary import MODEL_KEY, ODD, PLAIN, ROWS, SECRETS, Row, found_in
-from tests.end_to_end.system import CANCEL, RUN, System, running
-from tests.end_to_end.test_control import do, until
+from tests.end_to_end import canary, parrots
+from tests.end_to_end.canary import MODEL_KEY, ODD, PLAIN, ROWS, found_in
+from tests.end_to_end.system import CANCEL, RUN, running
+from tests.end_to_end.watched import EVENTS, TRY, WHOLE, Watched, catalog, package, run_row, set_all
 from tests.peers import chat
 from tests.peers.http import Peer, http_peer
 
-STATE = """nodeId label type status progress message visits attempt input output partialOutput usage { model }
-  error { nodeId code message retryable details }"""
-EVENT = f"""__typename seq nodeId
-  ... on RunStatusChanged {{ status message }}
-  ... on NodeStateChanged {{ nodeState {{ {STATE} }} }}
-  ... on LogRecorded {{ level message fields }}
-  ... on NodeOutputDelta {{ offset text }}
-  ... on CheckpointSaved {{ checkpoint {{ state nextNodes }} }}"""
-EVENTS = f"subscription ($id: ID!) {{ runEvents(runId: $id, after: 0) {{ {EVENT} }} }}"
-STATES = f"subscription ($id: ID!) {{ nodeStates(runId: $id) {{ seq progress nodeState {{ {STATE} }} }} }}"
-WHOLE = f"""query ($id: ID!) {{ run(id: $id) {{
-  status statusMessage inputs output error {{ code message details }} nodeStates {{ {STATE} }} version {{ spec }}
-  waits {{ nodeId ... on InputWait {{ waitId prompt schema }} }} events(first: 1000) {{ nodes {{ {EVENT} }} }}
-  logs(first: 1000) {{ nodes {{ message fields }} }} checkpoints {{ nodes {{ state }} }} }} }}"""
-TRY = """mutation ($i: TestNodeInput!) { testNode(input: $i) { output port input partialOutput logs waitingFor { prompt schema }
-  usage { model } error { code message details } errors { detail } } }"""
 WITHOUT = frozenset({"start"})
 """Node types whose config has no templates."""
 DECIDING = frozenset({"conditional", "switch", "delay", "subworkflow"})
 """Those that go by a value and do not tell it."""
-FAULTY = """
-from engine.nodes.base import NodeConfig, NodeType
-from engine.nodes.transform import TransformConfig
-
-class Faulty(NodeType[TransformConfig]):
-    name, title, description, Config = "faulty", "Faulty", "Is not as it should be.", TransformConfig
-    example = {"output": 1}
-
-    async def execute(self, config, ctx):
-        value = ctx.render(config.output)
-        try:
-            raise KeyError(value)
-        except KeyError as error:
-            raise RuntimeError(f"{value!r} cannot be used") from error
-"""
-
-
-@dataclass
-class Watched:
-    """A system with the secrets in it, and all that it has told anybody."""
-
-    system: System
-    peer: Peer
-    log: Path
-    child: str = ""
-    told: list[tuple[str, str]] = field(default_factory=list)
-
-    async def ask(self, what: str, query: str, **variables: Any) -> Any:
-        answer = await self.system.ask(query, **variables)
-        self.told.append((what, json.dumps(answer, ensure_ascii=False)))
-        return answer
-
-    async def follow(self, what: str, subscription: str, run_id: str) -> None:
-        """Until the run rests for good, or nobody listens any more."""
-        async for answer in self.system.follow(subscription, id=run_id):
-            self.told.append((what, json.dumps(answer, ensure_ascii=False)))
-
-    @asynccontextmanager
-    async def watching(self, what: str, run_id: str) -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as group:
-            for subscription in (EVENTS, STATES):
-                group.create_task(self.follow(what, subscription, run_id))
-            yield
-
-    def spec(self, row: Row) -> dict[str, Any]:
-        text = json.dumps(row.spec(self.peer)).replace("{child}", self.child)
-        spec: dict[str, Any] = json.loads(text)
-        return spec
-
-    def wrong(self, what: str) -> list[tuple[list[str], str]]:
-        return [(found, text) for of, text in self.told if of == what and (found := found_in(text))]
 
 
 @pytest.fixture(scope="module")
@@ -152,47 +82,6 @@ async def watched(
             yield watched
 
 
-def package(folder: Path) -> str:
-    """A folder with an installed package, whose node type raises what it was given."""
-    (folder / "faulty.py").write_text(FAULTY)
-    facts = folder / "faulty-1.dist-info"
-    facts.mkdir()
-    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1\n")
-    (facts / "entry_points.txt").write_text("[treadle.nodes]\nfaulty = faulty:Faulty\n")
-    return str(folder)
-
-
-def catalog() -> str:
-    python = json.dumps(sys.executable)
-    return f'[mcp.desk]\ncommand = {python}\nargs = ["-P", "tests/peers/mcp_server.py", "stdio"]\n'
-
-
-async def set_all(watched: Watched) -> None:
-    """The secrets, and a workflow whose node uses one, to be run by others."""
-    for name, value in SECRETS.items():
-        made = await do(watched.system, "setSecret", "secret { name } errors { detail }", name=name, value=value)
-        assert made == {"secret": {"name": name}, "errors": []}
-    spec = ROWS["transform: in texts"].spec(watched.peer)
-    made = await do(watched.system, "createWorkflow", "workflow { id } errors { detail }", name="child", spec=spec)
-    watched.child = made["workflow"]["id"]
-
-
-async def run_row(watched: Watched, name: str) -> Any:
-    """The run once it rests, with all that is told of it meanwhile and afterwards."""
-    row = ROWS[name]
-    begun = await watched.ask(name, RUN, input={"spec": watched.spec(row), "mode": "ASYNC"})
-    if row.code == "SECRET":
-        return begun["runAdhoc"]
-    run_id = begun["runAdhoc"]["run"]["id"]
-    async with asyncio.timeout(60), watched.watching(name, run_id):
-        if row.type == "human":
-            await until(watched.system, run_id, "WAITING")
-            run = (await watched.ask(name, WHOLE, id=run_id))["run"]
-            answer = {"runId": run_id, "waitId": run["waits"][0]["waitId"], "answer": {"ok": True}}
-            assert (await do(watched.system, "resumeRun", **answer))["errors"] == []
-    return (await watched.ask(name, WHOLE, id=run_id))["run"]
-
-
 @pytest.mark.parametrize("name", ROWS)
 async def test_a_node_tells_no_secret(watched: Watched, name: str) -> None:
     row = ROWS[name]
@@ -215,7 +104,7 @@ async def test_the_peers_were_really_given_them(watched: Watched) -> None:
     """Else nothing above says anything. Each can be seen by a peer: in a header, in a body, in a URL, as the key of a model."""
     names = ["http: in a header", "http: in the query", "llm: repeats", "llm: the key of the model", "tool: in base64"]
     runs = {name: await run_row(watched, name) for name in names}
-    seen = [canary._given(request) for request in watched.peer.seen]
+    seen = [parrots.whole(request) for request in watched.peer.seen]
     assert any(f"x-key: {ODD}" in text for text in seen)
     assert any(f"x-plain: {PLAIN}" in text for text in seen)
     assert any(json.dumps(f"{PLAIN} and {ODD}")[1:-1] in text for text in seen)

@@ -3,22 +3,15 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from tests.end_to_end.system import CANCEL, ROOT, System, running
 from tests.end_to_end.test_control import do
-from tests.peers.http import Peer, http_peer
+from tests.peers.http import Peer
 
 KEY = "dk-4a7f0c9be2d1"
-
-
-@pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    async with http_peer() as opened:
-        yield opened
 
 
 async def test_a_lead_is_looked_up_scored_and_told_once(system: System, peer: Peer) -> None:

@@ -3,26 +3,18 @@
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
-import pytest
 
 from tests.driving import until as once
 from tests.end_to_end.system import CANCEL, System, running
 from tests.end_to_end.test_control import do, until
-from tests.peers.http import Peer, http_peer
+from tests.peers.http import Peer
 
 COUNT = 400
 NUMBERS = {"numbers": [[str(number)] for number in range(COUNT)]}
 PROGRESS = "subscription ($id: ID!) { nodeStates(runId: $id) { nodeState { nodeId status progress message } } }"
-
-
-@pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    async with http_peer() as opened:
-        yield opened
 
 
 def calling(peer: Peer, path: str = "/echo", count: int = COUNT, **config: Any) -> dict[str, Any]:

@@ -13,18 +13,12 @@ from persistence.key_file import NAME, read
 from tests.end_to_end.system import System, running
 from tests.end_to_end.test_control import do
 from tests.peers import chat
-from tests.peers.http import Peer, http_peer
+from tests.peers.http import Peer
 
 VALUE = "sk-canary-5tGb6yHn7uJm"
 SECRETS = "{ secrets { name updatedBy lastUsedAt } }"
 MODELS = "{ models { name available problem } }"
 ASK = {"nodes": [{"id": "ask", "type": "llm", "config": {"model": "repeats", "prompt": "hello"}}], "edges": []}
-
-
-@pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    async with http_peer() as peer:
-        yield peer
 
 
 @pytest.fixture

@@ -26,7 +26,8 @@ from engine.work import Work
 from tests.engine.given import TYPES, Given
 from tests.peers import chat as chat
 from tests.peers import mcp_liar as mcp_liar
-from tests.peers.http import MIB, Peer, http_peer
+from tests.peers.http import Peer, http_peer
+from tests.peers.http_wire import MIB
 
 SERVER = Path(__file__).parent.parent / "peers" / "mcp_server.py"
 TEXT, WHOLE, NUMBER = "must be a text", "Input should be a valid integer", "Input should be a valid number"

@@ -14,7 +14,9 @@ from engine.nodes.base import NodeFailure
 from engine.tools.catalog import Tools, open_tools
 from tests.engine.given import Given
 from tests.peers import mcp_liar as mcp_liar
-from tests.peers.http import MIB, Peer, bomb, http_peer
+from tests.peers.http import Peer, http_peer
+from tests.peers.http_liars import bomb
+from tests.peers.http_wire import MIB
 
 PEER = Path(__file__).parent.parent / "peers" / "mcp_server.py"
 LOST = "the MCP server 'peer' was lost in the call of "

@@ -33,12 +33,6 @@ async def feed(database: Database, redis: Redis) -> AsyncIterator[Feed]:
 
 
 @pytest.fixture
-async def worker(database: Database, redis: Redis) -> AsyncIterator[Worker]:
-    async with working(database, redis) as worker:
-        yield worker
-
-
-@pytest.fixture
 async def held(database: Database, feed: Feed, worker: Worker, caller: Caller, project: str) -> Held:
     changed = await accepted(database, caller, project)
     await feed.tell(changed)

@@ -1,10 +1,5 @@
 """Pages of what belongs to runs and checkpoints: many parents in one statement, newest first, each caller's own."""
 
-from collections.abc import AsyncIterator
-
-import pytest
-from redis.asyncio import Redis
-
 from engine.states import RunSource
 from persistence import kin
 from persistence.caller import Caller
@@ -12,20 +7,9 @@ from persistence.database import Database
 from persistence.ids import new_id
 from persistence.kin import Ask
 from persistence.runs import Run
-from tests.driving import Worker, accepted, working
+from tests.driving import Worker, accepted
 
 STRANGER = Caller("stranger", {})
-
-
-@pytest.fixture
-async def worker(database: Database, redis: Redis) -> AsyncIterator[Worker]:
-    async with working(database, redis) as worker:
-        yield worker
-
-
-@pytest.fixture
-async def run(database: Database, caller: Caller, project: str) -> Run:
-    return (await accepted(database, caller, project)).run
 
 
 async def child(database: Database, caller: Caller, project: str, column: str, of: str, source: RunSource) -> str:

@@ -1,11 +1,10 @@
 """What a server's changes leave in the rows: cancels, pauses, resumes, answers; one run at a time and a whole workflow."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 from sqlalchemy import event
 
 from engine.states import NodeStatus, RunStatus
@@ -16,20 +15,9 @@ from persistence.drafts import Content
 from persistence.ids import new_id
 from persistence.problems import Conflict, InvalidState
 from persistence.runs import Changed, Run
-from tests.driving import SPEC, Worker, accepted, working
+from tests.driving import SPEC, Worker, accepted
 
 S = RunStatus
-
-
-@pytest.fixture
-async def worker(database: Database, redis: Redis) -> AsyncIterator[Worker]:
-    async with working(database, redis) as worker:
-        yield worker
-
-
-@pytest.fixture
-async def run(database: Database, caller: Caller, project: str) -> Run:
-    return (await accepted(database, caller, project)).run
 
 
 async def put(database: Database, run_id: str, status: RunStatus, **columns: str) -> None:

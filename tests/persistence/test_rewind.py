@@ -1,11 +1,9 @@
 """The bookkeeping of a rewind: what it takes back, what it leaves, and what it tells. The drive's side is in tests/worker."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from engine.events import NodeChange
 from engine.states import NodeStatus, RunStatus
@@ -16,7 +14,7 @@ from persistence.ids import new_id
 from persistence.problems import Conflict, Invalid, InvalidState, NotFound
 from persistence.rewind import rewind
 from persistence.runs import Changed, Run
-from tests.driving import Worker, accepted, working
+from tests.driving import Worker, accepted
 
 
 @dataclass
@@ -29,12 +27,6 @@ class Story:
     second: str
     early: str
     late: str
-
-
-@pytest.fixture
-async def worker(database: Database, redis: Redis) -> AsyncIterator[Worker]:
-    async with working(database, redis) as worker:
-        yield worker
 
 
 @pytest.fixture

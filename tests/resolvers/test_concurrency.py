@@ -2,40 +2,19 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from arq.connections import ArqRedis
-from redis.asyncio import Redis
 
-from engine.nodes.registry import load_node_types
 from engine.states import RetryFrom, RunStatus
 from persistence import drafts, workflows
-from persistence.caller import Caller
-from persistence.database import Database
-from persistence.feed import Feed
 from persistence.problems import Busy
 from persistence.runs import Run
 from resolvers import derive, start
 from resolvers.context import Context
 from resolvers.start import Start
-from tests.driving import SPEC, Worker, working
-from worker.queue import Queue
-
-
-@pytest.fixture
-async def context(database: Database, redis: Redis, caller: Caller) -> AsyncIterator[Context]:
-    feed = Feed(database, redis)
-    yield Context(caller, database, load_node_types(), redis, Queue(ArqRedis(redis.connection_pool), "test"), feed)
-    await feed.close()
-
-
-@pytest.fixture
-async def worker(database: Database, redis: Redis) -> AsyncIterator[Worker]:
-    async with working(database, redis) as worker:
-        yield worker
+from tests.driving import SPEC, Worker
 
 
 async def limited(context: Context, project: str, limit: int, on_limit: str) -> Start:

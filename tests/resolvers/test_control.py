@@ -1,46 +1,22 @@
 """Run control against real Postgres and Redis: what is refused, what is repeated, and what a race leaves behind."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 from arq.connections import ArqRedis
 from redis.asyncio import Redis
 
-from engine.nodes.registry import load_node_types
 from engine.states import NodeStatus, RunMode, RunStatus
 from persistence import nodes
 from persistence.caller import Caller, Role
-from persistence.database import Database
 from persistence.feed import Feed
 from persistence.problems import Conflict, Forbidden, Invalid, InvalidState, NotFound
 from resolvers import control, start
 from resolvers.context import Context
 from resolvers.start import Start
-from tests.driving import SPEC, Worker, until, working
+from tests.driving import SPEC, Worker, until
 from worker.queue import Queue
-
-
-@pytest.fixture
-async def context(database: Database, redis: Redis, caller: Caller) -> AsyncIterator[Context]:
-    feed = Feed(database, redis)
-    queue = Queue(ArqRedis(redis.connection_pool), "test")
-    yield Context(
-        caller=caller,
-        database=database,
-        node_types=load_node_types(),
-        redis=redis,
-        queue=queue,
-        feed=feed,
-    )
-    await feed.close()
-
-
-@pytest.fixture
-async def worker(database: Database, redis: Redis) -> AsyncIterator[Worker]:
-    async with working(database, redis) as worker:
-        yield worker
 
 
 @pytest.fixture

@@ -7,16 +7,12 @@ from dataclasses import replace
 from typing import TypeVar
 
 import pytest
-from arq.connections import ArqRedis
-from redis.asyncio import Redis
 
-from engine.nodes.registry import load_node_types
 from engine.states import NodeStatus, RunStatus
 from persistence import changing, drafts, workflows
 from persistence.caller import Caller, Role
-from persistence.database import Database
 from persistence.drafts import Content
-from persistence.feed import Expired, Feed
+from persistence.feed import Expired
 from persistence.problems import NotFound
 from persistence.publish import announce, draft_channel, runs_channel
 from persistence.run_lists import RunFilter
@@ -26,23 +22,8 @@ from resolvers.live import NodeUpdate
 from schema.schema import schema
 from tests.counting import counted
 from tests.driving import SPEC, Held, accepted, until, working
-from worker.queue import Queue
 
 T = TypeVar("T")
-
-
-@pytest.fixture
-async def context(database: Database, redis: Redis, caller: Caller) -> AsyncIterator[Context]:
-    feed = Feed(database, redis)
-    yield Context(
-        caller=caller,
-        database=database,
-        node_types=load_node_types(),
-        redis=redis,
-        queue=Queue(ArqRedis(redis.connection_pool), "test"),
-        feed=feed,
-    )
-    await feed.close()
 
 
 @pytest.fixture

@@ -1,39 +1,19 @@
 """Deleting a workflow with its runs: all of them are stopped at once, and nothing goes before their code has stopped."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from arq.connections import ArqRedis
 from redis.asyncio import Redis
 
-from engine.nodes.registry import load_node_types
 from engine.states import NodeStatus, RunStatus
 from persistence import moves
-from persistence.caller import Caller
-from persistence.database import Database
-from persistence.feed import Feed
 from persistence.problems import InvalidState, NotFound
 from persistence.runs import Run
 from resolvers import control, start, workflows
 from resolvers.context import Context
 from resolvers.start import Start
-from tests.driving import SPEC, Held, Worker, until, working
-from worker.queue import Queue
-
-
-@pytest.fixture
-async def context(database: Database, redis: Redis, caller: Caller) -> AsyncIterator[Context]:
-    feed = Feed(database, redis)
-    yield Context(caller, database, load_node_types(), redis, Queue(ArqRedis(redis.connection_pool), "test"), feed)
-    await feed.close()
-
-
-@pytest.fixture
-async def worker(database: Database, redis: Redis) -> AsyncIterator[Worker]:
-    async with working(database, redis) as worker:
-        yield worker
+from tests.driving import SPEC, Held, Worker, until
 
 
 @pytest.fixture

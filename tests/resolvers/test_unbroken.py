@@ -1,21 +1,16 @@
 """A caller that goes away between a commit and its telling: who has to know is told all the same."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
-from arq.connections import ArqRedis
 from redis.asyncio import Redis
 
-from engine.nodes.registry import load_node_types
-from persistence.caller import Caller
 from persistence.database import Database
-from persistence.feed import Feed
 from resolvers import control, start, workflows
 from resolvers.context import Context
 from resolvers.start import Start
 from tests.driving import SPEC, working
-from worker.queue import Queue
 
 Call = Callable[[Context, str, str], Awaitable[object]]
 
@@ -25,13 +20,6 @@ CALLS: dict[str, Call] = {
     "pauseRun": lambda context, _, run_id: control.pause_run(context, run_id, 0, None),
     "stop_runs": lambda context, workflow_id, _: control.stop_runs(context, workflow_id, "Its workflow is deleted"),
 }
-
-
-@pytest.fixture
-async def context(database: Database, redis: Redis, caller: Caller) -> AsyncIterator[Context]:
-    feed = Feed(database, redis)
-    yield Context(caller, database, load_node_types(), redis, Queue(ArqRedis(redis.connection_pool), "test"), feed)
-    await feed.close()
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)

@@ -11,8 +11,8 @@ from engine.nodes.base import NodeFailure
 from resolvers.context import Context
 from schema.schema import schema
 from tests.conftest import DEFAULT_PROJECT
-from tests.peers import chat
-from tests.peers.http import Peer, http_peer
+from tests.peers import chat as chat  # which teaches the peer to speak
+from tests.peers.http import Peer
 
 MODELS = "query ($project: ID) { models(projectId: $project) { name provider contextWindow capabilities available problem } }"
 
@@ -24,13 +24,6 @@ class Kept:
         if project_id != DEFAULT_PROJECT:
             raise NodeFailure("SECRET", "no such secret")
         return {name: "wrong" if name == "bad_key" else "sk-right" for name in names}
-
-
-@pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    assert chat.MODELS
-    async with http_peer() as peer:
-        yield peer
 
 
 @pytest.fixture

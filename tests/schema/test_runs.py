@@ -1,38 +1,16 @@
 """Runs through the schema, against real stores: one operation each, as a client would write it."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from arq.connections import ArqRedis
-from redis.asyncio import Redis
 from strawberry.types import ExecutionResult
 
 from engine.events import LogRecorded, RunError
-from engine.nodes.registry import load_node_types
 from engine.states import LogLevel, NodeStatus
-from persistence.caller import Caller
-from persistence.database import Database
-from persistence.feed import Feed
 from persistence.ids import new_id
 from resolvers.context import Context
 from schema.schema import schema
-from tests.driving import SPEC, Worker, working
-from worker.queue import Queue
-
-
-@pytest.fixture
-async def context(database: Database, redis: Redis, caller: Caller) -> AsyncIterator[Context]:
-    feed = Feed(database, redis)
-    queue = Queue(ArqRedis(redis.connection_pool), "test")
-    yield Context(caller, database, load_node_types(), redis, queue, feed)
-    await feed.close()
-
-
-@pytest.fixture
-async def worker(database: Database, redis: Redis) -> AsyncIterator[Worker]:
-    async with working(database, redis) as worker:
-        yield worker
+from tests.driving import SPEC, Worker
 
 
 async def ask(context: Context, text: str, **variables: Any) -> Any:

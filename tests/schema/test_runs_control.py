@@ -1,11 +1,9 @@
 """What a live run view reads and does: pauses with their checkpoint, questions, options, and where runs come from."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from engine.states import NodeStatus, RunStatus
 from persistence.caller import Caller
@@ -16,20 +14,9 @@ from resolvers.context import Context
 from schema.schema import schema
 from tests.calling import call, mutate
 from tests.counting import counted
-from tests.driving import SPEC, Held, Worker, accepted, until, working
+from tests.driving import SPEC, Held, Worker, accepted, until
 
 PAUSED = "run { id status } checkpoint { id step nextNodes }"
-
-
-@pytest.fixture
-async def worker(database: Database, redis: Redis) -> AsyncIterator[Worker]:
-    async with working(database, redis) as worker:
-        yield worker
-
-
-@pytest.fixture
-async def run(database: Database, caller: Caller, project: str) -> Run:
-    return (await accepted(database, caller, project)).run
 
 
 async def with_checkpoint(held: Held) -> str:

@@ -1,0 +1,93 @@
+"""Paths that behave: they repeat what they were given, redirect, give pages, and fail as often as they are told to."""
+
+import gzip
+import json
+
+from tests.peers.http_wire import Peer, Request, Writer, answer, at
+
+
+@at("/echo")
+async def echo(_: Peer, request: Request, writer: Writer) -> None:
+    told = {"method": request.method, "query": request.query, "headers": request.headers}
+    answer(writer, json.dumps({**told, "body": request.body.decode("utf-8", "replace")}).encode())
+
+
+@at("/text")
+async def text(_: Peer, request: Request, writer: Writer) -> None:
+    answer(writer, "grüße".encode("latin-1"), media="text/plain; charset=iso-8859-1")
+
+
+@at("/bytes")
+async def some_bytes(_: Peer, request: Request, writer: Writer) -> None:
+    answer(writer, b"\x00\x01\xff", media="image/png")
+
+
+@at("/empty")
+async def empty(_: Peer, request: Request, writer: Writer) -> None:
+    answer(writer, b"")
+
+
+@at("/as")
+async def as_media(_: Peer, request: Request, writer: Writer) -> None:
+    answer(writer, request.body, media=request.one("media"))
+
+
+@at("/gzip")
+async def gzipped(_: Peer, request: Request, writer: Writer) -> None:
+    answer(writer, gzip.compress(b'{"packed": true}'), content_encoding="gzip")
+
+
+@at("/status")
+async def status(_: Peer, request: Request, writer: Writer) -> None:
+    headers = {"retry_after": request.one("after")} if "after" in request.query else {}
+    answer(writer, b'{"said": "why"}', f"{request.one('code')} Told", **headers)
+
+
+@at("/flaky")
+async def flaky(peer: Peer, request: Request, writer: Writer) -> None:
+    """Fails `times` times with `code`, and then answers."""
+    if peer.count("/flaky") <= int(request.one("times")):
+        await status(peer, request, writer)
+    else:
+        await echo(peer, request, writer)
+
+
+@at("/to")
+async def redirect(_: Peer, request: Request, writer: Writer) -> None:
+    code = request.query.get("code", ["302"])[0]
+    answer(writer, b"", f"{code} Elsewhere", location=request.one("url"), set_cookie="seen=1; Path=/")
+
+
+@at("/pages")
+async def pages(_: Peer, request: Request, writer: Writer) -> None:
+    """Three pages, told of in all the ways there are."""
+    number = int(request.query.get("page", request.query.get("cursor", ["1"]))[0])
+    last = number == 3
+    body = {
+        "data": [f"{number}a", f"{number}b"],
+        "next": None if last else f"/pages?page={number + 1}",
+        "cursor": number + 1,
+    }
+    if last:
+        body["cursor"] = None
+    headers = {} if last else {"link": f'</pages?page={number + 1}>; rel="next"'}
+    answer(writer, json.dumps(body).encode(), **headers)
+
+
+@at("/enrich")
+async def enrich(peer: Peer, request: Request, writer: Writer) -> None:
+    """What a directory would say: busy at first, and nothing of those whom it does not know."""
+    if peer.count("/enrich") == 1:
+        answer(writer, b"", "503 Busy", retry_after="0")
+    elif request.one("email") == "ann@example.com":
+        answer(writer, json.dumps({"company": "Example Ltd", "employees": 120}).encode())
+    else:
+        answer(writer, b'{"error": "unknown"}', "404 Not Found")
+
+
+@at("/leads")
+async def leads(peer: Peer, request: Request, writer: Writer) -> None:
+    """Takes a lead; one with a key that it has seen is the same one."""
+    keys = [one.headers["idempotency-key"] for one in peer.seen if one.path == "/leads"]
+    number = list(dict.fromkeys(keys)).index(request.headers["idempotency-key"]) + 1
+    answer(writer, json.dumps({"lead": number, **json.loads(request.body)}).encode(), "201 Created")

@@ -1,0 +1,21 @@
+"""Who asks a resolver: a caller with every role, over real stores."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from arq.connections import ArqRedis
+from redis.asyncio import Redis
+
+from engine.nodes.registry import load_node_types
+from persistence.caller import Caller
+from persistence.database import Database
+from persistence.feed import Feed
+from resolvers.context import Context
+from worker.queue import Queue
+
+
+@pytest.fixture
+async def context(database: Database, redis: Redis, caller: Caller) -> AsyncIterator[Context]:
+    feed = Feed(database, redis)
+    yield Context(caller, database, load_node_types(), redis, Queue(ArqRedis(redis.connection_pool), "test"), feed)
+    await feed.close()
