@@ -1,5 +1,6 @@
 """What a node sees while it runs: the names of its templates, and the ways to tell the world how it is getting on."""
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -56,13 +57,16 @@ class Context:
         scope: Mapping[str, Any],
         resources: Mapping[str, Any],
         report: Telling,
+        given_up: asyncio.Event | None = None,
     ) -> None:
+        """`given_up` is set once nobody will go on with the run."""
         self.facts = facts
         self.run_id, self.project_id, self.scopes = facts.id, facts.project_id, facts.scopes
         self.node_id, self.visit, self.attempt = node_id, visit, 1
         self.inputs, self.resources, self.scope = facts.inputs, resources, scope
         self.idempotency_key = f"{facts.key}/{node_id}/{visit}"
         self.noted_input: JSON = None
+        self.given_up = given_up
         self._report = report
         self._redactor = NOTHING
         if facts.around is not None:

@@ -86,6 +86,7 @@ class Drive:
             self._stands = RunStatus.CANCELLING
         self._control.request_drain(stop)
         if stop.is_at_once:
+            self._launcher.give_up()
             self._launcher.cancel_soon()
         self._launcher.wake.set()
 
@@ -274,6 +275,7 @@ class Drive:
 
     def _fail(self, error: RunError) -> None:
         self.failure = self.failure or error
+        self._launcher.give_up()
         self._control.request_drain("a node failed")
 
     def _hold(self) -> None:

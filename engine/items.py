@@ -15,8 +15,9 @@ from engine.attempts import attempt
 from engine.compile import CompiledGraph
 from engine.context import Context
 from engine.drive import Drive
-from engine.events import JSON, Happening, LogRecorded, NodeChange, OutputDelta, RunError, Usage
+from engine.events import JSON, Happening, LogRecorded, NodeChange, NodeState, OutputDelta, RunError, Usage
 from engine.in_memory import MemoryHead
+from engine.memory import Memory
 from engine.nodes.base import Output
 from engine.ports import Entry, RunChange
 from engine.states import LogLevel, RunStatus
@@ -64,8 +65,11 @@ class SpecItems:
             head=head,
             resources=self._outer.resources,
         )
-        with apart():
-            status = await drive.run()
+        try:
+            with apart():
+                status = await drive.run()
+        finally:
+            journal.cut_off(drive.memory)
         if status is RunStatus.WAITING or journal.change is None:
             return None, _waits("spec")
         return journal.change.output, journal.change.error
@@ -122,8 +126,19 @@ class _Heard:
     def post(self, entry: Entry) -> None:
         for at, what in entry.happenings:
             self._told.post(at, what)
-            if isinstance(what, NodeChange) and what.state.status.is_settled and what.state.usage is not None:
-                self._told.used(what.state.usage)
+            if isinstance(what, NodeChange) and what.state.status.is_settled:
+                self._count(what.state)
+
+    def cut_off(self, memory: Memory) -> None:
+        """The item has ended, maybe in the middle: what its nodes have taken counts, whether or not an entry tells of it."""
+        self.post(Entry(memory.run_id, 0, happenings=memory.take()))
+        for state in memory.states.values():
+            if not state.status.is_settled:
+                self._count(state)
+
+    def _count(self, state: NodeState) -> None:
+        if state.usage is not None:
+            self._told.used(state.usage)
 
     def stream(self, run_id: str, delta: OutputDelta) -> None:
         """Of many items at once it would be no text."""

@@ -169,12 +169,24 @@ class Lanes:
             raise
 
     async def _keep_rest(self) -> None:
-        """What was done before a pause, a drain or a failure is not done again. The way out must not be held up by it."""
+        """What was done before a pause, a drain or a failure is not done again. Nor is the way out held up by it: a cancel, or
+        whatever else ends the run, does not wait for it.
+        """
+        given_up = self.context.given_up or asyncio.Event()
+        if not self._unkept or given_up.is_set():
+            return
+        keeping, ending = asyncio.create_task(self._keep()), asyncio.create_task(given_up.wait())
+        keeping.add_done_callback(self._log_rest)
         try:
-            async with asyncio.timeout(LAST_S):
-                await self._keep()
-        except Exception as wrong:
-            log.warning("map.rest_not_kept", run_id=self.context.run_id, error=str(wrong) or type(wrong).__name__)
+            await asyncio.wait({keeping, ending}, timeout=LAST_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ending.cancel()
+            keeping.cancel()
+
+    def _log_rest(self, keeping: "asyncio.Task[None]") -> None:
+        wrong = f"not within {LAST_S:g} s" if keeping.cancelled() else keeping.exception()
+        if wrong is not None:
+            log.info("map.rest_not_kept", run_id=self.context.run_id, error=str(wrong) or type(wrong).__name__)
 
 
 def digest_of(item: JSON) -> int:

@@ -33,6 +33,7 @@ class Launcher:
     ) -> None:
         self.facts, self.works, self.memory, self.journal, self.resources = facts, works, memory, journal, resources
         self.wake = asyncio.Event()
+        self._given_up = asyncio.Event()
         self.on_result: Callable[[], None] | None = None
         self._planned: list[tuple[PlanNode, Slot]] = []
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -94,6 +95,10 @@ class Launcher:
                     await self.wake.wait()
         self.wake.clear()
 
+    def give_up(self) -> None:
+        """Nobody will go on with the run: what runs need not keep anything for that."""
+        self._given_up.set()
+
     def cancel_soon(self) -> None:
         """Once a task: a second cancel would cut off the cleanup that the first one began."""
         if self._told_at is None:
@@ -114,7 +119,7 @@ class Launcher:
         facts, node_id = self.facts, work.spec.id
         report = Report(facts, node_id, slot.visits, self.memory, self.journal)
         scope = scope_of(facts.id, facts.inputs, self.memory.slots, work.names, facts.names)
-        return Context(facts, node_id, slot.visits, scope, self.resources, report), report
+        return Context(facts, node_id, slot.visits, scope, self.resources, report, self._given_up), report
 
     async def _run(self, node: PlanNode, slot: Slot) -> None:
         work = self.works[node.id]
