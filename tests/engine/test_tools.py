@@ -1,37 +1,16 @@
-"""The catalog of tools, the built-in ones, and `tool` nodes."""
+"""The built-in tools, and `tool` nodes that call them."""
 
 import asyncio
-import subprocess
-import sys
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine.catalog_file import CatalogError, from_environment, read_catalog
 from engine.nodes.base import NodeFailure, Output
 from engine.schemas import check_schema
 from engine.tools.base import ToolInfo
-from engine.tools.catalog import Tools, open_tools
+from engine.tools.catalog import Tools
 from tests.engine.given import Given
-
-
-@pytest.fixture
-async def tools() -> AsyncIterator[Tools]:
-    async with open_tools({}) as opened:
-        yield opened
-
-
-async def call(tools: Tools, name: str, arguments: Any, **more: Any) -> Any:
-    return await tools.call(name, arguments, Given().context, **more)
-
-
-async def failure(tools: Tools, name: str, arguments: Any, **more: Any) -> NodeFailure:
-    with pytest.raises(NodeFailure) as failed:
-        await call(tools, name, arguments, **more)
-    return failed.value
-
+from tests.engine.tool_calls import call, failure
 
 ORDERS = [{"id": 1, "total": 5}, {"id": 2, "total": 20}]
 WORKS: list[tuple[str, dict[str, Any], Any]] = [
@@ -191,112 +170,6 @@ def test_a_name_becomes_one_that_code_can_write() -> None:
     assert ToolInfo("mcp:search/find-all", "", {}, "").identifier == "mcp_search_find_all"
 
 
-PLUGIN = '''
-import asyncio
-from langchain_core.runnables import RunnableConfig
-from langchain_core.tools import StructuredTool, ToolException, tool
-
-@tool
-def shout(text: str, times: int = 1) -> str:
-    """Shouts."""
-    return text.upper() * times
-
-@tool
-async def slow() -> str:
-    """Takes its time."""
-    await asyncio.sleep(60)
-
-@tool
-def rude() -> str:
-    """Raises."""
-    raise RuntimeError("go away")
-
-@tool
-def polite() -> str:
-    """Declines."""
-    raise ToolException("not today")
-
-@tool
-def odd() -> object:
-    """Gives something that is no JSON."""
-    return object()
-
-@tool
-def key(config: RunnableConfig) -> str:
-    """Gives the idempotency key."""
-    return config["metadata"]["idempotency_key"]
-
-def made_of(name, **more):
-    return StructuredTool.from_function(lambda: "in", name=name, description="In.", **more)
-
-hash_text = made_of("hash_text")
-listed = [shout, slow, rude, polite]
-def made():
-    return [odd, key, made_of("guarded", metadata={"required_scopes": ["vault"]})]
-'''
-
-
-@pytest.fixture
-async def plugged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Tools]:
-    (tmp_path / "tool_plugin.py").write_text(PLUGIN)
-    info = tmp_path / "tool_plugin-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tool-plugin\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(
-        "[treadle.tools]\nlisted = tool_plugin:listed\nmade = tool_plugin:made\nhash = tool_plugin:hash_text\n"
-        "gone = tool_plugin:gone\nstrange = tool_plugin:PLUGIN_NAME\nnone = no_such_module:x\nfive = math:pi\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    async with open_tools({}) as opened:
-        yield opened
-    sys.modules.pop("tool_plugin", None)
-
-
-async def test_a_package_adds_tools_and_a_broken_one_is_named(plugged: Tools) -> None:
-    infos = {info.name: info for info in await plugged.listed() if info.origin == "python"}
-    assert {name for name, info in infos.items() if info.problem is None} == {
-        "shout",
-        "slow",
-        "rude",
-        "polite",
-        "odd",
-        "key",
-        "guarded",
-    }
-    assert "no_such_module" in (infos["none"].problem or "")
-    assert "TypeError" in (infos["five"].problem or "")
-    assert infos["hash_text"].problem == "there is a tool 'hash_text' already"
-    assert infos["shout"].parameters["required"] == ["text"]
-    assert await call(plugged, "shout", {"text": "hey", "times": 2}) == "HEYHEY"
-    assert infos["key"].parameters["properties"] == {}
-    assert await call(plugged, "key", {}) == "run_1/0/n/1"
-
-
-@pytest.mark.parametrize(
-    ("name", "code", "message"),
-    [
-        ("rude", "TOOL_FAILED", "rude raised RuntimeError: go away"),
-        ("polite", "TOOL_FAILED", "polite: not today"),
-        ("odd", "TOOL_FAILED", "something that is no JSON"),
-        ("slow", "TIMEOUT", "slow did not finish within 0.2 s"),
-        ("guarded", "TOOL_FORBIDDEN", "needs the scopes vault"),
-        ("none", "TOOL_FAILED", "the tool 'none' cannot be used: no_such_module:x: ModuleNotFoundError"),
-    ],
-)
-async def test_a_tool_of_a_package_that_fails_is_a_clear_error(
-    plugged: Tools, name: str, code: str, message: str
-) -> None:
-    failed = await failure(plugged, name, {}, timeout_s=0.2)
-    assert (failed.code, message in failed.message) == (code, True), failed.message
-
-
-async def test_a_scope_or_admin_opens_a_guarded_tool(plugged: Tools) -> None:
-    for scope in ("vault", "admin"):
-        given = Given()
-        given.context.scopes = frozenset([scope])
-        assert await plugged.call("guarded", {}, given.context) == "in"
-
-
 async def test_a_tool_node_renders_its_arguments(tools: Tools) -> None:
     given = Given({"input": {"orders": ORDERS}}, {"tools": tools})
     config = {"tool": "json_query", "arguments": {"data": "{{ input.orders }}", "expression": "[].id"}}
@@ -308,64 +181,3 @@ async def test_a_process_without_tools_says_so() -> None:
     with pytest.raises(NodeFailure) as failed:
         await Given().run("tool", {"tool": "json_query"})
     assert failed.value.code == "TOOL_UNKNOWN"
-
-
-async def test_a_cancelled_tool_ends(plugged: Tools) -> None:
-    calling = asyncio.create_task(call(plugged, "slow", {}))
-    await asyncio.sleep(0)
-    calling.cancel()
-    async with asyncio.timeout(2):
-        await asyncio.gather(calling, return_exceptions=True)
-    assert calling.cancelled()
-
-
-CATALOGS = [
-    ("[mcp.a]\ncommand = 'x'\nurl = 'http://x'", "mcp.a: give either `command` or `url`"),
-    ("[mcp.a]", "mcp.a: give either `command` or `url`"),
-    ("[mcp.a]\nurl = 'ftp://x'", "mcp.a.url: String should match"),
-    ("[mcp.'a b']\nurl = 'http://x'", "mcp.a b.[key]: String should match"),
-    ("[mcp.a]\nurl = 'http://x'\nheader = 1", "mcp.a.header: Extra inputs"),
-    ("[sql.a]\nurl = 'postgresql://x'\nmax_rows = 0", "sql.a.max_rows: Input should be greater"),
-    ("[nonsense]\na = 1", "nonsense: Extra inputs"),
-    ("[mcp", "Expected ']'"),
-]
-
-
-@pytest.mark.parametrize(("text", "told"), CATALOGS)
-def test_a_bad_catalog_file_is_one_line_that_names_the_place(tmp_path: Path, text: str, told: str) -> None:
-    path = tmp_path / "treadle.toml"
-    path.write_text(text)
-    with pytest.raises(CatalogError) as wrong:
-        read_catalog(path)
-    assert str(wrong.value).startswith(f"{path}: ") and told in str(wrong.value)
-    assert "\n" not in str(wrong.value)
-
-
-def test_a_catalog_file_is_found_in_this_folder_and_need_not_be_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert read_catalog(None).mcp == {}
-    Path("treadle.toml").write_text("[mcp.git]\ncommand = 'git-mcp'\n")
-    assert read_catalog(None).mcp["git"].command == "git-mcp"
-    with pytest.raises(CatalogError, match="there is no such file"):
-        read_catalog(tmp_path / "other.toml")
-
-
-def test_a_text_takes_what_it_needs_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("A_KEY", "s3cret")
-    assert from_environment("Bearer ${A_KEY} $A_KEY") == "Bearer s3cret $A_KEY"
-    with pytest.raises(CatalogError, match="NO_SUCH_KEY is not set"):
-        from_environment("${NO_SUCH_KEY}")
-
-
-def test_heavy_packages_are_loaded_when_they_are_needed() -> None:
-    """Listing types, and starting a server, must not wait for clients of models and tool servers."""
-    program = (
-        "import sys, engine.nodes.registry, engine.tools.catalog\n"
-        "engine.nodes.registry.load_node_types()\n"
-        "heavy = ('mcp', 'langchain_mcp_adapters', 'langchain_openai', 'openai', 'langchain_text_splitters', 're2', 'jmespath')\n"
-        "print([name for name in heavy if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
