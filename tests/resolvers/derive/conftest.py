@@ -1,0 +1,30 @@
+"""Who derives runs, and a worker that drives them; both know the nodes that fail until they are mended."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from arq.connections import ArqRedis
+from redis.asyncio import Redis
+
+from persistence.caller import Caller
+from persistence.database import Database
+from persistence.feed import Feed
+from resolvers.context import Context
+from tests.resolvers.derive.deriving import FLAKY, QUICK_FLAKY
+from tests.taking_up import Worker, node_types
+from worker.queue import Queue
+
+
+@pytest.fixture
+async def context(database: Database, redis: Redis, caller: Caller) -> AsyncIterator[Context]:
+    feed = Feed(database, redis)
+    queue = Queue(ArqRedis(redis.connection_pool), "test")
+    FLAKY.is_mended, FLAKY.keys, QUICK_FLAKY.is_mended = False, [], False
+    yield Context(caller, database, node_types(FLAKY, QUICK_FLAKY), redis, queue, feed)
+    await feed.close()
+
+
+@pytest.fixture
+async def worker(database: Database, redis: Redis) -> AsyncIterator[Worker]:
+    async with Worker(database, redis, node_types(FLAKY, QUICK_FLAKY)) as worker:
+        yield worker

@@ -1,0 +1,61 @@
+"""Runs made of others by their mutations, under the real drive, and nodes that fail until they are mended."""
+
+import asyncio
+from typing import Any
+
+from engine.drive import Drive
+from engine.nodes.base import NodeContext, NodeFailure, Output
+from engine.states import RunStatus
+from persistence.database import Database
+from resolvers.context import Context
+from tests.calling import mutate
+from tests.taking_up import Tick, TickConfig, Worker
+
+RUN = "run { id status source statusMessage retryOf { id } forkedFrom { id } options { priority breakpoints } }"
+
+
+class Flaky(Tick):
+    """Fails until it is mended; remembers its keys."""
+
+    name = "flaky"
+
+    def __init__(self) -> None:
+        self.is_mended, self.keys = False, list[str]()
+
+    async def execute(self, config: TickConfig, ctx: NodeContext) -> Output:
+        self.keys.append(ctx.idempotency_key)
+        if not self.is_mended:
+            raise NodeFailure("TEST", "not yet")
+        return await super().execute(config, ctx)
+
+
+class QuickFlaky(Flaky):
+    name = "quick_flaky"
+    launched = False
+
+
+FLAKY, QUICK_FLAKY = Flaky(), QuickFlaky()
+
+
+async def drive(worker: Worker, run_id: str) -> RunStatus | None:
+    taken: Drive = await worker.take_up(run_id)
+    return await asyncio.wait_for(taken.run(), 20)
+
+
+async def checkpoints(database: Database, run_id: str) -> list[Any]:
+    return await database.pool.fetch("SELECT * FROM checkpoints WHERE run_id = $1 ORDER BY seq", run_id)
+
+
+async def derived(context: Context, mutation: str, **input: Any) -> Any:
+    payload = await mutate(context, mutation, RUN, **input)
+    assert payload["errors"] == [], payload["errors"]
+    return payload["run"]
+
+
+async def refused(context: Context, mutation: str, **input: Any) -> list[tuple[str, str]]:
+    """(field, code) of each problem; nothing was written."""
+    before = await context.database.pool.fetchval("SELECT count(*) FROM runs")
+    payload = await mutate(context, mutation, RUN, **input)
+    assert await context.database.pool.fetchval("SELECT count(*) FROM runs") == before
+    [error] = payload["errors"]
+    return [(one["field"], one["code"]) for one in error.get("errors", [{"field": "", "code": error["code"]}])]

@@ -1,0 +1,169 @@
+"""Forks: from any checkpoint a run comes to the same end, and what had finished there is not run again."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from engine.states import RunStatus
+from persistence.caller import Caller
+from persistence.database import Database
+from resolvers import control
+from resolvers.context import Context
+from tests.calling import mutate, new_workflow
+from tests.resolvers.derive.deriving import QUICK_FLAKY, checkpoints, derived, drive, refused
+from tests.taking_up import Worker, accept_spec, edges, node, told
+from tests.worker.test_take_up import SPECS
+
+
+@pytest.mark.parametrize("name", SPECS)
+async def test_a_fork_from_any_checkpoint_comes_to_the_same_end_and_runs_nothing_twice(
+    context: Context, worker: Worker, caller: Caller, project: str, name: str
+) -> None:
+    database = context.database
+    whole = await accept_spec(database, caller, project, SPECS[name])
+    await drive(worker, whole)
+    expected = await told(database, whole)
+    for place in await checkpoints(database, whole):
+        fork = await derived(context, "forkRun", checkpointId=place["id"])
+        assert (fork["status"], fork["source"], fork["forkedFrom"]) == ("QUEUED", "FORK", {"id": place["id"]})
+        await shows_what_it_copied(database, fork["id"], whole, place)
+        assert await drive(worker, fork["id"]) is RunStatus.COMPLETED
+        output, visits, numbers, _ = await told(database, fork["id"])
+        assert output == expected[0]
+        assert visits.keys() <= expected[1].keys() and set(visits.values()) == {1}
+        assert numbers == list(range(1, len(numbers) + 1))
+
+
+async def shows_what_it_copied(database: Database, run_id: str, whole: str, place: Any) -> None:
+    """Numbers without gaps, node states as their last events say, and a head with all outputs of the checkpoint."""
+    last = await database.pool.fetchval("SELECT last_seq FROM runs WHERE id = $1", run_id)
+    rows = await database.pool.fetch("SELECT * FROM events WHERE run_id = $1 ORDER BY seq", run_id)
+    assert [row["seq"] for row in rows] == list(range(1, last + 1))
+    assert (rows[0]["type"], rows[-1]["type"]) == ("RUN_STATUS", "CHECKPOINT")
+    assert f"Fork of {whole} at step {place['step']}" == rows[0]["body"]["message"]
+    stated = {row["node_id"]: (row["body"]["status"], row["body"]["visits"]) for row in rows if row["node_id"]}
+    states = await database.pool.fetch("SELECT * FROM node_states WHERE run_id = $1", run_id)
+    assert {row["node_id"]: (row["status"], row["visits"]) for row in states} == stated
+    assert not {"RUNNING", "WAITING"} & {status for status, _ in stated.values()}
+    latest = """SELECT DISTINCT ON (node_id) node_id, visit, output::text FROM node_outputs
+        WHERE run_id = $1 AND seq <= $2 ORDER BY node_id, seq DESC"""
+    ours = await database.pool.fetch(latest, run_id, last)
+    assert ours == await database.pool.fetch(latest, whole, place["seq"])
+    [head] = await checkpoints(database, run_id)
+    assert (head["seq"], head["step"], head["parent_id"], head["is_full"]) == (last, place["step"], None, True)
+    assert set(head["next_nodes"]) == set(place["next_nodes"])
+
+
+async def test_a_fork_from_where_a_node_failed_the_run_runs_that_node_again(
+    context: Context, worker: Worker, caller: Caller, project: str
+) -> None:
+    spec = {
+        "nodes": [node("a"), {**node("f", "tick"), "type": "quick_flaky"}, node("z")],
+        "edges": edges("a>f f>z"),
+    }
+    run_id = await accept_spec(context.database, caller, project, spec)
+    assert await drive(worker, run_id) is RunStatus.FAILED
+    place = (await checkpoints(context.database, run_id))[-1]["id"]
+    still = await derived(context, "forkRun", checkpointId=place)
+    assert await drive(worker, still["id"]) is RunStatus.FAILED
+    given = await derived(context, "forkRun", checkpointId=place, patch={"f": 1})
+    assert await drive(worker, given["id"]) is RunStatus.COMPLETED
+    QUICK_FLAKY.is_mended = True
+    mended = await derived(context, "forkRun", checkpointId=place)
+    assert await drive(worker, mended["id"]) is RunStatus.COMPLETED
+
+
+async def test_a_fork_goes_step_by_step_from_its_checkpoint_on(
+    context: Context, worker: Worker, caller: Caller, project: str
+) -> None:
+    run_id = await accept_spec(context.database, caller, project, SPECS["quick chain"])
+    assert await drive(worker, run_id) is RunStatus.COMPLETED
+    place = next(one for one in await checkpoints(context.database, run_id) if one["next_nodes"] == ["b"])
+    fork = (await derived(context, "forkRun", checkpointId=place["id"], options={"stepwise": True}))["id"]
+    assert await drive(worker, fork) is RunStatus.PAUSED
+    head = (await checkpoints(context.database, fork))[-1]
+    assert (head["step"], head["next_nodes"]) == (place["step"] + 1, ["c"])
+
+
+async def test_a_wait_is_asked_anew_in_a_fork(context: Context, worker: Worker, caller: Caller, project: str) -> None:
+    spec = {
+        "nodes": [node("a"), {"id": "q", "type": "ask", "config": {"prompt": "?"}}, node("yes"), node("b")],
+        "edges": [*edges("a>q a>b"), {"source": "q", "target": "yes", "port": "answered"}],
+    }
+    run_id = await accept_spec(context.database, caller, project, spec)
+    assert await drive(worker, run_id) is RunStatus.WAITING
+    place = (await checkpoints(context.database, run_id))[-1]
+    fork = (await derived(context, "forkRun", checkpointId=place["id"]))["id"]
+    assert await drive(worker, fork) is RunStatus.WAITING
+    asked = await context.database.pool.fetch("SELECT run_id FROM waits WHERE settled_seq IS NULL ORDER BY id")
+    assert [row["run_id"] for row in asked] == [run_id, fork]
+    answered = (await derived(context, "forkRun", checkpointId=place["id"], patch={"q": {"ok": True}}))["id"]
+    assert await drive(worker, answered) is RunStatus.COMPLETED
+    assert (await told(context.database, answered))[0] == {"yes": 1, "b": 1}
+
+
+async def test_a_fork_from_a_checkpoint_that_a_rewind_took_back_begins_as_it_stood_then(
+    context: Context, worker: Worker, caller: Caller, project: str
+) -> None:
+    spec = {"nodes": [node(name, "tick") for name in "abcd"], "edges": edges("a>b b>c c>d")}
+    run_id = await accept_spec(context.database, caller, project, spec)
+    async with asyncio.timeout(20):
+        taken = await worker.take_up(run_id, breakpoints=frozenset({"d"}))
+        assert await taken.run() is RunStatus.PAUSED
+    places = await checkpoints(context.database, run_id)
+    taken_back = next(place for place in places if place["next_nodes"] == ["c"])
+    earlier = next(place for place in places if place["next_nodes"] == ["b"])
+    await control.resume_run(context, run_id, earlier["id"], None)
+    assert await drive(worker, run_id) is RunStatus.COMPLETED
+    fork = (await derived(context, "forkRun", checkpointId=taken_back["id"]))["id"]
+    assert await drive(worker, fork) is RunStatus.COMPLETED
+    _, visits, _, _ = await told(context.database, fork)
+    assert visits == {(name, 1): 1 for name in "abcd"}
+    ran = await context.database.pool.fetch(
+        "SELECT node_id FROM events WHERE run_id = $1 AND body->>'status' = 'RUNNING' AND node_id IS NOT NULL", fork
+    )
+    assert [row["node_id"] for row in ran] == ["c", "d"]
+
+
+async def test_a_fork_onto_another_version_of_its_workflow_is_checked_first(
+    context: Context, worker: Worker, caller: Caller, project: str
+) -> None:
+    def spec(names: str, text: str, kind: str = "tick", **more: Any) -> dict[str, Any]:
+        nodes = [{"id": name, "type": kind, "config": {"output": 1}} for name in names.split()]
+        return {"nodes": nodes, "edges": edges(text), **more}
+
+    async def version(of: str, made: Any) -> str:
+        saved = await mutate(
+            context, "saveDraft", "draft { revision }", workflowId=of, spec=made, expectedRevision=now[of]
+        )
+        now[of] = saved["draft"]["revision"]
+        frozen = await mutate(context, "createVersion", "version { id }", workflowId=of)
+        assert frozen["errors"] == []
+        return str(frozen["version"]["id"])
+
+    now: dict[str, int] = {}
+    workflow = await new_workflow(context, spec("a b", "a>b"))
+    other = await new_workflow(context, spec("q", ""), "Another")
+    now |= {workflow: 1, other: 1}
+    run = (await mutate(context, "runWorkflow", "run { id }", workflowId=workflow, options={"breakpoints": ["b"]}))[
+        "run"
+    ]
+    assert await drive(worker, run["id"]) is RunStatus.PAUSED
+    place = (await checkpoints(context.database, run["id"]))[-1]["id"]
+    longer = await version(workflow, spec("a b c", "a>b b>c"))
+    fork = await derived(context, "forkRun", checkpointId=place, versionId=longer)
+    assert await drive(worker, fork["id"]) is RunStatus.COMPLETED
+    assert (await told(context.database, fork["id"]))[0] == {"c": 1}
+
+    picky = {"type": "object", "required": ["who"]}
+    unfit = await version(workflow, spec("a c", "a>c", "transform", inputs=picky))
+    assert sorted(await refused(context, "forkRun", checkpointId=place, versionId=unfit)) == [
+        ("input.versionId", "MISSING_NODE"),
+        ("input.versionId", "OTHER_TYPE"),
+        ("inputs", "REQUIRED"),
+    ]
+    strange = await version(other, spec("q r", "q>r"))
+    assert await refused(context, "forkRun", checkpointId=place, versionId=strange) == [
+        ("input.versionId", "OTHER_WORKFLOW")
+    ]

@@ -1,0 +1,94 @@
+"""Retries: what had finished is not run again, and what cannot be retried says so."""
+
+import asyncio
+
+from redis.asyncio import Redis
+
+from engine.states import RunStatus
+from engine.takeup import Stop
+from persistence.caller import Caller
+from resolvers import control
+from resolvers.context import Context
+from tests.resolvers.derive.deriving import FLAKY, derived, drive, refused
+from tests.taking_up import Bell, Worker, accept_spec, edges, node, node_types, told
+from tests.worker.test_take_up import SPECS
+
+
+async def test_a_retry_goes_on_from_the_nodes_that_failed(
+    context: Context, worker: Worker, caller: Caller, project: str
+) -> None:
+    spec = {
+        "nodes": [
+            node("a"),
+            node("b", "tick"),
+            {**node("f", "tick"), "type": "flaky"},
+            node("c", "tick", 30),
+            node("j"),
+        ],
+        "edges": edges("a>b a>f a>c b>j f>j c>j"),
+    }
+    run_id = await accept_spec(context.database, caller, project, spec)
+    assert await drive(worker, run_id) is RunStatus.FAILED
+    FLAKY.is_mended = True
+    retry = await derived(context, "retryRun", runId=run_id)
+    assert (retry["source"], retry["retryOf"]) == ("RETRY", {"id": run_id})
+    assert await drive(worker, retry["id"]) is RunStatus.COMPLETED
+    output, visits, numbers, _ = await told(context.database, retry["id"])
+    assert (output, set(visits.values())) == ({"j": 1}, {1})
+    assert numbers == list(range(1, len(numbers) + 1))
+    ran = await context.database.pool.fetch(
+        "SELECT node_id FROM events WHERE run_id = $1 AND body->>'status' = 'RUNNING' AND node_id IS NOT NULL",
+        retry["id"],
+    )
+    assert {row["node_id"] for row in ran} == {"f", "c"}
+    assert FLAKY.keys == [f"{run_id}/0/f/1", f"{retry['id']}/0/f/1"]
+
+
+async def test_a_cancelled_run_is_retried_from_what_was_under_way(
+    context: Context, redis: Redis, caller: Caller, project: str
+) -> None:
+    bell = Bell()
+    spec = {
+        "nodes": [node("a", "tick"), {"id": "bell", "type": "bell", "config": {}}, node("z")],
+        "edges": edges("a>bell bell>z"),
+    }
+    run_id = await accept_spec(context.database, caller, project, spec)
+    async with Worker(context.database, redis, node_types(bell)) as worker:
+        taken = await worker.take_up(run_id)
+        task = asyncio.create_task(taken.run())
+        await bell.running.wait()
+        await control.cancel_run(context, run_id, None, None)
+        taken.request(Stop.CANCEL)
+        assert await task is RunStatus.CANCELLED
+        retry = (await derived(context, "retryRun", runId=run_id))["id"]
+        bell.go_on.set()
+        assert await drive(worker, retry) is RunStatus.COMPLETED
+    assert (await told(context.database, retry))[1] == {("a", 1): 1, ("bell", 1): 1, ("z", 1): 1}
+
+
+async def test_a_retry_from_the_start_and_of_a_run_that_did_nothing_are_new_runs(
+    context: Context, worker: Worker, caller: Caller, project: str
+) -> None:
+    run_id = await accept_spec(context.database, caller, project, SPECS["quick chain"])
+    assert await drive(worker, run_id) is RunStatus.COMPLETED
+    retry = await derived(
+        context, "retryRun", runId=run_id, **{"from": "START"}, options={"priority": 7, "breakpoints": ["b"]}
+    )
+    assert retry["options"] == {"priority": 7, "breakpoints": ["b"]}
+    assert await context.database.pool.fetchval("SELECT last_seq FROM runs WHERE id = $1", retry["id"]) == 1
+    await control.cancel_run(context, retry["id"], None, None)
+    again = await derived(context, "retryRun", runId=retry["id"])
+    assert again["options"] == {"priority": 7, "breakpoints": ["b"]}
+    assert await drive(worker, again["id"]) is RunStatus.PAUSED
+
+
+async def test_what_cannot_be_retried_is_an_invalid_state(
+    context: Context, worker: Worker, caller: Caller, project: str
+) -> None:
+    run_id = await accept_spec(context.database, caller, project, SPECS["quick chain"])
+    assert await refused(context, "retryRun", runId=run_id) == [("", "INVALID_STATE")]
+    await drive(worker, run_id)
+    assert await refused(context, "retryRun", runId=run_id) == [("", "INVALID_STATE")]
+    await context.database.pool.execute("UPDATE runs SET status = 'FAILED', pruned_at = now() WHERE id = $1", run_id)
+    await context.database.pool.execute("DELETE FROM checkpoints")
+    assert await refused(context, "retryRun", runId=run_id) == [("", "INVALID_STATE")]

@@ -1,0 +1,39 @@
+"""Runs that stand at any status, and all that is stored of them."""
+
+from typing import Any
+
+from engine.states import RunStatus
+from persistence.caller import Caller
+from persistence.database import Database
+from tests.driving import Worker, accepted
+
+S = RunStatus
+RUN = "run { id status }"
+QUESTION = "wait_01h455vb4pex5vsknk084sn02q"
+
+
+async def in_status(database: Database, worker: Worker, caller: Caller, project: str, status: RunStatus) -> str:
+    """A run that has run a little, has a checkpoint and an open question, and stands at `status`."""
+    run = (await accepted(database, caller, project)).run
+    held = await worker.takes_up(run)
+    await held.checkpoint("ckp_" + run.id[4:], step=1, next_nodes=["b"])
+    await database.pool.execute("UPDATE runs SET status = $2, takeup = 1 WHERE id = $1", run.id, status)
+    await database.pool.execute(
+        """INSERT INTO waits (id, run_id, node_id, visit, lineage, seq, kind, prompt, schema)
+        VALUES ($1, $2, 'a', 1, 0, 2, 'INPUT', $3, $4)""",
+        QUESTION,
+        run.id,
+        "Well?",
+        {"type": "object", "required": ["ok"]},
+    )
+    return run.id
+
+
+async def everything(database: Database, run_id: str) -> list[Any]:
+    """All rows of a run."""
+    tables = {"runs": "id", "events": "seq", "node_states": "node_id", "checkpoints": "seq", "waits": "id"}
+    rows: list[Any] = []
+    for table, order in tables.items():
+        column = "id" if table == "runs" else "run_id"
+        rows += await database.pool.fetch(f"SELECT * FROM {table} WHERE {column} = $1 ORDER BY {order}", run_id)
+    return [dict(row) for row in rows]
