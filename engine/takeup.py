@@ -75,6 +75,11 @@ class RunFacts:
     """For the nodes of an item of a map."""
 
     @property
+    def is_new(self) -> bool:
+        """Nobody has held the run before, and it began with no copy of another one's head: nothing is stored of it."""
+        return self.epoch == 1 and self.resumed_step < 0
+
+    @property
     def names(self) -> Mapping[str, Any]:
         """What templates know beside the run's own nodes."""
         return {} if self.around is None else self.around.names

@@ -67,7 +67,7 @@ class Saver(BaseCheckpointSaver[int]):
 
     async def attach(self, drive: "Drive") -> Standing | None:
         thread = self._threads[drive.facts.id] = Thread(drive)
-        stored = await self._load(drive.facts.id)
+        stored = None if drive.facts.is_new else await self._load(drive.facts.id)
         if stored is None:
             return None
         thread.checkpoint, thread.metadata = stored.checkpoint, stored.metadata
@@ -146,12 +146,12 @@ class Saver(BaseCheckpointSaver[int]):
         return _config(run_id, checkpoint["id"])
 
     async def aput_writes(
-        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, *_: Any, **__: Any
     ) -> None:
         """Kept for the next invocation, in place of what the task wrote before.
 
         They are not stored here: a wave's own are part of its checkpoint moments later, and what comes from outside has been
-        stored with the results that it is made of (`enter`).
+        stored with the results that it is made of (`enter`). LangGraph works a task's path out for those alone that name it.
         """
         thread = self._threads[config["configurable"]["thread_id"]]
         thread.pending = [write for write in thread.pending if write[0] != task_id]

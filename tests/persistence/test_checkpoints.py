@@ -34,7 +34,7 @@ class Idle:
     starts_afresh = False
 
     def __init__(self, run_id: str, journal: PostgresJournal) -> None:
-        self.facts = SimpleNamespace(id=run_id)
+        self.facts = SimpleNamespace(id=run_id, is_new=False)
         self.memory = Memory(run_id, 1, {})
         self._journal = journal
 
