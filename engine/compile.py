@@ -5,7 +5,7 @@ the same in a graph of 10 and of 1,000.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +16,8 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.pregel import NodeBuilder, Pregel
 from langgraph.pregel._read import PregelNode
 from langgraph.pregel._write import ChannelWrite, ChannelWriteTupleEntry
+from langgraph.runtime import RunControl
+from langgraph.types import Durability
 
 from engine.channels import GATE, INPUT, LOOP, SLOTS, Gate, Signal, Slots
 from engine.events import JSON
@@ -46,6 +48,13 @@ class CompiledGraph:
     plan: Plan
     works: Mapping[str, Work]
     graph: Pregel[Any, Any, Any, Any]
+
+    def call(self, command: Any, run_id: str, turns: Turns, control: RunControl) -> Coroutine[Any, Any, Any]:
+        """Runs waves until none is due. Raises GraphDrained after the one in which `control` was asked for that."""
+        config: RunnableConfig = {"configurable": {"thread_id": run_id, TURNS: turns}, "recursion_limit": 2**31}
+        durability: Durability | None = "sync" if self.graph.checkpointer else None
+        # What the graph would answer is in the run's memory already: it is asked for nothing.
+        return self.graph.ainvoke(command, config, output_keys=[], durability=durability, control=control)
 
 
 def compile_spec(

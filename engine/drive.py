@@ -9,13 +9,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
-from langgraph.runtime import RunControl
-from langgraph.types import Command, Durability
+from langgraph.types import Command
 
 from engine.channels import SLOTS
-from engine.compile import TURNS, CompiledGraph
+from engine.compile import CompiledGraph
 from engine.ends import Ends
 from engine.events import RunError
 from engine.launch import Launcher
@@ -23,6 +21,7 @@ from engine.ledger import Ledger
 from engine.memory import Memory
 from engine.ports import CheckpointRecord, Journal, OpenWait, RunChange, Standing
 from engine.states import RunStatus
+from engine.stopping import Stopping
 from engine.takeup import Head, RunFacts, Stop
 from engine.turns import Turn
 from engine.waits import Waits
@@ -44,22 +43,15 @@ class Drive:
         resources: Mapping[str, Any],
     ) -> None:
         self.facts, self.compiled, self.head = facts, compiled, head
-        self.stopped: Stop | None = None
-        self.failure = facts.failure
         self.outcome: RunStatus | None = None
         self.memory, self.waits = Memory(facts.id, len(compiled.plan.nodes), {}), Waits()
         self._launcher = Launcher(facts, compiled.works, self.memory, journal, resources)
-        self._turns = Turn(
-            facts, compiled, self.memory, self._launcher, self.waits, facts.breakpoints, self._fail, self._hold
-        )
+        self._stopping = Stopping(self._launcher, facts.failure)
+        self._turns = Turn(facts, compiled, self.memory, self._launcher, self.waits, self._stopping, facts.breakpoints)
         self._ledger = Ledger(facts, self.memory, self.waits, journal)
         self._ends = Ends(facts, compiled, self.memory)
-        self._control = RunControl()
-        self._stands = RunStatus.RUNNING
-        """What the run's row says, as far as this drive has been told."""
         self._is_due = True
         """Whether a wave may follow."""
-        self._is_interrupted = False
 
     async def run(self) -> RunStatus | None:
         """Drives the run to rest. None: given up without a word, because it is another worker's now."""
@@ -77,24 +69,14 @@ class Drive:
     # What a worker asks of it.
 
     def request(self, stop: Stop) -> None:
-        """Asks to stop; of several reasons the one that demands most counts."""
-        if self.stopped is None or stop.outranks(self.stopped):
-            self.stopped = stop
-        if stop is Stop.PAUSE and self._stands is RunStatus.RUNNING:
-            self._stands = RunStatus.PAUSING
-        elif stop is Stop.CANCEL:
-            self._stands = RunStatus.CANCELLING
-        self._control.request_drain(stop)
-        if stop.is_at_once:
-            self._launcher.give_up()
-            self._launcher.cancel_soon()
-        self._launcher.wake.set()
+        self._stopping.request(stop)
 
     def interrupt(self) -> None:
-        """It has been waited for long enough: what still runs is cancelled, and launched again by who takes the run up."""
-        self._launcher.cancel_soon()
-        self._launcher.wake.set()
-        self._is_interrupted = True
+        self._stopping.interrupt()
+
+    @property
+    def failure(self) -> RunError | None:
+        return self._stopping.failure
 
     @property
     def clings_since(self) -> float | None:
@@ -130,7 +112,7 @@ class Drive:
         self._is_due = has_next
         await self._commit(record)
         if self._is_step_done(record.step):
-            self.request(Stop.BREAK)
+            self._stopping.request(Stop.BREAK)
 
     # The loop.
 
@@ -142,43 +124,40 @@ class Drive:
         self._launcher.relaunch(self.compiled.plan, set(self.memory.waiting) - set(self.waits.nodes))
         was_resumed_here = standing.step == self.facts.resumed_step
         if self._is_step_done(standing.step) or (standing.is_held and not was_resumed_here):
-            self.request(Stop.BREAK)
+            self._stopping.request(Stop.BREAK)
 
     async def _waves(self, command: Any) -> None:
         while True:
-            if command is not _NOTHING and not self._is_stopping:
+            if command is not _NOTHING and not self._stopping.is_asked:
                 await self._invoke(command)
             await self._settle_outside()
-            if self.outcome or self.failure or self._is_interrupted or (self.stopped and self.stopped.is_at_once):
+            if self.outcome or self._stopping.is_at_once:
                 return
             await self._ledger.land()
             if not self._launcher.is_busy and not self._launcher.has_results and not await self._rest():
                 return
-            await self._launcher.wait(None if self._is_stopping else self.waits.next_due)
+            await self._launcher.wait(None if self._stopping.is_asked else self.waits.next_due)
             command = self._enter_results()
 
     async def _rest(self) -> bool:
         """Nothing runs. True: a wait is over soon, so that it pays to stay; else the run stands where it is to rest."""
-        if self._is_stopping or not self.waits:
+        if self._stopping.is_asked or not self.waits:
             return False
         due = self.waits.next_due
         if due is not None and due <= datetime.now(UTC) + timedelta(seconds=PATIENCE_S):
             return True
         if self.facts.is_step:
-            self.request(Stop.BREAK)
+            self._stopping.request(Stop.BREAK)
             return False
-        await self._change(None, RunChange(RunStatus.WAITING, self._stands, self.waits.told(), wake_at=due))
+        stands = self._stopping.stands
+        await self._change(None, RunChange(RunStatus.WAITING, stands, self.waits.told(), wake_at=due))
         return False
-
-    @property
-    def _is_stopping(self) -> bool:
-        return self.stopped is not None or self.failure is not None
 
     @property
     def _is_complete(self) -> bool:
         """Nothing is due, nothing runs, nothing waits, and nobody wants the run to stop."""
         return not (
-            self._is_stopping
+            self._stopping.is_asked
             or self._is_due
             or self.memory.running
             or self.waits
@@ -191,18 +170,10 @@ class Drive:
         return self.facts.is_step and step > max(self.facts.resumed_step, 0)
 
     async def _invoke(self, command: Any) -> None:
-        self._control = RunControl()
-        self._launcher.on_result = self._control.request_drain
-        config: RunnableConfig = {
-            "configurable": {"thread_id": self.facts.id, TURNS: self._turns},
-            "recursion_limit": 2**31,
-        }
-        durability: Durability | None = "sync" if self.compiled.graph.checkpointer else None
+        control = self._stopping.new_control()
+        self._launcher.on_result = control.request_drain
         try:
-            # What the graph would answer is in our memory already: it is asked for nothing.
-            await self.compiled.graph.ainvoke(
-                command, config, output_keys=[], durability=durability, control=self._control
-            )
+            await self.compiled.call(command, self.facts.id, self._turns, control)
         except GraphDrained:
             return
         else:
@@ -211,14 +182,8 @@ class Drive:
             self._launcher.on_result = None
 
     def _enter_results(self) -> Any:
-        """What launched nodes answered and which waits are over, as one Command; nothing while there is neither."""
-        writes = [
-            write
-            for node, slot, result, context in self._launcher.results()
-            for write in self._turns.settle(node, slot, result, context.noted_input)
-        ]
-        if not self._is_stopping:
-            writes += [write for wait, end in self.waits.over() for write in self._turns.end_wait(wait, end)]
+        """What has come from outside of the graph, as one Command; nothing while there is nothing."""
+        writes = self._turns.results()
         if not writes:
             return _NOTHING
         self._is_due = self._is_due or any(channel != SLOTS for channel, _ in writes)
@@ -234,26 +199,24 @@ class Drive:
     async def _commit(self, record: CheckpointRecord | None) -> None:
         """One entry. Quick nodes are pure, so the graph may go on before it is durable; launches and ends wait for that."""
         if self._is_complete:
-            await self._change(record, self._ends.completed(self._stands))
+            await self._change(record, self._ends.completed(self._stopping.stands))
             return
-        self._ledger.commit(record, self.failure)
+        self._ledger.commit(record, self._stopping.failure)
         if self._launcher.has_pending or self._ledger.is_far_ahead:
             await self._ledger.land()
         self._start_pending()
 
     async def _change(self, record: CheckpointRecord | None, change: RunChange) -> None:
-        moved = await self._ledger.change(record, change, self.failure)
+        """One entry that ends this take-up, unless somebody has changed the run's status before."""
+        moved = await self._ledger.change(record, change, self._stopping.failure)
         if moved is None:
             self.outcome = change.status
-            return
-        self._stands = moved
-        if moved is not RunStatus.RUNNING:
-            self.request(Stop.CANCEL if moved is RunStatus.CANCELLING else Stop.PAUSE)
+        else:
+            self._stopping.moved(moved)
 
     def _start_pending(self) -> None:
         """What a wave has launched starts with its commit; where the run goes elsewhere, whoever takes it up starts it."""
-        stopped = self.stopped
-        if self.failure is not None or (stopped and (stopped.is_at_once or stopped is Stop.DRAIN)):
+        if self._stopping.is_elsewhere:
             self._launcher.drop_pending()
         else:
             self._launcher.start_pending()
@@ -261,25 +224,17 @@ class Drive:
     async def _end(self) -> RunStatus | None:
         """The run stops before its end: its code first, then what is said of it."""
         await self._launcher.cancel()
-        if self.stopped is Stop.LEASE_LOST:
+        if self._stopping.stop is Stop.LEASE_LOST:
             return None
         self._enter_results()
         has_more = bool(self._is_due or self.memory.running or self.waits)
-        change = self._ends.stopped(self.stopped, self.failure, self._stands, has_more=has_more)
+        change = self._ends.stopped(self._stopping, has_more=has_more)
         if change.status is RunStatus.PAUSED:
             self._turns.interrupt_running()
         elif change.status.is_terminal:
             self._turns.cancel_running()
         await self._change(None, change)
         return self.outcome or await self._end()
-
-    def _fail(self, error: RunError) -> None:
-        self.failure = self.failure or error
-        self._launcher.give_up()
-        self._control.request_drain("a node failed")
-
-    def _hold(self) -> None:
-        self.request(Stop.BREAK)
 
 
 _NOTHING = object()

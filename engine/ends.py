@@ -14,6 +14,7 @@ from engine.memory import Memory
 from engine.nodes.base import NodeFailure
 from engine.ports import RunChange
 from engine.states import NodeStatus, RunStatus
+from engine.stopping import Stopping
 from engine.storable import check_storable
 from engine.takeup import RunFacts, Stop
 
@@ -32,8 +33,9 @@ class Ends:
             return RunChange(RunStatus.FAILED, expected, error.message, None, error)
         return RunChange(RunStatus.COMPLETED, expected, None, output)
 
-    def stopped(self, stop: Stop | None, failure: RunError | None, expected: RunStatus, *, has_more: bool) -> RunChange:
+    def stopped(self, stopping: Stopping, *, has_more: bool) -> RunChange:
         """`has_more`: something of the run is still to be done. Without it a run that was to pause is over instead."""
+        stop, failure, expected = stopping.stop, stopping.failure, stopping.stands
         if stop is Stop.CANCEL:
             return RunChange(RunStatus.CANCELLED, expected)
         if stop is Stop.TIMEOUT:

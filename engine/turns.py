@@ -1,6 +1,6 @@
 """One node's turn in a wave: run it now, launch it, or skip it; and what its result means for the edges out of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -21,25 +21,25 @@ from engine.ports import OpenWait
 from engine.settle import leaving, loop_over, taken_edges
 from engine.spec import OnError
 from engine.states import NodeStatus, WaitKind
-from engine.takeup import RunFacts
+from engine.takeup import RunFacts, Stop
 from engine.waits import Waits
 
 if TYPE_CHECKING:
     from engine.launch import Launcher
+    from engine.stopping import Stopping
 
 
 @dataclass(slots=True)
 class Turn:
-    """Takes turns for one run. `fail` is told of the error that ends the run, `hold` of a turn put off by a breakpoint."""
+    """Takes turns for one run."""
 
     facts: RunFacts
     compiled: CompiledGraph
     memory: Memory
     launcher: "Launcher"
     waits: Waits
+    stopping: "Stopping"
     breakpoints: frozenset[str]
-    fail: Callable[[RunError], None]
-    hold: Callable[[], None]
 
     def begin(self) -> Sequence[Write]:
         """The writes that start a run: the edges of `__start__`, some of which may have a condition."""
@@ -48,7 +48,7 @@ class Turn:
         try:
             taken = taken_edges(starts, None, lambda edge: expressions.truthy(edge.condition or "", self.scope(())))
         except expressions.ExpressionError as wrong:
-            self.fail(RunError("EXPRESSION", f"the condition of an edge out of __start__: {wrong}"))
+            self.stopping.fail(RunError("EXPRESSION", f"the condition of an edge out of __start__: {wrong}"))
             return ()
         writes = leaving(self.compiled.plan, starts, (), taken, lambda n, r: skipped.update(self.memory.skip(n.id, r)))
         return [(SLOTS, skipped), *writes]
@@ -66,7 +66,7 @@ class Turn:
         if not live:
             return self.skip(node, round_)
         if node.id in self.breakpoints and not (signal and signal.held):
-            self.hold()
+            self.stopping.request(Stop.BREAK)
             return [(TASKS, Send(node.id, Signal(round_, True, held=True)))]
         return await self.take(node, round_)
 
@@ -91,6 +91,17 @@ class Turn:
         )
         return [(SLOTS, skipped), *writes]
 
+    def results(self) -> list[Write]:
+        """What launched nodes have answered, and which waits are over; of these none where the run is to stop."""
+        writes = [
+            write
+            for node, slot, result, context in self.launcher.results()
+            for write in self.settle(node, slot, result, context.noted_input)
+        ]
+        if not self.stopping.is_asked:
+            writes += [write for wait, end in self.waits.over() for write in self.end_wait(wait, end)]
+        return writes
+
     def settle(self, node: PlanNode, slot: Slot, result: Result, given: JSON = None) -> Sequence[Write]:
         """Records how a node ended and follows its edges; a failure that nothing handles ends the run instead."""
         if isinstance(result.outcome, WaitUntil | WaitForAnswer | WaitForRun):
@@ -101,12 +112,12 @@ class Turn:
         changed = self.memory.set_slot(node.id, settled)
         self._note(node, slot, result, output, error, given)
         if error is not None and node.spec.on_error is OnError.FAIL:
-            self.fail(error)
+            self.stopping.fail(error)
             return [(SLOTS, changed)]
         try:
             taken = taken_edges(node.out, port, lambda edge: self._holds(node, edge))
         except expressions.ExpressionError as wrong:
-            self.fail(RunError("EXPRESSION", f"the condition of an edge out of {node.id!r}: {wrong}", node.id))
+            self.stopping.fail(RunError("EXPRESSION", f"the condition of an edge out of {node.id!r}: {wrong}", node.id))
             return [(SLOTS, changed)]
         writes = leaving(
             self.compiled.plan, node.out, slot.round, taken, lambda n, r: changed.update(self.memory.skip(n.id, r))
@@ -172,7 +183,7 @@ class Turn:
 
     def _loop_limit(self, node: PlanNode, visits: int) -> Sequence[Write]:
         message = f"node {node.id!r} has run {visits} times; its maxVisits is {node.spec.max_visits}"
-        self.fail(RunError("LOOP_LIMIT", message, node.id))
+        self.stopping.fail(RunError("LOOP_LIMIT", message, node.id))
         return ()
 
     def _holds(self, node: PlanNode, edge: PlanEdge) -> bool:
