@@ -1,14 +1,23 @@
-"""Which failures are a store's and pass, and which are the fault of what was asked of it. Said once, for everybody.
+"""Which failures are a store's and pass, and which are the fault of what was asked of it. Said once, for everybody; and how who
+cannot do without an answer waits for a store to come back.
 
 A statement that Postgres refuses for its content (SQLSTATE classes 22, 23, 54) is refused again however often it is sent.
 Anything else, a connection limit, a deadlock, a failover, a full disk, may be different a moment later.
 """
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
 import asyncpg
+import structlog
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, ResourceClosedError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 CONTENT = ("22", "23", "54")
 
 _AWAY = (
@@ -28,6 +37,9 @@ _AWAY = (
     PoolTimeoutError,
     RedisError,
 )
+
+PAUSES_S = (0.05, 2.0)
+"""Between two tries at a store that is away, the first one and the longest."""
 
 DATABASE_TROUBLE = (
     OSError,
@@ -58,3 +70,27 @@ def is_content(error: Exception) -> bool:
     # asyncpg's own DataError is an InterfaceError: a value that cannot even be encoded. Its InternalClientError is what a
     # connection says that dies in the middle of an operation.
     return isinstance(error, ValueError) or not isinstance(error, DATABASE_TROUBLE)
+
+
+def is_not_away(error: Exception) -> bool:
+    """The opposite of `is_away`: whatever it is, it does not pass by itself."""
+    return not is_away(error)
+
+
+async def insist(
+    ask: Callable[[], Awaitable[T]], event: str, *, is_final: Callable[[Exception], bool] = is_not_away, **about: object
+) -> T:
+    """What `ask` answers, asked again until then or until a failure that is final; the others are logged as `event`.
+
+    Only for what may be done twice: a connection that is lost does not tell whether its statement landed.
+    """
+    pause, longest = PAUSES_S
+    while True:
+        try:
+            return await ask()
+        except Exception as error:
+            if is_final(error):
+                raise
+            log.warning(event, **about, error=str(error) or type(error).__name__, retry_in_s=round(pause, 2))
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, longest)

@@ -13,7 +13,7 @@ import asyncpg
 import structlog
 
 from engine.states import RunStatus
-from persistence.away import is_away
+from persistence.away import insist
 from persistence.channels import Channels
 from persistence.publish import runs_channel
 from persistence.runs import Run, run_of
@@ -22,7 +22,6 @@ log = structlog.get_logger(__name__)
 
 MAX_WAITING = 256
 """Changes that wait for one slow watcher. One more, and it misses the oldest."""
-BACKOFF_S = (0.1, 2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,17 +126,8 @@ class Changing:
                 watcher.put(run)
 
     async def _read(self, notice: Notice) -> Run | None:
-        pause, most = BACKOFF_S
-        while True:
-            try:
-                row = await self._pool.fetchrow(_READ, notice.run_id, notice.project_id)
-                return None if row is None else run_of(dict(row))
-            except Exception as error:
-                if not is_away(error):
-                    raise
-                log.warning("feed.database_away", error=str(error) or type(error).__name__)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, most)
+        row = await insist(lambda: self._pool.fetchrow(_READ, notice.run_id, notice.project_id), "feed.waiting")
+        return None if row is None else run_of(dict(row))
 
     async def close(self) -> None:
         tasks = list(self._tasks.values())

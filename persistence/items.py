@@ -3,18 +3,14 @@
 Rows of maps that have ended, and of lineages that a rewind has left, mean nothing: retention takes them within minutes.
 """
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
 import orjson
-import structlog
 
 from engine.ports import DoneItem, Fenced, MapVisit
-from persistence.away import is_away
-
-log = structlog.get_logger(__name__)
+from persistence.away import insist
 
 STATEMENT_S = 30.0
 
@@ -48,16 +44,7 @@ class Items:
 
     async def _insist(self, query: str, *arguments: Any) -> list[Any]:
         """What is written twice is the same: so a statement may be sent again, whatever became of it."""
-        pause = 0.05
-        while True:
-            try:
-                return list(await self._pool.fetch(query, *arguments, timeout=STATEMENT_S))
-            except Exception as error:
-                if not is_away(error):
-                    raise
-                log.warning("items.waiting", error=str(error) or type(error).__name__, retry_in_s=round(pause, 2))
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 2.0)
+        return await insist(lambda: self._pool.fetch(query, *arguments, timeout=STATEMENT_S), "items.waiting")
 
 
 _LOAD = """

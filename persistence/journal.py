@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 from engine.events import Happening, LogRecorded, NodeChange, OutputDelta, StatusChange
 from engine.ports import Entry, EntryRefused, Fenced, StatusMoved
 from engine.states import RunStatus, check_move
-from persistence.away import is_content
+from persistence.away import insist, is_content
 from persistence.clocks import apart, stored
 from persistence.publish import Item, StatusNotice, publish
 from persistence.statement import Batch, statement
@@ -240,17 +240,14 @@ class PostgresJournal:
 
     async def _insist(self, query: str, *arguments: Any) -> tuple[list[Any], int]:
         """The rows of a statement, and how often it was sent. Raises only what is the fault of its content."""
-        attempts, pause = 0, 0.05
-        while True:
+        attempts = 0
+
+        async def send() -> list[Any]:
+            nonlocal attempts
             attempts += 1
-            try:
-                return await self._pool.fetch(query, *arguments, timeout=STATEMENT_S), attempts
-            except Exception as error:
-                if is_content(error):
-                    raise
-                log.warning("journal.waiting", error=str(error) or type(error).__name__, retry_in_s=round(pause, 2))
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 2.0)
+            return await self._pool.fetch(query, *arguments, timeout=STATEMENT_S)
+
+        return await insist(send, "journal.waiting", is_final=is_content), attempts
 
     async def _refuse(self, missing: list[list[_Waiting]]) -> None:
         """Says to each why its run was not written: another worker's, or not in the status that it took for granted."""

@@ -3,23 +3,19 @@
 A database that is away delays a node and does not fail it.
 """
 
-import asyncio
 from collections.abc import Collection
 
 import asyncpg
 import structlog
 
 from engine.nodes.base import NodeFailure
-from persistence.away import is_away
+from persistence.away import insist, is_away
 from persistence.database import Database
 from persistence.keyring import KeyProblem, Keyring, Undecryptable
 from persistence.keys import Keys
 from persistence.secrets import place_of
 
 log = structlog.get_logger(__name__)
-
-PAUSES_S = (0.1, 2.0)
-"""Between two looks at a database that is away, the first one and the longest."""
 
 _FIND = """
 SELECT id, name, value, key_id,
@@ -48,17 +44,8 @@ class SecretValues:
         return values
 
     async def _rows(self, project_id: str, names: list[str]) -> dict[str, asyncpg.Record]:
-        pause, longest = PAUSES_S
-        while True:
-            try:
-                found = await self._database.pool.fetch(_FIND, project_id, names)
-                return {row["name"]: row for row in found}
-            except Exception as error:
-                if not is_away(error):
-                    raise
-                log.warning("secrets.away", error=str(error) or type(error).__name__)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, longest)
+        found = await insist(lambda: self._database.pool.fetch(_FIND, project_id, names), "secrets.waiting")
+        return {row["name"]: row for row in found}
 
     async def _tell(self, ids: list[str]) -> None:
         try:
