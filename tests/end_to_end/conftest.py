@@ -4,22 +4,18 @@ import json
 import sys
 from collections.abc import AsyncIterator
 
-import asyncpg
 import pytest
 
-from tests.end_to_end.system import ROOT, System, running
+from tests.end_to_end.system import ROOT, System, copied, running
 
 
 @pytest.fixture(scope="session")
 async def system(
     template: str, embedded: tuple[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[System]:
-    connection = await asyncpg.connect(template.replace("/treadle?", "/postgres?"))
-    await connection.execute("CREATE DATABASE end_to_end TEMPLATE treadle STRATEGY FILE_COPY")
-    await connection.close()
     redis_url = embedded[1].replace("db=0", "db=1")
     catalog = tmp_path_factory.mktemp("catalog") / "treadle.toml"
-    database_url = template.replace("/treadle?", "/end_to_end?")
+    database_url = await copied(template, "end_to_end")
     listed = (ROOT / "examples" / "treadle.toml").read_text().replace('"python"', json.dumps(sys.executable))
     catalog.write_text(f"{listed}\n[sql.shop]\nurl = {json.dumps(database_url)}\nrequired_scopes = []\n")
     settings = {"http_allow": "127.0.0.1", "catalog_file": str(catalog)}

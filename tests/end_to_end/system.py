@@ -158,6 +158,14 @@ class System:
         return await self.read(run_id)
 
 
+async def copied(template: str, name: str) -> str:
+    """The URL of a new database that is a copy of the migrated one."""
+    connection = await asyncpg.connect(template.replace("/treadle?", "/postgres?"))
+    await connection.execute(f"CREATE DATABASE {name} TEMPLATE treadle STRATEGY FILE_COPY")
+    await connection.close()
+    return template.replace("/treadle?", f"/{name}?")
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -15,7 +15,7 @@ from engine.nodes.registry import load_node_types
 from engine.redact import MARK
 from tests.end_to_end import canary, parrots
 from tests.end_to_end.canary import MODEL_KEY, ODD, PLAIN, ROWS, found_in
-from tests.end_to_end.system import CANCEL, RUN, running
+from tests.end_to_end.system import CANCEL, RUN, copied, running
 from tests.end_to_end.watched import EVENTS, TRY, WHOLE, Watched, catalog, package, run_row, set_all
 from tests.peers import chat
 from tests.peers.http import Peer, http_peer
@@ -57,9 +57,6 @@ async def heard(embedded: tuple[str, str]) -> AsyncIterator[list[str]]:
 async def watched(
     template: str, embedded: tuple[str, str], peer: Peer, heard: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Watched]:
-    connection = await asyncpg.connect(template.replace("/treadle?", "/postgres?"))
-    await connection.execute("CREATE DATABASE with_canary TEMPLATE treadle STRATEGY FILE_COPY")
-    await connection.close()
     folder = tmp_path_factory.mktemp("canary")
     models = [
         {"name": name, "base_url": f"{peer.url}/v1", "check": False, "api_key_secret": "model_key"}
@@ -73,7 +70,7 @@ async def watched(
         "data_dir": str(folder),
         "catalog_file": str(folder / "treadle.toml"),
     }
-    urls = template.replace("/treadle?", "/with_canary?"), embedded[1].replace("db=0", "db=3")
+    urls = await copied(template, "with_canary"), embedded[1].replace("db=0", "db=3")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", package(tmp_path_factory.mktemp("packages")))
         async with running(*urls, log=folder / "treadle.log", **settings) as system:

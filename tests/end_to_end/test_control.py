@@ -2,10 +2,9 @@
 
 from typing import Any
 
+from tests.end_to_end.doing import PAYLOAD, do, example, until
 from tests.end_to_end.system import System
-from tests.end_to_end.test_examples import example
 
-PAYLOAD = "run { id status } errors { code detail ... on ValidationProblem { errors { field code message } } }"
 LOOP: dict[str, Any] = {
     "nodes": [
         {
@@ -24,21 +23,6 @@ LOOP: dict[str, Any] = {
         {"source": "count", "target": "end", "condition": "count.output >= 4"},
     ],
 }
-
-
-async def do(system: System, name: str, payload: str = PAYLOAD, /, **input: Any) -> Any:
-    kind = name[0].upper() + name[1:] + "Input"
-    answer = await system.ask(f"mutation($input: {kind}!) {{ {name}(input: $input) {{ {payload} }} }}", input=input)
-    return answer[name]
-
-
-async def until(system: System, run_id: str, status: str) -> Any:
-    """The run once it has that status."""
-    query = "subscription ($id: ID!) { runEvents(runId: $id) { seq ... on RunStatusChanged { status } } }"
-    async for event in system.follow(query, id=run_id):
-        if event["runEvents"].get("status") == status:
-            return await system.read(run_id)
-    raise AssertionError(f"the run ended without being {status}")
 
 
 async def test_an_expense_waits_for_its_approval_and_goes_on_with_the_answer(system: System) -> None:

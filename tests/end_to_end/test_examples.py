@@ -1,12 +1,12 @@
 """The examples of the README, as a user runs them."""
 
-import json
 from typing import Any
 
 import asyncpg
 import pytest
 
 from engine.nodes.registry import BUILT_IN
+from tests.end_to_end.doing import example
 from tests.end_to_end.system import ROOT, System
 
 EXPECTED: dict[str, Any] = {
@@ -38,10 +38,6 @@ ELSEWHERE = {
 }
 """Those that need more than a run and its output."""
 CREATE = 'mutation ($spec: JSON) { createWorkflow(input: {name: "Triage", spec: $spec}) { workflow { id } errors { detail } } }'
-
-
-def example(name: str) -> Any:
-    return json.loads((ROOT / "examples" / f"{name}.json").read_text())
 
 
 @pytest.mark.parametrize("name", EXPECTED)

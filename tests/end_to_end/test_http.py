@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.end_to_end.doing import do
 from tests.end_to_end.system import CANCEL, ROOT, System, running
-from tests.end_to_end.test_control import do
 from tests.peers.http import Peer
 
 KEY = "dk-4a7f0c9be2d1"

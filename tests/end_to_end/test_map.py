@@ -8,8 +8,8 @@ from typing import Any
 import asyncpg
 
 from tests.driving import until as once
+from tests.end_to_end.doing import do, until
 from tests.end_to_end.system import CANCEL, System, running
-from tests.end_to_end.test_control import do, until
 from tests.peers.http import Peer
 
 COUNT = 400

@@ -5,11 +5,10 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-import asyncpg
 import pytest
 
-from tests.end_to_end.system import CANCEL, System, running
-from tests.end_to_end.test_examples import example
+from tests.end_to_end.doing import example
+from tests.end_to_end.system import CANCEL, System, copied, running
 from tests.peers import chat
 from tests.peers.http import Peer, http_peer
 
@@ -29,12 +28,9 @@ async def peer() -> AsyncIterator[Peer]:
 
 @pytest.fixture(scope="module")
 async def system(template: str, embedded: tuple[str, str], peer: Peer) -> AsyncIterator[System]:
-    connection = await asyncpg.connect(template.replace("/treadle?", "/postgres?"))
-    await connection.execute("CREATE DATABASE with_models TEMPLATE treadle STRATEGY FILE_COPY")
-    await connection.close()
     shared = {"base_url": f"{peer.url}/v1", "api_key": KEY, "price": {"input": 2, "output": 10}}
     models = [{"name": name, **shared} for name in chat.MODELS]
-    urls = template.replace("/treadle?", "/with_models?"), embedded[1].replace("db=0", "db=2")
+    urls = await copied(template, "with_models"), embedded[1].replace("db=0", "db=2")
     async with running(*urls, models=json.dumps(models)) as system:
         yield system
 

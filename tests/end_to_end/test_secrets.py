@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 
 from persistence.key_file import NAME, read
+from tests.end_to_end.doing import do
 from tests.end_to_end.system import System, running
-from tests.end_to_end.test_control import do
 from tests.peers import chat
 from tests.peers.http import Peer
 

@@ -4,8 +4,8 @@ import asyncio
 import signal
 from typing import Any
 
+from tests.end_to_end.doing import do, until
 from tests.end_to_end.system import System
-from tests.end_to_end.test_control import do, until
 
 KIN = """
 query ($id: ID!) {

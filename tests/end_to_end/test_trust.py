@@ -9,8 +9,8 @@ from arq.connections import ArqRedis
 from redis.asyncio import Redis
 
 from persistence.tables import metadata
+from tests.end_to_end.doing import do, until
 from tests.end_to_end.system import System
-from tests.end_to_end.test_control import do, until
 
 
 def saying(word: str) -> dict[str, Any]:

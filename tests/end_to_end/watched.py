@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.end_to_end.canary import ROWS, SECRETS, Row, found_in
+from tests.end_to_end.doing import do, until
 from tests.end_to_end.system import RUN, System
-from tests.end_to_end.test_control import do, until
 from tests.peers.http import Peer
 
 STATE = """nodeId label type status progress message visits attempt input output partialOutput usage { model }

@@ -8,8 +8,8 @@ from engine.events import LogRecorded, Usage
 from engine.nodes.base import Output
 from engine.redact import MARK
 from tests.engine.given import Given
+from tests.engine.known import VALUE, Known
 from tests.engine.mapping import Kept, Probe, attempted, mapped
-from tests.engine.test_secrets import VALUE, Known
 
 DOUBLE = {"type": "transform", "config": {"output": "{{ item * 2 }}"}}
 SMALL_OR_BIG = {

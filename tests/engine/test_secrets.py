@@ -1,7 +1,6 @@
 """Secrets in specs: seen inside a node call alone, by name, and out of everything that leaves it."""
 
 import asyncio
-from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -27,21 +26,7 @@ from engine.states import LogLevel
 from engine.validate import validate
 from engine.work import Work
 from tests.engine.given import TYPES, Given
-
-VALUE = "sk-canary-81kQz0pLw2"
-
-
-class Known:
-    """The port `Secrets`, kept in memory."""
-
-    def __init__(self, **values: str) -> None:
-        self.values, self.asked = values, 0
-
-    async def resolve(self, project_id: str, names: Collection[str]) -> dict[str, str]:
-        self.asked += 1
-        if missing := sorted(set(names) - self.values.keys()):
-            raise NodeFailure("SECRET", f"there is no secret {missing[0]!r}")
-        return {name: self.values[name] for name in names}
+from tests.engine.known import VALUE, Known
 
 
 class TellingConfig(NodeConfig):

@@ -6,28 +6,14 @@ from typing import Any
 import orjson
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from engine.nodes.base import NodeFailure
 from engine.storable import MAX_DEPTH, NotStorable, check_storable
+from tests.engine.values import JSON_VALUES
 
 
 class Colour(StrEnum):
     RED = "red"
-
-
-JSON_VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**63 - 1)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), inner, max_size=4)
-    ),
-    max_leaves=20,
-)
 
 
 @given(JSON_VALUES)

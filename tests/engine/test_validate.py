@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from engine.validate import validate
 from tests.engine.given import TYPES
 from tests.engine.specs import edge, node, said, spec
-from tests.engine.test_storable import JSON_VALUES
+from tests.engine.values import JSON_VALUES
 
 
 def test_a_good_spec_gives_its_plan_and_hash() -> None:

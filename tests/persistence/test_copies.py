@@ -18,7 +18,7 @@ from persistence.copies import Copy, as_told, derive, last_visit
 from persistence.database import Database
 from persistence.nodes import states, states_at
 from tests.taking_up import Killed, Worker, accept_spec, edges, node, told
-from tests.worker.test_take_up import SPECS
+from tests.worker.specs import SPECS
 
 LOOP: dict[str, Any] = {
     "nodes": [node("s"), node("h", "tick"), node("w"), node("x")],

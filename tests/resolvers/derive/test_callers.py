@@ -7,7 +7,7 @@ from resolvers.context import Context
 from tests.driving import until
 from tests.resolvers.derive.deriving import checkpoints, derived, drive, refused
 from tests.taking_up import Worker, accept_spec
-from tests.worker.test_take_up import SPECS
+from tests.worker.specs import SPECS
 
 
 async def test_one_key_from_many_callers_makes_one_run(

@@ -13,7 +13,7 @@ from resolvers.context import Context
 from tests.calling import mutate, new_workflow
 from tests.resolvers.derive.deriving import QUICK_FLAKY, checkpoints, derived, drive, refused
 from tests.taking_up import Worker, accept_spec, edges, node, told
-from tests.worker.test_take_up import SPECS
+from tests.worker.specs import SPECS
 
 
 @pytest.mark.parametrize("name", SPECS)

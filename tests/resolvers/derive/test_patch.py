@@ -7,7 +7,7 @@ from persistence.caller import Caller
 from resolvers.context import Context
 from tests.resolvers.derive.deriving import checkpoints, derived, drive, refused
 from tests.taking_up import Worker, accept_spec, edges, node, told
-from tests.worker.test_take_up import SPECS
+from tests.worker.specs import SPECS
 
 
 async def test_a_patch_runs_anew_what_follows_and_nothing_else(

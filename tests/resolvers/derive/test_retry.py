@@ -11,7 +11,7 @@ from resolvers import control
 from resolvers.context import Context
 from tests.resolvers.derive.deriving import FLAKY, derived, drive, refused
 from tests.taking_up import Bell, Worker, accept_spec, edges, node, node_types, told
-from tests.worker.test_take_up import SPECS
+from tests.worker.specs import SPECS
 
 
 async def test_a_retry_goes_on_from_the_nodes_that_failed(
