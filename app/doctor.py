@@ -10,6 +10,7 @@ from rich.console import Console
 from app.embedded import fault_of, in_use
 from app.errors import StoreError
 from app.keys import examined
+from app.plain_http import plain_client
 from app.reach import need_postgres, need_redis, postgres_at, redis_at
 from app.settings import Settings, unknown
 from engine.catalog_file import FILE, CatalogError, read_catalog, with_models
@@ -98,7 +99,7 @@ async def _redis(settings: Settings) -> Finding:
 async def _server(settings: Settings) -> Finding:
     at = f"http://{settings.host}:{settings.port}"
     try:
-        async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+        async with plain_client(timeout_s=5) as client:
             answer = await client.get(f"{at}/health")
     except httpx.TransportError:
         return True, f"nothing runs at {at}; `treadle up` starts it"

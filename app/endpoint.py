@@ -17,7 +17,7 @@ from strawberry.asgi import GraphQL
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
 
 from app.answers import problem_response
-from app.sockets import MAX_OPERATIONS, MAX_REASON, Handler, Socket
+from app.sockets import MAX_REASON, Handler, Socket
 from persistence.away import is_away
 from persistence.problems import Problem, ProblemCode
 from resolvers.context import Context
@@ -45,7 +45,7 @@ class Endpoint(GraphQL[Context, None]):
             schema,
             graphql_ide=None,
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL),
-            max_subscriptions_per_connection=MAX_OPERATIONS,
+            max_subscriptions_per_connection=None,  # The handler's own limit has a code that a client can go by.
         )
         self._opening = opening
 

@@ -6,6 +6,7 @@ import socket
 import httpx
 
 from app.errors import CannotStartError
+from app.plain_http import plain_client
 
 READY_S = 60.0
 
@@ -16,7 +17,7 @@ async def healthy(listener: socket.socket) -> None:
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/health"
     missing = "it does not answer"
     try:
-        async with asyncio.timeout(READY_S), httpx.AsyncClient(trust_env=False, timeout=READY_S) as client:
+        async with asyncio.timeout(READY_S), plain_client(timeout_s=READY_S) as client:
             while missing := await _missing(client, url):  # noqa: ASYNC110 (another process)
                 await asyncio.sleep(0.1)
     except TimeoutError as error:

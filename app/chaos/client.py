@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx
 
+from app.plain_http import plain_client
+
 PATIENCE_S = 150.0
 """Longer than any fault lasts: a call that has no answer by then has been forgotten."""
 PAUSES_S = (0.05, 0.8)
@@ -25,7 +27,7 @@ class Client:
     """`complaints` counts what servers said or did instead of answering, by kind."""
 
     def __init__(self, port: int, rng: Random) -> None:
-        self._http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30)
+        self._http = plain_client(timeout_s=30, base_url=f"http://127.0.0.1:{port}")
         self._rng = rng
         self.complaints: Counter[str] = Counter()
         self.unanswered = 0

@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 
 from app.child import Program, start
+from app.plain_http import plain_client
 
 READY_S = 60.0
 READY_WITHIN = 64 * 1024
@@ -144,7 +145,7 @@ class Processes:
     async def answering(self) -> None:
         """Until the server says that it is well. Raises TimeoutError, with what it said last."""
         url, deadline = f"http://127.0.0.1:{self.port}/health", time.monotonic() + READY_S
-        async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+        async with plain_client(timeout_s=5) as client:
             while not await _is_well(client, url):
                 if time.monotonic() > deadline or not self.server.is_up:
                     raise TimeoutError(f"the server does not answer; the end of {self.server.log}:\n{self.server.tail}")
