@@ -1,4 +1,4 @@
-"""Real servers for every test: one embedded Postgres and Redis a test process; a database, a worker and a peer of its own a test."""
+"""Real servers for every test: one embedded Postgres and Redis a test process; a database, worker and peer of its own a test."""
 
 import itertools
 import os
