@@ -25,6 +25,7 @@ from uuid_utils import UUID
 from engine.channels import GATE, LOOP, SLOTS, Slot, slots_from
 from engine.ports import CheckpointRecord, PendingWrite, Standing
 from engine.states import NodeStatus
+from persistence.clocks import Clocks
 from persistence.packing import Delta, fold, pack, pack_write, unpack, unpack_write
 from persistence.waits import open_waits
 
@@ -58,9 +59,9 @@ class Thread:
 class Saver(BaseCheckpointSaver[int]):
     """The checkpointer of every compiled graph in a worker process; a thread is a run."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, clocks: Clocks) -> None:
         super().__init__()
-        self._pool = pool
+        self._pool, self._clocks = pool, clocks
         self._threads: dict[str, Thread] = {}
 
     # The engine's side (engine.drive.Head).
@@ -85,7 +86,7 @@ class Saver(BaseCheckpointSaver[int]):
             stored.metadata.get("step", 0),
             is_due=bool(_due(stored.checkpoint)) or any(channel != SLOTS for _, channel, _ in stored.writes),
             is_held=any(send.arg.held for send in sends),
-            waits=await open_waits(self._pool, drive.facts.id) if is_waiting else [],
+            waits=await open_waits(self._pool, drive.facts.id, self._clocks.apart) if is_waiting else [],
         )
 
     def detach(self, run_id: str) -> None:

@@ -7,7 +7,11 @@ that is behind would be woken again and again, for a timer that has come by one 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import structlog
+
 from engine.ports import Entry, OpenWait
+
+log = structlog.get_logger(__name__)
 
 TOLERATED = timedelta(seconds=3)
 """Taken for no difference: an answer takes its time, and a drive waits in the process for what is over soon."""
@@ -15,16 +19,21 @@ QUICK_S = 1.0
 """An answer that took longer says too little about what the time is."""
 
 
-def host_now() -> datetime:
-    return datetime.now(UTC)
+class Clocks:
+    """What this process knows of the two. `apart` makes of a moment of this host the database's."""
 
+    def __init__(self) -> None:
+        self.apart = timedelta()
 
-def apart(theirs: datetime, took_s: float) -> timedelta | None:
-    """What makes of a moment of this host the database's. `theirs` has just been asked for; None: that took too long to tell."""
-    if took_s > QUICK_S:
-        return None
-    between = theirs - host_now()
-    return between if abs(between) > TOLERATED else timedelta()
+    def told(self, theirs: datetime, took_s: float) -> None:
+        """What the database has said that the time is, in an answer that took that long."""
+        if took_s > QUICK_S:
+            return
+        between = theirs - datetime.now(UTC)
+        known = between if abs(between) > TOLERATED else timedelta()
+        if bool(known) != bool(self.apart):
+            log.warning("journal.clocks", apart_s=round(known.total_seconds(), 1))
+        self.apart = known
 
 
 def stored(entry: Entry, apart: timedelta) -> Entry:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -23,7 +23,7 @@ from engine.events import Happening, LogRecorded, NodeChange, OutputDelta, Statu
 from engine.ports import Entry, EntryRefused, Fenced, StatusMoved
 from engine.states import RunStatus, check_move
 from persistence.away import insist, is_content
-from persistence.clocks import apart, stored
+from persistence.clocks import Clocks, stored
 from persistence.publish import Item, StatusNotice, publish
 from persistence.statement import Batch, statement
 from persistence.wire import delta_payload, payload_of
@@ -65,7 +65,7 @@ class PostgresJournal:
         self._publisher: asyncio.Task[None] | None = None
         self._published: asyncio.Queue[tuple[list[Item], list[StatusNotice]]] = asyncio.Queue()
         self._closing = False
-        self._apart = timedelta()
+        self.clocks = Clocks()
         self._lost = self._posted = 0
         self._last_seq: dict[str, int] = {}
         """Of the runs that this process has written: what their streamed text comes after."""
@@ -74,15 +74,6 @@ class PostgresJournal:
     def open(self) -> None:
         self._writer = asyncio.create_task(self._write(), name="journal")
         self._publisher = asyncio.create_task(self._publish(), name="journal-publisher")
-
-    def tell_time(self, theirs: datetime, took_s: float) -> None:
-        """What the database has said that the time is, in an answer that took that long."""
-        known = apart(theirs, took_s)
-        if known is None:
-            return
-        if bool(known) != bool(self._apart):
-            log.warning("journal.clocks", apart_s=round(known.total_seconds(), 1))
-        self._apart = known
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -179,7 +170,8 @@ class PostgresJournal:
         if not group:
             return
         batches = [
-            Batch(part[0].entry.run_id, [stored(waiting.entry, self._apart) for waiting in part]) for part in group
+            Batch(part[0].entry.run_id, [stored(waiting.entry, self.clocks.apart) for waiting in part])
+            for part in group
         ]
         try:
             landed = await self._execute(batches)

@@ -3,7 +3,6 @@
 An answer is one transaction: stored for good, with the run woken or its worker to be told. Who comes second is told so.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,7 +18,7 @@ from engine.ports import OpenWait
 from engine.problems import FieldProblem
 from engine.states import RunStatus, WaitKind
 from persistence.caller import Caller
-from persistence.clocks import apart, moved
+from persistence.clocks import moved
 from persistence.moves import queued
 from persistence.problems import Conflict, Invalid, InvalidState, NotFound
 from persistence.runs import Changed, Run
@@ -118,12 +117,9 @@ def _wait(row: RowMapping) -> Wait:
     )
 
 
-async def open_waits(pool: asyncpg.Pool, run_id: str) -> list[OpenWait]:
-    """For who drives the run, by its host's clock: its open waits, oldest first, with the answers that have come."""
-    began = time.monotonic()
-    rows = await pool.fetch(_OPEN, run_id)
-    ahead = apart(rows[0]["now"], time.monotonic() - began) if rows else None
-    return [moved(_open_wait(row), -(ahead or timedelta())) for row in rows]
+async def open_waits(pool: asyncpg.Pool, run_id: str, apart: timedelta = timedelta()) -> list[OpenWait]:
+    """For who drives the run, on a host whose clock is so far `apart`: its open waits, oldest first, with their answers."""
+    return [moved(_open_wait(row), -apart) for row in await pool.fetch(_OPEN, run_id)]
 
 
 def _open_wait(row: Any) -> OpenWait:
@@ -145,6 +141,5 @@ def _open_wait(row: Any) -> OpenWait:
 
 
 _OPEN = """
-SELECT *, clock_timestamp() AS now FROM waits WHERE run_id = $1 AND settled_seq IS NULL AND superseded_seq IS NULL
-ORDER BY seq, id
+SELECT * FROM waits WHERE run_id = $1 AND settled_seq IS NULL AND superseded_seq IS NULL ORDER BY seq, id
 """

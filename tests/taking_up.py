@@ -177,7 +177,7 @@ class Worker:
             "resumed_step": row["resumed_step"],
             "failure": error_of(row["error"]),
         }
-        saver = Saver(self._database.pool)
+        saver = Saver(self._database.pool, self.journal.clocks)
         return Drive(
             RunFacts(run_id, row["project_id"], row["epoch"], row["lineage"], row["inputs"], **{**known, **facts}),
             compile_spec(parse(spec), self._types, saver),

@@ -77,7 +77,7 @@ class Runner:
         self.worker_id, self.capacity, self.lease_ttl_s = worker_id, capacity, lease_ttl_s
         self.held: dict[str, Held] = {}
         self._resources = resources
-        self._saver = Saver(database.pool)
+        self._saver = Saver(database.pool, journal.clocks)
         self._graphs = GraphCache(node_types, self._saver)
         self.is_draining = False
         self._queue, self._project_limit = queue, project_limit
@@ -120,7 +120,7 @@ class Runner:
             began = clock()
             won = await claim_next(self.database.pool, self.worker_id, self.lease_ttl_s, free, self._project_limit)
             if won:
-                self.journal.tell_time(won[0][0].now, clock() - began)
+                self.journal.clocks.told(won[0][0].now, clock() - began)
             for claimed, _ in won:
                 self._take_up(claimed, began)
         await publish(self.redis, *publishable([moved for _, moved in won]))

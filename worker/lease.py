@@ -69,7 +69,7 @@ async def obey(runner: Runner, held: list[tuple[str, int]], found: dict[str, Sta
             continue
         one.drive.set_breakpoints(stand.breakpoints)
         if stand.is_answered and one.drive.is_waiting:
-            waits = await open_waits(runner.database.pool, run_id)
+            waits = await open_waits(runner.database.pool, run_id, runner.journal.clocks.apart)
             one.drive.answered([wait for wait in waits if wait.is_answered])
         if stand.status in INTENTS:
             runner.request(run_id, INTENTS[stand.status])

@@ -47,7 +47,7 @@ class Attached(Saver):
     """A saver whose threads are runs from their first checkpoint on, read back from Postgres after every write of one."""
 
     def __init__(self, database: Database, journal: PostgresJournal, caller: Caller, project: str) -> None:
-        super().__init__(database.pool)
+        super().__init__(database.pool, journal.clocks)
         self._database, self._journal, self._caller, self._project = database, journal, caller, project
 
     async def aput(self, config: RunnableConfig, *rest: Any) -> RunnableConfig:

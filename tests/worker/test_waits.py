@@ -10,7 +10,6 @@ from redis.asyncio import Redis
 
 from engine.states import RunStatus
 from engine.takeup import Stop
-from persistence import clocks
 from persistence.caller import Caller
 from persistence.database import Database
 from persistence.waits import open_waits
@@ -147,19 +146,14 @@ async def test_a_long_delay_needs_no_worker_and_ends_when_its_time_has_come(
 
 @pytest.mark.parametrize("hours", [-1, 1])
 async def test_what_a_host_at_the_wrong_hour_waits_for_is_stored_by_the_clock_of_the_database(
-    database: Database,
-    redis: Redis,
-    caller: Caller,
-    project: str,
-    monkeypatch: pytest.MonkeyPatch,
-    hours: int,
+    database: Database, redis: Redis, caller: Caller, project: str, hours: int
 ) -> None:
     """Seen from a right host whose database is at another hour: it comes to the same."""
     run_id = await accept_spec(database, caller, project, timer(600))
     theirs = timedelta(hours=hours)
     async with Worker(database, redis) as worker:
-        worker.journal.tell_time(datetime.now(UTC) + theirs, took_s=0.01)
-        worker.journal.tell_time(datetime.now(UTC) - theirs, took_s=5.0)
+        worker.journal.clocks.told(datetime.now(UTC) + theirs, took_s=0.01)
+        worker.journal.clocks.told(datetime.now(UTC) - theirs, took_s=5.0)
         assert await drive(await worker.take_up(run_id)) is RunStatus.WAITING
     due = datetime.now(UTC) + theirs + timedelta(minutes=10)
     wake_at = await database.pool.fetchval("SELECT wake_at FROM runs WHERE id = $1", run_id)
@@ -167,9 +161,7 @@ async def test_what_a_host_at_the_wrong_hour_waits_for_is_stored_by_the_clock_of
     assert until == wake_at
     assert abs(wake_at - due) < timedelta(seconds=30)
     # Read again, it is by the clock of the host.
-
-    monkeypatch.setattr(clocks, "host_now", lambda: datetime.now(UTC) - theirs)
-    [wait] = await open_waits(database.pool, run_id)
+    [wait] = await open_waits(database.pool, run_id, worker.journal.clocks.apart)
     assert wait.until is not None
     assert abs(wait.until - (due - theirs)) < timedelta(seconds=30)
 
