@@ -46,13 +46,23 @@ _RUNS = f"""
 WITH old AS ({_OLD.format(which="")}), gone AS (DELETE FROM runs r USING old WHERE r.id = old.id RETURNING r.id)
 SELECT count(*) FROM gone
 """
+# From one visit of a map to the next along the primary key: what it costs are the maps that are under way, not their items.
 _ITEMS = """
-WITH old AS (
-    SELECT i.ctid FROM map_items i JOIN runs r ON r.id = i.run_id
-        LEFT JOIN node_states s ON s.run_id = i.run_id AND s.node_id = i.node_id
-    WHERE r.finished_at IS NOT NULL OR r.lineage > i.lineage OR s.visits > i.visit
-        OR (s.visits = i.visit AND s.status IN ('COMPLETED', 'FAILED', 'CANCELLED'))
-    LIMIT $1
+WITH RECURSIVE visits AS (
+    (SELECT run_id, lineage, node_id, visit FROM map_items ORDER BY run_id, lineage, node_id, visit LIMIT 1)
+    UNION ALL
+    SELECT n.* FROM visits v CROSS JOIN LATERAL (
+        SELECT run_id, lineage, node_id, visit FROM map_items
+        WHERE (run_id, lineage, node_id, visit) > (v.run_id, v.lineage, v.node_id, v.visit)
+        ORDER BY run_id, lineage, node_id, visit LIMIT 1
+    ) n
+), over AS MATERIALIZED (
+    SELECT v.* FROM visits v JOIN runs r ON r.id = v.run_id
+        LEFT JOIN node_states s ON s.run_id = v.run_id AND s.node_id = v.node_id
+    WHERE r.finished_at IS NOT NULL OR r.lineage > v.lineage OR s.visits > v.visit
+        OR (s.visits = v.visit AND s.status IN ('COMPLETED', 'FAILED', 'CANCELLED'))
+), old AS (
+    SELECT i.ctid FROM over JOIN map_items i USING (run_id, lineage, node_id, visit) LIMIT $1
 ), gone AS (DELETE FROM map_items i USING old WHERE i.ctid = old.ctid RETURNING 1)
 SELECT count(*) FROM gone
 """

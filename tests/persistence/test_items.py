@@ -11,7 +11,7 @@ from engine.states import NodeStatus, RunStatus
 from persistence.caller import Caller
 from persistence.database import Database
 from persistence.items import Items
-from persistence.retention import prune_items
+from persistence.retention import _ITEMS, prune_items
 from tests.driving import Held, accepted, working
 
 ITEMS = [
@@ -100,3 +100,22 @@ async def test_items_go_with_what_they_were_part_of(
         else:
             await database.pool.execute("UPDATE runs SET lineage = 1")
         assert await prune_items(database.pool) == 3
+
+
+async def test_what_is_too_old_is_found_without_a_look_at_every_item(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    fill = """INSERT INTO map_items (run_id, lineage, node_id, visit, idx, digest, output)
+        SELECT $1, 0, node, visit, idx, 1, '{"a": [1, 2, 3]}'
+        FROM unnest(ARRAY['a', 'b']) node, generate_series(1, 3) visit, generate_series(1, 10000) idx"""
+    async with working(database, redis) as worker:
+        held = [await worker.takes_up((await accepted(database, caller, project)).run) for _ in range(2)]
+        for one in held:
+            await database.pool.execute(fill, one.run_id)
+        await database.pool.execute("ANALYZE map_items")
+        [plan] = await database.pool.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {_ITEMS.replace('$1', '100')}")
+        pages = await database.pool.fetchval("SELECT pg_relation_size('map_items') / 8192")
+        assert pages > 1000 > 300 > plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
+        await held[0].ends()
+        assert [await prune_items(database.pool, batch=500) for _ in range(3)] == [50_000, 10_000, 0]
+        assert await database.pool.fetchval("SELECT count(*) FROM map_items") == 60_000
