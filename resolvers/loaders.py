@@ -4,24 +4,14 @@ Every loader sees what its caller may see, because persistence does.
 """
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from datetime import timedelta
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.dataloader import DataLoader
 
-from engine.events import JSON, NodeState
 from persistence import drafts, history, kin, nodes, projects, run_lists, runs, versions, waits, workflows
 from persistence.caller import Caller
 from persistence.database import Database
-from persistence.history import Checkpoint, EventPage, EventsAsked
-from persistence.kin import Ask
-from persistence.nodes import NodeName, Values
-from persistence.paging import Page
-from persistence.run_lists import RunsAsked
-from persistence.runs import Run
-from persistence.versions import Version, VersionsAsked
-from persistence.waits import Wait
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 FoundT = TypeVar("FoundT")
@@ -30,39 +20,57 @@ Place = tuple[str, int]
 """(run id, seq)"""
 
 
+class _Loader(Generic[KeyT, FoundT]):
+    """Makes the loader when it is first asked for: an operation needs a few of them, or none."""
+
+    def __init__(self, read: Read[KeyT, FoundT]) -> None:
+        self._read = read
+
+    def __set_name__(self, _: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, loaders: "Loaders", _: type) -> DataLoader[KeyT, FoundT | None]:
+        made: DataLoader[KeyT, FoundT | None] = DataLoader(load_fn=loaders.reading(self._read), cache=False)
+        vars(loaders)[self._name] = made  # It is found there from now on.
+        return made
+
+
 class Loaders:
     """One for each context. `load(key)` answers None for what does not exist or may not be seen."""
 
+    project = _Loader(projects.get_many)
+    workflow = _Loader(workflows.get_many)
+    draft = _Loader(drafts.get_many)
+    version = _Loader(versions.get_many)
+    published = _Loader(versions.published)
+    by_content = _Loader(versions.by_content)
+    by_number = _Loader(versions.by_number)
+    versions = _Loader(versions.pages)
+    run = _Loader(runs.get_many)
+    runs = _Loader(run_lists.pages)
+    median_duration = _Loader(run_lists.median_durations)
+    node_names = _Loader(nodes.names)
+    node_states = _Loader(nodes.states)
+    node_states_at = _Loader(nodes.states_at)
+    outputs_at = _Loader(nodes.all_outputs_at)
+    values = _Loader(nodes.values)
+    events = _Loader(history.event_pages)
+    checkpoint = _Loader(history.checkpoints_by_id)
+    has_checkpoint = _Loader(history.with_checkpoints)
+    checkpoints = _Loader(kin.saved)
+    derived = _Loader(kin.derived)
+    forks = _Loader(kin.forks)
+    waits = _Loader(waits.of_runs)
+
     def __init__(self, database: Database, caller: Caller) -> None:
         self._database, self._caller = database, caller
-        self.project: DataLoader[str, projects.Project | None] = self._loader(projects.get_many)
-        self.workflow: DataLoader[str, workflows.Workflow | None] = self._loader(workflows.get_many)
-        self.draft: DataLoader[str, drafts.Draft | None] = self._loader(drafts.get_many)
-        self.version: DataLoader[str, Version | None] = self._loader(versions.get_many)
-        self.published: DataLoader[str, Version | None] = self._loader(versions.published)
-        self.by_content: DataLoader[tuple[str, str], Version | None] = self._loader(versions.by_content)
-        self.by_number: DataLoader[tuple[str, int], Version | None] = self._loader(versions.by_number)
-        self.versions: DataLoader[VersionsAsked, Page[Version] | None] = self._loader(versions.pages)
-        self.run: DataLoader[str, Run | None] = self._loader(runs.get_many)
-        self.runs: DataLoader[RunsAsked, Page[Run] | None] = self._loader(run_lists.pages)
-        self.median_duration: DataLoader[str, timedelta | None] = self._loader(run_lists.median_durations)
-        self.node_names: DataLoader[str, tuple[NodeName, ...] | None] = self._loader(nodes.names)
-        self.node_states: DataLoader[str, list[NodeState] | None] = self._loader(nodes.states)
-        self.node_states_at: DataLoader[Place, list[NodeState] | None] = self._loader(nodes.states_at)
-        self.outputs_at: DataLoader[Place, dict[str, JSON] | None] = self._loader(nodes.all_outputs_at)
-        self.values: DataLoader[Place, Values | None] = self._loader(nodes.values)
-        self.events: DataLoader[EventsAsked, EventPage | None] = self._loader(history.event_pages)
-        self.checkpoint: DataLoader[str, Checkpoint | None] = self._loader(history.checkpoints_by_id)
-        self.has_checkpoint: DataLoader[str, bool | None] = self._loader(history.with_checkpoints)
-        self.checkpoints: DataLoader[Ask, Page[Checkpoint] | None] = self._loader(kin.saved)
-        self.derived: DataLoader[Ask, Page[Run] | None] = self._loader(kin.derived)
-        self.forks: DataLoader[Ask, Page[Run] | None] = self._loader(kin.forks)
-        self.waits: DataLoader[str, list[Wait] | None] = self._loader(waits.of_runs)
 
-    def _loader(self, read: Read[KeyT, FoundT]) -> DataLoader[KeyT, FoundT | None]:
+    def reading(self, read: Read[KeyT, FoundT]) -> Callable[[list[KeyT]], Awaitable[list[FoundT | None]]]:
+        """What reads many keys at once, for this caller."""
+
         async def load(keys: list[KeyT]) -> list[FoundT | None]:
             async with self._database.connect() as connection:
                 found = await read(connection, self._caller, list(dict.fromkeys(keys)))
             return [found.get(key) for key in keys]
 
-        return DataLoader(load_fn=load, cache=False)
+        return load
