@@ -61,6 +61,15 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
+class Claims:
+    """What one worker has won."""
+
+    won: list[tuple[Claimed, Moved]]
+    is_more: bool
+    """Whether something queued was left that the end of a run may let in."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Look:
     won: list[tuple[Claimed, Moved]]
     seen: int
@@ -70,15 +79,15 @@ class _Look:
 
 async def claim_next(
     pool: asyncpg.Pool, worker_id: str, ttl_s: float, free: int, project_limit: int | None = None
-) -> list[tuple[Claimed, Moved]]:
+) -> Claims:
     """QUEUED → RUNNING for up to `free` runs, 48 at most, each for one worker alone."""
     free, won = min(free, MAX_CLAIM), list[tuple[Claimed, Moved]]()
     for _ in range(ROUNDS):
         look = await _look(pool, worker_id, ttl_s, free - len(won), project_limit)
         won += look.won
-        if len(won) == free or look.seen == len(look.won):
+        if is_done := len(won) == free or look.seen == len(look.won):
             break
-    return won
+    return Claims(won, not is_done or len(won) == free or look.has_limited or project_limit is not None)
 
 
 async def _look(pool: asyncpg.Pool, worker_id: str, ttl_s: float, free: int, project_limit: int | None) -> _Look:

@@ -92,7 +92,7 @@ class Worker:
     async def takes_up(self, run: Run) -> Held:
         """Claims what is queued, until it has this run."""
         while run.id not in self._epochs:
-            won = await claim_next(self._database.pool, "worker", 60, 10)
+            won = (await claim_next(self._database.pool, "worker", 60, 10)).won
             assert won, "the run is not queued"
             await publish(self._redis, *leases.publishable([moved for _, moved in won]))
             self._epochs |= {claimed.id: claimed.epoch for claimed, _ in won}

@@ -84,6 +84,8 @@ class Runner:
         self._pausing_s = database.deadlines.pausing.total_seconds()
         self._outage = Outage("runner")
         self._rung = asyncio.Event()
+        self._is_more = True
+        """Whether something may be queued that the end of a run lets in. What is queued later rings."""
         self._claiming = asyncio.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -107,6 +109,7 @@ class Runner:
             try:
                 while not self.is_full and not self.is_draining and await self._pull():
                     pass
+                self._is_more |= self.is_full
                 self._outage.over()
             except DATABASE_TROUBLE as error:
                 self._outage.met(error)
@@ -118,7 +121,8 @@ class Runner:
             if free <= 0:
                 return False
             began = clock()
-            won = await claim_next(self.database.pool, self.worker_id, self.lease_ttl_s, free, self._project_limit)
+            claims = await claim_next(self.database.pool, self.worker_id, self.lease_ttl_s, free, self._project_limit)
+            self._is_more, won = claims.is_more, claims.won
             if won:
                 self.journal.clocks.told(won[0][0].now, clock() - began)
             for claimed, _ in won:
@@ -215,7 +219,9 @@ class Runner:
                 del self.held[claimed.id]
             if not self.held:
                 self._idle.set()
-            self.pull()
+            # A claim that is under way may not have seen this end yet.
+            if self._is_more or self._claiming.locked():
+                self.pull()
 
     async def _tell_kin(self, claimed: Claimed, drive: Drive, status: RunStatus | None) -> None:
         """A parent goes on at once when its child is over, and when it has begun to wait for one that was quicker."""

@@ -74,10 +74,10 @@ def _after_claim(_: str) -> None:
     claim: Any = worker.execute.__dict__["claim_next"]
 
     async def mortal(*args: Any, **options: Any) -> Any:
-        won = await claim(*args, **options)
-        if won:
+        claims = await claim(*args, **options)
+        if claims.won:
             die()
-        return won
+        return claims
 
     _replace(worker.execute, "claim_next", mortal)
 

@@ -23,7 +23,9 @@ from worker.queue import Queue
 
 
 @asynccontextmanager
-async def running(database: Database, redis: Redis, types: NodeTypes | None = None) -> AsyncIterator[Runner]:
+async def running(
+    database: Database, redis: Redis, types: NodeTypes | None = None, *, capacity: int = 10
+) -> AsyncIterator[Runner]:
     journal = PostgresJournal(database.pool, redis)
     journal.open()
     runner = Runner(
@@ -33,7 +35,7 @@ async def running(database: Database, redis: Redis, types: NodeTypes | None = No
         types or node_types(),
         {},
         worker_id="worker",
-        capacity=10,
+        capacity=capacity,
         lease_ttl_s=60,
         queue=Queue(ArqRedis(redis.connection_pool), "test"),
     )
@@ -55,6 +57,7 @@ async def ended(database: Database, run_id: str) -> Any:
     return await eventually(lambda: database.pool.fetchrow(over, run_id))
 
 
+SPEC = {"nodes": [node("only")], "edges": []}
 BELL = {"nodes": [{"id": "bell", "type": "bell"}, node("after")], "edges": edges("bell>after")}
 
 
@@ -115,6 +118,17 @@ async def test_a_run_that_is_lost_and_claimed_again_by_the_same_process_is_drive
         bell.go_on.set()
         assert (await ended(database, run_id))["status"] == "COMPLETED"
         await eventually(lambda: _is(not runner.held))
+
+
+@pytest.mark.parametrize(("capacity", "lane_limit"), [(1, None), (10, 1)])
+async def test_the_end_of_a_run_lets_in_what_is_queued_without_another_ring(
+    database: Database, redis: Redis, caller: Caller, project: str, capacity: int, lane_limit: int | None
+) -> None:
+    run_ids = [await accept_spec(database, caller, project, SPEC) for _ in range(3)]
+    await database.pool.execute("UPDATE runs SET lane = 'one', lane_limit = $1", lane_limit)
+    async with running(database, redis, capacity=capacity) as runner:
+        runner.pull()
+        assert [(await ended(database, run_id))["status"] for run_id in run_ids] == ["COMPLETED"] * 3
 
 
 async def _is(true: bool) -> bool:
