@@ -24,9 +24,11 @@ from app.auth import Auth, LocalAuth
 from app.endpoint import Endpoint
 from app.limits import BodyLimit
 from app.settings import Settings
+from app.starting import ToldInOneLine
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.resources import open_resources
 from persistence import projects
+from persistence.away import opened
 from persistence.database import Database
 from persistence.deadlines import Deadlines
 from persistence.feed import Feed
@@ -62,9 +64,7 @@ class Server:
     @asynccontextmanager
     async def open(self, _: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            self.database = await Database.open(
-                _needed(self._settings.database_url), deadlines=Deadlines(*self._settings.deadlines)
-            )
+            self.database = await opened(self._open_database)
             stack.push_async_callback(self.database.close)
             self.redis = ArqRedis.from_url(_needed(self._settings.redis_url))
             stack.push_async_callback(self.redis.aclose)
@@ -73,10 +73,17 @@ class Server:
             self.queue = Queue(self.redis, self._settings.queue_name)
             self.auth = LocalAuth(self.database)
             self.resources = await stack.enter_async_context(self._open_resources())
-            async with self.database.begin() as connection:
-                await projects.ensure_default(connection)
+            await opened(self._ensure_project)
             log.info("server.ready", host=self._settings.host, port=self._settings.port)
             yield
+
+    async def _open_database(self) -> Database:
+        url, deadlines = _needed(self._settings.database_url), Deadlines(*self._settings.deadlines)
+        return await Database.open(url, deadlines=deadlines)
+
+    async def _ensure_project(self) -> None:
+        async with self.database.begin() as connection:
+            await projects.ensure_default(connection)
 
     async def context(self, request: Request | WebSocket) -> Context:
         caller = await self.auth.caller(request.headers)
@@ -88,7 +95,7 @@ class Server:
     async def _open_resources(self) -> AsyncIterator[dict[str, Any]]:
         """What nodes reach, for the catalogs; no sandbox is started before one is needed."""
         options = options_of(self._settings, sandbox_ready=0)
-        secrets = await open_secrets(self.database, Keys.of(self._settings))
+        secrets = await opened(lambda: open_secrets(self.database, Keys.of(self._settings)))
         async with (
             open_databases(options.catalog.sql) as databases,
             open_resources(options, {"databases": databases, "secrets": secrets}) as resources,
@@ -137,6 +144,7 @@ def create_app(settings: Settings) -> Starlette:
     return Starlette(
         routes=[Route("/health", server.health), *_graphql(endpoint), *page_routes()],
         middleware=[
+            Middleware(ToldInOneLine),
             Middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL_HOSTS, settings.host], www_redirect=False),
             Middleware(BodyLimit),
         ],

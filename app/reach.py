@@ -4,6 +4,8 @@ Later either may go away and come back: then servers and workers go on by themse
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -42,8 +44,11 @@ async def need_stores(settings: Settings) -> None:
             "set TREADLE_DATABASE_URL and TREADLE_REDIS_URL, or use `treadle up`, which starts stores of its own"
         )
     await need_postgres(settings.database_url)
-    if await migrate.missing(settings.database_url):
-        raise StoreError(f"{postgres_at(settings.database_url)} lacks migrations: run `treadle migrate` first")
+    place = postgres_at(settings.database_url)
+    with _reaching(place):
+        lacks_some = await migrate.missing(settings.database_url)
+    if lacks_some:
+        raise StoreError(f"{place} lacks migrations: run `treadle migrate` first")
     try:
         await need_redis(settings.redis_url)
     except AwayError as away:
@@ -62,13 +67,19 @@ async def migrated(url: str) -> None:
 
 async def need_postgres(url: str) -> str:
     """Its version. Raises StoreError."""
-    place = postgres_at(url)
-    try:
+    with _reaching(postgres_at(url)):
         connection = await asyncpg.connect(dsn(url), timeout=ANSWER_S)
         try:
             return str(await connection.fetchval("SHOW server_version"))
         finally:
             await connection.close(timeout=ANSWER_S)
+
+
+@contextmanager
+def _reaching(place: str) -> Iterator[None]:
+    """Turns what a Postgres says that does not let us in, or is not there, into a StoreError."""
+    try:
+        yield
     except REFUSALS as refused:
         raise StoreError(f"{place} refuses: {refused.message}; check TREADLE_DATABASE_URL") from refused
     except (OSError, OverflowError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as wrong:

@@ -6,6 +6,7 @@ Anything else, a connection limit, a deadlock, a failover, a full disk, may be d
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -40,6 +41,9 @@ _AWAY = (
 
 PAUSES_S = (0.05, 2.0)
 """Between two tries at a store that is away, the first one and the longest."""
+
+START_S = 30.0
+"""How long a process that starts waits for a Postgres that was there a moment ago. One that runs waits for ever."""
 
 DATABASE_TROUBLE = (
     OSError,
@@ -94,3 +98,24 @@ async def insist(
             log.warning(event, **about, error=str(error) or type(error).__name__, retry_in_s=round(pause, 2))
         await asyncio.sleep(pause)
         pause = min(pause * 2, longest)
+
+
+class AwayAtStart(Exception):
+    """What is away, why, and what to do, in one line."""
+
+
+async def opened(opening: Callable[[], Awaitable[T]]) -> T:
+    """What a process needs of Postgres as it starts. Raises AwayAtStart where that does not come back in time."""
+    deadline = time.monotonic() + START_S
+    try:
+        return await insist(
+            opening, "start.waiting", is_final=lambda error: not is_away(error) or time.monotonic() > deadline
+        )
+    except Exception as error:
+        if not is_away(error):
+            raise
+        cause = error.driver_exception if isinstance(error, DBAPIError) and error.orig is not None else error
+        why = (str(cause) or type(cause).__name__).splitlines()[0].rstrip(".")
+        raise AwayAtStart(
+            f"Postgres went away in the middle of the start ({why}): start again once it is back"
+        ) from error

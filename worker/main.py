@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, cast
@@ -26,7 +27,7 @@ from app.settings import Settings
 from engine.garbage import look_seldom, settle_down
 from engine.nodes.registry import load_node_types
 from engine.resources import open_resources
-from persistence.away import DATABASE_TROUBLE
+from persistence.away import DATABASE_TROUBLE, AwayAtStart, opened
 from persistence.children import Children
 from persistence.database import Database, dsn, pool_of
 from persistence.deadlines import Deadlines
@@ -104,16 +105,18 @@ async def _until(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
 async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list[asyncio.Task[None]]]]:
     database_url, redis_url = _needed(settings.database_url), _needed(settings.redis_url)
     async with AsyncExitStack() as stack:
-        database = await Database.open(database_url, deadlines=Deadlines(*settings.deadlines))
+        database = await opened(lambda: Database.open(database_url, deadlines=Deadlines(*settings.deadlines)))
         stack.push_async_callback(database.close)
         redis, arq_redis = Redis.from_url(redis_url), ArqRedis.from_url(redis_url)
         stack.push_async_callback(redis.aclose)
         queue = Queue(arq_redis, settings.queue_name)
         # What must never wait for a free connection has its own: writing, and saying that we live.
-        lifeline = await stack.enter_async_context(pool_of(database_url, size=2))
+        lifeline = await opened(lambda: pool_of(database_url, size=2))
+        stack.push_async_callback(lifeline.close)
         journal = PostgresJournal(lifeline, redis, rest_s=database.deadlines.rest.total_seconds())
         journal.open()
         stack.push_async_callback(journal.close)
+        secrets = await opened(lambda: open_secrets(database, Keys.of(settings)))
         options = options_of(settings)
         databases = await stack.enter_async_context(open_databases(options.catalog.sql))
         resources = await stack.enter_async_context(
@@ -123,7 +126,7 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list
                     "runs": Children(database, redis, queue.ring),
                     "items": Items(database.pool),
                     "databases": databases,
-                    "secrets": await open_secrets(database, Keys.of(settings)),
+                    "secrets": secrets,
                 },
             )
         )
@@ -235,4 +238,7 @@ def run(settings: Settings) -> None:
     """The `treadle worker` process."""
     settle_down()
     look_seldom()
-    uvloop.run(serve(settings))
+    try:
+        uvloop.run(serve(settings))
+    except AwayAtStart as away:
+        sys.exit(f"treadle: {away}")
