@@ -7,78 +7,54 @@ commit, what landed is looked up before anything is tried again. While Postgres 
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
-import orjson
 import structlog
 from redis.asyncio import Redis
 
-from engine.events import Happening, LogRecorded, NodeChange, OutputDelta, StatusChange
+from engine.events import OutputDelta
 from engine.ports import Entry, EntryRefused, Fenced, StatusMoved
 from engine.states import RunStatus, check_move
 from persistence.away import insist, is_content
+from persistence.backlog import Backlog, Waiting, answer
 from persistence.clocks import Clocks, stored
-from persistence.publish import Item, StatusNotice, publish
+from persistence.publish import Item, StatusNotice
 from persistence.statement import Batch, statement
-from persistence.wire import delta_payload, payload_of
+from persistence.teller import Teller
 
 log = structlog.get_logger(__name__)
 
 POST_DELAY_S = 0.002
 """How long a posted entry may wait for company."""
-DELTA_DELAY_S = 0.02
-"""How long streamed text may wait for more of it."""
 CLOSE_S = 10.0
 STATEMENT_S = 30.0
 """A network that is cut off says nothing: after this the group is sent again on another connection."""
-MAX_POSTED = 64 * 1024 * 1024
-"""Bytes, about, of posted entries that wait while Postgres is away: beyond that, new ones are dropped and counted."""
-ROUGHLY = 2_000
-"""Bytes of a happening without its texts."""
-MAX_GROUP = 500
-"""Entries in one group: bounds the statement, not the throughput."""
-
-
-@dataclass(slots=True)
-class _Waiting:
-    entry: Entry
-    future: asyncio.Future[int] | None
-    size: int = 0
-    """Of a posted entry. Those that somebody waits for are bounded by that."""
 
 
 class PostgresJournal:
     """One a process. `open()` before use, `close()` commits what is left."""
 
     def __init__(self, pool: asyncpg.Pool, redis: Redis, *, rest_s: float = 30 * 86_400) -> None:
-        self._pool, self._redis, self._rest_s = pool, redis, rest_s
-        self._queue: deque[_Waiting] = deque()
+        self._pool, self._rest_s = pool, rest_s
+        self._backlog = Backlog()
+        self._teller = Teller(redis)
         self._more = asyncio.Event()
         self._dropped: dict[tuple[str, int], Exception] = {}
         self._writer: asyncio.Task[None] | None = None
-        self._publisher: asyncio.Task[None] | None = None
-        self._published: asyncio.Queue[tuple[list[Item], list[StatusNotice]]] = asyncio.Queue()
         self._closing = False
         self.clocks = Clocks()
-        self._lost = self._posted = 0
-        self._last_seq: dict[str, int] = {}
-        """Of the runs that this process has written: what their streamed text comes after."""
-        self._deltas: dict[tuple[str, str], OutputDelta] = {}
 
     def open(self) -> None:
         self._writer = asyncio.create_task(self._write(), name="journal")
-        self._publisher = asyncio.create_task(self._publish(), name="journal-publisher")
+        self._teller.open()
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
         """To be watched: without them nothing becomes durable any more."""
-        return [task for task in (self._writer, self._publisher) if task is not None]
+        return [task for task in (self._writer, self._teller.task) if task is not None]
 
     async def close(self, within_s: float = CLOSE_S) -> None:
         """Commits and publishes what is left; what a database that is away does not take by then is left to the leases."""
@@ -89,83 +65,50 @@ class PostgresJournal:
             async with asyncio.timeout(within_s):
                 if self._writer is not None:
                     await asyncio.shield(self._writer)
-                await self._published.join()
-        if self._queue:
-            log.error("journal.not_written", entries=len(self._queue))
+                await self._teller.has_told()
+        if self._backlog:
+            log.error("journal.not_written", entries=len(self._backlog))
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def tell(self, items: list[Item], notices: list[StatusNotice]) -> None:
+        """Publishes what others have committed: before all that this journal commits from now on, and nobody waits for it."""
+        self._teller.put(items, notices)
 
     def commit(self, entry: Entry) -> asyncio.Future[int]:
         """The entry is on its way whatever becomes of the caller: a cancelled wait does not cancel the commit."""
         if entry.change is not None:
             check_move(entry.change.expected, entry.change.status)
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(entry, future))
+        self._backlog.add(entry, future)
         self._more.set()
         return future
 
     def post(self, entry: Entry) -> None:
         if (entry.run_id, entry.epoch) in self._dropped:
             return
-        waiting = _Waiting(entry, None, _size_of(entry))
-        if self._posted + waiting.size > MAX_POSTED:
-            self._lost += 1
-            return
-        self._posted += waiting.size
-        self._queue.append(waiting)
+        self._backlog.post(entry)
         asyncio.get_running_loop().call_later(POST_DELAY_S, self._more.set)
 
     def stream(self, run_id: str, delta: OutputDelta) -> None:
-        """Text that follows on what waits already is joined to it: a model says a word at a time."""
-        if not self._deltas:
-            asyncio.get_running_loop().call_later(DELTA_DELAY_S, self._send_deltas)
-        before = self._deltas.get((run_id, delta.node_id))
-        if before is not None and (before.visit, before.attempt) == (delta.visit, delta.attempt):
-            delta = replace(before, text=before.text + delta.text)
-        self._deltas[run_id, delta.node_id] = delta
+        self._teller.stream(run_id, delta)
 
     def forget(self, run_id: str, epoch: int) -> None:
         """The run's drive has ended, and all its entries are answered: nothing can come after a refused one any more."""
         self._dropped.pop((run_id, epoch), None)
-        self._last_seq.pop(run_id, None)
-
-    # The writer.
+        self._teller.forget(run_id)
 
     async def _write(self) -> None:
-        while not (self._closing and not self._queue):
+        while not (self._closing and not self._backlog):
             await self._more.wait()
             self._more.clear()
-            while self._queue:
-                await self._commit_group(self._next_group())
-            if self._lost:
-                log.error("journal.posts_dropped", count=self._lost, why="Postgres was away for too long")
-                self._lost = 0
+            while self._backlog:
+                await self._commit_group(self._backlog.next_group(self._dropped))
+            if dropped := self._backlog.take_dropped():
+                log.error("journal.posts_dropped", count=dropped, why="Postgres was away for too long")
 
-    def _next_group(self) -> list[list[_Waiting]]:
-        """By run, in order. An entry with a status change is the last of its run's part: the next ones wait a group."""
-        group: dict[str, list[_Waiting]] = {}
-        closed: set[str] = set()
-        later: list[_Waiting] = []
-        for _ in range(min(len(self._queue), MAX_GROUP)):
-            waiting = self._queue.popleft()
-            self._posted -= waiting.size
-            run_id, part = waiting.entry.run_id, group.get(waiting.entry.run_id)
-            refusal = self._dropped.get((run_id, waiting.entry.epoch))
-            if refusal is not None:
-                _answer([waiting], refusal)
-            elif run_id in closed or (part and part[0].entry.epoch != waiting.entry.epoch):
-                closed.add(run_id)
-                later.append(waiting)
-                self._posted += waiting.size
-            else:
-                group.setdefault(run_id, []).append(waiting)
-                if waiting.entry.change is not None:
-                    closed.add(run_id)
-        self._queue.extendleft(reversed(later))
-        return list(group.values())
-
-    async def _commit_group(self, group: list[list[_Waiting]]) -> None:
+    async def _commit_group(self, group: list[list[Waiting]]) -> None:
         group = [part for part in group if not self._is_dropped(part)]
         if not group:
             return
@@ -191,16 +134,16 @@ class PostgresJournal:
         for part, batch in zip(group, batches, strict=True):
             if batch.run_id in landed:
                 base, project_id = landed[batch.run_id]
-                self._tell(batch, base, project_id)
-                _answer(part, base + len(batch.happenings))
+                self._teller.tell(batch, base, project_id)
+                answer(part, base + len(batch.happenings))
 
-    def _is_dropped(self, part: list[_Waiting]) -> bool:
+    def _is_dropped(self, part: list[Waiting]) -> bool:
         refusal = self._dropped.get((part[0].entry.run_id, part[0].entry.epoch))
         if refusal is not None:
-            _answer(part, refusal)
+            answer(part, refusal)
         return refusal is not None
 
-    async def _split(self, group: list[list[_Waiting]], refused: Exception) -> None:
+    async def _split(self, group: list[list[Waiting]], refused: Exception) -> None:
         """Halves a group that Postgres refuses until the culprit alone fails."""
         if len(group) > 1:
             half = len(group) // 2
@@ -211,7 +154,7 @@ class PostgresJournal:
         log.error("journal.refused", run_id=entry.run_id, error=str(refused))
         refusal = EntryRefused(f"{type(refused).__name__}: {refused}")
         self._dropped[entry.run_id, entry.epoch] = refusal
-        _answer(group[0], refusal)
+        answer(group[0], refusal)
 
     async def _execute(self, batches: Sequence[Batch]) -> dict[str, tuple[int, str]]:
         """Runs the statement until Postgres answers. Returns (base, project) of the runs that it wrote.
@@ -241,7 +184,7 @@ class PostgresJournal:
 
         return await insist(send, "journal.waiting", is_final=is_content), attempts
 
-    async def _refuse(self, missing: list[list[_Waiting]]) -> None:
+    async def _refuse(self, missing: list[list[Waiting]]) -> None:
         """Says to each why its run was not written: another worker's, or not in the status that it took for granted."""
         if not missing:
             return
@@ -252,69 +195,11 @@ class PostgresJournal:
             entry = part[0].entry
             row = stands.get(entry.run_id)
             if row is not None and row["epoch"] == entry.epoch and entry.change and row["status"] in _HELD:
-                _answer(part, StatusMoved(RunStatus(row["status"])))
+                answer(part, StatusMoved(RunStatus(row["status"])))
                 continue
             fenced = Fenced(f"run {entry.run_id} is no longer held under epoch {entry.epoch}")
             self._dropped[entry.run_id, entry.epoch] = fenced
-            _answer(part, fenced)
-
-    # After the commit.
-
-    def _tell(self, batch: Batch, base: int, project_id: str) -> None:
-        run_id = batch.run_id
-        items = [
-            Item(run_id, base + place, payload_of(at, what)) for place, (at, what) in enumerate(batch.happenings, 1)
-        ]
-        self._last_seq[run_id] = base + len(items)
-        notices = [
-            StatusNotice.of(project_id, run_id, what) for _, what in batch.happenings if isinstance(what, StatusChange)
-        ]
-        self._published.put_nowait((items, notices))
-
-    def _send_deltas(self) -> None:
-        """Behind the events that are on their way already, since a stream takes nothing that is older than its last."""
-        deltas, self._deltas = self._deltas, {}
-        now = datetime.now(UTC)
-        items = [
-            Item(run_id, self._last_seq[run_id], delta_payload(now, delta), is_delta=True)
-            for (run_id, _), delta in deltas.items()
-            if run_id in self._last_seq
-        ]
-        self._published.put_nowait((items, []))
-
-    async def _publish(self) -> None:
-        """Redis must not hold up the next commit: publishing has a task of its own, in order."""
-        while True:
-            items, notices = await self._published.get()
-            taken = 1
-            while not self._published.empty():
-                more, more_notices = self._published.get_nowait()
-                items, notices, taken = [*items, *more], [*notices, *more_notices], taken + 1
-            await publish(self._redis, items, notices)
-            for _ in range(taken):
-                self._published.task_done()
-
-
-def _size_of(entry: Entry) -> int:
-    """About what an entry takes in memory: its texts, and something for the rest."""
-    return sum(ROUGHLY + _text_of(what) for _, what in entry.happenings)
-
-
-def _text_of(what: Happening) -> int:
-    if isinstance(what, LogRecorded):
-        return len(what.message) + (len(orjson.dumps(what.fields)) if what.fields else 0)
-    return len(what.state.partial_output or "") if isinstance(what, NodeChange) else 0
-
-
-def _answer(part: Sequence[_Waiting], answer: int | Exception) -> None:
-    for waiting in part:
-        future = waiting.future
-        if future is None or future.done():
-            continue
-        if isinstance(answer, Exception):
-            future.set_exception(answer)
-        else:
-            future.set_result(answer)
+            answer(part, fenced)
 
 
 _HELD = ("RUNNING", "PAUSING", "CANCELLING")

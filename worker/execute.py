@@ -125,9 +125,9 @@ class Runner:
             self._is_more, won = claims.is_more, claims.won
             if won:
                 self.journal.clocks.told(won[0][0].now, clock() - began)
+                self.journal.tell(*publishable([moved for _, moved in won]))
             for claimed, _ in won:
                 self._take_up(claimed, began)
-        await publish(self.redis, *publishable([moved for _, moved in won]))
         return len(won) == free
 
     def _take_up(self, claimed: Claimed, began: float) -> None:
