@@ -19,14 +19,13 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.base import PendingWrite as GraphWrite
 from langgraph.constants import TASKS
-from typeid import TypeID
-from uuid_utils import UUID
 
-from engine.channels import GATE, LOOP, SLOTS, Slot, slots_from
+from engine.channels import GATE, LOOP, SLOTS, Slot
 from engine.ports import CheckpointRecord, PendingWrite, Standing
 from engine.states import NodeStatus
 from persistence.clocks import Clocks
-from persistence.packing import Delta, fold, pack, pack_write, unpack, unpack_write
+from persistence.packing import Delta, pack, pack_write
+from persistence.stored import checkpoint_id, config_of, graph_id, load
 from persistence.waits import open_waits
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ class Saver(BaseCheckpointSaver[int]):
 
     async def attach(self, drive: "Drive") -> Standing | None:
         thread = self._threads[drive.facts.id] = Thread(drive)
-        stored = None if drive.facts.is_new else await self._load(drive.facts.id)
+        stored = None if drive.facts.is_new else await load(self._pool, drive.facts.id)
         if stored is None:
             return None
         thread.checkpoint, thread.metadata = stored.checkpoint, stored.metadata
@@ -115,7 +114,7 @@ class Saver(BaseCheckpointSaver[int]):
         run_id, asked = config["configurable"]["thread_id"], config["configurable"].get("checkpoint_id")
         thread = self._threads.get(run_id)
         if thread is None or (asked is not None and (thread.checkpoint is None or thread.checkpoint["id"] != asked)):
-            stored = await self._load(run_id, asked)
+            stored = await load(self._pool, run_id, None if asked is None else checkpoint_id(asked))
             return None if stored is None else stored.tuple(run_id)
         if thread.checkpoint is None:
             return None
@@ -124,9 +123,9 @@ class Saver(BaseCheckpointSaver[int]):
         if SLOTS in checkpoint["channel_versions"]:
             values[SLOTS] = thread.drive.memory.slots
         checkpoint["channel_values"] = values
-        parent = _config(run_id, graph_id(thread.parent_id)) if thread.parent_id else None
+        parent = config_of(run_id, graph_id(thread.parent_id)) if thread.parent_id else None
         return CheckpointTuple(
-            _config(run_id, checkpoint["id"]), checkpoint, thread.metadata, parent, list(thread.pending)
+            config_of(run_id, checkpoint["id"]), checkpoint, thread.metadata, parent, list(thread.pending)
         )
 
     async def aput(
@@ -140,11 +139,11 @@ class Saver(BaseCheckpointSaver[int]):
         thread = self._threads[run_id]
         if metadata.get("source") == "input" and thread.drive.starts_afresh:
             # Nothing has run yet: a crash here starts the run afresh, at the cost of no commit.
-            return _config(run_id, checkpoint["id"])
+            return config_of(run_id, checkpoint["id"])
         record = self._record(thread, checkpoint, metadata, new_versions)
         await thread.drive.commit_wave(record, has_next=bool(_due(checkpoint)))
         thread.pending, thread.stored, thread.has_sends = [], 0, False
-        return _config(run_id, checkpoint["id"])
+        return config_of(run_id, checkpoint["id"])
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, *_: Any, **__: Any
@@ -176,7 +175,7 @@ class Saver(BaseCheckpointSaver[int]):
         for row in rows:
             if (until is not None and row["id"] >= until) or (limit is not None and count >= limit):
                 continue
-            found = await self.aget_tuple(_config(run_id, graph_id(row["id"])))
+            found = await self.aget_tuple(config_of(run_id, graph_id(row["id"])))
             if found is not None and (filter or {}).items() <= dict(found.metadata).items():
                 count += 1
                 yield found
@@ -210,94 +209,9 @@ class Saver(BaseCheckpointSaver[int]):
         thread.since_full = 1 if is_full else thread.since_full + 1
         return record
 
-    async def _load(self, run_id: str, asked: str | None = None) -> "Stored | None":
-        """A checkpoint as it was stored, the head if none is asked for; None where there is none."""
-        rows = await self._pool.fetch(_LOAD, run_id, None if asked is None else checkpoint_id(asked))
-        if not rows:
-            return None
-        last = rows[-1]
-        checkpoint, metadata = fold([unpack(row["data"]) for row in rows])
-        found = await self._pool.fetch(_OUTPUTS, run_id, last["seq"])
-        outputs = {row["node_id"]: row["output"] for row in found}
-        values = checkpoint["channel_values"]
-        if SLOTS in values:
-            values[SLOTS] = _with_outputs(slots_from(values[SLOTS]), outputs)
-        stored = await self._pool.fetch(_WRITES, run_id, last["id"])
-        if any(row["channel"] == SLOTS for row in stored):
-            # Their outputs came after the checkpoint, with the writes themselves.
-            found = await self._pool.fetch(_OUTPUTS, run_id, None)
-            outputs = {row["node_id"]: row["output"] for row in found}
-        writes = [(row["task_id"], row["channel"], _written(row, outputs)) for row in stored]
-        return Stored(checkpoint, metadata, last["id"], last["parent_id"], len(rows), writes)
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A checkpoint as it was read, with the writes that wait on top of it."""
-
-    checkpoint: Checkpoint
-    metadata: CheckpointMetadata
-    id: str
-    parent_id: str | None
-    since_full: int
-    writes: list[GraphWrite]
-
-    def tuple(self, run_id: str) -> CheckpointTuple:
-        parent = _config(run_id, graph_id(self.parent_id)) if self.parent_id else None
-        return CheckpointTuple(
-            _config(run_id, self.checkpoint["id"]), self.checkpoint, self.metadata, parent, self.writes
-        )
-
-
-def _written(row: Any, outputs: dict[str, Any]) -> Any:
-    value = unpack_write(row["channel"], row["value"])
-    return _with_outputs(value, outputs) if row["channel"] == SLOTS else value
-
-
-def checkpoint_id(graph_id: str) -> str:
-    """LangGraph's checkpoint id as ours: the same UUID, told with its type."""
-    return str(TypeID.from_uuid(UUID(graph_id), prefix="ckp"))
-
-
-def graph_id(id_: str) -> str:
-    """The reverse of `checkpoint_id`."""
-    return str(TypeID.from_string(id_).uuid)
-
 
 def _due(checkpoint: Checkpoint) -> list[str]:
     """The nodes of the next wave: those that have a Send, and those whose gate has opened."""
     sends = [send.node for send in checkpoint["channel_values"].get(TASKS, ())]
     opened = [name for name in checkpoint["updated_channels"] or () if name.startswith((GATE, LOOP))]
     return [*sends, *(name.split(":", 1)[1] for name in opened)]
-
-
-def _config(run_id: str, checkpoint_id_: str) -> RunnableConfig:
-    return {"configurable": {"thread_id": run_id, "checkpoint_ns": "", "checkpoint_id": checkpoint_id_}}
-
-
-def _with_outputs(slots: dict[str, Slot], outputs: dict[str, Any]) -> dict[str, Slot]:
-    return {node_id: slot.evolve(output=outputs.get(node_id)) for node_id, slot in slots.items()}
-
-
-_LOAD = """
-WITH asked AS (
-    SELECT max(seq) AS seq FROM checkpoints
-    WHERE run_id = $1 AND CASE WHEN $2::text IS NULL THEN superseded_seq IS NULL ELSE id = $2 END
-), standing AS (
-    SELECT c.* FROM checkpoints c, asked
-    WHERE run_id = $1 AND c.seq <= asked.seq AND (superseded_seq IS NULL OR superseded_seq > asked.seq)
-), base AS (
-    SELECT max(seq) AS seq FROM standing WHERE is_full
-)
-SELECT id, parent_id, s.seq, data FROM standing s, base WHERE s.seq >= base.seq ORDER BY s.seq
-"""
-"""A head is the newest checkpoint that no rewind took back; any other one is read as it stood when it was made."""
-_OUTPUTS = """
-SELECT DISTINCT ON (node_id) node_id, output FROM node_outputs
-WHERE run_id = $1 AND CASE WHEN $2::int IS NULL THEN superseded_seq IS NULL
-    ELSE seq <= $2 AND (superseded_seq IS NULL OR superseded_seq > $2) END
-ORDER BY node_id, seq DESC
-"""
-_WRITES = """
-SELECT task_id, channel, value FROM pending_writes WHERE run_id = $1 AND checkpoint_id = $2 ORDER BY idx
-"""

@@ -17,10 +17,10 @@ from engine.channels import SLOTS, Slot
 from engine.events import JSON, CheckpointSaved, Event, NodeChange, NodeState, StatusChange
 from engine.states import EventType, NodeStatus
 from persistence import wire
-from persistence.checkpoints import checkpoint_id
 from persistence.heads import Kept, Stand
 from persistence.packing import Delta, pack
 from persistence.runs import Changed, run_of
+from persistence.stored import checkpoint_id
 from persistence.tables import checkpoints, events, node_outputs, node_states, runs
 
 PATCHED = "Output given by a patch"
