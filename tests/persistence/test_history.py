@@ -1,7 +1,7 @@
 """Reading runs back: states, outputs, pages of events, checkpoints; and who may see them."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from redis.asyncio import Redis
@@ -117,6 +117,25 @@ async def test_runs_are_listed_newest_first_and_filtered(database: Database, cal
         assert await ids(where=RunFilter(created_after=made[1].created_at)) == newest[:3]
         assert (await run_lists.page(connection, STRANGER, first=10)).items == []
         assert await runs.get(connection, STRANGER, made[0].id) is None
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_run_of_a_server_at_the_wrong_hour_is_listed_by_the_time_of_the_database(
+    database: Database, caller: Caller, project: str, hours: int
+) -> None:
+    """Its id is made by the clock of the server, and its row by that of the database."""
+    run = (await accepted(database, caller, project)).run
+    moved = "UPDATE runs SET created_at = created_at + make_interval(hours => $1) RETURNING created_at"
+    created_at = await database.pool.fetchval(moved, hours)
+    around = [created_at - timedelta(minutes=1), created_at + timedelta(minutes=1)]
+    async with database.connect() as connection:
+        for where, count in (
+            (RunFilter(created_after=around[0], created_before=around[1]), 1),
+            (RunFilter(created_after=around[1]), 0),
+            (RunFilter(created_before=around[0]), 0),
+        ):
+            page = await run_lists.page(connection, caller, first=10, where=where)
+            assert [one.id for one in page.items] == [run.id] * count
 
 
 async def test_the_estimate_is_the_median_of_completed_runs(database: Database, caller: Caller, project: str) -> None:
