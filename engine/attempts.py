@@ -131,7 +131,8 @@ def _check(outcome: Outcome) -> None:
 
 def _redacted(outcome: Outcome, context: Context) -> Outcome:
     if isinstance(outcome, Output):
-        return replace(outcome, value=context.redacted(outcome.value))
+        value = context.redacted(outcome.value)
+        return outcome if value is outcome.value else replace(outcome, value=value)
     if isinstance(outcome, WaitUntil):
         return replace(outcome, output=replace(outcome.output, value=context.redacted(outcome.output.value)))
     if isinstance(outcome, WaitForAnswer):

@@ -98,8 +98,7 @@ def _evaluated(here: Evaluate, what: JSON, texts: list[tuple[str, bool]], scope:
     weights = {weight(text, expression=expression) for text, expression in texts}
     if Weight.HEAVY not in weights:
         try:
-            with metered(MAX_VALUES, takes_text=Weight.NUMBERS not in weights):
-                return here(what, scope)
+            return metered(here, what, scope, values=MAX_VALUES, takes_text=Weight.NUMBERS not in weights)
         except Heavy:
             pass  # it begins anew: nothing that a template does can be seen from outside
     return _aside(here, what, _wanted(codes, scope))

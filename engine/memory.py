@@ -24,16 +24,17 @@ class Memory:
         # Kept as it changes: counting afresh would make a wave cost as much as the graph is big.
         self._count = Counter(slot.status for slot in slots.values())
 
-    def state(self, node_id: str) -> NodeState:
+    def state(self, node_id: str, **changes: Any) -> NodeState:
+        """A node's state as it is, or as it would be with some changes."""
         found = self.states.get(node_id)
-        if found is None:
-            slot = self.slots.get(node_id)
-            found = NodeState(self.run_id, node_id, visits=slot.visits if slot else 0)
-        return found
+        if found is not None:
+            return replace(found, **changes) if changes else found
+        slot = self.slots.get(node_id)
+        return NodeState(self.run_id, node_id, **{"visits": slot.visits if slot else 0, **changes})
 
     def evolve(self, node_id: str, **changes: Any) -> NodeState:
         """Changes a node's state without telling anybody yet."""
-        state = self.states[node_id] = replace(self.state(node_id), **changes)
+        state = self.states[node_id] = self.state(node_id, **changes)
         return state
 
     def note(self, state: NodeState, at: datetime | None = None) -> None:

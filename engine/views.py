@@ -5,15 +5,15 @@ what is looked at is counted: a template that meets more than was allowed is sto
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import orjson
 
 from engine.events import JSON
 
+DoneT = TypeVar("DoneT")
 TEXT_UNIT = 16
 """Characters that count as much as one value."""
 
@@ -37,14 +37,14 @@ class _Meter(threading.local):
 _meter = _Meter()
 
 
-@contextmanager
-def metered(values: int, *, takes_text: bool = True) -> Iterator[None]:
-    """Raises Heavy at the end too, for an evaluation that has swallowed it."""
+def metered(evaluate: Callable[..., DoneT], *given: Any, values: int, takes_text: bool = True) -> DoneT:
+    """`evaluate(*given)`. Raises Heavy at the end too, for an evaluation that has swallowed it."""
     _meter.left, _meter.takes_text = values, takes_text
     try:
-        yield
+        done = evaluate(*given)
         if _meter.left < 0:
             raise Heavy
+        return done
     except Exception:
         if _meter.left < 0:
             raise Heavy from None
