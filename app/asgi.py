@@ -36,12 +36,15 @@ from persistence.keys import Keys
 from persistence.reading import open_databases
 from persistence.secret_values import open_secrets
 from resolvers.context import Context
+from resolvers.once import settled
 from web.site import routes as page_routes
 from worker.queue import Queue
 from worker.resources import options_of
 
 log = structlog.get_logger(__name__)
 
+SETTLE_S = 5.0
+"""For what was begun for callers that are gone; whatever is not over then, recovery finds."""
 HEALTH_S = 2.0
 """A store that takes longer to answer is down, as far as /health is concerned."""
 LOCAL_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
@@ -74,6 +77,7 @@ class Server:
             self.auth = LocalAuth(self.database)
             self.resources = await stack.enter_async_context(self._open_resources())
             await opened(self._ensure_project)
+            stack.push_async_callback(settled, SETTLE_S)
             log.info("server.ready", host=self._settings.host, port=self._settings.port)
             yield
 

@@ -16,6 +16,10 @@ class Gate:
     """To be lent to those who are to wait."""
     _held: int | None
 
+    @property
+    def is_open(self) -> bool:
+        return self._held is None
+
     def open(self) -> None:
         if self._held is not None:
             os.close(self._held)

@@ -4,6 +4,7 @@ At once if it had lived for a while, else after a pause that doubles. What never
 """
 
 import asyncio
+import math
 import signal
 import sys
 import time
@@ -48,6 +49,8 @@ class Child:
     descriptors: tuple[int, ...] = ()
     process: asyncio.subprocess.Process | None = None
     _is_stopping: bool = False
+    _let_in_at: float = math.inf
+    """What it has done before it was let in is no life."""
 
     async def keep(self) -> None:
         """Runs the process until it is told to stop. Raises CannotStartError if it never starts well."""
@@ -57,12 +60,16 @@ class Child:
             code = await self._run()
             if self._is_stopping:
                 return
-            lived_s = time.monotonic() - began
+            lived_s = time.monotonic() - max(began, self._let_in_at)
             has_lived |= lived_s > HEALTHY_S
             failures += code > 0  # Below 0 it was a signal: somebody or something from outside.
             if not has_lived and failures >= DEATHS_AT_START:
                 raise CannotStartError(f"the {self.name} failed {failures} times (code {code}); its log above says why")
             await _pause(self.name, code, pause.after(lived_s))
+
+    def let_in(self) -> None:
+        """What it waited for is there."""
+        self._let_in_at = time.monotonic()
 
     async def _run(self) -> int:
         self.process = await asyncio.create_subprocess_exec(

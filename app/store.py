@@ -28,7 +28,7 @@ class Store:
     log: Path
     is_ready: Callable[[], bool]
     prepare: Callable[[], None] = lambda: None
-    """Called when it is ready for the first time, and whenever somebody is not sure whether it has been."""
+    """Called once it is ready, after a launch."""
     _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
 
     @property
@@ -71,10 +71,9 @@ class Store:
         )
 
     async def ready(self) -> None:
-        """`wait` for who has other things to do meanwhile."""
+        """Until it answers, for who has other things to do meanwhile. Raises EmbeddedError."""
         if not await self._answers(time.monotonic() + START_S):
             raise self._not_ready()
-        await asyncio.to_thread(self.prepare)
 
     def _not_ready(self) -> EmbeddedError:
         what = "ended at once" if self.code is not None else f"was not ready within {START_S:g} s"

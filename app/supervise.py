@@ -68,11 +68,12 @@ async def supervise(
         keeping = [asyncio.create_task(child.keep(), name=child.name) for child in children]
         try:
             await _first(stop, asyncio.ensure_future(prepare()), keeping)
-            closed.open()
-            keeping += [
-                asyncio.create_task(keep_store(store, died), name=store.name) for store, died in _deaths(stores)
-            ]
-            await _first(stop, asyncio.create_task(_until_healthy(listener)), keeping)
+            if not stop.is_set():
+                keeping += _keeping_stores(stores)
+                closed.open()
+                for child in children:
+                    child.let_in()
+                await _first(stop, asyncio.create_task(_until_healthy(listener)), keeping)
             if not stop.is_set():
                 ready()
                 await _first(stop, asyncio.create_task(stop.wait()), keeping)
@@ -84,6 +85,10 @@ async def supervise(
             # Workers hand their runs back: the stores stay until they have.
             await asyncio.gather(*(child.stop(hurry, settings.drain_s + STOP_S) for child in children))
             await _ended(keeping)
+
+
+def _keeping_stores(stores: Sequence[Store]) -> list["asyncio.Task[None]"]:
+    return [asyncio.create_task(keep_store(store, died), name=store.name) for store, died in _deaths(stores)]
 
 
 def _signals() -> tuple[asyncio.Event, asyncio.Event]:

@@ -60,7 +60,9 @@ async def _prepared(urls: tuple[str, str], stores: list[Store]) -> None:
     """Until both stores answer and the database is migrated. Raises EmbeddedError and StoreError."""
     from app import reach  # Not sooner: the processes that take the longest to start have been started by now.
 
-    await asyncio.gather(*(store.ready() for store in stores))
+    for store in stores:
+        await store.ready()
+        await asyncio.to_thread(store.prepare)
     await reach.need_redis(urls[1])
     await reach.migrated(urls[0])
 

@@ -42,8 +42,11 @@ _AWAY = (
 PAUSES_S = (0.05, 2.0)
 """Between two tries at a store that is away, the first one and the longest."""
 
-START_S = 30.0
-"""How long a process that starts waits for a Postgres that was there a moment ago. One that runs waits for ever."""
+START_S = 5.0
+"""How long a process that starts waits for a Postgres that was there a moment ago. One that runs waits for ever.
+
+As long as a restart of Postgres takes, and no longer: whoever starts it again may stop it as well, and counts its failures.
+"""
 
 DATABASE_TROUBLE = (
     OSError,

@@ -17,7 +17,7 @@ from engine.inputs import check_inputs
 from engine.nodes.base import NodeFailure
 from engine.ports import ChildRun
 from engine.states import RunSource
-from persistence import moves, room, versions
+from persistence import moves, room, versions, workflows
 from persistence.acceptance import Parent
 from persistence.caller import Caller, Role
 from persistence.database import Database
@@ -68,6 +68,8 @@ async def _start(connection: AsyncConnection, child: ChildRun) -> Changed:
     parent = found.mappings().one_or_none()
     if parent is None:
         raise NotFound(child.parent_id)
+    # Before runs are locked to make room for the child: who deletes the parent's workflow locks its runs and their children.
+    await workflows.keep(connection, parent["workflow_id"])
     depth = parent["depth"] + 1
     if depth > MAX_DEPTH:
         raise NodeFailure("RECURSION", f"workflows run each other {MAX_DEPTH} deep already: is there an end to it?")

@@ -13,13 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.events import JSON
 from engine.shapes import concurrency_of
 from engine.states import HELD, OnLimit, RunStatus
-from persistence import acceptance, moves
+from persistence import acceptance, moves, workflows
 from persistence.acceptance import NewRun
 from persistence.caller import Caller
 from persistence.problems import Busy
 from persistence.runs import Changed
 from persistence.tables import runs as table
-from persistence.tables import workflows
 from persistence.transition import for_change
 from persistence.versions import Version
 
@@ -46,8 +45,7 @@ async def make_room(connection: AsyncConnection, caller: Caller, new: NewRun) ->
     if new.lane_limit is None or new.on_limit is OnLimit.QUEUE:
         return []
     # The workflow before its runs, as everybody locks them: somebody may be deleting it.
-    standing = select(workflows.c.id).where(workflows.c.id == new.workflow_id)
-    await connection.execute(standing.with_for_update(read=True, key_share=True))
+    await workflows.keep(connection, new.workflow_id)
     await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(new.lane, 0))))
     if new.on_limit is OnLimit.REJECT:
         if len(await _active(connection, new.lane, ACTIVE)) >= new.lane_limit:

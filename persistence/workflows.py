@@ -110,6 +110,12 @@ async def lock(connection: AsyncConnection, caller: Caller, workflow_id: str, *,
     return Workflow(**row)
 
 
+async def keep(connection: AsyncConnection, workflow_id: str | None) -> None:
+    """Nobody deletes the workflow before the transaction ends. To be called before any of its runs is locked."""
+    standing = select(workflows.c.id).where(workflows.c.id == workflow_id)
+    await connection.execute(standing.with_for_update(read=True, key_share=True))
+
+
 async def active_runs(connection: AsyncConnection, caller: Caller, workflow_id: str) -> list[str]:
     found = await connection.execute(
         select(runs.c.id).where(

@@ -32,6 +32,12 @@ async def unbroken(doing: Coroutine[Any, Any, T]) -> T:
     return await asyncio.shield(task)
 
 
+async def settled(within_s: float) -> None:
+    """Until all of that is done: for a process that is about to close what it needs."""
+    if _under_way:
+        await asyncio.wait(set(_under_way), timeout=within_s)
+
+
 async def once(
     context: Context,
     project_id: str,

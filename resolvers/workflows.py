@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from engine.events import JSON
 from persistence import drafts, moves, versions, workflows
 from persistence.caller import Role
@@ -9,6 +11,7 @@ from persistence.drafts import Content, Draft
 from persistence.paging import Page, checked_first
 from persistence.problems import InvalidState, invalid
 from persistence.publish import announce, draft_channel, forget
+from persistence.runs import Changed
 from persistence.workflows import Workflow
 from resolvers import catalog, control
 from resolvers.authorise import project_for, require
@@ -130,18 +133,26 @@ async def delete_workflow(context: Context, workflow_id: str, *, cancel_runs: bo
 async def _delete(context: Context, workflow_id: str, *, cancel_runs: bool) -> None:
     async with context.database.begin() as connection:
         await workflows.lock(connection, context.caller, workflow_id, alone=True)
+        if not cancel_runs:
+            await _need_none_active(connection, context, workflow_id)  # And none can become so: its workflow is held.
         held = await workflows.hold_runs(connection, context.caller, workflow_id)
-        # Runs that were accepted while the others stopped: nobody has begun with them.
-        late = await moves.cancel_all(connection, context.caller, workflow_id, DELETED) if cancel_runs else []
-        left = await workflows.active_runs(connection, context.caller, workflow_id)
-        if left:
-            raise InvalidState(f"{len(left)} of its runs are active, {left[0]} among them.")
+        late: list[Changed] = []
+        if cancel_runs:
+            # Runs that were accepted while the others stopped: nobody has begun with them.
+            late += await moves.cancel_all(connection, context.caller, workflow_id, DELETED)
+            await _need_none_active(connection, context, workflow_id)
         # Once their parents are gone, nothing would tell that nobody waits for them.
         children = await workflows.active_children(connection, workflow_id)
         late += await moves.cancel_these(connection, children, DELETED, context.database.deadlines)
         await workflows.delete(connection, context.caller, workflow_id)
     await tell(context, *late)
     await forget(context.redis, held)
+
+
+async def _need_none_active(connection: AsyncConnection, context: Context, workflow_id: str) -> None:
+    active = await workflows.active_runs(connection, context.caller, workflow_id)
+    if active:
+        raise InvalidState(f"{len(active)} of its runs are active, {active[0]} among them.")
 
 
 async def save_draft(context: Context, workflow_id: str, spec: JSON, expected_revision: int) -> Draft:

@@ -27,7 +27,6 @@ from persistence.database import Database
 from persistence.journal import PostgresJournal
 from persistence.leases import Moved, publishable
 from persistence.lost import give_up, hand_back
-from persistence.publish import publish
 from persistence.wire import error_of
 from worker.clock import clock
 from worker.outage import Outage
@@ -85,7 +84,10 @@ class Runner:
         self._outage = Outage("runner")
         self._rung = asyncio.Event()
         self._is_more = True
-        """Whether something may be queued that the end of a run lets in. What is queued later rings."""
+        """Whether something may be queued that the end of a run lets in: unknown while a claim is under way, or failed.
+
+        What is queued later rings.
+        """
         self._claiming = asyncio.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -120,7 +122,7 @@ class Runner:
             free = 0 if self.is_draining else min(self.capacity - len(self.held), MAX_CLAIM)
             if free <= 0:
                 return False
-            began = clock()
+            began, self._is_more = clock(), True
             claims = await claim_next(self.database.pool, self.worker_id, self.lease_ttl_s, free, self._project_limit)
             self._is_more, won = claims.is_more, claims.won
             if won:
@@ -219,8 +221,7 @@ class Runner:
                 del self.held[claimed.id]
             if not self.held:
                 self._idle.set()
-            # A claim that is under way may not have seen this end yet.
-            if self._is_more or self._claiming.locked():
+            if self._is_more:
                 self.pull()
 
     async def _tell_kin(self, claimed: Claimed, drive: Drive, status: RunStatus | None) -> None:
@@ -253,7 +254,9 @@ class Runner:
             lambda: self._end(claimed, error), "run.waiting", is_final=_is_our_own_fault, run_id=claimed.id
         )
         if moved is not None:
-            await publish(self.redis, *publishable([moved]))
+            self.journal.tell(*publishable([moved]))
+            if moved.change.status is RunStatus.QUEUED:
+                await self._queue.ring()
 
     async def _end(self, claimed: Claimed, error: RunError | None) -> Moved | None:
         if error is None:

@@ -95,6 +95,16 @@ async def test_runs_accepted_while_the_others_stop_go_with_them(
     assert (await asyncio.wait_for(following, 10))[-1] is RunStatus.CANCELLED
 
 
+async def test_a_delete_that_is_refused_has_touched_no_run(context: Context, worker: Worker, workflow_id: str) -> None:
+    over = await start.create_run(context, Start(workflow_id=workflow_id))
+    await control.cancel_run(context, over.id, None, None)
+    await held_runs(context, worker, workflow_id, 1)
+    async with context.database.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT id FROM runs WHERE id = $1 FOR UPDATE", over.id)
+        with pytest.raises(InvalidState):
+            await asyncio.wait_for(workflows.delete_workflow(context, workflow_id, cancel_runs=False), 10)
+
+
 async def test_nobody_waits_for_a_run_that_was_accepted_meanwhile_and_has_not_begun(
     context: Context, workflow_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

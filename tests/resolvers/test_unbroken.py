@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from persistence.database import Database
 from resolvers import control, start, workflows
 from resolvers.context import Context
+from resolvers.once import settled, unbroken
 from resolvers.start import Start
 from tests.driving import SPEC, working
 
@@ -80,3 +81,21 @@ async def test_a_run_that_was_accepted_is_rung_for_although_its_caller_has_left(
 async def test_what_goes_wrong_reaches_the_caller_as_it_is(context: Context) -> None:
     with pytest.raises(Exception, match="run_nobody"):
         await control.cancel_run(context, "run_nobody", None, None)
+
+
+async def test_a_server_that_stops_waits_for_what_was_begun_for_callers_that_are_gone() -> None:
+    told, go_on = [], asyncio.Event()
+
+    async def telling() -> None:
+        await go_on.wait()
+        told.append("told")
+
+    calling = asyncio.create_task(unbroken(telling()))
+    await asyncio.sleep(0)
+    calling.cancel()
+    await asyncio.gather(calling, return_exceptions=True)
+    await settled(0.01)
+    assert told == []
+    asyncio.get_running_loop().call_soon(go_on.set)
+    await settled(20)
+    assert told == ["told"]
