@@ -15,7 +15,6 @@ from langgraph.types import Command
 from engine.channels import SLOTS
 from engine.compile import CompiledGraph
 from engine.ends import Ends
-from engine.events import RunError
 from engine.launch import Launcher
 from engine.ledger import Ledger
 from engine.memory import Memory
@@ -75,10 +74,6 @@ class Drive:
         self._stopping.interrupt()
 
     @property
-    def failure(self) -> RunError | None:
-        return self._stopping.failure
-
-    @property
     def clings_since(self) -> float | None:
         """The loop's time at which nodes were told to stop that still run; None where none does."""
         return self._launcher.clings_since
@@ -102,11 +97,6 @@ class Drive:
 
     # What the saver calls back.
 
-    @property
-    def starts_afresh(self) -> bool:
-        """LangGraph saves the input before anything runs: without it, a crash starts the run afresh and loses nothing."""
-        return True
-
     async def commit_wave(self, record: CheckpointRecord, *, has_next: bool) -> None:
         """Called by the saver for every checkpoint: one entry for all that the wave did, the run's end included."""
         self._is_due = has_next
@@ -118,7 +108,7 @@ class Drive:
 
     def _recall(self, standing: Standing) -> None:
         """Takes over what the store remembers. Nodes that were launched and have not settled are launched again."""
-        self.memory.recall(standing.slots)
+        self.memory.recall(standing.slots, standing.usage)
         self.waits.recall(standing.waits)
         self._is_due = standing.is_due
         self._launcher.relaunch(self.compiled.plan, set(self.memory.waiting) - set(self.waits.nodes))
@@ -233,6 +223,8 @@ class Drive:
             self._turns.interrupt_running()
         elif change.status.is_terminal:
             self._turns.cancel_running()
+        else:
+            self._turns.tell_usage()
         await self._change(None, change)
         return self.outcome or await self._end()
 

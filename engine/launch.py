@@ -12,7 +12,7 @@ from typing import Any
 from engine.attempts import Result, attempt
 from engine.channels import Slot
 from engine.context import Context, scope_of
-from engine.events import NodeState
+from engine.events import NodeState, Usage
 from engine.memory import Memory
 from engine.plan import Plan, PlanNode
 from engine.ports import Journal
@@ -40,9 +40,13 @@ class Launcher:
         self._told_at: float | None = None
         self._results: list[tuple[PlanNode, Slot, Result, Context]] = []
 
-    def plan(self, node: PlanNode, slot: Slot) -> None:
-        """To be started after the commit of this wave, in which the node is said to be RUNNING."""
-        state = NodeState(self.facts.id, node.id, NodeStatus.RUNNING, slot.visits, 1, started_at=datetime.now(UTC))
+    def plan(self, node: PlanNode, slot: Slot, usage: Usage | None = None) -> None:
+        """To be started after the commit of this wave, in which the node is said to be RUNNING.
+
+        `usage` is what the visit has taken already.
+        """
+        now = datetime.now(UTC)
+        state = NodeState(self.facts.id, node.id, NodeStatus.RUNNING, slot.visits, 1, started_at=now, usage=usage)
         self.memory.note(state)
         self._planned.append((node, slot))
 
@@ -54,7 +58,7 @@ class Launcher:
         for node_id in [*self.memory.running, *stranded]:
             slot = self.memory.slots[node_id].evolve(status=NodeStatus.RUNNING)
             self.memory.set_slot(node_id, slot)
-            self.plan(plan.nodes[node_id], slot)
+            self.plan(plan.nodes[node_id], slot, self.memory.state(node_id).usage)
 
     def start_pending(self) -> None:
         planned, self._planned = self._planned, []
@@ -96,7 +100,7 @@ class Launcher:
         self.wake.clear()
 
     def give_up(self) -> None:
-        """Nobody will go on with the run: what runs need not keep anything for that."""
+        """The run ends, or another worker may have it by now: what runs stops without keeping anything first."""
         self._given_up.set()
 
     def cancel_soon(self) -> None:

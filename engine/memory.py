@@ -4,12 +4,13 @@ All of it is rebuilt from the store at the next take-up; nothing here is needed 
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from engine.channels import Slot
-from engine.events import Happening, NodeChange, NodeState
+from engine.events import Happening, NodeChange, NodeState, Usage
 from engine.plan import Round
 from engine.states import NodeStatus
 
@@ -83,7 +84,9 @@ class Memory:
         done = self._count[NodeStatus.COMPLETED] + self._count[NodeStatus.FAILED]
         return done / max(self.total - self._count[NodeStatus.SKIPPED], 1)
 
-    def recall(self, slots: dict[str, Slot]) -> None:
+    def recall(self, slots: dict[str, Slot], usage: Mapping[str, Usage]) -> None:
         """Takes over what the store remembers, before anything has happened here."""
         self.slots = slots
         self._count = Counter(slot.status for slot in slots.values())
+        for node_id, taken in usage.items():
+            self.evolve(node_id, usage=taken)

@@ -4,13 +4,13 @@ An Entry is all or nothing: its events, node outputs, checkpoint, pending writes
 them happened. Entries of one run are committed in the order in which they were given.
 """
 
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from engine.channels import Slot
-from engine.events import JSON, Happening, OutputDelta, RunError
+from engine.events import JSON, Happening, OutputDelta, RunError, Usage
 from engine.nodes.base import Output
 from engine.states import RunStatus, WaitKind
 
@@ -164,6 +164,8 @@ class Standing:
     is_held: bool
     """Whether a breakpoint has put a turn off."""
     waits: list[OpenWait]
+    usage: Mapping[str, Usage] = field(default_factory=dict)
+    """What visits that are under way have taken so far, by node: whoever goes on with them adds to it."""
 
 
 class Fenced(Exception):

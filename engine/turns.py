@@ -155,6 +155,13 @@ class Turn:
             message = "Interrupted by the pause; runs again on resume"
             self.memory.note(self.memory.evolve(node_id, status=NodeStatus.IDLE, message=message))
 
+    def tell_usage(self) -> None:
+        """What was still running when the run was handed back has taken its share: whoever takes it up adds to it."""
+        for node_id in self.memory.running:
+            state = self.memory.state(node_id)
+            if state.usage is not None:
+                self.memory.note(state)
+
     def cancel_running(self) -> None:
         """What was still running or waiting when the run stopped: cancelled, its partial output kept."""
         for node_id in [*self.memory.running, *self.memory.waiting]:

@@ -25,7 +25,7 @@ from engine.ports import CheckpointRecord, PendingWrite, Standing
 from engine.states import NodeStatus
 from persistence.clocks import Clocks
 from persistence.packing import Delta, pack, pack_write
-from persistence.stored import checkpoint_id, config_of, graph_id, load
+from persistence.stored import checkpoint_id, config_of, graph_id, load, usage_of_visits
 from persistence.waits import open_waits
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ NULL_TASK = "00000000-0000-0000-0000-000000000000"
 """LangGraph's id for writes from outside any task."""
 FULL_EVERY = 100
 """Checkpoints between two whole ones: bounds what a take-up has to read."""
+_UNDER_WAY = (NodeStatus.RUNNING, NodeStatus.WAITING)
 
 
 @dataclass(slots=True)
@@ -58,6 +59,9 @@ class Thread:
 class Saver(BaseCheckpointSaver[int]):
     """The checkpointer of every compiled graph in a worker process; a thread is a run."""
 
+    keeps_inputs = False
+    """LangGraph saves the input before anything runs: without it a crash starts the run afresh, at the cost of no commit."""
+
     def __init__(self, pool: asyncpg.Pool, clocks: Clocks) -> None:
         super().__init__()
         self._pool, self._clocks = pool, clocks
@@ -79,6 +83,7 @@ class Saver(BaseCheckpointSaver[int]):
             if channel == SLOTS:
                 slots.update(value)
         is_waiting = any(slot.status is NodeStatus.WAITING for slot in slots.values())
+        under_way = {id_: slot.visits for id_, slot in slots.items() if slot.status in _UNDER_WAY}
         sends = stored.checkpoint["channel_values"].get(TASKS, ())
         return Standing(
             slots,
@@ -86,6 +91,7 @@ class Saver(BaseCheckpointSaver[int]):
             is_due=bool(_due(stored.checkpoint)) or any(channel != SLOTS for _, channel, _ in stored.writes),
             is_held=any(send.arg.held for send in sends),
             waits=await open_waits(self._pool, drive.facts.id, self._clocks.apart) if is_waiting else [],
+            usage=await usage_of_visits(self._pool, drive.facts.id, under_way) if under_way else {},
         )
 
     def detach(self, run_id: str) -> None:
@@ -137,8 +143,7 @@ class Saver(BaseCheckpointSaver[int]):
     ) -> RunnableConfig:
         run_id = config["configurable"]["thread_id"]
         thread = self._threads[run_id]
-        if metadata.get("source") == "input" and thread.drive.starts_afresh:
-            # Nothing has run yet: a crash here starts the run afresh, at the cost of no commit.
+        if metadata.get("source") == "input" and not self.keeps_inputs:
             return config_of(run_id, checkpoint["id"])
         record = self._record(thread, checkpoint, metadata, new_versions)
         await thread.drive.commit_wave(record, has_next=bool(_due(checkpoint)))

@@ -1,5 +1,6 @@
 """Reads a run's checkpoint as LangGraph knows it: folded from its changes, with node outputs put back, and what waits on top."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,9 @@ from typeid import TypeID
 from uuid_utils import UUID
 
 from engine.channels import SLOTS, Slot, slots_from
+from engine.events import Usage
 from persistence.packing import fold, unpack, unpack_write
+from persistence.wire import usage_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,13 @@ async def load(pool: asyncpg.Pool, run_id: str, asked: str | None = None) -> Sto
         outputs = {row["node_id"]: row["output"] for row in found}
     writes = [(row["task_id"], row["channel"], _written(row, outputs)) for row in stored]
     return Stored(checkpoint, metadata, last["id"], last["parent_id"], len(rows), writes)
+
+
+async def usage_of_visits(pool: asyncpg.Pool, run_id: str, visits: Mapping[str, int]) -> dict[str, Usage]:
+    """What these visits, by node, have taken of models as far as it is stored."""
+    rows = await pool.fetch(_USAGE, run_id, list(visits), list(visits.values()))
+    taken = {row["node_id"]: usage_of(row["usage"]) for row in rows}
+    return {node_id: usage for node_id, usage in taken.items() if usage is not None}
 
 
 def _written(row: Any, outputs: dict[str, Any]) -> Any:
@@ -95,6 +105,10 @@ SELECT DISTINCT ON (node_id) node_id, output FROM node_outputs
 WHERE run_id = $1 AND CASE WHEN $2::int IS NULL THEN superseded_seq IS NULL
     ELSE seq <= $2 AND (superseded_seq IS NULL OR superseded_seq > $2) END
 ORDER BY node_id, seq DESC
+"""
+_USAGE = """
+SELECT s.node_id, s.usage FROM node_states s JOIN unnest($2::text[], $3::int[]) AS v(node_id, visits)
+    USING (node_id, visits) WHERE s.run_id = $1
 """
 _WRITES = """
 SELECT task_id, channel, value FROM pending_writes WHERE run_id = $1 AND checkpoint_id = $2 ORDER BY idx

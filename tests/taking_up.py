@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
@@ -154,8 +154,14 @@ class Mortal:
 class Worker:
     """Takes runs up, each time as a new process would. Use as a context: it holds a journal."""
 
-    def __init__(self, database: Database, redis: Redis, types: NodeTypes | None = None) -> None:
-        self._database, self._types = database, types or node_types()
+    def __init__(
+        self,
+        database: Database,
+        redis: Redis,
+        types: NodeTypes | None = None,
+        resources: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._database, self._types, self._resources = database, types or node_types(), resources or {}
         self.journal = PostgresJournal(database.pool, redis)
 
     async def __aenter__(self) -> "Worker":
@@ -183,7 +189,7 @@ class Worker:
             compile_spec(parse(spec), self._types, saver),
             journal=Mortal(self.journal, at, before),
             head=saver,
-            resources={},
+            resources=self._resources,
         )
 
 

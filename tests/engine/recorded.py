@@ -54,9 +54,11 @@ class NoHead:
         raise AssertionError("nothing is launched in these tests")
 
 
-async def play(raw: dict[str, Any], inputs: Any = None) -> tuple[Drive, list[tuple[str, NodeStatus]]]:
+async def play(
+    raw: dict[str, Any], inputs: Any = None, journal: RecordedJournal | None = None
+) -> tuple[Drive, list[tuple[str, NodeStatus]]]:
     """Runs a spec of quick nodes to its end. Returns the drive and (node, status) of each settled visit, in order."""
-    journal = RecordedJournal()
+    journal = journal or RecordedJournal()
     compiled = compile_spec(parse(raw), TYPES)
     drive = Drive(
         RunFacts("run_test", "prj_test", 1, 0, inputs), compiled, journal=journal, head=NoHead(), resources={}

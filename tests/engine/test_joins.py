@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.states import NodeStatus, RunStatus
-from tests.engine.recorded import play
+from tests.engine.recorded import RecordedJournal, play
 
 RAN, SKIPPED = NodeStatus.COMPLETED, NodeStatus.SKIPPED
 
@@ -89,9 +89,12 @@ async def test_join_any_runs_once_on_the_first_edge_taken() -> None:
 
 
 async def test_a_runaway_loop_ends_with_loop_limit() -> None:
-    drive, settled = await play(graph("s>h h>h h>x", {"h>h": "true", "h>x": "false"}, h={"maxVisits": 7}))
+    journal = RecordedJournal()
+    runaway = graph("s>h h>h h>x", {"h>h": "true", "h>x": "false"}, h={"maxVisits": 7})
+    drive, settled = await play(runaway, journal=journal)
     assert drive.outcome is RunStatus.FAILED
-    assert drive.failure is not None and drive.failure.code == "LOOP_LIMIT"
+    ended = journal.entries[-1].change
+    assert ended is not None and ended.error is not None and ended.error.code == "LOOP_LIMIT"
     assert [name for name, _ in settled].count("h") == 7
 
 

@@ -31,8 +31,6 @@ NOT_OURS = {
 class Idle:
     """A drive that runs nothing: it commits the checkpoints that it is given, by the real journal."""
 
-    starts_afresh = False
-
     def __init__(self, run_id: str, journal: PostgresJournal) -> None:
         self.facts = SimpleNamespace(id=run_id, is_new=False)
         self.memory = Memory(run_id, 1, {})
@@ -45,6 +43,8 @@ class Idle:
 
 class Attached(Saver):
     """A saver whose threads are runs from their first checkpoint on, read back from Postgres after every write of one."""
+
+    keeps_inputs = True
 
     def __init__(self, database: Database, journal: PostgresJournal, caller: Caller, project: str) -> None:
         super().__init__(database.pool, journal.clocks)
