@@ -59,7 +59,7 @@ class Context:
         report: Telling,
         given_up: asyncio.Event | None = None,
     ) -> None:
-        """`given_up` is set once nobody will go on with the run."""
+        """`given_up` is set once the run is to end, or its lease is lost: the node stops without keeping anything first."""
         self.facts = facts
         self.run_id, self.project_id, self.scopes = facts.id, facts.project_id, facts.scopes
         self.node_id, self.visit, self.attempt = node_id, visit, 1

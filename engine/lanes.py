@@ -1,7 +1,8 @@
 """Runs the items of a `map`, so many at once, and keeps what is done: a task a lane, not an item.
 
-Items are begun in order. Those that are done become durable in batches while the others run; a crash loses the last batch and
-no more. What is kept in memory is one text of JSON an item, and all of them together are no larger than an output may be.
+Items are begun in order. Those that are done become durable in batches while the others run; a crash, or a lease that is lost,
+loses the last batch and no more. What is kept in memory is one text of JSON an item, and all of them together are no larger than
+an output may be.
 """
 
 import asyncio
@@ -169,24 +170,27 @@ class Lanes:
             raise
 
     async def _keep_rest(self) -> None:
-        """What was done before a pause, a drain or a failure is not done again. Nor is the way out held up by it: a cancel, or
-        whatever else ends the run, does not wait for it.
+        """What was done before a pause, a drain or a failure is not done again. Nor is the way out held up by it: a cancel,
+        whatever else ends the run, and a lease that is lost do not wait for it.
         """
         given_up = self.context.given_up or asyncio.Event()
         if not self._unkept or given_up.is_set():
             return
         keeping, ending = asyncio.create_task(self._keep()), asyncio.create_task(given_up.wait())
-        keeping.add_done_callback(self._log_rest)
         try:
             await asyncio.wait({keeping, ending}, timeout=LAST_S, return_when=asyncio.FIRST_COMPLETED)
+            if keeping.done():
+                self._warn_of(keeping.exception())
+            elif not ending.done():
+                self._warn_of(TimeoutError(f"not within {LAST_S:g} s"))
         finally:
             ending.cancel()
             keeping.cancel()
 
-    def _log_rest(self, keeping: "asyncio.Task[None]") -> None:
-        wrong = f"not within {LAST_S:g} s" if keeping.cancelled() else keeping.exception()
+    def _warn_of(self, wrong: BaseException | None) -> None:
         if wrong is not None:
-            log.info("map.rest_not_kept", run_id=self.context.run_id, error=str(wrong) or type(wrong).__name__)
+            told = str(wrong) or type(wrong).__name__
+            log.warning("map.rest_not_kept", run_id=self.context.run_id, node_id=self.context.node_id, error=told)
 
 
 def digest_of(item: JSON) -> int:

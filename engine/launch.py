@@ -100,7 +100,7 @@ class Launcher:
         self.wake.clear()
 
     def give_up(self) -> None:
-        """The run ends, or another worker may have it by now: what runs stops without keeping anything first."""
+        """The run is to end, or its lease is lost and another worker may have it: what runs stops without keeping anything."""
         self._given_up.set()
 
     def cancel_soon(self) -> None:

@@ -18,7 +18,11 @@ def read_moment(text: JSON) -> datetime:
         moment = None
     if moment is None:
         raise ValueError(f"{str(text)[:40]!r} is no date and time (RFC 3339)")
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if (offset := moment.utcoffset()) is None:
+        return moment.replace(tzinfo=UTC)
+    if offset % timedelta(minutes=1):
+        raise ValueError(f"{str(text)[:40]!r} is no date and time (RFC 3339): its offset is not of whole minutes")
+    return moment
 
 
 def read_zone(name: str) -> ZoneInfo:
@@ -29,7 +33,8 @@ def read_zone(name: str) -> ZoneInfo:
 
 
 def written(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
+    text = moment.isoformat()
+    return text.removesuffix("+00:00") + "Z" if moment.utcoffset() == timedelta(0) else text
 
 
 def datetime_shift(moment: JSON, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0) -> str:

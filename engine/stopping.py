@@ -35,6 +35,7 @@ class Stopping:
             self.stands = RunStatus.CANCELLING
         self._control.request_drain(stop)
         if stop.is_at_once:
+            # By a cancel and a timeout the run ends. A lost lease may be another worker's, who does the last batch again.
             self._launcher.give_up()
             self._launcher.cancel_soon()
         self._launcher.wake.set()

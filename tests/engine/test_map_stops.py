@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from engine import lanes
 from engine.compile import compile_spec
@@ -63,6 +64,7 @@ class Store:
     def __init__(self) -> None:
         self.items: list[DoneItem] = []
         self.away, self.asked = False, asyncio.Event()
+        self.fault: Exception | None = None
 
     async def load(self, visit: MapVisit) -> list[DoneItem]:
         return []
@@ -71,6 +73,8 @@ class Store:
         self.asked.set()
         if self.away:
             await asyncio.Event().wait()
+        if self.fault is not None:
+            raise self.fault
         self.items += items
 
 
@@ -129,12 +133,13 @@ async def test_an_interrupted_map_keeps_what_is_done() -> None:
     assert [item.index for item in run.store.items] == [0]
 
 
-async def test_a_cancel_keeps_nothing_that_nobody_goes_on_with() -> None:
+@pytest.mark.parametrize(("stop", "status"), [(Stop.CANCEL, RunStatus.CANCELLED), (Stop.LEASE_LOST, None)])
+async def test_a_cancel_and_a_lost_lease_wait_for_nothing_to_be_kept(stop: Stop, status: RunStatus | None) -> None:
     run = MapRun([1, 3])
     await run.taker.hangs.wait()
     run.store.away = True
-    run.drive.request(Stop.CANCEL)
-    assert await run.ended(PROMPT_S) is RunStatus.CANCELLED
+    run.drive.request(stop)
+    assert await run.ended(PROMPT_S) is status
     assert not run.store.asked.is_set()
 
 
@@ -145,5 +150,23 @@ async def test_a_cancel_does_not_wait_for_an_interrupted_map_that_keeps_what_is_
     run.drive.request(Stop.PAUSE)
     run.drive.interrupt()
     await run.store.asked.wait()
-    run.drive.request(Stop.CANCEL)
-    assert await run.ended(PROMPT_S) is RunStatus.CANCELLED
+    with capture_logs() as told:
+        run.drive.request(Stop.CANCEL)
+        assert await run.ended(PROMPT_S) is RunStatus.CANCELLED
+    assert told == []
+
+
+@pytest.mark.parametrize(("fault", "told"), [(None, "not within 0.05 s"), (RuntimeError("no room"), "no room")])
+async def test_why_the_rest_was_not_kept_is_logged(
+    monkeypatch: pytest.MonkeyPatch, fault: Exception | None, told: str
+) -> None:
+    monkeypatch.setattr(lanes, "LAST_S", 0.05)
+    run = MapRun([1, 3])
+    await run.taker.hangs.wait()
+    run.store.away, run.store.fault = fault is None, fault
+    with capture_logs() as logged:
+        run.drive.request(Stop.PAUSE)
+        run.drive.interrupt()
+        assert await run.ended() is RunStatus.PAUSED
+    [line] = logged
+    assert (line["event"], line["log_level"], line["error"]) == ("map.rest_not_kept", "warning", told)
