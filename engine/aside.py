@@ -37,6 +37,10 @@ class TooMuch(Exception):
     """The task went over a limit; reads on from `the template` or the like."""
 
 
+class NotNow(TooMuch):
+    """This says nothing of the task: another time it may well be done."""
+
+
 class _Process:
     """The process and our end of its line."""
 
@@ -88,7 +92,7 @@ def ask(task: str, *arguments: JSON) -> Any:
     """What the task answers. Raises TooMuch."""
     left = _left.get()
     if left <= 0:
-        raise TooMuch("and those before it take too much computing together")
+        raise NotNow("and those before it take too much computing together")
     request = orjson.dumps([task, *arguments], default=dict)
     with _lock:
         began = monotonic()  # The turns of others, before ours, are not counted.
@@ -127,8 +131,12 @@ def _ended() -> int:
 
 
 def _too_much(fault: OSError | EOFError, ended: int) -> TooMuch:
-    if ended == -signal.SIGPROF or isinstance(fault, TimeoutError):
+    if ended == -signal.SIGPROF:
         return TooMuch(f"takes more than {SECONDS:g} s of computing")
+    if isinstance(fault, TimeoutError):
+        return NotNow(f"takes more than {PATIENCE_S:g} s on a machine that is as busy as this one")
+    if ended in _BY_OTHERS:
+        return NotNow("was cut off twice: somebody else ended its process")
     return TooMuch(f"takes more than {MEMORY_MB} MB of memory")
 
 

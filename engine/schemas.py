@@ -42,6 +42,14 @@ Fault = tuple[list[str | int], str, str]
 
 def check_schema(schema: JSON, path: str) -> list[FieldProblem]:
     """What is wrong with a schema that stands at `path`; empty if it can be used."""
+    try:
+        return schema_problems(schema, path)
+    except aside.NotNow as not_now:
+        return [_unusable(path, f"the schema {not_now}")]
+
+
+def schema_problems(schema: JSON, path: str) -> list[FieldProblem]:
+    """As `check_schema`, of the schema alone. Raises aside.NotNow where it could not be looked at."""
     if not isinstance(schema, dict | bool):
         return [_unusable(path, "a JSON Schema is an object")]
     if foreign := list(_foreign_references(schema, path)):
@@ -49,6 +57,8 @@ def check_schema(schema: JSON, path: str) -> list[FieldProblem]:
     dumped = _dumped(schema)
     try:
         found = schema_faults(schema) if _is_bounded(dumped) else aside.ask("schema_faults", schema)
+    except aside.NotNow:
+        raise
     except aside.TooMuch as too_much:
         return [_unusable(path, f"the schema {too_much}")]
     return [_unusable(join_path(path, *where), message) for where, _, message in found]

@@ -24,6 +24,8 @@ class ToolInfo:
     origin: str
     required_scopes: frozenset[str] = frozenset()
     problem: str | None = None
+    is_passing: bool = False
+    """The problem says nothing of the tool itself: a little later it may be gone."""
 
     @property
     def identifier(self) -> str:

@@ -150,7 +150,8 @@ def _unknown(name: str, others: Iterable[str]) -> NodeFailure:
 
 
 def unusable(broken: ToolInfo) -> NodeFailure:
-    return NodeFailure("TOOL_FAILED", f"the tool {broken.name!r} cannot be used: {broken.problem}")
+    told = f"the tool {broken.name!r} cannot be used: {broken.problem}"
+    return NodeFailure("TOOL_FAILED", told, retryable=broken.is_passing)
 
 
 def check_scopes(info: ToolInfo, ctx: NodeContext) -> None:
@@ -179,7 +180,7 @@ async def _listing(server: Server) -> list[ToolInfo] | str:
     finally:
         listing.cancel()
     if not done:
-        return "the server is still starting"
+        return "the server is still starting, or its tools are still looked at"
     if isinstance(fault := listing.exception(), Exception):
         return str(fault) if isinstance(fault, Unreachable) else f"{type(fault).__name__}: {fault}"
     return [tool if isinstance(tool, ToolInfo) else tool.info for tool in listing.result().values()]

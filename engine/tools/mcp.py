@@ -5,14 +5,15 @@ opens another one. A call that a lost server may have seen is not sent again: th
 """
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from engine.catalog_file import McpServer
 from engine.events import JSON
 from engine.nodes.base import NodeContext, NodeFailure
-from engine.schemas import check_schema
 from engine.tools.base import Tool, ToolFailed, ToolInfo
 from engine.tools.mcp_faults import NotListed, SessionLost
+from engine.tools.mcp_listing import Listing
 from engine.tools.mcp_session import Ask, Session
 
 if TYPE_CHECKING:
@@ -37,9 +38,7 @@ class Server:
         self._session: Session | None = None
         self._failed_at = -REST_S
         self._failure = ""
-        self._checking = asyncio.Lock()
-        self._checked: tuple[list[McpToolType], dict[str, Tool | ToolInfo]] = [], {}
-        """What the server has listed, and what that comes to."""
+        self._listing: Listing | None = None
 
     @property
     def known_names(self) -> list[str] | None:
@@ -55,11 +54,9 @@ class Server:
     async def tools(self) -> dict[str, Tool | ToolInfo]:
         """By name, those that cannot be used as their ToolInfo. Raises Unreachable."""
         listed = (await self._listed()).tools
-        async with self._checking:
-            if self._checked[0] is not listed:
-                # In a thread: a schema with references is looked at aside, by one process for all.
-                self._checked = listed, await asyncio.to_thread(self._check, listed)
-            return self._checked[1]
+        if self._listing is None or self._listing.listed is not listed:
+            self._listing = Listing(self.origin, self.config, listed, partial(McpTool, self))
+        return await self._listing.tools()
 
     async def _listed(self) -> Session:
         """The session, with its tools as the server has them now."""
@@ -77,23 +74,6 @@ class Server:
             raise Unreachable(self._told(str(refused))) from refused
         return session
 
-    def _check(self, listed: "list[McpToolType]") -> dict[str, Tool | ToolInfo]:
-        by_name = {tool.name: tool for tool in listed}
-        wanted = by_name if self.config.tools is None else self.config.tools
-        found = [self._tool(name, by_name.get(name)) for name in wanted]
-        return {(tool.info if isinstance(tool, McpTool) else tool).name: tool for tool in found}
-
-    def _tool(self, name: str, tool: "McpToolType | None") -> "McpTool | ToolInfo":
-        scopes, full_name = frozenset(self.config.required_scopes), f"{self.origin}/{name}"
-        if tool is None:
-            return ToolInfo(full_name, "", {}, self.origin, scopes, "the server has no such tool")
-        info = ToolInfo(full_name, tool.description or "", tool.inputSchema, self.origin, scopes)
-        if wrong := check_schema(tool.inputSchema, "parameters"):
-            return ToolInfo(
-                full_name, info.description, {}, self.origin, scopes, f"{wrong[0].field}: {wrong[0].message}"
-            )
-        return McpTool(self, tool, info)
-
     async def ask(self, ask: Ask) -> "CallToolResult":
         """Raises Unreachable; SessionLost where the call may have been seen; McpError where it was refused."""
         try:
@@ -110,7 +90,7 @@ class Server:
         """The session, ready; a new one if there is none or it is over. Raises Unreachable."""
         async with self._opening:
             if self._session is None or self._session.is_over:
-                await self.close()
+                await self._end_session()
                 if asyncio.get_running_loop().time() < self._failed_at + REST_S:
                     raise Unreachable(self._failure)
                 self._session = Session(self.name, self.config)
@@ -135,6 +115,11 @@ class Server:
         return f"the MCP server {self.name!r} cannot be used: {reason}"
 
     async def close(self) -> None:
+        if self._listing is not None:
+            await self._listing.close()
+        await self._end_session()
+
+    async def _end_session(self) -> None:
         session, self._session = self._session, None
         if session is not None:
             await session.close()

@@ -10,6 +10,8 @@ from typing import Any
 
 BEHAVIOUR = sys.argv[1]
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}}
+HEAVY = {"type": "object", "properties": {"a": {"type": "string", "pattern": "(?=x)"}}}
+"""To be looked at aside."""
 CAPABILITIES = {
     "protocolVersion": "2025-06-18",
     "capabilities": {"tools": {"listChanged": True}},
@@ -33,8 +35,8 @@ def tools(id_: int) -> None:
     elif again == "dies":
         sys.exit(3)
     elif again != "silent":
-        names = ["add", "change", f"list_{listed}"]
-        send(id=id_, result={"tools": [{"name": name, "inputSchema": SCHEMA} for name in names]})
+        schemas = {"add": SCHEMA, "change": SCHEMA, f"list_{listed}": HEAVY if again == "heavy" else SCHEMA}
+        send(id=id_, result={"tools": [{"name": name, "inputSchema": schema} for name, schema in schemas.items()]})
 
 
 for line in sys.stdin:

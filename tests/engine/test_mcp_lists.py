@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from pydantic_monty import AsyncMonty
 
+from engine import aside
 from engine.catalog_file import McpServer
 from engine.nodes import sandbox as sandbox_module
 from engine.nodes.base import NodeFailure, Output
+from engine.tools import catalog, mcp_listing
 from engine.tools.catalog import Tools, open_tools
 from tests.engine.given import Given
 
@@ -71,6 +73,57 @@ async def test_what_a_server_lists_is_looked_at_once() -> None:
         assert (await tools.find("mcp:peer/list_2")).problem is None
         with pytest.raises(NodeFailure, match="there is no tool 'mcp:peer/list_1'"):
             await tools.find("mcp:peer/list_1")
+
+
+def looks() -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if task.get_name() == "mcp:peer is looked at"]
+
+
+async def test_a_look_that_takes_longer_than_a_list_waits_goes_on_and_is_shared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with open_tools({"peer": peer("heavy")}) as tools:
+        await tools.call("mcp:peer/change", {}, Given().context)
+        monkeypatch.setattr(catalog, "LISTING_S", 0.1)
+        with aside._lock:  # Somebody else's work is done there, and takes its time.
+            for _ in range(2):
+                infos = {info.name: info for info in await tools.listed()}
+                assert "still" in (infos["mcp:peer/*"].problem or "")
+            [look] = looks()
+            finding = asyncio.create_task(tools.find("mcp:peer/list_2"))
+        assert (await finding).problem is None
+        assert look.done() and looks() == []
+        monkeypatch.setattr(catalog, "LISTING_S", 5.0)
+        assert "mcp:peer/list_2" in {info.name for info in await tools.listed()}
+
+
+async def test_a_catalog_that_closes_waits_for_the_schema_that_is_looked_at_and_for_no_other() -> None:
+    async with open_tools({"peer": peer("heavy")}) as tools:
+        await tools.call("mcp:peer/change", {}, Given().context)
+        finding = asyncio.create_task(tools.find("mcp:peer/add"))
+        async with asyncio.timeout(10):
+            while not looks():  # noqa: ASYNC110 (the server has listed its tools again)
+                await asyncio.sleep(0)
+    assert looks() == []
+    await asyncio.wait([finding])
+
+
+async def test_a_tool_that_could_not_be_looked_at_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_tools({"peer": peer("heavy")}) as tools:
+        await tools.call("mcp:peer/change", {}, Given().context)
+        monkeypatch.setattr(mcp_listing, "CHECK_S", 0.0)
+        with pytest.raises(NodeFailure, match="parameters: the schema and those before it take too much") as failed:
+            await tools.find("mcp:peer/list_2")
+        assert (failed.value.code, failed.value.retryable) == ("TOOL_FAILED", True)
+        add = await tools.find("mcp:peer/add")
+        monkeypatch.setattr(mcp_listing, "CHECK_S", 20.0)
+        with pytest.raises(NodeFailure):  # Not at once again.
+            await tools.find("mcp:peer/list_2")
+        listing = tools._servers["peer"]._listing
+        assert listing is not None
+        listing._look_again_at = 0.0
+        assert (await tools.find("mcp:peer/list_2")).problem is None
+        assert await tools.find("mcp:peer/add") is add
 
 
 async def test_code_that_calls_a_tool_of_a_server_that_is_down_is_told_so(sandbox: AsyncMonty) -> None:
