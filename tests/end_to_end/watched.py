@@ -56,6 +56,8 @@ class Watched:
     log: Path
     child: str = ""
     told: list[tuple[str, str]] = field(default_factory=list)
+    played: set[str] = field(default_factory=set)
+    """The rows that have been run here, and tried by testNode."""
 
     async def ask(self, what: str, query: str, **variables: Any) -> Any:
         answer = await self.system.ask(query, **variables)
@@ -106,6 +108,15 @@ async def set_all(watched: Watched) -> None:
     spec = ROWS["transform: in texts"].spec(watched.peer)
     made = await do(watched.system, "createWorkflow", "workflow { id } errors { detail }", name="child", spec=spec)
     watched.child = made["workflow"]["id"]
+
+
+async def play(watched: Watched, name: str) -> Any:
+    """The row's run, as `run_row`; and its node is tried by testNode."""
+    row = ROWS[name]
+    run = await run_row(watched, name)
+    await watched.ask(name, TRY, i={"type": row.type, "config": watched.spec(row)["nodes"][0]["config"]})
+    watched.played.add(name)
+    return run
 
 
 async def run_row(watched: Watched, name: str) -> Any:
