@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -132,24 +133,45 @@ async def test_a_small_value_that_is_large_as_json_is_stopped_inside(sandbox: As
     assert failed.value.code == "MEMORY_LIMIT"
 
 
+def process_end(pid: int) -> "asyncio.Future[None]":
+    """Return a future that is done when the process has ended. A pidfd becomes readable then (pidfd_open(2))."""
+    loop, descriptor = asyncio.get_running_loop(), os.pidfd_open(pid)
+    end: asyncio.Future[None] = loop.create_future()
+
+    def ended() -> None:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+        end.set_result(None)
+
+    loop.add_reader(descriptor, ended)
+    return end
+
+
+async def stopped_after(pool: AsyncMonty, others: set[int]) -> float:
+    """Seconds from the cancel of two endless loops until neither process is there."""
+    loops = "def process():\n    print('on')\n    while True: print(end='')"
+    given = [Given({}, resources(pool)) for _ in range(2)]
+    tasks = [asyncio.create_task(one.run("code", {"code": loops})) for one in given]
+    for one in given:
+        await one.saw.wait()
+    busy = children() - others
+    assert len(busy) == 2
+    ends = [process_end(pid) for pid in busy]
+    started = asyncio.get_running_loop().time()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(task.cancelled() for task in tasks)
+    async with asyncio.timeout(5):
+        await asyncio.gather(*ends)
+    return asyncio.get_running_loop().time() - started
+
+
 async def test_cancelled_code_is_stopped_at_once_and_gives_its_place_free() -> None:
     others = children()
-    loops = "def process():\n    print('on')\n    while True: print(end='')"
     async with AsyncMonty(min_processes=2, max_processes=2) as pool:
-        given = [Given({}, resources(pool)) for _ in range(2)]
-        tasks = [asyncio.create_task(one.run("code", {"code": loops})) for one in given]
-        for one in given:
-            await one.saw.wait()
-        busy = children() - others
-        assert len(busy) == 2
-        started = asyncio.get_running_loop().time()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        assert not children() & busy
-        # 80 ms are promised, and measured by `bench` on a machine that does nothing else.
-        assert asyncio.get_running_loop().time() - started < 0.5
-        assert all(task.cancelled() for task in tasks)
+        # Several times: what else the machine does now and then says nothing of ours.
+        assert median([await stopped_after(pool, others) for _ in range(5)]) < 0.08
         assert await run_code(pool, "def process():\n    return 1") == 1
 
 
