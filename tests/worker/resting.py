@@ -1,6 +1,7 @@
 """Runs that come to rest before their end: how they get there, and how their nodes stand then."""
 
 import asyncio
+from typing import Any
 
 from engine.drive import Drive
 from engine.states import RunStatus
@@ -14,3 +15,21 @@ async def drive(taken: Drive) -> RunStatus | None:
 async def node_statuses(database: Database, run_id: str) -> dict[str, str]:
     rows = await database.pool.fetch("SELECT node_id, status FROM node_states WHERE run_id = $1", run_id)
     return {row["node_id"]: row["status"] for row in rows}
+
+
+async def resume(database: Database, run_id: str, *, step: bool = False) -> None:
+    """As resumeRun and stepRun do, in short."""
+    await database.pool.execute(
+        """UPDATE runs SET status = 'QUEUED', is_step = $2, resumed_step = coalesce((SELECT step FROM checkpoints
+        WHERE run_id = $1 ORDER BY seq DESC LIMIT 1), -1) WHERE id = $1""",
+        run_id,
+        step,
+    )
+
+
+async def answer(database: Database, wait_id: str, given: Any) -> None:
+    """As resumeRun does, in short."""
+    await database.pool.execute("UPDATE waits SET answer = $2, answered_at = now() WHERE id = $1", wait_id, given)
+    await database.pool.execute(
+        "UPDATE runs SET wake_at = now() FROM waits w WHERE runs.id = w.run_id AND w.id = $1", wait_id
+    )

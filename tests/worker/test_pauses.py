@@ -13,22 +13,12 @@ from persistence.caller import Caller
 from persistence.database import Database
 from persistence.runs import RunOptions
 from tests.taking_up import Bell, Worker, accept_spec, edges, node, node_types, told
-from tests.worker.resting import drive, node_statuses
+from tests.worker.resting import drive, node_statuses, resume
 
 LOOP: dict[str, Any] = {
     "nodes": [node("s"), node("h", "tick"), node("w"), node("x")],
     "edges": edges("s>h h>w w>h w>x", w_h="w.output < 3", w_x="w.output >= 3"),
 }
-
-
-async def resume(database: Database, run_id: str, *, step: bool = False) -> None:
-    """As resumeRun and stepRun do, in short."""
-    await database.pool.execute(
-        """UPDATE runs SET status = 'QUEUED', is_step = $2, resumed_step = coalesce((SELECT step FROM checkpoints
-        WHERE run_id = $1 ORDER BY seq DESC LIMIT 1), -1) WHERE id = $1""",
-        run_id,
-        step,
-    )
 
 
 async def test_a_pause_lets_running_nodes_finish_and_starts_nothing_more(

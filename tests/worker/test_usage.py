@@ -16,9 +16,7 @@ from persistence.items import Items
 from persistence.waits import open_waits
 from persistence.wire import usage_of
 from tests.taking_up import Worker, accept_spec, edges, eventually, node, node_types
-from tests.worker.resting import drive
-from tests.worker.test_pauses import resume
-from tests.worker.test_waits import answer
+from tests.worker.resting import answer, drive, resume
 
 ONCE = Usage("model", 3, 2, 0.5)
 

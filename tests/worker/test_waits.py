@@ -14,21 +14,13 @@ from persistence.caller import Caller
 from persistence.database import Database
 from persistence.waits import open_waits
 from tests.taking_up import Bell, Worker, accept_spec, edges, eventually, node, node_types, told
-from tests.worker.resting import drive, node_statuses
+from tests.worker.resting import answer, drive, node_statuses
 
 ASK = {"id": "ask", "type": "ask", "config": {"prompt": {"approve": "{{ a.output }}"}}}
 BESIDE: dict[str, Any] = {
     "nodes": [node("a"), ASK, node("b", "tick", 3), node("c", "tick"), node("yes"), node("end")],
     "edges": [*edges("a>ask a>b b>c c>end yes>end"), {"source": "ask", "target": "yes", "port": "answered"}],
 }
-
-
-async def answer(database: Database, wait_id: str, given: Any) -> None:
-    """As resumeRun does, in short."""
-    await database.pool.execute("UPDATE waits SET answer = $2, answered_at = now() WHERE id = $1", wait_id, given)
-    await database.pool.execute(
-        "UPDATE runs SET wake_at = now() FROM waits w WHERE runs.id = w.run_id AND w.id = $1", wait_id
-    )
 
 
 async def test_a_question_holds_up_only_what_follows_it_and_then_the_run_waits_without_a_worker(
