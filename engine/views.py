@@ -57,7 +57,6 @@ class _View:
     """The attribute with the data has a name that templates cannot ask for."""
 
     __slots__ = ("__value__",)
-    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, value: Any) -> None:
         self.__value__ = value
@@ -78,7 +77,6 @@ class _View:
 
 class ObjectView(_View, Mapping[str, Any]):
     __slots__ = ()
-    __hash__ = None  # type: ignore[assignment]
     __eq__ = _View.__eq__
 
     def __getitem__(self, key: str) -> Any:

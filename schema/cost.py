@@ -25,6 +25,7 @@ from graphql import (
     VariableNode,
     get_named_type,
     get_nullable_type,
+    is_composite_type,
     is_list_type,
 )
 
@@ -99,7 +100,8 @@ class _Scale:
         return kind if condition is None else self._schema.type_map[condition.name.value]
 
     def _field(self, kind: GraphQLNamedType, node: FieldNode, page: Count | None) -> Iterator[Weight]:
-        field = self._schema.get_field(kind, node.name.value)  # type: ignore[arg-type]
+        assert is_composite_type(kind)  # Only of such can a field be asked, once a document is valid.
+        field = self._schema.get_field(kind, node.name.value)
         assert field is not None
         given, own = get_named_type(field.type), HEAVY.get(node.name.value, 0)
         if node.selection_set is None:

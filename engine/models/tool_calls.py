@@ -42,7 +42,7 @@ class Lent(BaseTool):
     calls: Counter[str]
 
     def _run(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError("tools are called asynchronously")
+        raise TypeError("tools are called on an event loop alone")
 
     async def _arun(self, /, **arguments: JSON) -> str:
         """What the model is told. Raises ToolException, which it is told as well."""

@@ -5,16 +5,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 from app.settings import Settings
+from tests.app.commands import Treadle
 from tests.serving import serving
-
-Command = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def open_folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def treadle() -> Iterator[Command]:
+def treadle() -> Iterator[Treadle]:
     """Starts `treadle …` without this machine's settings; what still runs at the end is stopped."""
     started: list[subprocess.Popen[str]] = []
 

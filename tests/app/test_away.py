@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosedError
 
 from app.settings import Settings
 from persistence.away import is_away
-from persistence.database import Database
+from persistence.database import Database, engine_of
 from persistence.problems import Conflict
 from tests.calling import LINEAR
 from tests.serving import TRANSPORT, serving
@@ -138,14 +138,12 @@ async def test_a_killed_connection_is_told_from_a_wrong_statement(
 
 
 async def test_what_runs_out_passes_and_what_is_refused_does_not(database_url: str) -> None:
-    crowded = await Database.open(database_url, pool_size=1)
-    crowded.engine.pool._timeout = 0  # type: ignore[attr-defined]
-    crowded.engine.pool._max_overflow = 0  # type: ignore[attr-defined]
+    crowded = engine_of(database_url, pool_size=1, max_overflow=0, pool_timeout=0)
     async with crowded.connect():
         with pytest.raises(Exception) as full:
             async with crowded.connect():
                 raise AssertionError("there was no room")
-    await crowded.close()
+    await crowded.dispose()
     assert is_away(full.value)
     assert not is_away(Conflict("Somebody was first."))
     assert not is_away(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no text"))

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,8 +11,8 @@ from app.settings import Settings
 
 
 async def examined(capsys: pytest.CaptureFixture[str], **given: object) -> tuple[bool, str]:
-    settings = Settings(**{"port": 1, "database_url": None, "redis_url": None, **given})  # type: ignore[arg-type]
-    well = await examine(settings)
+    values: dict[str, Any] = {"port": 1, "database_url": None, "redis_url": None, **given}
+    well = await examine(Settings(**values))
     return well, capsys.readouterr().out
 
 

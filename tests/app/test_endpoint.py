@@ -9,6 +9,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin
 
 from app.settings import Settings
 from tests.serving import TRANSPORT, serving
@@ -168,6 +169,6 @@ async def test_a_page_of_another_site_opens_no_socket(address: str) -> None:
         async with connect(
             f"ws://{address}/graphql",
             subprotocols=[TRANSPORT],
-            origin="http://evil.example",  # type: ignore[arg-type]
+            origin=Origin("http://evil.example"),
         ):
             raise AssertionError("the handshake was accepted")

@@ -20,6 +20,7 @@ import pytest
 from app.embedded import in_use
 from app.settings import Settings
 from app.supervise import unbound
+from tests.app.commands import Treadle
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,7 +54,7 @@ def ready_line(process: "subprocess.Popen[str]") -> str:
 
 
 @pytest.fixture
-def up(open_folder: Path, treadle) -> Iterator[Up]:  # type: ignore[no-untyped-def]
+def up(open_folder: Path, treadle: Treadle) -> Iterator[Up]:
     process = treadle("up", "--port", 0, "--data-dir", open_folder / "data")
     yield Up(process, ready_line(process), open_folder / "data")
 
@@ -69,7 +70,7 @@ def ended(pids: list[int]) -> bool:
     return not any(is_alive(pid) for pid in pids)
 
 
-def test_it_gets_ready_runs_an_example_and_stops_cleanly(up: Up, treadle) -> None:  # type: ignore[no-untyped-def]
+def test_it_gets_ready_runs_an_example_and_stops_cleanly(up: Up, treadle: Treadle) -> None:
     assert httpx.get(f"{up.url}/health").status_code == 200
     assert set(up.children()) == {"app.cli server", "app.cli worker", "bin/postgres", "bin/redis-server"}
     ran = treadle("run", ROOT / "examples" / "support_triage.json", "--watch", "--port", up.port)
@@ -107,7 +108,7 @@ def lines_until(process: "subprocess.Popen[str]", wanted: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("name", "program"), [("Postgres", "bin/postgres"), ("Redis", "bin/redis-server")])
-def test_a_store_that_dies_is_started_again_and_said_so(up: Up, treadle, name: str, program: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_store_that_dies_is_started_again_and_said_so(up: Up, treadle: Treadle, name: str, program: str) -> None:
     first = up.children()[program]
     os.kill(first, signal.SIGKILL)
     said = lines_until(up.process, "up.back")
@@ -167,7 +168,7 @@ def test_nothing_is_left_behind_by_a_kill_not_even_running_code(up: Up) -> None:
     assert in_use(up.data) is None
 
 
-def test_what_it_says_until_it_is_ready_is_short_and_useful(treadle, open_folder: Path) -> None:  # type: ignore[no-untyped-def]
+def test_what_it_says_until_it_is_ready_is_short_and_useful(treadle: Treadle, open_folder: Path) -> None:
     process = treadle("up", "--port", 0, "--data-dir", open_folder / "data", "--workers", 0)
     said = lines_until(process, "Ctrl-C stops everything")
     shown = "".join(said)
@@ -185,7 +186,7 @@ def test_what_it_says_until_it_is_ready_is_short_and_useful(treadle, open_folder
     assert told.startswith("stopping: ")
 
 
-def test_it_is_not_ready_while_the_redis_it_was_given_is_away(treadle, open_folder: Path) -> None:  # type: ignore[no-untyped-def]
+def test_it_is_not_ready_while_the_redis_it_was_given_is_away(treadle: Treadle, open_folder: Path) -> None:
     process = treadle("up", "--port", 0, "--data-dir", open_folder, TREADLE_REDIS_URL="redis://:hunter2@127.0.0.1:1/0")
     told, _ = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -196,7 +197,7 @@ def test_it_is_not_ready_while_the_redis_it_was_given_is_away(treadle, open_fold
     )
 
 
-def test_a_taken_port_is_one_clear_line(treadle, open_folder: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_taken_port_is_one_clear_line(treadle: Treadle, open_folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         told, _ = treadle("up", "--port", port, "--data-dir", open_folder).communicate(timeout=60)
@@ -212,7 +213,7 @@ def test_a_port_that_is_the_superusers_is_told_with_the_way_out() -> None:
 
 
 @pytest.mark.parametrize("command", ["server", "worker", "migrate"])
-def test_a_process_alone_says_which_addresses_it_needs(treadle, command: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_process_alone_says_which_addresses_it_needs(treadle: Treadle, command: str) -> None:
     process = treadle(command)
     told, _ = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -221,7 +222,7 @@ def test_a_process_alone_says_which_addresses_it_needs(treadle, command: str) ->
 
 
 @pytest.mark.parametrize("command", ["server", "worker", "migrate"])
-def test_a_process_alone_says_in_a_line_that_its_database_is_away(treadle, command: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_process_alone_says_in_a_line_that_its_database_is_away(treadle: Treadle, command: str) -> None:
     url = "postgresql://me:hunter2@127.0.0.1:1/app"
     process = treadle(command, TREADLE_DATABASE_URL=url, TREADLE_REDIS_URL="redis://127.0.0.1:1/0")
     told, _ = process.communicate(timeout=60)
@@ -236,7 +237,7 @@ def test_a_process_alone_says_in_a_line_that_its_database_is_away(treadle, comma
     ("content", "told"),
     [("{", "no valid JSON"), (json.dumps({"nodes": []}), "nothing answers at")],
 )
-def test_a_run_that_cannot_start_says_why(treadle, tmp_path: Path, content: str, told: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_run_that_cannot_start_says_why(treadle: Treadle, tmp_path: Path, content: str, told: str) -> None:
     file = tmp_path / "spec.json"
     file.write_text(content)
     with socket.socket() as unused:
