@@ -1,6 +1,5 @@
 """What a person is told to paste is an operation that the API takes, with an answer that the schema takes."""
 
-from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
@@ -8,8 +7,9 @@ import pytest
 from graphql import OperationDefinitionNode, build_schema, parse, validate, value_from_ast_untyped
 
 from app.asked import WAITS, mutation, sample
+from tests.paths import ROOT
 
-SCHEMA = build_schema((Path(__file__).parents[2] / "schema" / "schema.graphql").read_text())
+SCHEMA = build_schema((ROOT / "schema" / "schema.graphql").read_text())
 
 
 def wait(schema: Any) -> dict[str, Any]:

@@ -4,11 +4,10 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 from app.gate import gate, wait_at
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 WAITS = (
     "import sys; from app.gate import wait_at; print('there', flush=True); wait_at(int(sys.argv[1])); print('through')"
 )

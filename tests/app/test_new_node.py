@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from app.new_node import NewNodeError, create
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 FIND = "from engine.nodes.registry import load_node_types as load; t = load(); print(t['send_fax'].title, t.broken)"
 
 

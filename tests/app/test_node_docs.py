@@ -1,11 +1,10 @@
 """docs/nodes.md is what the node types say."""
 
-from pathlib import Path
-
 from app.node_docs import page
 from engine.nodes.registry import BUILT_IN
+from tests.paths import ROOT
 
-PAGE = Path(__file__).parent.parent.parent / "docs" / "nodes.md"
+PAGE = ROOT / "docs" / "nodes.md"
 
 
 def test_the_committed_page_is_current() -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings, load_settings, unknown
+from tests.paths import ROOT
 
-OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
+OPERATIONS = ROOT / "docs" / "operations.md"
 DEFAULTS = {"sandbox_processes": "cores, at most 4"}
 """As they are said, where they depend on the machine."""
 

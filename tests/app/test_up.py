@@ -21,8 +21,7 @@ from app.embedded import in_use
 from app.settings import Settings
 from app.supervise import unbound
 from tests.app.commands import Treadle
-
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
 
 
 @dataclass

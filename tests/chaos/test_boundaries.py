@@ -20,9 +20,9 @@ from app.chaos.workflows import edges, transform, work
 from persistence.caller import Caller
 from persistence.database import Database
 from tests.chaos.mortal import BOUNDARIES, NODE
+from tests.paths import ROOT
 from tests.taking_up import accept_spec
 
-ROOT = Path(__file__).parent.parent.parent
 SPEC = {
     "nodes": [
         work("first", 1),

@@ -3,11 +3,11 @@
 import asyncio
 import os
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.paths import ROOT
+
 SEED = 20
 # The rest of the tests runs beside it: how fast runs go on is judged by `make chaos`, on a machine of its own.
 SHORT = ("--minutes", "2", "--seed", str(SEED), "--lease", "5", "--recovery", "30")

@@ -17,7 +17,8 @@ import httpx
 from gql import Client, gql
 from gql.transport.websockets import WebsocketsTransport
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.paths import ROOT
+
 RUN = """
 mutation ($input: RunAdhocInput!) {
   runAdhoc(input: $input) {

@@ -4,7 +4,6 @@ RunError with a code, the node's id and a sentence. What is special to a type ha
 import json
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,12 +23,13 @@ from engine.tools.python import PythonTool
 from engine.validate import validate
 from engine.work import Work
 from tests.engine.given import TYPES, Given
+from tests.paths import PEERS
 from tests.peers import chat as chat
 from tests.peers import mcp_liar as mcp_liar
 from tests.peers.http import Peer, http_peer
 from tests.peers.http_wire import MIB
 
-SERVER = Path(__file__).parent.parent / "peers" / "mcp_server.py"
+SERVER = PEERS / "mcp_server.py"
 TEXT, WHOLE, NUMBER = "must be a text", "Input should be a valid integer", "Input should be a valid number"
 EITHER = "give either `prompt` or `messages`"
 URL = "http://example.com"

@@ -6,7 +6,6 @@ import json
 import random
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +17,12 @@ from engine.models.catalog import open_models
 from engine.nodes.base import NodeFailure
 from engine.tools.catalog import open_tools
 from tests.engine.given import Given
+from tests.paths import PEERS
 from tests.peers import chat as chat  # which teaches the peer to speak
 from tests.peers.http import http_peer
 
 TIMES, TOGETHER = 100, 10
-PEER = Path(__file__).parent.parent / "peers" / "mcp_server.py"
+PEER = PEERS / "mcp_server.py"
 
 
 def asks(*calls: dict[str, Any]) -> dict[str, Any]:

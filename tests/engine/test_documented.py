@@ -4,14 +4,13 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from engine.catalog_file import CatalogFile, McpServer, ModelEntry, SqlDatabase
 from engine.catalog_file import Entry as CatalogEntry
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 NAMED = ("NodeFailure", "RunError", "Unsent")
 WORD = re.compile(r"[A-Z]{2,}(?:_[A-Z]+)*")
 FENCED = "FENCED"

@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
@@ -11,8 +10,9 @@ from engine.expressions import ExpressionError, check, evaluate, is_expression, 
 from engine.names import uses
 from engine.syntax import has_code
 from engine.templates import FILTERS
+from tests.paths import ROOT
 
-PAGE = (Path(__file__).parent.parent.parent / "docs" / "expressions.md").read_text()
+PAGE = (ROOT / "docs" / "expressions.md").read_text()
 SCOPE: dict[str, JSON] = json.loads(re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)[0])
 BLOCKS: list[str] = re.findall(r"```\n(.*?)```\n", re.sub(r"```json\n.*?```\n", "", PAGE, flags=re.DOTALL), re.DOTALL)
 LINES = [tuple(line.split(" → ", 1)) for block in BLOCKS for line in block.splitlines()]

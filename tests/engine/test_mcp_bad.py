@@ -5,7 +5,6 @@ import asyncio
 import resource
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -13,12 +12,13 @@ from engine.catalog_file import McpServer
 from engine.nodes.base import NodeFailure
 from engine.tools.catalog import Tools, open_tools
 from tests.engine.given import Given
+from tests.paths import PEERS
 from tests.peers import mcp_liar as mcp_liar
 from tests.peers.http import Peer, http_peer
 from tests.peers.http_liars import bomb
 from tests.peers.http_wire import MIB
 
-PEER = Path(__file__).parent.parent / "peers" / "mcp_server.py"
+PEER = PEERS / "mcp_server.py"
 LOST = "the MCP server 'peer' was lost in the call of "
 UNREAD = "its answer cannot be read: "
 

@@ -3,7 +3,6 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +15,9 @@ from engine.nodes.base import NodeFailure, Output
 from engine.tools import catalog, mcp_listing
 from engine.tools.catalog import Tools, open_tools
 from tests.engine.given import Given
+from tests.paths import PEERS
 
-PEER = Path(__file__).parent / "listing_server.py"
+PEER = PEERS / "mcp_listing_server.py"
 NOWHERE = McpServer(command="/no/such/program")
 
 

@@ -1,13 +1,13 @@
 """What docs/state_machine.md draws is what the code allows, arrow by arrow."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from engine.states import TRANSITIONS, RunStatus, check_move
+from tests.paths import ROOT
 
-DRAWN = Path(__file__).parents[2] / "docs" / "state_machine.md"
+DRAWN = ROOT / "docs" / "state_machine.md"
 ARROW = re.compile(r"^ {4}([A-Z]+) --> ([A-Z]+)", re.MULTILINE)
 ROW = re.compile(r"^\| ([A-Z, ()_]*[A-Z]) \| ([A-Z, ()_]+)[^|]*\| [^|]+\| [^|]+\| (`.+`) \|$", re.MULTILINE)
 

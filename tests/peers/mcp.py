@@ -5,14 +5,14 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import httpx
 
 from engine.catalog_file import McpServer
+from tests.paths import PEERS
 
-PEER = Path(__file__).parent / "mcp_server.py"
+PEER = PEERS / "mcp_server.py"
 
 
 class Told(asyncio.DatagramProtocol):

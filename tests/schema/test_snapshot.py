@@ -1,15 +1,15 @@
 """The printed schema is committed; a change that breaks clients fails, and a dangerous one is named."""
 
 import subprocess
-from pathlib import Path
 
 import pytest
 from graphql import build_schema
 
 from schema.changes import compare
 from schema.schema import as_sdl
+from tests.paths import ROOT
 
-SNAPSHOT = Path(__file__).parents[2] / "schema" / "schema.graphql"
+SNAPSHOT = ROOT / "schema" / "schema.graphql"
 TARGET_TYPES = ("Workflow", "WorkflowDraft", "WorkflowVersion", "Run", "NodeState", "Checkpoint", "SpecReport")
 
 

@@ -10,11 +10,12 @@ from graphql.execution.values import get_variable_values
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from tests.paths import ROOT
 from web import site
 from web.build import WEB
 
 OPERATIONS = sorted((WEB / "src" / "operations").glob("*.graphql"))
-SCHEMA = Path(__file__).parents[2] / "schema" / "schema.graphql"
+SCHEMA = ROOT / "schema" / "schema.graphql"
 
 
 def test_every_file_that_the_page_names_is_served() -> None:
