@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from engine import aside, templates
+from engine import templates
 from engine.events import JSON
+from engine.isolation import client
 from engine.names import NODES, Code, references, weight
 from engine.syntax import has_code, is_whole_expression
 from engine.templates import FILTERS, FUEL, MAX_TEXT, ExpressionError, Wrong, parsed, refused_statements
@@ -106,8 +107,8 @@ def _evaluated(here: Evaluate, what: JSON, texts: list[tuple[str, bool]], scope:
 
 def _aside(task: Evaluate, what: JSON, scope: Mapping[str, Any]) -> JSON:
     try:
-        done = aside.ask(task.__name__, what, scope)
-    except aside.TooMuch as too_much:
+        done = client.ask(task.__name__, what, scope)
+    except client.TooMuch as too_much:
         raise ExpressionError(f"the template {too_much}") from None
     if "wrong" in done:
         raise ExpressionError(*done["wrong"])

@@ -2,7 +2,7 @@
 
 A plain pattern takes at most its size times that of the text, one that looks around or back has a limit of steps. What a schema
 does not bound by itself, by references, by what its patterns count or by its size, is checked aside, in a process with limits
-(engine/aside.py). See docs/decisions/0009.
+(engine/isolation/client.py). See docs/decisions/0009.
 """
 
 import re
@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 from jsonschema_rs import Draft202012Validator, FancyRegexOptions, ReferencingError, ValidationError
 
-from engine import aside
 from engine.events import JSON
+from engine.isolation import client
 from engine.problems import FieldProblem, join_path
 
 MAX_PROBLEMS = 100
@@ -44,7 +44,7 @@ def check_schema(schema: JSON, path: str) -> list[FieldProblem]:
     """What is wrong with a schema that stands at `path`; empty if it can be used."""
     try:
         return schema_problems(schema, path)
-    except aside.NotNow as not_now:
+    except client.NotNow as not_now:
         return [_unusable(path, f"the schema {not_now}")]
 
 
@@ -56,10 +56,10 @@ def schema_problems(schema: JSON, path: str) -> list[FieldProblem]:
         return foreign
     dumped = _dumped(schema)
     try:
-        found = schema_faults(schema) if _is_bounded(dumped) else aside.ask("schema_faults", schema)
-    except aside.NotNow:
+        found = schema_faults(schema) if _is_bounded(dumped) else client.ask("schema_faults", schema)
+    except client.NotNow:
         raise
-    except aside.TooMuch as too_much:
+    except client.TooMuch as too_much:
         return [_unusable(path, f"the schema {too_much}")]
     return [_unusable(join_path(path, *where), message) for where, _, message in found]
 
@@ -79,8 +79,8 @@ def mismatches(value: JSON, schema: JSON, path: str) -> list[FieldProblem]:
     """What does not fit, at most 100; `path` is where the value stands."""
     dumped, size = _dumped(schema), len(orjson.dumps(value))
     try:
-        found = _faults(value, dumped) if _is_light(dumped, size) else aside.ask("faults", value, schema)
-    except aside.TooMuch as too_much:
+        found = _faults(value, dumped) if _is_light(dumped, size) else client.ask("faults", value, schema)
+    except client.TooMuch as too_much:
         return [_unusable(path, f"to check this against its schema {too_much}")]
     return [FieldProblem(join_path(path, *where), keyword.upper(), message) for where, keyword, message in found]
 

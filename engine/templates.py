@@ -1,7 +1,7 @@
 """The evaluation itself: minijinja with a fuel limit, read-only data and no Python behind it. Keeps nothing.
 
 Fuel counts steps and not what a step costs, so who calls this bounds the rest: engine/expressions.py by what is looked at,
-engine/aside_process.py by the computing time and the memory of a process.
+engine/isolation/server.py by the computing time and the memory of a process.
 """
 
 import re

@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 
-from engine import aside
 from engine.events import JSON
 from engine.graph_checks import Graph, ancestors
+from engine.isolation import client
 from engine.nodes.base import NodeConfig
 from engine.nodes.registry import NodeTypes
 from engine.plan import PlanError, make_plan
@@ -53,7 +53,7 @@ def validate(raw: JSON, types: NodeTypes) -> Report:
     reading = read(raw)
     found = [*reading.problems, *reading.warnings, *check_size(reading)]
     if not any(problem.code == "LIMIT" for problem in found):
-        with aside.together(MAX_ASIDE_S):
+        with client.together(MAX_ASIDE_S):
             found += islice(_check(reading, types), MAX_FOUND)
     errors = [_clipped(problem) for problem in found if problem.severity is Severity.ERROR][:MAX_PROBLEMS]
     plan: list[list[str]] = []

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter
 
-from engine import aside
 from engine.events import JSON
+from engine.isolation import client
 from engine.nodes.base import NodeContext
 from engine.tools.base import ToolFailed, ToolInfo
 from engine.tools.heavy import HEAVY, Wrong
@@ -46,8 +46,8 @@ class _Aside:
     async def do(self, name: str, arguments: dict[str, JSON]) -> JSON:
         async with self._turn:
             try:
-                answer = await asyncio.to_thread(aside.ask, "tool", name, arguments)
-            except aside.TooMuch as too_much:
+                answer = await asyncio.to_thread(client.ask, "tool", name, arguments)
+            except client.TooMuch as too_much:
                 raise ToolFailed(f"this {too_much}") from None
         if "wrong" in answer:
             raise ToolFailed(answer["wrong"])

@@ -1,6 +1,6 @@
 """Tools whose arguments are programs of a kind: queries, patterns, formulas. Done aside, with limits on time and memory.
 
-Imported by engine/aside_process.py, so that it must start quickly: libraries are imported where they are used.
+Imported by engine/isolation/server.py, so that it must start quickly: libraries are imported where they are used.
 """
 
 import ast

@@ -8,8 +8,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from engine import aside
 from engine.catalog_file import McpServer
+from engine.isolation import client
 from engine.schemas import schema_problems
 from engine.tools.base import Tool, ToolInfo
 
@@ -69,11 +69,11 @@ class Listing:
 
     def _look_at_those_left(self) -> dict[str, Tool | ToolInfo]:
         left: list[str] = []
-        with aside.together(CHECK_S):
+        with client.together(CHECK_S):
             for name in self._left:
                 try:
                     self._found[f"{self._origin}/{name}"] = self._tool(name)
-                except aside.NotNow as not_now:
+                except client.NotNow as not_now:
                     left.append(name)
                     told = f"parameters: the schema {not_now}"
                     self._found[f"{self._origin}/{name}"] = self._info(name, told, is_passing=True)
@@ -83,7 +83,7 @@ class Listing:
     def _tool(self, name: str) -> Tool | ToolInfo:
         """Raises aside.NotNow."""
         if self._is_closed:
-            raise aside.NotNow("is not looked at any more: the server is closed")
+            raise client.NotNow("is not looked at any more: the server is closed")
         tool = self._by_name.get(name)
         if tool is None:
             return self._info(name, "the server has no such tool")

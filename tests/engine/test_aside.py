@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from engine import aside
 from engine.expressions import ExpressionError, evaluate, render
+from engine.isolation import client
 from engine.names import weight
 from engine.nodes.base import NodeFailure
 from engine.templates import FILTERS
@@ -23,8 +23,8 @@ DOUBLED = "{% set x = 'ab' * 50000 %}" + "{% set x = x ~ x %}" * 20 + "{{ x | le
 
 
 def process_id() -> int:
-    assert aside._process is not None
-    return aside._process._process.pid
+    assert client._process is not None
+    return client._process._process.pid
 
 
 @pytest.mark.parametrize(
@@ -126,9 +126,9 @@ def test_a_process_that_somebody_ended_is_not_held_against_the_task() -> None:
 
 def test_the_process_ends_when_its_line_closes() -> None:
     assert evaluate("range(2) | list", SCOPE) == [0, 1]
-    process = aside._process
+    process = client._process
     assert process is not None
-    aside._forget()
+    client._forget()
     assert process.end() == 0
 
 

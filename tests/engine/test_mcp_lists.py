@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic_monty import AsyncMonty
 
-from engine import aside
 from engine.catalog_file import McpServer
+from engine.isolation import client
 from engine.nodes import sandbox as sandbox_module
 from engine.nodes.base import NodeFailure, Output
 from engine.tools import catalog, mcp_listing
@@ -85,7 +85,7 @@ async def test_a_look_that_takes_longer_than_a_list_waits_goes_on_and_is_shared(
     async with open_tools({"peer": peer("heavy")}) as tools:
         await tools.call("mcp:peer/change", {}, Given().context)
         monkeypatch.setattr(catalog, "LISTING_S", 0.1)
-        with aside._lock:  # Somebody else's work is done there, and takes its time.
+        with client._lock:  # Somebody else's work is done there, and takes its time.
             for _ in range(2):
                 infos = {info.name: info for info in await tools.listed()}
                 assert "still" in (infos["mcp:peer/*"].problem or "")

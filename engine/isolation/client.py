@@ -48,7 +48,7 @@ class _Process:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "engine.aside_process", str(theirs.fileno())],
+                [sys.executable, "-m", "engine.isolation.server", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 # Ctrl-C is for us: this one ends when its line closes.

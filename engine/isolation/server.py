@@ -1,4 +1,4 @@
-"""The process in which heavy tasks are done, started by engine/aside.py as `python -m engine.aside_process FD`.
+"""The process in which heavy tasks are done, started by engine/isolation/client.py as `python -m engine.isolation.server FD`.
 
 The kernel holds the limits: a task that computes too long or takes too much memory ends the process, and with it the task.
 """
@@ -15,8 +15,8 @@ from typing import Any
 import orjson
 
 from engine import schemas, templates
-from engine.aside import MEMORY_MB, SECONDS, receive, send
 from engine.events import JSON
+from engine.isolation.client import MEMORY_MB, SECONDS, receive, send
 from engine.storable import NotStorable, check_storable
 from engine.tools import heavy
 
