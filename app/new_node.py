@@ -39,7 +39,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from engine.nodes.base import NodeConfig, NodeContext, NodeFailure, NodeType, Output
+from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 
 
 class ${cls}Config(NodeConfig):
@@ -80,7 +80,7 @@ TEST = '''\
 
 import asyncio
 
-from engine.nodes.base import Output
+from engine.sdk.node import Output
 from engine.trial import try_node
 from treadle_$name import $cls
 
@@ -119,7 +119,7 @@ Restart the server and the workers: both read the entry point `$group` when they
 ```
 
 `treadle_$name.py` is all of it: a config model, from which builders draw a form, and `execute`. What `execute` may do is in
-`engine/nodes/base.py` of Treadle: `ctx.render` renders templates, `ctx.log` and `ctx.progress` tell how it gets on,
+`engine/sdk/node.py` of Treadle: `ctx.render` renders templates, `ctx.log` and `ctx.progress` tell how it gets on,
 `ctx.text` streams text, and NodeFailure says what went wrong. A node may be run again after a crash, with the same
 `ctx.idempotency_key`.
 """

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from engine.nodes.base import NodeType
 from engine.nodes.registry import BUILT_IN
+from engine.sdk.node import NodeType
 
 HEAD = """\
 # Node types

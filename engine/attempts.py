@@ -13,8 +13,8 @@ import structlog
 from engine.context import Context
 from engine.events import JSON, RunError
 from engine.names import SECRETS
-from engine.nodes.base import NodeFailure, Outcome, Output, WaitForAnswer, WaitUntil
 from engine.ports import Secrets
+from engine.sdk.node import NodeFailure, Outcome, Output, WaitForAnswer, WaitUntil
 from engine.spec import Retry
 from engine.storable import check_storable
 from engine.told import clean_text, is_storable

@@ -8,11 +8,11 @@ from itertools import islice
 from typing import Protocol
 
 from engine.events import JSON
-from engine.marked import NODE, SPEC, Marked, marked
-from engine.nodes.base import NodeFailure
 from engine.nodes.registry import NodeTypes
 from engine.problems import FieldProblem, join_path
 from engine.references import schema_of
+from engine.sdk.annotations import NODE, SPEC, Marked, marked
+from engine.sdk.node import NodeFailure
 from engine.spec import Spec
 from engine.states import Severity
 

@@ -11,10 +11,10 @@ from engine import expressions
 from engine.channels import Slot
 from engine.events import JSON, LogRecorded, Usage
 from engine.names import SECRETS
-from engine.nodes.base import NodeFailure
 from engine.redact import NOTHING
 from engine.references import INDEX, ITEM
 from engine.report import Telling
+from engine.sdk.node import NodeFailure
 from engine.states import LogLevel, NodeStatus
 from engine.storable import NotStorable, check_storable
 from engine.takeup import Around, RunFacts

@@ -11,8 +11,8 @@ from engine.compile import CompiledGraph
 from engine.context import scope_of
 from engine.events import JSON, RunError
 from engine.memory import Memory
-from engine.nodes.base import NodeFailure
 from engine.ports import RunChange
+from engine.sdk.node import NodeFailure
 from engine.states import NodeStatus, RunStatus
 from engine.stopping import Stopping
 from engine.storable import check_storable

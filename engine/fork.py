@@ -13,12 +13,12 @@ from engine.compile import Write
 from engine.context import scope_of
 from engine.events import JSON
 from engine.frontier import UNDER_WAY, Edges, Frontier, let_in, passed
-from engine.nodes.base import ERROR_PORT
 from engine.nodes.conditional import FALSE, TRUE, Conditional
 from engine.nodes.switch import Switch
 from engine.past import Past
 from engine.plan import Plan, PlanEdge, PlanNode, Round
 from engine.problems import FieldProblem
+from engine.sdk.node import ERROR_PORT
 from engine.settle import leaving, taken_edges
 from engine.states import NodeStatus
 from engine.storable import NotStorable, check_storable

@@ -7,9 +7,9 @@ from functools import cached_property
 from graphlib import TopologicalSorter
 from itertools import islice
 
-from engine.nodes.base import ERROR_PORT
 from engine.plan import strongly_connected
 from engine.problems import FieldProblem, join_path
+from engine.sdk.node import ERROR_PORT
 from engine.spec import END, START, EdgeSpec, OnError, Spec
 from engine.states import Severity
 

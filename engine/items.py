@@ -18,8 +18,8 @@ from engine.drive import Drive
 from engine.events import JSON, Happening, LogRecorded, NodeChange, NodeState, OutputDelta, RunError, Usage
 from engine.in_memory import MemoryHead
 from engine.memory import Memory
-from engine.nodes.base import Output
 from engine.ports import Entry, RunChange
+from engine.sdk.node import Output
 from engine.states import LogLevel, RunStatus
 from engine.takeup import RunFacts
 from engine.work import Work

@@ -18,8 +18,8 @@ import structlog
 from engine.context import Context
 from engine.events import JSON, RunError
 from engine.items import RunItem
-from engine.nodes.base import NodeFailure
 from engine.ports import DoneItem, Fenced, MapItems, MapVisit
+from engine.sdk.node import NodeFailure
 from engine.storable import MAX_SIZE
 
 log = structlog.get_logger(__name__)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from engine.channels import Slot
 from engine.events import JSON, Happening, OutputDelta, RunError, Usage
-from engine.nodes.base import Output
+from engine.sdk.node import Output
 from engine.states import RunStatus, WaitKind
 
 

@@ -13,10 +13,10 @@ from pydantic import AliasChoices
 
 from engine import expressions
 from engine.events import JSON
-from engine.marked import EXPRESSION, TEMPLATE, marked
 from engine.names import SECRETS, Use, uses
-from engine.nodes.base import NodeConfig, NodeType
 from engine.problems import FieldProblem, join_path
+from engine.sdk.annotations import EXPRESSION, TEMPLATE, marked
+from engine.sdk.node import NodeConfig, NodeType
 from engine.syntax import has_code
 
 SCOPE = frozenset({"input", "nodes", "run", "secrets"})

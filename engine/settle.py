@@ -10,8 +10,8 @@ from langgraph.types import Send
 
 from engine.channels import GATE, LOOP, Signal, Token
 from engine.compile import Write
-from engine.nodes.base import ERROR_PORT
 from engine.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round
+from engine.sdk.node import ERROR_PORT
 
 
 def taken_edges(out: Sequence[PlanEdge], port: str | None, holds: Callable[[PlanEdge], bool]) -> set[int]:

@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any
 
 from engine.events import JSON
-from engine.nodes.base import NodeFailure
+from engine.sdk.node import NodeFailure
 
 MAX_DEPTH = 100
 MAX_SIZE = 8 * 1024 * 1024

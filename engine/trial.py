@@ -11,9 +11,9 @@ from engine.attempts import attempt
 from engine.context import Context
 from engine.events import JSON, Happening, LogRecorded, OutputDelta, RunError, Usage
 from engine.memory import Memory
-from engine.nodes.base import NodeConfig, NodeType, Outcome
 from engine.ports import Entry
 from engine.report import Report
+from engine.sdk.node import NodeConfig, NodeType, Outcome
 from engine.spec import NodeSpec
 from engine.states import NodeStatus
 from engine.takeup import RunFacts

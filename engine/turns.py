@@ -15,9 +15,9 @@ from engine.compile import CompiledGraph, Write
 from engine.context import scope_of
 from engine.events import JSON, RunError
 from engine.memory import Memory
-from engine.nodes.base import ERROR_PORT, Output, WaitForAnswer, WaitForRun, WaitUntil
 from engine.plan import PlanEdge, PlanNode, Round
 from engine.ports import OpenWait
+from engine.sdk.node import ERROR_PORT, Output, WaitForAnswer, WaitForRun, WaitUntil
 from engine.settle import leaving, loop_over, taken_edges
 from engine.spec import OnError
 from engine.states import NodeStatus, WaitKind

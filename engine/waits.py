@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typeid import TypeID
 
 from engine.events import JSON, RunError
-from engine.nodes.base import Output, WaitForAnswer, WaitForRun, WaitUntil
 from engine.ports import OpenWait
+from engine.sdk.node import Output, WaitForAnswer, WaitForRun, WaitUntil
 from engine.states import RunStatus, WaitKind
 
 ANSWERED = "answered"

@@ -8,9 +8,9 @@ from pydantic import ValidationError
 
 from engine.events import JSON
 from engine.expressions import references
-from engine.nodes.base import NodeConfig, NodeType
 from engine.problems import FieldProblem
 from engine.references import secrets_of
+from engine.sdk.node import NodeConfig, NodeType
 from engine.spec import NodeSpec, Spec, SpecError
 from engine.states import Severity
 

@@ -14,8 +14,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.inputs import check_inputs
-from engine.nodes.base import NodeFailure
 from engine.ports import ChildRun
+from engine.sdk.node import NodeFailure
 from engine.states import RunSource
 from persistence import moves, room, versions, workflows
 from persistence.acceptance import Parent

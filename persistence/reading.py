@@ -15,8 +15,8 @@ from asyncpg.prepared_stmt import PreparedStatement
 
 from engine.catalog_file import CatalogError, SqlDatabase, from_environment
 from engine.events import JSON
-from engine.nodes.base import NodeFailure
-from engine.tools.base import ToolFailed
+from engine.sdk.node import NodeFailure
+from engine.sdk.tool import ToolFailed
 from persistence.database import dsn
 
 CONNECTIONS = 4

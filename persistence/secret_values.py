@@ -8,7 +8,7 @@ from collections.abc import Collection
 import asyncpg
 import structlog
 
-from engine.nodes.base import NodeFailure
+from engine.sdk.node import NodeFailure
 from persistence.away import insist, is_away
 from persistence.database import Database
 from persistence.keyring import KeyProblem, Keyring, Undecryptable

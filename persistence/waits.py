@@ -13,9 +13,9 @@ from sqlalchemy import ColumnElement, RowMapping, and_, func, or_, select, updat
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON, StatusChange
-from engine.nodes.base import Output
 from engine.ports import OpenWait
 from engine.problems import FieldProblem
+from engine.sdk.node import Output
 from engine.states import RunStatus, WaitKind
 from persistence.caller import Caller
 from persistence.clocks import moved

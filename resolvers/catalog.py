@@ -7,8 +7,8 @@ from typing import Any
 from engine.gallery.catalog import Template, offered
 from engine.models.base import ModelInfo
 from engine.models.catalog import Models
-from engine.nodes.base import ERROR_PORT, NodeConfig, NodeType
-from engine.tools.base import ToolInfo
+from engine.sdk.node import ERROR_PORT, NodeConfig, NodeType
+from engine.sdk.tool import ToolInfo
 from engine.tools.catalog import Tools
 from persistence import projects
 from persistence.caller import Role

@@ -5,7 +5,7 @@ from datetime import datetime
 import strawberry
 
 from engine.events import LogRecorded
-from engine.nodes.base import Output, WaitForAnswer, WaitUntil
+from engine.sdk.node import Output, WaitForAnswer, WaitUntil
 from engine.states import LogLevel
 from engine.trial import Trial
 from resolvers import trial

@@ -10,9 +10,9 @@ from redis.asyncio import Redis
 from engine.compile import compile_spec
 from engine.drive import Drive
 from engine.events import OutputDelta
-from engine.nodes.base import NodeConfig, NodeContext, NodeType, Output, WaitForAnswer, WaitUntil
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.ports import Entry
+from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, WaitForAnswer, WaitUntil
 from engine.spec import parse
 from engine.takeup import RunFacts
 from persistence.acceptance import NewRun, accept

@@ -14,17 +14,8 @@ from pydantic import Field
 from app.chaos.recording import recorded
 from engine.events import JSON
 from engine.nodes import code, delay, subworkflow, transform
-from engine.nodes.base import (
-    NodeConfig,
-    NodeContext,
-    NodeFailure,
-    NodeType,
-    Output,
-    WaitForAnswer,
-    WaitForRun,
-    WaitUntil,
-)
 from engine.nodes.registry import GROUP
+from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output, WaitForAnswer, WaitForRun, WaitUntil
 
 
 class Transform(transform.Transform):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from engine.nodes.base import NodeContext
+from engine.sdk.node import NodeContext
 
 FOLDER = "TREADLE_CHAOS_RECORDS"
 """The variable that tells a worker where to record."""

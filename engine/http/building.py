@@ -9,7 +9,7 @@ import httpx2
 import orjson
 
 from engine.events import JSON
-from engine.nodes.base import NodeFailure
+from engine.sdk.node import NodeFailure
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")

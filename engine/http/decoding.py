@@ -9,7 +9,7 @@ import orjson
 
 from engine.events import JSON
 from engine.http.exchange import Answer, shown
-from engine.nodes.base import NodeFailure
+from engine.sdk.node import NodeFailure
 
 Kind = Literal["auto", "json", "text", "base64"]
 _TEXT = ("application/xml", "application/javascript", "application/x-www-form-urlencoded", "application/yaml")

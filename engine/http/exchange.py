@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from engine.http.client import Blocked
-from engine.nodes.base import NodeFailure
+from engine.sdk.node import NodeFailure
 
 _GO_ELSEWHERE = frozenset(
     ["accept", "accept-encoding", "accept-language", "content-length", "content-type", "user-agent"]

@@ -8,7 +8,7 @@ import httpx2
 from engine.events import JSON
 from engine.http.exchange import Answer, shown
 from engine.http.parts import Paging
-from engine.nodes.base import NodeFailure
+from engine.sdk.node import NodeFailure
 
 Read = Callable[[httpx2.URL, int], Awaitable[tuple[Answer, JSON]]]
 """Sends the request for a page (from 1) and gives the answer with its decoded body."""

@@ -15,7 +15,7 @@ from langchain_core.runnables import Runnable
 
 from engine.models.base import Model
 from engine.models.failures import failure_of
-from engine.nodes.base import NodeContext, NodeFailure
+from engine.sdk.node import NodeContext, NodeFailure
 from engine.states import LogLevel
 
 Chat = Runnable[LanguageModelInput, Any]

@@ -15,8 +15,8 @@ from engine.models.base import Model, ModelInfo, Sampling, Structured, is_hidden
 from engine.models.building import OPENAI, build
 from engine.models.client import open_client
 from engine.models.echo import ECHO, echo_model
-from engine.nodes.base import NodeFailure
 from engine.ports import Secrets
+from engine.sdk.node import NodeFailure
 
 KEPT = 64
 """Clients that are kept for the next call; one for each model, key and sampling."""

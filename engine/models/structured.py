@@ -15,8 +15,8 @@ from langchain_core.tools import BaseTool
 from engine.events import JSON
 from engine.models.base import Model
 from engine.models.calls import Chat, ask, is_cut
-from engine.nodes.base import NodeContext, NodeFailure
 from engine.schemas import mismatches
+from engine.sdk.node import NodeContext, NodeFailure
 from engine.states import LogLevel
 
 NAME = "answer"

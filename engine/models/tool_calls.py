@@ -17,9 +17,9 @@ from langchain_core.tools import BaseTool, ToolException
 from engine.events import JSON
 from engine.models.base import Model
 from engine.models.calls import Chat, ask
-from engine.nodes.base import NodeContext, NodeFailure
+from engine.sdk.node import NodeContext, NodeFailure
+from engine.sdk.tool import ToolInfo
 from engine.states import LogLevel
-from engine.tools.base import ToolInfo
 from engine.tools.catalog import Tools, check_scopes
 
 MAX_NAME = 64

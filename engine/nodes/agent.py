@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 from pydantic import AliasChoices, Field
 
 from engine.models.tool_calls import lend
-from engine.nodes.base import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 from engine.nodes.prompting import Prompted, opened, rendered, within
 from engine.nodes.tool import tools_of
+from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 
 
 class Budget(NodeConfig):

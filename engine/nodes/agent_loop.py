@@ -12,7 +12,7 @@ from engine.events import JSON, Usage
 from engine.models.base import Model
 from engine.models.tool_calls import Lent, ask_with_tools
 from engine.nodes.agent import AgentConfig
-from engine.nodes.base import NodeContext, NodeFailure
+from engine.sdk.node import NodeContext, NodeFailure
 
 
 async def answer(

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from engine.nodes.base import NodeConfig, NodeContext, NodeType, Output
+from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 
 TRUE, FALSE = "true", "false"
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from engine.events import JSON
 from engine.moments import read_moment, written
-from engine.nodes.base import NodeConfig, NodeContext, NodeFailure, NodeType, Output, WaitUntil
+from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output, WaitUntil
 from engine.syntax import has_code
 
 T = TypeVar("T", float | str, str)

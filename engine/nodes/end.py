@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from engine.events import JSON
-from engine.nodes.base import NodeConfig, NodeContext, NodeType, Output
+from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 
 PASSES = "__passes__"
 HAS_RUN = ("COMPLETED", "FAILED")

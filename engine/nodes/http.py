@@ -15,7 +15,7 @@ from engine.http.exchange import Answer, Limits, exchange, fit_for_elsewhere, is
 from engine.http.pages import read_pages
 from engine.http.parts import TEMPLATE, Auth, Body, Paging, Retrying, Wanted
 from engine.http.retrying import TRANSIENT, Policy, retry_after, with_retries
-from engine.nodes.base import NodeConfig, NodeContext, NodeFailure, NodeType, Output
+from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 from engine.states import LogLevel
 
 USER_AGENT = "Treadle"

@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, Field
 
 from engine.events import JSON
-from engine.nodes.base import NodeConfig, NodeContext, NodeType, WaitForAnswer
 from engine.schemas import check_schema
+from engine.sdk.node import NodeConfig, NodeContext, NodeType, WaitForAnswer
 
 MAX_EXPIRY_S = 3650 * 86_400
 

@@ -11,10 +11,10 @@ from engine.events import JSON
 from engine.inner import node_problems, node_texts, refused, spec_inside_problems, spec_inside_texts
 from engine.items import NodeItems, RunItem, SpecItems
 from engine.lanes import Lanes
-from engine.nodes.base import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 from engine.plan import PlanError
 from engine.problems import FieldProblem, join_path
 from engine.references import Text
+from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 from engine.spec import NodeSpec, Retry, Spec, SpecError, parse
 from engine.syntax import has_code
 from engine.work import prepare

@@ -12,7 +12,7 @@ from pydantic import AliasChoices, Field, TypeAdapter, ValidationError, model_va
 from engine.events import JSON
 from engine.models.base import Model, Sampling
 from engine.models.catalog import Models
-from engine.nodes.base import NodeConfig, NodeContext, NodeFailure
+from engine.sdk.node import NodeConfig, NodeContext, NodeFailure
 
 TEMPLATE: dict[str, Any] = {"format": "template"}
 ROLES: dict[str, type[BaseMessage]] = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}

@@ -8,7 +8,6 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from engine.nodes.agent import Agent
-from engine.nodes.base import NodeConfig, NodeType
 from engine.nodes.code import Code
 from engine.nodes.conditional import Conditional
 from engine.nodes.delay import Delay
@@ -22,6 +21,7 @@ from engine.nodes.subworkflow import Subworkflow
 from engine.nodes.switch import Switch
 from engine.nodes.tool import Tool
 from engine.nodes.transform import Transform
+from engine.sdk.node import NodeConfig, NodeType
 from engine.storable import NotStorable, check_storable
 
 GROUP = "treadle.nodes"

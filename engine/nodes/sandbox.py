@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager
 from pydantic_monty import AsyncMonty, AsyncMontySession, MontyError, MontyRuntimeError
 
 from engine.events import JSON
-from engine.nodes.base import NodeContext, NodeFailure
 from engine.nodes.sandbox_errors import Limits, failure, out_of_time
 from engine.nodes.sandbox_output import ARGUMENTS, not_json, with_call
 from engine.nodes.sandbox_tools import feed, tools_in
+from engine.sdk.node import NodeContext, NodeFailure
+from engine.sdk.tool import ToolInfo
 from engine.states import LogLevel
-from engine.tools.base import ToolInfo
 
 WAITING_SHOWN_AFTER_S = 0.2
 GRACE_S = 1.0

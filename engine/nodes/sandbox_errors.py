@@ -13,8 +13,8 @@ from pydantic_monty import (
 )
 
 from engine.events import JSON
-from engine.nodes.base import NodeFailure
 from engine.nodes.python_source import lines_where
+from engine.sdk.node import NodeFailure
 
 MAX_MESSAGE = 2000
 # Two faults that the sandbox tells in words of its own and without their place.

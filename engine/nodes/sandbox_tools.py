@@ -15,10 +15,10 @@ from pydantic_monty import (
 )
 
 from engine.events import JSON
-from engine.nodes.base import NodeContext, NodeFailure
+from engine.sdk.node import NodeContext, NodeFailure
+from engine.sdk.tool import ToolInfo
 from engine.states import LogLevel
 from engine.storable import NotStorable, check_storable
-from engine.tools.base import ToolInfo
 from engine.tools.catalog import Tools, unusable
 
 _WORD = re.compile(r"[^\W\d]\w*")

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from engine.nodes.base import NodeConfig, NodeContext, NodeType, Output
+from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 
 
 class StartConfig(NodeConfig):

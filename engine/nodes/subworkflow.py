@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from engine.events import JSON
-from engine.nodes.base import NodeConfig, NodeContext, NodeFailure, NodeType, WaitForRun
 from engine.ports import ChildRun
+from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, WaitForRun
 
 
 class SubworkflowConfig(NodeConfig):

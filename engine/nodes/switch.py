@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from engine.nodes.base import ERROR_PORT, NodeConfig, NodeContext, NodeType, Output
+from engine.sdk.node import ERROR_PORT, NodeConfig, NodeContext, NodeType, Output
 
 
 def _not_error(port: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from pydantic import AliasChoices, Field
 
 from engine.events import JSON
-from engine.nodes.base import NodeConfig, NodeContext, NodeFailure, NodeType, Output
+from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 from engine.tools.catalog import Tools
 
 

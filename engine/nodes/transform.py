@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from engine.events import JSON
-from engine.nodes.base import NodeConfig, NodeContext, NodeType, Output
+from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 
 
 class TransformConfig(NodeConfig):

@@ -9,8 +9,8 @@ from pydantic import TypeAdapter
 
 from engine.events import JSON
 from engine.isolation import client
-from engine.nodes.base import NodeContext
-from engine.tools.base import ToolFailed, ToolInfo
+from engine.sdk.node import NodeContext
+from engine.sdk.tool import ToolFailed, ToolInfo
 from engine.tools.heavy import HEAVY, Wrong
 from engine.tools.light import LIGHT
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from engine.catalog_file import McpServer
 from engine.events import JSON
-from engine.nodes.base import NodeContext, NodeFailure
-from engine.tools.base import Tool, ToolFailed, ToolInfo
+from engine.sdk.node import NodeContext, NodeFailure
+from engine.sdk.tool import Tool, ToolFailed, ToolInfo
 from engine.tools.mcp_faults import NotListed, SessionLost
 from engine.tools.mcp_listing import Listing
 from engine.tools.mcp_session import Ask, Session

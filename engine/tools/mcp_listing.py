@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from engine.catalog_file import McpServer
 from engine.isolation import client
 from engine.schemas import schema_problems
-from engine.tools.base import Tool, ToolInfo
+from engine.sdk.tool import Tool, ToolInfo
 
 if TYPE_CHECKING:
     from mcp.types import Tool as McpToolType

@@ -13,9 +13,9 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from engine.events import JSON
-from engine.nodes.base import NodeContext
 from engine.schemas import check_schema
-from engine.tools.base import ToolFailed, ToolInfo
+from engine.sdk.node import NodeContext
+from engine.sdk.tool import ToolFailed, ToolInfo
 
 GROUP = "treadle.tools"
 ORIGIN = "python"

@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 from engine.catalog_file import SqlDatabase
 from engine.events import JSON
-from engine.nodes.base import NodeContext, NodeFailure
-from engine.tools.base import ToolInfo
+from engine.sdk.node import NodeContext, NodeFailure
+from engine.sdk.tool import ToolInfo
 
 
 class ReadDatabases(Protocol):

@@ -31,7 +31,7 @@ WHOLE = f"""query ($id: ID!) {{ run(id: $id) {{
 TRY = """mutation ($i: TestNodeInput!) { testNode(input: $i) { output port input partialOutput logs waitingFor { prompt schema }
   usage { model } error { code message details } errors { detail } } }"""
 FAULTY = """
-from engine.nodes.base import NodeConfig, NodeType
+from engine.sdk.node import NodeConfig, NodeType
 from engine.nodes.transform import TransformConfig
 
 class Faulty(NodeType[TransformConfig]):

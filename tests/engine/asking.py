@@ -8,7 +8,7 @@ import pytest
 
 from engine.catalog_file import ModelEntry
 from engine.models.catalog import Models, open_models
-from engine.nodes.base import NodeFailure, Output
+from engine.sdk.node import NodeFailure, Output
 from engine.tools.catalog import Tools, open_tools
 from tests.engine.given import Given
 from tests.peers import chat, chat_wire

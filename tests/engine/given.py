@@ -7,10 +7,10 @@ from typing import Any
 from engine.context import Context
 from engine.events import Happening, LogRecorded, NodeChange, NodeState, OutputDelta
 from engine.memory import Memory
-from engine.nodes.base import Outcome
 from engine.nodes.registry import load_node_types
 from engine.ports import Entry
 from engine.report import Report
+from engine.sdk.node import Outcome
 from engine.takeup import RunFacts
 
 TYPES = load_node_types()

@@ -8,8 +8,8 @@ import pytest
 from engine.events import LogRecorded
 from engine.http.addresses import Allowed
 from engine.http.client import GuardedHttp
-from engine.nodes.base import NodeFailure, Output
 from engine.nodes.http import Http, HttpConfig
+from engine.sdk.node import NodeFailure, Output
 from tests.engine.given import Given
 
 LOOPBACK = GuardedHttp(Allowed.parse("127.0.0.1, localhost"))

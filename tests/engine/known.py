@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from engine.nodes.base import NodeFailure
+from engine.sdk.node import NodeFailure
 
 VALUE = "sk-canary-81kQz0pLw2"
 

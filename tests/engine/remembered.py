@@ -14,10 +14,10 @@ from engine.compile import CompiledGraph, Write, compile_spec
 from engine.drive import Drive
 from engine.frontier import Frontier, applied, channels, due, read
 from engine.in_memory import MemoryHead
-from engine.nodes.base import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.past import Past
 from engine.ports import PendingWrite, Standing
+from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 from engine.spec import parse
 from engine.states import NodeStatus, RunStatus
 from engine.takeup import RunFacts

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from engine.catalog_file import ModelEntry
 from engine.events import JSON, NodeChange
 from engine.models.catalog import open_models
-from engine.nodes.base import NodeContext, NodeFailure, Output
-from engine.tools.base import ToolFailed, ToolInfo
+from engine.sdk.node import NodeContext, NodeFailure, Output
+from engine.sdk.tool import ToolFailed, ToolInfo
 from engine.tools.catalog import open_tools
 from tests.engine.given import TYPES, Given
 from tests.peers import chat, chat_wire

@@ -10,7 +10,7 @@ import pytest
 from engine.expressions import ExpressionError, evaluate, render
 from engine.isolation import client
 from engine.names import weight
-from engine.nodes.base import NodeFailure
+from engine.sdk.node import NodeFailure
 from engine.templates import FILTERS
 from engine.weight import _LIGHT_FILTERS, Weight
 from tests.engine.given import Given

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import pytest
 
 from engine.attempts import attempt
-from engine.nodes.base import NodeConfig, NodeContext, NodeFailure, NodeType, Output
+from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 from engine.spec import NodeSpec, Retry
 from engine.work import Work
 from tests.engine.given import Given

@@ -15,8 +15,8 @@ from engine.catalog_file import McpServer, ModelEntry
 from engine.http.addresses import Allowed
 from engine.http.client import GuardedHttp
 from engine.models.catalog import open_models
-from engine.nodes.base import Output
 from engine.nodes.registry import BUILT_IN
+from engine.sdk.node import Output
 from engine.spec import NodeSpec
 from engine.tools.catalog import open_tools
 from engine.tools.python import PythonTool

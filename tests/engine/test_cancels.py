@@ -14,7 +14,7 @@ from engine.catalog_file import McpServer, ModelEntry
 from engine.http.addresses import Allowed
 from engine.http.client import GuardedHttp
 from engine.models.catalog import open_models
-from engine.nodes.base import NodeFailure
+from engine.sdk.node import NodeFailure
 from engine.tools.catalog import open_tools
 from tests.engine.given import Given
 from tests.paths import PEERS

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_monty import AsyncMonty
 
 from engine.events import LogRecorded
-from engine.nodes.base import NodeFailure, Output
+from engine.sdk.node import NodeFailure, Output
 from engine.states import LogLevel
 from engine.storable import check_storable
 from tests.engine.given import TYPES, Given

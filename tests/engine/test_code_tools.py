@@ -8,9 +8,9 @@ import pytest
 from pydantic_monty import AsyncMonty
 
 from engine.events import JSON, LogRecorded
-from engine.nodes.base import NodeContext, NodeFailure, Output
+from engine.sdk.node import NodeContext, NodeFailure, Output
+from engine.sdk.tool import ToolInfo
 from engine.states import LogLevel
-from engine.tools.base import ToolInfo
 from engine.tools.built_in import built_in
 from engine.tools.catalog import Tools
 from tests.engine.given import Given

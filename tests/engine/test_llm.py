@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from engine.events import Usage
-from engine.nodes.base import NodeFailure, Output
+from engine.sdk.node import NodeFailure, Output
 from tests.engine.asking import Asked
 from tests.engine.given import TYPES, Given
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from engine.attempts import Result, attempt
-from engine.nodes.base import Output
+from engine.sdk.node import Output
 from engine.spec import NodeSpec, Retry
 from engine.work import Work
 from tests.engine.asking import Asked

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from engine.nodes.base import Output
+from engine.sdk.node import Output
 from tests.engine.asking import Asked
 
 TICKET = {

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from engine import lanes
 from engine.events import JSON
 from engine.lanes import digest_of
-from engine.nodes.base import NodeFailure
 from engine.ports import DoneItem
+from engine.sdk.node import NodeFailure
 from tests.engine.given import Given
 from tests.engine.mapping import Kept, Probe, mapped
 

@@ -11,9 +11,9 @@ from engine import lanes
 from engine.compile import compile_spec
 from engine.drive import Drive
 from engine.events import Usage
-from engine.nodes.base import NodeConfig, NodeContext, NodeFailure, NodeType, Outcome, Output
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.ports import DoneItem, MapVisit
+from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Outcome, Output
 from engine.spec import parse
 from engine.states import NodeStatus, RunStatus
 from engine.takeup import RunFacts, Stop

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine.catalog_file import McpServer
-from engine.nodes.base import NodeFailure
+from engine.sdk.node import NodeFailure
 from engine.tools import mcp, mcp_session
 from engine.tools.catalog import Tools, open_tools
 from tests.engine.given import Given

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from engine.catalog_file import McpServer
-from engine.nodes.base import NodeFailure
+from engine.sdk.node import NodeFailure
 from engine.tools.catalog import Tools, open_tools
 from tests.engine.given import Given
 from tests.paths import PEERS

@@ -11,7 +11,7 @@ from pydantic_monty import AsyncMonty
 from engine.catalog_file import McpServer
 from engine.isolation import client
 from engine.nodes import sandbox as sandbox_module
-from engine.nodes.base import NodeFailure, Output
+from engine.sdk.node import NodeFailure, Output
 from engine.tools import catalog, mcp_listing
 from engine.tools.catalog import Tools, open_tools
 from tests.engine.given import Given

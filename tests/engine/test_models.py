@@ -11,8 +11,8 @@ import pytest
 from engine.catalog_file import CatalogError, CatalogFile, ModelEntry, read_catalog, with_models
 from engine.models.catalog import open_models
 from engine.models.echo_answers import answer
-from engine.nodes.base import NodeFailure, Output
 from engine.resources import ResourceOptions, open_resources
+from engine.sdk.node import NodeFailure, Output
 from tests.engine.given import Given
 
 FILE = """

@@ -7,7 +7,7 @@ import pytest
 from engine.events import Usage
 from engine.expressions import ExpressionError, evaluate
 from engine.moments import datetime_shift, read_moment
-from engine.nodes.base import NodeFailure
+from engine.sdk.node import NodeFailure
 from engine.tools.catalog import open_tools
 from tests.engine.given import Given
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError, field_validator
 
-from engine.nodes.base import NodeConfig, NodeFailure, NodeType, Output, WaitForAnswer, WaitUntil
 from engine.nodes.registry import NodeTypes, load_node_types
+from engine.sdk.node import NodeConfig, NodeFailure, NodeType, Output, WaitForAnswer, WaitUntil
 from engine.spec import parse
 from engine.validate import validate
 from tests.engine.given import TYPES, Given
@@ -158,7 +158,7 @@ def test_types_are_found_by_name() -> None:
 
 def test_a_plug_in_is_added_and_a_broken_one_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shout_plugin.py").write_text(
-        "from engine.nodes.base import NodeConfig, NodeType, Output\n"
+        "from engine.sdk.node import NodeConfig, NodeType, Output\n"
         "class Shout(NodeType[NodeConfig]):\n"
         "    name, title, description, Config = 'shout', 'Shout', 'Shouts.', NodeConfig\n"
         "    async def execute(self, config, ctx):\n"

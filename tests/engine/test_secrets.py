@@ -10,17 +10,8 @@ from pydantic import Field
 
 from engine.attempts import Result, attempt
 from engine.events import JSON, LogRecorded, NodeChange, RunError, Usage
-from engine.nodes.base import (
-    NodeConfig,
-    NodeContext,
-    NodeFailure,
-    NodeType,
-    Outcome,
-    Output,
-    WaitForAnswer,
-    WaitUntil,
-)
 from engine.redact import MARK
+from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Outcome, Output, WaitForAnswer, WaitUntil
 from engine.spec import NodeSpec, Retry
 from engine.states import LogLevel
 from engine.validate import validate

@@ -7,7 +7,7 @@ import orjson
 import pytest
 from hypothesis import given
 
-from engine.nodes.base import NodeFailure
+from engine.sdk.node import NodeFailure
 from engine.storable import MAX_DEPTH, NotStorable, check_storable
 from tests.engine.values import JSON_VALUES
 

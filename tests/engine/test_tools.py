@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from engine.nodes.base import NodeFailure, Output
 from engine.schemas import check_schema
-from engine.tools.base import ToolInfo
+from engine.sdk.node import NodeFailure, Output
+from engine.sdk.tool import ToolInfo
 from engine.tools.catalog import Tools
 from tests.engine.given import Given
 from tests.engine.tool_calls import call, failure

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from engine.nodes.base import NodeFailure
+from engine.sdk.node import NodeFailure
 from engine.tools.catalog import Tools
 from tests.engine.given import Given
 

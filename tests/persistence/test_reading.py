@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from engine.catalog_file import SqlDatabase
-from engine.nodes.base import NodeFailure
+from engine.sdk.node import NodeFailure
 from engine.tools.catalog import Tools
 from engine.tools.sql import sql_tools
 from persistence.reading import Databases, open_databases

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from engine.nodes.base import NodeFailure
+from engine.sdk.node import NodeFailure
 from persistence import key_file, projects, secrets
 from persistence.caller import Caller, Role
 from persistence.database import Database, dsn

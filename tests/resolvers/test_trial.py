@@ -12,9 +12,9 @@ from engine.catalog_file import ModelEntry
 from engine.http.addresses import Allowed
 from engine.http.client import GuardedHttp
 from engine.models.catalog import open_models
-from engine.nodes.base import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.resources import ResourceOptions, open_resources
+from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 from engine.states import LogLevel
 from persistence.caller import Caller, Role
 from persistence.database import Database

@@ -7,7 +7,7 @@ import pytest
 
 from engine.catalog_file import ModelEntry
 from engine.models.catalog import open_models
-from engine.nodes.base import NodeFailure
+from engine.sdk.node import NodeFailure
 from resolvers.context import Context
 from schema.schema import schema
 from tests.conftest import DEFAULT_PROJECT

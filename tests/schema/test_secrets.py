@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from engine.nodes.base import NodeFailure
+from engine.sdk.node import NodeFailure
 from persistence import key_file, projects
 from persistence.caller import Caller, Role
 from persistence.keyring import Key

@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from engine.drive import Drive
-from engine.nodes.base import NodeContext, Output
+from engine.sdk.node import NodeContext, Output
 from engine.states import RunStatus
 from persistence import nodes, waits
 from persistence.caller import Caller

@@ -9,8 +9,8 @@ import pytest
 from arq.connections import ArqRedis
 from redis.asyncio import Redis
 
-from engine.nodes.base import NodeContext, Output
 from engine.nodes.registry import NodeTypes
+from engine.sdk.node import NodeContext, Output
 from engine.takeup import Stop
 from persistence.away import DATABASE_TROUBLE
 from persistence.caller import Caller

@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from engine.events import Usage
-from engine.nodes.base import NodeConfig, NodeContext, NodeType, Output, WaitForAnswer, WaitUntil
+from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, WaitForAnswer, WaitUntil
 from engine.states import RunStatus
 from engine.takeup import Stop
 from persistence.caller import Caller

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from engine.drive import Drive
-from engine.nodes.base import NodeContext, NodeFailure, Output
+from engine.sdk.node import NodeContext, NodeFailure, Output
 from engine.states import RunStatus
 from persistence.database import Database
 from resolvers.context import Context

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from engine.events import JSON
-from engine.nodes.base import NodeContext
+from engine.sdk.node import NodeContext
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]+")
 
