@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from app.settings import Settings
-from engine.redact import redact_log
+from engine.values.redaction import redact_log
 
 
 def _without_secrets(render: structlog.types.Processor) -> structlog.types.Processor:

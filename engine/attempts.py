@@ -16,8 +16,8 @@ from engine.names import SECRETS
 from engine.ports import Secrets
 from engine.sdk.node import NodeFailure, Outcome, Output, WaitForAnswer, WaitUntil
 from engine.spec import Retry
-from engine.storable import check_storable
-from engine.told import clean_text, is_storable
+from engine.values.storable import check_storable
+from engine.values.told import clean_text, is_storable
 from engine.work import Work
 
 log = structlog.get_logger()

@@ -11,14 +11,14 @@ from engine import expressions
 from engine.channels import Slot
 from engine.events import JSON, LogRecorded, Usage
 from engine.names import SECRETS
-from engine.redact import NOTHING
 from engine.references import INDEX, ITEM
 from engine.report import Telling
 from engine.sdk.node import NodeFailure
 from engine.states import LogLevel, NodeStatus
-from engine.storable import NotStorable, check_storable
 from engine.takeup import Around, RunFacts
-from engine.told import clean_text, is_storable
+from engine.values.redaction import NOTHING
+from engine.values.storable import NotStorable, check_storable
+from engine.values.told import clean_text, is_storable
 
 NOT_RUN = {"output": None, "status": NodeStatus.IDLE.value}
 NOTHING_ELSE: Mapping[str, Any] = {}

@@ -15,8 +15,8 @@ from engine.ports import RunChange
 from engine.sdk.node import NodeFailure
 from engine.states import NodeStatus, RunStatus
 from engine.stopping import Stopping
-from engine.storable import check_storable
 from engine.takeup import RunFacts, Stop
+from engine.values.storable import check_storable
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from functools import wraps
 import orjson
 
 from engine.events import JSON
-from engine.moments import datetime_difference, datetime_format, datetime_shift
-from engine.storable import check_storable
+from engine.values.storable import check_storable
+from engine.values.timestamps import datetime_difference, datetime_format, datetime_shift
 from engine.views import take, take_all
 
 EACH_MOMENT = 10

@@ -21,8 +21,8 @@ from engine.problems import FieldProblem
 from engine.sdk.node import ERROR_PORT
 from engine.settle import leaving, taken_edges
 from engine.states import NodeStatus
-from engine.storable import NotStorable, check_storable
 from engine.undo import Dependent, Undo, Unknown
+from engine.values.storable import NotStorable, check_storable
 from engine.waits import ANSWERED, EXPIRED
 from engine.work import Work
 

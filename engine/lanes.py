@@ -20,7 +20,7 @@ from engine.events import JSON, RunError
 from engine.items import RunItem
 from engine.ports import DoneItem, Fenced, MapItems, MapVisit
 from engine.sdk.node import NodeFailure
-from engine.storable import MAX_SIZE
+from engine.values.storable import MAX_SIZE
 
 log = structlog.get_logger(__name__)
 

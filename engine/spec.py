@@ -13,7 +13,7 @@ import orjson
 from engine.events import JSON
 from engine.problems import FieldProblem
 from engine.states import OnLimit
-from engine.storable import check_storable
+from engine.values.storable import check_storable
 
 START, END = "__start__", "__end__"
 ENDS = ("source", "target")

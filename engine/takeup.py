@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from engine.compile import Write
 from engine.events import JSON, RunError
 from engine.ports import PendingWrite, Standing
-from engine.redact import Redactor
+from engine.values.redaction import Redactor
 
 if TYPE_CHECKING:
     from engine.drive import Drive

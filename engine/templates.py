@@ -14,8 +14,8 @@ from minijinja import Environment, TemplateError
 from engine.events import JSON
 from engine.filters import ADDED, FilterFault
 from engine.names import NODES, Code, uses
-from engine.storable import check_storable
 from engine.syntax import as_expression, has_code, is_whole_expression, position
+from engine.values.storable import check_storable
 from engine.views import Heavy, as_json, take, take_all, to_json, unwrap, view
 
 FUEL = 100_000

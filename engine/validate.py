@@ -15,12 +15,12 @@ from engine.plan import PlanError, make_plan
 from engine.problems import FieldProblem, join_path
 from engine.reading import Reading, read
 from engine.references import Nodes, Reader, texts_of
-from engine.schemas import check_schema
 from engine.sdk.node import NodeConfig
 from engine.spec import Spec, digest
 from engine.spec_checks import check_config, check_parts, check_size, spec_texts
 from engine.states import Severity
-from engine.storable import NotStorable, check_storable
+from engine.values.json_schema import check_schema
+from engine.values.storable import NotStorable, check_storable
 
 MAX_BYTES = 1024 * 1024
 MAX_TEXTS = 20_000

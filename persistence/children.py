@@ -13,10 +13,10 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.inputs import check_inputs
 from engine.ports import ChildRun
 from engine.sdk.node import NodeFailure
 from engine.states import RunSource
+from engine.values.inputs import check_inputs
 from persistence import moves, room, versions, workflows
 from persistence.acceptance import Parent
 from persistence.caller import Caller, Role

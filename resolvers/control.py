@@ -7,9 +7,9 @@ from dataclasses import replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON
-from engine.inputs import check_inputs
 from engine.problems import FieldProblem
 from engine.states import RunStatus
+from engine.values.inputs import check_inputs
 from persistence import history, moves, nodes, runs, waits, workflows
 from persistence.history import Checkpoint
 from persistence.problems import invalid

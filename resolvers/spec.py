@@ -12,9 +12,9 @@ from engine.expressions import ExpressionError, evaluate, is_expression, render
 from engine.problems import FieldProblem
 from engine.spec import normalise, spec_hash
 from engine.states import Severity
-from engine.storable import NotStorable, check_storable
 from engine.syntax import has_code
 from engine.validate import Report, validate
+from engine.values.storable import NotStorable, check_storable
 from persistence.drafts import Content
 from persistence.problems import Invalid, invalid
 from resolvers.context import Context

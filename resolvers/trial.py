@@ -8,10 +8,10 @@ from typing import Any
 from engine import trial
 from engine.events import JSON
 from engine.problems import FieldProblem
-from engine.storable import NotStorable, check_storable
 from engine.takeup import RunFacts
 from engine.trial import Trial
 from engine.validate import check_node
+from engine.values.storable import NotStorable, check_storable
 from persistence.caller import Role
 from persistence.ids import Prefix, new_id
 from persistence.problems import Invalid, TooManyTrials, invalid

@@ -14,11 +14,12 @@ from typing import Any
 
 import orjson
 
-from engine import schemas, templates
+from engine import templates
 from engine.events import JSON
 from engine.isolation.client import MEMORY_MB, SECONDS, receive, send
-from engine.storable import NotStorable, check_storable
 from engine.tools import heavy
+from engine.values import json_schema
+from engine.values.storable import NotStorable, check_storable
 
 
 def _template(evaluate: Callable[[Any, dict[str, JSON]], JSON]) -> Callable[..., JSON]:
@@ -38,8 +39,8 @@ def _template(evaluate: Callable[[Any, dict[str, JSON]], JSON]) -> Callable[...,
 TASKS: dict[str, Callable[..., JSON]] = {
     "evaluate": _template(templates.evaluate),
     "render": _template(templates.render),
-    "schema_faults": schemas.schema_faults,
-    "faults": schemas.faults,
+    "schema_faults": json_schema.schema_faults,
+    "faults": json_schema.faults,
     "tool": heavy.run,
 }
 

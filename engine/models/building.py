@@ -7,8 +7,8 @@ from langchain_core.language_models import BaseChatModel
 
 from engine.catalog_file import ModelEntry, from_environment
 from engine.models.base import Sampling, is_hidden
-from engine.redact import Redactor
 from engine.sdk.node import NodeFailure
+from engine.values.redaction import Redactor
 
 OPENAI = "openai"
 NO_KEY = "none"

@@ -13,8 +13,8 @@ from langchain_core import exceptions as known
 
 from engine.events import JSON
 from engine.models.base import Model
-from engine.redact import Redactor
 from engine.sdk.node import NodeFailure
+from engine.values.redaction import Redactor
 
 log = structlog.get_logger(__name__)
 

@@ -15,9 +15,9 @@ from langchain_core.tools import BaseTool
 from engine.events import JSON
 from engine.models.base import Model
 from engine.models.calls import Chat, ask, is_cut
-from engine.schemas import mismatches
 from engine.sdk.node import NodeContext, NodeFailure
 from engine.states import LogLevel
+from engine.values.json_schema import mismatches
 
 NAME = "answer"
 MAX_TOLD = 5

@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, Field
 
 from engine.events import JSON
-from engine.schemas import check_schema
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, WaitForAnswer
+from engine.values.json_schema import check_schema
 
 MAX_EXPIRY_S = 3650 * 86_400
 

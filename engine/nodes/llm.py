@@ -12,8 +12,8 @@ from engine.models.structured import structured
 from engine.models.tool_calls import Lent, answered, ask_with_tools, lend
 from engine.nodes.prompting import Prompted, opened, rendered, within
 from engine.nodes.tool import tools_of
-from engine.schemas import check_schema
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
+from engine.values.json_schema import check_schema
 
 MAX_ROUNDS = 5
 """How often the model may call tools; an `agent` may do it more often."""

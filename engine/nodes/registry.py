@@ -22,7 +22,7 @@ from engine.nodes.switch import Switch
 from engine.nodes.tool import Tool
 from engine.nodes.transform import Transform
 from engine.sdk.node import NodeConfig, NodeType
-from engine.storable import NotStorable, check_storable
+from engine.values.storable import NotStorable, check_storable
 
 GROUP = "treadle.nodes"
 BUILT_IN: tuple[type[NodeType[Any]], ...] = (

@@ -18,8 +18,8 @@ from engine.events import JSON
 from engine.sdk.node import NodeContext, NodeFailure
 from engine.sdk.tool import ToolInfo
 from engine.states import LogLevel
-from engine.storable import NotStorable, check_storable
 from engine.tools.catalog import Tools, unusable
+from engine.values.storable import NotStorable, check_storable
 
 _WORD = re.compile(r"[^\W\d]\w*")
 _RAISED: Mapping[str, type[Exception]] = {

@@ -9,13 +9,13 @@ import structlog
 
 from engine.catalog_file import McpServer
 from engine.events import JSON
-from engine.schemas import mismatches
 from engine.sdk.node import NodeContext, NodeFailure
 from engine.sdk.tool import Tool, ToolFailed, ToolInfo
-from engine.storable import check_storable
 from engine.tools.built_in import built_in
 from engine.tools.mcp import Server, Unreachable
 from engine.tools.python import python_tools
+from engine.values.json_schema import mismatches
+from engine.values.storable import check_storable
 
 log = structlog.get_logger(__name__)
 

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
-from engine import moments
 from engine.events import JSON
 from engine.tools.heavy import Wrong
+from engine.values import timestamps
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ def base64_decode(
 
 def datetime_now(*, timezone: Zone = "UTC") -> JSON:
     """The current date and time."""
-    return moments.written(datetime.now(_done(moments.read_zone, timezone)))
+    return timestamps.written(datetime.now(_done(timestamps.read_zone, timezone)))
 
 
 def datetime_shift(
@@ -78,24 +78,24 @@ def datetime_shift(
     seconds: Annotated[float, Field(description="To add.")] = 0,
 ) -> JSON:
     """A moment some time before or after another one."""
-    return _done(moments.datetime_shift, moment, days=days, hours=hours, minutes=minutes, seconds=seconds)
+    return _done(timestamps.datetime_shift, moment, days=days, hours=hours, minutes=minutes, seconds=seconds)
 
 
 def datetime_difference(*, start: Moment, end: Moment) -> JSON:
     """The time between two moments, in seconds and in days."""
-    return _done(moments.datetime_difference, start, end)
+    return _done(timestamps.datetime_difference, start, end)
 
 
 def datetime_format(
     *,
     moment: Moment,
     format: Annotated[
-        str, Field(max_length=moments.MAX_FORMAT, description="As for strftime.", examples=["%d.%m.%Y %H:%M"])
+        str, Field(max_length=timestamps.MAX_FORMAT, description="As for strftime.", examples=["%d.%m.%Y %H:%M"])
     ],
     timezone: Zone = "UTC",
 ) -> JSON:
     """A moment as text, in a time zone."""
-    return _done(moments.datetime_format, moment, format, timezone)
+    return _done(timestamps.datetime_format, moment, format, timezone)
 
 
 def _done(function: Callable[..., T], *given: JSON, **named: JSON) -> T:

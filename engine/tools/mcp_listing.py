@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from engine.catalog_file import McpServer
 from engine.isolation import client
-from engine.schemas import schema_problems
 from engine.sdk.tool import Tool, ToolInfo
+from engine.values.json_schema import schema_problems
 
 if TYPE_CHECKING:
     from mcp.types import Tool as McpToolType

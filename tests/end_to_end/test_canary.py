@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from engine.nodes.registry import load_node_types
-from engine.redact import MARK
+from engine.values.redaction import MARK
 from tests.end_to_end import canary, parrots
 from tests.end_to_end.canary import MODEL_KEY, ODD, PLAIN, ROWS, found_in
 from tests.end_to_end.system import CANCEL, RUN, copied, running

@@ -14,7 +14,7 @@ from pydantic_monty import AsyncMonty
 from engine.events import LogRecorded
 from engine.sdk.node import NodeFailure, Output
 from engine.states import LogLevel
-from engine.storable import check_storable
+from engine.values.storable import check_storable
 from tests.engine.given import TYPES, Given
 
 

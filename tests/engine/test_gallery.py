@@ -4,8 +4,8 @@ import pytest
 
 from engine.gallery.catalog import Template, gallery, offered
 from engine.nodes.registry import NodeTypes, load_node_types
-from engine.schemas import mismatches
 from engine.validate import validate
+from engine.values.json_schema import mismatches
 
 TYPES = load_node_types()
 

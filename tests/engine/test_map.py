@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from engine.events import LogRecorded, Usage
-from engine.redact import MARK
 from engine.sdk.node import Output
+from engine.values.redaction import MARK
 from tests.engine.given import Given
 from tests.engine.known import VALUE, Known
 from tests.engine.mapping import Kept, Probe, attempted, mapped

@@ -6,9 +6,9 @@ import pytest
 
 from engine.events import Usage
 from engine.expressions import ExpressionError, evaluate
-from engine.moments import datetime_shift, read_moment
 from engine.sdk.node import NodeFailure
 from engine.tools.catalog import open_tools
+from engine.values.timestamps import datetime_shift, read_moment
 from tests.engine.given import Given
 
 BOTH: list[tuple[str, dict[str, Any], str]] = [

@@ -12,8 +12,8 @@ from urllib.parse import quote, quote_plus, unquote_plus, urlencode
 import httpx
 import pytest
 
-from engine.disguises import Disguises
-from engine.redact import MARK, NOTHING, Redactor, redact_log, remember
+from engine.values.encodings import Disguises
+from engine.values.redaction import MARK, NOTHING, Redactor, redact_log, remember
 
 KEY = "sk-proj-9fQ2xLr7TqZb31vNw8"
 AWKWARD = "p\"a\\s s/w+ö=r%d&<né\nw line's>"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from engine.isolation import client
-from engine.schemas import check_schema, mismatches
+from engine.values.json_schema import check_schema, mismatches
 
 DOUBLING: dict[str, Any] = {
     "$ref": "#/$defs/d0",

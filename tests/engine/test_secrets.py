@@ -10,11 +10,11 @@ from pydantic import Field
 
 from engine.attempts import Result, attempt
 from engine.events import JSON, LogRecorded, NodeChange, RunError, Usage
-from engine.redact import MARK
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Outcome, Output, WaitForAnswer, WaitUntil
 from engine.spec import NodeSpec, Retry
 from engine.states import LogLevel
 from engine.validate import validate
+from engine.values.redaction import MARK
 from engine.work import Work
 from tests.engine.given import TYPES, Given
 from tests.engine.known import VALUE, Known

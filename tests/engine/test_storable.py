@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from engine.sdk.node import NodeFailure
-from engine.storable import MAX_DEPTH, NotStorable, check_storable
+from engine.values.storable import MAX_DEPTH, NotStorable, check_storable
 from tests.engine.values import JSON_VALUES
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from engine.schemas import check_schema
 from engine.sdk.node import NodeFailure, Output
 from engine.sdk.tool import ToolInfo
 from engine.tools.catalog import Tools
+from engine.values.json_schema import check_schema
 from tests.engine.given import Given
 from tests.engine.tool_calls import call, failure
 

@@ -1,6 +1,7 @@
 """Keeps the values of secrets inside: whatever leaves a node call, and every line that the process logs, passes here.
 
-A value becomes `•••`, in any of its forms (engine/disguises.py). Nothing is stored; a process knows the values that it has used.
+A value becomes `•••`, in any of its forms (engine/values/encodings.py). Nothing is stored; a process knows the values
+that it has used.
 """
 
 from bisect import bisect_right
@@ -8,8 +9,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
-from engine.disguises import Disguises, Span
 from engine.events import JSON
+from engine.values.encodings import Disguises, Span
 
 MARK = "\N{BULLET}" * 3
 MIN_LENGTH = 8

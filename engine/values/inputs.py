@@ -4,8 +4,8 @@ import orjson
 
 from engine.events import JSON
 from engine.problems import FieldProblem
-from engine.schemas import mismatches
-from engine.storable import NotStorable, check_storable
+from engine.values.json_schema import mismatches
+from engine.values.storable import NotStorable, check_storable
 
 MAX_INPUT_BYTES = 1024 * 1024
 

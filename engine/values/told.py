@@ -1,7 +1,7 @@
 """What nodes tell people, made fit to be stored: messages, log lines and streamed text. Outputs are checked instead."""
 
 from engine.events import JSON
-from engine.storable import NotStorable, check_storable
+from engine.values.storable import NotStorable, check_storable
 
 SHOWN = "\N{REPLACEMENT CHARACTER}"
 
