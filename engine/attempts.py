@@ -12,7 +12,7 @@ import structlog
 
 from engine.context import Context
 from engine.events import JSON, RunError
-from engine.names import SECRETS
+from engine.expressions.analysis import SECRETS
 from engine.ports import Secrets
 from engine.sdk.node import NodeFailure, Outcome, Output, WaitForAnswer, WaitUntil
 from engine.spec import Retry

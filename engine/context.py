@@ -7,10 +7,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from engine import expressions
 from engine.channels import Slot
 from engine.events import JSON, LogRecorded, Usage
-from engine.names import SECRETS
+from engine.expressions import evaluator
+from engine.expressions.analysis import SECRETS
 from engine.references import INDEX, ITEM
 from engine.report import Telling
 from engine.sdk.node import NodeFailure
@@ -112,11 +112,11 @@ class Context:
 
     def render(self, value: JSON) -> JSON:
         try:
-            rendered = expressions.render(value, self.scope)
+            rendered = evaluator.render(value, self.scope)
             if isinstance(value, dict | list):
                 # Many texts that give the same large value cost nothing, until somebody keeps them.
                 check_storable(rendered)
-        except expressions.ExpressionError as error:
+        except evaluator.ExpressionError as error:
             raise NodeFailure("TEMPLATE", str(error)) from error
         except NotStorable as error:
             raise NodeFailure("TEMPLATE", f"the templates give too much: {error}") from error
@@ -124,8 +124,8 @@ class Context:
 
     def evaluate(self, expression: str) -> JSON:
         try:
-            return expressions.evaluate(expression, self.scope)
-        except expressions.ExpressionError as error:
+            return evaluator.evaluate(expression, self.scope)
+        except evaluator.ExpressionError as error:
             raise NodeFailure("TEMPLATE", str(error)) from error
 
     def note_input(self, value: JSON) -> None:

@@ -5,11 +5,11 @@ Pure: nothing is changed here, and nothing is stored before the ledger has it.
 
 from dataclasses import dataclass
 
-from engine import expressions
 from engine.channels import Slot
 from engine.compile import CompiledGraph
 from engine.context import scope_of
 from engine.events import JSON, RunError
+from engine.expressions import evaluator
 from engine.memory import Memory
 from engine.ports import RunChange
 from engine.sdk.node import NodeFailure
@@ -59,8 +59,8 @@ class Ends:
         if spec.outputs is not None:
             scope = scope_of(self.facts.id, self.facts.inputs, slots, list(plan.nodes), self.facts.names)
             try:
-                return _checked({name: expressions.render(template, scope) for name, template in spec.outputs.items()})
-            except expressions.ExpressionError as wrong:
+                return _checked({name: evaluator.render(template, scope) for name, template in spec.outputs.items()})
+            except evaluator.ExpressionError as wrong:
                 return None, RunError("TEMPLATE", f"outputs: {wrong}")
         ended = [node.id for node in spec.nodes if node.type == "end" and _has_run(slots.get(node.id))]
         if len(ended) == 1:

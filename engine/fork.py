@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine import expressions
 from engine.channels import Slot
 from engine.compile import Write
 from engine.context import scope_of
 from engine.events import JSON
+from engine.expressions import evaluator
 from engine.frontier import UNDER_WAY, Edges, Frontier, let_in, passed
 from engine.nodes.conditional import FALSE, TRUE, Conditional
 from engine.nodes.switch import Switch
@@ -118,8 +118,8 @@ def settled(
 
 def _taken(node: PlanNode, port: str | None, scope: Mapping[str, Any]) -> set[int]:
     try:
-        return taken_edges(node.out, port, lambda edge: expressions.truthy(edge.condition or "", scope))
-    except expressions.ExpressionError as wrong:
+        return taken_edges(node.out, port, lambda edge: evaluator.truthy(edge.condition or "", scope))
+    except evaluator.ExpressionError as wrong:
         message = f"the condition of an edge out of {node.id!r}: {wrong}"
         raise Refused([_problem(node.id, "EXPRESSION", message)]) from wrong
 

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 from minijinja import TemplateError
 from pydantic import AliasChoices
 
-from engine import expressions
 from engine.events import JSON
-from engine.names import SECRETS, Use, uses
+from engine.expressions import evaluator
+from engine.expressions.analysis import SECRETS, Use, uses
+from engine.expressions.lexer import has_code
 from engine.problems import FieldProblem, join_path
 from engine.sdk.annotations import EXPRESSION, TEMPLATE, marked
 from engine.sdk.node import NodeConfig, NodeType
-from engine.syntax import has_code
 
 SCOPE = frozenset({"input", "nodes", "run", "secrets"})
 ITEM, INDEX = "item", "index"
@@ -135,7 +135,7 @@ class Nodes:
 
     def check(self, text: Text, reader: Reader) -> Iterator[FieldProblem]:
         """Everything wrong with one text, as far as can be told before it is evaluated."""
-        for message, line, column in expressions.check(text.text, expression=text.is_expression):
+        for message, line, column in evaluator.check(text.text, expression=text.is_expression):
             yield FieldProblem(
                 text.path, "TEMPLATE", message, node_id=reader.node_id, edge_id=reader.edge_id, line=line, column=column
             )

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from langgraph.constants import TASKS
 from langgraph.types import Send
 
-from engine import expressions
 from engine.attempts import Result, attempt, null_after_failure
 from engine.channels import SLOTS, Signal, Slot
 from engine.compile import CompiledGraph, Write
 from engine.context import scope_of
 from engine.events import JSON, RunError
+from engine.expressions import evaluator
 from engine.memory import Memory
 from engine.plan import PlanEdge, PlanNode, Round
 from engine.ports import OpenWait
@@ -46,8 +46,8 @@ class Turn:
         skipped: dict[str, Slot] = {}
         starts = self.compiled.plan.starts
         try:
-            taken = taken_edges(starts, None, lambda edge: expressions.truthy(edge.condition or "", self.scope(())))
-        except expressions.ExpressionError as wrong:
+            taken = taken_edges(starts, None, lambda edge: evaluator.truthy(edge.condition or "", self.scope(())))
+        except evaluator.ExpressionError as wrong:
             self.stopping.fail(RunError("EXPRESSION", f"the condition of an edge out of __start__: {wrong}"))
             return ()
         writes = leaving(self.compiled.plan, starts, (), taken, lambda n, r: skipped.update(self.memory.skip(n.id, r)))
@@ -116,7 +116,7 @@ class Turn:
             return [(SLOTS, changed)]
         try:
             taken = taken_edges(node.out, port, lambda edge: self._holds(node, edge))
-        except expressions.ExpressionError as wrong:
+        except evaluator.ExpressionError as wrong:
             self.stopping.fail(RunError("EXPRESSION", f"the condition of an edge out of {node.id!r}: {wrong}", node.id))
             return [(SLOTS, changed)]
         writes = leaving(
@@ -194,7 +194,7 @@ class Turn:
         return ()
 
     def _holds(self, node: PlanNode, edge: PlanEdge) -> bool:
-        return expressions.truthy(edge.condition or "", self.scope((*self.compiled.works[node.id].names, node.id)))
+        return evaluator.truthy(edge.condition or "", self.scope((*self.compiled.works[node.id].names, node.id)))
 
     def scope(self, names: Sequence[str]) -> dict[str, Any]:
         return scope_of(self.facts.id, self.facts.inputs, self.memory.slots, names, self.facts.names)

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from engine.events import JSON
-from engine.expressions import references
+from engine.expressions.evaluator import references
 from engine.problems import FieldProblem
 from engine.references import secrets_of
 from engine.sdk.node import NodeConfig, NodeType

@@ -8,11 +8,11 @@ import orjson
 
 from engine.catalog_names import MODEL, TOOL, unknown_names
 from engine.events import JSON
-from engine.expressions import ExpressionError, evaluate, is_expression, render
+from engine.expressions.evaluator import ExpressionError, evaluate, is_expression, render
+from engine.expressions.lexer import has_code
 from engine.problems import FieldProblem
 from engine.spec import normalise, spec_hash
 from engine.states import Severity
-from engine.syntax import has_code
 from engine.validate import Report, validate
 from engine.values.storable import NotStorable, check_storable
 from persistence.drafts import Content

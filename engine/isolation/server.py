@@ -14,8 +14,8 @@ from typing import Any
 
 import orjson
 
-from engine import templates
 from engine.events import JSON
+from engine.expressions import environment
 from engine.isolation.client import MEMORY_MB, SECONDS, receive, send
 from engine.tools import heavy
 from engine.values import json_schema
@@ -27,7 +27,7 @@ def _template(evaluate: Callable[[Any, dict[str, JSON]], JSON]) -> Callable[...,
         try:
             value = evaluate(what, scope)
             check_storable(value)  # many texts may give the same large value: it is not sent to be refused there
-        except templates.ExpressionError as wrong:
+        except environment.ExpressionError as wrong:
             return {"wrong": [wrong.message, wrong.line, wrong.column]}
         except NotStorable as wrong:
             return {"wrong": [f"the templates give too much: {wrong}", None, None]}
@@ -37,8 +37,8 @@ def _template(evaluate: Callable[[Any, dict[str, JSON]], JSON]) -> Callable[...,
 
 
 TASKS: dict[str, Callable[..., JSON]] = {
-    "evaluate": _template(templates.evaluate),
-    "render": _template(templates.render),
+    "evaluate": _template(environment.evaluate),
+    "render": _template(environment.render),
     "schema_faults": json_schema.schema_faults,
     "faults": json_schema.faults,
     "tool": heavy.run,

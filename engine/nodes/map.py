@@ -8,6 +8,7 @@ from pydantic import AfterValidator, AliasChoices, Field, model_validator
 from engine.compile import compile_spec
 from engine.context import Context
 from engine.events import JSON
+from engine.expressions.lexer import has_code
 from engine.inner import node_problems, node_texts, refused, spec_inside_problems, spec_inside_texts
 from engine.items import NodeItems, RunItem, SpecItems
 from engine.lanes import Lanes
@@ -16,7 +17,6 @@ from engine.problems import FieldProblem, join_path
 from engine.references import Text
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 from engine.spec import NodeSpec, Retry, Spec, SpecError, parse
-from engine.syntax import has_code
 from engine.work import prepare
 
 if TYPE_CHECKING:

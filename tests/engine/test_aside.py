@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from engine.expressions import ExpressionError, evaluate, render
+from engine.expressions.analysis import weight
+from engine.expressions.cost import _LIGHT_FILTERS, Weight
+from engine.expressions.environment import FILTERS
+from engine.expressions.evaluator import ExpressionError, evaluate, render
 from engine.isolation import client
-from engine.names import weight
 from engine.sdk.node import NodeFailure
-from engine.templates import FILTERS
-from engine.weight import _LIGHT_FILTERS, Weight
 from tests.engine.given import Given
 
 SCOPE: dict[str, Any] = {

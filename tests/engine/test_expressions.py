@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.expressions import ExpressionError, check, evaluate, references, render, truthy
+from engine.expressions.evaluator import ExpressionError, check, evaluate, references, render, truthy
 
 SCOPE: dict[str, Any] = {
     "input": {"value": 12, "name": "Ann", "items": [3, 1, 2], "nothing": None, "rows": [{"n": 1}, {"n": 2}]},

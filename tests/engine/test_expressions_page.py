@@ -6,10 +6,10 @@ import re
 import pytest
 
 from engine.events import JSON
-from engine.expressions import ExpressionError, check, evaluate, is_expression, render
-from engine.names import uses
-from engine.syntax import has_code
-from engine.templates import FILTERS
+from engine.expressions.analysis import uses
+from engine.expressions.environment import FILTERS
+from engine.expressions.evaluator import ExpressionError, check, evaluate, is_expression, render
+from engine.expressions.lexer import has_code
 from tests.paths import ROOT
 
 PAGE = (ROOT / "docs" / "expressions.md").read_text()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from engine.events import Usage
-from engine.expressions import ExpressionError, evaluate
+from engine.expressions.evaluator import ExpressionError, evaluate
 from engine.sdk.node import NodeFailure
 from engine.tools.catalog import open_tools
 from engine.values.timestamps import datetime_shift, read_moment

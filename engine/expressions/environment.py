@@ -1,6 +1,7 @@
 """The evaluation itself: minijinja with a fuel limit, read-only data and no Python behind it. Keeps nothing.
 
-Fuel counts steps and not what a step costs, so who calls this bounds the rest: engine/expressions.py by what is looked at,
+Fuel counts steps and not what a step costs, so who calls this bounds the rest: engine/expressions/evaluator.py by
+what is looked at,
 engine/isolation/server.py by the computing time and the memory of a process.
 """
 
@@ -12,11 +13,11 @@ from typing import Any
 from minijinja import Environment, TemplateError
 
 from engine.events import JSON
-from engine.filters import ADDED, FilterFault
-from engine.names import NODES, Code, uses
-from engine.syntax import as_expression, has_code, is_whole_expression, position
+from engine.expressions.analysis import NODES, Code, uses
+from engine.expressions.filters import ADDED, FilterFault
+from engine.expressions.lexer import as_expression, has_code, is_whole_expression, position
+from engine.expressions.views import Heavy, as_json, take, take_all, to_json, unwrap, view
 from engine.values.storable import check_storable
-from engine.views import Heavy, as_json, take, take_all, to_json, unwrap, view
 
 FUEL = 100_000
 """Instructions of one evaluation; a loop of a few ten thousand turns."""

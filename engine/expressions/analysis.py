@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from minijinja import Environment, TemplateError
 
-from engine.syntax import (
+from engine.expressions.cost import MAX_TOKENS, Weight, weigh
+from engine.expressions.lexer import (
     Lines,
     Part,
     as_expression,
@@ -21,7 +22,6 @@ from engine.syntax import (
     statement_word,
     without_slices,
 )
-from engine.weight import MAX_TOKENS, Weight, weigh
 
 NODES, SECRETS = "nodes", "secrets"
 BUILT_IN = frozenset({"range", "dict", "loop"})

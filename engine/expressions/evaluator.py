@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from engine import templates
 from engine.events import JSON
+from engine.expressions import environment
+from engine.expressions.analysis import NODES, Code, references, weight
+from engine.expressions.cost import Weight
+from engine.expressions.environment import FILTERS, FUEL, MAX_TEXT, ExpressionError, Wrong, parsed, refused_statements
+from engine.expressions.lexer import has_code, is_whole_expression
+from engine.expressions.views import Heavy, metered
 from engine.isolation import client
-from engine.names import NODES, Code, references, weight
-from engine.syntax import has_code, is_whole_expression
-from engine.templates import FILTERS, FUEL, MAX_TEXT, ExpressionError, Wrong, parsed, refused_statements
-from engine.views import Heavy, metered
-from engine.weight import Weight
 
 __all__ = [
     "FUEL",
@@ -44,13 +44,13 @@ def render(value: JSON, scope: Mapping[str, Any]) -> JSON:
         return value
     texts = list(islice(_texts(value), MAX_TEXTS + 1))
     if len(texts) > MAX_TEXTS:
-        return _aside(templates.render, value, dict(scope))
-    return _evaluated(templates.render, value, [(text, is_whole_expression(text)) for text in texts], scope)
+        return _aside(environment.render, value, dict(scope))
+    return _evaluated(environment.render, value, [(text, is_whole_expression(text)) for text in texts], scope)
 
 
 def evaluate(expression: str, scope: Mapping[str, Any]) -> JSON:
     """The value of `a.b > 1`, also written as `{{a.b}} > 1`. Raises ExpressionError."""
-    return _evaluated(templates.evaluate, expression, [(expression, True)], scope)
+    return _evaluated(environment.evaluate, expression, [(expression, True)], scope)
 
 
 def truthy(expression: str, scope: Mapping[str, Any]) -> bool:

@@ -9,9 +9,9 @@ from functools import wraps
 import orjson
 
 from engine.events import JSON
+from engine.expressions.views import take, take_all
 from engine.values.storable import check_storable
 from engine.values.timestamps import datetime_difference, datetime_format, datetime_shift
-from engine.views import take, take_all
 
 EACH_MOMENT = 10
 """What reading one costs, in values looked at."""
