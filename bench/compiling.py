@@ -10,7 +10,7 @@ from bench.measures import Figure, at_most, percentile, reported
 from bench.processes import Deployment
 from engine.compile import GraphCache, compile_spec
 from engine.nodes.registry import load_node_types
-from engine.spec import parse
+from engine.spec.model import parse
 
 BIG = 1000
 TIMES = 5

@@ -15,7 +15,7 @@ from engine.events import JSON, RunError
 from engine.expressions.analysis import SECRETS
 from engine.ports import Secrets
 from engine.sdk.node import NodeFailure, Outcome, Output, WaitForAnswer, WaitUntil
-from engine.spec import Retry
+from engine.spec.model import Retry
 from engine.values.storable import check_storable
 from engine.values.told import clean_text, is_storable
 from engine.work import Work

@@ -13,7 +13,7 @@ from engine.problems import FieldProblem, join_path
 from engine.references import schema_of
 from engine.sdk.annotations import NODE, SPEC, Marked, marked
 from engine.sdk.node import NodeFailure
-from engine.spec import Spec
+from engine.spec.model import Spec
 from engine.states import Severity
 
 MODEL, TOOL = "model-name", "tool-name"

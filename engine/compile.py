@@ -23,7 +23,7 @@ from engine.channels import GATE, INPUT, LOOP, SLOTS, Gate, Signal, Slots
 from engine.events import JSON
 from engine.plan import Plan, PlanNode, is_joined_by_any, make_plan
 from engine.sdk.node import NodeType
-from engine.spec import Spec, parse
+from engine.spec.model import Spec, parse
 from engine.work import Work, prepare
 
 TURNS = "treadle_turns"

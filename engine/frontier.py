@@ -15,7 +15,7 @@ from langgraph.types import Send
 from engine.channels import GATE, LOOP, SLOTS, Gate, Signal, Slot, Token
 from engine.compile import Write
 from engine.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round, is_joined_by_any
-from engine.spec import OnError
+from engine.spec.model import OnError
 from engine.states import NodeStatus
 
 UNDER_WAY = frozenset({NodeStatus.RUNNING, NodeStatus.WAITING})

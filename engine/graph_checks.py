@@ -10,7 +10,7 @@ from itertools import islice
 from engine.plan import strongly_connected
 from engine.problems import FieldProblem, join_path
 from engine.sdk.node import ERROR_PORT
-from engine.spec import END, START, EdgeSpec, OnError, Spec
+from engine.spec.model import END, START, EdgeSpec, OnError, Spec
 from engine.states import Severity
 
 SHOWN = 20

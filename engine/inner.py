@@ -12,10 +12,10 @@ from engine.events import JSON
 from engine.graph_checks import Graph, ancestors
 from engine.plan import PlanError, make_plan
 from engine.problems import FieldProblem, join_path
-from engine.reading import Reading, read
 from engine.references import Inside, Text, texts_of
 from engine.sdk.node import NodeType
-from engine.spec import Spec
+from engine.spec.model import Spec
+from engine.spec.parser import Reading, read
 from engine.spec_checks import check_config, check_parts, check_size, spec_texts
 from engine.states import Severity
 

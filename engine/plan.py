@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from engine.problems import FieldProblem
-from engine.spec import END, START, EdgeSpec, Join, NodeSpec, Spec
+from engine.spec.model import END, START, EdgeSpec, Join, NodeSpec, Spec
 from engine.states import Severity
 
 MAX_DEPTH = 20

@@ -10,7 +10,7 @@ from engine.fork import Refused, Settling
 from engine.frontier import Door, Edges, Frontier, entry_of, is_open
 from engine.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round
 from engine.problems import FieldProblem
-from engine.spec import START
+from engine.spec.model import START
 from engine.states import SETTLED, NodeStatus
 
 

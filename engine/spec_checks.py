@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from engine.graph_checks import Graph, check_branches, check_cycles, check_edges, check_ids, check_reach
 from engine.problems import FieldProblem, join_path
-from engine.reading import Reading
 from engine.references import Reader, Text, template_texts, texts_of
 from engine.sdk.node import NodeConfig, NodeType
-from engine.shapes import path_of, said
-from engine.spec import NodeSpec, Spec
+from engine.spec.model import NodeSpec, Spec
+from engine.spec.parser import Reading
+from engine.spec.raw import path_of, said
 from engine.states import Severity
 
 if TYPE_CHECKING:

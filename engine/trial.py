@@ -14,7 +14,7 @@ from engine.memory import Memory
 from engine.ports import Entry
 from engine.report import Report
 from engine.sdk.node import NodeConfig, NodeType, Outcome
-from engine.spec import NodeSpec
+from engine.spec.model import NodeSpec
 from engine.states import NodeStatus
 from engine.takeup import RunFacts
 from engine.work import Work

@@ -19,7 +19,7 @@ from engine.plan import PlanEdge, PlanNode, Round
 from engine.ports import OpenWait
 from engine.sdk.node import ERROR_PORT, Output, WaitForAnswer, WaitForRun, WaitUntil
 from engine.settle import leaving, loop_over, taken_edges
-from engine.spec import OnError
+from engine.spec.model import OnError
 from engine.states import NodeStatus, WaitKind
 from engine.takeup import RunFacts, Stop
 from engine.waits import Waits

@@ -13,10 +13,10 @@ from engine.isolation import client
 from engine.nodes.registry import NodeTypes
 from engine.plan import PlanError, make_plan
 from engine.problems import FieldProblem, join_path
-from engine.reading import Reading, read
 from engine.references import Nodes, Reader, texts_of
 from engine.sdk.node import NodeConfig
-from engine.spec import Spec, digest
+from engine.spec.model import Spec, digest
+from engine.spec.parser import Reading, read
 from engine.spec_checks import check_config, check_parts, check_size, spec_texts
 from engine.states import Severity
 from engine.values.json_schema import check_schema

@@ -11,7 +11,7 @@ from engine.expressions.evaluator import references
 from engine.problems import FieldProblem
 from engine.references import secrets_of
 from engine.sdk.node import NodeConfig, NodeType
-from engine.spec import NodeSpec, Spec, SpecError
+from engine.spec.model import NodeSpec, Spec, SpecError
 from engine.states import Severity
 
 

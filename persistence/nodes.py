@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON, NodeChange, NodeState
-from engine.spec import Spec, parse
+from engine.spec.model import Spec, parse
 from engine.states import SETTLED, EventType, NodeStatus
 from persistence import wire
 from persistence.caller import Caller

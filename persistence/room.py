@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON
-from engine.shapes import concurrency_of
+from engine.spec.raw import concurrency_of
 from engine.states import HELD, OnLimit, RunStatus
 from persistence import acceptance, moves, workflows
 from persistence.acceptance import NewRun

@@ -15,7 +15,7 @@ from engine.past import Past
 from engine.plan import Plan, make_plan
 from engine.problems import FieldProblem
 from engine.refit import refitted
-from engine.spec import SpecError, parse
+from engine.spec.model import SpecError, parse
 from engine.states import RetryFrom, RunSource, RunStatus
 from engine.values.inputs import check_inputs
 from engine.work import Work, prepare

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from engine.events import JSON
 from engine.problems import FieldProblem
-from engine.spec import parse
+from engine.spec.model import parse
 from engine.values.redaction import MIN_LENGTH, remember
 from engine.work import prepare
 from persistence import secrets

@@ -11,7 +11,7 @@ from engine.events import JSON
 from engine.expressions.evaluator import ExpressionError, evaluate, is_expression, render
 from engine.expressions.lexer import has_code
 from engine.problems import FieldProblem
-from engine.spec import normalise, spec_hash
+from engine.spec.model import normalise, spec_hash
 from engine.states import Severity
 from engine.validate import Report, validate
 from engine.values.storable import NotStorable, check_storable

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON
-from engine.spec import parse
+from engine.spec.model import parse
 from engine.states import OnLimit, RunMode, RunStatus, WaitKind
 from engine.values.inputs import check_inputs
 from persistence import acceptance, moves, room, runs, versions, waits

@@ -13,7 +13,7 @@ from engine.events import OutputDelta
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.ports import Entry
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, WaitForAnswer, WaitUntil
-from engine.spec import parse
+from engine.spec.model import parse
 from engine.takeup import RunFacts
 from persistence.acceptance import NewRun, accept
 from persistence.caller import Caller

@@ -17,7 +17,7 @@ from engine.drive import Drive
 from engine.events import RunError
 from engine.nodes.registry import NodeTypes
 from engine.ports import EntryRefused, Fenced
-from engine.spec import SpecError
+from engine.spec.model import SpecError
 from engine.states import RunStatus
 from engine.takeup import RunFacts, Stop
 from persistence.away import DATABASE_TROUBLE, insist, is_away

@@ -30,7 +30,7 @@ class EndConfig(NodeConfig):
         json_schema_extra={"format": "template"},
     )
     passes: SkipJsonSchema[tuple[Passed, ...]] = Field((), alias="__passes__")
-    """Not for authors: engine/implied.py puts it here."""
+    """Not for authors: engine/spec/desugar.py puts it here."""
 
 
 class End(NodeType[EndConfig]):

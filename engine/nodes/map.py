@@ -16,7 +16,7 @@ from engine.plan import PlanError
 from engine.problems import FieldProblem, join_path
 from engine.references import Text
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
-from engine.spec import NodeSpec, Retry, Spec, SpecError, parse
+from engine.spec.model import NodeSpec, Retry, Spec, SpecError, parse
 from engine.work import prepare
 
 if TYPE_CHECKING:

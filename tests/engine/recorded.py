@@ -8,7 +8,7 @@ from engine.drive import Drive
 from engine.events import NodeChange, NodeState, OutputDelta
 from engine.nodes.registry import load_node_types
 from engine.ports import Entry, PendingWrite
-from engine.spec import parse
+from engine.spec.model import parse
 from engine.states import NodeStatus
 from engine.takeup import RunFacts
 

@@ -18,7 +18,7 @@ from engine.nodes.registry import NodeTypes, load_node_types
 from engine.past import Past
 from engine.ports import PendingWrite, Standing
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
-from engine.spec import parse
+from engine.spec.model import parse
 from engine.states import NodeStatus, RunStatus
 from engine.takeup import RunFacts
 from tests.engine.recorded import RecordedJournal

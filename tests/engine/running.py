@@ -9,7 +9,7 @@ from engine.compile import compile_spec
 from engine.drive import Drive
 from engine.events import JSON, RunError
 from engine.nodes.registry import NodeTypes, load_node_types
-from engine.spec import parse
+from engine.spec.model import parse
 from engine.states import RunStatus
 from engine.takeup import RunFacts
 from tests.engine.recorded import RecordedJournal

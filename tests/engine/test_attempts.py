@@ -7,7 +7,7 @@ import pytest
 
 from engine.attempts import attempt
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
-from engine.spec import NodeSpec, Retry
+from engine.spec.model import NodeSpec, Retry
 from engine.work import Work
 from tests.engine.given import Given
 

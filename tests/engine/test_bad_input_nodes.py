@@ -17,7 +17,7 @@ from engine.http.client import GuardedHttp
 from engine.models.catalog import open_models
 from engine.nodes.registry import BUILT_IN
 from engine.sdk.node import Output
-from engine.spec import NodeSpec
+from engine.spec.model import NodeSpec
 from engine.tools.catalog import open_tools
 from engine.tools.python import PythonTool
 from engine.validate import validate

@@ -6,7 +6,7 @@ import pytest
 
 from engine.attempts import Result, attempt
 from engine.sdk.node import Output
-from engine.spec import NodeSpec, Retry
+from engine.spec.model import NodeSpec, Retry
 from engine.work import Work
 from tests.engine.asking import Asked
 from tests.engine.given import TYPES

@@ -14,7 +14,7 @@ from engine.events import Usage
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.ports import DoneItem, MapVisit
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Outcome, Output
-from engine.spec import parse
+from engine.spec.model import parse
 from engine.states import NodeStatus, RunStatus
 from engine.takeup import RunFacts, Stop
 from tests.engine.recorded import RecordedJournal

@@ -10,7 +10,7 @@ from pydantic import ValidationError, field_validator
 
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.sdk.node import NodeConfig, NodeFailure, NodeType, Output, WaitForAnswer, WaitUntil
-from engine.spec import parse
+from engine.spec.model import parse
 from engine.validate import validate
 from tests.engine.given import TYPES, Given
 

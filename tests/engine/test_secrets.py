@@ -11,7 +11,7 @@ from pydantic import Field
 from engine.attempts import Result, attempt
 from engine.events import JSON, LogRecorded, NodeChange, RunError, Usage
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Outcome, Output, WaitForAnswer, WaitUntil
-from engine.spec import NodeSpec, Retry
+from engine.spec.model import NodeSpec, Retry
 from engine.states import LogLevel
 from engine.validate import validate
 from engine.values.redaction import MARK

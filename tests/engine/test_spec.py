@@ -5,19 +5,8 @@ from typing import Any
 import pytest
 
 from engine.nodes.end import PASSES
-from engine.shapes import concurrency_of
-from engine.spec import (
-    END,
-    Concurrency,
-    EdgeSpec,
-    Join,
-    OnError,
-    Retry,
-    SpecError,
-    normalise,
-    parse,
-    spec_hash,
-)
+from engine.spec.model import END, Concurrency, EdgeSpec, Join, OnError, Retry, SpecError, normalise, parse, spec_hash
+from engine.spec.raw import concurrency_of
 from engine.states import OnLimit
 
 NODES = [{"id": "a", "type": "start"}, {"id": "b", "type": "end"}]

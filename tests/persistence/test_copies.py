@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from engine.frontier import begun_again, channels, due, read
 from engine.past import Past
 from engine.plan import make_plan
-from engine.spec import parse
+from engine.spec.model import parse
 from engine.states import RunSource, RunStatus
 from persistence import acceptance, heads, runs
 from persistence.acceptance import NewRun

@@ -7,7 +7,7 @@ from pydantic_core import ErrorDetails
 
 from engine.events import JSON
 from engine.problems import join_path
-from engine.spec import MAX_VISITS, Concurrency, Join, OnError
+from engine.spec.model import MAX_VISITS, Concurrency, Join, OnError
 from engine.states import OnLimit
 
 

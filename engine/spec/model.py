@@ -1,6 +1,6 @@
 """The spec of a workflow as the engine sees it, and its identity. Plain frozen values; nothing here is stored.
 
-`parse` reads every accepted shape into one: engine/reading.py says how. `spec_hash` is over what runs alone.
+`parse` reads every accepted shape into one: engine/spec/parser.py says how. `spec_hash` is over what runs alone.
 """
 
 import hashlib
@@ -106,7 +106,7 @@ class SpecError(Exception):
 
 def parse(raw: JSON) -> Spec:
     """Raises SpecError if the shape is impossible. Whether the graph makes sense is for validate.py to say."""
-    from engine.reading import read  # here, because it reads into the classes above
+    from engine.spec.parser import read  # here, because it reads into the classes above
 
     reading = read(raw)
     if reading.problems:

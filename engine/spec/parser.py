@@ -1,6 +1,7 @@
-"""Reads a spec in any of its shapes (engine/shapes.py) into engine/spec.py's classes. Collects every problem, raises none.
+"""Reads a spec in any of its shapes (engine/spec/raw.py) into engine/spec/model.py's classes. Collects every
+problem, raises none.
 
-Accepted beside the plain form: `x, y` for position, snake_case names, and what engine/implied.py says of single node types.
+Accepted beside the plain form: `x, y` for position, snake_case names, and what engine/spec/desugar.py says of single node types.
 """
 
 from collections.abc import Collection
@@ -10,9 +11,10 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from engine.events import JSON
-from engine.implied import lifted, with_implied_edges, with_passed_on
 from engine.problems import FieldProblem, join_path
-from engine.shapes import (
+from engine.spec.desugar import lifted, with_implied_edges, with_passed_on
+from engine.spec.model import EdgeSpec, NodeSpec, Retry, Spec, edge_ids
+from engine.spec.raw import (
     EDGE_NAMES,
     NODE_NAMES,
     REQUIRED,
@@ -24,7 +26,6 @@ from engine.shapes import (
     path_of,
     said,
 )
-from engine.spec import EdgeSpec, NodeSpec, Retry, Spec, edge_ids
 from engine.states import Severity
 
 ShapeT = TypeVar("ShapeT", bound=Shape)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from engine.events import JSON
 from engine.nodes.end import PASSES
-from engine.spec import END, START, EdgeSpec, NodeSpec, Spec, free_id
+from engine.spec.model import END, START, EdgeSpec, NodeSpec, Spec, free_id
 
 CONDITIONAL = "conditional"
 BRANCHES = {"true_edge": "true", "false_edge": "false"}
