@@ -8,7 +8,7 @@ from bench.client import Client
 from bench.graphs import Spec, bare_chain, chain, grid
 from bench.measures import Figure, at_most, percentile, reported
 from bench.processes import Deployment
-from engine.compile import GraphCache, compile_spec
+from engine.graph.compiler import GraphCache, compile_spec
 from engine.nodes.registry import load_node_types
 from engine.spec.model import parse
 

@@ -13,12 +13,12 @@ import structlog
 from engine.context import Context
 from engine.events import JSON, RunError
 from engine.expressions.analysis import SECRETS
+from engine.graph.bound_node import Work
 from engine.ports import Secrets
 from engine.sdk.node import NodeFailure, Outcome, Output, WaitForAnswer, WaitUntil
 from engine.spec.model import Retry
 from engine.values.storable import check_storable
 from engine.values.told import clean_text, is_storable
-from engine.work import Work
 
 log = structlog.get_logger()
 WRONG_AGAIN = frozenset({"TEMPLATE", "OUTPUT", "CONFIG", "SECRET", "BUDGET", "TOOL_FORBIDDEN", "FENCED"})

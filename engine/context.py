@@ -7,10 +7,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from engine.channels import Slot
 from engine.events import JSON, LogRecorded, Usage
 from engine.expressions import evaluator
 from engine.expressions.analysis import SECRETS
+from engine.graph.channels import Slot
 from engine.references import INDEX, ITEM
 from engine.report import Telling
 from engine.sdk.node import NodeFailure

@@ -12,9 +12,9 @@ from typing import Any
 from langgraph.errors import GraphDrained
 from langgraph.types import Command
 
-from engine.channels import SLOTS
-from engine.compile import CompiledGraph
 from engine.ends import Ends
+from engine.graph.channels import SLOTS
+from engine.graph.compiler import CompiledGraph
 from engine.launch import Launcher
 from engine.ledger import Ledger
 from engine.memory import Memory

@@ -5,11 +5,11 @@ Pure: nothing is changed here, and nothing is stored before the ledger has it.
 
 from dataclasses import dataclass
 
-from engine.channels import Slot
-from engine.compile import CompiledGraph
 from engine.context import scope_of
 from engine.events import JSON, RunError
 from engine.expressions import evaluator
+from engine.graph.channels import Slot
+from engine.graph.compiler import CompiledGraph
 from engine.memory import Memory
 from engine.ports import RunChange
 from engine.sdk.node import NodeFailure

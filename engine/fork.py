@@ -7,24 +7,24 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.channels import Slot
-from engine.compile import Write
 from engine.context import scope_of
 from engine.events import JSON
 from engine.expressions import evaluator
 from engine.frontier import UNDER_WAY, Edges, Frontier, let_in, passed
+from engine.graph.bound_node import Work
+from engine.graph.channels import Slot
+from engine.graph.compiler import Write
+from engine.graph.plan import Plan, PlanEdge, PlanNode, Round
+from engine.graph.routing import leaving, taken_edges
 from engine.nodes.conditional import FALSE, TRUE, Conditional
 from engine.nodes.switch import Switch
 from engine.past import Past
-from engine.plan import Plan, PlanEdge, PlanNode, Round
 from engine.problems import FieldProblem
 from engine.sdk.node import ERROR_PORT
-from engine.settle import leaving, taken_edges
 from engine.states import NodeStatus
 from engine.undo import Dependent, Undo, Unknown
 from engine.values.storable import NotStorable, check_storable
 from engine.waits import ANSWERED, EXPIRED
-from engine.work import Work
 
 HAS_OUTPUT = UNDER_WAY | {NodeStatus.COMPLETED, NodeStatus.FAILED}
 """What can be patched: a node that has an output, or is on its way to one."""

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from langgraph.constants import TASKS
 from langgraph.types import Send
 
-from engine.channels import GATE, LOOP, SLOTS, Gate, Signal, Slot, Token
-from engine.compile import Write
-from engine.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round, is_joined_by_any
+from engine.graph.channels import GATE, LOOP, SLOTS, Gate, Signal, Slot, Token
+from engine.graph.compiler import Write
+from engine.graph.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round, is_joined_by_any
 from engine.spec.model import OnError
 from engine.states import NodeStatus
 

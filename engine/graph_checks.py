@@ -7,7 +7,7 @@ from functools import cached_property
 from graphlib import TopologicalSorter
 from itertools import islice
 
-from engine.plan import strongly_connected
+from engine.graph.plan import strongly_connected
 from engine.problems import FieldProblem, join_path
 from engine.sdk.node import ERROR_PORT
 from engine.spec.model import END, START, EdgeSpec, OnError, Spec

@@ -9,9 +9,9 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint, CheckpointTuple
 from langgraph.constants import TASKS
 
-from engine.channels import GATE, LOOP, SLOTS
-from engine.compile import CompiledGraph, Write
 from engine.drive import Drive
+from engine.graph.channels import GATE, LOOP, SLOTS
+from engine.graph.compiler import CompiledGraph, Write
 from engine.ports import CheckpointRecord, PendingWrite, Standing
 
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from engine.events import JSON
+from engine.graph.plan import PlanError, make_plan
 from engine.graph_checks import Graph, ancestors
-from engine.plan import PlanError, make_plan
 from engine.problems import FieldProblem, join_path
 from engine.references import Inside, Text, texts_of
 from engine.sdk.node import NodeType

@@ -10,19 +10,19 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
-from engine.apart import apart
 from engine.attempts import attempt
-from engine.compile import CompiledGraph
 from engine.context import Context
 from engine.drive import Drive
 from engine.events import JSON, Happening, LogRecorded, NodeChange, NodeState, OutputDelta, RunError, Usage
+from engine.graph.bound_node import Work
+from engine.graph.compiler import CompiledGraph
+from engine.graph.detached import apart
 from engine.in_memory import MemoryHead
 from engine.memory import Memory
 from engine.ports import Entry, RunChange
 from engine.sdk.node import Output
 from engine.states import LogLevel, RunStatus
 from engine.takeup import RunFacts
-from engine.work import Work
 
 Ended = tuple[JSON, RunError | None]
 """The output, or what the item failed with."""

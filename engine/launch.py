@@ -10,16 +10,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from engine.attempts import Result, attempt
-from engine.channels import Slot
 from engine.context import Context, scope_of
 from engine.events import NodeState, Usage
+from engine.graph.bound_node import Work
+from engine.graph.channels import Slot
+from engine.graph.plan import Plan, PlanNode
 from engine.memory import Memory
-from engine.plan import Plan, PlanNode
 from engine.ports import Journal
 from engine.report import Report
 from engine.states import NodeStatus
 from engine.takeup import RunFacts
-from engine.work import Work
 
 
 class Launcher:

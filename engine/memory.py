@@ -9,9 +9,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from engine.channels import Slot
 from engine.events import Happening, NodeChange, NodeState, Usage
-from engine.plan import Round
+from engine.graph.channels import Slot
+from engine.graph.plan import Round
 from engine.states import NodeStatus
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.channels import GATE, LOOP, SLOTS, Slot
-from engine.plan import Round
+from engine.graph.channels import GATE, LOOP, SLOTS, Slot
+from engine.graph.plan import Round
 from engine.states import SETTLED, NodeStatus
 
 

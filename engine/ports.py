@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from engine.channels import Slot
 from engine.events import JSON, Happening, OutputDelta, RunError, Usage
+from engine.graph.channels import Slot
 from engine.sdk.node import Output
 from engine.states import RunStatus, WaitKind
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from engine.fork import Refused, Settling
 from engine.frontier import Door, Edges, Frontier, entry_of, is_open
-from engine.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round
+from engine.graph.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round
 from engine.problems import FieldProblem
 from engine.spec.model import START
 from engine.states import SETTLED, NodeStatus

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from engine.compile import Write
 from engine.events import JSON, RunError
+from engine.graph.compiler import Write
 from engine.ports import PendingWrite, Standing
 from engine.values.redaction import Redactor
 

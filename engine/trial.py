@@ -10,6 +10,7 @@ from typing import Any
 from engine.attempts import attempt
 from engine.context import Context
 from engine.events import JSON, Happening, LogRecorded, OutputDelta, RunError, Usage
+from engine.graph.bound_node import Work
 from engine.memory import Memory
 from engine.ports import Entry
 from engine.report import Report
@@ -17,7 +18,6 @@ from engine.sdk.node import NodeConfig, NodeType, Outcome
 from engine.spec.model import NodeSpec
 from engine.states import NodeStatus
 from engine.takeup import RunFacts
-from engine.work import Work
 
 NODE_ID = "test"
 """What the node is called where it needs a name: in its idempotency key, and in messages."""

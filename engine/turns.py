@@ -9,16 +9,16 @@ from langgraph.constants import TASKS
 from langgraph.types import Send
 
 from engine.attempts import Result, attempt, null_after_failure
-from engine.channels import SLOTS, Signal, Slot
-from engine.compile import CompiledGraph, Write
 from engine.context import scope_of
 from engine.events import JSON, RunError
 from engine.expressions import evaluator
+from engine.graph.channels import SLOTS, Signal, Slot
+from engine.graph.compiler import CompiledGraph, Write
+from engine.graph.plan import PlanEdge, PlanNode, Round
+from engine.graph.routing import leaving, loop_over, taken_edges
 from engine.memory import Memory
-from engine.plan import PlanEdge, PlanNode, Round
 from engine.ports import OpenWait
 from engine.sdk.node import ERROR_PORT, Output, WaitForAnswer, WaitForRun, WaitUntil
-from engine.settle import leaving, loop_over, taken_edges
 from engine.spec.model import OnError
 from engine.states import NodeStatus, WaitKind
 from engine.takeup import RunFacts, Stop

@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 
 from engine.events import JSON
+from engine.graph.plan import PlanError, make_plan
 from engine.graph_checks import Graph, ancestors
 from engine.isolation import client
 from engine.nodes.registry import NodeTypes
-from engine.plan import PlanError, make_plan
 from engine.problems import FieldProblem, join_path
 from engine.references import Nodes, Reader, texts_of
 from engine.sdk.node import NodeConfig

@@ -20,7 +20,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.base import PendingWrite as GraphWrite
 from langgraph.constants import TASKS
 
-from engine.channels import GATE, LOOP, SLOTS, Slot
+from engine.graph.channels import GATE, LOOP, SLOTS, Slot
 from engine.ports import CheckpointRecord, PendingWrite, Standing
 from engine.states import NodeStatus
 from persistence.clocks import Clocks
@@ -29,8 +29,8 @@ from persistence.stored import checkpoint_id, config_of, graph_id, load, usage_o
 from persistence.waits import open_waits
 
 if TYPE_CHECKING:
-    from engine.compile import Write
     from engine.drive import Drive
+    from engine.graph.compiler import Write
 
 NULL_TASK = "00000000-0000-0000-0000-000000000000"
 """LangGraph's id for writes from outside any task."""

@@ -13,8 +13,8 @@ from langgraph.checkpoint.base.id import uuid6
 from sqlalchemy import ARRAY, Integer, bindparam, insert, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.channels import SLOTS, Slot
 from engine.events import JSON, CheckpointSaved, Event, NodeChange, NodeState, StatusChange
+from engine.graph.channels import SLOTS, Slot
 from engine.states import EventType, NodeStatus
 from persistence import wire
 from persistence.heads import Kept, Stand

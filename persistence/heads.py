@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import ARRAY, Integer, Text, and_, bindparam, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.channels import SLOTS, slots_from
-from engine.compile import Write
 from engine.events import JSON
+from engine.graph.channels import SLOTS, slots_from
+from engine.graph.compiler import Write
 from persistence.packing import fold, unpack, unpack_write
 from persistence.tables import checkpoints, node_outputs, pending_writes, runs
 

@@ -9,7 +9,7 @@ from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMet
 from langgraph.constants import TASKS
 from langgraph.types import Send
 
-from engine.channels import SLOTS, Signal, Slot, Token, slots_from
+from engine.graph.channels import SLOTS, Signal, Slot, Token, slots_from
 
 
 @dataclass(slots=True)

@@ -11,8 +11,8 @@ from langgraph.checkpoint.base import PendingWrite as GraphWrite
 from typeid import TypeID
 from uuid_utils import UUID
 
-from engine.channels import SLOTS, Slot, slots_from
 from engine.events import Usage
+from engine.graph.channels import SLOTS, Slot, slots_from
 from persistence.packing import fold, unpack, unpack_write
 from persistence.wire import usage_of
 

@@ -11,14 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.events import JSON
 from engine.fork import Refused, patched, settled
 from engine.frontier import Frontier, applied, begun_again, channels, due, read
+from engine.graph.bound_node import Work, prepare
+from engine.graph.plan import Plan, make_plan
 from engine.past import Past
-from engine.plan import Plan, make_plan
 from engine.problems import FieldProblem
 from engine.refit import refitted
 from engine.spec.model import SpecError, parse
 from engine.states import RetryFrom, RunSource, RunStatus
 from engine.values.inputs import check_inputs
-from engine.work import Work, prepare
 from persistence import heads, history, room, versions
 from persistence.copies import Copy, as_told, derive, last_visit
 from persistence.heads import Stand

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 
 from engine.events import JSON
+from engine.graph.bound_node import prepare
 from engine.problems import FieldProblem
 from engine.spec.model import parse
 from engine.values.redaction import MIN_LENGTH, remember
-from engine.work import prepare
 from persistence import secrets
 from persistence.caller import Role
 from persistence.keyring import KeyProblem, Keyring

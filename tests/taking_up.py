@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 
-from engine.compile import compile_spec
 from engine.drive import Drive
 from engine.events import OutputDelta
+from engine.graph.compiler import compile_spec
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.ports import Entry
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, WaitForAnswer, WaitUntil

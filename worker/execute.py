@@ -12,9 +12,9 @@ from typing import Any
 import structlog
 from redis.asyncio import Redis
 
-from engine.compile import GraphCache
 from engine.drive import Drive
 from engine.events import RunError
+from engine.graph.compiler import GraphCache
 from engine.nodes.registry import NodeTypes
 from engine.ports import EntryRefused, Fenced
 from engine.spec.model import SpecError

@@ -7,8 +7,8 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage, message_chunk_to_message
 
-from engine.apart import apart
 from engine.events import JSON, Usage
+from engine.graph.detached import apart
 from engine.models.base import Model
 from engine.models.tool_calls import Lent, ask_with_tools
 from engine.nodes.agent import AgentConfig

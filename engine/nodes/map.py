@@ -5,19 +5,19 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
-from engine.compile import compile_spec
 from engine.context import Context
 from engine.events import JSON
 from engine.expressions.lexer import has_code
+from engine.graph.bound_node import prepare
+from engine.graph.compiler import compile_spec
+from engine.graph.plan import PlanError
 from engine.inner import node_problems, node_texts, refused, spec_inside_problems, spec_inside_texts
 from engine.items import NodeItems, RunItem, SpecItems
 from engine.lanes import Lanes
-from engine.plan import PlanError
 from engine.problems import FieldProblem, join_path
 from engine.references import Text
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 from engine.spec.model import NodeSpec, Retry, Spec, SpecError, parse
-from engine.work import prepare
 
 if TYPE_CHECKING:
     from engine.nodes.registry import NodeTypes

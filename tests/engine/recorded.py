@@ -3,9 +3,9 @@
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
-from engine.compile import Write, compile_spec
 from engine.drive import Drive
 from engine.events import NodeChange, NodeState, OutputDelta
+from engine.graph.compiler import Write, compile_spec
 from engine.nodes.registry import load_node_types
 from engine.ports import Entry, PendingWrite
 from engine.spec.model import parse

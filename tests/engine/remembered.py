@@ -9,10 +9,10 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import Checkpoint
 from langgraph.checkpoint.base.id import uuid6
 
-from engine.channels import SLOTS, Slot
-from engine.compile import CompiledGraph, Write, compile_spec
 from engine.drive import Drive
 from engine.frontier import Frontier, applied, channels, due, read
+from engine.graph.channels import SLOTS, Slot
+from engine.graph.compiler import CompiledGraph, Write, compile_spec
 from engine.in_memory import MemoryHead
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.past import Past

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.compile import compile_spec
 from engine.drive import Drive
 from engine.events import JSON, RunError
+from engine.graph.compiler import compile_spec
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.spec.model import parse
 from engine.states import RunStatus

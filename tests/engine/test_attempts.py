@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 import pytest
 
 from engine.attempts import attempt
+from engine.graph.bound_node import Work
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 from engine.spec.model import NodeSpec, Retry
-from engine.work import Work
 from tests.engine.given import Given
 
 

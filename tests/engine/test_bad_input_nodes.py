@@ -12,6 +12,7 @@ from pydantic_monty import AsyncMonty
 
 from engine.attempts import Result, attempt
 from engine.catalog_file import McpServer, ModelEntry
+from engine.graph.bound_node import Work
 from engine.http.addresses import Allowed
 from engine.http.client import GuardedHttp
 from engine.models.catalog import open_models
@@ -21,7 +22,6 @@ from engine.spec.model import NodeSpec
 from engine.tools.catalog import open_tools
 from engine.tools.python import PythonTool
 from engine.validate import validate
-from engine.work import Work
 from tests.engine.given import TYPES, Given
 from tests.paths import PEERS
 from tests.peers import chat as chat

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.channels import Slot
 from engine.fork import HAS_OUTPUT, Refused, patched, settled
 from engine.frontier import Frontier, begun_again
+from engine.graph.channels import Slot
 from engine.refit import refitted
 from engine.states import NodeStatus, RunStatus
 from tests.engine.graphs import LOOPS, dags, following, mixed, pinned

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from engine.channels import SLOTS
 from engine.frontier import begun_again, channels, read
+from engine.graph.channels import SLOTS
 from engine.past import Past
 from engine.states import NodeStatus, RunStatus
 from tests.engine.graphs import LOOPS, dags, mixed

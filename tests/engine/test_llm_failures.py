@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from engine.attempts import Result, attempt
+from engine.graph.bound_node import Work
 from engine.sdk.node import Output
 from engine.spec.model import NodeSpec, Retry
-from engine.work import Work
 from tests.engine.asking import Asked
 from tests.engine.given import TYPES
 from tests.peers.http_wire import MIB

@@ -8,9 +8,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from engine import lanes
-from engine.compile import compile_spec
 from engine.drive import Drive
 from engine.events import Usage
+from engine.graph.compiler import compile_spec
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.ports import DoneItem, MapVisit
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Outcome, Output

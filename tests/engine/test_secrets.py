@@ -10,12 +10,12 @@ from pydantic import Field
 
 from engine.attempts import Result, attempt
 from engine.events import JSON, LogRecorded, NodeChange, RunError, Usage
+from engine.graph.bound_node import Work
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Outcome, Output, WaitForAnswer, WaitUntil
 from engine.spec.model import NodeSpec, Retry
 from engine.states import LogLevel
 from engine.validate import validate
 from engine.values.redaction import MARK
-from engine.work import Work
 from tests.engine.given import TYPES, Given
 from tests.engine.known import VALUE, Known
 

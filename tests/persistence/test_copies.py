@@ -7,8 +7,8 @@ import pytest
 from redis.asyncio import Redis
 
 from engine.frontier import begun_again, channels, due, read
+from engine.graph.plan import make_plan
 from engine.past import Past
-from engine.plan import make_plan
 from engine.spec.model import parse
 from engine.states import RunSource, RunStatus
 from persistence import acceptance, heads, runs

@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Sequence
 from langgraph.constants import TASKS
 from langgraph.types import Send
 
-from engine.channels import GATE, LOOP, Signal, Token
-from engine.compile import Write
-from engine.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round
+from engine.graph.channels import GATE, LOOP, Signal, Token
+from engine.graph.compiler import Write
+from engine.graph.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round
 from engine.sdk.node import ERROR_PORT
 
 

@@ -12,7 +12,7 @@ from langgraph.channels.base import BaseChannel
 from langgraph.errors import EmptyChannelError
 
 from engine.events import JSON
-from engine.plan import Round
+from engine.graph.plan import Round
 from engine.states import NodeStatus
 
 GATE = "gate:"

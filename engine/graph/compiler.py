@@ -19,12 +19,12 @@ from langgraph.pregel._write import ChannelWrite, ChannelWriteTupleEntry
 from langgraph.runtime import RunControl
 from langgraph.types import Durability
 
-from engine.channels import GATE, INPUT, LOOP, SLOTS, Gate, Signal, Slots
 from engine.events import JSON
-from engine.plan import Plan, PlanNode, is_joined_by_any, make_plan
+from engine.graph.bound_node import Work, prepare
+from engine.graph.channels import GATE, INPUT, LOOP, SLOTS, Gate, Signal, Slots
+from engine.graph.plan import Plan, PlanNode, is_joined_by_any, make_plan
 from engine.sdk.node import NodeType
 from engine.spec.model import Spec, parse
-from engine.work import Work, prepare
 
 TURNS = "treadle_turns"
 """The config key under which a call carries its Turns."""
