@@ -11,11 +11,11 @@ from engine.events import JSON, LogRecorded, Usage
 from engine.expressions import evaluator
 from engine.expressions.analysis import SECRETS
 from engine.graph.channels import Slot
-from engine.references import INDEX, ITEM
 from engine.report import Telling
 from engine.sdk.node import NodeFailure
 from engine.states import LogLevel, NodeStatus
 from engine.takeup import Around, RunFacts
+from engine.validation.templates import INDEX, ITEM
 from engine.values.redaction import NOTHING
 from engine.values.storable import NotStorable, check_storable
 from engine.values.told import clean_text, is_storable

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field, replace
 
 import orjson
 
-from engine.catalog_names import MODEL, TOOL, unknown_names
 from engine.events import JSON
 from engine.expressions.evaluator import ExpressionError, evaluate, is_expression, render
 from engine.expressions.lexer import has_code
 from engine.problems import FieldProblem
 from engine.spec.model import normalise, spec_hash
 from engine.states import Severity
-from engine.validate import Report, validate
+from engine.validation.catalog_names import MODEL, TOOL, unknown_names
+from engine.validation.validator import Report, validate
 from engine.values.storable import NotStorable, check_storable
 from persistence.drafts import Content
 from persistence.problems import Invalid, invalid

@@ -10,7 +10,7 @@ from engine.events import JSON
 from engine.problems import FieldProblem
 from engine.takeup import RunFacts
 from engine.trial import Trial
-from engine.validate import check_node
+from engine.validation.validator import check_node
 from engine.values.storable import NotStorable, check_storable
 from persistence.caller import Role
 from persistence.ids import Prefix, new_id

@@ -4,7 +4,7 @@ import strawberry
 
 from engine.gallery import catalog as gallery
 from engine.models.base import ModelInfo
-from engine.validate import Report
+from engine.validation.validator import Report
 from resolvers import catalog
 from resolvers import spec as specs
 from schema.catalog import Model, NodeType, Template, Tool, TriggerKind

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 from engine.events import JSON
 from engine.expressions.evaluator import references
 from engine.problems import FieldProblem
-from engine.references import secrets_of
 from engine.sdk.node import NodeConfig, NodeType
 from engine.spec.model import NodeSpec, Spec, SpecError
 from engine.states import Severity
+from engine.validation.templates import secrets_of
 
 
 @dataclass(frozen=True, slots=True)

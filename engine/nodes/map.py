@@ -11,13 +11,13 @@ from engine.expressions.lexer import has_code
 from engine.graph.bound_node import prepare
 from engine.graph.compiler import compile_spec
 from engine.graph.plan import PlanError
-from engine.inner import node_problems, node_texts, refused, spec_inside_problems, spec_inside_texts
 from engine.items import NodeItems, RunItem, SpecItems
 from engine.lanes import Lanes
 from engine.problems import FieldProblem, join_path
-from engine.references import Text
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 from engine.spec.model import NodeSpec, Retry, Spec, SpecError, parse
+from engine.validation.nested import node_problems, node_texts, refused, spec_inside_problems, spec_inside_texts
+from engine.validation.templates import Text
 
 if TYPE_CHECKING:
     from engine.nodes.registry import NodeTypes

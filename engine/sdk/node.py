@@ -13,7 +13,7 @@ from engine.states import LogLevel
 if TYPE_CHECKING:
     from engine.nodes.registry import NodeTypes
     from engine.problems import FieldProblem
-    from engine.references import Text
+    from engine.validation.templates import Text
 
 ERROR_PORT = "error"
 """The port that every node has beside those of its type: for `onError: branch`."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from engine.validate import validate
+from engine.validation.validator import validate
 from tests.engine.given import TYPES
 
 

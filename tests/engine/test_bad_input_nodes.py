@@ -21,7 +21,7 @@ from engine.sdk.node import Output
 from engine.spec.model import NodeSpec
 from engine.tools.catalog import open_tools
 from engine.tools.python import PythonTool
-from engine.validate import validate
+from engine.validation.validator import validate
 from tests.engine.given import TYPES, Given
 from tests.paths import PEERS
 from tests.peers import chat as chat

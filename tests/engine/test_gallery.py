@@ -4,7 +4,7 @@ import pytest
 
 from engine.gallery.catalog import Template, gallery, offered
 from engine.nodes.registry import NodeTypes, load_node_types
-from engine.validate import validate
+from engine.validation.validator import validate
 from engine.values.json_schema import mismatches
 
 TYPES = load_node_types()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from engine.nodes.registry import NodeTypes
 from engine.states import Severity
-from engine.validate import validate
+from engine.validation.validator import validate
 from tests.engine.given import TYPES
 
 HALF = {"nodes": [{"id": "half", "type": "transform", "config": {"output": "{{ item / 2 }}"}}], "edges": []}

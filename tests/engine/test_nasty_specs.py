@@ -8,7 +8,7 @@ import pytest
 from pydantic_monty import AsyncMonty
 
 from engine.states import RunStatus
-from engine.validate import validate
+from engine.validation.validator import validate
 from tests.engine.given import TYPES
 from tests.engine.running import run
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError, field_validator
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.sdk.node import NodeConfig, NodeFailure, NodeType, Output, WaitForAnswer, WaitUntil
 from engine.spec.model import parse
-from engine.validate import validate
+from engine.validation.validator import validate
 from tests.engine.given import TYPES, Given
 
 

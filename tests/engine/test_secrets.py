@@ -14,7 +14,7 @@ from engine.graph.bound_node import Work
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Outcome, Output, WaitForAnswer, WaitUntil
 from engine.spec.model import NodeSpec, Retry
 from engine.states import LogLevel
-from engine.validate import validate
+from engine.validation.validator import validate
 from engine.values.redaction import MARK
 from tests.engine.given import TYPES, Given
 from tests.engine.known import VALUE, Known

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.validate import validate
+from engine.validation.validator import validate
 from tests.engine.given import TYPES
 from tests.engine.specs import edge, node, said, spec
 from tests.engine.values import JSON_VALUES

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine.validate import Report, validate
+from engine.validation.validator import Report, validate
 from tests.engine.given import TYPES
 from tests.engine.specs import edge, node, said, spec
 

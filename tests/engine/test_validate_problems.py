@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from engine.validate import validate
+from engine.validation.validator import validate
 from tests.engine.given import TYPES
 from tests.engine.specs import edge, node, said, spec
 

@@ -1,6 +1,7 @@
 """The parts of a spec that are checked by themselves: its size, types and configs, its graph; and where its templates are.
 
-For a whole spec and for one inside of a `map`, which has no names of its own alone: engine/validate.py and engine/inner.py.
+For a whole spec and for one inside of a `map`, which has no names of its own alone: engine/validation/validator.py
+and engine/validation/nested.py.
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -9,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from engine.graph_checks import Graph, check_branches, check_cycles, check_edges, check_ids, check_reach
 from engine.problems import FieldProblem, join_path
-from engine.references import Reader, Text, template_texts, texts_of
 from engine.sdk.node import NodeConfig, NodeType
 from engine.spec.model import NodeSpec, Spec
 from engine.spec.parser import Reading
 from engine.spec.raw import path_of, said
 from engine.states import Severity
+from engine.validation.graph_checks import Graph, check_branches, check_cycles, check_edges, check_ids, check_reach
+from engine.validation.templates import Reader, Text, template_texts, texts_of
 
 if TYPE_CHECKING:
     from engine.nodes.registry import NodeTypes

@@ -10,11 +10,11 @@ from typing import Protocol
 from engine.events import JSON
 from engine.nodes.registry import NodeTypes
 from engine.problems import FieldProblem, join_path
-from engine.references import schema_of
 from engine.sdk.annotations import NODE, SPEC, Marked, marked
 from engine.sdk.node import NodeFailure
 from engine.spec.model import Spec
 from engine.states import Severity
+from engine.validation.templates import schema_of
 
 MODEL, TOOL = "model-name", "tool-name"
 """What the JSON Schemas of configs call them: `format`."""

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from engine.events import JSON
 from engine.graph.plan import PlanError, make_plan
-from engine.graph_checks import Graph, ancestors
 from engine.problems import FieldProblem, join_path
-from engine.references import Inside, Text, texts_of
 from engine.sdk.node import NodeType
 from engine.spec.model import Spec
 from engine.spec.parser import Reading, read
-from engine.spec_checks import check_config, check_parts, check_size, spec_texts
 from engine.states import Severity
+from engine.validation.graph_checks import Graph, ancestors
+from engine.validation.spec_checks import check_config, check_parts, check_size, spec_texts
+from engine.validation.templates import Inside, Text, texts_of
 
 if TYPE_CHECKING:
     from engine.nodes.registry import NodeTypes

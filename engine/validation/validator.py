@@ -9,16 +9,16 @@ import orjson
 
 from engine.events import JSON
 from engine.graph.plan import PlanError, make_plan
-from engine.graph_checks import Graph, ancestors
 from engine.isolation import client
 from engine.nodes.registry import NodeTypes
 from engine.problems import FieldProblem, join_path
-from engine.references import Nodes, Reader, texts_of
 from engine.sdk.node import NodeConfig
 from engine.spec.model import Spec, digest
 from engine.spec.parser import Reading, read
-from engine.spec_checks import check_config, check_parts, check_size, spec_texts
 from engine.states import Severity
+from engine.validation.graph_checks import Graph, ancestors
+from engine.validation.spec_checks import check_config, check_parts, check_size, spec_texts
+from engine.validation.templates import Nodes, Reader, texts_of
 from engine.values.json_schema import check_schema
 from engine.values.storable import NotStorable, check_storable
 
