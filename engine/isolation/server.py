@@ -17,7 +17,7 @@ import orjson
 from engine.events import JSON
 from engine.expressions import environment
 from engine.isolation.client import MEMORY_MB, SECONDS, receive, send
-from engine.tools import heavy
+from engine.tools import isolated
 from engine.values import json_schema
 from engine.values.storable import NotStorable, check_storable
 
@@ -41,7 +41,7 @@ TASKS: dict[str, Callable[..., JSON]] = {
     "render": _template(environment.render),
     "schema_faults": json_schema.schema_faults,
     "faults": json_schema.faults,
-    "tool": heavy.run,
+    "tool": isolated.run,
 }
 
 

@@ -11,9 +11,9 @@ from engine.catalog_file import McpServer
 from engine.events import JSON
 from engine.sdk.node import NodeContext, NodeFailure
 from engine.sdk.tool import Tool, ToolFailed, ToolInfo
-from engine.tools.built_in import built_in
-from engine.tools.mcp import Server, Unreachable
-from engine.tools.python import python_tools
+from engine.tools.builtin import built_in
+from engine.tools.entry_points import python_tools
+from engine.tools.mcp.server import Server, Unreachable
 from engine.values.json_schema import mismatches
 from engine.values.storable import check_storable
 

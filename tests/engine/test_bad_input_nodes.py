@@ -20,7 +20,7 @@ from engine.nodes.registry import BUILT_IN
 from engine.sdk.node import Output
 from engine.spec.model import NodeSpec
 from engine.tools.catalog import open_tools
-from engine.tools.python import PythonTool
+from engine.tools.entry_points import PythonTool
 from engine.validation.validator import validate
 from tests.engine.given import TYPES, Given
 from tests.paths import PEERS

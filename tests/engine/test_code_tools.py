@@ -11,7 +11,7 @@ from engine.events import JSON, LogRecorded
 from engine.sdk.node import NodeContext, NodeFailure, Output
 from engine.sdk.tool import ToolInfo
 from engine.states import LogLevel
-from engine.tools.built_in import built_in
+from engine.tools.builtin import built_in
 from engine.tools.catalog import Tools
 from tests.engine.given import Given
 

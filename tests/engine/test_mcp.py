@@ -12,8 +12,9 @@ import pytest
 
 from engine.catalog_file import McpServer
 from engine.sdk.node import NodeFailure
-from engine.tools import mcp, mcp_session
 from engine.tools.catalog import Tools, open_tools
+from engine.tools.mcp import server as mcp
+from engine.tools.mcp import session
 from tests.engine.given import Given
 from tests.peers.mcp import PEER, Http, Told, stdio
 
@@ -94,7 +95,7 @@ async def test_a_server_that_dies_in_a_call_fails_what_waits_for_it(tools: Tools
 
 
 async def test_a_server_that_was_started_again_is_found_again(over_http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mcp_session, "PING_S", 0.2)
+    monkeypatch.setattr(session, "PING_S", 0.2)
     async with opened(McpServer(url=f"http://127.0.0.1:{over_http.port}/mcp")) as tools:
         assert await call(tools, "add", a=1, b=2) == {"result": 3}
         over_http.kill()

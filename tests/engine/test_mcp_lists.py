@@ -12,8 +12,9 @@ from engine.catalog_file import McpServer
 from engine.isolation import client
 from engine.nodes import sandbox as sandbox_module
 from engine.sdk.node import NodeFailure, Output
-from engine.tools import catalog, mcp_listing
+from engine.tools import catalog
 from engine.tools.catalog import Tools, open_tools
+from engine.tools.mcp import listing as mcp_listing
 from tests.engine.given import Given
 from tests.paths import PEERS
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field
 
 from engine.events import JSON
-from engine.tools.heavy import Wrong
+from engine.tools.isolated import Wrong
 from engine.values import timestamps
 
 T = TypeVar("T")

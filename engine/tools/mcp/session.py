@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from engine.catalog_file import CatalogError, McpServer, as_written
 from engine.events import JSON
-from engine.tools.mcp_faults import NO_METHOD, NotListed, SessionLost, said, why_lost
+from engine.tools.mcp.errors import NO_METHOD, NotListed, SessionLost, said, why_lost
 
 if TYPE_CHECKING:
     from mcp import ClientSession
@@ -167,7 +167,7 @@ class Session:
     async def _run(self) -> None:
         from langchain_mcp_adapters.sessions import create_session
 
-        from engine.tools.mcp_wire import connection
+        from engine.tools.mcp.transport import connection
 
         async with create_session(connection(self._config, self._hear, self._broken)) as self._client:
             await self._client.initialize()

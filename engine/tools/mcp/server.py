@@ -12,9 +12,9 @@ from engine.catalog_file import McpServer
 from engine.events import JSON
 from engine.sdk.node import NodeContext, NodeFailure
 from engine.sdk.tool import Tool, ToolFailed, ToolInfo
-from engine.tools.mcp_faults import NotListed, SessionLost
-from engine.tools.mcp_listing import Listing
-from engine.tools.mcp_session import Ask, Session
+from engine.tools.mcp.errors import NotListed, SessionLost
+from engine.tools.mcp.listing import Listing
+from engine.tools.mcp.session import Ask, Session
 
 if TYPE_CHECKING:
     from mcp.types import CallToolResult

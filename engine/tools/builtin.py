@@ -11,8 +11,8 @@ from engine.events import JSON
 from engine.isolation import client
 from engine.sdk.node import NodeContext
 from engine.sdk.tool import ToolFailed, ToolInfo
-from engine.tools.heavy import HEAVY, Wrong
-from engine.tools.light import LIGHT
+from engine.tools.inline import LIGHT
+from engine.tools.isolated import HEAVY, Wrong
 
 ORIGIN = "builtin"
 
