@@ -14,7 +14,7 @@ from app.plain_http import plain_client
 from app.reach import need_postgres, need_redis, postgres_at, redis_at
 from app.settings import Settings, unknown
 from engine.catalog_file import FILE, CatalogError, read_catalog, with_models
-from engine.models.catalog import open_models
+from engine.chat_models.catalog import open_models
 from engine.nodes.registry import load_node_types
 from engine.tools.catalog import open_tools
 from engine.tools.sql import sql_tools

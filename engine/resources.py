@@ -11,9 +11,9 @@ from typing import Any
 from pydantic_monty import AsyncMonty
 
 from engine.catalog_file import CatalogFile
+from engine.chat_models.catalog import open_models
 from engine.http.addresses import Allowed
 from engine.http.client import GuardedHttp
-from engine.models.catalog import open_models
 from engine.tools.catalog import open_tools
 from engine.tools.sql import sql_tools
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from engine.chat_models.base import ModelInfo
+from engine.chat_models.catalog import Models
 from engine.gallery.catalog import Template, offered
-from engine.models.base import ModelInfo
-from engine.models.catalog import Models
 from engine.sdk.node import ERROR_PORT, NodeConfig, NodeType
 from engine.sdk.tool import ToolInfo
 from engine.tools.catalog import Tools

@@ -2,8 +2,8 @@
 
 import strawberry
 
+from engine.chat_models.base import ModelInfo
 from engine.gallery import catalog as gallery
-from engine.models.base import ModelInfo
 from engine.validation.validator import Report
 from resolvers import catalog
 from resolvers import spec as specs

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import AliasChoices, Field
 
-from engine.models.tool_calls import lend
+from engine.chat_models.tool_calling import lend
 from engine.nodes.prompting import Prompted, opened, rendered, within
 from engine.nodes.tool import tools_of
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output

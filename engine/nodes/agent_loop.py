@@ -7,10 +7,10 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage, message_chunk_to_message
 
+from engine.chat_models.base import Model
+from engine.chat_models.tool_calling import Lent, ask_with_tools
 from engine.events import JSON, Usage
 from engine.graph.detached import apart
-from engine.models.base import Model
-from engine.models.tool_calls import Lent, ask_with_tools
 from engine.nodes.agent import AgentConfig
 from engine.sdk.node import NodeContext, NodeFailure
 

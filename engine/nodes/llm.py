@@ -5,11 +5,11 @@ from typing import Annotated, Any, ClassVar
 from langchain_core.messages import BaseMessage
 from pydantic import AfterValidator, AliasChoices, Field
 
+from engine.chat_models.base import Model
+from engine.chat_models.calls import ask
+from engine.chat_models.structured_output import structured
+from engine.chat_models.tool_calling import Lent, answered, ask_with_tools, lend
 from engine.events import JSON
-from engine.models.base import Model
-from engine.models.calls import ask
-from engine.models.structured import structured
-from engine.models.tool_calls import Lent, answered, ask_with_tools, lend
 from engine.nodes.prompting import Prompted, opened, rendered, within
 from engine.nodes.tool import tools_of
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output

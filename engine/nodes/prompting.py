@@ -9,9 +9,9 @@ import orjson
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from pydantic import AliasChoices, Field, TypeAdapter, ValidationError, model_validator
 
+from engine.chat_models.base import Model, Sampling
+from engine.chat_models.catalog import Models
 from engine.events import JSON
-from engine.models.base import Model, Sampling
-from engine.models.catalog import Models
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure
 
 TEMPLATE: dict[str, Any] = {"format": "template"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine.catalog_file import ModelEntry
-from engine.models.catalog import Models, open_models
+from engine.chat_models.catalog import Models, open_models
 from engine.sdk.node import NodeFailure, Output
 from engine.tools.catalog import Tools, open_tools
 from tests.engine.given import Given

@@ -10,8 +10,8 @@ from langchain_core.runnables.config import var_child_runnable_config
 from pydantic import ValidationError
 
 from engine.catalog_file import ModelEntry
+from engine.chat_models.catalog import open_models
 from engine.events import JSON, NodeChange
-from engine.models.catalog import open_models
 from engine.sdk.node import NodeContext, NodeFailure, Output
 from engine.sdk.tool import ToolFailed, ToolInfo
 from engine.tools.catalog import open_tools

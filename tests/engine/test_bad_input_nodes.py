@@ -12,10 +12,10 @@ from pydantic_monty import AsyncMonty
 
 from engine.attempts import Result, attempt
 from engine.catalog_file import McpServer, ModelEntry
+from engine.chat_models.catalog import open_models
 from engine.graph.bound_node import Work
 from engine.http.addresses import Allowed
 from engine.http.client import GuardedHttp
-from engine.models.catalog import open_models
 from engine.nodes.registry import BUILT_IN
 from engine.sdk.node import Output
 from engine.spec.model import NodeSpec

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from engine.catalog_file import McpServer, ModelEntry
+from engine.chat_models.catalog import open_models
 from engine.http.addresses import Allowed
 from engine.http.client import GuardedHttp
-from engine.models.catalog import open_models
 from engine.sdk.node import NodeFailure
 from engine.tools.catalog import open_tools
 from tests.engine.given import Given

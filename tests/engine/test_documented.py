@@ -24,7 +24,7 @@ def codes() -> Iterator[str]:
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and getattr(node.func, "id", "") in NAMED and node.args:
                     yield from _words(node.args[0])
-    for node in ast.walk(ast.parse((ROOT / "engine/models/failures.py").read_text())):
+    for node in ast.walk(ast.parse((ROOT / "engine/chat_models/errors.py").read_text())):
         if isinstance(node, ast.Tuple):
             yield from _words(node.elts[0])
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from engine.catalog_file import CatalogError, CatalogFile, ModelEntry, read_catalog, with_models
-from engine.models.catalog import open_models
-from engine.models.echo_answers import answer
+from engine.chat_models.catalog import open_models
+from engine.chat_models.echo_answers import answer
 from engine.resources import ResourceOptions, open_resources
 from engine.sdk.node import NodeFailure, Output
 from tests.engine.given import Given

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from engine.catalog_file import ModelEntry
-from engine.models.catalog import open_models
+from engine.chat_models.catalog import open_models
 from engine.sdk.node import NodeFailure
 from resolvers.context import Context
 from schema.schema import schema

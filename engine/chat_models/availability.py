@@ -12,7 +12,7 @@ import httpx2
 import orjson
 
 from engine.catalog_file import ModelEntry, from_environment
-from engine.models.building import OPENAI, address_of
+from engine.chat_models.factory import OPENAI, address_of
 
 TIMEOUT_S = 3.0
 FRESH_S = 15.0

@@ -10,11 +10,11 @@ import httpx2
 from langchain_core.language_models import BaseChatModel
 
 from engine.catalog_file import CatalogError, ModelEntry, from_environment
-from engine.models.availability import Availability
-from engine.models.base import Model, ModelInfo, Sampling, Structured, is_hidden
-from engine.models.building import OPENAI, build
-from engine.models.client import open_client
-from engine.models.echo import ECHO, echo_model
+from engine.chat_models.availability import Availability
+from engine.chat_models.base import Model, ModelInfo, Sampling, Structured, is_hidden
+from engine.chat_models.echo import ECHO, echo_model
+from engine.chat_models.factory import OPENAI, build
+from engine.chat_models.http_client import open_client
 from engine.ports import Secrets
 from engine.sdk.node import NodeFailure
 

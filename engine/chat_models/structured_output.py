@@ -12,9 +12,9 @@ import orjson
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.tools import BaseTool
 
+from engine.chat_models.base import Model
+from engine.chat_models.calls import Chat, ask, is_cut
 from engine.events import JSON
-from engine.models.base import Model
-from engine.models.calls import Chat, ask, is_cut
 from engine.sdk.node import NodeContext, NodeFailure
 from engine.states import LogLevel
 from engine.values.json_schema import mismatches

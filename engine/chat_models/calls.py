@@ -13,8 +13,8 @@ from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.runnables import Runnable
 
-from engine.models.base import Model
-from engine.models.failures import failure_of
+from engine.chat_models.base import Model
+from engine.chat_models.errors import failure_of
 from engine.sdk.node import NodeContext, NodeFailure
 from engine.states import LogLevel
 

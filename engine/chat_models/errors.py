@@ -11,8 +11,8 @@ from typing import Any
 import structlog
 from langchain_core import exceptions as known
 
+from engine.chat_models.base import Model
 from engine.events import JSON
-from engine.models.base import Model
 from engine.sdk.node import NodeFailure
 from engine.values.redaction import Redactor
 

@@ -14,9 +14,9 @@ import orjson
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool, ToolException
 
+from engine.chat_models.base import Model
+from engine.chat_models.calls import Chat, ask
 from engine.events import JSON
-from engine.models.base import Model
-from engine.models.calls import Chat, ask
 from engine.sdk.node import NodeContext, NodeFailure
 from engine.sdk.tool import ToolInfo
 from engine.states import LogLevel
