@@ -81,7 +81,7 @@ TEST = '''\
 import asyncio
 
 from engine.sdk.node import Output
-from engine.trial import try_node
+from engine.runtime.single_node import try_node
 from treadle_$name import $cls
 
 

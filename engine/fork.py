@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.context import scope_of
 from engine.events import JSON
 from engine.expressions import evaluator
 from engine.frontier import UNDER_WAY, Edges, Frontier, let_in, passed
@@ -20,11 +19,12 @@ from engine.nodes.conditional import FALSE, TRUE, Conditional
 from engine.nodes.switch import Switch
 from engine.past import Past
 from engine.problems import FieldProblem
+from engine.runtime.node_context import scope_of
+from engine.runtime.waits import ANSWERED, EXPIRED
 from engine.sdk.node import ERROR_PORT
 from engine.states import NodeStatus
 from engine.undo import Dependent, Undo, Unknown
 from engine.values.storable import NotStorable, check_storable
-from engine.waits import ANSWERED, EXPIRED
 
 HAS_OUTPUT = UNDER_WAY | {NodeStatus.COMPLETED, NodeStatus.FAILED}
 """What can be patched: a node that has an output, or is on its way to one."""

@@ -10,19 +10,19 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
-from engine.attempts import attempt
-from engine.context import Context
-from engine.drive import Drive
 from engine.events import JSON, Happening, LogRecorded, NodeChange, NodeState, OutputDelta, RunError, Usage
 from engine.graph.bound_node import Work
 from engine.graph.compiler import CompiledGraph
 from engine.graph.detached import apart
-from engine.in_memory import MemoryHead
-from engine.memory import Memory
-from engine.ports import Entry, RunChange
+from engine.runtime.attempts import attempt
+from engine.runtime.executor import Drive
+from engine.runtime.memory_checkpointer import MemoryHead
+from engine.runtime.node_context import Context
+from engine.runtime.ports import Entry, RunChange
+from engine.runtime.run_info import RunFacts
+from engine.runtime.run_state import Memory
 from engine.sdk.node import Output
 from engine.states import LogLevel, RunStatus
-from engine.takeup import RunFacts
 
 Ended = tuple[JSON, RunError | None]
 """The output, or what the item failed with."""

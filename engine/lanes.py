@@ -15,10 +15,10 @@ from time import monotonic
 import orjson
 import structlog
 
-from engine.context import Context
 from engine.events import JSON, RunError
 from engine.items import RunItem
-from engine.ports import DoneItem, Fenced, MapItems, MapVisit
+from engine.runtime.node_context import Context
+from engine.runtime.ports import DoneItem, Fenced, MapItems, MapVisit
 from engine.sdk.node import NodeFailure
 from engine.values.storable import MAX_SIZE
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import orjson
 
 from engine.events import Happening, LogRecorded, NodeChange
-from engine.ports import Entry
+from engine.runtime.ports import Entry
 
 MAX_POSTED = 64 * 1024 * 1024
 """Bytes, about, of posted entries that wait while Postgres is away: beyond that, new ones are dropped and counted."""

@@ -21,7 +21,7 @@ from langgraph.checkpoint.base import PendingWrite as GraphWrite
 from langgraph.constants import TASKS
 
 from engine.graph.channels import GATE, LOOP, SLOTS, Slot
-from engine.ports import CheckpointRecord, PendingWrite, Standing
+from engine.runtime.ports import CheckpointRecord, PendingWrite, Standing
 from engine.states import NodeStatus
 from persistence.clocks import Clocks
 from persistence.packing import Delta, pack, pack_write
@@ -29,8 +29,8 @@ from persistence.stored import checkpoint_id, config_of, graph_id, load, usage_o
 from persistence.waits import open_waits
 
 if TYPE_CHECKING:
-    from engine.drive import Drive
     from engine.graph.compiler import Write
+    from engine.runtime.executor import Drive
 
 NULL_TASK = "00000000-0000-0000-0000-000000000000"
 """LangGraph's id for writes from outside any task."""
@@ -67,7 +67,7 @@ class Saver(BaseCheckpointSaver[int]):
         self._pool, self._clocks = pool, clocks
         self._threads: dict[str, Thread] = {}
 
-    # The engine's side (engine.drive.Head).
+    # The engine's side (engine.runtime.executor.Head).
 
     async def attach(self, drive: "Drive") -> Standing | None:
         thread = self._threads[drive.facts.id] = Thread(drive)

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.ports import ChildRun
+from engine.runtime.ports import ChildRun
 from engine.sdk.node import NodeFailure
 from engine.states import RunSource
 from engine.values.inputs import check_inputs

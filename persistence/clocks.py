@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from engine.ports import Entry, OpenWait
+from engine.runtime.ports import Entry, OpenWait
 
 log = structlog.get_logger(__name__)
 

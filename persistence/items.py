@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import orjson
 
-from engine.ports import DoneItem, Fenced, MapVisit
+from engine.runtime.ports import DoneItem, Fenced, MapVisit
 from persistence.away import insist
 
 STATEMENT_S = 30.0

@@ -16,7 +16,7 @@ import structlog
 from redis.asyncio import Redis
 
 from engine.events import OutputDelta
-from engine.ports import Entry, EntryRefused, Fenced, StatusMoved
+from engine.runtime.ports import Entry, EntryRefused, Fenced, StatusMoved
 from engine.states import RunStatus, check_move
 from persistence.away import insist, is_content
 from persistence.backlog import Backlog, Waiting, answer

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from engine.events import JSON, Happening, NodeChange, NodeState
-from engine.ports import Entry, OpenWait
+from engine.runtime.ports import Entry, OpenWait
 from persistence.wire import body_of, error_body, is_stored, usage_body
 
 _GROUP = """

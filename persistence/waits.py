@@ -13,8 +13,8 @@ from sqlalchemy import ColumnElement, RowMapping, and_, func, or_, select, updat
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON, StatusChange
-from engine.ports import OpenWait
 from engine.problems import FieldProblem
+from engine.runtime.ports import OpenWait
 from engine.sdk.node import Output
 from engine.states import RunStatus, WaitKind
 from persistence.caller import Caller

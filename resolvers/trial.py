@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine import trial
 from engine.events import JSON
 from engine.problems import FieldProblem
-from engine.takeup import RunFacts
-from engine.trial import Trial
+from engine.runtime import single_node
+from engine.runtime.run_info import RunFacts
+from engine.runtime.single_node import Trial
 from engine.validation.validator import check_node
 from engine.values.storable import NotStorable, check_storable
 from persistence.caller import Role
@@ -44,18 +44,20 @@ async def test_node(context: Context, ask: Ask) -> Trial:
         project_id = await project_for(connection, context.caller, Role.RUNNER, ask.project_id)
     _check(ask)
     run_id = new_id(Prefix.RUN)
-    scope = trial.scope_of(ask.given, run_id)
+    scope = single_node.scope_of(ask.given, run_id)
     config, problems = check_node(ask.type, ask.config, "input", context.node_types, frozenset(scope))
     if config is None or problems:
         raise Invalid(problems)
-    check_use(context, project_id, {"nodes": [{"id": trial.NODE_ID, "type": ask.type, "config": ask.config}]})
+    check_use(context, project_id, {"nodes": [{"id": single_node.NODE_ID, "type": ask.type, "config": ask.config}]})
     facts = RunFacts(run_id, project_id, 1, 0, scope["input"], context.caller.scopes, timeout_s=TIME_LIMIT_S)
     if _places.locked():
         raise TooManyTrials(
             f"{AT_ONCE} nodes are being tried here; a trial takes at most {TIME_LIMIT_S:g} s: try again."
         )
     async with _places:
-        return await trial.execute(context.node_types[ask.type], config, ask.config, scope, facts, context.resources)
+        return await single_node.execute(
+            context.node_types[ask.type], config, ask.config, scope, facts, context.resources
+        )
 
 
 def _check(ask: Ask) -> None:

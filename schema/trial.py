@@ -5,9 +5,9 @@ from datetime import datetime
 import strawberry
 
 from engine.events import LogRecorded
+from engine.runtime.single_node import Trial
 from engine.sdk.node import Output, WaitForAnswer, WaitUntil
 from engine.states import LogLevel
-from engine.trial import Trial
 from resolvers import trial
 from schema.info import Info
 from schema.node_state import RunError, Usage

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from redis.asyncio import Redis
 
 from engine.events import CheckpointSaved, Happening, NodeChange, NodeState, StatusChange
-from engine.ports import CheckpointRecord, Entry, RunChange
+from engine.runtime.ports import CheckpointRecord, Entry, RunChange
 from engine.states import NodeStatus, RunStatus
 from persistence import acceptance, leases, versions
 from persistence.acceptance import NewRun

@@ -7,14 +7,14 @@ from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 
-from engine.drive import Drive
 from engine.events import OutputDelta
 from engine.graph.compiler import compile_spec
 from engine.nodes.registry import NodeTypes, load_node_types
-from engine.ports import Entry
+from engine.runtime.executor import Drive
+from engine.runtime.ports import Entry
+from engine.runtime.run_info import RunFacts
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, WaitForAnswer, WaitUntil
 from engine.spec.model import parse
-from engine.takeup import RunFacts
 from persistence.acceptance import NewRun, accept
 from persistence.caller import Caller
 from persistence.checkpoints import Saver

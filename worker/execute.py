@@ -12,14 +12,14 @@ from typing import Any
 import structlog
 from redis.asyncio import Redis
 
-from engine.drive import Drive
 from engine.events import RunError
 from engine.graph.compiler import GraphCache
 from engine.nodes.registry import NodeTypes
-from engine.ports import EntryRefused, Fenced
+from engine.runtime.executor import Drive
+from engine.runtime.ports import EntryRefused, Fenced
+from engine.runtime.run_info import RunFacts, Stop
 from engine.spec.model import SpecError
 from engine.states import RunStatus
-from engine.takeup import RunFacts, Stop
 from persistence.away import DATABASE_TROUBLE, insist, is_away
 from persistence.checkpoints import Saver
 from persistence.claims import MAX_CLAIM, Claimed, claim_next, spec_of

@@ -7,8 +7,8 @@ import asyncio
 
 import asyncpg
 
+from engine.runtime.run_info import Stop
 from engine.states import RunStatus
-from engine.takeup import Stop
 from persistence.away import DATABASE_TROUBLE
 from persistence.leases import Stand, renew, stands
 from persistence.waits import open_waits

@@ -9,7 +9,7 @@ import signal
 
 import structlog
 
-from engine.takeup import Stop
+from engine.runtime.run_info import Stop
 from worker.execute import Held, Runner
 
 log = structlog.get_logger(__name__)

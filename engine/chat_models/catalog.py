@@ -15,7 +15,7 @@ from engine.chat_models.base import Model, ModelInfo, Sampling, Structured, is_h
 from engine.chat_models.echo import ECHO, echo_model
 from engine.chat_models.factory import OPENAI, build
 from engine.chat_models.http_client import open_client
-from engine.ports import Secrets
+from engine.runtime.ports import Secrets
 from engine.sdk.node import NodeFailure
 
 KEPT = 64

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
-from engine.context import Context
 from engine.events import JSON
 from engine.expressions.lexer import has_code
 from engine.graph.bound_node import prepare
@@ -14,6 +13,7 @@ from engine.graph.plan import PlanError
 from engine.items import NodeItems, RunItem, SpecItems
 from engine.lanes import Lanes
 from engine.problems import FieldProblem, join_path
+from engine.runtime.node_context import Context
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 from engine.spec.model import NodeSpec, Retry, Spec, SpecError, parse
 from engine.validation.nested import node_problems, node_texts, refused, spec_inside_problems, spec_inside_texts

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from engine.events import JSON
-from engine.ports import ChildRun
+from engine.runtime.ports import ChildRun
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, WaitForRun
 
 

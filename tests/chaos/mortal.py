@@ -16,7 +16,7 @@ import worker.execute
 import worker.main
 from app.chaos import recording
 from engine.events import NodeChange
-from engine.ports import Entry
+from engine.runtime.ports import Entry
 from engine.states import NodeStatus
 from persistence.journal import PostgresJournal
 

@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
-from engine.context import Context
 from engine.events import Happening, LogRecorded, NodeChange, NodeState, OutputDelta
-from engine.memory import Memory
 from engine.nodes.registry import load_node_types
-from engine.ports import Entry
-from engine.report import Report
+from engine.runtime.node_context import Context
+from engine.runtime.ports import Entry
+from engine.runtime.reporter import Report
+from engine.runtime.run_info import RunFacts
+from engine.runtime.run_state import Memory
 from engine.sdk.node import Outcome
-from engine.takeup import RunFacts
 
 TYPES = load_node_types()
 

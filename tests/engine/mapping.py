@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from engine.attempts import Result, attempt
 from engine.events import JSON, Usage
 from engine.graph.bound_node import Work
 from engine.nodes.registry import NodeTypes, load_node_types
-from engine.ports import DoneItem, Fenced, MapVisit
+from engine.runtime.attempts import Result, attempt
+from engine.runtime.ports import DoneItem, Fenced, MapVisit
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Outcome, Output, WaitForAnswer
 from engine.spec.model import NodeSpec
 from engine.states import LogLevel

@@ -3,14 +3,14 @@
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
-from engine.drive import Drive
 from engine.events import NodeChange, NodeState, OutputDelta
 from engine.graph.compiler import Write, compile_spec
 from engine.nodes.registry import load_node_types
-from engine.ports import Entry, PendingWrite
+from engine.runtime.executor import Drive
+from engine.runtime.ports import Entry, PendingWrite
+from engine.runtime.run_info import RunFacts
 from engine.spec.model import parse
 from engine.states import NodeStatus
-from engine.takeup import RunFacts
 
 TYPES = load_node_types()
 

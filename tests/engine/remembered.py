@@ -9,18 +9,18 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import Checkpoint
 from langgraph.checkpoint.base.id import uuid6
 
-from engine.drive import Drive
 from engine.frontier import Frontier, applied, channels, due, read
 from engine.graph.channels import SLOTS, Slot
 from engine.graph.compiler import CompiledGraph, Write, compile_spec
-from engine.in_memory import MemoryHead
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.past import Past
-from engine.ports import PendingWrite, Standing
+from engine.runtime.executor import Drive
+from engine.runtime.memory_checkpointer import MemoryHead
+from engine.runtime.ports import PendingWrite, Standing
+from engine.runtime.run_info import RunFacts
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 from engine.spec.model import parse
 from engine.states import NodeStatus, RunStatus
-from engine.takeup import RunFacts
 from tests.engine.recorded import RecordedJournal
 
 

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.drive import Drive
 from engine.events import JSON, RunError
 from engine.graph.compiler import compile_spec
 from engine.nodes.registry import NodeTypes, load_node_types
+from engine.runtime.executor import Drive
+from engine.runtime.run_info import RunFacts
 from engine.spec.model import parse
 from engine.states import RunStatus
-from engine.takeup import RunFacts
 from tests.engine.recorded import RecordedJournal
 from tests.engine.remembered import Remembering
 

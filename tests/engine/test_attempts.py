@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from engine.attempts import attempt
 from engine.graph.bound_node import Work
+from engine.runtime.attempts import attempt
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 from engine.spec.model import NodeSpec, Retry
 from tests.engine.given import Given

@@ -10,13 +10,13 @@ import pytest
 from langchain_core.tools import StructuredTool
 from pydantic_monty import AsyncMonty
 
-from engine.attempts import Result, attempt
 from engine.catalog_file import McpServer, ModelEntry
 from engine.chat_models.catalog import open_models
 from engine.graph.bound_node import Work
 from engine.http.addresses import Allowed
 from engine.http.client import GuardedHttp
 from engine.nodes.registry import BUILT_IN
+from engine.runtime.attempts import Result, attempt
 from engine.sdk.node import Output
 from engine.spec.model import NodeSpec
 from engine.tools.catalog import open_tools

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from engine.attempts import Result, attempt
 from engine.graph.bound_node import Work
+from engine.runtime.attempts import Result, attempt
 from engine.sdk.node import Output
 from engine.spec.model import NodeSpec, Retry
 from tests.engine.asking import Asked

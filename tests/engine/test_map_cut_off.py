@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from engine import lanes
 from engine.events import JSON
 from engine.lanes import digest_of
-from engine.ports import DoneItem
+from engine.runtime.ports import DoneItem
 from engine.sdk.node import NodeFailure
 from tests.engine.given import Given
 from tests.engine.mapping import Kept, Probe, mapped

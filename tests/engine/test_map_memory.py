@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.ports import DoneItem, MapVisit
+from engine.runtime.ports import DoneItem, MapVisit
 from tests.engine.given import Given
 from tests.engine.mapping import Kept, Probe, mapped
 

@@ -8,15 +8,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from engine import lanes
-from engine.drive import Drive
 from engine.events import Usage
 from engine.graph.compiler import compile_spec
 from engine.nodes.registry import NodeTypes, load_node_types
-from engine.ports import DoneItem, MapVisit
+from engine.runtime.executor import Drive
+from engine.runtime.ports import DoneItem, MapVisit
+from engine.runtime.run_info import RunFacts, Stop
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Outcome, Output
 from engine.spec.model import parse
 from engine.states import NodeStatus, RunStatus
-from engine.takeup import RunFacts, Stop
 from tests.engine.recorded import RecordedJournal
 from tests.engine.remembered import Remembering
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import Field
 
-from engine.attempts import Result, attempt
 from engine.events import JSON, LogRecorded, NodeChange, RunError, Usage
 from engine.graph.bound_node import Work
+from engine.runtime.attempts import Result, attempt
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Outcome, Output, WaitForAnswer, WaitUntil
 from engine.spec.model import NodeSpec, Retry
 from engine.states import LogLevel

@@ -11,8 +11,8 @@ from langgraph.checkpoint.conformance import checkpointer_test, validate
 from redis.asyncio import Redis
 
 from engine.events import CheckpointSaved
-from engine.memory import Memory
-from engine.ports import CheckpointRecord, Entry
+from engine.runtime.ports import CheckpointRecord, Entry
+from engine.runtime.run_state import Memory
 from persistence.caller import Caller
 from persistence.checkpoints import Saver
 from persistence.database import Database

@@ -6,7 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from engine.events import NodeChange, NodeState
-from engine.ports import DoneItem, Fenced, MapVisit
+from engine.runtime.ports import DoneItem, Fenced, MapVisit
 from engine.states import NodeStatus, RunStatus
 from persistence.caller import Caller
 from persistence.database import Database

@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from engine.events import LogRecorded
-from engine.ports import Entry, EntryRefused, Fenced, OpenWait, StatusMoved
+from engine.runtime.ports import Entry, EntryRefused, Fenced, OpenWait, StatusMoved
 from engine.states import LogLevel, NodeStatus, RunStatus, WaitKind
 from persistence import backlog, moves
 from persistence.caller import Caller

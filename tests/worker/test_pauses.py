@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from engine.runtime.run_info import Stop
 from engine.states import RunStatus
-from engine.takeup import Stop
 from persistence.caller import Caller
 from persistence.database import Database
 from persistence.runs import RunOptions

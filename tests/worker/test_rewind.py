@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from engine.drive import Drive
+from engine.runtime.executor import Drive
 from engine.sdk.node import NodeContext, Output
 from engine.states import RunStatus
 from persistence import nodes, waits

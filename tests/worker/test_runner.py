@@ -10,8 +10,8 @@ from arq.connections import ArqRedis
 from redis.asyncio import Redis
 
 from engine.nodes.registry import NodeTypes
+from engine.runtime.run_info import Stop
 from engine.sdk.node import NodeContext, Output
-from engine.takeup import Stop
 from persistence.away import DATABASE_TROUBLE
 from persistence.caller import Caller
 from persistence.database import Database

@@ -7,9 +7,9 @@ import pytest
 from redis.asyncio import Redis
 
 from engine.events import Usage
+from engine.runtime.run_info import Stop
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, WaitForAnswer, WaitUntil
 from engine.states import RunStatus
-from engine.takeup import Stop
 from persistence.caller import Caller
 from persistence.database import Database
 from persistence.items import Items

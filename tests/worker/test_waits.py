@@ -8,8 +8,8 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
+from engine.runtime.run_info import Stop
 from engine.states import RunStatus
-from engine.takeup import Stop
 from persistence.caller import Caller
 from persistence.database import Database
 from persistence.waits import open_waits

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from engine.drive import Drive
+from engine.runtime.executor import Drive
 from engine.sdk.node import NodeContext, NodeFailure, Output
 from engine.states import RunStatus
 from persistence.database import Database

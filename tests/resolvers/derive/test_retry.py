@@ -4,8 +4,8 @@ import asyncio
 
 from redis.asyncio import Redis
 
+from engine.runtime.run_info import Stop
 from engine.states import RunStatus
-from engine.takeup import Stop
 from persistence.caller import Caller
 from resolvers import control
 from resolvers.context import Context

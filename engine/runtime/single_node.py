@@ -7,17 +7,17 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from engine.attempts import attempt
-from engine.context import Context
 from engine.events import JSON, Happening, LogRecorded, OutputDelta, RunError, Usage
 from engine.graph.bound_node import Work
-from engine.memory import Memory
-from engine.ports import Entry
-from engine.report import Report
+from engine.runtime.attempts import attempt
+from engine.runtime.node_context import Context
+from engine.runtime.ports import Entry
+from engine.runtime.reporter import Report
+from engine.runtime.run_info import RunFacts
+from engine.runtime.run_state import Memory
 from engine.sdk.node import NodeConfig, NodeType, Outcome
 from engine.spec.model import NodeSpec
 from engine.states import NodeStatus
-from engine.takeup import RunFacts
 
 NODE_ID = "test"
 """What the node is called where it needs a name: in its idempotency key, and in messages."""

@@ -9,17 +9,17 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from engine.attempts import Result, attempt
-from engine.context import Context, scope_of
 from engine.events import NodeState, Usage
 from engine.graph.bound_node import Work
 from engine.graph.channels import Slot
 from engine.graph.plan import Plan, PlanNode
-from engine.memory import Memory
-from engine.ports import Journal
-from engine.report import Report
+from engine.runtime.attempts import Result, attempt
+from engine.runtime.node_context import Context, scope_of
+from engine.runtime.ports import Journal
+from engine.runtime.reporter import Report
+from engine.runtime.run_info import RunFacts
+from engine.runtime.run_state import Memory
 from engine.states import NodeStatus
-from engine.takeup import RunFacts
 
 
 class Launcher:

@@ -5,17 +5,17 @@ Pure: nothing is changed here, and nothing is stored before the ledger has it.
 
 from dataclasses import dataclass
 
-from engine.context import scope_of
 from engine.events import JSON, RunError
 from engine.expressions import evaluator
 from engine.graph.channels import Slot
 from engine.graph.compiler import CompiledGraph
-from engine.memory import Memory
-from engine.ports import RunChange
+from engine.runtime.node_context import scope_of
+from engine.runtime.ports import RunChange
+from engine.runtime.run_info import RunFacts, Stop
+from engine.runtime.run_state import Memory
+from engine.runtime.stop import Stopping
 from engine.sdk.node import NodeFailure
 from engine.states import NodeStatus, RunStatus
-from engine.stopping import Stopping
-from engine.takeup import RunFacts, Stop
 from engine.values.storable import check_storable
 
 

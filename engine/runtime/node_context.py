@@ -11,10 +11,10 @@ from engine.events import JSON, LogRecorded, Usage
 from engine.expressions import evaluator
 from engine.expressions.analysis import SECRETS
 from engine.graph.channels import Slot
-from engine.report import Telling
+from engine.runtime.reporter import Telling
+from engine.runtime.run_info import Around, RunFacts
 from engine.sdk.node import NodeFailure
 from engine.states import LogLevel, NodeStatus
-from engine.takeup import Around, RunFacts
 from engine.validation.templates import INDEX, ITEM
 from engine.values.redaction import NOTHING
 from engine.values.storable import NotStorable, check_storable

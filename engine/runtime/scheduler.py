@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING, Any
 from langgraph.constants import TASKS
 from langgraph.types import Send
 
-from engine.attempts import Result, attempt, null_after_failure
-from engine.context import scope_of
 from engine.events import JSON, RunError
 from engine.expressions import evaluator
 from engine.graph.channels import SLOTS, Signal, Slot
 from engine.graph.compiler import CompiledGraph, Write
 from engine.graph.plan import PlanEdge, PlanNode, Round
 from engine.graph.routing import leaving, loop_over, taken_edges
-from engine.memory import Memory
-from engine.ports import OpenWait
+from engine.runtime.attempts import Result, attempt, null_after_failure
+from engine.runtime.node_context import scope_of
+from engine.runtime.ports import OpenWait
+from engine.runtime.run_info import RunFacts, Stop
+from engine.runtime.run_state import Memory
+from engine.runtime.waits import Waits
 from engine.sdk.node import ERROR_PORT, Output, WaitForAnswer, WaitForRun, WaitUntil
 from engine.spec.model import OnError
 from engine.states import NodeStatus, WaitKind
-from engine.takeup import RunFacts, Stop
-from engine.waits import Waits
 
 if TYPE_CHECKING:
-    from engine.launch import Launcher
-    from engine.stopping import Stopping
+    from engine.runtime.stop import Stopping
+    from engine.runtime.task_runner import Launcher
 
 
 @dataclass(slots=True)

@@ -6,9 +6,9 @@ Nothing of it is stored but the failure, with the next entry: whoever takes the 
 from langgraph.runtime import RunControl
 
 from engine.events import RunError
-from engine.launch import Launcher
+from engine.runtime.run_info import Stop
+from engine.runtime.task_runner import Launcher
 from engine.states import RunStatus
-from engine.takeup import Stop
 
 
 class Stopping:

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 
 import structlog
 
-from engine.context import Context
 from engine.events import JSON, RunError
 from engine.expressions.analysis import SECRETS
 from engine.graph.bound_node import Work
-from engine.ports import Secrets
+from engine.runtime.node_context import Context
+from engine.runtime.ports import Secrets
 from engine.sdk.node import NodeFailure, Outcome, Output, WaitForAnswer, WaitUntil
 from engine.spec.model import Retry
 from engine.values.storable import check_storable

@@ -12,18 +12,18 @@ from typing import Any
 from langgraph.errors import GraphDrained
 from langgraph.types import Command
 
-from engine.ends import Ends
 from engine.graph.channels import SLOTS
 from engine.graph.compiler import CompiledGraph
-from engine.launch import Launcher
-from engine.ledger import Ledger
-from engine.memory import Memory
-from engine.ports import CheckpointRecord, Journal, OpenWait, RunChange, Standing
+from engine.runtime.commit_buffer import Ledger
+from engine.runtime.outcome import Ends
+from engine.runtime.ports import CheckpointRecord, Journal, OpenWait, RunChange, Standing
+from engine.runtime.run_info import Head, RunFacts, Stop
+from engine.runtime.run_state import Memory
+from engine.runtime.scheduler import Turn
+from engine.runtime.stop import Stopping
+from engine.runtime.task_runner import Launcher
+from engine.runtime.waits import Waits
 from engine.states import RunStatus
-from engine.stopping import Stopping
-from engine.takeup import Head, RunFacts, Stop
-from engine.turns import Turn
-from engine.waits import Waits
 
 PATIENCE_S = 5.0
 """A timer that is over within this is waited for in the process; for a later one the run lets its worker go."""

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Iterable
 from datetime import UTC, datetime
 
 from engine.events import CheckpointSaved, RunError, StatusChange
-from engine.memory import Memory
-from engine.ports import CheckpointRecord, Entry, Journal, PendingWrite, RunChange, StatusMoved
+from engine.runtime.ports import CheckpointRecord, Entry, Journal, PendingWrite, RunChange, StatusMoved
+from engine.runtime.run_info import RunFacts
+from engine.runtime.run_state import Memory
+from engine.runtime.waits import Waits
 from engine.states import RunStatus
-from engine.takeup import RunFacts
-from engine.waits import Waits
 
 MAX_AHEAD = 50
 """Waves that the graph may be ahead of the journal: bounds what a crash loses of pure work, and what is kept in memory."""

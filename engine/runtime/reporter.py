@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from engine.events import Happening, NodeChange, OutputDelta, RunError, Usage
-from engine.memory import Memory
-from engine.ports import Entry, Journal
+from engine.runtime.ports import Entry, Journal
+from engine.runtime.run_info import RunFacts
+from engine.runtime.run_state import Memory
 from engine.states import NodeStatus
-from engine.takeup import RunFacts
 
 PROGRESS_INTERVAL_S = 0.1
 """The least time between two progress events of one node."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typeid import TypeID
 
 from engine.events import JSON, RunError
-from engine.ports import OpenWait
+from engine.runtime.ports import OpenWait
 from engine.sdk.node import Output, WaitForAnswer, WaitForRun, WaitUntil
 from engine.states import RunStatus, WaitKind
 

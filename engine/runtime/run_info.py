@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.events import JSON, RunError
 from engine.graph.compiler import Write
-from engine.ports import PendingWrite, Standing
+from engine.runtime.ports import PendingWrite, Standing
 from engine.values.redaction import Redactor
 
 if TYPE_CHECKING:
-    from engine.drive import Drive
+    from engine.runtime.executor import Drive
 
 
 class Stop(StrEnum):

@@ -9,10 +9,10 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint, CheckpointTuple
 from langgraph.constants import TASKS
 
-from engine.drive import Drive
 from engine.graph.channels import GATE, LOOP, SLOTS
 from engine.graph.compiler import CompiledGraph, Write
-from engine.ports import CheckpointRecord, PendingWrite, Standing
+from engine.runtime.executor import Drive
+from engine.runtime.ports import CheckpointRecord, PendingWrite, Standing
 
 
 class MemoryHead(BaseCheckpointSaver[int]):
