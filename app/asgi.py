@@ -26,7 +26,7 @@ from app.limits import BodyLimit
 from app.settings import Settings
 from app.starting import ToldInOneLine
 from engine.nodes.registry import NodeTypes, load_node_types
-from engine.resources import open_resources
+from engine.nodes.resources import open_resources
 from persistence import projects
 from persistence.away import opened
 from persistence.database import Database

@@ -18,7 +18,7 @@ from worker.queue import Queue
 class Context:
     """`connection_params` is what a WebSocket client sent with its connection_init; None over HTTP.
 
-    `resources` are what nodes reach here, as in a worker: see engine/resources.py.
+    `resources` are what nodes reach here, as in a worker: see engine/nodes/resources.py.
     """
 
     caller: Caller

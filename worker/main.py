@@ -26,7 +26,7 @@ from redis.exceptions import RedisError
 from app.settings import Settings
 from engine.garbage import look_seldom, settle_down
 from engine.nodes.registry import load_node_types
-from engine.resources import open_resources
+from engine.nodes.resources import open_resources
 from persistence.away import DATABASE_TROUBLE, AwayAtStart, opened
 from persistence.children import Children
 from persistence.database import Database, dsn, pool_of

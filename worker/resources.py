@@ -2,7 +2,7 @@
 
 from app.settings import Settings
 from engine.catalog_file import read_catalog, with_models
-from engine.resources import ResourceOptions
+from engine.nodes.resources import ResourceOptions
 
 
 def options_of(settings: Settings, *, sandbox_ready: int = 1) -> ResourceOptions:

@@ -13,7 +13,8 @@ from pydantic import Field
 
 from app.chaos.recording import recorded
 from engine.events import JSON
-from engine.nodes import code, delay, subworkflow, transform
+from engine.nodes import delay, subworkflow, transform
+from engine.nodes.code import node
 from engine.nodes.registry import GROUP
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output, WaitForAnswer, WaitForRun, WaitUntil
 
@@ -26,10 +27,10 @@ class Transform(transform.Transform):
             return await super().execute(config, ctx)
 
 
-class Code(code.Code):
+class Code(node.Code):
     name: ClassVar[str] = "chaos_code"
 
-    async def execute(self, config: code.CodeConfig, ctx: NodeContext) -> Output:
+    async def execute(self, config: node.CodeConfig, ctx: NodeContext) -> Output:
         with recorded(ctx):
             return await super().execute(config, ctx)
 

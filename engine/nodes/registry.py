@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from engine.nodes.agent import Agent
-from engine.nodes.code import Code
+from engine.nodes.ai.agent import Agent
+from engine.nodes.ai.llm import Llm
+from engine.nodes.code.node import Code
 from engine.nodes.conditional import Conditional
 from engine.nodes.delay import Delay
 from engine.nodes.end import End
-from engine.nodes.http import Http
+from engine.nodes.http.node import Http
 from engine.nodes.human import Human
-from engine.nodes.llm import Llm
-from engine.nodes.map import Map
+from engine.nodes.map.node import Map
 from engine.nodes.start import Start
 from engine.nodes.subworkflow import Subworkflow
 from engine.nodes.switch import Switch

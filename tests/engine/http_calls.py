@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from engine.events import LogRecorded
-from engine.http.addresses import Allowed
-from engine.http.client import GuardedHttp
-from engine.nodes.http import Http, HttpConfig
+from engine.nodes.http.addresses import Allowed
+from engine.nodes.http.client import GuardedHttp
+from engine.nodes.http.node import Http, HttpConfig
 from engine.sdk.node import NodeFailure, Output
 from tests.engine.given import Given
 

@@ -13,8 +13,8 @@ from pydantic_monty import AsyncMonty
 from engine.catalog_file import McpServer, ModelEntry
 from engine.chat_models.catalog import open_models
 from engine.graph.bound_node import Work
-from engine.http.addresses import Allowed
-from engine.http.client import GuardedHttp
+from engine.nodes.http.addresses import Allowed
+from engine.nodes.http.client import GuardedHttp
 from engine.nodes.registry import BUILT_IN
 from engine.runtime.attempts import Result, attempt
 from engine.sdk.node import Output

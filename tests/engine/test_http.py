@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from engine.nodes.http import HttpConfig
+from engine.nodes.http.node import HttpConfig
 from tests.engine.http_calls import failure, output
 from tests.peers.http import Peer
 

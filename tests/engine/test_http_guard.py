@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from engine.http.addresses import Allowed, is_public
-from engine.http.client import Blocked, GuardedHttp
+from engine.nodes.http.addresses import Allowed, is_public
+from engine.nodes.http.client import Blocked, GuardedHttp
 from tests.engine.http_calls import LOOPBACK, QUICK, failure
 from tests.peers.http import Peer
 

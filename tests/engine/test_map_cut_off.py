@@ -8,9 +8,9 @@ from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from engine import lanes
 from engine.events import JSON
-from engine.lanes import digest_of
+from engine.nodes.map import pool
+from engine.nodes.map.pool import digest_of
 from engine.runtime.ports import DoneItem
 from engine.sdk.node import NodeFailure
 from tests.engine.given import Given
@@ -99,7 +99,7 @@ async def test_whatever_fails_and_whenever_it_crashes_the_output_is_that_of_one_
     config = {"items": "{{ input }}", "concurrency": concurrency, "onItemError": "collect", way: inner}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lanes, "BATCH", 2)
+        patch.setattr(pool, "BATCH", 2)
         running = asyncio.create_task(mapped(Given({"input": items}, {"items": kept}), probe, **config))
         while not running.done() and sum(probe.ran.values()) < crash_at:  # noqa: ASYNC110 (the crash comes anywhere)
             await asyncio.sleep(0)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from engine import lanes
 from engine.events import Usage
 from engine.graph.compiler import compile_spec
+from engine.nodes.map import pool
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.runtime.executor import Drive
 from engine.runtime.ports import DoneItem, MapVisit
@@ -103,7 +103,7 @@ class MapRun:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_kept_by_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "BATCH_S", 60.0)
+    monkeypatch.setattr(pool, "BATCH_S", 60.0)
 
 
 @pytest.mark.parametrize("way", ["node", "spec"])
@@ -160,7 +160,7 @@ async def test_a_cancel_does_not_wait_for_an_interrupted_map_that_keeps_what_is_
 async def test_why_the_rest_was_not_kept_is_logged(
     monkeypatch: pytest.MonkeyPatch, fault: Exception | None, told: str
 ) -> None:
-    monkeypatch.setattr(lanes, "LAST_S", 0.05)
+    monkeypatch.setattr(pool, "LAST_S", 0.05)
     run = MapRun([1, 3])
     await run.taker.hangs.wait()
     run.store.away, run.store.fault = fault is None, fault

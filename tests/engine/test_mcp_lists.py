@@ -10,7 +10,7 @@ from pydantic_monty import AsyncMonty
 
 from engine.catalog_file import McpServer
 from engine.isolation import client
-from engine.nodes import sandbox as sandbox_module
+from engine.nodes.code import sandbox as sandbox_module
 from engine.sdk.node import NodeFailure, Output
 from engine.tools import catalog
 from engine.tools.catalog import Tools, open_tools

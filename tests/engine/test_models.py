@@ -11,7 +11,7 @@ import pytest
 from engine.catalog_file import CatalogError, CatalogFile, ModelEntry, read_catalog, with_models
 from engine.chat_models.catalog import open_models
 from engine.chat_models.echo_answers import answer
-from engine.resources import ResourceOptions, open_resources
+from engine.nodes.resources import ResourceOptions, open_resources
 from engine.sdk.node import NodeFailure, Output
 from tests.engine.given import Given
 
@@ -74,7 +74,7 @@ def test_a_key_is_in_no_representation() -> None:
 
 
 def test_node_types_are_there_before_any_client_library_is_imported() -> None:
-    look = "import sys, engine.nodes.registry, engine.resources; print([m for m in sys.modules if m in %r])"
+    look = "import sys, engine.nodes.registry, engine.nodes.resources; print([m for m in sys.modules if m in %r])"
     heavy = ["langchain_openai", "openai", "langchain", "langchain.agents", "mcp", "tiktoken", "langchain_mcp_adapters"]
     done = subprocess.run([sys.executable, "-c", look % (heavy,)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -10,10 +10,10 @@ from arq.connections import ArqRedis
 
 from engine.catalog_file import ModelEntry
 from engine.chat_models.catalog import open_models
-from engine.http.addresses import Allowed
-from engine.http.client import GuardedHttp
+from engine.nodes.http.addresses import Allowed
+from engine.nodes.http.client import GuardedHttp
 from engine.nodes.registry import NodeTypes, load_node_types
-from engine.resources import ResourceOptions, open_resources
+from engine.nodes.resources import ResourceOptions, open_resources
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 from engine.states import LogLevel
 from persistence.caller import Caller, Role

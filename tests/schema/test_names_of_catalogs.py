@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from engine.catalog_file import CatalogFile, McpServer, ModelEntry
-from engine.resources import ResourceOptions, open_resources
+from engine.nodes.resources import ResourceOptions, open_resources
 from resolvers.context import Context
 from schema.schema import schema
 

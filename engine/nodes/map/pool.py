@@ -16,7 +16,7 @@ import orjson
 import structlog
 
 from engine.events import JSON, RunError
-from engine.items import RunItem
+from engine.nodes.map.item_runner import RunItem
 from engine.runtime.node_context import Context
 from engine.runtime.ports import DoneItem, Fenced, MapItems, MapVisit
 from engine.sdk.node import NodeFailure

@@ -8,13 +8,13 @@ import httpx2
 from pydantic import AliasChoices, Field, field_validator
 
 from engine.events import JSON
-from engine.http import building
-from engine.http.client import GuardedHttp
-from engine.http.decoding import decoded
-from engine.http.exchange import Answer, Limits, exchange, fit_for_elsewhere, is_elsewhere, shown
-from engine.http.pages import read_pages
-from engine.http.parts import TEMPLATE, Auth, Body, Paging, Retrying, Wanted
-from engine.http.retrying import TRANSIENT, Policy, retry_after, with_retries
+from engine.nodes.http import request as building
+from engine.nodes.http.client import GuardedHttp
+from engine.nodes.http.config import TEMPLATE, Auth, Body, Paging, Retrying, Wanted
+from engine.nodes.http.exchange import Answer, Limits, exchange, fit_for_elsewhere, is_elsewhere, shown
+from engine.nodes.http.pagination import read_pages
+from engine.nodes.http.response import decoded
+from engine.nodes.http.retries import TRANSIENT, Policy, retry_after, with_retries
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 from engine.states import LogLevel
 

@@ -13,7 +13,7 @@ from functools import cached_property
 import httpcore2
 import httpx2
 
-from engine.http.addresses import Address, Allowed, parse_address
+from engine.nodes.http.addresses import Address, Allowed, parse_address
 
 Resolved = list[Address]
 CONNECT_S = 10.0

@@ -11,7 +11,7 @@ from engine.chat_models.base import Model
 from engine.chat_models.tool_calling import Lent, ask_with_tools
 from engine.events import JSON, Usage
 from engine.graph.detached import apart
-from engine.nodes.agent import AgentConfig
+from engine.nodes.ai.agent import AgentConfig
 from engine.sdk.node import NodeContext, NodeFailure
 
 

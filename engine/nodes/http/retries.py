@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from engine.http.exchange import Answer, Unsent
+from engine.nodes.http.exchange import Answer, Unsent
 from engine.sdk.node import NodeFailure
 
 SAFE_TO_REPEAT = frozenset(["GET", "HEAD", "OPTIONS", "PUT", "DELETE"])

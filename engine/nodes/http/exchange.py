@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from engine.http.client import Blocked
+from engine.nodes.http.client import Blocked
 from engine.sdk.node import NodeFailure
 
 _GO_ELSEWHERE = frozenset(

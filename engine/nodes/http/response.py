@@ -8,7 +8,7 @@ from typing import Literal
 import orjson
 
 from engine.events import JSON
-from engine.http.exchange import Answer, shown
+from engine.nodes.http.exchange import Answer, shown
 from engine.sdk.node import NodeFailure
 
 Kind = Literal["auto", "json", "text", "base64"]

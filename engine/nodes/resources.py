@@ -12,8 +12,8 @@ from pydantic_monty import AsyncMonty
 
 from engine.catalog_file import CatalogFile
 from engine.chat_models.catalog import open_models
-from engine.http.addresses import Allowed
-from engine.http.client import GuardedHttp
+from engine.nodes.http.addresses import Allowed
+from engine.nodes.http.client import GuardedHttp
 from engine.tools.catalog import open_tools
 from engine.tools.sql import sql_tools
 

@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 from pydantic_monty import AsyncMonty, AsyncMontySession, MontyError, MontyRuntimeError
 
 from engine.events import JSON
-from engine.nodes.sandbox_errors import Limits, failure, out_of_time
-from engine.nodes.sandbox_output import ARGUMENTS, not_json, with_call
-from engine.nodes.sandbox_tools import feed, tools_in
+from engine.nodes.code.errors import Limits, failure, out_of_time
+from engine.nodes.code.output import ARGUMENTS, not_json, with_call
+from engine.nodes.code.tools import feed, tools_in
 from engine.sdk.node import NodeContext, NodeFailure
 from engine.sdk.tool import ToolInfo
 from engine.states import LogLevel

@@ -10,8 +10,8 @@ from engine.expressions.lexer import has_code
 from engine.graph.bound_node import prepare
 from engine.graph.compiler import compile_spec
 from engine.graph.plan import PlanError
-from engine.items import NodeItems, RunItem, SpecItems
-from engine.lanes import Lanes
+from engine.nodes.map.item_runner import NodeItems, RunItem, SpecItems
+from engine.nodes.map.pool import Lanes
 from engine.problems import FieldProblem, join_path
 from engine.runtime.node_context import Context
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from pydantic import AliasChoices, Field
 
 from engine.chat_models.tool_calling import lend
-from engine.nodes.prompting import Prompted, opened, rendered, within
+from engine.nodes.ai.prompting import Prompted, opened, rendered, within
 from engine.nodes.tool import tools_of
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 
@@ -97,5 +97,5 @@ class Agent(NodeType[AgentConfig]):
                 raise NodeFailure("CONFIG", told)
             lent = await lend(config.tools, tools_of(ctx), ctx) if config.tools else []
             # In a thread: LangChain's agents take a second to import, the first time.
-            loop = await asyncio.to_thread(import_module, "engine.nodes.agent_loop")
+            loop = await asyncio.to_thread(import_module, "engine.nodes.ai.agent_loop")
             return Output(await loop.answer(model, lent, messages, config, ctx))

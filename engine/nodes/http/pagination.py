@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import httpx2
 
 from engine.events import JSON
-from engine.http.exchange import Answer, shown
-from engine.http.parts import Paging
+from engine.nodes.http.config import Paging
+from engine.nodes.http.exchange import Answer, shown
 from engine.sdk.node import NodeFailure
 
 Read = Callable[[httpx2.URL, int], Awaitable[tuple[Answer, JSON]]]

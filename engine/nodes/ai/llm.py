@@ -10,7 +10,7 @@ from engine.chat_models.calls import ask
 from engine.chat_models.structured_output import structured
 from engine.chat_models.tool_calling import Lent, answered, ask_with_tools, lend
 from engine.events import JSON
-from engine.nodes.prompting import Prompted, opened, rendered, within
+from engine.nodes.ai.prompting import Prompted, opened, rendered, within
 from engine.nodes.tool import tools_of
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 from engine.values.json_schema import check_schema

@@ -6,7 +6,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Discriminator, Field, 
 from pydantic.config import JsonDict
 
 from engine.events import JSON
-from engine.http.decoding import Kind
+from engine.nodes.http.response import Kind
 
 TEMPLATE: JsonDict = {"format": "template"}
 MAX_BYTES = 8 * 1024 * 1024

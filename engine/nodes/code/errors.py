@@ -13,7 +13,7 @@ from pydantic_monty import (
 )
 
 from engine.events import JSON
-from engine.nodes.python_source import lines_where
+from engine.nodes.code.source import lines_where
 from engine.sdk.node import NodeFailure
 
 MAX_MESSAGE = 2000
