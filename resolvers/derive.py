@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON
-from engine.fork import Refused, patched, settled
-from engine.frontier import Frontier, applied, begun_again, channels, due, read
+from engine.fork.frontier import Frontier, applied, begun_again, channels, due, read
+from engine.fork.history import Past
+from engine.fork.migration import refitted
+from engine.fork.patch import Refused, patched, settled
 from engine.graph.bound_node import Work, prepare
 from engine.graph.plan import Plan, make_plan
-from engine.past import Past
 from engine.problems import FieldProblem
-from engine.refit import refitted
 from engine.spec.model import SpecError, parse
 from engine.states import RetryFrom, RunSource, RunStatus
 from engine.values.inputs import check_inputs

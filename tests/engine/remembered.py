@@ -9,11 +9,11 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import Checkpoint
 from langgraph.checkpoint.base.id import uuid6
 
-from engine.frontier import Frontier, applied, channels, due, read
+from engine.fork.frontier import Frontier, applied, channels, due, read
+from engine.fork.history import Past
 from engine.graph.channels import SLOTS, Slot
 from engine.graph.compiler import CompiledGraph, Write, compile_spec
 from engine.nodes.registry import NodeTypes, load_node_types
-from engine.past import Past
 from engine.runtime.executor import Drive
 from engine.runtime.memory_checkpointer import MemoryHead
 from engine.runtime.ports import PendingWrite, Standing

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.fork import HAS_OUTPUT, Refused, patched, settled
-from engine.frontier import Frontier, begun_again
+from engine.fork.frontier import Frontier, begun_again
+from engine.fork.migration import refitted
+from engine.fork.patch import HAS_OUTPUT, Refused, patched, settled
 from engine.graph.channels import Slot
-from engine.refit import refitted
 from engine.states import NodeStatus, RunStatus
 from tests.engine.graphs import LOOPS, dags, following, mixed, pinned
 from tests.engine.remembered import Played, compiled, play, with_outputs

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from engine.frontier import begun_again, channels, read
+from engine.fork.frontier import begun_again, channels, read
+from engine.fork.history import Past
 from engine.graph.channels import SLOTS
-from engine.past import Past
 from engine.states import NodeStatus, RunStatus
 from tests.engine.graphs import LOOPS, dags, mixed
 from tests.engine.remembered import Played, play

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from engine.frontier import begun_again, channels, due, read
+from engine.fork.frontier import begun_again, channels, due, read
+from engine.fork.history import Past
 from engine.graph.plan import make_plan
-from engine.past import Past
 from engine.spec.model import parse
 from engine.states import RunSource, RunStatus
 from persistence import acceptance, heads, runs

@@ -9,7 +9,9 @@ from typing import Any
 
 from engine.events import JSON
 from engine.expressions import evaluator
-from engine.frontier import UNDER_WAY, Edges, Frontier, let_in, passed
+from engine.fork.frontier import UNDER_WAY, Edges, Frontier, let_in, passed
+from engine.fork.history import Past
+from engine.fork.invalidation import Dependent, Undo, Unknown
 from engine.graph.bound_node import Work
 from engine.graph.channels import Slot
 from engine.graph.compiler import Write
@@ -17,13 +19,11 @@ from engine.graph.plan import Plan, PlanEdge, PlanNode, Round
 from engine.graph.routing import leaving, taken_edges
 from engine.nodes.conditional import FALSE, TRUE, Conditional
 from engine.nodes.switch import Switch
-from engine.past import Past
 from engine.problems import FieldProblem
 from engine.runtime.node_context import scope_of
 from engine.runtime.waits import ANSWERED, EXPIRED
 from engine.sdk.node import ERROR_PORT
 from engine.states import NodeStatus
-from engine.undo import Dependent, Undo, Unknown
 from engine.values.storable import NotStorable, check_storable
 
 HAS_OUTPUT = UNDER_WAY | {NodeStatus.COMPLETED, NodeStatus.FAILED}

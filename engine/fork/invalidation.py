@@ -7,10 +7,10 @@ What does not depend on it stays as it was. Which turn led to which is told by t
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
-from engine.frontier import Door, Edges, Frontier, entry_of, passed
+from engine.fork.frontier import Door, Edges, Frontier, entry_of, passed
+from engine.fork.history import Past, PastToken, PastTurn
 from engine.graph.channels import GATE, LOOP
 from engine.graph.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round, is_joined_by_any
-from engine.past import Past, PastToken, PastTurn
 from engine.states import NodeStatus
 
 Found = tuple[str, int]

@@ -6,8 +6,8 @@ Nodes map by their ids, edges by their ends and port. Pure: nothing here is stor
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from engine.fork import Refused, Settling
-from engine.frontier import Door, Edges, Frontier, entry_of, is_open
+from engine.fork.frontier import Door, Edges, Frontier, entry_of, is_open
+from engine.fork.patch import Refused, Settling
 from engine.graph.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round
 from engine.problems import FieldProblem
 from engine.spec.model import START
