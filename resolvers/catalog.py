@@ -6,10 +6,10 @@ from typing import Any
 
 from engine.chat_models.base import ModelInfo
 from engine.chat_models.catalog import Models
-from engine.gallery.catalog import Template, offered
 from engine.sdk.node import ERROR_PORT, NodeConfig, NodeType
 from engine.sdk.tool import ToolInfo
 from engine.tools.catalog import Tools
+from engine.workflow_templates.loader import Template, offered
 from persistence import projects
 from persistence.caller import Role
 from resolvers.authorise import require

@@ -3,8 +3,8 @@
 import strawberry
 
 from engine.chat_models.base import ModelInfo
-from engine.gallery import catalog as gallery
 from engine.validation.validator import Report
+from engine.workflow_templates import loader as gallery
 from resolvers import catalog
 from resolvers import spec as specs
 from schema.catalog import Model, NodeType, Template, Tool, TriggerKind

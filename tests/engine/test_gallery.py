@@ -2,10 +2,10 @@
 
 import pytest
 
-from engine.gallery.catalog import Template, gallery, offered
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.validation.validator import validate
 from engine.values.json_schema import mismatches
+from engine.workflow_templates.loader import Template, gallery, offered
 
 TYPES = load_node_types()
 
