@@ -33,8 +33,8 @@ from persistence.database import Database
 from persistence.deadlines import Deadlines
 from persistence.feed import Feed
 from persistence.keys import Keys
-from persistence.reading import open_databases
 from persistence.secret_values import open_secrets
+from persistence.sql_databases import open_databases
 from resolvers.context import Context
 from resolvers.once import settled
 from web.site import routes as page_routes

@@ -36,8 +36,8 @@ from persistence.items import Items
 from persistence.journal import PostgresJournal
 from persistence.keys import Keys
 from persistence.presence import Presence
-from persistence.reading import open_databases
 from persistence.secret_values import open_secrets
+from persistence.sql_databases import open_databases
 from worker.control import listen
 from worker.execute import Runner
 from worker.lease import Heartbeat, look

@@ -11,7 +11,7 @@ from engine.catalog_file import SqlDatabase
 from engine.sdk.node import NodeFailure
 from engine.tools.catalog import Tools
 from engine.tools.sql import sql_tools
-from persistence.reading import Databases, open_databases
+from persistence.sql_databases import Databases, open_databases
 from tests.engine.given import Given
 
 SETUP = """
