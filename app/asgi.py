@@ -28,9 +28,9 @@ from app.starting import ToldInOneLine
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.nodes.resources import open_resources
 from persistence import projects
-from persistence.away import opened
-from persistence.database import Database
-from persistence.deadlines import Deadlines
+from persistence.db.database import Database
+from persistence.db.deadlines import Deadlines
+from persistence.db.transient import opened
 from persistence.feed import Feed
 from persistence.keys import Keys
 from persistence.secret_values import open_secrets

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from persistence import projects
 from persistence.caller import Caller, Role
-from persistence.database import Database
+from persistence.db.database import Database
 
 
 class Auth(Protocol):

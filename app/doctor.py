@@ -18,7 +18,7 @@ from engine.chat_models.catalog import open_models
 from engine.nodes.registry import load_node_types
 from engine.tools.catalog import open_tools
 from engine.tools.sql import sql_tools
-from persistence.migrate import missing
+from persistence.db.migrate import missing
 from web.site import DIST
 
 Finding = tuple[bool, str]

@@ -18,7 +18,7 @@ from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_
 
 from app.answers import problem_response
 from app.sockets import MAX_REASON, Handler, Socket
-from persistence.away import is_away
+from persistence.db.transient import is_away
 from persistence.problems import Problem, ProblemCode
 from resolvers.context import Context
 from schema.schema import schema

@@ -13,10 +13,10 @@ from app.embedded import in_use
 from app.errors import StoreError
 from app.reach import need_postgres
 from app.settings import Settings
-from persistence.database import dsn
+from persistence.db.database import dsn
+from persistence.db.migrate import missing
 from persistence.keyring import KeyProblem, Keyring
 from persistence.keys import Keys
-from persistence.migrate import missing
 from persistence.rotation import Looked, look, rotate
 
 SHOWN = 5

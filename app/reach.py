@@ -19,8 +19,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from app.errors import AwayError, StoreError
 from app.settings import Settings
-from persistence import migrate
-from persistence.database import dsn
+from persistence.db import migrate
+from persistence.db.database import dsn
 
 log = structlog.get_logger(__name__)
 

@@ -2,7 +2,7 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from persistence.away import AwayAtStart
+from persistence.db.transient import AwayAtStart
 
 FAILED = "lifespan.startup.failed"
 

@@ -15,8 +15,8 @@ from engine.events import JSON, Event, StatusChange
 from engine.states import OnLimit, RunMode, RunSource, RunStatus
 from persistence import wire
 from persistence.caller import Caller
-from persistence.deadlines import PENDING
-from persistence.ids import new_id
+from persistence.db.deadlines import PENDING
+from persistence.db.ids import new_id
 from persistence.problems import NotFound
 from persistence.runs import Changed, Run, RunOptions
 

@@ -13,8 +13,8 @@ import asyncpg
 import structlog
 
 from engine.states import RunStatus
-from persistence.away import insist
 from persistence.channels import Channels
+from persistence.db.transient import insist
 from persistence.publish import runs_channel
 from persistence.runs import Run, run_of
 

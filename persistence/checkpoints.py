@@ -23,7 +23,7 @@ from langgraph.constants import TASKS
 from engine.graph.channels import GATE, LOOP, SLOTS, Slot
 from engine.runtime.ports import CheckpointRecord, PendingWrite, Standing
 from engine.states import NodeStatus
-from persistence.clocks import Clocks
+from persistence.db.clock_skew import Clocks
 from persistence.packing import Delta, pack, pack_write
 from persistence.stored import checkpoint_id, config_of, graph_id, load, usage_of_visits
 from persistence.waits import open_waits

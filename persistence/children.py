@@ -20,11 +20,11 @@ from engine.values.inputs import check_inputs
 from persistence import moves, room, versions, workflows
 from persistence.acceptance import Parent
 from persistence.caller import Caller, Role
-from persistence.database import Database
+from persistence.db.database import Database
+from persistence.db.tables import runs as table
 from persistence.problems import Busy, NotFound, Problem
 from persistence.publish import item_of, publish
 from persistence.runs import Changed
-from persistence.tables import runs as table
 from persistence.versions import Version
 
 MAX_DEPTH = 10

@@ -17,11 +17,11 @@ from engine.events import JSON, CheckpointSaved, Event, NodeChange, NodeState, S
 from engine.graph.channels import SLOTS, Slot
 from engine.states import EventType, NodeStatus
 from persistence import wire
+from persistence.db.tables import checkpoints, events, node_outputs, node_states, runs
 from persistence.heads import Kept, Stand
 from persistence.packing import Delta, pack
 from persistence.runs import Changed, run_of
 from persistence.stored import checkpoint_id
-from persistence.tables import checkpoints, events, node_outputs, node_states, runs
 
 PATCHED = "Output given by a patch"
 

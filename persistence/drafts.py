@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON
 from persistence.caller import Caller
+from persistence.db.tables import drafts
 from persistence.problems import Conflict, NotFound
-from persistence.tables import drafts
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from engine.states import RunStatus
 from persistence import wire
 from persistence.changing import Changing
 from persistence.channels import Channels
-from persistence.database import Database
+from persistence.db.database import Database
 from persistence.nodes import SMALL
 from persistence.publish import announce as announce
 from persistence.publish import draft_channel, item_of

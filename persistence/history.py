@@ -12,8 +12,8 @@ from engine.events import Event
 from engine.states import EventType, LogLevel
 from persistence import wire
 from persistence.caller import Caller
-from persistence.paging import alike, of_each
-from persistence.tables import checkpoints, events, runs
+from persistence.db.pagination import alike, of_each
+from persistence.db.tables import checkpoints, events, runs
 
 DEFAULT_COUNT = 100
 

@@ -13,8 +13,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON
+from persistence.db.tables import idempotency_keys
 from persistence.problems import Conflict
-from persistence.tables import idempotency_keys
 
 MAX_KEY_LENGTH = 255
 

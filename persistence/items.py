@@ -10,7 +10,7 @@ import asyncpg
 import orjson
 
 from engine.runtime.ports import DoneItem, Fenced, MapVisit
-from persistence.away import insist
+from persistence.db.transient import insist
 
 STATEMENT_S = 30.0
 

@@ -18,9 +18,9 @@ from redis.asyncio import Redis
 from engine.events import OutputDelta
 from engine.runtime.ports import Entry, EntryRefused, Fenced, StatusMoved
 from engine.states import RunStatus, check_move
-from persistence.away import insist, is_content
 from persistence.backlog import Backlog, Waiting, answer
-from persistence.clocks import Clocks, stored
+from persistence.db.clock_skew import Clocks, stored
+from persistence.db.transient import insist, is_content
 from persistence.publish import Item, StatusNotice
 from persistence.statement import Batch, statement
 from persistence.teller import Teller

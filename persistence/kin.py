@@ -9,11 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.states import RunSource
 from persistence.caller import Caller
+from persistence.db.ids import Prefix
+from persistence.db.pagination import HasId, Page, after_of, alike, page_of
+from persistence.db.tables import checkpoints, runs
 from persistence.history import Checkpoint, checkpoints_seen
-from persistence.ids import Prefix
-from persistence.paging import HasId, Page, after_of, alike, page_of
 from persistence.runs import Run, run_of
-from persistence.tables import checkpoints, runs
 
 ItemT = TypeVar("ItemT", bound=HasId)
 

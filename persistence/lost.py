@@ -11,11 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.events import NodeChange, RunError, StatusChange
 from engine.states import HELD, NodeStatus, RunStatus
 from persistence import nodes, wire
-from persistence.database import Database
+from persistence.db.database import Database
+from persistence.db.tables import runs
 from persistence.leases import Moved, moved_of
 from persistence.moves import queued
 from persistence.runs import Changed, Run, run_of
-from persistence.tables import runs
 from persistence.transition import end, move
 
 GONE = "The worker that held this run is gone"

@@ -15,10 +15,10 @@ from engine.events import JSON, NodeChange, StatusChange
 from engine.states import HELD, NodeStatus, RunStatus
 from persistence import nodes
 from persistence.caller import Caller
-from persistence.deadlines import DEADLINES, Deadlines
+from persistence.db.deadlines import DEADLINES, Deadlines
+from persistence.db.tables import checkpoints, runs
 from persistence.problems import InvalidState
 from persistence.runs import Changed, Run, run_of
-from persistence.tables import checkpoints, runs
 from persistence.transition import end_all, for_change, locked, move, move_all
 
 PAUSABLE = frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING})

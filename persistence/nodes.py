@@ -14,7 +14,7 @@ from engine.spec.model import Spec, parse
 from engine.states import SETTLED, EventType, NodeStatus
 from persistence import wire
 from persistence.caller import Caller
-from persistence.tables import events, node_outputs, node_states, runs, versions
+from persistence.db.tables import events, node_outputs, node_states, runs, versions
 
 
 @dataclass(frozen=True, slots=True)

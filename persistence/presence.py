@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import asyncpg
 
-from persistence.away import DATABASE_TROUBLE
+from persistence.db.transient import DATABASE_TROUBLE
 
 PATIENCE_S = 5.0
 """A lock of ours that a cut connection left behind is free when Postgres notices; a database that hangs is asked again."""

@@ -10,10 +10,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from persistence.caller import Caller
-from persistence.ids import Prefix, new_id
-from persistence.paging import Page, after_of, page_of
+from persistence.db.ids import Prefix, new_id
+from persistence.db.pagination import Page, after_of, page_of
+from persistence.db.tables import projects
 from persistence.problems import Conflict
-from persistence.tables import projects
 
 DEFAULT = "default"
 

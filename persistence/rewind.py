@@ -12,11 +12,11 @@ from engine.events import NodeChange, NodeState, StatusChange
 from engine.states import NodeStatus, RunStatus
 from persistence import history, nodes
 from persistence.caller import Caller
+from persistence.db.tables import checkpoints, node_outputs, pending_writes, runs, waits
 from persistence.history import Checkpoint
 from persistence.moves import paused, resumed
 from persistence.problems import Conflict, NotFound, invalid
 from persistence.runs import Changed, Run
-from persistence.tables import checkpoints, node_outputs, pending_writes, runs, waits
 from persistence.transition import move
 
 

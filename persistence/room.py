@@ -16,9 +16,9 @@ from engine.states import HELD, OnLimit, RunStatus
 from persistence import acceptance, moves, workflows
 from persistence.acceptance import NewRun
 from persistence.caller import Caller
+from persistence.db.tables import runs as table
 from persistence.problems import Busy
 from persistence.runs import Changed
-from persistence.tables import runs as table
 from persistence.transition import for_change
 from persistence.versions import Version
 

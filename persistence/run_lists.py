@@ -13,10 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.states import RunSource, RunStatus
 from persistence.caller import Caller
-from persistence.ids import Prefix, first_id
-from persistence.paging import Page, after_of, alike, of_each, page_of
+from persistence.db.ids import Prefix, first_id
+from persistence.db.pagination import Page, after_of, alike, of_each, page_of
+from persistence.db.tables import runs, versions
 from persistence.runs import Run, run_of
-from persistence.tables import runs, versions
 
 CLOCKS_APART_S = 2 * 3600
 """How far the clocks of a server and of the database may differ: a wrong summer time, and a little."""

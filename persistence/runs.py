@@ -13,8 +13,8 @@ from engine.events import JSON, Event, RunError
 from engine.states import EventType, RunMode, RunSource, RunStatus
 from persistence import wire
 from persistence.caller import Caller
+from persistence.db.tables import events, runs
 from persistence.publish import StatusNotice
-from persistence.tables import events, runs
 
 
 @dataclass(frozen=True, slots=True)

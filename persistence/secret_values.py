@@ -9,8 +9,8 @@ import asyncpg
 import structlog
 
 from engine.sdk.node import NodeFailure
-from persistence.away import insist, is_away
-from persistence.database import Database
+from persistence.db.database import Database
+from persistence.db.transient import insist, is_away
 from persistence.keyring import KeyProblem, Keyring, Undecryptable
 from persistence.keys import Keys
 from persistence.secrets import place_of

@@ -12,10 +12,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from persistence.caller import Caller
-from persistence.ids import Prefix, new_id
+from persistence.db.ids import Prefix, new_id
+from persistence.db.tables import secrets
 from persistence.keyring import Keyring
 from persistence.problems import Limit, NotFound
-from persistence.tables import secrets
 
 MAX_SECRETS = 1000
 """Of one project."""

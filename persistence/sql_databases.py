@@ -17,7 +17,7 @@ from engine.catalog_file import CatalogError, SqlDatabase, from_environment
 from engine.events import JSON
 from engine.sdk.node import NodeFailure
 from engine.sdk.tool import ToolFailed
-from persistence.database import dsn
+from persistence.db.database import dsn
 
 CONNECTIONS = 4
 """For one database, in each process."""
@@ -38,7 +38,8 @@ _AWAY = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
 )
-"""Narrower than `persistence.away`: of somebody else's database a write or a wrong number of values is the author's mistake."""
+"""Narrower than `persistence.db.transient`: of somebody else's database a write or a wrong number of values is the
+author's mistake."""
 
 
 class Databases:

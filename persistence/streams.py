@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from engine.events import Delta, Event
 from persistence import wire
-from persistence.database import Database
+from persistence.db.database import Database
 from persistence.publish import stream_of
 
 log = structlog.get_logger(__name__)

@@ -11,11 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.events import RunError
 from engine.states import RunStatus
 from persistence import wire
-from persistence.database import Database
+from persistence.db.database import Database
+from persistence.db.tables import runs
 from persistence.leases import Moved, moved_of
 from persistence.lost import LIMIT
 from persistence.runs import Changed, Run, run_of
-from persistence.tables import runs
 from persistence.transition import end_all
 
 Change = Callable[[AsyncConnection, Sequence[Run]], Awaitable[list[Changed]]]

@@ -14,9 +14,9 @@ from engine.events import Event, Happening, NodeChange, NodeState, StatusChange
 from engine.states import RunStatus, check_move
 from persistence import nodes, wire
 from persistence.caller import Caller
+from persistence.db.tables import events, node_states, runs, waits
 from persistence.problems import NotFound
 from persistence.runs import Changed, Run, run_of
-from persistence.tables import events, node_states, runs, waits
 
 
 async def locked(connection: AsyncConnection, caller: Caller, run_id: str) -> Run:

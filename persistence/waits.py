@@ -18,11 +18,11 @@ from engine.runtime.ports import OpenWait
 from engine.sdk.node import Output
 from engine.states import RunStatus, WaitKind
 from persistence.caller import Caller
-from persistence.clocks import moved
+from persistence.db.clock_skew import moved
+from persistence.db.tables import runs, waits
 from persistence.moves import queued
 from persistence.problems import Conflict, Invalid, InvalidState, NotFound
 from persistence.runs import Changed, Run
-from persistence.tables import runs, waits
 from persistence.transition import locked, move
 
 ANSWERABLE = frozenset(

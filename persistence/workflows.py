@@ -11,11 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.states import TERMINAL
 from persistence import drafts
 from persistence.caller import Caller
-from persistence.ids import Prefix, new_id
-from persistence.paging import Page, after_of, page_of
+from persistence.db.ids import Prefix, new_id
+from persistence.db.pagination import Page, after_of, page_of
+from persistence.db.tables import runs, workflows
 from persistence.problems import NotFound
 from persistence.publish import STREAM_TTL_S
-from persistence.tables import runs, workflows
 
 _child, _parent = runs.alias("child"), runs.alias("parent")
 

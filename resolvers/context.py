@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from engine.nodes.registry import NodeTypes
 from persistence.caller import Caller
-from persistence.database import Database
+from persistence.db.database import Database
 from persistence.feed import Feed
 from resolvers.loaders import Loaders
 from worker.queue import Queue

@@ -11,7 +11,7 @@ from strawberry.dataloader import DataLoader
 
 from persistence import drafts, history, kin, nodes, projects, run_lists, runs, versions, waits, workflows
 from persistence.caller import Caller
-from persistence.database import Database
+from persistence.db.database import Database
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 FoundT = TypeVar("FoundT")

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from persistence.ids import Prefix, prefix_of
+from persistence.db.ids import Prefix, prefix_of
 from persistence.problems import invalid
 from resolvers.context import Context
 

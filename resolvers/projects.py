@@ -2,7 +2,7 @@
 
 from persistence import projects
 from persistence.caller import Role
-from persistence.paging import Page, checked_first
+from persistence.db.pagination import Page, checked_first
 from persistence.problems import Forbidden
 from persistence.projects import Project
 from resolvers.context import Context

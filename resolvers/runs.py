@@ -10,12 +10,12 @@ from engine.events import Delta, Event, NodeChange, NodeState
 from engine.states import NodeStatus, RunAction, RunSource, RunStatus, WaitKind
 from persistence import nodes, run_lists
 from persistence.caller import Role
+from persistence.db.ids import Prefix
+from persistence.db.pagination import Page, checked_after, checked_first
 from persistence.feed import Expired
 from persistence.history import Checkpoint, EventsAsked, Window
-from persistence.ids import Prefix
 from persistence.kin import Ask
 from persistence.nodes import NodeName
-from persistence.paging import Page, checked_after, checked_first
 from persistence.problems import NotFound, invalid
 from persistence.run_lists import RunFilter
 from persistence.runs import Run

@@ -13,7 +13,7 @@ from engine.runtime.single_node import Trial
 from engine.validation.validator import check_node
 from engine.values.storable import NotStorable, check_storable
 from persistence.caller import Role
-from persistence.ids import Prefix, new_id
+from persistence.db.ids import Prefix, new_id
 from persistence.problems import Invalid, TooManyTrials, invalid
 from resolvers.authorise import project_for
 from resolvers.context import Context

@@ -5,8 +5,8 @@ from typing import Literal
 from engine.states import VersionStatus
 from persistence import drafts, versions, workflows
 from persistence.caller import Role
-from persistence.ids import Prefix
-from persistence.paging import Page, checked_after, checked_first
+from persistence.db.ids import Prefix
+from persistence.db.pagination import Page, checked_after, checked_first
 from persistence.run_lists import RunFilter, RunsAsked
 from persistence.runs import Run
 from persistence.versions import Version, VersionsAsked

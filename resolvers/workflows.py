@@ -7,8 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.events import JSON
 from persistence import drafts, moves, versions, workflows
 from persistence.caller import Role
+from persistence.db.pagination import Page, checked_first
 from persistence.drafts import Content, Draft
-from persistence.paging import Page, checked_first
 from persistence.problems import InvalidState, invalid
 from persistence.publish import announce, draft_channel, forget
 from persistence.runs import Changed

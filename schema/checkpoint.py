@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import strawberry
 
 from engine.states import NodeStatus
+from persistence.db.pagination import Page
 from persistence.history import Checkpoint as CheckpointRow
-from persistence.paging import Page
 from persistence.runs import Run as RunRow
 from resolvers import runs
 from resolvers import spec as specs

@@ -1,11 +1,11 @@
-"""Relay connections over a `persistence.paging.Page`: `Connection[Workflow]` is WorkflowConnection."""
+"""Relay connections over a `persistence.db.pagination.Page`: `Connection[Workflow]` is WorkflowConnection."""
 
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import strawberry
 
-from persistence.paging import Page
+from persistence.db.pagination import Page
 
 NodeT = TypeVar("NodeT")
 

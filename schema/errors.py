@@ -11,7 +11,7 @@ from graphql import GraphQLError
 from strawberry.exceptions import MissingQueryError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 
-from persistence.away import is_away
+from persistence.db.transient import is_away
 from persistence.problems import Invalid, Problem, ProblemCode
 
 log = structlog.get_logger(__name__)

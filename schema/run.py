@@ -6,9 +6,9 @@ from typing import Annotated
 import strawberry
 
 from engine.states import EventType, LogLevel, RunAction, RunMode, RunSource, RunStatus
+from persistence.db.pagination import Page
 from persistence.history import Checkpoint as CheckpointRow
 from persistence.history import EventsAsked, Window
-from persistence.paging import Page
 from persistence.projects import Project as ProjectRow
 from persistence.runs import Run as RunRow
 from persistence.versions import Version

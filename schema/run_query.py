@@ -2,7 +2,7 @@
 
 import strawberry
 
-from persistence.paging import Page
+from persistence.db.pagination import Page
 from persistence.runs import Run as RunRow
 from resolvers import runs as run_resolvers
 from schema.connection import Connection

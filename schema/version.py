@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import strawberry
 
 from engine.states import VersionStatus
-from persistence.paging import Page
+from persistence.db.pagination import Page
 from persistence.runs import Run as RunRow
 from persistence.versions import Version
 from persistence.workflows import Workflow as WorkflowRow

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import strawberry
 
 from engine.states import VersionStatus
+from persistence.db.pagination import Page
 from persistence.drafts import Draft
-from persistence.paging import Page
 from persistence.projects import Project as ProjectRow
 from persistence.run_lists import RunFilter as RunRowFilter
 from persistence.runs import Run as RunRow

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import strawberry
 
-from persistence.paging import Page
+from persistence.db.pagination import Page
 from persistence.projects import Project as ProjectRow
 from persistence.workflows import Workflow as WorkflowRow
 from resolvers import nodes as node_resolvers

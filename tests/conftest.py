@@ -14,8 +14,8 @@ from redis.asyncio import Redis
 from app.embedded import servers
 from engine.states import TRANSITIONS, RunStatus
 from persistence.caller import Caller, Role
-from persistence.database import Database
-from persistence.migrate import migrate
+from persistence.db.database import Database
+from persistence.db.migrate import migrate
 from persistence.runs import Run
 from tests.driving import Worker, accepted, working
 from tests.peers.http import Peer, http_peer

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy import event
 
-from persistence.database import Database
+from persistence.db.database import Database
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from persistence import acceptance, leases, versions
 from persistence.acceptance import NewRun
 from persistence.caller import Caller
 from persistence.claims import claim_next
-from persistence.database import Database
+from persistence.db.database import Database
 from persistence.drafts import Content
 from persistence.journal import PostgresJournal
 from persistence.publish import publish

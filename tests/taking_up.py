@@ -18,7 +18,7 @@ from engine.spec.model import parse
 from persistence.acceptance import NewRun, accept
 from persistence.caller import Caller
 from persistence.checkpoints import Saver
-from persistence.database import Database
+from persistence.db.database import Database
 from persistence.drafts import Content
 from persistence.journal import PostgresJournal
 from persistence.runs import RunOptions

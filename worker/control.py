@@ -7,8 +7,8 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
-from persistence.away import DATABASE_TROUBLE
-from worker.outage import Outage
+from persistence.db.outage import Outage
+from persistence.db.transient import DATABASE_TROUBLE
 
 RECONNECT_S = 0.5
 SILENCE_S = 5.0

@@ -20,16 +20,16 @@ from engine.runtime.ports import EntryRefused, Fenced
 from engine.runtime.run_info import RunFacts, Stop
 from engine.spec.model import SpecError
 from engine.states import RunStatus
-from persistence.away import DATABASE_TROUBLE, insist, is_away
 from persistence.checkpoints import Saver
 from persistence.claims import MAX_CLAIM, Claimed, claim_next, spec_of
-from persistence.database import Database
+from persistence.db.database import Database
+from persistence.db.outage import Outage
+from persistence.db.transient import DATABASE_TROUBLE, insist, is_away
 from persistence.journal import PostgresJournal
 from persistence.leases import Moved, publishable
 from persistence.lost import give_up, hand_back
 from persistence.wire import error_of
 from worker.clock import clock
-from worker.outage import Outage
 from worker.parents import tell_parents
 from worker.queue import Queue
 

@@ -9,12 +9,12 @@ import asyncpg
 
 from engine.runtime.run_info import Stop
 from engine.states import RunStatus
-from persistence.away import DATABASE_TROUBLE
+from persistence.db.outage import Outage
+from persistence.db.transient import DATABASE_TROUBLE
 from persistence.leases import Stand, renew, stands
 from persistence.waits import open_waits
 from worker.clock import clock
 from worker.execute import Runner
-from worker.outage import Outage
 
 INTENTS = {RunStatus.CANCELLING: Stop.CANCEL, RunStatus.PAUSING: Stop.PAUSE}
 

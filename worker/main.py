@@ -27,11 +27,12 @@ from app.settings import Settings
 from engine.garbage import look_seldom, settle_down
 from engine.nodes.registry import load_node_types
 from engine.nodes.resources import open_resources
-from persistence.away import DATABASE_TROUBLE, AwayAtStart, opened
 from persistence.children import Children
-from persistence.database import Database, dsn, pool_of
-from persistence.deadlines import Deadlines
-from persistence.ids import new_id
+from persistence.db.database import Database, dsn, pool_of
+from persistence.db.deadlines import Deadlines
+from persistence.db.ids import new_id
+from persistence.db.outage import Outage
+from persistence.db.transient import DATABASE_TROUBLE, AwayAtStart, opened
 from persistence.items import Items
 from persistence.journal import PostgresJournal
 from persistence.keys import Keys
@@ -41,7 +42,6 @@ from persistence.sql_databases import open_databases
 from worker.control import listen
 from worker.execute import Runner
 from worker.lease import Heartbeat, look
-from worker.outage import Outage
 from worker.presence import show, show_forever
 from worker.queue import PATIENCE_S, TAKE_UP, Queue
 from worker.recovery import Recovery

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from redis.asyncio import Redis
 
 from persistence.children import settle
-from persistence.database import Database
+from persistence.db.database import Database
 from persistence.leases import publishable
 from persistence.publish import publish
 from persistence.timers import due

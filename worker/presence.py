@@ -4,9 +4,9 @@ import asyncio
 
 import structlog
 
-from persistence.away import DATABASE_TROUBLE
+from persistence.db.outage import Outage
+from persistence.db.transient import DATABASE_TROUBLE
 from persistence.presence import Presence
-from worker.outage import Outage
 
 log = structlog.get_logger(__name__)
 

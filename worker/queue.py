@@ -12,7 +12,7 @@ from collections.abc import Awaitable
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
-from worker.outage import Outage
+from persistence.db.outage import Outage
 
 TAKE_UP = "take_up"
 """The name of the one arq job there is."""

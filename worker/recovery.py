@@ -12,14 +12,14 @@ import structlog
 
 from engine.states import RunStatus
 from persistence import presence
-from persistence.away import DATABASE_TROUBLE
 from persistence.children import cancel_orphans, settle
+from persistence.db.outage import Outage
+from persistence.db.transient import DATABASE_TROUBLE
 from persistence.leases import Moved, publishable
 from persistence.lost import LIMIT, take_back
 from persistence.publish import publish
 from persistence.timers import due, overdue
 from worker.execute import Runner
-from worker.outage import Outage
 from worker.queue import Queue
 
 log = structlog.get_logger(__name__)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import structlog
 
-from persistence.away import DATABASE_TROUBLE
+from persistence.db.transient import DATABASE_TROUBLE
 from persistence.retention import BATCH, prune_history, prune_items, prune_keys, prune_runs
 
 log = structlog.get_logger(__name__)

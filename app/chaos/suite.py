@@ -28,7 +28,7 @@ from app.chaos.load import Load, Started
 from app.chaos.processes import Processes
 from app.chaos.report import Report, read_logs, report, show
 from app.chaos.subscribers import Kind, Subscriber, View
-from persistence.migrate import migrate
+from persistence.db.migrate import migrate
 
 SUBSCRIBERS = 6
 AT_ONCE = 60

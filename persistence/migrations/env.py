@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from persistence.tables import metadata
+from persistence.db.tables import metadata
 
 
 def _migrate(connection: Connection) -> None:

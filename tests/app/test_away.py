@@ -17,8 +17,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
 from app.settings import Settings
-from persistence.away import is_away
-from persistence.database import Database, engine_of
+from persistence.db.database import Database, engine_of
+from persistence.db.transient import is_away
 from persistence.problems import Conflict
 from tests.calling import LINEAR
 from tests.serving import TRANSPORT, serving

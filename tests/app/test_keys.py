@@ -9,7 +9,7 @@ from app.keys import examined, rotated
 from app.settings import Settings
 from persistence import key_file, secrets
 from persistence.caller import Caller
-from persistence.database import Database, dsn
+from persistence.db.database import Database, dsn
 from persistence.keyring import Key, KeyProblem, Keyring
 from persistence.keys import Keys
 from persistence.rotation import look

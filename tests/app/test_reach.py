@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from app.errors import StoreError
 from app.reach import migrated, need_postgres, need_redis, need_stores
 from app.settings import Settings
-from persistence.migrate import NEWEST, revision
+from persistence.db.migrate import NEWEST, revision
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from app.chaos.processes import Processes, Slot, environment_of
 from app.chaos.recording import Record
 from app.chaos.workflows import edges, transform, work
 from persistence.caller import Caller
-from persistence.database import Database
+from persistence.db.database import Database
 from tests.chaos.mortal import BOUNDARIES, NODE
 from tests.paths import ROOT
 from tests.taking_up import accept_spec

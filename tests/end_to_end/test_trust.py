@@ -8,7 +8,7 @@ import asyncpg
 from arq.connections import ArqRedis
 from redis.asyncio import Redis
 
-from persistence.tables import metadata
+from persistence.db.tables import metadata
 from tests.end_to_end.doing import do, until
 from tests.end_to_end.system import System
 

@@ -4,8 +4,8 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from persistence.away import insist
-from persistence.database import Database
+from persistence.db.database import Database
+from persistence.db.transient import insist
 
 KILL = "SELECT pg_terminate_backend(pg_backend_pid())"
 

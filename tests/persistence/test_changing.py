@@ -12,7 +12,7 @@ from engine.states import RunStatus
 from persistence import changing
 from persistence.caller import Caller
 from persistence.changing import Notice
-from persistence.database import Database
+from persistence.db.database import Database
 from persistence.feed import Feed
 from persistence.publish import runs_channel
 from tests.driving import accepted, until, working

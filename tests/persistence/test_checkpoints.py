@@ -15,7 +15,7 @@ from engine.runtime.ports import CheckpointRecord, Entry
 from engine.runtime.run_state import Memory
 from persistence.caller import Caller
 from persistence.checkpoints import Saver
-from persistence.database import Database
+from persistence.db.database import Database
 from persistence.journal import PostgresJournal
 from tests.driving import accepted
 

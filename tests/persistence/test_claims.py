@@ -15,9 +15,9 @@ import pytest
 from persistence.acceptance import NewRun, accept
 from persistence.caller import Caller
 from persistence.claims import LIMITS_LOCK, claim_next
-from persistence.database import Database
+from persistence.db.database import Database
+from persistence.db.ids import new_id
 from persistence.drafts import Content
-from persistence.ids import new_id
 from persistence.runs import RunOptions
 from persistence.versions import adhoc
 from tests.driving import SPEC

@@ -15,7 +15,7 @@ from persistence import acceptance, heads, runs
 from persistence.acceptance import NewRun
 from persistence.caller import Caller
 from persistence.copies import Copy, as_told, derive, last_visit
-from persistence.database import Database
+from persistence.db.database import Database
 from persistence.nodes import states, states_at
 from tests.taking_up import Killed, Worker, accept_spec, edges, node, told
 from tests.worker.specs import SPECS

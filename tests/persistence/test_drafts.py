@@ -6,7 +6,7 @@ import pytest
 
 from persistence import drafts, workflows
 from persistence.caller import Caller
-from persistence.database import Database
+from persistence.db.database import Database
 from persistence.drafts import Content, Draft
 from persistence.problems import Conflict, NotFound
 

@@ -16,7 +16,7 @@ from engine.states import LogLevel, NodeStatus, RunStatus
 from persistence import streams
 from persistence.caller import Caller
 from persistence.channels import Channels
-from persistence.database import Database
+from persistence.db.database import Database
 from persistence.feed import Expired, Feed
 from persistence.publish import Item, StatusNotice, announce, draft_channel, publish, stream_of
 from persistence.streams import MAILBOX_SIZE

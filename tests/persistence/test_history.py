@@ -10,9 +10,9 @@ from engine.events import CheckpointSaved, LogRecorded, NodeChange, NodeState, R
 from engine.states import EventType, LogLevel, NodeStatus, RunStatus
 from persistence import history, nodes, run_lists, runs, wire
 from persistence.caller import Caller, Role
-from persistence.database import Database
+from persistence.db.database import Database
+from persistence.db.ids import new_id
 from persistence.history import EventsAsked, Window
-from persistence.ids import new_id
 from persistence.run_lists import RunFilter
 from tests.driving import Held, accepted, working
 

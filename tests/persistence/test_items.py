@@ -9,7 +9,7 @@ from engine.events import NodeChange, NodeState
 from engine.runtime.ports import DoneItem, Fenced, MapVisit
 from engine.states import NodeStatus, RunStatus
 from persistence.caller import Caller
-from persistence.database import Database
+from persistence.db.database import Database
 from persistence.items import Items
 from persistence.retention import _ITEMS, prune_items
 from tests.driving import Held, accepted, working

@@ -12,7 +12,7 @@ from engine.runtime.ports import Entry, EntryRefused, Fenced, OpenWait, StatusMo
 from engine.states import LogLevel, NodeStatus, RunStatus, WaitKind
 from persistence import backlog, moves
 from persistence.caller import Caller
-from persistence.database import Database
+from persistence.db.database import Database
 from persistence.journal import PostgresJournal
 from tests.driving import Held, accepted, working
 

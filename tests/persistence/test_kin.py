@@ -3,8 +3,8 @@
 from engine.states import RunSource
 from persistence import kin
 from persistence.caller import Caller
-from persistence.database import Database
-from persistence.ids import new_id
+from persistence.db.database import Database
+from persistence.db.ids import new_id
 from persistence.kin import Ask
 from persistence.runs import Run
 from tests.driving import Worker, accepted

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from engine.states import NodeStatus, RunStatus
 from persistence.caller import Caller
-from persistence.database import Database
+from persistence.db.database import Database
 from persistence.lost import take_back
 from persistence.presence import bury
 from persistence.timers import due, overdue

@@ -4,9 +4,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
-from persistence.database import Database
-from persistence.migrate import NEWEST
-from persistence.tables import metadata
+from persistence.db.database import Database
+from persistence.db.migrate import NEWEST
+from persistence.db.tables import metadata
 
 
 def _differences(connection: Connection) -> list[object]:

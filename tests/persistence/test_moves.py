@@ -10,9 +10,9 @@ from sqlalchemy import event
 from engine.states import NodeStatus, RunStatus
 from persistence import moves, nodes, waits, workflows
 from persistence.caller import Caller
-from persistence.database import Database
+from persistence.db.database import Database
+from persistence.db.ids import new_id
 from persistence.drafts import Content
-from persistence.ids import new_id
 from persistence.problems import Conflict, InvalidState
 from persistence.runs import Changed, Run
 from tests.driving import SPEC, Worker, accepted

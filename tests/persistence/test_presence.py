@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from persistence.database import Database, dsn
+from persistence.db.database import Database, dsn
 from persistence.presence import Presence, bury, missing
 
 HOLD = """
 import asyncio, sys
-from persistence.database import Database, dsn
+from persistence.db.database import Database, dsn
 from persistence.presence import Presence
 
 async def main(url):

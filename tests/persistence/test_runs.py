@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from persistence.ids import first_id, new_id
+from persistence.db.ids import first_id, new_id
 
 
 def test_the_first_id_of_a_moment_is_below_all_that_are_made_then_and_above_all_before() -> None:

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from engine.sdk.node import NodeFailure
 from persistence import key_file, projects, secrets
 from persistence.caller import Caller, Role
-from persistence.database import Database, dsn
+from persistence.db.database import Database, dsn
 from persistence.keyring import Key, Keyring
 from persistence.keys import Keys
 from persistence.problems import Limit, NotFound

@@ -7,7 +7,7 @@ import pytest
 from engine.states import VersionStatus
 from persistence import drafts, versions, workflows
 from persistence.caller import Caller
-from persistence.database import Database
+from persistence.db.database import Database
 from persistence.drafts import Content
 from persistence.problems import Conflict, InvalidState, NotFound
 from persistence.versions import Version, VersionsAsked

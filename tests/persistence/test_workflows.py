@@ -4,9 +4,9 @@ import pytest
 
 from persistence import projects, workflows
 from persistence.caller import Caller
-from persistence.database import Database
+from persistence.db.database import Database
+from persistence.db.pagination import checked_first
 from persistence.drafts import Content
-from persistence.paging import checked_first
 from persistence.problems import Conflict, Invalid
 from tests.driving import accepted
 

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from engine.nodes.registry import load_node_types
 from persistence.caller import Caller
-from persistence.database import Database
+from persistence.db.database import Database
 from persistence.feed import Feed
 from resolvers.context import Context
 from worker.queue import Queue

@@ -4,7 +4,7 @@ from typing import Any
 
 from engine.states import RunStatus
 from persistence.caller import Caller
-from persistence.database import Database
+from persistence.db.database import Database
 from tests.driving import Worker, accepted
 
 S = RunStatus

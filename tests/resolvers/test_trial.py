@@ -17,7 +17,7 @@ from engine.nodes.resources import ResourceOptions, open_resources
 from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 from engine.states import LogLevel
 from persistence.caller import Caller, Role
-from persistence.database import Database
+from persistence.db.database import Database
 from persistence.feed import Feed
 from resolvers import trial
 from resolvers.context import Context

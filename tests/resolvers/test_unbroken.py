@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from redis.asyncio import Redis
 
-from persistence.database import Database
+from persistence.db.database import Database
 from resolvers import control, start, workflows
 from resolvers.context import Context
 from resolvers.once import settled, unbroken

@@ -7,7 +7,7 @@ from strawberry.types import ExecutionResult
 
 from engine.events import LogRecorded, RunError
 from engine.states import LogLevel, NodeStatus
-from persistence.ids import new_id
+from persistence.db.ids import new_id
 from resolvers.context import Context
 from schema.schema import schema
 from tests.driving import SPEC, Worker

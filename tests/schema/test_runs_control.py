@@ -7,8 +7,8 @@ import pytest
 
 from engine.states import NodeStatus, RunStatus
 from persistence.caller import Caller
-from persistence.database import Database
-from persistence.ids import new_id
+from persistence.db.database import Database
+from persistence.db.ids import new_id
 from persistence.runs import Run
 from resolvers.context import Context
 from schema.schema import schema

@@ -8,7 +8,7 @@ import pytest
 from engine.states import NodeStatus, RunStatus
 from persistence import projects, secrets
 from persistence.caller import Caller, Role
-from persistence.ids import new_id
+from persistence.db.ids import new_id
 from persistence.keyring import Key, Keyring
 from resolvers.context import Context
 from schema.schema import schema

@@ -5,7 +5,7 @@ from typing import Any
 
 from engine.runtime.executor import Drive
 from engine.states import RunStatus
-from persistence.database import Database
+from persistence.db.database import Database
 
 
 async def drive(taken: Drive) -> RunStatus | None:

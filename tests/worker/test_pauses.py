@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from engine.runtime.run_info import Stop
 from engine.states import RunStatus
 from persistence.caller import Caller
-from persistence.database import Database
+from persistence.db.database import Database
 from persistence.runs import RunOptions
 from tests.taking_up import Bell, Worker, accept_spec, edges, node, node_types, told
 from tests.worker.resting import drive, node_statuses, resume

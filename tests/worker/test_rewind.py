@@ -11,7 +11,7 @@ from engine.sdk.node import NodeContext, Output
 from engine.states import RunStatus
 from persistence import nodes, waits
 from persistence.caller import Caller
-from persistence.database import Database
+from persistence.db.database import Database
 from persistence.rewind import rewind
 from persistence.runs import RunOptions
 from tests.taking_up import Tick, TickConfig, Worker, accept_spec, edges, node, node_types, told

@@ -12,9 +12,9 @@ from redis.asyncio import Redis
 from engine.nodes.registry import NodeTypes
 from engine.runtime.run_info import Stop
 from engine.sdk.node import NodeContext, Output
-from persistence.away import DATABASE_TROUBLE
 from persistence.caller import Caller
-from persistence.database import Database
+from persistence.db.database import Database
+from persistence.db.transient import DATABASE_TROUBLE
 from persistence.journal import PostgresJournal
 from persistence.lost import take_back
 from tests.taking_up import Bell, BellConfig, accept_spec, edges, eventually, node, node_types

@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from persistence.caller import Caller
-from persistence.database import Database
+from persistence.db.database import Database
 from tests.taking_up import Killed, Worker, accept_spec, edges, node, told
 from tests.worker.specs import SPECS
 

@@ -11,7 +11,7 @@ from engine.runtime.run_info import Stop
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, WaitForAnswer, WaitUntil
 from engine.states import RunStatus
 from persistence.caller import Caller
-from persistence.database import Database
+from persistence.db.database import Database
 from persistence.items import Items
 from persistence.waits import open_waits
 from persistence.wire import usage_of

@@ -7,7 +7,7 @@ from arq.connections import ArqRedis
 from redis.asyncio import Redis
 
 from persistence.caller import Caller
-from persistence.database import Database
+from persistence.db.database import Database
 from persistence.feed import Feed
 from resolvers.context import Context
 from tests.resolvers.derive.deriving import FLAKY, QUICK_FLAKY

@@ -6,7 +6,7 @@ from typing import Any
 from engine.runtime.executor import Drive
 from engine.sdk.node import NodeContext, NodeFailure, Output
 from engine.states import RunStatus
-from persistence.database import Database
+from persistence.db.database import Database
 from resolvers.context import Context
 from tests.calling import mutate
 from tests.taking_up import Tick, TickConfig, Worker

@@ -7,7 +7,7 @@ import pytest
 
 from engine.states import RunStatus
 from persistence.caller import Caller
-from persistence.database import Database
+from persistence.db.database import Database
 from resolvers import control
 from resolvers.context import Context
 from tests.calling import mutate, new_workflow

@@ -5,11 +5,11 @@ from pathlib import Path
 import asyncpg
 from sqlalchemy import Connection, text
 
-from persistence.database import dsn, engine_of
+from persistence.db.database import dsn, engine_of
 
 _LOCK = 7_233_150_418
 """Any number that nobody else uses in this database."""
-_FOLDER = Path(__file__).parent / "migrations"
+_FOLDER = Path(__file__).parents[1] / "migrations"
 NEWEST = max(file.name.split("_")[0] for file in (_FOLDER / "versions").glob("[0-9]*.py"))
 """The newest revision that this code knows. They are numbered, and the number opens the file's name."""
 

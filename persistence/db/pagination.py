@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import ARRAY, ColumnElement, Select, Text, cast, func, select, true
 
-from persistence.ids import Prefix
+from persistence.db.ids import Prefix
 from persistence.problems import invalid
 
 MAX_PAGE = 100

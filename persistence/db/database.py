@@ -11,7 +11,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from persistence.deadlines import DEADLINES, Deadlines
+from persistence.db.deadlines import DEADLINES, Deadlines
 
 HASTE = "SET idle_in_transaction_session_timeout = '5s'"
 """A process that hangs in the middle of a transaction holds its rows no longer than this: others can still renew leases."""
