@@ -13,10 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON, Event, StatusChange
 from engine.states import OnLimit, RunMode, RunSource, RunStatus
-from persistence import wire
 from persistence.caller import Caller
 from persistence.db.deadlines import PENDING
 from persistence.db.ids import new_id
+from persistence.events import codec
 from persistence.problems import NotFound
 from persistence.runs import Changed, Run, RunOptions
 
@@ -74,7 +74,7 @@ def _new_values(caller: Caller, new: NewRun) -> list[Any]:
     options, parent = new.options, new.parent
     kept = {"timeoutS": options.timeout_s, "breakpoints": list(options.breakpoints), "stepwise": options.stepwise}
     status = RunStatus.QUEUED if new.start else RunStatus.PENDING
-    told = wire.body_of(StatusChange(status, None, _message(new)))
+    told = codec.body_of(StatusChange(status, None, _message(new)))
     return [
         new_id("run"),
         new.project_id,

@@ -15,7 +15,7 @@ import structlog
 from engine.states import RunStatus
 from persistence.channels import Channels
 from persistence.db.transient import insist
-from persistence.publish import runs_channel
+from persistence.events.publisher import runs_channel
 from persistence.runs import Run, run_of
 
 log = structlog.get_logger(__name__)

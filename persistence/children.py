@@ -22,8 +22,8 @@ from persistence.acceptance import Parent
 from persistence.caller import Caller, Role
 from persistence.db.database import Database
 from persistence.db.tables import runs as table
+from persistence.events.publisher import item_of, publish
 from persistence.problems import Busy, NotFound, Problem
-from persistence.publish import item_of, publish
 from persistence.runs import Changed
 from persistence.versions import Version
 

@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.events import JSON, CheckpointSaved, Event, NodeChange, NodeState, StatusChange
 from engine.graph.channels import SLOTS, Slot
 from engine.states import EventType, NodeStatus
-from persistence import wire
 from persistence.db.tables import checkpoints, events, node_outputs, node_states, runs
+from persistence.events import codec
 from persistence.heads import Kept, Stand
 from persistence.packing import Delta, pack
 from persistence.runs import Changed, run_of
@@ -90,7 +90,7 @@ async def derive(
     run = run_of(found.mappings().one())
     told = StatusChange(run.status, None, message)
     of_first = (events.c.run_id == run.id, events.c.seq == 1)
-    await connection.execute(update(events).where(*of_first).values(body=wire.body_of(told)))
+    await connection.execute(update(events).where(*of_first).values(body=codec.body_of(told)))
     # The copied nodes are not published one by one: a reader finds the gap, and reads them.
     return replace(accepted, run=run, events=(Event(run.id, 1, run.created_at, told),))
 
@@ -110,7 +110,7 @@ async def _write(connection: AsyncConnection, run_id: str, seq: int, copy: Copy)
     row = _checkpoint(run_id, told.seq + 1, graph_id, copy)
     what = CheckpointSaved(row["id"], row["step"])
     told.events.append(
-        {"run_id": run_id, "seq": row["seq"], "type": what.type, "node_id": None, "body": wire.body_of(what)}
+        {"run_id": run_id, "seq": row["seq"], "type": what.type, "node_id": None, "body": codec.body_of(what)}
     )
     await connection.execute(insert(events), told.events)
     if told.sources:
@@ -155,7 +155,7 @@ class _Told:
             has_output=True,
             completed_at=now,
         )
-        self._tell(node_id, wire.body_of(NodeChange(state)))
+        self._tell(node_id, codec.body_of(NodeChange(state)))
         self.states[node_id]["output_seq"] = self.seq
         place = {"run_id": self.run_id, "seq": self.seq, "node_id": node_id, "visit": slot.visits}
         self.outputs.append({**place, "output": output})
@@ -163,14 +163,14 @@ class _Told:
     def skip(self, node_id: str, slot: Slot) -> None:
         state = NodeState(self.run_id, node_id, NodeStatus.SKIPPED, slot.visits)
         before = self.states.get(node_id)
-        self._tell(node_id, wire.body_of(NodeChange(state)))
+        self._tell(node_id, codec.body_of(NodeChange(state)))
         self.states[node_id]["output_seq"] = before and before["output_seq"]
 
     def _tell(self, node_id: str, body: dict[str, Any]) -> None:
         self.seq += 1
         place = {"run_id": self.run_id, "seq": self.seq, "node_id": node_id}
         self.events.append({**place, "type": EventType.NODE_STATE, "body": body})
-        change = wire.happening_of(EventType.NODE_STATE, node_id, body, self.run_id, self.seq)
+        change = codec.happening_of(EventType.NODE_STATE, node_id, body, self.run_id, self.seq)
         assert isinstance(change, NodeChange)
         state = change.state
         self.states[node_id] = {
@@ -181,8 +181,8 @@ class _Told:
             "progress": state.progress,
             "message": state.message,
             "partial_output": state.partial_output,
-            "error": wire.error_body(state.error),
-            "usage": wire.usage_body(state.usage),
+            "error": codec.error_body(state.error),
+            "usage": codec.usage_body(state.usage),
             "started_at": state.started_at,
             "completed_at": state.completed_at,
             "output_seq": None,

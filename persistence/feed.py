@@ -13,14 +13,14 @@ from redis.asyncio import Redis
 
 from engine.events import Delta, Event, StatusChange
 from engine.states import RunStatus
-from persistence import wire
 from persistence.changing import Changing
 from persistence.channels import Channels
 from persistence.db.database import Database
+from persistence.events import codec
+from persistence.events.publisher import announce as announce
+from persistence.events.publisher import draft_channel, item_of
+from persistence.events.publisher import publish as publish
 from persistence.nodes import SMALL
-from persistence.publish import announce as announce
-from persistence.publish import draft_channel, item_of
-from persistence.publish import publish as publish
 from persistence.rests import Rests
 from persistence.runs import Changed
 from persistence.streams import Mailbox, StreamReader
@@ -114,7 +114,7 @@ class Feed:
                 body = row["body"]
                 if row["has_values"]:
                     body["values"] = [row["input"], row["output"]]
-                what = wire.happening_of(row["type"], row["node_id"], body, run_id, row["seq"])
+                what = codec.happening_of(row["type"], row["node_id"], body, run_id, row["seq"])
                 yield Event(run_id, row["seq"], row["at"], what)
 
     async def _is_over(self, run_id: str, position: int) -> bool:

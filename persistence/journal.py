@@ -21,7 +21,7 @@ from engine.states import RunStatus, check_move
 from persistence.backlog import Backlog, Waiting, answer
 from persistence.db.clock_skew import Clocks, stored
 from persistence.db.transient import insist, is_content
-from persistence.publish import Item, StatusNotice
+from persistence.events.publisher import Item, StatusNotice
 from persistence.statement import Batch, statement
 from persistence.teller import Teller
 

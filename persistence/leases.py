@@ -11,7 +11,7 @@ import asyncpg
 
 from engine.events import Event, StatusChange
 from engine.states import RunStatus
-from persistence.publish import Item, StatusNotice, item_of
+from persistence.events.publisher import Item, StatusNotice, item_of
 from persistence.runs import Changed
 
 

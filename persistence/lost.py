@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import NodeChange, RunError, StatusChange
 from engine.states import HELD, NodeStatus, RunStatus
-from persistence import nodes, wire
+from persistence import nodes
 from persistence.db.database import Database
 from persistence.db.tables import runs
+from persistence.events import codec
 from persistence.leases import Moved, moved_of
 from persistence.moves import queued
 from persistence.runs import Changed, Run, run_of
@@ -85,7 +86,7 @@ async def hand_back(database: Database, run_id: str, epoch: int) -> Moved | None
 
 async def _fail(connection: AsyncConnection, run: Run, error: RunError) -> Changed:
     told = StatusChange(RunStatus.FAILED, run.status, error.message)
-    return await end(connection, run, told, error=wire.error_body(error))
+    return await end(connection, run, told, error=codec.error_body(error))
 
 
 async def _pause(connection: AsyncConnection, run: Run, rest: timedelta) -> Changed:

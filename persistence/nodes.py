@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.events import JSON, NodeChange, NodeState
 from engine.spec.model import Spec, parse
 from engine.states import SETTLED, EventType, NodeStatus
-from persistence import wire
 from persistence.caller import Caller
 from persistence.db.tables import events, node_outputs, node_states, runs, versions
+from persistence.events import codec
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ async def states_at(
     ).lateral("last")
     query = select(at, last).select_from(at.join(last, true()))
     for run_id, seq, node_id, told_seq, body in await connection.execute(query):
-        change = wire.happening_of(EventType.NODE_STATE, node_id, body, run_id, told_seq)
+        change = codec.happening_of(EventType.NODE_STATE, node_id, body, run_id, told_seq)
         if isinstance(change, NodeChange):
             stored[run_id, seq][run_id, node_id] = change.state
     return {place: _with_idle(place[0], named[place[0]], states) for place, states in stored.items()}
@@ -227,10 +227,10 @@ def _state_of(row: Any) -> NodeState:
         message,
         has_output=has_values,
         partial_output=partial,
-        error=error and wire.error_of(error),
+        error=error and codec.error_of(error),
         started_at=began,
         completed_at=ended,
-        usage=usage and wire.usage_of(usage),
+        usage=usage and codec.usage_of(usage),
         seq=seq,
         output_seq=output_seq if has_values else None,
     )

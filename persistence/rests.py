@@ -8,7 +8,7 @@ from collections import OrderedDict
 from contextlib import aclosing, suppress
 
 from persistence.channels import Channels
-from persistence.publish import RESTS
+from persistence.events.publisher import RESTS
 
 SILENCE_S = (1.0, 5.0)
 """How long one look into Postgres is from the next while nothing is heard: longer each time."""

@@ -10,10 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import NodeChange, NodeState, StatusChange
 from engine.states import NodeStatus, RunStatus
-from persistence import history, nodes
+from persistence import nodes
 from persistence.caller import Caller
 from persistence.db.tables import checkpoints, node_outputs, pending_writes, runs, waits
-from persistence.history import Checkpoint
+from persistence.events import history
+from persistence.events.history import Checkpoint
 from persistence.moves import paused, resumed
 from persistence.problems import Conflict, NotFound, invalid
 from persistence.runs import Changed, Run

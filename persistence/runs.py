@@ -11,10 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON, Event, RunError
 from engine.states import EventType, RunMode, RunSource, RunStatus
-from persistence import wire
 from persistence.caller import Caller
 from persistence.db.tables import events, runs
-from persistence.publish import StatusNotice
+from persistence.events import codec
+from persistence.events.publisher import StatusNotice
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def run_of(row: RowMapping | Mapping[str, Any]) -> Run:
         "source": RunSource(values["source"]),
         "mode": RunMode(values["mode"]),
         "status": RunStatus(values["status"]),
-        "error": wire.error_of(values["error"]),
+        "error": codec.error_of(values["error"]),
         "options": RunOptions(options["timeoutS"], tuple(options["breakpoints"]), options["stepwise"], priority),
     }
     return Run(**values)

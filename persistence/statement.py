@@ -15,7 +15,7 @@ import orjson
 
 from engine.events import JSON, Happening, NodeChange, NodeState
 from engine.runtime.ports import Entry, OpenWait
-from persistence.wire import body_of, error_body, is_stored, usage_body
+from persistence.events.codec import body_of, error_body, is_stored, usage_body
 
 _GROUP = """
 WITH given AS (

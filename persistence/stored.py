@@ -13,8 +13,8 @@ from uuid_utils import UUID
 
 from engine.events import Usage
 from engine.graph.channels import SLOTS, Slot, slots_from
+from persistence.events.codec import usage_of
 from persistence.packing import fold, unpack, unpack_write
-from persistence.wire import usage_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from engine.events import Delta, Event
-from persistence import wire
 from persistence.db.database import Database
-from persistence.publish import stream_of
+from persistence.events import codec
+from persistence.events.publisher import stream_of
 
 log = structlog.get_logger(__name__)
 
@@ -237,4 +237,4 @@ class StreamReader:
 
 def _read(run_id: str, seq: int, fields: dict[bytes, bytes]) -> Sequence[Event | Delta]:
     delta = fields.get(b"d")
-    return wire.events_of(run_id, seq, fields[b"e"]) if delta is None else [wire.delta_of(run_id, seq, delta)]
+    return codec.events_of(run_id, seq, fields[b"e"]) if delta is None else [codec.delta_of(run_id, seq, delta)]

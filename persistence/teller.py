@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from redis.asyncio import Redis
 
 from engine.events import OutputDelta, StatusChange
-from persistence.publish import Item, StatusNotice, publish
+from persistence.events.codec import delta_payload, payload_of
+from persistence.events.publisher import Item, StatusNotice, publish
 from persistence.statement import Batch
-from persistence.wire import delta_payload, payload_of
 
 DELTA_DELAY_S = 0.02
 """How long streamed text may wait for more of it."""

@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import RunError
 from engine.states import RunStatus
-from persistence import wire
 from persistence.db.database import Database
 from persistence.db.tables import runs
+from persistence.events import codec
 from persistence.leases import Moved, moved_of
 from persistence.lost import LIMIT
 from persistence.runs import Changed, Run, run_of
@@ -55,7 +55,7 @@ async def _each(
 
 async def _time_out(connection: AsyncConnection, late: Sequence[Run]) -> list[Changed]:
     message = f"the run did not finish within {late[0].options.timeout_s} s"
-    error = wire.error_body(RunError("TIMEOUT", message, retryable=True))
+    error = codec.error_body(RunError("TIMEOUT", message, retryable=True))
     return await end_all(connection, late, RunStatus.FAILED, message, error=error)
 
 

@@ -12,9 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import Event, Happening, NodeChange, NodeState, StatusChange
 from engine.states import RunStatus, check_move
-from persistence import nodes, wire
+from persistence import nodes
 from persistence.caller import Caller
 from persistence.db.tables import events, node_states, runs, waits
+from persistence.events import codec
 from persistence.problems import NotFound
 from persistence.runs import Changed, Run, run_of
 
@@ -129,8 +130,8 @@ def _state_row(state: NodeState, seq: int) -> dict[str, Any]:
         "progress": state.progress,
         "message": state.message,
         "partial_output": state.partial_output,
-        "error": wire.error_body(state.error),
-        "usage": wire.usage_body(state.usage),
+        "error": codec.error_body(state.error),
+        "usage": codec.usage_body(state.usage),
         "started_at": state.started_at,
         "completed_at": state.completed_at,
         # A state that is put back keeps the number under which its values are stored.
@@ -147,5 +148,5 @@ def _row(event: Event) -> dict[str, Any]:
         "type": what.type,
         "at": event.at,
         "node_id": what.node_id,
-        "body": wire.body_of(what),
+        "body": codec.body_of(what),
     }

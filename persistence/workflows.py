@@ -14,8 +14,8 @@ from persistence.caller import Caller
 from persistence.db.ids import Prefix, new_id
 from persistence.db.pagination import Page, after_of, page_of
 from persistence.db.tables import runs, workflows
+from persistence.events.publisher import STREAM_TTL_S
 from persistence.problems import NotFound
-from persistence.publish import STREAM_TTL_S
 
 _child, _parent = runs.alias("child"), runs.alias("parent")
 

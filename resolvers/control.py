@@ -10,8 +10,9 @@ from engine.events import JSON
 from engine.problems import FieldProblem
 from engine.states import RunStatus
 from engine.values.inputs import check_inputs
-from persistence import history, moves, nodes, runs, waits, workflows
-from persistence.history import Checkpoint
+from persistence import moves, nodes, runs, waits, workflows
+from persistence.events import history
+from persistence.events.history import Checkpoint
 from persistence.problems import invalid
 from persistence.rewind import rewind
 from persistence.runs import Changed, Run

@@ -9,9 +9,10 @@ from typing import Generic, TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.dataloader import DataLoader
 
-from persistence import drafts, history, kin, nodes, projects, run_lists, runs, versions, waits, workflows
+from persistence import drafts, kin, nodes, projects, run_lists, runs, versions, waits, workflows
 from persistence.caller import Caller
 from persistence.db.database import Database
+from persistence.events import history
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 FoundT = TypeVar("FoundT")

@@ -12,8 +12,8 @@ from persistence import nodes, run_lists
 from persistence.caller import Role
 from persistence.db.ids import Prefix
 from persistence.db.pagination import Page, checked_after, checked_first
+from persistence.events.history import Checkpoint, EventsAsked, Window
 from persistence.feed import Expired
-from persistence.history import Checkpoint, EventsAsked, Window
 from persistence.kin import Ask
 from persistence.nodes import NodeName
 from persistence.problems import NotFound, invalid

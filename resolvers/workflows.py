@@ -9,8 +9,8 @@ from persistence import drafts, moves, versions, workflows
 from persistence.caller import Role
 from persistence.db.pagination import Page, checked_first
 from persistence.drafts import Content, Draft
+from persistence.events.publisher import announce, draft_channel, forget
 from persistence.problems import InvalidState, invalid
-from persistence.publish import announce, draft_channel, forget
 from persistence.runs import Changed
 from persistence.workflows import Workflow
 from resolvers import catalog, control

@@ -7,8 +7,8 @@ import strawberry
 
 from engine.states import EventType, LogLevel, RunAction, RunMode, RunSource, RunStatus
 from persistence.db.pagination import Page
-from persistence.history import Checkpoint as CheckpointRow
-from persistence.history import EventsAsked, Window
+from persistence.events.history import Checkpoint as CheckpointRow
+from persistence.events.history import EventsAsked, Window
 from persistence.projects import Project as ProjectRow
 from persistence.runs import Run as RunRow
 from persistence.versions import Version

@@ -16,8 +16,8 @@ from persistence.caller import Caller
 from persistence.claims import claim_next
 from persistence.db.database import Database
 from persistence.drafts import Content
+from persistence.events.publisher import publish
 from persistence.journal import PostgresJournal
-from persistence.publish import publish
 from persistence.runs import Changed, Run
 
 SPEC = {

@@ -20,10 +20,10 @@ from persistence.caller import Caller
 from persistence.checkpoints import Saver
 from persistence.db.database import Database
 from persistence.drafts import Content
+from persistence.events.codec import error_of
 from persistence.journal import PostgresJournal
 from persistence.runs import RunOptions
 from persistence.versions import adhoc
-from persistence.wire import error_of
 
 T = TypeVar("T")
 

@@ -25,10 +25,10 @@ from persistence.claims import MAX_CLAIM, Claimed, claim_next, spec_of
 from persistence.db.database import Database
 from persistence.db.outage import Outage
 from persistence.db.transient import DATABASE_TROUBLE, insist, is_away
+from persistence.events.codec import error_of
 from persistence.journal import PostgresJournal
 from persistence.leases import Moved, publishable
 from persistence.lost import give_up, hand_back
-from persistence.wire import error_of
 from worker.clock import clock
 from worker.parents import tell_parents
 from worker.queue import Queue

@@ -6,8 +6,8 @@ from redis.asyncio import Redis
 
 from persistence.children import settle
 from persistence.db.database import Database
+from persistence.events.publisher import publish
 from persistence.leases import publishable
-from persistence.publish import publish
 from persistence.timers import due
 from worker.queue import Queue
 

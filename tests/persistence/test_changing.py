@@ -13,8 +13,8 @@ from persistence import changing
 from persistence.caller import Caller
 from persistence.changing import Notice
 from persistence.db.database import Database
+from persistence.events.publisher import runs_channel
 from persistence.feed import Feed
-from persistence.publish import runs_channel
 from tests.driving import accepted, until, working
 
 KILL = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity

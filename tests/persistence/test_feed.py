@@ -17,8 +17,8 @@ from persistence import streams
 from persistence.caller import Caller
 from persistence.channels import Channels
 from persistence.db.database import Database
+from persistence.events.publisher import Item, StatusNotice, announce, draft_channel, publish, stream_of
 from persistence.feed import Expired, Feed
-from persistence.publish import Item, StatusNotice, announce, draft_channel, publish, stream_of
 from persistence.streams import MAILBOX_SIZE
 from tests.driving import Held, Worker, accepted, until, working
 

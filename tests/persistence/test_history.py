@@ -8,11 +8,12 @@ from redis.asyncio import Redis
 
 from engine.events import CheckpointSaved, LogRecorded, NodeChange, NodeState, RunError, StatusChange
 from engine.states import EventType, LogLevel, NodeStatus, RunStatus
-from persistence import history, nodes, run_lists, runs, wire
+from persistence import nodes, run_lists, runs
 from persistence.caller import Caller, Role
 from persistence.db.database import Database
 from persistence.db.ids import new_id
-from persistence.history import EventsAsked, Window
+from persistence.events import codec, history
+from persistence.events.history import EventsAsked, Window
 from persistence.run_lists import RunFilter
 from tests.driving import Held, accepted, working
 
@@ -38,8 +39,8 @@ async def held(database: Database, redis: Redis, caller: Caller, project: str) -
 )
 def test_a_payload_gives_back_what_was_written(what: object) -> None:
     at = datetime.now(UTC)
-    payload = wire.payload_of(at, what)  # type: ignore[arg-type]
-    events = wire.events_of("run_1", 7, b"[" + payload + b"," + payload + b"]")
+    payload = codec.payload_of(at, what)  # type: ignore[arg-type]
+    events = codec.events_of("run_1", 7, b"[" + payload + b"," + payload + b"]")
     assert [event.seq for event in events] == [6, 7]
     assert (events[1].at, events[1].what) == (at, what)
 

@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from persistence.channels import Channels
-from persistence.publish import RESTS
+from persistence.events.publisher import RESTS
 from persistence.rests import Rests
 from tests.driving import until
 

@@ -7,10 +7,11 @@ import pytest
 
 from engine.events import NodeChange
 from engine.states import NodeStatus, RunStatus
-from persistence import history, nodes, waits
+from persistence import nodes, waits
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.db.ids import new_id
+from persistence.events import history
 from persistence.problems import Conflict, Invalid, InvalidState, NotFound
 from persistence.rewind import rewind
 from persistence.runs import Changed, Run

@@ -12,9 +12,9 @@ from engine.states import NodeStatus, RunStatus
 from persistence import changing, drafts, workflows
 from persistence.caller import Caller, Role
 from persistence.drafts import Content
+from persistence.events.publisher import announce, draft_channel, runs_channel
 from persistence.feed import Expired
 from persistence.problems import NotFound
-from persistence.publish import announce, draft_channel, runs_channel
 from persistence.run_lists import RunFilter
 from resolvers import live
 from resolvers.context import Context

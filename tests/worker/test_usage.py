@@ -12,9 +12,9 @@ from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, WaitForAn
 from engine.states import RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
+from persistence.events.codec import usage_of
 from persistence.items import Items
 from persistence.waits import open_waits
-from persistence.wire import usage_of
 from tests.taking_up import Worker, accept_spec, edges, eventually, node, node_types
 from tests.worker.resting import answer, drive, resume
 

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from engine.events import Event, StatusChange
 from engine.states import RunStatus
-from persistence.wire import payload_of
+from persistence.events.codec import payload_of
 
 log = structlog.get_logger(__name__)
 
