@@ -17,7 +17,7 @@ from persistence.claims import claim_next
 from persistence.db.database import Database
 from persistence.drafts import Content
 from persistence.events.publisher import publish
-from persistence.journal import PostgresJournal
+from persistence.journal.journal import PostgresJournal
 from persistence.runs import Changed, Run
 
 SPEC = {

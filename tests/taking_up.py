@@ -21,7 +21,7 @@ from persistence.checkpoints import Saver
 from persistence.db.database import Database
 from persistence.drafts import Content
 from persistence.events.codec import error_of
-from persistence.journal import PostgresJournal
+from persistence.journal.journal import PostgresJournal
 from persistence.runs import RunOptions
 from persistence.versions import adhoc
 

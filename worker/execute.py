@@ -26,7 +26,7 @@ from persistence.db.database import Database
 from persistence.db.outage import Outage
 from persistence.db.transient import DATABASE_TROUBLE, insist, is_away
 from persistence.events.codec import error_of
-from persistence.journal import PostgresJournal
+from persistence.journal.journal import PostgresJournal
 from persistence.leases import Moved, publishable
 from persistence.lost import give_up, hand_back
 from worker.clock import clock

@@ -34,7 +34,7 @@ from persistence.db.ids import new_id
 from persistence.db.outage import Outage
 from persistence.db.transient import DATABASE_TROUBLE, AwayAtStart, opened
 from persistence.items import Items
-from persistence.journal import PostgresJournal
+from persistence.journal.journal import PostgresJournal
 from persistence.keys import Keys
 from persistence.presence import Presence
 from persistence.secret_values import open_secrets

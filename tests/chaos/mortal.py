@@ -18,7 +18,7 @@ from app.chaos import recording
 from engine.events import NodeChange
 from engine.runtime.ports import Entry
 from engine.states import NodeStatus
-from persistence.journal import PostgresJournal
+from persistence.journal.journal import PostgresJournal
 
 NODE = "work"
 """The node around which the boundaries lie."""

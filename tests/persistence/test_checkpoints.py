@@ -16,7 +16,7 @@ from engine.runtime.run_state import Memory
 from persistence.caller import Caller
 from persistence.checkpoints import Saver
 from persistence.db.database import Database
-from persistence.journal import PostgresJournal
+from persistence.journal.journal import PostgresJournal
 from tests.driving import accepted
 
 NOT_OURS = {

@@ -10,10 +10,11 @@ from redis.asyncio import Redis
 from engine.events import LogRecorded
 from engine.runtime.ports import Entry, EntryRefused, Fenced, OpenWait, StatusMoved
 from engine.states import LogLevel, NodeStatus, RunStatus, WaitKind
-from persistence import backlog, moves
+from persistence import moves
 from persistence.caller import Caller
 from persistence.db.database import Database
-from persistence.journal import PostgresJournal
+from persistence.journal import buffer
+from persistence.journal.journal import PostgresJournal
 from tests.driving import Held, accepted, working
 
 RUNS = 8
@@ -132,7 +133,7 @@ async def test_what_is_told_while_postgres_is_away_is_bounded_and_what_counts_is
 ) -> None:
     async with working(database, redis) as worker:
         held = await worker.takes_up((await accepted(database, caller, project)).run)
-    monkeypatch.setattr(backlog, "MAX_POSTED", 100_000)
+    monkeypatch.setattr(buffer, "MAX_POSTED", 100_000)
     away = PostgresJournal(database.pool, redis)
     line = LogRecorded(LogLevel.INFO, "x" * 10_000, None, {})
     for _ in range(1000):

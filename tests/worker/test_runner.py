@@ -15,7 +15,7 @@ from engine.sdk.node import NodeContext, Output
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.db.transient import DATABASE_TROUBLE
-from persistence.journal import PostgresJournal
+from persistence.journal.journal import PostgresJournal
 from persistence.lost import take_back
 from tests.taking_up import Bell, BellConfig, accept_spec, edges, eventually, node, node_types
 from worker.execute import Runner

@@ -18,12 +18,12 @@ from redis.asyncio import Redis
 from engine.events import OutputDelta
 from engine.runtime.ports import Entry, EntryRefused, Fenced, StatusMoved
 from engine.states import RunStatus, check_move
-from persistence.backlog import Backlog, Waiting, answer
 from persistence.db.clock_skew import Clocks, stored
 from persistence.db.transient import insist, is_content
 from persistence.events.publisher import Item, StatusNotice
-from persistence.statement import Batch, statement
-from persistence.teller import Teller
+from persistence.journal.buffer import Backlog, Waiting, answer
+from persistence.journal.group_commit import Batch, statement
+from persistence.journal.post_commit import Teller
 
 log = structlog.get_logger(__name__)
 

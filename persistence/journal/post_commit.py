@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from engine.events import OutputDelta, StatusChange
 from persistence.events.codec import delta_payload, payload_of
 from persistence.events.publisher import Item, StatusNotice, publish
-from persistence.statement import Batch
+from persistence.journal.group_commit import Batch
 
 DELTA_DELAY_S = 0.02
 """How long streamed text may wait for more of it."""
