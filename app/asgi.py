@@ -27,7 +27,6 @@ from app.settings import Settings
 from app.starting import ToldInOneLine
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.nodes.resources import open_resources
-from persistence import projects
 from persistence.db.database import Database
 from persistence.db.deadlines import Deadlines
 from persistence.db.transient import opened
@@ -35,6 +34,7 @@ from persistence.feed import Feed
 from persistence.keys import Keys
 from persistence.secret_values import open_secrets
 from persistence.sql_databases import open_databases
+from persistence.workflows import projects
 from resolvers.context import Context
 from resolvers.once import settled
 from web.site import routes as page_routes

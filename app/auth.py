@@ -6,9 +6,9 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from persistence import projects
 from persistence.caller import Caller, Role
 from persistence.db.database import Database
+from persistence.workflows import projects
 
 
 class Auth(Protocol):

@@ -17,7 +17,7 @@ from engine.runtime.ports import ChildRun
 from engine.sdk.node import NodeFailure
 from engine.states import RunSource
 from engine.values.inputs import check_inputs
-from persistence import moves, room, versions, workflows
+from persistence import moves, room
 from persistence.acceptance import Parent
 from persistence.caller import Caller, Role
 from persistence.db.database import Database
@@ -25,7 +25,8 @@ from persistence.db.tables import runs as table
 from persistence.events.publisher import item_of, publish
 from persistence.problems import Busy, NotFound, Problem
 from persistence.runs import Changed
-from persistence.versions import Version
+from persistence.workflows import versions, workflows
+from persistence.workflows.versions import Version
 
 MAX_DEPTH = 10
 """A workflow that runs itself ends here, if it does not end before."""

@@ -11,7 +11,7 @@ from engine.problems import FieldProblem
 from engine.states import RunStatus, Severity
 
 if TYPE_CHECKING:
-    from persistence.drafts import Draft
+    from persistence.workflows.drafts import Draft
 
 
 class ProblemCode(StrEnum):

@@ -13,14 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.events import JSON
 from engine.spec.raw import concurrency_of
 from engine.states import HELD, OnLimit, RunStatus
-from persistence import acceptance, moves, workflows
+from persistence import acceptance, moves
 from persistence.acceptance import NewRun
 from persistence.caller import Caller
 from persistence.db.tables import runs as table
 from persistence.problems import Busy
 from persistence.runs import Changed
 from persistence.transition import for_change
-from persistence.versions import Version
+from persistence.workflows import workflows
+from persistence.workflows.versions import Version
 
 ACTIVE = HELD | {RunStatus.QUEUED}
 """What takes up room: runs that are held, and those that will be. One that rests takes none."""

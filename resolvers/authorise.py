@@ -2,9 +2,9 @@
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from persistence import projects
 from persistence.caller import Caller, Role
 from persistence.problems import Forbidden, NotFound, invalid
+from persistence.workflows import projects
 
 
 def require(caller: Caller, role: Role, project_id: str) -> None:

@@ -10,8 +10,8 @@ from engine.sdk.node import ERROR_PORT, NodeConfig, NodeType
 from engine.sdk.tool import ToolInfo
 from engine.tools.catalog import Tools
 from engine.workflow_templates.loader import Template, offered
-from persistence import projects
 from persistence.caller import Role
+from persistence.workflows import projects
 from resolvers.authorise import require
 from resolvers.context import Context
 

@@ -10,12 +10,13 @@ from engine.events import JSON
 from engine.problems import FieldProblem
 from engine.states import RunStatus
 from engine.values.inputs import check_inputs
-from persistence import moves, nodes, runs, waits, workflows
+from persistence import moves, nodes, runs, waits
 from persistence.events import history
 from persistence.events.history import Checkpoint
 from persistence.problems import invalid
 from persistence.rewind import rewind
 from persistence.runs import Changed, Run
+from persistence.workflows import workflows
 from resolvers.context import Context
 from resolvers.once import once, tell, unbroken
 from resolvers.start import at_rest, check_nodes, check_wait, own_run

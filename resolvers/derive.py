@@ -19,14 +19,15 @@ from engine.problems import FieldProblem
 from engine.spec.model import SpecError, parse
 from engine.states import RetryFrom, RunSource, RunStatus
 from engine.values.inputs import check_inputs
-from persistence import heads, room, versions
+from persistence import heads, room
 from persistence.copies import Copy, as_told, derive, last_visit
 from persistence.events import history
 from persistence.events.history import Checkpoint
 from persistence.heads import Stand
 from persistence.problems import Invalid, InvalidState, NotFound, invalid
 from persistence.runs import Changed, Run, RunOptions
-from persistence.versions import Version
+from persistence.workflows import versions
+from persistence.workflows.versions import Version
 from resolvers.context import Context
 from resolvers.once import known_run, once
 from resolvers.spec import check_runnable

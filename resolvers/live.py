@@ -9,14 +9,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import Event, NodeChange, NodeState, StatusChange
 from engine.states import NodeStatus, RunStatus
-from persistence import drafts, nodes, runs
+from persistence import nodes, runs
 from persistence.caller import Role
 from persistence.changing import Notice
-from persistence.drafts import Draft
 from persistence.feed import Expired
 from persistence.problems import NotFound, invalid
 from persistence.run_lists import RunFilter
 from persistence.runs import Run
+from persistence.workflows import drafts
+from persistence.workflows.drafts import Draft
 from resolvers.authorise import require
 from resolvers.context import Context
 from resolvers.runs import EventView, Names, NodeView

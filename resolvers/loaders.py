@@ -9,10 +9,11 @@ from typing import Generic, TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.dataloader import DataLoader
 
-from persistence import drafts, kin, nodes, projects, run_lists, runs, versions, waits, workflows
+from persistence import kin, nodes, run_lists, runs, waits
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.events import history
+from persistence.workflows import drafts, projects, versions, workflows
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 FoundT = TypeVar("FoundT")

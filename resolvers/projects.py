@@ -1,10 +1,10 @@
 """Projects: list, read, create. A project that was created is there before the answer is."""
 
-from persistence import projects
 from persistence.caller import Role
 from persistence.db.pagination import Page, checked_first
 from persistence.problems import Forbidden
-from persistence.projects import Project
+from persistence.workflows import projects
+from persistence.workflows.projects import Project
 from resolvers.context import Context
 from resolvers.names import checked_name
 

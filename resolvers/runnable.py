@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 import orjson
 
-from persistence.versions import Version
+from persistence.workflows.versions import Version
 
 MAX_BYTES = 16 * 1024 * 1024
 """Of all specs that are kept, as JSON; in memory they take some times as much."""

@@ -15,8 +15,8 @@ from engine.states import Severity
 from engine.validation.catalog_names import MODEL, TOOL, unknown_names
 from engine.validation.validator import Report, validate
 from engine.values.storable import NotStorable, check_storable
-from persistence.drafts import Content
 from persistence.problems import Invalid, invalid
+from persistence.workflows.drafts import Content
 from resolvers.context import Context
 
 MAX_SPEC_BYTES = 1024 * 1024

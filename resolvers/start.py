@@ -11,13 +11,14 @@ from engine.events import JSON
 from engine.spec.model import parse
 from engine.states import OnLimit, RunMode, RunStatus, WaitKind
 from engine.values.inputs import check_inputs
-from persistence import acceptance, moves, room, runs, versions, waits
+from persistence import acceptance, moves, room, runs, waits
 from persistence.acceptance import NewRun
 from persistence.caller import Role
 from persistence.problems import Invalid, invalid
 from persistence.rests import SILENCE_S
 from persistence.runs import Changed, Run, RunOptions
-from persistence.versions import Version
+from persistence.workflows import versions
+from persistence.workflows.versions import Version
 from resolvers.authorise import project_for, require
 from resolvers.context import Context
 from resolvers.once import known_run, once, tell, unbroken

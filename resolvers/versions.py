@@ -3,13 +3,13 @@
 from typing import Literal
 
 from engine.states import VersionStatus
-from persistence import drafts, versions, workflows
 from persistence.caller import Role
 from persistence.db.ids import Prefix
 from persistence.db.pagination import Page, checked_after, checked_first
 from persistence.run_lists import RunFilter, RunsAsked
 from persistence.runs import Run
-from persistence.versions import Version, VersionsAsked
+from persistence.workflows import drafts, versions, workflows
+from persistence.workflows.versions import Version, VersionsAsked
 from resolvers.authorise import require
 from resolvers.context import Context
 from resolvers.spec import check_runnable

@@ -5,14 +5,15 @@ from collections.abc import Mapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON
-from persistence import drafts, moves, versions, workflows
+from persistence import moves
 from persistence.caller import Role
 from persistence.db.pagination import Page, checked_first
-from persistence.drafts import Content, Draft
 from persistence.events.publisher import announce, draft_channel, forget
 from persistence.problems import InvalidState, invalid
 from persistence.runs import Changed
-from persistence.workflows import Workflow
+from persistence.workflows import drafts, versions, workflows
+from persistence.workflows.drafts import Content, Draft
+from persistence.workflows.workflows import Workflow
 from resolvers import catalog, control
 from resolvers.authorise import project_for, require
 from resolvers.context import Context

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import strawberry
 
 from engine.problems import FieldProblem as FieldProblemValue
-from persistence.drafts import Draft
-from persistence.versions import Version
-from persistence.workflows import Workflow as WorkflowRow
+from persistence.workflows.drafts import Draft
+from persistence.workflows.versions import Version
+from persistence.workflows.workflows import Workflow as WorkflowRow
 from resolvers import spec as specs
 from schema.info import Info
 from schema.payload import Payload

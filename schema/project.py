@@ -4,7 +4,7 @@ from datetime import datetime
 
 import strawberry
 
-from persistence import projects
+from persistence.workflows import projects
 from schema.node import Node
 from schema.payload import Payload
 

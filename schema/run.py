@@ -9,11 +9,11 @@ from engine.states import EventType, LogLevel, RunAction, RunMode, RunSource, Ru
 from persistence.db.pagination import Page
 from persistence.events.history import Checkpoint as CheckpointRow
 from persistence.events.history import EventsAsked, Window
-from persistence.projects import Project as ProjectRow
 from persistence.runs import Run as RunRow
-from persistence.versions import Version
 from persistence.waits import Wait as WaitRow
-from persistence.workflows import Workflow as WorkflowRow
+from persistence.workflows.projects import Project as ProjectRow
+from persistence.workflows.versions import Version
+from persistence.workflows.workflows import Workflow as WorkflowRow
 from resolvers import runs
 from resolvers.runs import EventViews, NodeView
 from schema import enums as enums

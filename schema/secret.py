@@ -4,8 +4,8 @@ from datetime import datetime
 
 import strawberry
 
-from persistence.projects import Project as ProjectRow
 from persistence.secrets import Secret as SecretRow
+from persistence.workflows.projects import Project as ProjectRow
 from resolvers import secrets
 from schema.info import Info
 from schema.payload import Payload, done, mutation

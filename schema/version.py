@@ -8,8 +8,8 @@ import strawberry
 from engine.states import VersionStatus
 from persistence.db.pagination import Page
 from persistence.runs import Run as RunRow
-from persistence.versions import Version
-from persistence.workflows import Workflow as WorkflowRow
+from persistence.workflows.versions import Version
+from persistence.workflows.workflows import Workflow as WorkflowRow
 from resolvers import versions as version_resolvers
 from schema import enums as enums
 from schema.connection import Connection

@@ -7,12 +7,12 @@ import strawberry
 
 from engine.states import VersionStatus
 from persistence.db.pagination import Page
-from persistence.drafts import Draft
-from persistence.projects import Project as ProjectRow
 from persistence.run_lists import RunFilter as RunRowFilter
 from persistence.runs import Run as RunRow
-from persistence.versions import Version
-from persistence.workflows import Workflow as WorkflowRow
+from persistence.workflows.drafts import Draft
+from persistence.workflows.projects import Project as ProjectRow
+from persistence.workflows.versions import Version
+from persistence.workflows.workflows import Workflow as WorkflowRow
 from resolvers import versions as version_resolvers
 from schema.connection import Connection
 from schema.draft import WorkflowDraft

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import strawberry
 
 from persistence.db.pagination import Page
-from persistence.projects import Project as ProjectRow
-from persistence.workflows import Workflow as WorkflowRow
+from persistence.workflows.projects import Project as ProjectRow
+from persistence.workflows.workflows import Workflow as WorkflowRow
 from resolvers import nodes as node_resolvers
 from resolvers import projects as project_resolvers
 from resolvers import workflows as workflow_resolvers

@@ -10,15 +10,16 @@ from redis.asyncio import Redis
 from engine.events import CheckpointSaved, Happening, NodeChange, NodeState, StatusChange
 from engine.runtime.ports import CheckpointRecord, Entry, RunChange
 from engine.states import NodeStatus, RunStatus
-from persistence import acceptance, leases, versions
+from persistence import acceptance, leases
 from persistence.acceptance import NewRun
 from persistence.caller import Caller
 from persistence.claims import claim_next
 from persistence.db.database import Database
-from persistence.drafts import Content
 from persistence.events.publisher import publish
 from persistence.journal.journal import PostgresJournal
 from persistence.runs import Changed, Run
+from persistence.workflows import versions
+from persistence.workflows.drafts import Content
 
 SPEC = {
     "nodes": [

@@ -19,11 +19,11 @@ from persistence.acceptance import NewRun, accept
 from persistence.caller import Caller
 from persistence.checkpoints import Saver
 from persistence.db.database import Database
-from persistence.drafts import Content
 from persistence.events.codec import error_of
 from persistence.journal.journal import PostgresJournal
 from persistence.runs import RunOptions
-from persistence.versions import adhoc
+from persistence.workflows.drafts import Content
+from persistence.workflows.versions import adhoc
 
 T = TypeVar("T")
 

@@ -17,9 +17,9 @@ from persistence.caller import Caller
 from persistence.claims import LIMITS_LOCK, claim_next
 from persistence.db.database import Database
 from persistence.db.ids import new_id
-from persistence.drafts import Content
 from persistence.runs import RunOptions
-from persistence.versions import adhoc
+from persistence.workflows.drafts import Content
+from persistence.workflows.versions import adhoc
 from tests.driving import SPEC
 
 

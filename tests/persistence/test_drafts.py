@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from persistence import drafts, workflows
 from persistence.caller import Caller
 from persistence.db.database import Database
-from persistence.drafts import Content, Draft
 from persistence.problems import Conflict, NotFound
+from persistence.workflows import drafts, workflows
+from persistence.workflows.drafts import Content, Draft
 
 
 def content(value: object) -> Content:

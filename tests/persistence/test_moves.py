@@ -8,13 +8,14 @@ import pytest
 from sqlalchemy import event
 
 from engine.states import NodeStatus, RunStatus
-from persistence import moves, nodes, waits, workflows
+from persistence import moves, nodes, waits
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.db.ids import new_id
-from persistence.drafts import Content
 from persistence.problems import Conflict, InvalidState
 from persistence.runs import Changed, Run
+from persistence.workflows import workflows
+from persistence.workflows.drafts import Content
 from tests.driving import SPEC, Worker, accepted
 
 S = RunStatus

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from engine.sdk.node import NodeFailure
-from persistence import key_file, projects, secrets
+from persistence import key_file, secrets
 from persistence.caller import Caller, Role
 from persistence.db.database import Database, dsn
 from persistence.keyring import Key, Keyring
@@ -19,6 +19,7 @@ from persistence.problems import Limit, NotFound
 from persistence.rotation import BATCH, look, rotate
 from persistence.secret_values import SecretValues, open_secrets
 from persistence.secrets import Secret
+from persistence.workflows import projects
 
 VALUE = "sk-canary-81kQz0pLw2"
 

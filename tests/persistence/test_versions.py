@@ -5,12 +5,12 @@ import asyncio
 import pytest
 
 from engine.states import VersionStatus
-from persistence import drafts, versions, workflows
 from persistence.caller import Caller
 from persistence.db.database import Database
-from persistence.drafts import Content
 from persistence.problems import Conflict, InvalidState, NotFound
-from persistence.versions import Version, VersionsAsked
+from persistence.workflows import drafts, versions, workflows
+from persistence.workflows.drafts import Content
+from persistence.workflows.versions import Version, VersionsAsked
 
 
 def content(value: object) -> Content:

@@ -2,12 +2,12 @@
 
 import pytest
 
-from persistence import projects, workflows
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.db.pagination import checked_first
-from persistence.drafts import Content
 from persistence.problems import Conflict, Invalid
+from persistence.workflows import projects, workflows
+from persistence.workflows.drafts import Content
 from tests.driving import accepted
 
 EMPTY = Content({"nodes": []}, "empty")

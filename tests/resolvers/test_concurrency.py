@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from engine.states import RetryFrom, RunStatus
-from persistence import drafts, workflows
 from persistence.problems import Busy
 from persistence.runs import Run
+from persistence.workflows import drafts, workflows
 from resolvers import derive, start
 from resolvers.context import Context
 from resolvers.start import Start

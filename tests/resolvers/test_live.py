@@ -9,13 +9,14 @@ from typing import TypeVar
 import pytest
 
 from engine.states import NodeStatus, RunStatus
-from persistence import changing, drafts, workflows
+from persistence import changing
 from persistence.caller import Caller, Role
-from persistence.drafts import Content
 from persistence.events.publisher import announce, draft_channel, runs_channel
 from persistence.feed import Expired
 from persistence.problems import NotFound
 from persistence.run_lists import RunFilter
+from persistence.workflows import drafts, workflows
+from persistence.workflows.drafts import Content
 from resolvers import live
 from resolvers.context import Context
 from resolvers.live import NodeUpdate

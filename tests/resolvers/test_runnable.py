@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from engine.states import VersionStatus
-from persistence.versions import Version
+from persistence.workflows.versions import Version
 from resolvers.runnable import Runnable
 
 

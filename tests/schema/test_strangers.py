@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from engine.states import NodeStatus, RunStatus
-from persistence import projects, secrets
+from persistence import secrets
 from persistence.caller import Caller, Role
 from persistence.db.ids import new_id
 from persistence.keyring import Key, Keyring
+from persistence.workflows import projects
 from resolvers.context import Context
 from schema.schema import schema
 from tests.calling import LINEAR, PROBLEM, call, mutate, new_workflow

@@ -14,12 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON
 from engine.states import VersionStatus
-from persistence import drafts, workflows
 from persistence.caller import Caller
 from persistence.db.ids import Prefix, new_id
 from persistence.db.pagination import Page, after_of, alike, of_each, page_of
 from persistence.db.tables import versions
 from persistence.problems import InvalidState, NotFound
+from persistence.workflows import drafts, workflows
 
 ADHOC_NUMBER = 0
 """The version of a spec that belongs to no workflow."""

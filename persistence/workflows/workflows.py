@@ -9,13 +9,13 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.states import TERMINAL
-from persistence import drafts
 from persistence.caller import Caller
 from persistence.db.ids import Prefix, new_id
 from persistence.db.pagination import Page, after_of, page_of
 from persistence.db.tables import runs, workflows
 from persistence.events.publisher import STREAM_TTL_S
 from persistence.problems import NotFound
+from persistence.workflows import drafts
 
 _child, _parent = runs.alias("child"), runs.alias("parent")
 
