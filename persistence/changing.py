@@ -16,7 +16,7 @@ from engine.states import RunStatus
 from persistence.channels import Channels
 from persistence.db.transient import insist
 from persistence.events.publisher import runs_channel
-from persistence.runs import Run, run_of
+from persistence.runs.run import Run, run_of
 
 log = structlog.get_logger(__name__)
 

@@ -25,8 +25,8 @@ from engine.runtime.ports import CheckpointRecord, PendingWrite, Standing
 from engine.states import NodeStatus
 from persistence.db.clock_skew import Clocks
 from persistence.packing import Delta, pack, pack_write
+from persistence.runs.waits import open_waits
 from persistence.stored import checkpoint_id, config_of, graph_id, load, usage_of_visits
-from persistence.waits import open_waits
 
 if TYPE_CHECKING:
     from engine.graph.compiler import Write

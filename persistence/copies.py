@@ -20,7 +20,7 @@ from persistence.db.tables import checkpoints, events, node_outputs, node_states
 from persistence.events import codec
 from persistence.heads import Kept, Stand
 from persistence.packing import Delta, pack
-from persistence.runs import Changed, run_of
+from persistence.runs.run import Changed, run_of
 from persistence.stored import checkpoint_id
 
 PATCHED = "Output given by a patch"

@@ -20,9 +20,9 @@ from persistence.events import codec
 from persistence.events.publisher import announce as announce
 from persistence.events.publisher import draft_channel, item_of
 from persistence.events.publisher import publish as publish
-from persistence.nodes import SMALL
 from persistence.rests import Rests
-from persistence.runs import Changed
+from persistence.runs.node_states import SMALL
+from persistence.runs.run import Changed
 from persistence.streams import Mailbox, StreamReader
 
 BATCH = 500

@@ -12,7 +12,7 @@ import asyncpg
 from engine.events import Event, StatusChange
 from engine.states import RunStatus
 from persistence.events.publisher import Item, StatusNotice, item_of
-from persistence.runs import Changed
+from persistence.runs.run import Changed
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import NodeChange, RunError, StatusChange
 from engine.states import HELD, NodeStatus, RunStatus
-from persistence import nodes
 from persistence.db.database import Database
 from persistence.db.tables import runs
 from persistence.events import codec
 from persistence.leases import Moved, moved_of
-from persistence.moves import queued
-from persistence.runs import Changed, Run, run_of
-from persistence.transition import end, move
+from persistence.runs import node_states
+from persistence.runs.commands import queued
+from persistence.runs.run import Changed, Run, run_of
+from persistence.runs.transition import end, move
 
 GONE = "The worker that held this run is gone"
 LIMIT = 100
@@ -90,12 +90,14 @@ async def _fail(connection: AsyncConnection, run: Run, error: RunError) -> Chang
 
 
 async def _pause(connection: AsyncConnection, run: Run, rest: timedelta) -> Changed:
-    running = [state for state in await nodes.unsettled(connection, run.id) if state.status is not NodeStatus.WAITING]
+    running = [
+        state for state in await node_states.unsettled(connection, run.id) if state.status is not NodeStatus.WAITING
+    ]
     return await move(
         connection,
         run,
         StatusChange(RunStatus.PAUSED, run.status, GONE),
-        *(NodeChange(nodes.interrupted(state)) for state in running),
+        *(NodeChange(node_states.interrupted(state)) for state in running),
         epoch=runs.c.epoch + 1,
         worker_id=None,
         lease_until=None,

@@ -15,8 +15,8 @@ from persistence.db.tables import runs
 from persistence.events import codec
 from persistence.leases import Moved, moved_of
 from persistence.lost import LIMIT
-from persistence.runs import Changed, Run, run_of
-from persistence.transition import end_all
+from persistence.runs.run import Changed, Run, run_of
+from persistence.runs.transition import end_all
 
 Change = Callable[[AsyncConnection, Sequence[Run]], Awaitable[list[Changed]]]
 

@@ -10,12 +10,13 @@ from engine.events import JSON
 from engine.problems import FieldProblem
 from engine.states import RunStatus
 from engine.values.inputs import check_inputs
-from persistence import moves, nodes, runs, waits
 from persistence.events import history
 from persistence.events.history import Checkpoint
 from persistence.problems import invalid
-from persistence.rewind import rewind
-from persistence.runs import Changed, Run
+from persistence.runs import commands, node_states, waits
+from persistence.runs import run as runs
+from persistence.runs.rewind import rewind
+from persistence.runs.run import Changed, Run
 from persistence.workflows import workflows
 from resolvers.context import Context
 from resolvers.once import once, tell, unbroken
@@ -33,7 +34,7 @@ async def cancel_run(context: Context, run_id: str, reason: str | None, idempote
     run = await own_run(context, run_id)
 
     async def act(connection: AsyncConnection) -> Changed | Run:
-        return await moves.cancel(connection, context.caller, run_id, reason, context.database.deadlines)
+        return await commands.cancel(connection, context.caller, run_id, reason, context.database.deadlines)
 
     return await once(context, run.project_id, idempotency_key, "cancelRun", [run_id, reason], act, run_id=run_id)
 
@@ -53,7 +54,7 @@ async def stop_runs(context: Context, workflow_id: str, reason: str) -> None:
 
 async def _stopping(context: Context, workflow_id: str, reason: str) -> list[Run]:
     """Cancels all that is active; the runs whose code has yet to stop."""
-    while await unbroken(_cancel_some(context, workflow_id, reason)) >= moves.BATCH:
+    while await unbroken(_cancel_some(context, workflow_id, reason)) >= commands.BATCH:
         pass
     async with context.database.connect() as connection:
         active = await workflows.active_runs(connection, context.caller, workflow_id)
@@ -64,7 +65,7 @@ async def _stopping(context: Context, workflow_id: str, reason: str) -> list[Run
 async def _cancel_some(context: Context, workflow_id: str, reason: str) -> int:
     """One batch, and those are told who have to know. Answers with how many it cancelled."""
     async with context.database.begin() as connection:
-        changes = await moves.cancel_all(connection, context.caller, workflow_id, reason, context.database.deadlines)
+        changes = await commands.cancel_all(connection, context.caller, workflow_id, reason, context.database.deadlines)
     await tell(context, *changes)
     return len(changes)
 
@@ -77,7 +78,7 @@ async def pause_run(
     run = await own_run(context, run_id)
 
     async def act(connection: AsyncConnection) -> Changed | Run:
-        return await moves.pause(connection, context.caller, run_id, context.database.deadlines)
+        return await commands.pause(connection, context.caller, run_id, context.database.deadlines)
 
     run = await once(context, run.project_id, idempotency_key, "pauseRun", [run_id], act, run_id=run_id)
     return await _rested(context, run, timeout_ms)
@@ -91,7 +92,7 @@ async def step_run(
     run = await own_run(context, run_id)
 
     async def act(connection: AsyncConnection) -> Changed:
-        return await moves.resume(connection, context.caller, run_id, step=True)
+        return await commands.resume(connection, context.caller, run_id, step=True)
 
     run = await once(context, run.project_id, idempotency_key, "stepRun", [run_id], act, run_id=run_id)
     return await _rested(context, run, timeout_ms)
@@ -104,7 +105,7 @@ async def resume_run(context: Context, run_id: str, checkpoint_id: str | None, i
     async def act(connection: AsyncConnection) -> Changed:
         if checkpoint_id is not None:
             return await rewind(connection, context.caller, run_id, checkpoint_id)
-        return await moves.resume(connection, context.caller, run_id)
+        return await commands.resume(connection, context.caller, run_id)
 
     return await once(
         context, run.project_id, idempotency_key, "resumeRun", [run_id, checkpoint_id], act, run_id=run_id
@@ -137,9 +138,9 @@ async def set_breakpoints(context: Context, run_id: str, node_ids: list[str], id
     run = await own_run(context, run_id)
 
     async def act(connection: AsyncConnection) -> Run:
-        named = (await nodes.names(connection, context.caller, [run_id]))[run_id]
+        named = (await node_states.names(connection, context.caller, [run_id]))[run_id]
         check_nodes("input.nodeIds", node_ids, {node.id for node in named})
-        return await moves.set_breakpoints(connection, context.caller, run_id, sorted(set(node_ids)))
+        return await commands.set_breakpoints(connection, context.caller, run_id, sorted(set(node_ids)))
 
     return await once(
         context, run.project_id, idempotency_key, "setBreakpoints", [run_id, node_ids], act, run_id=run_id

@@ -19,13 +19,14 @@ from engine.problems import FieldProblem
 from engine.spec.model import SpecError, parse
 from engine.states import RetryFrom, RunSource, RunStatus
 from engine.values.inputs import check_inputs
-from persistence import heads, room
+from persistence import heads
 from persistence.copies import Copy, as_told, derive, last_visit
 from persistence.events import history
 from persistence.events.history import Checkpoint
 from persistence.heads import Stand
 from persistence.problems import Invalid, InvalidState, NotFound, invalid
-from persistence.runs import Changed, Run, RunOptions
+from persistence.runs import admission
+from persistence.runs.run import Changed, Run, RunOptions
 from persistence.workflows import versions
 from persistence.workflows.versions import Version
 from resolvers.context import Context
@@ -208,8 +209,8 @@ async def _accept(
         known = {node.id for node in parse(version.spec).nodes}
         options = replace(run.options, breakpoints=tuple(one for one in run.options.breakpoints if one in known))
     check_options(options, version.spec)
-    new = replace(room.new_run(version, run.inputs), source=source, options=options)
-    return await room.accept(connection, context.caller, new)
+    new = replace(admission.new_run(version, run.inputs), source=source, options=options)
+    return await admission.accept(connection, context.caller, new)
 
 
 async def _checkpoint(context: Context, checkpoint_id: str) -> Checkpoint:

@@ -9,13 +9,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import Event, NodeChange, NodeState, StatusChange
 from engine.states import NodeStatus, RunStatus
-from persistence import nodes, runs
 from persistence.caller import Role
 from persistence.changing import Notice
 from persistence.feed import Expired
 from persistence.problems import NotFound, invalid
-from persistence.run_lists import RunFilter
-from persistence.runs import Run
+from persistence.runs import node_states as nodes
+from persistence.runs import run as runs
+from persistence.runs.listing import RunFilter
+from persistence.runs.run import Run
 from persistence.workflows import drafts
 from persistence.workflows.drafts import Draft
 from resolvers.authorise import require

@@ -9,10 +9,12 @@ from typing import Generic, TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.dataloader import DataLoader
 
-from persistence import kin, nodes, run_lists, runs, waits
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.events import history
+from persistence.runs import listing, related, waits
+from persistence.runs import node_states as nodes
+from persistence.runs import run as runs
 from persistence.workflows import drafts, projects, versions, workflows
 
 KeyT = TypeVar("KeyT", bound=Hashable)
@@ -49,8 +51,8 @@ class Loaders:
     by_number = _Loader(versions.by_number)
     versions = _Loader(versions.pages)
     run = _Loader(runs.get_many)
-    runs = _Loader(run_lists.pages)
-    median_duration = _Loader(run_lists.median_durations)
+    runs = _Loader(listing.pages)
+    median_duration = _Loader(listing.median_durations)
     node_names = _Loader(nodes.names)
     node_states = _Loader(nodes.states)
     node_states_at = _Loader(nodes.states_at)
@@ -59,9 +61,9 @@ class Loaders:
     events = _Loader(history.event_pages)
     checkpoint = _Loader(history.checkpoints_by_id)
     has_checkpoint = _Loader(history.with_checkpoints)
-    checkpoints = _Loader(kin.saved)
-    derived = _Loader(kin.derived)
-    forks = _Loader(kin.forks)
+    checkpoints = _Loader(related.saved)
+    derived = _Loader(related.derived)
+    forks = _Loader(related.forks)
     waits = _Loader(waits.of_runs)
 
     def __init__(self, database: Database, caller: Caller) -> None:

@@ -12,9 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON
 from engine.states import HELD, RunStatus
-from persistence import idempotency, runs
 from persistence.problems import Busy, NotFound, invalid
-from persistence.runs import Changed, Run
+from persistence.runs import idempotency
+from persistence.runs import run as runs
+from persistence.runs.run import Changed, Run
 from resolvers.context import Context
 
 T = TypeVar("T")

@@ -8,18 +8,19 @@ from typing import Any
 
 from engine.events import Delta, Event, NodeChange, NodeState
 from engine.states import NodeStatus, RunAction, RunSource, RunStatus, WaitKind
-from persistence import nodes, run_lists
 from persistence.caller import Role
 from persistence.db.ids import Prefix
 from persistence.db.pagination import Page, checked_after, checked_first
 from persistence.events.history import Checkpoint, EventsAsked, Window
 from persistence.feed import Expired
-from persistence.kin import Ask
-from persistence.nodes import NodeName
 from persistence.problems import NotFound, invalid
-from persistence.run_lists import RunFilter
-from persistence.runs import Run
-from persistence.waits import ANSWERABLE, Wait
+from persistence.runs import listing
+from persistence.runs import node_states as nodes
+from persistence.runs.listing import RunFilter
+from persistence.runs.node_states import NodeName
+from persistence.runs.related import Ask
+from persistence.runs.run import Run
+from persistence.runs.waits import ANSWERABLE, Wait
 from resolvers.authorise import require
 from resolvers.context import Context
 
@@ -112,7 +113,7 @@ async def run_page(
     if project_id is not None:
         require(context.caller, Role.VIEWER, project_id)
     async with context.database.connect() as connection:
-        return await run_lists.page(
+        return await listing.page(
             connection,
             context.caller,
             first=checked_first(first),

@@ -11,12 +11,13 @@ from engine.events import JSON
 from engine.spec.model import parse
 from engine.states import OnLimit, RunMode, RunStatus, WaitKind
 from engine.values.inputs import check_inputs
-from persistence import acceptance, moves, room, runs, waits
-from persistence.acceptance import NewRun
 from persistence.caller import Role
 from persistence.problems import Invalid, invalid
 from persistence.rests import SILENCE_S
-from persistence.runs import Changed, Run, RunOptions
+from persistence.runs import admission, commands, create, waits
+from persistence.runs import run as runs
+from persistence.runs.create import NewRun
+from persistence.runs.run import Changed, Run, RunOptions
 from persistence.workflows import versions
 from persistence.workflows.versions import Version
 from resolvers.authorise import project_for, require
@@ -69,7 +70,7 @@ async def run_adhoc(context: Context, ask: Start) -> Run:
 
     async def act(connection: AsyncConnection) -> Changed:
         version = await versions.adhoc(connection, context.caller, project_id, content)
-        return await room.accept(connection, context.caller, _new(ask, version, start=True))
+        return await admission.accept(connection, context.caller, _new(ask, version, start=True))
 
     run = await once(context, project_id, ask.idempotency_key, "runAdhoc", _arguments(ask), act)
     return await at_rest(context, run, ask.timeout_ms) if ask.mode is RunMode.SYNC else run
@@ -85,8 +86,8 @@ async def execute_run(
         version = runnable.get(run.version_id) or await versions.get(connection, context.caller, run.version_id)
         if replace_inputs:
             _check_inputs(inputs, version)
-        made_way = await room.make_room(connection, context.caller, room.new_run(version, inputs))
-        executed = await moves.execute(connection, context.caller, run_id, inputs, replace=replace_inputs)
+        made_way = await admission.make_room(connection, context.caller, admission.new_run(version, inputs))
+        executed = await commands.execute(connection, context.caller, run_id, inputs, replace=replace_inputs)
         return replace(executed, besides=tuple(made_way))
 
     arguments = [run_id, inputs, replace_inputs]
@@ -135,13 +136,13 @@ async def _begin(context: Context, ask: Start, operation: str, *, start: bool) -
         if runnable.get(version.id) is None:
             check_runnable(context, version.spec)
             runnable.remember(version)
-        return await room.accept(connection, context.caller, _new(ask, version, start=start))
+        return await admission.accept(connection, context.caller, _new(ask, version, start=start))
 
     return await once(context, project_id, ask.idempotency_key, operation, _arguments(ask), act)
 
 
 async def _accept_alone(context: Context, new: NewRun) -> Run:
-    changed = await acceptance.accept_alone(context.database.pool, context.caller, new)
+    changed = await create.accept_alone(context.database.pool, context.caller, new)
     await tell(context, changed)
     return changed.run
 
@@ -150,7 +151,7 @@ def _new(ask: Start, version: Version, *, start: bool) -> NewRun:
     """Raises Invalid for options or inputs that do not fit the version."""
     check_options(ask.options, version.spec)
     _check_inputs(ask.inputs, version)
-    return replace(room.new_run(version, ask.inputs), start=start, mode=ask.mode, options=ask.options)
+    return replace(admission.new_run(version, ask.inputs), start=start, mode=ask.mode, options=ask.options)
 
 
 def check_options(options: RunOptions, spec: JSON) -> None:

@@ -6,8 +6,8 @@ from engine.states import VersionStatus
 from persistence.caller import Role
 from persistence.db.ids import Prefix
 from persistence.db.pagination import Page, checked_after, checked_first
-from persistence.run_lists import RunFilter, RunsAsked
-from persistence.runs import Run
+from persistence.runs.listing import RunFilter, RunsAsked
+from persistence.runs.run import Run
 from persistence.workflows import drafts, versions, workflows
 from persistence.workflows.versions import Version, VersionsAsked
 from resolvers.authorise import require

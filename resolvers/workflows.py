@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON
-from persistence import moves
 from persistence.caller import Role
 from persistence.db.pagination import Page, checked_first
 from persistence.events.publisher import announce, draft_channel, forget
 from persistence.problems import InvalidState, invalid
-from persistence.runs import Changed
+from persistence.runs import commands
+from persistence.runs.run import Changed
 from persistence.workflows import drafts, versions, workflows
 from persistence.workflows.drafts import Content, Draft
 from persistence.workflows.workflows import Workflow
@@ -140,11 +140,11 @@ async def _delete(context: Context, workflow_id: str, *, cancel_runs: bool) -> N
         late: list[Changed] = []
         if cancel_runs:
             # Runs that were accepted while the others stopped: nobody has begun with them.
-            late += await moves.cancel_all(connection, context.caller, workflow_id, DELETED)
+            late += await commands.cancel_all(connection, context.caller, workflow_id, DELETED)
             await _need_none_active(connection, context, workflow_id)
         # Once their parents are gone, nothing would tell that nobody waits for them.
         children = await workflows.active_children(connection, workflow_id)
-        late += await moves.cancel_these(connection, children, DELETED, context.database.deadlines)
+        late += await commands.cancel_these(connection, children, DELETED, context.database.deadlines)
         await workflows.delete(connection, context.caller, workflow_id)
     await tell(context, *late)
     await forget(context.redis, held)

@@ -8,7 +8,7 @@ import strawberry
 from engine.states import NodeStatus
 from persistence.db.pagination import Page
 from persistence.events.history import Checkpoint as CheckpointRow
-from persistence.runs import Run as RunRow
+from persistence.runs.run import Run as RunRow
 from resolvers import runs
 from resolvers import spec as specs
 from resolvers.runs import NodeView

@@ -9,8 +9,8 @@ from engine.states import EventType, LogLevel, RunAction, RunMode, RunSource, Ru
 from persistence.db.pagination import Page
 from persistence.events.history import Checkpoint as CheckpointRow
 from persistence.events.history import EventsAsked, Window
-from persistence.runs import Run as RunRow
-from persistence.waits import Wait as WaitRow
+from persistence.runs.run import Run as RunRow
+from persistence.runs.waits import Wait as WaitRow
 from persistence.workflows.projects import Project as ProjectRow
 from persistence.workflows.versions import Version
 from persistence.workflows.workflows import Workflow as WorkflowRow

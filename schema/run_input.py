@@ -6,7 +6,8 @@ from typing import Any
 import strawberry
 
 from engine.states import RunMode, RunSource, RunStatus
-from persistence import run_lists, runs
+from persistence.runs import listing
+from persistence.runs import run as runs
 from resolvers.start import Start
 from schema import enums as enums
 from schema.checkpoint import Checkpoint
@@ -25,8 +26,8 @@ class RunFilter:
     created_before: datetime | None = None
 
 
-def where_of(filter: RunFilter | None) -> run_lists.RunFilter:
-    return run_lists.RunFilter() if filter is None else run_lists.RunFilter(**vars(filter))
+def where_of(filter: RunFilter | None) -> listing.RunFilter:
+    return listing.RunFilter() if filter is None else listing.RunFilter(**vars(filter))
 
 
 @strawberry.input

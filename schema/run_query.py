@@ -3,7 +3,7 @@
 import strawberry
 
 from persistence.db.pagination import Page
-from persistence.runs import Run as RunRow
+from persistence.runs.run import Run as RunRow
 from resolvers import runs as run_resolvers
 from schema.connection import Connection
 from schema.info import Info

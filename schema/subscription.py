@@ -8,7 +8,7 @@ import strawberry
 from strawberry.types.nodes import SelectedField
 
 from engine.states import RunStatus
-from persistence.runs import Run as RunRow
+from persistence.runs.run import Run as RunRow
 from resolvers import live
 from resolvers.live import NodeUpdate
 from resolvers.runs import NodeView

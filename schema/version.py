@@ -7,7 +7,7 @@ import strawberry
 
 from engine.states import VersionStatus
 from persistence.db.pagination import Page
-from persistence.runs import Run as RunRow
+from persistence.runs.run import Run as RunRow
 from persistence.workflows.versions import Version
 from persistence.workflows.workflows import Workflow as WorkflowRow
 from resolvers import versions as version_resolvers

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import strawberry
 
 from engine.states import WaitKind
-from persistence.runs import Run as RunRow
-from persistence.waits import Wait as WaitRow
+from persistence.runs.run import Run as RunRow
+from persistence.runs.waits import Wait as WaitRow
 from schema.info import Info
 from schema.scalars import JSON
 

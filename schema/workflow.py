@@ -7,8 +7,8 @@ import strawberry
 
 from engine.states import VersionStatus
 from persistence.db.pagination import Page
-from persistence.run_lists import RunFilter as RunRowFilter
-from persistence.runs import Run as RunRow
+from persistence.runs.listing import RunFilter as RunRowFilter
+from persistence.runs.run import Run as RunRow
 from persistence.workflows.drafts import Draft
 from persistence.workflows.projects import Project as ProjectRow
 from persistence.workflows.versions import Version

@@ -16,7 +16,7 @@ from engine.states import TRANSITIONS, RunStatus
 from persistence.caller import Caller, Role
 from persistence.db.database import Database
 from persistence.db.migrate import migrate
-from persistence.runs import Run
+from persistence.runs.run import Run
 from tests.driving import Worker, accepted, working
 from tests.peers.http import Peer, http_peer
 

@@ -10,14 +10,15 @@ from redis.asyncio import Redis
 from engine.events import CheckpointSaved, Happening, NodeChange, NodeState, StatusChange
 from engine.runtime.ports import CheckpointRecord, Entry, RunChange
 from engine.states import NodeStatus, RunStatus
-from persistence import acceptance, leases
-from persistence.acceptance import NewRun
+from persistence import leases
 from persistence.caller import Caller
 from persistence.claims import claim_next
 from persistence.db.database import Database
 from persistence.events.publisher import publish
 from persistence.journal.journal import PostgresJournal
-from persistence.runs import Changed, Run
+from persistence.runs import create
+from persistence.runs.create import NewRun
+from persistence.runs.run import Changed, Run
 from persistence.workflows import versions
 from persistence.workflows.drafts import Content
 
@@ -35,7 +36,7 @@ async def accepted(database: Database, caller: Caller, project: str, *, start: b
     async with database.begin() as connection:
         version = await versions.adhoc(connection, caller, project, Content(SPEC, "hash-of-spec"))
         new = NewRun(project, None, version.id, {"n": 1}, start=start)
-        return await acceptance.accept(connection, caller, new)
+        return await create.accept(connection, caller, new)
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -15,13 +15,13 @@ from engine.runtime.ports import Entry
 from engine.runtime.run_info import RunFacts
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, WaitForAnswer, WaitUntil
 from engine.spec.model import parse
-from persistence.acceptance import NewRun, accept
 from persistence.caller import Caller
 from persistence.checkpoints import Saver
 from persistence.db.database import Database
 from persistence.events.codec import error_of
 from persistence.journal.journal import PostgresJournal
-from persistence.runs import RunOptions
+from persistence.runs.create import NewRun, accept
+from persistence.runs.run import RunOptions
 from persistence.workflows.drafts import Content
 from persistence.workflows.versions import adhoc
 

@@ -27,16 +27,16 @@ from app.settings import Settings
 from engine.garbage import look_seldom, settle_down
 from engine.nodes.registry import load_node_types
 from engine.nodes.resources import open_resources
-from persistence.children import Children
 from persistence.db.database import Database, dsn, pool_of
 from persistence.db.deadlines import Deadlines
 from persistence.db.ids import new_id
 from persistence.db.outage import Outage
 from persistence.db.transient import DATABASE_TROUBLE, AwayAtStart, opened
-from persistence.items import Items
 from persistence.journal.journal import PostgresJournal
 from persistence.keys import Keys
 from persistence.presence import Presence
+from persistence.runs.children import Children
+from persistence.runs.map_items import Items
 from persistence.secret_values import open_secrets
 from persistence.sql_databases import open_databases
 from worker.control import listen

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from redis.asyncio import Redis
 
-from persistence.children import settle
 from persistence.db.database import Database
 from persistence.events.publisher import publish
 from persistence.leases import publishable
+from persistence.runs.children import settle
 from persistence.timers import due
 from worker.queue import Queue
 

@@ -12,12 +12,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from persistence.acceptance import NewRun, accept
 from persistence.caller import Caller
 from persistence.claims import LIMITS_LOCK, claim_next
 from persistence.db.database import Database
 from persistence.db.ids import new_id
-from persistence.runs import RunOptions
+from persistence.runs.create import NewRun, accept
+from persistence.runs.run import RunOptions
 from persistence.workflows.drafts import Content
 from persistence.workflows.versions import adhoc
 from tests.driving import SPEC

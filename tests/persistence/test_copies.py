@@ -11,12 +11,14 @@ from engine.fork.history import Past
 from engine.graph.plan import make_plan
 from engine.spec.model import parse
 from engine.states import RunSource, RunStatus
-from persistence import acceptance, heads, runs
-from persistence.acceptance import NewRun
+from persistence import heads
 from persistence.caller import Caller
 from persistence.copies import Copy, as_told, derive, last_visit
 from persistence.db.database import Database
-from persistence.nodes import states, states_at
+from persistence.runs import create
+from persistence.runs import run as runs
+from persistence.runs.create import NewRun
+from persistence.runs.node_states import states, states_at
 from tests.taking_up import Killed, Worker, accept_spec, edges, node, told
 from tests.worker.specs import SPECS
 
@@ -52,7 +54,7 @@ async def copied(database: Database, caller: Caller, run_id: str, seq: int, spec
         run = await runs.get(connection, caller, run_id)
         assert run is not None
         new = NewRun(run.project_id, None, run.version_id, run.inputs, source=RunSource.FORK)
-        accepted = await acceptance.accept(connection, caller, new)
+        accepted = await create.accept(connection, caller, new)
         return (await derive(connection, accepted, "A copy", copy, forked_from=stand.checkpoint_id)).run.id
 
 

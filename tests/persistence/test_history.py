@@ -8,13 +8,14 @@ from redis.asyncio import Redis
 
 from engine.events import CheckpointSaved, LogRecorded, NodeChange, NodeState, RunError, StatusChange
 from engine.states import EventType, LogLevel, NodeStatus, RunStatus
-from persistence import nodes, run_lists, runs
 from persistence.caller import Caller, Role
 from persistence.db.database import Database
 from persistence.db.ids import new_id
 from persistence.events import codec, history
 from persistence.events.history import EventsAsked, Window
-from persistence.run_lists import RunFilter
+from persistence.runs import listing, node_states
+from persistence.runs import run as runs
+from persistence.runs.listing import RunFilter
 from tests.driving import Held, accepted, working
 
 STRANGER = Caller("stranger", {"prj_other": Role.ADMIN})
@@ -50,8 +51,8 @@ async def test_nodes_that_nothing_happened_to_are_idle_in_spec_order(
 ) -> None:
     await held.node("b", NodeStatus.RUNNING, visits=1, attempt=1)
     async with database.connect() as connection:
-        states = (await nodes.states(connection, caller, [held.run_id]))[held.run_id]
-        assert await nodes.states(connection, STRANGER, [held.run_id]) == {}
+        states = (await node_states.states(connection, caller, [held.run_id]))[held.run_id]
+        assert await node_states.states(connection, STRANGER, [held.run_id]) == {}
     assert [(state.node_id, state.status) for state in states] == [("a", NodeStatus.IDLE), ("b", NodeStatus.RUNNING)]
 
 
@@ -60,13 +61,13 @@ async def test_states_and_outputs_at_a_number_are_those_of_then(database: Databa
     second = await held.node("a", NodeStatus.COMPLETED, output=2, has_output=True, visits=2, input="given")
     await held.node("a", NodeStatus.RUNNING, visits=3)
     async with database.connect() as connection:
-        assert await nodes.outputs_at(connection, caller, held.run_id, first) == {"a": 1}
-        assert await nodes.outputs_at(connection, caller, held.run_id, second) == {"a": 2}
-        assert await nodes.outputs_at(connection, STRANGER, held.run_id, second) == {}
+        assert await node_states.outputs_at(connection, caller, held.run_id, first) == {"a": 1}
+        assert await node_states.outputs_at(connection, caller, held.run_id, second) == {"a": 2}
+        assert await node_states.outputs_at(connection, STRANGER, held.run_id, second) == {}
         place = (held.run_id, second)
-        assert await nodes.values(connection, caller, [place]) == {place: nodes.Values("given", 2)}
-        then = (await nodes.states_at(connection, caller, [place]))[place]
-        now = (await nodes.states(connection, caller, [held.run_id]))[held.run_id]
+        assert await node_states.values(connection, caller, [place]) == {place: node_states.Values("given", 2)}
+        then = (await node_states.states_at(connection, caller, [place]))[place]
+        now = (await node_states.states(connection, caller, [held.run_id]))[held.run_id]
     assert (then[0].visits, then[0].output_seq) == (2, second)
     assert (now[0].visits, now[0].has_output, now[0].output_seq) == (3, False, None)
 
@@ -106,17 +107,17 @@ async def test_runs_are_listed_newest_first_and_filtered(database: Database, cal
     async with database.connect() as connection:
 
         async def ids(first: int = 10, after: str | None = None, where: RunFilter | None = None) -> list[str]:
-            page = await run_lists.page(connection, caller, first=first, after=after, where=where or RunFilter())
+            page = await listing.page(connection, caller, first=first, after=after, where=where or RunFilter())
             return [run.id for run in page.items]
 
         assert await ids() == newest
-        page = await run_lists.page(connection, caller, first=2)
+        page = await listing.page(connection, caller, first=2)
         assert await ids(after=page.cursors[-1]) == newest[2:]
         assert await ids(where=RunFilter(status=[RunStatus.QUEUED])) == [newest[1], newest[3]]
         assert await ids(where=RunFilter(status=[])) == []
         assert await ids(where=RunFilter(version_id="ver_none")) == []
         assert await ids(where=RunFilter(created_after=made[1].created_at)) == newest[:3]
-        assert (await run_lists.page(connection, STRANGER, first=10)).items == []
+        assert (await listing.page(connection, STRANGER, first=10)).items == []
         assert await runs.get(connection, STRANGER, made[0].id) is None
 
 
@@ -135,7 +136,7 @@ async def test_a_run_of_a_server_at_the_wrong_hour_is_listed_by_the_time_of_the_
             (RunFilter(created_after=around[1]), 0),
             (RunFilter(created_before=around[0]), 0),
         ):
-            page = await run_lists.page(connection, caller, first=10, where=where)
+            page = await listing.page(connection, caller, first=10, where=where)
             assert [one.id for one in page.items] == [run.id] * count
 
 
@@ -149,7 +150,7 @@ async def test_the_estimate_is_the_median_of_completed_runs(database: Database, 
             float(seconds),
         )
     async with database.connect() as connection:
-        found = await run_lists.median_durations(connection, caller, [made[0].version_id, "ver_none"])
+        found = await listing.median_durations(connection, caller, [made[0].version_id, "ver_none"])
     assert {key: value.total_seconds() for key, value in found.items()} == {made[0].version_id: 3.0}
 
 

@@ -10,8 +10,8 @@ from engine.runtime.ports import DoneItem, Fenced, MapVisit
 from engine.states import NodeStatus, RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
-from persistence.items import Items
 from persistence.retention import _ITEMS, prune_items
+from persistence.runs.map_items import Items
 from tests.driving import Held, accepted, working
 
 ITEMS = [

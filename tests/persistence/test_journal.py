@@ -10,11 +10,11 @@ from redis.asyncio import Redis
 from engine.events import LogRecorded
 from engine.runtime.ports import Entry, EntryRefused, Fenced, OpenWait, StatusMoved
 from engine.states import LogLevel, NodeStatus, RunStatus, WaitKind
-from persistence import moves
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.journal import buffer
 from persistence.journal.journal import PostgresJournal
+from persistence.runs import commands
 from tests.driving import Held, accepted, working
 
 RUNS = 8
@@ -63,7 +63,7 @@ async def test_a_completion_that_races_a_cancel_loses_and_says_to_whom(
     async with working(database, redis) as worker:
         held = await worker.takes_up((await accepted(database, caller, project)).run)
         async with database.begin() as connection:
-            await moves.cancel(connection, caller, held.run_id, None)
+            await commands.cancel(connection, caller, held.run_id, None)
         with pytest.raises(StatusMoved) as moved:
             await held.ends()
         assert moved.value.status is RunStatus.CANCELLING
@@ -78,7 +78,7 @@ async def test_why_a_run_was_cancelled_can_be_read_after_its_code_has_stopped(
     async with working(database, redis) as worker:
         held = await worker.takes_up((await accepted(database, caller, project)).run)
         async with database.begin() as connection:
-            await moves.cancel(connection, caller, held.run_id, "Ordered twice")
+            await commands.cancel(connection, caller, held.run_id, "Ordered twice")
         await held.ends(RunStatus.CANCELLED, RunStatus.CANCELLING, message=None)
     told = await database.pool.fetchval("SELECT status_message FROM runs WHERE id = $1", held.run_id)
     assert told == "Ordered twice"

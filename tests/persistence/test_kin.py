@@ -1,12 +1,12 @@
 """Pages of what belongs to runs and checkpoints: many parents in one statement, newest first, each caller's own."""
 
 from engine.states import RunSource
-from persistence import kin
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.db.ids import new_id
-from persistence.kin import Ask
-from persistence.runs import Run
+from persistence.runs import related
+from persistence.runs.related import Ask
+from persistence.runs.run import Run
 from tests.driving import Worker, accepted
 
 STRANGER = Caller("stranger", {})
@@ -24,10 +24,10 @@ async def test_checkpoints_page_newest_first(database: Database, caller: Caller,
     for step, id in enumerate(ids):
         await held.checkpoint(id, step=step, next_nodes=["a"], parent_id=ids[step - 1] if step else None)
     async with database.connect() as connection:
-        page = (await kin.saved(connection, caller, [Ask(run.id, 2)]))[Ask(run.id, 2)]
+        page = (await related.saved(connection, caller, [Ask(run.id, 2)]))[Ask(run.id, 2)]
         after = Ask(run.id, 2, page.cursors[-1])
-        rest = (await kin.saved(connection, caller, [after]))[after]
-        hidden = (await kin.saved(connection, STRANGER, [Ask(run.id, 2)]))[Ask(run.id, 2)]
+        rest = (await related.saved(connection, caller, [after]))[after]
+        hidden = (await related.saved(connection, STRANGER, [Ask(run.id, 2)]))[Ask(run.id, 2)]
     assert [one.id for one in page.items] == [ids[2], ids[1]]
     assert [one.id for one in rest.items] == [ids[0]]
     assert (page.has_next, rest.has_next, rest.has_previous) == (True, False, True)
@@ -48,11 +48,11 @@ async def test_derived_runs_are_retries_forks_and_children_of_each_run(
     whole, forks, two = Ask(run.id, 10), Ask(run.id, 10, source=(RunSource.FORK,)), Ask(run.id, 2)
     elsewhere, nothing = Ask(other.id, 10), Ask(sub, 10)
     async with database.connect() as connection:
-        found = await kin.derived(connection, caller, [whole, forks, two, elsewhere, nothing])
+        found = await related.derived(connection, caller, [whole, forks, two, elsewhere, nothing])
         after = Ask(run.id, 2, found[two].cursors[-1])
-        rest = (await kin.derived(connection, caller, [after]))[after]
-        begun = await kin.forks(connection, caller, [Ask(checkpoint_id, 5)])
-        hidden = await kin.derived(connection, STRANGER, [whole])
+        rest = (await related.derived(connection, caller, [after]))[after]
+        begun = await related.forks(connection, caller, [Ask(checkpoint_id, 5)])
+        hidden = await related.derived(connection, STRANGER, [whole])
     pages = {ask: [one.id for one in page.items] for ask, page in found.items()}
     assert pages == {whole: [sub, fork, retry], forks: [fork], two: [sub, fork], elsewhere: [others], nothing: []}
     assert (found[two].has_next, [one.id for one in rest.items], rest.has_next) == (True, [retry], False)

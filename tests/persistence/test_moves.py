@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import event
 
 from engine.states import NodeStatus, RunStatus
-from persistence import moves, nodes, waits
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.db.ids import new_id
 from persistence.problems import Conflict, InvalidState
-from persistence.runs import Changed, Run
+from persistence.runs import commands, node_states, waits
+from persistence.runs.run import Changed, Run
 from persistence.workflows import workflows
 from persistence.workflows.drafts import Content
 from tests.driving import SPEC, Worker, accepted
@@ -59,9 +59,9 @@ async def test_a_cancelled_run_shows_nothing_that_runs_or_waits(
     await ask(database, run.id)
     await put(database, run.id, S.WAITING)
     async with database.begin() as connection:
-        changed = await moves.cancel(connection, caller, run.id, "enough")
+        changed = await commands.cancel(connection, caller, run.id, "enough")
     async with database.connect() as connection:
-        states = (await nodes.states(connection, caller, [run.id]))[run.id]
+        states = (await node_states.states(connection, caller, [run.id]))[run.id]
         assert (await waits.of_runs(connection, caller, [run.id]))[run.id] == []
     assert [state.status for state in states] == [NodeStatus.CANCELLED, NodeStatus.COMPLETED]
     assert told(changed) == [(5, "NODE_STATE"), (6, "RUN_STATUS")]
@@ -75,7 +75,7 @@ async def test_thousands_of_nodes_are_settled_at_once(database: Database, caller
         run.id,
     )
     async with database.begin() as connection:
-        changed = await moves.cancel(connection, caller, run.id, None)
+        changed = await commands.cancel(connection, caller, run.id, None)
     assert len(told(changed)) == 4001
     still = "SELECT count(*) FROM node_states WHERE run_id = $1 AND status <> 'CANCELLED'"
     assert await database.pool.fetchval(still, run.id) == 0
@@ -89,9 +89,9 @@ async def test_a_pause_of_a_run_whose_worker_was_lost_shows_no_running_node(
     await held.node("b", NodeStatus.WAITING, visits=1)
     await put(database, run.id, S.QUEUED)
     async with database.begin() as connection:
-        changed = await moves.pause(connection, caller, run.id)
+        changed = await commands.pause(connection, caller, run.id)
     async with database.connect() as connection:
-        states = (await nodes.states(connection, caller, [run.id]))[run.id]
+        states = (await node_states.states(connection, caller, [run.id]))[run.id]
     assert [state.status for state in states] == [NodeStatus.IDLE, NodeStatus.WAITING]
     assert told(changed) == [(5, "NODE_STATE"), (6, "RUN_STATUS")]
 
@@ -101,8 +101,8 @@ async def test_a_pause_asked_for_twice_is_written_once(
 ) -> None:
     await worker.takes_up(run)
     async with database.begin() as connection:
-        first = await moves.pause(connection, caller, run.id)
-        again = await moves.pause(connection, caller, run.id)
+        first = await commands.pause(connection, caller, run.id)
+        again = await commands.pause(connection, caller, run.id)
     assert isinstance(first, Changed)
     assert isinstance(again, Run)
     assert (again.status, again.last_seq, again.deadline_at) == (S.PAUSING, first.run.last_seq, first.run.deadline_at)
@@ -114,7 +114,7 @@ async def test_a_resume_puts_the_timeout_off_by_the_time_of_the_pause(
     ago = "now() - interval '3 hours'"
     await put(database, run.id, S.PAUSED, paused_at=ago, timeout_at=f"{ago} + interval '50 seconds'")
     async with database.begin() as connection:
-        await moves.resume(connection, caller, run.id)
+        await commands.resume(connection, caller, run.id)
     left = await database.pool.fetchval("SELECT timeout_at - queued_at FROM runs WHERE id = $1", run.id)
     assert left.total_seconds() == 50
 
@@ -125,14 +125,14 @@ async def test_a_resume_remembers_the_step_that_it_starts_from(
     held = await worker.takes_up(run)
     await put(database, run.id, S.PAUSED)
     async with database.begin() as connection:
-        await moves.resume(connection, caller, run.id)
+        await commands.resume(connection, caller, run.id)
     row = await row_of(database, run.id)
     assert (row["resumed_step"], row["is_step"], row["takeup"], row["deadline_at"]) == (-1, False, 2, None)
     await put(database, run.id, S.RUNNING)
     await held.checkpoint(new_id("ckp"), step=4, next_nodes=["b"])
     await put(database, run.id, S.PAUSED)
     async with database.begin() as connection:
-        await moves.resume(connection, caller, run.id, step=True)
+        await commands.resume(connection, caller, run.id, step=True)
     row = await row_of(database, run.id)
     assert (row["resumed_step"], row["is_step"]) == (4, True)
 
@@ -141,7 +141,7 @@ async def test_breakpoints_leave_the_other_options_alone(database: Database, cal
     options = '{"timeoutS": 7, "breakpoints": ["a"], "stepwise": true}'
     await database.pool.execute("UPDATE runs SET options = $2::text::json, priority = 3 WHERE id = $1", run.id, options)
     async with database.begin() as connection:
-        changed = await moves.set_breakpoints(connection, caller, run.id, ["b"])
+        changed = await commands.set_breakpoints(connection, caller, run.id, ["b"])
     assert (changed.options.timeout_s, changed.options.stepwise, changed.options.priority) == (7, True, 3)
     assert changed.options.breakpoints == ("b",)
     assert changed.last_seq == run.last_seq
@@ -237,8 +237,8 @@ async def test_all_runs_of_a_workflow_are_cancelled_in_as_many_statements_as_one
     workflow_id = await many(database, caller, project, count)
     with counted(database) as statements:
         async with database.begin() as connection:
-            changes = await moves.cancel_all(connection, caller, workflow_id, "away with it")
-            assert await moves.cancel_all(connection, caller, workflow_id, "again") == []
+            changes = await commands.cancel_all(connection, caller, workflow_id, "away with it")
+            assert await commands.cancel_all(connection, caller, workflow_id, "again") == []
     assert len(statements) == 9
     ended = [changed for changed in changes if changed.run.status is S.CANCELLED]
     asked = [changed for changed in changes if changed.run.status is S.CANCELLING]
@@ -258,15 +258,15 @@ async def test_all_runs_of_a_workflow_are_cancelled_in_as_many_statements_as_one
 async def test_a_stranger_cancels_nothing(database: Database, caller: Caller, project: str) -> None:
     workflow_id = await many(database, caller, project, 1)
     async with database.begin() as connection:
-        assert await moves.cancel_all(connection, Caller("stranger", {}), workflow_id, "no") == []
+        assert await commands.cancel_all(connection, Caller("stranger", {}), workflow_id, "no") == []
 
 
 async def test_more_runs_than_one_statement_takes_are_all_cancelled(
     database: Database, caller: Caller, project: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Children whose parents are deleted: whoever is left out is never found again."""
-    monkeypatch.setattr(moves, "BATCH", 2)
+    monkeypatch.setattr(commands, "BATCH", 2)
     made = [(await accepted(database, caller, project)).run.id for _ in range(5)]
     async with database.begin() as connection:
-        done = await moves.cancel_these(connection, made, "nobody waits", database.deadlines)
+        done = await commands.cancel_these(connection, made, "nobody waits", database.deadlines)
     assert [changed.run.status for changed in done] == [S.CANCELLED] * 5

@@ -7,14 +7,14 @@ import pytest
 
 from engine.events import NodeChange
 from engine.states import NodeStatus, RunStatus
-from persistence import nodes, waits
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.db.ids import new_id
 from persistence.events import history
 from persistence.problems import Conflict, Invalid, InvalidState, NotFound
-from persistence.rewind import rewind
-from persistence.runs import Changed, Run
+from persistence.runs import node_states, waits
+from persistence.runs.rewind import rewind
+from persistence.runs.run import Changed, Run
 from tests.driving import Worker, accepted
 
 
@@ -112,14 +112,17 @@ async def test_nodes_are_told_as_they_stood_before_the_run_says_that_it_goes_on(
     assert (restored["a"].status, restored["a"].visits) == (NodeStatus.COMPLETED, 1)
     assert (restored["b"].status, restored["b"].visits) == (NodeStatus.IDLE, 0)
     async with database.connect() as connection:
-        live = (await nodes.states(connection, caller, [story.run.id]))[story.run.id]
+        live = (await node_states.states(connection, caller, [story.run.id]))[story.run.id]
         place = (story.run.id, live[0].output_seq or 0)
-        assert (await nodes.values(connection, caller, [place]))[place] == nodes.Values(0, 1)
+        assert (await node_states.values(connection, caller, [place]))[place] == node_states.Values(0, 1)
         place = (story.run.id, changed.run.last_seq)
-        then = (await nodes.states_at(connection, caller, [place]))[place]
+        then = (await node_states.states_at(connection, caller, [place]))[place]
         assert [state.status for state in live] == [state.status for state in then]
-        assert await nodes.outputs_at(connection, caller, *place) == {"a": 1}
-        assert await nodes.outputs_at(connection, caller, story.run.id, changed.run.last_seq - 3) == {"a": 11, "b": 2}
+        assert await node_states.outputs_at(connection, caller, *place) == {"a": 1}
+        assert await node_states.outputs_at(connection, caller, story.run.id, changed.run.last_seq - 3) == {
+            "a": 11,
+            "b": 2,
+        }
 
 
 async def test_a_question_of_before_stays_open_and_a_later_one_is_taken_back(

@@ -9,7 +9,7 @@ import pytest
 
 from engine.states import RetryFrom, RunStatus
 from persistence.problems import Busy
-from persistence.runs import Run
+from persistence.runs.run import Run
 from persistence.workflows import drafts, workflows
 from resolvers import derive, start
 from resolvers.context import Context

@@ -8,10 +8,10 @@ from arq.connections import ArqRedis
 from redis.asyncio import Redis
 
 from engine.states import NodeStatus, RunMode, RunStatus
-from persistence import nodes
 from persistence.caller import Caller, Role
 from persistence.feed import Feed
 from persistence.problems import Conflict, Forbidden, Invalid, InvalidState, NotFound
+from persistence.runs import node_states
 from resolvers import control, start
 from resolvers.context import Context
 from resolvers.start import Start
@@ -107,7 +107,7 @@ async def test_a_run_given_back_in_mid_node_shows_no_running_node_once_cancelled
     await context.database.pool.execute("UPDATE runs SET status = 'QUEUED' WHERE id = $1", run.id)
     cancelled = await control.cancel_run(context, run.id, None, None)
     async with context.database.connect() as connection:
-        states = (await nodes.states(connection, context.caller, [run.id]))[run.id]
+        states = (await node_states.states(connection, context.caller, [run.id]))[run.id]
     assert states[0].status is NodeStatus.CANCELLED
     assert cancelled.last_seq == 5
     told = [event async for event in context.feed.follow(run.id, 0)]

@@ -14,7 +14,7 @@ from persistence.caller import Caller, Role
 from persistence.events.publisher import announce, draft_channel, runs_channel
 from persistence.feed import Expired
 from persistence.problems import NotFound
-from persistence.run_lists import RunFilter
+from persistence.runs.listing import RunFilter
 from persistence.workflows import drafts, workflows
 from persistence.workflows.drafts import Content
 from resolvers import live

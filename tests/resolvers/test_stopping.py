@@ -7,9 +7,9 @@ import pytest
 from redis.asyncio import Redis
 
 from engine.states import NodeStatus, RunStatus
-from persistence import moves
 from persistence.problems import InvalidState, NotFound
-from persistence.runs import Run
+from persistence.runs import commands
+from persistence.runs.run import Run
 from resolvers import control, start, workflows
 from resolvers.context import Context
 from resolvers.start import Start
@@ -109,7 +109,7 @@ async def test_nobody_waits_for_a_run_that_was_accepted_meanwhile_and_has_not_be
     context: Context, workflow_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late: list[Run] = []
-    cancel_all = moves.cancel_all
+    cancel_all = commands.cancel_all
 
     async def then_accept(*args: Any) -> Any:
         done = await cancel_all(*args)
@@ -117,7 +117,7 @@ async def test_nobody_waits_for_a_run_that_was_accepted_meanwhile_and_has_not_be
             late.append(await start.run_workflow(context, Start(workflow_id=workflow_id)))
         return done
 
-    monkeypatch.setattr(moves, "cancel_all", then_accept)
+    monkeypatch.setattr(commands, "cancel_all", then_accept)
     deleting = workflows.delete_workflow(context, workflow_id, cancel_runs=True)
     assert await asyncio.wait_for(deleting, 3) == workflow_id
     assert late and await statuses(context) == []

@@ -9,7 +9,7 @@ from engine.states import NodeStatus, RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.db.ids import new_id
-from persistence.runs import Run
+from persistence.runs.run import Run
 from resolvers.context import Context
 from schema.schema import schema
 from tests.calling import call, mutate

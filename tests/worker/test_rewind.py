@@ -9,11 +9,11 @@ from redis.asyncio import Redis
 from engine.runtime.executor import Drive
 from engine.sdk.node import NodeContext, Output
 from engine.states import RunStatus
-from persistence import nodes, waits
 from persistence.caller import Caller
 from persistence.db.database import Database
-from persistence.rewind import rewind
-from persistence.runs import RunOptions
+from persistence.runs import node_states, waits
+from persistence.runs.rewind import rewind
+from persistence.runs.run import RunOptions
 from tests.taking_up import Tick, TickConfig, Worker, accept_spec, edges, node, node_types, told
 
 
@@ -65,7 +65,7 @@ async def test_from_every_checkpoint_the_run_comes_to_the_same_end_and_repeats_n
                 break
             first, kind.keys = kind.keys, []
             async with database.begin() as connection:
-                done = await nodes.outputs_at(connection, caller, run_id, rows[index]["seq"])
+                done = await node_states.outputs_at(connection, caller, run_id, rows[index]["seq"])
                 await rewind(connection, caller, run_id, rows[index]["id"])
             status = await drive(await worker.take_up(run_id))
             if status is RunStatus.PAUSED:
@@ -96,19 +96,19 @@ async def test_a_rewind_shows_the_nodes_as_they_were_and_keeps_what_was_taken_ba
     rows = await database.pool.fetch("SELECT id, seq FROM checkpoints WHERE run_id = $1 ORDER BY seq", run_id)
     last, middle = rows[-1], rows[len(rows) // 2]
     async with database.begin() as connection:
-        then = (await nodes.states_at(connection, caller, [(run_id, middle["seq"])]))[run_id, middle["seq"]]
-        before = await nodes.outputs_at(connection, caller, run_id, last["seq"])
+        then = (await node_states.states_at(connection, caller, [(run_id, middle["seq"])]))[run_id, middle["seq"]]
+        before = await node_states.outputs_at(connection, caller, run_id, last["seq"])
         changed = await rewind(connection, caller, run_id, middle["id"])
     assert (changed.run.status, changed.run.lineage) == (RunStatus.QUEUED, 1)
     async with database.connect() as connection:
-        now = (await nodes.states(connection, caller, [run_id]))[run_id]
+        now = (await node_states.states(connection, caller, [run_id]))[run_id]
         shown = {state.node_id: (state.visits, state.output_seq) for state in now if state.status == "COMPLETED"}
         assert shown == {
             state.node_id: (state.visits, state.output_seq) for state in then if state.status == "COMPLETED"
         }
-        assert await nodes.outputs_at(connection, caller, run_id, last["seq"]) == before
-        assert await nodes.outputs_at(connection, caller, run_id, changed.run.last_seq) == (
-            await nodes.outputs_at(connection, caller, run_id, middle["seq"])
+        assert await node_states.outputs_at(connection, caller, run_id, last["seq"]) == before
+        assert await node_states.outputs_at(connection, caller, run_id, changed.run.last_seq) == (
+            await node_states.outputs_at(connection, caller, run_id, middle["seq"])
         )
 
 
@@ -133,11 +133,11 @@ async def test_a_question_that_was_answered_after_the_checkpoint_is_asked_again(
         async with database.begin() as connection:
             await rewind(connection, caller, run_id, asked)
         async with database.connect() as connection:
-            states = (await nodes.states(connection, caller, [run_id]))[run_id]
+            states = (await node_states.states(connection, caller, [run_id]))[run_id]
             assert {state.node_id: state.status for state in states}["ask"] == "WAITING"
         assert await drive(await worker.take_up(run_id)) is RunStatus.WAITING
         await answered("second")
         assert await drive(await worker.take_up(run_id)) is RunStatus.PAUSED
         async with database.connect() as connection:
             seq = await database.pool.fetchval("SELECT last_seq FROM runs WHERE id = $1", run_id)
-            assert (await nodes.outputs_at(connection, caller, run_id, seq))["ask"] == "second"
+            assert (await node_states.outputs_at(connection, caller, run_id, seq))["ask"] == "second"

@@ -13,8 +13,8 @@ from engine.states import RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.events.codec import usage_of
-from persistence.items import Items
-from persistence.waits import open_waits
+from persistence.runs.map_items import Items
+from persistence.runs.waits import open_waits
 from tests.taking_up import Worker, accept_spec, edges, eventually, node, node_types
 from tests.worker.resting import answer, drive, resume
 

@@ -12,7 +12,7 @@ from engine.runtime.run_info import Stop
 from engine.states import RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
-from persistence.waits import open_waits
+from persistence.runs.waits import open_waits
 from tests.taking_up import Bell, Worker, accept_spec, edges, eventually, node, node_types, told
 from tests.worker.resting import answer, drive, node_statuses
 

@@ -13,13 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.events import JSON
 from engine.spec.raw import concurrency_of
 from engine.states import HELD, OnLimit, RunStatus
-from persistence import acceptance, moves
-from persistence.acceptance import NewRun
 from persistence.caller import Caller
 from persistence.db.tables import runs as table
 from persistence.problems import Busy
-from persistence.runs import Changed
-from persistence.transition import for_change
+from persistence.runs import commands, create
+from persistence.runs.create import NewRun
+from persistence.runs.run import Changed
+from persistence.runs.transition import for_change
 from persistence.workflows import workflows
 from persistence.workflows.versions import Version
 
@@ -37,7 +37,7 @@ def new_run(version: Version, inputs: JSON) -> NewRun:
 async def accept(connection: AsyncConnection, caller: Caller, new: NewRun) -> Changed:
     """As `acceptance.accept`; what was cancelled to make room is told with it. Raises Busy."""
     made_way = await make_room(connection, caller, new) if new.start else []
-    accepted = await acceptance.accept(connection, caller, new)
+    accepted = await create.accept(connection, caller, new)
     return replace(accepted, besides=tuple(made_way))
 
 
@@ -67,5 +67,5 @@ async def _cancel(connection: AsyncConnection, caller: Caller, run_ids: Sequence
     # All of them in the order in which everybody locks runs. One that is over by now makes way as well.
     query = select(table.c.id).where(table.c.id.in_(run_ids), table.c.status.in_(ACTIVE)).order_by(table.c.id)
     left = (await connection.execute(for_change(query))).scalars()
-    done = [await moves.cancel(connection, caller, run_id, "A newer run takes its place") for run_id in left]
+    done = [await commands.cancel(connection, caller, run_id, "A newer run takes its place") for run_id in left]
     return [one for one in done if isinstance(one, Changed)]

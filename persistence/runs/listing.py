@@ -16,7 +16,7 @@ from persistence.caller import Caller
 from persistence.db.ids import Prefix, first_id
 from persistence.db.pagination import Page, after_of, alike, of_each, page_of
 from persistence.db.tables import runs, versions
-from persistence.runs import Run, run_of
+from persistence.runs.run import Run, run_of
 
 CLOCKS_APART_S = 2 * 3600
 """How far the clocks of a server and of the database may differ: a wrong summer time, and a little."""

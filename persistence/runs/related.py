@@ -13,7 +13,7 @@ from persistence.db.ids import Prefix
 from persistence.db.pagination import HasId, Page, after_of, alike, page_of
 from persistence.db.tables import checkpoints, runs
 from persistence.events.history import Checkpoint, checkpoints_seen
-from persistence.runs import Run, run_of
+from persistence.runs.run import Run, run_of
 
 ItemT = TypeVar("ItemT", bound=HasId)
 

@@ -13,13 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import JSON, NodeChange, StatusChange
 from engine.states import HELD, NodeStatus, RunStatus
-from persistence import nodes
 from persistence.caller import Caller
 from persistence.db.deadlines import DEADLINES, Deadlines
 from persistence.db.tables import checkpoints, runs
 from persistence.problems import InvalidState
-from persistence.runs import Changed, Run, run_of
-from persistence.transition import end_all, for_change, locked, move, move_all
+from persistence.runs import node_states
+from persistence.runs.run import Changed, Run, run_of
+from persistence.runs.transition import end_all, for_change, locked, move, move_all
 
 PAUSABLE = frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING})
 BATCH = 500
@@ -133,12 +133,14 @@ async def pause(
         deadline = func.now() + deadlines.pausing
         return await move(connection, run, asked, pause_requested_at=func.now(), deadline_at=deadline)
     # A worker that was lost may have left nodes behind that show as running.
-    left = [state for state in await nodes.unsettled(connection, run.id) if state.status is not NodeStatus.WAITING]
+    left = [
+        state for state in await node_states.unsettled(connection, run.id) if state.status is not NodeStatus.WAITING
+    ]
     return await move(
         connection,
         run,
         StatusChange(RunStatus.PAUSED, run.status, "Paused"),
-        *(NodeChange(nodes.interrupted(state)) for state in left),
+        *(NodeChange(node_states.interrupted(state)) for state in left),
         pause_requested_at=func.now(),
         paused_at=func.now(),
         deadline_at=func.now() + deadlines.rest,

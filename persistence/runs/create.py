@@ -18,7 +18,7 @@ from persistence.db.deadlines import PENDING
 from persistence.db.ids import new_id
 from persistence.events import codec
 from persistence.problems import NotFound
-from persistence.runs import Changed, Run, RunOptions
+from persistence.runs.run import Changed, Run, RunOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import Event, Happening, NodeChange, NodeState, StatusChange
 from engine.states import RunStatus, check_move
-from persistence import nodes
 from persistence.caller import Caller
 from persistence.db.tables import events, node_states, runs, waits
 from persistence.events import codec
 from persistence.problems import NotFound
-from persistence.runs import Changed, Run, run_of
+from persistence.runs import node_states as nodes
+from persistence.runs.run import Changed, Run, run_of
 
 
 async def locked(connection: AsyncConnection, caller: Caller, run_id: str) -> Run:

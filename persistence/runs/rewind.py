@@ -10,15 +10,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import NodeChange, NodeState, StatusChange
 from engine.states import NodeStatus, RunStatus
-from persistence import nodes
 from persistence.caller import Caller
 from persistence.db.tables import checkpoints, node_outputs, pending_writes, runs, waits
 from persistence.events import history
 from persistence.events.history import Checkpoint
-from persistence.moves import paused, resumed
 from persistence.problems import Conflict, NotFound, invalid
-from persistence.runs import Changed, Run
-from persistence.transition import move
+from persistence.runs import node_states
+from persistence.runs.commands import paused, resumed
+from persistence.runs.run import Changed, Run
+from persistence.runs.transition import move
 
 
 async def rewind(
@@ -55,8 +55,8 @@ async def _checkpoint(connection: AsyncConnection, caller: Caller, run: Run, che
 async def _restored(connection: AsyncConnection, caller: Caller, run: Run, checkpoint: Checkpoint) -> list[NodeState]:
     """The nodes that stand otherwise now than they did at the checkpoint, as they stood then."""
     place = (run.id, checkpoint.seq)
-    then = {state.node_id: state for state in (await nodes.states_at(connection, caller, [place]))[place]}
-    now = (await nodes.states(connection, caller, [run.id]))[run.id]
+    then = {state.node_id: state for state in (await node_states.states_at(connection, caller, [place]))[place]}
+    now = (await node_states.states(connection, caller, [run.id]))[run.id]
     return [_at_rest(then[state.node_id]) for state in now if not _is_same(state, then[state.node_id])]
 
 
@@ -73,7 +73,7 @@ def _at_rest(state: NodeState) -> NodeState:
 
 async def _progress(connection: AsyncConnection, caller: Caller, checkpoint: Checkpoint) -> float:
     place = (checkpoint.run_id, checkpoint.seq)
-    then = (await nodes.states_at(connection, caller, [place]))[place]
+    then = (await node_states.states_at(connection, caller, [place]))[place]
     done = sum(state.status in (NodeStatus.COMPLETED, NodeStatus.FAILED) for state in then)
     reachable = sum(state.status is not NodeStatus.SKIPPED for state in then)
     return done / max(reachable, 1)

@@ -20,10 +20,10 @@ from engine.states import RunStatus, WaitKind
 from persistence.caller import Caller
 from persistence.db.clock_skew import moved
 from persistence.db.tables import runs, waits
-from persistence.moves import queued
 from persistence.problems import Conflict, Invalid, InvalidState, NotFound
-from persistence.runs import Changed, Run
-from persistence.transition import locked, move
+from persistence.runs.commands import queued
+from persistence.runs.run import Changed, Run
+from persistence.runs.transition import locked, move
 
 ANSWERABLE = frozenset(
     {RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.PAUSED, RunStatus.WAITING},

@@ -17,14 +17,14 @@ from engine.runtime.ports import ChildRun
 from engine.sdk.node import NodeFailure
 from engine.states import RunSource
 from engine.values.inputs import check_inputs
-from persistence import moves, room
-from persistence.acceptance import Parent
 from persistence.caller import Caller, Role
 from persistence.db.database import Database
 from persistence.db.tables import runs as table
 from persistence.events.publisher import item_of, publish
 from persistence.problems import Busy, NotFound, Problem
-from persistence.runs import Changed
+from persistence.runs import admission, commands
+from persistence.runs.create import Parent
+from persistence.runs.run import Changed
 from persistence.workflows import versions, workflows
 from persistence.workflows.versions import Version
 
@@ -79,10 +79,10 @@ async def _start(connection: AsyncConnection, child: ChildRun) -> Changed:
     if problems := check_inputs(child.inputs, version.spec.get("inputs")):
         wrong = "; ".join(f"{problem.field}: {problem.message}" for problem in problems[:3])
         raise NodeFailure("SUBWORKFLOW", f"the inputs do not fit workflow {child.workflow_id}: {wrong}")
-    new = room.new_run(version, child.inputs)
+    new = admission.new_run(version, child.inputs)
     options = replace(new.options, priority=parent["priority"])
     kin = Parent(child.parent_id, child.key, depth)
-    return await room.accept(
+    return await admission.accept(
         connection, caller, replace(new, source=RunSource.SUBWORKFLOW, options=options, parent=kin)
     )
 
@@ -111,7 +111,7 @@ async def cancel_orphans(database: Database) -> list[Changed]:
     if not ids:
         return []
     async with database.begin() as connection:
-        return await moves.cancel_these(connection, ids, "Nobody waits for it any more", database.deadlines)
+        return await commands.cancel_these(connection, ids, "Nobody waits for it any more", database.deadlines)
 
 
 # Parents first and in the order of their ids, as everybody locks runs.
