@@ -19,11 +19,11 @@ from engine.problems import FieldProblem
 from engine.spec.model import SpecError, parse
 from engine.states import RetryFrom, RunSource, RunStatus
 from engine.values.inputs import check_inputs
-from persistence import heads
-from persistence.copies import Copy, as_told, derive, last_visit
+from persistence.checkpoints import snapshots
+from persistence.checkpoints.clone import Copy, as_told, derive, last_visit
+from persistence.checkpoints.snapshots import Stand
 from persistence.events import history
 from persistence.events.history import Checkpoint
-from persistence.heads import Stand
 from persistence.problems import Invalid, InvalidState, NotFound, invalid
 from persistence.runs import admission
 from persistence.runs.run import Changed, Run, RunOptions
@@ -97,9 +97,9 @@ async def _retry(connection: AsyncConnection, context: Context, run: Run, ask: R
 
 async def _failed_head(connection: AsyncConnection, run: Run, version: Version) -> Copy | None:
     """None where nothing has happened that could be gone on from."""
-    stand = await heads.head(connection, run.id, run.last_seq)
+    stand = await snapshots.head(connection, run.id, run.last_seq)
     if stand is None:
-        if await heads.is_pruned(connection, run.id):
+        if await snapshots.is_pruned(connection, run.id):
             raise InvalidState("What this run did is past retention. It can be retried from START.", run.status)
         return None
     plan = make_plan(parse(version.spec))
@@ -145,7 +145,7 @@ async def _forked_head(
     patch: Mapping[str, JSON],
 ) -> Copy | None:
     """None at a checkpoint that comes before everything. Raises Refused."""
-    stand = await heads.at_checkpoint(connection, checkpoint.run_id, checkpoint.seq, is_whole=bool(patch))
+    stand = await snapshots.at_checkpoint(connection, checkpoint.run_id, checkpoint.seq, is_whole=bool(patch))
     if stand is None:
         raise NotFound(checkpoint.id)
     before, spec = (parse(version.spec) for version in versions_)
@@ -183,12 +183,12 @@ async def _copied(
     """The copy of a frontier, the edges of patched nodes settled."""
     patch = patch or {}
     visits = {name: last_visit(slot) for name, slot in frontier.slots.items() if name not in patch}
-    kept = await heads.kept(connection, stand, visits)
+    kept = await snapshots.kept(connection, stand, visits)
     for name in visits:
         frontier.slots[name] = as_told(frontier.slots[name], kept.get(name))
     if works and new is not None:
         asked = {name for node_id in patch for name in works[node_id].names} & kept.keys() & frontier.slots.keys()
-        found = await heads.outputs(connection, stand.run_id, [kept[name].seq for name in asked])
+        found = await snapshots.outputs(connection, stand.run_id, [kept[name].seq for name in asked])
         for name in asked:
             frontier.slots[name] = replace(frontier.slots[name], output=found.get(kept[name].seq))
         frontier = settled(plan, works, frontier, patch, new.id, new.inputs)

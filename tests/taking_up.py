@@ -16,7 +16,7 @@ from engine.runtime.run_info import RunFacts
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, WaitForAnswer, WaitUntil
 from engine.spec.model import parse
 from persistence.caller import Caller
-from persistence.checkpoints import Saver
+from persistence.checkpoints.saver import Saver
 from persistence.db.database import Database
 from persistence.events.codec import error_of
 from persistence.journal.journal import PostgresJournal

@@ -20,7 +20,7 @@ from engine.runtime.ports import EntryRefused, Fenced
 from engine.runtime.run_info import RunFacts, Stop
 from engine.spec.model import SpecError
 from engine.states import RunStatus
-from persistence.checkpoints import Saver
+from persistence.checkpoints.saver import Saver
 from persistence.claims import MAX_CLAIM, Claimed, claim_next, spec_of
 from persistence.db.database import Database
 from persistence.db.outage import Outage

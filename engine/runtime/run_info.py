@@ -78,7 +78,7 @@ class RunFacts:
     def is_new(self) -> bool:
         """Nobody has held the run before, and it began with no copy of another one's head: nothing is stored of it.
 
-        A copy has the step that it goes on from (`persistence.copies.derive`), which is 0 at least.
+        A copy has the step that it goes on from (`persistence.checkpoints.clone.derive`), which is 0 at least.
         """
         return self.epoch == 1 and self.resumed_step < 0
 

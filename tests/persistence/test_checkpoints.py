@@ -14,7 +14,7 @@ from engine.events import CheckpointSaved
 from engine.runtime.ports import CheckpointRecord, Entry
 from engine.runtime.run_state import Memory
 from persistence.caller import Caller
-from persistence.checkpoints import Saver
+from persistence.checkpoints.saver import Saver
 from persistence.db.database import Database
 from persistence.journal.journal import PostgresJournal
 from tests.driving import accepted

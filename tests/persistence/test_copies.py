@@ -11,9 +11,9 @@ from engine.fork.history import Past
 from engine.graph.plan import make_plan
 from engine.spec.model import parse
 from engine.states import RunSource, RunStatus
-from persistence import heads
 from persistence.caller import Caller
-from persistence.copies import Copy, as_told, derive, last_visit
+from persistence.checkpoints import snapshots
+from persistence.checkpoints.clone import Copy, as_told, derive, last_visit
 from persistence.db.database import Database
 from persistence.runs import create
 from persistence.runs import run as runs
@@ -43,10 +43,12 @@ async def copied(database: Database, caller: Caller, run_id: str, seq: int, spec
     """A run that begins where another one stood at a checkpoint."""
     plan = make_plan(parse(spec))
     async with database.begin() as connection:
-        stand = await heads.at_checkpoint(connection, run_id, seq, is_whole=False)
+        stand = await snapshots.at_checkpoint(connection, run_id, seq, is_whole=False)
         assert stand is not None
         frontier = begun_again(plan, read(plan, stand.values))
-        kept = await heads.kept(connection, stand, {name: last_visit(slot) for name, slot in frontier.slots.items()})
+        kept = await snapshots.kept(
+            connection, stand, {name: last_visit(slot) for name, slot in frontier.slots.items()}
+        )
         for name, slot in frontier.slots.items():
             frontier.slots[name] = as_told(slot, kept.get(name))
         values = channels(plan, frontier)
@@ -114,8 +116,8 @@ async def test_the_past_of_a_long_loop_is_whole_and_its_copy_needs_none_of_it(
     assert sum(place["is_full"] for place in places) > 1
     place = places[-3]
     async with database.connect() as connection:
-        part = await heads.at_checkpoint(connection, whole, place["seq"], is_whole=False)
-        all_ = await heads.at_checkpoint(connection, whole, place["seq"], is_whole=True)
+        part = await snapshots.at_checkpoint(connection, whole, place["seq"], is_whole=False)
+        all_ = await snapshots.at_checkpoint(connection, whole, place["seq"], is_whole=True)
     assert part is not None and all_ is not None
     assert part.values == all_.values
     assert (len(all_.changes), len(part.changes)) == (len(places) - 2, len(all_.changes) - 100)
@@ -134,15 +136,15 @@ async def test_what_a_visit_left_is_found_by_its_number_and_not_after_the_checkp
     whole = await played(database, redis, caller, project, LOOP)
     places = await checkpoints(database, whole)
     async with database.connect() as connection:
-        stand = await heads.at_checkpoint(connection, whole, places[-1]["seq"], is_whole=False)
-        early = await heads.at_checkpoint(connection, whole, places[20]["seq"], is_whole=False)
+        stand = await snapshots.at_checkpoint(connection, whole, places[-1]["seq"], is_whole=False)
+        early = await snapshots.at_checkpoint(connection, whole, places[20]["seq"], is_whole=False)
         assert stand is not None and early is not None
-        third = (await heads.kept(connection, stand, {"w": 3, "h": 0}))["w"]
+        third = (await snapshots.kept(connection, stand, {"w": 3, "h": 0}))["w"]
         assert (third.visit, third.body["visits"]) == (3, 3)
-        assert (await heads.outputs(connection, whole, [third.seq])) == {third.seq: 3}
-        latest = (await heads.kept(connection, early, {"w": 60}))["w"]
+        assert (await snapshots.outputs(connection, whole, [third.seq])) == {third.seq: 3}
+        latest = (await snapshots.kept(connection, early, {"w": 60}))["w"]
         assert latest.seq <= places[20]["seq"] and latest.visit < 60
-        assert "h" not in await heads.kept(connection, stand, {"h": 0})
+        assert "h" not in await snapshots.kept(connection, stand, {"h": 0})
 
 
 async def test_a_run_without_a_checkpoint_or_past_retention_has_nothing_to_stand_on(
@@ -150,8 +152,8 @@ async def test_a_run_without_a_checkpoint_or_past_retention_has_nothing_to_stand
 ) -> None:
     run_id = await accept_spec(database, caller, project, SPECS["quick chain"])
     async with database.connect() as connection:
-        assert await heads.head(connection, run_id, 1) is None
-        assert await heads.at_checkpoint(connection, run_id, 1, is_whole=True) is None
-        assert not await heads.is_pruned(connection, run_id)
+        assert await snapshots.head(connection, run_id, 1) is None
+        assert await snapshots.at_checkpoint(connection, run_id, 1, is_whole=True) is None
+        assert not await snapshots.is_pruned(connection, run_id)
         await database.pool.execute("UPDATE runs SET pruned_at = now() WHERE id = $1", run_id)
-        assert await heads.is_pruned(connection, run_id)
+        assert await snapshots.is_pruned(connection, run_id)

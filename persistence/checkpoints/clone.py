@@ -16,12 +16,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.events import JSON, CheckpointSaved, Event, NodeChange, NodeState, StatusChange
 from engine.graph.channels import SLOTS, Slot
 from engine.states import EventType, NodeStatus
+from persistence.checkpoints.codec import Delta, pack
+from persistence.checkpoints.loader import checkpoint_id
+from persistence.checkpoints.snapshots import Kept, Stand
 from persistence.db.tables import checkpoints, events, node_outputs, node_states, runs
 from persistence.events import codec
-from persistence.heads import Kept, Stand
-from persistence.packing import Delta, pack
 from persistence.runs.run import Changed, run_of
-from persistence.stored import checkpoint_id
 
 PATCHED = "Output given by a patch"
 

@@ -13,8 +13,8 @@ from uuid_utils import UUID
 
 from engine.events import Usage
 from engine.graph.channels import SLOTS, Slot, slots_from
+from persistence.checkpoints.codec import fold, unpack, unpack_write
 from persistence.events.codec import usage_of
-from persistence.packing import fold, unpack, unpack_write
 
 
 @dataclass(frozen=True, slots=True)

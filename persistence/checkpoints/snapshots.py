@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.events import JSON
 from engine.graph.channels import SLOTS, slots_from
 from engine.graph.compiler import Write
+from persistence.checkpoints.codec import fold, unpack, unpack_write
 from persistence.db.tables import checkpoints, node_outputs, pending_writes, runs
-from persistence.packing import fold, unpack, unpack_write
 
 
 @dataclass(frozen=True, slots=True)

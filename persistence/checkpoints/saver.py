@@ -23,10 +23,10 @@ from langgraph.constants import TASKS
 from engine.graph.channels import GATE, LOOP, SLOTS, Slot
 from engine.runtime.ports import CheckpointRecord, PendingWrite, Standing
 from engine.states import NodeStatus
+from persistence.checkpoints.codec import Delta, pack, pack_write
+from persistence.checkpoints.loader import checkpoint_id, config_of, graph_id, load, usage_of_visits
 from persistence.db.clock_skew import Clocks
-from persistence.packing import Delta, pack, pack_write
 from persistence.runs.waits import open_waits
-from persistence.stored import checkpoint_id, config_of, graph_id, load, usage_of_visits
 
 if TYPE_CHECKING:
     from engine.graph.compiler import Write
