@@ -32,13 +32,13 @@ from persistence.db.deadlines import Deadlines
 from persistence.db.transient import opened
 from persistence.feed import Feed
 from persistence.keys import Keys
+from persistence.queue.notifier import Queue
 from persistence.secret_values import open_secrets
 from persistence.sql_databases import open_databases
 from persistence.workflows import projects
 from resolvers.context import Context
 from resolvers.once import settled
 from web.site import routes as page_routes
-from worker.queue import Queue
 from worker.resources import options_of
 
 log = structlog.get_logger(__name__)

@@ -13,7 +13,7 @@ from engine.states import HELD, NodeStatus, RunStatus
 from persistence.db.database import Database
 from persistence.db.tables import runs
 from persistence.events import codec
-from persistence.leases import Moved, moved_of
+from persistence.queue.leases import Moved, moved_of
 from persistence.runs import node_states
 from persistence.runs.commands import queued
 from persistence.runs.run import Changed, Run, run_of

@@ -10,8 +10,8 @@ from engine.nodes.registry import NodeTypes
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.feed import Feed
+from persistence.queue.notifier import Queue
 from resolvers.loaders import Loaders
-from worker.queue import Queue
 
 
 @dataclass(slots=True)

@@ -10,12 +10,12 @@ from redis.asyncio import Redis
 from engine.events import CheckpointSaved, Happening, NodeChange, NodeState, StatusChange
 from engine.runtime.ports import CheckpointRecord, Entry, RunChange
 from engine.states import NodeStatus, RunStatus
-from persistence import leases
 from persistence.caller import Caller
-from persistence.claims import claim_next
 from persistence.db.database import Database
 from persistence.events.publisher import publish
 from persistence.journal.journal import PostgresJournal
+from persistence.queue import leases
+from persistence.queue.claims import claim_next
 from persistence.runs import create
 from persistence.runs.create import NewRun
 from persistence.runs.run import Changed, Run

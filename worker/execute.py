@@ -21,17 +21,17 @@ from engine.runtime.run_info import RunFacts, Stop
 from engine.spec.model import SpecError
 from engine.states import RunStatus
 from persistence.checkpoints.saver import Saver
-from persistence.claims import MAX_CLAIM, Claimed, claim_next, spec_of
 from persistence.db.database import Database
 from persistence.db.outage import Outage
 from persistence.db.transient import DATABASE_TROUBLE, insist, is_away
 from persistence.events.codec import error_of
 from persistence.journal.journal import PostgresJournal
-from persistence.leases import Moved, publishable
 from persistence.lost import give_up, hand_back
+from persistence.queue.claims import MAX_CLAIM, Claimed, claim_next, spec_of
+from persistence.queue.leases import Moved, publishable
+from persistence.queue.notifier import Queue
 from worker.clock import clock
 from worker.parents import tell_parents
-from worker.queue import Queue
 
 log = structlog.get_logger(__name__)
 

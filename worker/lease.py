@@ -11,7 +11,7 @@ from engine.runtime.run_info import Stop
 from engine.states import RunStatus
 from persistence.db.outage import Outage
 from persistence.db.transient import DATABASE_TROUBLE
-from persistence.leases import Stand, renew, stands
+from persistence.queue.leases import Stand, renew, stands
 from persistence.runs.waits import open_waits
 from worker.clock import clock
 from worker.execute import Runner

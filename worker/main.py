@@ -35,6 +35,7 @@ from persistence.db.transient import DATABASE_TROUBLE, AwayAtStart, opened
 from persistence.journal.journal import PostgresJournal
 from persistence.keys import Keys
 from persistence.presence import Presence
+from persistence.queue.notifier import PATIENCE_S, TAKE_UP, Queue
 from persistence.runs.children import Children
 from persistence.runs.map_items import Items
 from persistence.secret_values import open_secrets
@@ -43,7 +44,6 @@ from worker.control import listen
 from worker.execute import Runner
 from worker.lease import Heartbeat, look
 from worker.presence import show, show_forever
-from worker.queue import PATIENCE_S, TAKE_UP, Queue
 from worker.recovery import Recovery
 from worker.resources import options_of
 from worker.retention import prune_forever

@@ -15,12 +15,12 @@ from persistence import presence
 from persistence.db.outage import Outage
 from persistence.db.transient import DATABASE_TROUBLE
 from persistence.events.publisher import publish
-from persistence.leases import Moved, publishable
 from persistence.lost import LIMIT, take_back
+from persistence.queue.leases import Moved, publishable
+from persistence.queue.notifier import Queue
 from persistence.runs.children import cancel_orphans, settle
 from persistence.timers import due, overdue
 from worker.execute import Runner
-from worker.queue import Queue
 
 log = structlog.get_logger(__name__)
 

@@ -13,9 +13,9 @@ import asyncpg
 import pytest
 
 from persistence.caller import Caller
-from persistence.claims import LIMITS_LOCK, claim_next
 from persistence.db.database import Database
 from persistence.db.ids import new_id
+from persistence.queue.claims import LIMITS_LOCK, claim_next
 from persistence.runs.create import NewRun, accept
 from persistence.runs.run import RunOptions
 from persistence.workflows.drafts import Content

@@ -10,8 +10,8 @@ from engine.nodes.registry import load_node_types
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.feed import Feed
+from persistence.queue.notifier import Queue
 from resolvers.context import Context
-from worker.queue import Queue
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from engine.states import NodeStatus, RunMode, RunStatus
 from persistence.caller import Caller, Role
 from persistence.feed import Feed
 from persistence.problems import Conflict, Forbidden, Invalid, InvalidState, NotFound
+from persistence.queue.notifier import Queue
 from persistence.runs import node_states
 from resolvers import control, start
 from resolvers.context import Context
 from resolvers.start import Start
 from tests.driving import SPEC, Worker, until
-from worker.queue import Queue
 
 
 @pytest.fixture

@@ -19,12 +19,12 @@ from engine.states import LogLevel
 from persistence.caller import Caller, Role
 from persistence.db.database import Database
 from persistence.feed import Feed
+from persistence.queue.notifier import Queue
 from resolvers import trial
 from resolvers.context import Context
 from tests.calling import mutate
 from tests.peers import chat as chat
 from tests.peers.http import http_peer
-from worker.queue import Queue
 
 ANSWER = """output port input partialOutput logs durationMs waitingFor { until prompt schema }
   error { nodeId code message retryable details }"""

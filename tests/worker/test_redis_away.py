@@ -9,10 +9,10 @@ from arq.connections import ArqRedis
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
+from persistence.queue.notifier import PATIENCE_S, Queue
 from tests.driving import until
 from worker import control
 from worker.control import listen
-from worker.queue import PATIENCE_S, Queue
 
 
 class Wire:

@@ -9,10 +9,10 @@ from redis.asyncio import Redis
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.feed import Feed
+from persistence.queue.notifier import Queue
 from resolvers.context import Context
 from tests.resolvers.derive.deriving import FLAKY, QUICK_FLAKY
 from tests.taking_up import Worker, node_types
-from worker.queue import Queue
 
 
 @pytest.fixture

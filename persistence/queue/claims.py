@@ -15,7 +15,7 @@ import asyncpg
 
 from engine.events import JSON
 from engine.states import RunStatus
-from persistence.leases import Moved, moved_of
+from persistence.queue.leases import Moved, moved_of
 
 MAX_CLAIM = 48
 """Runs claimed at once. The statement looks at 64: a constant, so that its plan is one for few rows."""
