@@ -26,7 +26,7 @@ from persistence.db.outage import Outage
 from persistence.db.transient import DATABASE_TROUBLE, insist, is_away
 from persistence.events.codec import error_of
 from persistence.journal.journal import PostgresJournal
-from persistence.lost import give_up, hand_back
+from persistence.maintenance.rescue import give_up, hand_back
 from persistence.queue.claims import MAX_CLAIM, Claimed, claim_next, spec_of
 from persistence.queue.leases import Moved, publishable
 from persistence.queue.notifier import Queue

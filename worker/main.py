@@ -34,7 +34,7 @@ from persistence.db.outage import Outage
 from persistence.db.transient import DATABASE_TROUBLE, AwayAtStart, opened
 from persistence.journal.journal import PostgresJournal
 from persistence.keys import Keys
-from persistence.presence import Presence
+from persistence.maintenance.presence import Presence
 from persistence.queue.notifier import PATIENCE_S, TAKE_UP, Queue
 from persistence.runs.children import Children
 from persistence.runs.map_items import Items

@@ -6,10 +6,10 @@ from redis.asyncio import Redis
 
 from persistence.db.database import Database
 from persistence.events.publisher import publish
+from persistence.maintenance.timers import due
 from persistence.queue.leases import publishable
 from persistence.queue.notifier import Queue
 from persistence.runs.children import settle
-from persistence.timers import due
 
 
 async def tell_parents(database: Database, redis: Redis, queue: Queue, child_ids: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ import structlog
 
 from persistence.db.outage import Outage
 from persistence.db.transient import DATABASE_TROUBLE
-from persistence.presence import Presence
+from persistence.maintenance.presence import Presence
 
 log = structlog.get_logger(__name__)
 

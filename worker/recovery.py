@@ -11,15 +11,15 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from engine.states import RunStatus
-from persistence import presence
 from persistence.db.outage import Outage
 from persistence.db.transient import DATABASE_TROUBLE
 from persistence.events.publisher import publish
-from persistence.lost import LIMIT, take_back
+from persistence.maintenance import presence
+from persistence.maintenance.rescue import LIMIT, take_back
+from persistence.maintenance.timers import due, overdue
 from persistence.queue.leases import Moved, publishable
 from persistence.queue.notifier import Queue
 from persistence.runs.children import cancel_orphans, settle
-from persistence.timers import due, overdue
 from worker.execute import Runner
 
 log = structlog.get_logger(__name__)

@@ -8,7 +8,7 @@ import asyncpg
 import structlog
 
 from persistence.db.transient import DATABASE_TROUBLE
-from persistence.retention import BATCH, prune_history, prune_items, prune_keys, prune_runs
+from persistence.maintenance.retention import BATCH, prune_history, prune_items, prune_keys, prune_runs
 
 log = structlog.get_logger(__name__)
 

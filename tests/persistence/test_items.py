@@ -10,7 +10,7 @@ from engine.runtime.ports import DoneItem, Fenced, MapVisit
 from engine.states import NodeStatus, RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
-from persistence.retention import _ITEMS, prune_items
+from persistence.maintenance.retention import _ITEMS, prune_items
 from persistence.runs.map_items import Items
 from tests.driving import Held, accepted, working
 

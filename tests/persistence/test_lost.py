@@ -8,9 +8,9 @@ from redis.asyncio import Redis
 from engine.states import NodeStatus, RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
-from persistence.lost import take_back
-from persistence.presence import bury
-from persistence.timers import due, overdue
+from persistence.maintenance.presence import bury
+from persistence.maintenance.rescue import take_back
+from persistence.maintenance.timers import due, overdue
 from tests.driving import Held, accepted, working
 
 S = RunStatus

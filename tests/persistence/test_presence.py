@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from persistence.db.database import Database, dsn
-from persistence.presence import Presence, bury, missing
+from persistence.maintenance.presence import Presence, bury, missing
 
 HOLD = """
 import asyncio, sys
 from persistence.db.database import Database, dsn
-from persistence.presence import Presence
+from persistence.maintenance.presence import Presence
 
 async def main(url):
     database = await Database.open(url, pool_size=1)

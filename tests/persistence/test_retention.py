@@ -6,7 +6,7 @@ from engine.states import NodeStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.feed import Expired, Feed
-from persistence.retention import prune_history, prune_keys, prune_runs
+from persistence.maintenance.retention import prune_history, prune_keys, prune_runs
 from tests.driving import accepted, working
 
 PARTS = ("events", "node_states", "node_outputs", "checkpoints")

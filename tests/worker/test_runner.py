@@ -16,7 +16,7 @@ from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.db.transient import DATABASE_TROUBLE
 from persistence.journal.journal import PostgresJournal
-from persistence.lost import take_back
+from persistence.maintenance.rescue import take_back
 from persistence.queue.notifier import Queue
 from tests.taking_up import Bell, BellConfig, accept_spec, edges, eventually, node, node_types
 from worker.execute import Runner

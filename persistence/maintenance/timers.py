@@ -13,7 +13,7 @@ from engine.states import RunStatus
 from persistence.db.database import Database
 from persistence.db.tables import runs
 from persistence.events import codec
-from persistence.lost import LIMIT
+from persistence.maintenance.rescue import LIMIT
 from persistence.queue.leases import Moved, moved_of
 from persistence.runs.run import Changed, Run, run_of
 from persistence.runs.transition import end_all
