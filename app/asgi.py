@@ -30,7 +30,7 @@ from engine.nodes.resources import open_resources
 from persistence.db.database import Database
 from persistence.db.deadlines import Deadlines
 from persistence.db.transient import opened
-from persistence.feed import Feed
+from persistence.feed.feed import Feed
 from persistence.keys import Keys
 from persistence.queue.notifier import Queue
 from persistence.secret_values import open_secrets

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from engine.nodes.registry import NodeTypes
 from persistence.caller import Caller
 from persistence.db.database import Database
-from persistence.feed import Feed
+from persistence.feed.feed import Feed
 from persistence.queue.notifier import Queue
 from resolvers.loaders import Loaders
 

@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.events import Event, NodeChange, NodeState, StatusChange
 from engine.states import NodeStatus, RunStatus
 from persistence.caller import Role
-from persistence.changing import Notice
-from persistence.feed import Expired
+from persistence.feed.feed import Expired
+from persistence.feed.run_changes import Notice
 from persistence.problems import NotFound, invalid
 from persistence.runs import node_states as nodes
 from persistence.runs import run as runs

@@ -12,7 +12,7 @@ from persistence.caller import Role
 from persistence.db.ids import Prefix
 from persistence.db.pagination import Page, checked_after, checked_first
 from persistence.events.history import Checkpoint, EventsAsked, Window
-from persistence.feed import Expired
+from persistence.feed.feed import Expired
 from persistence.problems import NotFound, invalid
 from persistence.runs import listing
 from persistence.runs import node_states as nodes

@@ -12,8 +12,8 @@ from engine.spec.model import parse
 from engine.states import OnLimit, RunMode, RunStatus, WaitKind
 from engine.values.inputs import check_inputs
 from persistence.caller import Role
+from persistence.feed.rest_waiter import SILENCE_S
 from persistence.problems import Invalid, invalid
-from persistence.rests import SILENCE_S
 from persistence.runs import admission, commands, create, waits
 from persistence.runs import run as runs
 from persistence.runs.create import NewRun

@@ -8,7 +8,7 @@ import strawberry
 from engine import events
 from engine.states import LogLevel, RunStatus
 from persistence.events.history import Checkpoint as CheckpointRow
-from persistence.feed import Expired
+from persistence.feed.feed import Expired
 from resolvers.runs import EventView, NodeView
 from schema import enums as enums
 from schema.info import Info

@@ -9,12 +9,12 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from engine.states import RunStatus
-from persistence import changing
 from persistence.caller import Caller
-from persistence.changing import Notice
 from persistence.db.database import Database
 from persistence.events.publisher import runs_channel
-from persistence.feed import Feed
+from persistence.feed import run_changes
+from persistence.feed.feed import Feed
+from persistence.feed.run_changes import Notice
 from tests.driving import accepted, until, working
 
 KILL = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -72,7 +72,7 @@ async def test_a_run_is_read_in_its_own_project_alone(
 async def test_a_slow_watcher_misses_the_oldest_and_holds_up_nobody(
     feed: Feed, database: Database, caller: Caller, project: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changing, "MAX_WAITING", 2)
+    monkeypatch.setattr(run_changes, "MAX_WAITING", 2)
     async with (
         aclosing(feed.changing.watch(everything, project)) as slow,
         aclosing(feed.changing.watch(everything, project)) as quick,

@@ -13,13 +13,13 @@ from redis.asyncio import Redis
 
 from engine.events import Event, LogRecorded, NodeChange
 from engine.states import LogLevel, NodeStatus, RunStatus
-from persistence import streams
 from persistence.caller import Caller
-from persistence.channels import Channels
 from persistence.db.database import Database
 from persistence.events.publisher import Item, StatusNotice, announce, draft_channel, publish, stream_of
-from persistence.feed import Expired, Feed
-from persistence.streams import MAILBOX_SIZE
+from persistence.feed import streams
+from persistence.feed.feed import Expired, Feed
+from persistence.feed.pubsub import Channels
+from persistence.feed.streams import MAILBOX_SIZE
 from tests.driving import Held, Worker, accepted, until, working
 
 NOWHERE = "unix:///nonexistent/redis.sock"

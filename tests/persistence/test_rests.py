@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from persistence.channels import Channels
 from persistence.events.publisher import RESTS
-from persistence.rests import Rests
+from persistence.feed.pubsub import Channels
+from persistence.feed.rest_waiter import Rests
 from tests.driving import until
 
 

@@ -5,7 +5,7 @@ from redis.asyncio import Redis
 from engine.states import NodeStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
-from persistence.feed import Expired, Feed
+from persistence.feed.feed import Expired, Feed
 from persistence.maintenance.retention import prune_history, prune_keys, prune_runs
 from tests.driving import accepted, working
 

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from engine.states import NodeStatus, RunMode, RunStatus
 from persistence.caller import Caller, Role
-from persistence.feed import Feed
+from persistence.feed.feed import Feed
 from persistence.problems import Conflict, Forbidden, Invalid, InvalidState, NotFound
 from persistence.queue.notifier import Queue
 from persistence.runs import node_states

@@ -9,10 +9,10 @@ from typing import TypeVar
 import pytest
 
 from engine.states import NodeStatus, RunStatus
-from persistence import changing
 from persistence.caller import Caller, Role
 from persistence.events.publisher import announce, draft_channel, runs_channel
-from persistence.feed import Expired
+from persistence.feed import run_changes
+from persistence.feed.feed import Expired
 from persistence.problems import NotFound
 from persistence.runs.listing import RunFilter
 from persistence.workflows import drafts, workflows
@@ -165,7 +165,7 @@ async def test_a_change_that_nobody_wants_to_see_is_not_read(context: Context, p
         async with counted(context.database) as statements:
             await held.ends(RunStatus.FAILED)
             assert (await waiting).status is RunStatus.FAILED
-    assert [statement for statement in statements if statement.startswith("SELECT * FROM runs")] == [changing._READ]
+    assert [statement for statement in statements if statement.startswith("SELECT * FROM runs")] == [run_changes._READ]
 
 
 OUTPUTS = """subscription($id: ID!, $after: Int) { nodeStates(runId: $id, after: $after) {

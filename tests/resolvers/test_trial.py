@@ -18,7 +18,7 @@ from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Outp
 from engine.states import LogLevel
 from persistence.caller import Caller, Role
 from persistence.db.database import Database
-from persistence.feed import Feed
+from persistence.feed.feed import Feed
 from persistence.queue.notifier import Queue
 from resolvers import trial
 from resolvers.context import Context

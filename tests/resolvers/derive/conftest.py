@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from persistence.caller import Caller
 from persistence.db.database import Database
-from persistence.feed import Feed
+from persistence.feed.feed import Feed
 from persistence.queue.notifier import Queue
 from resolvers.context import Context
 from tests.resolvers.derive.deriving import FLAKY, QUICK_FLAKY

@@ -13,17 +13,17 @@ from redis.asyncio import Redis
 
 from engine.events import Delta, Event, StatusChange
 from engine.states import RunStatus
-from persistence.changing import Changing
-from persistence.channels import Channels
 from persistence.db.database import Database
 from persistence.events import codec
 from persistence.events.publisher import announce as announce
 from persistence.events.publisher import draft_channel, item_of
 from persistence.events.publisher import publish as publish
-from persistence.rests import Rests
+from persistence.feed.pubsub import Channels
+from persistence.feed.rest_waiter import Rests
+from persistence.feed.run_changes import Changing
+from persistence.feed.streams import Mailbox, StreamReader
 from persistence.runs.node_states import SMALL
 from persistence.runs.run import Changed
-from persistence.streams import Mailbox, StreamReader
 
 BATCH = 500
 _EVENTS = """

@@ -7,8 +7,8 @@ import asyncio
 from collections import OrderedDict
 from contextlib import aclosing, suppress
 
-from persistence.channels import Channels
 from persistence.events.publisher import RESTS
+from persistence.feed.pubsub import Channels
 
 SILENCE_S = (1.0, 5.0)
 """How long one look into Postgres is from the next while nothing is heard: longer each time."""

@@ -13,9 +13,9 @@ import asyncpg
 import structlog
 
 from engine.states import RunStatus
-from persistence.channels import Channels
 from persistence.db.transient import insist
 from persistence.events.publisher import runs_channel
+from persistence.feed.pubsub import Channels
 from persistence.runs.run import Run, run_of
 
 log = structlog.get_logger(__name__)
