@@ -31,9 +31,9 @@ from persistence.db.database import Database
 from persistence.db.deadlines import Deadlines
 from persistence.db.transient import opened
 from persistence.feed.feed import Feed
-from persistence.keys import Keys
 from persistence.queue.notifier import Queue
-from persistence.secret_values import open_secrets
+from persistence.secrets.key_source import Keys
+from persistence.secrets.resolver import open_secrets
 from persistence.sql_databases import open_databases
 from persistence.workflows import projects
 from resolvers.context import Context

@@ -116,7 +116,7 @@ def rotate_key(data_dir: DataDir = None) -> None:
     """Encrypts every secret under a new key. Can be stopped, and called again."""
     from app.errors import StoreError
     from app.keys import rotated
-    from persistence.keyring import KeyProblem
+    from persistence.secrets.keyring import KeyProblem
 
     try:
         looked, told = asyncio.run(rotated(_configured(data_dir=data_dir)))
@@ -230,8 +230,8 @@ def _need_catalog(settings: Settings) -> None:
 
 
 def _need_keys(settings: Settings) -> None:
-    from persistence.keyring import KeyProblem
-    from persistence.keys import Keys
+    from persistence.secrets.key_source import Keys
+    from persistence.secrets.keyring import KeyProblem
 
     try:
         Keys.of(settings).ring()

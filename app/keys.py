@@ -15,9 +15,9 @@ from app.reach import need_postgres
 from app.settings import Settings
 from persistence.db.database import dsn
 from persistence.db.migrate import missing
-from persistence.keyring import KeyProblem, Keyring
-from persistence.keys import Keys
-from persistence.rotation import Looked, look, rotate
+from persistence.secrets.key_source import Keys
+from persistence.secrets.keyring import KeyProblem, Keyring
+from persistence.secrets.rotation import Looked, look, rotate
 
 SHOWN = 5
 """Lost secrets that one line names."""

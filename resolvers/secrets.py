@@ -11,13 +11,13 @@ from engine.graph.bound_node import prepare
 from engine.problems import FieldProblem
 from engine.spec.model import parse
 from engine.values.redaction import MIN_LENGTH, remember
-from persistence import secrets
 from persistence.caller import Role
-from persistence.keyring import KeyProblem, Keyring
-from persistence.keys import SETTING
 from persistence.problems import Forbidden, Invalid, Unavailable
-from persistence.secret_values import SecretValues
-from persistence.secrets import Secret
+from persistence.secrets import store
+from persistence.secrets.key_source import SETTING
+from persistence.secrets.keyring import KeyProblem, Keyring
+from persistence.secrets.resolver import SecretValues
+from persistence.secrets.store import Secret
 from resolvers.authorise import project_for, require
 from resolvers.context import Context
 
@@ -33,7 +33,7 @@ async def secrets_of(context: Context, project_id: str | None) -> list[Secret]:
         require(context.caller, Role.VIEWER, project_id)
     projects = context.caller.projects if project_id is None else [project_id]
     async with context.database.connect() as connection:
-        return await secrets.of_projects(connection, context.caller, projects)
+        return await store.of_projects(connection, context.caller, projects)
 
 
 async def set_secret(context: Context, project_id: str | None, name: str, value: str) -> Secret:
@@ -44,7 +44,7 @@ async def set_secret(context: Context, project_id: str | None, name: str, value:
             raise Invalid(problems)
         remember(value)
         try:
-            return await secrets.put(connection, context.caller, _keyring(context), chosen, name, value)
+            return await store.put(connection, context.caller, _keyring(context), chosen, name, value)
         except KeyProblem as wrong:
             raise Unavailable(f"No secret can be encrypted here: {wrong}; `treadle doctor` tells more.") from wrong
 
@@ -53,7 +53,7 @@ async def delete_secret(context: Context, project_id: str | None, name: str) -> 
     """Its id. Raises NotFound, Forbidden."""
     async with context.database.begin() as connection:
         chosen = await project_for(connection, context.caller, Role.EDITOR, project_id)
-        return await secrets.remove(connection, context.caller, chosen, name)
+        return await store.remove(connection, context.caller, chosen, name)
 
 
 def check_use(context: Context, project_id: str, spec: JSON) -> None:

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import strawberry
 
-from persistence.secrets import Secret as SecretRow
+from persistence.secrets.store import Secret as SecretRow
 from persistence.workflows.projects import Project as ProjectRow
 from resolvers import secrets
 from schema.info import Info

@@ -33,12 +33,12 @@ from persistence.db.ids import new_id
 from persistence.db.outage import Outage
 from persistence.db.transient import DATABASE_TROUBLE, AwayAtStart, opened
 from persistence.journal.journal import PostgresJournal
-from persistence.keys import Keys
 from persistence.maintenance.presence import Presence
 from persistence.queue.notifier import PATIENCE_S, TAKE_UP, Queue
 from persistence.runs.children import Children
 from persistence.runs.map_items import Items
-from persistence.secret_values import open_secrets
+from persistence.secrets.key_source import Keys
+from persistence.secrets.resolver import open_secrets
 from persistence.sql_databases import open_databases
 from worker.control import listen
 from worker.execute import Runner

@@ -7,12 +7,12 @@ import pytest
 
 from app.keys import examined, rotated
 from app.settings import Settings
-from persistence import key_file, secrets
 from persistence.caller import Caller
 from persistence.db.database import Database, dsn
-from persistence.keyring import Key, KeyProblem, Keyring
-from persistence.keys import Keys
-from persistence.rotation import look
+from persistence.secrets import key_file, store
+from persistence.secrets.key_source import Keys
+from persistence.secrets.keyring import Key, KeyProblem, Keyring
+from persistence.secrets.rotation import look
 from tests.app.conftest import Command
 
 
@@ -31,7 +31,7 @@ def keys(tmp_path: Path) -> Keys:
 async def put(database: Database, caller: Caller, project: str, ring: Keyring, *names: str) -> None:
     async with database.begin() as connection:
         for name in names:
-            await secrets.put(connection, caller, ring, project, name, "a value of it")
+            await store.put(connection, caller, ring, project, name, "a value of it")
 
 
 async def under(database_url: str, ring: Keyring) -> dict[str, int]:

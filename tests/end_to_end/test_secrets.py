@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from persistence.key_file import NAME, read
+from persistence.secrets.key_file import NAME, read
 from tests.end_to_end.doing import do
 from tests.end_to_end.system import System, running
 from tests.peers import chat

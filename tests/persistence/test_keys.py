@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from persistence import key_file
-from persistence.keyring import Key, KeyProblem, Keyring, Undecryptable, parse_keys
-from persistence.keys import Keys
+from persistence.secrets import key_file
+from persistence.secrets.key_source import Keys
+from persistence.secrets.keyring import Key, KeyProblem, Keyring, Undecryptable, parse_keys
 
 GOOD = base64.b64encode(bytes(32)).decode()
 

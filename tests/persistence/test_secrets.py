@@ -10,15 +10,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from engine.sdk.node import NodeFailure
-from persistence import key_file, secrets
 from persistence.caller import Caller, Role
 from persistence.db.database import Database, dsn
-from persistence.keyring import Key, Keyring
-from persistence.keys import Keys
 from persistence.problems import Limit, NotFound
-from persistence.rotation import BATCH, look, rotate
-from persistence.secret_values import SecretValues, open_secrets
-from persistence.secrets import Secret
+from persistence.secrets import key_file
+from persistence.secrets import store as secrets
+from persistence.secrets.key_source import Keys
+from persistence.secrets.keyring import Key, Keyring
+from persistence.secrets.resolver import SecretValues, open_secrets
+from persistence.secrets.rotation import BATCH, look, rotate
+from persistence.secrets.store import Secret
 from persistence.workflows import projects
 
 VALUE = "sk-canary-81kQz0pLw2"

@@ -9,11 +9,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from engine.sdk.node import NodeFailure
-from persistence import key_file
 from persistence.caller import Caller, Role
-from persistence.keyring import Key
-from persistence.keys import Keys
-from persistence.secret_values import open_secrets
+from persistence.secrets import key_file
+from persistence.secrets.key_source import Keys
+from persistence.secrets.keyring import Key
+from persistence.secrets.resolver import open_secrets
 from persistence.workflows import projects
 from resolvers.context import Context
 from resolvers.secrets import MAX_VALUE_BYTES

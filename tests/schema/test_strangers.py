@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from engine.states import NodeStatus, RunStatus
-from persistence import secrets
 from persistence.caller import Caller, Role
 from persistence.db.ids import new_id
-from persistence.keyring import Key, Keyring
+from persistence.secrets import store
+from persistence.secrets.keyring import Key, Keyring
 from persistence.workflows import projects
 from resolvers.context import Context
 from schema.schema import schema
@@ -59,7 +59,7 @@ async def theirs(context: Context, project: str) -> Theirs:
     )
     await context.database.pool.execute(asked, wait_id, run_id)
     async with context.database.begin() as connection:
-        await secrets.put(connection, context.caller, Keyring((Key.new(),)), project, "key", "a value of it")
+        await store.put(connection, context.caller, Keyring((Key.new(),)), project, "key", "a value of it")
     version_id = made["version"]["id"]
     return Theirs(project, workflow_id, version_id, run_id, pending["run"]["id"], checkpoint_id, wait_id)
 

@@ -11,9 +11,9 @@ import structlog
 from engine.sdk.node import NodeFailure
 from persistence.db.database import Database
 from persistence.db.transient import insist, is_away
-from persistence.keyring import KeyProblem, Keyring, Undecryptable
-from persistence.keys import Keys
-from persistence.secrets import place_of
+from persistence.secrets.key_source import Keys
+from persistence.secrets.keyring import KeyProblem, Keyring, Undecryptable
+from persistence.secrets.store import place_of
 
 log = structlog.get_logger(__name__)
 

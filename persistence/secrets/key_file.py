@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from persistence.keyring import Key, KeyProblem, parse_keys
+from persistence.secrets.keyring import Key, KeyProblem, parse_keys
 
 NAME = "secret.key"
 OTHERS = stat.S_IRWXG | stat.S_IRWXO

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from persistence.caller import Caller
 from persistence.db.ids import Prefix, new_id
 from persistence.db.tables import secrets
-from persistence.keyring import Keyring
 from persistence.problems import Limit, NotFound
+from persistence.secrets.keyring import Keyring
 
 MAX_SECRETS = 1000
 """Of one project."""

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Self
 
 from app.settings import Settings
-from persistence import key_file
-from persistence.keyring import Key, Keyring, parse_keys
+from persistence.secrets import key_file
+from persistence.secrets.keyring import Key, Keyring, parse_keys
 
 SETTING = "TREADLE_SECRET_KEY"
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
-from persistence.keyring import Keyring, Undecryptable
-from persistence.secrets import place_of
+from persistence.secrets.keyring import Keyring, Undecryptable
+from persistence.secrets.store import place_of
 
 BATCH = 100
 
