@@ -37,7 +37,7 @@ from persistence.secrets.resolver import open_secrets
 from persistence.sql_databases import open_databases
 from persistence.workflows import projects
 from resolvers.context import Context
-from resolvers.once import settled
+from resolvers.idempotent import settled
 from web.site import routes as page_routes
 from worker.resources import options_of
 

@@ -5,8 +5,8 @@ from persistence.db.pagination import Page, checked_first
 from persistence.problems import Forbidden
 from persistence.workflows import projects
 from persistence.workflows.projects import Project
+from resolvers.checks import checked_name
 from resolvers.context import Context
-from resolvers.names import checked_name
 
 
 async def project(context: Context, project_id: str) -> Project | None:

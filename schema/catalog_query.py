@@ -6,7 +6,7 @@ from engine.chat_models.base import ModelInfo
 from engine.validation.validator import Report
 from engine.workflow_templates import loader as gallery
 from resolvers import catalog
-from resolvers import spec as specs
+from resolvers.workflows import specs
 from schema.catalog import Model, NodeType, Template, Tool, TriggerKind
 from schema.info import Info
 from schema.scalars import JSON

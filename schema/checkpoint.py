@@ -9,10 +9,10 @@ from engine.states import NodeStatus
 from persistence.db.pagination import Page
 from persistence.events.history import Checkpoint as CheckpointRow
 from persistence.runs.run import Run as RunRow
-from resolvers import runs
-from resolvers import spec as specs
-from resolvers.runs import NodeView
-from resolvers.spec import ExpressionResult as Evaluated
+from resolvers.runs import queries
+from resolvers.runs.queries import NodeView
+from resolvers.workflows import specs
+from resolvers.workflows.specs import ExpressionResult as Evaluated
 from schema.connection import Connection
 from schema.info import Info
 from schema.node import Node
@@ -56,27 +56,27 @@ class Checkpoint(Node):
     @strawberry.field(graphql_type=list[strawberry.ID])
     @staticmethod
     async def completed_nodes(row: Row, info: Info) -> list[str]:
-        views = await runs.node_views_at(info.context, row.run_id, row.seq)
+        views = await queries.node_views_at(info.context, row.run_id, row.seq)
         return [view.state.node_id for view in views if view.state.status is NodeStatus.COMPLETED]
 
     @strawberry.field(graphql_type=list[NodeState])
     @staticmethod
     async def node_states(row: Row, info: Info) -> list[NodeView]:
-        return await runs.node_views_at(info.context, row.run_id, row.seq)
+        return await queries.node_views_at(info.context, row.run_id, row.seq)
 
     @strawberry.field(graphql_type=JSON, description="Node outputs as they stood, by node id.")
     @staticmethod
     async def state(row: Row, info: Info) -> Any:
-        return await runs.state_at(info.context, row)
+        return await queries.state_at(info.context, row)
 
     @strawberry.field(
         graphql_type=Connection[Annotated["Run", strawberry.lazy("schema.run")]], description="Runs that began here."
     )
     @staticmethod
     async def forks(row: Row, info: Info, first: int | None = 25, after: str | None = None) -> Page[RunRow]:
-        return await runs.fork_page(info.context, row.id, first=first, after=after)
+        return await queries.fork_page(info.context, row.id, first=first, after=after)
 
     @strawberry.field(graphql_type=ExpressionResult, description="Evaluates `{{ … }}` against this state.")
     @staticmethod
     async def evaluate(row: Row, info: Info, expression: str) -> Evaluated:
-        return await specs.evaluate_expression(expression, await runs.scope_at(info.context, row))
+        return await specs.evaluate_expression(expression, await queries.scope_at(info.context, row))

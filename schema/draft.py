@@ -9,7 +9,7 @@ from engine.problems import FieldProblem as FieldProblemValue
 from persistence.workflows.drafts import Draft
 from persistence.workflows.versions import Version
 from persistence.workflows.workflows import Workflow as WorkflowRow
-from resolvers import spec as specs
+from resolvers.workflows import specs
 from schema.info import Info
 from schema.payload import Payload
 from schema.problem import FieldProblem

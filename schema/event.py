@@ -9,7 +9,7 @@ from engine import events
 from engine.states import LogLevel, RunStatus
 from persistence.events.history import Checkpoint as CheckpointRow
 from persistence.feed.feed import Expired
-from resolvers.runs import EventView, NodeView
+from resolvers.runs.queries import EventView, NodeView
 from schema import enums as enums
 from schema.info import Info
 from schema.node_state import NodeState

@@ -6,8 +6,8 @@ from typing import Any
 import strawberry
 
 from engine.states import NodeStatus
-from resolvers import runs
-from resolvers.runs import NodeView
+from resolvers.runs import queries
+from resolvers.runs.queries import NodeView
 from schema import enums as enums
 from schema.info import Info
 from schema.scalars import JSON
@@ -60,9 +60,9 @@ class NodeState:
     @strawberry.field(graphql_type=JSON | None)
     @staticmethod
     async def input(view: View, info: Info) -> Any:
-        return (await runs.node_values(info.context, view.state)).input
+        return (await queries.node_values(info.context, view.state)).input
 
     @strawberry.field(graphql_type=JSON | None)
     @staticmethod
     async def output(view: View, info: Info) -> Any:
-        return (await runs.node_values(info.context, view.state)).output
+        return (await queries.node_values(info.context, view.state)).output

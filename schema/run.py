@@ -14,8 +14,8 @@ from persistence.runs.waits import Wait as WaitRow
 from persistence.workflows.projects import Project as ProjectRow
 from persistence.workflows.versions import Version
 from persistence.workflows.workflows import Workflow as WorkflowRow
-from resolvers import runs
-from resolvers.runs import EventViews, NodeView
+from resolvers.runs import queries
+from resolvers.runs.queries import EventViews, NodeView
 from schema import enums as enums
 from schema.checkpoint import Checkpoint
 from schema.connection import Connection
@@ -92,24 +92,24 @@ class Run(Node):
     @strawberry.field(graphql_type=list[NodeState])
     @staticmethod
     async def current_nodes(run: Row, info: Info) -> list[NodeView]:
-        return runs.under_way(await runs.node_views(info.context, run.id))
+        return queries.under_way(await queries.node_views(info.context, run.id))
 
     @strawberry.field(
         description="From the medians of earlier runs of the same version; null without history, and for a run at rest."
     )
     @staticmethod
     async def estimated_completion_at(run: Row, info: Info) -> datetime | None:
-        return await runs.estimated_completion(info.context, run)
+        return await queries.estimated_completion(info.context, run)
 
     @strawberry.field(graphql_type=list[NodeState])
     @staticmethod
     async def node_states(run: Row, info: Info) -> list[NodeView]:
-        return await runs.node_views(info.context, run.id)
+        return await queries.node_views(info.context, run.id)
 
     @strawberry.field(graphql_type=NodeState | None)
     @staticmethod
     async def node_state(run: Row, info: Info, node_id: strawberry.ID) -> NodeView | None:
-        views = await runs.node_views(info.context, run.id)
+        views = await queries.node_views(info.context, run.id)
         return next((view for view in views if view.state.node_id == node_id), None)
 
     @strawberry.field(
@@ -129,7 +129,7 @@ class Run(Node):
     ) -> EventViews:
         window = Window(first, after, last, before)
         asked = EventsAsked(run.id, window, None if types is None else tuple(sorted(set(types))), node_id)
-        return await runs.events(info.context, asked)
+        return await queries.events(info.context, asked)
 
     @strawberry.field(graphql_type=LogPage, description="By number, as `events`.")
     @staticmethod
@@ -144,19 +144,19 @@ class Run(Node):
         min_level: LogLevel | None = None,
     ) -> EventViews:
         window = Window(first, after, last, before)
-        return await runs.events(info.context, EventsAsked(run.id, window, (EventType.LOG,), node_id, min_level))
+        return await queries.events(info.context, EventsAsked(run.id, window, (EventType.LOG,), node_id, min_level))
 
     @strawberry.field(graphql_type=Connection[Checkpoint])
     @staticmethod
     async def checkpoints(
         run: Row, info: Info, first: int | None = 25, after: str | None = None
     ) -> Page[CheckpointRow]:
-        return await runs.checkpoint_page(info.context, run.id, first=first, after=after)
+        return await queries.checkpoint_page(info.context, run.id, first=first, after=after)
 
     @strawberry.field(graphql_type=Checkpoint | None)
     @staticmethod
     async def checkpoint(run: Row, info: Info, id: strawberry.ID) -> CheckpointRow | None:
-        return await runs.checkpoint(info.context, id, run.id)
+        return await queries.checkpoint(info.context, id, run.id)
 
     @strawberry.field(description="Opaque: a name for this take-up, for the logs.")
     @staticmethod
@@ -166,17 +166,17 @@ class Run(Node):
     @strawberry.field(description="What would be accepted now.")
     @staticmethod
     async def available_actions(run: Row, info: Info) -> list[RunAction]:
-        return await runs.available_actions(info.context, run)
+        return await queries.available_actions(info.context, run)
 
     @strawberry.field(graphql_type=Wait | None, description="What a WAITING run waits for: the first of `waits`.")
     @staticmethod
     async def waiting_for(run: Row, info: Info) -> WaitRow | None:
-        return next(iter(await runs.waits_of(info.context, run)), None)
+        return next(iter(await queries.waits_of(info.context, run)), None)
 
     @strawberry.field(graphql_type=list[Wait], description="Parallel branches wait side by side.")
     @staticmethod
     async def waits(run: Row, info: Info) -> list[WaitRow]:
-        return await runs.waits_of(info.context, run)
+        return await queries.waits_of(info.context, run)
 
     @strawberry.field(graphql_type=Annotated["Run", strawberry.lazy("schema.run")] | None)
     @staticmethod
@@ -201,9 +201,9 @@ class Run(Node):
     async def derived_runs(
         run: Row, info: Info, first: int | None = 25, after: str | None = None, source: list[RunSource] | None = None
     ) -> Page[RunRow]:
-        return await runs.derived_page(info.context, run.id, first=first, after=after, source=source)
+        return await queries.derived_page(info.context, run.id, first=first, after=after, source=source)
 
     @strawberry.field(description="From start to finish; so far, while it is on its way.")
     @staticmethod
     def duration_ms(run: Row) -> float | None:
-        return runs.duration_ms(run.started_at, run.finished_at)
+        return queries.duration_ms(run.started_at, run.finished_at)

@@ -3,7 +3,7 @@
 import strawberry
 
 from engine.states import RetryFrom
-from resolvers import derive
+from resolvers.runs import derive
 from schema import enums as enums
 from schema.info import Info
 from schema.payload import done, mutation

@@ -8,7 +8,7 @@ import strawberry
 from engine.states import RunMode, RunSource, RunStatus
 from persistence.runs import listing
 from persistence.runs import run as runs
-from resolvers.start import Start
+from resolvers.runs.start import Start
 from schema import enums as enums
 from schema.checkpoint import Checkpoint
 from schema.payload import Payload

@@ -3,7 +3,7 @@
 import strawberry
 
 from persistence.problems import invalid
-from resolvers import control, start
+from resolvers.runs import control, start
 from schema.info import Info
 from schema.payload import done, mutation
 from schema.run_input import (

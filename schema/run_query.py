@@ -4,7 +4,7 @@ import strawberry
 
 from persistence.db.pagination import Page
 from persistence.runs.run import Run as RunRow
-from resolvers import runs as run_resolvers
+from resolvers.runs import queries as run_resolvers
 from schema.connection import Connection
 from schema.info import Info
 from schema.run import Run

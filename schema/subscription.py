@@ -1,4 +1,5 @@
-"""Subscriptions, over graphql-transport-ws and SSE. One that is closed leaves nothing behind: see resolvers/live.py."""
+"""Subscriptions, over graphql-transport-ws and SSE. One that is closed leaves nothing behind: see
+resolvers/runs/subscriptions.py."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -9,9 +10,9 @@ from strawberry.types.nodes import SelectedField
 
 from engine.states import RunStatus
 from persistence.runs.run import Run as RunRow
-from resolvers import live
-from resolvers.live import NodeUpdate
-from resolvers.runs import NodeView
+from resolvers.runs import subscriptions
+from resolvers.runs.queries import NodeView
+from resolvers.runs.subscriptions import NodeUpdate
 from schema import enums as enums
 from schema.draft import WorkflowDraft
 from schema.event import EVENT_TYPES as EVENT_TYPES
@@ -68,7 +69,7 @@ class Subscription:
     @staticmethod
     async def node_states(info: Info, run_id: strawberry.ID, after: int | None = None) -> AsyncGenerator[Any]:
         async with aclosing(
-            live.node_states(info.context, run_id, after, with_values=_asks_for_values(info))
+            subscriptions.node_states(info.context, run_id, after, with_values=_asks_for_values(info))
         ) as updates:
             async for update in updates:
                 yield update
@@ -80,7 +81,7 @@ class Subscription:
     @staticmethod
     async def run_events(info: Info, run_id: strawberry.ID, after: int | None = 0) -> AsyncGenerator[Any]:
         async with aclosing(
-            live.run_events(info.context, run_id, after or 0, with_values=_asks_for_values(info))
+            subscriptions.run_events(info.context, run_id, after or 0, with_values=_asks_for_values(info))
         ) as events:
             async for event in events:
                 yield event
@@ -92,13 +93,13 @@ class Subscription:
     async def runs(
         info: Info, project_id: strawberry.ID | None = None, filter: RunFilter | None = None
     ) -> AsyncGenerator[Any]:
-        async with aclosing(live.changed_runs(info.context, project_id, where_of(filter))) as changed:
+        async with aclosing(subscriptions.changed_runs(info.context, project_id, where_of(filter))) as changed:
             async for run in changed:
                 yield run
 
     @strawberry.subscription(graphql_type=WorkflowDraft, description="The draft whenever somebody saves it.")
     @staticmethod
     async def draft(info: Info, workflow_id: strawberry.ID) -> AsyncGenerator[Any]:
-        async with aclosing(live.draft_saves(info.context, workflow_id)) as saves:
+        async with aclosing(subscriptions.draft_saves(info.context, workflow_id)) as saves:
             async for draft in saves:
                 yield draft

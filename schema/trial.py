@@ -8,7 +8,7 @@ from engine.events import LogRecorded
 from engine.runtime.single_node import Trial
 from engine.sdk.node import Output, WaitForAnswer, WaitUntil
 from engine.states import LogLevel
-from resolvers import trial
+from resolvers.runs import node_test
 from schema.info import Info
 from schema.node_state import RunError, Usage
 from schema.payload import Payload, done, mutation
@@ -54,8 +54,8 @@ class TrialMutations:
     @staticmethod
     async def test_node(info: Info, input: TestNodeInput) -> TestNodePayload:
         """Runs one node with the given input, outside any run. Nothing is stored."""
-        ask = trial.Ask(input.project_id, input.type, input.config, {} if input.context is None else input.context)
-        return _payload(await trial.test_node(info.context, ask))
+        ask = node_test.Ask(input.project_id, input.type, input.config, {} if input.context is None else input.context)
+        return _payload(await node_test.test_node(info.context, ask))
 
 
 def _payload(tried: Trial) -> TestNodePayload:

@@ -10,7 +10,7 @@ from persistence.db.pagination import Page
 from persistence.runs.run import Run as RunRow
 from persistence.workflows.versions import Version
 from persistence.workflows.workflows import Workflow as WorkflowRow
-from resolvers import versions as version_resolvers
+from resolvers.workflows import versions as version_resolvers
 from schema import enums as enums
 from schema.connection import Connection
 from schema.info import Info

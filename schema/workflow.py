@@ -13,7 +13,7 @@ from persistence.workflows.drafts import Draft
 from persistence.workflows.projects import Project as ProjectRow
 from persistence.workflows.versions import Version
 from persistence.workflows.workflows import Workflow as WorkflowRow
-from resolvers import versions as version_resolvers
+from resolvers.workflows import versions as version_resolvers
 from schema.connection import Connection
 from schema.draft import WorkflowDraft
 from schema.info import Info

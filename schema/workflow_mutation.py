@@ -2,7 +2,8 @@
 
 import strawberry
 
-from resolvers import projects, versions, workflows
+from resolvers import projects
+from resolvers.workflows import versions, workflows
 from schema.draft import DraftPayload, SaveDraftInput
 from schema.info import Info
 from schema.payload import done, mutation

@@ -7,9 +7,9 @@ import strawberry
 from persistence.db.pagination import Page
 from persistence.workflows.projects import Project as ProjectRow
 from persistence.workflows.workflows import Workflow as WorkflowRow
-from resolvers import nodes as node_resolvers
+from resolvers import global_ids as node_resolvers
 from resolvers import projects as project_resolvers
-from resolvers import workflows as workflow_resolvers
+from resolvers.workflows import workflows as workflow_resolvers
 from schema.connection import Connection
 from schema.info import Info
 from schema.node import Node

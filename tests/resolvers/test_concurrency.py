@@ -11,9 +11,9 @@ from engine.states import RetryFrom, RunStatus
 from persistence.problems import Busy
 from persistence.runs.run import Run
 from persistence.workflows import drafts, workflows
-from resolvers import derive, start
 from resolvers.context import Context
-from resolvers.start import Start
+from resolvers.runs import derive, start
+from resolvers.runs.start import Start
 from tests.driving import SPEC, Worker
 
 

@@ -13,9 +13,9 @@ from persistence.feed.feed import Feed
 from persistence.problems import Conflict, Forbidden, Invalid, InvalidState, NotFound
 from persistence.queue.notifier import Queue
 from persistence.runs import node_states
-from resolvers import control, start
 from resolvers.context import Context
-from resolvers.start import Start
+from resolvers.runs import control, start
+from resolvers.runs.start import Start
 from tests.driving import SPEC, Worker, until
 
 

@@ -17,9 +17,9 @@ from persistence.problems import NotFound
 from persistence.runs.listing import RunFilter
 from persistence.workflows import drafts, workflows
 from persistence.workflows.drafts import Content
-from resolvers import live
 from resolvers.context import Context
-from resolvers.live import NodeUpdate
+from resolvers.runs import subscriptions
+from resolvers.runs.subscriptions import NodeUpdate
 from schema.schema import schema
 from tests.counting import counted
 from tests.driving import SPEC, Held, accepted, until, working
@@ -45,7 +45,7 @@ def told(update: NodeUpdate) -> tuple[int, bool, str | None, str | None]:
 
 async def test_first_the_state_of_every_node_then_every_change(context: Context, held: Held) -> None:
     await held.node("b", NodeStatus.RUNNING)
-    async with aclosing(live.node_states(context, held.run_id, None)) as updates:
+    async with aclosing(subscriptions.node_states(context, held.run_id, None)) as updates:
         assert told(await anext(updates)) == (0, True, "a", "IDLE")
         assert told(await anext(updates)) == (3, True, "b", "RUNNING")
         await held.node("b", NodeStatus.COMPLETED, output=1, has_output=True)
@@ -68,10 +68,10 @@ async def test_reconnecting_at_any_number_of_a_view_misses_no_change(context: Co
         for node in ("a", "b"):
             await held.node(node, status)
     await held.ends()
-    whole = [told(update) for update in await everything(live.node_states(context, held.run_id, 0))]
+    whole = [told(update) for update in await everything(subscriptions.node_states(context, held.run_id, 0))]
     assert whole[:2] == [(0, True, "a", "IDLE"), (0, True, "b", "IDLE")]
     for after in range(1, 8):
-        seen = [told(update) for update in await everything(live.node_states(context, held.run_id, after))]
+        seen = [told(update) for update in await everything(subscriptions.node_states(context, held.run_id, after))]
         assert seen == [update for update in whole if update[0] > after]
 
 
@@ -79,9 +79,9 @@ async def test_a_snapshot_cut_off_anywhere_can_be_continued(context: Context, he
     await held.node("b", NodeStatus.COMPLETED)
     await held.node("a", NodeStatus.COMPLETED)
     await held.ends()
-    snapshot = await everything(live.node_states(context, held.run_id, None))
+    snapshot = await everything(subscriptions.node_states(context, held.run_id, None))
     assert [told(update) for update in snapshot] == [(3, True, "b", "COMPLETED"), (5, True, "a", "COMPLETED")]
-    rest = await everything(live.node_states(context, held.run_id, snapshot[0].seq))
+    rest = await everything(subscriptions.node_states(context, held.run_id, snapshot[0].seq))
     assert [update.view.state.node_id for update in rest if update.view] == ["a"]
 
 
@@ -89,14 +89,14 @@ async def test_after_past_retention_sends_a_fresh_snapshot(context: Context, hel
     await held.node("a", NodeStatus.COMPLETED)
     await held.ends()
     await context.database.pool.execute("DELETE FROM events WHERE run_id = $1 AND seq < 4", held.run_id)
-    updates = await everything(live.node_states(context, held.run_id, 1))
+    updates = await everything(subscriptions.node_states(context, held.run_id, 1))
     assert [told(update) for update in updates] == [(0, True, "b", "IDLE"), (4, True, "a", "COMPLETED")]
 
 
 async def test_run_events_say_when_history_has_expired(context: Context, held: Held) -> None:
     await held.ends()
     await context.database.pool.execute("DELETE FROM events WHERE run_id = $1 AND seq < 3", held.run_id)
-    first, *rest = await everything(live.run_events(context, held.run_id, 0))
+    first, *rest = await everything(subscriptions.run_events(context, held.run_id, 0))
     assert isinstance(first.event, Expired)
     assert [view.event.seq for view in rest] == [3]
 
@@ -105,16 +105,16 @@ async def test_a_run_of_somebody_else_is_not_found(context: Context, held: Held)
     stranger = Caller("stranger", {})
     other = replace(context, caller=stranger)
     with pytest.raises(NotFound):
-        await everything(live.node_states(other, held.run_id, None))
+        await everything(subscriptions.node_states(other, held.run_id, None))
     with pytest.raises(NotFound):
-        await everything(live.run_events(other, held.run_id, 0))
+        await everything(subscriptions.run_events(other, held.run_id, 0))
 
 
 async def test_a_run_that_leaves_the_filter_is_sent_once_more(context: Context, project: str) -> None:
     where = RunFilter(status=[RunStatus.QUEUED])
     async with (
         working(context.database, context.redis) as worker,
-        aclosing(live.changed_runs(context, project, where)) as changed,
+        aclosing(subscriptions.changed_runs(context, project, where)) as changed,
     ):
         waiting = asyncio.create_task(anext(changed))
         await until(lambda: context.feed.channels._confirmed)
@@ -134,7 +134,7 @@ async def test_one_word_about_a_run_is_one_read_for_all_who_watch_its_project(co
     other = replace(context, caller=Caller("another", {project: Role.VIEWER, "prj_other": Role.VIEWER}))
     async with AsyncExitStack() as stack:
         watching = [
-            await stack.enter_async_context(aclosing(live.changed_runs(who, None, RunFilter())))
+            await stack.enter_async_context(aclosing(subscriptions.changed_runs(who, None, RunFilter())))
             for who in (context, other)
             for _ in range(10)
         ]
@@ -155,7 +155,7 @@ async def test_one_word_about_a_run_is_one_read_for_all_who_watch_its_project(co
 async def test_a_change_that_nobody_wants_to_see_is_not_read(context: Context, project: str) -> None:
     async with (
         working(context.database, context.redis) as worker,
-        aclosing(live.changed_runs(context, project, RunFilter(status=[RunStatus.FAILED]))) as failed,
+        aclosing(subscriptions.changed_runs(context, project, RunFilter(status=[RunStatus.FAILED]))) as failed,
     ):
         waiting = asyncio.create_task(anext(failed))
         await until(lambda: context.feed.channels._confirmed)
@@ -212,7 +212,7 @@ async def test_the_draft_is_sent_when_somebody_saves_it(context: Context, projec
         workflow = await workflows.create(
             connection, context.caller, project, name="w", description="", content=content
         )
-    async with aclosing(live.draft_saves(context, workflow.id)) as saves:
+    async with aclosing(subscriptions.draft_saves(context, workflow.id)) as saves:
         waiting = asyncio.create_task(anext(saves))
         await until(lambda: context.feed.channels._confirmed)
         async with context.database.begin() as connection:

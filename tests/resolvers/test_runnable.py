@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from engine.states import VersionStatus
 from persistence.workflows.versions import Version
-from resolvers.runnable import Runnable
+from resolvers.workflows.version_cache import Runnable
 
 
 def version(name: str, size: int) -> Version:

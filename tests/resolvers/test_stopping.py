@@ -10,9 +10,10 @@ from engine.states import NodeStatus, RunStatus
 from persistence.problems import InvalidState, NotFound
 from persistence.runs import commands
 from persistence.runs.run import Run
-from resolvers import control, start, workflows
 from resolvers.context import Context
-from resolvers.start import Start
+from resolvers.runs import control, start
+from resolvers.runs.start import Start
+from resolvers.workflows import workflows
 from tests.driving import SPEC, Held, Worker, until
 
 

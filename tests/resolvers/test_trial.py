@@ -20,8 +20,8 @@ from persistence.caller import Caller, Role
 from persistence.db.database import Database
 from persistence.feed.feed import Feed
 from persistence.queue.notifier import Queue
-from resolvers import trial
 from resolvers.context import Context
+from resolvers.runs import node_test
 from tests.calling import mutate
 from tests.peers import chat as chat
 from tests.peers.http import http_peer
@@ -147,7 +147,7 @@ async def test_a_failure_comes_with_its_logs(context: Context) -> None:
 
 
 async def test_it_has_a_time_limit_and_really_stops(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "TIME_LIMIT_S", 0.05)
+    monkeypatch.setattr(node_test, "TIME_LIMIT_S", 0.05)
     answer = await tried(context, "stuck", {})
     assert answer["error"]["code"] == "TIMEOUT" and answer["partialOutput"] == "so far"
     assert Stuck.gone
@@ -156,12 +156,12 @@ async def test_it_has_a_time_limit_and_really_stops(context: Context, monkeypatc
 async def test_a_server_tries_so_many_nodes_at_once_and_says_when_it_is_full(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "TIME_LIMIT_S", 1.0)
-    trying = [asyncio.create_task(tried(context, "stuck", {})) for _ in range(trial.AT_ONCE + 1)]
+    monkeypatch.setattr(node_test, "TIME_LIMIT_S", 1.0)
+    trying = [asyncio.create_task(tried(context, "stuck", {})) for _ in range(node_test.AT_ONCE + 1)]
     answers = await asyncio.gather(*trying)
     refused = [answer["errors"][0] for answer in answers if answer["errors"]]
     assert [(one["code"], "8 nodes are being tried" in one["detail"]) for one in refused] == [("LIMIT", True)]
-    assert sum(answer["error"] is not None for answer in answers) == trial.AT_ONCE
+    assert sum(answer["error"] is not None for answer in answers) == node_test.AT_ONCE
     assert (await tried(context, "transform", {"output": 1}))["output"] == 1
 
 

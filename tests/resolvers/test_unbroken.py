@@ -7,10 +7,11 @@ import pytest
 from redis.asyncio import Redis
 
 from persistence.db.database import Database
-from resolvers import control, start, workflows
 from resolvers.context import Context
-from resolvers.once import settled, unbroken
-from resolvers.start import Start
+from resolvers.idempotent import settled, unbroken
+from resolvers.runs import control, start
+from resolvers.runs.start import Start
+from resolvers.workflows import workflows
 from tests.driving import SPEC, working
 
 Call = Callable[[Context, str, str], Awaitable[object]]

@@ -8,8 +8,8 @@ import pytest
 from engine.states import RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
-from resolvers import control
 from resolvers.context import Context
+from resolvers.runs import control
 from tests.calling import mutate, new_workflow
 from tests.resolvers.derive.deriving import QUICK_FLAKY, checkpoints, derived, drive, refused
 from tests.taking_up import Worker, accept_spec, edges, node, told

@@ -7,8 +7,8 @@ from redis.asyncio import Redis
 from engine.runtime.run_info import Stop
 from engine.states import RunStatus
 from persistence.caller import Caller
-from resolvers import control
 from resolvers.context import Context
+from resolvers.runs import control
 from tests.resolvers.derive.deriving import FLAKY, derived, drive, refused
 from tests.taking_up import Bell, Worker, accept_spec, edges, node, node_types, told
 from tests.worker.specs import SPECS

@@ -21,7 +21,7 @@ from persistence.workflows import drafts
 from persistence.workflows.drafts import Draft
 from resolvers.authorise import require
 from resolvers.context import Context
-from resolvers.runs import EventView, Names, NodeView
+from resolvers.runs.queries import EventView, Names, NodeView
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from persistence.runs.rewind import rewind
 from persistence.runs.run import Changed, Run
 from persistence.workflows import workflows
 from resolvers.context import Context
-from resolvers.once import once, tell, unbroken
-from resolvers.start import at_rest, check_nodes, check_wait, own_run
+from resolvers.idempotent import once, tell, unbroken
+from resolvers.runs.start import at_rest, check_nodes, check_wait, own_run
 
 MAX_REASON = 1000
 STOP_MS = 12_000

@@ -14,12 +14,13 @@ from persistence.runs.run import Changed
 from persistence.workflows import drafts, versions, workflows
 from persistence.workflows.drafts import Content, Draft
 from persistence.workflows.workflows import Workflow
-from resolvers import catalog, control
+from resolvers import catalog
 from resolvers.authorise import project_for, require
+from resolvers.checks import checked_description, checked_name
 from resolvers.context import Context
-from resolvers.names import checked_description, checked_name
-from resolvers.once import tell, unbroken
-from resolvers.spec import content_to_save
+from resolvers.idempotent import tell, unbroken
+from resolvers.runs import control
+from resolvers.workflows.specs import content_to_save
 
 DELETED = "Its workflow is deleted"
 STARTER: dict[str, JSON] = {

@@ -22,10 +22,10 @@ from persistence.workflows import versions
 from persistence.workflows.versions import Version
 from resolvers.authorise import project_for, require
 from resolvers.context import Context
-from resolvers.once import known_run, once, tell, unbroken
-from resolvers.runnable import runnable
+from resolvers.idempotent import known_run, once, tell, unbroken
 from resolvers.secrets import check_use
-from resolvers.spec import check_runnable, content_to_save
+from resolvers.workflows.specs import check_runnable, content_to_save
+from resolvers.workflows.version_cache import runnable
 
 MAX_WAIT_MS = 600_000
 MAX_PRIORITY = 100

@@ -12,7 +12,7 @@ from persistence.workflows import drafts, versions, workflows
 from persistence.workflows.versions import Version, VersionsAsked
 from resolvers.authorise import require
 from resolvers.context import Context
-from resolvers.spec import check_runnable
+from resolvers.workflows.specs import check_runnable
 
 
 async def version_page(

@@ -30,9 +30,9 @@ from persistence.runs.run import Changed, Run, RunOptions
 from persistence.workflows import versions
 from persistence.workflows.versions import Version
 from resolvers.context import Context
-from resolvers.once import known_run, once
-from resolvers.spec import check_runnable
-from resolvers.start import check_options, own_run
+from resolvers.idempotent import known_run, once
+from resolvers.runs.start import check_options, own_run
+from resolvers.workflows.specs import check_runnable
 
 FROM_FAILED = frozenset({RunStatus.FAILED, RunStatus.CANCELLED})
 
