@@ -2,11 +2,11 @@
 
 import strawberry
 
-from schema.run_derive import DeriveMutations
-from schema.run_mutation import RunMutations
+from schema.runs.mutations import RunMutations
+from schema.runs.node_test import TrialMutations
+from schema.runs.run_derive import DeriveMutations
 from schema.secret import SecretMutations
-from schema.trial import TrialMutations
-from schema.workflow_mutation import WorkflowMutations
+from schema.workflows.mutations import WorkflowMutations
 
 
 @strawberry.type

@@ -11,7 +11,7 @@ from persistence.problems import ProblemCode
 from schema import enums as enums
 
 if TYPE_CHECKING:
-    from schema.draft import WorkflowDraft
+    from schema.workflows.draft import WorkflowDraft
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class NotFoundProblem(Problem):
 @strawberry.type(description="Somebody saved first. The caller gets what stands now, to merge with.")
 class ConflictProblem(Problem):
     current_revision: int | None
-    draft: Annotated["WorkflowDraft", strawberry.lazy("schema.draft")] | None = strawberry.field(
+    draft: Annotated["WorkflowDraft", strawberry.lazy("schema.workflows.draft")] | None = strawberry.field(
         description="What stands now."
     )
 

@@ -3,9 +3,9 @@
 import strawberry
 
 from schema.catalog_query import CatalogQueries
-from schema.run_query import RunQueries
+from schema.runs.queries import RunQueries
 from schema.secret import SecretQueries
-from schema.workflow_query import WorkflowQueries
+from schema.workflows.queries import WorkflowQueries
 
 
 @strawberry.type

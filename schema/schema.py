@@ -22,13 +22,13 @@ from strawberry.types.graphql import OperationType
 
 from schema.errors import shown
 from schema.executor import SharingExecutor
+from schema.limits.admission import Refused, admitted
 from schema.mutation import Mutation
-from schema.operations import Refused, admitted
 from schema.problem import PROBLEM_TYPES
 from schema.query import Query
+from schema.runs.wait import WAIT_TYPES
 from schema.scalars import SCALARS, check_texts
 from schema.subscription import EVENT_TYPES, Subscription
-from schema.wait import WAIT_TYPES
 
 
 class ManyAnswersError(InvalidOperationTypeError):

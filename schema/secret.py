@@ -9,8 +9,8 @@ from persistence.workflows.projects import Project as ProjectRow
 from resolvers import secrets
 from schema.info import Info
 from schema.payload import Payload, done, mutation
-from schema.project import Project
-from schema.workflow import DeletePayload
+from schema.workflows.project import Project
+from schema.workflows.workflow import DeletePayload
 
 
 @strawberry.type(description="Values go in and never come out: no field returns them.")

@@ -14,13 +14,13 @@ from resolvers.runs import subscriptions
 from resolvers.runs.queries import NodeView
 from resolvers.runs.subscriptions import NodeUpdate
 from schema import enums as enums
-from schema.draft import WorkflowDraft
-from schema.event import EVENT_TYPES as EVENT_TYPES
-from schema.event import RunEvent
 from schema.info import Info
-from schema.node_state import NodeState
-from schema.run import Run
-from schema.run_input import RunFilter, where_of
+from schema.runs.event import EVENT_TYPES as EVENT_TYPES
+from schema.runs.event import RunEvent
+from schema.runs.inputs import RunFilter, where_of
+from schema.runs.node_state import NodeState
+from schema.runs.run import Run
+from schema.workflows.draft import WorkflowDraft
 
 Update = strawberry.Parent[NodeUpdate]
 

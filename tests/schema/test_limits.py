@@ -7,11 +7,11 @@ import pytest
 from graphql import OperationDefinitionNode, get_introspection_query, parse
 
 from resolvers.context import Context
-from schema import operations
-from schema.cost import MAX_COST, weigh
-from schema.operations import admitted
+from schema.limits import admission
+from schema.limits.admission import admitted
+from schema.limits.cost import MAX_COST, weigh
+from schema.limits.size import MAX_FIELDS
 from schema.schema import schema
-from schema.shape import MAX_FIELDS
 
 NESTED = """query($n: Int) { workflows(first: $n) { nodes { versions(first: $n) { nodes {
   runs(first: $n) { nodes { events(first: $n) { nodes { seq } } } } } } } } }"""
@@ -217,7 +217,7 @@ async def test_the_worst_that_is_let_in_is_read_fast(name: str) -> None:
     started = time.process_time()
     try:
         admitted(schema._schema, AT_THE_LIMIT[name], None, {})
-    except operations.Refused as refused:
+    except admission.Refused as refused:
         assert len(refused.errors) <= 101
     # At most 0.3 s alone; at the end of a long suite on a busy machine the same work was counted as 0.65 s.
     assert time.process_time() - started < 1
@@ -229,11 +229,11 @@ async def test_a_fragment_is_counted_wherever_it_is_spread() -> None:
 
 
 async def test_what_was_read_once_is_kept_and_a_mistake_is_explained_each_time() -> None:
-    operations._known.clear()
-    for n in range(operations.KEPT + 10):
+    admission._known.clear()
+    for n in range(admission.KEPT + 10):
         admitted(schema._schema, f"{{ a{n}: __typename }}", None, {})
-    assert len(operations._known) == operations.KEPT
+    assert len(admission._known) == admission.KEPT
     for _ in range(2):
-        with pytest.raises(operations.Refused):
+        with pytest.raises(admission.Refused):
             admitted(schema._schema, "{ nope }", None, {})
-    assert "{ nope }" not in operations._known
+    assert "{ nope }" not in admission._known

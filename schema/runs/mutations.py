@@ -6,7 +6,7 @@ from persistence.problems import invalid
 from resolvers.runs import control, start
 from schema.info import Info
 from schema.payload import done, mutation
-from schema.run_input import (
+from schema.runs.inputs import (
     CancelRunInput,
     CreateRunInput,
     ExecuteRunInput,

@@ -14,13 +14,13 @@ from resolvers.workflows import versions as version_resolvers
 from schema import enums as enums
 from schema.connection import Connection
 from schema.info import Info
-from schema.node import Node
 from schema.payload import Payload
+from schema.relay import Node
 from schema.scalars import JSON
 
 if TYPE_CHECKING:
-    from schema.run import Run
-    from schema.workflow import Workflow
+    from schema.runs.run import Run
+    from schema.workflows.workflow import Workflow
 
 
 @strawberry.type(
@@ -40,7 +40,7 @@ class WorkflowVersion(Node):
     def is_type_of(cls, value: object, _: object) -> bool:
         return isinstance(value, Version)
 
-    @strawberry.field(graphql_type=Annotated["Workflow", strawberry.lazy("schema.workflow")] | None)
+    @strawberry.field(graphql_type=Annotated["Workflow", strawberry.lazy("schema.workflows.workflow")] | None)
     @staticmethod
     async def workflow(version: strawberry.Parent[Version], info: Info) -> WorkflowRow | None:
         if version.workflow_id is None:
@@ -53,7 +53,7 @@ class WorkflowVersion(Node):
         return input_schema_of(version.spec)
 
     @strawberry.field(
-        graphql_type=Connection[Annotated["Run", strawberry.lazy("schema.run")]], description="Newest first."
+        graphql_type=Connection[Annotated["Run", strawberry.lazy("schema.runs.run")]], description="Newest first."
     )
     @staticmethod
     async def runs(

@@ -7,8 +7,8 @@ from persistence.runs.run import Run as RunRow
 from resolvers.runs import queries as run_resolvers
 from schema.connection import Connection
 from schema.info import Info
-from schema.run import Run
-from schema.run_input import RunFilter, where_of
+from schema.runs.inputs import RunFilter, where_of
+from schema.runs.run import Run
 
 
 @strawberry.type

@@ -20,9 +20,9 @@ from graphql import (
 from strawberry.schema.schema import validate_document
 
 from persistence.problems import ProblemCode
-from schema.cost import MAX_COST, Weight, weigh
-from schema.shape import too_large
-from schema.variables import too_many
+from schema.limits.cost import MAX_COST, Weight, weigh
+from schema.limits.size import too_large
+from schema.limits.variables import too_many
 
 MAX_TEXT = 100_000
 """Characters, and MAX_TOKENS words and signs. Specs and inputs belong into variables, which are not counted."""

@@ -12,7 +12,7 @@ from schema.info import Info
 from schema.scalars import JSON
 
 if TYPE_CHECKING:
-    from schema.run import Run
+    from schema.runs.run import Run
 
 Row = strawberry.Parent[WaitRow]
 
@@ -62,7 +62,7 @@ class RunWait(Wait):
     def is_type_of(cls, value: object, _: object) -> bool:
         return isinstance(value, WaitRow) and value.kind is WaitKind.RUN
 
-    @strawberry.field(graphql_type=Annotated["Run", strawberry.lazy("schema.run")] | None)
+    @strawberry.field(graphql_type=Annotated["Run", strawberry.lazy("schema.runs.run")] | None)
     @staticmethod
     async def run(wait: Row, info: Info) -> RunRow | None:
         return await info.context.loaders.run.load(wait.child_run_id or "")

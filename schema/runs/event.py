@@ -12,11 +12,11 @@ from persistence.feed.feed import Expired
 from resolvers.runs.queries import EventView, NodeView
 from schema import enums as enums
 from schema.info import Info
-from schema.node_state import NodeState
+from schema.runs.node_state import NodeState
 from schema.scalars import JSON
 
 if TYPE_CHECKING:
-    from schema.checkpoint import Checkpoint
+    from schema.runs.checkpoint import Checkpoint
 
 View = strawberry.Parent[EventView]
 
@@ -96,7 +96,7 @@ class CheckpointSaved(RunEvent):
         return str(_what(view).checkpoint_id)
 
     @strawberry.field(
-        graphql_type=Annotated["Checkpoint", strawberry.lazy("schema.checkpoint")] | None,
+        graphql_type=Annotated["Checkpoint", strawberry.lazy("schema.runs.checkpoint")] | None,
         description="Null past retention.",
     )
     @staticmethod

@@ -5,8 +5,8 @@ from datetime import datetime
 import strawberry
 
 from persistence.workflows import projects
-from schema.node import Node
 from schema.payload import Payload
+from schema.relay import Node
 
 
 @strawberry.type

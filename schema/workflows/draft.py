@@ -14,10 +14,10 @@ from schema.info import Info
 from schema.payload import Payload
 from schema.problem import FieldProblem
 from schema.scalars import JSON
-from schema.version import WorkflowVersion, input_schema_of
+from schema.workflows.version import WorkflowVersion, input_schema_of
 
 if TYPE_CHECKING:
-    from schema.workflow import Workflow
+    from schema.workflows.workflow import Workflow
 
 
 @strawberry.type(
@@ -31,7 +31,7 @@ class WorkflowDraft:
     updated_at: datetime
     updated_by: str
 
-    @strawberry.field(graphql_type=Annotated["Workflow", strawberry.lazy("schema.workflow")])
+    @strawberry.field(graphql_type=Annotated["Workflow", strawberry.lazy("schema.workflows.workflow")])
     @staticmethod
     async def workflow(draft: strawberry.Parent[Draft], info: Info) -> WorkflowRow | None:
         return await info.context.loaders.workflow.load(draft.workflow_id)

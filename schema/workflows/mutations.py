@@ -4,12 +4,12 @@ import strawberry
 
 from resolvers import projects
 from resolvers.workflows import versions, workflows
-from schema.draft import DraftPayload, SaveDraftInput
 from schema.info import Info
 from schema.payload import done, mutation
-from schema.project import CreateProjectInput, ProjectPayload
-from schema.version import CreateVersionInput, RestoreVersionInput, VersionInput, VersionPayload
-from schema.workflow import (
+from schema.workflows.draft import DraftPayload, SaveDraftInput
+from schema.workflows.project import CreateProjectInput, ProjectPayload
+from schema.workflows.version import CreateVersionInput, RestoreVersionInput, VersionInput, VersionPayload
+from schema.workflows.workflow import (
     CreateWorkflowInput,
     DeletePayload,
     DeleteWorkflowInput,

@@ -7,7 +7,7 @@ from resolvers.runs import derive
 from schema import enums as enums
 from schema.info import Info
 from schema.payload import done, mutation
-from schema.run_input import RunOptionsInput, RunPayload, options_of
+from schema.runs.inputs import RunOptionsInput, RunPayload, options_of
 from schema.scalars import JSON
 
 strawberry.enum(RetryFrom)

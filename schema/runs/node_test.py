@@ -10,8 +10,8 @@ from engine.sdk.node import Output, WaitForAnswer, WaitUntil
 from engine.states import LogLevel
 from resolvers.runs import node_test
 from schema.info import Info
-from schema.node_state import RunError, Usage
 from schema.payload import Payload, done, mutation
+from schema.runs.node_state import RunError, Usage
 from schema.scalars import JSON
 
 

@@ -17,17 +17,17 @@ from persistence.workflows.workflows import Workflow as WorkflowRow
 from resolvers.runs import queries
 from resolvers.runs.queries import EventViews, NodeView
 from schema import enums as enums
-from schema.checkpoint import Checkpoint
 from schema.connection import Connection
-from schema.event import LogPage, RunEventPage
 from schema.info import Info
-from schema.node import Node
-from schema.node_state import NodeState, RunError
-from schema.project import Project
+from schema.relay import Node
+from schema.runs.checkpoint import Checkpoint
+from schema.runs.event import LogPage, RunEventPage
+from schema.runs.node_state import NodeState, RunError
+from schema.runs.wait import Wait
 from schema.scalars import JSON
-from schema.version import WorkflowVersion
-from schema.wait import Wait
-from schema.workflow import Workflow
+from schema.workflows.project import Project
+from schema.workflows.version import WorkflowVersion
+from schema.workflows.workflow import Workflow
 
 Row = strawberry.Parent[RunRow]
 
@@ -178,12 +178,12 @@ class Run(Node):
     async def waits(run: Row, info: Info) -> list[WaitRow]:
         return await queries.waits_of(info.context, run)
 
-    @strawberry.field(graphql_type=Annotated["Run", strawberry.lazy("schema.run")] | None)
+    @strawberry.field(graphql_type=Annotated["Run", strawberry.lazy("schema.runs.run")] | None)
     @staticmethod
     async def parent(run: Row, info: Info) -> RunRow | None:
         return await info.context.loaders.run.load(run.parent_id) if run.parent_id else None
 
-    @strawberry.field(graphql_type=Annotated["Run", strawberry.lazy("schema.run")] | None)
+    @strawberry.field(graphql_type=Annotated["Run", strawberry.lazy("schema.runs.run")] | None)
     @staticmethod
     async def retry_of(run: Row, info: Info) -> RunRow | None:
         return await info.context.loaders.run.load(run.retry_of_id) if run.retry_of_id else None
@@ -194,7 +194,7 @@ class Run(Node):
         return await info.context.loaders.checkpoint.load(run.forked_from_id) if run.forked_from_id else None
 
     @strawberry.field(
-        graphql_type=Connection[Annotated["Run", strawberry.lazy("schema.run")]],
+        graphql_type=Connection[Annotated["Run", strawberry.lazy("schema.runs.run")]],
         description="Retries, forks and subworkflow runs made from this one.",
     )
     @staticmethod

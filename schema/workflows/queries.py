@@ -12,9 +12,9 @@ from resolvers import projects as project_resolvers
 from resolvers.workflows import workflows as workflow_resolvers
 from schema.connection import Connection
 from schema.info import Info
-from schema.node import Node
-from schema.project import Project, Viewer
-from schema.workflow import Workflow
+from schema.relay import Node
+from schema.workflows.project import Project, Viewer
+from schema.workflows.workflow import Workflow
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,13 @@ from resolvers.workflows import specs
 from resolvers.workflows.specs import ExpressionResult as Evaluated
 from schema.connection import Connection
 from schema.info import Info
-from schema.node import Node
-from schema.node_state import NodeState
+from schema.relay import Node
+from schema.runs.node_state import NodeState
 from schema.scalars import JSON
 from schema.spec import ExpressionResult
 
 if TYPE_CHECKING:
-    from schema.run import Run
+    from schema.runs.run import Run
 
 Row = strawberry.Parent[CheckpointRow]
 
@@ -43,12 +43,12 @@ class Checkpoint(Node):
     def is_type_of(cls, value: object, _: object) -> bool:
         return isinstance(value, CheckpointRow)
 
-    @strawberry.field(graphql_type=Annotated["Run", strawberry.lazy("schema.run")])
+    @strawberry.field(graphql_type=Annotated["Run", strawberry.lazy("schema.runs.run")])
     @staticmethod
     async def run(row: Row, info: Info) -> RunRow | None:
         return await info.context.loaders.run.load(row.run_id)
 
-    @strawberry.field(graphql_type=Annotated["Checkpoint", strawberry.lazy("schema.checkpoint")] | None)
+    @strawberry.field(graphql_type=Annotated["Checkpoint", strawberry.lazy("schema.runs.checkpoint")] | None)
     @staticmethod
     async def parent(row: Row, info: Info) -> CheckpointRow | None:
         return await info.context.loaders.checkpoint.load(row.parent_id) if row.parent_id else None
@@ -70,7 +70,8 @@ class Checkpoint(Node):
         return await queries.state_at(info.context, row)
 
     @strawberry.field(
-        graphql_type=Connection[Annotated["Run", strawberry.lazy("schema.run")]], description="Runs that began here."
+        graphql_type=Connection[Annotated["Run", strawberry.lazy("schema.runs.run")]],
+        description="Runs that began here.",
     )
     @staticmethod
     async def forks(row: Row, info: Info, first: int | None = 25, after: str | None = None) -> Page[RunRow]:

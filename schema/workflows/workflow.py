@@ -15,17 +15,17 @@ from persistence.workflows.versions import Version
 from persistence.workflows.workflows import Workflow as WorkflowRow
 from resolvers.workflows import versions as version_resolvers
 from schema.connection import Connection
-from schema.draft import WorkflowDraft
 from schema.info import Info
-from schema.node import Node
 from schema.payload import Payload
-from schema.project import Project
+from schema.relay import Node
 from schema.scalars import JSON
-from schema.version import WorkflowVersion
+from schema.workflows.draft import WorkflowDraft
+from schema.workflows.project import Project
+from schema.workflows.version import WorkflowVersion
 
 if TYPE_CHECKING:
-    from schema.run import Run
-    from schema.run_input import RunFilter
+    from schema.runs.inputs import RunFilter
+    from schema.runs.run import Run
 
 
 @strawberry.type
@@ -71,7 +71,7 @@ class Workflow(Node):
         return await version_resolvers.version_page(info.context, workflow.id, first=first, after=after, status=status)
 
     @strawberry.field(
-        graphql_type=Connection[Annotated["Run", strawberry.lazy("schema.run")]], description="Newest first."
+        graphql_type=Connection[Annotated["Run", strawberry.lazy("schema.runs.run")]], description="Newest first."
     )
     @staticmethod
     async def runs(
@@ -79,7 +79,7 @@ class Workflow(Node):
         info: Info,
         first: int | None = 25,
         after: str | None = None,
-        filter: Annotated["RunFilter", strawberry.lazy("schema.run_input")] | None = None,
+        filter: Annotated["RunFilter", strawberry.lazy("schema.runs.inputs")] | None = None,
     ) -> Page[RunRow]:
         asked = {} if filter is None else vars(filter)
         lists = {name: tuple(value) for name, value in asked.items() if isinstance(value, list)}

@@ -10,9 +10,9 @@ from persistence.runs import listing
 from persistence.runs import run as runs
 from resolvers.runs.start import Start
 from schema import enums as enums
-from schema.checkpoint import Checkpoint
 from schema.payload import Payload
-from schema.run import Run
+from schema.runs.checkpoint import Checkpoint
+from schema.runs.run import Run
 from schema.scalars import JSON
 
 
