@@ -39,7 +39,7 @@ from persistence.workflows import projects
 from resolvers.context import Context
 from resolvers.idempotent import settled
 from web.site import routes as page_routes
-from worker.resources import options_of
+from worker.resource_options import options_of
 
 log = structlog.get_logger(__name__)
 

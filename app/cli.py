@@ -57,7 +57,7 @@ def server(
     from app.asgi import create_app
     from app.errors import CannotStartError
     from app.supervise import listen
-    from engine.garbage import settle_down
+    from worker.gc_tuning import settle_down
 
     settings = _configured(port=port)
     _need_catalog(settings)

@@ -24,7 +24,6 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from app.settings import Settings
-from engine.garbage import look_seldom, settle_down
 from engine.nodes.registry import load_node_types
 from engine.nodes.resources import open_resources
 from persistence.db.database import Database, dsn, pool_of
@@ -40,13 +39,14 @@ from persistence.runs.map_items import Items
 from persistence.secrets.key_source import Keys
 from persistence.secrets.resolver import open_secrets
 from persistence.sql_databases import open_databases
-from worker.control import listen
-from worker.execute import Runner
-from worker.lease import Heartbeat, look
+from worker.gc_tuning import look_seldom, settle_down
+from worker.heartbeat import Heartbeat, look
+from worker.listener import listen
 from worker.presence import show, show_forever
 from worker.recovery import Recovery
-from worker.resources import options_of
+from worker.resource_options import options_of
 from worker.retention import prune_forever
+from worker.runner import Runner
 from worker.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)

@@ -20,7 +20,7 @@ from persistence.maintenance.timers import due, overdue
 from persistence.queue.leases import Moved, publishable
 from persistence.queue.notifier import Queue
 from persistence.runs.children import cancel_orphans, settle
-from worker.execute import Runner
+from worker.runner import Runner
 
 log = structlog.get_logger(__name__)
 

@@ -10,7 +10,7 @@ import signal
 import structlog
 
 from engine.runtime.run_info import Stop
-from worker.execute import Held, Runner
+from worker.runner import Held, Runner
 
 log = structlog.get_logger(__name__)
 

@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 
 from persistence.queue.notifier import PATIENCE_S, Queue
 from tests.driving import until
-from worker import control
-from worker.control import listen
+from worker import listener
+from worker.listener import listen
 
 
 class Wire:
@@ -98,7 +98,7 @@ async def test_rings_that_come_while_it_rings_are_one(redis: Redis) -> None:
 async def test_the_listener_comes_back_after_a_connection_is_cut_or_falls_silent(
     redis: Redis, redis_url: str, trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "SILENCE_S", 0.2)
+    monkeypatch.setattr(listener, "SILENCE_S", 0.2)
     heard: list[str] = []
 
     async def hear(data: str) -> None:

@@ -19,7 +19,7 @@ from persistence.journal.journal import PostgresJournal
 from persistence.maintenance.rescue import take_back
 from persistence.queue.notifier import Queue
 from tests.taking_up import Bell, BellConfig, accept_spec, edges, eventually, node, node_types
-from worker.execute import Runner
+from worker.runner import Runner
 
 
 @asynccontextmanager

@@ -31,7 +31,7 @@ from persistence.queue.claims import MAX_CLAIM, Claimed, claim_next, spec_of
 from persistence.queue.leases import Moved, publishable
 from persistence.queue.notifier import Queue
 from worker.clock import clock
-from worker.parents import tell_parents
+from worker.run_task import tell_parents
 
 log = structlog.get_logger(__name__)
 

@@ -14,7 +14,7 @@ from persistence.db.transient import DATABASE_TROUBLE
 from persistence.queue.leases import Stand, renew, stands
 from persistence.runs.waits import open_waits
 from worker.clock import clock
-from worker.execute import Runner
+from worker.runner import Runner
 
 INTENTS = {RunStatus.CANCELLING: Stop.CANCEL, RunStatus.PAUSING: Stop.PAUSE}
 
