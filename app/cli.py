@@ -84,7 +84,7 @@ def server(
 @app.command()
 def worker(gate: Gate = None) -> None:
     """Executes runs."""
-    from app.child import end_group_when_orphaned
+    from app.child_process import end_group_when_orphaned
     from worker.main import run as run_worker
 
     settings = _configured()
@@ -99,7 +99,7 @@ def worker(gate: Gate = None) -> None:
 def migrate() -> None:
     """Brings the database at TREADLE_DATABASE_URL to the newest schema."""
     from app.errors import StoreError
-    from app.reach import migrated
+    from app.preflight import migrated
 
     settings = _configured()
     if settings.database_url is None:
@@ -242,7 +242,7 @@ def _need_keys(settings: Settings) -> None:
 def _need_stores(settings: Settings, gate: int | None) -> None:
     from app.errors import StoreError
     from app.gate import wait_at
-    from app.reach import need_stores
+    from app.preflight import need_stores
 
     if gate is not None:
         wait_at(gate)

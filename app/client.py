@@ -10,7 +10,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, NegotiationError, WebSocketException
 from websockets.typing import Subprotocol
 
-from app.plain_http import plain_client
+from app.http_client import plain_client
 
 TRANSPORT = Subprotocol("graphql-transport-ws")
 AWAY = (OSError, WebSocketException)

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from app.embedded import fault_of, in_use
 from app.errors import StoreError
+from app.http_client import plain_client
 from app.keys import examined
-from app.plain_http import plain_client
-from app.reach import need_postgres, need_redis, postgres_at, redis_at
+from app.preflight import need_postgres, need_redis, postgres_at, redis_at
 from app.settings import Settings, unknown
 from engine.catalog_file import FILE, CatalogError, read_catalog, with_models
 from engine.chat_models.catalog import open_models

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import structlog
 
-from app.child import Program
+from app.child_process import Program
 from app.errors import EmbeddedError
 from app.owner import Owner
 from app.store import Store, running

@@ -6,7 +6,7 @@ import socket
 import httpx
 
 from app.errors import CannotStartError
-from app.plain_http import plain_client
+from app.http_client import plain_client
 
 READY_S = 60.0
 

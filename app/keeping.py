@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from app.child import end_group, ends_with_us
+from app.child_process import end_group, ends_with_us
 from app.errors import CannotStartError
 from app.store import Store
 

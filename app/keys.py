@@ -11,7 +11,7 @@ import asyncpg
 
 from app.embedded import in_use
 from app.errors import StoreError
-from app.reach import need_postgres
+from app.preflight import need_postgres
 from app.settings import Settings
 from persistence.db.database import dsn
 from persistence.db.migrate import missing

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.child import Program, start, stop
+from app.child_process import Program, start, stop
 from app.errors import EmbeddedError
 
 START_S = 30.0

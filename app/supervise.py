@@ -12,7 +12,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from app.child import ORPHANED
+from app.child_process import ORPHANED
 from app.errors import CannotStartError, EmbeddedError
 from app.gate import gate
 from app.keeping import Child, keep_store

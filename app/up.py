@@ -58,13 +58,13 @@ def _stores(settings: Settings, stack: ExitStack) -> tuple[tuple[str, str], list
 
 async def _prepared(urls: tuple[str, str], stores: list[Store]) -> None:
     """Until both stores answer and the database is migrated. Raises EmbeddedError and StoreError."""
-    from app import reach  # Not sooner: the processes that take the longest to start have been started by now.
+    from app import preflight  # Not sooner: the processes that take the longest to start have been started by now.
 
     for store in stores:
         await store.ready()
         await asyncio.to_thread(store.prepare)
-    await reach.need_redis(urls[1])
-    await reach.migrated(urls[0])
+    await preflight.need_redis(urls[1])
+    await preflight.migrated(urls[0])
 
 
 def _starting(settings: Settings) -> str:

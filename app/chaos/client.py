@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from app.plain_http import plain_client
+from app.http_client import plain_client
 
 PATIENCE_S = 150.0
 """Longer than any fault lasts: a call that has no answer by then has been forgotten."""

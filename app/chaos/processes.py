@@ -17,8 +17,8 @@ from pathlib import Path
 
 import httpx
 
-from app.child import Program, start
-from app.plain_http import plain_client
+from app.child_process import Program, start
+from app.http_client import plain_client
 
 READY_S = 60.0
 READY_WITHIN = 64 * 1024

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from app.errors import StoreError
-from app.reach import migrated, need_postgres, need_redis, need_stores
+from app.preflight import migrated, need_postgres, need_redis, need_stores
 from app.settings import Settings
 from persistence.db.migrate import NEWEST, revision
 
