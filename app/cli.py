@@ -54,8 +54,8 @@ def server(
 
     import uvicorn
 
-    from app.asgi import create_app
     from app.errors import CannotStartError
+    from app.server.asgi import create_app
     from app.supervise import listen
     from worker.gc_tuning import settle_down
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import uvicorn
 from websockets.typing import Subprotocol
 
-from app.asgi import create_app
+from app.server.asgi import create_app
 from app.settings import Settings
 
 TRANSPORT = Subprotocol("graphql-transport-ws")

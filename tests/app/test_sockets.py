@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from app.sockets import MAX_OPERATIONS
+from app.server.websockets import MAX_OPERATIONS
 from tests.serving import MAX_MESSAGE, TRANSPORT
 
 INIT = {"type": "connection_init"}

@@ -20,11 +20,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from app.auth import Auth, LocalAuth
-from app.endpoint import Endpoint
-from app.limits import BodyLimit
+from app.server.auth import Auth, LocalAuth
+from app.server.body_limit import BodyLimit
+from app.server.endpoint import Endpoint
+from app.server.lifespan import ToldInOneLine
 from app.settings import Settings
-from app.starting import ToldInOneLine
 from engine.nodes.registry import NodeTypes, load_node_types
 from engine.nodes.resources import open_resources
 from persistence.db.database import Database

@@ -2,7 +2,7 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.answers import problem_response
+from app.server.error_responses import problem_response
 from persistence.problems import Limit
 
 MAX_BODY = 4 * 1024 * 1024

@@ -16,8 +16,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from strawberry.asgi import GraphQL
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
 
-from app.answers import problem_response
-from app.sockets import MAX_REASON, Handler, Socket
+from app.server.error_responses import problem_response
+from app.server.websockets import MAX_REASON, Handler, Socket
 from persistence.db.transient import is_away
 from persistence.problems import Problem, ProblemCode
 from resolvers.context import Context
