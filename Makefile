@@ -45,7 +45,7 @@ schema: setup ## Writes schema/schema.graphql
 	@$(BIN)/treadle schema > schema/schema.graphql.new && mv schema/schema.graphql.new schema/schema.graphql
 
 docs: setup ## Writes docs/nodes.md from the node types
-	@$(BIN)/python -m app.node_docs > docs/nodes.md.new && mv docs/nodes.md.new docs/nodes.md
+	@$(BIN)/python -m app.cli.node_docs > docs/nodes.md.new && mv docs/nodes.md.new docs/nodes.md
 
 bench: setup ## Measures everything against bare LangGraph, and prints one table
 	@$(BIN)/python -m bench

@@ -6,7 +6,7 @@ import jsonschema_rs
 import pytest
 from graphql import OperationDefinitionNode, build_schema, parse, validate, value_from_ast_untyped
 
-from app.asked import WAITS, mutation, sample
+from app.cli.questions import WAITS, mutation, sample
 from tests.paths import ROOT
 
 SCHEMA = build_schema((ROOT / "schema" / "schema.graphql").read_text())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.doctor import examine
+from app.cli.doctor import examine
 from app.settings import Settings
 from tests.app.conftest import Command
 

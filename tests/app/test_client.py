@@ -10,7 +10,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from app.client import AWAY, TRANSPORT, Client, RunRefused, Unanswered
+from app.cli.client import AWAY, TRANSPORT, Client, RunRefused, Unanswered
 
 Answering = Callable[[ServerConnection, Request], Response | None]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.doctor import examine
+from app.cli.doctor import examine
 from app.settings import Settings
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.given import GivenError, read
+from app.cli.arguments import GivenError, read
 
 
 @pytest.mark.parametrize(

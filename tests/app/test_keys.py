@@ -5,7 +5,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from app.keys import examined, rotated
+from app.cli.rotate_key import examined, rotated
 from app.settings import Settings
 from persistence.caller import Caller
 from persistence.db.database import Database, dsn

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.new_node import NewNodeError, create
+from app.cli.new_node import NewNodeError, create
 from tests.paths import ROOT
 
 FIND = "from engine.nodes.registry import load_node_types as load; t = load(); print(t['send_fax'].title, t.broken)"

@@ -1,6 +1,6 @@
 """docs/nodes.md is what the node types say."""
 
-from app.node_docs import page
+from app.cli.node_docs import page
 from engine.nodes.registry import BUILT_IN
 from tests.paths import ROOT
 

@@ -13,7 +13,7 @@ import pytest
 
 STARTING_UP = b"SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0"
 REFUSAL = b"E" + struct.pack("!i", len(STARTING_UP) + 4) + STARTING_UP
-START = "import persistence.db.transient; persistence.db.transient.START_S = {}; from app.cli import main; main()"
+START = "import persistence.db.transient; persistence.db.transient.START_S = {}; from app.cli.main import main; main()"
 
 
 class Door:

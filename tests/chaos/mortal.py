@@ -11,8 +11,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import persistence.feed
 import worker.execute
+
+import persistence.feed
 import worker.main
 from app.chaos import recording
 from engine.events import NodeChange
@@ -110,7 +111,7 @@ BOUNDARIES: dict[str, Callable[[str], None]] = {
 
 
 def main(boundary: str, *command: str) -> None:
-    from app.cli import app
+    from app.cli.main import app
 
     BOUNDARIES[boundary](boundary)
     app(list(command))

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 import httpx
 from rich.console import Console
 
+from app.cli.rotate_key import examined
 from app.embedded import fault_of, in_use
 from app.errors import StoreError
 from app.http_client import plain_client
-from app.keys import examined
 from app.preflight import need_postgres, need_redis, postgres_at, redis_at
 from app.settings import Settings, unknown
 from engine.catalog_file import FILE, CatalogError, read_catalog, with_models

@@ -114,8 +114,8 @@ def migrate() -> None:
 @app.command()
 def rotate_key(data_dir: DataDir = None) -> None:
     """Encrypts every secret under a new key. Can be stopped, and called again."""
+    from app.cli.rotate_key import rotated
     from app.errors import StoreError
-    from app.keys import rotated
     from persistence.secrets.keyring import KeyProblem
 
     try:
@@ -143,9 +143,9 @@ def run(
     port: Port = None,
 ) -> None:
     """Runs a spec on the server that `treadle up` has started."""
-    from app.client import RunRefused
-    from app.given import GivenError, read
-    from app.watch import Watching
+    from app.cli.arguments import GivenError, read
+    from app.cli.client import RunRefused
+    from app.cli.watch import Watching
 
     settings = _configured(port=port)
     watching = Watching(f"{settings.host}:{settings.port}", is_live=watch)
@@ -162,7 +162,7 @@ def run(
 @app.command()
 def doctor(port: Port = None, data_dir: DataDir = None) -> None:
     """Tells what is configured, reachable and migrated, and what to do about what is not."""
-    from app.doctor import examine
+    from app.cli.doctor import examine
 
     if not asyncio.run(examine(_configured(port=port, data_dir=data_dir))):
         raise typer.Exit(1)
@@ -176,7 +176,7 @@ def new_node(
     ] = None,
 ) -> None:
     """Writes a package with a node type of your own: its class, its test and how to install it."""
-    from app.new_node import NewNodeError, create
+    from app.cli.new_node import NewNodeError, create
 
     where = folder or Path(f"treadle-{name.replace('_', '-')}")
     try:
@@ -254,7 +254,3 @@ def _need_stores(settings: Settings, gate: int | None) -> None:
 
 def main() -> None:
     app()
-
-
-if __name__ == "__main__":
-    main()

@@ -14,8 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from app.asked import WAITS, questions, told
-from app.client import AWAY, Client, RunRefused, Unanswered
+from app.cli.client import AWAY, Client, RunRefused, Unanswered
+from app.cli.questions import WAITS, questions, told
 from engine.states import TERMINAL
 
 _RUN = """
