@@ -29,8 +29,8 @@ def up(
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
 ) -> None:
     """Starts everything: Postgres and Redis (unless their URLs are set), migrations, the server and the workers."""
-    from app import up
     from app.errors import CannotStartError
+    from app.supervisor import up
 
     settings = _configured(port=port, data_dir=data_dir, workers=workers)
     _need_catalog(settings)
@@ -56,7 +56,7 @@ def server(
 
     from app.errors import CannotStartError
     from app.server.asgi import create_app
-    from app.supervise import listen
+    from app.supervisor.supervisor import listen
     from worker.gc_tuning import settle_down
 
     settings = _configured(port=port)
@@ -241,8 +241,8 @@ def _need_keys(settings: Settings) -> None:
 
 def _need_stores(settings: Settings, gate: int | None) -> None:
     from app.errors import StoreError
-    from app.gate import wait_at
     from app.preflight import need_stores
+    from app.supervisor.start_gate import wait_at
 
     if gate is not None:
         wait_at(gate)

@@ -5,15 +5,19 @@ import subprocess
 import sys
 import threading
 
-from app.gate import gate, wait_at
+from app.supervisor.start_gate import gate, wait_at
 from tests.paths import ROOT
 
-WAITS = (
-    "import sys; from app.gate import wait_at; print('there', flush=True); wait_at(int(sys.argv[1])); print('through')"
-)
+WAITS = """
+import sys
+from app.supervisor.start_gate import wait_at
+print("there", flush=True)
+wait_at(int(sys.argv[1]))
+print("through")
+"""
 OWNS = f"""
 import subprocess, sys
-from app.gate import gate
+from app.supervisor.start_gate import gate
 with gate() as closed:
     subprocess.Popen([sys.executable, "-c", {WAITS!r}, str(closed.descriptor)], pass_fds=[closed.descriptor])
     input()

@@ -8,7 +8,7 @@ import pytest
 
 from app.embedded import redis
 from app.errors import EmbeddedError
-from app.keeping import FIRST_PAUSE_S, HEALTHY_S, LONGEST_PAUSE_S, Pause, keep_store
+from app.supervisor.restarts import FIRST_PAUSE_S, HEALTHY_S, LONGEST_PAUSE_S, Pause, keep_store
 
 
 def test_the_pause_doubles_until_something_has_lived_for_a_while() -> None:

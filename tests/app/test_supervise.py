@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from app import supervise as supervising
 from app.errors import CannotStartError
-from app.gate import Gate, gate
-from app.keeping import Child
 from app.settings import Settings
-from app.supervise import listen, supervise
+from app.supervisor import supervisor as supervising
+from app.supervisor.restarts import Child
+from app.supervisor.start_gate import Gate, gate
+from app.supervisor.supervisor import listen, supervise
 
 
 async def test_a_ctrl_c_while_the_stores_are_prepared_lets_nobody_in(
@@ -51,7 +51,7 @@ async def test_a_ctrl_c_while_the_stores_are_prepared_lets_nobody_in(
 async def test_a_process_that_fails_while_it_waits_has_not_started_well_however_long_it_waited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("app.keeping.HEALTHY_S", 0.01)
+    monkeypatch.setattr("app.supervisor.restarts.HEALTHY_S", 0.01)
     with pytest.raises(CannotStartError, match="the worker failed 3 times"):
         await Child("worker", ["no-such-command"], os.environ).keep()
 
@@ -59,8 +59,8 @@ async def test_a_process_that_fails_while_it_waits_has_not_started_well_however_
 async def test_a_process_that_has_lived_for_a_while_since_it_was_let_in_is_started_again_and_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("app.keeping.HEALTHY_S", 0.01)
-    monkeypatch.setattr("app.keeping.FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr("app.supervisor.restarts.HEALTHY_S", 0.01)
+    monkeypatch.setattr("app.supervisor.restarts.FIRST_PAUSE_S", 0.0)
     child = Child("worker", ["no-such-command"], os.environ)
     child.let_in()
     keeping = asyncio.create_task(child.keep())

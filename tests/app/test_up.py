@@ -19,7 +19,7 @@ import pytest
 
 from app.embedded import in_use
 from app.settings import Settings
-from app.supervise import unbound
+from app.supervisor.supervisor import unbound
 from tests.app.commands import Treadle
 from tests.paths import ROOT
 

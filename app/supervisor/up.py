@@ -14,9 +14,9 @@ import typer
 from app.embedded import postgres_store, redis_store
 from app.settings import Settings
 from app.store import Store, launched
-from app.supervise import listen, supervise
+from app.supervisor.supervisor import listen, supervise
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "support_triage.json"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "support_triage.json"
 
 STOPPING = "stopping: workers hand their runs back first; a second Ctrl-C does not wait for that"
 

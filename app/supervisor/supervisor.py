@@ -14,10 +14,10 @@ from typing import Any
 
 from app.child_process import ORPHANED
 from app.errors import CannotStartError, EmbeddedError
-from app.gate import gate
-from app.keeping import Child, keep_store
 from app.settings import Settings
 from app.store import Store
+from app.supervisor.restarts import Child, keep_store
+from app.supervisor.start_gate import gate
 
 STOP_S = 10.0
 """Beyond the time that a worker may drain; then it is killed, and its runs are taken up at the next start."""
@@ -149,6 +149,8 @@ async def _ended(tasks: Sequence["asyncio.Task[Any]"]) -> None:
 
 
 async def _until_healthy(listener: socket.socket) -> None:
-    from app.healthy import healthy  # Not sooner: the processes that take the longest to start are on their way by now.
+    from app.supervisor.health import (
+        healthy,  # Not sooner: the processes that take the longest to start are on their way by now.
+    )
 
     await healthy(listener)
