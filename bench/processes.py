@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from app import embedded
+from app.embedded import servers
 
 ROOT = Path(__file__).parent.parent
 START_S = 60.0
@@ -91,7 +91,7 @@ def deployed(workers: int = 1, **settings: str) -> Iterator[Deployment]:
     # As root, Postgres runs as another user, who must be able to reach its data.
     with tempfile.TemporaryDirectory(prefix="treadle-bench-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o711)
-        with embedded.servers(Path(folder) / "data") as (database_url, redis_url):
+        with servers.servers(Path(folder) / "data") as (database_url, redis_url):
             environment = {
                 **os.environ,
                 "TREADLE_DATABASE_URL": database_url,

@@ -11,7 +11,7 @@ import mcp.client.stdio  # noqa: F401  Binds sys.stderr when first imported: not
 import pytest
 from redis.asyncio import Redis
 
-from app.embedded import servers
+from app.embedded.servers import servers
 from engine.states import TRANSITIONS, RunStatus
 from persistence.caller import Caller, Role
 from persistence.db.database import Database

@@ -19,7 +19,7 @@ import asyncpg
 
 from app.chaos.processes import Processes, Slot
 from app.chaos.subscribers import Subscriber
-from app.store import Store
+from app.embedded.process import Store
 
 PAUSE_S = (1.5, 4.0)
 """Between the end of a fault and the next one."""

@@ -19,7 +19,6 @@ from typing import Any
 import asyncpg
 from rich.console import Console
 
-from app import embedded
 from app.chaos import history, holds, nodes, recording
 from app.chaos.audit import Gathered
 from app.chaos.client import Client
@@ -28,6 +27,7 @@ from app.chaos.load import Load, Started
 from app.chaos.processes import Processes
 from app.chaos.report import Report, read_logs, report, show
 from app.chaos.subscribers import Kind, Subscriber, View
+from app.embedded import servers
 from persistence.db.migrate import migrate
 
 SUBSCRIBERS = 6
@@ -115,7 +115,7 @@ async def _attacked(options: Options, folder: Path, console: Console) -> Report:
 @asynccontextmanager
 async def _standing(options: Options, folder: Path, say: Callable[[str], None]) -> AsyncIterator[System]:
     async with AsyncExitStack() as stack:
-        postgres, redis = (stack.enter_context(store(folder)) for store in (embedded.postgres, embedded.redis))
+        postgres, redis = (stack.enter_context(store(folder)) for store in (servers.postgres, servers.redis))
         await migrate(postgres.url)
         await _watched(postgres.url)
         records = folder / "records"

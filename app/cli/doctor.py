@@ -8,7 +8,7 @@ import httpx
 from rich.console import Console
 
 from app.cli.rotate_key import examined
-from app.embedded import fault_of, in_use
+from app.embedded.servers import fault_of, in_use
 from app.errors import StoreError
 from app.http_client import plain_client
 from app.preflight import need_postgres, need_redis, postgres_at, redis_at

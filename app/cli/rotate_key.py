@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from app.embedded import in_use
+from app.embedded.servers import in_use
 from app.errors import StoreError
 from app.preflight import need_postgres
 from app.settings import Settings

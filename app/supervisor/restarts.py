@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import structlog
 
 from app.child_process import end_group, ends_with_us
+from app.embedded.process import Store
 from app.errors import CannotStartError
-from app.store import Store
 
 log = structlog.get_logger(__name__)
 

@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from app.child_process import ORPHANED
+from app.embedded.process import Store
 from app.errors import CannotStartError, EmbeddedError
 from app.settings import Settings
-from app.store import Store
 from app.supervisor.restarts import Child, keep_store
 from app.supervisor.start_gate import gate
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import typer
 
-from app.embedded import postgres_store, redis_store
+from app.embedded.process import Store, launched
+from app.embedded.servers import postgres_store, redis_store
 from app.settings import Settings
-from app.store import Store, launched
 from app.supervisor.supervisor import listen, supervise
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "support_triage.json"

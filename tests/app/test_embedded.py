@@ -10,13 +10,13 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from app import embedded
-from app.embedded import in_use, postgres, redis, servers
+from app.embedded import servers as embedded
+from app.embedded.servers import in_use, postgres, redis, servers
 from app.errors import EmbeddedError
 
 HOLD = """
 import sys, pathlib
-from app.embedded import servers
+from app.embedded.servers import servers
 with servers(pathlib.Path(sys.argv[1]), durable=False) as urls:
     print(urls[0], flush=True)
     sys.stdin.read()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.embedded import redis
+from app.embedded.servers import redis
 from app.errors import EmbeddedError
 from app.supervisor.restarts import FIRST_PAUSE_S, HEALTHY_S, LONGEST_PAUSE_S, Pause, keep_store
 
@@ -22,7 +22,7 @@ def test_the_pause_doubles_until_something_has_lived_for_a_while() -> None:
 async def test_a_store_that_does_not_come_back_is_told_with_the_end_of_its_log(
     open_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.store.START_S", 1.0)
+    monkeypatch.setattr("app.embedded.process.START_S", 1.0)
     with redis(open_folder) as store:
         store.stop()
         place = open_folder / "redis.sockets" / "redis.sock"

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.embedded import in_use
+from app.embedded.servers import in_use
 from app.settings import Settings
 from app.supervisor.supervisor import unbound
 from tests.app.commands import Treadle

@@ -20,9 +20,9 @@ from pathlib import Path
 import structlog
 
 from app.child_process import Program
+from app.embedded.os_user import Owner
+from app.embedded.process import Store, running
 from app.errors import EmbeddedError
-from app.owner import Owner
-from app.store import Store, running
 
 log = structlog.get_logger(__name__)
 LOCK_S = 20.0
