@@ -6,10 +6,10 @@ Pure: it is given what was gathered, and answers with findings, each with its ev
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from app.chaos.execution_log import Record
 from app.chaos.faults import Kill
-from app.chaos.history import History, Run
 from app.chaos.load import Started
-from app.chaos.recording import Record
+from app.chaos.run_history import History, Run
 from app.chaos.subscribers import Kind, View
 from engine.states import NodeStatus
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from app.chaos.recording import recorded
+from app.chaos.execution_log import recorded
 from engine.events import JSON
 from engine.nodes import delay, subworkflow, transform
 from engine.nodes.code import node

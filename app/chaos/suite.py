@@ -19,7 +19,7 @@ from typing import Any
 import asyncpg
 from rich.console import Console
 
-from app.chaos import history, holds, nodes, recording
+from app.chaos import execution_log, lease_log, nodes, run_history
 from app.chaos.audit import Gathered
 from app.chaos.client import Client
 from app.chaos.faults import Target, attack
@@ -107,7 +107,7 @@ async def _attacked(options: Options, folder: Path, console: Console) -> Report:
         await system.load.settled(options.lease_s + SETTLE_S)
         await _views_over(system.views, within_s=15)
         say("settled")
-        told = await history.read(system.target.postgres.url)
+        told = await run_history.read(system.target.postgres.url)
     say("stopped")
     return _reported(options, system, told, folder)
 
@@ -121,7 +121,7 @@ async def _standing(options: Options, folder: Path, say: Callable[[str], None]) 
         records = folder / "records"
         records.mkdir()
         settings = {"TREADLE_DATABASE_URL": postgres.url, "TREADLE_REDIS_URL": redis.url}
-        settings |= {recording.FOLDER: str(records), **options.settings}
+        settings |= {execution_log.FOLDER: str(records), **options.settings}
         processes = Processes(folder, settings, [nodes.install(folder)], options.workers)
         stack.push_async_callback(processes.stop, DRAIN_S + STOP_S)
         await processes.start()
@@ -158,7 +158,7 @@ async def _standing(options: Options, folder: Path, say: Callable[[str], None]) 
 async def _watched(url: str) -> None:
     connection = await asyncpg.connect(url)
     try:
-        await connection.execute(holds.INSTALL)
+        await connection.execute(lease_log.INSTALL)
     finally:
         await connection.close()
 
@@ -182,13 +182,13 @@ async def _views_over(views: list[View], within_s: float) -> None:
         await asyncio.sleep(0.1)
 
 
-def _reported(options: Options, system: System, told: history.History, folder: Path) -> Report:
+def _reported(options: Options, system: System, told: run_history.History, folder: Path) -> Report:
     target, load = system.target, system.load
     seen = Gathered(
         told,
         load.started,
         system.views,
-        recording.read(system.records),
+        execution_log.read(system.records),
         target.frozen,
         target.kills,
         target.deaf,

@@ -15,7 +15,7 @@ import worker.execute
 
 import persistence.feed
 import worker.main
-from app.chaos import recording
+from app.chaos import execution_log
 from engine.events import NodeChange
 from engine.runtime.ports import Entry
 from engine.states import NodeStatus
@@ -84,14 +84,14 @@ def _after_claim(_: str) -> None:
 
 
 def _in_node(boundary: str) -> None:
-    append = recording._append
+    append = execution_log._append
 
     def mortal(what: str, attempt: str) -> None:
         append(what, attempt)
         if f"node {what}" == boundary and f"/{NODE}/" in attempt:
             die()
 
-    _replace(recording, "_append", mortal)
+    _replace(execution_log, "_append", mortal)
 
 
 def _after_accept(_: str) -> None:

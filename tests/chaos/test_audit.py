@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from app.chaos.audit import Gathered, findings, judged, recoveries
+from app.chaos.execution_log import Record
 from app.chaos.faults import Kill
-from app.chaos.history import History, Run, Told
-from app.chaos.holds import Hold, Holds
+from app.chaos.lease_log import Hold, Holds
 from app.chaos.load import Started
-from app.chaos.recording import Record
+from app.chaos.run_history import History, Run, Told
 from app.chaos.subscribers import Kind, View
 from app.chaos.workflows import Case, work
 from engine.states import RunStatus

@@ -10,12 +10,12 @@ from random import Random
 import asyncpg
 import pytest
 
-from app.chaos import history, holds, nodes, recording
+from app.chaos import execution_log, lease_log, nodes, run_history
 from app.chaos.audit import Gathered, judged
 from app.chaos.client import Client
-from app.chaos.history import Run
+from app.chaos.execution_log import Record
 from app.chaos.processes import Processes, Slot, environment_of
-from app.chaos.recording import Record
+from app.chaos.run_history import Run
 from app.chaos.workflows import edges, transform, work
 from persistence.caller import Caller
 from persistence.db.database import Database
@@ -56,7 +56,7 @@ class System:
         urls = {"TREADLE_DATABASE_URL": database_url, "TREADLE_REDIS_URL": redis_url}
         # A process that dies in its first moments may not have its lock yet: then its lease has to run out.
         short = {"TREADLE_LEASE_TTL_S": "2", "TREADLE_HEARTBEAT_S": "0.5", "TREADLE_LOG_FORMAT": "json"}
-        self.settings = {**urls, **short, recording.FOLDER: str(self.records)}
+        self.settings = {**urls, **short, execution_log.FOLDER: str(self.records)}
         self.paths = [nodes.install(folder), ROOT]
         self.slots: list[Slot] = []
 
@@ -77,9 +77,9 @@ class System:
     async def over(self, run_id: str) -> tuple[Run, list[Record]]:
         """The run, once it is over, with what was executed of it; found to be without a fault."""
         async with asyncio.timeout(30):
-            while not (told := await history.read(self.url)).runs[run_id].is_over:  # noqa: ASYNC110
+            while not (told := await run_history.read(self.url)).runs[run_id].is_over:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)  # another process's database: nobody tells us
-        records = recording.read(self.records)
+        records = execution_log.read(self.records)
         executed = judged(Gathered(told, {}, (), records, (), ()))
         assert (executed.again, executed.twice, executed.unheld) == ([], [], [])
         run = told.runs[run_id]
@@ -93,7 +93,7 @@ class System:
 @pytest.fixture
 async def system(tmp_path: Path, database_url: str, redis_url: str) -> AsyncIterator[System]:
     connection = await asyncpg.connect(database_url)
-    await connection.execute(holds.INSTALL)
+    await connection.execute(lease_log.INSTALL)
     await connection.close()
     system = System(tmp_path, database_url, redis_url)
     yield system
@@ -130,7 +130,7 @@ async def test_a_run_goes_on_after_its_server_was_killed_when_it_had_accepted_it
             run_id = (await asked)["run"]["id"]
         run, _ = await system.over(run_id)
         assert (run.status, run.output) == ("COMPLETED", OUTPUT)
-        assert list((await history.read(system.url)).runs) == [run_id]
+        assert list((await run_history.read(system.url)).runs) == [run_id]
     finally:
         asked.cancel()
         await client.close()

@@ -8,8 +8,8 @@ from typing import Any
 import asyncpg
 import orjson
 
-from app.chaos import holds
-from app.chaos.holds import Holds
+from app.chaos import lease_log as holds
+from app.chaos.lease_log import Holds
 from engine.states import TERMINAL, TRANSITIONS, NodeStatus, RunStatus
 
 FINISHED = (NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.WAITING)
