@@ -17,7 +17,7 @@ from persistence.caller import Caller, Role
 from persistence.db.database import Database
 from persistence.db.migrate import migrate
 from persistence.runs.run import Run
-from tests.driving import Worker, accepted, working
+from tests.journal_worker import Worker, accepted, working
 from tests.peers.http import Peer, http_peer
 
 DEFAULT_PROJECT = "prj_00000000000000000000000000"

@@ -13,7 +13,7 @@ import pytest
 
 from app.settings import Settings
 from tests.app.commands import Treadle
-from tests.serving import serving
+from tests.app_server import serving
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from app.settings import Settings
 from persistence.db.database import Database, engine_of
 from persistence.db.transient import is_away
 from persistence.problems import Conflict
-from tests.calling import LINEAR
-from tests.serving import TRANSPORT, serving
+from tests.app_server import TRANSPORT, serving
+from tests.schema_client import LINEAR
 
 KILL = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"""

@@ -12,7 +12,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
 from app.settings import Settings
-from tests.serving import TRANSPORT, serving
+from tests.app_server import TRANSPORT, serving
 
 DRAFTS = "subscription($id: ID!) { draft(workflowId: $id) { revision } }"
 SAVE = "mutation($input: SaveDraftInput!) { saveDraft(input: $input) { draft { revision } errors { detail } } }"

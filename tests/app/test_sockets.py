@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from app.server.websockets import MAX_OPERATIONS
-from tests.serving import MAX_MESSAGE, TRANSPORT
+from tests.app_server import MAX_MESSAGE, TRANSPORT
 
 INIT = {"type": "connection_init"}
 PING = {"type": "ping"}

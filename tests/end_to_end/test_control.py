@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.end_to_end.doing import PAYLOAD, do, example, until
+from tests.end_to_end.client_actions import PAYLOAD, do, example, until
 from tests.end_to_end.system import System
 
 LOOP: dict[str, Any] = {

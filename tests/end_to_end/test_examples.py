@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from engine.nodes.registry import BUILT_IN
-from tests.end_to_end.doing import example
+from tests.end_to_end.client_actions import example
 from tests.end_to_end.system import ROOT, System
 
 EXPECTED: dict[str, Any] = {

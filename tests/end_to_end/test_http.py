@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.doing import do
+from tests.end_to_end.client_actions import do
 from tests.end_to_end.system import CANCEL, ROOT, System, running
 from tests.peers.http import Peer
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import asyncpg
 
-from tests.driving import until as once
-from tests.end_to_end.doing import do, until
+from tests.end_to_end.client_actions import do, until
 from tests.end_to_end.system import CANCEL, System, running
+from tests.journal_worker import until as once
 from tests.peers.http import Peer
 
 COUNT = 400

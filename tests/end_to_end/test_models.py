@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.doing import example
+from tests.end_to_end.client_actions import example
 from tests.end_to_end.system import CANCEL, System, copied, running
 from tests.peers import chat
 from tests.peers.http import Peer, http_peer

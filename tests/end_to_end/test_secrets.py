@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from persistence.secrets.key_file import NAME, read
-from tests.end_to_end.doing import do
+from tests.end_to_end.client_actions import do
 from tests.end_to_end.system import System, running
 from tests.peers import chat
 from tests.peers.http import Peer

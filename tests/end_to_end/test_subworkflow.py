@@ -4,7 +4,7 @@ import asyncio
 import signal
 from typing import Any
 
-from tests.end_to_end.doing import do, until
+from tests.end_to_end.client_actions import do, until
 from tests.end_to_end.system import System
 
 KIN = """

@@ -11,7 +11,7 @@ from engine.chat_models.catalog import Models, open_models
 from engine.sdk.node import NodeFailure, Output
 from engine.tools.catalog import Tools, open_tools
 from tests.engine.given import Given
-from tests.peers import chat, chat_wire
+from tests.peers import chat, chat_protocol
 from tests.peers.http import Peer, http_peer
 
 PRICE = {"input": 2.0, "output": 10.0, "cached_input": 0.5}
@@ -38,7 +38,7 @@ class Asked:
         return caught.value
 
     def sent(self, index: int = -1) -> dict[str, Any]:
-        return chat_wire.asked(self.peer.seen[index])
+        return chat_protocol.asked(self.peer.seen[index])
 
 
 def entry(name: str, url: str, **more: Any) -> ModelEntry:

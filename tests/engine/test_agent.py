@@ -16,7 +16,7 @@ from engine.sdk.node import NodeContext, NodeFailure, Output
 from engine.sdk.tool import ToolFailed, ToolInfo
 from engine.tools.catalog import open_tools
 from tests.engine.given import TYPES, Given
-from tests.peers import chat, chat_wire
+from tests.peers import chat, chat_protocol
 from tests.peers.http import Peer, http_peer
 
 QUERY = {"name": "json_query", "arguments": {"data": {"a": 7}, "expression": "a"}}
@@ -68,7 +68,7 @@ class Agents:
 
     def told(self) -> list[str]:
         """What the model was told by its tools, the last time it was asked."""
-        return chat_wire.said(self.peer.seen[-1], "tool")
+        return chat_protocol.said(self.peer.seen[-1], "tool")
 
 
 def _config(calls: Any, **config: Any) -> dict[str, Any]:
@@ -111,7 +111,7 @@ async def test_it_calls_tools_until_the_model_has_an_answer(agents: Agents) -> N
     assert given.state.usage is not None
     assert (given.state.usage.input_tokens, given.state.usage.output_tokens) == (2000, 400)
     assert given.state.partial_output == "They said: 7"
-    assert {tool["function"]["name"] for tool in chat_wire.asked(agents.peer.seen[0])["tools"]} == {
+    assert {tool["function"]["name"] for tool in chat_protocol.asked(agents.peer.seen[0])["tools"]} == {
         "json_query",
         "probe",
     }
@@ -157,7 +157,7 @@ async def test_a_model_that_writes_no_json_is_asked_once_more(agents: Agents) ->
     failed = await agents.failure([{"name": "probe", "arguments": "[1, 2]"}])
     assert (failed.code, failed.retryable) == ("MODEL_OUTPUT", True)
     assert "no JSON, asked twice" in failed.message
-    assert "were no JSON object" in chat_wire.said(agents.peer.seen[1])[-1]
+    assert "were no JSON object" in chat_protocol.said(agents.peer.seen[1])[-1]
 
 
 async def test_a_result_that_is_too_long_is_cut_for_the_model(agents: Agents) -> None:

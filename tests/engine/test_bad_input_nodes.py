@@ -25,9 +25,9 @@ from engine.validation.validator import validate
 from tests.engine.given import TYPES, Given
 from tests.paths import PEERS
 from tests.peers import chat as chat
-from tests.peers import mcp_liar as mcp_liar
+from tests.peers import misbehaving_mcp as misbehaving_mcp
 from tests.peers.http import Peer, http_peer
-from tests.peers.http_wire import MIB
+from tests.peers.http_protocol import MIB
 
 SERVER = PEERS / "mcp_server.py"
 TEXT, WHOLE, NUMBER = "must be a text", "Input should be a valid integer", "Input should be a valid number"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.engine.http_calls import QUICK, failure, output
 from tests.peers.http import Peer, http_peer
-from tests.peers.http_wire import MIB
+from tests.peers.http_protocol import MIB
 from tests.peers.tls import self_signed
 
 BAD_PEERS: list[tuple[str, str, str]] = [

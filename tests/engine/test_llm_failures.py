@@ -10,7 +10,7 @@ from engine.sdk.node import Output
 from engine.spec.model import NodeSpec, Retry
 from tests.engine.asking import Asked
 from tests.engine.given import TYPES
-from tests.peers.http_wire import MIB
+from tests.peers.http_protocol import MIB
 
 FAILURES: list[tuple[str, str, bool, str]] = [
     ("busy", "MODEL_RATE_LIMIT", True, "slow down"),

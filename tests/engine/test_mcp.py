@@ -16,7 +16,7 @@ from engine.tools.catalog import Tools, open_tools
 from engine.tools.mcp import server as mcp
 from engine.tools.mcp import session
 from tests.engine.given import Given
-from tests.peers.mcp import PEER, Http, Told, stdio
+from tests.peers.mcp_processes import PEER, Http, Told, stdio
 
 
 @pytest.fixture

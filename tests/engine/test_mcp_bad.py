@@ -13,10 +13,10 @@ from engine.sdk.node import NodeFailure
 from engine.tools.catalog import Tools, open_tools
 from tests.engine.given import Given
 from tests.paths import PEERS
-from tests.peers import mcp_liar as mcp_liar
+from tests.peers import misbehaving_mcp as misbehaving_mcp
 from tests.peers.http import Peer, http_peer
-from tests.peers.http_liars import bomb
-from tests.peers.http_wire import MIB
+from tests.peers.http_protocol import MIB
+from tests.peers.misbehaving_http import bomb
 
 PEER = PEERS / "mcp_server.py"
 LOST = "the MCP server 'peer' was lost in the call of "

@@ -2,10 +2,10 @@
 
 import json
 
-from tests.peers import chat_liars as chat_liars  # which brings models that misbehave
 from tests.peers import chat_models as chat_models  # and those that do not
-from tests.peers.chat_wire import MODELS, asked, refuse
-from tests.peers.http_wire import Peer, Request, Writer, answer, at
+from tests.peers import misbehaving_chat as misbehaving_chat  # which brings models that misbehave
+from tests.peers.chat_protocol import MODELS, asked, refuse
+from tests.peers.http_protocol import Peer, Request, Writer, answer, at
 
 
 @at("/v1/chat/completions")

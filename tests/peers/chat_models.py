@@ -2,8 +2,8 @@
 
 import json
 
-from tests.peers.chat_wire import asked, calls, delta, event, model, refuse, said, stream, text, usage
-from tests.peers.http_wire import Peer, Request, Writer
+from tests.peers.chat_protocol import asked, calls, delta, event, model, refuse, said, stream, text, usage
+from tests.peers.http_protocol import Peer, Request, Writer
 
 
 @model("repeats")

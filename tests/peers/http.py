@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.peers import http_liars as http_liars  # which teaches it to lie
 from tests.peers import http_paths as http_paths  # and to behave
-from tests.peers.http_wire import BEHAVIOURS, Peer, Request, Writer
+from tests.peers import misbehaving_http as misbehaving_http  # which teaches it to lie
+from tests.peers.http_protocol import BEHAVIOURS, Peer, Request, Writer
 
 
 async def _serve(peer: Peer, reader: asyncio.StreamReader, writer: Writer) -> None:

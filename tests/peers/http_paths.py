@@ -3,7 +3,7 @@
 import gzip
 import json
 
-from tests.peers.http_wire import Peer, Request, Writer, answer, at
+from tests.peers.http_protocol import Peer, Request, Writer, answer, at
 
 
 @at("/echo")

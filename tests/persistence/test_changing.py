@@ -15,7 +15,7 @@ from persistence.events.publisher import runs_channel
 from persistence.feed import run_changes
 from persistence.feed.feed import Feed
 from persistence.feed.run_changes import Notice
-from tests.driving import accepted, until, working
+from tests.journal_worker import accepted, until, working
 
 KILL = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"""

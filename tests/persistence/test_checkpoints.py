@@ -17,7 +17,7 @@ from persistence.caller import Caller
 from persistence.checkpoints.saver import Saver
 from persistence.db.database import Database
 from persistence.journal.journal import PostgresJournal
-from tests.driving import accepted
+from tests.journal_worker import accepted
 
 NOT_OURS = {
     # Our graphs have no subgraphs, so a run has one namespace. All else passes.

@@ -20,7 +20,7 @@ from persistence.runs.create import NewRun, accept
 from persistence.runs.run import RunOptions
 from persistence.workflows.drafts import Content
 from persistence.workflows.versions import adhoc
-from tests.driving import SPEC
+from tests.journal_worker import SPEC
 
 
 async def queued(

@@ -19,7 +19,7 @@ from persistence.runs import create
 from persistence.runs import run as runs
 from persistence.runs.create import NewRun
 from persistence.runs.node_states import states, states_at
-from tests.taking_up import Killed, Worker, accept_spec, edges, node, told
+from tests.executor_worker import Killed, Worker, accept_spec, edges, node, told
 from tests.worker.specs import SPECS
 
 LOOP: dict[str, Any] = {

@@ -20,7 +20,7 @@ from persistence.feed import streams
 from persistence.feed.feed import Expired, Feed
 from persistence.feed.pubsub import Channels
 from persistence.feed.streams import MAILBOX_SIZE
-from tests.driving import Held, Worker, accepted, until, working
+from tests.journal_worker import Held, Worker, accepted, until, working
 
 NOWHERE = "unix:///nonexistent/redis.sock"
 

@@ -16,7 +16,7 @@ from persistence.events.history import EventsAsked, Window
 from persistence.runs import listing, node_states
 from persistence.runs import run as runs
 from persistence.runs.listing import RunFilter
-from tests.driving import Held, accepted, working
+from tests.journal_worker import Held, accepted, working
 
 STRANGER = Caller("stranger", {"prj_other": Role.ADMIN})
 

@@ -12,7 +12,7 @@ from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.maintenance.retention import _ITEMS, prune_items
 from persistence.runs.map_items import Items
-from tests.driving import Held, accepted, working
+from tests.journal_worker import Held, accepted, working
 
 ITEMS = [
     DoneItem(3, 2**63 - 1, '{"a":[1]}'),

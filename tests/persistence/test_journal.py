@@ -15,7 +15,7 @@ from persistence.db.database import Database
 from persistence.journal import buffer
 from persistence.journal.journal import PostgresJournal
 from persistence.runs import commands
-from tests.driving import Held, accepted, working
+from tests.journal_worker import Held, accepted, working
 
 RUNS = 8
 

@@ -7,7 +7,7 @@ from persistence.db.ids import new_id
 from persistence.runs import related
 from persistence.runs.related import Ask
 from persistence.runs.run import Run
-from tests.driving import Worker, accepted
+from tests.journal_worker import Worker, accepted
 
 STRANGER = Caller("stranger", {})
 

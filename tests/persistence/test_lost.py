@@ -11,7 +11,7 @@ from persistence.db.database import Database
 from persistence.maintenance.presence import bury
 from persistence.maintenance.rescue import take_back
 from persistence.maintenance.timers import due, overdue
-from tests.driving import Held, accepted, working
+from tests.journal_worker import Held, accepted, working
 
 S = RunStatus
 

@@ -16,7 +16,7 @@ from persistence.runs import commands, node_states, waits
 from persistence.runs.run import Changed, Run
 from persistence.workflows import workflows
 from persistence.workflows.drafts import Content
-from tests.driving import SPEC, Worker, accepted
+from tests.journal_worker import SPEC, Worker, accepted
 
 S = RunStatus
 

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from persistence.events.publisher import RESTS
 from persistence.feed.pubsub import Channels
 from persistence.feed.rest_waiter import Rests
-from tests.driving import until
+from tests.journal_worker import until
 
 
 @pytest.fixture

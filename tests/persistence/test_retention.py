@@ -7,7 +7,7 @@ from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.feed.feed import Expired, Feed
 from persistence.maintenance.retention import prune_history, prune_keys, prune_runs
-from tests.driving import accepted, working
+from tests.journal_worker import accepted, working
 
 PARTS = ("events", "node_states", "node_outputs", "checkpoints")
 

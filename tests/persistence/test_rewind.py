@@ -15,7 +15,7 @@ from persistence.problems import Conflict, Invalid, InvalidState, NotFound
 from persistence.runs import node_states, waits
 from persistence.runs.rewind import rewind
 from persistence.runs.run import Changed, Run
-from tests.driving import Worker, accepted
+from tests.journal_worker import Worker, accepted
 
 
 @dataclass

@@ -8,7 +8,7 @@ from persistence.db.pagination import checked_first
 from persistence.problems import Conflict, Invalid
 from persistence.workflows import projects, workflows
 from persistence.workflows.drafts import Content
-from tests.driving import accepted
+from tests.journal_worker import accepted
 
 EMPTY = Content({"nodes": []}, "empty")
 

@@ -5,7 +5,7 @@ from typing import Any
 from engine.states import RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
-from tests.driving import Worker, accepted
+from tests.journal_worker import Worker, accepted
 
 S = RunStatus
 RUN = "run { id status }"

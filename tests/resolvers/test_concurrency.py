@@ -14,7 +14,7 @@ from persistence.workflows import drafts, workflows
 from resolvers.context import Context
 from resolvers.runs import derive, start
 from resolvers.runs.start import Start
-from tests.driving import SPEC, Worker
+from tests.journal_worker import SPEC, Worker
 
 
 async def limited(context: Context, project: str, limit: int, on_limit: str) -> Start:

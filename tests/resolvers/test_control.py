@@ -16,7 +16,7 @@ from persistence.runs import node_states
 from resolvers.context import Context
 from resolvers.runs import control, start
 from resolvers.runs.start import Start
-from tests.driving import SPEC, Worker, until
+from tests.journal_worker import SPEC, Worker, until
 
 
 @pytest.fixture

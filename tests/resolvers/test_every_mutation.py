@@ -8,12 +8,12 @@ from redis.asyncio import Redis
 from engine.states import RunStatus
 from persistence.caller import Caller
 from resolvers.context import Context
-from tests.calling import LINEAR, mutate
-from tests.calling import call as ask
-from tests.driving import Worker
+from tests.executor_worker import Worker as Driver
+from tests.executor_worker import accept_spec
+from tests.journal_worker import Worker
 from tests.resolvers.statuses import QUESTION, RUN, S, everything, in_status
-from tests.taking_up import Worker as Driver
-from tests.taking_up import accept_spec
+from tests.schema_client import LINEAR, mutate
+from tests.schema_client import call as ask
 
 ALL = list(RunStatus)
 TERMINAL = {S.COMPLETED, S.FAILED, S.CANCELLED}

@@ -21,8 +21,8 @@ from resolvers.context import Context
 from resolvers.runs import subscriptions
 from resolvers.runs.subscriptions import NodeUpdate
 from schema.schema import schema
-from tests.counting import counted
-from tests.driving import SPEC, Held, accepted, until, working
+from tests.journal_worker import SPEC, Held, accepted, until, working
+from tests.statement_counter import counted
 
 T = TypeVar("T")
 

@@ -9,9 +9,9 @@ import pytest
 from engine.states import RunStatus
 from persistence.caller import Caller
 from resolvers.context import Context
-from tests.calling import LINEAR, mutate, new_workflow
-from tests.driving import Worker
+from tests.journal_worker import Worker
 from tests.resolvers.statuses import QUESTION, RUN, S, everything, in_status
+from tests.schema_client import LINEAR, mutate, new_workflow
 
 
 async def test_an_answer_that_fails_its_schema_changes_nothing_and_a_second_one_loses(

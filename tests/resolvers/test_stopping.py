@@ -14,7 +14,7 @@ from resolvers.context import Context
 from resolvers.runs import control, start
 from resolvers.runs.start import Start
 from resolvers.workflows import workflows
-from tests.driving import SPEC, Held, Worker, until
+from tests.journal_worker import SPEC, Held, Worker, until
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from persistence.feed.feed import Feed
 from persistence.queue.notifier import Queue
 from resolvers.context import Context
 from resolvers.runs import node_test
-from tests.calling import mutate
 from tests.peers import chat as chat
 from tests.peers.http import http_peer
+from tests.schema_client import mutate
 
 ANSWER = """output port input partialOutput logs durationMs waitingFor { until prompt schema }
   error { nodeId code message retryable details }"""

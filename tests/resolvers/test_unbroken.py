@@ -12,7 +12,7 @@ from resolvers.idempotent import settled, unbroken
 from resolvers.runs import control, start
 from resolvers.runs.start import Start
 from resolvers.workflows import workflows
-from tests.driving import SPEC, working
+from tests.journal_worker import SPEC, working
 
 Call = Callable[[Context, str, str], Awaitable[object]]
 

@@ -8,7 +8,7 @@ import pytest
 
 from resolvers.context import Context
 from schema.schema import schema
-from tests.calling import call, mutate, new_workflow
+from tests.schema_client import call, mutate, new_workflow
 
 RUN = "mutation($i: RunWorkflowInput!) { runWorkflow(input: $i) { run { id } errors { code } } }"
 

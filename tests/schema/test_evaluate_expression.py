@@ -3,7 +3,7 @@
 import pytest
 
 from resolvers.context import Context
-from tests.calling import call
+from tests.schema_client import call
 
 EVALUATE = """query($e: String!, $c: JSON!) {
   evaluateExpression(expression: $e, context: $c) { value type errors { code message line column } } }"""

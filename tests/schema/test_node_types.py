@@ -2,7 +2,7 @@
 
 from engine.nodes.registry import NodeTypes, load_node_types
 from resolvers.context import Context
-from tests.calling import call
+from tests.schema_client import call
 
 LISTED = "{ nodeTypes { name title problem ports configSchema } }"
 

@@ -10,7 +10,7 @@ from engine.states import LogLevel, NodeStatus
 from persistence.db.ids import new_id
 from resolvers.context import Context
 from schema.schema import schema
-from tests.driving import SPEC, Worker
+from tests.journal_worker import SPEC, Worker
 
 
 async def ask(context: Context, text: str, **variables: Any) -> Any:

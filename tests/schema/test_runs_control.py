@@ -12,9 +12,9 @@ from persistence.db.ids import new_id
 from persistence.runs.run import Run
 from resolvers.context import Context
 from schema.schema import schema
-from tests.calling import call, mutate
-from tests.counting import counted
-from tests.driving import SPEC, Held, Worker, accepted, until
+from tests.journal_worker import SPEC, Held, Worker, accepted, until
+from tests.schema_client import call, mutate
+from tests.statement_counter import counted
 
 PAUSED = "run { id status } checkpoint { id step nextNodes }"
 

@@ -18,7 +18,7 @@ from persistence.workflows import projects
 from resolvers.context import Context
 from resolvers.secrets import MAX_VALUE_BYTES
 from schema.schema import schema
-from tests.calling import call, mutate
+from tests.schema_client import call, mutate
 
 VALUE = "sk-canary-81kQz0pLw2"
 FIELDS = "id name createdAt updatedAt updatedBy lastUsedAt project { name }"

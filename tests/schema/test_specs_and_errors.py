@@ -6,7 +6,7 @@ import pytest
 
 from resolvers.context import Context
 from schema.schema import schema
-from tests.calling import LINEAR, call, mutate, new_workflow
+from tests.schema_client import LINEAR, call, mutate, new_workflow
 
 REPORT = """query($spec: JSON!) { validateSpec(spec: $spec) {
   ok specHash plan errors { field code message severity nodeId line column } warnings { code } } }"""

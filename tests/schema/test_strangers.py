@@ -13,8 +13,8 @@ from persistence.secrets.keyring import Key, Keyring
 from persistence.workflows import projects
 from resolvers.context import Context
 from schema.schema import schema
-from tests.calling import LINEAR, PROBLEM, call, mutate, new_workflow
-from tests.driving import working
+from tests.journal_worker import working
+from tests.schema_client import LINEAR, PROBLEM, call, mutate, new_workflow
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Workflows to start from: listed, and made a workflow of."""
 
 from resolvers.context import Context
-from tests.calling import call, mutate
+from tests.schema_client import call, mutate
 
 
 async def test_a_workflow_can_start_from_a_template(context: Context) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from resolvers.context import Context
-from tests.calling import call, mutate, new_workflow, with_output
-from tests.counting import counted
+from tests.schema_client import call, mutate, new_workflow, with_output
+from tests.statement_counter import counted
 
 LISTS = """query($first: Int!) { workflows(first: $first) { nodes { id
     versions(first: 2) { nodes { number runs(first: 1) { nodes { id } } } pageInfo { hasNextPage } }

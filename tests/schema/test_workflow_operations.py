@@ -8,7 +8,7 @@ from sqlalchemy import event
 
 from persistence.caller import Caller, Role
 from resolvers.context import Context
-from tests.calling import LINEAR, call, mutate, new_workflow, with_output
+from tests.schema_client import LINEAR, call, mutate, new_workflow, with_output
 
 
 async def save(context: Context, workflow_id: str, spec: object, revision: int) -> dict[str, Any]:

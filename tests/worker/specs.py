@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.taking_up import edges, node
+from tests.executor_worker import edges, node
 
 SPECS: dict[str, Any] = {
     "quick chain": {"nodes": [node(n) for n in "abcd"], "edges": edges("a>b b>c c>d")},

@@ -12,7 +12,7 @@ from engine.states import RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.runs.run import RunOptions
-from tests.taking_up import Bell, Worker, accept_spec, edges, node, node_types, told
+from tests.executor_worker import Bell, Worker, accept_spec, edges, node, node_types, told
 from tests.worker.resting import drive, node_statuses, resume
 
 LOOP: dict[str, Any] = {

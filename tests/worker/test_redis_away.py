@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from persistence.queue.notifier import PATIENCE_S, Queue
-from tests.driving import until
+from tests.journal_worker import until
 from worker import listener
 from worker.listener import listen
 

@@ -14,7 +14,7 @@ from persistence.db.database import Database
 from persistence.runs import node_states, waits
 from persistence.runs.rewind import rewind
 from persistence.runs.run import RunOptions
-from tests.taking_up import Tick, TickConfig, Worker, accept_spec, edges, node, node_types, told
+from tests.executor_worker import Tick, TickConfig, Worker, accept_spec, edges, node, node_types, told
 
 
 class Recording(Tick):

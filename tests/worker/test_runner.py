@@ -18,7 +18,7 @@ from persistence.db.transient import DATABASE_TROUBLE
 from persistence.journal.journal import PostgresJournal
 from persistence.maintenance.rescue import take_back
 from persistence.queue.notifier import Queue
-from tests.taking_up import Bell, BellConfig, accept_spec, edges, eventually, node, node_types
+from tests.executor_worker import Bell, BellConfig, accept_spec, edges, eventually, node, node_types
 from worker.runner import Runner
 
 

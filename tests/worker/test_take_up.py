@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from persistence.caller import Caller
 from persistence.db.database import Database
-from tests.taking_up import Killed, Worker, accept_spec, edges, node, told
+from tests.executor_worker import Killed, Worker, accept_spec, edges, node, told
 from tests.worker.specs import SPECS
 
 

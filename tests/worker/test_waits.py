@@ -13,7 +13,7 @@ from engine.states import RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.runs.waits import open_waits
-from tests.taking_up import Bell, Worker, accept_spec, edges, eventually, node, node_types, told
+from tests.executor_worker import Bell, Worker, accept_spec, edges, eventually, node, node_types, told
 from tests.worker.resting import answer, drive, node_statuses
 
 ASK = {"id": "ask", "type": "ask", "config": {"prompt": {"approve": "{{ a.output }}"}}}

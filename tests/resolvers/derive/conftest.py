@@ -11,8 +11,8 @@ from persistence.db.database import Database
 from persistence.feed.feed import Feed
 from persistence.queue.notifier import Queue
 from resolvers.context import Context
+from tests.executor_worker import Worker, node_types
 from tests.resolvers.derive.deriving import FLAKY, QUICK_FLAKY
-from tests.taking_up import Worker, node_types
 
 
 @pytest.fixture

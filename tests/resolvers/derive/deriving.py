@@ -8,8 +8,8 @@ from engine.sdk.node import NodeContext, NodeFailure, Output
 from engine.states import RunStatus
 from persistence.db.database import Database
 from resolvers.context import Context
-from tests.calling import mutate
-from tests.taking_up import Tick, TickConfig, Worker
+from tests.executor_worker import Tick, TickConfig, Worker
+from tests.schema_client import mutate
 
 RUN = "run { id status source statusMessage retryOf { id } forkedFrom { id } options { priority breakpoints } }"
 

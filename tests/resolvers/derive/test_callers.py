@@ -4,9 +4,9 @@ import asyncio
 
 from persistence.caller import Caller, Role
 from resolvers.context import Context
-from tests.driving import until
+from tests.executor_worker import Worker, accept_spec
+from tests.journal_worker import until
 from tests.resolvers.derive.deriving import checkpoints, derived, drive, refused
-from tests.taking_up import Worker, accept_spec
 from tests.worker.specs import SPECS
 
 

@@ -10,9 +10,9 @@ from persistence.caller import Caller
 from persistence.db.database import Database
 from resolvers.context import Context
 from resolvers.runs import control
-from tests.calling import mutate, new_workflow
+from tests.executor_worker import Worker, accept_spec, edges, node, told
 from tests.resolvers.derive.deriving import QUICK_FLAKY, checkpoints, derived, drive, refused
-from tests.taking_up import Worker, accept_spec, edges, node, told
+from tests.schema_client import mutate, new_workflow
 from tests.worker.specs import SPECS
 
 

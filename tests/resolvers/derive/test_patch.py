@@ -5,8 +5,8 @@ from typing import Any
 from engine.states import RunStatus
 from persistence.caller import Caller
 from resolvers.context import Context
+from tests.executor_worker import Worker, accept_spec, edges, node, told
 from tests.resolvers.derive.deriving import checkpoints, derived, drive, refused
-from tests.taking_up import Worker, accept_spec, edges, node, told
 from tests.worker.specs import SPECS
 
 

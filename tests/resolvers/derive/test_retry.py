@@ -9,8 +9,8 @@ from engine.states import RunStatus
 from persistence.caller import Caller
 from resolvers.context import Context
 from resolvers.runs import control
+from tests.executor_worker import Bell, Worker, accept_spec, edges, node, node_types, told
 from tests.resolvers.derive.deriving import FLAKY, derived, drive, refused
-from tests.taking_up import Bell, Worker, accept_spec, edges, node, node_types, told
 from tests.worker.specs import SPECS
 
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 from typing import Any
 
-from tests.peers.http_wire import BEHAVIOURS, MIB, Peer, Request, Writer, answer, at, head
+from tests.peers.http_protocol import BEHAVIOURS, MIB, Peer, Request, Writer, answer, at, head
 
 NAMES = (
     "hang", "drip", "short", "gib", "gib-announced", "broken-utf8", "not-json", "closed", "garbage", "refuse", "unheard-of",

@@ -3,8 +3,8 @@
 import asyncio
 import gzip
 
-from tests.peers.chat_wire import delta, event, model, open_stream, send, stream
-from tests.peers.http_wire import MIB, Peer, Request, Writer, answer, head
+from tests.peers.chat_protocol import delta, event, model, open_stream, send, stream
+from tests.peers.http_protocol import MIB, Peer, Request, Writer, answer, head
 
 
 @model("moved")

@@ -19,9 +19,9 @@ from app.chaos.run_history import Run
 from app.chaos.workflows import edges, transform, work
 from persistence.caller import Caller
 from persistence.db.database import Database
-from tests.chaos.mortal import BOUNDARIES, NODE
+from tests.app.chaos.crash_points import BOUNDARIES, NODE
+from tests.executor_worker import accept_spec
 from tests.paths import ROOT
-from tests.taking_up import accept_spec
 
 SPEC = {
     "nodes": [

@@ -7,7 +7,7 @@ import zlib
 from functools import cache
 
 from tests.peers.http_paths import echo
-from tests.peers.http_wire import MIB, Peer, Request, Writer, answer, at, head
+from tests.peers.http_protocol import MIB, Peer, Request, Writer, answer, at, head
 
 
 @at("/hang")

@@ -4,8 +4,8 @@ import base64
 import json
 from urllib.parse import quote
 
-from tests.peers import chat_wire
-from tests.peers.http_wire import Peer, Request, Writer, answer, at
+from tests.peers import chat_protocol
+from tests.peers.http_protocol import Peer, Request, Writer, answer, at
 
 
 def whole(request: Request) -> str:
@@ -40,17 +40,17 @@ async def parrot_elsewhere(_: Peer, request: Request, writer: Writer) -> None:
     answer(writer, b"", "302 Elsewhere", location=f"/parrot?key={quote(request.headers['x-key'])}")
 
 
-@chat_wire.model("parrot-refuses")
+@chat_protocol.model("parrot-refuses")
 async def parrot_refuses(_: Peer, request: Request, writer: Writer) -> None:
-    chat_wire.refuse(writer, "400 Bad Request", f"I was asked {chat_wire.said(request)[-1]}", "bad")
+    chat_protocol.refuse(writer, "400 Bad Request", f"I was asked {chat_protocol.said(request)[-1]}", "bad")
 
 
-@chat_wire.model("parrot-hangs")
+@chat_protocol.model("parrot-hangs")
 async def parrot_hangs(_: Peer, request: Request, writer: Writer) -> None:
     """Says all but the end of the prompt, and nothing more."""
-    chat_wire.open_stream(writer)
-    for piece in chat_wire.text(chat_wire.said(request)[-1])[:-4]:
-        chat_wire.send(writer, piece)
+    chat_protocol.open_stream(writer)
+    for piece in chat_protocol.text(chat_protocol.said(request)[-1])[:-4]:
+        chat_protocol.send(writer, piece)
     await writer.drain()
     await request.reader.read(1)
     raise ConnectionResetError

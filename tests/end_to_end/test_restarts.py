@@ -9,7 +9,7 @@ from arq.connections import ArqRedis
 from redis.asyncio import Redis
 
 from persistence.db.tables import metadata
-from tests.end_to_end.doing import do, until
+from tests.end_to_end.client_actions import do, until
 from tests.end_to_end.system import System
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from tests.peers.http_wire import Behaviour, Request, Writer, answer, head
+from tests.peers.http_protocol import Behaviour, Request, Writer, answer, head
 
 MODELS: dict[str, Behaviour] = {}
 USAGE = {

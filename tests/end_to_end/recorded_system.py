@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.end_to_end.canary import ROWS, SECRETS, Row, found_in
-from tests.end_to_end.doing import do, until
+from tests.end_to_end.client_actions import do, until
+from tests.end_to_end.secret_workflows import ROWS, SECRETS, Row, found_in
 from tests.end_to_end.system import RUN, System
 from tests.peers.http import Peer
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-from tests.peers.http_wire import Peer
+from tests.peers.http_protocol import Peer
 
 PLAIN = "canary81kQz0pLw2xT5vB9nM"
 ODD = """Odd/canary "7f3'Q+z&0=p<L;w%2\\e?9}Zq"""

@@ -13,10 +13,10 @@ from redis.asyncio import Redis
 
 from engine.nodes.registry import load_node_types
 from engine.values.redaction import MARK
-from tests.end_to_end import canary, parrots
-from tests.end_to_end.canary import MODEL_KEY, ODD, PLAIN, ROWS, found_in
+from tests.end_to_end import echo_peers, secret_workflows
+from tests.end_to_end.recorded_system import EVENTS, WHOLE, Watched, catalog, package, play, run_row, set_all
+from tests.end_to_end.secret_workflows import MODEL_KEY, ODD, PLAIN, ROWS, found_in
 from tests.end_to_end.system import CANCEL, RUN, copied, running
-from tests.end_to_end.watched import EVENTS, WHOLE, Watched, catalog, package, play, run_row, set_all
 from tests.peers import chat
 from tests.peers.http import Peer, http_peer
 
@@ -108,7 +108,7 @@ async def test_the_peers_were_really_given_them(watched: Watched) -> None:
     """Else nothing above says anything. Each can be seen by a peer: in a header, in a body, in a URL, as the key of a model."""
     names = ["http: in a header", "http: in the query", "llm: repeats", "llm: the key of the model", "tool: in base64"]
     runs = {name: await run_row(watched, name) for name in names}
-    seen = [parrots.whole(request) for request in watched.peer.seen]
+    seen = [echo_peers.whole(request) for request in watched.peer.seen]
     assert any(f"x-key: {ODD}" in text for text in seen)
     assert any(f"x-plain: {PLAIN}" in text for text in seen)
     assert any(json.dumps(f"{PLAIN} and {ODD}")[1:-1] in text for text in seen)
@@ -118,7 +118,7 @@ async def test_the_peers_were_really_given_them(watched: Watched) -> None:
 
 
 async def test_a_cancelled_node_leaves_none_in_what_it_had_said(watched: Watched) -> None:
-    config = {"model": "parrot-hangs", "prompt": canary.BOTH}
+    config = {"model": "parrot-hangs", "prompt": secret_workflows.BOTH}
     spec = {"nodes": [{"id": "n", "type": "llm", "config": config}], "edges": []}
     run_id = (await watched.ask("cancelled", RUN, input={"spec": spec, "mode": "ASYNC"}))["runAdhoc"]["run"]["id"]
     watched.peer.left.clear()
