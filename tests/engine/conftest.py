@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from engine.tools.catalog import Tools, open_tools
-from tests.engine.asking import Asked, asking
+from tests.engine.llm_nodes import Asked, asking
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from engine.sdk.node import NodeFailure
 from engine.tools.catalog import Tools
 from engine.tools.sql import sql_tools
 from persistence.sql_databases import Databases, open_databases
-from tests.engine.given import Given
+from tests.engine.node_runner import Given
 
 SETUP = """
 CREATE TABLE orders (id int PRIMARY KEY, total numeric(10, 2), at timestamptz, note jsonb, paid bool);

@@ -1,0 +1,188 @@
+"""Runs whose every checkpoint is remembered, and runs that begin at a frontier: the engine's ports, kept in memory."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import Checkpoint
+from langgraph.checkpoint.base.id import uuid6
+
+from engine.fork.frontier import Frontier, applied, channels, due, read
+from engine.fork.history import Past
+from engine.graph.channels import SLOTS, Slot
+from engine.graph.compiler import CompiledGraph, Write, compile_spec
+from engine.nodes.registry import NodeTypes, load_node_types
+from engine.runtime.executor import Drive
+from engine.runtime.memory_checkpointer import MemoryHead
+from engine.runtime.ports import PendingWrite, Standing
+from engine.runtime.run_info import RunFacts
+from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
+from engine.spec.model import parse
+from engine.states import NodeStatus, RunStatus
+from tests.engine.memory_ports import RecordedJournal
+
+
+class MixConfig(NodeConfig):
+    sees: list[Any] = []
+    pins: dict[int, Any] = {}
+    turns: int = 0
+    fails: int = 0
+
+
+class Mix(NodeType[MixConfig]):
+    """Mixes what it sees into a number. `pins` are outputs by visit; `ran` has every execution. It fails `fails` times."""
+
+    name = "mix"
+    title = "Mix"
+    description = "For tests."
+    Config = MixConfig
+    launched = False
+
+    def __init__(self, ran: list[tuple[str, int]]) -> None:
+        self.ran = ran
+
+    async def execute(self, config: MixConfig, ctx: NodeContext) -> Output:
+        self.ran.append((ctx.node_id, ctx.visit))
+        for _ in range(config.turns):
+            await asyncio.sleep(0)
+        if self.ran.count((ctx.node_id, ctx.visit)) <= config.fails:
+            raise NodeFailure("TEST", "not yet")
+        if ctx.visit in config.pins:
+            return Output(config.pins[ctx.visit])
+        seen = [value["v"] if value else 0 for value in ctx.render(config.sees)]
+        mixed = sum((index + 2) * value for index, value in enumerate(seen)) + ctx.visit
+        return Output({"v": (mixed * 31 + sum(map(ord, ctx.node_id))) % 997, "n": ctx.visit})
+
+
+class SlowMix(Mix):
+    name = "slow"
+    launched = True
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One checkpoint: its channels, slots with their outputs included."""
+
+    step: int
+    values: dict[str, Any]
+
+
+class Remembering(MemoryHead):
+    """The head of one run: from nothing, or from `start`. Keeps a snapshot of every checkpoint."""
+
+    def __init__(self, start: Snapshot | None = None) -> None:
+        super().__init__()
+        self.snapshots: list[Snapshot] = [start] if start else []
+        self.waiting: list[Write] = []
+        """Outside writes on top of the last of them."""
+        self._start = start
+
+    async def attach(self, drive: Drive) -> Standing | None:
+        await super().attach(drive)
+        if self._start is None:
+            return None
+        values = dict(self._start.values)
+        nodes, updated = due(drive.compiled.plan, values)
+        self._saved = (_checkpoint(values, updated), {"source": "fork", "step": self._start.step, "parents": {}})
+        return Standing(dict(self._start.values[SLOTS]), self._start.step, bool(nodes), False, [])
+
+    def enter(self, run_id: str, writes: Sequence[Write]) -> tuple[list[Write], list[PendingWrite]]:
+        entering, rows = super().enter(run_id, writes)
+        self.waiting += entering
+        return entering, rows
+
+    async def aput(self, config: RunnableConfig, checkpoint: Checkpoint, metadata: Any, new_versions: Any) -> Any:
+        if metadata["source"] == "input":
+            return await super().aput(config, checkpoint, metadata, new_versions)
+        values = {**checkpoint["channel_values"], SLOTS: dict(self._drive.memory.slots)}
+        self.snapshots.append(Snapshot(metadata["step"], _copied(values)))
+        place = await super().aput(config, checkpoint, metadata, new_versions)
+        self.waiting = []
+        return place
+
+
+def _checkpoint(values: dict[str, Any], updated: list[str]) -> Checkpoint:
+    return Checkpoint(
+        v=4,
+        id=str(uuid6()),
+        ts="2026-01-01T00:00:00+00:00",
+        channel_values=values,
+        channel_versions=dict.fromkeys(values, 1),
+        versions_seen={},
+        updated_channels=updated,
+    )
+
+
+def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+@dataclass(slots=True)
+class Played:
+    """One run to its rest: what ran, what was remembered, what came out."""
+
+    raw: dict[str, Any]
+    compiled: CompiledGraph
+    status: RunStatus | None
+    output: Any
+    ran: list[tuple[str, int]]
+    snapshots: list[Snapshot]
+    waiting: list[Write]
+    outputs: dict[tuple[str, int], Any] = field(default_factory=dict)
+    """By node and visit, of this run and of those that it began from."""
+
+    def frontier(self, at: int) -> Frontier:
+        return read(self.compiled.plan, self.snapshots[at].values)
+
+    def head(self) -> Frontier:
+        """Where it stood when it rested, results that no wave took along included."""
+        plan = self.compiled.plan
+        return read(plan, applied(plan, self.snapshots[-1].values, self.waiting))
+
+    def past(self, at: int) -> Past:
+        return Past([snapshot.values for snapshot in self.snapshots[: at + 1]])
+
+
+def node_types(ran: list[tuple[str, int]]) -> NodeTypes:
+    return NodeTypes([*load_node_types().values(), Mix(ran), SlowMix(ran)])
+
+
+def compiled(raw: dict[str, Any], saver: Any = None, ran: list[tuple[str, int]] | None = None) -> CompiledGraph:
+    return compile_spec(parse(raw), node_types([] if ran is None else ran), saver)
+
+
+async def play(
+    raw: dict[str, Any],
+    start: tuple[Frontier, int] | None = None,
+    outputs: Mapping[tuple[str, int], Any] | None = None,
+    ran_before: Sequence[tuple[str, int]] = (),
+) -> Played:
+    """Drives a run to its rest, from nothing or from a frontier at a step. `outputs` are those known by node and visit."""
+    known, ran = dict(outputs or {}), list(ran_before)
+    first = compiled(raw)
+    snapshot = None
+    if start is not None:
+        frontier, step = start
+        snapshot = Snapshot(step, channels(first.plan, with_outputs(frontier, known)))
+    saver, journal = Remembering(snapshot), RecordedJournal()
+    graph = compiled(raw, saver, ran)
+    drive = Drive(RunFacts("run_test", "prj_test", 1, 0, {}), graph, journal=journal, head=saver, resources={})
+    await asyncio.wait_for(drive.run(), 20)
+    output = next((e.change.output for e in reversed(journal.entries) if e.change), None)
+    for state in journal.states:
+        if state.has_output:
+            known[state.node_id, state.visits] = state.output
+    return Played(raw, graph, drive.outcome, output, ran[len(ran_before) :], saver.snapshots, saver.waiting, known)
+
+
+def with_outputs(frontier: Frontier, outputs: Mapping[tuple[str, int], Any]) -> Frontier:
+    """Slots with the outputs of their last ended visits, but for those that have one (a patch)."""
+
+    def filled(name: str, slot: Slot) -> Slot:
+        is_open = slot.status in (NodeStatus.RUNNING, NodeStatus.WAITING)
+        found = outputs.get((name, slot.visits - is_open))
+        return slot if slot.output is not None and not is_open else slot.evolve(output=found)
+
+    return replace(frontier, slots={name: filled(name, slot) for name, slot in frontier.slots.items()})

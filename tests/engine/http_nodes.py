@@ -1,0 +1,46 @@
+"""Visits of an `http` node that may reach this machine: what they give, and how they fail."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from engine.events import LogRecorded
+from engine.nodes.http.addresses import Allowed
+from engine.nodes.http.client import GuardedHttp
+from engine.nodes.http.node import Http, HttpConfig
+from engine.sdk.node import NodeFailure, Output
+from tests.engine.node_runner import Given
+
+LOOPBACK = GuardedHttp(Allowed.parse("127.0.0.1, localhost"))
+QUICK = {"maxAttempts": 3, "backoffS": 0}
+
+
+class Call:
+    """One visit of an `http` node."""
+
+    def __init__(
+        self, config: dict[str, Any], scope: dict[str, Any] | None = None, http: GuardedHttp = LOOPBACK
+    ) -> None:
+        self.config = HttpConfig.model_validate(config)
+        self.given = Given(scope, {"http": http})
+
+    async def output(self) -> Any:
+        outcome = await Http().execute(self.config, self.given.context)
+        assert isinstance(outcome, Output)
+        return outcome.value
+
+    @property
+    def logs(self) -> list[str]:
+        return [what.message for what in self.given.happenings if isinstance(what, LogRecorded)]
+
+
+async def output(scope: dict[str, Any] | None = None, **config: Any) -> Any:
+    return await Call(config, scope).output()
+
+
+async def failure(http: GuardedHttp = LOOPBACK, scope: dict[str, Any] | None = None, **config: Any) -> NodeFailure:
+    with pytest.raises(NodeFailure) as failed:
+        async with asyncio.timeout(20):
+            await Call(config, scope, http).output()
+    return failed.value

@@ -1,0 +1,169 @@
+"""What could be endless is done in a process that can be ended: nothing that an author writes holds or ends ours."""
+
+import os
+import signal
+import time
+from typing import Any
+
+import pytest
+
+from engine.expressions.analysis import weight
+from engine.expressions.cost import _LIGHT_FILTERS, Weight
+from engine.expressions.environment import FILTERS
+from engine.expressions.evaluator import ExpressionError, evaluate, render
+from engine.isolation import client
+from engine.sdk.node import NodeFailure
+from tests.engine.node_runner import Given
+
+SCOPE: dict[str, Any] = {
+    "input": {"n": 7, "price": 2.5, "name": "Ann", "rows": [{"n": 1}, {"n": 2}], "big": list(range(20_000))},
+    "nodes": {"a-b": {"output": {"n": 3}}},
+}
+DOUBLED = "{% set x = 'ab' * 50000 %}" + "{% set x = x ~ x %}" * 20 + "{{ x | length }}"
+
+
+def process_id() -> int:
+    assert client._process is not None
+    return client._process._process.pid
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ([1] * 100000) * 1000 }}",
+        "{{ [[input.big] * 1000] * 1000 }}",
+        "{{ ('ab' * 50000) | replace('a', 'a' * 100000) | length }}",
+        "{{ input.big | join('ab' * 50000) | length }}",
+        "{{ '{:>1000000000}'.format(1) | length }}",
+        "{% for i in range(5000) %}{{ 20001 in input.big }}{% endfor %}",
+        "{% for i in range(9000) %}{{ range(100000) | sum }}{% endfor %}",
+        "{% for i in range(2) recursive %}{{ loop(range(2)) }}{% endfor %}",
+        DOUBLED,
+    ],
+    ids=lambda template: template[:40],
+)
+def test_what_makes_much_of_little_is_stopped_and_leaves_us_well(template: str) -> None:
+    began = time.process_time()
+    with pytest.raises(ExpressionError):
+        render(template, SCOPE)
+    assert time.process_time() - began < 1, "the work was done here"
+    assert evaluate("input.n * 2", SCOPE) == 14
+    assert render("{% for row in input.rows %}{{ row.n }};{% endfor %}", SCOPE) == "1;2;"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ " + "1 + " * 20_000 + "1 }}",
+        "{{ " + "not " * 50_000 + "1 }}",
+        "{{ a" + "[0]" * 50_000 + " }}",
+        "{% if a %}" + "{% elif b %}" * 20_000 + "{% endif %}",
+    ],
+    ids=lambda template: template[:14],
+)
+def test_code_that_nests_too_deeply_is_refused_before_it_is_parsed(template: str) -> None:
+    with pytest.raises(ExpressionError):
+        render(template, SCOPE)
+
+
+@pytest.mark.parametrize(
+    ("text", "of"),
+    [
+        ("input.name", Weight.LIGHT),
+        ("{{ input.name | upper }} and {{ input.rows | length }}", Weight.LIGHT),
+        ("{% if input.n > 3 and (input.n < 9) %}{{ input.name.upper() }}{% endif %}", Weight.LIGHT),
+        ("{{ input.rows | map(attribute='n') | list }}", Weight.HEAVY),
+        ("{{ input.rows | join(', ') }}", Weight.LIGHT),
+        ("{{ input.rows | join(input.name) }}", Weight.HEAVY),
+        ("{{ input.price * input.n }}", Weight.NUMBERS),
+        ("{{ nodes['a-b'].output.n * 2 }}", Weight.NUMBERS),
+        ("{{ 'x' * input.n }}", Weight.HEAVY),
+        ("{{ [1] * input.n }}", Weight.HEAVY),
+        ("{{ input.name.replace('a', 'b') }}", Weight.HEAVY),
+        ("{{ range(3) }}", Weight.HEAVY),
+        ("{% for row in input.rows %}{% endfor %}", Weight.HEAVY),
+        ("{% set x = 1 %}{{ x }}", Weight.HEAVY),
+    ],
+)
+def test_the_weight_of_a_text(text: str, of: Weight) -> None:
+    assert weight(text, expression="{" not in text) is of
+
+
+def test_every_light_filter_exists() -> None:
+    assert _LIGHT_FILTERS <= FILTERS
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("input.price * input.n", 17.5),
+        ("input.name * 2", "AnnAnn"),
+        ("(input.rows * 2) | length", 4),
+        ("input.big | sum", 199_990_000),
+        ("nodes['a-b'].output.n * 2", 6),
+        ("nodes['a-b'].output * 1 if false else range(2) | list", [0, 1]),
+        ("input.rows | map(attribute='n') | list", [1, 2]),
+        ("input.rows", [{"n": 1}, {"n": 2}]),
+        ("range(3) | list", [0, 1, 2]),
+        ("{'a': range(2) | list}", {"a": [0, 1]}),
+    ],
+)
+def test_a_value_is_the_same_wherever_it_is_worked_out(expression: str, value: Any) -> None:
+    assert evaluate(expression, SCOPE) == value
+
+
+def test_a_mistake_is_told_with_its_place_from_aside_too() -> None:
+    with pytest.raises(ExpressionError) as wrong:
+        render("{% for x in input.rows %}\n{{ x.nope }}{% endfor %}", SCOPE)
+    assert "undefined" in wrong.value.message and wrong.value.line == 2
+
+
+def test_a_process_that_somebody_ended_is_not_held_against_the_task() -> None:
+    assert evaluate("range(2) | list", SCOPE) == [0, 1]
+    os.kill(process_id(), signal.SIGKILL)
+    assert evaluate("range(2) | list", SCOPE) == [0, 1]
+
+
+def test_the_process_ends_when_its_line_closes() -> None:
+    assert evaluate("range(2) | list", SCOPE) == [0, 1]
+    process = client._process
+    assert process is not None
+    client._forget()
+    assert process.end() == 0
+
+
+NESTED: dict[str, Any] = {"a": {"output": [[0]] * 100_000}, "n": {"output": list(range(15_000))}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ a.output }}",
+        "{{ [a.output] }}",
+        "x{{ n.output }}",
+        "{{ n.output | tojson }}",
+        "{{ n.output ~ '' }}",
+        "{{ 1 }}",
+    ],
+)
+def test_many_texts_over_much_data_are_not_evaluated_here(text: str) -> None:
+    began = time.process_time()
+    try:
+        rendered = render([text] * 5_000, NESTED)
+    except ExpressionError as wrong:
+        assert "takes more than" in wrong.message or "larger than 8 MiB" in wrong.message
+    else:
+        assert len(rendered) == 5_000
+    assert time.process_time() - began < 0.3
+
+
+async def test_templates_that_give_more_than_can_be_kept_fail_their_node() -> None:
+    given = Given({"a": {"output": "x" * 1_000_000}})
+    with pytest.raises(NodeFailure, match="larger than 8 MiB") as failed:
+        await given.run("human", {"prompt": ["{{ a.output }}"] * 100})
+    assert failed.value.code == "TEMPLATE"
+
+
+def test_a_view_that_becomes_too_long_a_text_says_nothing_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    assert evaluate("n.output | upper | length", NESTED) > 15_000
+    assert capfd.readouterr().err == ""

@@ -1,0 +1,106 @@
+"""Visits of a `map` node: a node for its items that remembers who ran, and a store that may die."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from engine.events import JSON, Usage
+from engine.graph.bound_node import Work
+from engine.nodes.registry import NodeTypes, load_node_types
+from engine.runtime.attempts import Result, attempt
+from engine.runtime.ports import DoneItem, Fenced, MapVisit
+from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Outcome, Output, WaitForAnswer
+from engine.spec.model import NodeSpec
+from engine.states import LogLevel
+from tests.engine.node_runner import Given
+
+
+class ProbeConfig(NodeConfig):
+    sees: Any = None
+    does: str = "output"
+
+
+ProbeConfig.model_fields["sees"].json_schema_extra = {"format": "template"}
+ProbeConfig.model_rebuild(force=True)
+
+
+class Probe(NodeType[ProbeConfig]):
+    """Gives what it sees, after a turn of the loop; or fails, raises, waits or hangs. Remembers who ran."""
+
+    name = "probe"
+    title = "Probe"
+    description = "For tests."
+    Config = ProbeConfig
+
+    def __init__(self) -> None:
+        self.ran: Counter[str] = Counter()
+        self.under_way = self.most = 0
+        self.hanging = asyncio.Event()
+
+    async def execute(self, config: ProbeConfig, ctx: NodeContext) -> Outcome:
+        self.ran[ctx.idempotency_key] += 1
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            return await self._execute(config, ctx)
+        finally:
+            self.under_way -= 1
+
+    async def _execute(self, config: ProbeConfig, ctx: NodeContext) -> Outcome:
+        value = ctx.render(config.sees)
+        ctx.log(LogLevel.INFO, f"sees {value}", value=value)
+        ctx.used(Usage("model", 3, 2, 0.5))
+        ctx.text("said")
+        await asyncio.sleep(0)
+        match ctx.render(config.does):
+            case "fail":
+                raise NodeFailure("TEST", f"no {value}")
+            case "raise":
+                raise ValueError(f"cannot {value}")
+            case "wait":
+                return WaitForAnswer("?")
+            case "nan":
+                return Output(float("nan"))
+            case "once" if self.ran[ctx.idempotency_key] == 1:
+                raise NodeFailure("TEST", "not yet")
+            case "hang":
+                self.hanging.set()
+                await asyncio.Event().wait()
+        return Output(value)
+
+
+class Kept:
+    """The port `MapItems`, kept in memory. Once it is dead, or another has the run, nothing is written any more."""
+
+    def __init__(self) -> None:
+        self.items: dict[int, DoneItem] = {}
+        self.is_dead = self.is_fenced = False
+
+    async def load(self, visit: MapVisit) -> list[DoneItem]:
+        return list(self.items.values())
+
+    async def keep(self, visit: MapVisit, items: Sequence[DoneItem]) -> None:
+        await asyncio.sleep(0)
+        if self.is_fenced:
+            raise Fenced("another has it")
+        if not self.is_dead:
+            self.items |= {item.index: item for item in items}
+
+
+def types_with(probe: Probe) -> NodeTypes:
+    return NodeTypes([*load_node_types().values(), probe])
+
+
+async def mapped(given: Given, probe: Probe, **config: Any) -> JSON:
+    kind = types_with(probe)["map"]
+    outcome = await kind.execute(kind.Config.model_validate(config), given.context)
+    assert isinstance(outcome, Output)
+    return outcome.value
+
+
+async def attempted(given: Given, probe: Probe, **config: Any) -> Result:
+    """As a run does it: with its secrets, and whatever goes wrong as an error."""
+    kind = types_with(probe)["map"]
+    work = Work(NodeSpec("n", "map", config=config), kind, kind.Config.model_validate(config))
+    return await attempt(work, given.context, lambda number, error, pause: None, lambda number: None)

@@ -1,0 +1,39 @@
+"""A whole run in memory by the real drive: what a spec is told before, and how it ends."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engine.events import JSON, RunError
+from engine.graph.compiler import compile_spec
+from engine.nodes.registry import NodeTypes, load_node_types
+from engine.runtime.executor import Drive
+from engine.runtime.run_info import RunFacts
+from engine.spec.model import parse
+from engine.states import RunStatus
+from tests.engine.checkpoint_history import Remembering
+from tests.engine.memory_ports import RecordedJournal
+
+TYPES = load_node_types()
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run rests."""
+
+    status: RunStatus | None
+    output: JSON
+    error: RunError | None
+
+
+async def run(
+    spec: JSON, inputs: JSON = None, resources: Mapping[str, Any] | None = None, types: NodeTypes = TYPES
+) -> Ended:
+    saver, journal = Remembering(), RecordedJournal()
+    graph = compile_spec(parse(spec), types, saver)
+    facts = RunFacts("run_test", "prj_test", 1, 0, inputs)
+    drive = Drive(facts, graph, journal=journal, head=saver, resources=resources or {})
+    await asyncio.wait_for(drive.run(), 30)
+    change = next((entry.change for entry in reversed(journal.entries) if entry.change), None)
+    return Ended(drive.outcome, change and change.output, change and change.error)

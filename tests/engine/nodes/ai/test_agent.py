@@ -1,0 +1,267 @@
+"""Nodes of type agent: LangChain's agent, a real client library, a server on loopback, and the tools of the catalog."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from langchain_core.runnables.config import var_child_runnable_config
+from pydantic import ValidationError
+
+from engine.catalog_file import ModelEntry
+from engine.chat_models.catalog import open_models
+from engine.events import JSON, NodeChange
+from engine.sdk.node import NodeContext, NodeFailure, Output
+from engine.sdk.tool import ToolFailed, ToolInfo
+from engine.tools.catalog import open_tools
+from tests.engine.node_runner import TYPES, Given
+from tests.peers import chat, chat_protocol
+from tests.peers.http import Peer, http_peer
+
+QUERY = {"name": "json_query", "arguments": {"data": {"a": 7}, "expression": "a"}}
+PRICE = {"input": 2.0, "output": 10.0}
+
+
+class Probe:
+    """A tool that says what it was called with, waits, or fails, as its argument says."""
+
+    def __init__(self, name: str = "probe", scopes: frozenset[str] = frozenset()) -> None:
+        parameters = {"type": "object", "properties": {"do": {"type": "string"}, "config": {}}, "required": ["do"]}
+        self.info = ToolInfo(name, "Tries things.", parameters, "builtin", scopes)
+        self.keys: list[str] = []
+        self.started, self.stopped = asyncio.Event(), asyncio.Event()
+
+    async def call(self, arguments: dict[str, JSON], ctx: NodeContext) -> JSON:
+        self.keys.append(ctx.idempotency_key)
+        self.started.set()
+        ctx.progress(0.5, "half way")
+        match arguments["do"]:
+            case "fail":
+                raise ToolFailed("not today")
+            case "wait":
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    self.stopped.set()
+            case "shout":
+                return "a" * 200_000
+        return {"did": arguments}
+
+
+class Agents:
+    def __init__(self, peer: Peer, probe: Probe, resources: dict[str, Any]) -> None:
+        self.peer, self.probe, self.resources = peer, probe, resources
+
+    def given(self) -> Given:
+        return Given({}, self.resources)
+
+    async def run(self, calls: Any, given: Given | None = None, **config: Any) -> Any:
+        outcome = await (given or self.given()).run("agent", _config(calls, **config))
+        assert isinstance(outcome, Output)
+        return outcome.value
+
+    async def failure(self, calls: Any, **config: Any) -> NodeFailure:
+        with pytest.raises(NodeFailure) as caught:
+            await self.run(calls, **config)
+        return caught.value
+
+    def told(self) -> list[str]:
+        """What the model was told by its tools, the last time it was asked."""
+        return chat_protocol.said(self.peer.seen[-1], "tool")
+
+
+def _config(calls: Any, **config: Any) -> dict[str, Any]:
+    content = "{% raw %}" + json.dumps(calls) + "{% endraw %}"
+    return {
+        "model": "calls",
+        "messages": [{"role": "user", "content": content}],
+        "tools": ["json_query", "probe"],
+        **config,
+    }
+
+
+def probing(what: str, **more: Any) -> dict[str, Any]:
+    return {"name": "probe", "arguments": {"do": what, **more}}
+
+
+@pytest.fixture
+async def agents() -> AsyncIterator[Agents]:
+    probe = Probe()
+    forbidden = Probe("forbidden", frozenset({"secret:read"}))
+    async with http_peer() as peer, open_tools({}, [probe, forbidden]) as tools:
+        entries = [{"name": name, "base_url": f"{peer.url}/v1", "model": name} for name in chat.MODELS]
+        entries += [
+            {"name": "priced", "base_url": f"{peer.url}/v1", "model": "calls-for-ever", "price": PRICE},
+            {"name": "priced-end", "base_url": f"{peer.url}/v1", "model": "calls", "price": PRICE},
+        ]
+        async with open_models([ModelEntry.model_validate(entry) for entry in entries]) as models:
+            yield Agents(peer, probe, {"tools": tools, "models": models})
+
+
+async def test_it_calls_tools_until_the_model_has_an_answer(agents: Agents) -> None:
+    given = agents.given()
+    assert await agents.run([QUERY], given) == {
+        "text": "They said: 7",
+        "steps": 2,
+        "toolCalls": [{"tool": "json_query", "arguments": QUERY["arguments"], "failed": False}],
+    }
+    assert [line for line in given.logged if "json_query" in line] == ["calls json_query", "json_query answered"]
+    assert "step 1: asks calls" in [what.state.message for what in given.happenings if isinstance(what, NodeChange)]
+    assert given.state.usage is not None
+    assert (given.state.usage.input_tokens, given.state.usage.output_tokens) == (2000, 400)
+    assert given.state.partial_output == "They said: 7"
+    assert {tool["function"]["name"] for tool in chat_protocol.asked(agents.peer.seen[0])["tools"]} == {
+        "json_query",
+        "probe",
+    }
+
+
+async def test_calls_of_one_step_are_made_at_once_and_told_in_their_order(agents: Agents) -> None:
+    output = await agents.run([probing("one", config="taken"), QUERY, probing("two")])
+    assert agents.told() == ['{"did":{"do":"one","config":"taken"}}', "7", '{"did":{"do":"two"}}']
+    assert [call["tool"] for call in output["toolCalls"]] == ["probe", "json_query", "probe"]
+
+
+async def test_each_call_has_a_key_of_its_own_and_the_same_when_the_node_runs_again(agents: Agents) -> None:
+    calls = [probing("one"), probing("one"), probing("two")]
+    await agents.run(calls)
+    first = list(agents.probe.keys)
+    await agents.run(calls)
+    assert len(set(first)) == 3
+    assert set(agents.probe.keys[3:]) == set(first)
+    assert all(key.startswith("run_1/0/n/") for key in first)
+
+
+async def test_a_tool_that_fails_tells_the_model_and_the_log(agents: Agents) -> None:
+    given = agents.given()
+    output = await agents.run([probing("fail"), probing("one")], given)
+    assert agents.told()[0] == "probe: not today"
+    assert [call["failed"] for call in output["toolCalls"]] == [True, False]
+    assert "probe failed: probe: not today" in given.logged
+
+
+@pytest.mark.parametrize(
+    "call,told",
+    [
+        ({"name": "probe", "arguments": {"undo": 1}}, "do not fit probe"),
+        ({"name": "nosuch", "arguments": {}}, "nosuch is not a valid tool"),
+    ],
+)
+async def test_a_call_that_makes_no_sense_is_told_to_the_model(agents: Agents, call: Any, told: str) -> None:
+    output = await agents.run([call])
+    assert told in output["text"]
+
+
+async def test_a_model_that_writes_no_json_is_asked_once_more(agents: Agents) -> None:
+    failed = await agents.failure([{"name": "probe", "arguments": "[1, 2]"}])
+    assert (failed.code, failed.retryable) == ("MODEL_OUTPUT", True)
+    assert "no JSON, asked twice" in failed.message
+    assert "were no JSON object" in chat_protocol.said(agents.peer.seen[1])[-1]
+
+
+async def test_a_result_that_is_too_long_is_cut_for_the_model(agents: Agents) -> None:
+    await agents.run([probing("shout")])
+    assert agents.told()[0].endswith("… (100000 characters more)")
+
+
+async def test_a_tool_that_the_starter_may_not_use_is_not_even_offered(agents: Agents) -> None:
+    failed = await agents.failure([QUERY], tools=["forbidden"])
+    assert (failed.code, failed.retryable) == ("TOOL_FORBIDDEN", False)
+    assert "secret:read" in failed.message
+    assert not agents.peer.seen
+
+
+@pytest.mark.parametrize(
+    "config,limit,calls",
+    [
+        ({"model": "calls-for-ever", "maxSteps": 3}, "steps", 3),
+        ({"model": "calls-for-ever", "budget": {"tokens": 2000}}, "tokens", 2),
+        ({"model": "priced", "budget": {"usd": 0.005}}, "usd", 2),
+        ({"model": "tells-no-usage-and-calls", "budget": {"tokens": 2000}}, "unknown", 1),
+    ],
+)
+async def test_it_stops_where_its_budget_ends(agents: Agents, config: dict[str, Any], limit: str, calls: int) -> None:
+    failed = await agents.failure([QUERY], **config)
+    assert (failed.code, failed.retryable) == ("BUDGET", False)
+    assert failed.details["limit"] == limit
+    assert len(agents.peer.seen) == calls
+
+
+async def test_an_answer_that_is_there_is_given_though_it_used_up_the_budget(agents: Agents) -> None:
+    output = await agents.run([QUERY], model="priced-end", budget={"usd": 0.005, "tokens": 2400}, maxSteps=2)
+    assert output["text"] == "They said: 7"
+
+
+async def test_a_budget_in_usd_needs_a_price(agents: Agents) -> None:
+    failed = await agents.failure([QUERY], budget={"usd": 1})
+    assert failed.code == "CONFIG"
+    assert "`price`" in failed.message
+
+
+@pytest.mark.parametrize(
+    "model,code", [("busy", "MODEL_RATE_LIMIT"), ("locked", "MODEL_AUTH"), ("ends-early", "MODEL_STREAM")]
+)
+async def test_a_model_that_fails_fails_the_agent_by_the_same_codes_as_an_llm(
+    agents: Agents, model: str, code: str
+) -> None:
+    assert (await agents.failure([QUERY], model=model)).code == code
+
+
+async def test_a_cancel_stops_the_tool_that_runs(agents: Agents) -> None:
+    running = asyncio.create_task(agents.run([probing("wait")]))
+    await asyncio.wait_for(agents.probe.started.wait(), 20)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert agents.probe.stopped.is_set()
+
+
+async def test_a_cancel_stops_the_model_that_answers(agents: Agents) -> None:
+    given = agents.given()
+    running = asyncio.create_task(agents.run([QUERY], given, model="babbles"))
+    await asyncio.wait_for(given.spoke.wait(), 20)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await asyncio.wait_for(agents.peer.left.wait(), 5)
+    assert given.state.partial_output is not None
+    assert given.state.partial_output.startswith("bla")
+
+
+async def test_its_time_is_limited(agents: Agents) -> None:
+    failed = await agents.failure([probing("wait")], timeoutS=0.5)
+    assert failed.code == "MODEL_TIMEOUT"
+    assert agents.probe.stopped.is_set()
+
+
+async def test_it_knows_nothing_of_a_graph_that_it_runs_in(agents: Agents) -> None:
+    """A node may run inside a wave of the run's own graph, whose checkpoints are not for the agent's."""
+    token = var_child_runnable_config.set({"configurable": {"thread_id": "t", "__pregel_checkpointer": object()}})
+    try:
+        assert (await agents.run([QUERY]))["text"] == "They said: 7"
+    finally:
+        var_child_runnable_config.reset(token)
+
+
+async def test_without_tools_it_answers_in_one_step(agents: Agents) -> None:
+    output = await agents.run("hi", model="repeats", tools=[])
+    assert output == {"text": '"hi"', "steps": 1, "toolCalls": []}
+
+
+@pytest.mark.parametrize(
+    "config,told",
+    [
+        ({}, "model"),
+        ({"model": "m"}, "give either `prompt` or `messages`"),
+        ({"model": "m", "prompt": "a", "maxSteps": 0}, "maxSteps"),
+        ({"model": "m", "prompt": "a", "tools": "probe"}, "tools"),
+        ({"model": "m", "prompt": "a", "budget": {"usd": -1}}, "budget.usd"),
+        ({"model": "m", "prompt": "a", "budget": {"euro": 1}}, "budget.euro"),
+        ({"model": "m", "prompt": "a", "responseSchema": {}}, "responseSchema"),
+    ],
+)
+def test_a_bad_config_is_refused_before_it_runs(config: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TYPES["agent"].Config.model_validate(config)
+    assert told in str(caught.value)

@@ -1,0 +1,127 @@
+"""Nodes of type llm whose model fails, hangs or lies: a code for each, who tries again and when, and how a cancel ends it."""
+
+import asyncio
+
+import pytest
+
+from engine.graph.bound_node import Work
+from engine.runtime.attempts import Result, attempt
+from engine.sdk.node import Output
+from engine.spec.model import NodeSpec, Retry
+from tests.engine.llm_nodes import Asked
+from tests.engine.node_runner import TYPES
+from tests.peers.http_protocol import MIB
+
+FAILURES: list[tuple[str, str, bool, str]] = [
+    ("busy", "MODEL_RATE_LIMIT", True, "slow down"),
+    ("poor", "MODEL_RATE_LIMIT", False, "no quota left"),
+    ("locked", "MODEL_AUTH", False, "refuses the key"),
+    ("gone", "MODEL_UNKNOWN", False, "`model` and `base_url`"),
+    ("full", "MODEL_CONTEXT", False, "shorten the prompt"),
+    ("llama-full", "MODEL_CONTEXT", False, "shorten the prompt"),
+    ("choosy", "MODEL_REQUEST", False, "Unsupported value: 'temperature'"),
+    ("prude", "MODEL_FILTERED", False, "content filter"),
+    ("prude-in-the-middle", "MODEL_FILTERED", False, "content filter"),
+    ("sick", "MODEL_UNAVAILABLE", True, "overloaded"),
+    ("moved", "MODEL_REQUEST", False, "302"),
+    ("impatient", "MODEL_TIMEOUT", True, "said nothing for too long"),
+    ("impatient-with-drips", "MODEL_TIMEOUT", True, "said nothing for too long"),
+    ("impatient-with-silence", "MODEL_TIMEOUT", True, "said nothing for too long"),
+    ("breaks-off", "MODEL_STREAM", True, "broke off"),
+    ("ends-early", "MODEL_STREAM", True, "cut off"),
+    ("closes", "MODEL_STREAM", True, "broke off"),
+    ("no-http", "MODEL_STREAM", True, "broke off"),
+    ("no-json", "MODEL_STREAM", True, "no answer"),
+    ("another-json", "MODEL_STREAM", True, "no answer"),
+    ("a-page", "MODEL_STREAM", True, "no answer"),
+    ("broken-utf8", "MODEL_STREAM", True, "no answer"),
+    ("nothing", "MODEL_STREAM", True, "no answer"),
+    ("says-error", "MODEL_STREAM", True, "the engine fell over"),
+    ("lies-about-length", "MODEL_STREAM", True, "broke off"),
+    ("gib", "MODEL_STREAM", True, "larger than"),
+    ("gib-of-error", "MODEL_STREAM", True, "larger than"),
+    ("bomb", "MODEL_STREAM", True, "compressed"),
+    ("nobody", "MODEL_UNAVAILABLE", True, "cannot be reached"),
+    ("nowhere", "MODEL_UNAVAILABLE", True, "cannot be reached"),
+    ("unset", "MODEL_UNAVAILABLE", False, "NO_SUCH_VARIABLE is not set"),
+    ("unset-url", "MODEL_UNAVAILABLE", False, "NO_SUCH_VARIABLE is not set"),
+    ("odd-key", "MODEL_AUTH", False, "the key of the model 'odd-key'"),
+    ("uninstalled", "MODEL_UNAVAILABLE", False, "pip install langchain-anthropic"),
+    ("unheard-of", "MODEL_UNAVAILABLE", False, "nosuchprovider"),
+    ("misconfigured", "MODEL_UNAVAILABLE", False, "n must be at least 1"),
+    ("priecd", "MODEL_UNKNOWN", False, "did you mean 'priced'?"),
+]
+
+
+@pytest.mark.parametrize("model,code,retryable,told", FAILURES, ids=[failure[0] for failure in FAILURES])
+async def test_each_failure_has_a_code_of_its_own_and_says_what_to_do(
+    asked: Asked, model: str, code: str, retryable: bool, told: str
+) -> None:
+    async with asyncio.timeout(30):
+        failed = await asked.failure(model)
+    assert (failed.code, failed.retryable) == (code, retryable)
+    assert told in failed.message
+    assert f"{model!r}" in failed.message
+    assert "canary" not in f"{failed.message} {failed.details}"
+    # The library tries nothing again: attempts are the node's.
+    assert asked.peer.count("/v1/chat/completions") <= 1
+    assert asked.peer.written < 64 * MIB
+
+
+async def test_an_endpoint_that_gives_the_key_away_gives_it_to_nobody(asked: Asked) -> None:
+    given = asked.given()
+    outcome = await given.run("llm", {"model": "repeats", "prompt": "it is sk-secret-canary, is it not?"})
+    given.context.settle()
+    assert isinstance(outcome, Output)
+    assert given.context.redacted(outcome.value) == "it is •••, is it not?"
+    assert "".join(delta.text for delta in given.texts) == "it is •••, is it not?"
+
+
+async def test_what_the_endpoint_says_of_when_to_come_back_is_in_the_details(asked: Asked) -> None:
+    assert (await asked.failure("busy")).details == {"status": 429, "retryAfterS": 7.0}
+
+
+async def test_the_nodes_retry_waits_for_as_long_as_the_endpoint_asks(asked: Asked) -> None:
+    result, pauses = await _attempted(asked, "busy-once", Retry(max_attempts=2, backoff_s=0.01))
+    assert (result.outcome, pauses) == (Output("now"), [0.3])
+    result, pauses = await _attempted(asked, "busy", Retry(max_attempts=3, backoff_s=0.01, max_s=0.05))
+    assert (result.attempts, pauses) == (3, [0.05, 0.05])
+
+
+@pytest.mark.parametrize("model", ["locked", "gone", "poor"])
+async def test_what_is_wrong_for_good_is_not_tried_again(asked: Asked, model: str) -> None:
+    result, pauses = await _attempted(asked, model, Retry(max_attempts=3))
+    assert (result.attempts, pauses) == (1, [])
+
+
+async def _attempted(asked: Asked, model: str, retry: Retry) -> tuple[Result, list[float]]:
+    config = {"model": model, "prompt": "hi"}
+    kind = TYPES["llm"]
+    work = Work(NodeSpec("n", "llm", config=config, retry=retry), kind, kind.Config.model_validate(config))
+    pauses: list[float] = []
+    result = await attempt(work, asked.given().context, lambda _, error, pause: pauses.append(pause), lambda _: None)
+    return result, pauses
+
+
+@pytest.mark.parametrize("time", range(20))
+async def test_the_nodes_own_time_ends_a_model_that_never_ends(asked: Asked, time: int) -> None:
+    """Again and again: the end of the time may come in the same moment as a piece of the answer, and must not be lost."""
+    failed = await asked.failure("babbles", timeoutS=0.2)
+    assert (failed.code, failed.retryable) == ("MODEL_TIMEOUT", True)
+    assert "within 0.2 s" in failed.message
+    await asyncio.wait_for(asked.peer.left.wait(), 5)
+
+
+@pytest.mark.parametrize("model", ["hangs", "falls-silent", "drips", "babbles"])
+async def test_a_cancel_closes_the_connection_and_keeps_what_was_said(asked: Asked, model: str) -> None:
+    given = asked.given()
+    running = asyncio.create_task(given.run("llm", {"model": model, "prompt": "hi"}))
+    await asyncio.wait_for(asked.peer.arrived.wait(), 10)
+    if model in ("falls-silent", "babbles"):
+        await asyncio.wait_for(given.spoke.wait(), 10)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await asyncio.wait_for(asked.peer.left.wait(), 5)
+    if model == "falls-silent":
+        assert given.state.partial_output == "Once upon"

@@ -1,0 +1,92 @@
+"""The `http` node against servers that hang, lie, flood, refuse or are not there: each is a clear error, in little memory."""
+
+import asyncio
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from tests.engine.http_nodes import QUICK, failure, output
+from tests.peers.http import Peer, http_peer
+from tests.peers.http_protocol import MIB
+from tests.peers.tls import self_signed
+
+BAD_PEERS: list[tuple[str, str, str]] = [
+    ("/hang", "HTTP_TIMEOUT", "did not finish within 0.3 s"),
+    ("/drip", "HTTP_TIMEOUT", "did not finish within 0.3 s"),
+    ("/drip-headers", "HTTP_TIMEOUT", "did not finish within 0.3 s"),
+    ("/endless-headers", "HTTP_RESPONSE", "the connection broke"),
+    ("/short", "HTTP_RESPONSE", "the connection broke before the answer was whole"),
+    ("/closed", "HTTP_RESPONSE", "the connection broke"),
+    ("/garbage", "HTTP_RESPONSE", "the connection broke"),
+    ("/gib", "HTTP_RESPONSE", "more than 100,000 bytes"),
+    ("/gib-announced", "HTTP_RESPONSE", "more than 100,000 bytes"),
+    ("/bomb?layers=1", "HTTP_RESPONSE", "more than 100,000 bytes"),
+    ("/bomb?layers=2", "HTTP_RESPONSE", "more than 100,000 bytes"),
+    ("/not-gzip", "HTTP_RESPONSE", "cannot be unpacked"),
+    ("/broken-utf8", "HTTP_RESPONSE", "is no utf-8 text at byte 3; take it as `base64`"),
+    ("/as?media=text/plain;charset=zlib", "HTTP_RESPONSE", "a charset that is not known (zlib)"),
+    ("/as?media=text/plain;charset=punycode", "HTTP_RESPONSE", "a charset that is not known (punycode)"),
+    ("/not-json", "HTTP_RESPONSE", "is no JSON"),
+    ("/status?code=404", "HTTP_STATUS", "answered 404 Told"),
+    ("/status?code=503", "HTTP_STATUS", "answered 503 Told"),
+    ("/loop", "HTTP_RESPONSE", "redirected more than 5 times"),
+    ("/to?url=ftp://example.com", "HTTP_BLOCKED", "not plain http"),
+    ("/to?url=http://a:b@example.com", "HTTP_BLOCKED", "not plain http"),
+    ("/to?url=http://a:b", "HTTP_RESPONSE", "no address"),
+    ("/to?url=http://10.0.0.1/", "HTTP_BLOCKED", "10.0.0.1 is not on the public internet"),
+    ("/to?url=http://169.254.169.254/latest", "HTTP_BLOCKED", "TREADLE_HTTP_ALLOW"),
+]
+
+
+@pytest.mark.parametrize(("path", "code", "message"), BAD_PEERS)
+async def test_a_bad_peer_is_a_clear_error(peer: Peer, path: str, code: str, message: str) -> None:
+    limits = {"timeoutS": 0.3 if code == "HTTP_TIMEOUT" else 15, "response": {"maxBytes": 100_000}}
+    body = {"body": {"type": "raw", "content": "x"}, "method": "POST"} if "/as" in path else {}
+    failed = await failure(url=peer.url + path, retry={"maxAttempts": 1}, **limits, **body)
+    assert (failed.code, message in failed.message) == (code, True), failed.message
+    assert peer.written < 64 * MIB
+
+
+async def test_a_bomb_is_not_unpacked_into_memory(peer: Peer) -> None:
+    await output(url=f"{peer.url}/gzip")
+    tracemalloc.start()
+    try:
+        await failure(url=f"{peer.url}/bomb?layers=1", response={"maxBytes": MIB})
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 64 * MIB
+
+
+async def test_a_peer_that_refuses_is_a_clear_error() -> None:
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    server.close()
+    failed = await failure(url=f"http://127.0.0.1:{port}/", retry=QUICK)
+    assert (failed.code, failed.retryable) == ("HTTP_CONNECT", True)
+    assert f"GET http://127.0.0.1:{port}/: no connection" in failed.message
+
+
+async def test_a_name_that_does_not_exist_is_a_clear_error() -> None:
+    failed = await failure(url="http://no-such-host.invalid/", retry=QUICK)
+    assert (failed.code, "no-such-host.invalid cannot be resolved" in failed.message) == ("HTTP_CONNECT", True)
+
+
+async def test_a_certificate_that_cannot_be_trusted_is_a_clear_error(tmp_path: Path) -> None:
+    async with http_peer(self_signed(tmp_path, "localhost")) as peer:
+        failed = await failure(url=f"https://localhost:{peer.port}/echo", retry={"maxAttempts": 1})
+    assert (failed.code, "CERTIFICATE_VERIFY_FAILED" in failed.message) == ("HTTP_CONNECT", True)
+
+
+async def test_a_cancelled_call_closes_its_connection(peer: Peer) -> None:
+    for path in ("/hang", "/drip"):
+        peer.arrived.clear()
+        peer.left.clear()
+        call = asyncio.create_task(output(url=peer.url + path))
+        async with asyncio.timeout(5):
+            await peer.arrived.wait()
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+            await peer.left.wait()
+        assert call.cancelled()

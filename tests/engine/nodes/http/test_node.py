@@ -1,0 +1,139 @@
+"""The `http` node against a real server: what it sends, what it gives, and what it refuses to send."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from engine.nodes.http.node import HttpConfig
+from tests.engine.http_nodes import failure, output
+from tests.peers.http import Peer
+
+
+async def test_a_call_gives_status_headers_and_body(peer: Peer) -> None:
+    found = await output(url=f"{peer.url}/echo")
+    assert (found["status"], found["url"]) == (200, f"{peer.url}/echo")
+    assert found["headers"]["content-type"] == "application/json"
+    assert found["body"]["method"] == "GET"
+
+
+async def test_templates_fill_everything_that_is_sent(peer: Peer) -> None:
+    scope = {"input": {"base": peer.url, "id": "a/b c", "tags": ["x", "y"], "none": None, "n": 3}}
+    found = await output(
+        scope,
+        method="POST",
+        url="{{ input.base }}/echo?kept=1#part",
+        headers={"X-Id": "{{ input.n }}"},
+        query={"id": "{{ input.id }}", "tag": "{{ input.tags }}", "left_out": "{{ input.none }}", "yes": True},
+        body={"type": "json", "content": {"n": "{{ input.n }}"}},
+    )
+    said = found["body"]
+    assert said["query"] == {"kept": ["1"], "id": ["a/b c"], "tag": ["x", "y"], "yes": ["true"]}
+    assert (said["headers"]["x-id"], said["headers"]["content-type"]) == ("3", "application/json")
+    assert json.loads(said["body"]) == {"n": 3}
+
+
+@pytest.mark.parametrize(
+    ("body", "media", "sent"),
+    [
+        ({"type": "json", "content": None}, "application/json", "null"),
+        (
+            {"type": "form", "content": {"a": [1, 2], "b": "ü &"}},
+            "application/x-www-form-urlencoded",
+            "a=1&a=2&b=%C3%BC+%26",
+        ),
+        ({"type": "raw", "content": "<a/>", "media": "application/xml"}, "application/xml", "<a/>"),
+        ({"type": "raw", "content": "aGk=", "encoding": "base64"}, "text/plain; charset=utf-8", "hi"),
+    ],
+)
+async def test_a_body_is_sent_as_its_kind(peer: Peer, body: dict[str, Any], media: str, sent: str) -> None:
+    said = (await output(method="POST", url=f"{peer.url}/echo", body=body))["body"]
+    assert (said["headers"]["content-type"], said["body"]) == (media, sent)
+
+
+async def test_files_are_sent_as_multipart(peer: Peer) -> None:
+    parts = [
+        {"name": "note", "content": "{{ input.note }}"},
+        {"name": "file", "content": "AAH/", "encoding": "base64", "filename": "a.bin", "media": "application/x-thing"},
+    ]
+    scope = {"input": {"note": "hello"}}
+    await output(scope, method="POST", url=f"{peer.url}/echo", body={"type": "multipart", "content": parts})
+    sent = peer.seen[0]
+    assert sent.headers["content-type"].startswith("multipart/form-data; boundary=")
+    assert b'name="note"' in sent.body and b"hello" in sent.body
+    assert b'name="file"; filename="a.bin"' in sent.body and b"application/x-thing\r\n\r\n\x00\x01\xff\r\n" in sent.body
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "body"),
+    [
+        ("/echo?x=1", "auto", {"x": ["1"]}),
+        ("/text", "auto", "grüße"),
+        ("/bytes", "auto", base64.b64encode(b"\x00\x01\xff").decode()),
+        ("/text", "base64", base64.b64encode("grüße".encode("latin-1")).decode()),
+        ("/gzip", "json", {"packed": True}),
+        ("/empty", "json", None),
+        ("/long", "json", {}),
+    ],
+)
+async def test_the_body_is_read_as_what_it_is(peer: Peer, path: str, kind: str, body: Any) -> None:
+    found = (await output(url=peer.url + path, response={"kind": kind}))["body"]
+    assert (found["query"] if path.startswith("/echo") else found) == body
+
+
+async def test_what_follows_a_body_is_no_answer_to_the_next_request(peer: Peer) -> None:
+    assert (await output(url=f"{peer.url}/long"))["body"] == {}
+    assert (await output(url=f"{peer.url}/text"))["body"] == "grüße"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, "Field required"),
+        ({"url": ""}, "at least 1 character"),
+        ({"url": "ftp://example.com"}, "begins with http"),
+        ({"url": 7}, "valid string"),
+        ({"url": "http://x", "method": "BREW"}, "'GET'"),
+        ({"url": "http://x", "expect": ["2x"]}, "is no status"),
+        ({"url": "http://x", "body": {"type": "smoke", "content": 1}}, "smoke"),
+        ({"url": "http://x", "body": {"content": 1}}, "discriminator"),
+        ({"url": "http://x", "auth": {"type": "bearer"}}, "Field required"),
+        ({"url": "http://x", "response": {"maxBytes": 10**9}}, "less than or equal"),
+        ({"url": "http://x", "retry": {"maxAttempts": 0}}, "greater than or equal"),
+        ({"url": "http://x", "pagination": {"by": "cursor"}}, "need a `path`"),
+        ({"url": "http://x", "timeoutS": float("inf")}, "less than or equal"),
+        ({"url": "http://x", "headerz": {}}, "Extra inputs"),
+    ],
+)
+def test_a_config_that_cannot_work_is_found_before_a_run(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        HttpConfig.model_validate(config)
+
+
+@pytest.mark.parametrize(
+    ("config", "code", "message"),
+    [
+        ({"url": "{{ input.nope }}"}, "TEMPLATE", "nope"),
+        ({"url": "{{ input.n }}"}, "CONFIG", "`url` must give an address, not a int"),
+        ({"url": "{{ input.word }}"}, "CONFIG", "begins with http"),
+        ({"url": "http://ann:pw@x/{{ input.word }}"}, "CONFIG", "`auth` is the place"),
+        (
+            {"url": "http://x", "query": {"a": {"b": 1}}},
+            "CONFIG",
+            "`query.a` must give text or a number, not an object",
+        ),
+        ({"url": "http://x", "headers": {"X": "{{ input.lines }}"}}, "CONFIG", "`headers.X` holds a line break"),
+        ({"url": "http://x", "headers": {"a b": "c"}}, "CONFIG", "is no name of a header"),
+        ({"url": "http://x", "headers": {"Host": "c"}}, "CONFIG", "is set by Treadle itself"),
+        ({"url": "http://x", "auth": {"type": "bearer", "token": "{{ input.lines }}"}}, "CONFIG", "`auth.token` holds"),
+        ({"url": "http://x", "body": {"type": "raw", "content": "?", "encoding": "base64"}}, "CONFIG", "is no base64"),
+        ({"url": "http://x", "body": {"type": "form", "content": {"a": [{}]}}}, "CONFIG", "`body.content.a` must"),
+    ],
+)
+async def test_what_a_template_gives_is_looked_at_before_anything_is_sent(
+    config: dict[str, Any], code: str, message: str
+) -> None:
+    failed = await failure(scope={"input": {"n": 1, "word": "hello", "lines": "a\r\nX-Injected: 1"}}, **config)
+    assert (failed.code, message in failed.message) == (code, True), failed.message

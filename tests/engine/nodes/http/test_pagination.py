@@ -1,0 +1,43 @@
+"""Lists that the `http` node reads page by page, and pages that lead nowhere."""
+
+from typing import Any
+
+import pytest
+
+from tests.engine.http_nodes import Call, failure, output
+from tests.peers.http import Peer
+
+
+@pytest.mark.parametrize(
+    "pagination",
+    [
+        {"by": "link", "items": "data"},
+        {"by": "url", "path": "next", "items": "data"},
+        {"by": "cursor", "path": "cursor", "parameter": "cursor", "items": "data"},
+    ],
+)
+async def test_a_list_is_read_page_by_page(peer: Peer, pagination: dict[str, Any]) -> None:
+    found = await output(url=f"{peer.url}/pages", pagination=pagination)
+    assert found["body"] == ["1a", "1b", "2a", "2b", "3a", "3b"]
+    assert (found["pages"], found["truncated"]) == (3, False)
+    cut = Call({"url": f"{peer.url}/pages", "pagination": {**pagination, "limit": 2}})
+    found = await cut.output()
+    assert (found["body"], found["truncated"]) == (["1a", "1b", "2a", "2b"], True)
+    assert cut.logs == ["there are more than 2 pages: the rest is left out"]
+
+
+@pytest.mark.parametrize(
+    ("path", "pagination", "message"),
+    [
+        ("/pages-in-a-circle", {"by": "url", "path": "next", "items": "data"}, "a next page that was read before"),
+        ("/pages-for-ever", {"by": "url", "path": "next", "items": "data", "limit": 1000}, "more than"),
+        ("/pages", {"by": "link", "items": "nope"}, "has no list at `nope`"),
+        ("/pages", {"by": "link"}, "has no list as its body"),
+        ("/pages", {"by": "url", "path": "data", "items": "data"}, "leads to no next page"),
+    ],
+)
+async def test_pages_that_lead_nowhere_are_a_clear_error(
+    peer: Peer, path: str, pagination: dict[str, Any], message: str
+) -> None:
+    failed = await failure(url=peer.url + path, pagination=pagination, response={"maxBytes": 10_000})
+    assert (failed.code, message in failed.message) == ("HTTP_RESPONSE", True), failed.message

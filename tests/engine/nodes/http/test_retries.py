@@ -1,0 +1,57 @@
+"""When the `http` node asks again: what a status says, how long it waits, and the key that says it is the same request."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.engine.http_nodes import QUICK, Call, failure, output
+from tests.peers.http import Peer
+
+
+async def test_an_unexpected_status_shows_what_was_said(peer: Peer) -> None:
+    failed = await failure(url=f"{peer.url}/status?code=429&after=7", retry={"maxAttempts": 1})
+    assert failed.retryable
+    assert failed.details == {"status": 429, "body": '{"said": "why"}', "retryAfterS": 7.0}
+    assert (await output(url=f"{peer.url}/status?code=404", expect=["2xx", 404]))["status"] == 404
+
+
+async def test_a_failing_target_is_asked_again(peer: Peer) -> None:
+    call = Call({"url": f"{peer.url}/flaky?times=2&code=503", "retry": QUICK})
+    assert (await call.output())["status"] == 200
+    assert peer.count("/flaky") == 3
+    assert call.logs[0].startswith("503 Told; attempt 2 in")
+
+
+async def test_a_target_says_when_to_come_again(peer: Peer) -> None:
+    call = Call({"url": f"{peer.url}/flaky?times=1&code=503&after=0", "retry": {"maxAttempts": 2, "backoffS": 600}})
+    async with asyncio.timeout(5):
+        assert (await call.output())["status"] == 200
+    failed = await failure(url=f"{peer.url}/status?code=503&after=600", retry={"maxWaitS": 5})
+    assert (failed.code, failed.retryable) == ("HTTP_STATUS", True)
+    assert peer.count("/status") == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "retry", "asked"),
+    [
+        ("500", QUICK, 1),
+        ("429", QUICK, 3),
+        ("500", {**QUICK, "anyMethod": True}, 3),
+        ("501", {**QUICK, "anyMethod": True}, 1),
+    ],
+)
+async def test_a_post_is_repeated_only_where_it_is_safe_or_asked_for(
+    peer: Peer, code: str, retry: dict[str, Any], asked: int
+) -> None:
+    await failure(method="POST", url=f"{peer.url}/status?code={code}", retry=retry)
+    assert peer.count("/status") == asked
+    assert len({request.headers["idempotency-key"] for request in peer.seen}) == 1
+
+
+async def test_an_idempotency_key_names_the_visit(peer: Peer) -> None:
+    said = (await output(method="POST", url=f"{peer.url}/echo"))["body"]["headers"]
+    assert said["idempotency-key"] == "run_1/0/n/1"
+    assert "idempotency-key" not in (await output(url=f"{peer.url}/echo"))["body"]["headers"]
+    own = await output(method="POST", url=f"{peer.url}/echo", headers={"Idempotency-Key": "mine"})
+    assert own["body"]["headers"]["idempotency-key"] == "mine"

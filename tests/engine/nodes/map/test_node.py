@@ -1,0 +1,184 @@
+"""The `map` node by itself: what it gives, how its items fail, and what they see."""
+
+from typing import Any
+
+import pytest
+
+from engine.events import LogRecorded, Usage
+from engine.sdk.node import Output
+from engine.values.redaction import MARK
+from tests.engine.map_nodes import Kept, Probe, attempted, mapped
+from tests.engine.node_runner import Given
+from tests.engine.secret_values import VALUE, Known
+
+DOUBLE = {"type": "transform", "config": {"output": "{{ item * 2 }}"}}
+SMALL_OR_BIG = {
+    "nodes": [
+        {"id": "double", "type": "transform", "config": {"output": "{{ item * 2 }}"}},
+        {"id": "is_big", "type": "conditional", "config": {"condition": "double.output > input.limit"}},
+        {"id": "big", "type": "probe", "config": {"sees": "big {{ double.output }}"}},
+        {"id": "small", "type": "transform", "config": {"output": "small {{ index }}"}},
+    ],
+    "edges": [
+        {"source": "double", "target": "is_big"},
+        {"source": "is_big", "target": "big", "port": "true"},
+        {"source": "is_big", "target": "small", "port": "false"},
+    ],
+    "outputs": {"is": "{{ big.output or small.output }}"},
+}
+COUNTING = {
+    "nodes": [
+        {"id": "inc", "type": "transform", "config": {"output": "{{ (inc.output or 0) + 1 }}"}},
+        {"id": "end", "type": "end", "config": {"output": "{{ inc.output }}"}},
+    ],
+    "edges": [
+        {"source": "__start__", "target": "inc"},
+        {"source": "inc", "target": "inc", "condition": "inc.output < item"},
+        {"source": "inc", "target": "end", "condition": "inc.output >= item"},
+    ],
+}
+
+
+async def test_each_item_goes_through_the_node_and_the_order_is_kept() -> None:
+    given = Given({"input": {"list": [3, 1, 2]}})
+    assert await mapped(given, Probe(), items="{{ input.list }}", node=DOUBLE) == {"items": [6, 2, 4], "errors": []}
+    assert given.context.noted_input == {"count": 3}
+
+
+async def test_a_list_may_be_empty_or_be_made_of_templates() -> None:
+    assert await mapped(Given(), Probe(), items=[], node=DOUBLE) == {"items": [], "errors": []}
+    given = Given({"input": 4})
+    assert (await mapped(given, Probe(), items=["{{ input }}", 5], node=DOUBLE))["items"] == [8, 10]
+
+
+async def test_each_item_goes_through_a_spec_with_branches_and_loops() -> None:
+    given, probe = Given({"input": {"limit": 3}}), Probe()
+    output = await mapped(given, probe, items=[1, 2, 3], spec=SMALL_OR_BIG)
+    assert output == {"items": [{"is": "small 0"}, {"is": "big 4"}, {"is": "big 6"}], "errors": []}
+    assert probe.ran == {"run_1/0/n/1/1/big/1": 1, "run_1/0/n/1/2/big/1": 1}
+    assert (await mapped(Given({"input": None}), Probe(), items=[1, 4, 2], spec=COUNTING))["items"] == [1, 4, 2]
+
+
+async def test_items_see_what_the_map_sees_and_a_node_of_their_own_spec_hides_an_outer_one() -> None:
+    outer = {"output": "outer", "status": "COMPLETED"}
+    given = Given({"input": "in", "double": outer, "other": outer, "nodes": {"double": outer, "other": outer}})
+    sees = "{{ item }} {{ index }} {{ input }} {{ double.output }} {{ nodes['other'].output }}"
+    node = {"type": "transform", "config": {"output": sees}}
+    assert (await mapped(given, Probe(), items=["a"], node=node))["items"] == ["a 0 in outer outer"]
+    spec = {
+        "nodes": [{"id": "double", "type": "transform", "config": {"output": 7}}, {"id": "x", **node}],
+        "edges": [{"source": "double", "target": "x"}],
+    }
+    assert (await mapped(given, Probe(), items=["a"], spec=spec))["items"] == [{"x": "a 0 in 7 outer"}]
+
+
+async def test_so_many_items_are_under_way_and_no_more() -> None:
+    probe = Probe()
+    await mapped(Given(), probe, items=list(range(50)), concurrency=7, node={"type": "probe"})
+    assert probe.most == 7
+
+
+@pytest.mark.parametrize("way", ["node", "spec"])
+async def test_logs_carry_the_index_usage_adds_up_and_text_stays_inside(way: str) -> None:
+    given = Given()
+    probing = {"type": "probe", "config": {"sees": "{{ item }}"}}
+    inner = probing if way == "node" else {"nodes": [{"id": "p", **probing}], "edges": []}
+    await mapped(given, Probe(), items=["a", "b"], **{way: inner})
+    logs = [what for what in given.happenings if isinstance(what, LogRecorded)]
+    assert [(log.message, log.fields, log.node_id) for log in logs] == [
+        ("sees a", {"value": "a", "index": 0}, "n"),
+        ("sees b", {"value": "b", "index": 1}, "n"),
+    ]
+    assert given.state.usage == Usage("model", 6, 4, 1.0)
+    assert given.texts == []
+
+
+@pytest.mark.parametrize("way", ["node", "spec"])
+async def test_secrets_are_seen_by_the_items_and_by_nobody_else(way: str) -> None:
+    known = Known(key=VALUE)
+    given = Given({"input": None}, {"secrets": known, "items": (kept := Kept())})
+    probing = {"type": "probe", "config": {"sees": "{{ item }}{{ secrets.key }}"}}
+    inner = probing if way == "node" else {"nodes": [{"id": "p", **probing}], "edges": []}
+    result = await attempted(given, Probe(), items=[1, 2], **{way: inner})
+    assert known.asked == 1
+    assert isinstance(result.outcome, Output)
+    assert str(result.outcome.value).count(MARK) == 2
+    assert VALUE not in repr((given.happenings, result, kept.items))
+
+
+async def test_an_item_is_tried_again_by_a_retry_of_its_own() -> None:
+    probe, given = Probe(), Given()
+    node = {
+        "type": "probe",
+        "config": {"sees": "{{ item }}", "does": "once"},
+        "retry": {"maxAttempts": 2, "backoffS": 0},
+    }
+    assert (await mapped(given, probe, items=[5], node=node))["items"] == [5]
+    assert probe.ran == {"run_1/0/n/1/0": 2}
+    assert "item 0: attempt 1 failed: not yet; the next in 0 s" in given.logged
+
+
+BAD: dict[str, tuple[dict[str, Any], str, str]] = {
+    "no list": ({"items": "{{ input }}", "node": DOUBLE}, "CONFIG", "must give a list, not {'n': 1}"),
+    "too many": ({"items": "{{ range(100000) | list + [1] }}", "node": DOUBLE}, "CONFIG", "the limit is 100,000"),
+    "a template of the list": ({"items": "{{ input.nothing }}", "node": DOUBLE}, "TEMPLATE", "nothing"),
+    "a template of an item": (
+        {"items": [1], "node": {"type": "transform", "config": {"output": "{{ item.x.y }}"}}},
+        "TEMPLATE",
+        "item 0:",
+    ),
+    "an item that fails": (
+        {"items": [1, 2], "node": {"type": "probe", "config": {"does": "fail"}}},
+        "TEST",
+        "item 0: no",
+    ),
+    "an item that raises": (
+        {"items": [1], "node": {"type": "probe", "config": {"does": "raise"}}},
+        "NODE",
+        "item 0: ValueError: cannot",
+    ),
+    "an item that is too slow": (
+        {"items": [1], "node": {"type": "probe", "config": {"does": "hang"}, "timeoutS": 0.01}},
+        "TIMEOUT",
+        "item 0: node 'n' did not finish within 0.01 s",
+    ),
+    "an item that is no JSON": ({"items": [1], "node": {"type": "probe", "config": {"does": "nan"}}}, "OUTPUT", "nan"),
+    "an item that waits": ({"items": [1], "node": {"type": "probe", "config": {"does": "wait"}}}, "CONFIG", "waits"),
+    "a type that waits": ({"items": [1], "node": {"type": "human", "config": {"prompt": 1}}}, "CONFIG", "waits"),
+    "a type that is not there": ({"items": [1], "node": {"type": "nope"}}, "CONFIG", "there is no node type 'nope'"),
+    "a spec that is none": ({"items": [1], "spec": {"nodes": 1}}, "CONFIG", "must be a list"),
+    "a spec that fails": (
+        {"items": [1], "spec": {"nodes": [{"id": "p", "type": "probe", "config": {"does": "fail"}}], "edges": []}},
+        "TEST",
+        "item 0: no",
+    ),
+    "a spec that waits": (
+        {"items": [1], "spec": {"nodes": [{"id": "p", "type": "probe", "config": {"does": "wait"}}], "edges": []}},
+        "CONFIG",
+        "waits",
+    ),
+    "too large together": (
+        {"items": [0, 1, 2], "node": {"type": "transform", "config": {"output": "{{ 'x' * 3000000 }}"}}},
+        "OUTPUT",
+        "together are larger than 8 MiB",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_what_goes_wrong_is_said_with_a_code_and_a_sentence(name: str) -> None:
+    config, code, told = BAD[name]
+    result = await attempted(Given({"input": {"n": 1}}), Probe(), **config)
+    assert result.error is not None
+    assert (result.error.code, result.error.node_id) == (code, "n")
+    assert told in result.error.message
+
+
+async def test_failed_items_are_collected_and_the_others_go_on() -> None:
+    does = "{{ 'fail' if item is odd else 'output' }}"
+    node = {"type": "probe", "config": {"sees": "{{ item }}", "does": does}}
+    output = await mapped(Given(), Probe(), items=[0, 1, 2, 3], onItemError="collect", node=node)
+    assert output == {
+        "items": [0, None, 2, None],
+        "errors": [{"index": 1, "code": "TEST", "message": "no 1"}, {"index": 3, "code": "TEST", "message": "no 3"}],
+    }

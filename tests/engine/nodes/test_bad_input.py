@@ -1,0 +1,232 @@
+"""Bad input, for every type of node: what is wrong before a run is a problem at its field; what goes wrong in one is a
+RunError with a code, the node's id and a sentence. What is special to a type has more rows in the type's own tests."""
+
+import json
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from langchain_core.tools import StructuredTool
+from pydantic_monty import AsyncMonty
+
+from engine.catalog_file import McpServer, ModelEntry
+from engine.chat_models.catalog import open_models
+from engine.graph.bound_node import Work
+from engine.nodes.http.addresses import Allowed
+from engine.nodes.http.client import GuardedHttp
+from engine.nodes.registry import BUILT_IN
+from engine.runtime.attempts import Result, attempt
+from engine.sdk.node import Output
+from engine.spec.model import NodeSpec
+from engine.tools.catalog import open_tools
+from engine.tools.entry_points import PythonTool
+from engine.validation.validator import validate
+from tests.engine.node_runner import TYPES, Given
+from tests.paths import PEERS
+from tests.peers import chat as chat
+from tests.peers import misbehaving_mcp as misbehaving_mcp
+from tests.peers.http import Peer, http_peer
+from tests.peers.http_protocol import MIB
+
+SERVER = PEERS / "mcp_server.py"
+TEXT, WHOLE, NUMBER = "must be a text", "Input should be a valid integer", "Input should be a valid number"
+EITHER = "give either `prompt` or `messages`"
+URL = "http://example.com"
+EACH = {"items": "{{ input }}"}
+
+BEFORE: list[tuple[str, Any, str, str]] = [
+    ("start", {"output": 1}, ".output", "means nothing here"),
+    ("start", [], "", "must be an object"),
+    ("end", {"out": 1}, ".out", "means nothing here"),
+    ("end", 7, "", "must be an object"),
+    ("transform", {}, ".output", "is required"),
+    ("transform", {"output": "{{ 1 +"}, ".output", "unexpected end of input"),
+    ("conditional", {}, ".condition", "is required"),
+    ("conditional", {"condition": 5}, ".condition", TEXT),
+    ("conditional", {"condition": "1 >"}, ".condition", "unexpected end of expression"),
+    ("switch", {}, ".cases", "is required"),
+    ("switch", {"cases": "a"}, ".cases", "must be a list"),
+    ("switch", {"cases": []}, ".cases", "at least 1 item"),
+    ("switch", {"cases": [{"port": 1, "condition": "1"}]}, ".cases[0].port", TEXT),
+    ("switch", {"cases": [{"port": "a"}]}, ".cases[0].condition", "is required"),
+    ("code", {}, ".code", "is required"),
+    ("code", {"code": 5}, ".code", TEXT),
+    ("code", {"code": "x = 1"}, ".code", "must define a function `process`"),
+    ("code", {"code": "def process(): pass", "timeoutS": "long"}, ".timeoutS", NUMBER),
+    ("delay", {}, "", "give either `seconds` or `until`"),
+    ("delay", {"seconds": True}, ".seconds", "must be a number, or a template"),
+    ("delay", {"until": "soon"}, ".until", "must give a date and time (RFC 3339)"),
+    ("human", {}, ".prompt", "is required"),
+    ("human", {"prompt": "?", "schema": 5}, ".schema", "must be an object"),
+    ("human", {"prompt": "?", "schema": {"type": "nonsense"}}, ".schema", "is no JSON Schema"),
+    ("human", {"prompt": "?", "expiresS": -1}, ".expiresS", "greater than 0"),
+    ("http", {}, ".url", "is required"),
+    ("http", {"url": 5}, ".url", TEXT),
+    ("http", {"url": "ftp://x"}, ".url", "begins with http:// or https://"),
+    ("http", {"url": URL, "method": "GRAB"}, ".method", "should be 'GET'"),
+    ("http", {"url": URL, "expect": ["fine"]}, ".expect", "'fine' is no status; write 200 or 2xx"),
+    ("http", {"url": URL, "body": {"type": "json"}}, ".body.content", "is required"),
+    ("llm", {"prompt": "a"}, ".model", "is required"),
+    ("llm", {"model": "m"}, "", EITHER),
+    ("llm", {"model": 7, "prompt": "a"}, ".model", TEXT),
+    ("llm", {"model": "m", "prompt": "a", "temperature": "hot"}, ".temperature", NUMBER),
+    ("llm", {"model": "m", "prompt": "a", "responseSchema": {"type": "string"}}, ".responseSchema", "of type object"),
+    ("tool", {}, ".tool", "is required"),
+    ("tool", {"tool": 7}, ".tool", TEXT),
+    ("tool", {"tool": "hash_text", "arguments": "text"}, ".arguments", "must be an object"),
+    ("agent", {"prompt": "a"}, ".model", "is required"),
+    ("agent", {"model": "m"}, "", EITHER),
+    ("agent", {"model": "m", "prompt": "a", "maxSteps": "many"}, ".maxSteps", WHOLE),
+    ("agent", {"model": "m", "prompt": "a", "budget": 5}, ".budget", "must be an object"),
+    ("subworkflow", {}, ".workflow", "is required"),
+    ("subworkflow", {"workflow": 5}, ".workflow", TEXT),
+    ("subworkflow", {"workflow": "wf_1", "version": "latest"}, ".version", WHOLE),
+    ("map", {}, ".items", "is required"),
+    ("map", EACH, "", "give either `node` or `spec`"),
+    ("map", {**EACH, "node": {"type": "transform", "config": {}}}, ".node.config.output", "is required"),
+    ("map", {**EACH, "spec": []}, ".spec", "must be an object"),
+]
+
+
+@pytest.mark.parametrize(("kind", "config", "field", "told"), BEFORE)
+def test_a_config_that_cannot_work_is_a_problem_at_its_field(kind: str, config: Any, field: str, told: str) -> None:
+    report = validate({"nodes": [{"id": "n", "type": kind, "config": config}], "edges": []}, TYPES)
+    [problem] = report.errors
+    assert (problem.field, problem.node_id) == (f"nodes[0].config{field}", "n")
+    assert told in problem.message
+
+
+BROKEN = "{{ input.nope.deeper }}"
+ASK = {"prompt": "hi"}
+CALL = {"name": "hash_text", "arguments": {"text": "a"}}
+ASKS = {"model": "calls", "messages": [{"role": "user", "content": json.dumps([CALL])}]}
+QUICK = {"timeoutS": 0.3, "retry": {"maxAttempts": 1}}
+
+IN_A_RUN: list[tuple[str, dict[str, Any], str, str]] = [
+    ("end", {"output": BROKEN}, "TEMPLATE", "input.nope"),
+    ("transform", {"output": BROKEN}, "TEMPLATE", "input.nope"),
+    ("transform", {"output": "{{ range(100000000) | sum }}"}, "TEMPLATE", ""),
+    ("conditional", {"condition": "input.nope.deeper"}, "TEMPLATE", "input.nope"),
+    ("switch", {"cases": [{"port": "a", "condition": "input.nope.deeper"}]}, "TEMPLATE", "input.nope"),
+    ("code", {"code": "def process(a): pass", "input_mapping": {"a": BROKEN}}, "TEMPLATE", "input.nope"),
+    ("code", {"code": "def process():\n    return rude()"}, "CODE", "line 2: RuntimeError: rude raised"),
+    (
+        "code",
+        {"code": "def process():\n    mcp_peer_die()"},
+        "CODE",
+        "line 2: RuntimeError: the MCP server 'peer' was lost",
+    ),
+    ("code", {"code": "def process():\n    while True: pass", "timeoutS": 0.3}, "TIMEOUT", "0.3 s"),
+    ("delay", {"seconds": BROKEN}, "TEMPLATE", "input.nope"),
+    ("delay", {"seconds": "{{ input.word }}"}, "CONFIG", "`seconds` must give a number from 0"),
+    ("delay", {"until": "{{ input.word }}"}, "CONFIG", "`until` must give a date and time"),
+    ("human", {"prompt": BROKEN}, "TEMPLATE", "input.nope"),
+    ("subworkflow", {"workflow": BROKEN}, "TEMPLATE", "input.nope"),
+    ("subworkflow", {"workflow": "{{ input.list }}"}, "CONFIG", "`workflow` must give the id of a workflow"),
+    ("subworkflow", {"workflow": "wf_1", "inputs": {"a": BROKEN}}, "TEMPLATE", "input.nope"),
+    ("map", {"items": BROKEN, "node": {"type": "transform", "config": {"output": 1}}}, "TEMPLATE", "input.nope"),
+    ("map", {"items": "{{ input.word }}", "node": {"type": "transform", "config": {"output": 1}}}, "CONFIG", "list"),
+    ("map", {"items": [1], "node": {"type": "transform", "config": {"output": BROKEN}}}, "TEMPLATE", "input.nope"),
+    ("map", {"items": [1], "node": {"type": "tool", "config": {"tool": "rude"}}}, "TOOL_FAILED", "go away"),
+    ("map", {"items": [1], "node": {"type": "http", "config": {"url": "PEER/short"}}}, "HTTP_RESPONSE", "broke"),
+    ("http", {"url": BROKEN}, "TEMPLATE", "input.nope"),
+    ("http", {"url": "{{ input.word }}"}, "CONFIG", ""),
+    ("http", {"url": "http://127.0.0.1:1", **QUICK}, "HTTP_CONNECT", "no connection"),
+    ("http", {"url": "PEER/hang", **QUICK}, "HTTP_TIMEOUT", "did not finish within 0.3 s"),
+    ("http", {"url": "PEER/drip", **QUICK}, "HTTP_TIMEOUT", "did not finish within 0.3 s"),
+    ("http", {"url": "PEER/short", "retry": {"maxAttempts": 1}}, "HTTP_RESPONSE", "before the answer was whole"),
+    ("http", {"url": "PEER/gib"}, "HTTP_RESPONSE", "`response.maxBytes` is the limit"),
+    ("http", {"url": "PEER/broken-utf8"}, "HTTP_RESPONSE", "is no utf-8 text at byte 3"),
+    ("tool", {"tool": "hash_text", "arguments": {"text": BROKEN}}, "TEMPLATE", "input.nope"),
+    ("tool", {"tool": "hash_text", "arguments": {"text": "{{ input.list }}"}}, "TOOL_ARGUMENTS", "arguments.text"),
+    ("tool", {"tool": "rude"}, "TOOL_FAILED", "rude raised RuntimeError: go away"),
+    ("tool", {"tool": "hsh_text"}, "TOOL_UNKNOWN", "did you mean 'hash_text'?"),
+    ("tool", {"tool": "mcp:away/find"}, "TOOL_FAILED", "the MCP server 'away' cannot be used"),
+    ("tool", {"tool": "mcp:peer/die"}, "TOOL_FAILED", "was lost in the call of 'die'"),
+    ("tool", {"tool": "mcp:peer/hang", "timeoutS": 0.3}, "TIMEOUT", "did not finish within 0.3 s"),
+    ("tool", {"tool": "mcp:peer/broken_utf8"}, "TOOL_FAILED", "can't decode"),
+    ("tool", {"tool": "mcp:liar/drip", "timeoutS": 0.3}, "TIMEOUT", "did not finish within 0.3 s"),
+    ("tool", {"tool": "mcp:liar/short"}, "TOOL_FAILED", "without sending complete message body"),
+    ("tool", {"tool": "mcp:liar/gib"}, "TOOL_FAILED", "longer than 16 MiB"),
+    *(
+        (kind, config, code, told)
+        for kind in ("llm", "agent")
+        for config, code, told in (
+            ({"model": "repeats", "prompt": BROKEN}, "TEMPLATE", "input.nope"),
+            ({"model": "repeats", "messages": "{{ input.word }}"}, "CONFIG", "`messages` is no list"),
+            ({"model": "rpeats", **ASK}, "MODEL_UNKNOWN", "did you mean 'repeats'?"),
+            ({"model": "repeats", **ASK, "tools": ["hsh_text"]}, "TOOL_UNKNOWN", "did you mean 'hash_text'?"),
+            ({"model": "nobody", **ASK}, "MODEL_UNAVAILABLE", "cannot be reached"),
+            ({"model": "hangs", **ASK, "timeoutS": 0.3}, "MODEL_TIMEOUT", "was not done within 0.3 s"),
+            ({"model": "drips", **ASK, "timeoutS": 0.3}, "MODEL_TIMEOUT", "was not done within 0.3 s"),
+            ({"model": "lies-about-length", **ASK}, "MODEL_STREAM", "broke off"),
+            ({"model": "gib", **ASK}, "MODEL_STREAM", "larger than"),
+            ({"model": "broken-utf8", **ASK}, "MODEL_STREAM", "no answer"),
+            ({**ASKS, "model": "calls-for-ever", "tools": ["hash_text"]}, "BUDGET", "after"),
+        )
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+async def peer() -> AsyncIterator[Peer]:
+    async with http_peer() as peer:
+        yield peer
+
+
+@pytest.fixture(scope="module")
+async def resources(peer: Peer) -> AsyncIterator[dict[str, Any]]:
+    def go_away() -> str:
+        raise RuntimeError("go away")
+
+    rude = PythonTool(StructuredTool.from_function(go_away, name="rude", description="Raises."))
+    servers = {
+        "peer": McpServer(command=sys.executable, args=["-P", str(SERVER), "stdio"]),
+        "liar": McpServer(url=f"{peer.url}/mcp"),
+        "away": McpServer(command="/no/such/program"),
+    }
+    models = [ModelEntry(name=name, base_url=f"{peer.url}/v1") for name in chat.MODELS]
+    models.append(ModelEntry(name="nobody", base_url="http://127.0.0.1:1/v1"))
+    http, sandboxes = GuardedHttp(Allowed.parse("127.0.0.1")), AsyncMonty(min_processes=1, max_processes=1)
+    async with open_tools(servers, [rude]) as tools, open_models(models) as catalog, sandboxes as sandbox:
+        await tools.listed()
+        yield {"tools": tools, "models": catalog, "http": http, "sandbox": sandbox, "sandbox_memory_mb": 32}
+
+
+async def tried(kind: str, config: dict[str, Any], resources: dict[str, Any]) -> Result:
+    given = Given({"input": {"word": "soon", "list": [1]}, "nodes": {}}, resources)
+    spec = NodeSpec("n", kind, config=config, timeout_s=30)
+    work = Work(spec, TYPES[kind], TYPES[kind].Config.model_validate(config))
+    return await attempt(work, given.context, lambda *_: None, lambda *_: None)
+
+
+@pytest.mark.parametrize(("kind", "config", "code", "told"), IN_A_RUN)
+async def test_what_goes_wrong_in_a_run_has_a_code_a_node_and_a_sentence(
+    kind: str, config: dict[str, Any], code: str, told: str, resources: dict[str, Any], peer: Peer
+) -> None:
+    peer.written = 0
+    config = json.loads(json.dumps(config).replace("PEER", peer.url))
+    error = (await tried(kind, config, resources)).error
+    assert error is not None
+    assert (error.code, error.node_id) == (code, "n")
+    assert told in error.message
+    assert len(error.message.split()) > 3 and "Traceback" not in error.message
+    assert peer.written < 128 * MIB
+
+
+@pytest.mark.parametrize("tool", ["rude", "mcp:peer/die", "mcp:liar/short"])
+async def test_a_tool_that_fails_an_agent_is_told_to_its_model(tool: str, resources: dict[str, Any]) -> None:
+    name = tool.replace(":", "_").replace("/", "_")
+    content = json.dumps([{"name": name, "arguments": {}}])
+    config = {"model": "calls", "messages": [{"role": "user", "content": content}], "tools": [tool]}
+    outcome = (await tried("agent", config, resources)).outcome
+    assert isinstance(outcome, Output)
+    assert outcome.value["toolCalls"] == [{"tool": tool, "arguments": {}, "failed": True}]
+    assert "raised" in outcome.value["text"] or "lost" in outcome.value["text"]
+
+
+def test_every_type_has_its_rows() -> None:
+    names = {kind.name for kind in BUILT_IN}
+    assert {kind for kind, *_ in BEFORE} == names
+    assert {kind for kind, *_ in IN_A_RUN} == names - {"start"}

@@ -1,0 +1,156 @@
+"""MCP servers that do not list their tools, or not soon: what the author is told, of a call and in code."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from pydantic_monty import AsyncMonty
+
+from engine.catalog_file import McpServer
+from engine.isolation import client
+from engine.nodes.code import sandbox as sandbox_module
+from engine.sdk.node import NodeFailure, Output
+from engine.tools import catalog
+from engine.tools.catalog import Tools, open_tools
+from engine.tools.mcp import listing as mcp_listing
+from tests.engine.node_runner import Given
+from tests.paths import PEERS
+
+PEER = PEERS / "mcp_listing_server.py"
+NOWHERE = McpServer(command="/no/such/program")
+
+
+def peer(behaviour: str, **more: Any) -> McpServer:
+    return McpServer(command=sys.executable, args=["-P", str(PEER), behaviour], **more)
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[AsyncMonty]:
+    async with AsyncMonty(min_processes=1, max_processes=1) as pool:
+        yield pool
+
+
+async def run(sandbox: AsyncMonty, tools: Tools, *lines: str, **config: Any) -> Any:
+    given = Given({}, {"sandbox": sandbox, "sandbox_memory_mb": 64, "tools": tools})
+    outcome = await given.run("code", {"code": "\n    ".join(["def process():", *lines]), **config})
+    assert isinstance(outcome, Output)
+    return outcome.value
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "told"),
+    [
+        ("refuses", "the MCP server 'peer' cannot be used: it does not list its tools: no list today"),
+        ("nonsense", "the MCP server 'peer' cannot be used: it does not list its tools: it is no message of the"),
+        ("silent", "the MCP server 'peer' cannot be used: it does not list its tools: no answer"),
+    ],
+)
+async def test_a_server_that_does_not_list_its_tools_again_is_named(behaviour: str, told: str) -> None:
+    # It has the time that a server has to start, which is Python itself here.
+    async with open_tools({"peer": peer(behaviour, start_timeout_s=3)}) as tools:
+        assert await tools.call("mcp:peer/change", {}, Given().context) == "done"
+        with pytest.raises(NodeFailure) as failed:
+            await tools.call("mcp:peer/add", {}, Given().context)
+        assert (failed.value.code, failed.value.retryable) == ("TOOL_FAILED", True)
+        assert failed.value.message.startswith(told)
+        infos = {info.name: info for info in await tools.listed()}
+        assert (infos["mcp:peer/*"].problem or "").startswith(told)
+
+
+async def test_a_server_that_dies_while_it_lists_its_tools_is_started_again() -> None:
+    async with open_tools({"peer": peer("dies")}) as tools:
+        assert await tools.call("mcp:peer/change", {}, Given().context) == "done"
+        assert await tools.call("mcp:peer/add", {}, Given().context) == "done"
+
+
+async def test_what_a_server_lists_is_looked_at_once() -> None:
+    async with open_tools({"peer": peer("lists")}) as tools:
+        first = await tools.find("mcp:peer/list_1")
+        assert first.parameters["properties"].keys() == {"a", "b"}
+        assert await tools.find("mcp:peer/list_1") is first
+        await tools.call("mcp:peer/change", {}, Given().context)
+        assert (await tools.find("mcp:peer/list_2")).problem is None
+        with pytest.raises(NodeFailure, match="there is no tool 'mcp:peer/list_1'"):
+            await tools.find("mcp:peer/list_1")
+
+
+def looks() -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if task.get_name() == "mcp:peer is looked at"]
+
+
+async def test_a_look_that_takes_longer_than_a_list_waits_goes_on_and_is_shared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with open_tools({"peer": peer("heavy")}) as tools:
+        await tools.call("mcp:peer/change", {}, Given().context)
+        monkeypatch.setattr(catalog, "LISTING_S", 0.1)
+        with client._lock:  # Somebody else's work is done there, and takes its time.
+            for _ in range(2):
+                infos = {info.name: info for info in await tools.listed()}
+                assert "still" in (infos["mcp:peer/*"].problem or "")
+            [look] = looks()
+            finding = asyncio.create_task(tools.find("mcp:peer/list_2"))
+        assert (await finding).problem is None
+        assert look.done() and looks() == []
+        monkeypatch.setattr(catalog, "LISTING_S", 5.0)
+        assert "mcp:peer/list_2" in {info.name for info in await tools.listed()}
+
+
+async def test_a_catalog_that_closes_waits_for_the_schema_that_is_looked_at_and_for_no_other() -> None:
+    async with open_tools({"peer": peer("heavy")}) as tools:
+        await tools.call("mcp:peer/change", {}, Given().context)
+        finding = asyncio.create_task(tools.find("mcp:peer/add"))
+        async with asyncio.timeout(10):
+            while not looks():  # noqa: ASYNC110 (the server has listed its tools again)
+                await asyncio.sleep(0)
+    assert looks() == []
+    await asyncio.wait([finding])
+
+
+async def test_a_tool_that_could_not_be_looked_at_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_tools({"peer": peer("heavy")}) as tools:
+        await tools.call("mcp:peer/change", {}, Given().context)
+        monkeypatch.setattr(mcp_listing, "CHECK_S", 0.0)
+        with pytest.raises(NodeFailure, match="parameters: the schema and those before it take too much") as failed:
+            await tools.find("mcp:peer/list_2")
+        assert (failed.value.code, failed.value.retryable) == ("TOOL_FAILED", True)
+        add = await tools.find("mcp:peer/add")
+        monkeypatch.setattr(mcp_listing, "CHECK_S", 20.0)
+        with pytest.raises(NodeFailure):  # Not at once again.
+            await tools.find("mcp:peer/list_2")
+        listing = tools._servers["peer"]._listing
+        assert listing is not None
+        listing._look_again_at = 0.0
+        assert (await tools.find("mcp:peer/list_2")).problem is None
+        assert await tools.find("mcp:peer/add") is add
+
+
+async def test_code_that_calls_a_tool_of_a_server_that_is_down_is_told_so(sandbox: AsyncMonty) -> None:
+    async with open_tools({"peer": NOWHERE}) as tools:
+        with pytest.raises(NodeFailure) as failed:
+            await run(sandbox, tools, "return mcp_peer_add(1, 2)")
+        assert failed.value.code == "CODE"
+        told = "line 2: RuntimeError: the tool 'mcp:peer/add' cannot be used: the MCP server 'peer' cannot be used: "
+        assert failed.value.message.startswith(told)
+        caught = ["try:", "    mcp_peer_add(1, 2)", "except RuntimeError as e:", "    return 'peer' in str(e)"]
+        assert await run(sandbox, tools, *caught) is True
+
+
+async def test_a_name_of_the_code_s_own_may_begin_as_a_server_that_is_down(sandbox: AsyncMonty) -> None:
+    async with open_tools({"peer": NOWHERE}) as tools:
+        assert await run(sandbox, tools, "mcp_peer_result = 7", "return mcp_peer_result") == 7
+
+
+async def test_of_two_servers_whose_names_begin_alike_one_may_be_down(sandbox: AsyncMonty) -> None:
+    async with open_tools({"peer": NOWHERE, "peer_two": peer("lists")}) as tools:
+        assert await run(sandbox, tools, "return mcp_peer_two_add(1, 2)") == "done"
+
+
+async def test_the_time_that_a_server_takes_to_start_is_not_the_code_s(
+    sandbox: AsyncMonty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox_module, "GRACE_S", 0.4)
+    async with asyncio.timeout(20), open_tools({"peer": peer("slow")}) as tools:
+        assert await run(sandbox, tools, "return mcp_peer_add(1, 2)", timeoutS=0.5) == "done"

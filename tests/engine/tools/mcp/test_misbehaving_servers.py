@@ -1,0 +1,108 @@
+"""MCP servers that start as they should, and then misbehave in a call. Each row ends in a failure that says what happened,
+nothing large is kept, and the next call works."""
+
+import asyncio
+import resource
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+
+from engine.catalog_file import McpServer
+from engine.sdk.node import NodeFailure
+from engine.tools.catalog import Tools, open_tools
+from tests.engine.node_runner import Given
+from tests.paths import PEERS
+from tests.peers import misbehaving_mcp as misbehaving_mcp
+from tests.peers.http import Peer, http_peer
+from tests.peers.http_protocol import MIB
+from tests.peers.misbehaving_http import bomb
+
+PEER = PEERS / "mcp_server.py"
+LOST = "the MCP server 'peer' was lost in the call of "
+UNREAD = "its answer cannot be read: "
+
+
+async def failed(tools: Tools, tool: str) -> NodeFailure:
+    async with asyncio.timeout(30):
+        with pytest.raises(NodeFailure) as caught:
+            await tools.call(f"mcp:peer/{tool}", {}, Given().context)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("tool", "code", "told"),
+    [
+        ("hang", "TIMEOUT", "mcp:peer/hang did not finish within 1 s"),
+        ("drip", "TIMEOUT", "mcp:peer/drip did not finish within 1 s"),
+        ("short", "TOOL_FAILED", UNREAD + "peer closed connection without sending complete message body"),
+        ("gib", "TOOL_FAILED", UNREAD + "a message is longer than 16 MiB"),
+        ("gib-announced", "TOOL_FAILED", UNREAD + "a message is longer than 16 MiB"),
+        ("gib-event", "TOOL_FAILED", UNREAD + "a message is longer than 16 MiB"),
+        ("bomb", "TOOL_FAILED", "the answer is compressed, which was not asked for"),
+        ("broken-utf8", "TOOL_FAILED", UNREAD + "it is no message of the protocol (Invalid JSON"),
+        ("not-json", "TOOL_FAILED", UNREAD + "it is no message of the protocol (Invalid JSON"),
+        ("other-json", "TOOL_FAILED", UNREAD + "it is no message of the protocol (Field required)"),
+        ("short-event", "TOOL_FAILED", UNREAD + "peer closed connection without sending complete message body"),
+        ("broken-event", "TOOL_FAILED", UNREAD + "it is no message of the protocol (Invalid JSON"),
+        ("unheard-of", "TOOL_FAILED", UNREAD + "Unexpected content type: text/plain"),
+        ("closed", "TOOL_FAILED", LOST + "'closed': Server disconnected without sending a response"),
+        ("garbage", "TOOL_FAILED", LOST + "'garbage': Server disconnected without sending a response"),
+        ("refuse", "TOOL_FAILED", LOST + "'refuse': it answered 500"),
+    ],
+)
+async def test_a_server_over_http_that_misbehaves(tool: str, code: str, told: str) -> None:
+    bomb(1)  # which takes its time to make
+    async with http_peer() as peer, open_tools({"peer": McpServer(url=f"{peer.url}/mcp", timeout_s=1)}) as tools:
+        await tools.listed()
+        failure = await failed(tools, tool)
+        assert (failure.code, failure.retryable) == (code, True)
+        assert told in failure.message
+        assert peer.written < 64 * MIB
+        assert await tools.call("mcp:peer/add", {}, Given().context) == "3"
+
+
+@pytest.fixture
+async def piped() -> AsyncIterator[Tools]:
+    config = McpServer(command=sys.executable, args=["-P", str(PEER), "stdio"], timeout_s=10)
+    async with open_tools({"peer": config}) as tools:
+        await tools.listed()
+        yield tools
+
+
+@pytest.mark.parametrize(
+    ("tool", "told"),
+    [
+        ("gib", LOST + "'gib': a message is longer than 16 MiB"),
+        ("broken_utf8", LOST + "'broken_utf8': 'utf-8' codec can't decode byte 0xff"),
+        ("die", LOST + "'die': it ended"),
+    ],
+)
+async def test_a_server_on_standard_streams_that_misbehaves(piped: Tools, tool: str, told: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    failure = await failed(piped, tool)
+    assert (failure.code, failure.retryable) == ("TOOL_FAILED", True)
+    assert told in failure.message
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 256 * 1024  # KiB
+    assert await piped.call("mcp:peer/add", {"a": 1, "b": 2}, Given().context) == {"result": 3}
+
+
+async def test_a_line_that_a_program_prints_beside_is_passed_over(piped: Tools) -> None:
+    assert await piped.call("mcp:peer/prints", {}, Given().context) == {"result": "said"}
+
+
+async def test_an_answer_that_breaks_ends_the_other_calls_of_its_session_too() -> None:
+    """Which call it was for is not known, and none may wait for an answer that does not come."""
+    async with http_peer() as peer, open_tools({"peer": McpServer(url=f"{peer.url}/mcp", timeout_s=30)}) as tools:
+        await tools.listed()
+        waiting = asyncio.create_task(failed(tools, "hang"))
+        await called(peer, 1)
+        await failed(tools, "not-json")
+        assert (await waiting).code == "TOOL_FAILED"
+
+
+async def called(peer: Peer, calls: int) -> None:
+    async with asyncio.timeout(10):
+        while sum(b"tools/call" in request.body for request in peer.seen) < calls:
+            peer.arrived.clear()
+            await peer.arrived.wait()

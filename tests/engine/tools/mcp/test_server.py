@@ -1,0 +1,244 @@
+"""MCP servers: real ones, in processes of their own, over standard streams and over HTTP, that also die."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.catalog_file import McpServer
+from engine.sdk.node import NodeFailure
+from engine.tools.catalog import Tools, open_tools
+from engine.tools.mcp import server as mcp
+from engine.tools.mcp import session
+from tests.engine.node_runner import Given
+from tests.peers.mcp_processes import PEER, Http, Told, stdio
+
+
+@pytest.fixture
+async def log() -> AsyncIterator[Told]:
+    transport, told = await asyncio.get_running_loop().create_datagram_endpoint(Told, ("127.0.0.1", 0))
+    told.port = transport.get_extra_info("sockname")[1]
+    yield told
+    transport.close()
+
+
+@pytest.fixture
+async def over_http(log: Told) -> AsyncIterator[Http]:
+    server = Http(log)
+    await server.start()
+    yield server
+    server.kill()
+
+
+@asynccontextmanager
+async def opened(config: McpServer, name: str = "peer") -> AsyncIterator[Tools]:
+    async with open_tools({name: config}) as tools:
+        yield tools
+
+
+@pytest.fixture(params=["stdio", "http"])
+async def tools(request: pytest.FixtureRequest, log: Told) -> AsyncIterator[Tools]:
+    http = Http(log)
+    if request.param == "http":
+        await http.start()
+    config = McpServer(url=f"http://127.0.0.1:{http.port}/mcp") if http.process else stdio(log)
+    async with opened(config) as found:
+        yield found
+    http.kill()
+
+
+async def call(tools: Tools, tool: str, _given: Given | None = None, **arguments: Any) -> Any:
+    async with asyncio.timeout(30):
+        return await tools.call(f"mcp:peer/{tool}", arguments, (_given or Given()).context)
+
+
+async def failure(tools: Tools, tool: str, **arguments: Any) -> NodeFailure:
+    with pytest.raises(NodeFailure) as failed:
+        await call(tools, tool, **arguments)
+    return failed.value
+
+
+async def test_a_server_s_tools_are_listed_and_called(tools: Tools) -> None:
+    infos = {info.name: info for info in await tools.listed()}
+    add = infos["mcp:peer/add"]
+    assert (add.description, add.origin, add.problem) == ("Adds two numbers.", "mcp:peer", None)
+    assert add.parameters["required"] == ["a", "b"]
+    assert "json_query" in infos
+    assert await call(tools, "add", a=1, b=2) == {"result": 3}
+    assert await call(tools, "weather", city="Oslo") == {"city": "Oslo", "sky": "clear"}
+    assert await call(tools, "greet", name="Ann") == "hello Ann"
+    assert [block["text"] for block in await call(tools, "two_texts")] == ["a", "b"]
+    assert await call(tools, "key") == {"result": "run_1/0/n/1"}
+
+
+async def test_a_tool_that_fails_says_why(tools: Tools) -> None:
+    failed = await failure(tools, "fail")
+    assert (failed.code, "no luck today" in failed.message) == ("TOOL_FAILED", True)
+    assert (await failure(tools, "add", a="x", b=1)).code == "TOOL_ARGUMENTS"
+    unknown = await failure(tools, "ad", a=1, b=1)
+    assert (unknown.code, "did you mean 'mcp:peer/add'" in unknown.message) == ("TOOL_UNKNOWN", True)
+
+
+async def test_a_server_that_dies_in_a_call_fails_what_waits_for_it(tools: Tools, log: Told) -> None:
+    waiting = asyncio.create_task(failure(tools, "hang"))
+    await log.until("hanging")
+    failed = await failure(tools, "die")
+    assert (failed.code, failed.retryable) == ("TOOL_FAILED", True)
+    assert "'peer' was lost in the call of 'die'" in failed.message
+    assert (await waiting).retryable
+    assert log.count("dying") == 1
+
+
+async def test_a_server_that_was_started_again_is_found_again(over_http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "PING_S", 0.2)
+    async with opened(McpServer(url=f"http://127.0.0.1:{over_http.port}/mcp")) as tools:
+        assert await call(tools, "add", a=1, b=2) == {"result": 3}
+        over_http.kill()
+        await over_http.start()
+        assert await call(tools, "add", a=2, b=2) == {"result": 4}
+        over_http.kill()
+        await asyncio.sleep(0.3)  # the session counts as idle then
+        failed = await failure(tools, "add", a=1, b=1)
+        assert (failed.code, failed.retryable, "cannot be used" in failed.message) == ("TOOL_FAILED", True, True)
+
+
+async def test_a_server_that_ended_between_two_calls_is_started_again(log: Told) -> None:
+    async with opened(stdio(log)) as tools:
+        assert await call(tools, "add", a=1, b=2) == {"result": 3}
+        await log.until("started")
+        os.kill(log.pid, 9)
+        async with asyncio.timeout(20):
+            while True:
+                # Whoever calls in the moment of its death may be told so; nobody waits for it.
+                try:
+                    assert await call(tools, "add", a=2, b=2) == {"result": 4}
+                    break
+                except NodeFailure as lost:
+                    assert lost.retryable
+        assert log.count("started") == 2
+
+
+async def test_a_cancelled_call_is_called_off_and_the_session_stays(tools: Tools, log: Told) -> None:
+    calling = asyncio.create_task(call(tools, "hang"))
+    await log.until("hanging")
+    calling.cancel()
+    await asyncio.gather(calling, return_exceptions=True)
+    assert calling.cancelled()
+    await log.until("called off")
+    assert await call(tools, "add", a=1, b=2) == {"result": 3}
+    assert log.count("started") == 1
+
+
+async def test_a_call_has_a_time_limit(log: Told) -> None:
+    async with opened(stdio(log, timeout_s=0.5)) as tools:
+        await tools.listed()
+        failed = await failure(tools, "hang")
+        assert (failed.code, failed.retryable, "within 0.5 s" in failed.message) == ("TIMEOUT", True, True)
+        await log.until("called off")
+
+
+async def test_calls_share_a_session_and_run_side_by_side(tools: Tools, log: Told) -> None:
+    sums = await asyncio.gather(*(call(tools, "add", a=n, b=n) for n in range(20)))
+    assert sums == [{"result": n * 2} for n in range(20)]
+    assert log.count("started") == 1
+
+
+async def test_progress_is_shown(tools: Tools) -> None:
+    given = Given()
+    assert await call(tools, "steps", given) == {"result": "done"}
+    assert "half way" in given.shown
+
+
+async def test_a_server_that_learns_a_tool_is_asked_again(log: Told) -> None:
+    async with opened(stdio(log)) as tools:
+        assert "mcp:peer/learned" not in [info.name for info in await tools.listed()]
+        await call(tools, "learn")
+        assert (await call(tools, "learned", city="Oslo"))["sky"] == "clear"
+
+
+async def test_only_the_tools_that_are_wanted_are_taken_over(log: Told) -> None:
+    async with opened(stdio(log, tools=["add", "nope"], required_scopes=["sums"])) as tools:
+        infos = {info.name: info for info in await tools.listed() if info.origin == "mcp:peer"}
+        assert set(infos) == {"mcp:peer/add", "mcp:peer/nope"}
+        assert infos["mcp:peer/nope"].problem == "the server has no such tool"
+        assert infos["mcp:peer/add"].required_scopes == {"sums"}
+        forbidden = await failure(tools, "add", a=1, b=1)
+        assert (forbidden.code, "sums" in forbidden.message) == ("TOOL_FORBIDDEN", True)
+        assert (await failure(tools, "nope")).message.endswith("the server has no such tool")
+        for scope in ("sums", "admin"):
+            given = Given()
+            given.context.scopes = frozenset([scope])
+            assert await call(tools, "add", given, a=1, b=1) == {"result": 2}
+
+
+async def test_a_server_sees_the_environment_that_it_is_given_and_no_other(
+    log: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PEER_KEY", "s3cret")
+    monkeypatch.setenv("NOT_GIVEN", "s3cret")
+    async with opened(stdio(log, env={"GIVEN": "${PEER_KEY}"})) as tools:
+        assert await call(tools, "secret") == {"result": "s3cret"}
+        assert await call(tools, "inherited") == {"result": "not given"}
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        (McpServer(command="/no/such/program"), "cannot be used"),
+        (McpServer(command=sys.executable, args=["-c", "raise SystemExit(3)"]), "cannot be used"),
+        (
+            McpServer(command=sys.executable, args=["-P", str(PEER), "silent"], start_timeout_s=0.5),
+            "not ready within 0.5 s",
+        ),
+        (McpServer(command=sys.executable, args=["-P", str(PEER), "garbage"], start_timeout_s=2), "cannot be used"),
+        (McpServer(url="http://127.0.0.1:1/mcp"), "cannot be used"),
+        (
+            McpServer(url="http://127.0.0.1:1/${NO_SUCH_VARIABLE}"),
+            "the environment variable NO_SUCH_VARIABLE is not set",
+        ),
+    ],
+)
+async def test_a_server_that_cannot_be_used_is_named_in_the_catalog(config: McpServer, problem: str) -> None:
+    async with opened(config) as tools:
+        infos = {info.name: info for info in await tools.listed()}
+        assert problem in (infos["mcp:peer/*"].problem or "")
+        assert infos["hash_text"].problem is None
+        failed = await failure(tools, "add", a=1, b=1)
+        assert (failed.code, failed.retryable, problem in failed.message) == ("TOOL_FAILED", True, True)
+
+
+async def test_what_is_told_of_a_server_holds_no_key(over_http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PEER_KEY", "s3cret")
+    url = f"http://127.0.0.1:{over_http.port}/nowhere?key=${{PEER_KEY}}"
+    async with opened(McpServer(url=url)) as tools:
+        told = (await failure(tools, "add", a=1, b=1)).message
+    assert "cannot be used" in told and "s3cret" not in told
+
+
+async def test_a_server_that_could_not_be_reached_is_not_tried_at_once_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = tmp_path / "not-yet"
+    async with opened(McpServer(command=str(missing))) as tools:
+        await failure(tools, "add", a=1, b=1)
+        missing.write_text(f"#!/bin/sh\nexec {sys.executable} -P {PEER} stdio\n")
+        missing.chmod(0o755)
+        await failure(tools, "add", a=1, b=1)
+        monkeypatch.setattr(mcp, "REST_S", 0.0)
+        assert await call(tools, "add", a=1, b=2) == {"result": 3}
+
+
+async def test_no_process_outlives_the_catalog(log: Told) -> None:
+    async with opened(stdio(log)) as tools:
+        waiting = asyncio.create_task(failure(tools, "hang"))
+        await log.until("hanging")
+    assert (await waiting).retryable
+    pid = log.pid
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("mcp ")]

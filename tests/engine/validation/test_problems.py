@@ -1,0 +1,197 @@
+"""Everything wrong with a spec is said at once, with its place, whatever the spec is."""
+
+from typing import Any
+
+import pytest
+
+from engine.validation.validator import validate
+from tests.engine.node_runner import TYPES
+from tests.engine.spec_builders import edge, node, said, spec
+
+LOOP = [node("a"), node("b"), node("c", "{{ b.output }}")]
+PROBLEMS: dict[str, tuple[Any, set[tuple[str, str]]]] = {
+    "no object": ([1], {("", "SHAPE")}),
+    "no node": (spec([]), {("nodes", "EMPTY")}),
+    "an unknown type": (spec([{"id": "a", "type": "nope"}]), {("nodes[0].type", "UNKNOWN_TYPE")}),
+    "a field that lacks": (spec([{"id": "a", "type": "transform"}]), {("nodes[0].config.output", "CONFIG")}),
+    "a field too many": (
+        spec([{"id": "a", "type": "start", "config": {"typo": 1}}]),
+        {("nodes[0].config.typo", "CONFIG")},
+    ),
+    "a wrong case": (
+        spec([{"id": "a", "type": "switch", "config": {"cases": [{"port": "error", "condition": "true"}]}}]),
+        {("nodes[0].config.cases[0].port", "CONFIG")},
+    ),
+    "another language": (
+        spec([{"id": "a", "type": "code", "config": {"language": "ruby", "code": "def process(): pass"}}]),
+        {("nodes[0].config.language", "CONFIG")},
+    ),
+    "both ways to delay": (
+        spec([{"id": "a", "type": "delay", "config": {"seconds": 1, "until": "2030-01-01"}}]),
+        {("nodes[0].config", "CONFIG")},
+    ),
+    "a negative delay": (
+        spec([{"id": "a", "type": "delay", "config": {"seconds": -1}}]),
+        {("nodes[0].config.seconds", "CONFIG")},
+    ),
+    "a dangling target": (spec([node("a")], [edge("a>x")]), {("edges[0].target", "UNKNOWN_NODE")}),
+    "a dangling source": (
+        spec([node("a"), node("b")], [edge("x>b")]),
+        {("edges[0].source", "UNKNOWN_NODE")},
+    ),
+    "a dangling true_edge": (
+        spec([{"id": "a", "type": "conditional", "config": {"condition": "true", "true_edge": "x"}}]),
+        {("nodes[0].config.true_edge", "UNKNOWN_NODE")},
+    ),
+    "__end__ as a source": (
+        spec([node("a")], [edge("__end__>a")]),
+        {("edges[0].source", "UNKNOWN_NODE")},
+    ),
+    "an unknown port": (
+        spec([node("a"), node("b")], [edge("a>b", port="p")]),
+        {("edges[0].port", "UNKNOWN_PORT")},
+    ),
+    "an error port that is never taken": (
+        spec([node("a"), node("b")], [edge("a>b", port="error")]),
+        {("edges[0].port", "DEAD_EDGE")},
+    ),
+    "an island": (
+        spec([{"id": "s", "type": "start"}, node("a"), node("b")], [edge("s>a")]),
+        {("nodes[2]", "UNREACHABLE")},
+    ),
+    "a cycle that nothing enters": (
+        spec([node("a"), node("b")], [edge("a>b"), edge("b>a", condition="1 > 2")]),
+        {("nodes", "UNREACHABLE")},
+    ),
+    "a cycle without an exit": (
+        spec(LOOP, [edge("a>b"), edge("b>c"), edge("c>b")]),
+        {("edges", "ENDLESS_CYCLE")},
+    ),
+    "a cycle whose exit ends nothing": (
+        spec([*LOOP, node("d")], [edge("a>b"), edge("b>c"), edge("c>b"), edge("c>d")]),
+        {("edges", "ENDLESS_CYCLE")},
+    ),
+    "a loop with two entries": (
+        spec(LOOP, [edge("a>b"), edge("a>c"), edge("b>c"), edge("c>b", condition="1 > 2")]),
+        {("edges", "LOOP_ENTRIES")},
+    ),
+    "wrong template syntax": (spec([node("a", ["x", "{{ 1 + }}"])]), {("nodes[0].config.output[1]", "TEMPLATE")}),
+    "an unknown filter": (spec([node("a", "{{ 1 | nope }}")]), {("nodes[0].config.output", "TEMPLATE")}),
+    "an unknown name": (spec([node("a", "{{ b.output }}")]), {("nodes[0].config.output", "UNKNOWN_NAME")}),
+    "an unknown node": (
+        spec([node("a", "{{ nodes['b-c'].output }}")]),
+        {("nodes[0].config.output", "UNKNOWN_NODE")},
+    ),
+    "a node that comes later": (
+        spec([node("a", "{{ b.output }}"), node("b")], [edge("a>b")]),
+        {("nodes[0].config.output", "NOT_YET_RUN")},
+    ),
+    "a node of another branch": (
+        spec([node("a"), node("b"), node("c", "{{ b.output }}")], [edge("a>b"), edge("a>c")]),
+        {("nodes[2].config.output", "NOT_YET_RUN")},
+    ),
+    "a wrong condition": (
+        spec([node("a"), node("b")], [edge("a>b", condition="a.output >")]),
+        {("edges[0].condition", "TEMPLATE")},
+    ),
+    "a condition over a later node": (
+        spec([node("a"), node("b")], [edge("a>b", condition="b.output > 1")]),
+        {("edges[0].condition", "NOT_YET_RUN")},
+    ),
+    "wrong outputs": (
+        spec([node("a")], outputs={"x": {"y": "{{ b.output }}"}}),
+        {("outputs.x.y", "UNKNOWN_NAME")},
+    ),
+    "a duplicate node": (spec([node("a"), node("a")]), {("nodes[1].id", "DUPLICATE_ID")}),
+    "a duplicate edge": (
+        spec([node("a"), node("b")], [edge("a>b", id="e"), edge("a>b", id="e")]),
+        {("edges[1].id", "DUPLICATE_ID")},
+    ),
+    "a reserved id": (spec([node("input")]), {("nodes[0].id", "RESERVED_ID")}),
+    "__start__ as a node": (spec([node("__start__")]), {("nodes[0].id", "RESERVED_ID")}),
+    "an id of spaces": (spec([node("a b")]), {("nodes[0].id", "ID_FORMAT")}),
+    "a wrong input schema": (spec([node("a")], inputs={"type": "strnig"}), {("inputs.type", "SCHEMA")}),
+    "a foreign schema": (
+        spec([node("a")], inputs={"properties": {"a": {"$ref": "other.json"}}}),
+        {("inputs.properties.a.$ref", "SCHEMA")},
+    ),
+    "too many nodes": (spec([node(f"n{i}") for i in range(1001)]), {("nodes", "LIMIT")}),
+    "too large": (spec([node("a", "x" * 1_100_000)]), {("", "LIMIT")}),
+    "a NUL": (spec([node("a", "\0")]), {("nodes[0].config.output", "NOT_STORABLE")}),
+    "an unknown field": (spec([node("a", colour="red")]), {("nodes[0].colour", "UNKNOWN_FIELD")}),
+}
+
+
+@pytest.mark.parametrize(("raw", "expected"), PROBLEMS.values(), ids=PROBLEMS.keys())
+def test_a_problem_is_said_with_its_place(raw: Any, expected: set[tuple[str, str]]) -> None:
+    assert said(raw) == expected
+
+
+def test_all_problems_are_said_at_once() -> None:
+    raw = spec(
+        [
+            {"id": "a", "type": "nope"},
+            node("b", "{{ 1 + }}", retry={"maxAttempts": 0}),
+            {"id": "c"},
+            {"id": "d", "type": "conditional", "config": {"condition": "b.output > ghost.output"}},
+        ],
+        [edge("a>b"), edge("b>c"), edge("c>d"), edge("d>x"), edge("d>b", port="maybe")],
+        inputs={"type": 5},
+    )
+    assert said(raw) >= {
+        ("nodes[0].type", "UNKNOWN_TYPE"),
+        ("nodes[1].config.output", "TEMPLATE"),
+        ("nodes[1].retry.maxAttempts", "SHAPE"),
+        ("nodes[2].type", "SHAPE"),
+        ("nodes[3].config.condition", "UNKNOWN_NAME"),
+        ("edges[3].target", "UNKNOWN_NODE"),
+        ("edges[4].port", "UNKNOWN_PORT"),
+        ("inputs.type", "SCHEMA"),
+    }
+
+
+def test_a_problem_in_a_template_has_node_line_and_column() -> None:
+    [problem] = validate(spec([node("a", {"text": "one\ntwo {{ ghost.output }}"})]), TYPES).errors
+    assert (problem.node_id, problem.line, problem.column) == ("a", 2, 8)
+    [problem] = validate(spec([node("a"), node("b")], [edge("a>b", condition="{{a.output}} >")]), TYPES).errors
+    assert (problem.edge_id, problem.node_id, problem.line, problem.column) == ("a->b", "a", 1, 15)
+
+
+@pytest.mark.parametrize(
+    ("code", "mapping", "line", "message"),
+    [
+        ("def process(:\n    pass", {}, 1, "invalid syntax"),
+        ("x = 1\nasync def process():\n    pass", {}, 2, "async"),
+        ("x = 1", {}, None, "define a function `process`"),
+        ("def process(a):\n    pass", {}, 1, "needs `a`"),
+        ("def process(a, *, b=1):\n    pass", {"a": 1, "c": 2}, 1, "no parameter `c`"),
+        ("x = " + "-" * 100_000 + "1", {}, None, "nested too deeply"),
+        ("process = print", {}, None, None),
+        ("def process(a, b=1, *, c=2, **rest):\n    pass", {"a": 1, "z": 2}, None, None),
+    ],
+)
+def test_code_is_looked_at_before_it_ever_runs(
+    code: str, mapping: dict[str, Any], line: int | None, message: str | None
+) -> None:
+    config = {"code": code, "input_mapping": mapping}
+    errors = validate(spec([{"id": "c", "type": "code", "config": config}]), TYPES).errors
+    assert bool(errors) == (message is not None)
+    for problem in errors:
+        assert message is not None and message in problem.message
+        assert (problem.line, problem.code, problem.node_id) == (line, "CONFIG", "c")
+
+
+def test_both_names_of_a_field_are_looked_through() -> None:
+    config = {"code": "def process(x): pass", "inputMapping": {"x": "{{ ghost }}"}, "timeout_s": 3, "memoryMB": 9}
+    raw = spec([{"id": "c", "type": "code", "config": config}])
+    assert said(raw) == {("nodes[0].config.inputMapping.x", "UNKNOWN_NAME")}
+
+
+@pytest.mark.parametrize("kind", ["delay", "human", "subworkflow"])
+def test_what_limits_an_attempt_is_refused_where_the_node_waits_outside_of_it(kind: str) -> None:
+    waiting = {"id": "a", "type": kind, "config": TYPES[kind].example, "timeoutS": 5, "retry": {"maxAttempts": 2}}
+    report = validate({"nodes": [waiting]}, TYPES)
+    assert [(problem.field, problem.code, problem.node_id) for problem in report.errors] == [
+        ("nodes[0].timeoutS", "CONFIG", "a")
+    ]
+    assert [(problem.field, problem.code) for problem in report.warnings] == [("nodes[0].retry", "NO_EFFECT")]
