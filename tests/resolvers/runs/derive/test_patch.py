@@ -6,7 +6,7 @@ from engine.states import RunStatus
 from persistence.caller import Caller
 from resolvers.context import Context
 from tests.executor_worker import Worker, accept_spec, edges, node, told
-from tests.resolvers.derive.deriving import checkpoints, derived, drive, refused
+from tests.resolvers.runs.derive.derived_runs import checkpoints, derived, drive, refused
 from tests.worker.specs import SPECS
 
 

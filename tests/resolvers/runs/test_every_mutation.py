@@ -11,7 +11,7 @@ from resolvers.context import Context
 from tests.executor_worker import Worker as Driver
 from tests.executor_worker import accept_spec
 from tests.journal_worker import Worker
-from tests.resolvers.statuses import QUESTION, RUN, S, everything, in_status
+from tests.resolvers.runs_by_status import QUESTION, RUN, S, everything, in_status
 from tests.schema_client import LINEAR, mutate
 from tests.schema_client import call as ask
 

@@ -11,7 +11,7 @@ from persistence.db.database import Database
 from resolvers.context import Context
 from resolvers.runs import control
 from tests.executor_worker import Worker, accept_spec, edges, node, told
-from tests.resolvers.derive.deriving import QUICK_FLAKY, checkpoints, derived, drive, refused
+from tests.resolvers.runs.derive.derived_runs import QUICK_FLAKY, checkpoints, derived, drive, refused
 from tests.schema_client import mutate, new_workflow
 from tests.worker.specs import SPECS
 

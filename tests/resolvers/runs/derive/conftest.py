@@ -12,7 +12,7 @@ from persistence.feed.feed import Feed
 from persistence.queue.notifier import Queue
 from resolvers.context import Context
 from tests.executor_worker import Worker, node_types
-from tests.resolvers.derive.deriving import FLAKY, QUICK_FLAKY
+from tests.resolvers.runs.derive.derived_runs import FLAKY, QUICK_FLAKY
 
 
 @pytest.fixture

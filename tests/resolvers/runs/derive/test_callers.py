@@ -6,7 +6,7 @@ from persistence.caller import Caller, Role
 from resolvers.context import Context
 from tests.executor_worker import Worker, accept_spec
 from tests.journal_worker import until
-from tests.resolvers.derive.deriving import checkpoints, derived, drive, refused
+from tests.resolvers.runs.derive.derived_runs import checkpoints, derived, drive, refused
 from tests.worker.specs import SPECS
 
 

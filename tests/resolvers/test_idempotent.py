@@ -10,7 +10,7 @@ from engine.states import RunStatus
 from persistence.caller import Caller
 from resolvers.context import Context
 from tests.journal_worker import Worker
-from tests.resolvers.statuses import QUESTION, RUN, S, everything, in_status
+from tests.resolvers.runs_by_status import QUESTION, RUN, S, everything, in_status
 from tests.schema_client import LINEAR, mutate, new_workflow
 
 

@@ -10,7 +10,7 @@ from persistence.caller import Caller
 from resolvers.context import Context
 from resolvers.runs import control
 from tests.executor_worker import Bell, Worker, accept_spec, edges, node, node_types, told
-from tests.resolvers.derive.deriving import FLAKY, derived, drive, refused
+from tests.resolvers.runs.derive.derived_runs import FLAKY, derived, drive, refused
 from tests.worker.specs import SPECS
 
 
