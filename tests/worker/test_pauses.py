@@ -13,7 +13,7 @@ from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.runs.run import RunOptions
 from tests.executor_worker import Bell, Worker, accept_spec, edges, node, node_types, told
-from tests.worker.resting import drive, node_statuses, resume
+from tests.worker.paused_runs import drive, node_statuses, resume
 
 LOOP: dict[str, Any] = {
     "nodes": [node("s"), node("h", "tick"), node("w"), node("x")],

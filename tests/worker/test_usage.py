@@ -16,7 +16,7 @@ from persistence.events.codec import usage_of
 from persistence.runs.map_items import Items
 from persistence.runs.waits import open_waits
 from tests.executor_worker import Worker, accept_spec, edges, eventually, node, node_types
-from tests.worker.resting import answer, drive, resume
+from tests.worker.paused_runs import answer, drive, resume
 
 ONCE = Usage("model", 3, 2, 0.5)
 

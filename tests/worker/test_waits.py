@@ -14,7 +14,7 @@ from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.runs.waits import open_waits
 from tests.executor_worker import Bell, Worker, accept_spec, edges, eventually, node, node_types, told
-from tests.worker.resting import answer, drive, node_statuses
+from tests.worker.paused_runs import answer, drive, node_statuses
 
 ASK = {"id": "ask", "type": "ask", "config": {"prompt": {"approve": "{{ a.output }}"}}}
 BESIDE: dict[str, Any] = {

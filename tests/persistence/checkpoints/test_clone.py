@@ -20,7 +20,7 @@ from persistence.runs import run as runs
 from persistence.runs.create import NewRun
 from persistence.runs.node_states import states, states_at
 from tests.executor_worker import Killed, Worker, accept_spec, edges, node, told
-from tests.worker.specs import SPECS
+from tests.worker.spec_samples import SPECS
 
 LOOP: dict[str, Any] = {
     "nodes": [node("s"), node("h", "tick"), node("w"), node("x")],

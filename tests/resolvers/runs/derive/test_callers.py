@@ -7,7 +7,7 @@ from resolvers.context import Context
 from tests.executor_worker import Worker, accept_spec
 from tests.journal_worker import until
 from tests.resolvers.runs.derive.derived_runs import checkpoints, derived, drive, refused
-from tests.worker.specs import SPECS
+from tests.worker.spec_samples import SPECS
 
 
 async def test_one_key_from_many_callers_makes_one_run(

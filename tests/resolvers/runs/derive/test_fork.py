@@ -13,7 +13,7 @@ from resolvers.runs import control
 from tests.executor_worker import Worker, accept_spec, edges, node, told
 from tests.resolvers.runs.derive.derived_runs import QUICK_FLAKY, checkpoints, derived, drive, refused
 from tests.schema_client import mutate, new_workflow
-from tests.worker.specs import SPECS
+from tests.worker.spec_samples import SPECS
 
 
 @pytest.mark.parametrize("name", SPECS)

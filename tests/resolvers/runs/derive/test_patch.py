@@ -7,7 +7,7 @@ from persistence.caller import Caller
 from resolvers.context import Context
 from tests.executor_worker import Worker, accept_spec, edges, node, told
 from tests.resolvers.runs.derive.derived_runs import checkpoints, derived, drive, refused
-from tests.worker.specs import SPECS
+from tests.worker.spec_samples import SPECS
 
 
 async def test_a_patch_runs_anew_what_follows_and_nothing_else(

@@ -11,7 +11,7 @@ from resolvers.context import Context
 from resolvers.runs import control
 from tests.executor_worker import Bell, Worker, accept_spec, edges, node, node_types, told
 from tests.resolvers.runs.derive.derived_runs import FLAKY, derived, drive, refused
-from tests.worker.specs import SPECS
+from tests.worker.spec_samples import SPECS
 
 
 async def test_a_retry_goes_on_from_the_nodes_that_failed(

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from persistence.caller import Caller
 from persistence.db.database import Database
 from tests.executor_worker import Killed, Worker, accept_spec, edges, node, told
-from tests.worker.specs import SPECS
+from tests.worker.spec_samples import SPECS
 
 
 async def play(database: Database, redis: Redis, run_id: str, deaths: list[tuple[int, bool]]) -> int:
