@@ -7,11 +7,11 @@ import pytest
 
 from app.cli.doctor import examine
 from app.settings import Settings
-from tests.app.conftest import Command
+from tests.app.commands import Treadle
 
 
 @pytest.mark.parametrize("command", ["up", "server", "worker"])
-def test_a_bad_catalog_file_is_one_line(command: str, tmp_path: Path, treadle: Command) -> None:
+def test_a_bad_catalog_file_is_one_line(command: str, tmp_path: Path, treadle: Treadle) -> None:
     path = tmp_path / "treadle.toml"
     path.write_text("[mcp.desk]\n")
     ended = treadle(command, TREADLE_CATALOG_FILE=str(path), TREADLE_DATA_DIR=str(tmp_path / "data"))
@@ -45,7 +45,7 @@ def test_the_doctor_asks_the_endpoints_of_models(tmp_path: Path, capfd: pytest.C
     )
 
 
-def test_a_bad_list_of_models_in_the_environment_is_one_line(tmp_path: Path, treadle: Command) -> None:
+def test_a_bad_list_of_models_in_the_environment_is_one_line(tmp_path: Path, treadle: Treadle) -> None:
     models = '[{"name": "gpt", "key": "sk-canary"}]'
     ended = treadle("up", TREADLE_MODELS=models, TREADLE_DATA_DIR=str(tmp_path / "data"))
     assert ended.wait(60) == 1

@@ -1,6 +1,6 @@
 """A worker, or a server, that kills itself at one boundary: the real process, with a death at exactly that line.
 
-`python -m tests.chaos.mortal <boundary> worker`. What it does until then is done by the real code; what it would have done
+`python -m tests.app.chaos.crash_points <boundary> worker`. What it does until then is done by the real code; what it would have done
 next never happens, as with any SIGKILL.
 """
 
@@ -11,10 +11,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import worker.execute
-
-import persistence.feed
+import persistence.feed.feed
 import worker.main
+import worker.runner
 from app.chaos import execution_log
 from engine.events import NodeChange
 from engine.runtime.ports import Entry
@@ -72,7 +71,7 @@ def _at_commit(boundary: str) -> None:
 
 
 def _after_claim(_: str) -> None:
-    claim: Any = worker.execute.__dict__["claim_next"]
+    claim: Any = worker.runner.__dict__["claim_next"]
 
     async def mortal(*args: Any, **options: Any) -> Any:
         claims = await claim(*args, **options)
@@ -80,7 +79,7 @@ def _after_claim(_: str) -> None:
             die()
         return claims
 
-    _replace(worker.execute, "claim_next", mortal)
+    _replace(worker.runner, "claim_next", mortal)
 
 
 def _in_node(boundary: str) -> None:
@@ -98,7 +97,7 @@ def _after_accept(_: str) -> None:
     async def mortal(*_: object) -> None:
         die()
 
-    _replace(persistence.feed.Feed, "tell", mortal)
+    _replace(persistence.feed.feed.Feed, "tell", mortal)
 
 
 BOUNDARIES: dict[str, Callable[[str], None]] = {

@@ -105,7 +105,7 @@ async def test_a_run_goes_on_after_its_worker_was_killed_at(
     boundary: str, system: System, database: Database, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(database, caller, project, SPEC)
-    await system.died(system.start("tests.chaos.mortal", boundary, "worker"))
+    await system.died(system.start("tests.app.chaos.crash_points", boundary, "worker"))
     system.start("app.cli", "worker")
     run, records = await system.over(run_id)
     assert (run.status, run.output) == ("COMPLETED", OUTPUT)
@@ -120,7 +120,7 @@ async def test_a_run_goes_on_after_its_server_was_killed_when_it_had_accepted_it
     program, *command = server.module
     asked = asyncio.create_task(client.mutate("runAdhoc", "run { id }", spec=SPEC, inputs={}, idempotencyKey="once"))
     try:
-        server.module = ["tests.chaos.mortal", "accept", *command]
+        server.module = ["tests.app.chaos.crash_points", "accept", *command]
         server.start()
         await system.died(server)
         system.start("app.cli", "worker")

@@ -13,7 +13,7 @@ from persistence.secrets import key_file, store
 from persistence.secrets.key_source import Keys
 from persistence.secrets.keyring import Key, KeyProblem, Keyring
 from persistence.secrets.rotation import look
-from tests.app.conftest import Command
+from tests.app.commands import Treadle
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ async def test_the_doctor_names_what_cannot_be_decrypted(
 
 @pytest.mark.parametrize("command", ["server", "worker", "doctor", "rotate-key"])
 def test_a_key_file_that_others_can_read_is_one_clear_line(
-    treadle: Command, database_url: str, redis_url: str, tmp_path: Path, command: str
+    treadle: Treadle, database_url: str, redis_url: str, tmp_path: Path, command: str
 ) -> None:
     Keys(None, tmp_path / key_file.NAME).ensure()
     (tmp_path / key_file.NAME).chmod(0o644)
@@ -149,7 +149,7 @@ def test_a_key_file_that_others_can_read_is_one_clear_line(
     assert "Traceback" not in told
 
 
-def test_a_key_is_never_repeated(treadle: Command, tmp_path: Path) -> None:
+def test_a_key_is_never_repeated(treadle: Treadle, tmp_path: Path) -> None:
     wrong = Key.new().text[:-4]
     for command in ("worker", "doctor"):
         process = treadle(command, TREADLE_DATA_DIR=str(tmp_path), TREADLE_SECRET_KEY=wrong)
