@@ -1,6 +1,7 @@
 """A worker, or a server, that kills itself at one boundary: the real process, with a death at exactly that line.
 
-`python -m tests.app.chaos.crash_points <boundary> worker`. What it does until then is done by the real code; what it would have done
+`python -m tests.app.chaos.crash_points <boundary> worker`. What it does until then is done by the real code; what it
+would have done
 next never happens, as with any SIGKILL.
 """
 
