@@ -10,7 +10,7 @@ from bench.measures import Figure, at_most, percentile, reported
 from bench.processes import Deployment
 from engine.graph.compiler import GraphCache, compile_spec
 from engine.nodes.registry import load_node_types
-from engine.spec.model import parse
+from engine.spec.parser import parse
 
 BIG = 1000
 TIMES = 5

@@ -5,12 +5,9 @@ An event has no `seq` until the journal commits it; from then on it is (run_id, 
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from engine.states import EventType, LogLevel, NodeStatus, RunStatus
-
-JSON = Any
-"""Any storable JSON value: null, bool, finite number of 64 bits, text without NUL, list, object."""
+from engine.types import JSON
 
 
 @dataclass(frozen=True, slots=True)

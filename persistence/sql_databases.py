@@ -14,9 +14,9 @@ from asyncpg.pool import PoolConnectionProxy
 from asyncpg.prepared_stmt import PreparedStatement
 
 from engine.catalog_file import CatalogError, SqlDatabase, from_environment
-from engine.events import JSON
-from engine.sdk.node import NodeFailure
+from engine.errors import NodeFailure
 from engine.sdk.tool import ToolFailed
+from engine.types import JSON
 from persistence.db.database import dsn
 
 CONNECTIONS = 4

@@ -1,6 +1,14 @@
 """What a name may be: said once, for everything that people name."""
 
-from persistence.problems import invalid
+from collections.abc import Iterable
+
+from engine.spec.parser import parse
+from engine.types import JSON
+from engine.values.json_schema import check_inputs
+from persistence.problems import Invalid, invalid
+from persistence.runs.run import RunOptions
+from persistence.workflows.versions import Version
+from resolvers.runs.start import MAX_PRIORITY, MAX_TIMEOUT_S, MAX_WAIT_MS
 
 MAX_NAME = 200
 MAX_DESCRIPTION = 10_000
@@ -18,3 +26,30 @@ def checked_description(field: str, text: str) -> str:
     if len(text) > MAX_DESCRIPTION:
         raise invalid(field, "LENGTH", f"must have at most {MAX_DESCRIPTION} characters, has {len(text)}")
     return text
+
+
+def check_options(options: RunOptions, spec: JSON) -> None:
+    """Raises Invalid."""
+    if options.timeout_s is not None and not 0 < options.timeout_s <= MAX_TIMEOUT_S:
+        message = f"must be more than 0 and at most {MAX_TIMEOUT_S:,}"
+        raise invalid("input.options.timeoutS", "OUT_OF_RANGE", message)
+    if abs(options.priority) > MAX_PRIORITY:
+        raise invalid("input.options.priority", "OUT_OF_RANGE", f"must be from -{MAX_PRIORITY} to {MAX_PRIORITY}")
+    if options.breakpoints:
+        check_nodes("input.options.breakpoints", options.breakpoints, {node.id for node in parse(spec).nodes})
+
+
+def check_nodes(field: str, node_ids: Iterable[str], known: set[str]) -> None:
+    """Raises Invalid for ids that the spec does not have."""
+    if unknown := sorted(set(node_ids) - known):
+        raise invalid(field, "UNKNOWN_NODE", f"the spec has no node {', '.join(map(repr, unknown[:5]))}")
+
+
+def _check_inputs(inputs: JSON, version: Version) -> None:
+    if problems := check_inputs(inputs, version.spec.get("inputs")):
+        raise Invalid(problems)
+
+
+def check_wait(timeout_ms: int) -> None:
+    if not 0 <= timeout_ms <= MAX_WAIT_MS:
+        raise invalid("input.timeoutMs", "OUT_OF_RANGE", f"must be from 0 to {MAX_WAIT_MS}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from engine.nodes.registry import NodeTypes
+from engine.sdk.node_types import NodeTypes
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.feed.feed import Feed

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.events import JSON
 from engine.states import HELD, RunStatus
+from engine.types import JSON
 from persistence.problems import Busy, NotFound, invalid
 from persistence.runs import idempotency
 from persistence.runs import run as runs

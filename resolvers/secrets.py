@@ -6,10 +6,10 @@ What a caller gives as a value is in no answer, no error and no line of the log.
 import re
 from collections.abc import Iterator
 
-from engine.events import JSON
 from engine.graph.bound_node import prepare
 from engine.problems import FieldProblem
-from engine.spec.model import parse
+from engine.spec.parser import parse
+from engine.types import JSON
 from engine.values.redaction import MIN_LENGTH, remember
 from persistence.caller import Role
 from persistence.problems import Forbidden, Invalid, Unavailable

@@ -2,9 +2,8 @@
 
 import strawberry
 
-from schema.runs.mutations import RunMutations
+from schema.runs.mutations import DeriveMutations, RunMutations
 from schema.runs.node_test import TrialMutations
-from schema.runs.run_derive import DeriveMutations
 from schema.secret import SecretMutations
 from schema.workflows.mutations import WorkflowMutations
 

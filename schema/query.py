@@ -2,7 +2,7 @@
 
 import strawberry
 
-from schema.catalog_query import CatalogQueries
+from schema.catalog import CatalogQueries
 from schema.runs.queries import RunQueries
 from schema.secret import SecretQueries
 from schema.workflows.queries import WorkflowQueries

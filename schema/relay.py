@@ -1,6 +1,11 @@
 """The interface of everything that has a global id."""
 
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
 import strawberry
+
+from persistence.db.pagination import Page
 
 
 @strawberry.interface(
@@ -9,3 +14,47 @@ import strawberry
 )
 class Node:
     id: strawberry.ID
+
+
+NodeT = TypeVar("NodeT")
+
+
+@strawberry.type
+class PageInfo:
+    has_next_page: bool
+    has_previous_page: bool
+    start_cursor: str | None
+    end_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Edge:
+    cursor: str
+    node: Any
+
+
+@strawberry.type
+class Edge(Generic[NodeT]):
+    cursor: str
+    node: NodeT
+
+
+@strawberry.type
+class Connection(Generic[NodeT]):
+    @strawberry.field(graphql_type=list[Edge[NodeT]])
+    @staticmethod
+    def edges(page: strawberry.Parent[Page[Any]]) -> list[_Edge]:
+        return [_Edge(cursor, item) for cursor, item in zip(page.cursors, page.items, strict=True)]
+
+    @strawberry.field(graphql_type=list[NodeT])
+    @staticmethod
+    def nodes(page: strawberry.Parent[Page[Any]]) -> list[Any]:
+        return page.items
+
+    @strawberry.field
+    @staticmethod
+    def page_info(page: strawberry.Parent[Page[Any]]) -> PageInfo:
+        first, last = (page.cursors[0], page.cursors[-1]) if page.cursors else (None, None)
+        return PageInfo(
+            has_next_page=page.has_next, has_previous_page=page.has_previous, start_cursor=first, end_cursor=last
+        )

@@ -10,7 +10,8 @@ from graphql import GraphQLError, GraphQLScalarType, GraphQLSchema, ValueNode
 from strawberry.scalars import JSON as JSON
 from strawberry.types.scalar import ScalarDefinition
 
-from engine.values.storable import NotStorable, check_storable
+from engine.errors import NotStorable
+from engine.values.storable import check_storable
 
 
 def _to_text(moment: datetime) -> str:

@@ -9,12 +9,13 @@ from redis.asyncio import Redis
 
 from engine.events import OutputDelta
 from engine.graph.compiler import compile_spec
-from engine.nodes.registry import NodeTypes, load_node_types
+from engine.nodes.registry import load_node_types
 from engine.runtime.executor import Drive
 from engine.runtime.ports import Entry
 from engine.runtime.run_info import RunFacts
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, WaitForAnswer, WaitUntil
-from engine.spec.model import parse
+from engine.sdk.node_types import NodeTypes
+from engine.spec.parser import parse
 from persistence.caller import Caller
 from persistence.checkpoints.saver import Saver
 from persistence.db.database import Database

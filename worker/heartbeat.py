@@ -4,6 +4,7 @@ What cannot be renewed in time is stopped by the watchdog before its lease can b
 """
 
 import asyncio
+import time
 
 import asyncpg
 
@@ -13,7 +14,6 @@ from persistence.db.outage import Outage
 from persistence.db.transient import DATABASE_TROUBLE
 from persistence.queue.leases import Stand, renew, stands
 from persistence.runs.waits import open_waits
-from worker.clock import clock
 from worker.runner import Runner
 
 INTENTS = {RunStatus.CANCELLING: Stop.CANCEL, RunStatus.PAUSING: Stop.PAUSE}
@@ -73,3 +73,8 @@ async def obey(runner: Runner, held: list[tuple[str, int]], found: dict[str, Sta
             one.drive.answered([wait for wait in waits if wait.is_answered])
         if stand.status in INTENTS:
             runner.request(run_id, INTENTS[stand.status])
+
+
+def clock() -> float:
+    """Seconds that pass while the machine sleeps, too, where the system has such a clock: leases run out meanwhile."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

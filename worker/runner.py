@@ -14,10 +14,10 @@ from redis.asyncio import Redis
 
 from engine.events import RunError
 from engine.graph.compiler import GraphCache
-from engine.nodes.registry import NodeTypes
 from engine.runtime.executor import Drive
 from engine.runtime.ports import EntryRefused, Fenced
 from engine.runtime.run_info import RunFacts, Stop
+from engine.sdk.node_types import NodeTypes
 from engine.spec.model import SpecError
 from engine.states import RunStatus
 from persistence.checkpoints.saver import Saver
@@ -30,7 +30,7 @@ from persistence.maintenance.rescue import give_up, hand_back
 from persistence.queue.claims import MAX_CLAIM, Claimed, claim_next, spec_of
 from persistence.queue.leases import Moved, publishable
 from persistence.queue.notifier import Queue
-from worker.clock import clock
+from worker.heartbeat import clock
 from worker.run_task import tell_parents
 
 log = structlog.get_logger(__name__)

@@ -12,11 +12,12 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from app.chaos.execution_log import recorded
-from engine.events import JSON
+from engine.errors import NodeFailure
 from engine.nodes import delay, subworkflow, transform
 from engine.nodes.code import node
 from engine.nodes.registry import GROUP
-from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output, WaitForAnswer, WaitForRun, WaitUntil
+from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, WaitForAnswer, WaitForRun, WaitUntil
+from engine.types import JSON
 
 
 class Transform(transform.Transform):

@@ -25,8 +25,9 @@ from app.server.body_limit import BodyLimit
 from app.server.endpoint import Endpoint
 from app.server.lifespan import ToldInOneLine
 from app.settings import Settings
-from engine.nodes.registry import NodeTypes, load_node_types
+from engine.nodes.registry import load_node_types
 from engine.nodes.resources import open_resources
+from engine.sdk.node_types import NodeTypes
 from persistence.db.database import Database
 from persistence.db.deadlines import Deadlines
 from persistence.db.transient import opened

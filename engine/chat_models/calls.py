@@ -15,7 +15,8 @@ from langchain_core.runnables import Runnable
 
 from engine.chat_models.base import Model
 from engine.chat_models.errors import failure_of
-from engine.sdk.node import NodeContext, NodeFailure
+from engine.errors import NodeFailure
+from engine.sdk.node import NodeContext
 from engine.states import LogLevel
 
 Chat = Runnable[LanguageModelInput, Any]

@@ -15,8 +15,8 @@ from engine.chat_models.base import Model, ModelInfo, Sampling, Structured, is_h
 from engine.chat_models.echo import ECHO, echo_model
 from engine.chat_models.factory import OPENAI, build
 from engine.chat_models.http_client import open_client
-from engine.runtime.ports import Secrets
-from engine.sdk.node import NodeFailure
+from engine.errors import NodeFailure
+from engine.sdk.resources import Secrets
 
 KEPT = 64
 """Clients that are kept for the next call; one for each model, key and sampling."""

@@ -22,7 +22,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from engine.catalog_file import Price
 from engine.chat_models.base import Model, ModelInfo, Sampling
 from engine.chat_models.echo_answers import answer
-from engine.events import JSON
+from engine.types import JSON
 
 ECHO = ModelInfo(
     "treadle/echo",

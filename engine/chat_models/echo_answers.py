@@ -10,7 +10,7 @@
 import re
 from typing import Any
 
-from engine.events import JSON
+from engine.types import JSON
 
 _WORD = re.compile(r"[^\W_]+")
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.]*\d)")

@@ -12,8 +12,8 @@ import structlog
 from langchain_core import exceptions as known
 
 from engine.chat_models.base import Model
-from engine.events import JSON
-from engine.sdk.node import NodeFailure
+from engine.errors import NodeFailure
+from engine.types import JSON
 from engine.values.redaction import Redactor
 
 log = structlog.get_logger(__name__)

@@ -7,7 +7,7 @@ from langchain_core.language_models import BaseChatModel
 
 from engine.catalog_file import ModelEntry, from_environment
 from engine.chat_models.base import Sampling, is_hidden
-from engine.sdk.node import NodeFailure
+from engine.errors import NodeFailure
 from engine.values.redaction import Redactor
 
 OPENAI = "openai"

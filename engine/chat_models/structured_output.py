@@ -14,9 +14,10 @@ from langchain_core.tools import BaseTool
 
 from engine.chat_models.base import Model
 from engine.chat_models.calls import Chat, ask, is_cut
-from engine.events import JSON
-from engine.sdk.node import NodeContext, NodeFailure
+from engine.errors import NodeFailure
+from engine.sdk.node import NodeContext
 from engine.states import LogLevel
+from engine.types import JSON
 from engine.values.json_schema import mismatches
 
 NAME = "answer"

@@ -16,11 +16,12 @@ from langchain_core.tools import BaseTool, ToolException
 
 from engine.chat_models.base import Model
 from engine.chat_models.calls import Chat, ask
-from engine.events import JSON
-from engine.sdk.node import NodeContext, NodeFailure
+from engine.errors import NodeFailure
+from engine.sdk.node import NodeContext
 from engine.sdk.tool import ToolInfo
 from engine.states import LogLevel
 from engine.tools.catalog import Tools, check_scopes
+from engine.types import JSON
 
 MAX_NAME = 64
 """Characters of a function's name, as the providers allow them."""

@@ -12,11 +12,11 @@ from typing import Any
 
 from minijinja import Environment, TemplateError
 
-from engine.events import JSON
 from engine.expressions.analysis import NODES, Code, uses
 from engine.expressions.filters import ADDED, FilterFault
 from engine.expressions.lexer import as_expression, has_code, is_whole_expression, position
 from engine.expressions.views import Heavy, as_json, take, take_all, to_json, unwrap, view
+from engine.types import JSON
 from engine.values.storable import check_storable
 
 FUEL = 100_000

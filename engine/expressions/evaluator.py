@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from engine.events import JSON
 from engine.expressions import environment
 from engine.expressions.analysis import NODES, Code, references, weight
 from engine.expressions.cost import Weight
@@ -17,6 +16,7 @@ from engine.expressions.environment import FILTERS, FUEL, MAX_TEXT, ExpressionEr
 from engine.expressions.lexer import has_code, is_whole_expression
 from engine.expressions.views import Heavy, metered
 from engine.isolation import client
+from engine.types import JSON
 
 __all__ = [
     "FUEL",

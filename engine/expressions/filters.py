@@ -8,8 +8,8 @@ from functools import wraps
 
 import orjson
 
-from engine.events import JSON
 from engine.expressions.views import take, take_all
+from engine.types import JSON
 from engine.values.storable import check_storable
 from engine.values.timestamps import datetime_difference, datetime_format, datetime_shift
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, overload
 
 import orjson
 
-from engine.events import JSON
+from engine.types import JSON
 
 DoneT = TypeVar("DoneT")
 TEXT_UNIT = 16

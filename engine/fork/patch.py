@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.events import JSON
+from engine.errors import NotStorable
 from engine.expressions import evaluator
 from engine.fork.frontier import UNDER_WAY, Edges, Frontier, let_in, passed
 from engine.fork.history import Past
@@ -24,7 +24,8 @@ from engine.runtime.node_context import scope_of
 from engine.runtime.waits import ANSWERED, EXPIRED
 from engine.sdk.node import ERROR_PORT
 from engine.states import NodeStatus
-from engine.values.storable import NotStorable, check_storable
+from engine.types import JSON
+from engine.values.storable import check_storable
 
 HAS_OUTPUT = UNDER_WAY | {NodeStatus.COMPLETED, NodeStatus.FAILED}
 """What can be patched: a node that has an output, or is on its way to one."""

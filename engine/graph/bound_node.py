@@ -6,13 +6,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from engine.events import JSON
 from engine.expressions.evaluator import references
 from engine.problems import FieldProblem
 from engine.sdk.node import NodeConfig, NodeType
 from engine.spec.model import NodeSpec, Spec, SpecError
+from engine.spec.template_fields import secrets_of
 from engine.states import Severity
-from engine.validation.templates import secrets_of
+from engine.types import JSON
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from langgraph._internal._typing import MISSING
 from langgraph.channels.base import BaseChannel
 from langgraph.errors import EmptyChannelError
 
-from engine.events import JSON
 from engine.graph.plan import Round
 from engine.states import NodeStatus
+from engine.types import JSON
 
 GATE = "gate:"
 LOOP = "loop:"

@@ -19,12 +19,13 @@ from langgraph.pregel._write import ChannelWrite, ChannelWriteTupleEntry
 from langgraph.runtime import RunControl
 from langgraph.types import Durability
 
-from engine.events import JSON
 from engine.graph.bound_node import Work, prepare
 from engine.graph.channels import GATE, INPUT, LOOP, SLOTS, Gate, Signal, Slots
 from engine.graph.plan import Plan, PlanNode, is_joined_by_any, make_plan
 from engine.sdk.node import NodeType
-from engine.spec.model import Spec, parse
+from engine.spec.model import Spec
+from engine.spec.parser import parse
+from engine.types import JSON
 
 TURNS = "treadle_turns"
 """The config key under which a call carries its Turns."""

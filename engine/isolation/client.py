@@ -20,7 +20,7 @@ from typing import Any
 
 import orjson
 
-from engine.events import JSON
+from engine.types import JSON
 
 SECONDS = 0.5
 """Computing time that a task may take."""

@@ -14,12 +14,13 @@ from typing import Any
 
 import orjson
 
-from engine.events import JSON
+from engine.errors import NotStorable
 from engine.expressions import environment
 from engine.isolation.client import MEMORY_MB, SECONDS, receive, send
 from engine.tools import isolated
+from engine.types import JSON
 from engine.values import json_schema
-from engine.values.storable import NotStorable, check_storable
+from engine.values.storable import check_storable
 
 
 def _template(evaluate: Callable[[Any, dict[str, JSON]], JSON]) -> Callable[..., JSON]:

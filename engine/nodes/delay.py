@@ -7,9 +7,10 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from engine.events import JSON
+from engine.errors import NodeFailure
 from engine.expressions.lexer import has_code
-from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output, WaitUntil
+from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, WaitUntil
+from engine.types import JSON
 from engine.values.timestamps import read_moment, written
 
 T = TypeVar("T", float | str, str)

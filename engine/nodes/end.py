@@ -5,10 +5,9 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from engine.events import JSON
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
+from engine.types import JSON
 
-PASSES = "__passes__"
 HAS_RUN = ("COMPLETED", "FAILED")
 
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from engine.events import JSON
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, WaitForAnswer
+from engine.types import JSON
 from engine.values.json_schema import check_schema
 
 MAX_EXPIRY_S = 3650 * 86_400

@@ -3,10 +3,10 @@
 A package that cannot be loaded takes nobody along: it is left out and named in `broken`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from engine.errors import NotStorable
 from engine.nodes.ai.agent import Agent
 from engine.nodes.ai.llm import Llm
 from engine.nodes.code.node import Code
@@ -22,7 +22,8 @@ from engine.nodes.switch import Switch
 from engine.nodes.tool import Tool
 from engine.nodes.transform import Transform
 from engine.sdk.node import NodeConfig, NodeType
-from engine.values.storable import NotStorable, check_storable
+from engine.sdk.node_types import NodeTypes
+from engine.values.storable import check_storable
 
 GROUP = "treadle.nodes"
 BUILT_IN: tuple[type[NodeType[Any]], ...] = (
@@ -41,23 +42,6 @@ BUILT_IN: tuple[type[NodeType[Any]], ...] = (
     Subworkflow,
     Map,
 )
-
-
-class NodeTypes(Mapping[str, NodeType[Any]]):
-    """Node types by name. `broken` says, by entry point, why one could not be loaded."""
-
-    def __init__(self, types: Iterable[NodeType[Any]], broken: Mapping[str, str] | None = None) -> None:
-        self._types = {kind.name: kind.among(self) for kind in types}
-        self.broken = dict(broken or {})
-
-    def __getitem__(self, name: str) -> NodeType[Any]:
-        return self._types[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._types)
-
-    def __len__(self) -> int:
-        return len(self._types)
 
 
 def load_node_types() -> NodeTypes:

@@ -4,9 +4,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from engine.events import JSON
-from engine.runtime.ports import ChildRun
-from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, WaitForRun
+from engine.errors import NodeFailure
+from engine.sdk.node import NodeConfig, NodeContext, NodeType, WaitForRun
+from engine.sdk.resources import ChildRun
+from engine.types import JSON
 
 
 class SubworkflowConfig(NodeConfig):

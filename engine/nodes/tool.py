@@ -4,9 +4,10 @@ from typing import Any, ClassVar
 
 from pydantic import AliasChoices, Field
 
-from engine.events import JSON
-from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
+from engine.errors import NodeFailure
+from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.tools.catalog import Tools
+from engine.types import JSON
 
 
 class ToolConfig(NodeConfig):

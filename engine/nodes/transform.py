@@ -4,8 +4,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from engine.events import JSON
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
+from engine.types import JSON
 
 
 class TransformConfig(NodeConfig):

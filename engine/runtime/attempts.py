@@ -10,15 +10,16 @@ from datetime import UTC, datetime
 
 import structlog
 
-from engine.events import JSON, RunError
+from engine.errors import NodeFailure
+from engine.events import RunError
 from engine.expressions.analysis import SECRETS
 from engine.graph.bound_node import Work
 from engine.runtime.node_context import Context
-from engine.runtime.ports import Secrets
-from engine.sdk.node import NodeFailure, Outcome, Output, WaitForAnswer, WaitUntil
+from engine.sdk.node import Outcome, Output, WaitForAnswer, WaitUntil
+from engine.sdk.resources import Secrets
 from engine.spec.model import Retry
-from engine.values.storable import check_storable
-from engine.values.told import clean_text, is_storable
+from engine.types import JSON
+from engine.values.storable import check_storable, clean_text, is_storable
 
 log = structlog.get_logger()
 WRONG_AGAIN = frozenset({"TEMPLATE", "OUTPUT", "CONFIG", "SECRET", "BUDGET", "TOOL_FORBIDDEN", "FENCED"})

@@ -7,18 +7,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from engine.events import JSON, LogRecorded, Usage
+from engine.errors import NodeFailure, NotStorable
+from engine.events import LogRecorded, Usage
 from engine.expressions import evaluator
 from engine.expressions.analysis import SECRETS
 from engine.graph.channels import Slot
 from engine.runtime.reporter import Telling
 from engine.runtime.run_info import Around, RunFacts
-from engine.sdk.node import NodeFailure
 from engine.states import LogLevel, NodeStatus
+from engine.types import JSON
 from engine.validation.templates import INDEX, ITEM
 from engine.values.redaction import NOTHING
-from engine.values.storable import NotStorable, check_storable
-from engine.values.told import clean_text, is_storable
+from engine.values.storable import check_storable, clean_text, is_storable
 
 NOT_RUN = {"output": None, "status": NodeStatus.IDLE.value}
 NOTHING_ELSE: Mapping[str, Any] = {}

@@ -5,7 +5,8 @@ Pure: nothing is changed here, and nothing is stored before the ledger has it.
 
 from dataclasses import dataclass
 
-from engine.events import JSON, RunError
+from engine.errors import NodeFailure
+from engine.events import RunError
 from engine.expressions import evaluator
 from engine.graph.channels import Slot
 from engine.graph.compiler import CompiledGraph
@@ -14,8 +15,8 @@ from engine.runtime.ports import RunChange
 from engine.runtime.run_info import RunFacts, Stop
 from engine.runtime.run_state import Memory
 from engine.runtime.stop import Stopping
-from engine.sdk.node import NodeFailure
 from engine.states import NodeStatus, RunStatus
+from engine.types import JSON
 from engine.values.storable import check_storable
 
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from engine.events import JSON, RunError
+from engine.events import RunError
 from engine.graph.compiler import Write
 from engine.runtime.ports import PendingWrite, Standing
+from engine.types import JSON
 from engine.values.redaction import Redactor
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from langgraph.constants import TASKS
 from langgraph.types import Send
 
-from engine.events import JSON, RunError
+from engine.events import RunError
 from engine.expressions import evaluator
 from engine.graph.channels import SLOTS, Signal, Slot
 from engine.graph.compiler import CompiledGraph, Write
@@ -23,6 +23,7 @@ from engine.runtime.waits import Waits
 from engine.sdk.node import ERROR_PORT, Output, WaitForAnswer, WaitForRun, WaitUntil
 from engine.spec.model import OnError
 from engine.states import NodeStatus, WaitKind
+from engine.types import JSON
 
 if TYPE_CHECKING:
     from engine.runtime.stop import Stopping

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from engine.events import JSON, Happening, LogRecorded, OutputDelta, RunError, Usage
+from engine.events import Happening, LogRecorded, OutputDelta, RunError, Usage
 from engine.graph.bound_node import Work
 from engine.runtime.attempts import attempt
 from engine.runtime.node_context import Context
@@ -18,6 +18,7 @@ from engine.runtime.run_state import Memory
 from engine.sdk.node import NodeConfig, NodeType, Outcome
 from engine.spec.model import NodeSpec
 from engine.states import NodeStatus
+from engine.types import JSON
 
 NODE_ID = "test"
 """What the node is called where it needs a name: in its idempotency key, and in messages."""

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 
 from typeid import TypeID
 
-from engine.events import JSON, RunError
+from engine.events import RunError
 from engine.runtime.ports import OpenWait
 from engine.sdk.node import Output, WaitForAnswer, WaitForRun, WaitUntil
 from engine.states import RunStatus, WaitKind
+from engine.types import JSON
 
 ANSWERED = "answered"
 EXPIRED = "expired"

@@ -1,10 +1,11 @@
 """The places in a node's config that its JSON Schema marks with a `format`: templates, names of models, code, and so on."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from engine.events import JSON
 from engine.problems import join_path
+from engine.types import JSON
 
 TEMPLATE, EXPRESSION, NODE, SPEC = "template", "expression", "node", "spec"
 _WHOLE = (TEMPLATE, EXPRESSION)
@@ -43,3 +44,24 @@ def marked(schema: Any, value: JSON, path: str, defs: Mapping[str, Any]) -> Iter
         elif isinstance(value, list):
             for index, inner in enumerate(value):
                 yield from marked(schema.get("items"), inner, join_path(path, index), defs)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inside:
+    """What a text inside of a map knows beside what the map does: its item, and the nodes of the spec that it is in.
+
+    `before` are the bits of those nodes that can have run; None: all.
+    """
+
+    bits: Mapping[str, int]
+    before: int | None
+
+
+class Text(NamedTuple):
+    """A text of a spec that is a template or an expression. Only those in a node's config can see secrets."""
+
+    path: str
+    text: str
+    is_expression: bool
+    sees_secrets: bool = False
+    inside: Inside | None = None

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVa
 
 from pydantic import BaseModel, ConfigDict
 
-from engine.events import JSON, Usage
+from engine.events import Usage
 from engine.states import LogLevel
+from engine.types import JSON
 
 if TYPE_CHECKING:
-    from engine.nodes.registry import NodeTypes
     from engine.problems import FieldProblem
-    from engine.validation.templates import Text
+    from engine.sdk.annotations import Text
+    from engine.sdk.node_types import NodeTypes
 
 ERROR_PORT = "error"
 """The port that every node has beside those of its type: for `onError: branch`."""
@@ -58,14 +59,6 @@ class WaitForRun:
 
 
 Outcome = Output | WaitUntil | WaitForAnswer | WaitForRun
-
-
-class NodeFailure(Exception):
-    """A node failed in a way it can name. `code` is stable; `retryable` says whether another attempt may help."""
-
-    def __init__(self, code: str, message: str, *, retryable: bool = False, details: JSON = None) -> None:
-        super().__init__(message)
-        self.code, self.message, self.retryable, self.details = code, message, retryable, details
 
 
 class NodeContext(Protocol):

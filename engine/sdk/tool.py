@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from engine.events import JSON
 from engine.sdk.node import NodeContext
+from engine.types import JSON
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]+")
 

@@ -6,9 +6,9 @@ Worked out from the spec alone, before anything runs.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from engine.events import JSON
-from engine.nodes.end import PASSES
-from engine.spec.model import END, START, EdgeSpec, NodeSpec, Spec, free_id
+from engine.spec.identity import free_id
+from engine.spec.model import END, START, EdgeSpec, NodeSpec, Spec
+from engine.types import JSON
 
 CONDITIONAL = "conditional"
 BRANCHES = {"true_edge": "true", "false_edge": "false"}
@@ -92,3 +92,6 @@ def _seen(node_id: str) -> str:
     """An expression that gives a node's output and status."""
     quoted = node_id.replace("\\", "").replace('"', "")  # an id with those in it is refused anyway
     return FROM_START if node_id == START else f'nodes["{quoted}"]'
+
+
+PASSES = "__passes__"

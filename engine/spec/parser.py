@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from engine.events import JSON
 from engine.problems import FieldProblem, join_path
 from engine.spec.desugar import lifted, with_implied_edges, with_passed_on
-from engine.spec.model import EdgeSpec, NodeSpec, Retry, Spec, edge_ids
+from engine.spec.identity import edge_ids
+from engine.spec.model import EdgeSpec, NodeSpec, Retry, Spec, SpecError
 from engine.spec.raw import (
     EDGE_NAMES,
     NODE_NAMES,
@@ -27,6 +27,7 @@ from engine.spec.raw import (
     said,
 )
 from engine.states import Severity
+from engine.types import JSON
 
 ShapeT = TypeVar("ShapeT", bound=Shape)
 
@@ -167,3 +168,13 @@ def _warn_of_extras(
 
 def _problem(path: str, message: str, *, node_id: str | None = None, edge_id: str | None = None) -> FieldProblem:
     return FieldProblem(path, "SHAPE", message, Severity.ERROR, node_id, edge_id)
+
+
+def parse(raw: JSON) -> Spec:
+    """Raises SpecError if the shape is impossible. Whether the graph makes sense is for validate.py to say."""
+    from engine.spec.parser import read  # here, because it reads into the classes above
+
+    reading = read(raw)
+    if reading.problems:
+        raise SpecError(reading.problems)
+    return reading.spec

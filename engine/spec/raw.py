@@ -5,10 +5,10 @@ from typing import Any
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from pydantic_core import ErrorDetails
 
-from engine.events import JSON
 from engine.problems import join_path
 from engine.spec.model import MAX_VISITS, Concurrency, Join, OnError
 from engine.states import OnLimit
+from engine.types import JSON
 
 
 class Shape(BaseModel):

@@ -7,12 +7,12 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter
 
-from engine.events import JSON
 from engine.isolation import client
 from engine.sdk.node import NodeContext
 from engine.sdk.tool import ToolFailed, ToolInfo
 from engine.tools.inline import LIGHT
 from engine.tools.isolated import HEAVY, Wrong
+from engine.types import JSON
 
 ORIGIN = "builtin"
 

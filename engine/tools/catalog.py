@@ -8,12 +8,13 @@ from difflib import get_close_matches
 import structlog
 
 from engine.catalog_file import McpServer
-from engine.events import JSON
-from engine.sdk.node import NodeContext, NodeFailure
+from engine.errors import NodeFailure
+from engine.sdk.node import NodeContext
 from engine.sdk.tool import Tool, ToolFailed, ToolInfo
 from engine.tools.builtin import built_in
 from engine.tools.entry_points import python_tools
 from engine.tools.mcp.server import Server, Unreachable
+from engine.types import JSON
 from engine.values.json_schema import mismatches
 from engine.values.storable import check_storable
 

@@ -12,9 +12,9 @@ from langchain_core.tools import BaseTool, ToolException
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from engine.events import JSON
 from engine.sdk.node import NodeContext
 from engine.sdk.tool import ToolFailed, ToolInfo
+from engine.types import JSON
 from engine.values.json_schema import check_schema
 
 GROUP = "treadle.tools"

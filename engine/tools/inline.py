@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
-from engine.events import JSON
 from engine.tools.isolated import Wrong
+from engine.types import JSON
 from engine.values import timestamps
 
 T = TypeVar("T")

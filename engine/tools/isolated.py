@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from engine.events import JSON
+from engine.types import JSON
 from engine.values.storable import INT_MAX, INT_MIN
 
 MAX_PATTERN_MEMORY = 8 * 1024 * 1024

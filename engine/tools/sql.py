@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from engine.catalog_file import SqlDatabase
-from engine.events import JSON
-from engine.sdk.node import NodeContext, NodeFailure
+from engine.errors import NodeFailure
+from engine.sdk.node import NodeContext
 from engine.sdk.tool import ToolInfo
+from engine.types import JSON
 
 
 class ReadDatabases(Protocol):

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Protocol
 
-from engine.events import JSON
-from engine.nodes.registry import NodeTypes
+from engine.errors import NodeFailure
 from engine.problems import FieldProblem, join_path
 from engine.sdk.annotations import NODE, SPEC, Marked, marked
-from engine.sdk.node import NodeFailure
+from engine.sdk.node_types import NodeTypes
 from engine.spec.model import Spec
+from engine.spec.template_fields import schema_of
 from engine.states import Severity
-from engine.validation.templates import schema_of
+from engine.types import JSON
 
 MODEL, TOOL = "model-name", "tool-name"
 """What the JSON Schemas of configs call them: `format`."""

@@ -8,19 +8,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from engine.events import JSON
 from engine.graph.plan import PlanError, make_plan
 from engine.problems import FieldProblem, join_path
+from engine.sdk.annotations import Inside, Text
 from engine.sdk.node import NodeType
 from engine.spec.model import Spec
 from engine.spec.parser import Reading, read
+from engine.spec.template_fields import texts_of
 from engine.states import Severity
+from engine.types import JSON
 from engine.validation.graph_checks import Graph, ancestors
 from engine.validation.spec_checks import check_config, check_parts, check_size, spec_texts
-from engine.validation.templates import Inside, Text, texts_of
 
 if TYPE_CHECKING:
-    from engine.nodes.registry import NodeTypes
+    from engine.sdk.node_types import NodeTypes
 
 Types = Mapping[str, NodeType[Any]]
 _ALONE = Inside({}, None)

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from engine.problems import FieldProblem, join_path
+from engine.sdk.annotations import Text
 from engine.sdk.node import NodeConfig, NodeType
 from engine.spec.model import NodeSpec, Spec
 from engine.spec.parser import Reading
 from engine.spec.raw import path_of, said
+from engine.spec.template_fields import template_texts, texts_of
 from engine.states import Severity
 from engine.validation.graph_checks import Graph, check_branches, check_cycles, check_edges, check_ids, check_reach
-from engine.validation.templates import Reader, Text, template_texts, texts_of
+from engine.validation.templates import Reader
 
 if TYPE_CHECKING:
-    from engine.nodes.registry import NodeTypes
+    from engine.sdk.node_types import NodeTypes
 
 MAX_NODES = 1_000
 MAX_EDGES = 10_000

@@ -7,20 +7,23 @@ from typing import Any
 
 import orjson
 
-from engine.events import JSON
+from engine.errors import NotStorable
 from engine.graph.plan import PlanError, make_plan
 from engine.isolation import client
-from engine.nodes.registry import NodeTypes
 from engine.problems import FieldProblem, join_path
 from engine.sdk.node import NodeConfig
-from engine.spec.model import Spec, digest
+from engine.sdk.node_types import NodeTypes
+from engine.spec.identity import digest
+from engine.spec.model import Spec
 from engine.spec.parser import Reading, read
+from engine.spec.template_fields import texts_of
 from engine.states import Severity
+from engine.types import JSON
 from engine.validation.graph_checks import Graph, ancestors
 from engine.validation.spec_checks import check_config, check_parts, check_size, spec_texts
-from engine.validation.templates import Nodes, Reader, texts_of
+from engine.validation.templates import Nodes, Reader
 from engine.values.json_schema import check_schema
-from engine.values.storable import NotStorable, check_storable
+from engine.values.storable import check_storable
 
 MAX_BYTES = 1024 * 1024
 MAX_TEXTS = 20_000

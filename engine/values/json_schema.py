@@ -13,9 +13,11 @@ from typing import Any
 import orjson
 from jsonschema_rs import Draft202012Validator, FancyRegexOptions, ReferencingError, ValidationError
 
-from engine.events import JSON
+from engine.errors import NotStorable
 from engine.isolation import client
 from engine.problems import FieldProblem, join_path
+from engine.types import JSON
+from engine.values.storable import check_storable
 
 MAX_PROBLEMS = 100
 MAX_MESSAGE = 500
@@ -164,3 +166,18 @@ def _is_light(dumped: bytes, size: int) -> bool:
 
 def _unusable(path: str, message: str) -> FieldProblem:
     return FieldProblem(path, "SCHEMA", message[:MAX_MESSAGE])
+
+
+MAX_INPUT_BYTES = 1024 * 1024
+
+
+def check_inputs(inputs: JSON, schema: JSON | None) -> list[FieldProblem]:
+    """Everything wrong with `inputs`, at most 100. `schema` is the spec's JSON Schema, or None for anything."""
+    try:
+        check_storable(inputs)
+    except NotStorable as error:
+        return [FieldProblem("inputs" + error.path, "NOT_STORABLE", str(error))]
+    size = len(orjson.dumps(inputs))
+    if size > MAX_INPUT_BYTES:
+        return [FieldProblem("inputs", "TOO_LARGE", f"The input is {size:,} bytes of JSON, over {MAX_INPUT_BYTES:,}.")]
+    return [] if schema is None else mismatches(inputs, schema, "inputs")

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
-from engine.events import JSON
+from engine.types import JSON
 from engine.values.encodings import Disguises, Span
 
 MARK = "\N{BULLET}" * 3

@@ -7,23 +7,13 @@ from collections.abc import Iterable
 from math import isfinite
 from typing import Any
 
-from engine.events import JSON
-from engine.sdk.node import NodeFailure
+from engine.errors import NotStorable
+from engine.types import JSON
 
 MAX_DEPTH = 100
 MAX_SIZE = 8 * 1024 * 1024
 """Characters of text, with 4 for every other value, lists and objects too: about the size as JSON."""
-MAX_SHOWN = 200
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
-
-
-class NotStorable(NodeFailure):
-    """`path` leads to the value, like `.rows[3].price`; it is empty for the value itself."""
-
-    def __init__(self, path: str, what: str) -> None:
-        shown = path if len(path) <= MAX_SHOWN else f"{path[:MAX_SHOWN]}…"
-        super().__init__("OUTPUT", f"the value at {shown} {what}" if path else f"the value {what}")
-        self.path = path
 
 
 _Place = tuple[str | int, Any]
@@ -104,3 +94,21 @@ def _path(place: _Place | None) -> str:
         key, place = place
         steps.append(f"[{key}]" if isinstance(key, int) else f".{key}")
     return "".join(reversed(steps))
+
+
+SHOWN = "\N{REPLACEMENT CHARACTER}"
+
+
+def clean_text(text: str) -> str:
+    """What Postgres cannot keep, NUL and half surrogate pairs, is shown as the replacement character."""
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        return "".join(SHOWN if one == "\0" or "\ud800" <= one <= "\udfff" else one for one in text)
+    return text
+
+
+def is_storable(value: JSON) -> bool:
+    try:
+        check_storable(value)
+    except NotStorable:
+        return False
+    return True

@@ -6,7 +6,7 @@ What cannot be done is a ValueError that says what it was.
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from engine.events import JSON
+from engine.types import JSON
 
 MAX_FORMAT = 200
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from engine.nodes.registry import NodeTypes
+from engine.sdk.node_types import NodeTypes
 
 ROOM = Path(__file__).parent
 

@@ -13,9 +13,10 @@ from langgraph.checkpoint.base.id import uuid6
 from sqlalchemy import ARRAY, Integer, bindparam, insert, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.events import JSON, CheckpointSaved, Event, NodeChange, NodeState, StatusChange
+from engine.events import CheckpointSaved, Event, NodeChange, NodeState, StatusChange
 from engine.graph.channels import SLOTS, Slot
 from engine.states import EventType, NodeStatus
+from engine.types import JSON
 from persistence.checkpoints.codec import Delta, pack
 from persistence.checkpoints.loader import checkpoint_id
 from persistence.checkpoints.snapshots import Kept, Stand

@@ -11,7 +11,6 @@ from typing import Any
 import orjson
 
 from engine.events import (
-    JSON,
     CheckpointSaved,
     Delta,
     Event,
@@ -25,6 +24,7 @@ from engine.events import (
     Usage,
 )
 from engine.states import SETTLED, EventType, LogLevel, NodeStatus, RunStatus
+from engine.types import JSON
 
 INLINE_LIMIT = 16 * 1024
 """Bytes of JSON, input and output together, up to which a payload carries them."""

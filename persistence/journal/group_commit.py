@@ -13,8 +13,9 @@ from typing import Any
 
 import orjson
 
-from engine.events import JSON, Happening, NodeChange, NodeState
+from engine.events import Happening, NodeChange, NodeState
 from engine.runtime.ports import Entry, OpenWait
+from engine.types import JSON
 from persistence.events.codec import body_of, error_body, is_stored, usage_body
 
 _GROUP = """

@@ -13,8 +13,8 @@ from typing import Any
 
 import asyncpg
 
-from engine.events import JSON
 from engine.states import RunStatus
+from engine.types import JSON
 from persistence.queue.leases import Moved, moved_of
 
 MAX_CLAIM = 48

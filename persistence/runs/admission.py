@@ -10,9 +10,9 @@ from dataclasses import replace
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.events import JSON
 from engine.spec.raw import concurrency_of
 from engine.states import HELD, OnLimit, RunStatus
+from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.tables import runs as table
 from persistence.problems import Busy

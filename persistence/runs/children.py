@@ -13,10 +13,10 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.runtime.ports import ChildRun
-from engine.sdk.node import NodeFailure
+from engine.errors import NodeFailure
+from engine.sdk.resources import ChildRun
 from engine.states import RunSource
-from engine.values.inputs import check_inputs
+from engine.values.json_schema import check_inputs
 from persistence.caller import Caller, Role
 from persistence.db.database import Database
 from persistence.db.tables import runs as table

@@ -11,8 +11,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.events import JSON, NodeChange, StatusChange
+from engine.events import NodeChange, StatusChange
 from engine.states import HELD, NodeStatus, RunStatus
+from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.deadlines import DEADLINES, Deadlines
 from persistence.db.tables import checkpoints, runs

@@ -11,8 +11,9 @@ import asyncpg
 import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.events import JSON, Event, StatusChange
+from engine.events import Event, StatusChange
 from engine.states import OnLimit, RunMode, RunSource, RunStatus
+from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.deadlines import PENDING
 from persistence.db.ids import new_id

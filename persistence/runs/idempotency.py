@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.events import JSON
+from engine.types import JSON
 from persistence.db.tables import idempotency_keys
 from persistence.problems import Conflict
 

@@ -9,7 +9,8 @@ from typing import Any
 import asyncpg
 import orjson
 
-from engine.runtime.ports import DoneItem, Fenced, MapVisit
+from engine.runtime.ports import Fenced
+from engine.sdk.resources import DoneItem, MapVisit
 from persistence.db.transient import insist
 
 STATEMENT_S = 30.0

@@ -9,9 +9,11 @@ from sqlalchemy import ARRAY, FromClause, Integer, Text, cast, column, func, or_
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.events import JSON, NodeChange, NodeState
-from engine.spec.model import Spec, parse
+from engine.events import NodeChange, NodeState
+from engine.spec.model import Spec
+from engine.spec.parser import parse
 from engine.states import SETTLED, EventType, NodeStatus
+from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.tables import events, node_outputs, node_states, runs, versions
 from persistence.events import codec

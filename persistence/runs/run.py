@@ -9,8 +9,9 @@ import asyncpg
 from sqlalchemy import RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.events import JSON, Event, RunError
+from engine.events import Event, RunError
 from engine.states import EventType, RunMode, RunSource, RunStatus
+from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.tables import events, runs
 from persistence.events import codec

@@ -12,11 +12,12 @@ import asyncpg
 from sqlalchemy import ColumnElement, RowMapping, and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.events import JSON, StatusChange
+from engine.events import StatusChange
 from engine.problems import FieldProblem
 from engine.runtime.ports import OpenWait
 from engine.sdk.node import Output
 from engine.states import RunStatus, WaitKind
+from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.clock_skew import moved
 from persistence.db.tables import runs, waits

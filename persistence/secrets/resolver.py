@@ -8,7 +8,7 @@ from collections.abc import Collection
 import asyncpg
 import structlog
 
-from engine.sdk.node import NodeFailure
+from engine.errors import NodeFailure
 from persistence.db.database import Database
 from persistence.db.transient import insist, is_away
 from persistence.secrets.key_source import Keys

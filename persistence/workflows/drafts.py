@@ -11,7 +11,7 @@ import orjson
 from sqlalchemy import RowMapping, Select, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.events import JSON
+from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.tables import drafts
 from persistence.problems import Conflict, NotFound

@@ -12,8 +12,8 @@ from sqlalchemy import RowMapping, Select, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.events import JSON
 from engine.states import VersionStatus
+from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.ids import Prefix, new_id
 from persistence.db.pagination import Page, after_of, alike, of_each, page_of

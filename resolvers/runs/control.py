@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.events import JSON
 from engine.problems import FieldProblem
 from engine.states import RunStatus
-from engine.values.inputs import check_inputs
+from engine.types import JSON
+from engine.values.json_schema import check_inputs
 from persistence.events import history
 from persistence.events.history import Checkpoint
 from persistence.problems import invalid
@@ -18,9 +18,10 @@ from persistence.runs import run as runs
 from persistence.runs.rewind import rewind
 from persistence.runs.run import Changed, Run
 from persistence.workflows import workflows
+from resolvers.checks import check_nodes, check_wait
 from resolvers.context import Context
 from resolvers.idempotent import once, tell, unbroken
-from resolvers.runs.start import at_rest, check_nodes, check_wait, own_run
+from resolvers.runs.start import at_rest, own_run
 
 MAX_REASON = 1000
 STOP_MS = 12_000

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.events import JSON
 from engine.fork.frontier import Frontier, applied, begun_again, channels, due, read
 from engine.fork.history import Past
 from engine.fork.migration import refitted
@@ -16,9 +15,11 @@ from engine.fork.patch import Refused, patched, settled
 from engine.graph.bound_node import Work, prepare
 from engine.graph.plan import Plan, make_plan
 from engine.problems import FieldProblem
-from engine.spec.model import SpecError, parse
+from engine.spec.model import SpecError
+from engine.spec.parser import parse
 from engine.states import RetryFrom, RunSource, RunStatus
-from engine.values.inputs import check_inputs
+from engine.types import JSON
+from engine.values.json_schema import check_inputs
 from persistence.checkpoints import snapshots
 from persistence.checkpoints.clone import Copy, as_told, derive, last_visit
 from persistence.checkpoints.snapshots import Stand
@@ -29,9 +30,10 @@ from persistence.runs import admission
 from persistence.runs.run import Changed, Run, RunOptions
 from persistence.workflows import versions
 from persistence.workflows.versions import Version
+from resolvers.checks import check_options
 from resolvers.context import Context
 from resolvers.idempotent import known_run, once
-from resolvers.runs.start import check_options, own_run
+from resolvers.runs.start import own_run
 from resolvers.workflows.specs import check_runnable
 
 FROM_FAILED = frozenset({RunStatus.FAILED, RunStatus.CANCELLED})

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.events import JSON
+from engine.errors import NotStorable
 from engine.problems import FieldProblem
 from engine.runtime import single_node
 from engine.runtime.run_info import RunFacts
 from engine.runtime.single_node import Trial
+from engine.types import JSON
 from engine.validation.validator import check_node
-from engine.values.storable import NotStorable, check_storable
+from engine.values.storable import check_storable
 from persistence.caller import Role
 from persistence.db.ids import Prefix, new_id
 from persistence.problems import Invalid, TooManyTrials, invalid

@@ -1,19 +1,15 @@
 """Starts runs: created, executed, run at once or ad hoc; and waits for one to rest, where the client asked for that."""
 
 from asyncio import timeout
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.events import JSON
-from engine.spec.model import parse
 from engine.states import OnLimit, RunMode, RunStatus, WaitKind
-from engine.values.inputs import check_inputs
+from engine.types import JSON
 from persistence.caller import Role
 from persistence.feed.rest_waiter import SILENCE_S
-from persistence.problems import Invalid, invalid
 from persistence.runs import admission, commands, create, waits
 from persistence.runs import run as runs
 from persistence.runs.create import NewRun
@@ -21,6 +17,7 @@ from persistence.runs.run import Changed, Run, RunOptions
 from persistence.workflows import versions
 from persistence.workflows.versions import Version
 from resolvers.authorise import project_for, require
+from resolvers.checks import _check_inputs, check_options, check_wait
 from resolvers.context import Context
 from resolvers.idempotent import known_run, once, tell, unbroken
 from resolvers.secrets import check_use
@@ -154,38 +151,11 @@ def _new(ask: Start, version: Version, *, start: bool) -> NewRun:
     return replace(admission.new_run(version, ask.inputs), start=start, mode=ask.mode, options=ask.options)
 
 
-def check_options(options: RunOptions, spec: JSON) -> None:
-    """Raises Invalid."""
-    if options.timeout_s is not None and not 0 < options.timeout_s <= MAX_TIMEOUT_S:
-        message = f"must be more than 0 and at most {MAX_TIMEOUT_S:,}"
-        raise invalid("input.options.timeoutS", "OUT_OF_RANGE", message)
-    if abs(options.priority) > MAX_PRIORITY:
-        raise invalid("input.options.priority", "OUT_OF_RANGE", f"must be from -{MAX_PRIORITY} to {MAX_PRIORITY}")
-    if options.breakpoints:
-        check_nodes("input.options.breakpoints", options.breakpoints, {node.id for node in parse(spec).nodes})
-
-
-def check_nodes(field: str, node_ids: Iterable[str], known: set[str]) -> None:
-    """Raises Invalid for ids that the spec does not have."""
-    if unknown := sorted(set(node_ids) - known):
-        raise invalid(field, "UNKNOWN_NODE", f"the spec has no node {', '.join(map(repr, unknown[:5]))}")
-
-
 async def own_run(context: Context, run_id: str) -> Run:
     async with context.database.connect() as connection:
         run = await known_run(connection, context, run_id)
     require(context.caller, Role.RUNNER, run.project_id)
     return run
-
-
-def _check_inputs(inputs: JSON, version: Version) -> None:
-    if problems := check_inputs(inputs, version.spec.get("inputs")):
-        raise Invalid(problems)
-
-
-def check_wait(timeout_ms: int) -> None:
-    if not 0 <= timeout_ms <= MAX_WAIT_MS:
-        raise invalid("input.timeoutMs", "OUT_OF_RANGE", f"must be from 0 to {MAX_WAIT_MS}")
 
 
 def _arguments(ask: Start) -> JSON:

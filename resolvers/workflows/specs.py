@@ -6,15 +6,16 @@ from dataclasses import dataclass, field, replace
 
 import orjson
 
-from engine.events import JSON
+from engine.errors import NotStorable
 from engine.expressions.evaluator import ExpressionError, evaluate, is_expression, render
 from engine.expressions.lexer import has_code
 from engine.problems import FieldProblem
-from engine.spec.model import normalise, spec_hash
+from engine.spec.identity import normalise, spec_hash
 from engine.states import Severity
+from engine.types import JSON
 from engine.validation.catalog_names import MODEL, TOOL, unknown_names
 from engine.validation.validator import Report, validate
-from engine.values.storable import NotStorable, check_storable
+from engine.values.storable import check_storable
 from persistence.problems import Invalid, invalid
 from persistence.workflows.drafts import Content
 from resolvers.context import Context

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.events import JSON
+from engine.types import JSON
 from persistence.caller import Role
 from persistence.db.pagination import Page, checked_first
 from persistence.events.publisher import announce, draft_channel, forget

@@ -13,9 +13,8 @@ from resolvers.runs import queries
 from resolvers.runs.queries import NodeView
 from resolvers.workflows import specs
 from resolvers.workflows.specs import ExpressionResult as Evaluated
-from schema.connection import Connection
 from schema.info import Info
-from schema.relay import Node
+from schema.relay import Connection, Node
 from schema.runs.node_state import NodeState
 from schema.scalars import JSON
 from schema.spec import ExpressionResult

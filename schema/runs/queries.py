@@ -5,8 +5,8 @@ import strawberry
 from persistence.db.pagination import Page
 from persistence.runs.run import Run as RunRow
 from resolvers.runs import queries as run_resolvers
-from schema.connection import Connection
 from schema.info import Info
+from schema.relay import Connection
 from schema.runs.inputs import RunFilter, where_of
 from schema.runs.run import Run
 

@@ -17,9 +17,8 @@ from persistence.workflows.workflows import Workflow as WorkflowRow
 from resolvers.runs import queries
 from resolvers.runs.queries import EventViews, NodeView
 from schema import enums as enums
-from schema.connection import Connection
 from schema.info import Info
-from schema.relay import Node
+from schema.relay import Connection, Node
 from schema.runs.checkpoint import Checkpoint
 from schema.runs.event import LogPage, RunEventPage
 from schema.runs.node_state import NodeState, RunError

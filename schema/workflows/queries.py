@@ -10,9 +10,8 @@ from persistence.workflows.workflows import Workflow as WorkflowRow
 from resolvers import global_ids as node_resolvers
 from resolvers import projects as project_resolvers
 from resolvers.workflows import workflows as workflow_resolvers
-from schema.connection import Connection
 from schema.info import Info
-from schema.relay import Node
+from schema.relay import Connection, Node
 from schema.workflows.project import Project, Viewer
 from schema.workflows.workflow import Workflow
 

@@ -12,10 +12,9 @@ from persistence.workflows.versions import Version
 from persistence.workflows.workflows import Workflow as WorkflowRow
 from resolvers.workflows import versions as version_resolvers
 from schema import enums as enums
-from schema.connection import Connection
 from schema.info import Info
 from schema.payload import Payload
-from schema.relay import Node
+from schema.relay import Connection, Node
 from schema.scalars import JSON
 
 if TYPE_CHECKING:

@@ -9,17 +9,19 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import Checkpoint
 from langgraph.checkpoint.base.id import uuid6
 
+from engine.errors import NodeFailure
 from engine.fork.frontier import Frontier, applied, channels, due, read
 from engine.fork.history import Past
 from engine.graph.channels import SLOTS, Slot
 from engine.graph.compiler import CompiledGraph, Write, compile_spec
-from engine.nodes.registry import NodeTypes, load_node_types
+from engine.nodes.registry import load_node_types
 from engine.runtime.executor import Drive
 from engine.runtime.memory_checkpointer import MemoryHead
 from engine.runtime.ports import PendingWrite, Standing
 from engine.runtime.run_info import RunFacts
-from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
-from engine.spec.model import parse
+from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
+from engine.sdk.node_types import NodeTypes
+from engine.spec.parser import parse
 from engine.states import NodeStatus, RunStatus
 from tests.engine.memory_ports import RecordedJournal
 

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from engine.errors import NodeFailure
 from engine.events import LogRecorded
 from engine.nodes.http.addresses import Allowed
 from engine.nodes.http.client import GuardedHttp
 from engine.nodes.http.node import Http, HttpConfig
-from engine.sdk.node import NodeFailure, Output
+from engine.sdk.node import Output
 from tests.engine.node_runner import Given
 
 LOOPBACK = GuardedHttp(Allowed.parse("127.0.0.1, localhost"))

@@ -8,7 +8,8 @@ import pytest
 
 from engine.catalog_file import ModelEntry
 from engine.chat_models.catalog import Models, open_models
-from engine.sdk.node import NodeFailure, Output
+from engine.errors import NodeFailure
+from engine.sdk.node import Output
 from engine.tools.catalog import Tools, open_tools
 from tests.engine.node_runner import Given
 from tests.peers import chat, chat_protocol

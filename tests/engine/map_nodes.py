@@ -5,14 +5,18 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from engine.events import JSON, Usage
+from engine.errors import NodeFailure
+from engine.events import Usage
 from engine.graph.bound_node import Work
-from engine.nodes.registry import NodeTypes, load_node_types
+from engine.nodes.registry import load_node_types
 from engine.runtime.attempts import Result, attempt
-from engine.runtime.ports import DoneItem, Fenced, MapVisit
-from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Outcome, Output, WaitForAnswer
+from engine.runtime.ports import Fenced
+from engine.sdk.node import NodeConfig, NodeContext, NodeType, Outcome, Output, WaitForAnswer
+from engine.sdk.node_types import NodeTypes
+from engine.sdk.resources import DoneItem, MapVisit
 from engine.spec.model import NodeSpec
 from engine.states import LogLevel
+from engine.types import JSON
 from tests.engine.node_runner import Given
 
 

@@ -9,7 +9,7 @@ from engine.nodes.registry import load_node_types
 from engine.runtime.executor import Drive
 from engine.runtime.ports import Entry, PendingWrite
 from engine.runtime.run_info import RunFacts
-from engine.spec.model import parse
+from engine.spec.parser import parse
 from engine.states import NodeStatus
 
 TYPES = load_node_types()

@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.events import JSON, RunError
+from engine.events import RunError
 from engine.graph.compiler import compile_spec
-from engine.nodes.registry import NodeTypes, load_node_types
+from engine.nodes.registry import load_node_types
 from engine.runtime.executor import Drive
 from engine.runtime.run_info import RunFacts
-from engine.spec.model import parse
+from engine.sdk.node_types import NodeTypes
+from engine.spec.parser import parse
 from engine.states import RunStatus
+from engine.types import JSON
 from tests.engine.checkpoint_history import Remembering
 from tests.engine.memory_ports import RecordedJournal
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from engine.sdk.node import NodeFailure
+from engine.errors import NodeFailure
 
 VALUE = "sk-canary-81kQz0pLw2"
 

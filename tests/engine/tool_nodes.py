@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from engine.sdk.node import NodeFailure
+from engine.errors import NodeFailure
 from engine.tools.catalog import Tools
 from tests.engine.node_runner import Given
 

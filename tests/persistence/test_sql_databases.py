@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from engine.catalog_file import SqlDatabase
-from engine.sdk.node import NodeFailure
+from engine.errors import NodeFailure
 from engine.tools.catalog import Tools
 from engine.tools.sql import sql_tools
 from persistence.sql_databases import Databases, open_databases

@@ -7,7 +7,7 @@ import pytest
 
 from engine.catalog_file import ModelEntry
 from engine.chat_models.catalog import open_models
-from engine.sdk.node import NodeFailure
+from engine.errors import NodeFailure
 from resolvers.context import Context
 from schema.schema import schema
 from tests.conftest import DEFAULT_PROJECT

@@ -1,6 +1,7 @@
 """Node types of packages in the catalog: those that work, and those that do not."""
 
-from engine.nodes.registry import NodeTypes, load_node_types
+from engine.nodes.registry import load_node_types
+from engine.sdk.node_types import NodeTypes
 from resolvers.context import Context
 from tests.schema_client import call
 

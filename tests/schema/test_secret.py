@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from engine.sdk.node import NodeFailure
+from engine.errors import NodeFailure
 from persistence.caller import Caller, Role
 from persistence.secrets import key_file
 from persistence.secrets.key_source import Keys

@@ -9,9 +9,9 @@ import pytest
 from arq.connections import ArqRedis
 from redis.asyncio import Redis
 
-from engine.nodes.registry import NodeTypes
 from engine.runtime.run_info import Stop
 from engine.sdk.node import NodeContext, Output
+from engine.sdk.node_types import NodeTypes
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.db.transient import DATABASE_TROUBLE

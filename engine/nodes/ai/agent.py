@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 from pydantic import AliasChoices, Field
 
 from engine.chat_models.tool_calling import lend
+from engine.errors import NodeFailure
 from engine.nodes.ai.prompting import Prompted, opened, rendered, within
 from engine.nodes.tool import tools_of
-from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
+from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 
 
 class Budget(NodeConfig):

@@ -9,10 +9,12 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage, message
 
 from engine.chat_models.base import Model
 from engine.chat_models.tool_calling import Lent, ask_with_tools
-from engine.events import JSON, Usage
+from engine.errors import NodeFailure
+from engine.events import Usage
 from engine.graph.detached import apart
 from engine.nodes.ai.agent import AgentConfig
-from engine.sdk.node import NodeContext, NodeFailure
+from engine.sdk.node import NodeContext
+from engine.types import JSON
 
 
 async def answer(

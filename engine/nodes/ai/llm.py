@@ -9,10 +9,11 @@ from engine.chat_models.base import Model
 from engine.chat_models.calls import ask
 from engine.chat_models.structured_output import structured
 from engine.chat_models.tool_calling import Lent, answered, ask_with_tools, lend
-from engine.events import JSON
+from engine.errors import NodeFailure
 from engine.nodes.ai.prompting import Prompted, opened, rendered, within
 from engine.nodes.tool import tools_of
-from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
+from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
+from engine.types import JSON
 from engine.values.json_schema import check_schema
 
 MAX_ROUNDS = 5

@@ -11,8 +11,9 @@ from pydantic import AliasChoices, Field, TypeAdapter, ValidationError, model_va
 
 from engine.chat_models.base import Model, Sampling
 from engine.chat_models.catalog import Models
-from engine.events import JSON
-from engine.sdk.node import NodeConfig, NodeContext, NodeFailure
+from engine.errors import NodeFailure
+from engine.sdk.node import NodeConfig, NodeContext
+from engine.types import JSON
 
 TEMPLATE: dict[str, Any] = {"format": "template"}
 ROLES: dict[str, type[BaseMessage]] = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}

@@ -12,9 +12,9 @@ from pydantic_monty import (
     MontySyntaxError,
 )
 
-from engine.events import JSON
+from engine.errors import NodeFailure
 from engine.nodes.code.source import lines_where
-from engine.sdk.node import NodeFailure
+from engine.types import JSON
 
 MAX_MESSAGE = 2000
 # Two faults that the sandbox tells in words of its own and without their place.

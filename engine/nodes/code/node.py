@@ -4,11 +4,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
-from engine.events import JSON
 from engine.nodes.code.errors import Limits
 from engine.nodes.code.sandbox import run_code
 from engine.nodes.code.source import check_arguments, process_of
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
+from engine.types import JSON
 
 MAX_CODE = 256 * 1024
 DEFAULT_MEMORY_MB = 128

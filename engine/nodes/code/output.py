@@ -6,7 +6,7 @@ JSON first; where it cannot, it is asked for the place. What comes out is checke
 
 from pydantic_monty import AsyncMontySession, MontyRuntimeError
 
-from engine.sdk.node import NodeFailure
+from engine.errors import NodeFailure
 
 ARGUMENTS, OUTPUT = "__treadle_arguments__", "__treadle_output__"
 _CALL = f"""

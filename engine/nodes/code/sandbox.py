@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager
 
 from pydantic_monty import AsyncMonty, AsyncMontySession, MontyError, MontyRuntimeError
 
-from engine.events import JSON
+from engine.errors import NodeFailure
 from engine.nodes.code.errors import Limits, failure, out_of_time
 from engine.nodes.code.output import ARGUMENTS, not_json, with_call
 from engine.nodes.code.tools import feed, tools_in
-from engine.sdk.node import NodeContext, NodeFailure
+from engine.sdk.node import NodeContext
 from engine.sdk.tool import ToolInfo
 from engine.states import LogLevel
+from engine.types import JSON
 
 WAITING_SHOWN_AFTER_S = 0.2
 GRACE_S = 1.0

@@ -14,12 +14,13 @@ from pydantic_monty import (
     MontyComplete,
 )
 
-from engine.events import JSON
-from engine.sdk.node import NodeContext, NodeFailure
+from engine.errors import NodeFailure, NotStorable
+from engine.sdk.node import NodeContext
 from engine.sdk.tool import ToolInfo
 from engine.states import LogLevel
 from engine.tools.catalog import Tools, unusable
-from engine.values.storable import NotStorable, check_storable
+from engine.types import JSON
+from engine.values.storable import check_storable
 
 _WORD = re.compile(r"[^\W\d]\w*")
 _RAISED: Mapping[str, type[Exception]] = {

@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasChoices, BaseModel, ConfigDict, Discriminator, Field, model_validator
 from pydantic.config import JsonDict
 
-from engine.events import JSON
 from engine.nodes.http.response import Kind
+from engine.types import JSON
 
 TEMPLATE: JsonDict = {"format": "template"}
 MAX_BYTES = 8 * 1024 * 1024

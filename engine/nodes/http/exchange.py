@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from engine.errors import NodeFailure
 from engine.nodes.http.client import Blocked
-from engine.sdk.node import NodeFailure
 
 _GO_ELSEWHERE = frozenset(
     ["accept", "accept-encoding", "accept-language", "content-length", "content-type", "user-agent"]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import httpx2
 from pydantic import AliasChoices, Field, field_validator
 
-from engine.events import JSON
+from engine.errors import NodeFailure
 from engine.nodes.http import request as building
 from engine.nodes.http.client import GuardedHttp
 from engine.nodes.http.config import TEMPLATE, Auth, Body, Paging, Retrying, Wanted
@@ -15,8 +15,9 @@ from engine.nodes.http.exchange import Answer, Limits, exchange, fit_for_elsewhe
 from engine.nodes.http.pagination import read_pages
 from engine.nodes.http.response import decoded
 from engine.nodes.http.retries import TRANSIENT, Policy, retry_after, with_retries
-from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
+from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.states import LogLevel
+from engine.types import JSON
 
 USER_AGENT = "Treadle"
 EXCERPT = 2000

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import httpx2
 
-from engine.events import JSON
+from engine.errors import NodeFailure
 from engine.nodes.http.config import Paging
 from engine.nodes.http.exchange import Answer, shown
-from engine.sdk.node import NodeFailure
+from engine.types import JSON
 
 Read = Callable[[httpx2.URL, int], Awaitable[tuple[Answer, JSON]]]
 """Sends the request for a page (from 1) and gives the answer with its decoded body."""

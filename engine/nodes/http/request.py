@@ -8,8 +8,8 @@ from typing import Any
 import httpx2
 import orjson
 
-from engine.events import JSON
-from engine.sdk.node import NodeFailure
+from engine.errors import NodeFailure
+from engine.types import JSON
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")

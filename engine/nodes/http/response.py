@@ -7,9 +7,9 @@ from typing import Literal
 
 import orjson
 
-from engine.events import JSON
+from engine.errors import NodeFailure
 from engine.nodes.http.exchange import Answer, shown
-from engine.sdk.node import NodeFailure
+from engine.types import JSON
 
 Kind = Literal["auto", "json", "text", "base64"]
 _TEXT = ("application/xml", "application/javascript", "application/x-www-form-urlencoded", "application/yaml")

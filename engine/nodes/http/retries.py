@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from engine.errors import NodeFailure
 from engine.nodes.http.exchange import Answer, Unsent
-from engine.sdk.node import NodeFailure
 
 SAFE_TO_REPEAT = frozenset(["GET", "HEAD", "OPTIONS", "PUT", "DELETE"])
 TRANSIENT = frozenset([408, 425, 429, 500, 502, 503, 504])

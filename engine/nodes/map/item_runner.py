@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
-from engine.events import JSON, Happening, LogRecorded, NodeChange, NodeState, OutputDelta, RunError, Usage
+from engine.events import Happening, LogRecorded, NodeChange, NodeState, OutputDelta, RunError, Usage
 from engine.graph.bound_node import Work
 from engine.graph.compiler import CompiledGraph
 from engine.graph.detached import apart
@@ -23,6 +23,7 @@ from engine.runtime.run_info import RunFacts
 from engine.runtime.run_state import Memory
 from engine.sdk.node import Output
 from engine.states import LogLevel, RunStatus
+from engine.types import JSON
 
 Ended = tuple[JSON, RunError | None]
 """The output, or what the item failed with."""

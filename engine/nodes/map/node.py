@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
-from engine.events import JSON
+from engine.errors import NodeFailure
 from engine.expressions.lexer import has_code
 from engine.graph.bound_node import prepare
 from engine.graph.compiler import compile_spec
@@ -14,13 +14,15 @@ from engine.nodes.map.item_runner import NodeItems, RunItem, SpecItems
 from engine.nodes.map.pool import Lanes
 from engine.problems import FieldProblem, join_path
 from engine.runtime.node_context import Context
-from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
-from engine.spec.model import NodeSpec, Retry, Spec, SpecError, parse
+from engine.sdk.annotations import Text
+from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
+from engine.spec.model import NodeSpec, Retry, Spec, SpecError
+from engine.spec.parser import parse
+from engine.types import JSON
 from engine.validation.nested import node_problems, node_texts, refused, spec_inside_problems, spec_inside_texts
-from engine.validation.templates import Text
 
 if TYPE_CHECKING:
-    from engine.nodes.registry import NodeTypes
+    from engine.sdk.node_types import NodeTypes
 
 MAX_ITEMS = 100_000
 

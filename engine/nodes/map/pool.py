@@ -15,11 +15,13 @@ from time import monotonic
 import orjson
 import structlog
 
-from engine.events import JSON, RunError
+from engine.errors import NodeFailure
+from engine.events import RunError
 from engine.nodes.map.item_runner import RunItem
 from engine.runtime.node_context import Context
-from engine.runtime.ports import DoneItem, Fenced, MapItems, MapVisit
-from engine.sdk.node import NodeFailure
+from engine.runtime.ports import Fenced
+from engine.sdk.resources import DoneItem, MapItems, MapVisit
+from engine.types import JSON
 from engine.values.storable import MAX_SIZE
 
 log = structlog.get_logger(__name__)

@@ -9,12 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from engine.catalog_file import McpServer
-from engine.events import JSON
-from engine.sdk.node import NodeContext, NodeFailure
+from engine.errors import NodeFailure
+from engine.sdk.node import NodeContext
 from engine.sdk.tool import Tool, ToolFailed, ToolInfo
 from engine.tools.mcp.errors import NotListed, SessionLost
 from engine.tools.mcp.listing import Listing
 from engine.tools.mcp.session import Ask, Session
+from engine.types import JSON
 
 if TYPE_CHECKING:
     from mcp.types import CallToolResult

@@ -13,8 +13,8 @@ import structlog
 from pydantic import ValidationError
 
 from engine.catalog_file import CatalogError, McpServer, as_written
-from engine.events import JSON
 from engine.tools.mcp.errors import NO_METHOD, NotListed, SessionLost, said, why_lost
+from engine.types import JSON
 
 if TYPE_CHECKING:
     from mcp import ClientSession

@@ -11,8 +11,9 @@ import pytest
 from engine.catalog_file import CatalogError, CatalogFile, ModelEntry, read_catalog, with_models
 from engine.chat_models.catalog import open_models
 from engine.chat_models.echo_answers import answer
+from engine.errors import NodeFailure
 from engine.nodes.resources import ResourceOptions, open_resources
-from engine.sdk.node import NodeFailure, Output
+from engine.sdk.node import Output
 from tests.engine.node_runner import Given
 
 FILE = """

@@ -5,11 +5,11 @@ import re
 
 import pytest
 
-from engine.events import JSON
 from engine.expressions.analysis import uses
 from engine.expressions.environment import FILTERS
 from engine.expressions.evaluator import ExpressionError, check, evaluate, is_expression, render
 from engine.expressions.lexer import has_code
+from engine.types import JSON
 from tests.paths import ROOT
 
 PAGE = (ROOT / "docs" / "expressions.md").read_text()

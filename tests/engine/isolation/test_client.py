@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from engine.errors import NodeFailure
 from engine.expressions.analysis import weight
 from engine.expressions.cost import _LIGHT_FILTERS, Weight
 from engine.expressions.environment import FILTERS
 from engine.expressions.evaluator import ExpressionError, evaluate, render
 from engine.isolation import client
-from engine.sdk.node import NodeFailure
 from tests.engine.node_runner import Given
 
 SCOPE: dict[str, Any] = {

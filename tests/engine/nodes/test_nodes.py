@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError, field_validator
 
-from engine.nodes.registry import NodeTypes, load_node_types
-from engine.sdk.node import NodeConfig, NodeFailure, NodeType, Output, WaitForAnswer, WaitUntil
-from engine.spec.model import parse
+from engine.errors import NodeFailure
+from engine.nodes.registry import load_node_types
+from engine.sdk.node import NodeConfig, NodeType, Output, WaitForAnswer, WaitUntil
+from engine.sdk.node_types import NodeTypes
+from engine.spec.parser import parse
 from engine.validation.validator import validate
 from tests.engine.node_runner import TYPES, Given
 

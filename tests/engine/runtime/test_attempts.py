@@ -5,9 +5,10 @@ from typing import Any, ClassVar
 
 import pytest
 
+from engine.errors import NodeFailure
 from engine.graph.bound_node import Work
 from engine.runtime.attempts import attempt
-from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
+from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.spec.model import NodeSpec, Retry
 from tests.engine.node_runner import Given
 

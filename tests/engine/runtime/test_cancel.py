@@ -12,9 +12,9 @@ import pytest
 
 from engine.catalog_file import McpServer, ModelEntry
 from engine.chat_models.catalog import open_models
+from engine.errors import NodeFailure
 from engine.nodes.http.addresses import Allowed
 from engine.nodes.http.client import GuardedHttp
-from engine.sdk.node import NodeFailure
 from engine.tools.catalog import open_tools
 from tests.engine.node_runner import Given
 from tests.paths import PEERS

@@ -8,12 +8,14 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import Field
 
-from engine.events import JSON, LogRecorded, NodeChange, RunError, Usage
+from engine.errors import NodeFailure
+from engine.events import LogRecorded, NodeChange, RunError, Usage
 from engine.graph.bound_node import Work
 from engine.runtime.attempts import Result, attempt
-from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Outcome, Output, WaitForAnswer, WaitUntil
+from engine.sdk.node import NodeConfig, NodeContext, NodeType, Outcome, Output, WaitForAnswer, WaitUntil
 from engine.spec.model import NodeSpec, Retry
 from engine.states import LogLevel
+from engine.types import JSON
 from engine.validation.validator import validate
 from engine.values.redaction import MARK
 from tests.engine.node_runner import TYPES, Given

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
-from engine.nodes.end import PASSES
-from engine.spec.model import END, Concurrency, EdgeSpec, Join, OnError, Retry, SpecError, normalise, parse, spec_hash
+from engine.spec.desugar import PASSES
+from engine.spec.identity import normalise, spec_hash
+from engine.spec.model import END, Concurrency, EdgeSpec, Join, OnError, Retry, SpecError
+from engine.spec.parser import parse
 from engine.spec.raw import concurrency_of
 from engine.states import OnLimit
 

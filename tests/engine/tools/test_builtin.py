@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from engine.sdk.node import NodeFailure, Output
+from engine.errors import NodeFailure
+from engine.sdk.node import Output
 from engine.sdk.tool import ToolInfo
 from engine.tools.catalog import Tools
 from engine.values.json_schema import check_schema

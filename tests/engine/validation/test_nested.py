@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.nodes.registry import NodeTypes
+from engine.sdk.node_types import NodeTypes
 from engine.states import Severity
 from engine.validation.validator import validate
 from tests.engine.node_runner import TYPES

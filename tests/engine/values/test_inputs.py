@@ -1,6 +1,6 @@
 """A run's input against the schema of its spec."""
 
-from engine.values.inputs import check_inputs
+from engine.values.json_schema import check_inputs
 
 
 def test_a_schema_that_refers_to_itself_alone_asks_for_nothing() -> None:

@@ -7,8 +7,8 @@ import orjson
 import pytest
 from hypothesis import given
 
-from engine.sdk.node import NodeFailure
-from engine.values.storable import MAX_DEPTH, NotStorable, check_storable
+from engine.errors import NodeFailure, NotStorable
+from engine.values.storable import MAX_DEPTH, check_storable
 from tests.engine.json_values import JSON_VALUES
 
 

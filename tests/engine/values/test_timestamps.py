@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from engine.errors import NodeFailure
 from engine.events import Usage
 from engine.expressions.evaluator import ExpressionError, evaluate
-from engine.sdk.node import NodeFailure
 from engine.tools.catalog import open_tools
 from engine.values.timestamps import datetime_shift, read_moment
 from tests.engine.node_runner import Given

@@ -2,7 +2,8 @@
 
 import pytest
 
-from engine.nodes.registry import NodeTypes, load_node_types
+from engine.nodes.registry import load_node_types
+from engine.sdk.node_types import NodeTypes
 from engine.validation.validator import validate
 from engine.values.json_schema import mismatches
 from engine.workflow_templates.loader import Template, gallery, offered

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from engine.fork.frontier import begun_again, channels, due, read
 from engine.fork.history import Past
 from engine.graph.plan import make_plan
-from engine.spec.model import parse
+from engine.spec.parser import parse
 from engine.states import RunSource, RunStatus
 from persistence.caller import Caller
 from persistence.checkpoints import snapshots

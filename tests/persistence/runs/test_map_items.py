@@ -6,7 +6,8 @@ import pytest
 from redis.asyncio import Redis
 
 from engine.events import NodeChange, NodeState
-from engine.runtime.ports import DoneItem, Fenced, MapVisit
+from engine.runtime.ports import Fenced
+from engine.sdk.resources import DoneItem, MapVisit
 from engine.states import NodeStatus, RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from engine.sdk.node import NodeFailure
+from engine.errors import NodeFailure
 from persistence.caller import Caller, Role
 from persistence.db.database import Database, dsn
 from persistence.problems import Limit, NotFound

@@ -10,11 +10,13 @@ from arq.connections import ArqRedis
 
 from engine.catalog_file import ModelEntry
 from engine.chat_models.catalog import open_models
+from engine.errors import NodeFailure
 from engine.nodes.http.addresses import Allowed
 from engine.nodes.http.client import GuardedHttp
-from engine.nodes.registry import NodeTypes, load_node_types
+from engine.nodes.registry import load_node_types
 from engine.nodes.resources import ResourceOptions, open_resources
-from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
+from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
+from engine.sdk.node_types import NodeTypes
 from engine.states import LogLevel
 from persistence.caller import Caller, Role
 from persistence.db.database import Database

@@ -11,10 +11,12 @@ from pydantic import ValidationError
 
 from engine.catalog_file import ModelEntry
 from engine.chat_models.catalog import open_models
-from engine.events import JSON, NodeChange
-from engine.sdk.node import NodeContext, NodeFailure, Output
+from engine.errors import NodeFailure
+from engine.events import NodeChange
+from engine.sdk.node import NodeContext, Output
 from engine.sdk.tool import ToolFailed, ToolInfo
 from engine.tools.catalog import open_tools
+from engine.types import JSON
 from tests.engine.node_runner import TYPES, Given
 from tests.peers import chat, chat_protocol
 from tests.peers.http import Peer, http_peer

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from engine.errors import NodeFailure
 from engine.events import Usage
-from engine.sdk.node import NodeFailure, Output
+from engine.sdk.node import Output
 from tests.engine.llm_nodes import Asked
 from tests.engine.node_runner import TYPES, Given
 

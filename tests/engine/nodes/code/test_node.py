@@ -11,8 +11,9 @@ import pytest
 from pydantic import ValidationError
 from pydantic_monty import AsyncMonty
 
+from engine.errors import NodeFailure
 from engine.events import LogRecorded
-from engine.sdk.node import NodeFailure, Output
+from engine.sdk.node import Output
 from engine.states import LogLevel
 from engine.values.storable import check_storable
 from tests.engine.node_runner import TYPES, Given

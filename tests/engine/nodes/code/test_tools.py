@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 from pydantic_monty import AsyncMonty
 
-from engine.events import JSON, LogRecorded
-from engine.sdk.node import NodeContext, NodeFailure, Output
+from engine.errors import NodeFailure
+from engine.events import LogRecorded
+from engine.sdk.node import NodeContext, Output
 from engine.sdk.tool import ToolInfo
 from engine.states import LogLevel
 from engine.tools.builtin import built_in
 from engine.tools.catalog import Tools
+from engine.types import JSON
 from tests.engine.node_runner import Given
 
 

@@ -8,11 +8,11 @@ from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from engine.events import JSON
+from engine.errors import NodeFailure
 from engine.nodes.map import pool
 from engine.nodes.map.pool import digest_of
-from engine.runtime.ports import DoneItem
-from engine.sdk.node import NodeFailure
+from engine.sdk.resources import DoneItem
+from engine.types import JSON
 from tests.engine.map_nodes import Kept, Probe, mapped
 from tests.engine.node_runner import Given
 

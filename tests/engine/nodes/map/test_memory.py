@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.runtime.ports import DoneItem, MapVisit
+from engine.sdk.resources import DoneItem, MapVisit
 from tests.engine.map_nodes import Kept, Probe, mapped
 from tests.engine.node_runner import Given
 

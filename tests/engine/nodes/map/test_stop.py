@@ -7,15 +7,17 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from engine.errors import NodeFailure
 from engine.events import Usage
 from engine.graph.compiler import compile_spec
 from engine.nodes.map import pool
-from engine.nodes.registry import NodeTypes, load_node_types
+from engine.nodes.registry import load_node_types
 from engine.runtime.executor import Drive
-from engine.runtime.ports import DoneItem, MapVisit
 from engine.runtime.run_info import RunFacts, Stop
-from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Outcome, Output
-from engine.spec.model import parse
+from engine.sdk.node import NodeConfig, NodeContext, NodeType, Outcome, Output
+from engine.sdk.node_types import NodeTypes
+from engine.sdk.resources import DoneItem, MapVisit
+from engine.spec.parser import parse
 from engine.states import NodeStatus, RunStatus
 from tests.engine.checkpoint_history import Remembering
 from tests.engine.memory_ports import RecordedJournal

@@ -9,9 +9,10 @@ import pytest
 from pydantic_monty import AsyncMonty
 
 from engine.catalog_file import McpServer
+from engine.errors import NodeFailure
 from engine.isolation import client
 from engine.nodes.code import sandbox as sandbox_module
-from engine.sdk.node import NodeFailure, Output
+from engine.sdk.node import Output
 from engine.tools import catalog
 from engine.tools.catalog import Tools, open_tools
 from engine.tools.mcp import listing as mcp_listing

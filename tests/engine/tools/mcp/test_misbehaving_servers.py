@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from engine.catalog_file import McpServer
-from engine.sdk.node import NodeFailure
+from engine.errors import NodeFailure
 from engine.tools.catalog import Tools, open_tools
 from tests.engine.node_runner import Given
 from tests.paths import PEERS

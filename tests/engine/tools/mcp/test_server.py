@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine.catalog_file import McpServer
-from engine.sdk.node import NodeFailure
+from engine.errors import NodeFailure
 from engine.tools.catalog import Tools, open_tools
 from engine.tools.mcp import server as mcp
 from engine.tools.mcp import session

@@ -3,8 +3,9 @@
 import asyncio
 from typing import Any
 
+from engine.errors import NodeFailure
 from engine.runtime.executor import Drive
-from engine.sdk.node import NodeContext, NodeFailure, Output
+from engine.sdk.node import NodeContext, Output
 from engine.states import RunStatus
 from persistence.db.database import Database
 from resolvers.context import Context

@@ -1,8 +1,0 @@
-"""The clock that leases are watched by."""
-
-import time
-
-
-def clock() -> float:
-    """Seconds that pass while the machine sleeps, too, where the system has such a clock: leases run out meanwhile."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
