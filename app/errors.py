@@ -13,5 +13,5 @@ class StoreError(CannotStartError):
     """A Postgres or a Redis cannot be used."""
 
 
-class AwayError(StoreError):
+class UnavailableError(StoreError):
     """It is not there now; nothing says that the address is wrong."""

@@ -17,7 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from app.errors import AwayError, StoreError
+from app.errors import StoreError, UnavailableError
 from app.settings import Settings
 from persistence.db import migrate
 from persistence.db.database import dsn
@@ -51,7 +51,7 @@ async def need_stores(settings: Settings) -> None:
         raise StoreError(f"{place} lacks migrations: run `treadle migrate` first")
     try:
         await need_redis(settings.redis_url)
-    except AwayError as away:
+    except UnavailableError as away:
         log.warning("start.without_redis", error=str(away))
 
 
@@ -101,7 +101,7 @@ async def need_redis(url: str) -> str:
     except (OSError, ValueError, RedisError) as wrong:
         if isinstance(_beneath(wrong), AuthenticationError | NoPermissionError):
             raise StoreError(f"{place} refuses: {_reason(wrong)}; check TREADLE_REDIS_URL") from wrong
-        kind = AwayError if isinstance(_beneath(wrong), MOMENTARY) else StoreError
+        kind = UnavailableError if isinstance(_beneath(wrong), MOMENTARY) else StoreError
         raise kind(
             f"{place} cannot be reached ({_reason(wrong)}): is it running, and is TREADLE_REDIS_URL right?"
         ) from wrong

@@ -20,11 +20,11 @@ class CatalogError(Exception):
     """The file cannot be used; reads as one line."""
 
 
-class Entry(BaseModel):
+class CatalogEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class McpServer(Entry):
+class McpServer(CatalogEntry):
     """`[mcp.<name>]`: a program that speaks MCP on its standard streams, or the address of one that speaks it over HTTP."""
 
     command: str | None = Field(None, min_length=1, description="the program of a server on standard streams")
@@ -45,7 +45,7 @@ class McpServer(Entry):
         return self
 
 
-class SqlDatabase(Entry):
+class SqlDatabase(CatalogEntry):
     """`[sql.<name>]`: a database that the tool `sql:<name>` reads. Give it a role that can read what it should, and no more."""
 
     url: str = Field(min_length=1, description="postgresql://…")
@@ -55,7 +55,7 @@ class SqlDatabase(Entry):
     max_rows: int = Field(1000, ge=1, le=100_000, description="rows that a query may give")
 
 
-class Price(Entry):
+class Price(CatalogEntry):
     """In USD per million tokens."""
 
     input: float = Field(ge=0, description="of what is sent")
@@ -66,7 +66,7 @@ class Price(Entry):
 Capability = Literal["text", "structured_output", "tools", "vision"]
 
 
-class ModelEntry(Entry):
+class ModelEntry(CatalogEntry):
     """`[[models]]`: one model that nodes may use, by its name here. docs/models.md shows the usual ones."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}$", description="what nodes call it")
@@ -109,7 +109,7 @@ class ModelEntry(Entry):
         return self
 
 
-class CatalogFile(Entry):
+class CatalogFile(CatalogEntry):
     models: list[ModelEntry] = []
     mcp: dict[Name, McpServer] = {}
     sql: dict[Name, SqlDatabase] = {}

@@ -1,11 +1,6 @@
 """Errors that every package of the engine may raise."""
 
-from typing import TYPE_CHECKING
-
 from engine.types import JSON
-
-if TYPE_CHECKING:
-    pass
 
 
 class NodeFailure(Exception):

@@ -113,7 +113,7 @@ class OutputDelta:
     text: str
 
 
-Happening = StatusChange | NodeChange | CheckpointSaved | LogRecorded
+EventData = StatusChange | NodeChange | CheckpointSaved | LogRecorded
 """What an event tells, before and after it has a number."""
 
 
@@ -124,14 +124,14 @@ class Event:
     run_id: str
     seq: int
     at: datetime
-    what: Happening
+    data: EventData
 
 
 @dataclass(frozen=True, slots=True)
-class Delta:
+class LiveDelta:
     """Text on its way to live readers. `seq` is that of the last numbered event before it."""
 
     run_id: str
     seq: int
     at: datetime
-    what: OutputDelta
+    data: OutputDelta

@@ -41,7 +41,7 @@ class RunStatus(StrEnum):
 
 TERMINAL = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED})
 RESTING = TERMINAL | {RunStatus.PAUSED, RunStatus.WAITING}
-HELD = frozenset({RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.CANCELLING})
+LEASED = frozenset({RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.CANCELLING})
 """Statuses in which a worker may hold a lease on the run."""
 
 TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {

@@ -5,13 +5,10 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from engine.problems import FieldProblem
 from engine.states import RunStatus, Severity
-
-if TYPE_CHECKING:
-    from persistence.workflows.drafts import Draft
 
 
 class ProblemCode(StrEnum):
@@ -59,9 +56,9 @@ class Conflict(Problem):
 
     code, title, status = ProblemCode.CONFLICT, "Conflict", 409
 
-    def __init__(self, detail: str, current_revision: int | None = None, draft: "Draft | None" = None) -> None:
+    def __init__(self, detail: str, current_revision: int | None = None, current: object = None) -> None:
         super().__init__(detail)
-        self.current_revision, self.draft = current_revision, draft
+        self.current_revision, self.current = current_revision, current
 
 
 class InvalidState(Problem):

@@ -9,7 +9,7 @@ from engine.chat_models.catalog import Models
 from engine.sdk.node import ERROR_PORT, NodeConfig, NodeType
 from engine.sdk.tool import ToolInfo
 from engine.tools.catalog import Tools
-from engine.workflow_templates.loader import Template, offered
+from engine.workflow_templates.loader import WorkflowTemplate, available_templates
 from persistence.caller import Role
 from persistence.workflows import projects
 from resolvers.authorise import require
@@ -119,10 +119,10 @@ async def models(context: Context, project_id: str | None) -> list[ModelInfo]:
     return await found.listed(project_id)
 
 
-def templates(context: Context) -> list[Template]:
+def templates(context: Context) -> list[WorkflowTemplate]:
     """Those that can run here, by title."""
-    return offered(context.node_types)
+    return available_templates(context.node_types)
 
 
-def template(context: Context, name: str) -> Template | None:
+def template(context: Context, name: str) -> WorkflowTemplate | None:
     return next((template for template in templates(context) if template.name == name), None)

@@ -1,4 +1,4 @@
-"""What a name may be: said once, for everything that people name."""
+"""Validate arguments that several resolvers take: names, run options, inputs and wait times."""
 
 from collections.abc import Iterable
 
@@ -8,8 +8,10 @@ from engine.values.json_schema import check_inputs
 from persistence.problems import Invalid, invalid
 from persistence.runs.run import RunOptions
 from persistence.workflows.versions import Version
-from resolvers.runs.start import MAX_PRIORITY, MAX_TIMEOUT_S, MAX_WAIT_MS
 
+MAX_WAIT_MS = 600_000
+MAX_PRIORITY = 100
+MAX_TIMEOUT_S = 366 * 86_400
 MAX_NAME = 200
 MAX_DESCRIPTION = 10_000
 
@@ -45,7 +47,7 @@ def check_nodes(field: str, node_ids: Iterable[str], known: set[str]) -> None:
         raise invalid(field, "UNKNOWN_NODE", f"the spec has no node {', '.join(map(repr, unknown[:5]))}")
 
 
-def _check_inputs(inputs: JSON, version: Version) -> None:
+def check_run_inputs(inputs: JSON, version: Version) -> None:
     if problems := check_inputs(inputs, version.spec.get("inputs")):
         raise Invalid(problems)
 

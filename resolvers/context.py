@@ -10,7 +10,7 @@ from engine.sdk.node_types import NodeTypes
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.feed.feed import Feed
-from persistence.queue.notifier import Queue
+from persistence.queue.notifier import Notifier
 from resolvers.loaders import Loaders
 
 
@@ -25,7 +25,7 @@ class Context:
     database: Database
     node_types: NodeTypes
     redis: Redis
-    queue: Queue
+    queue: Notifier
     feed: Feed
     connection_params: dict[str, object] | None = None
     resources: Mapping[str, Any] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.states import HELD, RunStatus
+from engine.states import LEASED, RunStatus
 from engine.types import JSON
 from persistence.problems import Busy, NotFound, invalid
 from persistence.runs import idempotency
@@ -25,7 +25,7 @@ _under_way: set[asyncio.Task[Any]] = set()
 """What nobody may wait for any more: the event loop itself holds no task."""
 
 
-async def unbroken(doing: Coroutine[Any, Any, T]) -> T:
+async def shielded(doing: Coroutine[Any, Any, T]) -> T:
     """Does it to its end, whatever becomes of the caller: what is committed is told as well."""
     task = asyncio.create_task(doing)
     _under_way.add(task)
@@ -39,7 +39,7 @@ async def settled(within_s: float) -> None:
         await asyncio.wait(set(_under_way), timeout=within_s)
 
 
-async def once(
+async def run_idempotent(
     context: Context,
     project_id: str,
     key: str | None,
@@ -54,7 +54,7 @@ async def once(
     With the `run_id` that it acts on, the key is taken before `act`, so that a repeat at the same moment waits for the first
     call instead of finding the run moved already. Who makes a new run takes the key after: it rolls back where it lost.
     """
-    return await unbroken(_once(context, project_id, key, operation, arguments, act, run_id))
+    return await shielded(_once(context, project_id, key, operation, arguments, act, run_id))
 
 
 async def _once(
@@ -103,9 +103,9 @@ async def known_run(connection: AsyncConnection, context: Context, run_id: str) 
 async def _told(context: Context, done: Changed | Run) -> Run:
     if isinstance(done, Changed):
         await tell(context, done)
-    elif done.status in HELD:
+    elif done.status in LEASED:
         # Something of the row has changed, or is asked for once more: its worker is to look again.
-        await context.queue.nudge(done.id)
+        await context.queue.notify_run(done.id)
     return run_of(done)
 
 
@@ -114,7 +114,7 @@ async def tell(context: Context, *done: Changed) -> None:
     done = tuple(told for one in done for told in (*one.besides, one))
     await context.feed.tell(*done)
     if any(one.run.status is RunStatus.QUEUED for one in done):
-        await context.queue.ring()
+        await context.queue.notify_queue()
     for one in done:
-        if one.run.status in HELD:
-            await context.queue.nudge(one.run.id)
+        if one.run.status in LEASED:
+            await context.queue.notify_run(one.run.id)

@@ -3,7 +3,7 @@
 import strawberry
 
 from engine.chat_models.base import ModelInfo
-from engine.validation.validator import Report
+from engine.validation.validator import ValidationReport
 from engine.workflow_templates import loader as gallery
 from resolvers import catalog
 from resolvers.workflows import specs
@@ -106,7 +106,7 @@ class CatalogQueries:
         graphql_type=list[Template], description="Workflows to start from, for `createWorkflow(template:)`."
     )
     @staticmethod
-    def templates(info: Info) -> list[gallery.Template]:
+    def templates(info: Info) -> list[gallery.WorkflowTemplate]:
         return catalog.templates(info.context)
 
     @strawberry.field(graphql_type=list[TriggerKind])
@@ -119,7 +119,7 @@ class CatalogQueries:
         description="Everything wrong with a spec at once, without saving it. Never executes anything.",
     )
     @staticmethod
-    def validate_spec(info: Info, spec: JSON, project_id: strawberry.ID | None = None) -> Report:
+    def validate_spec(info: Info, spec: JSON, project_id: strawberry.ID | None = None) -> ValidationReport:
         return specs.report(info.context, spec)
 
     @strawberry.field(

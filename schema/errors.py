@@ -11,7 +11,7 @@ from graphql import GraphQLError
 from strawberry.exceptions import MissingQueryError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 
-from persistence.db.transient import is_away
+from persistence.db.transient import is_transient
 from persistence.problems import Invalid, Problem, ProblemCode
 
 log = structlog.get_logger(__name__)
@@ -36,7 +36,7 @@ def shown(error: GraphQLError) -> GraphQLError:
         return _told(error, cause.detail, {"code": cause.code, "title": cause.title, **_fields_of(cause)})
     if cause is None or isinstance(cause, MISTAKES):
         return _told(error, _without_given(error.message), {"code": ProblemCode.VALIDATION, **(error.extensions or {})})
-    if is_away(cause):
+    if is_transient(cause):
         log.warning("schema.unavailable", path=error.path, error=str(cause) or type(cause).__name__)
         return _told(error, "A store cannot be reached now; try again.", {"code": ProblemCode.UNAVAILABLE})
     log.error("schema.fault", path=error.path, exc_info=cause)

@@ -69,9 +69,14 @@ class NotFoundProblem(Problem):
 @strawberry.type(description="Somebody saved first. The caller gets what stands now, to merge with.")
 class ConflictProblem(Problem):
     current_revision: int | None
-    draft: Annotated["WorkflowDraft", strawberry.lazy("schema.workflows.draft")] | None = strawberry.field(
-        description="What stands now."
+
+    @strawberry.field(
+        graphql_type=Annotated["WorkflowDraft", strawberry.lazy("schema.workflows.draft")] | None,
+        description="What stands now.",
     )
+    @staticmethod
+    def draft(root: Any) -> Any:
+        return root.current
 
     @classmethod
     def is_type_of(cls, value: object, _: object) -> bool:

@@ -22,7 +22,7 @@ from strawberry.types.graphql import OperationType
 
 from schema.errors import shown
 from schema.executor import SharingExecutor
-from schema.limits.admission import Refused, admitted
+from schema.limits.admission import OperationRefused, admitted
 from schema.mutation import Mutation
 from schema.problem import PROBLEM_TYPES
 from schema.query import Query
@@ -59,7 +59,7 @@ class Schema(strawberry.Schema):
         name = context.operation_name
         try:
             context.graphql_document = admitted(self._schema, context.query, name, context.variables or {})
-        except Refused as refused:
+        except OperationRefused as refused:
             context.pre_execution_errors = refused.errors
             return PreExecutionError(data=None, errors=refused.errors)
         if context.operation_type not in context.allowed_operations:

@@ -10,9 +10,9 @@ from redis.asyncio import Redis
 from engine.events import OutputDelta
 from engine.graph.compiler import compile_spec
 from engine.nodes.registry import load_node_types
-from engine.runtime.executor import Drive
+from engine.runtime.executor import RunExecutor
 from engine.runtime.ports import Entry
-from engine.runtime.run_info import RunFacts
+from engine.runtime.run_info import RunInfo
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, WaitForAnswer, WaitUntil
 from engine.sdk.node_types import NodeTypes
 from engine.spec.parser import parse
@@ -172,7 +172,7 @@ class Worker:
     async def __aexit__(self, *_: object) -> None:
         await self.journal.close()
 
-    async def take_up(self, run_id: str, at: int = 10**6, before: bool = False, **facts: Any) -> Drive:
+    async def take_up(self, run_id: str, at: int = 10**6, before: bool = False, **info: Any) -> RunExecutor:
         """A drive that holds the run now; `at` and `before` say when its journal dies."""
         claim = """UPDATE runs SET epoch = epoch + 1, status = 'RUNNING', wake_at = NULL WHERE id = $1
             RETURNING project_id, epoch, version_id, resumed_step, is_step, options, lineage, inputs, error"""
@@ -185,8 +185,8 @@ class Worker:
             "failure": error_of(row["error"]),
         }
         saver = Saver(self._database.pool, self.journal.clocks)
-        return Drive(
-            RunFacts(run_id, row["project_id"], row["epoch"], row["lineage"], row["inputs"], **{**known, **facts}),
+        return RunExecutor(
+            RunInfo(run_id, row["project_id"], row["epoch"], row["lineage"], row["inputs"], **{**known, **info}),
             compile_spec(parse(spec), self._types, saver),
             journal=Mortal(self.journal, at, before),
             head=saver,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from redis.asyncio import Redis
 
-from engine.events import CheckpointSaved, Happening, NodeChange, NodeState, StatusChange
+from engine.events import CheckpointSaved, EventData, NodeChange, NodeState, StatusChange
 from engine.runtime.ports import CheckpointRecord, Entry, RunChange
 from engine.states import NodeStatus, RunStatus
 from persistence.caller import Caller
@@ -52,10 +52,10 @@ class Held:
     def __init__(self, journal: PostgresJournal, run_id: str, epoch: int) -> None:
         self._journal, self.run_id, self.epoch = journal, run_id, epoch
 
-    async def happens(self, *what: Happening) -> int:
+    async def happens(self, *what: EventData) -> int:
         """Commits these as one entry, and returns the last number."""
         now = datetime.now(UTC)
-        return await self._journal.commit(Entry(self.run_id, self.epoch, happenings=[(now, one) for one in what]))
+        return await self._journal.commit(Entry(self.run_id, self.epoch, events_to_write=[(now, one) for one in what]))
 
     async def writes(self, entry: Entry) -> int:
         return await self._journal.commit(entry)
@@ -66,7 +66,7 @@ class Held:
     async def checkpoint(self, id: str, *, step: int, next_nodes: list[str], parent_id: str | None = None) -> int:
         record = CheckpointRecord(id, parent_id, step, True, b"12345", next_nodes)
         saved = (datetime.now(UTC), CheckpointSaved(id, step))
-        return await self._journal.commit(Entry(self.run_id, self.epoch, happenings=[saved], checkpoint=record))
+        return await self._journal.commit(Entry(self.run_id, self.epoch, events_to_write=[saved], checkpoint=record))
 
     async def ends(
         self,
@@ -78,7 +78,7 @@ class Held:
         entry = Entry(
             self.run_id,
             self.epoch,
-            happenings=[(datetime.now(UTC), change)],
+            events_to_write=[(datetime.now(UTC), change)],
             change=RunChange(status, expected, message, output={"ok": True}),
         )
         return await self._journal.commit(entry)

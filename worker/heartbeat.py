@@ -4,19 +4,19 @@ What cannot be renewed in time is stopped by the watchdog before its lease can b
 """
 
 import asyncio
-import time
 
 import asyncpg
 
-from engine.runtime.run_info import Stop
+from engine.runtime.run_info import StopReason
 from engine.states import RunStatus
 from persistence.db.outage import Outage
-from persistence.db.transient import DATABASE_TROUBLE
-from persistence.queue.leases import Stand, renew, stands
+from persistence.db.transient import DATABASE_ERRORS
+from persistence.queue.leases import LeaseStatus, lease_statuses, renew
 from persistence.runs.waits import open_waits
+from worker.lease_clock import clock
 from worker.runner import Runner
 
-INTENTS = {RunStatus.CANCELLING: Stop.CANCEL, RunStatus.PAUSING: Stop.PAUSE}
+INTENTS = {RunStatus.CANCELLING: StopReason.CANCEL, RunStatus.PAUSING: StopReason.PAUSE}
 
 
 class Heartbeat:
@@ -32,7 +32,7 @@ class Heartbeat:
                 async with asyncio.timeout(self._interval_s):
                     await self.beat()
                 self._outage.over()
-            except DATABASE_TROUBLE as error:
+            except DATABASE_ERRORS as error:
                 self._outage.met(error)
             await asyncio.sleep(max(self._interval_s - (clock() - began), 0))
 
@@ -54,27 +54,22 @@ async def look(runner: Runner, run_id: str) -> None:
     one = runner.held.get(run_id)
     if one is not None:
         held = [(run_id, one.claimed.epoch)]
-        await obey(runner, held, await stands(runner.database.pool, held))
+        await obey(runner, held, await lease_statuses(runner.database.pool, held))
 
 
-async def obey(runner: Runner, held: list[tuple[str, int]], found: dict[str, Stand]) -> None:
+async def obey(runner: Runner, held: list[tuple[str, int]], found: dict[str, LeaseStatus]) -> None:
     """Passes on what the rows say: an intent, an answer, breakpoints, or that the run is not ours any more."""
     for run_id, epoch in held:
         one = runner.held.get(run_id)
-        if one is None or one.drive is None or one.claimed.epoch != epoch:
+        if one is None or one.executor is None or one.claimed.epoch != epoch:
             continue
         stand = found.get(run_id)
         if stand is None:
-            runner.request(run_id, Stop.LEASE_LOST)
+            runner.request(run_id, StopReason.LEASE_LOST)
             continue
-        one.drive.set_breakpoints(stand.breakpoints)
-        if stand.is_answered and one.drive.is_waiting:
+        one.executor.set_breakpoints(stand.breakpoints)
+        if stand.is_answered and one.executor.is_waiting:
             waits = await open_waits(runner.database.pool, run_id, runner.journal.clocks.apart)
-            one.drive.answered([wait for wait in waits if wait.is_answered])
+            one.executor.answered([wait for wait in waits if wait.is_answered])
         if stand.status in INTENTS:
             runner.request(run_id, INTENTS[stand.status])
-
-
-def clock() -> float:
-    """Seconds that pass while the machine sleeps, too, where the system has such a clock: leases run out meanwhile."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

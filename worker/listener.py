@@ -8,7 +8,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from persistence.db.outage import Outage
-from persistence.db.transient import DATABASE_TROUBLE
+from persistence.db.transient import DATABASE_ERRORS
 
 RECONNECT_S = 0.5
 SILENCE_S = 5.0
@@ -51,5 +51,5 @@ async def _handle(handler: Callable[[str], Awaitable[None]], data: str, unheeded
     try:
         await handler(data)
         unheeded.over()
-    except DATABASE_TROUBLE as error:
+    except DATABASE_ERRORS as error:
         unheeded.met(error)

@@ -30,10 +30,10 @@ from persistence.db.database import Database, dsn, pool_of
 from persistence.db.deadlines import Deadlines
 from persistence.db.ids import new_id
 from persistence.db.outage import Outage
-from persistence.db.transient import DATABASE_TROUBLE, AwayAtStart, opened
+from persistence.db.transient import DATABASE_ERRORS, UnavailableAtStart, opened
 from persistence.journal.journal import PostgresJournal
 from persistence.maintenance.presence import Presence
-from persistence.queue.notifier import PATIENCE_S, TAKE_UP, Queue
+from persistence.queue.notifier import PATIENCE_S, POLL_QUEUE, Notifier
 from persistence.runs.children import Children
 from persistence.runs.map_items import Items
 from persistence.secrets.key_source import Keys
@@ -109,7 +109,7 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list
         stack.push_async_callback(database.close)
         redis, arq_redis = Redis.from_url(redis_url), ArqRedis.from_url(redis_url)
         stack.push_async_callback(redis.aclose)
-        queue = Queue(arq_redis, settings.queue_name)
+        queue = Notifier(arq_redis, settings.queue_name)
         # What must never wait for a free connection has its own: writing, and saying that we live.
         lifeline = await opened(lambda: pool_of(database_url, size=2))
         stack.push_async_callback(lifeline.close)
@@ -123,7 +123,7 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list
             open_resources(
                 options,
                 {
-                    "runs": Children(database, redis, queue.ring),
+                    "runs": Children(database, redis, queue.notify_queue),
                     "items": Items(database.pool),
                     "databases": databases,
                     "secrets": secrets,
@@ -163,7 +163,7 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list
 
 
 def _tasks(
-    settings: Settings, runner: Runner, lifeline: asyncpg.Pool, queue: Queue, arq: Worker
+    settings: Settings, runner: Runner, lifeline: asyncpg.Pool, queue: Notifier, arq: Worker
 ) -> list[asyncio.Task[None]]:
     heartbeat = Heartbeat(runner, lifeline, interval_s=settings.heartbeat_s)
     watchdog = Watchdog(runner, cancelling_s=settings.cancelling_s)
@@ -196,7 +196,7 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
 async def _leave(presence: Presence) -> None:
     try:
         await presence.leave()
-    except DATABASE_TROUBLE as away:
+    except DATABASE_ERRORS as away:
         log.info("presence.not_left", error=str(away) or type(away).__name__)
 
 
@@ -219,7 +219,7 @@ def _arq(runner: Runner, redis: ArqRedis, settings: Settings) -> Worker:
         runner.pull()
 
     return Worker(
-        functions=[func(cast(Any, take_up), name=TAKE_UP, keep_result=0)],
+        functions=[func(cast(Any, take_up), name=POLL_QUEUE, keep_result=0)],
         redis_pool=redis,
         queue_name=settings.queue_name,
         handle_signals=False,
@@ -240,5 +240,5 @@ def run(settings: Settings) -> None:
     look_seldom()
     try:
         uvloop.run(serve(settings))
-    except AwayAtStart as away:
+    except UnavailableAtStart as away:
         sys.exit(f"treadle: {away}")

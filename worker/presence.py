@@ -5,7 +5,7 @@ import asyncio
 import structlog
 
 from persistence.db.outage import Outage
-from persistence.db.transient import DATABASE_TROUBLE
+from persistence.db.transient import DATABASE_ERRORS
 from persistence.maintenance.presence import Presence
 
 log = structlog.get_logger(__name__)
@@ -19,7 +19,7 @@ async def show(presence: Presence) -> None:
     """The first try, before there is anything to lose. What comes of it, `show_forever` sees."""
     try:
         await presence.hold()
-    except DATABASE_TROUBLE as error:
+    except DATABASE_ERRORS as error:
         log.info("presence.later", error=str(error) or type(error).__name__)
 
 
@@ -38,6 +38,6 @@ async def show_forever(presence: Presence) -> None:
                 await presence.confirm()
                 confirmed_at = loop.time()
             outage.over()
-        except DATABASE_TROUBLE as error:
+        except DATABASE_ERRORS as error:
             outage.met(error)
         await asyncio.sleep(LOOK_S)

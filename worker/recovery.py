@@ -12,13 +12,13 @@ import structlog
 
 from engine.states import RunStatus
 from persistence.db.outage import Outage
-from persistence.db.transient import DATABASE_TROUBLE
+from persistence.db.transient import DATABASE_ERRORS
 from persistence.events.publisher import publish
 from persistence.maintenance import presence
-from persistence.maintenance.rescue import LIMIT, take_back
+from persistence.maintenance.rescue import LIMIT, rescue_expired
 from persistence.maintenance.timers import due, overdue
 from persistence.queue.leases import Moved, publishable
-from persistence.queue.notifier import Queue
+from persistence.queue.notifier import Notifier
 from persistence.runs.children import cancel_orphans, settle
 from worker.runner import Runner
 
@@ -29,14 +29,14 @@ GRACE_S = 3.0
 
 
 class Recovery:
-    def __init__(self, runner: Runner, queue: Queue, *, max_attempts: int, interval_s: float) -> None:
+    def __init__(self, runner: Runner, queue: Notifier, *, max_attempts: int, interval_s: float) -> None:
         self._runner, self._queue = runner, queue
         self._interval_s = interval_s
         self._missing: set[str] = set()
         self._trusts_at = 0.0
         self._outage = Outage("recovery")
         self._steps: dict[str, Callable[[], Awaitable[list[Moved]]]] = {
-            "lost": lambda: take_back(runner.database, max_attempts),
+            "lost": lambda: rescue_expired(runner.database, max_attempts),
             "orphans": self._cancel_orphans,
             "children": self._settle_children,
             "due": lambda: due(runner.database),
@@ -52,7 +52,7 @@ class Recovery:
                 # There is more where there was much: no need to wait for the next round.
                 pause = 0 if await self.once() >= LIMIT else self._interval_s
                 self._outage.over()
-            except DATABASE_TROUBLE as error:
+            except DATABASE_ERRORS as error:
                 self._outage.met(error)
                 self._missing, self._trusts_at = set(), asyncio.get_running_loop().time() + GRACE_S
                 pause = self._interval_s
@@ -66,14 +66,14 @@ class Recovery:
             log.info("recovery.moved", run_id=one.run_id, status=one.change.status, was=one.change.previous)
         await publish(self._runner.redis, *publishable(moved))
         if any(one.change.status is RunStatus.QUEUED for one in moved):
-            await self._queue.ring()
+            await self._queue.notify_queue()
         return len(moved)
 
     async def _step(self, name: str) -> Sequence[Moved]:
         """A step that meets what it cannot handle is told of, and holds up neither the others nor the next round."""
         try:
             return await self._steps[name]()
-        except DATABASE_TROUBLE:
+        except DATABASE_ERRORS:
             raise
         except Exception:
             log.exception("recovery.fault", step=name)
@@ -83,13 +83,13 @@ class Recovery:
         """Children that a worker holds are CANCELLING then: it is told."""
         cancelled = await cancel_orphans(self._runner.database)
         for one in cancelled:
-            await self._queue.nudge(one.run.id)
+            await self._queue.notify_run(one.run.id)
         return [Moved.of(one) for one in cancelled]
 
     async def _settle_children(self) -> list[Moved]:
         """Before what is due: a parent that waits for nothing else is queued in the same round."""
         for parent_id in await settle(self._runner.database.pool):
-            await self._queue.nudge(parent_id)
+            await self._queue.notify_run(parent_id)
         return []
 
     async def _find_dead(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import structlog
 
-from persistence.db.transient import DATABASE_TROUBLE
+from persistence.db.transient import DATABASE_ERRORS
 from persistence.maintenance.retention import BATCH, prune_history, prune_items, prune_keys, prune_runs
 
 log = structlog.get_logger(__name__)
@@ -22,7 +22,7 @@ async def prune_forever(pool: asyncpg.Pool, history_days: float | None, runs_day
         await asyncio.sleep(INTERVAL_S * random.uniform(0.5, 1.5))
         try:
             await prune(pool, history_days, runs_days)
-        except DATABASE_TROUBLE as away:
+        except DATABASE_ERRORS as away:
             log.info("retention.waiting", error=str(away) or type(away).__name__)
 
 

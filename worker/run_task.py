@@ -8,11 +8,11 @@ from persistence.db.database import Database
 from persistence.events.publisher import publish
 from persistence.maintenance.timers import due
 from persistence.queue.leases import publishable
-from persistence.queue.notifier import Queue
+from persistence.queue.notifier import Notifier
 from persistence.runs.children import settle
 
 
-async def tell_parents(database: Database, redis: Redis, queue: Queue, child_ids: Sequence[str]) -> None:
+async def tell_parents(database: Database, redis: Redis, queue: Notifier, child_ids: Sequence[str]) -> None:
     """Parents that rest are queued; one that a worker drives is nudged."""
     parents = await settle(database.pool, child_ids)
     if not parents:
@@ -20,6 +20,6 @@ async def tell_parents(database: Database, redis: Redis, queue: Queue, child_ids
     moved = await due(database)
     await publish(redis, *publishable(moved))
     if moved:
-        await queue.ring()
+        await queue.notify_queue()
     for parent_id in set(parents) - {one.run_id for one in moved}:
-        await queue.nudge(parent_id)
+        await queue.notify_run(parent_id)

@@ -14,23 +14,23 @@ from redis.asyncio import Redis
 
 from engine.events import RunError
 from engine.graph.compiler import GraphCache
-from engine.runtime.executor import Drive
+from engine.runtime.executor import RunExecutor
 from engine.runtime.ports import EntryRefused, Fenced
-from engine.runtime.run_info import RunFacts, Stop
+from engine.runtime.run_info import RunInfo, StopReason
 from engine.sdk.node_types import NodeTypes
 from engine.spec.model import SpecError
 from engine.states import RunStatus
 from persistence.checkpoints.saver import Saver
 from persistence.db.database import Database
 from persistence.db.outage import Outage
-from persistence.db.transient import DATABASE_TROUBLE, insist, is_away
+from persistence.db.transient import DATABASE_ERRORS, is_transient, retry_transient
 from persistence.events.codec import error_of
 from persistence.journal.journal import PostgresJournal
-from persistence.maintenance.rescue import give_up, hand_back
+from persistence.maintenance.rescue import fail_undrivable, release
 from persistence.queue.claims import MAX_CLAIM, Claimed, claim_next, spec_of
 from persistence.queue.leases import Moved, publishable
-from persistence.queue.notifier import Queue
-from worker.heartbeat import clock
+from persistence.queue.notifier import Notifier
+from worker.lease_clock import clock
 from worker.run_task import tell_parents
 
 log = structlog.get_logger(__name__)
@@ -48,7 +48,7 @@ class Held:
     claimed: Claimed
     renewed_at: float
     """By `clock`: from then on the lease lasts, at least."""
-    drive: Drive | None = None
+    executor: RunExecutor | None = None
     """None until it is compiled and loaded."""
     task: asyncio.Task[None] = field(init=False)
     limit: asyncio.TimerHandle | None = None
@@ -69,7 +69,7 @@ class Runner:
         worker_id: str,
         capacity: int,
         lease_ttl_s: float,
-        queue: Queue,
+        queue: Notifier,
         project_limit: int | None = None,
     ) -> None:
         self.database, self.redis, self.journal = database, redis, journal
@@ -113,7 +113,7 @@ class Runner:
                     pass
                 self._is_more |= self.is_full
                 self._outage.over()
-            except DATABASE_TROUBLE as error:
+            except DATABASE_ERRORS as error:
                 self._outage.met(error)
 
     async def _pull(self) -> bool:
@@ -138,16 +138,16 @@ class Runner:
         self._idle.clear()
         held.task = asyncio.create_task(self._run(held, before), name=claimed.id)
 
-    def request(self, run_id: str, stop: Stop) -> None:
+    def request(self, run_id: str, stop: StopReason) -> None:
         """Passes a reason to stop on. That the stop does not take for ever is seen to here and by the watchdog."""
         held = self.held.get(run_id)
-        if held is not None and held.drive is not None:
-            self._stop(held, held.drive, stop)
+        if held is not None and held.executor is not None:
+            self._stop(held, held.executor, stop)
 
-    def _stop(self, held: Held, drive: Drive, stop: Stop) -> None:
-        drive.request(stop)
-        if stop is Stop.PAUSE and held.limit is None:
-            held.limit = asyncio.get_running_loop().call_later(self._pausing_s, drive.interrupt)
+    def _stop(self, held: Held, executor: RunExecutor, stop: StopReason) -> None:
+        executor.request(stop)
+        if stop is StopReason.PAUSE and held.limit is None:
+            held.limit = asyncio.get_running_loop().call_later(self._pausing_s, executor.interrupt)
 
     async def drain(self, within_s: float) -> bool:
         """Hands every run back at its next boundary; what is still running after `within_s` is interrupted there.
@@ -158,12 +158,12 @@ class Runner:
         async with self._claiming:  # A claim that is under way: what it brings is handed back like the rest.
             pass
         for held in list(self.held.values()):
-            if held.drive is not None:
-                held.drive.request(Stop.DRAIN)
+            if held.executor is not None:
+                held.executor.request(StopReason.DRAIN)
         if not await self._is_idle(within_s):
             for held in list(self.held.values()):
-                if held.drive is not None:
-                    held.drive.interrupt()
+                if held.executor is not None:
+                    held.executor.interrupt()
             if not await self._is_idle(HAND_BACK_S):
                 log.error("runner.not_handed_back", runs=sorted(self.held))
                 return False
@@ -175,12 +175,12 @@ class Runner:
                 await self._idle.wait()
         return self._idle.is_set()
 
-    async def _drive(self, claimed: Claimed) -> Drive:
+    async def _drive(self, claimed: Claimed) -> RunExecutor:
         compiled = self._graphs.known(claimed.spec_hash)
         if compiled is None:
             compiled = self._graphs.get(claimed.spec_hash, await spec_of(self.database.pool, claimed.version_id))
         options = claimed.options
-        facts = RunFacts(
+        info = RunInfo(
             claimed.id,
             claimed.project_id,
             claimed.epoch,
@@ -193,21 +193,21 @@ class Runner:
             claimed.resumed_step,
             error_of(claimed.error),
         )
-        return Drive(facts, compiled, journal=self.journal, head=self._saver, resources=self._resources)
+        return RunExecutor(info, compiled, journal=self.journal, head=self._saver, resources=self._resources)
 
     async def _run(self, held: Held, before: Held | None) -> None:
         claimed, timer = held.claimed, None
         try:
             if before is not None:
-                await self._see_off(before)
-            held.drive = await self._drive(claimed)
+                await self._await_previous_holder(before)
+            held.executor = await self._drive(claimed)
             if self.is_draining:
-                held.drive.request(Stop.DRAIN)
-            timer = self._deadline(claimed, held.drive)
-            status = await held.drive.run()
+                held.executor.request(StopReason.DRAIN)
+            timer = self._deadline(claimed, held.executor)
+            status = await held.executor.run()
             if status is RunStatus.QUEUED:
-                await self._queue.ring()
-            await self._tell_kin(claimed, held.drive, status)
+                await self._queue.notify_queue()
+            await self._tell_kin(claimed, held.executor, status)
         except Fenced as fenced:
             log.info("run.dropped", run_id=claimed.id, reason=str(fenced))
         except Exception as fault:
@@ -224,48 +224,48 @@ class Runner:
             if self._is_more:
                 self.pull()
 
-    async def _tell_kin(self, claimed: Claimed, drive: Drive, status: RunStatus | None) -> None:
+    async def _tell_kin(self, claimed: Claimed, executor: RunExecutor, status: RunStatus | None) -> None:
         """A parent goes on at once when its child is over, and when it has begun to wait for one that was quicker."""
         is_over = status is not None and status.is_terminal and claimed.parent_id is not None
-        children = [claimed.id] if is_over else drive.children if status is RunStatus.WAITING else []
+        children = [claimed.id] if is_over else executor.children if status is RunStatus.WAITING else []
         if children:
-            with suppress(*DATABASE_TROUBLE):  # Recovery does the same, half a second later.
+            with suppress(*DATABASE_ERRORS):  # Recovery does the same, half a second later.
                 await tell_parents(self.database, self.redis, self._queue, children)
 
-    async def _see_off(self, before: Held) -> None:
+    async def _await_previous_holder(self, before: Held) -> None:
         """We lost the run's lease without noticing and have claimed it again: what still runs of it here must stop first."""
-        if before.drive is not None:
-            self._stop(before, before.drive, Stop.LEASE_LOST)
+        if before.executor is not None:
+            self._stop(before, before.executor, StopReason.LEASE_LOST)
         await asyncio.wait([before.task])
 
-    def _deadline(self, claimed: Claimed, drive: Drive) -> asyncio.TimerHandle | None:
+    def _deadline(self, claimed: Claimed, executor: RunExecutor) -> asyncio.TimerHandle | None:
         """A run's timeout counts from its first start, whoever had it since; by the database's clock."""
         if claimed.timeout_at is None:
             return None
         left = (claimed.timeout_at - claimed.now).total_seconds()
-        return asyncio.get_running_loop().call_later(max(left, 0), drive.request, Stop.TIMEOUT)
+        return asyncio.get_running_loop().call_later(max(left, 0), executor.request, StopReason.TIMEOUT)
 
     async def _give_up(self, claimed: Claimed, fault: Exception) -> None:
         """A run that cannot be driven ends by itself, visibly; its neighbours go on. Store trouble is no fault of the run."""
-        error = None if is_away(fault) else _error_of(fault)
+        error = None if is_transient(fault) else _error_of(fault)
         if error is not None and error.code == "INTERNAL":
             log.exception("run.fault", run_id=claimed.id)
-        moved = await insist(
+        moved = await retry_transient(
             lambda: self._end(claimed, error), "run.waiting", is_final=_is_our_own_fault, run_id=claimed.id
         )
         if moved is not None:
             self.journal.tell(*publishable([moved]))
             if moved.change.status is RunStatus.QUEUED:
-                await self._queue.ring()
+                await self._queue.notify_queue()
 
     async def _end(self, claimed: Claimed, error: RunError | None) -> Moved | None:
         if error is None:
-            return await hand_back(self.database, claimed.id, claimed.epoch)
-        return await give_up(self.database, claimed.id, claimed.epoch, error)
+            return await release(self.database, claimed.id, claimed.epoch)
+        return await fail_undrivable(self.database, claimed.id, claimed.epoch, error)
 
 
 def _is_our_own_fault(error: Exception) -> bool:
-    return not isinstance(error, DATABASE_TROUBLE)
+    return not isinstance(error, DATABASE_ERRORS)
 
 
 def _error_of(fault: Exception) -> RunError:

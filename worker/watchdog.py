@@ -9,7 +9,7 @@ import signal
 
 import structlog
 
-from engine.runtime.run_info import Stop
+from engine.runtime.run_info import StopReason
 from worker.runner import Held, Runner
 
 log = structlog.get_logger(__name__)
@@ -31,12 +31,12 @@ class Watchdog:
     def look(self) -> None:
         for run_id, held in list(self._runner.held.items()):
             if self._runner.is_late(held):
-                self._runner.request(run_id, Stop.LEASE_LOST)
+                self._runner.request(run_id, StopReason.LEASE_LOST)
             if self._clings(held):
                 self.die(run_id)
 
     def _clings(self, held: Held) -> bool:
-        since = None if held.drive is None else held.drive.clings_since
+        since = None if held.executor is None else held.executor.unresponsive_since
         return since is not None and asyncio.get_running_loop().time() - since > self._cancelling_s
 
     def die(self, run_id: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from app.chaos.execution_log import Record
 from app.chaos.faults import Kill
 from app.chaos.load import Started
-from app.chaos.run_history import History, Run
+from app.chaos.run_history import AuditedRun, ChaosHistory
 from app.chaos.subscribers import Kind, View
 from engine.states import NodeStatus
 
@@ -29,7 +29,7 @@ class Finding:
 class Gathered:
     """All that the suite has seen."""
 
-    history: History
+    history: ChaosHistory
     started: dict[str, Started]
     views: Sequence[View]
     records: Sequence[Record]
@@ -97,7 +97,7 @@ def _misled(seen: Gathered) -> Iterator[str]:
             yield f"{run.id} {view.kind}: {fault}"
 
 
-def _compared(view: View, run: Run) -> Iterator[str]:
+def _compared(view: View, run: AuditedRun) -> Iterator[str]:
     types = (
         ("NODE_STATE", "RUN_STATUS") if view.kind is Kind.STATES else ("NODE_STATE", "RUN_STATUS", "CHECKPOINT", "LOG")
     )
@@ -146,7 +146,7 @@ def is_quick(seen: Gathered, record: Record) -> bool:
     return types.get(record.node_id) == QUICK
 
 
-def _untrue(runs: Collection[Run]) -> Iterator[str]:
+def _untrue(runs: Collection[AuditedRun]) -> Iterator[str]:
     for run in runs:
         yield from run.illegal_moves()
         yield from run.doubled_ends()

@@ -19,11 +19,11 @@ PATIENCE_S = 150.0
 PAUSES_S = (0.05, 0.8)
 
 
-class Unanswered(Exception):
+class NoResponse(Exception):
     """No answer within PATIENCE_S."""
 
 
-class Client:
+class ChaosClient:
     """`complaints` counts what servers said or did instead of answering, by kind."""
 
     def __init__(self, port: int, rng: Random) -> None:
@@ -53,7 +53,7 @@ class Client:
                     self.complaints[f"{error.get('extensions', {}).get('code')}: {error['message']}"] += 1
             await asyncio.sleep(self._rng.uniform(*PAUSES_S))
         self.unanswered += 1
-        raise Unanswered(query)
+        raise NoResponse(query)
 
     async def mutate(self, name: str, selection: str, **given: Any) -> Any:
         """The payload of one mutation, asked with one key however often it takes. Its problems are the caller's."""

@@ -17,9 +17,9 @@ from typing import Any
 
 import asyncpg
 
-from app.chaos.processes import Processes, Slot
+from app.chaos.processes import Processes, ProcessSlot
 from app.chaos.subscribers import Subscriber
-from app.embedded.process import Store
+from app.embedded.process import StoreProcess
 
 PAUSE_S = (1.5, 4.0)
 """Between the end of a fault and the next one."""
@@ -45,8 +45,8 @@ class Target:
     """What can be attacked, and what was done to it."""
 
     processes: Processes
-    postgres: Store
-    redis: Store
+    postgres: StoreProcess
+    redis: StoreProcess
     subscribers: list[Subscriber]
     lease_s: float
     stop_s: float
@@ -66,7 +66,7 @@ class Target:
         while sum(slot.is_ready for slot in workers) < enough and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
-    def worker(self, rng: Random) -> Slot:
+    def worker(self, rng: Random) -> ProcessSlot:
         """One that is up; the draw is made whether or not many are, so that the seed leads the same way."""
         place = rng.randrange(1 << 30)
         able = [slot for slot in self.processes.workers if slot.is_up and not slot.is_frozen]
@@ -228,17 +228,17 @@ async def attack(target: Target, rng: Random, until: float) -> None:
     await asyncio.gather(*beside)
 
 
-def set_of(slots: list[Slot]) -> list[Slot]:
+def set_of(slots: list[ProcessSlot]) -> list[ProcessSlot]:
     return [slot for place, slot in enumerate(slots) if slot not in slots[:place]]
 
 
-async def _restart(slot: Slot, after_s: float) -> None:
+async def _restart(slot: ProcessSlot, after_s: float) -> None:
     await slot.ended()
     await asyncio.sleep(after_s)
     slot.start()
 
 
-async def _drained(target: Target, slot: Slot) -> None:
+async def _drained(target: Target, slot: ProcessSlot) -> None:
     """Asks it to stop as a host would, and waits for no longer than a host would."""
     slot.send(signal.SIGTERM)
     try:
@@ -251,12 +251,12 @@ async def _drained(target: Target, slot: Slot) -> None:
     await _ready(slot)
 
 
-async def _ready(slot: Slot) -> None:
+async def _ready(slot: ProcessSlot) -> None:
     if slot.module[-1] == "worker":
         await slot.ready(START_S)
 
 
-async def _busiest(target: Target, rng: Random) -> tuple[Slot, list[str]]:
+async def _busiest(target: Target, rng: Random) -> tuple[ProcessSlot, list[str]]:
     """The worker in which most is going on, with the runs it holds; any one where nothing is, or nobody says."""
     slot = target.worker(rng)
     try:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from app.chaos.client import Client, Unanswered
-from app.chaos.workflows import ANSWER, Act, Case, child, draw
+from app.chaos.client import ChaosClient, NoResponse
+from app.chaos.workflows import ANSWER, Act, ChaosCase, child, draw
 from engine.states import TERMINAL
 
 STANDS = """
@@ -29,7 +29,7 @@ class Started:
     """A run that the server has answered with. `ended` is set by whoever sees its last event."""
 
     run_id: str
-    case: Case
+    case: ChaosCase
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -37,7 +37,7 @@ class Load:
     """`started` by run id. `told_apart` counts keys that two callers got different runs for, which must be none."""
 
     def __init__(
-        self, client: Client, rng: Random, per_s: float, at_once: int, follow: Callable[[Started], None]
+        self, client: ChaosClient, rng: Random, per_s: float, at_once: int, follow: Callable[[Started], None]
     ) -> None:
         self._client, self._rng, self._per_s, self._follow = client, rng, per_s, follow
         self._room = asyncio.Semaphore(at_once)
@@ -81,7 +81,7 @@ class Load:
         if not task.cancelled() and (fault := task.exception()) is not None:
             self.refused.append(repr(fault))
 
-    async def _one(self, case: Case, rng: Random) -> None:
+    async def _one(self, case: ChaosCase, rng: Random) -> None:
         try:
             run_id = await self._start(case, rng)
             if run_id is None:
@@ -91,10 +91,10 @@ class Load:
             await _ACTS[case.act](self, started, rng)
             await started.ended.wait()
             await self._children_over(started)
-        except Unanswered:
+        except NoResponse:
             return  # counted by the client
 
-    async def _start(self, case: Case, rng: Random) -> str | None:
+    async def _start(self, case: ChaosCase, rng: Random) -> str | None:
         inputs = {**(case.inputs or {}), "child": self._child}
         given = {"spec": case.spec, "inputs": inputs, "idempotencyKey": self._client.new_key()}
         callers = 2 if rng.random() < DOUBLED else 1

@@ -20,7 +20,7 @@ from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, WaitForAn
 from engine.types import JSON
 
 
-class Transform(transform.Transform):
+class ChaosTransform(transform.TransformNode):
     name: ClassVar[str] = "chaos_transform"
 
     async def execute(self, config: transform.TransformConfig, ctx: NodeContext) -> Output:
@@ -28,7 +28,7 @@ class Transform(transform.Transform):
             return await super().execute(config, ctx)
 
 
-class Code(node.Code):
+class ChaosCode(node.CodeNode):
     name: ClassVar[str] = "chaos_code"
 
     async def execute(self, config: node.CodeConfig, ctx: NodeContext) -> Output:
@@ -36,7 +36,7 @@ class Code(node.Code):
             return await super().execute(config, ctx)
 
 
-class Delay(delay.Delay):
+class ChaosDelay(delay.DelayNode):
     name: ClassVar[str] = "chaos_delay"
 
     async def execute(self, config: delay.DelayConfig, ctx: NodeContext) -> WaitUntil:
@@ -44,7 +44,7 @@ class Delay(delay.Delay):
             return await super().execute(config, ctx)
 
 
-class Subworkflow(subworkflow.Subworkflow):
+class ChaosSubworkflow(subworkflow.SubworkflowNode):
     name: ClassVar[str] = "chaos_subworkflow"
 
     async def execute(self, config: subworkflow.SubworkflowConfig, ctx: NodeContext) -> WaitForRun:
@@ -52,7 +52,7 @@ class Subworkflow(subworkflow.Subworkflow):
             return await super().execute(config, ctx)
 
 
-class WorkConfig(NodeConfig):
+class ChaosWorkConfig(NodeConfig):
     """`failures`: how many attempts fail before one succeeds."""
 
     output: JSON = Field(None, json_schema_extra={"format": "template"})
@@ -60,15 +60,15 @@ class WorkConfig(NodeConfig):
     failures: int = 0
 
 
-class Work(NodeType[WorkConfig]):
+class ChaosWork(NodeType[ChaosWorkConfig]):
     """Waits, as a node that asks the world would; then fails, or answers with `output`."""
 
     name: ClassVar[str] = "chaos_work"
-    title: ClassVar[str] = "Work"
+    title: ClassVar[str] = "ChaosWork"
     description: ClassVar[str] = "For the kill suite."
-    Config: ClassVar[type[NodeConfig]] = WorkConfig
+    Config: ClassVar[type[NodeConfig]] = ChaosWorkConfig
 
-    async def execute(self, config: WorkConfig, ctx: NodeContext) -> Output:
+    async def execute(self, config: ChaosWorkConfig, ctx: NodeContext) -> Output:
         with recorded(ctx):
             output = ctx.render(config.output)
             ctx.progress(0.5)
@@ -78,26 +78,26 @@ class Work(NodeType[WorkConfig]):
             return Output(output)
 
 
-class AskConfig(NodeConfig):
+class ChaosAskConfig(NodeConfig):
     expires_s: float = Field(3600, alias="expiresS")
 
 
-class Ask(NodeType[AskConfig]):
+class ChaosAsk(NodeType[ChaosAskConfig]):
     """Asks a person for a number."""
 
     name: ClassVar[str] = "chaos_ask"
-    title: ClassVar[str] = "Ask"
+    title: ClassVar[str] = "ChaosAsk"
     description: ClassVar[str] = "For the kill suite."
-    Config: ClassVar[type[NodeConfig]] = AskConfig
+    Config: ClassVar[type[NodeConfig]] = ChaosAskConfig
     ports: ClassVar[tuple[str, ...]] = ("answered", "expired")
 
-    async def execute(self, config: AskConfig, ctx: NodeContext) -> WaitForAnswer:
+    async def execute(self, config: ChaosAskConfig, ctx: NodeContext) -> WaitForAnswer:
         with recorded(ctx):
             until = datetime.now(UTC) + timedelta(seconds=config.expires_s)
             return WaitForAnswer("How many?", {"type": "integer"}, until)
 
 
-TYPES: tuple[type[NodeType[Any]], ...] = (Transform, Code, Delay, Subworkflow, Work, Ask)
+TYPES: tuple[type[NodeType[Any]], ...] = (ChaosTransform, ChaosCode, ChaosDelay, ChaosSubworkflow, ChaosWork, ChaosAsk)
 
 
 def install(folder: Path) -> Path:

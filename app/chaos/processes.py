@@ -26,7 +26,7 @@ READY_WITHIN = 64 * 1024
 
 
 @dataclass(slots=True)
-class Slot:
+class ProcessSlot:
     """One process that is to be there; its pid changes with each start."""
 
     name: str
@@ -125,16 +125,16 @@ class Processes:
         self.port: int = self._listener.getsockname()[1]
         environment = environment_of({**settings, "TREADLE_PORT": str(self.port)}, paths)
         lent = self._listener.fileno()
-        self.server = Slot(
+        self.server = ProcessSlot(
             "server", ["app.cli", "server", "--listener", str(lent)], environment, folder / "server.log", (lent,)
         )
         self.workers = [
-            Slot(f"worker {number}", ["app.cli", "worker"], environment, folder / f"worker-{number}.log")
+            ProcessSlot(f"worker {number}", ["app.cli", "worker"], environment, folder / f"worker-{number}.log")
             for number in range(1, count + 1)
         ]
 
     @property
-    def slots(self) -> list[Slot]:
+    def slots(self) -> list[ProcessSlot]:
         return [self.server, *self.workers]
 
     async def start(self) -> None:

@@ -39,7 +39,7 @@ class Logs:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ChaosReport:
     seen: Gathered
     findings: list[Finding]
     logs: Logs
@@ -75,9 +75,9 @@ def report(
     drops: int,
     ended_at: Mapping[int, float],
     p99_s: float,
-) -> Report:
+) -> ChaosReport:
     misjudged = sum(at < ended_at.get(pid, at + 1) and pid not in seen.frozen for pid, at in logs.dead)
-    return Report(seen, findings(seen), logs, Counter(faults), unasked, complaints, drops, misjudged, p99_s)
+    return ChaosReport(seen, findings(seen), logs, Counter(faults), unasked, complaints, drops, misjudged, p99_s)
 
 
 def percentile(values: Sequence[float], part: float) -> float:
@@ -117,7 +117,7 @@ def _cause(entry: dict[str, Any]) -> str:
     return (trace[-1] if trace else str(entry.get("error", "")))[:120]
 
 
-def show(report: Report, console: Console) -> None:
+def show(report: ChaosReport, console: Console) -> None:
     table = Table(title="The kill suite", title_justify="left", box=SIMPLE_HEAD)
     columns: list[tuple[str, JustifyMethod]] = [("", "left"), ("seen", "right"), ("promised", "right"), ("", "left")]
     for heading, justify in columns:
@@ -138,7 +138,7 @@ def show(report: Report, console: Console) -> None:
     _show_facts(report, console)
 
 
-def _add_recovery(table: Table, report: Report) -> None:
+def _add_recovery(table: Table, report: ChaosReport) -> None:
     first, each = recoveries(report.seen)
     if not first:
         table.add_row("recovery after SIGKILL", "none seen", "", "")
@@ -155,14 +155,14 @@ def _mark(values: Sequence[float], part: float, target: float) -> str:
     return "[green]kept[/green]" if percentile(values, part) <= target else "[yellow]missed[/yellow]"
 
 
-def _show_evidence(report: Report, console: Console) -> None:
+def _show_evidence(report: ChaosReport, console: Console) -> None:
     for finding in report.broken:
         console.print(f"[red]{finding.promise}[/red]: {len(finding.evidence)}")
         for line in finding.evidence[:SHOWN]:
             console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
 
 
-def _show_facts(report: Report, console: Console) -> None:
+def _show_facts(report: ChaosReport, console: Console) -> None:
     """What broke no promise, and tells how the system was doing."""
     done = ", ".join(f"{count} × {name}" for name, count in sorted(report.faults.items()))
     console.print(f"faults: {done}; {report.drops} client connections cut", highlight=False, soft_wrap=True)

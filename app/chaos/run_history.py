@@ -29,7 +29,7 @@ class Told:
 
 
 @dataclass(slots=True)
-class Run:
+class AuditedRun:
     id: str
     status: RunStatus
     output: Any
@@ -100,30 +100,30 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
-    runs: dict[str, Run]
+class ChaosHistory:
+    runs: dict[str, AuditedRun]
     holds: Holds
 
 
-async def read(url: str) -> History:
+async def read(url: str) -> ChaosHistory:
     connection = await asyncpg.connect(url)
     try:
         await connection.set_type_codec("json", schema="pg_catalog", encoder=str, decoder=orjson.loads)
         held = await holds.read(connection)
         rows = await connection.fetch(_RUNS)
-        runs = {row["id"]: Run(row["id"], RunStatus(row["status"]), *row[2:7]) for row in rows}
+        runs = {row["id"]: AuditedRun(row["id"], RunStatus(row["status"]), *row[2:7]) for row in rows}
         await _add_events(connection, runs)
         for row in await connection.fetch("SELECT run_id, node_id, status, visits FROM node_states"):
             runs[row["run_id"]].nodes[row["node_id"]] = (row["status"], row["visits"])
         for row in await connection.fetch(_OPEN_WAITS):
             runs[row["run_id"]].open_waits = row["n"]
         await _add_rewinds(connection, runs, held)
-        return History(runs, held)
+        return ChaosHistory(runs, held)
     finally:
         await connection.close()
 
 
-async def _add_events(connection: asyncpg.Connection, runs: dict[str, Run]) -> None:
+async def _add_events(connection: asyncpg.Connection, runs: dict[str, AuditedRun]) -> None:
     for row in await connection.fetch("SELECT run_id, seq, type, node_id, body FROM events ORDER BY run_id, seq"):
         body = row["body"]
         told = Told(
@@ -132,7 +132,7 @@ async def _add_events(connection: asyncpg.Connection, runs: dict[str, Run]) -> N
         runs[row["run_id"]].events.append(told)
 
 
-async def _add_rewinds(connection: asyncpg.Connection, runs: dict[str, Run], held: Holds) -> None:
+async def _add_rewinds(connection: asyncpg.Connection, runs: dict[str, AuditedRun], held: Holds) -> None:
     checkpoints: dict[str, list[tuple[int, int | None]]] = defaultdict(list)
     for row in await connection.fetch("SELECT run_id, seq, superseded_seq FROM checkpoints ORDER BY run_id, seq"):
         checkpoints[row["run_id"]].append((row["seq"], row["superseded_seq"]))

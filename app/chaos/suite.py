@@ -21,11 +21,11 @@ from rich.console import Console
 
 from app.chaos import execution_log, lease_log, nodes, run_history
 from app.chaos.audit import Gathered
-from app.chaos.client import Client
+from app.chaos.client import ChaosClient
 from app.chaos.faults import Target, attack
 from app.chaos.load import Load, Started
 from app.chaos.processes import Processes
-from app.chaos.report import Report, read_logs, report, show
+from app.chaos.report import ChaosReport, read_logs, report, show
 from app.chaos.subscribers import Kind, Subscriber, View
 from app.embedded import servers
 from persistence.db.migrate import migrate
@@ -69,7 +69,7 @@ class System:
     """What stands while the suite lasts."""
 
     target: Target
-    client: Client
+    client: ChaosClient
     load: Load
     views: list[View]
     records: Path
@@ -92,7 +92,7 @@ def run(options: Options, console: Console) -> bool:
     return found.is_kept
 
 
-async def _attacked(options: Options, folder: Path, console: Console) -> Report:
+async def _attacked(options: Options, folder: Path, console: Console) -> ChaosReport:
     began = time.monotonic()
 
     def say(what: str) -> None:
@@ -127,7 +127,7 @@ async def _standing(options: Options, folder: Path, say: Callable[[str], None]) 
         await processes.start()
         await asyncio.gather(*(slot.ready() for slot in processes.workers))
         await stack.enter_async_context(_background(processes.keep()))
-        client = Client(processes.port, options.rng("client"))
+        client = ChaosClient(processes.port, options.rng("client"))
         stack.push_async_callback(client.close)
         subscribers = [
             Subscriber(processes.port, options.rng(f"subscriber {number}"), client.complaints)
@@ -182,7 +182,7 @@ async def _views_over(views: list[View], within_s: float) -> None:
         await asyncio.sleep(0.1)
 
 
-def _reported(options: Options, system: System, told: run_history.History, folder: Path) -> Report:
+def _reported(options: Options, system: System, told: run_history.ChaosHistory, folder: Path) -> ChaosReport:
     target, load = system.target, system.load
     seen = Gathered(
         told,

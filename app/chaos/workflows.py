@@ -29,7 +29,7 @@ class Act(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class ChaosCase:
     """One run to be: what to run, what to do to it, and how it must end."""
 
     name: str
@@ -50,11 +50,11 @@ class Case:
         return any(node["type"] == SUBWORKFLOW for node in self.spec["nodes"])
 
 
-def draw(rng: Random) -> Case:
+def draw(rng: Random) -> ChaosCase:
     return rng.choice(_DECK)(rng)
 
 
-def _chain(rng: Random) -> Case:
+def _chain(rng: Random) -> ChaosCase:
     number = rng.randrange(100)
     nodes = [
         work("a", "{{ input.n + 1 }}", _short(rng)),
@@ -64,10 +64,10 @@ def _chain(rng: Random) -> Case:
         work("e", "{{ d.output - 1 }}", _short(rng)),
     ]
     spec = {"nodes": nodes, "edges": edges("a>b b>c c>d d>e"), "outputs": {"e": "{{ e.output }}"}}
-    return Case("chain", spec, {"e": ((number + 1) * 2 + 1) * 3 - 1}, inputs={"n": number})
+    return ChaosCase("chain", spec, {"e": ((number + 1) * 2 + 1) * 3 - 1}, inputs={"n": number})
 
 
-def _long_chain(rng: Random) -> Case:
+def _long_chain(rng: Random) -> ChaosCase:
     """More quick nodes than the graph may be ahead of the journal, around two that take time."""
     names = [f"t{number}" for number in range(70)]
     nodes = [transform(names[0], 1)]
@@ -75,10 +75,10 @@ def _long_chain(rng: Random) -> Case:
         after, slow = f"{{{{ {before}.output + 1 }}}}", name in ("t20", "t50")
         nodes.append(work(name, after, 0.5) if slow else transform(name, after))
     arrows = edges(" ".join(f"{before}>{after}" for before, after in pairwise(names)))
-    return Case("long chain", {"nodes": nodes, "edges": arrows}, {"t69": 70})
+    return ChaosCase("long chain", {"nodes": nodes, "edges": arrows}, {"t69": 70})
 
 
-def _join(rng: Random) -> Case:
+def _join(rng: Random) -> ChaosCase:
     nodes = [
         transform("s", 1),
         work("p", "{{ s.output + 1 }}", _short(rng)),
@@ -88,10 +88,10 @@ def _join(rng: Random) -> Case:
         transform("j", "{{ p.output + q.output + r2.output }}"),
         work("z", "{{ j.output }}", _short(rng)),
     ]
-    return Case("join", {"nodes": nodes, "edges": edges("s>p s>q s>r r>r2 p>j q>j r2>j j>z")}, {"z": 45})
+    return ChaosCase("join", {"nodes": nodes, "edges": edges("s>p s>q s>r r>r2 p>j q>j r2>j j>z")}, {"z": 45})
 
 
-def _any_join(rng: Random) -> Case:
+def _any_join(rng: Random) -> ChaosCase:
     nodes = [
         transform("a", 1),
         work("b", 2, 2.0),
@@ -100,10 +100,10 @@ def _any_join(rng: Random) -> Case:
         work("z", "{{ j.output }}", 0.1),
     ]
     spec = {"nodes": nodes, "edges": edges("a>b a>c b>j c>j j>z")}
-    return Case("any join", spec, {"z": "done"})
+    return ChaosCase("any join", spec, {"z": "done"})
 
 
-def _loop(rng: Random) -> Case:
+def _loop(rng: Random) -> ChaosCase:
     rounds = rng.randint(3, 8)
     nodes = [
         transform("s", 0),
@@ -114,10 +114,10 @@ def _loop(rng: Random) -> Case:
         transform("end", "{{ x.output + slow.output }}"),
     ]
     arrows = edges("s>h h>w w>h w>x s>slow slow>end x>end", w_h=f"w.output < {rounds}", w_x=f"w.output >= {rounds}")
-    return Case("loop", {"nodes": nodes, "edges": arrows}, {"end": rounds + 100})
+    return ChaosCase("loop", {"nodes": nodes, "edges": arrows}, {"end": rounds + 100})
 
 
-def _nested_loops(rng: Random) -> Case:
+def _nested_loops(rng: Random) -> ChaosCase:
     def count(name: str) -> str:
         return f"{{{{ ({name}.output or 0) + 1 }}}}"
 
@@ -137,32 +137,32 @@ def _nested_loops(rng: Random) -> Case:
         e_o="e.output < 2",
         e_x="e.output >= 2",
     )
-    return Case("nested loops", {"nodes": nodes, "edges": arrows}, {"x": [2, 6, 6, 2]})
+    return ChaosCase("nested loops", {"nodes": nodes, "edges": arrows}, {"x": [2, 6, 6, 2]})
 
 
-def _nap(rng: Random) -> Case:
+def _nap(rng: Random) -> ChaosCase:
     """Timers that are over within seconds: they are waited for in the worker."""
     nodes = [work("a", 1, _short(rng)), delay("d", rng.choice([0.3, 1.5, 3.0])), delay("d2", 1.0), transform("z", "up")]
-    return Case("nap", {"nodes": nodes, "edges": edges("a>d a>d2 d>z d2>z")}, {"z": "up"})
+    return ChaosCase("nap", {"nodes": nodes, "edges": edges("a>d a>d2 d>z d2>z")}, {"z": "up"})
 
 
-def _sleep(rng: Random) -> Case:
+def _sleep(rng: Random) -> ChaosCase:
     """Timers for which no worker is held: the run is WAITING meanwhile."""
     nodes = [work("a", 1, 0.05), delay("d", rng.choice([6.0, 8.5])), delay("d2", 7.0), work("z", "up", 0.05)]
-    return Case("sleep", {"nodes": nodes, "edges": edges("a>d a>d2 d>z d2>z")}, {"z": "up"})
+    return ChaosCase("sleep", {"nodes": nodes, "edges": edges("a>d a>d2 d>z d2>z")}, {"z": "up"})
 
 
-def _flaky(rng: Random) -> Case:
+def _flaky(rng: Random) -> ChaosCase:
     retry = {"maxAttempts": 3, "backoffS": 0.2, "multiplier": 2, "maxS": 1}
     nodes = [
         work("a", 1, 0.05),
         work("f", "{{ a.output + 1 }}", 0.1, failures=2, retry=retry),
         transform("z", "{{ f.output }}"),
     ]
-    return Case("flaky", {"nodes": nodes, "edges": edges("a>f f>z")}, {"z": 2})
+    return ChaosCase("flaky", {"nodes": nodes, "edges": edges("a>f f>z")}, {"z": 2})
 
 
-def _handled(rng: Random) -> Case:
+def _handled(rng: Random) -> ChaosCase:
     retry = {"maxAttempts": 2, "backoffS": 0.1, "multiplier": 1, "maxS": 1}
     nodes = [
         work("f", 1, 0.1, failures=99, retry=retry, onError="branch"),
@@ -170,39 +170,39 @@ def _handled(rng: Random) -> Case:
         work("ill", "{{ f.output.error.code }}", 0.1),
     ]
     arrows = [{"source": "f", "target": "well"}, {"source": "f", "target": "ill", "port": "error"}]
-    return Case("handled failure", {"nodes": nodes, "edges": arrows}, {"ill": "FLAKY"})
+    return ChaosCase("handled failure", {"nodes": nodes, "edges": arrows}, {"ill": "FLAKY"})
 
 
-def _failing(rng: Random) -> Case:
+def _failing(rng: Random) -> ChaosCase:
     nodes = [work("a", 1, _short(rng)), work("f", 1, 0.1, failures=99), work("z", 1)]
-    return Case("failing", {"nodes": nodes, "edges": edges("a>f f>z")}, status=RunStatus.FAILED)
+    return ChaosCase("failing", {"nodes": nodes, "edges": edges("a>f f>z")}, status=RunStatus.FAILED)
 
 
-def _sandbox(rng: Random) -> Case:
+def _sandbox(rng: Random) -> ChaosCase:
     size = rng.choice([1000, 10_000, 40_000])
     nodes = [work("a", size), code("c", COUNTING, n="{{ a.output }}"), transform("z", "{{ c.output }}")]
-    return Case("sandbox", {"nodes": nodes, "edges": edges("a>c c>z")}, {"z": sum(i % 7 for i in range(size))})
+    return ChaosCase("sandbox", {"nodes": nodes, "edges": edges("a>c c>z")}, {"z": sum(i % 7 for i in range(size))})
 
 
-def _questions(rng: Random) -> Case:
+def _questions(rng: Random) -> ChaosCase:
     nodes = [work("a", 1, 0.05), ask("q"), ask("r"), work("z", "{{ q.output + r.output }}", 0.1)]
     arrows = edges("a>q a>r") + [{"source": name, "target": "z", "port": "answered"} for name in "qr"]
-    return Case("questions", {"nodes": nodes, "edges": arrows}, {"z": 2 * ANSWER}, act=Act.ANSWER)
+    return ChaosCase("questions", {"nodes": nodes, "edges": arrows}, {"z": 2 * ANSWER}, act=Act.ANSWER)
 
 
-def _expired(rng: Random) -> Case:
+def _expired(rng: Random) -> ChaosCase:
     nodes = [ask("q", rng.choice([1.0, 6.5])), work("late", "nobody", 0.05)]
     arrows = [{"source": "q", "target": "late", "port": "expired"}]
-    return Case("expired question", {"nodes": nodes, "edges": arrows}, {"late": "nobody"})
+    return ChaosCase("expired question", {"nodes": nodes, "edges": arrows}, {"late": "nobody"})
 
 
-def _cancelled(rng: Random) -> Case:
+def _cancelled(rng: Random) -> ChaosCase:
     nodes = [work("a", 1, 0.2), work("b", 2, rng.choice([1.0, 4.0, 8.0])), delay("d", 8.0), ask("q"), transform("z", 3)]
     arrows = [*edges("a>b a>d a>q b>z d>z"), {"source": "q", "target": "z", "port": "answered"}]
-    return Case("cancelled", {"nodes": nodes, "edges": arrows}, {"z": 3}, act=Act.CANCEL)
+    return ChaosCase("cancelled", {"nodes": nodes, "edges": arrows}, {"z": 3}, act=Act.CANCEL)
 
 
-def _parent(rng: Random) -> Case:
+def _parent(rng: Random) -> ChaosCase:
     """One child is over while its parent still works, the other one is waited for without a worker."""
     number = rng.randrange(100)
     nodes = [
@@ -213,13 +213,13 @@ def _parent(rng: Random) -> Case:
         transform("z", "{{ quick.output.z + slow.output.z + b.output }}"),
     ]
     spec = {"nodes": nodes, "edges": edges("a>quick a>slow a>b quick>z slow>z b>z")}
-    return Case("parent", spec, {"z": 4 * number + 3})
+    return ChaosCase("parent", spec, {"z": 4 * number + 3})
 
 
-def _with(act: Act, make: Callable[[Random], Case]) -> Callable[[Random], Case]:
-    def made(rng: Random) -> Case:
+def _with(act: Act, make: Callable[[Random], ChaosCase]) -> Callable[[Random], ChaosCase]:
+    def made(rng: Random) -> ChaosCase:
         case = make(rng)
-        return Case(f"{case.name}, {act}", case.spec, case.output, case.status, act, case.inputs)
+        return ChaosCase(f"{case.name}, {act}", case.spec, case.output, case.status, act, case.inputs)
 
     return made
 
@@ -231,7 +231,7 @@ COUNTING = """total = 0
         total = total + i % 7
     print('counted', n)
     return total"""
-_DECK: list[Callable[[Random], Case]] = [
+_DECK: list[Callable[[Random], ChaosCase]] = [
     *(_chain, _chain, _long_chain, _join, _join, _any_join, _loop, _loop, _nested_loops, _nap, _sleep),
     *(_flaky, _handled, _failing, _sandbox, _questions, _expired, _cancelled, _cancelled),
     *(_with(Act.PAUSE, _join), _with(Act.PAUSE, _loop), _with(Act.REWIND, _chain), _with(Act.STEP, _chain)),

@@ -20,7 +20,7 @@ PAUSE_S = 0.2
 
 
 @dataclass(slots=True)
-class Store:
+class StoreProcess:
     """A server at `url`. `is_ready` asks it, and takes no longer than a moment."""
 
     program: Program
@@ -102,7 +102,7 @@ class Store:
 
 
 @contextmanager
-def launched(store: Store) -> Iterator[Store]:
+def launched(store: StoreProcess) -> Iterator[StoreProcess]:
     """Runs it for as long as the block lasts; it may not be ready yet."""
     try:
         store.launch()
@@ -112,7 +112,7 @@ def launched(store: Store) -> Iterator[Store]:
 
 
 @contextmanager
-def running(store: Store) -> Iterator[Store]:
+def running(store: StoreProcess) -> Iterator[StoreProcess]:
     """The same, and it is ready."""
     with launched(store):
         store.wait()

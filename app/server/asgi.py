@@ -23,7 +23,7 @@ from starlette.websockets import WebSocket
 from app.server.auth import Auth, LocalAuth
 from app.server.body_limit import BodyLimit
 from app.server.endpoint import Endpoint
-from app.server.lifespan import ToldInOneLine
+from app.server.lifespan import OneLineStartupErrors
 from app.settings import Settings
 from engine.nodes.registry import load_node_types
 from engine.nodes.resources import open_resources
@@ -32,7 +32,7 @@ from persistence.db.database import Database
 from persistence.db.deadlines import Deadlines
 from persistence.db.transient import opened
 from persistence.feed.feed import Feed
-from persistence.queue.notifier import Queue
+from persistence.queue.notifier import Notifier
 from persistence.secrets.key_source import Keys
 from persistence.secrets.resolver import open_secrets
 from persistence.sql_databases import open_databases
@@ -52,7 +52,7 @@ LOCAL_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 """Without sign-in, a page of another site must not reach us by a name of its own that points here."""
 
 
-class Server:
+class ServerApp:
     """The long-lived things of this process, open between start and stop."""
 
     def __init__(self, settings: Settings) -> None:
@@ -60,7 +60,7 @@ class Server:
         self.database: Database
         self.redis: ArqRedis
         self.feed: Feed
-        self.queue: Queue
+        self.queue: Notifier
         self.auth: Auth
         self.resources: dict[str, Any]
         self.node_types: NodeTypes = load_node_types()
@@ -74,7 +74,7 @@ class Server:
             stack.push_async_callback(self.redis.aclose)
             self.feed = Feed(self.database, self.redis)
             stack.push_async_callback(self.feed.close)
-            self.queue = Queue(self.redis, self._settings.queue_name)
+            self.queue = Notifier(self.redis, self._settings.queue_name)
             self.auth = LocalAuth(self.database)
             self.resources = await stack.enter_async_context(self._open_resources())
             await opened(self._ensure_project)
@@ -144,12 +144,12 @@ def _needed(url: str | None) -> str:
 
 
 def create_app(settings: Settings) -> Starlette:
-    server = Server(settings)
+    server = ServerApp(settings)
     endpoint = Endpoint(server.context)
     return Starlette(
         routes=[Route("/health", server.health), *_graphql(endpoint), *page_routes()],
         middleware=[
-            Middleware(ToldInOneLine),
+            Middleware(OneLineStartupErrors),
             Middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL_HOSTS, settings.host], www_redirect=False),
             Middleware(BodyLimit),
         ],

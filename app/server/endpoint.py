@@ -18,7 +18,7 @@ from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_
 
 from app.server.error_responses import problem_response
 from app.server.websockets import MAX_REASON, Handler, Socket
-from persistence.db.transient import is_away
+from persistence.db.transient import is_transient
 from persistence.problems import Problem, ProblemCode
 from resolvers.context import Context
 from schema.schema import schema
@@ -65,7 +65,7 @@ class Endpoint(GraphQL[Context, None]):
         except ClientDisconnect:
             return Response(status_code=400)  # Nobody reads it.
         except Exception as error:
-            if is_away(error):
+            if is_transient(error):
                 log.warning("app.unavailable", error=str(error) or type(error).__name__)
                 return await _refuse(request, 503, ProblemCode.UNAVAILABLE, "A store cannot be reached now; try again.")
             log.exception("app.fault")

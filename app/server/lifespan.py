@@ -2,12 +2,12 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from persistence.db.transient import AwayAtStart
+from persistence.db.transient import UnavailableAtStart
 
 FAILED = "lifespan.startup.failed"
 
 
-class ToldInOneLine:
+class OneLineStartupErrors:
     """An ASGI middleware."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -27,7 +27,7 @@ class ToldInOneLine:
 
         try:
             await self._app(scope, receive, held)
-        except AwayAtStart as away:
+        except UnavailableAtStart as away:
             await send({"type": FAILED, "message": str(away)})
             raise
         except BaseException:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import structlog
 
 from app.child_process import end_group, ends_with_us
-from app.embedded.process import Store
+from app.embedded.process import StoreProcess
 from app.errors import CannotStartError
 
 log = structlog.get_logger(__name__)
@@ -108,7 +108,7 @@ class Child:
             self.process.send_signal(number)
 
 
-async def keep_store(store: Store, deaths: asyncio.Event) -> None:
+async def keep_store(store: StoreProcess, deaths: asyncio.Event) -> None:
     """Starts the store again whenever it dies; `deaths` is set when any child of ours has ended.
 
     Raises EmbeddedError when it does not come back.
@@ -123,7 +123,7 @@ async def keep_store(store: Store, deaths: asyncio.Event) -> None:
         log.warning("up.back", process=store.name, after_s=round(time.monotonic() - died, 1))
 
 
-async def _ended(store: Store, deaths: asyncio.Event) -> int:
+async def _ended(store: StoreProcess, deaths: asyncio.Event) -> int:
     while (code := store.code) is None:
         deaths.clear()
         if store.code is None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Gate:
+class StartGate:
     descriptor: int
     """To be lent to those who are to wait."""
     _held: int | None
@@ -27,9 +27,9 @@ class Gate:
 
 
 @contextmanager
-def gate() -> Iterator[Gate]:
+def gate() -> Iterator[StartGate]:
     """Closed at first."""
-    made = Gate(*os.pipe())
+    made = StartGate(*os.pipe())
     try:
         yield made
     finally:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from app.child_process import ORPHANED
-from app.embedded.process import Store
+from app.embedded.process import StoreProcess
 from app.errors import CannotStartError, EmbeddedError
 from app.settings import Settings
 from app.supervisor.restarts import Child, keep_store
@@ -51,7 +51,7 @@ def unbound(settings: Settings, error: OSError) -> str:
 async def supervise(
     settings: Settings,
     urls: tuple[str, str],
-    stores: Sequence[Store],
+    stores: Sequence[StoreProcess],
     listener: socket.socket,
     prepare: Callable[[], Awaitable[None]],
     ready: Callable[[], None],
@@ -87,7 +87,7 @@ async def supervise(
             await _ended(keeping)
 
 
-def _keeping_stores(stores: Sequence[Store]) -> list["asyncio.Task[None]"]:
+def _keeping_stores(stores: Sequence[StoreProcess]) -> list["asyncio.Task[None]"]:
     return [asyncio.create_task(keep_store(store, died), name=store.name) for store, died in _deaths(stores)]
 
 
@@ -104,7 +104,7 @@ def _signals() -> tuple[asyncio.Event, asyncio.Event]:
     return stop, hurry
 
 
-def _deaths(stores: Sequence[Store]) -> list[tuple[Store, asyncio.Event]]:
+def _deaths(stores: Sequence[StoreProcess]) -> list[tuple[StoreProcess, asyncio.Event]]:
     """Each store with an event that is set whenever any child of ours has ended."""
     events = [(store, asyncio.Event()) for store in stores]
 
@@ -117,7 +117,7 @@ def _deaths(stores: Sequence[Store]) -> list[tuple[Store, asyncio.Event]]:
 
 
 def _children(
-    settings: Settings, urls: tuple[str, str], stores: Sequence[Store], listener: socket.socket, gate: int
+    settings: Settings, urls: tuple[str, str], stores: Sequence[StoreProcess], listener: socket.socket, gate: int
 ) -> list[Child]:
     environment = {**os.environ, "TREADLE_DATABASE_URL": urls[0], "TREADLE_REDIS_URL": urls[1]}
     environment |= {"TREADLE_PORT": str(listener.getsockname()[1]), "TREADLE_HOST": settings.host}

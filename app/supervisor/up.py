@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from app.embedded.process import Store, launched
+from app.embedded.process import StoreProcess, launched
 from app.embedded.servers import postgres_store, redis_store
 from app.settings import Settings
 from app.supervisor.supervisor import listen, supervise
@@ -43,11 +43,11 @@ def run(settings: Settings) -> None:
         )
 
 
-def _stores(settings: Settings, stack: ExitStack) -> tuple[tuple[str, str], list[Store]]:
+def _stores(settings: Settings, stack: ExitStack) -> tuple[tuple[str, str], list[StoreProcess]]:
     """The addresses of both, and those of the two that are our own, launched."""
-    stores: list[Store] = []
+    stores: list[StoreProcess] = []
 
-    def launch(store: Store) -> str:
+    def launch(store: StoreProcess) -> str:
         stores.append(stack.enter_context(launched(store)))
         return store.url
 
@@ -56,7 +56,7 @@ def _stores(settings: Settings, stack: ExitStack) -> tuple[tuple[str, str], list
     return (database_url, redis_url), stores
 
 
-async def _prepared(urls: tuple[str, str], stores: list[Store]) -> None:
+async def _prepared(urls: tuple[str, str], stores: list[StoreProcess]) -> None:
     """Until both stores answer and the database is migrated. Raises EmbeddedError and StoreError."""
     from app import preflight  # Not sooner: the processes that take the longest to start have been started by now.
 
@@ -75,7 +75,7 @@ def _starting(settings: Settings) -> str:
     return f"starting {', '.join([*embedded, 'the server'])} and {workers}{place}"
 
 
-def _next(settings: Settings, port: int, urls: tuple[str, str], stores: list[Store]) -> list[str]:
+def _next(settings: Settings, port: int, urls: tuple[str, str], stores: list[StoreProcess]) -> list[str]:
     program = sys.argv[0] if Path(sys.argv[0]).name == "treadle" else "treadle"
     at = "" if port == Settings.model_fields["port"].default else f" --port {port}"
     lines = ["  open it in a browser: the tabs run a workflow and show its nodes live"]
@@ -89,7 +89,7 @@ def _next(settings: Settings, port: int, urls: tuple[str, str], stores: list[Sto
     return [*lines, "  Ctrl-C stops everything; the data stays."]
 
 
-def _is_ours(url: str, stores: list[Store]) -> bool:
+def _is_ours(url: str, stores: list[StoreProcess]) -> bool:
     return any(store.url == url for store in stores)
 
 

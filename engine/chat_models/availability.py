@@ -20,7 +20,7 @@ MAX_LIST = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ProbeResult:
     """`names` are the models that the endpoint lists; none where it does not say."""
 
     problem: str | None = None
@@ -31,7 +31,7 @@ class Answer:
 @dataclass(slots=True)
 class _Asked:
     at: float
-    answer: asyncio.Task[Answer]
+    answer: asyncio.Task[ProbeResult]
 
 
 class Availability:
@@ -57,7 +57,7 @@ class Availability:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _answer(self, url: str, key: str | None) -> Answer:
+    async def _answer(self, url: str, key: str | None) -> ProbeResult:
         now = asyncio.get_running_loop().time()
         asked = self._asked.get((url, key))
         if asked is None or now > asked.at + FRESH_S or asked.answer.cancelled():
@@ -65,34 +65,34 @@ class Availability:
             asked = self._asked[url, key] = _Asked(now, asyncio.create_task(self._ask(url, key)))
         return await asyncio.shield(asked.answer)
 
-    async def _ask(self, url: str, key: str | None) -> Answer:
+    async def _ask(self, url: str, key: str | None) -> ProbeResult:
         try:
             where = urlsplit(url).hostname or "its endpoint"  # and no more of the address, which may hold a password
         except ValueError:
-            return Answer("its address cannot be read", was_reached=False)
+            return ProbeResult("its address cannot be read", was_reached=False)
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 return await self._read(url, key)
         except TimeoutError:
-            return Answer(f"no answer from {where} within {TIMEOUT_S:g} s", was_reached=False)
+            return ProbeResult(f"no answer from {where} within {TIMEOUT_S:g} s", was_reached=False)
         except (httpx2.HTTPError, httpx2.InvalidURL) as fault:
-            return Answer(f"no answer from {where}: {fault or type(fault).__name__}", was_reached=False)
+            return ProbeResult(f"no answer from {where}: {fault or type(fault).__name__}", was_reached=False)
 
-    async def _read(self, url: str, key: str | None) -> Answer:
+    async def _read(self, url: str, key: str | None) -> ProbeResult:
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
         async with self._client.stream("GET", url, headers=headers) as response:
             if response.status_code in (401, 403):
-                return Answer("its endpoint refuses the key" if key else "its endpoint wants a key")
+                return ProbeResult("its endpoint refuses the key" if key else "its endpoint wants a key")
             if response.status_code >= 500:
-                return Answer(f"its endpoint answers {response.status_code}")
+                return ProbeResult(f"its endpoint answers {response.status_code}")
             if response.status_code != 200:
-                return Answer()  # it has no list, which says nothing of what it can do
+                return ProbeResult()  # it has no list, which says nothing of what it can do
             body = bytearray()
             async for data in response.aiter_bytes():
                 body += data
                 if len(body) > MAX_LIST:
-                    return Answer()
-        return Answer(names=_names(bytes(body)))
+                    return ProbeResult()
+        return ProbeResult(names=_names(bytes(body)))
 
 
 def _names(body: bytes) -> frozenset[str]:

@@ -24,7 +24,7 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ChatModel:
     """A model ready to be called. `hidden` is its key, which nothing that we tell may hold."""
 
     name: str

@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.runnables import Runnable
 
-from engine.chat_models.base import Model
+from engine.chat_models.base import ChatModel
 from engine.chat_models.errors import failure_of
 from engine.errors import NodeFailure
 from engine.sdk.node import NodeContext
@@ -24,7 +24,7 @@ _MERGED_AT = 64
 """Chunks that are put together at once: one by one, a long answer is copied again and again."""
 
 
-class Answer:
+class ModelAnswer:
     """What a model has said so far."""
 
     def __init__(self) -> None:
@@ -47,9 +47,9 @@ class Answer:
         return self._whole
 
 
-async def ask(model: Model, chat: Chat, messages: Sequence[BaseMessage], ctx: NodeContext) -> AIMessageChunk:
+async def ask(model: ChatModel, chat: Chat, messages: Sequence[BaseMessage], ctx: NodeContext) -> AIMessageChunk:
     """The whole answer, once it is there. `chat` is the model's, perhaps with tools bound to it. Raises NodeFailure."""
-    answer = Answer()
+    answer = ModelAnswer()
     now = asyncio.get_running_loop().time
     try:
         stream = cast(AsyncGenerator[AIMessageChunk], chat.astream(list(messages)))
@@ -75,7 +75,7 @@ def _usage_of(fault: Exception, message: AIMessageChunk | None) -> UsageMetadata
     )
 
 
-def checked(model: Model, message: AIMessageChunk | None, ctx: NodeContext) -> AIMessageChunk:
+def checked(model: ChatModel, message: AIMessageChunk | None, ctx: NodeContext) -> AIMessageChunk:
     """The answer, if it is a whole one. Raises NodeFailure."""
     if message is None:
         raise NodeFailure("MODEL_STREAM", f"the model {model.name!r} answered nothing at all", retryable=True)

@@ -11,7 +11,7 @@ from langchain_core.language_models import BaseChatModel
 
 from engine.catalog_file import CatalogError, ModelEntry, from_environment
 from engine.chat_models.availability import Availability
-from engine.chat_models.base import Model, ModelInfo, Sampling, Structured, is_hidden
+from engine.chat_models.base import ChatModel, ModelInfo, Sampling, Structured, is_hidden
 from engine.chat_models.echo import ECHO, echo_model
 from engine.chat_models.factory import OPENAI, build
 from engine.chat_models.http_client import open_client
@@ -67,7 +67,7 @@ class Models:
         except (CatalogError, NodeFailure) as wrong:
             return str(wrong)
 
-    async def open(self, name: str, project_id: str, sampling: Sampling) -> Model:
+    async def open(self, name: str, project_id: str, sampling: Sampling) -> ChatModel:
         """The model, ready to be called. Raises NodeFailure."""
         if name == ECHO.name:
             return echo_model(sampling)
@@ -81,7 +81,7 @@ class Models:
             raise NodeFailure("MODEL_UNAVAILABLE", f"the model {name!r} cannot be used: {wrong}") from wrong
         how = entry.structured_output or _usual(entry)
         tells_its_end = entry.provider in TELL_THEIR_END
-        return Model(
+        return ChatModel(
             name, chat, how, entry.price, tells_its_end, entry.timeout_s, hidden=key if is_hidden(key) else None
         )
 

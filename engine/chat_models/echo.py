@@ -20,7 +20,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from engine.catalog_file import Price
-from engine.chat_models.base import Model, ModelInfo, Sampling
+from engine.chat_models.base import ChatModel, ModelInfo, Sampling
 from engine.chat_models.echo_answers import answer
 from engine.types import JSON
 
@@ -35,8 +35,8 @@ ECHO = ModelInfo(
 _PIECE = re.compile(r"\s*\S+\s*")
 
 
-def echo_model(sampling: Sampling) -> Model:
-    return Model(
+def echo_model(sampling: Sampling) -> ChatModel:
+    return ChatModel(
         ECHO.name, Echo(max_tokens=sampling.max_tokens), "json_schema", Price(input=0, output=0, cached_input=0)
     )
 

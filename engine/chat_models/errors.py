@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from langchain_core import exceptions as known
 
-from engine.chat_models.base import Model
+from engine.chat_models.base import ChatModel
 from engine.errors import NodeFailure
 from engine.types import JSON
 from engine.values.redaction import Redactor
@@ -28,7 +28,7 @@ _BROKEN = (ValueError, LookupError, TypeError, AttributeError, AssertionError)
 """What the client libraries raise where an answer is not what they expect."""
 
 
-def failure_of(fault: Exception, model: Model) -> NodeFailure:
+def failure_of(fault: Exception, model: ChatModel) -> NodeFailure:
     """What a call to the model raised, told to people who can do something about it."""
     if isinstance(fault, NodeFailure):
         return fault
@@ -107,7 +107,7 @@ def _causes(fault: BaseException) -> Any:
         cause = cause.__cause__ or cause.__context__
 
 
-def _said(fault: Exception, model: Model) -> str:
+def _said(fault: Exception, model: ChatModel) -> str:
     """The provider's own words, on one line, without the key."""
     body: Any = getattr(fault, "body", None)
     if isinstance(body, dict) and isinstance(inner := body.get("error", body), dict):

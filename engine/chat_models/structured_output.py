@@ -12,7 +12,7 @@ import orjson
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.tools import BaseTool
 
-from engine.chat_models.base import Model
+from engine.chat_models.base import ChatModel
 from engine.chat_models.calls import Chat, ask, is_cut
 from engine.errors import NodeFailure
 from engine.sdk.node import NodeContext
@@ -27,7 +27,7 @@ _FENCED = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
 
 
 async def structured(
-    model: Model, schema: JSON, messages: Sequence[BaseMessage], ctx: NodeContext, tools: Sequence[BaseTool] = ()
+    model: ChatModel, schema: JSON, messages: Sequence[BaseMessage], ctx: NodeContext, tools: Sequence[BaseTool] = ()
 ) -> JSON:
     """A value that fits the schema. Raises NodeFailure, MODEL_OUTPUT where the second answer does not fit either.
 
@@ -49,7 +49,7 @@ async def structured(
 
 
 def _asked_for(
-    model: Model, schema: JSON, messages: Sequence[BaseMessage], tools: Sequence[BaseTool]
+    model: ChatModel, schema: JSON, messages: Sequence[BaseMessage], tools: Sequence[BaseTool]
 ) -> tuple[Chat, list[BaseMessage]]:
     if model.structured == "json_schema":
         wanted = {"type": "json_schema", "json_schema": {"name": NAME, "schema": schema}}
@@ -64,7 +64,7 @@ def _asked_for(
     return model.chat, [SystemMessage("\n\n".join([*own, told])), *others]
 
 
-async def _read(model: Model, answer: AIMessageChunk, schema: JSON) -> tuple[JSON, str | None]:
+async def _read(model: ChatModel, answer: AIMessageChunk, schema: JSON) -> tuple[JSON, str | None]:
     """(the value, what is wrong with it)"""
     if is_cut(answer):
         raise NodeFailure("MODEL_OUTPUT", f"the answer of the model {model.name!r} was cut: give it more `max_tokens`")

@@ -14,7 +14,7 @@ import orjson
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool, ToolException
 
-from engine.chat_models.base import Model
+from engine.chat_models.base import ChatModel
 from engine.chat_models.calls import Chat, ask
 from engine.errors import NodeFailure
 from engine.sdk.node import NodeContext
@@ -32,7 +32,7 @@ FOR_THE_NODE = ("TOOL_FORBIDDEN", "TOOL_UNKNOWN", "SECRET")
 """Failures that the model can do nothing about."""
 
 
-class Lent(BaseTool):
+class BoundTool(BaseTool):
     """One tool of the catalog, lent to one visit of a node."""
 
     tools: Any
@@ -85,7 +85,7 @@ class _OneCall:
             self._ctx.log(LogLevel.DEBUG, f"{self._tool}: {message}", tool=self._tool, progress=fraction)
 
 
-async def lend(names: Sequence[str], tools: Tools, ctx: NodeContext) -> list[Lent]:
+async def bind_tools(names: Sequence[str], tools: Tools, ctx: NodeContext) -> list[BoundTool]:
     """Raises NodeFailure for a tool that is not there, or that whoever started the run may not use."""
     infos = [await tools.find(name) for name in dict.fromkeys(names)]
     for info in infos:
@@ -93,7 +93,7 @@ async def lend(names: Sequence[str], tools: Tools, ctx: NodeContext) -> list[Len
     known = _function_names(infos)
     calls: Counter[str] = Counter()
     return [
-        Lent(
+        BoundTool(
             name=function,
             description=info.description or info.name,
             args_schema=dict(info.parameters),
@@ -119,7 +119,9 @@ def _function_names(infos: Sequence[ToolInfo]) -> dict[str, ToolInfo]:
     return found
 
 
-async def ask_with_tools(model: Model, chat: Chat, messages: Sequence[BaseMessage], ctx: NodeContext) -> AIMessageChunk:
+async def ask_with_tools(
+    model: ChatModel, chat: Chat, messages: Sequence[BaseMessage], ctx: NodeContext
+) -> AIMessageChunk:
     """An answer whose tool calls can be read; a model that writes them wrongly is asked once more. Raises NodeFailure."""
     answer = await ask(model, chat, messages, ctx)
     if not answer.invalid_tool_calls:
@@ -135,7 +137,7 @@ async def ask_with_tools(model: Model, chat: Chat, messages: Sequence[BaseMessag
     return answer
 
 
-async def answered(answer: AIMessageChunk, lent: Sequence[Lent]) -> list[ToolMessage]:
+async def answered(answer: AIMessageChunk, lent: Sequence[BoundTool]) -> list[ToolMessage]:
     """What the tools say to the calls of an answer, at once and in their order."""
     by_name = {tool.name: tool for tool in lent}
 

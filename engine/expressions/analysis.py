@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from minijinja import Environment, TemplateError
 
-from engine.expressions.cost import MAX_TOKENS, Weight, weigh
+from engine.expressions.cost import MAX_TOKENS, CostEstimate, estimate_cost
 from engine.expressions.lexer import (
     Lines,
-    Part,
+    TemplatePart,
     as_expression,
     count_solid,
     has_code,
@@ -44,7 +44,7 @@ class Use:
 
 
 @dataclass(frozen=True, slots=True)
-class Code:
+class TemplateCode:
     """What one text uses: names from outside, filters, and the words that its statements begin with; each once.
 
     `secrets` are the x of `secrets.x`; one without a name stands for any other use of `secrets`.
@@ -71,10 +71,10 @@ class _Piece(NamedTuple):
     filters: tuple[_Name, ...]
 
 
-NOTHING = Code()
+NOTHING = TemplateCode()
 
 
-def uses(text: str, *, expression: bool = False) -> Code:
+def uses(text: str, *, expression: bool = False) -> TemplateCode:
     """Raises TemplateError where the syntax is wrong."""
     if not expression and not has_code(text):
         return NOTHING
@@ -92,30 +92,30 @@ def references(text: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def weight(text: str, *, expression: bool = False) -> Weight:
+def weight(text: str, *, expression: bool = False) -> CostEstimate:
     """Of a text whose syntax is right."""
     return (_cached_weight if len(text) <= _MAX_CACHED else _cached_long_weight)(text, expression)
 
 
-def _weight(text: str, expression: bool) -> Weight:
+def _weight(text: str, expression: bool) -> CostEstimate:
     if expression:
-        return weigh([solid(as_expression(text))], ())
+        return estimate_cost([solid(as_expression(text))], ())
     codes, words = [], set()
     for segment in segments(text):
         code = text[segment.start : segment.end]
         codes.append(solid(code))
-        if segment.part is Part.STATEMENT:
+        if segment.part is TemplatePart.STATEMENT:
             words.add(statement_word(code))
         if len(codes) > MAX_TOKENS:
-            return Weight.HEAVY
-    return weigh(codes, words)
+            return CostEstimate.HEAVY
+    return estimate_cost(codes, words)
 
 
 _cached_weight = lru_cache(maxsize=4096)(_weight)
 _cached_long_weight = lru_cache(maxsize=4)(_weight)
 
 
-def _uses(text: str, expression: bool) -> Code:
+def _uses(text: str, expression: bool) -> TemplateCode:
     if expression:
         _check_size(text)
         source = as_expression(text)
@@ -128,7 +128,7 @@ def _uses(text: str, expression: bool) -> Code:
         if len(code) > MAX_PIECE:
             _check_size(code)
         codes.append((segment.start, code))
-        if segment.part is Part.STATEMENT:
+        if segment.part is TemplatePart.STATEMENT:
             word = statement_word(code)
             statements.setdefault(word, segment.start + code.find(word))
             elifs += word == "elif"
@@ -159,7 +159,7 @@ def _check_size(code: str) -> None:
 
 def _code(
     text: str, codes: Sequence[tuple[int, str]], statements: Iterable[tuple[str, int]], undeclared: set[str]
-) -> Code:
+) -> TemplateCode:
     lines = Lines(text)
     wanted = undeclared - BUILT_IN
     uses: dict[tuple[str, bool], Use] = {}
@@ -185,7 +185,7 @@ def _code(
     if SECRETS in wanted and not secrets:
         secrets[""] = Use("", False, 1, 1)
     words = tuple(Use(word, False, *lines.position(start)) for word, start in statements)
-    return Code(tuple(uses.values()), tuple(secrets.values()), tuple(filters.values()), words)
+    return TemplateCode(tuple(uses.values()), tuple(secrets.values()), tuple(filters.values()), words)
 
 
 def _add_unplaced(uses: dict[tuple[str, bool], Use], wanted: set[str], codes: Sequence[tuple[int, str]]) -> None:

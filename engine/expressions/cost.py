@@ -29,23 +29,23 @@ _WORDS_BEFORE_GROUP = frozenset({"and", "or", "not", "in", "is", "if", "else", "
 LIGHT_STATEMENTS = frozenset({"if", "elif", "else", "endif", "raw", "endraw"})
 
 
-class Weight(Enum):
+class CostEstimate(Enum):
     LIGHT = auto()
     NUMBERS = auto()
     """It multiplies: light for as long as it meets no text."""
     HEAVY = auto()
 
 
-def weigh(parts: Sequence[Sequence[str]], statements: Collection[str]) -> Weight:
+def estimate_cost(parts: Sequence[Sequence[str]], statements: Collection[str]) -> CostEstimate:
     """`parts` are the tokens of each piece of code, `statements` the words that statements begin with."""
     if not LIGHT_STATEMENTS.issuperset(statements) or sum(map(len, parts)) > MAX_TOKENS:
-        return Weight.HEAVY
+        return CostEstimate.HEAVY
     if sum(len(token) for part in parts for token in part) > MAX_CODE:
-        return Weight.HEAVY
+        return CostEstimate.HEAVY
     multiplies = any("*" in part for part in parts)
     if any(wrong for part in parts for wrong in _heavy(part, multiplies)):
-        return Weight.HEAVY
-    return Weight.NUMBERS if multiplies else Weight.LIGHT
+        return CostEstimate.HEAVY
+    return CostEstimate.NUMBERS if multiplies else CostEstimate.LIGHT
 
 
 def _heavy(part: Sequence[str], multiplies: bool) -> Iterator[bool]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from minijinja import Environment, TemplateError
 
-from engine.expressions.analysis import NODES, Code, uses
+from engine.expressions.analysis import NODES, TemplateCode, uses
 from engine.expressions.filters import ADDED, FilterFault
 from engine.expressions.lexer import as_expression, has_code, is_whole_expression, position
 from engine.expressions.views import Heavy, as_json, take, take_all, to_json, unwrap, view
@@ -91,7 +91,7 @@ def _environment() -> Environment:
 _ENVIRONMENT = _environment()
 
 
-def parsed(text: str, *, expression: bool) -> Code:
+def parsed(text: str, *, expression: bool) -> TemplateCode:
     """Raises ExpressionError for wrong syntax."""
     try:
         return uses(text, expression=expression)
@@ -143,7 +143,7 @@ def evaluate(expression: str, scope: Mapping[str, Any]) -> JSON:
     return result
 
 
-def refused_statements(code: Code) -> list[Wrong]:
+def refused_statements(code: TemplateCode) -> list[Wrong]:
     return [
         (f"`{{% {use.name} %}}` is not available", use.line, use.column)
         for use in code.statements
@@ -166,7 +166,7 @@ def _render_text(text: str, scope: Mapping[str, Any]) -> JSON:
         raise _error(fault, text) from fault
 
 
-def _names(code: Code, scope: Mapping[str, Any]) -> dict[str, Any]:
+def _names(code: TemplateCode, scope: Mapping[str, Any]) -> dict[str, Any]:
     """What the text asks for, out of a scope that may be lazy."""
     wanted = {NODES if use.is_node else use.name for use in code.uses}
     return {name: view(scope[name]) for name in wanted if name in scope and name != "self"}

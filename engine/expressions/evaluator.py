@@ -10,8 +10,8 @@ from itertools import islice
 from typing import Any
 
 from engine.expressions import environment
-from engine.expressions.analysis import NODES, Code, references, weight
-from engine.expressions.cost import Weight
+from engine.expressions.analysis import NODES, TemplateCode, references, weight
+from engine.expressions.cost import CostEstimate
 from engine.expressions.environment import FILTERS, FUEL, MAX_TEXT, ExpressionError, Wrong, parsed, refused_statements
 from engine.expressions.lexer import has_code, is_whole_expression
 from engine.expressions.views import Heavy, metered
@@ -97,9 +97,9 @@ def _evaluated(here: Evaluate, what: JSON, texts: list[tuple[str, bool]], scope:
     """`texts` are those in `what` that hold code, and whether they are expressions."""
     codes = [parsed(text, expression=expression) for text, expression in texts]
     weights = {weight(text, expression=expression) for text, expression in texts}
-    if Weight.HEAVY not in weights:
+    if CostEstimate.HEAVY not in weights:
         try:
-            return metered(here, what, scope, values=MAX_VALUES, takes_text=Weight.NUMBERS not in weights)
+            return metered(here, what, scope, values=MAX_VALUES, takes_text=CostEstimate.NUMBERS not in weights)
         except Heavy:
             pass  # it begins anew: nothing that a template does can be seen from outside
     return _aside(here, what, _wanted(codes, scope))
@@ -107,15 +107,15 @@ def _evaluated(here: Evaluate, what: JSON, texts: list[tuple[str, bool]], scope:
 
 def _aside(task: Evaluate, what: JSON, scope: Mapping[str, Any]) -> JSON:
     try:
-        done = client.ask(task.__name__, what, scope)
-    except client.TooMuch as too_much:
+        done = client.run_isolated(task.__name__, what, scope)
+    except client.ResourceLimitExceeded as too_much:
         raise ExpressionError(f"the template {too_much}") from None
     if "wrong" in done:
         raise ExpressionError(*done["wrong"])
     return done["value"]
 
 
-def _wanted(codes: list[Code], scope: Mapping[str, Any]) -> dict[str, JSON]:
+def _wanted(codes: list[TemplateCode], scope: Mapping[str, Any]) -> dict[str, JSON]:
     """What the texts ask for, as plain JSON. Of what is looked up as it is asked for, that alone."""
     wanted: dict[str, JSON] = {}
     nodes: set[str] = set()

@@ -28,24 +28,24 @@ FEW = 4
 """Places that are cheaper to find without an index of all lines."""
 
 
-class Part(StrEnum):
+class TemplatePart(StrEnum):
     EXPRESSION = "{{"
     STATEMENT = "{%"
 
 
-_CODE = {"{{": (Part.EXPRESSION, "}}"), "{%": (Part.STATEMENT, "%}")}
+_CODE = {"{{": (TemplatePart.EXPRESSION, "}}"), "{%": (TemplatePart.STATEMENT, "%}")}
 
 
 class Segment(NamedTuple):
     """Code inside a template: `start` and `end` are of what stands between the braces, `outer_end` is past them."""
 
-    part: Part
+    part: TemplatePart
     start: int
     end: int
     outer_end: int
 
 
-class Token(NamedTuple):
+class LexerToken(NamedTuple):
     text: str
     start: int
 
@@ -70,7 +70,7 @@ def segments(text: str) -> Iterator[Segment]:
             return
         yield Segment(part, start, end, end + 2)
         at = end + 2
-        if part is Part.STATEMENT and statement_word(text[start:end]) == "raw":
+        if part is TemplatePart.STATEMENT and statement_word(text[start:end]) == "raw":
             over = _END_OF_RAW.search(text, at)
             at = over.end() if over else len(text)
 
@@ -132,10 +132,10 @@ _known_whole = lru_cache(maxsize=4096)(_is_whole_expression)
 _known_expression = lru_cache(maxsize=4096)(_as_expression)
 
 
-def tokens(text: str, start: int, end: int) -> Iterator[Token]:
+def tokens(text: str, start: int, end: int) -> Iterator[LexerToken]:
     """Strings, names, numbers and single signs; white space left in, so that the tokens put together are the text."""
     for match in _TOKEN.finditer(text, start, end):
-        yield Token(match.group(), match.start())
+        yield LexerToken(match.group(), match.start())
 
 
 def without_slices(code: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from langgraph.constants import TASKS
 from langgraph.types import Send
 
-from engine.graph.channels import GATE, LOOP, SLOTS, Gate, Signal, Slot, Token
+from engine.graph.channels import JOIN_BARRIER, LOOP, NODE_RECORDS, EdgeToken, JoinBarrier, NodeRecord, Signal
 from engine.graph.compiler import Write
 from engine.graph.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round, is_joined_by_any
 from engine.spec.model import OnError
@@ -46,19 +46,19 @@ class Edges:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class JoinState:
     """What has come in at a node in one round. `is_passed`: the node has had its turn for it, or is having it."""
 
     round: Round
     seen: Mapping[EdgeKey, bool]
     is_passed: bool
 
-    def take(self, key: EdgeKey, round_: Round, taken: bool) -> "Door":
+    def take(self, key: EdgeKey, round_: Round, taken: bool) -> "JoinState":
         """As a gate does: a newer round starts afresh, an older one is late, and taken is sticky."""
         if round_ < self.round:
             return self
         if round_ > self.round:
-            return Door(round_, {key: taken}, False)
+            return JoinState(round_, {key: taken}, False)
         return replace(self, seen={**self.seen, key: taken or self.seen.get(key, False)})
 
 
@@ -69,9 +69,9 @@ class Frontier:
     `held` are turns that a breakpoint has put off, in the node's own round.
     """
 
-    slots: dict[str, Slot] = field(default_factory=dict)
-    doors: dict[str, Door] = field(default_factory=dict)
-    loops: dict[str, Door] = field(default_factory=dict)
+    slots: dict[str, NodeRecord] = field(default_factory=dict)
+    doors: dict[str, JoinState] = field(default_factory=dict)
+    loops: dict[str, JoinState] = field(default_factory=dict)
     held: dict[str, Round] = field(default_factory=dict)
 
 
@@ -80,7 +80,7 @@ def entry_of(node: PlanNode, round_: Round) -> Round:
     return round_[:-1] if node.is_header else round_
 
 
-def is_open(node: PlanNode, door: Door | None) -> bool:
+def is_open(node: PlanNode, door: JoinState | None) -> bool:
     """Whether the node is due by what has come in."""
     if door is None or door.is_passed:
         return False
@@ -94,9 +94,9 @@ def applied(plan: Plan, values: Mapping[str, Any], writes: Sequence[Write]) -> d
     if sends:
         result[TASKS] = sends  # who wrote them has brought along what was due already
     for channel, value in writes:
-        if channel == SLOTS:
-            result[SLOTS] = {**result.get(SLOTS, {}), **value}
-        elif channel.startswith((GATE, LOOP)):
+        if channel == NODE_RECORDS:
+            result[NODE_RECORDS] = {**result.get(NODE_RECORDS, {}), **value}
+        elif channel.startswith((JOIN_BARRIER, LOOP)):
             gate = _gate(plan, channel, result)
             gate.update([value])
             result[channel] = gate.checkpoint()
@@ -106,12 +106,12 @@ def applied(plan: Plan, values: Mapping[str, Any], writes: Sequence[Write]) -> d
 def read(plan: Plan, values: Mapping[str, Any]) -> Frontier:
     """The Frontier that these channels tell. The slot of a node with one entry tells what came in at its door."""
     edges = Edges(plan)
-    slots: dict[str, Slot] = dict(values.get(SLOTS, {}))
+    slots: dict[str, NodeRecord] = dict(values.get(NODE_RECORDS, {}))
     sends: dict[str, Signal] = {send.node: send.arg for send in values.get(TASKS, ())}
     found = Frontier(slots, held={name: signal.round for name, signal in sends.items() if signal.held})
     for node in plan.nodes.values():
         if node.needs_gate:
-            door = _door(edges, values.get(GATE + node.id))
+            door = _door(edges, values.get(JOIN_BARRIER + node.id))
         else:
             door = _only_door(node, edges, slots.get(node.id), sends.get(node.id))
         if door is not None:
@@ -121,35 +121,35 @@ def read(plan: Plan, values: Mapping[str, Any]) -> Frontier:
     return found
 
 
-def _door(edges: Edges, gate: Any) -> Door | None:
+def _door(edges: Edges, gate: Any) -> JoinState | None:
     if gate is None:
         return None
     round_, seen, fired = gate
-    return Door(tuple(round_), {edges.keys[edge]: taken for edge, taken in seen}, fired)
+    return JoinState(tuple(round_), {edges.keys[edge]: taken for edge, taken in seen}, fired)
 
 
-def _only_door(node: PlanNode, edges: Edges, slot: Slot | None, signal: Signal | None) -> Door | None:
+def _only_door(node: PlanNode, edges: Edges, slot: NodeRecord | None, signal: Signal | None) -> JoinState | None:
     """The door of a node without a gate."""
     key = edges.keys[node.entries[0].index]
     if signal is not None:
-        return Door(entry_of(node, signal.round) if signal.held else signal.round, {key: True}, signal.held)
+        return JoinState(entry_of(node, signal.round) if signal.held else signal.round, {key: True}, signal.held)
     return None if slot is None else passed(node, edges, slot)
 
 
-def passed(node: PlanNode, edges: Edges, slot: Slot) -> Door:
+def passed(node: PlanNode, edges: Edges, slot: NodeRecord) -> JoinState:
     """The door of a node without a gate after the turn that `slot` tells of."""
     key = edges.keys[node.entries[0].index]
-    return Door(entry_of(node, slot.round), {key: slot.status is not NodeStatus.SKIPPED}, True)
+    return JoinState(entry_of(node, slot.round), {key: slot.status is not NodeStatus.SKIPPED}, True)
 
 
 def channels(plan: Plan, frontier: Frontier) -> dict[str, Any]:
     """The reverse of `read`: the channel values of a checkpoint of this plan."""
     edges = Edges(plan)
-    values: dict[str, Any] = {SLOTS: dict(frontier.slots)}
+    values: dict[str, Any] = {NODE_RECORDS: dict(frontier.slots)}
     sends = [Send(node_id, Signal(round_, True, held=True)) for node_id, round_ in frontier.held.items()]
     for node_id, door in frontier.doors.items():
         if plan.nodes[node_id].needs_gate:
-            values[GATE + node_id] = _value(edges, door)
+            values[JOIN_BARRIER + node_id] = _value(edges, door)
         elif is_open(plan.nodes[node_id], door):
             sends.append(Send(node_id, Signal(door.round, True)))
     for node_id, door in frontier.loops.items():
@@ -157,22 +157,24 @@ def channels(plan: Plan, frontier: Frontier) -> dict[str, Any]:
     return {**values, TASKS: sends} if sends else values
 
 
-def _value(edges: Edges, door: Door) -> list[Any]:
+def _value(edges: Edges, door: JoinState) -> list[Any]:
     return [list(door.round), [[edges.by_key[key].index, taken] for key, taken in door.seen.items()], door.is_passed]
 
 
 def due(plan: Plan, values: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """What these channels make due: (the nodes, the channels that make them so), as LangGraph will see it."""
     sends = [send.node for send in values.get(TASKS, ())]
-    opened = [name for name in values if name.startswith((GATE, LOOP)) and _gate(plan, name, values).is_available()]
+    opened = [
+        name for name in values if name.startswith((JOIN_BARRIER, LOOP)) and _gate(plan, name, values).is_available()
+    ]
     names = [*([TASKS] if sends else []), *sorted(opened)]
     return list(dict.fromkeys([*sends, *(name.split(":", 1)[1] for name in sorted(opened))])), names
 
 
-def _gate(plan: Plan, channel: str, values: Mapping[str, Any]) -> Gate:
+def _gate(plan: Plan, channel: str, values: Mapping[str, Any]) -> JoinBarrier:
     node = plan.nodes[channel.split(":", 1)[1]]
     is_loop = channel.startswith(LOOP)
-    gate = Gate(len(node.back_edges)) if is_loop else Gate(len(node.entries), is_joined_by_any(node))
+    gate = JoinBarrier(len(node.back_edges)) if is_loop else JoinBarrier(len(node.entries), is_joined_by_any(node))
     return gate.from_checkpoint(values[channel]) if channel in values else gate
 
 
@@ -181,12 +183,12 @@ def let_in(edges: Edges, frontier: Frontier, plan: Plan, write: Write) -> None:
     channel, value = write
     if channel == TASKS:
         key = edges.keys[plan.nodes[value.node].entries[0].index]
-        doors, name, came = frontier.doors, value.node, Token(edges.by_key[key].index, value.arg.round, True)
+        doors, name, came = frontier.doors, value.node, EdgeToken(edges.by_key[key].index, value.arg.round, True)
     else:
         doors = frontier.loops if channel.startswith(LOOP) else frontier.doors
         name, came = channel.split(":", 1)[1], value
     key = edges.keys[came.edge]
-    door = doors.get(name) or Door(came.round, {}, False)
+    door = doors.get(name) or JoinState(came.round, {}, False)
     doors[name] = door.take(key, came.round, came.taken)
 
 
@@ -239,4 +241,4 @@ def _begin_lost(plan: Plan, edges: Edges, result: Frontier, node_id: str, lost: 
         if target.needs_gate or visited is None or visited.visits < target.spec.max_visits:
             result.slots[node_id] = replace(slot, status=NodeStatus.RUNNING)
         else:
-            result.doors[target.id] = Door(edge.round_at_target(slot.round), {edges.keys[edge.index]: True}, False)
+            result.doors[target.id] = JoinState(edge.round_at_target(slot.round), {edges.keys[edge.index]: True}, False)

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.graph.channels import GATE, LOOP, SLOTS, Slot
+from engine.graph.channels import JOIN_BARRIER, LOOP, NODE_RECORDS, NodeRecord
 from engine.graph.plan import Round
 from engine.states import SETTLED, NodeStatus
 
 
 @dataclass(slots=True)
-class PastTurn:
+class PastVisit:
     """One turn of a node. `ended` is None while it is still under way."""
 
     visits: int
@@ -23,10 +23,10 @@ class PastTurn:
     ended: int | None
 
     @property
-    def slot(self) -> Slot:
+    def slot(self) -> NodeRecord:
         """The node's slot after this turn. One that ended and began anew within a wave was last seen running."""
         status = self.status if self.status in SETTLED else NodeStatus.COMPLETED
-        return Slot(status, self.visits, self.round)
+        return NodeRecord(status, self.visits, self.round)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +39,24 @@ class PastToken:
     at: int
 
 
-class Past:
+class RunHistory:
     """Up to one checkpoint. What came before the first of them, in a run that began as a copy, is not known."""
 
     def __init__(self, changes: Iterable[Mapping[str, Any]]) -> None:
         """`changes` are the channel values of the checkpoints in their order: the changed ones at least."""
-        self.turns: dict[str, list[PastTurn]] = {}
+        self.turns: dict[str, list[PastVisit]] = {}
         self.tokens: dict[str, list[PastToken]] = {}
         self.launched: set[str] = set()
         """Nodes that end outside of waves: what they send is seen with the wave that it starts."""
         self._gates: dict[str, tuple[Round, dict[int, bool]]] = {}
         for at, values in enumerate(changes):
-            for node_id, slot in values.get(SLOTS, {}).items():
+            for node_id, slot in values.get(NODE_RECORDS, {}).items():
                 self._turn(node_id, slot, at)
             for channel, value in values.items():
-                if channel.startswith((GATE, LOOP)):
+                if channel.startswith((JOIN_BARRIER, LOOP)):
                     self._gate(channel, value, at)
 
-    def _turn(self, node_id: str, slot: Slot, at: int) -> None:
+    def _turn(self, node_id: str, slot: NodeRecord, at: int) -> None:
         turns = self.turns.setdefault(node_id, [])
         is_over = slot.status in SETTLED
         if not is_over:
@@ -65,7 +65,7 @@ class Past:
         if last is None or (last.visits, last.round) != (slot.visits, slot.round):
             if last is not None and last.ended is None:
                 last.ended = at
-            turns.append(PastTurn(slot.visits, slot.round, slot.status, at, at if is_over else None))
+            turns.append(PastVisit(slot.visits, slot.round, slot.status, at, at if is_over else None))
             return
         last.status = slot.status
         if is_over and last.ended is None:

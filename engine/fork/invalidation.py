@@ -7,9 +7,9 @@ What does not depend on it stays as it was. Which turn led to which is told by t
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
-from engine.fork.frontier import Door, Edges, Frontier, entry_of, passed
-from engine.fork.history import Past, PastToken, PastTurn
-from engine.graph.channels import GATE, LOOP
+from engine.fork.frontier import Edges, Frontier, JoinState, entry_of, passed
+from engine.fork.history import PastToken, PastVisit, RunHistory
+from engine.graph.channels import JOIN_BARRIER, LOOP
 from engine.graph.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round, is_joined_by_any
 from engine.states import NodeStatus
 
@@ -33,10 +33,10 @@ class Unknown(Exception):
         self.node_id = node_id
 
 
-class Undo:
+class Invalidation:
     """What follows from the last turns of `roots`. Raises Dependent where one root follows from another, and Unknown."""
 
-    def __init__(self, plan: Plan, past: Past, roots: Collection[str]) -> None:
+    def __init__(self, plan: Plan, past: RunHistory, roots: Collection[str]) -> None:
         self._plan, self._past, self._roots = plan, past, roots
         self.first: dict[str, int] = {}
         """By node: the number of its first turn that has to go."""
@@ -62,14 +62,14 @@ class Undo:
                     self.first[found] = first
                     work.append((found, first))
 
-    def _turn(self, root: str, node_id: str, number: int) -> PastTurn:
+    def _turn(self, root: str, node_id: str, number: int) -> PastVisit:
         """From where all of this node has to go: in a copy, turns before the first known one are of it."""
         turn = self._past.turns[node_id][number]
         if node_id == root or turn.began or self._may_have_stayed(node_id):
             return turn
         return replace(turn, round=(0,) * len(turn.round), ended=0)
 
-    def _after(self, node: PlanNode, turn: PastTurn) -> Iterator[Found]:
+    def _after(self, node: PlanNode, turn: PastVisit) -> Iterator[Found]:
         """The turns that this one led to, its tokens marked as gone."""
         if turn.ended is None:
             return
@@ -81,9 +81,9 @@ class Undo:
             else:
                 yield from self._after_forward(edge, turn)
 
-    def _after_forward(self, edge: PlanEdge, turn: PastTurn) -> Iterator[Found]:
+    def _after_forward(self, edge: PlanEdge, turn: PastVisit) -> Iterator[Found]:
         target = self._plan.nodes[edge.target]
-        came = self._take(GATE + target.id, edge, lambda token: token.round >= turn.round)
+        came = self._take(JOIN_BARRIER + target.id, edge, lambda token: token.round >= turn.round)
         is_outside = edge.source in self._past.launched
         is_any = target.needs_gate and is_joined_by_any(target)
         for number, next_ in enumerate(self._past.turns.get(target.id, ())):
@@ -93,14 +93,14 @@ class Undo:
             yield target.id, number
             return
 
-    def _after_exit(self, edge: PlanEdge, turn: PastTurn) -> Iterator[Found]:
+    def _after_exit(self, edge: PlanEdge, turn: PastVisit) -> Iterator[Found]:
         at = edge.round_at_target(turn.round)
         came = self._take(
-            GATE + edge.target, edge, lambda token: token.taken and token.round >= at and _is_of(token, turn)
+            JOIN_BARRIER + edge.target, edge, lambda token: token.taken and token.round >= at and _is_of(token, turn)
         )
         yield from self._entered(edge, at, came, edge.source in self._past.launched)
 
-    def _after_back(self, edge: PlanEdge, turn: PastTurn) -> Iterator[Found]:
+    def _after_back(self, edge: PlanEdge, turn: PastVisit) -> Iterator[Found]:
         at, header = edge.round_at_target(turn.round), self._plan.nodes[edge.target]
         came = self._take(LOOP + header.id, edge, lambda token: token.round >= at and _is_of(token, turn))
         for number, next_ in enumerate(self._past.turns.get(header.id, ())):
@@ -114,7 +114,9 @@ class Undo:
     def _after_loop(self, exit_: PlanEdge, at: Round, last: PastToken) -> Iterator[Found]:
         """What followed because the loop was over, and its exits dead."""
         came = self._take(
-            GATE + exit_.target, exit_, lambda token: not token.taken and token.round >= at and token.at >= last.at
+            JOIN_BARRIER + exit_.target,
+            exit_,
+            lambda token: not token.taken and token.round >= at and token.at >= last.at,
         )
         yield from self._entered(exit_, at, came, is_outside=False)
 
@@ -172,10 +174,12 @@ class Undo:
         """A gate without the tokens that are gone. It is passed where its node's turn is left."""
         doors, node_id = result.loops if channel.startswith(LOOP) else result.doors, channel.split(":", 1)[1]
         gone = self._gone[channel]
-        door: Door | None = None
+        door: JoinState | None = None
         for number, token in enumerate(self._past.tokens[channel]):
             if number not in gone:
-                door = (door or Door(token.round, {}, False)).take(edges.keys[token.edge], token.round, token.taken)
+                door = (door or JoinState(token.round, {}, False)).take(
+                    edges.keys[token.edge], token.round, token.taken
+                )
         doors.pop(node_id, None)
         if (held := result.held.get(node_id)) is not None:
             last = held if channel.startswith(LOOP) else entry_of(self._plan.nodes[node_id], held)
@@ -208,11 +212,11 @@ class Undo:
                 result.doors[target.id] = passed(target, edges, slot)
 
 
-def _is_of(token: PastToken, turn: PastTurn) -> bool:
+def _is_of(token: PastToken, turn: PastVisit) -> bool:
     """Whether this turn sent the token, and not an earlier one in the same round of an outer loop."""
     return turn.ended is not None and token.at >= turn.ended
 
 
-def _led_to(came: list[PastToken], next_: PastTurn, is_outside: bool) -> bool:
+def _led_to(came: list[PastToken], next_: PastVisit, is_outside: bool) -> bool:
     """Whether `next_` began after one of these tokens. One from outside of waves is seen in the wave that it starts."""
     return any(next_.began > token.at or (next_.began == token.at and (is_outside or not token.at)) for token in came)

@@ -6,27 +6,27 @@ Nodes map by their ids, edges by their ends and port. Pure: nothing here is stor
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from engine.fork.frontier import Door, Edges, Frontier, entry_of, is_open
-from engine.fork.patch import Refused, Settling
+from engine.fork.frontier import Edges, Frontier, JoinState, entry_of, is_open
+from engine.fork.patch import PatchRefused, Settling
 from engine.graph.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round
 from engine.problems import FieldProblem
 from engine.spec.model import START
 from engine.states import SETTLED, NodeStatus
 
 
-def refitted(old: Plan, new: Plan, frontier: Frontier, patched: Collection[str] = ()) -> Frontier:
+def migrate_frontier(old: Plan, new: Plan, frontier: Frontier, patched: Collection[str] = ()) -> Frontier:
     """The edges of `patched` nodes are left alone: they are settled anew. Raises Refused."""
-    refit = _Refit(old, new, frontier, patched)
+    refit = _Migration(old, new, frontier, patched)
     refit.check_nodes()
     if not refit.problems:
         refit.check_edges()
     if refit.problems:
-        raise Refused(refit.problems)
+        raise PatchRefused(refit.problems)
     return refit.carried()
 
 
 @dataclass(slots=True)
-class _Refit:
+class _Migration:
     old: Plan
     new: Plan
     frontier: Frontier
@@ -161,8 +161,8 @@ def _around(node: PlanNode) -> tuple[str, ...]:
 
 
 def _of_kept(
-    doors: Mapping[str, Door], kept: Collection[object], nodes: Mapping[str, PlanNode]
-) -> Iterator[tuple[str, Door]]:
+    doors: Mapping[str, JoinState], kept: Collection[object], nodes: Mapping[str, PlanNode]
+) -> Iterator[tuple[str, JoinState]]:
     for node_id, door in doors.items():
         seen = {key: taken for key, taken in door.seen.items() if key in kept}
         if node_id in nodes and (seen or door.is_passed):

@@ -10,15 +10,15 @@ from typing import Any
 from engine.errors import NotStorable
 from engine.expressions import evaluator
 from engine.fork.frontier import UNDER_WAY, Edges, Frontier, let_in, passed
-from engine.fork.history import Past
-from engine.fork.invalidation import Dependent, Undo, Unknown
-from engine.graph.bound_node import Work
-from engine.graph.channels import Slot
+from engine.fork.history import RunHistory
+from engine.fork.invalidation import Dependent, Invalidation, Unknown
+from engine.graph.bound_node import BoundNode
+from engine.graph.channels import NodeRecord
 from engine.graph.compiler import Write
 from engine.graph.plan import Plan, PlanEdge, PlanNode, Round
-from engine.graph.routing import leaving, taken_edges
-from engine.nodes.conditional import FALSE, TRUE, Conditional
-from engine.nodes.switch import Switch
+from engine.graph.routing import settle_edges, taken_edges
+from engine.nodes.conditional import FALSE, TRUE, ConditionalNode
+from engine.nodes.switch import SwitchNode
 from engine.problems import FieldProblem
 from engine.runtime.node_context import scope_of
 from engine.runtime.waits import ANSWERED, EXPIRED
@@ -31,7 +31,7 @@ HAS_OUTPUT = UNDER_WAY | {NodeStatus.COMPLETED, NodeStatus.FAILED}
 """What can be patched: a node that has an output, or is on its way to one."""
 
 
-class Refused(Exception):
+class PatchRefused(Exception):
     """This cannot be forked so; `problems` says why."""
 
     def __init__(self, problems: Sequence[FieldProblem]) -> None:
@@ -39,24 +39,24 @@ class Refused(Exception):
         self.problems = list(problems)
 
 
-def patched(plan: Plan, frontier: Frontier, past: Past, patch: Mapping[str, JSON]) -> Frontier:
+def patched(plan: Plan, frontier: Frontier, past: RunHistory, patch: Mapping[str, JSON]) -> Frontier:
     """The frontier with the patched outputs, before their edges are settled. Raises Refused."""
     if problems := [problem for node_id in patch if (problem := _wrong(plan, frontier, node_id, patch[node_id]))]:
-        raise Refused(problems)
+        raise PatchRefused(problems)
     try:
-        rest = Undo(plan, past, list(patch)).rest(frontier)
+        rest = Invalidation(plan, past, list(patch)).rest(frontier)
     except Dependent as both:
         message = (
             f"node {both.node_id!r} is computed from {both.root!r}, which is patched too and makes it run anew: "
             f"patch {both.root!r} alone, and {both.node_id!r} in a fork of the run that comes out"
         )
-        raise Refused([_problem(both.node_id, "DEPENDS_ON_PATCH", message)]) from both
+        raise PatchRefused([_problem(both.node_id, "DEPENDS_ON_PATCH", message)]) from both
     except Unknown as unknown:
         message = (
             f"the visits of node {unknown.node_id!r} before this run began as a copy are not known here: "
             "fork from a checkpoint of the run that it was made from"
         )
-        raise Refused([_problem(unknown.node_id, "PAST_UNKNOWN", message)]) from unknown
+        raise PatchRefused([_problem(unknown.node_id, "PAST_UNKNOWN", message)]) from unknown
     for node_id, output in patch.items():
         rest.slots[node_id] = replace(rest.slots[node_id], status=NodeStatus.COMPLETED, output=output)
     return rest
@@ -92,20 +92,20 @@ class Settling:
         return cls(plan, frontier, Edges(plan))
 
     def settle(self, out: Sequence[PlanEdge], round_: Round, taken: Collection[int]) -> None:
-        self.enter(leaving(self.plan, out, round_, taken, self.skip))
+        self.enter(settle_edges(self.plan, out, round_, taken, self.skip))
 
     def enter(self, writes: Sequence[Write]) -> None:
         for write in writes:
             let_in(self.edges, self.frontier, self.plan, write)
 
     def skip(self, node: PlanNode, round_: Round) -> None:
-        before = self.frontier.slots.get(node.id) or Slot(NodeStatus.SKIPPED)
+        before = self.frontier.slots.get(node.id) or NodeRecord(NodeStatus.SKIPPED)
         slot = self.frontier.slots[node.id] = replace(before, status=NodeStatus.SKIPPED, round=round_)
         self.frontier.doors[node.id] = passed(node, self.edges, slot)
 
 
 def settled(
-    plan: Plan, works: Mapping[str, Work], frontier: Frontier, patch: Collection[str], run_id: str, inputs: JSON
+    plan: Plan, works: Mapping[str, BoundNode], frontier: Frontier, patch: Collection[str], run_id: str, inputs: JSON
 ) -> Frontier:
     """Follows the edges of the patched nodes, in place. The slots of what they ask for have their outputs. Raises Refused."""
     settling = Settling.of(plan, frontier)
@@ -122,10 +122,10 @@ def _taken(node: PlanNode, port: str | None, scope: Mapping[str, Any]) -> set[in
         return taken_edges(node.out, port, lambda edge: evaluator.truthy(edge.condition or "", scope))
     except evaluator.ExpressionError as wrong:
         message = f"the condition of an edge out of {node.id!r}: {wrong}"
-        raise Refused([_problem(node.id, "EXPRESSION", message)]) from wrong
+        raise PatchRefused([_problem(node.id, "EXPRESSION", message)]) from wrong
 
 
-def _port(node: PlanNode, work: Work, output: JSON) -> str | None:
+def _port(node: PlanNode, work: BoundNode, output: JSON) -> str | None:
     """The port that a node with this output leaves by. Raises Refused where the output does not tell."""
     ports = work.type.ports_of(work.config)
     if not any(edge.port not in (None, ERROR_PORT) for edge in node.out):
@@ -133,12 +133,12 @@ def _port(node: PlanNode, work: Work, output: JSON) -> str | None:
     if set(ports) == {ANSWERED, EXPIRED}:
         return ANSWERED
     given = output if isinstance(output, dict) else {}
-    if isinstance(work.type, Conditional) and isinstance(given.get("result"), bool):
+    if isinstance(work.type, ConditionalNode) and isinstance(given.get("result"), bool):
         return TRUE if given["result"] else FALSE
-    if isinstance(work.type, Switch) and "port" in given and given["port"] in (None, *ports):
+    if isinstance(work.type, SwitchNode) and "port" in given and given["port"] in (None, *ports):
         port: str | None = given["port"]
         return port
     named = ", ".join(f"`{port}`" for port in ports)
-    shape = {Conditional: ' as {"result": true}', Switch: ' as {"port": "…"}'}.get(type(work.type), "")
+    shape = {ConditionalNode: ' as {"result": true}', SwitchNode: ' as {"port": "…"}'}.get(type(work.type), "")
     message = f"the output does not tell by which of its ports ({named}) node {node.id!r} is left{shape and ': give it'}{shape}"
-    raise Refused([_problem(node.id, "PORT_UNKNOWN", message)])
+    raise PatchRefused([_problem(node.id, "PORT_UNKNOWN", message)])

@@ -16,7 +16,7 @@ from engine.types import JSON
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class BoundNode:
     """A node ready to execute. `names` are the nodes that its templates may ask for, `secrets` the secrets that they name."""
 
     spec: NodeSpec
@@ -35,7 +35,7 @@ class Work:
         return self.type.launched or is_slow
 
 
-def prepare(spec: Spec, types: Mapping[str, NodeType[Any]]) -> Mapping[str, Work]:
+def prepare(spec: Spec, types: Mapping[str, NodeType[Any]]) -> Mapping[str, BoundNode]:
     """By node id. Raises SpecError where a type is not there (any more) or refuses its config."""
     conditions: dict[str, list[str]] = {}
     for edge in spec.edges:
@@ -45,7 +45,9 @@ def prepare(spec: Spec, types: Mapping[str, NodeType[Any]]) -> Mapping[str, Work
     return {node.id: _work(node, types, ids, conditions.get(node.id, [])) for node in spec.nodes}
 
 
-def _work(node: NodeSpec, types: Mapping[str, NodeType[Any]], ids: Mapping[str, int], conditions: list[str]) -> Work:
+def _work(
+    node: NodeSpec, types: Mapping[str, NodeType[Any]], ids: Mapping[str, int], conditions: list[str]
+) -> BoundNode:
     kind = types.get(node.type)
     if kind is None:
         raise SpecError([_problem(node, "UNKNOWN_TYPE", f"there is no node type {node.type!r} here")])
@@ -53,7 +55,7 @@ def _work(node: NodeSpec, types: Mapping[str, NodeType[Any]], ids: Mapping[str, 
         config = kind.Config.model_validate(node.config)
     except ValidationError as wrong:
         raise SpecError([_problem(node, "CONFIG", f"node {node.id!r}: {wrong}")]) from wrong
-    return Work(node, kind, config, _names([*_texts(node.config), *conditions], ids))
+    return BoundNode(node, kind, config, _names([*_texts(node.config), *conditions], ids))
 
 
 def _names(texts: list[str], ids: Mapping[str, int]) -> tuple[str, ...]:

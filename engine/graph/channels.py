@@ -15,13 +15,13 @@ from engine.graph.plan import Round
 from engine.states import NodeStatus
 from engine.types import JSON
 
-GATE = "gate:"
+JOIN_BARRIER = "gate:"
 LOOP = "loop:"
-SLOTS = "slots"
+NODE_RECORDS = "slots"
 INPUT = "input"
 
 
-class Token(NamedTuple):
+class EdgeToken(NamedTuple):
     """An edge has settled in a round: taken, or dead because its source went another way."""
 
     edge: int
@@ -40,7 +40,7 @@ class Signal(NamedTuple):
     held: bool = False
 
 
-class Gate(BaseChannel[Signal, Token, list[Any]]):
+class JoinBarrier(BaseChannel[Signal, EdgeToken, list[Any]]):
     """Opens once a round, when every edge into a node is settled, or with `any_` when the first one is taken.
 
     Taken is sticky: a later `dead` of the same edge means nothing. A newer round starts the gate afresh, a token of an older
@@ -50,7 +50,7 @@ class Gate(BaseChannel[Signal, Token, list[Any]]):
     __slots__ = ("any", "fired", "need", "round", "seen")
 
     def __init__(self, need: int, any_: bool = False, key: str = "") -> None:
-        super().__init__(Token, key)
+        super().__init__(EdgeToken, key)
         self.need, self.any = need, any_
         self.round: Round = ()
         self.seen: dict[int, bool] = {}
@@ -61,8 +61,8 @@ class Gate(BaseChannel[Signal, Token, list[Any]]):
         return Signal
 
     @property
-    def UpdateType(self) -> type[Token]:  # noqa: N802 - LangGraph's name
-        return Token
+    def UpdateType(self) -> type[EdgeToken]:  # noqa: N802 - LangGraph's name
+        return EdgeToken
 
     def checkpoint(self) -> list[Any]:
         return [list(self.round), [[edge, taken] for edge, taken in self.seen.items()], self.fired]
@@ -74,7 +74,7 @@ class Gate(BaseChannel[Signal, Token, list[Any]]):
             gate.round, gate.seen = tuple(round_), dict(seen)
         return gate
 
-    def update(self, values: Sequence[Token]) -> bool:
+    def update(self, values: Sequence[EdgeToken]) -> bool:
         changed = False
         for edge, round_, taken in values:
             changed |= self._take(edge, tuple(round_), taken)
@@ -109,7 +109,7 @@ class Gate(BaseChannel[Signal, Token, list[Any]]):
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class NodeRecord:
     """One node's place in the run's memory. RUNNING means launched and not settled: after a crash it is launched again."""
 
     status: NodeStatus
@@ -117,11 +117,11 @@ class Slot:
     round: Round = ()
     output: JSON = None
 
-    def evolve(self, **changes: Any) -> "Slot":
+    def evolve(self, **changes: Any) -> "NodeRecord":
         return replace(self, **changes)
 
 
-class Slots(BaseChannel[dict[str, Slot], dict[str, Slot], Any]):
+class NodeRecords(BaseChannel[dict[str, NodeRecord], dict[str, NodeRecord], Any]):
     """Every node's slot in one channel. In memory it holds outputs; its checkpoint is the wave's change, without them:
     an output is stored once, by the journal, and put back by who loads the checkpoint.
     """
@@ -130,16 +130,16 @@ class Slots(BaseChannel[dict[str, Slot], dict[str, Slot], Any]):
 
     def __init__(self, key: str = "") -> None:
         super().__init__(dict, key)
-        self.slots: dict[str, Slot] = {}
-        self.changed: dict[str, Slot] = {}
+        self.slots: dict[str, NodeRecord] = {}
+        self.changed: dict[str, NodeRecord] = {}
         self._is_handed_out = False
 
     @property
-    def ValueType(self) -> type[dict[str, Slot]]:  # noqa: N802 - LangGraph's name
+    def ValueType(self) -> type[dict[str, NodeRecord]]:  # noqa: N802 - LangGraph's name
         return dict
 
     @property
-    def UpdateType(self) -> type[dict[str, Slot]]:  # noqa: N802 - LangGraph's name
+    def UpdateType(self) -> type[dict[str, NodeRecord]]:  # noqa: N802 - LangGraph's name
         return dict
 
     def checkpoint(self) -> Any:
@@ -154,7 +154,7 @@ class Slots(BaseChannel[dict[str, Slot], dict[str, Slot], Any]):
             channel.slots = checkpoint
         return channel
 
-    def update(self, values: Sequence[dict[str, Slot]]) -> bool:
+    def update(self, values: Sequence[dict[str, NodeRecord]]) -> bool:
         if self._is_handed_out:
             self.changed, self._is_handed_out = {}, False
         for value in values:
@@ -162,7 +162,7 @@ class Slots(BaseChannel[dict[str, Slot], dict[str, Slot], Any]):
         self.slots.update(self.changed)
         return bool(values)
 
-    def get(self) -> dict[str, Slot]:
+    def get(self) -> dict[str, NodeRecord]:
         return self.slots
 
     def is_available(self) -> bool:
@@ -170,6 +170,8 @@ class Slots(BaseChannel[dict[str, Slot], dict[str, Slot], Any]):
         return False
 
 
-def slots_from(delta: dict[str, list[Any]]) -> dict[str, Slot]:
+def records_from(delta: dict[str, list[Any]]) -> dict[str, NodeRecord]:
     """What a checkpoint of Slots says, as slots without outputs."""
-    return {node: Slot(NodeStatus(status), visits, tuple(round_)) for node, (status, visits, round_) in delta.items()}
+    return {
+        node: NodeRecord(NodeStatus(status), visits, tuple(round_)) for node, (status, visits, round_) in delta.items()
+    }

@@ -19,8 +19,8 @@ from langgraph.pregel._write import ChannelWrite, ChannelWriteTupleEntry
 from langgraph.runtime import RunControl
 from langgraph.types import Durability
 
-from engine.graph.bound_node import Work, prepare
-from engine.graph.channels import GATE, INPUT, LOOP, SLOTS, Gate, Signal, Slots
+from engine.graph.bound_node import BoundNode, prepare
+from engine.graph.channels import INPUT, JOIN_BARRIER, LOOP, NODE_RECORDS, JoinBarrier, NodeRecords, Signal
 from engine.graph.plan import Plan, PlanNode, is_joined_by_any, make_plan
 from engine.sdk.node import NodeType
 from engine.spec.model import Spec
@@ -34,7 +34,7 @@ _START = "__treadle_start__"
 Write = tuple[str, Any]
 
 
-class Turns(Protocol):
+class GraphCallbacks(Protocol):
     """What a compiled graph calls back: one node's turn, giving the channel writes that follow from it."""
 
     def begin(self) -> Sequence[Write]: ...
@@ -47,10 +47,10 @@ class CompiledGraph:
 
     spec: Spec
     plan: Plan
-    works: Mapping[str, Work]
+    works: Mapping[str, BoundNode]
     graph: Pregel[Any, Any, Any, Any]
 
-    def call(self, command: Any, run_id: str, turns: Turns, control: RunControl) -> Coroutine[Any, Any, Any]:
+    def call(self, command: Any, run_id: str, turns: GraphCallbacks, control: RunControl) -> Coroutine[Any, Any, Any]:
         """Runs waves until none is due. Raises GraphDrained after the one in which `control` was asked for that."""
         config: RunnableConfig = {"configurable": {"thread_id": run_id, TURNS: turns}, "recursion_limit": 2**31}
         durability: Durability | None = "sync" if self.graph.checkpointer else None
@@ -63,22 +63,22 @@ def compile_spec(
 ) -> CompiledGraph:
     """Raises PlanError for a graph that cannot be planned, SpecError for a node that its type refuses."""
     plan = make_plan(spec)
-    channels: dict[str, BaseChannel[Any, Any, Any]] = {INPUT: EphemeralValue(bool), SLOTS: Slots()}
+    channels: dict[str, BaseChannel[Any, Any, Any]] = {INPUT: EphemeralValue(bool), NODE_RECORDS: NodeRecords()}
     nodes: dict[str, PregelNode | NodeBuilder] = {_START: _pregel_node(_Begin(), INPUT, [INPUT])}
     for node in plan.nodes.values():
         triggers = []
         if node.needs_gate:
-            triggers.append(GATE + node.id)
-            channels[GATE + node.id] = Gate(len(node.entries), is_joined_by_any(node))
+            triggers.append(JOIN_BARRIER + node.id)
+            channels[JOIN_BARRIER + node.id] = JoinBarrier(len(node.entries), is_joined_by_any(node))
         if node.is_header:
             triggers.append(LOOP + node.id)
-            channels[LOOP + node.id] = Gate(len(node.back_edges))
+            channels[LOOP + node.id] = JoinBarrier(len(node.back_edges))
         nodes[node.id] = _pregel_node(_TurnOf(node), list(triggers), triggers)
     graph: Pregel[Any, Any, Any, Any] = Pregel(
         nodes=nodes,
         channels=dict(channels),
         input_channels=INPUT,
-        output_channels=SLOTS,
+        output_channels=NODE_RECORDS,
         checkpointer=saver,
         auto_validate=True,
     )
@@ -98,9 +98,9 @@ def _as_is(writes: Any) -> Any:
     return writes
 
 
-def _turns_of(config: RunnableConfig | None) -> Turns:
+def _turns_of(config: RunnableConfig | None) -> GraphCallbacks:
     assert config is not None
-    turns: Turns = config["configurable"][TURNS]
+    turns: GraphCallbacks = config["configurable"][TURNS]
     return turns
 
 
@@ -117,7 +117,7 @@ class _Begin(_Asynchronous):
 class _TurnOf(_Asynchronous):
     def __init__(self, node: PlanNode) -> None:
         self._node = node
-        self._gate, self._loop = GATE + node.id, LOOP + node.id
+        self._gate, self._loop = JOIN_BARRIER + node.id, LOOP + node.id
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> None:
         # A Send brings the signal itself, a trigger the values of the channels that are open.

@@ -10,7 +10,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 
 
 @contextmanager
-def apart() -> Iterator[None]:
+def detach() -> Iterator[None]:
     """Inside of it LangGraph knows nothing of the graph around."""
     token = var_child_runnable_config.set(None)
     try:

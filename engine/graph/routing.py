@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from langgraph.constants import TASKS
 from langgraph.types import Send
 
-from engine.graph.channels import GATE, LOOP, Signal, Token
+from engine.graph.channels import JOIN_BARRIER, LOOP, EdgeToken, Signal
 from engine.graph.compiler import Write
 from engine.graph.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round
 from engine.sdk.node import ERROR_PORT
@@ -23,7 +23,7 @@ def _leaves_by(edge: PlanEdge, port: str | None) -> bool:
     return edge.port == port if edge.port is not None else port != ERROR_PORT
 
 
-def leaving(
+def settle_edges(
     plan: Plan,
     out: Sequence[PlanEdge],
     round_: Round,
@@ -50,18 +50,21 @@ def leaving(
     return writes
 
 
-def loop_over(plan: Plan, header: PlanNode, round_: Round) -> list[Write]:
+def close_loop(plan: Plan, header: PlanNode, round_: Round) -> list[Write]:
     """No back edge was taken in this round: the exits that were never taken are dead now."""
-    return [(GATE + edge.target, Token(edge.index, edge.round_at_target(round_), False)) for edge in header.exits]
+    return [
+        (JOIN_BARRIER + edge.target, EdgeToken(edge.index, edge.round_at_target(round_), False))
+        for edge in header.exits
+    ]
 
 
 def _taken(plan: Plan, edge: PlanEdge, at: Round) -> Write:
     round_ = edge.round_at_target(at)
     if edge.kind is EdgeKind.BACK:
-        return LOOP + edge.target, Token(edge.index, round_, True)
+        return LOOP + edge.target, EdgeToken(edge.index, round_, True)
     target = plan.nodes[edge.target]
     if target.needs_gate:
-        return GATE + edge.target, Token(edge.index, round_, True)
+        return JOIN_BARRIER + edge.target, EdgeToken(edge.index, round_, True)
     return TASKS, Send(edge.target, Signal(round_, True))
 
 
@@ -69,7 +72,7 @@ def _dead(plan: Plan, edge: PlanEdge, at: Round) -> Write | None:
     """The token of a dead edge; None where its target joins nothing and is skipped on the spot."""
     round_ = edge.round_at_target(at)
     if edge.kind is EdgeKind.BACK:
-        return LOOP + edge.target, Token(edge.index, round_, False)
+        return LOOP + edge.target, EdgeToken(edge.index, round_, False)
     if plan.nodes[edge.target].needs_gate:
-        return GATE + edge.target, Token(edge.index, round_, False)
+        return JOIN_BARRIER + edge.target, EdgeToken(edge.index, round_, False)
     return None

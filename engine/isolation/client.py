@@ -1,7 +1,8 @@
 """What an author's text could make endless is done aside: in a process of its own, with limits on computing time and memory.
 
 One such process for each of ours, started when it is first needed; it holds no data between two tasks. A task that goes over a
-limit takes the process with it and fails with TooMuch; the next task starts another one. Whichever way we end, it ends with us.
+limit takes the process with it and fails with ResourceLimitExceeded; the next task starts another one. Whichever way
+we end, it ends with us.
 """
 
 import os
@@ -33,11 +34,11 @@ _BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)
 _PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 
 
-class TooMuch(Exception):
+class ResourceLimitExceeded(Exception):
     """The task went over a limit; reads on from `the template` or the like."""
 
 
-class NotNow(TooMuch):
+class TemporarilyUnavailable(ResourceLimitExceeded):
     """This says nothing of the task: another time it may well be done."""
 
 
@@ -58,7 +59,7 @@ class _Process:
         ours.settimeout(PATIENCE_S)
         self._line = ours
 
-    def ask(self, request: bytes) -> bytes:
+    def request(self, request: bytes) -> bytes:
         """Raises OSError, EOFError or TimeoutError where no answer comes."""
         send(self._line, request)
         return receive(self._line)
@@ -79,7 +80,7 @@ _process: _Process | None = None
 
 
 @contextmanager
-def together(seconds: float) -> Iterator[None]:
+def shared_time_limit(seconds: float) -> Iterator[None]:
     """All that is asked meanwhile may take that long together: each of a thousand tasks may be just within its own limit."""
     before = _left.set(seconds)
     try:
@@ -88,11 +89,11 @@ def together(seconds: float) -> Iterator[None]:
         _left.reset(before)
 
 
-def ask(task: str, *arguments: JSON) -> Any:
-    """What the task answers. Raises TooMuch."""
+def run_isolated(task: str, *arguments: JSON) -> Any:
+    """What the task answers. Raises ResourceLimitExceeded."""
     left = _left.get()
     if left <= 0:
-        raise NotNow("and those before it take too much computing together")
+        raise TemporarilyUnavailable("and those before it take too much computing together")
     request = orjson.dumps([task, *arguments], default=dict)
     with _lock:
         began = monotonic()  # The turns of others, before ours, are not counted.
@@ -104,14 +105,14 @@ def ask(task: str, *arguments: JSON) -> Any:
 
 def _asked(request: bytes) -> Any:
     try:
-        return orjson.loads(_ready().ask(request))
+        return orjson.loads(_ready().request(request))
     except (OSError, EOFError) as fault:
         ended = _ended()
         if ended not in _BY_OTHERS:
             raise _too_much(fault, ended) from None
     # Somebody else ended the process, perhaps long ago: that says nothing of this task.
     try:
-        return orjson.loads(_ready().ask(request))
+        return orjson.loads(_ready().request(request))
     except (OSError, EOFError) as fault:
         raise _too_much(fault, _ended()) from None
 
@@ -130,14 +131,14 @@ def _ended() -> int:
     return ended
 
 
-def _too_much(fault: OSError | EOFError, ended: int) -> TooMuch:
+def _too_much(fault: OSError | EOFError, ended: int) -> ResourceLimitExceeded:
     if ended == -signal.SIGPROF:
-        return TooMuch(f"takes more than {SECONDS:g} s of computing")
+        return ResourceLimitExceeded(f"takes more than {SECONDS:g} s of computing")
     if isinstance(fault, TimeoutError):
-        return NotNow(f"takes more than {PATIENCE_S:g} s on a machine that is as busy as this one")
+        return TemporarilyUnavailable(f"takes more than {PATIENCE_S:g} s on a machine that is as busy as this one")
     if ended in _BY_OTHERS:
-        return NotNow("was cut off twice: somebody else ended its process")
-    return TooMuch(f"takes more than {MEMORY_MB} MB of memory")
+        return TemporarilyUnavailable("was cut off twice: somebody else ended its process")
+    return ResourceLimitExceeded(f"takes more than {MEMORY_MB} MB of memory")
 
 
 def _forget() -> None:

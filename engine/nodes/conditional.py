@@ -28,7 +28,7 @@ class ConditionalConfig(NodeConfig):
     )
 
 
-class Conditional(NodeType[ConditionalConfig]):
+class ConditionalNode(NodeType[ConditionalConfig]):
     name: ClassVar[str] = "conditional"
     title: ClassVar[str] = "Condition"
     description: ClassVar[str] = "Goes on by the port `true` if its condition holds, else by `false`."

@@ -67,9 +67,9 @@ class DelayConfig(NodeConfig):
         return self
 
 
-class Delay(NodeType[DelayConfig]):
+class DelayNode(NodeType[DelayConfig]):
     name: ClassVar[str] = "delay"
-    title: ClassVar[str] = "Delay"
+    title: ClassVar[str] = "DelayNode"
     description: ClassVar[str] = "Waits for a number of seconds, or until a moment."
     category: ClassVar[str] = "flow"
     icon: ClassVar[str] = "clock"

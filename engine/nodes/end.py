@@ -32,9 +32,9 @@ class EndConfig(NodeConfig):
     """Not for authors: engine/spec/desugar.py puts it here."""
 
 
-class End(NodeType[EndConfig]):
+class EndNode(NodeType[EndConfig]):
     name: ClassVar[str] = "end"
-    title: ClassVar[str] = "End"
+    title: ClassVar[str] = "EndNode"
     description: ClassVar[str] = "Where a run ends; its output is the run's output."
     category: ClassVar[str] = "flow"
     icon: ClassVar[str] = "flag"

@@ -44,9 +44,9 @@ class HumanConfig(NodeConfig):
     )
 
 
-class Human(NodeType[HumanConfig]):
+class HumanNode(NodeType[HumanConfig]):
     name: ClassVar[str] = "human"
-    title: ClassVar[str] = "Human"
+    title: ClassVar[str] = "HumanNode"
     description: ClassVar[str] = "Asks a person, for an approval or by a form, and waits for the answer: its output."
     category: ClassVar[str] = "flow"
     icon: ClassVar[str] = "user"

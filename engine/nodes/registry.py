@@ -7,40 +7,40 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from engine.errors import NotStorable
-from engine.nodes.ai.agent import Agent
-from engine.nodes.ai.llm import Llm
-from engine.nodes.code.node import Code
-from engine.nodes.conditional import Conditional
-from engine.nodes.delay import Delay
-from engine.nodes.end import End
-from engine.nodes.http.node import Http
-from engine.nodes.human import Human
-from engine.nodes.map.node import Map
-from engine.nodes.start import Start
-from engine.nodes.subworkflow import Subworkflow
-from engine.nodes.switch import Switch
-from engine.nodes.tool import Tool
-from engine.nodes.transform import Transform
+from engine.nodes.ai.agent import AgentNode
+from engine.nodes.ai.llm import LlmNode
+from engine.nodes.code.node import CodeNode
+from engine.nodes.conditional import ConditionalNode
+from engine.nodes.delay import DelayNode
+from engine.nodes.end import EndNode
+from engine.nodes.http.node import HttpNode
+from engine.nodes.human import HumanNode
+from engine.nodes.map.node import MapNode
+from engine.nodes.start import StartNode
+from engine.nodes.subworkflow import SubworkflowNode
+from engine.nodes.switch import SwitchNode
+from engine.nodes.tool import ToolNode
+from engine.nodes.transform import TransformNode
 from engine.sdk.node import NodeConfig, NodeType
 from engine.sdk.node_types import NodeTypes
 from engine.values.storable import check_storable
 
 GROUP = "treadle.nodes"
 BUILT_IN: tuple[type[NodeType[Any]], ...] = (
-    Start,
-    End,
-    Transform,
-    Conditional,
-    Switch,
-    Code,
-    Delay,
-    Human,
-    Http,
-    Llm,
-    Tool,
-    Agent,
-    Subworkflow,
-    Map,
+    StartNode,
+    EndNode,
+    TransformNode,
+    ConditionalNode,
+    SwitchNode,
+    CodeNode,
+    DelayNode,
+    HumanNode,
+    HttpNode,
+    LlmNode,
+    ToolNode,
+    AgentNode,
+    SubworkflowNode,
+    MapNode,
 )
 
 

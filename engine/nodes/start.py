@@ -9,9 +9,9 @@ class StartConfig(NodeConfig):
     """Nothing to set."""
 
 
-class Start(NodeType[StartConfig]):
+class StartNode(NodeType[StartConfig]):
     name: ClassVar[str] = "start"
-    title: ClassVar[str] = "Start"
+    title: ClassVar[str] = "StartNode"
     description: ClassVar[str] = "Where a run begins; its output is the run's input."
     category: ClassVar[str] = "flow"
     icon: ClassVar[str] = "play"

@@ -33,9 +33,9 @@ class SubworkflowConfig(NodeConfig):
     )
 
 
-class Subworkflow(NodeType[SubworkflowConfig]):
+class SubworkflowNode(NodeType[SubworkflowConfig]):
     name: ClassVar[str] = "subworkflow"
-    title: ClassVar[str] = "Subworkflow"
+    title: ClassVar[str] = "SubworkflowNode"
     description: ClassVar[str] = (
         "Runs another workflow and waits for it. The two are cancelled together; a child that fails fails the node."
     )

@@ -16,7 +16,7 @@ def _not_error(port: str) -> str:
 Port = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$"), AfterValidator(_not_error)]
 
 
-class Case(NodeConfig):
+class SwitchCase(NodeConfig):
     port: Port = Field(title="Port", description="The port to leave by.", examples=["urgent"])
     condition: str = Field(
         min_length=1,
@@ -28,7 +28,7 @@ class Case(NodeConfig):
 
 
 class SwitchConfig(NodeConfig):
-    cases: list[Case] = Field(
+    cases: list[SwitchCase] = Field(
         min_length=1,
         max_length=10_000,
         title="Cases",
@@ -40,9 +40,9 @@ class SwitchConfig(NodeConfig):
     )
 
 
-class Switch(NodeType[SwitchConfig]):
+class SwitchNode(NodeType[SwitchConfig]):
     name: ClassVar[str] = "switch"
-    title: ClassVar[str] = "Switch"
+    title: ClassVar[str] = "SwitchNode"
     description: ClassVar[str] = "Goes on by the port of the first case that holds, else by the default."
     icon: ClassVar[str] = "route"
     Config: ClassVar[type[NodeConfig]] = SwitchConfig

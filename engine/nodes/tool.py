@@ -14,7 +14,7 @@ class ToolConfig(NodeConfig):
     tool: str = Field(
         min_length=1,
         max_length=200,
-        title="Tool",
+        title="ToolNode",
         description="Its name in the catalog: built in, of a package, or `mcp:<server>/<tool>`.",
         examples=["json_query"],
         json_schema_extra={"format": "tool-name"},
@@ -37,9 +37,9 @@ class ToolConfig(NodeConfig):
     )
 
 
-class Tool(NodeType[ToolConfig]):
+class ToolNode(NodeType[ToolConfig]):
     name: ClassVar[str] = "tool"
-    title: ClassVar[str] = "Tool"
+    title: ClassVar[str] = "ToolNode"
     description: ClassVar[str] = "Calls one tool of the catalog."
     category: ClassVar[str] = "integration"
     icon: ClassVar[str] = "wrench"

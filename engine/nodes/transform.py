@@ -17,9 +17,9 @@ class TransformConfig(NodeConfig):
     )
 
 
-class Transform(NodeType[TransformConfig]):
+class TransformNode(NodeType[TransformConfig]):
     name: ClassVar[str] = "transform"
-    title: ClassVar[str] = "Transform"
+    title: ClassVar[str] = "TransformNode"
     description: ClassVar[str] = "Makes new JSON out of what is there, by templates."
     category: ClassVar[str] = "data"
     icon: ClassVar[str] = "shuffle"

@@ -13,8 +13,8 @@ import structlog
 from engine.errors import NodeFailure
 from engine.events import RunError
 from engine.expressions.analysis import SECRETS
-from engine.graph.bound_node import Work
-from engine.runtime.node_context import Context
+from engine.graph.bound_node import BoundNode
+from engine.runtime.node_context import RunNodeContext
 from engine.sdk.node import Outcome, Output, WaitForAnswer, WaitUntil
 from engine.sdk.resources import Secrets
 from engine.spec.model import Retry
@@ -38,7 +38,10 @@ class Result:
 
 
 async def attempt(
-    work: Work, context: Context, on_retry: Callable[[int, RunError, float], None], on_again: Callable[[int], None]
+    work: BoundNode,
+    context: RunNodeContext,
+    on_retry: Callable[[int, RunError, float], None],
+    on_again: Callable[[int], None],
 ) -> Result:
     """Runs a node until it succeeds, fails for good or has used up its attempts. Raises only CancelledError.
 
@@ -62,7 +65,7 @@ async def attempt(
         on_again(number)
 
 
-def _is_worth_retrying(work: Work, error: RunError) -> bool:
+def _is_worth_retrying(work: BoundNode, error: RunError) -> bool:
     """What is wrong for good is wrong again, and models say whether it is; anything else the author asked us to try again."""
     return error.retryable or not (error.code in WRONG_AGAIN or error.code.startswith("MODEL_"))
 
@@ -74,7 +77,7 @@ def _pause(retry: Retry, number: int, error: RunError) -> float:
     return min(max(backoff, asked if isinstance(asked, int | float) else 0.0), retry.max_s)
 
 
-async def _once(work: Work, context: Context) -> tuple[Outcome | None, RunError | None]:
+async def _once(work: BoundNode, context: RunNodeContext) -> tuple[Outcome | None, RunError | None]:
     node_id = work.spec.id
     limit = asyncio.timeout(work.spec.timeout_s)
     try:
@@ -101,7 +104,7 @@ async def _once(work: Work, context: Context) -> tuple[Outcome | None, RunError 
         return None, RunError("NODE", message, node_id, False)
 
 
-async def _executed(work: Work, context: Context) -> Outcome:
+async def _executed(work: BoundNode, context: RunNodeContext) -> Outcome:
     """Checked to be storable. A node that names secrets sees them here and nowhere else."""
     if not work.secrets or SECRETS in context.scope:  # in a map: its own call has resolved them
         return await _result(work, context)
@@ -112,7 +115,7 @@ async def _executed(work: Work, context: Context) -> Outcome:
         return await _result(work, context)
 
 
-async def _result(work: Work, context: Context) -> Outcome:
+async def _result(work: BoundNode, context: RunNodeContext) -> Outcome:
     try:
         outcome: Outcome = await work.type.execute(work.config, context)
     finally:
@@ -130,7 +133,7 @@ def _check(outcome: Outcome) -> None:
         check_storable([outcome.prompt, outcome.schema])
 
 
-def _redacted(outcome: Outcome, context: Context) -> Outcome:
+def _redacted(outcome: Outcome, context: RunNodeContext) -> Outcome:
     if isinstance(outcome, Output):
         value = context.redacted(outcome.value)
         return outcome if value is outcome.value else replace(outcome, value=value)

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 from engine.events import CheckpointSaved, RunError, StatusChange
 from engine.runtime.ports import CheckpointRecord, Entry, Journal, PendingWrite, RunChange, StatusMoved
-from engine.runtime.run_info import RunFacts
-from engine.runtime.run_state import Memory
+from engine.runtime.run_info import RunInfo
+from engine.runtime.run_state import RunState
 from engine.runtime.waits import Waits
 from engine.states import RunStatus
 
@@ -18,9 +18,9 @@ MAX_AHEAD = 50
 """Waves that the graph may be ahead of the journal: bounds what a crash loses of pure work, and what is kept in memory."""
 
 
-class Ledger:
-    def __init__(self, facts: RunFacts, memory: Memory, waits: Waits, journal: Journal) -> None:
-        self._facts, self._memory, self._waits, self._journal = facts, memory, waits, journal
+class CommitBuffer:
+    def __init__(self, info: RunInfo, memory: RunState, waits: Waits, journal: Journal) -> None:
+        self._facts, self._memory, self._waits, self._journal = info, memory, waits, journal
         self._rows: list[PendingWrite] = []
         self._under_way: list[Awaitable[int]] = []
 
@@ -52,13 +52,13 @@ class Ledger:
         entry = self._entry(record, failure)
         entry.change = change
         told = StatusChange(change.status, change.expected, change.message or "")
-        entry.happenings.append((datetime.now(UTC), told))
+        entry.events_to_write.append((datetime.now(UTC), told))
         self._under_way.append(self._journal.commit(entry))
         try:
             await self.land()
         except StatusMoved as moved:
             self._under_way = []
-            entry.happenings.pop()
+            entry.events_to_write.pop()
             entry.change = None
             await self._journal.commit(entry)
             return moved.status
@@ -75,16 +75,16 @@ class Ledger:
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
     def _entry(self, record: CheckpointRecord | None, failure: RunError | None) -> Entry:
-        facts, happenings = self._facts, self._memory.take()
+        info, events_to_write = self._facts, self._memory.take()
         if record is not None:
-            happenings.append((datetime.now(UTC), CheckpointSaved(record.id, record.step)))
+            events_to_write.append((datetime.now(UTC), CheckpointSaved(record.id, record.step)))
         opened, settled = self._waits.take()
         rows, self._rows = self._rows, []
         return Entry(
-            facts.id,
-            facts.epoch,
-            facts.lineage,
-            happenings,
+            info.id,
+            info.epoch,
+            info.lineage,
+            events_to_write,
             record,
             rows,
             opened,

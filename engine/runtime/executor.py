@@ -12,16 +12,16 @@ from typing import Any
 from langgraph.errors import GraphDrained
 from langgraph.types import Command
 
-from engine.graph.channels import SLOTS
+from engine.graph.channels import NODE_RECORDS
 from engine.graph.compiler import CompiledGraph
-from engine.runtime.commit_buffer import Ledger
-from engine.runtime.outcome import Ends
-from engine.runtime.ports import CheckpointRecord, Journal, OpenWait, RunChange, Standing
-from engine.runtime.run_info import Head, RunFacts, Stop
-from engine.runtime.run_state import Memory
-from engine.runtime.scheduler import Turn
-from engine.runtime.stop import Stopping
-from engine.runtime.task_runner import Launcher
+from engine.runtime.commit_buffer import CommitBuffer
+from engine.runtime.outcome import RunOutcome
+from engine.runtime.ports import CheckpointRecord, Journal, OpenWait, ResumeState, RunChange
+from engine.runtime.run_info import HeadStore, RunInfo, StopReason
+from engine.runtime.run_state import RunState
+from engine.runtime.scheduler import NodeScheduler
+from engine.runtime.stop import StopControl
+from engine.runtime.task_runner import TaskRunner
 from engine.runtime.waits import Waits
 from engine.states import RunStatus
 
@@ -29,26 +29,28 @@ PATIENCE_S = 5.0
 """A timer that is over within this is waited for in the process; for a later one the run lets its worker go."""
 
 
-class Drive:
+class RunExecutor:
     """One take-up of one run. `run()` ends when the run rests or is given up, and answers with how it stands."""
 
     def __init__(
         self,
-        facts: RunFacts,
+        info: RunInfo,
         compiled: CompiledGraph,
         *,
         journal: Journal,
-        head: Head,
+        head: HeadStore,
         resources: Mapping[str, Any],
     ) -> None:
-        self.facts, self.compiled, self.head = facts, compiled, head
+        self.info, self.compiled, self.head = info, compiled, head
         self.outcome: RunStatus | None = None
-        self.memory, self.waits = Memory(facts.id, len(compiled.plan.nodes), {}), Waits()
-        self._launcher = Launcher(facts, compiled.works, self.memory, journal, resources)
-        self._stopping = Stopping(self._launcher, facts.failure)
-        self._turns = Turn(facts, compiled, self.memory, self._launcher, self.waits, self._stopping, facts.breakpoints)
-        self._ledger = Ledger(facts, self.memory, self.waits, journal)
-        self._ends = Ends(facts, compiled, self.memory)
+        self.memory, self.waits = RunState(info.id, len(compiled.plan.nodes), {}), Waits()
+        self._launcher = TaskRunner(info, compiled.works, self.memory, journal, resources)
+        self._stopping = StopControl(self._launcher, info.failure)
+        self._turns = NodeScheduler(
+            info, compiled, self.memory, self._launcher, self.waits, self._stopping, info.breakpoints
+        )
+        self._ledger = CommitBuffer(info, self.memory, self.waits, journal)
+        self._ends = RunOutcome(info, compiled, self.memory)
         self._is_due = True
         """Whether a wave may follow."""
 
@@ -63,20 +65,20 @@ class Drive:
         finally:
             await self._launcher.cancel()
             await self._ledger.close()
-            self.head.detach(self.facts.id)
+            self.head.detach(self.info.id)
 
     # What a worker asks of it.
 
-    def request(self, stop: Stop) -> None:
+    def request(self, stop: StopReason) -> None:
         self._stopping.request(stop)
 
     def interrupt(self) -> None:
         self._stopping.interrupt()
 
     @property
-    def clings_since(self) -> float | None:
+    def unresponsive_since(self) -> float | None:
         """The loop's time at which nodes were told to stop that still run; None where none does."""
-        return self._launcher.clings_since
+        return self._launcher.unresponsive_since
 
     @property
     def is_waiting(self) -> bool:
@@ -97,24 +99,24 @@ class Drive:
 
     # What the saver calls back.
 
-    async def commit_wave(self, record: CheckpointRecord, *, has_next: bool) -> None:
+    async def commit_superstep(self, record: CheckpointRecord, *, has_next: bool) -> None:
         """Called by the saver for every checkpoint: one entry for all that the wave did, the run's end included."""
         self._is_due = has_next
         await self._commit(record)
         if self._is_step_done(record.step):
-            self._stopping.request(Stop.BREAK)
+            self._stopping.request(StopReason.BREAK)
 
     # The loop.
 
-    def _recall(self, standing: Standing) -> None:
+    def _recall(self, standing: ResumeState) -> None:
         """Takes over what the store remembers. Nodes that were launched and have not settled are launched again."""
         self.memory.recall(standing.slots, standing.usage)
         self.waits.recall(standing.waits)
         self._is_due = standing.is_due
         self._launcher.relaunch(self.compiled.plan, set(self.memory.waiting) - set(self.waits.nodes))
-        was_resumed_here = standing.step == self.facts.resumed_step
+        was_resumed_here = standing.step == self.info.resumed_step
         if self._is_step_done(standing.step) or (standing.is_held and not was_resumed_here):
-            self._stopping.request(Stop.BREAK)
+            self._stopping.request(StopReason.BREAK)
 
     async def _waves(self, command: Any) -> None:
         while True:
@@ -136,8 +138,8 @@ class Drive:
         due = self.waits.next_due
         if due is not None and due <= datetime.now(UTC) + timedelta(seconds=PATIENCE_S):
             return True
-        if self.facts.is_step:
-            self._stopping.request(Stop.BREAK)
+        if self.info.is_step:
+            self._stopping.request(StopReason.BREAK)
             return False
         stands = self._stopping.stands
         await self._change(None, RunChange(RunStatus.WAITING, stands, self.waits.told(), wake_at=due))
@@ -157,13 +159,13 @@ class Drive:
 
     def _is_step_done(self, step: int) -> bool:
         # Step 0 only finds out where the run begins.
-        return self.facts.is_step and step > max(self.facts.resumed_step, 0)
+        return self.info.is_step and step > max(self.info.resumed_step, 0)
 
     async def _invoke(self, command: Any) -> None:
         control = self._stopping.new_control()
         self._launcher.on_result = control.request_drain
         try:
-            await self.compiled.call(command, self.facts.id, self._turns, control)
+            await self.compiled.call(command, self.info.id, self._turns, control)
         except GraphDrained:
             return
         else:
@@ -176,8 +178,8 @@ class Drive:
         writes = self._turns.results()
         if not writes:
             return _NOTHING
-        self._is_due = self._is_due or any(channel != SLOTS for channel, _ in writes)
-        entering, rows = self.head.enter(self.facts.id, writes)
+        self._is_due = self._is_due or any(channel != NODE_RECORDS for channel, _ in writes)
+        entering, rows = self.head.enter(self.info.id, writes)
         self._ledger.gather(rows)
         return Command(update=entering)
 
@@ -214,7 +216,7 @@ class Drive:
     async def _end(self) -> RunStatus | None:
         """The run stops before its end: its code first, then what is said of it."""
         await self._launcher.cancel()
-        if self._stopping.stop is Stop.LEASE_LOST:
+        if self._stopping.stop is StopReason.LEASE_LOST:
             return None
         self._enter_results()
         has_more = bool(self._is_due or self.memory.running or self.waits)

@@ -9,18 +9,18 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint, CheckpointTuple
 from langgraph.constants import TASKS
 
-from engine.graph.channels import GATE, LOOP, SLOTS
+from engine.graph.channels import JOIN_BARRIER, LOOP, NODE_RECORDS
 from engine.graph.compiler import CompiledGraph, Write
-from engine.runtime.executor import Drive
-from engine.runtime.ports import CheckpointRecord, PendingWrite, Standing
+from engine.runtime.executor import RunExecutor
+from engine.runtime.ports import CheckpointRecord, PendingWrite, ResumeState
 
 
-class MemoryHead(BaseCheckpointSaver[int]):
+class MemoryHeadStore(BaseCheckpointSaver[int]):
     """The last checkpoint, and what LangGraph has written since."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._drive: Drive
+        self._drive: RunExecutor
         self._saved: tuple[Checkpoint, Any] | None = None
         self._pending: list[tuple[str, str, Any]] = []
         self._has_sends = False
@@ -31,8 +31,8 @@ class MemoryHead(BaseCheckpointSaver[int]):
         graph.checkpointer = self
         return replace(compiled, graph=graph)
 
-    async def attach(self, drive: Drive) -> Standing | None:
-        self._drive = drive
+    async def attach(self, executor: RunExecutor) -> ResumeState | None:
+        self._drive = executor
         return None
 
     def detach(self, run_id: str) -> None:
@@ -52,17 +52,17 @@ class MemoryHead(BaseCheckpointSaver[int]):
             return None
         checkpoint, metadata = self._saved
         checkpoint = checkpoint.copy()
-        checkpoint["channel_values"] = {**checkpoint["channel_values"], SLOTS: self._drive.memory.slots}
+        checkpoint["channel_values"] = {**checkpoint["channel_values"], NODE_RECORDS: self._drive.memory.slots}
         return CheckpointTuple(self._place(checkpoint["id"]), checkpoint, metadata, None, list(self._pending))
 
     async def aput(self, config: RunnableConfig, checkpoint: Checkpoint, metadata: Any, new_versions: Any) -> Any:
         if metadata["source"] != "input":
             self._saved = (checkpoint, metadata)
             has_next = TASKS in checkpoint["channel_values"] or any(
-                name.startswith((GATE, LOOP)) for name in checkpoint["updated_channels"] or ()
+                name.startswith((JOIN_BARRIER, LOOP)) for name in checkpoint["updated_channels"] or ()
             )
             record = CheckpointRecord(checkpoint["id"], None, metadata["step"], True, b"", [])
-            await self._drive.commit_wave(record, has_next=has_next)
+            await self._drive.commit_superstep(record, has_next=has_next)
             self._pending, self._has_sends = [], False
         return self._place(checkpoint["id"])
 
@@ -71,5 +71,5 @@ class MemoryHead(BaseCheckpointSaver[int]):
         self._pending += [(task_id, channel, value) for channel, value in writes]
 
     def _place(self, checkpoint_id: str) -> RunnableConfig:
-        place = {"thread_id": self._drive.facts.id, "checkpoint_ns": "", "checkpoint_id": checkpoint_id}
+        place = {"thread_id": self._drive.info.id, "checkpoint_ns": "", "checkpoint_id": checkpoint_id}
         return cast(RunnableConfig, {"configurable": place})

@@ -11,9 +11,9 @@ from engine.errors import NodeFailure, NotStorable
 from engine.events import LogRecorded, Usage
 from engine.expressions import evaluator
 from engine.expressions.analysis import SECRETS
-from engine.graph.channels import Slot
+from engine.graph.channels import NodeRecord
 from engine.runtime.reporter import Telling
-from engine.runtime.run_info import Around, RunFacts
+from engine.runtime.run_info import MapItemScope, RunInfo
 from engine.states import LogLevel, NodeStatus
 from engine.types import JSON
 from engine.validation.templates import INDEX, ITEM
@@ -29,7 +29,11 @@ LOG_LIMIT = 1000
 
 
 def scope_of(
-    run_id: str, inputs: JSON, slots: Mapping[str, Slot], names: Iterable[str], around: Mapping[str, Any] = NOTHING_ELSE
+    run_id: str,
+    inputs: JSON,
+    slots: Mapping[str, NodeRecord],
+    names: Iterable[str],
+    around: Mapping[str, Any] = NOTHING_ELSE,
 ) -> dict[str, Any]:
     """The names that templates can use: `names` are the node ids worth offering, so that a big graph costs no more.
 
@@ -40,18 +44,18 @@ def scope_of(
     return {**around, **nodes, "input": inputs, "run": {"id": run_id}, "nodes": {**outer, **nodes}}
 
 
-def _view(slot: Slot | None) -> dict[str, Any]:
+def _view(slot: NodeRecord | None) -> dict[str, Any]:
     if slot is None:
         return NOT_RUN
     return {"output": slot.output, "status": slot.status.value}
 
 
-class Context:
+class RunNodeContext:
     """The NodeContext of one visit. The report decides what of all that is told becomes an event, and when."""
 
     def __init__(
         self,
-        facts: RunFacts,
+        info: RunInfo,
         node_id: str,
         visit: int,
         scope: Mapping[str, Any],
@@ -60,27 +64,27 @@ class Context:
         given_up: asyncio.Event | None = None,
     ) -> None:
         """`given_up` is set once the run is to end, or its lease is lost: the node stops without keeping anything first."""
-        self.facts = facts
-        self.run_id, self.project_id, self.scopes = facts.id, facts.project_id, facts.scopes
+        self.info = info
+        self.run_id, self.project_id, self.scopes = info.id, info.project_id, info.scopes
         self.node_id, self.visit, self.attempt = node_id, visit, 1
-        self.inputs, self.resources, self.scope = facts.inputs, resources, scope
-        self.idempotency_key = f"{facts.key}/{node_id}/{visit}"
+        self.inputs, self.resources, self.scope = info.inputs, resources, scope
+        self.idempotency_key = f"{info.key}/{node_id}/{visit}"
         self.noted_input: JSON = None
         self.given_up = given_up
         self._report = report
         self._redactor = NOTHING
-        if facts.around is not None:
-            self._redactor = facts.around.redactor
-            if facts.around.secrets:
-                self.scope = {**scope, SECRETS: facts.around.secrets}
+        if info.around is not None:
+            self._redactor = info.around.redactor
+            if info.around.secrets:
+                self.scope = {**scope, SECRETS: info.around.secrets}
         self._text = self._redactor.stream()
         self._lines = 0
 
-    def around(self, index: int, item: JSON) -> Around:
+    def around(self, index: int, item: JSON) -> MapItemScope:
         """What an item of this node, which is a map, has around it."""
         names = {name: value for name, value in self.scope.items() if name != SECRETS}
         known = {**names, ITEM: item, INDEX: index}
-        return Around(known, self.scope.get(SECRETS, {}), self._redactor, f"{self.idempotency_key}/{index}")
+        return MapItemScope(known, self.scope.get(SECRETS, {}), self._redactor, f"{self.idempotency_key}/{index}")
 
     def begin_attempt(self, number: int) -> None:
         self.attempt = number

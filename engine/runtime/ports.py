@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from engine.events import Happening, OutputDelta, RunError, Usage
-from engine.graph.channels import Slot
+from engine.events import EventData, OutputDelta, RunError, Usage
+from engine.graph.channels import NodeRecord
 from engine.sdk.node import Output
 from engine.states import RunStatus, WaitKind
 from engine.types import JSON
@@ -75,12 +75,12 @@ class RunChange:
 
 @dataclass(slots=True)
 class Entry:
-    """What is to be committed for one run under one fencing token. `happenings` are numbered in their order."""
+    """What is to be committed for one run under one fencing token. `events_to_write` are numbered in their order."""
 
     run_id: str
     epoch: int
     lineage: int = 0
-    happenings: list[tuple[datetime, Happening]] = field(default_factory=list)
+    events_to_write: list[tuple[datetime, EventData]] = field(default_factory=list)
     checkpoint: CheckpointRecord | None = None
     writes: list[PendingWrite] = field(default_factory=list)
     waits: list[OpenWait] = field(default_factory=list)
@@ -94,10 +94,10 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ResumeState:
     """Where a run stands when it is taken up: its head, with what came in on top of it."""
 
-    slots: dict[str, Slot]
+    slots: dict[str, NodeRecord]
     step: int
     is_due: bool
     """Whether a wave may follow: something is due, or may be once the writes on top are applied."""

@@ -7,10 +7,10 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from engine.events import Happening, NodeChange, OutputDelta, RunError, Usage
+from engine.events import EventData, NodeChange, OutputDelta, RunError, Usage
 from engine.runtime.ports import Entry, Journal
-from engine.runtime.run_info import RunFacts
-from engine.runtime.run_state import Memory
+from engine.runtime.run_info import RunInfo
+from engine.runtime.run_state import RunState
 from engine.states import NodeStatus
 
 PROGRESS_INTERVAL_S = 0.1
@@ -28,12 +28,12 @@ class Telling(Protocol):
     def progress(self, fraction: float, message: str | None) -> None: ...
     def text(self, text: str) -> None: ...
     def used(self, usage: Usage) -> None: ...
-    def post(self, at: datetime, what: Happening) -> None: ...
+    def post(self, at: datetime, what: EventData) -> None: ...
 
 
-class Report:
-    def __init__(self, facts: RunFacts, node_id: str, visit: int, memory: Memory, journal: Journal) -> None:
-        self._facts, self._node_id, self._visit = facts, node_id, visit
+class NodeReporter:
+    def __init__(self, info: RunInfo, node_id: str, visit: int, memory: RunState, journal: Journal) -> None:
+        self._facts, self._node_id, self._visit = info, node_id, visit
         self._memory, self._journal = memory, journal
         self._attempt = 1
         self._next_progress = self._next_keep = 0.0
@@ -71,7 +71,7 @@ class Report:
         self._attempt, self._length, self._kept = number, 0, 0
         self._tell(status=NodeStatus.RUNNING, attempt=number, message=None, partial_output=None)
 
-    def post(self, at: datetime, what: Happening) -> None:
+    def post(self, at: datetime, what: EventData) -> None:
         self._journal.post(Entry(self._facts.id, self._facts.epoch, self._facts.lineage, [(at, what)]))
 
     def _tell(self, **changes: Any) -> None:

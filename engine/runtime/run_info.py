@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.events import RunError
 from engine.graph.compiler import Write
-from engine.runtime.ports import PendingWrite, Standing
+from engine.runtime.ports import PendingWrite, ResumeState
 from engine.types import JSON
 from engine.values.redaction import Redactor
 
 if TYPE_CHECKING:
-    from engine.runtime.executor import Drive
+    from engine.runtime.executor import RunExecutor
 
 
-class Stop(StrEnum):
+class StopReason(StrEnum):
     """Why a drive is to stop before its end. Types, so that none is guessed from a CancelledError."""
 
     DRAIN = "drain"
@@ -30,18 +30,18 @@ class Stop(StrEnum):
     @property
     def is_at_once(self) -> bool:
         """True where running nodes are not waited for."""
-        return self in (Stop.TIMEOUT, Stop.CANCEL, Stop.LEASE_LOST)
+        return self in (StopReason.TIMEOUT, StopReason.CANCEL, StopReason.LEASE_LOST)
 
-    def outranks(self, other: "Stop") -> bool:
+    def outranks(self, other: "StopReason") -> bool:
         """Of two reasons the later in the enum counts: they are in the order of what they demand."""
         return _RANK[self] > _RANK[other]
 
 
-_RANK = {stop: rank for rank, stop in enumerate(Stop)}
+_RANK = {stop: rank for rank, stop in enumerate(StopReason)}
 
 
 @dataclass(frozen=True, slots=True)
-class Around:
+class MapItemScope:
     """What an item of a map has around it: the names that its templates know from outside, and the secrets of its node.
 
     `key` is the item's idempotency key; `redactor` keeps what the map keeps to itself.
@@ -54,7 +54,7 @@ class Around:
 
 
 @dataclass(frozen=True, slots=True)
-class RunFacts:
+class RunInfo:
     """What a drive needs to know of the run it was given."""
 
     id: str
@@ -72,7 +72,7 @@ class RunFacts:
     """The head's step when somebody last resumed the run."""
     failure: RunError | None = None
     """What the run was failing with when its last worker was lost."""
-    around: Around | None = None
+    around: MapItemScope | None = None
     """For the nodes of an item of a map."""
 
     @property
@@ -94,11 +94,11 @@ class RunFacts:
         return f"{self.id}/{self.lineage}" if self.around is None else self.around.key
 
 
-class Head(Protocol):
+class HeadStore(Protocol):
     """Where runs stand in the store: the checkpoint saver, seen from the engine."""
 
-    async def attach(self, drive: "Drive") -> Standing | None:
-        """Loads the run's head; None where it has none yet. From now on its checkpoints go through `drive.commit_wave`."""
+    async def attach(self, executor: "RunExecutor") -> ResumeState | None:
+        """Loads the run's head; None where it has none yet. From now on its checkpoints go through `drive.commit_superstep`."""
         ...
 
     def detach(self, run_id: str) -> None: ...

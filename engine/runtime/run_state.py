@@ -9,19 +9,19 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from engine.events import Happening, NodeChange, NodeState, Usage
-from engine.graph.channels import Slot
+from engine.events import EventData, NodeChange, NodeState, Usage
+from engine.graph.channels import NodeRecord
 from engine.graph.plan import Round
 from engine.states import NodeStatus
 
 
-class Memory:
+class RunState:
     """`wave` holds what goes with the next commit, in order. Slots are shared with the graph's channel."""
 
-    def __init__(self, run_id: str, total: int, slots: dict[str, Slot]) -> None:
+    def __init__(self, run_id: str, total: int, slots: dict[str, NodeRecord]) -> None:
         self.run_id, self.total, self.slots = run_id, total, slots
         self.states: dict[str, NodeState] = {}
-        self.wave: list[tuple[datetime, Happening]] = []
+        self.wave: list[tuple[datetime, EventData]] = []
         # Kept as it changes: counting afresh would make a wave cost as much as the graph is big.
         self._count = Counter(slot.status for slot in slots.values())
 
@@ -43,7 +43,7 @@ class Memory:
         self.states[state.node_id] = state
         self.wave.append((at or datetime.now(UTC), NodeChange(state)))
 
-    def set_slot(self, node_id: str, slot: Slot) -> dict[str, Slot]:
+    def set_slot(self, node_id: str, slot: NodeRecord) -> dict[str, NodeRecord]:
         """Returns the write that tells the graph's channel."""
         before = self.slots.get(node_id)
         if before is not None:
@@ -52,13 +52,13 @@ class Memory:
         self.slots[node_id] = slot
         return {node_id: slot}
 
-    def skip(self, node_id: str, round_: Round) -> dict[str, Slot]:
+    def skip(self, node_id: str, round_: Round) -> dict[str, NodeRecord]:
         before = self.slots.get(node_id)
         visits = before.visits if before else 0
         self.note(NodeState(self.run_id, node_id, NodeStatus.SKIPPED, visits=visits, progress=0.0))
-        return self.set_slot(node_id, Slot(NodeStatus.SKIPPED, visits, round_, before.output if before else None))
+        return self.set_slot(node_id, NodeRecord(NodeStatus.SKIPPED, visits, round_, before.output if before else None))
 
-    def take(self) -> list[tuple[datetime, Happening]]:
+    def take(self) -> list[tuple[datetime, EventData]]:
         """What happened since the last commit, handed over once."""
         wave, self.wave = self.wave, []
         return wave
@@ -84,7 +84,7 @@ class Memory:
         done = self._count[NodeStatus.COMPLETED] + self._count[NodeStatus.FAILED]
         return done / max(self.total - self._count[NodeStatus.SKIPPED], 1)
 
-    def recall(self, slots: dict[str, Slot], usage: Mapping[str, Usage]) -> None:
+    def recall(self, slots: dict[str, NodeRecord], usage: Mapping[str, Usage]) -> None:
         """Takes over what the store remembers, before anything has happened here."""
         self.slots = slots
         self._count = Counter(slot.status for slot in slots.values())

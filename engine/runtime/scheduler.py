@@ -10,15 +10,15 @@ from langgraph.types import Send
 
 from engine.events import RunError
 from engine.expressions import evaluator
-from engine.graph.channels import SLOTS, Signal, Slot
+from engine.graph.channels import NODE_RECORDS, NodeRecord, Signal
 from engine.graph.compiler import CompiledGraph, Write
 from engine.graph.plan import PlanEdge, PlanNode, Round
-from engine.graph.routing import leaving, loop_over, taken_edges
+from engine.graph.routing import close_loop, settle_edges, taken_edges
 from engine.runtime.attempts import Result, attempt, null_after_failure
 from engine.runtime.node_context import scope_of
 from engine.runtime.ports import OpenWait
-from engine.runtime.run_info import RunFacts, Stop
-from engine.runtime.run_state import Memory
+from engine.runtime.run_info import RunInfo, StopReason
+from engine.runtime.run_state import RunState
 from engine.runtime.waits import Waits
 from engine.sdk.node import ERROR_PORT, Output, WaitForAnswer, WaitForRun, WaitUntil
 from engine.spec.model import OnError
@@ -26,38 +26,40 @@ from engine.states import NodeStatus, WaitKind
 from engine.types import JSON
 
 if TYPE_CHECKING:
-    from engine.runtime.stop import Stopping
-    from engine.runtime.task_runner import Launcher
+    from engine.runtime.stop import StopControl
+    from engine.runtime.task_runner import TaskRunner
 
 
 @dataclass(slots=True)
-class Turn:
+class NodeScheduler:
     """Takes turns for one run."""
 
-    facts: RunFacts
+    info: RunInfo
     compiled: CompiledGraph
-    memory: Memory
-    launcher: "Launcher"
+    memory: RunState
+    launcher: "TaskRunner"
     waits: Waits
-    stopping: "Stopping"
+    stopping: "StopControl"
     breakpoints: frozenset[str]
 
     def begin(self) -> Sequence[Write]:
         """The writes that start a run: the edges of `__start__`, some of which may have a condition."""
-        skipped: dict[str, Slot] = {}
+        skipped: dict[str, NodeRecord] = {}
         starts = self.compiled.plan.starts
         try:
             taken = taken_edges(starts, None, lambda edge: evaluator.truthy(edge.condition or "", self.scope(())))
         except evaluator.ExpressionError as wrong:
             self.stopping.fail(RunError("EXPRESSION", f"the condition of an edge out of __start__: {wrong}"))
             return ()
-        writes = leaving(self.compiled.plan, starts, (), taken, lambda n, r: skipped.update(self.memory.skip(n.id, r)))
-        return [(SLOTS, skipped), *writes]
+        writes = settle_edges(
+            self.compiled.plan, starts, (), taken, lambda n, r: skipped.update(self.memory.skip(n.id, r))
+        )
+        return [(NODE_RECORDS, skipped), *writes]
 
     async def turn(self, node: PlanNode, signal: Signal | None, again: Signal | None) -> Sequence[Write]:
         """Called back by the graph: `signal` came by the node's forward edges, `again` by those that lead back to it."""
         if again is not None and not again.live:
-            return loop_over(self.compiled.plan, node, again.round)
+            return close_loop(self.compiled.plan, node, again.round)
         if again is not None:
             round_, live = (*again.round[:-1], again.round[-1] + 1), True
         elif signal is not None:
@@ -67,7 +69,7 @@ class Turn:
         if not live:
             return self.skip(node, round_)
         if node.id in self.breakpoints and not (signal and signal.held):
-            self.stopping.request(Stop.BREAK)
+            self.stopping.request(StopReason.BREAK)
             return [(TASKS, Send(node.id, Signal(round_, True, held=True)))]
         return await self.take(node, round_)
 
@@ -76,21 +78,21 @@ class Turn:
         visits = before.visits + 1 if before else 1
         if visits > node.spec.max_visits:
             return self._loop_limit(node, visits - 1)
-        slot = Slot(NodeStatus.RUNNING, visits, round_, before.output if before else None)
+        slot = NodeRecord(NodeStatus.RUNNING, visits, round_, before.output if before else None)
         work = self.compiled.works[node.id]
         if work.is_launched:
             self.launcher.plan(node, slot)
-            return [(SLOTS, self.memory.set_slot(node.id, slot))]
+            return [(NODE_RECORDS, self.memory.set_slot(node.id, slot))]
         context, report = self.launcher.context(work, slot)
         result = await attempt(work, context, report.retrying, report.again)
         return self.settle(node, slot, result, context.noted_input)
 
     def skip(self, node: PlanNode, round_: Round) -> Sequence[Write]:
-        skipped: dict[str, Slot] = self.memory.skip(node.id, round_)
-        writes = leaving(
+        skipped: dict[str, NodeRecord] = self.memory.skip(node.id, round_)
+        writes = settle_edges(
             self.compiled.plan, node.out, round_, (), lambda n, r: skipped.update(self.memory.skip(n.id, r))
         )
-        return [(SLOTS, skipped), *writes]
+        return [(NODE_RECORDS, skipped), *writes]
 
     def results(self) -> list[Write]:
         """What launched nodes have answered, and which waits are over; of these none where the run is to stop."""
@@ -103,30 +105,35 @@ class Turn:
             writes += [write for wait, end in self.waits.over() for write in self.end_wait(wait, end)]
         return writes
 
-    def settle(self, node: PlanNode, slot: Slot, result: Result, given: JSON = None) -> Sequence[Write]:
+    def settle(self, node: PlanNode, slot: NodeRecord, result: Result, given: JSON = None) -> Sequence[Write]:
         """Records how a node ended and follows its edges; a failure that nothing handles ends the run instead."""
         if isinstance(result.outcome, WaitUntil | WaitForAnswer | WaitForRun):
             return self._begin_wait(node, slot, result, result.outcome, given)
         output, port, error = _meaning(node, result)
         status = NodeStatus.FAILED if error else NodeStatus.COMPLETED
-        settled = Slot(status, slot.visits, slot.round, output)
+        settled = NodeRecord(status, slot.visits, slot.round, output)
         changed = self.memory.set_slot(node.id, settled)
         self._note(node, slot, result, output, error, given)
         if error is not None and node.spec.on_error is OnError.FAIL:
             self.stopping.fail(error)
-            return [(SLOTS, changed)]
+            return [(NODE_RECORDS, changed)]
         try:
             taken = taken_edges(node.out, port, lambda edge: self._holds(node, edge))
         except evaluator.ExpressionError as wrong:
             self.stopping.fail(RunError("EXPRESSION", f"the condition of an edge out of {node.id!r}: {wrong}", node.id))
-            return [(SLOTS, changed)]
-        writes = leaving(
+            return [(NODE_RECORDS, changed)]
+        writes = settle_edges(
             self.compiled.plan, node.out, slot.round, taken, lambda n, r: changed.update(self.memory.skip(n.id, r))
         )
-        return [(SLOTS, changed), *writes]
+        return [(NODE_RECORDS, changed), *writes]
 
     def _begin_wait(
-        self, node: PlanNode, slot: Slot, result: Result, outcome: WaitUntil | WaitForAnswer | WaitForRun, given: JSON
+        self,
+        node: PlanNode,
+        slot: NodeRecord,
+        result: Result,
+        outcome: WaitUntil | WaitForAnswer | WaitForRun,
+        given: JSON,
     ) -> Sequence[Write]:
         """The node settles when its wait is over; until then it holds up what follows it and nothing else."""
         wait = self.waits.open(node.id, slot.visits, outcome, given)
@@ -141,7 +148,7 @@ class Turn:
             started_at=result.started_at,
         )
         self.memory.note(state, result.ended_at)
-        return [(SLOTS, self.memory.set_slot(node.id, slot.evolve(status=NodeStatus.WAITING)))]
+        return [(NODE_RECORDS, self.memory.set_slot(node.id, slot.evolve(status=NodeStatus.WAITING)))]
 
     def end_wait(self, wait: OpenWait, end: Output | RunError) -> Sequence[Write]:
         """A wait is over: its node ends with `end`."""
@@ -171,7 +178,7 @@ class Turn:
             self.memory.note(self.memory.evolve(node_id, status=NodeStatus.CANCELLED, visits=slot.visits))
 
     def _note(
-        self, node: PlanNode, slot: Slot, result: Result, output: JSON, error: RunError | None, given: JSON
+        self, node: PlanNode, slot: NodeRecord, result: Result, output: JSON, error: RunError | None, given: JSON
     ) -> None:
         state = self.memory.evolve(
             node.id,
@@ -198,7 +205,7 @@ class Turn:
         return evaluator.truthy(edge.condition or "", self.scope((*self.compiled.works[node.id].names, node.id)))
 
     def scope(self, names: Sequence[str]) -> dict[str, Any]:
-        return scope_of(self.facts.id, self.facts.inputs, self.memory.slots, names, self.facts.names)
+        return scope_of(self.info.id, self.info.inputs, self.memory.slots, names, self.info.names)
 
 
 def _waits_for(wait: OpenWait) -> str:

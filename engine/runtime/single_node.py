@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from engine.events import Happening, LogRecorded, OutputDelta, RunError, Usage
-from engine.graph.bound_node import Work
+from engine.events import EventData, LogRecorded, OutputDelta, RunError, Usage
+from engine.graph.bound_node import BoundNode
 from engine.runtime.attempts import attempt
-from engine.runtime.node_context import Context
+from engine.runtime.node_context import RunNodeContext
 from engine.runtime.ports import Entry
-from engine.runtime.reporter import Report
-from engine.runtime.run_info import RunFacts
-from engine.runtime.run_state import Memory
+from engine.runtime.reporter import NodeReporter
+from engine.runtime.run_info import RunInfo
+from engine.runtime.run_state import RunState
 from engine.sdk.node import NodeConfig, NodeType, Outcome
 from engine.spec.model import NodeSpec
 from engine.states import NodeStatus
@@ -27,7 +27,7 @@ NEVER_HERE = "runs"
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class SingleNodeRun:
     """`outcome` is None where there is an `error`. `input` is what the node noted that it was given."""
 
     outcome: Outcome | None
@@ -55,8 +55,8 @@ class _Heard:
         raise RuntimeError("outside of a run there is nothing to commit")
 
 
-def _told(entry: Entry) -> list[Happening]:
-    return [what for _, what in entry.happenings]
+def _told(entry: Entry) -> list[EventData]:
+    return [what for _, what in entry.events_to_write]
 
 
 def scope_of(given: Mapping[str, JSON], run_id: str) -> dict[str, JSON]:
@@ -74,20 +74,22 @@ async def execute(
     config: NodeConfig,
     raw: dict[str, JSON],
     scope: Mapping[str, JSON],
-    facts: RunFacts,
+    info: RunInfo,
     resources: Mapping[str, Any],
-) -> Trial:
+) -> SingleNodeRun:
     """`raw` is the config as it was written; `facts.timeout_s` is how long it may take. Raises only CancelledError."""
-    heard, memory = _Heard(), Memory(facts.id, 1, {})
-    report = Report(facts, NODE_ID, 1, memory, heard)
+    heard, memory = _Heard(), RunState(info.id, 1, {})
+    report = NodeReporter(info, NODE_ID, 1, memory, heard)
     reached = {name: thing for name, thing in resources.items() if name != NEVER_HERE}
-    context = Context(facts, NODE_ID, 1, scope, reached, report)
-    work = Work(NodeSpec(NODE_ID, kind.name, config=raw, timeout_s=facts.timeout_s), kind, config)
+    context = RunNodeContext(info, NODE_ID, 1, scope, reached, report)
+    work = BoundNode(NodeSpec(NODE_ID, kind.name, config=raw, timeout_s=info.timeout_s), kind, config)
     result = await attempt(work, context, report.retrying, report.again)
     state = memory.state(NODE_ID)
     took_ms = (result.ended_at - result.started_at).total_seconds() * 1000
     error = None if result.error is None else replace(result.error, node_id=None)
-    return Trial(result.outcome, error, context.noted_input, state.partial_output, state.usage, heard.logs, took_ms)
+    return SingleNodeRun(
+        result.outcome, error, context.noted_input, state.partial_output, state.usage, heard.logs, took_ms
+    )
 
 
 async def try_node(
@@ -95,8 +97,8 @@ async def try_node(
     config: dict[str, JSON],
     given: Mapping[str, JSON] | None = None,
     resources: Mapping[str, Any] | None = None,
-) -> Trial:
+) -> SingleNodeRun:
     """For tests of node types: one of them with this config and these names. Raises pydantic's ValidationError."""
     scope = scope_of(given or {}, "run_test")
-    facts = RunFacts("run_test", "prj_test", 1, 0, scope["input"])
-    return await execute(kind, kind.Config.model_validate(config), config, scope, facts, resources or {})
+    info = RunInfo("run_test", "prj_test", 1, 0, scope["input"])
+    return await execute(kind, kind.Config.model_validate(config), config, scope, info, resources or {})

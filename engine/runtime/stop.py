@@ -6,14 +6,14 @@ Nothing of it is stored but the failure, with the next entry: whoever takes the 
 from langgraph.runtime import RunControl
 
 from engine.events import RunError
-from engine.runtime.run_info import Stop
-from engine.runtime.task_runner import Launcher
+from engine.runtime.run_info import StopReason
+from engine.runtime.task_runner import TaskRunner
 from engine.states import RunStatus
 
 
-class Stopping:
-    def __init__(self, launcher: Launcher, failure: RunError | None) -> None:
-        self.stop: Stop | None = None
+class StopControl:
+    def __init__(self, launcher: TaskRunner, failure: RunError | None) -> None:
+        self.stop: StopReason | None = None
         self.failure = failure
         self.stands = RunStatus.RUNNING
         self._is_interrupted = False
@@ -25,13 +25,13 @@ class Stopping:
         self._control = RunControl()
         return self._control
 
-    def request(self, stop: Stop) -> None:
+    def request(self, stop: StopReason) -> None:
         """Asks to stop; of several reasons the one that demands most counts."""
         if self.stop is None or stop.outranks(self.stop):
             self.stop = stop
-        if stop is Stop.PAUSE and self.stands is RunStatus.RUNNING:
+        if stop is StopReason.PAUSE and self.stands is RunStatus.RUNNING:
             self.stands = RunStatus.PAUSING
-        elif stop is Stop.CANCEL:
+        elif stop is StopReason.CANCEL:
             self.stands = RunStatus.CANCELLING
         self._control.request_drain(stop)
         if stop.is_at_once:
@@ -56,7 +56,7 @@ class Stopping:
         """Somebody else has changed the run's row."""
         self.stands = status
         if status is not RunStatus.RUNNING:
-            self.request(Stop.CANCEL if status is RunStatus.CANCELLING else Stop.PAUSE)
+            self.request(StopReason.CANCEL if status is RunStatus.CANCELLING else StopReason.PAUSE)
 
     @property
     def is_asked(self) -> bool:
@@ -70,4 +70,6 @@ class Stopping:
     @property
     def is_elsewhere(self) -> bool:
         """What is launched now is started by whoever takes the run up, if anybody does."""
-        return self.failure is not None or (self.stop is not None and (self.stop.is_at_once or self.stop is Stop.DRAIN))
+        return self.failure is not None or (
+            self.stop is not None and (self.stop.is_at_once or self.stop is StopReason.DRAIN)
+        )

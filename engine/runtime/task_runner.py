@@ -10,43 +10,43 @@ from datetime import UTC, datetime
 from typing import Any
 
 from engine.events import NodeState, Usage
-from engine.graph.bound_node import Work
-from engine.graph.channels import Slot
+from engine.graph.bound_node import BoundNode
+from engine.graph.channels import NodeRecord
 from engine.graph.plan import Plan, PlanNode
 from engine.runtime.attempts import Result, attempt
-from engine.runtime.node_context import Context, scope_of
+from engine.runtime.node_context import RunNodeContext, scope_of
 from engine.runtime.ports import Journal
-from engine.runtime.reporter import Report
-from engine.runtime.run_info import RunFacts
-from engine.runtime.run_state import Memory
+from engine.runtime.reporter import NodeReporter
+from engine.runtime.run_info import RunInfo
+from engine.runtime.run_state import RunState
 from engine.states import NodeStatus
 
 
-class Launcher:
+class TaskRunner:
     def __init__(
         self,
-        facts: RunFacts,
-        works: Mapping[str, Work],
-        memory: Memory,
+        info: RunInfo,
+        works: Mapping[str, BoundNode],
+        memory: RunState,
         journal: Journal,
         resources: Mapping[str, Any],
     ) -> None:
-        self.facts, self.works, self.memory, self.journal, self.resources = facts, works, memory, journal, resources
+        self.info, self.works, self.memory, self.journal, self.resources = info, works, memory, journal, resources
         self.wake = asyncio.Event()
         self._given_up = asyncio.Event()
         self.on_result: Callable[[], None] | None = None
-        self._planned: list[tuple[PlanNode, Slot]] = []
+        self._planned: list[tuple[PlanNode, NodeRecord]] = []
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._told_at: float | None = None
-        self._results: list[tuple[PlanNode, Slot, Result, Context]] = []
+        self._results: list[tuple[PlanNode, NodeRecord, Result, RunNodeContext]] = []
 
-    def plan(self, node: PlanNode, slot: Slot, usage: Usage | None = None) -> None:
+    def plan(self, node: PlanNode, slot: NodeRecord, usage: Usage | None = None) -> None:
         """To be started after the commit of this wave, in which the node is said to be RUNNING.
 
         `usage` is what the visit has taken already.
         """
         now = datetime.now(UTC)
-        state = NodeState(self.facts.id, node.id, NodeStatus.RUNNING, slot.visits, 1, started_at=now, usage=usage)
+        state = NodeState(self.info.id, node.id, NodeStatus.RUNNING, slot.visits, 1, started_at=now, usage=usage)
         self.memory.note(state)
         self._planned.append((node, slot))
 
@@ -63,7 +63,7 @@ class Launcher:
     def start_pending(self) -> None:
         planned, self._planned = self._planned, []
         for node, slot in planned:
-            self._tasks[node.id] = asyncio.create_task(self._run(node, slot), name=f"{self.facts.id}/{node.id}")
+            self._tasks[node.id] = asyncio.create_task(self._run(node, slot), name=f"{self.info.id}/{node.id}")
 
     @property
     def has_pending(self) -> bool:
@@ -77,7 +77,7 @@ class Launcher:
         return bool(self._tasks or self._planned)
 
     @property
-    def clings_since(self) -> float | None:
+    def unresponsive_since(self) -> float | None:
         """The loop's time at which nodes were told to stop that still run; None where none does."""
         return self._told_at if any(not task.done() for task in self._tasks.values()) else None
 
@@ -85,7 +85,7 @@ class Launcher:
     def has_results(self) -> bool:
         return bool(self._results)
 
-    def results(self) -> Iterator[tuple[PlanNode, Slot, Result, Context]]:
+    def results(self) -> Iterator[tuple[PlanNode, NodeRecord, Result, RunNodeContext]]:
         """Takes what has finished, oldest first."""
         results, self._results = self._results, []
         yield from results
@@ -119,13 +119,13 @@ class Launcher:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks = {}
 
-    def context(self, work: Work, slot: Slot) -> tuple[Context, Report]:
-        facts, node_id = self.facts, work.spec.id
-        report = Report(facts, node_id, slot.visits, self.memory, self.journal)
-        scope = scope_of(facts.id, facts.inputs, self.memory.slots, work.names, facts.names)
-        return Context(facts, node_id, slot.visits, scope, self.resources, report, self._given_up), report
+    def context(self, work: BoundNode, slot: NodeRecord) -> tuple[RunNodeContext, NodeReporter]:
+        info, node_id = self.info, work.spec.id
+        report = NodeReporter(info, node_id, slot.visits, self.memory, self.journal)
+        scope = scope_of(info.id, info.inputs, self.memory.slots, work.names, info.names)
+        return RunNodeContext(info, node_id, slot.visits, scope, self.resources, report, self._given_up), report
 
-    async def _run(self, node: PlanNode, slot: Slot) -> None:
+    async def _run(self, node: PlanNode, slot: NodeRecord) -> None:
         work = self.works[node.id]
         context, report = self.context(work, slot)
         result = await attempt(work, context, report.retrying, report.again)

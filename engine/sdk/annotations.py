@@ -12,7 +12,7 @@ _WHOLE = (TEMPLATE, EXPRESSION)
 """Whatever is inside of such a value belongs to it."""
 
 
-class Marked(NamedTuple):
+class AnnotatedValue(NamedTuple):
     """A value, where it stands, and the part of the schema that marks it."""
 
     path: str
@@ -24,30 +24,30 @@ class Marked(NamedTuple):
         return str(self.schema["format"])
 
 
-def marked(schema: Any, value: JSON, path: str, defs: Mapping[str, Any]) -> Iterator[Marked]:
+def annotated_values(schema: Any, value: JSON, path: str, defs: Mapping[str, Any]) -> Iterator[AnnotatedValue]:
     """Every one, from the outside in. `defs` are the schema's own definitions."""
     if not isinstance(schema, dict) or not isinstance(value, str | dict | list):
         return
     if isinstance(schema.get("format"), str):
-        yield Marked(path, value, schema)
+        yield AnnotatedValue(path, value, schema)
         if schema["format"] in _WHOLE:
             return
     if isinstance(reference := schema.get("$ref"), str):
-        yield from marked(defs.get(reference.rpartition("/")[2]), value, path, defs)
+        yield from annotated_values(defs.get(reference.rpartition("/")[2]), value, path, defs)
     else:
         for option in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())):
-            yield from marked(option, value, path, defs)
+            yield from annotated_values(option, value, path, defs)
         if isinstance(value, dict):
             named, rest = schema.get("properties", {}), schema.get("additionalProperties")
             for key, inner in value.items():
-                yield from marked(named.get(key, rest), inner, join_path(path, key), defs)
+                yield from annotated_values(named.get(key, rest), inner, join_path(path, key), defs)
         elif isinstance(value, list):
             for index, inner in enumerate(value):
-                yield from marked(schema.get("items"), inner, join_path(path, index), defs)
+                yield from annotated_values(schema.get("items"), inner, join_path(path, index), defs)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Inside:
+class MapScope:
     """What a text inside of a map knows beside what the map does: its item, and the nodes of the spec that it is in.
 
     `before` are the bits of those nodes that can have run; None: all.
@@ -57,11 +57,11 @@ class Inside:
     before: int | None
 
 
-class Text(NamedTuple):
+class TemplateText(NamedTuple):
     """A text of a spec that is a template or an expression. Only those in a node's config can see secrets."""
 
     path: str
     text: str
     is_expression: bool
     sees_secrets: bool = False
-    inside: Inside | None = None
+    inside: MapScope | None = None

@@ -13,7 +13,7 @@ from engine.types import JSON
 
 if TYPE_CHECKING:
     from engine.problems import FieldProblem
-    from engine.sdk.annotations import Text
+    from engine.sdk.annotations import TemplateText
     from engine.sdk.node_types import NodeTypes
 
 ERROR_PORT = "error"
@@ -155,7 +155,7 @@ class NodeType(Generic[ConfigT]):
         """Itself as one of `types`: a type whose config has nodes in it finds theirs there."""
         return self
 
-    def texts_within(self, raw: JSON, path: str) -> "Iterator[Text]":
+    def texts_within(self, raw: JSON, path: str) -> "Iterator[TemplateText]":
         """Templates and expressions of the nodes inside this raw config, which stands at `path`."""
         return iter(())
 

@@ -18,10 +18,10 @@ from engine.spec.raw import (
     EDGE_NAMES,
     NODE_NAMES,
     REQUIRED,
-    EdgeShape,
-    NodeShape,
-    Shape,
-    TopShape,
+    RawEdge,
+    RawModel,
+    RawNode,
+    RawSpec,
     as_concurrency,
     path_of,
     said,
@@ -29,7 +29,7 @@ from engine.spec.raw import (
 from engine.states import Severity
 from engine.types import JSON
 
-ShapeT = TypeVar("ShapeT", bound=Shape)
+ShapeT = TypeVar("ShapeT", bound=RawModel)
 
 
 @dataclass(slots=True)
@@ -52,10 +52,10 @@ def read(raw: JSON) -> Reading:
         reading.problems.append(_problem("", "a spec is an object with `nodes` and `edges`"))
         return reading
     top = {key: raw.get(key) for key in ("inputs", "outputs", "concurrency")}
-    shape = _validated(TopShape, top, "", reading) or TopShape()
+    shape = _validated(RawSpec, top, "", reading) or RawSpec()
     nodes = _read_nodes(_list_of(raw, "nodes", reading), reading)
     edges = _read_edges(_list_of(raw, "edges", reading), reading)
-    _warn_of_extras(raw, {*TopShape.model_fields, "nodes", "edges"}, "", reading)
+    _warn_of_extras(raw, {*RawSpec.model_fields, "nodes", "edges"}, "", reading)
     spec = Spec(shape.inputs, shape.outputs, tuple(nodes), tuple(edges), as_concurrency(shape.concurrency))
     spec, added = with_implied_edges(spec, reading.node_at)
     reading.edge_at += added
@@ -80,11 +80,11 @@ def _read_nodes(items: list[JSON], reading: Reading) -> list[NodeSpec]:
         item = lifted(item)
         if isinstance(item, dict):
             _warn_of_extras(item, NODE_NAMES, path, reading, node_id=node_id)
-        shape = _validated(NodeShape, item, path, reading, node_id=node_id)
+        shape = _validated(RawNode, item, path, reading, node_id=node_id)
         if shape is None and isinstance(item, dict):
             # What is wrong is said; the rest of the node is still worth checking.
             plain = {key: item[key] for key in ("id", "type", "config") if key in item}
-            shape = _validated(NodeShape, plain, path, Reading())
+            shape = _validated(RawNode, plain, path, Reading())
         if shape is None:
             reading.unread |= {node_id} if node_id else set()
             continue
@@ -93,7 +93,7 @@ def _read_nodes(items: list[JSON], reading: Reading) -> list[NodeSpec]:
     return nodes
 
 
-def _node(shape: NodeShape) -> NodeSpec:
+def _node(shape: RawNode) -> NodeSpec:
     retry = None
     if shape.retry is not None:
         retry = Retry(shape.retry.max_attempts, shape.retry.backoff_s, shape.retry.multiplier, shape.retry.max_s)
@@ -121,7 +121,7 @@ def _read_edges(items: list[JSON], reading: Reading) -> list[EdgeSpec]:
         edge_id = name if isinstance(name, str) else None
         if isinstance(item, dict):
             _warn_of_extras(item, EDGE_NAMES, path, reading, edge_id=edge_id)
-        shape = _validated(EdgeShape, item, path, reading, edge_id=edge_id)
+        shape = _validated(RawEdge, item, path, reading, edge_id=edge_id)
         if shape is None:
             continue
         edges.append(EdgeSpec(name, shape.source, shape.target, shape.port, shape.condition))
@@ -172,8 +172,6 @@ def _problem(path: str, message: str, *, node_id: str | None = None, edge_id: st
 
 def parse(raw: JSON) -> Spec:
     """Raises SpecError if the shape is impossible. Whether the graph makes sense is for validate.py to say."""
-    from engine.spec.parser import read  # here, because it reads into the classes above
-
     reading = read(raw)
     if reading.problems:
         raise SpecError(reading.problems)

@@ -11,7 +11,7 @@ from engine.states import OnLimit
 from engine.types import JSON
 
 
-class Shape(BaseModel):
+class RawModel(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
 
@@ -19,7 +19,7 @@ def _either(camel: str, snake: str) -> AliasChoices:
     return AliasChoices(camel, snake)
 
 
-class RetryShape(Shape):
+class RawRetry(RawModel):
     max_attempts: int = Field(3, ge=1, le=100, validation_alias=_either("maxAttempts", "max_attempts"))
     backoff_s: float = Field(
         1.0, ge=0, le=86400, allow_inf_nan=False, validation_alias=_either("backoffS", "backoff_s")
@@ -28,7 +28,7 @@ class RetryShape(Shape):
     max_s: float = Field(60.0, ge=0, le=86400, allow_inf_nan=False, validation_alias=_either("maxS", "max_s"))
 
 
-class NodeShape(Shape):
+class RawNode(RawModel):
     id: str
     type: str
     label: str | None = None
@@ -36,14 +36,14 @@ class NodeShape(Shape):
     position: dict[str, Any] | None = None
     x: float | None = None
     y: float | None = None
-    retry: RetryShape | None = None
+    retry: RawRetry | None = None
     timeout_s: float | None = Field(None, gt=0, le=31_536_000, validation_alias=_either("timeoutS", "timeout_s"))
     on_error: OnError = Field(OnError.FAIL, strict=False, validation_alias=_either("onError", "on_error"))
     join: Join = Field(Join.ALL, strict=False)
     max_visits: int = Field(MAX_VISITS, ge=1, le=1_000_000, validation_alias=_either("maxVisits", "max_visits"))
 
 
-class EdgeShape(Shape):
+class RawEdge(RawModel):
     id: str | None = None
     source: str
     target: str
@@ -52,23 +52,23 @@ class EdgeShape(Shape):
     label: str | None = None
 
 
-class ConcurrencyShape(Shape):
+class RawConcurrency(RawModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     limit: int = Field(ge=1, le=100_000)
     on_limit: OnLimit = Field(OnLimit.QUEUE, strict=False, validation_alias=_either("onLimit", "on_limit"))
 
 
-class TopShape(Shape):
+class RawSpec(RawModel):
     inputs: dict[str, Any] | None = None
     outputs: dict[str, Any] | None = None
-    concurrency: ConcurrencyShape | None = None
+    concurrency: RawConcurrency | None = None
 
 
-REQUIRED: dict[type[Shape], str] = {
-    NodeShape: "`id` and `type`",
-    EdgeShape: "`source` and `target`",
-    TopShape: "`nodes`",
+REQUIRED: dict[type[RawModel], str] = {
+    RawNode: "`id` and `type`",
+    RawEdge: "`source` and `target`",
+    RawSpec: "`nodes`",
 }
 _OBJECT = "must be an object"
 _SAID = {
@@ -83,17 +83,17 @@ _SAID = {
     "int_type": "must be a whole number",
     "float_type": "must be a number",
 }
-EDGE_NAMES = frozenset(EdgeShape.model_fields)
-NODE_NAMES = {*NodeShape.model_fields, "timeoutS", "onError", "maxVisits"}
+EDGE_NAMES = frozenset(RawEdge.model_fields)
+NODE_NAMES = {*RawNode.model_fields, "timeoutS", "onError", "maxVisits"}
 
 
 def concurrency_of(raw: JSON) -> Concurrency | None:
     """The limit that a valid spec sets, without reading the rest of it."""
     given = raw.get("concurrency") if isinstance(raw, dict) else None
-    return None if given is None else as_concurrency(ConcurrencyShape.model_validate(given))
+    return None if given is None else as_concurrency(RawConcurrency.model_validate(given))
 
 
-def as_concurrency(shape: ConcurrencyShape | None) -> Concurrency | None:
+def as_concurrency(shape: RawConcurrency | None) -> Concurrency | None:
     return None if shape is None else Concurrency(shape.limit, shape.on_limit)
 
 

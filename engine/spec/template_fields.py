@@ -10,7 +10,7 @@ from pydantic import AliasChoices
 from engine.expressions.analysis import SECRETS, Use, uses
 from engine.expressions.lexer import has_code
 from engine.problems import join_path
-from engine.sdk.annotations import EXPRESSION, TEMPLATE, Text, marked
+from engine.sdk.annotations import EXPRESSION, TEMPLATE, TemplateText, annotated_values
 from engine.sdk.node import NodeConfig, NodeType
 from engine.types import JSON
 
@@ -28,13 +28,13 @@ def schema_of(config: type[NodeConfig]) -> dict[str, Any]:
     return schema
 
 
-def texts(config: type[NodeConfig], value: JSON, path: str) -> Iterator[Text]:
+def texts(config: type[NodeConfig], value: JSON, path: str) -> Iterator[TemplateText]:
     """Every template and expression in a node's config."""
     schema = schema_of(config)
     yield from dict.fromkeys(_marked(schema, value, path, schema.get("$defs", {})))
 
 
-def texts_of(kind: NodeType[Any], value: JSON, path: str) -> Iterator[Text]:
+def texts_of(kind: NodeType[Any], value: JSON, path: str) -> Iterator[TemplateText]:
     """Those of a node with this config, and of the nodes inside of it."""
     yield from texts(kind.Config, value, path)
     yield from kind.texts_within(value, path)
@@ -45,7 +45,7 @@ def secrets_of(kind: NodeType[Any], value: JSON) -> frozenset[str]:
     return frozenset(use.name for text in texts_of(kind, value, "") for use in secrets_in(text) if use.name)
 
 
-def secrets_in(text: Text) -> tuple[Use, ...]:
+def secrets_in(text: TemplateText) -> tuple[Use, ...]:
     """Each once; a use without a name is one that names none, and is refused."""
     try:
         return uses(text.text, expression=text.is_expression).secrets if SECRETS in text.text else ()
@@ -53,11 +53,11 @@ def secrets_in(text: Text) -> tuple[Use, ...]:
         return ()  # said elsewhere
 
 
-def _marked(schema: Any, value: JSON, path: str, defs: Mapping[str, Any]) -> Iterator[Text]:
-    for place in marked(schema, value, path, defs):
+def _marked(schema: Any, value: JSON, path: str, defs: Mapping[str, Any]) -> Iterator[TemplateText]:
+    for place in annotated_values(schema, value, path, defs):
         sees_secrets = _sees_secrets(place.schema)
         if place.format == EXPRESSION and isinstance(place.value, str):
-            yield Text(place.path, place.value, True, sees_secrets)
+            yield TemplateText(place.path, place.value, True, sees_secrets)
         elif place.format == TEMPLATE:
             for text in template_texts(place.value, place.path):
                 yield text._replace(sees_secrets=sees_secrets)
@@ -68,14 +68,14 @@ def _sees_secrets(schema: Mapping[str, Any]) -> bool:
     return schema.get("secrets") is not False
 
 
-def template_texts(value: JSON, path: str) -> Iterator[Text]:
+def template_texts(value: JSON, path: str) -> Iterator[TemplateText]:
     """Every text with code in it, inside a value that is a template throughout."""
     stack: list[tuple[JSON, tuple[str | int, ...]]] = [(value, ())]
     while stack:
         item, parts = stack.pop()
         if isinstance(item, str):
             if has_code(item):
-                yield Text(join_path(path, *parts), item, False)
+                yield TemplateText(join_path(path, *parts), item, False)
         elif isinstance(item, dict):
             stack.extend((inner, (*parts, key)) for key, inner in reversed(item.items()))
         elif isinstance(item, list):

@@ -46,8 +46,8 @@ class _Aside:
     async def do(self, name: str, arguments: dict[str, JSON]) -> JSON:
         async with self._turn:
             try:
-                answer = await asyncio.to_thread(client.ask, "tool", name, arguments)
-            except client.TooMuch as too_much:
+                answer = await asyncio.to_thread(client.run_isolated, "tool", name, arguments)
+            except client.ResourceLimitExceeded as too_much:
                 raise ToolFailed(f"this {too_much}") from None
         if "wrong" in answer:
             raise ToolFailed(answer["wrong"])

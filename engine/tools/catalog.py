@@ -13,7 +13,7 @@ from engine.sdk.node import NodeContext
 from engine.sdk.tool import Tool, ToolFailed, ToolInfo
 from engine.tools.builtin import built_in
 from engine.tools.entry_points import python_tools
-from engine.tools.mcp.server import Server, Unreachable
+from engine.tools.mcp.server import McpConnection, Unreachable
 from engine.types import JSON
 from engine.values.json_schema import mismatches
 from engine.values.storable import check_storable
@@ -31,7 +31,7 @@ ADMIN = "admin"
 class Tools(Mapping[str, ToolInfo]):
     """The resource `tools`. As a mapping it holds what needs no server; `listed` and `find` ask the servers too."""
 
-    def __init__(self, tools: Iterable[Tool | ToolInfo], servers: Iterable[Server] = ()) -> None:
+    def __init__(self, tools: Iterable[Tool | ToolInfo], servers: Iterable[McpConnection] = ()) -> None:
         self._tools: dict[str, Tool] = {}
         self._broken: dict[str, ToolInfo] = {}
         self._servers = {server.name: server for server in servers}
@@ -131,7 +131,7 @@ class Tools(Mapping[str, ToolInfo]):
             raise unusable(tool)
         return tool
 
-    def _server_of(self, name: str) -> Server | None:
+    def _server_of(self, name: str) -> McpConnection | None:
         origin, _, rest = name.partition(":")
         return self._servers.get(rest.partition("/")[0]) if origin == "mcp" else None
 
@@ -173,7 +173,7 @@ def _check_arguments(info: ToolInfo, arguments: JSON) -> dict[str, JSON]:
     return arguments
 
 
-async def _listing(server: Server) -> list[ToolInfo] | str:
+async def _listing(server: McpConnection) -> list[ToolInfo] | str:
     """Its tools; of a server that is down, what is wrong with it."""
     listing = asyncio.ensure_future(server.tools())
     try:
@@ -187,13 +187,13 @@ async def _listing(server: Server) -> list[ToolInfo] | str:
     return [tool if isinstance(tool, ToolInfo) else tool.info for tool in listing.result().values()]
 
 
-def _down(server: Server, tool: str, problem: str) -> ToolInfo:
+def _down(server: McpConnection, tool: str, problem: str) -> ToolInfo:
     """Stands for a tool of a server that is down; `*` stands for all of them."""
     name, scopes = f"{server.origin}/{tool}", frozenset(server.config.required_scopes)
     return ToolInfo(name, "The tools of an MCP server.", {}, server.origin, scopes, problem)
 
 
-def _meant(server: Server, identifiers: Iterable[str]) -> Iterator[tuple[str, str]]:
+def _meant(server: McpConnection, identifiers: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Those that begin as its tools do, with the rest of each."""
     prefix = ToolInfo(server.origin, "", {}, server.origin).identifier + "_"
     return ((name, name.removeprefix(prefix)) for name in identifiers if name.startswith(prefix))
@@ -202,7 +202,9 @@ def _meant(server: Server, identifiers: Iterable[str]) -> Iterator[tuple[str, st
 @asynccontextmanager
 async def open_tools(servers: Mapping[str, McpServer], more: Iterable[Tool] = ()) -> AsyncIterator[Tools]:
     """Every tool there is; servers are started when they are first needed, and ended with it."""
-    tools = Tools([*built_in(), *more, *python_tools()], (Server(name, config) for name, config in servers.items()))
+    tools = Tools(
+        [*built_in(), *more, *python_tools()], (McpConnection(name, config) for name, config in servers.items())
+    )
     try:
         yield tools
     finally:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from engine.errors import NodeFailure
 from engine.problems import FieldProblem, join_path
-from engine.sdk.annotations import NODE, SPEC, Marked, marked
+from engine.sdk.annotations import NODE, SPEC, AnnotatedValue, annotated_values
 from engine.sdk.node_types import NodeTypes
 from engine.spec.model import Spec
 from engine.spec.template_fields import schema_of
@@ -45,7 +45,7 @@ def _names(
     if not isinstance(kind, str) or kind not in types:
         return
     schema = schema_of(types[kind].Config)
-    for place in marked(schema, config, path, schema.get("$defs", {})):
+    for place in annotated_values(schema, config, path, schema.get("$defs", {})):
         catalog = catalogs.get(place.format)
         if catalog is not None and isinstance(place.value, str):
             yield place.path, place.value, catalog
@@ -53,7 +53,7 @@ def _names(
             yield from _names(node.get("type"), node.get("config"), join_path(at, "config"), types, catalogs)
 
 
-def _inner(place: Marked) -> Iterator[tuple[dict[str, JSON], str]]:
+def _inner(place: AnnotatedValue) -> Iterator[tuple[dict[str, JSON], str]]:
     """The nodes inside of a `map`, with where they are."""
     nodes: list[tuple[JSON, str]] = []
     if place.format == NODE:

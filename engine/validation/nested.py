@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.graph.plan import PlanError, make_plan
 from engine.problems import FieldProblem, join_path
-from engine.sdk.annotations import Inside, Text
+from engine.sdk.annotations import MapScope, TemplateText
 from engine.sdk.node import NodeType
 from engine.spec.model import Spec
 from engine.spec.parser import Reading, read
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from engine.sdk.node_types import NodeTypes
 
 Types = Mapping[str, NodeType[Any]]
-_ALONE = Inside({}, None)
+_ALONE = MapScope({}, None)
 _MEANINGLESS = ("inputs", "concurrency")
 
 
@@ -48,7 +48,7 @@ def refused(spec: Spec, types: Types) -> list[FieldProblem]:
     return [FieldProblem(f"nodes[{node.id}]", "CONFIG", why) for node, why in whys if why]
 
 
-def node_texts(raw: JSON, path: str, types: Types) -> Iterator[Text]:
+def node_texts(raw: JSON, path: str, types: Types) -> Iterator[TemplateText]:
     """Of `{type, config}` at `path`."""
     kind, config = _read(raw, types)
     if kind is not None and not has_nodes(kind):
@@ -73,7 +73,7 @@ def _read(raw: JSON, types: Types) -> tuple[NodeType[Any] | None, JSON]:
     return types.get(raw["type"]), raw.get("config", {})
 
 
-def spec_inside_texts(raw: JSON, path: str, types: Types) -> Iterator[Text]:
+def spec_inside_texts(raw: JSON, path: str, types: Types) -> Iterator[TemplateText]:
     """Of a whole spec at `path`: its nodes' templates, its conditions and its outputs."""
     if not isinstance(raw, dict):
         return
@@ -86,7 +86,7 @@ def spec_inside_texts(raw: JSON, path: str, types: Types) -> Iterator[Text]:
     known = None if reading.unread else before
     simple = {name: kind for name, kind in types.items() if not has_nodes(kind)}
     for text, reader in spec_texts(spec, graph.paths, reading.node_at, simple, known, bits):
-        yield text._replace(path=join_path(path, text.path), inside=Inside(bits, reader.before))
+        yield text._replace(path=join_path(path, text.path), inside=MapScope(bits, reader.before))
 
 
 def spec_inside_problems(raw: JSON, path: str, types: "NodeTypes") -> Iterator[FieldProblem]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from engine.problems import FieldProblem, join_path
-from engine.sdk.annotations import Text
+from engine.sdk.annotations import TemplateText
 from engine.sdk.node import NodeConfig, NodeType
 from engine.spec.model import NodeSpec, Spec
 from engine.spec.parser import Reading
@@ -110,7 +110,7 @@ def spec_texts(
     types: Mapping[str, NodeType[Any]],
     before: Mapping[str, int] | None,
     bits: Mapping[str, int],
-) -> Iterator[tuple[Text, Reader]]:
+) -> Iterator[tuple[TemplateText, Reader]]:
     """Every template and condition with who reads it. `before` is None where the order of nodes is not known."""
     for node, index in zip(spec.nodes, at, strict=True):
         kind = types.get(node.type)
@@ -120,6 +120,6 @@ def spec_texts(
     for edge, path in zip(spec.edges, edge_paths, strict=True):
         if edge.condition is not None:
             known = None if before is None else before.get(edge.source, 0) | bits.get(edge.source, 0)
-            yield Text(join_path(path, "condition"), edge.condition, True), Reader(edge.source, edge.id, known)
+            yield TemplateText(join_path(path, "condition"), edge.condition, True), Reader(edge.source, edge.id, known)
     for name, output in (spec.outputs or {}).items():
         yield from ((text, Reader(None, None, None)) for text in template_texts(output, join_path("outputs", name)))

@@ -11,7 +11,7 @@ from minijinja import TemplateError
 from engine.expressions import evaluator
 from engine.expressions.analysis import Use, uses
 from engine.problems import FieldProblem
-from engine.sdk.annotations import Inside, Text
+from engine.sdk.annotations import MapScope, TemplateText
 from engine.spec.template_fields import secrets_in
 
 SCOPE = frozenset({"input", "nodes", "run", "secrets"})
@@ -36,7 +36,7 @@ class Nodes:
     bits: Mapping[str, int]
     unread: frozenset[str]
 
-    def check(self, text: Text, reader: Reader) -> Iterator[FieldProblem]:
+    def check(self, text: TemplateText, reader: Reader) -> Iterator[FieldProblem]:
         """Everything wrong with one text, as far as can be told before it is evaluated."""
         for message, line, column in evaluator.check(text.text, expression=text.is_expression):
             yield FieldProblem(
@@ -59,7 +59,7 @@ class Nodes:
                     column=use.column,
                 )
 
-    def _wrong(self, use: Use, reader: Reader, inside: Inside | None) -> tuple[str, str] | None:
+    def _wrong(self, use: Use, reader: Reader, inside: MapScope | None) -> tuple[str, str] | None:
         if inside is not None and use.name in inside.bits:
             return _early(use, inside.bits[use.name], inside.before)
         if inside is not None and not use.is_node and use.name in OF_AN_ITEM:
@@ -90,7 +90,7 @@ def _early(use: Use, bit: int, before: int | None) -> tuple[str, str] | None:
     return "NOT_YET_RUN", f"node {use.name!r} cannot have run yet: no way leads from it to here"
 
 
-def _wrong_secret(use: Use, text: Text) -> tuple[str, str] | None:
+def _wrong_secret(use: Use, text: TemplateText) -> tuple[str, str] | None:
     if not text.sees_secrets:
         return "SECRET", f"secrets are known inside node calls alone: {text.path} sees none"
     if not use.name:

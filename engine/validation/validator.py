@@ -38,7 +38,7 @@ MAX_FOUND = 5 * MAX_PROBLEMS
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ValidationReport:
     """`spec` is set where one could be read, `spec_hash` where the value can be stored, `plan` without errors."""
 
     ok: bool
@@ -49,14 +49,14 @@ class Report:
     plan: list[list[str]] = field(default_factory=list)
 
 
-def validate(raw: JSON, types: NodeTypes) -> Report:
+def validate(raw: JSON, types: NodeTypes) -> ValidationReport:
     """Never raises, whatever `raw` is."""
     if too_much := _unfit(raw):
-        return Report(False, [too_much])
+        return ValidationReport(False, [too_much])
     reading = read(raw)
     found = [*reading.problems, *reading.warnings, *check_size(reading)]
     if not any(problem.code == "LIMIT" for problem in found):
-        with client.together(MAX_ASIDE_S):
+        with client.shared_time_limit(MAX_ASIDE_S):
             found += islice(_check(reading, types), MAX_FOUND)
     errors = [_clipped(problem) for problem in found if problem.severity is Severity.ERROR][:MAX_PROBLEMS]
     plan: list[list[str]] = []
@@ -67,7 +67,7 @@ def validate(raw: JSON, types: NodeTypes) -> Report:
             errors = wrong.problems
     warnings = [_clipped(problem) for problem in found if problem.severity is Severity.WARNING][:MAX_PROBLEMS]
     spec = None if reading.problems else reading.spec
-    return Report(not errors, errors, warnings, spec, digest(raw), plan)
+    return ValidationReport(not errors, errors, warnings, spec, digest(raw), plan)
 
 
 def check_node(

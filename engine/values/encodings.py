@@ -33,14 +33,14 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class SecretForm:
     """One form of a value, and how much of it gives it away."""
 
     text: str
     part: int
 
     @classmethod
-    def of(cls, text: str) -> "Form":
+    def of(cls, text: str) -> "SecretForm":
         size = len(text)
         return cls(text, size if size < WHOLE else min(PART, max(size * 2 // 3, 12)))
 
@@ -80,21 +80,21 @@ class Form:
 
 
 @dataclass(frozen=True, slots=True)
-class Disguises:
+class SecretEncodings:
     """All forms of one value, and every `edge` characters that stand in them."""
 
-    forms: tuple[Form, ...]
+    forms: tuple[SecretForm, ...]
     edge: int
     grams: frozenset[str]
 
     @classmethod
-    def of(cls, value: str) -> "Disguises":
+    def of(cls, value: str) -> "SecretEncodings":
         """White space around a value is no part of it: senders leave it out."""
         value = value.strip()
         edge = EDGE if len(value) >= WHOLE else max(len(value) // 2, 4)
         texts = list(dict.fromkeys(_texts(value)))
         grams = frozenset(text[at : at + edge] for text in texts for at in range(len(text) - edge + 1))
-        return cls(tuple(Form.of(text) for text in texts), edge, grams)
+        return cls(tuple(SecretForm.of(text) for text in texts), edge, grams)
 
     def spans(self, text: str) -> list[Span]:
         return [span for form in self.forms for span in form.spans(text)]

@@ -46,7 +46,7 @@ def check_schema(schema: JSON, path: str) -> list[FieldProblem]:
     """What is wrong with a schema that stands at `path`; empty if it can be used."""
     try:
         return schema_problems(schema, path)
-    except client.NotNow as not_now:
+    except client.TemporarilyUnavailable as not_now:
         return [_unusable(path, f"the schema {not_now}")]
 
 
@@ -58,10 +58,10 @@ def schema_problems(schema: JSON, path: str) -> list[FieldProblem]:
         return foreign
     dumped = _dumped(schema)
     try:
-        found = schema_faults(schema) if _is_bounded(dumped) else client.ask("schema_faults", schema)
-    except client.NotNow:
+        found = schema_faults(schema) if _is_bounded(dumped) else client.run_isolated("schema_faults", schema)
+    except client.TemporarilyUnavailable:
         raise
-    except client.TooMuch as too_much:
+    except client.ResourceLimitExceeded as too_much:
         return [_unusable(path, f"the schema {too_much}")]
     return [_unusable(join_path(path, *where), message) for where, _, message in found]
 
@@ -81,8 +81,8 @@ def mismatches(value: JSON, schema: JSON, path: str) -> list[FieldProblem]:
     """What does not fit, at most 100; `path` is where the value stands."""
     dumped, size = _dumped(schema), len(orjson.dumps(value))
     try:
-        found = _faults(value, dumped) if _is_light(dumped, size) else client.ask("faults", value, schema)
-    except client.TooMuch as too_much:
+        found = _faults(value, dumped) if _is_light(dumped, size) else client.run_isolated("faults", value, schema)
+    except client.ResourceLimitExceeded as too_much:
         return [_unusable(path, f"to check this against its schema {too_much}")]
     return [FieldProblem(join_path(path, *where), keyword.upper(), message) for where, keyword, message in found]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
 from engine.types import JSON
-from engine.values.encodings import Disguises, Span
+from engine.values.encodings import SecretEncodings, Span
 
 MARK = "\N{BULLET}" * 3
 MIN_LENGTH = 8
@@ -83,12 +83,12 @@ class Stream:
 
 
 NOTHING = Redactor()
-_known: OrderedDict[str, Disguises] = OrderedDict()
+_known: OrderedDict[str, SecretEncodings] = OrderedDict()
 
 
-def remember(value: str) -> Disguises:
+def remember(value: str) -> SecretEncodings:
     """From now on the log of this process does not show the value."""
-    disguises = _known.get(value) or Disguises.of(value)
+    disguises = _known.get(value) or SecretEncodings.of(value)
     _known[value] = disguises
     _known.move_to_end(value)
     if len(_known) > MAX_KNOWN:

@@ -17,7 +17,7 @@ ROOM = Path(__file__).parent
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class WorkflowTemplate:
     """A workflow to start from. `name` is that of its file."""
 
     name: str
@@ -33,17 +33,19 @@ class Template:
 
 
 @cache
-def gallery() -> tuple[Template, ...]:
+def workflow_templates() -> tuple[WorkflowTemplate, ...]:
     """All there are, by title."""
     return tuple(sorted(_read(), key=lambda template: template.title))
 
 
-def offered(types: NodeTypes) -> list[Template]:
+def available_templates(types: NodeTypes) -> list[WorkflowTemplate]:
     """Those whose node types are all there."""
-    return [template for template in gallery() if template.types <= types.keys()]
+    return [template for template in workflow_templates() if template.types <= types.keys()]
 
 
-def _read() -> Iterator[Template]:
+def _read() -> Iterator[WorkflowTemplate]:
     for path in ROOM.glob("*.json"):
         content = orjson.loads(path.read_bytes())
-        yield Template(path.stem, content["title"], content["description"], content["spec"], content["exampleInputs"])
+        yield WorkflowTemplate(
+            path.stem, content["title"], content["description"], content["spec"], content["exampleInputs"]
+        )

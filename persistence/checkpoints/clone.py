@@ -14,12 +14,12 @@ from sqlalchemy import ARRAY, Integer, bindparam, insert, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import CheckpointSaved, Event, NodeChange, NodeState, StatusChange
-from engine.graph.channels import SLOTS, Slot
+from engine.graph.channels import NODE_RECORDS, NodeRecord
 from engine.states import EventType, NodeStatus
 from engine.types import JSON
-from persistence.checkpoints.codec import Delta, pack
+from persistence.checkpoints.codec import CheckpointDelta, pack
 from persistence.checkpoints.loader import checkpoint_id
-from persistence.checkpoints.snapshots import Kept, Stand
+from persistence.checkpoints.snapshots import HeadSnapshot, Kept
 from persistence.db.tables import checkpoints, events, node_outputs, node_states, runs
 from persistence.events import codec
 from persistence.runs.run import Changed, run_of
@@ -31,7 +31,7 @@ PATCHED = "Output given by a patch"
 class Copy:
     """What the new run begins with. `values` are the channels of its checkpoint, `due` the nodes and channels to go on with."""
 
-    stand: Stand
+    stand: HeadSnapshot
     values: dict[str, Any]
     due: tuple[list[str], list[str]]
     kept: Mapping[str, Kept]
@@ -40,8 +40,8 @@ class Copy:
     patch: Mapping[str, JSON] = field(default_factory=dict)
 
     @property
-    def slots(self) -> dict[str, Slot]:
-        found: dict[str, Slot] = self.values[SLOTS]
+    def slots(self) -> dict[str, NodeRecord]:
+        found: dict[str, NodeRecord] = self.values[NODE_RECORDS]
         return found
 
     @property
@@ -55,12 +55,12 @@ class Copy:
         return ended / max(self.total - skipped, 1)
 
 
-def last_visit(slot: Slot) -> int:
+def last_visit(slot: NodeRecord) -> int:
     """The last visit of a node that has ended."""
     return slot.visits - (slot.status is NodeStatus.RUNNING)
 
 
-def as_told(slot: Slot, kept: Kept | None) -> Slot:
+def as_told(slot: NodeRecord, kept: Kept | None) -> NodeRecord:
     """The slot with the status that its last visit really ended with."""
     if kept is None or kept.visit != slot.visits or slot.status not in (NodeStatus.COMPLETED, NodeStatus.FAILED):
         return slot
@@ -142,7 +142,7 @@ class _Told:
         self._tell(node_id, kept.body)
         self.sources[kept.seq] = self.states[node_id]["output_seq"] = self.seq
 
-    def patch(self, node_id: str, slot: Slot, output: JSON) -> None:
+    def patch(self, node_id: str, slot: NodeRecord, output: JSON) -> None:
         now = datetime.now(UTC)
         state = NodeState(
             self.run_id,
@@ -161,7 +161,7 @@ class _Told:
         place = {"run_id": self.run_id, "seq": self.seq, "node_id": node_id, "visit": slot.visits}
         self.outputs.append({**place, "output": output})
 
-    def skip(self, node_id: str, slot: Slot) -> None:
+    def skip(self, node_id: str, slot: NodeRecord) -> None:
         state = NodeState(self.run_id, node_id, NodeStatus.SKIPPED, slot.visits)
         before = self.states.get(node_id)
         self._tell(node_id, codec.body_of(NodeChange(state)))
@@ -194,7 +194,7 @@ def _checkpoint(run_id: str, seq: int, graph_id: str, copy: Copy) -> dict[str, A
     """One whole checkpoint, of which LangGraph has seen nothing yet: whatever is open is due."""
     nodes, channels = copy.due
     step = copy.stand.step
-    delta = Delta(
+    delta = CheckpointDelta(
         id=graph_id,
         at=datetime.now(UTC).isoformat(),
         values=copy.values,

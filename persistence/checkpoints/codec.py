@@ -9,11 +9,11 @@ from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMet
 from langgraph.constants import TASKS
 from langgraph.types import Send
 
-from engine.graph.channels import SLOTS, Signal, Slot, Token, slots_from
+from engine.graph.channels import NODE_RECORDS, EdgeToken, NodeRecord, Signal, records_from
 
 
 @dataclass(slots=True)
-class Delta:
+class CheckpointDelta:
     """What one checkpoint changed: channel values, their versions, and the versions that nodes have seen."""
 
     id: str
@@ -35,7 +35,7 @@ class Delta:
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
-    ) -> "Delta":
+    ) -> "CheckpointDelta":
         values = checkpoint["channel_values"]
         # Versions are whole numbers here: our saver counts them.
         seen = cast(dict[str, dict[str, int]], checkpoint["versions_seen"])
@@ -60,26 +60,26 @@ class Delta:
         )
 
 
-def pack(delta: Delta) -> bytes:
+def pack(delta: CheckpointDelta) -> bytes:
     values = {name: _plain(name, value) for name, value in delta.values.items()}
     return ormsgpack.packb(
         [delta.id, delta.at, values, delta.versions, delta.seen, delta.gone, delta.updated, delta.metadata, delta.v]
     )
 
 
-def unpack(data: bytes) -> Delta:
+def unpack(data: bytes) -> CheckpointDelta:
     id_, at, values, versions, seen, gone, updated, metadata, v = ormsgpack.unpackb(data)
-    return Delta(id_, at, values, versions, seen, gone, updated, metadata, v)
+    return CheckpointDelta(id_, at, values, versions, seen, gone, updated, metadata, v)
 
 
-def fold(deltas: Sequence[Delta]) -> tuple[Checkpoint, CheckpointMetadata]:
+def fold(deltas: Sequence[CheckpointDelta]) -> tuple[Checkpoint, CheckpointMetadata]:
     """A whole checkpoint from the last full one and the changes since. Slots stay plain: their outputs are elsewhere."""
     values: dict[str, Any] = {}
     versions: dict[str, int] = {}
     seen: dict[str, dict[str, int]] = {}
     for delta in deltas:
-        if (changed := delta.values.pop(SLOTS, None)) is not None:
-            values[SLOTS] = {**values.get(SLOTS, {}), **changed}
+        if (changed := delta.values.pop(NODE_RECORDS, None)) is not None:
+            values[NODE_RECORDS] = {**values.get(NODE_RECORDS, {}), **changed}
         values.update(delta.values)
         for name in delta.gone:
             values.pop(name, None)
@@ -106,18 +106,18 @@ def pack_write(channel: str, value: Any) -> bytes:
 
 def unpack_write(channel: str, data: bytes) -> Any:
     value = ormsgpack.unpackb(data)
-    if channel == SLOTS:
-        return slots_from(value)
+    if channel == NODE_RECORDS:
+        return records_from(value)
     if channel == TASKS:
         return _send(value)
     edge, round_, taken = value
-    return Token(edge, tuple(round_), taken)
+    return EdgeToken(edge, tuple(round_), taken)
 
 
 def _plain_write(channel: str, value: Any) -> Any:
     if channel == TASKS:
         return _packed_send(value)
-    if channel == SLOTS:
+    if channel == NODE_RECORDS:
         return _plain(channel, value)
     return [value.edge, list(value.round), value.taken]
 
@@ -125,12 +125,12 @@ def _plain_write(channel: str, value: Any) -> Any:
 def _plain(channel: str, value: Any) -> Any:
     if channel == TASKS:
         return [_packed_send(send) for send in value]
-    if channel == SLOTS:
+    if channel == NODE_RECORDS:
         return {node: _packed_slot(slot) for node, slot in value.items()}
     return value
 
 
-def _packed_slot(slot: Slot | list[Any]) -> list[Any]:
+def _packed_slot(slot: NodeRecord | list[Any]) -> list[Any]:
     return slot if isinstance(slot, list) else [slot.status.value, slot.visits, list(slot.round)]
 
 

@@ -12,13 +12,13 @@ from typeid import TypeID
 from uuid_utils import UUID
 
 from engine.events import Usage
-from engine.graph.channels import SLOTS, Slot, slots_from
+from engine.graph.channels import NODE_RECORDS, NodeRecord, records_from
 from persistence.checkpoints.codec import fold, unpack, unpack_write
 from persistence.events.codec import usage_of
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class LoadedCheckpoint:
     """A checkpoint as it was read, with the writes that wait on top of it."""
 
     checkpoint: Checkpoint
@@ -35,7 +35,7 @@ class Stored:
         )
 
 
-async def load(pool: asyncpg.Pool, run_id: str, asked: str | None = None) -> Stored | None:
+async def load(pool: asyncpg.Pool, run_id: str, asked: str | None = None) -> LoadedCheckpoint | None:
     """A checkpoint as it was stored, the head if none is asked for; None where there is none."""
     rows = await pool.fetch(_LOAD, run_id, asked)
     if not rows:
@@ -45,15 +45,15 @@ async def load(pool: asyncpg.Pool, run_id: str, asked: str | None = None) -> Sto
     found = await pool.fetch(_OUTPUTS, run_id, last["seq"])
     outputs = {row["node_id"]: row["output"] for row in found}
     values = checkpoint["channel_values"]
-    if SLOTS in values:
-        values[SLOTS] = _with_outputs(slots_from(values[SLOTS]), outputs)
+    if NODE_RECORDS in values:
+        values[NODE_RECORDS] = _with_outputs(records_from(values[NODE_RECORDS]), outputs)
     stored = await pool.fetch(_WRITES, run_id, last["id"])
-    if any(row["channel"] == SLOTS for row in stored):
+    if any(row["channel"] == NODE_RECORDS for row in stored):
         # Their outputs came after the checkpoint, with the writes themselves.
         found = await pool.fetch(_OUTPUTS, run_id, None)
         outputs = {row["node_id"]: row["output"] for row in found}
     writes = [(row["task_id"], row["channel"], _written(row, outputs)) for row in stored]
-    return Stored(checkpoint, metadata, last["id"], last["parent_id"], len(rows), writes)
+    return LoadedCheckpoint(checkpoint, metadata, last["id"], last["parent_id"], len(rows), writes)
 
 
 async def usage_of_visits(pool: asyncpg.Pool, run_id: str, visits: Mapping[str, int]) -> dict[str, Usage]:
@@ -65,10 +65,10 @@ async def usage_of_visits(pool: asyncpg.Pool, run_id: str, visits: Mapping[str, 
 
 def _written(row: Any, outputs: dict[str, Any]) -> Any:
     value = unpack_write(row["channel"], row["value"])
-    return _with_outputs(value, outputs) if row["channel"] == SLOTS else value
+    return _with_outputs(value, outputs) if row["channel"] == NODE_RECORDS else value
 
 
-def _with_outputs(slots: dict[str, Slot], outputs: dict[str, Any]) -> dict[str, Slot]:
+def _with_outputs(slots: dict[str, NodeRecord], outputs: dict[str, Any]) -> dict[str, NodeRecord]:
     return {node_id: slot.evolve(output=outputs.get(node_id)) for node_id, slot in slots.items()}
 
 

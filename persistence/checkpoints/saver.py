@@ -20,17 +20,17 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.base import PendingWrite as GraphWrite
 from langgraph.constants import TASKS
 
-from engine.graph.channels import GATE, LOOP, SLOTS, Slot
-from engine.runtime.ports import CheckpointRecord, PendingWrite, Standing
+from engine.graph.channels import JOIN_BARRIER, LOOP, NODE_RECORDS, NodeRecord
+from engine.runtime.ports import CheckpointRecord, PendingWrite, ResumeState
 from engine.states import NodeStatus
-from persistence.checkpoints.codec import Delta, pack, pack_write
+from persistence.checkpoints.codec import CheckpointDelta, pack, pack_write
 from persistence.checkpoints.loader import checkpoint_id, config_of, graph_id, load, usage_of_visits
 from persistence.db.clock_skew import Clocks
 from persistence.runs.waits import open_waits
 
 if TYPE_CHECKING:
     from engine.graph.compiler import Write
-    from engine.runtime.executor import Drive
+    from engine.runtime.executor import RunExecutor
 
 NULL_TASK = "00000000-0000-0000-0000-000000000000"
 """LangGraph's id for writes from outside any task."""
@@ -43,7 +43,7 @@ _UNDER_WAY = (NodeStatus.RUNNING, NodeStatus.WAITING)
 class Thread:
     """One attached run: its head as LangGraph sees it, and the writes that came in on top of it."""
 
-    drive: "Drive"
+    executor: "RunExecutor"
     checkpoint: Checkpoint | None = None
     metadata: CheckpointMetadata = field(default_factory=lambda: cast(CheckpointMetadata, {}))
     id: str | None = None
@@ -69,29 +69,29 @@ class Saver(BaseCheckpointSaver[int]):
 
     # The engine's side (engine.runtime.executor.Head).
 
-    async def attach(self, drive: "Drive") -> Standing | None:
-        thread = self._threads[drive.facts.id] = Thread(drive)
-        stored = None if drive.facts.is_new else await load(self._pool, drive.facts.id)
+    async def attach(self, executor: "RunExecutor") -> ResumeState | None:
+        thread = self._threads[executor.info.id] = Thread(executor)
+        stored = None if executor.info.is_new else await load(self._pool, executor.info.id)
         if stored is None:
             return None
         thread.checkpoint, thread.metadata = stored.checkpoint, stored.metadata
         thread.id, thread.parent_id, thread.since_full = stored.id, stored.parent_id, stored.since_full
         thread.pending, thread.stored = stored.writes, len(stored.writes)
         thread.has_sends = any(channel == TASKS for _, channel, _ in stored.writes)
-        slots: dict[str, Slot] = dict(stored.checkpoint["channel_values"].pop(SLOTS, {}))
+        slots: dict[str, NodeRecord] = dict(stored.checkpoint["channel_values"].pop(NODE_RECORDS, {}))
         for _, channel, value in stored.writes:
-            if channel == SLOTS:
+            if channel == NODE_RECORDS:
                 slots.update(value)
         is_waiting = any(slot.status is NodeStatus.WAITING for slot in slots.values())
         under_way = {id_: slot.visits for id_, slot in slots.items() if slot.status in _UNDER_WAY}
         sends = stored.checkpoint["channel_values"].get(TASKS, ())
-        return Standing(
+        return ResumeState(
             slots,
             stored.metadata.get("step", 0),
-            is_due=bool(_due(stored.checkpoint)) or any(channel != SLOTS for _, channel, _ in stored.writes),
+            is_due=bool(_due(stored.checkpoint)) or any(channel != NODE_RECORDS for _, channel, _ in stored.writes),
             is_held=any(send.arg.held for send in sends),
-            waits=await open_waits(self._pool, drive.facts.id, self._clocks.apart) if is_waiting else [],
-            usage=await usage_of_visits(self._pool, drive.facts.id, under_way) if under_way else {},
+            waits=await open_waits(self._pool, executor.info.id, self._clocks.apart) if is_waiting else [],
+            usage=await usage_of_visits(self._pool, executor.info.id, under_way) if under_way else {},
         )
 
     def detach(self, run_id: str) -> None:
@@ -126,8 +126,8 @@ class Saver(BaseCheckpointSaver[int]):
             return None
         checkpoint = thread.checkpoint.copy()
         values = dict(checkpoint["channel_values"])
-        if SLOTS in checkpoint["channel_versions"]:
-            values[SLOTS] = thread.drive.memory.slots
+        if NODE_RECORDS in checkpoint["channel_versions"]:
+            values[NODE_RECORDS] = thread.executor.memory.slots
         checkpoint["channel_values"] = values
         parent = config_of(run_id, graph_id(thread.parent_id)) if thread.parent_id else None
         return CheckpointTuple(
@@ -146,7 +146,7 @@ class Saver(BaseCheckpointSaver[int]):
         if metadata.get("source") == "input" and not self.keeps_inputs:
             return config_of(run_id, checkpoint["id"])
         record = self._record(thread, checkpoint, metadata, new_versions)
-        await thread.drive.commit_wave(record, has_next=bool(_due(checkpoint)))
+        await thread.executor.commit_superstep(record, has_next=bool(_due(checkpoint)))
         thread.pending, thread.stored, thread.has_sends = [], 0, False
         return config_of(run_id, checkpoint["id"])
 
@@ -198,16 +198,16 @@ class Saver(BaseCheckpointSaver[int]):
         self, thread: Thread, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
     ) -> CheckpointRecord:
         is_full = thread.checkpoint is None or thread.since_full >= FULL_EVERY
-        delta = Delta.between(None if is_full else thread.checkpoint, checkpoint, metadata, new_versions)
-        if is_full and SLOTS in checkpoint["channel_versions"]:
-            delta.values[SLOTS] = thread.drive.memory.slots
+        delta = CheckpointDelta.between(None if is_full else thread.checkpoint, checkpoint, metadata, new_versions)
+        if is_full and NODE_RECORDS in checkpoint["channel_versions"]:
+            delta.values[NODE_RECORDS] = thread.executor.memory.slots
         record = CheckpointRecord(
             id=checkpoint_id(checkpoint["id"]),
             parent_id=thread.id,
             step=metadata.get("step", 0),
             is_full=is_full,
             data=pack(delta),
-            next_nodes=[*_due(checkpoint), *thread.drive.memory.running],
+            next_nodes=[*_due(checkpoint), *thread.executor.memory.running],
         )
         thread.checkpoint, thread.metadata = checkpoint, metadata
         thread.parent_id, thread.id = thread.id, record.id
@@ -218,5 +218,5 @@ class Saver(BaseCheckpointSaver[int]):
 def _due(checkpoint: Checkpoint) -> list[str]:
     """The nodes of the next wave: those that have a Send, and those whose gate has opened."""
     sends = [send.node for send in checkpoint["channel_values"].get(TASKS, ())]
-    opened = [name for name in checkpoint["updated_channels"] or () if name.startswith((GATE, LOOP))]
+    opened = [name for name in checkpoint["updated_channels"] or () if name.startswith((JOIN_BARRIER, LOOP))]
     return [*sends, *(name.split(":", 1)[1] for name in opened)]

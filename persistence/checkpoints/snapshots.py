@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ARRAY, Integer, Text, and_, bindparam, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.graph.channels import SLOTS, slots_from
+from engine.graph.channels import NODE_RECORDS, records_from
 from engine.graph.compiler import Write
 from engine.types import JSON
 from persistence.checkpoints.codec import fold, unpack, unpack_write
@@ -18,7 +18,7 @@ from persistence.db.tables import checkpoints, node_outputs, pending_writes, run
 
 
 @dataclass(frozen=True, slots=True)
-class Stand:
+class HeadSnapshot:
     """A run at one checkpoint. `changes` are the channel values that each checkpoint up to this one has changed."""
 
     run_id: str
@@ -41,7 +41,7 @@ class Kept:
     body: dict[str, Any]
 
 
-async def head(connection: AsyncConnection, run_id: str, last_seq: int) -> Stand | None:
+async def head(connection: AsyncConnection, run_id: str, last_seq: int) -> HeadSnapshot | None:
     """Where a run that moves no more stands, with all that came in on top of its last checkpoint. None: it has none."""
     stand = await _stand(connection, run_id, last_seq, is_whole=False)
     if stand is None:
@@ -55,12 +55,12 @@ async def head(connection: AsyncConnection, run_id: str, last_seq: int) -> Stand
     return stand
 
 
-async def at_checkpoint(connection: AsyncConnection, run_id: str, seq: int, *, is_whole: bool) -> Stand | None:
+async def at_checkpoint(connection: AsyncConnection, run_id: str, seq: int, *, is_whole: bool) -> HeadSnapshot | None:
     """The checkpoint of event `seq`. With `is_whole`, `changes` go back to the run's first one. None past retention."""
     return await _stand(connection, run_id, seq, is_whole=is_whole)
 
 
-async def _stand(connection: AsyncConnection, run_id: str, at: int, *, is_whole: bool) -> Stand | None:
+async def _stand(connection: AsyncConnection, run_id: str, at: int, *, is_whole: bool) -> HeadSnapshot | None:
     table = checkpoints.c
     stood = and_(
         table.run_id == run_id, table.seq <= at, or_(table.superseded_seq.is_(None), table.superseded_seq > at)
@@ -76,14 +76,16 @@ async def _stand(connection: AsyncConnection, run_id: str, at: int, *, is_whole:
     changes = [_with_slots(delta.values) for delta in deltas]
     first = max(index for index, row in enumerate(rows) if row.is_full)
     checkpoint, _ = fold(deltas[first:])
-    return Stand(run_id, rows[-1].id, at, rows[-1].step, _with_slots(checkpoint["channel_values"]), changes, writes=[])
+    return HeadSnapshot(
+        run_id, rows[-1].id, at, rows[-1].step, _with_slots(checkpoint["channel_values"]), changes, writes=[]
+    )
 
 
 def _with_slots(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {**values, SLOTS: slots_from(values[SLOTS])} if SLOTS in values else dict(values)
+    return {**values, NODE_RECORDS: records_from(values[NODE_RECORDS])} if NODE_RECORDS in values else dict(values)
 
 
-async def kept(connection: AsyncConnection, stand: Stand, visits: Mapping[str, int]) -> dict[str, Kept]:
+async def kept(connection: AsyncConnection, stand: HeadSnapshot, visits: Mapping[str, int]) -> dict[str, Kept]:
     """By node: its last visit up to the one given that left an output, as of that checkpoint."""
     arguments = {"run": stand.run_id, "at": stand.at, "nodes": list(visits), "visits": list(visits.values())}
     found = await connection.execute(_KEPT, arguments)

@@ -48,7 +48,7 @@ START_S = 5.0
 As long as a restart of Postgres takes, and no longer: whoever starts it again may stop it as well, and counts its failures.
 """
 
-DATABASE_TROUBLE = (
+DATABASE_ERRORS = (
     OSError,
     TimeoutError,
     asyncpg.PostgresError,
@@ -62,11 +62,11 @@ DATABASE_TROUBLE = (
 """Whatever a background loop may meet in Postgres: it says so and looks again."""
 
 
-def is_away(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether a store cannot be reached or cannot serve just now: worth another try."""
     if isinstance(error, DBAPIError):
         # SQLAlchemy has a name of its own for few of the driver's errors: a killed connection is a plain DBAPIError.
-        return error.connection_invalidated or (error.orig is not None and is_away(error.driver_exception))
+        return error.connection_invalidated or (error.orig is not None and is_transient(error.driver_exception))
     return isinstance(error, _AWAY) and not isinstance(error, ValueError)
 
 
@@ -76,15 +76,15 @@ def is_content(error: Exception) -> bool:
         return (error.sqlstate or "")[:2] in CONTENT
     # asyncpg's own DataError is an InterfaceError: a value that cannot even be encoded. Its InternalClientError is what a
     # connection says that dies in the middle of an operation.
-    return isinstance(error, ValueError) or not isinstance(error, DATABASE_TROUBLE)
+    return isinstance(error, ValueError) or not isinstance(error, DATABASE_ERRORS)
 
 
 def is_not_away(error: Exception) -> bool:
     """The opposite of `is_away`: whatever it is, it does not pass by itself."""
-    return not is_away(error)
+    return not is_transient(error)
 
 
-async def insist(
+async def retry_transient(
     ask: Callable[[], Awaitable[T]], event: str, *, is_final: Callable[[Exception], bool] = is_not_away, **about: object
 ) -> T:
     """What `ask` answers, asked again until then or until a failure that is final; the others are logged as `event`.
@@ -103,22 +103,22 @@ async def insist(
         pause = min(pause * 2, longest)
 
 
-class AwayAtStart(Exception):
+class UnavailableAtStart(Exception):
     """What is away, why, and what to do, in one line."""
 
 
 async def opened(opening: Callable[[], Awaitable[T]]) -> T:
-    """What a process needs of Postgres as it starts. Raises AwayAtStart where that does not come back in time."""
+    """What a process needs of Postgres as it starts. Raises UnavailableAtStart where that does not come back in time."""
     deadline = time.monotonic() + START_S
     try:
-        return await insist(
-            opening, "start.waiting", is_final=lambda error: not is_away(error) or time.monotonic() > deadline
+        return await retry_transient(
+            opening, "start.waiting", is_final=lambda error: not is_transient(error) or time.monotonic() > deadline
         )
     except Exception as error:
-        if not is_away(error):
+        if not is_transient(error):
             raise
         cause = error.driver_exception if isinstance(error, DBAPIError) and error.orig is not None else error
         why = (str(cause) or type(cause).__name__).splitlines()[0].rstrip(".")
-        raise AwayAtStart(
+        raise UnavailableAtStart(
             f"Postgres went away in the middle of the start ({why}): start again once it is back"
         ) from error

@@ -12,9 +12,9 @@ import orjson
 
 from engine.events import (
     CheckpointSaved,
-    Delta,
     Event,
-    Happening,
+    EventData,
+    LiveDelta,
     LogRecorded,
     NodeChange,
     NodeState,
@@ -60,7 +60,7 @@ def usage_of(body: dict[str, Any] | None) -> Usage | None:
     return None if body is None else Usage(**body)
 
 
-def body_of(what: Happening) -> dict[str, JSON]:
+def body_of(what: EventData) -> dict[str, JSON]:
     """What `events.body` holds: everything but type, node id, number and moment, which have columns."""
     if isinstance(what, NodeChange):
         return _state_body(what.state)
@@ -90,7 +90,7 @@ def _state_body(state: NodeState) -> dict[str, JSON]:
     }
 
 
-def happening_of(type: EventType | str, node_id: str | None, body: dict[str, Any], run_id: str, seq: int) -> Happening:
+def happening_of(type: EventType | str, node_id: str | None, body: dict[str, Any], run_id: str, seq: int) -> EventData:
     """The reverse of `body_of`. A node's values come from the payload if it carried them; else see `output_seq`."""
     match EventType(type):
         case EventType.RUN_STATUS:
@@ -127,7 +127,7 @@ def _state_of(node_id: str, body: dict[str, Any], run_id: str, seq: int) -> Node
     )
 
 
-def payload_of(at: datetime, what: Happening) -> bytes:
+def payload_of(at: datetime, what: EventData) -> bytes:
     """A stream entry's payload. `at` is the moment in the event's row."""
     body = body_of(what)
     if isinstance(what, NodeChange) and is_stored(what.state) and what.state.output_seq is None:
@@ -155,11 +155,11 @@ def delta_payload(at: datetime, what: OutputDelta) -> bytes:
     return orjson.dumps({"at": at, **asdict(what)})
 
 
-def delta_of(run_id: str, seq: int, payload: bytes) -> Delta:
+def delta_of(run_id: str, seq: int, payload: bytes) -> LiveDelta:
     """The reverse of `delta_payload`. Raises as `events_of` does."""
     read = orjson.loads(payload)
     at = datetime.fromisoformat(read.pop("at"))
-    return Delta(run_id, seq, at, OutputDelta(**read))
+    return LiveDelta(run_id, seq, at, OutputDelta(**read))
 
 
 def _text(moment: datetime | None) -> str | None:

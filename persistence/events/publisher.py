@@ -38,7 +38,7 @@ class Item(NamedTuple):
 
 
 def item_of(event: Event) -> Item:
-    return Item(event.run_id, event.seq, payload_of(event.at, event.what))
+    return Item(event.run_id, event.seq, payload_of(event.at, event.data))
 
 
 class StatusNotice(NamedTuple):

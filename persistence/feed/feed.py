@@ -11,7 +11,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from engine.events import Delta, Event, StatusChange
+from engine.events import Event, LiveDelta, StatusChange
 from engine.states import RunStatus
 from persistence.db.database import Database
 from persistence.events import codec
@@ -19,8 +19,8 @@ from persistence.events.publisher import announce as announce
 from persistence.events.publisher import draft_channel, item_of
 from persistence.events.publisher import publish as publish
 from persistence.feed.pubsub import Channels
-from persistence.feed.rest_waiter import Rests
-from persistence.feed.run_changes import Changing
+from persistence.feed.rest_waiter import RestWaiter
+from persistence.feed.run_changes import RunChanges
 from persistence.feed.streams import Mailbox, StreamReader
 from persistence.runs.node_states import SMALL
 from persistence.runs.run import Changed
@@ -53,8 +53,8 @@ class Feed:
         self._database, self._redis = database, redis
         self.streams = StreamReader(database, redis)
         self.channels = Channels(redis)
-        self.rests = Rests(self.channels)
-        self.changing = Changing(database.pool, self.channels)
+        self.rests = RestWaiter(self.channels)
+        self.changing = RunChanges(database.pool, self.channels)
 
     async def close(self) -> None:
         await self.streams.close()
@@ -70,7 +70,7 @@ class Feed:
 
     async def follow(
         self, run_id: str, after: int, *, with_values: bool = False
-    ) -> AsyncGenerator[Event | Expired | Delta]:
+    ) -> AsyncGenerator[Event | Expired | LiveDelta]:
         """Events after `after`: history, then live with text as it streams, up to the terminal one.
 
         Ends at once if the run is over or unknown. With `with_values` history carries what nodes were given and gave back
@@ -131,10 +131,10 @@ class Feed:
                 yield None
 
 
-async def _live(mailbox: Mailbox) -> AsyncGenerator[Event | Delta]:
+async def _live(mailbox: Mailbox) -> AsyncGenerator[Event | LiveDelta]:
     """The events that follow on the mailbox's position; ends where Postgres has to be asked."""
     while (event := await mailbox.next()) is not None:
-        if isinstance(event, Delta):
+        if isinstance(event, LiveDelta):
             yield event
             continue
         if event.seq > mailbox.position + 1:
@@ -144,5 +144,5 @@ async def _live(mailbox: Mailbox) -> AsyncGenerator[Event | Delta]:
             yield event
 
 
-def _is_last(item: Event | Expired | Delta) -> bool:
-    return isinstance(item, Event) and isinstance(item.what, StatusChange) and item.what.status.is_terminal
+def _is_last(item: Event | Expired | LiveDelta) -> bool:
+    return isinstance(item, Event) and isinstance(item.data, StatusChange) and item.data.status.is_terminal

@@ -16,7 +16,7 @@ REMEMBERED = 1000
 """Runs that rested before anybody waited for them: a quick one may be over before its caller gets so far."""
 
 
-class Rests:
+class RestWaiter:
     """Listens from the first `heard` on; end with `await close()`."""
 
     def __init__(self, channels: Channels) -> None:

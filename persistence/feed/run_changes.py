@@ -13,7 +13,7 @@ import asyncpg
 import structlog
 
 from engine.states import RunStatus
-from persistence.db.transient import insist
+from persistence.db.transient import retry_transient
 from persistence.events.publisher import runs_channel
 from persistence.feed.pubsub import Channels
 from persistence.runs.run import Run, run_of
@@ -62,7 +62,7 @@ class Watcher:
 _READ = "SELECT * FROM runs WHERE id = $1 AND project_id = $2"
 
 
-class Changing:
+class RunChanges:
     """Listens to a project while somebody watches it; end with `await close()`."""
 
     def __init__(self, pool: asyncpg.Pool, channels: Channels) -> None:
@@ -126,7 +126,9 @@ class Changing:
                 watcher.put(run)
 
     async def _read(self, notice: Notice) -> Run | None:
-        row = await insist(lambda: self._pool.fetchrow(_READ, notice.run_id, notice.project_id), "feed.waiting")
+        row = await retry_transient(
+            lambda: self._pool.fetchrow(_READ, notice.run_id, notice.project_id), "feed.waiting"
+        )
         return None if row is None else run_of(dict(row))
 
     async def close(self) -> None:

@@ -17,7 +17,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from engine.events import Delta, Event
+from engine.events import Event, LiveDelta
 from persistence.db.database import Database
 from persistence.events import codec
 from persistence.events.publisher import stream_of
@@ -41,14 +41,14 @@ class Mailbox:
     def __init__(self, size: int = MAILBOX_SIZE) -> None:
         self.position = 0
         """The last number its reader has dealt with."""
-        self._waiting: deque[Event | Delta] = deque()
+        self._waiting: deque[Event | LiveDelta] = deque()
         self._size = size
         self._stale = False
         self._ready = asyncio.Event()
 
-    def put(self, event: Event | Delta) -> None:
+    def put(self, event: Event | LiveDelta) -> None:
         if len(self._waiting) >= self._size:
-            if isinstance(event, Delta):
+            if isinstance(event, LiveDelta):
                 return  # Who is slow misses text, which the node's state keeps, before events.
             self._waiting.clear()
             self._stale = True
@@ -69,7 +69,7 @@ class Mailbox:
         """The reader is about to read Postgres from its position on: what comes from now on counts again."""
         self._stale = False
 
-    async def next(self) -> Event | Delta | None:
+    async def next(self) -> Event | LiveDelta | None:
         while True:
             if self._stale:
                 self._waiting.clear()
@@ -235,6 +235,6 @@ class StreamReader:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _read(run_id: str, seq: int, fields: dict[bytes, bytes]) -> Sequence[Event | Delta]:
+def _read(run_id: str, seq: int, fields: dict[bytes, bytes]) -> Sequence[Event | LiveDelta]:
     delta = fields.get(b"d")
     return codec.events_of(run_id, seq, fields[b"e"]) if delta is None else [codec.delta_of(run_id, seq, delta)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from engine.events import Happening, LogRecorded, NodeChange
+from engine.events import EventData, LogRecorded, NodeChange
 from engine.runtime.ports import Entry
 
 MAX_POSTED = 64 * 1024 * 1024
@@ -26,7 +26,7 @@ class Waiting:
     """Of a posted entry. Those that somebody waits for are bounded by that."""
 
 
-class Backlog:
+class JournalBuffer:
     def __init__(self) -> None:
         self._queue: deque[Waiting] = deque()
         self._posted = 0
@@ -92,10 +92,10 @@ def answer(part: Sequence[Waiting], answer: int | Exception) -> None:
 
 def _size_of(entry: Entry) -> int:
     """About what an entry takes in memory: its texts, and something for the rest."""
-    return sum(ROUGHLY + _text_of(what) for _, what in entry.happenings)
+    return sum(ROUGHLY + _text_of(what) for _, what in entry.events_to_write)
 
 
-def _text_of(what: Happening) -> int:
+def _text_of(what: EventData) -> int:
     if isinstance(what, LogRecorded):
         return len(what.message) + (len(orjson.dumps(what.fields)) if what.fields else 0)
     return len(what.state.partial_output or "") if isinstance(what, NodeChange) else 0

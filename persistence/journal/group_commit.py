@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from engine.events import Happening, NodeChange, NodeState
+from engine.events import EventData, NodeChange, NodeState
 from engine.runtime.ports import Entry, OpenWait
 from engine.types import JSON
 from persistence.events.codec import body_of, error_body, is_stored, usage_body
@@ -124,8 +124,8 @@ class Batch:
     entries: list[Entry] = field(default_factory=list)
 
     @property
-    def happenings(self) -> list[tuple[datetime, Happening]]:
-        return [pair for entry in self.entries for pair in entry.happenings]
+    def events_to_write(self) -> list[tuple[datetime, EventData]]:
+        return [pair for entry in self.entries for pair in entry.events_to_write]
 
 
 class _Columns:
@@ -153,7 +153,7 @@ def statement(batches: Sequence[Batch], mark: int, rest_s: float) -> tuple[str, 
 def _wait_arguments(batches: Sequence[Batch]) -> list[list[Any]]:
     opened, settled = _Columns(14), _Columns(3)
     for batch in batches:
-        places = list(accumulate(len(entry.happenings) for entry in batch.entries))
+        places = list(accumulate(len(entry.events_to_write) for entry in batch.entries))
         ends = {wait_id: place for entry, place in zip(batch.entries, places, strict=True) for wait_id in entry.settled}
         for entry, place in zip(batch.entries, places, strict=True):
             for wait in entry.waits:
@@ -191,7 +191,7 @@ def _arguments(batches: Sequence[Batch], mark: int, rest_s: float) -> list[Any]:
         latest: dict[str, tuple[int, NodeState, int | None]] = {}
         place = 0
         for entry in batch.entries:
-            for at, what in entry.happenings:
+            for at, what in entry.events_to_write:
                 place += 1
                 events.add(batch.run_id, place, what.type.value, at, what.node_id, _json(body_of(what)))
                 if isinstance(what, NodeChange):

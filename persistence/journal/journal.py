@@ -19,11 +19,11 @@ from engine.events import OutputDelta
 from engine.runtime.ports import Entry, EntryRefused, Fenced, StatusMoved
 from engine.states import RunStatus, check_move
 from persistence.db.clock_skew import Clocks, stored
-from persistence.db.transient import insist, is_content
+from persistence.db.transient import is_content, retry_transient
 from persistence.events.publisher import Item, StatusNotice
-from persistence.journal.buffer import Backlog, Waiting, answer
+from persistence.journal.buffer import JournalBuffer, Waiting, answer
 from persistence.journal.group_commit import Batch, statement
-from persistence.journal.post_commit import Teller
+from persistence.journal.post_commit import PostCommit
 
 log = structlog.get_logger(__name__)
 
@@ -39,8 +39,8 @@ class PostgresJournal:
 
     def __init__(self, pool: asyncpg.Pool, redis: Redis, *, rest_s: float = 30 * 86_400) -> None:
         self._pool, self._rest_s = pool, rest_s
-        self._backlog = Backlog()
-        self._teller = Teller(redis)
+        self._backlog = JournalBuffer()
+        self._teller = PostCommit(redis)
         self._more = asyncio.Event()
         self._dropped: dict[tuple[str, int], Exception] = {}
         self._writer: asyncio.Task[None] | None = None
@@ -135,7 +135,7 @@ class PostgresJournal:
             if batch.run_id in landed:
                 base, project_id = landed[batch.run_id]
                 self._teller.tell(batch, base, project_id)
-                answer(part, base + len(batch.happenings))
+                answer(part, base + len(batch.events_to_write))
 
     def _is_dropped(self, part: list[Waiting]) -> bool:
         refusal = self._dropped.get((part[0].entry.run_id, part[0].entry.epoch))
@@ -169,7 +169,7 @@ class PostgresJournal:
         missing = [batch.run_id for batch in batches if batch.run_id not in landed]
         if attempts > 1 and missing:
             rows, _ = await self._insist(_LANDED, missing, mark)
-            counts = {batch.run_id: len(batch.happenings) for batch in batches}
+            counts = {batch.run_id: len(batch.events_to_write) for batch in batches}
             landed |= {row["id"]: (row["written_seq"] - counts[row["id"]], row["project_id"]) for row in rows}
         return landed
 
@@ -182,7 +182,7 @@ class PostgresJournal:
             attempts += 1
             return await self._pool.fetch(query, *arguments, timeout=STATEMENT_S)
 
-        return await insist(send, "journal.waiting", is_final=is_content), attempts
+        return await retry_transient(send, "journal.waiting", is_final=is_content), attempts
 
     async def _refuse(self, missing: list[list[Waiting]]) -> None:
         """Says to each why its run was not written: another worker's, or not in the status that it took for granted."""

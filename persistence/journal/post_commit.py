@@ -19,7 +19,7 @@ DELTA_DELAY_S = 0.02
 """How long streamed text may wait for more of it."""
 
 
-class Teller:
+class PostCommit:
     """`open()` before use; its `task` is to be ended by who has opened it."""
 
     def __init__(self, redis: Redis) -> None:
@@ -45,11 +45,14 @@ class Teller:
         """What has landed, with the number `base` before its first event."""
         run_id = batch.run_id
         items = [
-            Item(run_id, base + place, payload_of(at, what)) for place, (at, what) in enumerate(batch.happenings, 1)
+            Item(run_id, base + place, payload_of(at, what))
+            for place, (at, what) in enumerate(batch.events_to_write, 1)
         ]
         self._last_seq[run_id] = base + len(items)
         notices = [
-            StatusNotice.of(project_id, run_id, what) for _, what in batch.happenings if isinstance(what, StatusChange)
+            StatusNotice.of(project_id, run_id, what)
+            for _, what in batch.events_to_write
+            if isinstance(what, StatusChange)
         ]
         self.put(items, notices)
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import asyncpg
 
-from persistence.db.transient import DATABASE_TROUBLE
+from persistence.db.transient import DATABASE_ERRORS
 
 PATIENCE_S = 5.0
 """A lock of ours that a cut connection left behind is free when Postgres notices; a database that hangs is asked again."""
@@ -67,7 +67,7 @@ class Presence:
                 await self._pool.execute("DELETE FROM workers WHERE id = $1", self._worker_id)
         finally:
             if self._connection is not None:
-                with suppress(*DATABASE_TROUBLE):
+                with suppress(*DATABASE_ERRORS):
                     await self._connection.close(timeout=PATIENCE_S)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import NodeChange, RunError, StatusChange
-from engine.states import HELD, NodeStatus, RunStatus
+from engine.states import LEASED, NodeStatus, RunStatus
 from persistence.db.database import Database
 from persistence.db.tables import runs
 from persistence.events import codec
@@ -23,7 +23,7 @@ GONE = "The worker that held this run is gone"
 LIMIT = 100
 
 
-async def take_back(database: Database, max_attempts: int) -> list[Moved]:
+async def rescue_expired(database: Database, max_attempts: int) -> list[Moved]:
     """Runs whose lease has run out: queued again; cancelled or paused where that was asked for; failed in a crash loop.
 
     A crash counts if nothing has been finished since the one before it: a run that gets on is never in a loop.
@@ -40,7 +40,7 @@ async def take_back(database: Database, max_attempts: int) -> list[Moved]:
 
 async def _left(connection: AsyncConnection, max_attempts: int) -> list[Run]:
     """The lost ones that must not simply go on."""
-    query = select(runs).where(runs.c.status.in_(HELD), runs.c.lease_until < func.now())
+    query = select(runs).where(runs.c.status.in_(LEASED), runs.c.lease_until < func.now())
     query = query.where(or_(runs.c.status != RunStatus.RUNNING, runs.c.crashes >= max_attempts))
     found = await connection.execute(query.order_by(runs.c.id).limit(LIMIT).with_for_update(skip_locked=True))
     return [run_of(row) for row in found.mappings()]
@@ -56,10 +56,10 @@ async def _end(connection: AsyncConnection, run: Run, rest: timedelta) -> Change
     return await _fail(connection, run, RunError("CRASH_LOOP", message, retryable=True))
 
 
-async def give_up(database: Database, run_id: str, epoch: int, error: RunError) -> Moved | None:
+async def fail_undrivable(database: Database, run_id: str, epoch: int, error: RunError) -> Moved | None:
     """A run that its worker cannot drive fails, or is cancelled where that was asked for. None: it is not that worker's."""
     async with database.begin() as connection:
-        held = (runs.c.id == run_id, runs.c.epoch == epoch, runs.c.status.in_(HELD))
+        held = (runs.c.id == run_id, runs.c.epoch == epoch, runs.c.status.in_(LEASED))
         row = (await connection.execute(select(runs).where(*held).with_for_update())).mappings().one_or_none()
         if row is None:
             return None
@@ -69,10 +69,10 @@ async def give_up(database: Database, run_id: str, epoch: int, error: RunError) 
         return Moved.of(await _fail(connection, run, error))
 
 
-async def hand_back(database: Database, run_id: str, epoch: int) -> Moved | None:
+async def release(database: Database, run_id: str, epoch: int) -> Moved | None:
     """A run that could not be taken up just now goes back into the queue. None: it is not that worker's."""
     async with database.begin() as connection:
-        held = (runs.c.id == run_id, runs.c.epoch == epoch, runs.c.status.in_(HELD))
+        held = (runs.c.id == run_id, runs.c.epoch == epoch, runs.c.status.in_(LEASED))
         row = (await connection.execute(select(runs).where(*held).with_for_update())).mappings().one_or_none()
         if row is None:
             return None

@@ -27,7 +27,7 @@ PATIENCE_MS = 2_000
 """How long anybody waits for that lock, and may hold it without a word."""
 
 
-class Limits(StrEnum):
+class ClaimLimits(StrEnum):
     """What a claim may do about runs that are limited."""
 
     NONE = "none"
@@ -93,7 +93,7 @@ async def claim_next(
 async def _look(pool: asyncpg.Pool, worker_id: str, ttl_s: float, free: int, project_limit: int | None) -> _Look:
     given = worker_id, ttl_s, free
     if project_limit is None:
-        look = _look_of(await pool.fetch(_CLAIM, *given, Limits.NONE, None))
+        look = _look_of(await pool.fetch(_CLAIM, *given, ClaimLimits.NONE, None))
         if not look.has_limited:
             return look
     try:
@@ -102,7 +102,7 @@ async def _look(pool: asyncpg.Pool, worker_id: str, ttl_s: float, free: int, pro
         # Somebody has it and does not move. What is not limited need not wait for that.
         if project_limit is not None:
             return _Look([], 0, True)
-        return _look_of(await pool.fetch(_CLAIM, *given, Limits.LEFT_OUT, None))
+        return _look_of(await pool.fetch(_CLAIM, *given, ClaimLimits.LEFT_OUT, None))
 
 
 async def _counted(pool: asyncpg.Pool, worker_id: str, ttl_s: float, free: int, project_limit: int | None) -> _Look:
@@ -110,7 +110,7 @@ async def _counted(pool: asyncpg.Pool, worker_id: str, ttl_s: float, free: int, 
         # A statement of its own: the one that counts must begin, and see, only once the lock is ours.
         await connection.fetch(_PATIENCE, str(PATIENCE_MS))
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LIMITS_LOCK)
-        return _look_of(await connection.fetch(_CLAIM, worker_id, ttl_s, free, Limits.COUNTED, project_limit))
+        return _look_of(await connection.fetch(_CLAIM, worker_id, ttl_s, free, ClaimLimits.COUNTED, project_limit))
 
 
 def _look_of(rows: list[Any]) -> _Look:

@@ -26,7 +26,7 @@ class Moved:
 
     @property
     def change(self) -> StatusChange:
-        what = self.events[-1].what
+        what = self.events[-1].data
         assert isinstance(what, StatusChange)
         return what
 
@@ -36,7 +36,7 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
-class Stand:
+class LeaseStatus:
     """What a held run's row says: its status, whether an answer has come, and where it is to pause."""
 
     status: RunStatus
@@ -50,13 +50,13 @@ def publishable(moved: Sequence[Moved]) -> tuple[list[Item], list[StatusNotice]]
     return items, [StatusNotice.of(one.project_id, one.run_id, one.change) for one in moved]
 
 
-async def renew(pool: asyncpg.Pool, held: Sequence[tuple[str, int]], ttl_s: float) -> dict[str, Stand]:
+async def renew(pool: asyncpg.Pool, held: Sequence[tuple[str, int]], ttl_s: float) -> dict[str, LeaseStatus]:
     """Prolongs the leases of (run, epoch) pairs. Runs that are not in the answer are not held any more."""
     ids, epochs = [run_id for run_id, _ in held], [epoch for _, epoch in held]
     return {row["id"]: _stand(row) for row in await pool.fetch(_RENEW, ids, epochs, ttl_s)}
 
 
-async def stands(pool: asyncpg.Pool, held: Sequence[tuple[str, int]]) -> dict[str, Stand]:
+async def lease_statuses(pool: asyncpg.Pool, held: Sequence[tuple[str, int]]) -> dict[str, LeaseStatus]:
     """How held runs stand now, without touching them."""
     ids, epochs = [run_id for run_id, _ in held], [epoch for _, epoch in held]
     return {row["id"]: _stand(row) for row in await pool.fetch(_STANDS, ids, epochs)}
@@ -68,8 +68,8 @@ def moved_of(row: Any, status: RunStatus, previous: RunStatus, message: str) -> 
     return Moved(row["id"], row["project_id"], row["takeup"], (event,))
 
 
-def _stand(row: Any) -> Stand:
-    return Stand(RunStatus(row["status"]), row["wake_at"] is not None, frozenset(row["options"]["breakpoints"]))
+def _stand(row: Any) -> LeaseStatus:
+    return LeaseStatus(RunStatus(row["status"]), row["wake_at"] is not None, frozenset(row["options"]["breakpoints"]))
 
 
 _HELD = "unnest($1::text[], $2::int[]) AS h(id, epoch) WHERE r.id = h.id AND r.epoch = h.epoch"

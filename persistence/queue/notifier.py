@@ -14,14 +14,14 @@ from redis.exceptions import RedisError
 
 from persistence.db.outage import Outage
 
-TAKE_UP = "take_up"
+POLL_QUEUE = "poll_queue"
 """The name of the one arq job there is."""
 RING_S = 0.25
 """The bell reaches who listens; a job, for who polls, need not be put more often than they poll."""
 PATIENCE_S = 1.0
 
 
-class Queue:
+class Notifier:
     """One queue of one deployment; `name` keeps deployments that share a Redis apart."""
 
     def __init__(self, redis: ArqRedis, name: str) -> None:
@@ -30,7 +30,7 @@ class Queue:
         self._put_at = float("-inf")
         self._outage = Outage("queue")
 
-    async def ring(self) -> None:
+    async def notify_queue(self) -> None:
         """Rings once for all that ask while it rings."""
         self._rings_again = True
         if self._is_ringing:
@@ -48,9 +48,9 @@ class Queue:
         if time.monotonic() - self._put_at > RING_S:
             self._put_at = time.monotonic()
             # One id: the second job is swallowed while the first is waiting.
-            await self._redis.enqueue_job(TAKE_UP, _job_id=f"{self.name}:{TAKE_UP}", _queue_name=self.name)
+            await self._redis.enqueue_job(POLL_QUEUE, _job_id=f"{self.name}:{POLL_QUEUE}", _queue_name=self.name)
 
-    async def nudge(self, run_id: str) -> None:
+    async def notify_run(self, run_id: str) -> None:
         """Asks whoever holds the run to look at its intents now."""
         await self._patiently(self._redis.publish(self.nudges, run_id))
 

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.spec.raw import concurrency_of
-from engine.states import HELD, OnLimit, RunStatus
+from engine.states import LEASED, OnLimit, RunStatus
 from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.tables import runs as table
@@ -23,7 +23,7 @@ from persistence.runs.transition import for_change
 from persistence.workflows import workflows
 from persistence.workflows.versions import Version
 
-ACTIVE = HELD | {RunStatus.QUEUED}
+ACTIVE = LEASED | {RunStatus.QUEUED}
 """What takes up room: runs that are held, and those that will be. One that rests takes none."""
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, and_, case, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import NodeChange, StatusChange
-from engine.states import HELD, NodeStatus, RunStatus
+from engine.states import LEASED, NodeStatus, RunStatus
 from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.deadlines import DEADLINES, Deadlines
@@ -45,7 +45,7 @@ async def cancel(
         raise InvalidState(f"The run is {run.status} already.", run_status=run.status)
     if run.status is RunStatus.CANCELLING:
         return run
-    if run.status in HELD:
+    if run.status in LEASED:
         [changed] = await _ask_to_cancel(connection, [run], reason, deadlines)
     else:
         changed = await cancel_now(connection, run, reason)
@@ -114,8 +114,8 @@ async def _cancel_where(
     query = select(runs).where(which, runs.c.status.not_in(settled))
     found = await connection.execute(for_change(query.order_by(runs.c.id).limit(BATCH)))
     active = [run_of(row) for row in found.mappings()]
-    held = [run for run in active if run.status in HELD]
-    resting = [run for run in active if run.status not in HELD]
+    held = [run for run in active if run.status in LEASED]
+    resting = [run for run in active if run.status not in LEASED]
     asked = await _ask_to_cancel(connection, held, reason, deadlines) if held else []
     return asked + (await _cancel_at_rest(connection, resting, reason) if resting else [])
 

@@ -11,7 +11,7 @@ import orjson
 
 from engine.runtime.ports import Fenced
 from engine.sdk.resources import DoneItem, MapVisit
-from persistence.db.transient import insist
+from persistence.db.transient import retry_transient
 
 STATEMENT_S = 30.0
 
@@ -45,7 +45,7 @@ class Items:
 
     async def _insist(self, query: str, *arguments: Any) -> list[Any]:
         """What is written twice is the same: so a statement may be sent again, whatever became of it."""
-        return await insist(lambda: self._pool.fetch(query, *arguments, timeout=STATEMENT_S), "items.waiting")
+        return await retry_transient(lambda: self._pool.fetch(query, *arguments, timeout=STATEMENT_S), "items.waiting")
 
 
 _LOAD = """

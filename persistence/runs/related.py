@@ -19,7 +19,7 @@ ItemT = TypeVar("ItemT", bound=HasId)
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class RelatedRunsQuery:
     """One page that is asked for, newest first. `source` narrows runs."""
 
     parent_id: str
@@ -28,10 +28,12 @@ class Ask:
     source: tuple[RunSource, ...] | None = None
 
 
-async def derived(connection: AsyncConnection, caller: Caller, asks: Sequence[Ask]) -> dict[Ask, Page[Run]]:
+async def derived(
+    connection: AsyncConnection, caller: Caller, asks: Sequence[RelatedRunsQuery]
+) -> dict[RelatedRunsQuery, Page[Run]]:
     """Runs made from a run: its retries, the forks from its checkpoints, its child runs."""
 
-    def of(parent: ColumnElement[str], ask: Ask) -> Select[Any]:
+    def of(parent: ColumnElement[str], ask: RelatedRunsQuery) -> Select[Any]:
         child = runs.alias("child_run")
         found = union(
             select(child.c.id).where(child.c.retry_of_id == parent).correlate(parent.table),
@@ -46,19 +48,23 @@ async def derived(connection: AsyncConnection, caller: Caller, asks: Sequence[As
     return await _pages(connection, asks, of, run_of)
 
 
-async def forks(connection: AsyncConnection, caller: Caller, asks: Sequence[Ask]) -> dict[Ask, Page[Run]]:
+async def forks(
+    connection: AsyncConnection, caller: Caller, asks: Sequence[RelatedRunsQuery]
+) -> dict[RelatedRunsQuery, Page[Run]]:
     """Runs that began at a checkpoint."""
 
-    def of(parent: ColumnElement[str], ask: Ask) -> Select[Any]:
+    def of(parent: ColumnElement[str], ask: RelatedRunsQuery) -> Select[Any]:
         return _runs(caller, ask).where(runs.c.forked_from_id == parent)
 
     return await _pages(connection, asks, of, run_of)
 
 
-async def saved(connection: AsyncConnection, caller: Caller, asks: Sequence[Ask]) -> dict[Ask, Page[Checkpoint]]:
+async def saved(
+    connection: AsyncConnection, caller: Caller, asks: Sequence[RelatedRunsQuery]
+) -> dict[RelatedRunsQuery, Page[Checkpoint]]:
     """The checkpoints of a run."""
 
-    def of(parent: ColumnElement[str], ask: Ask) -> Select[Any]:
+    def of(parent: ColumnElement[str], ask: RelatedRunsQuery) -> Select[Any]:
         query = checkpoints_seen(caller).where(checkpoints.c.run_id == parent)
         if ask.after is not None:
             query = query.where(checkpoints.c.id < after_of(ask.after, Prefix.CHECKPOINT))
@@ -67,7 +73,7 @@ async def saved(connection: AsyncConnection, caller: Caller, asks: Sequence[Ask]
     return await _pages(connection, asks, of, lambda row: Checkpoint(**row))
 
 
-def _runs(caller: Caller, ask: Ask) -> Select[Any]:
+def _runs(caller: Caller, ask: RelatedRunsQuery) -> Select[Any]:
     query = select(runs).where(runs.c.project_id.in_(caller.projects))
     if ask.source is not None:
         query = query.where(runs.c.source.in_(ask.source))
@@ -78,12 +84,12 @@ def _runs(caller: Caller, ask: Ask) -> Select[Any]:
 
 async def _pages(
     connection: AsyncConnection,
-    asks: Sequence[Ask],
-    of: Callable[[ColumnElement[str], Ask], Select[Any]],
+    asks: Sequence[RelatedRunsQuery],
+    of: Callable[[ColumnElement[str], RelatedRunsQuery], Select[Any]],
     made: Callable[[Mapping[str, Any]], ItemT],
-) -> dict[Ask, Page[ItemT]]:
+) -> dict[RelatedRunsQuery, Page[ItemT]]:
     """One statement for all that ask alike, as the fields of one operation mostly do."""
-    pages: dict[Ask, Page[ItemT]] = {}
+    pages: dict[RelatedRunsQuery, Page[ItemT]] = {}
     for ask, parents in alike(asks, "parent_id").items():
         for parent_id, rows in (await _children(connection, parents, of, ask)).items():
             page = page_of([made(row) for row in rows], first=ask.first, after=ask.after)
@@ -94,8 +100,8 @@ async def _pages(
 async def _children(
     connection: AsyncConnection,
     parents: Sequence[str],
-    of: Callable[[ColumnElement[str], Ask], Select[Any]],
-    ask: Ask,
+    of: Callable[[ColumnElement[str], RelatedRunsQuery], Select[Any]],
+    ask: RelatedRunsQuery,
 ) -> dict[str, list[dict[str, Any]]]:
     """The rows of each parent, in the order of `of`'s."""
     asked = func.unnest(cast(parents, ARRAY(Text))).table_valued(column("asked_by", Text), name="asked")

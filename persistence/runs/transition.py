@@ -10,7 +10,7 @@ from sqlalchemy import ARRAY, FromClause, Integer, Select, Text, cast, column, f
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.events import Event, Happening, NodeChange, NodeState, StatusChange
+from engine.events import Event, EventData, NodeChange, NodeState, StatusChange
 from engine.states import RunStatus, check_move
 from persistence.caller import Caller
 from persistence.db.tables import events, node_states, runs, waits
@@ -83,8 +83,8 @@ def _given(moving: Sequence[Run], before: Mapping[str, Sequence[NodeChange]]) ->
 
 def _changed(run: Run, row: Mapping[str, Any], message: str, before: Sequence[NodeChange]) -> Changed:
     after = run_of(row)
-    happenings: list[Happening] = [*before, StatusChange(after.status, run.status, message)]
-    places = enumerate(happenings, start=run.last_seq + 1)
+    events_to_write: list[EventData] = [*before, StatusChange(after.status, run.status, message)]
+    places = enumerate(events_to_write, start=run.last_seq + 1)
     return Changed(after, run.status, tuple(Event(run.id, seq, row["at"], what) for seq, what in places))
 
 
@@ -111,7 +111,7 @@ async def end_all(
 
 
 async def _write_states(connection: AsyncConnection, written: Sequence[Event]) -> None:
-    rows = [_state_row(event.what.state, event.seq) for event in written if isinstance(event.what, NodeChange)]
+    rows = [_state_row(event.data.state, event.seq) for event in written if isinstance(event.data, NodeChange)]
     if not rows:
         return
     query = upsert(node_states)
@@ -141,7 +141,7 @@ def _state_row(state: NodeState, seq: int) -> dict[str, Any]:
 
 
 def _row(event: Event) -> dict[str, Any]:
-    what = event.what
+    what = event.data
     return {
         "run_id": event.run_id,
         "seq": event.seq,

@@ -10,7 +10,7 @@ import structlog
 
 from engine.errors import NodeFailure
 from persistence.db.database import Database
-from persistence.db.transient import insist, is_away
+from persistence.db.transient import is_transient, retry_transient
 from persistence.secrets.key_source import Keys
 from persistence.secrets.keyring import KeyProblem, Keyring, Undecryptable
 from persistence.secrets.store import place_of
@@ -44,14 +44,14 @@ class SecretValues:
         return values
 
     async def _rows(self, project_id: str, names: list[str]) -> dict[str, asyncpg.Record]:
-        found = await insist(lambda: self._database.pool.fetch(_FIND, project_id, names), "secrets.waiting")
+        found = await retry_transient(lambda: self._database.pool.fetch(_FIND, project_id, names), "secrets.waiting")
         return {row["name"]: row for row in found}
 
     async def _tell(self, ids: list[str]) -> None:
         try:
             await self._database.pool.execute(_TELL, ids)
         except Exception as error:
-            if not is_away(error):
+            if not is_transient(error):
                 raise
             log.info("secrets.use_not_told", error=str(error) or type(error).__name__)
 

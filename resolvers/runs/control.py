@@ -20,7 +20,7 @@ from persistence.runs.run import Changed, Run
 from persistence.workflows import workflows
 from resolvers.checks import check_nodes, check_wait
 from resolvers.context import Context
-from resolvers.idempotent import once, tell, unbroken
+from resolvers.idempotent import run_idempotent, shielded, tell
 from resolvers.runs.start import at_rest, own_run
 
 MAX_REASON = 1000
@@ -37,7 +37,9 @@ async def cancel_run(context: Context, run_id: str, reason: str | None, idempote
     async def act(connection: AsyncConnection) -> Changed | Run:
         return await commands.cancel(connection, context.caller, run_id, reason, context.database.deadlines)
 
-    return await once(context, run.project_id, idempotency_key, "cancelRun", [run_id, reason], act, run_id=run_id)
+    return await run_idempotent(
+        context, run.project_id, idempotency_key, "cancelRun", [run_id, reason], act, run_id=run_id
+    )
 
 
 async def stop_runs(context: Context, workflow_id: str, reason: str) -> None:
@@ -55,7 +57,7 @@ async def stop_runs(context: Context, workflow_id: str, reason: str) -> None:
 
 async def _stopping(context: Context, workflow_id: str, reason: str) -> list[Run]:
     """Cancels all that is active; the runs whose code has yet to stop."""
-    while await unbroken(_cancel_some(context, workflow_id, reason)) >= commands.BATCH:
+    while await shielded(_cancel_some(context, workflow_id, reason)) >= commands.BATCH:
         pass
     async with context.database.connect() as connection:
         active = await workflows.active_runs(connection, context.caller, workflow_id)
@@ -81,7 +83,7 @@ async def pause_run(
     async def act(connection: AsyncConnection) -> Changed | Run:
         return await commands.pause(connection, context.caller, run_id, context.database.deadlines)
 
-    run = await once(context, run.project_id, idempotency_key, "pauseRun", [run_id], act, run_id=run_id)
+    run = await run_idempotent(context, run.project_id, idempotency_key, "pauseRun", [run_id], act, run_id=run_id)
     return await _rested(context, run, timeout_ms)
 
 
@@ -95,7 +97,7 @@ async def step_run(
     async def act(connection: AsyncConnection) -> Changed:
         return await commands.resume(connection, context.caller, run_id, step=True)
 
-    run = await once(context, run.project_id, idempotency_key, "stepRun", [run_id], act, run_id=run_id)
+    run = await run_idempotent(context, run.project_id, idempotency_key, "stepRun", [run_id], act, run_id=run_id)
     return await _rested(context, run, timeout_ms)
 
 
@@ -108,7 +110,7 @@ async def resume_run(context: Context, run_id: str, checkpoint_id: str | None, i
             return await rewind(connection, context.caller, run_id, checkpoint_id)
         return await commands.resume(connection, context.caller, run_id)
 
-    return await once(
+    return await run_idempotent(
         context, run.project_id, idempotency_key, "resumeRun", [run_id, checkpoint_id], act, run_id=run_id
     )
 
@@ -121,7 +123,7 @@ async def answer_run(context: Context, run_id: str, wait_id: str, given: JSON, i
     async def act(connection: AsyncConnection) -> Changed | Run:
         return await waits.answer(connection, context.caller, run_id, wait_id, given, problems)
 
-    return await once(
+    return await run_idempotent(
         context, run.project_id, idempotency_key, "answerRun", [run_id, wait_id, given], act, run_id=run_id
     )
 
@@ -143,7 +145,7 @@ async def set_breakpoints(context: Context, run_id: str, node_ids: list[str], id
         check_nodes("input.nodeIds", node_ids, {node.id for node in named})
         return await commands.set_breakpoints(connection, context.caller, run_id, sorted(set(node_ids)))
 
-    return await once(
+    return await run_idempotent(
         context, run.project_id, idempotency_key, "setBreakpoints", [run_id, node_ids], act, run_id=run_id
     )
 

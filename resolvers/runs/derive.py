@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.fork.frontier import Frontier, applied, begun_again, channels, due, read
-from engine.fork.history import Past
-from engine.fork.migration import refitted
-from engine.fork.patch import Refused, patched, settled
-from engine.graph.bound_node import Work, prepare
+from engine.fork.history import RunHistory
+from engine.fork.migration import migrate_frontier
+from engine.fork.patch import PatchRefused, patched, settled
+from engine.graph.bound_node import BoundNode, prepare
 from engine.graph.plan import Plan, make_plan
 from engine.problems import FieldProblem
 from engine.spec.model import SpecError
@@ -22,7 +22,7 @@ from engine.types import JSON
 from engine.values.json_schema import check_inputs
 from persistence.checkpoints import snapshots
 from persistence.checkpoints.clone import Copy, as_told, derive, last_visit
-from persistence.checkpoints.snapshots import Stand
+from persistence.checkpoints.snapshots import HeadSnapshot
 from persistence.events import history
 from persistence.events.history import Checkpoint
 from persistence.problems import Invalid, InvalidState, NotFound, invalid
@@ -32,7 +32,7 @@ from persistence.workflows import versions
 from persistence.workflows.versions import Version
 from resolvers.checks import check_options
 from resolvers.context import Context
-from resolvers.idempotent import known_run, once
+from resolvers.idempotent import known_run, run_idempotent
 from resolvers.runs.start import own_run
 from resolvers.workflows.specs import check_runnable
 
@@ -40,7 +40,7 @@ FROM_FAILED = frozenset({RunStatus.FAILED, RunStatus.CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class RetryArguments:
     """`options` None: those of the run."""
 
     run_id: str
@@ -50,7 +50,7 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
-class Fork:
+class ForkArguments:
     """`patch` are outputs by node id; `version_id` None: the run's own."""
 
     checkpoint_id: str
@@ -60,17 +60,17 @@ class Fork:
     idempotency_key: str | None = None
 
 
-async def retry_run(context: Context, ask: Retry) -> Run:
+async def retry_run(context: Context, ask: RetryArguments) -> Run:
     """A new run with the same version and inputs. Raises InvalidState for one that is not over, or has nothing to retry."""
     run = await own_run(context, ask.run_id)
 
     async def act(connection: AsyncConnection) -> Changed:
         return await _retry(connection, context, await known_run(connection, context, ask.run_id), ask)
 
-    return await once(context, run.project_id, ask.idempotency_key, "retryRun", _arguments(ask), act)
+    return await run_idempotent(context, run.project_id, ask.idempotency_key, "retryRun", _arguments(ask), act)
 
 
-async def fork_run(context: Context, ask: Fork) -> Run:
+async def fork_run(context: Context, ask: ForkArguments) -> Run:
     """A new run that goes on from a checkpoint. Raises Invalid with all that does not fit."""
     checkpoint = await _checkpoint(context, ask.checkpoint_id)
     run = await own_run(context, checkpoint.run_id)
@@ -78,13 +78,13 @@ async def fork_run(context: Context, ask: Fork) -> Run:
     async def act(connection: AsyncConnection) -> Changed:
         try:
             return await _fork(connection, context, run, checkpoint, ask)
-        except (Refused, SpecError) as refused:
+        except (PatchRefused, SpecError) as refused:
             raise Invalid(refused.problems) from refused
 
-    return await once(context, run.project_id, ask.idempotency_key, "forkRun", _arguments(ask), act)
+    return await run_idempotent(context, run.project_id, ask.idempotency_key, "forkRun", _arguments(ask), act)
 
 
-async def _retry(connection: AsyncConnection, context: Context, run: Run, ask: Retry) -> Changed:
+async def _retry(connection: AsyncConnection, context: Context, run: Run, ask: RetryArguments) -> Changed:
     if not run.status.is_terminal:
         raise InvalidState(f"Only a run that is over can be retried; this one is {run.status}.", run.status)
     if ask.start is RetryFrom.FAILED and run.status not in FROM_FAILED:
@@ -109,7 +109,9 @@ async def _failed_head(connection: AsyncConnection, run: Run, version: Version) 
     return await _copied(connection, stand, plan, frontier) if frontier.doors else None
 
 
-async def _fork(connection: AsyncConnection, context: Context, run: Run, checkpoint: Checkpoint, ask: Fork) -> Changed:
+async def _fork(
+    connection: AsyncConnection, context: Context, run: Run, checkpoint: Checkpoint, ask: ForkArguments
+) -> Changed:
     own = await versions.get(connection, context.caller, run.version_id)
     target = own if ask.version_id in (None, own.id) else await _target(connection, context, run, ask.version_id or "")
     if target is not own:
@@ -159,27 +161,29 @@ async def _forked_head(
     return await _copied(connection, stand, plan, frontier, patch, works, new)
 
 
-def _moved(stand: Stand, old: Plan, new: Plan, patch: Mapping[str, JSON], problems: list[FieldProblem]) -> Frontier:
+def _moved(
+    stand: HeadSnapshot, old: Plan, new: Plan, patch: Mapping[str, JSON], problems: list[FieldProblem]
+) -> Frontier:
     """The frontier of a checkpoint, patched and carried over to the plan `new`. Raises Refused, with `problems` as well."""
     try:
         frontier = begun_again(old, read(old, stand.values))
         if patch:
-            frontier = patched(old, frontier, Past(stand.changes), patch)
-        frontier = refitted(old, new, frontier, patch)
-    except Refused as refused:
-        raise Refused([*problems, *refused.problems]) from refused
+            frontier = patched(old, frontier, RunHistory(stand.changes), patch)
+        frontier = migrate_frontier(old, new, frontier, patch)
+    except PatchRefused as refused:
+        raise PatchRefused([*problems, *refused.problems]) from refused
     if problems:
-        raise Refused(problems)
+        raise PatchRefused(problems)
     return frontier
 
 
 async def _copied(
     connection: AsyncConnection,
-    stand: Stand,
+    stand: HeadSnapshot,
     plan: Plan,
     frontier: Frontier,
     patch: Mapping[str, JSON] | None = None,
-    works: Mapping[str, Work] | None = None,
+    works: Mapping[str, BoundNode] | None = None,
     new: Run | None = None,
 ) -> Copy:
     """The copy of a frontier, the edges of patched nodes settled."""
@@ -223,7 +227,7 @@ async def _checkpoint(context: Context, checkpoint_id: str) -> Checkpoint:
     return found[checkpoint_id]
 
 
-def _arguments(ask: Retry | Fork) -> JSON:
+def _arguments(ask: RetryArguments | ForkArguments) -> JSON:
     arguments = asdict(ask)
     del arguments["idempotency_key"]
     return arguments

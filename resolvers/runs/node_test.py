@@ -8,8 +8,8 @@ from typing import Any
 from engine.errors import NotStorable
 from engine.problems import FieldProblem
 from engine.runtime import single_node
-from engine.runtime.run_info import RunFacts
-from engine.runtime.single_node import Trial
+from engine.runtime.run_info import RunInfo
+from engine.runtime.single_node import SingleNodeRun
 from engine.types import JSON
 from engine.validation.validator import check_node
 from engine.values.storable import check_storable
@@ -29,7 +29,7 @@ _places = asyncio.Semaphore(AT_ONCE)
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class NodeTestArguments:
     """`given` are the names that templates may use: `{input, nodes: {id: {output}}, item, …}`."""
 
     project_id: str | None
@@ -38,7 +38,7 @@ class Ask:
     given: JSON
 
 
-async def test_node(context: Context, ask: Ask) -> Trial:
+async def test_node(context: Context, ask: NodeTestArguments) -> SingleNodeRun:
     """Raises Invalid with every problem of the config, and TooManyTrials; whatever goes wrong then is the trial's error."""
     ask = replace(ask, config={} if ask.config is None else ask.config, given={} if ask.given is None else ask.given)
     async with context.database.connect() as connection:
@@ -50,18 +50,18 @@ async def test_node(context: Context, ask: Ask) -> Trial:
     if config is None or problems:
         raise Invalid(problems)
     check_use(context, project_id, {"nodes": [{"id": single_node.NODE_ID, "type": ask.type, "config": ask.config}]})
-    facts = RunFacts(run_id, project_id, 1, 0, scope["input"], context.caller.scopes, timeout_s=TIME_LIMIT_S)
+    info = RunInfo(run_id, project_id, 1, 0, scope["input"], context.caller.scopes, timeout_s=TIME_LIMIT_S)
     if _places.locked():
         raise TooManyTrials(
             f"{AT_ONCE} nodes are being tried here; a trial takes at most {TIME_LIMIT_S:g} s: try again."
         )
     async with _places:
         return await single_node.execute(
-            context.node_types[ask.type], config, ask.config, scope, facts, context.resources
+            context.node_types[ask.type], config, ask.config, scope, info, context.resources
         )
 
 
-def _check(ask: Ask) -> None:
+def _check(ask: NodeTestArguments) -> None:
     """Raises Invalid where config or context are not what they have to be."""
     for field, value in (("input.config", ask.config), ("input.context", ask.given)):
         if not isinstance(value, dict):

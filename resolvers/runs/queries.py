@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
 
-from engine.events import Delta, Event, NodeChange, NodeState
+from engine.events import Event, LiveDelta, NodeChange, NodeState
 from engine.states import NodeStatus, RunAction, RunSource, RunStatus, WaitKind
 from persistence.caller import Role
 from persistence.db.ids import Prefix
@@ -18,7 +18,7 @@ from persistence.runs import listing
 from persistence.runs import node_states as nodes
 from persistence.runs.listing import RunFilter
 from persistence.runs.node_states import NodeName
-from persistence.runs.related import Ask
+from persistence.runs.related import RelatedRunsQuery
 from persistence.runs.run import Run
 from persistence.runs.waits import ANSWERABLE, Wait
 from resolvers.authorise import require
@@ -73,7 +73,7 @@ class NodeView:
 class EventView:
     """One event as a reader sees it; `node` for a node's change."""
 
-    event: Event | Expired | Delta
+    event: Event | Expired | LiveDelta
     node: NodeView | None = None
 
 
@@ -91,9 +91,9 @@ class Names:
         name = self._names.get(state.node_id) or NodeName(state.node_id, state.node_id, "unknown")
         return NodeView(state, name, is_live)
 
-    def event(self, event: Event | Expired | Delta) -> EventView:
-        if isinstance(event, Event) and isinstance(event.what, NodeChange):
-            return EventView(event, self.view(event.what.state, is_live=False))
+    def event(self, event: Event | Expired | LiveDelta) -> EventView:
+        if isinstance(event, Event) and isinstance(event.data, NodeChange):
+            return EventView(event, self.view(event.data.state, is_live=False))
         return EventView(event)
 
 
@@ -189,11 +189,13 @@ async def derived_page(
     """Retries, forks and child runs made from this one, newest first."""
     narrowed = None if source is None else tuple(source)
     after = checked_after(after, Prefix.RUN)
-    return await context.loaders.derived.load(Ask(run_id, checked_first(first), after, narrowed)) or NOTHING
+    return (
+        await context.loaders.derived.load(RelatedRunsQuery(run_id, checked_first(first), after, narrowed)) or NOTHING
+    )
 
 
 async def fork_page(context: Context, checkpoint_id: str, *, first: int | None, after: str | None) -> Page[Run]:
-    asked = Ask(checkpoint_id, checked_first(first), checked_after(after, Prefix.RUN))
+    asked = RelatedRunsQuery(checkpoint_id, checked_first(first), checked_after(after, Prefix.RUN))
     return await context.loaders.forks.load(asked) or NOTHING
 
 
@@ -228,7 +230,7 @@ async def events(context: Context, asked: EventsAsked) -> EventViews:
 
 
 async def checkpoint_page(context: Context, run_id: str, *, first: int | None, after: str | None) -> Page[Checkpoint]:
-    asked = Ask(run_id, checked_first(first), checked_after(after, Prefix.CHECKPOINT))
+    asked = RelatedRunsQuery(run_id, checked_first(first), checked_after(after, Prefix.CHECKPOINT))
     return await context.loaders.checkpoints.load(asked) or NOTHING
 
 

@@ -17,20 +17,16 @@ from persistence.runs.run import Changed, Run, RunOptions
 from persistence.workflows import versions
 from persistence.workflows.versions import Version
 from resolvers.authorise import project_for, require
-from resolvers.checks import _check_inputs, check_options, check_wait
+from resolvers.checks import check_options, check_run_inputs, check_wait
 from resolvers.context import Context
-from resolvers.idempotent import known_run, once, tell, unbroken
+from resolvers.idempotent import known_run, run_idempotent, shielded, tell
 from resolvers.secrets import check_use
 from resolvers.workflows.specs import check_runnable, content_to_save
 from resolvers.workflows.version_cache import runnable
 
-MAX_WAIT_MS = 600_000
-MAX_PRIORITY = 100
-MAX_TIMEOUT_S = 366 * 86_400
-
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class StartArguments:
     """What is to be run, and how. `workflow_id` None with a `spec`: ad hoc."""
 
     workflow_id: str | None = None
@@ -45,19 +41,19 @@ class Start:
     idempotency_key: str | None = None
 
 
-async def create_run(context: Context, ask: Start) -> Run:
+async def create_run(context: Context, ask: StartArguments) -> Run:
     """PENDING, of a workflow."""
     return await _begin(context, ask, "createRun", start=False)
 
 
-async def run_workflow(context: Context, ask: Start) -> Run:
+async def run_workflow(context: Context, ask: StartArguments) -> Run:
     """Answers at once, or in mode SYNC when the run rests or the timeout passed."""
     check_wait(ask.timeout_ms)
     run = await _begin(context, ask, "runWorkflow", start=True)
     return await at_rest(context, run, ask.timeout_ms) if ask.mode is RunMode.SYNC else run
 
 
-async def run_adhoc(context: Context, ask: Start) -> Run:
+async def run_adhoc(context: Context, ask: StartArguments) -> Run:
     check_wait(ask.timeout_ms)
     async with context.database.connect() as connection:
         project_id = await project_for(connection, context.caller, Role.RUNNER, ask.project_id)
@@ -69,7 +65,7 @@ async def run_adhoc(context: Context, ask: Start) -> Run:
         version = await versions.adhoc(connection, context.caller, project_id, content)
         return await admission.accept(connection, context.caller, _new(ask, version, start=True))
 
-    run = await once(context, project_id, ask.idempotency_key, "runAdhoc", _arguments(ask), act)
+    run = await run_idempotent(context, project_id, ask.idempotency_key, "runAdhoc", _arguments(ask), act)
     return await at_rest(context, run, ask.timeout_ms) if ask.mode is RunMode.SYNC else run
 
 
@@ -82,13 +78,13 @@ async def execute_run(
     async def act(connection: AsyncConnection) -> Changed:
         version = runnable.get(run.version_id) or await versions.get(connection, context.caller, run.version_id)
         if replace_inputs:
-            _check_inputs(inputs, version)
+            check_run_inputs(inputs, version)
         made_way = await admission.make_room(connection, context.caller, admission.new_run(version, inputs))
         executed = await commands.execute(connection, context.caller, run_id, inputs, replace=replace_inputs)
         return replace(executed, besides=tuple(made_way))
 
     arguments = [run_id, inputs, replace_inputs]
-    return await once(context, run.project_id, idempotency_key, "executeRun", arguments, act, run_id=run_id)
+    return await run_idempotent(context, run.project_id, idempotency_key, "executeRun", arguments, act, run_id=run_id)
 
 
 async def at_rest(context: Context, run: Run, timeout_ms: int) -> Run:
@@ -116,7 +112,7 @@ async def _is_at_rest(context: Context, run: Run) -> bool:
     return any(wait.kind is not WaitKind.RUN for wait in open_waits)
 
 
-async def _begin(context: Context, ask: Start, operation: str, *, start: bool) -> Run:
+async def _begin(context: Context, ask: StartArguments, operation: str, *, start: bool) -> Run:
     workflow_id = ask.workflow_id or ""
     project_id, current = await versions.current_id(context.database.pool, context.caller, workflow_id)
     require(context.caller, Role.RUNNER, project_id)
@@ -126,7 +122,7 @@ async def _begin(context: Context, ask: Start, operation: str, *, start: bool) -
         new = _new(ask, known, start=start)
         if new.on_limit is OnLimit.QUEUE:
             # The way of nearly every run: its version is known, and the run is one statement.
-            return await unbroken(_accept_alone(context, new))
+            return await shielded(_accept_alone(context, new))
 
     async def act(connection: AsyncConnection) -> Changed:
         version = await versions.for_run(connection, context.caller, workflow_id, ask.version_id, ask.draft_revision)
@@ -135,7 +131,7 @@ async def _begin(context: Context, ask: Start, operation: str, *, start: bool) -
             runnable.remember(version)
         return await admission.accept(connection, context.caller, _new(ask, version, start=start))
 
-    return await once(context, project_id, ask.idempotency_key, operation, _arguments(ask), act)
+    return await run_idempotent(context, project_id, ask.idempotency_key, operation, _arguments(ask), act)
 
 
 async def _accept_alone(context: Context, new: NewRun) -> Run:
@@ -144,10 +140,10 @@ async def _accept_alone(context: Context, new: NewRun) -> Run:
     return changed.run
 
 
-def _new(ask: Start, version: Version, *, start: bool) -> NewRun:
+def _new(ask: StartArguments, version: Version, *, start: bool) -> NewRun:
     """Raises Invalid for options or inputs that do not fit the version."""
     check_options(ask.options, version.spec)
-    _check_inputs(ask.inputs, version)
+    check_run_inputs(ask.inputs, version)
     return replace(admission.new_run(version, ask.inputs), start=start, mode=ask.mode, options=ask.options)
 
 
@@ -158,7 +154,7 @@ async def own_run(context: Context, run_id: str) -> Run:
     return run
 
 
-def _arguments(ask: Start) -> JSON:
+def _arguments(ask: StartArguments) -> JSON:
     """What a repeat with the same key has to say again: not how long it waits for an answer."""
     arguments = asdict(ask)
     del arguments["idempotency_key"], arguments["timeout_ms"]

@@ -36,7 +36,7 @@ class NodeUpdate:
     view: NodeView | None
 
 
-class Picture:
+class RunProjection:
     """A run as its reader has seen it so far: enough to say with each change how far the whole run is."""
 
     def __init__(self, run: Run, states: list[NodeState]) -> None:
@@ -79,12 +79,12 @@ async def node_states(
                 picture = await _picture(context, run_id, None, with_values=with_values)
                 for update in _snapshot(picture, names):
                     yield update
-            elif event.seq > picture.seq and isinstance(event.what, NodeChange | StatusChange):
-                picture.apply(event.what)
+            elif event.seq > picture.seq and isinstance(event.data, NodeChange | StatusChange):
+                picture.apply(event.data)
                 yield _change(picture, names, event)
 
 
-def _snapshot(picture: Picture, names: Names) -> Iterator[NodeUpdate]:
+def _snapshot(picture: RunProjection, names: Names) -> Iterator[NodeUpdate]:
     """In the order of the nodes' last changes: a reader cut off in the middle can go on from what it has seen."""
     progress, status = picture.progress, picture.status
     states = sorted(picture.states, key=lambda state: state.seq)
@@ -93,13 +93,13 @@ def _snapshot(picture: Picture, names: Names) -> Iterator[NodeUpdate]:
         yield NodeUpdate(seq, True, picture.run_id, status, progress, names.view(state, is_live=True))
 
 
-def _change(picture: Picture, names: Names, event: Event) -> NodeUpdate:
-    what = event.what
+def _change(picture: RunProjection, names: Names, event: Event) -> NodeUpdate:
+    what = event.data
     view = names.view(what.state, is_live=True) if isinstance(what, NodeChange) else None
     return NodeUpdate(event.seq, False, picture.run_id, picture.status, picture.progress, view)
 
 
-async def _picture(context: Context, run_id: str, seq: int | None, *, with_values: bool) -> Picture:
+async def _picture(context: Context, run_id: str, seq: int | None, *, with_values: bool) -> RunProjection:
     """Run and nodes of one moment: now, or after the event `seq`. Raises NotFound."""
     async with context.database.begin() as connection:
         await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
@@ -110,14 +110,14 @@ async def _picture(context: Context, run_id: str, seq: int | None, *, with_value
             states = (await nodes.states(connection, context.caller, [run_id]))[run_id]
             if with_values:
                 states = await nodes.with_small_values(connection, context.caller, run_id, states)
-            return Picture(run, states)
+            return RunProjection(run, states)
         _check_seen(run, seq)
         return await _picture_at(connection, context, run, seq)
 
 
-async def _picture_at(connection: AsyncConnection, context: Context, run: Run, seq: int) -> Picture:
+async def _picture_at(connection: AsyncConnection, context: Context, run: Run, seq: int) -> RunProjection:
     place = (run.id, seq)
-    picture = Picture(run, (await nodes.states_at(connection, context.caller, [place]))[place])
+    picture = RunProjection(run, (await nodes.states_at(connection, context.caller, [place]))[place])
     picture.seq, picture.status = seq, await runs.status_at(connection, run, seq)
     return picture
 

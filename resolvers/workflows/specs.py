@@ -14,7 +14,7 @@ from engine.spec.identity import normalise, spec_hash
 from engine.states import Severity
 from engine.types import JSON
 from engine.validation.catalog_names import MODEL, TOOL, unknown_names
-from engine.validation.validator import Report, validate
+from engine.validation.validator import ValidationReport, validate
 from engine.values.storable import check_storable
 from persistence.problems import Invalid, invalid
 from persistence.workflows.drafts import Content
@@ -41,7 +41,7 @@ class ExpressionResult:
     errors: list[FieldProblem] = field(default_factory=list)
 
 
-def report(context: Context, spec: JSON) -> Report:
+def report(context: Context, spec: JSON) -> ValidationReport:
     """Everything wrong with a spec at once; what this host's catalogs lack is a warning."""
     found = validate(spec, context.node_types)
     if found.spec is None:

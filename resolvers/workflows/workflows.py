@@ -18,7 +18,7 @@ from resolvers import catalog
 from resolvers.authorise import project_for, require
 from resolvers.checks import checked_description, checked_name
 from resolvers.context import Context
-from resolvers.idempotent import tell, unbroken
+from resolvers.idempotent import shielded, tell
 from resolvers.runs import control
 from resolvers.workflows.specs import content_to_save
 
@@ -128,7 +128,7 @@ async def delete_workflow(context: Context, workflow_id: str, *, cancel_runs: bo
     require(context.caller, Role.EDITOR, stands.project_id)
     if cancel_runs:
         await control.stop_runs(context, workflow_id, DELETED)
-    await unbroken(_delete(context, workflow_id, cancel_runs=cancel_runs))
+    await shielded(_delete(context, workflow_id, cancel_runs=cancel_runs))
     return workflow_id
 
 
@@ -159,7 +159,7 @@ async def _need_none_active(connection: AsyncConnection, context: Context, workf
 
 async def save_draft(context: Context, workflow_id: str, spec: JSON, expected_revision: int) -> Draft:
     """Raises Conflict with what stands, if somebody saved first."""
-    return await unbroken(_save(context, workflow_id, content_to_save(spec), expected_revision))
+    return await shielded(_save(context, workflow_id, content_to_save(spec), expected_revision))
 
 
 async def restore_version(context: Context, version_id: str, expected_revision: int) -> Draft:
@@ -169,7 +169,7 @@ async def restore_version(context: Context, version_id: str, expected_revision: 
     if version.workflow_id is None:
         raise InvalidState("An ad hoc version belongs to no workflow: there is no draft to restore it to.")
     content = Content(version.spec, version.spec_hash)
-    return await unbroken(_save(context, version.workflow_id, content, expected_revision))
+    return await shielded(_save(context, version.workflow_id, content, expected_revision))
 
 
 async def _save(context: Context, workflow_id: str, content: Content, expected_revision: int) -> Draft:

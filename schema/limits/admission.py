@@ -20,7 +20,7 @@ from graphql import (
 from strawberry.schema.schema import validate_document
 
 from persistence.problems import ProblemCode
-from schema.limits.cost import MAX_COST, Weight, weigh
+from schema.limits.cost import MAX_COST, OperationCost, operation_cost
 from schema.limits.size import too_large
 from schema.limits.variables import too_many
 
@@ -33,7 +33,7 @@ KEPT, KEPT_TEXT = 256, 20_000
 """Operations kept, and the characters of the longest of them."""
 
 
-class Refused(Exception):
+class OperationRefused(Exception):
     """The operation is not let in; `errors` say why."""
 
     def __init__(self, *errors: GraphQLError) -> None:
@@ -46,7 +46,7 @@ class Known:
     """A valid document, with the weights of its operations so far."""
 
     document: DocumentNode
-    weights: dict[str | None, Weight] = field(default_factory=dict)
+    weights: dict[str | None, OperationCost] = field(default_factory=dict)
 
 
 _known: OrderedDict[str, Known] = OrderedDict()
@@ -66,9 +66,9 @@ def admitted(schema: GraphQLSchema, text: str, name: str | None, variables: Mapp
         _known.popitem(last=False)
     operation = _chosen(known.document, name)
     if (message := too_many(schema, operation, variables)) is not None:
-        raise Refused(_limit(message))
+        raise OperationRefused(_limit(message))
     if name not in known.weights:
-        known.weights[name] = weigh(schema, known.document, operation)
+        known.weights[name] = operation_cost(schema, known.document, operation)
     _check_cost(known.weights[name].cost(variables))
     return known.document
 
@@ -77,11 +77,11 @@ def _valid(schema: GraphQLSchema, text: str) -> DocumentNode:
     try:
         document = parse(text, max_tokens=MAX_TOKENS, max_source_length=MAX_TEXT)
     except GraphQLError as error:
-        raise Refused(_coded(error)) from error
+        raise OperationRefused(_coded(error)) from error
     if (message := too_large(document)) is not None:
-        raise Refused(_limit(message))
+        raise OperationRefused(_limit(message))
     if errors := validate_document(schema, document, tuple(specified_rules)):
-        raise Refused(*map(_coded, errors))
+        raise OperationRefused(*map(_coded, errors))
     return document
 
 
@@ -94,15 +94,17 @@ def _chosen(document: DocumentNode, name: str | None) -> OperationDefinitionNode
         case [operation]:
             return operation
         case []:
-            raise Refused(
+            raise OperationRefused(
                 GraphQLError("There is no operation." if name is None else f"There is no operation named {name!r}.")
             )
-    raise Refused(GraphQLError(f"There are {len(operations)} operations: say by operationName which one is meant."))
+    raise OperationRefused(
+        GraphQLError(f"There are {len(operations)} operations: say by operationName which one is meant.")
+    )
 
 
 def _check_cost(cost: int) -> None:
     if cost > MAX_COST:
-        raise Refused(
+        raise OperationRefused(
             _limit(
                 f"The operation costs {cost:,} points, over the limit of {MAX_COST:,}: about one for each object that its "
                 "answer may hold, lists inside lists multiplied. Ask for smaller pages, or for less inside of them.",

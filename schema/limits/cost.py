@@ -57,22 +57,22 @@ ONE = Count()
 
 
 @dataclass(frozen=True, slots=True)
-class Weight:
+class OperationCost:
     """`count` times what each item costs: `own`, and what is inside."""
 
     count: Count
     own: int
-    inner: tuple["Weight", ...] = ()
+    inner: tuple["OperationCost", ...] = ()
 
     def cost(self, variables: Mapping[str, Any]) -> int:
         return self.count.of(variables) * (self.own + sum(one.cost(variables) for one in self.inner))
 
 
-def weigh(schema: GraphQLSchema, document: DocumentNode, operation: OperationDefinitionNode) -> Weight:
+def operation_cost(schema: GraphQLSchema, document: DocumentNode, operation: OperationDefinitionNode) -> OperationCost:
     """The weight of one operation of a valid document."""
     root = schema.get_root_type(operation.operation)
     assert root is not None
-    return Weight(ONE, 0, tuple(_Scale(schema, document, operation).inside(root, operation.selection_set, None)))
+    return OperationCost(ONE, 0, tuple(_Scale(schema, document, operation).inside(root, operation.selection_set, None)))
 
 
 class _Scale:
@@ -84,7 +84,9 @@ class _Scale:
         self._fragments = {one.name.value: one for one in definitions if isinstance(one, FragmentDefinitionNode)}
         self._defaults = {one.variable.name.value: one.default_value for one in operation.variable_definitions or ()}
 
-    def inside(self, kind: GraphQLNamedType, selections: SelectionSetNode, page: Count | None) -> Iterator[Weight]:
+    def inside(
+        self, kind: GraphQLNamedType, selections: SelectionSetNode, page: Count | None
+    ) -> Iterator[OperationCost]:
         """All that is selected on `kind`. `page` is how long its lists are, where it is a page."""
         for one in selections.selections:
             match one:
@@ -99,21 +101,21 @@ class _Scale:
     def _named(self, condition: NamedTypeNode | None, kind: GraphQLNamedType) -> GraphQLNamedType:
         return kind if condition is None else self._schema.type_map[condition.name.value]
 
-    def _field(self, kind: GraphQLNamedType, node: FieldNode, page: Count | None) -> Iterator[Weight]:
+    def _field(self, kind: GraphQLNamedType, node: FieldNode, page: Count | None) -> Iterator[OperationCost]:
         assert is_composite_type(kind)  # Only of such can a field be asked, once a document is valid.
         field = self._schema.get_field(kind, node.name.value)
         assert field is not None
         given, own = get_named_type(field.type), HEAVY.get(node.name.value, 0)
         if node.selection_set is None:
             if own := own + (given.name == "JSON"):
-                yield Weight(ONE, own)
+                yield OperationCost(ONE, own)
             return
         is_page = "first" in field.args
         inner = tuple(self.inside(given, node.selection_set, self._size(node, field) if is_page else None))
         count = self._length(node, field, page) if is_list_type(get_nullable_type(field.type)) else ONE
-        weight = Weight(count, own + 1, inner)
+        weight = OperationCost(count, own + 1, inner)
         is_introspection = given.name.startswith("__") and not kind.name.startswith("__")
-        yield Weight(ONE, 1 + weight.cost({}) // 10) if is_introspection else weight
+        yield OperationCost(ONE, 1 + weight.cost({}) // 10) if is_introspection else weight
 
     def _length(self, node: FieldNode, field: GraphQLField, page: Count | None) -> Count:
         """Of a list: that of the page it is on; else as long as what is given to it, or as such lists are."""

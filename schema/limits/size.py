@@ -24,7 +24,7 @@ MAX_DEPTH = 15
 
 
 @dataclass(slots=True)
-class Shape:
+class OperationSize:
     """`depth`: how far fields are inside each other. Introspection, for which validation has a limit, is left out of it."""
 
     fields: int = 0
@@ -33,7 +33,7 @@ class Shape:
     spreads: list[tuple[str, int]] = field(default_factory=list)
     """What is still to be added: (fragment, the depth it is spread at)."""
 
-    def add(self, other: "Shape", depth: int = 0) -> None:
+    def add(self, other: "OperationSize", depth: int = 0) -> None:
         self.fields += other.fields
         self.aliases += other.aliases
         self.depth = max(self.depth, depth + other.depth)
@@ -53,21 +53,21 @@ def too_large(document: DocumentNode) -> str | None:
     return None
 
 
-def _whole(document: DocumentNode) -> Shape:
+def _whole(document: DocumentNode) -> OperationSize:
     """All operations of the document together. Each definition counts as a field, so that there are not too many of them."""
     own = {one.name.value: _own(one) for one in document.definitions if isinstance(one, FragmentDefinitionNode)}
-    fragments: dict[str, Shape] = {}
+    fragments: dict[str, OperationSize] = {}
     for name in _inner_first(own):
         fragments[name] = _summed(own[name], fragments)
-    whole = Shape(fields=len(document.definitions))
+    whole = OperationSize(fields=len(document.definitions))
     for definition in document.definitions:
         if isinstance(definition, OperationDefinitionNode):
             whole.add(_summed(_own(definition), fragments))
     return whole
 
 
-def _own(definition: OperationDefinitionNode | FragmentDefinitionNode) -> Shape:
-    shape = Shape()
+def _own(definition: OperationDefinitionNode | FragmentDefinitionNode) -> OperationSize:
+    shape = OperationSize()
     stack: list[tuple[SelectionSetNode, int]] = [(definition.selection_set, 0)]
     while stack:
         selections, depth = stack.pop()
@@ -86,15 +86,15 @@ def _own(definition: OperationDefinitionNode | FragmentDefinitionNode) -> Shape:
     return shape
 
 
-def _summed(shape: Shape, fragments: dict[str, Shape]) -> Shape:
-    whole = Shape(shape.fields, shape.aliases, shape.depth)
+def _summed(shape: OperationSize, fragments: dict[str, OperationSize]) -> OperationSize:
+    whole = OperationSize(shape.fields, shape.aliases, shape.depth)
     for name, depth in shape.spreads:
         if name in fragments:
             whole.add(fragments[name], depth)
     return whole
 
 
-def _inner_first(own: dict[str, Shape]) -> Iterator[str]:
+def _inner_first(own: dict[str, OperationSize]) -> Iterator[str]:
     """The fragments, each after those that it spreads; without recursion, which a long chain of them would exhaust."""
     begun: set[str] = set()
     for root in own:

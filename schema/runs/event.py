@@ -23,7 +23,7 @@ View = strawberry.Parent[EventView]
 
 def _what(view: EventView) -> Any:
     """What the event tells; `is_type_of` has made sure of its kind."""
-    return None if isinstance(view.event, Expired) else view.event.what
+    return None if isinstance(view.event, Expired) else view.event.data
 
 
 @strawberry.interface
@@ -137,7 +137,7 @@ class LogRecorded(RunEvent):
 class NodeOutputDelta(RunEvent):
     @classmethod
     def is_type_of(cls, value: object, _: object) -> bool:
-        return isinstance(value, EventView) and isinstance(value.event, events.Delta)
+        return isinstance(value, EventView) and isinstance(value.event, events.LiveDelta)
 
     @strawberry.field
     @staticmethod

@@ -8,7 +8,7 @@ import strawberry
 from engine.states import RunMode, RunSource, RunStatus
 from persistence.runs import listing
 from persistence.runs import run as runs
-from resolvers.runs.start import Start
+from resolvers.runs.start import StartArguments
 from schema import enums as enums
 from schema.payload import Payload
 from schema.runs.checkpoint import Checkpoint
@@ -63,8 +63,8 @@ class CreateRunInput:
     options: RunOptionsInput | None = None
     idempotency_key: str | None = None
 
-    def start(self) -> Start:
-        return Start(
+    def start(self) -> StartArguments:
+        return StartArguments(
             workflow_id=self.workflow_id,
             version_id=self.version_id,
             draft_revision=self.draft_revision,
@@ -94,8 +94,8 @@ class RunWorkflowInput:
     options: RunOptionsInput | None = None
     idempotency_key: str | None = None
 
-    def start(self) -> Start:
-        return Start(
+    def start(self) -> StartArguments:
+        return StartArguments(
             workflow_id=self.workflow_id,
             version_id=self.version_id,
             draft_revision=self.draft_revision,
@@ -117,8 +117,8 @@ class RunAdhocInput:
     options: RunOptionsInput | None = None
     idempotency_key: str | None = None
 
-    def start(self) -> Start:
-        return Start(
+    def start(self) -> StartArguments:
+        return StartArguments(
             project_id=self.project_id,
             spec=self.spec,
             inputs=_given(self.inputs),

@@ -140,7 +140,7 @@ class DeriveMutations:
     @staticmethod
     async def retry_run(info: Info, input: RetryRunInput) -> RunPayload:
         """A new run: the same inputs, from the start or from the failed nodes on."""
-        ask = derive.Retry(
+        ask = derive.RetryArguments(
             input.run_id,
             input.from_ or RetryFrom.FAILED,
             None if input.options is None else options_of(input.options),
@@ -152,7 +152,7 @@ class DeriveMutations:
     @staticmethod
     async def fork_run(info: Info, input: ForkRunInput) -> RunPayload:
         """A new run from any checkpoint, with edited state or another version."""
-        ask = derive.Fork(
+        ask = derive.ForkArguments(
             input.checkpoint_id,
             input.patch,
             input.version_id,

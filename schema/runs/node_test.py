@@ -5,7 +5,7 @@ from datetime import datetime
 import strawberry
 
 from engine.events import LogRecorded
-from engine.runtime.single_node import Trial
+from engine.runtime.single_node import SingleNodeRun
 from engine.sdk.node import Output, WaitForAnswer, WaitUntil
 from engine.states import LogLevel
 from resolvers.runs import node_test
@@ -54,11 +54,13 @@ class TrialMutations:
     @staticmethod
     async def test_node(info: Info, input: TestNodeInput) -> TestNodePayload:
         """Runs one node with the given input, outside any run. Nothing is stored."""
-        ask = node_test.Ask(input.project_id, input.type, input.config, {} if input.context is None else input.context)
+        ask = node_test.NodeTestArguments(
+            input.project_id, input.type, input.config, {} if input.context is None else input.context
+        )
         return _payload(await node_test.test_node(info.context, ask))
 
 
-def _payload(tried: Trial) -> TestNodePayload:
+def _payload(tried: SingleNodeRun) -> TestNodePayload:
     output = tried.outcome if isinstance(tried.outcome, Output) else None
     return done(
         TestNodePayload,
@@ -78,7 +80,7 @@ def _line(log: LogRecorded) -> str:
     return log.message if log.level is LogLevel.INFO else f"{log.level}: {log.message}"
 
 
-def _wait(tried: Trial) -> TestNodeWait | None:
+def _wait(tried: SingleNodeRun) -> TestNodeWait | None:
     match tried.outcome:
         case WaitUntil(until):
             return TestNodeWait(until=until, prompt=None, schema=None)

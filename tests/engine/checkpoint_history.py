@@ -11,14 +11,14 @@ from langgraph.checkpoint.base.id import uuid6
 
 from engine.errors import NodeFailure
 from engine.fork.frontier import Frontier, applied, channels, due, read
-from engine.fork.history import Past
-from engine.graph.channels import SLOTS, Slot
+from engine.fork.history import RunHistory
+from engine.graph.channels import NODE_RECORDS, NodeRecord
 from engine.graph.compiler import CompiledGraph, Write, compile_spec
 from engine.nodes.registry import load_node_types
-from engine.runtime.executor import Drive
-from engine.runtime.memory_checkpointer import MemoryHead
-from engine.runtime.ports import PendingWrite, Standing
-from engine.runtime.run_info import RunFacts
+from engine.runtime.executor import RunExecutor
+from engine.runtime.memory_checkpointer import MemoryHeadStore
+from engine.runtime.ports import PendingWrite, ResumeState
+from engine.runtime.run_info import RunInfo
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.sdk.node_types import NodeTypes
 from engine.spec.parser import parse
@@ -71,7 +71,7 @@ class Snapshot:
     values: dict[str, Any]
 
 
-class Remembering(MemoryHead):
+class Remembering(MemoryHeadStore):
     """The head of one run: from nothing, or from `start`. Keeps a snapshot of every checkpoint."""
 
     def __init__(self, start: Snapshot | None = None) -> None:
@@ -81,14 +81,14 @@ class Remembering(MemoryHead):
         """Outside writes on top of the last of them."""
         self._start = start
 
-    async def attach(self, drive: Drive) -> Standing | None:
-        await super().attach(drive)
+    async def attach(self, executor: RunExecutor) -> ResumeState | None:
+        await super().attach(executor)
         if self._start is None:
             return None
         values = dict(self._start.values)
-        nodes, updated = due(drive.compiled.plan, values)
+        nodes, updated = due(executor.compiled.plan, values)
         self._saved = (_checkpoint(values, updated), {"source": "fork", "step": self._start.step, "parents": {}})
-        return Standing(dict(self._start.values[SLOTS]), self._start.step, bool(nodes), False, [])
+        return ResumeState(dict(self._start.values[NODE_RECORDS]), self._start.step, bool(nodes), False, [])
 
     def enter(self, run_id: str, writes: Sequence[Write]) -> tuple[list[Write], list[PendingWrite]]:
         entering, rows = super().enter(run_id, writes)
@@ -98,7 +98,7 @@ class Remembering(MemoryHead):
     async def aput(self, config: RunnableConfig, checkpoint: Checkpoint, metadata: Any, new_versions: Any) -> Any:
         if metadata["source"] == "input":
             return await super().aput(config, checkpoint, metadata, new_versions)
-        values = {**checkpoint["channel_values"], SLOTS: dict(self._drive.memory.slots)}
+        values = {**checkpoint["channel_values"], NODE_RECORDS: dict(self._drive.memory.slots)}
         self.snapshots.append(Snapshot(metadata["step"], _copied(values)))
         place = await super().aput(config, checkpoint, metadata, new_versions)
         self.waiting = []
@@ -143,8 +143,8 @@ class Played:
         plan = self.compiled.plan
         return read(plan, applied(plan, self.snapshots[-1].values, self.waiting))
 
-    def past(self, at: int) -> Past:
-        return Past([snapshot.values for snapshot in self.snapshots[: at + 1]])
+    def past(self, at: int) -> RunHistory:
+        return RunHistory([snapshot.values for snapshot in self.snapshots[: at + 1]])
 
 
 def node_types(ran: list[tuple[str, int]]) -> NodeTypes:
@@ -170,19 +170,19 @@ async def play(
         snapshot = Snapshot(step, channels(first.plan, with_outputs(frontier, known)))
     saver, journal = Remembering(snapshot), RecordedJournal()
     graph = compiled(raw, saver, ran)
-    drive = Drive(RunFacts("run_test", "prj_test", 1, 0, {}), graph, journal=journal, head=saver, resources={})
-    await asyncio.wait_for(drive.run(), 20)
+    executor = RunExecutor(RunInfo("run_test", "prj_test", 1, 0, {}), graph, journal=journal, head=saver, resources={})
+    await asyncio.wait_for(executor.run(), 20)
     output = next((e.change.output for e in reversed(journal.entries) if e.change), None)
     for state in journal.states:
         if state.has_output:
             known[state.node_id, state.visits] = state.output
-    return Played(raw, graph, drive.outcome, output, ran[len(ran_before) :], saver.snapshots, saver.waiting, known)
+    return Played(raw, graph, executor.outcome, output, ran[len(ran_before) :], saver.snapshots, saver.waiting, known)
 
 
 def with_outputs(frontier: Frontier, outputs: Mapping[tuple[str, int], Any]) -> Frontier:
     """Slots with the outputs of their last ended visits, but for those that have one (a patch)."""
 
-    def filled(name: str, slot: Slot) -> Slot:
+    def filled(name: str, slot: NodeRecord) -> NodeRecord:
         is_open = slot.status in (NodeStatus.RUNNING, NodeStatus.WAITING)
         found = outputs.get((name, slot.visits - is_open))
         return slot if slot.output is not None and not is_open else slot.evolve(output=found)

@@ -9,7 +9,7 @@ from engine.errors import NodeFailure
 from engine.events import LogRecorded
 from engine.nodes.http.addresses import Allowed
 from engine.nodes.http.client import GuardedHttp
-from engine.nodes.http.node import Http, HttpConfig
+from engine.nodes.http.node import HttpConfig, HttpNode
 from engine.sdk.node import Output
 from tests.engine.node_runner import Given
 
@@ -27,13 +27,13 @@ class Call:
         self.given = Given(scope, {"http": http})
 
     async def output(self) -> Any:
-        outcome = await Http().execute(self.config, self.given.context)
+        outcome = await HttpNode().execute(self.config, self.given.context)
         assert isinstance(outcome, Output)
         return outcome.value
 
     @property
     def logs(self) -> list[str]:
-        return [what.message for what in self.given.happenings if isinstance(what, LogRecorded)]
+        return [what.message for what in self.given.events_to_write if isinstance(what, LogRecorded)]
 
 
 async def output(scope: dict[str, Any] | None = None, **config: Any) -> Any:

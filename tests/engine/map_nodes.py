@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.errors import NodeFailure
 from engine.events import Usage
-from engine.graph.bound_node import Work
+from engine.graph.bound_node import BoundNode
 from engine.nodes.registry import load_node_types
 from engine.runtime.attempts import Result, attempt
 from engine.runtime.ports import Fenced
@@ -106,5 +106,5 @@ async def mapped(given: Given, probe: Probe, **config: Any) -> JSON:
 async def attempted(given: Given, probe: Probe, **config: Any) -> Result:
     """As a run does it: with its secrets, and whatever goes wrong as an error."""
     kind = types_with(probe)["map"]
-    work = Work(NodeSpec("n", "map", config=config), kind, kind.Config.model_validate(config))
+    work = BoundNode(NodeSpec("n", "map", config=config), kind, kind.Config.model_validate(config))
     return await attempt(work, given.context, lambda number, error, pause: None, lambda number: None)

@@ -6,9 +6,9 @@ from typing import Any
 from engine.events import NodeChange, NodeState, OutputDelta
 from engine.graph.compiler import Write, compile_spec
 from engine.nodes.registry import load_node_types
-from engine.runtime.executor import Drive
+from engine.runtime.executor import RunExecutor
 from engine.runtime.ports import Entry, PendingWrite
-from engine.runtime.run_info import RunFacts
+from engine.runtime.run_info import RunInfo
 from engine.spec.parser import parse
 from engine.states import NodeStatus
 
@@ -23,7 +23,7 @@ class RecordedJournal:
         self.deltas: list[OutputDelta] = []
 
     async def _landed(self) -> int:
-        return sum(len(one.happenings) for one in self.entries)
+        return sum(len(one.events_to_write) for one in self.entries)
 
     def commit(self, entry: Entry) -> Awaitable[int]:
         self.entries.append(entry)
@@ -37,14 +37,14 @@ class RecordedJournal:
 
     @property
     def states(self) -> list[NodeState]:
-        happened = [what for entry in self.entries for _, what in entry.happenings]
+        happened = [what for entry in self.entries for _, what in entry.events_to_write]
         return [what.state for what in happened if isinstance(what, NodeChange)]
 
 
 class NoHead:
     """A run without checkpoints: quick nodes alone need none."""
 
-    async def attach(self, drive: Drive) -> None:
+    async def attach(self, executor: RunExecutor) -> None:
         return None
 
     def detach(self, run_id: str) -> None:
@@ -56,12 +56,12 @@ class NoHead:
 
 async def play(
     raw: dict[str, Any], inputs: Any = None, journal: RecordedJournal | None = None
-) -> tuple[Drive, list[tuple[str, NodeStatus]]]:
+) -> tuple[RunExecutor, list[tuple[str, NodeStatus]]]:
     """Runs a spec of quick nodes to its end. Returns the drive and (node, status) of each settled visit, in order."""
     journal = journal or RecordedJournal()
     compiled = compile_spec(parse(raw), TYPES)
-    drive = Drive(
-        RunFacts("run_test", "prj_test", 1, 0, inputs), compiled, journal=journal, head=NoHead(), resources={}
+    executor = RunExecutor(
+        RunInfo("run_test", "prj_test", 1, 0, inputs), compiled, journal=journal, head=NoHead(), resources={}
     )
-    await drive.run()
-    return drive, [(state.node_id, state.status) for state in journal.states if state.status.is_settled]
+    await executor.run()
+    return executor, [(state.node_id, state.status) for state in journal.states if state.status.is_settled]

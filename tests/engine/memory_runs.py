@@ -8,8 +8,8 @@ from typing import Any
 from engine.events import RunError
 from engine.graph.compiler import compile_spec
 from engine.nodes.registry import load_node_types
-from engine.runtime.executor import Drive
-from engine.runtime.run_info import RunFacts
+from engine.runtime.executor import RunExecutor
+from engine.runtime.run_info import RunInfo
 from engine.sdk.node_types import NodeTypes
 from engine.spec.parser import parse
 from engine.states import RunStatus
@@ -34,8 +34,8 @@ async def run(
 ) -> Ended:
     saver, journal = Remembering(), RecordedJournal()
     graph = compile_spec(parse(spec), types, saver)
-    facts = RunFacts("run_test", "prj_test", 1, 0, inputs)
-    drive = Drive(facts, graph, journal=journal, head=saver, resources=resources or {})
-    await asyncio.wait_for(drive.run(), 30)
+    info = RunInfo("run_test", "prj_test", 1, 0, inputs)
+    executor = RunExecutor(info, graph, journal=journal, head=saver, resources=resources or {})
+    await asyncio.wait_for(executor.run(), 30)
     change = next((entry.change for entry in reversed(journal.entries) if entry.change), None)
-    return Ended(drive.outcome, change and change.output, change and change.error)
+    return Ended(executor.outcome, change and change.output, change and change.error)

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
-from engine.events import Happening, LogRecorded, NodeChange, NodeState, OutputDelta
+from engine.events import EventData, LogRecorded, NodeChange, NodeState, OutputDelta
 from engine.nodes.registry import load_node_types
-from engine.runtime.node_context import Context
+from engine.runtime.node_context import RunNodeContext
 from engine.runtime.ports import Entry
-from engine.runtime.reporter import Report
-from engine.runtime.run_info import RunFacts
-from engine.runtime.run_state import Memory
+from engine.runtime.reporter import NodeReporter
+from engine.runtime.run_info import RunInfo
+from engine.runtime.run_state import RunState
 from engine.sdk.node import Outcome
 
 TYPES = load_node_types()
@@ -20,14 +20,14 @@ class Given:
     """What a node is given, and what it told."""
 
     def __init__(self, scope: dict[str, Any] | None = None, resources: Mapping[str, Any] | None = None) -> None:
-        self.happenings: list[Happening] = []
+        self.events_to_write: list[EventData] = []
         self.shown: list[str | None] = []
         self.texts: list[OutputDelta] = []
         self.saw, self.spoke = asyncio.Event(), asyncio.Event()
-        facts = RunFacts("run_1", "prj_1", 1, 0, (scope or {}).get("input"))
-        self._memory = Memory("run_1", 1, {})
-        report = Report(facts, "n", 1, self._memory, self)
-        self.context = Context(facts, "n", 1, scope or {}, resources or {}, report)
+        info = RunInfo("run_1", "prj_1", 1, 0, (scope or {}).get("input"))
+        self._memory = RunState("run_1", 1, {})
+        report = NodeReporter(info, "n", 1, self._memory, self)
+        self.context = RunNodeContext(info, "n", 1, scope or {}, resources or {}, report)
 
     @property
     def state(self) -> NodeState:
@@ -35,11 +35,11 @@ class Given:
 
     @property
     def logged(self) -> list[str]:
-        return [what.message for what in self.happenings if isinstance(what, LogRecorded)]
+        return [what.message for what in self.events_to_write if isinstance(what, LogRecorded)]
 
     def post(self, entry: Entry) -> None:
-        for _, what in entry.happenings:
-            self.happenings.append(what)
+        for _, what in entry.events_to_write:
+            self.events_to_write.append(what)
             if isinstance(what, NodeChange):
                 self.shown.append(what.state.message)
         self.saw.set()

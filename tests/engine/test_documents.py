@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from engine.catalog_file import CatalogEntry as CatalogEntry
 from engine.catalog_file import CatalogFile, McpServer, ModelEntry, SqlDatabase
-from engine.catalog_file import Entry as CatalogEntry
 from tests.paths import ROOT
 
 NAMED = ("NodeFailure", "RunError", "Unsent")

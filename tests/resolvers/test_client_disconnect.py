@@ -8,9 +8,9 @@ from redis.asyncio import Redis
 
 from persistence.db.database import Database
 from resolvers.context import Context
-from resolvers.idempotent import settled, unbroken
+from resolvers.idempotent import settled, shielded
 from resolvers.runs import control, start
-from resolvers.runs.start import Start
+from resolvers.runs.start import StartArguments
 from resolvers.workflows import workflows
 from tests.journal_worker import SPEC, working
 
@@ -31,7 +31,7 @@ async def test_the_worker_of_a_run_is_told_although_the_caller_has_left(
     made = await workflows.create_workflow(
         context, project_id=None, name="w", description=None, spec=SPEC, template=None
     )
-    run = await start.run_workflow(context, Start(workflow_id=made.id))
+    run = await start.run_workflow(context, StartArguments(workflow_id=made.id))
     async with working(database, redis) as worker, redis.pubsub(ignore_subscribe_messages=True) as nudges:
         await worker.takes_up(run)
         await nudges.subscribe("test:nudge")
@@ -66,7 +66,7 @@ async def test_a_run_that_was_accepted_is_rung_for_although_its_caller_has_left(
         context, project_id=None, name="w", description=None, spec=SPEC, template=None
     )
     await redis.execute_command("CLIENT", "PAUSE", "60000", "WRITE")
-    calling = asyncio.create_task(start.run_workflow(context, Start(workflow_id=made.id)))
+    calling = asyncio.create_task(start.run_workflow(context, StartArguments(workflow_id=made.id)))
     try:
         await _waits_for_redis(redis)
         calling.cancel()
@@ -91,7 +91,7 @@ async def test_a_server_that_stops_waits_for_what_was_begun_for_callers_that_are
         await go_on.wait()
         told.append("told")
 
-    calling = asyncio.create_task(unbroken(telling()))
+    calling = asyncio.create_task(shielded(telling()))
     await asyncio.sleep(0)
     calling.cancel()
     await asyncio.gather(calling, return_exceptions=True)

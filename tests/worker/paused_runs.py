@@ -3,12 +3,12 @@
 import asyncio
 from typing import Any
 
-from engine.runtime.executor import Drive
+from engine.runtime.executor import RunExecutor
 from engine.states import RunStatus
 from persistence.db.database import Database
 
 
-async def drive(taken: Drive) -> RunStatus | None:
+async def execute(taken: RunExecutor) -> RunStatus | None:
     return await asyncio.wait_for(taken.run(), 20)
 
 

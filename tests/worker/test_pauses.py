@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from engine.runtime.run_info import Stop
+from engine.runtime.run_info import StopReason
 from engine.states import RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.runs.run import RunOptions
 from tests.executor_worker import Bell, Worker, accept_spec, edges, node, node_types, told
-from tests.worker.paused_runs import drive, node_statuses, resume
+from tests.worker.paused_runs import execute, node_statuses, resume
 
 LOOP: dict[str, Any] = {
     "nodes": [node("s"), node("h", "tick"), node("w"), node("x")],
@@ -29,15 +29,15 @@ async def test_a_pause_lets_running_nodes_finish_and_starts_nothing_more(
     run_id = await accept_spec(database, caller, project, spec)
     async with Worker(database, redis, node_types(bell)) as worker:
         taken = await worker.take_up(run_id)
-        running = asyncio.create_task(drive(taken))
+        running = asyncio.create_task(execute(taken))
         await bell.running.wait()
         await database.pool.execute("UPDATE runs SET status = 'PAUSING' WHERE id = $1", run_id)
-        taken.request(Stop.PAUSE)
+        taken.request(StopReason.PAUSE)
         bell.go_on.set()
         assert await running is RunStatus.PAUSED
         assert await node_statuses(database, run_id) == {"bell": "COMPLETED"}
         await resume(database, run_id)
-        assert await drive(await worker.take_up(run_id)) is RunStatus.COMPLETED
+        assert await execute(await worker.take_up(run_id)) is RunStatus.COMPLETED
     assert (await told(database, run_id))[1] == {("bell", 1): 1, ("after", 1): 1}
 
 
@@ -48,35 +48,35 @@ async def test_a_pause_that_finds_nothing_left_to_do_ends_the_run(
     run_id = await accept_spec(database, caller, project, {"nodes": [{"id": "bell", "type": "bell"}], "edges": []})
     async with Worker(database, redis, node_types(bell)) as worker:
         taken = await worker.take_up(run_id)
-        running = asyncio.create_task(drive(taken))
+        running = asyncio.create_task(execute(taken))
         await bell.running.wait()
         await database.pool.execute("UPDATE runs SET status = 'PAUSING' WHERE id = $1", run_id)
-        taken.request(Stop.PAUSE)
+        taken.request(StopReason.PAUSE)
         bell.go_on.set()
         assert await running is RunStatus.COMPLETED
 
 
-@pytest.mark.parametrize("stop", [Stop.PAUSE, Stop.DRAIN])
+@pytest.mark.parametrize("stop", [StopReason.PAUSE, StopReason.DRAIN])
 async def test_what_is_interrupted_after_the_window_runs_again_and_nothing_says_that_it_runs_meanwhile(
-    database: Database, redis: Redis, caller: Caller, project: str, stop: Stop
+    database: Database, redis: Redis, caller: Caller, project: str, stop: StopReason
 ) -> None:
     bell = Bell()
     spec = {"nodes": [{"id": "bell", "type": "bell"}, node("after")], "edges": edges("bell>after")}
     run_id = await accept_spec(database, caller, project, spec)
     async with Worker(database, redis, node_types(bell)) as worker:
         taken = await worker.take_up(run_id)
-        running = asyncio.create_task(drive(taken))
+        running = asyncio.create_task(execute(taken))
         await bell.running.wait()
-        if stop is Stop.PAUSE:
+        if stop is StopReason.PAUSE:
             await database.pool.execute("UPDATE runs SET status = 'PAUSING' WHERE id = $1", run_id)
         taken.request(stop)
         taken.interrupt()
-        assert await running is (RunStatus.PAUSED if stop is Stop.PAUSE else RunStatus.QUEUED)
-        if stop is Stop.PAUSE:
+        assert await running is (RunStatus.PAUSED if stop is StopReason.PAUSE else RunStatus.QUEUED)
+        if stop is StopReason.PAUSE:
             assert await node_statuses(database, run_id) == {"bell": "IDLE"}
         await resume(database, run_id)
         bell.go_on.set()
-        assert await drive(await worker.take_up(run_id)) is RunStatus.COMPLETED
+        assert await execute(await worker.take_up(run_id)) is RunStatus.COMPLETED
     assert (await told(database, run_id))[1] == {("bell", 1): 1, ("after", 1): 1}
 
 
@@ -87,15 +87,15 @@ async def test_a_breakpoint_stops_before_its_node_on_every_round_and_a_resume_pa
     statuses = []
     async with Worker(database, redis) as worker:
         for round_ in range(3):
-            statuses.append(await drive(await worker.take_up(run_id)))
+            statuses.append(await execute(await worker.take_up(run_id)))
             visits = (await told(database, run_id))[1]
             assert visits["h", round_] == (1 if round_ else 0)
             assert visits["h", round_ + 1] == 0
             # A take-up that is no resume, after a crash, stops there again.
-            assert await drive(await worker.take_up(run_id)) is RunStatus.PAUSED
+            assert await execute(await worker.take_up(run_id)) is RunStatus.PAUSED
             assert (await told(database, run_id))[1] == visits
             await resume(database, run_id)
-        statuses.append(await drive(await worker.take_up(run_id)))
+        statuses.append(await execute(await worker.take_up(run_id)))
     assert statuses == [RunStatus.PAUSED] * 3 + [RunStatus.COMPLETED]
     assert (await told(database, run_id))[0] == {"x": 1}
 
@@ -108,7 +108,7 @@ async def test_a_step_runs_one_wave_with_what_it_launches_and_pauses_again(
     seen = []
     async with Worker(database, redis) as worker:
         for _ in range(20):
-            status = await drive(await worker.take_up(run_id))
+            status = await execute(await worker.take_up(run_id))
             seen.append(sorted((await told(database, run_id))[1]))
             if status is RunStatus.COMPLETED:
                 break
@@ -127,8 +127,8 @@ async def test_a_step_survives_a_death_at_any_commit_and_still_is_one_step(
             for before in (True, False):
                 run_id = await accept_spec(database, caller, project, LOOP)
                 await database.pool.execute("UPDATE runs SET is_step = true WHERE id = $1", run_id)
-                await asyncio.gather(drive(await worker.take_up(run_id, at, before)), return_exceptions=True)
+                await asyncio.gather(execute(await worker.take_up(run_id, at, before)), return_exceptions=True)
                 status = await database.pool.fetchval("SELECT status FROM runs WHERE id = $1", run_id)
                 if status == "RUNNING":
-                    assert await drive(await worker.take_up(run_id)) is RunStatus.PAUSED
+                    assert await execute(await worker.take_up(run_id)) is RunStatus.PAUSED
                 assert sorted((await told(database, run_id))[1]) == [("s", 1)]

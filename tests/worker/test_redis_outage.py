@@ -9,7 +9,7 @@ from arq.connections import ArqRedis
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from persistence.queue.notifier import PATIENCE_S, Queue
+from persistence.queue.notifier import PATIENCE_S, Notifier
 from tests.journal_worker import until
 from worker import listener
 from worker.listener import listen
@@ -70,25 +70,25 @@ async def wired(redis_url: str) -> AsyncIterator[tuple[Wire, Redis]]:
 
 async def test_a_hung_redis_holds_up_neither_a_ring_nor_a_nudge_and_is_told_of_once(redis_url: str) -> None:
     async with wired(redis_url) as (wire, client):
-        queue = Queue(ArqRedis(client.connection_pool), "test")
-        await queue.ring()
+        queue = Notifier(ArqRedis(client.connection_pool), "test")
+        await queue.notify_queue()
         wire.hold_up()
         with capture_logs() as logs:
             async with asyncio.timeout(PATIENCE_S * 5):
-                await queue.ring()
-                await queue.nudge("run_1")
-                await queue.ring()
+                await queue.notify_queue()
+                await queue.notify_run("run_1")
+                await queue.notify_queue()
             wire.let_go()
-            await queue.ring()
+            await queue.notify_queue()
         assert [entry["event"] for entry in logs] == ["queue.away", "queue.back"]
 
 
 async def test_rings_that_come_while_it_rings_are_one(redis: Redis) -> None:
-    queue = Queue(ArqRedis(redis.connection_pool), "test")
+    queue = Notifier(ArqRedis(redis.connection_pool), "test")
     heard: list[str] = []
     async with redis.pubsub() as subscription:
         await subscription.subscribe(queue.bell)
-        await asyncio.gather(*(queue.ring() for _ in range(50)))
+        await asyncio.gather(*(queue.notify_queue() for _ in range(50)))
         while message := await subscription.get_message(timeout=0.3):
             heard.append(message["type"])
     assert 1 <= heard.count("message") <= 3

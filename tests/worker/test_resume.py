@@ -16,9 +16,9 @@ async def play(database: Database, redis: Redis, run_id: str, deaths: list[tuple
     """Runs to the end through the given deaths; returns how many take-ups that was."""
     async with Worker(database, redis) as worker:
         for number, (at, before) in enumerate([*deaths, (10**6, False)], 1):
-            drive = await worker.take_up(run_id, at, before)
+            executor = await worker.take_up(run_id, at, before)
             try:
-                await asyncio.wait_for(drive.run(), 20)
+                await asyncio.wait_for(executor.run(), 20)
             except Killed:
                 continue
             return number

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from engine.runtime.executor import Drive
+from engine.runtime.executor import RunExecutor
 from engine.sdk.node import NodeContext, Output
 from engine.states import RunStatus
 from persistence.caller import Caller
@@ -46,7 +46,7 @@ SPECS: dict[str, Any] = {
 }
 
 
-async def drive(taken: Drive) -> RunStatus | None:
+async def execute(taken: RunExecutor) -> RunStatus | None:
     return await asyncio.wait_for(taken.run(), 20)
 
 
@@ -59,7 +59,7 @@ async def test_from_every_checkpoint_the_run_comes_to_the_same_end_and_repeats_n
         kind = Recording()
         run_id = await accept_spec(database, caller, project, SPECS[name], RunOptions(breakpoints=("stop",)))
         async with Worker(database, redis, node_types(kind)) as worker:
-            assert await drive(await worker.take_up(run_id)) is RunStatus.PAUSED
+            assert await execute(await worker.take_up(run_id)) is RunStatus.PAUSED
             rows = await database.pool.fetch("SELECT id, seq FROM checkpoints WHERE run_id = $1 ORDER BY seq", run_id)
             if index >= len(rows):
                 break
@@ -67,12 +67,12 @@ async def test_from_every_checkpoint_the_run_comes_to_the_same_end_and_repeats_n
             async with database.begin() as connection:
                 done = await node_states.outputs_at(connection, caller, run_id, rows[index]["seq"])
                 await rewind(connection, caller, run_id, rows[index]["id"])
-            status = await drive(await worker.take_up(run_id))
+            status = await execute(await worker.take_up(run_id))
             if status is RunStatus.PAUSED:
                 await database.pool.execute("UPDATE runs SET resumed_step = 1000 WHERE id = $1", run_id)
                 head = "SELECT max(step) FROM checkpoints WHERE run_id = $1 AND superseded_seq IS NULL"
                 step = await database.pool.fetchval(head, run_id)
-                status = await drive(await worker.take_up(run_id, resumed_step=step))
+                status = await execute(await worker.take_up(run_id, resumed_step=step))
             assert status is RunStatus.COMPLETED
         again = [key.split("/") for key in kind.keys]
         assert {lineage for _, lineage, *_ in again} <= {"1"}
@@ -92,7 +92,7 @@ async def test_a_rewind_shows_the_nodes_as_they_were_and_keeps_what_was_taken_ba
 ) -> None:
     run_id = await accept_spec(database, caller, project, SPECS["a loop"], RunOptions(breakpoints=("stop",)))
     async with Worker(database, redis, node_types(Recording())) as worker:
-        await drive(await worker.take_up(run_id))
+        await execute(await worker.take_up(run_id))
     rows = await database.pool.fetch("SELECT id, seq FROM checkpoints WHERE run_id = $1 ORDER BY seq", run_id)
     last, middle = rows[-1], rows[len(rows) // 2]
     async with database.begin() as connection:
@@ -126,18 +126,18 @@ async def test_a_question_that_was_answered_after_the_checkpoint_is_asked_again(
             await waits.answer(connection, caller, run_id, wait.id, given)
 
     async with Worker(database, redis, node_types(Recording())) as worker:
-        assert await drive(await worker.take_up(run_id)) is RunStatus.WAITING
+        assert await execute(await worker.take_up(run_id)) is RunStatus.WAITING
         asked = await database.pool.fetchval("SELECT id FROM checkpoints WHERE run_id = $1 ORDER BY seq DESC", run_id)
         await answered("first")
-        assert await drive(await worker.take_up(run_id)) is RunStatus.PAUSED
+        assert await execute(await worker.take_up(run_id)) is RunStatus.PAUSED
         async with database.begin() as connection:
             await rewind(connection, caller, run_id, asked)
         async with database.connect() as connection:
             states = (await node_states.states(connection, caller, [run_id]))[run_id]
             assert {state.node_id: state.status for state in states}["ask"] == "WAITING"
-        assert await drive(await worker.take_up(run_id)) is RunStatus.WAITING
+        assert await execute(await worker.take_up(run_id)) is RunStatus.WAITING
         await answered("second")
-        assert await drive(await worker.take_up(run_id)) is RunStatus.PAUSED
+        assert await execute(await worker.take_up(run_id)) is RunStatus.PAUSED
         async with database.connect() as connection:
             seq = await database.pool.fetchval("SELECT last_seq FROM runs WHERE id = $1", run_id)
             assert (await node_states.outputs_at(connection, caller, run_id, seq))["ask"] == "second"

@@ -9,15 +9,15 @@ import pytest
 from arq.connections import ArqRedis
 from redis.asyncio import Redis
 
-from engine.runtime.run_info import Stop
+from engine.runtime.run_info import StopReason
 from engine.sdk.node import NodeContext, Output
 from engine.sdk.node_types import NodeTypes
 from persistence.caller import Caller
 from persistence.db.database import Database
-from persistence.db.transient import DATABASE_TROUBLE
+from persistence.db.transient import DATABASE_ERRORS
 from persistence.journal.journal import PostgresJournal
-from persistence.maintenance.rescue import take_back
-from persistence.queue.notifier import Queue
+from persistence.maintenance.rescue import rescue_expired
+from persistence.queue.notifier import Notifier
 from tests.executor_worker import Bell, BellConfig, accept_spec, edges, eventually, node, node_types
 from worker.runner import Runner
 
@@ -37,7 +37,7 @@ async def running(
         worker_id="worker",
         capacity=capacity,
         lease_ttl_s=60,
-        queue=Queue(ArqRedis(redis.connection_pool), "test"),
+        queue=Notifier(ArqRedis(redis.connection_pool), "test"),
     )
     pulling = asyncio.create_task(runner.pull_forever())
     try:
@@ -46,8 +46,8 @@ async def running(
         pulling.cancel()
         await asyncio.gather(pulling, return_exceptions=True)
         for held in list(runner.held.values()):
-            if held.drive is not None:
-                held.drive.request(Stop.LEASE_LOST)
+            if held.executor is not None:
+                held.executor.request(StopReason.LEASE_LOST)
         await asyncio.gather(*(held.task for held in list(runner.held.values())), return_exceptions=True)
         await journal.close()
 
@@ -110,7 +110,7 @@ async def test_a_run_that_is_lost_and_claimed_again_by_the_same_process_is_drive
         first = runner.held[run_id]
         bell.running.clear()
         await database.pool.execute("UPDATE runs SET lease_until = now() - interval '1 s' WHERE id = $1", run_id)
-        await take_back(database, 5)
+        await rescue_expired(database, 5)
         runner.pull()
         await bell.running.wait()
         assert runner.held[run_id] is not first
@@ -194,5 +194,5 @@ async def ended_or_queued(database: Database, run_id: str) -> bool:
             try:
                 if await database.pool.fetchval(query, run_id):
                     return True
-            except DATABASE_TROUBLE:
+            except DATABASE_ERRORS:
                 await asyncio.sleep(0.05)

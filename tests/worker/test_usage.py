@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from engine.events import Usage
-from engine.runtime.run_info import Stop
+from engine.runtime.run_info import StopReason
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, WaitForAnswer, WaitUntil
 from engine.states import RunStatus
 from persistence.caller import Caller
@@ -16,7 +16,7 @@ from persistence.events.codec import usage_of
 from persistence.runs.map_items import Items
 from persistence.runs.waits import open_waits
 from tests.executor_worker import Worker, accept_spec, edges, eventually, node, node_types
-from tests.worker.paused_runs import answer, drive, resume
+from tests.worker.paused_runs import answer, execute, resume
 
 ONCE = Usage("model", 3, 2, 0.5)
 
@@ -64,23 +64,23 @@ def alone(**config: Any) -> dict[str, Any]:
     return {"nodes": [{"id": "t", "type": "taker", "config": config}], "edges": []}
 
 
-async def interrupt(database: Database, run_id: str, worker: Worker, taker: Taker, stop: Stop) -> None:
+async def interrupt(database: Database, run_id: str, worker: Worker, taker: Taker, stop: StopReason) -> None:
     """Takes the run up and stops it while the node hangs."""
     taken = await worker.take_up(run_id)
-    running = asyncio.create_task(drive(taken))
+    running = asyncio.create_task(execute(taken))
     await taker.running.wait()
     taker.running.clear()
-    if stop is Stop.PAUSE:
+    if stop is StopReason.PAUSE:
         await database.pool.execute("UPDATE runs SET status = 'PAUSING' WHERE id = $1", run_id)
     taken.request(stop)
     taken.interrupt()
-    assert await running is (RunStatus.PAUSED if stop is Stop.PAUSE else RunStatus.QUEUED)
+    assert await running is (RunStatus.PAUSED if stop is StopReason.PAUSE else RunStatus.QUEUED)
     await resume(database, run_id)
 
 
-@pytest.mark.parametrize("stop", [Stop.PAUSE, Stop.DRAIN])
+@pytest.mark.parametrize("stop", [StopReason.PAUSE, StopReason.DRAIN])
 async def test_what_was_taken_before_an_interruption_counts_however_often_there_is_one(
-    database: Database, redis: Redis, caller: Caller, project: str, stop: Stop
+    database: Database, redis: Redis, caller: Caller, project: str, stop: StopReason
 ) -> None:
     taker = Taker()
     run_id = await accept_spec(database, caller, project, alone())
@@ -89,7 +89,7 @@ async def test_what_was_taken_before_an_interruption_counts_however_often_there_
         assert await used(database, run_id) == ONCE
         await interrupt(database, run_id, worker, taker, stop)
         taker.go_on.set()
-        assert await drive(await worker.take_up(run_id)) is RunStatus.COMPLETED
+        assert await execute(await worker.take_up(run_id)) is RunStatus.COMPLETED
     assert await used(database, run_id) == ONCE + ONCE + ONCE
 
 
@@ -99,12 +99,12 @@ async def test_what_a_lost_worker_has_told_of_counts(
     taker = Taker()
     run_id = await accept_spec(database, caller, project, alone(tells=True))
     async with Worker(database, redis, node_types(taker)) as worker:
-        lost = asyncio.create_task(drive(await worker.take_up(run_id)))
+        lost = asyncio.create_task(execute(await worker.take_up(run_id)))
         await eventually(lambda: used(database, run_id))
         lost.cancel()
         await asyncio.gather(lost, return_exceptions=True)
         taker.go_on.set()
-        assert await drive(await worker.take_up(run_id)) is RunStatus.COMPLETED
+        assert await execute(await worker.take_up(run_id)) is RunStatus.COMPLETED
     assert await used(database, run_id) == ONCE + ONCE
 
 
@@ -118,10 +118,10 @@ async def test_what_a_map_has_taken_for_items_that_are_kept_counts(
         database, caller, project, {"nodes": [{"id": "m", "type": "map", "config": items}], "edges": []}
     )
     async with Worker(database, redis, node_types(taker), {"items": Items(database.pool)}) as worker:
-        await interrupt(database, run_id, worker, taker, Stop.PAUSE)
+        await interrupt(database, run_id, worker, taker, StopReason.PAUSE)
         assert await used(database, run_id) == ONCE + ONCE + ONCE
         taker.go_on.set()
-        assert await drive(await worker.take_up(run_id)) is RunStatus.COMPLETED
+        assert await execute(await worker.take_up(run_id)) is RunStatus.COMPLETED
     # The third item was begun twice, and the first two are not done again.
     assert await used(database, run_id) == ONCE + ONCE + ONCE + ONCE + ONCE
 
@@ -131,10 +131,10 @@ async def test_what_was_taken_before_a_wait_counts(
 ) -> None:
     run_id = await accept_spec(database, caller, project, alone(asks=True))
     async with Worker(database, redis, node_types(Taker())) as worker:
-        assert await drive(await worker.take_up(run_id)) is RunStatus.WAITING
+        assert await execute(await worker.take_up(run_id)) is RunStatus.WAITING
         [wait] = await open_waits(database.pool, run_id)
         await answer(database, wait.id, "yes")
-        assert await drive(await worker.take_up(run_id)) is RunStatus.COMPLETED
+        assert await execute(await worker.take_up(run_id)) is RunStatus.COMPLETED
     assert await used(database, run_id) == ONCE
 
 
@@ -148,9 +148,9 @@ async def test_each_visit_of_a_loop_counts_its_own(
     }
     run_id = await accept_spec(database, caller, project, looping)
     async with Worker(database, redis, node_types(taker)) as worker:
-        await interrupt(database, run_id, worker, taker, Stop.PAUSE)
+        await interrupt(database, run_id, worker, taker, StopReason.PAUSE)
         taker.go_on.set()
-        assert await drive(await worker.take_up(run_id)) is RunStatus.COMPLETED
+        assert await execute(await worker.take_up(run_id)) is RunStatus.COMPLETED
     rows = await database.pool.fetch(
         "SELECT body FROM events WHERE run_id = $1 AND node_id = 't' AND type = 'NODE_STATE' ORDER BY seq", run_id
     )

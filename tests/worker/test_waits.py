@@ -8,13 +8,13 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
-from engine.runtime.run_info import Stop
+from engine.runtime.run_info import StopReason
 from engine.states import RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.runs.waits import open_waits
 from tests.executor_worker import Bell, Worker, accept_spec, edges, eventually, node, node_types, told
-from tests.worker.paused_runs import answer, drive, node_statuses
+from tests.worker.paused_runs import answer, execute, node_statuses
 
 ASK = {"id": "ask", "type": "ask", "config": {"prompt": {"approve": "{{ a.output }}"}}}
 BESIDE: dict[str, Any] = {
@@ -28,7 +28,7 @@ async def test_a_question_holds_up_only_what_follows_it_and_then_the_run_waits_w
 ) -> None:
     run_id = await accept_spec(database, caller, project, BESIDE)
     async with Worker(database, redis) as worker:
-        assert await drive(await worker.take_up(run_id)) is RunStatus.WAITING
+        assert await execute(await worker.take_up(run_id)) is RunStatus.WAITING
         row = await database.pool.fetchrow("SELECT * FROM runs WHERE id = $1", run_id)
         assert (row["status"], row["worker_id"], row["lease_until"], row["wake_at"]) == ("WAITING", None, None, None)
         assert await node_statuses(database, run_id) == {
@@ -40,7 +40,7 @@ async def test_a_question_holds_up_only_what_follows_it_and_then_the_run_waits_w
         [wait] = await open_waits(database.pool, run_id)
         assert wait.prompt == {"approve": 1}
         await answer(database, wait.id, {"ok": True})
-        assert await drive(await worker.take_up(run_id)) is RunStatus.COMPLETED
+        assert await execute(await worker.take_up(run_id)) is RunStatus.COMPLETED
     output, visits, numbers, _ = await told(database, run_id)
     assert output == {"end": 1}
     assert set(visits.values()) == {1}
@@ -57,13 +57,13 @@ async def test_two_questions_wait_side_by_side_and_are_answered_in_any_order(
     }
     run_id = await accept_spec(database, caller, project, spec)
     async with Worker(database, redis) as worker:
-        assert await drive(await worker.take_up(run_id)) is RunStatus.WAITING
+        assert await execute(await worker.take_up(run_id)) is RunStatus.WAITING
         first, second = await open_waits(database.pool, run_id)
         await answer(database, second.id, "2")
-        assert await drive(await worker.take_up(run_id)) is RunStatus.WAITING
+        assert await execute(await worker.take_up(run_id)) is RunStatus.WAITING
         assert [wait.id for wait in await open_waits(database.pool, run_id)] == [first.id]
         await answer(database, first.id, "1")
-        assert await drive(await worker.take_up(run_id)) is RunStatus.COMPLETED
+        assert await execute(await worker.take_up(run_id)) is RunStatus.COMPLETED
 
 
 async def test_an_answer_that_comes_while_the_run_is_held_is_taken_along(
@@ -74,7 +74,7 @@ async def test_an_answer_that_comes_while_the_run_is_held_is_taken_along(
     run_id = await accept_spec(database, caller, project, spec)
     async with Worker(database, redis, node_types(bell)) as worker:
         taken = await worker.take_up(run_id)
-        running = asyncio.create_task(drive(taken))
+        running = asyncio.create_task(execute(taken))
         await bell.running.wait()
         waits = await eventually(lambda: open_waits(database.pool, run_id))
         assert taken.is_waiting
@@ -93,7 +93,7 @@ async def test_an_answer_at_the_moment_of_parking_wakes_the_run_at_once(
     async with Worker(database, redis) as worker:
         taken = await worker.take_up(run_id)
         await database.pool.execute("UPDATE runs SET wake_at = now() WHERE id = $1", run_id)
-        assert await drive(taken) is RunStatus.WAITING
+        assert await execute(taken) is RunStatus.WAITING
     assert await database.pool.fetchval("SELECT wake_at <= now() FROM runs WHERE id = $1", run_id)
 
 
@@ -110,9 +110,9 @@ async def test_a_waiting_node_that_fails_to_be_answered_leaves_by_its_port(
     run_id = await accept_spec(database, caller, project, spec)
     outcome = orjson.loads('{"value": null, "port": "expired"}')
     async with Worker(database, redis) as worker:
-        assert await drive(await worker.take_up(run_id)) is RunStatus.WAITING
+        assert await execute(await worker.take_up(run_id)) is RunStatus.WAITING
         await database.pool.execute("UPDATE waits SET until = now(), outcome = $2 WHERE run_id = $1", run_id, outcome)
-        assert await drive(await worker.take_up(run_id)) is RunStatus.COMPLETED
+        assert await execute(await worker.take_up(run_id)) is RunStatus.COMPLETED
     assert await node_statuses(database, run_id) == {"ask": "COMPLETED", "yes": "SKIPPED", "late": "COMPLETED"}
 
 
@@ -128,11 +128,11 @@ async def test_a_long_delay_needs_no_worker_and_ends_when_its_time_has_come(
 ) -> None:
     run_id = await accept_spec(database, caller, project, timer(3600))
     async with Worker(database, redis) as worker:
-        assert await drive(await worker.take_up(run_id)) is RunStatus.WAITING
+        assert await execute(await worker.take_up(run_id)) is RunStatus.WAITING
         wake_at = await database.pool.fetchval("SELECT wake_at FROM runs WHERE id = $1", run_id)
         assert abs(wake_at - datetime.now(UTC) - timedelta(hours=1)) < timedelta(minutes=1)
         await database.pool.execute("UPDATE waits SET until = now() WHERE run_id = $1", run_id)
-        assert await drive(await worker.take_up(run_id)) is RunStatus.COMPLETED
+        assert await execute(await worker.take_up(run_id)) is RunStatus.COMPLETED
     assert (await told(database, run_id))[1] == {("later", 1): 1, ("z", 1): 1}
 
 
@@ -146,7 +146,7 @@ async def test_what_a_host_at_the_wrong_hour_waits_for_is_stored_by_the_clock_of
     async with Worker(database, redis) as worker:
         worker.journal.clocks.told(datetime.now(UTC) + theirs, took_s=0.01)
         worker.journal.clocks.told(datetime.now(UTC) - theirs, took_s=5.0)
-        assert await drive(await worker.take_up(run_id)) is RunStatus.WAITING
+        assert await execute(await worker.take_up(run_id)) is RunStatus.WAITING
     due = datetime.now(UTC) + theirs + timedelta(minutes=10)
     wake_at = await database.pool.fetchval("SELECT wake_at FROM runs WHERE id = $1", run_id)
     until = await database.pool.fetchval("SELECT until FROM waits WHERE run_id = $1", run_id)
@@ -165,11 +165,11 @@ async def test_a_short_delay_is_waited_for_in_the_process_and_a_crash_does_not_s
     async with Worker(database, redis) as worker:
         began = datetime.now(UTC)
         taken = await worker.take_up(run_id)
-        running = asyncio.create_task(drive(taken))
+        running = asyncio.create_task(execute(taken))
         waits = await eventually(lambda: open_waits(database.pool, run_id))
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        assert await drive(await worker.take_up(run_id)) is RunStatus.COMPLETED
+        assert await execute(await worker.take_up(run_id)) is RunStatus.COMPLETED
         ended = await database.pool.fetchval("SELECT finished_at FROM runs WHERE id = $1", run_id)
     assert waits[0].until is not None
     assert ended >= waits[0].until
@@ -182,10 +182,10 @@ async def test_a_cancel_while_waiting_in_the_process_ends_the_wait(
     run_id = await accept_spec(database, caller, project, timer(4))
     async with Worker(database, redis) as worker:
         taken = await worker.take_up(run_id)
-        running = asyncio.create_task(drive(taken))
+        running = asyncio.create_task(execute(taken))
         await eventually(lambda: open_waits(database.pool, run_id))
         await database.pool.execute("UPDATE runs SET status = 'CANCELLING' WHERE id = $1", run_id)
-        taken.request(Stop.CANCEL)
+        taken.request(StopReason.CANCEL)
         assert await running is RunStatus.CANCELLED
     assert (await node_statuses(database, run_id))["later"] == "CANCELLED"
     assert await open_waits(database.pool, run_id) == []

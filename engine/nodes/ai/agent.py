@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import AliasChoices, Field
 
-from engine.chat_models.tool_calling import lend
+from engine.chat_models.tool_calling import bind_tools
 from engine.errors import NodeFailure
 from engine.nodes.ai.prompting import Prompted, opened, rendered, within
 from engine.nodes.tool import tools_of
@@ -53,9 +53,9 @@ class AgentConfig(Prompted):
     )
 
 
-class Agent(NodeType[AgentConfig]):
+class AgentNode(NodeType[AgentConfig]):
     name: ClassVar[str] = "agent"
-    title: ClassVar[str] = "Agent"
+    title: ClassVar[str] = "AgentNode"
     description: ClassVar[str] = "Lets a model call tools, step by step, until it has an answer."
     category: ClassVar[str] = "ai"
     icon: ClassVar[str] = "bot"
@@ -96,7 +96,7 @@ class Agent(NodeType[AgentConfig]):
             if config.budget.usd is not None and model.price is None:
                 told = f"the model {model.name!r} has no `price` in the catalog: a budget in USD cannot be kept"
                 raise NodeFailure("CONFIG", told)
-            lent = await lend(config.tools, tools_of(ctx), ctx) if config.tools else []
+            lent = await bind_tools(config.tools, tools_of(ctx), ctx) if config.tools else []
             # In a thread: LangChain's agents take a second to import, the first time.
             loop = await asyncio.to_thread(import_module, "engine.nodes.ai.agent_loop")
             return Output(await loop.answer(model, lent, messages, config, ctx))

@@ -7,24 +7,24 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage, message_chunk_to_message
 
-from engine.chat_models.base import Model
-from engine.chat_models.tool_calling import Lent, ask_with_tools
+from engine.chat_models.base import ChatModel
+from engine.chat_models.tool_calling import BoundTool, ask_with_tools
 from engine.errors import NodeFailure
 from engine.events import Usage
-from engine.graph.detached import apart
+from engine.graph.detached import detach
 from engine.nodes.ai.agent import AgentConfig
 from engine.sdk.node import NodeContext
 from engine.types import JSON
 
 
 async def answer(
-    model: Model, lent: Sequence[Lent], messages: list[BaseMessage], config: AgentConfig, ctx: NodeContext
+    model: ChatModel, lent: Sequence[BoundTool], messages: list[BaseMessage], config: AgentConfig, ctx: NodeContext
 ) -> JSON:
     """The node's output. Raises NodeFailure."""
     asking = _Asking(model, config, ctx)
     graph = create_agent(model.chat, list(lent), middleware=[asking], checkpointer=False)
     limit = 4 * config.max_steps + 10  # never met: `_Asking` counts the steps
-    with apart():
+    with detach():
         state = await graph.ainvoke({"messages": cast(Any, messages)}, {"recursion_limit": limit})
     said: list[BaseMessage] = state["messages"][len(messages) :]
     return {"text": str(said[-1].text), "steps": asking.steps, "toolCalls": list(_calls(said, lent))}
@@ -33,7 +33,7 @@ async def answer(
 class _Asking(AgentMiddleware[AgentState[Any], None]):
     """Asks the model, as long as there is budget left."""
 
-    def __init__(self, model: Model, config: AgentConfig, ctx: NodeContext) -> None:
+    def __init__(self, model: ChatModel, config: AgentConfig, ctx: NodeContext) -> None:
         super().__init__()
         self.steps = 0
         self._model, self._config, self._ctx = model, config, ctx
@@ -88,7 +88,7 @@ class _Counted:
         self._ctx.used(usage)
 
 
-def _calls(said: Sequence[BaseMessage], lent: Sequence[Lent]) -> Iterator[JSON]:
+def _calls(said: Sequence[BaseMessage], lent: Sequence[BoundTool]) -> Iterator[JSON]:
     names = {tool.name: tool.full_name for tool in lent}
     results = {message.tool_call_id: message.status for message in said if isinstance(message, ToolMessage)}
     for message in said:

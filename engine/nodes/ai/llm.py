@@ -5,10 +5,10 @@ from typing import Annotated, Any, ClassVar
 from langchain_core.messages import BaseMessage
 from pydantic import AfterValidator, AliasChoices, Field
 
-from engine.chat_models.base import Model
+from engine.chat_models.base import ChatModel
 from engine.chat_models.calls import ask
 from engine.chat_models.structured_output import structured
-from engine.chat_models.tool_calling import Lent, answered, ask_with_tools, lend
+from engine.chat_models.tool_calling import BoundTool, answered, ask_with_tools, bind_tools
 from engine.errors import NodeFailure
 from engine.nodes.ai.prompting import Prompted, opened, rendered, within
 from engine.nodes.tool import tools_of
@@ -55,7 +55,7 @@ class LlmConfig(Prompted):
     )
 
 
-class Llm(NodeType[LlmConfig]):
+class LlmNode(NodeType[LlmConfig]):
     name: ClassVar[str] = "llm"
     title: ClassVar[str] = "Language model"
     description: ClassVar[str] = "Asks a language model, for text or for data of a given shape."
@@ -80,7 +80,7 @@ class Llm(NodeType[LlmConfig]):
         messages = rendered(config, ctx)
         async with within(config):
             model = await opened(config, ctx)
-            lent = await lend(config.tools, tools_of(ctx), ctx) if config.tools else []
+            lent = await bind_tools(config.tools, tools_of(ctx), ctx) if config.tools else []
             text, messages = await _text(model, messages, lent, ctx) if lent else ("", messages)
             if config.response_schema is not None:
                 return Output(await structured(model, config.response_schema, messages, ctx, lent))
@@ -88,7 +88,7 @@ class Llm(NodeType[LlmConfig]):
 
 
 async def _text(
-    model: Model, messages: list[BaseMessage], lent: list[Lent], ctx: NodeContext
+    model: ChatModel, messages: list[BaseMessage], lent: list[BoundTool], ctx: NodeContext
 ) -> tuple[str, list[BaseMessage]]:
     """The answer, and the conversation with what the tools said, the answer left out."""
     chat = model.chat.bind_tools(lent)

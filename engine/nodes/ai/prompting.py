@@ -9,7 +9,7 @@ import orjson
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from pydantic import AliasChoices, Field, TypeAdapter, ValidationError, model_validator
 
-from engine.chat_models.base import Model, Sampling
+from engine.chat_models.base import ChatModel, Sampling
 from engine.chat_models.catalog import Models
 from engine.errors import NodeFailure
 from engine.sdk.node import NodeConfig, NodeContext
@@ -33,7 +33,7 @@ class Prompted(NodeConfig):
     model: str = Field(
         min_length=1,
         max_length=100,
-        title="Model",
+        title="ChatModel",
         description="Its name in the catalog. `treadle/echo` is built in and needs no key.",
         examples=["treadle/echo"],
         json_schema_extra={"format": "model-name"},
@@ -133,7 +133,7 @@ def _as_text(value: JSON) -> str:
     return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
-async def opened(config: Prompted, ctx: NodeContext) -> Model:
+async def opened(config: Prompted, ctx: NodeContext) -> ChatModel:
     """Raises NodeFailure."""
     models: Models | None = ctx.resources.get("models")
     if models is None:

@@ -23,12 +23,12 @@ _NOTHING_TO_RAISE = "No active exception to reraise"
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SandboxLimits:
     timeout_s: float
     memory_mb: int
 
 
-def failure(error: MontyError, code: str, limits: Limits) -> NodeFailure:
+def failure(error: MontyError, code: str, limits: SandboxLimits) -> NodeFailure:
     if isinstance(error, MontyCrashedError):
         if error.timed_out:
             return out_of_time(limits)
@@ -47,7 +47,7 @@ def failure(error: MontyError, code: str, limits: Limits) -> NodeFailure:
     return _raised(error, code, text)
 
 
-def out_of_time(limits: Limits) -> NodeFailure:
+def out_of_time(limits: SandboxLimits) -> NodeFailure:
     return NodeFailure("TIMEOUT", f"the code did not finish within {limits.timeout_s:g} s", retryable=True)
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
-from engine.nodes.code.errors import Limits
+from engine.nodes.code.errors import SandboxLimits
 from engine.nodes.code.sandbox import run_code
 from engine.nodes.code.source import check_arguments, process_of
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
@@ -24,7 +24,7 @@ class CodeConfig(NodeConfig):
     code: Annotated[str, AfterValidator(_is_python)] = Field(
         min_length=1,
         max_length=MAX_CODE,
-        title="Code",
+        title="CodeNode",
         description="Python that defines `process(…)`; its result is the node's output, what it prints goes to the log.",
         examples=["def process(value):\n    return {'double': value * 2}"],
         json_schema_extra={"format": "code"},
@@ -64,9 +64,9 @@ class CodeConfig(NodeConfig):
         return self
 
 
-class Code(NodeType[CodeConfig]):
+class CodeNode(NodeType[CodeConfig]):
     name: ClassVar[str] = "code"
-    title: ClassVar[str] = "Code"
+    title: ClassVar[str] = "CodeNode"
     description: ClassVar[str] = "Runs Python in a sandbox: no network, no files, limits on time and memory."
     category: ClassVar[str] = "data"
     icon: ClassVar[str] = "code"
@@ -83,4 +83,4 @@ class Code(NodeType[CodeConfig]):
         ctx.note_input(arguments)
         allowed_mb = int(ctx.resources.get("sandbox_memory_mb", DEFAULT_MEMORY_MB))
         memory_mb = min(config.memory_mb or allowed_mb, allowed_mb)
-        return Output(await run_code(config.code, arguments, Limits(config.timeout_s, memory_mb), ctx))
+        return Output(await run_code(config.code, arguments, SandboxLimits(config.timeout_s, memory_mb), ctx))

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pydantic_monty import AsyncMonty, AsyncMontySession, MontyError, MontyRuntimeError
 
 from engine.errors import NodeFailure
-from engine.nodes.code.errors import Limits, failure, out_of_time
+from engine.nodes.code.errors import SandboxLimits, failure, out_of_time
 from engine.nodes.code.output import ARGUMENTS, not_json, with_call
 from engine.nodes.code.tools import feed, tools_in
 from engine.sdk.node import NodeContext
@@ -26,7 +26,7 @@ MAX_CALLS = 10_000
 """Of tools, the reading of their names included."""
 
 
-async def run_code(code: str, arguments: dict[str, JSON], limits: Limits, ctx: NodeContext) -> JSON:
+async def run_code(code: str, arguments: dict[str, JSON], limits: SandboxLimits, ctx: NodeContext) -> JSON:
     """What `process(**arguments)` returns. The time runs from when a sandbox is there."""
     pool: AsyncMonty | None = ctx.resources.get("sandbox")
     if pool is None:
@@ -64,7 +64,7 @@ async def _called(
 
 
 @asynccontextmanager
-async def _session(pool: AsyncMonty, limits: Limits, ctx: NodeContext) -> AsyncIterator[AsyncMontySession]:
+async def _session(pool: AsyncMonty, limits: SandboxLimits, ctx: NodeContext) -> AsyncIterator[AsyncMontySession]:
     """A sandbox of our own; that we wait for one is shown."""
     loop = asyncio.get_running_loop()
     waiting = loop.call_later(WAITING_SHOWN_AFTER_S, ctx.progress, 0.0, "waiting for a sandbox")

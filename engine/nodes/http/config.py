@@ -13,11 +13,11 @@ MAX_BYTES = 8 * 1024 * 1024
 """As much as an output may have."""
 
 
-class Part(BaseModel):
+class MultipartPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class JsonBody(Part, title="JSON"):
+class JsonBody(MultipartPart, title="JSON"):
     type: Literal["json"] = Field(title="Kind", description="A JSON document.")
     content: JSON = Field(
         title="Content",
@@ -27,7 +27,7 @@ class JsonBody(Part, title="JSON"):
     )
 
 
-class FormBody(Part, title="Form"):
+class FormBody(MultipartPart, title="Form"):
     type: Literal["form"] = Field(title="Kind", description="Fields as a web form sends them, URL-encoded.")
     content: dict[str, JSON] = Field(
         title="Fields",
@@ -37,7 +37,7 @@ class FormBody(Part, title="Form"):
     )
 
 
-class FilePart(Part, title="Part"):
+class FilePart(MultipartPart, title="MultipartPart"):
     name: str = Field(min_length=1, title="Name", description="The field's name.", examples=["file"])
     content: str = Field(
         title="Content",
@@ -58,7 +58,7 @@ class FilePart(Part, title="Part"):
     )
 
 
-class MultipartBody(Part, title="Files and fields"):
+class MultipartBody(MultipartPart, title="Files and fields"):
     type: Literal["multipart"] = Field(title="Kind", description="Fields and files, as multipart/form-data.")
     content: tuple[FilePart, ...] = Field(
         min_length=1,
@@ -69,7 +69,7 @@ class MultipartBody(Part, title="Files and fields"):
     )
 
 
-class RawBody(Part, title="Text or bytes"):
+class RawBody(MultipartPart, title="Text or bytes"):
     type: Literal["raw"] = Field(title="Kind", description="Text or bytes as they are.")
     content: str = Field(
         title="Content", description="Text, or bytes as base64.", examples=["<order/>"], json_schema_extra=TEMPLATE
@@ -83,14 +83,14 @@ class RawBody(Part, title="Text or bytes"):
 Body = Annotated[JsonBody | FormBody | MultipartBody | RawBody, Discriminator("type")]
 
 
-class BearerAuth(Part, title="Bearer token"):
+class BearerAuth(MultipartPart, title="Bearer token"):
     type: Literal["bearer"] = Field(title="Kind", description="`Authorization: Bearer …`.")
     token: str = Field(
         title="Token", description="A secret, best.", examples=["{{ secrets.api_token }}"], json_schema_extra=TEMPLATE
     )
 
 
-class BasicAuth(Part, title="Name and password"):
+class BasicAuth(MultipartPart, title="Name and password"):
     type: Literal["basic"] = Field(title="Kind", description="`Authorization: Basic …`.")
     username: str = Field(title="User name", description="Who.", examples=["treadle"], json_schema_extra=TEMPLATE)
     password: str = Field(
@@ -98,7 +98,7 @@ class BasicAuth(Part, title="Name and password"):
     )
 
 
-class HeaderAuth(Part, title="Key in a header"):
+class HeaderAuth(MultipartPart, title="Key in a header"):
     type: Literal["header"] = Field(title="Kind", description="A key in a header of its own.")
     name: str = Field(min_length=1, title="Header", description="The header's name.", examples=["X-Api-Key"])
     value: str = Field(
@@ -109,7 +109,7 @@ class HeaderAuth(Part, title="Key in a header"):
 Auth = Annotated[BearerAuth | BasicAuth | HeaderAuth, Discriminator("type")]
 
 
-class Retrying(Part):
+class Retrying(MultipartPart):
     """Repeats of one request within one attempt of the node."""
 
     max_attempts: int = Field(
@@ -148,7 +148,7 @@ class Retrying(Part):
     )
 
 
-class Wanted(Part):
+class Wanted(MultipartPart):
     """What is made of the answer."""
 
     kind: Kind = Field(
@@ -168,7 +168,7 @@ class Wanted(Part):
     )
 
 
-class Paging(Part):
+class Paging(MultipartPart):
     """How to come to the next page, by `Link` header, by an address in the body, or by a cursor. Paths are like `meta.next`."""
 
     by: Literal["link", "url", "cursor"] = Field(

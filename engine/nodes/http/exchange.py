@@ -21,7 +21,7 @@ _GO_ELSEWHERE = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ExchangeLimits:
     """For one request. `total_s` is the time from connecting to the last byte, redirects included."""
 
     total_s: float
@@ -30,7 +30,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """`content` is decompressed; `url` is where the last redirect led; `link_next` what its `Link` header names as next."""
 
     method: str
@@ -47,7 +47,9 @@ class Unsent(NodeFailure):
     """The request never reached its target: whatever it asks for, it may be sent again."""
 
 
-async def exchange(client: httpx2.AsyncClient, request: httpx2.Request, limits: Limits, *, resend_body: bool) -> Answer:
+async def exchange(
+    client: httpx2.AsyncClient, request: httpx2.Request, limits: ExchangeLimits, *, resend_body: bool
+) -> HttpAnswer:
     """Raises NodeFailure. `resend_body` says whether another origin may be sent the body, should a redirect ask for it."""
     limit = asyncio.timeout(limits.total_s)
     try:
@@ -58,7 +60,9 @@ async def exchange(client: httpx2.AsyncClient, request: httpx2.Request, limits: 
         raise NodeFailure("HTTP_TIMEOUT", told, retryable=True) from None
 
 
-async def _following(client: httpx2.AsyncClient, request: httpx2.Request, limits: Limits, resend_body: bool) -> Answer:
+async def _following(
+    client: httpx2.AsyncClient, request: httpx2.Request, limits: ExchangeLimits, resend_body: bool
+) -> HttpAnswer:
     for _ in range(limits.max_redirects + 1):
         response = await client.send(request, stream=True, follow_redirects=False)
         try:
@@ -94,7 +98,7 @@ def fit_for_elsewhere(headers: httpx2.Headers) -> list[tuple[str, str]]:
     return [(key, value) for key, value in headers.multi_items() if key in _GO_ELSEWHERE]
 
 
-async def _read(response: httpx2.Response, max_bytes: int) -> Answer:
+async def _read(response: httpx2.Response, max_bytes: int) -> HttpAnswer:
     """The body is counted as it comes out of decompression: a small one may unpack to anything."""
     too_large = (
         f"{name(response.request)} answered with more than {max_bytes:,} bytes; `response.maxBytes` is the limit"
@@ -107,7 +111,7 @@ async def _read(response: httpx2.Response, max_bytes: int) -> Answer:
         content += chunk
         if len(content) > max_bytes:
             raise NodeFailure("HTTP_RESPONSE", too_large)
-    return Answer(
+    return HttpAnswer(
         response.request.method,
         str(response.url.copy_with(fragment=None)),
         response.status_code,

@@ -11,7 +11,7 @@ from engine.errors import NodeFailure
 from engine.nodes.http import request as building
 from engine.nodes.http.client import GuardedHttp
 from engine.nodes.http.config import TEMPLATE, Auth, Body, Paging, Retrying, Wanted
-from engine.nodes.http.exchange import Answer, Limits, exchange, fit_for_elsewhere, is_elsewhere, shown
+from engine.nodes.http.exchange import ExchangeLimits, HttpAnswer, exchange, fit_for_elsewhere, is_elsewhere, shown
 from engine.nodes.http.pagination import read_pages
 from engine.nodes.http.response import decoded
 from engine.nodes.http.retries import TRANSIENT, Policy, retry_after, with_retries
@@ -138,7 +138,7 @@ class HttpConfig(NodeConfig):
         return any(str(one).lower() in (str(status), f"{status // 100}xx") for one in self.expect)
 
 
-class Http(NodeType[HttpConfig]):
+class HttpNode(NodeType[HttpConfig]):
     name: ClassVar[str] = "http"
     title: ClassVar[str] = "HTTP request"
     description: ClassVar[str] = (
@@ -205,7 +205,7 @@ class _Call:
             self._ctx.log(LogLevel.WARNING, f"there are more than {found.pages} pages: the rest is left out")
         return {**_head(found.answer), "body": found.items, "pages": found.pages, "truncated": found.is_cut}
 
-    async def _read(self, url: httpx2.URL, page: int) -> tuple[Answer, JSON]:
+    async def _read(self, url: httpx2.URL, page: int) -> tuple[HttpAnswer, JSON]:
         if page > 1:
             self._ctx.progress(0.0, f"page {page}")
         config, retry = self._config, self._config.retry
@@ -216,8 +216,8 @@ class _Call:
         self._left -= len(answer.content)
         return answer, decoded(answer, config.response.kind)
 
-    async def _send(self, url: httpx2.URL, page: int) -> Answer:
-        limits = Limits(self._config.timeout_s, self._left, self._config.max_redirects)
+    async def _send(self, url: httpx2.URL, page: int) -> HttpAnswer:
+        limits = ExchangeLimits(self._config.timeout_s, self._left, self._config.max_redirects)
         request = self._client.build_request(
             self._config.method, url, headers=self._headers_for(url, page), **self._body
         )
@@ -239,11 +239,11 @@ class _Call:
         self._ctx.progress(0.0, message)
 
 
-def _head(answer: Answer) -> dict[str, JSON]:
+def _head(answer: HttpAnswer) -> dict[str, JSON]:
     return {"status": answer.status, "headers": answer.headers, "url": answer.url}
 
 
-def _unexpected(answer: Answer) -> NodeFailure:
+def _unexpected(answer: HttpAnswer) -> NodeFailure:
     details: dict[str, JSON] = {
         "status": answer.status,
         "body": answer.content[:EXCERPT].decode("utf-8", "replace").replace("\0", "\ufffd"),

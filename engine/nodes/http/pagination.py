@@ -7,10 +7,10 @@ import httpx2
 
 from engine.errors import NodeFailure
 from engine.nodes.http.config import Paging
-from engine.nodes.http.exchange import Answer, shown
+from engine.nodes.http.exchange import HttpAnswer, shown
 from engine.types import JSON
 
-Read = Callable[[httpx2.URL, int], Awaitable[tuple[Answer, JSON]]]
+Read = Callable[[httpx2.URL, int], Awaitable[tuple[HttpAnswer, JSON]]]
 """Sends the request for a page (from 1) and gives the answer with its decoded body."""
 
 
@@ -18,7 +18,7 @@ Read = Callable[[httpx2.URL, int], Awaitable[tuple[Answer, JSON]]]
 class Collected:
     """`is_cut`: there was a next page, and the limit said no."""
 
-    answer: Answer
+    answer: HttpAnswer
     items: list[JSON] = field(default_factory=list)
     pages: int = 1
     is_cut: bool = False
@@ -44,7 +44,7 @@ async def read_pages(first: httpx2.URL, pages: Paging, read: Read) -> Collected:
         found.answer, body = await read(current, found.pages)
 
 
-def _items(body: JSON, pages: Paging, answer: Answer) -> list[JSON]:
+def _items(body: JSON, pages: Paging, answer: HttpAnswer) -> list[JSON]:
     items = body if pages.items is None else at(body, pages.items)
     if not isinstance(items, list):
         where = f"at `{pages.items}`" if pages.items else "as its body"
@@ -52,7 +52,7 @@ def _items(body: JSON, pages: Paging, answer: Answer) -> list[JSON]:
     return items
 
 
-def _next(current: httpx2.URL, answer: Answer, body: JSON, pages: Paging) -> httpx2.URL | None:
+def _next(current: httpx2.URL, answer: HttpAnswer, body: JSON, pages: Paging) -> httpx2.URL | None:
     found = answer.link_next if pages.by == "link" else at(body, pages.path or "")
     if found is None or found == "" or found is False:
         return None
@@ -81,5 +81,5 @@ def at(value: JSON, path: str) -> JSON:
     return value
 
 
-def _wrong(answer: Answer, what: str) -> NodeFailure:
+def _wrong(answer: HttpAnswer, what: str) -> NodeFailure:
     return NodeFailure("HTTP_RESPONSE", f"the page that {shown(answer.method, answer.url)} answered with {what}")

@@ -8,7 +8,7 @@ from typing import Literal
 import orjson
 
 from engine.errors import NodeFailure
-from engine.nodes.http.exchange import Answer, shown
+from engine.nodes.http.exchange import HttpAnswer, shown
 from engine.types import JSON
 
 Kind = Literal["auto", "json", "text", "base64"]
@@ -19,7 +19,7 @@ _TEXT = ("application/xml", "application/javascript", "application/x-www-form-ur
 _CHARSET = re.compile(r"(utf|ascii|iso|cp\d|koi8|mac|big5|gb|euc|shift|johab|hz|tis|kz|ptcp)[-_a-z0-9]*")
 
 
-def decoded(answer: Answer, kind: Kind) -> JSON:
+def decoded(answer: HttpAnswer, kind: Kind) -> JSON:
     """Raises NodeFailure(HTTP_RESPONSE). No body at all is null, whatever it was expected to be."""
     if not answer.content:
         return None
@@ -31,14 +31,14 @@ def decoded(answer: Answer, kind: Kind) -> JSON:
     return base64.b64encode(answer.content).decode("ascii")
 
 
-def _guess(answer: Answer) -> Kind:
+def _guess(answer: HttpAnswer) -> Kind:
     media = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media == "application/json" or media.endswith("+json"):
         return "json"
     return "text" if media.startswith("text/") or media.endswith("+xml") or media in _TEXT else "base64"
 
 
-def _json(answer: Answer) -> JSON:
+def _json(answer: HttpAnswer) -> JSON:
     try:
         return orjson.loads(answer.content)
     except orjson.JSONDecodeError as wrong:
@@ -46,7 +46,7 @@ def _json(answer: Answer) -> JSON:
         raise _unreadable(answer, f"is no JSON ({wrong}); it begins with {begins!r}") from wrong
 
 
-def _text(answer: Answer) -> str:
+def _text(answer: HttpAnswer) -> str:
     charset = (answer.charset or "utf-8")[:40]
     try:
         if _CHARSET.fullmatch(codecs.lookup(charset).name) is None:
@@ -59,5 +59,5 @@ def _text(answer: Answer) -> str:
         raise _unreadable(answer, f"is no {charset} text{where}; take it as `base64`") from wrong
 
 
-def _unreadable(answer: Answer, what: str) -> NodeFailure:
+def _unreadable(answer: HttpAnswer, what: str) -> NodeFailure:
     return NodeFailure("HTTP_RESPONSE", f"the body that {shown(answer.method, answer.url)} answered with {what}")

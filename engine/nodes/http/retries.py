@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from engine.errors import NodeFailure
-from engine.nodes.http.exchange import Answer, Unsent
+from engine.nodes.http.exchange import HttpAnswer, Unsent
 
 SAFE_TO_REPEAT = frozenset(["GET", "HEAD", "OPTIONS", "PUT", "DELETE"])
 TRANSIENT = frozenset([408, 425, 429, 500, 502, 503, 504])
@@ -30,7 +30,9 @@ Told = Callable[[str, float, int], None]
 """(what happened, the pause, the number of the next attempt)"""
 
 
-async def with_retries(send: Callable[[], Awaitable[Answer]], method: str, policy: Policy, told: Told) -> Answer:
+async def with_retries(
+    send: Callable[[], Awaitable[HttpAnswer]], method: str, policy: Policy, told: Told
+) -> HttpAnswer:
     """The first answer that is not worth another attempt, or the last one. Raises NodeFailure."""
     may_repeat = policy.any_method or method in SAFE_TO_REPEAT
     attempt = 1
@@ -60,7 +62,7 @@ def _backoff(policy: Policy, attempt: int) -> float:
     return min(policy.backoff_s * 2.0 ** (attempt - 1), policy.max_wait_s) * random.uniform(0.5, 1.0)
 
 
-def retry_after(answer: Answer) -> float | None:
+def retry_after(answer: HttpAnswer) -> float | None:
     """Seconds that the target asks to be left alone; None if it does not say, or in no way that can be read."""
     said = answer.headers.get("retry-after", "").strip()
     if said.isdecimal():

@@ -10,17 +10,17 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
-from engine.events import Happening, LogRecorded, NodeChange, NodeState, OutputDelta, RunError, Usage
-from engine.graph.bound_node import Work
+from engine.events import EventData, LogRecorded, NodeChange, NodeState, OutputDelta, RunError, Usage
+from engine.graph.bound_node import BoundNode
 from engine.graph.compiler import CompiledGraph
-from engine.graph.detached import apart
+from engine.graph.detached import detach
 from engine.runtime.attempts import attempt
-from engine.runtime.executor import Drive
-from engine.runtime.memory_checkpointer import MemoryHead
-from engine.runtime.node_context import Context
+from engine.runtime.executor import RunExecutor
+from engine.runtime.memory_checkpointer import MemoryHeadStore
+from engine.runtime.node_context import RunNodeContext
 from engine.runtime.ports import Entry, RunChange
-from engine.runtime.run_info import RunFacts
-from engine.runtime.run_state import Memory
+from engine.runtime.run_info import RunInfo
+from engine.runtime.run_state import RunState
 from engine.sdk.node import Output
 from engine.states import LogLevel, RunStatus
 from engine.types import JSON
@@ -36,13 +36,13 @@ class RunItem(Protocol):
 class NodeItems:
     """Each item is an execution of one node, with its attempts and its timeout."""
 
-    def __init__(self, work: Work, outer: Context) -> None:
+    def __init__(self, work: BoundNode, outer: RunNodeContext) -> None:
         self._work, self._outer = work, outer
 
     async def __call__(self, index: int, item: JSON) -> Ended:
-        facts, told = _facts(self._outer, index, item), _Told(self._outer, index)
-        context = Context(facts, self._outer.node_id, self._outer.visit, facts.names, self._outer.resources, told)
-        context.idempotency_key = facts.key
+        info, told = _facts(self._outer, index, item), _Told(self._outer, index)
+        context = RunNodeContext(info, self._outer.node_id, self._outer.visit, info.names, self._outer.resources, told)
+        context.idempotency_key = info.key
         result = await attempt(self._work, context, told.retrying, lambda number: None)
         if result.error is not None:
             return None, result.error
@@ -54,12 +54,12 @@ class NodeItems:
 class SpecItems:
     """Each item is a run of a spec, in memory: whatever is interrupted in it begins anew with its item."""
 
-    def __init__(self, compiled: CompiledGraph, outer: Context) -> None:
+    def __init__(self, compiled: CompiledGraph, outer: RunNodeContext) -> None:
         self._compiled, self._outer = compiled, outer
 
     async def __call__(self, index: int, item: JSON) -> Ended:
-        head, journal = MemoryHead(), _Heard(_Told(self._outer, index))
-        drive = Drive(
+        head, journal = MemoryHeadStore(), _Heard(_Told(self._outer, index))
+        executor = RunExecutor(
             _facts(self._outer, index, item),
             head.under(self._compiled),
             journal=journal,
@@ -67,18 +67,18 @@ class SpecItems:
             resources=self._outer.resources,
         )
         try:
-            with apart():
-                status = await drive.run()
+            with detach():
+                status = await executor.run()
         finally:
-            journal.cut_off(drive.memory)
+            journal.cut_off(executor.memory)
         if status is RunStatus.WAITING or journal.change is None:
             return None, _waits("spec")
         return journal.change.output, journal.change.error
 
 
-def _facts(outer: Context, index: int, item: JSON) -> RunFacts:
+def _facts(outer: RunNodeContext, index: int, item: JSON) -> RunInfo:
     around = outer.around(index, item)
-    return replace(outer.facts, around=around, timeout_s=None, breakpoints=frozenset(), is_step=False, failure=None)
+    return replace(outer.info, around=around, timeout_s=None, breakpoints=frozenset(), is_step=False, failure=None)
 
 
 def _waits(what: str) -> RunError:
@@ -88,7 +88,7 @@ def _waits(what: str) -> RunError:
 class _Told:
     """What the nodes of an item tell, passed on to the map's own context. Text and progress are the map's alone."""
 
-    def __init__(self, outer: Context, index: int) -> None:
+    def __init__(self, outer: RunNodeContext, index: int) -> None:
         self._outer, self._index = outer, index
 
     def progress(self, fraction: float, message: str | None) -> None:
@@ -100,7 +100,7 @@ class _Told:
     def used(self, usage: Usage) -> None:
         self._outer.used(usage)
 
-    def post(self, at: datetime, what: Happening) -> None:
+    def post(self, at: datetime, what: EventData) -> None:
         if isinstance(what, LogRecorded):
             fields: Mapping[str, Any] = what.fields if isinstance(what.fields, dict) else {}
             self._outer.log(what.level, what.message, **{**fields, "index": self._index})
@@ -125,14 +125,14 @@ class _Heard:
         return landed
 
     def post(self, entry: Entry) -> None:
-        for at, what in entry.happenings:
+        for at, what in entry.events_to_write:
             self._told.post(at, what)
             if isinstance(what, NodeChange) and what.state.status.is_settled:
                 self._count(what.state)
 
-    def cut_off(self, memory: Memory) -> None:
+    def cut_off(self, memory: RunState) -> None:
         """The item has ended, maybe in the middle: what its nodes have taken counts, whether or not an entry tells of it."""
-        self.post(Entry(memory.run_id, 0, happenings=memory.take()))
+        self.post(Entry(memory.run_id, 0, events_to_write=memory.take()))
         for state in memory.states.values():
             if not state.status.is_settled:
                 self._count(state)

@@ -11,10 +11,10 @@ from engine.graph.bound_node import prepare
 from engine.graph.compiler import compile_spec
 from engine.graph.plan import PlanError
 from engine.nodes.map.item_runner import NodeItems, RunItem, SpecItems
-from engine.nodes.map.pool import Lanes
+from engine.nodes.map.pool import ItemPool
 from engine.problems import FieldProblem, join_path
-from engine.runtime.node_context import Context
-from engine.sdk.annotations import Text
+from engine.runtime.node_context import RunNodeContext
+from engine.sdk.annotations import TemplateText
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.spec.model import NodeSpec, Retry, Spec, SpecError
 from engine.spec.parser import parse
@@ -134,9 +134,9 @@ class MapConfig(NodeConfig):
         return self
 
 
-class Map(NodeType[MapConfig]):
+class MapNode(NodeType[MapConfig]):
     name: ClassVar[str] = "map"
-    title: ClassVar[str] = "Map"
+    title: ClassVar[str] = "MapNode"
     description: ClassVar[str] = (
         "Runs a node, or a small workflow, over each item of a list, many at once and in order."
     )
@@ -177,7 +177,7 @@ class Map(NodeType[MapConfig]):
     def among(self, types: "NodeTypes") -> Self:
         return type(self)(types)
 
-    def texts_within(self, raw: JSON, path: str) -> Iterator[Text]:
+    def texts_within(self, raw: JSON, path: str) -> Iterator[TemplateText]:
         if self._types is not None and isinstance(raw, dict):
             yield from node_texts(raw.get("node"), join_path(path, "node"), self._types)
             yield from spec_inside_texts(raw.get("spec"), join_path(path, "spec"), self._types)
@@ -188,14 +188,14 @@ class Map(NodeType[MapConfig]):
             yield from spec_inside_problems(raw.get("spec"), join_path(path, "spec"), self._types)
 
     async def execute(self, config: MapConfig, ctx: NodeContext) -> Output:
-        context = cast(Context, ctx)  # an item's context is made of it
+        context = cast(RunNodeContext, ctx)  # an item's context is made of it
         items = _checked(context.render(config.items))
         context.note_input({"count": len(items)})
         run_item = self._run_item(config, context)
-        lanes = Lanes(items, run_item, context, config.concurrency, config.on_item_error == "collect")
+        lanes = ItemPool(items, run_item, context, config.concurrency, config.on_item_error == "collect")
         return Output(await lanes.run())
 
-    def _run_item(self, config: MapConfig, context: Context) -> RunItem:
+    def _run_item(self, config: MapConfig, context: RunNodeContext) -> RunItem:
         """Raises NodeFailure(CONFIG) for what validation would not have let through."""
         types: Mapping[str, NodeType[Any]] = self._types or {}
         node = config.node

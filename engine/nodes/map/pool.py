@@ -18,7 +18,7 @@ import structlog
 from engine.errors import NodeFailure
 from engine.events import RunError
 from engine.nodes.map.item_runner import RunItem
-from engine.runtime.node_context import Context
+from engine.runtime.node_context import RunNodeContext
 from engine.runtime.ports import Fenced
 from engine.sdk.resources import DoneItem, MapItems, MapVisit
 from engine.types import JSON
@@ -38,12 +38,12 @@ MESSAGE = 1_000
 
 
 @dataclass(slots=True)
-class Lanes:
+class ItemPool:
     """One map's items. `is_collecting`: a failed item is null and named among the errors; else it fails the map."""
 
     items: Sequence[JSON]
     run_item: RunItem
-    context: Context
+    context: RunNodeContext
     concurrency: int
     is_collecting: bool
     _done: dict[int, DoneItem] = field(default_factory=dict)
@@ -138,8 +138,8 @@ class Lanes:
 
     @property
     def _visit(self) -> MapVisit:
-        facts, context = self.context.facts, self.context
-        return MapVisit(facts.id, facts.epoch, facts.lineage, context.node_id, context.visit)
+        info, context = self.context.info, self.context
+        return MapVisit(info.id, info.epoch, info.lineage, context.node_id, context.visit)
 
     async def _recall(self) -> None:
         """What an earlier attempt, or another worker, has done of this visit, if it was done for the same items."""

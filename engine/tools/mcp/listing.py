@@ -69,11 +69,11 @@ class Listing:
 
     def _look_at_those_left(self) -> dict[str, Tool | ToolInfo]:
         left: list[str] = []
-        with client.together(CHECK_S):
+        with client.shared_time_limit(CHECK_S):
             for name in self._left:
                 try:
                     self._found[f"{self._origin}/{name}"] = self._tool(name)
-                except client.NotNow as not_now:
+                except client.TemporarilyUnavailable as not_now:
                     left.append(name)
                     told = f"parameters: the schema {not_now}"
                     self._found[f"{self._origin}/{name}"] = self._info(name, told, is_passing=True)
@@ -83,7 +83,7 @@ class Listing:
     def _tool(self, name: str) -> Tool | ToolInfo:
         """Raises aside.NotNow."""
         if self._is_closed:
-            raise client.NotNow("is not looked at any more: the server is closed")
+            raise client.TemporarilyUnavailable("is not looked at any more: the server is closed")
         tool = self._by_name.get(name)
         if tool is None:
             return self._info(name, "the server has no such tool")

@@ -14,7 +14,7 @@ from engine.sdk.node import NodeContext
 from engine.sdk.tool import Tool, ToolFailed, ToolInfo
 from engine.tools.mcp.errors import NotListed, SessionLost
 from engine.tools.mcp.listing import Listing
-from engine.tools.mcp.session import Ask, Session
+from engine.tools.mcp.session import McpRequest, Session
 from engine.types import JSON
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Unreachable(Exception):
     """The server cannot be used now; reads as a sentence."""
 
 
-class Server:
+class McpConnection:
     """One server, whether it runs or not."""
 
     def __init__(self, name: str, config: McpServer) -> None:
@@ -75,7 +75,7 @@ class Server:
             raise Unreachable(self._told(str(refused))) from refused
         return session
 
-    async def ask(self, ask: Ask) -> "CallToolResult":
+    async def ask(self, ask: McpRequest) -> "CallToolResult":
         """Raises Unreachable; SessionLost where the call may have been seen; McpError where it was refused."""
         try:
             return await (await self._open()).ask(ask)
@@ -129,7 +129,7 @@ class Server:
 class McpTool:
     """One tool of a server."""
 
-    def __init__(self, server: Server, tool: "McpToolType", info: ToolInfo) -> None:
+    def __init__(self, server: McpConnection, tool: "McpToolType", info: ToolInfo) -> None:
         self.info = info
         self._server, self._name = server, tool.name
 
@@ -143,7 +143,7 @@ class McpTool:
         try:
             async with limit:
                 meta = {"treadle/idempotencyKey": ctx.idempotency_key}
-                result = await self._server.ask(Ask(self._name, arguments, meta, tell))
+                result = await self._server.ask(McpRequest(self._name, arguments, meta, tell))
         except TimeoutError:
             told = f"{self.info.name} did not finish within {self._server.config.timeout_s:g} s"
             raise NodeFailure("TIMEOUT", told, retryable=True) from None

@@ -32,7 +32,7 @@ MAX_PAGES = 100
 
 
 @dataclass(slots=True)
-class Ask:
+class McpRequest:
     """One call. `request_id` is set once it is on its way."""
 
     tool: str
@@ -74,7 +74,7 @@ class Session:
         if not self._ready.done():
             raise SessionLost(self.reason, was_sent=False)
 
-    async def ask(self, ask: Ask) -> "CallToolResult":
+    async def ask(self, ask: McpRequest) -> "CallToolResult":
         """Raises SessionLost, or the library's McpError where the server refuses the call. A cancel is told to the server."""
         if asyncio.get_running_loop().time() > self._heard_at + PING_S:
             # A server may have gone since: better to learn that before it could have seen the call.
@@ -126,7 +126,7 @@ class Session:
         self._task.cancel()
         await asyncio.wait({self._task}, timeout=CLOSING_S)
 
-    async def _asked(self, ask: Ask) -> "CallToolResult":
+    async def _asked(self, ask: McpRequest) -> "CallToolResult":
         ask.request_id = self._client._request_id  # the library names no other way to tell which call is called off
         with self._noticing(is_call=True):
             return await self._client.call_tool(ask.tool, ask.arguments, progress_callback=ask.progress, meta=ask.meta)
@@ -141,7 +141,7 @@ class Session:
                 raise
             raise self._lost(why[0], was_sent=is_call and why[1]) from fault
 
-    async def _call_off(self, ask: Ask) -> None:
+    async def _call_off(self, ask: McpRequest) -> None:
         from mcp.types import CancelledNotification, CancelledNotificationParams, ClientNotification
 
         if ask.request_id is None or self.is_over:

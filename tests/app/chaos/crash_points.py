@@ -36,7 +36,7 @@ def _replace(place: object, name: str, mortal: object) -> None:
 
 
 def _says(entry: Entry, status: NodeStatus) -> bool:
-    changes = [what for _, what in entry.happenings if isinstance(what, NodeChange)]
+    changes = [what for _, what in entry.events_to_write if isinstance(what, NodeChange)]
     return any(change.state.node_id == NODE and change.state.status is status for change in changes)
 
 

@@ -10,9 +10,9 @@ from app.chaos.execution_log import Record
 from app.chaos.faults import Kill
 from app.chaos.lease_log import Hold, Holds
 from app.chaos.load import Started
-from app.chaos.run_history import History, Run, Told
+from app.chaos.run_history import AuditedRun, ChaosHistory, Told
 from app.chaos.subscribers import Kind, View
-from app.chaos.workflows import Case, work
+from app.chaos.workflows import ChaosCase, work
 from engine.states import RunStatus
 
 RUN = "run_1"
@@ -45,15 +45,15 @@ EVENTS = [
 
 
 def seen() -> Gathered:
-    run = Run(RUN, RunStatus.COMPLETED, {"a": 1}, None, 8, 2, None, list(EVENTS), {"a": ("COMPLETED", 1)})
+    run = AuditedRun(RUN, RunStatus.COMPLETED, {"a": 1}, None, 8, 2, None, list(EVENTS), {"a": ("COMPLETED", 1)})
     holds = Holds([(RUN, Hold(*one)) for one in ((WORKER, 0, 2, 10.0), (0, 0, 4, 20.0), (OTHER, 0, 5, 21.0))])
-    started = Started(RUN, Case("one", {"nodes": [work("a", 1)], "edges": []}, {"a": 1}))
+    started = Started(RUN, ChaosCase("one", {"nodes": [work("a", 1)], "edges": []}, {"a": 1}))
     events = View(
         RUN, Kind.EVENTS, lambda: None, 8, list(range(1, 9)), status=RunStatus.COMPLETED, ends=1, is_over=True
     )
     states = replace(events, kind=Kind.STATES, nodes={"a": ("COMPLETED", 1)}, seen=list(range(1, 9)))
     records = [start(11, WORKER), start(22, OTHER)]
-    return Gathered(History({RUN: run}, holds), {RUN: started}, [events, states], records, (), ())
+    return Gathered(ChaosHistory({RUN: run}, holds), {RUN: started}, [events, states], records, (), ())
 
 
 def broken(what: Gathered) -> set[str]:
@@ -64,7 +64,7 @@ def test_a_run_that_went_on_after_a_crash_breaks_no_promise() -> None:
     assert broken(seen()) == set()
 
 
-def _run(what: Gathered) -> Run:
+def _run(what: Gathered) -> AuditedRun:
     return what.history.runs[RUN]
 
 

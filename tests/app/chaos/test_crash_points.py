@@ -12,10 +12,10 @@ import pytest
 
 from app.chaos import execution_log, lease_log, nodes, run_history
 from app.chaos.audit import Gathered, judged
-from app.chaos.client import Client
+from app.chaos.client import ChaosClient
 from app.chaos.execution_log import Record
-from app.chaos.processes import Processes, Slot, environment_of
-from app.chaos.run_history import Run
+from app.chaos.processes import Processes, ProcessSlot, environment_of
+from app.chaos.run_history import AuditedRun
 from app.chaos.workflows import edges, transform, work
 from persistence.caller import Caller
 from persistence.db.database import Database
@@ -58,23 +58,23 @@ class System:
         short = {"TREADLE_LEASE_TTL_S": "2", "TREADLE_HEARTBEAT_S": "0.5", "TREADLE_LOG_FORMAT": "json"}
         self.settings = {**urls, **short, execution_log.FOLDER: str(self.records)}
         self.paths = [nodes.install(folder), ROOT]
-        self.slots: list[Slot] = []
+        self.slots: list[ProcessSlot] = []
 
-    def start(self, *module: str) -> Slot:
+    def start(self, *module: str) -> ProcessSlot:
         environment = environment_of(self.settings, self.paths)
-        slot = Slot(module[0], list(module), environment, self.folder / f"{module[0]}.log")
+        slot = ProcessSlot(module[0], list(module), environment, self.folder / f"{module[0]}.log")
         self.slots.append(slot)
         slot.start()
         return slot
 
-    async def died(self, slot: Slot) -> None:
+    async def died(self, slot: ProcessSlot) -> None:
         """Until it has killed itself, and by nothing else."""
         async with asyncio.timeout(30):
             await slot.ended()
         assert slot.process is not None
         assert slot.process.returncode == -signal.SIGKILL, slot.log.read_text()[-3000:]
 
-    async def over(self, run_id: str) -> tuple[Run, list[Record]]:
+    async def over(self, run_id: str) -> tuple[AuditedRun, list[Record]]:
         """The run, once it is over, with what was executed of it; found to be without a fault."""
         async with asyncio.timeout(30):
             while not (told := await run_history.read(self.url)).runs[run_id].is_over:  # noqa: ASYNC110
@@ -116,7 +116,7 @@ async def test_a_run_goes_on_after_its_worker_was_killed_at(
 
 async def test_a_run_goes_on_after_its_server_was_killed_when_it_had_accepted_it(system: System) -> None:
     processes = Processes(system.folder, system.settings, system.paths, 0)
-    client, server = Client(processes.port, Random(1)), processes.server
+    client, server = ChaosClient(processes.port, Random(1)), processes.server
     program, *command = server.module
     asked = asyncio.create_task(client.mutate("runAdhoc", "run { id }", spec=SPEC, inputs={}, idempotencyKey="once"))
     try:

@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosedError
 
 from app.settings import Settings
 from persistence.db.database import Database, engine_of
-from persistence.db.transient import is_away
+from persistence.db.transient import is_transient
 from persistence.problems import Conflict
 from tests.app_server import TRANSPORT, serving
 from tests.schema_client import LINEAR
@@ -134,7 +134,7 @@ async def test_a_killed_connection_is_told_from_a_wrong_statement(
             await connection.execute(text(statement))
     with pytest.raises(asyncpg.PostgresError) as drivers:
         await database.pool.fetch(statement)
-    assert is_away(sqlalchemys.value) is is_away(drivers.value) is is_trouble
+    assert is_transient(sqlalchemys.value) is is_transient(drivers.value) is is_trouble
 
 
 async def test_what_runs_out_passes_and_what_is_refused_does_not(database_url: str) -> None:
@@ -144,6 +144,6 @@ async def test_what_runs_out_passes_and_what_is_refused_does_not(database_url: s
             async with crowded.connect():
                 raise AssertionError("there was no room")
     await crowded.dispose()
-    assert is_away(full.value)
-    assert not is_away(Conflict("Somebody was first."))
-    assert not is_away(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no text"))
+    assert is_transient(full.value)
+    assert not is_transient(Conflict("Somebody was first."))
+    assert not is_transient(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no text"))

@@ -13,7 +13,7 @@ from app.errors import CannotStartError
 from app.settings import Settings
 from app.supervisor import supervisor as supervising
 from app.supervisor.restarts import Child
-from app.supervisor.start_gate import Gate, gate
+from app.supervisor.start_gate import StartGate, gate
 from app.supervisor.supervisor import listen, supervise
 
 
@@ -23,7 +23,7 @@ async def test_a_ctrl_c_while_the_stores_are_prepared_lets_nobody_in(
     opened: list[str] = []
 
     @contextmanager
-    def watched() -> Iterator[Gate]:
+    def watched() -> Iterator[StartGate]:
         with gate() as closed:
             yield closed
             # It opens at the end as well, when nobody is left to go through.

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 
 from engine.fork.frontier import begun_again, channels, read
-from engine.fork.history import Past
-from engine.graph.channels import SLOTS
+from engine.fork.history import RunHistory
+from engine.graph.channels import NODE_RECORDS
 from engine.states import NodeStatus, RunStatus
 from tests.engine.checkpoint_history import Played, play
 from tests.engine.fork_graphs import LOOPS, dags, mixed
@@ -66,7 +66,7 @@ async def test_reading_what_was_made_of_a_frontier_gives_it_back(name: str) -> N
                     sorted(value[1]),
                     value[2],
                 )
-        assert made.keys() == {SLOTS, *kept}
+        assert made.keys() == {NODE_RECORDS, *kept}
 
 
 async def test_a_join_of_any_that_has_run_stays_so() -> None:
@@ -109,7 +109,7 @@ async def test_a_node_whose_edges_could_not_be_settled_runs_again() -> None:
 
 async def test_the_past_tells_the_turns_of_a_loop_apart() -> None:
     whole = await play(LOOPS["nested"])
-    turns = Past([snapshot.values for snapshot in whole.snapshots]).turns
+    turns = RunHistory([snapshot.values for snapshot in whole.snapshots]).turns
     assert [turn.round for turn in turns["k"]] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
     assert [turn.visits for turn in turns["e"]] == [1, 2]
     assert all(turn.ended is not None for found in turns.values() for turn in found)

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.fork.frontier import Frontier, begun_again
-from engine.fork.migration import refitted
-from engine.fork.patch import HAS_OUTPUT, Refused, patched, settled
-from engine.graph.channels import Slot
+from engine.fork.migration import migrate_frontier
+from engine.fork.patch import HAS_OUTPUT, PatchRefused, patched, settled
+from engine.graph.channels import NodeRecord
 from engine.states import NodeStatus, RunStatus
 from tests.engine.checkpoint_history import Played, compiled, play, with_outputs
 from tests.engine.fork_graphs import LOOPS, dags, following, mixed, pinned
@@ -22,7 +22,7 @@ def fork(whole: Played, at: int, patch: dict[str, Any], onto: dict[str, Any] | N
     old, new = whole.compiled, compiled(onto or whole.raw)
     frontier = begun_again(old.plan, whole.frontier(at))
     frontier = patched(old.plan, frontier, whole.past(at), patch)
-    frontier = refitted(old.plan, new.plan, frontier, patch)
+    frontier = migrate_frontier(old.plan, new.plan, frontier, patch)
     return settled(new.plan, new.works, with_outputs(frontier, whole.outputs), patch, "run_test", {})
 
 
@@ -119,7 +119,7 @@ async def test_what_an_earlier_round_sent_out_of_a_loop_stays() -> None:
     whole = await play(mixed("s>h h>w w>h w>x x>y", {"w>h": "{n} < 4"}, slow="h w"))
     at = len(whole.snapshots) - 1
     assert (await forked(whole, at, {"w": {"v": 1, "n": 4}})).ran == []
-    at = next(at for at in range(at) if whole.frontier(at).slots.get("h", Slot(NodeStatus.IDLE)).visits == 4)
+    at = next(at for at in range(at) if whole.frontier(at).slots.get("h", NodeRecord(NodeStatus.IDLE)).visits == 4)
     assert {"x", "y"} <= whole.frontier(at).slots.keys()
     rest = await forked(whole, at, {"w": {"v": 1, "n": 3}})
     assert rest.ran == [("h", 4), ("w", 4)]
@@ -135,7 +135,7 @@ async def test_a_node_that_failed_the_run_can_be_given_its_output() -> None:
 
 
 def refusal(whole: Played, patch: dict[str, Any], onto: dict[str, Any] | None = None) -> list[tuple[str, str]]:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(PatchRefused) as caught:
         fork(whole, len(whole.snapshots) - 1, patch, onto)
     return [(problem.field, problem.code) for problem in caught.value.problems]
 
@@ -152,7 +152,7 @@ async def test_all_that_is_wrong_with_a_patch_is_told_at_once() -> None:
 
 async def test_a_patched_node_that_follows_from_another_is_refused() -> None:
     whole = await play(mixed("a>b b>c"))
-    with pytest.raises(Refused, match="patch 'a' alone"):
+    with pytest.raises(PatchRefused, match="patch 'a' alone"):
         fork(whole, len(whole.snapshots) - 1, {"a": 1, "c": 2})
 
 
@@ -197,7 +197,7 @@ async def test_a_patch_in_a_copy_is_a_pinned_visit_where_what_came_before_is_kno
                 try:
                     await as_pinned(copy, at, node_id, 1, known, ended(whole, middle))
                     done += 1
-                except Refused as refused:
+                except PatchRefused as refused:
                     assert [problem.code for problem in refused.problems] == ["PAST_UNKNOWN"]
                     assert any(slot.round)
     assert done >= 2 * len(whole.snapshots)
@@ -254,7 +254,7 @@ async def test_a_version_that_does_not_fit_is_refused(edges: str, more: dict[str
 async def test_a_new_edge_from_a_node_that_comes_later_is_refused_where_its_target_has_begun() -> None:
     whole = await play(mixed("a>b a>c c>d", slow="c"))
     at = next(at for at in range(len(whole.snapshots)) if "b" in whole.frontier(at).slots)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(PatchRefused) as caught:
         fork(whole, at, {}, mixed("a>b a>c c>d d>b", slow="c"))
     assert [problem.code for problem in caught.value.problems] == ["LATE_EDGE"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from engine.errors import NodeFailure
 from engine.expressions.analysis import weight
-from engine.expressions.cost import _LIGHT_FILTERS, Weight
+from engine.expressions.cost import _LIGHT_FILTERS, CostEstimate
 from engine.expressions.environment import FILTERS
 from engine.expressions.evaluator import ExpressionError, evaluate, render
 from engine.isolation import client
@@ -69,23 +69,23 @@ def test_code_that_nests_too_deeply_is_refused_before_it_is_parsed(template: str
 @pytest.mark.parametrize(
     ("text", "of"),
     [
-        ("input.name", Weight.LIGHT),
-        ("{{ input.name | upper }} and {{ input.rows | length }}", Weight.LIGHT),
-        ("{% if input.n > 3 and (input.n < 9) %}{{ input.name.upper() }}{% endif %}", Weight.LIGHT),
-        ("{{ input.rows | map(attribute='n') | list }}", Weight.HEAVY),
-        ("{{ input.rows | join(', ') }}", Weight.LIGHT),
-        ("{{ input.rows | join(input.name) }}", Weight.HEAVY),
-        ("{{ input.price * input.n }}", Weight.NUMBERS),
-        ("{{ nodes['a-b'].output.n * 2 }}", Weight.NUMBERS),
-        ("{{ 'x' * input.n }}", Weight.HEAVY),
-        ("{{ [1] * input.n }}", Weight.HEAVY),
-        ("{{ input.name.replace('a', 'b') }}", Weight.HEAVY),
-        ("{{ range(3) }}", Weight.HEAVY),
-        ("{% for row in input.rows %}{% endfor %}", Weight.HEAVY),
-        ("{% set x = 1 %}{{ x }}", Weight.HEAVY),
+        ("input.name", CostEstimate.LIGHT),
+        ("{{ input.name | upper }} and {{ input.rows | length }}", CostEstimate.LIGHT),
+        ("{% if input.n > 3 and (input.n < 9) %}{{ input.name.upper() }}{% endif %}", CostEstimate.LIGHT),
+        ("{{ input.rows | map(attribute='n') | list }}", CostEstimate.HEAVY),
+        ("{{ input.rows | join(', ') }}", CostEstimate.LIGHT),
+        ("{{ input.rows | join(input.name) }}", CostEstimate.HEAVY),
+        ("{{ input.price * input.n }}", CostEstimate.NUMBERS),
+        ("{{ nodes['a-b'].output.n * 2 }}", CostEstimate.NUMBERS),
+        ("{{ 'x' * input.n }}", CostEstimate.HEAVY),
+        ("{{ [1] * input.n }}", CostEstimate.HEAVY),
+        ("{{ input.name.replace('a', 'b') }}", CostEstimate.HEAVY),
+        ("{{ range(3) }}", CostEstimate.HEAVY),
+        ("{% for row in input.rows %}{% endfor %}", CostEstimate.HEAVY),
+        ("{% set x = 1 %}{{ x }}", CostEstimate.HEAVY),
     ],
 )
-def test_the_weight_of_a_text(text: str, of: Weight) -> None:
+def test_the_weight_of_a_text(text: str, of: CostEstimate) -> None:
     assert weight(text, expression="{" not in text) is of
 
 

@@ -12,7 +12,7 @@ from pydantic_monty import AsyncMonty
 
 from engine.catalog_file import McpServer, ModelEntry
 from engine.chat_models.catalog import open_models
-from engine.graph.bound_node import Work
+from engine.graph.bound_node import BoundNode
 from engine.nodes.http.addresses import Allowed
 from engine.nodes.http.client import GuardedHttp
 from engine.nodes.registry import BUILT_IN
@@ -197,7 +197,7 @@ async def resources(peer: Peer) -> AsyncIterator[dict[str, Any]]:
 async def tried(kind: str, config: dict[str, Any], resources: dict[str, Any]) -> Result:
     given = Given({"input": {"word": "soon", "list": [1]}, "nodes": {}}, resources)
     spec = NodeSpec("n", kind, config=config, timeout_s=30)
-    work = Work(spec, TYPES[kind], TYPES[kind].Config.model_validate(config))
+    work = BoundNode(spec, TYPES[kind], TYPES[kind].Config.model_validate(config))
     return await attempt(work, given.context, lambda *_: None, lambda *_: None)
 
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import pytest
 
 from engine.errors import NodeFailure
-from engine.graph.bound_node import Work
+from engine.graph.bound_node import BoundNode
 from engine.runtime.attempts import attempt
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.spec.model import NodeSpec, Retry
@@ -40,7 +40,7 @@ class Stubborn(NodeType[NoConfig]):
 
 
 def tried(kind: Stubborn) -> Any:
-    work = Work(NodeSpec("n", kind.name, retry=Retry(max_attempts=3, backoff_s=0)), kind, NoConfig())
+    work = BoundNode(NodeSpec("n", kind.name, retry=Retry(max_attempts=3, backoff_s=0)), kind, NoConfig())
     return attempt(work, Given().context, lambda *_: None, lambda _: None)
 
 

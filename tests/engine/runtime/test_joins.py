@@ -75,8 +75,8 @@ CASES = {
 
 @pytest.mark.parametrize(("edges", "choices", "expected"), CASES.values(), ids=CASES.keys())
 async def test_a_graph_runs_as_its_edges_say(edges: str, choices: dict[str, str], expected: str) -> None:
-    drive, settled = await asyncio.wait_for(play(graph(edges, choices)), 10)
-    assert drive.outcome is RunStatus.COMPLETED
+    executor, settled = await asyncio.wait_for(play(graph(edges, choices)), 10)
+    assert executor.outcome is RunStatus.COMPLETED
     told = sorted(name + ("" if status is RAN else "-") for name, status in settled)
     assert told == sorted(expected.split())
 
@@ -91,8 +91,8 @@ async def test_join_any_runs_once_on_the_first_edge_taken() -> None:
 async def test_a_runaway_loop_ends_with_loop_limit() -> None:
     journal = RecordedJournal()
     runaway = graph("s>h h>h h>x", {"h>h": "true", "h>x": "false"}, h={"maxVisits": 7})
-    drive, settled = await play(runaway, journal=journal)
-    assert drive.outcome is RunStatus.FAILED
+    executor, settled = await play(runaway, journal=journal)
+    assert executor.outcome is RunStatus.FAILED
     ended = journal.entries[-1].change
     assert ended is not None and ended.error is not None and ended.error.code == "LOOP_LIMIT"
     assert [name for name, _ in settled].count("h") == 7

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from engine.errors import NodeFailure
 from engine.events import LogRecorded, NodeChange, RunError, Usage
-from engine.graph.bound_node import Work
+from engine.graph.bound_node import BoundNode
 from engine.runtime.attempts import Result, attempt
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Outcome, Output, WaitForAnswer, WaitUntil
 from engine.spec.model import NodeSpec, Retry
@@ -54,17 +54,17 @@ class Telling(NodeType[TellingConfig]):
         return Output({"echo": f"({value})", value: 1})
 
 
-def node(config: dict[str, Any], kind: NodeType[Any] | None = None, **fields: Any) -> Work:
+def node(config: dict[str, Any], kind: NodeType[Any] | None = None, **fields: Any) -> BoundNode:
     kind = kind or Telling()
-    return Work(NodeSpec("n", kind.name, config=config, **fields), kind, kind.Config.model_validate(config))
+    return BoundNode(NodeSpec("n", kind.name, config=config, **fields), kind, kind.Config.model_validate(config))
 
 
-async def executed(given: Given, work: Work) -> Result:
+async def executed(given: Given, work: BoundNode) -> Result:
     return await attempt(work, given.context, lambda number, error, pause: None, lambda number: None)
 
 
 def everything_told(given: Given, result: Result) -> str:
-    return repr((given.happenings, given.texts, given.context.noted_input, result))
+    return repr((given.events_to_write, given.texts, given.context.noted_input, result))
 
 
 @pytest.mark.parametrize("ends", ["output", "failure", "fault", "cut", "question", "timer"])
@@ -74,9 +74,9 @@ async def test_what_a_node_tells_holds_no_secret(ends: str) -> None:
     assert VALUE[:-2] not in everything_told(given, result)
     assert given.context.noted_input == {"text": MARK}
     assert "".join(delta.text for delta in given.texts) == f"{MARK} is what I say: {MARK}"
-    logged = [what for what in given.happenings if isinstance(what, LogRecorded)]
+    logged = [what for what in given.events_to_write if isinstance(what, LogRecorded)]
     assert [(one.message, one.fields) for one in logged] == [(f"got {MARK}", {"value": MARK})]
-    states = [what.state for what in given.happenings if isinstance(what, NodeChange)]
+    states = [what.state for what in given.events_to_write if isinstance(what, NodeChange)]
     assert f"working on {MARK}" in {state.message for state in states}
     expected: dict[str, Any] = {
         "output": Output({"echo": f"({MARK})", MARK: 1}),
@@ -120,10 +120,10 @@ async def test_what_a_node_tells_after_its_end_holds_no_secret_either() -> None:
 
     given = Given({}, {"secrets": Known(key=VALUE)})
     await executed(given, node({"text": "{{ secrets.key }}"}, Late()))
-    assert not given.happenings
+    assert not given.events_to_write
     given.saw.clear()
     await given.saw.wait()
-    assert [what.message for what in given.happenings if isinstance(what, LogRecorded)] == [f"late {MARK}"]
+    assert [what.message for what in given.events_to_write if isinstance(what, LogRecorded)] == [f"late {MARK}"]
 
 
 async def test_each_attempt_asks_for_the_secrets_again_and_the_scope_forgets_them() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine.validation.validator import Report, validate
+from engine.validation.validator import ValidationReport, validate
 from tests.engine.node_runner import TYPES
 from tests.engine.spec_builders import edge, node, said, spec
 
@@ -110,7 +110,7 @@ def test_no_graph_takes_long_to_look_at(raw: Any, expected: set[tuple[str, str]]
 
 
 def test_templates_have_a_limit_in_number() -> None:
-    def with_texts(count: int) -> Report:
+    def with_texts(count: int) -> ValidationReport:
         return validate({"nodes": [{"id": "a", "type": "transform", "config": {"output": ["{{1}}"] * count}}]}, TYPES)
 
     assert with_texts(20_000).ok

@@ -111,6 +111,6 @@ def test_of_a_large_value_the_first_fault_alone_is_told() -> None:
 
 def test_what_is_asked_together_has_a_limit_together() -> None:
     heavy = [{"pattern": "(?=x)", "description": str(number)} for number in range(3)]
-    with client.together(0):
+    with client.shared_time_limit(0):
         assert ["together" in check_schema(schema, "inputs")[0].message for schema in heavy] == [True] * 3
     assert [check_schema(schema, "inputs") for schema in heavy] == [[]] * 3

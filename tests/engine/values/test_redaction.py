@@ -12,7 +12,7 @@ from urllib.parse import quote, quote_plus, unquote_plus, urlencode
 import httpx
 import pytest
 
-from engine.values.encodings import Disguises
+from engine.values.encodings import SecretEncodings
 from engine.values.redaction import MARK, NOTHING, Redactor, redact_log, remember
 
 KEY = "sk-proj-9fQ2xLr7TqZb31vNw8"
@@ -216,7 +216,7 @@ def test_what_the_process_has_used_stays_out_of_its_log() -> None:
 
 
 def test_a_value_has_few_forms_where_there_is_nothing_to_escape() -> None:
-    assert len(Disguises.of(KEY).forms) <= 8
+    assert len(SecretEncodings.of(KEY).forms) <= 8
 
 
 @pytest.mark.parametrize("short", ["", "  ", "EMPTY", "ollama"])

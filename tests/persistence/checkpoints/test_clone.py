@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from engine.fork.frontier import begun_again, channels, due, read
-from engine.fork.history import Past
+from engine.fork.history import RunHistory
 from engine.graph.plan import make_plan
 from engine.spec.parser import parse
 from engine.states import RunSource, RunStatus
@@ -71,9 +71,9 @@ async def test_a_copy_goes_on_through_a_death_at_any_of_its_commits(
     for at in range(1, 40):
         run_id = await copied(database, caller, whole, place["seq"], SPECS[name])
         async with Worker(database, redis) as worker:
-            drive = await worker.take_up(run_id, at, before=bool(at % 2))
+            executor = await worker.take_up(run_id, at, before=bool(at % 2))
             try:
-                await asyncio.wait_for(drive.run(), 20)
+                await asyncio.wait_for(executor.run(), 20)
                 is_over = True
             except Killed:
                 is_over = False
@@ -121,7 +121,7 @@ async def test_the_past_of_a_long_loop_is_whole_and_its_copy_needs_none_of_it(
     assert part is not None and all_ is not None
     assert part.values == all_.values
     assert (len(all_.changes), len(part.changes)) == (len(places) - 2, len(all_.changes) - 100)
-    turns = Past(all_.changes).turns
+    turns = RunHistory(all_.changes).turns
     assert [turn.visits for turn in turns["w"]] == list(range(1, len(turns["w"]) + 1))
     assert all(turn.ended is not None for turn in turns["w"])
     run_id = await copied(database, caller, whole, place["seq"], LOOP)

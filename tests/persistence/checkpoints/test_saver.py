@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from engine.events import CheckpointSaved
 from engine.runtime.ports import CheckpointRecord, Entry
-from engine.runtime.run_state import Memory
+from engine.runtime.run_state import RunState
 from persistence.caller import Caller
 from persistence.checkpoints.saver import Saver
 from persistence.db.database import Database
@@ -32,13 +32,13 @@ class Idle:
     """A drive that runs nothing: it commits the checkpoints that it is given, by the real journal."""
 
     def __init__(self, run_id: str, journal: PostgresJournal) -> None:
-        self.facts = SimpleNamespace(id=run_id, is_new=False)
-        self.memory = Memory(run_id, 1, {})
+        self.info = SimpleNamespace(id=run_id, is_new=False)
+        self.memory = RunState(run_id, 1, {})
         self._journal = journal
 
-    async def commit_wave(self, record: CheckpointRecord, *, has_next: bool) -> None:
+    async def commit_superstep(self, record: CheckpointRecord, *, has_next: bool) -> None:
         saved = (datetime.now(UTC), CheckpointSaved(record.id, record.step))
-        await self._journal.commit(Entry(self.facts.id, 0, happenings=[saved], checkpoint=record))
+        await self._journal.commit(Entry(self.info.id, 0, events_to_write=[saved], checkpoint=record))
 
 
 class Attached(Saver):

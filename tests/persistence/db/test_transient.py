@@ -5,7 +5,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from persistence.db.database import Database
-from persistence.db.transient import insist
+from persistence.db.transient import retry_transient
 
 KILL = "SELECT pg_terminate_backend(pg_backend_pid())"
 
@@ -13,21 +13,21 @@ KILL = "SELECT pg_terminate_backend(pg_backend_pid())"
 async def test_what_passes_is_asked_again_and_told_each_time(database: Database) -> None:
     statements = iter([KILL, "SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(5)", "SELECT 7"])
     with capture_logs() as logs:
-        assert await insist(lambda: database.pool.fetchval(next(statements)), "test.waiting", run_id="r") == 7
+        assert await retry_transient(lambda: database.pool.fetchval(next(statements)), "test.waiting", run_id="r") == 7
     assert [(entry["event"], entry["run_id"]) for entry in logs] == [("test.waiting", "r")] * 2
 
 
 async def test_what_does_not_pass_is_raised_at_once(database: Database) -> None:
     statements = iter(["SELECT 1 / 0", "SELECT 7"])
     with capture_logs() as logs, pytest.raises(asyncpg.DivisionByZeroError):
-        await insist(lambda: database.pool.fetchval(next(statements)), "test.waiting")
+        await retry_transient(lambda: database.pool.fetchval(next(statements)), "test.waiting")
     assert logs == []
 
 
 async def test_who_asks_says_what_is_final(database: Database) -> None:
     statements = ["SELECT 1 / 0", "SELECT nothing FROM nowhere"]
     with capture_logs() as logs, pytest.raises(asyncpg.UndefinedTableError):
-        await insist(
+        await retry_transient(
             lambda: database.pool.fetchval(statements.pop(0)),
             "test.waiting",
             is_final=lambda error: isinstance(error, asyncpg.UndefinedTableError),

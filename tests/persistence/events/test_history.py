@@ -43,7 +43,7 @@ def test_a_payload_gives_back_what_was_written(what: object) -> None:
     payload = codec.payload_of(at, what)  # type: ignore[arg-type]
     events = codec.events_of("run_1", 7, b"[" + payload + b"," + payload + b"]")
     assert [event.seq for event in events] == [6, 7]
-    assert (events[1].at, events[1].what) == (at, what)
+    assert (events[1].at, events[1].data) == (at, what)
 
 
 async def test_nodes_that_nothing_happened_to_are_idle_in_spec_order(

@@ -230,7 +230,7 @@ async def test_small_values_ride_along_and_big_ones_say_where_they_are(feed: Fee
 
 async def states(feed: Feed, held: Held) -> list[object]:
     items = [item async for item in feed.follow(held.run_id, 2)]
-    return [item.what.state for item in items if isinstance(item, Event) and isinstance(item.what, NodeChange)]
+    return [item.data.state for item in items if isinstance(item, Event) and isinstance(item.data, NodeChange)]
 
 
 async def test_a_listener_hears_what_is_published_after_its_first_item(redis: Redis) -> None:

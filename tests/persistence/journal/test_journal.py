@@ -137,7 +137,7 @@ async def test_what_is_told_while_postgres_is_away_is_bounded_and_what_counts_is
     away = PostgresJournal(database.pool, redis)
     line = LogRecorded(LogLevel.INFO, "x" * 10_000, None, {})
     for _ in range(1000):
-        away.post(Entry(held.run_id, held.epoch, happenings=[(datetime.now(UTC), line)]))
+        away.post(Entry(held.run_id, held.epoch, events_to_write=[(datetime.now(UTC), line)]))
     ended = Held(away, held.run_id, held.epoch)
     ending = asyncio.create_task(ended.ends())
     away.open()
@@ -158,8 +158,12 @@ async def test_a_wait_that_is_over_with_the_group_in_which_it_began_is_settled(
     async with working(database, redis) as worker:
         held = await worker.takes_up((await accepted(database, caller, project)).run)
         say = [(datetime.now(UTC), LogRecorded(LogLevel.INFO, "asked", "ask", {}))]
-        entry = Entry(held.run_id, held.epoch, happenings=say, waits=[wait], settled=["wait_1"] if together else [])
-        written = [entry] if together else [entry, Entry(held.run_id, held.epoch, happenings=say, settled=["wait_1"])]
+        entry = Entry(
+            held.run_id, held.epoch, events_to_write=say, waits=[wait], settled=["wait_1"] if together else []
+        )
+        written = (
+            [entry] if together else [entry, Entry(held.run_id, held.epoch, events_to_write=say, settled=["wait_1"])]
+        )
         *_, last = await asyncio.gather(*(held.writes(one) for one in written))
     query = "SELECT seq, settled_seq FROM waits WHERE run_id = $1"
     assert [tuple(row) for row in await database.pool.fetch(query, held.run_id)] == [(3, last)]

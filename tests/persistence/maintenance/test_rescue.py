@@ -9,7 +9,7 @@ from engine.states import NodeStatus, RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.maintenance.presence import bury
-from persistence.maintenance.rescue import take_back
+from persistence.maintenance.rescue import rescue_expired
 from persistence.maintenance.timers import due, overdue
 from tests.journal_worker import Held, accepted, working
 
@@ -50,7 +50,7 @@ async def test_a_lost_run_goes_where_it_was_asked_to_go_and_no_node_says_that_it
 ) -> None:
     taken = await held(database, redis, caller, project, status)
     before = await row(database, taken.run_id)
-    [moved] = await take_back(database, 5)
+    [moved] = await rescue_expired(database, 5)
     after = await row(database, taken.run_id)
     assert (after["status"], after["epoch"], after["worker_id"]) == (follows, before["epoch"] + 1, None)
     events = await told(database, taken.run_id)
@@ -61,7 +61,7 @@ async def test_a_lost_run_goes_where_it_was_asked_to_go_and_no_node_says_that_it
     assert ((taken.run_id, "a") in {(taken.run_id, one[2]) for one in events[before["last_seq"] :]}) == (
         follows is not S.QUEUED
     )
-    assert await take_back(database, 5) == []
+    assert await rescue_expired(database, 5) == []
 
 
 async def test_a_run_that_loses_worker_after_worker_without_getting_on_fails_with_crash_loop(
@@ -72,7 +72,7 @@ async def test_a_run_that_loses_worker_after_worker_without_getting_on_fails_wit
         for lost in range(1, 4):
             await worker.takes_up(run)
             await lose(database, run.id)
-            await take_back(database, 3)
+            await rescue_expired(database, 3)
             stands = await row(database, run.id)
             assert stands["status"] == ("QUEUED" if lost < 3 else "FAILED")
     assert stands["error"]["code"] == "CRASH_LOOP"
@@ -88,7 +88,7 @@ async def test_a_run_that_finishes_something_between_crashes_is_in_no_loop(
             taken = await worker.takes_up(run)
             await taken.node("a", NodeStatus.COMPLETED, visits=visit + 1, output=visit, has_output=True)
             await lose(database, run.id)
-            await take_back(database, 3)
+            await rescue_expired(database, 3)
             assert (await row(database, run.id))["status"] == "QUEUED"
 
 
@@ -100,9 +100,9 @@ async def test_leases_of_a_dead_worker_end_at_once(
         await worker.takes_up(run)
         register = "INSERT INTO workers (id, lock_key, host, pid) VALUES ('worker', 1, 'host', 1)"
         await database.pool.execute(register)
-        assert await take_back(database, 5) == []
+        assert await rescue_expired(database, 5) == []
         assert await bury(database.pool, ["worker"]) == ["worker"]
-        [moved] = await take_back(database, 5)
+        [moved] = await rescue_expired(database, 5)
     assert moved.change.status is S.QUEUED
 
 

@@ -47,7 +47,7 @@ async def row_of(database: Database, run_id: str) -> Any:
 
 def told(changed: Changed | Run) -> list[tuple[int, str]]:
     assert isinstance(changed, Changed)
-    return [(event.seq, event.what.type.value) for event in changed.events]
+    return [(event.seq, event.data.type.value) for event in changed.events]
 
 
 async def test_a_cancelled_run_shows_nothing_that_runs_or_waits(

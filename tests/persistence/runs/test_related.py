@@ -5,7 +5,7 @@ from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.db.ids import new_id
 from persistence.runs import related
-from persistence.runs.related import Ask
+from persistence.runs.related import RelatedRunsQuery
 from persistence.runs.run import Run
 from tests.journal_worker import Worker, accepted
 
@@ -24,10 +24,10 @@ async def test_checkpoints_page_newest_first(database: Database, caller: Caller,
     for step, id in enumerate(ids):
         await held.checkpoint(id, step=step, next_nodes=["a"], parent_id=ids[step - 1] if step else None)
     async with database.connect() as connection:
-        page = (await related.saved(connection, caller, [Ask(run.id, 2)]))[Ask(run.id, 2)]
-        after = Ask(run.id, 2, page.cursors[-1])
+        page = (await related.saved(connection, caller, [RelatedRunsQuery(run.id, 2)]))[RelatedRunsQuery(run.id, 2)]
+        after = RelatedRunsQuery(run.id, 2, page.cursors[-1])
         rest = (await related.saved(connection, caller, [after]))[after]
-        hidden = (await related.saved(connection, STRANGER, [Ask(run.id, 2)]))[Ask(run.id, 2)]
+        hidden = (await related.saved(connection, STRANGER, [RelatedRunsQuery(run.id, 2)]))[RelatedRunsQuery(run.id, 2)]
     assert [one.id for one in page.items] == [ids[2], ids[1]]
     assert [one.id for one in rest.items] == [ids[0]]
     assert (page.has_next, rest.has_next, rest.has_previous) == (True, False, True)
@@ -45,16 +45,20 @@ async def test_derived_runs_are_retries_forks_and_children_of_each_run(
     fork = await child(database, caller, project, "forked_from_id", checkpoint_id, RunSource.FORK)
     sub = await child(database, caller, project, "parent_id", run.id, RunSource.SUBWORKFLOW)
     others = await child(database, caller, project, "retry_of_id", other.id, RunSource.RETRY)
-    whole, forks, two = Ask(run.id, 10), Ask(run.id, 10, source=(RunSource.FORK,)), Ask(run.id, 2)
-    elsewhere, nothing = Ask(other.id, 10), Ask(sub, 10)
+    whole, forks, two = (
+        RelatedRunsQuery(run.id, 10),
+        RelatedRunsQuery(run.id, 10, source=(RunSource.FORK,)),
+        RelatedRunsQuery(run.id, 2),
+    )
+    elsewhere, nothing = RelatedRunsQuery(other.id, 10), RelatedRunsQuery(sub, 10)
     async with database.connect() as connection:
         found = await related.derived(connection, caller, [whole, forks, two, elsewhere, nothing])
-        after = Ask(run.id, 2, found[two].cursors[-1])
+        after = RelatedRunsQuery(run.id, 2, found[two].cursors[-1])
         rest = (await related.derived(connection, caller, [after]))[after]
-        begun = await related.forks(connection, caller, [Ask(checkpoint_id, 5)])
+        begun = await related.forks(connection, caller, [RelatedRunsQuery(checkpoint_id, 5)])
         hidden = await related.derived(connection, STRANGER, [whole])
     pages = {ask: [one.id for one in page.items] for ask, page in found.items()}
     assert pages == {whole: [sub, fork, retry], forks: [fork], two: [sub, fork], elsewhere: [others], nothing: []}
     assert (found[two].has_next, [one.id for one in rest.items], rest.has_next) == (True, [retry], False)
-    assert [one.id for one in begun[Ask(checkpoint_id, 5)].items] == [fork]
+    assert [one.id for one in begun[RelatedRunsQuery(checkpoint_id, 5)].items] == [fork]
     assert hidden[whole].items == []

@@ -103,7 +103,7 @@ async def test_nodes_are_told_as_they_stood_before_the_run_says_that_it_goes_on(
 ) -> None:
     changed = await rewound(database, caller, story, story.first)
     *states, _ = changed.events
-    restored = {event.what.node_id: event.what.state for event in states if isinstance(event.what, NodeChange)}
+    restored = {event.data.node_id: event.data.state for event in states if isinstance(event.data, NodeChange)}
     assert [event.seq for event in changed.events] == [
         changed.run.last_seq - 2,
         changed.run.last_seq - 1,

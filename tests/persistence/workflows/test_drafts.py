@@ -36,7 +36,7 @@ async def test_of_fifty_saves_at_once_exactly_one_wins(database: Database, calle
     assert (len(won), len(lost)) == (1, 49)
     assert won[0].revision == 2
     assert {conflict.current_revision for conflict in lost} == {2}
-    assert all(conflict.draft == won[0] for conflict in lost)
+    assert all(conflict.current == won[0] for conflict in lost)
 
 
 async def test_a_save_that_changes_nothing_raises_no_revision(

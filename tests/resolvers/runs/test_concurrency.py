@@ -13,11 +13,11 @@ from persistence.runs.run import Run
 from persistence.workflows import drafts, workflows
 from resolvers.context import Context
 from resolvers.runs import derive, start
-from resolvers.runs.start import Start
+from resolvers.runs.start import StartArguments
 from tests.journal_worker import SPEC, Worker
 
 
-async def limited(context: Context, project: str, limit: int, on_limit: str) -> Start:
+async def limited(context: Context, project: str, limit: int, on_limit: str) -> StartArguments:
     """A workflow whose runs are limited, ready to be started."""
     spec: dict[str, Any] = {**SPEC, "concurrency": {"limit": limit, "onLimit": on_limit}}
     async with context.database.begin() as connection:
@@ -25,7 +25,7 @@ async def limited(context: Context, project: str, limit: int, on_limit: str) -> 
         made = await workflows.create(
             connection, context.caller, project, name="Limited", description="", content=content
         )
-    return Start(workflow_id=made.id)
+    return StartArguments(workflow_id=made.id)
 
 
 async def statuses(context: Context) -> dict[str, RunStatus]:
@@ -124,7 +124,7 @@ async def test_a_retry_counts_like_any_other_run(context: Context, project: str)
     ask = await limited(context, project, 1, "reject")
     first = await start.run_workflow(context, ask)
     await cancel(context, first)
-    retry = derive.Retry(first.id, RetryFrom.START)
+    retry = derive.RetryArguments(first.id, RetryFrom.START)
     assert (await derive.retry_run(context, retry)).status is RunStatus.QUEUED
     with pytest.raises(Busy):
         await derive.retry_run(context, retry)
@@ -132,7 +132,7 @@ async def test_a_retry_counts_like_any_other_run(context: Context, project: str)
 
 async def test_a_spec_without_a_workflow_is_limited_by_itself(context: Context, project: str) -> None:
     spec = {**SPEC, "concurrency": {"limit": 1, "onLimit": "reject"}}
-    await start.run_adhoc(context, Start(project_id=project, spec=spec))
-    await start.run_adhoc(context, Start(project_id=project, spec=SPEC))
+    await start.run_adhoc(context, StartArguments(project_id=project, spec=spec))
+    await start.run_adhoc(context, StartArguments(project_id=project, spec=SPEC))
     with pytest.raises(Busy):
-        await start.run_adhoc(context, Start(project_id=project, spec=spec))
+        await start.run_adhoc(context, StartArguments(project_id=project, spec=spec))

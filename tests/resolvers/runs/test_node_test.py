@@ -21,7 +21,7 @@ from engine.states import LogLevel
 from persistence.caller import Caller, Role
 from persistence.db.database import Database
 from persistence.feed.feed import Feed
-from persistence.queue.notifier import Queue
+from persistence.queue.notifier import Notifier
 from resolvers.context import Context
 from resolvers.runs import node_test
 from tests.peers import chat as chat
@@ -64,7 +64,7 @@ async def context(database: Database, redis_url: str, caller: Caller) -> AsyncIt
     feed = Feed(database, redis)
     types = NodeTypes([*load_node_types().values(), Stuck(), Talks()])
     async with open_resources(ResourceOptions(sandbox_ready=0), {}) as resources:
-        yield Context(caller, database, types, redis, Queue(redis, "test"), feed, resources=resources)
+        yield Context(caller, database, types, redis, Notifier(redis, "test"), feed, resources=resources)
     await feed.close()
     await redis.aclose()
 

@@ -12,7 +12,7 @@ from persistence.runs import commands
 from persistence.runs.run import Run
 from resolvers.context import Context
 from resolvers.runs import control, start
-from resolvers.runs.start import Start
+from resolvers.runs.start import StartArguments
 from resolvers.workflows import workflows
 from tests.journal_worker import SPEC, Held, Worker, until
 
@@ -26,7 +26,7 @@ async def workflow_id(context: Context) -> str:
 
 
 async def held_runs(context: Context, worker: Worker, workflow_id: str, count: int) -> list[Held]:
-    runs = [await start.run_workflow(context, Start(workflow_id=workflow_id)) for _ in range(count)]
+    runs = [await start.run_workflow(context, StartArguments(workflow_id=workflow_id)) for _ in range(count)]
     return [await worker.takes_up(run) for run in runs]
 
 
@@ -51,7 +51,7 @@ async def test_a_delete_waits_for_all_runs_at_once_until_their_code_has_stopped(
 ) -> None:
     held = await held_runs(context, worker, workflow_id, 6)
     await held[0].node("a", NodeStatus.RUNNING, visits=1)
-    resting = await start.create_run(context, Start(workflow_id=workflow_id))
+    resting = await start.create_run(context, StartArguments(workflow_id=workflow_id))
     listening = asyncio.create_task(nudged(redis, 6))
     deleting = asyncio.create_task(workflows.delete_workflow(context, workflow_id, cancel_runs=True))
     assert await asyncio.wait_for(listening, 10) == {one.run_id for one in held}
@@ -88,7 +88,7 @@ async def test_runs_accepted_while_the_others_stop_go_with_them(
     [held] = await held_runs(context, worker, workflow_id, 1)
     deleting = asyncio.create_task(workflows.delete_workflow(context, workflow_id, cancel_runs=True))
     await until(lambda: context.feed.rests.waiting)
-    late = await start.run_workflow(context, Start(workflow_id=workflow_id))
+    late = await start.run_workflow(context, StartArguments(workflow_id=workflow_id))
     following = asyncio.create_task(_told(context, late))
     await until(lambda: late.id in context.feed.streams.topics)
     await held.ends(RunStatus.CANCELLED, RunStatus.CANCELLING)
@@ -97,7 +97,7 @@ async def test_runs_accepted_while_the_others_stop_go_with_them(
 
 
 async def test_a_delete_that_is_refused_has_touched_no_run(context: Context, worker: Worker, workflow_id: str) -> None:
-    over = await start.create_run(context, Start(workflow_id=workflow_id))
+    over = await start.create_run(context, StartArguments(workflow_id=workflow_id))
     await control.cancel_run(context, over.id, None, None)
     await held_runs(context, worker, workflow_id, 1)
     async with context.database.pool.acquire() as connection, connection.transaction():
@@ -115,7 +115,7 @@ async def test_nobody_waits_for_a_run_that_was_accepted_meanwhile_and_has_not_be
     async def then_accept(*args: Any) -> Any:
         done = await cancel_all(*args)
         if not late:
-            late.append(await start.run_workflow(context, Start(workflow_id=workflow_id)))
+            late.append(await start.run_workflow(context, StartArguments(workflow_id=workflow_id)))
         return done
 
     monkeypatch.setattr(commands, "cancel_all", then_accept)
@@ -133,13 +133,13 @@ async def test_runs_that_are_accepted_and_a_workflow_that_is_deleted_at_once_nev
         with pytest.raises(NotFound):
             while True:
                 for key in keys or (None,):
-                    await start.run_workflow(context, Start(workflow_id=workflow_id, idempotency_key=key))
+                    await start.run_workflow(context, StartArguments(workflow_id=workflow_id, idempotency_key=key))
 
     for number in range(20):
         made = await workflows.create_workflow(
             context, project_id=None, name="w", description=None, spec=SPEC, template=None
         )
-        await start.run_workflow(context, Start(workflow_id=made.id))
+        await start.run_workflow(context, StartArguments(workflow_id=made.id))
         running = [run_until_it_is_gone(made.id) for _ in range(6)]
         keyed = [run_until_it_is_gone(made.id, *(f"{number}/{key}" for key in range(n, 20))) for n in range(3)]
         deletes = [workflows.delete_workflow(context, made.id, cancel_runs=True) for _ in range(3)]
@@ -149,4 +149,4 @@ async def test_runs_that_are_accepted_and_a_workflow_that_is_deleted_at_once_nev
 
 
 async def _told(context: Context, run: Run) -> list[Any]:
-    return [event.what.status async for event in context.feed.follow(run.id, 0)]  # type: ignore[union-attr]
+    return [event.data.status async for event in context.feed.follow(run.id, 0)]  # type: ignore[union-attr]

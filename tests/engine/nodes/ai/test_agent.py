@@ -109,7 +109,9 @@ async def test_it_calls_tools_until_the_model_has_an_answer(agents: Agents) -> N
         "toolCalls": [{"tool": "json_query", "arguments": QUERY["arguments"], "failed": False}],
     }
     assert [line for line in given.logged if "json_query" in line] == ["calls json_query", "json_query answered"]
-    assert "step 1: asks calls" in [what.state.message for what in given.happenings if isinstance(what, NodeChange)]
+    assert "step 1: asks calls" in [
+        what.state.message for what in given.events_to_write if isinstance(what, NodeChange)
+    ]
     assert given.state.usage is not None
     assert (given.state.usage.input_tokens, given.state.usage.output_tokens) == (2000, 400)
     assert given.state.partial_output == "They said: 7"

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from engine.graph.bound_node import Work
+from engine.graph.bound_node import BoundNode
 from engine.runtime.attempts import Result, attempt
 from engine.sdk.node import Output
 from engine.spec.model import NodeSpec, Retry
@@ -97,7 +97,7 @@ async def test_what_is_wrong_for_good_is_not_tried_again(asked: Asked, model: st
 async def _attempted(asked: Asked, model: str, retry: Retry) -> tuple[Result, list[float]]:
     config = {"model": model, "prompt": "hi"}
     kind = TYPES["llm"]
-    work = Work(NodeSpec("n", "llm", config=config, retry=retry), kind, kind.Config.model_validate(config))
+    work = BoundNode(NodeSpec("n", "llm", config=config, retry=retry), kind, kind.Config.model_validate(config))
     pauses: list[float] = []
     result = await attempt(work, asked.given().context, lambda _, error, pause: pauses.append(pause), lambda _: None)
     return result, pauses

@@ -45,7 +45,7 @@ async def test_code_gets_values_and_returns_one(sandbox: AsyncMonty) -> None:
 async def test_what_code_prints_goes_to_the_log_line_by_line(sandbox: AsyncMonty) -> None:
     given = Given({}, resources(sandbox))
     await given.run("code", {"code": "def process():\n    print('one')\n    print('two\\nthree', end='')"})
-    logs = [what for what in given.happenings if isinstance(what, LogRecorded)]
+    logs = [what for what in given.events_to_write if isinstance(what, LogRecorded)]
     assert [log.message for log in logs] == ["one", "two", "three"]
     assert {(log.level, log.node_id) for log in logs} == {(LogLevel.INFO, "n")}
 

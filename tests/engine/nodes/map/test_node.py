@@ -84,7 +84,7 @@ async def test_logs_carry_the_index_usage_adds_up_and_text_stays_inside(way: str
     probing = {"type": "probe", "config": {"sees": "{{ item }}"}}
     inner = probing if way == "node" else {"nodes": [{"id": "p", **probing}], "edges": []}
     await mapped(given, Probe(), items=["a", "b"], **{way: inner})
-    logs = [what for what in given.happenings if isinstance(what, LogRecorded)]
+    logs = [what for what in given.events_to_write if isinstance(what, LogRecorded)]
     assert [(log.message, log.fields, log.node_id) for log in logs] == [
         ("sees a", {"value": "a", "index": 0}, "n"),
         ("sees b", {"value": "b", "index": 1}, "n"),
@@ -103,7 +103,7 @@ async def test_secrets_are_seen_by_the_items_and_by_nobody_else(way: str) -> Non
     assert known.asked == 1
     assert isinstance(result.outcome, Output)
     assert str(result.outcome.value).count(MARK) == 2
-    assert VALUE not in repr((given.happenings, result, kept.items))
+    assert VALUE not in repr((given.events_to_write, result, kept.items))
 
 
 async def test_an_item_is_tried_again_by_a_retry_of_its_own() -> None:

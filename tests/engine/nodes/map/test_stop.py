@@ -12,8 +12,8 @@ from engine.events import Usage
 from engine.graph.compiler import compile_spec
 from engine.nodes.map import pool
 from engine.nodes.registry import load_node_types
-from engine.runtime.executor import Drive
-from engine.runtime.run_info import RunFacts, Stop
+from engine.runtime.executor import RunExecutor
+from engine.runtime.run_info import RunInfo, StopReason
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Outcome, Output
 from engine.sdk.node_types import NodeTypes
 from engine.sdk.resources import DoneItem, MapVisit
@@ -90,14 +90,14 @@ class MapRun:
         spec = {"nodes": [{"id": "m", "type": "map", "config": {"items": items, way: inner}}], "edges": []}
         head = Remembering()
         types = NodeTypes([*load_node_types().values(), self.taker])
-        self.drive = Drive(
-            RunFacts("run_test", "prj_test", 1, 0, None),
+        self.executor = RunExecutor(
+            RunInfo("run_test", "prj_test", 1, 0, None),
             compile_spec(parse(spec), types, head),
             journal=self.journal,
             head=head,
             resources={"items": self.store},
         )
-        self.running = asyncio.create_task(self.drive.run())
+        self.running = asyncio.create_task(self.executor.run())
 
     async def ended(self, within_s: float = 20) -> RunStatus | None:
         return await asyncio.wait_for(self.running, within_s)
@@ -112,7 +112,7 @@ def _nothing_is_kept_by_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_what_an_item_that_is_cancelled_has_taken_counts(way: str) -> None:
     run = MapRun([1, 3], way)
     await run.taker.hangs.wait()
-    run.drive.request(Stop.CANCEL)
+    run.executor.request(StopReason.CANCEL)
     assert await run.ended() is RunStatus.CANCELLED
     state = run.journal.states[-1]
     assert (state.status, state.usage) == (NodeStatus.CANCELLED, Usage("model", 6, 4, 1.0))
@@ -129,18 +129,20 @@ async def test_what_items_have_taken_that_are_stopped_for_another_one_s_failure_
 async def test_an_interrupted_map_keeps_what_is_done() -> None:
     run = MapRun([1, 3])
     await run.taker.hangs.wait()
-    run.drive.request(Stop.PAUSE)
-    run.drive.interrupt()
+    run.executor.request(StopReason.PAUSE)
+    run.executor.interrupt()
     assert await run.ended() is RunStatus.PAUSED
     assert [item.index for item in run.store.items] == [0]
 
 
-@pytest.mark.parametrize(("stop", "status"), [(Stop.CANCEL, RunStatus.CANCELLED), (Stop.LEASE_LOST, None)])
-async def test_a_cancel_and_a_lost_lease_wait_for_nothing_to_be_kept(stop: Stop, status: RunStatus | None) -> None:
+@pytest.mark.parametrize(("stop", "status"), [(StopReason.CANCEL, RunStatus.CANCELLED), (StopReason.LEASE_LOST, None)])
+async def test_a_cancel_and_a_lost_lease_wait_for_nothing_to_be_kept(
+    stop: StopReason, status: RunStatus | None
+) -> None:
     run = MapRun([1, 3])
     await run.taker.hangs.wait()
     run.store.away = True
-    run.drive.request(stop)
+    run.executor.request(stop)
     assert await run.ended(PROMPT_S) is status
     assert not run.store.asked.is_set()
 
@@ -149,11 +151,11 @@ async def test_a_cancel_does_not_wait_for_an_interrupted_map_that_keeps_what_is_
     run = MapRun([1, 3])
     await run.taker.hangs.wait()
     run.store.away = True
-    run.drive.request(Stop.PAUSE)
-    run.drive.interrupt()
+    run.executor.request(StopReason.PAUSE)
+    run.executor.interrupt()
     await run.store.asked.wait()
     with capture_logs() as told:
-        run.drive.request(Stop.CANCEL)
+        run.executor.request(StopReason.CANCEL)
         assert await run.ended(PROMPT_S) is RunStatus.CANCELLED
     assert told == []
 
@@ -167,8 +169,8 @@ async def test_why_the_rest_was_not_kept_is_logged(
     await run.taker.hangs.wait()
     run.store.away, run.store.fault = fault is None, fault
     with capture_logs() as logged:
-        run.drive.request(Stop.PAUSE)
-        run.drive.interrupt()
+        run.executor.request(StopReason.PAUSE)
+        run.executor.interrupt()
         assert await run.ended() is RunStatus.PAUSED
     [line] = logged
     assert (line["event"], line["log_level"], line["error"]) == ("map.rest_not_kept", "warning", told)

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.feed.feed import Feed
-from persistence.queue.notifier import Queue
+from persistence.queue.notifier import Notifier
 from resolvers.context import Context
 from tests.executor_worker import Worker, node_types
 from tests.resolvers.runs.derive.derived_runs import FLAKY, QUICK_FLAKY
@@ -18,7 +18,7 @@ from tests.resolvers.runs.derive.derived_runs import FLAKY, QUICK_FLAKY
 @pytest.fixture
 async def context(database: Database, redis: Redis, caller: Caller) -> AsyncIterator[Context]:
     feed = Feed(database, redis)
-    queue = Queue(ArqRedis(redis.connection_pool), "test")
+    queue = Notifier(ArqRedis(redis.connection_pool), "test")
     FLAKY.is_mended, FLAKY.keys, QUICK_FLAKY.is_mended = False, [], False
     yield Context(caller, database, node_types(FLAKY, QUICK_FLAKY), redis, queue, feed)
     await feed.close()

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from engine.errors import NodeFailure
-from engine.runtime.executor import Drive
+from engine.runtime.executor import RunExecutor
 from engine.sdk.node import NodeContext, Output
 from engine.states import RunStatus
 from persistence.db.database import Database
@@ -38,8 +38,8 @@ class QuickFlaky(Flaky):
 FLAKY, QUICK_FLAKY = Flaky(), QuickFlaky()
 
 
-async def drive(worker: Worker, run_id: str) -> RunStatus | None:
-    taken: Drive = await worker.take_up(run_id)
+async def execute(worker: Worker, run_id: str) -> RunStatus | None:
+    taken: RunExecutor = await worker.take_up(run_id)
     return await asyncio.wait_for(taken.run(), 20)
 
 

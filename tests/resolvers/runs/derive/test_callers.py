@@ -6,7 +6,7 @@ from persistence.caller import Caller, Role
 from resolvers.context import Context
 from tests.executor_worker import Worker, accept_spec
 from tests.journal_worker import until
-from tests.resolvers.runs.derive.derived_runs import checkpoints, derived, drive, refused
+from tests.resolvers.runs.derive.derived_runs import checkpoints, derived, execute, refused
 from tests.worker.spec_samples import SPECS
 
 
@@ -14,7 +14,7 @@ async def test_one_key_from_many_callers_makes_one_run(
     context: Context, worker: Worker, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, SPECS["launched chain"])
-    await drive(worker, run_id)
+    await execute(worker, run_id)
     place = (await checkpoints(context.database, run_id))[2]["id"]
     forks = await asyncio.gather(
         *(derived(context, "forkRun", checkpointId=place, idempotencyKey="fork") for _ in range(10))
@@ -33,7 +33,7 @@ async def test_a_viewer_may_not_derive_and_a_stranger_finds_nothing(
     context: Context, worker: Worker, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, SPECS["quick chain"])
-    await drive(worker, run_id)
+    await execute(worker, run_id)
     place = (await checkpoints(context.database, run_id))[0]["id"]
     for roles, code in (({project: Role.VIEWER}, "FORBIDDEN"), ({}, "NOT_FOUND")):
         context.caller = Caller("other", roles)
@@ -45,7 +45,7 @@ async def test_a_follower_of_a_derived_run_sees_every_number(
     context: Context, worker: Worker, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, SPECS["launched chain"])
-    await drive(worker, run_id)
+    await execute(worker, run_id)
     place = (await checkpoints(context.database, run_id))[-2]["id"]
     fork = (await derived(context, "forkRun", checkpointId=place))["id"]
     seen: list[int] = []
@@ -56,6 +56,6 @@ async def test_a_follower_of_a_derived_run_sees_every_number(
 
     following = asyncio.create_task(follow())
     await until(lambda: seen)
-    await drive(worker, fork)
+    await execute(worker, fork)
     await asyncio.wait_for(following, 10)
     assert seen == list(range(1, len(seen) + 1))

@@ -11,7 +11,7 @@ from persistence.db.database import Database
 from resolvers.context import Context
 from resolvers.runs import control
 from tests.executor_worker import Worker, accept_spec, edges, node, told
-from tests.resolvers.runs.derive.derived_runs import QUICK_FLAKY, checkpoints, derived, drive, refused
+from tests.resolvers.runs.derive.derived_runs import QUICK_FLAKY, checkpoints, derived, execute, refused
 from tests.schema_client import mutate, new_workflow
 from tests.worker.spec_samples import SPECS
 
@@ -22,13 +22,13 @@ async def test_a_fork_from_any_checkpoint_comes_to_the_same_end_and_runs_nothing
 ) -> None:
     database = context.database
     whole = await accept_spec(database, caller, project, SPECS[name])
-    await drive(worker, whole)
+    await execute(worker, whole)
     expected = await told(database, whole)
     for place in await checkpoints(database, whole):
         fork = await derived(context, "forkRun", checkpointId=place["id"])
         assert (fork["status"], fork["source"], fork["forkedFrom"]) == ("QUEUED", "FORK", {"id": place["id"]})
         await shows_what_it_copied(database, fork["id"], whole, place)
-        assert await drive(worker, fork["id"]) is RunStatus.COMPLETED
+        assert await execute(worker, fork["id"]) is RunStatus.COMPLETED
         output, visits, numbers, _ = await told(database, fork["id"])
         assert output == expected[0]
         assert visits.keys() <= expected[1].keys() and set(visits.values()) == {1}
@@ -63,25 +63,25 @@ async def test_a_fork_from_where_a_node_failed_the_run_runs_that_node_again(
         "edges": edges("a>f f>z"),
     }
     run_id = await accept_spec(context.database, caller, project, spec)
-    assert await drive(worker, run_id) is RunStatus.FAILED
+    assert await execute(worker, run_id) is RunStatus.FAILED
     place = (await checkpoints(context.database, run_id))[-1]["id"]
     still = await derived(context, "forkRun", checkpointId=place)
-    assert await drive(worker, still["id"]) is RunStatus.FAILED
+    assert await execute(worker, still["id"]) is RunStatus.FAILED
     given = await derived(context, "forkRun", checkpointId=place, patch={"f": 1})
-    assert await drive(worker, given["id"]) is RunStatus.COMPLETED
+    assert await execute(worker, given["id"]) is RunStatus.COMPLETED
     QUICK_FLAKY.is_mended = True
     mended = await derived(context, "forkRun", checkpointId=place)
-    assert await drive(worker, mended["id"]) is RunStatus.COMPLETED
+    assert await execute(worker, mended["id"]) is RunStatus.COMPLETED
 
 
 async def test_a_fork_goes_step_by_step_from_its_checkpoint_on(
     context: Context, worker: Worker, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, SPECS["quick chain"])
-    assert await drive(worker, run_id) is RunStatus.COMPLETED
+    assert await execute(worker, run_id) is RunStatus.COMPLETED
     place = next(one for one in await checkpoints(context.database, run_id) if one["next_nodes"] == ["b"])
     fork = (await derived(context, "forkRun", checkpointId=place["id"], options={"stepwise": True}))["id"]
-    assert await drive(worker, fork) is RunStatus.PAUSED
+    assert await execute(worker, fork) is RunStatus.PAUSED
     head = (await checkpoints(context.database, fork))[-1]
     assert (head["step"], head["next_nodes"]) == (place["step"] + 1, ["c"])
 
@@ -92,14 +92,14 @@ async def test_a_wait_is_asked_anew_in_a_fork(context: Context, worker: Worker, 
         "edges": [*edges("a>q a>b"), {"source": "q", "target": "yes", "port": "answered"}],
     }
     run_id = await accept_spec(context.database, caller, project, spec)
-    assert await drive(worker, run_id) is RunStatus.WAITING
+    assert await execute(worker, run_id) is RunStatus.WAITING
     place = (await checkpoints(context.database, run_id))[-1]
     fork = (await derived(context, "forkRun", checkpointId=place["id"]))["id"]
-    assert await drive(worker, fork) is RunStatus.WAITING
+    assert await execute(worker, fork) is RunStatus.WAITING
     asked = await context.database.pool.fetch("SELECT run_id FROM waits WHERE settled_seq IS NULL ORDER BY id")
     assert [row["run_id"] for row in asked] == [run_id, fork]
     answered = (await derived(context, "forkRun", checkpointId=place["id"], patch={"q": {"ok": True}}))["id"]
-    assert await drive(worker, answered) is RunStatus.COMPLETED
+    assert await execute(worker, answered) is RunStatus.COMPLETED
     assert (await told(context.database, answered))[0] == {"yes": 1, "b": 1}
 
 
@@ -115,9 +115,9 @@ async def test_a_fork_from_a_checkpoint_that_a_rewind_took_back_begins_as_it_sto
     taken_back = next(place for place in places if place["next_nodes"] == ["c"])
     earlier = next(place for place in places if place["next_nodes"] == ["b"])
     await control.resume_run(context, run_id, earlier["id"], None)
-    assert await drive(worker, run_id) is RunStatus.COMPLETED
+    assert await execute(worker, run_id) is RunStatus.COMPLETED
     fork = (await derived(context, "forkRun", checkpointId=taken_back["id"]))["id"]
-    assert await drive(worker, fork) is RunStatus.COMPLETED
+    assert await execute(worker, fork) is RunStatus.COMPLETED
     _, visits, _, _ = await told(context.database, fork)
     assert visits == {(name, 1): 1 for name in "abcd"}
     ran = await context.database.pool.fetch(
@@ -149,11 +149,11 @@ async def test_a_fork_onto_another_version_of_its_workflow_is_checked_first(
     run = (await mutate(context, "runWorkflow", "run { id }", workflowId=workflow, options={"breakpoints": ["b"]}))[
         "run"
     ]
-    assert await drive(worker, run["id"]) is RunStatus.PAUSED
+    assert await execute(worker, run["id"]) is RunStatus.PAUSED
     place = (await checkpoints(context.database, run["id"]))[-1]["id"]
     longer = await version(workflow, spec("a b c", "a>b b>c"))
     fork = await derived(context, "forkRun", checkpointId=place, versionId=longer)
-    assert await drive(worker, fork["id"]) is RunStatus.COMPLETED
+    assert await execute(worker, fork["id"]) is RunStatus.COMPLETED
     assert (await told(context.database, fork["id"]))[0] == {"c": 1}
 
     picky = {"type": "object", "required": ["who"]}

@@ -6,7 +6,7 @@ from engine.states import RunStatus
 from persistence.caller import Caller
 from resolvers.context import Context
 from tests.executor_worker import Worker, accept_spec, edges, node, told
-from tests.resolvers.runs.derive.derived_runs import checkpoints, derived, drive, refused
+from tests.resolvers.runs.derive.derived_runs import checkpoints, derived, execute, refused
 from tests.worker.spec_samples import SPECS
 
 
@@ -26,7 +26,7 @@ async def test_a_patch_runs_anew_what_follows_and_nothing_else(
         "outputs": {"d": "{{ d.output }}", "e": "{{ e.output }}"},
     }
     run_id = await accept_spec(context.database, caller, project, spec)
-    await drive(worker, run_id)
+    await execute(worker, run_id)
     place = (await checkpoints(context.database, run_id))[-1]
     fork = (await derived(context, "forkRun", checkpointId=place["id"], patch={"b": 100}))["id"]
     states = await context.database.pool.fetch(
@@ -39,11 +39,11 @@ async def test_a_patch_runs_anew_what_follows_and_nothing_else(
         "e": None,
         "end2": None,
     }
-    assert await drive(worker, fork) is RunStatus.COMPLETED
+    assert await execute(worker, fork) is RunStatus.COMPLETED
     assert (await told(context.database, fork))[0] == {"d": 103, "e": 3}
     again = (await checkpoints(context.database, fork))[-1]
     second = (await derived(context, "forkRun", checkpointId=again["id"], patch={"c": 10}))["id"]
-    assert await drive(worker, second) is RunStatus.COMPLETED
+    assert await execute(worker, second) is RunStatus.COMPLETED
     assert (await told(context.database, second))[0] == {"d": 111, "e": 11}
 
 
@@ -57,11 +57,11 @@ async def test_a_patch_in_a_loop_takes_back_the_rounds_that_followed_from_it(
     context: Context, worker: Worker, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, LOOP)
-    await drive(worker, run_id)
+    await execute(worker, run_id)
     places = await checkpoints(context.database, run_id)
     third = [place for place in places if place["next_nodes"] == ["h"]][2]
     fork = (await derived(context, "forkRun", checkpointId=third["id"], patch={"w": 9}))["id"]
-    assert await drive(worker, fork) is RunStatus.COMPLETED
+    assert await execute(worker, fork) is RunStatus.COMPLETED
     output, visits, _, _ = await told(context.database, fork)
     outputs = await context.database.pool.fetch(
         "SELECT node_id, visit, output FROM node_outputs WHERE run_id = $1 ORDER BY seq", fork
@@ -78,7 +78,7 @@ async def test_a_patch_that_is_wrong_says_so_and_makes_nothing(
     context: Context, worker: Worker, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, SPECS["launched chain"])
-    await drive(worker, run_id)
+    await execute(worker, run_id)
     place = (await checkpoints(context.database, run_id))[1]["id"]
     for patch, problem in (
         ({"nobody": 1}, ("input.patch.nobody", "UNKNOWN_NODE")),

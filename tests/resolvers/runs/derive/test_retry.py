@@ -4,13 +4,13 @@ import asyncio
 
 from redis.asyncio import Redis
 
-from engine.runtime.run_info import Stop
+from engine.runtime.run_info import StopReason
 from engine.states import RunStatus
 from persistence.caller import Caller
 from resolvers.context import Context
 from resolvers.runs import control
 from tests.executor_worker import Bell, Worker, accept_spec, edges, node, node_types, told
-from tests.resolvers.runs.derive.derived_runs import FLAKY, derived, drive, refused
+from tests.resolvers.runs.derive.derived_runs import FLAKY, derived, execute, refused
 from tests.worker.spec_samples import SPECS
 
 
@@ -28,11 +28,11 @@ async def test_a_retry_goes_on_from_the_nodes_that_failed(
         "edges": edges("a>b a>f a>c b>j f>j c>j"),
     }
     run_id = await accept_spec(context.database, caller, project, spec)
-    assert await drive(worker, run_id) is RunStatus.FAILED
+    assert await execute(worker, run_id) is RunStatus.FAILED
     FLAKY.is_mended = True
     retry = await derived(context, "retryRun", runId=run_id)
     assert (retry["source"], retry["retryOf"]) == ("RETRY", {"id": run_id})
-    assert await drive(worker, retry["id"]) is RunStatus.COMPLETED
+    assert await execute(worker, retry["id"]) is RunStatus.COMPLETED
     output, visits, numbers, _ = await told(context.database, retry["id"])
     assert (output, set(visits.values())) == ({"j": 1}, {1})
     assert numbers == list(range(1, len(numbers) + 1))
@@ -58,11 +58,11 @@ async def test_a_cancelled_run_is_retried_from_what_was_under_way(
         task = asyncio.create_task(taken.run())
         await bell.running.wait()
         await control.cancel_run(context, run_id, None, None)
-        taken.request(Stop.CANCEL)
+        taken.request(StopReason.CANCEL)
         assert await task is RunStatus.CANCELLED
         retry = (await derived(context, "retryRun", runId=run_id))["id"]
         bell.go_on.set()
-        assert await drive(worker, retry) is RunStatus.COMPLETED
+        assert await execute(worker, retry) is RunStatus.COMPLETED
     assert (await told(context.database, retry))[1] == {("a", 1): 1, ("bell", 1): 1, ("z", 1): 1}
 
 
@@ -70,7 +70,7 @@ async def test_a_retry_from_the_start_and_of_a_run_that_did_nothing_are_new_runs
     context: Context, worker: Worker, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, SPECS["quick chain"])
-    assert await drive(worker, run_id) is RunStatus.COMPLETED
+    assert await execute(worker, run_id) is RunStatus.COMPLETED
     retry = await derived(
         context, "retryRun", runId=run_id, **{"from": "START"}, options={"priority": 7, "breakpoints": ["b"]}
     )
@@ -79,7 +79,7 @@ async def test_a_retry_from_the_start_and_of_a_run_that_did_nothing_are_new_runs
     await control.cancel_run(context, retry["id"], None, None)
     again = await derived(context, "retryRun", runId=retry["id"])
     assert again["options"] == {"priority": 7, "breakpoints": ["b"]}
-    assert await drive(worker, again["id"]) is RunStatus.PAUSED
+    assert await execute(worker, again["id"]) is RunStatus.PAUSED
 
 
 async def test_what_cannot_be_retried_is_an_invalid_state(
@@ -87,7 +87,7 @@ async def test_what_cannot_be_retried_is_an_invalid_state(
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, SPECS["quick chain"])
     assert await refused(context, "retryRun", runId=run_id) == [("", "INVALID_STATE")]
-    await drive(worker, run_id)
+    await execute(worker, run_id)
     assert await refused(context, "retryRun", runId=run_id) == [("", "INVALID_STATE")]
     await context.database.pool.execute("UPDATE runs SET status = 'FAILED', pruned_at = now() WHERE id = $1", run_id)
     await context.database.pool.execute("DELETE FROM checkpoints")
