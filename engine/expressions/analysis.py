@@ -226,3 +226,10 @@ def _member_of(tokens: Sequence[str], index: int) -> str | None:
     if len(after) == 3 and after[0] == "[" and after[2] == "]" and (quoted := _STRING.fullmatch(after[1])):
         return quoted.group(2)
     return None
+
+
+ITEM, INDEX = "item", "index"
+
+
+OF_AN_ITEM = frozenset({ITEM, INDEX})
+"""What is known inside a `map` alone."""

@@ -7,11 +7,12 @@ engine/isolation/server.py by the computing time and the memory of a process.
 
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from minijinja import Environment, TemplateError
 
+from engine.errors import NotStorable
 from engine.expressions.analysis import NODES, TemplateCode, uses
 from engine.expressions.filters import ADDED, FilterFault
 from engine.expressions.lexer import as_expression, has_code, is_whole_expression, position
@@ -203,3 +204,24 @@ def _error(fault: Exception, source: str) -> ExpressionError:
     offset = len(ran.encode()[: fault.range[0]].decode(errors="ignore"))
     offset -= 2 if ran == "{{" + source + "\n}}" else 0
     return ExpressionError(message, *position(source, min(max(offset, 0), len(source))))
+
+
+def render_isolated(value: JSON, scope: dict[str, JSON]) -> dict[str, JSON]:
+    """Run `render` in the isolation process. Returns `{value}`, or `{wrong: [message, line, column]}`."""
+    return _isolated(render, value, scope)
+
+
+def evaluate_isolated(expression: str, scope: dict[str, JSON]) -> dict[str, JSON]:
+    """Run `evaluate` in the isolation process. Returns as `render_isolated`."""
+    return _isolated(evaluate, expression, scope)
+
+
+def _isolated(task: Callable[[Any, Mapping[str, Any]], JSON], source: JSON, scope: dict[str, JSON]) -> dict[str, JSON]:
+    try:
+        value = task(source, scope)
+        check_storable(value)  # Checked here, so that a value that is too large is not sent.
+    except ExpressionError as error:
+        return {"wrong": [error.message, error.line, error.column]}
+    except NotStorable as error:
+        return {"wrong": [f"the templates give too much: {error}", None, None]}
+    return {"value": value}

@@ -107,7 +107,7 @@ def _evaluated(here: Evaluate, what: JSON, texts: list[tuple[str, bool]], scope:
 
 def _aside(task: Evaluate, what: JSON, scope: Mapping[str, Any]) -> JSON:
     try:
-        done = client.run_isolated(task.__name__, what, scope)
+        done = client.run_isolated(f"engine.expressions.environment.{task.__name__}_isolated", what, scope)
     except client.ResourceLimitExceeded as too_much:
         raise ExpressionError(f"the template {too_much}") from None
     if "wrong" in done:

@@ -1,6 +1,7 @@
-"""The process in which heavy tasks are done, started by engine/isolation/client.py as `python -m engine.isolation.server FD`.
+"""The child process that runs isolated tasks, started by engine/isolation/client.py as `python -m engine.isolation.server FD`.
 
-The kernel holds the limits: a task that computes too long or takes too much memory ends the process, and with it the task.
+A task is a function of TASKS, named by its dotted path; it takes and returns JSON. The kernel enforces the limits: a task
+that exceeds its computing time or its memory ends the process, and the client reports which limit it was.
 """
 
 import os
@@ -9,45 +10,33 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import orjson
 
-from engine.errors import NotStorable
-from engine.expressions import environment
 from engine.isolation.client import MEMORY_MB, SECONDS, receive, send
-from engine.tools import isolated
 from engine.types import JSON
-from engine.values import json_schema
-from engine.values.storable import check_storable
+
+TASKS = (
+    "engine.expressions.environment.evaluate_isolated",
+    "engine.expressions.environment.render_isolated",
+    "engine.tools.isolated.run",
+    "engine.values.json_schema.faults",
+    "engine.values.json_schema.schema_faults",
+)
+"""The functions that a client may name. They are imported before the memory limit is set."""
 
 
-def _template(evaluate: Callable[[Any, dict[str, JSON]], JSON]) -> Callable[..., JSON]:
-    def task(what: JSON, scope: dict[str, JSON]) -> JSON:
-        try:
-            value = evaluate(what, scope)
-            check_storable(value)  # many texts may give the same large value: it is not sent to be refused there
-        except environment.ExpressionError as wrong:
-            return {"wrong": [wrong.message, wrong.line, wrong.column]}
-        except NotStorable as wrong:
-            return {"wrong": [f"the templates give too much: {wrong}", None, None]}
-        return {"value": value}
-
-    return task
-
-
-TASKS: dict[str, Callable[..., JSON]] = {
-    "evaluate": _template(environment.evaluate),
-    "render": _template(environment.render),
-    "schema_faults": json_schema.schema_faults,
-    "faults": json_schema.faults,
-    "tool": isolated.run,
-}
+def load_tasks() -> dict[str, Callable[..., JSON]]:
+    """Import every task. Returns the functions by dotted path."""
+    paths = [(path, *path.rsplit(".", 1)) for path in TASKS]
+    return {path: getattr(import_module(module), name) for path, module, name in paths}
 
 
 def main(descriptor: int) -> None:
-    line = socket.socket(fileno=descriptor)
+    """Answer requests from the socket `descriptor` until its other end closes."""
+    line, tasks = socket.socket(fileno=descriptor), load_tasks()
     _limit_memory()
     _silence()
     while True:
@@ -55,9 +44,9 @@ def main(descriptor: int) -> None:
             task, *arguments = orjson.loads(receive(line))
         except EOFError:
             return
-        # Ended by the signal itself: nothing in the task can hold that up.
+        # SIGPROF ends the process itself: no code of the task can delay it.
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
-        answer = TASKS[task](*arguments)
+        answer = tasks[task](*arguments)
         signal.setitimer(signal.ITIMER_PROF, 0)
         send(line, orjson.dumps(answer))
 

@@ -10,13 +10,12 @@ from typing import Any
 from engine.errors import NodeFailure, NotStorable
 from engine.events import LogRecorded, Usage
 from engine.expressions import evaluator
-from engine.expressions.analysis import SECRETS
+from engine.expressions.analysis import INDEX, ITEM, SECRETS
 from engine.graph.channels import NodeRecord
 from engine.runtime.reporter import Telling
 from engine.runtime.run_info import MapItemScope, RunInfo
 from engine.states import LogLevel, NodeStatus
 from engine.types import JSON
-from engine.validation.templates import INDEX, ITEM
 from engine.values.redaction import NOTHING
 from engine.values.storable import check_storable, clean_text, is_storable
 

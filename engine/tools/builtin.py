@@ -46,7 +46,7 @@ class _Aside:
     async def do(self, name: str, arguments: dict[str, JSON]) -> JSON:
         async with self._turn:
             try:
-                answer = await asyncio.to_thread(client.run_isolated, "tool", name, arguments)
+                answer = await asyncio.to_thread(client.run_isolated, "engine.tools.isolated.run", name, arguments)
             except client.ResourceLimitExceeded as too_much:
                 raise ToolFailed(f"this {too_much}") from None
         if "wrong" in answer:

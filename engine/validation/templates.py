@@ -9,15 +9,12 @@ from dataclasses import dataclass
 from minijinja import TemplateError
 
 from engine.expressions import evaluator
-from engine.expressions.analysis import Use, uses
+from engine.expressions.analysis import OF_AN_ITEM, Use, uses
 from engine.problems import FieldProblem
 from engine.sdk.annotations import MapScope, TemplateText
 from engine.spec.template_fields import secrets_in
 
 SCOPE = frozenset({"input", "nodes", "run", "secrets"})
-ITEM, INDEX = "item", "index"
-OF_AN_ITEM = frozenset({ITEM, INDEX})
-"""What is known inside a `map` alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,11 @@ def schema_problems(schema: JSON, path: str) -> list[FieldProblem]:
         return foreign
     dumped = _dumped(schema)
     try:
-        found = schema_faults(schema) if _is_bounded(dumped) else client.run_isolated("schema_faults", schema)
+        found = (
+            schema_faults(schema)
+            if _is_bounded(dumped)
+            else client.run_isolated("engine.values.json_schema.schema_faults", schema)
+        )
     except client.TemporarilyUnavailable:
         raise
     except client.ResourceLimitExceeded as too_much:
@@ -81,7 +85,11 @@ def mismatches(value: JSON, schema: JSON, path: str) -> list[FieldProblem]:
     """What does not fit, at most 100; `path` is where the value stands."""
     dumped, size = _dumped(schema), len(orjson.dumps(value))
     try:
-        found = _faults(value, dumped) if _is_light(dumped, size) else client.run_isolated("faults", value, schema)
+        found = (
+            _faults(value, dumped)
+            if _is_light(dumped, size)
+            else client.run_isolated("engine.values.json_schema.faults", value, schema)
+        )
     except client.ResourceLimitExceeded as too_much:
         return [_unusable(path, f"to check this against its schema {too_much}")]
     return [FieldProblem(join_path(path, *where), keyword.upper(), message) for where, keyword, message in found]
