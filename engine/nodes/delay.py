@@ -69,7 +69,7 @@ class DelayConfig(NodeConfig):
 
 class DelayNode(NodeType[DelayConfig]):
     name: ClassVar[str] = "delay"
-    title: ClassVar[str] = "DelayNode"
+    title: ClassVar[str] = "Delay"
     description: ClassVar[str] = "Waits for a number of seconds, or until a moment."
     category: ClassVar[str] = "flow"
     icon: ClassVar[str] = "clock"

@@ -34,7 +34,7 @@ class EndConfig(NodeConfig):
 
 class EndNode(NodeType[EndConfig]):
     name: ClassVar[str] = "end"
-    title: ClassVar[str] = "EndNode"
+    title: ClassVar[str] = "End"
     description: ClassVar[str] = "Where a run ends; its output is the run's output."
     category: ClassVar[str] = "flow"
     icon: ClassVar[str] = "flag"

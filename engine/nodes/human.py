@@ -46,7 +46,7 @@ class HumanConfig(NodeConfig):
 
 class HumanNode(NodeType[HumanConfig]):
     name: ClassVar[str] = "human"
-    title: ClassVar[str] = "HumanNode"
+    title: ClassVar[str] = "Human"
     description: ClassVar[str] = "Asks a person, for an approval or by a form, and waits for the answer: its output."
     category: ClassVar[str] = "flow"
     icon: ClassVar[str] = "user"

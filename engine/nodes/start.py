@@ -11,7 +11,7 @@ class StartConfig(NodeConfig):
 
 class StartNode(NodeType[StartConfig]):
     name: ClassVar[str] = "start"
-    title: ClassVar[str] = "StartNode"
+    title: ClassVar[str] = "Start"
     description: ClassVar[str] = "Where a run begins; its output is the run's input."
     category: ClassVar[str] = "flow"
     icon: ClassVar[str] = "play"

@@ -35,7 +35,7 @@ class SubworkflowConfig(NodeConfig):
 
 class SubworkflowNode(NodeType[SubworkflowConfig]):
     name: ClassVar[str] = "subworkflow"
-    title: ClassVar[str] = "SubworkflowNode"
+    title: ClassVar[str] = "Subworkflow"
     description: ClassVar[str] = (
         "Runs another workflow and waits for it. The two are cancelled together; a child that fails fails the node."
     )

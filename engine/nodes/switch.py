@@ -42,7 +42,7 @@ class SwitchConfig(NodeConfig):
 
 class SwitchNode(NodeType[SwitchConfig]):
     name: ClassVar[str] = "switch"
-    title: ClassVar[str] = "SwitchNode"
+    title: ClassVar[str] = "Switch"
     description: ClassVar[str] = "Goes on by the port of the first case that holds, else by the default."
     icon: ClassVar[str] = "route"
     Config: ClassVar[type[NodeConfig]] = SwitchConfig

@@ -14,7 +14,7 @@ class ToolConfig(NodeConfig):
     tool: str = Field(
         min_length=1,
         max_length=200,
-        title="ToolNode",
+        title="Tool",
         description="Its name in the catalog: built in, of a package, or `mcp:<server>/<tool>`.",
         examples=["json_query"],
         json_schema_extra={"format": "tool-name"},
@@ -39,7 +39,7 @@ class ToolConfig(NodeConfig):
 
 class ToolNode(NodeType[ToolConfig]):
     name: ClassVar[str] = "tool"
-    title: ClassVar[str] = "ToolNode"
+    title: ClassVar[str] = "Tool"
     description: ClassVar[str] = "Calls one tool of the catalog."
     category: ClassVar[str] = "integration"
     icon: ClassVar[str] = "wrench"

@@ -19,7 +19,7 @@ class TransformConfig(NodeConfig):
 
 class TransformNode(NodeType[TransformConfig]):
     name: ClassVar[str] = "transform"
-    title: ClassVar[str] = "TransformNode"
+    title: ClassVar[str] = "Transform"
     description: ClassVar[str] = "Makes new JSON out of what is there, by templates."
     category: ClassVar[str] = "data"
     icon: ClassVar[str] = "shuffle"

@@ -55,7 +55,7 @@ class AgentConfig(Prompted):
 
 class AgentNode(NodeType[AgentConfig]):
     name: ClassVar[str] = "agent"
-    title: ClassVar[str] = "AgentNode"
+    title: ClassVar[str] = "Agent"
     description: ClassVar[str] = "Lets a model call tools, step by step, until it has an answer."
     category: ClassVar[str] = "ai"
     icon: ClassVar[str] = "bot"

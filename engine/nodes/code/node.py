@@ -24,7 +24,7 @@ class CodeConfig(NodeConfig):
     code: Annotated[str, AfterValidator(_is_python)] = Field(
         min_length=1,
         max_length=MAX_CODE,
-        title="CodeNode",
+        title="Code",
         description="Python that defines `process(…)`; its result is the node's output, what it prints goes to the log.",
         examples=["def process(value):\n    return {'double': value * 2}"],
         json_schema_extra={"format": "code"},
@@ -66,7 +66,7 @@ class CodeConfig(NodeConfig):
 
 class CodeNode(NodeType[CodeConfig]):
     name: ClassVar[str] = "code"
-    title: ClassVar[str] = "CodeNode"
+    title: ClassVar[str] = "Code"
     description: ClassVar[str] = "Runs Python in a sandbox: no network, no files, limits on time and memory."
     category: ClassVar[str] = "data"
     icon: ClassVar[str] = "code"

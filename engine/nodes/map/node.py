@@ -136,7 +136,7 @@ class MapConfig(NodeConfig):
 
 class MapNode(NodeType[MapConfig]):
     name: ClassVar[str] = "map"
-    title: ClassVar[str] = "MapNode"
+    title: ClassVar[str] = "Map"
     description: ClassVar[str] = (
         "Runs a node, or a small workflow, over each item of a list, many at once and in order."
     )
