@@ -5,22 +5,23 @@ between them delays the run, and loses nothing: recovery finds it, readers ask P
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.states import LEASED, RunStatus
 from engine.types import JSON
+from persistence.events.run_transition import RunTransition
 from persistence.problems import Busy, NotFound, invalid
 from persistence.runs import idempotency
 from persistence.runs import run as runs
-from persistence.runs.run import Changed, Run
+from persistence.runs.run import CommandResult, Run
 from resolvers.context import Context
 
 T = TypeVar("T")
-Act = Callable[[AsyncConnection], Awaitable[Changed | Run]]
-"""What a call does. A Run in place of a Changed: nothing had to be written."""
+Act = Callable[[AsyncConnection], Awaitable[CommandResult]]
+"""The change that a call makes, in the transaction of its connection."""
 _under_way: set[asyncio.Task[Any]] = set()
 """What nobody may wait for any more: the event loop itself holds no task."""
 
@@ -62,8 +63,8 @@ async def _once(
 ) -> Run:
     if key is None:
         async with context.database.begin() as connection:
-            done = await act(connection)
-        return await _told(context, done)
+            result = await act(connection)
+        return await _publish(context, result)
     if not 1 <= len(key) <= idempotency.MAX_KEY_LENGTH:
         raise invalid("input.idempotencyKey", "LENGTH", f"must have 1 to {idempotency.MAX_KEY_LENGTH} characters")
     hashed = idempotency.arguments_hash(operation, arguments)
@@ -74,9 +75,9 @@ async def _once(
                     return await known_run(connection, context, known)
                 if run_id is not None:
                     await idempotency.claim(connection, project_id, key, hashed, run_id)
-                done = await act(connection)
+                result = await act(connection)
                 if run_id is None:
-                    await idempotency.claim(connection, project_id, key, hashed, run_of(done).id)
+                    await idempotency.claim(connection, project_id, key, hashed, result.run.id)
         except idempotency.KeyTaken:
             continue  # its holder has committed by now: found at the next look
         except Busy:
@@ -85,11 +86,7 @@ async def _once(
                 if known := await idempotency.find(connection, project_id, key, hashed):
                     return await known_run(connection, context, known)
             raise
-        return await _told(context, done)
-
-
-def run_of(done: Changed | Run) -> Run:
-    return done.run if isinstance(done, Changed) else done
+        return await _publish(context, result)
 
 
 async def known_run(connection: AsyncConnection, context: Context, run_id: str) -> Run:
@@ -100,21 +97,20 @@ async def known_run(connection: AsyncConnection, context: Context, run_id: str) 
     return run
 
 
-async def _told(context: Context, done: Changed | Run) -> Run:
-    if isinstance(done, Changed):
-        await tell(context, done)
-    elif done.status in LEASED:
-        # Something of the row has changed, or is asked for once more: its worker is to look again.
-        await context.queue.notify_run(done.id)
-    return run_of(done)
+async def _publish(context: Context, result: CommandResult) -> Run:
+    if result.transitions:
+        await publish_transitions(context, result.transitions)
+    elif result.run.status in LEASED:
+        # Another column of the row changed, or the same change was requested again: its worker reads the row again.
+        await context.queue.notify_run(result.run.id)
+    return result.run
 
 
-async def tell(context: Context, *done: Changed) -> None:
-    """After the commit: readers, and whoever has to act on it."""
-    done = tuple(told for one in done for told in (*one.besides, one))
-    await context.feed.tell(*done)
-    if any(one.run.status is RunStatus.QUEUED for one in done):
+async def publish_transitions(context: Context, transitions: Sequence[RunTransition]) -> None:
+    """Publish committed transitions to readers, and notify the workers that have to act on them."""
+    await context.feed.publish(transitions)
+    if any(one.status is RunStatus.QUEUED for one in transitions):
         await context.queue.notify_queue()
-    for one in done:
-        if one.run.status in LEASED:
-            await context.queue.notify_run(one.run.id)
+    for one in transitions:
+        if one.status in LEASED:
+            await context.queue.notify_run(one.run_id)

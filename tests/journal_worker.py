@@ -12,13 +12,12 @@ from engine.runtime.ports import CheckpointRecord, Entry, RunChange
 from engine.states import NodeStatus, RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
-from persistence.events.publisher import publish
+from persistence.events.publisher import publish_transitions
 from persistence.journal.journal import PostgresJournal
-from persistence.queue import leases
 from persistence.queue.claims import claim_next
 from persistence.runs import create
 from persistence.runs.create import NewRun
-from persistence.runs.run import Changed, Run
+from persistence.runs.run import CommandResult, Run
 from persistence.workflows import versions
 from persistence.workflows.drafts import Content
 
@@ -31,7 +30,7 @@ SPEC = {
 }
 
 
-async def accepted(database: Database, caller: Caller, project: str, *, start: bool = True) -> Changed:
+async def accepted(database: Database, caller: Caller, project: str, *, start: bool = True) -> CommandResult:
     """A run of SPEC, with event 1."""
     async with database.begin() as connection:
         version = await versions.adhoc(connection, caller, project, Content(SPEC, "hash-of-spec"))
@@ -96,7 +95,7 @@ class Worker:
         while run.id not in self._epochs:
             won = (await claim_next(self._database.pool, "worker", 60, 10)).won
             assert won, "the run is not queued"
-            await publish(self._redis, *leases.publishable([moved for _, moved in won]))
+            await publish_transitions(self._redis, [transition for _, transition in won])
             self._epochs |= {claimed.id: claimed.epoch for claimed, _ in won}
         return Held(self._journal, run.id, self._epochs.pop(run.id))
 

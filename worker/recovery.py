@@ -13,11 +13,11 @@ import structlog
 from engine.states import RunStatus
 from persistence.db.outage import Outage
 from persistence.db.transient import DATABASE_ERRORS
-from persistence.events.publisher import publish
+from persistence.events.publisher import publish_transitions
+from persistence.events.run_transition import RunTransition
 from persistence.maintenance import presence
 from persistence.maintenance.rescue import LIMIT, rescue_expired
 from persistence.maintenance.timers import due, overdue
-from persistence.queue.leases import Moved, publishable
 from persistence.queue.notifier import Notifier
 from persistence.runs.children import cancel_orphans, settle
 from worker.runner import Runner
@@ -35,7 +35,7 @@ class Recovery:
         self._missing: set[str] = set()
         self._trusts_at = 0.0
         self._outage = Outage("recovery")
-        self._steps: dict[str, Callable[[], Awaitable[list[Moved]]]] = {
+        self._steps: dict[str, Callable[[], Awaitable[list[RunTransition]]]] = {
             "lost": lambda: rescue_expired(runner.database, max_attempts),
             "orphans": self._cancel_orphans,
             "children": self._settle_children,
@@ -60,16 +60,16 @@ class Recovery:
     async def once(self) -> int:
         """One round. Answers with how many runs it has moved."""
         await self._find_dead()
-        moved = [one for name in self._steps for one in await self._step(name)]
+        transitions = [one for name in self._steps for one in await self._step(name)]
         self._runner.pull()
-        for one in moved:
-            log.info("recovery.moved", run_id=one.run_id, status=one.change.status, was=one.change.previous)
-        await publish(self._runner.redis, *publishable(moved))
-        if any(one.change.status is RunStatus.QUEUED for one in moved):
+        for one in transitions:
+            log.info("recovery.moved", run_id=one.run_id, status=one.status, was=one.previous)
+        await publish_transitions(self._runner.redis, transitions)
+        if any(one.status is RunStatus.QUEUED for one in transitions):
             await self._queue.notify_queue()
-        return len(moved)
+        return len(transitions)
 
-    async def _step(self, name: str) -> Sequence[Moved]:
+    async def _step(self, name: str) -> Sequence[RunTransition]:
         """A step that meets what it cannot handle is told of, and holds up neither the others nor the next round."""
         try:
             return await self._steps[name]()
@@ -79,14 +79,14 @@ class Recovery:
             log.exception("recovery.fault", step=name)
             return ()
 
-    async def _cancel_orphans(self) -> list[Moved]:
+    async def _cancel_orphans(self) -> list[RunTransition]:
         """Children that a worker holds are CANCELLING then: it is told."""
         cancelled = await cancel_orphans(self._runner.database)
         for one in cancelled:
-            await self._queue.notify_run(one.run.id)
-        return [Moved.of(one) for one in cancelled]
+            await self._queue.notify_run(one.run_id)
+        return cancelled
 
-    async def _settle_children(self) -> list[Moved]:
+    async def _settle_children(self) -> list[RunTransition]:
         """Before what is due: a parent that waits for nothing else is queued in the same round."""
         for parent_id in await settle(self._runner.database.pool):
             await self._queue.notify_run(parent_id)

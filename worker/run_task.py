@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from redis.asyncio import Redis
 
 from persistence.db.database import Database
-from persistence.events.publisher import publish
+from persistence.events.publisher import publish_transitions
 from persistence.maintenance.timers import due
-from persistence.queue.leases import publishable
 from persistence.queue.notifier import Notifier
 from persistence.runs.children import settle
 
@@ -17,9 +16,9 @@ async def tell_parents(database: Database, redis: Redis, queue: Notifier, child_
     parents = await settle(database.pool, child_ids)
     if not parents:
         return
-    moved = await due(database)
-    await publish(redis, *publishable(moved))
-    if moved:
+    transitions = await due(database)
+    await publish_transitions(redis, transitions)
+    if transitions:
         await queue.notify_queue()
-    for parent_id in set(parents) - {one.run_id for one in moved}:
+    for parent_id in set(parents) - {one.run_id for one in transitions}:
         await queue.notify_run(parent_id)

@@ -25,10 +25,10 @@ from persistence.db.database import Database
 from persistence.db.outage import Outage
 from persistence.db.transient import DATABASE_ERRORS, is_transient, retry_transient
 from persistence.events.codec import error_of
+from persistence.events.run_transition import RunTransition
 from persistence.journal.journal import PostgresJournal
 from persistence.maintenance.rescue import fail_undrivable, release
 from persistence.queue.claims import MAX_CLAIM, Claimed, claim_next, spec_of
-from persistence.queue.leases import Moved, publishable
 from persistence.queue.notifier import Notifier
 from worker.lease_clock import clock
 from worker.run_task import tell_parents
@@ -127,7 +127,7 @@ class Runner:
             self._is_more, won = claims.is_more, claims.won
             if won:
                 self.journal.clocks.told(won[0][0].now, clock() - began)
-                self.journal.tell(*publishable([moved for _, moved in won]))
+                self.journal.publish([transition for _, transition in won])
             for claimed, _ in won:
                 self._take_up(claimed, began)
         return len(won) == free
@@ -250,15 +250,15 @@ class Runner:
         error = None if is_transient(fault) else _error_of(fault)
         if error is not None and error.code == "INTERNAL":
             log.exception("run.fault", run_id=claimed.id)
-        moved = await retry_transient(
+        transition = await retry_transient(
             lambda: self._end(claimed, error), "run.waiting", is_final=_is_our_own_fault, run_id=claimed.id
         )
-        if moved is not None:
-            self.journal.tell(*publishable([moved]))
-            if moved.change.status is RunStatus.QUEUED:
+        if transition is not None:
+            self.journal.publish([transition])
+            if transition.status is RunStatus.QUEUED:
                 await self._queue.notify_queue()
 
-    async def _end(self, claimed: Claimed, error: RunError | None) -> Moved | None:
+    async def _end(self, claimed: Claimed, error: RunError | None) -> RunTransition | None:
         if error is None:
             return await release(self.database, claimed.id, claimed.epoch)
         return await fail_undrivable(self.database, claimed.id, claimed.epoch, error)

@@ -22,7 +22,7 @@ from persistence.checkpoints.loader import checkpoint_id
 from persistence.checkpoints.snapshots import HeadSnapshot, Kept
 from persistence.db.tables import checkpoints, events, node_outputs, node_states, runs
 from persistence.events import codec
-from persistence.runs.run import Changed, run_of
+from persistence.runs.run import CommandResult, run_of
 
 PATCHED = "Output given by a patch"
 
@@ -69,13 +69,13 @@ def as_told(slot: NodeRecord, kept: Kept | None) -> NodeRecord:
 
 async def derive(
     connection: AsyncConnection,
-    accepted: Changed,
+    accepted: CommandResult,
     message: str,
     copy: Copy | None = None,
     *,
     retry_of: str | None = None,
     forked_from: str | None = None,
-) -> Changed:
+) -> CommandResult:
     """Makes of a run that this transaction has accepted one that was derived: with a head, if there is a copy to begin with."""
     last_seq = accepted.run.last_seq
     values: dict[str, Any] = {}
@@ -93,7 +93,9 @@ async def derive(
     of_first = (events.c.run_id == run.id, events.c.seq == 1)
     await connection.execute(update(events).where(*of_first).values(body=codec.body_of(told)))
     # The copied nodes are not published one by one: a reader finds the gap, and reads them.
-    return replace(accepted, run=run, events=(Event(run.id, 1, run.created_at, told),))
+    *others, own = accepted.transitions
+    own = replace(own, events=(Event(run.id, 1, run.created_at, told),))
+    return replace(accepted, run=run, transitions=(*others, own))
 
 
 async def _write(connection: AsyncConnection, run_id: str, seq: int, copy: Copy) -> int:

@@ -11,9 +11,9 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from engine.events import Event, StatusChange
-from engine.states import RunStatus
+from engine.events import Event
 from persistence.events.codec import payload_of
+from persistence.events.run_transition import RunTransition
 
 log = structlog.get_logger(__name__)
 
@@ -41,19 +41,6 @@ def item_of(event: Event) -> Item:
     return Item(event.run_id, event.seq, payload_of(event.at, event.data))
 
 
-class StatusNotice(NamedTuple):
-    """One for each status change: to the channel `runs:{project id}`, and to RESTS where the run rests now."""
-
-    project_id: str
-    run_id: str
-    previous: RunStatus | None
-    status: RunStatus
-
-    @classmethod
-    def of(cls, project_id: str, run_id: str, change: StatusChange) -> "StatusNotice":
-        return cls(project_id, run_id, change.previous, change.status)
-
-
 RESTS = "rests"
 
 
@@ -69,19 +56,32 @@ def draft_channel(workflow_id: str) -> str:
     return f"draft:{workflow_id}"
 
 
-async def publish(redis: Redis, items: Sequence[Item], notices: Sequence[StatusNotice] = ()) -> None:
-    """After the commit: events and text, and a notice for each change of a run's status."""
-    if not items and not notices:
+async def publish_transitions(redis: Redis, transitions: Sequence[RunTransition]) -> None:
+    """Publish committed status changes with their events."""
+    await publish(redis, items_of(transitions), transitions)
+
+
+def items_of(transitions: Sequence[RunTransition]) -> list[Item]:
+    """Return the stream items of all events of these transitions, in order."""
+    return [item_of(event) for transition in transitions for event in transition.events]
+
+
+async def publish(redis: Redis, items: Sequence[Item], transitions: Sequence[RunTransition] = ()) -> None:
+    """Publish committed events and streamed text to the runs' streams, and status changes to their channels.
+
+    A status change goes to the channel of the run's project, and to `RESTS` where the run is idle now.
+    """
+    if not items and not transitions:
         return
     pipe = redis.pipeline(transaction=False)
     for run_id, entry_id, fields in _entries(items):
         pipe.xadd(stream_of(run_id), fields, id=entry_id, maxlen=STREAM_LENGTH, approximate=True)
     for run_id in {item[0] for item in items}:
         pipe.expire(stream_of(run_id), STREAM_TTL_S)
-    for project_id, run_id, previous, status in notices:
-        pipe.publish(runs_channel(project_id), f"{project_id} {run_id} {status} {previous or ''}")
-        if status.is_resting:
-            pipe.publish(RESTS, run_id)
+    for transition in transitions:
+        pipe.publish(runs_channel(transition.project_id), transition.encode())
+        if transition.status.is_resting:
+            pipe.publish(RESTS, transition.run_id)
     await _send(pipe)
 
 

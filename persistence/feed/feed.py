@@ -3,7 +3,7 @@
 A subscriber that reconnects with the last number it saw misses nothing and sees nothing twice, whatever Redis does.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,14 +16,14 @@ from engine.states import RunStatus
 from persistence.db.database import Database
 from persistence.events import codec
 from persistence.events.publisher import announce as announce
-from persistence.events.publisher import draft_channel, item_of
+from persistence.events.publisher import draft_channel, publish_transitions
 from persistence.events.publisher import publish as publish
+from persistence.events.run_transition import RunTransition
 from persistence.feed.pubsub import Channels
 from persistence.feed.rest_waiter import RestWaiter
 from persistence.feed.run_changes import RunChanges
 from persistence.feed.streams import Mailbox, StreamReader
 from persistence.runs.node_states import SMALL
-from persistence.runs.run import Changed
 
 BATCH = 500
 _EVENTS = """
@@ -62,11 +62,9 @@ class Feed:
         await self.changing.close()
         await self.channels.close()
 
-    async def tell(self, *done: Changed) -> None:
-        """Publishes what a committed transaction wrote. Never raises: a loss delays readers, and no more."""
-        events = [event for changed in done for event in changed.events]
-        items = [item_of(event) for event in events]
-        await publish(self._redis, items, [one.notice for one in done])
+    async def publish(self, transitions: Sequence[RunTransition]) -> None:
+        """Publish what a committed transaction wrote. Never raises: a lost message only delays readers."""
+        await publish_transitions(self._redis, transitions)
 
     async def follow(
         self, run_id: str, after: int, *, with_values: bool = False

@@ -7,14 +7,13 @@ waits for it.
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 
 import asyncpg
 import structlog
 
-from engine.states import RunStatus
 from persistence.db.transient import retry_transient
 from persistence.events.publisher import runs_channel
+from persistence.events.run_transition import RunTransition
 from persistence.feed.pubsub import Channels
 from persistence.runs.run import Run, run_of
 
@@ -24,26 +23,10 @@ MAX_WAITING = 256
 """Changes that wait for one slow watcher. One more, and it misses the oldest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """A run was created (`previous` None) or changed its status."""
-
-    project_id: str
-    run_id: str
-    status: RunStatus
-    previous: RunStatus | None
-
-    @classmethod
-    def of(cls, message: str) -> "Notice":
-        """Raises ValueError."""
-        project_id, run_id, status, previous = message.split(" ")
-        return cls(project_id, run_id, RunStatus(status), RunStatus(previous) if previous else None)
-
-
 class Watcher:
-    """One who watches: which notices are worth a read to them, and the runs that were read."""
+    """One who watches: which transitions are worth a read to them, and the runs that were read."""
 
-    def __init__(self, wants: Callable[[Notice], bool]) -> None:
+    def __init__(self, wants: Callable[[RunTransition], bool]) -> None:
         self.wants = wants
         self._waiting: asyncio.Queue[Run | Exception] = asyncio.Queue()
 
@@ -71,7 +54,7 @@ class RunChanges:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._has_met_strange = False
 
-    async def watch(self, wants: Callable[[Notice], bool], *project_ids: str) -> AsyncGenerator[Run]:
+    async def watch(self, wants: Callable[[RunTransition], bool], *project_ids: str) -> AsyncGenerator[Run]:
         """The runs of these projects that change so that `wants` holds, as they stand right after. Only for who may see them."""
         watcher = Watcher(wants)
         try:
@@ -99,8 +82,8 @@ class RunChanges:
         try:
             async with aclosing(self._channels.listen(runs_channel(project_id))) as messages:
                 async for message in messages:
-                    if message is not None and (notice := self._notice_of(message)) is not None:
-                        await self._show(notice, watchers)
+                    if message is not None and (transition := self._decoded(message)) is not None:
+                        await self._show(transition, watchers)
         except Exception as error:
             # Who comes from now on is not to wait for what has ended.
             if self._watchers.get(project_id) is watchers:
@@ -108,26 +91,26 @@ class RunChanges:
             for watcher in watchers:
                 watcher.put(error)
 
-    def _notice_of(self, message: str) -> Notice | None:
+    def _decoded(self, message: str) -> RunTransition | None:
         """None for what we did not write, or not this version of us: told once, and passed by."""
         try:
-            return Notice.of(message)
+            return RunTransition.decode(message)
         except ValueError as wrong:
             if not self._has_met_strange:
                 self._has_met_strange = True
                 log.warning("feed.unreadable_notice", message=message[:200], error=str(wrong))
         return None
 
-    async def _show(self, notice: Notice, watchers: set[Watcher]) -> None:
+    async def _show(self, transition: RunTransition, watchers: set[Watcher]) -> None:
         """Who has come while the run was read has heard nothing yet, and gets nothing."""
-        wanting = [watcher for watcher in watchers if watcher.wants(notice)]
-        if wanting and (run := await self._read(notice)) is not None:
+        wanting = [watcher for watcher in watchers if watcher.wants(transition)]
+        if wanting and (run := await self._read(transition)) is not None:
             for watcher in wanting:
                 watcher.put(run)
 
-    async def _read(self, notice: Notice) -> Run | None:
+    async def _read(self, transition: RunTransition) -> Run | None:
         row = await retry_transient(
-            lambda: self._pool.fetchrow(_READ, notice.run_id, notice.project_id), "feed.waiting"
+            lambda: self._pool.fetchrow(_READ, transition.run_id, transition.project_id), "feed.waiting"
         )
         return None if row is None else run_of(dict(row))
 

@@ -20,7 +20,8 @@ from engine.runtime.ports import Entry, EntryRefused, Fenced, StatusMoved
 from engine.states import RunStatus, check_move
 from persistence.db.clock_skew import Clocks, stored
 from persistence.db.transient import is_content, retry_transient
-from persistence.events.publisher import Item, StatusNotice
+from persistence.events.publisher import items_of
+from persistence.events.run_transition import RunTransition
 from persistence.journal.buffer import JournalBuffer, Waiting, answer
 from persistence.journal.group_commit import Batch, statement
 from persistence.journal.post_commit import PostCommit
@@ -72,9 +73,9 @@ class PostgresJournal:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def tell(self, items: list[Item], notices: list[StatusNotice]) -> None:
-        """Publishes what others have committed: before all that this journal commits from now on, and nobody waits for it."""
-        self._teller.put(items, notices)
+    def publish(self, transitions: Sequence[RunTransition]) -> None:
+        """Publish what others have committed, before everything that this journal commits from now on. Does not wait."""
+        self._teller.put(items_of(transitions), transitions)
 
     def commit(self, entry: Entry) -> asyncio.Future[int]:
         """The entry is on its way whatever becomes of the caller: a cancelled wait does not cancel the commit."""

@@ -5,6 +5,7 @@ nothing that is older than its last.
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -12,7 +13,8 @@ from redis.asyncio import Redis
 
 from engine.events import OutputDelta, StatusChange
 from persistence.events.codec import delta_payload, payload_of
-from persistence.events.publisher import Item, StatusNotice, publish
+from persistence.events.publisher import Item, publish
+from persistence.events.run_transition import RunTransition
 from persistence.journal.group_commit import Batch
 
 DELTA_DELAY_S = 0.02
@@ -24,7 +26,7 @@ class PostCommit:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._waiting: asyncio.Queue[tuple[list[Item], list[StatusNotice]]] = asyncio.Queue()
+        self._waiting: asyncio.Queue[tuple[Sequence[Item], Sequence[RunTransition]]] = asyncio.Queue()
         self._last_seq: dict[str, int] = {}
         """Of the runs that this process has written: what their streamed text comes after."""
         self._deltas: dict[tuple[str, str], OutputDelta] = {}
@@ -37,9 +39,9 @@ class PostCommit:
         """Until everything is published."""
         await self._waiting.join()
 
-    def put(self, items: list[Item], notices: list[StatusNotice]) -> None:
+    def put(self, items: Sequence[Item], transitions: Sequence[RunTransition]) -> None:
         """To be published behind what is on its way already."""
-        self._waiting.put_nowait((items, notices))
+        self._waiting.put_nowait((items, transitions))
 
     def tell(self, batch: Batch, base: int, project_id: str) -> None:
         """What has landed, with the number `base` before its first event."""
@@ -49,12 +51,12 @@ class PostCommit:
             for place, (at, what) in enumerate(batch.events_to_write, 1)
         ]
         self._last_seq[run_id] = base + len(items)
-        notices = [
-            StatusNotice.of(project_id, run_id, what)
+        transitions = [
+            RunTransition.of(project_id, run_id, what)
             for _, what in batch.events_to_write
             if isinstance(what, StatusChange)
         ]
-        self.put(items, notices)
+        self.put(items, transitions)
 
     def stream(self, run_id: str, delta: OutputDelta) -> None:
         """Text that follows on what waits already is joined to it: a model says a word at a time."""
@@ -80,11 +82,11 @@ class PostCommit:
 
     async def _publish(self) -> None:
         while True:
-            items, notices = await self._waiting.get()
+            items, transitions = await self._waiting.get()
             taken = 1
             while not self._waiting.empty():
-                more, more_notices = self._waiting.get_nowait()
-                items, notices, taken = [*items, *more], [*notices, *more_notices], taken + 1
-            await publish(self._redis, items, notices)
+                more, more_transitions = self._waiting.get_nowait()
+                items, transitions, taken = [*items, *more], [*transitions, *more_transitions], taken + 1
+            await publish(self._redis, items, transitions)
             for _ in range(taken):
                 self._waiting.task_done()

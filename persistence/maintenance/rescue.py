@@ -13,29 +13,28 @@ from engine.states import LEASED, NodeStatus, RunStatus
 from persistence.db.database import Database
 from persistence.db.tables import runs
 from persistence.events import codec
-from persistence.queue.leases import Moved, moved_of
+from persistence.events.run_transition import RunTransition
+from persistence.queue.leases import transition_of
 from persistence.runs import node_states
 from persistence.runs.commands import queued
-from persistence.runs.run import Changed, Run, run_of
+from persistence.runs.run import CommandResult, Run, run_of
 from persistence.runs.transition import end, move
 
 GONE = "The worker that held this run is gone"
 LIMIT = 100
 
 
-async def rescue_expired(database: Database, max_attempts: int) -> list[Moved]:
+async def rescue_expired(database: Database, max_attempts: int) -> list[RunTransition]:
     """Runs whose lease has run out: queued again; cancelled or paused where that was asked for; failed in a crash loop.
 
     A crash counts if nothing has been finished since the one before it: a run that gets on is never in a loop.
     """
     rows = await database.pool.fetch(_TAKE_BACK, max_attempts, LIMIT)
-    moved = [moved_of(row, RunStatus.QUEUED, RunStatus.RUNNING, GONE) for row in rows]
+    transitions = [transition_of(row, RunStatus.QUEUED, RunStatus.RUNNING, GONE) for row in rows]
     async with database.begin() as connection:
-        moved += [
-            Moved.of(await _end(connection, run, database.deadlines.rest))
-            for run in await _left(connection, max_attempts)
-        ]
-    return moved
+        for run in await _left(connection, max_attempts):
+            transitions += (await _end(connection, run, database.deadlines.rest)).transitions
+    return transitions
 
 
 async def _left(connection: AsyncConnection, max_attempts: int) -> list[Run]:
@@ -46,7 +45,7 @@ async def _left(connection: AsyncConnection, max_attempts: int) -> list[Run]:
     return [run_of(row) for row in found.mappings()]
 
 
-async def _end(connection: AsyncConnection, run: Run, rest: timedelta) -> Changed:
+async def _end(connection: AsyncConnection, run: Run, rest: timedelta) -> CommandResult:
     if run.status is RunStatus.PAUSING:
         return await _pause(connection, run, rest)
     if run.status is RunStatus.CANCELLING:
@@ -56,7 +55,7 @@ async def _end(connection: AsyncConnection, run: Run, rest: timedelta) -> Change
     return await _fail(connection, run, RunError("CRASH_LOOP", message, retryable=True))
 
 
-async def fail_undrivable(database: Database, run_id: str, epoch: int, error: RunError) -> Moved | None:
+async def fail_undrivable(database: Database, run_id: str, epoch: int, error: RunError) -> RunTransition | None:
     """A run that its worker cannot drive fails, or is cancelled where that was asked for. None: it is not that worker's."""
     async with database.begin() as connection:
         held = (runs.c.id == run_id, runs.c.epoch == epoch, runs.c.status.in_(LEASED))
@@ -65,11 +64,11 @@ async def fail_undrivable(database: Database, run_id: str, epoch: int, error: Ru
             return None
         run = run_of(row)
         if run.status is RunStatus.CANCELLING:
-            return Moved.of(await _end(connection, run, database.deadlines.rest))
-        return Moved.of(await _fail(connection, run, error))
+            return (await _end(connection, run, database.deadlines.rest)).transitions[-1]
+        return (await _fail(connection, run, error)).transitions[-1]
 
 
-async def release(database: Database, run_id: str, epoch: int) -> Moved | None:
+async def release(database: Database, run_id: str, epoch: int) -> RunTransition | None:
     """A run that could not be taken up just now goes back into the queue. None: it is not that worker's."""
     async with database.begin() as connection:
         held = (runs.c.id == run_id, runs.c.epoch == epoch, runs.c.status.in_(LEASED))
@@ -78,18 +77,18 @@ async def release(database: Database, run_id: str, epoch: int) -> Moved | None:
             return None
         run = run_of(row)
         if run.status is not RunStatus.RUNNING:
-            return Moved.of(await _end(connection, run, database.deadlines.rest))
+            return (await _end(connection, run, database.deadlines.rest)).transitions[-1]
         told = StatusChange(RunStatus.QUEUED, run.status, "Handed back: a store could not be reached")
         let_go = {"epoch": runs.c.epoch + 1, "worker_id": None, "lease_until": None}
-        return Moved.of(await move(connection, run, told, **queued(), **let_go))
+        return (await move(connection, run, told, **queued(), **let_go)).transitions[-1]
 
 
-async def _fail(connection: AsyncConnection, run: Run, error: RunError) -> Changed:
+async def _fail(connection: AsyncConnection, run: Run, error: RunError) -> CommandResult:
     told = StatusChange(RunStatus.FAILED, run.status, error.message)
     return await end(connection, run, told, error=codec.error_body(error))
 
 
-async def _pause(connection: AsyncConnection, run: Run, rest: timedelta) -> Changed:
+async def _pause(connection: AsyncConnection, run: Run, rest: timedelta) -> CommandResult:
     running = [
         state for state in await node_states.unsettled(connection, run.id) if state.status is not NodeStatus.WAITING
     ]

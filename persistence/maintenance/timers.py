@@ -13,21 +13,22 @@ from engine.states import RunStatus
 from persistence.db.database import Database
 from persistence.db.tables import runs
 from persistence.events import codec
+from persistence.events.run_transition import RunTransition
 from persistence.maintenance.rescue import LIMIT
-from persistence.queue.leases import Moved, moved_of
-from persistence.runs.run import Changed, Run, run_of
+from persistence.queue.leases import transition_of
+from persistence.runs.run import CommandResult, Run, run_of, transitions_of
 from persistence.runs.transition import end_all
 
-Change = Callable[[AsyncConnection, Sequence[Run]], Awaitable[list[Changed]]]
+Change = Callable[[AsyncConnection, Sequence[Run]], Awaitable[list[CommandResult]]]
 
 
-async def due(database: Database) -> list[Moved]:
+async def due(database: Database) -> list[RunTransition]:
     """WAITING runs whose first timer has fired or that have been answered: queued."""
     rows = await database.pool.fetch(_WAKE, LIMIT)
-    return [moved_of(row, RunStatus.QUEUED, RunStatus.WAITING, "Woken") for row in rows]
+    return [transition_of(row, RunStatus.QUEUED, RunStatus.WAITING, "Woken") for row in rows]
 
 
-async def overdue(database: Database) -> list[Moved]:
+async def overdue(database: Database) -> list[RunTransition]:
     """Runs that no worker holds and whose time is over."""
     if not await database.pool.fetchval(_ANY_OVERDUE):
         return []
@@ -42,7 +43,7 @@ async def overdue(database: Database) -> list[Moved]:
 
 async def _each(
     database: Database, which: ColumnElement[bool], alike: Callable[[Run], Hashable], change: Change
-) -> list[Moved]:
+) -> list[RunTransition]:
     """Runs that are `alike` change together, in a few statements however many they are."""
     async with database.begin() as connection:
         query = select(runs).where(which).order_by(runs.c.id).limit(LIMIT)
@@ -50,16 +51,16 @@ async def _each(
         groups: dict[Hashable, list[Run]] = {}
         for run in (run_of(row) for row in found.mappings()):
             groups.setdefault(alike(run), []).append(run)
-        return [Moved.of(changed) for group in groups.values() for changed in await change(connection, group)]
+        return [one for group in groups.values() for one in transitions_of(await change(connection, group))]
 
 
-async def _time_out(connection: AsyncConnection, late: Sequence[Run]) -> list[Changed]:
+async def _time_out(connection: AsyncConnection, late: Sequence[Run]) -> list[CommandResult]:
     message = f"the run did not finish within {late[0].options.timeout_s} s"
     error = codec.error_body(RunError("TIMEOUT", message, retryable=True))
     return await end_all(connection, late, RunStatus.FAILED, message, error=error)
 
 
-async def _give_up(connection: AsyncConnection, late: Sequence[Run]) -> list[Changed]:
+async def _give_up(connection: AsyncConnection, late: Sequence[Run]) -> list[CommandResult]:
     status = late[0].status
     message = f"{'Not started' if status is RunStatus.PENDING else f'Still {status}'} at its deadline"
     return await end_all(connection, late, RunStatus.CANCELLED, message, cancelled_at=func.now())

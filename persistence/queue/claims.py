@@ -15,7 +15,8 @@ import asyncpg
 
 from engine.states import RunStatus
 from engine.types import JSON
-from persistence.queue.leases import Moved, moved_of
+from persistence.events.run_transition import RunTransition
+from persistence.queue.leases import transition_of
 
 MAX_CLAIM = 48
 """Runs claimed at once. The statement looks at 64: a constant, so that its plan is one for few rows."""
@@ -64,14 +65,14 @@ class Claimed:
 class Claims:
     """What one worker has won."""
 
-    won: list[tuple[Claimed, Moved]]
+    won: list[tuple[Claimed, RunTransition]]
     is_more: bool
     """Whether something queued was left that the end of a run may let in."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    won: list[tuple[Claimed, Moved]]
+    won: list[tuple[Claimed, RunTransition]]
     seen: int
     """Runs that it might have claimed: where it won fewer than it wanted, others have the rest."""
     has_limited: bool
@@ -81,7 +82,7 @@ async def claim_next(
     pool: asyncpg.Pool, worker_id: str, ttl_s: float, free: int, project_limit: int | None = None
 ) -> Claims:
     """QUEUED → RUNNING for up to `free` runs, 48 at most, each for one worker alone."""
-    free, won = min(free, MAX_CLAIM), list[tuple[Claimed, Moved]]()
+    free, won = min(free, MAX_CLAIM), list[tuple[Claimed, RunTransition]]()
     for _ in range(ROUNDS):
         look = await _look(pool, worker_id, ttl_s, free - len(won), project_limit)
         won += look.won
@@ -117,7 +118,7 @@ def _look_of(rows: list[Any]) -> _Look:
     won = [
         (
             Claimed(**{name: row[name] for name in Claimed.__slots__ if name != "now"}, now=row["at"]),
-            moved_of(row, RunStatus.RUNNING, RunStatus.QUEUED, row["message"]),
+            transition_of(row, RunStatus.RUNNING, RunStatus.QUEUED, row["message"]),
         )
         for row in rows
         if row["id"] is not None

@@ -11,28 +11,7 @@ import asyncpg
 
 from engine.events import Event, StatusChange
 from engine.states import RunStatus
-from persistence.events.publisher import Item, StatusNotice, item_of
-from persistence.runs.run import Changed
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """A run that changed hands or status, and what there is to publish of it. The last event is the change itself."""
-
-    run_id: str
-    project_id: str
-    takeup: int
-    events: tuple[Event, ...]
-
-    @property
-    def change(self) -> StatusChange:
-        what = self.events[-1].data
-        assert isinstance(what, StatusChange)
-        return what
-
-    @classmethod
-    def of(cls, changed: Changed) -> "Moved":
-        return cls(changed.run.id, changed.run.project_id, changed.run.takeup, changed.events)
+from persistence.events.run_transition import RunTransition
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +21,6 @@ class LeaseStatus:
     status: RunStatus
     is_answered: bool
     breakpoints: frozenset[str]
-
-
-def publishable(moved: Sequence[Moved]) -> tuple[list[Item], list[StatusNotice]]:
-    """What `publish` takes."""
-    items = [item_of(event) for one in moved for event in one.events]
-    return items, [StatusNotice.of(one.project_id, one.run_id, one.change) for one in moved]
 
 
 async def renew(pool: asyncpg.Pool, held: Sequence[tuple[str, int]], ttl_s: float) -> dict[str, LeaseStatus]:
@@ -62,10 +35,11 @@ async def lease_statuses(pool: asyncpg.Pool, held: Sequence[tuple[str, int]]) ->
     return {row["id"]: _stand(row) for row in await pool.fetch(_STANDS, ids, epochs)}
 
 
-def moved_of(row: Any, status: RunStatus, previous: RunStatus, message: str) -> Moved:
-    """From a row of `runs` as a statement has just left it, with the moment as `at`."""
-    event = Event(row["id"], row["last_seq"], row["at"], StatusChange(status, previous, message))
-    return Moved(row["id"], row["project_id"], row["takeup"], (event,))
+def transition_of(row: Any, status: RunStatus, previous: RunStatus, message: str) -> RunTransition:
+    """Make the transition from a row of `runs` as a statement returned it, with the moment of the change as `at`."""
+    change = StatusChange(status, previous, message)
+    event = Event(row["id"], row["last_seq"], row["at"], change)
+    return RunTransition.of(row["project_id"], row["id"], change, (event,))
 
 
 def _stand(row: Any) -> LeaseStatus:

@@ -15,10 +15,11 @@ from engine.states import LEASED, OnLimit, RunStatus
 from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.tables import runs as table
+from persistence.events.run_transition import RunTransition
 from persistence.problems import Busy
 from persistence.runs import commands, create
 from persistence.runs.create import NewRun
-from persistence.runs.run import Changed
+from persistence.runs.run import CommandResult
 from persistence.runs.transition import for_change
 from persistence.workflows import workflows
 from persistence.workflows.versions import Version
@@ -34,14 +35,14 @@ def new_run(version: Version, inputs: JSON) -> NewRun:
     return new if limit is None else replace(new, lane_limit=limit.limit, on_limit=limit.on_limit)
 
 
-async def accept(connection: AsyncConnection, caller: Caller, new: NewRun) -> Changed:
+async def accept(connection: AsyncConnection, caller: Caller, new: NewRun) -> CommandResult:
     """As `acceptance.accept`; what was cancelled to make room is told with it. Raises Busy."""
     made_way = await make_room(connection, caller, new) if new.start else []
     accepted = await create.accept(connection, caller, new)
-    return replace(accepted, besides=tuple(made_way))
+    return replace(accepted, transitions=(*made_way, *accepted.transitions))
 
 
-async def make_room(connection: AsyncConnection, caller: Caller, new: NewRun) -> list[Changed]:
+async def make_room(connection: AsyncConnection, caller: Caller, new: NewRun) -> list[RunTransition]:
     """The runs that were cancelled for a run that is about to be queued. Raises Busy where its spec says to reject it."""
     if new.lane_limit is None or new.on_limit is OnLimit.QUEUE:
         return []
@@ -63,9 +64,9 @@ async def _active(connection: AsyncConnection, lane: str, statuses: frozenset[Ru
     return list((await connection.execute(query)).scalars())
 
 
-async def _cancel(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> list[Changed]:
+async def _cancel(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> list[RunTransition]:
     # All of them in the order in which everybody locks runs. One that is over by now makes way as well.
     query = select(table.c.id).where(table.c.id.in_(run_ids), table.c.status.in_(ACTIVE)).order_by(table.c.id)
     left = (await connection.execute(for_change(query))).scalars()
-    done = [await commands.cancel(connection, caller, run_id, "A newer run takes its place") for run_id in left]
-    return [one for one in done if isinstance(one, Changed)]
+    results = [await commands.cancel(connection, caller, run_id, "A newer run takes its place") for run_id in left]
+    return [transition for result in results for transition in result.transitions]

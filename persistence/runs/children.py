@@ -20,11 +20,12 @@ from engine.values.json_schema import check_inputs
 from persistence.caller import Caller, Role
 from persistence.db.database import Database
 from persistence.db.tables import runs as table
-from persistence.events.publisher import item_of, publish
+from persistence.events.publisher import publish_transitions
+from persistence.events.run_transition import RunTransition
 from persistence.problems import Busy, NotFound, Problem
 from persistence.runs import admission, commands
 from persistence.runs.create import Parent
-from persistence.runs.run import Changed
+from persistence.runs.run import CommandResult
 from persistence.workflows import versions, workflows
 from persistence.workflows.versions import Version
 
@@ -51,10 +52,7 @@ class Children:
             raise NodeFailure("SUBWORKFLOW", problem.detail, retryable=isinstance(problem, Busy)) from problem
         if isinstance(begun, str):
             return begun
-        told = (*begun.besides, begun)
-        await publish(
-            self._redis, [item_of(event) for one in told for event in one.events], [one.notice for one in told]
-        )
+        await publish_transitions(self._redis, begun.transitions)
         await self._ring()
         return begun.run.id
 
@@ -64,7 +62,7 @@ async def _started(connection: AsyncConnection, child: ChildRun) -> str | None:
     return (await connection.execute(query)).scalar_one_or_none()
 
 
-async def _start(connection: AsyncConnection, child: ChildRun) -> Changed:
+async def _start(connection: AsyncConnection, child: ChildRun) -> CommandResult:
     found = await connection.execute(select(table).where(table.c.id == child.parent_id))
     parent = found.mappings().one_or_none()
     if parent is None:
@@ -105,7 +103,7 @@ async def settle(pool: asyncpg.Pool, child_ids: Sequence[str] | None = None) -> 
     return [row["id"] for row in await pool.fetch(_SETTLE, child_ids, LIMIT)]
 
 
-async def cancel_orphans(database: Database) -> list[Changed]:
+async def cancel_orphans(database: Database) -> list[RunTransition]:
     """Cancels children that nobody waits for any more: their parent is over, or has been rewound to before them."""
     ids = [row["id"] for row in await database.pool.fetch(_ORPHANS, LIMIT)]
     if not ids:

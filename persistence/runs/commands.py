@@ -1,7 +1,7 @@
 """The status changes that a server makes: start, cancel, pause and resume a run. Workers make the others by the journal.
 
-Each raises InvalidState where the state machine has no such arrow, so a change that lost a race says so. A Run in place of
-a Changed: it was asked for already, and nothing is written.
+Each raises InvalidState where the state machine has no such arrow, so a change that lost a race says so. A result without
+transitions: it was asked for already, and nothing is written.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,10 @@ from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.deadlines import DEADLINES, Deadlines
 from persistence.db.tables import checkpoints, runs
+from persistence.events.run_transition import RunTransition
 from persistence.problems import InvalidState
 from persistence.runs import node_states
-from persistence.runs.run import Changed, Run, run_of
+from persistence.runs.run import CommandResult, Run, run_of, transitions_of
 from persistence.runs.transition import end_all, for_change, locked, move, move_all
 
 PAUSABLE = frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING})
@@ -27,7 +28,9 @@ BATCH = 500
 """Runs cancelled in one transaction: workers that write to them wait for it."""
 
 
-async def execute(connection: AsyncConnection, caller: Caller, run_id: str, inputs: JSON, *, replace: bool) -> Changed:
+async def execute(
+    connection: AsyncConnection, caller: Caller, run_id: str, inputs: JSON, *, replace: bool
+) -> CommandResult:
     """PENDING → QUEUED. `inputs` replace those given at creation if `replace`."""
     run = await locked(connection, caller, run_id)
     if run.status is not RunStatus.PENDING:
@@ -38,25 +41,25 @@ async def execute(connection: AsyncConnection, caller: Caller, run_id: str, inpu
 
 async def cancel(
     connection: AsyncConnection, caller: Caller, run_id: str, reason: str | None, deadlines: Deadlines = DEADLINES
-) -> Changed | Run:
+) -> CommandResult:
     """Cancels what no worker holds; asks the worker that holds it otherwise."""
     run = await locked(connection, caller, run_id)
     if run.status.is_terminal:
         raise InvalidState(f"The run is {run.status} already.", run_status=run.status)
     if run.status is RunStatus.CANCELLING:
-        return run
+        return CommandResult(run)
     if run.status in LEASED:
-        [changed] = await _ask_to_cancel(connection, [run], reason, deadlines)
+        [result] = await _ask_to_cancel(connection, [run], reason, deadlines)
     else:
-        changed = await cancel_now(connection, run, reason)
+        result = await cancel_now(connection, run, reason)
     below = await connection.execute(_DESCENDANTS, {"run_id": run_id})
     children = await cancel_these(connection, list(below.scalars()), reason, deadlines)
-    return replace(changed, besides=tuple(children))
+    return replace(result, transitions=(*children, *result.transitions))
 
 
 async def _ask_to_cancel(
     connection: AsyncConnection, held: Sequence[Run], reason: str | None, deadlines: Deadlines
-) -> list[Changed]:
+) -> list[CommandResult]:
     return await move_all(
         connection,
         held,
@@ -69,13 +72,15 @@ async def _ask_to_cancel(
     )
 
 
-async def cancel_now(connection: AsyncConnection, run: Run, reason: str | None) -> Changed:
+async def cancel_now(connection: AsyncConnection, run: Run, reason: str | None) -> CommandResult:
     """A run that no worker holds, locked by this transaction."""
-    [changed] = await _cancel_at_rest(connection, [run], reason)
-    return changed
+    [result] = await _cancel_at_rest(connection, [run], reason)
+    return result
 
 
-async def _cancel_at_rest(connection: AsyncConnection, resting: Sequence[Run], reason: str | None) -> list[Changed]:
+async def _cancel_at_rest(
+    connection: AsyncConnection, resting: Sequence[Run], reason: str | None
+) -> list[CommandResult]:
     return await end_all(
         connection,
         resting,
@@ -89,9 +94,9 @@ async def _cancel_at_rest(connection: AsyncConnection, resting: Sequence[Run], r
 
 async def cancel_these(
     connection: AsyncConnection, run_ids: Sequence[str], reason: str | None, deadlines: Deadlines
-) -> list[Changed]:
+) -> list[RunTransition]:
     """Those of these runs that are active and not asked to stop already, whoever's they are; all of them, BATCH at a time."""
-    cancelled: list[Changed] = []
+    cancelled: list[RunTransition] = []
     in_order = sorted(run_ids)
     for start in range(0, len(in_order), BATCH):
         these = runs.c.id.in_(in_order[start : start + BATCH])
@@ -101,7 +106,7 @@ async def cancel_these(
 
 async def cancel_all(
     connection: AsyncConnection, caller: Caller, workflow_id: str, reason: str | None, deadlines: Deadlines = DEADLINES
-) -> list[Changed]:
+) -> list[RunTransition]:
     """Cancels up to BATCH active runs of a workflow, those that are asked to stop already left out."""
     which = and_(runs.c.workflow_id == workflow_id, runs.c.project_id.in_(caller.projects))
     return await _cancel_where(connection, which, reason, deadlines)
@@ -109,7 +114,7 @@ async def cancel_all(
 
 async def _cancel_where(
     connection: AsyncConnection, which: ColumnElement[bool], reason: str | None, deadlines: Deadlines
-) -> list[Changed]:
+) -> list[RunTransition]:
     settled = [status for status in RunStatus if status.is_terminal or status is RunStatus.CANCELLING]
     query = select(runs).where(which, runs.c.status.not_in(settled))
     found = await connection.execute(for_change(query.order_by(runs.c.id).limit(BATCH)))
@@ -117,16 +122,17 @@ async def _cancel_where(
     held = [run for run in active if run.status in LEASED]
     resting = [run for run in active if run.status not in LEASED]
     asked = await _ask_to_cancel(connection, held, reason, deadlines) if held else []
-    return asked + (await _cancel_at_rest(connection, resting, reason) if resting else [])
+    ended = await _cancel_at_rest(connection, resting, reason) if resting else []
+    return transitions_of([*asked, *ended])
 
 
 async def pause(
     connection: AsyncConnection, caller: Caller, run_id: str, deadlines: Deadlines = DEADLINES
-) -> Changed | Run:
+) -> CommandResult:
     """PAUSED at once where no worker holds the run; else PAUSING, and the worker that holds it is to be told."""
     run = await locked(connection, caller, run_id)
     if run.status in (RunStatus.PAUSING, RunStatus.PAUSED):
-        return run
+        return CommandResult(run)
     if run.status not in PAUSABLE:
         raise InvalidState(f"A run that is {run.status} cannot be paused.", run_status=run.status)
     if run.status is RunStatus.RUNNING:
@@ -148,7 +154,7 @@ async def pause(
     )
 
 
-async def resume(connection: AsyncConnection, caller: Caller, run_id: str, *, step: bool = False) -> Changed:
+async def resume(connection: AsyncConnection, caller: Caller, run_id: str, *, step: bool = False) -> CommandResult:
     """PAUSED → QUEUED, from its last checkpoint. `step`: it pauses again after one step."""
     run = await paused(connection, caller, run_id)
     message = "Resumed for one step" if step or run.options.stepwise else "Resumed"

@@ -18,8 +18,9 @@ from persistence.caller import Caller
 from persistence.db.deadlines import PENDING
 from persistence.db.ids import new_id
 from persistence.events import codec
+from persistence.events.run_transition import RunTransition
 from persistence.problems import NotFound
-from persistence.runs.run import Changed, Run, RunOptions
+from persistence.runs.run import CommandResult, Run, RunOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class NewRun:
         return self.project_id if self.lane_limit is None else self.workflow_id or self.version_id
 
 
-async def accept(connection: AsyncConnection, caller: Caller, new: NewRun) -> Changed:
+async def accept(connection: AsyncConnection, caller: Caller, new: NewRun) -> CommandResult:
     """Inserts the run with its event 1. The caller has checked the role, the inputs and that the version is theirs.
 
     Raises NotFound if its workflow is deleted just now.
@@ -65,7 +66,7 @@ async def accept(connection: AsyncConnection, caller: Caller, new: NewRun) -> Ch
     return _accepted(caller, new, values[0], at)
 
 
-async def accept_alone(pool: asyncpg.Pool, caller: Caller, new: NewRun) -> Changed:
+async def accept_alone(pool: asyncpg.Pool, caller: Caller, new: NewRun) -> CommandResult:
     """The same as a transaction of its own, in one round trip."""
     values = _new_values(caller, new)
     return _accepted(caller, new, values[0], await pool.fetchval(_ACCEPT, *values))
@@ -108,7 +109,7 @@ def _message(new: NewRun) -> str:
     return "Accepted" if new.start else "Created"
 
 
-def _accepted(caller: Caller, new: NewRun, run_id: str, at: datetime | None) -> Changed:
+def _accepted(caller: Caller, new: NewRun, run_id: str, at: datetime | None) -> CommandResult:
     """The run as the statement has written it: nothing of it need be read back. `at` None: its workflow is gone."""
     if at is None:
         raise NotFound(new.workflow_id or new.version_id)
@@ -139,7 +140,9 @@ def _accepted(caller: Caller, new: NewRun, run_id: str, at: datetime | None) -> 
             "deadline_at": None if new.start else at + PENDING,
         }
     )
-    return Changed(run, None, (Event(run_id, 1, at, StatusChange(status, None, _message(new))),))
+    change = StatusChange(status, None, _message(new))
+    transition = RunTransition.of(new.project_id, run_id, change, (Event(run_id, 1, at, change),))
+    return CommandResult(run, (transition,))
 
 
 # The workflow first, as everybody locks it: the foreign keys alone would lock the version before, and a delete that holds the

@@ -17,18 +17,18 @@ from persistence.events.history import Checkpoint
 from persistence.problems import Conflict, NotFound, invalid
 from persistence.runs import node_states
 from persistence.runs.commands import paused, resumed
-from persistence.runs.run import Changed, Run
+from persistence.runs.run import CommandResult, Run
 from persistence.runs.transition import move
 
 
 async def rewind(
     connection: AsyncConnection, caller: Caller, run_id: str, checkpoint_id: str, *, step: bool = False
-) -> Changed:
+) -> CommandResult:
     """PAUSED → QUEUED, from `checkpoint_id`. Raises NotFound, Invalid for one of another run, Conflict for a superseded one."""
     run = await paused(connection, caller, run_id)
     checkpoint = await _checkpoint(connection, caller, run, checkpoint_id)
     before = await _restored(connection, caller, run, checkpoint)
-    changed = await move(
+    result = await move(
         connection,
         run,
         StatusChange(RunStatus.QUEUED, run.status, f"Rewound to {checkpoint_id}"),
@@ -37,8 +37,8 @@ async def rewind(
         lineage=runs.c.lineage + 1,
         progress=await _progress(connection, caller, checkpoint),
     )
-    await _supersede(connection, run.id, checkpoint.seq, changed.run.last_seq)
-    return changed
+    await _supersede(connection, run.id, checkpoint.seq, result.run.last_seq)
+    return result
 
 
 async def _checkpoint(connection: AsyncConnection, caller: Caller, run: Run, checkpoint_id: str) -> Checkpoint:

@@ -1,6 +1,6 @@
 """Runs as rows, read one by one or many at once. Every query sees the caller's projects alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,7 @@ from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.tables import events, runs
 from persistence.events import codec
-from persistence.events.publisher import StatusNotice
+from persistence.events.run_transition import RunTransition
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +68,25 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
-    """A run after a status change, with what was written: to be published once the transaction is committed."""
+class CommandResult:
+    """A run after a command, and the transitions that the command wrote: publish them after the commit.
+
+    The last transition is the one of `run`; those before it are of other runs changed by the same transaction.
+    Without transitions the command wrote no status: the run had the requested state already.
+    """
 
     run: Run
-    previous: RunStatus | None
-    events: tuple[Event, ...]
-    besides: tuple["Changed", ...] = ()
-    """Other runs that the same transaction has changed."""
+    transitions: tuple[RunTransition, ...] = ()
 
     @property
-    def notice(self) -> StatusNotice:
-        return StatusNotice(self.run.project_id, self.run.id, self.previous, self.run.status)
+    def events(self) -> tuple[Event, ...]:
+        """The events that the command wrote for `run`, in the order of their numbers."""
+        return self.transitions[-1].events if self.transitions else ()
+
+
+def transitions_of(results: Iterable[CommandResult]) -> list[RunTransition]:
+    """Return the transitions of several results, in order."""
+    return [transition for result in results for transition in result.transitions]
 
 
 def run_of(row: RowMapping | Mapping[str, Any]) -> Run:

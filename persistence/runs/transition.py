@@ -15,9 +15,10 @@ from engine.states import RunStatus, check_move
 from persistence.caller import Caller
 from persistence.db.tables import events, node_states, runs, waits
 from persistence.events import codec
+from persistence.events.run_transition import RunTransition
 from persistence.problems import NotFound
 from persistence.runs import node_states as nodes
-from persistence.runs.run import Changed, Run, run_of
+from persistence.runs.run import CommandResult, Run, run_of
 
 
 async def locked(connection: AsyncConnection, caller: Caller, run_id: str) -> Run:
@@ -40,10 +41,10 @@ def for_change(query: Select[Any]) -> Select[Any]:
 
 async def move(
     connection: AsyncConnection, run: Run, change: StatusChange, *before: NodeChange, **values: Any
-) -> Changed:
+) -> CommandResult:
     """Writes `before` and then the status change as the next events of a run that this transaction has locked."""
-    [changed] = await move_all(connection, [run], change.status, change.message, {run.id: before}, **values)
-    return changed
+    [result] = await move_all(connection, [run], change.status, change.message, {run.id: before}, **values)
+    return result
 
 
 async def move_all(
@@ -53,7 +54,7 @@ async def move_all(
     message: str,
     before: Mapping[str, Sequence[NodeChange]],
     **values: Any,
-) -> list[Changed]:
+) -> list[CommandResult]:
     """The same change of many runs that this transaction has locked, in four statements however many they are."""
     for run in moving:
         check_move(run.status, status)
@@ -65,11 +66,11 @@ async def move_all(
         .returning(runs, func.now().label("at"))
     )
     rows = {row["id"]: row for row in found.mappings()}
-    changes = [_changed(run, rows[run.id], message, before.get(run.id, ())) for run in moving]
-    written = [event for changed in changes for event in changed.events]
+    results = [_result(run, rows[run.id], message, before.get(run.id, ())) for run in moving]
+    written = [event for result in results for event in result.events]
     await connection.execute(insert(events), [_row(event) for event in written])
     await _write_states(connection, written)
-    return changes
+    return results
 
 
 def _given(moving: Sequence[Run], before: Mapping[str, Sequence[NodeChange]]) -> FromClause:
@@ -81,33 +82,35 @@ def _given(moving: Sequence[Run], before: Mapping[str, Sequence[NodeChange]]) ->
     return func.unnest(*arrays).table_valued(*columns, name="given").render_derived()
 
 
-def _changed(run: Run, row: Mapping[str, Any], message: str, before: Sequence[NodeChange]) -> Changed:
+def _result(run: Run, row: Mapping[str, Any], message: str, before: Sequence[NodeChange]) -> CommandResult:
     after = run_of(row)
-    events_to_write: list[EventData] = [*before, StatusChange(after.status, run.status, message)]
-    places = enumerate(events_to_write, start=run.last_seq + 1)
-    return Changed(after, run.status, tuple(Event(run.id, seq, row["at"], what) for seq, what in places))
+    change = StatusChange(after.status, run.status, message)
+    events_to_write: list[EventData] = [*before, change]
+    numbered = enumerate(events_to_write, start=run.last_seq + 1)
+    written = tuple(Event(run.id, seq, row["at"], data) for seq, data in numbered)
+    return CommandResult(after, (RunTransition.of(run.project_id, run.id, change, written),))
 
 
-async def end(connection: AsyncConnection, run: Run, change: StatusChange, **values: Any) -> Changed:
+async def end(connection: AsyncConnection, run: Run, change: StatusChange, **values: Any) -> CommandResult:
     """A terminal status, for a run whose code does not run any more."""
-    [changed] = await end_all(connection, [run], change.status, change.message, **values)
-    return changed
+    [result] = await end_all(connection, [run], change.status, change.message, **values)
+    return result
 
 
 async def end_all(
     connection: AsyncConnection, ending: Sequence[Run], status: RunStatus, message: str, **values: Any
-) -> list[Changed]:
+) -> list[CommandResult]:
     """The same for many: nothing of them may look as if it ran or waited, and their leases are nobody's any more."""
     under_way = await nodes.unsettled_of(connection, [run.id for run in ending])
     before = {run_id: [NodeChange(nodes.cancelled(state)) for state in states] for run_id, states in under_way.items()}
     let_go = {"epoch": runs.c.epoch + 1, "worker_id": None, "lease_until": None, "deadline_at": None}
     rest = {**let_go, "finished_at": func.now(), **values}
-    changes = await move_all(connection, ending, status, message, before, **rest)
+    results = await move_all(connection, ending, status, message, before, **rest)
     ids = [run.id for run in ending]
     still_open = (waits.c.run_id.in_(ids), waits.c.settled_seq.is_(None), waits.c.superseded_seq.is_(None))
     last = select(runs.c.last_seq).where(runs.c.id == waits.c.run_id).scalar_subquery()
     await connection.execute(update(waits).where(*still_open).values(superseded_seq=last))
-    return changes
+    return results
 
 
 async def _write_states(connection: AsyncConnection, written: Sequence[Event]) -> None:

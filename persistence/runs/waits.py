@@ -23,7 +23,7 @@ from persistence.db.clock_skew import moved
 from persistence.db.tables import runs, waits
 from persistence.problems import Conflict, Invalid, InvalidState, NotFound
 from persistence.runs.commands import queued
-from persistence.runs.run import Changed, Run
+from persistence.runs.run import CommandResult
 from persistence.runs.transition import locked, move
 
 ANSWERABLE = frozenset(
@@ -77,7 +77,7 @@ async def answer(
     wait_id: str,
     given: JSON,
     problems: Sequence[FieldProblem] = (),
-) -> Changed | Run:
+) -> CommandResult:
     """Stores the answer to a question; a WAITING run is queued.
 
     `problems` are what does not fit the question's schema: raised as Invalid where the answer would have been taken.
@@ -101,7 +101,7 @@ async def answer(
         return await move(connection, run, told, **queued(), wake_at=func.now())
     # Kept by the statement that parks a run, so that an answer at that very moment wakes it.
     await connection.execute(update(runs).where(runs.c.id == run_id).values(wake_at=func.now()))
-    return run
+    return CommandResult(run)
 
 
 def _wait(row: RowMapping) -> Wait:

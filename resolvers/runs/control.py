@@ -16,11 +16,11 @@ from persistence.problems import invalid
 from persistence.runs import commands, node_states, waits
 from persistence.runs import run as runs
 from persistence.runs.rewind import rewind
-from persistence.runs.run import Changed, Run
+from persistence.runs.run import CommandResult, Run
 from persistence.workflows import workflows
 from resolvers.checks import check_nodes, check_wait
 from resolvers.context import Context
-from resolvers.idempotent import run_idempotent, shielded, tell
+from resolvers.idempotent import publish_transitions, run_idempotent, shielded
 from resolvers.runs.start import at_rest, own_run
 
 MAX_REASON = 1000
@@ -34,7 +34,7 @@ async def cancel_run(context: Context, run_id: str, reason: str | None, idempote
         raise invalid("input.reason", "LENGTH", f"must have at most {MAX_REASON} characters")
     run = await own_run(context, run_id)
 
-    async def act(connection: AsyncConnection) -> Changed | Run:
+    async def act(connection: AsyncConnection) -> CommandResult:
         return await commands.cancel(connection, context.caller, run_id, reason, context.database.deadlines)
 
     return await run_idempotent(
@@ -68,9 +68,11 @@ async def _stopping(context: Context, workflow_id: str, reason: str) -> list[Run
 async def _cancel_some(context: Context, workflow_id: str, reason: str) -> int:
     """One batch, and those are told who have to know. Answers with how many it cancelled."""
     async with context.database.begin() as connection:
-        changes = await commands.cancel_all(connection, context.caller, workflow_id, reason, context.database.deadlines)
-    await tell(context, *changes)
-    return len(changes)
+        transitions = await commands.cancel_all(
+            connection, context.caller, workflow_id, reason, context.database.deadlines
+        )
+    await publish_transitions(context, transitions)
+    return len(transitions)
 
 
 async def pause_run(
@@ -80,7 +82,7 @@ async def pause_run(
     check_wait(timeout_ms)
     run = await own_run(context, run_id)
 
-    async def act(connection: AsyncConnection) -> Changed | Run:
+    async def act(connection: AsyncConnection) -> CommandResult:
         return await commands.pause(connection, context.caller, run_id, context.database.deadlines)
 
     run = await run_idempotent(context, run.project_id, idempotency_key, "pauseRun", [run_id], act, run_id=run_id)
@@ -94,7 +96,7 @@ async def step_run(
     check_wait(timeout_ms)
     run = await own_run(context, run_id)
 
-    async def act(connection: AsyncConnection) -> Changed:
+    async def act(connection: AsyncConnection) -> CommandResult:
         return await commands.resume(connection, context.caller, run_id, step=True)
 
     run = await run_idempotent(context, run.project_id, idempotency_key, "stepRun", [run_id], act, run_id=run_id)
@@ -105,7 +107,7 @@ async def resume_run(context: Context, run_id: str, checkpoint_id: str | None, i
     """A PAUSED run goes on: from its last checkpoint, or rewound to an earlier one."""
     run = await own_run(context, run_id)
 
-    async def act(connection: AsyncConnection) -> Changed:
+    async def act(connection: AsyncConnection) -> CommandResult:
         if checkpoint_id is not None:
             return await rewind(connection, context.caller, run_id, checkpoint_id)
         return await commands.resume(connection, context.caller, run_id)
@@ -120,7 +122,7 @@ async def answer_run(context: Context, run_id: str, wait_id: str, given: JSON, i
     run = await own_run(context, run_id)
     problems = await _misfits(context, run_id, wait_id, given)
 
-    async def act(connection: AsyncConnection) -> Changed | Run:
+    async def act(connection: AsyncConnection) -> CommandResult:
         return await waits.answer(connection, context.caller, run_id, wait_id, given, problems)
 
     return await run_idempotent(
@@ -140,10 +142,11 @@ async def set_breakpoints(context: Context, run_id: str, node_ids: list[str], id
     """Pause before these nodes from now on."""
     run = await own_run(context, run_id)
 
-    async def act(connection: AsyncConnection) -> Run:
+    async def act(connection: AsyncConnection) -> CommandResult:
         named = (await node_states.names(connection, context.caller, [run_id]))[run_id]
         check_nodes("input.nodeIds", node_ids, {node.id for node in named})
-        return await commands.set_breakpoints(connection, context.caller, run_id, sorted(set(node_ids)))
+        run = await commands.set_breakpoints(connection, context.caller, run_id, sorted(set(node_ids)))
+        return CommandResult(run)
 
     return await run_idempotent(
         context, run.project_id, idempotency_key, "setBreakpoints", [run_id, node_ids], act, run_id=run_id

@@ -27,7 +27,7 @@ from persistence.events import history
 from persistence.events.history import Checkpoint
 from persistence.problems import Invalid, InvalidState, NotFound, invalid
 from persistence.runs import admission
-from persistence.runs.run import Changed, Run, RunOptions
+from persistence.runs.run import CommandResult, Run, RunOptions
 from persistence.workflows import versions
 from persistence.workflows.versions import Version
 from resolvers.checks import check_options
@@ -64,7 +64,7 @@ async def retry_run(context: Context, ask: RetryArguments) -> Run:
     """A new run with the same version and inputs. Raises InvalidState for one that is not over, or has nothing to retry."""
     run = await own_run(context, ask.run_id)
 
-    async def act(connection: AsyncConnection) -> Changed:
+    async def act(connection: AsyncConnection) -> CommandResult:
         return await _retry(connection, context, await known_run(connection, context, ask.run_id), ask)
 
     return await run_idempotent(context, run.project_id, ask.idempotency_key, "retryRun", _arguments(ask), act)
@@ -75,7 +75,7 @@ async def fork_run(context: Context, ask: ForkArguments) -> Run:
     checkpoint = await _checkpoint(context, ask.checkpoint_id)
     run = await own_run(context, checkpoint.run_id)
 
-    async def act(connection: AsyncConnection) -> Changed:
+    async def act(connection: AsyncConnection) -> CommandResult:
         try:
             return await _fork(connection, context, run, checkpoint, ask)
         except (PatchRefused, SpecError) as refused:
@@ -84,7 +84,7 @@ async def fork_run(context: Context, ask: ForkArguments) -> Run:
     return await run_idempotent(context, run.project_id, ask.idempotency_key, "forkRun", _arguments(ask), act)
 
 
-async def _retry(connection: AsyncConnection, context: Context, run: Run, ask: RetryArguments) -> Changed:
+async def _retry(connection: AsyncConnection, context: Context, run: Run, ask: RetryArguments) -> CommandResult:
     if not run.status.is_terminal:
         raise InvalidState(f"Only a run that is over can be retried; this one is {run.status}.", run.status)
     if ask.start is RetryFrom.FAILED and run.status not in FROM_FAILED:
@@ -111,7 +111,7 @@ async def _failed_head(connection: AsyncConnection, run: Run, version: Version) 
 
 async def _fork(
     connection: AsyncConnection, context: Context, run: Run, checkpoint: Checkpoint, ask: ForkArguments
-) -> Changed:
+) -> CommandResult:
     own = await versions.get(connection, context.caller, run.version_id)
     target = own if ask.version_id in (None, own.id) else await _target(connection, context, run, ask.version_id or "")
     if target is not own:
@@ -209,7 +209,7 @@ async def _accept(
     version: Version,
     source: RunSource,
     options: RunOptions | None,
-) -> Changed:
+) -> CommandResult:
     """A run of `version` with the inputs of `run`, and its options where no other are given."""
     if options is None:
         known = {node.id for node in parse(version.spec).nodes}

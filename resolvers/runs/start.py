@@ -13,13 +13,13 @@ from persistence.feed.rest_waiter import SILENCE_S
 from persistence.runs import admission, commands, create, waits
 from persistence.runs import run as runs
 from persistence.runs.create import NewRun
-from persistence.runs.run import Changed, Run, RunOptions
+from persistence.runs.run import CommandResult, Run, RunOptions
 from persistence.workflows import versions
 from persistence.workflows.versions import Version
 from resolvers.authorise import project_for, require
 from resolvers.checks import check_options, check_run_inputs, check_wait
 from resolvers.context import Context
-from resolvers.idempotent import known_run, run_idempotent, shielded, tell
+from resolvers.idempotent import known_run, publish_transitions, run_idempotent, shielded
 from resolvers.secrets import check_use
 from resolvers.workflows.specs import check_runnable, content_to_save
 from resolvers.workflows.version_cache import runnable
@@ -61,7 +61,7 @@ async def run_adhoc(context: Context, ask: StartArguments) -> Run:
     check_runnable(context, content.spec)
     check_use(context, project_id, content.spec)
 
-    async def act(connection: AsyncConnection) -> Changed:
+    async def act(connection: AsyncConnection) -> CommandResult:
         version = await versions.adhoc(connection, context.caller, project_id, content)
         return await admission.accept(connection, context.caller, _new(ask, version, start=True))
 
@@ -75,13 +75,13 @@ async def execute_run(
     """Starts a PENDING run, with other inputs than it was created with if `replace_inputs`."""
     run = await own_run(context, run_id)
 
-    async def act(connection: AsyncConnection) -> Changed:
+    async def act(connection: AsyncConnection) -> CommandResult:
         version = runnable.get(run.version_id) or await versions.get(connection, context.caller, run.version_id)
         if replace_inputs:
             check_run_inputs(inputs, version)
         made_way = await admission.make_room(connection, context.caller, admission.new_run(version, inputs))
         executed = await commands.execute(connection, context.caller, run_id, inputs, replace=replace_inputs)
-        return replace(executed, besides=tuple(made_way))
+        return replace(executed, transitions=(*made_way, *executed.transitions))
 
     arguments = [run_id, inputs, replace_inputs]
     return await run_idempotent(context, run.project_id, idempotency_key, "executeRun", arguments, act, run_id=run_id)
@@ -124,7 +124,7 @@ async def _begin(context: Context, ask: StartArguments, operation: str, *, start
             # The way of nearly every run: its version is known, and the run is one statement.
             return await shielded(_accept_alone(context, new))
 
-    async def act(connection: AsyncConnection) -> Changed:
+    async def act(connection: AsyncConnection) -> CommandResult:
         version = await versions.for_run(connection, context.caller, workflow_id, ask.version_id, ask.draft_revision)
         if runnable.get(version.id) is None:
             check_runnable(context, version.spec)
@@ -135,9 +135,9 @@ async def _begin(context: Context, ask: StartArguments, operation: str, *, start
 
 
 async def _accept_alone(context: Context, new: NewRun) -> Run:
-    changed = await create.accept_alone(context.database.pool, context.caller, new)
-    await tell(context, changed)
-    return changed.run
+    result = await create.accept_alone(context.database.pool, context.caller, new)
+    await publish_transitions(context, result.transitions)
+    return result.run
 
 
 def _new(ask: StartArguments, version: Version, *, start: bool) -> NewRun:

@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.events import Event, NodeChange, NodeState, StatusChange
 from engine.states import NodeStatus, RunStatus
 from persistence.caller import Role
+from persistence.events.run_transition import RunTransition
 from persistence.feed.feed import Expired
-from persistence.feed.run_changes import Notice
 from persistence.problems import NotFound, invalid
 from persistence.runs import node_states as nodes
 from persistence.runs import run as runs
@@ -153,8 +153,8 @@ async def changed_runs(context: Context, project_id: str | None, where: RunFilte
         require(context.caller, Role.VIEWER, project_id)
     watched = [project_id] if project_id is not None else context.caller.projects
 
-    def wants(notice: Notice) -> bool:
-        return where.lets_status(notice.status) or where.lets_status(notice.previous)
+    def wants(transition: RunTransition) -> bool:
+        return where.lets_status(transition.status) or where.lets_status(transition.previous)
 
     async with aclosing(context.feed.changing.watch(wants, *watched)) as changed:
         async for run in changed:

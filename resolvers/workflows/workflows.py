@@ -8,9 +8,9 @@ from engine.types import JSON
 from persistence.caller import Role
 from persistence.db.pagination import Page, checked_first
 from persistence.events.publisher import announce, draft_channel, forget
+from persistence.events.run_transition import RunTransition
 from persistence.problems import InvalidState, invalid
 from persistence.runs import commands
-from persistence.runs.run import Changed
 from persistence.workflows import drafts, versions, workflows
 from persistence.workflows.drafts import Content, Draft
 from persistence.workflows.workflows import Workflow
@@ -18,7 +18,7 @@ from resolvers import catalog
 from resolvers.authorise import project_for, require
 from resolvers.checks import checked_description, checked_name
 from resolvers.context import Context
-from resolvers.idempotent import shielded, tell
+from resolvers.idempotent import publish_transitions, shielded
 from resolvers.runs import control
 from resolvers.workflows.specs import content_to_save
 
@@ -138,7 +138,7 @@ async def _delete(context: Context, workflow_id: str, *, cancel_runs: bool) -> N
         if not cancel_runs:
             await _need_none_active(connection, context, workflow_id)  # And none can become so: its workflow is held.
         held = await workflows.hold_runs(connection, context.caller, workflow_id)
-        late: list[Changed] = []
+        late: list[RunTransition] = []
         if cancel_runs:
             # Runs that were accepted while the others stopped: nobody has begun with them.
             late += await commands.cancel_all(connection, context.caller, workflow_id, DELETED)
@@ -147,7 +147,7 @@ async def _delete(context: Context, workflow_id: str, *, cancel_runs: bool) -> N
         children = await workflows.active_children(connection, workflow_id)
         late += await commands.cancel_these(connection, children, DELETED, context.database.deadlines)
         await workflows.delete(connection, context.caller, workflow_id)
-    await tell(context, *late)
+    await publish_transitions(context, late)
     await forget(context.redis, held)
 
 

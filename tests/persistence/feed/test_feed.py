@@ -15,7 +15,8 @@ from engine.events import Event, LogRecorded, NodeChange
 from engine.states import LogLevel, NodeStatus, RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
-from persistence.events.publisher import Item, StatusNotice, announce, draft_channel, publish, stream_of
+from persistence.events.publisher import Item, announce, draft_channel, publish, stream_of
+from persistence.events.run_transition import RunTransition
 from persistence.feed import streams
 from persistence.feed.feed import Expired, Feed
 from persistence.feed.pubsub import Channels
@@ -35,7 +36,7 @@ async def feed(database: Database, redis: Redis) -> AsyncIterator[Feed]:
 @pytest.fixture
 async def held(database: Database, feed: Feed, worker: Worker, caller: Caller, project: str) -> Held:
     changed = await accepted(database, caller, project)
-    await feed.tell(changed)
+    await feed.publish(changed.transitions)
     return await worker.takes_up(changed.run)
 
 
@@ -248,5 +249,5 @@ async def test_a_listener_hears_what_is_published_after_its_first_item(redis: Re
 
 async def test_publishing_without_redis_raises_nothing() -> None:
     away = Redis.from_url(NOWHERE)
-    await publish(away, [Item("run_1", 1, b"{}")], [StatusNotice("prj_1", "run_1", None, RunStatus.QUEUED)])
+    await publish(away, [Item("run_1", 1, b"{}")], [RunTransition("prj_1", "run_1", RunStatus.QUEUED, None)])
     await announce(away, "channel", datetime.now(UTC).isoformat())

@@ -12,9 +12,9 @@ from engine.states import RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.events.publisher import runs_channel
+from persistence.events.run_transition import RunTransition
 from persistence.feed import run_changes
 from persistence.feed.feed import Feed
-from persistence.feed.run_changes import Notice
 from tests.journal_worker import accepted, until, working
 
 KILL = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -28,30 +28,30 @@ async def feed(database: Database, redis: Redis) -> AsyncIterator[Feed]:
     await feed.close()
 
 
-def everything(_: Notice) -> bool:
+def everything(_: RunTransition) -> bool:
     return True
 
 
 async def test_every_change_of_status_is_shown_with_what_was_before(
     feed: Feed, database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    seen: list[Notice] = []
+    seen: list[RunTransition] = []
 
-    def wants(notice: Notice) -> bool:
-        seen.append(notice)
+    def wants(transition: RunTransition) -> bool:
+        seen.append(transition)
         return True
 
     async with working(database, redis) as worker, aclosing(feed.changing.watch(wants, project)) as changed:
         waiting = asyncio.create_task(anext(changed))
         await until(lambda: feed.channels._confirmed)
         made = await accepted(database, caller, project)
-        await feed.tell(made)
+        await feed.publish(made.transitions)
         assert (await waiting).status is RunStatus.QUEUED
         await worker.takes_up(made.run)
         assert (await anext(changed)).status is RunStatus.RUNNING
     assert seen == [
-        Notice(project, made.run.id, RunStatus.QUEUED, None),
-        Notice(project, made.run.id, RunStatus.RUNNING, RunStatus.QUEUED),
+        RunTransition(project, made.run.id, RunStatus.QUEUED, None),
+        RunTransition(project, made.run.id, RunStatus.RUNNING, RunStatus.QUEUED),
     ]
     await until(lambda: not feed.channels.listening)
     assert not feed.changing._tasks
@@ -65,7 +65,7 @@ async def test_a_run_is_read_in_its_own_project_alone(
         await until(lambda: len(feed.channels._confirmed) == 3)
         strange, made = [await accepted(database, caller, project) for _ in range(2)]
         await redis.publish(runs_channel("prj_other"), f"prj_other {strange.run.id} QUEUED ")
-        await feed.tell(made)
+        await feed.publish(made.transitions)
         assert (await waiting).id == made.run.id
 
 
@@ -83,7 +83,7 @@ async def test_a_slow_watcher_misses_the_oldest_and_holds_up_nobody(
         ids = [one.run.id for one in made]
         seen = []
         for one, task in zip(made, [first[1], *[None] * 4], strict=True):
-            await feed.tell(one)
+            await feed.publish(one.transitions)
             seen.append((await (task or anext(quick))).id)
         assert seen == ids
         assert [(await first[0]).id, (await anext(slow)).id, (await anext(slow)).id] == [ids[0], *ids[3:]]
@@ -98,7 +98,7 @@ async def test_what_was_heard_waits_for_postgres_to_come_back(
         made = await accepted(database, caller, project)
         async with database.pool.acquire() as killer:
             await killer.execute(KILL)
-            await feed.tell(made)
+            await feed.publish(made.transitions)
             async with asyncio.timeout(20):
                 assert (await waiting).id == made.run.id
 
@@ -114,7 +114,7 @@ async def test_a_message_that_is_none_is_told_once_and_passed_by(
         with capture_logs() as logs:
             for message in strange:
                 await redis.publish(runs_channel(project), message)
-            await feed.tell(made)
+            await feed.publish(made.transitions)
             async with asyncio.timeout(20):
                 assert (await waiting).id == made.run.id
     assert [entry["event"] for entry in logs] == ["feed.unreadable_notice"]

@@ -50,13 +50,13 @@ async def test_a_lost_run_goes_where_it_was_asked_to_go_and_no_node_says_that_it
 ) -> None:
     taken = await held(database, redis, caller, project, status)
     before = await row(database, taken.run_id)
-    [moved] = await rescue_expired(database, 5)
+    [transition] = await rescue_expired(database, 5)
     after = await row(database, taken.run_id)
     assert (after["status"], after["epoch"], after["worker_id"]) == (follows, before["epoch"] + 1, None)
     events = await told(database, taken.run_id)
     assert [seq for seq, *_ in events] == list(range(1, after["last_seq"] + 1))
     assert events[-1][3] == follows
-    assert [event.seq for event in moved.events] == [seq for seq, *_ in events if seq > before["last_seq"]]
+    assert [event.seq for event in transition.events] == [seq for seq, *_ in events if seq > before["last_seq"]]
     assert (await database.pool.fetchval("SELECT status FROM node_states")) == node
     assert ((taken.run_id, "a") in {(taken.run_id, one[2]) for one in events[before["last_seq"] :]}) == (
         follows is not S.QUEUED
@@ -102,8 +102,8 @@ async def test_leases_of_a_dead_worker_end_at_once(
         await database.pool.execute(register)
         assert await rescue_expired(database, 5) == []
         assert await bury(database.pool, ["worker"]) == ["worker"]
-        [moved] = await rescue_expired(database, 5)
-    assert moved.change.status is S.QUEUED
+        [transition] = await rescue_expired(database, 5)
+    assert transition.status is S.QUEUED
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ async def test_what_a_passed_moment_means_in_each_status(
     run = (await accepted(database, caller, project)).run
     change = f"UPDATE runs SET status = $2, {column} = now() - interval '1 s' WHERE id = $1"
     await database.pool.execute(change, run.id, status)
-    moved = [*await due(database), *await overdue(database)]
+    transitions = [*await due(database), *await overdue(database)]
     after = await row(database, run.id)
     assert after["status"] == follows
-    assert len(moved) == (0 if follows is status else 1)
+    assert len(transitions) == (0 if follows is status else 1)
     assert [seq for seq, *_ in await told(database, run.id)] == list(range(1, after["last_seq"] + 1))

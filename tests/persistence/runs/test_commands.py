@@ -11,9 +11,10 @@ from engine.states import NodeStatus, RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.db.ids import new_id
+from persistence.events.run_transition import RunTransition
 from persistence.problems import Conflict, InvalidState
 from persistence.runs import commands, node_states, waits
-from persistence.runs.run import Changed, Run
+from persistence.runs.run import CommandResult, Run
 from persistence.workflows import workflows
 from persistence.workflows.drafts import Content
 from tests.journal_worker import SPEC, Worker, accepted
@@ -45,8 +46,7 @@ async def row_of(database: Database, run_id: str) -> Any:
     return await database.pool.fetchrow("SELECT * FROM runs WHERE id = $1", run_id)
 
 
-def told(changed: Changed | Run) -> list[tuple[int, str]]:
-    assert isinstance(changed, Changed)
+def events_of(changed: CommandResult | RunTransition) -> list[tuple[int, str]]:
     return [(event.seq, event.data.type.value) for event in changed.events]
 
 
@@ -64,7 +64,7 @@ async def test_a_cancelled_run_shows_nothing_that_runs_or_waits(
         states = (await node_states.states(connection, caller, [run.id]))[run.id]
         assert (await waits.of_runs(connection, caller, [run.id]))[run.id] == []
     assert [state.status for state in states] == [NodeStatus.CANCELLED, NodeStatus.COMPLETED]
-    assert told(changed) == [(5, "NODE_STATE"), (6, "RUN_STATUS")]
+    assert events_of(changed) == [(5, "NODE_STATE"), (6, "RUN_STATUS")]
     assert await database.pool.fetchval("SELECT superseded_seq FROM waits WHERE run_id = $1", run.id) == 6
 
 
@@ -76,7 +76,7 @@ async def test_thousands_of_nodes_are_settled_at_once(database: Database, caller
     )
     async with database.begin() as connection:
         changed = await commands.cancel(connection, caller, run.id, None)
-    assert len(told(changed)) == 4001
+    assert len(events_of(changed)) == 4001
     still = "SELECT count(*) FROM node_states WHERE run_id = $1 AND status <> 'CANCELLED'"
     assert await database.pool.fetchval(still, run.id) == 0
 
@@ -93,7 +93,7 @@ async def test_a_pause_of_a_run_whose_worker_was_lost_shows_no_running_node(
     async with database.connect() as connection:
         states = (await node_states.states(connection, caller, [run.id]))[run.id]
     assert [state.status for state in states] == [NodeStatus.IDLE, NodeStatus.WAITING]
-    assert told(changed) == [(5, "NODE_STATE"), (6, "RUN_STATUS")]
+    assert events_of(changed) == [(5, "NODE_STATE"), (6, "RUN_STATUS")]
 
 
 async def test_a_pause_asked_for_twice_is_written_once(
@@ -103,9 +103,10 @@ async def test_a_pause_asked_for_twice_is_written_once(
     async with database.begin() as connection:
         first = await commands.pause(connection, caller, run.id)
         again = await commands.pause(connection, caller, run.id)
-    assert isinstance(first, Changed)
-    assert isinstance(again, Run)
-    assert (again.status, again.last_seq, again.deadline_at) == (S.PAUSING, first.run.last_seq, first.run.deadline_at)
+    assert [transition.status for transition in first.transitions] == [S.PAUSING]
+    assert again.transitions == ()
+    assert (again.run.status, again.run.last_seq) == (S.PAUSING, first.run.last_seq)
+    assert again.run.deadline_at == first.run.deadline_at
 
 
 async def test_a_resume_puts_the_timeout_off_by_the_time_of_the_pause(
@@ -147,7 +148,7 @@ async def test_breakpoints_leave_the_other_options_alone(database: Database, cal
     assert changed.last_seq == run.last_seq
 
 
-async def answered(database: Database, caller: Caller, run_id: str, wait_id: str, given: Any = "yes") -> Changed | Run:
+async def answered(database: Database, caller: Caller, run_id: str, wait_id: str, given: Any = "yes") -> CommandResult:
     async with database.begin() as connection:
         return await waits.answer(connection, caller, run_id, wait_id, given)
 
@@ -158,7 +159,7 @@ async def test_an_answer_queues_a_waiting_run_and_is_signed(database: Database, 
     changed = await answered(database, caller, run.id, wait_id, None)
     row = await row_of(database, run.id)
     wait = await database.pool.fetchrow("SELECT * FROM waits WHERE id = $1", wait_id)
-    assert told(changed) == [(2, "RUN_STATUS")]
+    assert events_of(changed) == [(2, "RUN_STATUS")]
     assert (row["status"], row["takeup"], row["deadline_at"]) == ("QUEUED", 2, None)
     assert (wait["answer"], wait["answered_by"], wait["settled_seq"]) == (None, caller.subject, None)
     with pytest.raises(Conflict):
@@ -173,7 +174,7 @@ async def test_an_answer_to_any_other_run_is_kept_for_who_takes_it_up(
     await put(database, run.id, status)
     changed = await answered(database, caller, run.id, wait_id)
     row = await row_of(database, run.id)
-    assert isinstance(changed, Run)
+    assert changed.transitions == ()
     assert (row["status"], row["last_seq"], row["wake_at"] is not None) == (status, 1, True)
     [open_wait] = await waits.open_waits(database.pool, run.id)
     assert (open_wait.is_answered, open_wait.answer) == (True, "yes")
@@ -240,18 +241,18 @@ async def test_all_runs_of_a_workflow_are_cancelled_in_as_many_statements_as_one
             changes = await commands.cancel_all(connection, caller, workflow_id, "away with it")
             assert await commands.cancel_all(connection, caller, workflow_id, "again") == []
     assert len(statements) == 9
-    ended = [changed for changed in changes if changed.run.status is S.CANCELLED]
-    asked = [changed for changed in changes if changed.run.status is S.CANCELLING]
+    ended = [changed for changed in changes if changed.status is S.CANCELLED]
+    asked = [changed for changed in changes if changed.status is S.CANCELLING]
     assert {changed.previous for changed in ended} == {S.PENDING, S.QUEUED, S.PAUSED, S.WAITING}
     assert {changed.previous for changed in asked} == {S.RUNNING, S.PAUSING}
     assert (len(ended), len(asked)) == (4 * count, 2 * count)
-    assert all(told(changed) == [(2, "NODE_STATE"), (3, "RUN_STATUS")] for changed in ended)
-    assert all(told(changed) == [(2, "RUN_STATUS")] for changed in asked)
+    assert all(events_of(changed) == [(2, "NODE_STATE"), (3, "RUN_STATUS")] for changed in ended)
+    assert all(events_of(changed) == [(2, "RUN_STATUS")] for changed in asked)
     stored = await database.pool.fetch("SELECT run_id, max(seq) AS seq FROM events GROUP BY run_id")
     seqs = {row["run_id"]: row["seq"] for row in stored}
-    assert all(seqs[changed.run.id] == changed.run.last_seq for changed in changes)
+    assert all(seqs[changed.run_id] == changed.events[-1].seq for changed in changes)
     closed = await database.pool.fetch("SELECT DISTINCT run_id FROM waits WHERE superseded_seq IS NOT NULL")
-    assert {row["run_id"] for row in closed} == {changed.run.id for changed in ended}
+    assert {row["run_id"] for row in closed} == {changed.run_id for changed in ended}
     assert (await row_of(database, other.id))["status"] == "QUEUED"
 
 
@@ -269,4 +270,4 @@ async def test_more_runs_than_one_statement_takes_are_all_cancelled(
     made = [(await accepted(database, caller, project)).run.id for _ in range(5)]
     async with database.begin() as connection:
         done = await commands.cancel_these(connection, made, "nobody waits", database.deadlines)
-    assert [changed.run.status for changed in done] == [S.CANCELLED] * 5
+    assert [changed.status for changed in done] == [S.CANCELLED] * 5

@@ -14,7 +14,7 @@ from persistence.events import history
 from persistence.problems import Conflict, Invalid, InvalidState, NotFound
 from persistence.runs import node_states, waits
 from persistence.runs.rewind import rewind
-from persistence.runs.run import Changed, Run
+from persistence.runs.run import CommandResult, Run
 from tests.journal_worker import Worker, accepted
 
 
@@ -62,7 +62,7 @@ async def _question(database: Database, run_id: str, wait_id: str, seq: int) -> 
     )
 
 
-async def rewound(database: Database, caller: Caller, story: Story, to: str, *, step: bool = False) -> Changed:
+async def rewound(database: Database, caller: Caller, story: Story, to: str, *, step: bool = False) -> CommandResult:
     async with database.begin() as connection:
         return await rewind(connection, caller, story.run.id, to, step=step)
 

@@ -15,6 +15,7 @@ from persistence.feed import run_changes
 from persistence.feed.feed import Expired
 from persistence.problems import NotFound
 from persistence.runs.listing import RunFilter
+from persistence.runs.run import transitions_of
 from persistence.workflows import drafts, workflows
 from persistence.workflows.drafts import Content
 from resolvers.context import Context
@@ -119,13 +120,13 @@ async def test_a_run_that_leaves_the_filter_is_sent_once_more(context: Context, 
         waiting = asyncio.create_task(anext(changed))
         await until(lambda: context.feed.channels._confirmed)
         accept = await accepted(context.database, context.caller, project)
-        await context.feed.tell(accept)
+        await context.feed.publish(accept.transitions)
         assert (await waiting).status is RunStatus.QUEUED
         held = await worker.takes_up(accept.run)
         assert (await anext(changed)).status is RunStatus.RUNNING
         await held.ends()
         second = await accepted(context.database, context.caller, project)
-        await context.feed.tell(second)
+        await context.feed.publish(second.transitions)
         assert (await anext(changed)).id == second.run.id
     await until(lambda: not context.feed.channels.listening)
 
@@ -142,7 +143,7 @@ async def test_one_word_about_a_run_is_one_read_for_all_who_watch_its_project(co
         await until(lambda: runs_channel(project) in context.feed.channels._confirmed)
         made = [await accepted(context.database, context.caller, project) for _ in range(3)]
         async with counted(context.database) as statements:
-            await context.feed.tell(*made)
+            await context.feed.publish(transitions_of(made))
             seen = [
                 [(await first).id, *[(await anext(one)).id for _ in range(2)]]
                 for first, one in zip(waiting, watching, strict=True)
@@ -160,7 +161,7 @@ async def test_a_change_that_nobody_wants_to_see_is_not_read(context: Context, p
         waiting = asyncio.create_task(anext(failed))
         await until(lambda: context.feed.channels._confirmed)
         accept = await accepted(context.database, context.caller, project)
-        await context.feed.tell(accept)
+        await context.feed.publish(accept.transitions)
         held = await worker.takes_up(accept.run)
         async with counted(context.database) as statements:
             await held.ends(RunStatus.FAILED)
