@@ -96,7 +96,7 @@ async def test_whatever_arq_does_with_its_jobs_a_run_is_executed_once(system: Sy
 
     async def stutter() -> None:
         for number in range(100):
-            await arq.enqueue_job("take_up", _job_id=f"again-{number}", _defer_by=number / 1000)
+            await arq.enqueue_job("poll_queue", _job_id=f"again-{number}", _defer_by=number / 1000)
             await arq.enqueue_job("no_such_job", _job_id=f"unknown-{number}")
             if number % 20 == 0:
                 await plain.flushall()

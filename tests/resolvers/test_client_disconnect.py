@@ -75,7 +75,7 @@ async def test_a_run_that_was_accepted_is_rung_for_although_its_caller_has_left(
     finally:
         await redis.execute_command("CLIENT", "UNPAUSE")
     async with asyncio.timeout(20):
-        while await redis.zscore("test", "test:take_up") is None:
+        while await redis.zscore("test", "test:poll_queue") is None:
             pass
 
 

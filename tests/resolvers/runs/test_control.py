@@ -29,7 +29,7 @@ async def test_an_accepted_run_is_queued_and_the_doorbell_rings(
 ) -> None:
     run = await start.run_adhoc(context, adhoc)
     assert (run.status, run.last_seq, run.takeup) == (RunStatus.QUEUED, 1, 1)
-    assert await redis.zscore("test", "test:take_up") is not None
+    assert await redis.zscore("test", "test:poll_queue") is not None
 
 
 async def test_a_run_is_accepted_without_redis(context: Context, adhoc: StartArguments) -> None:
