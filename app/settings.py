@@ -70,7 +70,7 @@ class Settings(BaseSettings):
 
     @property
     def deadlines(self) -> tuple[timedelta, timedelta, timedelta]:
-        """(pausing, cancelling, rest)"""
+        """The values of `persistence.db.deadlines.Deadlines`, in its order: pausing, cancelling, idle."""
         return timedelta(seconds=self.pausing_s), timedelta(seconds=self.cancelling_s), timedelta(days=self.rest_days)
 
     @field_validator("database_url")

@@ -17,7 +17,7 @@ from persistence.caller import Caller, Role
 from persistence.db.database import Database
 from persistence.db.migrate import migrate
 from persistence.runs.run import Run
-from tests.journal_worker import Worker, accepted, working
+from tests.journal_worker import DEADLINES, Worker, accepted, working
 from tests.peers.http import Peer, http_peer
 
 DEFAULT_PROJECT = "prj_00000000000000000000000000"
@@ -83,7 +83,7 @@ WHERE type = 'RUN_STATUS' AND body->>'previous' IS NOT NULL
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    opened = await Database.open(database_url, pool_size=5)
+    opened = await Database.open(database_url, DEADLINES, pool_size=5)
     yield opened
     await opened.close()
 

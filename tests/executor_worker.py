@@ -163,7 +163,7 @@ class Worker:
         resources: Mapping[str, Any] | None = None,
     ) -> None:
         self._database, self._types, self._resources = database, types or node_types(), resources or {}
-        self.journal = PostgresJournal(database.pool, redis)
+        self.journal = PostgresJournal(database.pool, redis, database.deadlines)
 
     async def __aenter__(self) -> "Worker":
         self.journal.open()

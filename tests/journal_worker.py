@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from redis.asyncio import Redis
 
@@ -12,6 +12,7 @@ from engine.runtime.ports import CheckpointRecord, Entry, RunChange
 from engine.states import NodeStatus, RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
+from persistence.db.deadlines import Deadlines
 from persistence.events.publisher import publish_transitions
 from persistence.journal.journal import PostgresJournal
 from persistence.queue.claims import claim_next
@@ -28,6 +29,8 @@ SPEC = {
     ],
     "edges": [{"id": "e", "source": "a", "target": "b"}],
 }
+
+DEADLINES = Deadlines(pausing=timedelta(minutes=1), cancelling=timedelta(seconds=10), idle=timedelta(days=30))
 
 
 async def accepted(database: Database, caller: Caller, project: str, *, start: bool = True) -> CommandResult:
@@ -102,7 +105,7 @@ class Worker:
 
 @asynccontextmanager
 async def working(database: Database, redis: Redis) -> AsyncIterator[Worker]:
-    journal = PostgresJournal(database.pool, redis)
+    journal = PostgresJournal(database.pool, redis, database.deadlines)
     journal.open()
     try:
         yield Worker(database, redis, journal)

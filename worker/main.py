@@ -105,7 +105,7 @@ async def _until(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
 async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list[asyncio.Task[None]]]]:
     database_url, redis_url = _needed(settings.database_url), _needed(settings.redis_url)
     async with AsyncExitStack() as stack:
-        database = await opened(lambda: Database.open(database_url, deadlines=Deadlines(*settings.deadlines)))
+        database = await opened(lambda: Database.open(database_url, Deadlines(*settings.deadlines)))
         stack.push_async_callback(database.close)
         redis, arq_redis = Redis.from_url(redis_url), ArqRedis.from_url(redis_url)
         stack.push_async_callback(redis.aclose)
@@ -113,7 +113,7 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list
         # What must never wait for a free connection has its own: writing, and saying that we live.
         lifeline = await opened(lambda: pool_of(database_url, size=2))
         stack.push_async_callback(lifeline.close)
-        journal = PostgresJournal(lifeline, redis, rest_s=database.deadlines.rest.total_seconds())
+        journal = PostgresJournal(lifeline, redis, database.deadlines)
         journal.open()
         stack.push_async_callback(journal.close)
         secrets = await opened(lambda: open_secrets(database, Keys.of(settings)))

@@ -84,7 +84,7 @@ class ServerApp:
 
     async def _open_database(self) -> Database:
         url, deadlines = _needed(self._settings.database_url), Deadlines(*self._settings.deadlines)
-        return await Database.open(url, deadlines=deadlines)
+        return await Database.open(url, deadlines)
 
     async def _ensure_project(self) -> None:
         async with self.database.begin() as connection:

@@ -11,7 +11,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from persistence.db.deadlines import DEADLINES, Deadlines
+from persistence.db.deadlines import Deadlines
 
 HASTE = "SET idle_in_transaction_session_timeout = '5s'"
 """A process that hangs in the middle of a transaction holds its rows no longer than this: others can still renew leases."""
@@ -62,11 +62,11 @@ def _only_open_ones(connection: Any, *_: object) -> None:
 class Database:
     """Both pools of one process. Open with `await Database.open(url)`, end with `await close()`."""
 
-    def __init__(self, engine: AsyncEngine, pool: asyncpg.Pool, deadlines: Deadlines = DEADLINES) -> None:
+    def __init__(self, engine: AsyncEngine, pool: asyncpg.Pool, deadlines: Deadlines) -> None:
         self.engine, self.pool, self.deadlines = engine, pool, deadlines
 
     @classmethod
-    async def open(cls, url: str, *, pool_size: int = 10, deadlines: Deadlines = DEADLINES) -> Self:
+    async def open(cls, url: str, deadlines: Deadlines, *, pool_size: int = 10) -> Self:
         """`url` is any `postgresql://…` address, Unix sockets (`?host=/folder`) included."""
         engine = engine_of(url, pool_size=pool_size, json_serializer=_dumps, json_deserializer=orjson.loads)
         event.listen(engine.sync_engine, "connect", _hasten)

@@ -1,24 +1,23 @@
-"""How long a run may be in each status before somebody else decides; docs/state_machine.md says what happens then.
+"""Deadlines of the statuses in which a run waits for somebody; docs/state_machine.md says what happens at each.
 
-One value a process, made from its settings and kept by its Database: servers write these deadlines, workers act on them.
+`Deadlines` is made once a process from its settings and kept in its `Database`: servers write the deadlines into the
+rows of runs, workers act on them. It has no default values, so no caller can ignore the settings.
 """
 
 from dataclasses import dataclass
 from datetime import timedelta
 
 PENDING = timedelta(days=7)
-"""Then it is cancelled."""
+"""After this time a run that was never started is cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    pausing: timedelta = timedelta(seconds=60)
-    """Then running nodes are cut off, to run again on resume, and the run is PAUSED."""
-    cancelling: timedelta = timedelta(seconds=10)
-    """Then the worker process that still holds the run is killed."""
-    rest: timedelta = timedelta(days=30)
-    """PAUSED or WAITING: then the run is cancelled."""
+    """The configured time limits of the statuses."""
 
-
-DEADLINES = Deadlines()
-"""Where nothing is set."""
+    pausing: timedelta
+    """After this time in PAUSING the running nodes are cancelled and the run is PAUSED; they run again on resume."""
+    cancelling: timedelta
+    """After this time in CANCELLING the worker process that still holds the run is killed."""
+    idle: timedelta
+    """After this time in PAUSED or WAITING the run is cancelled."""

@@ -139,12 +139,12 @@ class _Columns:
             array.append(value)
 
 
-def statement(batches: Sequence[Batch], mark: int, rest_s: float) -> tuple[str, list[Any]]:
+def statement(batches: Sequence[Batch], mark: int, idle_limit_s: float) -> tuple[str, list[Any]]:
     """The statement for these batches and its arguments, told apart from all other groups by `mark`.
 
-    `rest_s`: how long a run may rest, PAUSED or WAITING, before its deadline.
+    `idle_limit_s`: how long a run may be PAUSED or WAITING before its deadline, in seconds.
     """
-    plain = _arguments(batches, mark, rest_s)
+    plain = _arguments(batches, mark, idle_limit_s)
     if not any(entry.waits or entry.settled for batch in batches for entry in batch.entries):
         return GROUP, plain
     return GROUP_WITH_WAITS, [*plain, *_wait_arguments(batches)]
@@ -184,7 +184,7 @@ def _add_wait(opened: _Columns, entry: Entry, wait: OpenWait, place: int, settle
     )
 
 
-def _arguments(batches: Sequence[Batch], mark: int, rest_s: float) -> list[Any]:
+def _arguments(batches: Sequence[Batch], mark: int, idle_limit_s: float) -> list[Any]:
     runs, events, states, outputs = _Columns(10), _Columns(6), _Columns(14), _Columns(7)
     checkpoints, writes = _Columns(9), _Columns(6)
     for batch in batches:
@@ -203,7 +203,7 @@ def _arguments(batches: Sequence[Batch], mark: int, rest_s: float) -> list[Any]:
             _add_latest(states, place_, state, output_place)
         _add_run(runs, batch, place)
     tables = (events, states, outputs, checkpoints, writes)
-    return [*runs.arrays, mark, rest_s, *(array for table in tables for array in table.arrays)]
+    return [*runs.arrays, mark, idle_limit_s, *(array for table in tables for array in table.arrays)]
 
 
 def _add_run(runs: _Columns, batch: Batch, count: int) -> None:

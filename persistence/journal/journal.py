@@ -19,6 +19,7 @@ from engine.events import OutputDelta
 from engine.runtime.ports import Entry, EntryRefused, Fenced, StatusMoved
 from engine.states import RunStatus, check_move
 from persistence.db.clock_skew import Clocks, stored
+from persistence.db.deadlines import Deadlines
 from persistence.db.transient import is_content, retry_transient
 from persistence.events.publisher import items_of
 from persistence.events.run_transition import RunTransition
@@ -38,8 +39,8 @@ STATEMENT_S = 30.0
 class PostgresJournal:
     """One a process. `open()` before use, `close()` commits what is left."""
 
-    def __init__(self, pool: asyncpg.Pool, redis: Redis, *, rest_s: float = 30 * 86_400) -> None:
-        self._pool, self._rest_s = pool, rest_s
+    def __init__(self, pool: asyncpg.Pool, redis: Redis, deadlines: Deadlines) -> None:
+        self._pool, self._idle_limit_s = pool, deadlines.idle.total_seconds()
         self._backlog = JournalBuffer()
         self._teller = PostCommit(redis)
         self._more = asyncio.Event()
@@ -164,7 +165,7 @@ class PostgresJournal:
         leaves out runs that carry its mark already; those are looked up then.
         """
         mark = random.getrandbits(63)
-        query, prepared = statement(batches, mark, self._rest_s)
+        query, prepared = statement(batches, mark, self._idle_limit_s)
         rows, attempts = await self._insist(query, *prepared)
         landed = {row["id"]: (row["base"], row["project_id"]) for row in rows}
         missing = [batch.run_id for batch in batches if batch.run_id not in landed]

@@ -33,7 +33,7 @@ async def rescue_expired(database: Database, max_attempts: int) -> list[RunTrans
     transitions = [transition_of(row, RunStatus.QUEUED, RunStatus.RUNNING, GONE) for row in rows]
     async with database.begin() as connection:
         for run in await _left(connection, max_attempts):
-            transitions += (await _end(connection, run, database.deadlines.rest)).transitions
+            transitions += (await _end(connection, run, database.deadlines.idle)).transitions
     return transitions
 
 
@@ -64,7 +64,7 @@ async def fail_undrivable(database: Database, run_id: str, epoch: int, error: Ru
             return None
         run = run_of(row)
         if run.status is RunStatus.CANCELLING:
-            return (await _end(connection, run, database.deadlines.rest)).transitions[-1]
+            return (await _end(connection, run, database.deadlines.idle)).transitions[-1]
         return (await _fail(connection, run, error)).transitions[-1]
 
 
@@ -77,7 +77,7 @@ async def release(database: Database, run_id: str, epoch: int) -> RunTransition 
             return None
         run = run_of(row)
         if run.status is not RunStatus.RUNNING:
-            return (await _end(connection, run, database.deadlines.rest)).transitions[-1]
+            return (await _end(connection, run, database.deadlines.idle)).transitions[-1]
         told = StatusChange(RunStatus.QUEUED, run.status, "Handed back: a store could not be reached")
         let_go = {"epoch": runs.c.epoch + 1, "worker_id": None, "lease_until": None}
         return (await move(connection, run, told, **queued(), **let_go)).transitions[-1]

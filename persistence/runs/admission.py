@@ -14,6 +14,7 @@ from engine.spec.raw import concurrency_of
 from engine.states import LEASED, OnLimit, RunStatus
 from engine.types import JSON
 from persistence.caller import Caller
+from persistence.db.deadlines import Deadlines
 from persistence.db.tables import runs as table
 from persistence.events.run_transition import RunTransition
 from persistence.problems import Busy
@@ -27,6 +28,8 @@ from persistence.workflows.versions import Version
 ACTIVE = LEASED | {RunStatus.QUEUED}
 """What takes up room: runs that are held, and those that will be. One that rests takes none."""
 
+REPLACED = "A newer run takes its place"
+
 
 def new_run(version: Version, inputs: JSON) -> NewRun:
     """With the limit that the version's spec sets."""
@@ -35,14 +38,16 @@ def new_run(version: Version, inputs: JSON) -> NewRun:
     return new if limit is None else replace(new, lane_limit=limit.limit, on_limit=limit.on_limit)
 
 
-async def accept(connection: AsyncConnection, caller: Caller, new: NewRun) -> CommandResult:
+async def accept(connection: AsyncConnection, caller: Caller, new: NewRun, deadlines: Deadlines) -> CommandResult:
     """As `acceptance.accept`; what was cancelled to make room is told with it. Raises Busy."""
-    made_way = await make_room(connection, caller, new) if new.start else []
+    made_way = await make_room(connection, caller, new, deadlines) if new.start else []
     accepted = await create.accept(connection, caller, new)
     return replace(accepted, transitions=(*made_way, *accepted.transitions))
 
 
-async def make_room(connection: AsyncConnection, caller: Caller, new: NewRun) -> list[RunTransition]:
+async def make_room(
+    connection: AsyncConnection, caller: Caller, new: NewRun, deadlines: Deadlines
+) -> list[RunTransition]:
     """The runs that were cancelled for a run that is about to be queued. Raises Busy where its spec says to reject it."""
     if new.lane_limit is None or new.on_limit is OnLimit.QUEUE:
         return []
@@ -56,7 +61,7 @@ async def make_room(connection: AsyncConnection, caller: Caller, new: NewRun) ->
     # One that is being cancelled makes way already.
     oldest_first = await _active(connection, new.lane, ACTIVE - {RunStatus.CANCELLING})
     over = len(oldest_first) + 1 - new.lane_limit
-    return await _cancel(connection, caller, oldest_first[: max(over, 0)])
+    return await _cancel(connection, caller, oldest_first[: max(over, 0)], deadlines)
 
 
 async def _active(connection: AsyncConnection, lane: str, statuses: frozenset[RunStatus]) -> list[str]:
@@ -64,9 +69,11 @@ async def _active(connection: AsyncConnection, lane: str, statuses: frozenset[Ru
     return list((await connection.execute(query)).scalars())
 
 
-async def _cancel(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> list[RunTransition]:
+async def _cancel(
+    connection: AsyncConnection, caller: Caller, run_ids: Sequence[str], deadlines: Deadlines
+) -> list[RunTransition]:
     # All of them in the order in which everybody locks runs. One that is over by now makes way as well.
     query = select(table.c.id).where(table.c.id.in_(run_ids), table.c.status.in_(ACTIVE)).order_by(table.c.id)
     left = (await connection.execute(for_change(query))).scalars()
-    results = [await commands.cancel(connection, caller, run_id, "A newer run takes its place") for run_id in left]
+    results = [await commands.cancel(connection, caller, run_id, REPLACED, deadlines) for run_id in left]
     return [transition for result in results for transition in result.transitions]

@@ -19,6 +19,7 @@ from engine.states import RunSource
 from engine.values.json_schema import check_inputs
 from persistence.caller import Caller, Role
 from persistence.db.database import Database
+from persistence.db.deadlines import Deadlines
 from persistence.db.tables import runs as table
 from persistence.events.publisher import publish_transitions
 from persistence.events.run_transition import RunTransition
@@ -44,7 +45,7 @@ class Children:
         """The id of the child run, started now or by an earlier attempt of the same visit. Raises NodeFailure."""
         try:
             async with self._database.begin() as connection:
-                begun = await _started(connection, child) or await _start(connection, child)
+                begun = await _started(connection, child) or await _start(connection, child, self._database.deadlines)
         except IntegrityError:  # Another worker, which has lost the parent without knowing, was quicker.
             async with self._database.connect() as connection:
                 begun = await _started(connection, child) or ""
@@ -62,7 +63,7 @@ async def _started(connection: AsyncConnection, child: ChildRun) -> str | None:
     return (await connection.execute(query)).scalar_one_or_none()
 
 
-async def _start(connection: AsyncConnection, child: ChildRun) -> CommandResult:
+async def _start(connection: AsyncConnection, child: ChildRun, deadlines: Deadlines) -> CommandResult:
     found = await connection.execute(select(table).where(table.c.id == child.parent_id))
     parent = found.mappings().one_or_none()
     if parent is None:
@@ -80,9 +81,8 @@ async def _start(connection: AsyncConnection, child: ChildRun) -> CommandResult:
     new = admission.new_run(version, child.inputs)
     options = replace(new.options, priority=parent["priority"])
     kin = Parent(child.parent_id, child.key, depth)
-    return await admission.accept(
-        connection, caller, replace(new, source=RunSource.SUBWORKFLOW, options=options, parent=kin)
-    )
+    new = replace(new, source=RunSource.SUBWORKFLOW, options=options, parent=kin)
+    return await admission.accept(connection, caller, new, deadlines)
 
 
 async def _version(connection: AsyncConnection, caller: Caller, child: ChildRun) -> Version:

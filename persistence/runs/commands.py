@@ -15,7 +15,7 @@ from engine.events import NodeChange, StatusChange
 from engine.states import LEASED, NodeStatus, RunStatus
 from engine.types import JSON
 from persistence.caller import Caller
-from persistence.db.deadlines import DEADLINES, Deadlines
+from persistence.db.deadlines import Deadlines
 from persistence.db.tables import checkpoints, runs
 from persistence.events.run_transition import RunTransition
 from persistence.problems import InvalidState
@@ -40,7 +40,7 @@ async def execute(
 
 
 async def cancel(
-    connection: AsyncConnection, caller: Caller, run_id: str, reason: str | None, deadlines: Deadlines = DEADLINES
+    connection: AsyncConnection, caller: Caller, run_id: str, reason: str | None, deadlines: Deadlines
 ) -> CommandResult:
     """Cancels what no worker holds; asks the worker that holds it otherwise."""
     run = await locked(connection, caller, run_id)
@@ -105,7 +105,7 @@ async def cancel_these(
 
 
 async def cancel_all(
-    connection: AsyncConnection, caller: Caller, workflow_id: str, reason: str | None, deadlines: Deadlines = DEADLINES
+    connection: AsyncConnection, caller: Caller, workflow_id: str, reason: str | None, deadlines: Deadlines
 ) -> list[RunTransition]:
     """Cancels up to BATCH active runs of a workflow, those that are asked to stop already left out."""
     which = and_(runs.c.workflow_id == workflow_id, runs.c.project_id.in_(caller.projects))
@@ -126,9 +126,7 @@ async def _cancel_where(
     return transitions_of([*asked, *ended])
 
 
-async def pause(
-    connection: AsyncConnection, caller: Caller, run_id: str, deadlines: Deadlines = DEADLINES
-) -> CommandResult:
+async def pause(connection: AsyncConnection, caller: Caller, run_id: str, deadlines: Deadlines) -> CommandResult:
     """PAUSED at once where no worker holds the run; else PAUSING, and the worker that holds it is to be told."""
     run = await locked(connection, caller, run_id)
     if run.status in (RunStatus.PAUSING, RunStatus.PAUSED):
@@ -150,7 +148,7 @@ async def pause(
         *(NodeChange(node_states.interrupted(state)) for state in left),
         pause_requested_at=func.now(),
         paused_at=func.now(),
-        deadline_at=func.now() + deadlines.rest,
+        deadline_at=func.now() + deadlines.idle,
     )
 
 

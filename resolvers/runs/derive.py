@@ -216,7 +216,7 @@ async def _accept(
         options = replace(run.options, breakpoints=tuple(one for one in run.options.breakpoints if one in known))
     check_options(options, version.spec)
     new = replace(admission.new_run(version, run.inputs), source=source, options=options)
-    return await admission.accept(connection, context.caller, new)
+    return await admission.accept(connection, context.caller, new, context.database.deadlines)
 
 
 async def _checkpoint(context: Context, checkpoint_id: str) -> Checkpoint:

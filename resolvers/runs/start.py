@@ -63,7 +63,8 @@ async def run_adhoc(context: Context, ask: StartArguments) -> Run:
 
     async def act(connection: AsyncConnection) -> CommandResult:
         version = await versions.adhoc(connection, context.caller, project_id, content)
-        return await admission.accept(connection, context.caller, _new(ask, version, start=True))
+        new = _new(ask, version, start=True)
+        return await admission.accept(connection, context.caller, new, context.database.deadlines)
 
     run = await run_idempotent(context, project_id, ask.idempotency_key, "runAdhoc", _arguments(ask), act)
     return await at_rest(context, run, ask.timeout_ms) if ask.mode is RunMode.SYNC else run
@@ -79,7 +80,8 @@ async def execute_run(
         version = runnable.get(run.version_id) or await versions.get(connection, context.caller, run.version_id)
         if replace_inputs:
             check_run_inputs(inputs, version)
-        made_way = await admission.make_room(connection, context.caller, admission.new_run(version, inputs))
+        new, deadlines = admission.new_run(version, inputs), context.database.deadlines
+        made_way = await admission.make_room(connection, context.caller, new, deadlines)
         executed = await commands.execute(connection, context.caller, run_id, inputs, replace=replace_inputs)
         return replace(executed, transitions=(*made_way, *executed.transitions))
 
@@ -129,7 +131,8 @@ async def _begin(context: Context, ask: StartArguments, operation: str, *, start
         if runnable.get(version.id) is None:
             check_runnable(context, version.spec)
             runnable.remember(version)
-        return await admission.accept(connection, context.caller, _new(ask, version, start=start))
+        new = _new(ask, version, start=start)
+        return await admission.accept(connection, context.caller, new, context.database.deadlines)
 
     return await run_idempotent(context, project_id, ask.idempotency_key, operation, _arguments(ask), act)
 

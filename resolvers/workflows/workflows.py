@@ -133,6 +133,7 @@ async def delete_workflow(context: Context, workflow_id: str, *, cancel_runs: bo
 
 
 async def _delete(context: Context, workflow_id: str, *, cancel_runs: bool) -> None:
+    deadlines = context.database.deadlines
     async with context.database.begin() as connection:
         await workflows.lock(connection, context.caller, workflow_id, alone=True)
         if not cancel_runs:
@@ -141,11 +142,11 @@ async def _delete(context: Context, workflow_id: str, *, cancel_runs: bool) -> N
         late: list[RunTransition] = []
         if cancel_runs:
             # Runs that were accepted while the others stopped: nobody has begun with them.
-            late += await commands.cancel_all(connection, context.caller, workflow_id, DELETED)
+            late += await commands.cancel_all(connection, context.caller, workflow_id, DELETED, deadlines)
             await _need_none_active(connection, context, workflow_id)
         # Once their parents are gone, nothing would tell that nobody waits for them.
         children = await workflows.active_children(connection, workflow_id)
-        late += await commands.cancel_these(connection, children, DELETED, context.database.deadlines)
+        late += await commands.cancel_these(connection, children, DELETED, deadlines)
         await workflows.delete(connection, context.caller, workflow_id)
     await publish_transitions(context, late)
     await forget(context.redis, held)

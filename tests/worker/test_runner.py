@@ -26,7 +26,7 @@ from worker.runner import Runner
 async def running(
     database: Database, redis: Redis, types: NodeTypes | None = None, *, capacity: int = 10
 ) -> AsyncIterator[Runner]:
-    journal = PostgresJournal(database.pool, redis)
+    journal = PostgresJournal(database.pool, redis, database.deadlines)
     journal.open()
     runner = Runner(
         database,

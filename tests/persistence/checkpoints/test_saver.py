@@ -68,7 +68,7 @@ class Attached(Saver):
 async def test_the_saver_passes_langgraphs_conformance_suite(
     database: Database, redis: Redis, caller: Caller, project: str, capability: str
 ) -> None:
-    journal = PostgresJournal(database.pool, redis)
+    journal = PostgresJournal(database.pool, redis, database.deadlines)
     journal.open()
 
     @checkpointer_test("treadle")

@@ -63,7 +63,7 @@ async def test_a_completion_that_races_a_cancel_loses_and_says_to_whom(
     async with working(database, redis) as worker:
         held = await worker.takes_up((await accepted(database, caller, project)).run)
         async with database.begin() as connection:
-            await commands.cancel(connection, caller, held.run_id, None)
+            await commands.cancel(connection, caller, held.run_id, None, database.deadlines)
         with pytest.raises(StatusMoved) as moved:
             await held.ends()
         assert moved.value.status is RunStatus.CANCELLING
@@ -78,7 +78,7 @@ async def test_why_a_run_was_cancelled_can_be_read_after_its_code_has_stopped(
     async with working(database, redis) as worker:
         held = await worker.takes_up((await accepted(database, caller, project)).run)
         async with database.begin() as connection:
-            await commands.cancel(connection, caller, held.run_id, "Ordered twice")
+            await commands.cancel(connection, caller, held.run_id, "Ordered twice", database.deadlines)
         await held.ends(RunStatus.CANCELLED, RunStatus.CANCELLING, message=None)
     told = await database.pool.fetchval("SELECT status_message FROM runs WHERE id = $1", held.run_id)
     assert told == "Ordered twice"
@@ -134,7 +134,7 @@ async def test_what_is_told_while_postgres_is_away_is_bounded_and_what_counts_is
     async with working(database, redis) as worker:
         held = await worker.takes_up((await accepted(database, caller, project)).run)
     monkeypatch.setattr(buffer, "MAX_POSTED", 100_000)
-    away = PostgresJournal(database.pool, redis)
+    away = PostgresJournal(database.pool, redis, database.deadlines)
     line = LogRecorded(LogLevel.INFO, "x" * 10_000, None, {})
     for _ in range(1000):
         away.post(Entry(held.run_id, held.epoch, events_to_write=[(datetime.now(UTC), line)]))

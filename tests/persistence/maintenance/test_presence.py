@@ -14,9 +14,10 @@ HOLD = """
 import asyncio, sys
 from persistence.db.database import Database, dsn
 from persistence.maintenance.presence import Presence
+from tests.journal_worker import DEADLINES
 
 async def main(url):
-    database = await Database.open(url, pool_size=1)
+    database = await Database.open(url, DEADLINES, pool_size=1)
     presence = Presence(dsn(url), database.pool, "other", 77, "host", 1)
     assert await presence.hold()
     print("held", flush=True)

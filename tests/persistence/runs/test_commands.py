@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -59,7 +61,7 @@ async def test_a_cancelled_run_shows_nothing_that_runs_or_waits(
     await ask(database, run.id)
     await put(database, run.id, S.WAITING)
     async with database.begin() as connection:
-        changed = await commands.cancel(connection, caller, run.id, "enough")
+        changed = await commands.cancel(connection, caller, run.id, "enough", database.deadlines)
     async with database.connect() as connection:
         states = (await node_states.states(connection, caller, [run.id]))[run.id]
         assert (await waits.of_runs(connection, caller, [run.id]))[run.id] == []
@@ -75,7 +77,7 @@ async def test_thousands_of_nodes_are_settled_at_once(database: Database, caller
         run.id,
     )
     async with database.begin() as connection:
-        changed = await commands.cancel(connection, caller, run.id, None)
+        changed = await commands.cancel(connection, caller, run.id, None, database.deadlines)
     assert len(events_of(changed)) == 4001
     still = "SELECT count(*) FROM node_states WHERE run_id = $1 AND status <> 'CANCELLED'"
     assert await database.pool.fetchval(still, run.id) == 0
@@ -89,7 +91,7 @@ async def test_a_pause_of_a_run_whose_worker_was_lost_shows_no_running_node(
     await held.node("b", NodeStatus.WAITING, visits=1)
     await put(database, run.id, S.QUEUED)
     async with database.begin() as connection:
-        changed = await commands.pause(connection, caller, run.id)
+        changed = await commands.pause(connection, caller, run.id, database.deadlines)
     async with database.connect() as connection:
         states = (await node_states.states(connection, caller, [run.id]))[run.id]
     assert [state.status for state in states] == [NodeStatus.IDLE, NodeStatus.WAITING]
@@ -101,8 +103,8 @@ async def test_a_pause_asked_for_twice_is_written_once(
 ) -> None:
     await worker.takes_up(run)
     async with database.begin() as connection:
-        first = await commands.pause(connection, caller, run.id)
-        again = await commands.pause(connection, caller, run.id)
+        first = await commands.pause(connection, caller, run.id, database.deadlines)
+        again = await commands.pause(connection, caller, run.id, database.deadlines)
     assert [transition.status for transition in first.transitions] == [S.PAUSING]
     assert again.transitions == ()
     assert (again.run.status, again.run.last_seq) == (S.PAUSING, first.run.last_seq)
@@ -238,8 +240,8 @@ async def test_all_runs_of_a_workflow_are_cancelled_in_as_many_statements_as_one
     workflow_id = await many(database, caller, project, count)
     with counted(database) as statements:
         async with database.begin() as connection:
-            changes = await commands.cancel_all(connection, caller, workflow_id, "away with it")
-            assert await commands.cancel_all(connection, caller, workflow_id, "again") == []
+            changes = await commands.cancel_all(connection, caller, workflow_id, "away with it", database.deadlines)
+            assert await commands.cancel_all(connection, caller, workflow_id, "again", database.deadlines) == []
     assert len(statements) == 9
     ended = [changed for changed in changes if changed.status is S.CANCELLED]
     asked = [changed for changed in changes if changed.status is S.CANCELLING]
@@ -256,10 +258,32 @@ async def test_all_runs_of_a_workflow_are_cancelled_in_as_many_statements_as_one
     assert (await row_of(database, other.id))["status"] == "QUEUED"
 
 
+async def test_every_cancel_of_a_held_run_sets_the_configured_deadline(
+    database: Database, caller: Caller, project: str, worker: Worker
+) -> None:
+    deadlines = replace(database.deadlines, cancelling=timedelta(seconds=33))
+    held = [(await accepted(database, caller, project)).run for _ in range(3)]
+    for run in held:
+        await worker.takes_up(run)
+    async with database.begin() as connection:
+        made = await workflows.create(
+            connection, caller, project, name="w", description="", content=Content(SPEC, "hash")
+        )
+    await put(database, held[2].id, S.RUNNING, workflow_id=f"'{made.id}'")
+    async with database.begin() as connection:
+        await commands.cancel(connection, caller, held[0].id, None, deadlines)
+        await commands.cancel_these(connection, [held[1].id], None, deadlines)
+        await commands.cancel_all(connection, caller, made.id, None, deadlines)
+    rows = await database.pool.fetch("SELECT status, deadline_at - cancel_requested_at AS time FROM runs")
+    assert [tuple(row) for row in rows] == [("CANCELLING", timedelta(seconds=33))] * 3
+
+
 async def test_a_stranger_cancels_nothing(database: Database, caller: Caller, project: str) -> None:
     workflow_id = await many(database, caller, project, 1)
     async with database.begin() as connection:
-        assert await commands.cancel_all(connection, Caller("stranger", {}), workflow_id, "no") == []
+        assert (
+            await commands.cancel_all(connection, Caller("stranger", {}), workflow_id, "no", database.deadlines) == []
+        )
 
 
 async def test_more_runs_than_one_statement_takes_are_all_cancelled(

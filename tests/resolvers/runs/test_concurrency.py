@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -82,6 +83,18 @@ async def test_a_newer_run_takes_the_place_of_the_oldest(context: Context, proje
     assert (await statuses(context))[newest.id] is RunStatus.QUEUED
     [told] = await context.database.pool.fetch("SELECT status_message FROM runs WHERE id = $1", older.id)
     assert "newer run" in told["status_message"]
+
+
+async def test_a_run_cancelled_for_a_newer_one_gets_the_configured_deadline(
+    context: Context, project: str, worker: Worker
+) -> None:
+    context.database.deadlines = replace(context.database.deadlines, cancelling=timedelta(seconds=33))
+    ask = await limited(context, project, 1, "cancelOldest")
+    oldest = await start.run_workflow(context, ask)
+    await worker.takes_up(oldest)
+    await start.run_workflow(context, ask)
+    query = "SELECT deadline_at - cancel_requested_at FROM runs WHERE id = $1 AND status = 'CANCELLING'"
+    assert await context.database.pool.fetchval(query, oldest.id) == timedelta(seconds=33)
 
 
 async def test_of_many_at_once_the_newest_are_left(context: Context, project: str) -> None:

@@ -1,6 +1,8 @@
 """Deleting a workflow with its runs: all of them are stopped at once, and nothing goes before their code has stopped."""
 
 import asyncio
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -122,6 +124,25 @@ async def test_nobody_waits_for_a_run_that_was_accepted_meanwhile_and_has_not_be
     deleting = workflows.delete_workflow(context, workflow_id, cancel_runs=True)
     assert await asyncio.wait_for(deleting, 3) == workflow_id
     assert late and await statuses(context) == []
+
+
+async def test_a_delete_gives_the_child_runs_it_cancels_the_configured_deadline(
+    context: Context, worker: Worker, workflow_id: str
+) -> None:
+    context.database.deadlines = replace(context.database.deadlines, cancelling=timedelta(seconds=33))
+    other = await workflows.create_workflow(
+        context, project_id=None, name="other", description=None, spec=SPEC, template=None
+    )
+    [parent] = await held_runs(context, worker, workflow_id, 1)
+    [child] = await held_runs(context, worker, other.id, 1)
+    link = "UPDATE runs SET parent_id = $2, parent_key = '0/a/1' WHERE id = $1"
+    await context.database.pool.execute(link, child.run_id, parent.run_id)
+    deleting = asyncio.create_task(workflows.delete_workflow(context, workflow_id, cancel_runs=True))
+    await until(lambda: context.feed.rests.waiting)
+    await parent.ends(RunStatus.CANCELLED, RunStatus.CANCELLING)
+    await asyncio.wait_for(deleting, 10)
+    query = "SELECT status, extract(epoch FROM deadline_at - cancel_requested_at)::int AS seconds FROM runs"
+    assert [tuple(row) for row in await context.database.pool.fetch(query)] == [("CANCELLING", 33)]
 
 
 async def test_runs_that_are_accepted_and_a_workflow_that_is_deleted_at_once_never_wait_in_a_circle(
