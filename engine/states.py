@@ -4,6 +4,7 @@ docs/state_machine.md draws this; persistence turns each arrow into a guarded UP
 Nobody writes another: see `check_move`.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 
@@ -94,6 +95,37 @@ class NodeStatus(StrEnum):
 
 
 SETTLED = frozenset({NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.CANCELLED, NodeStatus.SKIPPED})
+EXECUTED = frozenset({NodeStatus.COMPLETED, NodeStatus.FAILED})
+"""Statuses of a node that has run to its end: it has an output or an error, and counts as done."""
+UNFINISHED = frozenset({NodeStatus.RUNNING, NodeStatus.WAITING})
+"""Statuses that a checkpoint holds for a node that has begun a visit and not ended it. After a crash the visit is repeated."""
+
+
+def progress_of(statuses: Iterable[NodeStatus], total: int) -> float:
+    """Compute the progress of a run from the statuses of its nodes.
+
+    Args:
+        statuses: The status of each node that has one. Nodes without a status count as not done.
+        total: How many nodes the spec has.
+
+    Returns:
+        The executed share of the nodes that the run can still reach (skipped nodes left out), from 0.0 to 1.0.
+    """
+    seen = list(statuses)
+    return progress_from_counts(sum(map(EXECUTED.__contains__, seen)), seen.count(NodeStatus.SKIPPED), total)
+
+
+def progress_from_counts(executed: int, skipped: int, total: int) -> float:
+    """Compute the same as `progress_of` from counts that the caller maintains, in constant time."""
+    return executed / max(total - skipped, 1)
+
+
+def sql_list(statuses: Iterable[StrEnum]) -> str:
+    """Write statuses as a SQL list in parentheses, sorted by name: `('FAILED', 'RUNNING')`.
+
+    SQL text is built from the sets of this module with it, so that no statement repeats a set by hand.
+    """
+    return f"({', '.join(repr(str(status)) for status in sorted(statuses))})"
 
 
 class RunAction(StrEnum):

@@ -16,9 +16,7 @@ from engine.graph.channels import JOIN_BARRIER, LOOP, NODE_RECORDS, EdgeToken, J
 from engine.graph.compiler import Write
 from engine.graph.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round, is_joined_by_any
 from engine.spec.model import OnError
-from engine.states import NodeStatus
-
-UNDER_WAY = frozenset({NodeStatus.RUNNING, NodeStatus.WAITING})
+from engine.states import UNFINISHED, NodeStatus
 
 
 class EdgeKey(NamedTuple):
@@ -201,7 +199,7 @@ def begun_again(plan: Plan, frontier: Frontier) -> Frontier:
     for node_id, slot in frontier.slots.items():
         node = plan.nodes[node_id]
         has_failed = slot.status is NodeStatus.FAILED and node.spec.on_error is OnError.FAIL
-        if slot.status in UNDER_WAY or slot.status is NodeStatus.CANCELLED or has_failed:
+        if slot.status in UNFINISHED or slot.status is NodeStatus.CANCELLED or has_failed:
             result.slots[node_id] = replace(slot, status=NodeStatus.RUNNING)
         elif lost := [edge for edge in node.out if not _has_arrived(edges, frontier, edge, slot.round)]:
             _begin_lost(plan, edges, result, node_id, lost)

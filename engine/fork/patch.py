@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.errors import NotStorable
 from engine.expressions import evaluator
-from engine.fork.frontier import UNDER_WAY, Edges, Frontier, let_in, passed
+from engine.fork.frontier import Edges, Frontier, let_in, passed
 from engine.fork.history import RunHistory
 from engine.fork.invalidation import Dependent, Invalidation, Unknown
 from engine.graph.bound_node import BoundNode
@@ -17,17 +17,14 @@ from engine.graph.channels import NodeRecord
 from engine.graph.compiler import Write
 from engine.graph.plan import Plan, PlanEdge, PlanNode, Round
 from engine.graph.routing import settle_edges, taken_edges
-from engine.nodes.conditional import FALSE, TRUE, ConditionalNode
-from engine.nodes.switch import SwitchNode
 from engine.problems import FieldProblem
 from engine.runtime.node_context import scope_of
-from engine.runtime.waits import ANSWERED, EXPIRED
-from engine.sdk.node import ERROR_PORT
-from engine.states import NodeStatus
+from engine.sdk.node import ERROR_PORT, PortUndecided
+from engine.states import EXECUTED, UNFINISHED, NodeStatus
 from engine.types import JSON
 from engine.values.storable import check_storable
 
-HAS_OUTPUT = UNDER_WAY | {NodeStatus.COMPLETED, NodeStatus.FAILED}
+HAS_OUTPUT = UNFINISHED | EXECUTED
 """What can be patched: a node that has an output, or is on its way to one."""
 
 
@@ -127,18 +124,12 @@ def _taken(node: PlanNode, port: str | None, scope: Mapping[str, Any]) -> set[in
 
 def _port(node: PlanNode, work: BoundNode, output: JSON) -> str | None:
     """The port that a node with this output leaves by. Raises Refused where the output does not tell."""
-    ports = work.type.ports_of(work.config)
     if not any(edge.port not in (None, ERROR_PORT) for edge in node.out):
         return None
-    if set(ports) == {ANSWERED, EXPIRED}:
-        return ANSWERED
-    given = output if isinstance(output, dict) else {}
-    if isinstance(work.type, ConditionalNode) and isinstance(given.get("result"), bool):
-        return TRUE if given["result"] else FALSE
-    if isinstance(work.type, SwitchNode) and "port" in given and given["port"] in (None, *ports):
-        port: str | None = given["port"]
-        return port
-    named = ", ".join(f"`{port}`" for port in ports)
-    shape = {ConditionalNode: ' as {"result": true}', SwitchNode: ' as {"port": "…"}'}.get(type(work.type), "")
-    message = f"the output does not tell by which of its ports ({named}) node {node.id!r} is left{shape and ': give it'}{shape}"
-    raise PatchRefused([_problem(node.id, "PORT_UNKNOWN", message)])
+    try:
+        return work.type.port_of(work.config, output)
+    except PortUndecided as undecided:
+        names = ", ".join(f"`{port}`" for port in undecided.ports)
+        example = "" if undecided.example is None else f": give it as {undecided.example}"
+        message = f"the output does not tell by which of its ports ({names}) node {node.id!r} is left{example}"
+        raise PatchRefused([_problem(node.id, "PORT_UNKNOWN", message)]) from undecided

@@ -29,10 +29,10 @@ class BoundNode:
         object.__setattr__(self, "secrets", secrets_of(self.type, self.spec.config))
 
     @property
-    def is_launched(self) -> bool:
-        """Whatever may take time runs beside the waves: a waiting type, and a quick one that sleeps or asks for secrets."""
+    def is_inline(self) -> bool:
+        """Whether the node runs inside a superstep: its type is quick, and it neither retries, times out nor uses secrets."""
         is_slow = self.spec.retry is not None or self.spec.timeout_s is not None or bool(self.secrets)
-        return self.type.launched or is_slow
+        return self.type.inline and not is_slow
 
 
 def prepare(spec: Spec, types: Mapping[str, NodeType[Any]]) -> Mapping[str, BoundNode]:

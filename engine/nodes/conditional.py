@@ -4,7 +4,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
+from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, PortUndecided
+from engine.types import JSON
 
 TRUE, FALSE = "true", "false"
 
@@ -34,7 +35,7 @@ class ConditionalNode(NodeType[ConditionalConfig]):
     description: ClassVar[str] = "Goes on by the port `true` if its condition holds, else by `false`."
     icon: ClassVar[str] = "git-branch"
     Config: ClassVar[type[NodeConfig]] = ConditionalConfig
-    launched: ClassVar[bool] = False
+    inline: ClassVar[bool] = True
     ports: ClassVar[tuple[str, ...]] = (TRUE, FALSE)
     output_schema: ClassVar[dict[str, Any]] = {
         "type": "object",
@@ -42,6 +43,12 @@ class ConditionalNode(NodeType[ConditionalConfig]):
         "required": ["result"],
     }
     example: ClassVar[dict[str, Any]] = {"condition": "input.value > 10"}
+
+    def port_of(self, config: ConditionalConfig, output: JSON) -> str:
+        result = output.get("result") if isinstance(output, dict) else None
+        if not isinstance(result, bool):
+            raise PortUndecided(self.ports, '{"result": true}')
+        return TRUE if result else FALSE
 
     async def execute(self, config: ConditionalConfig, ctx: NodeContext) -> Output:
         result = bool(ctx.evaluate(config.condition))

@@ -39,7 +39,8 @@ class EndNode(NodeType[EndConfig]):
     category: ClassVar[str] = "flow"
     icon: ClassVar[str] = "flag"
     Config: ClassVar[type[NodeConfig]] = EndConfig
-    launched: ClassVar[bool] = False
+    inline: ClassVar[bool] = True
+    ends_run: ClassVar[bool] = True
     output_schema: ClassVar[dict[str, Any]] = {"description": "The rendered `output`; without one, what came here."}
     example: ClassVar[dict[str, Any]] = {"output": {"greeting": "{{ greet.output }}"}}
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from engine.sdk.node import NodeConfig, NodeContext, NodeType, WaitForAnswer
+from engine.sdk.node import ANSWERED, EXPIRED, NodeConfig, NodeContext, NodeType, WaitForAnswer
 from engine.types import JSON
 from engine.values.json_schema import check_schema
 
@@ -51,7 +51,7 @@ class HumanNode(NodeType[HumanConfig]):
     category: ClassVar[str] = "flow"
     icon: ClassVar[str] = "user"
     Config: ClassVar[type[NodeConfig]] = HumanConfig
-    ports: ClassVar[tuple[str, ...]] = ("answered", "expired")
+    ports: ClassVar[tuple[str, ...]] = (ANSWERED, EXPIRED)
     example: ClassVar[dict[str, Any]] = {
         "prompt": "Approve {{ input.amount }}?",
         "schema": {"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]},

@@ -16,7 +16,7 @@ class StartNode(NodeType[StartConfig]):
     category: ClassVar[str] = "flow"
     icon: ClassVar[str] = "play"
     Config: ClassVar[type[NodeConfig]] = StartConfig
-    launched: ClassVar[bool] = False
+    inline: ClassVar[bool] = True
     output_schema: ClassVar[dict[str, Any]] = {"description": "The run's input."}
 
     async def execute(self, config: StartConfig, ctx: NodeContext) -> Output:

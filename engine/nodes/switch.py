@@ -4,7 +4,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from engine.sdk.node import ERROR_PORT, NodeConfig, NodeContext, NodeType, Output
+from engine.sdk.node import ERROR_PORT, NodeConfig, NodeContext, NodeType, Output, PortUndecided
+from engine.types import JSON
 
 
 def _not_error(port: str) -> str:
@@ -46,7 +47,7 @@ class SwitchNode(NodeType[SwitchConfig]):
     description: ClassVar[str] = "Goes on by the port of the first case that holds, else by the default."
     icon: ClassVar[str] = "route"
     Config: ClassVar[type[NodeConfig]] = SwitchConfig
-    launched: ClassVar[bool] = False
+    inline: ClassVar[bool] = True
     ports_from: ClassVar[str | None] = "cases[*].port"
     output_schema: ClassVar[dict[str, Any]] = {
         "type": "object",
@@ -61,6 +62,13 @@ class SwitchNode(NodeType[SwitchConfig]):
     def ports_of(self, config: SwitchConfig) -> tuple[str, ...]:
         ports = [case.port for case in config.cases]
         return tuple(dict.fromkeys([*ports, config.default] if config.default else ports))
+
+    def port_of(self, config: SwitchConfig, output: JSON) -> str | None:
+        ports = self.ports_of(config)
+        if not isinstance(output, dict) or "port" not in output or output["port"] not in (None, *ports):
+            raise PortUndecided(ports, '{"port": "…"}')
+        port: str | None = output["port"]
+        return port
 
     async def execute(self, config: SwitchConfig, ctx: NodeContext) -> Output:
         held = (case.port for case in config.cases if ctx.evaluate(case.condition))

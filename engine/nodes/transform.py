@@ -24,7 +24,7 @@ class TransformNode(NodeType[TransformConfig]):
     category: ClassVar[str] = "data"
     icon: ClassVar[str] = "shuffle"
     Config: ClassVar[type[NodeConfig]] = TransformConfig
-    launched: ClassVar[bool] = False
+    inline: ClassVar[bool] = True
     output_schema: ClassVar[dict[str, Any]] = {"description": "The rendered `output`."}
     example: ClassVar[dict[str, Any]] = {"output": {"greeting": "Hello {{ input.name }}"}}
 

@@ -15,7 +15,7 @@ from engine.runtime.ports import RunChange
 from engine.runtime.run_info import RunInfo, StopReason
 from engine.runtime.run_state import RunState
 from engine.runtime.stop import StopControl
-from engine.states import NodeStatus, RunStatus
+from engine.states import EXECUTED, RunStatus
 from engine.types import JSON
 from engine.values.storable import check_storable
 
@@ -63,7 +63,11 @@ class RunOutcome:
                 return _checked({name: evaluator.render(template, scope) for name, template in spec.outputs.items()})
             except evaluator.ExpressionError as wrong:
                 return None, RunError("TEMPLATE", f"outputs: {wrong}")
-        ended = [node.id for node in spec.nodes if node.type == "end" and _has_run(slots.get(node.id))]
+        ended = [
+            node.id
+            for node in spec.nodes
+            if self.compiled.works[node.id].type.ends_run and _has_run(slots.get(node.id))
+        ]
         if len(ended) == 1:
             return slots[ended[0]].output, None
         leaves = ended or [node_id for node_id in plan.leaves if _has_run(slots.get(node_id))]
@@ -80,4 +84,4 @@ def _checked(output: JSON) -> tuple[JSON, RunError | None]:
 
 
 def _has_run(slot: NodeRecord | None) -> bool:
-    return slot is not None and slot.status in (NodeStatus.COMPLETED, NodeStatus.FAILED)
+    return slot is not None and slot.status in EXECUTED

@@ -12,7 +12,7 @@ from typing import Any
 from engine.events import EventData, NodeChange, NodeState, Usage
 from engine.graph.channels import NodeRecord
 from engine.graph.plan import Round
-from engine.states import NodeStatus
+from engine.states import EXECUTED, NodeStatus, progress_from_counts
 
 
 class RunState:
@@ -81,8 +81,8 @@ class RunState:
     @property
     def progress(self) -> float:
         """The part of the nodes that this run can still reach which is settled, 0.0 to 1.0."""
-        done = self._count[NodeStatus.COMPLETED] + self._count[NodeStatus.FAILED]
-        return done / max(self.total - self._count[NodeStatus.SKIPPED], 1)
+        executed = sum(self._count[status] for status in EXECUTED)
+        return progress_from_counts(executed, self._count[NodeStatus.SKIPPED], self.total)
 
     def recall(self, slots: dict[str, NodeRecord], usage: Mapping[str, Usage]) -> None:
         """Takes over what the store remembers, before anything has happened here."""

@@ -80,7 +80,7 @@ class NodeScheduler:
             return self._loop_limit(node, visits - 1)
         slot = NodeRecord(NodeStatus.RUNNING, visits, round_, before.output if before else None)
         work = self.compiled.works[node.id]
-        if work.is_launched:
+        if not work.is_inline:
             self.launcher.plan(node, slot)
             return [(NODE_RECORDS, self.memory.set_slot(node.id, slot))]
         context, report = self.launcher.context(work, slot)

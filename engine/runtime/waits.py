@@ -10,12 +10,9 @@ from typeid import TypeID
 
 from engine.events import RunError
 from engine.runtime.ports import OpenWait
-from engine.sdk.node import Output, WaitForAnswer, WaitForRun, WaitUntil
+from engine.sdk.node import ANSWERED, EXPIRED, Output, WaitForAnswer, WaitForRun, WaitUntil
 from engine.states import RunStatus, WaitKind
 from engine.types import JSON
-
-ANSWERED = "answered"
-EXPIRED = "expired"
 
 
 class Waits:

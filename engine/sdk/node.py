@@ -1,6 +1,6 @@
 """What a node type is: one class in one file. Third parties add theirs by the entry point `treadle.nodes`."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 ERROR_PORT = "error"
 """The port that every node has beside those of its type: for `onError: branch`."""
+ANSWERED = "answered"
+"""The port by which a node leaves that has waited for an answer and received it."""
+EXPIRED = "expired"
+"""The port by which such a node leaves when nobody has answered in time."""
 
 
 class NodeConfig(BaseModel):
@@ -121,15 +125,24 @@ class NodeContext(Protocol):
         ...
 
 
+class PortUndecided(Exception):
+    """The output of a node does not tell by which of its `ports` the node leaves. `example` is an output that does."""
+
+    def __init__(self, ports: Sequence[str], example: str | None = None) -> None:
+        super().__init__(", ".join(ports))
+        self.ports, self.example = tuple(ports), example
+
+
 ConfigT = TypeVar("ConfigT", bound=NodeConfig)
 
 
 class NodeType(Generic[ConfigT]):
     """A kind of node. Stateless: one instance serves every node of its kind.
 
-    `launched` is True for a type that waits for the world: it runs beside the graph's waves, so that it never holds up
-    another branch. Quick, pure types are False and run inside a wave. `ports` are the named ports beyond `error`;
-    `ports_from` names the path in config that adds ports.
+    `inline` is True for a quick, pure type: its nodes run inside a superstep of the graph. All other nodes run as tasks
+    beside the graph, so that none of them holds up another branch. `ends_run` is True for a type whose output is the run's
+    output, unless the spec has `outputs`. `ports` are the named ports beyond `error`; `ports_from` names the path in config
+    that adds ports.
     """
 
     name: ClassVar[str]
@@ -138,7 +151,8 @@ class NodeType(Generic[ConfigT]):
     category: ClassVar[str] = "logic"
     icon: ClassVar[str] = "box"
     Config: ClassVar[type[NodeConfig]]
-    launched: ClassVar[bool] = True
+    inline: ClassVar[bool] = False
+    ends_run: ClassVar[bool] = False
     ports: ClassVar[tuple[str, ...]] = ()
     ports_from: ClassVar[str | None] = None
     output_schema: ClassVar[dict[str, Any]] = {}
@@ -150,6 +164,29 @@ class NodeType(Generic[ConfigT]):
     def ports_of(self, config: ConfigT) -> tuple[str, ...]:
         """The named ports a node with this config has, `error` left out."""
         return self.ports
+
+    def port_of(self, config: ConfigT, output: JSON) -> str | None:
+        """Return the port by which a node of this type leaves with `output`, for an output that replaces the node's own.
+
+        A fork uses it where a user patches the output of a node. A type with named ports overrides it if its output tells
+        the port. A type whose nodes wait for an answer always leaves by `answered`.
+
+        Args:
+            config: The config of the node.
+            output: The new output, any JSON.
+
+        Returns:
+            The named port, or None to leave by the edges that have no port.
+
+        Raises:
+            PortUndecided: The output does not tell the port.
+        """
+        ports = self.ports_of(config)
+        if not ports:
+            return None
+        if set(ports) == {ANSWERED, EXPIRED}:
+            return ANSWERED
+        raise PortUndecided(ports)
 
     def among(self, types: "NodeTypes") -> Self:
         """Itself as one of `types`: a type whose config has nodes in it finds theirs there."""

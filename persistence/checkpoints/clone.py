@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import CheckpointSaved, Event, NodeChange, NodeState, StatusChange
 from engine.graph.channels import NODE_RECORDS, NodeRecord
-from engine.states import EventType, NodeStatus
+from engine.states import EXECUTED, EventType, NodeStatus, progress_of
 from engine.types import JSON
 from persistence.checkpoints.codec import CheckpointDelta, pack
 from persistence.checkpoints.loader import checkpoint_id
@@ -50,9 +50,7 @@ class Copy:
 
     @property
     def progress(self) -> float:
-        ended = sum(slot.status in (NodeStatus.COMPLETED, NodeStatus.FAILED) for slot in self.slots.values())
-        skipped = sum(slot.status is NodeStatus.SKIPPED for slot in self.slots.values())
-        return ended / max(self.total - skipped, 1)
+        return progress_of((slot.status for slot in self.slots.values()), self.total)
 
 
 def last_visit(slot: NodeRecord) -> int:
@@ -62,7 +60,7 @@ def last_visit(slot: NodeRecord) -> int:
 
 def as_told(slot: NodeRecord, kept: Kept | None) -> NodeRecord:
     """The slot with the status that its last visit really ended with."""
-    if kept is None or kept.visit != slot.visits or slot.status not in (NodeStatus.COMPLETED, NodeStatus.FAILED):
+    if kept is None or kept.visit != slot.visits or slot.status not in EXECUTED:
         return slot
     return replace(slot, status=NodeStatus(kept.body["status"]))
 

@@ -22,7 +22,7 @@ from langgraph.constants import TASKS
 
 from engine.graph.channels import JOIN_BARRIER, LOOP, NODE_RECORDS, NodeRecord
 from engine.runtime.ports import CheckpointRecord, PendingWrite, ResumeState
-from engine.states import NodeStatus
+from engine.states import UNFINISHED, NodeStatus
 from persistence.checkpoints.codec import CheckpointDelta, pack, pack_write
 from persistence.checkpoints.loader import checkpoint_id, config_of, graph_id, load, usage_of_visits
 from persistence.db.clock_skew import Clocks
@@ -36,7 +36,6 @@ NULL_TASK = "00000000-0000-0000-0000-000000000000"
 """LangGraph's id for writes from outside any task."""
 FULL_EVERY = 100
 """Checkpoints between two whole ones: bounds what a take-up has to read."""
-_UNDER_WAY = (NodeStatus.RUNNING, NodeStatus.WAITING)
 
 
 @dataclass(slots=True)
@@ -83,7 +82,7 @@ class Saver(BaseCheckpointSaver[int]):
             if channel == NODE_RECORDS:
                 slots.update(value)
         is_waiting = any(slot.status is NodeStatus.WAITING for slot in slots.values())
-        under_way = {id_: slot.visits for id_, slot in slots.items() if slot.status in _UNDER_WAY}
+        under_way = {id_: slot.visits for id_, slot in slots.items() if slot.status in UNFINISHED}
         sends = stored.checkpoint["channel_values"].get(TASKS, ())
         return ResumeState(
             slots,

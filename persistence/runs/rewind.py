@@ -9,7 +9,7 @@ from sqlalchemy import and_, delete, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import NodeChange, NodeState, StatusChange
-from engine.states import NodeStatus, RunStatus
+from engine.states import NodeStatus, RunStatus, progress_of
 from persistence.caller import Caller
 from persistence.db.tables import checkpoints, node_outputs, pending_writes, runs, waits
 from persistence.events import history
@@ -74,9 +74,7 @@ def _at_rest(state: NodeState) -> NodeState:
 async def _progress(connection: AsyncConnection, caller: Caller, checkpoint: Checkpoint) -> float:
     place = (checkpoint.run_id, checkpoint.seq)
     then = (await node_states.states_at(connection, caller, [place]))[place]
-    done = sum(state.status in (NodeStatus.COMPLETED, NodeStatus.FAILED) for state in then)
-    reachable = sum(state.status is not NodeStatus.SKIPPED for state in then)
-    return done / max(reachable, 1)
+    return progress_of((state.status for state in then), len(then))
 
 
 async def _supersede(connection: AsyncConnection, run_id: str, since: int, by: int) -> None:

@@ -40,7 +40,7 @@ class Mix(NodeType[MixConfig]):
     title = "Mix"
     description = "For tests."
     Config = MixConfig
-    launched = False
+    inline = True
 
     def __init__(self, ran: list[tuple[str, int]]) -> None:
         self.ran = ran
@@ -60,7 +60,7 @@ class Mix(NodeType[MixConfig]):
 
 class SlowMix(Mix):
     name = "slow"
-    launched = True
+    inline = False
 
 
 @dataclass(frozen=True, slots=True)

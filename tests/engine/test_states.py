@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from engine.states import TRANSITIONS, RunStatus, check_move
+from engine.states import EXECUTED, LEASED, TRANSITIONS, NodeStatus, RunStatus, check_move, progress_of, sql_list
 from tests.paths import ROOT
 
 DRAWN = ROOT / "docs" / "state_machine.md"
@@ -57,3 +57,24 @@ def test_a_status_that_is_over_leads_nowhere() -> None:
         status for status in RunStatus if status.is_terminal
     }
     assert set(TRANSITIONS) == set(RunStatus)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "total", "progress"),
+    [
+        ([], 4, 0.0),
+        ([NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.RUNNING], 4, 0.5),
+        ([NodeStatus.COMPLETED, NodeStatus.SKIPPED, NodeStatus.SKIPPED], 3, 1.0),
+        ([NodeStatus.CANCELLED, NodeStatus.WAITING, NodeStatus.IDLE], 3, 0.0),
+        ([NodeStatus.SKIPPED], 1, 0.0),
+    ],
+)
+def test_progress_is_the_executed_share_of_the_nodes_that_can_be_reached(
+    statuses: list[NodeStatus], total: int, progress: float
+) -> None:
+    assert progress_of(statuses, total) == progress
+
+
+def test_a_set_of_statuses_is_written_as_one_sql_list_in_a_fixed_order() -> None:
+    assert sql_list(LEASED) == "('CANCELLING', 'PAUSING', 'RUNNING')"
+    assert sql_list(EXECUTED) == "('COMPLETED', 'FAILED')"

@@ -12,6 +12,8 @@ from engine.fork.frontier import Frontier, begun_again
 from engine.fork.migration import migrate_frontier
 from engine.fork.patch import HAS_OUTPUT, PatchRefused, patched, settled
 from engine.graph.channels import NodeRecord
+from engine.nodes.registry import load_node_types
+from engine.sdk.node import ANSWERED, NodeConfig, NodeType, PortUndecided
 from engine.states import NodeStatus, RunStatus
 from tests.engine.checkpoint_history import Played, compiled, play, with_outputs
 from tests.engine.fork_graphs import LOOPS, dags, following, mixed, pinned
@@ -181,6 +183,36 @@ async def test_the_output_of_a_conditional_or_a_switch_tells_its_port() -> None:
     assert sorted(name for name, _ in rest.ran) == ["no", "two"]
     assert refusal(whole, {"c": True}) == [("input.patch.c", "PORT_UNKNOWN")]
     assert refusal(whole, {"s": {"port": "three"}}) == [("input.patch.s", "PORT_UNKNOWN")]
+
+
+class PortsConfig(NodeConfig):
+    pass
+
+
+class NamedPorts(NodeType[PortsConfig]):
+    """A type whose ports are known and whose output does not tell which of them a node leaves by."""
+
+    name = "ports"
+    title = "Ports"
+    description = "For tests."
+    Config = PortsConfig
+    ports = ("left", "right")
+
+
+def test_a_type_with_named_ports_must_say_which_output_leaves_by_which() -> None:
+    with pytest.raises(PortUndecided) as caught:
+        NamedPorts().port_of(PortsConfig(), {"any": "output"})
+    assert (caught.value.ports, caught.value.example) == (("left", "right"), None)
+
+
+def test_a_patched_question_leaves_by_answered() -> None:
+    human = load_node_types()["human"]
+    assert human.port_of(human.Config.model_validate({"prompt": "?"}), {"any": "answer"}) == ANSWERED
+
+
+def test_a_type_without_ports_leaves_by_the_edges_without_one() -> None:
+    transform = load_node_types()["transform"]
+    assert transform.port_of(transform.Config.model_validate({"output": 1}), 2) is None
 
 
 @pytest.mark.parametrize("name", LOOPS)

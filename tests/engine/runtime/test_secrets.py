@@ -152,12 +152,12 @@ async def test_a_quick_node_sees_secrets_and_is_launched() -> None:
         ({"output": {"a": [{"b": "{% if input %}{{ secrets.key }}{% endif %}"}]}}, "end"),
     ):
         work = node(config, TYPES[kind])
-        assert (work.secrets, work.is_launched) == (frozenset({"key"}), True)
+        assert (work.secrets, work.is_inline) == (frozenset({"key"}), False)
         given = Given({"input": VALUE}, {"secrets": Known(key=VALUE)})
         result = await executed(given, work)
         assert isinstance(result.outcome, Output), result.error
         assert VALUE not in everything_told(given, result)
-    assert not node({"output": "{{ input }} of secrets.key"}, TYPES["transform"]).is_launched
+    assert node({"output": "{{ input }} of secrets.key"}, TYPES["transform"]).is_inline
 
 
 async def test_a_template_that_takes_long_sees_secrets_too() -> None:

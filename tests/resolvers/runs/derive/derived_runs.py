@@ -32,7 +32,7 @@ class Flaky(Tick):
 
 class QuickFlaky(Flaky):
     name = "quick_flaky"
-    launched = False
+    inline = True
 
 
 FLAKY, QUICK_FLAKY = Flaky(), QuickFlaky()
