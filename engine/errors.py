@@ -4,20 +4,33 @@ from engine.types import JSON
 
 
 class NodeFailure(Exception):
-    """A node failed in a way it can name. `code` is stable; `retryable` says whether another attempt may help."""
+    """The failure of a node, with a code.
+
+    Args:
+        code: Stable, for programs; docs/spec.md lists the codes of the built-in node types.
+        message: One sentence for people.
+        retryable: Whether another attempt may succeed.
+        details: More data about the failure, as JSON.
+    """
 
     def __init__(self, code: str, message: str, *, retryable: bool = False, details: JSON = None) -> None:
         super().__init__(message)
         self.code, self.message, self.retryable, self.details = code, message, retryable, details
 
 
-MAX_SHOWN = 200
+MAX_PATH_LENGTH = 200
+"""Characters of a path that an error message contains."""
 
 
 class NotStorable(NodeFailure):
-    """`path` leads to the value, like `.rows[3].price`; it is empty for the value itself."""
+    """A value cannot be stored as JSON.
 
-    def __init__(self, path: str, what: str) -> None:
-        shown = path if len(path) <= MAX_SHOWN else f"{path[:MAX_SHOWN]}…"
-        super().__init__("OUTPUT", f"the value at {shown} {what}" if path else f"the value {what}")
+    Args:
+        path: Leads to the value, such as `.rows[3].price`; empty for the value itself.
+        reason: Completes the sentence "the value at PATH …".
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        short_path = path if len(path) <= MAX_PATH_LENGTH else f"{path[:MAX_PATH_LENGTH]}…"
+        super().__init__("OUTPUT", f"the value at {short_path} {reason}" if path else f"the value {reason}")
         self.path = path

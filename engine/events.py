@@ -1,6 +1,7 @@
-"""What happens in a run, as plain values: errors, node states and events. Numbered by the journal, never here.
+"""The events of a run, and the node states and errors in them, as plain values.
 
-An event has no `seq` until the journal commits it; from then on it is (run_id, seq) everywhere: row, stream id, cursor.
+The journal numbers an event when it commits it. From then on (run_id, seq) identifies the event in
+its table row, as the id in the Redis stream and as the client's cursor.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from engine.types import JSON
 
 @dataclass(frozen=True, slots=True)
 class RunError:
-    """Why a node or a run failed: `code` for programs, `message` for people."""
+    """The reason why a node or a run failed: `code` for programs, `message` for people."""
 
     code: str
     message: str
@@ -23,7 +24,10 @@ class RunError:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one visit of a node took of a model, all of its calls together. `cost_usd` is None where no price is known."""
+    """The sum of all model calls of one visit of a node.
+
+    `cost_usd` is None if a price is not known.
+    """
 
     model: str
     input_tokens: int = 0
@@ -31,7 +35,10 @@ class Usage:
     cost_usd: float | None = None
 
     def __add__(self, later: "Usage") -> "Usage":
-        """Both together, under the later one's name. One price that is not known makes the sum unknown."""
+        """Add two usages.
+
+        The model is that of the later one; the cost is None if either cost is None.
+        """
         cost = None if self.cost_usd is None or later.cost_usd is None else self.cost_usd + later.cost_usd
         tokens = self.input_tokens + later.input_tokens, self.output_tokens + later.output_tokens
         return Usage(later.model, *tokens, cost)
@@ -39,7 +46,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """One node of one run as it stands at `seq`. `input`/`output` are None when absent; see `has_output`."""
+    """The state of one node of one run at `seq`.
+
+    `input` and `output` are None when absent. `has_output` distinguishes an absent output from the
+    output null. `progress` is between 0 and 1.
+    """
 
     run_id: str
     node_id: str
@@ -58,12 +69,15 @@ class NodeState:
     usage: Usage | None = None
     seq: int = 0
     output_seq: int | None = None
-    """Set where `input` and `output` are not filled in here: they are stored at this seq, to be loaded when asked for."""
+    """Set if `input` and `output` are left out of this object: load them by this seq."""
 
 
 @dataclass(frozen=True, slots=True)
 class StatusChange:
-    """A run went from `previous` to `status`. `previous` is None for the first event of a run."""
+    """The event that a run changed from `previous` to `status`.
+
+    `previous` is None for the first event of a run.
+    """
 
     status: RunStatus
     previous: RunStatus | None
@@ -74,7 +88,7 @@ class StatusChange:
 
 @dataclass(frozen=True, slots=True)
 class NodeChange:
-    """A node's state changed; carries the whole new state."""
+    """The event that a node's state changed. It contains the whole new state."""
 
     state: NodeState
     type: EventType = field(default=EventType.NODE_STATE, init=False)
@@ -86,6 +100,8 @@ class NodeChange:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSaved:
+    """The event that a checkpoint was saved. `step` is LangGraph's number of the superstep."""
+
     checkpoint_id: str
     step: int
     type: EventType = field(default=EventType.CHECKPOINT, init=False)
@@ -94,6 +110,8 @@ class CheckpointSaved:
 
 @dataclass(frozen=True, slots=True)
 class LogRecorded:
+    """The event that a node or the engine wrote a log record."""
+
     level: LogLevel
     message: str
     node_id: str | None
@@ -103,23 +121,26 @@ class LogRecorded:
 
 @dataclass(frozen=True, slots=True)
 class OutputDelta:
-    """Text as it streams out of a node. Live only: it has no number and may be lost; the node's state keeps the whole."""
+    """A piece of a node's streamed text.
+
+    It has no number and may be lost; the node's state contains the whole text.
+    """
 
     node_id: str
     visit: int
     attempt: int
     offset: int
-    """Where `text` starts in the node's partial output, in code points."""
+    """The start of `text` in the node's partial output, in code points."""
     text: str
 
 
 EventData = StatusChange | NodeChange | CheckpointSaved | LogRecorded
-"""What an event tells, before and after it has a number."""
+"""The content of an event, before and after the journal numbers it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A numbered event of a run: 1, 2, 3 … without gaps."""
+    """A numbered event of a run. The numbers of a run are 1, 2, 3 … without gaps."""
 
     run_id: str
     seq: int
@@ -129,7 +150,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class LiveDelta:
-    """Text on its way to live readers. `seq` is that of the last numbered event before it."""
+    """An OutputDelta for live readers. `seq` is that of the last numbered event before it."""
 
     run_id: str
     seq: int

@@ -1,4 +1,4 @@
-"""One thing wrong with an input or a spec: where, what, and how bad. A plain value; nothing here is stored."""
+"""The value type for one problem of an input or a spec."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,11 @@ from engine.states import Severity
 
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
-    """`field` is a path like `nodes[2].config.prompt`; `line` and `column` count from 1 in the text at that path."""
+    """One problem of an input or a spec.
+
+    `field` is a path such as `nodes[2].config.prompt`. `line` and `column` count from 1 in the text
+    at that path.
+    """
 
     field: str
     code: str
@@ -20,7 +24,7 @@ class FieldProblem:
 
 
 def join_path(base: str, *parts: str | int) -> str:
-    """`nodes[2]` and `config`, `cases`, 0 make `nodes[2].config.cases[0]`."""
+    """Append keys and indices to a path: `nodes[2]`, `cases` and 0 become `nodes[2].cases[0]`."""
     path = base
     for part in parts:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part

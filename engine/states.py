@@ -1,7 +1,8 @@
-"""Every status there is, and which one may follow which. Below all other rooms: it imports nothing of ours.
+"""The enums of the domain, and the state machine of a run.
 
-docs/state_machine.md draws this; persistence turns each arrow into a guarded UPDATE that says whether it won.
-Nobody writes another: see `check_move`.
+docs/state_machine.md draws the state machine. The persistence package turns each transition into a
+guarded UPDATE that reports whether it changed the row, and calls `check_transition` first. This
+module imports no other module of ours.
 """
 
 from collections.abc import Iterable
@@ -9,39 +10,44 @@ from enum import StrEnum
 
 
 class RunStatus(StrEnum):
-    """The life of a run. Every active status has a deadline and a meaning for it; terminal ones never change."""
+    """The status of a run. Every active status has a deadline; a terminal status never changes."""
 
     PENDING = "PENDING"
-    """Created, not started. Waits for executeRun."""
+    """Created, not started. `executeRun` starts it."""
     QUEUED = "QUEUED"
-    """Accepted: a worker may claim it."""
+    """Accepted. A worker may claim it."""
     RUNNING = "RUNNING"
-    """Claimed by one worker, under a lease."""
+    """Claimed by one worker, which holds a lease on it."""
     PAUSING = "PAUSING"
-    """Asked to pause; nodes still running are finishing."""
+    """A pause was requested. The nodes that were running still run to their end."""
     PAUSED = "PAUSED"
-    """At rest by request; resumes from its last checkpoint."""
+    """Paused on request. The run resumes from its last checkpoint."""
     WAITING = "WAITING"
-    """Nothing can go on until a timer fires or a person answers. No worker, no lease."""
+    """No node can run until a timer fires, a person answers or a child run ends. No worker holds
+    a lease.
+    """
     CANCELLING = "CANCELLING"
-    """Asked to cancel; its code has not stopped yet."""
+    """A cancel was requested. The run's code has not stopped yet."""
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
-    """Cancelled, and its code has stopped."""
+    """Cancelled. The run's code has stopped."""
 
     @property
     def is_terminal(self) -> bool:
         return self in TERMINAL
 
     @property
-    def is_resting(self) -> bool:
-        """True where nothing moves until somebody or something outside acts."""
-        return self in RESTING
+    def is_idle(self) -> bool:
+        """Whether the run is terminal, PAUSED or WAITING.
+
+        Its status then changes only by a request, a timer, an answer or the end of a child run.
+        """
+        return self in IDLE
 
 
 TERMINAL = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED})
-RESTING = TERMINAL | {RunStatus.PAUSED, RunStatus.WAITING}
+IDLE = TERMINAL | {RunStatus.PAUSED, RunStatus.WAITING}
 LEASED = frozenset({RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.CANCELLING})
 """Statuses in which a worker may hold a lease on the run."""
 
@@ -69,36 +75,45 @@ TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
 }
 
 
-def check_move(before: RunStatus, after: RunStatus) -> None:
-    """Whoever writes a status asks first. Raises ValueError: what asks for such a move is wrong itself."""
+def check_transition(before: RunStatus, after: RunStatus) -> None:
+    """Check that a run may go from one status to another. Call it before every write of a status.
+
+    Raises:
+        ValueError: The state machine has no such transition, so the caller has a bug.
+    """
     if after not in TRANSITIONS[before]:
         raise ValueError(f"a run that is {before} cannot become {after}: docs/state_machine.md has no such arrow")
 
 
 class NodeStatus(StrEnum):
-    """The life of one node in a run; a loop's node goes round again from its last status."""
+    """The status of one node in a run.
+
+    A node in a loop starts its next visit from a finished status.
+    """
 
     IDLE = "IDLE"
     RUNNING = "RUNNING"
     RETRYING = "RETRYING"
-    """Failed, and sleeping before its next attempt."""
+    """The last attempt failed. The node waits for its next attempt."""
     WAITING = "WAITING"
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
     SKIPPED = "SKIPPED"
-    """Every way to it was not taken."""
+    """No edge into the node was taken."""
 
     @property
-    def is_settled(self) -> bool:
-        return self in SETTLED
+    def is_finished(self) -> bool:
+        return self in FINISHED
 
 
-SETTLED = frozenset({NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.CANCELLED, NodeStatus.SKIPPED})
+FINISHED = frozenset({NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.CANCELLED, NodeStatus.SKIPPED})
 EXECUTED = frozenset({NodeStatus.COMPLETED, NodeStatus.FAILED})
 """Statuses of a node that has run to its end: it has an output or an error, and counts as done."""
 UNFINISHED = frozenset({NodeStatus.RUNNING, NodeStatus.WAITING})
-"""Statuses that a checkpoint holds for a node that has begun a visit and not ended it. After a crash the visit is repeated."""
+"""Statuses that a checkpoint holds for a node that has begun a visit and not ended it. After a
+crash the visit is repeated.
+"""
 
 
 def progress_of(statuses: Iterable[NodeStatus], total: int) -> float:
@@ -109,7 +124,8 @@ def progress_of(statuses: Iterable[NodeStatus], total: int) -> float:
         total: How many nodes the spec has.
 
     Returns:
-        The executed share of the nodes that the run can still reach (skipped nodes left out), from 0.0 to 1.0.
+        The executed share of the nodes that the run can still reach (skipped nodes left out), from
+        0.0 to 1.0.
     """
     seen = list(statuses)
     return progress_from_counts(sum(map(EXECUTED.__contains__, seen)), seen.count(NodeStatus.SKIPPED), total)
@@ -123,7 +139,8 @@ def progress_from_counts(executed: int, skipped: int, total: int) -> float:
 def sql_list(statuses: Iterable[StrEnum]) -> str:
     """Write statuses as a SQL list in parentheses, sorted by name: `('FAILED', 'RUNNING')`.
 
-    SQL text is built from the sets of this module with it, so that no statement repeats a set by hand.
+    SQL text is built from the sets of this module with it, so that no statement repeats a set by
+    hand.
     """
     return f"({', '.join(repr(str(status)) for status in sorted(statuses))})"
 
@@ -162,11 +179,11 @@ class WaitKind(StrEnum):
     TIMER = "TIMER"
     INPUT = "INPUT"
     RUN = "RUN"
-    """Another run, started by the node: its end is the answer."""
+    """The node started another run and waits for its end."""
 
 
 class OnLimit(StrEnum):
-    """What becomes of a new run while its workflow runs as often as its spec allows."""
+    """The effect on a new run while its workflow has as many active runs as its spec allows."""
 
     QUEUE = "queue"
     REJECT = "reject"
@@ -192,7 +209,7 @@ class Severity(StrEnum):
 
 
 class EventType(StrEnum):
-    """What a numbered event of a run tells; the first four columns of history a client can filter by."""
+    """The kind of a numbered event of a run. Clients filter a run's history by it."""
 
     RUN_STATUS = "RUN_STATUS"
     NODE_STATE = "NODE_STATE"

@@ -3,4 +3,6 @@
 from typing import Any
 
 JSON = Any
-"""Any storable JSON value: null, bool, finite number of 64 bits, text without NUL, list, object."""
+"""A storable JSON value: null, bool, finite number of at most 64 bits, text without NUL, list or
+object.
+"""

@@ -13,7 +13,7 @@ import orjson
 from asyncpg.pool import PoolConnectionProxy
 from asyncpg.prepared_stmt import PreparedStatement
 
-from engine.catalog_file import CatalogError, SqlDatabase, from_environment
+from engine.catalog_file import CatalogError, SqlDatabase, expand_variables
 from engine.errors import NodeFailure
 from engine.sdk.tool import ToolFailed
 from engine.types import JSON
@@ -69,7 +69,7 @@ class Databases:
     async def _pool(self, name: str) -> asyncpg.Pool:
         async with self._opening:
             if name not in self._pools:
-                url = dsn(from_environment(self._configs[name].url))
+                url = dsn(expand_variables(self._configs[name].url))
                 self._pools[name] = await asyncpg.create_pool(
                     url, min_size=0, max_size=CONNECTIONS, timeout=CONNECT_S, init=_prepare
                 )

@@ -13,7 +13,7 @@ from app.errors import StoreError
 from app.http_client import plain_client
 from app.preflight import need_postgres, need_redis, postgres_at, redis_at
 from app.settings import Settings, unknown
-from engine.catalog_file import FILE, CatalogError, read_catalog, with_models
+from engine.catalog_file import FILE_NAME, CatalogError, add_models, read_catalog
 from engine.chat_models.catalog import open_models
 from engine.nodes.registry import load_node_types
 from engine.tools.catalog import open_tools
@@ -128,12 +128,12 @@ async def _types(_: Settings) -> Finding:
 
 async def _catalog(settings: Settings) -> Finding:
     try:
-        catalog = with_models(read_catalog(settings.catalog_file), settings.models)
+        catalog = add_models(read_catalog(settings.catalog_file), settings.models)
     except CatalogError as wrong:
         return False, str(wrong)
     found = {"models": [model.name for model in catalog.models], "MCP servers": catalog.mcp, "databases": catalog.sql}
     told = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in found.items() if names)
-    return True, told or f"nothing beyond what is built in; {FILE} or TREADLE_CATALOG_FILE adds to it"
+    return True, told or f"nothing beyond what is built in; {FILE_NAME} or TREADLE_CATALOG_FILE adds to it"
 
 
 async def _tools(settings: Settings) -> Finding:
@@ -152,7 +152,7 @@ async def _tools(settings: Settings) -> Finding:
 async def _models(settings: Settings) -> Finding:
     """Endpoints are asked, keys of the environment looked up; keys that are secrets belong to projects."""
     try:
-        catalog = with_models(read_catalog(settings.catalog_file), settings.models)
+        catalog = add_models(read_catalog(settings.catalog_file), settings.models)
     except CatalogError:
         return True, "the catalog comes first"
     entries = [entry for entry in catalog.models if entry.api_key_secret is None]

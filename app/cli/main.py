@@ -221,10 +221,10 @@ def _configured(**given: object) -> Settings:
 
 
 def _need_catalog(settings: Settings) -> None:
-    from engine.catalog_file import CatalogError, read_catalog, with_models
+    from engine.catalog_file import CatalogError, add_models, read_catalog
 
     try:
-        with_models(read_catalog(settings.catalog_file), settings.models)
+        add_models(read_catalog(settings.catalog_file), settings.models)
     except CatalogError as wrong:
         sys.exit(f"treadle: {wrong}")
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx2
 import orjson
 
-from engine.catalog_file import ModelEntry, from_environment
+from engine.catalog_file import ModelEntry, expand_variables
 from engine.chat_models.factory import OPENAI, address_of
 
 TIMEOUT_S = 3.0
@@ -44,7 +44,7 @@ class Availability:
         if not entry.check or (entry.provider != OPENAI and entry.base_url is None):
             return None
         if entry.provider != OPENAI:
-            answer = await self._answer(from_environment(entry.base_url or ""), None)
+            answer = await self._answer(expand_variables(entry.base_url or ""), None)
             return None if answer.was_reached else answer.problem  # no more is known of this protocol
         answer = await self._answer(f"{address_of(entry)}/models", key)
         if answer.problem is None and not _is_listed(entry.model or entry.name, answer.names):

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 import httpx2
 from langchain_core.language_models import BaseChatModel
 
-from engine.catalog_file import CatalogError, ModelEntry, from_environment
+from engine.catalog_file import CatalogError, ModelEntry, expand_variables
 from engine.chat_models.availability import Availability
 from engine.chat_models.base import ChatModel, ModelInfo, Sampling, Structured, is_hidden
 from engine.chat_models.echo import ECHO, echo_model
@@ -87,7 +87,7 @@ class Models:
 
     async def _key(self, entry: ModelEntry, project_id: str) -> str | None:
         if entry.api_key is not None:
-            return _fit_for_a_header(entry, from_environment(entry.api_key))
+            return _fit_for_a_header(entry, expand_variables(entry.api_key))
         if entry.api_key_secret is None:
             return None
         if self._secrets is None:

@@ -5,7 +5,7 @@ from typing import Any
 import httpx2
 from langchain_core.language_models import BaseChatModel
 
-from engine.catalog_file import ModelEntry, from_environment
+from engine.catalog_file import ModelEntry, expand_variables
 from engine.chat_models.base import Sampling, is_hidden
 from engine.errors import NodeFailure
 from engine.values.redaction import Redactor
@@ -88,7 +88,7 @@ def _other(entry: ModelEntry, key: str | None, sampling: Sampling) -> dict[str, 
     """What all of LangChain's classes understand; the rest is for `options`."""
     arguments: dict[str, Any] = {
         "api_key": key,
-        "base_url": None if entry.base_url is None else from_environment(entry.base_url),
+        "base_url": None if entry.base_url is None else expand_variables(entry.base_url),
         "temperature": sampling.temperature,
         "max_tokens": sampling.max_tokens,
         "max_retries": 0,
@@ -99,4 +99,4 @@ def _other(entry: ModelEntry, key: str | None, sampling: Sampling) -> dict[str, 
 
 def address_of(entry: ModelEntry) -> str:
     """Where an OpenAI-compatible entry is. Raises CatalogError for an environment variable that is not set."""
-    return from_environment(entry.base_url or OPENAI_URL).rstrip("/")
+    return expand_variables(entry.base_url or OPENAI_URL).rstrip("/")

@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.graph.channels import JOIN_BARRIER, LOOP, NODE_RECORDS, NodeRecord
 from engine.graph.plan import Round
-from engine.states import SETTLED, NodeStatus
+from engine.states import FINISHED, NodeStatus
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class PastVisit:
     @property
     def slot(self) -> NodeRecord:
         """The node's slot after this turn. One that ended and began anew within a wave was last seen running."""
-        status = self.status if self.status in SETTLED else NodeStatus.COMPLETED
+        status = self.status if self.status in FINISHED else NodeStatus.COMPLETED
         return NodeRecord(status, self.visits, self.round)
 
 
@@ -58,7 +58,7 @@ class RunHistory:
 
     def _turn(self, node_id: str, slot: NodeRecord, at: int) -> None:
         turns = self.turns.setdefault(node_id, [])
-        is_over = slot.status in SETTLED
+        is_over = slot.status in FINISHED
         if not is_over:
             self.launched.add(node_id)
         last = turns[-1] if turns else None

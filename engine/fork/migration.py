@@ -11,7 +11,7 @@ from engine.fork.patch import PatchRefused, Settling
 from engine.graph.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round
 from engine.problems import FieldProblem
 from engine.spec.model import START
-from engine.states import SETTLED, NodeStatus
+from engine.states import FINISHED, NodeStatus
 
 
 def migrate_frontier(old: Plan, new: Plan, frontier: Frontier, patched: Collection[str] = ()) -> Frontier:
@@ -81,7 +81,7 @@ class _Migration:
         if source == START:
             return ()
         slot = self.frontier.slots.get(source)
-        return slot.round if slot is not None and slot.status in SETTLED else None
+        return slot.round if slot is not None and slot.status in FINISHED else None
 
     def _entered(self, node_id: str) -> Round | None:
         """The round at its door in which a node had its last turn."""

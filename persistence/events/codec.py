@@ -23,7 +23,7 @@ from engine.events import (
     StatusChange,
     Usage,
 )
-from engine.states import SETTLED, EventType, LogLevel, NodeStatus, RunStatus
+from engine.states import FINISHED, EventType, LogLevel, NodeStatus, RunStatus
 from engine.types import JSON
 
 INLINE_LIMIT = 16 * 1024
@@ -32,7 +32,7 @@ INLINE_LIMIT = 16 * 1024
 
 def is_stored(state: NodeState) -> bool:
     """Whether this change has a row in `node_outputs` at its own seq: an output, or the input of a settled node."""
-    return state.has_output or (state.status in SETTLED and state.input is not None)
+    return state.has_output or (state.status in FINISHED and state.input is not None)
 
 
 def error_body(error: RunError | None) -> dict[str, JSON] | None:

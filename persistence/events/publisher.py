@@ -80,7 +80,7 @@ async def publish(redis: Redis, items: Sequence[Item], transitions: Sequence[Run
         pipe.expire(stream_of(run_id), STREAM_TTL_S)
     for transition in transitions:
         pipe.publish(runs_channel(transition.project_id), transition.encode())
-        if transition.status.is_resting:
+        if transition.status.is_idle:
             pipe.publish(RESTS, transition.run_id)
     await _send(pipe)
 

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 
 from engine.events import OutputDelta
 from engine.runtime.ports import Entry, EntryRefused, Fenced, StatusMoved
-from engine.states import RunStatus, check_move
+from engine.states import RunStatus, check_transition
 from persistence.db.clock_skew import Clocks, stored
 from persistence.db.deadlines import Deadlines
 from persistence.db.transient import is_content, retry_transient
@@ -81,7 +81,7 @@ class PostgresJournal:
     def commit(self, entry: Entry) -> asyncio.Future[int]:
         """The entry is on its way whatever becomes of the caller: a cancelled wait does not cancel the commit."""
         if entry.change is not None:
-            check_move(entry.change.expected, entry.change.status)
+            check_transition(entry.change.expected, entry.change.status)
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._backlog.add(entry, future)
         self._more.set()

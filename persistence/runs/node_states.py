@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.events import NodeChange, NodeState
 from engine.spec.model import Spec
 from engine.spec.parser import parse
-from engine.states import SETTLED, EventType, NodeStatus
+from engine.states import FINISHED, EventType, NodeStatus
 from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.tables import events, node_outputs, node_states, runs, versions
@@ -122,7 +122,7 @@ async def unsettled(connection: AsyncConnection, run_id: str) -> list[NodeState]
 
 
 async def unsettled_of(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str, list[NodeState]]:
-    open_statuses = [status for status in NodeStatus if status not in SETTLED and status is not NodeStatus.IDLE]
+    open_statuses = [status for status in NodeStatus if status not in FINISHED and status is not NodeStatus.IDLE]
     query = _STATES.where(node_states.c.run_id.in_(run_ids), node_states.c.status.in_(open_statuses))
     states: dict[str, list[NodeState]] = {run_id: [] for run_id in run_ids}
     for row in await connection.execute(query.order_by(node_states.c.run_id, node_states.c.node_id)):

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import Event, EventData, NodeChange, NodeState, StatusChange
-from engine.states import RunStatus, check_move
+from engine.states import RunStatus, check_transition
 from persistence.caller import Caller
 from persistence.db.tables import events, node_states, runs, waits
 from persistence.events import codec
@@ -57,7 +57,7 @@ async def move_all(
 ) -> list[CommandResult]:
     """The same change of many runs that this transaction has locked, in four statements however many they are."""
     for run in moving:
-        check_move(run.status, status)
+        check_transition(run.status, status)
     given = _given(moving, before)
     found = await connection.execute(
         update(runs)

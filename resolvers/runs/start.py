@@ -91,7 +91,7 @@ async def execute_run(
 
 async def at_rest(context: Context, run: Run, timeout_ms: int) -> Run:
     """The run once it is terminal, PAUSED or WAITING, or as it stands when the time is over."""
-    if run.status.is_resting and await _is_at_rest(context, run):
+    if run.status.is_idle and await _is_at_rest(context, run):
         return run
     pause, most = SILENCE_S
     with suppress(TimeoutError):
@@ -108,7 +108,7 @@ async def at_rest(context: Context, run: Run, timeout_ms: int) -> Run:
 async def _is_at_rest(context: Context, run: Run) -> bool:
     """A run that waits for its own child runs alone goes on by itself."""
     if run.status is not RunStatus.WAITING:
-        return run.status.is_resting
+        return run.status.is_idle
     async with context.database.connect() as connection:
         open_waits = (await waits.of_runs(connection, context.caller, [run.id]))[run.id]
     return any(wait.kind is not WaitKind.RUN for wait in open_waits)

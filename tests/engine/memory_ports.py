@@ -64,4 +64,4 @@ async def play(
         RunInfo("run_test", "prj_test", 1, 0, inputs), compiled, journal=journal, head=NoHead(), resources={}
     )
     await executor.run()
-    return executor, [(state.node_id, state.status) for state in journal.states if state.status.is_settled]
+    return executor, [(state.node_id, state.status) for state in journal.states if state.status.is_finished]

@@ -1,10 +1,10 @@
-"""The file that names servers of tools, databases and models: where it is found, and what a wrong one says."""
+"""Tests of reading the catalog file: where it is looked for, and the messages for its errors."""
 
 from pathlib import Path
 
 import pytest
 
-from engine.catalog_file import CatalogError, from_environment, read_catalog
+from engine.catalog_file import CatalogError, expand_variables, read_catalog
 
 CATALOGS = [
     ("[mcp.a]\ncommand = 'x'\nurl = 'http://x'", "mcp.a: give either `command` or `url`"),
@@ -18,17 +18,17 @@ CATALOGS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "told"), CATALOGS)
-def test_a_bad_catalog_file_is_one_line_that_names_the_place(tmp_path: Path, text: str, told: str) -> None:
+@pytest.mark.parametrize(("text", "message"), CATALOGS)
+def test_an_error_in_a_catalog_file_is_one_line_that_names_the_field(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "treadle.toml"
     path.write_text(text)
-    with pytest.raises(CatalogError) as wrong:
+    with pytest.raises(CatalogError) as error:
         read_catalog(path)
-    assert str(wrong.value).startswith(f"{path}: ") and told in str(wrong.value)
-    assert "\n" not in str(wrong.value)
+    assert str(error.value).startswith(f"{path}: ") and message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
-def test_a_catalog_file_is_found_in_this_folder_and_need_not_be_there(
+def test_the_catalog_file_in_the_current_folder_is_optional_and_a_file_named_by_path_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -39,8 +39,8 @@ def test_a_catalog_file_is_found_in_this_folder_and_need_not_be_there(
         read_catalog(tmp_path / "other.toml")
 
 
-def test_a_text_takes_what_it_needs_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_are_expanded_and_an_unset_one_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A_KEY", "s3cret")
-    assert from_environment("Bearer ${A_KEY} $A_KEY") == "Bearer s3cret $A_KEY"
+    assert expand_variables("Bearer ${A_KEY} $A_KEY") == "Bearer s3cret $A_KEY"
     with pytest.raises(CatalogError, match="NO_SUCH_KEY is not set"):
-        from_environment("${NO_SUCH_KEY}")
+        expand_variables("${NO_SUCH_KEY}")

@@ -1,4 +1,4 @@
-"""What docs/ say of codes and of the catalog file is what the code has."""
+"""The documents list exactly the error codes and catalog file fields that the code has."""
 
 import ast
 import re
@@ -7,22 +7,21 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine.catalog_file import CatalogEntry as CatalogEntry
-from engine.catalog_file import CatalogFile, McpServer, ModelEntry, SqlDatabase
+from engine.catalog_file import CatalogEntry, CatalogFile, McpServer, ModelEntry, SqlDatabase
 from tests.paths import ROOT
 
-NAMED = ("NodeFailure", "RunError", "Unsent")
+ERRORS = ("NodeFailure", "RunError", "Unsent")
 WORD = re.compile(r"[A-Z]{2,}(?:_[A-Z]+)*")
 FENCED = "FENCED"
-"""Of a run whose worker has lost it: told to nobody."""
+"""The code of a run whose worker lost its lease. It is never shown to a client."""
 
 
 def codes() -> Iterator[str]:
-    """Every code that an error is made with, wherever it is."""
-    for room in ("engine", "persistence", "worker"):
-        for path in (ROOT / room).rglob("*.py"):
+    """Every code that an error is created with in the server and worker packages."""
+    for package in ("engine", "persistence", "worker"):
+        for path in (ROOT / package).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Call) and getattr(node.func, "id", "") in NAMED and node.args:
+                if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ERRORS and node.args:
                     yield from _words(node.args[0])
     for node in ast.walk(ast.parse((ROOT / "engine/chat_models/errors.py").read_text())):
         if isinstance(node, ast.Tuple):
@@ -35,18 +34,18 @@ def _words(node: ast.AST) -> Iterator[str]:
 
 
 def documented(page: str, heading: str) -> set[str]:
-    """The words in the first column of a section's tables, and in its sentences."""
+    """The codes in a section's tables and sentences."""
     text = (ROOT / "docs" / page).read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
     return {word for word in re.findall(r"`([^`]+)`", text) if WORD.fullmatch(word)}
 
 
-def test_every_code_of_an_error_is_documented_and_there_are_no_others() -> None:
+def test_the_documents_list_every_error_code_and_no_other() -> None:
     known = set(codes()) - {FENCED}
     assert {"HTTP_STATUS", "MODEL_RATE_LIMIT", "TOOL_FAILED", "RECURSION"} <= known
     assert documented("spec.md", "Errors") == known
 
 
-def test_the_codes_of_models_are_explained() -> None:
+def test_the_document_of_models_lists_every_code_of_model_errors() -> None:
     models = {code for code in codes() if code.startswith("MODEL_")}
     assert documented("models.md", "What can go wrong") == {*models, "BUDGET"}
 
@@ -55,16 +54,16 @@ def test_the_codes_of_models_are_explained() -> None:
     ("page", "entry"), [("models.md", ModelEntry), ("tools.md", McpServer), ("tools.md", SqlDatabase)]
 )
 def test_every_field_of_the_catalog_file_is_documented(page: str, entry: type[CatalogEntry]) -> None:
-    told = re.findall(r"`(\w+)", (ROOT / "docs" / page).read_text())
-    assert set(entry.model_fields) <= set(told)
+    words = re.findall(r"`(\w+)", (ROOT / "docs" / page).read_text())
+    assert set(entry.model_fields) <= set(words)
 
 
-def test_the_catalog_files_of_the_docs_can_be_read() -> None:
+def test_the_catalog_files_in_the_documents_are_valid() -> None:
     blocks = [
         block
         for page in ("models.md", "tools.md")
         for block in re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
-        if "[project" not in block  # which is a package's own file
+        if "[project" not in block  # the pyproject.toml of a package
     ]
     assert blocks
     for block in [*blocks, (ROOT / "examples" / "treadle.toml").read_text()]:

@@ -1,18 +1,18 @@
-"""What docs/state_machine.md draws is what the code allows, arrow by arrow."""
+"""The transitions in docs/state_machine.md are exactly the transitions in the code."""
 
 import re
 
 import pytest
 
-from engine.states import EXECUTED, LEASED, TRANSITIONS, NodeStatus, RunStatus, check_move, progress_of, sql_list
+from engine.states import EXECUTED, LEASED, TRANSITIONS, NodeStatus, RunStatus, check_transition, progress_of, sql_list
 from tests.paths import ROOT
 
-DRAWN = ROOT / "docs" / "state_machine.md"
+DOCUMENT = ROOT / "docs" / "state_machine.md"
 ARROW = re.compile(r"^ {4}([A-Z]+) --> ([A-Z]+)", re.MULTILINE)
 ROW = re.compile(r"^\| ([A-Z, ()_]*[A-Z]) \| ([A-Z, ()_]+)[^|]*\| [^|]+\| [^|]+\| (`.+`) \|$", re.MULTILINE)
 
 
-def names(text: str) -> list[RunStatus]:
+def statuses(text: str) -> list[RunStatus]:
     return [RunStatus(name) for name in re.sub(r"\(.*?\)", "", text).replace(",", " ").split()]
 
 
@@ -20,39 +20,39 @@ def allowed() -> set[tuple[RunStatus, RunStatus]]:
     return {(before, after) for before, afters in TRANSITIONS.items() for after in afters}
 
 
-def test_every_arrow_is_drawn_and_nothing_else() -> None:
-    drawn = {(RunStatus(before), RunStatus(after)) for before, after in ARROW.findall(DRAWN.read_text("utf-8"))}
-    assert drawn == allowed()
+def test_the_diagram_has_every_allowed_transition_and_no_other() -> None:
+    arrows = {(RunStatus(before), RunStatus(after)) for before, after in ARROW.findall(DOCUMENT.read_text("utf-8"))}
+    assert arrows == allowed()
 
 
-def test_the_table_says_of_every_arrow_who_makes_it() -> None:
-    made = {
+def test_the_table_names_the_code_for_every_transition() -> None:
+    rows = {
         (before, after)
-        for befores, afters, _ in ROW.findall(DRAWN.read_text("utf-8"))
-        for before in names(befores)
-        for after in names(afters)
+        for befores, afters, _ in ROW.findall(DOCUMENT.read_text("utf-8"))
+        for before in statuses(befores)
+        for after in statuses(afters)
     }
-    assert made == allowed()
+    assert rows == allowed()
 
 
-def test_every_place_that_the_table_names_is_there() -> None:
-    for _, _, where in ROW.findall(DRAWN.read_text("utf-8")):
-        for path, function in re.findall(r"`([a-z/_.]+)(?:: (\w+))?`", where):
-            text = (DRAWN.parents[1] / path).read_text("utf-8")
+def test_every_file_and_function_in_the_table_exists() -> None:
+    for _, _, places in ROW.findall(DOCUMENT.read_text("utf-8")):
+        for path, function in re.findall(r"`([a-z/_.]+)(?:: (\w+))?`", places):
+            text = (ROOT / path).read_text("utf-8")
             assert not function or f"def {function}(" in text, (path, function)
 
 
-def test_a_move_that_is_not_drawn_is_refused_before_it_is_written() -> None:
+def test_a_transition_that_is_not_allowed_raises_an_error() -> None:
     for before in RunStatus:
         for after in RunStatus:
             if (before, after) in allowed():
-                check_move(before, after)
+                check_transition(before, after)
             else:
                 with pytest.raises(ValueError, match=f"that is {before} cannot become {after}"):
-                    check_move(before, after)
+                    check_transition(before, after)
 
 
-def test_a_status_that_is_over_leads_nowhere() -> None:
+def test_no_transition_starts_at_a_terminal_status() -> None:
     assert {status for status, afters in TRANSITIONS.items() if not afters} == {
         status for status in RunStatus if status.is_terminal
     }

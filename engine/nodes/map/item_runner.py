@@ -127,14 +127,14 @@ class _Heard:
     def post(self, entry: Entry) -> None:
         for at, what in entry.events_to_write:
             self._told.post(at, what)
-            if isinstance(what, NodeChange) and what.state.status.is_settled:
+            if isinstance(what, NodeChange) and what.state.status.is_finished:
                 self._count(what.state)
 
     def cut_off(self, memory: RunState) -> None:
         """The item has ended, maybe in the middle: what its nodes have taken counts, whether or not an entry tells of it."""
         self.post(Entry(memory.run_id, 0, events_to_write=memory.take()))
         for state in memory.states.values():
-            if not state.status.is_settled:
+            if not state.status.is_finished:
                 self._count(state)
 
     def _count(self, state: NodeState) -> None:

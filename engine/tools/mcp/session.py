@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 from pydantic import ValidationError
 
-from engine.catalog_file import CatalogError, McpServer, as_written
+from engine.catalog_file import CatalogError, McpServer, hide_variables
 from engine.tools.mcp.errors import NO_METHOD, NotListed, SessionLost, said, why_lost
 from engine.types import JSON
 
@@ -208,7 +208,7 @@ class Session:
 
     def _without_keys(self, told: str) -> str:
         sources = (self._config.url or "", *self._config.headers.values(), *self._config.env.values())
-        return as_written(told, *sources)[:500]
+        return hide_variables(told, *sources)[:500]
 
     async def _hear(self, message: object) -> None:
         from mcp.types import ServerNotification, ToolListChangedNotification

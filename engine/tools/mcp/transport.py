@@ -11,7 +11,7 @@ import httpx
 import mcp.client.stdio
 from langchain_mcp_adapters.sessions import Connection, McpHttpClientFactory
 
-from engine.catalog_file import McpServer, from_environment
+from engine.catalog_file import McpServer, expand_variables
 
 MAX_MESSAGE = 16 * 1024 * 1024
 """Bytes of one message; a node may keep half of that."""
@@ -77,10 +77,10 @@ def connection(
     """How the library reaches a server. `hear` is told what it sends by itself. Raises CatalogError."""
     told = {"message_handler": hear}
     if config.url is not None:
-        headers = {name: from_environment(value) for name, value in config.headers.items()}
+        headers = {name: expand_variables(value) for name, value in config.headers.items()}
         return {
             "transport": "streamable_http",
-            "url": from_environment(config.url),
+            "url": expand_variables(config.url),
             "headers": headers,
             "session_kwargs": told,
             "httpx_client_factory": _http_clients(config.timeout_s, broken),
@@ -89,7 +89,7 @@ def connection(
         "transport": "stdio",
         "command": config.command or "",
         "args": config.args,
-        "env": {name: from_environment(value) for name, value in config.env.items()} or None,
+        "env": {name: expand_variables(value) for name, value in config.env.items()} or None,
         "cwd": config.cwd,
         "session_kwargs": told,
     }

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.catalog_file import CatalogError, CatalogFile, ModelEntry, read_catalog, with_models
+from engine.catalog_file import CatalogError, CatalogFile, ModelEntry, add_models, read_catalog
 from engine.chat_models.catalog import open_models
 from engine.chat_models.echo_answers import answer
 from engine.errors import NodeFailure
@@ -33,7 +33,7 @@ base_url = "http://127.0.0.1:11434/v1"
 def test_models_come_from_the_file_and_from_the_environment(tmp_path: Path) -> None:
     path = tmp_path / "treadle.toml"
     path.write_text(FILE)
-    catalog = with_models(read_catalog(path), '[{"name": "more", "base_url": "http://127.0.0.1:1/v1"}]')
+    catalog = add_models(read_catalog(path), '[{"name": "more", "base_url": "http://127.0.0.1:1/v1"}]')
     assert [model.name for model in catalog.models] == ["gpt", "llama3.2:1b", "more"]
     assert catalog.models[0].price is not None
     assert catalog.models[0].provider == "openai"
@@ -43,7 +43,7 @@ def test_models_come_from_the_file_and_from_the_environment(tmp_path: Path) -> N
     "entry,told",
     [
         ({}, "models.0.name: Field required"),
-        ({"name": "treadle/gpt"}, "models.0: names that begin with treadle/ are built in"),
+        ({"name": "treadle/gpt"}, "models.0: names that begin with treadle/ are reserved"),
         ({"name": "no spaces"}, "models.0.name: String should match pattern"),
         ({"name": "a", "base_url": "127.0.0.1:8000"}, "models.0.base_url: String should match pattern"),
         ({"name": "a", "api_key": "sk-canary", "api_key_secret": "b"}, "give either `api_key` or `api_key_secret`"),
@@ -57,7 +57,7 @@ def test_models_come_from_the_file_and_from_the_environment(tmp_path: Path) -> N
 )
 def test_a_bad_entry_is_one_line_that_names_the_place_and_no_key(entry: dict[str, Any], told: str) -> None:
     with pytest.raises(CatalogError) as caught:
-        with_models(CatalogFile(), json.dumps([entry]))
+        add_models(CatalogFile(), json.dumps([entry]))
     message = str(caught.value)
     assert told.removeprefix("models.") in message
     assert "\n" not in message
@@ -67,7 +67,7 @@ def test_a_bad_entry_is_one_line_that_names_the_place_and_no_key(entry: dict[str
 @pytest.mark.parametrize("text", ["{", '{"name": "a"}', '[{"name": "a"}, {"name": "a"}]', "gpt"])
 def test_a_bad_list_in_the_environment_is_one_line(text: str) -> None:
     with pytest.raises(CatalogError, match=r"\ATREADLE_MODELS: .*\Z"):
-        with_models(CatalogFile(), text)
+        add_models(CatalogFile(), text)
 
 
 def test_a_key_is_in_no_representation() -> None:

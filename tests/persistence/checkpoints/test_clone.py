@@ -102,7 +102,7 @@ async def test_a_copy_shows_the_nodes_that_had_ended_as_they_stood(
                 for one in (await states_at(connection, caller, [(run_id, last)]))[run_id, last]
             ]
         for before, here in zip(then, now, strict=True):
-            if before.status.is_settled:
+            if before.status.is_finished:
                 assert (here.status, here.visits) == (before.status, before.visits)
             else:
                 assert here.visits == max(before.visits - 1, 0)
