@@ -60,7 +60,7 @@ async def ask(model: ChatModel, chat: Chat, messages: Sequence[BaseMessage], ctx
                 answer.add(chunk)
                 ctx.text(str(chunk.text))
     except Exception as fault:
-        ctx.used(model.usage(_usage_of(fault, answer.message)))
+        ctx.add_usage(model.usage(_usage_of(fault, answer.message)))
         raise failure_of(fault, model) from fault
     return checked(model, answer.message, ctx)
 
@@ -79,7 +79,7 @@ def checked(model: ChatModel, message: AIMessageChunk | None, ctx: NodeContext) 
     """The answer, if it is a whole one. Raises NodeFailure."""
     if message is None:
         raise NodeFailure("MODEL_STREAM", f"the model {model.name!r} answered nothing at all", retryable=True)
-    ctx.used(model.usage(message.usage_metadata))
+    ctx.add_usage(model.usage(message.usage_metadata))
     if message.usage_metadata is None:
         ctx.log(LogLevel.DEBUG, f"the model {model.name!r} does not tell how many tokens it took")
     reason = _end_of(message)

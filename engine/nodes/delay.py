@@ -80,7 +80,7 @@ class DelayNode(NodeType[DelayConfig]):
         "required": ["until"],
     }
     example: ClassVar[dict[str, Any]] = {"seconds": 30}
-    instead_of_timeout: ClassVar[str | None] = "it is over when its time has come"
+    timeout_hint: ClassVar[str | None] = "it is over when its time has come"
 
     async def execute(self, config: DelayConfig, ctx: NodeContext) -> WaitUntil:
         given = ctx.render(config.seconds if config.until is None else config.until)

@@ -58,7 +58,7 @@ class HumanNode(NodeType[HumanConfig]):
         "expiresS": 86_400,
     }
 
-    instead_of_timeout: ClassVar[str | None] = "how long a person has is said by `expiresS` in its config"
+    timeout_hint: ClassVar[str | None] = "how long a person has is said by `expiresS` in its config"
 
     async def execute(self, config: HumanConfig, ctx: NodeContext) -> WaitForAnswer:
         prompt = ctx.render(config.prompt)

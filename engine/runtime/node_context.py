@@ -145,8 +145,8 @@ class RunNodeContext:
         if text:
             self._report.text(text)
 
-    def used(self, usage: Usage) -> None:
-        self._report.used(replace(usage, model=self.redacted(usage.model)))
+    def add_usage(self, usage: Usage) -> None:
+        self._report.add_usage(replace(usage, model=self.redacted(usage.model)))
 
     def log(self, level: LogLevel, message: str, **fields: JSON) -> None:
         self._lines += 1

@@ -27,7 +27,7 @@ class Telling(Protocol):
 
     def progress(self, fraction: float, message: str | None) -> None: ...
     def text(self, text: str) -> None: ...
-    def used(self, usage: Usage) -> None: ...
+    def add_usage(self, usage: Usage) -> None: ...
     def post(self, at: datetime, what: EventData) -> None: ...
 
 
@@ -57,7 +57,7 @@ class NodeReporter:
             self._next_keep, self._kept = now + KEEP_INTERVAL_S, self._length
             self._tell()
 
-    def used(self, usage: Usage) -> None:
+    def add_usage(self, usage: Usage) -> None:
         """Adds to what the visit has taken so far, all attempts together."""
         before = self._memory.state(self._node_id).usage
         self._memory.evolve(self._node_id, usage=usage if before is None else before + usage)

@@ -1,4 +1,7 @@
-"""The places in a node's config that its JSON Schema marks with a `format`: templates, names of models, code, and so on."""
+"""Find the values in a node's config that its JSON Schema marks by `format`.
+
+Formats are `template`, `expression`, `node`, `spec`, names of models and others.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,11 +12,11 @@ from engine.types import JSON
 
 TEMPLATE, EXPRESSION, NODE, SPEC = "template", "expression", "node", "spec"
 _WHOLE = (TEMPLATE, EXPRESSION)
-"""Whatever is inside of such a value belongs to it."""
+"""Formats of values that have no marked values inside."""
 
 
 class AnnotatedValue(NamedTuple):
-    """A value, where it stands, and the part of the schema that marks it."""
+    """A marked value, its path, and the part of the schema that marks it."""
 
     path: str
     value: JSON
@@ -25,7 +28,14 @@ class AnnotatedValue(NamedTuple):
 
 
 def annotated_values(schema: Any, value: JSON, path: str, defs: Mapping[str, Any]) -> Iterator[AnnotatedValue]:
-    """Every one, from the outside in. `defs` are the schema's own definitions."""
+    """Find every marked value, outer values before inner ones.
+
+    Args:
+        schema: The JSON Schema of `value`, as pydantic writes it.
+        value: A config or a part of one. It need not match the schema.
+        path: The path of `value`, such as `nodes[2].config`.
+        defs: The `$defs` of the whole schema.
+    """
     if not isinstance(schema, dict) or not isinstance(value, str | dict | list):
         return
     if isinstance(schema.get("format"), str):
@@ -48,9 +58,10 @@ def annotated_values(schema: Any, value: JSON, path: str, defs: Mapping[str, Any
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapScope:
-    """What a text inside of a map knows beside what the map does: its item, and the nodes of the spec that it is in.
+    """The names that a template inside a map node can use, in addition to those of the map node.
 
-    `before` are the bits of those nodes that can have run; None: all.
+    `bits` gives each node of the map's inner spec one bit. `before` is the sum of the bits of the
+    nodes that can have run before the template is rendered; None means all of them.
     """
 
     bits: Mapping[str, int]
@@ -58,7 +69,10 @@ class MapScope:
 
 
 class TemplateText(NamedTuple):
-    """A text of a spec that is a template or an expression. Only those in a node's config can see secrets."""
+    """A text of a spec that is a template or an expression.
+
+    Only those in a node's config can use secrets.
+    """
 
     path: str
     text: str

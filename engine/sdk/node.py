@@ -1,4 +1,8 @@
-"""What a node type is: one class in one file. Third parties add theirs by the entry point `treadle.nodes`."""
+"""The API for authors of node types: NodeType, its config, its results and the context of a call.
+
+Packages add node types by the entry point `treadle.nodes` and import these classes from the package
+`treadle`. The built-in node types use the same classes. This module stores nothing.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
     from engine.sdk.node_types import NodeTypes
 
 ERROR_PORT = "error"
-"""The port that every node has beside those of its type: for `onError: branch`."""
+"""The port that every node has in addition to those of its type. `onError: branch` uses it."""
 ANSWERED = "answered"
 """The port by which a node leaves that has waited for an answer and received it."""
 EXPIRED = "expired"
@@ -25,14 +29,20 @@ EXPIRED = "expired"
 
 
 class NodeConfig(BaseModel):
-    """Base of every config model: unknown fields are an error, so that a typo is seen."""
+    """Base of the config models of node types.
+
+    Unknown fields are an error, so that typos are found.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A node finished. `port` is the named port it leaves by; None leaves by every edge without a port."""
+    """The result of a node that has finished.
+
+    `port` is the named port by which the run leaves the node. None means every edge without a port.
+    """
 
     value: JSON
     port: str | None = None
@@ -40,7 +50,10 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class WaitUntil:
-    """A node waits for a moment and then finishes with `output`; it needs no worker meanwhile."""
+    """The result of a node that waits until a point in time and then finishes with `output`.
+
+    No worker is needed during the wait.
+    """
 
     until: datetime
     output: Output
@@ -48,7 +61,11 @@ class WaitUntil:
 
 @dataclass(frozen=True, slots=True)
 class WaitForAnswer:
-    """A node waits for a person. `schema` is the JSON Schema of the answer."""
+    """The result of a node that waits for the answer of a person.
+
+    `schema` is the JSON Schema of the answer. At `expires_at` the node finishes with the output
+    null.
+    """
 
     prompt: JSON
     schema: JSON = None
@@ -57,7 +74,10 @@ class WaitForAnswer:
 
 @dataclass(frozen=True, slots=True)
 class WaitForRun:
-    """A node waits for a run that it has started; that run's output is the node's, its failure too."""
+    """The result of a node that waits for a run that it has started.
+
+    The node finishes with the output of that run, or fails with its error.
+    """
 
     run_id: str
 
@@ -66,7 +86,7 @@ Outcome = Output | WaitUntil | WaitForAnswer | WaitForRun
 
 
 class NodeContext(Protocol):
-    """What a node may touch while it runs."""
+    """The interface between one call of a node type and its run."""
 
     @property
     def run_id(self) -> str: ...
@@ -74,18 +94,27 @@ class NodeContext(Protocol):
     def project_id(self) -> str: ...
     @property
     def scopes(self) -> frozenset[str]:
-        """What whoever started the run may do."""
+        """The scopes of the caller who started the run."""
         ...
 
     @property
     def node_id(self) -> str: ...
     @property
-    def visit(self) -> int: ...
+    def visit(self) -> int:
+        """The number of this visit of the node in its run, from 1. Loops visit a node again."""
+        ...
+
     @property
-    def attempt(self) -> int: ...
+    def attempt(self) -> int:
+        """The number of this attempt within the visit, from 1."""
+        ...
+
     @property
     def idempotency_key(self) -> str:
-        """`run/lineage/node/visit`: the same for every attempt, so that a target can tell a repeat."""
+        """`run/lineage/node/visit`.
+
+        Every attempt has the same key, so a target can detect a repeat.
+        """
         ...
 
     @property
@@ -95,38 +124,55 @@ class NodeContext(Protocol):
 
     @property
     def resources(self) -> Mapping[str, Any]:
-        """Long-lived things of the worker, by name: `sandbox` (a pool of Monty processes)."""
+        """Long-lived resources of the process by name, such as `http`, `tools` and `runs`."""
         ...
 
     def render(self, value: JSON) -> JSON:
-        """Renders every template inside `value`; raises NodeFailure(TEMPLATE)."""
+        """Render every template inside `value`.
+
+        Raises:
+            NodeFailure: With code TEMPLATE, if a template is wrong or its evaluation fails.
+        """
         ...
 
     def evaluate(self, expression: str) -> JSON:
-        """Evaluates one expression; raises NodeFailure(TEMPLATE)."""
+        """Evaluate one expression.
+
+        Raises:
+            NodeFailure: With code TEMPLATE, if the expression is wrong or its evaluation fails.
+        """
         ...
 
     def note_input(self, value: JSON) -> None:
-        """Records what the node was given, for people who look at the run."""
+        """Record the effective input of the node, shown to people as the node's `input`."""
         ...
 
-    def progress(self, fraction: float, message: str | None = None) -> None: ...
-    def log(self, level: LogLevel, message: str, **fields: JSON) -> None: ...
+    def progress(self, fraction: float, message: str | None = None) -> None:
+        """Report the progress of this visit, from 0.0 to 1.0."""
+        ...
+
+    def log(self, level: LogLevel, message: str, **fields: JSON) -> None:
+        """Write a record to the run's log."""
+        ...
+
     def text(self, delta: str) -> None:
-        """Streams text out of the node: shown live, kept as `partialOutput`."""
+        """Append text to the node's `partialOutput`. Subscribers receive it at once."""
         ...
 
     def hide(self, values: Iterable[str]) -> None:
-        """From now on nothing that the node tells, its output and errors included, shows one of these texts."""
+        """Mask these texts from now on in all that the node emits, errors included."""
         ...
 
-    def used(self, usage: Usage) -> None:
-        """Adds what a call to a model took."""
+    def add_usage(self, usage: Usage) -> None:
+        """Add the tokens and the cost of one model call to this visit."""
         ...
 
 
 class PortUndecided(Exception):
-    """The output of a node does not tell by which of its `ports` the node leaves. `example` is an output that does."""
+    """An output does not determine by which of its `ports` a node leaves.
+
+    `example` is an output that determines it.
+    """
 
     def __init__(self, ports: Sequence[str], example: str | None = None) -> None:
         super().__init__(", ".join(ports))
@@ -137,12 +183,26 @@ ConfigT = TypeVar("ConfigT", bound=NodeConfig)
 
 
 class NodeType(Generic[ConfigT]):
-    """A kind of node. Stateless: one instance serves every node of its kind.
+    """Base class of node types. A node type has no state: one instance serves all its nodes.
 
-    `inline` is True for a quick, pure type: its nodes run inside a superstep of the graph. All other nodes run as tasks
-    beside the graph, so that none of them holds up another branch. `ends_run` is True for a type whose output is the run's
-    output, unless the spec has `outputs`. `ports` are the named ports beyond `error`; `ports_from` names the path in config
-    that adds ports.
+    Attributes:
+        name: The `type` of nodes in a spec, unique in an installation.
+        title: A short name for people.
+        description: One or two sentences for people.
+        category: The group in the catalog.
+        icon: The name of the icon in builders.
+        Config: The config model. Fields with `json_schema_extra={"format": "template"}` (or
+            `"expression"`) contain templates; validation checks them.
+        inline: True for a quick, pure type, whose nodes run inside a superstep of the graph. All
+            other nodes run as tasks beside the graph, so that no node delays another branch.
+        ends_run: True for a type whose output is the run's output, unless the spec has `outputs`.
+        ports: The named ports in addition to `error`.
+        ports_from: The path in the config that adds named ports.
+        output_schema: The JSON Schema of the output.
+        example: A valid config, shown in the catalog.
+        deprecated: A message to authors who use the type, or None.
+        timeout_hint: For a type whose nodes end with a wait, which `timeoutS` does not limit: the
+            message to authors who set `timeoutS`.
     """
 
     name: ClassVar[str]
@@ -158,18 +218,18 @@ class NodeType(Generic[ConfigT]):
     output_schema: ClassVar[dict[str, Any]] = {}
     example: ClassVar[dict[str, Any]] = {}
     deprecated: ClassVar[str | None] = None
-    instead_of_timeout: ClassVar[str | None] = None
-    """For a type that ends with a wait, which `timeoutS` does not limit: what is said to an author who sets it."""
+    timeout_hint: ClassVar[str | None] = None
 
     def ports_of(self, config: ConfigT) -> tuple[str, ...]:
-        """The named ports a node with this config has, `error` left out."""
+        """Return the named ports of a node with this config, without `error`."""
         return self.ports
 
     def port_of(self, config: ConfigT, output: JSON) -> str | None:
-        """Return the port by which a node of this type leaves with `output`, for an output that replaces the node's own.
+        """Return the port by which a node leaves if `output` replaces its own output.
 
-        A fork uses it where a user patches the output of a node. A type with named ports overrides it if its output tells
-        the port. A type whose nodes wait for an answer always leaves by `answered`.
+        A fork uses it where a user patches the output of a node. A type with named ports overrides
+        it if its output tells the port. A type whose nodes wait for an answer always leaves by
+        `answered`.
 
         Args:
             config: The config of the node.
@@ -197,8 +257,23 @@ class NodeType(Generic[ConfigT]):
         return iter(())
 
     def problems_within(self, raw: JSON, path: str) -> "Iterator[FieldProblem]":
-        """What is wrong with the nodes inside this raw config, templates left out. Never raises, whatever `raw` is."""
+        """What is wrong with the nodes inside this raw config, templates left out.
+
+        Never raises, whatever `raw` is.
+        """
         return iter(())
 
     async def execute(self, config: ConfigT, ctx: NodeContext) -> Outcome:
+        """Run one attempt of a node.
+
+        A cancel, a timeout or a shutdown cancels the coroutine. After a crash the node runs again
+        with the same `ctx.idempotency_key`.
+
+        Args:
+            config: The config with its templates unrendered; `ctx.render` renders them.
+            ctx: The interface to the run.
+
+        Raises:
+            NodeFailure: The node failed with a known code. Any other exception fails it as well.
+        """
         raise TypeError(f"node type {self.name!r} has no execute method")

@@ -1,4 +1,4 @@
-"""The mapping from names to node types."""
+"""The mapping from names to node types. engine/nodes/registry.py fills it at start."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -7,7 +7,10 @@ from engine.sdk.node import NodeType
 
 
 class NodeTypes(Mapping[str, NodeType[Any]]):
-    """Node types by name. `broken` says, by entry point, why one could not be loaded."""
+    """An immutable mapping of node types by name.
+
+    `broken` maps the name of an entry point to the reason why its package could not be loaded.
+    """
 
     def __init__(self, types: Iterable[NodeType[Any]], broken: Mapping[str, str] | None = None) -> None:
         self._types = {kind.name: kind.among(self) for kind in types}

@@ -1,4 +1,7 @@
-"""Protocols of the resources that a process passes to nodes."""
+"""Protocols of the resources that need a database. Nodes get them by name in `ctx.resources`.
+
+The persistence package implements them, so the engine imports no storage library.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -9,27 +12,40 @@ from engine.types import JSON
 
 @dataclass(frozen=True, slots=True)
 class ChildRun:
-    """A run that a node asks for. The same `key` of the same parent is the same child, however often asked."""
+    """The request of a node to start a run.
+
+    The same `parent_id` and `key` always mean the same child run, however often it is requested.
+    """
 
     parent_id: str
     key: str
     workflow_id: str
     version: int | None
-    """None: the published one, else the draft."""
+    """None: the published version, or the draft if none is published."""
     inputs: JSON
 
 
 class ChildRuns(Protocol):
-    """The resource `runs`."""
+    """The resource `runs`: starts child runs."""
 
     async def start(self, child: ChildRun) -> str:
-        """The id of the run. Raises NodeFailure."""
+        """Start the run, unless an earlier call started it already.
+
+        Returns:
+            The id of the run.
+
+        Raises:
+            NodeFailure: The run cannot be started.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class MapVisit:
-    """A visit of a `map` node, under the fencing token of who runs it."""
+    """One visit of a `map` node.
+
+    `epoch` is the fencing token of the worker that executes the run.
+    """
 
     run_id: str
     epoch: int
@@ -40,9 +56,11 @@ class MapVisit:
 
 @dataclass(frozen=True, slots=True)
 class DoneItem:
-    """An item of a map that is done: its output as JSON text, or what it failed with: `{code, message}`.
+    """A finished item of a map.
 
-    `digest` is of the item itself, in 64 bits: it tells whether the map still means this one.
+    `output` is its output as JSON text. For a failed item it is None and `error` is
+    `{code, message}`. `digest` is a 64-bit hash of the item's input: a stored result is only used
+    while the item at `index` has the same digest.
     """
 
     index: int
@@ -52,17 +70,28 @@ class DoneItem:
 
 
 class MapItems(Protocol):
-    """The resource `items`: what maps have done, so that whoever goes on does the rest."""
+    """The resource `items`: stores the finished items of maps for a later resume."""
 
-    async def load(self, visit: MapVisit) -> list[DoneItem]: ...
-    async def keep(self, visit: MapVisit, items: Sequence[DoneItem]) -> None:
-        """Makes them durable; waits for as long as the database is away. Raises Fenced."""
+    async def load(self, visit: MapVisit) -> list[DoneItem]:
+        """Return the stored items of a visit."""
+        ...
+
+    async def save(self, visit: MapVisit, items: Sequence[DoneItem]) -> None:
+        """Store items durably. Waits as long as the database is not available.
+
+        Raises:
+            Fenced: Another worker has claimed the run.
+        """
         ...
 
 
 class Secrets(Protocol):
-    """The resource `secrets`."""
+    """The resource `secrets`: decrypts secrets of a project."""
 
     async def resolve(self, project_id: str, names: Collection[str]) -> dict[str, str]:
-        """The values. Raises NodeFailure(SECRET) for one that is not there or cannot be decrypted."""
+        """Return the values by name.
+
+        Raises:
+            NodeFailure: With code SECRET, if a secret does not exist or cannot be decrypted.
+        """
         ...

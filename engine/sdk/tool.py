@@ -1,4 +1,7 @@
-"""What a tool is, to those who offer one and to those who call one: `tool` nodes, agents and code."""
+"""The protocol of a tool. Tool nodes, agents and code nodes call tools.
+
+Packages add tools by the entry point `treadle.tools`.
+"""
 
 import re
 from collections.abc import Mapping
@@ -13,9 +16,11 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]+")
 
 @dataclass(frozen=True, slots=True)
 class ToolInfo:
-    """`parameters` is a JSON Schema of an object; `origin` is `builtin`, `python` or `mcp:<server>`.
+    """The catalog entry of a tool.
 
-    `problem` says why the tool cannot be called now; its name then stands for whatever could not be loaded.
+    `parameters` is the JSON Schema of an object. `origin` is `builtin`, `python` or `mcp:<server>`.
+    `problem` is set if the tool cannot be called now. If a whole package or server cannot be
+    loaded, there is one entry with the name of the package or server and a problem.
     """
 
     name: str
@@ -24,25 +29,42 @@ class ToolInfo:
     origin: str
     required_scopes: frozenset[str] = frozenset()
     problem: str | None = None
-    is_passing: bool = False
-    """The problem says nothing of the tool itself: a little later it may be gone."""
+    is_transient: bool = False
+    """Whether `problem` may go away without a change of the tool, such as a busy machine."""
 
     @property
     def identifier(self) -> str:
-        """The name as code and models can write it: `mcp:search/find-all` is `mcp_search_find_all`."""
+        """The name in code and for models: `mcp_search_find_all` for `mcp:search/find-all`."""
         return _NOT_IN_NAMES.sub("_", self.name).strip("_")
 
 
 class ToolFailed(Exception):
-    """The tool was called and says no; reads as a sentence."""
+    """The tool ran and refused the call. The message is a sentence for people."""
 
 
 class Tool(Protocol):
-    """One tool. It is called with arguments that fit its schema, and stopped by a cancel."""
+    """A tool.
+
+    Its arguments are checked against its schema first. A cancelled node cancels the call.
+    """
 
     @property
-    def info(self) -> ToolInfo: ...
+    def info(self) -> ToolInfo:
+        """The catalog entry."""
+        ...
 
     async def call(self, arguments: dict[str, JSON], ctx: NodeContext) -> JSON:
-        """JSON, or whatever pydantic can make JSON of. Raises ToolFailed, NodeFailure, or anything that is a fault of its own."""
+        """Call the tool.
+
+        Args:
+            arguments: An object that matches the schema `info.parameters`.
+            ctx: The context of the calling node.
+
+        Returns:
+            JSON, or a value that pydantic converts to JSON.
+
+        Raises:
+            ToolFailed: The tool refused the call.
+            NodeFailure: The call failed with a code. Other exceptions mean a bug in the tool.
+        """
         ...

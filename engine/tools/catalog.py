@@ -152,7 +152,7 @@ def _unknown(name: str, others: Iterable[str]) -> NodeFailure:
 
 def unusable(broken: ToolInfo) -> NodeFailure:
     told = f"the tool {broken.name!r} cannot be used: {broken.problem}"
-    return NodeFailure("TOOL_FAILED", told, retryable=broken.is_passing)
+    return NodeFailure("TOOL_FAILED", told, retryable=broken.is_transient)
 
 
 def check_scopes(info: ToolInfo, ctx: NodeContext) -> None:

@@ -30,7 +30,7 @@ _MEANINGLESS = ("inputs", "concurrency")
 
 def refusal(kind: NodeType[Any]) -> str | None:
     """Why a map cannot run nodes of this type."""
-    if kind.instead_of_timeout is not None:
+    if kind.timeout_hint is not None:
         return f"a node of type {kind.name!r} waits without a worker, which an item of a map cannot"
     if has_nodes(kind):
         return f"a node of type {kind.name!r} runs others itself: give it a workflow of its own, or make one list of all items"

@@ -91,7 +91,7 @@ def check_config(
 
 def _around_waits(node: NodeSpec, path: str, types: "NodeTypes") -> Iterator[FieldProblem]:
     """What limits and repeats an attempt does neither to a wait, which is none."""
-    instead = types[node.type].instead_of_timeout if node.type in types else None
+    instead = types[node.type].timeout_hint if node.type in types else None
     if instead is None:
         return
     waits = f"an attempt, and a node of type {node.type!r} waits outside of it"

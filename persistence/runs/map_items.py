@@ -26,7 +26,7 @@ class Items:
         rows = await self._insist(_LOAD, visit.run_id, visit.lineage, visit.node_id, visit.visit)
         return [DoneItem(row["idx"], row["digest"], row["output"], row["error"]) for row in rows]
 
-    async def keep(self, visit: MapVisit, items: Sequence[DoneItem]) -> None:
+    async def save(self, visit: MapVisit, items: Sequence[DoneItem]) -> None:
         """Raises Fenced where the run is another worker's now: then nothing was written."""
         rows = await self._insist(
             _KEEP,

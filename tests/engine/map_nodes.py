@@ -54,7 +54,7 @@ class Probe(NodeType[ProbeConfig]):
     async def _execute(self, config: ProbeConfig, ctx: NodeContext) -> Outcome:
         value = ctx.render(config.sees)
         ctx.log(LogLevel.INFO, f"sees {value}", value=value)
-        ctx.used(Usage("model", 3, 2, 0.5))
+        ctx.add_usage(Usage("model", 3, 2, 0.5))
         ctx.text("said")
         await asyncio.sleep(0)
         match ctx.render(config.does):
@@ -84,7 +84,7 @@ class Kept:
     async def load(self, visit: MapVisit) -> list[DoneItem]:
         return list(self.items.values())
 
-    async def keep(self, visit: MapVisit, items: Sequence[DoneItem]) -> None:
+    async def save(self, visit: MapVisit, items: Sequence[DoneItem]) -> None:
         await asyncio.sleep(0)
         if self.is_fenced:
             raise Fenced("another has it")

@@ -45,7 +45,7 @@ class Taker(NodeType[TakerConfig]):
         self.running, self.go_on = asyncio.Event(), asyncio.Event()
 
     async def execute(self, config: TakerConfig, ctx: NodeContext) -> Output | WaitForAnswer | WaitUntil:
-        ctx.used(ONCE)
+        ctx.add_usage(ONCE)
         if config.tells:
             ctx.progress(0.5)
         if config.asks:

@@ -83,9 +83,9 @@ class _Counted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ctx, name)
 
-    def used(self, usage: Usage) -> None:
+    def add_usage(self, usage: Usage) -> None:
         self._count(usage)
-        self._ctx.used(usage)
+        self._ctx.add_usage(usage)
 
 
 def _calls(said: Sequence[BaseMessage], lent: Sequence[BoundTool]) -> Iterator[JSON]:

@@ -97,8 +97,8 @@ class _Told:
     def text(self, text: str) -> None:
         """Of many items at once it would be no text."""
 
-    def used(self, usage: Usage) -> None:
-        self._outer.used(usage)
+    def add_usage(self, usage: Usage) -> None:
+        self._outer.add_usage(usage)
 
     def post(self, at: datetime, what: EventData) -> None:
         if isinstance(what, LogRecorded):
@@ -139,7 +139,7 @@ class _Heard:
 
     def _count(self, state: NodeState) -> None:
         if state.usage is not None:
-            self._told.used(state.usage)
+            self._told.add_usage(state.usage)
 
     def stream(self, run_id: str, delta: OutputDelta) -> None:
         """Of many items at once it would be no text."""

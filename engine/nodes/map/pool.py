@@ -164,7 +164,7 @@ class ItemPool:
         if not unkept or self._store is None:
             return
         try:
-            await self._store.keep(self._visit, unkept)
+            await self._store.save(self._visit, unkept)
         except Fenced as fenced:
             raise NodeFailure("FENCED", str(fenced)) from fenced
         except BaseException:

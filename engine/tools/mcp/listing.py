@@ -76,7 +76,7 @@ class Listing:
                 except client.TemporarilyUnavailable as not_now:
                     left.append(name)
                     told = f"parameters: the schema {not_now}"
-                    self._found[f"{self._origin}/{name}"] = self._info(name, told, is_passing=True)
+                    self._found[f"{self._origin}/{name}"] = self._info(name, told, is_transient=True)
         self._left = left
         return dict(self._found)
 
@@ -92,7 +92,7 @@ class Listing:
         info = ToolInfo(f"{self._origin}/{name}", tool.description or "", tool.inputSchema, self._origin, self._scopes)
         return self._usable(tool, info)
 
-    def _info(self, name: str, problem: str, *, is_passing: bool = False) -> ToolInfo:
+    def _info(self, name: str, problem: str, *, is_transient: bool = False) -> ToolInfo:
         tool = self._by_name.get(name)
         told = "" if tool is None else tool.description or ""
-        return ToolInfo(f"{self._origin}/{name}", told, {}, self._origin, self._scopes, problem, is_passing)
+        return ToolInfo(f"{self._origin}/{name}", told, {}, self._origin, self._scopes, problem, is_transient)

@@ -40,7 +40,7 @@ class Telling(NodeType[TellingConfig]):
         ctx.progress(0.5, f"working on {value}")
         for one in f"{value} is what I say: {value[:-2]}":
             ctx.text(one)
-        ctx.used(Usage(f"model/{value}", 1, 1))
+        ctx.add_usage(Usage(f"model/{value}", 1, 1))
         if config.ends == "failure":
             raise NodeFailure("TELLING", f"{value} is wrong", details={value: [value]})
         if config.ends == "fault":

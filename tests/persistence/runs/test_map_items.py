@@ -32,8 +32,8 @@ async def test_what_is_kept_is_read_by_who_goes_on(
     store, run = Items(database.pool), (await accepted(database, caller, project)).run
     async with working(database, redis) as worker:
         held = await worker.takes_up(run)
-        await store.keep(visit_of(held), ITEMS)
-        await store.keep(visit_of(held), [DoneItem(3, 1, "9"), DoneItem(4, 4, "4")])
+        await store.save(visit_of(held), ITEMS)
+        await store.save(visit_of(held), [DoneItem(3, 1, "9"), DoneItem(4, 4, "4")])
         found = {item.index: item for item in await store.load(visit_of(held, epoch=held.epoch + 1))}
         assert found == {item.index: item for item in [*ITEMS, DoneItem(3, 1, "9"), DoneItem(4, 4, "4")]}
         for other in ({"visit": 2}, {"lineage": 1}, {"node_id": "b"}):
@@ -47,10 +47,10 @@ async def test_who_has_lost_the_run_writes_nothing(
     async with working(database, redis) as worker:
         held = await worker.takes_up(run)
         with pytest.raises(Fenced):
-            await store.keep(visit_of(held, epoch=held.epoch - 1), ITEMS)
+            await store.save(visit_of(held, epoch=held.epoch - 1), ITEMS)
         await held.ends()
         with pytest.raises(Fenced):
-            await store.keep(visit_of(held), ITEMS)
+            await store.save(visit_of(held), ITEMS)
         assert await store.load(visit_of(held)) == []
 
 
@@ -61,7 +61,7 @@ async def test_items_that_are_done_are_no_crash_in_a_row(
     async with working(database, redis) as worker:
         held = await worker.takes_up(run)
         await database.pool.execute("UPDATE runs SET crashes = 2, crashed_seq = 7")
-        await Items(database.pool).keep(visit_of(held), ITEMS)
+        await Items(database.pool).save(visit_of(held), ITEMS)
         assert await database.pool.fetchval("SELECT crashed_seq FROM runs") is None
 
 
@@ -82,7 +82,7 @@ async def test_items_go_when_their_map_is_over(
     store, run = Items(database.pool), (await accepted(database, caller, project)).run
     async with working(database, redis) as worker:
         held = await worker.takes_up(run)
-        await store.keep(visit_of(held), ITEMS)
+        await store.save(visit_of(held), ITEMS)
         assert await prune_items(database.pool) == 0
         await held.happens(NodeChange(NodeState(run.id, "a", state.status, state.visits)))
         assert await prune_items(database.pool) == (0 if is_kept else 3)
@@ -95,7 +95,7 @@ async def test_items_go_with_what_they_were_part_of(
     store, run = Items(database.pool), (await accepted(database, caller, project)).run
     async with working(database, redis) as worker:
         held = await worker.takes_up(run)
-        await store.keep(visit_of(held), ITEMS)
+        await store.save(visit_of(held), ITEMS)
         if why == "the run is over":
             await held.ends(RunStatus.FAILED)
         else:

@@ -15,7 +15,7 @@ GROWTH_MIB = 40
 class Forgetting(Kept):
     """A store that is elsewhere: what it is given takes no memory here."""
 
-    async def keep(self, visit: MapVisit, items: Sequence[DoneItem]) -> None:
+    async def save(self, visit: MapVisit, items: Sequence[DoneItem]) -> None:
         assert items
 
 

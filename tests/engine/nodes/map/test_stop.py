@@ -49,7 +49,7 @@ class Taker(NodeType[TakerConfig]):
         item = ctx.render(config.item)
         if item == 2:
             await self.hangs.wait()
-        ctx.used(Usage("model", 3, 2, 0.5))
+        ctx.add_usage(Usage("model", 3, 2, 0.5))
         match item:
             case 1:
                 return Output(item)
@@ -71,7 +71,7 @@ class Store:
     async def load(self, visit: MapVisit) -> list[DoneItem]:
         return []
 
-    async def keep(self, visit: MapVisit, items: Sequence[DoneItem]) -> None:
+    async def save(self, visit: MapVisit, items: Sequence[DoneItem]) -> None:
         self.asked.set()
         if self.away:
             await asyncio.Event().wait()
