@@ -6,7 +6,7 @@ What a caller gives as a value is in no answer, no error and no line of the log.
 import re
 from collections.abc import Iterator
 
-from engine.graph.bound_node import prepare
+from engine.graph.bound_node import bind_nodes
 from engine.problems import FieldProblem
 from engine.spec.parser import parse
 from engine.types import JSON
@@ -63,7 +63,7 @@ def check_use(context: Context, project_id: str, spec: JSON) -> None:
     """
     if context.caller.may(Role.EDITOR, project_id):
         return
-    if any(work.secrets for work in prepare(parse(spec), context.node_types).values()):
+    if any(work.secrets for work in bind_nodes(parse(spec), context.node_types).values()):
         told = "Using secrets in a spec or a node of one's own takes the role editor in the project"
         raise Forbidden(f"{told}; workflows that editors have saved may use them for everybody who runs them.")
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from langgraph.constants import TASKS
 from langgraph.types import Send
 
-from engine.graph.channels import JOIN_BARRIER, LOOP, NODE_RECORDS, EdgeToken, JoinBarrier, NodeRecord, Signal
-from engine.graph.compiler import Write
+from engine.graph.channels import JOIN_BARRIER, LOOP, NODE_RECORDS, EdgeToken, JoinBarrier, NodeRecord, Signal, Write
+from engine.graph.head import due_nodes
 from engine.graph.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round, is_joined_by_any
 from engine.spec.model import OnError
 from engine.states import UNFINISHED, NodeStatus
@@ -161,12 +161,10 @@ def _value(edges: Edges, door: JoinState) -> list[Any]:
 
 def due(plan: Plan, values: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """What these channels make due: (the nodes, the channels that make them so), as LangGraph will see it."""
-    sends = [send.node for send in values.get(TASKS, ())]
-    opened = [
+    opened = sorted(
         name for name in values if name.startswith((JOIN_BARRIER, LOOP)) and _gate(plan, name, values).is_available()
-    ]
-    names = [*([TASKS] if sends else []), *sorted(opened)]
-    return list(dict.fromkeys([*sends, *(name.split(":", 1)[1] for name in sorted(opened))])), names
+    )
+    return list(dict.fromkeys(due_nodes(values, opened))), [*([TASKS] if values.get(TASKS) else []), *opened]
 
 
 def _gate(plan: Plan, channel: str, values: Mapping[str, Any]) -> JoinBarrier:

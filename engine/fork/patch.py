@@ -13,8 +13,7 @@ from engine.fork.frontier import Edges, Frontier, let_in, passed
 from engine.fork.history import RunHistory
 from engine.fork.invalidation import Dependent, Invalidation, Unknown
 from engine.graph.bound_node import BoundNode
-from engine.graph.channels import NodeRecord
-from engine.graph.compiler import Write
+from engine.graph.channels import NodeRecord, Write
 from engine.graph.plan import Plan, PlanEdge, PlanNode, Round
 from engine.graph.routing import settle_edges, taken_edges
 from engine.problems import FieldProblem

@@ -35,7 +35,7 @@ class BoundNode:
         return self.type.inline and not is_slow
 
 
-def prepare(spec: Spec, types: Mapping[str, NodeType[Any]]) -> Mapping[str, BoundNode]:
+def bind_nodes(spec: Spec, types: Mapping[str, NodeType[Any]]) -> Mapping[str, BoundNode]:
     """By node id. Raises SpecError where a type is not there (any more) or refuses its config."""
     conditions: dict[str, list[str]] = {}
     for edge in spec.edges:

@@ -20,6 +20,9 @@ LOOP = "loop:"
 NODE_RECORDS = "slots"
 INPUT = "input"
 
+Write = tuple[str, Any]
+"""A write to a channel: the name of the channel and the value."""
+
 
 class EdgeToken(NamedTuple):
     """An edge has settled in a round: taken, or dead because its source went another way."""

@@ -19,8 +19,8 @@ from langgraph.pregel._write import ChannelWrite, ChannelWriteTupleEntry
 from langgraph.runtime import RunControl
 from langgraph.types import Durability
 
-from engine.graph.bound_node import BoundNode, prepare
-from engine.graph.channels import INPUT, JOIN_BARRIER, LOOP, NODE_RECORDS, JoinBarrier, NodeRecords, Signal
+from engine.graph.bound_node import BoundNode, bind_nodes
+from engine.graph.channels import INPUT, JOIN_BARRIER, LOOP, NODE_RECORDS, JoinBarrier, NodeRecords, Signal, Write
 from engine.graph.plan import Plan, PlanNode, is_joined_by_any, make_plan
 from engine.sdk.node import NodeType
 from engine.spec.model import Spec
@@ -30,8 +30,6 @@ from engine.types import JSON
 TURNS = "treadle_turns"
 """The config key under which a call carries its Turns."""
 _START = "__treadle_start__"
-
-Write = tuple[str, Any]
 
 
 class GraphCallbacks(Protocol):
@@ -82,7 +80,7 @@ def compile_spec(
         checkpointer=saver,
         auto_validate=True,
     )
-    return CompiledGraph(spec, plan, prepare(spec, types), graph)
+    return CompiledGraph(spec, plan, bind_nodes(spec, types), graph)
 
 
 def _pregel_node(bound: Runnable[Any, None], channels: str | list[str], triggers: list[str]) -> PregelNode:

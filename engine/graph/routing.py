@@ -8,8 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from langgraph.constants import TASKS
 from langgraph.types import Send
 
-from engine.graph.channels import JOIN_BARRIER, LOOP, EdgeToken, Signal
-from engine.graph.compiler import Write
+from engine.graph.channels import JOIN_BARRIER, LOOP, EdgeToken, Signal, Write
 from engine.graph.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round
 from engine.sdk.node import ERROR_PORT
 

@@ -12,12 +12,12 @@ from typing import Any
 from langgraph.errors import GraphDrained
 from langgraph.types import Command
 
-from engine.graph.channels import NODE_RECORDS
+from engine.graph.channels import NODE_RECORDS, NodeRecord
 from engine.graph.compiler import CompiledGraph
 from engine.runtime.commit_buffer import CommitBuffer
 from engine.runtime.outcome import RunOutcome
-from engine.runtime.ports import CheckpointRecord, Journal, OpenWait, ResumeState, RunChange
-from engine.runtime.run_info import HeadStore, RunInfo, StopReason
+from engine.runtime.ports import CheckpointRecord, HeadStore, Journal, OpenWait, ResumeState, RunChange
+from engine.runtime.run_info import RunInfo, StopReason
 from engine.runtime.run_state import RunState
 from engine.runtime.scheduler import NodeScheduler
 from engine.runtime.stop import StopControl
@@ -97,10 +97,25 @@ class RunExecutor:
     def set_breakpoints(self, node_ids: frozenset[str]) -> None:
         self._turns.breakpoints = node_ids
 
-    # What the saver calls back.
+    # engine.runtime.ports.AttachedRun, which the saver calls.
+
+    @property
+    def run_id(self) -> str:
+        return self.info.id
+
+    @property
+    def is_new(self) -> bool:
+        return self.info.is_new
+
+    @property
+    def records(self) -> dict[str, NodeRecord]:
+        return self.memory.slots
+
+    @property
+    def running_nodes(self) -> list[str]:
+        return self.memory.running
 
     async def commit_superstep(self, record: CheckpointRecord, *, has_next: bool) -> None:
-        """Called by the saver for every checkpoint: one entry for all that the wave did, the run's end included."""
         self._is_due = has_next
         await self._commit(record)
         if self._is_step_done(record.step):

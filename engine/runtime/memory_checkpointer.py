@@ -1,4 +1,7 @@
-"""The head of a run that lives as long as the call that drives it: an item of a map. One object a run; nothing is stored."""
+"""The checkpoint saver of a run that lives in memory, for one item of a map. Nothing is stored.
+
+A crash loses the whole run: the map starts the item again.
+"""
 
 import copy
 from collections.abc import Sequence
@@ -7,69 +10,61 @@ from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint, CheckpointTuple
-from langgraph.constants import TASKS
 
-from engine.graph.channels import JOIN_BARRIER, LOOP, NODE_RECORDS
-from engine.graph.compiler import CompiledGraph, Write
-from engine.runtime.executor import RunExecutor
-from engine.runtime.ports import CheckpointRecord, PendingWrite, ResumeState
+from engine.graph.channels import NODE_RECORDS, Write
+from engine.graph.compiler import CompiledGraph
+from engine.graph.head import HeadWrites, next_nodes
+from engine.runtime.ports import AttachedRun, CheckpointRecord, PendingWrite, ResumeState
 
 
 class MemoryHeadStore(BaseCheckpointSaver[int]):
-    """The last checkpoint, and what LangGraph has written since."""
+    """The last checkpoint of one run, with the writes on top of it. Implements engine.runtime.ports.HeadStore."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._drive: RunExecutor
+        self._run: AttachedRun
         self._saved: tuple[Checkpoint, Any] | None = None
-        self._pending: list[tuple[str, str, Any]] = []
-        self._has_sends = False
+        self._head_writes = HeadWrites()
 
-    def under(self, compiled: CompiledGraph) -> CompiledGraph:
-        """The same graph, with its checkpoints kept here."""
+    def bind(self, compiled: CompiledGraph) -> CompiledGraph:
+        """Return the same graph with this object as its checkpoint saver."""
         graph = copy.copy(compiled.graph)
         graph.checkpointer = self
         return replace(compiled, graph=graph)
 
-    async def attach(self, executor: RunExecutor) -> ResumeState | None:
-        self._drive = executor
+    async def attach(self, run: AttachedRun) -> ResumeState | None:
+        self._run = run
         return None
 
     def detach(self, run_id: str) -> None:
         return None
 
     def enter(self, run_id: str, writes: Sequence[Write]) -> tuple[list[Write], list[PendingWrite]]:
-        """An outside write must not lose the turns that are due: the first after a checkpoint brings them along."""
-        assert self._saved is not None
-        entering = list(writes)
-        if not self._has_sends and any(channel == TASKS for channel, _ in entering):
-            entering = [(TASKS, send) for send in self._saved[0]["channel_values"].get(TASKS, ())] + entering
-            self._has_sends = True
-        return entering, []
+        if self._saved is None:
+            raise RuntimeError(f"run {run_id} has no checkpoint yet, so it cannot take outside writes")
+        return self._head_writes.enter(self._saved[0]["channel_values"], writes), []
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         if self._saved is None:
             return None
         checkpoint, metadata = self._saved
         checkpoint = checkpoint.copy()
-        checkpoint["channel_values"] = {**checkpoint["channel_values"], NODE_RECORDS: self._drive.memory.slots}
-        return CheckpointTuple(self._place(checkpoint["id"]), checkpoint, metadata, None, list(self._pending))
+        checkpoint["channel_values"] = {**checkpoint["channel_values"], NODE_RECORDS: self._run.records}
+        config = self._config(checkpoint["id"])
+        return CheckpointTuple(config, checkpoint, metadata, None, list(self._head_writes.writes))
 
     async def aput(self, config: RunnableConfig, checkpoint: Checkpoint, metadata: Any, new_versions: Any) -> Any:
         if metadata["source"] != "input":
             self._saved = (checkpoint, metadata)
-            has_next = TASKS in checkpoint["channel_values"] or any(
-                name.startswith((JOIN_BARRIER, LOOP)) for name in checkpoint["updated_channels"] or ()
-            )
+            has_next = bool(next_nodes(checkpoint))
             record = CheckpointRecord(checkpoint["id"], None, metadata["step"], True, b"", [])
-            await self._drive.commit_superstep(record, has_next=has_next)
-            self._pending, self._has_sends = [], False
-        return self._place(checkpoint["id"])
+            await self._run.commit_superstep(record, has_next=has_next)
+            self._head_writes = HeadWrites()
+        return self._config(checkpoint["id"])
 
     async def aput_writes(self, config: RunnableConfig, writes: Any, task_id: str, task_path: str = "") -> None:
-        self._pending = [write for write in self._pending if write[0] != task_id]
-        self._pending += [(task_id, channel, value) for channel, value in writes]
+        self._head_writes.replace(task_id, writes)
 
-    def _place(self, checkpoint_id: str) -> RunnableConfig:
-        place = {"thread_id": self._drive.info.id, "checkpoint_ns": "", "checkpoint_id": checkpoint_id}
-        return cast(RunnableConfig, {"configurable": place})
+    def _config(self, checkpoint_id: str) -> RunnableConfig:
+        configurable = {"thread_id": self._run.run_id, "checkpoint_ns": "", "checkpoint_id": checkpoint_id}
+        return cast(RunnableConfig, {"configurable": configurable})

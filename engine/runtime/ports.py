@@ -4,13 +4,13 @@ An Entry is all or nothing: its events, node outputs, checkpoint, pending writes
 them happened. Entries of one run are committed in the order in which they were given.
 """
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from engine.events import EventData, OutputDelta, RunError, Usage
-from engine.graph.channels import NodeRecord
+from engine.graph.channels import NodeRecord, Write
 from engine.sdk.node import Output
 from engine.states import RunStatus, WaitKind
 from engine.types import JSON
@@ -145,4 +145,59 @@ class Journal(Protocol):
 
     def stream(self, run_id: str, delta: OutputDelta) -> None:
         """Shows text to live readers; nothing is stored."""
+        ...
+
+
+class AttachedRun(Protocol):
+    """A claimed run as a checkpoint saver sees it. RunExecutor implements it; a saver knows nothing else of the executor."""
+
+    @property
+    def run_id(self) -> str: ...
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing of the run is stored yet, so that there is no head to load."""
+        ...
+
+    @property
+    def records(self) -> dict[str, NodeRecord]:
+        """The live record of each node, with outputs. The graph's channel shares this object."""
+        ...
+
+    @property
+    def running_nodes(self) -> list[str]:
+        """The nodes that run beside the graph."""
+        ...
+
+    async def commit_superstep(self, record: CheckpointRecord, *, has_next: bool) -> None:
+        """Commit a checkpoint with everything that its superstep did, the end of the run included.
+
+        Args:
+            record: The checkpoint, serialised.
+            has_next: Whether the checkpoint makes another node due.
+        """
+        ...
+
+
+class HeadStore(Protocol):
+    """The store of the head checkpoints: a checkpoint saver as the executor sees it."""
+
+    async def attach(self, run: AttachedRun) -> ResumeState | None:
+        """Load the head of a run, and pass its checkpoints to `run.commit_superstep` from now on.
+
+        Returns:
+            The state to resume from; None if the run has no head yet.
+        """
+        ...
+
+    def detach(self, run_id: str) -> None:
+        """Forget a run. Does nothing if the run is not attached."""
+        ...
+
+    def enter(self, run_id: str, writes: Sequence[Write]) -> tuple[list[Write], list[PendingWrite]]:
+        """Add writes from outside of the graph to the head of an attached run.
+
+        Returns:
+            The writes that the next Command must bring into the graph, and the rows that make them durable.
+        """
         ...

@@ -1,18 +1,13 @@
 """A take-up of a run, from outside: what the drive is given, why it may be asked to stop, and the store it stands on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from engine.events import RunError
-from engine.graph.compiler import Write
-from engine.runtime.ports import PendingWrite, ResumeState
 from engine.types import JSON
 from engine.values.redaction import Redactor
-
-if TYPE_CHECKING:
-    from engine.runtime.executor import RunExecutor
 
 
 class StopReason(StrEnum):
@@ -92,16 +87,3 @@ class RunInfo:
     def key(self) -> str:
         """What the idempotency keys of its nodes begin with."""
         return f"{self.id}/{self.lineage}" if self.around is None else self.around.key
-
-
-class HeadStore(Protocol):
-    """Where runs stand in the store: the checkpoint saver, seen from the engine."""
-
-    async def attach(self, executor: "RunExecutor") -> ResumeState | None:
-        """Loads the run's head; None where it has none yet. From now on its checkpoints go through `drive.commit_superstep`."""
-        ...
-
-    def detach(self, run_id: str) -> None: ...
-    def enter(self, run_id: str, writes: Sequence[Write]) -> tuple[list[Write], list[PendingWrite]]:
-        """Adds outside writes to the head. Answers with what a Command has to bring in, and the rows that make it durable."""
-        ...

@@ -10,8 +10,8 @@ from langgraph.types import Send
 
 from engine.events import RunError
 from engine.expressions import evaluator
-from engine.graph.channels import NODE_RECORDS, NodeRecord, Signal
-from engine.graph.compiler import CompiledGraph, Write
+from engine.graph.channels import NODE_RECORDS, NodeRecord, Signal, Write
+from engine.graph.compiler import CompiledGraph
 from engine.graph.plan import PlanEdge, PlanNode, Round
 from engine.graph.routing import close_loop, settle_edges, taken_edges
 from engine.runtime.attempts import Result, attempt, null_after_failure

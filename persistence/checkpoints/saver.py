@@ -6,7 +6,7 @@ last commit left it. Node outputs are not in checkpoints: they are stored once, 
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import asyncpg
 from langchain_core.runnables import RunnableConfig
@@ -17,20 +17,16 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     CheckpointTuple,
 )
-from langgraph.checkpoint.base import PendingWrite as GraphWrite
 from langgraph.constants import TASKS
 
-from engine.graph.channels import JOIN_BARRIER, LOOP, NODE_RECORDS, NodeRecord
-from engine.runtime.ports import CheckpointRecord, PendingWrite, ResumeState
+from engine.graph.channels import NODE_RECORDS, NodeRecord, Write
+from engine.graph.head import HeadWrites, next_nodes
+from engine.runtime.ports import AttachedRun, CheckpointRecord, PendingWrite, ResumeState
 from engine.states import UNFINISHED, NodeStatus
 from persistence.checkpoints.codec import CheckpointDelta, pack, pack_write
 from persistence.checkpoints.loader import checkpoint_id, config_of, graph_id, load, usage_of_visits
 from persistence.db.clock_skew import Clocks
 from persistence.runs.waits import open_waits
-
-if TYPE_CHECKING:
-    from engine.graph.compiler import Write
-    from engine.runtime.executor import RunExecutor
 
 NULL_TASK = "00000000-0000-0000-0000-000000000000"
 """LangGraph's id for writes from outside any task."""
@@ -42,17 +38,15 @@ FULL_EVERY = 100
 class Thread:
     """One attached run: its head as LangGraph sees it, and the writes that came in on top of it."""
 
-    executor: "RunExecutor"
+    run: AttachedRun
     checkpoint: Checkpoint | None = None
     metadata: CheckpointMetadata = field(default_factory=lambda: cast(CheckpointMetadata, {}))
     id: str | None = None
     parent_id: str | None = None
     since_full: int = 0
-    pending: list[GraphWrite] = field(default_factory=list)
+    head_writes: HeadWrites = field(default_factory=HeadWrites)
     stored: int = 0
-    """How many outside writes this head already has in the store."""
-    has_sends: bool = False
-    """Whether those bring the head's own pending Sends along."""
+    """How many outside writes on top of this head are in the store."""
 
 
 class Saver(BaseCheckpointSaver[int]):
@@ -68,15 +62,14 @@ class Saver(BaseCheckpointSaver[int]):
 
     # The engine's side (engine.runtime.executor.Head).
 
-    async def attach(self, executor: "RunExecutor") -> ResumeState | None:
-        thread = self._threads[executor.info.id] = Thread(executor)
-        stored = None if executor.info.is_new else await load(self._pool, executor.info.id)
+    async def attach(self, run: AttachedRun) -> ResumeState | None:
+        thread = self._threads[run.run_id] = Thread(run)
+        stored = None if run.is_new else await load(self._pool, run.run_id)
         if stored is None:
             return None
         thread.checkpoint, thread.metadata = stored.checkpoint, stored.metadata
         thread.id, thread.parent_id, thread.since_full = stored.id, stored.parent_id, stored.since_full
-        thread.pending, thread.stored = stored.writes, len(stored.writes)
-        thread.has_sends = any(channel == TASKS for _, channel, _ in stored.writes)
+        thread.head_writes, thread.stored = HeadWrites(stored.writes), len(stored.writes)
         slots: dict[str, NodeRecord] = dict(stored.checkpoint["channel_values"].pop(NODE_RECORDS, {}))
         for _, channel, value in stored.writes:
             if channel == NODE_RECORDS:
@@ -87,24 +80,21 @@ class Saver(BaseCheckpointSaver[int]):
         return ResumeState(
             slots,
             stored.metadata.get("step", 0),
-            is_due=bool(_due(stored.checkpoint)) or any(channel != NODE_RECORDS for _, channel, _ in stored.writes),
+            is_due=bool(next_nodes(stored.checkpoint))
+            or any(channel != NODE_RECORDS for _, channel, _ in stored.writes),
             is_held=any(send.arg.held for send in sends),
-            waits=await open_waits(self._pool, executor.info.id, self._clocks.apart) if is_waiting else [],
-            usage=await usage_of_visits(self._pool, executor.info.id, under_way) if under_way else {},
+            waits=await open_waits(self._pool, run.run_id, self._clocks.apart) if is_waiting else [],
+            usage=await usage_of_visits(self._pool, run.run_id, under_way) if under_way else {},
         )
 
     def detach(self, run_id: str) -> None:
         self._threads.pop(run_id, None)
 
-    def enter(self, run_id: str, writes: Sequence["Write"]) -> tuple[list["Write"], list[PendingWrite]]:
+    def enter(self, run_id: str, writes: Sequence[Write]) -> tuple[list[Write], list[PendingWrite]]:
         thread = self._threads[run_id]
         if thread.checkpoint is None or thread.id is None:
             raise RuntimeError(f"run {run_id} has no head to write to")
-        entering = list(writes)
-        if not thread.has_sends and any(channel == TASKS for channel, _ in entering):
-            # The channel of Sends takes a write in place of what it holds: what is due already must come along.
-            entering = [(TASKS, send) for send in thread.checkpoint["channel_values"].get(TASKS, ())] + entering
-            thread.has_sends = True
+        entering = thread.head_writes.enter(thread.checkpoint["channel_values"], writes)
         rows = [
             PendingWrite(thread.id, NULL_TASK, thread.stored + index, channel, pack_write(channel, value))
             for index, (channel, value) in enumerate(entering)
@@ -126,11 +116,11 @@ class Saver(BaseCheckpointSaver[int]):
         checkpoint = thread.checkpoint.copy()
         values = dict(checkpoint["channel_values"])
         if NODE_RECORDS in checkpoint["channel_versions"]:
-            values[NODE_RECORDS] = thread.executor.memory.slots
+            values[NODE_RECORDS] = thread.run.records
         checkpoint["channel_values"] = values
         parent = config_of(run_id, graph_id(thread.parent_id)) if thread.parent_id else None
         return CheckpointTuple(
-            config_of(run_id, checkpoint["id"]), checkpoint, thread.metadata, parent, list(thread.pending)
+            config_of(run_id, checkpoint["id"]), checkpoint, thread.metadata, parent, list(thread.head_writes.writes)
         )
 
     async def aput(
@@ -145,8 +135,8 @@ class Saver(BaseCheckpointSaver[int]):
         if metadata.get("source") == "input" and not self.keeps_inputs:
             return config_of(run_id, checkpoint["id"])
         record = self._record(thread, checkpoint, metadata, new_versions)
-        await thread.executor.commit_superstep(record, has_next=bool(_due(checkpoint)))
-        thread.pending, thread.stored, thread.has_sends = [], 0, False
+        await thread.run.commit_superstep(record, has_next=bool(next_nodes(checkpoint)))
+        thread.head_writes, thread.stored = HeadWrites(), 0
         return config_of(run_id, checkpoint["id"])
 
     async def aput_writes(
@@ -157,9 +147,7 @@ class Saver(BaseCheckpointSaver[int]):
         They are not stored here: a wave's own are part of its checkpoint moments later, and what comes from outside has been
         stored with the results that it is made of (`enter`). LangGraph works a task's path out for those alone that name it.
         """
-        thread = self._threads[config["configurable"]["thread_id"]]
-        thread.pending = [write for write in thread.pending if write[0] != task_id]
-        thread.pending += [(task_id, channel, value) for channel, value in writes]
+        self._threads[config["configurable"]["thread_id"]].head_writes.replace(task_id, writes)
 
     async def alist(
         self,
@@ -199,23 +187,19 @@ class Saver(BaseCheckpointSaver[int]):
         is_full = thread.checkpoint is None or thread.since_full >= FULL_EVERY
         delta = CheckpointDelta.between(None if is_full else thread.checkpoint, checkpoint, metadata, new_versions)
         if is_full and NODE_RECORDS in checkpoint["channel_versions"]:
-            delta.values[NODE_RECORDS] = thread.executor.memory.slots
+            delta.values[NODE_RECORDS] = thread.run.records
         record = CheckpointRecord(
             id=checkpoint_id(checkpoint["id"]),
             parent_id=thread.id,
             step=metadata.get("step", 0),
             is_full=is_full,
             data=pack(delta),
-            next_nodes=[*_due(checkpoint), *thread.executor.memory.running],
+            next_nodes=[
+                *next_nodes(checkpoint),
+                *thread.run.running_nodes,
+            ],
         )
         thread.checkpoint, thread.metadata = checkpoint, metadata
         thread.parent_id, thread.id = thread.id, record.id
         thread.since_full = 1 if is_full else thread.since_full + 1
         return record
-
-
-def _due(checkpoint: Checkpoint) -> list[str]:
-    """The nodes of the next wave: those that have a Send, and those whose gate has opened."""
-    sends = [send.node for send in checkpoint["channel_values"].get(TASKS, ())]
-    opened = [name for name in checkpoint["updated_channels"] or () if name.startswith((JOIN_BARRIER, LOOP))]
-    return [*sends, *(name.split(":", 1)[1] for name in opened)]

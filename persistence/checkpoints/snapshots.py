@@ -10,8 +10,7 @@ from typing import Any
 from sqlalchemy import ARRAY, Integer, Text, and_, bindparam, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.graph.channels import NODE_RECORDS, records_from
-from engine.graph.compiler import Write
+from engine.graph.channels import NODE_RECORDS, Write, records_from
 from engine.types import JSON
 from persistence.checkpoints.codec import fold, unpack, unpack_write
 from persistence.db.tables import checkpoints, node_outputs, pending_writes, runs

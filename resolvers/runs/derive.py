@@ -12,7 +12,7 @@ from engine.fork.frontier import Frontier, applied, begun_again, channels, due, 
 from engine.fork.history import RunHistory
 from engine.fork.migration import migrate_frontier
 from engine.fork.patch import PatchRefused, patched, settled
-from engine.graph.bound_node import BoundNode, prepare
+from engine.graph.bound_node import BoundNode, bind_nodes
 from engine.graph.plan import Plan, make_plan
 from engine.problems import FieldProblem
 from engine.spec.model import SpecError
@@ -157,7 +157,7 @@ async def _forked_head(
     frontier = _moved(stand, make_plan(before), plan, patch, check_inputs(new.inputs, versions_[1].spec.get("inputs")))
     if not frontier.doors:
         return None
-    works = prepare(spec, context.node_types) if patch else {}
+    works = bind_nodes(spec, context.node_types) if patch else {}
     return await _copied(connection, stand, plan, frontier, patch, works, new)
 
 

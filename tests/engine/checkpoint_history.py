@@ -12,12 +12,13 @@ from langgraph.checkpoint.base.id import uuid6
 from engine.errors import NodeFailure
 from engine.fork.frontier import Frontier, applied, channels, due, read
 from engine.fork.history import RunHistory
-from engine.graph.channels import NODE_RECORDS, NodeRecord
-from engine.graph.compiler import CompiledGraph, Write, compile_spec
+from engine.graph.channels import NODE_RECORDS, NodeRecord, Write
+from engine.graph.compiler import CompiledGraph, compile_spec
+from engine.graph.plan import Plan
 from engine.nodes.registry import load_node_types
 from engine.runtime.executor import RunExecutor
 from engine.runtime.memory_checkpointer import MemoryHeadStore
-from engine.runtime.ports import PendingWrite, ResumeState
+from engine.runtime.ports import AttachedRun, PendingWrite, ResumeState
 from engine.runtime.run_info import RunInfo
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.sdk.node_types import NodeTypes
@@ -74,19 +75,20 @@ class Snapshot:
 class Remembering(MemoryHeadStore):
     """The head of one run: from nothing, or from `start`. Keeps a snapshot of every checkpoint."""
 
-    def __init__(self, start: Snapshot | None = None) -> None:
+    def __init__(self, start: Snapshot | None = None, plan: Plan | None = None) -> None:
         super().__init__()
+        self._plan = plan
         self.snapshots: list[Snapshot] = [start] if start else []
         self.waiting: list[Write] = []
         """Outside writes on top of the last of them."""
         self._start = start
 
-    async def attach(self, executor: RunExecutor) -> ResumeState | None:
-        await super().attach(executor)
-        if self._start is None:
+    async def attach(self, run: AttachedRun) -> ResumeState | None:
+        await super().attach(run)
+        if self._start is None or self._plan is None:
             return None
         values = dict(self._start.values)
-        nodes, updated = due(executor.compiled.plan, values)
+        nodes, updated = due(self._plan, values)
         self._saved = (_checkpoint(values, updated), {"source": "fork", "step": self._start.step, "parents": {}})
         return ResumeState(dict(self._start.values[NODE_RECORDS]), self._start.step, bool(nodes), False, [])
 
@@ -98,7 +100,7 @@ class Remembering(MemoryHeadStore):
     async def aput(self, config: RunnableConfig, checkpoint: Checkpoint, metadata: Any, new_versions: Any) -> Any:
         if metadata["source"] == "input":
             return await super().aput(config, checkpoint, metadata, new_versions)
-        values = {**checkpoint["channel_values"], NODE_RECORDS: dict(self._drive.memory.slots)}
+        values = {**checkpoint["channel_values"], NODE_RECORDS: dict(self._run.records)}
         self.snapshots.append(Snapshot(metadata["step"], _copied(values)))
         place = await super().aput(config, checkpoint, metadata, new_versions)
         self.waiting = []
@@ -168,7 +170,7 @@ async def play(
     if start is not None:
         frontier, step = start
         snapshot = Snapshot(step, channels(first.plan, with_outputs(frontier, known)))
-    saver, journal = Remembering(snapshot), RecordedJournal()
+    saver, journal = Remembering(snapshot, first.plan), RecordedJournal()
     graph = compiled(raw, saver, ran)
     executor = RunExecutor(RunInfo("run_test", "prj_test", 1, 0, {}), graph, journal=journal, head=saver, resources={})
     await asyncio.wait_for(executor.run(), 20)

@@ -4,10 +4,11 @@ from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from engine.events import NodeChange, NodeState, OutputDelta
-from engine.graph.compiler import Write, compile_spec
+from engine.graph.channels import Write
+from engine.graph.compiler import compile_spec
 from engine.nodes.registry import load_node_types
 from engine.runtime.executor import RunExecutor
-from engine.runtime.ports import Entry, PendingWrite
+from engine.runtime.ports import AttachedRun, Entry, PendingWrite
 from engine.runtime.run_info import RunInfo
 from engine.spec.parser import parse
 from engine.states import NodeStatus
@@ -44,7 +45,7 @@ class RecordedJournal:
 class NoHead:
     """A run without checkpoints: quick nodes alone need none."""
 
-    async def attach(self, executor: RunExecutor) -> None:
+    async def attach(self, run: AttachedRun) -> None:
         return None
 
     def detach(self, run_id: str) -> None:

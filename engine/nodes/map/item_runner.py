@@ -61,7 +61,7 @@ class SpecItems:
         head, journal = MemoryHeadStore(), _Heard(_Told(self._outer, index))
         executor = RunExecutor(
             _facts(self._outer, index, item),
-            head.under(self._compiled),
+            head.bind(self._compiled),
             journal=journal,
             head=head,
             resources=self._outer.resources,

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
 from engine.errors import NodeFailure
 from engine.expressions.lexer import has_code
-from engine.graph.bound_node import prepare
+from engine.graph.bound_node import bind_nodes
 from engine.graph.compiler import compile_spec
 from engine.graph.plan import PlanError
 from engine.nodes.map.item_runner import NodeItems, RunItem, SpecItems
@@ -205,7 +205,7 @@ class MapNode(NodeType[MapConfig]):
                 raise SpecError(wrong)
             if node is None:
                 return SpecItems(compile_spec(spec, types), context)
-            [work] = prepare(spec, types).values()
+            [work] = bind_nodes(spec, types).values()
             return NodeItems(work, context)
         except (SpecError, PlanError) as wrong:
             raise NodeFailure("CONFIG", f"what is to be done with each item cannot be run: {wrong}") from wrong

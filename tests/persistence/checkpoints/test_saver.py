@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +10,8 @@ from langgraph.checkpoint.conformance import checkpointer_test, validate
 from redis.asyncio import Redis
 
 from engine.events import CheckpointSaved
+from engine.graph.channels import NodeRecord
 from engine.runtime.ports import CheckpointRecord, Entry
-from engine.runtime.run_state import RunState
 from persistence.caller import Caller
 from persistence.checkpoints.saver import Saver
 from persistence.db.database import Database
@@ -32,13 +31,14 @@ class Idle:
     """A drive that runs nothing: it commits the checkpoints that it is given, by the real journal."""
 
     def __init__(self, run_id: str, journal: PostgresJournal) -> None:
-        self.info = SimpleNamespace(id=run_id, is_new=False)
-        self.memory = RunState(run_id, 1, {})
+        self.run_id, self.is_new = run_id, False
+        self.records: dict[str, NodeRecord] = {}
+        self.running_nodes: list[str] = []
         self._journal = journal
 
     async def commit_superstep(self, record: CheckpointRecord, *, has_next: bool) -> None:
         saved = (datetime.now(UTC), CheckpointSaved(record.id, record.step))
-        await self._journal.commit(Entry(self.info.id, 0, events_to_write=[saved], checkpoint=record))
+        await self._journal.commit(Entry(self.run_id, 0, events_to_write=[saved], checkpoint=record))
 
 
 class Attached(Saver):
@@ -58,9 +58,9 @@ class Attached(Saver):
             async with self._pool.acquire() as connection, connection.transaction():
                 await connection.execute("DELETE FROM events WHERE run_id = $1", run.id)
                 await connection.execute(rename, run.id, run_id)
-        await self.attach(Idle(run_id, self._journal))  # type: ignore[arg-type]
+        await self.attach(Idle(run_id, self._journal))
         stored = await super().aput(config, *rest)
-        await self.attach(Idle(run_id, self._journal))  # type: ignore[arg-type]
+        await self.attach(Idle(run_id, self._journal))
         return stored
 
 
