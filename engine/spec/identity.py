@@ -22,7 +22,12 @@ def spec_hash(raw: JSON) -> str:
 
 def digest(raw: JSON) -> str:
     """The spec_hash of what is known to be storable."""
-    return hashlib.sha256(orjson.dumps(_that_runs(normalise(raw)), option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return hash_of_normal(normalise(raw))
+
+
+def hash_of_normal(spec: JSON) -> str:
+    """Return the `spec_hash` of a storable spec that `normalise` returned."""
+    return hashlib.sha256(orjson.dumps(_that_runs(spec), option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def _that_runs(raw: JSON) -> JSON:

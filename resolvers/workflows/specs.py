@@ -10,7 +10,7 @@ from engine.errors import NotStorable
 from engine.expressions.evaluator import ExpressionError, evaluate, is_expression, render
 from engine.expressions.lexer import has_code
 from engine.problems import FieldProblem
-from engine.spec.identity import normalise, spec_hash
+from engine.spec.identity import hash_of_normal, normalise
 from engine.states import Severity
 from engine.types import JSON
 from engine.validation.catalog_names import MODEL, TOOL, unknown_names
@@ -57,7 +57,7 @@ def content_to_save(spec: JSON) -> Content:
         raise invalid("input.spec", "NOT_AN_OBJECT", f"A spec is an object, not {_type_of(spec)}.")
     _check_size(spec)
     normal = normalise(spec)
-    return Content(normal, spec_hash(normal))
+    return Content(normal, hash_of_normal(normal))
 
 
 def _check_size(spec: JSON) -> None:
