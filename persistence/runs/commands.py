@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, select, text, update
+from sqlalchemy import ARRAY, ColumnElement, Text, and_, case, cast, func, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import NodeChange, StatusChange
@@ -195,11 +196,16 @@ def _head_step(run_id: str) -> ColumnElement[int]:
 
 
 async def set_breakpoints(connection: AsyncConnection, caller: Caller, run_id: str, node_ids: list[str]) -> Run:
-    """From now on. A run that is over has no use for them: InvalidState."""
+    """Replace the breakpoints of an active run; its other options stay as they are stored.
+
+    Raises InvalidState for a terminal run.
+    """
     run = await locked(connection, caller, run_id)
     if run.status.is_terminal:
         raise InvalidState(f"The run is {run.status} already.", run_status=run.status)
-    options = {"timeoutS": run.options.timeout_s, "breakpoints": node_ids, "stepwise": run.options.stepwise}
+    # Only this key is written: a newer server of the same deployment may have stored options unknown to this one.
+    path, ids = cast(["breakpoints"], ARRAY(Text)), cast(node_ids, JSONB)
+    options = cast(func.jsonb_set(cast(runs.c.options, JSONB), path, ids), runs.c.options.type)
     changed = update(runs).where(runs.c.id == run_id).values(options=options).returning(runs)
     return run_of((await connection.execute(changed)).mappings().one())
 

@@ -74,7 +74,6 @@ async def accept_alone(pool: asyncpg.Pool, caller: Caller, new: NewRun) -> Comma
 
 def _new_values(caller: Caller, new: NewRun) -> list[Any]:
     options, parent = new.options, new.parent
-    kept = {"timeoutS": options.timeout_s, "breakpoints": list(options.breakpoints), "stepwise": options.stepwise}
     status = RunStatus.QUEUED if new.start else RunStatus.PENDING
     told = codec.body_of(StatusChange(status, None, _message(new)))
     return [
@@ -86,7 +85,7 @@ def _new_values(caller: Caller, new: NewRun) -> list[Any]:
         new.mode.value,
         status.value,
         orjson.dumps(new.inputs).decode(),
-        orjson.dumps(kept).decode(),
+        orjson.dumps(options.to_json()).decode(),
         options.priority,
         options.stepwise,
         caller.subject,

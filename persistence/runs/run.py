@@ -20,10 +20,29 @@ from persistence.events.run_transition import RunTransition
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
+    """The options that a run was started with.
+
+    `to_json` and `from_row` are the only code that knows the whole of the column `options`. `priority` has a column
+    of its own, because the queue sorts by it.
+    """
+
     timeout_s: float | None = None
+    """How long the run may take, in seconds; pauses do not count."""
     breakpoints: tuple[str, ...] = ()
+    """Ids of the nodes before which the run pauses."""
     stepwise: bool = False
+    """Whether the run pauses after every step."""
     priority: int = 0
+
+    def to_json(self) -> dict[str, JSON]:
+        """Return the value of the column `options`."""
+        return {"timeoutS": self.timeout_s, "breakpoints": list(self.breakpoints), "stepwise": self.stepwise}
+
+    @classmethod
+    def from_row(cls, row: Mapping[Any, Any]) -> "RunOptions":
+        """Read the columns `options` and `priority` of a row of `runs`."""
+        options = row["options"]
+        return cls(options["timeoutS"], tuple(options["breakpoints"]), options["stepwise"], row["priority"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +110,12 @@ def transitions_of(results: Iterable[CommandResult]) -> list[RunTransition]:
 
 def run_of(row: RowMapping | Mapping[str, Any]) -> Run:
     values = {name: row[name] for name in Run.__slots__}
-    options, priority = values["options"], row["priority"]
     values |= {
         "source": RunSource(values["source"]),
         "mode": RunMode(values["mode"]),
         "status": RunStatus(values["status"]),
         "error": codec.error_of(values["error"]),
-        "options": RunOptions(options["timeoutS"], tuple(options["breakpoints"]), options["stepwise"], priority),
+        "options": RunOptions.from_row(row),
     }
     return Run(**values)
 

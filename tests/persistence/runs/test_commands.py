@@ -1,5 +1,6 @@
 """What a server's changes leave in the rows: cancels, pauses, resumes, answers; one run at a time and a whole workflow."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -141,13 +142,15 @@ async def test_a_resume_remembers_the_step_that_it_starts_from(
 
 
 async def test_breakpoints_leave_the_other_options_alone(database: Database, caller: Caller, run: Run) -> None:
-    options = '{"timeoutS": 7, "breakpoints": ["a"], "stepwise": true}'
+    options = '{"timeoutS": 7, "breakpoints": ["a"], "stepwise": true, "ofALaterVersion": {"x": [1]}}'
     await database.pool.execute("UPDATE runs SET options = $2::text::json, priority = 3 WHERE id = $1", run.id, options)
     async with database.begin() as connection:
         changed = await commands.set_breakpoints(connection, caller, run.id, ["b"])
     assert (changed.options.timeout_s, changed.options.stepwise, changed.options.priority) == (7, True, 3)
     assert changed.options.breakpoints == ("b",)
     assert changed.last_seq == run.last_seq
+    stored = json.loads(await database.pool.fetchval("SELECT options::text FROM runs WHERE id = $1", run.id))
+    assert stored == {"timeoutS": 7, "breakpoints": ["b"], "stepwise": True, "ofALaterVersion": {"x": [1]}}
 
 
 async def answered(database: Database, caller: Caller, run_id: str, wait_id: str, given: Any = "yes") -> CommandResult:
