@@ -6,7 +6,7 @@ says that they are there (`is_stored`). A payload carries them along while they 
 
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, assert_never
 
 import orjson
 
@@ -60,15 +60,19 @@ def usage_of(body: dict[str, Any] | None) -> Usage | None:
     return None if body is None else Usage(**body)
 
 
-def body_of(what: EventData) -> dict[str, JSON]:
+def body_of(data: EventData) -> dict[str, JSON]:
     """What `events.body` holds: everything but type, node id, number and moment, which have columns."""
-    if isinstance(what, NodeChange):
-        return _state_body(what.state)
-    if isinstance(what, StatusChange):
-        return {"status": what.status, "previous": what.previous, "message": what.message}
-    if isinstance(what, CheckpointSaved):
-        return {"checkpoint_id": what.checkpoint_id, "step": what.step}
-    return {"level": what.level, "message": what.message, "fields": what.fields}
+    match data:
+        case NodeChange():
+            return _state_body(data.state)
+        case StatusChange():
+            return {"status": data.status, "previous": data.previous, "message": data.message}
+        case CheckpointSaved():
+            return {"checkpoint_id": data.checkpoint_id, "step": data.step}
+        case LogRecorded():
+            return {"level": data.level, "message": data.message, "fields": data.fields}
+        case _:
+            assert_never(data)
 
 
 def _state_body(state: NodeState) -> dict[str, JSON]:
