@@ -133,9 +133,9 @@ runs = Table(
     # Workers lost in a row without anything finished in between, and where the run stood at the last of them.
     Column("crashes", SmallInteger, nullable=False, server_default="0"),
     Column("crashed_seq", Integer),
-    # The queue: runs of one lane are limited together. The lane is the workflow's where its spec has a limit, else the project's.
-    Column("lane", Id, nullable=False),
-    Column("lane_limit", Integer),
+    # Runs with the same concurrency key share one limit: the workflow where its spec has a limit, else the project.
+    Column("lane", Id, nullable=False, key="concurrency_key"),
+    Column("lane_limit", Integer, key="concurrency_limit"),
     Column("last_seq", Integer, nullable=False, server_default="0"),
     Column("lineage", Integer, nullable=False, server_default="0"),
     # The mark of the journal's group that wrote last: tells, after a connection lost in COMMIT, whether it landed.
@@ -187,14 +187,14 @@ runs = Table(
     Index("ix_runs_forked_from_id", "forked_from_id", postgresql_where=text("forked_from_id IS NOT NULL")),
     Index(
         "ix_runs_queue",
-        "lane",
+        "concurrency_key",
         text("priority DESC"),
         "queued_at",
         "id",
         postgresql_where=text("status = 'QUEUED'"),
     ),
-    Index("ix_runs_limited", "lane", postgresql_where=text("status = 'QUEUED' AND lane_limit IS NOT NULL")),
-    Index("ix_runs_held", "lane", postgresql_where=text("status IN ('RUNNING', 'PAUSING', 'CANCELLING')")),
+    Index("ix_runs_limited", "concurrency_key", postgresql_where=text("status = 'QUEUED' AND lane_limit IS NOT NULL")),
+    Index("ix_runs_held", "concurrency_key", postgresql_where=text("status IN ('RUNNING', 'PAUSING', 'CANCELLING')")),
     Index("ix_runs_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
     Index("ix_runs_prunable", "finished_at", postgresql_where=text("finished_at IS NOT NULL AND pruned_at IS NULL")),
     Index("ix_runs_wake_at", "wake_at", postgresql_where=text("status = 'WAITING'")),

@@ -35,7 +35,7 @@ def new_run(version: Version, inputs: JSON) -> NewRun:
     """With the limit that the version's spec sets."""
     new = NewRun(version.project_id, version.workflow_id, version.id, inputs)
     limit = concurrency_of(version.spec)
-    return new if limit is None else replace(new, lane_limit=limit.limit, on_limit=limit.on_limit)
+    return new if limit is None else replace(new, concurrency_limit=limit.limit, on_limit=limit.on_limit)
 
 
 async def accept(connection: AsyncConnection, caller: Caller, new: NewRun, deadlines: Deadlines) -> CommandResult:
@@ -49,23 +49,23 @@ async def make_room(
     connection: AsyncConnection, caller: Caller, new: NewRun, deadlines: Deadlines
 ) -> list[RunTransition]:
     """The runs that were cancelled for a run that is about to be queued. Raises Busy where its spec says to reject it."""
-    if new.lane_limit is None or new.on_limit is OnLimit.QUEUE:
+    if new.concurrency_limit is None or new.on_limit is OnLimit.QUEUE:
         return []
     # The workflow before its runs, as everybody locks them: somebody may be deleting it.
     await workflows.keep(connection, new.workflow_id)
-    await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(new.lane, 0))))
+    await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(new.concurrency_key, 0))))
     if new.on_limit is OnLimit.REJECT:
-        if len(await _active(connection, new.lane, ACTIVE)) >= new.lane_limit:
-            raise Busy(f"{new.lane_limit} of its runs are active, as many as its spec allows.")
+        if len(await _active(connection, new.concurrency_key, ACTIVE)) >= new.concurrency_limit:
+            raise Busy(f"{new.concurrency_limit} of its runs are active, as many as its spec allows.")
         return []
     # One that is being cancelled makes way already.
-    oldest_first = await _active(connection, new.lane, ACTIVE - {RunStatus.CANCELLING})
-    over = len(oldest_first) + 1 - new.lane_limit
+    oldest_first = await _active(connection, new.concurrency_key, ACTIVE - {RunStatus.CANCELLING})
+    over = len(oldest_first) + 1 - new.concurrency_limit
     return await _cancel(connection, caller, oldest_first[: max(over, 0)], deadlines)
 
 
-async def _active(connection: AsyncConnection, lane: str, statuses: frozenset[RunStatus]) -> list[str]:
-    query = select(table.c.id).where(table.c.lane == lane, table.c.status.in_(statuses)).order_by(table.c.id)
+async def _active(connection: AsyncConnection, key: str, statuses: frozenset[RunStatus]) -> list[str]:
+    query = select(table.c.id).where(table.c.concurrency_key == key, table.c.status.in_(statuses)).order_by(table.c.id)
     return list((await connection.execute(query)).scalars())
 
 

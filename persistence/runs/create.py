@@ -45,15 +45,15 @@ class NewRun:
     mode: RunMode = RunMode.ASYNC
     source: RunSource = RunSource.MANUAL
     options: RunOptions = field(default_factory=RunOptions)
-    lane_limit: int | None = None
+    concurrency_limit: int | None = None
     """How many runs of the workflow may be held at once, where its spec says so."""
     on_limit: OnLimit = OnLimit.QUEUE
     parent: Parent | None = None
 
     @property
-    def lane(self) -> str:
+    def concurrency_key(self) -> str:
         """What is limited together: the workflow where its spec has a limit, or the spec without a workflow; else the project."""
-        return self.project_id if self.lane_limit is None else self.workflow_id or self.version_id
+        return self.project_id if self.concurrency_limit is None else self.workflow_id or self.version_id
 
 
 async def accept(connection: AsyncConnection, caller: Caller, new: NewRun) -> CommandResult:
@@ -89,8 +89,8 @@ def _new_values(caller: Caller, new: NewRun) -> list[Any]:
         options.priority,
         options.stepwise,
         caller.subject,
-        new.lane,
-        new.lane_limit,
+        new.concurrency_key,
+        new.concurrency_limit,
         PENDING.total_seconds(),
         orjson.dumps(told).decode(),
         sorted(caller.scopes),
