@@ -131,7 +131,7 @@ def _accepted(caller: Caller, new: NewRun, run_id: str, at: datetime | None) -> 
             "parent_id": new.parent and new.parent.run_id,
             "epoch": 0,
             "attempt": 0,
-            "takeup": int(new.start),
+            "dispatch_number": int(new.start),
             "last_seq": 1,
             "lineage": 0,
             "created_at": at,

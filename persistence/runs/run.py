@@ -67,7 +67,8 @@ class Run:
     worker_id: str | None
     lease_until: datetime | None
     attempt: int
-    takeup: int
+    dispatch_number: int
+    """How often the run was put into the queue; the column is `takeup`."""
     last_seq: int
     lineage: int
     cancel_reason: str | None
@@ -84,6 +85,9 @@ class Run:
     paused_at: datetime | None
     cancelled_at: datetime | None
     finished_at: datetime | None
+
+
+_COLUMNS = {name: name for name in Run.__slots__} | {"dispatch_number": "takeup"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ def transitions_of(results: Iterable[CommandResult]) -> list[RunTransition]:
 
 
 def run_of(row: RowMapping | Mapping[str, Any]) -> Run:
-    values = {name: row[name] for name in Run.__slots__}
+    values = {name: row[column] for name, column in _COLUMNS.items()}
     values |= {
         "source": RunSource(values["source"]),
         "mode": RunMode(values["mode"]),

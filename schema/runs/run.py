@@ -160,7 +160,7 @@ class Run(Node):
     @strawberry.field(description="Opaque: a name for this take-up, for the logs.")
     @staticmethod
     def task_id(run: Row) -> str | None:
-        return f"{run.id}/{run.takeup}" if run.takeup else None
+        return f"{run.id}/{run.dispatch_number}" if run.dispatch_number else None
 
     @strawberry.field(description="What would be accepted now.")
     @staticmethod

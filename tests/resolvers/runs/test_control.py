@@ -28,7 +28,7 @@ async def test_an_accepted_run_is_queued_and_the_doorbell_rings(
     context: Context, adhoc: StartArguments, redis: Redis
 ) -> None:
     run = await start.run_adhoc(context, adhoc)
-    assert (run.status, run.last_seq, run.takeup) == (RunStatus.QUEUED, 1, 1)
+    assert (run.status, run.last_seq, run.dispatch_number) == (RunStatus.QUEUED, 1, 1)
     assert await redis.zscore("test", "test:poll_queue") is not None
 
 
