@@ -171,23 +171,9 @@ class _Told:
         self.seq += 1
         place = {"run_id": self.run_id, "seq": self.seq, "node_id": node_id}
         self.events.append({**place, "type": EventType.NODE_STATE, "body": body})
-        change = codec.happening_of(EventType.NODE_STATE, node_id, body, self.run_id, self.seq)
+        change = codec.data_of(EventType.NODE_STATE, node_id, body, self.run_id, self.seq)
         assert isinstance(change, NodeChange)
-        state = change.state
-        self.states[node_id] = {
-            **place,
-            "status": state.status,
-            "visits": state.visits,
-            "attempt": state.attempt,
-            "progress": state.progress,
-            "message": state.message,
-            "partial_output": state.partial_output,
-            "error": codec.error_body(state.error),
-            "usage": codec.usage_body(state.usage),
-            "started_at": state.started_at,
-            "completed_at": state.completed_at,
-            "output_seq": None,
-        }
+        self.states[node_id] = codec.node_state_row(change.state, self.seq, output_seq=None)
 
 
 def _checkpoint(run_id: str, seq: int, graph_id: str, copy: Copy) -> dict[str, Any]:

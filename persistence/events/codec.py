@@ -1,11 +1,15 @@
-"""How a happening is written: as `events.body`, and as the payload of a Redis stream entry. Pure; it stores nothing.
+"""Codecs of events and node states: rows of `events` and `node_states`, and payloads of Redis stream entries.
 
-A node's input and output are kept once, in `node_outputs` at the seq of the event that settled the node; a body only
-says that they are there (`is_stored`). A payload carries them along while they are small: live readers need no query.
+A node's input and output are stored once, in `node_outputs`, under the number of the event that settled the node. An
+event's body only says that they exist; a stream payload carries them while they are small, so that live readers need
+no query. A new field of `NodeState` is added here, in `engine.events`, in `db.tables` and in a migration, and nowhere
+else in this package. The module is pure: it stores nothing.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, assert_never
 
 import orjson
@@ -27,7 +31,26 @@ from engine.states import FINISHED, EventType, LogLevel, NodeStatus, RunStatus
 from engine.types import JSON
 
 INLINE_LIMIT = 16 * 1024
-"""Bytes of JSON, input and output together, up to which a payload carries them."""
+"""Input and output together, in bytes of JSON, up to which a payload carries them."""
+
+_PLAIN_COLUMNS = {
+    "status": "text",
+    "visits": "int",
+    "attempt": "smallint",
+    "progress": "real",
+    "message": "text",
+    "partial_output": "text",
+    "started_at": "timestamptz",
+    "completed_at": "timestamptz",
+}
+NODE_STATE_COLUMNS = {**_PLAIN_COLUMNS, "error": "json", "usage": "json"}
+"""The columns of `node_states` that hold a field of `NodeState`, with their Postgres types.
+
+Every INSERT and SELECT of the table is made from this mapping. Its order is the order of `node_state_values`.
+"""
+NODE_STATE_ROW = ("run_id", "node_id", "seq", "output_seq", *NODE_STATE_COLUMNS)
+"""All columns of `node_states`, in the order that `node_state_of` reads."""
+_plain_values: Callable[[NodeState], tuple[Any, ...]] = attrgetter(*_PLAIN_COLUMNS)
 
 
 def is_stored(state: NodeState) -> bool:
@@ -36,7 +59,7 @@ def is_stored(state: NodeState) -> bool:
 
 
 def error_body(error: RunError | None) -> dict[str, JSON] | None:
-    """As kept in `runs.error`, `node_states.error` and event bodies."""
+    """Encode an error for `runs.error`, `node_states.error` and event bodies."""
     if error is None:
         return None
     return {
@@ -49,19 +72,54 @@ def error_body(error: RunError | None) -> dict[str, JSON] | None:
 
 
 def error_of(body: dict[str, Any] | None) -> RunError | None:
+    """Decode what `error_body` returned."""
     return None if body is None else RunError(**body)
 
 
 def usage_body(usage: Usage | None) -> dict[str, JSON] | None:
+    """Encode the usage of a node for `node_states.usage` and event bodies."""
     return None if usage is None else asdict(usage)
 
 
 def usage_of(body: dict[str, Any] | None) -> Usage | None:
+    """Decode what `usage_body` returned."""
     return None if body is None else Usage(**body)
 
 
+def _unchanged(body: JSON) -> JSON:
+    return body
+
+
+def node_state_values(state: NodeState, encode: Callable[[JSON], Any] = _unchanged) -> tuple[Any, ...]:
+    """Return one value for each of NODE_STATE_COLUMNS; `encode` is applied to the JSON ones that are not None."""
+    error, usage = state.error, state.usage
+    return (
+        *_plain_values(state),
+        None if error is None else encode(error_body(error)),
+        None if usage is None else encode(usage_body(usage)),
+    )
+
+
+def node_state_row(state: NodeState, seq: int, output_seq: int | None) -> dict[str, Any]:
+    """Return the whole row of `node_states` for SQLAlchemy, JSON as Python objects."""
+    columns = dict(zip(NODE_STATE_COLUMNS, node_state_values(state), strict=True))
+    return {"run_id": state.run_id, "node_id": state.node_id, "seq": seq, "output_seq": output_seq, **columns}
+
+
+def node_state_of(row: Sequence[Any]) -> NodeState:
+    """Decode a row of NODE_STATE_ROW. By position, because a page of runs has hundreds of them."""
+    run_id, node_id, seq, output_seq, *values = row
+    fields = dict(zip(NODE_STATE_COLUMNS, values, strict=True))
+    fields["status"] = NodeStatus(fields["status"])
+    fields["error"], fields["usage"] = error_of(fields["error"]), usage_of(fields["usage"])
+    # The output of an earlier visit is not the output of a node in its next visit; events say the same.
+    has_output = output_seq == seq
+    output_seq = output_seq if has_output else None
+    return NodeState(run_id, node_id, has_output=has_output, seq=seq, output_seq=output_seq, **fields)
+
+
 def body_of(data: EventData) -> dict[str, JSON]:
-    """What `events.body` holds: everything but type, node id, number and moment, which have columns."""
+    """Encode an event for `events.body`: everything but type, node id, number and moment, which have columns."""
     match data:
         case NodeChange():
             return _state_body(data.state)
@@ -89,13 +147,13 @@ def _state_body(state: NodeState) -> dict[str, JSON]:
         "has_output": state.has_output,
         "is_stored": is_stored(state),
         **({} if state.usage is None else {"usage": usage_body(state.usage)}),
-        # Set where a rewind puts a state back: its values stay where they were stored.
+        # Set where a rewind restores a state: its values stay where they were stored.
         **({} if state.output_seq is None else {"output_seq": state.output_seq}),
     }
 
 
-def happening_of(type: EventType | str, node_id: str | None, body: dict[str, Any], run_id: str, seq: int) -> EventData:
-    """The reverse of `body_of`. A node's values come from the payload if it carried them; else see `output_seq`."""
+def data_of(type: EventType | str, node_id: str | None, body: dict[str, Any], run_id: str, seq: int) -> EventData:
+    """Decode what `body_of` returned. A node's values are set if the payload carried them; else see `output_seq`."""
     match EventType(type):
         case EventType.RUN_STATUS:
             previous = body["previous"]
@@ -131,39 +189,41 @@ def _state_of(node_id: str, body: dict[str, Any], run_id: str, seq: int) -> Node
     )
 
 
-def payload_of(at: datetime, what: EventData) -> bytes:
-    """A stream entry's payload. `at` is the moment in the event's row."""
-    body = body_of(what)
-    if isinstance(what, NodeChange) and is_stored(what.state) and what.state.output_seq is None:
-        values = orjson.dumps([what.state.input, what.state.output])
+def payload_of(at: datetime, data: EventData) -> bytes:
+    """Encode an event for a stream entry. `at` is the moment in the event's row."""
+    body = body_of(data)
+    if isinstance(data, NodeChange) and is_stored(data.state) and data.state.output_seq is None:
+        values = orjson.dumps([data.state.input, data.state.output])
         if len(values) <= INLINE_LIMIT:
             body["values"] = orjson.Fragment(values)
-    return orjson.dumps({"type": what.type, "at": at, "node_id": what.node_id, "body": body})
+    return orjson.dumps({"type": data.type, "at": at, "node_id": data.node_id, "body": body})
 
 
 def events_of(run_id: str, last_seq: int, payload: bytes) -> list[Event]:
-    """The reverse of `payload_of`, for a JSON list of payloads: the events up to `last_seq`.
+    """Decode a JSON list of what `payload_of` returned: the events of a run up to `last_seq`.
 
-    Raises ValueError, TypeError or KeyError on what we did not write.
+    Raises:
+        ValueError, TypeError, KeyError: for a payload that this module did not write.
     """
-    read = orjson.loads(payload)
-    return [_event(run_id, seq, one) for seq, one in enumerate(read, last_seq - len(read) + 1)]
+    entries = orjson.loads(payload)
+    return [_event(run_id, seq, entry) for seq, entry in enumerate(entries, last_seq - len(entries) + 1)]
 
 
-def _event(run_id: str, seq: int, read: dict[str, Any]) -> Event:
-    what = happening_of(read["type"], read["node_id"], read["body"], run_id, seq)
-    return Event(run_id, seq, datetime.fromisoformat(read["at"]), what)
+def _event(run_id: str, seq: int, entry: dict[str, Any]) -> Event:
+    data = data_of(entry["type"], entry["node_id"], entry["body"], run_id, seq)
+    return Event(run_id, seq, datetime.fromisoformat(entry["at"]), data)
 
 
-def delta_payload(at: datetime, what: OutputDelta) -> bytes:
-    return orjson.dumps({"at": at, **asdict(what)})
+def delta_payload(at: datetime, delta: OutputDelta) -> bytes:
+    """Encode streamed text for a stream entry."""
+    return orjson.dumps({"at": at, **asdict(delta)})
 
 
 def delta_of(run_id: str, seq: int, payload: bytes) -> LiveDelta:
-    """The reverse of `delta_payload`. Raises as `events_of` does."""
-    read = orjson.loads(payload)
-    at = datetime.fromisoformat(read.pop("at"))
-    return LiveDelta(run_id, seq, at, OutputDelta(**read))
+    """Decode what `delta_payload` returned. Raises the errors of `events_of`."""
+    fields = orjson.loads(payload)
+    at = datetime.fromisoformat(fields.pop("at"))
+    return LiveDelta(run_id, seq, at, OutputDelta(**fields))
 
 
 def _text(moment: datetime | None) -> str | None:

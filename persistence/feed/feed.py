@@ -112,7 +112,7 @@ class Feed:
                 body = row["body"]
                 if row["has_values"]:
                     body["values"] = [row["input"], row["output"]]
-                what = codec.happening_of(row["type"], row["node_id"], body, run_id, row["seq"])
+                what = codec.data_of(row["type"], row["node_id"], body, run_id, row["seq"])
                 yield Event(run_id, row["seq"], row["at"], what)
 
     async def _is_over(self, run_id: str, position: int) -> bool:

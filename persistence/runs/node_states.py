@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import ARRAY, FromClause, Integer, Text, cast, column, func, or_, select, text, true, tuple_
 from sqlalchemy.dialects.postgresql import distinct_on
@@ -80,7 +79,7 @@ async def states(connection: AsyncConnection, caller: Caller, run_ids: Sequence[
     """Every node of each run as it stands, in the order of the spec; one that nothing happened to yet is IDLE."""
     named = await names(connection, caller, run_ids)
     found = await connection.execute(_STATES.where(node_states.c.run_id.in_(named)))
-    stored = {(row[0], row[1]): _state_of(row) for row in found}
+    stored = {(row[0], row[1]): codec.node_state_of(row) for row in found}
     return {run_id: _with_idle(run_id, nodes, stored) for run_id, nodes in named.items()}
 
 
@@ -100,7 +99,7 @@ async def states_at(
     ).lateral("last")
     query = select(at, last).select_from(at.join(last, true()))
     for run_id, seq, node_id, told_seq, body in await connection.execute(query):
-        change = codec.happening_of(EventType.NODE_STATE, node_id, body, run_id, told_seq)
+        change = codec.data_of(EventType.NODE_STATE, node_id, body, run_id, told_seq)
         if isinstance(change, NodeChange):
             stored[run_id, seq][run_id, node_id] = change.state
     return {place: _with_idle(place[0], named[place[0]], states) for place, states in stored.items()}
@@ -126,7 +125,7 @@ async def unsettled_of(connection: AsyncConnection, run_ids: Sequence[str]) -> d
     query = _STATES.where(node_states.c.run_id.in_(run_ids), node_states.c.status.in_(open_statuses))
     states: dict[str, list[NodeState]] = {run_id: [] for run_id in run_ids}
     for row in await connection.execute(query.order_by(node_states.c.run_id, node_states.c.node_id)):
-        states[row[0]].append(_state_of(row))
+        states[row[0]].append(codec.node_state_of(row))
     return states
 
 
@@ -199,47 +198,4 @@ async def all_outputs_at(
     return found
 
 
-def _state_of(row: Any) -> NodeState:
-    """A row of `_STATES`, taken apart by place: a page of runs has hundreds."""
-    (
-        run_id,
-        node_id,
-        status,
-        visits,
-        attempt,
-        progress,
-        message,
-        partial,
-        error,
-        began,
-        ended,
-        usage,
-        seq,
-        output_seq,
-    ) = row
-    # The output of an earlier visit is not that of a node on its next one: events say the same.
-    has_values = output_seq == seq
-    return NodeState(
-        run_id,
-        node_id,
-        NodeStatus(status),
-        visits,
-        attempt,
-        progress,
-        message,
-        has_output=has_values,
-        partial_output=partial,
-        error=error and codec.error_of(error),
-        started_at=began,
-        completed_at=ended,
-        usage=usage and codec.usage_of(usage),
-        seq=seq,
-        output_seq=output_seq if has_values else None,
-    )
-
-
-_COLUMNS = (
-    *("run_id", "node_id", "status", "visits", "attempt", "progress", "message", "partial_output", "error"),
-    *("started_at", "completed_at", "usage", "seq", "output_seq"),
-)
-_STATES = select(*(node_states.c[name] for name in _COLUMNS))
+_STATES = select(*(node_states.c[column] for column in codec.NODE_STATE_ROW))

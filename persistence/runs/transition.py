@@ -124,23 +124,8 @@ async def _write_states(connection: AsyncConnection, written: Sequence[Event]) -
 
 
 def _state_row(state: NodeState, seq: int) -> dict[str, Any]:
-    return {
-        "run_id": state.run_id,
-        "node_id": state.node_id,
-        "status": state.status,
-        "visits": state.visits,
-        "attempt": state.attempt,
-        "progress": state.progress,
-        "message": state.message,
-        "partial_output": state.partial_output,
-        "error": codec.error_body(state.error),
-        "usage": codec.usage_body(state.usage),
-        "started_at": state.started_at,
-        "completed_at": state.completed_at,
-        # A state that is put back keeps the number under which its values are stored.
-        "seq": seq if state.output_seq is None else state.output_seq,
-        "output_seq": state.output_seq,
-    }
+    # A restored state keeps the number under which its values are stored.
+    return codec.node_state_row(state, seq if state.output_seq is None else state.output_seq, state.output_seq)
 
 
 def _row(event: Event) -> dict[str, Any]:
