@@ -23,10 +23,12 @@ class BoundNode:
     type: NodeType[Any]
     config: NodeConfig
     names: tuple[str, ...] = ()
+    types: Mapping[str, NodeType[Any]] = field(default_factory=dict, repr=False)
+    """The node types by name, for nodes that are nested in the config."""
     secrets: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "secrets", secrets_of(self.type, self.spec.config))
+        object.__setattr__(self, "secrets", secrets_of(self.type, self.spec.config, self.types))
 
     @property
     def is_inline(self) -> bool:
@@ -55,7 +57,7 @@ def _work(
         config = kind.Config.model_validate(node.config)
     except ValidationError as wrong:
         raise SpecError([_problem(node, "CONFIG", f"node {node.id!r}: {wrong}")]) from wrong
-    return BoundNode(node, kind, config, _names([*_texts(node.config), *conditions], ids))
+    return BoundNode(node, kind, config, _names([*_texts(node.config), *conditions], ids), types)
 
 
 def _names(texts: list[str], ids: Mapping[str, int]) -> tuple[str, ...]:

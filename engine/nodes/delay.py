@@ -80,7 +80,7 @@ class DelayNode(NodeType[DelayConfig]):
         "required": ["until"],
     }
     example: ClassVar[dict[str, Any]] = {"seconds": 30}
-    timeout_hint: ClassVar[str | None] = "it is over when its time has come"
+    waits: ClassVar[bool] = True
 
     async def execute(self, config: DelayConfig, ctx: NodeContext) -> WaitUntil:
         given = ctx.render(config.seconds if config.until is None else config.until)

@@ -58,7 +58,7 @@ class HumanNode(NodeType[HumanConfig]):
         "expiresS": 86_400,
     }
 
-    timeout_hint: ClassVar[str | None] = "how long a person has is said by `expiresS` in its config"
+    waits: ClassVar[bool] = True
 
     async def execute(self, config: HumanConfig, ctx: NodeContext) -> WaitForAnswer:
         prompt = ctx.render(config.prompt)

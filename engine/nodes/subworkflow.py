@@ -48,7 +48,7 @@ class SubworkflowNode(NodeType[SubworkflowConfig]):
         "inputs": {"customer": "{{ input.customer }}"},
     }
 
-    timeout_hint: ClassVar[str | None] = "a child run ends by the limits of its own nodes"
+    waits: ClassVar[bool] = True
 
     async def execute(self, config: SubworkflowConfig, ctx: NodeContext) -> WaitForRun:
         workflow_id, inputs = ctx.render(config.workflow), ctx.render(config.inputs)

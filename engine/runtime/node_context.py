@@ -14,6 +14,7 @@ from engine.expressions.analysis import INDEX, ITEM, SECRETS
 from engine.graph.channels import NodeRecord
 from engine.runtime.reporter import Telling
 from engine.runtime.run_info import MapItemScope, RunInfo
+from engine.sdk.node import NodeType
 from engine.states import LogLevel, NodeStatus
 from engine.types import JSON
 from engine.values.redaction import NOTHING
@@ -61,6 +62,7 @@ class RunNodeContext:
         resources: Mapping[str, Any],
         report: Telling,
         given_up: asyncio.Event | None = None,
+        types: Mapping[str, NodeType[Any]] | None = None,
     ) -> None:
         """`given_up` is set once the run is to end, or its lease is lost: the node stops without keeping anything first."""
         self.info = info
@@ -70,6 +72,7 @@ class RunNodeContext:
         self.idempotency_key = f"{info.key}/{node_id}/{visit}"
         self.noted_input: JSON = None
         self.given_up = given_up
+        self.types: Mapping[str, NodeType[Any]] = types or {}
         self._report = report
         self._redactor = NOTHING
         if info.around is not None:

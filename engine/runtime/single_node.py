@@ -76,13 +76,16 @@ async def execute(
     scope: Mapping[str, JSON],
     info: RunInfo,
     resources: Mapping[str, Any],
+    types: Mapping[str, NodeType[Any]] | None = None,
 ) -> SingleNodeRun:
     """`raw` is the config as it was written; `facts.timeout_s` is how long it may take. Raises only CancelledError."""
     heard, memory = _Heard(), RunState(info.id, 1, {})
     report = NodeReporter(info, NODE_ID, 1, memory, heard)
     reached = {name: thing for name, thing in resources.items() if name != NEVER_HERE}
-    context = RunNodeContext(info, NODE_ID, 1, scope, reached, report)
-    work = BoundNode(NodeSpec(NODE_ID, kind.name, config=raw, timeout_s=info.timeout_s), kind, config)
+    context = RunNodeContext(info, NODE_ID, 1, scope, reached, report, types=types)
+    work = BoundNode(
+        NodeSpec(NODE_ID, kind.name, config=raw, timeout_s=info.timeout_s), kind, config, types=types or {}
+    )
     result = await attempt(work, context, report.retrying, report.again)
     state = memory.state(NODE_ID)
     took_ms = (result.ended_at - result.started_at).total_seconds() * 1000

@@ -123,7 +123,8 @@ class TaskRunner:
         info, node_id = self.info, work.spec.id
         report = NodeReporter(info, node_id, slot.visits, self.memory, self.journal)
         scope = scope_of(info.id, info.inputs, self.memory.slots, work.names, info.names)
-        return RunNodeContext(info, node_id, slot.visits, scope, self.resources, report, self._given_up), report
+        context = RunNodeContext(info, node_id, slot.visits, scope, self.resources, report, self._given_up, work.types)
+        return context, report
 
     async def _run(self, node: PlanNode, slot: NodeRecord) -> None:
         work = self.works[node.id]

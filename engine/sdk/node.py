@@ -4,21 +4,16 @@ Packages add node types by the entry point `treadle.nodes` and import these clas
 `treadle`. The built-in node types use the same classes. This module stores nothing.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from engine.events import Usage
 from engine.states import LogLevel
 from engine.types import JSON
-
-if TYPE_CHECKING:
-    from engine.problems import FieldProblem
-    from engine.sdk.annotations import TemplateText
-    from engine.sdk.node_types import NodeTypes
 
 ERROR_PORT = "error"
 """The port that every node has in addition to those of its type. `onError: branch` uses it."""
@@ -201,8 +196,8 @@ class NodeType(Generic[ConfigT]):
         output_schema: The JSON Schema of the output.
         example: A valid config, shown in the catalog.
         deprecated: A message to authors who use the type, or None.
-        timeout_hint: For a type whose nodes end with a wait, which `timeoutS` does not limit: the
-            message to authors who set `timeoutS`.
+        waits: True for a type whose `execute` returns a wait. `timeoutS` and `retry` of a node
+            apply to its attempts and not to the wait, and a map cannot run such nodes.
     """
 
     name: ClassVar[str]
@@ -218,7 +213,7 @@ class NodeType(Generic[ConfigT]):
     output_schema: ClassVar[dict[str, Any]] = {}
     example: ClassVar[dict[str, Any]] = {}
     deprecated: ClassVar[str | None] = None
-    timeout_hint: ClassVar[str | None] = None
+    waits: ClassVar[bool] = False
 
     def ports_of(self, config: ConfigT) -> tuple[str, ...]:
         """Return the named ports of a node with this config, without `error`."""
@@ -247,21 +242,6 @@ class NodeType(Generic[ConfigT]):
         if set(ports) == {ANSWERED, EXPIRED}:
             return ANSWERED
         raise PortUndecided(ports)
-
-    def among(self, types: "NodeTypes") -> Self:
-        """Itself as one of `types`: a type whose config has nodes in it finds theirs there."""
-        return self
-
-    def texts_within(self, raw: JSON, path: str) -> "Iterator[TemplateText]":
-        """Templates and expressions of the nodes inside this raw config, which stands at `path`."""
-        return iter(())
-
-    def problems_within(self, raw: JSON, path: str) -> "Iterator[FieldProblem]":
-        """What is wrong with the nodes inside this raw config, templates left out.
-
-        Never raises, whatever `raw` is.
-        """
-        return iter(())
 
     async def execute(self, config: ConfigT, ctx: NodeContext) -> Outcome:
         """Run one attempt of a node.

@@ -13,7 +13,7 @@ class NodeTypes(Mapping[str, NodeType[Any]]):
     """
 
     def __init__(self, types: Iterable[NodeType[Any]], broken: Mapping[str, str] | None = None) -> None:
-        self._types = {kind.name: kind.among(self) for kind in types}
+        self._types = {kind.name: kind for kind in types}
         self.broken = dict(broken or {})
 
     def __getitem__(self, name: str) -> NodeType[Any]:

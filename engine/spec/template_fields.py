@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from minijinja import TemplateError
 from pydantic import AliasChoices
@@ -10,8 +10,9 @@ from pydantic import AliasChoices
 from engine.expressions.analysis import SECRETS, Use, uses
 from engine.expressions.lexer import has_code
 from engine.problems import join_path
-from engine.sdk.annotations import EXPRESSION, TEMPLATE, TemplateText, annotated_values
+from engine.sdk.annotations import EXPRESSION, NODE, SPEC, TEMPLATE, AnnotatedValue, TemplateText, annotated_values
 from engine.sdk.node import NodeConfig, NodeType
+from engine.spec.parser import read
 from engine.types import JSON
 
 
@@ -34,15 +35,63 @@ def texts(config: type[NodeConfig], value: JSON, path: str) -> Iterator[Template
     yield from dict.fromkeys(_marked(schema, value, path, schema.get("$defs", {})))
 
 
-def texts_of(kind: NodeType[Any], value: JSON, path: str) -> Iterator[TemplateText]:
-    """Those of a node with this config, and of the nodes inside of it."""
-    yield from texts(kind.Config, value, path)
-    yield from kind.texts_within(value, path)
+@lru_cache(maxsize=256)
+def has_nested_nodes(config: type[NodeConfig]) -> bool:
+    """Return whether the JSON Schema of the config has a field of the format `node` or `spec`."""
+    stack: list[Any] = [schema_of(config)]
+    while stack:
+        schema = stack.pop()
+        if isinstance(schema, dict):
+            if schema.get("format") in (NODE, SPEC):
+                return True
+            stack.extend(schema.values())
+        elif isinstance(schema, list):
+            stack.extend(schema)
+    return False
 
 
-def secrets_of(kind: NodeType[Any], value: JSON) -> frozenset[str]:
-    """The secrets that the templates of a node's config name."""
-    return frozenset(use.name for text in texts_of(kind, value, "") for use in secrets_in(text) if use.name)
+def nested_values(config: type[NodeConfig], value: JSON, path: str) -> Iterator[AnnotatedValue]:
+    """Find the nodes and specs inside a node's config: values of the format `node` or `spec`."""
+    if has_nested_nodes(config):
+        schema = schema_of(config)
+        places = annotated_values(schema, value, path, schema.get("$defs", {}))
+        yield from (place for place in places if place.format in (NODE, SPEC))
+
+
+class NestedNode(NamedTuple):
+    """A node inside the config of another node, with its path in the spec. Nothing in it is validated."""
+
+    path: str
+    type: str
+    config: JSON
+
+
+def nested_nodes(config: type[NodeConfig], value: JSON, path: str) -> Iterator[NestedNode]:
+    """Find the nodes inside a node's config, those of nested specs included. Skip what cannot be read."""
+    for place in nested_values(config, value, path):
+        if not isinstance(place.value, dict):
+            continue
+        if place.format == SPEC:
+            reading = read(place.value)
+            for node, index in zip(reading.spec.nodes, reading.node_at, strict=True):
+                yield NestedNode(join_path(place.path, "nodes", index), node.type, node.config)
+        elif isinstance(kind := place.value.get("type"), str):
+            yield NestedNode(place.path, kind, place.value.get("config", {}))
+
+
+def secrets_of(kind: NodeType[Any], value: JSON, types: Mapping[str, NodeType[Any]]) -> frozenset[str]:
+    """Return the names of the secrets that the templates of a node's config use, nested nodes included.
+
+    Args:
+        kind: The type of the node.
+        value: Its config, as written in the spec.
+        types: The node types by name, to find those of nested nodes.
+    """
+    names = {use.name for text in texts(kind.Config, value, "") for use in secrets_in(text) if use.name}
+    for node in nested_nodes(kind.Config, value, ""):
+        if node.type in types:
+            names |= secrets_of(types[node.type], node.config, types)
+    return frozenset(names)
 
 
 def secrets_in(text: TemplateText) -> tuple[Use, ...]:

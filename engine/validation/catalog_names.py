@@ -1,6 +1,7 @@
-"""Names of models and tools in a spec that this host's catalogs do not have. Warnings: another host, or tomorrow, may have them.
+"""Warnings about models and tools that a spec names and this host's catalogs do not have.
 
-Looks at what is known here and now; connects to nobody.
+They are warnings, since another host, or this one tomorrow, may have them. The check uses only
+what the process knows already: it opens no connection.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,27 +10,35 @@ from typing import Protocol
 
 from engine.errors import NodeFailure
 from engine.problems import FieldProblem, join_path
-from engine.sdk.annotations import NODE, SPEC, AnnotatedValue, annotated_values
+from engine.sdk.annotations import annotated_values
 from engine.sdk.node_types import NodeTypes
 from engine.spec.model import Spec
-from engine.spec.template_fields import schema_of
+from engine.spec.template_fields import nested_nodes, schema_of
 from engine.states import Severity
 from engine.types import JSON
 
 MODEL, TOOL = "model-name", "tool-name"
-"""What the JSON Schemas of configs call them: `format`."""
-MAX_TOLD = 100
+"""The `format` of such a name in the JSON Schema of a config."""
+MAX_WARNINGS = 100
 
 
 class Catalog(Protocol):
+    """A catalog of models or tools."""
+
     def missing(self, name: str) -> NodeFailure | None:
-        """What a node that names it would fail with, where that is certain without asking anybody."""
+        """Return the failure of a node that uses this name, or None unless it is certain."""
         ...
 
 
 def unknown_names(spec: Spec, types: NodeTypes, catalogs: Mapping[str, Catalog]) -> list[FieldProblem]:
-    """`catalogs` by format. Of a spec that could be read as a whole."""
-    return list(islice(_unknown(spec, types, catalogs), MAX_TOLD))
+    """Return a warning for each name that its catalog does not have, at most MAX_WARNINGS.
+
+    Args:
+        spec: A spec without errors of its shape.
+        types: The node types of this host.
+        catalogs: The catalogs by `format`: MODEL, TOOL.
+    """
+    return list(islice(_unknown(spec, types, catalogs), MAX_WARNINGS))
 
 
 def _unknown(spec: Spec, types: NodeTypes, catalogs: Mapping[str, Catalog]) -> Iterator[FieldProblem]:
@@ -40,28 +49,16 @@ def _unknown(spec: Spec, types: NodeTypes, catalogs: Mapping[str, Catalog]) -> I
 
 
 def _names(
-    kind: JSON, config: JSON, path: str, types: NodeTypes, catalogs: Mapping[str, Catalog]
+    type_name: str, config: JSON, path: str, types: NodeTypes, catalogs: Mapping[str, Catalog]
 ) -> Iterator[tuple[str, str, Catalog]]:
-    if not isinstance(kind, str) or kind not in types:
+    """Find the names in a node's config and in the nodes nested in it: (path, name, catalog)."""
+    if type_name not in types:
         return
-    schema = schema_of(types[kind].Config)
+    model = types[type_name].Config
+    schema = schema_of(model)
     for place in annotated_values(schema, config, path, schema.get("$defs", {})):
         catalog = catalogs.get(place.format)
         if catalog is not None and isinstance(place.value, str):
             yield place.path, place.value, catalog
-        for node, at in _inner(place):
-            yield from _names(node.get("type"), node.get("config"), join_path(at, "config"), types, catalogs)
-
-
-def _inner(place: AnnotatedValue) -> Iterator[tuple[dict[str, JSON], str]]:
-    """The nodes inside of a `map`, with where they are."""
-    nodes: list[tuple[JSON, str]] = []
-    if place.format == NODE:
-        nodes = [(place.value, place.path)]
-    elif (
-        place.format == SPEC and isinstance(place.value, dict) and isinstance(listed := place.value.get("nodes"), list)
-    ):
-        nodes = [(node, join_path(place.path, "nodes", index)) for index, node in enumerate(listed)]
-    for node, at in nodes:
-        if isinstance(node, dict):
-            yield node, at
+    for node in nested_nodes(model, config, path):
+        yield from _names(node.type, node.config, join_path(node.path, "config"), types, catalogs)

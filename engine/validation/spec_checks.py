@@ -1,125 +1,167 @@
-"""The parts of a spec that are checked by themselves: its size, types and configs, its graph; and where its templates are.
+"""Checks of a spec without its templates: size, node types, configs and graph.
 
-For a whole spec and for one inside of a `map`, which has no names of its own alone: engine/validation/validator.py
-and engine/validation/nested.py.
+Pure, and never raises. Called by engine/validation/validator.py for a whole spec. Nodes and specs
+nested in a config (of a `map`) go through the same checks, so `check_parts` and `check_config` call
+each other.
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
+from engine.graph.plan import PlanError, make_plan
 from engine.problems import FieldProblem, join_path
-from engine.sdk.annotations import TemplateText
+from engine.sdk.annotations import NODE
 from engine.sdk.node import NodeConfig, NodeType
-from engine.spec.model import NodeSpec, Spec
-from engine.spec.parser import Reading
+from engine.sdk.node_types import NodeTypes
+from engine.spec.model import NodeSpec
+from engine.spec.parser import Reading, read
 from engine.spec.raw import path_of, said
-from engine.spec.template_fields import template_texts, texts_of
+from engine.spec.template_fields import nested_values
 from engine.states import Severity
+from engine.types import JSON
 from engine.validation.graph_checks import Graph, check_branches, check_cycles, check_edges, check_ids, check_reach
-from engine.validation.templates import Reader
-
-if TYPE_CHECKING:
-    from engine.sdk.node_types import NodeTypes
+from engine.validation.nested import check_ignored_fields, check_types, refusal
 
 MAX_NODES = 1_000
 MAX_EDGES = 10_000
 
 
 def check_size(reading: Reading) -> Iterator[FieldProblem]:
-    counted = (("nodes", len(reading.spec.nodes), MAX_NODES), ("edges", len(reading.spec.edges), MAX_EDGES))
-    for name, count, limit in counted:
+    """Find too many nodes or edges, or no node at all."""
+    counts = (("nodes", len(reading.spec.nodes), MAX_NODES), ("edges", len(reading.spec.edges), MAX_EDGES))
+    for name, count, limit in counts:
         if count > limit:
             yield FieldProblem(name, "LIMIT", f"the spec has {count:,} {name}; the limit is {limit:,}")
     if not reading.spec.nodes and not reading.problems:
-        yield FieldProblem("nodes", "EMPTY", "a spec needs a node at least")
+        yield FieldProblem("nodes", "EMPTY", "a spec needs at least one node")
 
 
-def check_parts(reading: Reading, types: "NodeTypes") -> Iterator[FieldProblem]:
-    """All but the templates and the schema of the inputs."""
-    spec, at = reading.spec, reading.node_at
+def check_parts(reading: Reading, types: NodeTypes) -> Iterator[FieldProblem]:
+    """Find the problems of nodes, edges and graph; not those of templates and input schema."""
+    spec, node_at = reading.spec, reading.node_at
     graph = Graph(spec, reading.edge_at, reading.unread)
     ports: dict[str, tuple[str, ...] | None] = {}
-    yield from check_ids(spec, at, reading.edge_at)
-    for node, index in zip(spec.nodes, at, strict=True):
+    yield from check_ids(spec, node_at, reading.edge_at)
+    for node, index in zip(spec.nodes, node_at, strict=True):
         config = yield from check_config(node.type, node.config, f"nodes[{index}]", node.id, types)
         ports[node.id] = types[node.type].ports_of(config) if config is not None else None
-        yield from _around_waits(node, f"nodes[{index}]", types)
+        yield from _check_wait(node, f"nodes[{index}]", types)
     yield from check_edges(graph, ports)
-    yield from check_branches(graph, at)
+    yield from check_branches(graph, node_at)
     if not reading.unread:
-        yield from check_reach(graph, at)
+        yield from check_reach(graph, node_at)
     yield from check_cycles(graph)
 
 
 def check_config(
-    name: str, raw: dict[str, Any], path: str, node_id: str | None, types: "NodeTypes"
+    name: str, raw: dict[str, Any], path: str, node_id: str | None, types: NodeTypes
 ) -> Generator[FieldProblem, None, NodeConfig | None]:
-    """Yields what is wrong with a node's type and config; returns the config, or None if it is not to be had."""
+    """Find the problems of one node's type and config.
+
+    Args:
+        name: The node type.
+        raw: The config, as written in the spec.
+        path: Where the node is in the spec.
+        node_id: The id that the problems carry.
+        types: The node types of this host.
+
+    Yields:
+        Each problem, those of nested nodes first.
+
+    Returns:
+        The validated config, or None if it has errors or its type is unknown.
+    """
     kind = types.get(name)
     if kind is None:
-        why = f"could not be loaded ({types.broken[name]})" if name in types.broken else "is unknown"
-        message = f"the node type {name!r} {why}; there are {', '.join(sorted(types))}"
+        reason = f"could not be loaded ({types.broken[name]})" if name in types.broken else "is unknown"
+        message = f"the node type {name!r} {reason}; the available types are {', '.join(sorted(types))}"
         yield FieldProblem(join_path(path, "type"), "UNKNOWN_TYPE", message, node_id=node_id)
         return None
     if kind.deprecated:
         message = f"the node type {name!r} is deprecated: {kind.deprecated}"
         yield FieldProblem(join_path(path, "type"), "DEPRECATED", message, Severity.WARNING, node_id)
-    for problem in kind.problems_within(raw, join_path(path, "config")):
+    for problem in _nested_problems(kind, raw, join_path(path, "config"), types):
         yield replace(problem, node_id=node_id)
     try:
         return kind.Config.model_validate(raw)
-    except ValidationError as wrong:
-        for error in wrong.errors(include_url=False, include_input=False):
-            context = error.get("ctx", {})
-            place = path_of(join_path(path, "config"), (*error["loc"], *context.get("at", ())), raw)
-            yield FieldProblem(
-                place,
-                "CONFIG",
-                said(error),
-                node_id=node_id,
-                line=context.get("line"),
-                column=context.get("column"),
-            )
-    except Exception as fault:  # of a package's own checks
-        message = f"the node type {name!r} cannot read this config, and that is a fault of the type: {fault!r}"
+    except ValidationError as error:
+        yield from _config_problems(error, join_path(path, "config"), raw, node_id)
+    except Exception as fault:  # raised by a validator of a third-party package
+        message = f"the node type {name!r} failed to read this config, which is a fault of the type: {fault!r}"
         yield FieldProblem(join_path(path, "config"), "CONFIG", message, node_id=node_id)
     return None
 
 
-def _around_waits(node: NodeSpec, path: str, types: "NodeTypes") -> Iterator[FieldProblem]:
-    """What limits and repeats an attempt does neither to a wait, which is none."""
-    instead = types[node.type].timeout_hint if node.type in types else None
-    if instead is None:
+def _config_problems(
+    error: ValidationError, path: str, raw: dict[str, Any], node_id: str | None
+) -> Iterator[FieldProblem]:
+    for detail in error.errors(include_url=False, include_input=False):
+        context = detail.get("ctx", {})
+        place = path_of(path, (*detail["loc"], *context.get("at", ())), raw)
+        line, column = context.get("line"), context.get("column")
+        yield FieldProblem(place, "CONFIG", said(detail), node_id=node_id, line=line, column=column)
+
+
+def _check_wait(node: NodeSpec, path: str, types: NodeTypes) -> Iterator[FieldProblem]:
+    """Find `timeoutS` and `retry` on a node that waits.
+
+    They apply to attempts, and a wait is none.
+    """
+    if node.type not in types or not types[node.type].waits:
         return
-    waits = f"an attempt, and a node of type {node.type!r} waits outside of it"
+    waits = f"an attempt, and a node of type {node.type!r} waits outside of its attempts"
     if node.timeout_s is not None:
-        message = f"`timeoutS` limits {waits}: {instead}"
+        message = (
+            f"`timeoutS` limits {waits}: what limits the wait is set in its config, or by the limits of a child run"
+        )
         yield FieldProblem(join_path(path, "timeoutS"), "CONFIG", message, node_id=node.id)
     if node.retry is not None:
-        message = f"`retry` repeats {waits}: what it waits for is not repeated"
+        message = f"`retry` repeats {waits}: the wait is not repeated"
         yield FieldProblem(join_path(path, "retry"), "NO_EFFECT", message, Severity.WARNING, node.id)
 
 
-def spec_texts(
-    spec: Spec,
-    edge_paths: Sequence[str],
-    at: list[int],
-    types: Mapping[str, NodeType[Any]],
-    before: Mapping[str, int] | None,
-    bits: Mapping[str, int],
-) -> Iterator[tuple[TemplateText, Reader]]:
-    """Every template and condition with who reads it. `before` is None where the order of nodes is not known."""
-    for node, index in zip(spec.nodes, at, strict=True):
-        kind = types.get(node.type)
-        if kind is not None:
-            reader = Reader(node.id, None, None if before is None else before[node.id])
-            yield from ((text, reader) for text in texts_of(kind, node.config, f"nodes[{index}].config"))
-    for edge, path in zip(spec.edges, edge_paths, strict=True):
-        if edge.condition is not None:
-            known = None if before is None else before.get(edge.source, 0) | bits.get(edge.source, 0)
-            yield TemplateText(join_path(path, "condition"), edge.condition, True), Reader(edge.source, edge.id, known)
-    for name, output in (spec.outputs or {}).items():
-        yield from ((text, Reader(None, None, None)) for text in template_texts(output, join_path("outputs", name)))
+def _nested_problems(kind: NodeType[Any], raw: JSON, path: str, types: NodeTypes) -> Iterator[FieldProblem]:
+    """Find the problems of the nodes and specs inside a config.
+
+    Their paths lead into the config.
+    """
+    for place in nested_values(kind.Config, raw, path):
+        if place.format == NODE:
+            yield from _nested_node_problems(place.value, place.path, types)
+        else:
+            yield from _nested_spec_problems(place.value, place.path, types)
+
+
+def _nested_node_problems(raw: JSON, path: str, types: NodeTypes) -> Iterator[FieldProblem]:
+    if not isinstance(raw, dict) or not isinstance(name := raw.get("type"), str):
+        return  # reported by the validation of the config itself
+    reason = refusal(types[name]) if name in types else None
+    config = raw.get("config", {})
+    if reason is not None:
+        yield FieldProblem(join_path(path, "type"), "CONFIG", reason)
+    elif isinstance(config, dict):
+        yield from check_config(name, config, path, None, types)
+
+
+def _nested_spec_problems(raw: JSON, path: str, types: NodeTypes) -> Iterator[FieldProblem]:
+    if not isinstance(raw, dict):
+        return
+    for problem in _spec_problems(raw, types):
+        yield replace(problem, field=join_path(path, problem.field) if problem.field else path, edge_id=None)
+
+
+def _spec_problems(raw: dict[str, JSON], types: NodeTypes) -> Iterator[FieldProblem]:
+    reading = read(raw)
+    problems = [*reading.problems, *reading.warnings, *check_size(reading)]
+    problems += [*check_ignored_fields(raw), *check_types(reading, types)]
+    if not any(problem.code == "LIMIT" for problem in problems):
+        problems += check_parts(reading, types)
+    yield from problems
+    if not any(problem.severity is Severity.ERROR for problem in problems):
+        try:
+            make_plan(reading.spec)
+        except PlanError as error:
+            yield from error.problems

@@ -1,6 +1,9 @@
-"""What can be wrong with the templates of a spec: their syntax, and the nodes they ask for. Evaluates nothing.
+"""Checks of one template: its syntax, and the nodes and secrets that it names.
 
-Which texts are templates is what the JSON Schema of a node type says: `format` is `template` or `expression`.
+Evaluates nothing.
+
+The JSON Schema of a node type says which texts are templates: `format` is `template` or
+`expression`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,11 +18,18 @@ from engine.sdk.annotations import MapScope, TemplateText
 from engine.spec.template_fields import secrets_in
 
 SCOPE = frozenset({"input", "nodes", "run", "secrets"})
+"""The names that every template may use."""
+
+Error = tuple[str, str]
+"""The code and the message of a problem."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """The node or edge that a text belongs to. `before` are the bits of the nodes that can have run; None: all."""
+    """The node or edge that a template belongs to.
+
+    `before` holds the bits of the nodes that can have run before it; None stands for all nodes.
+    """
 
     node_id: str | None
     edge_id: str | None
@@ -28,37 +38,31 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """The nodes that a text may ask for. `unread` are there, but nothing more is known of them."""
+    """The nodes that a template may name.
+
+    Those in `unread` exist, but their node could not be parsed.
+    """
 
     bits: Mapping[str, int]
     unread: frozenset[str]
 
     def check(self, text: TemplateText, reader: Reader) -> Iterator[FieldProblem]:
-        """Everything wrong with one text, as far as can be told before it is evaluated."""
+        """Find the problems of one template without evaluating it, in the order of the text."""
         for message, line, column in evaluator.check(text.text, expression=text.is_expression):
-            yield FieldProblem(
-                text.path, "TEMPLATE", message, node_id=reader.node_id, edge_id=reader.edge_id, line=line, column=column
-            )
+            yield _problem(text, reader, ("TEMPLATE", message), line, column)
         try:
-            used = uses(text.text, expression=text.is_expression).uses
+            names = uses(text.text, expression=text.is_expression).uses
         except TemplateError:
-            return  # said above
-        found = [(use, self._wrong(use, reader, text.inside)) for use in used]
-        found += [(use, _wrong_secret(use, text)) for use in secrets_in(text)]
-        for use, wrong in sorted(found, key=lambda one: (one[0].line, one[0].column)):
-            if wrong is not None:
-                yield FieldProblem(
-                    text.path,
-                    *wrong,
-                    node_id=reader.node_id,
-                    edge_id=reader.edge_id,
-                    line=use.line,
-                    column=use.column,
-                )
+            return  # the syntax error is reported above
+        checked = [(use, self._name_error(use, reader, text.inside)) for use in names]
+        checked += [(use, _secret_error(use, text)) for use in secrets_in(text)]
+        for use, error in sorted(checked, key=lambda pair: (pair[0].line, pair[0].column)):
+            if error is not None:
+                yield _problem(text, reader, error, use.line, use.column)
 
-    def _wrong(self, use: Use, reader: Reader, inside: MapScope | None) -> tuple[str, str] | None:
+    def _name_error(self, use: Use, reader: Reader, inside: MapScope | None) -> Error | None:
         if inside is not None and use.name in inside.bits:
-            return _early(use, inside.bits[use.name], inside.before)
+            return _order_error(use, inside.bits[use.name], inside.before)
         if inside is not None and not use.is_node and use.name in OF_AN_ITEM:
             return None
         if use.name in self.unread or (not use.is_node and use.name in SCOPE):
@@ -68,28 +72,38 @@ class Nodes:
             return "UNKNOWN_NODE", f"there is no node {use.name!r}"
         if bit is None:
             if use.name in OF_AN_ITEM and inside is None:
-                return "UNKNOWN_NAME", f"`{use.name}` is known inside a `map` alone"
-            told = f"{use.name!r} is neither a node nor `input`, `nodes`, `run` or `secrets`"
-            return "UNKNOWN_NAME", told + self._meant(use.name)
-        return _early(use, bit, reader.before)
+                return "UNKNOWN_NAME", f"`{use.name}` is defined only inside a `map`"
+            message = f"{use.name!r} is neither a node nor `input`, `nodes`, `run` or `secrets`"
+            return "UNKNOWN_NAME", message + self._suggestion(use.name)
+        return _order_error(use, bit, reader.before)
 
-    def _meant(self, name: str) -> str:
-        """`my-node.output` is a difference: what may have been meant by `my`."""
+    def _suggestion(self, name: str) -> str:
+        """Suggest a node id that begins with the name.
+
+        `my-node.output` is parsed as `my` minus `node.output`.
+        """
         for node_id in self.bits:
             if node_id.startswith((f"{name}-", f"{name}.")):
-                return f'; a node whose id has other signs is written `nodes["{node_id}"]`'
+                return f'; a node id with `-` or `.` is written `nodes["{node_id}"]`'
         return ""
 
 
-def _early(use: Use, bit: int, before: int | None) -> tuple[str, str] | None:
+def _problem(text: TemplateText, reader: Reader, error: Error, line: int | None, column: int | None) -> FieldProblem:
+    code, message = error
+    return FieldProblem(
+        text.path, code, message, node_id=reader.node_id, edge_id=reader.edge_id, line=line, column=column
+    )
+
+
+def _order_error(use: Use, bit: int, before: int | None) -> Error | None:
     if before is None or before & bit:
         return None
-    return "NOT_YET_RUN", f"node {use.name!r} cannot have run yet: no way leads from it to here"
+    return "NOT_YET_RUN", f"node {use.name!r} cannot have run yet: no path leads from it to this node"
 
 
-def _wrong_secret(use: Use, text: TemplateText) -> tuple[str, str] | None:
+def _secret_error(use: Use, text: TemplateText) -> Error | None:
     if not text.sees_secrets:
-        return "SECRET", f"secrets are known inside node calls alone: {text.path} sees none"
+        return "SECRET", f"secrets are available only inside node calls, and {text.path} is not part of one"
     if not use.name:
-        return "SECRET", "a secret is asked for by its name alone: `secrets.name` or `secrets['name']`"
+        return "SECRET", "name a secret directly: `secrets.name` or `secrets['name']`"
     return None

@@ -1,4 +1,9 @@
-"""Everything wrong with a spec, at once and without executing anything. Pure: the same spec gives the same report."""
+"""Validates a spec, or the config of a single node, and reports every problem at once.
+
+Executes nothing, and is pure: the same spec gives the same report. Called by the server when a
+draft is saved, a version is published or a run is started, and for the query that validates a
+spec.
+"""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
@@ -16,30 +21,37 @@ from engine.sdk.node_types import NodeTypes
 from engine.spec.identity import digest
 from engine.spec.model import Spec
 from engine.spec.parser import Reading, read
-from engine.spec.template_fields import texts_of
 from engine.states import Severity
 from engine.types import JSON
 from engine.validation.graph_checks import Graph, ancestors
-from engine.validation.spec_checks import check_config, check_parts, check_size, spec_texts
+from engine.validation.spec_checks import check_config, check_parts, check_size
+from engine.validation.template_scopes import node_texts, spec_texts
 from engine.validation.templates import Nodes, Reader
 from engine.values.json_schema import check_schema
 from engine.values.storable import check_storable
 
 MAX_BYTES = 1024 * 1024
+"""Bytes of a spec as JSON."""
 MAX_TEXTS = 20_000
-"""Templates and conditions together: each is parsed."""
-MAX_ASIDE_S = 2.0
-"""What all JSON Schemas of a spec may take together."""
+"""Templates and conditions of a spec together: each is parsed."""
+MAX_ISOLATED_S = 2.0
+"""Seconds that the checks of all JSON Schemas of a spec may take together in the isolated process.
+"""
 MAX_PROBLEMS = 1_000
-MAX_FIELD = 2_000
-"""Characters of each part of a problem."""
-MAX_FOUND = 5 * MAX_PROBLEMS
-"""Errors and warnings that are looked for at all."""
+"""Errors, and likewise warnings, in a report."""
+MAX_TEXT = 2_000
+"""Characters of each text in a problem."""
+MAX_CHECKED = 5 * MAX_PROBLEMS
+"""Problems after which the checks end."""
 
 
 @dataclass(frozen=True, slots=True)
 class ValidationReport:
-    """`spec` is set where one could be read, `spec_hash` where the value can be stored, `plan` without errors."""
+    """The result of a validation.
+
+    `spec` is set if one could be parsed, `spec_hash` if the value can be stored, `plan` if there
+    are no errors.
+    """
 
     ok: bool
     errors: list[FieldProblem]
@@ -50,58 +62,75 @@ class ValidationReport:
 
 
 def validate(raw: JSON, types: NodeTypes) -> ValidationReport:
-    """Never raises, whatever `raw` is."""
-    if too_much := _unfit(raw):
-        return ValidationReport(False, [too_much])
+    """Validate a spec. Never raises, whatever `raw` is."""
+    if unreadable := _check_readable(raw):
+        return ValidationReport(False, [unreadable])
     reading = read(raw)
-    found = [*reading.problems, *reading.warnings, *check_size(reading)]
-    if not any(problem.code == "LIMIT" for problem in found):
-        with client.shared_time_limit(MAX_ASIDE_S):
-            found += islice(_check(reading, types), MAX_FOUND)
-    errors = [_clipped(problem) for problem in found if problem.severity is Severity.ERROR][:MAX_PROBLEMS]
+    problems = [*reading.problems, *reading.warnings, *check_size(reading)]
+    if not any(problem.code == "LIMIT" for problem in problems):
+        with client.shared_time_limit(MAX_ISOLATED_S):
+            problems += islice(_check(reading, types), MAX_CHECKED)
+    errors = _clipped(problems, Severity.ERROR)
     plan: list[list[str]] = []
     if not errors:
         try:
             plan = [list(step) for step in make_plan(reading.spec).steps]
-        except PlanError as wrong:
-            errors = wrong.problems
-    warnings = [_clipped(problem) for problem in found if problem.severity is Severity.WARNING][:MAX_PROBLEMS]
+        except PlanError as error:
+            errors = error.problems
     spec = None if reading.problems else reading.spec
-    return ValidationReport(not errors, errors, warnings, spec, digest(raw), plan)
+    return ValidationReport(not errors, errors, _clipped(problems, Severity.WARNING), spec, digest(raw), plan)
 
 
 def check_node(
-    name: str, raw: dict[str, Any], path: str, types: NodeTypes, known: Collection[str]
+    name: str, raw: dict[str, Any], path: str, types: NodeTypes, names: Collection[str]
 ) -> tuple[NodeConfig | None, list[FieldProblem]]:
-    """One node by itself, at `path`, whose templates may ask for the names in `known`: its config, and all that is wrong."""
-    found: list[FieldProblem] = []
-    checking = check_config(name, raw, path, None, types)
-    while True:
-        try:
-            found.append(next(checking))
-        except StopIteration as over:
-            config: NodeConfig | None = over.value
-            break
+    """Validate one node outside of a spec.
+
+    Args:
+        name: The node type.
+        raw: The config.
+        path: Where the node is in the request; the fields of the problems begin with it.
+        types: The node types of this host.
+        names: The names that its templates may use.
+
+    Returns:
+        The config, or None if it is not valid, and the errors.
+    """
+    config: NodeConfig | None = None
+
+    def check() -> Iterator[FieldProblem]:
+        nonlocal config
+        config = yield from check_config(name, raw, path, None, types)
+
+    problems = [*check()]
     if (kind := types.get(name)) is not None:
-        nodes = Nodes(dict.fromkeys(known, 0), frozenset())
-        for text in texts_of(kind, raw, join_path(path, "config")):
-            found += nodes.check(text, Reader(None, None, None))
-    return config, [problem for problem in found if problem.severity is Severity.ERROR][:MAX_PROBLEMS]
+        nodes = Nodes(dict.fromkeys(names, 0), frozenset())
+        for text in node_texts(kind, raw, join_path(path, "config"), types):
+            problems += nodes.check(text, Reader(None, None, None))
+    return config, [problem for problem in problems if problem.severity is Severity.ERROR][:MAX_PROBLEMS]
 
 
-def _clipped(problem: FieldProblem) -> FieldProblem:
-    """Ids and keys may be as long as the spec, and stand in a thousand problems."""
-    field, message, ids = problem.field[:MAX_FIELD], problem.message[:MAX_FIELD], (problem.node_id, problem.edge_id)
-    node_id, edge_id = (name and name[:MAX_FIELD] for name in ids)
+def _clipped(problems: list[FieldProblem], severity: Severity) -> list[FieldProblem]:
+    """Select the problems of a severity and limit their number and their length.
+
+    An id or a key may be as long as the spec, and be repeated in a thousand problems.
+    """
+    selected = [problem for problem in problems if problem.severity is severity]
+    return [_clipped_problem(problem) for problem in selected[:MAX_PROBLEMS]]
+
+
+def _clipped_problem(problem: FieldProblem) -> FieldProblem:
+    node_id, edge_id = (name and name[:MAX_TEXT] for name in (problem.node_id, problem.edge_id))
+    field, message = problem.field[:MAX_TEXT], problem.message[:MAX_TEXT]
     return replace(problem, field=field, message=message, node_id=node_id, edge_id=edge_id)
 
 
-def _unfit(raw: JSON) -> FieldProblem | None:
-    """Why a value cannot even be looked at."""
+def _check_readable(raw: JSON) -> FieldProblem | None:
+    """Return why the value cannot be checked at all: it is too large, or no storable JSON."""
     try:
         check_storable(raw)
-    except NotStorable as wrong:
-        return FieldProblem(wrong.path.removeprefix("."), "NOT_STORABLE", wrong.message)
+    except NotStorable as error:
+        return FieldProblem(error.path.removeprefix("."), "NOT_STORABLE", error.message)
     size = len(orjson.dumps(raw))
     if size > MAX_BYTES:
         return FieldProblem("", "LIMIT", f"the spec is {size:,} bytes of JSON; the limit is {MAX_BYTES:,}")
@@ -110,19 +139,18 @@ def _unfit(raw: JSON) -> FieldProblem | None:
 
 def _check(reading: Reading, types: NodeTypes) -> Iterator[FieldProblem]:
     yield from check_parts(reading, types)
-    yield from _templates(Graph(reading.spec, reading.edge_at, reading.unread), reading.node_at, types)
+    yield from _check_templates(Graph(reading.spec, reading.edge_at, reading.unread), reading.node_at, types)
     if reading.spec.inputs is not None:
         yield from check_schema(reading.spec.inputs, "inputs")
 
 
-def _templates(graph: Graph, at: list[int], types: NodeTypes) -> Iterator[FieldProblem]:
-    spec = graph.spec
+def _check_templates(graph: Graph, node_at: list[int], types: NodeTypes) -> Iterator[FieldProblem]:
     before = ancestors(graph)
     bits = {node_id: 1 << index for index, node_id in enumerate(before)}
     nodes = Nodes(bits, frozenset(graph.unread))
-    # What cannot be read may lead from anywhere to anywhere.
+    # A node that cannot be parsed may be connected with any other, so the order is then not known.
     known = before if not graph.unread else None
-    for count, (text, reader) in enumerate(spec_texts(spec, graph.paths, at, types, known, bits)):
+    for count, (text, reader) in enumerate(spec_texts(graph.spec, graph.paths, node_at, types, known, bits)):
         if count == MAX_TEXTS:
             yield FieldProblem("", "LIMIT", f"the spec has more than {MAX_TEXTS:,} templates and conditions")
             return

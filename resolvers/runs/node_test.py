@@ -57,7 +57,7 @@ async def test_node(context: Context, ask: NodeTestArguments) -> SingleNodeRun:
         )
     async with _places:
         return await single_node.execute(
-            context.node_types[ask.type], config, ask.config, scope, info, context.resources
+            context.node_types[ask.type], config, ask.config, scope, info, context.resources, context.node_types
         )
 
 

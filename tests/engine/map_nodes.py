@@ -97,7 +97,8 @@ def types_with(probe: Probe) -> NodeTypes:
 
 
 async def mapped(given: Given, probe: Probe, **config: Any) -> JSON:
-    kind = types_with(probe)["map"]
+    given.context.types = types_with(probe)
+    kind = given.context.types["map"]
     outcome = await kind.execute(kind.Config.model_validate(config), given.context)
     assert isinstance(outcome, Output)
     return outcome.value
@@ -105,6 +106,9 @@ async def mapped(given: Given, probe: Probe, **config: Any) -> JSON:
 
 async def attempted(given: Given, probe: Probe, **config: Any) -> Result:
     """As a run does it: with its secrets, and whatever goes wrong as an error."""
-    kind = types_with(probe)["map"]
-    work = BoundNode(NodeSpec("n", "map", config=config), kind, kind.Config.model_validate(config))
+    given.context.types = types_with(probe)
+    kind = given.context.types["map"]
+    work = BoundNode(
+        NodeSpec("n", "map", config=config), kind, kind.Config.model_validate(config), types=given.context.types
+    )
     return await attempt(work, given.context, lambda number, error, pause: None, lambda number: None)

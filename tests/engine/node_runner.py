@@ -12,6 +12,7 @@ from engine.runtime.reporter import NodeReporter
 from engine.runtime.run_info import RunInfo
 from engine.runtime.run_state import RunState
 from engine.sdk.node import Outcome
+from engine.sdk.node_types import NodeTypes
 
 TYPES = load_node_types()
 
@@ -19,7 +20,12 @@ TYPES = load_node_types()
 class Given:
     """What a node is given, and what it told."""
 
-    def __init__(self, scope: dict[str, Any] | None = None, resources: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        scope: dict[str, Any] | None = None,
+        resources: Mapping[str, Any] | None = None,
+        types: NodeTypes = TYPES,
+    ) -> None:
         self.events_to_write: list[EventData] = []
         self.shown: list[str | None] = []
         self.texts: list[OutputDelta] = []
@@ -27,7 +33,7 @@ class Given:
         info = RunInfo("run_1", "prj_1", 1, 0, (scope or {}).get("input"))
         self._memory = RunState("run_1", 1, {})
         report = NodeReporter(info, "n", 1, self._memory, self)
-        self.context = RunNodeContext(info, "n", 1, scope or {}, resources or {}, report)
+        self.context = RunNodeContext(info, "n", 1, scope or {}, resources or {}, report, types=types)
 
     @property
     def state(self) -> NodeState:

@@ -1,7 +1,9 @@
-"""One item of a `map`: run as a node, or as a spec of its own that is driven in memory. Nothing here is stored.
+"""Runs one item of a `map`: as a single node, or as a spec that is executed in memory.
 
-An item's templates see `item` and `index` and all that the map sees; its secrets are those that the map's call knows, and its
-idempotency key is the map's with `/index`. Its logs say which item it is, what it takes of models adds up in the map.
+Nothing here is stored: an item that is interrupted starts again. The templates of an item can use
+`item` and `index` and every name that the map can use. It uses the secrets that the map's call has
+resolved, and its idempotency key is the map's key with `/index`. Its log lines carry the index, and
+its token usage is added to the usage of the map.
 """
 
 import asyncio
@@ -25,42 +27,47 @@ from engine.sdk.node import Output
 from engine.states import LogLevel, RunStatus
 from engine.types import JSON
 
-Ended = tuple[JSON, RunError | None]
-"""The output, or what the item failed with."""
+ItemResult = tuple[JSON, RunError | None]
+"""The output of an item, and its error if it failed."""
 
 
 class RunItem(Protocol):
-    async def __call__(self, index: int, item: JSON) -> Ended: ...
+    """Runs the item with this index (from 0)."""
+
+    async def __call__(self, index: int, item: JSON) -> ItemResult: ...
 
 
 class NodeItems:
-    """Each item is an execution of one node, with its attempts and its timeout."""
+    """Runs each item as an execution of one node, with its attempts and its timeout."""
 
-    def __init__(self, work: BoundNode, outer: RunNodeContext) -> None:
-        self._work, self._outer = work, outer
+    def __init__(self, bound: BoundNode, outer: RunNodeContext) -> None:
+        self._bound, self._outer = bound, outer
 
-    async def __call__(self, index: int, item: JSON) -> Ended:
-        info, told = _facts(self._outer, index, item), _Told(self._outer, index)
-        context = RunNodeContext(info, self._outer.node_id, self._outer.visit, info.names, self._outer.resources, told)
+    async def __call__(self, index: int, item: JSON) -> ItemResult:
+        outer, info, reporter = self._outer, _item_info(self._outer, index, item), _ItemReporter(self._outer, index)
+        context = RunNodeContext(info, outer.node_id, outer.visit, info.names, outer.resources, reporter)
         context.idempotency_key = info.key
-        result = await attempt(self._work, context, told.retrying, lambda number: None)
+        result = await attempt(self._bound, context, reporter.retrying, lambda number: None)
         if result.error is not None:
             return None, result.error
         if not isinstance(result.outcome, Output):
-            return None, _waits(self._work.type.name)
+            return None, _wait_error(self._bound.type.name)
         return result.outcome.value, None
 
 
 class SpecItems:
-    """Each item is a run of a spec, in memory: whatever is interrupted in it begins anew with its item."""
+    """Runs each item as a run of a spec in memory.
+
+    An interrupted item starts again from its first node.
+    """
 
     def __init__(self, compiled: CompiledGraph, outer: RunNodeContext) -> None:
         self._compiled, self._outer = compiled, outer
 
-    async def __call__(self, index: int, item: JSON) -> Ended:
-        head, journal = MemoryHeadStore(), _Heard(_Told(self._outer, index))
+    async def __call__(self, index: int, item: JSON) -> ItemResult:
+        head, journal = MemoryHeadStore(), _MemoryJournal(_ItemReporter(self._outer, index))
         executor = RunExecutor(
-            _facts(self._outer, index, item),
+            _item_info(self._outer, index, item),
             head.bind(self._compiled),
             journal=journal,
             head=head,
@@ -70,68 +77,77 @@ class SpecItems:
             with detach():
                 status = await executor.run()
         finally:
-            journal.cut_off(executor.memory)
+            journal.finish(executor.memory)
         if status is RunStatus.WAITING or journal.change is None:
-            return None, _waits("spec")
+            return None, _wait_error("spec")
         return journal.change.output, journal.change.error
 
 
-def _facts(outer: RunNodeContext, index: int, item: JSON) -> RunInfo:
+def _item_info(outer: RunNodeContext, index: int, item: JSON) -> RunInfo:
+    """Return the info of the map's run for an item.
+
+    It has the names and secrets of the item, and neither a time limit nor breakpoints.
+    """
     around = outer.around(index, item)
     return replace(outer.info, around=around, timeout_s=None, breakpoints=frozenset(), is_step=False, failure=None)
 
 
-def _waits(what: str) -> RunError:
-    return RunError("CONFIG", f"it waits without a worker ({what}), which an item of a map cannot")
+def _wait_error(name: str) -> RunError:
+    return RunError("CONFIG", f"it waits without a worker ({name}), which an item of a map cannot do")
 
 
-class _Told:
-    """What the nodes of an item tell, passed on to the map's own context. Text and progress are the map's alone."""
+class _ItemReporter:
+    """Passes logs and usage of an item's nodes to the context of the map.
+
+    Drops their text and progress.
+    """
 
     def __init__(self, outer: RunNodeContext, index: int) -> None:
         self._outer, self._index = outer, index
 
     def progress(self, fraction: float, message: str | None) -> None:
-        """The map's progress is over its items."""
+        """Dropped: the progress of a map counts its items."""
 
     def text(self, text: str) -> None:
-        """Of many items at once it would be no text."""
+        """Dropped: the texts of concurrent items would be mixed."""
 
     def add_usage(self, usage: Usage) -> None:
         self._outer.add_usage(usage)
 
-    def post(self, at: datetime, what: EventData) -> None:
-        if isinstance(what, LogRecorded):
-            fields: Mapping[str, Any] = what.fields if isinstance(what.fields, dict) else {}
-            self._outer.log(what.level, what.message, **{**fields, "index": self._index})
+    def post(self, at: datetime, data: EventData) -> None:
+        """Log a line of the item with its index; drop all other events."""
+        if isinstance(data, LogRecorded):
+            fields: Mapping[str, Any] = data.fields if isinstance(data.fields, dict) else {}
+            self._outer.log(data.level, data.message, **{**fields, "index": self._index})
 
     def retrying(self, number: int, error: RunError, pause: float) -> None:
-        message = f"item {self._index}: attempt {number} failed: {error.message}; the next in {pause:g} s"
+        """Log a failed attempt and the pause in seconds before the next one."""
+        message = f"item {self._index}: attempt {number} failed: {error.message}; the next begins in {pause:g} s"
         self._outer.log(LogLevel.WARNING, message, index=self._index, code=error.code)
 
 
-class _Heard:
-    """A journal whose every word is durable at once, since nothing of it is kept but how the run ended."""
+class _MemoryJournal:
+    """A journal that commits at once, since it keeps only how the run ended: `change`."""
 
-    def __init__(self, told: _Told) -> None:
-        self._told = told
+    def __init__(self, reporter: _ItemReporter) -> None:
+        self._reporter = reporter
         self.change: RunChange | None = None
 
     def commit(self, entry: Entry) -> Awaitable[int]:
         self.post(entry)
         self.change = entry.change or self.change
-        landed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        landed.set_result(0)
-        return landed
+        committed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        committed.set_result(0)
+        return committed
 
     def post(self, entry: Entry) -> None:
-        for at, what in entry.events_to_write:
-            self._told.post(at, what)
-            if isinstance(what, NodeChange) and what.state.status.is_finished:
-                self._count(what.state)
+        for at, data in entry.events_to_write:
+            self._reporter.post(at, data)
+            if isinstance(data, NodeChange) and data.state.status.is_finished:
+                self._count(data.state)
 
-    def cut_off(self, memory: RunState) -> None:
-        """The item has ended, maybe in the middle: what its nodes have taken counts, whether or not an entry tells of it."""
+    def finish(self, memory: RunState) -> None:
+        """Report the remaining events, and the usage of nodes that were interrupted."""
         self.post(Entry(memory.run_id, 0, events_to_write=memory.take()))
         for state in memory.states.values():
             if not state.status.is_finished:
@@ -139,7 +155,7 @@ class _Heard:
 
     def _count(self, state: NodeState) -> None:
         if state.usage is not None:
-            self._told.add_usage(state.usage)
+            self._reporter.add_usage(state.usage)
 
     def stream(self, run_id: str, delta: OutputDelta) -> None:
-        """Of many items at once it would be no text."""
+        """Dropped: the texts of concurrent items would be mixed."""

@@ -1,7 +1,10 @@
-"""`map`: runs a node, or a small spec, over each item of a list, so many at once. Items that are done survive a crash."""
+"""The node type `map`: runs a node, or a small spec, over each item of a list.
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
+Items that are finished survive a crash, a drain and a pause (engine/nodes/map/pool.py). Their node
+types come from the context, which has those that the map's own spec was compiled with.
+"""
+
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
@@ -12,28 +15,26 @@ from engine.graph.compiler import compile_spec
 from engine.graph.plan import PlanError
 from engine.nodes.map.item_runner import NodeItems, RunItem, SpecItems
 from engine.nodes.map.pool import ItemPool
-from engine.problems import FieldProblem, join_path
 from engine.runtime.node_context import RunNodeContext
-from engine.sdk.annotations import TemplateText
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.spec.model import NodeSpec, Retry, Spec, SpecError
 from engine.spec.parser import parse
 from engine.types import JSON
-from engine.validation.nested import node_problems, node_texts, refused, spec_inside_problems, spec_inside_texts
-
-if TYPE_CHECKING:
-    from engine.sdk.node_types import NodeTypes
+from engine.validation.nested import refused
 
 MAX_ITEMS = 100_000
 
 
-def _gives_a_list(given: JSON) -> JSON:
-    if isinstance(given, list) or (isinstance(given, str) and has_code(given)):
-        return given
+def _check_list(value: JSON) -> JSON:
+    """Accept a list, or a template, whose value is checked when it is rendered."""
+    if isinstance(value, list) or (isinstance(value, str) and has_code(value)):
+        return value
     raise ValueError("must be a list, or a template that gives one")
 
 
 class ItemRetry(NodeConfig):
+    """How the attempts at one item are repeated."""
+
     max_attempts: int = Field(
         3,
         ge=1,
@@ -49,11 +50,16 @@ class ItemRetry(NodeConfig):
         le=86400,
         validation_alias=AliasChoices("backoffS", "backoff_s"),
         title="Pause (s)",
-        description="Seconds after the first attempt.",
+        description="Seconds to wait after the first attempt.",
         examples=[1],
     )
     multiplier: float = Field(
-        2.0, ge=1, le=100, title="Factor", description="How much longer each pause is than the last.", examples=[2]
+        2.0,
+        ge=1,
+        le=100,
+        title="Factor",
+        description="How many times longer each pause is than the one before.",
+        examples=[2],
     )
     max_s: float = Field(
         60.0,
@@ -67,18 +73,20 @@ class ItemRetry(NodeConfig):
 
 
 class ItemNode(NodeConfig):
+    """The node that each item is executed with."""
+
     type: str = Field(
         min_length=1,
         max_length=200,
         title="Type",
-        description="The type of the node that each item goes through. Not `delay`, `human`, `subworkflow` or `map`.",
+        description="The type of the node that each item is executed with. Not `delay`, `human`, `subworkflow` or `map`.",
         examples=["llm"],
         json_schema_extra={"format": "node-type"},
     )
     config: dict[str, JSON] = Field(
         default_factory=dict,
         title="Config",
-        description="Its config. Its templates see `item` and `index`, and all that this node sees.",
+        description="The config of the node. Its templates can use `item` and `index`, and every name that this node can use.",
         examples=[{"model": "treadle/echo", "prompt": "Summarise: {{ item }}"}],
     )
     timeout_s: float | None = Field(
@@ -87,18 +95,18 @@ class ItemNode(NodeConfig):
         le=31_536_000,
         validation_alias=AliasChoices("timeoutS", "timeout_s"),
         title="Time limit (s)",
-        description="Seconds an attempt at one item may take.",
+        description="Seconds that one attempt at an item may take.",
         examples=[60],
     )
     retry: ItemRetry | None = Field(
-        None, title="Retry", description="How often an item is tried again.", examples=[{"maxAttempts": 3}]
+        None, title="Retry", description="How often a failed item is tried again.", examples=[{"maxAttempts": 3}]
     )
 
 
 class MapConfig(NodeConfig):
-    """Exactly one of `node` and `spec`."""
+    """The config of a `map`. Exactly one of `node` and `spec` is set."""
 
-    items: Annotated[JSON, AfterValidator(_gives_a_list)] = Field(
+    items: Annotated[JSON, AfterValidator(_check_list)] = Field(
         title="Items",
         description=f"A template that gives the list, or a list with templates; up to {MAX_ITEMS:,} items.",
         examples=["{{ input.orders }}"],
@@ -107,23 +115,26 @@ class MapConfig(NodeConfig):
     node: ItemNode | None = Field(
         None,
         title="Node",
-        description="What each item goes through: one node.",
+        description="One node that each item is executed with.",
         examples=[{"type": "transform", "config": {"output": "{{ index }}: {{ item.name }}"}}],
         json_schema_extra={"format": "node"},
     )
     spec: dict[str, JSON] | None = Field(
         None,
         title="Spec",
-        description="What each item goes through: nodes and edges, with their outputs, as in a workflow.",
+        description="A small workflow that each item is executed with: nodes, edges and outputs.",
         examples=[{"nodes": [{"id": "a", "type": "transform", "config": {"output": "{{ item }}"}}], "edges": []}],
         json_schema_extra={"format": "spec"},
     )
-    concurrency: int = Field(10, ge=1, le=100, title="At once", description="Items under way at once.", examples=[10])
+    concurrency: int = Field(
+        10, ge=1, le=100, title="At once", description="How many items run at the same time.", examples=[10]
+    )
     on_item_error: Literal["fail", "collect"] = Field(
         "fail",
         validation_alias=AliasChoices("onItemError", "on_item_error"),
         title="When an item fails",
-        description="`fail`: the node fails, the other items are stopped. `collect`: its output is null, and `errors` names it.",
+        description="`fail`: the node fails and the other items are stopped. `collect`: the output of the item is null and "
+        "`errors` lists it.",
         examples=["collect"],
     )
 
@@ -135,10 +146,12 @@ class MapConfig(NodeConfig):
 
 
 class MapNode(NodeType[MapConfig]):
+    """Runs the items in order of their index, `concurrency` of them at a time."""
+
     name: ClassVar[str] = "map"
     title: ClassVar[str] = "Map"
     description: ClassVar[str] = (
-        "Runs a node, or a small workflow, over each item of a list, many at once and in order."
+        "Runs a node, or a small workflow, for each item of a list, several at a time. The output keeps the order."
     )
     category: ClassVar[str] = "flow"
     icon: ClassVar[str] = "repeat"
@@ -148,16 +161,16 @@ class MapNode(NodeType[MapConfig]):
         "properties": {
             "items": {
                 "type": "array",
-                "description": "The output of each item, in their order; null for one that failed.",
+                "description": "The output of each item, in the order of the list; null for an item that failed.",
             },
             "errors": {
                 "type": "array",
-                "description": "The items that failed, where they are collected.",
+                "description": "The items that failed, with `onItemError: collect`.",
                 "items": {
                     "type": "object",
                     "properties": {
-                        "index": {"type": "integer", "description": "Which item it was, from 0."},
-                        "code": {"type": "string", "description": "As of a node's error."},
+                        "index": {"type": "integer", "description": "The index of the item, from 0."},
+                        "code": {"type": "string", "description": "The error code, as of a node."},
                         "message": {"type": "string", "description": "What went wrong."},
                     },
                     "required": ["index", "code", "message"],
@@ -171,47 +184,38 @@ class MapNode(NodeType[MapConfig]):
         "node": {"type": "transform", "config": {"output": "{{ index + 1 }}. {{ item | title }}"}},
     }
 
-    def __init__(self, types: "NodeTypes | None" = None) -> None:
-        self._types = types
-
-    def among(self, types: "NodeTypes") -> Self:
-        return type(self)(types)
-
-    def texts_within(self, raw: JSON, path: str) -> Iterator[TemplateText]:
-        if self._types is not None and isinstance(raw, dict):
-            yield from node_texts(raw.get("node"), join_path(path, "node"), self._types)
-            yield from spec_inside_texts(raw.get("spec"), join_path(path, "spec"), self._types)
-
-    def problems_within(self, raw: JSON, path: str) -> Iterator[FieldProblem]:
-        if self._types is not None and isinstance(raw, dict):
-            yield from node_problems(raw.get("node"), join_path(path, "node"), self._types)
-            yield from spec_inside_problems(raw.get("spec"), join_path(path, "spec"), self._types)
-
     async def execute(self, config: MapConfig, ctx: NodeContext) -> Output:
-        context = cast(RunNodeContext, ctx)  # an item's context is made of it
-        items = _checked(context.render(config.items))
+        context = cast(RunNodeContext, ctx)  # the context of an item is derived from it
+        items = _check_items(context.render(config.items))
         context.note_input({"count": len(items)})
-        run_item = self._run_item(config, context)
-        lanes = ItemPool(items, run_item, context, config.concurrency, config.on_item_error == "collect")
-        return Output(await lanes.run())
-
-    def _run_item(self, config: MapConfig, context: RunNodeContext) -> RunItem:
-        """Raises NodeFailure(CONFIG) for what validation would not have let through."""
-        types: Mapping[str, NodeType[Any]] = self._types or {}
-        node = config.node
-        try:
-            spec = parse(config.spec) if node is None else Spec(nodes=(_as_spec(context.node_id, node),))
-            if wrong := refused(spec, types):
-                raise SpecError(wrong)
-            if node is None:
-                return SpecItems(compile_spec(spec, types), context)
-            [work] = bind_nodes(spec, types).values()
-            return NodeItems(work, context)
-        except (SpecError, PlanError) as wrong:
-            raise NodeFailure("CONFIG", f"what is to be done with each item cannot be run: {wrong}") from wrong
+        run_item = _item_runner(config, context)
+        pool = ItemPool(items, run_item, context, config.concurrency, config.on_item_error == "collect")
+        return Output(await pool.run())
 
 
-def _checked(items: JSON) -> list[JSON]:
+def _item_runner(config: MapConfig, context: RunNodeContext) -> RunItem:
+    """Prepare the node or the spec of the items.
+
+    Raises:
+        NodeFailure: CONFIG, if validation would not have accepted it: a node type that waits or
+            is unknown.
+
+    """
+    node, types = config.node, context.types
+    try:
+        spec = parse(config.spec) if node is None else Spec(nodes=(_node_spec(context.node_id, node),))
+        if problems := refused(spec, types):
+            raise SpecError(problems)
+        if node is None:
+            return SpecItems(compile_spec(spec, types), context)
+        [bound] = bind_nodes(spec, types).values()
+        return NodeItems(bound, context)
+    except (SpecError, PlanError) as error:
+        raise NodeFailure("CONFIG", f"the node or spec for the items cannot be run: {error}") from error
+
+
+def _check_items(items: JSON) -> list[JSON]:
+    """Raises NodeFailure(CONFIG) if the value is no list, or too long."""
     if not isinstance(items, list):
         raise NodeFailure("CONFIG", f"`items` must give a list, not {items!r:.80}")
     if len(items) > MAX_ITEMS:
@@ -219,7 +223,7 @@ def _checked(items: JSON) -> list[JSON]:
     return items
 
 
-def _as_spec(node_id: str, node: ItemNode) -> NodeSpec:
-    given = node.retry
-    retry = None if given is None else Retry(given.max_attempts, given.backoff_s, given.multiplier, given.max_s)
+def _node_spec(node_id: str, node: ItemNode) -> NodeSpec:
+    limits = node.retry
+    retry = None if limits is None else Retry(limits.max_attempts, limits.backoff_s, limits.multiplier, limits.max_s)
     return NodeSpec(node_id, node.type, config=node.config, retry=retry, timeout_s=node.timeout_s)

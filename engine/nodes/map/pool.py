@@ -1,8 +1,9 @@
-"""Runs the items of a `map`, so many at once, and keeps what is done: a task a lane, not an item.
+"""Runs the items of a `map` with limited concurrency, and makes finished items durable.
 
-Items are begun in order. Those that are done become durable in batches while the others run; a crash, or a lease that is lost,
-loses the last batch and no more. What is kept in memory is one text of JSON an item, and all of them together are no larger than
-an output may be.
+Items start in the order of the list; there is one task for each concurrent item, not one for each
+item of the list. Finished items become durable in batches while others run, so a crash or a lost
+lease loses at most the last batch. In memory each finished item is one JSON text, and all of them
+together are no larger than an output may be.
 """
 
 import asyncio
@@ -27,19 +28,24 @@ from engine.values.storable import MAX_SIZE
 log = structlog.get_logger(__name__)
 
 SLICE_S = 0.01
-"""After this much computing without a pause a lane lets others have a turn."""
+"""Seconds of computing without a pause after which a worker task yields to the event loop."""
 BATCH = 500
+"""Finished items that are made durable as soon as there are so many."""
 BATCH_S = 0.1
-"""Items that are done become durable when there are so many of them, or after this long."""
-LAST_S = 2.0
-"""How long an interrupted map may take to make the rest of it durable."""
-MESSAGE = 1_000
-"""Characters of a failed item's message."""
+"""Seconds after which a smaller batch is made durable."""
+FLUSH_S = 2.0
+"""Seconds that an interrupted map may take to make its last batch durable."""
+MAX_MESSAGE = 1_000
+"""Characters of the message of a failed item."""
 
 
 @dataclass(slots=True)
 class ItemPool:
-    """One map's items. `is_collecting`: a failed item is null and named among the errors; else it fails the map."""
+    """The items of one visit of a map.
+
+    `is_collecting`: a failed item has the output null and is listed among the errors. Otherwise it
+    fails the map.
+    """
 
     items: Sequence[JSON]
     run_item: RunItem
@@ -47,79 +53,93 @@ class ItemPool:
     concurrency: int
     is_collecting: bool
     _done: dict[int, DoneItem] = field(default_factory=dict)
-    _unkept: list[DoneItem] = field(default_factory=list)
+    _unsaved: list[DoneItem] = field(default_factory=list)
     _size: int = 0
-    _full: asyncio.Event = field(default_factory=asyncio.Event)
+    _save_now: asyncio.Event = field(default_factory=asyncio.Event)
     _is_over: bool = False
 
     async def run(self) -> JSON:
-        """`{items, errors}`. Raises NodeFailure."""
-        await self._recall()
-        left = (index for index in range(len(self.items)) if index not in self._done)
-        self._tell()
-        try:
-            await self._run_all(left)
-        except BaseException:
-            await self._keep_rest()
-            raise
-        return self._result()
+        """Run every item that is not finished yet.
 
-    async def _run_all(self, left: Iterator[int]) -> None:
+        Returns:
+            `{items, errors}`, the output of the map.
+
+        Raises:
+            NodeFailure: An item failed, unless failures are collected; the outputs are too large;
+                or
+                another worker has the run.
+
+        """
+        await self._load()
+        remaining = (index for index in range(len(self.items)) if index not in self._done)
+        self._report_progress()
+        try:
+            await self._run_all(remaining)
+        except BaseException:
+            await self._flush()
+            raise
+        return self._output()
+
+    async def _run_all(self, remaining: Iterator[int]) -> None:
         count = min(self.concurrency, len(self.items) - len(self._done))
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._keep_on())
-                lanes = [group.create_task(self._lane(left)) for _ in range(count)]
-                await asyncio.gather(*lanes)
+                group.create_task(self._save_batches())
+                workers = [group.create_task(self._run_items(remaining)) for _ in range(count)]
+                await asyncio.gather(*workers)
                 self._is_over = True
-                self._full.set()
-        except BaseExceptionGroup as failed:
-            # The first that failed; the others were cancelled for it.
-            raise failed.exceptions[0] from None
+                self._save_now.set()
+        except BaseExceptionGroup as failures:
+            # The first one is the cause; the other tasks were cancelled because of it.
+            raise failures.exceptions[0] from None
 
-    async def _lane(self, left: Iterator[int]) -> None:
+    async def _run_items(self, remaining: Iterator[int]) -> None:
+        """Run items until none is left. All workers take from the same iterator."""
         until = monotonic() + SLICE_S
-        for index in left:
+        for index in remaining:
             output, error = await self.run_item(index, self.items[index])
-            self._add(self._as_done(index, output, error))
-            self._tell()
+            self._add(self._done_item(index, output, error))
+            self._report_progress()
             if monotonic() > until:
                 await asyncio.sleep(0)
                 until = monotonic() + SLICE_S
 
-    def _as_done(self, index: int, output: JSON, error: RunError | None) -> DoneItem:
+    def _done_item(self, index: int, output: JSON, error: RunError | None) -> DoneItem:
         digest = digest_of(self.items[index])
         if error is None:
-            # orjson keeps some KiB of room behind every text that it writes; a copy has none.
+            # orjson allocates some KiB more than a text needs; the decoded copy does not.
             text = orjson.dumps(output).decode()
-            self._grow(text)
+            self._add_size(text)
             return DoneItem(index, digest, text)
         if not self.is_collecting:
             details = {"index": index, "nodeId": error.node_id, "details": error.details}
             message = f"item {index}: {error.message}"
             raise NodeFailure(error.code, message, retryable=error.retryable, details=details)
-        message = error.message[:MESSAGE]
-        self._grow(message)
+        message = error.message[:MAX_MESSAGE]
+        self._add_size(message)
         return DoneItem(index, digest, None, {"code": error.code, "message": message})
 
-    def _grow(self, text: str) -> None:
+    def _add_size(self, text: str) -> None:
         self._size += len(text)
         if self._size > MAX_SIZE:
-            told = f"the outputs of the items together are larger than {MAX_SIZE // 1024 // 1024} MiB"
-            raise NodeFailure("OUTPUT", told)
+            message = f"the outputs of the items together are larger than {MAX_SIZE // 1024 // 1024} MiB"
+            raise NodeFailure("OUTPUT", message)
 
     def _add(self, done: DoneItem) -> None:
         self._done[done.index] = done
-        self._unkept.append(done)
-        if len(self._unkept) >= BATCH:
-            self._full.set()
+        self._unsaved.append(done)
+        if len(self._unsaved) >= BATCH:
+            self._save_now.set()
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         done, total = len(self._done), len(self.items)
         self.context.progress(done / total if total else 1.0, f"{done} of {total} items")
 
-    def _result(self) -> JSON:
-        """Each item's text becomes its value and is let go."""
+    def _output(self) -> JSON:
+        """Build the output.
+
+        Each text is released once it is parsed, so both forms are not in memory together.
+        """
         outputs: list[JSON] = []
         errors: list[JSON] = []
         for index in range(len(self.items)):
@@ -129,7 +149,7 @@ class ItemPool:
                 errors.append({"index": index, **done.error})
         return {"items": outputs, "errors": errors}
 
-    # What is durable.
+    # Durability.
 
     @property
     def _store(self) -> MapItems | None:
@@ -141,60 +161,67 @@ class ItemPool:
         info, context = self.context.info, self.context
         return MapVisit(info.id, info.epoch, info.lineage, context.node_id, context.visit)
 
-    async def _recall(self) -> None:
-        """What an earlier attempt, or another worker, has done of this visit, if it was done for the same items."""
+    async def _load(self) -> None:
+        """Load the items that an earlier attempt or another worker has finished in this visit.
+
+        An item counts only if the list still has the same value at its index.
+        """
         if self._store is None:
             return
         for done in await self._store.load(self._visit):
             if done.index < len(self.items) and done.digest == digest_of(self.items[done.index]):
                 self._done[done.index] = done
-                self._grow(done.output or "" if done.error is None else done.error["message"])
+                self._add_size(done.output or "" if done.error is None else done.error["message"])
 
-    async def _keep_on(self) -> None:
-        """Until all is done: then the node's own end is what becomes durable."""
+    async def _save_batches(self) -> None:
+        """Save finished items until the map is over, when its own result replaces them."""
         while not self._is_over:
-            self._full.clear()  # Before: what is said while it keeps is not lost.
-            await self._keep()
+            self._save_now.clear()  # before saving, so that a signal during it is not lost
+            await self._save()
             with suppress(TimeoutError):
                 async with asyncio.timeout(BATCH_S):
-                    await self._full.wait()
+                    await self._save_now.wait()
 
-    async def _keep(self) -> None:
-        unkept, self._unkept = self._unkept, []
-        if not unkept or self._store is None:
+    async def _save(self) -> None:
+        batch, self._unsaved = self._unsaved, []
+        if not batch or self._store is None:
             return
         try:
-            await self._store.save(self._visit, unkept)
+            await self._store.save(self._visit, batch)
         except Fenced as fenced:
             raise NodeFailure("FENCED", str(fenced)) from fenced
         except BaseException:
-            self._unkept = [*unkept, *self._unkept]
+            self._unsaved = [*batch, *self._unsaved]
             raise
 
-    async def _keep_rest(self) -> None:
-        """What was done before a pause, a drain or a failure is not done again. Nor is the way out held up by it: a cancel,
-        whatever else ends the run, and a lease that is lost do not wait for it.
+    async def _flush(self) -> None:
+        """Save the last batch before a pause, a drain or a failure.
+
+        Its items then do not run again.
+
+        This takes at most FLUSH_S, and ends at once when the run is cancelled or ends in another
+        way, or when its lease is lost.
         """
         given_up = self.context.given_up or asyncio.Event()
-        if not self._unkept or given_up.is_set():
+        if not self._unsaved or given_up.is_set():
             return
-        keeping, ending = asyncio.create_task(self._keep()), asyncio.create_task(given_up.wait())
+        saving, ending = asyncio.create_task(self._save()), asyncio.create_task(given_up.wait())
         try:
-            await asyncio.wait({keeping, ending}, timeout=LAST_S, return_when=asyncio.FIRST_COMPLETED)
-            if keeping.done():
-                self._warn_of(keeping.exception())
+            await asyncio.wait({saving, ending}, timeout=FLUSH_S, return_when=asyncio.FIRST_COMPLETED)
+            if saving.done():
+                self._warn_unsaved(saving.exception())
             elif not ending.done():
-                self._warn_of(TimeoutError(f"not within {LAST_S:g} s"))
+                self._warn_unsaved(TimeoutError(f"not within {FLUSH_S:g} s"))
         finally:
             ending.cancel()
-            keeping.cancel()
+            saving.cancel()
 
-    def _warn_of(self, wrong: BaseException | None) -> None:
-        if wrong is not None:
-            told = str(wrong) or type(wrong).__name__
-            log.warning("map.rest_not_kept", run_id=self.context.run_id, node_id=self.context.node_id, error=told)
+    def _warn_unsaved(self, error: BaseException | None) -> None:
+        if error is not None:
+            message = str(error) or type(error).__name__
+            log.warning("map.rest_not_kept", run_id=self.context.run_id, node_id=self.context.node_id, error=message)
 
 
 def digest_of(item: JSON) -> int:
-    """64 bits with a sign, as a column of Postgres has them."""
+    """Return a digest of an item: 64 bits, signed, to fit a bigint column of Postgres."""
     return int.from_bytes(hashlib.blake2b(orjson.dumps(item), digest_size=8).digest(), "big", signed=True)

@@ -5,8 +5,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import Field
 
+from engine.graph.bound_node import bind_nodes
+from engine.sdk.node import NodeConfig, NodeType
 from engine.sdk.node_types import NodeTypes
+from engine.spec.parser import parse
 from engine.states import Severity
 from engine.validation.validator import validate
 from tests.engine.node_runner import TYPES
@@ -122,15 +126,15 @@ def test_types_that_wait_or_run_others_are_refused_with_the_reason(kind: str) ->
     for place, inner in ((".node.type", {"node": {"type": kind, "config": config}}), (".spec.nodes[0].type", None)):
         report = validate(spec_of(inner or nodes({"id": "a", "type": kind, "config": config})), TYPES)
         [problem] = [one for one in report.errors if one.field == f"nodes[1].config{place}"]
-        assert "waits without a worker" in problem.message or "runs others itself" in problem.message
+        assert "waits without a worker" in problem.message or "runs other nodes itself" in problem.message
 
 
 def test_item_and_index_are_known_inside_alone() -> None:
     spec = spec_of({"node": transforming("{{ item }}")})
     spec["nodes"][2]["config"]["output"] = "{{ item }} {{ index }}"
     assert [problem.message for problem in validate(spec, TYPES).errors] == [
-        "`item` is known inside a `map` alone",
-        "`index` is known inside a `map` alone",
+        "`item` is defined only inside a `map`",
+        "`index` is defined only inside a `map`",
     ]
 
 
@@ -147,6 +151,41 @@ def test_inputs_of_a_spec_inside_mean_nothing_and_a_warning_says_so() -> None:
 def test_a_spec_inside_is_as_large_as_any_and_no_larger() -> None:
     many = [{"id": f"n{index}", **transforming(1)} for index in range(1_001)]
     assert told(nodes(*many)) == [(".spec.nodes", "LIMIT")]
+
+
+class WrapperConfig(NodeConfig):
+    inner: dict[str, Any] = Field(json_schema_extra={"format": "node"})
+
+
+class Wrapper(NodeType[WrapperConfig]):
+    """A third-party type whose config has a node in it: only the JSON Schema says so."""
+
+    name = "wrapper"
+    title = "Wrapper"
+    description = "For tests."
+    Config = WrapperConfig
+
+
+def test_a_nested_node_is_found_by_the_format_in_the_schema_of_any_type() -> None:
+    types = NodeTypes([*TYPES.values(), Wrapper()])
+    inner = {"type": "transform", "config": {"output": ["{{ secrets.key }}", "{{ nobody.output }}"]}}
+    spec = {"nodes": [{"id": "w", "type": "wrapper", "config": {"inner": inner}}], "edges": []}
+    [problem] = validate(spec, types).errors
+    assert (problem.field, problem.code) == ("nodes[0].config.inner.config.output[1]", "UNKNOWN_NAME")
+    assert bind_nodes(parse(spec), types)["w"].secrets == {"key"}
+    unknown = {"nodes": [{"id": "w", "type": "wrapper", "config": {"inner": {"type": "nope"}}}], "edges": []}
+    [problem] = validate(unknown, types).errors
+    assert (problem.field, problem.code) == ("nodes[0].config.inner.type", "UNKNOWN_TYPE")
+    [refused, *_] = validate(spec_of({"node": {"type": "wrapper", "config": {"inner": inner}}}), types).errors
+    assert (refused.field, "runs other nodes itself" in refused.message) == ("nodes[1].config.node.type", True)
+
+
+@pytest.mark.parametrize("kind", ["delay", "human", "subworkflow"])
+def test_a_time_limit_on_a_node_that_waits_is_an_error_and_a_retry_a_warning(kind: str) -> None:
+    limits = {"timeoutS": 5, "retry": {"maxAttempts": 2}}
+    report = validate({"nodes": [{"id": "n", "type": kind, "config": TYPES[kind].example, **limits}]}, TYPES)
+    assert [(one.field, one.code) for one in report.errors] == [("nodes[0].timeoutS", "CONFIG")]
+    assert [(one.field, one.code) for one in report.warnings] == [("nodes[0].retry", "NO_EFFECT")]
 
 
 KEYS = st.sampled_from(

@@ -115,7 +115,7 @@ async def test_an_item_is_tried_again_by_a_retry_of_its_own() -> None:
     }
     assert (await mapped(given, probe, items=[5], node=node))["items"] == [5]
     assert probe.ran == {"run_1/0/n/1/0": 2}
-    assert "item 0: attempt 1 failed: not yet; the next in 0 s" in given.logged
+    assert "item 0: attempt 1 failed: not yet; the next begins in 0 s" in given.logged
 
 
 BAD: dict[str, tuple[dict[str, Any], str, str]] = {

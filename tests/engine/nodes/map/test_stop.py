@@ -23,7 +23,7 @@ from tests.engine.checkpoint_history import Remembering
 from tests.engine.memory_ports import RecordedJournal
 
 PROMPT_S = 0.5
-"""Far below `lanes.LAST_S`; the machine may be busy."""
+"""Far below `pool.FLUSH_S`; the machine may be busy."""
 
 
 class TakerConfig(NodeConfig):
@@ -164,7 +164,7 @@ async def test_a_cancel_does_not_wait_for_an_interrupted_map_that_keeps_what_is_
 async def test_why_the_rest_was_not_kept_is_logged(
     monkeypatch: pytest.MonkeyPatch, fault: Exception | None, told: str
 ) -> None:
-    monkeypatch.setattr(pool, "LAST_S", 0.05)
+    monkeypatch.setattr(pool, "FLUSH_S", 0.05)
     run = MapRun([1, 3])
     await run.taker.hangs.wait()
     run.store.away, run.store.fault = fault is None, fault
