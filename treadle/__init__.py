@@ -1,1 +1,77 @@
-"""The API for authors of node types and tools: the only package that other projects import."""
+"""The API for authors of node types and tools. Other projects import this package and no other.
+
+The packages app, engine, persistence, resolvers, schema, web and worker are internal.
+docs/extending.md shows a complete node type with its test.
+
+Stability:
+    The names in `__all__` of this package and of its modules are stable, together with their
+    documented parameters, attributes and behavior. Versions follow Semantic Versioning 2.0.0:
+
+    - A patch version changes no stable name.
+    - A minor version may add names, optional parameters, and members of NodeContext. Until
+      version 1.0 it may also change or remove stable names. CHANGELOG.md then lists each of them
+      under "Changed" or "Removed", with its replacement.
+    - From version 1.0 on, only a major version changes or removes stable names. The release
+      before it warns with a DeprecationWarning.
+
+    The entry point groups `treadle.nodes` and `treadle.tools` are stable in the same way.
+
+Modules:
+    testing: Runs one node type without a workflow, for the tests of a package.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import NodeFailure
+from engine.events import Usage
+from engine.sdk.node import (
+    ERROR_PORT,
+    NodeConfig,
+    NodeContext,
+    NodeType,
+    Outcome,
+    Output,
+    PortUndecided,
+    WaitForAnswer,
+    WaitForRun,
+    WaitUntil,
+)
+from engine.sdk.resources import ChildRun, ChildRuns
+from engine.sdk.tool import Tool, ToolFailed, ToolInfo
+from engine.states import LogLevel
+from engine.types import JSON
+
+if TYPE_CHECKING:
+    from treadle.testing import try_node
+
+__all__ = [
+    "ERROR_PORT",
+    "JSON",
+    "ChildRun",
+    "ChildRuns",
+    "LogLevel",
+    "NodeConfig",
+    "NodeContext",
+    "NodeFailure",
+    "NodeType",
+    "Outcome",
+    "Output",
+    "PortUndecided",
+    "Tool",
+    "ToolFailed",
+    "ToolInfo",
+    "Usage",
+    "WaitForAnswer",
+    "WaitForRun",
+    "WaitUntil",
+    "try_node",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # treadle.testing imports LangGraph, which takes about a second; a node type does not need it.
+    if name == "try_node":
+        from treadle.testing import try_node
+
+        return try_node
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,7 @@
-"""`treadle new-node`: writes a package with a node type of its own, its test and its README. What is there already stays."""
+"""Write a package with a new node type, its test and its README, for `treadle new-node`.
+
+The package imports from `treadle` only. Existing files are never overwritten.
+"""
 
 import keyword
 import re
@@ -33,21 +36,21 @@ pythonpath = ["."]
 """
 
 MODULE = '''\
-"""`$name`: what it does, in a sentence."""
+"""The node type `$name`. Replace this by one sentence about what it does."""
 
 from typing import Any, ClassVar
 
 from pydantic import Field
 
-from engine.sdk.node import NodeConfig, NodeContext, NodeFailure, NodeType, Output
+from treadle import NodeConfig, NodeContext, NodeFailure, NodeType, Output
 
 
 class ${cls}Config(NodeConfig):
-    """A builder draws its form from this: give every field a title, a description and an example."""
+    """Builders draw a form from this model: give every field a title, a description and an example."""
 
     text: str = Field(
         title="Text",
-        description="What is written in capitals.",
+        description="The text to write in capitals.",
         examples=["{{ input.text }}"],
         json_schema_extra={"format": "template"},
     )
@@ -71,34 +74,34 @@ class $cls(NodeType[${cls}Config]):
         text = ctx.render(config.text)
         ctx.note_input({"text": text})
         if not isinstance(text, str):
-            raise NodeFailure("CONFIG", f"`text` must give a text, not {text!r:.80}")
+            raise NodeFailure("CONFIG", f"`text` must be a text, not {text!r:.80}")
         return Output({"text": text.upper()})
 '''
 
 TEST = '''\
-"""The node type `$name`, run by itself."""
+"""Tests of the node type `$name`."""
 
 import asyncio
 
-from engine.sdk.node import Output
-from engine.runtime.single_node import try_node
+from treadle import Output
+from treadle.testing import try_node
 from treadle_$name import $cls
 
 
 def test_it_writes_a_text_in_capitals() -> None:
-    trial = asyncio.run(try_node($cls(), {"text": "{{ input.name }}"}, {"input": {"name": "Ada"}}))
-    assert trial.error is None
-    assert trial.outcome == Output({"text": "ADA"})
+    run = asyncio.run(try_node($cls(), {"text": "{{ input.name }}"}, {"input": {"name": "Ada"}}))
+    assert run.error is None
+    assert run.outcome == Output({"text": "ADA"})
 
 
-def test_what_is_no_text_is_refused() -> None:
-    trial = asyncio.run(try_node($cls(), {"text": "{{ input.n }}"}, {"input": {"n": 5}}))
-    assert trial.error is not None and trial.error.code == "CONFIG"
+def test_a_value_that_is_not_a_text_fails_the_node() -> None:
+    run = asyncio.run(try_node($cls(), {"text": "{{ input.n }}"}, {"input": {"n": 5}}))
+    assert run.error is not None and run.error.code == "CONFIG"
 
 
-def test_its_example_is_right() -> None:
-    trial = asyncio.run(try_node($cls(), $cls.example, {"input": {"text": "hello"}}))
-    assert trial.outcome == Output({"text": "HELLO"})
+def test_the_example_config_works() -> None:
+    run = asyncio.run(try_node($cls(), $cls.example, {"input": {"text": "hello"}}))
+    assert run.outcome == Output({"text": "HELLO"})
 '''
 
 README = """\
@@ -107,21 +110,23 @@ README = """\
 Adds nodes of the type `$name` to Treadle.
 
 ```sh
-pip install -e .     # into the environment that Treadle runs in
-pytest               # its test
-treadle doctor       # `node types` names it, or says why it cannot be loaded
+pip install -e .     # installs it into the environment of Treadle
+pytest               # runs its tests
+treadle doctor       # lists it under `node types`, or says why it cannot be loaded
 ```
 
-Restart the server and the workers: both read the entry point `$group` when they start.
+Then restart the server and the workers. Both read the entry point `$group` when they start.
 
 ```json
 {"id": "shout", "type": "$name", "config": {"text": "{{ input.text }}"}}
 ```
 
-`treadle_$name.py` is all of it: a config model, from which builders draw a form, and `execute`. What `execute` may do is in
-`engine/sdk/node.py` of Treadle: `ctx.render` renders templates, `ctx.log` and `ctx.progress` tell how it gets on,
-`ctx.text` streams text, and NodeFailure says what went wrong. A node may be run again after a crash, with the same
-`ctx.idempotency_key`.
+`treadle_$name.py` contains the config model, from which builders draw a form, and `execute`, which
+runs one attempt of a node. In `execute`, `ctx.render` renders templates, `ctx.log` and
+`ctx.progress` report to people, and `ctx.text` streams text. Raise NodeFailure if the node fails.
+After a crash a node may run again, with the same `ctx.idempotency_key`.
+
+The package `treadle` is the API for node types; `docs/extending.md` of Treadle describes it.
 """
 
 FILES = {
@@ -133,11 +138,23 @@ FILES = {
 
 
 class NewNodeError(Exception):
-    """Nothing was written; reads as a sentence."""
+    """The package cannot be written. The message is a sentence for people."""
 
 
 def create(name: str, folder: Path) -> list[Path]:
-    """Writes the package into `folder`, and returns what it wrote. Raises NewNodeError."""
+    """Write the package of a new node type.
+
+    Args:
+        name: The name of the node type, such as `send_fax`.
+        folder: The folder of the package. It is created if it does not exist.
+
+    Returns:
+        The written files.
+
+    Raises:
+        NewNodeError: The name is not allowed, a file exists already, or the folder is not
+            writable.
+    """
     _check_name(name)
     cls = "".join(word.capitalize() for word in name.split("_"))
     values = {
@@ -147,24 +164,26 @@ def create(name: str, folder: Path) -> list[Path]:
         "title": name.replace("_", " ").strip().capitalize(),
         "group": GROUP,
     }
-    written = {folder / _filled(path, values): _filled(text, values) for path, text in FILES.items()}
-    if there := [path for path in written if path.exists()]:
-        raise NewNodeError(f"{there[0]} is there already; choose another name or --folder")
+    texts = {folder / _substitute(path, values): _substitute(text, values) for path, text in FILES.items()}
+    if existing := [path for path in texts if path.exists()]:
+        raise NewNodeError(f"{existing[0]} exists already; choose another name or --folder")
     try:
-        for path, text in written.items():
+        for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-    except OSError as wrong:
-        raise NewNodeError(f"{wrong.filename or folder} cannot be written: {wrong.strerror}") from wrong
-    return list(written)
+    except OSError as error:
+        raise NewNodeError(f"{error.filename or folder} cannot be written: {error.strerror}") from error
+    return list(texts)
 
 
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name) or keyword.iskeyword(name) or name.endswith("_"):
-        raise NewNodeError(f"{name!r} is no name of a node type: write small letters, digits and _, such as send_fax")
+        raise NewNodeError(
+            f"{name!r} cannot be the name of a node type: use small letters, digits and _, such as send_fax"
+        )
     if name in {kind.name for kind in BUILT_IN}:
-        raise NewNodeError(f"there is a node type {name!r} already, and a package cannot replace it")
+        raise NewNodeError(f"{name!r} is a built-in node type, which a package cannot replace")
 
 
-def _filled(text: str, values: dict[str, str]) -> str:
+def _substitute(text: str, values: dict[str, str]) -> str:
     return Template(text).substitute(values)

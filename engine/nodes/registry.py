@@ -23,6 +23,7 @@ from engine.nodes.tool import ToolNode
 from engine.nodes.transform import TransformNode
 from engine.sdk.node import NodeConfig, NodeType
 from engine.sdk.node_types import NodeTypes
+from engine.sdk.plugins import load_error
 from engine.values.storable import check_storable
 
 GROUP = "treadle.nodes"
@@ -55,7 +56,7 @@ def load_node_types() -> NodeTypes:
                 raise ValueError(f"there is a node type {kind.name!r} already")
             types[kind.name] = kind
         except (Exception, SystemExit) as fault:  # whatever a stranger's module raises when it is imported
-            broken[entry.name] = f"{entry.value}: {type(fault).__name__}: {fault}"
+            broken[entry.name] = load_error(entry, fault)
     return NodeTypes(types.values(), broken)
 
 

@@ -4,6 +4,7 @@ Modules:
     annotations: Finds the values in a node's config that its JSON Schema marks by `format`.
     node: NodeType, its config, its results and the context of a call.
     node_types: The mapping from names to node types.
+    plugins: Explains why the package of an entry point could not be loaded.
     resources: Protocols of the resources that need a database.
     tool: The protocol of a tool.
 """

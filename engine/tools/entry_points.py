@@ -13,6 +13,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from engine.sdk.node import NodeContext
+from engine.sdk.plugins import load_error
 from engine.sdk.tool import ToolFailed, ToolInfo
 from engine.types import JSON
 from engine.values.json_schema import check_schema
@@ -53,8 +54,8 @@ def python_tools() -> Iterator[PythonTool | ToolInfo]:
         try:
             yield from [PythonTool(tool) for tool in _loaded(entry)]
         except (Exception, SystemExit) as fault:  # whatever a stranger's module raises when it is imported
-            problem = f"{entry.value}: {type(fault).__name__}: {fault}"
-            yield ToolInfo(entry.name, "A package that could not be loaded.", {}, ORIGIN, problem=problem)
+            description = "A package that could not be loaded."
+            yield ToolInfo(entry.name, description, {}, ORIGIN, problem=load_error(entry, fault))
 
 
 def _loaded(entry: EntryPoint) -> list[BaseTool]:
