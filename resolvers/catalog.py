@@ -1,4 +1,4 @@
-"""The catalogs a builder offers: node types, tools, workflows to start from, and kinds of triggers as they come."""
+"""The catalogs that a workflow builder offers: node types, tools, models, templates and trigger kinds."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +18,7 @@ from resolvers.context import Context
 
 @dataclass(frozen=True, slots=True)
 class NodeTypeView:
-    """A node type as a form needs it; `config_schema` is a JSON Schema. `problem` says why a package's cannot be used."""
+    """A node type as a form needs it; both schemas are JSON Schemas. `problem` says why it cannot be used."""
 
     name: str
     title: str
@@ -47,7 +47,9 @@ class ToolView:
 
 
 @dataclass(frozen=True, slots=True)
-class TriggerKind:
+class TriggerKindView:
+    """A trigger kind as a builder needs it; the schemas are JSON Schemas."""
+
     name: str
     title: str
     description: str
@@ -55,7 +57,7 @@ class TriggerKind:
     event_schema: dict[str, Any]
 
 
-TRIGGER_KINDS: tuple[TriggerKind, ...] = ()
+TRIGGER_KINDS: tuple[TriggerKindView, ...] = ()
 
 
 @cache
@@ -76,17 +78,17 @@ def _view(kind: NodeType[Any]) -> NodeTypeView:
     )
 
 
-def _broken(name: str, why: str) -> NodeTypeView:
-    """Something that a package offers and that could not be loaded, so that people learn why it is missing."""
-    return NodeTypeView(name, name, "", "broken", "alert", {}, {}, [], None, {}, None, why)
+def _broken(name: str, problem: str) -> NodeTypeView:
+    """Return the view of a node type that could not be loaded, so that users learn why it is missing."""
+    return NodeTypeView(name, name, "", "broken", "alert", {}, {}, [], None, {}, None, problem)
 
 
 def node_types(context: Context) -> list[NodeTypeView]:
-    """In the order of their names; after them those that could not be loaded."""
+    """Return the usable node types by name, then by name those that could not be loaded."""
     types = context.node_types
     usable = [_view(types[name]) for name in sorted(types)]
-    # One that wanted the name of another type is told apart from it.
-    broken = {f"{name} (package)" if name in types else name: why for name, why in types.broken.items()}
+    # A broken type may have the name of a usable one; the suffix keeps the names unique.
+    broken = {f"{name} (package)" if name in types else name: problem for name, problem in types.broken.items()}
     return [*usable, *(_broken(name, broken[name]) for name in sorted(broken))]
 
 
@@ -95,9 +97,9 @@ def node_type(context: Context, name: str) -> NodeTypeView | None:
 
 
 async def tools(context: Context) -> list[ToolView]:
-    """By name. Servers of tools that are not running are started for it, and waited for a few seconds."""
-    found: Tools | None = context.resources.get("tools")
-    return [] if found is None else [_tool_view(info) for info in await found.listed()]
+    """Return the tools by name. Starts MCP servers that are not running, and waits a few seconds for them."""
+    catalog: Tools | None = context.resources.get("tools")
+    return [] if catalog is None else [_tool_view(info) for info in await catalog.listed()]
 
 
 def _tool_view(info: ToolInfo) -> ToolView:
@@ -107,20 +109,28 @@ def _tool_view(info: ToolInfo) -> ToolView:
 
 
 async def models(context: Context, project_id: str | None) -> list[ModelInfo]:
-    """By name, each with whether it can be used now. Raises NotFound for a project that the caller does not see."""
-    found: Models | None = context.resources.get("models")
-    if found is None:
+    """Return the models by name, each with its availability.
+
+    Args:
+        context: The caller and the resources of this process.
+        project_id: The project whose secrets may hold API keys; None for the default project of the caller.
+
+    Raises:
+        NotFound: The caller may not see the project.
+    """
+    catalog: Models | None = context.resources.get("models")
+    if catalog is None:
         return []
     if project_id is not None:
         require(context.caller, Role.VIEWER, project_id)
-    elif found.has_secrets:
+    elif catalog.has_secrets:
         async with context.database.connect() as connection:
             project_id = await projects.default_id(connection, context.caller)
-    return await found.listed(project_id)
+    return await catalog.listed(project_id)
 
 
 def templates(context: Context) -> list[WorkflowTemplate]:
-    """Those that can run here, by title."""
+    """Return the templates by title whose node types all exist here."""
     return available_templates(context.node_types)
 
 

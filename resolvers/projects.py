@@ -1,4 +1,4 @@
-"""Projects: list, read, create. A project that was created is there before the answer is."""
+"""List, read and create projects. A project is committed before the response is sent."""
 
 from persistence.caller import Role
 from persistence.db.pagination import Page, checked_first
@@ -18,19 +18,25 @@ async def project_page(context: Context, *, first: int | None, after: str | None
         return await projects.page(connection, context.caller, first=checked_first(first), after=after)
 
 
-async def mine(context: Context) -> list[Project]:
-    """Every project of the caller, by name."""
+async def own_projects(context: Context) -> list[Project]:
+    """Return all projects of the caller by name."""
     async with context.database.connect() as connection:
-        found = await projects.get_many(connection, context.caller, context.caller.projects)
-    return sorted(found.values(), key=lambda project: project.name)
+        by_id = await projects.get_many(connection, context.caller, context.caller.projects)
+    return sorted(by_id.values(), key=lambda project: project.name)
 
 
 async def create_project(context: Context, name: str) -> Project:
-    """Who creates a project is its admin. Raises Forbidden, Invalid, Conflict."""
+    """Create a project with the caller as its admin.
+
+    Raises:
+        Forbidden: The caller does not have the scope admin.
+        Invalid: The name is empty or too long.
+        Conflict: A project has this name.
+    """
     if "admin" not in context.caller.scopes:
-        raise Forbidden("Creating a project takes the scope admin.")
+        raise Forbidden("Creating a project requires the scope admin.")
     async with context.database.begin() as connection:
         created = await projects.create(connection, checked_name("input.name", name))
-    # A WebSocket keeps its caller: from now on this project is one of theirs.
+    # A WebSocket keeps this Caller for all its operations, so the new role must be added to it.
     context.caller.roles[created.id] = Role.ADMIN
     return created

@@ -1,58 +1,58 @@
-"""The catalogs as clients see them."""
+"""The catalogs as clients see them: node types, tools, models, templates, trigger kinds; and checks of specs."""
 
 import strawberry
 
 from engine.chat_models.base import ModelInfo
 from engine.validation.validator import ValidationReport
-from engine.workflow_templates import loader as gallery
+from engine.workflow_templates.loader import WorkflowTemplate
 from resolvers import catalog
 from resolvers.workflows import specs
 from schema.info import Info
 from schema.scalars import JSON
-from schema.spec import ExpressionResult, SpecReport
+from schema.spec import ExpressionResultType, SpecReport
 
 
-@strawberry.type
-class NodeType:
+@strawberry.type(name="NodeType")
+class NodeTypeInfo:
     name: str
     title: str
     description: str
     category: str
     icon: str
-    config_schema: JSON = strawberry.field(description="JSON Schema of `config`, for a form.")
+    config_schema: JSON = strawberry.field(description="JSON Schema of `config`, to build a form from.")
     output_schema: JSON
     ports: list[str] = strawberry.field(
-        description="Ports an edge may leave by: `true`, `false`, a case name, `error`."
+        description="Ports that edges may leave by: `true`, `false`, the name of a case, `error`."
     )
-    ports_from: str | None = strawberry.field(description="Where config adds ports: `cases[*].port`.")
+    ports_from: str | None = strawberry.field(description="The path in `config` that adds ports: `cases[*].port`.")
     example: JSON
     deprecated: str | None
     problem: str | None = strawberry.field(
-        description="Why a package's node type could not be loaded. Such a one is in no palette: it cannot be used."
+        description="Why the node type of a package could not be loaded. Such a type cannot be used."
     )
 
 
-@strawberry.type
-class Tool:
+@strawberry.type(name="Tool")
+class ToolType:
     name: str
     description: str
     parameters: JSON = strawberry.field(description="JSON Schema of the arguments.")
-    required_scopes: list[str] = strawberry.field(description="What whoever starts a run has to hold.")
+    required_scopes: list[str] = strawberry.field(description="Scopes that the user who starts the run must have.")
     origin: str = strawberry.field(description="`builtin`, `python` or `mcp:<server>`.")
     problem: str | None = strawberry.field(
-        description="Why it cannot be used now: a package that does not load, a server that is down."
+        description="Why it cannot be used now: its package does not load, or its server is down."
     )
 
 
 @strawberry.type
 class Model:
-    name: str = strawberry.field(description="What nodes call it.")
+    name: str = strawberry.field(description="The name that nodes use.")
     provider: str
     description: str
-    context_window: int | None = strawberry.field(description="Tokens, where it is known.")
+    context_window: int | None = strawberry.field(description="Tokens; null if unknown.")
     capabilities: list[str] = strawberry.field(description="`text`, `structured_output`, `tools`, `vision`.")
     available: bool = strawberry.field(
-        description="Whether it can be used now: its key is there and its endpoint answers. Looked at every 15 seconds."
+        description="Whether it can be used now: its key is set and its endpoint responds. Checked every 15 seconds."
     )
     problem: str | None = strawberry.field(description="Why it is not available.")
 
@@ -77,18 +77,18 @@ class TriggerKind:
 
 @strawberry.type
 class CatalogQueries:
-    @strawberry.field(graphql_type=list[NodeType])
+    @strawberry.field(graphql_type=list[NodeTypeInfo])
     @staticmethod
     def node_types(info: Info) -> list[catalog.NodeTypeView]:
         return catalog.node_types(info.context)
 
-    @strawberry.field(graphql_type=NodeType | None)
+    @strawberry.field(graphql_type=NodeTypeInfo | None)
     @staticmethod
     def node_type(info: Info, name: str) -> catalog.NodeTypeView | None:
         return catalog.node_type(info.context, name)
 
     @strawberry.field(
-        graphql_type=list[Tool], description="Built-in tools, those of packages, and those of MCP servers."
+        graphql_type=list[ToolType], description="Tools that are built in, and tools of packages and of MCP servers."
     )
     @staticmethod
     async def tools(info: Info) -> list[catalog.ToolView]:
@@ -96,7 +96,8 @@ class CatalogQueries:
 
     @strawberry.field(
         graphql_type=list[Model],
-        description="Those of the catalog. Keys that are secrets are looked for in this project, else in the caller's own.",
+        description="Models of the catalog. API keys stored as secrets are read from "
+        "this project, else from the caller's default project.",
     )
     @staticmethod
     async def models(info: Info, project_id: strawberry.ID | None = None) -> list[ModelInfo]:
@@ -106,24 +107,24 @@ class CatalogQueries:
         graphql_type=list[Template], description="Workflows to start from, for `createWorkflow(template:)`."
     )
     @staticmethod
-    def templates(info: Info) -> list[gallery.WorkflowTemplate]:
+    def templates(info: Info) -> list[WorkflowTemplate]:
         return catalog.templates(info.context)
 
     @strawberry.field(graphql_type=list[TriggerKind])
     @staticmethod
-    def trigger_kinds() -> list[catalog.TriggerKind]:
+    def trigger_kinds() -> list[catalog.TriggerKindView]:
         return list(catalog.TRIGGER_KINDS)
 
     @strawberry.field(
         graphql_type=SpecReport,
-        description="Everything wrong with a spec at once, without saving it. Never executes anything.",
+        description="All problems of a spec. Neither saves nor executes anything.",
     )
     @staticmethod
     def validate_spec(info: Info, spec: JSON, project_id: strawberry.ID | None = None) -> ValidationReport:
         return specs.report(info.context, spec)
 
     @strawberry.field(
-        graphql_type=ExpressionResult, description="Evaluates a template or expression against sample data."
+        graphql_type=ExpressionResultType, description="Evaluates a template or an expression with sample data."
     )
     @staticmethod
     async def evaluate_expression(expression: str, context: JSON) -> specs.ExpressionResult:

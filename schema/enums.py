@@ -1,4 +1,4 @@
-"""The domain's enums, made known to GraphQL under their own names: importing this is enough."""
+"""Register the enums of the domain with Strawberry, under their own names. Importing this module is enough."""
 
 import strawberry
 
@@ -10,8 +10,8 @@ RunStatus = strawberry.enum(
     description="""PENDING (created, not started) → QUEUED → RUNNING → COMPLETED | FAILED | CANCELLED.
 RUNNING → PAUSING → PAUSED → QUEUED; RUNNING → WAITING (a timer or a person) → QUEUED; any active state → CANCELLING → \
 CANCELLED.
-PAUSING and CANCELLING mean: asked for, not yet true. Every active state has a deadline; terminal states never \
-change.""",
+PAUSING and CANCELLING: the change is requested, but not complete. Every active state has a deadline. Terminal states \
+never change.""",
 )
 NodeStatus = strawberry.enum(states.NodeStatus)
 RunAction = strawberry.enum(states.RunAction)

@@ -1,6 +1,7 @@
-"""What top-level errors tell: a ProblemCode in `extensions.code`, and nothing of our insides. Faults are logged.
+"""Top-level errors as clients see them: a ProblemCode in `extensions.code` and no internal details.
 
-Texts and objects that were given are not repeated: the value of a secret may be among them.
+Faults are logged with their traceback. Client input is removed from messages, because it may hold
+the value of a secret. `schema.Schema` calls it for every result.
 """
 
 import re
@@ -17,45 +18,50 @@ from persistence.problems import Invalid, Problem, ProblemCode
 log = structlog.get_logger(__name__)
 
 MAX_MESSAGE = 2000
-
-MISTAKES = (GraphQLError, MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
-"""What the libraries raise for an operation that is wrong in itself; the message is for the client."""
-_GIVEN = re.compile(
+"""Characters of a message that a client gets."""
+CLIENT_ERRORS = (GraphQLError, MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
+"""Raised by the libraries for an invalid operation; the client gets the message."""
+_INPUT_IN_MESSAGE = re.compile(
     r"[,;]? [Ff]ound: .*"
     r"|(?P<leaf>\b(?:String|ID) cannot represent (?:a non string )?value): .*"
     r"|(?P<token>^Syntax Error: .*?(?:found|Unexpected) (?:Name|String|BlockString|Int|Float)) '.*",
     re.DOTALL,
 )
-"""How graphql-core ends a message with what was given. Before it stand names, and places in variables."""
+"""The end of a graphql-core message that quotes the input. The text before it holds only names and paths."""
 
 
-def shown(error: GraphQLError) -> GraphQLError:
-    """The error as a client may see it."""
+def client_error(error: GraphQLError) -> GraphQLError:
+    """Return the error as a client may see it, and log it if it is a fault or a store is unreachable."""
     cause = error.original_error
     if isinstance(cause, Problem):
-        return _told(error, cause.detail, {"code": cause.code, "title": cause.title, **_fields_of(cause)})
-    if cause is None or isinstance(cause, MISTAKES):
-        return _told(error, _without_given(error.message), {"code": ProblemCode.VALIDATION, **(error.extensions or {})})
+        return _with_message(error, cause.detail, {"code": cause.code, "title": cause.title, **_field_errors(cause)})
+    if cause is None or isinstance(cause, CLIENT_ERRORS):
+        extensions = {"code": ProblemCode.VALIDATION, **(error.extensions or {})}
+        return _with_message(error, _without_input(error.message), extensions)
     if is_transient(cause):
         log.warning("schema.unavailable", path=error.path, error=str(cause) or type(cause).__name__)
-        return _told(error, "A store cannot be reached now; try again.", {"code": ProblemCode.UNAVAILABLE})
+        return _with_message(
+            error, "The database or Redis cannot be reached now; try again.", {"code": ProblemCode.UNAVAILABLE}
+        )
     log.error("schema.fault", path=error.path, exc_info=cause)
-    return _told(error, "Unexpected error.", {"code": ProblemCode.INTERNAL})
+    return _with_message(error, "Unexpected error.", {"code": ProblemCode.INTERNAL})
 
 
-def _without_given(message: str) -> str:
-    told = _GIVEN.sub(lambda found: found["leaf"] or found["token"] or "", message)
-    return told if told == message or told.endswith("?") else f"{told}."
+def _without_input(message: str) -> str:
+    cleaned = _INPUT_IN_MESSAGE.sub(lambda match: match["leaf"] or match["token"] or "", message)
+    return cleaned if cleaned == message or cleaned.endswith("?") else f"{cleaned}."
 
 
-def _fields_of(problem: Problem) -> dict[str, Any]:
+def _field_errors(problem: Problem) -> dict[str, Any]:
     if not isinstance(problem, Invalid):
         return {}
-    return {"errors": [{"field": at.field, "code": at.code, "message": at.message} for at in problem.errors]}
+    return {
+        "errors": [{"field": error.field, "code": error.code, "message": error.message} for error in problem.errors]
+    }
 
 
-def _told(error: GraphQLError, message: str, extensions: dict[str, Any]) -> GraphQLError:
-    # Messages repeat what was given: here it may be of any length, and what no answer can be written in.
+def _with_message(error: GraphQLError, message: str, extensions: dict[str, Any]) -> GraphQLError:
+    # A message may quote input of any length, and lone surrogates, which UTF-8 cannot encode.
     return GraphQLError(
         message[:MAX_MESSAGE].encode(errors="backslashreplace").decode(),
         nodes=error.nodes,

@@ -1,8 +1,9 @@
-"""How an operation is executed: as Strawberry does it, except that the events of a subscription share what they ask for.
+"""Execution of an operation by Strawberry, with the root fields of a subscription collected only once.
 
-graphql-core (3.3.2) remembers the collected fields of each selection by the identity of the list that it belongs to, and collects
-the root anew for every event of a subscription: nothing is ever found again, and what is remembered grows with every event for
-as long as the subscription lives. Here the root of the first event stands for those of all.
+graphql-core (3.3.2) caches the collected subfields of a selection by the identity of the list of
+field nodes that it belongs to. It collects the root fields again for every event of a subscription,
+so these lists are new each time: no cache entry is ever reused, and the cache grows with every event
+as long as the subscription lives. This executor reuses the root fields of the first event.
 """
 
 from typing import Any
@@ -11,10 +12,12 @@ from graphql import GraphQLObjectType
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 
-class SharingExecutor(StrawberryGraphQLCoreExecutionContext):
+class SharedRootExecutor(StrawberryGraphQLCoreExecutionContext):
+    """An executor whose copies, one for each event, share the collected root fields."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Shared by the executors of all events, which are shallow copies of this one.
+        # The executors of all events are shallow copies of this one, so they share the list.
         self._roots: list[Any] = []
 
     def execute_collected_root_fields(

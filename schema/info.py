@@ -1,4 +1,4 @@
-"""What resolvers of fields get beside their parent: `info.context` is ours, typed."""
+"""The `Info` argument of Strawberry resolvers, typed with our `Context`."""
 
 import strawberry
 

@@ -1,13 +1,13 @@
-"""The root of mutations, put together from one part a noun."""
+"""The root type of mutations, assembled from one class for each noun."""
 
 import strawberry
 
 from schema.runs.mutations import DeriveMutations, RunMutations
-from schema.runs.node_test import TrialMutations
+from schema.runs.node_test import NodeTestMutations
 from schema.secret import SecretMutations
 from schema.workflows.mutations import WorkflowMutations
 
 
 @strawberry.type
-class Mutation(WorkflowMutations, RunMutations, DeriveMutations, TrialMutations, SecretMutations):
-    """Everything that can be changed. Domain failures are in each payload's `errors`."""
+class Mutation(WorkflowMutations, RunMutations, DeriveMutations, NodeTestMutations, SecretMutations):
+    """All mutations. Domain failures are in the `errors` of each payload."""

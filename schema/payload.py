@@ -1,4 +1,4 @@
-"""How a mutation answers: a payload with `errors`, empty on success. Domain failures become its errors, once, here."""
+"""Payloads of mutations: a base class with `errors`, and the decorator that fills it from domain exceptions."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -7,26 +7,26 @@ import strawberry
 from strawberry.extensions import FieldExtension
 from strawberry.types.field import StrawberryField
 
-from persistence import problems
-from schema.problem import Problem, Told
+from persistence.problems import Problem
+from schema.problem import ProblemType, ProblemValue
 
 PayloadT = TypeVar("PayloadT", bound="Payload")
 
 
 @strawberry.type
 class Payload:
-    """Base of every payload: what is not `errors` is null where there are errors."""
+    """Base of every payload. All other fields are null where `errors` is not empty."""
 
-    errors: list[Problem] = strawberry.field(default_factory=list)
+    errors: list[ProblemType] = strawberry.field(default_factory=list)
 
 
-def done(kind: type[PayloadT], **fields: Any) -> PayloadT:
-    """A payload of domain objects, whose attributes the types of the payload's fields read."""
+def payload(kind: type[PayloadT], **fields: Any) -> PayloadT:
+    """Return a payload of domain objects. Its types differ from the annotations: Strawberry reads attributes by name."""
     return kind(**fields)
 
 
 class ProblemsAsErrors(FieldExtension):
-    """Anything else that is raised is a fault, and stays a top-level error."""
+    """Turns a Problem into a payload with `errors`. Any other exception is a fault and stays a top-level error."""
 
     def apply(self, field: StrawberryField) -> None:
         self._field = field
@@ -34,11 +34,11 @@ class ProblemsAsErrors(FieldExtension):
     async def resolve_async(self, next_: Callable[..., Any], source: Any, info: strawberry.Info, **kwargs: Any) -> Any:
         try:
             return await next_(source, info, **kwargs)
-        except problems.Problem as problem:
+        except Problem as problem:
             kind: Any = self._field.type
-            return kind(errors=[Told(problem)])
+            return kind(errors=[ProblemValue(problem)])
 
 
 def mutation(resolver: Callable[..., Any]) -> Any:
-    """A mutation field; its docstring is its description."""
+    """Decorate the resolver of a mutation; its docstring becomes the description of the field."""
     return strawberry.mutation(resolver, extensions=[ProblemsAsErrors()], description=resolver.__doc__)

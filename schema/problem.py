@@ -1,4 +1,4 @@
-"""Problems as clients see them. What stands behind each is an exception of persistence/problems.py."""
+"""Problems as clients see them. Each type shows one exception class of persistence/problems.py."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A problem as a value: graphql-core raises every exception that it meets in an answer."""
+class ProblemValue:
+    """An exception wrapped as a value. graphql-core raises every exception that it finds in a result."""
 
     problem: problems.Problem
 
@@ -24,8 +24,8 @@ class Told:
         return getattr(self.problem, name)
 
 
-@strawberry.type
-class FieldProblem:
+@strawberry.type(name="FieldProblem")
+class FieldProblemType:
     field: str = strawberry.field(description="A path into the input or the spec: `nodes[2].config.prompt`.")
     code: str
     message: str
@@ -37,10 +37,12 @@ class FieldProblem:
 
 
 @strawberry.interface(
-    description="An RFC 9457 problem. Mutations never answer a domain failure with a top-level error: they return "
-    "`errors`, empty on success. `code` is stable and made for programs; `detail` is made for people."
+    name="Problem",
+    description="An RFC 9457 problem. A mutation never reports a domain "
+    "failure as a top-level error: it returns it in "
+    "`errors`, which is empty on success. `code` is stable and made for programs; `detail` is made for people.",
 )
-class Problem:
+class ProblemType:
     code: ProblemCode
     type: str
     title: str
@@ -49,30 +51,32 @@ class Problem:
 
 
 @strawberry.type
-class ValidationProblem(Problem):
-    errors: list[FieldProblem]
+class ValidationProblem(ProblemType):
+    errors: list[FieldProblemType]
 
     @classmethod
     def is_type_of(cls, value: object, _: object) -> bool:
-        return isinstance(value, Told) and isinstance(value.problem, problems.Invalid)
+        return isinstance(value, ProblemValue) and isinstance(value.problem, problems.Invalid)
 
 
 @strawberry.type
-class NotFoundProblem(Problem):
+class NotFoundProblem(ProblemType):
     resource_id: strawberry.ID
 
     @classmethod
     def is_type_of(cls, value: object, _: object) -> bool:
-        return isinstance(value, Told) and isinstance(value.problem, problems.NotFound)
+        return isinstance(value, ProblemValue) and isinstance(value.problem, problems.NotFound)
 
 
-@strawberry.type(description="Somebody saved first. The caller gets what stands now, to merge with.")
-class ConflictProblem(Problem):
+@strawberry.type(
+    description="Another client saved first. The problem carries the current draft, so that the caller can merge."
+)
+class ConflictProblem(ProblemType):
     current_revision: int | None
 
     @strawberry.field(
         graphql_type=Annotated["WorkflowDraft", strawberry.lazy("schema.workflows.draft")] | None,
-        description="What stands now.",
+        description="The current draft.",
     )
     @staticmethod
     def draft(root: Any) -> Any:
@@ -80,26 +84,26 @@ class ConflictProblem(Problem):
 
     @classmethod
     def is_type_of(cls, value: object, _: object) -> bool:
-        return isinstance(value, Told) and isinstance(value.problem, problems.Conflict)
+        return isinstance(value, ProblemValue) and isinstance(value.problem, problems.Conflict)
 
 
 @strawberry.type
-class InvalidStateProblem(Problem):
+class InvalidStateProblem(ProblemType):
     run_status: RunStatus | None
 
     @classmethod
     def is_type_of(cls, value: object, _: object) -> bool:
-        return isinstance(value, Told) and isinstance(value.problem, problems.InvalidState)
+        return isinstance(value, ProblemValue) and isinstance(value.problem, problems.InvalidState)
 
 
-SPECIAL = (problems.Invalid, problems.NotFound, problems.Conflict, problems.InvalidState)
+WITH_OWN_TYPE = (problems.Invalid, problems.NotFound, problems.Conflict, problems.InvalidState)
 
 
-@strawberry.type(description="A problem that `code` and `detail` say all about.")
-class GeneralProblem(Problem):
+@strawberry.type(description="A problem without data of its own: `code` and `detail` describe it completely.")
+class GeneralProblem(ProblemType):
     @classmethod
     def is_type_of(cls, value: object, _: object) -> bool:
-        return isinstance(value, Told) and not isinstance(value.problem, SPECIAL)
+        return isinstance(value, ProblemValue) and not isinstance(value.problem, WITH_OWN_TYPE)
 
 
 PROBLEM_TYPES = [ValidationProblem, NotFoundProblem, ConflictProblem, InvalidStateProblem, GeneralProblem]

@@ -1,4 +1,4 @@
-"""The root of queries, put together from one part a noun."""
+"""The root type of queries, assembled from one class for each noun."""
 
 import strawberry
 
@@ -10,4 +10,4 @@ from schema.workflows.queries import WorkflowQueries
 
 @strawberry.type
 class Query(WorkflowQueries, RunQueries, CatalogQueries, SecretQueries):
-    """Everything that can be read."""
+    """All queries."""

@@ -1,4 +1,4 @@
-"""The interface of everything that has a global id."""
+"""The `Node` interface and connections, after the GraphQL Cursor Connections Specification (Relay)."""
 
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -29,6 +29,8 @@ class PageInfo:
 
 @dataclass(frozen=True, slots=True)
 class _Edge:
+    """The value of an Edge."""
+
     cursor: str
     node: Any
 

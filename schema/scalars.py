@@ -1,4 +1,4 @@
-"""What scalars let in and out. Whatever text or JSON comes in can be stored, and whatever moment goes out is UTC."""
+"""Scalars: input text and JSON is checked to be storable in Postgres, and output times are in UTC."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,47 +14,48 @@ from engine.errors import NotStorable
 from engine.values.storable import check_storable
 
 
-def _to_text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+def _format_time(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _to_moment(text: object) -> datetime:
+def _parse_time(text: object) -> datetime:
     if not isinstance(text, str):
-        raise GraphQLError("A DateTime is text as in RFC 3339: 2026-01-31T12:00:00Z.")
+        raise GraphQLError("A DateTime is a string in RFC 3339 format: 2026-01-31T12:00:00Z.")
     try:
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None:
+        time = datetime.fromisoformat(text)
+        if time.tzinfo is None:
             raise GraphQLError(f"{text!r} has no time zone; write 2026-01-31T12:00:00Z.")
-        return moment.astimezone(UTC)
-    except (ValueError, OverflowError):  # The first or the last year there is, in another time zone.
-        raise GraphQLError(f"{text!r} is no DateTime as in RFC 3339: 2026-01-31T12:00:00Z.") from None
+        return time.astimezone(UTC)
+    except (ValueError, OverflowError):  # In UTC it would be before year 1 or after year 9999.
+        raise GraphQLError(f"{text!r} is not a DateTime in RFC 3339 format: 2026-01-31T12:00:00Z.") from None
 
 
-def _to_json(value: object) -> object:
+def _parse_json(value: object) -> object:
     try:
         check_storable(value)
-    except NotStorable as wrong:
-        raise GraphQLError(str(wrong)) from None
+    except NotStorable as error:
+        raise GraphQLError(str(error)) from None
     return value
 
 
-def _as_it_is(value: object) -> object:
+def _unchanged(value: object) -> object:
     return value
 
 
 SCALARS: dict[object, ScalarDefinition] = {
-    JSON: strawberry.scalar(name="JSON", description="Any JSON value.", serialize=_as_it_is, parse_value=_to_json),
+    JSON: strawberry.scalar(name="JSON", description="Any JSON value.", serialize=_unchanged, parse_value=_parse_json),
     datetime: strawberry.scalar(
-        name="DateTime", description="RFC 3339, always UTC.", serialize=_to_text, parse_value=_to_moment
+        name="DateTime", description="RFC 3339, always UTC.", serialize=_format_time, parse_value=_parse_time
     ),
 }
 
 
-def check_texts(graph: GraphQLSchema) -> None:
-    """Lets `String` and `ID` refuse what Postgres cannot keep, NUL and half of a surrogate pair, and `ID` what names nothing.
+def check_strings(graph: GraphQLSchema) -> None:
+    """Make `String` and `ID` refuse text that Postgres cannot store, and make `ID` refuse empty text.
 
-    An empty id would otherwise be taken for one that was left out. graphql-core has one scalar of each name for all schemas
-    and lets nobody define another. In this process there is one schema.
+    Postgres stores neither NUL nor lone surrogates. An empty id would be treated like an omitted one.
+    graphql-core shares one `String` and one `ID` between all schemas and does not let a schema define
+    its own, so this changes the scalars themselves. A process has only one schema.
     """
     for name in ("String", "ID"):
         scalar = graph.type_map[name]
@@ -67,15 +68,15 @@ def check_texts(graph: GraphQLSchema) -> None:
 
 def _checked(coerce: Callable[..., Any], *, is_id: bool) -> Callable[..., Any]:
     @wraps(coerce)
-    def checked(given: object, *more: object) -> Any:
-        text = coerce(given, *more)
-        node = given if isinstance(given, ValueNode) else None
+    def checked(value: object, *rest: object) -> Any:
+        text = coerce(value, *rest)
+        node = value if isinstance(value, ValueNode) else None
         if is_id and text == "":
-            raise GraphQLError("an ID is never empty; leave out what is not meant", node)
+            raise GraphQLError("an ID must not be empty; omit the field instead", node)
         try:
             check_storable(text)
-        except NotStorable as wrong:
-            raise GraphQLError(str(wrong), node) from None
+        except NotStorable as error:
+            raise GraphQLError(str(error), node) from None
         return text
 
     return checked

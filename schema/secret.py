@@ -1,38 +1,42 @@
-"""Secrets as clients see them: everything but their values."""
+"""Secrets as clients see them: names and times, never values."""
 
 from datetime import datetime
 
 import strawberry
 
-from persistence.secrets.store import Secret as SecretRow
-from persistence.workflows.projects import Project as ProjectRow
+from persistence.secrets.store import Secret
+from persistence.workflows.projects import Project
 from resolvers import secrets
 from schema.info import Info
-from schema.payload import Payload, done, mutation
-from schema.workflows.project import Project
+from schema.payload import Payload, mutation, payload
+from schema.workflows.project import ProjectType
 from schema.workflows.workflow import DeletePayload
 
 
-@strawberry.type(description="Values go in and never come out: no field returns them.")
-class Secret:
+@strawberry.type(
+    name="Secret", description="A secret of a project. Its value can be set but never read: no field returns it."
+)
+class SecretType:
     id: strawberry.ID
-    name: str = strawberry.field(description="Templates of nodes ask for it as `{{ secrets.name }}`.")
+    name: str = strawberry.field(description="Node templates use it as `{{ secrets.name }}`.")
     created_at: datetime
     updated_at: datetime
     updated_by: str
-    last_used_at: datetime | None = strawberry.field(description="By a node, to the minute; null: never.")
+    last_used_at: datetime | None = strawberry.field(
+        description="When a node last used it, to the minute. Null: never."
+    )
 
-    @strawberry.field(graphql_type=Project)
+    @strawberry.field(graphql_type=ProjectType)
     @staticmethod
-    async def project(secret: strawberry.Parent[SecretRow], info: Info) -> ProjectRow | None:
+    async def project(secret: strawberry.Parent[Secret], info: Info) -> Project | None:
         return await info.context.loaders.project.load(secret.project_id)
 
 
 @strawberry.input
 class SetSecretInput:
     project_id: strawberry.ID | None = None
-    name: str = strawberry.field(description="Letters, digits and `_`, not beginning with a digit; at most 100.")
-    value: str = strawberry.field(description="8 characters to 8 KiB.")
+    name: str = strawberry.field(description="At most 100 letters, digits and `_`; the first is not a digit.")
+    value: str = strawberry.field(description="At least 8 characters, at most 8 KiB.")
 
 
 @strawberry.input
@@ -43,14 +47,14 @@ class DeleteSecretInput:
 
 @strawberry.type
 class SecretPayload(Payload):
-    secret: Secret | None = None
+    secret: SecretType | None = None
 
 
 @strawberry.type
 class SecretQueries:
-    @strawberry.field(graphql_type=list[Secret], description="By name, without their values.")
+    @strawberry.field(graphql_type=list[SecretType], description="Ordered by name, without values.")
     @staticmethod
-    async def secrets(info: Info, project_id: strawberry.ID | None = None) -> list[SecretRow]:
+    async def secrets(info: Info, project_id: strawberry.ID | None = None) -> list[Secret]:
         return await secrets.secrets_of(info.context, project_id)
 
 
@@ -59,13 +63,15 @@ class SecretMutations:
     @mutation
     @staticmethod
     async def set_secret(info: Info, input: SetSecretInput) -> SecretPayload:
-        """Makes a secret, or gives it another value. Runs use the new one from their next node on."""
-        return done(
+        """Creates a secret or replaces its value. Active runs use the new value from their next node on."""
+        return payload(
             SecretPayload, secret=await secrets.set_secret(info.context, input.project_id, input.name, input.value)
         )
 
     @mutation
     @staticmethod
     async def delete_secret(info: Info, input: DeleteSecretInput) -> DeletePayload:
-        """Nodes that ask for it fail from then on with the code SECRET."""
-        return done(DeletePayload, deleted_id=await secrets.delete_secret(info.context, input.project_id, input.name))
+        """Deletes a secret. Nodes that use it fail from then on with code SECRET."""
+        return payload(
+            DeletePayload, deleted_id=await secrets.delete_secret(info.context, input.project_id, input.name)
+        )

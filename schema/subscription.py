@@ -1,5 +1,7 @@
-"""Subscriptions, over graphql-transport-ws and SSE. One that is closed leaves nothing behind: see
-resolvers/runs/subscriptions.py."""
+"""The root type of subscriptions, served over graphql-transport-ws and Server-Sent Events.
+
+Every generator is closed with its subscription, which frees the listeners of resolvers/runs/subscriptions.py.
+"""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -9,7 +11,7 @@ import strawberry
 from strawberry.types.nodes import SelectedField
 
 from engine.states import RunStatus
-from persistence.runs.run import Run as RunRow
+from persistence.runs.run import Run
 from resolvers.runs import subscriptions
 from resolvers.runs.queries import NodeView
 from resolvers.runs.subscriptions import NodeUpdate
@@ -17,22 +19,22 @@ from schema import enums as enums
 from schema.info import Info
 from schema.runs.event import EVENT_TYPES as EVENT_TYPES
 from schema.runs.event import RunEvent
-from schema.runs.inputs import RunFilter, where_of
-from schema.runs.node_state import NodeState
-from schema.runs.run import Run
+from schema.runs.inputs import RunFilterInput, run_filter
+from schema.runs.node_state import NodeStateType
+from schema.runs.run import RunType
 from schema.workflows.draft import WorkflowDraft
 
 Update = strawberry.Parent[NodeUpdate]
 
 
-def _asks_for_values(info: Info) -> bool:
-    """Whether inputs or outputs of nodes are selected, at whatever depth."""
-    selected = list(info.selected_fields)
-    while selected:
-        one = selected.pop()
-        if isinstance(one, SelectedField) and one.name in ("input", "output"):
+def _selects_values(info: Info) -> bool:
+    """Return whether inputs or outputs of nodes are selected, at any depth."""
+    selections = list(info.selected_fields)
+    while selections:
+        selection = selections.pop()
+        if isinstance(selection, SelectedField) and selection.name in ("input", "output"):
             return True
-        selected += one.selections
+        selections += selection.selections
     return False
 
 
@@ -47,12 +49,12 @@ class NodeStateUpdate:
     def snapshot(update: Update) -> bool:
         return update.is_snapshot
 
-    @strawberry.field(graphql_type=Run)
+    @strawberry.field(graphql_type=RunType)
     @staticmethod
-    async def run(update: Update, info: Info) -> RunRow | None:
+    async def run(update: Update, info: Info) -> Run | None:
         return await info.context.loaders.run.load(update.run_id)
 
-    @strawberry.field(graphql_type=NodeState | None, description="Null when only the run changed.")
+    @strawberry.field(graphql_type=NodeStateType | None, description="Null if only the run changed.")
     @staticmethod
     def node_state(update: Update) -> NodeView | None:
         return update.view
@@ -62,42 +64,44 @@ class NodeStateUpdate:
 class Subscription:
     @strawberry.subscription(
         graphql_type=NodeStateUpdate,
-        description="For a live run view. First the state of every node (`snapshot: true`, in one go), then every "
-        "change in order, and the end when the run is terminal. Reconnect with the last `seq` seen: no gap, nothing "
-        "twice.",
+        description="For a live run view. Sends the state of every node at "
+        "once (`snapshot: true`), then every change "
+        "in order, and ends when the run is terminal. To reconnect, pass "
+        "the last `seq` received as `after`: no change "
+        "is missed or repeated.",
     )
     @staticmethod
     async def node_states(info: Info, run_id: strawberry.ID, after: int | None = None) -> AsyncGenerator[Any]:
         async with aclosing(
-            subscriptions.node_states(info.context, run_id, after, with_values=_asks_for_values(info))
+            subscriptions.node_states(info.context, run_id, after, with_values=_selects_values(info))
         ) as updates:
             async for update in updates:
                 yield update
 
     @strawberry.subscription(
         graphql_type=RunEvent,
-        description="Every event of a run from `after` on: history first, then live, one sequence.",
+        description="Every event of a run after the number `after`: first from history, then live, in one sequence.",
     )
     @staticmethod
     async def run_events(info: Info, run_id: strawberry.ID, after: int | None = 0) -> AsyncGenerator[Any]:
         async with aclosing(
-            subscriptions.run_events(info.context, run_id, after or 0, with_values=_asks_for_values(info))
+            subscriptions.run_events(info.context, run_id, after or 0, with_values=_selects_values(info))
         ) as events:
             async for event in events:
                 yield event
 
     @strawberry.subscription(
-        graphql_type=Run, description="Runs that are created or change, for a list that stays current."
+        graphql_type=RunType, description="Every run that is created or changed, to keep a list up to date."
     )
     @staticmethod
     async def runs(
-        info: Info, project_id: strawberry.ID | None = None, filter: RunFilter | None = None
+        info: Info, project_id: strawberry.ID | None = None, filter: RunFilterInput | None = None
     ) -> AsyncGenerator[Any]:
-        async with aclosing(subscriptions.changed_runs(info.context, project_id, where_of(filter))) as changed:
+        async with aclosing(subscriptions.changed_runs(info.context, project_id, run_filter(filter))) as changed:
             async for run in changed:
                 yield run
 
-    @strawberry.subscription(graphql_type=WorkflowDraft, description="The draft whenever somebody saves it.")
+    @strawberry.subscription(graphql_type=WorkflowDraft, description="The draft, each time it is saved with a change.")
     @staticmethod
     async def draft(info: Info, workflow_id: strawberry.ID) -> AsyncGenerator[Any]:
         async with aclosing(subscriptions.draft_saves(info.context, workflow_id)) as saves:

@@ -1,14 +1,16 @@
-"""Which operations are let in. A text is parsed, limited and validated once a process: clients send the same few.
+"""Admission of operations: parse, limit and validate a text once a process, and check the cost of each call.
 
-The limits come in the order of what they protect: the text before the parser, its size before validation, whose work
-grows with the square of it, and its cost, which takes the variables of each call, before anything is asked of a store.
+The order of the limits follows what they protect. Characters and tokens are limited before and
+during parsing, the size before validation (whose work grows with the square of it), and the cost,
+which depends on the variables of each call, before any store is read. `schema.Schema` is the only
+caller. The cache is memory only, so a crash loses nothing.
 """
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cachetools import LRUCache
 from graphql import (
     DocumentNode,
     GraphQLError,
@@ -17,24 +19,33 @@ from graphql import (
     parse,
     specified_rules,
 )
+from strawberry.extensions import MaxAliasesLimiter
 from strawberry.schema.schema import validate_document
 
 from persistence.problems import ProblemCode
 from schema.limits.cost import MAX_COST, OperationCost, operation_cost
-from schema.limits.size import too_large
-from schema.limits.variables import too_many
+from schema.limits.size import size_problem
+from schema.limits.variables import variables_problem
 
 MAX_TEXT = 100_000
-"""Characters, and MAX_TOKENS words and signs. Specs and inputs belong into variables, which are not counted."""
+"""Characters. Specs and inputs belong in variables, which are not counted."""
 MAX_TOKENS = 10_000
-LIMITS = ("Parsing aborted.", "Validation aborted.", "depth exceeded")
-"""How graphql-core ends what it says about its own limits."""
-KEPT, KEPT_TEXT = 256, 20_000
-"""Operations kept, and the characters of the longest of them."""
+"""graphql-core stops parsing at this token; Strawberry's MaxTokensLimiter sets the same option."""
+MAX_ALIASES = 50
+RULES = (*MaxAliasesLimiter(MAX_ALIASES).validation_rules, *specified_rules)
+"""Strawberry's alias rule expands each fragment again at every spread, which takes exponential time
+for fragments that spread others twice. `size_problem` has refused such documents before.
+
+Strawberry's QueryDepthLimiter has the same weakness, fails with KeyError for an unknown fragment,
+and runs after the point where deep nesting has to be refused. So `size` limits the levels."""
+LIMIT_ENDINGS = ("Parsing aborted.", "Validation aborted.", "depth exceeded", f"Allowed: {MAX_ALIASES}")
+"""How graphql-core and Strawberry end the messages about their own limits."""
+MAX_CACHED, MAX_CACHED_TEXT = 256, 20_000
+"""Number of cached documents, and the length in characters of the longest text that is cached."""
 
 
 class OperationRefused(Exception):
-    """The operation is not let in; `errors` say why."""
+    """The operation exceeds a limit or is not valid; `errors` say why."""
 
     def __init__(self, *errors: GraphQLError) -> None:
         super().__init__(errors[0].message)
@@ -42,83 +53,93 @@ class OperationRefused(Exception):
 
 
 @dataclass(slots=True)
-class Known:
-    """A valid document, with the weights of its operations so far."""
+class ValidDocument:
+    """A valid document, and the cost of each of its operations that has been called."""
 
     document: DocumentNode
-    weights: dict[str | None, OperationCost] = field(default_factory=dict)
+    costs: dict[str | None, OperationCost] = field(default_factory=dict)
 
 
-_known: OrderedDict[str, Known] = OrderedDict()
-"""Valid ones only: a text with a mistake is explained each time."""
+_documents: LRUCache[str, ValidDocument] = LRUCache(MAX_CACHED)
+"""Valid documents by text. A text with errors is parsed again each time: its errors have to be explained."""
 
 
-def admitted(schema: GraphQLSchema, text: str, name: str | None, variables: Mapping[str, Any]) -> DocumentNode:
-    """The document. Raises Refused, with the limit or with everything that is wrong."""
-    known = _known.get(text)
-    if known is None:
-        known = Known(_valid(schema, text))
-        if len(text) <= KEPT_TEXT:
-            _known[text] = known
-    else:
-        _known.move_to_end(text)
-    if len(_known) > KEPT:
-        _known.popitem(last=False)
-    operation = _chosen(known.document, name)
-    if (message := too_many(schema, operation, variables)) is not None:
-        raise OperationRefused(_limit(message))
-    if name not in known.weights:
-        known.weights[name] = operation_cost(schema, known.document, operation)
-    _check_cost(known.weights[name].cost(variables))
-    return known.document
+def admit(schema: GraphQLSchema, text: str, name: str | None, variables: Mapping[str, Any]) -> DocumentNode:
+    """Return the validated document of an operation that is within all limits.
+
+    Args:
+        schema: The schema that the operation is validated against.
+        text: The document; it may hold several operations.
+        name: The name of the operation to run; None where the document holds only one.
+        variables: The values of this call by name, not yet coerced.
+
+    Raises:
+        OperationRefused: A limit is exceeded (code LIMIT), or the document is not valid (VALIDATION).
+    """
+    valid = _documents.get(text)
+    if valid is None:
+        valid = ValidDocument(_parsed(schema, text))
+        if len(text) <= MAX_CACHED_TEXT:
+            _documents[text] = valid
+    operation = _operation(valid.document, name)
+    if (message := variables_problem(schema, operation, variables)) is not None:
+        raise OperationRefused(_limit_error(message))
+    if name not in valid.costs:
+        valid.costs[name] = operation_cost(schema, valid.document, operation)
+    _check_cost(valid.costs[name].points(variables))
+    return valid.document
 
 
-def _valid(schema: GraphQLSchema, text: str) -> DocumentNode:
+def _parsed(schema: GraphQLSchema, text: str) -> DocumentNode:
+    """Parse and validate. Raises OperationRefused."""
     try:
         document = parse(text, max_tokens=MAX_TOKENS, max_source_length=MAX_TEXT)
     except GraphQLError as error:
-        raise OperationRefused(_coded(error)) from error
-    if (message := too_large(document)) is not None:
-        raise OperationRefused(_limit(message))
-    if errors := validate_document(schema, document, tuple(specified_rules)):
-        raise OperationRefused(*map(_coded, errors))
+        raise OperationRefused(_with_limit_code(error)) from error
+    if (message := size_problem(document)) is not None:
+        raise OperationRefused(_limit_error(message))
+    if errors := validate_document(schema, document, RULES):
+        raise OperationRefused(*map(_with_limit_code, errors))
     return document
 
 
-def _chosen(document: DocumentNode, name: str | None) -> OperationDefinitionNode:
-    """The operation meant: the named one, or the only one."""
-    operations = [one for one in document.definitions if isinstance(one, OperationDefinitionNode)]
+def _operation(document: DocumentNode, name: str | None) -> OperationDefinitionNode:
+    """Return the named operation, or the only one. Raises OperationRefused."""
+    operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
     if name is not None:
-        operations = [one for one in operations if one.name is not None and one.name.value == name]
+        operations = [node for node in operations if node.name is not None and node.name.value == name]
     match operations:
         case [operation]:
             return operation
         case []:
             raise OperationRefused(
-                GraphQLError("There is no operation." if name is None else f"There is no operation named {name!r}.")
+                GraphQLError(
+                    "The document has no operation."
+                    if name is None
+                    else f"The document has no operation named {name!r}."
+                )
             )
-    raise OperationRefused(
-        GraphQLError(f"There are {len(operations)} operations: say by operationName which one is meant.")
-    )
+    raise OperationRefused(GraphQLError(f"The document has {len(operations)} operations: choose one by operationName."))
 
 
-def _check_cost(cost: int) -> None:
-    if cost > MAX_COST:
+def _check_cost(points: int) -> None:
+    if points > MAX_COST:
         raise OperationRefused(
-            _limit(
-                f"The operation costs {cost:,} points, over the limit of {MAX_COST:,}: about one for each object that its "
-                "answer may hold, lists inside lists multiplied. Ask for smaller pages, or for less inside of them.",
-                cost=cost,
+            _limit_error(
+                f"The operation costs {points:,} points, over the limit of {MAX_COST:,}. It costs about one point for "
+                "each object that it may return; nested lists multiply. Ask "
+                "for smaller pages or for fewer nested fields.",
+                cost=points,
                 limit=MAX_COST,
             )
         )
 
 
-def _limit(message: str, **more: int) -> GraphQLError:
-    return GraphQLError(message, extensions={"code": ProblemCode.LIMIT, **more})
+def _limit_error(message: str, **extensions: int) -> GraphQLError:
+    return GraphQLError(message, extensions={"code": ProblemCode.LIMIT, **extensions})
 
 
-def _coded(error: GraphQLError) -> GraphQLError:
-    if error.message.endswith(LIMITS):
+def _with_limit_code(error: GraphQLError) -> GraphQLError:
+    if error.message.endswith(LIMIT_ENDINGS):
         error.extensions = {"code": ProblemCode.LIMIT}
     return error

@@ -1,6 +1,7 @@
-"""What an operation costs: about as many points as its answer may hold objects, lists inside lists multiplied.
+"""Cost of an operation in points: about one for each object that it may return; nested lists multiply.
 
-It is worked out for valid operations only, once as a tree of weights, and summed up with the variables of each call.
+The cost is a tree that is built once for each operation of a valid document. Its points are summed
+for each call, with the variables of that call.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,25 +32,27 @@ from graphql import (
 
 MAX_COST = 20_000
 EVENTS, LIST = 100, 10
-"""How long a list is taken to be: one of events where nothing is asked for, and one that has no pages, as `nodeStates`."""
+"""Assumed lengths: of a page without a default length (events), and of a list without pages (`nodeStates`)."""
 MAX_ITEMS = 1000
-"""No page is larger: what asks for more is told so by its field, and not by what it would have cost."""
+"""No page is longer. A field refuses a larger number with its own message, so the cost does not count it."""
 HEAVY = {"validateSpec": 1000, "evaluateExpression": 100, "evaluate": 100, "problems": 10, "completedNodes": 10}
-"""Fields that work on a text or a spec, instead of reading what is stored."""
+"""Extra points of fields that compute (validate a spec, evaluate a text) and do not only read rows."""
 TYPES, OF_TYPE = 100, 3
-"""How many types introspection lists, and what it lists of each. It reads no store, so ten of its objects count as one."""
+"""Assumed lengths in introspection: of the list of types, and of the lists in one type.
+Introspection reads no store, so ten of its objects cost one point."""
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many items a field gives: what the first of the variables with a value says, else `otherwise`."""
+    """Number of items that a field returns: the value of the first variable that has one, else `otherwise`."""
 
     otherwise: int = 1
     variables: tuple[str, ...] = ()
 
     def of(self, variables: Mapping[str, Any]) -> int:
-        given = (variables.get(name) for name in self.variables)
-        sizes = (len(one) if isinstance(one, list) else one for one in given)
+        """Return the number for one call. A list of ids counts as its length."""
+        values = (variables.get(name) for name in self.variables)
+        sizes = (len(value) if isinstance(value, list) else value for value in values)
         return next((min(size, MAX_ITEMS) for size in sizes if isinstance(size, int) and size > 0), self.otherwise)
 
 
@@ -58,90 +61,101 @@ ONE = Count()
 
 @dataclass(frozen=True, slots=True)
 class OperationCost:
-    """`count` times what each item costs: `own`, and what is inside."""
+    """A tree of costs: `count` items, each with `own` points and the points of its `inner` costs."""
 
     count: Count
     own: int
     inner: tuple["OperationCost", ...] = ()
 
-    def cost(self, variables: Mapping[str, Any]) -> int:
-        return self.count.of(variables) * (self.own + sum(one.cost(variables) for one in self.inner))
+    def points(self, variables: Mapping[str, Any]) -> int:
+        """Return the points for the variables of one call."""
+        return self.count.of(variables) * (self.own + sum(cost.points(variables) for cost in self.inner))
 
 
 def operation_cost(schema: GraphQLSchema, document: DocumentNode, operation: OperationDefinitionNode) -> OperationCost:
-    """The weight of one operation of a valid document."""
+    """Return the cost of one operation of a valid document."""
     root = schema.get_root_type(operation.operation)
     assert root is not None
-    return OperationCost(ONE, 0, tuple(_Scale(schema, document, operation).inside(root, operation.selection_set, None)))
+    estimator = _CostEstimator(schema, document, operation)
+    return OperationCost(ONE, 0, tuple(estimator.selection_costs(root, operation.selection_set, None)))
 
 
-class _Scale:
-    """Recursion is as deep as validation lets fields and fragments be."""
+class _CostEstimator:
+    """Walks the selections of one operation. Its recursion is as deep as admission lets fields and fragments be."""
 
     def __init__(self, schema: GraphQLSchema, document: DocumentNode, operation: OperationDefinitionNode) -> None:
         self._schema = schema
         definitions = document.definitions
-        self._fragments = {one.name.value: one for one in definitions if isinstance(one, FragmentDefinitionNode)}
-        self._defaults = {one.variable.name.value: one.default_value for one in operation.variable_definitions or ()}
+        self._fragments = {node.name.value: node for node in definitions if isinstance(node, FragmentDefinitionNode)}
+        self._defaults = {node.variable.name.value: node.default_value for node in operation.variable_definitions or ()}
 
-    def inside(
-        self, kind: GraphQLNamedType, selections: SelectionSetNode, page: Count | None
+    def selection_costs(
+        self, parent: GraphQLNamedType, selections: SelectionSetNode, page_length: Count | None
     ) -> Iterator[OperationCost]:
-        """All that is selected on `kind`. `page` is how long its lists are, where it is a page."""
-        for one in selections.selections:
-            match one:
+        """Yield the cost of each field selected on `parent`.
+
+        Args:
+            parent: The type that the fields are selected on.
+            selections: The selected fields and fragments.
+            page_length: The length of the lists of `parent` where it is a page, else None.
+        """
+        for node in selections.selections:
+            match node:
                 case FieldNode():
-                    yield from self._field(kind, one, page)
+                    yield from self._field_cost(parent, node, page_length)
                 case InlineFragmentNode(type_condition=condition, selection_set=inner):
-                    yield from self.inside(self._named(condition, kind), inner, page)
+                    yield from self.selection_costs(self._type_of(condition, parent), inner, page_length)
                 case FragmentSpreadNode():
-                    fragment = self._fragments[one.name.value]
-                    yield from self.inside(self._named(fragment.type_condition, kind), fragment.selection_set, page)
+                    fragment = self._fragments[node.name.value]
+                    type_ = self._type_of(fragment.type_condition, parent)
+                    yield from self.selection_costs(type_, fragment.selection_set, page_length)
 
-    def _named(self, condition: NamedTypeNode | None, kind: GraphQLNamedType) -> GraphQLNamedType:
-        return kind if condition is None else self._schema.type_map[condition.name.value]
+    def _type_of(self, condition: NamedTypeNode | None, parent: GraphQLNamedType) -> GraphQLNamedType:
+        return parent if condition is None else self._schema.type_map[condition.name.value]
 
-    def _field(self, kind: GraphQLNamedType, node: FieldNode, page: Count | None) -> Iterator[OperationCost]:
-        assert is_composite_type(kind)  # Only of such can a field be asked, once a document is valid.
-        field = self._schema.get_field(kind, node.name.value)
+    def _field_cost(
+        self, parent: GraphQLNamedType, node: FieldNode, page_length: Count | None
+    ) -> Iterator[OperationCost]:
+        assert is_composite_type(parent)  # A valid document selects fields on no other type.
+        field = self._schema.get_field(parent, node.name.value)
         assert field is not None
-        given, own = get_named_type(field.type), HEAVY.get(node.name.value, 0)
+        type_, own = get_named_type(field.type), HEAVY.get(node.name.value, 0)
         if node.selection_set is None:
-            if own := own + (given.name == "JSON"):
+            if own := own + (type_.name == "JSON"):
                 yield OperationCost(ONE, own)
             return
         is_page = "first" in field.args
-        inner = tuple(self.inside(given, node.selection_set, self._size(node, field) if is_page else None))
-        count = self._length(node, field, page) if is_list_type(get_nullable_type(field.type)) else ONE
-        weight = OperationCost(count, own + 1, inner)
-        is_introspection = given.name.startswith("__") and not kind.name.startswith("__")
-        yield OperationCost(ONE, 1 + weight.cost({}) // 10) if is_introspection else weight
+        inner_length = self._page_length(node, field) if is_page else None
+        inner = tuple(self.selection_costs(type_, node.selection_set, inner_length))
+        count = self._list_length(node, field, page_length) if is_list_type(get_nullable_type(field.type)) else ONE
+        cost = OperationCost(count, own + 1, inner)
+        is_introspection = type_.name.startswith("__") and not parent.name.startswith("__")
+        yield OperationCost(ONE, 1 + cost.points({}) // 10) if is_introspection else cost
 
-    def _length(self, node: FieldNode, field: GraphQLField, page: Count | None) -> Count:
-        """Of a list: that of the page it is on; else as long as what is given to it, or as such lists are."""
-        if page is not None:
-            return page
+    def _list_length(self, node: FieldNode, field: GraphQLField, page_length: Count | None) -> Count:
+        """Return the length of a list: that of its page, or of its argument `ids`, or an assumed one."""
+        if page_length is not None:
+            return page_length
         if "ids" in field.args:
-            return self._said(node, ("ids",), LIST)
+            return self._argument_count(node, ("ids",), LIST)
         if get_named_type(field.type).name.startswith("__"):
             return Count(TYPES if node.name.value == "types" else OF_TYPE)
         return Count(LIST)
 
-    def _size(self, node: FieldNode, field: GraphQLField) -> Count:
-        """Of a page."""
+    def _page_length(self, node: FieldNode, field: GraphQLField) -> Count:
         default = field.args["first"].default_value
-        return self._said(node, ("first", "last"), default if isinstance(default, int) else EVENTS)
+        return self._argument_count(node, ("first", "last"), default if isinstance(default, int) else EVENTS)
 
-    def _said(self, node: FieldNode, names: tuple[str, ...], otherwise: int) -> Count:
-        """What the arguments say: a literal at once, a variable when its value is known."""
-        given = [one.value for one in node.arguments or () if one.name.value in names]
-        variables = [value.name.value for value in given if isinstance(value, VariableNode)]
-        literals = [*given, *(self._defaults.get(name) for name in variables)]
-        known = next((count for value in literals if (count := _literal(value)) is not None), otherwise)
+    def _argument_count(self, node: FieldNode, names: tuple[str, ...], otherwise: int) -> Count:
+        """Read a count from arguments: a literal now, a variable in each call."""
+        values = [argument.value for argument in node.arguments or () if argument.name.value in names]
+        variables = [value.name.value for value in values if isinstance(value, VariableNode)]
+        literals = [*values, *(self._defaults.get(name) for name in variables)]
+        known = next((count for value in literals if (count := _literal_count(value)) is not None), otherwise)
         return Count(known, tuple(variables))
 
 
-def _literal(value: ValueNode | None) -> int | None:
+def _literal_count(value: ValueNode | None) -> int | None:
     if isinstance(value, ListValueNode):
         return len(value.values)
     return max(0, min(int(value.value), MAX_ITEMS)) if isinstance(value, IntValueNode) else None

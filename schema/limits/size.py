@@ -1,7 +1,9 @@
-"""How large an operation is, told from its text alone: before validation, whose own work grows with the square of it.
+"""Size of a document: the number of fields and the levels of nesting, counted from its syntax tree.
 
-Fragments count wherever they are spread. Each is walked once, so that a tower of them that doubles at every storey is
-counted as fast as any other text. Unknown fragments and cycles add nothing: validation has its own words for them.
+It is checked before validation, whose work grows with the square of the size. A fragment counts at
+every spread. Each fragment is counted once and its result reused, so that fragments that spread
+others twice take linear time, not exponential time. Unknown fragments and cycles add nothing:
+validation reports them.
 """
 
 from collections.abc import Iterator
@@ -18,93 +20,92 @@ from graphql import (
 )
 
 MAX_FIELDS = 400
-"""Introspection with everything in it has 243."""
-MAX_ALIASES = 50
+"""The full introspection query has 243."""
 MAX_DEPTH = 15
 
 
 @dataclass(slots=True)
 class OperationSize:
-    """`depth`: how far fields are inside each other. Introspection, for which validation has a limit, is left out of it."""
+    """Number of selections and levels of nested fields. Introspection adds no level: validation limits it."""
 
     fields: int = 0
-    aliases: int = 0
     depth: int = 0
     spreads: list[tuple[str, int]] = field(default_factory=list)
-    """What is still to be added: (fragment, the depth it is spread at)."""
+    """Fragments whose size is still to be added: (fragment name, level of the spread)."""
 
     def add(self, other: "OperationSize", depth: int = 0) -> None:
+        """Add a fragment that is spread at the level `depth`."""
         self.fields += other.fields
-        self.aliases += other.aliases
         self.depth = max(self.depth, depth + other.depth)
 
 
-def too_large(document: DocumentNode) -> str | None:
-    """What is too much about the document, with the limit; None for one that is fine."""
-    whole = _whole(document)
-    for name, count, limit in (
-        ("fields", whole.fields, MAX_FIELDS),
-        ("aliases", whole.aliases, MAX_ALIASES),
-        ("levels of fields", whole.depth, MAX_DEPTH),
-    ):
+def size_problem(document: DocumentNode) -> str | None:
+    """Return a message with number and limit for a document that is too large, else None."""
+    size = _document_size(document)
+    for name, count, limit in (("fields", size.fields, MAX_FIELDS), ("levels of fields", size.depth, MAX_DEPTH)):
         if count > limit:
-            shown = f"{count:,}" if count < 10**9 else "more than a billion"
-            return f"The operation has {shown} {name}, over the limit of {limit:,}. Split it up."
+            number = f"{count:,}" if count < 10**9 else "more than a billion"
+            return f"The operation has {number} {name}, over the limit of {limit:,}. Split it up."
     return None
 
 
-def _whole(document: DocumentNode) -> OperationSize:
-    """All operations of the document together. Each definition counts as a field, so that there are not too many of them."""
-    own = {one.name.value: _own(one) for one in document.definitions if isinstance(one, FragmentDefinitionNode)}
+def _document_size(document: DocumentNode) -> OperationSize:
+    """Return the size of all operations together. Each definition counts as a field, which limits their number."""
+    own = {
+        node.name.value: _own_size(node) for node in document.definitions if isinstance(node, FragmentDefinitionNode)
+    }
     fragments: dict[str, OperationSize] = {}
-    for name in _inner_first(own):
-        fragments[name] = _summed(own[name], fragments)
-    whole = OperationSize(fields=len(document.definitions))
+    for name in _in_spread_order(own):
+        fragments[name] = _expanded(own[name], fragments)
+    total = OperationSize(fields=len(document.definitions))
     for definition in document.definitions:
         if isinstance(definition, OperationDefinitionNode):
-            whole.add(_summed(_own(definition), fragments))
-    return whole
+            total.add(_expanded(_own_size(definition), fragments))
+    return total
 
 
-def _own(definition: OperationDefinitionNode | FragmentDefinitionNode) -> OperationSize:
-    shape = OperationSize()
+def _own_size(definition: OperationDefinitionNode | FragmentDefinitionNode) -> OperationSize:
+    """Return the size of one definition, with its spreads listed but not added."""
+    size = OperationSize()
     stack: list[tuple[SelectionSetNode, int]] = [(definition.selection_set, 0)]
     while stack:
         selections, depth = stack.pop()
-        shape.depth = max(shape.depth, depth)
-        shape.fields += len(selections.selections)
-        for one in selections.selections:
-            match one:
+        size.depth = max(size.depth, depth)
+        size.fields += len(selections.selections)
+        for node in selections.selections:
+            match node:
                 case FragmentSpreadNode():
-                    shape.spreads.append((one.name.value, depth))
+                    size.spreads.append((node.name.value, depth))
                 case InlineFragmentNode():
-                    stack.append((one.selection_set, depth))
-                case FieldNode():
-                    shape.aliases += one.alias is not None
-                    if one.selection_set is not None:
-                        stack.append((one.selection_set, depth + (not one.name.value.startswith("__"))))
-    return shape
+                    stack.append((node.selection_set, depth))
+                case FieldNode(selection_set=SelectionSetNode() as inner):
+                    stack.append((inner, depth + (not node.name.value.startswith("__"))))
+    return size
 
 
-def _summed(shape: OperationSize, fragments: dict[str, OperationSize]) -> OperationSize:
-    whole = OperationSize(shape.fields, shape.aliases, shape.depth)
-    for name, depth in shape.spreads:
+def _expanded(size: OperationSize, fragments: dict[str, OperationSize]) -> OperationSize:
+    """Return the size with the known fragments added at each spread."""
+    expanded = OperationSize(size.fields, size.depth)
+    for name, depth in size.spreads:
         if name in fragments:
-            whole.add(fragments[name], depth)
-    return whole
+            expanded.add(fragments[name], depth)
+    return expanded
 
 
-def _inner_first(own: dict[str, OperationSize]) -> Iterator[str]:
-    """The fragments, each after those that it spreads; without recursion, which a long chain of them would exhaust."""
-    begun: set[str] = set()
+def _in_spread_order(own: dict[str, OperationSize]) -> Iterator[str]:
+    """Yield each fragment after those that it spreads (depth-first postorder).
+
+    It is not recursive: a long chain of fragments would exceed Python's recursion limit.
+    """
+    visited: set[str] = set()
     for root in own:
-        path = [] if root in begun else [(root, iter(own[root].spreads))]
-        begun.add(root)
+        path = [] if root in visited else [(root, iter(own[root].spreads))]
+        visited.add(root)
         while path:
             _, spreads = path[-1]
-            inner = next((one for one, _ in spreads if one in own and one not in begun), None)
+            inner = next((name for name, _ in spreads if name in own and name not in visited), None)
             if inner is None:
                 yield path.pop()[0]
             else:
-                begun.add(inner)
+                visited.add(inner)
                 path.append((inner, iter(own[inner].spreads)))

@@ -1,4 +1,4 @@
-"""Checkpoints of a run as clients see them: what had been computed when, and what a template would have seen then."""
+"""Checkpoints of a run as clients see them: node states and outputs at that point, and templates over them."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,76 +7,84 @@ import strawberry
 
 from engine.states import NodeStatus
 from persistence.db.pagination import Page
-from persistence.events.history import Checkpoint as CheckpointRow
-from persistence.runs.run import Run as RunRow
+from persistence.events.history import Checkpoint
+from persistence.runs.run import Run
 from resolvers.runs import queries
 from resolvers.runs.queries import NodeView
 from resolvers.workflows import specs
-from resolvers.workflows.specs import ExpressionResult as Evaluated
+from resolvers.workflows.specs import ExpressionResult
 from schema.info import Info
 from schema.relay import Connection, Node
-from schema.runs.node_state import NodeState
+from schema.runs.node_state import NodeStateType
 from schema.scalars import JSON
-from schema.spec import ExpressionResult
+from schema.spec import ExpressionResultType
 
 if TYPE_CHECKING:
-    from schema.runs.run import Run
+    from schema.runs.run import RunType
 
-Row = strawberry.Parent[CheckpointRow]
+ParentCheckpoint = strawberry.Parent[Checkpoint]
 
 
-@strawberry.type
-class Checkpoint(Node):
+@strawberry.type(name="Checkpoint")
+class CheckpointType(Node):
     parent_id: strawberry.ID | None
     seq: int
     step: int
-    lineage: int = strawberry.field(description="How often the run had been rewound by then.")
+    lineage: int = strawberry.field(description="How often the run had been rewound when this was saved.")
     superseded_seq: int | None = strawberry.field(
-        description="The event of the rewind that took it back; null while it stands. One can still fork from it."
+        description="The event of the rewind that replaced it; null if it still "
+        "applies. A fork can start from it in either case."
     )
     created_at: datetime
     next_nodes: list[strawberry.ID]
-    size_bytes: int = strawberry.field(description="As it is stored: a change over its parent, most of the time.")
+    size_bytes: int = strawberry.field(
+        description="Size as stored. Most checkpoints are stored as the difference to their parent."
+    )
 
     @classmethod
     def is_type_of(cls, value: object, _: object) -> bool:
-        return isinstance(value, CheckpointRow)
+        return isinstance(value, Checkpoint)
 
-    @strawberry.field(graphql_type=Annotated["Run", strawberry.lazy("schema.runs.run")])
+    @strawberry.field(graphql_type=Annotated["RunType", strawberry.lazy("schema.runs.run")])
     @staticmethod
-    async def run(row: Row, info: Info) -> RunRow | None:
-        return await info.context.loaders.run.load(row.run_id)
+    async def run(checkpoint: ParentCheckpoint, info: Info) -> Run | None:
+        return await info.context.loaders.run.load(checkpoint.run_id)
 
-    @strawberry.field(graphql_type=Annotated["Checkpoint", strawberry.lazy("schema.runs.checkpoint")] | None)
+    @strawberry.field(graphql_type=Annotated["CheckpointType", strawberry.lazy("schema.runs.checkpoint")] | None)
     @staticmethod
-    async def parent(row: Row, info: Info) -> CheckpointRow | None:
-        return await info.context.loaders.checkpoint.load(row.parent_id) if row.parent_id else None
+    async def parent(checkpoint: ParentCheckpoint, info: Info) -> Checkpoint | None:
+        return await info.context.loaders.checkpoint.load(checkpoint.parent_id) if checkpoint.parent_id else None
 
     @strawberry.field(graphql_type=list[strawberry.ID])
     @staticmethod
-    async def completed_nodes(row: Row, info: Info) -> list[str]:
-        views = await queries.node_views_at(info.context, row.run_id, row.seq)
+    async def completed_nodes(checkpoint: ParentCheckpoint, info: Info) -> list[str]:
+        views = await queries.node_views_at(info.context, checkpoint.run_id, checkpoint.seq)
         return [view.state.node_id for view in views if view.state.status is NodeStatus.COMPLETED]
 
-    @strawberry.field(graphql_type=list[NodeState])
+    @strawberry.field(graphql_type=list[NodeStateType])
     @staticmethod
-    async def node_states(row: Row, info: Info) -> list[NodeView]:
-        return await queries.node_views_at(info.context, row.run_id, row.seq)
+    async def node_states(checkpoint: ParentCheckpoint, info: Info) -> list[NodeView]:
+        return await queries.node_views_at(info.context, checkpoint.run_id, checkpoint.seq)
 
-    @strawberry.field(graphql_type=JSON, description="Node outputs as they stood, by node id.")
+    @strawberry.field(graphql_type=JSON, description="Node outputs at this checkpoint, by node id.")
     @staticmethod
-    async def state(row: Row, info: Info) -> Any:
-        return await queries.state_at(info.context, row)
+    async def state(checkpoint: ParentCheckpoint, info: Info) -> Any:
+        return await queries.state_at(info.context, checkpoint)
 
     @strawberry.field(
-        graphql_type=Connection[Annotated["Run", strawberry.lazy("schema.runs.run")]],
-        description="Runs that began here.",
+        graphql_type=Connection[Annotated["RunType", strawberry.lazy("schema.runs.run")]],
+        description="Runs that were forked from this checkpoint.",
     )
     @staticmethod
-    async def forks(row: Row, info: Info, first: int | None = 25, after: str | None = None) -> Page[RunRow]:
-        return await queries.fork_page(info.context, row.id, first=first, after=after)
+    async def forks(
+        checkpoint: ParentCheckpoint, info: Info, first: int | None = 25, after: str | None = None
+    ) -> Page[Run]:
+        return await queries.fork_page(info.context, checkpoint.id, first=first, after=after)
 
-    @strawberry.field(graphql_type=ExpressionResult, description="Evaluates `{{ … }}` against this state.")
+    @strawberry.field(
+        graphql_type=ExpressionResultType,
+        description="Evaluates a template or an expression with the state of this checkpoint.",
+    )
     @staticmethod
-    async def evaluate(row: Row, info: Info, expression: str) -> Evaluated:
-        return await specs.evaluate_expression(expression, await queries.scope_at(info.context, row))
+    async def evaluate(checkpoint: ParentCheckpoint, info: Info, expression: str) -> ExpressionResult:
+        return await specs.evaluate_expression(expression, await queries.scope_at(info.context, checkpoint))

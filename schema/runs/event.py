@@ -1,4 +1,4 @@
-"""Everything that happens to a run, as clients see it: numbered 1, 2, 3 … without gaps, never renumbered."""
+"""Events of a run as clients see them, numbered 1, 2, 3 … without gaps. A number never changes."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,22 +7,22 @@ import strawberry
 
 from engine import events
 from engine.states import LogLevel, RunStatus
-from persistence.events.history import Checkpoint as CheckpointRow
+from persistence.events.history import Checkpoint
 from persistence.feed.feed import Expired
 from resolvers.runs.queries import EventView, NodeView
 from schema import enums as enums
 from schema.info import Info
-from schema.runs.node_state import NodeState
+from schema.runs.node_state import NodeStateType
 from schema.scalars import JSON
 
 if TYPE_CHECKING:
-    from schema.runs.checkpoint import Checkpoint
+    from schema.runs.checkpoint import CheckpointType
 
-View = strawberry.Parent[EventView]
+ParentEvent = strawberry.Parent[EventView]
 
 
-def _what(view: EventView) -> Any:
-    """What the event tells; `is_type_of` has made sure of its kind."""
+def _data(view: EventView) -> Any:
+    """Return the data of the event. `is_type_of` has checked its class."""
     return None if isinstance(view.event, Expired) else view.event.data
 
 
@@ -30,109 +30,110 @@ def _what(view: EventView) -> Any:
 class RunEvent:
     @strawberry.field
     @staticmethod
-    def seq(view: View) -> int:
+    def seq(view: ParentEvent) -> int:
         return view.event.seq
 
     @strawberry.field(graphql_type=strawberry.ID)
     @staticmethod
-    def run_id(view: View) -> str:
+    def run_id(view: ParentEvent) -> str:
         return view.event.run_id
 
     @strawberry.field
     @staticmethod
-    def at(view: View) -> datetime:
+    def at(view: ParentEvent) -> datetime:
         return view.event.at
 
     @strawberry.field(graphql_type=strawberry.ID | None)
     @staticmethod
-    def node_id(view: View) -> str | None:
-        return getattr(_what(view), "node_id", None)
+    def node_id(view: ParentEvent) -> str | None:
+        return getattr(_data(view), "node_id", None)
 
 
 @strawberry.type
 class RunStatusChanged(RunEvent):
     @classmethod
     def is_type_of(cls, value: object, _: object) -> bool:
-        return isinstance(value, EventView) and isinstance(_what(value), events.StatusChange)
+        return isinstance(value, EventView) and isinstance(_data(value), events.StatusChange)
 
     @strawberry.field
     @staticmethod
-    def status(view: View) -> RunStatus:
-        return RunStatus(_what(view).status)
+    def status(view: ParentEvent) -> RunStatus:
+        return RunStatus(_data(view).status)
 
     @strawberry.field
     @staticmethod
-    def previous(view: View) -> RunStatus | None:
-        previous = _what(view).previous
+    def previous(view: ParentEvent) -> RunStatus | None:
+        previous = _data(view).previous
         return previous and RunStatus(previous)
 
     @strawberry.field
     @staticmethod
-    def message(view: View) -> str:
-        return str(_what(view).message)
+    def message(view: ParentEvent) -> str:
+        return str(_data(view).message)
 
 
 @strawberry.type
 class NodeStateChanged(RunEvent):
     @classmethod
     def is_type_of(cls, value: object, _: object) -> bool:
-        return isinstance(value, EventView) and isinstance(_what(value), events.NodeChange)
+        return isinstance(value, EventView) and isinstance(_data(value), events.NodeChange)
 
-    @strawberry.field(graphql_type=NodeState)
+    @strawberry.field(graphql_type=NodeStateType)
     @staticmethod
-    def node_state(view: View) -> NodeView | None:
+    def node_state(view: ParentEvent) -> NodeView | None:
         return view.node
 
 
-@strawberry.type
-class CheckpointSaved(RunEvent):
+@strawberry.type(name="CheckpointSaved")
+class CheckpointSavedType(RunEvent):
     @classmethod
     def is_type_of(cls, value: object, _: object) -> bool:
-        return isinstance(value, EventView) and isinstance(_what(value), events.CheckpointSaved)
+        return isinstance(value, EventView) and isinstance(_data(value), events.CheckpointSaved)
 
     @strawberry.field(graphql_type=strawberry.ID)
     @staticmethod
-    def checkpoint_id(view: View) -> str:
-        return str(_what(view).checkpoint_id)
+    def checkpoint_id(view: ParentEvent) -> str:
+        return str(_data(view).checkpoint_id)
 
     @strawberry.field(
-        graphql_type=Annotated["Checkpoint", strawberry.lazy("schema.runs.checkpoint")] | None,
-        description="Null past retention.",
+        graphql_type=Annotated["CheckpointType", strawberry.lazy("schema.runs.checkpoint")] | None,
+        description="Null if retention has deleted it.",
     )
     @staticmethod
-    async def checkpoint(view: View, info: Info) -> CheckpointRow | None:
-        return await info.context.loaders.checkpoint.load(_what(view).checkpoint_id)
+    async def checkpoint(view: ParentEvent, info: Info) -> Checkpoint | None:
+        return await info.context.loaders.checkpoint.load(_data(view).checkpoint_id)
 
     @strawberry.field
     @staticmethod
-    def step(view: View) -> int:
-        return int(_what(view).step)
+    def step(view: ParentEvent) -> int:
+        return int(_data(view).step)
 
 
-@strawberry.type
-class LogRecorded(RunEvent):
+@strawberry.type(name="LogRecorded")
+class LogRecordedType(RunEvent):
     @classmethod
     def is_type_of(cls, value: object, _: object) -> bool:
-        return isinstance(value, EventView) and isinstance(_what(value), events.LogRecorded)
+        return isinstance(value, EventView) and isinstance(_data(value), events.LogRecorded)
 
     @strawberry.field
     @staticmethod
-    def level(view: View) -> LogLevel:
-        return LogLevel(_what(view).level)
+    def level(view: ParentEvent) -> LogLevel:
+        return LogLevel(_data(view).level)
 
     @strawberry.field
     @staticmethod
-    def message(view: View) -> str:
-        return str(_what(view).message)
+    def message(view: ParentEvent) -> str:
+        return str(_data(view).message)
 
     @strawberry.field(graphql_type=JSON)
     @staticmethod
-    def fields(view: View) -> Any:
-        return _what(view).fields
+    def fields(view: ParentEvent) -> Any:
+        return _data(view).fields
 
 
 @strawberry.type(
-    description="Text as it streams out of a node. Live only: `seq` is that of the last numbered event. Kept as `partialOutput`."
+    description="Text that a node streams. Sent live only: `seq` is that of the "
+    "last numbered event. Stored as `partialOutput`."
 )
 class NodeOutputDelta(RunEvent):
     @classmethod
@@ -141,26 +142,28 @@ class NodeOutputDelta(RunEvent):
 
     @strawberry.field
     @staticmethod
-    def visit(view: View) -> int:
-        return int(_what(view).visit)
+    def visit(view: ParentEvent) -> int:
+        return int(_data(view).visit)
 
     @strawberry.field
     @staticmethod
-    def attempt(view: View) -> int:
-        return int(_what(view).attempt)
+    def attempt(view: ParentEvent) -> int:
+        return int(_data(view).attempt)
 
-    @strawberry.field(description="Where `text` starts in `partialOutput`, in code points.")
+    @strawberry.field(description="Position of `text` in `partialOutput`, in code points.")
     @staticmethod
-    def offset(view: View) -> int:
-        return int(_what(view).offset)
+    def offset(view: ParentEvent) -> int:
+        return int(_data(view).offset)
 
     @strawberry.field
     @staticmethod
-    def text(view: View) -> str:
-        return str(_what(view).text)
+    def text(view: ParentEvent) -> str:
+        return str(_data(view).text)
 
 
-@strawberry.type(description="The events asked for are past retention: reload the run, and go on from `firstSeq`.")
+@strawberry.type(
+    description="Retention has deleted the requested events. Reload the run, and continue from `firstSeq`."
+)
 class HistoryExpired(RunEvent):
     @classmethod
     def is_type_of(cls, value: object, _: object) -> bool:
@@ -168,14 +171,21 @@ class HistoryExpired(RunEvent):
 
     @strawberry.field
     @staticmethod
-    def first_seq(view: View) -> int:
+    def first_seq(view: ParentEvent) -> int:
         return view.event.first_seq if isinstance(view.event, Expired) else view.event.seq
 
 
-EVENT_TYPES = [RunStatusChanged, NodeStateChanged, CheckpointSaved, LogRecorded, NodeOutputDelta, HistoryExpired]
+EVENT_TYPES = [
+    RunStatusChanged,
+    NodeStateChanged,
+    CheckpointSavedType,
+    LogRecordedType,
+    NodeOutputDelta,
+    HistoryExpired,
+]
 
 
-@strawberry.type(description="`firstSeq` and `lastSeq` go on from here, as `before` and `after`.")
+@strawberry.type(description="Pass `firstSeq` as `before`, or `lastSeq` as `after`, to read the adjacent page.")
 class RunEventPage:
     nodes: list[RunEvent]
     first_seq: int
@@ -183,9 +193,9 @@ class RunEventPage:
     has_more: bool
 
 
-@strawberry.type(description="As RunEventPage.")
+@strawberry.type(description="A page of log events; see RunEventPage.")
 class LogPage:
-    nodes: list[LogRecorded]
+    nodes: list[LogRecordedType]
     first_seq: int
     last_seq: int
     has_more: bool

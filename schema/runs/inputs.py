@@ -1,4 +1,4 @@
-"""What run-control mutations and lists of runs are given, and how it reads in the domain's words."""
+"""Inputs and payloads of run mutations and run lists, and their conversion to arguments of the resolvers."""
 
 from datetime import datetime
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 import strawberry
 
 from engine.states import RunMode, RunSource, RunStatus
-from persistence.runs import listing
-from persistence.runs import run as runs
+from persistence.runs.listing import RunFilter
+from persistence.runs.run import RunOptions
 from resolvers.runs.start import StartArguments
 from schema import enums as enums
 from schema.payload import Payload
-from schema.runs.checkpoint import Checkpoint
-from schema.runs.run import Run
+from schema.runs.checkpoint import CheckpointType
+from schema.runs.run import RunType
 from schema.scalars import JSON
 
 
-@strawberry.input
-class RunFilter:
+@strawberry.input(name="RunFilter")
+class RunFilterInput:
     workflow_id: strawberry.ID | None = None
     version_id: strawberry.ID | None = None
     status: list[RunStatus] | None = None
@@ -26,8 +26,8 @@ class RunFilter:
     created_before: datetime | None = None
 
 
-def where_of(filter: RunFilter | None) -> listing.RunFilter:
-    return listing.RunFilter() if filter is None else listing.RunFilter(**vars(filter))
+def run_filter(filter: RunFilterInput | None) -> RunFilter:
+    return RunFilter() if filter is None else RunFilter(**vars(filter))
 
 
 @strawberry.input
@@ -38,19 +38,22 @@ class RunOptionsInput:
     breakpoints: list[strawberry.ID] | None = strawberry.field(default=None, description="Pause before these nodes.")
     stepwise: bool | None = strawberry.field(default=False, description="Pause after every step.")
     priority: int | None = strawberry.field(
-        default=0, description="-100 to 100: of one project's runs, those with more go first."
+        default=0, description="-100 to 100. Among the queued runs of a project, a higher number starts first."
     )
 
 
-def options_of(options: RunOptionsInput | None) -> runs.RunOptions:
+def run_options(options: RunOptionsInput | None) -> RunOptions:
     if options is None:
-        return runs.RunOptions()
+        return RunOptions()
     breakpoints = tuple(sorted(set(options.breakpoints or ())))
-    return runs.RunOptions(options.timeout_s, breakpoints, bool(options.stepwise), options.priority or 0)
+    return RunOptions(options.timeout_s, breakpoints, bool(options.stepwise), options.priority or 0)
 
 
-def _given(inputs: Any) -> Any:
-    """Omitted and null mean `{}`. It is no default of the schema: introspection cannot show one of a scalar that is an object."""
+def _or_empty(inputs: Any) -> Any:
+    """Return `{}` for omitted or null inputs.
+
+    It is not a default of the schema, because introspection cannot print an object as the default of a scalar.
+    """
     return {} if inputs is None or inputs is strawberry.UNSET else inputs
 
 
@@ -63,13 +66,13 @@ class CreateRunInput:
     options: RunOptionsInput | None = None
     idempotency_key: str | None = None
 
-    def start(self) -> StartArguments:
+    def arguments(self) -> StartArguments:
         return StartArguments(
             workflow_id=self.workflow_id,
             version_id=self.version_id,
             draft_revision=self.draft_revision,
-            inputs=_given(self.inputs),
-            options=options_of(self.options),
+            inputs=_or_empty(self.inputs),
+            options=run_options(self.options),
             idempotency_key=self.idempotency_key,
         )
 
@@ -77,7 +80,9 @@ class CreateRunInput:
 @strawberry.input
 class ExecuteRunInput:
     run_id: strawberry.ID
-    inputs: JSON | None = strawberry.field(default=None, description="Other inputs than the run was created with.")
+    inputs: JSON | None = strawberry.field(
+        default=None, description="Replaces the inputs that the run was created with."
+    )
     idempotency_key: str | None = None
 
 
@@ -94,15 +99,15 @@ class RunWorkflowInput:
     options: RunOptionsInput | None = None
     idempotency_key: str | None = None
 
-    def start(self) -> StartArguments:
+    def arguments(self) -> StartArguments:
         return StartArguments(
             workflow_id=self.workflow_id,
             version_id=self.version_id,
             draft_revision=self.draft_revision,
-            inputs=_given(self.inputs),
+            inputs=_or_empty(self.inputs),
             mode=self.mode or RunMode.ASYNC,
             timeout_ms=30_000 if self.timeout_ms is None else self.timeout_ms,
-            options=options_of(self.options),
+            options=run_options(self.options),
             idempotency_key=self.idempotency_key,
         )
 
@@ -117,14 +122,14 @@ class RunAdhocInput:
     options: RunOptionsInput | None = None
     idempotency_key: str | None = None
 
-    def start(self) -> StartArguments:
+    def arguments(self) -> StartArguments:
         return StartArguments(
             project_id=self.project_id,
             spec=self.spec,
-            inputs=_given(self.inputs),
+            inputs=_or_empty(self.inputs),
             mode=self.mode or RunMode.ASYNC,
             timeout_ms=30_000 if self.timeout_ms is None else self.timeout_ms,
-            options=options_of(self.options),
+            options=run_options(self.options),
             idempotency_key=self.idempotency_key,
         )
 
@@ -148,7 +153,7 @@ class ResumeRunInput:
     run_id: strawberry.ID
     checkpoint_id: strawberry.ID | None = strawberry.field(
         default=None,
-        description="An earlier checkpoint rewinds: what came after it runs again, because it was asked for.",
+        description="An earlier checkpoint rewinds the run: every node after it runs again.",
     )
     wait_id: strawberry.ID | None = strawberry.field(default=None, description="The question that `answer` answers.")
     answer: JSON | None = strawberry.UNSET
@@ -171,12 +176,12 @@ class SetBreakpointsInput:
 
 @strawberry.type
 class RunPayload(Payload):
-    run: Run | None = None
+    run: RunType | None = None
 
 
 @strawberry.type
 class RunPausePayload(Payload):
-    run: Run | None = None
-    checkpoint: Checkpoint | None = strawberry.field(
-        default=None, description="Where the run goes on from, once PAUSED."
+    run: RunType | None = None
+    checkpoint: CheckpointType | None = strawberry.field(
+        default=None, description="The checkpoint that the run will continue from; null unless PAUSED."
     )

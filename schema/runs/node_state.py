@@ -1,4 +1,4 @@
-"""A node of a run as clients see it, live or as it stood at some number. Input and output are loaded when asked for."""
+"""Node states as clients see them, live or at an event. Input and output are loaded only if selected."""
 
 from datetime import datetime
 from typing import Any
@@ -12,11 +12,11 @@ from schema import enums as enums
 from schema.info import Info
 from schema.scalars import JSON
 
-View = strawberry.Parent[NodeView]
+ParentView = strawberry.Parent[NodeView]
 
 
-@strawberry.type
-class RunError:
+@strawberry.type(name="RunError")
+class RunErrorType:
     node_id: strawberry.ID | None
     code: str
     message: str
@@ -24,19 +24,21 @@ class RunError:
     details: JSON | None
 
 
-@strawberry.type(description="What calls to models took. No cost where the model has no known price.")
-class Usage:
+@strawberry.type(
+    name="Usage", description="Tokens and cost of model calls. `costUsd` is null if the price of the model is unknown."
+)
+class UsageType:
     model: str
     input_tokens: int
     output_tokens: int
     cost_usd: float | None
 
 
-@strawberry.type
-class NodeState:
+@strawberry.type(name="NodeState")
+class NodeStateType:
     id: strawberry.ID = strawberry.field(
-        description="Live: one per run and node, for caches to merge on. Inside events and checkpoints: suffixed "
-        "`@seq`, so that history never overwrites the live state."
+        description="Live: one per run and node, so that client caches merge by it. In events and checkpoints it "
+        "ends with `@seq`, so that history never overwrites the live state in a cache."
     )
 
     node_id: strawberry.ID
@@ -45,13 +47,13 @@ class NodeState:
     status: NodeStatus
     progress: float
     message: str | None
-    visits: int = strawberry.field(description="Visits of this node so far (loops).")
+    visits: int = strawberry.field(description="How often this node has been visited so far, in a loop.")
     attempt: int
     partial_output: str | None = strawberry.field(
-        description="Streamed text so far; kept when a run is cancelled in mid-stream."
+        description="Text streamed so far. It stays if the run is cancelled during the stream."
     )
-    usage: Usage | None = strawberry.field(description="Of this visit, all attempts together.")
-    error: RunError | None
+    usage: UsageType | None = strawberry.field(description="Sum of all attempts of this visit.")
+    error: RunErrorType | None
     started_at: datetime | None
     completed_at: datetime | None
     duration_ms: float | None
@@ -59,10 +61,10 @@ class NodeState:
 
     @strawberry.field(graphql_type=JSON | None)
     @staticmethod
-    async def input(view: View, info: Info) -> Any:
+    async def input(view: ParentView, info: Info) -> Any:
         return (await queries.node_values(info.context, view.state)).input
 
     @strawberry.field(graphql_type=JSON | None)
     @staticmethod
-    async def output(view: View, info: Info) -> Any:
+    async def output(view: ParentView, info: Info) -> Any:
         return (await queries.node_values(info.context, view.state)).output

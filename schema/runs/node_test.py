@@ -1,4 +1,4 @@
-"""`testNode` as clients see it."""
+"""The mutation `testNode`: its input, its payload, and their conversion."""
 
 from datetime import datetime
 
@@ -10,8 +10,8 @@ from engine.sdk.node import Output, WaitForAnswer, WaitUntil
 from engine.states import LogLevel
 from resolvers.runs import node_test
 from schema.info import Info
-from schema.payload import Payload, done, mutation
-from schema.runs.node_state import RunError, Usage
+from schema.payload import Payload, mutation, payload
+from schema.runs.node_state import RunErrorType, UsageType
 from schema.scalars import JSON
 
 
@@ -22,13 +22,14 @@ class TestNodeInput:
     config: JSON
     context: JSON | None = strawberry.field(
         default=None,
-        description="What templates may ask for: `{input, nodes: {id: {output}}}`, and `item`, `index` or `event`.",
+        description="Values for templates: `{input, nodes: {id: {output}}}`, "
+        "and optionally `item`, `index` or `event`.",
     )
 
 
-@strawberry.type(description="What a node would wait for in a run.")
+@strawberry.type(description="What the node would wait for in a run.")
 class TestNodeWait:
-    until: datetime | None = strawberry.field(description="When the timer is over, or the question expires.")
+    until: datetime | None = strawberry.field(description="When the timer ends or the question expires.")
     prompt: JSON | None
     schema: JSON | None = strawberry.field(description="JSON Schema of the answer.")
 
@@ -36,52 +37,56 @@ class TestNodeWait:
 @strawberry.type
 class TestNodePayload(Payload):
     output: JSON | None = None
-    port: str | None = strawberry.field(default=None, description="The port it would leave by; null: by every edge.")
-    input: JSON | None = strawberry.field(default=None, description="What the node was given, with templates rendered.")
-    waiting_for: TestNodeWait | None = strawberry.field(
-        default=None, description="Set where the node would wait instead of having an output."
+    port: str | None = strawberry.field(
+        default=None, description="The port that the node would leave by; null: every port but `error`."
     )
-    error: RunError | None = None
+    input: JSON | None = strawberry.field(
+        default=None, description="The input of the node, with its templates rendered."
+    )
+    waiting_for: TestNodeWait | None = strawberry.field(
+        default=None, description="Set if the node would wait; it then has no output."
+    )
+    error: RunErrorType | None = None
     logs: list[str] = strawberry.field(default_factory=list)
-    partial_output: str | None = strawberry.field(default=None, description="Text that the node streamed.")
-    usage: Usage | None = None
+    partial_output: str | None = strawberry.field(default=None, description="Text that the node has streamed.")
+    usage: UsageType | None = None
     duration_ms: float | None = None
 
 
 @strawberry.type
-class TrialMutations:
+class NodeTestMutations:
     @mutation
     @staticmethod
     async def test_node(info: Info, input: TestNodeInput) -> TestNodePayload:
-        """Runs one node with the given input, outside any run. Nothing is stored."""
-        ask = node_test.NodeTestArguments(
+        """Executes one node with the values in `context`, outside any run. Nothing is stored."""
+        arguments = node_test.NodeTestArguments(
             input.project_id, input.type, input.config, {} if input.context is None else input.context
         )
-        return _payload(await node_test.test_node(info.context, ask))
+        return _test_payload(await node_test.test_node(info.context, arguments))
 
 
-def _payload(tried: SingleNodeRun) -> TestNodePayload:
-    output = tried.outcome if isinstance(tried.outcome, Output) else None
-    return done(
+def _test_payload(result: SingleNodeRun) -> TestNodePayload:
+    output = result.outcome if isinstance(result.outcome, Output) else None
+    return payload(
         TestNodePayload,
         output=None if output is None else output.value,
         port=None if output is None else output.port,
-        input=tried.input,
-        waiting_for=_wait(tried),
-        error=tried.error,
-        logs=[_line(log) for log in tried.logs],
-        partial_output=tried.partial_output,
-        usage=tried.usage,
-        duration_ms=tried.duration_ms,
+        input=result.input,
+        waiting_for=_wait(result),
+        error=result.error,
+        logs=[_log_line(log) for log in result.logs],
+        partial_output=result.partial_output,
+        usage=result.usage,
+        duration_ms=result.duration_ms,
     )
 
 
-def _line(log: LogRecorded) -> str:
+def _log_line(log: LogRecorded) -> str:
     return log.message if log.level is LogLevel.INFO else f"{log.level}: {log.message}"
 
 
-def _wait(tried: SingleNodeRun) -> TestNodeWait | None:
-    match tried.outcome:
+def _wait(result: SingleNodeRun) -> TestNodeWait | None:
+    match result.outcome:
         case WaitUntil(until):
             return TestNodeWait(until=until, prompt=None, schema=None)
         case WaitForAnswer(prompt, schema, expires_at):

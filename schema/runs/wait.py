@@ -1,4 +1,4 @@
-"""What a run waits for, as clients see it: a timer, or a person's answer. Parallel branches wait side by side."""
+"""Waits of a run as clients see them: for a timer, an answer or a child run. A run may have several at once."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
@@ -6,65 +6,65 @@ from typing import TYPE_CHECKING, Annotated
 import strawberry
 
 from engine.states import WaitKind
-from persistence.runs.run import Run as RunRow
-from persistence.runs.waits import Wait as WaitRow
+from persistence.runs.run import Run
+from persistence.runs.waits import Wait
 from schema.info import Info
 from schema.scalars import JSON
 
 if TYPE_CHECKING:
-    from schema.runs.run import Run
+    from schema.runs.run import RunType
 
-Row = strawberry.Parent[WaitRow]
+ParentWait = strawberry.Parent[Wait]
 
 
-@strawberry.interface
-class Wait:
+@strawberry.interface(name="Wait")
+class WaitType:
     node_id: strawberry.ID
     since: datetime
 
 
 @strawberry.type
-class TimerWait(Wait):
+class TimerWait(WaitType):
     @classmethod
     def is_type_of(cls, value: object, _: object) -> bool:
-        return isinstance(value, WaitRow) and value.kind is WaitKind.TIMER
+        return isinstance(value, Wait) and value.kind is WaitKind.TIMER
 
     @strawberry.field
     @staticmethod
-    def until(wait: Row) -> datetime:
+    def until(wait: ParentWait) -> datetime:
         assert wait.until is not None
         return wait.until
 
 
 @strawberry.type
-class InputWait(Wait):
+class InputWait(WaitType):
     prompt: JSON | None
     schema: JSON | None = strawberry.field(description="JSON Schema of the answer.")
 
     @classmethod
     def is_type_of(cls, value: object, _: object) -> bool:
-        return isinstance(value, WaitRow) and value.kind is WaitKind.INPUT
+        return isinstance(value, Wait) and value.kind is WaitKind.INPUT
 
-    @strawberry.field(graphql_type=strawberry.ID, description="Pass it to resumeRun.")
+    @strawberry.field(graphql_type=strawberry.ID, description="Pass it to resumeRun, with the answer.")
     @staticmethod
-    def wait_id(wait: Row) -> str:
+    def wait_id(wait: ParentWait) -> str:
         return wait.id
 
     @strawberry.field
     @staticmethod
-    def expires_at(wait: Row) -> datetime | None:
+    def expires_at(wait: ParentWait) -> datetime | None:
         return wait.until
 
 
-@strawberry.type(description="A run that the node has started; its end is the node's.")
-class RunWait(Wait):
+@strawberry.type(description="A wait for a run that the node has started. The node ends with that run.")
+class RunWait(WaitType):
     @classmethod
     def is_type_of(cls, value: object, _: object) -> bool:
-        return isinstance(value, WaitRow) and value.kind is WaitKind.RUN
+        return isinstance(value, Wait) and value.kind is WaitKind.RUN
 
-    @strawberry.field(graphql_type=Annotated["Run", strawberry.lazy("schema.runs.run")] | None)
+    @strawberry.field(graphql_type=Annotated["RunType", strawberry.lazy("schema.runs.run")] | None)
     @staticmethod
-    async def run(wait: Row, info: Info) -> RunRow | None:
+    async def run(wait: ParentWait, info: Info) -> Run | None:
         return await info.context.loaders.run.load(wait.child_run_id or "")
 
 

@@ -5,23 +5,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import strawberry
 
-from engine.problems import FieldProblem as FieldProblemValue
+from engine.problems import FieldProblem
 from persistence.workflows.drafts import Draft
 from persistence.workflows.versions import Version
-from persistence.workflows.workflows import Workflow as WorkflowRow
+from persistence.workflows.workflows import Workflow
 from resolvers.workflows import specs
 from schema.info import Info
 from schema.payload import Payload
-from schema.problem import FieldProblem
+from schema.problem import FieldProblemType
 from schema.scalars import JSON
 from schema.workflows.version import WorkflowVersion, input_schema_of
 
 if TYPE_CHECKING:
-    from schema.workflows.workflow import Workflow
+    from schema.workflows.workflow import WorkflowType
+
+ParentDraft = strawberry.Parent[Draft]
 
 
 @strawberry.type(
-    description="The one editable spec. `revision` rises by one when the spec really changes, and guards every save."
+    description="The editable spec of a workflow. `revision` rises by one with each "
+    "real change, and every save must name the current one."
 )
 class WorkflowDraft:
     id: strawberry.ID
@@ -31,26 +34,26 @@ class WorkflowDraft:
     updated_at: datetime
     updated_by: str
 
-    @strawberry.field(graphql_type=Annotated["Workflow", strawberry.lazy("schema.workflows.workflow")])
+    @strawberry.field(graphql_type=Annotated["WorkflowType", strawberry.lazy("schema.workflows.workflow")])
     @staticmethod
-    async def workflow(draft: strawberry.Parent[Draft], info: Info) -> WorkflowRow | None:
+    async def workflow(draft: ParentDraft, info: Info) -> Workflow | None:
         return await info.context.loaders.workflow.load(draft.workflow_id)
 
     @strawberry.field(graphql_type=JSON | None)
     @staticmethod
-    def input_schema(draft: strawberry.Parent[Draft]) -> object:
+    def input_schema(draft: ParentDraft) -> object:
         return input_schema_of(draft.spec)
 
-    @strawberry.field(graphql_type=list[FieldProblem])
+    @strawberry.field(graphql_type=list[FieldProblemType])
     @staticmethod
-    def problems(draft: strawberry.Parent[Draft], info: Info) -> list[FieldProblemValue]:
+    def problems(draft: ParentDraft, info: Info) -> list[FieldProblem]:
         return specs.draft_problems(info.context, draft.spec)
 
     @strawberry.field(
-        graphql_type=WorkflowVersion | None, description="The version with this exact content, if there is one."
+        graphql_type=WorkflowVersion | None, description="The version with exactly this content, if one exists."
     )
     @staticmethod
-    async def matches_version(draft: strawberry.Parent[Draft], info: Info) -> Version | None:
+    async def matches_version(draft: ParentDraft, info: Info) -> Version | None:
         return await info.context.loaders.by_content.load((draft.workflow_id, draft.spec_hash))
 
 
@@ -58,7 +61,7 @@ class WorkflowDraft:
 class SaveDraftInput:
     workflow_id: strawberry.ID
     spec: JSON
-    expected_revision: int = strawberry.field(description="The revision this edit is based on.")
+    expected_revision: int = strawberry.field(description="The revision that this edit is based on.")
 
 
 @strawberry.type

@@ -1,11 +1,11 @@
-"""Mutations of projects, workflows, drafts and versions."""
+"""Root mutations of projects, workflows, drafts and versions."""
 
 import strawberry
 
 from resolvers import projects
 from resolvers.workflows import versions, workflows
 from schema.info import Info
-from schema.payload import done, mutation
+from schema.payload import mutation, payload
 from schema.workflows.draft import DraftPayload, SaveDraftInput
 from schema.workflows.project import CreateProjectInput, ProjectPayload
 from schema.workflows.version import CreateVersionInput, RestoreVersionInput, VersionInput, VersionPayload
@@ -24,7 +24,7 @@ class WorkflowMutations:
     @mutation
     @staticmethod
     async def create_project(info: Info, input: CreateProjectInput) -> ProjectPayload:
-        return done(ProjectPayload, project=await projects.create_project(info.context, input.name))
+        return payload(ProjectPayload, project=await projects.create_project(info.context, input.name))
 
     @mutation
     @staticmethod
@@ -37,30 +37,30 @@ class WorkflowMutations:
             spec=input.spec,
             template=input.template,
         )
-        return done(WorkflowPayload, workflow=created)
+        return payload(WorkflowPayload, workflow=created)
 
     @mutation
     @staticmethod
     async def update_workflow(info: Info, input: UpdateWorkflowInput) -> WorkflowPayload:
-        return done(WorkflowPayload, workflow=await workflows.update_workflow(info.context, input.id, input.changes))
+        return payload(WorkflowPayload, workflow=await workflows.update_workflow(info.context, input.id, input.changes))
 
     @mutation
     @staticmethod
     async def duplicate_workflow(info: Info, input: DuplicateWorkflowInput) -> WorkflowPayload:
-        return done(WorkflowPayload, workflow=await workflows.duplicate_workflow(info.context, input.id, input.name))
+        return payload(WorkflowPayload, workflow=await workflows.duplicate_workflow(info.context, input.id, input.name))
 
     @mutation
     @staticmethod
     async def delete_workflow(info: Info, input: DeleteWorkflowInput) -> DeletePayload:
-        """Refused while runs are active, unless `cancelRuns`."""
+        """Deletes a workflow. Refused while runs are active, unless `cancelRuns` is true."""
         deleted = await workflows.delete_workflow(info.context, input.id, cancel_runs=bool(input.cancel_runs))
-        return done(DeletePayload, deleted_id=deleted)
+        return payload(DeletePayload, deleted_id=deleted)
 
     @mutation
     @staticmethod
     async def save_draft(info: Info, input: SaveDraftInput) -> DraftPayload:
         draft = await workflows.save_draft(info.context, input.workflow_id, input.spec, input.expected_revision)
-        return done(DraftPayload, draft=draft)
+        return payload(DraftPayload, draft=draft)
 
     @mutation
     @staticmethod
@@ -68,21 +68,21 @@ class WorkflowMutations:
         version, created = await versions.create_version(
             info.context, input.workflow_id, input.expected_revision, publish=bool(input.publish)
         )
-        return done(VersionPayload, version=version, created=created)
+        return payload(VersionPayload, version=version, created=created)
 
     @mutation
     @staticmethod
     async def publish_version(info: Info, input: VersionInput) -> VersionPayload:
-        return done(VersionPayload, version=await versions.publish_version(info.context, input.version_id))
+        return payload(VersionPayload, version=await versions.publish_version(info.context, input.version_id))
 
     @mutation
     @staticmethod
     async def archive_version(info: Info, input: VersionInput) -> VersionPayload:
-        return done(VersionPayload, version=await versions.archive_version(info.context, input.version_id))
+        return payload(VersionPayload, version=await versions.archive_version(info.context, input.version_id))
 
     @mutation
     @staticmethod
     async def restore_version(info: Info, input: RestoreVersionInput) -> DraftPayload:
-        """Copies a version's spec into the draft."""
+        """Copies the spec of a version into the draft."""
         draft = await workflows.restore_version(info.context, input.version_id, input.expected_revision)
-        return done(DraftPayload, draft=draft)
+        return payload(DraftPayload, draft=draft)

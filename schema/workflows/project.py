@@ -4,27 +4,27 @@ from datetime import datetime
 
 import strawberry
 
-from persistence.workflows import projects
+from persistence.workflows.projects import Project
 from schema.payload import Payload
 from schema.relay import Node
 
 
-@strawberry.type
-class Project(Node):
+@strawberry.type(name="Project")
+class ProjectType(Node):
     name: str
     created_at: datetime
 
     @classmethod
     def is_type_of(cls, value: object, _: object) -> bool:
-        return isinstance(value, projects.Project)
+        return isinstance(value, Project)
 
 
 @strawberry.type
 class Viewer:
-    """Who asks."""
+    """The caller."""
 
     subject: str
-    projects: list[Project]
+    projects: list[ProjectType]
     scopes: list[str]
 
 
@@ -35,4 +35,4 @@ class CreateProjectInput:
 
 @strawberry.type
 class ProjectPayload(Payload):
-    project: Project | None = None
+    project: ProjectType | None = None

@@ -1,4 +1,4 @@
-"""Versions of workflows as clients see them, and what makes, publishes and archives them."""
+"""Versions of workflows as clients see them, and the inputs and payload of their mutations."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,9 +7,9 @@ import strawberry
 
 from engine.states import VersionStatus
 from persistence.db.pagination import Page
-from persistence.runs.run import Run as RunRow
+from persistence.runs.run import Run
 from persistence.workflows.versions import Version
-from persistence.workflows.workflows import Workflow as WorkflowRow
+from persistence.workflows.workflows import Workflow
 from resolvers.workflows import versions as version_resolvers
 from schema import enums as enums
 from schema.info import Info
@@ -18,13 +18,16 @@ from schema.relay import Connection, Node
 from schema.scalars import JSON
 
 if TYPE_CHECKING:
-    from schema.runs.run import Run
-    from schema.workflows.workflow import Workflow
+    from schema.runs.run import RunType
+    from schema.workflows.workflow import WorkflowType
+
+ParentVersion = strawberry.Parent[Version]
 
 
 @strawberry.type(
-    description="An immutable snapshot. One per workflow and content: creating a version of unchanged content returns "
-    "the one that stands."
+    description="An immutable snapshot of a spec. A workflow has one version "
+    "for each content: createVersion with unchanged "
+    "content returns the existing version."
 )
 class WorkflowVersion(Node):
     number: int
@@ -39,30 +42,28 @@ class WorkflowVersion(Node):
     def is_type_of(cls, value: object, _: object) -> bool:
         return isinstance(value, Version)
 
-    @strawberry.field(graphql_type=Annotated["Workflow", strawberry.lazy("schema.workflows.workflow")] | None)
+    @strawberry.field(graphql_type=Annotated["WorkflowType", strawberry.lazy("schema.workflows.workflow")] | None)
     @staticmethod
-    async def workflow(version: strawberry.Parent[Version], info: Info) -> WorkflowRow | None:
+    async def workflow(version: ParentVersion, info: Info) -> Workflow | None:
         if version.workflow_id is None:
             return None
         return await info.context.loaders.workflow.load(version.workflow_id)
 
     @strawberry.field(graphql_type=JSON | None)
     @staticmethod
-    def input_schema(version: strawberry.Parent[Version]) -> object:
+    def input_schema(version: ParentVersion) -> object:
         return input_schema_of(version.spec)
 
     @strawberry.field(
-        graphql_type=Connection[Annotated["Run", strawberry.lazy("schema.runs.run")]], description="Newest first."
+        graphql_type=Connection[Annotated["RunType", strawberry.lazy("schema.runs.run")]], description="Newest first."
     )
     @staticmethod
-    async def runs(
-        version: strawberry.Parent[Version], info: Info, first: int | None = 25, after: str | None = None
-    ) -> Page[RunRow]:
+    async def runs(version: ParentVersion, info: Info, first: int | None = 25, after: str | None = None) -> Page[Run]:
         return await version_resolvers.run_page_of(info.context, "version_id", version.id, first=first, after=after)
 
 
 def input_schema_of(spec: Any) -> object:
-    """The JSON Schema of a run's input, where the spec has one."""
+    """Return the JSON Schema of run inputs, or None if the spec has none."""
     return spec.get("inputs") if isinstance(spec, dict) else None
 
 
@@ -70,7 +71,7 @@ def input_schema_of(spec: Any) -> object:
 class CreateVersionInput:
     workflow_id: strawberry.ID
     expected_revision: int | None = strawberry.field(
-        default=None, description="Refuse if the draft has moved on since."
+        default=None, description="Refuse if the draft has another revision."
     )
     publish: bool | None = False
 
@@ -89,4 +90,6 @@ class RestoreVersionInput:
 @strawberry.type
 class VersionPayload(Payload):
     version: WorkflowVersion | None = None
-    created: bool | None = strawberry.field(default=None, description="False when the content already had a version.")
+    created: bool | None = strawberry.field(
+        default=None, description="False if a version with this content existed already."
+    )

@@ -7,28 +7,30 @@ import strawberry
 
 from engine.states import VersionStatus
 from persistence.db.pagination import Page
-from persistence.runs.listing import RunFilter as RunRowFilter
-from persistence.runs.run import Run as RunRow
+from persistence.runs.listing import RunFilter
+from persistence.runs.run import Run
 from persistence.workflows.drafts import Draft
-from persistence.workflows.projects import Project as ProjectRow
+from persistence.workflows.projects import Project
 from persistence.workflows.versions import Version
-from persistence.workflows.workflows import Workflow as WorkflowRow
+from persistence.workflows.workflows import Workflow
 from resolvers.workflows import versions as version_resolvers
 from schema.info import Info
 from schema.payload import Payload
 from schema.relay import Connection, Node
 from schema.scalars import JSON
 from schema.workflows.draft import WorkflowDraft
-from schema.workflows.project import Project
+from schema.workflows.project import ProjectType
 from schema.workflows.version import WorkflowVersion
 
 if TYPE_CHECKING:
-    from schema.runs.inputs import RunFilter
-    from schema.runs.run import Run
+    from schema.runs.inputs import RunFilterInput
+    from schema.runs.run import RunType
+
+ParentWorkflow = strawberry.Parent[Workflow]
 
 
-@strawberry.type
-class Workflow(Node):
+@strawberry.type(name="Workflow")
+class WorkflowType(Node):
     name: str
     description: str
     created_at: datetime
@@ -36,32 +38,32 @@ class Workflow(Node):
 
     @classmethod
     def is_type_of(cls, value: object, _: object) -> bool:
-        return isinstance(value, WorkflowRow)
+        return isinstance(value, Workflow)
 
-    @strawberry.field(graphql_type=Project)
+    @strawberry.field(graphql_type=ProjectType)
     @staticmethod
-    async def project(workflow: strawberry.Parent[WorkflowRow], info: Info) -> ProjectRow | None:
+    async def project(workflow: ParentWorkflow, info: Info) -> Project | None:
         return await info.context.loaders.project.load(workflow.project_id)
 
     @strawberry.field(graphql_type=WorkflowDraft)
     @staticmethod
-    async def draft(workflow: strawberry.Parent[WorkflowRow], info: Info) -> Draft | None:
+    async def draft(workflow: ParentWorkflow, info: Info) -> Draft | None:
         return await info.context.loaders.draft.load(workflow.id)
 
     @strawberry.field(graphql_type=WorkflowVersion | None)
     @staticmethod
-    async def published_version(workflow: strawberry.Parent[WorkflowRow], info: Info) -> Version | None:
+    async def published_version(workflow: ParentWorkflow, info: Info) -> Version | None:
         return await info.context.loaders.published.load(workflow.id)
 
     @strawberry.field(graphql_type=WorkflowVersion | None)
     @staticmethod
-    async def version(workflow: strawberry.Parent[WorkflowRow], info: Info, number: int) -> Version | None:
+    async def version(workflow: ParentWorkflow, info: Info, number: int) -> Version | None:
         return await version_resolvers.version_by_number(info.context, workflow.id, number)
 
     @strawberry.field(graphql_type=Connection[WorkflowVersion])
     @staticmethod
     async def versions(
-        workflow: strawberry.Parent[WorkflowRow],
+        workflow: ParentWorkflow,
         info: Info,
         first: int | None = 25,
         after: str | None = None,
@@ -70,19 +72,19 @@ class Workflow(Node):
         return await version_resolvers.version_page(info.context, workflow.id, first=first, after=after, status=status)
 
     @strawberry.field(
-        graphql_type=Connection[Annotated["Run", strawberry.lazy("schema.runs.run")]], description="Newest first."
+        graphql_type=Connection[Annotated["RunType", strawberry.lazy("schema.runs.run")]], description="Newest first."
     )
     @staticmethod
     async def runs(
-        workflow: strawberry.Parent[WorkflowRow],
+        workflow: ParentWorkflow,
         info: Info,
         first: int | None = 25,
         after: str | None = None,
-        filter: Annotated["RunFilter", strawberry.lazy("schema.runs.inputs")] | None = None,
-    ) -> Page[RunRow]:
-        asked = {} if filter is None else vars(filter)
-        lists = {name: tuple(value) for name, value in asked.items() if isinstance(value, list)}
-        where = RunRowFilter(**{**asked, **lists, "workflow_id": None})
+        filter: Annotated["RunFilterInput", strawberry.lazy("schema.runs.inputs")] | None = None,
+    ) -> Page[Run]:
+        values = {} if filter is None else vars(filter)
+        tuples = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        where = RunFilter(**{**values, **tuples, "workflow_id": None})
         return await version_resolvers.run_page_of(
             info.context, "workflow_id", workflow.id, first=first, after=after, where=where
         )
@@ -99,7 +101,7 @@ class CreateWorkflowInput:
 
 @strawberry.input
 class UpdateWorkflowInput:
-    """An omitted field stays; null clears the description."""
+    """An omitted field stays unchanged; null clears the description."""
 
     id: strawberry.ID
     name: str | None = strawberry.UNSET
@@ -107,8 +109,9 @@ class UpdateWorkflowInput:
 
     @property
     def changes(self) -> dict[str, str | None]:
-        given = {"name": self.name, "description": self.description}
-        return {name: value for name, value in given.items() if value is not strawberry.UNSET}
+        """The fields that the client has sent, by name."""
+        fields = {"name": self.name, "description": self.description}
+        return {name: value for name, value in fields.items() if value is not strawberry.UNSET}
 
 
 @strawberry.input
@@ -125,7 +128,7 @@ class DeleteWorkflowInput:
 
 @strawberry.type
 class WorkflowPayload(Payload):
-    workflow: Workflow | None = None
+    workflow: WorkflowType | None = None
 
 
 @strawberry.type

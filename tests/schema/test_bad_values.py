@@ -1,4 +1,4 @@
-"""Values that are wrong, too many or out of range: each is told clearly, and none of them reaches a store."""
+"""Values that are invalid, too many or out of range get a clear error and reach no store."""
 
 import base64
 import time
@@ -13,8 +13,8 @@ from tests.schema_client import call, mutate, new_workflow
 RUN = "mutation($i: RunWorkflowInput!) { runWorkflow(input: $i) { run { id } errors { code } } }"
 
 
-async def told(context: Context, query: str, /, **variables: Any) -> tuple[str, str]:
-    """(code, message) of the only error."""
+async def error_of(context: Context, query: str, /, **variables: Any) -> tuple[str, str]:
+    """Return (code, message) of the only error of an operation."""
     result = await schema.execute(query, variable_values=variables, context_value=context)
     [error] = result.errors or []
     assert error.extensions is not None
@@ -33,7 +33,7 @@ def cursor(id: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("kind", "mutation", "given"),
+    ("kind", "mutation", "input"),
     [
         ("RunWorkflowInput", "runWorkflow", {"workflowId": ""}),
         ("RunWorkflowInput", "runWorkflow", {"workflowId": "wf_1", "versionId": ""}),
@@ -45,21 +45,22 @@ def cursor(id: str) -> str:
         ("RunAdhocInput", "runAdhoc", {"spec": {}, "options": {"breakpoints": [""]}}),
     ],
 )
-async def test_an_empty_id_is_no_absent_one(context: Context, kind: str, mutation: str, given: dict[str, Any]) -> None:
-    answer = "errors { code }"
-    query = f"mutation($i: {kind}!) {{ {mutation}(input: $i) {{ {answer} }} }}"
-    code, message = await told(context, query, i=given)
-    assert code == "VALIDATION" and "$i" in message and "never empty" in message
+async def test_an_empty_id_in_a_variable_is_refused_and_not_read_as_absent(
+    context: Context, kind: str, mutation: str, input: dict[str, Any]
+) -> None:
+    query = f"mutation($i: {kind}!) {{ {mutation}(input: $i) {{ errors {{ code }} }} }}"
+    code, message = await error_of(context, query, i=input)
+    assert code == "VALIDATION" and "$i" in message and "must not be empty" in message
 
 
-async def test_an_empty_id_in_the_text_is_told_as_well(context: Context) -> None:
+async def test_an_empty_id_in_the_text_is_refused_as_well(context: Context) -> None:
     for query in (
         '{ run(id: "") { id } }',
         '{ nodes(ids: ["run_1", ""]) { id } }',
         '{ runs(projectId: "") { nodes { id } } }',
     ):
-        code, message = await told(context, query)
-        assert code == "VALIDATION" and "never empty" in message
+        code, message = await error_of(context, query)
+        assert code == "VALIDATION" and "must not be empty" in message
 
 
 @pytest.mark.parametrize("first", [0, 101, -1, 2**31 - 1])
@@ -72,7 +73,7 @@ async def test_a_page_has_1_to_100_items(context: Context, first: int) -> None:
         f'query($n: Int) {{ run(id: "{run_id}") {{ checkpoints(first: $n) {{ nodes {{ id }} }} }} }}',
         f'query($n: Int) {{ run(id: "{run_id}") {{ derivedRuns(first: $n) {{ nodes {{ id }} }} }} }}',
     ):
-        assert await told(context, query, n=first) == ("VALIDATION", f"first: must be from 1 to 100, is {first}")
+        assert await error_of(context, query, n=first) == ("VALIDATION", f"first: must be from 1 to 100, is {first}")
 
 
 async def test_a_page_of_events_has_1_to_1000_numbers_from_0_on(context: Context) -> None:
@@ -87,23 +88,23 @@ async def test_a_page_of_events_has_1_to_1000_numbers_from_0_on(context: Context
     }.items():
         for field in ("events", "logs"):
             query = f'{{ run(id: "{run_id}") {{ {field}({arguments}) {{ nodes {{ seq }} }} }} }}'
-            assert await told(context, query) == ("VALIDATION", says)
+            assert await error_of(context, query) == ("VALIDATION", says)
 
 
 @pytest.mark.parametrize(
     "wrong", ["", "?", "zzz", cursor("no id"), cursor("trg_01m7z03e3ye7gtyh1qv8cyh8gb"), "ü", "=" * 9]
 )
-async def test_a_cursor_that_is_none_is_told(context: Context, wrong: str) -> None:
+async def test_text_that_is_no_cursor_is_refused(context: Context, wrong: str) -> None:
     run_id = await new_run(context)
     for query in (
         "query($c: String) { runs(after: $c) { nodes { id } } }",
         "query($c: String) { workflows(after: $c) { nodes { id } } }",
         f'query($c: String) {{ run(id: "{run_id}") {{ checkpoints(after: $c) {{ nodes {{ id }} }} }} }}',
     ):
-        assert await told(context, query, c=wrong) == ("VALIDATION", "after: is not a cursor of this list")
+        assert await error_of(context, query, c=wrong) == ("VALIDATION", "after: is not a cursor of this list")
 
 
-async def test_a_cursor_of_another_list_is_told(context: Context) -> None:
+async def test_a_cursor_of_another_list_is_refused(context: Context) -> None:
     run_id = await new_run(context)
     run = (
         await call(context, f'{{ run(id: "{run_id}") {{ id workflow {{ id }} version {{ id }} project {{ id }} }} }}')
@@ -119,14 +120,14 @@ async def test_a_cursor_of_another_list_is_told(context: Context) -> None:
     for name, query in lists.items():
         assert await call(context, query, c=cursor(ids[name]))
         for other in lists.keys() - {name}:
-            assert await told(context, query, c=cursor(ids[other])) == (
+            assert await error_of(context, query, c=cursor(ids[other])) == (
                 "VALIDATION",
                 "after: is not a cursor of this list",
             )
 
 
 @pytest.mark.parametrize("after", [-1, 2, 2**31 - 1])
-async def test_a_subscriber_cannot_have_seen_what_has_not_happened(context: Context, after: int) -> None:
+async def test_a_subscription_after_an_event_that_does_not_exist_is_refused(context: Context, after: int) -> None:
     run_id = await new_run(context)
     for field, answer in (("nodeStates", "seq"), ("runEvents", "seq")):
         query = f"subscription($r: ID!, $a: Int) {{ {field}(runId: $r, after: $a) {{ {answer} }} }}"
@@ -137,25 +138,25 @@ async def test_a_subscriber_cannot_have_seen_what_has_not_happened(context: Cont
         assert f"is {after}" in error.message and error.message.startswith("after: ")
 
 
-async def test_a_project_of_somebody_else_is_not_found_in_lists(context: Context) -> None:
+async def test_lists_of_a_project_of_another_user_answer_not_found(context: Context) -> None:
     for field in ("runs", "workflows"):
-        code, message = await told(context, f'{{ {field}(projectId: "prj_1") {{ nodes {{ id }} }} }}')
+        code, message = await error_of(context, f'{{ {field}(projectId: "prj_1") {{ nodes {{ id }} }} }}')
         assert code == "NOT_FOUND" and "prj_1" in message
 
 
 @pytest.mark.parametrize(
-    ("moment", "says"),
+    ("value", "says"),
     [
         ("2026-01-01", "has no time zone"),
-        ("yesterday", "no DateTime"),
-        ("0001-01-01T00:00:00+23:59", "no DateTime"),
-        ("9999-12-31T23:59:59-23:59", "no DateTime"),
-        (5, "is text as in RFC 3339"),
+        ("yesterday", "is not a DateTime"),
+        ("0001-01-01T00:00:00+23:59", "is not a DateTime"),
+        ("9999-12-31T23:59:59-23:59", "is not a DateTime"),
+        (5, "is a string in RFC 3339 format"),
     ],
 )
-async def test_a_moment_that_is_none_is_told(context: Context, moment: object, says: str) -> None:
+async def test_a_value_that_is_no_time_is_refused(context: Context, value: object, says: str) -> None:
     query = "query($m: DateTime) { runs(filter: { createdAfter: $m }) { nodes { id } } }"
-    code, message = await told(context, query, m=moment)
+    code, message = await error_of(context, query, m=value)
     assert code == "VALIDATION" and says in message
 
 
@@ -174,29 +175,29 @@ async def test_a_moment_that_is_none_is_told(context: Context, moment: object, s
         (RUN, {"i": {f"k{number}": 1 for number in range(200_000)}}, "$i"),
     ],
 )
-async def test_more_values_than_any_field_takes_are_refused_before_they_are_looked_at(
+async def test_more_values_than_any_field_takes_are_refused_before_coercion(
     context: Context, query: str, variables: dict[str, Any], path: str
 ) -> None:
     started = time.process_time()
-    code, message = await told(context, query, **variables)
+    code, message = await error_of(context, query, **variables)
     assert time.process_time() - started < 0.5
     assert code == "LIMIT" and message.startswith(f"{path} has ") and "over the limit of 1,000" in message
 
 
-async def test_a_message_repeats_what_was_given_within_bounds(context: Context) -> None:
+async def test_a_message_that_quotes_input_is_bounded(context: Context) -> None:
     query = "query($s: [RunStatus!]) { runs(filter: { status: $s }) { nodes { id } } }"
-    code, message = await told(context, query, s="a" * 1_000_000)
+    code, message = await error_of(context, query, s="a" * 1_000_000)
     assert code == "VALIDATION" and len(message) <= 2000
-    # Half a character in a key can be written in no answer.
+    # UTF-8 cannot encode a lone surrogate, which a key may hold.
     result = await schema.execute(RUN, variable_values={"i": {"workflowId": "w", "\ud800": 1}}, context_value=context)
     assert result.errors is not None and result.errors[0].message.encode()
 
 
-async def test_a_repeat_that_waits_longer_is_the_same_call(context: Context) -> None:
+async def test_a_repeat_with_another_timeout_is_the_same_call(context: Context) -> None:
     workflow_id = await new_workflow(context)
-    given = {"workflowId": workflow_id, "inputs": {"value": 1}, "idempotencyKey": "k"}
-    first = await mutate(context, "runWorkflow", "run { id }", **given, timeoutMs=1)
-    again = await mutate(context, "runWorkflow", "run { id }", **given, timeoutMs=60_000)
-    other = await mutate(context, "runWorkflow", "run { id }", **{**given, "inputs": {"value": 2}})
+    input = {"workflowId": workflow_id, "inputs": {"value": 1}, "idempotencyKey": "k"}
+    first = await mutate(context, "runWorkflow", "run { id }", **input, timeoutMs=1)
+    again = await mutate(context, "runWorkflow", "run { id }", **input, timeoutMs=60_000)
+    other = await mutate(context, "runWorkflow", "run { id }", **{**input, "inputs": {"value": 2}})
     assert first["run"] == again["run"] is not None
     assert other["errors"][0]["code"] == "CONFLICT"

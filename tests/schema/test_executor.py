@@ -1,20 +1,20 @@
-"""What a subscription keeps in memory does not grow with its events."""
+"""The memory of a subscription does not grow with its events."""
 
 from collections.abc import AsyncGenerator
 from typing import Any
 
 import strawberry
 
-from schema.executor import SharingExecutor
+from schema.executor import SharedRootExecutor
 
 EVENTS = 50
-built: list["Watched"] = []
+executors: list["RecordedExecutor"] = []
 
 
-class Watched(SharingExecutor):
+class RecordedExecutor(SharedRootExecutor):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        built.append(self)
+        executors.append(self)
 
 
 @strawberry.type
@@ -29,29 +29,29 @@ class Outer:
 
 
 @strawberry.type
-class Query:
+class NoQuery:
     nothing: int = 0
 
 
 @strawberry.type
-class Subscription:
+class CountingSubscription:
     @strawberry.subscription
     async def outer(self) -> AsyncGenerator[Outer, None]:
         for number in range(EVENTS):
             yield Outer(inner=Inner(number=number), many=[Inner(number=number), Inner(number=-number)])
 
 
-schema = strawberry.Schema(Query, subscription=Subscription, execution_context_class=Watched)
+schema = strawberry.Schema(NoQuery, subscription=CountingSubscription, execution_context_class=RecordedExecutor)
 
 
-async def test_every_event_is_answered_and_nothing_is_remembered_of_it() -> None:
-    built.clear()
-    remembered, numbers = [], []
+async def test_every_event_is_sent_and_the_cache_of_subfields_does_not_grow() -> None:
+    executors.clear()
+    cached, numbers = [], []
     async for result in await schema.subscribe("subscription { outer { inner { number } many { number } } }"):
         assert result.data is not None
         outer = result.data["outer"]
-        assert [one["number"] for one in outer["many"]] == [outer["inner"]["number"], -outer["inner"]["number"]]
+        assert [item["number"] for item in outer["many"]] == [outer["inner"]["number"], -outer["inner"]["number"]]
         numbers.append(outer["inner"]["number"])
-        remembered.append(sum(len(executor._relevant_sub_fields) for executor in built))
+        cached.append(sum(len(executor._relevant_sub_fields) for executor in executors))
     assert numbers == list(range(EVENTS))
-    assert remembered[0] == remembered[-1] > 0
+    assert cached[0] == cached[-1] > 0

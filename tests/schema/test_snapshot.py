@@ -5,7 +5,7 @@ import subprocess
 import pytest
 from graphql import build_schema
 
-from schema.changes import compare
+from app.cli.schema_changes import compare
 from schema.schema import as_sdl
 from tests.paths import ROOT
 

@@ -8,7 +8,7 @@ from graphql import OperationDefinitionNode, get_introspection_query, parse
 
 from resolvers.context import Context
 from schema.limits import admission
-from schema.limits.admission import admitted
+from schema.limits.admission import admit
 from schema.limits.cost import MAX_COST, operation_cost
 from schema.limits.size import MAX_FIELDS
 from schema.schema import schema
@@ -45,7 +45,7 @@ ORDINARY = {
 def cost_of(text: str, **variables: Any) -> int:
     document = parse(text)
     operation = next(one for one in document.definitions if isinstance(one, OperationDefinitionNode))
-    return operation_cost(schema._schema, document, operation).cost(variables)
+    return operation_cost(schema._schema, document, operation).points(variables)
 
 
 async def refusal(query: str, /, name: str | None = None, **variables: Any) -> tuple[str, str]:
@@ -59,8 +59,8 @@ async def refusal(query: str, /, name: str | None = None, **variables: Any) -> t
 
 @pytest.mark.parametrize("name", ORDINARY)
 async def test_ordinary_operations_stay_far_below_every_limit(name: str) -> None:
-    document = admitted(schema._schema, ORDINARY[name], None, {})
-    assert document is admitted(schema._schema, ORDINARY[name], None, {})
+    document = admit(schema._schema, ORDINARY[name], None, {})
+    assert document is admit(schema._schema, ORDINARY[name], None, {})
     assert cost_of(ORDINARY[name]) <= MAX_COST / 4
 
 
@@ -126,7 +126,7 @@ async def test_introspection_once_is_cheap_and_a_hundred_times_is_not() -> None:
         ("{ runs { nodes { ...A } } } fragment A on Run { workflow { runs { nodes { ...A } } } }", "within itself."),
         ("{ viewer { } ... }", "Syntax Error"),
         ("fragment A on Query { viewer { subject } }", "Fragment 'A' is never used."),
-        ("query A { viewer { subject } } query B { viewer { subject } }", "say by operationName which one"),
+        ("query A { viewer { subject } } query B { viewer { subject } }", "choose one by operationName"),
         ("{ viewer { subject } } { viewer { subject } }", "must be the only defined operation"),
         ("type A { a: Int }", "not executable"),
         ("{ viewer }", "must have a selection of subfields"),
@@ -139,8 +139,8 @@ async def test_a_wrong_operation_gets_the_ordinary_error(query: str, says: str) 
 
 async def test_the_operation_meant_is_the_named_one(context: Context) -> None:
     text = "query A { viewer { subject } } query B { triggerKinds { name } }"
-    assert await refusal(text, name="C") == ("VALIDATION", "There is no operation named 'C'.")
-    assert await refusal("{ viewer { subject } }", name="") == ("VALIDATION", "There is no operation named ''.")
+    assert await refusal(text, name="C") == ("VALIDATION", "The document has no operation named 'C'.")
+    assert await refusal("{ viewer { subject } }", name="") == ("VALIDATION", "The document has no operation named ''.")
     answer = await schema.execute(text, operation_name="B", context_value=context)
     assert answer.errors is None and answer.data == {"triggerKinds": []}
 
@@ -216,7 +216,7 @@ AT_THE_LIMIT = {
 async def test_the_worst_that_is_let_in_is_read_fast(name: str) -> None:
     started = time.process_time()
     try:
-        admitted(schema._schema, AT_THE_LIMIT[name], None, {})
+        admit(schema._schema, AT_THE_LIMIT[name], None, {})
     except admission.OperationRefused as refused:
         assert len(refused.errors) <= 101
     # At most 0.3 s alone; at the end of a long suite on a busy machine the same work was counted as 0.65 s.
@@ -229,11 +229,11 @@ async def test_a_fragment_is_counted_wherever_it_is_spread() -> None:
 
 
 async def test_what_was_read_once_is_kept_and_a_mistake_is_explained_each_time() -> None:
-    admission._known.clear()
-    for n in range(admission.KEPT + 10):
-        admitted(schema._schema, f"{{ a{n}: __typename }}", None, {})
-    assert len(admission._known) == admission.KEPT
+    admission._documents.clear()
+    for n in range(admission.MAX_CACHED + 10):
+        admit(schema._schema, f"{{ a{n}: __typename }}", None, {})
+    assert len(admission._documents) == admission.MAX_CACHED
     for _ in range(2):
         with pytest.raises(admission.OperationRefused):
-            admitted(schema._schema, "{ nope }", None, {})
-    assert "{ nope }" not in admission._known
+            admit(schema._schema, "{ nope }", None, {})
+    assert "{ nope }" not in admission._documents

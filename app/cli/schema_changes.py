@@ -1,6 +1,7 @@
-"""What a change of the schema means for clients: breaking ones stop a release, dangerous ones are named. Pure.
+"""Compare two GraphQL schemas: list the breaking changes, which stop a release, and the dangerous ones.
 
-`python -m schema.changes BEFORE.graphql` compares a file with what we serve, and fails on a breaking change.
+`python -m app.cli.schema_changes BEFORE.graphql` compares a file with the schema of this version,
+and exits with 1 on a breaking change. The rules are those of graphql-core.
 """
 
 import sys
@@ -12,16 +13,17 @@ from graphql.utilities import find_breaking_changes, find_dangerous_changes
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
-    """Each a sentence."""
+class SchemaChanges:
+    """Changes as sentences, one for each."""
 
     breaking: list[str]
     dangerous: list[str]
 
 
-def compare(before: str, after: str) -> Changes:
+def compare(before: str, after: str) -> SchemaChanges:
+    """Return the changes from one schema to another, both in SDL."""
     old, new = build_schema(before), build_schema(after)
-    return Changes(
+    return SchemaChanges(
         [change.description for change in find_breaking_changes(old, new)],
         [change.description for change in find_dangerous_changes(old, new)],
     )
@@ -31,9 +33,9 @@ def main() -> None:
     from schema.schema import as_sdl
 
     changes = compare(Path(sys.argv[1]).read_text(encoding="utf-8"), as_sdl())
-    for kind, found in (("breaking", changes.breaking), ("dangerous", changes.dangerous)):
-        for change in found:
-            sys.stdout.write(f"{kind}: {change}\n")
+    for kind, descriptions in (("breaking", changes.breaking), ("dangerous", changes.dangerous)):
+        for description in descriptions:
+            sys.stdout.write(f"{kind}: {description}\n")
     sys.exit(1 if changes.breaking else 0)
 
 

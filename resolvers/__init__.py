@@ -1,0 +1,18 @@
+"""Resolvers: what the fields of the API do, in terms of domain objects. They never import `schema`.
+
+Packages:
+
+- runs: start, control, derive, read and follow runs; `testNode`
+- workflows: workflows, drafts, versions, and checks of specs
+
+Modules:
+
+- context: the caller and the resources of the process, passed to every resolver
+- loaders: batch the reads of one operation
+- authorise: check roles in projects
+- checks: validate arguments that several resolvers take
+- idempotent: run a change once for each idempotency key, then publish it
+- catalog: node types, tools, models, templates and trigger kinds
+- global_ids: load any object by its global id
+- projects, secrets: projects and secrets
+"""

@@ -1,0 +1,9 @@
+"""Resolvers of runs.
+
+- queries: read runs, node states, events and checkpoints
+- start: create, execute and start runs, and wait until one is idle
+- control: cancel, pause, resume, rewind, step, answer, and set breakpoints
+- derive: retry and fork
+- subscriptions: follow runs, events, lists of runs and drafts
+- node_test: execute one node outside any run
+"""

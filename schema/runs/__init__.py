@@ -1,0 +1,11 @@
+"""GraphQL types, queries and mutations of runs.
+
+- run: `Run` and its fields
+- node_state: `NodeState`, `RunError`, `Usage`
+- event: `RunEvent` and its types, pages of events and logs
+- checkpoint: `Checkpoint`
+- wait: `Wait` and its types
+- inputs: input types and payloads of run mutations, and their conversion to domain arguments
+- queries, mutations: root fields
+- node_test: `testNode`
+"""

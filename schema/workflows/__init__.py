@@ -1,0 +1,8 @@
+"""GraphQL types, queries and mutations of projects, workflows, drafts and versions.
+
+- project: `Project`, `Viewer`
+- workflow: `Workflow`
+- draft: `WorkflowDraft`
+- version: `WorkflowVersion`
+- queries, mutations: root fields
+"""
