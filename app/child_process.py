@@ -1,4 +1,9 @@
-"""Child processes that end when we do, however we end: a clean stop asks them, a crash makes the kernel ask them."""
+"""Child processes that end when this process ends.
+
+A clean stop sends each child its stop signal. If this process crashes, the Linux kernel sends the
+signal (`prctl(PR_SET_PDEATHSIG)`). The supervisor, the embedded stores and the chaos suite start
+their children here.
+"""
 
 import ctypes
 import os
@@ -13,35 +18,43 @@ from typing import IO, Any
 
 _PR_SET_PDEATHSIG = 1
 ORPHANED = signal.SIGUSR1
-"""What a process of ours gets from the kernel when we die and there is nothing that it could still hand back."""
+"""The signal sent to a child when this process dies and the embedded stores die with it.
+
+The child cannot release its runs then, because there is no database left to write to.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to start, and how it is asked to stop. `options` go to Popen."""
+    """A command to start, and how to stop it. `options` are passed to `subprocess.Popen`."""
 
     name: str
     command: Sequence[str | Path]
     stop: signal.Signals = signal.SIGTERM
     stop_s: float = 20.0
+    """Seconds after the stop signal until the process is killed."""
     options: dict[str, Any] = field(default_factory=dict)
 
 
 def start(program: Program, output: IO[bytes] | None = None) -> "subprocess.Popen[bytes]":
-    """Starts it in a session of its own, so that a Ctrl-C reaches us alone and we stop things in order."""
+    """Start the program in its own session.
+
+    Ctrl-C in the terminal therefore reaches only this process, which then stops its children in
+    order.
+    """
     return subprocess.Popen(
         [str(part) for part in program.command],
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
         start_new_session=True,
-        preexec_fn=ends_with_us(program.stop),
+        preexec_fn=end_with_parent(program.stop),
         **program.options,
     )
 
 
 def stop(program: Program, child: "subprocess.Popen[bytes]") -> None:
-    """Asks it to stop, and kills it when it does not."""
+    """Send the stop signal, and kill the process if it does not end within `program.stop_s`."""
     if child.poll() is None:
         child.send_signal(program.stop)
     try:
@@ -51,28 +64,39 @@ def stop(program: Program, child: "subprocess.Popen[bytes]") -> None:
         child.wait()
 
 
-def end_group(leader: int) -> None:
-    """Kills what a process left behind that led a session of its own: a sandbox in the middle of somebody's code."""
+def kill_group(leader: int) -> None:
+    """Kill the process group of a session leader.
+
+    After the leader has died, this ends the processes that it left behind, such as a sandbox that
+    runs code.
+    """
     with suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
 
 
-def end_group_when_orphaned() -> None:
-    """For the process itself. Without this, or where it leads no group, ORPHANED ends it alone."""
+def kill_group_when_orphaned() -> None:
+    """Make this process kill its own process group when it receives `ORPHANED`.
+
+    Without this call, or if the process leads no group, `ORPHANED` ends only the process itself.
+    """
     if os.getpgrp() == os.getpid():
-        signal.signal(ORPHANED, lambda *_: end_group(os.getpid()))
+        signal.signal(ORPHANED, lambda *_: kill_group(os.getpid()))
 
 
-def ends_with_us(ask: signal.Signals) -> Callable[[], None] | None:
-    """For `preexec_fn`: Linux tells the child when we die. Elsewhere a crash of ours leaves it running."""
+def end_with_parent(number: signal.Signals) -> Callable[[], None] | None:
+    """Create a `preexec_fn` by which the kernel sends `number` to the child when this process dies.
+
+    Returns:
+        None on systems other than Linux. There a crash of this process leaves the child running.
+    """
     if sys.platform != "linux":
         return None
     parent = os.getpid()
     libc = ctypes.CDLL(None, use_errno=True)
 
     def prepare() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, int(ask))
+        libc.prctl(_PR_SET_PDEATHSIG, int(number))
         if os.getppid() != parent:
-            os._exit(1)  # It died before we could ask to be told.
+            os._exit(1)  # The parent died before the prctl call, so no signal would come.
 
     return prepare

@@ -1,12 +1,15 @@
-"""Why Treadle cannot start, or cannot go on: each says what, where (never with a password) and what to do, in one line."""
+"""Errors that stop a Treadle process. Each message says what failed, where and what to do.
+
+A message is one line and never contains a password.
+"""
 
 
 class CannotStartError(Exception):
-    """All of them."""
+    """A process cannot start. The base class of the errors in this module."""
 
 
 class EmbeddedError(CannotStartError):
-    """An embedded server of ours cannot be started, or does not come back."""
+    """An embedded Postgres or Redis cannot be started, or does not come back after it died."""
 
 
 class StoreError(CannotStartError):
@@ -14,4 +17,4 @@ class StoreError(CannotStartError):
 
 
 class UnavailableError(StoreError):
-    """It is not there now; nothing says that the address is wrong."""
+    """A store does not respond at the moment. Nothing suggests that its address is wrong."""

@@ -1,4 +1,9 @@
-"""How the processes log: structlog to stderr, for people or as JSON, standard library records included."""
+"""Log configuration of all processes: structlog to stderr, as text for people or as JSON.
+
+Records of the standard library's `logging` are written in the same format. Secrets that nodes use
+are masked in each line as it is written. Every command of `treadle` calls `configure_logging` at
+its start.
+"""
 
 import logging
 import sys
@@ -10,35 +15,27 @@ from app.settings import Settings
 from engine.values.redaction import redact_log
 
 
-def _without_secrets(render: structlog.types.Processor) -> structlog.types.Processor:
-    """Looks at the line as it is written: tracebacks, too, repeat what nodes were given."""
+def _masked(render: structlog.types.Processor) -> structlog.types.Processor:
+    """Mask secrets in the rendered line, because tracebacks may contain arguments of a node."""
 
-    def rendered(logger: Any, name: str, event: structlog.types.EventDict) -> str:
+    def masked_render(logger: Any, name: str, event: structlog.types.EventDict) -> str:
         return redact_log(str(render(logger, name, event)))
 
-    return rendered
+    return masked_render
 
 
 def configure_logging(settings: Settings) -> None:
+    """Configure structlog and `logging` for this process. A second call replaces the first."""
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    plain: structlog.types.Processor = (
-        structlog.processors.JSONRenderer()
-        if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(),
-            # The prettier ones print local variables: people's inputs, and secrets.
-            exception_formatter=structlog.dev.plain_traceback,
-        )
-    )
-    renderer = _without_secrets(plain)
+    renderer = _masked(_renderer(settings))
     level = logging.getLevelName(settings.log_level.upper())
-    last = [structlog.processors.format_exc_info] if settings.log_format == "json" else []
+    exception_info = [structlog.processors.format_exc_info] if settings.log_format == "json" else []
     structlog.configure(
-        processors=[*shared, *last, renderer],
+        processors=[*shared, *exception_info, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
@@ -46,8 +43,19 @@ def configure_logging(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(processors=[strip, *last, renderer], foreign_pre_chain=shared)
+        structlog.stdlib.ProcessorFormatter(processors=[strip, *exception_info, renderer], foreign_pre_chain=shared)
     )
-    # A database that is away is told once, by whoever needs it; asyncpg's pools tell it with a traceback a connection.
+    # Code that uses the database logs one line when it is unavailable.
+    # asyncpg's pools would add a traceback for each connection.
     logging.getLogger("asyncpg").setLevel(logging.ERROR)
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+
+
+def _renderer(settings: Settings) -> structlog.types.Processor:
+    if settings.log_format == "json":
+        return structlog.processors.JSONRenderer()
+    return structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(),
+        # The other formatters print local variables, which may contain inputs of users and secrets.
+        exception_formatter=structlog.dev.plain_traceback,
+    )

@@ -1,6 +1,9 @@
-"""Whether Postgres and Redis are there and fit, asked once before a process starts; what is wrong is told in one line.
+"""Checks that Postgres and Redis can be used, made once before a process starts.
 
-Later either may go away and come back: then servers and workers go on by themselves.
+A failed check raises a StoreError whose message is one line and never contains a password. After
+the start either store may become unavailable: servers and workers then wait for it and continue.
+The CLI calls these checks before a server or a worker, `treadle up` during its start, and `treadle
+doctor`.
 """
 
 import os
@@ -24,97 +27,111 @@ from persistence.db.database import dsn
 
 log = structlog.get_logger(__name__)
 
-ANSWER_S = 5.0
+RESPONSE_S = 5.0
+"""Seconds that a store has to respond."""
 REFUSALS = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InsufficientPrivilegeError,
 )
-MOMENTARY = (ConnectionError, FileNotFoundError, TimeoutError, BusyLoadingError, RedisTimeoutError)
-"""Refused, cut off, no socket, no answer: as from a Redis that is just being started. An unknown name is none of these."""
+TRANSIENT = (ConnectionError, FileNotFoundError, TimeoutError, BusyLoadingError, RedisTimeoutError)
+"""Errors that a Redis causes while it starts: connection refused or reset, no socket, no response.
+
+An unknown host name is not one of them, because waiting does not make it valid.
+"""
 
 
-async def need_stores(settings: Settings) -> None:
-    """What a server or a worker needs to start. Raises StoreError.
+async def check_stores(settings: Settings) -> None:
+    """Check that a server or a worker can start: Postgres is migrated, the Redis address is right.
 
-    A Redis that is away is no hindrance: without it runs are slower, and without a server nobody could start one.
+    An unavailable Redis causes only a warning. Without Redis, runs start later; without a server,
+    clients could not create any run.
+
+    Raises:
+        StoreError: Postgres cannot be used or lacks migrations, or the address of Redis is wrong.
     """
     if settings.database_url is None or settings.redis_url is None:
         raise StoreError(
-            "set TREADLE_DATABASE_URL and TREADLE_REDIS_URL, or use `treadle up`, which starts stores of its own"
+            "set TREADLE_DATABASE_URL and TREADLE_REDIS_URL, or use `treadle up`, which starts embedded stores"
         )
-    await need_postgres(settings.database_url)
-    place = postgres_at(settings.database_url)
-    with _reaching(place):
-        lacks_some = await migrate.missing(settings.database_url)
-    if lacks_some:
-        raise StoreError(f"{place} lacks migrations: run `treadle migrate` first")
+    await postgres_version(settings.database_url)
+    location = describe_postgres(settings.database_url)
+    with _store_errors(location):
+        is_outdated = await migrate.missing(settings.database_url)
+    if is_outdated:
+        raise StoreError(f"{location} lacks migrations: run `treadle migrate` first")
     try:
-        await need_redis(settings.redis_url)
-    except UnavailableError as away:
-        log.warning("start.without_redis", error=str(away))
+        await redis_version(settings.redis_url)
+    except UnavailableError as error:
+        log.warning("start.without_redis", error=str(error))
 
 
-async def migrated(url: str) -> None:
-    """Brings the database at `url` to the newest schema. Raises StoreError."""
-    await need_postgres(url)
+async def migrate_database(url: str) -> None:
+    """Upgrade the database at `url` to the newest schema. Raises StoreError."""
+    await postgres_version(url)
     try:
         await migrate.migrate(url)
-    except (migrate.NewerError, DBAPIError, OSError, asyncpg.PostgresError) as wrong:
-        why = _reason(wrong.orig or wrong) if isinstance(wrong, DBAPIError) else _reason(wrong)
-        raise StoreError(f"{postgres_at(url)} cannot be migrated: {why}") from wrong
+    except (migrate.NewerError, DBAPIError, OSError, asyncpg.PostgresError) as error:
+        reason = _reason(error.orig or error) if isinstance(error, DBAPIError) else _reason(error)
+        raise StoreError(f"{describe_postgres(url)} cannot be migrated: {reason}") from error
 
 
-async def need_postgres(url: str) -> str:
-    """Its version. Raises StoreError."""
-    with _reaching(postgres_at(url)):
-        connection = await asyncpg.connect(dsn(url), timeout=ANSWER_S)
+async def postgres_version(url: str) -> str:
+    """Connect to the Postgres at `url` and return its version. Raises StoreError."""
+    with _store_errors(describe_postgres(url)):
+        connection = await asyncpg.connect(dsn(url), timeout=RESPONSE_S)
         try:
             return str(await connection.fetchval("SHOW server_version"))
         finally:
-            await connection.close(timeout=ANSWER_S)
+            await connection.close(timeout=RESPONSE_S)
 
 
 @contextmanager
-def _reaching(place: str) -> Iterator[None]:
-    """Turns what a Postgres says that does not let us in, or is not there, into a StoreError."""
+def _store_errors(location: str) -> Iterator[None]:
+    """Convert the errors of a Postgres that refuses or does not respond to StoreError."""
     try:
         yield
     except REFUSALS as refused:
-        raise StoreError(f"{place} refuses: {refused.message}; check TREADLE_DATABASE_URL") from refused
-    except (OSError, OverflowError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as wrong:
         raise StoreError(
-            f"{place} cannot be reached ({_reason(wrong)}): is it running, and is TREADLE_DATABASE_URL right?"
-        ) from wrong
+            f"{location} refuses the connection: {refused.message}; check TREADLE_DATABASE_URL"
+        ) from refused
+    except (OSError, OverflowError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise StoreError(
+            f"{location} cannot be reached ({_reason(error)}): is it running, and is TREADLE_DATABASE_URL right?"
+        ) from error
 
 
-async def need_redis(url: str) -> str:
-    """Its version, where we may ask for it. Raises StoreError."""
-    place = redis_at(url)
+async def redis_version(url: str) -> str:
+    """Connect to the Redis at `url` and return its version. Raises StoreError.
+
+    Returns:
+        The version, or "unknown" if this user may not execute INFO.
+    """
+    location = describe_redis(url)
     try:
-        async with Redis.from_url(url, socket_connect_timeout=ANSWER_S, socket_timeout=ANSWER_S) as redis:
+        async with Redis.from_url(url, socket_connect_timeout=RESPONSE_S, socket_timeout=RESPONSE_S) as redis:
             await redis.ping()
             try:
                 return str((await redis.info("server"))["redis_version"])
             except NoPermissionError:
                 return "unknown"
-    except (OSError, ValueError, RedisError) as wrong:
-        if isinstance(_beneath(wrong), AuthenticationError | NoPermissionError):
-            raise StoreError(f"{place} refuses: {_reason(wrong)}; check TREADLE_REDIS_URL") from wrong
-        kind = UnavailableError if isinstance(_beneath(wrong), MOMENTARY) else StoreError
+    except (OSError, ValueError, RedisError) as error:
+        if isinstance(_cause(error), AuthenticationError | NoPermissionError):
+            raise StoreError(f"{location} refuses the connection: {_reason(error)}; check TREADLE_REDIS_URL") from error
+        kind = UnavailableError if isinstance(_cause(error), TRANSIENT) else StoreError
         raise kind(
-            f"{place} cannot be reached ({_reason(wrong)}): is it running, and is TREADLE_REDIS_URL right?"
-        ) from wrong
+            f"{location} cannot be reached ({_reason(error)}): is it running, and is TREADLE_REDIS_URL right?"
+        ) from error
 
 
-def postgres_at(url: str) -> str:
-    """For people: which database, and where. Raises StoreError for what is no address."""
+def describe_postgres(url: str) -> str:
+    """Describe a database and its location for a message. Raises StoreError if `url` is invalid."""
     try:
         parts = make_url(url)
     except (ArgumentError, ValueError):
-        # The library's own message may repeat half of a password.
+        # The library's message may contain a part of the password.
         raise StoreError(
-            "TREADLE_DATABASE_URL cannot be read: it goes postgresql://user:password@host:port/database, "
+            "TREADLE_DATABASE_URL is not a valid address: write postgresql://user:password@host:port/database, "
             "with special characters of the password as %xx"
         ) from None
     host = parts.query.get("host") or parts.host or "localhost"
@@ -124,29 +141,29 @@ def postgres_at(url: str) -> str:
     return f"Postgres at {where} (database {parts.database or parts.username})"
 
 
-def redis_at(url: str) -> str:
-    """For people. Raises StoreError for what is no address."""
+def describe_redis(url: str) -> str:
+    """Describe the location of a Redis for a message. Raises StoreError if `url` is invalid."""
     try:
         parts = urlsplit(url)
         where = str(Path(parts.path)) if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
     except ValueError:
         raise StoreError(
-            "TREADLE_REDIS_URL cannot be read: it goes redis://user:password@host:port/0, "
+            "TREADLE_REDIS_URL is not a valid address: write redis://user:password@host:port/0, "
             "with special characters of the password as %xx"
         ) from None
     return f"Redis at {where}"
 
 
-def _beneath(wrong: BaseException) -> BaseException:
-    """Redis's client wraps what it met into an error of its own."""
-    beneath = wrong.__cause__ or wrong.__context__
-    return beneath if isinstance(wrong, RedisError) and isinstance(beneath, OSError | RedisError) else wrong
+def _cause(error: BaseException) -> BaseException:
+    """Return the error that the Redis client has wrapped in its own error, if there is one."""
+    cause = error.__cause__ or error.__context__
+    return cause if isinstance(error, RedisError) and isinstance(cause, OSError | RedisError) else error
 
 
 def _reason(error: BaseException) -> str:
-    wrong = _beneath(error)
-    if isinstance(wrong, TimeoutError):
-        return f"no answer within {ANSWER_S:g} s"
-    if isinstance(wrong, OSError) and wrong.errno and not wrong.filename:
-        return os.strerror(wrong.errno) if wrong.errno > 0 else str(wrong.strerror)
-    return (str(wrong) or type(wrong).__name__).splitlines()[0].rstrip(".")
+    cause = _cause(error)
+    if isinstance(cause, TimeoutError):
+        return f"no response within {RESPONSE_S:g} s"
+    if isinstance(cause, OSError) and cause.errno and not cause.filename:
+        return os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)
+    return (str(cause) or type(cause).__name__).splitlines()[0].rstrip(".")

@@ -1,4 +1,8 @@
-"""Every setting, from the environment with the prefix TREADLE_ (or a file `.env`). A leaf: imports nothing of ours."""
+"""All settings of a Treadle process, read from `TREADLE_*` environment variables or a file `.env`.
+
+Every process of a deployment reads its settings once, at its start. This module imports no other
+package of the project, so that any package may import it.
+"""
 
 import os
 import sys
@@ -13,59 +17,147 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PREFIX = "TREADLE_"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SECRET = ("database_url", "redis_url", "models", "secret_key")
-"""They may hold a password or a key, so no message repeats them."""
+"""Settings that may contain a password or a key. Error messages do not repeat their values."""
 
 
 class Settings(BaseSettings):
-    """One process's settings. Times are in seconds."""
+    """The settings of one process.
+
+    Names that end in `_s` are in seconds, `_days` in days, `_mb` in MiB.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, allow_inf_nan=False
     )
 
-    database_url: str | None = Field(None, description="postgresql://…; unset: an embedded Postgres is started")
-    redis_url: str | None = Field(None, description="redis://… or unix://…; unset: an embedded Redis is started")
-    data_dir: Path = Field(Path(".treadle"), description="where embedded servers keep their data")
-    host: str = Field("127.0.0.1", description="the address the server binds; without sign-in, loopback alone")
-    port: int = Field(8000, ge=0, le=65535, description="0: any free one")
-    workers: int = Field(1, ge=0, le=64, description="worker processes that `treadle up` starts")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["console", "json"] = "console"
-    queue_name: str = Field("treadle", min_length=1)
-    max_jobs: int = Field(50, ge=1, le=10_000, description="runs one worker drives at once")
-    lease_ttl_s: float = Field(15, gt=0, description="after which a worker that says nothing loses its runs")
-    heartbeat_s: float = Field(5, gt=0, description="how often a worker says that it is there")
-    drain_s: float = Field(30, ge=0, description="how long a stopping worker lets running nodes finish")
-    max_attempts: int = Field(
-        5, ge=1, description="workers lost in a row, with nothing finished between, that FAIL a run"
+    database_url: str | None = Field(
+        None,
+        description="Postgres address, `postgresql://user:password@host:port/database`. Default: none; then "
+        "`treadle up` starts an embedded Postgres, and other commands refuse to start.",
     )
-    project_limit: int | None = Field(None, ge=1, description="runs of one project at once, on all workers; unset: any")
-    pausing_s: float = Field(60, ge=0, description="how long a pause lets running nodes finish; then they are cut off")
-    cancelling_s: float = Field(10, gt=0, description="after which a worker whose node ignores a cancel is killed")
-    rest_days: float = Field(30, gt=0, description="how long a run may be PAUSED or WAITING before it is cancelled")
+    redis_url: str | None = Field(
+        None,
+        description="Redis address, `redis://`, `rediss://` or `unix://`. Default: none; then `treadle up` starts "
+        "an embedded Redis, and other commands refuse to start.",
+    )
+    data_dir: Path = Field(
+        Path(".treadle"),
+        description="Folder for the data and logs of embedded stores and for the key file of secrets. Set it if the "
+        "working folder is not writable or is inside a folder that other users cannot enter.",
+    )
+    host: str = Field(
+        "127.0.0.1",
+        description="Address that the server binds. Only loopback addresses are allowed, because there is no "
+        "authentication yet.",
+    )
+    port: int = Field(8000, ge=0, le=65535, description="TCP port of the server; 0 selects a free port.")
+    workers: int = Field(
+        1,
+        ge=0,
+        le=64,
+        description="Worker processes that `treadle up` starts. Increase it if workers use a whole core; 0 starts none.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Lowest level of log lines that are written: debug, info, warning or error."
+    )
+    log_format: Literal["console", "json"] = Field(
+        "console", description="Format of log lines on stderr: `console` for people, `json` for log collectors."
+    )
+    queue_name: str = Field(
+        "treadle",
+        min_length=1,
+        description="Name of the arq queue in Redis. Set different names for deployments that share one Redis.",
+    )
+    max_jobs: int = Field(
+        50,
+        ge=1,
+        le=10_000,
+        description="Runs that one worker executes at the same time. Reduce it if workers run out of memory.",
+    )
+    lease_ttl_s: float = Field(
+        15,
+        gt=0,
+        description="Seconds after its last renewal at which a worker's lease expires and other workers take its runs. "
+        "Increase it if healthy workers lose their leases.",
+    )
+    heartbeat_s: float = Field(
+        5, gt=0, description="Lease renewal interval in seconds; at most half of `TREADLE_LEASE_TTL_S`."
+    )
+    drain_s: float = Field(
+        30,
+        ge=0,
+        description="Seconds that a stopping worker waits for running nodes before it cancels them and releases its runs.",
+    )
+    max_attempts: int = Field(
+        5,
+        ge=1,
+        description="Workers that a run may lose in a row without finishing a node in between. Then the run FAILS with "
+        "code CRASH_LOOP.",
+    )
+    project_limit: int | None = Field(
+        None,
+        ge=1,
+        description="Runs of one project that all workers together execute at the same time; further runs stay QUEUED. "
+        "Default: no limit.",
+    )
+    pausing_s: float = Field(
+        60,
+        ge=0,
+        description="Seconds that a pause waits for running nodes. Then they are cancelled, and they run again on resume.",
+    )
+    cancelling_s: float = Field(
+        10,
+        gt=0,
+        description="Seconds after a cancel request at which a worker is killed if a node still ignores the request. "
+        "The worker's other runs continue on other workers.",
+    )
+    rest_days: float = Field(
+        30,
+        gt=0,
+        description="Days that a run may be PAUSED or WAITING before it is CANCELLED (`deadlineAt` in the API).",
+    )
     retention_history_days: float | None = Field(
         30,
         gt=0,
-        description="events, checkpoints and node data of runs that ended longer ago are deleted; unset: never",
+        description="Days after the end of a run at which its events, checkpoints and node data are deleted. The run and "
+        "its output stay.",
     )
-    retention_runs_days: float | None = Field(None, gt=0, description="so are the runs themselves; unset: never")
+    retention_runs_days: float | None = Field(
+        None, gt=0, description="Days after its end at which a run itself is deleted. Default: never."
+    )
     presence: Literal["auto", "off"] = Field(
-        "auto", description="advisory locks, by which a dead worker is noticed at once"
+        "auto",
+        description="`auto`: each worker holds an advisory lock in Postgres, so that its death is detected within a "
+        "second. `off`: its death is detected when its lease expires, as behind a connection pooler that does "
+        "not support session locks.",
     )
-    sandbox_processes: int = Field(min(os.cpu_count() or 1, 4), ge=1, le=64, description="code nodes at once")
-    sandbox_memory_mb: int = Field(128, ge=1, description="what the code of one node may allocate")
+    sandbox_processes: int = Field(
+        min(os.cpu_count() or 1, 4),
+        ge=1,
+        le=64,
+        description="Sandbox processes of one worker, that is, code nodes that it executes at the same time. Default: the "
+        "number of cores, at most 4.",
+    )
+    sandbox_memory_mb: int = Field(128, ge=1, description="Memory limit in MiB for the code of one node.")
 
     secret_key: SecretStr | None = Field(
         None,
-        description="keys for secrets in base64, the first one current, separated by commas; unset: a file in data_dir",
+        description="Keys for encrypting secrets: 32 bytes in base64 each, separated by commas, the current key first. "
+        "Default: the file `secret.key` in `TREADLE_DATA_DIR`, created at the first start. Set it if servers "
+        "and workers run on several hosts.",
     )
     catalog_file: Path | None = Field(
-        None, description="models, MCP servers and databases; unset: treadle.toml in this folder, if it is there"
+        None,
+        description="File that lists models, MCP servers and databases. Default: `treadle.toml` in the working folder, "
+        "if it exists.",
     )
-    models: str = Field("", description="more models, as a JSON list of what treadle.toml has under [[models]]")
+    models: str = Field(
+        "", description="Further models: a JSON list of objects with the fields of `[[models]]` in `treadle.toml`."
+    )
     http_allow: str = Field(
         "",
-        description="what nodes may call beyond the public internet: names and networks, such as 10.1.0.0/16,*.svc.local",
+        description="Hosts outside the public internet that nodes may call: host names and networks, separated by "
+        "commas, such as `10.1.0.0/16,*.svc.local`. Default: none.",
     )
 
     @property
@@ -75,28 +167,28 @@ class Settings(BaseSettings):
 
     @field_validator("database_url")
     @classmethod
-    def _is_postgres(cls, url: str | None) -> str | None:
+    def _check_database_url(cls, url: str | None) -> str | None:
         if url is not None and url.split("://")[0].split("+")[0] not in ("postgresql", "postgres"):
             raise ValueError("must be a postgresql:// address")
         return url
 
     @field_validator("redis_url")
     @classmethod
-    def _is_redis(cls, url: str | None) -> str | None:
+    def _check_redis_url(cls, url: str | None) -> str | None:
         if url is not None and url.split("://")[0] not in ("redis", "rediss", "unix"):
             raise ValueError("must be a redis://, rediss:// or unix:// address")
         return url
 
     @field_validator("host")
     @classmethod
-    def _is_loopback(cls, host: str) -> str:
+    def _check_host(cls, host: str) -> str:
         if host not in LOOPBACK:
-            raise ValueError("must be a loopback address, as there is no sign-in yet")
+            raise ValueError("must be a loopback address, because there is no authentication yet")
         return host
 
     @field_validator("http_allow")
     @classmethod
-    def _are_networks(cls, allowed: str) -> str:
+    def _check_networks(cls, allowed: str) -> str:
         for part in allowed.split(","):
             if "/" in part:
                 ip_network(part.strip(), strict=False)
@@ -104,34 +196,40 @@ class Settings(BaseSettings):
 
     @field_validator("data_dir", "catalog_file")
     @classmethod
-    def _home_is_meant(cls, path: Path | None) -> Path | None:
+    def _expand_home(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser()
 
     @model_validator(mode="after")
-    def _a_lost_beat_is_survived(self) -> "Settings":
+    def _allow_one_lost_heartbeat(self) -> "Settings":
         if self.heartbeat_s * 2 > self.lease_ttl_s:
-            raise ValueError("TREADLE_HEARTBEAT_S must be at most half of TREADLE_LEASE_TTL_S: a beat may get lost")
+            raise ValueError(
+                "TREADLE_HEARTBEAT_S must be at most half of TREADLE_LEASE_TTL_S: one heartbeat may be lost"
+            )
         return self
 
 
-def load_settings(**given: Any) -> Settings:
-    """The settings of this process; `given` go before the environment. Bad ones end it with a line each."""
+def load_settings(**overrides: Any) -> Settings:
+    """Load the settings of this process, or exit with one line per invalid setting.
+
+    Args:
+        overrides: Values by field name that replace the environment's; None means not set.
+    """
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as wrong:
-        sys.exit("\n".join(_told(error["loc"], error.get("input"), error["msg"]) for error in wrong.errors()))
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as invalid:
+        sys.exit("\n".join(_error_line(error["loc"], error.get("input"), error["msg"]) for error in invalid.errors()))
 
 
-def unknown() -> list[str]:
-    """Variables with our prefix that are no setting: most likely misspelt."""
+def unknown_variables() -> list[str]:
+    """Return the `TREADLE_` environment variables that are no setting, probably misspelt ones."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     return sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
 
 
-def _told(place: tuple[int | str, ...], value: object, message: str) -> str:
-    said = message.removeprefix("Value error, ")
-    if not place:
-        return f"treadle: {said}"
-    name = str(place[0])
-    shown = "" if name in _SECRET else f"={value!r}"
-    return f"treadle: {PREFIX}{name.upper()}{shown}: {said[0].lower()}{said[1:]}"
+def _error_line(location: tuple[int | str, ...], value: object, message: str) -> str:
+    text = message.removeprefix("Value error, ")
+    if not location:
+        return f"treadle: {text}"
+    name = str(location[0])
+    rendered = "" if name in _SECRET else f"={value!r}"
+    return f"treadle: {PREFIX}{name.upper()}{rendered}: {text[0].lower()}{text[1:]}"

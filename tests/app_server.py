@@ -1,4 +1,4 @@
-"""The real app over real sockets, in this event loop."""
+"""Runs the real server app on a real socket, in the event loop of the test."""
 
 import asyncio
 import socket
@@ -17,11 +17,11 @@ MAX_MESSAGE = 4 * 1024 * 1024
 
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[str]:
-    """The address of a server."""
+    """Run a server for the duration of the block, and yield its host and port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = uvicorn.Config(create_app(settings), log_config=None, ws="websockets-sansio", ws_max_size=MAX_MESSAGE)
         server = uvicorn.Server(config)
-        # The listener is open already: what connects before the server has started waits in its backlog.
+        # Connections made before the server has started wait in the backlog of the listener.
         task = asyncio.create_task(server.serve([listener]))
         yield f"127.0.0.1:{listener.getsockname()[1]}"
         server.should_exit = True

@@ -1,47 +1,65 @@
-"""What `treadle run` is given: a file with a spec, and inputs. Whatever is wrong with either is one line."""
+"""Reads the arguments of `treadle run`: a file with a spec or an example, and the inputs.
+
+Each error is one line that names the argument.
+"""
 
 import json
 from pathlib import Path
 from typing import Any
 
 
-class GivenError(Exception):
-    """The message names what was given, and what is wrong with it."""
+class ArgumentError(Exception):
+    """An argument cannot be used. The message names the argument and the problem."""
 
 
-def read(file: Path, inputs: str | None) -> tuple[Any, Any]:
-    """(spec, inputs) of a spec or an example; `inputs` go before the example's own."""
-    content = parsed(_text(file), str(file))
-    given = None if inputs is None else parsed(inputs, "--inputs")
+def read_arguments(file: Path, inputs: str | None) -> tuple[Any, Any]:
+    """Read a spec and its inputs.
+
+    Args:
+        file: A spec, or an example with the keys `spec` and `exampleInputs`, as JSON.
+        inputs: JSON that replaces the example's inputs; None means not set.
+
+    Returns:
+        (spec, inputs); inputs are `{}` if there are none.
+
+    Raises:
+        ArgumentError: The file cannot be read, or one of the two is not valid JSON.
+    """
+    content = parse_json(_read_text(file), str(file))
+    parsed_inputs = None if inputs is None else parse_json(inputs, "--inputs")
     if isinstance(content, dict) and "spec" in content:
-        return content["spec"], content.get("exampleInputs", {}) if inputs is None else given
-    return content, {} if inputs is None else given
+        return content["spec"], content.get("exampleInputs", {}) if inputs is None else parsed_inputs
+    return content, {} if inputs is None else parsed_inputs
 
 
-def parsed(text: str, name: str) -> Any:
-    """JSON as every server takes it: Python's own reader lets NaN, Infinity and half characters pass."""
+def parse_json(text: str, name: str) -> Any:
+    """Parse JSON as strictly as the server does. Raises ArgumentError with `name` at its start.
+
+    Python's parser accepts NaN, Infinity and lone surrogates; this function refuses them.
+    """
     try:
-        value = json.loads(text, parse_constant=_refuse)
+        value = json.loads(text, parse_constant=_refuse_constant)
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except json.JSONDecodeError as wrong:
-        raise GivenError(f"{name} is no valid JSON: {wrong.msg}, line {wrong.lineno} column {wrong.colno}") from wrong
-    except UnicodeEncodeError as wrong:
-        raise GivenError(f"{name} holds half a character (a lone surrogate), which no text may hold") from wrong
-    except RecursionError as wrong:
-        raise GivenError(f"{name} is nested too deeply") from wrong
-    except ValueError as wrong:
-        raise GivenError(f"{name} is no valid JSON: {wrong}") from wrong
+    except json.JSONDecodeError as error:
+        position = f"line {error.lineno} column {error.colno}"
+        raise ArgumentError(f"{name} is not valid JSON: {error.msg}, {position}") from error
+    except UnicodeEncodeError as error:
+        raise ArgumentError(f"{name} contains a lone surrogate, which is not a valid character") from error
+    except RecursionError as error:
+        raise ArgumentError(f"{name} is nested too deeply") from error
+    except ValueError as error:
+        raise ArgumentError(f"{name} is not valid JSON: {error}") from error
     return value
 
 
-def _text(file: Path) -> str:
+def _read_text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8-sig")
-    except OSError as wrong:
-        raise GivenError(f"{file} cannot be read: {wrong.strerror}") from wrong
-    except UnicodeDecodeError as wrong:
-        raise GivenError(f"{file} is no text in UTF-8 (byte {wrong.start})") from wrong
+    except OSError as error:
+        raise ArgumentError(f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ArgumentError(f"{file} is not UTF-8 text (byte {error.start})") from error
 
 
-def _refuse(name: str) -> object:
-    raise ValueError(f"there is no {name} in JSON; write null or a number")
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"JSON has no {name}; write null or a number")

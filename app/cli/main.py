@@ -1,4 +1,8 @@
-"""The `treadle` command. Each command composes a process out of the rooms below; nothing else is decided here."""
+"""The `treadle` command: parses options, checks the configuration, and starts one kind of process.
+
+The functions import what they need when they are called, so that each command starts fast. An error
+that a user can correct ends the command with one line and exit code 1.
+"""
 
 import asyncio
 import sys
@@ -17,39 +21,46 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Gate = Annotated[int | None, typer.Option(hidden=True, help="A descriptor to wait at before any store is touched.")]
-Port = Annotated[int | None, typer.Option(help="Where GraphQL is served.")]
-DataDir = Annotated[Path | None, typer.Option(help="Where embedded servers keep their data.")]
+Gate = Annotated[
+    int | None, typer.Option(hidden=True, help="File descriptor of the start gate to wait for before using a store.")
+]
+Port = Annotated[int | None, typer.Option(help="Port of the GraphQL server. Default: TREADLE_PORT, or 8000.")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder of the embedded servers' data. Default: TREADLE_DATA_DIR, or .treadle.")
+]
 
 
 @app.command()
 def up(
     port: Port = None,
     data_dir: DataDir = None,
-    workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Number of worker processes. Default: TREADLE_WORKERS, or 1.")
+    ] = None,
 ) -> None:
-    """Starts everything: Postgres and Redis (unless their URLs are set), migrations, the server and the workers."""
+    """Start Postgres and Redis (unless their URLs are set), migrations, server and workers."""
     from app.errors import CannotStartError
     from app.supervisor import up
 
     settings = _configured(port=port, data_dir=data_dir, workers=workers)
-    _need_catalog(settings)
-    _need_keys(settings)
+    _check_catalog(settings)
+    _check_keys(settings)
     try:
         up.run(settings)
-    except (CannotStartError, OSError) as wrong:
-        sys.exit(f"treadle: {wrong}")
+    except (CannotStartError, OSError) as error:
+        sys.exit(f"treadle: {error}")
     except KeyboardInterrupt:
-        sys.exit(130)  # Before there was anything to supervise; what had started has been stopped.
+        # Ctrl-C before the supervisor had started. All child processes have been stopped.
+        sys.exit(130)
 
 
 @app.command()
 def server(
     port: Port = None,
-    listener: Annotated[int | None, typer.Option(hidden=True, help="A bound socket's descriptor.")] = None,
+    listener: Annotated[int | None, typer.Option(hidden=True, help="File descriptor of a bound socket.")] = None,
     gate: Gate = None,
 ) -> None:
-    """Serves GraphQL at /graphql and /health."""
+    """Serve the GraphQL API at /graphql, and /health."""
     import socket
 
     import uvicorn
@@ -60,20 +71,21 @@ def server(
     from worker.gc_tuning import settle_down
 
     settings = _configured(port=port)
-    _need_catalog(settings)
-    _need_keys(settings)
-    _need_stores(settings, gate)
+    _check_catalog(settings)
+    _check_keys(settings)
+    _check_stores(settings, gate)
     try:
         bound = listen(settings) if listener is None else socket.socket(fileno=listener)
-    except CannotStartError as wrong:
-        sys.exit(f"treadle: {wrong}")
+    except CannotStartError as error:
+        sys.exit(f"treadle: {error}")
     config = uvicorn.Config(
         create_app(settings),
         log_level="warning",
         log_config=None,
         ws_ping_interval=20,
         ws_max_size=4 * 1024 * 1024,
-        # A deflate context takes more memory than all the rest of a socket, and more time than it saves on small messages.
+        # A deflate context needs more memory than the rest of a socket. On small messages it costs
+        # more time than it saves.
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=5,
     )
@@ -83,53 +95,53 @@ def server(
 
 @app.command()
 def worker(gate: Gate = None) -> None:
-    """Executes runs."""
-    from app.child_process import end_group_when_orphaned
+    """Execute runs."""
+    from app.child_process import kill_group_when_orphaned
     from worker.main import run as run_worker
 
     settings = _configured()
-    _need_catalog(settings)
-    _need_keys(settings)
-    _need_stores(settings, gate)
-    end_group_when_orphaned()
+    _check_catalog(settings)
+    _check_keys(settings)
+    _check_stores(settings, gate)
+    kill_group_when_orphaned()
     run_worker(settings)
 
 
 @app.command()
 def migrate() -> None:
-    """Brings the database at TREADLE_DATABASE_URL to the newest schema."""
+    """Upgrade the database at TREADLE_DATABASE_URL to the newest schema."""
     from app.errors import StoreError
-    from app.preflight import migrated
+    from app.preflight import migrate_database
 
     settings = _configured()
     if settings.database_url is None:
-        sys.exit("treadle: set TREADLE_DATABASE_URL; `treadle up` migrates its embedded database by itself")
+        sys.exit("treadle: set TREADLE_DATABASE_URL (`treadle up` migrates its embedded database itself)")
     try:
-        asyncio.run(migrated(settings.database_url))
-    except StoreError as wrong:
-        sys.exit(f"treadle: {wrong}")
+        asyncio.run(migrate_database(settings.database_url))
+    except StoreError as error:
+        sys.exit(f"treadle: {error}")
     print("migrated")
 
 
 @app.command()
 def rotate_key(data_dir: DataDir = None) -> None:
-    """Encrypts every secret under a new key. Can be stopped, and called again."""
-    from app.cli.rotate_key import rotated
+    """Encrypt every secret under a new key. If it is interrupted, run it again."""
+    from app.cli.rotate_key import rotate_keys
     from app.errors import StoreError
     from persistence.secrets.keyring import KeyProblem
 
     try:
-        looked, told = asyncio.run(rotated(_configured(data_dir=data_dir)))
-    except (KeyProblem, StoreError) as wrong:
-        sys.exit(f"treadle: {wrong}")
-    print(told)
-    if looked.lost:
-        sys.exit("treadle: these cannot be decrypted and stay as they are:\n  " + "\n  ".join(looked.lost))
+        counts, text = asyncio.run(rotate_keys(_configured(data_dir=data_dir)))
+    except (KeyProblem, StoreError) as error:
+        sys.exit(f"treadle: {error}")
+    print(text)
+    if counts.lost:
+        sys.exit("treadle: these secrets cannot be decrypted and are unchanged:\n  " + "\n  ".join(counts.lost))
 
 
 @app.command()
 def schema() -> None:
-    """Prints the GraphQL schema."""
+    """Print the GraphQL schema."""
     from schema.schema import as_sdl
 
     print(as_sdl().rstrip())
@@ -138,65 +150,75 @@ def schema() -> None:
 @app.command()
 def run(
     file: Annotated[Path, typer.Argument(help="A spec, or an example with `spec` and `exampleInputs`, as JSON.")],
-    inputs: Annotated[str | None, typer.Option(help="The run's input as JSON; default: the example's.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Show the nodes live.")] = False,
+    inputs: Annotated[
+        str | None, typer.Option(help="Inputs of the run as JSON. Default: those of the example.")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show a live table of the nodes.")] = False,
     port: Port = None,
 ) -> None:
-    """Runs a spec on the server that `treadle up` has started."""
-    from app.cli.arguments import GivenError, read
+    """Run a spec on a server that `treadle up` has started, and print its output."""
+    from app.cli.arguments import ArgumentError, read_arguments
     from app.cli.client import RunRefused
-    from app.cli.watch import Watching
+    from app.cli.watch import RunWatcher
 
     settings = _configured(port=port)
-    watching = Watching(f"{settings.host}:{settings.port}", is_live=watch)
+    watcher = RunWatcher(f"{settings.host}:{settings.port}", is_live=watch)
     try:
-        status = asyncio.run(watching.follow(*read(file, inputs)))
-    except (GivenError, RunRefused) as refused:
-        sys.exit(f"treadle: {refused}")
+        status = asyncio.run(watcher.follow(*read_arguments(file, inputs)))
+    except (ArgumentError, RunRefused) as error:
+        sys.exit(f"treadle: {error}")
     except KeyboardInterrupt:
-        print(watching.left)
+        print(watcher.detach_text)
         raise typer.Exit(130) from None
     raise typer.Exit(0 if status == "COMPLETED" else 1)
 
 
 @app.command()
 def doctor(port: Port = None, data_dir: DataDir = None) -> None:
-    """Tells what is configured, reachable and migrated, and what to do about what is not."""
-    from app.cli.doctor import examine
+    """Check settings, stores, server, models, tools and secrets.
 
-    if not asyncio.run(examine(_configured(port=port, data_dir=data_dir))):
+    Say what to do about each problem.
+    """
+    from app.cli.doctor import run_checks
+
+    if not asyncio.run(run_checks(_configured(port=port, data_dir=data_dir))):
         raise typer.Exit(1)
 
 
 @app.command()
 def new_node(
-    name: Annotated[str, typer.Argument(help="What the node type is called, such as send_fax.")],
+    name: Annotated[str, typer.Argument(help="Name of the node type, such as send_fax.")],
     folder: Annotated[
-        Path | None, typer.Option(help="Where it is written; default: treadle-NAME in this folder.")
+        Path | None, typer.Option(help="Folder of the package. Default: treadle-NAME in the working folder.")
     ] = None,
 ) -> None:
-    """Writes a package with a node type of your own: its class, its test and how to install it."""
+    """Create a Python package with a node type: class, test and installation instructions."""
     from app.cli.new_node import NewNodeError, create
 
-    where = folder or Path(f"treadle-{name.replace('_', '-')}")
+    target = folder or Path(f"treadle-{name.replace('_', '-')}")
     try:
-        create(name, where)
-    except NewNodeError as wrong:
-        sys.exit(f"treadle: {wrong}")
-    print(f"written to {where}; next: pip install -e {where}, and restart the server and the workers")
+        create(name, target)
+    except NewNodeError as error:
+        sys.exit(f"treadle: {error}")
+    print(f"created {target}. Next: run pip install -e {target}, and restart the server and the workers")
 
 
 @app.command()
 def chaos(
-    minutes: Annotated[float, typer.Option(help="How long it is attacked.", min=0.1)] = 10,
-    seed: Annotated[int | None, typer.Option(help="Repeats the load and the faults of another time.")] = None,
-    workers: Annotated[int, typer.Option(help="Worker processes.", min=2)] = 3,
-    runs_per_s: Annotated[float, typer.Option(help="Runs that are started a second.", min=0.1)] = 4,
-    lease: Annotated[float, typer.Option(help="Seconds of a lease.", min=1)] = 15,
-    recovery: Annotated[float, typer.Option(help="Seconds that a run may stand still after a SIGKILL (p99).")] = 3,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the logs and the data, even if all went well.")] = False,
+    minutes: Annotated[float, typer.Option(help="Duration of the faults in minutes.", min=0.1)] = 10,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of load and faults; the seed of an earlier run repeats it. Default: random."),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Number of worker processes.", min=2)] = 3,
+    runs_per_s: Annotated[float, typer.Option(help="Runs started per second.", min=0.1)] = 4,
+    lease: Annotated[float, typer.Option(help="Duration of a worker's lease in seconds.", min=1)] = 15,
+    recovery: Annotated[
+        float, typer.Option(help="Limit for the p99 of the recovery time after a SIGKILL, in seconds.")
+    ] = 3,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep logs and data even if all guarantees held.")] = False,
 ) -> None:
-    """Kills a Treadle of its own in every way there is, and tells whether its promises were kept."""
+    """Kill the processes of a separate Treadle under load, and check all guarantees."""
     import random
 
     from rich.console import Console
@@ -206,50 +228,51 @@ def chaos(
 
     chosen = random.randrange(1_000_000) if seed is None else seed
     try:
-        is_kept = run(Options(minutes, chosen, workers, runs_per_s, lease, recovery, keep), Console())
-    except (EmbeddedError, TimeoutError, OSError) as wrong:
-        sys.exit(f"treadle: {wrong} (seed {chosen})")
-    raise typer.Exit(0 if is_kept else 1)
+        has_passed = run(Options(minutes, chosen, workers, runs_per_s, lease, recovery, keep), Console())
+    except (EmbeddedError, TimeoutError, OSError) as error:
+        sys.exit(f"treadle: {error} (seed {chosen})")
+    raise typer.Exit(0 if has_passed else 1)
 
 
-def _configured(**given: object) -> Settings:
+def _configured(**overrides: object) -> Settings:
+    """Load the settings and configure the logs of this process."""
     from app.logging import configure_logging
 
-    settings = load_settings(**given)
+    settings = load_settings(**overrides)
     configure_logging(settings)
     return settings
 
 
-def _need_catalog(settings: Settings) -> None:
+def _check_catalog(settings: Settings) -> None:
     from engine.catalog_file import CatalogError, add_models, read_catalog
 
     try:
         add_models(read_catalog(settings.catalog_file), settings.models)
-    except CatalogError as wrong:
-        sys.exit(f"treadle: {wrong}")
+    except CatalogError as error:
+        sys.exit(f"treadle: {error}")
 
 
-def _need_keys(settings: Settings) -> None:
+def _check_keys(settings: Settings) -> None:
     from persistence.secrets.key_source import Keys
     from persistence.secrets.keyring import KeyProblem
 
     try:
         Keys.of(settings).ring()
-    except KeyProblem as wrong:
-        sys.exit(f"treadle: {wrong}")
+    except KeyProblem as error:
+        sys.exit(f"treadle: {error}")
 
 
-def _need_stores(settings: Settings, gate: int | None) -> None:
+def _check_stores(settings: Settings, gate: int | None) -> None:
     from app.errors import StoreError
-    from app.preflight import need_stores
-    from app.supervisor.start_gate import wait_at
+    from app.preflight import check_stores
+    from app.supervisor.start_gate import wait_until_open
 
     if gate is not None:
-        wait_at(gate)
+        wait_until_open(gate)
     try:
-        asyncio.run(need_stores(settings))
-    except StoreError as wrong:
-        sys.exit(f"treadle: {wrong}")
+        asyncio.run(check_stores(settings))
+    except StoreError as error:
+        sys.exit(f"treadle: {error}")
 
 
 def main() -> None:

@@ -1,4 +1,7 @@
-"""docs/nodes.md, written from the node types themselves: `make docs`. A test sees that the committed page is current."""
+"""Generates docs/nodes.md from the built-in node types (`make docs`).
+
+A test checks that the committed page is up to date.
+"""
 
 import json
 import sys
@@ -11,30 +14,35 @@ from engine.sdk.node import NodeType
 HEAD = """\
 # Node types
 
-Written by `make docs` from the types themselves; `nodeTypes` of the API has the same as JSON Schema. A field marked *template*
-may hold `{{ … }}`, one marked *expression* is one; see [expressions.md](expressions.md). What every node has beside its config,
-and how failures are handled, is in [spec.md](spec.md). Every type has the port `error` too, for `onError: branch`.
+`make docs` generates this page from the node types. The query `nodeTypes` returns the same information
+as JSON Schema. A field marked *template* may contain `{{ … }}`, and a field marked *expression* is an
+expression; see [expressions.md](expressions.md). For the fields that every node has besides its config,
+and for the handling of failures, see [spec.md](spec.md). Every type also has the port `error`, for
+`onError: branch`.
 """
-DEEP = 6
-"""Levels of fields inside fields that are shown; deeper ones are in the JSON Schema."""
+MAX_DEPTH = 6
+"""Levels of nested fields that the page lists. Deeper fields are only in the JSON Schema."""
 NO_DEFAULT = "required"
 
 
-def page() -> str:
-    kinds = [kind() for kind in BUILT_IN]
-    listed = "\n".join(f"| [`{kind.name}`](#{kind.name}) | {_cell(kind.description)} |" for kind in kinds)
-    return f"{HEAD}\n| Type | What it does |\n|---|---|\n{listed}\n\n" + "\n".join(_section(kind) for kind in kinds)
+def render_page() -> str:
+    """Render the whole page as Markdown."""
+    node_types = [node_type() for node_type in BUILT_IN]
+    rows = "\n".join(f"| [`{one.name}`](#{one.name}) | {_cell(one.description)} |" for one in node_types)
+    sections = "\n".join(_section(one) for one in node_types)
+    return f"{HEAD}\n| Type | What it does |\n|---|---|\n{rows}\n\n{sections}"
 
 
-def _section(kind: NodeType[Any]) -> str:
-    parts = [f"## {kind.name}\n\n**{kind.title}.** {kind.description}\n"]
-    if kind.deprecated:
-        parts.append(f"Deprecated: {kind.deprecated}\n")
-    parts.append(_config(kind.Config.model_json_schema()))
-    parts.append(_ports(kind))
-    parts.append(_output(kind.output_schema))
-    if kind.example:
-        parts.append(f"Example:\n\n{_block({'id': 'my_node', 'type': kind.name, 'config': kind.example})}")
+def _section(node_type: NodeType[Any]) -> str:
+    parts = [f"## {node_type.name}\n\n**{node_type.title}.** {node_type.description}\n"]
+    if node_type.deprecated:
+        parts.append(f"Deprecated: {node_type.deprecated}\n")
+    parts.append(_config(node_type.Config.model_json_schema()))
+    parts.append(_ports(node_type))
+    parts.append(_output(node_type.output_schema))
+    if node_type.example:
+        example = {"id": "my_node", "type": node_type.name, "config": node_type.example}
+        parts.append(f"Example:\n\n{_json_block(example)}")
     return "\n".join(part for part in parts if part)
 
 
@@ -43,25 +51,25 @@ def _config(schema: Mapping[str, Any]) -> str:
     if not rows:
         return "It has no config.\n"
     head = "| Config | Type | Default | |\n|---|---|---|---|\n"
-    return head + "".join(f"| `{name}` | {kind} | {default} | {told} |\n" for name, kind, default, told in rows)
+    return head + "".join(f"| `{name}` | {kind} | {default} | {text} |\n" for name, kind, default, text in rows)
 
 
 def _rows(
     schema: Mapping[str, Any], prefix: str, defs: Mapping[str, Any], depth: int
 ) -> Iterator[tuple[str, str, str, str]]:
-    """(field, type, default, description), fields inside fields below the one that they are in."""
-    needed = schema.get("required", ())
+    """Yield (field, type, default, description) for each field, followed by its nested fields."""
+    required = schema.get("required", ())
     for name, field in schema.get("properties", {}).items():
         path = f"{prefix}{name}"
-        default = NO_DEFAULT if name in needed else _default(field)
-        yield path, _type(field, defs), default, _told(field)
-        if depth < DEEP:
-            for inner, step in _inside(field, defs):
-                yield from _rows(inner, f"{path}{step}.", defs, depth + 1)
+        default = NO_DEFAULT if name in required else _default(field)
+        yield path, _type(field, defs), default, _description(field)
+        if depth < MAX_DEPTH:
+            for nested, suffix in _nested_objects(field, defs):
+                yield from _rows(nested, f"{path}{suffix}.", defs, depth + 1)
 
 
-def _inside(field: Mapping[str, Any], defs: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """The objects that a field may hold, with how one gets to them."""
+def _nested_objects(field: Mapping[str, Any], defs: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Yield the schemas of objects that a field may contain, each with the suffix "" or "[]"."""
     for option in _options(field, defs):
         if "properties" in option:
             yield option, ""
@@ -82,24 +90,24 @@ def _options(field: Mapping[str, Any], defs: Mapping[str, Any]) -> Iterator[Mapp
 
 
 def _type(field: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
-    names = dict.fromkeys(_name(option, defs) for option in _options(field, defs) if option.get("type") != "null")
+    names = dict.fromkeys(_type_name(option, defs) for option in _options(field, defs) if option.get("type") != "null")
     limits = [_limit(option) for option in [field, *_options(field, defs)]]
     kind = " or ".join(names) + next((limit for limit in limits if limit), "")
     marks = dict.fromkeys(one["format"] for one in [field, *_options(field, defs)] if "format" in one)
     return ", ".join([_cell(kind), *(f"*{mark}*" for mark in marks)])
 
 
-def _name(option: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
+def _type_name(option: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
     if "const" in option:
         return f"`{option['const']}`"
     if "enum" in option:
         return ", ".join(f"`{value}`" for value in option["enum"])
     kind = option.get("type", "any JSON")
     if isinstance(kind, list):
-        return " or ".join(_name({"type": one}, defs) for one in kind)
+        return " or ".join(_type_name({"type": one}, defs) for one in kind)
     if kind == "array" and isinstance(items := option.get("items"), dict) and items:
-        inner = " or ".join(dict.fromkeys(_name(item, defs) for item in _options(items, defs)))
-        return f"list of {inner}"
+        item_type = " or ".join(dict.fromkeys(_type_name(item, defs) for item in _options(items, defs)))
+        return f"list of {item_type}"
     return {"array": "list", "string": "text", "integer": "whole number"}.get(str(kind), str(kind))
 
 
@@ -119,17 +127,17 @@ def _default(field: Mapping[str, Any]) -> str:
     return f"`{_cell(json.dumps(default, ensure_ascii=False))}`"
 
 
-def _told(field: Mapping[str, Any]) -> str:
+def _description(field: Mapping[str, Any]) -> str:
     return _cell(
         " ".join(str(part).rstrip(".") + "." for part in (field.get("title"), field.get("description")) if part)
     )
 
 
-def _ports(kind: NodeType[Any]) -> str:
-    named = ", ".join(f"`{port}`" for port in kind.ports)
-    more = f"those that its config names in `{kind.ports_from}`" if kind.ports_from else ""
-    told = " and ".join(part for part in (named, more) if part)
-    return f"Ports: {told}.\n" if told else ""
+def _ports(node_type: NodeType[Any]) -> str:
+    fixed = ", ".join(f"`{port}`" for port in node_type.ports)
+    configured = f"those that its config names in `{node_type.ports_from}`" if node_type.ports_from else ""
+    ports = " and ".join(part for part in (fixed, configured) if part)
+    return f"Ports: {ports}.\n" if ports else ""
 
 
 def _output(schema: Mapping[str, Any]) -> str:
@@ -137,13 +145,14 @@ def _output(schema: Mapping[str, Any]) -> str:
         return ""
     if schema.keys() <= {"description"}:
         return f"Output: {schema['description']}\n"
-    rows = [f"| `{name}` | {kind} | {told} |" for name, kind, _, told in _rows(schema, "", schema.get("$defs", {}), 0)]
+    fields = _rows(schema, "", schema.get("$defs", {}), 0)
+    rows = [f"| `{name}` | {kind} | {text} |" for name, kind, _, text in fields]
     if not rows:
-        return f"Output, as JSON Schema:\n\n{_block(schema)}"
+        return f"Output, as JSON Schema:\n\n{_json_block(schema)}"
     return "\n".join(["| Output | Type | |", "|---|---|---|", *rows, ""])
 
 
-def _block(value: Any) -> str:
+def _json_block(value: Any) -> str:
     return f"```json\n{json.dumps(value, indent=2, ensure_ascii=False)}\n```\n"
 
 
@@ -152,4 +161,4 @@ def _cell(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(page())
+    sys.stdout.write(render_page())

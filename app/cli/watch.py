@@ -1,6 +1,7 @@
-"""`treadle run`: submits a spec and shows its nodes as they change, over the same API as everybody else.
+"""`treadle run`: submits a spec and shows the states of its nodes live, over the public API.
 
-The run is the server's: it goes on when this ends, and this goes on when the server was away.
+The run belongs to the server and continues after this process has ended. If the connection is lost,
+this process reconnects and continues from the last `seq` that it has received.
 """
 
 import asyncio
@@ -14,8 +15,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.client import AWAY, Client, RunRefused, Unanswered
-from app.cli.questions import WAITS, questions, told
+from app.cli.client import TRANSIENT_ERRORS, ApiClient, RunRefused, ServerUnavailable
+from app.cli.questions import WAITS, open_questions, question_text
 from engine.states import TERMINAL
 
 _RUN = """
@@ -39,28 +40,34 @@ _COLOURS = {"COMPLETED": "green", "FAILED": "red", "RUNNING": "cyan", "SKIPPED":
 RECONNECT_S = 0.5
 
 
-class Watching:
-    """One run, from its start to its end. `left` is what to say to whoever does not wait for the end."""
+class RunWatcher:
+    """Starts one run and prints its node states until it ends.
+
+    Args:
+        host: Host and port of the server.
+        is_live: Whether to redraw a table of all nodes with each update.
+    """
 
     def __init__(self, host: str, *, is_live: bool) -> None:
-        self._client, self._is_live = Client(host), is_live
+        self._client, self._is_live = ApiClient(host), is_live
         self._console = Console()
         self._run_id: str | None = None
-        self._asked: set[str] = set()
+        self._printed_waits: set[str] = set()
         self._states: dict[str, dict[str, Any]] = {}
         self._is_paused = self._is_lost = False
 
     @property
-    def left(self) -> str:
+    def detach_text(self) -> str:
+        """The text for a person who stops this command before the run has ended."""
         if self._run_id is None:
             return "No run was started."
         return (
-            f"{self._run_id} goes on without you. On {self._client.page}, this stops it:\n"
+            f"{self._run_id} continues on the server. To cancel it, execute this at {self._client.page}:\n"
             f'  mutation {{ cancelRun(input: {{runId: "{self._run_id}"}}) {{ run {{ status }} }} }}'
         )
 
     async def follow(self, spec: Any, inputs: Any) -> str:
-        """Runs the spec and prints how it ended. Returns the run's last status. Raises RunRefused."""
+        """Run the spec, print its result, and return the run's final status. Raises RunRefused."""
         run = await self._submit(spec, inputs)
         self._run_id = run_id = str(run["id"])
         self._console.print(f"run [bold]{run_id}[/bold]")
@@ -70,27 +77,31 @@ class Watching:
                 async for update in updates:
                     await self._show(run_id, update, live)
         if self._is_live and not self._console.is_terminal:
-            self._console.line()  # Where nothing can be redrawn, Live leaves the table's last line open.
-        ended = await self._read(_END, run_id)
-        _conclude(self._console, ended)
-        return str(ended["status"])
+            # Without a terminal, Live does not end the last line of the table.
+            self._console.line()
+        run = await self._read(_END, run_id)
+        _print_result(self._console, run)
+        return str(run["status"])
 
     async def _show(self, run_id: str, update: dict[str, Any], live: Live | None) -> None:
         if (state := update["nodeState"]) is not None:
             self._states[state["nodeId"]] = state
         if live is not None:
             live.update(_table(self._states, update["runStatus"], update["progress"]), refresh=True)
-        await self._say_what_holds_it_up(run_id, update)
+        await self._print_open_waits(run_id, update)
 
     async def _submit(self, spec: Any, inputs: Any) -> dict[str, Any]:
-        payload = (await self._client.ask(_RUN, input={"spec": spec, "inputs": inputs}))["runAdhoc"]
+        payload = (await self._client.execute(_RUN, input={"spec": spec, "inputs": inputs}))["runAdhoc"]
         if payload["errors"]:
-            raise RunRefused("\n".join(line for problem in payload["errors"] for line in _lines(problem)))
+            raise RunRefused("\n".join(line for problem in payload["errors"] for line in _problem_lines(problem)))
         run: dict[str, Any] = payload["run"]
         return run
 
     async def _updates(self, run_id: str) -> AsyncGenerator[dict[str, Any], None]:
-        """Node states until the run ends. A lost connection is made again, and goes on from the last number seen."""
+        """Yield node states until the run ends.
+
+        After a lost connection, continue from the last `seq`.
+        """
         after: int | None = None
         while True:
             try:
@@ -103,60 +114,66 @@ class Watching:
                             return
                 if (await self._read(_END, run_id))["status"] in TERMINAL:
                     return
-            except AWAY:
-                self._say_lost()
+            except TRANSIENT_ERRORS:
+                self._print_connection_lost()
             await asyncio.sleep(RECONNECT_S)
 
     async def _read(self, query: str, run_id: str) -> dict[str, Any]:
         while True:
             try:
-                run: dict[str, Any] = (await self._client.ask(query, run=run_id))["run"]
-            except Unanswered:
-                self._say_lost()
+                run: dict[str, Any] = (await self._client.execute(query, run=run_id))["run"]
+            except ServerUnavailable:
+                self._print_connection_lost()
                 await asyncio.sleep(RECONNECT_S)
             else:
                 self._is_lost = False
                 return run
 
-    def _say_lost(self) -> None:
+    def _print_connection_lost(self) -> None:
         if not self._is_lost:
             self._is_lost = True
-            self._console.print("The server does not answer now. The run is not lost; this goes on when it is back.")
+            self._console.print(
+                "The server does not respond. The run is not lost; this command continues when the server is back."
+            )
 
-    async def _say_what_holds_it_up(self, run_id: str, update: dict[str, Any]) -> None:
+    async def _print_open_waits(self, run_id: str, update: dict[str, Any]) -> None:
         is_paused = update["runStatus"] == "PAUSED"
         if is_paused and not self._is_paused:
-            self._say(
-                f'Paused. It goes on by  mutation {{ resumeRun(input: {{runId: "{run_id}"}}) {{ run {{ status }} }} }}'
+            self._print(
+                "The run is paused. To resume it:  "
+                f'mutation {{ resumeRun(input: {{runId: "{run_id}"}}) {{ run {{ status }} }} }}'
             )
         self._is_paused = is_paused
         if update["runStatus"] != "WAITING" and (update["nodeState"] or {}).get("status") != "WAITING":
             return
         run = await self._read(WAITS, run_id)
-        for wait in questions(run):
-            if wait["waitId"] not in self._asked:
-                self._asked.add(wait["waitId"])
-                self._say(told(run_id, run, wait, self._client.page))
+        for wait in open_questions(run):
+            if wait["waitId"] not in self._printed_waits:
+                self._printed_waits.add(wait["waitId"])
+                self._print(question_text(run_id, run, wait, self._client.page))
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True)
 
 
-def _lines(problem: dict[str, Any]) -> list[str]:
-    """A problem of many fields says its first ones in `detail` as well: said once is enough."""
+def _problem_lines(problem: dict[str, Any]) -> list[str]:
+    """Render a problem.
+
+    Its `detail` repeats the first errors of its fields, so it is left out if there are any.
+    """
     fields = problem.get("errors") or []
     if not fields:
         return [problem["detail"]]
     return [f"{problem['title']}:", *(f"  {one['field']}: {one['message']}" for one in fields)]
 
 
-def _conclude(console: Console, ended: dict[str, Any]) -> None:
-    console.print(f"{ended['status']} in {ended['durationMs'] or 0:.0f} ms")
-    if ended["error"]:
-        error = ended["error"]
+def _print_result(console: Console, run: dict[str, Any]) -> None:
+    console.print(f"{run['status']} in {run['durationMs'] or 0:.0f} ms")
+    if run["error"]:
+        error = run["error"]
         console.print(f"{error['code']} at {error['nodeId'] or 'the run'}: {error['message']}", markup=False)
     else:
-        console.print_json(orjson.dumps(ended["output"]).decode())
+        console.print_json(orjson.dumps(run["output"]).decode())
 
 
 def _table(states: dict[str, dict[str, Any]], status: str, progress: float) -> Table:
@@ -165,14 +182,14 @@ def _table(states: dict[str, dict[str, Any]], status: str, progress: float) -> T
         table.add_column(heading, justify="right" if heading in ("visits", "ms") else "left")
     for state in states.values():
         colour = _COLOURS.get(state["status"], "white")
-        took = state.get("durationMs")
+        duration_ms = state.get("durationMs")
         note = (state.get("error") or {}).get("message") or state.get("message") or ""
         table.add_row(
             Text(state["label"]),
             state["type"],
             f"[{colour}]{state['status']}[/{colour}]",
             str(state.get("visits", 0) or ""),
-            "" if took is None else f"{took:.1f}",
+            "" if duration_ms is None else f"{duration_ms:.1f}",
             Text(note[:60]),
         )
     return table

@@ -1,4 +1,8 @@
-"""The user that Postgres runs as. It refuses root, so root lends it an unprivileged one, and opens no folder."""
+"""The operating system user that the embedded Postgres runs as.
+
+Postgres refuses to run as root. A root process therefore starts it as an unprivileged user. The
+permissions of existing folders are never changed.
+"""
 
 import os
 import pwd
@@ -13,45 +17,58 @@ _UNPRIVILEGED = ("postgres", "nobody")
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
-    """Ourselves (`name` is None), or somebody unprivileged where we are root."""
+class OsUser:
+    """A user for child processes. `name` is None for the user of this process itself."""
 
     name: str | None
     uid: int
     gid: int
 
     @classmethod
-    def choose(cls) -> "Owner":
+    def choose(cls) -> "OsUser":
+        """Return the user of this process or, if that is root, an unprivileged one.
+
+        Raises EmbeddedError.
+        """
         if os.geteuid() != 0:
             return cls(None, os.geteuid(), os.getegid())
-        known = {entry.pw_name: entry for entry in pwd.getpwall()}
+        users = {entry.pw_name: entry for entry in pwd.getpwall()}
         for name in _UNPRIVILEGED:
-            if name in known:
-                return cls(name, known[name].pw_uid, known[name].pw_gid)
+            if name in users:
+                return cls(name, users[name].pw_uid, users[name].pw_gid)
         raise EmbeddedError(
-            "Postgres does not run as root, and there is neither a user `postgres` nor `nobody` to run it as: "
+            "Postgres does not run as root, and neither a user `postgres` nor a user `nobody` exists: "
             "create one (`useradd --system postgres`), or run Treadle as a normal user"
         )
 
     @property
     def options(self) -> dict[str, Any]:
-        """For Popen. Without the caller's PG* variables, which would send Postgres's programs elsewhere, and our keys."""
+        """Arguments for `subprocess.Popen` that run a process as this user.
+
+        The environment lacks `PG*` variables, which would connect Postgres's programs to another
+        server, and `TREADLE_*` variables, which may contain keys.
+        """
         env = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "TREADLE_"))}
-        lent = {"user": self.uid, "group": self.gid, "extra_groups": []} if self.name else {}
-        return {"cwd": "/", "env": env, **lent}
+        identity = {"user": self.uid, "group": self.gid, "extra_groups": []} if self.name else {}
+        return {"cwd": "/", "env": env, **identity}
 
     def run(self, *command: str | Path) -> "subprocess.CompletedProcess[str]":
+        """Run a command as this user, wait for its end, and capture its output."""
         return subprocess.run(
             [str(part) for part in command], text=True, capture_output=True, check=False, **self.options
         )
 
-    def folder(self, path: Path) -> Path:
-        """Makes a folder that is this user's alone. The folders above it are left as they are."""
+    def make_private(self, path: Path) -> Path:
+        """Create a folder that only this user can access (mode 0700).
+
+        Folders above it are unchanged.
+        """
         path.mkdir(exist_ok=True)
         if self.name:
             os.chown(path, self.uid, self.gid)
         path.chmod(0o700)
         return path
 
-    def reaches(self, path: Path) -> bool:
+    def can_access(self, path: Path) -> bool:
+        """Return whether this user can read and enter `path`."""
         return self.run("/bin/sh", "-c", 'test -r "$0" && test -x "$0"', path).returncode == 0

@@ -1,6 +1,7 @@
-"""One embedded server's process: it is ready when it answers, and it can be started again in the same place.
+"""The process of one embedded store: starts it, waits until it responds, restarts and stops it.
 
-It is always started by our main thread: the kernel tells a child of the end of the thread that made it.
+A restart uses the same folder and socket, so the store's address stays the same. Processes must be
+started by the main thread, because the kernel ends a child when the thread that started it ends.
 """
 
 import asyncio
@@ -15,20 +16,21 @@ from app.child_process import Program, start, stop
 from app.errors import EmbeddedError
 
 START_S = 30.0
+"""Seconds that a store may take to start, including repeated attempts after a crash."""
 PAUSE_S = 0.2
-"""Between a start that came to nothing and the next one."""
+"""Seconds between a failed start and the next attempt."""
 
 
 @dataclass(slots=True)
 class StoreProcess:
-    """A server at `url`. `is_ready` asks it, and takes no longer than a moment."""
+    """A store that is reached at `url`. `is_ready` probes it and returns within about a second."""
 
     program: Program
     url: str
     log: Path
     is_ready: Callable[[], bool]
     prepare: Callable[[], None] = lambda: None
-    """Called once it is ready, after a launch."""
+    """Called once after the first start, when the store is ready."""
     _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
 
     @property
@@ -37,15 +39,19 @@ class StoreProcess:
 
     @property
     def code(self) -> int | None:
-        """With which it ended, below 0 the signal; None while it runs."""
+        """The exit code, or minus the signal number; None while the process runs."""
         return None if self._process is None else self._process.poll()
 
     def launch(self) -> None:
+        """Start the process without waiting for it."""
         with self.log.open("ab") as output:
             self._process = start(self.program, output)
 
     def wait(self) -> None:
-        """Until it is ready and prepared. Raises EmbeddedError with the end of its log."""
+        """Wait until the store is ready, then prepare it.
+
+        Raises EmbeddedError with the end of its log.
+        """
         deadline = time.monotonic() + START_S
         while not self.is_ready():
             if self.code is not None or time.monotonic() > deadline:
@@ -54,33 +60,42 @@ class StoreProcess:
         self.prepare()
 
     async def relaunch(self) -> None:
-        """As often as it takes: what a killed Postgres left behind may be in its way for a moment. Raises EmbeddedError."""
+        """Start the process again after its death, and wait until it is ready.
+
+        Starts are repeated, because remains of a killed Postgres may make the first ones fail.
+
+        Raises:
+            EmbeddedError: The store is not ready within `START_S`.
+        """
         deadline = time.monotonic() + START_S
         while True:
             try:
                 self.launch()
             except OSError as error:
                 raise EmbeddedError(f"{self.name} died and cannot be started again: {error}") from error
-            if await self._answers(deadline):
+            if await self._becomes_ready(deadline):
                 return
             if time.monotonic() > deadline:
                 break
             await asyncio.sleep(PAUSE_S)
         raise EmbeddedError(
-            f"{self.name} died and did not come back within {START_S:g} s; the end of {self.log}:\n{self.tail}"
+            f"{self.name} died and did not become ready again within {START_S:g} s. The end of {self.log}:\n{self.tail}"
         )
 
     async def ready(self) -> None:
-        """Until it answers, for who has other things to do meanwhile. Raises EmbeddedError."""
-        if not await self._answers(time.monotonic() + START_S):
+        """Wait until the store is ready, without blocking the event loop. Raises EmbeddedError."""
+        if not await self._becomes_ready(time.monotonic() + START_S):
             raise self._not_ready()
 
     def _not_ready(self) -> EmbeddedError:
-        what = "ended at once" if self.code is not None else f"was not ready within {START_S:g} s"
-        return EmbeddedError(f"{self.name} {what}; the end of {self.log}:\n{self.tail}")
+        problem = "ended immediately" if self.code is not None else f"was not ready within {START_S:g} s"
+        return EmbeddedError(f"{self.name} {problem}. The end of {self.log}:\n{self.tail}")
 
-    async def _answers(self, deadline: float) -> bool:
-        """Asked until then: it tells nobody. False where it ends before."""
+    async def _becomes_ready(self, deadline: float) -> bool:
+        """Probe the store, which does not report that it is ready.
+
+        False if it ends or the time is over.
+        """
         while self.code is None and time.monotonic() < deadline:
             if await asyncio.to_thread(self.is_ready):
                 return True
@@ -88,22 +103,25 @@ class StoreProcess:
         return False
 
     def stop(self) -> None:
+        """Stop the process as `program` defines it, and wait for its end."""
         if self._process is not None:
             stop(self.program, self._process)
 
     def kill(self) -> None:
+        """Kill the process with SIGKILL, and wait for its end."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     @property
     def tail(self) -> str:
+        """The last lines of the log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-8:])
 
 
 @contextmanager
 def launched(store: StoreProcess) -> Iterator[StoreProcess]:
-    """Runs it for as long as the block lasts; it may not be ready yet."""
+    """Run the store for the duration of the block, without waiting until it is ready."""
     try:
         store.launch()
         yield store
@@ -113,7 +131,7 @@ def launched(store: StoreProcess) -> Iterator[StoreProcess]:
 
 @contextmanager
 def running(store: StoreProcess) -> Iterator[StoreProcess]:
-    """The same, and it is ready."""
+    """Run the store for the duration of the block. It is ready when the block begins."""
     with launched(store):
         store.wait()
         yield store

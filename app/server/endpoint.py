@@ -1,6 +1,7 @@
-"""The GraphQL endpoint: POST, GET, Server-Sent Events and graphql-transport-ws at one address, a page for browsers.
+"""The GraphQL endpoint: POST, GET, Server-Sent Events and graphql-transport-ws at one address.
 
-A connection that breaks takes its subscriptions with it and nothing else.
+A browser that opens the address gets GraphiQL. A broken connection ends its own subscriptions and
+nothing else. Errors become GraphQL errors over HTTP and close codes over WebSocket.
 """
 
 import json
@@ -27,75 +28,86 @@ from web.site import page, wants_page
 log = structlog.get_logger(__name__)
 
 CLOSE_CODES = {ProblemCode.UNAVAILABLE: 1013, ProblemCode.FORBIDDEN: 4403}
-"""For a WebSocket: try again later, and not allowed in. Anything else is a fault of ours, 1011."""
+"""WebSocket close codes: "try again later" and "forbidden".
+
+Every other error is internal, code 1011.
+"""
 
 
-class Opening(Protocol):
-    """Makes the context of one request or socket."""
+class ContextFactory(Protocol):
+    """Creates the context of one request or socket."""
 
     async def __call__(self, request: Request | WebSocket) -> Context: ...
 
 
 class Endpoint(GraphQL[Context, None]):
+    """Strawberry's ASGI app with our contexts, error responses and JSON rules."""
+
     websocket_adapter_class = Socket
     graphql_transport_ws_handler_class = Handler
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, create_context: ContextFactory) -> None:
         super().__init__(
             schema,
             graphql_ide=None,
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL),
-            max_subscriptions_per_connection=None,  # The handler's own limit has a code that a client can go by.
+            # Handler has a limit of its own, with an error code.
+            max_subscriptions_per_connection=None,
         )
-        self._opening = opening
+        self._create_context = create_context
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
-        return await self._opening(request)
+        return await self._create_context(request)
 
     async def run(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        # Before anything is asked of a store: the page tells more about what is down than an error does.
+        # First, without access to a store: the page explains an outage better than an error
+        # response.
         if isinstance(request, Request) and wants_page(request):
             return page()
         try:
             return await super().run(request, *args, **kwargs)
-        except HTTPException as refused:
-            return problem_response(refused.status_code, ProblemCode.VALIDATION, refused.reason)
+        except HTTPException as error:
+            return problem_response(error.status_code, ProblemCode.VALIDATION, error.reason)
         except Problem as problem:
             return await _refuse(request, problem.status, problem.code, problem.detail)
         except ClientDisconnect:
-            return Response(status_code=400)  # Nobody reads it.
+            return Response(status_code=400)  # It is never sent, as the client has disconnected.
         except Exception as error:
             if is_transient(error):
                 log.warning("app.unavailable", error=str(error) or type(error).__name__)
-                return await _refuse(request, 503, ProblemCode.UNAVAILABLE, "A store cannot be reached now; try again.")
+                return await _refuse(request, 503, ProblemCode.UNAVAILABLE, "A store is unavailable; try again later.")
             log.exception("app.fault")
             return await _refuse(request, 500, ProblemCode.INTERNAL, "Unexpected error.")
 
     def parse_json(self, data: str | bytes) -> Any:
         parsed = super().parse_json(data)
         if not isinstance(parsed, dict | list):
-            raise HTTPException(400, "An operation is a JSON object")
+            raise HTTPException(400, "An operation must be a JSON object")
         return parsed
 
     def decode_json(self, data: str | bytes) -> object:
-        """Raises JSONDecodeError, whatever is wrong: NaN, nesting without end and endless numbers included."""
+        """Parse JSON.
+
+        Raises JSONDecodeError for every error, also for NaN, deep nesting and huge numbers.
+        """
         try:
             return json.loads(data, parse_constant=_refuse_constant)
         except json.JSONDecodeError:
             raise
-        except (ValueError, RecursionError) as wrong:
-            raise json.JSONDecodeError(str(wrong), "", 0) from wrong
+        except (ValueError, RecursionError) as error:
+            raise json.JSONDecodeError(str(error), "", 0) from error
 
     def encode_json(self, data: object) -> str:
-        """Text: bytes would go out as binary frames, which graphql-transport-ws does not have."""
+        """Serialise to text, because graphql-transport-ws has no binary frames."""
         return orjson.dumps(data).decode()
 
 
 def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 async def _refuse(request: Request | WebSocket, status: int, code: ProblemCode, message: str) -> Response | WebSocket:
+    """Respond with an error: over HTTP as a GraphQL error, over WebSocket by closing the socket."""
     if not isinstance(request, WebSocket):
         return problem_response(status, code, message)
     if WebSocketState.DISCONNECTED not in (request.client_state, request.application_state):

@@ -1,4 +1,7 @@
-"""A start that fails because Postgres went away is told in one line: Starlette tells every failure by its traceback."""
+"""ASGI middleware that reports a start which fails because Postgres is unavailable in one line.
+
+Starlette reports every failed start with a traceback.
+"""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -8,7 +11,10 @@ FAILED = "lifespan.startup.failed"
 
 
 class OneLineStartupErrors:
-    """An ASGI middleware."""
+    """Replaces the traceback of an `UnavailableAtStart` by its message.
+
+    Other failures pass unchanged.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -17,20 +23,20 @@ class OneLineStartupErrors:
         if scope["type"] != "lifespan":
             await self._app(scope, receive, send)
             return
-        failed: list[Message] = []
+        failures: list[Message] = []
 
-        async def held(message: Message) -> None:
+        async def send_unless_failed(message: Message) -> None:
             if message["type"] == FAILED:
-                failed.append(message)
+                failures.append(message)
             else:
                 await send(message)
 
         try:
-            await self._app(scope, receive, held)
-        except UnavailableAtStart as away:
-            await send({"type": FAILED, "message": str(away)})
+            await self._app(scope, receive, send_unless_failed)
+        except UnavailableAtStart as error:
+            await send({"type": FAILED, "message": str(error)})
             raise
         except BaseException:
-            for message in failed:
+            for message in failures:
                 await send(message)
             raise

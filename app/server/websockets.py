@@ -1,7 +1,8 @@
-"""graphql-transport-ws as its protocol has it: a wrong message closes its socket with the code for that, and nothing else.
+"""WebSocket handlers for the graphql-transport-ws protocol.
 
-An operation that is wrong ends alone, with an error under its id: the others of its socket go on. Who goes away in the
-middle is no fault of ours, and is not logged as one.
+An invalid message closes only its own socket, with the close code that the protocol defines. An
+invalid operation ends with an error under its id, and the other operations of the socket continue.
+A client that disconnects is not logged as an error.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any
 import structlog
 from graphql import GraphQLError
 from starlette.websockets import WebSocketDisconnect
-from starlette.websockets import WebSocketDisconnected as SentTooLate
+from starlette.websockets import WebSocketDisconnected as SentAfterDisconnect
 from strawberry.asgi import ASGIWebSocketAdapter
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
@@ -23,39 +24,43 @@ from resolvers.context import Context
 log = structlog.get_logger(__name__)
 
 MAX_OPERATIONS = 100
-"""Under way on one socket: subscriptions, and queries and mutations that have not been answered yet."""
+"""Limit of active operations per socket: subscriptions, and calls without a response yet."""
 MAX_REASON = 123
-"""Bytes that a close frame has room for."""
+"""Bytes of the reason in a close frame (RFC 6455, section 5.5)."""
 TOO_MANY = GraphQLError(
-    f"{MAX_OPERATIONS} operations are under way on this socket, and no more can be. Complete one first.",
+    f"{MAX_OPERATIONS} operations are active on this socket, which is the limit. Complete one first.",
     extensions={"code": ProblemCode.LIMIT, "limit": MAX_OPERATIONS},
 )
-GONE = (WebSocketDisconnect, SentTooLate)
+DISCONNECTS = (WebSocketDisconnect, SentAfterDisconnect)
 
 
 class Socket(ASGIWebSocketAdapter):
+    """A WebSocket whose sends and close tolerate a client that has disconnected."""
+
     async def send_json(self, message: Mapping[str, object]) -> None:
         try:
             await super().send_json(message)
-        except SentTooLate as gone:
-            raise WebSocketDisconnected from gone
+        except SentAfterDisconnect as error:
+            raise WebSocketDisconnected from error
 
     async def close(self, code: int, reason: str) -> None:
-        with suppress(*GONE):
+        with suppress(*DISCONNECTS):
             await super().close(code, reason.encode(errors="replace")[:MAX_REASON].decode(errors="ignore"))
 
 
 class Handler(BaseGraphQLTransportWSHandler[Context, None]):
+    """Handles the messages of one socket; checks their shape and limits active operations."""
+
     async def handle_message(self, message: Any) -> None:
-        if (wrong := _misshapen(message)) is not None:
-            await self.handle_invalid_message(wrong)
+        if (error := _message_error(message)) is not None:
+            await self.handle_invalid_message(error)
         elif message["type"] == "subscribe" and self._is_full(message["id"]):
             await self.send_message(ErrorMessage(id=message["id"], type="error", payload=[TOO_MANY.formatted]))
         else:
             await super().handle_message(message)
 
     def _is_full(self, id: str) -> bool:
-        """For an operation that is in order otherwise."""
+        """Return whether one more valid operation would exceed the limit."""
         is_new = self.connection_acknowledged and id not in self.operations
         return is_new and len(self.operations) >= MAX_OPERATIONS
 
@@ -64,24 +69,27 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
             log.error("app.socket_fault", exc_info=error)
 
 
-def _misshapen(message: object) -> str | None:
-    """What is wrong with a message by its shape alone. A type that nobody knows is found by the protocol itself."""
+def _message_error(message: object) -> str | None:
+    """Return what is wrong with the shape of a message, or None.
+
+    Strawberry itself refuses unknown types.
+    """
     if not isinstance(message, dict):
-        return "A message is a JSON object"
+        return "A message must be a JSON object"
     kind, id, payload = message.get("type"), message.get("id"), message.get("payload")
     if not isinstance(kind, str):
-        return "A message has a type"
+        return "A message must have a type, which is a string"
     if kind in ("subscribe", "complete") and not (isinstance(id, str) and id):
-        return f"A {kind} message has an id, which is text"
+        return f"A {kind} message must have an id, which is a string"
     if kind == "subscribe" and not isinstance(payload, dict):
-        return "A subscribe message has a payload, which is an object"
-    return _misshapen_operation(payload) if kind == "subscribe" and isinstance(payload, dict) else None
+        return "A subscribe message must have a payload, which is an object"
+    return _operation_error(payload) if kind == "subscribe" and isinstance(payload, dict) else None
 
 
-def _misshapen_operation(payload: dict[str, object]) -> str | None:
+def _operation_error(payload: dict[str, object]) -> str | None:
     if not isinstance(payload.get("query"), str):
-        return "The payload has a query, which is text"
-    for name, kind, word in (("variables", dict, "an object"), ("operationName", str, "text")):
+        return "The payload must have a query, which is a string"
+    for name, kind, kind_name in (("variables", dict, "an object"), ("operationName", str, "a string")):
         if not isinstance(payload.get(name), kind | None):
-            return f"The payload's {name} is {word} or null"
+            return f"The payload's {name} must be {kind_name} or null"
     return None

@@ -1,4 +1,4 @@
-"""Whether the server that `treadle up` has started is there and all is well with it, asked at /health."""
+"""Waits until the server of `treadle up` reports at /health that both stores are up."""
 
 import asyncio
 import socket
@@ -9,25 +9,36 @@ from app.errors import CannotStartError
 from app.http_client import plain_client
 
 READY_S = 60.0
+"""Seconds that the server has to become healthy."""
 
 
-async def healthy(listener: socket.socket) -> None:
-    """Until the server says that all is well. It need not listen yet: a connection waits on the bound port."""
+async def wait_until_healthy(listener: socket.socket) -> None:
+    """Wait until /health reports no store as down.
+
+    The server need not accept connections yet, because they wait in the backlog of the bound port.
+
+    Args:
+        listener: The listening socket of the server.
+
+    Raises:
+        CannotStartError: The server is not healthy within `READY_S`.
+    """
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/health"
-    missing = "it does not answer"
+    problem = "it does not respond"
     try:
         async with asyncio.timeout(READY_S), plain_client(timeout_s=READY_S) as client:
-            while missing := await _missing(client, url):  # noqa: ASYNC110 (another process)
+            while problem := await _health_problem(client, url):  # noqa: ASYNC110 (another process)
                 await asyncio.sleep(0.1)
     except TimeoutError as error:
-        raise CannotStartError(f"the server was not ready within {READY_S:g} s: {missing}") from error
+        raise CannotStartError(f"the server was not ready within {READY_S:g} s: {problem}") from error
 
 
-async def _missing(client: httpx.AsyncClient, url: str) -> str:
-    """What is not well yet; nothing when all is."""
+async def _health_problem(client: httpx.AsyncClient, url: str) -> str:
+    """Return why the server is not healthy, or an empty string if it is."""
     try:
         health = (await client.get(url)).json()
     except (httpx.TransportError, ValueError):
-        return "it does not answer, and its log above says why"  # It died with our request; the next one takes it up.
-    return f"no answer from {' and '.join(health['down'])}" if health["down"] else ""
+        # The server died with this request. The next request waits for the restarted server.
+        return "it does not respond; see its log lines above"
+    return f"no response from {' and '.join(health['down'])}" if health["down"] else ""

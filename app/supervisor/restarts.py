@@ -1,6 +1,8 @@
-"""What `treadle up` keeps running: its server, its workers and its embedded stores. One that dies is started again.
+"""Restarts the processes of `treadle up` when they die: server, workers and embedded stores.
 
-At once if it had lived for a while, else after a pause that doubles. What never starts well, or does not come back, ends `up`.
+A process that ran for at least 10 s is restarted after 0.1 s, any other after a pause that doubles
+up to 10 s. `treadle up` ends if a process fails three times without ever having run for 10 s, or if
+a store does not become ready again.
 """
 
 import asyncio
@@ -13,63 +15,80 @@ from dataclasses import dataclass
 
 import structlog
 
-from app.child_process import end_group, ends_with_us
+from app.child_process import end_with_parent, kill_group
 from app.embedded.process import StoreProcess
 from app.errors import CannotStartError
 
 log = structlog.get_logger(__name__)
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
+MIN_PAUSE_S, MAX_PAUSE_S = 0.1, 10.0
+"""Shortest and longest pause before a restart, in seconds."""
 HEALTHY_S = 10.0
-"""A child that has lived this long has started well: its next death is answered at once."""
-DEATHS_AT_START = 3
-"""A child that ends so often by itself and has never lived long will not get better by another start."""
+"""Seconds after which a process counts as healthy.
+
+The pause after its next death is the shortest one.
+"""
+MAX_FAILED_STARTS = 3
+"""Failures of a process that was never healthy. After them, further restarts would fail as well."""
 
 
 @dataclass(slots=True)
-class Pause:
-    """How long to wait after each death."""
+class Backoff:
+    """Computes the pause before each restart of one process."""
 
-    _last_s: float = FIRST_PAUSE_S
+    _pause_s: float = MIN_PAUSE_S
 
-    def after(self, lived_s: float) -> float:
-        self._last_s = FIRST_PAUSE_S if lived_s > HEALTHY_S else min(self._last_s * 2, LONGEST_PAUSE_S)
-        return self._last_s
+    def pause_after(self, uptime_s: float) -> float:
+        """Return the pause in seconds after a death, for a process that ran for `uptime_s`."""
+        self._pause_s = MIN_PAUSE_S if uptime_s > HEALTHY_S else min(self._pause_s * 2, MAX_PAUSE_S)
+        return self._pause_s
 
 
 @dataclass(slots=True)
 class Child:
-    """One process that is to be there. `arguments` are those of the `treadle` command."""
+    """A server or worker process that is restarted when it dies.
+
+    Attributes:
+        arguments: The arguments of the `treadle` command.
+        orphaned: The signal that the kernel sends to the process when the supervisor dies.
+        descriptors: The file descriptors that the process inherits.
+    """
 
     name: str
     arguments: list[str]
     environment: Mapping[str, str]
     orphaned: signal.Signals = signal.SIGTERM
-    """What the kernel sends it when we die."""
     descriptors: tuple[int, ...] = ()
     process: asyncio.subprocess.Process | None = None
     _is_stopping: bool = False
-    _let_in_at: float = math.inf
-    """What it has done before it was let in is no life."""
+    _gate_opened_at: float = math.inf
+    """Time spent waiting at the start gate does not count as uptime."""
 
-    async def keep(self) -> None:
-        """Runs the process until it is told to stop. Raises CannotStartError if it never starts well."""
-        failures, pause, has_lived = 0, Pause(), False
+    async def run_until_stopped(self) -> None:
+        """Run the process, and restart it until `stop` is called.
+
+        Raises:
+            CannotStartError: The process has failed repeatedly and was never healthy.
+        """
+        failures, backoff, was_healthy = 0, Backoff(), False
         while not self._is_stopping:
-            began = time.monotonic()
+            started_at = time.monotonic()
             code = await self._run()
             if self._is_stopping:
                 return
-            lived_s = time.monotonic() - max(began, self._let_in_at)
-            has_lived |= lived_s > HEALTHY_S
-            failures += code > 0  # Below 0 it was a signal: somebody or something from outside.
-            if not has_lived and failures >= DEATHS_AT_START:
-                raise CannotStartError(f"the {self.name} failed {failures} times (code {code}); its log above says why")
-            await _pause(self.name, code, pause.after(lived_s))
+            uptime_s = time.monotonic() - max(started_at, self._gate_opened_at)
+            was_healthy |= uptime_s > HEALTHY_S
+            # A negative code is a signal from outside, and no failure of the process itself.
+            failures += code > 0
+            if not was_healthy and failures >= MAX_FAILED_STARTS:
+                raise CannotStartError(
+                    f"the {self.name} failed {failures} times (code {code}); see its log lines above"
+                )
+            await _pause(self.name, code, backoff.pause_after(uptime_s))
 
-    def let_in(self) -> None:
-        """What it waited for is there."""
-        self._let_in_at = time.monotonic()
+    def gate_opened(self) -> None:
+        """Record that the process may use the stores from now on."""
+        self._gate_opened_at = time.monotonic()
 
     async def _run(self) -> int:
         self.process = await asyncio.create_subprocess_exec(
@@ -78,28 +97,28 @@ class Child:
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
             pass_fds=self.descriptors,
-            preexec_fn=ends_with_us(self.orphaned),
+            preexec_fn=end_with_parent(self.orphaned),
         )
-        if self._is_stopping:  # We were told so while it was being made.
+        if self._is_stopping:  # `stop` was called while the process was being created.
             self._send(signal.SIGTERM)
         try:
             return await self.process.wait()
         finally:
             if self.process.returncode is not None:
-                end_group(self.process.pid)
+                kill_group(self.process.pid)
 
-    async def stop(self, hurry: asyncio.Event, limit_s: float) -> None:
-        """Asks the process to stop, and kills it when the time is up or somebody is in a hurry."""
+    async def stop(self, force: asyncio.Event, timeout_s: float) -> None:
+        """Stop the process with SIGTERM; kill it after `timeout_s` or when `force` is set."""
         self._is_stopping = True
         if self.process is None:
             return
         self._send(signal.SIGTERM)
-        ended, hurried = asyncio.create_task(self.process.wait()), asyncio.create_task(hurry.wait())
-        await asyncio.wait([ended, hurried], timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
-        hurried.cancel()
+        ended, forced = asyncio.create_task(self.process.wait()), asyncio.create_task(force.wait())
+        await asyncio.wait([ended, forced], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        forced.cancel()
         if not ended.done():
-            if not hurry.is_set():
-                log.warning("up.killed", process=self.name, after_s=limit_s)
+            if not force.is_set():
+                log.warning("up.killed", process=self.name, after_s=timeout_s)
             self._send(signal.SIGKILL)
         await ended
 
@@ -108,26 +127,31 @@ class Child:
             self.process.send_signal(number)
 
 
-async def keep_store(store: StoreProcess, deaths: asyncio.Event) -> None:
-    """Starts the store again whenever it dies; `deaths` is set when any child of ours has ended.
+async def restart_store(store: StoreProcess, child_ended: asyncio.Event) -> None:
+    """Restart a store whenever it dies, until cancelled.
 
-    Raises EmbeddedError when it does not come back.
+    Args:
+        child_ended: Set by the caller whenever any child process has ended (SIGCHLD).
+
+    Raises:
+        EmbeddedError: The store does not become ready again.
     """
-    pause = Pause()
+    backoff = Backoff()
     while True:
-        began = time.monotonic()
-        code = await _ended(store, deaths)
-        died = time.monotonic()
-        await _pause(store.name, code, pause.after(died - began))
+        started_at = time.monotonic()
+        code = await _exit_code(store, child_ended)
+        died_at = time.monotonic()
+        await _pause(store.name, code, backoff.pause_after(died_at - started_at))
         await store.relaunch()
-        log.warning("up.back", process=store.name, after_s=round(time.monotonic() - died, 1))
+        log.warning("up.back", process=store.name, after_s=round(time.monotonic() - died_at, 1))
 
 
-async def _ended(store: StoreProcess, deaths: asyncio.Event) -> int:
+async def _exit_code(store: StoreProcess, child_ended: asyncio.Event) -> int:
+    """Wait until the store ends, and return its exit code."""
     while (code := store.code) is None:
-        deaths.clear()
-        if store.code is None:
-            await deaths.wait()
+        child_ended.clear()
+        if store.code is None:  # It may have ended between the first test and `clear`.
+            await child_ended.wait()
     return code
 
 

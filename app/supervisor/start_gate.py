@@ -1,7 +1,9 @@
-"""Holds processes back that were started early: they import what they need while what they need is still being made.
+"""A start gate: makes processes that were started early wait until they may use the stores.
 
-A pipe through which nothing goes. Whoever waits at its one end goes on when the other end is closed, be it because the gate
-was opened or because its owner has died; so nobody waits for ever, and one that comes late does not wait at all.
+Server and workers import their modules while the stores still start, which saves time. The gate is
+a pipe that carries no data. A waiting process reads from one end, and returns when the other end is
+closed: when the gate is opened or when its owner dies. So no process waits forever, and a process
+that comes after the opening does not wait.
 """
 
 import os
@@ -12,32 +14,35 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class StartGate:
+    """A gate that this process owns and can open once."""
+
     descriptor: int
-    """To be lent to those who are to wait."""
-    _held: int | None
+    """The file descriptor for processes that wait; they inherit it."""
+    _write_end: int | None
 
     @property
     def is_open(self) -> bool:
-        return self._held is None
+        return self._write_end is None
 
     def open(self) -> None:
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
+        """Let all waiting processes continue. Opening an open gate has no effect."""
+        if self._write_end is not None:
+            os.close(self._write_end)
+            self._write_end = None
 
 
 @contextmanager
-def gate() -> Iterator[StartGate]:
-    """Closed at first."""
-    made = StartGate(*os.pipe())
+def start_gate() -> Iterator[StartGate]:
+    """Create a closed gate. It is opened at the end of the block at the latest."""
+    gate = StartGate(*os.pipe())
     try:
-        yield made
+        yield gate
     finally:
-        made.open()
-        os.close(made.descriptor)
+        gate.open()
+        os.close(gate.descriptor)
 
 
-def wait_at(descriptor: int) -> None:
-    """Until the gate is open."""
+def wait_until_open(descriptor: int) -> None:
+    """Block until the gate with this file descriptor is open or its owner has died."""
     os.read(descriptor, 1)
     os.close(descriptor)

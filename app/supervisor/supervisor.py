@@ -1,7 +1,8 @@
-"""`treadle up`: one server and some workers as child processes beside our own stores, from ready to stopped.
+"""Runs one server and the workers as child processes, next to the embedded stores, until a signal.
 
-The port is bound here and lent to the server, so clients that come while it is started again wait instead of failing.
-If this process dies, the kernel tells the children to stop. On a signal, workers hand their runs back first.
+This process binds the port and the server inherits it, so clients wait instead of failing while the
+server restarts. If this process dies, the kernel signals the children to stop (Linux). On a signal,
+workers release their runs before the stores stop.
 """
 
 import asyncio
@@ -16,16 +17,23 @@ from app.child_process import ORPHANED
 from app.embedded.process import StoreProcess
 from app.errors import CannotStartError, EmbeddedError
 from app.settings import Settings
-from app.supervisor.restarts import Child, keep_store
-from app.supervisor.start_gate import gate
+from app.supervisor.restarts import Child, restart_store
+from app.supervisor.start_gate import start_gate
 
 STOP_S = 10.0
-"""Beyond the time that a worker may drain; then it is killed, and its runs are taken up at the next start."""
+"""Seconds after the drain time until a process is killed.
+
+Other workers claim its runs after the next start.
+"""
 UNPRIVILEGED = 1024
+"""The lowest port that a process may bind without superuser rights."""
 
 
 def listen(settings: Settings) -> socket.socket:
-    """Binds the server's port. Raises CannotStartError; port 0 takes a free one."""
+    """Bind the port of the server and listen on it; port 0 selects a free port.
+
+    Raises CannotStartError.
+    """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -33,19 +41,22 @@ def listen(settings: Settings) -> socket.socket:
         listener.bind((settings.host, settings.port))
     except OSError as error:
         listener.close()
-        raise CannotStartError(unbound(settings, error)) from error
+        raise CannotStartError(bind_error_text(settings, error)) from error
     listener.listen(128)
     return listener
 
 
-def unbound(settings: Settings, error: OSError) -> str:
-    """Why the port cannot be had, and which option chooses another."""
-    what = f"port {settings.port} of {settings.host} cannot be bound ({error.strerror})"
+def bind_error_text(settings: Settings, error: OSError) -> str:
+    """Say why the port cannot be bound, and what to do."""
+    text = f"port {settings.port} of {settings.host} cannot be bound ({error.strerror})"
     if error.errno == errno.EADDRINUSE:
-        return f"{what}: is another Treadle running? Choose another one by --port or TREADLE_PORT"
+        return f"{text}: is another Treadle running? Choose another port with --port or TREADLE_PORT"
     if error.errno == errno.EACCES and settings.port < UNPRIVILEGED:
-        return f"{what}: ports below {UNPRIVILEGED} are the superuser's. Choose another one by --port or TREADLE_PORT"
-    return f"{what}: check TREADLE_HOST and TREADLE_PORT (--port)"
+        return (
+            f"{text}: ports below {UNPRIVILEGED} are reserved for the superuser. "
+            "Choose another port with --port or TREADLE_PORT"
+        )
+    return f"{text}: check TREADLE_HOST and TREADLE_PORT (--port)"
 
 
 async def supervise(
@@ -57,62 +68,71 @@ async def supervise(
     ready: Callable[[], None],
     stopping: Callable[[], None],
 ) -> None:
-    """Keeps the processes and our own stores running until a signal says to stop; a second signal kills the processes.
+    """Run processes and embedded stores until a signal; a second signal kills the processes.
 
-    The processes touch no store before `prepare` is over. `ready` is called once /health says that all is well,
-    `stopping` when a signal came. Raises what `prepare` raises, CannotStartError, or EmbeddedError for a lost store.
+    Args:
+        urls: (database URL, Redis URL)
+        stores: The embedded stores, already started.
+        listener: The bound socket of the server.
+        prepare: Makes the stores ready. The processes use no store before it has returned.
+        ready: Called when /health reports that the server is healthy.
+        stopping: Called when a signal has arrived.
+
+    Raises:
+        CannotStartError: A process does not start, or `prepare` has failed.
+        EmbeddedError: A store died and does not become ready again.
     """
-    stop, hurry = _signals()
-    with gate() as closed:
-        children = _children(settings, urls, stores, listener, closed.descriptor)
-        keeping = [asyncio.create_task(child.keep(), name=child.name) for child in children]
+    stop, force = _signals()
+    with start_gate() as gate:
+        children = _children(settings, urls, stores, listener, gate.descriptor)
+        tasks = [asyncio.create_task(child.run_until_stopped(), name=child.name) for child in children]
         try:
-            await _first(stop, asyncio.ensure_future(prepare()), keeping)
+            await _first(stop, asyncio.ensure_future(prepare()), tasks)
             if not stop.is_set():
-                keeping += _keeping_stores(stores)
-                closed.open()
+                tasks += _restart_stores(stores)
+                gate.open()
                 for child in children:
-                    child.let_in()
-                await _first(stop, asyncio.create_task(_until_healthy(listener)), keeping)
+                    child.gate_opened()
+                await _first(stop, asyncio.create_task(_wait_until_healthy(listener)), tasks)
             if not stop.is_set():
                 ready()
-                await _first(stop, asyncio.create_task(stop.wait()), keeping)
+                await _first(stop, asyncio.create_task(stop.wait()), tasks)
             stopping()
         except EmbeddedError:
-            hurry.set()  # Without it nobody can hand anything back.
+            force.set()  # Without the store, workers cannot release their runs.
             raise
         finally:
-            # Workers hand their runs back: the stores stay until they have.
-            await asyncio.gather(*(child.stop(hurry, settings.drain_s + STOP_S) for child in children))
-            await _ended(keeping)
+            # The embedded stores run until the workers have released their runs.
+            await asyncio.gather(*(child.stop(force, settings.drain_s + STOP_S) for child in children))
+            await _cancel(tasks)
 
 
-def _keeping_stores(stores: Sequence[StoreProcess]) -> list["asyncio.Task[None]"]:
-    return [asyncio.create_task(keep_store(store, died), name=store.name) for store, died in _deaths(stores)]
+def _restart_stores(stores: Sequence[StoreProcess]) -> list["asyncio.Task[None]"]:
+    return [asyncio.create_task(restart_store(store, event), name=store.name) for store, event in _child_events(stores)]
 
 
 def _signals() -> tuple[asyncio.Event, asyncio.Event]:
-    """(stop, hurry): set by the first signal, and by the second."""
-    stop, hurry = asyncio.Event(), asyncio.Event()
+    """Return (stop, force): the first signal sets `stop`, and the second one sets `force`."""
+    stop, force = asyncio.Event(), asyncio.Event()
 
-    def signalled() -> None:
-        (hurry if stop.is_set() else stop).set()
+    def handle_signal() -> None:
+        (force if stop.is_set() else stop).set()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-            asyncio.get_running_loop().add_signal_handler(number, signalled)
-    return stop, hurry
+            asyncio.get_running_loop().add_signal_handler(number, handle_signal)
+    return stop, force
 
 
-def _deaths(stores: Sequence[StoreProcess]) -> list[tuple[StoreProcess, asyncio.Event]]:
-    """Each store with an event that is set whenever any child of ours has ended."""
+def _child_events(stores: Sequence[StoreProcess]) -> list[tuple[StoreProcess, asyncio.Event]]:
+    """Pair each store with an event that is set whenever any child process has ended."""
     events = [(store, asyncio.Event()) for store in stores]
 
-    def ended() -> None:
+    def handle_child_ended() -> None:
         for _, event in events:
             event.set()
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, ended)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, handle_child_ended)
     return events
 
 
@@ -122,35 +142,39 @@ def _children(
     environment = {**os.environ, "TREADLE_DATABASE_URL": urls[0], "TREADLE_REDIS_URL": urls[1]}
     environment |= {"TREADLE_PORT": str(listener.getsockname()[1]), "TREADLE_HOST": settings.host}
     environment |= {"TREADLE_DATA_DIR": str(settings.data_dir.absolute())}
-    # Our own stores die with us: then a worker has nobody to hand its runs back to.
+    # Embedded stores die with this process. A worker cannot release its runs then, so it ends at
+    # once.
     orphaned = ORPHANED if any(store.url == urls[0] for store in stores) else signal.SIGTERM
-    lent = listener.fileno()
-    waits = ["--gate", str(gate)]
-    server = Child("server", ["server", *waits, "--listener", str(lent)], environment, orphaned, (gate, lent))
+    socket_fd = listener.fileno()
+    gate_option = ["--gate", str(gate)]
+    server_arguments = ["server", *gate_option, "--listener", str(socket_fd)]
+    server = Child("server", server_arguments, environment, orphaned, (gate, socket_fd))
     names = [f"worker {number}" for number in range(1, settings.workers + 1)]
-    return [server, *(Child(name, ["worker", *waits], environment, orphaned, (gate,)) for name in names)]
+    return [server, *(Child(name, ["worker", *gate_option], environment, orphaned, (gate,)) for name in names)]
 
 
-async def _first(stop: asyncio.Event, wanted: "asyncio.Task[Any]", keeping: Sequence["asyncio.Task[None]"]) -> None:
-    """Until `wanted` or `stop`. Raises what `wanted` or the keeping of a child raised."""
+async def _first(stop: asyncio.Event, task: "asyncio.Task[Any]", others: Sequence["asyncio.Task[None]"]) -> None:
+    """Wait until `task` has ended or `stop` is set.
+
+    Raises the exception of any task that has failed.
+    """
     stopped = asyncio.create_task(stop.wait())
-    done, _ = await asyncio.wait([wanted, stopped, *keeping], return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait([task, stopped, *others], return_when=asyncio.FIRST_COMPLETED)
     try:
-        for task in done:
-            task.result()
+        for one in done:
+            one.result()
     finally:
-        await _ended([wanted, stopped])
+        await _cancel([task, stopped])
 
 
-async def _ended(tasks: Sequence["asyncio.Task[Any]"]) -> None:
+async def _cancel(tasks: Sequence["asyncio.Task[Any]"]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _until_healthy(listener: socket.socket) -> None:
-    from app.supervisor.health import (
-        healthy,  # Not sooner: the processes that take the longest to start are on their way by now.
-    )
+async def _wait_until_healthy(listener: socket.socket) -> None:
+    # Imported only now, so that the import does not delay the start of the slowest processes.
+    from app.supervisor.health import wait_until_healthy
 
-    await healthy(listener)
+    await wait_until_healthy(listener)

@@ -1,6 +1,7 @@
-"""`treadle up`: the port, then everything at once, and what a person reads meanwhile.
+"""`treadle up`: binds the port, starts everything in parallel, and prints the progress.
 
-Server and workers import while the stores start and are migrated, and wait at the gate for that.
+Server and workers import their modules while the stores start and are migrated, and then wait at
+the start gate until the stores are ready.
 """
 
 import asyncio
@@ -18,25 +19,30 @@ from app.supervisor.supervisor import listen, supervise
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "support_triage.json"
 
-STOPPING = "stopping: workers hand their runs back first; a second Ctrl-C does not wait for that"
+STOPPING = "stopping: workers release their runs first; press Ctrl-C again to stop without waiting"
 
 
 def run(settings: Settings) -> None:
-    """Returns when it was told to stop. Raises EmbeddedError, StoreError and CannotStartError."""
+    """Run Treadle until a signal stops it.
+
+    Raises:
+        CannotStartError: The port cannot be bound, or a process or store does not start. Includes
+            EmbeddedError and StoreError.
+    """
     with ExitStack() as stack:
         listener = stack.enter_context(listen(settings))
-        typer.echo(_starting(settings))
+        typer.echo(_starting_line(settings))
         urls, stores = _stores(settings, stack)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         port = listener.getsockname()[1]
-        ready = "\n".join([f"ready http://{host}:{port}/graphql", *_next(settings, port, urls, stores)])
+        ready = "\n".join([f"ready http://{host}:{port}/graphql", *_next_steps(settings, port, urls, stores)])
         asyncio.run(
             supervise(
                 settings,
                 urls,
                 stores,
                 listener,
-                lambda: _prepared(urls, stores),
+                lambda: _prepare_stores(urls, stores),
                 lambda: typer.echo(ready),
                 lambda: typer.echo(STOPPING),
             )
@@ -44,7 +50,11 @@ def run(settings: Settings) -> None:
 
 
 def _stores(settings: Settings, stack: ExitStack) -> tuple[tuple[str, str], list[StoreProcess]]:
-    """The addresses of both, and those of the two that are our own, launched."""
+    """Start the embedded stores, unless their addresses are set.
+
+    Returns:
+        (database URL, Redis URL), and the processes of the embedded stores.
+    """
     stores: list[StoreProcess] = []
 
     def launch(store: StoreProcess) -> str:
@@ -56,42 +66,49 @@ def _stores(settings: Settings, stack: ExitStack) -> tuple[tuple[str, str], list
     return (database_url, redis_url), stores
 
 
-async def _prepared(urls: tuple[str, str], stores: list[StoreProcess]) -> None:
-    """Until both stores answer and the database is migrated. Raises EmbeddedError and StoreError."""
-    from app import preflight  # Not sooner: the processes that take the longest to start have been started by now.
+async def _prepare_stores(urls: tuple[str, str], stores: list[StoreProcess]) -> None:
+    """Wait until both stores respond, and migrate the database.
+
+    Raises EmbeddedError and StoreError.
+    """
+    # Imported only now, so that the import does not delay the start of the slowest processes.
+    from app import preflight
 
     for store in stores:
         await store.ready()
         await asyncio.to_thread(store.prepare)
-    await preflight.need_redis(urls[1])
-    await preflight.migrated(urls[0])
+    await preflight.redis_version(urls[1])
+    await preflight.migrate_database(urls[0])
 
 
-def _starting(settings: Settings) -> str:
+def _starting_line(settings: Settings) -> str:
     addresses = (("Postgres", settings.database_url), ("Redis", settings.redis_url))
     embedded = [name for name, url in addresses if url is None]
     workers = "1 worker" if settings.workers == 1 else f"{settings.workers or 'no'} workers"
-    place = f"; the data is in {settings.data_dir.absolute()}" if embedded else ""
-    return f"starting {', '.join([*embedded, 'the server'])} and {workers}{place}"
+    location = f"; the data is in {settings.data_dir.absolute()}" if embedded else ""
+    return f"starting {', '.join([*embedded, 'the server'])} and {workers}{location}"
 
 
-def _next(settings: Settings, port: int, urls: tuple[str, str], stores: list[StoreProcess]) -> list[str]:
+def _next_steps(settings: Settings, port: int, urls: tuple[str, str], stores: list[StoreProcess]) -> list[str]:
     program = sys.argv[0] if Path(sys.argv[0]).name == "treadle" else "treadle"
-    at = "" if port == Settings.model_fields["port"].default else f" --port {port}"
+    port_option = "" if port == Settings.model_fields["port"].default else f" --port {port}"
     lines = ["  open it in a browser: the tabs run a workflow and show its nodes live"]
     if EXAMPLE.exists():
-        lines += ["  or, in another terminal:", f"    {program} run {_short(EXAMPLE)} --watch{at}"]
+        lines += ["  or, in another terminal:", f"    {program} run {_shortened(EXAMPLE)} --watch{port_option}"]
     if not settings.workers:
-        given = ("TREADLE_DATABASE_URL", "TREADLE_REDIS_URL")
-        # Addresses of our own hold no password; others are known to who has set them.
-        ours = [f"{name}={shlex.quote(url)}" for name, url in zip(given, urls, strict=True) if _is_ours(url, stores)]
-        lines += ["  there is no worker, so runs wait until you start one:", f"    {' '.join([*ours, program])} worker"]
+        names = ("TREADLE_DATABASE_URL", "TREADLE_REDIS_URL")
+        # Only addresses of embedded stores are printed: other addresses may contain a password.
+        variables = [
+            f"{name}={shlex.quote(url)}" for name, url in zip(names, urls, strict=True) if _is_embedded(url, stores)
+        ]
+        command = " ".join([*variables, program])
+        lines += ["  there is no worker, so runs wait until you start one:", f"    {command} worker"]
     return [*lines, "  Ctrl-C stops everything; the data stays."]
 
 
-def _is_ours(url: str, stores: list[StoreProcess]) -> bool:
+def _is_embedded(url: str, stores: list[StoreProcess]) -> bool:
     return any(store.url == url for store in stores)
 
 
-def _short(path: Path) -> Path:
+def _shortened(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

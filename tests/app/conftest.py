@@ -1,4 +1,4 @@
-"""Folders for embedded servers, which Postgres's own user must be able to reach, the `treadle` command, and a server."""
+"""Fixtures: folders for embedded servers, the `treadle` command, and a running server."""
 
 import os
 import shutil
@@ -18,6 +18,7 @@ from tests.app_server import serving
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
+    """A folder that Postgres's user can enter, which pytest's `tmp_path` does not allow."""
     folder = Path(tempfile.mkdtemp(prefix="treadle-test-"))
     folder.chmod(0o711)
     yield folder
@@ -26,24 +27,24 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def treadle() -> Iterator[Treadle]:
-    """Starts `treadle …` without this machine's settings; what still runs at the end is stopped."""
-    started: list[subprocess.Popen[str]] = []
+    """Starts `treadle …` without the settings of this machine, and stops all processes at the end."""
+    children: list[subprocess.Popen[str]] = []
 
     def start(*arguments: object, **settings: str) -> "subprocess.Popen[str]":
-        bare = {name: value for name, value in os.environ.items() if not name.startswith("TREADLE_")}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("TREADLE_")}
         child = subprocess.Popen(
             [sys.executable, "-m", "app.cli", *map(str, arguments)],
-            env={**bare, **settings},
+            env={**environment, **settings},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        started.append(child)
+        children.append(child)
         return child
 
     yield start
-    for child in started:
+    for child in children:
         child.terminate()
         child.communicate(timeout=60)
 

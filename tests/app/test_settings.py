@@ -1,26 +1,26 @@
-"""A setting that is wrong stops the start, in words."""
+"""Settings: their precedence, error lines for invalid values, and their documentation."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from app.settings import Settings, load_settings, unknown
+from app.settings import Settings, load_settings, unknown_variables
 from tests.paths import ROOT
 
 OPERATIONS = ROOT / "docs" / "operations.md"
 DEFAULTS = {"sandbox_processes": "cores, at most 4"}
-"""As they are said, where they depend on the machine."""
+"""Documented defaults of settings whose default depends on the machine."""
 
 
 @pytest.fixture(autouse=True)
-def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for name in Settings.model_fields:
         monkeypatch.delenv(f"TREADLE_{name.upper()}", raising=False)
 
 
-def test_what_is_given_goes_before_the_environment_and_that_before_the_file(
+def test_overrides_precede_the_environment_which_precedes_the_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / ".env").write_text("TREADLE_PORT=1\nTREADLE_WORKERS=1\nTREADLE_MAX_JOBS=1\n")
@@ -36,11 +36,11 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
         ("TREADLE_PORT", "http", "TREADLE_PORT='http': input should be a valid integer"),
         ("TREADLE_LOG_LEVEL", "loud", "TREADLE_LOG_LEVEL='loud'"),
-        ("TREADLE_HOST", "0.0.0.0", "TREADLE_HOST='0.0.0.0': must be a loopback address, as there is no sign-in yet"),
+        ("TREADLE_HOST", "0.0.0.0", "TREADLE_HOST='0.0.0.0': must be a loopback address, because there is no"),
         ("TREADLE_REDIS_URL", "localhost:6379", "TREADLE_REDIS_URL: must be a redis://"),
         ("TREADLE_DRAIN_S", "inf", "TREADLE_DRAIN_S='inf': input should be a finite number"),
         (
@@ -51,38 +51,38 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
         ("TREADLE_HEARTBEAT_S", "10", "TREADLE_HEARTBEAT_S must be at most half of TREADLE_LEASE_TTL_S"),
     ],
 )
-def test_a_bad_value_is_one_line_that_names_it(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+def test_an_invalid_value_is_reported_in_one_line_with_its_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit:
         load_settings()
-    assert told in str(ended.value)
-    assert "\n" not in str(ended.value)
+    assert message in str(exit.value)
+    assert "\n" not in str(exit.value)
 
 
-def test_a_password_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_does_not_repeat_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TREADLE_DATABASE_URL", "mysql://me:hunter2@db/treadle")
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit:
         load_settings()
-    assert str(ended.value) == "treadle: TREADLE_DATABASE_URL: must be a postgresql:// address"
+    assert str(exit.value) == "treadle: TREADLE_DATABASE_URL: must be a postgresql:// address"
 
 
-def test_a_misspelt_variable_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelt_variable_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TREADLE_WORKER", "2")
-    assert "TREADLE_WORKER" in unknown()
+    assert "TREADLE_WORKER" in unknown_variables()
 
 
-def documented() -> dict[str, str]:
-    """Default by variable, as docs/operations.md has them."""
+def documented_defaults() -> dict[str, str]:
+    """Return the defaults in docs/operations.md, by setting."""
     rows = re.findall(r"^\| `TREADLE_(\w+)` \| (.*?) \| .+ \|$", OPERATIONS.read_text(), re.MULTILINE)
     return {name.lower(): default for name, default in rows}
 
 
 def test_every_setting_is_documented_and_no_other() -> None:
-    assert sorted(documented()) == sorted(Settings.model_fields)
+    assert sorted(documented_defaults()) == sorted(Settings.model_fields)
 
 
 @pytest.mark.parametrize("name", [name for name, field in Settings.model_fields.items() if field.default])
 def test_the_documented_default_is_the_default(name: str) -> None:
-    assert documented()[name] == DEFAULTS.get(name, f"`{Settings.model_fields[name].default}`")
+    assert documented_defaults()[name] == DEFAULTS.get(name, f"`{Settings.model_fields[name].default}`")

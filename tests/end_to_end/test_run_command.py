@@ -74,7 +74,7 @@ async def test_a_run_that_waits_for_a_person_says_what_it_asks_and_goes_on_with_
     system: System, treadle: Starting, options: list[str]
 ) -> None:
     process = await treadle(APPROVAL, *options)
-    said = await said_until(process, "The answer must fit")
+    said = await said_until(process, "The answer must match")
     assert "“Ask the manager”" in said
     assert "Ada asks for 840: A train to Lyon" in said
     assert f"http://127.0.0.1:{system.port}/graphql" in said
@@ -105,12 +105,12 @@ async def test_a_question_is_asked_once_although_others_are_asked_later(
 
 async def test_who_leaves_is_told_that_the_run_goes_on_and_under_which_id(system: System, treadle: Starting) -> None:
     process = await treadle(APPROVAL, "--watch")
-    run_id = re.findall(r"run_\w+", await said_until(process, "The answer must fit"))[0]
+    run_id = re.findall(r"run_\w+", await said_until(process, "The answer must match"))[0]
     async with cancelled(system, run_id):
         process.send_signal(signal.SIGINT)
         told = await rest(process)
         assert process.returncode == 130
-        assert f"{run_id} goes on without you" in told
+        assert f"{run_id} continues on the server" in told
         assert "Traceback" not in told
         assert (await system.read(run_id))["status"] == "WAITING"
         (mutation,) = re.findall(r"mutation \{ cancelRun.*", told)
@@ -140,4 +140,4 @@ async def test_what_answers_and_is_no_treadle_is_told() -> None:
         )
         told = await rest(process)
     assert process.returncode == 1
-    assert told.startswith(f"treadle: what answers at http://127.0.0.1:{port}/graphql is no Treadle")
+    assert told.startswith(f"treadle: the server at http://127.0.0.1:{port}/graphql is not Treadle")

@@ -69,7 +69,7 @@ async def test_a_key_is_changed_while_runs_use_secrets(system: System, tmp_path:
         assert (answer["run"]["status"], answer["run"]["output"]) == ("COMPLETED", {"n59": True})
     new, kept = read(tmp_path / NAME)
     assert kept == old
-    assert f"2 of 2 secrets encrypted anew, under the key {new.id} of {tmp_path / NAME}" in told
+    assert f"2 of 2 secrets are now encrypted under key {new.id} of {tmp_path / NAME}" in told
     assert await key_ids(system) == {new.id}
     assert await put(system, "third") == []
     assert await key_ids(system) == {new.id}
@@ -96,7 +96,7 @@ async def test_a_key_that_is_gone_is_said_and_one_that_is_back_is_used(system: S
     [told] = await put(system, "other")
     assert f"bring back {tmp_path / NAME}, or set TREADLE_SECRET_KEY" in told
     doctor = await printed(system, "doctor")
-    assert "1 of 1 secrets cannot be decrypted (bring the key by TREADLE_SECRET_KEY or the key file" in doctor
+    assert "1 of 1 secrets cannot be decrypted (restore the key with TREADLE_SECRET_KEY or the key file" in doctor
     assert f"default/key: it was encrypted under the key {key.id}, which is not here" in doctor
     (tmp_path / "elsewhere").rename(tmp_path / NAME)
     answer = await system.run(using("key"))

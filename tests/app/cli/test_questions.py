@@ -1,4 +1,4 @@
-"""What a person is told to paste is an operation that the API takes, with an answer that the schema takes."""
+"""The mutation that `treadle run` prints for a question is valid, and its sample answer fits."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import jsonschema_rs
 import pytest
 from graphql import OperationDefinitionNode, build_schema, parse, validate, value_from_ast_untyped
 
-from app.cli.questions import WAITS, mutation, sample
+from app.cli.questions import WAITS, answer_mutation, sample_of
 from tests.paths import ROOT
 
 SCHEMA = build_schema((ROOT / "schema" / "schema.graphql").read_text())
@@ -16,8 +16,8 @@ def wait(schema: Any) -> dict[str, Any]:
     return {"nodeId": "ask", "waitId": "wait_1", "prompt": "Well?", "schema": schema, "expiresAt": None}
 
 
-def given(text: str) -> Any:
-    """The `answer` of a mutation."""
+def answer_of(text: str) -> Any:
+    """Return the `answer` argument of a mutation."""
     definition = parse(text).definitions[0]
     assert isinstance(definition, OperationDefinitionNode)
     field: Any = definition.selection_set.selections[0]
@@ -38,18 +38,18 @@ SCHEMAS: list[Any] = [
 
 
 @pytest.mark.parametrize("schema", [*SCHEMAS, None], ids=str)
-def test_the_mutation_is_valid_and_its_answer_fits(schema: Any) -> None:
-    text = mutation("run_1", wait(schema))
+def test_the_mutation_is_valid_and_its_answer_matches_the_schema(schema: Any) -> None:
+    text = answer_mutation("run_1", wait(schema))
     assert validate(SCHEMA, parse(text)) == []
     if schema is not None:
-        jsonschema_rs.validate(schema, given(text))
+        jsonschema_rs.validate(schema, answer_of(text))
 
 
-def test_a_key_that_graphql_cannot_write_is_left_to_the_person() -> None:
+def test_a_key_that_is_no_graphql_name_is_left_out() -> None:
     schema = {"type": "object", "required": ["a key", "b"], "properties": {"b": {"type": "number"}}}
-    assert given(mutation("run_1", wait(schema))) == {"b": 0}
-    assert sample(schema) == {"a key": "...", "b": 0}
+    assert answer_of(answer_mutation("run_1", wait(schema))) == {"b": 0}
+    assert sample_of(schema) == {"a key": "...", "b": 0}
 
 
-def test_what_is_asked_of_the_server_is_valid() -> None:
+def test_the_query_for_waits_is_valid() -> None:
     assert validate(SCHEMA, parse(WAITS)) == []

@@ -1,4 +1,4 @@
-"""The embedded servers keep what they should, take a crash, and leave other people's folders alone."""
+"""The embedded servers keep data, recover from crashes, and do not change permissions of existing folders."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from app.embedded import servers as embedded
 from app.embedded.servers import in_use, postgres, redis, servers
 from app.errors import EmbeddedError
 
-HOLD = """
+RUN_SERVERS = """
 import sys, pathlib
 from app.embedded.servers import servers
 with servers(pathlib.Path(sys.argv[1]), durable=False) as urls:
@@ -22,7 +22,7 @@ with servers(pathlib.Path(sys.argv[1]), durable=False) as urls:
     sys.stdin.read()
 """
 
-CONNECTED = """
+STAY_CONNECTED = """
 import asyncio, sys, asyncpg
 async def stay():
     ended = asyncio.Event()
@@ -46,41 +46,41 @@ async def run_sql(url: str, statement: str) -> object:
         await connection.close()
 
 
-async def test_data_stays_between_starts(open_folder: Path) -> None:
+async def test_postgres_keeps_data_between_starts(open_folder: Path) -> None:
     data = open_folder / "data"
     with postgres(data, durable=False) as store:
-        await run_sql(store.url, "CREATE TABLE kept AS SELECT 7 AS value")
+        await run_sql(store.url, "CREATE TABLE stored AS SELECT 7 AS value")
     with postgres(data, durable=False) as store:
-        assert await run_sql(store.url, "SELECT value FROM kept") == 7
+        assert await run_sql(store.url, "SELECT value FROM stored") == 7
 
 
-async def test_a_kill_takes_the_servers_along_and_the_next_start_recovers(open_folder: Path) -> None:
+async def test_a_kill_ends_the_servers_and_the_next_start_recovers(open_folder: Path) -> None:
     with subprocess.Popen(  # noqa: ASYNC220 (nothing else runs here)
-        [sys.executable, "-c", HOLD, open_folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as holder:
-        assert holder.stdout is not None
-        url = holder.stdout.readline().strip()
-        left = [(open_folder / name).resolve() for name in ("postgres.sockets", "redis.sockets")]
-        await run_sql(url, "CREATE TABLE kept AS SELECT 7 AS value")
+        [sys.executable, "-c", RUN_SERVERS, open_folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout is not None
+        url = owner.stdout.readline().strip()
+        stale = [(open_folder / name).resolve() for name in ("postgres.sockets", "redis.sockets")]
+        await run_sql(url, "CREATE TABLE stored AS SELECT 7 AS value")
         assert in_use(open_folder) is not None
-        holder.kill()
+        owner.kill()
     with servers(open_folder, durable=False) as (url, _):
-        assert await run_sql(url, "SELECT value FROM kept") == 7
-    assert not any(path.exists() for path in left)
+        assert await run_sql(url, "SELECT value FROM stored") == 7
+    assert not any(path.exists() for path in stale)
 
 
-def test_a_second_start_on_a_folder_says_at_once_that_it_waits_and_then_why_it_cannot(
+def test_a_second_start_on_a_folder_logs_that_it_waits_and_then_fails(
     open_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It once said nothing for twenty seconds."""
+    """Regression: it logged nothing for twenty seconds."""
     monkeypatch.setattr(embedded, "LOCK_S", 0.2)
-    refused = pytest.raises(EmbeddedError, match=r"already runs on .*--data-dir")
-    with redis(open_folder), capture_logs() as told, refused, redis(open_folder):
+    error = pytest.raises(EmbeddedError, match=r"already runs on .*--data-dir")
+    with redis(open_folder), capture_logs() as logs, error, redis(open_folder):
         pass
-    assert [(line["event"], line["store"]) for line in told] == [("up.waiting", "Redis")]
+    assert [(line["event"], line["store"]) for line in logs] == [("up.waiting", "Redis")]
 
 
-async def test_a_pid_file_with_the_number_of_somebody_alive_is_no_hindrance(open_folder: Path) -> None:
+async def test_a_stale_pid_file_with_the_number_of_a_live_process_does_not_prevent_a_start(open_folder: Path) -> None:
     with postgres(open_folder, durable=False):
         pass
     (open_folder / "postgres" / "cluster" / "postmaster.pid").write_text(f"{os.getppid()}\n")
@@ -88,7 +88,7 @@ async def test_a_pid_file_with_the_number_of_somebody_alive_is_no_hindrance(open
         assert await run_sql(store.url, "SELECT 1") == 1
 
 
-async def test_half_an_initdb_is_thrown_away(open_folder: Path) -> None:
+async def test_an_incomplete_initdb_is_removed(open_folder: Path) -> None:
     data = open_folder / "postgres"
     (data / "new").mkdir(parents=True)
     (data / "new" / "PG_VERSION").write_text("18")
@@ -96,7 +96,7 @@ async def test_half_an_initdb_is_thrown_away(open_folder: Path) -> None:
         assert await run_sql(store.url, "SELECT 1") == 1
 
 
-async def test_variables_for_another_postgres_do_not_lead_astray(
+async def test_environment_variables_for_another_postgres_are_ignored(
     open_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGPORT", "6543")
@@ -105,26 +105,26 @@ async def test_variables_for_another_postgres_do_not_lead_astray(
         assert (open_folder / "postgres.sockets" / ".s.PGSQL.5432").exists()
 
 
-def test_a_folder_that_cannot_be_reached_is_told_and_left_closed(open_folder: Path) -> None:
+def test_an_inaccessible_folder_is_reported_and_stays_inaccessible(open_folder: Path) -> None:
     closed = open_folder / "closed"
     closed.mkdir()
-    # Root lends Postgres another user, whom 0700 keeps out; for anybody else it takes 0000.
+    # If this is root, Postgres runs as another user, to whom 0700 denies access. Otherwise only 0000 does.
     closed.chmod(0o700 if os.geteuid() == 0 else 0o000)
     before = mode(closed), mode(open_folder)
-    with pytest.raises(EmbeddedError, match=r"cannot (reach|be made)"), postgres(closed / "data"):
+    with pytest.raises(EmbeddedError, match=r"cannot (access|be created)"), postgres(closed / "data"):
         pass
     assert (mode(closed), mode(open_folder)) == before
     closed.chmod(0o700)
 
 
-def test_the_data_is_closed_to_others(open_folder: Path) -> None:
+def test_other_users_cannot_access_the_data(open_folder: Path) -> None:
     with servers(open_folder / "data", durable=False):
         assert mode(open_folder / "data" / "postgres") == 0o700
         assert mode((open_folder / "data" / "redis.sockets").resolve()) == 0o700
     assert list((open_folder / "data").glob("*.sockets")) == []
 
 
-async def test_redis_answers_and_keeps_nothing(open_folder: Path) -> None:
+async def test_redis_responds_and_keeps_no_data(open_folder: Path) -> None:
     with redis(open_folder) as store:
         async with Redis.from_url(store.url) as client:
             await client.set("key", "value")
@@ -133,7 +133,7 @@ async def test_redis_answers_and_keeps_nothing(open_folder: Path) -> None:
             assert await client.get("key") is None
 
 
-def test_a_server_that_does_not_start_shows_the_end_of_its_log(open_folder: Path) -> None:
+def test_a_failed_start_reports_the_end_of_the_log(open_folder: Path) -> None:
     with postgres(open_folder, durable=False):
         pass
     with (open_folder / "postgres" / "cluster" / "postgresql.conf").open("a") as settings:
@@ -142,9 +142,9 @@ def test_a_server_that_does_not_start_shows_the_end_of_its_log(open_folder: Path
         pass
 
 
-def test_stopping_does_not_wait_for_who_is_connected(open_folder: Path) -> None:
+def test_a_stop_does_not_wait_for_connected_clients(open_folder: Path) -> None:
     with postgres(open_folder, durable=False) as store:
-        client = subprocess.Popen([sys.executable, "-c", CONNECTED, store.url], stdout=subprocess.PIPE, text=True)
+        client = subprocess.Popen([sys.executable, "-c", STAY_CONNECTED, store.url], stdout=subprocess.PIPE, text=True)
         assert client.stdout is not None
         assert client.stdout.readline() == "connected\n"
     client.communicate(timeout=60)

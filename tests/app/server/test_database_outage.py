@@ -1,4 +1,4 @@
-"""What clients are told while Postgres kills connections: JSON, and either what is right or that it is away now."""
+"""While Postgres connections are killed, every response is JSON and either correct or UNAVAILABLE."""
 
 import asyncio
 import json
@@ -31,8 +31,8 @@ LIST = "{ runs(first: 10) { nodes { id status events(first: 3) { nodes { seq } }
 RUN = "mutation($i: RunWorkflowInput!) { runWorkflow(input: $i) { run { id } errors { code } } }"
 VERSION = "mutation($i: CreateVersionInput!) { createVersion(input: $i) { version { id } errors { code } } }"
 WATCH = "subscription { runs { id status workflow { name } } }"
-KILL_EVERY, CLIENTS = 5, 10
-"""Answers. No moment is waited for: a kill meets whatever the other clients have under way."""
+RESPONSES_PER_KILL, CLIENTS = 5, 10
+"""Connections are killed after a number of responses, so a kill hits whatever other clients are doing."""
 
 
 @pytest.fixture
@@ -42,81 +42,81 @@ async def killer(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
-class Storm:
-    """Clients that ask, and kill every so often, until enough of both kinds of answers were seen."""
+class KillLoad:
+    """Clients that send requests and kill connections, until there were enough responses of both kinds."""
 
     def __init__(self, client: httpx.AsyncClient, killer: asyncpg.Connection, workflow_id: str) -> None:
         self._client, self._killer, self._workflow_id = client, killer, workflow_id
-        self._one_at_a_time = asyncio.Lock()
-        self.seen: Counter[str] = Counter()
+        self._kill_lock = asyncio.Lock()
+        self.responses: Counter[str] = Counter()
 
     @property
     def is_over(self) -> bool:
-        return min(self.seen["right"], self.seen["UNAVAILABLE"] * 5, self.seen["health"] * 5) >= 100
+        return min(self.responses["correct"], self.responses["UNAVAILABLE"] * 5, self.responses["health"] * 5) >= 100
 
-    async def rage(self, number: int) -> None:
+    async def run_client(self, number: int) -> None:
         run = {"workflowId": self._workflow_id, "inputs": {"value": 1}}
         while not self.is_over:
-            self._note(await self._ask(READ))
-            self._note(await self._ask(RUN, i=run))
-            self._note(await self._ask(RUN, i={**run, "idempotencyKey": f"{number}"}))
-            self._note(await self._ask(VERSION, i={"workflowId": self._workflow_id}))
-            self._note(await self._ask(LIST))
+            self._count(await self._execute(READ))
+            self._count(await self._execute(RUN, i=run))
+            self._count(await self._execute(RUN, i={**run, "idempotencyKey": f"{number}"}))
+            self._count(await self._execute(VERSION, i={"workflowId": self._workflow_id}))
+            self._count(await self._execute(LIST))
             health = (await self._client.get("/health")).json()
-            self.seen["health"] += health["database"] in ("up", "down")
-            if sum(self.seen.values()) % KILL_EVERY == 0:
-                async with self._one_at_a_time:
+            self.responses["health"] += health["database"] in ("up", "down")
+            if sum(self.responses.values()) % RESPONSES_PER_KILL == 0:
+                async with self._kill_lock:
                     await self._killer.execute(KILL)
 
-    async def _ask(self, query: str, **variables: Any) -> httpx.Response:
+    async def _execute(self, query: str, **variables: Any) -> httpx.Response:
         return await self._client.post("/graphql", json={"query": query, "variables": variables})
 
-    def _note(self, answer: httpx.Response) -> None:
-        body = answer.json()
+    def _count(self, response: httpx.Response) -> None:
+        body = response.json()
         codes = {error["extensions"]["code"] for error in body.get("errors", ())}
         assert codes <= {"UNAVAILABLE"}, body
         assert codes or all(not part.get("errors") for part in body["data"].values()), body
-        self.seen["UNAVAILABLE" if codes else "right"] += 1
+        self.responses["UNAVAILABLE" if codes else "correct"] += 1
 
 
-async def watch(address: str, storm: Storm) -> None:
-    """Subscribes again and again. Whatever ends a subscription says so under its id, or closes the socket with `try again`."""
-    while not storm.is_over:
+async def watch(address: str, load: KillLoad) -> None:
+    """Subscribe repeatedly. A subscription that fails ends with an error under its id, or with code 1013."""
+    while not load.is_over:
         try:
             async with connect(f"ws://{address}/graphql", subprotocols=[TRANSPORT]) as socket:
                 await socket.send(json.dumps({"type": "connection_init"}))
                 await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": {"query": WATCH}}))
                 async for message in socket:
-                    answer = json.loads(message)
-                    for error in (answer.get("payload") or {}).get("errors", ()):
+                    update = json.loads(message)
+                    for error in (update.get("payload") or {}).get("errors", ()):
                         assert error["extensions"]["code"] == "UNAVAILABLE"
-                    if answer["type"] == "complete" or storm.is_over:
+                    if update["type"] == "complete" or load.is_over:
                         break
         except ConnectionClosedError as closed:
             assert closed.rcvd is not None and closed.rcvd.code == 1013
 
 
-async def test_every_answer_is_right_or_unavailable_while_connections_are_killed(
+async def test_every_response_is_correct_or_unavailable_while_connections_are_killed(
     database_url: str, redis_url: str, killer: asyncpg.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = Settings(database_url=database_url, redis_url=redis_url)
     with capture_logs() as logs, caplog.at_level(logging.ERROR, "uvicorn"):
         async with serving(settings) as address, httpx.AsyncClient(base_url=f"http://{address}", timeout=60) as client:
-            made = await client.post("/graphql", json={"query": CREATE, "variables": {"s": LINEAR}})
-            storm = Storm(client, killer, made.json()["data"]["createWorkflow"]["workflow"]["id"])
+            created = await client.post("/graphql", json={"query": CREATE, "variables": {"s": LINEAR}})
+            load = KillLoad(client, killer, created.json()["data"]["createWorkflow"]["workflow"]["id"])
             async with asyncio.timeout(120):
-                watching = [asyncio.create_task(watch(address, storm)) for _ in range(2)]
-                await asyncio.gather(*(storm.rage(number) for number in range(CLIENTS)))
-                # A watcher sleeps until something happens: a last run wakes it up, if no kill has ended it.
-                while not all(one.done() for one in watching):
-                    await storm._ask(RUN, i={"workflowId": storm._workflow_id, "inputs": {"value": 1}})
-                await asyncio.gather(*watching)
+                watchers = [asyncio.create_task(watch(address, load)) for _ in range(2)]
+                await asyncio.gather(*(load.run_client(number) for number in range(CLIENTS)))
+                # A watcher waits for an update. A last run causes one, in case no kill has ended the watcher.
+                while not all(one.done() for one in watchers):
+                    await load._execute(RUN, i={"workflowId": load._workflow_id, "inputs": {"value": 1}})
+                await asyncio.gather(*watchers)
     assert not [line for line in logs if "fault" in line["event"]]
     assert not [record for record in caplog.records if record.name.startswith(("uvicorn", "strawberry"))]
 
 
 @pytest.mark.parametrize(
-    ("statement", "is_trouble"),
+    ("statement", "is_transient_error"),
     [
         ("SELECT pg_terminate_backend(pg_backend_pid())", True),
         ("SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(5)", True),
@@ -126,24 +126,24 @@ async def test_every_answer_is_right_or_unavailable_while_connections_are_killed
         ("INSERT INTO projects (id, name) SELECT id, name FROM projects", False),
     ],
 )
-async def test_a_killed_connection_is_told_from_a_wrong_statement(
-    database: Database, statement: str, is_trouble: bool
+async def test_a_killed_connection_is_distinguished_from_a_wrong_statement(
+    database: Database, statement: str, is_transient_error: bool
 ) -> None:
-    with pytest.raises(DBAPIError) as sqlalchemys:
+    with pytest.raises(DBAPIError) as sqlalchemy_error:
         async with database.begin() as connection:
             await connection.execute(text(statement))
-    with pytest.raises(asyncpg.PostgresError) as drivers:
+    with pytest.raises(asyncpg.PostgresError) as driver_error:
         await database.pool.fetch(statement)
-    assert is_transient(sqlalchemys.value) is is_transient(drivers.value) is is_trouble
+    assert is_transient(sqlalchemy_error.value) is is_transient(driver_error.value) is is_transient_error
 
 
-async def test_what_runs_out_passes_and_what_is_refused_does_not(database_url: str) -> None:
-    crowded = engine_of(database_url, pool_size=1, max_overflow=0, pool_timeout=0)
-    async with crowded.connect():
-        with pytest.raises(Exception) as full:
-            async with crowded.connect():
-                raise AssertionError("there was no room")
-    await crowded.dispose()
-    assert is_transient(full.value)
-    assert not is_transient(Conflict("Somebody was first."))
+async def test_an_exhausted_pool_is_transient_and_a_refused_call_is_not(database_url: str) -> None:
+    small_pool = engine_of(database_url, pool_size=1, max_overflow=0, pool_timeout=0)
+    async with small_pool.connect():
+        with pytest.raises(Exception) as pool_error:
+            async with small_pool.connect():
+                raise AssertionError("the pool had a second connection")
+    await small_pool.dispose()
+    assert is_transient(pool_error.value)
+    assert not is_transient(Conflict("Another call was first."))
     assert not is_transient(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no text"))

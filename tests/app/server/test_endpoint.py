@@ -1,4 +1,4 @@
-"""The server over real sockets: HTTP, Server-Sent Events, WebSocket, the page, /health, and what it refuses."""
+"""The server over real sockets: HTTP, Server-Sent Events, WebSocket, GraphiQL, /health and refusals."""
 
 import asyncio
 import json
@@ -18,35 +18,35 @@ DRAFTS = "subscription($id: ID!) { draft(workflowId: $id) { revision } }"
 SAVE = "mutation($input: SaveDraftInput!) { saveDraft(input: $input) { draft { revision } errors { detail } } }"
 
 
-async def ask(client: httpx.AsyncClient, query: str, **variables: Any) -> dict[str, Any]:
-    answer = await client.post("/graphql", json={"query": query, "variables": variables})
-    data: dict[str, Any] = answer.json()["data"]
+async def execute(client: httpx.AsyncClient, query: str, **variables: Any) -> dict[str, Any]:
+    response = await client.post("/graphql", json={"query": query, "variables": variables})
+    data: dict[str, Any] = response.json()["data"]
     return data
 
 
 async def new_workflow(client: httpx.AsyncClient) -> str:
     query = 'mutation { createWorkflow(input: {name: "w"}) { workflow { id } } }'
-    workflow_id: str = (await ask(client, query))["createWorkflow"]["workflow"]["id"]
+    workflow_id: str = (await execute(client, query))["createWorkflow"]["workflow"]["id"]
     return workflow_id
 
 
 async def save(client: httpx.AsyncClient, workflow_id: str, revision: int) -> None:
     spec = {"nodes": [], "edges": [], "outputs": {"revision": revision}}
-    data = await ask(client, SAVE, input={"workflowId": workflow_id, "spec": spec, "expectedRevision": revision})
+    data = await execute(client, SAVE, input={"workflowId": workflow_id, "spec": spec, "expectedRevision": revision})
     assert data["saveDraft"]["errors"] == []
 
 
 async def test_health_is_200_with_both_stores(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/health")
-    assert (answer.status_code, answer.json()["status"], answer.json()["down"]) == (200, "ok", [])
+    response = await client.get("/health")
+    assert (response.status_code, response.json()["status"], response.json()["down"]) == (200, "ok", [])
 
 
 async def test_health_names_redis_and_stays_200_without_it(database_url: str) -> None:
     settings = Settings(database_url=database_url, redis_url="redis://127.0.0.1:1/0")
     async with serving(settings) as address, httpx.AsyncClient(base_url=f"http://{address}") as client:
-        answer = await client.get("/health")
-        assert (answer.status_code, answer.json()["down"]) == (200, ["redis"])
-        # Without Redis nothing is lost: what is accepted stands in Postgres.
+        response = await client.get("/health")
+        assert (response.status_code, response.json()["down"]) == (200, ["redis"])
+        # Without Redis nothing is lost, because everything is stored in Postgres.
         await save(client, await new_workflow(client), 1)
 
 
@@ -58,19 +58,23 @@ async def test_a_browser_gets_a_page_and_a_client_gets_json(client: httpx.AsyncC
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_subscription_by_a_plain_request_is_told_how_to_ask(client: httpx.AsyncClient, method: str) -> None:
-    given = {"query": 'subscription { nodeStates(runId: "run_x") { seq } }'}
-    answer = await client.request(method, "/graphql", **({"json": given} if method == "POST" else {"params": given}))
-    (error,) = answer.json()["errors"]
-    assert (answer.status_code, error["extensions"]["code"]) == (400, "VALIDATION")
+async def test_a_plain_request_for_a_subscription_is_refused_with_instructions(
+    client: httpx.AsyncClient, method: str
+) -> None:
+    operation = {"query": 'subscription { nodeStates(runId: "run_x") { seq } }'}
+    response = await client.request(
+        method, "/graphql", **({"json": operation} if method == "POST" else {"params": operation})
+    )
+    (error,) = response.json()["errors"]
+    assert (response.status_code, error["extensions"]["code"]) == (400, "VALIDATION")
     assert "`Accept: text/event-stream`" in error["message"]
     assert "WebSocket" in error["message"]
 
 
-async def test_a_mutation_does_not_go_by_get(client: httpx.AsyncClient) -> None:
+async def test_a_mutation_by_get_is_refused(client: httpx.AsyncClient) -> None:
     query = 'mutation { createProject(input: {name: "x"}) { project { id } } }'
-    answer = await client.get("/graphql", params={"query": query})
-    assert (answer.status_code, answer.json()["errors"][0]["extensions"]["code"]) == (400, "VALIDATION")
+    response = await client.get("/graphql", params={"query": query})
+    assert (response.status_code, response.json()["errors"][0]["extensions"]["code"]) == (400, "VALIDATION")
 
 
 @pytest.mark.parametrize(
@@ -91,10 +95,10 @@ async def test_a_mutation_does_not_go_by_get(client: httpx.AsyncClient) -> None:
         b"\xff\xfe",
     ],
 )
-async def test_a_body_that_is_no_operation_gets_a_problem(client: httpx.AsyncClient, body: bytes) -> None:
-    answer = await client.post("/graphql", content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 400
-    assert answer.json()["errors"][0]["extensions"]["code"] == "VALIDATION"
+async def test_a_body_that_is_no_operation_is_refused(client: httpx.AsyncClient, body: bytes) -> None:
+    response = await client.post("/graphql", content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code == 400
+    assert response.json()["errors"][0]["extensions"]["code"] == "VALIDATION"
 
 
 async def test_a_body_over_the_limit_is_refused(client: httpx.AsyncClient) -> None:
@@ -103,30 +107,35 @@ async def test_a_body_over_the_limit_is_refused(client: httpx.AsyncClient) -> No
             yield b" " * 65536
 
     big = b" " * (4 * 1024 * 1024 + 1)
-    announced = await client.post("/graphql", content=big, headers={"Content-Type": "application/json"})
+    with_length = await client.post("/graphql", content=big, headers={"Content-Type": "application/json"})
     streamed = await client.post("/graphql", content=endless(), headers={"Content-Type": "application/json"})
-    for answer in (announced, streamed):
-        assert (answer.status_code, answer.json()["errors"][0]["extensions"]["code"]) == (413, "LIMIT")
+    for response in (with_length, streamed):
+        assert (response.status_code, response.json()["errors"][0]["extensions"]["code"]) == (413, "LIMIT")
 
 
-async def test_the_bare_address_leads_to_the_page(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/")
-    assert (answer.status_code, answer.headers["location"]) == (307, "/graphql")
+async def test_the_root_redirects_to_the_page(client: httpx.AsyncClient) -> None:
+    response = await client.get("/")
+    assert (response.status_code, response.headers["location"]) == (307, "/graphql")
 
 
-async def test_a_host_of_another_name_is_refused(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/health", headers={"Host": "evil.example"})
-    assert answer.status_code == 400
+async def test_a_request_with_another_host_header_is_refused(client: httpx.AsyncClient) -> None:
+    response = await client.get("/health", headers={"Host": "evil.example"})
+    assert response.status_code == 400
 
 
-async def save_until(client: httpx.AsyncClient, workflow_id: str, seen: asyncio.Task[dict[str, Any]]) -> dict[str, Any]:
-    """Saves until the subscriber has seen a save: it is told of none that came before it began."""
+async def save_until(
+    client: httpx.AsyncClient, workflow_id: str, event: asyncio.Task[dict[str, Any]]
+) -> dict[str, Any]:
+    """Save drafts until `event`, the task of a subscriber, has received one, and return that event.
+
+    A subscriber receives no save from before its subscription, so one save would not be enough.
+    """
     for revision in range(1, 100):
         await save(client, workflow_id, revision)
-        done, _ = await asyncio.wait({seen}, timeout=0.2)
+        done, _ = await asyncio.wait({event}, timeout=0.2)
         if done:
-            return await seen
-    raise AssertionError("none of the saves was seen")
+            return await event
+    raise AssertionError("the subscriber received none of the saves")
 
 
 async def first_event(stream: httpx.Response) -> dict[str, Any]:
@@ -144,7 +153,7 @@ async def first_next(socket: ClientConnection) -> dict[str, Any]:
     return payload
 
 
-async def test_a_draft_is_seen_by_server_sent_events(client: httpx.AsyncClient) -> None:
+async def test_a_saved_draft_arrives_by_server_sent_events(client: httpx.AsyncClient) -> None:
     workflow_id = await new_workflow(client)
     body = {"query": DRAFTS, "variables": {"id": workflow_id}}
     async with client.stream("POST", "/graphql", json=body, headers={"Accept": "text/event-stream"}) as stream:
@@ -153,7 +162,7 @@ async def test_a_draft_is_seen_by_server_sent_events(client: httpx.AsyncClient) 
     assert event["data"]["draft"]["revision"] >= 2
 
 
-async def test_a_draft_is_seen_by_websocket(client: httpx.AsyncClient, address: str) -> None:
+async def test_a_saved_draft_arrives_by_websocket(client: httpx.AsyncClient, address: str) -> None:
     workflow_id = await new_workflow(client)
     async with connect(f"ws://{address}/graphql", subprotocols=[TRANSPORT]) as socket:
         await socket.send(json.dumps({"type": "connection_init"}))
@@ -164,7 +173,7 @@ async def test_a_draft_is_seen_by_websocket(client: httpx.AsyncClient, address: 
     assert event["data"]["draft"]["revision"] >= 2
 
 
-async def test_a_page_of_another_site_opens_no_socket(address: str) -> None:
+async def test_a_page_of_another_site_cannot_open_a_socket(address: str) -> None:
     with pytest.raises(InvalidStatus):
         async with connect(
             f"ws://{address}/graphql",

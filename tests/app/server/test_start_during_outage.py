@@ -1,4 +1,4 @@
-"""A server or a worker that starts in the moment in which Postgres does: it waits a while, and ends with one line."""
+"""A server or worker that starts while Postgres is starting waits for a while, or ends with one line."""
 
 import asyncio
 import os
@@ -16,24 +16,24 @@ REFUSAL = b"E" + struct.pack("!i", len(STARTING_UP) + 4) + STARTING_UP
 START = "import persistence.db.transient; persistence.db.transient.START_S = {}; from app.cli.main import main; main()"
 
 
-class Door:
-    """Between a process and Postgres: lets connections in, or says that the database system is starting up."""
+class PostgresProxy:
+    """A proxy that accepts some connections, then refuses some as a starting Postgres does, then accepts."""
 
-    def __init__(self, socket: str, let_in: int, refused: int) -> None:
-        self._socket, self._let_in, self._refused = socket, let_in, refused
+    def __init__(self, socket: str, accepted: int, refused: int) -> None:
+        self._socket, self._accepted, self._refused = socket, accepted, refused
         self.count = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.count += 1
         try:
-            if self._let_in < self.count <= self._let_in + self._refused:
+            if self._accepted < self.count <= self._accepted + self._refused:
                 await reader.readexactly(struct.unpack("!i", await reader.readexactly(4))[0] - 4)
                 writer.write(REFUSAL)
             else:
-                behind, before = await asyncio.open_unix_connection(self._socket)
-                await asyncio.gather(_copy(reader, before), _copy(behind, writer))
+                server_reader, server_writer = await asyncio.open_unix_connection(self._socket)
+                await asyncio.gather(_copy(reader, server_writer), _copy(server_reader, writer))
         except (OSError, asyncio.IncompleteReadError):
-            pass  # Whoever was refused need not wait for the end of it.
+            return  # The client closed the connection first, as a refused one may.
         finally:
             writer.close()
 
@@ -47,15 +47,15 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @asynccontextmanager
 async def starting(
-    command: str, urls: tuple[str, str], let_in: int, refused: int, patience_s: float
+    command: str, urls: tuple[str, str], accepted: int, refused: int, timeout_s: float
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     parts = urlsplit(urls[0])
-    door = Door(f"{parse_qs(parts.query)['host'][0]}/.s.PGSQL.{parts.port or 5432}", let_in, refused)
-    async with await asyncio.start_server(door.serve, "127.0.0.1", 0) as server:
+    proxy = PostgresProxy(f"{parse_qs(parts.query)['host'][0]}/.s.PGSQL.{parts.port or 5432}", accepted, refused)
+    async with await asyncio.start_server(proxy.serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         url = f"postgresql://{parts.username or 'postgres'}@127.0.0.1:{port}{parts.path}?sslmode=disable"
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", START.format(patience_s), command),
+            *(sys.executable, "-c", START.format(timeout_s), command),
             env={**os.environ, "TREADLE_DATABASE_URL": url, "TREADLE_REDIS_URL": urls[1], "TREADLE_PORT": "0"},
             stdout=PIPE,
             stderr=STDOUT,
@@ -69,29 +69,29 @@ async def starting(
 
 
 @pytest.mark.parametrize("command", ["server", "worker"])
-async def test_an_outage_that_lasts_ends_the_start_without_a_traceback(
+async def test_a_long_outage_ends_the_start_without_a_traceback(
     database_url: str, redis_url: str, command: str
 ) -> None:
-    async def ended(let_in: int) -> tuple[int | None, str]:
-        async with starting(command, (database_url, redis_url), let_in, 10**6, 0.2) as process:
+    async def result_of(accepted: int) -> tuple[int | None, str]:
+        async with starting(command, (database_url, redis_url), accepted, 10**6, 0.2) as process:
             async with asyncio.timeout(60):
-                said = (await process.communicate())[0].decode()
-            return process.returncode, said
+                output = (await process.communicate())[0].decode()
+            return process.returncode, output
 
-    for code, said in await asyncio.gather(*map(ended, range(4))):
-        assert code, said
-        assert "Traceback" not in said
-        assert "the database system is starting up" in said
-        assert ("cannot be reached" in said) ^ ("went away in the middle of the start" in said), said
+    for code, output in await asyncio.gather(*map(result_of, range(4))):
+        assert code, output
+        assert "Traceback" not in output
+        assert "the database system is starting up" in output
+        assert ("cannot be reached" in output) ^ ("went away in the middle of the start" in output), output
 
 
 @pytest.mark.parametrize(("command", "ready"), [("server", "server.ready"), ("worker", "worker.ready")])
-async def test_an_outage_that_passes_is_waited_for(database_url: str, redis_url: str, command: str, ready: str) -> None:
+async def test_a_short_outage_delays_the_start(database_url: str, redis_url: str, command: str, ready: str) -> None:
     async with starting(command, (database_url, redis_url), 2, 3, 30) as process:
         assert process.stdout is not None
-        said = ""
+        output = ""
         async with asyncio.timeout(60):
-            while ready not in said and (line := (await process.stdout.readline()).decode()):
-                said += line
-    assert ready in said, said
-    assert said.count("start.waiting") == 3
+            while ready not in output and (line := (await process.stdout.readline()).decode()):
+                output += line
+    assert ready in output, output
+    assert output.count("start.waiting") == 3

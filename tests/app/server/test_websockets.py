@@ -1,4 +1,4 @@
-"""graphql-transport-ws as clients get it wrong: the code that each mistake closes its socket with, and who is spared."""
+"""graphql-transport-ws: every protocol error closes its own socket with the right code, and no other."""
 
 import asyncio
 import json
@@ -22,8 +22,8 @@ WATCH = "subscription { runs { id } }"
 
 
 @pytest.fixture(autouse=True)
-def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Nothing that a client does wrong is a fault in our logs."""
+def no_logged_errors(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Check that errors of clients are not logged as errors of the server."""
     with capture_logs() as logs, caplog.at_level(logging.WARNING):
         yield
     assert not [line for line in logs if line["log_level"] in ("error", "critical")]
@@ -44,19 +44,19 @@ async def send(socket: ClientConnection, message: object) -> None:
     await socket.send(message if isinstance(message, str | bytes) else json.dumps(message))
 
 
-async def answer(socket: ClientConnection) -> dict[str, Any]:
+async def receive(socket: ClientConnection) -> dict[str, Any]:
     async with asyncio.timeout(10):
         message: dict[str, Any] = json.loads(await socket.recv())
     return message
 
 
-async def ready(socket: ClientConnection) -> None:
+async def initialise(socket: ClientConnection) -> None:
     await send(socket, INIT)
-    assert await answer(socket) == {"type": "connection_ack"}
+    assert await receive(socket) == {"type": "connection_ack"}
 
 
-async def closed_with(socket: ClientConnection) -> int:
-    """The code that the server closes the socket with."""
+async def close_code(socket: ClientConnection) -> int:
+    """Wait until the server closes the socket, and return its close code."""
     async with asyncio.timeout(10):
         try:
             async for _ in socket:
@@ -68,31 +68,31 @@ async def closed_with(socket: ClientConnection) -> int:
     return socket.close_code
 
 
-MISTAKES: dict[str, tuple[list[object], int]] = {
+PROTOCOL_ERRORS: dict[str, tuple[list[object], int]] = {
     "no JSON": ([INIT, "{"], 4400),
     "empty": ([INIT, ""], 4400),
     "NaN": ([INIT, '{"type": "ping", "payload": NaN}'], 4400),
-    "nested without end": ([INIT, "[" * 100_000], 4400),
+    "deep nesting": ([INIT, "[" * 100_000], 4400),
     "a list": ([INIT, [1]], 4400),
     "a number": ([INIT, "5"], 4400),
     "null": ([INIT, "null"], 4400),
-    "text": ([INIT, '"subscribe"'], 4400),
+    "a string": ([INIT, '"subscribe"'], 4400),
     "binary": ([INIT, b"\xff\x00"], 4400),
     "binary JSON": ([INIT, json.dumps(PING).encode()], 4400),
     "no type": ([INIT, {"id": "1"}], 4400),
-    "a type that is no text": ([INIT, {"type": {"a": 1}}], 4400),
+    "a type that is no string": ([INIT, {"type": {"a": 1}}], 4400),
     "an unknown type": ([INIT, {"type": "start"}], 4400),
-    "an unknown type without end": ([INIT, {"type": "ä" * 5_000}], 4400),
-    "an answer's type": ([INIT, {"type": "next", "id": "1", "payload": {}}], 4400),
+    "a long unknown type": ([INIT, {"type": "ä" * 5_000}], 4400),
+    "a type that only servers send": ([INIT, {"type": "next", "id": "1", "payload": {}}], 4400),
     "no id": ([INIT, {"type": "subscribe", "payload": {"query": WATCH}}], 4400),
     "an empty id": ([INIT, subscribe("")], 4400),
-    "an id that is no text": ([INIT, subscribe({"a": []})], 4400),
+    "an id that is no string": ([INIT, subscribe({"a": []})], 4400),
     "a complete without id": ([INIT, {"type": "complete"}], 4400),
     "a complete of a list": ([INIT, {"type": "complete", "id": [1]}], 4400),
     "no payload": ([INIT, {"type": "subscribe", "id": "1"}], 4400),
     "a payload that is a list": ([INIT, {"type": "subscribe", "id": "1", "payload": [1]}], 4400),
     "no query": ([INIT, {"type": "subscribe", "id": "1", "payload": {}}], 4400),
-    "a query that is no text": ([INIT, subscribe(query=5)], 4400),
+    "a query that is no string": ([INIT, subscribe(query=5)], 4400),
     "variables that are a list": ([INIT, subscribe(variables=[1])], 4400),
     "an operationName that is an object": ([INIT, subscribe(operationName={})], 4400),
     "a connection_init with a list": ([{"type": "connection_init", "payload": [1]}], 4400),
@@ -104,23 +104,23 @@ MISTAKES: dict[str, tuple[list[object], int]] = {
 }
 
 
-async def test_a_mistake_closes_its_own_socket_with_the_code_of_the_protocol(address: str) -> None:
+async def test_a_protocol_error_closes_only_its_own_socket_with_the_defined_code(address: str) -> None:
     async def code_of(messages: list[object]) -> int:
         async with opened(address) as socket:
             for message in messages:
                 await send(socket, message)
-            return await closed_with(socket)
+            return await close_code(socket)
 
     async with opened(address) as bystander:
-        await ready(bystander)
+        await initialise(bystander)
         await send(bystander, subscribe("theirs"))
-        codes = {mistake: await code_of(messages) for mistake, (messages, _) in MISTAKES.items()}
+        codes = {name: await code_of(messages) for name, (messages, _) in PROTOCOL_ERRORS.items()}
         await send(bystander, PING)
-        assert await answer(bystander) == {"type": "pong"}
-    assert codes == {mistake: code for mistake, (_, code) in MISTAKES.items()}
+        assert await receive(bystander) == {"type": "pong"}
+    assert codes == {name: code for name, (_, code) in PROTOCOL_ERRORS.items()}
 
 
-WRONG: list[tuple[dict[str, Any], str]] = [
+INVALID_OPERATIONS: list[tuple[dict[str, Any], str]] = [
     ({"query": "{"}, "VALIDATION"),
     ({"query": ""}, "VALIDATION"),
     ({"query": "{ nope }"}, "VALIDATION"),
@@ -135,70 +135,70 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_a_wrong_operation_gets_an_error_under_its_id_and_the_socket_goes_on(address: str) -> None:
+async def test_an_invalid_operation_gets_an_error_under_its_id_and_the_socket_stays_open(address: str) -> None:
     async with opened(address) as socket:
-        await ready(socket)
+        await initialise(socket)
         await send(socket, subscribe("good"))
-        for payload, code in WRONG:
+        for payload, code in INVALID_OPERATIONS:
             await send(socket, {"id": "bad", "type": "subscribe", "payload": payload})
-            told = await answer(socket)
-            errors = told["payload"] if told["type"] == "error" else told["payload"]["errors"]
-            assert (told["id"], errors[0]["extensions"]["code"]) == ("bad", code)
-            if told["type"] == "next":
-                assert await answer(socket) == {"id": "bad", "type": "complete"}
+            message = await receive(socket)
+            errors = message["payload"] if message["type"] == "error" else message["payload"]["errors"]
+            assert (message["id"], errors[0]["extensions"]["code"]) == ("bad", code)
+            if message["type"] == "next":
+                assert await receive(socket) == {"id": "bad", "type": "complete"}
         await send(socket, subscribe("again", "{ __typename }"))
-        assert (await answer(socket))["payload"] == {"data": {"__typename": "Query"}}
+        assert (await receive(socket))["payload"] == {"data": {"__typename": "Query"}}
 
 
-async def test_one_operation_more_than_a_socket_may_have_is_told_the_limit(address: str) -> None:
+async def test_an_operation_above_the_limit_of_a_socket_gets_a_limit_error(address: str) -> None:
     async with opened(address) as socket, opened(address) as other:
-        await ready(socket)
-        await ready(other)
+        await initialise(socket)
+        await initialise(other)
         for number in range(MAX_OPERATIONS + 1):
             await send(socket, subscribe(str(number)))
-        told = await answer(socket)
-        assert (told["type"], told["id"]) == ("error", str(MAX_OPERATIONS))
-        [error] = told["payload"]
+        message = await receive(socket)
+        assert (message["type"], message["id"]) == ("error", str(MAX_OPERATIONS))
+        [error] = message["payload"]
         assert error["extensions"] == {"code": "LIMIT", "limit": MAX_OPERATIONS}
         assert f"{MAX_OPERATIONS} operations" in error["message"]
-        # One that is completed makes room; other sockets never had less.
+        # A completed operation no longer counts, and other sockets are not affected.
         await send(socket, {"id": "0", "type": "complete"})
         for one in (socket, other):
             await send(one, subscribe("next", "{ __typename }"))
-            assert (await answer(one))["type"] == "next"
+            assert (await receive(one))["type"] == "next"
 
 
-async def test_an_id_is_free_again_once_its_operation_is_complete(address: str) -> None:
+async def test_an_id_can_be_used_again_after_its_operation_is_complete(address: str) -> None:
     async with opened(address) as socket:
-        await ready(socket)
+        await initialise(socket)
         for _ in range(20):
             await send(socket, subscribe("1"))
             await send(socket, {"id": "1", "type": "complete"})
         await send(socket, {"id": "never begun", "type": "complete"})
         await send(socket, subscribe("1", "{ __typename }"))
-        assert (await answer(socket))["payload"] == {"data": {"__typename": "Query"}}
+        assert (await receive(socket))["payload"] == {"data": {"__typename": "Query"}}
 
 
-async def test_who_leaves_in_the_middle_leaves_nothing_behind(address: str, client: httpx.AsyncClient) -> None:
-    made = await client.post(
+async def test_a_client_that_disconnects_leaves_nothing_behind(address: str, client: httpx.AsyncClient) -> None:
+    created = await client.post(
         "/graphql", json={"query": 'mutation { createWorkflow(input: {name: "w"}) { workflow { id } } }'}
     )
     run = 'mutation { runWorkflow(input: {workflowId: "%s", inputs: {value: 1}}) { run { id } } }'
-    start = {"query": run % made.json()["data"]["createWorkflow"]["workflow"]["id"]}  # fmt: skip
+    start = {"query": run % created.json()["data"]["createWorkflow"]["workflow"]["id"]}  # fmt: skip
     for _ in range(5):
         sockets = [await connect(f"ws://{address}/graphql", subprotocols=[TRANSPORT]) for _ in range(5)]
         for socket in sockets:
-            await ready(socket)
+            await initialise(socket)
             for number in range(5):
                 await send(socket, subscribe(str(number)))
-        # Gone without a goodbye, while what happens is sent to them.
+        # The clients disconnect without a close frame while events are sent to them.
         running = [asyncio.create_task(client.post("/graphql", json=start)) for _ in range(5)]
         for socket in sockets:
             socket.transport.abort()
-        assert all(answer.status_code == 200 for answer in await asyncio.gather(*running))
+        assert all(response.status_code == 200 for response in await asyncio.gather(*running))
     assert (await client.get("/health")).json()["status"] == "ok"
 
 
 async def test_a_socket_of_another_protocol_is_refused(address: str) -> None:
     async with connect(f"ws://{address}/graphql") as socket:
-        assert await closed_with(socket) == 4406
+        assert await close_code(socket) == 4406

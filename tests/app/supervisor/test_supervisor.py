@@ -1,4 +1,4 @@
-"""What `treadle up` starts early is let in when all is prepared, and at no other moment."""
+"""Supervisor: processes may use the stores only after the preparation, and restarts have limits."""
 
 import asyncio
 import os
@@ -13,27 +13,27 @@ from app.errors import CannotStartError
 from app.settings import Settings
 from app.supervisor import supervisor as supervising
 from app.supervisor.restarts import Child
-from app.supervisor.start_gate import StartGate, gate
+from app.supervisor.start_gate import StartGate, start_gate
 from app.supervisor.supervisor import listen, supervise
 
 
-async def test_a_ctrl_c_while_the_stores_are_prepared_lets_nobody_in(
+async def test_ctrl_c_during_the_preparation_leaves_the_gate_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened: list[str] = []
+    calls: list[str] = []
 
     @contextmanager
-    def watched() -> Iterator[StartGate]:
-        with gate() as closed:
-            yield closed
-            # It opens at the end as well, when nobody is left to go through.
-            opened.append("gate" if closed.is_open else "nothing")
+    def watched_gate() -> Iterator[StartGate]:
+        with start_gate() as gate:
+            yield gate
+            # The gate also opens at the end of its block, when no process waits any more.
+            calls.append("gate is open" if gate.is_open else "gate is closed")
 
     async def interrupted() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(supervising, "gate", watched)
+    monkeypatch.setattr(supervising, "start_gate", watched_gate)
     settings = Settings(port=0, workers=1, data_dir=tmp_path)
     with listen(settings) as listener:
         await supervise(
@@ -42,32 +42,32 @@ async def test_a_ctrl_c_while_the_stores_are_prepared_lets_nobody_in(
             [],
             listener,
             interrupted,
-            lambda: opened.append("ready"),
-            lambda: opened.append("stopping"),
+            lambda: calls.append("ready"),
+            lambda: calls.append("stopping"),
         )
-    assert opened == ["stopping", "nothing"]
+    assert calls == ["stopping", "gate is closed"]
 
 
-async def test_a_process_that_fails_while_it_waits_has_not_started_well_however_long_it_waited(
+async def test_time_at_the_start_gate_does_not_count_as_uptime(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("app.supervisor.restarts.HEALTHY_S", 0.01)
     with pytest.raises(CannotStartError, match="the worker failed 3 times"):
-        await Child("worker", ["no-such-command"], os.environ).keep()
+        await Child("worker", ["no-such-command"], os.environ).run_until_stopped()
 
 
-async def test_a_process_that_has_lived_for_a_while_since_it_was_let_in_is_started_again_and_again(
+async def test_a_process_that_was_healthy_is_restarted_without_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("app.supervisor.restarts.HEALTHY_S", 0.01)
-    monkeypatch.setattr("app.supervisor.restarts.FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr("app.supervisor.restarts.MIN_PAUSE_S", 0.0)
     child = Child("worker", ["no-such-command"], os.environ)
-    child.let_in()
-    keeping = asyncio.create_task(child.keep())
+    child.gate_opened()
+    running = asyncio.create_task(child.run_until_stopped())
     pids: set[int] = set()
     async with asyncio.timeout(60):
         while len(pids) < 5:
             await asyncio.sleep(0)
             pids |= {child.process.pid} if child.process else set()
     await child.stop(asyncio.Event(), 10)
-    await keeping
+    await running

@@ -1,0 +1,19 @@
+"""The processes of Treadle and the `treadle` command, composed from the other packages.
+
+Packages:
+
+- `cli`: the `treadle` command.
+- `supervisor`: `treadle up`, which starts all processes and restarts them.
+- `server`: the HTTP and WebSocket server.
+- `embedded`: Postgres and Redis as child processes.
+- `chaos`: `treadle chaos`, which kills processes under load and checks the guarantees.
+
+Modules:
+
+- `settings`: all settings, read from the environment.
+- `logging`: the log configuration.
+- `preflight`: the checks of Postgres and Redis before a start.
+- `errors`: errors that stop a process.
+- `child_process`: child processes that end with their parent.
+- `http_client`: an HTTP client for local addresses.
+"""

@@ -1,0 +1,24 @@
+"""The chaos suite (`treadle chaos`): kills a Treadle of its own under load and checks its guarantees.
+
+The load:
+
+- `workflows`: the workflows of the load, each with its expected result.
+- `nodes`: the node types of these workflows, which record every execution.
+- `load`: starts runs at a steady rate, and controls them as clients do.
+- `client`: the GraphQL client of the load.
+- `subscribers`: WebSocket clients that follow the runs.
+
+The faults:
+
+- `faults`: the faults, and the order in which they are injected.
+- `processes`: the server and worker processes that are killed and restarted.
+
+The checks:
+
+- `execution_log`: records every execution of a node in files.
+- `lease_log`: records which worker held which run.
+- `run_history`: reads all runs from the database.
+- `audit`: compares all records, and reports violated guarantees.
+- `report`: prints the result as a table.
+- `suite`: runs everything.
+"""

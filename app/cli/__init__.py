@@ -1,0 +1,13 @@
+"""The `treadle` command: one function per sub-command, and the modules that carry them out.
+
+- `main`: the sub-commands and their options; starts each kind of process.
+- `__main__`: lets `python -m app.cli` run the command without an installation.
+- `doctor`: the checks of `treadle doctor`.
+- `rotate_key`: checks and rotation of the keys of secrets.
+- `new_node`: the package that `treadle new-node` writes.
+- `node_docs`: generates docs/nodes.md.
+- `watch`: `treadle run`, which starts a run and follows it.
+- `client`: the GraphQL client of `watch`.
+- `questions`: renders what a waiting run asks a person.
+- `arguments`: reads the spec and the inputs of `treadle run`.
+"""
