@@ -1,57 +1,66 @@
-# Everything a newcomer types. `make help` lists it.
+# Commands for development and operation. `make help` lists them.
 PYTHON ?= python3
 BIN := .venv/bin
-PACKAGES := app schema resolvers engine persistence worker web tests
+# The commit before the first one whose subject must follow the rule of `make check`.
+SUBJECTS_SINCE := 42ff1bbd19b809be44aa64d7ce36e9a7ab1635eb
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test chaos check format schema docs bench bench-quick lock
+.PHONY: help setup up test chaos check check-subjects format schema docs bench bench-quick lock
 
-help: ## What there is
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-setup: .venv/.installed ## Makes .venv, installs the pinned packages, builds the page
+setup: .venv/.installed ## Create .venv, install the locked packages, and build the page
 	@$(BIN)/python -m web.build
 
 .venv/.installed: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Treadle needs Python 3.11 or newer; name one with make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Treadle needs Python 3.11 or newer; select one with make PYTHON=python3.12 ...")'
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-up: setup ## Starts everything, on http://127.0.0.1:8000/graphql
+up: setup ## Start everything at http://127.0.0.1:8000/graphql
 	@exec $(BIN)/treadle up
 
-test: setup ## Runs the whole suite on embedded servers of its own, then bench-quick
+test: setup ## Run all tests on embedded stores, then bench-quick
 	@$(BIN)/python -m pytest -n 2
 	@$(BIN)/python -m bench --quick
 
-chaos: setup ## Kills a Treadle of its own for MINUTES=10 (SEED=n repeats a run) and prints what was promised and seen
+chaos: setup ## Kill processes of a separate Treadle for MINUTES=10 and check the guarantees (SEED=n repeats a run)
 	@$(BIN)/treadle chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
-check: setup ## Style, types, import law, dependencies, schema snapshot
+check: setup check-subjects ## Check style, types, import layers, dependencies, GraphQL schema and commit subjects
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry . --no-ansi
-	@$(BIN)/treadle schema | diff -u schema/schema.graphql - || (echo "the schema has changed: look at it, then run make schema"; exit 1)
+	@$(BIN)/treadle schema | diff -u schema/schema.graphql - || (echo "the GraphQL schema has changed: check the difference, then run make schema"; exit 1)
 
-format: setup ## Formats the code
+check-subjects: setup ## Check that commit subjects read `area: Imperative summary`, at most 72 characters
+# A shallow clone may lack the first commit. Then it contains only later commits, and all are checked.
+	@if [ -e .git ]; then \
+		$(BIN)/cz check --message-length-limit 72 --rev-range "$$(git cat-file -e '$(SUBJECTS_SINCE)^{commit}' 2>/dev/null && echo '$(SUBJECTS_SINCE)..')HEAD"; \
+	else \
+		echo "commit subjects are not checked: this folder is no git checkout"; \
+	fi
+
+format: setup ## Format the code
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-schema: setup ## Writes schema/schema.graphql
+schema: setup ## Write schema/schema.graphql
 	@$(BIN)/treadle schema > schema/schema.graphql.new && mv schema/schema.graphql.new schema/schema.graphql
 
-docs: setup ## Writes docs/nodes.md from the node types
+docs: setup ## Write docs/nodes.md from the node types
 	@$(BIN)/python -m app.cli.node_docs > docs/nodes.md.new && mv docs/nodes.md.new docs/nodes.md
 
-bench: setup ## Measures everything against bare LangGraph, and prints one table
+bench: setup ## Measure everything, compare it with bare LangGraph, and print a table
 	@$(BIN)/python -m bench
 
-bench-quick: setup ## The ratios alone, in two minutes; fails where one is far from its target
+bench-quick: setup ## Measure the most important ratios in two minutes; fail if one is far from its target
 	@$(BIN)/python -m bench --quick
 
-lock: ## Pins the newest versions that fit (needs uv)
+lock: ## Update requirements.lock to the newest compatible versions (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade -o requirements.lock
