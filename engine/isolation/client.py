@@ -1,8 +1,10 @@
-"""What an author's text could make endless is done aside: in a process of its own, with limits on computing time and memory.
+"""Run potentially unbounded work in a child process with limits on CPU time and memory.
 
-One such process for each of ours, started when it is first needed; it holds no data between two tasks. A task that goes over a
-limit takes the process with it and fails with ResourceLimitExceeded; the next task starts another one. Whichever way
-we end, it ends with us.
+Templates, JSON Schemas and regex tools contain text of authors, which may compute without end. Each
+process of Treadle starts one child process when it first needs it; the child keeps no data between
+two tasks. A task that exceeds a limit ends the child and fails with ResourceLimitExceeded, and the
+next task starts a new child. The child ends when the socket to its parent closes, so no child
+survives its parent.
 """
 
 import os
@@ -24,49 +26,61 @@ import orjson
 from engine.types import JSON
 
 SECONDS = 0.5
-"""Computing time that a task may take."""
+"""CPU time that a task may use, in seconds."""
 MEMORY_MB = 512
-"""Memory that a task may take, beside what the process has anyway."""
-PATIENCE_S = 20.0
-"""How long an answer may take on a machine that is busy, the start of the process included."""
+"""Memory that a task may use in addition to what the idle child process uses, in MiB."""
+RESPONSE_TIMEOUT_S = 20.0
+"""Seconds until a response must arrive, the start of the child process included. Only a busy
+machine takes that long, because CPU time is limited.
+"""
 HEADER = struct.Struct(">Q")
-_BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)
-_PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
+"""The length of a message in bytes, sent before the message."""
+_KILLED_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)
+_INHERITED_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 
 
 class ResourceLimitExceeded(Exception):
-    """The task went over a limit; reads on from `the template` or the like."""
+    """The task exceeded a limit. The message continues a sentence such as "the template …"."""
 
 
 class TemporarilyUnavailable(ResourceLimitExceeded):
-    """This says nothing of the task: another time it may well be done."""
+    """The task was not run to its end for a reason outside of it. A later attempt may succeed."""
 
 
 class _Process:
-    """The process and our end of its line."""
+    """The child process and the socket to it."""
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
+        parent_end, child_end = socket.socketpair()
+        with child_end:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "engine.isolation.server", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-m", "engine.isolation.server", str(child_end.fileno())],
+                pass_fds=[child_end.fileno()],
                 stdin=subprocess.DEVNULL,
-                # Ctrl-C is for us: this one ends when its line closes.
+                # Ctrl-C must not reach the child, which ends when its socket closes.
                 start_new_session=True,
-                env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+                env={name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ},
             )
-        ours.settimeout(PATIENCE_S)
-        self._line = ours
+        parent_end.settimeout(RESPONSE_TIMEOUT_S)
+        self._socket = parent_end
 
     def request(self, request: bytes) -> bytes:
-        """Raises OSError, EOFError or TimeoutError where no answer comes."""
-        send(self._line, request)
-        return receive(self._line)
+        """Send a request and wait for its response.
+
+        Raises:
+            OSError: The child process is gone, or (TimeoutError) it did not respond in time.
+            EOFError: The child process ended before its response.
+        """
+        send(self._socket, request)
+        return receive(self._socket)
 
     def end(self) -> int:
-        """Its exit code: below 0 the signal that killed it."""
-        self._line.close()
+        """End the child process.
+
+        Returns:
+            Its exit code; below 0 the number of the signal that killed it.
+        """
+        self._socket.close()
         try:
             return self._process.wait(0.5)
         except subprocess.TimeoutExpired:
@@ -74,75 +88,94 @@ class _Process:
             return self._process.wait()
 
 
-_left: ContextVar[float] = ContextVar("left", default=inf)
+_remaining_s: ContextVar[float] = ContextVar("remaining_s", default=inf)
 _lock = threading.Lock()
 _process: _Process | None = None
 
 
 @contextmanager
 def shared_time_limit(seconds: float) -> Iterator[None]:
-    """All that is asked meanwhile may take that long together: each of a thousand tasks may be just within its own limit."""
-    before = _left.set(seconds)
+    """Limit the total time of all tasks that run within this context.
+
+    Without it, each of a thousand tasks could use nearly its whole own limit.
+    """
+    token = _remaining_s.set(seconds)
     try:
         yield
     finally:
-        _left.reset(before)
+        _remaining_s.reset(token)
 
 
 def run_isolated(task: str, *arguments: JSON) -> Any:
-    """What the task answers. Raises ResourceLimitExceeded."""
-    left = _left.get()
-    if left <= 0:
-        raise TemporarilyUnavailable("and those before it take too much computing together")
+    """Run a task in the child process.
+
+    Args:
+        task: The dotted path of a function, one of TASKS in engine/isolation/server.py.
+        arguments: The arguments of the function, as JSON.
+
+    Returns:
+        The result of the function, as JSON.
+
+    Raises:
+        ResourceLimitExceeded: The task exceeded its CPU time or its memory.
+        TemporarilyUnavailable: The shared time limit is used up, the machine is too busy, or
+            another process ended the child twice.
+    """
+    remaining_s = _remaining_s.get()
+    if remaining_s <= 0:
+        raise TemporarilyUnavailable("and those before it together exceed their time limit")
     request = orjson.dumps([task, *arguments], default=dict)
     with _lock:
-        began = monotonic()  # The turns of others, before ours, are not counted.
+        started_at = monotonic()  # The wait for other tasks, before the lock, is not counted.
         try:
-            return _asked(request)
+            return _request(request)
         finally:
-            _left.set(left - (monotonic() - began))
+            _remaining_s.set(remaining_s - (monotonic() - started_at))
 
 
-def _asked(request: bytes) -> Any:
+def _request(request: bytes) -> Any:
     try:
-        return orjson.loads(_ready().request(request))
-    except (OSError, EOFError) as fault:
-        ended = _ended()
-        if ended not in _BY_OTHERS:
-            raise _too_much(fault, ended) from None
-    # Somebody else ended the process, perhaps long ago: that says nothing of this task.
+        return orjson.loads(_running_process().request(request))
+    except (OSError, EOFError) as error:
+        exit_code = _end_process()
+        if exit_code not in _KILLED_FROM_OUTSIDE:
+            raise _limit_error(error, exit_code) from None
+    # Another process killed the child, perhaps long ago. The task is not the cause, so try it
+    # again.
     try:
-        return orjson.loads(_ready().request(request))
-    except (OSError, EOFError) as fault:
-        raise _too_much(fault, _ended()) from None
+        return orjson.loads(_running_process().request(request))
+    except (OSError, EOFError) as error:
+        raise _limit_error(error, _end_process()) from None
 
 
-def _ready() -> _Process:
+def _running_process() -> _Process:
     global _process
     if _process is None:
         _process = _Process()
     return _process
 
 
-def _ended() -> int:
+def _end_process() -> int:
+    """End the child process. Returns its exit code."""
     global _process
     assert _process is not None
-    ended, _process = _process.end(), None
-    return ended
+    exit_code, _process = _process.end(), None
+    return exit_code
 
 
-def _too_much(fault: OSError | EOFError, ended: int) -> ResourceLimitExceeded:
-    if ended == -signal.SIGPROF:
-        return ResourceLimitExceeded(f"takes more than {SECONDS:g} s of computing")
-    if isinstance(fault, TimeoutError):
-        return TemporarilyUnavailable(f"takes more than {PATIENCE_S:g} s on a machine that is as busy as this one")
-    if ended in _BY_OTHERS:
-        return TemporarilyUnavailable("was cut off twice: somebody else ended its process")
+def _limit_error(error: OSError | EOFError, exit_code: int) -> ResourceLimitExceeded:
+    """Tell by the error and the exit code which limit a task exceeded."""
+    if exit_code == -signal.SIGPROF:
+        return ResourceLimitExceeded(f"takes more than {SECONDS:g} s of CPU time")
+    if isinstance(error, TimeoutError):
+        return TemporarilyUnavailable(f"takes more than {RESPONSE_TIMEOUT_S:g} s, because this machine is too busy")
+    if exit_code in _KILLED_FROM_OUTSIDE:
+        return TemporarilyUnavailable("was stopped twice, because another process ended the isolation process")
     return ResourceLimitExceeded(f"takes more than {MEMORY_MB} MB of memory")
 
 
 def _forget() -> None:
-    """After a fork the process belongs to the parent."""
+    """Drop the child process after a fork: it belongs to the parent."""
     global _process, _lock
     _process, _lock = None, threading.Lock()
 
@@ -150,23 +183,28 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-def send(line: socket.socket, message: bytes) -> None:
-    line.sendall(HEADER.pack(len(message)))
-    line.sendall(message)
+def send(connection: socket.socket, message: bytes) -> None:
+    """Send one message: its length in 8 bytes, then its bytes."""
+    connection.sendall(HEADER.pack(len(message)))
+    connection.sendall(message)
 
 
-def receive(line: socket.socket) -> bytes:
-    """Raises EOFError where the other end is gone."""
-    (size,) = HEADER.unpack(_exactly(line, HEADER.size))
-    return _exactly(line, size)
+def receive(connection: socket.socket) -> bytes:
+    """Receive one message.
+
+    Raises:
+        EOFError: The other end is closed.
+    """
+    (size,) = HEADER.unpack(_receive_exactly(connection, HEADER.size))
+    return _receive_exactly(connection, size)
 
 
-def _exactly(line: socket.socket, size: int) -> bytes:
+def _receive_exactly(connection: socket.socket, size: int) -> bytes:
     data = bytearray(size)
-    view, got = memoryview(data), 0
-    while got < size:
-        count = line.recv_into(view[got:])
+    view, received = memoryview(data), 0
+    while received < size:
+        count = connection.recv_into(view[received:])
         if count == 0:
             raise EOFError
-        got += count
+        received += count
     return bytes(data)

@@ -1,7 +1,9 @@
-"""The child process that runs isolated tasks, started by engine/isolation/client.py as `python -m engine.isolation.server FD`.
+"""The program of the child process that runs isolated tasks.
 
-A task is a function of TASKS, named by its dotted path; it takes and returns JSON. The kernel enforces the limits: a task
-that exceeds its computing time or its memory ends the process, and the client reports which limit it was.
+engine/isolation/client.py starts it as `python -m engine.isolation.server FD`. A task is a function
+of TASKS, named by its dotted path; it takes and returns JSON. The kernel enforces the limits: a
+task that exceeds its CPU time or its memory ends the process, and the client reports which limit it
+was.
 """
 
 import os
@@ -36,33 +38,33 @@ def load_tasks() -> dict[str, Callable[..., JSON]]:
 
 def main(descriptor: int) -> None:
     """Answer requests from the socket `descriptor` until its other end closes."""
-    line, tasks = socket.socket(fileno=descriptor), load_tasks()
+    connection, tasks = socket.socket(fileno=descriptor), load_tasks()
     _limit_memory()
-    _silence()
+    _discard_stderr()
     while True:
         try:
-            task, *arguments = orjson.loads(receive(line))
+            task, *arguments = orjson.loads(receive(connection))
         except EOFError:
             return
-        # SIGPROF ends the process itself: no code of the task can delay it.
+        # The default action of SIGPROF ends the process, so no code of the task can delay it.
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
-        answer = tasks[task](*arguments)
+        result = tasks[task](*arguments)
         signal.setitimer(signal.ITIMER_PROF, 0)
-        send(line, orjson.dumps(answer))
+        send(connection, orjson.dumps(result))
 
 
 def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     statm = Path("/proc/self/statm")
-    if statm.exists():  # elsewhere than on Linux the limit on time has to do
-        most = int(statm.read_text().split()[0]) * resource.getpagesize() + MEMORY_MB * 1024 * 1024
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    if statm.exists():  # only Linux has it; other systems have the time limit only
+        limit = int(statm.read_text().split()[0]) * resource.getpagesize() + MEMORY_MB * 1024 * 1024
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def _silence() -> None:
-    """What the allocator says when it gives up is said by us."""
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stderr.fileno())
+def _discard_stderr() -> None:
+    """Discard the allocator's messages about a failed allocation: the client reports the limit."""
+    with Path(os.devnull).open("wb") as null:
+        os.dup2(null.fileno(), sys.stderr.fileno())
 
 
 if __name__ == "__main__":

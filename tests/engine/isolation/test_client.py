@@ -1,4 +1,4 @@
-"""What could be endless is done in a process that can be ended: nothing that an author writes holds or ends ours."""
+"""Templates without an end run in a child process: no template of an author blocks or ends ours."""
 
 import os
 import signal
@@ -42,11 +42,11 @@ def process_id() -> int:
     ],
     ids=lambda template: template[:40],
 )
-def test_what_makes_much_of_little_is_stopped_and_leaves_us_well(template: str) -> None:
-    began = time.process_time()
+def test_a_template_that_exceeds_a_limit_is_stopped_and_the_next_one_works(template: str) -> None:
+    started_at = time.process_time()
     with pytest.raises(ExpressionError):
         render(template, SCOPE)
-    assert time.process_time() - began < 1, "the work was done here"
+    assert time.process_time() - started_at < 1, "the work was done in this process"
     assert evaluate("input.n * 2", SCOPE) == 14
     assert render("{% for row in input.rows %}{{ row.n }};{% endfor %}", SCOPE) == "1;2;"
 
@@ -61,13 +61,13 @@ def test_what_makes_much_of_little_is_stopped_and_leaves_us_well(template: str) 
     ],
     ids=lambda template: template[:14],
 )
-def test_code_that_nests_too_deeply_is_refused_before_it_is_parsed(template: str) -> None:
+def test_code_that_is_nested_too_deeply_is_an_error_before_it_is_parsed(template: str) -> None:
     with pytest.raises(ExpressionError):
         render(template, SCOPE)
 
 
 @pytest.mark.parametrize(
-    ("text", "of"),
+    ("text", "expected"),
     [
         ("input.name", CostEstimate.LIGHT),
         ("{{ input.name | upper }} and {{ input.rows | length }}", CostEstimate.LIGHT),
@@ -85,8 +85,8 @@ def test_code_that_nests_too_deeply_is_refused_before_it_is_parsed(template: str
         ("{% set x = 1 %}{{ x }}", CostEstimate.HEAVY),
     ],
 )
-def test_the_weight_of_a_text(text: str, of: CostEstimate) -> None:
-    assert weight(text, expression="{" not in text) is of
+def test_the_cost_of_a_text_is_estimated(text: str, expected: CostEstimate) -> None:
+    assert weight(text, expression="{" not in text) is expected
 
 
 def test_every_light_filter_exists() -> None:
@@ -108,23 +108,23 @@ def test_every_light_filter_exists() -> None:
         ("{'a': range(2) | list}", {"a": [0, 1]}),
     ],
 )
-def test_a_value_is_the_same_wherever_it_is_worked_out(expression: str, value: Any) -> None:
+def test_a_value_is_the_same_in_this_process_and_in_the_child(expression: str, value: Any) -> None:
     assert evaluate(expression, SCOPE) == value
 
 
-def test_a_mistake_is_told_with_its_place_from_aside_too() -> None:
-    with pytest.raises(ExpressionError) as wrong:
+def test_an_error_in_the_child_process_has_its_line() -> None:
+    with pytest.raises(ExpressionError) as error:
         render("{% for x in input.rows %}\n{{ x.nope }}{% endfor %}", SCOPE)
-    assert "undefined" in wrong.value.message and wrong.value.line == 2
+    assert "undefined" in error.value.message and error.value.line == 2
 
 
-def test_a_process_that_somebody_ended_is_not_held_against_the_task() -> None:
+def test_a_task_runs_again_after_another_process_killed_the_child() -> None:
     assert evaluate("range(2) | list", SCOPE) == [0, 1]
     os.kill(process_id(), signal.SIGKILL)
     assert evaluate("range(2) | list", SCOPE) == [0, 1]
 
 
-def test_the_process_ends_when_its_line_closes() -> None:
+def test_the_child_ends_when_its_socket_closes() -> None:
     assert evaluate("range(2) | list", SCOPE) == [0, 1]
     process = client._process
     assert process is not None
@@ -146,24 +146,24 @@ NESTED: dict[str, Any] = {"a": {"output": [[0]] * 100_000}, "n": {"output": list
         "{{ 1 }}",
     ],
 )
-def test_many_texts_over_much_data_are_not_evaluated_here(text: str) -> None:
-    began = time.process_time()
+def test_many_texts_over_much_data_are_evaluated_in_the_child(text: str) -> None:
+    started_at = time.process_time()
     try:
         rendered = render([text] * 5_000, NESTED)
-    except ExpressionError as wrong:
-        assert "takes more than" in wrong.message or "larger than 8 MiB" in wrong.message
+    except ExpressionError as error:
+        assert "takes more than" in error.message or "larger than 8 MiB" in error.message
     else:
         assert len(rendered) == 5_000
-    assert time.process_time() - began < 0.3
+    assert time.process_time() - started_at < 0.3
 
 
-async def test_templates_that_give_more_than_can_be_kept_fail_their_node() -> None:
+async def test_templates_whose_result_is_too_large_to_store_fail_their_node() -> None:
     given = Given({"a": {"output": "x" * 1_000_000}})
     with pytest.raises(NodeFailure, match="larger than 8 MiB") as failed:
         await given.run("human", {"prompt": ["{{ a.output }}"] * 100})
     assert failed.value.code == "TEMPLATE"
 
 
-def test_a_view_that_becomes_too_long_a_text_says_nothing_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_view_that_becomes_a_long_text_writes_nothing_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
     assert evaluate("n.output | upper | length", NESTED) > 15_000
     assert capfd.readouterr().err == ""
