@@ -10,7 +10,7 @@ from engine.graph.bound_node import bind_nodes
 from engine.problems import FieldProblem
 from engine.spec.parser import parse
 from engine.types import JSON
-from engine.values.redaction import MIN_LENGTH, remember
+from engine.values.redaction import MIN_LENGTH, register_secret
 from persistence.caller import Role
 from persistence.problems import Forbidden, Invalid, Unavailable
 from persistence.secrets import store
@@ -42,7 +42,7 @@ async def set_secret(context: Context, project_id: str | None, name: str, value:
         chosen = await project_for(connection, context.caller, Role.EDITOR, project_id)
         if problems := [*_wrong_name(name), *_wrong_value(value)]:
             raise Invalid(problems)
-        remember(value)
+        register_secret(value)
         try:
             return await store.put(connection, context.caller, _keyring(context), chosen, name, value)
         except KeyProblem as wrong:

@@ -115,7 +115,7 @@ def _said(fault: Exception, model: ChatModel) -> str:
     said = body if isinstance(body, str) and body else str(fault)
     said = " ".join(said.split())
     if model.hidden:
-        said = Redactor([model.hidden]).text(said)
+        said = Redactor([model.hidden]).redact_text(said)
     return said[:EXCERPT] or type(fault).__name__
 
 

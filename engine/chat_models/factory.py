@@ -34,7 +34,7 @@ def build(entry: ModelEntry, key: str | None, sampling: Sampling, client: httpx2
     except (ValueError, TypeError) as wrong:
         told = " ".join(str(wrong).split())
         if key is not None and is_hidden(key):
-            told = Redactor([key]).text(told)
+            told = Redactor([key]).redact_text(told)
         raise NodeFailure(
             "MODEL_UNAVAILABLE", f"the catalog's entry {entry.name!r} cannot be used: {told}"[:1000]
         ) from wrong

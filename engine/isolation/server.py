@@ -24,8 +24,8 @@ TASKS = (
     "engine.expressions.environment.evaluate_isolated",
     "engine.expressions.environment.render_isolated",
     "engine.tools.isolated.run",
-    "engine.values.json_schema.faults",
-    "engine.values.json_schema.schema_faults",
+    "engine.values.json_schema.schema_violations",
+    "engine.values.json_schema.value_violations",
 )
 """The functions that a client may name. They are imported before the memory limit is set."""
 

@@ -11,7 +11,7 @@ from engine.errors import NodeFailure
 from engine.expressions.lexer import has_code
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, WaitUntil
 from engine.types import JSON
-from engine.values.timestamps import read_moment, written
+from engine.values.timestamps import format_timestamp, parse_timestamp
 
 T = TypeVar("T", float | str, str)
 MAX_SECONDS = 3653 * 24 * 3600
@@ -86,7 +86,7 @@ class DelayNode(NodeType[DelayConfig]):
         given = ctx.render(config.seconds if config.until is None else config.until)
         ctx.note_input({"seconds" if config.until is None else "until": given})
         until = _after(given) if config.until is None else _moment(given)
-        return WaitUntil(until, Output({"until": written(until)}))
+        return WaitUntil(until, Output({"until": format_timestamp(until)}))
 
 
 def _after(given: JSON) -> datetime:
@@ -102,7 +102,7 @@ def _after(given: JSON) -> datetime:
 
 def _moment(given: JSON) -> datetime:
     try:
-        moment = read_moment(given).astimezone(UTC)
+        moment = parse_timestamp(given).astimezone(UTC)
     except ValueError:
         raise NodeFailure("CONFIG", f"`until` must give a date and time (RFC 3339), not {_shown(given)}") from None
     except OverflowError:

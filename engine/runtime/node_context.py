@@ -17,7 +17,7 @@ from engine.runtime.run_info import MapItemScope, RunInfo
 from engine.sdk.node import NodeType
 from engine.states import LogLevel, NodeStatus
 from engine.types import JSON
-from engine.values.redaction import NOTHING
+from engine.values.redaction import NO_SECRETS
 from engine.values.storable import check_storable, clean_text, is_storable
 
 NOT_RUN = {"output": None, "status": NodeStatus.IDLE.value}
@@ -74,7 +74,7 @@ class RunNodeContext:
         self.given_up = given_up
         self.types: Mapping[str, NodeType[Any]] = types or {}
         self._report = report
-        self._redactor = NOTHING
+        self._redactor = NO_SECRETS
         if info.around is not None:
             self._redactor = info.around.redactor
             if info.around.secrets:
@@ -95,7 +95,7 @@ class RunNodeContext:
     def knowing(self, secrets: Mapping[str, str]) -> Iterator[None]:
         """Inside of it the templates see secrets. From its beginning on nothing that is told shows one, however late."""
         before, self.scope = self.scope, {**self.scope, SECRETS: secrets}
-        self._redactor = self._redactor.knowing(secrets.values())
+        self._redactor = self._redactor.with_values(secrets.values())
         self._text = self._redactor.stream()
         try:
             yield
@@ -105,16 +105,16 @@ class RunNodeContext:
     def hide(self, values: Iterable[str]) -> None:
         """From now on nothing that is told shows one of them."""
         self.settle()
-        self._redactor = self._redactor.knowing(values)
+        self._redactor = self._redactor.with_values(values)
         self._text = self._redactor.stream()
 
     def settle(self) -> None:
         """There is no more text to come: what was held back is shown."""
-        self._show(self._text.rest())
+        self._show(self._text.flush())
 
     def redacted(self, value: JSON) -> JSON:
         """Storable JSON without secrets: for whatever leaves the node call."""
-        return self._redactor.value(value)
+        return self._redactor.redact_value(value)
 
     def render(self, value: JSON) -> JSON:
         try:
@@ -142,7 +142,7 @@ class RunNodeContext:
         self._report.progress(min(max(fraction, 0.0), 1.0), told)
 
     def text(self, delta: str) -> None:
-        self._show(self._text.take(clean_text(delta)))
+        self._show(self._text.push(clean_text(delta)))
 
     def _show(self, text: str) -> None:
         if text:

@@ -66,7 +66,7 @@ def base64_decode(
 
 def datetime_now(*, timezone: Zone = "UTC") -> JSON:
     """The current date and time."""
-    return timestamps.written(datetime.now(_done(timestamps.read_zone, timezone)))
+    return timestamps.format_timestamp(datetime.now(_done(timestamps.find_time_zone, timezone)))
 
 
 def datetime_shift(

@@ -1,6 +1,7 @@
-"""The forms in which a secret may come back: as it is, and as JSON, URLs, HTML, Python, base64 and hex write it. Pure.
+"""The forms in which a secret can occur in a text: plain, JSON, URL, HTML, Python, base64, hex.
 
-What is done to a value on purpose (reversed, spelled out, hashed) is no form of it: who writes a workflow may use its secrets.
+A deliberate transformation of a secret (reversed, spelled out, hashed) is not covered, because the
+author of a workflow has the right to use its secrets. The module has no state.
 """
 
 import base64
@@ -11,19 +12,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import quote, quote_plus
 
-PART = 20
-"""Characters of a long form's beginning or end that give it away, where it was cut: pydantic's messages do that."""
-EDGE = 8
-"""As many are enough where a text begins or ends with them: whoever cut the text there, cut through the form."""
-WHOLE = 16
-"""Shorter forms than this are looked for as a whole: half of one may be a word."""
+PART_LENGTH = 20
+"""Characters of the beginning or end of a long form that are searched for, because messages (such
+as those of pydantic) shorten a value in the middle.
+"""
+EDGE_LENGTH = 8
+"""Characters of a form that are searched for at the beginning and end of a text, because the text
+may be cut within the form.
+"""
+MIN_PARTIAL = 16
+"""Forms shorter than this are searched for as a whole only, since a half may be an ordinary
+word.
+"""
 MAX_LINES = 100
-"""Lines of a value that are looked for one by one, as logs have them."""
+"""A value with at most this many lines is searched for line by line too, because logs split it."""
 _HEX = re.compile(r"%[0-9A-F]{2}")
-# What Python, browsers and HTTP clients leave as it is in a URL.
+# Characters that Python, browsers and HTTP clients do not escape in a URL.
 _URL_SAFE = ("", "/", "!'()*", "!$&'()*+,;=:@/", ";,/?:@&=+$!'()*#", "!$'()*,;:@/?")
-# What PHP, Go and JavaScript write in JSON beyond what they have to.
-_JSON_MORE: tuple[dict[str, str], ...] = (
+# Characters that PHP, Go and JavaScript escape in JSON although they need not.
+_JSON_ESCAPES: tuple[dict[str, str], ...] = (
     {"/": "\\/"},
     {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"},
     {"'": "\\u0027", '\\"': "\\u0022", "<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "+": "\\u002b"},
@@ -34,7 +41,10 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class SecretForm:
-    """One form of a value, and how much of it gives it away."""
+    """One form of a secret.
+
+    `part` is the number of characters of its beginning or end that are treated as the secret.
+    """
 
     text: str
     part: int
@@ -42,14 +52,14 @@ class SecretForm:
     @classmethod
     def of(cls, text: str) -> "SecretForm":
         size = len(text)
-        return cls(text, size if size < WHOLE else min(PART, max(size * 2 // 3, 12)))
+        return cls(text, size if size < MIN_PARTIAL else min(PART_LENGTH, max(size * 2 // 3, 12)))
 
     def spans(self, text: str) -> Iterator[Span]:
-        """Where the form stands in a text, and long beginnings and ends of it."""
+        """Find the form, and long beginnings and ends of it, in a text."""
         head, tail = self.text[: self.part], self.text[-self.part :]
         at = text.find(head)
         while at >= 0:
-            end = at + _shared(text[at : at + len(self.text)], self.text)
+            end = at + _common_length(text[at : at + len(self.text)], self.text)
             yield at, end
             at = text.find(head, end)
         if self.part == len(self.text):
@@ -58,21 +68,30 @@ class SecretForm:
         while at >= 0:
             end = at + self.part
             before = text[max(end - len(self.text), 0) : end]
-            yield end - _shared(before[::-1], self.text[::-1]), end
+            yield end - _common_length(before[::-1], self.text[::-1]), end
             at = text.find(tail, end)
 
     def edges(self, text: str, edge: int) -> Iterator[Span]:
-        """The beginning of the form at the end of the text, and its end at the beginning; `edge` characters at least."""
+        """Find the beginning of the form at the end of a text, and its end at the beginning.
+
+        Args:
+            text: The text to search.
+            edge: The least number of characters.
+        """
         size = len(text)
-        for at in _all(self.text, text[-edge:]):
+        for at in _find_all(self.text, text[-edge:]):
             if text.endswith(self.text[: at + edge]):
                 yield size - at - edge, size
-        for at in _all(self.text, text[:edge]):
+        for at in _find_all(self.text, text[:edge]):
             if text.startswith(self.text[at:]):
                 yield 0, len(self.text) - at
 
-    def begins(self, text: str) -> int:
-        """From where on the text may be the beginning of the form, going on in a text to come; its length if nowhere."""
+    def partial_start(self, text: str) -> int:
+        """Find where the end of a text may be the beginning of the form.
+
+        Returns:
+            The first such index, or the length of the text.
+        """
         at = text.find(self.text[0], max(len(text) - len(self.text) + 1, 0))
         while at >= 0 and not self.text.startswith(text[at:]):
             at = text.find(self.text[0], at + 1)
@@ -81,7 +100,10 @@ class SecretForm:
 
 @dataclass(frozen=True, slots=True)
 class SecretEncodings:
-    """All forms of one value, and every `edge` characters that stand in them."""
+    """All forms of one secret.
+
+    `grams` are all substrings of `edge` characters of the forms, for a quick test.
+    """
 
     forms: tuple[SecretForm, ...]
     edge: int
@@ -89,50 +111,52 @@ class SecretEncodings:
 
     @classmethod
     def of(cls, value: str) -> "SecretEncodings":
-        """White space around a value is no part of it: senders leave it out."""
+        """Compute the forms of a value, without the white space around it, which senders remove."""
         value = value.strip()
-        edge = EDGE if len(value) >= WHOLE else max(len(value) // 2, 4)
+        edge = EDGE_LENGTH if len(value) >= MIN_PARTIAL else max(len(value) // 2, 4)
         texts = list(dict.fromkeys(_texts(value)))
         grams = frozenset(text[at : at + edge] for text in texts for at in range(len(text) - edge + 1))
         return cls(tuple(SecretForm.of(text) for text in texts), edge, grams)
 
     def spans(self, text: str) -> list[Span]:
+        """Find all forms in a text. The spans may overlap."""
         return [span for form in self.forms for span in form.spans(text)]
 
     def edges(self, text: str) -> list[Span]:
+        """Find forms that are cut by the beginning or end of a text."""
         if text[: self.edge] not in self.grams and text[-self.edge :] not in self.grams:
-            return []  # as nearly always
+            return []
         return [span for form in self.forms for span in form.edges(text, self.edge)]
 
 
 def _texts(value: str) -> Iterator[str]:
     yield value
-    if len(value) >= WHOLE:
-        yield value.lower()  # as the host of a URL is written
-    written = list(dict.fromkeys(_json(value)))
-    yield from written
-    for once in written[:2]:
-        yield from _json(once)  # JSON inside JSON
+    if len(value) >= MIN_PARTIAL:
+        yield value.lower()  # the host of a URL is written in lower case
+    json_texts = list(dict.fromkeys(_json(value)))
+    yield from json_texts
+    for text in json_texts[:2]:
+        yield from _json(text)  # JSON inside JSON
     yield from (html.escape(value), html.escape(value, quote=False))
     yield from (repr(value)[1:-1], repr(value.encode())[2:-1], value.encode().decode("latin-1"))
-    for text in (value, *written[:1]):
+    for text in (value, *json_texts[:1]):
         yield from _url(text)
         yield from _base64(text.encode())
         yield from (text.encode().hex(), text.encode().hex().upper())
     lines = [line.strip() for line in value.splitlines()]
     if 1 < len(lines) <= MAX_LINES:
-        yield from (line for line in lines if len(line) >= EDGE)
+        yield from (line for line in lines if len(line) >= EDGE_LENGTH)
 
 
 def _json(value: str) -> Iterator[str]:
-    for ascii_alone in (True, False):
-        text = json.dumps(value, ensure_ascii=ascii_alone)[1:-1]
+    for ensure_ascii in (True, False):
+        text = json.dumps(value, ensure_ascii=ensure_ascii)[1:-1]
         yield text
-        for more in _JSON_MORE:
-            changed = text
-            for plain, escaped in more.items():
-                changed = changed.replace(plain, escaped)
-            yield changed
+        for escapes in _JSON_ESCAPES:
+            escaped = text
+            for plain, escape in escapes.items():
+                escaped = escaped.replace(plain, escape)
+            yield escaped
 
 
 def _url(value: str) -> Iterator[str]:
@@ -142,7 +166,11 @@ def _url(value: str) -> Iterator[str]:
 
 
 def _base64(value: bytes) -> Iterator[str]:
-    """By itself, and inside something longer: what does not depend on its neighbours, for each place it can have there."""
+    """Encode a value alone and inside a longer text.
+
+    Inside a longer text, the characters that depend on the neighbors are left out, for each of the
+    three offsets that a byte can have in a group of base64.
+    """
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         yield encode(value).decode().rstrip("=")
         for before in range(3):
@@ -150,12 +178,13 @@ def _base64(value: bytes) -> Iterator[str]:
             yield encode(bytes(before) + value).decode()[(0, 2, 3)[before] : bits // 6]
 
 
-def _shared(one: str, other: str) -> int:
-    """How far two texts begin alike."""
+def _common_length(one: str, other: str) -> int:
+    """Return the length of the common beginning of two texts."""
     return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-def _all(text: str, part: str) -> Iterator[int]:
+def _find_all(text: str, part: str) -> Iterator[int]:
+    """Find every index of a part in a text, overlapping ones included."""
     at = text.find(part)
     while at >= 0:
         yield at

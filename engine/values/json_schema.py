@@ -1,8 +1,9 @@
-"""JSON Schemas that authors write: whether one can be used, and what does not fit it. Nothing is fetched from anywhere.
+"""Check JSON Schemas of authors, and values against them. No reference is fetched from anywhere.
 
-A plain pattern takes at most its size times that of the text, one that looks around or back has a limit of steps. What a schema
-does not bound by itself, by references, by what its patterns count or by its size, is checked aside, in a process with limits
-(engine/isolation/client.py). See docs/decisions/0009.
+Most checks run in this process, because their work is bounded: a plain pattern costs at most its
+size times the size of the text, and a pattern with look-around or backreferences has a limit of
+steps. A schema whose work is not bounded, by its references, the counts in its patterns or its
+size, is checked in the isolation process (engine/isolation/client.py). See docs/decisions/0009.
 """
 
 import re
@@ -20,61 +21,84 @@ from engine.types import JSON
 from engine.values.storable import check_storable
 
 MAX_PROBLEMS = 100
+"""Problems that are reported of one value."""
 MAX_MESSAGE = 500
+"""Characters of one message."""
 MAX_SCHEMA = 16 * 1024
-"""Bytes of a schema that is compiled here."""
+"""Bytes of a schema that is compiled in this process."""
 MAX_PRODUCT = 16 * 1024 * 1024
-"""Bytes of schema times bytes of value that are checked here."""
+"""Bytes of the schema times bytes of the value, for a check in this process."""
 MAX_PATTERN_PRODUCT = 4 * 1024 * 1024
+"""The same for a schema with patterns, whose counts are added to the bytes of the schema."""
+MAX_INPUT_BYTES = 1024 * 1024
+"""Bytes of the input of a run, as JSON."""
 MAX_PATTERNS = 20
-MAX_COUNTED = 1_000
-"""What may be counted in patterns: `[ab]{0,300}` is as much work as 300 times `[ab]?`."""
-STEPS = 100_000
+"""Patterns of a schema that is compiled in this process."""
+MAX_COUNT = 1_000
+"""The sum of the counts in all patterns: `[ab]{0,300}` is as much work as 300 times `[ab]?`."""
+BACKTRACK_LIMIT = 100_000
+"""Steps of a pattern that backtracks."""
 PATTERN_BYTES = 1024 * 1024
-MAX_TOLD = 32 * 1024
-"""Bytes of a value of which everything wrong is told; of a larger one the first alone: they are collected before any is told."""
-# In JSON, as it is looked at: references, patterns in any number, and what one may hold that needs backtracking.
+"""Memory of a compiled pattern."""
+MAX_FULL_REPORT = 32 * 1024
+"""Bytes of a value of which every problem is reported. Of a larger one only the first is reported,
+because the library collects all problems before it returns one.
+"""
+# In the JSON text of a schema: references, an unlimited number of patterns, and the parts of a
+# pattern that need backtracking.
 _UNBOUNDED = re.compile(rb'"\$(?:ref|dynamicRef)"|"patternProperties"|\)\{\d|\(\?[^:]|\\\\[1-9kKG]|[+*?}]\+')
-_TIMES = re.compile(rb"\{(?:\d*,)?(\d{1,9})")
+_COUNT = re.compile(rb"\{(?:\d*,)?(\d{1,9})")
 
 _META = b'{"$ref":"https://json-schema.org/draft/2020-12/schema"}'
-Fault = tuple[list[str | int], str, str]
-"""Where, the keyword that does not hold, and what is said of it."""
+Violation = tuple[list[str | int], str, str]
+"""The place in the value, the keyword of the schema that does not hold, and a message."""
 
 
 def check_schema(schema: JSON, path: str) -> list[FieldProblem]:
-    """What is wrong with a schema that stands at `path`; empty if it can be used."""
+    """Find the problems of a schema.
+
+    Args:
+        schema: The schema, as an author wrote it.
+        path: The place of the schema, the beginning of `field` in the problems.
+
+    Returns:
+        The problems; empty if the schema can be used.
+    """
     try:
         return schema_problems(schema, path)
-    except client.TemporarilyUnavailable as not_now:
-        return [_unusable(path, f"the schema {not_now}")]
+    except client.TemporarilyUnavailable as error:
+        return [_schema_problem(path, f"the schema {error}")]
 
 
 def schema_problems(schema: JSON, path: str) -> list[FieldProblem]:
-    """As `check_schema`, of the schema alone. Raises aside.NotNow where it could not be looked at."""
+    """Find the problems of a schema, for a caller that can try again later.
+
+    Raises:
+        TemporarilyUnavailable: The schema could not be checked now. `check_schema` reports this as
+            a problem.
+    """
     if not isinstance(schema, dict | bool):
-        return [_unusable(path, "a JSON Schema is an object")]
+        return [_schema_problem(path, "a JSON Schema must be an object")]
     if foreign := list(_foreign_references(schema, path)):
         return foreign
-    dumped = _dumped(schema)
     try:
-        found = (
-            schema_faults(schema)
-            if _is_bounded(dumped)
-            else client.run_isolated("engine.values.json_schema.schema_faults", schema)
+        violations = (
+            schema_violations(schema)
+            if _is_bounded(_dump(schema))
+            else client.run_isolated("engine.values.json_schema.schema_violations", schema)
         )
     except client.TemporarilyUnavailable:
         raise
-    except client.ResourceLimitExceeded as too_much:
-        return [_unusable(path, f"the schema {too_much}")]
-    return [_unusable(join_path(path, *where), message) for where, _, message in found]
+    except client.ResourceLimitExceeded as error:
+        return [_schema_problem(path, f"the schema {error}")]
+    return [_schema_problem(join_path(path, *place), message) for place, _, message in violations]
 
 
 def _foreign_references(schema: JSON, path: str) -> Iterator[FieldProblem]:
     if isinstance(schema, dict):
         for key, value in schema.items():
             if key in ("$ref", "$dynamicRef") and isinstance(value, str) and not value.startswith("#"):
-                yield _unusable(join_path(path, key), f"{value!r} is outside of this schema")
+                yield _schema_problem(join_path(path, key), f"{value!r} is outside of this schema")
             yield from _foreign_references(value, join_path(path, key))
     elif isinstance(schema, list):
         for index, value in enumerate(schema):
@@ -82,105 +106,128 @@ def _foreign_references(schema: JSON, path: str) -> Iterator[FieldProblem]:
 
 
 def mismatches(value: JSON, schema: JSON, path: str) -> list[FieldProblem]:
-    """What does not fit, at most 100; `path` is where the value stands."""
-    dumped, size = _dumped(schema), len(orjson.dumps(value))
+    """Find the places where a value does not match its schema.
+
+    Args:
+        value: Any JSON.
+        schema: A JSON Schema (draft 2020-12).
+        path: The place of the value, the beginning of `field` in the problems.
+
+    Returns:
+        At most MAX_PROBLEMS problems, with the keyword in capitals as code. One problem with code
+        SCHEMA if the schema cannot be used or the check exceeded a limit.
+    """
+    schema_bytes, size = _dump(schema), len(orjson.dumps(value))
     try:
-        found = (
-            _faults(value, dumped)
-            if _is_light(dumped, size)
-            else client.run_isolated("engine.values.json_schema.faults", value, schema)
+        violations = (
+            _find_violations(value, schema_bytes)
+            if _is_light(schema_bytes, size)
+            else client.run_isolated("engine.values.json_schema.value_violations", value, schema)
         )
-    except client.ResourceLimitExceeded as too_much:
-        return [_unusable(path, f"to check this against its schema {too_much}")]
-    return [FieldProblem(join_path(path, *where), keyword.upper(), message) for where, keyword, message in found]
+    except client.ResourceLimitExceeded as error:
+        return [_schema_problem(path, f"the check against the schema {error}")]
+    return [FieldProblem(join_path(path, *place), keyword.upper(), message) for place, keyword, message in violations]
 
 
-def schema_faults(schema: JSON) -> list[Fault]:
-    """Done aside as well: JSON in, JSON out."""
-    if found := _faults(schema, _META):
-        return found
+def schema_violations(schema: JSON) -> list[Violation]:
+    """Check a schema against the meta-schema, and compile it.
+
+    An isolated task: takes and returns JSON.
+    """
+    if violations := _find_violations(schema, _META):
+        return violations
     try:
-        _compiled(schema)
-    except ValidationError as wrong:
-        return [_fault(wrong)]
-    except (ReferencingError, RecursionError, ValueError) as wrong:
-        return [([], "$ref", str(wrong)[:MAX_MESSAGE])]
+        _compile(schema)
+    except ValidationError as error:
+        return [_violation(error)]
+    except (ReferencingError, RecursionError, ValueError) as error:
+        return [([], "$ref", str(error)[:MAX_MESSAGE])]
     return []
 
 
-def faults(value: JSON, schema: JSON) -> list[Fault]:
-    """Done aside as well: JSON in, JSON out."""
-    return _faults(value, _dumped(schema))
+def value_violations(value: JSON, schema: JSON) -> list[Violation]:
+    """Check a value against a schema. An isolated task: takes and returns JSON."""
+    return _find_violations(value, _dump(schema))
 
 
-def _faults(value: JSON, dumped: bytes) -> list[Fault]:
+def _find_violations(value: JSON, schema_bytes: bytes) -> list[Violation]:
     try:
-        validator = _validator(dumped)
-    except (ValidationError, ReferencingError, RecursionError, ValueError) as wrong:
-        return [([], "SCHEMA", f"the schema cannot be used: {wrong}"[:MAX_MESSAGE])]
+        validator = _validator(schema_bytes)
+    except (ValidationError, ReferencingError, RecursionError, ValueError) as error:
+        return [([], "SCHEMA", f"the schema cannot be used: {error}"[:MAX_MESSAGE])]
     if validator.is_valid(value):
         return []
-    if len(orjson.dumps(value)) > MAX_TOLD:
-        return [_first_fault(validator, value)]
-    return [_fault(error) for error, _ in zip(validator.iter_errors(value), range(MAX_PROBLEMS), strict=False)]
+    if len(orjson.dumps(value)) > MAX_FULL_REPORT:
+        return [_first_violation(validator, value)]
+    return [_violation(error) for error, _ in zip(validator.iter_errors(value), range(MAX_PROBLEMS), strict=False)]
 
 
-def _first_fault(validator: Draft202012Validator, value: JSON) -> Fault:
+def _first_violation(validator: Draft202012Validator, value: JSON) -> Violation:
     try:
         validator.validate(value)
-    except ValidationError as wrong:
-        return _fault(wrong)
-    raise AssertionError("a value that does not fit has no fault")
+    except ValidationError as error:
+        return _violation(error)
+    raise AssertionError("the validator found the value invalid and then valid")
 
 
 @lru_cache(maxsize=256)
-def _validator(dumped: bytes) -> Draft202012Validator:
-    return _compiled(orjson.loads(dumped))
+def _validator(schema_bytes: bytes) -> Draft202012Validator:
+    return _compile(orjson.loads(schema_bytes))
 
 
-def _compiled(schema: Any) -> Draft202012Validator:
-    patterns = FancyRegexOptions(backtrack_limit=STEPS, size_limit=PATTERN_BYTES)
+def _compile(schema: Any) -> Draft202012Validator:
+    patterns = FancyRegexOptions(backtrack_limit=BACKTRACK_LIMIT, size_limit=PATTERN_BYTES)
     return Draft202012Validator(schema, pattern_options=patterns, offline=True)
 
 
-def _fault(error: ValidationError) -> Fault:
+def _violation(error: ValidationError) -> Violation:
     return list(error.instance_path), str(error.kind.name), error.message[:MAX_MESSAGE]
 
 
-def _dumped(schema: JSON) -> bytes:
+def _dump(schema: JSON) -> bytes:
     return orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)
 
 
 @lru_cache(maxsize=256)
-def _is_bounded(dumped: bytes) -> bool:
-    if len(dumped) > MAX_SCHEMA or dumped.count(b'"pattern') > MAX_PATTERNS or _UNBOUNDED.search(dumped):
+def _is_bounded(schema_bytes: bytes) -> bool:
+    """Tell whether the work of a schema is bounded by its size and the size of the value."""
+    if len(schema_bytes) > MAX_SCHEMA or schema_bytes.count(b'"pattern') > MAX_PATTERNS:
         return False
-    return _counted(dumped) <= MAX_COUNTED
+    return not _UNBOUNDED.search(schema_bytes) and _sum_of_counts(schema_bytes) <= MAX_COUNT
 
 
 @lru_cache(maxsize=256)
-def _counted(dumped: bytes) -> int:
-    return sum(int(times) for times in _TIMES.findall(dumped))
+def _sum_of_counts(schema_bytes: bytes) -> int:
+    """Add the counts in the patterns of a schema, such as the 300 of `[ab]{0,300}`."""
+    return sum(int(count) for count in _COUNT.findall(schema_bytes))
 
 
-def _is_light(dumped: bytes, size: int) -> bool:
-    """Whether a value of that size can be checked here: a pattern looks at each character with all of its states at worst."""
-    if not _is_bounded(dumped):
+def _is_light(schema_bytes: bytes, size: int) -> bool:
+    """Tell whether a value of `size` bytes can be checked in this process.
+
+    In the worst case a pattern checks all of its states at each character of a text.
+    """
+    if not _is_bounded(schema_bytes):
         return False
-    if b'"pattern"' in dumped:
-        return (len(dumped) + _counted(dumped)) * size <= MAX_PATTERN_PRODUCT
-    return len(dumped) * size <= MAX_PRODUCT
+    if b'"pattern"' in schema_bytes:
+        return (len(schema_bytes) + _sum_of_counts(schema_bytes)) * size <= MAX_PATTERN_PRODUCT
+    return len(schema_bytes) * size <= MAX_PRODUCT
 
 
-def _unusable(path: str, message: str) -> FieldProblem:
+def _schema_problem(path: str, message: str) -> FieldProblem:
     return FieldProblem(path, "SCHEMA", message[:MAX_MESSAGE])
 
 
-MAX_INPUT_BYTES = 1024 * 1024
-
-
 def check_inputs(inputs: JSON, schema: JSON | None) -> list[FieldProblem]:
-    """Everything wrong with `inputs`, at most 100. `schema` is the spec's JSON Schema, or None for anything."""
+    """Find the problems of the input of a run.
+
+    Args:
+        inputs: The input, any JSON.
+        schema: The JSON Schema of the spec; None accepts everything.
+
+    Returns:
+        At most MAX_PROBLEMS problems.
+    """
     try:
         check_storable(inputs)
     except NotStorable as error:

@@ -1,7 +1,8 @@
-"""Keeps the values of secrets inside: whatever leaves a node call, and every line that the process logs, passes here.
+"""Replace the values of secrets by `•••` in texts, JSON values, streams and log lines.
 
-A value becomes `•••`, in any of its forms (engine/values/encodings.py). Nothing is stored; a process knows the values
-that it has used.
+Everything that leaves a node call and every log line passes through here. All forms of a value are
+found (engine/values/encodings.py). Nothing is stored: a process only redacts the secrets that it
+has used itself.
 """
 
 from bisect import bisect_right
@@ -14,94 +15,112 @@ from engine.values.encodings import SecretEncodings, Span
 
 MARK = "\N{BULLET}" * 3
 MIN_LENGTH = 8
-"""Characters of a secret: a shorter one would be found in texts that have nothing to do with it."""
+"""The least number of characters of a secret. A shorter one would occur in unrelated texts."""
 MAX_KNOWN = 256
-"""Values that the log looks for: those used last."""
+"""The number of secrets that are redacted in the log: the most recently used ones."""
 
 
 class Redactor:
-    """Knows some values, of those that are long enough. Without one, everything passes as it is."""
+    """Redacts a fixed set of secrets. Values shorter than MIN_LENGTH are ignored."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        self._disguises = [remember(value) for value in values if len(value.strip()) >= MIN_LENGTH]
+        self._secrets = [register_secret(value) for value in values if len(value.strip()) >= MIN_LENGTH]
 
-    def knowing(self, values: Iterable[str]) -> "Redactor":
-        """One that knows these as well."""
-        more = Redactor(values)
-        more._disguises += [one for one in self._disguises if all(one is not known for known in more._disguises)]
-        return more
+    def with_values(self, values: Iterable[str]) -> "Redactor":
+        """Return a redactor of these values and of its own."""
+        redactor = Redactor(values)
+        redactor._secrets += [secret for secret in self._secrets if all(secret is not new for new in redactor._secrets)]
+        return redactor
 
-    def text(self, text: str) -> str:
-        return _masked(text, [*self._spans(text), *self._edges(text)])
+    def redact_text(self, text: str) -> str:
+        """Replace each secret in a text, also one that the beginning or end of the text cuts."""
+        return _mask(text, [*self._spans(text), *self._edges(text)])
 
-    def value(self, value: JSON) -> JSON:
-        """Storable JSON, keys included; what holds no secret is given back as it is."""
-        if not self._disguises:
+    def redact_value(self, value: JSON) -> JSON:
+        """Replace each secret in a storable JSON value, keys included.
+
+        Returns:
+            The same object if it contains no secret, else a copy.
+        """
+        if not self._secrets:
             return value
-        return _replaced(value, self._found(list(dict.fromkeys(_texts(value)))))
+        return _replace(value, self._replacements(list(dict.fromkeys(_texts(value)))))
 
-    def _found(self, texts: list[str]) -> dict[str, str]:
-        """Those of the texts that hold a secret, with what takes their place. All are looked through at once."""
+    def _replacements(self, texts: list[str]) -> dict[str, str]:
+        """Map each text that contains a secret to its redacted form.
+
+        All texts are searched at once, joined by NUL, which is faster than one by one.
+        """
         ends = list(accumulate(len(text) + 1 for text in texts))
         places = {bisect_right(ends, start) for start, _ in self._spans("\0".join(texts))}
         dirty = {texts[place] for place in places} | {text for text in texts if self._edges(text)}
-        return {text: self.text(text) for text in dirty}
+        return {text: self.redact_text(text) for text in dirty}
 
     def _spans(self, text: str) -> list[Span]:
-        return [span for one in self._disguises for span in one.spans(text)]
+        return [span for secret in self._secrets for span in secret.spans(text)]
 
     def _edges(self, text: str) -> list[Span]:
-        return [span for one in self._disguises for span in one.edges(text)]
+        return [span for secret in self._secrets for span in secret.edges(text)]
 
-    def stream(self) -> "Stream":
-        return Stream(self)
+    def stream(self) -> "RedactedStream":
+        """Return a redactor for text that arrives in pieces."""
+        return RedactedStream(self)
 
-    def sure(self, text: str) -> tuple[str, str]:
-        """What of a text can be shown before more of it comes, and the rest: it may be the beginning of a value."""
-        cut = min((form.begins(text) for one in self._disguises for form in one.forms), default=len(text))
+    def split(self, text: str) -> tuple[str, str]:
+        """Split the text of a stream, of which more will follow, into a safe part and the rest.
+
+        Returns:
+            The redacted beginning, and the rest of `text`, which may be the beginning of a secret.
+        """
+        cut = min((form.partial_start(text) for secret in self._secrets for form in secret.forms), default=len(text))
         spans = self._spans(text)
-        # Where a value is complete, what looks like another beginning inside of it is none.
+        # A possible beginning within a complete secret is not the beginning of another one.
         cut = max((end for start, end in spans if start < cut < end), default=cut)
-        return _masked(text[:cut], [span for span in spans if span[1] <= cut]), text[cut:]
+        return _mask(text[:cut], [span for span in spans if span[1] <= cut]), text[cut:]
 
 
-class Stream:
-    """Text that comes bit by bit. What may be the beginning of a value is held back until it is clear."""
+class RedactedStream:
+    """Redacts text that arrives in pieces.
+
+    Text that may be the beginning of a secret is delayed.
+    """
 
     def __init__(self, redactor: Redactor) -> None:
-        self._redactor, self._held = redactor, ""
+        self._redactor, self._pending = redactor, ""
 
-    def take(self, delta: str) -> str:
-        """What can be shown now."""
-        shown, self._held = self._redactor.sure(self._held + delta)
-        return shown
+    def push(self, delta: str) -> str:
+        """Add a piece of text. Returns the redacted text that can be shown now."""
+        safe, self._pending = self._redactor.split(self._pending + delta)
+        return safe
 
-    def rest(self) -> str:
-        """There is no more to come."""
-        held, self._held = self._held, ""
-        return self._redactor.text(held)
+    def flush(self) -> str:
+        """End the stream. Returns the delayed text, redacted."""
+        pending, self._pending = self._pending, ""
+        return self._redactor.redact_text(pending)
 
 
-NOTHING = Redactor()
+NO_SECRETS = Redactor()
+# An OrderedDict and not cachetools.LRUCache, whose values() counts as a use of every entry.
 _known: OrderedDict[str, SecretEncodings] = OrderedDict()
 
 
-def remember(value: str) -> SecretEncodings:
-    """From now on the log of this process does not show the value."""
-    disguises = _known.get(value) or SecretEncodings.of(value)
-    _known[value] = disguises
+def register_secret(value: str) -> SecretEncodings:
+    """Redact a value in the log of this process from now on. Returns its forms."""
+    encodings = _known.get(value) or SecretEncodings.of(value)
+    _known[value] = encodings
     _known.move_to_end(value)
     if len(_known) > MAX_KNOWN:
         _known.popitem(last=False)
-    return disguises
+    return encodings
 
 
 def redact_log(line: str) -> str:
-    return _masked(line, [span for one in _known.values() for span in one.spans(line)])
+    """Replace the registered secrets in a log line."""
+    return _mask(line, [span for secret in _known.values() for span in secret.spans(line)])
 
 
 def _texts(value: JSON) -> Iterator[str]:
-    """Every text in a value, keys too; numbers as JSON writes them."""
+    """Iterate over every text in a value, keys and numbers (as JSON writes them) included."""
     stack = [value]
     while stack:
         item = stack.pop()
@@ -116,21 +135,22 @@ def _texts(value: JSON) -> Iterator[str]:
             yield str(item)
 
 
-def _replaced(value: JSON, found: dict[str, str]) -> JSON:
-    if not found:
+def _replace(value: JSON, replacements: dict[str, str]) -> JSON:
+    if not replacements:
         return value
     if isinstance(value, str):
-        return found.get(value, value)
+        return replacements.get(value, value)
     if isinstance(value, list):
-        return [_replaced(item, found) for item in value]
+        return [_replace(item, replacements) for item in value]
     if isinstance(value, dict):
-        return {found.get(key, key): _replaced(item, found) for key, item in value.items()}
+        return {replacements.get(key, key): _replace(item, replacements) for key, item in value.items()}
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return found.get(str(value), value)
+        return replacements.get(str(value), value)
     return value
 
 
-def _masked(text: str, spans: list[Span]) -> str:
+def _mask(text: str, spans: list[Span]) -> str:
+    """Replace each span by MARK. Overlapping spans become one mark."""
     if not spans:
         return text
     parts, done = [], 0

@@ -1,6 +1,8 @@
-"""What may leave a node or enter a run: JSON that Postgres and every client can hold. Checked before it goes anywhere.
+"""Check that a value is JSON that Postgres and every client can hold.
 
-Exact types only: a tuple, a set or a number of another library would come back from storage as something else.
+Everything that leaves a node or enters a run is checked here before it is used. Only the exact JSON
+types pass: a tuple, a set or a number of another library would come back from storage as another
+type.
 """
 
 from collections.abc import Iterable
@@ -12,18 +14,29 @@ from engine.types import JSON
 
 MAX_DEPTH = 100
 MAX_SIZE = 8 * 1024 * 1024
-"""Characters of text, with 4 for every other value, lists and objects too: about the size as JSON."""
+"""The maximum size of a value: the characters of its texts and keys, plus 4 for each value in
+it. This is about its size as JSON.
+"""
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 
 
 _Place = tuple[str | int, Any]
-"""A key or index and the place of the container that it is in, so that a path is only put together for an error."""
+"""A key or index, and the place of its container. A path is built from it only for an error."""
 
 
 def check_storable(value: JSON) -> int:
-    """Its size. Raises NotStorable at a value that cannot be stored as what it is. The event loop waits: 0.5 s for 8 MiB."""
+    """Check that a value can be stored and is read back as the same value.
+
+    It does not yield to the event loop: 8 MiB take 0.5 s.
+
+    Returns:
+        The size of the value, in the unit of MAX_SIZE.
+
+    Raises:
+        NotStorable: At the first value inside that is not JSON, or if the whole is too large.
+    """
     size = 0
-    # As if it were in a list of its own, so that there is one way to look at a value.
+    # The value is put into a list, so that the loop handles it like every inner value.
     stack: list[tuple[Any, _Place | None, int]] = [([value], None, 0)]
     while stack:
         container, place, depth = stack.pop()
@@ -36,8 +49,8 @@ def check_storable(value: JSON) -> int:
             kind = type(item)
             size += 4  # brackets, quotes, a comma, or a number
             if kind is str:
-                if not (item.isascii() and "\0" not in item) and (wrong := _text(item)):
-                    raise NotStorable(_path((key, place)), wrong)
+                if not (item.isascii() and "\0" not in item) and (reason := _text_error(item)):
+                    raise NotStorable(_path((key, place)), reason)
                 size += len(item)
                 continue
             if kind is dict or kind is list:
@@ -59,18 +72,19 @@ def check_storable(value: JSON) -> int:
 
 
 def _keys(container: dict[Any, JSON], place: _Place | None) -> int:
-    """The size of the keys."""
+    """Check the keys of an object. Returns their size."""
     size = 0
     for key in container:
         if type(key) is not str:
-            raise NotStorable(_path(place), f"has the key {_short(key)}, which is no text")
-        if wrong := _text(key):
-            raise NotStorable(_path(place), f"has a key that {wrong}")
+            raise NotStorable(_path(place), f"has the key {_short(key)}, which is not a text")
+        if reason := _text_error(key):
+            raise NotStorable(_path(place), f"has a key that {reason}")
         size += len(key)
     return size
 
 
-def _text(value: str) -> str:
+def _text_error(value: str) -> str:
+    """Return the reason why a text cannot be stored, or an empty text."""
     if "\0" in value:
         return "contains a NUL character"
     if not value.isascii():
@@ -82,13 +96,13 @@ def _text(value: str) -> str:
 
 
 def _short(key: object) -> str:
-    """A key as a message can show it, whatever its size."""
+    """Return a short form of a key for a message. A key may be an integer of any size."""
     is_short = isinstance(key, bool | float | None) or (isinstance(key, int) and abs(key) < 10**20)
     return repr(key) if is_short else f"of type {type(key).__name__}"
 
 
 def _path(place: _Place | None) -> str:
-    """The outermost step is that into the list which `check_storable` puts around the value."""
+    """Build the path of a place. The outermost list, added by `check_storable`, is left out."""
     steps: list[str] = []
     while place is not None and place[1] is not None:
         key, place = place
@@ -96,13 +110,13 @@ def _path(place: _Place | None) -> str:
     return "".join(reversed(steps))
 
 
-SHOWN = "\N{REPLACEMENT CHARACTER}"
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def clean_text(text: str) -> str:
-    """What Postgres cannot keep, NUL and half surrogate pairs, is shown as the replacement character."""
-    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        return "".join(SHOWN if one == "\0" or "\ud800" <= one <= "\udfff" else one for one in text)
+    """Replace the characters that Postgres cannot store, NUL and lone surrogates, by U+FFFD."""
+    if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
+        return "".join(REPLACEMENT if char == "\0" or "\ud800" <= char <= "\udfff" else char for char in text)
     return text
 
 

@@ -1,6 +1,7 @@
-"""Moments as texts (RFC 3339), in UTC where they name no zone: how templates, tools and delays read and write them. Pure.
+"""Parse, format and shift timestamps (RFC 3339), for templates, tools and delays.
 
-What cannot be done is a ValueError that says what it was.
+A timestamp without an offset is in UTC. Every error is a ValueError whose message names the cause.
+The module reads no clock and has no state.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -9,55 +10,67 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from engine.types import JSON
 
 MAX_FORMAT = 200
+"""Characters of a format for `datetime_format`."""
 
 
-def read_moment(text: JSON) -> datetime:
+def parse_timestamp(text: JSON) -> datetime:
+    """Parse a timestamp. The result has a time zone.
+
+    Raises:
+        ValueError: It is not a text in the format of RFC 3339.
+    """
     try:
-        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
+        timestamp = datetime.fromisoformat(text) if isinstance(text, str) else None
     except ValueError:
-        moment = None
-    if moment is None:
-        raise ValueError(f"{str(text)[:40]!r} is no date and time (RFC 3339)")
-    if (offset := moment.utcoffset()) is None:
-        return moment.replace(tzinfo=UTC)
+        timestamp = None
+    if timestamp is None:
+        raise ValueError(f"{str(text)[:40]!r} is not a timestamp (RFC 3339)")
+    if (offset := timestamp.utcoffset()) is None:
+        return timestamp.replace(tzinfo=UTC)
     if offset % timedelta(minutes=1):
-        raise ValueError(f"{str(text)[:40]!r} is no date and time (RFC 3339): its offset is not of whole minutes")
-    return moment
+        raise ValueError(f"{str(text)[:40]!r} is not a timestamp (RFC 3339): its offset is not in whole minutes")
+    return timestamp
 
 
-def read_zone(name: str) -> ZoneInfo:
+def find_time_zone(name: str) -> ZoneInfo:
+    """Find a time zone by its IANA name, such as `Europe/Paris`.
+
+    Raises:
+        ValueError: There is no such time zone.
+    """
     try:
         return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as wrong:
-        raise ValueError(f"there is no time zone {name[:64]!r}") from wrong
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"there is no time zone {name[:64]!r}") from error
 
 
-def written(moment: datetime) -> str:
-    text = moment.isoformat()
-    return text.removesuffix("+00:00") + "Z" if moment.utcoffset() == timedelta(0) else text
+def format_timestamp(timestamp: datetime) -> str:
+    """Write a timestamp in the format of RFC 3339, with `Z` for UTC."""
+    text = timestamp.isoformat()
+    return text.removesuffix("+00:00") + "Z" if timestamp.utcoffset() == timedelta(0) else text
 
 
 def datetime_shift(moment: JSON, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0) -> str:
-    """A moment some time after another one, or before it."""
-    start = read_moment(moment)
+    """Shift a timestamp by a time, which may be negative."""
+    start = parse_timestamp(moment)
     try:
-        return written(start + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds))
-    except (OverflowError, ValueError) as wrong:
-        raise ValueError(f"that is out of range: {wrong}") from wrong
+        return format_timestamp(start + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds))
+    except (OverflowError, ValueError) as error:
+        raise ValueError(f"the result is out of range: {error}") from error
 
 
 def datetime_difference(start: JSON, end: JSON) -> dict[str, float]:
-    """The time from one moment to another: `{seconds, days}`."""
-    between = read_moment(end) - read_moment(start)
-    return {"seconds": between.total_seconds(), "days": between / timedelta(days=1)}
+    """Return the time between two timestamps as `{seconds, days}`."""
+    difference = parse_timestamp(end) - parse_timestamp(start)
+    return {"seconds": difference.total_seconds(), "days": difference / timedelta(days=1)}
 
 
 def datetime_format(moment: JSON, format: str, timezone: str = "UTC") -> str:
-    """A moment as text, by a format as for strftime."""
+    """Format a timestamp in a time zone by a format of strftime."""
     if len(format) > MAX_FORMAT:
         raise ValueError(f"a format has at most {MAX_FORMAT} characters")
-    told, zone = read_moment(moment), read_zone(timezone)
+    timestamp, zone = parse_timestamp(moment), find_time_zone(timezone)
     try:
-        return told.astimezone(zone).strftime(format)
-    except (OverflowError, ValueError) as wrong:
-        raise ValueError(f"the moment cannot be written so: {wrong}") from wrong
+        return timestamp.astimezone(zone).strftime(format)
+    except (OverflowError, ValueError) as error:
+        raise ValueError(f"the timestamp cannot be formatted: {error}") from error

@@ -138,7 +138,7 @@ BAD_INPUT: list[tuple[str, Any, str, str]] = [
     ("base64_decode", {"text": "/w=="}, "TOOL_FAILED", "no UTF-8 text"),
     ("datetime_now", {"timezone": "Mars/Olympus"}, "TOOL_FAILED", "there is no time zone 'Mars/Olympus'"),
     ("datetime_now", {"timezone": "../../etc/passwd"}, "TOOL_FAILED", "there is no time zone"),
-    ("datetime_shift", {"moment": "tomorrow"}, "TOOL_FAILED", "is no date and time"),
+    ("datetime_shift", {"moment": "tomorrow"}, "TOOL_FAILED", "is not a timestamp"),
     ("datetime_shift", {"moment": "9999-12-31", "days": 1e9}, "TOOL_FAILED", "out of range"),
     ("text_split", {"text": "a", "size": 10, "overlap": 9}, "TOOL_FAILED", "more than half"),
     ("text_split", {"text": "a" * 1_000_001}, "TOOL_ARGUMENTS", "arguments.text"),

@@ -1,4 +1,4 @@
-"""JSON Schemas of authors: what they mean, and that none of them holds us up."""
+"""Tests of checking JSON Schemas of authors: their meaning, and their limits of time."""
 
 import time
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from engine.isolation import client
-from engine.values.json_schema import check_schema, mismatches
+from engine.values.json_schema import check_inputs, check_schema, mismatches
 
 DOUBLING: dict[str, Any] = {
     "$ref": "#/$defs/d0",
@@ -18,7 +18,7 @@ def codes(value: Any, schema: Any) -> set[tuple[str, str]]:
     return {(problem.field, problem.code) for problem in mismatches(value, schema, "inputs")}
 
 
-def test_every_mismatch_is_told_with_its_path() -> None:
+def test_every_mismatch_is_reported_with_its_path() -> None:
     schema = {
         "type": "object",
         "required": ["name"],
@@ -35,7 +35,7 @@ def test_every_mismatch_is_told_with_its_path() -> None:
     assert codes({"name": 1, "code": "AB"}, {**schema, "properties": {"name": {}, "code": {}}}) == set()
 
 
-def test_a_schema_may_refer_to_its_own_parts() -> None:
+def test_a_schema_may_have_references_to_its_own_parts() -> None:
     schema = {"$defs": {"n": {"type": "integer"}}, "properties": {"a": {"$ref": "#/$defs/n"}}}
     assert check_schema(schema, "inputs") == []
     assert codes({"a": "x"}, schema) == {("inputs.a", "TYPE")}
@@ -55,7 +55,7 @@ def test_a_schema_may_refer_to_its_own_parts() -> None:
         ("text", "inputs"),
     ],
 )
-def test_a_schema_that_cannot_be_used_says_where(schema: Any, field: str) -> None:
+def test_a_problem_of_a_schema_has_the_path_of_its_place(schema: Any, field: str) -> None:
     assert [(problem.field, problem.code) for problem in check_schema(schema, "inputs")] == [(field, "SCHEMA")]
 
 
@@ -74,8 +74,8 @@ def test_a_schema_that_cannot_be_used_says_where(schema: Any, field: str) -> Non
     ],
     ids=[
         "plain pattern",
-        "pattern that looks ahead",
-        "pattern that counts",
+        "pattern with look-ahead",
+        "pattern with a count",
         "patterns",
         "errors",
         "product",
@@ -84,33 +84,43 @@ def test_a_schema_that_cannot_be_used_says_where(schema: Any, field: str) -> Non
         "doubling errors",
     ],
 )
-def test_no_schema_holds_us_up(schema: Any, value: Any) -> None:
-    began = time.process_time()
+def test_no_schema_uses_more_than_a_second_of_this_process(schema: Any, value: Any) -> None:
+    started_at = time.process_time()
     check_schema(schema, "inputs")
     mismatches(value, schema, "inputs")
-    assert time.process_time() - began < 1
+    assert time.process_time() - started_at < 1
 
 
-def test_what_took_too_long_is_told() -> None:
+def test_a_check_that_exceeds_its_limit_is_reported_as_a_problem() -> None:
     [problem] = mismatches("x", DOUBLING, "inputs")
     assert (problem.field, problem.code) == ("inputs", "SCHEMA")
     assert "takes more than" in problem.message
 
 
-def test_a_pattern_may_look_around() -> None:
+def test_a_pattern_may_have_look_around() -> None:
     schema = {"pattern": "^(?=.*[A-Z])(?=.*[0-9]).{4,}$"}
     assert codes("abC4", schema) == set()
     assert codes("abcd", schema) == {("inputs", "PATTERN")}
 
 
-def test_of_a_large_value_the_first_fault_alone_is_told() -> None:
+def test_only_the_first_problem_of_a_large_value_is_reported() -> None:
     [problem] = mismatches(["x", *range(100_000)], {"items": {"type": "string"}}, "inputs")
     assert (problem.field, problem.code) == ("inputs[1]", "TYPE")
     assert len(mismatches(list(range(1_000)), {"items": {"type": "string"}}, "inputs")) == 100
 
 
-def test_what_is_asked_together_has_a_limit_together() -> None:
+def test_schemas_share_one_time_limit() -> None:
     heavy = [{"pattern": "(?=x)", "description": str(number)} for number in range(3)]
     with client.shared_time_limit(0):
         assert ["together" in check_schema(schema, "inputs")[0].message for schema in heavy] == [True] * 3
     assert [check_schema(schema, "inputs") for schema in heavy] == [[]] * 3
+
+
+def test_a_schema_that_is_a_reference_to_itself_accepts_every_input() -> None:
+    assert check_inputs({"a": 1}, {"$ref": "#"}) == []
+
+
+def test_every_mismatch_of_an_input_is_reported_with_its_path() -> None:
+    schema = {"type": "object", "required": ["name"], "properties": {"age": {"type": "integer"}}}
+    fields = {problem.field for problem in check_inputs({"age": "old"}, schema)}
+    assert fields == {"inputs", "inputs.age"}

@@ -1,4 +1,4 @@
-"""What may be stored: checked before it goes anywhere, with the place of what may not."""
+"""Tests of checking that a value is storable JSON, and of the path in its error."""
 
 from enum import StrEnum
 from typing import Any
@@ -17,13 +17,13 @@ class Colour(StrEnum):
 
 
 @given(JSON_VALUES)
-def test_json_is_storable_and_comes_back_the_same(value: Any) -> None:
+def test_json_is_storable_and_is_read_back_as_the_same_value(value: Any) -> None:
     check_storable(value)
     assert orjson.loads(orjson.dumps(value)) == value
 
 
 @pytest.mark.parametrize(
-    ("value", "path", "what"),
+    ("value", "path", "reason"),
     [
         ({"rows": [{"price": float("nan")}]}, ".rows[0].price", "nan"),
         ([float("inf")], "[0]", "inf"),
@@ -43,15 +43,15 @@ def test_json_is_storable_and_comes_back_the_same(value: Any) -> None:
         ([[]] * 2_100_000, "", "larger than 8 MiB"),
     ],
 )
-def test_anything_else_is_refused_with_its_place(value: Any, path: str, what: str) -> None:
-    with pytest.raises(NotStorable) as refused:
+def test_a_value_that_is_not_json_is_an_error_with_its_path(value: Any, path: str, reason: str) -> None:
+    with pytest.raises(NotStorable) as error:
         check_storable(value)
-    assert refused.value.path == path
-    assert what in refused.value.message
-    assert isinstance(refused.value, NodeFailure) and refused.value.code == "OUTPUT"
+    assert error.value.path == path
+    assert reason in error.value.message
+    assert isinstance(error.value, NodeFailure) and error.value.code == "OUTPUT"
 
 
-def test_depth_has_a_limit_that_json_can_hold() -> None:
+def test_a_value_at_the_depth_limit_can_be_written_as_json() -> None:
     deep: Any = 1
     for _ in range(MAX_DEPTH):
         deep = [deep]
@@ -61,14 +61,14 @@ def test_depth_has_a_limit_that_json_can_hold() -> None:
         check_storable([deep])
 
 
-def test_a_value_that_contains_itself_is_refused() -> None:
+def test_a_value_that_contains_itself_is_an_error() -> None:
     value: list[Any] = []
     value.append(value)
     with pytest.raises(NotStorable, match="levels deep"):
         check_storable(value)
 
 
-def test_a_list_of_lists_of_one_list_is_small_here_and_large_as_json() -> None:
+def test_a_value_that_is_small_in_memory_but_large_as_json_is_an_error() -> None:
     value: list[Any] = [0]
     for _ in range(60):
         value = [value, value]
@@ -76,6 +76,6 @@ def test_a_list_of_lists_of_one_list_is_small_here_and_large_as_json() -> None:
         check_storable(value)
 
 
-def test_many_texts_that_hold_nothing_have_a_size_all_the_same() -> None:
+def test_many_empty_texts_count_toward_the_size() -> None:
     with pytest.raises(NotStorable, match="larger than 8 MiB"):
         check_storable([""] * 2_500_000)

@@ -1,0 +1,9 @@
+"""JSON values: what can be stored, JSON Schema, timestamps, and the redaction of secrets.
+
+Modules:
+    encodings: The forms in which a secret can occur in a text, such as base64 or JSON.
+    json_schema: Checks JSON Schemas of authors, and values against them.
+    redaction: Replaces the values of secrets in texts, JSON values, streams and log lines.
+    storable: Checks that a value is JSON that Postgres and every client can hold.
+    timestamps: Parses, formats and shifts timestamps (RFC 3339).
+"""
