@@ -1,0 +1,71 @@
+"""Every place that the documents about the code name exists, and every package is drawn."""
+
+import ast
+import re
+import tomllib
+from functools import cache
+
+import pytest
+
+from tests.paths import ROOT
+
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+PAGES = ("architecture.md", "glossary.md", "state_machine.md")
+PLACE = re.compile(r"`([a-z_]+(?:/[\w.]+)+?/?)(?:: (\w+))?`")
+"""A path in the repository, and the function or class in it, as in `engine/states.py: check_transition`."""
+LIMITS = {
+    "A node type": 2,
+    "A mutation": 5,
+    "An event": 5,
+    "A column of runs": 6,
+    "A column of node states": 4,
+    "A setting": 2,
+    "A trigger kind": 2,
+}
+"""The number of files that a change of each kind may touch at most."""
+
+
+@cache
+def definitions(path: str) -> frozenset[str]:
+    tree = ast.parse((ROOT / path).read_text("utf-8"))
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, kinds))
+
+
+def places(page: str) -> list[tuple[str, str]]:
+    """The paths of a page below one of our folders, each with its name or an empty text."""
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    return [(path, name) for path, name in PLACE.findall(text) if (ROOT / path.split("/")[0]).is_dir()]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_place_that_a_document_names_exists(page: str) -> None:
+    named = places(page)
+    assert len(named) > 20
+    missing = [path for path, _ in named if not (ROOT / path).exists()]
+    assert missing == []
+    assert [(path, name) for path, name in named if name and name not in definitions(path)] == []
+
+
+def test_the_path_of_a_run_names_a_function_at_every_hop() -> None:
+    path = ARCHITECTURE.split("\n## The path of a run\n")[1].split("\n## ")[0]
+    rows = [line for line in path.splitlines() if line.startswith("| ") and "`" in line]
+    assert sum(row.startswith("| ") and row[2].isdigit() for row in rows) == 7
+    assert all(PLACE.search(row) for row in rows)
+
+
+def test_every_package_of_the_import_contracts_is_drawn() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
+    for package in settings["root_packages"]:
+        assert f'    {package}["' in ARCHITECTURE, package
+    for contract in settings["contracts"]:
+        for container in contract.get("containers", ()):
+            section = ARCHITECTURE.split(f"| `{container}` | Content |")[1].split("\n\n")[0]
+            rows = [re.findall(r"`(\w+)`", line.split("|")[1]) for line in section.splitlines()[2:]]
+            assert [set(row) for row in rows] == [set(re.findall(r"\w+", layer)) for layer in contract["layers"]]
+
+
+def test_each_kind_of_change_touches_few_files() -> None:
+    counts = dict(re.findall(r"^### (.+): (\d+) files", ARCHITECTURE, re.MULTILINE))
+    assert set(counts) == set(LIMITS)
+    assert {kind: count for kind, count in counts.items() if int(count) > LIMITS[kind]} == {}
