@@ -1,4 +1,4 @@
-"""What a model is to nodes that use one, what the catalog says of it, and what a call to it may cost."""
+"""A chat model as nodes see it, its entry in the catalog, and the cost of its calls."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,14 +10,15 @@ from engine.catalog_file import Capability, Price
 from engine.events import Usage
 
 MIN_KEY = 16
-"""Characters of a key that nothing may show; shorter ones are words such as `lm-studio`, for endpoints that want any."""
+"""Length from which on a key is masked. Shorter ones are placeholders such as `lm-studio`."""
 
 Structured = Literal["json_schema", "function_calling", "prompt"]
+"""How a model is asked for structured output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """What a node asks of a model beside its messages; None leaves it to the provider."""
+    """Sampling parameters of a node. None means the default of the provider."""
 
     temperature: float | None = None
     max_tokens: int | None = None
@@ -25,20 +26,23 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class ChatModel:
-    """A model ready to be called. `hidden` is its key, which nothing that we tell may hold."""
+    """A model that is ready to be called. `hidden` is its key, which every output must mask."""
 
     name: str
     chat: BaseChatModel
     structured: Structured
     price: Price | None = None
-    tells_its_end: bool = True
-    """Its streams end with a finish reason; one that does not was cut off."""
+    has_finish_reason: bool = True
+    """Its streams end with a finish reason, so a stream without one was cut off."""
     silence_s: float | None = None
-    """How long it may say nothing in the middle of an answer."""
+    """Seconds that it may send nothing in the middle of an answer."""
     hidden: str | None = field(default=None, repr=False)
 
     def usage(self, tokens: UsageMetadata | None) -> Usage:
-        """What a call took; where the model did not tell, nothing, at a cost that is not known."""
+        """Return the usage of a call.
+
+        Without a report of the model: no tokens, and an unknown cost.
+        """
         if tokens is None:
             return Usage(self.name)
         return Usage(self.name, tokens["input_tokens"], tokens["output_tokens"], self._cost(tokens))
@@ -53,12 +57,13 @@ class ChatModel:
 
 
 def is_hidden(key: str | None) -> bool:
+    """Return whether a key has to be masked."""
     return key is not None and len(key) >= MIN_KEY
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """One line of the catalog, as it stands now. `problem` says why the model is not available."""
+    """A model in the catalog and its state now. `problem` is the reason why it cannot be used."""
 
     name: str
     provider: str

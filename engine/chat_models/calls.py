@@ -1,6 +1,7 @@
-"""One call to a model: its text is shown as it comes, what it took is told, and whatever goes wrong is a NodeFailure.
+"""Makes one streamed call of a model: streams its text, reports its usage, maps its errors.
 
-A cancel closes the stream, and with it the connection; what had been said until then has been told.
+A cancel closes the stream and its connection. The text that has arrived until then is in the node's
+partial output.
 """
 
 import asyncio
@@ -21,34 +22,45 @@ from engine.states import LogLevel
 
 Chat = Runnable[LanguageModelInput, Any]
 _MERGED_AT = 64
-"""Chunks that are put together at once: one by one, a long answer is copied again and again."""
+"""Chunks that are merged together. Merging them one by one would copy a long answer each time."""
 
 
 class ModelAnswer:
-    """What a model has said so far."""
+    """The chunks of an answer that have arrived."""
 
     def __init__(self) -> None:
-        self._whole: AIMessageChunk | None = None
-        self._rest: list[AIMessageChunk] = []
+        self._merged: AIMessageChunk | None = None
+        self._unmerged: list[AIMessageChunk] = []
 
     def add(self, chunk: AIMessageChunk) -> None:
-        self._rest.append(chunk)
-        if len(self._rest) >= _MERGED_AT:
+        self._unmerged.append(chunk)
+        if len(self._unmerged) >= _MERGED_AT:
             self._merge()
 
     def _merge(self) -> None:
-        if self._rest:
-            first, *others = [*([] if self._whole is None else [self._whole]), *self._rest]
-            self._whole, self._rest = first + others if others else first, []
+        if self._unmerged:
+            first, *others = [*([] if self._merged is None else [self._merged]), *self._unmerged]
+            self._merged, self._unmerged = first + others if others else first, []
 
     @property
     def message(self) -> AIMessageChunk | None:
+        """All chunks as one message; None before the first."""
         self._merge()
-        return self._whole
+        return self._merged
 
 
 async def ask(model: ChatModel, chat: Chat, messages: Sequence[BaseMessage], ctx: NodeContext) -> AIMessageChunk:
-    """The whole answer, once it is there. `chat` is the model's, perhaps with tools bound to it. Raises NodeFailure."""
+    """Ask the model and return its complete answer.
+
+    Args:
+        model: The model.
+        chat: Its LangChain model, with tools or a response format bound to it if needed.
+        messages: The conversation.
+        ctx: Receives the text while it arrives, and the usage.
+
+    Raises:
+        NodeFailure: The call failed, or the answer is not complete (see `check_answer`).
+    """
     answer = ModelAnswer()
     now = asyncio.get_running_loop().time
     try:
@@ -62,11 +74,11 @@ async def ask(model: ChatModel, chat: Chat, messages: Sequence[BaseMessage], ctx
     except Exception as fault:
         ctx.add_usage(model.usage(_usage_of(fault, answer.message)))
         raise failure_of(fault, model) from fault
-    return checked(model, answer.message, ctx)
+    return check_answer(model, answer.message, ctx)
 
 
 def _usage_of(fault: Exception, message: AIMessageChunk | None) -> UsageMetadata | None:
-    """What a call took that failed at its very end."""
+    """Return the usage of a failed call, from the exception or from the chunks that arrived."""
     usage = getattr(getattr(fault, "completion", None), "usage", None)
     if usage is None:
         return None if message is None else message.usage_metadata
@@ -75,15 +87,19 @@ def _usage_of(fault: Exception, message: AIMessageChunk | None) -> UsageMetadata
     )
 
 
-def checked(model: ChatModel, message: AIMessageChunk | None, ctx: NodeContext) -> AIMessageChunk:
-    """The answer, if it is a whole one. Raises NodeFailure."""
+def check_answer(model: ChatModel, message: AIMessageChunk | None, ctx: NodeContext) -> AIMessageChunk:
+    """Report the usage of an answer and return it if it is complete.
+
+    Raises:
+        NodeFailure: MODEL_STREAM if it is empty or was cut off, MODEL_FILTERED if it was refused.
+    """
     if message is None:
-        raise NodeFailure("MODEL_STREAM", f"the model {model.name!r} answered nothing at all", retryable=True)
+        raise NodeFailure("MODEL_STREAM", f"the model {model.name!r} sent an empty answer", retryable=True)
     ctx.add_usage(model.usage(message.usage_metadata))
     if message.usage_metadata is None:
-        ctx.log(LogLevel.DEBUG, f"the model {model.name!r} does not tell how many tokens it took")
-    reason = _end_of(message)
-    if reason is None and model.tells_its_end:
+        ctx.log(LogLevel.DEBUG, f"the model {model.name!r} does not report its tokens")
+    reason = _finish_reason(message)
+    if reason is None and model.has_finish_reason:
         raise NodeFailure("MODEL_STREAM", f"the answer of the model {model.name!r} was cut off", retryable=True)
     if refusal := message.additional_kwargs.get("refusal"):
         raise NodeFailure("MODEL_FILTERED", f"the model {model.name!r} refuses: {refusal}"[:1000])
@@ -92,17 +108,17 @@ def checked(model: ChatModel, message: AIMessageChunk | None, ctx: NodeContext) 
             "MODEL_FILTERED", f"the content filter of the model {model.name!r} ended its answer ({reason})"
         )
     if is_cut(message):
-        ctx.log(LogLevel.WARNING, f"the model {model.name!r} came to the limit of its tokens: the answer is cut")
+        ctx.log(LogLevel.WARNING, f"the model {model.name!r} reached its token limit: the answer is cut")
     return message
 
 
-def _end_of(message: AIMessageChunk) -> str | None:
-    """Why the model stopped, in lower case, by whichever name its provider has for that."""
-    told = message.response_metadata
-    reason = told.get("finish_reason") or told.get("stop_reason") or told.get("done_reason") or told.get("status")
+def _finish_reason(message: AIMessageChunk) -> str | None:
+    """Return why the model stopped, in lower case, from the field that its provider uses."""
+    data = message.response_metadata
+    reason = data.get("finish_reason") or data.get("stop_reason") or data.get("done_reason") or data.get("status")
     return None if reason is None else str(reason).lower()
 
 
 def is_cut(message: AIMessageChunk) -> bool:
-    """The model had more to say than it was allowed to."""
-    return _end_of(message) in ("length", "max_tokens", "incomplete", "model_context_window_exceeded")
+    """Return whether the answer was cut at the token limit."""
+    return _finish_reason(message) in ("length", "max_tokens", "incomplete", "model_context_window_exceeded")

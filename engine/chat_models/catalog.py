@@ -1,12 +1,15 @@
-"""The models there are, and the one way to get one: the resource `models`. Long-lived; holds clients, never a conversation."""
+"""The catalog of models: the resource `models`, by which nodes open a model.
+
+One instance lives as long as the process. It caches clients and stores no conversation.
+"""
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from difflib import get_close_matches
 
 import httpx2
+from cachetools import LRUCache
 from langchain_core.language_models import BaseChatModel
 
 from engine.catalog_file import CatalogError, ModelEntry, expand_variables
@@ -18,57 +21,72 @@ from engine.chat_models.http_client import open_client
 from engine.errors import NodeFailure
 from engine.sdk.resources import Secrets
 
-KEPT = 64
-"""Clients that are kept for the next call; one for each model, key and sampling."""
+MAX_CLIENTS = 64
+"""Cached clients: one for each model, key and sampling parameters."""
 
-TELL_THEIR_END = frozenset(
+WITH_FINISH_REASON = frozenset(
     {OPENAI, "azure_openai", "anthropic", "mistralai", "groq", "deepseek", "xai", "openrouter", "google_genai"}
 )
-"""Providers whose streams end with a reason: one without was cut off."""
+"""Providers whose streams end with a finish reason, so that a stream without one was cut off."""
 
 
 class Models:
+    """The models of the catalog file and `treadle/echo`."""
+
     def __init__(
         self, entries: Iterable[ModelEntry], client: httpx2.AsyncClient, secrets: Secrets | None = None
     ) -> None:
         self._entries = {entry.name: entry for entry in entries}
         self._client, self._secrets = client, secrets
-        self._kept: OrderedDict[tuple[str, str | None, Sampling], BaseChatModel] = OrderedDict()
+        self._chats: LRUCache[tuple[str, str | None, Sampling], BaseChatModel] = LRUCache(MAX_CLIENTS)
         self._availability = Availability(client)
 
     @property
     def names(self) -> list[str]:
+        """The names of all models."""
         return [ECHO.name, *self._entries]
 
     @property
     def has_secrets(self) -> bool:
-        """Whether it depends on the project which of them can be used."""
+        """Whether the available models depend on the project, since a key is one of its secrets."""
         return any(entry.api_key_secret is not None for entry in self._entries.values())
 
     async def listed(self, project_id: str | None = None) -> list[ModelInfo]:
-        """All there are, with whether they can be used now; bounded in time. `project_id` is whose secrets are looked for."""
+        """Return all models by name, each with the reason if it cannot be used now.
+
+        Bounded in time.
+
+        Args:
+            project_id: The project whose secrets may have keys; None if no project is known.
+        """
         entries = list(self._entries.values())
         problems = await asyncio.gather(*(self._problem(entry, project_id) for entry in entries))
-        told = [_info(entry, problem) for entry, problem in zip(entries, problems, strict=True)]
-        return sorted([ECHO, *told], key=lambda info: info.name)
+        infos = [_info(entry, problem) for entry, problem in zip(entries, problems, strict=True)]
+        return sorted([ECHO, *infos], key=lambda info: info.name)
 
     async def _problem(self, entry: ModelEntry, project_id: str | None) -> str | None:
         try:
             if entry.api_key_secret is not None and project_id is None:
-                return (
-                    None
-                    if self._secrets is not None
-                    else f"its key is the secret {entry.api_key_secret!r} of a project"
-                )
+                has_secrets = self._secrets is not None
+                return None if has_secrets else f"its key is the secret {entry.api_key_secret!r} of a project"
             key = await self._key(entry, project_id or "")
             if entry.provider != OPENAI:
-                await self._chat(entry, key, Sampling())  # which says so where its package is missing
+                await self._chat(entry, key, Sampling())  # fails if a package is missing
             return await self._availability.problem(entry, key)
-        except (CatalogError, NodeFailure) as wrong:
-            return str(wrong)
+        except (CatalogError, NodeFailure) as error:
+            return str(error)
 
     async def open(self, name: str, project_id: str, sampling: Sampling) -> ChatModel:
-        """The model, ready to be called. Raises NodeFailure."""
+        """Return a model that is ready to be called.
+
+        Args:
+            name: The name in the catalog.
+            project_id: The project whose secrets may have the key.
+            sampling: The sampling parameters of the node.
+
+        Raises:
+            NodeFailure: MODEL_UNKNOWN, MODEL_UNAVAILABLE, MODEL_AUTH, SECRET or CONFIG.
+        """
         if name == ECHO.name:
             return echo_model(sampling)
         if (missing := self.missing(name)) is not None:
@@ -77,54 +95,56 @@ class Models:
         try:
             key = await self._key(entry, project_id)
             chat = await self._chat(entry, key, sampling)
-        except CatalogError as wrong:
-            raise NodeFailure("MODEL_UNAVAILABLE", f"the model {name!r} cannot be used: {wrong}") from wrong
-        how = entry.structured_output or _usual(entry)
-        tells_its_end = entry.provider in TELL_THEIR_END
-        return ChatModel(
-            name, chat, how, entry.price, tells_its_end, entry.timeout_s, hidden=key if is_hidden(key) else None
-        )
+        except CatalogError as error:
+            raise NodeFailure("MODEL_UNAVAILABLE", f"the model {name!r} cannot be used: {error}") from error
+        structured = entry.structured_output or _default_structured(entry)
+        has_reason = entry.provider in WITH_FINISH_REASON
+        hidden = key if is_hidden(key) else None
+        return ChatModel(name, chat, structured, entry.price, has_reason, entry.timeout_s, hidden=hidden)
 
     async def _key(self, entry: ModelEntry, project_id: str) -> str | None:
         if entry.api_key is not None:
-            return _fit_for_a_header(entry, expand_variables(entry.api_key))
+            return _check_key(entry, expand_variables(entry.api_key))
         if entry.api_key_secret is None:
             return None
         if self._secrets is None:
-            raise NodeFailure("SECRET", f"this process has no secrets, and {entry.name!r} has its key in one")
-        found = await self._secrets.resolve(project_id, [entry.api_key_secret])
-        return _fit_for_a_header(entry, found[entry.api_key_secret])
+            raise NodeFailure(
+                "SECRET", f"the key of the model {entry.name!r} is a secret, and this process has no access to secrets"
+            )
+        values = await self._secrets.resolve(project_id, [entry.api_key_secret])
+        return _check_key(entry, values[entry.api_key_secret])
 
     async def _chat(self, entry: ModelEntry, key: str | None, sampling: Sampling) -> BaseChatModel:
-        place = (entry.name, key, sampling)
-        if place not in self._kept:
+        chat = self._chats.get((entry.name, key, sampling))
+        if chat is None:
             # In a thread: the first call of a process imports the client library.
-            self._kept[place] = await asyncio.to_thread(build, entry, key, sampling, self._client)
-            if len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(place)
-        return self._kept[place]
+            chat = await asyncio.to_thread(build, entry, key, sampling, self._client)
+            self._chats[entry.name, key, sampling] = chat
+        return chat
 
     async def close(self) -> None:
         await self._availability.close()
 
     def missing(self, name: str) -> NodeFailure | None:
-        """What a node that names it would fail with, where there is no such model."""
+        """Return the failure of a node that uses this name, or None if there is such a model."""
         if name in self.names:
             return None
         near = get_close_matches(name, self.names, n=1)
-        meant = f"did you mean {near[0]!r}?" if near else "the query `models` lists them; treadle.toml adds more"
-        return NodeFailure("MODEL_UNKNOWN", f"there is no model {name[:100]!r}; {meant}")
+        hint = f"did you mean {near[0]!r}?" if near else "the query `models` lists them; treadle.toml adds more"
+        return NodeFailure("MODEL_UNKNOWN", f"there is no model {name[:100]!r}; {hint}")
 
 
-def _fit_for_a_header(entry: ModelEntry, key: str) -> str:
-    key = key.strip()  # of a line break, as keys out of files have one
+def _check_key(entry: ModelEntry, key: str) -> str:
+    """Return the key as it fits into an HTTP header. Raises NodeFailure(MODEL_AUTH)."""
+    key = key.strip()  # a key that was read from a file may end with a line break
     if not key or not key.isascii() or not key.isprintable():
-        raise NodeFailure("MODEL_AUTH", f"the key of the model {entry.name!r} is empty or holds what no key holds")
+        raise NodeFailure(
+            "MODEL_AUTH", f"the key of the model {entry.name!r} is empty, or has characters that no key has"
+        )
     return key
 
 
-def _usual(entry: ModelEntry) -> Structured:
+def _default_structured(entry: ModelEntry) -> Structured:
     return "json_schema" if entry.provider == OPENAI else "function_calling"
 
 
@@ -136,6 +156,7 @@ def _info(entry: ModelEntry, problem: str | None) -> ModelInfo:
 
 @asynccontextmanager
 async def open_models(entries: Iterable[ModelEntry], secrets: Secrets | None = None) -> AsyncIterator[Models]:
+    """Open the catalog and its HTTP client, and close both at the end."""
     async with open_client() as client:
         models = Models(entries, client, secrets)
         try:

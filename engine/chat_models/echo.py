@@ -1,5 +1,7 @@
-"""`treadle/echo`: a model that needs no key and is none. It says its prompt again, word by word, fills schemas by fixed rules,
-and calls a tool where the prompt spells out the call. Always the same answer to the same question.
+"""The built-in model `treadle/echo`: no language model, needs no key, and is deterministic.
+
+It repeats its prompt word by word, fills schemas by fixed rules, and calls a tool if the prompt
+contains the call. It is for first tries and for tests.
 """
 
 import asyncio
@@ -27,8 +29,8 @@ from engine.types import JSON
 ECHO = ModelInfo(
     "treadle/echo",
     "treadle",
-    "No language model: it repeats its prompt word by word, fills schemas by fixed rules and calls the tools that its prompt "
-    "spells out. Built in, needs no key, costs nothing; for first tries and tests.",
+    "No language model: it repeats its prompt word by word, fills schemas by fixed rules and calls the tools whose calls "
+    "its prompt contains. Built in, needs no key, costs nothing; for first tries and tests.",
     None,
     ("text", "structured_output", "tools"),
 )
@@ -36,13 +38,14 @@ _PIECE = re.compile(r"\s*\S+\s*")
 
 
 def echo_model(sampling: Sampling) -> ChatModel:
+    """Return the model with these parameters. Only `max_tokens` has an effect."""
     return ChatModel(
         ECHO.name, Echo(max_tokens=sampling.max_tokens), "json_schema", Price(input=0, output=0, cached_input=0)
     )
 
 
 class Echo(BaseChatModel):
-    """A token is a word."""
+    """The LangChain model. A token is a word."""
 
     max_tokens: int | None = None
 
@@ -75,59 +78,64 @@ class Echo(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         for chunk in self._chunks(messages, kwargs):
-            found = ChatGenerationChunk(message=chunk)
+            generation = ChatGenerationChunk(message=chunk)
             if run_manager is not None:
-                await run_manager.on_llm_new_token(chunk.text, chunk=found)
-            yield found
+                await run_manager.on_llm_new_token(chunk.text, chunk=generation)
+            yield generation
             await asyncio.sleep(0)
 
-    def _chunks(self, messages: list[BaseMessage], asked: dict[str, Any]) -> Iterator[AIMessageChunk]:
-        """Tool calls, or words; at the end what it took."""
-        given = sum(len(message.text.split()) for message in messages)
-        calls = [] if asked.get("tool_choice") == "none" else _calls(messages, asked.get("tools") or [])
+    def _chunks(self, messages: list[BaseMessage], options: dict[str, Any]) -> Iterator[AIMessageChunk]:
+        """Return tool calls or words, and at the end the usage."""
+        input_words = sum(len(message.text.split()) for message in messages)
+        calls = [] if options.get("tool_choice") == "none" else _calls(messages, options.get("tools") or [])
         if calls:
             yield AIMessageChunk(content="", tool_call_chunks=[_chunk(*call) for call in enumerate(calls)])
-            yield _end("tool_calls", given, sum(len(arguments.split()) for _, arguments in calls))
+            yield _end("tool_calls", input_words, sum(len(arguments.split()) for _, arguments in calls))
             return
-        said = _PIECE.findall(_text(messages, asked.get("response_format")))
-        spoken = said[: self.max_tokens]
-        for piece in spoken:
-            yield AIMessageChunk(content=piece)
-        yield _end("stop" if len(spoken) == len(said) else "length", given, len(spoken))
+        words = _PIECE.findall(_text(messages, options.get("response_format")))
+        sent = words[: self.max_tokens]
+        for word in sent:
+            yield AIMessageChunk(content=word)
+        yield _end("stop" if len(sent) == len(words) else "length", input_words, len(sent))
 
 
-def _text(messages: list[BaseMessage], wanted: JSON) -> str:
-    """What was said since its own last word; or, where a schema is given, JSON about all that people said."""
-    if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
-        people = "\n".join(message.text for message in messages if isinstance(message, HumanMessage))
-        return json.dumps(answer(wanted["json_schema"]["schema"], people), ensure_ascii=False)
-    return "\n".join(message.text for message in _news(messages))
+def _text(messages: list[BaseMessage], response_format: JSON) -> str:
+    """Return the messages since the last answer; with a schema, JSON made from all user messages."""
+    if isinstance(response_format, dict) and response_format.get("type") == "json_schema":
+        prompt = "\n".join(message.text for message in messages if isinstance(message, HumanMessage))
+        return json.dumps(answer(response_format["json_schema"]["schema"], prompt), ensure_ascii=False)
+    return "\n".join(message.text for message in _new_messages(messages))
 
 
-def _news(messages: list[BaseMessage]) -> list[BaseMessage]:
-    own = max((index for index, message in enumerate(messages) if isinstance(message, AIMessage)), default=-1)
-    return [message for message in messages[own + 1 :] if isinstance(message, HumanMessage | ToolMessage)]
+def _new_messages(messages: list[BaseMessage]) -> list[BaseMessage]:
+    """Return the messages of users and tools since the last answer."""
+    last = max((index for index, message in enumerate(messages) if isinstance(message, AIMessage)), default=-1)
+    return [message for message in messages[last + 1 :] if isinstance(message, HumanMessage | ToolMessage)]
 
 
 def _calls(messages: list[BaseMessage], tools: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """(tool, arguments as JSON) for each `name({...})` in what people said last, where `name` is a tool it was given."""
+    """Return (tool, arguments as JSON) for each `name({...})` in the new user messages.
+
+    `name` must be one of the bound tools.
+    """
     names = {tool["function"]["name"] for tool in tools}
-    said = "\n".join(message.text for message in _news(messages) if isinstance(message, HumanMessage))
-    found = []
-    for match in re.finditer(r"\b(\w+)\((?=\{)", said):
+    text = "\n".join(message.text for message in _new_messages(messages) if isinstance(message, HumanMessage))
+    calls = []
+    for match in re.finditer(r"\b(\w+)\((?=\{)", text):
         try:
-            arguments, end = json.JSONDecoder().raw_decode(said, match.end())
+            arguments, end = json.JSONDecoder().raw_decode(text, match.end())
         except ValueError:
             continue
-        if match[1] in names and said[end : end + 1] == ")":
-            found.append((match[1], json.dumps(arguments, ensure_ascii=False)))
-    return found
+        if match[1] in names and text[end : end + 1] == ")":
+            calls.append((match[1], json.dumps(arguments, ensure_ascii=False)))
+    return calls
 
 
 def _chunk(index: int, call: tuple[str, str]) -> Any:
     return tool_call_chunk(name=call[0], args=call[1], id=f"echo_{index}", index=index)
 
 
-def _end(reason: str, given: int, spoken: int) -> AIMessageChunk:
-    usage = UsageMetadata(input_tokens=given, output_tokens=spoken, total_tokens=given + spoken)
+def _end(reason: str, input_words: int, output_words: int) -> AIMessageChunk:
+    total = input_words + output_words
+    usage = UsageMetadata(input_tokens=input_words, output_tokens=output_words, total_tokens=total)
     return AIMessageChunk(content="", response_metadata={"finish_reason": reason}, usage_metadata=usage)

@@ -1,10 +1,13 @@
-"""How `treadle/echo` fills a JSON Schema: by rules that anybody can follow with a pencil. docs/models.md has them for users.
+"""Fills a JSON Schema for `treadle/echo` by fixed rules. docs/models.md explains them to users.
 
-- A choice (`enum`, or `anyOf`/`oneOf` of `const`s) is the value of which most words stand in the prompt, its own and those
-  of its `description`; where none does, the `default`, else the first. Small words, such as `the`, do not count.
-- A boolean is whether a word of its name or its `description` stands in the prompt.
-- A number is the first one in the prompt that fits its bounds, else its `default`, else the nearest bound to 0.
-- A string is the prompt. An object has all of its properties, a list as many items as it must have, and at least one.
+- A choice (`enum`, or `anyOf`/`oneOf` of `const`s) is the value with the most words in the prompt:
+  its own words and those of its `description`. Without such a word it is the `default`, else the
+  first value. Stop words such as `the` do not count.
+- A boolean is true if the prompt contains a word of its name, its title or its `description`.
+- A number is the first number in the prompt within its bounds, else its `default`, else the bound
+  nearest to 0.
+- A string is the prompt. An object has all of its properties. A list has its minimum number of
+  items, and at least one.
 """
 
 import re
@@ -14,7 +17,7 @@ from engine.types import JSON
 
 _WORD = re.compile(r"[^\W_]+")
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.]*\d)")
-_SMALL = frozenset(
+_STOP_WORDS = frozenset(
     _WORD.findall(
         "a an and are as at be but by do for from has have if in is it its no none not of on one or so than that the their "
         "them there this to was were what when where whether which who with"
@@ -23,15 +26,17 @@ _SMALL = frozenset(
 MAX_DEPTH = 20
 MAX_ITEMS = 100
 MIN_STEM = 4
-"""Letters from which on a word stands for those that begin with it: charge, charged, charges."""
+"""Length from which on a word matches the words that begin with it: charge, charged, charges."""
 
 
 def answer(schema: JSON, prompt: str) -> JSON:
-    """A value by the rules above. Whether it fits the whole schema is for whoever asked to check."""
-    return _Filling(schema, prompt).value(schema, "", 0)
+    """Return a value by the rules above. The caller checks it against the whole schema."""
+    return _SchemaFiller(schema, prompt).value(schema, "", 0)
 
 
-class _Filling:
+class _SchemaFiller:
+    """Fills one schema from one prompt."""
+
     def __init__(self, root: JSON, prompt: str) -> None:
         self._root, self._prompt = root, prompt
         self._words = set(_WORD.findall(prompt.lower()))
@@ -44,17 +49,17 @@ class _Filling:
             return schema["const"]
         if choices := self._choices(schema):
             return self._choice(schema, choices)
-        for several in ("anyOf", "oneOf"):
-            if options := schema.get(several):
-                first = next((one for one in options if self._type(one, depth) != "null"), options[0])
+        for keyword in ("anyOf", "oneOf"):
+            if options := schema.get(keyword):
+                first = next((option for option in options if self._type(option, depth) != "null"), options[0])
                 return self.value(first, name, depth + 1)
         return self._typed(schema, name, depth)
 
     def _typed(self, schema: dict[str, Any], name: str, depth: int) -> JSON:
         kind = self._type(schema, depth)
         if kind == "object":
-            found = schema.get("properties") or {}
-            return {key: self.value(of, key, depth + 1) for key, of in found.items()}
+            properties = schema.get("properties") or {}
+            return {key: self.value(inner, key, depth + 1) for key, inner in properties.items()}
         if kind == "array":
             items = schema.get("items", {"type": "string"})
             return [self.value(items, name, depth + 1)] * min(max(int(schema.get("minItems", 1)), 1), MAX_ITEMS)
@@ -65,7 +70,7 @@ class _Filling:
         return None if kind == "null" else self._prompt[: schema.get("maxLength")]
 
     def _resolved(self, schema: JSON, depth: int) -> JSON:
-        """With `$ref` looked up and `allOf` laid over each other."""
+        """Return the schema with `$ref` resolved and `allOf` merged."""
         while isinstance(schema, dict) and "$ref" in schema and depth <= MAX_DEPTH:
             target: JSON = self._root
             for part in str(schema["$ref"]).removeprefix("#").split("/")[1:]:
@@ -83,32 +88,33 @@ class _Filling:
         schema = self._resolved(schema, depth)
         kind = schema.get("type") if isinstance(schema, dict) else None
         if isinstance(kind, list):
-            kind = next((one for one in kind if one != "null"), "null")
+            kind = next((name for name in kind if name != "null"), "null")
         return kind or ("object" if isinstance(schema, dict) and "properties" in schema else "string")
 
     def _choices(self, schema: dict[str, Any]) -> list[tuple[JSON, str]]:
-        """(value, the words that speak for it)"""
+        """Return (value, the text whose words count for it) of each choice."""
         if "enum" in schema:
             return [(value, str(value)) for value in schema["enum"]]
         options = schema.get("anyOf") or schema.get("oneOf") or []
-        if not all(isinstance(one, dict) and "const" in one for one in options):
+        if not all(isinstance(option, dict) and "const" in option for option in options):
             return []
         return [
-            (one["const"], f"{one['const']} {one.get('title', '')} {one.get('description', '')}") for one in options
+            (option["const"], f"{option['const']} {option.get('title', '')} {option.get('description', '')}")
+            for option in options
         ]
 
     def _choice(self, schema: dict[str, Any], choices: list[tuple[JSON, str]]) -> JSON:
-        best, score = max(((value, self._score(words)) for value, words in choices), key=lambda found: found[1])
+        best, score = max(((value, self._score(words)) for value, words in choices), key=lambda pair: pair[1])
         return best if score else schema.get("default", choices[0][0])
 
     def _score(self, text: str) -> int:
-        return sum(self._is_said(word) for word in set(_WORD.findall(text.lower())) - _SMALL)
+        return sum(self._is_in_prompt(word) for word in set(_WORD.findall(text.lower())) - _STOP_WORDS)
 
-    def _is_said(self, word: str) -> bool:
+    def _is_in_prompt(self, word: str) -> bool:
         if word in self._words:
             return True
         return len(word) >= MIN_STEM and any(
-            len(said) >= MIN_STEM and (said.startswith(word) or word.startswith(said)) for said in self._words
+            len(other) >= MIN_STEM and (other.startswith(word) or word.startswith(other)) for other in self._words
         )
 
     def _number(self, schema: dict[str, Any], *, is_whole: bool) -> float | int:

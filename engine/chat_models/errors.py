@@ -1,6 +1,7 @@
-"""What can go wrong in a call to a model, as NodeFailures with a code each. LangChain's own classes first, then the status.
+"""Maps the exceptions of a model call to NodeFailures, each with a code and a hint for the author.
 
-The client libraries try nothing again: attempts belong to the node's `retry`, which waits for `retryAfterS` of the details.
+LangChain's exception classes are checked first, then the HTTP status. The client libraries do not
+retry: the `retry` of the node does, and it waits for `retryAfterS` of the details.
 """
 
 import re
@@ -19,83 +20,88 @@ from engine.values.redaction import Redactor
 log = structlog.get_logger(__name__)
 
 EXCERPT = 500
+"""Characters of a provider's message."""
 _CONTEXT = re.compile(
     r"context[ _](length|window|size)|maximum context|prompt is too long|too many tokens", re.IGNORECASE
 )
 _FILTERED = re.compile(r"content_filter|content management policy|content_policy", re.IGNORECASE)
 _QUOTA = "insufficient_quota"
 _BROKEN = (ValueError, LookupError, TypeError, AttributeError, AssertionError)
-"""What the client libraries raise where an answer is not what they expect."""
+"""Exceptions of the client libraries for a response that they cannot parse."""
 
 
 def failure_of(fault: Exception, model: ChatModel) -> NodeFailure:
-    """What a call to the model raised, told to people who can do something about it."""
+    """Return the failure for an exception of a model call; its message says what can be done."""
     if isinstance(fault, NodeFailure):
         return fault
     status = getattr(fault, "status_code", None)
-    said = _said(fault, model)
-    code, told, retryable = _named(fault, status if isinstance(status, int) else None, said)
+    reason = _provider_message(fault, model)
+    code, message, retryable = _classify(fault, status if isinstance(status, int) else None, reason)
     details: dict[str, JSON] = {} if status is None else {"status": status}
     if (pause := retry_after(fault)) is not None:
         details["retryAfterS"] = pause
     if code == "MODEL_STREAM":
-        log.info("model.broken_answer", model=model.name, fault=type(fault).__name__, said=said)
-    return NodeFailure(code, f"the model {model.name!r} {told}"[:2000], retryable=retryable, details=details or None)
+        log.info("model.broken_answer", model=model.name, fault=type(fault).__name__, reason=reason)
+    return NodeFailure(code, f"the model {model.name!r} {message}"[:2000], retryable=retryable, details=details or None)
 
 
-def _named(fault: Exception, status: int | None, said: str) -> tuple[str, str, bool]:
-    """(code, what happened and what to do, whether another attempt may help)"""
+def _classify(fault: Exception, status: int | None, reason: str) -> tuple[str, str, bool]:
+    """Return (code, message with the cause and the remedy, whether another attempt may help)."""
     if isinstance(fault, known.ModelAuthenticationError | known.ModelPermissionDeniedError) or status in (401, 403):
-        return "MODEL_AUTH", f"refuses the key that the catalog has for it: {said}", False
+        return "MODEL_AUTH", f"refuses the key that the catalog has for it: {reason}", False
     if isinstance(fault, known.ModelRateLimitError) or status == 429:
-        if _QUOTA in f"{said} {getattr(fault, 'code', '')}":
-            return "MODEL_RATE_LIMIT", f"has no quota left: {said}", False
-        return "MODEL_RATE_LIMIT", f"is called too often: {said}; give the node a `retry`", True
+        if _QUOTA in f"{reason} {getattr(fault, 'code', '')}":
+            return "MODEL_RATE_LIMIT", f"has no quota left: {reason}", False
+        return "MODEL_RATE_LIMIT", f"is called too often: {reason}; set `retry` on the node", True
     if isinstance(fault, known.ModelTimeoutError | TimeoutError) or status == 408:
-        return "MODEL_TIMEOUT", f"said nothing for too long; `timeout_s` in the catalog is the limit ({said})", True
+        return "MODEL_TIMEOUT", f"sent nothing for too long; the limit is `timeout_s` in the catalog ({reason})", True
     if isinstance(fault, known.ModelNotFoundError) or status == 404:
         return (
             "MODEL_UNKNOWN",
-            f"is not known at its endpoint; look at `model` and `base_url` in the catalog: {said}",
+            f"is not known at its endpoint; check `model` and `base_url` in the catalog: {reason}",
             False,
         )
-    if isinstance(fault, known.ContextOverflowError) or (status in (400, 413, 422) and _CONTEXT.search(said)):
-        return "MODEL_CONTEXT", f"cannot take as many tokens; shorten the prompt or choose another model: {said}", False
-    if _is_filter(fault, status, said):
-        return "MODEL_FILTERED", f"answers nothing: its content filter stopped it ({said})", False
+    if isinstance(fault, known.ContextOverflowError) or (status in (400, 413, 422) and _CONTEXT.search(reason)):
+        return (
+            "MODEL_CONTEXT",
+            f"cannot process so many tokens; shorten the prompt or choose another model: {reason}",
+            False,
+        )
+    if _is_filter(fault, status, reason):
+        return "MODEL_FILTERED", f"did not answer: its content filter stopped it ({reason})", False
     if "LengthFinishReason" in type(fault).__name__:
         return (
             "MODEL_OUTPUT",
-            "came to the limit of its tokens before its answer was whole: give it more `max_tokens`",
+            "reached its token limit before the answer was complete: raise `max_tokens`",
             False,
         )
     if isinstance(fault, known.ModelInvalidRequestError) or (status is not None and 300 <= status < 500):
-        return "MODEL_REQUEST", f"refuses the request: {said}", False
+        return "MODEL_REQUEST", f"refuses the request: {reason}", False
     if isinstance(fault, known.ModelConnectionError):
-        return _disconnected(fault, said)
+        return _disconnected(fault, reason)
     if isinstance(fault, known.ModelAPIError) or status is not None:
-        return "MODEL_UNAVAILABLE", f"has trouble of its own ({status or 'no status'}): {said}", True
-    return _unexpected(fault, said)
+        return "MODEL_UNAVAILABLE", f"reports an internal error ({status or 'no status'}): {reason}", True
+    return _unexpected(fault, reason)
 
 
-def _is_filter(fault: Exception, status: int | None, said: str) -> bool:
+def _is_filter(fault: Exception, status: int | None, reason: str) -> bool:
     if "ContentFilter" in type(fault).__name__:
         return True
-    return status in (400, 422) and bool(_FILTERED.search(f"{said} {getattr(fault, 'code', '')}"))
+    return status in (400, 422) and bool(_FILTERED.search(f"{reason} {getattr(fault, 'code', '')}"))
 
 
-def _disconnected(fault: Exception, said: str) -> tuple[str, str, bool]:
+def _disconnected(fault: Exception, reason: str) -> tuple[str, str, bool]:
     causes = list(_causes(fault))
-    why = next((str(cause) for cause in reversed(causes) if str(cause)), said)[:EXCERPT]
+    cause_text = next((str(cause) for cause in reversed(causes) if str(cause)), reason)[:EXCERPT]
     if any(type(cause).__name__ in ("ConnectError", "ProxyError", "UnsupportedProtocol") for cause in causes):
-        return "MODEL_UNAVAILABLE", f"cannot be reached: {why}", True
-    return "MODEL_STREAM", f"broke off in the middle: {why}", True
+        return "MODEL_UNAVAILABLE", f"cannot be reached: {cause_text}", True
+    return "MODEL_STREAM", f"lost the connection in the middle of its answer: {cause_text}", True
 
 
-def _unexpected(fault: Exception, said: str) -> tuple[str, str, bool]:
+def _unexpected(fault: Exception, reason: str) -> tuple[str, str, bool]:
     if isinstance(fault, _BROKEN):
-        return "MODEL_STREAM", f"answered with something that is no answer ({type(fault).__name__}: {said})", True
-    return "MODEL_STREAM", f"failed while it answered: {type(fault).__name__}: {said}", True
+        return "MODEL_STREAM", f"sent a response that cannot be parsed ({type(fault).__name__}: {reason})", True
+    return "MODEL_STREAM", f"failed while it answered: {type(fault).__name__}: {reason}", True
 
 
 def _causes(fault: BaseException) -> Any:
@@ -107,20 +113,20 @@ def _causes(fault: BaseException) -> Any:
         cause = cause.__cause__ or cause.__context__
 
 
-def _said(fault: Exception, model: ChatModel) -> str:
-    """The provider's own words, on one line, without the key."""
+def _provider_message(fault: Exception, model: ChatModel) -> str:
+    """Return the message of the provider on one line, with the key masked."""
     body: Any = getattr(fault, "body", None)
     if isinstance(body, dict) and isinstance(inner := body.get("error", body), dict):
         body = inner.get("message")
-    said = body if isinstance(body, str) and body else str(fault)
-    said = " ".join(said.split())
+    text = body if isinstance(body, str) and body else str(fault)
+    text = " ".join(text.split())
     if model.hidden:
-        said = Redactor([model.hidden]).redact_text(said)
-    return said[:EXCERPT] or type(fault).__name__
+        text = Redactor([model.hidden]).redact_text(text)
+    return text[:EXCERPT] or type(fault).__name__
 
 
 def retry_after(fault: Exception) -> float | None:
-    """Seconds until the provider wants to be asked again, if it says so."""
+    """Return the seconds of `retry-after-ms` or `Retry-After` (RFC 9110), or None."""
     headers: Any = getattr(getattr(fault, "response", None), "headers", None) or {}
     try:
         if (milliseconds := headers.get("retry-after-ms")) is not None:
@@ -135,6 +141,6 @@ def retry_after(fault: Exception) -> float | None:
 def _seconds(value: str) -> float | None:
     if value.strip().isdigit():
         return float(value)
-    moment = parsedate_to_datetime(value)
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
+    time = parsedate_to_datetime(value)
+    time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return max((time - datetime.now(UTC)).total_seconds(), 0.0)

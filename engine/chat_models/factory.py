@@ -1,4 +1,7 @@
-"""Makes LangChain's chat models out of entries of the catalog. To be called in a thread: it imports libraries, for seconds."""
+"""Makes LangChain chat models from entries of the catalog file.
+
+Called in a thread, since the import of a provider's library may take seconds.
+"""
 
 from typing import Any
 
@@ -12,12 +15,26 @@ from engine.values.redaction import Redactor
 
 OPENAI = "openai"
 NO_KEY = "none"
-"""Sent to endpoints that need none: the library insists on one, and would take OPENAI_API_KEY along to a stranger."""
+"""The key for endpoints that need none.
+
+Without it the library would send OPENAI_API_KEY to them.
+"""
 OPENAI_URL = "https://api.openai.com/v1"
 
 
 def build(entry: ModelEntry, key: str | None, sampling: Sampling, client: httpx2.AsyncClient) -> BaseChatModel:
-    """Raises NodeFailure where the catalog or the installation does not allow it."""
+    """Make the chat model of an entry.
+
+    Args:
+        entry: The entry of the catalog file.
+        key: The API key, or None.
+        sampling: The sampling parameters of the node.
+        client: The HTTP client for OpenAI-compatible endpoints.
+
+    Raises:
+        NodeFailure: MODEL_UNAVAILABLE if a package is missing or the entry is not valid, CONFIG if
+            the model has no such sampling parameter.
+    """
     from langchain.chat_models import init_chat_model
 
     arguments = _openai(entry, key, sampling, client) if entry.provider == OPENAI else _other(entry, key, sampling)
@@ -31,23 +48,25 @@ def build(entry: ModelEntry, key: str | None, sampling: Sampling, client: httpx2
         raise NodeFailure(
             "MODEL_UNAVAILABLE", f"the model {entry.name!r} cannot be used: {_install(missing)}"
         ) from missing
-    except (ValueError, TypeError) as wrong:
-        told = " ".join(str(wrong).split())
+    except (ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
         if key is not None and is_hidden(key):
-            told = Redactor([key]).redact_text(told)
+            reason = Redactor([key]).redact_text(reason)
         raise NodeFailure(
-            "MODEL_UNAVAILABLE", f"the catalog's entry {entry.name!r} cannot be used: {told}"[:1000]
-        ) from wrong
+            "MODEL_UNAVAILABLE", f"the catalog's entry {entry.name!r} cannot be used: {reason}"[:1000]
+        ) from error
 
 
 def _check_sampling(entry: ModelEntry, chat: BaseChatModel, sampling: Sampling) -> None:
-    """A class that knows no such field takes it and does nothing with it. Raises NodeFailure."""
+    """Raise NodeFailure(CONFIG) for a parameter that the class would silently ignore."""
     fields = type(chat).model_fields
     known = {name for field, info in fields.items() for name in (field, info.alias)}
     for name in ("temperature", "max_tokens"):
         if getattr(sampling, name) is not None and name not in known:
-            told = f"{type(chat).__name__} of the model {entry.name!r} knows no `{name}`; set its own option in the catalog"
-            raise NodeFailure("CONFIG", told)
+            message = (
+                f"{type(chat).__name__} of the model {entry.name!r} has no `{name}`; set its option in the catalog"
+            )
+            raise NodeFailure("CONFIG", message)
 
 
 def _install(missing: ImportError) -> str:
@@ -61,10 +80,11 @@ def _openai(entry: ModelEntry, key: str | None, sampling: Sampling, client: http
     timeout = httpx2.Timeout(entry.timeout_s, connect=entry.connect_timeout_s)
     arguments: dict[str, Any] = {
         "api_key": key or NO_KEY,
-        "base_url": address_of(entry),
+        "base_url": base_url_of(entry),
         "max_retries": 0,
         "timeout": timeout,
-        "stream_chunk_timeout": None,  # it swallows a cancel that comes together with a chunk; `ask` sees to silence
+        # The library's timeout loses a cancel that arrives with a chunk; `ask` limits the silence.
+        "stream_chunk_timeout": None,
         "stream_usage": True,
         "http_async_client": client,
         "temperature": sampling.temperature,
@@ -77,7 +97,7 @@ def _openai(entry: ModelEntry, key: str | None, sampling: Sampling, client: http
 
 
 def _limit(entry: ModelEntry, max_tokens: int) -> dict[str, Any]:
-    """OpenAI takes one name alone, and most of those that speak its protocol the other."""
+    """Return the limit under the name that the endpoint knows: OpenAI and compatible ones differ."""
     name = entry.max_tokens_field or ("max_completion_tokens" if entry.base_url is None else "max_tokens")
     if name == "max_tokens":
         return {"extra_body": {"max_tokens": max_tokens}}
@@ -85,7 +105,7 @@ def _limit(entry: ModelEntry, max_tokens: int) -> dict[str, Any]:
 
 
 def _other(entry: ModelEntry, key: str | None, sampling: Sampling) -> dict[str, Any]:
-    """What all of LangChain's classes understand; the rest is for `options`."""
+    """Return the arguments that all LangChain classes know; the entry's `options` have the others."""
     arguments: dict[str, Any] = {
         "api_key": key,
         "base_url": None if entry.base_url is None else expand_variables(entry.base_url),
@@ -97,6 +117,10 @@ def _other(entry: ModelEntry, key: str | None, sampling: Sampling) -> dict[str, 
     return {name: value for name, value in arguments.items() if value is not None and name not in entry.options}
 
 
-def address_of(entry: ModelEntry) -> str:
-    """Where an OpenAI-compatible entry is. Raises CatalogError for an environment variable that is not set."""
+def base_url_of(entry: ModelEntry) -> str:
+    """Return the base URL of an OpenAI-compatible entry.
+
+    Raises:
+        CatalogError: It names an environment variable that is not set.
+    """
     return expand_variables(entry.base_url or OPENAI_URL).rstrip("/")

@@ -1,6 +1,6 @@
-"""An answer that fits a JSON Schema: how a model is asked for one, how it is read, and that it is asked once more.
+"""Asks a model for a value that matches a JSON Schema, and asks once more if it does not.
 
-The schema is checked here whatever the provider promises: not every endpoint that takes one keeps to it.
+The value is always checked here, since not every endpoint that accepts a schema follows it.
 """
 
 import asyncio
@@ -21,75 +21,87 @@ from engine.types import JSON
 from engine.values.json_schema import mismatches
 
 NAME = "answer"
-MAX_TOLD = 5
-MAX_SHOWN = 4000
+"""The name of the schema, or of the function, that the model sees."""
+MAX_PROBLEMS = 5
+"""Mismatches that a message lists."""
+MAX_EXCERPT = 4000
+"""Characters of the answer in the details of a failure."""
 _FENCED = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
 
 
-async def structured(
+async def ask_structured(
     model: ChatModel, schema: JSON, messages: Sequence[BaseMessage], ctx: NodeContext, tools: Sequence[BaseTool] = ()
 ) -> JSON:
-    """A value that fits the schema. Raises NodeFailure, MODEL_OUTPUT where the second answer does not fit either.
+    """Ask the model for a value that matches the schema.
 
-    `tools` are those that the messages speak of: some providers want to see them again.
+    Args:
+        model: The model.
+        schema: A JSON Schema of an object.
+        messages: The conversation.
+        ctx: Receives text, usage and logs.
+        tools: The tools whose calls are in the messages; some providers require their definitions.
+
+    Raises:
+        NodeFailure: MODEL_OUTPUT if the second answer does not match either; the failure of a call.
     """
-    chat, messages = _asked_for(model, schema, messages, tools)
+    chat, messages = _with_schema(model, schema, messages, tools)
     answer = await ask(model, chat, messages, ctx)
-    value, wrong = await _read(model, answer, schema)
-    if wrong is None:
+    value, mismatch = await _parse(model, answer, schema)
+    if mismatch is None:
         return value
-    ctx.log(LogLevel.WARNING, f"the answer does not fit the schema: {wrong}; the model is asked once more")
+    ctx.log(LogLevel.WARNING, f"the answer does not match the schema: {mismatch}; the model is asked once more")
     ctx.text("\n")
-    answer = await ask(model, chat, [*messages, *_corrected(answer, wrong)], ctx)
-    value, wrong = await _read(model, answer, schema)
-    if wrong is None:
+    answer = await ask(model, chat, [*messages, *_correction(answer, mismatch)], ctx)
+    value, mismatch = await _parse(model, answer, schema)
+    if mismatch is None:
         return value
-    told = f"the answer of the model {model.name!r} does not fit `responseSchema`, asked twice: {wrong}"
-    raise NodeFailure("MODEL_OUTPUT", told[:2000], retryable=True, details={"answer": _said(answer)[:MAX_SHOWN]})
+    message = f"two answers of the model {model.name!r} do not match `responseSchema`: {mismatch}"
+    details = {"answer": _json_text(answer)[:MAX_EXCERPT]}
+    raise NodeFailure("MODEL_OUTPUT", message[:2000], retryable=True, details=details)
 
 
-def _asked_for(
+def _with_schema(
     model: ChatModel, schema: JSON, messages: Sequence[BaseMessage], tools: Sequence[BaseTool]
 ) -> tuple[Chat, list[BaseMessage]]:
+    """Request the schema in the way that the model supports."""
     if model.structured == "json_schema":
-        wanted = {"type": "json_schema", "json_schema": {"name": NAME, "schema": schema}}
-        return model.chat.bind(response_format=wanted), list(messages)
+        response_format = {"type": "json_schema", "json_schema": {"name": NAME, "schema": schema}}
+        return model.chat.bind(response_format=response_format), list(messages)
     if model.structured == "function_calling":
         function = {"name": NAME, "description": "Gives the answer.", "parameters": schema}
         tool = {"type": "function", "function": function}
         return model.chat.bind_tools([*tools, tool], tool_choice=NAME), list(messages)
-    told = f"Answer with one JSON value that fits this JSON Schema, and with nothing else:\n{orjson.dumps(schema).decode()}"
-    own = [message.text for message in messages if isinstance(message, SystemMessage)]
+    request = f"Answer with one JSON value that fits this JSON Schema, and with nothing else:\n{orjson.dumps(schema).decode()}"
+    system = [message.text for message in messages if isinstance(message, SystemMessage)]
     others = [message for message in messages if not isinstance(message, SystemMessage)]
-    return model.chat, [SystemMessage("\n\n".join([*own, told])), *others]
+    return model.chat, [SystemMessage("\n\n".join([*system, request])), *others]
 
 
-async def _read(model: ChatModel, answer: AIMessageChunk, schema: JSON) -> tuple[JSON, str | None]:
-    """(the value, what is wrong with it)"""
+async def _parse(model: ChatModel, answer: AIMessageChunk, schema: JSON) -> tuple[JSON, str | None]:
+    """Return (the value, why it does not match the schema)."""
     if is_cut(answer):
-        raise NodeFailure("MODEL_OUTPUT", f"the answer of the model {model.name!r} was cut: give it more `max_tokens`")
-    said = _said(answer)
-    fenced = _FENCED.match(said)
+        raise NodeFailure("MODEL_OUTPUT", f"the answer of the model {model.name!r} was cut: raise `max_tokens`")
+    text = _json_text(answer)
+    fenced = _FENCED.match(text)
     try:
-        value: Any = orjson.loads(fenced[1] if fenced else said)
-    except ValueError as wrong:
-        return None, f"it is no JSON ({wrong})" if said.strip() else "it is empty"
-    # In a thread: a schema with references is checked in another process.
+        value: Any = orjson.loads(fenced[1] if fenced else text)
+    except ValueError as error:
+        return None, f"it is no JSON ({error})" if text.strip() else "it is empty"
+    # In a thread: a schema with references is checked in the isolated process.
     problems = await asyncio.to_thread(mismatches, value, schema, "answer")
-    told = "; ".join(f"{problem.field}: {problem.message}" for problem in problems[:MAX_TOLD])
-    return value, told or None
+    mismatch = "; ".join(f"{problem.field}: {problem.message}" for problem in problems[:MAX_PROBLEMS])
+    return value, mismatch or None
 
 
-def _said(answer: AIMessageChunk) -> str:
-    """The JSON: arguments where the model was asked by a function, else its text."""
+def _json_text(answer: AIMessageChunk) -> str:
+    """Return the JSON: the arguments of the function call, or else the text."""
     calls = [call["args"] for call in answer.tool_calls if call["name"] == NAME]
     return orjson.dumps(calls[0]).decode() if calls else str(answer.text)
 
 
-def _corrected(answer: AIMessageChunk, wrong: str) -> list[BaseMessage]:
-    own = _said(answer)
-    said: list[BaseMessage] = [AIMessage(own)] if own.strip() else []
-    return [
-        *said,
-        HumanMessage(f"That does not fit: {wrong}. Answer again, with the whole JSON value and nothing else."),
-    ]
+def _correction(answer: AIMessageChunk, mismatch: str) -> list[BaseMessage]:
+    """Return the messages that ask again: the answer, and what is wrong with it."""
+    text = _json_text(answer)
+    previous: list[BaseMessage] = [AIMessage(text)] if text.strip() else []
+    request = f"That does not fit: {mismatch}. Answer again, with the whole JSON value and nothing else."
+    return [*previous, HumanMessage(request)]

@@ -1,6 +1,7 @@
-"""Tools of the catalog as a model sees them, and what becomes of the calls it asks for.
+"""Binds tools of the catalog to a model, and runs the calls that the model requests.
 
-A tool that fails tells the model so, which may then do better; what no other try can mend fails the node.
+The failure of a tool is sent to the model, which may correct its call. A failure that the model
+cannot correct fails the node.
 """
 
 import asyncio
@@ -24,53 +25,66 @@ from engine.tools.catalog import Tools, check_scopes
 from engine.types import JSON
 
 MAX_NAME = 64
-"""Characters of a function's name, as the providers allow them."""
+"""Characters of a function name that providers allow."""
 MAX_RESULT = 100_000
-"""Characters of a result that a model is given."""
-MAX_SHOWN = 2000
-FOR_THE_NODE = ("TOOL_FORBIDDEN", "TOOL_UNKNOWN", "SECRET")
-"""Failures that the model can do nothing about."""
+"""Characters of a result that are sent to a model."""
+MAX_EXCERPT = 2000
+"""Characters of arguments and results in a log line."""
+FATAL_CODES = ("TOOL_FORBIDDEN", "TOOL_UNKNOWN", "SECRET")
+"""Codes of failures that the model cannot correct."""
 
 
 class BoundTool(BaseTool):
-    """One tool of the catalog, lent to one visit of a node."""
+    """A tool of the catalog, bound to one visit of a node. Its name is valid for all providers."""
 
     tools: Any
     """The catalog: Tools."""
     ctx: Any
     """NodeContext."""
     full_name: str
+    """The name in the catalog."""
     calls: Counter[str]
+    """How often each call, by its digest, was made in this visit; shared by all tools of the visit.
+    """
 
     def _run(self, *args: Any, **kwargs: Any) -> Any:
-        raise TypeError("tools are called on an event loop alone")
+        raise TypeError("tools can only be called on an event loop")
 
     async def _arun(self, /, **arguments: JSON) -> str:
-        """What the model is told. Raises ToolException, which it is told as well."""
+        """Call the tool and return the text for the model.
+
+        Raises:
+            ToolException: The tool failed; LangChain sends the message to the model.
+            NodeFailure: The model cannot correct the failure.
+        """
         began = monotonic()
-        self.ctx.log(LogLevel.INFO, f"calls {self.full_name}", tool=self.full_name, arguments=_shown(arguments))
+        self.ctx.log(LogLevel.INFO, f"calls {self.full_name}", tool=self.full_name, arguments=_excerpt(arguments))
         try:
-            result = await self.tools.call(self.full_name, arguments, self._one(arguments))
+            result = await self.tools.call(self.full_name, arguments, self._call_context(arguments))
         except NodeFailure as failure:
-            told = {"tool": self.full_name, "code": failure.code}
-            self.ctx.log(LogLevel.WARNING, f"{self.full_name} failed: {failure.message}", **told)
-            if failure.code in FOR_THE_NODE:
+            fields = {"tool": self.full_name, "code": failure.code}
+            self.ctx.log(LogLevel.WARNING, f"{self.full_name} failed: {failure.message}", **fields)
+            if failure.code in FATAL_CODES:
                 raise
             raise ToolException(failure.message) from failure
         text = result if isinstance(result, str) else orjson.dumps(result).decode()
-        took = {"tool": self.full_name, "seconds": round(monotonic() - began, 3), "result": text[:MAX_SHOWN]}
-        self.ctx.log(LogLevel.INFO, f"{self.full_name} answered", **took)
+        seconds, result = round(monotonic() - began, 3), text[:MAX_EXCERPT]
+        self.ctx.log(LogLevel.INFO, f"{self.full_name} answered", tool=self.full_name, seconds=seconds, result=result)
         return text if len(text) <= MAX_RESULT else f"{text[:MAX_RESULT]}… ({len(text) - MAX_RESULT} characters more)"
 
-    def _one(self, arguments: dict[str, JSON]) -> NodeContext:
-        """The same call has the same key when the node runs again after a crash, and another one has another."""
-        same = hashlib.sha256(orjson.dumps([self.full_name, arguments], option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
-        self.calls[same] += 1
-        return cast(NodeContext, _OneCall(self.ctx, self.full_name, f"{same}/{self.calls[same]}"))
+    def _call_context(self, arguments: dict[str, JSON]) -> NodeContext:
+        """Return the context of a call, whose idempotency key depends on tool, arguments and count.
+
+        When the node runs again after a crash, the same call has the same key.
+        """
+        digest = hashlib.sha256(orjson.dumps([self.full_name, arguments], option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+        self.calls[digest] += 1
+        key = f"{digest}/{self.calls[digest]}"
+        return cast(NodeContext, _CallContext(self.ctx, self.full_name, key))
 
 
-class _OneCall:
-    """The node's context as one call of a tool sees it."""
+class _CallContext:
+    """The context of the node for one call of a tool."""
 
     def __init__(self, ctx: NodeContext, tool: str, key: str) -> None:
         self._ctx, self._tool = ctx, tool
@@ -80,17 +94,21 @@ class _OneCall:
         return getattr(self._ctx, name)
 
     def progress(self, fraction: float, message: str | None = None) -> None:
-        """How far a tool is says nothing of how far the node is."""
+        """Log the progress of the tool: it says nothing about the progress of the node."""
         if message is not None:
             self._ctx.log(LogLevel.DEBUG, f"{self._tool}: {message}", tool=self._tool, progress=fraction)
 
 
 async def bind_tools(names: Sequence[str], tools: Tools, ctx: NodeContext) -> list[BoundTool]:
-    """Raises NodeFailure for a tool that is not there, or that whoever started the run may not use."""
+    """Bind tools of the catalog to a visit.
+
+    Raises:
+        NodeFailure: TOOL_UNKNOWN, or TOOL_FORBIDDEN if the run lacks a scope that a tool requires.
+    """
     infos = [await tools.find(name) for name in dict.fromkeys(names)]
     for info in infos:
         check_scopes(info, ctx)
-    known = _function_names(infos)
+    functions = _function_names(infos)
     calls: Counter[str] = Counter()
     return [
         BoundTool(
@@ -103,61 +121,69 @@ async def bind_tools(names: Sequence[str], tools: Tools, ctx: NodeContext) -> li
             full_name=info.name,
             calls=calls,
         )
-        for function, info in known.items()
+        for function, info in functions.items()
     ]
 
 
 def _function_names(infos: Sequence[ToolInfo]) -> dict[str, ToolInfo]:
-    """By names that providers accept, each of them once."""
-    found: dict[str, ToolInfo] = {}
+    """Map unique names that providers accept to the tools."""
+    functions: dict[str, ToolInfo] = {}
     for info in infos:
         name = info.identifier[:MAX_NAME] or "tool"
         number = 2
-        while name in found:
+        while name in functions:
             name, number = f"{info.identifier[: MAX_NAME - 3]}_{number}", number + 1
-        found[name] = info
-    return found
+        functions[name] = info
+    return functions
 
 
 async def ask_with_tools(
     model: ChatModel, chat: Chat, messages: Sequence[BaseMessage], ctx: NodeContext
 ) -> AIMessageChunk:
-    """An answer whose tool calls can be read; a model that writes them wrongly is asked once more. Raises NodeFailure."""
+    """Ask the model for an answer whose tool calls can be parsed; ask once more if they cannot.
+
+    Raises:
+        NodeFailure: MODEL_OUTPUT if the second answer has such calls too; the failure of a call.
+    """
     answer = await ask(model, chat, messages, ctx)
     if not answer.invalid_tool_calls:
         return answer
     ctx.log(LogLevel.WARNING, "the model called a tool with arguments that are no JSON; it is asked once more")
-    wrong = ", ".join(str(call["name"]) for call in answer.invalid_tool_calls)
-    said = [AIMessage(answer.text)] if answer.text.strip() else []
-    again = HumanMessage(f"The arguments of your call of {wrong} were no JSON object. Call it again.")
-    answer = await ask(model, chat, [*messages, *said, again], ctx)
+    names = ", ".join(str(call["name"]) for call in answer.invalid_tool_calls)
+    previous = [AIMessage(answer.text)] if answer.text.strip() else []
+    request = HumanMessage(f"The arguments of your call of {names} were no JSON object. Call it again.")
+    answer = await ask(model, chat, [*messages, *previous, request], ctx)
     if answer.invalid_tool_calls:
-        told = f"the model {model.name!r} calls {wrong} with arguments that are no JSON, asked twice"
-        raise NodeFailure("MODEL_OUTPUT", told, retryable=True)
+        message = f"the model {model.name!r} twice called {names} with arguments that are no JSON"
+        raise NodeFailure("MODEL_OUTPUT", message, retryable=True)
     return answer
 
 
-async def answered(answer: AIMessageChunk, lent: Sequence[BoundTool]) -> list[ToolMessage]:
-    """What the tools say to the calls of an answer, at once and in their order."""
-    by_name = {tool.name: tool for tool in lent}
+async def call_tools(answer: AIMessageChunk, tools: Sequence[BoundTool]) -> list[ToolMessage]:
+    """Run the tool calls of an answer concurrently; return the results in the order of the calls.
 
-    async def one(call: Any) -> ToolMessage:
+    If one fails the node, or the node is cancelled, the others are cancelled and have ended when
+    this returns.
+    """
+    by_name = {tool.name: tool for tool in tools}
+
+    async def run(call: Any) -> ToolMessage:
         tool = by_name.get(call["name"])
         if tool is None:
-            told = f"there is no tool {call['name']!r}; there are {', '.join(by_name)}"
-            return ToolMessage(told, tool_call_id=call["id"] or "", status="error")
+            text = f"there is no tool {call['name']!r}; there are {', '.join(by_name)}"
+            return ToolMessage(text, tool_call_id=call["id"] or "", status="error")
         return cast(ToolMessage, await tool.ainvoke({**call, "type": "tool_call"}))
 
-    asked = [asyncio.create_task(one(call)) for call in answer.tool_calls]
+    tasks = [asyncio.create_task(run(call)) for call in answer.tool_calls]
     try:
-        return list(await asyncio.gather(*asked))
+        return list(await asyncio.gather(*tasks))
     finally:
-        for task in asked:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*asked, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _shown(arguments: dict[str, JSON]) -> JSON:
-    """Arguments as a log line has room for them."""
+def _excerpt(arguments: dict[str, JSON]) -> JSON:
+    """Return the arguments, or the start of their JSON text if they are too long for a log line."""
     text = orjson.dumps(arguments).decode()
-    return arguments if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+    return arguments if len(text) <= MAX_EXCERPT else f"{text[:MAX_EXCERPT]}…"

@@ -1,4 +1,4 @@
-"""`conditional`: goes on by the port `true` or `false`."""
+"""The node type `conditional`: leaves by the port `true` or `false`."""
 
 from typing import Any, ClassVar
 
@@ -11,28 +11,35 @@ TRUE, FALSE = "true", "false"
 
 
 class ConditionalConfig(NodeConfig):
+    """The config of a `conditional`. Validation turns `true_edge` and `false_edge` into edges."""
+
     condition: str = Field(
         min_length=1,
         title="Condition",
-        description="An expression over values; braces may stand around a part of it or all of it.",
+        description="An expression. Braces around the whole of it or a part of it are allowed.",
         examples=["input.value > 10", "{{input.value}} > 10"],
         json_schema_extra={"format": "expression"},
     )
     true_edge: str | None = Field(
         None,
         title="If true",
-        description="The node, or the edge, that follows if the condition holds.",
+        description="The id of the node or of the edge to follow if the condition is true.",
         examples=["big"],
     )
     false_edge: str | None = Field(
-        None, title="If false", description="The node, or the edge, that follows if it does not.", examples=["small"]
+        None,
+        title="If false",
+        description="The id of the node or of the edge to follow if the condition is false.",
+        examples=["small"],
     )
 
 
 class ConditionalNode(NodeType[ConditionalConfig]):
+    """Evaluates an expression; its truth, as in Python, selects the port."""
+
     name: ClassVar[str] = "conditional"
     title: ClassVar[str] = "Condition"
-    description: ClassVar[str] = "Goes on by the port `true` if its condition holds, else by `false`."
+    description: ClassVar[str] = "Leaves by the port `true` if its condition is true, else by `false`."
     icon: ClassVar[str] = "git-branch"
     Config: ClassVar[type[NodeConfig]] = ConditionalConfig
     inline: ClassVar[bool] = True

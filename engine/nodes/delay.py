@@ -1,4 +1,7 @@
-"""`delay`: waits for a time or until a moment. The engine does the waiting; no worker is held up by it."""
+"""The node type `delay`: waits for a number of seconds, or until a time.
+
+The wait is a row in the database, so it survives crashes and occupies no worker.
+"""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,49 +16,49 @@ from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, WaitUntil
 from engine.types import JSON
 from engine.values.timestamps import format_timestamp, parse_timestamp
 
-T = TypeVar("T", float | str, str)
+ValueT = TypeVar("ValueT", float | str, str)
 MAX_SECONDS = 3653 * 24 * 3600
 """Ten years."""
 
 
-def _is_number(given: Any) -> Any:
-    if isinstance(given, bool):
+def _refuse_bool(value: Any) -> Any:
+    if isinstance(value, bool):
         raise ValueError("must be a number, or a template that gives one")
-    return given
+    return value
 
 
-def _literal_seconds(given: float | str) -> float | str:
-    return _checked(_after, given)
+def _check_seconds(value: float | str) -> float | str:
+    return _check_literal(_time_after, value)
 
 
-def _literal_moment(given: str) -> str:
-    return _checked(_moment, given)
+def _check_time(value: str) -> str:
+    return _check_literal(_parse_time, value)
 
 
-def _checked(read: Callable[[JSON], datetime], given: T) -> T:
-    """What is no template is as right or wrong before a run as in it."""
-    if not (isinstance(given, str) and has_code(given)):
+def _check_literal(parse: Callable[[JSON], datetime], value: ValueT) -> ValueT:
+    """Parse a value that is no template, so that validation reports what a run would."""
+    if not (isinstance(value, str) and has_code(value)):
         try:
-            read(given)
-        except NodeFailure as wrong:
-            raise ValueError(wrong.message) from wrong
-    return given
+            parse(value)
+        except NodeFailure as failure:
+            raise ValueError(failure.message) from failure
+    return value
 
 
 class DelayConfig(NodeConfig):
-    """Exactly one of the two."""
+    """The config of a `delay`. Exactly one of the two fields is set."""
 
-    seconds: Annotated[float | str, BeforeValidator(_is_number), AfterValidator(_literal_seconds)] | None = Field(
+    seconds: Annotated[float | str, BeforeValidator(_refuse_bool), AfterValidator(_check_seconds)] | None = Field(
         None,
         title="Seconds",
-        description="How long to wait: a number, or a template that gives one.",
+        description="Seconds to wait: a number, or a template that gives one.",
         examples=[30, "{{ input.pause }}"],
         json_schema_extra={"format": "template"},
     )
-    until: Annotated[str, AfterValidator(_literal_moment)] | None = Field(
+    until: Annotated[str, AfterValidator(_check_time)] | None = Field(
         None,
         title="Until",
-        description="When to go on: RFC 3339, UTC where it names no zone; or a template that gives it.",
+        description="Time at which the run continues: RFC 3339, UTC if it has no zone; or a template that gives it.",
         examples=["2030-01-01T09:00:00Z", "{{ input.start }}"],
         json_schema_extra={"format": "template"},
     )
@@ -68,9 +71,11 @@ class DelayConfig(NodeConfig):
 
 
 class DelayNode(NodeType[DelayConfig]):
+    """Returns a wait until a time, and that time as its output."""
+
     name: ClassVar[str] = "delay"
     title: ClassVar[str] = "Delay"
-    description: ClassVar[str] = "Waits for a number of seconds, or until a moment."
+    description: ClassVar[str] = "Waits for a number of seconds, or until a time."
     category: ClassVar[str] = "flow"
     icon: ClassVar[str] = "clock"
     Config: ClassVar[type[NodeConfig]] = DelayConfig
@@ -83,34 +88,36 @@ class DelayNode(NodeType[DelayConfig]):
     waits: ClassVar[bool] = True
 
     async def execute(self, config: DelayConfig, ctx: NodeContext) -> WaitUntil:
-        given = ctx.render(config.seconds if config.until is None else config.until)
-        ctx.note_input({"seconds" if config.until is None else "until": given})
-        until = _after(given) if config.until is None else _moment(given)
+        value = ctx.render(config.seconds if config.until is None else config.until)
+        ctx.note_input({"seconds" if config.until is None else "until": value})
+        until = _time_after(value) if config.until is None else _parse_time(value)
         return WaitUntil(until, Output({"until": format_timestamp(until)}))
 
 
-def _after(given: JSON) -> datetime:
+def _time_after(value: JSON) -> datetime:
+    """Return the time in this number of seconds. Raises NodeFailure(CONFIG)."""
     try:
-        is_number = isinstance(given, int | float | str) and not isinstance(given, bool)
-        seconds = float(given) if is_number else float("nan")
+        is_number = isinstance(value, int | float | str) and not isinstance(value, bool)
+        seconds = float(value) if is_number else float("nan")
     except (ValueError, OverflowError):
         seconds = float("nan")
     if not isfinite(seconds) or not 0 <= seconds <= MAX_SECONDS:
-        raise NodeFailure("CONFIG", f"`seconds` must give a number from 0 to {MAX_SECONDS}, not {_shown(given)}")
+        raise NodeFailure("CONFIG", f"`seconds` must give a number from 0 to {MAX_SECONDS}, not {_excerpt(value)}")
     return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
-def _moment(given: JSON) -> datetime:
+def _parse_time(value: JSON) -> datetime:
+    """Parse a time in RFC 3339. Raises NodeFailure(CONFIG)."""
     try:
-        moment = parse_timestamp(given).astimezone(UTC)
+        time = parse_timestamp(value).astimezone(UTC)
     except ValueError:
-        raise NodeFailure("CONFIG", f"`until` must give a date and time (RFC 3339), not {_shown(given)}") from None
+        raise NodeFailure("CONFIG", f"`until` must give a date and time (RFC 3339), not {_excerpt(value)}") from None
     except OverflowError:
-        raise NodeFailure("CONFIG", f"`until` is out of range: {_shown(given)}") from None
-    if moment > datetime.now(UTC) + timedelta(seconds=MAX_SECONDS):
-        raise NodeFailure("CONFIG", f"`until` is more than ten years away: {_shown(given)}")
-    return moment
+        raise NodeFailure("CONFIG", f"`until` is out of range: {_excerpt(value)}") from None
+    if time > datetime.now(UTC) + timedelta(seconds=MAX_SECONDS):
+        raise NodeFailure("CONFIG", f"`until` is more than ten years from now: {_excerpt(value)}")
+    return time
 
 
-def _shown(given: JSON) -> str:
-    return repr(given)[:80]
+def _excerpt(value: JSON) -> str:
+    return repr(value)[:80]

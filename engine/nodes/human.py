@@ -1,4 +1,7 @@
-"""`human`: asks a person and waits for the answer, for as long as it takes. Meanwhile it needs no worker."""
+"""The node type `human`: asks a person and waits for the answer.
+
+The wait is a row in the database, so it survives crashes and occupies no worker.
+"""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar
@@ -10,26 +13,29 @@ from engine.types import JSON
 from engine.values.json_schema import check_schema
 
 MAX_EXPIRY_S = 3650 * 86_400
+"""Ten years, in seconds."""
 
 
-def _is_schema(schema: JSON) -> JSON:
-    if wrong := check_schema(schema, "schema"):
-        raise ValueError(f"is no JSON Schema: {wrong[0].message} (at {wrong[0].field})")
+def _check_schema(schema: JSON) -> JSON:
+    if problems := check_schema(schema, "schema"):
+        raise ValueError(f"is no JSON Schema: {problems[0].message} (at {problems[0].field})")
     return schema
 
 
 class HumanConfig(NodeConfig):
+    """The config of a `human`."""
+
     prompt: JSON = Field(
         title="Prompt",
-        description="What the person is shown: text, or any JSON that your page knows how to show.",
+        description="The question: text, or any JSON that your page can display.",
         examples=["Approve {{ input.amount }} for {{ input.who }}?"],
         json_schema_extra={"format": "template"},
     )
-    schema_: Annotated[dict[str, Any] | None, AfterValidator(_is_schema)] = Field(
+    schema_: Annotated[dict[str, Any] | None, AfterValidator(_check_schema)] = Field(
         None,
         alias="schema",
         title="Answer",
-        description="JSON Schema of the answer, to draw a form from and to check it by. Without one, any JSON will do.",
+        description="JSON Schema of the answer, for the form and the check. Without one, any JSON is accepted.",
         examples=[{"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]}],
         json_schema_extra={"format": "json-schema"},
     )
@@ -39,15 +45,19 @@ class HumanConfig(NodeConfig):
         gt=0,
         le=MAX_EXPIRY_S,
         title="Expires after",
-        description="Seconds after which the node ends by the port `expired`, with output null.",
+        description="Seconds after which the node leaves by the port `expired`, with the output null.",
         examples=[86_400],
     )
 
 
 class HumanNode(NodeType[HumanConfig]):
+    """Returns a wait for an answer, which becomes the output."""
+
     name: ClassVar[str] = "human"
     title: ClassVar[str] = "Human"
-    description: ClassVar[str] = "Asks a person, for an approval or by a form, and waits for the answer: its output."
+    description: ClassVar[str] = (
+        "Asks a person for an approval or for data, and waits for the answer, which is its output."
+    )
     category: ClassVar[str] = "flow"
     icon: ClassVar[str] = "user"
     Config: ClassVar[type[NodeConfig]] = HumanConfig

@@ -1,6 +1,6 @@
-"""The node types there are: the built-in ones, and those of installed packages by the entry point `treadle.nodes`.
+"""Loads the built-in node types and those of packages (entry point `treadle.nodes`).
 
-A package that cannot be loaded takes nobody along: it is left out and named in `broken`.
+A package that cannot be loaded does not affect the others: it is left out and listed in `broken`.
 """
 
 from importlib.metadata import EntryPoint, entry_points
@@ -46,23 +46,30 @@ BUILT_IN: tuple[type[NodeType[Any]], ...] = (
 
 
 def load_node_types() -> NodeTypes:
-    """Built-in types first: a package cannot replace one."""
+    """Load every node type.
+
+    A package cannot replace a built-in type, nor one of an earlier package.
+    """
     types: dict[str, NodeType[Any]] = {kind.name: kind() for kind in BUILT_IN}
     broken: dict[str, str] = {}
     for entry in entry_points(group=GROUP):
         try:
-            kind = _loaded(entry)
+            kind = _load(entry)
             if kind.name in types:
                 raise ValueError(f"there is a node type {kind.name!r} already")
             types[kind.name] = kind
-        except (Exception, SystemExit) as fault:  # whatever a stranger's module raises when it is imported
+        except (Exception, SystemExit) as fault:  # third-party code may raise anything
             broken[entry.name] = load_error(entry, fault)
     return NodeTypes(types.values(), broken)
 
 
-def _loaded(entry: EntryPoint) -> NodeType[Any]:
-    found = entry.load()
-    kind = found() if isinstance(found, type) else found
+def _load(entry: EntryPoint) -> NodeType[Any]:
+    """Load and check the node type of an entry point: a class or an instance.
+
+    May raise anything.
+    """
+    loaded = entry.load()
+    kind = loaded() if isinstance(loaded, type) else loaded
     if not isinstance(kind, NodeType):
         raise TypeError("is no NodeType")
     for name in ("name", "title", "description", "Config"):
@@ -70,18 +77,22 @@ def _loaded(entry: EntryPoint) -> NodeType[Any]:
             raise TypeError(f"has no `{name}`")
     if not issubclass(kind.Config, NodeConfig):
         raise TypeError("its Config is no NodeConfig")
-    _check_told(kind)
+    _check_catalog_entry(kind)
     return kind
 
 
-def _check_told(kind: NodeType[Any]) -> None:
-    """What the catalog tells of it has to be JSON: it is told together with that of all others. Raises."""
+def _check_catalog_entry(kind: NodeType[Any]) -> None:
+    """Check that the catalog can list the type as JSON: one bad entry would break the whole list.
+
+    Raises:
+        TypeError: An attribute has the wrong type.
+    """
     texts = (kind.name, kind.title, kind.description, kind.category, kind.icon)
     if not all(isinstance(text, str) for text in (*texts, *kind.ports)):
-        raise TypeError("its name, title, description, category, icon and ports have to be texts")
-    told = {"Config": kind.Config.model_json_schema(), "output_schema": kind.output_schema, "example": kind.example}
-    for name, value in told.items():
+        raise TypeError("its name, title, description, category, icon and ports must be strings")
+    values = {"Config": kind.Config.model_json_schema(), "output_schema": kind.output_schema, "example": kind.example}
+    for name, value in values.items():
         try:
             check_storable(value)
-        except NotStorable as wrong:
-            raise TypeError(f"its {name} is no JSON: {wrong}") from wrong
+        except NotStorable as error:
+            raise TypeError(f"its {name} is no JSON: {error}") from error

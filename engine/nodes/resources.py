@@ -1,6 +1,7 @@
-"""What nodes reach beyond their run, opened once a process: by the worker, which runs nodes, and by the server, which tests them.
+"""Opens the resources of a process that its nodes use: sandbox, HTTP client, tools, models.
 
-Nothing here is stored. What needs a store, such as secrets and child runs, is opened by the process and handed in.
+The worker opens them to run nodes, the server to test single nodes. Nothing here is stored: the
+process opens resources that need the database, such as secrets and child runs, and passes them in.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -20,7 +21,11 @@ from engine.tools.sql import sql_tools
 
 @dataclass(frozen=True, slots=True)
 class ResourceOptions:
-    """The host's settings. `sandbox_ready` processes are started before the first node asks for one."""
+    """Settings of the host.
+
+    `sandbox_ready` is the number of sandbox processes that start with the process, the others start
+    when they are needed, up to `sandbox_processes`.
+    """
 
     sandbox_ready: int = 1
     sandbox_processes: int = 1
@@ -30,17 +35,22 @@ class ResourceOptions:
 
 
 @asynccontextmanager
-async def open_resources(options: ResourceOptions, given: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
-    """By name, as nodes find them in `ctx.resources`; `given` are the process's own: `secrets`, `runs`, `databases`."""
+async def open_resources(options: ResourceOptions, own: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    """Open the resources, by the names under which nodes find them in `ctx.resources`.
+
+    Args:
+        options: The settings.
+        own: Resources that the process has opened itself: `secrets`, `runs`, `items`, `databases`.
+    """
     async with AsyncExitStack() as stack:
         sandbox = await stack.enter_async_context(
             AsyncMonty(min_processes=options.sandbox_ready, max_processes=options.sandbox_processes)
         )
-        reading = sql_tools(options.catalog.sql, given.get("databases"))
-        tools = await stack.enter_async_context(open_tools(options.catalog.mcp, reading))
-        models = await stack.enter_async_context(open_models(options.catalog.models, given.get("secrets")))
+        queries = sql_tools(options.catalog.sql, own.get("databases"))
+        tools = await stack.enter_async_context(open_tools(options.catalog.mcp, queries))
+        models = await stack.enter_async_context(open_models(options.catalog.models, own.get("secrets")))
         yield {
-            **given,
+            **own,
             "http": GuardedHttp(Allowed.parse(options.http_allow)),
             "sandbox": sandbox,
             "tools": tools,

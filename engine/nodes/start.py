@@ -1,4 +1,4 @@
-"""`start`: where a run begins. Its output is the run's input."""
+"""The node type `start`: the first node of a run. Its output is the run's input."""
 
 from typing import Any, ClassVar
 
@@ -6,13 +6,15 @@ from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 
 
 class StartConfig(NodeConfig):
-    """Nothing to set."""
+    """The config of a `start`: it has no fields."""
 
 
 class StartNode(NodeType[StartConfig]):
+    """Returns the input of the run."""
+
     name: ClassVar[str] = "start"
     title: ClassVar[str] = "Start"
-    description: ClassVar[str] = "Where a run begins; its output is the run's input."
+    description: ClassVar[str] = "The first node of a run; its output is the run's input."
     category: ClassVar[str] = "flow"
     icon: ClassVar[str] = "play"
     Config: ClassVar[type[NodeConfig]] = StartConfig

@@ -1,4 +1,8 @@
-"""`subworkflow`: runs another workflow as a child run and waits for it, without a worker. Its output is the node's."""
+"""The node type `subworkflow`: starts another workflow as a child run and waits for it.
+
+The wait occupies no worker. After a crash the node starts the same child run again by its key, so
+there is never a second one.
+"""
 
 from typing import Any, ClassVar
 
@@ -6,14 +10,16 @@ from pydantic import Field
 
 from engine.errors import NodeFailure
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, WaitForRun
-from engine.sdk.resources import ChildRun
+from engine.sdk.resources import ChildRun, ChildRuns
 from engine.types import JSON
 
 
 class SubworkflowConfig(NodeConfig):
+    """The config of a `subworkflow`."""
+
     workflow: str = Field(
         title="Workflow",
-        description="Id of the workflow to run, of the same project; or a template that gives it.",
+        description="Id of a workflow in the same project, or a template that gives it.",
         examples=["wf_01h45ytscbebyvny4gc8cr8ma2"],
         json_schema_extra={"format": "template", "secrets": False},
     )
@@ -21,23 +27,25 @@ class SubworkflowConfig(NodeConfig):
         None,
         ge=1,
         title="Version",
-        description="Number of the version to run. Without one: the published version as it is then, else the draft.",
+        description="Number of the version to run. Without it: the version published at that time, else the draft.",
         examples=[3],
     )
     inputs: JSON = Field(
         default_factory=dict,
         title="Inputs",
-        description="What the child run is given: any JSON, with templates.",
+        description="The input of the child run: any JSON, with templates.",
         examples=[{"customer": "{{ input.customer }}"}],
         json_schema_extra={"format": "template", "secrets": False},
     )
 
 
 class SubworkflowNode(NodeType[SubworkflowConfig]):
+    """Starts the child run and returns a wait for its end."""
+
     name: ClassVar[str] = "subworkflow"
     title: ClassVar[str] = "Subworkflow"
     description: ClassVar[str] = (
-        "Runs another workflow and waits for it. The two are cancelled together; a child that fails fails the node."
+        "Runs another workflow and waits for it. A cancel applies to both; if the child run fails, the node fails."
     )
     category: ClassVar[str] = "flow"
     icon: ClassVar[str] = "workflow"
@@ -55,9 +63,9 @@ class SubworkflowNode(NodeType[SubworkflowConfig]):
         if not isinstance(workflow_id, str) or not workflow_id:
             raise NodeFailure("CONFIG", f"`workflow` must give the id of a workflow, not {workflow_id!r:.80}")
         ctx.note_input(inputs)
-        runs = ctx.resources.get("runs")
+        runs: ChildRuns | None = ctx.resources.get("runs")
         if runs is None:
-            raise NodeFailure("CONFIG", "a child run needs a run to belong to: try this node in a workflow")
-        # The key without the run: the run is the parent itself.
+            raise NodeFailure("CONFIG", "a child run needs a parent run: test this node inside a workflow")
+        # The key without the run id: the parent id has it.
         key = ctx.idempotency_key.partition("/")[2]
         return WaitForRun(await runs.start(ChildRun(ctx.run_id, key, workflow_id, config.version, inputs)))

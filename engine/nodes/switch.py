@@ -1,4 +1,4 @@
-"""`switch`: goes on by the port of the first case that holds."""
+"""The node type `switch`: leaves by the port of the first case whose condition is true."""
 
 from typing import Annotated, Any, ClassVar
 
@@ -8,43 +8,49 @@ from engine.sdk.node import ERROR_PORT, NodeConfig, NodeContext, NodeType, Outpu
 from engine.types import JSON
 
 
-def _not_error(port: str) -> str:
+def _refuse_error(port: str) -> str:
     if port == ERROR_PORT:
-        raise ValueError("`error` is the port of a node that failed")
+        raise ValueError("`error` is reserved for nodes that fail")
     return port
 
 
-Port = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$"), AfterValidator(_not_error)]
+Port = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$"), AfterValidator(_refuse_error)]
 
 
 class SwitchCase(NodeConfig):
+    """A condition and the port to leave by if it is true."""
+
     port: Port = Field(title="Port", description="The port to leave by.", examples=["urgent"])
     condition: str = Field(
         min_length=1,
         title="Condition",
-        description="An expression over values.",
+        description="An expression.",
         examples=["classify.output.label == 'urgent'"],
         json_schema_extra={"format": "expression"},
     )
 
 
 class SwitchConfig(NodeConfig):
+    """The config of a `switch`."""
+
     cases: list[SwitchCase] = Field(
         min_length=1,
         max_length=10_000,
         title="Cases",
-        description="Looked at in order; the first that holds wins.",
+        description="The first case whose condition is true decides.",
         examples=[[{"port": "urgent", "condition": "input.priority > 7"}]],
     )
     default: Port | None = Field(
-        None, title="Otherwise", description="The port to leave by if no case holds.", examples=["other"]
+        None, title="Otherwise", description="The port to leave by if no condition is true.", examples=["other"]
     )
 
 
 class SwitchNode(NodeType[SwitchConfig]):
+    """Evaluates the cases in order until a condition is true."""
+
     name: ClassVar[str] = "switch"
     title: ClassVar[str] = "Switch"
-    description: ClassVar[str] = "Goes on by the port of the first case that holds, else by the default."
+    description: ClassVar[str] = "Leaves by the port of the first case whose condition is true, else by the default."
     icon: ClassVar[str] = "route"
     Config: ClassVar[type[NodeConfig]] = SwitchConfig
     inline: ClassVar[bool] = True
@@ -71,7 +77,7 @@ class SwitchNode(NodeType[SwitchConfig]):
         return port
 
     async def execute(self, config: SwitchConfig, ctx: NodeContext) -> Output:
-        held = (case.port for case in config.cases if ctx.evaluate(case.condition))
-        # Without a default, a run that no case fits leaves by the edges that have no port.
-        port = next(held, config.default)
+        ports = (case.port for case in config.cases if ctx.evaluate(case.condition))
+        # Without a match and a default, the run leaves by the edges that have no port.
+        port = next(ports, config.default)
         return Output({"port": port}, port)

@@ -1,4 +1,4 @@
-"""`tool`: calls one tool of the catalog, with arguments by template."""
+"""The node type `tool`: calls one tool of the catalog with arguments from templates."""
 
 from typing import Any, ClassVar
 
@@ -11,18 +11,20 @@ from engine.types import JSON
 
 
 class ToolConfig(NodeConfig):
+    """The config of a `tool` node."""
+
     tool: str = Field(
         min_length=1,
         max_length=200,
         title="Tool",
-        description="Its name in the catalog: built in, of a package, or `mcp:<server>/<tool>`.",
+        description="The name in the catalog: a built-in tool, one of a package, or `mcp:<server>/<tool>`.",
         examples=["json_query"],
         json_schema_extra={"format": "tool-name"},
     )
     arguments: dict[str, JSON] = Field(
         default_factory=dict,
         title="Arguments",
-        description="By name, with templates; they have to fit the tool's schema.",
+        description="Arguments by name, with templates. They must match the schema of the tool.",
         examples=[{"data": "{{ input.orders }}", "expression": "[?total > `10`].id"}],
         json_schema_extra={"format": "template"},
     )
@@ -38,13 +40,15 @@ class ToolConfig(NodeConfig):
 
 
 class ToolNode(NodeType[ToolConfig]):
+    """Calls the tool; its result is the output."""
+
     name: ClassVar[str] = "tool"
     title: ClassVar[str] = "Tool"
     description: ClassVar[str] = "Calls one tool of the catalog."
     category: ClassVar[str] = "integration"
     icon: ClassVar[str] = "wrench"
     Config: ClassVar[type[NodeConfig]] = ToolConfig
-    output_schema: ClassVar[dict[str, Any]] = {"description": "What the tool gives."}
+    output_schema: ClassVar[dict[str, Any]] = {"description": "The result of the tool."}
     example: ClassVar[dict[str, Any]] = {
         "tool": "json_query",
         "arguments": {"data": "{{ input.orders }}", "expression": "[?total > `10`].id"},
@@ -57,7 +61,8 @@ class ToolNode(NodeType[ToolConfig]):
 
 
 def tools_of(ctx: NodeContext) -> Tools:
+    """Return the tool catalog of this process. Raises NodeFailure(TOOL_UNKNOWN) if it has none."""
     tools: Tools | None = ctx.resources.get("tools")
     if tools is None:
-        raise NodeFailure("TOOL_UNKNOWN", "this process has no tools", retryable=True)
+        raise NodeFailure("TOOL_UNKNOWN", "this process has no tool catalog", retryable=True)
     return tools

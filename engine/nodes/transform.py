@@ -1,4 +1,4 @@
-"""`transform`: makes new JSON out of what is there, by templates."""
+"""The node type `transform`: builds a JSON value with templates."""
 
 from typing import Any, ClassVar
 
@@ -9,18 +9,22 @@ from engine.types import JSON
 
 
 class TransformConfig(NodeConfig):
+    """The config of a `transform`."""
+
     output: JSON = Field(
         title="Output",
-        description="Any JSON, with templates. A text that is one `{{ … }}` keeps the type of its value.",
+        description="Any JSON, with templates. A string that is a single `{{ … }}` keeps the type of the value.",
         examples=[{"name": "{{ input.name | trim }}", "total": "{{ input.price * input.count }}"}],
         json_schema_extra={"format": "template"},
     )
 
 
 class TransformNode(NodeType[TransformConfig]):
+    """Renders its `output`."""
+
     name: ClassVar[str] = "transform"
     title: ClassVar[str] = "Transform"
-    description: ClassVar[str] = "Makes new JSON out of what is there, by templates."
+    description: ClassVar[str] = "Builds a JSON value from earlier outputs with templates."
     category: ClassVar[str] = "data"
     icon: ClassVar[str] = "shuffle"
     Config: ClassVar[type[NodeConfig]] = TransformConfig

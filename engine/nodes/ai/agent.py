@@ -1,6 +1,7 @@
-"""`agent`: a model with tools, in a loop, until it answers or its budget is used up.
+"""The node type `agent`: a model calls tools in a loop until it answers or its budget is used up.
 
-The loop is not stored: after a crash it begins again, and a call that was made before has the same idempotency key.
+The loop is not stored. After a crash it starts again, and a tool call that it made before has the
+same idempotency key.
 """
 
 import asyncio
@@ -11,23 +12,32 @@ from pydantic import AliasChoices, Field
 
 from engine.chat_models.tool_calling import bind_tools
 from engine.errors import NodeFailure
-from engine.nodes.ai.prompting import Prompted, opened, rendered, within
+from engine.nodes.ai.prompting import PromptConfig, open_model, render_messages, time_limit
 from engine.nodes.tool import tools_of
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 
 
 class Budget(NodeConfig):
-    """What one attempt may take of the model. Looked at before each call, so the last one may go over it."""
+    """The limits of one attempt.
+
+    They are checked before each model call, so the last call may exceed them.
+    """
 
     tokens: int | None = Field(
-        None, ge=1, title="Tokens", description="Sent and received, all calls together.", examples=[50_000]
+        None, ge=1, title="Tokens", description="Input and output tokens of all calls together.", examples=[50_000]
     )
     usd: float | None = Field(
-        None, gt=0, title="USD", description="Needs a model with a price in the catalog.", examples=[0.5]
+        None,
+        gt=0,
+        title="USD",
+        description="Cost of all calls. Needs a model with a price in the catalog.",
+        examples=[0.5],
     )
 
 
-class AgentConfig(Prompted):
+class AgentConfig(PromptConfig):
+    """The config of an `agent`."""
+
     tools: tuple[str, ...] = Field(
         (),
         max_length=64,
@@ -42,21 +52,23 @@ class AgentConfig(Prompted):
         le=200,
         validation_alias=AliasChoices("maxSteps", "max_steps"),
         title="Steps",
-        description="How often the model is asked; in each step it may call several tools.",
+        description="Model calls at most. In each step the model may call several tools.",
         examples=[10],
     )
     budget: Budget = Field(
         default_factory=lambda: Budget(tokens=None, usd=None),
-        title="What it may take",
-        description="Where the agent is stopped.",
+        title="Limits",
+        description="Limits at which the agent is stopped.",
         examples=[{"tokens": 50_000}],
     )
 
 
 class AgentNode(NodeType[AgentConfig]):
+    """Runs the loop of engine/nodes/ai/agent_loop.py within the time limit of the node."""
+
     name: ClassVar[str] = "agent"
     title: ClassVar[str] = "Agent"
-    description: ClassVar[str] = "Lets a model call tools, step by step, until it has an answer."
+    description: ClassVar[str] = "Lets a model call tools, step by step, until it answers."
     category: ClassVar[str] = "ai"
     icon: ClassVar[str] = "bot"
     Config: ClassVar[type[NodeConfig]] = AgentConfig
@@ -64,16 +76,16 @@ class AgentNode(NodeType[AgentConfig]):
         "type": "object",
         "properties": {
             "text": {"type": "string", "description": "The answer."},
-            "steps": {"type": "integer", "description": "How often the model was asked."},
+            "steps": {"type": "integer", "description": "The number of model calls."},
             "toolCalls": {
                 "type": "array",
-                "description": "In their order.",
+                "description": "In the order of the calls.",
                 "items": {
                     "type": "object",
                     "properties": {
                         "tool": {"type": "string"},
                         "arguments": {"type": "object"},
-                        "failed": {"type": "boolean", "description": "The tool said no; the model was told why."},
+                        "failed": {"type": "boolean", "description": "The tool failed; the model received the reason."},
                     },
                     "required": ["tool", "arguments", "failed"],
                 },
@@ -90,13 +102,13 @@ class AgentNode(NodeType[AgentConfig]):
     }
 
     async def execute(self, config: AgentConfig, ctx: NodeContext) -> Output:
-        messages = rendered(config, ctx)
-        async with within(config):
-            model = await opened(config, ctx)
+        messages = render_messages(config, ctx)
+        async with time_limit(config):
+            model = await open_model(config, ctx)
             if config.budget.usd is not None and model.price is None:
-                told = f"the model {model.name!r} has no `price` in the catalog: a budget in USD cannot be kept"
-                raise NodeFailure("CONFIG", told)
-            lent = await bind_tools(config.tools, tools_of(ctx), ctx) if config.tools else []
-            # In a thread: LangChain's agents take a second to import, the first time.
+                message = f"the model {model.name!r} has no `price` in the catalog, which a budget in USD needs"
+                raise NodeFailure("CONFIG", message)
+            tools = await bind_tools(config.tools, tools_of(ctx), ctx) if config.tools else []
+            # In a thread: the first import of LangChain's agents takes about a second.
             loop = await asyncio.to_thread(import_module, "engine.nodes.ai.agent_loop")
-            return Output(await loop.answer(model, lent, messages, config, ctx))
+            return Output(await loop.answer(model, tools, messages, config, ctx))

@@ -1,4 +1,7 @@
-"""The loop of an `agent`: LangChain's agent graph, with our way of asking a model, and a budget. Imported when first needed."""
+"""Runs the loop of an `agent`: LangChain's agent graph with our model calls and a budget.
+
+This module is imported when the first agent runs, since LangChain's agents are slow to import.
+"""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, cast
@@ -18,20 +21,24 @@ from engine.types import JSON
 
 
 async def answer(
-    model: ChatModel, lent: Sequence[BoundTool], messages: list[BaseMessage], config: AgentConfig, ctx: NodeContext
+    model: ChatModel, tools: Sequence[BoundTool], messages: list[BaseMessage], config: AgentConfig, ctx: NodeContext
 ) -> JSON:
-    """The node's output. Raises NodeFailure."""
-    asking = _Asking(model, config, ctx)
-    graph = create_agent(model.chat, list(lent), middleware=[asking], checkpointer=False)
-    limit = 4 * config.max_steps + 10  # never met: `_Asking` counts the steps
+    """Run the loop and return the output of the node: `{text, steps, toolCalls}`.
+
+    Raises:
+        NodeFailure: BUDGET if a limit is reached; the failure of a model call or of a tool.
+    """
+    calls = _ModelCalls(model, config, ctx)
+    graph = create_agent(model.chat, list(tools), middleware=[calls], checkpointer=False)
+    limit = 4 * config.max_steps + 10  # never reached, since `_ModelCalls` counts the steps
     with detach():
         state = await graph.ainvoke({"messages": cast(Any, messages)}, {"recursion_limit": limit})
-    said: list[BaseMessage] = state["messages"][len(messages) :]
-    return {"text": str(said[-1].text), "steps": asking.steps, "toolCalls": list(_calls(said, lent))}
+    added: list[BaseMessage] = state["messages"][len(messages) :]
+    return {"text": str(added[-1].text), "steps": calls.steps, "toolCalls": list(_tool_calls(added, tools))}
 
 
-class _Asking(AgentMiddleware[AgentState[Any], None]):
-    """Asks the model, as long as there is budget left."""
+class _ModelCalls(AgentMiddleware[AgentState[Any], None]):
+    """Makes the model calls of the loop, and stops it when the budget is used up."""
 
     def __init__(self, model: ChatModel, config: AgentConfig, ctx: NodeContext) -> None:
         super().__init__()
@@ -46,36 +53,36 @@ class _Asking(AgentMiddleware[AgentState[Any], None]):
         self.steps += 1
         self._ctx.progress((self.steps - 1) / self._config.max_steps, f"step {self.steps}: asks {self._model.name}")
         chat = request.model.bind_tools(request.tools) if request.tools else request.model
-        said = await ask_with_tools(self._model, chat, request.messages, _Counted(self._ctx, self._count))
-        if said.tool_calls:
-            names = ", ".join(call["name"] for call in said.tool_calls)
+        answer = await ask_with_tools(self._model, chat, request.messages, _UsageCounter(self._ctx, self._count))
+        if answer.tool_calls:
+            names = ", ".join(call["name"] for call in answer.tool_calls)
             self._ctx.progress(self.steps / self._config.max_steps, f"step {self.steps}: calls {names}")
-        return cast(AIMessage, message_chunk_to_message(said))
+        return cast(AIMessage, message_chunk_to_message(answer))
 
     def _check(self) -> None:
-        """Raises NodeFailure(BUDGET)."""
+        """Raise NodeFailure(BUDGET) if no further call is allowed."""
         budget, spent = self._config.budget, self._spent
         tokens = spent.input_tokens + spent.output_tokens
         if self.steps >= self._config.max_steps:
             raise self._over("steps", f"had no answer after {self.steps} steps")
         if self.steps and ((budget.usd and spent.cost_usd is None) or (budget.tokens and tokens == 0)):
-            raise self._over("unknown", f"has a budget, but {self._model.name!r} does not tell what it takes")
+            raise self._over("unknown", f"has a budget, but {self._model.name!r} does not report its usage")
         if budget.tokens is not None and tokens >= budget.tokens:
             raise self._over("tokens", f"had no answer after {tokens} tokens")
         if budget.usd is not None and (spent.cost_usd or 0) >= budget.usd:
             raise self._over("usd", f"had no answer after {spent.cost_usd:.4f} USD")
 
-    def _over(self, limit: str, told: str) -> NodeFailure:
+    def _over(self, limit: str, reason: str) -> NodeFailure:
         spent = {"inputTokens": self._spent.input_tokens, "outputTokens": self._spent.output_tokens}
         details: JSON = {"limit": limit, "steps": self.steps, **spent, "costUsd": self._spent.cost_usd}
-        return NodeFailure("BUDGET", f"the agent {told}; its limits are `maxSteps` and `budget`", details=details)
+        return NodeFailure("BUDGET", f"the agent {reason}; its limits are `maxSteps` and `budget`", details=details)
 
     def _count(self, usage: Usage) -> None:
         self._spent += usage
 
 
-class _Counted:
-    """The node's context, with an eye on what is used."""
+class _UsageCounter:
+    """The context of the node, which also adds the usage of each call to the budget."""
 
     def __init__(self, ctx: NodeContext, count: Callable[[Usage], None]) -> None:
         self._ctx, self._count = ctx, count
@@ -88,10 +95,11 @@ class _Counted:
         self._ctx.add_usage(usage)
 
 
-def _calls(said: Sequence[BaseMessage], lent: Sequence[BoundTool]) -> Iterator[JSON]:
-    names = {tool.name: tool.full_name for tool in lent}
-    results = {message.tool_call_id: message.status for message in said if isinstance(message, ToolMessage)}
-    for message in said:
+def _tool_calls(messages: Sequence[BaseMessage], tools: Sequence[BoundTool]) -> Iterator[JSON]:
+    """Return the tool calls of the conversation, with the names of the catalog."""
+    names = {tool.name: tool.full_name for tool in tools}
+    results = {message.tool_call_id: message.status for message in messages if isinstance(message, ToolMessage)}
+    for message in messages:
         for call in message.tool_calls if isinstance(message, AIMessage) else ():
             failed = results.get(call["id"] or "") == "error"
             yield {"tool": names.get(call["name"], call["name"]), "arguments": call["args"], "failed": failed}

@@ -1,4 +1,8 @@
-"""`llm`: asks a model once. Text streams as it comes; with a schema the output is a value that fits it."""
+"""The node type `llm`: asks a language model once.
+
+Text is streamed while it arrives. With a response schema the output is a value that matches it.
+Nothing is stored before the answer is complete.
+"""
 
 from typing import Annotated, Any, ClassVar
 
@@ -7,35 +11,37 @@ from pydantic import AfterValidator, AliasChoices, Field
 
 from engine.chat_models.base import ChatModel
 from engine.chat_models.calls import ask
-from engine.chat_models.structured_output import structured
-from engine.chat_models.tool_calling import BoundTool, answered, ask_with_tools, bind_tools
+from engine.chat_models.structured_output import ask_structured
+from engine.chat_models.tool_calling import BoundTool, ask_with_tools, bind_tools, call_tools
 from engine.errors import NodeFailure
-from engine.nodes.ai.prompting import Prompted, opened, rendered, within
+from engine.nodes.ai.prompting import PromptConfig, open_model, render_messages, time_limit
 from engine.nodes.tool import tools_of
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.types import JSON
 from engine.values.json_schema import check_schema
 
 MAX_ROUNDS = 5
-"""How often the model may call tools; an `agent` may do it more often."""
+"""Rounds of tool calls; an `agent` can have more."""
 
 
-def _is_object_schema(schema: JSON) -> JSON:
+def _check_schema(schema: JSON) -> JSON:
     if schema is None:
         return None
-    if wrong := check_schema(schema, "responseSchema"):
-        raise ValueError(f"is no JSON Schema: {wrong[0].message} (at {wrong[0].field})")
+    if problems := check_schema(schema, "responseSchema"):
+        raise ValueError(f"is no JSON Schema: {problems[0].message} (at {problems[0].field})")
     if schema.get("type") != "object":
-        raise ValueError("has to be of type object: most providers take no other")
+        raise ValueError("must have the type object: most providers accept no other")
     return schema
 
 
-class LlmConfig(Prompted):
-    response_schema: Annotated[dict[str, Any] | None, AfterValidator(_is_object_schema)] = Field(
+class LlmConfig(PromptConfig):
+    """The config of an `llm`."""
+
+    response_schema: Annotated[dict[str, Any] | None, AfterValidator(_check_schema)] = Field(
         None,
         validation_alias=AliasChoices("responseSchema", "response_schema"),
         title="Structured answer",
-        description="JSON Schema of an object. The output is then a value that fits it, instead of text.",
+        description="JSON Schema of an object. The output is then a value that matches it, instead of text.",
         examples=[
             {
                 "type": "object",
@@ -56,14 +62,16 @@ class LlmConfig(Prompted):
 
 
 class LlmNode(NodeType[LlmConfig]):
+    """Asks the model within the time limit of the node."""
+
     name: ClassVar[str] = "llm"
     title: ClassVar[str] = "Language model"
-    description: ClassVar[str] = "Asks a language model, for text or for data of a given shape."
+    description: ClassVar[str] = "Asks a language model for text, or for data that matches a schema."
     category: ClassVar[str] = "ai"
     icon: ClassVar[str] = "sparkles"
     Config: ClassVar[type[NodeConfig]] = LlmConfig
     output_schema: ClassVar[dict[str, Any]] = {
-        "description": "The text of the answer; with `responseSchema` the value that fits it, nothing around it."
+        "description": "The text of the answer; with `responseSchema` the value itself."
     }
     example: ClassVar[dict[str, Any]] = {
         "model": "treadle/echo",
@@ -77,27 +85,34 @@ class LlmNode(NodeType[LlmConfig]):
     }
 
     async def execute(self, config: LlmConfig, ctx: NodeContext) -> Output:
-        messages = rendered(config, ctx)
-        async with within(config):
-            model = await opened(config, ctx)
-            lent = await bind_tools(config.tools, tools_of(ctx), ctx) if config.tools else []
-            text, messages = await _text(model, messages, lent, ctx) if lent else ("", messages)
+        messages = render_messages(config, ctx)
+        async with time_limit(config):
+            model = await open_model(config, ctx)
+            tools = await bind_tools(config.tools, tools_of(ctx), ctx) if config.tools else []
+            text, messages = await _ask_in_rounds(model, messages, tools, ctx) if tools else ("", messages)
             if config.response_schema is not None:
-                return Output(await structured(model, config.response_schema, messages, ctx, lent))
-            return Output(text if lent else str((await ask(model, model.chat, messages, ctx)).text))
+                return Output(await ask_structured(model, config.response_schema, messages, ctx, tools))
+            return Output(text if tools else str((await ask(model, model.chat, messages, ctx)).text))
 
 
-async def _text(
-    model: ChatModel, messages: list[BaseMessage], lent: list[BoundTool], ctx: NodeContext
+async def _ask_in_rounds(
+    model: ChatModel, messages: list[BaseMessage], tools: list[BoundTool], ctx: NodeContext
 ) -> tuple[str, list[BaseMessage]]:
-    """The answer, and the conversation with what the tools said, the answer left out."""
-    chat = model.chat.bind_tools(lent)
+    """Ask until the model calls no more tools.
+
+    Returns:
+        The text of the answer, and the conversation before it with the results of the tools.
+
+    Raises:
+        NodeFailure: BUDGET after MAX_ROUNDS rounds; the failure of a model call or of a tool.
+    """
+    chat = model.chat.bind_tools(tools)
     for number in range(MAX_ROUNDS + 1):
         answer = await ask_with_tools(model, chat, messages, ctx)
         if not answer.tool_calls:
             return str(answer.text), messages
         if number < MAX_ROUNDS:
             ctx.progress(0.0, f"calls {', '.join(call['name'] for call in answer.tool_calls)}")
-            messages = [*messages, answer, *await answered(answer, lent)]
-    told = f"the model {model.name!r} still calls tools after {MAX_ROUNDS} rounds; an `agent` may have more"
-    raise NodeFailure("BUDGET", told, details={"limit": "rounds"})
+            messages = [*messages, answer, *await call_tools(answer, tools)]
+    message = f"the model {model.name!r} still calls tools after {MAX_ROUNDS} rounds; an `agent` can have more"
+    raise NodeFailure("BUDGET", message, details={"limit": "rounds"})

@@ -1,4 +1,4 @@
-"""What nodes that ask a model have in common: which one, what it is told, and how long it may take."""
+"""The parts that `llm` and `agent` share: config, rendered messages, model and time limit."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,28 +20,37 @@ ROLES: dict[str, type[BaseMessage]] = {"system": SystemMessage, "user": HumanMes
 
 
 class Message(NodeConfig):
-    role: Literal["system", "user", "assistant"] = Field(title="Who", description="Who says it.", examples=["user"])
+    """One message of a conversation."""
+
+    role: Literal["system", "user", "assistant"] = Field(
+        title="Role", description="The author of the message.", examples=["user"]
+    )
     content: str | list[dict[str, Any]] = Field(
-        title="What",
+        title="Content",
         description="Text, or a list of content blocks of the provider, such as an image.",
         examples=["{{ input.question }}"],
         json_schema_extra=TEMPLATE,
     )
 
 
-class Prompted(NodeConfig):
+class PromptConfig(NodeConfig):
+    """The fields of every node type that asks a model.
+
+    Exactly one of `prompt` and `messages` is set.
+    """
+
     model: str = Field(
         min_length=1,
         max_length=100,
-        title="ChatModel",
-        description="Its name in the catalog. `treadle/echo` is built in and needs no key.",
+        title="Model",
+        description="The name in the catalog. `treadle/echo` is built in and needs no key.",
         examples=["treadle/echo"],
         json_schema_extra={"format": "model-name"},
     )
     prompt: JSON = Field(
         None,
         title="Prompt",
-        description="What the user says. A value that is no text is given as JSON.",
+        description="The message of the user. A value that is no string is sent as JSON.",
         examples=["Summarise this: {{ input.text }}"],
         json_schema_extra=TEMPLATE,
     )
@@ -55,7 +64,7 @@ class Prompted(NodeConfig):
     system: str | None = Field(
         None,
         title="Instructions",
-        description="What the model is told before all else.",
+        description="The system message.",
         examples=["You are a friendly support agent. Answer in the customer's language."],
         json_schema_extra=TEMPLATE,
     )
@@ -64,7 +73,7 @@ class Prompted(NodeConfig):
         ge=0,
         le=2,
         title="Temperature",
-        description="0: always alike; unset: as its provider likes.",
+        description="0 gives the most uniform answers. Without it, the provider's default applies.",
         examples=[0],
     )
     max_tokens: int | None = Field(
@@ -72,7 +81,7 @@ class Prompted(NodeConfig):
         ge=1,
         validation_alias=AliasChoices("max_tokens", "maxTokens"),
         title="Longest answer (tokens)",
-        description="Where an answer is cut; unset: as its provider likes.",
+        description="The answer is cut at this length. Without it, the provider's default applies.",
         examples=[500],
     )
     timeout_s: float = Field(
@@ -81,12 +90,12 @@ class Prompted(NodeConfig):
         le=86_400,
         validation_alias=AliasChoices("timeoutS", "timeout_s"),
         title="Time limit (s)",
-        description="For the whole of it. How long a model may say nothing is set in the catalog.",
+        description="Seconds for the whole node. How long a model may send nothing is set in the catalog.",
         examples=[60],
     )
 
     @model_validator(mode="after")
-    def _has_something_to_say(self) -> Self:
+    def _check_messages(self) -> Self:
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("give either `prompt` or `messages`")
         if self.messages == []:
@@ -98,31 +107,36 @@ class Prompted(NodeConfig):
         return Sampling(self.temperature, self.max_tokens)
 
 
-def rendered(config: Prompted, ctx: NodeContext) -> list[BaseMessage]:
-    """The conversation as the model is given it, noted as the node's input. Raises NodeFailure(TEMPLATE or CONFIG)."""
-    said: list[dict[str, JSON]] = []
+def render_messages(config: PromptConfig, ctx: NodeContext) -> list[BaseMessage]:
+    """Render the conversation for the model and record it as the input of the node.
+
+    Raises:
+        NodeFailure: TEMPLATE or CONFIG.
+    """
+    messages: list[dict[str, JSON]] = []
     if config.system is not None:
-        said.append({"role": "system", "content": _as_text(ctx.render(config.system))})
+        messages.append({"role": "system", "content": _as_text(ctx.render(config.system))})
     if config.messages is None:
-        said.append({"role": "user", "content": _as_text(ctx.render(config.prompt))})
+        messages.append({"role": "user", "content": _as_text(ctx.render(config.prompt))})
     elif isinstance(config.messages, str):
-        said += _conversation(ctx.render(config.messages))
+        messages += _conversation(ctx.render(config.messages))
     else:
-        said += _conversation(ctx.render([message.model_dump() for message in config.messages]))
-    ctx.note_input({"model": config.model, "messages": said})
-    return [ROLES[str(message["role"])](content=message["content"]) for message in said]
+        messages += _conversation(ctx.render([message.model_dump() for message in config.messages]))
+    ctx.note_input({"model": config.model, "messages": messages})
+    return [ROLES[str(message["role"])](content=message["content"]) for message in messages]
 
 
 def _conversation(value: JSON) -> list[dict[str, JSON]]:
-    """A rendered list; a content that was one expression may have become anything."""
+    """Validate rendered messages. A content that was a single expression may be any JSON value."""
     try:
-        texts = [{**one, "content": _as_text(one["content"])} if _has_value(one) else one for one in value]
+        texts = [{**item, "content": _as_text(item["content"])} if _has_value(item) else item for item in value]
         return [message.model_dump() for message in TypeAdapter(list[Message]).validate_python(texts)]
-    except (ValidationError, TypeError) as wrong:
-        error = wrong.errors(include_url=False)[0] if isinstance(wrong, ValidationError) else None
-        where = ".".join(str(part) for part in error["loc"]) if error else ""
-        told = f"`messages` is no list of {{role, content}}: {where or 'it'}: {error['msg'] if error else 'is no list'}"
-        raise NodeFailure("CONFIG", told) from wrong
+    except (ValidationError, TypeError) as error:
+        detail = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
+        path = ".".join(str(part) for part in detail["loc"]) if detail else ""
+        reason = detail["msg"] if detail else "is no list"
+        message = f"`messages` is no list of {{role, content}}: {path or 'it'}: {reason}"
+        raise NodeFailure("CONFIG", message) from error
 
 
 def _has_value(message: JSON) -> bool:
@@ -133,11 +147,14 @@ def _as_text(value: JSON) -> str:
     return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
-async def opened(config: Prompted, ctx: NodeContext) -> ChatModel:
-    """Raises NodeFailure."""
+async def open_model(config: PromptConfig, ctx: NodeContext) -> ChatModel:
+    """Open the model of the config and mask its key in the output of the node.
+
+    Raises NodeFailure.
+    """
     models: Models | None = ctx.resources.get("models")
     if models is None:
-        raise NodeFailure("MODEL_UNAVAILABLE", "this process has no models", retryable=True)
+        raise NodeFailure("MODEL_UNAVAILABLE", "this process has no model catalog", retryable=True)
     model = await models.open(config.model, ctx.project_id, config.sampling)
     if model.hidden is not None:
         ctx.hide([model.hidden])
@@ -145,14 +162,14 @@ async def opened(config: Prompted, ctx: NodeContext) -> ChatModel:
 
 
 @asynccontextmanager
-async def within(config: Prompted) -> AsyncIterator[None]:
-    """Raises NodeFailure(MODEL_TIMEOUT) when the node's own time is over; everything inside is cancelled."""
+async def time_limit(config: PromptConfig) -> AsyncIterator[None]:
+    """Cancel the block after `timeoutS` seconds and raise NodeFailure(MODEL_TIMEOUT)."""
     limit = asyncio.timeout(config.timeout_s)
     try:
         async with limit:
             yield
-    except TimeoutError as late:
+    except TimeoutError as timeout:
         if not limit.expired():
             raise
-        told = f"the model {config.model!r} was not done within {config.timeout_s:g} s"
-        raise NodeFailure("MODEL_TIMEOUT", told, retryable=True) from late
+        message = f"the model {config.model!r} did not finish within {config.timeout_s:g} s"
+        raise NodeFailure("MODEL_TIMEOUT", message, retryable=True) from timeout

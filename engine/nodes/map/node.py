@@ -199,7 +199,6 @@ def _item_runner(config: MapConfig, context: RunNodeContext) -> RunItem:
     Raises:
         NodeFailure: CONFIG, if validation would not have accepted it: a node type that waits or
             is unknown.
-
     """
     node, types = config.node, context.types
     try:

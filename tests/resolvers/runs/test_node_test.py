@@ -200,7 +200,7 @@ async def test_a_node_of_every_type_can_be_tried(context: Context, kind: str) ->
         case "delay" | "human":
             assert answer["waitingFor"] is not None
         case "subworkflow":
-            assert "needs a run to belong to" in answer["error"]["message"]
+            assert "needs a parent run" in answer["error"]["message"]
         case "http":
             assert (output["status"], output["body"]) == (200, expected)
         case "agent":

@@ -160,7 +160,7 @@ async def test_a_call_that_makes_no_sense_is_told_to_the_model(agents: Agents, c
 async def test_a_model_that_writes_no_json_is_asked_once_more(agents: Agents) -> None:
     failed = await agents.failure([{"name": "probe", "arguments": "[1, 2]"}])
     assert (failed.code, failed.retryable) == ("MODEL_OUTPUT", True)
-    assert "no JSON, asked twice" in failed.message
+    assert "twice called probe" in failed.message
     assert "were no JSON object" in chat_protocol.said(agents.peer.seen[1])[-1]
 
 

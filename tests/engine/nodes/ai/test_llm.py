@@ -125,7 +125,7 @@ BAD_CONFIG: list[tuple[dict[str, Any], str]] = [
     ({"model": "m", "prompt": "a", "timeoutS": -1}, "timeoutS"),
     ({"model": "m", "prompt": "a", "tools": "json_query"}, "tools"),
     ({"model": "m", "prompt": "a", "responseSchema": {"type": "nonsense"}}, "is no JSON Schema"),
-    ({"model": "m", "prompt": "a", "responseSchema": {"type": "string"}}, "has to be of type object"),
+    ({"model": "m", "prompt": "a", "responseSchema": {"type": "string"}}, "must have the type object"),
     ({"model": "m", "prompt": "a", "schema": {}}, "schema"),
 ]
 

@@ -34,7 +34,7 @@ async def test_a_value_that_does_not_fit_is_asked_for_once_more(asked: Asked, wr
     _, own, told = asked.sent()["messages"]
     assert own == {"role": "assistant", "content": wrong}
     assert told["content"].startswith("That does not fit: ")
-    assert any("does not fit the schema" in line for line in given.logged)
+    assert any("does not match the schema" in line for line in given.logged)
     assert given.state.usage is not None
     assert given.state.usage.input_tokens == 2000
 
