@@ -1,6 +1,8 @@
-"""The live side of runs: every event of a run in order, each once, from any number on. Postgres is what counts.
+"""The live event feed of runs: every event of a run in order, each once, from any number on.
 
-A subscriber that reconnects with the last number it saw misses nothing and sees nothing twice, whatever Redis does.
+Postgres is the source of truth and Redis a hint. A subscriber that reconnects with the last number
+that it saw misses nothing and sees nothing twice, whatever happens to Redis or to this process.
+Used by the subscriptions of the API.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -19,10 +21,10 @@ from persistence.events.publisher import announce as announce
 from persistence.events.publisher import draft_channel, publish_transitions
 from persistence.events.publisher import publish as publish
 from persistence.events.run_transition import RunTransition
-from persistence.feed.pubsub import Channels
+from persistence.feed.pubsub import ChannelReader
 from persistence.feed.rest_waiter import RestWaiter
 from persistence.feed.run_changes import RunChanges
-from persistence.feed.streams import Mailbox, StreamReader
+from persistence.feed.streams import RunMailbox, StreamReader
 from persistence.runs.node_states import SMALL
 
 BATCH = 500
@@ -38,7 +40,7 @@ WHERE e.run_id = $1 AND e.seq > $2 ORDER BY e.seq LIMIT $3
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """Events from `seq` + 1 up to before `first_seq` are past retention; what follows starts at `first_seq`."""
+    """Retention deleted the events after `seq`; the ones that follow start at `first_seq`."""
 
     run_id: str
     seq: int
@@ -47,19 +49,19 @@ class Expired:
 
 
 class Feed:
-    """One a process. End with `await close()`."""
+    """The feed of one process, for all its subscribers. End it with `await close()`."""
 
     def __init__(self, database: Database, redis: Redis) -> None:
         self._database, self._redis = database, redis
         self.streams = StreamReader(database, redis)
-        self.channels = Channels(redis)
-        self.rests = RestWaiter(self.channels)
-        self.changing = RunChanges(database.pool, self.channels)
+        self.channels = ChannelReader(redis)
+        self.rest_waiter = RestWaiter(self.channels)
+        self.run_changes = RunChanges(database.pool, self.channels)
 
     async def close(self) -> None:
         await self.streams.close()
-        await self.rests.close()
-        await self.changing.close()
+        await self.rest_waiter.close()
+        await self.run_changes.close()
         await self.channels.close()
 
     async def publish(self, transitions: Sequence[RunTransition]) -> None:
@@ -69,20 +71,29 @@ class Feed:
     async def follow(
         self, run_id: str, after: int, *, with_values: bool = False
     ) -> AsyncGenerator[Event | Expired | LiveDelta]:
-        """Events after `after`: history, then live with text as it streams, up to the terminal one.
+        """Read the events after `after`: first from Postgres, then live, up to the terminal one.
 
-        Ends at once if the run is over or unknown. With `with_values` history carries what nodes were given and gave back
-        along while it is small, as live events do.
+        Close the generator (`aclosing`) to stop early. It ends at once if the run is over or unknown.
 
-        A number higher than the run's last counts as the last. Close it (`aclosing`) when you stop early.
+        Args:
+            run_id: The run. The caller has checked that the subscriber may see it.
+            after: The number of the last event that the subscriber has. A number above the run's
+                last one counts as the last one.
+            with_values: Add small inputs and outputs of nodes to stored events, as live events
+                carry them.
+
+        Yields:
+            Events in order; `Expired` in place of events that retention deleted; text of nodes as
+            it streams, while the subscriber keeps up.
         """
-        place = await self._place(run_id)
-        if place is None:
+        row = await self._run_row(run_id)
+        if row is None:
             return
-        with self.streams.mailbox(run_id, place["last_seq"]) as mailbox:
-            mailbox.position = min(max(after, 0), place["last_seq"])
+        with self.streams.mailbox(run_id, row["last_seq"]) as mailbox:
+            mailbox.position = min(max(after, 0), row["last_seq"])
             while True:
-                mailbox.start_over()
+                # Postgres has every event that is in the mailbox by now.
+                mailbox.clear()
                 async with aclosing(self._history(run_id, mailbox, with_values)) as history:
                     async for item in history:
                         yield item
@@ -96,41 +107,45 @@ class Feed:
                         if _is_last(event):
                             return
 
-    async def _history(self, run_id: str, mailbox: Mailbox, with_values: bool) -> AsyncGenerator[Event | Expired]:
-        """From the mailbox's position to what is committed now. A hole in Postgres itself is retention's work."""
-        place = await self._place(run_id)
-        last_seq = place["last_seq"] if place else 0
+    async def _history(self, run_id: str, mailbox: RunMailbox, with_values: bool) -> AsyncGenerator[Event | Expired]:
+        """Read what is committed now, from the mailbox's position on. A gap is the work of retention."""
+        run_row = await self._run_row(run_id)
+        last_seq = run_row["last_seq"] if run_row else 0
         while mailbox.position < last_seq:
             statement = _EVENTS_AND_VALUES if with_values else _EVENTS
             rows = await self._database.pool.fetch(statement, run_id, mailbox.position, BATCH)
             first_seq = rows[0]["seq"] if rows else last_seq + 1
             if first_seq > mailbox.position + 1:
-                missed, mailbox.position = mailbox.position, first_seq - 1
-                yield Expired(run_id, missed, first_seq, datetime.now(UTC))
+                seq, mailbox.position = mailbox.position, first_seq - 1
+                yield Expired(run_id, seq, first_seq, datetime.now(UTC))
             for row in rows:
                 mailbox.position = row["seq"]
-                body = row["body"]
-                if row["has_values"]:
-                    body["values"] = [row["input"], row["output"]]
-                what = codec.data_of(row["type"], row["node_id"], body, run_id, row["seq"])
-                yield Event(run_id, row["seq"], row["at"], what)
+                yield _event_of(run_id, row)
 
     async def _is_over(self, run_id: str, position: int) -> bool:
-        place = await self._place(run_id)
-        return place is None or (RunStatus(place["status"]).is_terminal and position >= place["last_seq"])
+        row = await self._run_row(run_id)
+        return row is None or (RunStatus(row["status"]).is_terminal and position >= row["last_seq"])
 
-    async def _place(self, run_id: str) -> Any:
+    async def _run_row(self, run_id: str) -> Any:
         return await self._database.pool.fetchrow("SELECT status, last_seq FROM runs WHERE id = $1", run_id)
 
     async def draft_saves(self, workflow_id: str) -> AsyncGenerator[None]:
-        """One item when the listening begins, and one whenever the draft may have been saved."""
+        """Yield once when the subscription starts, then whenever the draft may have been saved."""
         async with aclosing(self.channels.listen(draft_channel(workflow_id))) as messages:
             async for _ in messages:
                 yield None
 
 
-async def _live(mailbox: Mailbox) -> AsyncGenerator[Event | LiveDelta]:
-    """The events that follow on the mailbox's position; ends where Postgres has to be asked."""
+def _event_of(run_id: str, row: Any) -> Event:
+    body = row["body"]
+    if row["has_values"]:
+        body["values"] = [row["input"], row["output"]]
+    data = codec.data_of(row["type"], row["node_id"], body, run_id, row["seq"])
+    return Event(run_id, row["seq"], row["at"], data)
+
+
+async def _live(mailbox: RunMailbox) -> AsyncGenerator[Event | LiveDelta]:
+    """Yield the events that follow the mailbox's position. Ends where Postgres has to be read."""
     while (event := await mailbox.next()) is not None:
         if isinstance(event, LiveDelta):
             yield event

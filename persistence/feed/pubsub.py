@@ -1,145 +1,148 @@
-"""One pub/sub connection for all listeners of this process. Messages have no history: who is away misses them.
+"""One pub/sub connection to Redis for all subscriptions of this process. Messages have no history.
 
-A listener gets None in place of what it may have missed: after Redis was away, or when it was too slow.
+A subscriber gets None in place of messages that it may have missed: after a lost connection, or when
+it was too slow. Used by the feed in servers and by the listener of a worker.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 from uuid import uuid4
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.asyncio.client import PubSub
+
+from persistence.feed.mailbox import Mailbox
+from persistence.feed.redis_listener import REDIS_ERRORS, RedisListener
 
 log = structlog.get_logger(__name__)
 
-LISTENER_SIZE = 256
-BACKOFF_S = (0.1, 2.0)
-READ_S = 5.0
+SILENCE_S = 5.0
+"""After this long without a message, Redis is pinged: a connection that was cut off on the way
+reports no error."""
 SUBSCRIBE_S = 2.0
-"""How long a new listener waits for Redis to confirm; without that it listens all the same, once Redis is back."""
+"""How long a new subscriber waits for the confirmation of Redis. Without it, the subscription starts
+when Redis is back."""
 
 
-class Listener:
-    """The messages for one listener, in order."""
+class ChannelSubscription:
+    """The messages on some channels for one subscriber, in order."""
 
     def __init__(self, channels: Sequence[str]) -> None:
         self.channels = frozenset(channels)
-        self._waiting: deque[str | None] = deque()
-        self._ready = asyncio.Event()
-
-    def put(self, message: str | None) -> None:
-        if len(self._waiting) >= LISTENER_SIZE:
-            self._waiting.clear()
-            message = None
-        self._waiting.append(message)
-        self._ready.set()
-
-    async def next(self) -> str | None:
-        while not self._waiting:
-            self._ready.clear()
-            await self._ready.wait()
-        return self._waiting.popleft()
+        self.mailbox = Mailbox[str]()
 
 
-class Channels:
-    """Starts with the first listener; end with `await close()`."""
+class ChannelReader:
+    """The pub/sub connection. It starts with the first subscription; end it with `await close()`."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, name: str = "feed.channels") -> None:
+        """`name` is the prefix of the log events `<name>.away` and `<name>.back`."""
         self._redis = redis
-        self._listeners: set[Listener] = set()
+        self._subscriptions: set[ChannelSubscription] = set()
         self._confirmed: set[str] = set()
         self._changed = asyncio.Condition()
-        self._wanted = asyncio.Event()
         self._control = f"feed:control:{uuid4().hex}"
-        self._task: asyncio.Task[None] | None = None
+        self._listener = RedisListener(name, self._read, self._report_gap)
 
     @property
-    def listening(self) -> frozenset[str]:
-        """Every channel that somebody listens to."""
-        return frozenset(channel for listener in self._listeners for channel in listener.channels)
+    def wanted_channels(self) -> frozenset[str]:
+        """Every channel with at least one subscription."""
+        return frozenset(channel for one in self._subscriptions for channel in one.channels)
 
     @property
-    def confirmed(self) -> frozenset[str]:
-        """Those whose messages arrive."""
+    def confirmed_channels(self) -> frozenset[str]:
+        """The channels whose subscription Redis has confirmed."""
         return frozenset(self._confirmed)
 
     async def listen(self, *channels: str) -> AsyncGenerator[str | None]:
-        """What is published on `channels` from now on; first one None, once messages can no more be missed."""
-        listener = Listener(channels)
-        self._listeners.add(listener)
-        try:
-            await self._subscribe(listener)
-            yield None
-            while True:
-                yield await listener.next()
-        finally:
-            self._listeners.discard(listener)
-            if not self._listeners:
-                self._wanted.clear()
+        """Subscribe to channels. The first item is None: from then on no message is missed silently.
 
-    async def _subscribe(self, listener: Listener) -> None:
-        if self._task is None:
-            self._task = asyncio.create_task(self._read())
-        self._wanted.set()
+        Yields:
+            Each message as text, and None where messages may be missing.
+        """
+        subscription = ChannelSubscription(channels)
+        self._subscriptions.add(subscription)
+        try:
+            await self._subscribe(subscription)
+            subscription.mailbox.mark_gap()
+            while True:
+                yield await subscription.mailbox.next()
+        finally:
+            self._subscriptions.discard(subscription)
+            if not self._subscriptions:
+                self._listener.needed.clear()
+
+    async def _subscribe(self, subscription: ChannelSubscription) -> None:
+        self._listener.start()
         try:
             async with asyncio.timeout(SUBSCRIBE_S):
                 await self._redis.publish(self._control, "wake")
                 async with self._changed:
-                    await self._changed.wait_for(lambda: listener.channels <= self._confirmed)
-        except (RedisError, OSError, TimeoutError) as error:
+                    await self._changed.wait_for(lambda: subscription.channels <= self._confirmed)
+        except REDIS_ERRORS as error:
             log.warning("feed.listening_later", error=str(error) or type(error).__name__)
 
-    async def _read(self) -> None:
-        least, most = BACKOFF_S
-        pause = least
-        while True:
-            await self._wanted.wait()
-            try:
-                async with self._redis.pubsub() as pubsub:
-                    await self._listen_on(pubsub)
-                pause = least
-            except (RedisError, OSError, TimeoutError) as error:
-                log.warning("feed.redis_away", error=str(error) or type(error).__name__)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, most)
-                for listener in self._listeners:
-                    listener.put(None)
-            finally:
-                self._confirmed.clear()
+    async def _read(self) -> AsyncGenerator[None]:
+        """Read messages while there are subscriptions.
 
-    async def _listen_on(self, pubsub: Any) -> None:
-        """Until nobody listens any more. Only this task touches the connection: others send word to `_control`."""
-        subscribed = {self._control}
-        await pubsub.subscribe(self._control)
-        while self._listeners:
-            wanted = self.listening | {self._control}
+        Only this task uses the connection: the others wake it with a message on `_control`.
+        """
+        is_pinged, subscribed = False, frozenset[str]()
+        try:
+            async with self._redis.pubsub() as pubsub:
+                while self._subscriptions:
+                    subscribed = await self._update(pubsub, subscribed)
+                    message = await pubsub.get_message(timeout=SILENCE_S)
+                    if message is not None:
+                        is_pinged = False
+                        await self._handle(message)
+                        yield
+                    elif is_pinged:
+                        raise TimeoutError("Redis did not answer a ping")
+                    else:
+                        is_pinged = True
+                        await self._ping(pubsub)
+        finally:
+            self._confirmed.clear()
+
+    async def _ping(self, pubsub: PubSub) -> None:
+        async with asyncio.timeout(SILENCE_S):
+            await pubsub.ping()
+
+    async def _update(self, pubsub: PubSub, subscribed: frozenset[str]) -> frozenset[str]:
+        """Subscribe to what is wanted now, unsubscribe from the rest, and return the channels."""
+        wanted = self.wanted_channels | {self._control}
+        async with asyncio.timeout(SILENCE_S):
             if new := wanted - subscribed:
                 await pubsub.subscribe(*new)
-            if gone := subscribed - wanted:
-                await pubsub.unsubscribe(*gone)
-                self._confirmed -= gone
-            subscribed = set(wanted)
-            await self._handle(await pubsub.get_message(timeout=READ_S))
+            if unwanted := subscribed - wanted:
+                await pubsub.unsubscribe(*unwanted)
+                self._confirmed -= unwanted
+        return wanted
 
-    async def _handle(self, message: dict[str, Any] | None) -> None:
-        if message is None:
-            return
-        channel = message["channel"].decode()
+    async def _handle(self, message: dict[str, Any]) -> None:
+        channel = (message["channel"] or b"").decode()
         if message["type"] == "subscribe":
+            # After a reconnect, messages that were published meanwhile are missing.
+            for subscription in self._subscriptions_to(channel):
+                subscription.mailbox.mark_gap()
             async with self._changed:
                 self._confirmed.add(channel)
                 self._changed.notify_all()
         elif message["type"] == "message":
-            # Anybody can publish anything: what is no text is nothing to whoever listens, and no reason to end.
+            # Any client of Redis can publish bytes that are no text: they must not end the listener.
             text = message["data"].decode(errors="replace")
-            for listener in self._listeners:
-                if channel in listener.channels:
-                    listener.put(text)
+            for subscription in self._subscriptions_to(channel):
+                subscription.mailbox.put(text)
+
+    def _subscriptions_to(self, channel: str) -> list[ChannelSubscription]:
+        return [one for one in self._subscriptions if channel in one.channels]
+
+    def _report_gap(self) -> None:
+        for subscription in self._subscriptions:
+            subscription.mailbox.mark_gap()
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._listener.close()

@@ -1,77 +1,77 @@
-"""Who waits for a run to rest, in this process: one listener for all of them, on a channel that says no more than that.
+"""Waits until runs of this process's callers rest: terminal, PAUSED or WAITING.
 
-A word may be lost; so nobody waits longer than a moment without looking into Postgres, and a word says only that it is worth it.
+One Redis subscription serves all waiters. Messages may be lost, so each waiter also polls Postgres
+every 1 to 5 s, and a message only says that a poll is worthwhile. Used by resolvers that answer with
+a finished run.
 """
 
 import asyncio
-from collections import OrderedDict
 from contextlib import aclosing, suppress
 
-from persistence.events.publisher import RESTS
-from persistence.feed.pubsub import Channels
+from cachetools import FIFOCache
 
-SILENCE_S = (1.0, 5.0)
-"""How long one look into Postgres is from the next while nothing is heard: longer each time."""
-REMEMBERED = 1000
-"""Runs that rested before anybody waited for them: a quick one may be over before its caller gets so far."""
+from persistence.events.publisher import RESTS
+from persistence.feed.pubsub import ChannelReader
+
+POLL_S = (1.0, 5.0)
+"""The first and the longest pause between two polls of Postgres, while no message arrives."""
+RECENT_RUNS = 1000
+"""How many runs that rested without a waiter are remembered: a quick run may rest before its caller
+waits for it."""
 
 
 class RestWaiter:
-    """Listens from the first `heard` on; end with `await close()`."""
+    """Subscribes at the first `wait`; end it with `await close()`."""
 
-    def __init__(self, channels: Channels) -> None:
+    def __init__(self, channels: ChannelReader) -> None:
         self._channels = channels
         self._waiting: dict[str, set[asyncio.Event]] = {}
-        self._rested: OrderedDict[str, None] = OrderedDict()
+        self._recent = FIFOCache[str, None](RECENT_RUNS)
         self._task: asyncio.Task[None] | None = None
 
     @property
     def waiting(self) -> frozenset[str]:
-        """The runs that somebody waits for."""
+        """The ids of the runs that have a waiter."""
         return frozenset(self._waiting)
 
     @property
-    def remembered(self) -> frozenset[str]:
-        return frozenset(self._rested)
+    def recent(self) -> frozenset[str]:
+        """The ids of the runs that rested before they had a waiter."""
+        return frozenset(self._recent)
 
-    async def heard(self, run_id: str, within_s: float) -> None:
-        """Until the run is said to rest, or something may have been missed, or `within_s` is over."""
+    async def wait(self, run_id: str, timeout_s: float) -> None:
+        """Wait until the run may rest: on its message, on a gap in the messages, or after `timeout_s`."""
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._listen(), name="rests")
-        if run_id in self._rested:
-            del self._rested[run_id]
+            self._task = asyncio.create_task(self._listen(), name="rest_waiter")
+        if run_id in self._recent:
+            del self._recent[run_id]
             return
         event = asyncio.Event()
         self._waiting.setdefault(run_id, set()).add(event)
         try:
             with suppress(TimeoutError):
-                async with asyncio.timeout(within_s):
+                async with asyncio.timeout(timeout_s):
                     await event.wait()
         finally:
-            waiting = self._waiting[run_id]
-            waiting.discard(event)
-            if not waiting:
+            events = self._waiting[run_id]
+            events.discard(event)
+            if not events:
                 del self._waiting[run_id]
 
     async def _listen(self) -> None:
         async with aclosing(self._channels.listen(RESTS)) as messages:
             async for run_id in messages:
                 if run_id is None:
-                    for told in list(self._waiting):
-                        self._tell(told)
+                    for waiting in list(self._waiting):
+                        self._notify(waiting)
                 elif run_id in self._waiting:
-                    self._tell(run_id)
+                    self._notify(run_id)
                 else:
-                    self._remember(run_id)
+                    self._recent[run_id] = None
 
-    def _tell(self, run_id: str) -> None:
+    def _notify(self, run_id: str) -> None:
         for event in self._waiting[run_id]:
             event.set()
-
-    def _remember(self, run_id: str) -> None:
-        self._rested[run_id] = None
-        if len(self._rested) > REMEMBERED:
-            self._rested.popitem(last=False)
 
     async def close(self) -> None:
         if self._task is not None:

@@ -1,7 +1,7 @@
-"""Runs of a project as they are created or change their status: read once for all in this process who watch the project.
+"""Status changes of the runs of a project, read from Postgres once for all watchers of this process.
 
-No history: what happens before somebody listens, or while Redis is away, is missed. While Postgres is away, what was heard
-waits for it.
+There is no history: changes before the first watcher, or while Redis is away, are missed. While
+Postgres is away, changes that have arrived wait for it. Used by the subscription `runChanged`.
 """
 
 import asyncio
@@ -14,55 +14,62 @@ import structlog
 from persistence.db.transient import retry_transient
 from persistence.events.publisher import runs_channel
 from persistence.events.run_transition import RunTransition
-from persistence.feed.pubsub import Channels
+from persistence.feed.mailbox import Mailbox
+from persistence.feed.pubsub import ChannelReader
 from persistence.runs.run import Run, run_of
 
 log = structlog.get_logger(__name__)
 
 MAX_WAITING = 256
 """Changes that wait for one slow watcher. One more, and it misses the oldest."""
-
-
-class Watcher:
-    """One who watches: which transitions are worth a read to them, and the runs that were read."""
-
-    def __init__(self, wants: Callable[[RunTransition], bool]) -> None:
-        self.wants = wants
-        self._waiting: asyncio.Queue[Run | Exception] = asyncio.Queue()
-
-    def put(self, run: Run | Exception) -> None:
-        if self._waiting.qsize() >= MAX_WAITING:
-            self._waiting.get_nowait()
-        self._waiting.put_nowait(run)
-
-    async def next(self) -> Run:
-        found = await self._waiting.get()
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-
 _READ = "SELECT * FROM runs WHERE id = $1 AND project_id = $2"
 
 
-class RunChanges:
-    """Listens to a project while somebody watches it; end with `await close()`."""
+class Watcher:
+    """One watcher: which transitions it wants, and the runs that were read for it."""
 
-    def __init__(self, pool: asyncpg.Pool, channels: Channels) -> None:
+    def __init__(self, wants: Callable[[RunTransition], bool]) -> None:
+        self.wants = wants
+        self._mailbox = Mailbox[Run | Exception](MAX_WAITING)
+
+    def put(self, run: Run | Exception) -> None:
+        self._mailbox.put(run)
+
+    async def next(self) -> Run:
+        """Wait for the next run. Raises the exception that ended the subscription."""
+        while (message := await self._mailbox.next()) is None:
+            pass
+        if isinstance(message, Exception):
+            raise message
+        return message
+
+
+class RunChanges:
+    """Subscribes to a project while it has a watcher; end it with `await close()`."""
+
+    def __init__(self, pool: asyncpg.Pool, channels: ChannelReader) -> None:
         self._pool, self._channels = pool, channels
         self._watchers: dict[str, set[Watcher]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._has_met_strange = False
+        self._has_warned = False
 
     async def watch(self, wants: Callable[[RunTransition], bool], *project_ids: str) -> AsyncGenerator[Run]:
-        """The runs of these projects that change so that `wants` holds, as they stand right after. Only for who may see them."""
+        """Read the runs of some projects whose status changes. The caller may see these projects.
+
+        Args:
+            wants: Whether a transition is worth a read for this watcher.
+            project_ids: The projects to watch.
+
+        Yields:
+            Each run as it is right after its transition.
+        """
         watcher = Watcher(wants)
         try:
             for project_id in project_ids:
                 self._watchers.setdefault(project_id, set()).add(watcher)
                 if project_id not in self._tasks:
                     self._tasks[project_id] = asyncio.create_task(
-                        self._follow(project_id), name=f"changing {project_id}"
+                        self._follow(project_id), name=f"run changes of {project_id}"
                     )
             while True:
                 yield await watcher.next()
@@ -83,29 +90,29 @@ class RunChanges:
             async with aclosing(self._channels.listen(runs_channel(project_id))) as messages:
                 async for message in messages:
                     if message is not None and (transition := self._decoded(message)) is not None:
-                        await self._show(transition, watchers)
+                        await self._deliver(transition, watchers)
         except Exception as error:
-            # Who comes from now on is not to wait for what has ended.
+            # The next watcher must start a new task: this one has ended.
             if self._watchers.get(project_id) is watchers:
                 del self._watchers[project_id], self._tasks[project_id]
             for watcher in watchers:
                 watcher.put(error)
 
     def _decoded(self, message: str) -> RunTransition | None:
-        """None for what we did not write, or not this version of us: told once, and passed by."""
+        """Decode a message. None, with one warning, for a message of another program or version."""
         try:
             return RunTransition.decode(message)
-        except ValueError as wrong:
-            if not self._has_met_strange:
-                self._has_met_strange = True
-                log.warning("feed.unreadable_notice", message=message[:200], error=str(wrong))
+        except ValueError as error:
+            if not self._has_warned:
+                self._has_warned = True
+                log.warning("feed.unreadable_notice", message=message[:200], error=str(error))
         return None
 
-    async def _show(self, transition: RunTransition, watchers: set[Watcher]) -> None:
-        """Who has come while the run was read has heard nothing yet, and gets nothing."""
-        wanting = [watcher for watcher in watchers if watcher.wants(transition)]
-        if wanting and (run := await self._read(transition)) is not None:
-            for watcher in wanting:
+    async def _deliver(self, transition: RunTransition, watchers: set[Watcher]) -> None:
+        """Read the run for the watchers that want it. One that joins during the read gets nothing."""
+        interested = [watcher for watcher in watchers if watcher.wants(transition)]
+        if interested and (run := await self._read(transition)) is not None:
+            for watcher in interested:
                 watcher.put(run)
 
     async def _read(self, transition: RunTransition) -> Run | None:

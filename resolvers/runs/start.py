@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.states import OnLimit, RunMode, RunStatus, WaitKind
 from engine.types import JSON
 from persistence.caller import Role
-from persistence.feed.rest_waiter import SILENCE_S
+from persistence.feed.rest_waiter import POLL_S
 from persistence.runs import admission, commands, create, waits
 from persistence.runs import run as runs
 from persistence.runs.create import NewRun
@@ -93,11 +93,11 @@ async def at_rest(context: Context, run: Run, timeout_ms: int) -> Run:
     """The run once it is terminal, PAUSED or WAITING, or as it stands when the time is over."""
     if run.status.is_idle and await _is_at_rest(context, run):
         return run
-    pause, most = SILENCE_S
+    pause, most = POLL_S
     with suppress(TimeoutError):
         async with timeout(timeout_ms / 1000):
             while True:
-                await context.feed.rests.heard(run.id, pause)
+                await context.feed.rest_waiter.wait(run.id, pause)
                 run = await runs.read(context.database.pool, context.caller, run.id) or run
                 if await _is_at_rest(context, run):
                     return run

@@ -156,7 +156,7 @@ async def changed_runs(context: Context, project_id: str | None, where: RunFilte
     def wants(transition: RunTransition) -> bool:
         return where.lets_status(transition.status) or where.lets_status(transition.previous)
 
-    async with aclosing(context.feed.changing.watch(wants, *watched)) as changed:
+    async with aclosing(context.feed.run_changes.watch(wants, *watched)) as changed:
         async for run in changed:
             if where.lets(run):
                 yield run

@@ -1,4 +1,4 @@
-"""The live side: whoever reads at any number, and whatever Redis does, gets each event once and in order."""
+"""The feed: a reader gets each event once and in order, from any number on, whatever happens to Redis."""
 
 import asyncio
 import subprocess
@@ -17,10 +17,10 @@ from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.events.publisher import Item, announce, draft_channel, publish, stream_of
 from persistence.events.run_transition import RunTransition
-from persistence.feed import streams
 from persistence.feed.feed import Expired, Feed
-from persistence.feed.pubsub import Channels
-from persistence.feed.streams import MAILBOX_SIZE
+from persistence.feed.mailbox import SIZE
+from persistence.feed.pubsub import ChannelReader
+from persistence.feed.streams import Topic
 from tests.journal_worker import Held, Worker, accepted, until, working
 
 NOWHERE = "unix:///nonexistent/redis.sock"
@@ -70,7 +70,7 @@ async def test_reconnecting_at_every_number_gives_no_gap_and_no_duplicate(feed: 
         assert await seqs(feed, held.run_id, number) == list(range(number + 1, last + 1))
 
 
-async def test_a_stream_flushed_in_the_middle_loses_nothing(feed: Feed, held: Held, redis: Redis) -> None:
+async def test_a_reader_of_a_flushed_stream_misses_nothing(feed: Feed, held: Held, redis: Redis) -> None:
     reading = asyncio.create_task(seqs(feed, held.run_id))
     await held.happens(note("one"))
     await redis.flushall()
@@ -80,14 +80,12 @@ async def test_a_stream_flushed_in_the_middle_loses_nothing(feed: Feed, held: He
     assert await reading == list(range(1, last + 1))
 
 
-async def test_events_that_were_never_published_are_found_in_silence(
-    feed: Feed, held: Held, database: Database
-) -> None:
+async def test_a_reader_finds_events_that_were_never_published(feed: Feed, held: Held, database: Database) -> None:
     reading = asyncio.create_task(seqs(feed, held.run_id))
-    async with working(database, Redis.from_url(NOWHERE)) as mute:
-        silent = Held(mute._journal, held.run_id, held.epoch)
-        await silent.happens(note("unheard"))
-        last = await silent.ends()
+    async with working(database, Redis.from_url(NOWHERE)) as offline:
+        writer = Held(offline._journal, held.run_id, held.epoch)
+        await writer.happens(note("not published"))
+        last = await writer.ends()
     assert await reading == list(range(1, last + 1))
 
 
@@ -95,35 +93,33 @@ async def test_events_published_out_of_order_arrive_in_order(
     feed: Feed, held: Held, redis: Redis, database: Database
 ) -> None:
     reading = asyncio.create_task(seqs(feed, held.run_id))
-    async with working(database, Redis.from_url(NOWHERE)) as mute:
-        await Held(mute._journal, held.run_id, held.epoch).happens(note("late"))
+    async with working(database, Redis.from_url(NOWHERE)) as offline:
+        await Held(offline._journal, held.run_id, held.epoch).happens(note("late"))
     last = await held.ends()
     await publish(redis, [Item(held.run_id, 3, b"{}")])
     assert await reading == list(range(1, last + 1))
 
 
-async def test_an_entry_that_is_not_ours_is_passed_over(feed: Feed, held: Held, redis: Redis) -> None:
+async def test_a_reader_skips_stream_entries_of_other_programs(feed: Feed, held: Held, redis: Redis) -> None:
     reading = asyncio.create_task(seqs(feed, held.run_id))
     await until(lambda: feed.streams.topics)
-    for place, rubbish in enumerate([{"e": b"rubbish"}, {"d": b"1"}, {"x": b""}, {"e": b'["x"]'}], start=1):
-        await redis.xadd(stream_of(held.run_id), rubbish, id=f"2-{place}")  # type: ignore[arg-type]
+    for index, fields in enumerate([{"e": b"rubbish"}, {"d": b"1"}, {"x": b""}, {"e": b'["x"]'}], start=1):
+        await redis.xadd(stream_of(held.run_id), fields, id=f"2-{index}")  # type: ignore[arg-type]
     last = await held.ends()
     assert await reading == list(range(1, last + 1))
 
 
-async def test_without_redis_readers_live_on_postgres(database: Database, held: Held) -> None:
-    lonely = Feed(database, Redis.from_url(NOWHERE))
-    reading = asyncio.create_task(seqs(lonely, held.run_id))
-    await until(lambda: not lonely.streams.is_connected)
+async def test_a_reader_without_redis_reads_postgres(database: Database, held: Held) -> None:
+    offline = Feed(database, Redis.from_url(NOWHERE))
+    reading = asyncio.create_task(seqs(offline, held.run_id))
+    await until(lambda: not offline.streams.is_connected)
     await held.happens(note("one"))
     last = await held.ends()
     assert await reading == list(range(1, last + 1))
-    await lonely.close()
+    await offline.close()
 
 
-async def test_readers_survive_a_redis_that_stops_and_comes_back(
-    database: Database, held: Held, tmp_path: Path
-) -> None:
+async def test_a_reader_continues_after_a_restart_of_redis(database: Database, held: Held, tmp_path: Path) -> None:
     socket = tmp_path / "redis.sock"
     server = start_redis(socket)
     redis = Redis.from_url(f"unix://{socket}")
@@ -153,26 +149,26 @@ def start_redis(socket: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([str(binary), *arguments], stdout=subprocess.DEVNULL)
 
 
-async def test_a_slow_reader_is_not_buffered_for_without_end(feed: Feed, held: Held) -> None:
+async def test_the_mailbox_of_a_slow_reader_is_bounded_and_the_reader_misses_nothing(feed: Feed, held: Held) -> None:
     async with aclosing(feed.follow(held.run_id, 0)) as events:
         assert (await anext(events)).seq == 1
         mailbox = next(iter(feed.streams._topics[held.run_id].mailboxes))
         for number in range(3):
-            await held.happens(*(note(f"{number}") for _ in range(MAILBOX_SIZE)))
+            await held.happens(*(note(f"{number}") for _ in range(SIZE)))
         last = await held.ends()
         await until(lambda: feed.streams._topics[held.run_id].last_id == f"{last}-0")
-        assert len(mailbox._waiting) <= MAILBOX_SIZE
+        assert len(mailbox) <= SIZE
         assert [event.seq async for event in events] == list(range(2, last + 1))
 
 
-async def test_a_reader_that_leaves_leaves_nothing_behind(feed: Feed, held: Held) -> None:
+async def test_a_closed_reader_leaves_no_topic(feed: Feed, held: Held) -> None:
     async with aclosing(feed.follow(held.run_id, 0)) as events:
         await anext(events)
         assert feed.streams.topics == {held.run_id}
     assert not feed.streams.topics
 
 
-async def test_a_cancelled_reader_leaves_nothing_behind(feed: Feed, held: Held) -> None:
+async def test_a_cancelled_reader_leaves_no_topic(feed: Feed, held: Held) -> None:
     reading = asyncio.create_task(seqs(feed, held.run_id))
     await until(lambda: feed.streams.topics)
     reading.cancel()
@@ -180,24 +176,32 @@ async def test_a_cancelled_reader_leaves_nothing_behind(feed: Feed, held: Held) 
     assert not feed.streams.topics
 
 
-async def test_an_unknown_run_ends_at_once(feed: Feed) -> None:
+async def test_a_reader_of_an_unknown_run_ends_at_once(feed: Feed) -> None:
     assert await seqs(feed, "run_unknown") == []
 
 
-async def test_a_run_that_is_over_ends_at_once(feed: Feed, held: Held) -> None:
+async def test_a_reader_of_an_ended_run_ends_at_once(feed: Feed, held: Held) -> None:
     last = await held.ends()
     assert await seqs(feed, held.run_id, last) == []
     assert await seqs(feed, held.run_id, last + 100) == []
 
 
 async def test_a_reader_of_a_deleted_run_ends(feed: Feed, held: Held, database: Database) -> None:
-    reading = asyncio.create_task(seqs(feed, held.run_id))
-    await until(lambda: feed.streams.topics)
+    numbers: list[int] = []
+
+    async def read() -> None:
+        async for item in feed.follow(held.run_id, 0):
+            numbers.append(item.seq)
+
+    reading = asyncio.create_task(read())
+    # The reader is past the stored events, so that the deletion finds it waiting for live ones.
+    await until(lambda: numbers == [1, 2])
     await database.pool.execute("DELETE FROM runs WHERE id = $1", held.run_id)
-    assert await reading == [1, 2]
+    await asyncio.wait_for(reading, 20)
+    assert numbers == [1, 2]
 
 
-async def test_events_past_retention_are_named_and_then_passed_over(feed: Feed, held: Held, database: Database) -> None:
+async def test_a_reader_is_told_which_events_retention_deleted(feed: Feed, held: Held, database: Database) -> None:
     await held.happens(note("old"), note("old"))
     last = await held.ends()
     await database.pool.execute("DELETE FROM events WHERE run_id = $1 AND seq < 4", held.run_id)
@@ -212,13 +216,13 @@ async def test_a_live_event_is_decoded_once_for_all_its_readers(feed: Feed, held
         return [item async for item in feed.follow(held.run_id, 0)][-1]
 
     readers = [asyncio.create_task(last_event()) for _ in range(5)]
-    await until(lambda: len(feed.streams._topics.get(held.run_id, streams.Topic("", 0)).mailboxes) == 5)
+    await until(lambda: len(feed.streams._topics.get(held.run_id, Topic("", 0)).mailboxes) == 5)
     await held.ends()
     seen = await asyncio.gather(*readers)
     assert len({id(event) for event in seen}) == 1
 
 
-async def test_small_values_ride_along_and_big_ones_say_where_they_are(feed: Feed, held: Held) -> None:
+async def test_small_outputs_are_in_their_event_and_big_ones_are_referred_to(feed: Feed, held: Held) -> None:
     reading = asyncio.create_task(states(feed, held))
     await until(lambda: feed.streams.topics)
     await held.node("a", NodeStatus.COMPLETED, output="small", has_output=True)
@@ -234,8 +238,8 @@ async def states(feed: Feed, held: Held) -> list[object]:
     return [item.data.state for item in items if isinstance(item, Event) and isinstance(item.data, NodeChange)]
 
 
-async def test_a_listener_hears_what_is_published_after_its_first_item(redis: Redis) -> None:
-    channels = Channels(redis)
+async def test_a_subscriber_gets_what_is_published_after_its_first_item(redis: Redis) -> None:
+    channels = ChannelReader(redis)
     async with aclosing(channels.listen(draft_channel("wf_1"))) as first, aclosing(channels.listen("other")) as second:
         assert await anext(first) is None
         assert await anext(second) is None
@@ -243,11 +247,11 @@ async def test_a_listener_hears_what_is_published_after_its_first_item(redis: Re
         await announce(redis, draft_channel("wf_1"), "for the first")
         async with asyncio.timeout(5):
             assert (await anext(first), await anext(second)) == ("for the first", "for the second")
-    assert not channels.listening
+    assert not channels.wanted_channels
     await channels.close()
 
 
 async def test_publishing_without_redis_raises_nothing() -> None:
-    away = Redis.from_url(NOWHERE)
-    await publish(away, [Item("run_1", 1, b"{}")], [RunTransition("prj_1", "run_1", RunStatus.QUEUED, None)])
-    await announce(away, "channel", datetime.now(UTC).isoformat())
+    offline = Redis.from_url(NOWHERE)
+    await publish(offline, [Item("run_1", 1, b"{}")], [RunTransition("prj_1", "run_1", RunStatus.QUEUED, None)])
+    await announce(offline, "channel", datetime.now(UTC).isoformat())

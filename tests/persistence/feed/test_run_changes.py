@@ -1,4 +1,4 @@
-"""Runs that change, as those see them who watch their projects."""
+"""Watchers of a project get its runs whenever their status changes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ def everything(_: RunTransition) -> bool:
     return True
 
 
-async def test_every_change_of_status_is_shown_with_what_was_before(
+async def test_a_watcher_gets_every_transition_with_the_previous_status(
     feed: Feed, database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     seen: list[RunTransition] = []
@@ -41,9 +41,9 @@ async def test_every_change_of_status_is_shown_with_what_was_before(
         seen.append(transition)
         return True
 
-    async with working(database, redis) as worker, aclosing(feed.changing.watch(wants, project)) as changed:
+    async with working(database, redis) as worker, aclosing(feed.run_changes.watch(wants, project)) as changed:
         waiting = asyncio.create_task(anext(changed))
-        await until(lambda: feed.channels._confirmed)
+        await until(lambda: feed.channels.confirmed_channels)
         made = await accepted(database, caller, project)
         await feed.publish(made.transitions)
         assert (await waiting).status is RunStatus.QUEUED
@@ -53,32 +53,32 @@ async def test_every_change_of_status_is_shown_with_what_was_before(
         RunTransition(project, made.run.id, RunStatus.QUEUED, None),
         RunTransition(project, made.run.id, RunStatus.RUNNING, RunStatus.QUEUED),
     ]
-    await until(lambda: not feed.channels.listening)
-    assert not feed.changing._tasks
+    await until(lambda: not feed.channels.wanted_channels)
+    assert not feed.run_changes._tasks
 
 
-async def test_a_run_is_read_in_its_own_project_alone(
+async def test_a_run_is_read_in_its_own_project_only(
     feed: Feed, database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    async with aclosing(feed.changing.watch(everything, project, "prj_other")) as changed:
+    async with aclosing(feed.run_changes.watch(everything, project, "prj_other")) as changed:
         waiting = asyncio.create_task(anext(changed))
-        await until(lambda: len(feed.channels._confirmed) == 3)
-        strange, made = [await accepted(database, caller, project) for _ in range(2)]
-        await redis.publish(runs_channel("prj_other"), f"prj_other {strange.run.id} QUEUED ")
+        await until(lambda: len(feed.channels.confirmed_channels) == 3)
+        other, made = [await accepted(database, caller, project) for _ in range(2)]
+        await redis.publish(runs_channel("prj_other"), f"prj_other {other.run.id} QUEUED ")
         await feed.publish(made.transitions)
         assert (await waiting).id == made.run.id
 
 
-async def test_a_slow_watcher_misses_the_oldest_and_holds_up_nobody(
+async def test_a_slow_watcher_misses_the_oldest_run_and_delays_no_other(
     feed: Feed, database: Database, caller: Caller, project: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_changes, "MAX_WAITING", 2)
     async with (
-        aclosing(feed.changing.watch(everything, project)) as slow,
-        aclosing(feed.changing.watch(everything, project)) as quick,
+        aclosing(feed.run_changes.watch(everything, project)) as slow,
+        aclosing(feed.run_changes.watch(everything, project)) as quick,
     ):
         first = [asyncio.create_task(anext(one)) for one in (slow, quick)]
-        await until(lambda: feed.channels._confirmed)
+        await until(lambda: feed.channels.confirmed_channels)
         made = [await accepted(database, caller, project) for _ in range(5)]
         ids = [one.run.id for one in made]
         seen = []
@@ -89,12 +89,12 @@ async def test_a_slow_watcher_misses_the_oldest_and_holds_up_nobody(
         assert [(await first[0]).id, (await anext(slow)).id, (await anext(slow)).id] == [ids[0], *ids[3:]]
 
 
-async def test_what_was_heard_waits_for_postgres_to_come_back(
+async def test_a_change_waits_until_postgres_is_back(
     feed: Feed, database: Database, caller: Caller, project: str
 ) -> None:
-    async with aclosing(feed.changing.watch(everything, project)) as changed:
+    async with aclosing(feed.run_changes.watch(everything, project)) as changed:
         waiting = asyncio.create_task(anext(changed))
-        await until(lambda: feed.channels._confirmed)
+        await until(lambda: feed.channels.confirmed_channels)
         made = await accepted(database, caller, project)
         async with database.pool.acquire() as killer:
             await killer.execute(KILL)
@@ -103,16 +103,16 @@ async def test_what_was_heard_waits_for_postgres_to_come_back(
                 assert (await waiting).id == made.run.id
 
 
-async def test_a_message_that_is_none_is_told_once_and_passed_by(
+async def test_an_unreadable_message_is_logged_once_and_skipped(
     feed: Feed, database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     made = await accepted(database, caller, project)
-    strange = [b"nonsense", b"\xff\x00", b"", b"a b FROZEN c", f"{project} {made.run.id} QUEUED  more".encode()]
-    async with aclosing(feed.changing.watch(everything, project)) as changed:
+    unreadable = [b"nonsense", b"\xff\x00", b"", b"a b FROZEN c", f"{project} {made.run.id} QUEUED  more".encode()]
+    async with aclosing(feed.run_changes.watch(everything, project)) as changed:
         waiting = asyncio.create_task(anext(changed))
-        await until(lambda: feed.channels._confirmed)
+        await until(lambda: feed.channels.confirmed_channels)
         with capture_logs() as logs:
-            for message in strange:
+            for message in unreadable:
                 await redis.publish(runs_channel(project), message)
             await feed.publish(made.transitions)
             async with asyncio.timeout(20):

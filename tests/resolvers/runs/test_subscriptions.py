@@ -118,7 +118,7 @@ async def test_a_run_that_leaves_the_filter_is_sent_once_more(context: Context, 
         aclosing(subscriptions.changed_runs(context, project, where)) as changed,
     ):
         waiting = asyncio.create_task(anext(changed))
-        await until(lambda: context.feed.channels._confirmed)
+        await until(lambda: context.feed.channels.confirmed_channels)
         accept = await accepted(context.database, context.caller, project)
         await context.feed.publish(accept.transitions)
         assert (await waiting).status is RunStatus.QUEUED
@@ -128,7 +128,7 @@ async def test_a_run_that_leaves_the_filter_is_sent_once_more(context: Context, 
         second = await accepted(context.database, context.caller, project)
         await context.feed.publish(second.transitions)
         assert (await anext(changed)).id == second.run.id
-    await until(lambda: not context.feed.channels.listening)
+    await until(lambda: not context.feed.channels.wanted_channels)
 
 
 async def test_one_word_about_a_run_is_one_read_for_all_who_watch_its_project(context: Context, project: str) -> None:
@@ -140,7 +140,7 @@ async def test_one_word_about_a_run_is_one_read_for_all_who_watch_its_project(co
             for _ in range(10)
         ]
         waiting = [asyncio.create_task(anext(one)) for one in watching]
-        await until(lambda: runs_channel(project) in context.feed.channels._confirmed)
+        await until(lambda: runs_channel(project) in context.feed.channels.confirmed_channels)
         made = [await accepted(context.database, context.caller, project) for _ in range(3)]
         async with counted(context.database) as statements:
             await context.feed.publish(transitions_of(made))
@@ -150,7 +150,7 @@ async def test_one_word_about_a_run_is_one_read_for_all_who_watch_its_project(co
             ]
     assert seen == [[one.run.id for one in made]] * len(watching)
     assert len(statements) == len(made)
-    await until(lambda: not context.feed.channels.listening)
+    await until(lambda: not context.feed.channels.wanted_channels)
 
 
 async def test_a_change_that_nobody_wants_to_see_is_not_read(context: Context, project: str) -> None:
@@ -159,7 +159,7 @@ async def test_a_change_that_nobody_wants_to_see_is_not_read(context: Context, p
         aclosing(subscriptions.changed_runs(context, project, RunFilter(status=[RunStatus.FAILED]))) as failed,
     ):
         waiting = asyncio.create_task(anext(failed))
-        await until(lambda: context.feed.channels._confirmed)
+        await until(lambda: context.feed.channels.confirmed_channels)
         accept = await accepted(context.database, context.caller, project)
         await context.feed.publish(accept.transitions)
         held = await worker.takes_up(accept.run)
@@ -215,7 +215,7 @@ async def test_the_draft_is_sent_when_somebody_saves_it(context: Context, projec
         )
     async with aclosing(subscriptions.draft_saves(context, workflow.id)) as saves:
         waiting = asyncio.create_task(anext(saves))
-        await until(lambda: context.feed.channels._confirmed)
+        await until(lambda: context.feed.channels.confirmed_channels)
         async with context.database.begin() as connection:
             await drafts.save(connection, context.caller, workflow.id, Content({**SPEC, "outputs": {}}, "two"), 1)
         await announce(context.redis, draft_channel(workflow.id), "2")
