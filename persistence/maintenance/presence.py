@@ -1,7 +1,9 @@
-"""Which worker processes live: each holds a session-level advisory lock, which the database frees when the process dies.
+"""Which worker processes are alive: each holds a session-level advisory lock of Postgres.
 
-The lock is on a connection that runs nothing else: one that was in a statement would be noticed seconds later. Where locks
-do not reach through (a pooler between), nobody registers, and leases alone serve.
+Postgres frees the lock within milliseconds of the death of the process. The lock is on a connection
+that runs nothing else: the loss of a connection that executes a statement would be noticed seconds
+later. Where the locks are not visible to other connections (behind a pooler), no worker registers, and
+only expired leases show that a worker died. Used by recovery in every worker.
 """
 
 import asyncio
@@ -11,12 +13,13 @@ import asyncpg
 
 from persistence.db.transient import DATABASE_ERRORS
 
-PATIENCE_S = 5.0
-"""A lock of ours that a cut connection left behind is free when Postgres notices; a database that hangs is asked again."""
+TIMEOUT_S = 5.0
+"""Limit of each call to Postgres, in seconds. Our own lock on a connection that was cut is free once
+Postgres notices the cut; a call that hangs is repeated by the caller."""
 
 
 class Presence:
-    """One worker's lock. `hold()` again after the connection was lost."""
+    """The lock of one worker. Call `acquire()` again after its connection was lost."""
 
     def __init__(self, url: str, pool: asyncpg.Pool, worker_id: str, lock_key: int, host: str, pid: int) -> None:
         self._url, self._pool = url, pool
@@ -25,17 +28,21 @@ class Presence:
 
     @property
     def is_held(self) -> bool:
-        """As far as this end of the connection knows."""
+        """Whether the connection of the lock is open, as far as this end of it knows."""
         return self._connection is not None and not self._connection.is_closed()
 
-    async def hold(self) -> bool:
-        """Takes the lock and registers. False: a lock taken here does not end with this connection."""
-        connection = await asyncpg.connect(self._url, timeout=PATIENCE_S)
+    async def acquire(self) -> bool:
+        """Take the lock and register this worker.
+
+        Returns:
+            False if the lock is not visible to other connections, so that it proves nothing.
+        """
+        connection = await asyncpg.connect(self._url, timeout=TIMEOUT_S)
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 await connection.execute("SELECT pg_advisory_lock($1)", self._lock_key)
                 if not await self._register(connection):
-                    # A pooler's connection outlives ours, and so would the lock.
+                    # The connection of a pooler outlives ours, and so would the lock.
                     await connection.execute("SELECT pg_advisory_unlock_all()")
                     await connection.close()
                     return False
@@ -46,42 +53,53 @@ class Presence:
         return True
 
     async def confirm(self) -> None:
-        """Asks, from elsewhere, whether the lock is still seen, and is registered again if somebody took us for dead.
+        """Check over another connection that the lock is still held, and register again if needed.
 
-        A lock that is not seen is let go of, to be taken anew: a connection that was cut off somewhere between looks well.
+        Another worker removes our registration when it takes us for dead. A lock that is not visible is
+        given up, to be taken again: this end of a connection that was cut on the way reports no error.
         """
         connection = self._connection
         if connection is not None and not connection.is_closed() and not await self._register(connection):
             connection.terminate()
 
     async def _register(self, connection: asyncpg.Connection) -> bool:
-        """False: the lock is not seen on the backend that `connection` was told is its own (a pooler tells another)."""
-        backend = connection.get_server_pid()
-        given = self._worker_id, self._lock_key, self._host, self._pid
-        return await self._pool.fetchval(_REGISTER, *given, backend, timeout=PATIENCE_S) is not None
+        """Return whether the lock is visible on the backend of `connection`.
 
-    async def leave(self) -> None:
-        """The row first: a free lock without a row is nobody's death."""
+        A pooler reports the process id of another backend.
+        """
+        backend_pid = connection.get_server_pid()
+        worker = self._worker_id, self._lock_key, self._host, self._pid
+        return await self._pool.fetchval(_REGISTER, *worker, backend_pid, timeout=TIMEOUT_S) is not None
+
+    async def unregister(self) -> None:
+        """Remove the registration, then the lock: a free lock with a registration means a death."""
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 await self._pool.execute("DELETE FROM workers WHERE id = $1", self._worker_id)
         finally:
             if self._connection is not None:
                 with suppress(*DATABASE_ERRORS):
-                    await self._connection.close(timeout=PATIENCE_S)
+                    await self._connection.close(timeout=TIMEOUT_S)
 
 
-async def missing(pool: asyncpg.Pool) -> set[str]:
-    """Workers that registered and whose lock is free; nobody while Postgres has just started and they take theirs anew."""
-    return {row["id"] for row in await pool.fetch(_MISSING)}
+async def find_missing(pool: asyncpg.Pool) -> set[str]:
+    """Find the registered workers whose lock is free.
+
+    Returns nothing in the first 3 s after a start of Postgres, while the workers take their locks again.
+    """
+    return {row["id"] for row in await pool.fetch(_FIND_MISSING)}
 
 
-async def bury(pool: asyncpg.Pool, worker_ids: list[str]) -> list[str]:
-    """Of these, the ones whose lock is still free: their leases end and their rows go, at once. Answers with them."""
-    return [row["id"] for row in await pool.fetch(_BURY, worker_ids)]
+async def expire_leases_of(pool: asyncpg.Pool, worker_ids: list[str]) -> list[str]:
+    """Expire the leases of those workers whose lock is still free, and remove their registrations.
+
+    Returns:
+        The ids of these workers.
+    """
+    return [row["id"] for row in await pool.fetch(_EXPIRE_LEASES, worker_ids)]
 
 
-# A 64-bit key shows in pg_locks as two halves, with objsubid 1.
+# pg_locks shows a 64-bit key as two halves, with objsubid 1.
 _LOCKS = """
 SELECT (classid::bigint << 32) | objid::bigint AS key, pid FROM pg_locks
 WHERE locktype = 'advisory' AND objsubid = 1 AND granted
@@ -93,19 +111,19 @@ SELECT $1, $2, $3, $4 WHERE EXISTS (SELECT FROM ({_LOCKS}) l WHERE l.key = $2 AN
 ON CONFLICT (id) DO UPDATE SET seen_at = now() RETURNING id
 """
 _IS_FREE = f"NOT EXISTS (SELECT FROM ({_LOCKS}) l WHERE l.key = w.lock_key)"
-_MISSING = f"""
+_FIND_MISSING = f"""
 SELECT w.id FROM workers w WHERE now() - pg_postmaster_start_time() > interval '3 seconds' AND {_IS_FREE}
 """
-# Its leases are locked in the order of their ids, as the journal does.
-_BURY = f"""
+# Runs are locked in the order of their ids, as by the journal, so that the two cannot deadlock.
+_EXPIRE_LEASES = f"""
 WITH dead AS (
     DELETE FROM workers w WHERE w.id = ANY($1) AND {_IS_FREE} RETURNING w.id
-), theirs AS (
+), leased AS (
     SELECT r.id FROM runs r WHERE r.worker_id IN (SELECT id FROM dead)
         AND r.status IN ('RUNNING', 'PAUSING', 'CANCELLING') AND r.lease_until > now()
     ORDER BY r.id FOR NO KEY UPDATE OF r
 ), expired AS (
-    UPDATE runs r SET lease_until = now() FROM theirs WHERE r.id = theirs.id
+    UPDATE runs r SET lease_until = now() FROM leased WHERE r.id = leased.id
 )
 SELECT id FROM dead
 """

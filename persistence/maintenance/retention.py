@@ -1,33 +1,35 @@
-"""What is too old is deleted, in small batches: history of runs long over, then the runs themselves, and used-up keys.
+"""Deletes old data in small batches: the history of ended runs, the runs, and used idempotency keys.
 
-Each batch is one statement: a crash leaves whole runs, pruned or not. A reader whose place is gone is told so (feed.Expired).
+Each batch is one statement: a crash leaves each run whole, pruned or not. A reader of deleted events
+gets `feed.Expired`. Used by every worker, from time to time.
 """
 
 import asyncpg
 
 BATCH = 100
 ITEMS = 100
-"""Items of maps for each run of a batch: their rows are small, and many."""
+"""Factor on the size of a batch for the items of maps: their rows are small and many."""
 KEY_HOURS = 24
-"""How long an idempotency key answers with its first call's run."""
+"""How long an idempotency key returns the run of its first call."""
 
 
 async def prune_history(pool: asyncpg.Pool, days: float, batch: int = BATCH) -> int:
-    """Events, checkpoints and node data of runs that ended more than `days` ago. Returns how many runs it was."""
+    """Delete events, checkpoints and node data of runs that ended more than `days` ago. Return the number of runs."""
     return int(await pool.fetchval(_HISTORY, days, batch))
 
 
 async def prune_runs(pool: asyncpg.Pool, days: float, batch: int = BATCH) -> int:
-    """The runs themselves, with all that is theirs."""
+    """Delete runs that ended more than `days` ago, with all their data. Return the number of runs."""
     return int(await pool.fetchval(_RUNS, days, batch))
 
 
 async def prune_items(pool: asyncpg.Pool, batch: int = BATCH) -> int:
-    """What maps have done that are over: they, their runs, or the lineage that they were part of."""
+    """Delete stored items of maps that have ended, or whose run or lineage has. Return the number of items."""
     return int(await pool.fetchval(_ITEMS, batch * ITEMS))
 
 
 async def prune_keys(pool: asyncpg.Pool, batch: int = BATCH * 10) -> int:
+    """Delete idempotency keys older than KEY_HOURS. Return the number of keys."""
     return int(await pool.fetchval(_KEYS, KEY_HOURS, batch))
 
 
@@ -46,7 +48,8 @@ _RUNS = f"""
 WITH old AS ({_OLD.format(which="")}), gone AS (DELETE FROM runs r USING old WHERE r.id = old.id RETURNING r.id)
 SELECT count(*) FROM gone
 """
-# From one visit of a map to the next along the primary key: what it costs are the maps that are under way, not their items.
+# Steps from one visit of a map to the next along the primary key (a loose index scan), so the cost depends on the number
+# of stored maps, not on the number of their items.
 _ITEMS = """
 WITH RECURSIVE visits AS (
     (SELECT run_id, lineage, node_id, visit FROM map_items ORDER BY run_id, lineage, node_id, visit LIMIT 1)
@@ -56,13 +59,13 @@ WITH RECURSIVE visits AS (
         WHERE (run_id, lineage, node_id, visit) > (v.run_id, v.lineage, v.node_id, v.visit)
         ORDER BY run_id, lineage, node_id, visit LIMIT 1
     ) n
-), over AS MATERIALIZED (
+), ended AS MATERIALIZED (
     SELECT v.* FROM visits v JOIN runs r ON r.id = v.run_id
         LEFT JOIN node_states s ON s.run_id = v.run_id AND s.node_id = v.node_id
     WHERE r.finished_at IS NOT NULL OR r.lineage > v.lineage OR s.visits > v.visit
         OR (s.visits = v.visit AND s.status IN ('COMPLETED', 'FAILED', 'CANCELLED'))
 ), old AS (
-    SELECT i.ctid FROM over JOIN map_items i USING (run_id, lineage, node_id, visit) LIMIT $1
+    SELECT i.ctid FROM ended JOIN map_items i USING (run_id, lineage, node_id, visit) LIMIT $1
 ), gone AS (DELETE FROM map_items i USING old WHERE i.ctid = old.ctid RETURNING 1)
 SELECT count(*) FROM gone
 """

@@ -1,6 +1,7 @@
-"""What happens to runs because time has passed: timers that fire, and deadlines of every status that has one.
+"""Applies the passage of time to runs: wakes waiting runs, and ends runs past a timeout or deadline.
 
-Every worker looks, all the time; SKIP LOCKED lets any number of them. Each change writes its events in its transaction.
+Any number of workers may do this at once: SKIP LOCKED divides the work. Each change writes its events
+in the same transaction, so a crash leaves a run changed or not. Used by recovery.
 """
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
@@ -22,48 +23,48 @@ from persistence.runs.transition import end_all
 Change = Callable[[AsyncConnection, Sequence[Run]], Awaitable[list[CommandResult]]]
 
 
-async def due(database: Database) -> list[RunTransition]:
-    """WAITING runs whose first timer has fired or that have been answered: queued."""
+async def wake_due(database: Database) -> list[RunTransition]:
+    """Queue WAITING runs whose first timer has fired, or that have an answer."""
     rows = await database.pool.fetch(_WAKE, LIMIT)
     return [transition_of(row, RunStatus.QUEUED, RunStatus.WAITING, "Woken") for row in rows]
 
 
-async def overdue(database: Database) -> list[RunTransition]:
-    """Runs that no worker holds and whose time is over."""
+async def end_overdue(database: Database) -> list[RunTransition]:
+    """End runs that no worker holds: FAILED past their timeout, CANCELLED past the deadline of their status."""
     if not await database.pool.fetchval(_ANY_OVERDUE):
         return []
-    out_of_time = and_(runs.c.status.in_((RunStatus.QUEUED, RunStatus.WAITING)), runs.c.timeout_at < func.now())
-    resting = (RunStatus.PENDING, RunStatus.PAUSED, RunStatus.WAITING)
-    past_deadline = and_(runs.c.status.in_(resting), runs.c.deadline_at < func.now())
+    past_timeout = and_(runs.c.status.in_((RunStatus.QUEUED, RunStatus.WAITING)), runs.c.timeout_at < func.now())
+    idle = (RunStatus.PENDING, RunStatus.PAUSED, RunStatus.WAITING)
+    past_deadline = and_(runs.c.status.in_(idle), runs.c.deadline_at < func.now())
     return [
-        *await _each(database, out_of_time, lambda run: run.options.timeout_s, _time_out),
-        *await _each(database, past_deadline, lambda run: run.status, _give_up),
+        *await _change(database, past_timeout, lambda run: run.options.timeout_s, _fail),
+        *await _change(database, past_deadline, lambda run: run.status, _cancel),
     ]
 
 
-async def _each(
-    database: Database, which: ColumnElement[bool], alike: Callable[[Run], Hashable], change: Change
+async def _change(
+    database: Database, condition: ColumnElement[bool], group_key: Callable[[Run], Hashable], change: Change
 ) -> list[RunTransition]:
-    """Runs that are `alike` change together, in a few statements however many they are."""
+    """Change the runs that meet the condition: those with one group key together, in a few statements."""
     async with database.begin() as connection:
-        query = select(runs).where(which).order_by(runs.c.id).limit(LIMIT)
-        found = await connection.execute(query.with_for_update(key_share=True, skip_locked=True))
+        query = select(runs).where(condition).order_by(runs.c.id).limit(LIMIT)
+        rows = await connection.execute(query.with_for_update(key_share=True, skip_locked=True))
         groups: dict[Hashable, list[Run]] = {}
-        for run in (run_of(row) for row in found.mappings()):
-            groups.setdefault(alike(run), []).append(run)
+        for run in (run_of(row) for row in rows.mappings()):
+            groups.setdefault(group_key(run), []).append(run)
         return [one for group in groups.values() for one in transitions_of(await change(connection, group))]
 
 
-async def _time_out(connection: AsyncConnection, late: Sequence[Run]) -> list[CommandResult]:
-    message = f"the run did not finish within {late[0].options.timeout_s} s"
+async def _fail(connection: AsyncConnection, overdue: Sequence[Run]) -> list[CommandResult]:
+    message = f"the run did not finish within {overdue[0].options.timeout_s} s"
     error = codec.error_body(RunError("TIMEOUT", message, retryable=True))
-    return await end_all(connection, late, RunStatus.FAILED, message, error=error)
+    return await end_all(connection, overdue, RunStatus.FAILED, message, error=error)
 
 
-async def _give_up(connection: AsyncConnection, late: Sequence[Run]) -> list[CommandResult]:
-    status = late[0].status
+async def _cancel(connection: AsyncConnection, overdue: Sequence[Run]) -> list[CommandResult]:
+    status = overdue[0].status
     message = f"{'Not started' if status is RunStatus.PENDING else f'Still {status}'} at its deadline"
-    return await end_all(connection, late, RunStatus.CANCELLED, message, cancelled_at=func.now())
+    return await end_all(connection, overdue, RunStatus.CANCELLED, message, cancelled_at=func.now())
 
 
 _WAKE = """
@@ -75,7 +76,7 @@ WITH ready AS (
         last_seq = last_seq + 1, status_message = 'Woken'
     FROM ready WHERE r.id = ready.id
     RETURNING r.*, now() AS at
-), told AS (
+), event AS (
     INSERT INTO events (run_id, seq, type, at, body)
     SELECT id, last_seq, 'RUN_STATUS', at, json_build_object('status', status, 'previous', 'WAITING', 'message', 'Woken')
     FROM moved

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from persistence.db.database import Database, dsn
-from persistence.maintenance.presence import Presence, bury, missing
+from persistence.maintenance.presence import Presence, expire_leases_of, find_missing
 
 HOLD = """
 import asyncio, sys
@@ -19,7 +19,7 @@ from tests.journal_worker import DEADLINES
 async def main(url):
     database = await Database.open(url, DEADLINES, pool_size=1)
     presence = Presence(dsn(url), database.pool, "other", 77, "host", 1)
-    assert await presence.hold()
+    assert await presence.acquire()
     print("held", flush=True)
     await asyncio.Event().wait()
 
@@ -41,34 +41,34 @@ async def test_a_killed_worker_is_missed_within_moments_and_a_living_or_stopped_
     )
     assert process.stdout is not None
     assert await process.stdout.readline() == b"held\n"
-    assert await missing(database.pool) == set()
+    assert await find_missing(database.pool) == set()
     os.kill(process.pid, signal.SIGSTOP)
-    assert await missing(database.pool) == set()
+    assert await find_missing(database.pool) == set()
     process.kill()
     await process.wait()
     async with asyncio.timeout(3):
-        while await missing(database.pool) != {"other"}:  # noqa: ASYNC110 (the database tells nobody)
+        while await find_missing(database.pool) != {"other"}:  # noqa: ASYNC110 (the database tells nobody)
             await asyncio.sleep(0.01)
-    await bury(database.pool, ["other"])
-    assert await missing(database.pool) == set()
+    await expire_leases_of(database.pool, ["other"])
+    assert await find_missing(database.pool) == set()
 
 
 async def test_a_worker_that_leaves_is_nobodys_death(database: Database, database_url: str) -> None:
     presence = Presence(dsn(database_url), database.pool, "one", 2**61 + 5, "host", 1)
-    assert await presence.hold()
-    assert await missing(database.pool) == set()
-    await presence.leave()
+    assert await presence.acquire()
+    assert await find_missing(database.pool) == set()
+    await presence.unregister()
     assert await database.pool.fetchval("SELECT count(*) FROM workers") == 0
 
 
 async def test_a_lock_that_is_lost_is_noticed_and_can_be_taken_again(database: Database, database_url: str) -> None:
     presence = Presence(dsn(database_url), database.pool, "one", 5, "host", 1)
-    assert await presence.hold()
+    assert await presence.acquire()
     kill = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = 5"
     await database.pool.execute(kill)
     async with asyncio.timeout(3):
         while presence.is_held:  # noqa: ASYNC110 (asyncpg's own reading notices)
             await asyncio.sleep(0.01)
-    assert await presence.hold()
-    assert await missing(database.pool) == set()
-    await presence.leave()
+    assert await presence.acquire()
+    assert await find_missing(database.pool) == set()
+    await presence.unregister()

@@ -8,9 +8,9 @@ from redis.asyncio import Redis
 from engine.states import NodeStatus, RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
-from persistence.maintenance.presence import bury
+from persistence.maintenance.presence import expire_leases_of
 from persistence.maintenance.rescue import rescue_expired
-from persistence.maintenance.timers import due, overdue
+from persistence.maintenance.timers import end_overdue, wake_due
 from tests.journal_worker import Held, accepted, working
 
 S = RunStatus
@@ -101,7 +101,7 @@ async def test_leases_of_a_dead_worker_end_at_once(
         register = "INSERT INTO workers (id, lock_key, host, pid) VALUES ('worker', 1, 'host', 1)"
         await database.pool.execute(register)
         assert await rescue_expired(database, 5) == []
-        assert await bury(database.pool, ["worker"]) == ["worker"]
+        assert await expire_leases_of(database.pool, ["worker"]) == ["worker"]
         [transition] = await rescue_expired(database, 5)
     assert transition.status is S.QUEUED
 
@@ -125,7 +125,7 @@ async def test_what_a_passed_moment_means_in_each_status(
     run = (await accepted(database, caller, project)).run
     change = f"UPDATE runs SET status = $2, {column} = now() - interval '1 s' WHERE id = $1"
     await database.pool.execute(change, run.id, status)
-    transitions = [*await due(database), *await overdue(database)]
+    transitions = [*await wake_due(database), *await end_overdue(database)]
     after = await row(database, run.id)
     assert after["status"] == follows
     assert len(transitions) == (0 if follows is status else 1)

@@ -1,0 +1,8 @@
+"""Background maintenance of runs in Postgres, done by every worker at once.
+
+Modules:
+    presence: Which worker processes are alive, by advisory locks.
+    rescue: Runs whose worker is gone.
+    retention: Deletes old runs, their history and used idempotency keys.
+    timers: Wakes waiting runs, and ends runs past a deadline.
+"""
