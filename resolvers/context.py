@@ -25,7 +25,7 @@ class Context:
     database: Database
     node_types: NodeTypes
     redis: Redis
-    queue: Notifier
+    notifier: Notifier
     feed: Feed
     connection_params: dict[str, object] | None = None
     resources: Mapping[str, Any] = field(default_factory=dict)

@@ -102,7 +102,7 @@ async def _publish(context: Context, result: CommandResult) -> Run:
         await publish_transitions(context, result.transitions)
     elif result.run.status in LEASED:
         # Another column of the row changed, or the same change was requested again: its worker reads the row again.
-        await context.queue.notify_run(result.run.id)
+        await context.notifier.notify_run(result.run.id)
     return result.run
 
 
@@ -110,7 +110,7 @@ async def publish_transitions(context: Context, transitions: Sequence[RunTransit
     """Publish committed transitions to readers, and notify the workers that have to act on them."""
     await context.feed.publish(transitions)
     if any(one.status is RunStatus.QUEUED for one in transitions):
-        await context.queue.notify_queue()
+        await context.notifier.notify_queue()
     for one in transitions:
         if one.status in LEASED:
-            await context.queue.notify_run(one.run_id)
+            await context.notifier.notify_run(one.run_id)

@@ -96,10 +96,10 @@ class Worker:
     async def takes_up(self, run: Run) -> Held:
         """Claims what is queued, until it has this run."""
         while run.id not in self._epochs:
-            won = (await claim_next(self._database.pool, "worker", 60, 10)).won
-            assert won, "the run is not queued"
-            await publish_transitions(self._redis, [transition for _, transition in won])
-            self._epochs |= {claimed.id: claimed.epoch for claimed, _ in won}
+            batch = await claim_next(self._database.pool, "worker", 60, 10)
+            assert batch.runs, "the run is not queued"
+            await publish_transitions(self._redis, batch.transitions)
+            self._epochs |= {claimed.id: claimed.epoch for claimed in batch.runs}
         return Held(self._journal, run.id, self._epochs.pop(run.id))
 
 

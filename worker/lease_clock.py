@@ -1,8 +1,11 @@
-"""The clock by which a worker watches its leases."""
+"""The clock by which a worker measures the age of its leases."""
 
 import time
 
 
 def clock() -> float:
-    """Seconds that pass while the machine sleeps, too, where the system has such a clock: leases run out meanwhile."""
+    """Return seconds that also pass while the machine is suspended, because leases expire meanwhile.
+
+    Systems without such a clock (CLOCK_BOOTTIME) use the monotonic one.
+    """
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -1,7 +1,8 @@
-"""The worker process: arq as the doorbell, and beside it the runs, the heartbeat and recovery.
+"""Assembles and runs the worker process: the runner, and beside it heartbeat, watchdog, recovery and arq.
 
-arq's job is a look into the queue and no more, so that none of arq's own timeouts and retries can touch a run. SIGTERM
-hands the runs back; after a second one, or SIGKILL, the other workers see that our lock is free and take them.
+The only arq job requests a poll of the queue, so that no timeout or retry of arq affects a run.
+SIGTERM releases the runs to the queue. After a second SIGTERM or a SIGKILL, the other workers see that
+the advisory lock of this worker is free, and rescue its runs. Started by `treadle worker`.
 """
 
 import asyncio
@@ -31,20 +32,21 @@ from persistence.db.deadlines import Deadlines
 from persistence.db.ids import new_id
 from persistence.db.outage import Outage
 from persistence.db.transient import DATABASE_ERRORS, UnavailableAtStart, opened
+from persistence.feed.pubsub import ChannelReader
 from persistence.journal.journal import PostgresJournal
 from persistence.maintenance.presence import Presence
-from persistence.queue.notifier import PATIENCE_S, POLL_QUEUE, Notifier
+from persistence.queue.notifier import POLL_QUEUE, TIMEOUT_S, Notifier
 from persistence.runs.children import Children
 from persistence.runs.map_items import Items
 from persistence.secrets.key_source import Keys
 from persistence.secrets.resolver import open_secrets
 from persistence.sql_databases import open_databases
-from worker.gc_tuning import look_seldom, settle_down
-from worker.heartbeat import Heartbeat, look
+from worker.gc_tuning import collect_seldom, freeze_modules
+from worker.heartbeat import Heartbeat, check_runs
 from worker.listener import listen
-from worker.presence import show, show_forever
+from worker.presence import keep_registered, register
 from worker.recovery import Recovery
-from worker.resource_options import options_of
+from worker.resource_options import resource_options
 from worker.retention import prune_forever
 from worker.runner import Runner
 from worker.watchdog import Watchdog
@@ -52,78 +54,83 @@ from worker.watchdog import Watchdog
 log = structlog.get_logger(__name__)
 
 POLL_S = 0.5
-"""arq's own poll: the bell makes it unnecessary, except where a message of Redis was lost."""
+"""Poll interval of arq. The pub/sub notification makes the poll unnecessary, unless it is lost."""
 RECOVERY_S = 0.5
-AWAY_S = 1.0
+RECONNECT_S = 1.0
+"""Pause before arq connects again to a Redis that is away."""
 
 
 async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
-    """Runs a worker until SIGTERM, SIGINT or `stop`."""
+    """Run a worker until SIGTERM, SIGINT or `stop`."""
     stop = stop or asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, _once(number, stop.set))
-    async with _parts(settings) as (runner, arq, tasks):
-        runner.pull()
+        asyncio.get_running_loop().add_signal_handler(number, _on_first_signal(number, stop.set))
+    async with _open_worker(settings) as (runner, arq, tasks):
+        runner.poll()
         log.info("worker.ready", worker_id=runner.worker_id, capacity=runner.capacity)
-        await _until(stop, tasks)
-        log.info("worker.draining", runs=len(runner.held))
+        await _wait_for_stop(stop, tasks)
+        log.info("worker.draining", runs=len(runner.tasks))
         if not await runner.drain(settings.drain_s):
-            _end_now()
-        with suppress(RedisError, OSError):  # What arq has to say to a Redis that is away is of no use to anybody.
-            async with asyncio.timeout(PATIENCE_S):
+            _kill_process()
+        with suppress(RedisError, OSError):  # arq need not tell a Redis that is away that it ends.
+            async with asyncio.timeout(TIMEOUT_S):
                 await arq.close()
 
 
-def _once(number: signal.Signals, action: Callable[[], object]) -> Callable[[], None]:
-    """The second signal does what it does to any process: it ends it."""
+def _on_first_signal(number: signal.Signals, action: Callable[[], object]) -> Callable[[], None]:
+    """Make a signal handler that calls `action` once. The second signal then ends the process as usual."""
 
-    def signalled() -> None:
+    def handle() -> None:
         asyncio.get_running_loop().remove_signal_handler(number)
         signal.signal(number, signal.SIG_DFL)
         action()
 
-    return signalled
+    return handle
 
 
-def _end_now() -> None:
-    """Whoever cannot hand its runs back dies as by a kill -9: the others see the lock free, and the row still there."""
+def _kill_process() -> None:
+    """End the process without a clean-up, like SIGKILL.
+
+    For a worker that cannot release its runs: the others see a free lock with a registration, and rescue
+    the runs.
+    """
     os._exit(1)
 
 
-async def _until(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
-    """Until told to stop, or until one of the parts has died: then the process must not go on without it."""
-    waiting = asyncio.create_task(stop.wait())
-    done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    for task in done - {waiting}:
-        fault = None if task.cancelled() else task.exception()
-        log.critical("worker.part_died", part=task.get_name(), exc_info=fault)
-        _end_now()
+async def _wait_for_stop(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
+    """Wait for `stop`. If one of the tasks ends before, the process is killed: it cannot work without it."""
+    stopping = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    for task in done - {stopping}:
+        error = None if task.cancelled() else task.exception()
+        log.critical("worker.part_died", part=task.get_name(), exc_info=error)
+        _kill_process()
 
 
 @asynccontextmanager
-async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list[asyncio.Task[None]]]]:
-    database_url, redis_url = _needed(settings.database_url), _needed(settings.redis_url)
+async def _open_worker(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list[asyncio.Task[None]]]]:
+    database_url, redis_url = _required(settings.database_url), _required(settings.redis_url)
     async with AsyncExitStack() as stack:
         database = await opened(lambda: Database.open(database_url, Deadlines(*settings.deadlines)))
         stack.push_async_callback(database.close)
         redis, arq_redis = Redis.from_url(redis_url), ArqRedis.from_url(redis_url)
         stack.push_async_callback(redis.aclose)
-        queue = Notifier(arq_redis, settings.queue_name)
-        # What must never wait for a free connection has its own: writing, and saying that we live.
+        notifier = Notifier(arq_redis, settings.queue_name)
+        # The journal and the heartbeat must never wait for a free connection, so they have their own.
         lifeline = await opened(lambda: pool_of(database_url, size=2))
         stack.push_async_callback(lifeline.close)
         journal = PostgresJournal(lifeline, redis, database.deadlines)
         journal.open()
         stack.push_async_callback(journal.close)
         secrets = await opened(lambda: open_secrets(database, Keys.of(settings)))
-        options = options_of(settings)
+        options = resource_options(settings)
         databases = await stack.enter_async_context(open_databases(options.catalog.sql))
         resources = await stack.enter_async_context(
             open_resources(
                 options,
                 {
-                    "runs": Children(database, redis, queue.notify_queue),
+                    "runs": Children(database, redis, notifier.notify_queue),
                     "items": Items(database.pool),
                     "databases": databases,
                     "secrets": secrets,
@@ -139,7 +146,7 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list
             worker_id=f"{socket.gethostname()}-{os.getpid()}-{new_id('wrk')[-6:]}",
             capacity=settings.max_jobs,
             lease_ttl_s=settings.lease_ttl_s,
-            queue=queue,
+            notifier=notifier,
             project_limit=settings.project_limit,
         )
         arq = _arq(runner, arq_redis, settings)
@@ -153,32 +160,43 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list
                 socket.gethostname(),
                 os.getpid(),
             )
-            stack.push_async_callback(_leave, presence)
-            # Before the first claim: a death that follows it closely is noticed as soon as any other.
-            await show(presence)
-            tasks.append(asyncio.create_task(show_forever(presence), name="presence"))
+            stack.push_async_callback(_unregister, presence)
+            # Before the first claim, so that a death soon after it is noticed as fast as any other.
+            await register(presence)
+            tasks.append(asyncio.create_task(keep_registered(presence), name="presence"))
         stack.push_async_callback(_cancel, tasks)
-        tasks += _tasks(settings, runner, lifeline, queue, arq)
+        channels = ChannelReader(redis, "control")
+        stack.push_async_callback(channels.close)
+        tasks += _start_tasks(settings, runner, lifeline, notifier, channels, arq)
         yield runner, arq, [*tasks, *journal.tasks]
 
 
-def _tasks(
-    settings: Settings, runner: Runner, lifeline: asyncpg.Pool, queue: Notifier, arq: Worker
+def _start_tasks(
+    settings: Settings,
+    runner: Runner,
+    lifeline: asyncpg.Pool,
+    notifier: Notifier,
+    channels: ChannelReader,
+    arq: Worker,
 ) -> list[asyncio.Task[None]]:
     heartbeat = Heartbeat(runner, lifeline, interval_s=settings.heartbeat_s)
     watchdog = Watchdog(runner, cancelling_s=settings.cancelling_s)
-    recovery = Recovery(runner, queue, max_attempts=settings.max_attempts, interval_s=RECOVERY_S)
+    recovery = Recovery(runner, notifier, max_attempts=settings.max_attempts, interval_s=RECOVERY_S)
 
-    async def heard(_: str) -> None:
-        runner.pull()
+    async def poll(_: str | None) -> None:
+        runner.poll()
 
-    bells = {queue.bell: heard, queue.nudges: lambda run_id: look(runner, run_id)}
+    async def check(run_id: str | None) -> None:
+        # None: notifications may be missing, so that any run may have a new intent.
+        await check_runs(runner, list(runner.tasks) if run_id is None else [run_id])
+
+    handlers = {notifier.queue_channel: poll, notifier.run_channel: check}
     return [
-        asyncio.create_task(runner.pull_forever(), name="pull"),
+        asyncio.create_task(runner.poll_forever(), name="poll"),
         asyncio.create_task(watchdog.watch_forever(), name="watchdog"),
         asyncio.create_task(heartbeat.beat_forever(), name="heartbeat"),
         asyncio.create_task(recovery.watch_forever(), name="recovery"),
-        asyncio.create_task(listen(runner.redis, bells), name="control"),
+        asyncio.create_task(listen(channels, handlers), name="control"),
         asyncio.create_task(_poll_forever(arq), name="arq"),
         asyncio.create_task(
             prune_forever(runner.database.pool, settings.retention_history_days, settings.retention_runs_days),
@@ -193,15 +211,15 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _leave(presence: Presence) -> None:
+async def _unregister(presence: Presence) -> None:
     try:
-        await presence.leave()
-    except DATABASE_ERRORS as away:
-        log.info("presence.not_left", error=str(away) or type(away).__name__)
+        await presence.unregister()
+    except DATABASE_ERRORS as error:
+        log.info("presence.not_left", error=str(error) or type(error).__name__)
 
 
 async def _poll_forever(arq: Worker) -> None:
-    """arq ends when Redis is away; the worker goes on without it, since the queue itself is in Postgres."""
+    """Run arq, and start it again when it ends because Redis is away: the queue itself is in Postgres."""
     outage = Outage("arq")
     while True:
         try:
@@ -210,16 +228,16 @@ async def _poll_forever(arq: Worker) -> None:
             await arq.async_run()
         except (RedisError, OSError) as error:
             outage.met(error)
-        await asyncio.sleep(AWAY_S)
+        await asyncio.sleep(RECONNECT_S)
 
 
 def _arq(runner: Runner, redis: ArqRedis, settings: Settings) -> Worker:
-    async def take_up(_: dict[str, Any]) -> None:
-        # The whole job: whatever arq does to it, a timeout or a retry, is done to a look into the queue.
-        runner.pull()
+    async def poll_queue(_: dict[str, Any]) -> None:
+        # Nothing else is done in the job, so that a timeout or retry of arq affects no run.
+        runner.poll()
 
     return Worker(
-        functions=[func(cast(Any, take_up), name=POLL_QUEUE, keep_result=0)],
+        functions=[func(cast(Any, poll_queue), name=POLL_QUEUE, keep_result=0)],
         redis_pool=redis,
         queue_name=settings.queue_name,
         handle_signals=False,
@@ -228,17 +246,17 @@ def _arq(runner: Runner, redis: ArqRedis, settings: Settings) -> Worker:
     )
 
 
-def _needed(url: str | None) -> str:
+def _required(url: str | None) -> str:
     if url is None:
         raise ValueError("a worker needs TREADLE_DATABASE_URL and TREADLE_REDIS_URL; `treadle up` sets both")
     return url
 
 
 def run(settings: Settings) -> None:
-    """The `treadle worker` process."""
-    settle_down()
-    look_seldom()
+    """Run the `treadle worker` process."""
+    freeze_modules()
+    collect_seldom()
     try:
         uvloop.run(serve(settings))
-    except UnavailableAtStart as away:
-        sys.exit(f"treadle: {away}")
+    except UnavailableAtStart as error:
+        sys.exit(f"treadle: {error}")

@@ -1,4 +1,4 @@
-"""Shows the other workers that this one lives, for as long as it does, and takes the lock again when it got lost."""
+"""Registers this worker as alive, for as long as its process lives, and again when the lock is lost."""
 
 import asyncio
 
@@ -10,28 +10,34 @@ from persistence.maintenance.presence import Presence
 
 log = structlog.get_logger(__name__)
 
-LOOK_S = 0.1
-"""How soon a lost lock is noticed and taken again: before two looks of the others."""
+CHECK_S = 0.1
+"""Interval at which a lost lock is noticed: shorter than two probes of the other workers."""
 CONFIRM_S = 2.0
+"""Interval at which Postgres is asked whether the lock is still held."""
 
 
-async def show(presence: Presence) -> None:
-    """The first try, before there is anything to lose. What comes of it, `show_forever` sees."""
+async def register(presence: Presence) -> None:
+    """Try once to register, before the first claim. `keep_registered` handles a failure."""
     try:
-        await presence.hold()
+        await presence.acquire()
     except DATABASE_ERRORS as error:
         log.info("presence.later", error=str(error) or type(error).__name__)
 
 
-async def show_forever(presence: Presence) -> None:
-    """Ends only where locks cannot be seen: then leases alone tell that a worker is gone."""
+async def keep_registered(presence: Presence) -> None:
+    """Keep the worker registered until cancelled.
+
+    Where advisory locks are not visible, it does nothing more: only leases show that a worker died.
+    """
     outage, confirmed_at = Outage("presence"), 0.0
     loop = asyncio.get_running_loop()
     while True:
         try:
-            if not presence.is_held and not await presence.hold():
+            if not presence.is_held and not await presence.acquire():
                 log.warning(
-                    "presence.off", reason="advisory locks do not reach through, as behind a pooler; leases serve"
+                    "presence.off",
+                    reason="advisory locks are not visible to other connections, as behind a pooler; "
+                    "the death of a worker is noticed when its leases expire",
                 )
                 await asyncio.Event().wait()
             if loop.time() - confirmed_at > CONFIRM_S:
@@ -40,4 +46,4 @@ async def show_forever(presence: Presence) -> None:
             outage.over()
         except DATABASE_ERRORS as error:
             outage.met(error)
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(CHECK_S)

@@ -1,7 +1,7 @@
-"""Finds what was left behind: workers that died, runs whose lease has run out, timers that are due, deadlines that passed.
+"""Finds runs and workers that nobody takes care of: dead workers, expired leases, due timers, deadlines.
 
-Every worker does this all the time; SKIP LOCKED and guarded updates let any number of them. A pull at the end of each round
-makes up for every doorbell that was lost.
+Every worker does this all the time; SKIP LOCKED and guarded updates divide the work. A poll of the
+queue at the end of each round makes up for lost notifications.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ from persistence.db.outage import Outage
 from persistence.db.transient import DATABASE_ERRORS
 from persistence.events.publisher import publish_transitions
 from persistence.events.run_transition import RunTransition
-from persistence.maintenance import presence
+from persistence.maintenance.presence import expire_leases_of, find_missing
 from persistence.maintenance.rescue import LIMIT, rescue_expired
-from persistence.maintenance.timers import due, overdue
+from persistence.maintenance.timers import end_overdue, wake_due
 from persistence.queue.notifier import Notifier
 from persistence.runs.children import cancel_orphans, settle
 from worker.runner import Runner
@@ -25,52 +25,56 @@ from worker.runner import Runner
 log = structlog.get_logger(__name__)
 
 GRACE_S = 3.0
-"""After a database that was away is back: the others need a moment to take their locks anew."""
+"""How long no worker counts as dead after an outage of the database: all take their locks again."""
 
 
 class Recovery:
-    def __init__(self, runner: Runner, queue: Notifier, *, max_attempts: int, interval_s: float) -> None:
-        self._runner, self._queue = runner, queue
+    """Runs a round every `interval_s` seconds, with jitter."""
+
+    def __init__(self, runner: Runner, notifier: Notifier, *, max_attempts: int, interval_s: float) -> None:
+        """`max_attempts` is the number of crashes without progress after which a run fails."""
+        self._runner, self._notifier = runner, notifier
         self._interval_s = interval_s
         self._missing: set[str] = set()
-        self._trusts_at = 0.0
+        """The workers whose lock was free in the last round."""
+        self._grace_until = 0.0
         self._outage = Outage("recovery")
         self._steps: dict[str, Callable[[], Awaitable[list[RunTransition]]]] = {
-            "lost": lambda: rescue_expired(runner.database, max_attempts),
+            "expired": lambda: rescue_expired(runner.database, max_attempts),
             "orphans": self._cancel_orphans,
             "children": self._settle_children,
-            "due": lambda: due(runner.database),
-            "overdue": lambda: overdue(runner.database),
+            "due": lambda: wake_due(runner.database),
+            "overdue": lambda: end_overdue(runner.database),
         }
 
     async def watch_forever(self) -> None:
-        pause = self._interval_s
+        pause_s = self._interval_s
         while True:
-            # Out of step with the other workers, so that they don't all ask at once.
-            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
+            # Jitter, so that the workers do not all query at once.
+            await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))
             try:
-                # There is more where there was much: no need to wait for the next round.
-                pause = 0 if await self.once() >= LIMIT else self._interval_s
+                # After a full batch there is probably more, so the next round starts at once.
+                pause_s = 0 if await self.run_round() >= LIMIT else self._interval_s
                 self._outage.over()
             except DATABASE_ERRORS as error:
                 self._outage.met(error)
-                self._missing, self._trusts_at = set(), asyncio.get_running_loop().time() + GRACE_S
-                pause = self._interval_s
+                self._missing, self._grace_until = set(), asyncio.get_running_loop().time() + GRACE_S
+                pause_s = self._interval_s
 
-    async def once(self) -> int:
-        """One round. Answers with how many runs it has moved."""
-        await self._find_dead()
-        transitions = [one for name in self._steps for one in await self._step(name)]
-        self._runner.pull()
+    async def run_round(self) -> int:
+        """Run all steps once. Return the number of runs whose status changed."""
+        await self._find_dead_workers()
+        transitions = [one for name in self._steps for one in await self._run_step(name)]
+        self._runner.poll()
         for one in transitions:
             log.info("recovery.moved", run_id=one.run_id, status=one.status, was=one.previous)
         await publish_transitions(self._runner.redis, transitions)
         if any(one.status is RunStatus.QUEUED for one in transitions):
-            await self._queue.notify_queue()
+            await self._notifier.notify_queue()
         return len(transitions)
 
-    async def _step(self, name: str) -> Sequence[RunTransition]:
-        """A step that meets what it cannot handle is told of, and holds up neither the others nor the next round."""
+    async def _run_step(self, name: str) -> Sequence[RunTransition]:
+        """A step with an unexpected error is logged, and prevents neither the others nor the next round."""
         try:
             return await self._steps[name]()
         except DATABASE_ERRORS:
@@ -80,25 +84,25 @@ class Recovery:
             return ()
 
     async def _cancel_orphans(self) -> list[RunTransition]:
-        """Children that a worker holds are CANCELLING then: it is told."""
-        cancelled = await cancel_orphans(self._runner.database)
-        for one in cancelled:
-            await self._queue.notify_run(one.run_id)
-        return cancelled
+        """Cancel children without a parent that waits. A worker that holds one is notified to cancel it."""
+        transitions = await cancel_orphans(self._runner.database)
+        for one in transitions:
+            await self._notifier.notify_run(one.run_id)
+        return transitions
 
     async def _settle_children(self) -> list[RunTransition]:
-        """Before what is due: a parent that waits for nothing else is queued in the same round."""
+        """Comes before `due`, so that a parent that waits for nothing else is queued in the same round."""
         for parent_id in await settle(self._runner.database.pool):
-            await self._queue.notify_run(parent_id)
+            await self._notifier.notify_run(parent_id)
         return []
 
-    async def _find_dead(self) -> None:
-        """A worker whose lock is free at two looks in a row is dead: nobody has to wait for its leases."""
+    async def _find_dead_workers(self) -> None:
+        """Expire the leases of a worker whose lock is free in two rounds in a row: it is dead."""
         pool = self._runner.database.pool
-        missing = await presence.missing(pool)
-        if asyncio.get_running_loop().time() < self._trusts_at:
+        missing = await find_missing(pool)
+        if asyncio.get_running_loop().time() < self._grace_until:
             return
         suspects = sorted(missing & self._missing)
         self._missing = missing - set(suspects)
-        if suspects and (dead := await presence.bury(pool, suspects)):
+        if suspects and (dead := await expire_leases_of(pool, suspects)):
             log.warning("recovery.dead", workers=dead)

@@ -1,4 +1,4 @@
-"""Deletes what is too old, now and then, a little at a time: any number of workers may, none has to."""
+"""Runs retention in small batches, every few minutes, in every worker; the statements share the work."""
 
 import asyncio
 import random
@@ -13,37 +13,42 @@ from persistence.maintenance.retention import BATCH, prune_history, prune_items,
 log = structlog.get_logger(__name__)
 
 INTERVAL_S = 300.0
-BREATH_S = 0.2
-"""Between two batches: whatever else the database has to do goes first."""
+PAUSE_S = 0.2
+"""Pause between two batches, so that other statements go first."""
 
 
 async def prune_forever(pool: asyncpg.Pool, history_days: float | None, runs_days: float | None) -> None:
+    """Prune every INTERVAL_S, with jitter, until cancelled. A database that is away delays it."""
     while True:
         await asyncio.sleep(INTERVAL_S * random.uniform(0.5, 1.5))
         try:
             await prune(pool, history_days, runs_days)
-        except DATABASE_ERRORS as away:
-            log.info("retention.waiting", error=str(away) or type(away).__name__)
+        except DATABASE_ERRORS as error:
+            log.info("retention.waiting", error=str(error) or type(error).__name__)
 
 
 async def prune(pool: asyncpg.Pool, history_days: float | None, runs_days: float | None) -> None:
-    """Until nothing is left that is too old; None keeps for ever."""
+    """Delete everything that is past retention.
+
+    Args:
+        pool: Connections to Postgres.
+        history_days: Age of ended runs, in days, at which their history is deleted; None keeps it.
+        runs_days: Age of ended runs, in days, at which they are deleted; None keeps them.
+    """
     if runs_days is not None:
-        days = runs_days
-        await _drain("runs", lambda: prune_runs(pool, days))
+        await _prune_in_batches("runs", lambda: prune_runs(pool, runs_days))
     if history_days is not None:
-        kept = history_days
-        await _drain("history", lambda: prune_history(pool, kept))
-    await _drain("items", lambda: prune_items(pool))
-    await _drain("keys", lambda: prune_keys(pool))
+        await _prune_in_batches("history", lambda: prune_history(pool, history_days))
+    await _prune_in_batches("items", lambda: prune_items(pool))
+    await _prune_in_batches("keys", lambda: prune_keys(pool))
 
 
-async def _drain(what: str, once: Callable[[], Awaitable[int]]) -> None:
+async def _prune_in_batches(what: str, prune_batch: Callable[[], Awaitable[int]]) -> None:
     total = 0
-    while count := await once():
+    while count := await prune_batch():
         total += count
         if count < BATCH:
             break
-        await asyncio.sleep(BREATH_S)
+        await asyncio.sleep(PAUSE_S)
     if total:
         log.info("retention.pruned", what=what, count=total)

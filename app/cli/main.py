@@ -68,7 +68,7 @@ def server(
     from app.errors import CannotStartError
     from app.server.asgi import create_app
     from app.supervisor.supervisor import listen
-    from worker.gc_tuning import settle_down
+    from worker.gc_tuning import freeze_modules
 
     settings = _configured(port=port)
     _check_catalog(settings)
@@ -89,7 +89,7 @@ def server(
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=5,
     )
-    settle_down()
+    freeze_modules()
     uvicorn.Server(config).run(sockets=[bound])
 
 

@@ -41,7 +41,7 @@ from persistence.workflows import projects
 from resolvers.context import Context
 from resolvers.idempotent import settled
 from web.site import routes as page_routes
-from worker.resource_options import options_of
+from worker.resource_options import resource_options
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +67,7 @@ class ServerApp:
         self.database: Database
         self.redis: ArqRedis
         self.feed: Feed
-        self.queue: Notifier
+        self.notifier: Notifier
         self.auth: Auth
         self.resources: dict[str, Any]
         self.node_types: NodeTypes = load_node_types()
@@ -82,7 +82,7 @@ class ServerApp:
             stack.push_async_callback(self.redis.aclose)
             self.feed = Feed(self.database, self.redis)
             stack.push_async_callback(self.feed.close)
-            self.queue = Notifier(self.redis, self._settings.queue_name)
+            self.notifier = Notifier(self.redis, self._settings.queue_name)
             self.auth = LocalAuth(self.database)
             self.resources = await stack.enter_async_context(self._open_resources())
             await opened(self._ensure_project)
@@ -102,7 +102,7 @@ class ServerApp:
         """Create the resolvers' context of one request or socket. Raises Forbidden."""
         caller = await self.auth.caller(request.headers)
         return Context(
-            caller, self.database, self.node_types, self.redis, self.queue, self.feed, resources=self.resources
+            caller, self.database, self.node_types, self.redis, self.notifier, self.feed, resources=self.resources
         )
 
     @asynccontextmanager
@@ -111,7 +111,7 @@ class ServerApp:
 
         Sandboxes start on demand.
         """
-        options = options_of(self._settings, sandbox_ready=0)
+        options = resource_options(self._settings, sandbox_ready=0)
         secrets = await opened(lambda: open_secrets(self.database, Keys.of(self._settings)))
         async with (
             open_databases(options.catalog.sql) as databases,

@@ -1,9 +1,10 @@
-"""Postgres is the queue: a worker claims as many QUEUED runs as it has room for, in a fair order, in one statement.
+"""Postgres is the queue: one statement claims QUEUED runs for a worker, in a fair order.
 
-Fair between projects first: a run's rank is what its project holds already plus its place in the project's own queue. Within
-a project, by priority and then by age. A lane is what is limited together. A claim costs the same with ten runs queued and
-with a hundred thousand: it looks at the first of each lane, and further down in the best lanes alone. A crash after the
-commit leaves the lease to run out; a worker that is stopped in the middle holds up nobody for longer than PATIENCE_MS.
+Projects share first: the rank of a run is the number of runs that its project holds already, plus the
+place of the run in the queue of its project. Inside a project, priority comes first and then age. Runs
+with one concurrency key are limited together. A claim costs the same with ten queued runs and with
+100,000: it reads the first run of each key, and more runs of the best keys only. If a worker dies after
+the commit, its leases expire; one that stops inside a claim delays the others by LOCK_TIMEOUT_MS at most.
 """
 
 from dataclasses import dataclass
@@ -19,28 +20,31 @@ from persistence.events.run_transition import RunTransition
 from persistence.queue.leases import transition_of
 
 MAX_CLAIM = 48
-"""Runs claimed at once. The statement looks at 64: a constant, so that its plan is one for few rows."""
+"""Most runs in one claim. The statement considers 64 runs, a constant, so that it has one plan for few
+rows."""
 ROUNDS = 8
-"""Of several workers that look at once, some find all that they looked at taken: they look again this often."""
+"""Most attempts of one claim. Of several workers that claim at once, some find that all the runs that
+they considered are taken, and try again."""
 LIMITS_LOCK = 7_233_150_419
-"""The advisory lock under which limited runs are counted and claimed: exact, whoever else claims."""
-PATIENCE_MS = 2_000
-"""How long anybody waits for that lock, and may hold it without a word."""
+"""Advisory lock that is held while limited runs are counted and claimed, so that limits are exact."""
+LOCK_TIMEOUT_MS = 2_000
+"""How long a claim waits for that lock, and may hold it without sending a statement."""
 
 
 class ClaimLimits(StrEnum):
-    """What a claim may do about runs that are limited."""
+    """How a claim treats runs with a concurrency limit."""
 
     NONE = "none"
-    """There are none, it believes: where there is one it claims nothing, since that one may be next."""
+    """No queued run has a limit, it assumes. If one has, nothing is claimed: that run may be next."""
     COUNTED = "counted"
-    """It holds the lock, so it may count and claim them."""
+    """The claim holds LIMITS_LOCK, so it counts held runs and claims limited ones."""
     LEFT_OUT = "left out"
+    """Limited runs are not claimed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
-    """A run that this worker holds now, with all that it needs to go on."""
+class ClaimedRun:
+    """A run that this worker holds, with everything that is needed to execute it."""
 
     id: str
     project_id: str
@@ -57,86 +61,107 @@ class Claimed:
     resumed_step: int
     timeout_at: datetime | None
     error: JSON
-    """Of a run that was failing when its last worker was lost."""
+    """The error of a run that was failing when its last worker died."""
     now: datetime
+    """The database's time at the claim."""
 
 
 @dataclass(frozen=True, slots=True)
-class Claims:
-    """What one worker has won."""
+class ClaimBatch:
+    """The runs that one worker claimed at once, in the order of the queue."""
 
-    won: list[tuple[Claimed, RunTransition]]
-    is_more: bool
-    """Whether something queued was left that the end of a run may let in."""
+    runs: list[ClaimedRun]
+    transitions: list[RunTransition]
+    """One for each run."""
+    has_more: bool
+    """Whether runs may be queued that the end of a run lets in."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    won: list[tuple[Claimed, RunTransition]]
-    seen: int
-    """Runs that it might have claimed: where it won fewer than it wanted, others have the rest."""
+class _Attempt:
+    """What one execution of the statement returned."""
+
+    runs: list[ClaimedRun]
+    transitions: list[RunTransition]
+    considered: int
+    """Runs that it could have claimed. If it claimed fewer than it wanted, other workers have the rest."""
     has_limited: bool
+    """Whether a queued run has a concurrency limit."""
 
 
 async def claim_next(
     pool: asyncpg.Pool, worker_id: str, ttl_s: float, free: int, project_limit: int | None = None
-) -> Claims:
-    """QUEUED → RUNNING for up to `free` runs, 48 at most, each for one worker alone."""
-    free, won = min(free, MAX_CLAIM), list[tuple[Claimed, RunTransition]]()
+) -> ClaimBatch:
+    """Move up to `free` runs, at most MAX_CLAIM, from QUEUED to RUNNING. Each run is claimed by one worker.
+
+    Args:
+        pool: Connections to Postgres.
+        worker_id: The worker that holds the runs from now on.
+        ttl_s: Length of the leases, in seconds.
+        free: How many more runs the worker can execute.
+        project_limit: How many runs of one project all workers together execute at once.
+    """
+    free, is_done = min(free, MAX_CLAIM), False
+    runs, transitions = list[ClaimedRun](), list[RunTransition]()
     for _ in range(ROUNDS):
-        look = await _look(pool, worker_id, ttl_s, free - len(won), project_limit)
-        won += look.won
-        if is_done := len(won) == free or look.seen == len(look.won):
+        attempt = await _attempt(pool, worker_id, ttl_s, free - len(runs), project_limit)
+        runs += attempt.runs
+        transitions += attempt.transitions
+        if is_done := len(runs) == free or attempt.considered == len(attempt.runs):
             break
-    return Claims(won, not is_done or len(won) == free or look.has_limited or project_limit is not None)
+    has_more = not is_done or len(runs) == free or attempt.has_limited or project_limit is not None
+    return ClaimBatch(runs, transitions, has_more)
 
 
-async def _look(pool: asyncpg.Pool, worker_id: str, ttl_s: float, free: int, project_limit: int | None) -> _Look:
-    given = worker_id, ttl_s, free
+async def _attempt(pool: asyncpg.Pool, worker_id: str, ttl_s: float, free: int, project_limit: int | None) -> _Attempt:
+    arguments = worker_id, ttl_s, free
     if project_limit is None:
-        look = _look_of(await pool.fetch(_CLAIM, *given, ClaimLimits.NONE, None))
-        if not look.has_limited:
-            return look
+        attempt = _attempt_of(await pool.fetch(_CLAIM, *arguments, ClaimLimits.NONE, None))
+        if not attempt.has_limited:
+            return attempt
     try:
-        return await _counted(pool, *given, project_limit)
+        return await _claim_counted(pool, *arguments, project_limit)
     except asyncpg.LockNotAvailableError:
-        # Somebody has it and does not move. What is not limited need not wait for that.
+        # Another worker holds the lock and does not move. Runs without a limit need not wait for it.
         if project_limit is not None:
-            return _Look([], 0, True)
-        return _look_of(await pool.fetch(_CLAIM, *given, ClaimLimits.LEFT_OUT, None))
+            return _Attempt([], [], 0, True)
+        return _attempt_of(await pool.fetch(_CLAIM, *arguments, ClaimLimits.LEFT_OUT, None))
 
 
-async def _counted(pool: asyncpg.Pool, worker_id: str, ttl_s: float, free: int, project_limit: int | None) -> _Look:
+async def _claim_counted(
+    pool: asyncpg.Pool, worker_id: str, ttl_s: float, free: int, project_limit: int | None
+) -> _Attempt:
     async with pool.acquire() as connection, connection.transaction():
-        # A statement of its own: the one that counts must begin, and see, only once the lock is ours.
-        await connection.fetch(_PATIENCE, str(PATIENCE_MS))
+        # Separate statements: the snapshot of the one that counts must begin after the lock is held.
+        await connection.fetch(_SET_TIMEOUTS, str(LOCK_TIMEOUT_MS))
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LIMITS_LOCK)
-        return _look_of(await connection.fetch(_CLAIM, worker_id, ttl_s, free, ClaimLimits.COUNTED, project_limit))
+        return _attempt_of(await connection.fetch(_CLAIM, worker_id, ttl_s, free, ClaimLimits.COUNTED, project_limit))
 
 
-def _look_of(rows: list[Any]) -> _Look:
-    won = [
-        (
-            Claimed(**{name: row[name] for name in Claimed.__slots__ if name != "now"}, now=row["at"]),
-            transition_of(row, RunStatus.RUNNING, RunStatus.QUEUED, row["message"]),
-        )
-        for row in rows
-        if row["id"] is not None
-    ]
-    return _Look(won, rows[0]["seen"], rows[0]["has_limited"])
+def _attempt_of(rows: list[Any]) -> _Attempt:
+    claimed = [row for row in rows if row["id"] is not None]
+    return _Attempt(
+        [ClaimedRun(**{name: row[name] for name in _COLUMNS}, now=row["at"]) for row in claimed],
+        [transition_of(row, RunStatus.RUNNING, RunStatus.QUEUED, row["message"]) for row in claimed],
+        rows[0]["considered"],
+        rows[0]["has_limited"],
+    )
 
 
-async def spec_of(pool: asyncpg.Pool, version_id: str) -> JSON:
-    """The spec of a claimed run, for the one time that its graph is not compiled yet."""
+async def load_spec(pool: asyncpg.Pool, version_id: str) -> JSON:
+    """Read the spec of a claimed run whose graph is not in the cache."""
     return await pool.fetchval("SELECT spec FROM versions WHERE id = $1", version_id)
 
 
-_PATIENCE = """
+_COLUMNS = [name for name in ClaimedRun.__slots__ if name != "now"]
+
+_SET_TIMEOUTS = """
 SELECT set_config('lock_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $1, true)
 """
-# Why 64 lanes are enough: a lane's first run that is the j-th of the firsts in its project shows that the project has a
-# j-th run that is at least as good. So each of the 64 lanes before this one stands for a run that goes before all of this
-# one's; by the same count the lane at place n can have no more than 65 - n runs among the best.
+# The column `lane` is the concurrency key, `lane_limit` its limit. Reading 64 keys is enough: if the first
+# run of a key is the j-th of the first runs in its project, the project has a j-th run that is at least as
+# good. So each of the 64 keys before this one stands for a run that goes before all runs of this one. By
+# the same count, the key at place n can have no more than 65 - n runs among the best.
 _CLAIM = """
 WITH RECURSIVE firsts AS (
     (SELECT lane, project_id, lane_limit, priority, queued_at, id FROM runs WHERE status = 'QUEUED'
@@ -154,26 +179,26 @@ WITH RECURSIVE firsts AS (
 ), held_of AS MATERIALIZED (
     SELECT project_id, sum(count) AS count FROM held GROUP BY project_id
 ), allowed AS (
-    SELECT f.*, f.lane_limit - coalesce(h.count, 0) AS room, coalesce(p.count, 0) AS project_held
+    SELECT f.*, f.lane_limit - coalesce(h.count, 0) AS free, coalesce(p.count, 0) AS project_held
     FROM firsts f LEFT JOIN held h USING (project_id, lane) LEFT JOIN held_of p USING (project_id)
     WHERE CASE $4 WHEN 'counted' THEN f.lane_limit IS NULL OR f.lane_limit > coalesce(h.count, 0)
         WHEN 'none' THEN NOT (SELECT is_any FROM limited) ELSE f.lane_limit IS NULL END
 ), ranked AS (
     SELECT *, project_held + row_number() OVER (PARTITION BY project_id ORDER BY priority DESC, queued_at, id) AS rank
     FROM allowed
-), lanes AS MATERIALIZED (
-    SELECT lane, room, project_held, row_number() OVER (ORDER BY rank, priority DESC, queued_at, id) AS place
+), best_keys AS MATERIALIZED (
+    SELECT lane, free, project_held, row_number() OVER (ORDER BY rank, priority DESC, queued_at, id) AS place
     FROM ranked ORDER BY place LIMIT 64
-), let AS (
-    SELECT t.*, l.project_held
+), candidates AS (
+    SELECT t.*, k.project_held
         + row_number() OVER (PARTITION BY t.project_id ORDER BY t.priority DESC, t.queued_at, t.id) AS rank
-    FROM lanes l CROSS JOIN LATERAL (
-        SELECT id, project_id, priority, queued_at FROM runs WHERE status = 'QUEUED' AND lane = l.lane
-        ORDER BY priority DESC, queued_at, id LIMIT least(65 - l.place, l.room)
+    FROM best_keys k CROSS JOIN LATERAL (
+        SELECT id, project_id, priority, queued_at FROM runs WHERE status = 'QUEUED' AND lane = k.lane
+        ORDER BY priority DESC, queued_at, id LIMIT least(65 - k.place, k.free)
     ) t
 ), best AS MATERIALIZED (
     SELECT ARRAY(
-        SELECT id FROM let WHERE $5::int IS NULL OR rank <= $5 ORDER BY rank, priority DESC, queued_at, id LIMIT 64
+        SELECT id FROM candidates WHERE $5::int IS NULL OR rank <= $5 ORDER BY rank, priority DESC, queued_at, id LIMIT 64
     ) AS ids
 ), chosen AS MATERIALIZED (
     SELECT id FROM runs WHERE id = ANY ((SELECT ids FROM best)::text[]) AND status = 'QUEUED'
@@ -186,13 +211,13 @@ WITH RECURSIVE firsts AS (
             timeout_at, now() + make_interval(secs => least((options->>'timeoutS')::float, 1e9))),
         last_seq = last_seq + 1, status_message = NULL
     WHERE id IN (SELECT id FROM chosen)
-    RETURNING *, now() AS at, CASE attempt WHEN 1 THEN 'Started' ELSE 'Taken up again' END AS message
-), told AS (
+    RETURNING *, now() AS at, CASE attempt WHEN 1 THEN 'Started' ELSE 'Claimed again' END AS message
+), event AS (
     INSERT INTO events (run_id, seq, type, at, body)
     SELECT id, last_seq, 'RUN_STATUS', at, json_build_object('status', status, 'previous', 'QUEUED', 'message', message)
     FROM moved
 )
-SELECT x.has_limited, x.seen, m.*, v.spec_hash
-FROM (SELECT is_any AS has_limited, cardinality((SELECT ids FROM best)) AS seen FROM limited) x
+SELECT x.has_limited, x.considered, m.*, v.spec_hash
+FROM (SELECT is_any AS has_limited, cardinality((SELECT ids FROM best)) AS considered FROM limited) x
 LEFT JOIN (moved m JOIN versions v ON v.id = m.version_id) ON true
 """

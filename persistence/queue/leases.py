@@ -1,6 +1,8 @@
-"""Who holds a run: renewing leases, and reading what the rows ask of their holders.
+"""Leases of runs: renews them, and reads the intents of the leased runs.
 
-All by the database's clock. The epoch is the fencing token: whoever held a run under an older one can write no more.
+All times are by the database's clock. The epoch is the fencing token (Kleppmann, "How to do distributed
+locking", 2016; the sequencers of Chubby, Burrows 2006): a worker whose lease has an older epoch can
+write nothing more. Used by the heartbeat of a worker.
 """
 
 from collections.abc import Sequence
@@ -13,26 +15,35 @@ from engine.events import Event, StatusChange
 from engine.states import RunStatus
 from persistence.events.run_transition import RunTransition
 
+Lease = tuple[str, int]
+"""A run id and the epoch under which a worker holds the run."""
+
 
 @dataclass(frozen=True, slots=True)
 class LeaseStatus:
-    """What a held run's row says: its status, whether an answer has come, and where it is to pause."""
+    """What the row of a leased run says."""
 
     status: RunStatus
     is_answered: bool
+    """Whether a wait of the run has an answer."""
     breakpoints: frozenset[str]
+    """The ids of the nodes before which the run pauses."""
 
 
-async def renew(pool: asyncpg.Pool, held: Sequence[tuple[str, int]], ttl_s: float) -> dict[str, LeaseStatus]:
-    """Prolongs the leases of (run, epoch) pairs. Runs that are not in the answer are not held any more."""
-    ids, epochs = [run_id for run_id, _ in held], [epoch for _, epoch in held]
-    return {row["id"]: _stand(row) for row in await pool.fetch(_RENEW, ids, epochs, ttl_s)}
+async def renew(pool: asyncpg.Pool, leases: Sequence[Lease], ttl_s: float) -> dict[str, LeaseStatus]:
+    """Renew leases for `ttl_s` seconds from now.
+
+    Returns:
+        The status of each renewed run, by run id. A run that is missing is no longer leased.
+    """
+    ids, epochs = [run_id for run_id, _ in leases], [epoch for _, epoch in leases]
+    return {row["id"]: _lease_status(row) for row in await pool.fetch(_RENEW, ids, epochs, ttl_s)}
 
 
-async def lease_statuses(pool: asyncpg.Pool, held: Sequence[tuple[str, int]]) -> dict[str, LeaseStatus]:
-    """How held runs stand now, without touching them."""
-    ids, epochs = [run_id for run_id, _ in held], [epoch for _, epoch in held]
-    return {row["id"]: _stand(row) for row in await pool.fetch(_STANDS, ids, epochs)}
+async def lease_statuses(pool: asyncpg.Pool, leases: Sequence[Lease]) -> dict[str, LeaseStatus]:
+    """Read what `renew` returns, without renewing."""
+    ids, epochs = [run_id for run_id, _ in leases], [epoch for _, epoch in leases]
+    return {row["id"]: _lease_status(row) for row in await pool.fetch(_READ, ids, epochs)}
 
 
 def transition_of(row: Any, status: RunStatus, previous: RunStatus, message: str) -> RunTransition:
@@ -42,16 +53,16 @@ def transition_of(row: Any, status: RunStatus, previous: RunStatus, message: str
     return RunTransition.of(row["project_id"], row["id"], change, (event,))
 
 
-def _stand(row: Any) -> LeaseStatus:
+def _lease_status(row: Any) -> LeaseStatus:
     return LeaseStatus(RunStatus(row["status"]), row["wake_at"] is not None, frozenset(row["options"]["breakpoints"]))
 
 
-_HELD = "unnest($1::text[], $2::int[]) AS h(id, epoch) WHERE r.id = h.id AND r.epoch = h.epoch"
-_IS_HELD = "r.status IN ('RUNNING', 'PAUSING', 'CANCELLING')"
-# The journal locks its runs in the order of their ids: whoever locks several must do likewise.
+_LEASES = """unnest($1::text[], $2::int[]) AS h(id, epoch)
+WHERE r.id = h.id AND r.epoch = h.epoch AND r.status IN ('RUNNING', 'PAUSING', 'CANCELLING')"""
+# Runs are locked in the order of their ids, as by the journal, so that the two cannot deadlock.
 _RENEW = f"""
-WITH ours AS (SELECT r.id FROM runs r, {_HELD} AND {_IS_HELD} ORDER BY r.id FOR NO KEY UPDATE OF r)
+WITH ours AS (SELECT r.id FROM runs r, {_LEASES} ORDER BY r.id FOR NO KEY UPDATE OF r)
 UPDATE runs r SET lease_until = now() + make_interval(secs => $3) FROM ours WHERE r.id = ours.id
 RETURNING r.id, r.status, r.wake_at, r.options
 """
-_STANDS = f"SELECT r.id, r.status, r.wake_at, r.options FROM runs r, {_HELD} AND {_IS_HELD}"
+_READ = f"SELECT r.id, r.status, r.wake_at, r.options FROM runs r, {_LEASES}"

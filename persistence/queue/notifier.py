@@ -1,8 +1,8 @@
-"""The doorbell: tells workers over arq that there is something to claim, and over pub/sub that they should look now.
+"""Notifies workers: over arq and pub/sub that runs are queued, over pub/sub that a run has a new intent.
 
-Never the truth, and never about one run: the queue is in Postgres, and a ring says no more than that it is worth a look. A
-ring that Redis loses is made up for by recovery, a nudge by the heartbeat; so nothing here raises, and nothing here waits
-for a Redis that hangs.
+A notification is a hint, never the truth: the queue and the intents are in Postgres. Recovery makes up
+for a lost notification of the queue, the heartbeat for a lost notification of a run. So nothing here
+raises, and nothing waits longer than TIMEOUT_S for a Redis that hangs. Used by servers and workers.
 """
 
 import asyncio
@@ -15,57 +15,61 @@ from redis.exceptions import RedisError
 from persistence.db.outage import Outage
 
 POLL_QUEUE = "poll_queue"
-"""The name of the one arq job there is."""
-RING_S = 0.25
-"""The bell reaches who listens; a job, for who polls, need not be put more often than they poll."""
-PATIENCE_S = 1.0
+"""The name of the only arq job: it makes a worker poll the queue in Postgres."""
+JOB_INTERVAL_S = 0.25
+"""Shortest time between two jobs. Workers that listen get the pub/sub message; the job is for the poll
+of arq, and more jobs than polls are of no use."""
+TIMEOUT_S = 1.0
+"""How long one notification may take."""
 
 
 class Notifier:
-    """One queue of one deployment; `name` keeps deployments that share a Redis apart."""
+    """Notifications of one deployment; `name` keeps deployments that share a Redis apart."""
 
     def __init__(self, redis: ArqRedis, name: str) -> None:
         self._redis, self.name = redis, name
-        self._is_ringing = self._rings_again = False
-        self._put_at = float("-inf")
+        self._is_notifying = self._is_requested = False
+        self._job_at = float("-inf")
         self._outage = Outage("queue")
 
     async def notify_queue(self) -> None:
-        """Rings once for all that ask while it rings."""
-        self._rings_again = True
-        if self._is_ringing:
+        """Notify workers that runs are queued. Calls during a notification share the next one."""
+        self._is_requested = True
+        if self._is_notifying:
             return
-        self._is_ringing = True
+        self._is_notifying = True
         try:
-            while self._rings_again:
-                self._rings_again = False
-                await self._patiently(self._ring())
+            while self._is_requested:
+                self._is_requested = False
+                await self._send(self._notify_queue())
         finally:
-            self._is_ringing = False
+            self._is_notifying = False
 
-    async def _ring(self) -> None:
-        await self._redis.publish(self.bell, "")
-        if time.monotonic() - self._put_at > RING_S:
-            self._put_at = time.monotonic()
-            # One id: the second job is swallowed while the first is waiting.
+    async def _notify_queue(self) -> None:
+        await self._redis.publish(self.queue_channel, "")
+        if time.monotonic() - self._job_at > JOB_INTERVAL_S:
+            self._job_at = time.monotonic()
+            # All jobs have one id: arq drops a second job while the first one waits.
             await self._redis.enqueue_job(POLL_QUEUE, _job_id=f"{self.name}:{POLL_QUEUE}", _queue_name=self.name)
 
     async def notify_run(self, run_id: str) -> None:
-        """Asks whoever holds the run to look at its intents now."""
-        await self._patiently(self._redis.publish(self.nudges, run_id))
+        """Notify the worker that holds the run to read its intents now."""
+        await self._send(self._redis.publish(self.run_channel, run_id))
 
-    async def _patiently(self, saying: Awaitable[object]) -> None:
+    async def _send(self, notification: Awaitable[object]) -> None:
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                await saying
+            async with asyncio.timeout(TIMEOUT_S):
+                await notification
             self._outage.over()
         except (RedisError, OSError) as error:  # A TimeoutError is an OSError.
             self._outage.met(error)
 
     @property
-    def bell(self) -> str:
+    def queue_channel(self) -> str:
+        """The pub/sub channel that says that runs are queued."""
         return f"{self.name}:bell"
 
     @property
-    def nudges(self) -> str:
+    def run_channel(self) -> str:
+        """The pub/sub channel whose messages are ids of runs with a new intent."""
         return f"{self.name}:nudge"

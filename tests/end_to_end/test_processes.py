@@ -55,7 +55,7 @@ async def test_a_run_goes_on_elsewhere_within_seconds_after_its_worker_was_kille
         holder.send_signal(signal.SIGKILL)
         holder.wait()
         killed = time.monotonic()
-        await system.told(run_id, "Taken up again")
+        await system.told(run_id, "Claimed again")
         took = time.monotonic() - killed
         run = await system.ended(run_id)
     assert took < 3
@@ -86,7 +86,7 @@ async def test_a_worker_that_was_stopped_past_its_lease_writes_no_more(database_
         await system.until(run_id, "slow", "RUNNING")
         holder = await system.holder(run_id)
         holder.send_signal(signal.SIGSTOP)
-        await system.told(run_id, "Taken up again")
+        await system.told(run_id, "Claimed again")
         holder.send_signal(signal.SIGCONT)
         run = await system.ended(run_id)
     assert (run["status"], run["output"]) == ("COMPLETED", {"last": 8})

@@ -37,18 +37,19 @@ async def running(
         worker_id="worker",
         capacity=capacity,
         lease_ttl_s=60,
-        queue=Notifier(ArqRedis(redis.connection_pool), "test"),
+        notifier=Notifier(ArqRedis(redis.connection_pool), "test"),
     )
-    pulling = asyncio.create_task(runner.pull_forever())
+    polling = asyncio.create_task(runner.poll_forever())
     try:
         yield runner
     finally:
-        pulling.cancel()
-        await asyncio.gather(pulling, return_exceptions=True)
-        for held in list(runner.held.values()):
-            if held.executor is not None:
-                held.executor.request(StopReason.LEASE_LOST)
-        await asyncio.gather(*(held.task for held in list(runner.held.values())), return_exceptions=True)
+        polling.cancel()
+        await asyncio.gather(polling, return_exceptions=True)
+        tasks = list(runner.tasks.values())
+        for task in tasks:
+            task.request(StopReason.LEASE_LOST)
+        for task in tasks:
+            await task.wait()
         await journal.close()
 
 
@@ -77,7 +78,7 @@ async def test_a_run_whose_writes_the_database_refuses_fails_alone_with_none_of_
     bad = await accept_spec(database, caller, project, poison)
     good = [await accept_spec(database, caller, project, {"nodes": [node("a")], "edges": []}) for _ in range(5)]
     async with running(database, redis, node_types(bell)) as runner:
-        runner.pull()
+        runner.poll()
         row = await ended(database, bad)
         assert (row["status"], row["error"]["code"]) == ("FAILED", "STORAGE")
         assert "no poison here" in row["error"]["message"]
@@ -105,19 +106,19 @@ async def test_a_run_that_is_lost_and_claimed_again_by_the_same_process_is_drive
     bell = Counting()
     run_id = await accept_spec(database, caller, project, BELL)
     async with running(database, redis, node_types(bell)) as runner:
-        runner.pull()
+        runner.poll()
         await bell.running.wait()
-        first = runner.held[run_id]
+        first = runner.tasks[run_id]
         bell.running.clear()
         await database.pool.execute("UPDATE runs SET lease_until = now() - interval '1 s' WHERE id = $1", run_id)
         await rescue_expired(database, 5)
-        runner.pull()
+        runner.poll()
         await bell.running.wait()
-        assert runner.held[run_id] is not first
+        assert runner.tasks[run_id] is not first
         assert most == 1
         bell.go_on.set()
         assert (await ended(database, run_id))["status"] == "COMPLETED"
-        await eventually(lambda: _is(not runner.held))
+        await eventually(lambda: _is(not runner.tasks))
 
 
 @pytest.mark.parametrize(("capacity", "lane_limit"), [(1, None), (10, 1)])
@@ -127,7 +128,7 @@ async def test_the_end_of_a_run_lets_in_what_is_queued_without_another_ring(
     run_ids = [await accept_spec(database, caller, project, SPEC) for _ in range(3)]
     await database.pool.execute("UPDATE runs SET lane = 'one', lane_limit = $1", lane_limit)
     async with running(database, redis, capacity=capacity) as runner:
-        runner.pull()
+        runner.poll()
         assert [(await ended(database, run_id))["status"] for run_id in run_ids] == ["COMPLETED"] * 3
 
 
@@ -147,7 +148,7 @@ async def test_a_node_whose_awaited_thing_is_cancelled_fails_and_does_not_hang(
 
     run_id = await accept_spec(database, caller, project, BELL)
     async with running(database, redis, node_types(Broken())) as runner:
-        runner.pull()
+        runner.poll()
         row = await ended(database, run_id)
     assert (row["status"], row["error"]["code"], row["error"]["node_id"]) == ("FAILED", "NODE", "bell")
 
@@ -159,13 +160,13 @@ async def test_a_drain_hands_back_what_it_holds_and_what_is_claimed_just_then(
     bell = Bell()
     run_id = await accept_spec(database, caller, project, BELL)
     async with running(database, redis, node_types(bell)) as runner:
-        runner.pull()
+        runner.poll()
         if is_held:
             await bell.running.wait()
         else:
             await asyncio.sleep(0)
         await runner.drain(0.05)
-        assert not runner.held
+        assert not runner.tasks
         row = await database.pool.fetchrow("SELECT status, crashes FROM runs WHERE id = $1", run_id)
         assert tuple(row) == ("QUEUED", 0)
 
@@ -179,9 +180,9 @@ async def test_the_journal_goes_on_after_it_has_lost_every_connection(
         WHERE datname = current_database() AND pid <> pg_backend_pid()"""
     async with running(database, redis) as runner:
         for run_id in run_ids:
-            runner.pull()
+            runner.poll()
             await database.pool.execute(kill)
-            runner.pull()
+            runner.poll()
             assert await ended_or_queued(database, run_id)
         assert not any(task.done() for task in runner.journal.tasks)
 

@@ -75,10 +75,10 @@ def _after_claim(_: str) -> None:
     claim: Any = worker.runner.__dict__["claim_next"]
 
     async def mortal(*args: Any, **options: Any) -> Any:
-        claims = await claim(*args, **options)
-        if claims.won:
+        batch = await claim(*args, **options)
+        if batch.runs:
             die()
-        return claims
+        return batch
 
     _replace(worker.runner, "claim_next", mortal)
 

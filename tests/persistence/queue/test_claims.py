@@ -37,7 +37,7 @@ async def queued(
 
 
 async def claim(database: Database, free: int, worker: str = "w", **rest: Any) -> list[str]:
-    return [claimed.id for claimed, _ in (await claim_next(database.pool, worker, 60, free, **rest)).won]
+    return [run.id for run in (await claim_next(database.pool, worker, 60, free, **rest)).runs]
 
 
 async def other_project(database: Database) -> str:
@@ -58,19 +58,19 @@ async def test_an_empty_queue_gives_nothing(database: Database) -> None:
 async def test_a_claim_tells_whether_the_end_of_a_run_may_let_in_more(
     database: Database, caller: Caller, project: str
 ) -> None:
-    async def is_more(free: int, project_limit: int | None = None) -> bool:
-        return (await claim_next(database.pool, "w", 60, free, project_limit)).is_more
+    async def has_more(free: int, project_limit: int | None = None) -> bool:
+        return (await claim_next(database.pool, "w", 60, free, project_limit)).has_more
 
-    assert not await is_more(1)
-    assert await is_more(1, project_limit=5)
+    assert not await has_more(1)
+    assert await has_more(1, project_limit=5)
     for _ in range(3):
         await queued(database, caller, project)
-    assert await is_more(2)
-    assert not await is_more(2)
+    assert await has_more(2)
+    assert not await has_more(2)
     await queued(database, caller, project, lane="narrow", limit=1)
     await queued(database, caller, project, lane="narrow", limit=1)
-    assert await is_more(5)
-    assert await is_more(5)
+    assert await has_more(5)
+    assert await has_more(5)
 
 
 async def test_within_a_project_priority_goes_before_age(database: Database, caller: Caller, project: str) -> None:

@@ -34,7 +34,7 @@ async def test_an_accepted_run_is_queued_and_the_doorbell_rings(
 
 async def test_a_run_is_accepted_without_redis(context: Context, adhoc: StartArguments) -> None:
     away = ArqRedis.from_url("unix:///nonexistent/redis.sock")
-    alone = replace(context, queue=Notifier(away, "test"), feed=Feed(context.database, away))
+    alone = replace(context, notifier=Notifier(away, "test"), feed=Feed(context.database, away))
     assert (await start.run_adhoc(alone, adhoc)).status is RunStatus.QUEUED
 
 
@@ -129,14 +129,14 @@ async def test_cancelling_at_once_from_many_sides_changes_it_once(context: Conte
 
 async def test_a_synchronous_run_answers_when_it_rests(context: Context, adhoc: StartArguments, worker: Worker) -> None:
     waiting = asyncio.create_task(start.run_adhoc(context, replace(adhoc, mode=RunMode.SYNC)))
-    await until(lambda: context.feed.rests.waiting)
-    (run_id,) = context.feed.rests.waiting
+    await until(lambda: context.feed.rest_waiter.waiting)
+    (run_id,) = context.feed.rest_waiter.waiting
     run = await context.loaders.run.load(run_id)
     assert run is not None
     await (await worker.takes_up(run)).ends()
     answer = await waiting
     assert (answer.status, answer.output) == (RunStatus.COMPLETED, {"ok": True})
-    assert not context.feed.rests.waiting
+    assert not context.feed.rest_waiter.waiting
 
 
 async def test_a_synchronous_run_answers_as_it_stands_when_time_is_over(
@@ -144,7 +144,7 @@ async def test_a_synchronous_run_answers_as_it_stands_when_time_is_over(
 ) -> None:
     run = await start.run_adhoc(context, replace(adhoc, mode=RunMode.SYNC, timeout_ms=50))
     assert run.status is RunStatus.QUEUED
-    assert not context.feed.rests.waiting
+    assert not context.feed.rest_waiter.waiting
 
 
 async def test_a_viewer_may_not_run_and_a_stranger_sees_nothing(

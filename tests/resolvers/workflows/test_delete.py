@@ -89,7 +89,7 @@ async def test_runs_accepted_while_the_others_stop_go_with_them(
 ) -> None:
     [held] = await held_runs(context, worker, workflow_id, 1)
     deleting = asyncio.create_task(workflows.delete_workflow(context, workflow_id, cancel_runs=True))
-    await until(lambda: context.feed.rests.waiting)
+    await until(lambda: context.feed.rest_waiter.waiting)
     late = await start.run_workflow(context, StartArguments(workflow_id=workflow_id))
     following = asyncio.create_task(_told(context, late))
     await until(lambda: late.id in context.feed.streams.topics)
@@ -138,7 +138,7 @@ async def test_a_delete_gives_the_child_runs_it_cancels_the_configured_deadline(
     link = "UPDATE runs SET parent_id = $2, parent_key = '0/a/1' WHERE id = $1"
     await context.database.pool.execute(link, child.run_id, parent.run_id)
     deleting = asyncio.create_task(workflows.delete_workflow(context, workflow_id, cancel_runs=True))
-    await until(lambda: context.feed.rests.waiting)
+    await until(lambda: context.feed.rest_waiter.waiting)
     await parent.ends(RunStatus.CANCELLED, RunStatus.CANCELLING)
     await asyncio.wait_for(deleting, 10)
     query = "SELECT status, extract(epoch FROM deadline_at - cancel_requested_at)::int AS seconds FROM runs"

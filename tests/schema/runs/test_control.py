@@ -33,7 +33,7 @@ async def test_a_pause_answers_with_the_checkpoint_as_soon_as_the_run_is_paused(
     held = await worker.takes_up(run)
     checkpoint_id = await with_checkpoint(held)
     pausing = asyncio.create_task(mutate(context, "pauseRun", PAUSED, runId=run.id, timeoutMs=20_000))
-    await until(lambda: context.feed.rests.waiting)
+    await until(lambda: context.feed.rest_waiter.waiting)
     await held.ends(RunStatus.PAUSED, RunStatus.PAUSING)
     assert await asyncio.wait_for(pausing, 10) == {
         "run": {"id": run.id, "status": "PAUSED"},
@@ -55,7 +55,7 @@ async def test_a_step_answers_with_the_next_checkpoint(context: Context, worker:
     await with_checkpoint(held)
     await held.ends(RunStatus.PAUSED)
     stepping = asyncio.create_task(mutate(context, "stepRun", PAUSED, runId=run.id, timeoutMs=20_000))
-    await until(lambda: context.feed.rests.waiting)
+    await until(lambda: context.feed.rest_waiter.waiting)
     assert await context.database.pool.fetchval("SELECT is_step FROM runs WHERE id = $1", run.id)
     held = await worker.takes_up(run)
     await held.checkpoint(new_id("ckp"), step=2, next_nodes=[])
@@ -67,7 +67,7 @@ async def test_a_step_answers_with_the_next_checkpoint(context: Context, worker:
 async def test_a_step_of_the_last_node_answers_with_the_end(context: Context, worker: Worker, run: Run) -> None:
     await (await worker.takes_up(run)).ends(RunStatus.PAUSED)
     stepping = asyncio.create_task(mutate(context, "stepRun", PAUSED, runId=run.id, timeoutMs=20_000))
-    await until(lambda: context.feed.rests.waiting)
+    await until(lambda: context.feed.rest_waiter.waiting)
     await (await worker.takes_up(run)).ends()
     payload = await asyncio.wait_for(stepping, 10)
     assert (payload["run"]["status"], payload["checkpoint"]) == ("COMPLETED", None)

@@ -190,7 +190,7 @@ async def test_a_caller_without_the_role_changes_nothing(
         context.database,
         context.node_types,
         context.redis,
-        context.queue,
+        context.notifier,
         context.feed,
     )
     asked: list[dict[str, Any]] = [
