@@ -1,4 +1,4 @@
-"""Validate arguments that several resolvers take: names, run options, inputs and wait times."""
+"""Validation of arguments that several resolvers take: names, run options, inputs and timeouts."""
 
 from collections.abc import Iterable
 
@@ -17,7 +17,7 @@ MAX_DESCRIPTION = 10_000
 
 
 def checked_name(field: str, name: str) -> str:
-    """The name without space around it. Raises Invalid."""
+    """Return the name without surrounding white space. Raises Invalid if its length is out of range."""
     stripped = name.strip()
     if not 1 <= len(stripped) <= MAX_NAME:
         raise invalid(field, "LENGTH", f"must have 1 to {MAX_NAME} characters, has {len(stripped)}")
@@ -25,13 +25,14 @@ def checked_name(field: str, name: str) -> str:
 
 
 def checked_description(field: str, text: str) -> str:
+    """Return the text unchanged. Raises Invalid if it is too long."""
     if len(text) > MAX_DESCRIPTION:
         raise invalid(field, "LENGTH", f"must have at most {MAX_DESCRIPTION} characters, has {len(text)}")
     return text
 
 
 def check_options(options: RunOptions, spec: JSON) -> None:
-    """Raises Invalid."""
+    """Check timeout, priority and breakpoints against their ranges and the nodes of the spec. Raises Invalid."""
     if options.timeout_s is not None and not 0 < options.timeout_s <= MAX_TIMEOUT_S:
         message = f"must be more than 0 and at most {MAX_TIMEOUT_S:,}"
         raise invalid("input.options.timeoutS", "OUT_OF_RANGE", message)
@@ -42,16 +43,18 @@ def check_options(options: RunOptions, spec: JSON) -> None:
 
 
 def check_nodes(field: str, node_ids: Iterable[str], known: set[str]) -> None:
-    """Raises Invalid for ids that the spec does not have."""
+    """Raise Invalid if a node id is not in `known`."""
     if unknown := sorted(set(node_ids) - known):
         raise invalid(field, "UNKNOWN_NODE", f"the spec has no node {', '.join(map(repr, unknown[:5]))}")
 
 
 def check_run_inputs(inputs: JSON, version: Version) -> None:
+    """Raise Invalid if the inputs do not match the JSON Schema of the version."""
     if problems := check_inputs(inputs, version.spec.get("inputs")):
         raise Invalid(problems)
 
 
 def check_wait(timeout_ms: int) -> None:
+    """Raise Invalid if a mutation should wait for a negative or too long time, in milliseconds."""
     if not 0 <= timeout_ms <= MAX_WAIT_MS:
         raise invalid("input.timeoutMs", "OUT_OF_RANGE", f"must be from 0 to {MAX_WAIT_MS}")

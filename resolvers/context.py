@@ -1,4 +1,4 @@
-"""What every resolver is given: who asks, and the long-lived things of this process. One for each request or socket."""
+"""The context of a request or WebSocket: the caller, and the long-lived resources of this process."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,9 +16,10 @@ from resolvers.loaders import Loaders
 
 @dataclass(slots=True)
 class Context:
-    """`connection_params` is what a WebSocket client sent with its connection_init; None over HTTP.
+    """Passed to every resolver.
 
-    `resources` are what nodes reach here, as in a worker: see engine/nodes/resources.py.
+    `connection_params` is the payload of a WebSocket's connection_init message; None over HTTP.
+    `resources` are the same resources that nodes use in a worker: see engine/nodes/resources.py.
     """
 
     caller: Caller

@@ -1,4 +1,4 @@
-"""Anything by its global id: the prefix tells which loader to ask, so a list of ids costs a statement a kind."""
+"""Load objects by global id. The prefix of an id selects its loader, so a list of ids costs one query a type."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ MAX_IDS = 100
 
 
 async def node(context: Context, id: str) -> object | None:
-    """None for an id that is not ours, names nothing, or names what the caller may not see."""
+    """Return the object, or None if the id is not valid, does not exist, or is hidden from the caller."""
     match prefix_of(id):
         case Prefix.PROJECT:
             return await context.loaders.project.load(id)
@@ -27,7 +27,7 @@ async def node(context: Context, id: str) -> object | None:
 
 
 async def nodes(context: Context, ids: list[str]) -> list[object | None]:
-    """In the order of `ids`."""
+    """Return the objects in the order of `ids`, as `node` does. Raises Invalid for more than MAX_IDS."""
     if len(ids) > MAX_IDS:
         raise invalid("ids", "TOO_MANY", f"must be at most {MAX_IDS}, are {len(ids)}")
     return list(await asyncio.gather(*(node(context, id) for id in ids)))

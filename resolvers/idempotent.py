@@ -1,7 +1,8 @@
-"""Does a run-control call once: a repeat with the same idempotency key answers with the first call's run.
+"""Idempotent changes of runs: a repeat with the same key returns the run of the first call.
 
-The call is one transaction, after which Redis and the queue are told. A caller that goes away parts the two never; a crash
-between them delays the run, and loses nothing: recovery finds it, readers ask Postgres.
+A change is one transaction, followed by messages to Redis. A client disconnect never separates
+commit and publish. A crash between them delays the run but loses nothing: recovery finds the run,
+and readers query Postgres.
 """
 
 import asyncio
@@ -22,22 +23,22 @@ from resolvers.context import Context
 T = TypeVar("T")
 Act = Callable[[AsyncConnection], Awaitable[CommandResult]]
 """The change that a call makes, in the transaction of its connection."""
-_under_way: set[asyncio.Task[Any]] = set()
-"""What nobody may wait for any more: the event loop itself holds no task."""
+_tasks: set[asyncio.Task[Any]] = set()
+"""References to shielded tasks, because the event loop holds only weak ones."""
 
 
-async def shielded(doing: Coroutine[Any, Any, T]) -> T:
-    """Does it to its end, whatever becomes of the caller: what is committed is told as well."""
-    task = asyncio.create_task(doing)
-    _under_way.add(task)
-    task.add_done_callback(_under_way.discard)
+async def shielded(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Await a coroutine that runs to its end even if the caller is cancelled, so that each commit is published."""
+    task = asyncio.create_task(coroutine)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
     return await asyncio.shield(task)
 
 
-async def settled(within_s: float) -> None:
-    """Until all of that is done: for a process that is about to close what it needs."""
-    if _under_way:
-        await asyncio.wait(set(_under_way), timeout=within_s)
+async def finish_shielded(timeout_s: float) -> None:
+    """Wait until all shielded coroutines have ended, at most `timeout_s`. A server calls it before it closes its stores."""
+    if _tasks:
+        await asyncio.wait(set(_tasks), timeout=timeout_s)
 
 
 async def run_idempotent(
@@ -50,15 +51,27 @@ async def run_idempotent(
     *,
     run_id: str | None = None,
 ) -> Run:
-    """Does `act` in one transaction, or answers with the run of the key's first call as it stands now.
+    """Execute `act` in one transaction and publish it, or return the current run of the first call with the key.
 
-    With the `run_id` that it acts on, the key is taken before `act`, so that a repeat at the same moment waits for the first
-    call instead of finding the run moved already. Who makes a new run takes the key after: it rolls back where it lost.
+    Args:
+        context: The caller and the stores.
+        project_id: The project whose idempotency keys apply.
+        key: The idempotency key; None to execute `act` in any case.
+        operation: The name of the mutation; a repeat must have the same.
+        arguments: The arguments of the mutation; a repeat must have the same.
+        act: The change.
+        run_id: The run that `act` changes; None if it creates one. With a `run_id` the key is claimed before
+            `act`, so that a simultaneous repeat waits for the first call instead of finding the run changed.
+            A call that creates a run claims the key afterwards, and rolls back if another call has claimed it.
+
+    Raises:
+        Conflict: The key was used for another operation or other arguments.
+        Invalid: The length of the key is out of range.
     """
-    return await shielded(_once(context, project_id, key, operation, arguments, act, run_id))
+    return await shielded(_run_idempotent(context, project_id, key, operation, arguments, act, run_id))
 
 
-async def _once(
+async def _run_idempotent(
     context: Context, project_id: str, key: str | None, operation: str, arguments: JSON, act: Act, run_id: str | None
 ) -> Run:
     if key is None:
@@ -79,9 +92,9 @@ async def _once(
                 if run_id is None:
                     await idempotency.claim(connection, project_id, key, hashed, result.run.id)
         except idempotency.KeyTaken:
-            continue  # its holder has committed by now: found at the next look
+            continue  # The other call has committed, so the next attempt finds its run.
         except Busy:
-            # What takes the room may be the first call with this key.
+            # The run that uses up the concurrency limit may be that of the first call with this key.
             async with context.database.connect() as connection:
                 if known := await idempotency.find(connection, project_id, key, hashed):
                     return await known_run(connection, context, known)
@@ -90,7 +103,7 @@ async def _once(
 
 
 async def known_run(connection: AsyncConnection, context: Context, run_id: str) -> Run:
-    """The run, if the caller may see it. Raises NotFound."""
+    """Return the run. Raises NotFound if it does not exist or is hidden from the caller."""
     run = await runs.get(connection, context.caller, run_id)
     if run is None:
         raise NotFound(run_id)
@@ -109,8 +122,8 @@ async def _publish(context: Context, result: CommandResult) -> Run:
 async def publish_transitions(context: Context, transitions: Sequence[RunTransition]) -> None:
     """Publish committed transitions to readers, and notify the workers that have to act on them."""
     await context.feed.publish(transitions)
-    if any(one.status is RunStatus.QUEUED for one in transitions):
+    if any(transition.status is RunStatus.QUEUED for transition in transitions):
         await context.notifier.notify_queue()
-    for one in transitions:
-        if one.status in LEASED:
-            await context.notifier.notify_run(one.run_id)
+    for transition in transitions:
+        if transition.status in LEASED:
+            await context.notifier.notify_run(transition.run_id)

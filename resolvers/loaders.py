@@ -1,6 +1,7 @@
-"""What many fields of one operation ask for is read in one statement. Nothing is remembered: a socket lives long.
+"""Data loaders: batch the reads that several fields of one operation need into one SQL statement.
 
-Every loader sees what its caller may see, because persistence does.
+Nothing is cached between batches: the context of a WebSocket lives long, and rows change. Every
+loader returns only what its caller may see, because the queries in `persistence` check it.
 """
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
@@ -18,29 +19,28 @@ from persistence.runs import run as runs
 from persistence.workflows import drafts, projects, versions, workflows
 
 KeyT = TypeVar("KeyT", bound=Hashable)
-FoundT = TypeVar("FoundT")
-Read = Callable[[AsyncConnection, Caller, Sequence[KeyT]], Awaitable[Mapping[KeyT, FoundT]]]
-Place = tuple[str, int]
-"""(run id, seq)"""
+ValueT = TypeVar("ValueT")
+Query = Callable[[AsyncConnection, Caller, Sequence[KeyT]], Awaitable[Mapping[KeyT, ValueT]]]
+"""Reads many keys in one statement; the mapping lacks keys that do not exist or are hidden."""
 
 
-class _Loader(Generic[KeyT, FoundT]):
-    """Makes the loader when it is first asked for: an operation needs a few of them, or none."""
+class _Loader(Generic[KeyT, ValueT]):
+    """A descriptor that creates a loader at its first use: an operation needs only a few of them."""
 
-    def __init__(self, read: Read[KeyT, FoundT]) -> None:
-        self._read = read
+    def __init__(self, query: Query[KeyT, ValueT]) -> None:
+        self._query = query
 
     def __set_name__(self, _: type, name: str) -> None:
         self._name = name
 
-    def __get__(self, loaders: "Loaders", _: type) -> DataLoader[KeyT, FoundT | None]:
-        made: DataLoader[KeyT, FoundT | None] = DataLoader(load_fn=loaders.reading(self._read), cache=False)
-        vars(loaders)[self._name] = made  # It is found there from now on.
-        return made
+    def __get__(self, loaders: "Loaders", _: type) -> DataLoader[KeyT, ValueT | None]:
+        loader: DataLoader[KeyT, ValueT | None] = DataLoader(load_fn=loaders.batch_function(self._query), cache=False)
+        vars(loaders)[self._name] = loader  # An instance attribute takes precedence over this descriptor.
+        return loader
 
 
 class Loaders:
-    """One for each context. `load(key)` answers None for what does not exist or may not be seen."""
+    """All loaders of one context. `load(key)` returns None if the object does not exist or is hidden."""
 
     project = _Loader(projects.get_many)
     workflow = _Loader(workflows.get_many)
@@ -69,12 +69,12 @@ class Loaders:
     def __init__(self, database: Database, caller: Caller) -> None:
         self._database, self._caller = database, caller
 
-    def reading(self, read: Read[KeyT, FoundT]) -> Callable[[list[KeyT]], Awaitable[list[FoundT | None]]]:
-        """What reads many keys at once, for this caller."""
+    def batch_function(self, query: Query[KeyT, ValueT]) -> Callable[[list[KeyT]], Awaitable[list[ValueT | None]]]:
+        """Return the `load_fn` of a DataLoader: it reads many keys at once for this caller, in their order."""
 
-        async def load(keys: list[KeyT]) -> list[FoundT | None]:
+        async def load(keys: list[KeyT]) -> list[ValueT | None]:
             async with self._database.connect() as connection:
-                found = await read(connection, self._caller, list(dict.fromkeys(keys)))
-            return [found.get(key) for key in keys]
+                values = await query(connection, self._caller, list(dict.fromkeys(keys)))
+            return [values.get(key) for key in keys]
 
         return load

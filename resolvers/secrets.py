@@ -1,6 +1,6 @@
-"""Secrets: named by everybody who sees the project, set and deleted by those who may edit it, read back by nobody.
+"""Secrets: viewers of a project list them, editors set and delete them, and no caller can read a value.
 
-What a caller gives as a value is in no answer, no error and no line of the log.
+A value that a caller sends appears in no response, error or log line.
 """
 
 import re
@@ -23,12 +23,12 @@ from resolvers.context import Context
 
 MAX_NAME = 100
 MAX_VALUE_BYTES = 8 * 1024
-"""Certificates and the keys of service accounts fit; every form of it is looked for in whatever its nodes tell."""
+"""Large enough for certificates and service account keys. Every encoding of a value is searched for in the output of nodes."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 async def secrets_of(context: Context, project_id: str | None) -> list[Secret]:
-    """By name; of every project of the caller where none is named. Raises NotFound."""
+    """Return the secrets of a project by name; of all projects of the caller if it is None. Raises NotFound."""
     if project_id is not None:
         require(context.caller, Role.VIEWER, project_id)
     projects = context.caller.projects if project_id is None else [project_id]
@@ -37,64 +37,81 @@ async def secrets_of(context: Context, project_id: str | None) -> list[Secret]:
 
 
 async def set_secret(context: Context, project_id: str | None, name: str, value: str) -> Secret:
-    """New or not. Raises NotFound, Forbidden, Invalid, Limit, Unavailable."""
+    """Create a secret or replace its value.
+
+    Args:
+        context: The caller and the stores.
+        project_id: The project; None for the default project of the caller.
+        name: The name that templates use.
+        value: The plain value. It is encrypted before it is stored.
+
+    Raises:
+        NotFound, Forbidden: The caller has no role in the project, or a lower one than editor.
+        Invalid: Name or value is out of range.
+        Limit: The project has too many secrets.
+        Unavailable: This process has no key to encrypt with.
+    """
     async with context.database.begin() as connection:
         chosen = await project_for(connection, context.caller, Role.EDITOR, project_id)
-        if problems := [*_wrong_name(name), *_wrong_value(value)]:
+        if problems := [*_name_problems(name), *_value_problems(value)]:
             raise Invalid(problems)
         register_secret(value)
         try:
             return await store.put(connection, context.caller, _keyring(context), chosen, name, value)
-        except KeyProblem as wrong:
-            raise Unavailable(f"No secret can be encrypted here: {wrong}; `treadle doctor` tells more.") from wrong
+        except KeyProblem as error:
+            message = f"This server cannot encrypt secrets: {error}. Run `treadle doctor` for details."
+            raise Unavailable(message) from error
 
 
 async def delete_secret(context: Context, project_id: str | None, name: str) -> str:
-    """Its id. Raises NotFound, Forbidden."""
+    """Delete a secret and return its id. Raises NotFound, Forbidden."""
     async with context.database.begin() as connection:
         chosen = await project_for(connection, context.caller, Role.EDITOR, project_id)
         return await store.remove(connection, context.caller, chosen, name)
 
 
 def check_use(context: Context, project_id: str, spec: JSON) -> None:
-    """For what a caller has written and nobody has saved, and is known to be valid: it could send a value anywhere.
+    """Check that the caller may run a valid, unsaved spec that uses secrets: such a spec can send a value anywhere.
 
-    Raises Forbidden.
+    Raises:
+        Forbidden: The spec uses secrets, and the caller has a lower role than editor.
     """
     if context.caller.may(Role.EDITOR, project_id):
         return
-    if any(work.secrets for work in bind_nodes(parse(spec), context.node_types).values()):
-        told = "Using secrets in a spec or a node of one's own takes the role editor in the project"
-        raise Forbidden(f"{told}; workflows that editors have saved may use them for everybody who runs them.")
+    if any(node.secrets for node in bind_nodes(parse(spec), context.node_types).values()):
+        raise Forbidden(
+            "An unsaved spec or node that uses secrets requires the role editor in the project. "
+            "A workflow that an editor has saved may use them for every runner."
+        )
 
 
 def _keyring(context: Context) -> Keyring:
-    found: SecretValues | None = context.resources.get("secrets")
-    if found is None:
+    values: SecretValues | None = context.resources.get("secrets")
+    if values is None:
         raise KeyProblem("this process has no keys")
-    ring = found.keys.ring()
+    ring = values.keys.ring()
     if ring.current is None:
-        raise KeyProblem(f"there is no key: bring back {found.keys.path}, or set {SETTING}")
+        raise KeyProblem(f"there is no key: restore {values.keys.path}, or set {SETTING}")
     return ring
 
 
-def _wrong_name(name: str) -> Iterator[FieldProblem]:
-    # The name is not repeated: somebody may have mistaken the one field for the other.
+def _name_problems(name: str) -> Iterator[FieldProblem]:
+    # The message does not quote the name: the caller may have put the value into the wrong field.
     if not 1 <= len(name) <= MAX_NAME:
         yield FieldProblem("input.name", "LENGTH", f"must have 1 to {MAX_NAME} characters, has {len(name):,}")
     elif not _NAME.fullmatch(name):
-        told = (
-            "must be letters, digits and `_`, not beginning with a digit: templates ask for it as `{{ secrets.name }}`"
+        message = (
+            "must be letters, digits and `_`, not beginning with a digit: templates use it as `{{ secrets.name }}`"
         )
-        yield FieldProblem("input.name", "NAME", told)
+        yield FieldProblem("input.name", "NAME", message)
 
 
-def _wrong_value(value: str) -> Iterator[FieldProblem]:
+def _value_problems(value: str) -> Iterator[FieldProblem]:
     size = len(value.encode())
     if not value:
-        yield FieldProblem("input.value", "EMPTY", "must not be empty; deleteSecret takes a secret away")
+        yield FieldProblem("input.value", "EMPTY", "must not be empty; deleteSecret deletes a secret")
     elif len(value.strip()) < MIN_LENGTH:
-        told = f"must have at least {MIN_LENGTH} characters: a shorter one could not be told from other text and hidden"
-        yield FieldProblem("input.value", "LENGTH", told)
+        message = f"must have at least {MIN_LENGTH} characters: a shorter value cannot be redacted from other text"
+        yield FieldProblem("input.value", "LENGTH", message)
     elif size > MAX_VALUE_BYTES:
         yield FieldProblem("input.value", "TOO_LARGE", f"must have at most {MAX_VALUE_BYTES:,} bytes, has {size:,}")

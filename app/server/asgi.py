@@ -39,7 +39,7 @@ from persistence.secrets.resolver import open_secrets
 from persistence.sql_databases import open_databases
 from persistence.workflows import projects
 from resolvers.context import Context
-from resolvers.idempotent import settled
+from resolvers.idempotent import finish_shielded
 from web.site import routes as page_routes
 from worker.resource_options import resource_options
 
@@ -86,7 +86,7 @@ class ServerApp:
             self.auth = LocalAuth(self.database)
             self.resources = await stack.enter_async_context(self._open_resources())
             await opened(self._ensure_project)
-            stack.push_async_callback(settled, SETTLE_S)
+            stack.push_async_callback(finish_shielded, SETTLE_S)
             log.info("server.ready", host=self._settings.host, port=self._settings.port)
             yield
 

@@ -1,4 +1,4 @@
-"""Who asks a resolver: a caller with every role, over real stores."""
+"""The context of a caller with every role, over real stores."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""Runs that stand at any status, and all that is stored of them."""
+"""Runs in any status, and all rows that are stored of a run."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ QUESTION = "wait_01h455vb4pex5vsknk084sn02q"
 
 
 async def in_status(database: Database, worker: Worker, caller: Caller, project: str, status: RunStatus) -> str:
-    """A run that has run a little, has a checkpoint and an open question, and stands at `status`."""
+    """Return the id of a run in `status` that has executed a step, and has a checkpoint and an open question."""
     run = (await accepted(database, caller, project)).run
     held = await worker.takes_up(run)
     await held.checkpoint("ckp_" + run.id[4:], step=1, next_nodes=["b"])
@@ -23,14 +23,14 @@ async def in_status(database: Database, worker: Worker, caller: Caller, project:
         VALUES ($1, $2, 'a', 1, 0, 2, 'INPUT', $3, $4)""",
         QUESTION,
         run.id,
-        "Well?",
+        "Is it ok?",
         {"type": "object", "required": ["ok"]},
     )
     return run.id
 
 
-async def everything(database: Database, run_id: str) -> list[Any]:
-    """All rows of a run."""
+async def all_rows(database: Database, run_id: str) -> list[Any]:
+    """Return all rows of a run, of every table."""
     tables = {"runs": "id", "events": "seq", "node_states": "node_id", "checkpoints": "seq", "waits": "id"}
     rows: list[Any] = []
     for table, order in tables.items():

@@ -1,4 +1,4 @@
-"""A caller that goes away between a commit and its telling: who has to know is told all the same."""
+"""A client that disconnects between commit and publish: workers and readers are notified all the same."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from persistence.db.database import Database
 from resolvers.context import Context
-from resolvers.idempotent import settled, shielded
+from resolvers.idempotent import finish_shielded, shielded
 from resolvers.runs import control, start
 from resolvers.runs.start import StartArguments
 from resolvers.workflows import workflows
@@ -25,30 +25,30 @@ CALLS: dict[str, Call] = {
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-async def test_the_worker_of_a_run_is_told_although_the_caller_has_left(
+async def test_the_worker_of_a_run_is_notified_after_the_client_has_disconnected(
     context: Context, database: Database, redis: Redis, call: Call
 ) -> None:
-    made = await workflows.create_workflow(
+    workflow = await workflows.create_workflow(
         context, project_id=None, name="w", description=None, spec=SPEC, template=None
     )
-    run = await start.run_workflow(context, StartArguments(workflow_id=made.id))
-    async with working(database, redis) as worker, redis.pubsub(ignore_subscribe_messages=True) as nudges:
+    run = await start.run_workflow(context, StartArguments(workflow_id=workflow.id))
+    async with working(database, redis) as worker, redis.pubsub(ignore_subscribe_messages=True) as notices:
         await worker.takes_up(run)
-        await nudges.subscribe("test:nudge")
-        # Redis holds up the telling, and Postgres not the commit.
+        await notices.subscribe("test:nudge")
+        # Redis delays the notification, and Postgres commits at once.
         await redis.execute_command("CLIENT", "PAUSE", "60000", "WRITE")
-        calling = asyncio.ensure_future(call(context, made.id, run.id))
+        call_task = asyncio.ensure_future(call(context, workflow.id, run.id))
         try:
             async with asyncio.timeout(20):
                 while await database.pool.fetchval("SELECT status FROM runs") == "RUNNING":
                     pass
             await _waits_for_redis(redis)
-            calling.cancel()
-            await asyncio.gather(calling, return_exceptions=True)
+            call_task.cancel()
+            await asyncio.gather(call_task, return_exceptions=True)
         finally:
             await redis.execute_command("CLIENT", "UNPAUSE")
         async with asyncio.timeout(20):
-            while (message := await nudges.get_message(timeout=20)) is None:
+            while (message := await notices.get_message(timeout=20)) is None:
                 pass
         assert message["data"].decode() == run.id
 
@@ -59,18 +59,18 @@ async def _waits_for_redis(redis: Redis) -> None:
             pass
 
 
-async def test_a_run_that_was_accepted_is_rung_for_although_its_caller_has_left(
+async def test_workers_are_notified_of_an_accepted_run_after_its_client_has_disconnected(
     context: Context, database: Database, redis: Redis
 ) -> None:
-    made = await workflows.create_workflow(
+    workflow = await workflows.create_workflow(
         context, project_id=None, name="w", description=None, spec=SPEC, template=None
     )
     await redis.execute_command("CLIENT", "PAUSE", "60000", "WRITE")
-    calling = asyncio.create_task(start.run_workflow(context, StartArguments(workflow_id=made.id)))
+    call_task = asyncio.create_task(start.run_workflow(context, StartArguments(workflow_id=workflow.id)))
     try:
         await _waits_for_redis(redis)
-        calling.cancel()
-        await asyncio.gather(calling, return_exceptions=True)
+        call_task.cancel()
+        await asyncio.gather(call_task, return_exceptions=True)
         assert await database.pool.fetchval("SELECT count(*) FROM runs WHERE status = 'QUEUED'") == 1
     finally:
         await redis.execute_command("CLIENT", "UNPAUSE")
@@ -79,24 +79,24 @@ async def test_a_run_that_was_accepted_is_rung_for_although_its_caller_has_left(
             pass
 
 
-async def test_what_goes_wrong_reaches_the_caller_as_it_is(context: Context) -> None:
+async def test_an_exception_of_a_shielded_call_reaches_the_caller_unchanged(context: Context) -> None:
     with pytest.raises(Exception, match="run_nobody"):
         await control.cancel_run(context, "run_nobody", None, None)
 
 
-async def test_a_server_that_stops_waits_for_what_was_begun_for_callers_that_are_gone() -> None:
-    told, go_on = [], asyncio.Event()
+async def test_a_stopping_server_waits_for_shielded_calls_whose_clients_have_disconnected() -> None:
+    published, release = [], asyncio.Event()
 
-    async def telling() -> None:
-        await go_on.wait()
-        told.append("told")
+    async def publish() -> None:
+        await release.wait()
+        published.append("event")
 
-    calling = asyncio.create_task(shielded(telling()))
+    call_task = asyncio.create_task(shielded(publish()))
     await asyncio.sleep(0)
-    calling.cancel()
-    await asyncio.gather(calling, return_exceptions=True)
-    await settled(0.01)
-    assert told == []
-    asyncio.get_running_loop().call_soon(go_on.set)
-    await settled(20)
-    assert told == ["told"]
+    call_task.cancel()
+    await asyncio.gather(call_task, return_exceptions=True)
+    await finish_shielded(0.01)
+    assert published == []
+    asyncio.get_running_loop().call_soon(release.set)
+    await finish_shielded(20)
+    assert published == ["event"]

@@ -1,4 +1,4 @@
-"""Mutations called by many at once: a key does it once for all of them, an answer is taken once, a refusal uses nothing up."""
+"""Concurrent calls of a mutation: with one key it is executed once, and a refused call does not use up its key."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,28 +10,28 @@ from engine.states import RunStatus
 from persistence.caller import Caller
 from resolvers.context import Context
 from tests.journal_worker import Worker
-from tests.resolvers.runs_by_status import QUESTION, RUN, S, everything, in_status
+from tests.resolvers.runs_by_status import QUESTION, RUN, S, all_rows, in_status
 from tests.schema_client import LINEAR, mutate, new_workflow
 
 
-async def test_an_answer_that_fails_its_schema_changes_nothing_and_a_second_one_loses(
+async def test_an_answer_that_fails_its_schema_changes_nothing_and_only_the_first_answer_wins(
     context: Context, worker: Worker, caller: Caller, project: str
 ) -> None:
     run_id = await in_status(context.database, worker, caller, project, S.WAITING)
-    before = await everything(context.database, run_id)
+    before = await all_rows(context.database, run_id)
     wrong = await mutate(context, "resumeRun", RUN, runId=run_id, waitId=QUESTION, answer={"no": 1})
     assert wrong["errors"][0]["errors"][0]["field"].startswith("input.answer")
     unknown = await mutate(context, "resumeRun", RUN, runId=run_id, waitId="wait_01h455vb4pex5vsknk084sn02r", answer=1)
     assert unknown["errors"][0]["code"] == "NOT_FOUND"
-    assert await everything(context.database, run_id) == before
+    assert await all_rows(context.database, run_id) == before
     answers = await asyncio.gather(
         *(mutate(context, "resumeRun", RUN, runId=run_id, waitId=QUESTION, answer={"ok": n}) for n in range(8))
     )
-    assert sorted(len(one["errors"]) for one in answers) == [0] + [1] * 7
-    assert {one["errors"][0]["code"] for one in answers if one["errors"]} == {"CONFLICT"}
+    assert sorted(len(answer["errors"]) for answer in answers) == [0] + [1] * 7
+    assert {answer["errors"][0]["code"] for answer in answers if answer["errors"]} == {"CONFLICT"}
 
 
-KEYED: dict[str, tuple[RunStatus, Callable[[str], dict[str, Any]]]] = {
+OPERATIONS: dict[str, tuple[RunStatus, Callable[[str], dict[str, Any]]]] = {
     "executeRun": (S.PENDING, lambda run_id: {"runId": run_id}),
     "cancelRun": (S.WAITING, lambda run_id: {"runId": run_id}),
     "pauseRun": (S.WAITING, lambda run_id: {"runId": run_id}),
@@ -43,19 +43,18 @@ KEYED: dict[str, tuple[RunStatus, Callable[[str], dict[str, Any]]]] = {
 }
 
 
-@pytest.mark.parametrize("name", KEYED)
-async def test_one_key_from_twenty_callers_at_once_does_it_once_and_answers_alike(
+@pytest.mark.parametrize("name", OPERATIONS)
+async def test_twenty_concurrent_calls_with_one_key_change_the_run_once_and_get_the_same_answer(
     context: Context, worker: Worker, caller: Caller, project: str, name: str
 ) -> None:
-    status, arguments = KEYED[name]
+    status, arguments = OPERATIONS[name]
     mutation = {"rewind": "resumeRun", "answer": "resumeRun"}.get(name, name)
     run_id = await in_status(context.database, worker, caller, project, status)
     seq = await context.database.pool.fetchval("SELECT last_seq FROM runs WHERE id = $1", run_id)
 
-    def once(key: str, **more: Any) -> Awaitable[dict[str, Any]]:
-        return mutate(context, mutation, RUN, **{**arguments(run_id), **more}, idempotencyKey=key)
-
-    answers = await asyncio.gather(*(once("the key") for _ in range(20)))
+    answers = await asyncio.gather(
+        *(mutate(context, mutation, RUN, **arguments(run_id), idempotencyKey="the key") for _ in range(20))
+    )
     assert all(answer == answers[0] and answer["errors"] == [] for answer in answers)
     after = await context.database.pool.fetchval("SELECT last_seq FROM runs WHERE id = $1", run_id)
     written = await context.database.pool.fetchval(
@@ -68,13 +67,13 @@ async def test_one_key_from_twenty_callers_at_once_does_it_once_and_answers_alik
     assert statuses == (0 if name == "setBreakpoints" else 1)
     await context.database.pool.execute("DELETE FROM waits")
     other = await in_status(context.database, worker, caller, project, status)
-    before = await everything(context.database, other)
+    before = await all_rows(context.database, other)
     conflicting = await mutate(context, mutation, RUN, **arguments(other), idempotencyKey="the key")
     assert conflicting["errors"][0]["code"] == "CONFLICT"
-    assert await everything(context.database, other) == before
+    assert await all_rows(context.database, other) == before
 
 
-async def test_callers_with_keys_of_their_own_take_turns(
+async def test_of_concurrent_calls_with_different_keys_only_one_wins(
     context: Context, worker: Worker, caller: Caller, project: str
 ) -> None:
     run_id = await in_status(context.database, worker, caller, project, S.WAITING)
@@ -85,7 +84,7 @@ async def test_callers_with_keys_of_their_own_take_turns(
     assert {answer["errors"][0]["code"] for answer in answers if answer["errors"]} == {"INVALID_STATE"}
 
 
-async def test_a_refused_call_does_not_use_its_key_up(
+async def test_a_refused_call_does_not_use_up_its_key(
     context: Context, worker: Worker, caller: Caller, project: str
 ) -> None:
     run_id = await in_status(context.database, worker, caller, project, S.RUNNING)
@@ -96,13 +95,13 @@ async def test_a_refused_call_does_not_use_its_key_up(
 
 
 @pytest.mark.parametrize("name", ["createRun", "runWorkflow", "runAdhoc"])
-async def test_one_key_from_twenty_callers_at_once_makes_one_run(context: Context, name: str) -> None:
-    where = {"spec": LINEAR} if name == "runAdhoc" else {"workflowId": await new_workflow(context)}
+async def test_twenty_concurrent_calls_with_one_key_create_one_run(context: Context, name: str) -> None:
+    target = {"spec": LINEAR} if name == "runAdhoc" else {"workflowId": await new_workflow(context)}
 
-    def once(inputs: Any) -> Awaitable[dict[str, Any]]:
-        return mutate(context, name, RUN, **where, inputs=inputs, idempotencyKey="the key")
+    def start(inputs: Any) -> Awaitable[dict[str, Any]]:
+        return mutate(context, name, RUN, **target, inputs=inputs, idempotencyKey="the key")
 
-    answers = await asyncio.gather(*(once({"value": 1}) for _ in range(20)))
+    answers = await asyncio.gather(*(start({"value": 1}) for _ in range(20)))
     assert all(answer == answers[0] and answer["errors"] == [] for answer in answers)
-    assert (await once({"value": 2}))["errors"][0]["code"] == "CONFLICT"
+    assert (await start({"value": 2}))["errors"][0]["code"] == "CONFLICT"
     assert await context.database.pool.fetchval("SELECT count(*) FROM runs") == 1

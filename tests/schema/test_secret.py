@@ -1,4 +1,4 @@
-"""Secrets as clients see them: set, listed and deleted, and never told, whatever is wrong with the call."""
+"""Secrets as clients see them: set, listed and deleted. No response and no log line holds a value."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -26,7 +26,7 @@ SET = "mutation ($i: SetSecretInput!) { setSecret(input: $i) { secret { name } e
 
 
 @pytest.fixture
-async def keeper(context: Context, tmp_path: Path) -> AsyncIterator[Context]:
+async def keyed(context: Context, tmp_path: Path) -> AsyncIterator[Context]:
     """A context whose server has keys."""
     context.resources = {"secrets": await open_secrets(context.database, Keys(None, tmp_path / key_file.NAME))}
     yield context
@@ -36,36 +36,40 @@ async def put(context: Context, name: str = "key", value: str = VALUE, **more: A
     return await mutate(context, "setSecret", f"secret {{ {FIELDS} }}", name=name, value=value, **more)
 
 
-async def names(context: Context, **given: Any) -> list[str]:
-    found = await call(context, "query ($p: ID) { secrets(projectId: $p) { name } }", **given)
-    return [secret["name"] for secret in found["secrets"]]
+async def names(context: Context, **variables: Any) -> list[str]:
+    data = await call(context, "query ($p: ID) { secrets(projectId: $p) { name } }", **variables)
+    return [secret["name"] for secret in data["secrets"]]
 
 
-async def test_a_secret_is_set_listed_set_anew_and_deleted(keeper: Context, project: str) -> None:
-    first = await put(keeper)
+async def test_a_secret_is_set_listed_replaced_and_deleted(keyed: Context, project: str) -> None:
+    first = await put(keyed)
     assert first["errors"] == []
-    told = {"name": "key", "updatedBy": "tester", "lastUsedAt": None, "project": {"name": "default"}}
-    assert told.items() <= first["secret"].items()
-    second = await put(keeper, value="another value")
+    fields = {"name": "key", "updatedBy": "tester", "lastUsedAt": None, "project": {"name": "default"}}
+    assert fields.items() <= first["secret"].items()
+    second = await put(keyed, value="another value")
     assert second["secret"]["id"] == first["secret"]["id"]
     assert second["secret"]["updatedAt"] > first["secret"]["updatedAt"]
-    await put(keeper, "another", projectId=project)
-    assert await names(keeper) == await names(keeper, p=project) == ["another", "key"]
-    values = await keeper.resources["secrets"].resolve(project, ["key"])
+    await put(keyed, "another", projectId=project)
+    assert await names(keyed) == await names(keyed, p=project) == ["another", "key"]
+    values = await keyed.resources["secrets"].resolve(project, ["key"])
     assert values == {"key": "another value"}
-    gone = await mutate(keeper, "deleteSecret", "deletedId", name="key")
-    assert (gone["deletedId"], gone["errors"]) == (first["secret"]["id"], [])
-    assert await names(keeper) == ["another"]
+    deleted = await mutate(keyed, "deleteSecret", "deletedId", name="key")
+    assert (deleted["deletedId"], deleted["errors"]) == (first["secret"]["id"], [])
+    assert await names(keyed) == ["another"]
 
 
-async def test_deleting_what_is_not_there_is_not_found(keeper: Context) -> None:
-    gone = await mutate(keeper, "deleteSecret", "deletedId", name="key")
-    assert (gone["deletedId"], gone["errors"][0]["code"], gone["errors"][0]["resourceId"]) == (None, "NOT_FOUND", "key")
+async def test_deleting_an_unknown_secret_answers_not_found(keyed: Context) -> None:
+    deleted = await mutate(keyed, "deleteSecret", "deletedId", name="key")
+    assert (deleted["deletedId"], deleted["errors"][0]["code"], deleted["errors"][0]["resourceId"]) == (
+        None,
+        "NOT_FOUND",
+        "key",
+    )
 
 
-async def test_no_type_has_a_field_for_the_value(keeper: Context) -> None:
-    found = await call(keeper, '{ __type(name: "Secret") { fields { name } } }')
-    assert {field["name"] for field in found["__type"]["fields"]} == {
+async def test_no_type_has_a_field_for_the_value(keyed: Context) -> None:
+    data = await call(keyed, '{ __type(name: "Secret") { fields { name } } }')
+    assert {field["name"] for field in data["__type"]["fields"]} == {
         "id", "name", "createdAt", "updatedAt", "updatedBy", "lastUsedAt", "project",
     }  # fmt: skip
 
@@ -89,31 +93,31 @@ async def test_no_type_has_a_field_for_the_value(keeper: Context) -> None:
         ("", "", {"input.name": "LENGTH", "input.value": "EMPTY"}),
     ],
 )
-async def test_bad_input_is_told_by_field_without_what_was_given(
-    keeper: Context, name: str, value: str, expected: dict[str, str]
+async def test_invalid_input_is_reported_by_field_and_not_quoted(
+    keyed: Context, name: str, value: str, expected: dict[str, str]
 ) -> None:
-    payload = await put(keeper, name, value)
+    payload = await put(keyed, name, value)
     [problem] = payload["errors"]
     assert {error["field"]: error["code"] for error in problem["errors"]} == expected
     assert VALUE not in repr(payload)
-    assert await names(keeper) == []
+    assert await names(keyed) == []
 
 
 @pytest.mark.parametrize("name", ["_", "A1", "if", "items", "x" * 100])
-async def test_a_name_that_templates_can_ask_for_is_taken(keeper: Context, name: str) -> None:
-    assert (await put(keeper, name))["errors"] == []
+async def test_a_name_that_templates_can_use_is_accepted(keyed: Context, name: str) -> None:
+    assert (await put(keyed, name))["errors"] == []
     config = {"output": f"{{{{ secrets.{name} == '{VALUE}' }}}}"}
-    tried = await mutate(keeper, "testNode", "output error { message }", type="transform", config=config)
-    assert (tried["output"], tried["error"]) == (True, None)
+    tested = await mutate(keyed, "testNode", "output error { message }", type="transform", config=config)
+    assert (tested["output"], tested["error"]) == (True, None)
 
 
-async def test_the_largest_and_the_smallest_value_are_taken(keeper: Context, project: str) -> None:
+async def test_the_largest_and_the_smallest_value_are_accepted(keyed: Context, project: str) -> None:
     for value in ("x" * MAX_VALUE_BYTES, "12345678", "zeile 1\nzeile 2 🔑\n"):
-        assert (await put(keeper, value=value))["errors"] == []
-        assert await keeper.resources["secrets"].resolve(project, ["key"]) == {"key": value}
+        assert (await put(keyed, value=value))["errors"] == []
+        assert await keyed.resources["secrets"].resolve(project, ["key"]) == {"key": value}
 
 
-GIVEN: list[Any] = [
+INVALID_INPUTS: list[Any] = [
     {"name": "a", "value": 1234567890123},
     {"name": "a", "value": {"a": VALUE}},
     {"name": "a", "value": [VALUE]},
@@ -130,15 +134,15 @@ GIVEN: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("given", GIVEN, ids=repr)
-async def test_wrong_variables_are_refused_without_being_repeated(keeper: Context, given: Any) -> None:
-    await is_refused_in_silence(keeper, SET, i=given)
+@pytest.mark.parametrize("input", INVALID_INPUTS, ids=repr)
+async def test_an_invalid_variable_is_refused_and_not_quoted(keyed: Context, input: Any) -> None:
+    await assert_refused_unquoted(keyed, SET, i=input)
 
 
-@pytest.mark.parametrize("given", [1234567890123, {"a": VALUE}, [VALUE], True])
-async def test_so_is_a_variable_of_its_own(keeper: Context, given: Any) -> None:
+@pytest.mark.parametrize("value", [1234567890123, {"a": VALUE}, [VALUE], True])
+async def test_an_invalid_variable_for_the_value_only_is_refused_and_not_quoted(keyed: Context, value: Any) -> None:
     query = 'mutation ($v: String!) { setSecret(input: {name: "a", value: $v}) { secret { id } } }'
-    await is_refused_in_silence(keeper, query, v=given)
+    await assert_refused_unquoted(keyed, query, v=value)
 
 
 @pytest.mark.parametrize(
@@ -159,24 +163,24 @@ async def test_so_is_a_variable_of_its_own(keeper: Context, given: Any) -> None:
         '["VALUE"]',
     ],
 )
-async def test_so_is_what_stands_in_the_text_of_the_operation(keeper: Context, literal: str) -> None:
-    given = literal.replace("VALUE", VALUE if '"VALUE' in literal else VALUE.replace("-", "_"))
-    await is_refused_in_silence(keeper, f"mutation {{ setSecret(input: {given}) {{ secret {{ id }} }} }}")
+async def test_an_invalid_literal_in_the_text_is_refused_and_not_quoted(keyed: Context, literal: str) -> None:
+    input = literal.replace("VALUE", VALUE if '"VALUE' in literal else VALUE.replace("-", "_"))
+    await assert_refused_unquoted(keyed, f"mutation {{ setSecret(input: {input}) {{ secret {{ id }} }} }}")
 
 
-async def is_refused_in_silence(context: Context, query: str, /, **variables: Any) -> None:
+async def assert_refused_unquoted(context: Context, query: str, /, **variables: Any) -> None:
     with capture_logs() as logs:
         result = await schema.execute(query, variable_values=variables, context_value=context)
     assert result.errors
-    told = repr([error.formatted for error in result.errors]) + repr(logs)
+    output = repr([error.formatted for error in result.errors]) + repr(logs)
     assert result.errors[0].extensions == {"code": "VALIDATION"}
     for value in (VALUE, VALUE.replace("-", "_"), "1234567890123"):
-        assert value not in told
+        assert value not in output
     assert await names(context) == []
 
 
-async def test_what_a_mistake_is_told_is_still_of_use(keeper: Context) -> None:
-    result = await schema.execute(SET, {"i": {"name": "a", "vlue": VALUE, "value": 5}}, context_value=keeper)
+async def test_a_message_without_the_input_still_names_the_mistake(keyed: Context) -> None:
+    result = await schema.execute(SET, {"i": {"name": "a", "vlue": VALUE, "value": 5}}, context_value=keyed)
     assert [error.message for error in result.errors or []] == [
         "Variable '$i' has invalid value at .value: String cannot represent a non string value.",
         "Variable '$i' has invalid value: Expected value of type 'SetSecretInput' not to include unknown field 'vlue'. "
@@ -184,74 +188,72 @@ async def test_what_a_mistake_is_told_is_still_of_use(keeper: Context) -> None:
     ]
 
 
-async def test_a_project_that_is_not_the_callers_does_not_exist(keeper: Context, project: str) -> None:
-    await put(keeper)
-    async with keeper.database.begin() as connection:
-        own = await projects.create(connection, "of the stranger")
-    stranger = replace(keeper, caller=Caller("stranger", {own.id: Role.ADMIN}))
-    assert (await put(stranger, projectId=project))["errors"][0]["code"] == "NOT_FOUND"
-    gone = await mutate(stranger, "deleteSecret", "deletedId", name="key", projectId=project)
-    assert gone["errors"][0]["code"] == "NOT_FOUND"
-    assert await names(stranger) == []
-    result = await schema.execute(f'{{ secrets(projectId: "{project}") {{ name }} }}', context_value=stranger)
+async def test_a_project_of_another_user_does_not_exist_for_the_caller(keyed: Context, project: str) -> None:
+    await put(keyed)
+    async with keyed.database.begin() as connection:
+        own = await projects.create(connection, "of another user")
+    other_user = replace(keyed, caller=Caller("other_user", {own.id: Role.ADMIN}))
+    assert (await put(other_user, projectId=project))["errors"][0]["code"] == "NOT_FOUND"
+    deleted = await mutate(other_user, "deleteSecret", "deletedId", name="key", projectId=project)
+    assert deleted["errors"][0]["code"] == "NOT_FOUND"
+    assert await names(other_user) == []
+    result = await schema.execute(f'{{ secrets(projectId: "{project}") {{ name }} }}', context_value=other_user)
     assert result.errors is not None and result.errors[0].extensions is not None
     assert result.errors[0].extensions["code"] == "NOT_FOUND"
-    assert await names(keeper) == ["key"]
+    assert await names(keyed) == ["key"]
 
 
 @pytest.mark.parametrize("role", list(Role))
-async def test_names_are_for_all_of_the_project_and_changes_for_editors(
-    keeper: Context, project: str, role: Role
-) -> None:
-    await put(keeper)
-    guest = replace(keeper, caller=Caller("guest", {project: role}))
+async def test_every_role_lists_names_and_only_editors_change_secrets(keyed: Context, project: str, role: Role) -> None:
+    await put(keyed)
+    guest = replace(keyed, caller=Caller("guest", {project: role}))
     assert await names(guest) == ["key"]
     codes = [error["code"] for error in (await put(guest, "other"))["errors"]]
-    gone = await mutate(guest, "deleteSecret", "deletedId", name="key")
-    assert codes == [error["code"] for error in gone["errors"]]
+    deleted = await mutate(guest, "deleteSecret", "deletedId", name="key")
+    assert codes == [error["code"] for error in deleted["errors"]]
     assert codes == ([] if role.includes(Role.EDITOR) else ["FORBIDDEN"])
 
 
-async def test_who_may_only_run_cannot_send_a_secret_where_they_like(keeper: Context, project: str) -> None:
-    """A spec or a node of one's own could hand it to anybody; workflows that editors have saved are theirs to judge."""
-    await put(keeper)
+async def test_a_runner_cannot_use_secrets_in_an_unsaved_spec_or_node(keyed: Context, project: str) -> None:
+    """An unsaved spec could send a value anywhere. A saved workflow has been written by an editor."""
+    await put(keyed)
     config = {"output": "{{ secrets.key }}"}
     spec = {"nodes": [{"id": "a", "type": "transform", "config": config}]}
     for role, codes in ((Role.RUNNER, ["FORBIDDEN"]), (Role.EDITOR, [])):
-        guest = replace(keeper, caller=Caller("guest", {project: role}))
-        tried = await mutate(guest, "testNode", "output", type="transform", config=config)
+        guest = replace(keyed, caller=Caller("guest", {project: role}))
+        tested = await mutate(guest, "testNode", "output", type="transform", config=config)
         started = await mutate(guest, "runAdhoc", "run { id }", spec=spec)
-        assert [error["code"] for error in tried["errors"]] == codes
+        assert [error["code"] for error in tested["errors"]] == codes
         assert [error["code"] for error in started["errors"]] == codes
         plain = await mutate(guest, "testNode", "output", type="transform", config={"output": "{{ input }}"})
         assert plain["errors"] == []
 
 
-async def test_a_server_without_a_key_says_what_to_do(keeper: Context, tmp_path: Path) -> None:
-    await put(keeper)
+async def test_a_server_without_a_key_explains_what_to_do(keyed: Context, tmp_path: Path) -> None:
+    await put(keyed)
     (tmp_path / key_file.NAME).unlink()
-    [problem] = (await put(keeper, "other"))["errors"]
+    [problem] = (await put(keyed, "other"))["errors"]
     assert problem["code"] == "UNAVAILABLE"
     assert str(tmp_path / key_file.NAME) in problem["detail"]
     assert "TREADLE_SECRET_KEY" in problem["detail"]
     assert "treadle doctor" in problem["detail"]
-    assert await names(keeper) == ["key"]
+    assert await names(keyed) == ["key"]
 
 
-async def test_a_key_file_that_others_can_read_is_not_used(keeper: Context, tmp_path: Path) -> None:
+async def test_a_key_file_that_others_can_read_is_not_used(keyed: Context, tmp_path: Path) -> None:
     (tmp_path / key_file.NAME).chmod(0o644)
-    [problem] = (await put(keeper))["errors"]
+    [problem] = (await put(keyed))["errors"]
     assert problem["code"] == "UNAVAILABLE"
     assert "chmod 600" in problem["detail"]
 
 
-async def test_after_a_lost_key_a_secret_is_set_again_under_a_new_one(
-    keeper: Context, project: str, tmp_path: Path
+async def test_a_secret_whose_key_is_lost_can_be_set_again_under_a_new_key(
+    keyed: Context, project: str, tmp_path: Path
 ) -> None:
-    before = await put(keeper)
+    before = await put(keyed)
     (tmp_path / key_file.NAME).write_text(Key.new().text)
     with pytest.raises(NodeFailure, match="which is not here"):
-        await keeper.resources["secrets"].resolve(project, ["key"])
-    after = await put(keeper)
+        await keyed.resources["secrets"].resolve(project, ["key"])
+    after = await put(keyed)
     assert (after["secret"]["id"], after["errors"]) == (before["secret"]["id"], [])
-    assert await keeper.resources["secrets"].resolve(project, ["key"]) == {"key": VALUE}
+    assert await keyed.resources["secrets"].resolve(project, ["key"]) == {"key": VALUE}

@@ -11,7 +11,7 @@ from resolvers.context import Context
 from tests.executor_worker import Worker as Driver
 from tests.executor_worker import accept_spec
 from tests.journal_worker import Worker
-from tests.resolvers.runs_by_status import QUESTION, RUN, S, everything, in_status
+from tests.resolvers.runs_by_status import QUESTION, RUN, S, all_rows, in_status
 from tests.schema_client import LINEAR, mutate
 from tests.schema_client import call as ask
 
@@ -80,7 +80,7 @@ async def test_a_mutation_does_in_each_status_what_the_state_machine_says(
     database = context.database
     for status in ALL:
         run_id = await in_status(database, worker, caller, project, status)
-        before = await everything(database, run_id)
+        before = await all_rows(database, run_id)
         payload = await call(context, name, run_id)
         stands = await database.pool.fetchval("SELECT status FROM runs WHERE id = $1", run_id)
         follows = OUTCOMES[name].get(status)
@@ -88,7 +88,7 @@ async def test_a_mutation_does_in_each_status_what_the_state_machine_says(
             assert payload["run"] is None, (name, status)
             [error] = payload["errors"]
             assert error["__typename"] == "InvalidStateProblem", (name, status)
-            assert await everything(database, run_id) == before, (name, status)
+            assert await all_rows(database, run_id) == before, (name, status)
         else:
             assert payload["errors"] == [], (name, status)
             assert (payload["run"]["status"], stands) == (follows, follows), (name, status)
@@ -116,7 +116,7 @@ async def test_a_run_is_made_of_another_in_the_statuses_that_the_state_machine_s
     given = {"runId": run_id, "from": where} if where else {"checkpointId": checkpoint_id}
     for status in ALL:
         await database.pool.execute("UPDATE runs SET status = $2 WHERE id = $1", run_id, status)
-        before = await everything(database, run_id)
+        before = await all_rows(database, run_id)
         count = await database.pool.fetchval("SELECT count(*) FROM runs")
         payload = await mutate(context, mutation, RUN, **given)
         made = await database.pool.fetchval("SELECT count(*) FROM runs") - count
@@ -125,7 +125,7 @@ async def test_a_run_is_made_of_another_in_the_statuses_that_the_state_machine_s
         else:
             [error] = payload["errors"]
             assert (error["__typename"], error["runStatus"], made) == ("InvalidStateProblem", status, 0), (name, status)
-        assert await everything(database, run_id) == before, (name, status)
+        assert await all_rows(database, run_id) == before, (name, status)
 
 
 async def test_what_is_offered_is_what_is_accepted(
