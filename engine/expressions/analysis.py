@@ -1,4 +1,8 @@
-"""Which names a template or an expression uses, and where: for validation, and to offer a node what it asks for."""
+"""Find the names, secrets, filters and statements that a template or an expression uses.
+
+Validation checks them before a run, and an evaluation gets only the values whose names occur in its
+text. Results are cached by text. Nothing is evaluated here.
+"""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -11,31 +15,42 @@ from minijinja import Environment, TemplateError
 
 from engine.expressions.cost import MAX_TOKENS, CostEstimate, estimate_cost
 from engine.expressions.lexer import (
-    Lines,
+    LineIndex,
     TemplatePart,
     as_expression,
-    count_solid,
+    count_tokens,
     has_code,
-    place_of,
     segments,
-    solid,
     statement_word,
+    token_start,
+    token_texts,
     without_slices,
 )
 
 NODES, SECRETS = "nodes", "secrets"
+ITEM, INDEX = "item", "index"
+MAP_NAMES = frozenset({ITEM, INDEX})
+"""The names that exist inside a `map` node only."""
 BUILT_IN = frozenset({"range", "dict", "loop"})
+"""The names that minijinja defines."""
 MAX_PIECE = 4_000
-"""Tokens of one piece of code. minijinja nests `1 + 1 + 1 …` as deeply as it is long, and the stack has an end."""
+"""Tokens of one piece of code, which is an expression or a statement. The parser of minijinja uses
+one level of the stack for each operand of `1 + 1 + 1 …`, so a longer one could overflow the stack.
+"""
 MAX_ELIFS = 500
+"""The number of `elif` in one template, for the same reason."""
 _MAX_CACHED = 16 * 1024
+"""Characters of a text in the large cache. Longer texts have a cache of four entries."""
 _STRING = re.compile(r"""(['"])([^\\]*)\1""", re.DOTALL)
 _parser = Environment()
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
-    """A name and where it first stands. `is_node`: written as `nodes.x` or `nodes["x"]`, so that it must be a node."""
+class NameUse:
+    """A name and the place of its first use, with line and column from 1.
+
+    `is_node` is True for the x of `nodes.x` and `nodes["x"]`, which must be the id of a node.
+    """
 
     name: str
     is_node: bool
@@ -45,65 +60,83 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class TemplateCode:
-    """What one text uses: names from outside, filters, and the words that its statements begin with; each once.
+    """The names that one text uses, each once.
 
-    `secrets` are the x of `secrets.x`; one without a name stands for any other use of `secrets`.
+    Attributes:
+        uses: The names that the text does not define itself.
+        secrets: The x of `secrets.x`. An empty name means another use of `secrets`.
+        filters: The filters.
+        statements: The first words of the statements, such as `for`.
     """
 
-    uses: tuple[Use, ...] = ()
-    secrets: tuple[Use, ...] = ()
-    filters: tuple[Use, ...] = ()
-    statements: tuple[Use, ...] = ()
+    uses: tuple[NameUse, ...] = ()
+    secrets: tuple[NameUse, ...] = ()
+    filters: tuple[NameUse, ...] = ()
+    statements: tuple[NameUse, ...] = ()
 
 
 class _Name(NamedTuple):
-    """A name inside a piece of code, by the number of its token; `of` is the x of `nodes.x` and of `secrets.x`."""
+    """A name in a piece of code and the index of its token.
+
+    `member` is the x of `nodes.x` and of `secrets.x`.
+    """
 
     name: str
-    of: str | None
+    member: str | None
     token: int
 
 
 class _Piece(NamedTuple):
-    """One piece of code by itself, wherever it stands."""
+    """The names and filters of one piece of code, independent of its place in a text."""
 
     names: tuple[_Name, ...]
     filters: tuple[_Name, ...]
 
 
-NOTHING = TemplateCode()
+NO_CODE = TemplateCode()
 
 
-def uses(text: str, *, expression: bool = False) -> TemplateCode:
-    """Raises TemplateError where the syntax is wrong."""
+def analyze(text: str, *, expression: bool = False) -> TemplateCode:
+    """Find the names that a text uses.
+
+    Args:
+        text: A template, or an expression.
+        expression: Whether the whole text is an expression, such as `a.b > 1`.
+
+    Raises:
+        TemplateError: The syntax of the text is wrong.
+    """
     if not expression and not has_code(text):
-        return NOTHING
-    return (_cached if len(text) <= _MAX_CACHED else _cached_long)(text, expression)
+        return NO_CODE
+    return (_cached_analysis if len(text) <= _MAX_CACHED else _cached_long_analysis)(text, expression)
 
 
 def references(text: str) -> frozenset[str]:
-    """Every name that a text may ask for, as a template or as an expression; `nodes` only where it is used whole."""
-    found: set[str] = set()
+    """Find every name that a text uses as a template or as an expression.
+
+    The name `nodes` is included only if the whole object is used, not a single node.
+    """
+    names: set[str] = set()
     for expression in (False, True):
         try:
-            found |= {use.name for use in uses(text, expression=expression).uses}
+            names |= {use.name for use in analyze(text, expression=expression).uses}
         except TemplateError:
-            continue  # it is no expression, or no template: then it asks for nothing as one
-    return frozenset(found)
+            continue  # A text that is not an expression, or not a template, uses no names as one.
+    return frozenset(names)
 
 
-def weight(text: str, *, expression: bool = False) -> CostEstimate:
-    """Of a text whose syntax is right."""
-    return (_cached_weight if len(text) <= _MAX_CACHED else _cached_long_weight)(text, expression)
+def cost_of(text: str, *, expression: bool = False) -> CostEstimate:
+    """Estimate the cost of a text whose syntax is right."""
+    return (_cached_cost if len(text) <= _MAX_CACHED else _cached_long_cost)(text, expression)
 
 
-def _weight(text: str, expression: bool) -> CostEstimate:
+def _cost_of(text: str, expression: bool) -> CostEstimate:
     if expression:
-        return estimate_cost([solid(as_expression(text))], ())
+        return estimate_cost([token_texts(as_expression(text))], ())
     codes, words = [], set()
     for segment in segments(text):
         code = text[segment.start : segment.end]
-        codes.append(solid(code))
+        codes.append(token_texts(code))
         if segment.part is TemplatePart.STATEMENT:
             words.add(statement_word(code))
         if len(codes) > MAX_TOKENS:
@@ -111,11 +144,11 @@ def _weight(text: str, expression: bool) -> CostEstimate:
     return estimate_cost(codes, words)
 
 
-_cached_weight = lru_cache(maxsize=4096)(_weight)
-_cached_long_weight = lru_cache(maxsize=4)(_weight)
+_cached_cost = lru_cache(maxsize=4096)(_cost_of)
+_cached_long_cost = lru_cache(maxsize=4)(_cost_of)
 
 
-def _uses(text: str, expression: bool) -> TemplateCode:
+def _analyze(text: str, expression: bool) -> TemplateCode:
     if expression:
         _check_size(text)
         source = as_expression(text)
@@ -133,70 +166,82 @@ def _uses(text: str, expression: bool) -> TemplateCode:
             statements.setdefault(word, segment.start + code.find(word))
             elifs += word == "elif"
     if elifs > MAX_ELIFS:
-        raise TemplateError(f"more than {MAX_ELIFS} times `elif`")
+        raise TemplateError(f"the template has more than {MAX_ELIFS} times `elif`")
     return _code(text, codes, statements.items(), _undeclared(text, codes))
 
 
 def _undeclared(text: str, codes: Sequence[tuple[int, str]], around: str = "%s") -> set[str]:
-    """The names from outside. Raises TemplateError, with its place in the text as it is."""
-    found = _parser.undeclared_variables_in_str(around % text)
+    """Find the names that a text does not define itself.
+
+    Args:
+        text: The text.
+        codes: Its pieces of code, each with its start.
+        around: A pattern that makes a template of the text.
+
+    Raises:
+        TemplateError: The syntax is wrong. The error has its place in `text`.
+    """
+    names = _parser.undeclared_variables_in_str(around % text)
     parts, done = [], 0
     for start, code in codes:
         parts += [text[done:start], without_slices(code)]
         done = start + len(code)
     plain = "".join([*parts, text[done:]])
-    return found if plain == text else found | _parser.undeclared_variables_in_str(around % plain)
+    # minijinja does not report the names inside of slices, so look again at a text without slices.
+    return names if plain == text else names | _parser.undeclared_variables_in_str(around % plain)
 
 
-_cached = lru_cache(maxsize=4096)(_uses)
-_cached_long = lru_cache(maxsize=4)(_uses)
+_cached_analysis = lru_cache(maxsize=4096)(_analyze)
+_cached_long_analysis = lru_cache(maxsize=4)(_analyze)
 
 
 def _check_size(code: str) -> None:
-    if count_solid(code, MAX_PIECE + 1) > MAX_PIECE:
-        raise TemplateError(f"an expression has more than {MAX_PIECE:,} names and signs")
+    if count_tokens(code, MAX_PIECE + 1) > MAX_PIECE:
+        raise TemplateError(f"an expression has more than {MAX_PIECE:,} names and operators")
 
 
 def _code(
     text: str, codes: Sequence[tuple[int, str]], statements: Iterable[tuple[str, int]], undeclared: set[str]
 ) -> TemplateCode:
-    lines = Lines(text)
-    wanted = undeclared - BUILT_IN
-    uses: dict[tuple[str, bool], Use] = {}
-    secrets: dict[str, Use] = {}
-    filters: dict[str, Use] = {}
-    # The same code stands in a template many times: it is looked at once, for what it has that was not seen before.
+    lines = LineIndex(text)
+    outer_names = undeclared - BUILT_IN
+    uses: dict[tuple[str, bool], NameUse] = {}
+    secrets: dict[str, NameUse] = {}
+    filters: dict[str, NameUse] = {}
+    # A template may repeat the same code many times. Only its first occurrence is analyzed.
     for code, at in (
         {code: at for at, code in reversed(codes)}.items() if len(codes) > 1 else ((c, a) for a, c in codes)
     ):
         piece = _piece(code)
-        for name, of, index in piece.names:
-            node = of if name == NODES else None
+        for name, member, index in piece.names:
+            node = member if name == NODES else None
             key = (node or name, node is not None)
-            if name in wanted and key not in uses:
-                uses[key] = Use(*key, *lines.position(at + place_of(code, index)))
-            if name == SECRETS and name in wanted and (of or "") not in secrets:
-                secrets[of or ""] = Use(of or "", False, *lines.position(at + place_of(code, index)))
+            if name in outer_names and key not in uses:
+                uses[key] = NameUse(*key, *lines.position(at + token_start(code, index)))
+            if name == SECRETS and name in outer_names and (member or "") not in secrets:
+                secrets[member or ""] = NameUse(member or "", False, *lines.position(at + token_start(code, index)))
         for name, _, index in piece.filters:
             if name not in filters:
-                filters[name] = Use(name, False, *lines.position(at + place_of(code, index)))
-    if len(uses) < len(wanted):
-        _add_unplaced(uses, wanted, codes)
-    if SECRETS in wanted and not secrets:
-        secrets[""] = Use("", False, 1, 1)
-    words = tuple(Use(word, False, *lines.position(start)) for word, start in statements)
+                filters[name] = NameUse(name, False, *lines.position(at + token_start(code, index)))
+    if len(uses) < len(outer_names):
+        _add_without_place(uses, outer_names, codes)
+    if SECRETS in outer_names and not secrets:
+        secrets[""] = NameUse("", False, 1, 1)
+    words = tuple(NameUse(word, False, *lines.position(start)) for word, start in statements)
     return TemplateCode(tuple(uses.values()), tuple(secrets.values()), tuple(filters.values()), words)
 
 
-def _add_unplaced(uses: dict[tuple[str, bool], Use], wanted: set[str], codes: Sequence[tuple[int, str]]) -> None:
-    """Names that the parser knows of, and that stand nowhere."""
-    for name in wanted - {found.name for _, code in codes for found in _piece(code).names}:
-        uses[name, False] = Use(name, False, 1, 1)
+def _add_without_place(
+    uses: dict[tuple[str, bool], NameUse], outer_names: set[str], codes: Sequence[tuple[int, str]]
+) -> None:
+    """Add the names that only the parser reports, with the start of the text as their place."""
+    for name in outer_names - {use.name for _, code in codes for use in _piece(code).names}:
+        uses[name, False] = NameUse(name, False, 1, 1)
 
 
 @lru_cache(maxsize=4096)
 def _piece(code: str) -> _Piece:
-    tokens = solid(code)
+    tokens = token_texts(code)
     names = [
         _Name(token, _member_of(tokens, index) if token in (NODES, SECRETS) else None, index)
         for index, token in enumerate(tokens)
@@ -211,6 +256,7 @@ def _piece(code: str) -> _Piece:
 
 
 def _is_attribute_or_keyword(tokens: Sequence[str], index: int) -> bool:
+    """Tell whether a token is a field, a filter, or the name of a keyword argument."""
     before = tokens[index - 1] if index else ""
     if before in (".", "|"):
         return True
@@ -219,17 +265,10 @@ def _is_attribute_or_keyword(tokens: Sequence[str], index: int) -> bool:
 
 
 def _member_of(tokens: Sequence[str], index: int) -> str | None:
-    """`x` of `nodes.x` and of `nodes["x"]`; None where the name is used in another way."""
+    """Return the x of `nodes.x` and of `nodes["x"]`, or None for another use of the name."""
     after = tokens[index + 1 : index + 4]
     if len(after) >= 2 and after[0] == "." and after[1].isidentifier() and after[2:] != ["("]:
         return after[1]
     if len(after) == 3 and after[0] == "[" and after[2] == "]" and (quoted := _STRING.fullmatch(after[1])):
         return quoted.group(2)
     return None
-
-
-ITEM, INDEX = "item", "index"
-
-
-OF_AN_ITEM = frozenset({ITEM, INDEX})
-"""What is known inside a `map` alone."""

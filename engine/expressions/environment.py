@@ -1,8 +1,8 @@
-"""The evaluation itself: minijinja with a fuel limit, read-only data and no Python behind it. Keeps nothing.
+"""The minijinja environment that evaluates templates: with a fuel limit and read-only data.
 
-Fuel counts steps and not what a step costs, so who calls this bounds the rest: engine/expressions/evaluator.py by
-what is looked at,
-engine/isolation/server.py by the computing time and the memory of a process.
+Templates cannot reach Python objects. Fuel counts steps, not the cost of a step, so the callers
+limit the cost: engine/expressions/evaluator.py limits the data that is read, and
+engine/isolation/server.py the CPU time and the memory of its process. The module has no state.
 """
 
 import re
@@ -13,19 +13,19 @@ from typing import Any
 from minijinja import Environment, TemplateError
 
 from engine.errors import NotStorable
-from engine.expressions.analysis import NODES, TemplateCode, uses
-from engine.expressions.filters import ADDED, FilterFault
+from engine.expressions.analysis import NODES, TemplateCode, analyze
+from engine.expressions.filters import EXTRA_FILTERS, FilterError
 from engine.expressions.lexer import as_expression, has_code, is_whole_expression, position
-from engine.expressions.views import Heavy, as_json, take, take_all, to_json, unwrap, view
+from engine.expressions.views import WorkLimitExceeded, charge, charge_all, to_json_text, to_plain, unwrap, view
 from engine.types import JSON
 from engine.values.storable import check_storable
 
 FUEL = 100_000
-"""Instructions of one evaluation; a loop of a few ten thousand turns."""
+"""Instructions of one evaluation: a loop of a few ten thousand iterations."""
 MAX_TEXT = 4 * 1024 * 1024
 """Characters that one template may print."""
-EACH_TEXT = 40
-"""What it costs to begin with a text, in values looked at."""
+TEXT_COST = 40
+"""The cost of starting the evaluation of a text, in the unit of views.charge."""
 # fmt: off
 FILTERS = frozenset({
     "abs", "bool", "capitalize", "chain", "count", "d", "datetime_difference", "datetime_format", "datetime_shift",
@@ -34,17 +34,17 @@ FILTERS = frozenset({
     "selectattr", "sort", "split", "string", "sum", "title", "tojson", "trim", "unique", "upper", "urlencode", "zip",
 })
 # fmt: on
-# Those that make much out of little, whatever the fuel, and those that are about HTML.
+# Filters whose result may be much larger than their input, whatever the fuel, and filters for HTML.
 _REMOVED_FILTERS = ("attr", "batch", "center", "e", "escape", "format", "indent", "pprint", "safe", "slice")
 _REMOVED_FUNCTIONS = ("debug", "namespace")
-_REFUSED_STATEMENTS = frozenset(["include", "import", "from", "extends", "block", "macro", "call"])
+_UNAVAILABLE_STATEMENTS = frozenset(["include", "import", "from", "extends", "block", "macro", "call"])
 
-Wrong = tuple[str, int | None, int | None]
+Problem = tuple[str, int | None, int | None]
 """A message with line and column, both from 1."""
 
 
 class ExpressionError(Exception):
-    """A template that cannot be parsed, or whose evaluation failed."""
+    """A template or expression cannot be parsed, or its evaluation failed."""
 
     def __init__(self, message: str, line: int | None = None, column: int | None = None) -> None:
         super().__init__(message)
@@ -55,25 +55,25 @@ class ExpressionError(Exception):
         return self.message + where
 
 
-class _TooMuchText(Exception):
-    """One template printed more than MAX_TEXT."""
+class _TextLimitExceeded(Exception):
+    """One template printed more than MAX_TEXT characters."""
 
 
-class _Printed(threading.local):
-    """How much the template that this thread renders has printed."""
+class _Output(threading.local):
+    """The number of characters that the current template of this thread has printed."""
 
-    count = 0
+    size = 0
 
 
-_printed = _Printed()
+_output = _Output()
 
 
 def _print(value: Any) -> str:
-    """How a value looks inside a text: text as it is, null as nothing, all else as JSON."""
-    text = "" if value is None else str(value) if isinstance(value, str) else as_json(value)
-    _printed.count += len(text)
-    if _printed.count > MAX_TEXT:
-        raise _TooMuchText(f"the template prints more than {MAX_TEXT // 1024 // 1024} MiB of text")
+    """Format a value inside a text: a text as itself, null as nothing, all else as JSON."""
+    text = "" if value is None else str(value) if isinstance(value, str) else to_json_text(value)
+    _output.size += len(text)
+    if _output.size > MAX_TEXT:
+        raise _TextLimitExceeded(f"the template prints more than {MAX_TEXT // 1024 // 1024} MiB of text")
     return text
 
 
@@ -83,8 +83,8 @@ def _environment() -> Environment:
         environment.remove_filter(name)
     for name in _REMOVED_FUNCTIONS:
         environment.remove_global(name)
-    environment.add_filter("tojson", as_json)
-    for name, function in ADDED.items():
+    environment.add_filter("tojson", to_json_text)
+    for name, function in EXTRA_FILTERS.items():
         environment.add_filter(name, function)
     return environment
 
@@ -92,28 +92,37 @@ def _environment() -> Environment:
 _ENVIRONMENT = _environment()
 
 
-def parsed(text: str, *, expression: bool) -> TemplateCode:
-    """Raises ExpressionError for wrong syntax."""
+def parse(text: str, *, expression: bool) -> TemplateCode:
+    """Parse a text.
+
+    Args:
+        text: A template, or an expression.
+        expression: Whether the whole text is an expression.
+
+    Raises:
+        ExpressionError: The syntax is wrong.
+    """
     try:
-        return uses(text, expression=expression)
-    except TemplateError as fault:
-        raise _in_braces(_error(fault, as_expression(text) if expression and fault.range else text), text) from fault
+        return analyze(text, expression=expression)
+    except TemplateError as error:
+        source = as_expression(text) if expression and error.range else text
+        raise _for_braces(_expression_error(error, source), text) from error
 
 
-def _in_braces(wrong: ExpressionError, text: str) -> ExpressionError:
-    """The same, said of the text as it was written: its `}}` was read as a parenthesis."""
-    line = text.split("\n")[wrong.line - 1] if wrong.line else ""
-    if wrong.message != "unexpected `)`" or line[(wrong.column or 1) - 1 : wrong.column] == ")":
-        return wrong
-    return ExpressionError("unexpected end of expression", wrong.line, wrong.column)
+def _for_braces(error: ExpressionError, text: str) -> ExpressionError:
+    """Correct the message for a text with `}}`, which the parser has read as a parenthesis."""
+    line = text.split("\n")[error.line - 1] if error.line else ""
+    if error.message != "unexpected `)`" or line[(error.column or 1) - 1 : error.column] == ")":
+        return error
+    return ExpressionError("unexpected end of expression", error.line, error.column)
 
 
 def render(value: JSON, scope: Mapping[str, Any]) -> JSON:
-    """Any JSON with its templates rendered; keys stay. A text that is one `{{ … }}` gives the value itself."""
+    """Render every template in a JSON value in this process. See evaluator.render."""
     if isinstance(value, str):
         if not has_code(value):
             return value
-        take(EACH_TEXT)
+        charge(TEXT_COST)
         return _render_text(value, scope)
     if isinstance(value, dict):
         return {key: render(inner, scope) for key, inner in value.items()}
@@ -123,96 +132,113 @@ def render(value: JSON, scope: Mapping[str, Any]) -> JSON:
 
 
 def evaluate(expression: str, scope: Mapping[str, Any]) -> JSON:
-    """The value of `a.b > 1`, also written as `{{a.b}} > 1`. Raises ExpressionError."""
-    names = _names(parsed(expression, expression=True), scope)
+    """Evaluate an expression in this process. See evaluator.evaluate."""
+    names = _visible(parse(expression, expression=True), scope)
     source = as_expression(expression)
     try:
         value = _ENVIRONMENT.eval_expr(source, **names)
         if value is None:
-            # null or undefined? Only printing tells, and it tells which name it was.
-            _printed.count = 0
+            # The value is null or undefined. Only printing raises an error for undefined, with the
+            # name.
+            _output.size = 0
             _ENVIRONMENT.render_str("{{" + source + "\n}}", **names)
-        result = to_json(value)
+        result = to_plain(value)
         if result is not unwrap(value) or not isinstance(result, dict | list):
-            # Run data itself was checked when it came in, and may be large.
-            take_all(result)
+            # Run data was checked when it entered the run and may be large, so it is not checked
+            # again.
+            charge_all(result)
             check_storable(result)
-    except Heavy:
+    except WorkLimitExceeded:
         raise
-    except Exception as fault:
-        raise _error(fault, source) from fault
+    except Exception as error:
+        raise _expression_error(error, source) from error
     return result
 
 
-def refused_statements(code: TemplateCode) -> list[Wrong]:
+def unavailable_statements(code: TemplateCode) -> list[Problem]:
+    """Return a problem for each statement that templates may not use."""
     return [
         (f"`{{% {use.name} %}}` is not available", use.line, use.column)
         for use in code.statements
-        if use.name in _REFUSED_STATEMENTS
+        if use.name in _UNAVAILABLE_STATEMENTS
     ]
 
 
 def _render_text(text: str, scope: Mapping[str, Any]) -> JSON:
     if is_whole_expression(text):
         return evaluate(text, scope)
-    code = parsed(text, expression=False)
-    if refused := refused_statements(code):
-        raise ExpressionError(*refused[0])
-    _printed.count = 0
+    code = parse(text, expression=False)
+    if problems := unavailable_statements(code):
+        raise ExpressionError(*problems[0])
+    _output.size = 0
     try:
-        return _ENVIRONMENT.render_str(text, **_names(code, scope))
-    except Heavy:
+        return _ENVIRONMENT.render_str(text, **_visible(code, scope))
+    except WorkLimitExceeded:
         raise
-    except Exception as fault:
-        raise _error(fault, text) from fault
+    except Exception as error:
+        raise _expression_error(error, text) from error
 
 
-def _names(code: TemplateCode, scope: Mapping[str, Any]) -> dict[str, Any]:
-    """What the text asks for, out of a scope that may be lazy."""
-    wanted = {NODES if use.is_node else use.name for use in code.uses}
-    return {name: view(scope[name]) for name in wanted if name in scope and name != "self"}
+def _visible(code: TemplateCode, scope: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the values that a text uses from a scope that may load them lazily."""
+    names = {NODES if use.is_node else use.name for use in code.uses}
+    return {name: view(scope[name]) for name in names if name in scope and name != "self"}
 
 
-def _filter_at(name: str, source: str) -> tuple[int | None, int | None]:
-    """Where a filter stands; None where it stands more than once, and nobody knows which of them it was."""
-    found = [match.end() - len(name) for match in re.finditer(rf"\|\s*{name}\b", source)]
-    return position(source, found[0]) if len(found) == 1 else (None, None)
+def _filter_position(name: str, source: str) -> tuple[int | None, int | None]:
+    """Return line and column of a filter, or None if it occurs more than once."""
+    offsets = [match.end() - len(name) for match in re.finditer(rf"\|\s*{name}\b", source)]
+    return position(source, offsets[0]) if len(offsets) == 1 else (None, None)
 
 
-def _error(fault: Exception, source: str) -> ExpressionError:
-    """`source` is what was evaluated: the text itself, or as wide as it."""
-    if isinstance(fault, AttributeError):
-        return ExpressionError(f"there is no method `{fault.name}` here")
-    if isinstance(fault, FilterFault):
-        return ExpressionError(str(fault), *_filter_at(fault.name, source))
-    if not isinstance(fault, TemplateError):
-        return ExpressionError(str(fault) or type(fault).__name__)
-    message = (fault.detail or fault.message).replace("variable block", "expression")
+def _expression_error(error: Exception, source: str) -> ExpressionError:
+    """Convert an exception of an evaluation to an ExpressionError with its place.
+
+    Args:
+        error: The exception of minijinja, of a view or of a filter.
+        source: The evaluated source: the text itself, or a source with the same positions.
+    """
+    if isinstance(error, AttributeError):
+        return ExpressionError(f"there is no method `{error.name}` here")
+    if isinstance(error, FilterError):
+        return ExpressionError(str(error), *_filter_position(error.name, source))
+    if not isinstance(error, TemplateError):
+        return ExpressionError(str(error) or type(error).__name__)
+    message = (error.detail or error.message).replace("variable block", "expression")
     if message.startswith("panic"):
-        return ExpressionError("the template takes more memory than it may")
-    if fault.kind == "UndefinedError":
-        message += "; where it may be missing, write `… | default(value)`"
-    elif fault.kind == "OutOfFuel":
+        return ExpressionError("the template takes more memory than allowed")
+    if error.kind == "UndefinedError":
+        message += "; if it may be missing, write `… | default(value)`"
+    elif error.kind == "OutOfFuel":
         message = f"the template takes more than {FUEL:,} steps"
-    if fault.range is None:
-        # A comparison does not tell its place, but which name was undefined.
-        named = (fault.detail or "").split("`")[1:2]
-        found = source.find(named[0]) if named else -1
-        return ExpressionError(message, *(position(source, found) if found >= 0 else (fault.line, None)))
-    ran = fault.template_source or source
-    # minijinja counts bytes, in a source that may be wrapped in braces of ours.
-    offset = len(ran.encode()[: fault.range[0]].decode(errors="ignore"))
-    offset -= 2 if ran == "{{" + source + "\n}}" else 0
-    return ExpressionError(message, *position(source, min(max(offset, 0), len(source))))
+    return ExpressionError(message, *_error_position(error, source))
+
+
+def _error_position(error: TemplateError, source: str) -> tuple[int | None, int | None]:
+    """Return line and column of an error of minijinja, None where it is not known."""
+    if error.range is None:
+        # The error of a comparison has no place, but the name of the undefined variable.
+        names = (error.detail or "").split("`")[1:2]
+        offset = source.find(names[0]) if names else -1
+        return position(source, offset) if offset >= 0 else (error.line, None)
+    evaluated = error.template_source or source
+    # minijinja counts bytes, in a source that `evaluate` may have put into braces.
+    offset = len(evaluated.encode()[: error.range[0]].decode(errors="ignore"))
+    offset -= 2 if evaluated == "{{" + source + "\n}}" else 0
+    return position(source, min(max(offset, 0), len(source)))
 
 
 def render_isolated(value: JSON, scope: dict[str, JSON]) -> dict[str, JSON]:
-    """Run `render` in the isolation process. Returns `{value}`, or `{wrong: [message, line, column]}`."""
+    """Run `render` in the isolation process.
+
+    Returns:
+        `{"value": …}`, or `{"error": [message, line, column]}`.
+    """
     return _isolated(render, value, scope)
 
 
 def evaluate_isolated(expression: str, scope: dict[str, JSON]) -> dict[str, JSON]:
-    """Run `evaluate` in the isolation process. Returns as `render_isolated`."""
+    """Run `evaluate` in the isolation process. The result is as that of `render_isolated`."""
     return _isolated(evaluate, expression, scope)
 
 
@@ -221,7 +247,7 @@ def _isolated(task: Callable[[Any, Mapping[str, Any]], JSON], source: JSON, scop
         value = task(source, scope)
         check_storable(value)  # Checked here, so that a value that is too large is not sent.
     except ExpressionError as error:
-        return {"wrong": [error.message, error.line, error.column]}
+        return {"error": [error.message, error.line, error.column]}
     except NotStorable as error:
-        return {"wrong": [f"the templates give too much: {error}", None, None]}
+        return {"error": [f"the result of the templates cannot be stored: {error}", None, None]}
     return {"value": value}

@@ -1,7 +1,8 @@
-"""Templates and expressions over a run's values: what may be asked of them, and where each of them is evaluated.
+"""Render templates and evaluate expressions over the values of a run.
 
-Values are data: a rendered value is never rendered again, and a condition is never made by pasting values into text.
-What is light by its text and looks at little is evaluated here. All else is done aside, in a process with limits.
+Values are data: a rendered value is never rendered again, and a condition is never built by
+inserting values into a text. A template that is light by its source and reads little data is
+evaluated in this process. All others are evaluated in the isolation process, which has limits.
 """
 
 import re
@@ -10,11 +11,19 @@ from itertools import islice
 from typing import Any
 
 from engine.expressions import environment
-from engine.expressions.analysis import NODES, TemplateCode, references, weight
+from engine.expressions.analysis import NODES, TemplateCode, cost_of, references
 from engine.expressions.cost import CostEstimate
-from engine.expressions.environment import FILTERS, FUEL, MAX_TEXT, ExpressionError, Wrong, parsed, refused_statements
+from engine.expressions.environment import (
+    FILTERS,
+    FUEL,
+    MAX_TEXT,
+    ExpressionError,
+    Problem,
+    parse,
+    unavailable_statements,
+)
 from engine.expressions.lexer import has_code, is_whole_expression
-from engine.expressions.views import Heavy, metered
+from engine.expressions.views import WorkLimitExceeded, metered
 from engine.isolation import client
 from engine.types import JSON
 
@@ -31,60 +40,88 @@ __all__ = [
 ]
 
 MAX_VALUES = 20_000
-"""Values that an evaluation may look at here: some 10 ms."""
+"""Values that an evaluation may read in this process, which takes about 10 ms."""
 MAX_TEXTS = 500
-"""Texts of one value that are looked into here."""
-_TEXT_BEHIND = re.compile(r"\}\}(?:\.|\s*[\[({])")
+"""Templates in one value that are rendered in this process."""
+_TEXT_AFTER_BRACES = re.compile(r"\}\}(?:\.|\s*[\[({])")
 Evaluate = Callable[[Any, Mapping[str, Any]], JSON]
 
 
 def render(value: JSON, scope: Mapping[str, Any]) -> JSON:
-    """Any JSON with its templates rendered; keys stay. A text that is one `{{ … }}` gives the value itself."""
+    """Render every template in a JSON value. Keys of objects are not rendered.
+
+    Args:
+        value: The value. A text that is one `{{ … }}` becomes the value of the expression, of any
+            type. In other texts each expression is printed.
+        scope: The values by name. It may load them lazily.
+
+    Raises:
+        ExpressionError: A template is wrong, its evaluation fails or exceeds a limit.
+    """
     if isinstance(value, str) and not has_code(value):
         return value
     texts = list(islice(_texts(value), MAX_TEXTS + 1))
     if len(texts) > MAX_TEXTS:
-        return _aside(environment.render, value, dict(scope))
-    return _evaluated(environment.render, value, [(text, is_whole_expression(text)) for text in texts], scope)
+        return _run_isolated(environment.render, value, dict(scope))
+    return _evaluate_texts(environment.render, value, [(text, is_whole_expression(text)) for text in texts], scope)
 
 
 def evaluate(expression: str, scope: Mapping[str, Any]) -> JSON:
-    """The value of `a.b > 1`, also written as `{{a.b}} > 1`. Raises ExpressionError."""
-    return _evaluated(environment.evaluate, expression, [(expression, True)], scope)
+    """Evaluate an expression, such as `a.b > 1`, which may also be written as `{{a.b}} > 1`.
+
+    Args:
+        expression: The expression.
+        scope: The values by name. It may load them lazily.
+
+    Raises:
+        ExpressionError: The expression is wrong, its evaluation fails or exceeds a limit.
+    """
+    return _evaluate_texts(environment.evaluate, expression, [(expression, True)], scope)
 
 
 def truthy(expression: str, scope: Mapping[str, Any]) -> bool:
-    """Whether a condition holds: 0, "", null and what is empty do not."""
+    """Evaluate a condition. False, 0, null, and empty texts, lists and objects count as false."""
     return bool(evaluate(expression, scope))
 
 
 def is_expression(text: str) -> bool:
-    """Whether a text can be read as an expression: all of `a + 1`, `{{ a }} + 1` and `{{ a + 1 }}`, and not `Dear {{ a }}`.
+    """Tell whether a text is an expression: `a + 1` and `{{ a }} + 1`, but not `Dear {{ a }}`.
 
-    What stands right behind braces is text, as in `{{ name }}.png` and `{{ name }} (admin)`, and neither a field nor a call.
+    Text directly after braces, as in `{{ name }}.png` and `{{ name }} (admin)`, makes a template.
+    It is not read as a field or a call.
     """
-    if _TEXT_BEHIND.search(text):
+    if _TEXT_AFTER_BRACES.search(text):
         return False
     try:
-        parsed(text, expression=True)
+        parse(text, expression=True)
     except ExpressionError:
         return False
     return True
 
 
-def check(text: str, *, expression: bool = False) -> list[Wrong]:
-    """What is wrong with a text before anything is evaluated; empty if nothing is."""
+def check(text: str, *, expression: bool = False) -> list[Problem]:
+    """Find the problems of a text without evaluating it.
+
+    Args:
+        text: A template, or an expression.
+        expression: Whether the whole text is an expression.
+
+    Returns:
+        Messages with line and column; empty if there is no problem.
+    """
     if not expression and not has_code(text):
         return []
     try:
-        code = parsed(text, expression=expression)
-    except ExpressionError as wrong:
-        return [(wrong.message, wrong.line, wrong.column)]
+        code = parse(text, expression=expression)
+    except ExpressionError as error:
+        return [(error.message, error.line, error.column)]
     unknown = [use for use in code.filters if use.name not in FILTERS]
-    return [*((f"there is no filter `{use.name}`", use.line, use.column) for use in unknown), *refused_statements(code)]
+    problems: list[Problem] = [(f"there is no filter `{use.name}`", use.line, use.column) for use in unknown]
+    return problems + unavailable_statements(code)
 
 
 def _texts(value: JSON) -> Iterator[str]:
+    """Iterate over the texts with code in a value."""
     if isinstance(value, str):
         if has_code(value):
             yield value
@@ -93,37 +130,44 @@ def _texts(value: JSON) -> Iterator[str]:
             yield from _texts(inner)
 
 
-def _evaluated(here: Evaluate, what: JSON, texts: list[tuple[str, bool]], scope: Mapping[str, Any]) -> JSON:
-    """`texts` are those in `what` that hold code, and whether they are expressions."""
-    codes = [parsed(text, expression=expression) for text, expression in texts]
-    weights = {weight(text, expression=expression) for text, expression in texts}
-    if CostEstimate.HEAVY not in weights:
+def _evaluate_texts(task: Evaluate, source: JSON, texts: list[tuple[str, bool]], scope: Mapping[str, Any]) -> JSON:
+    """Run a task in this process if it is cheap, else in the isolation process.
+
+    Args:
+        task: `environment.render` or `environment.evaluate`.
+        source: Its first argument.
+        texts: The texts with code in `source`, and whether each is an expression.
+        scope: Its second argument.
+    """
+    codes = [parse(text, expression=expression) for text, expression in texts]
+    costs = {cost_of(text, expression=expression) for text, expression in texts}
+    if CostEstimate.HEAVY not in costs:
         try:
-            return metered(here, what, scope, values=MAX_VALUES, takes_text=CostEstimate.NUMBERS not in weights)
-        except Heavy:
-            pass  # it begins anew: nothing that a template does can be seen from outside
-    return _aside(here, what, _wanted(codes, scope))
+            return metered(task, source, scope, values=MAX_VALUES, allows_text=CostEstimate.NUMBERS not in costs)
+        except WorkLimitExceeded:
+            pass  # It starts again below. A template has no side effects, so this is safe.
+    return _run_isolated(task, source, _used_values(codes, scope))
 
 
-def _aside(task: Evaluate, what: JSON, scope: Mapping[str, Any]) -> JSON:
+def _run_isolated(task: Evaluate, source: JSON, scope: Mapping[str, Any]) -> JSON:
     try:
-        done = client.run_isolated(f"engine.expressions.environment.{task.__name__}_isolated", what, scope)
-    except client.ResourceLimitExceeded as too_much:
-        raise ExpressionError(f"the template {too_much}") from None
-    if "wrong" in done:
-        raise ExpressionError(*done["wrong"])
-    return done["value"]
+        result = client.run_isolated(f"engine.expressions.environment.{task.__name__}_isolated", source, scope)
+    except client.ResourceLimitExceeded as error:
+        raise ExpressionError(f"the template {error}") from None
+    if "error" in result:
+        raise ExpressionError(*result["error"])
+    return result["value"]
 
 
-def _wanted(codes: list[TemplateCode], scope: Mapping[str, Any]) -> dict[str, JSON]:
-    """What the texts ask for, as plain JSON. Of what is looked up as it is asked for, that alone."""
-    wanted: dict[str, JSON] = {}
+def _used_values(codes: list[TemplateCode], scope: Mapping[str, Any]) -> dict[str, JSON]:
+    """Read the values that the texts use, as plain JSON. A lazy scope loads only these."""
+    values: dict[str, JSON] = {}
     nodes: set[str] = set()
     for use in (use for code in codes for use in code.uses):
         if use.is_node:
             nodes.add(use.name)
         elif use.name in scope:
-            wanted[use.name] = scope[use.name]
-    if nodes and NODES not in wanted and NODES in scope:
-        wanted[NODES] = {name: scope[NODES][name] for name in nodes if name in scope[NODES]}
-    return wanted
+            values[use.name] = scope[use.name]
+    if nodes and NODES not in values and NODES in scope:
+        values[NODES] = {name: scope[NODES][name] for name in nodes if name in scope[NODES]}
+    return values

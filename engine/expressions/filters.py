@@ -1,6 +1,6 @@
-"""Filters of templates that minijinja lacks: JSON that comes as text, and moments. Pure: nothing here knows what time it is.
+"""Template filters that minijinja lacks: JSON in texts, and timestamps.
 
-A FilterFault says what cannot be done.
+The filters read no clock and have no state. They raise FilterError.
 """
 
 from collections.abc import Callable
@@ -8,54 +8,54 @@ from functools import wraps
 
 import orjson
 
-from engine.expressions.views import take, take_all
+from engine.expressions.views import charge, charge_all
 from engine.types import JSON
 from engine.values.storable import check_storable
 from engine.values.timestamps import datetime_difference, datetime_format, datetime_shift
 
-EACH_MOMENT = 10
-"""What reading one costs, in values looked at."""
+TIMESTAMP_COST = 10
+"""The cost of parsing a timestamp, in the unit of views.charge."""
 
 
 def fromjson(text: JSON) -> JSON:
-    """The value that a text is the JSON of."""
+    """Parse a text as JSON."""
     if not isinstance(text, str):
-        raise ValueError(f"`fromjson` reads a text, not a {type(text).__name__}")
-    take_all(text)
+        raise ValueError(f"`fromjson` needs a text, not a {type(text).__name__}")
+    charge_all(text)
     try:
         value = orjson.loads(text)
-    except orjson.JSONDecodeError as wrong:
-        raise ValueError(f"{text[:40]!r} is no JSON: {wrong}") from wrong
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"{text[:40]!r} is not JSON: {error}") from error
     check_storable(value)
-    take_all(value)
+    charge_all(value)
     return value
 
 
-class FilterFault(Exception):
-    """A filter of ours says no; `name` is its own, so that its place can be told."""
+class FilterError(Exception):
+    """A filter failed. `name` is the name of the filter, used to find its place in the text."""
 
     def __init__(self, name: str, message: str) -> None:
         super().__init__(message)
         self.name = name
 
 
-def _told(function: Callable[..., JSON], moments: int = 0) -> Callable[..., JSON]:
-    """As templates call it: for what it reads beforehand, and with its name where it says no."""
+def _filter(function: Callable[..., JSON], timestamps: int = 0) -> Callable[..., JSON]:
+    """Wrap a function as a filter: charge the timestamps that it parses, and raise FilterError."""
 
     @wraps(function)
-    def told(*given: JSON, **named: JSON) -> JSON:
+    def wrapper(*arguments: JSON, **options: JSON) -> JSON:
         try:
-            take(moments * EACH_MOMENT)
-            return function(*given, **named)
-        except (ValueError, TypeError, AttributeError) as wrong:
-            raise FilterFault(function.__name__, str(wrong)) from wrong
+            charge(timestamps * TIMESTAMP_COST)
+            return function(*arguments, **options)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise FilterError(function.__name__, str(error)) from error
 
-    return told
+    return wrapper
 
 
-ADDED = {
-    "fromjson": _told(fromjson),
-    "datetime_shift": _told(datetime_shift, moments=1),
-    "datetime_difference": _told(datetime_difference, moments=2),
-    "datetime_format": _told(datetime_format, moments=1),
+EXTRA_FILTERS = {
+    "fromjson": _filter(fromjson),
+    "datetime_shift": _filter(datetime_shift, timestamps=1),
+    "datetime_difference": _filter(datetime_difference, timestamps=2),
+    "datetime_format": _filter(datetime_format, timestamps=1),
 }

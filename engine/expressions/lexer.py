@@ -1,6 +1,7 @@
-"""Where a template's expressions begin and end, and which names they use. Pure text: nothing is evaluated here.
+"""Find the expressions, statements and tokens in the text of a template.
 
-minijinja checks the syntax; this finds what it does not tell: whether a text is one expression, where a name stands.
+minijinja checks the syntax. This module finds what minijinja does not report: whether a text is one
+expression, and the place of a name. Nothing is evaluated here.
 """
 
 import re
@@ -11,24 +12,29 @@ from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
-# A string that never closes goes to the end: looked for again from each of its quotes, it would cost its length squared.
-_SOLIDS = r"""'(?:[^'\\]|\\.)*+'?|"(?:[^"\\]|\\.)*+"?|[^\W\d]\w*|\d[\d_]*(?:\.\d+)?"""
-_SOLID = re.compile(_SOLIDS + r"|\S", re.DOTALL)
-_TOKEN = re.compile(_SOLIDS + r"|\s+|.", re.DOTALL)
+# A string without an end goes to the end of the text. Otherwise the search would start again at
+# each of its quotes, and cost the square of its length.
+_TOKENS = r"""'(?:[^'\\]|\\.)*+'?|"(?:[^"\\]|\\.)*+"?|[^\W\d]\w*|\d[\d_]*(?:\.\d+)?"""
+_TOKEN = re.compile(_TOKENS + r"|\S", re.DOTALL)
+_TOKEN_OR_SPACE = re.compile(_TOKENS + r"|\s+|.", re.DOTALL)
 _OPENING = re.compile(r"\{\{|\{%|\{#")
-_HIDING = re.compile(r"['\"{]")
+_STRING_OR_BRACE = re.compile(r"['\"{]")
 _END_OF_RAW = re.compile(r"\{%[-+]?\s*endraw\s*[-+]?%\}")
 _NEWLINE = re.compile(r"\n")
 _WORD = re.compile(r"[-+]?\s*(\w+)")
 
 
-MAX_KNOWN = 2_000
-"""Characters of a text whose reading is kept: a node renders the same ones at each visit."""
-FEW = 4
-"""Places that are cheaper to find without an index of all lines."""
+MAX_CACHED = 2_000
+"""Characters of a text whose result is cached, because a node renders the same texts at each
+visit.
+"""
+MAX_UNINDEXED = 4
+"""Positions in one text that are cheaper to compute without an index of its lines."""
 
 
 class TemplatePart(StrEnum):
+    """The kind of a piece of code, by its opening braces."""
+
     EXPRESSION = "{{"
     STATEMENT = "{%"
 
@@ -37,7 +43,11 @@ _CODE = {"{{": (TemplatePart.EXPRESSION, "}}"), "{%": (TemplatePart.STATEMENT, "
 
 
 class Segment(NamedTuple):
-    """Code inside a template: `start` and `end` are of what stands between the braces, `outer_end` is past them."""
+    """A piece of code in a template.
+
+    `start` and `end` are the bounds of the code between the braces. `outer_end` is the index after
+    the closing braces.
+    """
 
     part: TemplatePart
     start: int
@@ -46,16 +56,19 @@ class Segment(NamedTuple):
 
 
 class LexerToken(NamedTuple):
+    """A token and its index in the text."""
+
     text: str
     start: int
 
 
 def has_code(text: str) -> bool:
+    """Tell whether a text contains an expression, a statement or a comment."""
     return "{" in text and _OPENING.search(text) is not None
 
 
 def segments(text: str) -> Iterator[Segment]:
-    """The expressions and statements of a template, in order; one that never closes ends it."""
+    """Iterate over the expressions and statements of a template, up to one without an end."""
     at = 0
     while opening := _OPENING.search(text, at):
         start = opening.end()
@@ -71,19 +84,19 @@ def segments(text: str) -> Iterator[Segment]:
         yield Segment(part, start, end, end + 2)
         at = end + 2
         if part is TemplatePart.STATEMENT and statement_word(text[start:end]) == "raw":
-            over = _END_OF_RAW.search(text, at)
-            at = over.end() if over else len(text)
+            endraw = _END_OF_RAW.search(text, at)
+            at = endraw.end() if endraw else len(text)
 
 
 def statement_word(code: str) -> str:
-    """`for` of ` for x in y `."""
+    """Return the first word of a statement: `for` of ` for x in y `."""
     word = _WORD.match(code)
     return word.group(1) if word else ""
 
 
 def is_whole_expression(text: str) -> bool:
-    """Whether a text is one `{{ … }}` and nothing else, so that its value keeps its type."""
-    return _known_whole(text) if len(text) <= MAX_KNOWN else _is_whole_expression(text)
+    """Tell whether a text is one `{{ … }}` and nothing else, so that its value keeps its type."""
+    return _cached_is_whole(text) if len(text) <= MAX_CACHED else _is_whole_expression(text)
 
 
 def _is_whole_expression(text: str) -> bool:
@@ -94,14 +107,17 @@ def _is_whole_expression(text: str) -> bool:
 
 
 def as_expression(text: str) -> str:
-    """`{{a.b}} > 1` as ` (a.b)  > 1`: the braces become parentheses of the same width, so that positions stay."""
+    """Replace the braces of an expression by parentheses: `{{a.b}} > 1` becomes ` (a.b)  > 1`.
+
+    The parentheses have the same width, so that positions do not change.
+    """
     if "{{" not in text:
         return text
-    return _known_expression(text) if len(text) <= MAX_KNOWN else _as_expression(text)
+    return _cached_expression(text) if len(text) <= MAX_CACHED else _as_expression(text)
 
 
 def _as_expression(text: str) -> str:
-    out: list[str] = []
+    output: list[str] = []
     open_braces: list[str] = []
     skip_to = 0
     for token in tokens(text, 0, len(text)):
@@ -111,103 +127,113 @@ def _as_expression(text: str) -> str:
         if two == "{{":
             trim = text[token.start + 2 : token.start + 3] in ("-", "+")
             open_braces.append("{{")
-            out.append(" ( " if trim else " (")
+            output.append(" ( " if trim else " (")
             skip_to = token.start + 2 + trim
         elif nested == "{{" and two == "}}":
             open_braces.pop()
-            out.append(") ")
+            output.append(") ")
             skip_to = token.start + 2
         elif nested == "{{" and text[token.start : token.start + 3] == "-}}":
-            out.append(" ")
+            output.append(" ")
         else:
             if token.text == "{":
                 open_braces.append("{")
             elif token.text == "}" and nested == "{":
                 open_braces.pop()
-            out.append(token.text)
-    return "".join(out)
+            output.append(token.text)
+    return "".join(output)
 
 
-_known_whole = lru_cache(maxsize=4096)(_is_whole_expression)
-_known_expression = lru_cache(maxsize=4096)(_as_expression)
+_cached_is_whole = lru_cache(maxsize=4096)(_is_whole_expression)
+_cached_expression = lru_cache(maxsize=4096)(_as_expression)
 
 
 def tokens(text: str, start: int, end: int) -> Iterator[LexerToken]:
-    """Strings, names, numbers and single signs; white space left in, so that the tokens put together are the text."""
-    for match in _TOKEN.finditer(text, start, end):
+    """Iterate over strings, names, numbers, white space and single characters.
+
+    The texts of all tokens together are the text.
+    """
+    for match in _TOKEN_OR_SPACE.finditer(text, start, end):
         yield LexerToken(match.group(), match.start())
 
 
 def without_slices(code: str) -> str:
-    """`a[b:c]` as `a[b or c]`: minijinja does not tell which names a slice is made of. For looking at names alone."""
+    """Replace slices by expressions with the same names: `a[b:c]` becomes `a[b or c]`.
+
+    minijinja does not report the names inside of slices. The result is not meant to be evaluated.
+    """
     if ":" not in code or "[" not in code:
         return code
-    out: list[str] = []
+    output: list[str] = []
     open_brackets: list[str] = []
     before = ""
     for token in tokens(code, 0, len(code)):
-        sign = token.text
-        if before == ":" and open_brackets[-1:] == ["["] and sign in ("]", ":"):
-            out.append(" 0 ")
-        if sign == ":" and open_brackets[-1:] == ["["]:
-            out.append(" 0 or " if before == "[" else " or ")
+        symbol = token.text
+        if before == ":" and open_brackets[-1:] == ["["] and symbol in ("]", ":"):
+            output.append(" 0 ")
+        if symbol == ":" and open_brackets[-1:] == ["["]:
+            output.append(" 0 or " if before == "[" else " or ")
         else:
-            out.append(sign)
-        if sign in ("[", "{", "("):
-            open_brackets.append(sign)
-        elif sign in ("]", "}", ")") and open_brackets:
+            output.append(symbol)
+        if symbol in ("[", "{", "("):
+            open_brackets.append(symbol)
+        elif symbol in ("]", "}", ")") and open_brackets:
             open_brackets.pop()
-        before = before if sign.isspace() else sign
-    return "".join(out)
+        before = before if symbol.isspace() else symbol
+    return "".join(output)
 
 
-def solid(code: str) -> list[str]:
-    """The tokens that are no white space."""
-    return _SOLID.findall(code)
+def token_texts(code: str) -> list[str]:
+    """Return the texts of all tokens except white space."""
+    return _TOKEN.findall(code)
 
 
-def place_of(code: str, index: int) -> int:
-    """Where the solid token of this index stands."""
-    return next(islice(_SOLID.finditer(code), index, None)).start()
+def token_start(code: str, index: int) -> int:
+    """Return the start of a token of `token_texts` by its index."""
+    return next(islice(_TOKEN.finditer(code), index, None)).start()
 
 
-def count_solid(code: str, most: int) -> int:
-    """How many tokens there are; `most` if they are as many or more."""
-    return sum(1 for _ in islice(_SOLID.finditer(code), most))
+def count_tokens(code: str, limit: int) -> int:
+    """Count the tokens of `token_texts`, up to a limit."""
+    return sum(1 for _ in islice(_TOKEN.finditer(code), limit))
 
 
 def _closing(text: str, start: int, closer: str) -> int:
-    """Where the code that starts at `start` ends: strings and inner braces are skipped. -1 if it never does."""
+    """Find the end of the code that starts at `start`, or -1.
+
+    Strings and inner braces are skipped.
+    """
     end = text.find(closer, start)
-    if end < 0 or not _HIDING.search(text, start, end):
+    if end < 0 or not _STRING_OR_BRACE.search(text, start, end):
         return end
     depth = 0
-    for match in _SOLID.finditer(text, start):
-        sign = match.group()
-        if depth == 0 and sign == closer[0] and text.startswith(closer, match.start()):
+    for match in _TOKEN.finditer(text, start):
+        symbol = match.group()
+        if depth == 0 and symbol == closer[0] and text.startswith(closer, match.start()):
             return match.start()
-        if sign == "{":
+        if symbol == "{":
             depth += 1
-        elif sign == "}" and depth:
+        elif symbol == "}" and depth:
             depth -= 1
     return -1
 
 
 def position(text: str, offset: int) -> tuple[int, int]:
-    """Line and column, from 1, of a place counted in characters."""
+    """Return line and column, both from 1, of an index in a text."""
     return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
 
 
-class Lines:
-    """The same for many places in one text."""
+class LineIndex:
+    """Computes line and column of many indexes in one text."""
 
     def __init__(self, text: str) -> None:
-        self._text, self._asked = text, 0
+        self._text, self._calls = text, 0
         self._starts: list[int] = []
 
     def position(self, offset: int) -> tuple[int, int]:
-        self._asked += 1
-        if self._asked <= FEW:
+        """Return line and column, both from 1."""
+        self._calls += 1
+        if self._calls <= MAX_UNINDEXED:
             return position(self._text, offset)
         if not self._starts:
             self._starts = [0, *(match.end() for match in _NEWLINE.finditer(self._text))]

@@ -1,7 +1,8 @@
-"""Read-only views of run data for templates: a template can look at everything and change nothing.
+"""Read-only views of run data for templates, which count the data that a template reads.
 
-Without them a template could call `list.append` on the very output that the run keeps. A view costs what is looked at, and
-what is looked at is counted: a template that meets more than was allowed is stopped by `Heavy`, and done aside.
+Without a view a template could call `list.append` on the stored output of a node. Each value that a
+template reads through a view is charged to a meter of its thread. A template that exceeds the meter
+is stopped by WorkLimitExceeded, and then evaluated in the isolation process.
 """
 
 import threading
@@ -13,48 +14,59 @@ import orjson
 
 from engine.types import JSON
 
-DoneT = TypeVar("DoneT")
+ResultT = TypeVar("ResultT")
 TEXT_UNIT = 16
-"""Characters that count as much as one value."""
+"""Characters of a text that cost as much as one value."""
 
 
-class Heavy(Exception):
-    """The template looks at more than may be done here."""
+class WorkLimitExceeded(Exception):
+    """The template reads more data than may be read in this process."""
 
 
 class _Meter(threading.local):
-    """What the template that this thread evaluates may still look at: values, with texts by their length."""
+    """The data that the current evaluation of this thread may still read, in values."""
 
-    left: float = inf
-    takes_text = True
+    remaining: float = inf
+    allows_text = True
 
-    def take(self, values: float) -> None:
-        self.left -= values
-        if self.left < 0:
-            raise Heavy
+    def charge(self, values: float) -> None:
+        self.remaining -= values
+        if self.remaining < 0:
+            raise WorkLimitExceeded
 
 
 _meter = _Meter()
 
 
-def metered(evaluate: Callable[..., DoneT], *given: Any, values: int, takes_text: bool = True) -> DoneT:
-    """`evaluate(*given)`. Raises Heavy at the end too, for an evaluation that has swallowed it."""
-    _meter.left, _meter.takes_text = values, takes_text
+def metered(evaluate: Callable[..., ResultT], *arguments: Any, values: int, allows_text: bool = True) -> ResultT:
+    """Call `evaluate(*arguments)` with a limit on the data that it reads.
+
+    Args:
+        evaluate: The function.
+        arguments: Its arguments.
+        values: The number of values that it may read.
+        allows_text: Whether it may read texts.
+
+    Raises:
+        WorkLimitExceeded: It read more. This is checked at the end again, because minijinja
+            replaces an exception of a view by its own.
+    """
+    _meter.remaining, _meter.allows_text = values, allows_text
     try:
-        done = evaluate(*given)
-        if _meter.left < 0:
-            raise Heavy
-        return done
+        result = evaluate(*arguments)
+        if _meter.remaining < 0:
+            raise WorkLimitExceeded
+        return result
     except Exception:
-        if _meter.left < 0:
-            raise Heavy from None
+        if _meter.remaining < 0:
+            raise WorkLimitExceeded from None
         raise
     finally:
-        _meter.left, _meter.takes_text = inf, True
+        _meter.remaining, _meter.allows_text = inf, True
 
 
 class _View:
-    """The attribute with the data has a name that templates cannot ask for."""
+    """Base of the views. Templates cannot read the attribute with the data, because of its name."""
 
     __slots__ = ("__value__",)
 
@@ -65,17 +77,19 @@ class _View:
         return len(self.__value__)
 
     def __eq__(self, other: object) -> bool:
-        take_all(self.__value__)
+        charge_all(self.__value__)
         return bool(self.__value__ == unwrap(other))
 
     def __str__(self) -> str:
         try:
-            return as_json(self)
-        except Heavy:
-            return ""  # minijinja passes no error on from here; the meter has it, and says so at the end
+            return to_json_text(self)
+        except WorkLimitExceeded:
+            return ""  # minijinja ignores an error in __str__; `metered` raises it at the end
 
 
 class ObjectView(_View, Mapping[str, Any]):
+    """The view of a JSON object."""
+
     __slots__ = ()
     __eq__ = _View.__eq__
 
@@ -83,10 +97,10 @@ class ObjectView(_View, Mapping[str, Any]):
         return view(self.__value__[key])
 
     def __iter__(self) -> Iterator[str]:
-        _meter.take(len(self.__value__))
+        _meter.charge(len(self.__value__))
         return iter(self.__value__)
 
-    # Lists, not Python's dict views: what a template takes from here must be JSON again.
+    # These return lists instead of dict views, because the result of a template must be JSON.
     def keys(self) -> Any:
         return list(self)
 
@@ -98,6 +112,8 @@ class ObjectView(_View, Mapping[str, Any]):
 
 
 class ListView(_View, Sequence[Any]):
+    """The view of a JSON list."""
+
     __slots__ = ()
 
     @overload
@@ -109,13 +125,13 @@ class ListView(_View, Sequence[Any]):
 
 
 def view(value: Any) -> Any:
-    """A value as a template gets it. Counts it."""
+    """Return a value in the form that templates read, and charge it to the meter."""
     if isinstance(value, str):
-        if not _meter.takes_text:
-            _meter.left = -1
-        _meter.take(1 + len(value) / TEXT_UNIT)
+        if not _meter.allows_text:
+            _meter.remaining = -1
+        _meter.charge(1 + len(value) / TEXT_UNIT)
         return value
-    _meter.take(1)
+    _meter.charge(1)
     if isinstance(value, list):
         return ListView(value)
     if isinstance(value, Mapping) and not isinstance(value, ObjectView):
@@ -123,46 +139,50 @@ def view(value: Any) -> Any:
     return value
 
 
-def take(values: float) -> None:
-    """Counts work that is not looking at values, in their measure."""
-    _meter.take(values)
+def charge(values: float) -> None:
+    """Charge other work to the meter. The unit is the cost of reading one value."""
+    _meter.charge(values)
 
 
-def take_all(value: Any) -> None:
-    """Counts a value with everything in it."""
-    stack = [] if _meter.left == inf else [value]
+def charge_all(value: Any) -> None:
+    """Charge a value and all values in it to the meter."""
+    stack = [] if _meter.remaining == inf else [value]
     while stack:
         item = stack.pop()
         if isinstance(item, str):
-            _meter.take(len(item) / TEXT_UNIT)
+            _meter.charge(len(item) / TEXT_UNIT)
         elif isinstance(item, list | Mapping):
-            _meter.take(1 + len(item))
+            _meter.charge(1 + len(item))
             stack.extend(item if isinstance(item, list) else item.values())
 
 
 def unwrap(value: Any) -> Any:
-    """What a view shows; anything else as it is."""
+    """Return the data of a view; another value unchanged."""
     return value.__value__ if isinstance(value, _View) else value
 
 
-def to_json(value: Any) -> JSON:
-    """A value that came out of a template, as plain JSON. Raises TypeError for what JSON does not have."""
-    shown = unwrap(value)
-    if shown is not value and isinstance(shown, dict | list):
-        return shown  # run data, checked when it came in
+def to_plain(value: Any) -> JSON:
+    """Convert the result of a template to plain JSON.
+
+    Raises:
+        TypeError: The result is not JSON, such as a function.
+    """
+    data = unwrap(value)
+    if data is not value and isinstance(data, dict | list):
+        return data  # Run data was checked when it entered the run.
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, str):
         return str(value) if type(value) is not str else value
-    if isinstance(shown, Mapping):
-        return {key: to_json(inner) for key, inner in shown.items()}
+    if isinstance(data, Mapping):
+        return {key: to_plain(inner) for key, inner in data.items()}
     if isinstance(value, list | tuple | ListView):
-        return [to_json(inner) for inner in value]
-    raise TypeError(f"the expression gives a {type(value).__name__}, which is no JSON value")
+        return [to_plain(inner) for inner in value]
+    raise TypeError(f"the result of the expression is a {type(value).__name__}, which is not JSON")
 
 
-def as_json(value: Any) -> str:
-    """Counted: it becomes a text that a template goes on with."""
-    plain = to_json(value)
-    take_all(plain)
+def to_json_text(value: Any) -> str:
+    """Write a value as JSON text. Charges it, because the template may process the text further."""
+    plain = to_plain(value)
+    charge_all(plain)
     return orjson.dumps(plain, option=orjson.OPT_NON_STR_KEYS).decode()

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from minijinja import TemplateError
 from pydantic import AliasChoices
 
-from engine.expressions.analysis import SECRETS, Use, uses
+from engine.expressions.analysis import SECRETS, NameUse, analyze
 from engine.expressions.lexer import has_code
 from engine.problems import join_path
 from engine.sdk.annotations import EXPRESSION, NODE, SPEC, TEMPLATE, AnnotatedValue, TemplateText, annotated_values
@@ -94,10 +94,10 @@ def secrets_of(kind: NodeType[Any], value: JSON, types: Mapping[str, NodeType[An
     return frozenset(names)
 
 
-def secrets_in(text: TemplateText) -> tuple[Use, ...]:
+def secrets_in(text: TemplateText) -> tuple[NameUse, ...]:
     """Each once; a use without a name is one that names none, and is refused."""
     try:
-        return uses(text.text, expression=text.is_expression).secrets if SECRETS in text.text else ()
+        return analyze(text.text, expression=text.is_expression).secrets if SECRETS in text.text else ()
     except TemplateError:
         return ()  # said elsewhere
 

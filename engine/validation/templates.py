@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from minijinja import TemplateError
 
 from engine.expressions import evaluator
-from engine.expressions.analysis import OF_AN_ITEM, Use, uses
+from engine.expressions.analysis import MAP_NAMES, NameUse, analyze
 from engine.problems import FieldProblem
 from engine.sdk.annotations import MapScope, TemplateText
 from engine.spec.template_fields import secrets_in
@@ -51,7 +51,7 @@ class Nodes:
         for message, line, column in evaluator.check(text.text, expression=text.is_expression):
             yield _problem(text, reader, ("TEMPLATE", message), line, column)
         try:
-            names = uses(text.text, expression=text.is_expression).uses
+            names = analyze(text.text, expression=text.is_expression).uses
         except TemplateError:
             return  # the syntax error is reported above
         checked = [(use, self._name_error(use, reader, text.inside)) for use in names]
@@ -60,10 +60,10 @@ class Nodes:
             if error is not None:
                 yield _problem(text, reader, error, use.line, use.column)
 
-    def _name_error(self, use: Use, reader: Reader, inside: MapScope | None) -> Error | None:
+    def _name_error(self, use: NameUse, reader: Reader, inside: MapScope | None) -> Error | None:
         if inside is not None and use.name in inside.bits:
             return _order_error(use, inside.bits[use.name], inside.before)
-        if inside is not None and not use.is_node and use.name in OF_AN_ITEM:
+        if inside is not None and not use.is_node and use.name in MAP_NAMES:
             return None
         if use.name in self.unread or (not use.is_node and use.name in SCOPE):
             return None
@@ -71,7 +71,7 @@ class Nodes:
         if bit is None and use.is_node:
             return "UNKNOWN_NODE", f"there is no node {use.name!r}"
         if bit is None:
-            if use.name in OF_AN_ITEM and inside is None:
+            if use.name in MAP_NAMES and inside is None:
                 return "UNKNOWN_NAME", f"`{use.name}` is defined only inside a `map`"
             message = f"{use.name!r} is neither a node nor `input`, `nodes`, `run` or `secrets`"
             return "UNKNOWN_NAME", message + self._suggestion(use.name)
@@ -95,13 +95,13 @@ def _problem(text: TemplateText, reader: Reader, error: Error, line: int | None,
     )
 
 
-def _order_error(use: Use, bit: int, before: int | None) -> Error | None:
+def _order_error(use: NameUse, bit: int, before: int | None) -> Error | None:
     if before is None or before & bit:
         return None
     return "NOT_YET_RUN", f"node {use.name!r} cannot have run yet: no path leads from it to this node"
 
 
-def _secret_error(use: Use, text: TemplateText) -> Error | None:
+def _secret_error(use: NameUse, text: TemplateText) -> Error | None:
     if not text.sees_secrets:
         return "SECRET", f"secrets are available only inside node calls, and {text.path} is not part of one"
     if not use.name:

@@ -1,11 +1,11 @@
-"""docs/expressions.md: each of its lines is evaluated, and every filter there is stands on it."""
+"""Every example in docs/expressions.md is evaluated, and every filter has an example there."""
 
 import json
 import re
 
 import pytest
 
-from engine.expressions.analysis import uses
+from engine.expressions.analysis import analyze
 from engine.expressions.environment import FILTERS
 from engine.expressions.evaluator import ExpressionError, check, evaluate, is_expression, render
 from engine.expressions.lexer import has_code
@@ -16,12 +16,12 @@ PAGE = (ROOT / "docs" / "expressions.md").read_text()
 SCOPE: dict[str, JSON] = json.loads(re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)[0])
 BLOCKS: list[str] = re.findall(r"```\n(.*?)```\n", re.sub(r"```json\n.*?```\n", "", PAGE, flags=re.DOTALL), re.DOTALL)
 LINES = [tuple(line.split(" → ", 1)) for block in BLOCKS for line in block.splitlines()]
-RIGHT = [(text, told) for text, told in LINES if not told.startswith("✗")]
-WRONG = [(text, *told.split(" ", 2)[1:]) for text, told in LINES if told.startswith("✗")]
+VALID = [(text, result) for text, result in LINES if not result.startswith("✗")]
+INVALID = [(text, *result.split(" ", 2)[1:]) for text, result in LINES if result.startswith("✗")]
 
 
 def is_template(text: str) -> bool:
-    """As evaluateExpression decides it."""
+    """Whether evaluateExpression treats a text as a template."""
     return has_code(text) and not is_expression(text)
 
 
@@ -29,20 +29,20 @@ def value(text: str) -> JSON:
     return (render if is_template(text) else evaluate)(text, SCOPE)
 
 
-@pytest.mark.parametrize(("text", "told"), RIGHT)
-def test_an_example_gives_what_is_said(text: str, told: str) -> None:
+@pytest.mark.parametrize(("text", "result"), VALID)
+def test_an_example_gives_its_documented_result(text: str, result: str) -> None:
     assert check(text, expression=not is_template(text)) == []
-    assert value(text) == json.loads(told)
+    assert value(text) == json.loads(result)
 
 
-@pytest.mark.parametrize(("text", "place", "said"), WRONG)
-def test_what_is_wrong_is_told_with_its_place(text: str, place: str, said: str) -> None:
-    with pytest.raises(ExpressionError) as wrong:
+@pytest.mark.parametrize(("text", "place", "message"), INVALID)
+def test_an_invalid_example_gives_its_documented_error(text: str, place: str, message: str) -> None:
+    with pytest.raises(ExpressionError) as error:
         value(text)
-    assert said in wrong.value.message
-    assert f"{wrong.value.line}:{wrong.value.column}" == place
+    assert message in error.value.message
+    assert f"{error.value.line}:{error.value.column}" == place
 
 
 def test_every_filter_has_an_example() -> None:
-    shown = {use.name for text, _ in RIGHT for use in uses(text, expression=not is_template(text)).filters}
-    assert shown == FILTERS
+    filters = {use.name for text, _ in VALID for use in analyze(text, expression=not is_template(text)).filters}
+    assert filters == FILTERS

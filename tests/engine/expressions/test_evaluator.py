@@ -1,4 +1,4 @@
-"""Templates and expressions: what they give, what they refuse, and that they can change nothing."""
+"""Tests of templates and expressions: their results, their errors, and that they change no data."""
 
 import copy
 from typing import Any
@@ -69,7 +69,7 @@ def test_a_template_is_rendered_and_one_expression_keeps_its_type(value: Any, re
     assert render(value, SCOPE) == rendered
 
 
-def test_a_value_is_data_and_never_rendered_again() -> None:
+def test_a_rendered_value_is_never_rendered_again() -> None:
     scope = {"input": {"text": "{{ run.id }} > 1", "quote": "' or true or '"}}
     assert render("{{ input.text }}", scope) == "{{ run.id }} > 1"
     assert render("say {{ input.text }}", scope) == "say {{ run.id }} > 1"
@@ -89,25 +89,23 @@ def test_a_value_is_data_and_never_rendered_again() -> None:
         ("10 ** 30", "beyond 64 bits", None, None),
         ("1e400", "inf", None, None),
         ("{1: 2}", "key 1", None, None),
-        ("input.get", "no JSON value", None, None),
+        ("input.get", "which is not JSON", None, None),
         ("input.items.append(1)", "no method `append`", None, None),
         ("debug()", "unknown", 1, 1),
         ("self", "undefined", 1, 1),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(
-    expression: str, message: str, line: int | None, column: int | None
-) -> None:
-    with pytest.raises(ExpressionError) as wrong:
+def test_an_error_has_its_line_and_column(expression: str, message: str, line: int | None, column: int | None) -> None:
+    with pytest.raises(ExpressionError) as error:
         evaluate(expression, SCOPE)
-    assert message in str(wrong.value)
-    assert column is None or (wrong.value.line, wrong.value.column) == (line, column)
+    assert message in str(error.value)
+    assert column is None or (error.value.line, error.value.column) == (line, column)
 
 
-def test_a_place_counts_characters_not_bytes() -> None:
-    with pytest.raises(ExpressionError) as wrong:
+def test_a_column_counts_characters_and_not_bytes() -> None:
+    with pytest.raises(ExpressionError) as error:
         render("é\né {{ input.missing }}", SCOPE)
-    assert (wrong.value.line, wrong.value.column) == (2, 6)
+    assert (error.value.line, error.value.column) == (2, 6)
 
 
 @pytest.mark.parametrize(
@@ -119,20 +117,20 @@ def test_a_place_counts_characters_not_bytes() -> None:
         "{{ " + "(" * 5000 + ")" * 5000 + " }}",
     ],
 )
-def test_a_template_that_would_not_end_is_stopped(template: str) -> None:
+def test_a_template_without_an_end_is_stopped(template: str) -> None:
     with pytest.raises(ExpressionError):
         render(template, SCOPE)
 
 
 @pytest.mark.parametrize("call", ["append(9)", "clear()", "pop()", "sort()", "__class__", "__value__"])
-def test_a_template_cannot_change_or_look_behind_its_data(call: str) -> None:
+def test_a_template_cannot_change_its_data_or_reach_python_objects(call: str) -> None:
     before = copy.deepcopy(SCOPE)
     with pytest.raises(ExpressionError):
         evaluate(f"input.items.{call}", SCOPE)
     assert before == SCOPE
 
 
-def test_check_finds_what_can_be_found_before_a_run() -> None:
+def test_check_finds_problems_before_a_run() -> None:
     assert check("plain { text }") == []
     assert check("a {{ x | nofilter }}") == [("there is no filter `nofilter`", 1, 10)]
     assert check("{% include 'x' %}") == [("`{% include %}` is not available", 1, 4)]
@@ -153,7 +151,7 @@ def test_check_finds_what_can_be_found_before_a_run() -> None:
         ("plain words", set()),
     ],
 )
-def test_references_are_the_names_from_outside(text: str, names: set[str]) -> None:
+def test_references_are_the_names_that_a_text_does_not_define(text: str, names: set[str]) -> None:
     assert references(text) == names
 
 
@@ -163,8 +161,8 @@ def test_no_text_raises_anything_but_an_expression_error(text: str, expression: 
     references(text)
     try:
         evaluate(text, SCOPE) if expression else render(text, SCOPE)
-    except ExpressionError as wrong:
-        assert str(wrong)
+    except ExpressionError as error:
+        assert str(error)
 
 
 @pytest.mark.parametrize(
@@ -177,12 +175,12 @@ def test_no_text_raises_anything_but_an_expression_error(text: str, expression: 
         ("{{ input.text[:1] }} of {% for x in input.items[1:] %}{{ input.text[x:] }} {% endfor %}", "a of cdef def "),
     ],
 )
-def test_a_slice_is_made_of_names_too(text: str, value: object) -> None:
+def test_the_names_inside_a_slice_are_found(text: str, value: object) -> None:
     scope = {"input": {"items": [1, 2, 3], "text": "abcdef", "high": 2}, "low": 1}
     assert (render if "{%" in text else evaluate)(text, scope) == value
 
 
-def test_a_slice_that_is_none_is_told_where_it_is() -> None:
+def test_a_wrong_slice_is_an_error_with_its_place() -> None:
     [(message, line, column)] = check("input[1:2:3:4]", expression=True)
     assert "unexpected" in message and (line, column) == (1, 12)
 
@@ -201,13 +199,13 @@ def test_a_slice_that_is_none_is_told_where_it_is() -> None:
         "'2030-01-01' | datetime_difference(none)",
     ],
 )
-def test_a_filter_of_ours_says_what_is_wrong_and_where(text: str) -> None:
-    with pytest.raises(ExpressionError) as wrong:
+def test_an_error_of_our_filters_has_the_place_of_the_filter(text: str) -> None:
+    with pytest.raises(ExpressionError) as error:
         evaluate(text, {})
-    assert (wrong.value.line, wrong.value.column) == (1, text.index("|") + 3)
+    assert (error.value.line, error.value.column) == (1, text.index("|") + 3)
 
 
-def test_json_in_a_text_is_bounded_like_all_else() -> None:
+def test_json_parsed_from_a_text_has_the_same_limits_as_other_values() -> None:
     assert evaluate("input | fromjson | sum", {"input": str(list(range(50_000)))}) == sum(range(50_000))
     with pytest.raises(ExpressionError, match="nested more than"):
         evaluate("input | fromjson", {"input": "[" * 500 + "]" * 500})

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine.errors import NodeFailure
-from engine.expressions.analysis import weight
+from engine.expressions.analysis import cost_of
 from engine.expressions.cost import _LIGHT_FILTERS, CostEstimate
 from engine.expressions.environment import FILTERS
 from engine.expressions.evaluator import ExpressionError, evaluate, render
@@ -86,7 +86,7 @@ def test_code_that_is_nested_too_deeply_is_an_error_before_it_is_parsed(template
     ],
 )
 def test_the_cost_of_a_text_is_estimated(text: str, expected: CostEstimate) -> None:
-    assert weight(text, expression="{" not in text) is expected
+    assert cost_of(text, expression="{" not in text) is expected
 
 
 def test_every_light_filter_exists() -> None:

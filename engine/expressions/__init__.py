@@ -1,0 +1,13 @@
+"""Templates and expressions over the values of a run.
+
+An evaluation is cheap and runs in this process, or it runs in the isolation process with limits.
+
+Modules:
+    analysis: Finds the names that a template uses.
+    cost: Estimates the worst-case cost of a template from its source.
+    environment: The minijinja environment that evaluates templates.
+    evaluator: The functions that other packages call: render, evaluate, check.
+    filters: The filters that minijinja lacks.
+    lexer: Finds expressions, statements and tokens in a text.
+    views: Read-only views of run data, which count the data that a template reads.
+"""
