@@ -57,7 +57,7 @@ async def check_stores(settings: Settings) -> None:
     await postgres_version(settings.database_url)
     location = describe_postgres(settings.database_url)
     with _store_errors(location):
-        is_outdated = await migrate.missing(settings.database_url)
+        is_outdated = await migrate.is_outdated(settings.database_url)
     if is_outdated:
         raise StoreError(f"{location} lacks migrations: run `treadle migrate` first")
     try:
@@ -71,7 +71,7 @@ async def migrate_database(url: str) -> None:
     await postgres_version(url)
     try:
         await migrate.migrate(url)
-    except (migrate.NewerError, DBAPIError, OSError, asyncpg.PostgresError) as error:
+    except (migrate.DatabaseTooNew, DBAPIError, OSError, asyncpg.PostgresError) as error:
         reason = _reason(error.orig or error) if isinstance(error, DBAPIError) else _reason(error)
         raise StoreError(f"{describe_postgres(url)} cannot be migrated: {reason}") from error
 

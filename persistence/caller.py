@@ -1,4 +1,7 @@
-"""Who asks. Every query of this package takes a Caller and sees only the rows of its projects."""
+"""`Caller`: the authenticated subject of a request and its role in each project.
+
+Every query of this package takes a `Caller` and returns only rows of the caller's projects.
+"""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -7,7 +10,7 @@ ADMIN_SCOPES = frozenset({"read", "write", "run", "admin"})
 
 
 class Role(StrEnum):
-    """What a caller may do in one project; each role includes the ones before it."""
+    """What a caller may do in one project. Each role includes the roles before it."""
 
     VIEWER = "viewer"
     RUNNER = "runner"
@@ -21,7 +24,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A subject with a role in each of its projects (project id → role). Locally: one caller, admin of `default`."""
+    """A subject with its roles, by project id. A local installation has one caller, admin of project `default`."""
 
     subject: str
     roles: dict[str, Role]
@@ -30,8 +33,10 @@ class Caller:
 
     @property
     def projects(self) -> list[str]:
+        """The ids of the projects that the caller may see."""
         return list(self.roles)
 
     def may(self, role: Role, project_id: str) -> bool:
-        held = self.roles.get(project_id)
-        return held is not None and held.includes(role)
+        """Whether the caller's role in the project includes `role`."""
+        own = self.roles.get(project_id)
+        return own is not None and own.includes(role)

@@ -1,6 +1,6 @@
-"""What can go wrong in the domain, as exceptions that read like RFC 9457 problems. Raising one rolls back.
+"""Exceptions of the domain, with the members of an RFC 9457 problem. Raising one rolls the transaction back.
 
-`code` is stable and made for programs; `detail` is made for people. The schema shows them by attribute.
+`code` is stable and made for programs, `detail` is made for people. The schema reads them by attribute.
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ class ProblemCode(StrEnum):
     LIMIT = "LIMIT"
     UNAVAILABLE = "UNAVAILABLE"
     INTERNAL = "INTERNAL"
-    """A fault of ours: logged with its cause, told without it."""
+    """A defect of the server. The log has its cause; the client does not see it."""
 
 
 class Problem(Exception):
-    """Base of every domain failure."""
+    """Base of every failure of the domain."""
 
     code: ClassVar[ProblemCode]
     title: ClassVar[str]
@@ -38,11 +38,12 @@ class Problem(Exception):
 
     @property
     def type(self) -> str:
+        """The URN of the problem type, as RFC 9457 has it."""
         return f"urn:treadle:problem:{self.code.lower().replace('_', '-')}"
 
 
 class NotFound(Problem):
-    """Nothing the caller may see has this id: what they may not see does not exist for them."""
+    """No resource that the caller may see has this id. Resources of other projects look as if they did not exist."""
 
     code, title, status = ProblemCode.NOT_FOUND, "Not found", 404
 
@@ -52,7 +53,7 @@ class NotFound(Problem):
 
 
 class Conflict(Problem):
-    """Somebody saved first; carries what stands now, to merge with."""
+    """Another change was saved first. `current` is the resource as it is now, for the client to merge with."""
 
     code, title, status = ProblemCode.CONFLICT, "Conflict", 409
 
@@ -62,6 +63,8 @@ class Conflict(Problem):
 
 
 class InvalidState(Problem):
+    """The run's or workflow's present state does not allow the change."""
+
     code, title, status = ProblemCode.INVALID_STATE, "Not possible in this state", 409
 
     def __init__(self, detail: str, run_status: RunStatus | None = None) -> None:
@@ -70,7 +73,7 @@ class InvalidState(Problem):
 
 
 class Invalid(Problem):
-    """The input is wrong; `errors` says where, all at once."""
+    """The input is invalid. `errors` names every invalid field."""
 
     code, title, status = ProblemCode.VALIDATION, "Invalid input", 422
 
@@ -80,29 +83,35 @@ class Invalid(Problem):
 
 
 class Forbidden(Problem):
+    """The caller's role or scopes do not allow the operation."""
+
     code, title, status = ProblemCode.FORBIDDEN, "Forbidden", 403
 
 
 class Limit(Problem):
+    """The request is larger than the server accepts."""
+
     code, title, status = ProblemCode.LIMIT, "Limit exceeded", 413
 
 
 class Busy(Limit):
-    """As many runs are active as may be; later there is room again."""
+    """The maximum number of active runs is reached. The same request succeeds after one of them has ended."""
 
     title, status = "Too many runs", 429
 
 
-class TooManyTrials(Limit):
-    """This process tries as many nodes as it may; in a minute at the latest there is room again."""
+class TooManyNodeTests(Limit):
+    """This process tests the maximum number of nodes already. The same request succeeds within a minute."""
 
-    title, status = "Too many nodes are tried", 429
+    title, status = "Too many node tests", 429
 
 
 class Unavailable(Problem):
+    """A store or service that the request needs cannot be reached. The same request may succeed later."""
+
     code, title, status = ProblemCode.UNAVAILABLE, "Not available now", 503
 
 
 def invalid(field: str, code: str, message: str) -> Invalid:
-    """One wrong field."""
+    """Make an `Invalid` for one field."""
     return Invalid([FieldProblem(field, code, message, Severity.ERROR)])

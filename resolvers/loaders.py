@@ -60,9 +60,9 @@ class Loaders:
     values = _Loader(nodes.values)
     events = _Loader(history.event_pages)
     checkpoint = _Loader(history.checkpoints_by_id)
-    has_checkpoint = _Loader(history.with_checkpoints)
-    checkpoints = _Loader(related.saved)
-    derived = _Loader(related.derived)
+    has_checkpoint = _Loader(history.runs_with_checkpoints)
+    checkpoints = _Loader(related.checkpoints_of)
+    derived = _Loader(related.derived_runs)
     forks = _Loader(related.forks)
     waits = _Loader(waits.of_runs)
 

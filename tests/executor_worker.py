@@ -184,7 +184,7 @@ class Worker:
             "resumed_step": row["resumed_step"],
             "failure": error_of(row["error"]),
         }
-        saver = Saver(self._database.pool, self.journal.clocks)
+        saver = Saver(self._database.pool, self.journal.clock_skew)
         return RunExecutor(
             RunInfo(run_id, row["project_id"], row["epoch"], row["lineage"], row["inputs"], **{**known, **info}),
             compile_spec(parse(spec), self._types, saver),

@@ -36,9 +36,9 @@ class Heartbeat:
                 # A statement that hangs must not prevent the next one.
                 async with asyncio.timeout(self._interval_s):
                     await self.beat()
-                self._outage.over()
+                self._outage.recovered()
             except DATABASE_ERRORS as error:
-                self._outage.met(error)
+                self._outage.failed(error)
             await asyncio.sleep(max(self._interval_s - (clock() - began), 0))
 
     async def beat(self) -> None:
@@ -74,7 +74,7 @@ async def _apply(runner: Runner, leases: Sequence[Lease], statuses: dict[str, Le
             continue
         task.executor.set_breakpoints(status.breakpoints)
         if status.is_answered and task.executor.is_waiting:
-            waits = await open_waits(runner.database.pool, run_id, runner.journal.clocks.apart)
+            waits = await open_waits(runner.database.pool, run_id, runner.journal.clock_skew.offset)
             task.executor.answered([wait for wait in waits if wait.is_answered])
         if status.status in INTENTS:
             task.request(INTENTS[status.status])

@@ -29,6 +29,6 @@ async def _handle_messages(channels: ChannelReader, channel: str, handler: Handl
         async for message in messages:
             try:
                 await handler(message)
-                outage.over()
+                outage.recovered()
             except DATABASE_ERRORS as error:
-                outage.met(error)
+                outage.failed(error)

@@ -27,17 +27,17 @@ from redis.exceptions import RedisError
 from app.settings import Settings
 from engine.nodes.registry import load_node_types
 from engine.nodes.resources import open_resources
-from persistence.db.database import Database, dsn, pool_of
+from persistence.db.database import Database, create_pool, dsn
 from persistence.db.deadlines import Deadlines
 from persistence.db.ids import new_id
 from persistence.db.outage import Outage
-from persistence.db.transient import DATABASE_ERRORS, UnavailableAtStart, opened
+from persistence.db.transient import DATABASE_ERRORS, UnavailableAtStart, connect_at_start
 from persistence.feed.pubsub import ChannelReader
 from persistence.journal.journal import PostgresJournal
 from persistence.maintenance.presence import Presence
 from persistence.queue.notifier import POLL_QUEUE, TIMEOUT_S, Notifier
 from persistence.runs.children import Children
-from persistence.runs.map_items import Items
+from persistence.runs.map_items import MapItemStore
 from persistence.secrets.key_source import Keys
 from persistence.secrets.resolver import open_secrets
 from persistence.sql_databases import open_databases
@@ -112,18 +112,18 @@ async def _wait_for_stop(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -
 async def _open_worker(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list[asyncio.Task[None]]]]:
     database_url, redis_url = _required(settings.database_url), _required(settings.redis_url)
     async with AsyncExitStack() as stack:
-        database = await opened(lambda: Database.open(database_url, Deadlines(*settings.deadlines)))
+        database = await connect_at_start(lambda: Database.open(database_url, Deadlines(*settings.deadlines)))
         stack.push_async_callback(database.close)
         redis, arq_redis = Redis.from_url(redis_url), ArqRedis.from_url(redis_url)
         stack.push_async_callback(redis.aclose)
         notifier = Notifier(arq_redis, settings.queue_name)
         # The journal and the heartbeat must never wait for a free connection, so they have their own.
-        lifeline = await opened(lambda: pool_of(database_url, size=2))
+        lifeline = await connect_at_start(lambda: create_pool(database_url, size=2))
         stack.push_async_callback(lifeline.close)
         journal = PostgresJournal(lifeline, redis, database.deadlines)
         journal.open()
         stack.push_async_callback(journal.close)
-        secrets = await opened(lambda: open_secrets(database, Keys.of(settings)))
+        secrets = await connect_at_start(lambda: open_secrets(database, Keys.of(settings)))
         options = resource_options(settings)
         databases = await stack.enter_async_context(open_databases(options.catalog.sql))
         resources = await stack.enter_async_context(
@@ -131,7 +131,7 @@ async def _open_worker(settings: Settings) -> AsyncIterator[tuple[Runner, Worker
                 options,
                 {
                     "runs": Children(database, redis, notifier.notify_queue),
-                    "items": Items(database.pool),
+                    "items": MapItemStore(database.pool),
                     "databases": databases,
                     "secrets": secrets,
                 },
@@ -224,10 +224,10 @@ async def _poll_forever(arq: Worker) -> None:
     while True:
         try:
             await arq.pool.ping()
-            outage.over()
+            outage.recovered()
             await arq.async_run()
         except (RedisError, OSError) as error:
-            outage.met(error)
+            outage.failed(error)
         await asyncio.sleep(RECONNECT_S)
 
 

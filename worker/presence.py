@@ -43,7 +43,7 @@ async def keep_registered(presence: Presence) -> None:
             if loop.time() - confirmed_at > CONFIRM_S:
                 await presence.confirm()
                 confirmed_at = loop.time()
-            outage.over()
+            outage.recovered()
         except DATABASE_ERRORS as error:
-            outage.met(error)
+            outage.failed(error)
         await asyncio.sleep(CHECK_S)

@@ -19,7 +19,7 @@ from persistence.maintenance.presence import expire_leases_of, find_missing
 from persistence.maintenance.rescue import LIMIT, rescue_expired
 from persistence.maintenance.timers import end_overdue, wake_due
 from persistence.queue.notifier import Notifier
-from persistence.runs.children import cancel_orphans, settle
+from persistence.runs.children import answer_parents, cancel_orphans
 from worker.runner import Runner
 
 log = structlog.get_logger(__name__)
@@ -55,9 +55,9 @@ class Recovery:
             try:
                 # After a full batch there is probably more, so the next round starts at once.
                 pause_s = 0 if await self.run_round() >= LIMIT else self._interval_s
-                self._outage.over()
+                self._outage.recovered()
             except DATABASE_ERRORS as error:
-                self._outage.met(error)
+                self._outage.failed(error)
                 self._missing, self._grace_until = set(), asyncio.get_running_loop().time() + GRACE_S
                 pause_s = self._interval_s
 
@@ -92,7 +92,7 @@ class Recovery:
 
     async def _settle_children(self) -> list[RunTransition]:
         """Comes before `due`, so that a parent that waits for nothing else is queued in the same round."""
-        for parent_id in await settle(self._runner.database.pool):
+        for parent_id in await answer_parents(self._runner.database.pool):
             await self._notifier.notify_run(parent_id)
         return []
 

@@ -31,7 +31,7 @@ from persistence.maintenance.rescue import fail_undrivable, release
 from persistence.maintenance.timers import wake_due
 from persistence.queue.claims import ClaimedRun, load_spec
 from persistence.queue.notifier import Notifier
-from persistence.runs.children import settle
+from persistence.runs.children import answer_parents
 from worker.lease_clock import clock
 
 log = structlog.get_logger(__name__)
@@ -197,7 +197,7 @@ async def notify_parents(services: RunServices, child_ids: Sequence[str]) -> Non
     A WAITING parent is queued. A parent that a worker executes is notified. Recovery does the same for
     all runs; this avoids its delay.
     """
-    parents = await settle(services.database.pool, child_ids)
+    parents = await answer_parents(services.database.pool, child_ids)
     if not parents:
         return
     transitions = await wake_due(services.database)

@@ -66,7 +66,7 @@ class Runner:
         self.worker_id, self.capacity, self.lease_ttl_s = worker_id, capacity, lease_ttl_s
         self.tasks: dict[str, RunTask] = {}
         """The runs that this worker holds, by run id."""
-        saver = Saver(database.pool, journal.clocks)
+        saver = Saver(database.pool, journal.clock_skew)
         self._services = RunServices(
             database, redis, journal, notifier, GraphCache(node_types, saver), saver, resources, lease_ttl_s
         )
@@ -101,9 +101,9 @@ class Runner:
                 while not self.is_full and not self.is_draining and await self._claim():
                     pass
                 self._has_more |= self.is_full
-                self._outage.over()
+                self._outage.recovered()
             except DATABASE_ERRORS as error:
-                self._outage.met(error)
+                self._outage.failed(error)
 
     async def _claim(self) -> bool:
         """Claim runs for the free capacity. True: all of it is used, so more runs may be queued."""
@@ -115,7 +115,7 @@ class Runner:
             batch = await claim_next(self.database.pool, self.worker_id, self.lease_ttl_s, free, self._project_limit)
             self._has_more, runs = batch.has_more, batch.runs
             if runs:
-                self.journal.clocks.told(runs[0].now, clock() - began)
+                self.journal.clock_skew.measure(runs[0].now, clock() - began)
                 self.journal.publish(batch.transitions)
             for claimed in runs:
                 self._start(claimed, began)

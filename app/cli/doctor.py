@@ -21,7 +21,7 @@ from engine.chat_models.catalog import open_models
 from engine.nodes.registry import load_node_types
 from engine.tools.catalog import open_tools
 from engine.tools.sql import sql_tools
-from persistence.db.migrate import missing
+from persistence.db.migrate import is_outdated
 from web.site import DIST
 
 CheckResult = tuple[bool, str]
@@ -89,7 +89,7 @@ async def _database(settings: Settings) -> CheckResult:
         return True, "TREADLE_DATABASE_URL is not set: `treadle up` starts an embedded Postgres"
     try:
         location, version = describe_postgres(settings.database_url), await postgres_version(settings.database_url)
-        if await missing(settings.database_url):
+        if await is_outdated(settings.database_url):
             return False, f"{location} (version {version}) lacks migrations: run `treadle migrate`"
     except StoreError as error:
         return False, str(error)

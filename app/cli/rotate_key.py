@@ -14,7 +14,7 @@ from app.errors import StoreError
 from app.preflight import postgres_version
 from app.settings import Settings
 from persistence.db.database import dsn
-from persistence.db.migrate import missing
+from persistence.db.migrate import is_outdated
 from persistence.secrets.key_source import Keys
 from persistence.secrets.keyring import KeyProblem, Keyring
 from persistence.secrets.rotation import Looked, look, rotate
@@ -101,7 +101,7 @@ async def _connected(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
     if url is None:
         raise StoreError("Postgres is not running: start `treadle up`, or set TREADLE_DATABASE_URL")
     await postgres_version(url)
-    if await missing(url):
+    if await is_outdated(url):
         raise StoreError("the database lacks migrations: run `treadle migrate`")
     connection = await asyncpg.connect(dsn(url))
     try:

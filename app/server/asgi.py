@@ -31,7 +31,7 @@ from engine.nodes.resources import open_resources
 from engine.sdk.node_types import NodeTypes
 from persistence.db.database import Database
 from persistence.db.deadlines import Deadlines
-from persistence.db.transient import opened
+from persistence.db.transient import connect_at_start
 from persistence.feed.feed import Feed
 from persistence.queue.notifier import Notifier
 from persistence.secrets.key_source import Keys
@@ -76,7 +76,7 @@ class ServerApp:
     async def open(self, _: Starlette) -> AsyncIterator[None]:
         """Open all resources, waiting for stores that are starting; close them in reverse order."""
         async with AsyncExitStack() as stack:
-            self.database = await opened(self._open_database)
+            self.database = await connect_at_start(self._open_database)
             stack.push_async_callback(self.database.close)
             self.redis = ArqRedis.from_url(_required(self._settings.redis_url))
             stack.push_async_callback(self.redis.aclose)
@@ -85,7 +85,7 @@ class ServerApp:
             self.notifier = Notifier(self.redis, self._settings.queue_name)
             self.auth = LocalAuth(self.database)
             self.resources = await stack.enter_async_context(self._open_resources())
-            await opened(self._ensure_project)
+            await connect_at_start(self._ensure_project)
             stack.push_async_callback(finish_shielded, SETTLE_S)
             log.info("server.ready", host=self._settings.host, port=self._settings.port)
             yield
@@ -112,7 +112,7 @@ class ServerApp:
         Sandboxes start on demand.
         """
         options = resource_options(self._settings, sandbox_ready=0)
-        secrets = await opened(lambda: open_secrets(self.database, Keys.of(self._settings)))
+        secrets = await connect_at_start(lambda: open_secrets(self.database, Keys.of(self._settings)))
         async with (
             open_databases(options.catalog.sql) as databases,
             open_resources(options, {"databases": databases, "secrets": secrets}) as resources,
@@ -156,7 +156,7 @@ def _required(url: str | None) -> str:
 
 
 def create_app(settings: Settings) -> Starlette:
-    """Create the ASGI app of a server. Its resources are opened by the lifespan protocol."""
+    """Create the ASGI app of a server. Its resources are connect_at_start by the lifespan protocol."""
     server = ServerApp(settings)
     endpoint = Endpoint(server.context)
     return Starlette(

@@ -25,7 +25,7 @@ from engine.runtime.ports import AttachedRun, CheckpointRecord, PendingWrite, Re
 from engine.states import UNFINISHED, NodeStatus
 from persistence.checkpoints.codec import CheckpointDelta, pack, pack_write
 from persistence.checkpoints.loader import checkpoint_id, config_of, graph_id, load, usage_of_visits
-from persistence.db.clock_skew import Clocks
+from persistence.db.clock_skew import ClockSkew
 from persistence.runs.waits import open_waits
 
 NULL_TASK = "00000000-0000-0000-0000-000000000000"
@@ -55,9 +55,9 @@ class Saver(BaseCheckpointSaver[int]):
     keeps_inputs = False
     """LangGraph saves the input before anything runs: without it a crash starts the run afresh, at the cost of no commit."""
 
-    def __init__(self, pool: asyncpg.Pool, clocks: Clocks) -> None:
+    def __init__(self, pool: asyncpg.Pool, clock_skew: ClockSkew) -> None:
         super().__init__()
-        self._pool, self._clocks = pool, clocks
+        self._pool, self._clock_skew = pool, clock_skew
         self._threads: dict[str, Thread] = {}
 
     # The engine's side (engine.runtime.executor.Head).
@@ -83,7 +83,7 @@ class Saver(BaseCheckpointSaver[int]):
             is_due=bool(next_nodes(stored.checkpoint))
             or any(channel != NODE_RECORDS for _, channel, _ in stored.writes),
             is_held=any(send.arg.held for send in sends),
-            waits=await open_waits(self._pool, run.run_id, self._clocks.apart) if is_waiting else [],
+            waits=await open_waits(self._pool, run.run_id, self._clock_skew.offset) if is_waiting else [],
             usage=await usage_of_visits(self._pool, run.run_id, under_way) if under_way else {},
         )
 

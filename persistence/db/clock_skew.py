@@ -1,7 +1,8 @@
-"""How far this host's clock is from the database's, by which all moments are stored: it says when they have come.
+"""`ClockSkew`: the difference between this host's clock and the database's clock.
 
-Nodes and drives go by their host's clock. Where the two are apart, moments are translated on the way in and out: else a worker
-that is behind would be woken again and again, for a timer that has come by one clock and not by the other.
+All moments are stored by the database's clock, which decides when they are due. Nodes and executors use the clock of
+their host. Where the two differ, the journal and the saver convert the moments of waits on the way in and out. Without
+that, a worker whose clock is behind would be woken again and again for a timer that is due by only one of the clocks.
 """
 
 from dataclasses import replace
@@ -14,40 +15,40 @@ from engine.runtime.ports import Entry, OpenWait
 log = structlog.get_logger(__name__)
 
 TOLERATED = timedelta(seconds=3)
-"""Taken for no difference: an answer takes its time, and a drive waits in the process for what is over soon."""
-QUICK_S = 1.0
-"""An answer that took longer says too little about what the time is."""
+"""A smaller difference counts as none: a reply takes time, and an executor waits in the process for short timers."""
+MAX_REPLY_S = 1.0
+"""A reply that took longer is too inaccurate a measure of the database's time."""
 
 
-class Clocks:
-    """What this process knows of the two. `apart` makes of a moment of this host the database's."""
+class ClockSkew:
+    """The measured difference of one process. A host moment plus `offset` is the same moment by the database's clock."""
 
     def __init__(self) -> None:
-        self.apart = timedelta()
+        self.offset = timedelta()
 
-    def told(self, theirs: datetime, took_s: float) -> None:
-        """What the database has said that the time is, in an answer that took that long."""
-        if took_s > QUICK_S:
+    def measure(self, database_now: datetime, reply_s: float) -> None:
+        """Update the offset from the database's `now()`, returned by a statement that took `reply_s` seconds."""
+        if reply_s > MAX_REPLY_S:
             return
-        between = theirs - datetime.now(UTC)
-        known = between if abs(between) > TOLERATED else timedelta()
-        if bool(known) != bool(self.apart):
-            log.warning("journal.clocks", apart_s=round(known.total_seconds(), 1))
-        self.apart = known
+        difference = database_now - datetime.now(UTC)
+        offset = difference if abs(difference) > TOLERATED else timedelta()
+        if bool(offset) != bool(self.offset):
+            log.warning("journal.clock_skew", offset_s=round(offset.total_seconds(), 1))
+        self.offset = offset
 
 
-def stored(entry: Entry, apart: timedelta) -> Entry:
-    """The entry with its waits by the database's clock. What happened keeps the host's time: it is for people alone."""
-    if not apart:
+def to_database_clock(entry: Entry, offset: timedelta) -> Entry:
+    """Convert the waits of an entry. Its events keep the host's time, because it is only shown to people."""
+    if not offset:
         return entry
     change = entry.change
     if change is not None and change.wake_at is not None:
-        change = replace(change, wake_at=change.wake_at + apart)
-    return replace(entry, waits=[moved(wait, apart) for wait in entry.waits], change=change)
+        change = replace(change, wake_at=change.wake_at + offset)
+    return replace(entry, waits=[shift_wait(wait, offset) for wait in entry.waits], change=change)
 
 
-def moved(wait: OpenWait, by: timedelta) -> OpenWait:
-    """The same wait by another clock."""
-    if not by:
+def shift_wait(wait: OpenWait, offset: timedelta) -> OpenWait:
+    """Add `offset` to the moments of a wait."""
+    if not offset:
         return wait
-    return replace(wait, since=wait.since + by, until=None if wait.until is None else wait.until + by)
+    return replace(wait, since=wait.since + offset, until=None if wait.until is None else wait.until + offset)

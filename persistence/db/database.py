@@ -1,4 +1,8 @@
-"""The connection pools to Postgres. SQLAlchemy for everything but the hot paths, which take asyncpg's own pool."""
+"""`Database`: the two connection pools of a process to Postgres, and the deadlines from its settings.
+
+SQLAlchemy's pool serves ordinary queries; asyncpg's own pool serves the hot paths: journal, claims, leases and feed.
+A process that hangs inside a transaction loses its connection after 5 seconds, so its row locks never stop the others.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from persistence.db.deadlines import Deadlines
 
-HASTE = "SET idle_in_transaction_session_timeout = '5s'"
-"""A process that hangs in the middle of a transaction holds its rows no longer than this: others can still renew leases."""
+SET_IDLE_TIMEOUT = "SET idle_in_transaction_session_timeout = '5s'"
+"""Limits how long a process that hangs inside a transaction locks its rows: others can still renew leases."""
 
 
 def _dumps(value: Any) -> str:
@@ -23,24 +27,24 @@ def _dumps(value: Any) -> str:
 
 async def _prepare(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec("json", schema="pg_catalog", encoder=_dumps, decoder=orjson.loads)
-    await connection.execute(HASTE)
+    await connection.execute(SET_IDLE_TIMEOUT)
 
 
-def _hasten(connection: Any, _: object) -> None:
-    connection.run_async(lambda driver: driver.execute(HASTE))
+def _set_idle_timeout(connection: Any, _: object) -> None:
+    connection.run_async(lambda driver: driver.execute(SET_IDLE_TIMEOUT))
 
 
-async def _as_it_is(_: asyncpg.Connection) -> None:
-    """A connection goes back without a RESET, which would be a round trip a statement: nothing here changes a session."""
+async def _skip_reset(_: asyncpg.Connection) -> None:
+    """Return a connection to the pool without RESET ALL, a round trip a statement. No caller changes session settings."""
 
 
 def dsn(url: str) -> str:
-    """A `postgresql://…` address of any flavour as asyncpg takes it."""
+    """Convert a `postgresql://` address of any SQLAlchemy dialect to the form that asyncpg reads."""
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-def engine_of(url: str, **options: Any) -> AsyncEngine:
-    """SQLAlchemy's pool. asyncpg reads the address: SQLAlchemy would hand over `sslmode` and the like as they stand."""
+def create_engine(url: str, **options: Any) -> AsyncEngine:
+    """Create SQLAlchemy's pool. asyncpg parses the address: SQLAlchemy would pass `sslmode` and the like unchanged."""
 
     async def connect() -> asyncpg.Connection:
         return await asyncpg.connect(dsn(url))
@@ -48,30 +52,36 @@ def engine_of(url: str, **options: Any) -> AsyncEngine:
     return create_async_engine("postgresql+asyncpg://", async_creator=connect, **options)
 
 
-def pool_of(url: str, *, size: int) -> asyncpg.Pool:
-    """A pool of asyncpg's own, to be awaited or entered."""
-    return asyncpg.create_pool(dsn(url), min_size=1, max_size=size, init=_prepare, reset=_as_it_is)
+def create_pool(url: str, *, size: int) -> asyncpg.Pool:
+    """Create a pool of asyncpg's own. Await it or enter it to open its first connection."""
+    return asyncpg.create_pool(dsn(url), min_size=1, max_size=size, init=_prepare, reset=_skip_reset)
 
 
-def _only_open_ones(connection: Any, *_: object) -> None:
-    """After Postgres was away: asyncpg knows which connections are gone, so none has to be asked."""
+def _check_open(connection: Any, *_: object) -> None:
+    """Discard a pooled connection that Postgres closed. asyncpg knows it without a round trip."""
     if connection.driver_connection.is_closed():
         raise DisconnectionError
 
 
 class Database:
-    """Both pools of one process. Open with `await Database.open(url)`, end with `await close()`."""
+    """Both pools of one process. Create it with `await Database.open(url, deadlines)` and end it with `close`."""
 
     def __init__(self, engine: AsyncEngine, pool: asyncpg.Pool, deadlines: Deadlines) -> None:
         self.engine, self.pool, self.deadlines = engine, pool, deadlines
 
     @classmethod
     async def open(cls, url: str, deadlines: Deadlines, *, pool_size: int = 10) -> Self:
-        """`url` is any `postgresql://…` address, Unix sockets (`?host=/folder`) included."""
-        engine = engine_of(url, pool_size=pool_size, json_serializer=_dumps, json_deserializer=orjson.loads)
-        event.listen(engine.sync_engine, "connect", _hasten)
-        event.listen(engine.sync_engine, "checkout", _only_open_ones)
-        pool = await pool_of(url, size=pool_size)
+        """Open both pools.
+
+        Args:
+            url: any `postgresql://` address, Unix sockets (`?host=/folder`) included.
+            deadlines: the configured time limits, which commands and recovery read from here.
+            pool_size: the maximum number of connections of each pool.
+        """
+        engine = create_engine(url, pool_size=pool_size, json_serializer=_dumps, json_deserializer=orjson.loads)
+        event.listen(engine.sync_engine, "connect", _set_idle_timeout)
+        event.listen(engine.sync_engine, "checkout", _check_open)
+        pool = await create_pool(url, size=pool_size)
         return cls(engine, pool, deadlines)
 
     async def close(self) -> None:
@@ -80,13 +90,13 @@ class Database:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction: committed at the end of the block, rolled back by an exception."""
+        """Open a transaction: committed at the end of the block, rolled back by an exception."""
         async with self.engine.begin() as connection:
             yield connection
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[AsyncConnection]:
-        """For reading: autocommit, one round trip a statement."""
+        """Open a connection in autocommit mode, for reading: one round trip a statement."""
         async with self.engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
             yield connection

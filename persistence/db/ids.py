@@ -1,4 +1,4 @@
-"""Makes and reads ids: TypeIDs, whose prefix names the type and whose rest sorts by creation time."""
+"""Makes and parses ids: TypeIDs, a prefix that names the type and a UUIDv7 (RFC 9562) that sorts by creation time."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -9,7 +9,7 @@ from uuid_utils import UUID
 
 
 class Prefix(StrEnum):
-    """Every kind of thing that has a global id."""
+    """The prefix of every kind of resource that has a global id."""
 
     PROJECT = "prj"
     WORKFLOW = "wf"
@@ -25,16 +25,16 @@ def new_id(prefix: str) -> str:
 
 
 def first_id(prefix: str, moment: datetime, later_s: float = 0) -> str:
-    """Below every id that is made `later_s` after `moment`, or after that.
+    """Return a lower bound of all ids that are made from `moment` plus `later_s` seconds on.
 
-    An id begins with the milliseconds of its making (UUIDv7, RFC 9562).
+    An id begins with the milliseconds of its creation (UUIDv7, RFC 9562), so ids compare as their moments do.
     """
     milliseconds = min(max(int((moment.timestamp() + later_s) * 1000), 0), 2**48 - 1)
     return str(TypeID.from_uuid(UUID(int=milliseconds << 80), prefix))
 
 
 def prefix_of(id: str) -> Prefix | None:
-    """The kind of thing `id` names, or None where it is no id of ours."""
+    """Return the kind of resource that an id names, or None for text that is no id of this server."""
     try:
         return Prefix(TypeID.from_string(id).prefix)
     except (TypeIDException, ValueError):

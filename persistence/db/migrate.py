@@ -1,31 +1,38 @@
-"""Brings a database to the newest schema. Safe to call from several processes at once: the first takes an advisory lock."""
+"""Migrates a database to the newest schema. Several processes may do it at once: an advisory lock admits one at a time.
+
+All missing migrations run in one transaction, so a crash leaves the database as it was.
+"""
 
 from pathlib import Path
 
 import asyncpg
 from sqlalchemy import Connection, text
 
-from persistence.db.database import dsn, engine_of
+from persistence.db.database import create_engine, dsn
 
 _LOCK = 7_233_150_418
-"""Any number that nobody else uses in this database."""
+"""Key of the advisory lock: any number that no other code uses in this database."""
 _FOLDER = Path(__file__).parents[1] / "migrations"
 NEWEST = max(file.name.split("_")[0] for file in (_FOLDER / "versions").glob("[0-9]*.py"))
-"""The newest revision that this code knows. They are numbered, and the number opens the file's name."""
+"""The newest revision that this code knows. A revision is a number, and the name of its file begins with it."""
 
 
-class NewerError(Exception):
-    """The database has been migrated by a newer Treadle."""
+class DatabaseTooNew(Exception):
+    """A newer version of Treadle has migrated the database."""
 
 
 async def migrate(url: str) -> None:
-    """Applies every migration that `url` lacks. Raises NewerError where it has one that this code does not know."""
-    found = await revision(url) or ""
-    if found > NEWEST:
-        raise NewerError(f"a newer Treadle has migrated it, to {found}; this one knows {NEWEST} at most")
-    if found == NEWEST:
+    """Apply every migration that the database lacks.
+
+    Raises:
+        DatabaseTooNew: the database has a migration that this code does not know.
+    """
+    current = await revision(url) or ""
+    if current > NEWEST:
+        raise DatabaseTooNew(f"a newer Treadle has migrated it, to {current}; this one knows {NEWEST} at most")
+    if current == NEWEST:
         return
-    engine = engine_of(url)
+    engine = create_engine(url)
     try:
         async with engine.begin() as connection:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
@@ -35,24 +42,24 @@ async def migrate(url: str) -> None:
 
 
 async def revision(url: str) -> str | None:
-    """The last migration that `url` has seen; it may be one of a newer Treadle, which this code does not know."""
+    """Return the last migration of the database, or None for an empty one. It may be newer than NEWEST."""
     connection = await asyncpg.connect(dsn(url), timeout=60)
     try:
-        found: str | None = await connection.fetchval("SELECT max(version_num) FROM alembic_version")
-        return found
+        newest: str | None = await connection.fetchval("SELECT max(version_num) FROM alembic_version")
+        return newest
     except asyncpg.UndefinedTableError:
         return None
     finally:
         await connection.close(timeout=60)
 
 
-async def missing(url: str) -> bool:
-    """Whether the database at `url` lacks a migration that this code knows."""
+async def is_outdated(url: str) -> bool:
+    """Whether the database lacks a migration that this code knows."""
     return (await revision(url) or "") < NEWEST
 
 
 def _upgrade(connection: Connection) -> None:
-    # Imported here: servers and workers only ask what is missing, and start the sooner.
+    # Imported here, because servers and workers only call `is_outdated` and start faster without alembic.
     from alembic import command
     from alembic.config import Config
 

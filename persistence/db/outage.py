@@ -1,4 +1,4 @@
-"""Says once that something is away and once that it is back: loops try many times a minute, and logs are for people."""
+"""`Outage`: logs the begin and the end of a store's outage once each, for a loop that tries many times a minute."""
 
 import time
 
@@ -8,22 +8,24 @@ log = structlog.get_logger(__name__)
 
 
 class Outage:
-    """One loop's view of what it needs. `name` is the event's: `<name>.away`, then `<name>.back`."""
+    """The outage of one loop. `name` prefixes its log events: `<name>.away`, then `<name>.back`."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._since: float | None = None
 
     @property
-    def is_on(self) -> bool:
+    def is_active(self) -> bool:
         return self._since is not None
 
-    def met(self, error: BaseException) -> None:
+    def failed(self, error: BaseException) -> None:
+        """Report a failed attempt. The first one of an outage is logged."""
         if self._since is None:
             self._since = time.monotonic()
             log.warning(f"{self._name}.away", error=str(error) or type(error).__name__)
 
-    def over(self) -> None:
+    def recovered(self) -> None:
+        """Report a successful attempt. The first one after an outage is logged with the outage's length in seconds."""
         if self._since is not None:
             log.info(f"{self._name}.back", after_s=round(time.monotonic() - self._since, 1))
             self._since = None

@@ -1,4 +1,4 @@
-"""Keyset paging: a cursor is the id of the last row seen, so a page costs the same at any depth."""
+"""Keyset pagination: a cursor encodes the id of the last row of a page, so a page costs the same at any depth."""
 
 import base64
 import binascii
@@ -23,7 +23,7 @@ class HasId(Protocol):
 
 
 ItemT = TypeVar("ItemT", bound=HasId)
-AskT = TypeVar("AskT", bound=Any)
+QueryT = TypeVar("QueryT", bound=Any)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Page(Generic[ItemT]):
 
 
 def checked_first(first: int | None, default: int = 25) -> int:
-    """The size of a page, 1 to 100; null means the default."""
+    """Return the size of a page, `default` for None. Raises Invalid unless it is from 1 to MAX_PAGE."""
     size = default if first is None else first
     if not 1 <= size <= MAX_PAGE:
         raise invalid("first", "OUT_OF_RANGE", f"must be from 1 to {MAX_PAGE}, is {size}")
@@ -45,52 +45,62 @@ def checked_first(first: int | None, default: int = 25) -> int:
 
 
 def checked_after(cursor: str | None, prefix: Prefix) -> str | None:
-    """Raises Invalid where it is none: before it is put together with others."""
+    """Return the cursor unchanged. Raises Invalid for a malformed one, before it is batched with other queries."""
     if cursor is not None:
-        after_of(cursor, prefix)
+        decode_cursor(cursor, prefix)
     return cursor
 
 
-def page_of(rows: Sequence[ItemT], *, first: int, after: str | None) -> Page[ItemT]:
-    """`rows` was read with a limit of `first + 1`: the one too many tells that there is a next page."""
+def make_page(rows: Sequence[ItemT], *, first: int, after: str | None) -> Page[ItemT]:
+    """Make a page of up to `first` rows from a query with the limit `first + 1`: an extra row means a next page."""
     items = list(rows[:first])
-    return Page(items, [cursor_of(item.id) for item in items], len(rows) > first, after is not None)
+    return Page(items, [encode_cursor(item.id) for item in items], len(rows) > first, after is not None)
 
 
-def alike(asks: Sequence[AskT], parent: str) -> dict[AskT, list[str]]:
-    """What is asked for of many parents: the parents' ids by all else that is asked, each to be one statement.
+def group_by_parent(queries: Sequence[QueryT], parent: str) -> dict[QueryT, list[str]]:
+    """Group queries that differ only in their parent, so that each group becomes one statement.
 
-    `parent` is the field that names the parent. The fields of one operation mostly ask alike.
+    Args:
+        queries: dataclasses with a field that names the parent. The fields of one operation mostly agree in the rest.
+        parent: the name of that field.
+
+    Returns:
+        The parents' ids by the query with an empty parent.
     """
-    grouped: dict[AskT, list[str]] = defaultdict(list)
-    for ask in dict.fromkeys(asks):
-        grouped[replace(ask, **{parent: ""})].append(getattr(ask, parent))
-    return grouped
+    groups: dict[QueryT, list[str]] = defaultdict(list)
+    for query in dict.fromkeys(queries):
+        groups[replace(query, **{parent: ""})].append(getattr(query, parent))
+    return groups
 
 
-def of_each(
+def first_rows_of_each(
     query: Select[Any],
     parent: ColumnElement[Any],
     parents: Sequence[str],
     count: int,
     order: ColumnElement[Any] | None = None,
 ) -> Select[Any]:
-    """The first rows of `query` for each of `parents`, one too many each: many lists in one statement.
+    """Select the first rows of each parent in one statement, by a lateral join.
 
-    `parent` is the column that names a row's parent. The row's own columns come out as they are. `order` None: newest first.
+    Args:
+        query: selects the rows of all parents. Its columns are the columns of the result.
+        parent: the column with the id of a row's parent.
+        parents: the ids of the parents.
+        count: how many rows of each parent are needed; one more is selected, to see whether there is a next page.
+        order: the order of a parent's rows; None for the newest first.
     """
-    given = func.unnest(cast(list(parents), ARRAY(Text))).table_valued("id", name="given").render_derived()
+    ids = func.unnest(cast(list(parents), ARRAY(Text))).table_valued("id", name="parents").render_derived()
     ordered = query.order_by(query.selected_columns.id.desc() if order is None else order)
-    found = ordered.where(parent == given.c.id).limit(count + 1).lateral()
-    return select(found).select_from(given.join(found, true()))
+    rows = ordered.where(parent == ids.c.id).limit(count + 1).lateral()
+    return select(rows).select_from(ids.join(rows, true()))
 
 
-def cursor_of(id: str) -> str:
+def encode_cursor(id: str) -> str:
     return base64.urlsafe_b64encode(id.encode()).decode().rstrip("=")
 
 
-def after_of(cursor: str, prefix: Prefix) -> str:
-    """The id inside a cursor of a list of such things. Raises Invalid."""
+def decode_cursor(cursor: str, prefix: Prefix) -> str:
+    """Return the id in a cursor of a list of resources with this prefix. Raises Invalid for any other text."""
     try:
         id = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, ValueError):

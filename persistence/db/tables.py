@@ -1,6 +1,7 @@
-"""Every table, as SQLAlchemy Core. Rows of a run belong to its project through `runs`; all others name it themselves.
+"""Every table, as SQLAlchemy Core. Rows of a run belong to its project through `runs`; other rows have a `project_id`.
 
-JSON is kept as Postgres `json`: verbatim, never queried inside, cheaper to write than `jsonb`.
+JSON is stored as Postgres `json`: verbatim, never queried inside, cheaper to write than `jsonb`. The predicates of the
+indexes are the ones in the migrations, which are the source of the schema.
 """
 
 from sqlalchemy import (
@@ -24,6 +25,9 @@ from sqlalchemy import (
     text,
 )
 
+from engine.states import LEASED, TERMINAL, RunStatus, sql_list
+
+_STOPPING = sql_list(TERMINAL | {RunStatus.CANCELLING})
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -34,7 +38,7 @@ metadata = MetaData(
 )
 
 Id = Text(collation="C")
-"""A TypeID. Collation C: compared byte by byte, so that it sorts by creation time."""
+"""A TypeID. Collation C compares byte by byte, so ids sort by creation time."""
 Moment = DateTime(timezone=True)
 
 
@@ -118,19 +122,20 @@ runs = Table(
     Column("output", JSON),
     Column("error", JSON),
     Column("progress", REAL, nullable=False, server_default="0"),
-    # Options: {timeoutS, breakpoints, stepwise}; priority has a column because the queue reads it.
+    # RunOptions.to_json(); the priority has a column of its own, because the queue sorts by it.
     Column("options", JSON, nullable=False),
     Column("priority", Integer, nullable=False, server_default="0"),
     Column("created_by", Text, nullable=False),
-    # What whoever started it may do: tools ask, long after the call is over.
+    # The scopes of the caller who started the run. Tools check them long after that request has ended.
     Column("scopes", ARRAY(Text), nullable=False, server_default="{}"),
-    # The lease: who runs it, under which fencing token, until when by the database's clock.
+    # The lease: its fencing token, its worker, and its end by the database's clock.
     Column("epoch", Integer, nullable=False, server_default="0"),
     Column("worker_id", Text),
     Column("lease_until", Moment),
     Column("attempt", Integer, nullable=False, server_default="0"),
+    # How often the run was queued. It makes the task id of an execution unique.
     Column("takeup", Integer, nullable=False, server_default="0"),
-    # Workers lost in a row without anything finished in between, and where the run stood at the last of them.
+    # How many workers were lost in a row without progress, and the run's last finished seq when the last one was lost.
     Column("crashes", SmallInteger, nullable=False, server_default="0"),
     Column("crashed_seq", Integer),
     # Runs with the same concurrency key share one limit: the workflow where its spec has a limit, else the project.
@@ -138,25 +143,26 @@ runs = Table(
     Column("lane_limit", Integer, key="concurrency_limit"),
     Column("last_seq", Integer, nullable=False, server_default="0"),
     Column("lineage", Integer, nullable=False, server_default="0"),
-    # The mark of the journal's group that wrote last: tells, after a connection lost in COMMIT, whether it landed.
+    # The mark of the journal's group that wrote last. It shows whether a group whose connection was lost is committed.
     Column("written_by", BigInteger),
-    # The number that the group gave last: others, a cancel say, may have written since.
+    # The last seq that this group assigned. Other writers, such as a cancel, may have raised last_seq since.
     Column("written_seq", Integer),
-    # Intents outlive a lost nudge: the heartbeat reads them.
+    # Requests to the worker. The heartbeat reads them too, so a lost notification only delays them.
     Column("cancel_reason", Text),
     Column("cancel_requested_at", Moment),
     Column("pause_requested_at", Moment),
-    # When a WAITING run is to be queued again: its first timer, or now, once somebody has answered.
+    # When a WAITING run is queued again: at its first timer, or at once after an answer.
     Column("wake_at", Moment),
-    # When the run fails with TIMEOUT. A pause puts it off.
+    # When the run fails with TIMEOUT. A pause extends it.
     Column("timeout_at", Moment),
-    # The last resume: which step the head had, and whether only the next one is to run.
+    # Of the last resume: the step of the head, and whether the run pauses again after one step.
     Column("resumed_step", Integer, nullable=False, server_default="-1"),
     Column("is_step", Boolean, nullable=False, server_default=text("false")),
-    # Retention has taken the run's events, checkpoints and node data.
+    # When retention deleted the run's events, checkpoints and node data.
     Column("pruned_at", Moment),
     Column("parent_id", Id, ForeignKey("runs.id", ondelete="SET NULL")),
-    # `lineage/node/visit` of the parent's node that started it (and the item, in a map): one child for each, however often asked.
+    # `lineage/node/visit` of the parent's node that started this run, and the item in a map. It is unique for each
+    # parent, so a repeated start finds the existing child.
     Column("parent_key", Text),
     Column("depth", SmallInteger, nullable=False, server_default="0"),
     Column("retry_of_id", Id, ForeignKey("runs.id", ondelete="SET NULL")),
@@ -179,9 +185,7 @@ runs = Table(
     Index(
         "ix_runs_children",
         "parent_id",
-        postgresql_where=text(
-            "parent_id IS NOT NULL AND status NOT IN ('COMPLETED', 'FAILED', 'CANCELLED', 'CANCELLING')"
-        ),
+        postgresql_where=text(f"parent_id IS NOT NULL AND status NOT IN {_STOPPING}"),
     ),
     Index("ix_runs_retry_of_id", "retry_of_id", postgresql_where=text("retry_of_id IS NOT NULL")),
     Index("ix_runs_forked_from_id", "forked_from_id", postgresql_where=text("forked_from_id IS NOT NULL")),
@@ -194,11 +198,12 @@ runs = Table(
         postgresql_where=text("status = 'QUEUED'"),
     ),
     Index("ix_runs_limited", "concurrency_key", postgresql_where=text("status = 'QUEUED' AND lane_limit IS NOT NULL")),
-    Index("ix_runs_held", "concurrency_key", postgresql_where=text("status IN ('RUNNING', 'PAUSING', 'CANCELLING')")),
+    Index("ix_runs_held", "concurrency_key", postgresql_where=text(f"status IN {sql_list(LEASED)}")),
     Index("ix_runs_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
     Index("ix_runs_prunable", "finished_at", postgresql_where=text("finished_at IS NOT NULL AND pruned_at IS NULL")),
     Index("ix_runs_wake_at", "wake_at", postgresql_where=text("status = 'WAITING'")),
-    # What recovery asks twice a second must not cost more for a long queue: runs that never started have no timeout_at.
+    # Recovery asks for it twice a second, so it must not cost more for a long queue: runs that never started have no
+    # timeout_at.
     Index(
         "ix_runs_timeout_at",
         "timeout_at",
@@ -209,9 +214,9 @@ runs = Table(
         "ix_runs_active",
         "status",
         "lease_until",
-        postgresql_where=text("status NOT IN ('COMPLETED', 'FAILED', 'CANCELLED')"),
+        postgresql_where=text(f"status NOT IN {sql_list(TERMINAL)}"),
     ),
-    # last_seq and the lease change with every write: room in the page keeps those updates off the indexes (HOT).
+    # last_seq and the lease change with every write: free space in the page keeps these updates out of the indexes (HOT).
     postgresql_with={"fillfactor": "70"},
 )
 
@@ -256,7 +261,7 @@ node_outputs = Table(
     Column("lineage", Integer, nullable=False, server_default="0"),
     Column("input", JSON),
     Column("output", JSON),
-    # A rewind's event number: what it took back. As of any event before it, this still stood.
+    # The seq of the rewind that superseded this row. At any event before it, the row was valid.
     Column("superseded_seq", Integer),
 )
 
@@ -269,7 +274,7 @@ checkpoints = Table(
     Column("parent_id", Id),
     Column("step", Integer, nullable=False),
     Column("lineage", Integer, nullable=False, server_default="0"),
-    # A delta over the parent, or the whole state when `is_full`; msgpack, see checkpoints.py.
+    # The changes since the parent, or the whole state if `is_full`, as msgpack: see checkpoints/codec.py.
     Column("is_full", Boolean, nullable=False),
     Column("data", LargeBinary, nullable=False),
     Column("next_nodes", JSON, nullable=False),
@@ -288,7 +293,7 @@ pending_writes = Table(
     Column("value", LargeBinary, nullable=False),
 )
 
-# What runs wait for: timers and questions. Open until settled or superseded.
+# Waits of runs: timers, questions and child runs. A wait is open until it is settled or superseded.
 waits = Table(
     "waits",
     metadata,
@@ -301,7 +306,7 @@ waits = Table(
     # TIMER, INPUT or RUN.
     Column("kind", Text, nullable=False),
     Column("since", Moment, nullable=False, server_default=func.now()),
-    # When it is over by itself, and how the node ends then: {value, port}.
+    # When the wait ends by itself, and how the node ends then: {value, port}.
     Column("until", Moment),
     Column("outcome", JSON),
     Column("prompt", JSON),
@@ -311,7 +316,7 @@ waits = Table(
     Column("answered_by", Text),
     Column("settled_seq", Integer),
     Column("superseded_seq", Integer),
-    # The run that a RUN waits for: its end is the answer.
+    # The child run of a RUN wait: its end is the answer.
     Column("child_run_id", Id),
     Index("ix_waits_run_id", "run_id"),
     Index(
@@ -321,7 +326,7 @@ waits = Table(
     ),
 )
 
-# The items of a `map` node that are done: after a crash only the others are worked on. Gone when the node has settled.
+# The finished items of a `map` node: after a crash only the others run. Deleted when the node is finished.
 map_items = Table(
     "map_items",
     metadata,
@@ -330,13 +335,13 @@ map_items = Table(
     Column("node_id", Text, primary_key=True),
     Column("visit", Integer, primary_key=True),
     Column("idx", Integer, primary_key=True),
-    # Of the item itself: where a relaunched map has another one at this place, the row says nothing.
+    # The digest of the item's input. If a restarted map has another item at this index, the row is ignored.
     Column("digest", BigInteger, nullable=False),
     Column("output", JSON),
     Column("error", JSON),
 )
 
-# Values are AES-GCM ciphertexts (nonce first) under the key that `key_id` names. They never leave the node call.
+# Values are AES-GCM ciphertexts, nonce first, encrypted with the key `key_id`. Only node calls see the plain text.
 secrets = Table(
     "secrets",
     metadata,
@@ -352,7 +357,7 @@ secrets = Table(
     UniqueConstraint("project_id", "name"),
 )
 
-# Worker processes that hold an advisory lock `lock_key` for as long as they live.
+# Worker processes. Each one holds the advisory lock `lock_key` while it lives.
 workers = Table(
     "workers",
     metadata,

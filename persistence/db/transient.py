@@ -1,8 +1,7 @@
-"""Which failures are a store's and pass, and which are the fault of what was asked of it. Said once, for everybody; and how who
-cannot do without an answer waits for a store to come back.
+"""Classifies the errors of Postgres and Redis, and retries statements until a store is available again.
 
-A statement that Postgres refuses for its content (SQLSTATE classes 22, 23, 54) is refused again however often it is sent.
-Anything else, a connection limit, a deadlock, a failover, a full disk, may be different a moment later.
+A statement that Postgres rejects for its content (SQLSTATE classes 22, 23 and 54) is rejected again however often it is
+sent. Any other error, such as a connection limit, a deadlock, a failover or a full disk, may pass a moment later.
 """
 
 import asyncio
@@ -19,9 +18,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-CONTENT = ("22", "23", "54")
+CONTENT_CLASSES = ("22", "23", "54")
+"""SQLSTATE classes of data exceptions, integrity violations and exceeded limits."""
 
-_AWAY = (
+_TRANSIENT_ERRORS = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
@@ -40,12 +40,13 @@ _AWAY = (
 )
 
 PAUSES_S = (0.05, 2.0)
-"""Between two tries at a store that is away, the first one and the longest."""
+"""The first and the longest pause between two attempts, in seconds. Each pause is twice the one before."""
 
 START_S = 5.0
-"""How long a process that starts waits for a Postgres that was there a moment ago. One that runs waits for ever.
+"""How long a starting process waits for a Postgres that was available a moment ago, in seconds.
 
-As long as a restart of Postgres takes, and no longer: whoever starts it again may stop it as well, and counts its failures.
+As long as a restart of Postgres takes and no longer: the supervisor starts the process again, may stop it as well, and
+counts its failures. A process that is already running waits without a limit.
 """
 
 DATABASE_ERRORS = (
@@ -59,60 +60,76 @@ DATABASE_ERRORS = (
     ResourceClosedError,
     PoolTimeoutError,
 )
-"""Whatever a background loop may meet in Postgres: it says so and looks again."""
+"""Every error that Postgres may cause in a background loop: the loop logs it and tries again."""
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether a store cannot be reached or cannot serve just now: worth another try."""
+    """Whether a store cannot be reached or cannot serve now, so that another attempt may succeed."""
     if isinstance(error, DBAPIError):
-        # SQLAlchemy has a name of its own for few of the driver's errors: a killed connection is a plain DBAPIError.
+        # SQLAlchemy has own names for few of the driver's errors: a killed connection is a plain DBAPIError.
         return error.connection_invalidated or (error.orig is not None and is_transient(error.driver_exception))
-    return isinstance(error, _AWAY) and not isinstance(error, ValueError)
+    return isinstance(error, _TRANSIENT_ERRORS) and not isinstance(error, ValueError)
 
 
 def is_content(error: Exception) -> bool:
-    """Whether what was sent is at fault, so that sending it again is of no use."""
+    """Whether the content of the statement caused the error, so that sending it again cannot succeed."""
     if isinstance(error, asyncpg.PostgresError):
-        return (error.sqlstate or "")[:2] in CONTENT
-    # asyncpg's own DataError is an InterfaceError: a value that cannot even be encoded. Its InternalClientError is what a
-    # connection says that dies in the middle of an operation.
+        return (error.sqlstate or "")[:2] in CONTENT_CLASSES
+    # asyncpg's own DataError, a value that cannot be encoded, is an InterfaceError and a ValueError. Its
+    # InternalClientError comes from a connection that dies in the middle of an operation.
     return isinstance(error, ValueError) or not isinstance(error, DATABASE_ERRORS)
 
 
-def is_not_away(error: Exception) -> bool:
-    """The opposite of `is_away`: whatever it is, it does not pass by itself."""
+def is_permanent(error: Exception) -> bool:
+    """The opposite of `is_transient`: the error does not pass by itself."""
     return not is_transient(error)
 
 
 async def retry_transient(
-    ask: Callable[[], Awaitable[T]], event: str, *, is_final: Callable[[Exception], bool] = is_not_away, **about: object
+    call: Callable[[], Awaitable[T]],
+    event: str,
+    *,
+    is_final: Callable[[Exception], bool] = is_permanent,
+    **context: object,
 ) -> T:
-    """What `ask` answers, asked again until then or until a failure that is final; the others are logged as `event`.
+    """Call until it succeeds, with exponential backoff.
 
-    Only for what may be done twice: a connection that is lost does not tell whether its statement landed.
+    Only for calls that may run twice: after a lost connection it is unknown whether the statement was executed.
+
+    Args:
+        call: the statement.
+        event: the name of the log event for each failed attempt; `context` becomes its fields.
+        is_final: whether an error ends the attempts.
+
+    Raises:
+        Exception: the first error that is final.
     """
     pause, longest = PAUSES_S
     while True:
         try:
-            return await ask()
+            return await call()
         except Exception as error:
             if is_final(error):
                 raise
-            log.warning(event, **about, error=str(error) or type(error).__name__, retry_in_s=round(pause, 2))
+            log.warning(event, **context, error=str(error) or type(error).__name__, retry_in_s=round(pause, 2))
         await asyncio.sleep(pause)
         pause = min(pause * 2, longest)
 
 
 class UnavailableAtStart(Exception):
-    """What is away, why, and what to do, in one line."""
+    """A store is unavailable while the process starts. The message, one line, says which, why and what to do."""
 
 
-async def opened(opening: Callable[[], Awaitable[T]]) -> T:
-    """What a process needs of Postgres as it starts. Raises UnavailableAtStart where that does not come back in time."""
+async def connect_at_start(call: Callable[[], Awaitable[T]]) -> T:
+    """Make a call to Postgres that the process needs to start, for up to START_S seconds.
+
+    Raises:
+        UnavailableAtStart: Postgres did not become available in that time.
+    """
     deadline = time.monotonic() + START_S
     try:
         return await retry_transient(
-            opening, "start.waiting", is_final=lambda error: not is_transient(error) or time.monotonic() > deadline
+            call, "start.waiting", is_final=lambda error: not is_transient(error) or time.monotonic() > deadline
         )
     except Exception as error:
         if not is_transient(error):
@@ -120,5 +137,5 @@ async def opened(opening: Callable[[], Awaitable[T]]) -> T:
         cause = error.driver_exception if isinstance(error, DBAPIError) and error.orig is not None else error
         why = (str(cause) or type(cause).__name__).splitlines()[0].rstrip(".")
         raise UnavailableAtStart(
-            f"Postgres went away in the middle of the start ({why}): start again once it is back"
+            f"Postgres became unavailable during the start ({why}): start again once it is available"
         ) from error

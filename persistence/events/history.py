@@ -1,4 +1,4 @@
-"""What happened in a run, read back: pages of events and logs, and its checkpoints. Written by the journal alone."""
+"""Reads the history of runs: pages of events and logs, and checkpoints. Only the journal and server commands write it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.events import Event
 from engine.states import EventType, LogLevel
 from persistence.caller import Caller
-from persistence.db.pagination import alike, of_each
+from persistence.db.pagination import first_rows_of_each, group_by_parent
 from persistence.db.tables import checkpoints, events, runs
 from persistence.events import codec
 
@@ -20,9 +20,9 @@ DEFAULT_COUNT = 100
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of a run's events by number: the first `first` after `after`, or the last `last` before `before`.
+    """A range of a run's events by number: the first `first` after `after`, or the last `last` before `before`.
 
-    With neither count: the first 100.
+    With neither count it is the first 100.
     """
 
     first: int | None = None
@@ -41,7 +41,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class EventPage:
-    """Events in rising order. `has_more`: there are more in the direction that was read."""
+    """Events in ascending order. `has_more` says whether more follow in the direction that was read."""
 
     events: list[Event]
     has_more: bool
@@ -49,18 +49,18 @@ class EventPage:
 
     @property
     def first_seq(self) -> int:
-        """Pass it as `before` for the page before; of an empty page, where it was asked for."""
+        """The number to pass as `before` for the previous page; of an empty page, the `after` of its window."""
         return self.events[0].seq if self.events else self.at
 
     @property
     def last_seq(self) -> int:
-        """Pass it as `after` for the page after."""
+        """The number to pass as `after` for the next page."""
         return self.events[-1].seq if self.events else self.at
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A row of `checkpoints` without its data. `size_bytes` is the size of what is stored."""
+    """A row of `checkpoints` without its data. `size_bytes` is the size of the stored data."""
 
     id: str
     run_id: str
@@ -71,13 +71,13 @@ class Checkpoint:
     next_nodes: list[str]
     created_at: datetime
     superseded_seq: int | None
-    """The rewind's event that took it back."""
+    """The seq of the rewind that superseded it."""
     size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
-class EventsAsked:
-    """One page of one run's events. None narrows nothing."""
+class EventsQuery:
+    """One page of one run's events. A filter that is None selects all events."""
 
     run_id: str
     window: Window = Window()
@@ -87,73 +87,72 @@ class EventsAsked:
 
 
 async def event_pages(
-    connection: AsyncConnection, caller: Caller, asks: Sequence[EventsAsked]
-) -> dict[EventsAsked, EventPage]:
-    """A statement for all that differ in the run alone, as the runs of one list do."""
-    pages: dict[EventsAsked, EventPage] = {}
-    for ask, run_ids in alike(asks, "run_id").items():
-        found = await connection.execute(_events_of(caller, ask, run_ids))
-        read: dict[str, list[Event]] = {run_id: [] for run_id in run_ids}
-        for row in found:
-            read[row.run_id].append(_event_of(row.run_id, row.seq, row.type, row.at, row.node_id, row.body))
-        pages |= {replace(ask, run_id=run_id): _page(events_, ask.window) for run_id, events_ in read.items()}
+    connection: AsyncConnection, caller: Caller, queries: Sequence[EventsQuery]
+) -> dict[EventsQuery, EventPage]:
+    """Read pages of events. Queries that differ only in the run, as those of one list do, share a statement."""
+    pages: dict[EventsQuery, EventPage] = {}
+    for query, run_ids in group_by_parent(queries, "run_id").items():
+        by_run: dict[str, list[Event]] = {run_id: [] for run_id in run_ids}
+        for row in await connection.execute(_select_events(caller, query, run_ids)):
+            by_run[row.run_id].append(_event_of(row.run_id, row.seq, row.type, row.at, row.node_id, row.body))
+        pages |= {replace(query, run_id=run_id): _page(rows, query.window) for run_id, rows in by_run.items()}
     return pages
 
 
-def _events_of(caller: Caller, ask: EventsAsked, run_ids: Sequence[str]) -> Select[Any]:
-    """In the order they are read in, and one too many of each run."""
+def _select_events(caller: Caller, asked: EventsQuery, run_ids: Sequence[str]) -> Select[Any]:
+    """Select the events of each run in the direction of the window, one more than it has."""
     query = select(events).join(runs, runs.c.id == events.c.run_id).where(runs.c.project_id.in_(caller.projects))
-    if ask.types is not None:
-        query = query.where(events.c.type.in_(ask.types))
-    if ask.node_id is not None:
-        query = query.where(events.c.node_id == ask.node_id)
-    if ask.min_level is not None:
-        query = query.where(_at_least(ask.min_level))
-    if ask.window.after is not None:
-        query = query.where(events.c.seq > ask.window.after)
-    if ask.window.before is not None:
-        query = query.where(events.c.seq < ask.window.before)
-    order = events.c.seq.desc() if ask.window.is_backwards else events.c.seq
-    return of_each(query, events.c.run_id, run_ids, ask.window.count, order)
+    if asked.types is not None:
+        query = query.where(events.c.type.in_(asked.types))
+    if asked.node_id is not None:
+        query = query.where(events.c.node_id == asked.node_id)
+    if asked.min_level is not None:
+        query = query.where(_at_least(asked.min_level))
+    if asked.window.after is not None:
+        query = query.where(events.c.seq > asked.window.after)
+    if asked.window.before is not None:
+        query = query.where(events.c.seq < asked.window.before)
+    order = events.c.seq.desc() if asked.window.is_backwards else events.c.seq
+    return first_rows_of_each(query, events.c.run_id, run_ids, asked.window.count, order)
 
 
-def _page(read: list[Event], window: Window) -> EventPage:
-    kept = sorted(read, key=lambda event: event.seq, reverse=window.is_backwards)[: window.count]
-    return EventPage(kept[::-1] if window.is_backwards else kept, len(read) > window.count, window.after or 0)
+def _page(rows: list[Event], window: Window) -> EventPage:
+    events_ = sorted(rows, key=lambda event: event.seq, reverse=window.is_backwards)[: window.count]
+    return EventPage(events_[::-1] if window.is_backwards else events_, len(rows) > window.count, window.after or 0)
 
 
 def _at_least(level: LogLevel) -> ColumnElement[bool]:
-    order = list(LogLevel)
-    told: ColumnElement[str] = events.c.body["level"].as_string()
-    return told.in_(order[order.index(level) :])
+    levels = list(LogLevel)
+    column: ColumnElement[str] = events.c.body["level"].as_string()
+    return column.in_(levels[levels.index(level) :])
 
 
 def _event_of(run_id: str, seq: int, type: str, at: datetime, node_id: str | None, body: dict[str, object]) -> Event:
     return Event(run_id, seq, at, codec.data_of(type, node_id, body, run_id, seq))
 
 
-async def with_checkpoints(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> dict[str, bool]:
-    """Which of these runs have a checkpoint."""
-    mine = select(runs.c.id).where(runs.c.id.in_(run_ids), runs.c.project_id.in_(caller.projects))
-    query = mine.where(select(checkpoints.c.seq).where(checkpoints.c.run_id == runs.c.id).exists())
+async def runs_with_checkpoints(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> dict[str, bool]:
+    """Return True for each of these runs that has a checkpoint; the others are left out."""
+    visible = select(runs.c.id).where(runs.c.id.in_(run_ids), runs.c.project_id.in_(caller.projects))
+    query = visible.where(select(checkpoints.c.seq).where(checkpoints.c.run_id == runs.c.id).exists())
     return dict.fromkeys((await connection.execute(query)).scalars(), True)
 
 
 async def head(connection: AsyncConnection, caller: Caller, run_id: str) -> Checkpoint | None:
-    """The checkpoint that the run goes on from."""
-    query = checkpoints_seen(caller).where(checkpoints.c.run_id == run_id, checkpoints.c.superseded_seq.is_(None))
-    found = (await connection.execute(query.order_by(checkpoints.c.seq.desc()).limit(1))).mappings().one_or_none()
-    return None if found is None else Checkpoint(**found)
+    """Return the checkpoint that the run continues from, or None."""
+    query = visible_checkpoints(caller).where(checkpoints.c.run_id == run_id, checkpoints.c.superseded_seq.is_(None))
+    row = (await connection.execute(query.order_by(checkpoints.c.seq.desc()).limit(1))).mappings().one_or_none()
+    return None if row is None else Checkpoint(**row)
 
 
 async def checkpoints_by_id(connection: AsyncConnection, caller: Caller, ids: Sequence[str]) -> dict[str, Checkpoint]:
-    found = await connection.execute(checkpoints_seen(caller).where(checkpoints.c.id.in_(ids)))
-    return {row["id"]: Checkpoint(**row) for row in found.mappings()}
+    rows = await connection.execute(visible_checkpoints(caller).where(checkpoints.c.id.in_(ids)))
+    return {row["id"]: Checkpoint(**row) for row in rows.mappings()}
 
 
-def checkpoints_seen(caller: Caller) -> Select[tuple[object, ...]]:
-    """All that the caller may see, as `Checkpoint` has them."""
-    plain = [checkpoints.c[name] for name in Checkpoint.__slots__ if name != "size_bytes"]
+def visible_checkpoints(caller: Caller) -> Select[tuple[object, ...]]:
+    """Select the columns of `Checkpoint` for all checkpoints that the caller may see."""
+    columns = [checkpoints.c[name] for name in Checkpoint.__slots__ if name != "size_bytes"]
     size = func.octet_length(checkpoints.c.data).label("size_bytes")
-    joined = select(*plain, size).join(runs, runs.c.id == checkpoints.c.run_id)
+    joined = select(*columns, size).join(runs, runs.c.id == checkpoints.c.run_id)
     return joined.where(runs.c.project_id.in_(caller.projects))

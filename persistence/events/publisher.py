@@ -1,6 +1,7 @@
-"""Tells Redis what Postgres has committed. A hint and no more: whatever is lost here, readers find in Postgres.
+"""Publishes committed events to Redis: to the stream of their run, and to the channels that readers listen on.
 
-Nothing in this file raises because Redis is away, slow or older than we think; it is logged and readers take longer.
+Redis is only a hint: readers find in Postgres whatever is lost here. No function of this module raises because Redis is
+unavailable or slow, or already has a later entry; it logs the error, and readers see the change later.
 """
 
 import asyncio
@@ -18,18 +19,18 @@ from persistence.events.run_transition import RunTransition
 log = structlog.get_logger(__name__)
 
 STREAM_LENGTH = 1000
-"""About how many entries a run's stream keeps; who needs older ones reads Postgres."""
+"""About how many entries a run's stream keeps. Readers find older ones in Postgres."""
 STREAM_TTL_S = 3600
-PATIENCE_S = 2.0
-"""A hung Redis must not hold up the journal for longer than this."""
-FORGOTTEN = 500
-"""Streams taken away by one command."""
-PACK = 64
-"""Events in one stream entry, at most: a command costs more than what it carries."""
+TIMEOUT_S = 2.0
+"""How long a Redis that hangs may delay the journal, in seconds."""
+MAX_UNLINKED = 500
+"""Streams deleted by one command."""
+MAX_PACKED = 64
+"""Events in one stream entry: a command costs more than the events in it."""
 
 
-class Item(NamedTuple):
-    """An event of a run, or text that follows on the event `seq`."""
+class StreamItem(NamedTuple):
+    """An event of a run, or, if `is_delta`, streamed text that comes after the event `seq`."""
 
     run_id: str
     seq: int
@@ -37,11 +38,12 @@ class Item(NamedTuple):
     is_delta: bool = False
 
 
-def item_of(event: Event) -> Item:
-    return Item(event.run_id, event.seq, payload_of(event.at, event.data))
+def item_of(event: Event) -> StreamItem:
+    return StreamItem(event.run_id, event.seq, payload_of(event.at, event.data))
 
 
-RESTS = "rests"
+IDLE_RUNS_CHANNEL = "rests"
+"""Channel of the ids of runs that have just become terminal, PAUSED or WAITING."""
 
 
 def stream_of(run_id: str) -> str:
@@ -61,15 +63,15 @@ async def publish_transitions(redis: Redis, transitions: Sequence[RunTransition]
     await publish(redis, items_of(transitions), transitions)
 
 
-def items_of(transitions: Sequence[RunTransition]) -> list[Item]:
+def items_of(transitions: Sequence[RunTransition]) -> list[StreamItem]:
     """Return the stream items of all events of these transitions, in order."""
     return [item_of(event) for transition in transitions for event in transition.events]
 
 
-async def publish(redis: Redis, items: Sequence[Item], transitions: Sequence[RunTransition] = ()) -> None:
+async def publish(redis: Redis, items: Sequence[StreamItem], transitions: Sequence[RunTransition] = ()) -> None:
     """Publish committed events and streamed text to the runs' streams, and status changes to their channels.
 
-    A status change goes to the channel of the run's project, and to `RESTS` where the run is idle now.
+    A status change goes to the channel of the run's project, and to `IDLE_RUNS_CHANNEL` where the run is idle now.
     """
     if not items and not transitions:
         return
@@ -81,16 +83,19 @@ async def publish(redis: Redis, items: Sequence[Item], transitions: Sequence[Run
     for transition in transitions:
         pipe.publish(runs_channel(transition.project_id), transition.encode())
         if transition.status.is_idle:
-            pipe.publish(RESTS, transition.run_id)
+            pipe.publish(IDLE_RUNS_CHANNEL, transition.run_id)
     await _send(pipe)
 
 
-def _entries(items: Sequence[Item]) -> Iterator[tuple[str, str, dict[Any, Any]]]:
-    """Events that follow on each other go in one entry, under the number of the last: `seq-0`. Text goes under `seq-*`."""
-    packs: dict[str, list[Item]] = {}
+def _entries(items: Sequence[StreamItem]) -> Iterator[tuple[str, str, dict[Any, Any]]]:
+    """Make stream entries: (run id, entry id, fields).
+
+    Consecutive events share an entry with the id `seq-0` of the last one; streamed text has the id `seq-*`.
+    """
+    packs: dict[str, list[StreamItem]] = {}
     for item in items:
         pack = packs.setdefault(item.run_id, [])
-        if pack and (item.is_delta or item.seq != pack[-1].seq + 1 or len(pack) == PACK):
+        if pack and (item.is_delta or item.seq != pack[-1].seq + 1 or len(pack) == MAX_PACKED):
             yield _packed(pack)
             pack.clear()
         if item.is_delta:
@@ -100,23 +105,23 @@ def _entries(items: Sequence[Item]) -> Iterator[tuple[str, str, dict[Any, Any]]]
     yield from (_packed(pack) for pack in packs.values() if pack)
 
 
-def _packed(pack: list[Item]) -> tuple[str, str, dict[Any, Any]]:
+def _packed(pack: list[StreamItem]) -> tuple[str, str, dict[Any, Any]]:
     payload = b"[" + b",".join(item.payload for item in pack) + b"]"
     return pack[0].run_id, f"{pack[-1].seq}-0", {"e": payload}
 
 
-async def forget(redis: Redis, run_ids: Sequence[str]) -> None:
-    """Takes away the streams of runs that are deleted. Where Redis is away, they go by themselves after a while."""
+async def delete_streams(redis: Redis, run_ids: Sequence[str]) -> None:
+    """Delete the streams of deleted runs. If Redis is unavailable, they expire after STREAM_TTL_S."""
     if not run_ids:
         return
     pipe = redis.pipeline(transaction=False)
-    for start in range(0, len(run_ids), FORGOTTEN):
-        pipe.unlink(*(stream_of(run_id) for run_id in run_ids[start : start + FORGOTTEN]))
+    for start in range(0, len(run_ids), MAX_UNLINKED):
+        pipe.unlink(*(stream_of(run_id) for run_id in run_ids[start : start + MAX_UNLINKED]))
     await _send(pipe)
 
 
 async def announce(redis: Redis, channel: str, payload: str) -> None:
-    """One message to whoever listens on `channel` now."""
+    """Publish one message to the present listeners of a channel."""
     pipe = redis.pipeline(transaction=False)
     pipe.publish(channel, payload)
     await _send(pipe)
@@ -124,13 +129,13 @@ async def announce(redis: Redis, channel: str, payload: str) -> None:
 
 async def _send(pipe: Any) -> None:
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             replies = await pipe.execute(raise_on_error=False)
     except (RedisError, OSError, TimeoutError) as error:
         log.warning("feed.publish_failed", error=str(error) or type(error).__name__)
         return
     for reply in replies:
-        # Two writers of one run may publish out of order; the reader sees the gap and asks Postgres.
+        # Two writers of one run may publish out of order; the reader sees the gap and reads Postgres.
         if isinstance(reply, Exception) and not _is_too_old(reply):
             log.warning("feed.publish_refused", error=str(reply))
 

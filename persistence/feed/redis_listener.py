@@ -43,7 +43,7 @@ class RedisListener:
     @property
     def is_connected(self) -> bool:
         """Whether the last attempt to read from Redis succeeded."""
-        return not self._outage.is_on
+        return not self._outage.is_active
 
     def start(self) -> None:
         """Read from now on. Call `needed.clear()` to stop after the reply that is awaited."""
@@ -66,7 +66,7 @@ class RedisListener:
     async def _read_while_needed(self, retry_state: RetryCallState) -> None:
         async with aclosing(self._read()) as replies:
             async for _ in replies:
-                self._outage.over()
+                self._outage.recovered()
                 # The connection works: when it is lost, the backoff starts again at its shortest pause.
                 retry_state.attempt_number = 1
                 if not self.needed.is_set():
@@ -74,7 +74,7 @@ class RedisListener:
 
     def _report_loss(self, retry_state: RetryCallState) -> None:
         error = retry_state.outcome.exception() if retry_state.outcome else None
-        self._outage.met(error or ConnectionError("the connection was lost"))
+        self._outage.failed(error or ConnectionError("the connection was lost"))
         if self._on_lost is not None:
             self._on_lost()
 

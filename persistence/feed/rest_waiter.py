@@ -10,7 +10,7 @@ from contextlib import aclosing, suppress
 
 from cachetools import FIFOCache
 
-from persistence.events.publisher import RESTS
+from persistence.events.publisher import IDLE_RUNS_CHANNEL
 from persistence.feed.pubsub import ChannelReader
 
 POLL_S = (1.0, 5.0)
@@ -59,7 +59,7 @@ class RestWaiter:
                 del self._waiting[run_id]
 
     async def _listen(self) -> None:
-        async with aclosing(self._channels.listen(RESTS)) as messages:
+        async with aclosing(self._channels.listen(IDLE_RUNS_CHANNEL)) as messages:
             async for run_id in messages:
                 if run_id is None:
                     for waiting in list(self._waiting):

@@ -173,9 +173,9 @@ class StreamReader:
             await asyncio.sleep(LOOK_S)
             try:
                 await self._look_up_silent_runs()
-                self._outage.over()
+                self._outage.recovered()
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-                self._outage.met(error)
+                self._outage.failed(error)
 
     async def _look_up_silent_runs(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -1,4 +1,8 @@
-"""What runs have done and Postgres has not taken yet, in order, handed on in groups. What nobody waits for is bounded here."""
+"""`JournalBuffer`: the entries that Postgres has not committed yet, in order, handed to the journal in groups.
+
+Entries that a caller waits for are bounded by their callers; posted entries, which nobody waits for, are bounded here.
+A crash loses the whole buffer: no entry in it has been confirmed to its caller.
+"""
 
 import asyncio
 from collections import deque
@@ -11,24 +15,28 @@ from engine.events import EventData, LogRecorded, NodeChange
 from engine.runtime.ports import Entry
 
 MAX_POSTED = 64 * 1024 * 1024
-"""Bytes, about, of posted entries that wait while Postgres is away: beyond that, new ones are dropped and counted."""
-ROUGHLY = 2_000
-"""Bytes of a happening without its texts."""
+"""Approximate bytes of posted entries while Postgres is unavailable. New ones beyond that are dropped and counted."""
+EVENT_SIZE = 2_000
+"""Approximate bytes of an event without its texts."""
 MAX_GROUP = 500
-"""Entries in one group: bounds the statement, not the throughput."""
+"""Entries in one group. It bounds the statement, not the throughput."""
 
 
 @dataclass(slots=True)
-class Waiting:
+class BufferedEntry:
+    """An entry, and the future of the caller that waits for its commit, if there is one."""
+
     entry: Entry
     future: asyncio.Future[int] | None
     size: int = 0
-    """Of a posted entry. Those that somebody waits for are bounded by that."""
+    """Approximate bytes of a posted entry; 0 for an entry that a caller waits for."""
 
 
 class JournalBuffer:
+    """A queue of entries in the order in which they were added."""
+
     def __init__(self) -> None:
-        self._queue: deque[Waiting] = deque()
+        self._queue: deque[BufferedEntry] = deque()
         self._posted = 0
         self._dropped = 0
 
@@ -36,66 +44,72 @@ class JournalBuffer:
         return len(self._queue)
 
     def add(self, entry: Entry, future: asyncio.Future[int]) -> None:
-        self._queue.append(Waiting(entry, future))
+        """Add an entry whose caller waits for `future`."""
+        self._queue.append(BufferedEntry(entry, future))
 
     def post(self, entry: Entry) -> None:
-        """Takes an entry that nobody waits for, if there is room."""
-        waiting = Waiting(entry, None, _size_of(entry))
-        if self._posted + waiting.size > MAX_POSTED:
+        """Add an entry that no caller waits for, or drop it if MAX_POSTED is reached."""
+        buffered = BufferedEntry(entry, None, _size_of(entry))
+        if self._posted + buffered.size > MAX_POSTED:
             self._dropped += 1
             return
-        self._posted += waiting.size
-        self._queue.append(waiting)
+        self._posted += buffered.size
+        self._queue.append(buffered)
 
     def take_dropped(self) -> int:
-        """How many there was no room for, since it was asked last."""
+        """Return how many entries were dropped since the last call."""
         count, self._dropped = self._dropped, 0
         return count
 
-    def next_group(self, refusals: Mapping[tuple[str, int], Exception]) -> list[list[Waiting]]:
-        """By run, in order. An entry with a status change is the last of its run's part: the next ones wait a group.
+    def next_group(self, refusals: Mapping[tuple[str, int], Exception]) -> list[list[BufferedEntry]]:
+        """Take the next group from the queue.
 
-        What comes after a refused entry, by run and epoch, is answered with its refusal.
+        Args:
+            refusals: the error of each run and epoch with a refused entry; later entries of these are answered with it.
+
+        Returns:
+            The entries by run, in order. An entry with a status change, which may be refused, is the last one of its
+            run; the entries after it wait for the next group.
         """
-        group: dict[str, list[Waiting]] = {}
+        group: dict[str, list[BufferedEntry]] = {}
         closed: set[str] = set()
-        later: list[Waiting] = []
+        later: list[BufferedEntry] = []
         for _ in range(min(len(self._queue), MAX_GROUP)):
-            waiting = self._queue.popleft()
-            self._posted -= waiting.size
-            run_id, part = waiting.entry.run_id, group.get(waiting.entry.run_id)
-            refusal = refusals.get((run_id, waiting.entry.epoch))
+            buffered = self._queue.popleft()
+            self._posted -= buffered.size
+            run_id, part = buffered.entry.run_id, group.get(buffered.entry.run_id)
+            refusal = refusals.get((run_id, buffered.entry.epoch))
             if refusal is not None:
-                answer([waiting], refusal)
-            elif run_id in closed or (part and part[0].entry.epoch != waiting.entry.epoch):
+                resolve([buffered], refusal)
+            elif run_id in closed or (part and part[0].entry.epoch != buffered.entry.epoch):
                 closed.add(run_id)
-                later.append(waiting)
-                self._posted += waiting.size
+                later.append(buffered)
+                self._posted += buffered.size
             else:
-                group.setdefault(run_id, []).append(waiting)
-                if waiting.entry.change is not None:
+                group.setdefault(run_id, []).append(buffered)
+                if buffered.entry.change is not None:
                     closed.add(run_id)
         self._queue.extendleft(reversed(later))
         return list(group.values())
 
 
-def answer(part: Sequence[Waiting], answer: int | Exception) -> None:
-    for waiting in part:
-        future = waiting.future
+def resolve(part: Sequence[BufferedEntry], result: int | Exception) -> None:
+    """Answer the callers that wait for these entries: with the run's last event number, or with an error."""
+    for buffered in part:
+        future = buffered.future
         if future is None or future.done():
             continue
-        if isinstance(answer, Exception):
-            future.set_exception(answer)
+        if isinstance(result, Exception):
+            future.set_exception(result)
         else:
-            future.set_result(answer)
+            future.set_result(result)
 
 
 def _size_of(entry: Entry) -> int:
-    """About what an entry takes in memory: its texts, and something for the rest."""
-    return sum(ROUGHLY + _text_of(what) for _, what in entry.events_to_write)
+    return sum(EVENT_SIZE + _text_size(data) for _, data in entry.events_to_write)
 
 
-def _text_of(what: EventData) -> int:
-    if isinstance(what, LogRecorded):
-        return len(what.message) + (len(orjson.dumps(what.fields)) if what.fields else 0)
-    return len(what.state.partial_output or "") if isinstance(what, NodeChange) else 0
+def _text_size(data: EventData) -> int:
+    if isinstance(data, LogRecorded):
+        return len(data.message) + (len(orjson.dumps(data.fields)) if data.fields else 0)
+    return len(data.state.partial_output or "") if isinstance(data, NodeChange) else 0

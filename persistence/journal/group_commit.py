@@ -16,7 +16,7 @@ import orjson
 
 from engine.events import EventData, NodeChange, NodeState
 from engine.runtime.ports import Entry, OpenWait
-from engine.states import LEASED, TERMINAL, RunStatus
+from engine.states import LEASED, TERMINAL, RunStatus, sql_list
 from engine.types import JSON
 from persistence.events.codec import NODE_STATE_COLUMNS, body_of, error_body, is_stored, node_state_values
 
@@ -118,17 +118,13 @@ def _insert(table: str, columns: Mapping[str, str]) -> str:
     return f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values} FROM {_rows(columns)}"
 
 
-def _in(statuses: frozenset[RunStatus]) -> str:
-    return f"IN ({', '.join(repr(status.value) for status in sorted(statuses))})"
-
-
 _STATE_UPDATES = ", ".join(f"{column} = excluded.{column}" for column in ("seq", *NODE_STATE_COLUMNS))
 _GROUP = f"""
 WITH given AS (
     SELECT * FROM {_unnest(_RUNS, 1)}
 ), held AS (
     SELECT r.id FROM runs r JOIN given g USING (id)
-    WHERE r.epoch = g.epoch AND r.status {_in(LEASED)} AND (g.expected IS NULL OR r.status = g.expected)
+    WHERE r.epoch = g.epoch AND r.status IN {sql_list(LEASED)} AND (g.expected IS NULL OR r.status = g.expected)
         -- After a lost connection the statement is sent again: runs that carry its mark are already written.
         AND r.written_by IS DISTINCT FROM {_MARK}
     ORDER BY r.id FOR NO KEY UPDATE OF r
@@ -147,7 +143,7 @@ WITH given AS (
         error = coalesce(g.error::json, r.error),
         worker_id = CASE WHEN g.status IS NULL THEN r.worker_id END,
         lease_until = CASE WHEN g.status IS NULL THEN r.lease_until END,
-        finished_at = CASE WHEN g.status {_in(TERMINAL)} THEN now() ELSE r.finished_at END,
+        finished_at = CASE WHEN g.status IN {sql_list(TERMINAL)} THEN now() ELSE r.finished_at END,
         cancelled_at = CASE WHEN g.status = 'CANCELLED' THEN now() ELSE r.cancelled_at END,
         paused_at = CASE WHEN g.status = 'PAUSED' THEN now() ELSE r.paused_at END,
         queued_at = CASE WHEN g.status = 'QUEUED' THEN now() ELSE r.queued_at END,

@@ -1,7 +1,8 @@
-"""Tells what the journal has committed, and the text that streams meanwhile, in order and by a task of its own.
+"""`PostCommit`: publishes what the journal has committed, and streamed text, in order and in a task of its own.
 
-Redis must not hold up the next commit; and text comes behind the events that are on their way already, since a stream takes
-nothing that is older than its last.
+A slow Redis therefore does not delay the next commit. Text is published after the events that were committed before it,
+because a Redis stream accepts no entry that is older than its last one. A crash loses what is not published yet:
+readers find the events in Postgres, and the text in the node's state.
 """
 
 import asyncio
@@ -13,53 +14,53 @@ from redis.asyncio import Redis
 
 from engine.events import OutputDelta, StatusChange
 from persistence.events.codec import delta_payload, payload_of
-from persistence.events.publisher import Item, publish
+from persistence.events.publisher import StreamItem, publish
 from persistence.events.run_transition import RunTransition
 from persistence.journal.group_commit import Batch
 
 DELTA_DELAY_S = 0.02
-"""How long streamed text may wait for more of it."""
+"""How long streamed text waits for more text of the same node, in seconds."""
 
 
 class PostCommit:
-    """`open()` before use; its `task` is to be ended by who has opened it."""
+    """The publishing queue of one journal. Call `open` before use; the journal cancels `task` when it closes."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._waiting: asyncio.Queue[tuple[Sequence[Item], Sequence[RunTransition]]] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[Sequence[StreamItem], Sequence[RunTransition]]] = asyncio.Queue()
         self._last_seq: dict[str, int] = {}
-        """Of the runs that this process has written: what their streamed text comes after."""
+        """The last committed seq of each run that this process writes: its streamed text is published after that."""
         self._deltas: dict[tuple[str, str], OutputDelta] = {}
         self.task: asyncio.Task[None] | None = None
 
     def open(self) -> None:
         self.task = asyncio.create_task(self._publish(), name="journal-publisher")
 
-    async def has_told(self) -> None:
-        """Until everything is published."""
-        await self._waiting.join()
+    async def drain(self) -> None:
+        """Wait until everything in the queue is published."""
+        await self._queue.join()
 
-    def put(self, items: Sequence[Item], transitions: Sequence[RunTransition]) -> None:
-        """To be published behind what is on its way already."""
-        self._waiting.put_nowait((items, transitions))
+    def put(self, items: Sequence[StreamItem], transitions: Sequence[RunTransition]) -> None:
+        """Publish after everything that is in the queue already."""
+        self._queue.put_nowait((items, transitions))
 
-    def tell(self, batch: Batch, base: int, project_id: str) -> None:
-        """What has landed, with the number `base` before its first event."""
+    def put_batch(self, batch: Batch, base: int, project_id: str) -> None:
+        """Publish a committed batch. `base` is the seq before its first event."""
         run_id = batch.run_id
         items = [
-            Item(run_id, base + place, payload_of(at, what))
-            for place, (at, what) in enumerate(batch.events_to_write, 1)
+            StreamItem(run_id, seq, payload_of(at, data))
+            for seq, (at, data) in enumerate(batch.events_to_write, base + 1)
         ]
         self._last_seq[run_id] = base + len(items)
         transitions = [
-            RunTransition.of(project_id, run_id, what)
-            for _, what in batch.events_to_write
-            if isinstance(what, StatusChange)
+            RunTransition.of(project_id, run_id, data)
+            for _, data in batch.events_to_write
+            if isinstance(data, StatusChange)
         ]
         self.put(items, transitions)
 
     def stream(self, run_id: str, delta: OutputDelta) -> None:
-        """Text that follows on what waits already is joined to it: a model says a word at a time."""
+        """Publish text within DELTA_DELAY_S, joined to earlier text of the same attempt: models send a word at a time."""
         if not self._deltas:
             asyncio.get_running_loop().call_later(DELTA_DELAY_S, self._send_deltas)
         before = self._deltas.get((run_id, delta.node_id))
@@ -68,13 +69,14 @@ class PostCommit:
         self._deltas[run_id, delta.node_id] = delta
 
     def forget(self, run_id: str) -> None:
+        """Drop the state of a run whose execution has ended in this process."""
         self._last_seq.pop(run_id, None)
 
     def _send_deltas(self) -> None:
         deltas, self._deltas = self._deltas, {}
         now = datetime.now(UTC)
         items = [
-            Item(run_id, self._last_seq[run_id], delta_payload(now, delta), is_delta=True)
+            StreamItem(run_id, self._last_seq[run_id], delta_payload(now, delta), is_delta=True)
             for (run_id, _), delta in deltas.items()
             if run_id in self._last_seq
         ]
@@ -82,11 +84,11 @@ class PostCommit:
 
     async def _publish(self) -> None:
         while True:
-            items, transitions = await self._waiting.get()
+            items, transitions = await self._queue.get()
             taken = 1
-            while not self._waiting.empty():
-                more, more_transitions = self._waiting.get_nowait()
+            while not self._queue.empty():
+                more, more_transitions = self._queue.get_nowait()
                 items, transitions, taken = [*items, *more], [*transitions, *more_transitions], taken + 1
             await publish(self._redis, items, transitions)
             for _ in range(taken):
-                self._waiting.task_done()
+                self._queue.task_done()

@@ -18,9 +18,9 @@ from persistence.events import codec
 from persistence.events.run_transition import RunTransition
 from persistence.queue.leases import transition_of
 from persistence.runs import node_states
-from persistence.runs.commands import queued
+from persistence.runs.commands import queue_columns
 from persistence.runs.run import CommandResult, Run, run_of
-from persistence.runs.transition import end, move
+from persistence.runs.transition import change_status, finish
 
 GONE = "The worker that held this run is gone"
 LIMIT = 100
@@ -59,7 +59,7 @@ async def _end(connection: AsyncConnection, run: Run, idle: timedelta) -> Comman
         return await _pause(connection, run, idle)
     if run.status is RunStatus.CANCELLING:
         change = StatusChange(RunStatus.CANCELLED, run.status, run.cancel_reason or GONE)
-        return await end(connection, run, change, cancelled_at=func.now())
+        return await finish(connection, run, change, cancelled_at=func.now())
     message = "its workers died repeatedly, and nothing was finished in between"
     return await _fail(connection, run, RunError("CRASH_LOOP", message, retryable=True))
 
@@ -93,7 +93,7 @@ async def release(database: Database, run_id: str, epoch: int) -> RunTransition 
             return (await _end(connection, run, database.deadlines.idle)).transitions[-1]
         change = StatusChange(RunStatus.QUEUED, run.status, "Released: a store could not be reached")
         no_lease = {"epoch": runs.c.epoch + 1, "worker_id": None, "lease_until": None}
-        return (await move(connection, run, change, **queued(), **no_lease)).transitions[-1]
+        return (await change_status(connection, run, change, **queue_columns(), **no_lease)).transitions[-1]
 
 
 async def _lock_leased(connection: AsyncConnection, run_id: str, epoch: int) -> Run | None:
@@ -104,18 +104,18 @@ async def _lock_leased(connection: AsyncConnection, run_id: str, epoch: int) -> 
 
 async def _fail(connection: AsyncConnection, run: Run, error: RunError) -> CommandResult:
     change = StatusChange(RunStatus.FAILED, run.status, error.message)
-    return await end(connection, run, change, error=codec.error_body(error))
+    return await finish(connection, run, change, error=codec.error_body(error))
 
 
 async def _pause(connection: AsyncConnection, run: Run, idle: timedelta) -> CommandResult:
     running = [
-        state for state in await node_states.unsettled(connection, run.id) if state.status is not NodeStatus.WAITING
+        state for state in await node_states.unfinished(connection, run.id) if state.status is not NodeStatus.WAITING
     ]
-    return await move(
+    return await change_status(
         connection,
         run,
         StatusChange(RunStatus.PAUSED, run.status, GONE),
-        *(NodeChange(node_states.interrupted(state)) for state in running),
+        *(NodeChange(node_states.as_interrupted(state)) for state in running),
         epoch=runs.c.epoch + 1,
         worker_id=None,
         lease_until=None,

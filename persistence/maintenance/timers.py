@@ -18,7 +18,7 @@ from persistence.events.run_transition import RunTransition
 from persistence.maintenance.rescue import LIMIT
 from persistence.queue.leases import transition_of
 from persistence.runs.run import CommandResult, Run, run_of, transitions_of
-from persistence.runs.transition import end_all
+from persistence.runs.transition import finish_all
 
 Change = Callable[[AsyncConnection, Sequence[Run]], Awaitable[list[CommandResult]]]
 
@@ -58,13 +58,13 @@ async def _change(
 async def _fail(connection: AsyncConnection, overdue: Sequence[Run]) -> list[CommandResult]:
     message = f"the run did not finish within {overdue[0].options.timeout_s} s"
     error = codec.error_body(RunError("TIMEOUT", message, retryable=True))
-    return await end_all(connection, overdue, RunStatus.FAILED, message, error=error)
+    return await finish_all(connection, overdue, RunStatus.FAILED, message, error=error)
 
 
 async def _cancel(connection: AsyncConnection, overdue: Sequence[Run]) -> list[CommandResult]:
     status = overdue[0].status
     message = f"{'Not started' if status is RunStatus.PENDING else f'Still {status}'} at its deadline"
-    return await end_all(connection, overdue, RunStatus.CANCELLED, message, cancelled_at=func.now())
+    return await finish_all(connection, overdue, RunStatus.CANCELLED, message, cancelled_at=func.now())
 
 
 _WAKE = """

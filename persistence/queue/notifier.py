@@ -60,9 +60,9 @@ class Notifier:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 await notification
-            self._outage.over()
+            self._outage.recovered()
         except (RedisError, OSError) as error:  # A TimeoutError is an OSError.
-            self._outage.met(error)
+            self._outage.failed(error)
 
     @property
     def queue_channel(self) -> str:

@@ -21,7 +21,7 @@ from persistence.problems import Busy
 from persistence.runs import commands, create
 from persistence.runs.create import NewRun
 from persistence.runs.run import CommandResult
-from persistence.runs.transition import for_change
+from persistence.runs.transition import for_no_key_update
 from persistence.workflows import workflows
 from persistence.workflows.versions import Version
 
@@ -40,14 +40,12 @@ def new_run(version: Version, inputs: JSON) -> NewRun:
 
 async def accept(connection: AsyncConnection, caller: Caller, new: NewRun, deadlines: Deadlines) -> CommandResult:
     """As `acceptance.accept`; what was cancelled to make room is told with it. Raises Busy."""
-    made_way = await make_room(connection, caller, new, deadlines) if new.start else []
+    made_way = await admit(connection, caller, new, deadlines) if new.start else []
     accepted = await create.accept(connection, caller, new)
     return replace(accepted, transitions=(*made_way, *accepted.transitions))
 
 
-async def make_room(
-    connection: AsyncConnection, caller: Caller, new: NewRun, deadlines: Deadlines
-) -> list[RunTransition]:
+async def admit(connection: AsyncConnection, caller: Caller, new: NewRun, deadlines: Deadlines) -> list[RunTransition]:
     """The runs that were cancelled for a run that is about to be queued. Raises Busy where its spec says to reject it."""
     if new.concurrency_limit is None or new.on_limit is OnLimit.QUEUE:
         return []
@@ -74,6 +72,6 @@ async def _cancel(
 ) -> list[RunTransition]:
     # All of them in the order in which everybody locks runs. One that is over by now makes way as well.
     query = select(table.c.id).where(table.c.id.in_(run_ids), table.c.status.in_(ACTIVE)).order_by(table.c.id)
-    left = (await connection.execute(for_change(query))).scalars()
+    left = (await connection.execute(for_no_key_update(query))).scalars()
     results = [await commands.cancel(connection, caller, run_id, REPLACED, deadlines) for run_id in left]
     return [transition for result in results for transition in result.transitions]

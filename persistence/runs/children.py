@@ -95,7 +95,7 @@ async def _version(connection: AsyncConnection, caller: Caller, child: ChildRun)
     return found
 
 
-async def settle(pool: asyncpg.Pool, child_ids: Sequence[str] | None = None) -> list[str]:
+async def answer_parents(pool: asyncpg.Pool, child_ids: Sequence[str] | None = None) -> list[str]:
     """Tells nodes that their child run is over: of these children, or of all. Answers with the parents, to be looked at.
 
     A WAITING parent is due at once; one that a worker drives is to be nudged.

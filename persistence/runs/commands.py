@@ -22,7 +22,7 @@ from persistence.events.run_transition import RunTransition
 from persistence.problems import InvalidState
 from persistence.runs import node_states
 from persistence.runs.run import CommandResult, Run, run_of, transitions_of
-from persistence.runs.transition import end_all, for_change, locked, move, move_all
+from persistence.runs.transition import change_status, change_statuses, finish_all, for_no_key_update, lock_run
 
 PAUSABLE = frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING})
 BATCH = 500
@@ -33,18 +33,20 @@ async def execute(
     connection: AsyncConnection, caller: Caller, run_id: str, inputs: JSON, *, replace: bool
 ) -> CommandResult:
     """PENDING → QUEUED. `inputs` replace those given at creation if `replace`."""
-    run = await locked(connection, caller, run_id)
+    run = await lock_run(connection, caller, run_id)
     if run.status is not RunStatus.PENDING:
         raise InvalidState(f"Only a PENDING run can be started; this one is {run.status}.", run_status=run.status)
     values: dict[str, Any] = {"inputs": inputs} if replace else {}
-    return await move(connection, run, StatusChange(RunStatus.QUEUED, run.status, "Accepted"), **queued(), **values)
+    return await change_status(
+        connection, run, StatusChange(RunStatus.QUEUED, run.status, "Accepted"), **queue_columns(), **values
+    )
 
 
 async def cancel(
     connection: AsyncConnection, caller: Caller, run_id: str, reason: str | None, deadlines: Deadlines
 ) -> CommandResult:
     """Cancels what no worker holds; asks the worker that holds it otherwise."""
-    run = await locked(connection, caller, run_id)
+    run = await lock_run(connection, caller, run_id)
     if run.status.is_terminal:
         raise InvalidState(f"The run is {run.status} already.", run_status=run.status)
     if run.status is RunStatus.CANCELLING:
@@ -61,7 +63,7 @@ async def cancel(
 async def _ask_to_cancel(
     connection: AsyncConnection, held: Sequence[Run], reason: str | None, deadlines: Deadlines
 ) -> list[CommandResult]:
-    return await move_all(
+    return await change_statuses(
         connection,
         held,
         RunStatus.CANCELLING,
@@ -82,7 +84,7 @@ async def cancel_now(connection: AsyncConnection, run: Run, reason: str | None) 
 async def _cancel_at_rest(
     connection: AsyncConnection, resting: Sequence[Run], reason: str | None
 ) -> list[CommandResult]:
-    return await end_all(
+    return await finish_all(
         connection,
         resting,
         RunStatus.CANCELLED,
@@ -118,7 +120,7 @@ async def _cancel_where(
 ) -> list[RunTransition]:
     settled = [status for status in RunStatus if status.is_terminal or status is RunStatus.CANCELLING]
     query = select(runs).where(which, runs.c.status.not_in(settled))
-    found = await connection.execute(for_change(query.order_by(runs.c.id).limit(BATCH)))
+    found = await connection.execute(for_no_key_update(query.order_by(runs.c.id).limit(BATCH)))
     active = [run_of(row) for row in found.mappings()]
     held = [run for run in active if run.status in LEASED]
     resting = [run for run in active if run.status not in LEASED]
@@ -129,7 +131,7 @@ async def _cancel_where(
 
 async def pause(connection: AsyncConnection, caller: Caller, run_id: str, deadlines: Deadlines) -> CommandResult:
     """PAUSED at once where no worker holds the run; else PAUSING, and the worker that holds it is to be told."""
-    run = await locked(connection, caller, run_id)
+    run = await lock_run(connection, caller, run_id)
     if run.status in (RunStatus.PAUSING, RunStatus.PAUSED):
         return CommandResult(run)
     if run.status not in PAUSABLE:
@@ -137,16 +139,16 @@ async def pause(connection: AsyncConnection, caller: Caller, run_id: str, deadli
     if run.status is RunStatus.RUNNING:
         asked = StatusChange(RunStatus.PAUSING, run.status, "Pause requested")
         deadline = func.now() + deadlines.pausing
-        return await move(connection, run, asked, pause_requested_at=func.now(), deadline_at=deadline)
+        return await change_status(connection, run, asked, pause_requested_at=func.now(), deadline_at=deadline)
     # A worker that was lost may have left nodes behind that show as running.
     left = [
-        state for state in await node_states.unsettled(connection, run.id) if state.status is not NodeStatus.WAITING
+        state for state in await node_states.unfinished(connection, run.id) if state.status is not NodeStatus.WAITING
     ]
-    return await move(
+    return await change_status(
         connection,
         run,
         StatusChange(RunStatus.PAUSED, run.status, "Paused"),
-        *(NodeChange(node_states.interrupted(state)) for state in left),
+        *(NodeChange(node_states.as_interrupted(state)) for state in left),
         pause_requested_at=func.now(),
         paused_at=func.now(),
         deadline_at=func.now() + deadlines.idle,
@@ -155,28 +157,30 @@ async def pause(connection: AsyncConnection, caller: Caller, run_id: str, deadli
 
 async def resume(connection: AsyncConnection, caller: Caller, run_id: str, *, step: bool = False) -> CommandResult:
     """PAUSED → QUEUED, from its last checkpoint. `step`: it pauses again after one step."""
-    run = await paused(connection, caller, run_id)
+    run = await lock_paused(connection, caller, run_id)
     message = "Resumed for one step" if step or run.options.stepwise else "Resumed"
-    return await move(connection, run, StatusChange(RunStatus.QUEUED, run.status, message), **resumed(run, step=step))
+    return await change_status(
+        connection, run, StatusChange(RunStatus.QUEUED, run.status, message), **resume_columns(run, step=step)
+    )
 
 
-async def paused(connection: AsyncConnection, caller: Caller, run_id: str) -> Run:
+async def lock_paused(connection: AsyncConnection, caller: Caller, run_id: str) -> Run:
     """A PAUSED run, locked."""
-    run = await locked(connection, caller, run_id)
+    run = await lock_run(connection, caller, run_id)
     if run.status is not RunStatus.PAUSED:
         raise InvalidState(f"Only a PAUSED run can be resumed; this one is {run.status}.", run_status=run.status)
     return run
 
 
-def queued() -> dict[str, Any]:
+def queue_columns() -> dict[str, Any]:
     """What every way into the queue writes."""
     return {"takeup": runs.c.takeup + 1, "queued_at": func.now(), "deadline_at": None}
 
 
-def resumed(run: Run, *, step: bool) -> dict[str, Any]:
+def resume_columns(run: Run, *, step: bool) -> dict[str, Any]:
     """What a resume writes: the timeout does not count the time that the run was paused."""
     return {
-        **queued(),
+        **queue_columns(),
         "resumed_at": func.now(),
         "resumed_step": _head_step(run.id),
         "is_step": step or run.options.stepwise,
@@ -200,7 +204,7 @@ async def set_breakpoints(connection: AsyncConnection, caller: Caller, run_id: s
 
     Raises InvalidState for a terminal run.
     """
-    run = await locked(connection, caller, run_id)
+    run = await lock_run(connection, caller, run_id)
     if run.status.is_terminal:
         raise InvalidState(f"The run is {run.status} already.", run_status=run.status)
     # Only this key is written: a newer server of the same deployment may have stored options unknown to this one.

@@ -66,7 +66,7 @@ async def accept(connection: AsyncConnection, caller: Caller, new: NewRun) -> Co
     return _accepted(caller, new, values[0], at)
 
 
-async def accept_alone(pool: asyncpg.Pool, caller: Caller, new: NewRun) -> CommandResult:
+async def accept_directly(pool: asyncpg.Pool, caller: Caller, new: NewRun) -> CommandResult:
     """The same as a transaction of its own, in one round trip."""
     values = _new_values(caller, new)
     return _accepted(caller, new, values[0], await pool.fetchval(_ACCEPT, *values))

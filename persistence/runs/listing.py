@@ -14,11 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.states import RunSource, RunStatus
 from persistence.caller import Caller
 from persistence.db.ids import Prefix, first_id
-from persistence.db.pagination import Page, after_of, alike, of_each, page_of
+from persistence.db.pagination import Page, decode_cursor, first_rows_of_each, group_by_parent, make_page
 from persistence.db.tables import runs, versions
 from persistence.runs.run import Run, run_of
 
-CLOCKS_APART_S = 2 * 3600
+MAX_CLOCK_SKEW_S = 2 * 3600
 """How far the clocks of a server and of the database may differ: a wrong summer time, and a little."""
 
 HISTORY_FOR_ESTIMATE = 50
@@ -36,10 +36,10 @@ class RunFilter:
     created_after: datetime | None = None
     created_before: datetime | None = None
 
-    def lets_status(self, status: RunStatus | None) -> bool:
+    def matches_status(self, status: RunStatus | None) -> bool:
         return status is not None and (self.status is None or status in self.status)
 
-    def lets(self, run: Run) -> bool:
+    def matches(self, run: Run) -> bool:
         """Whether `run` is in the list, its status left aside: all that can be asked here never changes in a run."""
         return (
             (self.workflow_id is None or run.workflow_id == self.workflow_id)
@@ -51,7 +51,7 @@ class RunFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class RunsAsked:
+class RunsQuery:
     """A page of the runs of one workflow or version, of which `id` is the id, newest first."""
 
     of: Literal["workflow_id", "version_id"]
@@ -75,22 +75,22 @@ async def page(
     if project_id is not None:
         query = query.where(runs.c.project_id == project_id)
     if after is not None:
-        query = query.where(runs.c.id < after_of(after, Prefix.RUN))
+        query = query.where(runs.c.id < decode_cursor(after, Prefix.RUN))
     found = await connection.execute(query.order_by(runs.c.id.desc()).limit(first + 1))
-    return page_of([run_of(row) for row in found.mappings()], first=first, after=after)
+    return make_page([run_of(row) for row in found.mappings()], first=first, after=after)
 
 
-async def pages(connection: AsyncConnection, caller: Caller, asks: Sequence[RunsAsked]) -> dict[RunsAsked, Page[Run]]:
+async def pages(connection: AsyncConnection, caller: Caller, asks: Sequence[RunsQuery]) -> dict[RunsQuery, Page[Run]]:
     """A statement for all that differ in the workflow, or the version, alone."""
-    pages: dict[RunsAsked, Page[Run]] = {}
-    for ask, ids in alike(asks, "id").items():
+    pages: dict[RunsQuery, Page[Run]] = {}
+    for ask, ids in group_by_parent(asks, "id").items():
         query = select(runs).where(runs.c.project_id.in_(caller.projects), *_conditions(ask.where))
         if ask.after is not None:
-            query = query.where(runs.c.id < after_of(ask.after, Prefix.RUN))
+            query = query.where(runs.c.id < decode_cursor(ask.after, Prefix.RUN))
         found: dict[str, list[Run]] = {id: [] for id in ids}
-        for row in (await connection.execute(of_each(query, runs.c[ask.of], ids, ask.first))).mappings():
+        for row in (await connection.execute(first_rows_of_each(query, runs.c[ask.of], ids, ask.first))).mappings():
             found[row[ask.of]].append(run_of(row))
-        pages |= {replace(ask, id=id): page_of(rows, first=ask.first, after=ask.after) for id, rows in found.items()}
+        pages |= {replace(ask, id=id): make_page(rows, first=ask.first, after=ask.after) for id, rows in found.items()}
     return pages
 
 
@@ -107,10 +107,10 @@ def _conditions(where: RunFilter) -> Iterator[ColumnElement[bool]]:
     # Lists are in the order of ids, which servers make by their own clocks: a bound on them spares the rest of the list.
     if where.created_after is not None:
         yield column.created_at > where.created_after
-        yield column.id > first_id("run", where.created_after, -CLOCKS_APART_S)
+        yield column.id > first_id("run", where.created_after, -MAX_CLOCK_SKEW_S)
     if where.created_before is not None:
         yield column.created_at < where.created_before
-        yield column.id < first_id("run", where.created_before, CLOCKS_APART_S)
+        yield column.id < first_id("run", where.created_before, MAX_CLOCK_SKEW_S)
 
 
 async def median_durations(

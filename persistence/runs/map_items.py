@@ -16,7 +16,7 @@ from persistence.db.transient import retry_transient
 STATEMENT_S = 30.0
 
 
-class Items:
+class MapItemStore:
     """The resource `items`."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
@@ -53,7 +53,7 @@ SELECT idx, digest, output::text AS output, error FROM map_items
 WHERE run_id = $1 AND lineage = $2 AND node_id = $3 AND visit = $4
 """
 # The lock is the journal's own: a claim by another worker comes before this or after it, and then sees these rows.
-# Items that are done are progress: a worker that is lost behind them is no crash in a row.
+# MapItemStore that are done are progress: a worker that is lost behind them is no crash in a row.
 _KEEP = """
 WITH held AS MATERIALIZED (
     SELECT id FROM runs WHERE id = $1 AND epoch = $2 AND status IN ('RUNNING', 'PAUSING', 'CANCELLING')

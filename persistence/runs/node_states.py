@@ -115,12 +115,12 @@ def _with_idle(run_id: str, nodes: Iterable[NodeName], stored: Mapping[tuple[str
     return [stored.get((run_id, node.id)) or NodeState(run_id, node.id) for node in nodes]
 
 
-async def unsettled(connection: AsyncConnection, run_id: str) -> list[NodeState]:
+async def unfinished(connection: AsyncConnection, run_id: str) -> list[NodeState]:
     """The nodes of a run whose stored status says that they are under way."""
-    return (await unsettled_of(connection, [run_id]))[run_id]
+    return (await unfinished_of_runs(connection, [run_id]))[run_id]
 
 
-async def unsettled_of(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str, list[NodeState]]:
+async def unfinished_of_runs(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str, list[NodeState]]:
     open_statuses = [status for status in NodeStatus if status not in FINISHED and status is not NodeStatus.IDLE]
     query = _STATES.where(node_states.c.run_id.in_(run_ids), node_states.c.status.in_(open_statuses))
     states: dict[str, list[NodeState]] = {run_id: [] for run_id in run_ids}
@@ -129,12 +129,12 @@ async def unsettled_of(connection: AsyncConnection, run_ids: Sequence[str]) -> d
     return states
 
 
-def cancelled(state: NodeState) -> NodeState:
+def as_cancelled(state: NodeState) -> NodeState:
     now = datetime.now(UTC)
     return replace(state, status=NodeStatus.CANCELLED, output_seq=None, has_output=False, completed_at=now)
 
 
-def interrupted(state: NodeState) -> NodeState:
+def as_interrupted(state: NodeState) -> NodeState:
     """A node whose worker let go of it in the middle."""
     message = "Interrupted; runs again on resume"
     return replace(state, status=NodeStatus.IDLE, message=message, output_seq=None, has_output=False)

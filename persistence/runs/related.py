@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.states import RunSource
 from persistence.caller import Caller
 from persistence.db.ids import Prefix
-from persistence.db.pagination import HasId, Page, after_of, alike, page_of
+from persistence.db.pagination import HasId, Page, decode_cursor, group_by_parent, make_page
 from persistence.db.tables import checkpoints, runs
-from persistence.events.history import Checkpoint, checkpoints_seen
+from persistence.events.history import Checkpoint, visible_checkpoints
 from persistence.runs.run import Run, run_of
 
 ItemT = TypeVar("ItemT", bound=HasId)
@@ -28,7 +28,7 @@ class RelatedRunsQuery:
     source: tuple[RunSource, ...] | None = None
 
 
-async def derived(
+async def derived_runs(
     connection: AsyncConnection, caller: Caller, asks: Sequence[RelatedRunsQuery]
 ) -> dict[RelatedRunsQuery, Page[Run]]:
     """Runs made from a run: its retries, the forks from its checkpoints, its child runs."""
@@ -59,15 +59,15 @@ async def forks(
     return await _pages(connection, asks, of, run_of)
 
 
-async def saved(
+async def checkpoints_of(
     connection: AsyncConnection, caller: Caller, asks: Sequence[RelatedRunsQuery]
 ) -> dict[RelatedRunsQuery, Page[Checkpoint]]:
     """The checkpoints of a run."""
 
     def of(parent: ColumnElement[str], ask: RelatedRunsQuery) -> Select[Any]:
-        query = checkpoints_seen(caller).where(checkpoints.c.run_id == parent)
+        query = visible_checkpoints(caller).where(checkpoints.c.run_id == parent)
         if ask.after is not None:
-            query = query.where(checkpoints.c.id < after_of(ask.after, Prefix.CHECKPOINT))
+            query = query.where(checkpoints.c.id < decode_cursor(ask.after, Prefix.CHECKPOINT))
         return query.order_by(checkpoints.c.id.desc())
 
     return await _pages(connection, asks, of, lambda row: Checkpoint(**row))
@@ -78,7 +78,7 @@ def _runs(caller: Caller, ask: RelatedRunsQuery) -> Select[Any]:
     if ask.source is not None:
         query = query.where(runs.c.source.in_(ask.source))
     if ask.after is not None:
-        query = query.where(runs.c.id < after_of(ask.after, Prefix.RUN))
+        query = query.where(runs.c.id < decode_cursor(ask.after, Prefix.RUN))
     return query.order_by(runs.c.id.desc())
 
 
@@ -88,11 +88,11 @@ async def _pages(
     of: Callable[[ColumnElement[str], RelatedRunsQuery], Select[Any]],
     made: Callable[[Mapping[str, Any]], ItemT],
 ) -> dict[RelatedRunsQuery, Page[ItemT]]:
-    """One statement for all that ask alike, as the fields of one operation mostly do."""
+    """One statement for all that ask group_by_parent, as the fields of one operation mostly do."""
     pages: dict[RelatedRunsQuery, Page[ItemT]] = {}
-    for ask, parents in alike(asks, "parent_id").items():
+    for ask, parents in group_by_parent(asks, "parent_id").items():
         for parent_id, rows in (await _children(connection, parents, of, ask)).items():
-            page = page_of([made(row) for row in rows], first=ask.first, after=ask.after)
+            page = make_page([made(row) for row in rows], first=ask.first, after=ask.after)
             pages[replace(ask, parent_id=parent_id)] = page
     return pages
 

@@ -16,24 +16,24 @@ from persistence.events import history
 from persistence.events.history import Checkpoint
 from persistence.problems import Conflict, NotFound, invalid
 from persistence.runs import node_states
-from persistence.runs.commands import paused, resumed
+from persistence.runs.commands import lock_paused, resume_columns
 from persistence.runs.run import CommandResult, Run
-from persistence.runs.transition import move
+from persistence.runs.transition import change_status
 
 
 async def rewind(
     connection: AsyncConnection, caller: Caller, run_id: str, checkpoint_id: str, *, step: bool = False
 ) -> CommandResult:
     """PAUSED → QUEUED, from `checkpoint_id`. Raises NotFound, Invalid for one of another run, Conflict for a superseded one."""
-    run = await paused(connection, caller, run_id)
+    run = await lock_paused(connection, caller, run_id)
     checkpoint = await _checkpoint(connection, caller, run, checkpoint_id)
     before = await _restored(connection, caller, run, checkpoint)
-    result = await move(
+    result = await change_status(
         connection,
         run,
         StatusChange(RunStatus.QUEUED, run.status, f"Rewound to {checkpoint_id}"),
         *(NodeChange(state) for state in before),
-        **{**resumed(run, step=step), "resumed_step": checkpoint.step},
+        **{**resume_columns(run, step=step), "resumed_step": checkpoint.step},
         lineage=runs.c.lineage + 1,
         progress=await _progress(connection, caller, checkpoint),
     )

@@ -21,16 +21,16 @@ from persistence.runs import node_states as nodes
 from persistence.runs.run import CommandResult, Run, run_of
 
 
-async def locked(connection: AsyncConnection, caller: Caller, run_id: str) -> Run:
+async def lock_run(connection: AsyncConnection, caller: Caller, run_id: str) -> Run:
     """The run as it stands, ours until the transaction ends. Raises NotFound."""
     query = select(runs).where(runs.c.id == run_id, runs.c.project_id.in_(caller.projects))
-    row = (await connection.execute(for_change(query))).mappings().one_or_none()
+    row = (await connection.execute(for_no_key_update(query))).mappings().one_or_none()
     if row is None:
         raise NotFound(run_id)
     return run_of(row)
 
 
-def for_change(query: Select[Any]) -> Select[Any]:
+def for_no_key_update(query: Select[Any]) -> Select[Any]:
     """Locks the rows as an UPDATE would, and no harder: others may refer to them meanwhile.
 
     FOR UPDATE would wait for every row that was made to point at the run, an idempotency key say. Of two calls with keys of
@@ -39,15 +39,15 @@ def for_change(query: Select[Any]) -> Select[Any]:
     return query.with_for_update(key_share=True)
 
 
-async def move(
+async def change_status(
     connection: AsyncConnection, run: Run, change: StatusChange, *before: NodeChange, **values: Any
 ) -> CommandResult:
     """Writes `before` and then the status change as the next events of a run that this transaction has locked."""
-    [result] = await move_all(connection, [run], change.status, change.message, {run.id: before}, **values)
+    [result] = await change_statuses(connection, [run], change.status, change.message, {run.id: before}, **values)
     return result
 
 
-async def move_all(
+async def change_statuses(
     connection: AsyncConnection,
     moving: Sequence[Run],
     status: RunStatus,
@@ -91,21 +91,23 @@ def _result(run: Run, row: Mapping[str, Any], message: str, before: Sequence[Nod
     return CommandResult(after, (RunTransition.of(run.project_id, run.id, change, written),))
 
 
-async def end(connection: AsyncConnection, run: Run, change: StatusChange, **values: Any) -> CommandResult:
+async def finish(connection: AsyncConnection, run: Run, change: StatusChange, **values: Any) -> CommandResult:
     """A terminal status, for a run whose code does not run any more."""
-    [result] = await end_all(connection, [run], change.status, change.message, **values)
+    [result] = await finish_all(connection, [run], change.status, change.message, **values)
     return result
 
 
-async def end_all(
+async def finish_all(
     connection: AsyncConnection, ending: Sequence[Run], status: RunStatus, message: str, **values: Any
 ) -> list[CommandResult]:
     """The same for many: nothing of them may look as if it ran or waited, and their leases are nobody's any more."""
-    under_way = await nodes.unsettled_of(connection, [run.id for run in ending])
-    before = {run_id: [NodeChange(nodes.cancelled(state)) for state in states] for run_id, states in under_way.items()}
+    under_way = await nodes.unfinished_of_runs(connection, [run.id for run in ending])
+    before = {
+        run_id: [NodeChange(nodes.as_cancelled(state)) for state in states] for run_id, states in under_way.items()
+    }
     let_go = {"epoch": runs.c.epoch + 1, "worker_id": None, "lease_until": None, "deadline_at": None}
     rest = {**let_go, "finished_at": func.now(), **values}
-    results = await move_all(connection, ending, status, message, before, **rest)
+    results = await change_statuses(connection, ending, status, message, before, **rest)
     ids = [run.id for run in ending]
     still_open = (waits.c.run_id.in_(ids), waits.c.settled_seq.is_(None), waits.c.superseded_seq.is_(None))
     last = select(runs.c.last_seq).where(runs.c.id == waits.c.run_id).scalar_subquery()

@@ -19,12 +19,12 @@ from engine.sdk.node import Output
 from engine.states import RunStatus, WaitKind
 from engine.types import JSON
 from persistence.caller import Caller
-from persistence.db.clock_skew import moved
+from persistence.db.clock_skew import shift_wait
 from persistence.db.tables import runs, waits
 from persistence.problems import Conflict, Invalid, InvalidState, NotFound
-from persistence.runs.commands import queued
+from persistence.runs.commands import queue_columns
 from persistence.runs.run import CommandResult
-from persistence.runs.transition import locked, move
+from persistence.runs.transition import change_status, lock_run
 
 ANSWERABLE = frozenset(
     {RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.PAUSED, RunStatus.WAITING},
@@ -82,7 +82,7 @@ async def answer(
 
     `problems` are what does not fit the question's schema: raised as Invalid where the answer would have been taken.
     """
-    run = await locked(connection, caller, run_id)
+    run = await lock_run(connection, caller, run_id)
     if run.status not in ANSWERABLE:
         raise InvalidState(f"A run that is {run.status} takes no answers.", run_status=run.status)
     query = select(waits, _is_open().label("is_open"))
@@ -98,7 +98,7 @@ async def answer(
     await connection.execute(update(waits).where(waits.c.id == wait_id).values(**answered))
     if run.status is RunStatus.WAITING:
         told = StatusChange(RunStatus.QUEUED, run.status, f"Answered at {row['node_id']!r}")
-        return await move(connection, run, told, **queued(), wake_at=func.now())
+        return await change_status(connection, run, told, **queue_columns(), wake_at=func.now())
     # Kept by the statement that parks a run, so that an answer at that very moment wakes it.
     await connection.execute(update(runs).where(runs.c.id == run_id).values(wake_at=func.now()))
     return CommandResult(run)
@@ -120,7 +120,7 @@ def _wait(row: RowMapping) -> Wait:
 
 async def open_waits(pool: asyncpg.Pool, run_id: str, apart: timedelta = timedelta()) -> list[OpenWait]:
     """For who drives the run, on a host whose clock is so far `apart`: its open waits, oldest first, with their answers."""
-    return [moved(_open_wait(row), -apart) for row in await pool.fetch(_OPEN, run_id)]
+    return [shift_wait(_open_wait(row), -apart) for row in await pool.fetch(_OPEN, run_id)]
 
 
 def _open_wait(row: Any) -> OpenWait:

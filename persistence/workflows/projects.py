@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from persistence.caller import Caller
 from persistence.db.ids import Prefix, new_id
-from persistence.db.pagination import Page, after_of, page_of
+from persistence.db.pagination import Page, decode_cursor, make_page
 from persistence.db.tables import projects
 from persistence.problems import Conflict
 
@@ -56,9 +56,9 @@ async def page(connection: AsyncConnection, caller: Caller, *, first: int, after
     """Newest first."""
     query = select(projects).where(projects.c.id.in_(caller.projects))
     if after is not None:
-        query = query.where(projects.c.id < after_of(after, Prefix.PROJECT))
+        query = query.where(projects.c.id < decode_cursor(after, Prefix.PROJECT))
     found = await connection.execute(query.order_by(projects.c.id.desc()).limit(first + 1))
-    return page_of([Project(**row) for row in found.mappings()], first=first, after=after)
+    return make_page([Project(**row) for row in found.mappings()], first=first, after=after)
 
 
 async def default_id(connection: AsyncConnection, caller: Caller) -> str | None:

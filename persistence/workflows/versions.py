@@ -16,7 +16,7 @@ from engine.states import VersionStatus
 from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.ids import Prefix, new_id
-from persistence.db.pagination import Page, after_of, alike, of_each, page_of
+from persistence.db.pagination import Page, decode_cursor, first_rows_of_each, group_by_parent, make_page
 from persistence.db.tables import versions
 from persistence.problems import InvalidState, NotFound
 from persistence.workflows import drafts, workflows
@@ -103,18 +103,18 @@ async def pages(
 ) -> dict[VersionsAsked, Page[Version]]:
     """A statement for all that differ in the workflow alone."""
     pages: dict[VersionsAsked, Page[Version]] = {}
-    for ask, workflow_ids in alike(asks, "workflow_id").items():
+    for ask, workflow_ids in group_by_parent(asks, "workflow_id").items():
         query = _visible(caller)
         if ask.status is not None:
             query = query.where(versions.c.status == ask.status)
         if ask.after is not None:
-            query = query.where(versions.c.id < after_of(ask.after, Prefix.VERSION))
+            query = query.where(versions.c.id < decode_cursor(ask.after, Prefix.VERSION))
         found: dict[str, list[Version]] = {workflow_id: [] for workflow_id in workflow_ids}
-        rows = await connection.execute(of_each(query, versions.c.workflow_id, workflow_ids, ask.first))
+        rows = await connection.execute(first_rows_of_each(query, versions.c.workflow_id, workflow_ids, ask.first))
         for row in rows.mappings():
             found[row["workflow_id"]].append(_version(row))
         for workflow_id, items in found.items():
-            pages[replace(ask, workflow_id=workflow_id)] = page_of(items, first=ask.first, after=ask.after)
+            pages[replace(ask, workflow_id=workflow_id)] = make_page(items, first=ask.first, after=ask.after)
     return pages
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.states import TERMINAL
 from persistence.caller import Caller
 from persistence.db.ids import Prefix, new_id
-from persistence.db.pagination import Page, after_of, page_of
+from persistence.db.pagination import Page, decode_cursor, make_page
 from persistence.db.tables import runs, workflows
 from persistence.events.publisher import STREAM_TTL_S
 from persistence.problems import NotFound
@@ -79,9 +79,9 @@ async def page(
         text = workflows.c.name + "\n" + workflows.c.description
         query = query.where(text.icontains(search, autoescape=True))
     if after is not None:
-        query = query.where(workflows.c.id < after_of(after, Prefix.WORKFLOW))
+        query = query.where(workflows.c.id < decode_cursor(after, Prefix.WORKFLOW))
     found = await connection.execute(query.order_by(workflows.c.id.desc()).limit(first + 1))
-    return page_of([Workflow(**row) for row in found.mappings()], first=first, after=after)
+    return make_page([Workflow(**row) for row in found.mappings()], first=first, after=after)
 
 
 async def change(connection: AsyncConnection, caller: Caller, workflow_id: str, values: Mapping[str, str]) -> Workflow:

@@ -15,7 +15,7 @@ from engine.validation.validator import check_node
 from engine.values.storable import check_storable
 from persistence.caller import Role
 from persistence.db.ids import Prefix, new_id
-from persistence.problems import Invalid, TooManyTrials, invalid
+from persistence.problems import Invalid, TooManyNodeTests, invalid
 from resolvers.authorise import project_for
 from resolvers.context import Context
 from resolvers.secrets import check_use
@@ -39,7 +39,7 @@ class NodeTestArguments:
 
 
 async def test_node(context: Context, ask: NodeTestArguments) -> SingleNodeRun:
-    """Raises Invalid with every problem of the config, and TooManyTrials; whatever goes wrong then is the trial's error."""
+    """Raises Invalid with every problem of the config, and TooManyNodeTests; whatever goes wrong then is the trial's error."""
     ask = replace(ask, config={} if ask.config is None else ask.config, given={} if ask.given is None else ask.given)
     async with context.database.connect() as connection:
         project_id = await project_for(connection, context.caller, Role.RUNNER, ask.project_id)
@@ -52,7 +52,7 @@ async def test_node(context: Context, ask: NodeTestArguments) -> SingleNodeRun:
     check_use(context, project_id, {"nodes": [{"id": single_node.NODE_ID, "type": ask.type, "config": ask.config}]})
     info = RunInfo(run_id, project_id, 1, 0, scope["input"], context.caller.scopes, timeout_s=TIME_LIMIT_S)
     if _places.locked():
-        raise TooManyTrials(
+        raise TooManyNodeTests(
             f"{AT_ONCE} nodes are being tried here; a trial takes at most {TIME_LIMIT_S:g} s: try again."
         )
     async with _places:

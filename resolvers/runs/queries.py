@@ -11,7 +11,7 @@ from engine.states import NodeStatus, RunAction, RunSource, RunStatus, WaitKind
 from persistence.caller import Role
 from persistence.db.ids import Prefix
 from persistence.db.pagination import Page, checked_after, checked_first
-from persistence.events.history import Checkpoint, EventsAsked, Window
+from persistence.events.history import Checkpoint, EventsQuery, Window
 from persistence.feed.feed import Expired
 from persistence.problems import NotFound, invalid
 from persistence.runs import listing
@@ -221,7 +221,7 @@ class EventViews:
     has_more: bool
 
 
-async def events(context: Context, asked: EventsAsked) -> EventViews:
+async def events(context: Context, asked: EventsQuery) -> EventViews:
     check_window(asked.window)
     page = await context.loaders.events.load(asked)
     assert page is not None

@@ -81,7 +81,7 @@ async def execute_run(
         if replace_inputs:
             check_run_inputs(inputs, version)
         new, deadlines = admission.new_run(version, inputs), context.database.deadlines
-        made_way = await admission.make_room(connection, context.caller, new, deadlines)
+        made_way = await admission.admit(connection, context.caller, new, deadlines)
         executed = await commands.execute(connection, context.caller, run_id, inputs, replace=replace_inputs)
         return replace(executed, transitions=(*made_way, *executed.transitions))
 
@@ -138,7 +138,7 @@ async def _begin(context: Context, ask: StartArguments, operation: str, *, start
 
 
 async def _accept_alone(context: Context, new: NewRun) -> Run:
-    result = await create.accept_alone(context.database.pool, context.caller, new)
+    result = await create.accept_directly(context.database.pool, context.caller, new)
     await publish_transitions(context, result.transitions)
     return result.run
 

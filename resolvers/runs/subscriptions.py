@@ -154,11 +154,11 @@ async def changed_runs(context: Context, project_id: str | None, where: RunFilte
     watched = [project_id] if project_id is not None else context.caller.projects
 
     def wants(transition: RunTransition) -> bool:
-        return where.lets_status(transition.status) or where.lets_status(transition.previous)
+        return where.matches_status(transition.status) or where.matches_status(transition.previous)
 
     async with aclosing(context.feed.run_changes.watch(wants, *watched)) as changed:
         async for run in changed:
-            if where.lets(run):
+            if where.matches(run):
                 yield run
 
 

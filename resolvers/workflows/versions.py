@@ -6,7 +6,7 @@ from engine.states import VersionStatus
 from persistence.caller import Role
 from persistence.db.ids import Prefix
 from persistence.db.pagination import Page, checked_after, checked_first
-from persistence.runs.listing import RunFilter, RunsAsked
+from persistence.runs.listing import RunFilter, RunsQuery
 from persistence.runs.run import Run
 from persistence.workflows import drafts, versions, workflows
 from persistence.workflows.versions import Version, VersionsAsked
@@ -35,7 +35,7 @@ async def run_page_of(
 ) -> Page[Run]:
     """The runs of one workflow or version."""
     page = await context.loaders.runs.load(
-        RunsAsked(of, id, checked_first(first), checked_after(after, Prefix.RUN), where)
+        RunsQuery(of, id, checked_first(first), checked_after(after, Prefix.RUN), where)
     )
     assert page is not None
     return page

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.types import JSON
 from persistence.caller import Role
 from persistence.db.pagination import Page, checked_first
-from persistence.events.publisher import announce, draft_channel, forget
+from persistence.events.publisher import announce, delete_streams, draft_channel
 from persistence.events.run_transition import RunTransition
 from persistence.problems import InvalidState, invalid
 from persistence.runs import commands
@@ -149,7 +149,7 @@ async def _delete(context: Context, workflow_id: str, *, cancel_runs: bool) -> N
         late += await commands.cancel_these(connection, children, DELETED, deadlines)
         await workflows.delete(connection, context.caller, workflow_id)
     await publish_transitions(context, late)
-    await forget(context.redis, held)
+    await delete_streams(context.redis, held)
 
 
 async def _need_none_active(connection: AsyncConnection, context: Context, workflow_id: str) -> None:

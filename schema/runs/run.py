@@ -7,7 +7,7 @@ import strawberry
 
 from engine.states import EventType, LogLevel, RunAction, RunMode, RunSource, RunStatus
 from persistence.db.pagination import Page
-from persistence.events.history import Checkpoint, EventsAsked, Window
+from persistence.events.history import Checkpoint, EventsQuery, Window
 from persistence.runs.run import Run
 from persistence.runs.waits import Wait
 from persistence.workflows.projects import Project
@@ -129,7 +129,7 @@ class RunType(Node):
         node_id: strawberry.ID | None = None,
     ) -> EventViews:
         window = Window(first, after, last, before)
-        asked = EventsAsked(run.id, window, None if types is None else tuple(sorted(set(types))), node_id)
+        asked = EventsQuery(run.id, window, None if types is None else tuple(sorted(set(types))), node_id)
         return await queries.events(info.context, asked)
 
     @strawberry.field(graphql_type=LogPage, description="Log events, paged like `events`.")
@@ -145,7 +145,7 @@ class RunType(Node):
         min_level: LogLevel | None = None,
     ) -> EventViews:
         window = Window(first, after, last, before)
-        return await queries.events(info.context, EventsAsked(run.id, window, (EventType.LOG,), node_id, min_level))
+        return await queries.events(info.context, EventsQuery(run.id, window, (EventType.LOG,), node_id, min_level))
 
     @strawberry.field(graphql_type=Connection[CheckpointType])
     @staticmethod

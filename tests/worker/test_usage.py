@@ -13,7 +13,7 @@ from engine.states import RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.events.codec import usage_of
-from persistence.runs.map_items import Items
+from persistence.runs.map_items import MapItemStore
 from persistence.runs.waits import open_waits
 from tests.executor_worker import Worker, accept_spec, edges, eventually, node, node_types
 from tests.worker.paused_runs import answer, execute, resume
@@ -117,7 +117,7 @@ async def test_what_a_map_has_taken_for_items_that_are_kept_counts(
     run_id = await accept_spec(
         database, caller, project, {"nodes": [{"id": "m", "type": "map", "config": items}], "edges": []}
     )
-    async with Worker(database, redis, node_types(taker), {"items": Items(database.pool)}) as worker:
+    async with Worker(database, redis, node_types(taker), {"items": MapItemStore(database.pool)}) as worker:
         await interrupt(database, run_id, worker, taker, StopReason.PAUSE)
         assert await used(database, run_id) == ONCE + ONCE + ONCE
         taker.go_on.set()

@@ -144,8 +144,8 @@ async def test_what_a_host_at_the_wrong_hour_waits_for_is_stored_by_the_clock_of
     run_id = await accept_spec(database, caller, project, timer(600))
     theirs = timedelta(hours=hours)
     async with Worker(database, redis) as worker:
-        worker.journal.clocks.told(datetime.now(UTC) + theirs, took_s=0.01)
-        worker.journal.clocks.told(datetime.now(UTC) - theirs, took_s=5.0)
+        worker.journal.clock_skew.measure(datetime.now(UTC) + theirs, reply_s=0.01)
+        worker.journal.clock_skew.measure(datetime.now(UTC) - theirs, reply_s=5.0)
         assert await execute(await worker.take_up(run_id)) is RunStatus.WAITING
     due = datetime.now(UTC) + theirs + timedelta(minutes=10)
     wake_at = await database.pool.fetchval("SELECT wake_at FROM runs WHERE id = $1", run_id)
@@ -153,7 +153,7 @@ async def test_what_a_host_at_the_wrong_hour_waits_for_is_stored_by_the_clock_of
     assert until == wake_at
     assert abs(wake_at - due) < timedelta(seconds=30)
     # Read again, it is by the clock of the host.
-    [wait] = await open_waits(database.pool, run_id, worker.journal.clocks.apart)
+    [wait] = await open_waits(database.pool, run_id, worker.journal.clock_skew.offset)
     assert wait.until is not None
     assert abs(wait.until - (due - theirs)) < timedelta(seconds=30)
 

@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
 from app.settings import Settings
-from persistence.db.database import Database, engine_of
+from persistence.db.database import Database, create_engine
 from persistence.db.transient import is_transient
 from persistence.problems import Conflict
 from tests.app_server import TRANSPORT, serving
@@ -138,7 +138,7 @@ async def test_a_killed_connection_is_distinguished_from_a_wrong_statement(
 
 
 async def test_an_exhausted_pool_is_transient_and_a_refused_call_is_not(database_url: str) -> None:
-    small_pool = engine_of(database_url, pool_size=1, max_overflow=0, pool_timeout=0)
+    small_pool = create_engine(database_url, pool_size=1, max_overflow=0, pool_timeout=0)
     async with small_pool.connect():
         with pytest.raises(Exception) as pool_error:
             async with small_pool.connect():

@@ -82,7 +82,7 @@ async def test_a_long_outage_ends_the_start_without_a_traceback(
         assert code, output
         assert "Traceback" not in output
         assert "the database system is starting up" in output
-        assert ("cannot be reached" in output) ^ ("went away in the middle of the start" in output), output
+        assert ("cannot be reached" in output) ^ ("became unavailable during the start" in output), output
 
 
 @pytest.mark.parametrize(("command", "ready"), [("server", "server.ready"), ("worker", "worker.ready")])

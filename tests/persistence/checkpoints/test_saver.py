@@ -47,7 +47,7 @@ class Attached(Saver):
     keeps_inputs = True
 
     def __init__(self, database: Database, journal: PostgresJournal, caller: Caller, project: str) -> None:
-        super().__init__(database.pool, journal.clocks)
+        super().__init__(database.pool, journal.clock_skew)
         self._database, self._journal, self._caller, self._project = database, journal, caller, project
 
     async def aput(self, config: RunnableConfig, *rest: Any) -> RunnableConfig:

@@ -12,7 +12,7 @@ from persistence.caller import Caller, Role
 from persistence.db.database import Database
 from persistence.db.ids import new_id
 from persistence.events import codec, history
-from persistence.events.history import EventsAsked, Window
+from persistence.events.history import EventsQuery, Window
 from persistence.runs import listing, node_states
 from persistence.runs import run as runs
 from persistence.runs.listing import RunFilter
@@ -77,7 +77,7 @@ async def test_events_page_both_ways(database: Database, caller: Caller, held: H
     async with database.connect() as connection:
 
         async def read(window: Window, **narrowed: object) -> tuple[list[int], bool]:
-            asked = EventsAsked(held.run_id, window, **narrowed)  # type: ignore[arg-type]
+            asked = EventsQuery(held.run_id, window, **narrowed)  # type: ignore[arg-type]
             page = (await history.event_pages(connection, caller, [asked]))[asked]
             return [event.seq for event in page.events], page.has_more
 
@@ -88,7 +88,7 @@ async def test_events_page_both_ways(database: Database, caller: Caller, held: H
         assert await read(Window(last=3, before=4)) == ([1, 2, 3], False)
         assert await read(Window(), types=(EventType.RUN_STATUS,)) == ([1, 2], False)
         assert await read(Window(), node_id="a") == ([4, 6, 8, 10], False)
-        asked = EventsAsked(held.run_id, Window(after=5))
+        asked = EventsQuery(held.run_id, Window(after=5))
         empty = (await history.event_pages(connection, STRANGER, [asked]))[asked]
     assert (empty.events, empty.first_seq, empty.last_seq) == ([], 5, 5)
 
@@ -96,7 +96,7 @@ async def test_events_page_both_ways(database: Database, caller: Caller, held: H
 async def test_logs_are_narrowed_by_level(database: Database, caller: Caller, held: Held) -> None:
     await held.happens(*(LogRecorded(level, level.value, None, {}) for level in LogLevel))
     async with database.connect() as connection:
-        asked = EventsAsked(held.run_id, types=(EventType.LOG,), min_level=LogLevel.WARNING)
+        asked = EventsQuery(held.run_id, types=(EventType.LOG,), min_level=LogLevel.WARNING)
         page = (await history.event_pages(connection, caller, [asked]))[asked]
     assert [event.seq for event in page.events] == [5, 6]
 

@@ -15,7 +15,7 @@ from engine.events import Event, LogRecorded, NodeChange
 from engine.states import LogLevel, NodeStatus, RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
-from persistence.events.publisher import Item, announce, draft_channel, publish, stream_of
+from persistence.events.publisher import StreamItem, announce, draft_channel, publish, stream_of
 from persistence.events.run_transition import RunTransition
 from persistence.feed.feed import Expired, Feed
 from persistence.feed.mailbox import SIZE
@@ -96,7 +96,7 @@ async def test_events_published_out_of_order_arrive_in_order(
     async with working(database, Redis.from_url(NOWHERE)) as offline:
         await Held(offline._journal, held.run_id, held.epoch).happens(note("late"))
     last = await held.ends()
-    await publish(redis, [Item(held.run_id, 3, b"{}")])
+    await publish(redis, [StreamItem(held.run_id, 3, b"{}")])
     assert await reading == list(range(1, last + 1))
 
 
@@ -253,5 +253,5 @@ async def test_a_subscriber_gets_what_is_published_after_its_first_item(redis: R
 
 async def test_publishing_without_redis_raises_nothing() -> None:
     offline = Redis.from_url(NOWHERE)
-    await publish(offline, [Item("run_1", 1, b"{}")], [RunTransition("prj_1", "run_1", RunStatus.QUEUED, None)])
+    await publish(offline, [StreamItem("run_1", 1, b"{}")], [RunTransition("prj_1", "run_1", RunStatus.QUEUED, None)])
     await announce(offline, "channel", datetime.now(UTC).isoformat())

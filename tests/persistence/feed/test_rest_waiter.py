@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from persistence.events.publisher import RESTS
+from persistence.events.publisher import IDLE_RUNS_CHANNEL
 from persistence.feed.pubsub import ChannelReader
 from persistence.feed.rest_waiter import RestWaiter
 from tests.journal_worker import until
@@ -17,7 +17,7 @@ async def rest_waiter(redis: Redis) -> AsyncIterator[RestWaiter]:
     channels = ChannelReader(redis)
     rest_waiter = RestWaiter(channels)
     await rest_waiter.wait("run_0", 0)
-    await until(lambda: RESTS in channels.confirmed_channels)
+    await until(lambda: IDLE_RUNS_CHANNEL in channels.confirmed_channels)
     yield rest_waiter
     await rest_waiter.close()
     await channels.close()
@@ -27,7 +27,7 @@ async def test_all_waiters_of_a_run_are_notified_and_no_others(redis: Redis, res
     mine = [asyncio.create_task(rest_waiter.wait("run_1", 30)) for _ in range(3)]
     other = asyncio.create_task(rest_waiter.wait("run_2", 30))
     await until(lambda: rest_waiter.waiting == {"run_1", "run_2"})
-    await redis.publish(RESTS, "run_1")
+    await redis.publish(IDLE_RUNS_CHANNEL, "run_1")
     await asyncio.wait_for(asyncio.gather(*mine), 5)
     assert rest_waiter.waiting == {"run_2"}
     other.cancel()
@@ -36,7 +36,7 @@ async def test_all_waiters_of_a_run_are_notified_and_no_others(redis: Redis, res
 async def test_a_run_that_rests_before_its_waiter_comes_is_remembered_for_one_waiter(
     redis: Redis, rest_waiter: RestWaiter
 ) -> None:
-    await redis.publish(RESTS, "run_1")
+    await redis.publish(IDLE_RUNS_CHANNEL, "run_1")
     await until(lambda: rest_waiter.recent)
     await asyncio.wait_for(rest_waiter.wait("run_1", 30), 5)
     assert not rest_waiter.recent

@@ -12,7 +12,7 @@ from engine.states import NodeStatus, RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.maintenance.retention import _ITEMS, prune_items
-from persistence.runs.map_items import Items
+from persistence.runs.map_items import MapItemStore
 from tests.journal_worker import Held, accepted, working
 
 ITEMS = [
@@ -29,7 +29,7 @@ def visit_of(held: Held, **changes: Any) -> MapVisit:
 async def test_what_is_kept_is_read_by_who_goes_on(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    store, run = Items(database.pool), (await accepted(database, caller, project)).run
+    store, run = MapItemStore(database.pool), (await accepted(database, caller, project)).run
     async with working(database, redis) as worker:
         held = await worker.takes_up(run)
         await store.save(visit_of(held), ITEMS)
@@ -43,7 +43,7 @@ async def test_what_is_kept_is_read_by_who_goes_on(
 async def test_who_has_lost_the_run_writes_nothing(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    store, run = Items(database.pool), (await accepted(database, caller, project)).run
+    store, run = MapItemStore(database.pool), (await accepted(database, caller, project)).run
     async with working(database, redis) as worker:
         held = await worker.takes_up(run)
         with pytest.raises(Fenced):
@@ -61,7 +61,7 @@ async def test_items_that_are_done_are_no_crash_in_a_row(
     async with working(database, redis) as worker:
         held = await worker.takes_up(run)
         await database.pool.execute("UPDATE runs SET crashes = 2, crashed_seq = 7")
-        await Items(database.pool).save(visit_of(held), ITEMS)
+        await MapItemStore(database.pool).save(visit_of(held), ITEMS)
         assert await database.pool.fetchval("SELECT crashed_seq FROM runs") is None
 
 
@@ -79,7 +79,7 @@ async def test_items_that_are_done_are_no_crash_in_a_row(
 async def test_items_go_when_their_map_is_over(
     database: Database, redis: Redis, caller: Caller, project: str, state: NodeState, is_kept: bool
 ) -> None:
-    store, run = Items(database.pool), (await accepted(database, caller, project)).run
+    store, run = MapItemStore(database.pool), (await accepted(database, caller, project)).run
     async with working(database, redis) as worker:
         held = await worker.takes_up(run)
         await store.save(visit_of(held), ITEMS)
@@ -92,7 +92,7 @@ async def test_items_go_when_their_map_is_over(
 async def test_items_go_with_what_they_were_part_of(
     database: Database, redis: Redis, caller: Caller, project: str, why: str
 ) -> None:
-    store, run = Items(database.pool), (await accepted(database, caller, project)).run
+    store, run = MapItemStore(database.pool), (await accepted(database, caller, project)).run
     async with working(database, redis) as worker:
         held = await worker.takes_up(run)
         await store.save(visit_of(held), ITEMS)

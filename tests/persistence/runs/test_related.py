@@ -24,10 +24,14 @@ async def test_checkpoints_page_newest_first(database: Database, caller: Caller,
     for step, id in enumerate(ids):
         await held.checkpoint(id, step=step, next_nodes=["a"], parent_id=ids[step - 1] if step else None)
     async with database.connect() as connection:
-        page = (await related.saved(connection, caller, [RelatedRunsQuery(run.id, 2)]))[RelatedRunsQuery(run.id, 2)]
+        page = (await related.checkpoints_of(connection, caller, [RelatedRunsQuery(run.id, 2)]))[
+            RelatedRunsQuery(run.id, 2)
+        ]
         after = RelatedRunsQuery(run.id, 2, page.cursors[-1])
-        rest = (await related.saved(connection, caller, [after]))[after]
-        hidden = (await related.saved(connection, STRANGER, [RelatedRunsQuery(run.id, 2)]))[RelatedRunsQuery(run.id, 2)]
+        rest = (await related.checkpoints_of(connection, caller, [after]))[after]
+        hidden = (await related.checkpoints_of(connection, STRANGER, [RelatedRunsQuery(run.id, 2)]))[
+            RelatedRunsQuery(run.id, 2)
+        ]
     assert [one.id for one in page.items] == [ids[2], ids[1]]
     assert [one.id for one in rest.items] == [ids[0]]
     assert (page.has_next, rest.has_next, rest.has_previous) == (True, False, True)
@@ -52,11 +56,11 @@ async def test_derived_runs_are_retries_forks_and_children_of_each_run(
     )
     elsewhere, nothing = RelatedRunsQuery(other.id, 10), RelatedRunsQuery(sub, 10)
     async with database.connect() as connection:
-        found = await related.derived(connection, caller, [whole, forks, two, elsewhere, nothing])
+        found = await related.derived_runs(connection, caller, [whole, forks, two, elsewhere, nothing])
         after = RelatedRunsQuery(run.id, 2, found[two].cursors[-1])
-        rest = (await related.derived(connection, caller, [after]))[after]
+        rest = (await related.derived_runs(connection, caller, [after]))[after]
         begun = await related.forks(connection, caller, [RelatedRunsQuery(checkpoint_id, 5)])
-        hidden = await related.derived(connection, STRANGER, [whole])
+        hidden = await related.derived_runs(connection, STRANGER, [whole])
     pages = {ask: [one.id for one in page.items] for ask, page in found.items()}
     assert pages == {whole: [sub, fork, retry], forks: [fork], two: [sub, fork], elsewhere: [others], nothing: []}
     assert (found[two].has_next, [one.id for one in rest.items], rest.has_next) == (True, [retry], False)
