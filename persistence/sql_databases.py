@@ -1,7 +1,8 @@
-"""Reads other databases for the tools `sql:<name>`: one SELECT in a READ ONLY transaction, bounded in time, rows and bytes.
+"""Queries other databases for the tools `sql:<name>`.
 
-What the query is wrapped in is what keeps it to one SELECT: nothing else can stand inside a FROM. What a role may do beyond
-reading, by functions, is up to whoever grants it; see docs/tools.md.
+A query is one SELECT in a READ ONLY transaction, with limits on time, rows and bytes. It is wrapped in
+a FROM, where Postgres allows nothing but a query. The rights of the database role decide what functions
+may do beyond reading; see docs/tools.md. Nothing here is stored.
 """
 
 import asyncio
@@ -20,30 +21,30 @@ from engine.types import JSON
 from persistence.db.database import dsn
 
 CONNECTIONS = 4
-"""For one database, in each process."""
+"""Most connections to one database from one process."""
 CONNECT_S = 10.0
 BATCH = 50
 MAX_ROW = 256 * 1024
+"""Most bytes of one row as JSON."""
 MAX_BYTES = 4 * 1024 * 1024
+"""Most bytes of all rows as JSON."""
 _AS_TEXT = (
     "bool", "date", "float4", "float8", "int2", "int4", "int8", "interval", "json", "jsonb", "numeric", "time", "timestamp",
     "timestamptz", "timetz", "uuid",
 )  # fmt: skip
-"""Types whose parameters go as text: Postgres reads them, as it would in psql."""
-
-
-_AWAY = (
+"""Types whose parameters are sent as text. Postgres parses them, as it does in psql."""
+_TRANSIENT = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
 )
-"""Narrower than `persistence.db.transient`: of somebody else's database a write or a wrong number of values is the
-author's mistake."""
+"""Narrower than `persistence.db.transient`: on a foreign database, a write or a wrong number of
+parameters is a mistake of the author."""
 
 
-class Databases:
-    """One pool a database, opened when it is first read."""
+class SqlDatabases:
+    """One pool for each database, opened at its first query."""
 
     def __init__(self, configs: Mapping[str, SqlDatabase]) -> None:
         self._configs = configs
@@ -51,27 +52,41 @@ class Databases:
         self._opening = asyncio.Lock()
 
     async def read(self, name: str, query: str, parameters: list[JSON], max_rows: int) -> list[JSON]:
+        """Run a query.
+
+        Args:
+            name: The database, as the catalog names it.
+            query: One SELECT, with parameters as `$1`, `$2`.
+            parameters: The values of the parameters.
+            max_rows: How many rows the caller wants.
+
+        Returns:
+            The rows as JSON objects: one more than `max_rows` if there are more.
+
+        Raises:
+            NodeFailure: The query takes too long, or the database cannot be reached.
+            ToolFailed: The query is wrong, not allowed, or returns too much.
+        """
         config = self._configs[name]
         try:
-            # The database holds its own limit first, and says so in its own words.
+            # The time limit in the database is shorter, and its error is more precise.
             async with asyncio.timeout(CONNECT_S + config.timeout_s), (await self._pool(name)).acquire() as connection:
                 return await _read(connection, config, query.strip().rstrip(";"), parameters, max_rows + 1)
         except (TimeoutError, asyncpg.QueryCanceledError):
-            told = f"the query of {name!r} did not finish within {config.timeout_s:g} s"
-            raise NodeFailure("TIMEOUT", told, retryable=True) from None
-        except (*_AWAY, CatalogError) as fault:
-            raise NodeFailure(
-                "TOOL_FAILED", f"the database {name!r} is away: {_said(fault)}", retryable=True
-            ) from fault
-        except (asyncpg.PostgresError, asyncpg.InterfaceError) as wrong:
-            raise ToolFailed(_said(wrong)) from wrong
+            message = f"the query of {name!r} did not finish within {config.timeout_s:g} s"
+            raise NodeFailure("TIMEOUT", message, retryable=True) from None
+        except (*_TRANSIENT, CatalogError) as error:
+            message = f"the database {name!r} cannot be reached: {_message_of(error)}"
+            raise NodeFailure("TOOL_FAILED", message, retryable=True) from error
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise ToolFailed(_message_of(error)) from error
 
     async def _pool(self, name: str) -> asyncpg.Pool:
         async with self._opening:
             if name not in self._pools:
                 url = dsn(expand_variables(self._configs[name].url))
                 self._pools[name] = await asyncpg.create_pool(
-                    url, min_size=0, max_size=CONNECTIONS, timeout=CONNECT_S, init=_prepare
+                    url, min_size=0, max_size=CONNECTIONS, timeout=CONNECT_S, init=_set_codecs
                 )
             return self._pools[name]
 
@@ -81,8 +96,9 @@ class Databases:
 
 
 @asynccontextmanager
-async def open_databases(configs: Mapping[str, SqlDatabase]) -> AsyncIterator[Databases]:
-    databases = Databases(configs)
+async def open_databases(configs: Mapping[str, SqlDatabase]) -> AsyncIterator[SqlDatabases]:
+    """Open the resource, and close its pools at the end."""
+    databases = SqlDatabases(configs)
     try:
         yield databases
     finally:
@@ -92,7 +108,7 @@ async def open_databases(configs: Mapping[str, SqlDatabase]) -> AsyncIterator[Da
 Connection = asyncpg.Connection | PoolConnectionProxy
 
 
-async def _prepare(connection: asyncpg.Connection) -> None:
+async def _set_codecs(connection: asyncpg.Connection) -> None:
     for kind in _AS_TEXT:
         await connection.set_type_codec(kind, schema="pg_catalog", encoder=_as_text, decoder=str, format="text")
 
@@ -108,7 +124,7 @@ async def _read(
     size = 0
     async with connection.transaction(readonly=True):
         await connection.execute(f"SET LOCAL statement_timeout = {int(config.timeout_s * 1000)}")
-        async for (row,) in (await _prepared(connection, query, limit)).cursor(*parameters, prefetch=BATCH):
+        async for (row,) in (await _prepare(connection, query, limit)).cursor(*parameters, prefetch=BATCH):
             if row is None:
                 raise ToolFailed(f"a row is larger than {MAX_ROW // 1024} KiB")
             size += len(row)
@@ -118,20 +134,20 @@ async def _read(
     return rows
 
 
-async def _prepared(connection: Connection, query: str, limit: int) -> PreparedStatement:
-    # By itself first: one that closes our brackets is no statement of its own.
+async def _prepare(connection: Connection, query: str, limit: int) -> PreparedStatement:
+    # The query alone first: a query that closes our brackets is not a valid statement by itself.
     await connection.prepare(query)
     wrapped = (
         f"SELECT CASE WHEN octet_length(treadle_json) <= {MAX_ROW} THEN treadle_json END FROM ("
-        # Lines of its own: it may end in a comment.
+        # On lines of its own, because it may end in a comment.
         f"SELECT row_to_json(treadle_row)::text AS treadle_json FROM (\n{query}\n) AS treadle_row LIMIT {limit}"
         ") AS treadle_rows"
     )
     try:
         return await connection.prepare(wrapped)
-    except asyncpg.PostgresSyntaxError as wrong:
-        raise ToolFailed("the query must be one SELECT") from wrong
+    except asyncpg.PostgresSyntaxError as error:
+        raise ToolFailed("the query must be one SELECT") from error
 
 
-def _said(fault: Exception) -> str:
-    return (str(fault) or type(fault).__name__)[:1000]
+def _message_of(error: Exception) -> str:
+    return (str(error) or type(error).__name__)[:1000]

@@ -16,7 +16,7 @@ from persistence.problems import Forbidden, Invalid, Unavailable
 from persistence.secrets import store
 from persistence.secrets.key_source import SETTING
 from persistence.secrets.keyring import KeyProblem, Keyring
-from persistence.secrets.resolver import SecretValues
+from persistence.secrets.resolver import SecretResolver
 from persistence.secrets.store import Secret
 from resolvers.authorise import project_for, require
 from resolvers.context import Context
@@ -33,7 +33,7 @@ async def secrets_of(context: Context, project_id: str | None) -> list[Secret]:
         require(context.caller, Role.VIEWER, project_id)
     projects = context.caller.projects if project_id is None else [project_id]
     async with context.database.connect() as connection:
-        return await store.of_projects(connection, context.caller, projects)
+        return await store.list_by_name(connection, context.caller, projects)
 
 
 async def set_secret(context: Context, project_id: str | None, name: str, value: str) -> Secret:
@@ -86,10 +86,10 @@ def check_use(context: Context, project_id: str, spec: JSON) -> None:
 
 
 def _keyring(context: Context) -> Keyring:
-    values: SecretValues | None = context.resources.get("secrets")
+    values: SecretResolver | None = context.resources.get("secrets")
     if values is None:
         raise KeyProblem("this process has no keys")
-    ring = values.keys.ring()
+    ring = values.keys.keyring()
     if ring.current is None:
         raise KeyProblem(f"there is no key: restore {values.keys.path}, or set {SETTING}")
     return ring

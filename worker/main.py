@@ -38,7 +38,7 @@ from persistence.maintenance.presence import Presence
 from persistence.queue.notifier import POLL_QUEUE, TIMEOUT_S, Notifier
 from persistence.runs.children import Children
 from persistence.runs.map_items import MapItemStore
-from persistence.secrets.key_source import Keys
+from persistence.secrets.key_source import KeySource
 from persistence.secrets.resolver import open_secrets
 from persistence.sql_databases import open_databases
 from worker.gc_tuning import collect_seldom, freeze_modules
@@ -123,7 +123,7 @@ async def _open_worker(settings: Settings) -> AsyncIterator[tuple[Runner, Worker
         journal = PostgresJournal(lifeline, redis, database.deadlines)
         journal.open()
         stack.push_async_callback(journal.close)
-        secrets = await connect_at_start(lambda: open_secrets(database, Keys.of(settings)))
+        secrets = await connect_at_start(lambda: open_secrets(database, KeySource.of(settings)))
         options = resource_options(settings)
         databases = await stack.enter_async_context(open_databases(options.catalog.sql))
         resources = await stack.enter_async_context(

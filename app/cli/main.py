@@ -135,8 +135,10 @@ def rotate_key(data_dir: DataDir = None) -> None:
     except (KeyProblem, StoreError) as error:
         sys.exit(f"treadle: {error}")
     print(text)
-    if counts.lost:
-        sys.exit("treadle: these secrets cannot be decrypted and are unchanged:\n  " + "\n  ".join(counts.lost))
+    if counts.undecryptable:
+        sys.exit(
+            "treadle: these secrets cannot be decrypted and are unchanged:\n  " + "\n  ".join(counts.undecryptable)
+        )
 
 
 @app.command()
@@ -253,11 +255,11 @@ def _check_catalog(settings: Settings) -> None:
 
 
 def _check_keys(settings: Settings) -> None:
-    from persistence.secrets.key_source import Keys
+    from persistence.secrets.key_source import KeySource
     from persistence.secrets.keyring import KeyProblem
 
     try:
-        Keys.of(settings).ring()
+        KeySource.of(settings).keyring()
     except KeyProblem as error:
         sys.exit(f"treadle: {error}")
 

@@ -34,7 +34,7 @@ from persistence.db.deadlines import Deadlines
 from persistence.db.transient import connect_at_start
 from persistence.feed.feed import Feed
 from persistence.queue.notifier import Notifier
-from persistence.secrets.key_source import Keys
+from persistence.secrets.key_source import KeySource
 from persistence.secrets.resolver import open_secrets
 from persistence.sql_databases import open_databases
 from persistence.workflows import projects
@@ -112,7 +112,7 @@ class ServerApp:
         Sandboxes start on demand.
         """
         options = resource_options(self._settings, sandbox_ready=0)
-        secrets = await connect_at_start(lambda: open_secrets(self.database, Keys.of(self._settings)))
+        secrets = await connect_at_start(lambda: open_secrets(self.database, KeySource.of(self._settings)))
         async with (
             open_databases(options.catalog.sql) as databases,
             open_resources(options, {"databases": databases, "secrets": secrets}) as resources,

@@ -1,6 +1,7 @@
-"""The key file: a key a line, the first one current. Made at the first start, for its owner alone, whole or not at all.
+"""The key file: one key a line, the current one first, readable by its owner only.
 
-Any number of processes may want to make it at once: one of them does, and all use that one.
+It is created whole or not at all, at the first start. Any number of processes may try to create it at
+once: one succeeds, and all use its key. Used by the key source.
 """
 
 import fcntl
@@ -18,7 +19,11 @@ OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def read(path: Path) -> tuple[Key, ...]:
-    """Empty where there is no file. Raises KeyProblem."""
+    """Read the keys; none if there is no file.
+
+    Raises:
+        KeyProblem: Other users may read the file, it cannot be read, or it holds no valid key.
+    """
     try:
         with path.open(encoding="ascii") as file:
             if (mode := stat.S_IMODE(os.fstat(file.fileno()).st_mode)) & OTHERS:
@@ -26,45 +31,49 @@ def read(path: Path) -> tuple[Key, ...]:
             lines = [line.strip() for line in file]
     except FileNotFoundError:
         return ()
-    except (OSError, UnicodeDecodeError) as wrong:
-        raise KeyProblem(f"{path}: cannot be read: {wrong}") from wrong
+    except (OSError, UnicodeDecodeError) as error:
+        raise KeyProblem(f"{path}: cannot be read: {error}") from error
     keys = tuple(parse_keys((line for line in lines if line and not line.startswith("#")), str(path)))
     if not keys:
-        raise KeyProblem(f"{path}: there is no key in it")
+        raise KeyProblem(f"{path}: contains no key")
     return keys
 
 
-def make(path: Path) -> None:
-    """Makes it with a new key, unless somebody was quicker. Raises KeyProblem."""
+def create(path: Path) -> None:
+    """Create the file with a new key, unless another process was faster. Raises KeyProblem."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        written = _written(path, [Key.new()])
+        temporary = _write_temporary(path, [Key.new()])
         try:
             with suppress(FileExistsError):
-                os.link(written, path)  # with all that is in it, or not at all
+                os.link(temporary, path)  # The name appears with the whole content, or not at all.
         finally:
-            written.unlink()
-        _settle(path.parent)
-    except OSError as wrong:
-        raise KeyProblem(f"{path}: cannot be made: {wrong}; set TREADLE_SECRET_KEY instead") from wrong
+            temporary.unlink()
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise KeyProblem(f"{path}: cannot be created: {error}; set TREADLE_SECRET_KEY instead") from error
 
 
-def add(path: Path) -> None:
-    """Puts a new key before the others. Whoever reads meanwhile finds the old file or the new one. Raises KeyProblem."""
+def add_key(path: Path) -> None:
+    """Put a new key before the others. A reader at the same time gets the old file or the new one.
+
+    Raises:
+        KeyProblem: The file cannot be read or written.
+    """
     try:
-        with _alone(path.parent):
+        with _exclusive_lock(path.parent):
             keys, owner = read(path), path.stat()
-            written = _written(path, [Key.new(), *keys])
-            os.chown(written, owner.st_uid, owner.st_gid)
-            written.replace(path)
-            _settle(path.parent)
-    except OSError as wrong:
-        raise KeyProblem(f"{path}: cannot be written: {wrong}") from wrong
+            temporary = _write_temporary(path, [Key.new(), *keys])
+            os.chown(temporary, owner.st_uid, owner.st_gid)
+            temporary.replace(path)
+            _sync_folder(path.parent)
+    except OSError as error:
+        raise KeyProblem(f"{path}: cannot be written: {error}") from error
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One at a time: a key that two others overwrite would take its secrets along."""
+def _exclusive_lock(folder: Path) -> Iterator[None]:
+    """One writer at a time: if another one overwrote a key, the secrets under that key would be lost."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -73,12 +82,12 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _written(path: Path, keys: Sequence[Key]) -> Path:
-    """A file beside it, with mode 0600 from its beginning."""
+def _write_temporary(path: Path, keys: Sequence[Key]) -> Path:
+    """Write a file in the same folder, with mode 0600 from its creation on."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     with os.fdopen(handle, "w", encoding="ascii") as file:
         file.write(
-            "# Treadle's keys for secrets, the first one current. Without them no secret can be read: back them up.\n"
+            "# Treadle's keys for secrets, the current one first. Without them no secret can be read: back them up.\n"
         )
         file.writelines(f"{key.text}\n" for key in keys)
         file.flush()
@@ -86,8 +95,8 @@ def _written(path: Path, keys: Sequence[Key]) -> Path:
     return Path(name)
 
 
-def _settle(folder: Path) -> None:
-    """After a power cut the file is there under its name."""
+def _sync_folder(folder: Path) -> None:
+    """Make the name of the file durable against a power failure."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

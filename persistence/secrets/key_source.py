@@ -1,6 +1,7 @@
-"""The keys of one process: those of its setting, then those of the key file, which is read again when it has changed.
+"""The keys of one process: those of its setting, then those of the key file.
 
-So a rotation needs no restart where a file holds the keys. Nothing here makes a key by itself but `ensure`.
+The file is read again when it has changed, so a rotation needs no restart where a file holds the keys.
+Only `ensure` and `add` create keys. Used by servers, workers and the commands for keys.
 """
 
 from pathlib import Path
@@ -13,49 +14,60 @@ from persistence.secrets.keyring import Key, Keyring, parse_keys
 SETTING = "TREADLE_SECRET_KEY"
 
 
-class Keys:
+class KeySource:
+    """Where a process gets its keys."""
+
     def __init__(self, configured: str | None, path: Path) -> None:
-        """`configured` are keys in base64, separated by commas. Raises KeyProblem."""
+        """Parse the keys of the setting.
+
+        Args:
+            configured: Keys in base64, separated by commas.
+            path: The key file, which need not exist.
+
+        Raises:
+            KeyProblem: A key is invalid.
+        """
         self.path = path
         self._configured = tuple(parse_keys((configured or "").split(","), SETTING)) if configured else ()
         self._from_file: tuple[Key, ...] = ()
-        self._read_at: tuple[int, ...] | None = None
+        self._file_version: tuple[int, ...] | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """What this host's secrets are encrypted under. Raises KeyProblem."""
+        """Make the key source of this host. Raises KeyProblem."""
         configured = None if settings.secret_key is None else settings.secret_key.get_secret_value()
         return cls(configured, settings.data_dir / key_file.NAME)
 
     @property
     def is_configured(self) -> bool:
+        """Whether the setting holds keys."""
         return bool(self._configured)
 
-    def ring(self) -> Keyring:
-        """As it is now. Raises KeyProblem where the file cannot be used."""
-        now = self._stamp()
-        if now != self._read_at:
+    def keyring(self) -> Keyring:
+        """Return the keys as they are now. Raises KeyProblem if the file cannot be used."""
+        version = self._stat()
+        if version != self._file_version:
             self._from_file = key_file.read(self.path)
-            self._read_at = now
+            self._file_version = version
         return Keyring((*self._configured, *(key for key in self._from_file if key not in self._configured)))
 
     def ensure(self) -> None:
-        """Makes the file with a first key, where there is no key at all. Raises KeyProblem."""
-        if self.ring().current is None:
-            key_file.make(self.path)
+        """Create the file with a first key if there is no key at all. Raises KeyProblem."""
+        if self.keyring().current is None:
+            key_file.create(self.path)
 
     def add(self) -> None:
-        """A new key, current from now on for every process that reads the file. Raises KeyProblem."""
-        key_file.add(self.path)
+        """Add a key that is current from now on, for every process that reads the file. Raises KeyProblem."""
+        key_file.add_key(self.path)
 
     @property
-    def told(self) -> str:
-        """Where the keys come from."""
+    def description(self) -> str:
+        """The name of the setting or the path of the file, for messages."""
         return SETTING if self.is_configured else str(self.path)
 
-    def _stamp(self) -> tuple[int, ...]:
+    def _stat(self) -> tuple[int, ...]:
         try:
-            found = self.path.stat()
+            stat = self.path.stat()
         except OSError:
             return ()
-        return found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode
+        return stat.st_ino, stat.st_mtime_ns, stat.st_size, stat.st_mode

@@ -1,6 +1,6 @@
-"""The keys that secrets are encrypted under, and the encryption: AES-256-GCM with a fresh nonce each time. Pure.
+"""Encrypts and decrypts secrets: AES-256-GCM (NIST SP 800-38D) with a fresh nonce each time. No I/O.
 
-A key is known by its id, a hash of it, so that each secret says which key it needs.
+The id of a key is a hash of it, and each secret is stored with the id of the key that it needs.
 """
 
 import base64
@@ -14,19 +14,21 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 KEY_BYTES, NONCE_BYTES = 32, 12
-HOW = "32 random bytes in base64: `openssl rand -base64 32` makes one"
+FORMAT = "32 random bytes in base64: `openssl rand -base64 32` makes one"
 
 
 class KeyProblem(Exception):
-    """Keys that cannot be used; reads as one line, without the key."""
+    """Keys that cannot be used. The message is one line, without the key."""
 
 
-class Undecryptable(Exception):
-    """Its key is not here, or what is stored is not what was encrypted; the message ends a sentence."""
+class DecryptionError(Exception):
+    """The key is missing, or the stored bytes were changed. The message continues a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
+    """An AES key and its id."""
+
     id: str
     secret: bytes = field(repr=False)
 
@@ -36,15 +38,21 @@ class Key:
 
     @classmethod
     def new(cls) -> "Key":
+        """Make a random key."""
         return cls.of(os.urandom(KEY_BYTES))
 
     @property
     def text(self) -> str:
+        """The key in base64, as it stands in the key file."""
         return base64.b64encode(self.secret).decode()
 
 
 def parse_keys(texts: Iterable[str], where: str) -> Iterator[Key]:
-    """Raises KeyProblem. `where` is named in it."""
+    """Parse keys in base64, in the standard or the URL-safe alphabet, with or without padding.
+
+    Raises:
+        KeyProblem: A text is no key. The message names `where`, and does not repeat the text.
+    """
     for number, text in enumerate(texts, 1):
         try:
             plain = text.strip().rstrip("=").replace("-", "+").replace("_", "/")
@@ -52,13 +60,13 @@ def parse_keys(texts: Iterable[str], where: str) -> Iterator[Key]:
         except (binascii.Error, ValueError):
             secret = b""
         if len(secret) != KEY_BYTES:
-            raise KeyProblem(f"{where}: key {number} is not {HOW}")
+            raise KeyProblem(f"{where}: key {number} is not {FORMAT}")
         yield Key.of(secret)
 
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """Encrypts under the first of its keys, and decrypts under any."""
+    """Encrypts under the first of its keys, and decrypts under any of them."""
 
     keys: tuple[Key, ...] = ()
 
@@ -70,19 +78,34 @@ class Keyring:
     def ids(self) -> list[str]:
         return [key.id for key in self.keys]
 
-    def encrypt(self, value: str, place: str) -> tuple[str, bytes]:
-        """(key id, ciphertext), which can be decrypted at this `place` alone: moved elsewhere it is of no use."""
-        if self.current is None:
-            raise KeyProblem("there is no key to encrypt under")
-        nonce = os.urandom(NONCE_BYTES)
-        return self.current.id, nonce + AESGCM(self.current.secret).encrypt(nonce, value.encode(), place.encode())
+    def encrypt(self, value: str, associated_data: str) -> tuple[str, bytes]:
+        """Encrypt a value.
 
-    def decrypt(self, key_id: str, data: bytes, place: str) -> str:
-        """Raises Undecryptable."""
+        Args:
+            value: The plain text.
+            associated_data: Needed again for decryption: under any other text it fails.
+
+        Returns:
+            The id of the key, and the nonce followed by the ciphertext.
+
+        Raises:
+            KeyProblem: There is no key.
+        """
+        if self.current is None:
+            raise KeyProblem("there is no key for encryption")
+        nonce = os.urandom(NONCE_BYTES)
+        data = AESGCM(self.current.secret).encrypt(nonce, value.encode(), associated_data.encode())
+        return self.current.id, nonce + data
+
+    def decrypt(self, key_id: str, data: bytes, associated_data: str) -> str:
+        """Decrypt what `encrypt` returned. Raises DecryptionError."""
         key = next((key for key in self.keys if key.id == key_id), None)
         if key is None:
-            raise Undecryptable(f"it was encrypted under the key {key_id}, which is not here")
+            raise DecryptionError(f"it was encrypted under the key {key_id}, which this host does not have")
+        nonce, ciphertext = data[:NONCE_BYTES], data[NONCE_BYTES:]
         try:
-            return AESGCM(key.secret).decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], place.encode()).decode()
+            return AESGCM(key.secret).decrypt(nonce, ciphertext, associated_data.encode()).decode()
         except (InvalidTag, ValueError):
-            raise Undecryptable(f"what is stored is not what was encrypted under the key {key_id}") from None
+            raise DecryptionError(
+                f"the stored value is not the one that was encrypted under the key {key_id}"
+            ) from None

@@ -1,6 +1,6 @@
-"""The resource `secrets`: values for one node call, decrypted where they are asked for and kept nowhere.
+"""The resource `secrets`: decrypts the values for one node call, and stores them nowhere.
 
-A database that is away delays a node and does not fail it.
+A database that is away delays a node and does not fail it. Used by node calls of workers and servers.
 """
 
 from collections.abc import Collection
@@ -11,76 +11,87 @@ import structlog
 from engine.errors import NodeFailure
 from persistence.db.database import Database
 from persistence.db.transient import is_transient, retry_transient
-from persistence.secrets.key_source import Keys
-from persistence.secrets.keyring import KeyProblem, Keyring, Undecryptable
-from persistence.secrets.store import place_of
+from persistence.secrets.key_source import KeySource
+from persistence.secrets.keyring import DecryptionError, KeyProblem, Keyring
+from persistence.secrets.store import associated_data
 
 log = structlog.get_logger(__name__)
 
 _FIND = """
 SELECT id, name, value, key_id,
-       last_used_at IS NULL OR last_used_at < now() - interval '1 minute' AS is_to_be_told
+       last_used_at IS NULL OR last_used_at < now() - interval '1 minute' AS is_use_due
 FROM secrets WHERE project_id = $1 AND name = ANY($2)
 """
-# Whoever finds the row held leaves it: somebody else is telling the same.
-_TELL = """
+# A locked row is skipped: another process is recording a use of the same secret.
+_RECORD_USE = """
 UPDATE secrets SET last_used_at = now()
 WHERE id IN (SELECT id FROM secrets WHERE id = ANY($1) FOR NO KEY UPDATE SKIP LOCKED)
 """
 _KEYS = "SELECT DISTINCT key_id FROM secrets"
 
 
-class SecretValues:
-    def __init__(self, database: Database, keys: Keys) -> None:
+class SecretResolver:
+    """Reads and decrypts secrets of any project; the caller has checked which names a node may use."""
+
+    def __init__(self, database: Database, keys: KeySource) -> None:
         self._database, self.keys = database, keys
 
     async def resolve(self, project_id: str, names: Collection[str]) -> dict[str, str]:
-        """Raises NodeFailure(SECRET) for one that is not there or cannot be decrypted."""
+        """Return the values by name. The time of use is recorded at most once a minute.
+
+        Raises:
+            NodeFailure: With code SECRET, if a secret does not exist or cannot be decrypted.
+        """
         rows = await self._rows(project_id, list(names))
-        ring = _ring(self.keys)
-        values = {name: _value(ring, project_id, name, rows.get(name)) for name in sorted(names)}
-        if used := [row["id"] for row in rows.values() if row["is_to_be_told"]]:
-            await self._tell(used)
+        keyring = _keyring(self.keys)
+        values = {name: _decrypt(keyring, project_id, name, rows.get(name)) for name in sorted(names)}
+        if ids := [row["id"] for row in rows.values() if row["is_use_due"]]:
+            await self._record_use(ids)
         return values
 
     async def _rows(self, project_id: str, names: list[str]) -> dict[str, asyncpg.Record]:
-        found = await retry_transient(lambda: self._database.pool.fetch(_FIND, project_id, names), "secrets.waiting")
-        return {row["name"]: row for row in found}
+        rows = await retry_transient(lambda: self._database.pool.fetch(_FIND, project_id, names), "secrets.waiting")
+        return {row["name"]: row for row in rows}
 
-    async def _tell(self, ids: list[str]) -> None:
+    async def _record_use(self, ids: list[str]) -> None:
         try:
-            await self._database.pool.execute(_TELL, ids)
+            await self._database.pool.execute(_RECORD_USE, ids)
         except Exception as error:
             if not is_transient(error):
                 raise
-            log.info("secrets.use_not_told", error=str(error) or type(error).__name__)
+            log.info("secrets.use_not_recorded", error=str(error) or type(error).__name__)
 
 
-def _ring(keys: Keys) -> Keyring:
+def _keyring(keys: KeySource) -> Keyring:
     try:
-        return keys.ring()
-    except KeyProblem as wrong:
-        raise NodeFailure("SECRET", f"secrets cannot be decrypted here: {wrong}") from wrong
+        return keys.keyring()
+    except KeyProblem as error:
+        raise NodeFailure("SECRET", f"this host cannot decrypt secrets: {error}") from error
 
 
-def _value(ring: Keyring, project_id: str, name: str, row: asyncpg.Record | None) -> str:
+def _decrypt(keyring: Keyring, project_id: str, name: str, row: asyncpg.Record | None) -> str:
     if row is None:
         raise NodeFailure("SECRET", f"there is no secret {name!r} in this project; set it with setSecret")
     try:
-        return ring.decrypt(row["key_id"], row["value"], place_of(row["id"], project_id, name))
-    except Undecryptable as wrong:
-        message = f"the secret {name!r} cannot be decrypted: {wrong}; `treadle doctor` tells more"
-        raise NodeFailure("SECRET", message) from wrong
+        return keyring.decrypt(row["key_id"], row["value"], associated_data(row["id"], project_id, name))
+    except DecryptionError as error:
+        message = f"the secret {name!r} cannot be decrypted: {error}; run `treadle doctor` for details"
+        raise NodeFailure("SECRET", message) from error
 
 
-async def open_secrets(database: Database, keys: Keys) -> SecretValues:
-    """Makes the key file at the first start of all: where secrets are stored already, their key has to be brought."""
+async def open_secrets(database: Database, keys: KeySource) -> SecretResolver:
+    """Open the resource. The first start of an installation creates the key file.
+
+    If secrets are stored already, no key is created: it would hide that their key is missing. Problems
+    with keys are logged and not raised, because nodes without secrets work without keys.
+    """
     needed = {row["key_id"] for row in await database.pool.fetch(_KEYS)}
     try:
         if not needed:
             keys.ensure()
-        if missing := sorted(needed.difference(keys.ring().ids)):
-            log.error("secrets.key_missing", keys=missing, have=keys.ring().ids, advice="`treadle doctor` tells more")
-    except KeyProblem as wrong:
-        log.error("secrets.no_key", problem=str(wrong))  # Whatever needs no secret goes on.
-    return SecretValues(database, keys)
+        ids = keys.keyring().ids
+        if missing := sorted(needed.difference(ids)):
+            log.error("secrets.key_missing", keys=missing, have=ids, advice="run `treadle doctor` for details")
+    except KeyProblem as error:
+        log.error("secrets.no_key", problem=str(error))
+    return SecretResolver(database, keys)

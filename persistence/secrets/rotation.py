@@ -1,6 +1,7 @@
-"""Every secret of an installation looked at: whether it can be decrypted, and encrypted anew under the current key.
+"""Checks that every secret of an installation can be decrypted, and encrypts all under the current key.
 
-A rotation goes batch by batch, each one transaction: stopped anywhere, the next one goes on with what is left.
+A rotation has batches of one transaction each. If it stops at any point, the next one continues with
+the rest. Used by `treadle doctor` and `treadle rotate-key`.
 """
 
 from collections import Counter
@@ -8,67 +9,70 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
-from persistence.secrets.keyring import Keyring, Undecryptable
-from persistence.secrets.store import place_of
+from persistence.secrets.keyring import DecryptionError, Keyring
+from persistence.secrets.store import associated_data
 
 BATCH = 100
 
-_AFTER = """
+_NEXT_BATCH = """
 SELECT secrets.id, secrets.project_id, secrets.name, value, key_id, projects.name AS project
 FROM secrets JOIN projects ON projects.id = secrets.project_id
 WHERE secrets.id > $1 ORDER BY secrets.id LIMIT $2
 """
-_CHANGE = "UPDATE secrets SET value = $2, key_id = $3 WHERE id = $1"
+_UPDATE = "UPDATE secrets SET value = $2, key_id = $3 WHERE id = $1"
 
 
 @dataclass(slots=True)
-class Looked:
-    """`by_key` counts the secrets under each key id; `lost` are those that cannot be decrypted, as `project/name: why`."""
+class SecretCounts:
+    """The result of a check or a rotation."""
 
     by_key: Counter[str] = field(default_factory=Counter)
-    lost: list[str] = field(default_factory=list)
+    """The number of secrets under each key id, before the rotation."""
+    undecryptable: list[str] = field(default_factory=list)
+    """The secrets that cannot be decrypted, as `project/name: reason`."""
     changed: int = 0
+    """The number of secrets that were encrypted again."""
 
     @property
     def count(self) -> int:
         return self.by_key.total()
 
 
-async def look(connection: asyncpg.Connection, ring: Keyring) -> Looked:
-    """Decrypts every secret, and changes nothing."""
-    looked, last = Looked(), ""
-    while rows := await connection.fetch(_AFTER, last, BATCH):
+async def check(connection: asyncpg.Connection, keyring: Keyring) -> SecretCounts:
+    """Decrypt every secret, and change nothing."""
+    counts, last = SecretCounts(), ""
+    while rows := await connection.fetch(_NEXT_BATCH, last, BATCH):
         for row in rows:
-            _decrypted(row, ring, looked)
+            _decrypt(row, keyring, counts)
         last = rows[-1]["id"]
-    return looked
+    return counts
 
 
-async def rotate(connection: asyncpg.Connection, ring: Keyring) -> Looked:
-    """Encrypts every secret under the current key that is not yet. One that cannot be decrypted stays as it is."""
-    looked, last = Looked(), ""
+async def rotate(connection: asyncpg.Connection, keyring: Keyring) -> SecretCounts:
+    """Encrypt every secret under the current key. A secret that cannot be decrypted is not changed."""
+    counts, last = SecretCounts(), ""
     while True:
         async with connection.transaction():
-            rows = await connection.fetch(_AFTER + " FOR UPDATE OF secrets", last, BATCH)
+            rows = await connection.fetch(_NEXT_BATCH + " FOR UPDATE OF secrets", last, BATCH)
             for row in rows:
-                value = _decrypted(row, ring, looked)
-                if value is not None and row["key_id"] != ring.ids[0]:
-                    key_id, data = ring.encrypt(value, _place(row))
-                    await connection.execute(_CHANGE, row["id"], data, key_id)
-                    looked.changed += 1
+                value = _decrypt(row, keyring, counts)
+                if value is not None and row["key_id"] != keyring.ids[0]:
+                    key_id, data = keyring.encrypt(value, _associated_data(row))
+                    await connection.execute(_UPDATE, row["id"], data, key_id)
+                    counts.changed += 1
         if not rows:
-            return looked
+            return counts
         last = rows[-1]["id"]
 
 
-def _decrypted(row: asyncpg.Record, ring: Keyring, looked: Looked) -> str | None:
-    looked.by_key[row["key_id"]] += 1
+def _decrypt(row: asyncpg.Record, keyring: Keyring, counts: SecretCounts) -> str | None:
+    counts.by_key[row["key_id"]] += 1
     try:
-        return ring.decrypt(row["key_id"], row["value"], _place(row))
-    except Undecryptable as wrong:
-        looked.lost.append(f"{row['project']}/{row['name']}: {wrong}")
+        return keyring.decrypt(row["key_id"], row["value"], _associated_data(row))
+    except DecryptionError as error:
+        counts.undecryptable.append(f"{row['project']}/{row['name']}: {error}")
         return None
 
 
-def _place(row: asyncpg.Record) -> str:
-    return place_of(row["id"], row["project_id"], row["name"])
+def _associated_data(row: asyncpg.Record) -> str:
+    return associated_data(row["id"], row["project_id"], row["name"])

@@ -91,13 +91,13 @@ async def test_a_key_that_is_gone_is_said_and_one_that_is_back_is_used(system: S
     answer = await system.run(using("key"))
     error = answer["run"]["error"]
     assert (error["code"], error["nodeId"]) == ("SECRET", "n0")
-    assert f"was encrypted under the key {key.id}, which is not here" in error["message"]
-    assert "Run `treadle doctor` for details" in error["message"]
+    assert f"was encrypted under the key {key.id}, which this host does not have" in error["message"]
+    assert "run `treadle doctor` for details" in error["message"]
     [told] = await put(system, "other")
     assert f"restore {tmp_path / NAME}, or set TREADLE_SECRET_KEY" in told
     doctor = await printed(system, "doctor")
     assert "1 of 1 secrets cannot be decrypted (restore the key with TREADLE_SECRET_KEY or the key file" in doctor
-    assert f"default/key: it was encrypted under the key {key.id}, which is not here" in doctor
+    assert f"default/key: it was encrypted under the key {key.id}, which this host does not have" in doctor
     (tmp_path / "elsewhere").rename(tmp_path / NAME)
     answer = await system.run(using("key"))
     assert answer["run"]["output"] == {"n0": True}

@@ -1,4 +1,4 @@
-"""Databases that tools read: real ones, and what may not be done to them."""
+"""Databases that tools query: what a query returns, and what it may not do."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from engine.catalog_file import SqlDatabase
 from engine.errors import NodeFailure
 from engine.tools.catalog import Tools
 from engine.tools.sql import sql_tools
-from persistence.sql_databases import Databases, open_databases
+from persistence.sql_databases import SqlDatabases, open_databases
 from tests.engine.node_runner import Given
 
 SETUP = """
@@ -54,9 +54,9 @@ async def failure(tools: Tools, query: str, *parameters: Any, **more: Any) -> No
 
 
 async def test_a_query_gives_rows_as_json(tools: Tools) -> None:
-    found = await read(tools, "SELECT * FROM orders WHERE id = $1 -- the one", 2)
+    result = await read(tools, "SELECT * FROM orders WHERE id = $1 -- the one", 2)
     row = {"id": 2, "total": 3.0, "at": "2030-01-03T00:00:00+00:00", "note": {"a": [1]}, "paid": True}
-    assert found == {"rows": [row], "truncated": False}
+    assert result == {"rows": [row], "truncated": False}
     assert await read(tools, "WITH x AS (VALUES (1)) SELECT 'a' AS b FROM x") == {
         "rows": [{"b": "a"}],
         "truncated": False,
@@ -76,15 +76,15 @@ async def test_a_query_gives_rows_as_json(tools: Tools) -> None:
 async def test_parameters_are_values_of_their_types(
     tools: Tools, condition: str, parameters: tuple[Any, ...], ids: list[int]
 ) -> None:
-    found = await read(tools, f"SELECT id FROM orders WHERE {condition} ORDER BY id", *parameters)
-    assert [row["id"] for row in found["rows"]] == ids
+    result = await read(tools, f"SELECT id FROM orders WHERE {condition} ORDER BY id", *parameters)
+    assert [row["id"] for row in result["rows"]] == ids
 
 
-async def test_rows_are_limited_and_that_is_told(tools: Tools) -> None:
-    found = await read(tools, "SELECT id FROM orders ORDER BY id DESC")
-    assert ([row["id"] for row in found["rows"]], found["truncated"]) == ([10, 9, 8, 7, 6], True)
-    found = await read(tools, "SELECT id FROM orders WHERE id <= 2", limit=2)
-    assert (len(found["rows"]), found["truncated"]) == (2, False)
+async def test_rows_are_limited_and_the_result_says_so(tools: Tools) -> None:
+    result = await read(tools, "SELECT id FROM orders ORDER BY id DESC")
+    assert ([row["id"] for row in result["rows"]], result["truncated"]) == ([10, 9, 8, 7, 6], True)
+    result = await read(tools, "SELECT id FROM orders WHERE id <= 2", limit=2)
+    assert (len(result["rows"]), result["truncated"]) == (2, False)
     assert (await failure(tools, "SELECT 1", limit=6)).code == "TOOL_ARGUMENTS"
 
 
@@ -113,14 +113,14 @@ BAD_QUERIES = [
 
 
 @pytest.mark.parametrize(("query", "code", "message"), BAD_QUERIES)
-async def test_what_is_no_reading_is_refused(tools: Tools, query: str, code: str, message: str) -> None:
+async def test_a_query_that_does_more_than_read_is_refused(tools: Tools, query: str, code: str, message: str) -> None:
     failed = await failure(tools, query)
     assert (failed.code, message in failed.message) == (code, True), failed.message
     assert len((await read(tools, "SELECT count(*) AS n FROM orders"))["rows"]) == 1
     assert (await read(tools, "SELECT count(*) AS n FROM orders"))["rows"][0]["n"] == 10
 
 
-async def test_large_results_are_refused_before_they_fill_the_memory(database_url: str) -> None:
+async def test_a_large_result_is_refused_before_it_fills_the_memory(database_url: str) -> None:
     config = SqlDatabase(url=database_url, max_rows=100_000)
     async with open_databases({"shop": config}) as databases:
         tools = Tools(sql_tools({"shop": config}, databases))
@@ -128,12 +128,14 @@ async def test_large_results_are_refused_before_they_fill_the_memory(database_ur
     assert (failed.code, "larger than 4 MiB" in failed.message) == ("TOOL_FAILED", True)
 
 
-async def test_a_parameter_that_does_not_fit_is_a_clear_error(tools: Tools) -> None:
+async def test_a_parameter_of_the_wrong_type_is_a_clear_error(tools: Tools) -> None:
     failed = await failure(tools, "SELECT id FROM orders WHERE id = $1", "two")
     assert (failed.code, 'invalid input syntax for type integer: "two"' in failed.message) == ("TOOL_FAILED", True)
 
 
-async def test_the_host_says_who_may_read(tools: Tools, monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
+async def test_the_catalog_decides_who_may_query(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
     assert (await failure(tools, "SELECT 1 AS n", scope="run")).code == "TOOL_FORBIDDEN"
     failed = await failure(tools, "SELECT 1 AS n", name="sql:open", scope="run")
     assert (failed.code, "SHOP_URL is not set" in failed.message) == ("TOOL_FAILED", True)
@@ -141,9 +143,9 @@ async def test_the_host_says_who_may_read(tools: Tools, monkeypatch: pytest.Monk
     assert (await read(tools, "SELECT 1 AS n", name="sql:open", scope="run"))["rows"] == [{"n": 1}]
 
 
-async def test_a_database_that_is_away_is_a_clear_error(tools: Tools) -> None:
+async def test_an_unreachable_database_is_a_clear_error(tools: Tools) -> None:
     failed = await failure(tools, "SELECT 1 AS n", name="sql:gone")
-    assert (failed.code, failed.retryable, "'gone' is away" in failed.message) == ("TOOL_FAILED", True, True)
+    assert (failed.code, failed.retryable, "'gone' cannot be reached" in failed.message) == ("TOOL_FAILED", True, True)
 
 
 async def test_a_cancelled_query_ends_in_the_database(tools: Tools, database_url: str) -> None:
@@ -165,8 +167,8 @@ async def test_a_cancelled_query_ends_in_the_database(tools: Tools, database_url
         await watching.close()
 
 
-async def test_reads_do_not_take_all_connections(database_url: str) -> None:
+async def test_more_queries_than_connections_all_succeed(database_url: str) -> None:
     async with open_databases({"shop": SqlDatabase(url=database_url)}) as databases:
-        assert isinstance(databases, Databases)
-        found = await asyncio.gather(*(databases.read("shop", f"SELECT {n} AS n", [], 1) for n in range(20)))
-    assert [rows[0]["n"] for rows in found] == list(range(20))  # type: ignore[index, call-overload]
+        assert isinstance(databases, SqlDatabases)
+        result = await asyncio.gather(*(databases.read("shop", f"SELECT {n} AS n", [], 1) for n in range(20)))
+    assert [rows[0]["n"] for rows in result] == list(range(20))  # type: ignore[index, call-overload]

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from engine.errors import NodeFailure
 from persistence.caller import Caller, Role
 from persistence.secrets import key_file
-from persistence.secrets.key_source import Keys
+from persistence.secrets.key_source import KeySource
 from persistence.secrets.keyring import Key
 from persistence.secrets.resolver import open_secrets
 from persistence.workflows import projects
@@ -28,7 +28,7 @@ SET = "mutation ($i: SetSecretInput!) { setSecret(input: $i) { secret { name } e
 @pytest.fixture
 async def keyed(context: Context, tmp_path: Path) -> AsyncIterator[Context]:
     """A context whose server has keys."""
-    context.resources = {"secrets": await open_secrets(context.database, Keys(None, tmp_path / key_file.NAME))}
+    context.resources = {"secrets": await open_secrets(context.database, KeySource(None, tmp_path / key_file.NAME))}
     yield context
 
 
@@ -252,7 +252,7 @@ async def test_a_secret_whose_key_is_lost_can_be_set_again_under_a_new_key(
 ) -> None:
     before = await put(keyed)
     (tmp_path / key_file.NAME).write_text(Key.new().text)
-    with pytest.raises(NodeFailure, match="which is not here"):
+    with pytest.raises(NodeFailure, match="which this host does not have"):
         await keyed.resources["secrets"].resolve(project, ["key"])
     after = await put(keyed)
     assert (after["secret"]["id"], after["errors"]) == (before["secret"]["id"], [])

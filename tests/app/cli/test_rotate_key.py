@@ -10,9 +10,9 @@ from app.settings import Settings
 from persistence.caller import Caller
 from persistence.db.database import Database, dsn
 from persistence.secrets import key_file, store
-from persistence.secrets.key_source import Keys
+from persistence.secrets.key_source import KeySource
 from persistence.secrets.keyring import Key, KeyProblem, Keyring
-from persistence.secrets.rotation import look
+from persistence.secrets.rotation import check
 from tests.app.commands import Treadle
 
 
@@ -22,8 +22,8 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> Keys:
-    keys = Keys(None, tmp_path / key_file.NAME)
+def keys(tmp_path: Path) -> KeySource:
+    keys = KeySource(None, tmp_path / key_file.NAME)
     keys.ensure()
     return keys
 
@@ -37,7 +37,7 @@ async def put(database: Database, caller: Caller, project: str, ring: Keyring, *
 async def secrets_by_key(database_url: str, ring: Keyring) -> dict[str, int]:
     connection = await asyncpg.connect(dsn(database_url))
     try:
-        return dict((await look(connection, ring)).by_key)
+        return dict((await check(connection, ring)).by_key)
     finally:
         await connection.close()
 
@@ -47,29 +47,29 @@ def files_in(folder: Path) -> list[Path]:
 
 
 async def test_each_rotation_adds_a_new_key_and_keeps_the_old_ones(
-    settings: Settings, keys: Keys, database: Database, database_url: str, caller: Caller, project: str
+    settings: Settings, keys: KeySource, database: Database, database_url: str, caller: Caller, project: str
 ) -> None:
-    await put(database, caller, project, keys.ring(), "a", "b")
-    [first] = keys.ring().ids
+    await put(database, caller, project, keys.keyring(), "a", "b")
+    [first] = keys.keyring().ids
     _, text = await rotate_keys(settings)
-    second = keys.ring().ids[0]
-    assert keys.ring().ids == [second, first]
+    second = keys.keyring().ids[0]
+    assert keys.keyring().ids == [second, first]
     assert text == f"2 of 2 secrets are now encrypted under key {second} of {keys.path}"
     await rotate_keys(settings)
-    assert keys.ring().ids[1:] == [second, first]
-    assert await secrets_by_key(database_url, keys.ring()) == {keys.ring().ids[0]: 2}
+    assert keys.keyring().ids[1:] == [second, first]
+    assert await secrets_by_key(database_url, keys.keyring()) == {keys.keyring().ids[0]: 2}
 
 
 async def test_a_resumed_rotation_adds_no_further_key(
-    settings: Settings, keys: Keys, database: Database, database_url: str, caller: Caller, project: str
+    settings: Settings, keys: KeySource, database: Database, database_url: str, caller: Caller, project: str
 ) -> None:
-    await put(database, caller, project, keys.ring(), "a", "b")
+    await put(database, caller, project, keys.keyring(), "a", "b")
     keys.add()
-    await put(database, caller, project, keys.ring(), "c")
-    before = keys.ring().ids
+    await put(database, caller, project, keys.keyring(), "c")
+    before = keys.keyring().ids
     counts, _ = await rotate_keys(settings)
-    assert (counts.changed, counts.count, keys.ring().ids) == (2, 3, before)
-    assert await secrets_by_key(database_url, keys.ring()) == {before[0]: 3}
+    assert (counts.changed, counts.count, keys.keyring().ids) == (2, 3, before)
+    assert await secrets_by_key(database_url, keys.keyring()) == {before[0]: 3}
 
 
 async def test_a_rotation_uses_configured_keys_and_creates_no_file(
@@ -85,9 +85,9 @@ async def test_a_rotation_uses_configured_keys_and_creates_no_file(
 
 
 async def test_a_rotation_moves_secrets_from_a_key_file_to_the_setting(
-    settings: Settings, keys: Keys, database: Database, database_url: str, caller: Caller, project: str
+    settings: Settings, keys: KeySource, database: Database, database_url: str, caller: Caller, project: str
 ) -> None:
-    await put(database, caller, project, keys.ring(), "a")
+    await put(database, caller, project, keys.keyring(), "a")
     new = Key.new()
     await rotate_keys(Settings(**{**settings.model_dump(), "secret_key": new.text}))
     assert await secrets_by_key(database_url, Keyring((new,))) == {new.id: 1}
@@ -107,13 +107,13 @@ async def test_the_doctor_creates_no_key(settings: Settings, tmp_path: Path) -> 
 
 
 async def test_the_doctor_names_the_key_and_reports_whether_all_secrets_can_be_decrypted(
-    settings: Settings, keys: Keys, database: Database, caller: Caller, project: str
+    settings: Settings, keys: KeySource, database: Database, caller: Caller, project: str
 ) -> None:
-    key = f"key {keys.ring().ids[0]} of {keys.path}"
+    key = f"key {keys.keyring().ids[0]} of {keys.path}"
     assert await check_secrets(settings) == (True, f"{key}; no secrets")
-    await put(database, caller, project, keys.ring(), "a", "b")
+    await put(database, caller, project, keys.keyring(), "a", "b")
     assert await check_secrets(settings) == (True, f"{key}; 2 secrets, all of which can be decrypted")
-    old = keys.ring().ids[0]
+    old = keys.keyring().ids[0]
     keys.add()
     has_passed, text = await check_secrets(settings)
     assert has_passed
@@ -124,14 +124,14 @@ async def test_the_doctor_names_the_key_and_reports_whether_all_secrets_can_be_d
 
 
 async def test_the_doctor_names_secrets_that_cannot_be_decrypted(
-    settings: Settings, keys: Keys, database: Database, caller: Caller, project: str
+    settings: Settings, keys: KeySource, database: Database, caller: Caller, project: str
 ) -> None:
     lost = Key.new()
     await put(database, caller, project, Keyring((lost,)), *(f"key{number}" for number in range(7)))
     has_passed, text = await check_secrets(settings)
     assert not has_passed
     assert "7 of 7 secrets cannot be decrypted" in text
-    assert f"default/key0: it was encrypted under the key {lost.id}, which is not here" in text
+    assert f"default/key0: it was encrypted under the key {lost.id}, which this host does not have" in text
     assert "key6" not in text
 
 
@@ -139,7 +139,7 @@ async def test_the_doctor_names_secrets_that_cannot_be_decrypted(
 def test_a_key_file_that_other_users_can_read_is_refused(
     treadle: Treadle, database_url: str, redis_url: str, tmp_path: Path, command: str
 ) -> None:
-    Keys(None, tmp_path / key_file.NAME).ensure()
+    KeySource(None, tmp_path / key_file.NAME).ensure()
     (tmp_path / key_file.NAME).chmod(0o644)
     stores = {"TREADLE_DATABASE_URL": database_url, "TREADLE_REDIS_URL": redis_url}
     process = treadle(command, TREADLE_DATA_DIR=str(tmp_path), **stores)

@@ -1,4 +1,4 @@
-"""Secrets as rows: values that only a node call sees, in whatever order they are set, used, rotated and deleted."""
+"""Secrets as rows: set, used, rotated and deleted in any order; only a node call gets the values."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,10 +15,10 @@ from persistence.db.database import Database, dsn
 from persistence.problems import Limit, NotFound
 from persistence.secrets import key_file
 from persistence.secrets import store as secrets
-from persistence.secrets.key_source import Keys
+from persistence.secrets.key_source import KeySource
 from persistence.secrets.keyring import Key, Keyring
-from persistence.secrets.resolver import SecretValues, open_secrets
-from persistence.secrets.rotation import BATCH, look, rotate
+from persistence.secrets.resolver import SecretResolver, open_secrets
+from persistence.secrets.rotation import BATCH, check, rotate
 from persistence.secrets.store import Secret
 from persistence.workflows import projects
 
@@ -26,15 +26,15 @@ VALUE = "sk-canary-81kQz0pLw2"
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> Keys:
-    made = Keys(None, tmp_path / key_file.NAME)
-    made.ensure()
-    return made
+def keys(tmp_path: Path) -> KeySource:
+    source = KeySource(None, tmp_path / key_file.NAME)
+    source.ensure()
+    return source
 
 
 @pytest.fixture
-def values(database: Database, keys: Keys) -> SecretValues:
-    return SecretValues(database, keys)
+def values(database: Database, keys: KeySource) -> SecretResolver:
+    return SecretResolver(database, keys)
 
 
 @pytest.fixture
@@ -45,30 +45,30 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 class Store:
-    """Sets and deletes as the resolvers do: a transaction a call."""
+    """Sets and deletes secrets as the resolvers do, with one transaction for each call."""
 
-    def __init__(self, database: Database, caller: Caller, keys: Keys, project: str) -> None:
+    def __init__(self, database: Database, caller: Caller, keys: KeySource, project: str) -> None:
         self.database, self.caller, self.keys, self.project = database, caller, keys, project
 
     async def put(self, name: str, value: str = VALUE, project: str | None = None) -> Secret:
         async with self.database.begin() as connection:
-            return await secrets.put(connection, self.caller, self.keys.ring(), project or self.project, name, value)
+            return await secrets.put(connection, self.caller, self.keys.keyring(), project or self.project, name, value)
 
     async def remove(self, name: str) -> str:
         async with self.database.begin() as connection:
             return await secrets.remove(connection, self.caller, self.project, name)
 
-    async def listed(self, caller: Caller | None = None) -> list[Secret]:
+    async def list_all(self, caller: Caller | None = None) -> list[Secret]:
         async with self.database.connect() as connection:
-            return await secrets.of_projects(connection, caller or self.caller, [self.project])
+            return await secrets.list_by_name(connection, caller or self.caller, [self.project])
 
 
 @pytest.fixture
-def store(database: Database, caller: Caller, keys: Keys, project: str) -> Store:
+def store(database: Database, caller: Caller, keys: KeySource, project: str) -> Store:
     return Store(database, caller, keys, project)
 
 
-async def test_a_secret_is_set_used_changed_and_deleted(store: Store, values: SecretValues, project: str) -> None:
+async def test_a_secret_is_set_used_changed_and_deleted(store: Store, values: SecretResolver, project: str) -> None:
     first = await store.put("key")
     assert await values.resolve(project, ["key"]) == {"key": VALUE}
     second = await store.put("key", "another value")
@@ -89,27 +89,27 @@ async def test_the_database_holds_no_value(store: Store, connection: asyncpg.Con
     assert len(row["value"]) == 12 + len(VALUE) + 16
 
 
-async def test_secrets_of_another_project_are_not_there(
-    store: Store, values: SecretValues, project: str, database: Database
+async def test_secrets_of_another_project_do_not_exist_for_a_caller(
+    store: Store, values: SecretResolver, project: str, database: Database
 ) -> None:
     await store.put("key")
     async with database.begin() as connection:
         other = await projects.create(connection, "other")
     with pytest.raises(NodeFailure, match="no secret 'key'"):
         await values.resolve(other.id, ["key"])
-    stranger = Caller("stranger", {other.id: Role.ADMIN})
-    assert await store.listed(stranger) == []
+    outsider = Caller("outsider", {other.id: Role.ADMIN})
+    assert await store.list_all(outsider) == []
     async with database.begin() as connection:
         with pytest.raises(NotFound):
-            await secrets.remove(connection, stranger, project, "key")
-    assert [secret.name for secret in await store.listed()] == ["key"]
+            await secrets.remove(connection, outsider, project, "key")
+    assert [secret.name for secret in await store.list_all()] == ["key"]
 
 
 @pytest.mark.parametrize("column", ["id", "name", "project_id"])
 async def test_a_value_moved_to_another_row_cannot_be_decrypted(
-    store: Store, values: SecretValues, connection: asyncpg.Connection, project: str, column: str, database: Database
+    store: Store, values: SecretResolver, connection: asyncpg.Connection, project: str, column: str, database: Database
 ) -> None:
-    """Whoever can write to the database cannot make a secret stand for another one."""
+    """An attacker who can write to the database cannot pass one secret off as another."""
     await store.put("key")
     async with database.begin() as transaction:
         other = await projects.create(transaction, "other")
@@ -120,7 +120,7 @@ async def test_a_value_moved_to_another_row_cannot_be_decrypted(
         await values.resolve(other.id if column == "project_id" else project, [name])
 
 
-async def test_setting_and_deleting_at_once_leaves_one_or_none(store: Store) -> None:
+async def test_concurrent_sets_and_deletes_leave_one_secret_or_none(store: Store) -> None:
     async def remove() -> None:
         with suppress(NotFound):
             await store.remove("key")
@@ -129,10 +129,10 @@ async def test_setting_and_deleting_at_once_leaves_one_or_none(store: Store) -> 
         await asyncio.gather(
             *(store.put("key", f"value {number}") for number in range(6)), *(remove() for _ in range(3))
         )
-        assert len(await store.listed()) <= 1
+        assert len(await store.list_all()) <= 1
 
 
-async def test_a_project_has_room_for_so_many(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_secrets_of_a_project_is_limited(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(secrets, "MAX_SECRETS", 2)
     for name in ("a", "b"):
         await store.put(name)
@@ -141,24 +141,24 @@ async def test_a_project_has_room_for_so_many(store: Store, monkeypatch: pytest.
     await store.put("a", "a new value")
 
 
-async def test_a_use_is_told_at_most_once_a_minute(
-    store: Store, values: SecretValues, connection: asyncpg.Connection, project: str
+async def test_a_use_is_recorded_at_most_once_a_minute(
+    store: Store, values: SecretResolver, connection: asyncpg.Connection, project: str
 ) -> None:
     assert (await store.put("key")).last_used_at is None
     await values.resolve(project, ["key"])
-    [secret] = await store.listed()
+    [secret] = await store.list_all()
     assert secret.last_used_at is not None
     await asyncio.gather(*(values.resolve(project, ["key"]) for _ in range(20)))
-    assert (await store.listed())[0].last_used_at == secret.last_used_at
+    assert (await store.list_all())[0].last_used_at == secret.last_used_at
     await connection.execute("UPDATE secrets SET last_used_at = now() - interval '61 seconds'")
     await values.resolve(project, ["key"])
-    found = (await store.listed())[0].last_used_at
-    assert found is not None
-    assert found > secret.last_used_at
+    last_used_at = (await store.list_all())[0].last_used_at
+    assert last_used_at is not None
+    assert last_used_at > secret.last_used_at
 
 
-async def test_a_row_that_somebody_holds_delays_no_use(
-    store: Store, values: SecretValues, connection: asyncpg.Connection, project: str
+async def test_a_locked_row_delays_no_use(
+    store: Store, values: SecretResolver, connection: asyncpg.Connection, project: str
 ) -> None:
     await store.put("key")
     async with connection.transaction(), asyncio.timeout(10):
@@ -166,8 +166,8 @@ async def test_a_row_that_somebody_holds_delays_no_use(
         assert await values.resolve(project, ["key"]) == {"key": VALUE}
 
 
-async def test_a_database_that_is_away_delays_a_use(
-    store: Store, values: SecretValues, connection: asyncpg.Connection, project: str
+async def test_a_lost_connection_delays_a_use(
+    store: Store, values: SecretResolver, connection: asyncpg.Connection, project: str
 ) -> None:
     await store.put("key")
     for _ in range(5):
@@ -179,99 +179,104 @@ async def test_a_database_that_is_away_delays_a_use(
         assert await using == {"key": VALUE}
 
 
-async def test_all_that_are_missing_are_found_before_anything_is_used(
-    store: Store, values: SecretValues, project: str
+async def test_a_missing_secret_is_found_before_any_use_is_recorded(
+    store: Store, values: SecretResolver, project: str
 ) -> None:
     await store.put("key")
     with pytest.raises(NodeFailure, match="'absent'"):
         await values.resolve(project, ["key", "absent"])
-    assert (await store.listed())[0].last_used_at is None
+    assert (await store.list_all())[0].last_used_at is None
 
 
-async def test_every_secret_is_encrypted_anew_batch_by_batch(
-    store: Store, values: SecretValues, connection: asyncpg.Connection, project: str
+async def test_a_rotation_encrypts_every_secret_again_in_batches(
+    store: Store, values: SecretResolver, connection: asyncpg.Connection, project: str
 ) -> None:
     names = [f"key{number}" for number in range(BATCH + 20)]
     for name in names:
         await store.put(name, f"value of {name}")
-    before = {secret.name: secret.updated_at for secret in await store.listed()}
+    before = {secret.name: secret.updated_at for secret in await store.list_all()}
     store.keys.add()
-    looked = await rotate(connection, store.keys.ring())
-    assert (looked.changed, looked.count, looked.lost) == (BATCH + 20, BATCH + 20, [])
-    new_alone = Keyring(store.keys.ring().keys[:1])
-    assert (await look(connection, new_alone)).lost == []
+    counts = await rotate(connection, store.keys.keyring())
+    assert (counts.changed, counts.count, counts.undecryptable) == (BATCH + 20, BATCH + 20, [])
+    new_only = Keyring(store.keys.keyring().keys[:1])
+    assert (await check(connection, new_only)).undecryptable == []
     assert await values.resolve(project, names) == {name: f"value of {name}" for name in names}
-    assert {secret.name: secret.updated_at for secret in await store.listed()} == before
-    assert (await rotate(connection, store.keys.ring())).changed == 0
+    assert {secret.name: secret.updated_at for secret in await store.list_all()} == before
+    assert (await rotate(connection, store.keys.keyring())).changed == 0
 
 
-async def test_a_rotation_that_was_stopped_goes_on_with_what_is_left(
+async def test_a_rotation_continues_after_an_interruption_with_the_rest(
     store: Store, connection: asyncpg.Connection, database_url: str, project: str
 ) -> None:
     for number in range(3 * BATCH):
         await store.put(f"key{number}")
     store.keys.add()
     other = await asyncpg.connect(dsn(database_url))
-    turning = asyncio.create_task(rotate(other, store.keys.ring()))
-    while not await connection.fetchval("SELECT count(*) FROM secrets WHERE key_id = $1", store.keys.ring().ids[0]):
-        assert not turning.done()
+    rotating = asyncio.create_task(rotate(other, store.keys.keyring()))
+    while not await connection.fetchval("SELECT count(*) FROM secrets WHERE key_id = $1", store.keys.keyring().ids[0]):
+        assert not rotating.done()
     other.terminate()
     with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
-        await turning
-    half = await look(connection, store.keys.ring())
-    assert half.lost == []
-    assert 0 < half.by_key[store.keys.ring().ids[0]] < 3 * BATCH
-    rest = await rotate(connection, store.keys.ring())
-    assert rest.changed == half.by_key[store.keys.ring().ids[1]]
+        await rotating
+    half = await check(connection, store.keys.keyring())
+    assert half.undecryptable == []
+    assert 0 < half.by_key[store.keys.keyring().ids[0]] < 3 * BATCH
+    rest = await rotate(connection, store.keys.keyring())
+    assert rest.changed == half.by_key[store.keys.keyring().ids[1]]
 
 
 async def test_secrets_can_be_set_and_used_while_they_are_rotated(
-    store: Store, values: SecretValues, connection: asyncpg.Connection, project: str
+    store: Store, values: SecretResolver, connection: asyncpg.Connection, project: str
 ) -> None:
     names = [f"key{number}" for number in range(50)]
     for name in names:
         await store.put(name, f"{name} first")
     store.keys.add()
-    turning = asyncio.create_task(rotate(connection, store.keys.ring()))
+    rotating = asyncio.create_task(rotate(connection, store.keys.keyring()))
     for name in names:
         await store.put(name, f"{name} second")
         assert await values.resolve(project, [name]) == {name: f"{name} second"}
-    await turning
+    await rotating
     assert await values.resolve(project, names) == {name: f"{name} second" for name in names}
 
 
-async def test_one_that_cannot_be_decrypted_is_named_and_left_as_it_is(
-    store: Store, values: SecretValues, connection: asyncpg.Connection, project: str, caller: Caller, database: Database
+async def test_a_secret_that_cannot_be_decrypted_is_named_and_not_changed(
+    store: Store,
+    values: SecretResolver,
+    connection: asyncpg.Connection,
+    project: str,
+    caller: Caller,
+    database: Database,
 ) -> None:
     lost = Key.new()
     async with database.begin() as transaction:
         await secrets.put(transaction, caller, Keyring((lost,)), project, "lost", VALUE)
     await store.put("kept")
     store.keys.add()
-    looked = await rotate(connection, store.keys.ring())
-    assert looked.changed == 1
-    assert looked.lost == [f"default/lost: it was encrypted under the key {lost.id}, which is not here"]
+    counts = await rotate(connection, store.keys.keyring())
+    assert counts.changed == 1
+    assert counts.undecryptable == [
+        f"default/lost: it was encrypted under the key {lost.id}, which this host does not have"
+    ]
     with pytest.raises(NodeFailure, match=f"'lost' cannot be decrypted: .* the key {lost.id}"):
         await values.resolve(project, ["lost"])
     await store.put("lost", "set again")
     assert await values.resolve(project, ["lost"]) == {"lost": "set again"}
 
 
-async def test_the_first_start_makes_a_key_and_no_later_one_does(
-    store: Store, database: Database, tmp_path: Path
-) -> None:
-    elsewhere = Keys(None, tmp_path / "elsewhere" / key_file.NAME)
-    assert (await open_secrets(database, elsewhere)).keys.ring().current is not None
+async def test_only_the_first_start_creates_a_key(store: Store, database: Database, tmp_path: Path) -> None:
+    elsewhere = KeySource(None, tmp_path / "elsewhere" / key_file.NAME)
+    assert (await open_secrets(database, elsewhere)).keys.keyring().current is not None
     elsewhere.path.unlink()
     await store.put("key")
-    with capture_logs() as logged:
+    with capture_logs() as logs:
         await open_secrets(database, elsewhere)
     assert not elsewhere.path.exists()
-    assert [entry["event"] for entry in logged] == ["secrets.key_missing"]
+    assert [entry["event"] for entry in logs] == ["secrets.key_missing"]
 
 
-async def test_a_folder_that_cannot_be_written_to_stops_nothing(database: Database) -> None:
-    with capture_logs() as logged:
-        await open_secrets(database, Keys(None, Path("/proc/treadle") / key_file.NAME))
-    assert [entry["event"] for entry in logged] == ["secrets.no_key"]
-    assert "set TREADLE_SECRET_KEY instead" in logged[0]["problem"]
+async def test_a_start_with_a_read_only_folder_succeeds_without_a_key(database: Database) -> None:
+    with capture_logs() as logs:
+        await open_secrets(database, KeySource(None, Path("/proc/treadle") / key_file.NAME))
+    assert [entry["event"] for entry in logs] == ["secrets.no_key"]
+    assert "set TREADLE_SECRET_KEY instead" in logs[0]["problem"]
