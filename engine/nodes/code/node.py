@@ -1,4 +1,7 @@
-"""`code`: the author's Python, run in a sandbox process with limits on time and memory. Values go in as data alone."""
+"""The node type `code`: runs the author's Python in a sandbox process with time and memory limits.
+
+Values enter the sandbox only as data: a template never becomes part of the source.
+"""
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -11,21 +14,25 @@ from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.types import JSON
 
 MAX_CODE = 256 * 1024
+"""Characters of the source."""
 DEFAULT_MEMORY_MB = 128
+"""Memory limit in MiB if the process sets none."""
 
 
-def _is_python(code: str) -> str:
+def _check_source(code: str) -> str:
     process_of(code)
     return code
 
 
 class CodeConfig(NodeConfig):
-    language: Literal["python"] = Field("python", title="Language", description="Python alone.", examples=["python"])
-    code: Annotated[str, AfterValidator(_is_python)] = Field(
+    """The config of a `code` node."""
+
+    language: Literal["python"] = Field("python", title="Language", description="Only Python.", examples=["python"])
+    code: Annotated[str, AfterValidator(_check_source)] = Field(
         min_length=1,
         max_length=MAX_CODE,
         title="Code",
-        description="Python that defines `process(…)`; its result is the node's output, what it prints goes to the log.",
+        description="Python that defines `process(…)`. Its result is the output of the node; printed lines go to the log.",
         examples=["def process(value):\n    return {'double': value * 2}"],
         json_schema_extra={"format": "code"},
     )
@@ -43,7 +50,7 @@ class CodeConfig(NodeConfig):
         le=3600,
         validation_alias=AliasChoices("timeoutS", "timeout_s"),
         title="Time limit (s)",
-        description="Seconds the code may take; waiting for a free sandbox does not count.",
+        description="Seconds that the code may take. The wait for a free sandbox does not count.",
         examples=[10],
     )
     memory_mb: int | None = Field(
@@ -52,12 +59,12 @@ class CodeConfig(NodeConfig):
         le=65536,
         validation_alias=AliasChoices("memoryMB", "memory_mb"),
         title="Memory limit (MiB)",
-        description="Memory the code may use, up to the limit that the worker sets.",
+        description="Memory that the code may use, at most the limit of the worker.",
         examples=[64],
     )
 
     @model_validator(mode="after")
-    def _mapping_fits(self) -> Self:
+    def _check_mapping(self) -> Self:
         process = process_of(self.code)
         if process is not None and not process.decorator_list:
             check_arguments(process, self.input_mapping.keys())
@@ -65,6 +72,8 @@ class CodeConfig(NodeConfig):
 
 
 class CodeNode(NodeType[CodeConfig]):
+    """Calls `process` in a sandbox process."""
+
     name: ClassVar[str] = "code"
     title: ClassVar[str] = "Code"
     description: ClassVar[str] = "Runs Python in a sandbox: no network, no files, limits on time and memory."

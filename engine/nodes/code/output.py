@@ -1,7 +1,8 @@
-"""What `process` returns, as long as it is inside the sandbox: there it can be told what is no JSON, and where.
+"""Checks inside the sandbox that the value which `process` returns is JSON.
 
-On its way out a function, a range or a list that contains itself becomes a text like any other. So the sandbox is asked to write
-JSON first; where it cannot, it is asked for the place. What comes out is checked again, as every node's output is.
+Outside it is too late: a function, a range or a list that contains itself leaves the sandbox as a
+plain string. So the sandbox serialises the value first; if that fails, it searches for the path of
+the bad value. The output is checked again outside, like that of every node.
 """
 
 from pydantic_monty import AsyncMontySession, MontyRuntimeError
@@ -16,7 +17,7 @@ import json as __treadle_json__; __treadle_json__.dumps({OUTPUT})
 {OUTPUT}
 """
 _CHECK_LINE = 3
-"""Lines from the end of the author's code to the check."""
+"""Lines from the end of the author's code to the line that serialises the value."""
 _FIND = f"""
 def __treadle_find__(value, path, above):
     kind = type(value)
@@ -32,7 +33,7 @@ def __treadle_find__(value, path, above):
             return here + ' contains itself'
     for key in value if kind is dict else range(len(value)):
         if kind is dict and type(key) is not str:
-            return here + ' has a key that is a ' + type(key).__name__ + ' and no text'
+            return here + ' has a key that is a ' + type(key).__name__ + ' and not a string'
         step = '.' + key if kind is dict else '[' + str(key) + ']'
         found = __treadle_find__(value[key], path + step, above + [value])
         if found:
@@ -43,19 +44,19 @@ __treadle_find__({OUTPUT}, '', [])
 
 
 def with_call(code: str) -> str:
-    """The author's lines come first, so that line numbers are theirs."""
+    """Append the call of `process`. The author's code comes first, so its line numbers stay."""
     return code + _CALL
 
 
-async def not_json(session: AsyncMontySession, error: MontyRuntimeError, code: str) -> NodeFailure | None:
-    """None if `error` is one of the code itself."""
+async def json_failure(session: AsyncMontySession, error: MontyRuntimeError, code: str) -> NodeFailure | None:
+    """Return the failure if the returned value is no JSON; None if `error` has another cause."""
     frames = error.traceback()
     if not frames or frames[-1].line != code.count("\n") + 1 + _CHECK_LINE:
         return None
     if isinstance(error.exception(), MemoryError | TimeoutError):
         return None
     try:
-        found = await session.feed_run(_FIND)
+        message = await session.feed_run(_FIND)
     except MontyRuntimeError:
-        found = None  # the code has made something else of `type` or `len`
-    return NodeFailure("OUTPUT", (found or f"what `process` returned is no JSON: {error}")[:2000])
+        message = None  # the code has redefined `type` or `len`
+    return NodeFailure("OUTPUT", (message or f"the value that `process` returned is no JSON: {error}")[:2000])

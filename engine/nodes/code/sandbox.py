@@ -1,6 +1,7 @@
-"""One call of the author's `process` in a sandbox process. Cancelling it kills the process; the pool makes a new one.
+"""Calls the author's `process` in a sandbox process.
 
-Nothing is kept: a crash in the middle loses the call, and the node is launched again.
+A cancel kills the process, and the pool starts a new one. Nothing is stored: a crash loses the
+call, and the node runs again.
 """
 
 import asyncio
@@ -10,64 +11,78 @@ from contextlib import asynccontextmanager
 from pydantic_monty import AsyncMonty, AsyncMontySession, MontyError, MontyRuntimeError
 
 from engine.errors import NodeFailure
-from engine.nodes.code.errors import SandboxLimits, failure, out_of_time
-from engine.nodes.code.output import ARGUMENTS, not_json, with_call
+from engine.nodes.code.errors import SandboxLimits, failure, timeout_failure
+from engine.nodes.code.output import ARGUMENTS, json_failure, with_call
 from engine.nodes.code.tools import feed, tools_in
 from engine.sdk.node import NodeContext
 from engine.sdk.tool import ToolInfo
 from engine.states import LogLevel
 from engine.types import JSON
 
-WAITING_SHOWN_AFTER_S = 0.2
+WAIT_MESSAGE_AFTER_S = 0.2
+"""Seconds of waiting for a sandbox after which the node reports it."""
 GRACE_S = 1.0
+"""Seconds after the time limit for the sandbox to report the timeout itself."""
 MAX_PRINTED = 1024 * 1024
+"""Characters that the code may print to the log."""
 MAX_LINE = 8 * 1024
+"""Characters of a printed line."""
 MAX_CALLS = 10_000
-"""Of tools, the reading of their names included."""
+"""Tool calls of one call of `process`, look-ups of their names included."""
 
 
 async def run_code(code: str, arguments: dict[str, JSON], limits: SandboxLimits, ctx: NodeContext) -> JSON:
-    """What `process(**arguments)` returns. The time runs from when a sandbox is there."""
+    """Return the result of `process(**arguments)`.
+
+    Args:
+        code: The author's source, which defines `process`.
+        arguments: The arguments by name.
+        limits: The limits. The time starts when a sandbox is available.
+        ctx: Receives the printed lines as log lines.
+
+    Raises:
+        NodeFailure: SANDBOX, TIMEOUT, MEMORY_LIMIT, CODE or OUTPUT.
+    """
     pool: AsyncMonty | None = ctx.resources.get("sandbox")
     if pool is None:
-        raise NodeFailure("SANDBOX", "this worker has no sandbox", retryable=True)
-    lines = _Lines(ctx, asyncio.get_running_loop())
-    code = code.replace("\r\n", "\n").replace("\r", "\n")  # as Python reads it: its lines are counted by their ends
+        raise NodeFailure("SANDBOX", "this process has no sandbox", retryable=True)
+    printer = _LogPrinter(ctx, asyncio.get_running_loop())
+    code = code.replace("\r\n", "\n").replace("\r", "\n")  # as Python does, so that line numbers match
     tools = await tools_in(code, ctx)
     try:
         async with _session(pool, limits, ctx) as session, asyncio.timeout(limits.timeout_s + GRACE_S):
-            return await _called(session, code, arguments, lines, tools, ctx)
+            return await _call(session, code, arguments, printer, tools, ctx)
     except MontyError as error:
         raise failure(error, code, limits) from error
     except TimeoutError as error:
-        raise out_of_time(limits) from error
+        raise timeout_failure(limits) from error
     except (ValueError, OverflowError, RecursionError) as error:
-        raise NodeFailure("OUTPUT", f"what `process` returned cannot be taken over: {error}") from error
+        raise NodeFailure("OUTPUT", f"the value that `process` returned cannot leave the sandbox: {error}") from error
     finally:
-        lines.close()
+        printer.close()
 
 
-async def _called(
+async def _call(
     session: AsyncMontySession,
     code: str,
     arguments: dict[str, JSON],
-    lines: "_Lines",
+    printer: "_LogPrinter",
     tools: Mapping[str, ToolInfo],
     ctx: NodeContext,
 ) -> JSON:
     try:
-        return await feed(session, with_call(code), {ARGUMENTS: arguments}, lines.take, tools, ctx)
+        return await feed(session, with_call(code), {ARGUMENTS: arguments}, printer.write, tools, ctx)
     except MontyRuntimeError as error:
-        if wrong := await not_json(session, error, code):
-            raise wrong from error
+        if failed := await json_failure(session, error, code):
+            raise failed from error
         raise
 
 
 @asynccontextmanager
 async def _session(pool: AsyncMonty, limits: SandboxLimits, ctx: NodeContext) -> AsyncIterator[AsyncMontySession]:
-    """A sandbox of our own; that we wait for one is shown."""
+    """Check out a sandbox from the pool; report a longer wait as the progress message of the node."""
     loop = asyncio.get_running_loop()
-    waiting = loop.call_later(WAITING_SHOWN_AFTER_S, ctx.progress, 0.0, "waiting for a sandbox")
+    waiting = loop.call_later(WAIT_MESSAGE_AFTER_S, ctx.progress, 0.0, "waiting for a sandbox")
     checkout = pool.checkout(
         limits={
             "max_feed_duration_secs": limits.timeout_s,
@@ -79,41 +94,45 @@ async def _session(pool: AsyncMonty, limits: SandboxLimits, ctx: NodeContext) ->
     try:
         session = await checkout.__aenter__()
     finally:
-        was_shown = waiting.when() <= loop.time()
+        was_reported = waiting.when() <= loop.time()
         waiting.cancel()
-    if was_shown:
+    if was_reported:
         ctx.progress(0.0, None)
     try:
         yield session
     finally:
-        # After a cancelled call this ends the process: nothing of the author's goes on running.
+        # After a cancelled call this kills the process, so the author's code does not continue.
         await checkout.__aexit__(None, None, None)
 
 
-class _Lines:
-    """What the code prints, line by line into the log. The sandbox calls from a thread of its own."""
+class _LogPrinter:
+    """Writes what the code prints to the log, line by line.
+
+    `write` is called from another thread.
+    """
 
     def __init__(self, ctx: NodeContext, loop: asyncio.AbstractEventLoop) -> None:
         self._ctx, self._loop = ctx, loop
-        self._rest = {"stdout": "", "stderr": ""}
+        self._unfinished = {"stdout": "", "stderr": ""}
         self._printed = 0
 
-    def take(self, stream: str, text: str) -> None:
+    def write(self, stream: str, text: str) -> None:
         if self._printed <= MAX_PRINTED:
             self._printed += len(text)
-            self._loop.call_soon_threadsafe(self._log, stream, text)
+            self._loop.call_soon_threadsafe(self._split, stream, text)
 
-    def _log(self, stream: str, text: str) -> None:
-        *lines, self._rest[stream] = (self._rest[stream] + text).split("\n")
+    def _split(self, stream: str, text: str) -> None:
+        *lines, self._unfinished[stream] = (self._unfinished[stream] + text).split("\n")
         for line in lines:
-            self._write(stream, line)
+            self._log(stream, line)
 
     def close(self) -> None:
-        for stream, rest in self._rest.items():
-            if rest:
-                self._write(stream, rest)
+        """Log the unfinished lines, and a warning if lines were dropped."""
+        for stream, line in self._unfinished.items():
+            if line:
+                self._log(stream, line)
         if self._printed > MAX_PRINTED:
-            self._ctx.log(LogLevel.WARNING, f"more than {MAX_PRINTED} characters were printed: the rest is left out")
+            self._ctx.log(LogLevel.WARNING, f"the code printed more than {MAX_PRINTED} characters: the rest is dropped")
 
-    def _write(self, stream: str, line: str) -> None:
+    def _log(self, stream: str, line: str) -> None:
         self._ctx.log(LogLevel.WARNING if stream == "stderr" else LogLevel.INFO, line[:MAX_LINE], stream=stream)

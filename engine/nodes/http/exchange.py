@@ -1,6 +1,6 @@
-"""One request and its answer: redirects followed, the body read up to a limit, and every way it can go wrong named.
+"""Sends one request, follows its redirects, and reads the response up to a size limit.
 
-Nothing is kept: a cancel closes the connection wherever it stands.
+Every error becomes a NodeFailure. Nothing is stored: a cancel closes the connection.
 """
 
 import asyncio
@@ -14,15 +14,18 @@ import httpx2
 from engine.errors import NodeFailure
 from engine.nodes.http.client import Blocked
 
-_GO_ELSEWHERE = frozenset(
+_CROSS_ORIGIN_HEADERS = frozenset(
     ["accept", "accept-encoding", "accept-language", "content-length", "content-type", "user-agent"]
 )
-"""Headers that another origin may see; any other may be a key."""
+"""Headers that are also sent to another origin; any other header may be a credential."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExchangeLimits:
-    """For one request. `total_s` is the time from connecting to the last byte, redirects included."""
+    """The limits of one request.
+
+    `total_s` is the time from connecting to the last byte in seconds, redirects included.
+    """
 
     total_s: float
     max_bytes: int
@@ -30,8 +33,12 @@ class ExchangeLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class HttpAnswer:
-    """`content` is decompressed; `url` is where the last redirect led; `link_next` what its `Link` header names as next."""
+class HttpResponse:
+    """A complete response.
+
+    `content` is decompressed, `url` is the final address after redirects, and `link_next` is the
+    address with rel=next in the `Link` header (RFC 8288).
+    """
 
     method: str
     url: str
@@ -43,26 +50,36 @@ class HttpAnswer:
     link_next: str | None
 
 
-class Unsent(NodeFailure):
-    """The request never reached its target: whatever it asks for, it may be sent again."""
+class NotSent(NodeFailure):
+    """The request did not reach its target, so it is safe to send it again."""
 
 
 async def exchange(
     client: httpx2.AsyncClient, request: httpx2.Request, limits: ExchangeLimits, *, resend_body: bool
-) -> HttpAnswer:
-    """Raises NodeFailure. `resend_body` says whether another origin may be sent the body, should a redirect ask for it."""
+) -> HttpResponse:
+    """Send a request and return its response.
+
+    Args:
+        client: A guarded client.
+        request: The request.
+        limits: The limits of time, size and redirects.
+        resend_body: Whether a redirect to another origin may send the body there.
+
+    Raises:
+        NodeFailure: HTTP_TIMEOUT, HTTP_CONNECT, HTTP_BLOCKED, HTTP_RESPONSE or CONFIG.
+    """
     limit = asyncio.timeout(limits.total_s)
     try:
-        async with _named(request), limit:
-            return await _following(client, request, limits, resend_body)
+        async with _failures(request), limit:
+            return await _follow(client, request, limits, resend_body)
     except TimeoutError:
-        told = f"{name(request)} did not finish within {limits.total_s:g} s"
-        raise NodeFailure("HTTP_TIMEOUT", told, retryable=True) from None
+        message = f"{name(request)} did not finish within {limits.total_s:g} s"
+        raise NodeFailure("HTTP_TIMEOUT", message, retryable=True) from None
 
 
-async def _following(
+async def _follow(
     client: httpx2.AsyncClient, request: httpx2.Request, limits: ExchangeLimits, resend_body: bool
-) -> HttpAnswer:
+) -> HttpResponse:
     for _ in range(limits.max_redirects + 1):
         response = await client.send(request, stream=True, follow_redirects=False)
         try:
@@ -75,34 +92,42 @@ async def _following(
 
 
 def _redirected(response: httpx2.Response, resend_body: bool) -> httpx2.Request:
+    """Return the request of a redirect, without credentials if it leads to another origin."""
     before, following = response.request, response.next_request
     if following is None:
-        raise NodeFailure("HTTP_RESPONSE", f"{name(before)} redirects to something that is no address")
+        raise NodeFailure("HTTP_RESPONSE", f"{name(before)} redirects to an invalid address")
     if following.url.scheme not in ("http", "https") or following.url.userinfo:
         raise NodeFailure("HTTP_BLOCKED", f"{name(before)} redirects to an address that is not plain http or https")
-    if is_elsewhere(before.url, following.url):
+    if is_cross_origin(before.url, following.url):
         if following.method not in ("GET", "HEAD") and not resend_body:
-            told = f"{name(before)} redirects to {following.url.host}, which must not see a body with secrets in it"
-            raise NodeFailure("HTTP_BLOCKED", told)
-        following.headers = httpx2.Headers([*fit_for_elsewhere(following.headers), ("host", following.headers["host"])])
+            message = f"{name(before)} redirects to {following.url.host}, which must not receive a body with secrets"
+            raise NodeFailure("HTTP_BLOCKED", message)
+        following.headers = httpx2.Headers(
+            [*cross_origin_headers(following.headers), ("host", following.headers["host"])]
+        )
     return following
 
 
-def is_elsewhere(before: httpx2.URL, after: httpx2.URL) -> bool:
-    """Whether it is another origin; the same host by https in place of http is not."""
+def is_cross_origin(before: httpx2.URL, after: httpx2.URL) -> bool:
+    """Return whether the addresses have different origins.
+
+    An upgrade from http to https has not.
+    """
     is_upgrade = (before.scheme, after.scheme) == ("http", "https") and before.host == after.host
     return before.origin != after.origin and not (is_upgrade and before.port is None and after.port is None)
 
 
-def fit_for_elsewhere(headers: httpx2.Headers) -> list[tuple[str, str]]:
-    return [(key, value) for key, value in headers.multi_items() if key in _GO_ELSEWHERE]
+def cross_origin_headers(headers: httpx2.Headers) -> list[tuple[str, str]]:
+    """Return the headers that may be sent to another origin."""
+    return [(key, value) for key, value in headers.multi_items() if key in _CROSS_ORIGIN_HEADERS]
 
 
-async def _read(response: httpx2.Response, max_bytes: int) -> HttpAnswer:
-    """The body is counted as it comes out of decompression: a small one may unpack to anything."""
-    too_large = (
-        f"{name(response.request)} answered with more than {max_bytes:,} bytes; `response.maxBytes` is the limit"
-    )
+async def _read(response: httpx2.Response, max_bytes: int) -> HttpResponse:
+    """Read the response.
+
+    The limit applies after decompression: a small body may expand to any size.
+    """
+    too_large = f"{name(response.request)} returned more than {max_bytes:,} bytes, the limit in `response.maxBytes`"
     announced = response.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > max_bytes and response.request.method != "HEAD":
         raise NodeFailure("HTTP_RESPONSE", too_large)
@@ -111,7 +136,7 @@ async def _read(response: httpx2.Response, max_bytes: int) -> HttpAnswer:
         content += chunk
         if len(content) > max_bytes:
             raise NodeFailure("HTTP_RESPONSE", too_large)
-    return HttpAnswer(
+    return HttpResponse(
         response.request.method,
         str(response.url.copy_with(fragment=None)),
         response.status_code,
@@ -124,36 +149,37 @@ async def _read(response: httpx2.Response, max_bytes: int) -> HttpAnswer:
 
 
 @asynccontextmanager
-async def _named(request: httpx2.Request) -> AsyncIterator[None]:
-    """Whatever httpx2 raises, as a failure of the node."""
-    what = name(request)
+async def _failures(request: httpx2.Request) -> AsyncIterator[None]:
+    """Map the exceptions of httpx2 to NodeFailures."""
+    label = name(request)
     try:
         yield
     except Blocked as blocked:
-        told = f"{blocked}; whoever hosts Treadle can open it with TREADLE_HTTP_ALLOW"
-        raise NodeFailure("HTTP_BLOCKED", told) from blocked
-    except httpx2.ConnectTimeout as late:
-        raise Unsent("HTTP_TIMEOUT", f"{what}: no connection in time", retryable=True) from late
+        message = f"{blocked}; the administrator of Treadle can allow it with TREADLE_HTTP_ALLOW"
+        raise NodeFailure("HTTP_BLOCKED", message) from blocked
+    except httpx2.ConnectTimeout as timed_out:
+        raise NotSent("HTTP_TIMEOUT", f"{label}: no connection in time", retryable=True) from timed_out
     except (httpx2.ConnectError, httpx2.UnsupportedProtocol) as fault:
-        raise Unsent("HTTP_CONNECT", f"{what}: no connection: {_said(fault)}", retryable=True) from fault
+        raise NotSent("HTTP_CONNECT", f"{label}: no connection: {_message(fault)}", retryable=True) from fault
     except (httpx2.InvalidURL, httpx2.LocalProtocolError) as fault:
-        raise NodeFailure("CONFIG", f"{what} cannot be sent: {_said(fault)}") from fault
+        raise NodeFailure("CONFIG", f"{label} cannot be sent: {_message(fault)}") from fault
     except (httpx2.DecodingError, ImportError) as fault:
-        raise NodeFailure("HTTP_RESPONSE", f"{what}: the body cannot be unpacked: {_said(fault)}") from fault
+        raise NodeFailure("HTTP_RESPONSE", f"{label}: the body cannot be decompressed: {_message(fault)}") from fault
     except httpx2.RequestError as fault:
-        told = f"{what}: the connection broke before the answer was whole: {_said(fault)}"
-        raise NodeFailure("HTTP_RESPONSE", told, retryable=True) from fault
+        message = f"{label}: the connection was lost before the response was complete: {_message(fault)}"
+        raise NodeFailure("HTTP_RESPONSE", message, retryable=True) from fault
 
 
 def name(request: httpx2.Request) -> str:
-    """A request as messages show it: without its query, which may hold a key."""
-    return shown(request.method, str(request.url))
+    """Return the name of a request for messages, without its query, which may contain a key."""
+    return describe(request.method, str(request.url))
 
 
-def shown(method: str, url: str) -> str:
+def describe(method: str, url: str) -> str:
+    """Return method and address without query, at most 300 characters."""
     parts = urlsplit(url)
     return f"{method} {parts.scheme}://{parts.netloc}{parts.path}"[:300]
 
 
-def _said(fault: Exception) -> str:
+def _message(fault: Exception) -> str:
     return (str(fault) or type(fault).__name__)[:300]

@@ -1,4 +1,8 @@
-"""`http`: one request, or the pages of a list, to an address that the author wrote. See docs/tools.md for what is refused."""
+"""The node type `http`: sends one request, or reads the pages of a list.
+
+docs/tools.md describes which addresses are refused. Nothing is stored; requests that change
+something carry the idempotency key of the visit.
+"""
 
 import re
 from functools import partial
@@ -8,47 +12,56 @@ import httpx2
 from pydantic import AliasChoices, Field, field_validator
 
 from engine.errors import NodeFailure
-from engine.nodes.http import request as building
+from engine.nodes.http import request as builder
 from engine.nodes.http.client import GuardedHttp
-from engine.nodes.http.config import TEMPLATE, Auth, Body, Paging, Retrying, Wanted
-from engine.nodes.http.exchange import ExchangeLimits, HttpAnswer, exchange, fit_for_elsewhere, is_elsewhere, shown
+from engine.nodes.http.config import TEMPLATE, Auth, Body, PaginationConfig, ResponseConfig, RetryConfig
+from engine.nodes.http.exchange import (
+    ExchangeLimits,
+    HttpResponse,
+    cross_origin_headers,
+    describe,
+    exchange,
+    is_cross_origin,
+)
 from engine.nodes.http.pagination import read_pages
-from engine.nodes.http.response import decoded
-from engine.nodes.http.retries import TRANSIENT, Policy, retry_after, with_retries
+from engine.nodes.http.response import decode
+from engine.nodes.http.retries import TRANSIENT, RetryPolicy, retry_after, with_retries
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.states import LogLevel
 from engine.types import JSON
 
 USER_AGENT = "Treadle"
 EXCERPT = 2000
-"""Bytes of an unexpected answer that its error shows."""
+"""Bytes of an unexpected response in the details of the failure."""
 _STATUS = re.compile(r"[1-5](\d\d|xx)")
-_READS = ("GET", "HEAD", "OPTIONS")
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _MENTIONS_SECRETS = re.compile(r"\bsecrets\b")
 
 
 class HttpConfig(NodeConfig):
+    """The config of an `http` node."""
+
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"] = Field(
-        "GET", title="Method", description="What is asked of the target.", examples=["POST"]
+        "GET", title="Method", description="The HTTP method.", examples=["POST"]
     )
     url: str = Field(
         min_length=1,
         title="Address",
-        description="http:// or https://. Write `{{ input.id | urlencode }}` for a value inside the path.",
+        description="An address with http:// or https://. Write `{{ input.id | urlencode }}` for a value in the path.",
         examples=["https://api.example.com/orders/{{ input.id | urlencode }}"],
         json_schema_extra=TEMPLATE,
     )
     headers: dict[str, JSON] = Field(
         default_factory=dict,
         title="Headers",
-        description="By name. They do not go along when a redirect leads to another origin.",
+        description="Headers by name. A redirect to another origin does not send them.",
         examples=[{"Accept": "application/json"}],
         json_schema_extra=TEMPLATE,
     )
     query: dict[str, JSON] = Field(
         default_factory=dict,
         title="Query",
-        description="Parameters by name; a list sends the name once for each, null leaves it out.",
+        description="Parameters by name. A list sends the name once for each item, null leaves it out.",
         examples=[{"page": 1, "tag": ["a", "b"]}],
         json_schema_extra=TEMPLATE,
     )
@@ -68,26 +81,26 @@ class HttpConfig(NodeConfig):
         ("2xx",),
         min_length=1,
         title="Expected status",
-        description="Every other status is an error. `2xx` means all from 200 to 299.",
+        description="Any other status fails the node. `2xx` means 200 to 299.",
         examples=[["2xx", 404]],
     )
-    response: Wanted = Field(
-        default_factory=Wanted,
+    response: ResponseConfig = Field(
+        default_factory=ResponseConfig,
         title="Response",
-        description="How the body is read, and how large it may be.",
+        description="How the body is decoded, and how large it may be.",
         examples=[{"kind": "json"}],
     )
-    retry: Retrying = Field(
-        default_factory=Retrying,
+    retry: RetryConfig = Field(
+        default_factory=RetryConfig,
         title="Retries",
-        description="After 429, 5xx, or without a connection. A method that may do a thing twice is repeated only after 429, "
-        "or where nothing was sent.",
+        description="Retries after 429, 5xx, or without a connection. POST and PATCH are repeated only after 429, or if nothing "
+        "was sent.",
         examples=[{"maxAttempts": 5}],
     )
-    pagination: Paging | None = Field(
+    pagination: PaginationConfig | None = Field(
         None,
         title="Pages",
-        description="Reads a list page by page; the body is then all items of all pages.",
+        description="Reads a list page by page. The body is then the list of all items.",
         examples=[{"by": "cursor", "path": "meta.next", "parameter": "after", "items": "data"}],
     )
     connect_timeout_s: float = Field(
@@ -96,7 +109,7 @@ class HttpConfig(NodeConfig):
         le=300,
         validation_alias=AliasChoices("connectTimeoutS", "connect_timeout_s"),
         title="Time to connect (s)",
-        description="For the look-up of the name and the connection.",
+        description="Seconds to resolve the name and to connect.",
         examples=[10],
     )
     timeout_s: float = Field(
@@ -105,8 +118,8 @@ class HttpConfig(NodeConfig):
         le=3600,
         validation_alias=AliasChoices("timeoutS", "timeout_s"),
         title="Time for a request (s)",
-        description="From connecting to the last byte, redirects included. Each attempt and each page has its own; "
-        "the node's own `timeoutS` bounds all of them.",
+        description="Seconds from connecting to the last byte, redirects included, for each attempt and each page. "
+        "The `timeoutS` of the node limits all of them together.",
         examples=[30],
     )
     max_redirects: int = Field(
@@ -115,34 +128,37 @@ class HttpConfig(NodeConfig):
         le=20,
         validation_alias=AliasChoices("maxRedirects", "max_redirects"),
         title="Redirects",
-        description="How many are followed; with 0 the redirect itself is the answer.",
+        description="How many redirects are followed. With 0 the redirect itself is the response.",
         examples=[0],
     )
 
     @field_validator("url")
     @classmethod
-    def _is_address(cls, url: str) -> str:
+    def _check_url(cls, url: str) -> str:
         if "{" not in url and not url.lower().startswith(("http://", "https://")):
             raise ValueError("`url` begins with http:// or https://")
         return url
 
     @field_validator("expect")
     @classmethod
-    def _are_statuses(cls, expect: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    def _check_expect(cls, expect: tuple[int | str, ...]) -> tuple[int | str, ...]:
         for status in expect:
             if not _STATUS.fullmatch(str(status).lower()):
                 raise ValueError(f"{status!r} is no status; write 200 or 2xx")
         return expect
 
     def expects(self, status: int) -> bool:
-        return any(str(one).lower() in (str(status), f"{status // 100}xx") for one in self.expect)
+        """Return whether the status is an expected one."""
+        return any(str(pattern).lower() in (str(status), f"{status // 100}xx") for pattern in self.expect)
 
 
 class HttpNode(NodeType[HttpConfig]):
+    """Sends the requests with a client of its own, which is closed at the end."""
+
     name: ClassVar[str] = "http"
     title: ClassVar[str] = "HTTP request"
     description: ClassVar[str] = (
-        "Calls an HTTP API. Private and local addresses are refused unless the host allows them."
+        "Calls an HTTP API. Private and local addresses are refused unless the administrator allows them."
     )
     category: ClassVar[str] = "integration"
     icon: ClassVar[str] = "globe"
@@ -150,18 +166,16 @@ class HttpNode(NodeType[HttpConfig]):
     output_schema: ClassVar[dict[str, Any]] = {
         "type": "object",
         "properties": {
-            "status": {"type": "integer", "description": "The status of the last answer."},
+            "status": {"type": "integer", "description": "The status of the last response."},
             "headers": {
                 "type": "object",
                 "additionalProperties": {"type": "string"},
-                "description": "Its headers; the names in lower case, repeated ones joined by a comma.",
+                "description": "Its headers, with names in lower case; repeated headers are joined by a comma.",
             },
-            "body": {
-                "description": "JSON, text or base64, as `response.kind` says; null if empty. With pages: all items."
-            },
-            "url": {"type": "string", "description": "Where it came from, after redirects."},
+            "body": {"description": "JSON, text or base64, by `response.kind`; null if empty. With pages: all items."},
+            "url": {"type": "string", "description": "The address after redirects."},
             "pages": {"type": "integer", "description": "With pages: how many were read."},
-            "truncated": {"type": "boolean", "description": "With pages: whether the limit cut them short."},
+            "truncated": {"type": "boolean", "description": "With pages: whether there are more than the limit."},
         },
         "required": ["status", "headers", "body", "url"],
     }
@@ -173,51 +187,56 @@ class HttpNode(NodeType[HttpConfig]):
     }
 
     async def execute(self, config: HttpConfig, ctx: NodeContext) -> Output:
-        outside: GuardedHttp | None = ctx.resources.get("http")
-        if outside is None:
-            raise NodeFailure("HTTP_CONNECT", "this process makes no HTTP calls", retryable=True)
-        given = ctx.render(config.model_dump(mode="json", include={"url", "query", "headers", "body", "auth"}))
-        ctx.note_input({"method": config.method, **{name: value for name, value in given.items() if value is not None}})
-        async with outside.client(connect_s=config.connect_timeout_s) as client:
-            return Output(await _Call(config, ctx, client, given).output())
+        http: GuardedHttp | None = ctx.resources.get("http")
+        if http is None:
+            raise NodeFailure("HTTP_CONNECT", "this process has no HTTP client", retryable=True)
+        values = ctx.render(config.model_dump(mode="json", include={"url", "query", "headers", "body", "auth"}))
+        ctx.note_input(
+            {"method": config.method, **{name: value for name, value in values.items() if value is not None}}
+        )
+        async with http.client(connect_s=config.connect_timeout_s) as client:
+            return Output(await _Requests(config, ctx, client, values).output())
 
 
-class _Call:
-    """One visit's requests, by one client."""
+class _Requests:
+    """The requests of one visit: one, or one for each page."""
 
-    def __init__(self, config: HttpConfig, ctx: NodeContext, client: httpx2.AsyncClient, given: dict[str, Any]) -> None:
+    def __init__(
+        self, config: HttpConfig, ctx: NodeContext, client: httpx2.AsyncClient, values: dict[str, Any]
+    ) -> None:
         self._config, self._ctx, self._client = config, ctx, client
-        self._url = building.address(given["url"], given["query"])
-        self._headers = building.headers(given["headers"], given["auth"])
-        self._body, media = building.body(given["body"])
+        self._url = builder.address(values["url"], values["query"])
+        self._headers = builder.headers(values["headers"], values["auth"])
+        self._body, media = builder.body(values["body"])
         for name, value in (("user-agent", USER_AGENT), ("content-type", media)):
             if value is not None:
                 self._headers.setdefault(name, value)
         self._resend_body = config.body is None or not _MENTIONS_SECRETS.search(config.body.model_dump_json())
-        self._left = config.response.max_bytes
+        self._remaining = config.response.max_bytes
 
     async def output(self) -> JSON:
+        """Send the requests and return the output of the node. Raises NodeFailure."""
         if self._config.pagination is None:
-            answer, body = await self._read(self._url, 1)
-            return {**_head(answer), "body": body}
-        found = await read_pages(self._url, self._config.pagination, self._read)
-        if found.is_cut:
-            self._ctx.log(LogLevel.WARNING, f"there are more than {found.pages} pages: the rest is left out")
-        return {**_head(found.answer), "body": found.items, "pages": found.pages, "truncated": found.is_cut}
+            response, body = await self._read(self._url, 1)
+            return {**_head(response), "body": body}
+        pages = await read_pages(self._url, self._config.pagination, self._read)
+        if pages.is_truncated:
+            self._ctx.log(LogLevel.WARNING, f"there are more than {pages.count} pages: the rest is not read")
+        return {**_head(pages.response), "body": pages.items, "pages": pages.count, "truncated": pages.is_truncated}
 
-    async def _read(self, url: httpx2.URL, page: int) -> tuple[HttpAnswer, JSON]:
+    async def _read(self, url: httpx2.URL, page: int) -> tuple[HttpResponse, JSON]:
         if page > 1:
             self._ctx.progress(0.0, f"page {page}")
         config, retry = self._config, self._config.retry
-        policy = Policy(retry.max_attempts, retry.backoff_s, retry.max_wait_s, retry.any_method)
-        answer = await with_retries(partial(self._send, url, page), config.method, policy, self._waiting)
-        if not config.expects(answer.status):
-            raise _unexpected(answer)
-        self._left -= len(answer.content)
-        return answer, decoded(answer, config.response.kind)
+        policy = RetryPolicy(retry.max_attempts, retry.backoff_s, retry.max_wait_s, retry.any_method)
+        response = await with_retries(partial(self._send, url, page), config.method, policy, self._report_retry)
+        if not config.expects(response.status):
+            raise _unexpected(response)
+        self._remaining -= len(response.content)
+        return response, decode(response, config.response.kind)
 
-    async def _send(self, url: httpx2.URL, page: int) -> HttpAnswer:
-        limits = ExchangeLimits(self._config.timeout_s, self._left, self._config.max_redirects)
+    async def _send(self, url: httpx2.URL, page: int) -> HttpResponse:
+        limits = ExchangeLimits(self._config.timeout_s, self._remaining, self._config.max_redirects)
         request = self._client.build_request(
             self._config.method, url, headers=self._headers_for(url, page), **self._body
         )
@@ -225,30 +244,30 @@ class _Call:
 
     def _headers_for(self, url: httpx2.URL, page: int) -> httpx2.Headers:
         headers = httpx2.Headers(self._headers)
-        if is_elsewhere(self._url, url):
-            headers = httpx2.Headers(fit_for_elsewhere(headers))
-        if self._config.method not in _READS:
-            # Every page is a request of its own.
+        if is_cross_origin(self._url, url):
+            headers = httpx2.Headers(cross_origin_headers(headers))
+        if self._config.method not in _SAFE_METHODS:
+            # Each page is a separate request.
             key = self._ctx.idempotency_key
             headers.setdefault("idempotency-key", key if page == 1 else f"{key}/{page}")
         return headers
 
-    def _waiting(self, what: str, pause: float, number: int) -> None:
-        message = f"{what}; attempt {number} in {pause:.1f} s"
+    def _report_retry(self, reason: str, pause: float, number: int) -> None:
+        message = f"{reason}; attempt {number} in {pause:.1f} s"
         self._ctx.log(LogLevel.WARNING, message)
         self._ctx.progress(0.0, message)
 
 
-def _head(answer: HttpAnswer) -> dict[str, JSON]:
-    return {"status": answer.status, "headers": answer.headers, "url": answer.url}
+def _head(response: HttpResponse) -> dict[str, JSON]:
+    return {"status": response.status, "headers": response.headers, "url": response.url}
 
 
-def _unexpected(answer: HttpAnswer) -> NodeFailure:
+def _unexpected(response: HttpResponse) -> NodeFailure:
     details: dict[str, JSON] = {
-        "status": answer.status,
-        "body": answer.content[:EXCERPT].decode("utf-8", "replace").replace("\0", "\ufffd"),
+        "status": response.status,
+        "body": response.content[:EXCERPT].decode("utf-8", "replace").replace("\0", "\ufffd"),
     }
-    if (pause := retry_after(answer)) is not None:
+    if (pause := retry_after(response)) is not None:
         details["retryAfterS"] = pause
-    told = f"{shown(answer.method, answer.url)} answered {answer.status} {answer.reason}".rstrip()
-    return NodeFailure("HTTP_STATUS", told, retryable=answer.status in TRANSIENT, details=details)
+    message = f"{describe(response.method, response.url)} answered {response.status} {response.reason}".rstrip()
+    return NodeFailure("HTTP_STATUS", message, retryable=response.status in TRANSIENT, details=details)

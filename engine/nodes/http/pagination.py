@@ -1,4 +1,4 @@
-"""Reads a list page by page, until there is no next one or the limit is reached."""
+"""Reads a list page by page, until there is no next page or the limit is reached."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -6,71 +6,80 @@ from dataclasses import dataclass, field
 import httpx2
 
 from engine.errors import NodeFailure
-from engine.nodes.http.config import Paging
-from engine.nodes.http.exchange import HttpAnswer, shown
+from engine.nodes.http.config import PaginationConfig
+from engine.nodes.http.exchange import HttpResponse, describe
 from engine.types import JSON
 
-Read = Callable[[httpx2.URL, int], Awaitable[tuple[HttpAnswer, JSON]]]
-"""Sends the request for a page (from 1) and gives the answer with its decoded body."""
+ReadPage = Callable[[httpx2.URL, int], Awaitable[tuple[HttpResponse, JSON]]]
+"""Sends the request for a page, numbered from 1; returns the response and its decoded body."""
 
 
 @dataclass(slots=True)
-class Collected:
-    """`is_cut`: there was a next page, and the limit said no."""
+class PagedList:
+    """The items of all pages, and the last response.
 
-    answer: HttpAnswer
+    `is_truncated`: there are more pages than the limit.
+    """
+
+    response: HttpResponse
     items: list[JSON] = field(default_factory=list)
-    pages: int = 1
-    is_cut: bool = False
+    count: int = 1
+    is_truncated: bool = False
 
 
-async def read_pages(first: httpx2.URL, pages: Paging, read: Read) -> Collected:
-    """Raises NodeFailure."""
-    answer, body = await read(first, 1)
-    found = Collected(answer)
+async def read_pages(first: httpx2.URL, config: PaginationConfig, read: ReadPage) -> PagedList:
+    """Read pages from `first` on.
+
+    Raises:
+        NodeFailure: HTTP_RESPONSE if a page has no list, or no usable next page, or one that was
+            read before; the failure of a request.
+    """
+    response, body = await read(first, 1)
+    pages = PagedList(response)
     current, seen = first, {str(first)}
     while True:
-        found.items += _items(body, pages, found.answer)
-        following = _next(current, found.answer, body, pages)
+        pages.items += _items(body, config, pages.response)
+        following = _next(current, pages.response, body, config)
         if following is None:
-            return found
-        if found.pages == pages.limit:
-            found.is_cut = True
-            return found
+            return pages
+        if pages.count == config.limit:
+            pages.is_truncated = True
+            return pages
         if str(following) in seen:
-            raise _wrong(found.answer, "names a next page that was read before")
-        current, found.pages = following, found.pages + 1
+            raise _failure(pages.response, "names a next page that was read before")
+        current, pages.count = following, pages.count + 1
         seen.add(str(current))
-        found.answer, body = await read(current, found.pages)
+        pages.response, body = await read(current, pages.count)
 
 
-def _items(body: JSON, pages: Paging, answer: HttpAnswer) -> list[JSON]:
-    items = body if pages.items is None else at(body, pages.items)
+def _items(body: JSON, config: PaginationConfig, response: HttpResponse) -> list[JSON]:
+    items = body if config.items is None else value_at(body, config.items)
     if not isinstance(items, list):
-        where = f"at `{pages.items}`" if pages.items else "as its body"
-        raise _wrong(answer, f"has no list {where}; `pages.items` says where it stands")
+        where = f"at `{config.items}`" if config.items else "as its body"
+        raise _failure(response, f"has no list {where}; set `pages.items` to the path of the list")
     return items
 
 
-def _next(current: httpx2.URL, answer: HttpAnswer, body: JSON, pages: Paging) -> httpx2.URL | None:
-    found = answer.link_next if pages.by == "link" else at(body, pages.path or "")
-    if found is None or found == "" or found is False:
+def _next(current: httpx2.URL, response: HttpResponse, body: JSON, config: PaginationConfig) -> httpx2.URL | None:
+    """Return the address of the next page, or None after the last one."""
+    value = response.link_next if config.by == "link" else value_at(body, config.path or "")
+    if value is None or value == "" or value is False:
         return None
-    if isinstance(found, bool) or not isinstance(found, str | int):
-        raise _wrong(answer, f"has something at `{pages.path}` that leads to no next page")
-    if pages.by == "cursor":
-        return current.copy_set_param(pages.parameter, found)
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise _failure(response, f"has a value at `{config.path}` that does not lead to a next page")
+    if config.by == "cursor":
+        return current.copy_set_param(config.parameter, value)
     try:
-        following = httpx2.URL(answer.url).join(str(found))
-    except httpx2.InvalidURL as wrong:
-        raise _wrong(answer, f"names a next page that is no address: {wrong}") from wrong
+        following = httpx2.URL(response.url).join(str(value))
+    except httpx2.InvalidURL as error:
+        raise _failure(response, f"names a next page that is no address: {error}") from error
     if following.scheme not in ("http", "https") or not following.host or following.userinfo:
-        raise _wrong(answer, "names a next page that is not plain http or https")
+        raise _failure(response, "names a next page that is not plain http or https")
     return following.copy_with(fragment=None)
 
 
-def at(value: JSON, path: str) -> JSON:
-    """What stands at `data.items.0`; null where there is nothing."""
+def value_at(value: JSON, path: str) -> JSON:
+    """Return the value at a path such as `data.items.0`; None if there is none."""
     for step in path.split("."):
         if isinstance(value, dict):
             value = value.get(step)
@@ -81,5 +90,5 @@ def at(value: JSON, path: str) -> JSON:
     return value
 
 
-def _wrong(answer: HttpAnswer, what: str) -> NodeFailure:
-    return NodeFailure("HTTP_RESPONSE", f"the page that {shown(answer.method, answer.url)} answered with {what}")
+def _failure(response: HttpResponse, problem: str) -> NodeFailure:
+    return NodeFailure("HTTP_RESPONSE", f"the page of {describe(response.method, response.url)} {problem}")

@@ -1,4 +1,7 @@
-"""Makes the request out of rendered values: what a template gave is checked here, before anything leaves. Pure."""
+"""Builds the parts of a request from rendered values, and checks them before anything is sent.
+
+Pure. Every function raises NodeFailure(CONFIG) for a value that cannot be sent.
+"""
 
 import base64
 import binascii
@@ -13,40 +16,42 @@ from engine.types import JSON
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_OURS = frozenset(["connection", "content-length", "host", "te", "trailer", "transfer-encoding", "upgrade"])
+_MANAGED_HEADERS = frozenset(["connection", "content-length", "host", "te", "trailer", "transfer-encoding", "upgrade"])
 MAX_URL = 16 * 1024
+"""Characters of an address with its query."""
 
 
 def address(url: JSON, query: dict[str, JSON]) -> httpx2.URL:
-    """Raises NodeFailure(CONFIG), as does everything here."""
+    """Return the address with its query and without fragment."""
     if not isinstance(url, str):
         raise _config("url", f"must give an address, not {_kind(url)}")
     try:
         parsed = httpx2.URL(url.strip())
-    except httpx2.InvalidURL as wrong:
-        raise _config("url", f"gives no address: {wrong}") from wrong
+    except httpx2.InvalidURL as error:
+        raise _config("url", f"gives no address: {error}") from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise _config("url", "must give an address that begins with http:// or https://")
     if parsed.userinfo:
-        raise _config("url", "holds a name or password; `auth` is the place for them")
+        raise _config("url", "contains a name or password: set them in `auth`")
     values = {name: _values(value, f"query.{name}") for name, value in query.items()}
-    full = parsed.copy_merge_params({name: found for name, found in values.items() if found}) if values else parsed
+    full = parsed.copy_merge_params({name: texts for name, texts in values.items() if texts}) if values else parsed
     if len(str(full)) > MAX_URL:
         raise _config("url", f"gives an address of more than {MAX_URL} characters")
     return full.copy_with(fragment=None)
 
 
-def headers(given: dict[str, JSON], auth: dict[str, JSON] | None) -> httpx2.Headers:
-    found = {
-        name.lower(): _header(name, value, f"headers.{name}") for name, value in given.items() if value is not None
+def headers(values: dict[str, JSON], auth: dict[str, JSON] | None) -> httpx2.Headers:
+    """Return the headers, with that of the sign-in."""
+    lines = {
+        name.lower(): _header(name, value, f"headers.{name}") for name, value in values.items() if value is not None
     }
     if auth:
-        name, value = _signed(auth)
-        found[name.lower()] = _header(name, value, "auth")
-    return httpx2.Headers([(name.encode(), value.encode()) for name, value in found.items()])
+        name, value = _auth_header(auth)
+        lines[name.lower()] = _header(name, value, "auth")
+    return httpx2.Headers([(name.encode(), value.encode()) for name, value in lines.items()])
 
 
-def _signed(auth: dict[str, JSON]) -> tuple[str, str]:
+def _auth_header(auth: dict[str, JSON]) -> tuple[str, str]:
     if auth["type"] == "bearer":
         return "Authorization", f"Bearer {_line(auth['token'], 'auth.token')}"
     if auth["type"] == "basic":
@@ -57,8 +62,8 @@ def _signed(auth: dict[str, JSON]) -> tuple[str, str]:
 
 def _header(name: str, value: JSON, where: str) -> str:
     if not _TOKEN.fullmatch(name):
-        raise _config(where, "is no name of a header")
-    if name.lower() in _OURS:
+        raise _config(where, "is no valid header name")
+    if name.lower() in _MANAGED_HEADERS:
         raise _config(where, "is set by Treadle itself")
     return _line(value, where)
 
@@ -66,21 +71,21 @@ def _header(name: str, value: JSON, where: str) -> str:
 def _line(value: JSON, where: str) -> str:
     text = _text(value, where)
     if _CONTROL.search(text):
-        raise _config(where, "holds a line break or another control character")
+        raise _config(where, "contains a line break or another control character")
     return text.strip()
 
 
-def body(given: dict[str, Any] | None) -> tuple[dict[str, Any], str | None]:
-    """The body as httpx2's `build_request` takes it, and its media type where httpx2 does not set that."""
-    if given is None:
+def body(config: dict[str, Any] | None) -> tuple[dict[str, Any], str | None]:
+    """Return the body as arguments of `build_request`, and its media type if httpx2 sets none."""
+    if config is None:
         return {}, None
-    content = given["content"]
-    if given["type"] == "json":
+    content = config["content"]
+    if config["type"] == "json":
         return {"content": orjson.dumps(content)}, "application/json"
-    if given["type"] == "form":
+    if config["type"] == "form":
         return {"data": {name: _values(value, f"body.content.{name}") for name, value in content.items()}}, None
-    if given["type"] == "raw":
-        return {"content": _bytes(content, given["encoding"], "body.content")}, _line(given["media"], "body.media")
+    if config["type"] == "raw":
+        return {"content": _bytes(content, config["encoding"], "body.content")}, _line(config["media"], "body.media")
     return {"files": [_part(part, f"body.content[{index}]") for index, part in enumerate(content)]}, None
 
 
@@ -96,12 +101,12 @@ def _bytes(content: JSON, encoding: str, where: str) -> bytes:
         return _text(content, where).encode()
     try:
         return base64.b64decode(_text(content, where), validate=True)
-    except binascii.Error as wrong:
-        raise _config(where, f"is no base64: {wrong}") from wrong
+    except binascii.Error as error:
+        raise _config(where, f"is no base64: {error}") from error
 
 
 def _values(value: JSON, where: str) -> list[str]:
-    """One for each time that the name is sent; none for null."""
+    """Return one text for each time that the name is sent; none for null."""
     values = value if isinstance(value, list) else [value]
     return [_text(item, where) for item in values if item is not None]
 
@@ -118,5 +123,5 @@ def _kind(value: JSON) -> str:
     return {dict: "an object", list: "a list", type(None): "null"}.get(type(value), f"a {type(value).__name__}")
 
 
-def _config(where: str, what: str) -> NodeFailure:
-    return NodeFailure("CONFIG", f"`{where}` {what}")
+def _config(where: str, problem: str) -> NodeFailure:
+    return NodeFailure("CONFIG", f"`{where}` {problem}")

@@ -1,4 +1,4 @@
-"""What a body means: JSON, text or bytes as base64. Pure."""
+"""Decodes the body of a response: JSON, text, or bytes as base64. Pure."""
 
 import base64
 import codecs
@@ -8,56 +8,56 @@ from typing import Literal
 import orjson
 
 from engine.errors import NodeFailure
-from engine.nodes.http.exchange import HttpAnswer, shown
+from engine.nodes.http.exchange import HttpResponse, describe
 from engine.types import JSON
 
 Kind = Literal["auto", "json", "text", "base64"]
 _TEXT = ("application/xml", "application/javascript", "application/x-www-form-urlencoded", "application/yaml")
 
-
-# Charsets of text. Python has codecs of other kinds, and a target must not choose among those.
+# Charsets of text. Python also has codecs that are no charsets, which a target must not select.
 _CHARSET = re.compile(r"(utf|ascii|iso|cp\d|koi8|mac|big5|gb|euc|shift|johab|hz|tis|kz|ptcp)[-_a-z0-9]*")
 
 
-def decoded(answer: HttpAnswer, kind: Kind) -> JSON:
-    """Raises NodeFailure(HTTP_RESPONSE). No body at all is null, whatever it was expected to be."""
-    if not answer.content:
+def decode(response: HttpResponse, kind: Kind) -> JSON:
+    """Decode the body. An empty body is None for every kind. Raises NodeFailure(HTTP_RESPONSE)."""
+    if not response.content:
         return None
-    kind = _guess(answer) if kind == "auto" else kind
+    kind = _guess(response) if kind == "auto" else kind
     if kind == "json":
-        return _json(answer)
+        return _json(response)
     if kind == "text":
-        return _text(answer)
-    return base64.b64encode(answer.content).decode("ascii")
+        return _text(response)
+    return base64.b64encode(response.content).decode("ascii")
 
 
-def _guess(answer: HttpAnswer) -> Kind:
-    media = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+def _guess(response: HttpResponse) -> Kind:
+    """Choose the kind by the media type."""
+    media = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media == "application/json" or media.endswith("+json"):
         return "json"
     return "text" if media.startswith("text/") or media.endswith("+xml") or media in _TEXT else "base64"
 
 
-def _json(answer: HttpAnswer) -> JSON:
+def _json(response: HttpResponse) -> JSON:
     try:
-        return orjson.loads(answer.content)
-    except orjson.JSONDecodeError as wrong:
-        begins = answer.content[:80].decode("utf-8", "replace")
-        raise _unreadable(answer, f"is no JSON ({wrong}); it begins with {begins!r}") from wrong
+        return orjson.loads(response.content)
+    except orjson.JSONDecodeError as error:
+        start = response.content[:80].decode("utf-8", "replace")
+        raise _unreadable(response, f"is no JSON ({error}); it begins with {start!r}") from error
 
 
-def _text(answer: HttpAnswer) -> str:
-    charset = (answer.charset or "utf-8")[:40]
+def _text(response: HttpResponse) -> str:
+    charset = (response.charset or "utf-8")[:40]
     try:
         if _CHARSET.fullmatch(codecs.lookup(charset).name) is None:
             raise LookupError(charset)
-        return answer.content.decode(charset)
+        return response.content.decode(charset)
     except LookupError as unknown:
-        raise _unreadable(answer, f"has a charset that is not known ({charset}); take it as `base64`") from unknown
-    except ValueError as wrong:
-        where = f" at byte {wrong.start}" if isinstance(wrong, UnicodeDecodeError) else ""
-        raise _unreadable(answer, f"is no {charset} text{where}; take it as `base64`") from wrong
+        raise _unreadable(response, f"has an unknown charset ({charset}): use the kind `base64`") from unknown
+    except ValueError as error:
+        where = f" at byte {error.start}" if isinstance(error, UnicodeDecodeError) else ""
+        raise _unreadable(response, f"is no {charset} text{where}: use the kind `base64`") from error
 
 
-def _unreadable(answer: HttpAnswer, what: str) -> NodeFailure:
-    return NodeFailure("HTTP_RESPONSE", f"the body that {shown(answer.method, answer.url)} answered with {what}")
+def _unreadable(response: HttpResponse, problem: str) -> NodeFailure:
+    return NodeFailure("HTTP_RESPONSE", f"the body of {describe(response.method, response.url)} {problem}")

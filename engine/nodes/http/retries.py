@@ -1,4 +1,9 @@
-"""When a request is sent again, and after how long. A request that may have had an effect is not repeated unasked."""
+"""Decides when a request is sent again, and after which pause.
+
+A request that may have had an effect is repeated only if the config allows it. The loop is
+written by hand: with tenacity it would need own callbacks for the stop, for the pause
+(`Retry-After`) and for the last response, and be longer.
+"""
 
 import asyncio
 import random
@@ -8,17 +13,19 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from engine.errors import NodeFailure
-from engine.nodes.http.exchange import HttpAnswer, Unsent
+from engine.nodes.http.exchange import HttpResponse, NotSent
 
 SAFE_TO_REPEAT = frozenset(["GET", "HEAD", "OPTIONS", "PUT", "DELETE"])
+"""The idempotent methods (RFC 9110, section 9.2.2)."""
 TRANSIENT = frozenset([408, 425, 429, 500, 502, 503, 504])
-TURNED_AWAY = 429
-"""The target says that it has not done anything."""
+"""Statuses after which another attempt may succeed."""
+TOO_MANY_REQUESTS = 429
+"""The target has not processed the request, so any method may be repeated."""
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """`any_method`: also where a repeat may do a thing twice, such as POST."""
+class RetryPolicy:
+    """The limits of retries. `any_method` also repeats methods that may then take effect twice."""
 
     attempts: int
     backoff_s: float
@@ -26,50 +33,63 @@ class Policy:
     any_method: bool
 
 
-Told = Callable[[str, float, int], None]
-"""(what happened, the pause, the number of the next attempt)"""
+OnRetry = Callable[[str, float, int], None]
+"""Receives (reason, pause in seconds, number of the next attempt)."""
 
 
 async def with_retries(
-    send: Callable[[], Awaitable[HttpAnswer]], method: str, policy: Policy, told: Told
-) -> HttpAnswer:
-    """The first answer that is not worth another attempt, or the last one. Raises NodeFailure."""
+    send: Callable[[], Awaitable[HttpResponse]], method: str, policy: RetryPolicy, on_retry: OnRetry
+) -> HttpResponse:
+    """Send a request until its response is final.
+
+    Args:
+        send: Sends the request once.
+        method: The HTTP method.
+        policy: The limits.
+        on_retry: Called before each pause.
+
+    Returns:
+        The first response that does not call for another attempt, or the last one.
+
+    Raises:
+        NodeFailure: The last attempt failed without a response.
+    """
     may_repeat = policy.any_method or method in SAFE_TO_REPEAT
     attempt = 1
     while True:
         pause = _backoff(policy, attempt)
         try:
-            answer = await send()
+            response = await send()
         except NodeFailure as failure:
-            is_worth = failure.retryable and failure.code != "HTTP_TIMEOUT" and may_repeat
-            if attempt >= policy.attempts or not (is_worth or isinstance(failure, Unsent)):
+            is_retryable = failure.retryable and failure.code != "HTTP_TIMEOUT" and may_repeat
+            if attempt >= policy.attempts or not (is_retryable or isinstance(failure, NotSent)):
                 raise
-            what = failure.message
+            reason = failure.message
         else:
-            asked = retry_after(answer)
-            is_worth = answer.status in TRANSIENT and (may_repeat or answer.status == TURNED_AWAY)
-            if attempt >= policy.attempts or not is_worth or (asked or 0.0) > policy.max_wait_s:
-                return answer
-            what = f"{answer.status} {answer.reason}".strip()
-            pause = pause if asked is None else asked
+            requested = retry_after(response)
+            is_retryable = response.status in TRANSIENT and (may_repeat or response.status == TOO_MANY_REQUESTS)
+            if attempt >= policy.attempts or not is_retryable or (requested or 0.0) > policy.max_wait_s:
+                return response
+            reason = f"{response.status} {response.reason}".strip()
+            pause = pause if requested is None else requested
         attempt += 1
-        told(what, pause, attempt)
+        on_retry(reason, pause, attempt)
         await asyncio.sleep(pause)
 
 
-def _backoff(policy: Policy, attempt: int) -> float:
-    """Not the same for all that failed together."""
+def _backoff(policy: RetryPolicy, attempt: int) -> float:
+    """Return the pause in seconds: exponential, with jitter, so that clients do not retry together."""
     return min(policy.backoff_s * 2.0 ** (attempt - 1), policy.max_wait_s) * random.uniform(0.5, 1.0)
 
 
-def retry_after(answer: HttpAnswer) -> float | None:
-    """Seconds that the target asks to be left alone; None if it does not say, or in no way that can be read."""
-    said = answer.headers.get("retry-after", "").strip()
-    if said.isdecimal():
-        return float(said[:9])
+def retry_after(response: HttpResponse) -> float | None:
+    """Return the seconds of `Retry-After` (RFC 9110), or None if it is missing or not valid."""
+    value = response.headers.get("retry-after", "").strip()
+    if value.isdecimal():
+        return float(value[:9])
     try:
-        moment = parsedate_to_datetime(said)
+        time = parsedate_to_datetime(value)
     except ValueError:
         return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
+    time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return max((time - datetime.now(UTC)).total_seconds(), 0.0)

@@ -85,9 +85,9 @@ async def test_code_calls_tools_by_name(sandbox: AsyncMonty, body: str, result: 
     [
         ("return math_evaluate('1 / 0')", "line 2: RuntimeError: math_evaluate: '1 / 0' cannot be calculated"),
         ("return hash_text(7)", "line 2: ValueError: the arguments do not fit hash_text: arguments.text"),
-        ("return hash_text('a', 'b', 'c', 'd', 'e')", "hash_text takes 4 arguments, and got 5"),
+        ("return hash_text('a', 'b', 'c', 'd', 'e')", "hash_text takes 4 arguments, not 5"),
         ("return hash_text('a', text='b')", "hash_text got 'text' twice"),
-        ("return json_query({1, 2}, '@')", "json_query takes JSON alone: the value at .data is a set"),
+        ("return json_query({1, 2}, '@')", "json_query takes only JSON: the value at .data is a set"),
         ("return guarded()", "PermissionError: guarded needs the scopes vault"),
         ("return no_such_tool()", "NameError: name 'no_such_tool' is not defined"),
         ("json_query\n    return 1 / 0", "line 3: ZeroDivisionError"),

@@ -142,7 +142,7 @@ def test_the_host_opens_names_and_networks() -> None:
     }
     for (host, address), expected in may.items():
         assert allowed.may_connect(host, ip_address(address)) is expected, (host, address)
-    with pytest.raises(ValueError, match="is no network"):
+    with pytest.raises(ValueError, match="is not a network"):
         Allowed.parse("10.0.0.0/33")
 
 

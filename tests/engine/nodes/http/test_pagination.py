@@ -23,7 +23,7 @@ async def test_a_list_is_read_page_by_page(peer: Peer, pagination: dict[str, Any
     cut = Call({"url": f"{peer.url}/pages", "pagination": {**pagination, "limit": 2}})
     found = await cut.output()
     assert (found["body"], found["truncated"]) == (["1a", "1b", "2a", "2b"], True)
-    assert cut.logs == ["there are more than 2 pages: the rest is left out"]
+    assert cut.logs == ["there are more than 2 pages: the rest is not read"]
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ async def test_a_list_is_read_page_by_page(peer: Peer, pagination: dict[str, Any
         ("/pages-for-ever", {"by": "url", "path": "next", "items": "data", "limit": 1000}, "more than"),
         ("/pages", {"by": "link", "items": "nope"}, "has no list at `nope`"),
         ("/pages", {"by": "link"}, "has no list as its body"),
-        ("/pages", {"by": "url", "path": "data", "items": "data"}, "leads to no next page"),
+        ("/pages", {"by": "url", "path": "data", "items": "data"}, "does not lead to a next page"),
     ],
 )
 async def test_pages_that_lead_nowhere_are_a_clear_error(

@@ -1,0 +1,10 @@
+"""The node type `code`: runs the author's Python in a sandbox process.
+
+Modules:
+    node: the config and the node type.
+    sandbox: one call in a sandbox process, with its limits and its printed lines.
+    source: reads the source without running it: syntax, parameters, positions.
+    tools: calls of catalog tools by the code.
+    output: checks the returned value inside the sandbox.
+    errors: maps errors of the sandbox to failures of the node.
+"""
