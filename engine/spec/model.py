@@ -1,6 +1,6 @@
-"""The spec of a workflow as the engine sees it, and its identity. Plain frozen values; nothing here is stored.
+"""The data model of a workflow spec, as frozen values.
 
-`parse` reads every accepted shape into one: engine/spec/parser.py says how. `spec_hash` is over what runs alone.
+engine/spec/parser.py creates them from the JSON of an author. Nothing here is stored.
 """
 
 from dataclasses import dataclass, field
@@ -12,33 +12,40 @@ from engine.states import OnLimit
 from engine.types import JSON
 
 START, END = "__start__", "__end__"
-ENDS = ("source", "target")
+"""The virtual nodes from which a run enters the graph, and by which it leaves it."""
+ENDPOINTS = ("source", "target")
+"""The fields of an edge that name nodes."""
 MAX_VISITS = 1000
+"""The default of `maxVisits`: a run in which a node has more visits fails with code LOOP_LIMIT."""
 
 
 class OnError(StrEnum):
-    """What a node's failure means for its run."""
+    """The effect of a node's failure on its run."""
 
     FAIL = "fail"
     """The run fails."""
     CONTINUE = "continue"
     """The node's output is null and the run goes on."""
     BRANCH = "branch"
-    """The run goes on by the node's port `error`."""
+    """The run leaves the node by its port `error`."""
 
 
 class Join(StrEnum):
-    """When a node that several edges enter may run."""
+    """The condition on which a node with several incoming edges runs."""
 
     ALL = "all"
-    """Once each of them is settled and one at least was taken."""
+    """Each edge is settled, and at least one of them was taken."""
     ANY = "any"
-    """On the first that is taken."""
+    """One edge was taken."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """`max_attempts` counts the first one. The pause after attempt n is backoff_s · multiplier^(n-1), at most max_s."""
+    """The retry policy of a node.
+
+    `max_attempts` includes the first attempt. The pause after attempt n is
+    backoff_s · multiplier^(n-1) seconds, at most `max_s`.
+    """
 
     max_attempts: int = 3
     backoff_s: float = 1.0
@@ -48,6 +55,8 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
+    """A node of a spec. docs/spec.md describes the fields."""
+
     id: str
     type: str
     label: str | None = None
@@ -62,7 +71,11 @@ class NodeSpec:
 
 @dataclass(frozen=True, slots=True)
 class EdgeSpec:
-    """`port` None: it leaves by every port but `error`. `condition` is an expression, looked at when its source is done."""
+    """An edge of a spec.
+
+    `port` None means that it leaves by every port except `error`. `condition` is an expression,
+    evaluated when the source has finished.
+    """
 
     id: str
     source: str
@@ -73,7 +86,7 @@ class EdgeSpec:
 
 @dataclass(frozen=True, slots=True)
 class Concurrency:
-    """How many runs of the workflow may be active at once, and what becomes of one more."""
+    """The limit of a workflow's active runs, and the effect on a run above it."""
 
     limit: int
     on_limit: OnLimit = OnLimit.QUEUE
@@ -81,7 +94,7 @@ class Concurrency:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """`inputs` is a JSON Schema; `outputs` are templates by name."""
+    """A workflow spec. `inputs` is a JSON Schema; `outputs` are templates by name."""
 
     inputs: JSON = None
     outputs: dict[str, JSON] | None = None
@@ -91,7 +104,7 @@ class Spec:
 
 
 class SpecError(Exception):
-    """A spec cannot be read or run; `problems` says where, all at once."""
+    """A spec cannot be parsed or run. `problems` lists every problem."""
 
     def __init__(self, problems: list[FieldProblem]) -> None:
         super().__init__("; ".join(f"{problem.field}: {problem.message}" for problem in problems[:3]))

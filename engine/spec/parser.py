@@ -1,7 +1,7 @@
-"""Reads a spec in any of its shapes (engine/spec/raw.py) into engine/spec/model.py's classes. Collects every
-problem, raises none.
+"""Parse the JSON of a spec, with every accepted form of its fields, to the data model.
 
-Accepted beside the plain form: `x, y` for position, snake_case names, and what engine/spec/desugar.py says of single node types.
+The plain form is that of engine/spec/raw.py. Also accepted are `x, y` for the position, snake_case
+names, and the shorthand in engine/spec/desugar.py. All problems are collected.
 """
 
 from collections.abc import Collection
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from engine.problems import FieldProblem, join_path
-from engine.spec.desugar import lifted, with_implied_edges, with_passed_on
+from engine.spec.desugar import add_branch_edges, add_passed_nodes, move_fields_to_config
 from engine.spec.identity import edge_ids
 from engine.spec.model import EdgeSpec, NodeSpec, Retry, Spec, SpecError
 from engine.spec.raw import (
@@ -23,156 +23,172 @@ from engine.spec.raw import (
     RawNode,
     RawSpec,
     as_concurrency,
-    path_of,
-    said,
+    error_message,
+    error_path,
 )
 from engine.states import Severity
 from engine.types import JSON
 
-ShapeT = TypeVar("ShapeT", bound=RawModel)
+RawT = TypeVar("RawT", bound=RawModel)
 
 
 @dataclass(slots=True)
-class Reading:
-    """What could be read. `node_at` and `edge_at` give the place in the raw spec of what is in `spec`."""
+class ParseResult:
+    """The parts of a spec that could be parsed, and the problems of the others.
+
+    Attributes:
+        spec: The parsed part.
+        problems: The errors.
+        warnings: The warnings.
+        node_indexes: The index in the raw spec of each node of `spec`.
+        edge_paths: The path in the raw spec of each edge of `spec`.
+        unparsed: The ids of nodes that could not be parsed. Edges may name them.
+    """
 
     spec: Spec = field(default_factory=Spec)
     problems: list[FieldProblem] = field(default_factory=list)
     warnings: list[FieldProblem] = field(default_factory=list)
-    node_at: list[int] = field(default_factory=list)
-    edge_at: list[str] = field(default_factory=list)
-    unread: set[str] = field(default_factory=set)
-    """Ids of nodes that are there but could not be read: edges may point to them."""
+    node_indexes: list[int] = field(default_factory=list)
+    edge_paths: list[str] = field(default_factory=list)
+    unparsed: set[str] = field(default_factory=set)
 
 
-def read(raw: JSON) -> Reading:
-    """Reads what can be read, and says what cannot."""
-    reading = Reading()
+def parse(raw: JSON) -> Spec:
+    """Parse a spec. The validation package checks whether its graph is valid.
+
+    Raises:
+        SpecError: A part of `raw` does not have the form of a spec.
+    """
+    result = parse_with_problems(raw)
+    if result.problems:
+        raise SpecError(result.problems)
+    return result.spec
+
+
+def parse_with_problems(raw: JSON) -> ParseResult:
+    """Parse the parts of a spec that have the form of a spec. Never raises, whatever `raw` is."""
+    result = ParseResult()
     if not isinstance(raw, dict):
-        reading.problems.append(_problem("", "a spec is an object with `nodes` and `edges`"))
-        return reading
+        result.problems.append(_problem("", "a spec is an object with `nodes` and `edges`"))
+        return result
     top = {key: raw.get(key) for key in ("inputs", "outputs", "concurrency")}
-    shape = _validated(RawSpec, top, "", reading) or RawSpec()
-    nodes = _read_nodes(_list_of(raw, "nodes", reading), reading)
-    edges = _read_edges(_list_of(raw, "edges", reading), reading)
-    _warn_of_extras(raw, {*RawSpec.model_fields, "nodes", "edges"}, "", reading)
-    spec = Spec(shape.inputs, shape.outputs, tuple(nodes), tuple(edges), as_concurrency(shape.concurrency))
-    spec, added = with_implied_edges(spec, reading.node_at)
-    reading.edge_at += added
-    reading.spec = with_passed_on(spec)
-    return reading
+    raw_spec = _validate(RawSpec, top, "", result) or RawSpec()
+    nodes = _parse_nodes(_list_of(raw, "nodes", result), result)
+    edges = _parse_edges(_list_of(raw, "edges", result), result)
+    _warn_of_unknown_fields(raw, {*RawSpec.model_fields, "nodes", "edges"}, "", result)
+    concurrency = as_concurrency(raw_spec.concurrency)
+    spec = Spec(raw_spec.inputs, raw_spec.outputs, tuple(nodes), tuple(edges), concurrency)
+    spec, added_paths = add_branch_edges(spec, result.node_indexes)
+    result.edge_paths += added_paths
+    result.spec = add_passed_nodes(spec)
+    return result
 
 
-def _list_of(raw: dict[str, Any], key: str, reading: Reading) -> list[JSON]:
+def _list_of(raw: dict[str, Any], key: str, result: ParseResult) -> list[JSON]:
     value = raw.get(key)
     if isinstance(value, list):
         return value
     if value is not None or key == "nodes":
-        reading.problems.append(_problem(key, f"`{key}` must be a list"))
+        result.problems.append(_problem(key, f"`{key}` must be a list"))
     return []
 
 
-def _read_nodes(items: list[JSON], reading: Reading) -> list[NodeSpec]:
+def _parse_nodes(items: list[JSON], result: ParseResult) -> list[NodeSpec]:
     nodes = []
     for index, item in enumerate(items):
         path = f"nodes[{index}]"
         node_id = item.get("id") if isinstance(item, dict) and isinstance(item.get("id"), str) else None
-        item = lifted(item)
+        item = move_fields_to_config(item)
         if isinstance(item, dict):
-            _warn_of_extras(item, NODE_NAMES, path, reading, node_id=node_id)
-        shape = _validated(RawNode, item, path, reading, node_id=node_id)
-        if shape is None and isinstance(item, dict):
-            # What is wrong is said; the rest of the node is still worth checking.
-            plain = {key: item[key] for key in ("id", "type", "config") if key in item}
-            shape = _validated(RawNode, plain, path, Reading())
-        if shape is None:
-            reading.unread |= {node_id} if node_id else set()
+            _warn_of_unknown_fields(item, NODE_NAMES, path, result, node_id=node_id)
+        raw_node = _validate(RawNode, item, path, result, node_id=node_id)
+        if raw_node is None and isinstance(item, dict):
+            # The problems are reported. Parse the main fields, so that they are checked as well.
+            main_fields = {key: item[key] for key in ("id", "type", "config") if key in item}
+            raw_node = _validate(RawNode, main_fields, path, ParseResult())
+        if raw_node is None:
+            result.unparsed |= {node_id} if node_id else set()
             continue
-        nodes.append(_node(shape))
-        reading.node_at.append(index)
+        nodes.append(_node(raw_node))
+        result.node_indexes.append(index)
     return nodes
 
 
-def _node(shape: RawNode) -> NodeSpec:
+def _node(raw: RawNode) -> NodeSpec:
     retry = None
-    if shape.retry is not None:
-        retry = Retry(shape.retry.max_attempts, shape.retry.backoff_s, shape.retry.multiplier, shape.retry.max_s)
-    position = shape.position
-    if position is None and (shape.x is not None or shape.y is not None):
-        position = {"x": shape.x or 0, "y": shape.y or 0}
+    if raw.retry is not None:
+        retry = Retry(raw.retry.max_attempts, raw.retry.backoff_s, raw.retry.multiplier, raw.retry.max_s)
+    position = raw.position
+    if position is None and (raw.x is not None or raw.y is not None):
+        position = {"x": raw.x or 0, "y": raw.y or 0}
     return NodeSpec(
-        shape.id,
-        shape.type,
-        shape.label,
-        shape.config or {},
+        raw.id,
+        raw.type,
+        raw.label,
+        raw.config or {},
         position,
         retry,
-        shape.timeout_s,
-        shape.on_error,
-        shape.join,
-        shape.max_visits,
+        raw.timeout_s,
+        raw.on_error,
+        raw.join,
+        raw.max_visits,
     )
 
 
-def _read_edges(items: list[JSON], reading: Reading) -> list[EdgeSpec]:
+def _parse_edges(items: list[JSON], result: ParseResult) -> list[EdgeSpec]:
     edges = []
-    for index, (item, name) in enumerate(zip(items, edge_ids(items), strict=True)):
+    for index, (item, item_id) in enumerate(zip(items, edge_ids(items), strict=True)):
         path = f"edges[{index}]"
-        edge_id = name if isinstance(name, str) else None
+        edge_id = item_id if isinstance(item_id, str) else None
         if isinstance(item, dict):
-            _warn_of_extras(item, EDGE_NAMES, path, reading, edge_id=edge_id)
-        shape = _validated(RawEdge, item, path, reading, edge_id=edge_id)
-        if shape is None:
+            _warn_of_unknown_fields(item, EDGE_NAMES, path, result, edge_id=edge_id)
+        raw_edge = _validate(RawEdge, item, path, result, edge_id=edge_id)
+        if raw_edge is None:
             continue
-        edges.append(EdgeSpec(name, shape.source, shape.target, shape.port, shape.condition))
-        reading.edge_at.append(path)
+        edges.append(EdgeSpec(item_id, raw_edge.source, raw_edge.target, raw_edge.port, raw_edge.condition))
+        result.edge_paths.append(path)
     return edges
 
 
-def _validated(
-    shape: type[ShapeT],
+def _validate(
+    model: type[RawT],
     item: JSON,
     path: str,
-    reading: Reading,
+    result: ParseResult,
     *,
     node_id: str | None = None,
     edge_id: str | None = None,
-) -> ShapeT | None:
-    """The item as a shape; None, with its problems noted, where it is none."""
+) -> RawT | None:
+    """Validate an item by a raw model.
+
+    Returns None, and adds the problems, if it does not match.
+    """
     try:
-        return shape.model_validate(item)
-    except ValidationError as wrong:
-        for error in wrong.errors(include_url=False, include_context=False, include_input=False):
-            where = path_of(path, error["loc"], item)
-            message = said(error) if error["loc"] else f"must be an object with {REQUIRED[shape]}"
-            reading.problems.append(_problem(where, message, node_id=node_id, edge_id=edge_id))
+        return model.model_validate(item)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False, include_context=False, include_input=False):
+            place = error_path(path, detail["loc"], item)
+            message = error_message(detail) if detail["loc"] else f"must be an object with {REQUIRED[model]}"
+            result.problems.append(_problem(place, message, node_id=node_id, edge_id=edge_id))
         return None
 
 
-def _warn_of_extras(
+def _warn_of_unknown_fields(
     item: JSON,
     known: Collection[str],
     path: str,
-    reading: Reading,
+    result: ParseResult,
     *,
     node_id: str | None = None,
     edge_id: str | None = None,
 ) -> None:
     for key in item:
         if key not in known:
-            message = f"`{key}` means nothing here and is ignored"
-            reading.warnings.append(
+            message = f"`{key}` is not a known field and is ignored"
+            result.warnings.append(
                 FieldProblem(join_path(path, key), "UNKNOWN_FIELD", message, Severity.WARNING, node_id, edge_id)
             )
 
 
 def _problem(path: str, message: str, *, node_id: str | None = None, edge_id: str | None = None) -> FieldProblem:
     return FieldProblem(path, "SHAPE", message, Severity.ERROR, node_id, edge_id)
-
-
-def parse(raw: JSON) -> Spec:
-    """Raises SpecError if the shape is impossible. Whether the graph makes sense is for validate.py to say."""
-    reading = read(raw)
-    if reading.problems:
-        raise SpecError(reading.problems)
-    return reading.spec

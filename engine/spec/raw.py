@@ -1,4 +1,4 @@
-"""The shapes in which a spec's parts may be written, with every name a field may have. Plain models; nothing is read here."""
+"""The pydantic models of the raw JSON of a spec, with all accepted names of its fields."""
 
 from typing import Any
 
@@ -12,6 +12,11 @@ from engine.types import JSON
 
 
 class RawModel(BaseModel):
+    """Base of the raw models.
+
+    Types are strict; unknown fields are allowed, and reported as warnings.
+    """
+
     model_config = ConfigDict(strict=True, extra="allow")
 
 
@@ -71,9 +76,9 @@ REQUIRED: dict[type[RawModel], str] = {
     RawSpec: "`nodes`",
 }
 _OBJECT = "must be an object"
-_SAID = {
+_MESSAGES = {
     "missing": "is required",
-    "extra_forbidden": "means nothing here",
+    "extra_forbidden": "is not a known field",
     "dict_type": _OBJECT,
     "model_type": _OBJECT,
     "model_attributes_type": _OBJECT,
@@ -88,32 +93,40 @@ NODE_NAMES = {*RawNode.model_fields, "timeoutS", "onError", "maxVisits"}
 
 
 def concurrency_of(raw: JSON) -> Concurrency | None:
-    """The limit that a valid spec sets, without reading the rest of it."""
-    given = raw.get("concurrency") if isinstance(raw, dict) else None
-    return None if given is None else as_concurrency(RawConcurrency.model_validate(given))
+    """Read the concurrency limit of a valid spec without parsing the rest of it."""
+    value = raw.get("concurrency") if isinstance(raw, dict) else None
+    return None if value is None else as_concurrency(RawConcurrency.model_validate(value))
 
 
-def as_concurrency(shape: RawConcurrency | None) -> Concurrency | None:
-    return None if shape is None else Concurrency(shape.limit, shape.on_limit)
+def as_concurrency(raw: RawConcurrency | None) -> Concurrency | None:
+    """Convert the raw model to the model of the engine."""
+    return None if raw is None else Concurrency(raw.limit, raw.on_limit)
 
 
-def path_of(base: str, loc: tuple[str | int, ...], item: JSON) -> str:
-    """pydantic's place of an error as a path: what it adds for the members of a union is left out."""
+def error_path(base: str, location: tuple[str | int, ...], item: JSON) -> str:
+    """Convert the location of an error of pydantic to a path.
+
+    Args:
+        base: The path of `item`.
+        location: The location. pydantic adds the names of the members of a union; they are left
+            out.
+        item: The JSON that was validated.
+    """
     parts: list[str | int] = []
-    for index, part in enumerate(loc):
+    for index, part in enumerate(location):
         if _has(item, part):
             item = item[part]
-        elif index < len(loc) - 1 or not isinstance(item, dict):
+        elif index < len(location) - 1 or not isinstance(item, dict):
             continue
         parts.append(part)
     return join_path(base, *parts)
 
 
-def said(error: ErrorDetails) -> str:
-    """pydantic's message in the words of JSON."""
+def error_message(error: ErrorDetails) -> str:
+    """Return the message of an error of pydantic, in the terms of JSON instead of Python."""
     if error["type"] == "too_long" and "ctx" in error:
         return f"must have at most {error['ctx']['max_length']:,} items"
-    return _SAID.get(error["type"]) or error["msg"].removeprefix("Value error, ")
+    return _MESSAGES.get(error["type"]) or error["msg"].removeprefix("Value error, ")
 
 
 def _has(item: JSON, part: str | int) -> bool:

@@ -1,4 +1,7 @@
-"""Find the templates and expressions in a node's config by the `format` of its JSON Schema."""
+"""Find the templates, the secrets and the nested nodes in a node's config.
+
+The JSON Schema of the config marks them by `format` (engine/sdk/annotations.py).
+"""
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -12,27 +15,33 @@ from engine.expressions.lexer import has_code
 from engine.problems import join_path
 from engine.sdk.annotations import EXPRESSION, NODE, SPEC, TEMPLATE, AnnotatedValue, TemplateText, annotated_values
 from engine.sdk.node import NodeConfig, NodeType
-from engine.spec.parser import read
+from engine.spec.parser import parse_with_problems
 from engine.types import JSON
 
 
 @lru_cache(maxsize=256)
 def schema_of(config: type[NodeConfig]) -> dict[str, Any]:
-    """The config's JSON Schema, with every name that a field may be written by."""
+    """Return the JSON Schema of a config model, with all accepted names of its fields."""
     schema = config.model_json_schema(by_alias=False)
     properties = schema.get("properties", {})
     for name, field in config.model_fields.items():
-        given = field.validation_alias
-        for alias in given.choices if isinstance(given, AliasChoices) else (given, field.alias):
+        choice = field.validation_alias
+        for alias in choice.choices if isinstance(choice, AliasChoices) else (choice, field.alias):
             if isinstance(alias, str):
                 properties[alias] = properties.get(name, {})
     return schema
 
 
-def texts(config: type[NodeConfig], value: JSON, path: str) -> Iterator[TemplateText]:
-    """Every template and expression in a node's config."""
+def config_texts(config: type[NodeConfig], value: JSON, path: str) -> Iterator[TemplateText]:
+    """Find every template and expression in a node's config, nested nodes excluded.
+
+    Args:
+        config: The config model.
+        value: The config, as written in the spec. It need not match the model.
+        path: The path of the config in the spec.
+    """
     schema = schema_of(config)
-    yield from dict.fromkeys(_marked(schema, value, path, schema.get("$defs", {})))
+    yield from dict.fromkeys(_schema_texts(schema, value, path, schema.get("$defs", {})))
 
 
 @lru_cache(maxsize=256)
@@ -59,7 +68,10 @@ def nested_values(config: type[NodeConfig], value: JSON, path: str) -> Iterator[
 
 
 class NestedNode(NamedTuple):
-    """A node inside the config of another node, with its path in the spec. Nothing in it is validated."""
+    """A node inside the config of another node, with its path in the spec.
+
+    Nothing in it is validated.
+    """
 
     path: str
     type: str
@@ -67,27 +79,30 @@ class NestedNode(NamedTuple):
 
 
 def nested_nodes(config: type[NodeConfig], value: JSON, path: str) -> Iterator[NestedNode]:
-    """Find the nodes inside a node's config, those of nested specs included. Skip what cannot be read."""
+    """Find the nodes inside a node's config, those of nested specs included.
+
+    Skip what cannot be read.
+    """
     for place in nested_values(config, value, path):
         if not isinstance(place.value, dict):
             continue
         if place.format == SPEC:
-            reading = read(place.value)
-            for node, index in zip(reading.spec.nodes, reading.node_at, strict=True):
+            parsed = parse_with_problems(place.value)
+            for node, index in zip(parsed.spec.nodes, parsed.node_indexes, strict=True):
                 yield NestedNode(join_path(place.path, "nodes", index), node.type, node.config)
         elif isinstance(kind := place.value.get("type"), str):
             yield NestedNode(place.path, kind, place.value.get("config", {}))
 
 
 def secrets_of(kind: NodeType[Any], value: JSON, types: Mapping[str, NodeType[Any]]) -> frozenset[str]:
-    """Return the names of the secrets that the templates of a node's config use, nested nodes included.
+    """Return the names of the secrets that a node's templates use, those of nested nodes included.
 
     Args:
         kind: The type of the node.
         value: Its config, as written in the spec.
         types: The node types by name, to find those of nested nodes.
     """
-    names = {use.name for text in texts(kind.Config, value, "") for use in secrets_in(text) if use.name}
+    names = {use.name for text in config_texts(kind.Config, value, "") for use in secrets_in(text) if use.name}
     for node in nested_nodes(kind.Config, value, ""):
         if node.type in types:
             names |= secrets_of(types[node.type], node.config, types)
@@ -95,14 +110,18 @@ def secrets_of(kind: NodeType[Any], value: JSON, types: Mapping[str, NodeType[An
 
 
 def secrets_in(text: TemplateText) -> tuple[NameUse, ...]:
-    """Each once; a use without a name is one that names none, and is refused."""
+    """Return the uses of secrets in a text, each once.
+
+    A use with an empty name is not of the form `secrets.name`; validation refuses it. A text with
+    wrong syntax has none, because validation reports the syntax.
+    """
     try:
         return analyze(text.text, expression=text.is_expression).secrets if SECRETS in text.text else ()
     except TemplateError:
-        return ()  # said elsewhere
+        return ()
 
 
-def _marked(schema: Any, value: JSON, path: str, defs: Mapping[str, Any]) -> Iterator[TemplateText]:
+def _schema_texts(schema: Any, value: JSON, path: str, defs: Mapping[str, Any]) -> Iterator[TemplateText]:
     for place in annotated_values(schema, value, path, defs):
         sees_secrets = _sees_secrets(place.schema)
         if place.format == EXPRESSION and isinstance(place.value, str):
@@ -113,12 +132,16 @@ def _marked(schema: Any, value: JSON, path: str, defs: Mapping[str, Any]) -> Ite
 
 
 def _sees_secrets(schema: Mapping[str, Any]) -> bool:
-    """A field whose value is kept as the templates give it, such as another run's input, says `"secrets": false`."""
+    """Tell whether templates of a field may use secrets.
+
+    A field whose rendered value is stored, such as the input of another run, has `"secrets":
+    false`.
+    """
     return schema.get("secrets") is not False
 
 
 def template_texts(value: JSON, path: str) -> Iterator[TemplateText]:
-    """Every text with code in it, inside a value that is a template throughout."""
+    """Find every text with code in a JSON value whose texts are all templates."""
     stack: list[tuple[JSON, tuple[str | int, ...]]] = [(value, ())]
     while stack:
         item, parts = stack.pop()

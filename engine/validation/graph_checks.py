@@ -32,13 +32,13 @@ _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 class Graph:
     """The graph of a spec.
 
-    `paths` are the paths of the edges in the raw spec, `unread` the ids of nodes that could not
+    `paths` are the paths of the edges in the raw spec, `unparsed` the ids of nodes that could not
     be parsed.
     """
 
     spec: Spec
     paths: Sequence[str]
-    unread: Collection[str] = ()
+    unparsed: Collection[str] = ()
 
     @cached_property
     def ids(self) -> set[str]:
@@ -52,10 +52,10 @@ class Graph:
         return {(edge.source, edge.target) for edge in self.spec.edges if edge.source in ids and edge.target in ids}
 
 
-def check_ids(spec: Spec, node_at: Sequence[int], edge_paths: Sequence[str]) -> Iterator[FieldProblem]:
+def check_ids(spec: Spec, node_indexes: Sequence[int], edge_paths: Sequence[str]) -> Iterator[FieldProblem]:
     """Find node and edge ids that are duplicate, reserved or not well formed."""
     seen: set[str] = set()
-    for node, index in zip(spec.nodes, node_at, strict=True):
+    for node, index in zip(spec.nodes, node_indexes, strict=True):
         path = f"nodes[{index}].id"
         if node.id in seen:
             yield FieldProblem(path, "DUPLICATE_ID", f"there is another node {node.id!r}", node_id=node.id)
@@ -78,7 +78,7 @@ def check_edges(graph: Graph, ports: Mapping[str, Collection[str] | None]) -> It
 
     `ports` maps node ids to port names; it has None for a node whose ports are not known.
     """
-    known = graph.ids | set(graph.unread)
+    known = graph.ids | set(graph.unparsed)
     on_error = {node.id: node.on_error for node in graph.spec.nodes}
     allowed = {node_id: frozenset(names) for node_id, names in ports.items() if names is not None}
     for edge, path in zip(graph.spec.edges, graph.paths, strict=True):
@@ -106,19 +106,19 @@ def _port_names(ports: Collection[str] | None) -> str:
     return ", ".join([*names, "…"] if len(ports or ()) > MAX_NAMES else names) or "only `error`"
 
 
-def check_branches(graph: Graph, node_at: Sequence[int]) -> Iterator[FieldProblem]:
+def check_branches(graph: Graph, node_indexes: Sequence[int]) -> Iterator[FieldProblem]:
     """Find nodes with `onError: branch` and no edge from `error`.
 
     A run would hide their failure.
     """
     handled = {edge.source for edge in graph.spec.edges if edge.port == ERROR_PORT}
-    for node, index in zip(graph.spec.nodes, node_at, strict=True):
+    for node, index in zip(graph.spec.nodes, node_indexes, strict=True):
         if node.on_error is OnError.BRANCH and node.id not in handled:
             message = "no edge leaves by the port `error`: if this node fails, the run completes and does not show it"
             yield FieldProblem(f"nodes[{index}].onError", "UNHANDLED", message, Severity.WARNING, node.id)
 
 
-def check_reach(graph: Graph, node_at: Sequence[int]) -> Iterator[FieldProblem]:
+def check_reach(graph: Graph, node_indexes: Sequence[int]) -> Iterator[FieldProblem]:
     """Find nodes that no run can reach.
 
     A run begins at the targets of edges from `__start__`; without those at the `start` nodes;
@@ -136,7 +136,7 @@ def check_reach(graph: Graph, node_at: Sequence[int]) -> Iterator[FieldProblem]:
         yield FieldProblem("nodes", "UNREACHABLE", message)
         return
     reached = _reachable(starts, graph.pairs)
-    for node, index in zip(spec.nodes, node_at, strict=True):
+    for node, index in zip(spec.nodes, node_indexes, strict=True):
         if node.id not in reached:
             message = f"no path leads from the start to {node.id!r}"
             yield FieldProblem(f"nodes[{index}]", "UNREACHABLE", message, node_id=node.id)

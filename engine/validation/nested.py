@@ -6,7 +6,7 @@ from typing import Any
 from engine.problems import FieldProblem
 from engine.sdk.node import NodeType
 from engine.spec.model import Spec
-from engine.spec.parser import Reading
+from engine.spec.parser import ParseResult
 from engine.spec.template_fields import has_nested_nodes
 from engine.states import Severity
 from engine.types import JSON
@@ -38,9 +38,9 @@ def refused(spec: Spec, types: Types) -> list[FieldProblem]:
     return [FieldProblem(f"nodes[{node.id}]", "CONFIG", reason) for node, reason in reasons if reason]
 
 
-def check_types(reading: Reading, types: Types) -> Iterator[FieldProblem]:
+def check_types(parsed: ParseResult, types: Types) -> Iterator[FieldProblem]:
     """Find the nodes of a nested spec whose type an item cannot run."""
-    for node, index in zip(reading.spec.nodes, reading.node_at, strict=True):
+    for node, index in zip(parsed.spec.nodes, parsed.node_indexes, strict=True):
         reason = refusal(types[node.type]) if node.type in types else None
         if reason is not None:
             yield FieldProblem(f"nodes[{index}].type", "CONFIG", reason)

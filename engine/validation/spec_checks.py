@@ -17,8 +17,8 @@ from engine.sdk.annotations import NODE
 from engine.sdk.node import NodeConfig, NodeType
 from engine.sdk.node_types import NodeTypes
 from engine.spec.model import NodeSpec
-from engine.spec.parser import Reading, read
-from engine.spec.raw import path_of, said
+from engine.spec.parser import ParseResult, parse_with_problems
+from engine.spec.raw import error_message, error_path
 from engine.spec.template_fields import nested_values
 from engine.states import Severity
 from engine.types import JSON
@@ -29,30 +29,30 @@ MAX_NODES = 1_000
 MAX_EDGES = 10_000
 
 
-def check_size(reading: Reading) -> Iterator[FieldProblem]:
+def check_size(parsed: ParseResult) -> Iterator[FieldProblem]:
     """Find too many nodes or edges, or no node at all."""
-    counts = (("nodes", len(reading.spec.nodes), MAX_NODES), ("edges", len(reading.spec.edges), MAX_EDGES))
+    counts = (("nodes", len(parsed.spec.nodes), MAX_NODES), ("edges", len(parsed.spec.edges), MAX_EDGES))
     for name, count, limit in counts:
         if count > limit:
             yield FieldProblem(name, "LIMIT", f"the spec has {count:,} {name}; the limit is {limit:,}")
-    if not reading.spec.nodes and not reading.problems:
+    if not parsed.spec.nodes and not parsed.problems:
         yield FieldProblem("nodes", "EMPTY", "a spec needs at least one node")
 
 
-def check_parts(reading: Reading, types: NodeTypes) -> Iterator[FieldProblem]:
+def check_parts(parsed: ParseResult, types: NodeTypes) -> Iterator[FieldProblem]:
     """Find the problems of nodes, edges and graph; not those of templates and input schema."""
-    spec, node_at = reading.spec, reading.node_at
-    graph = Graph(spec, reading.edge_at, reading.unread)
+    spec, node_indexes = parsed.spec, parsed.node_indexes
+    graph = Graph(spec, parsed.edge_paths, parsed.unparsed)
     ports: dict[str, tuple[str, ...] | None] = {}
-    yield from check_ids(spec, node_at, reading.edge_at)
-    for node, index in zip(spec.nodes, node_at, strict=True):
+    yield from check_ids(spec, node_indexes, parsed.edge_paths)
+    for node, index in zip(spec.nodes, node_indexes, strict=True):
         config = yield from check_config(node.type, node.config, f"nodes[{index}]", node.id, types)
         ports[node.id] = types[node.type].ports_of(config) if config is not None else None
         yield from _check_wait(node, f"nodes[{index}]", types)
     yield from check_edges(graph, ports)
-    yield from check_branches(graph, node_at)
-    if not reading.unread:
-        yield from check_reach(graph, node_at)
+    yield from check_branches(graph, node_indexes)
+    if not parsed.unparsed:
+        yield from check_reach(graph, node_indexes)
     yield from check_cycles(graph)
 
 
@@ -100,9 +100,9 @@ def _config_problems(
 ) -> Iterator[FieldProblem]:
     for detail in error.errors(include_url=False, include_input=False):
         context = detail.get("ctx", {})
-        place = path_of(path, (*detail["loc"], *context.get("at", ())), raw)
+        place = error_path(path, (*detail["loc"], *context.get("at", ())), raw)
         line, column = context.get("line"), context.get("column")
-        yield FieldProblem(place, "CONFIG", said(detail), node_id=node_id, line=line, column=column)
+        yield FieldProblem(place, "CONFIG", error_message(detail), node_id=node_id, line=line, column=column)
 
 
 def _check_wait(node: NodeSpec, path: str, types: NodeTypes) -> Iterator[FieldProblem]:
@@ -154,14 +154,14 @@ def _nested_spec_problems(raw: JSON, path: str, types: NodeTypes) -> Iterator[Fi
 
 
 def _spec_problems(raw: dict[str, JSON], types: NodeTypes) -> Iterator[FieldProblem]:
-    reading = read(raw)
-    problems = [*reading.problems, *reading.warnings, *check_size(reading)]
-    problems += [*check_ignored_fields(raw), *check_types(reading, types)]
+    parsed = parse_with_problems(raw)
+    problems = [*parsed.problems, *parsed.warnings, *check_size(parsed)]
+    problems += [*check_ignored_fields(raw), *check_types(parsed, types)]
     if not any(problem.code == "LIMIT" for problem in problems):
-        problems += check_parts(reading, types)
+        problems += check_parts(parsed, types)
     yield from problems
     if not any(problem.severity is Severity.ERROR for problem in problems):
         try:
-            make_plan(reading.spec)
+            make_plan(parsed.spec)
         except PlanError as error:
             yield from error.problems

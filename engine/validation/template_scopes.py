@@ -11,8 +11,8 @@ from engine.problems import join_path
 from engine.sdk.annotations import NODE, MapScope, TemplateText
 from engine.sdk.node import NodeType
 from engine.spec.model import Spec
-from engine.spec.parser import read
-from engine.spec.template_fields import has_nested_nodes, nested_values, template_texts, texts
+from engine.spec.parser import parse_with_problems
+from engine.spec.template_fields import config_texts, has_nested_nodes, nested_values, template_texts
 from engine.types import JSON
 from engine.validation.graph_checks import Graph, ancestors
 from engine.validation.nested import Types
@@ -26,7 +26,7 @@ _ITEM_ONLY = MapScope({}, None)
 def spec_texts(
     spec: Spec,
     edge_paths: Sequence[str],
-    node_at: Sequence[int],
+    node_indexes: Sequence[int],
     types: Types,
     before: Mapping[str, int] | None,
     bits: Mapping[str, int],
@@ -36,7 +36,7 @@ def spec_texts(
     Args:
         spec: The spec.
         edge_paths: The path of each edge in the raw spec.
-        node_at: The index of each node in the raw spec.
+        node_indexes: The index of each node in the raw spec.
         types: The node types. Nodes of other types are left out.
         before: For each node id, the bits of the nodes that can have run before it; None if the
             order is not known.
@@ -46,7 +46,7 @@ def spec_texts(
         Each text with the node or edge that reads it.
 
     """
-    for node, index in zip(spec.nodes, node_at, strict=True):
+    for node, index in zip(spec.nodes, node_indexes, strict=True):
         kind = types.get(node.type)
         if kind is not None:
             reader = Reader(node.id, None, None if before is None else before[node.id])
@@ -61,7 +61,7 @@ def spec_texts(
 
 def node_texts(kind: NodeType[Any], config: JSON, path: str, types: Types) -> Iterator[TemplateText]:
     """Find every template in a node's config, those of nested nodes included."""
-    yield from texts(kind.Config, config, path)
+    yield from config_texts(kind.Config, config, path)
     for place in nested_values(kind.Config, config, path):
         if place.format == NODE:
             yield from _nested_node_texts(place.value, place.path, types)
@@ -72,20 +72,20 @@ def node_texts(kind: NodeType[Any], config: JSON, path: str, types: Types) -> It
 def _nested_node_texts(raw: JSON, path: str, types: Types) -> Iterator[TemplateText]:
     kind = types.get(raw["type"]) if isinstance(raw, dict) and isinstance(raw.get("type"), str) else None
     if kind is not None and not has_nested_nodes(kind.Config):
-        for text in texts(kind.Config, raw.get("config", {}), join_path(path, "config")):
+        for text in config_texts(kind.Config, raw.get("config", {}), join_path(path, "config")):
             yield text._replace(inside=_ITEM_ONLY)
 
 
 def _nested_spec_texts(raw: JSON, path: str, types: Types) -> Iterator[TemplateText]:
     if not isinstance(raw, dict):
         return
-    reading = read(raw)
-    if any(problem.code == "LIMIT" for problem in check_size(reading)):
+    parsed = parse_with_problems(raw)
+    if any(problem.code == "LIMIT" for problem in check_size(parsed)):
         return  # reported by the checks of the spec; nothing in a spec that is too large is read
-    spec, graph = reading.spec, Graph(reading.spec, reading.edge_at, reading.unread)
+    spec, graph = parsed.spec, Graph(parsed.spec, parsed.edge_paths, parsed.unparsed)
     before = ancestors(graph)
-    bits = {**{node_id: 1 << index for index, node_id in enumerate(before)}, **dict.fromkeys(reading.unread, 0)}
-    known = None if reading.unread else before
+    bits = {**{node_id: 1 << index for index, node_id in enumerate(before)}, **dict.fromkeys(parsed.unparsed, 0)}
+    known = None if parsed.unparsed else before
     allowed = {name: kind for name, kind in types.items() if not has_nested_nodes(kind.Config)}
-    for text, reader in spec_texts(spec, graph.paths, reading.node_at, allowed, known, bits):
+    for text, reader in spec_texts(spec, graph.paths, parsed.node_indexes, allowed, known, bits):
         yield text._replace(path=join_path(path, text.path), inside=MapScope(bits, reader.before))

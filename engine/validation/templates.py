@@ -40,11 +40,11 @@ class Reader:
 class Nodes:
     """The nodes that a template may name.
 
-    Those in `unread` exist, but their node could not be parsed.
+    Those in `unparsed` exist, but their node could not be parsed.
     """
 
     bits: Mapping[str, int]
-    unread: frozenset[str]
+    unparsed: frozenset[str]
 
     def check(self, text: TemplateText, reader: Reader) -> Iterator[FieldProblem]:
         """Find the problems of one template without evaluating it, in the order of the text."""
@@ -65,7 +65,7 @@ class Nodes:
             return _order_error(use, inside.bits[use.name], inside.before)
         if inside is not None and not use.is_node and use.name in MAP_NAMES:
             return None
-        if use.name in self.unread or (not use.is_node and use.name in SCOPE):
+        if use.name in self.unparsed or (not use.is_node and use.name in SCOPE):
             return None
         bit = self.bits.get(use.name)
         if bit is None and use.is_node:

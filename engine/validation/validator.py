@@ -18,9 +18,9 @@ from engine.isolation import client
 from engine.problems import FieldProblem, join_path
 from engine.sdk.node import NodeConfig
 from engine.sdk.node_types import NodeTypes
-from engine.spec.identity import digest
+from engine.spec.identity import hash_of_storable
 from engine.spec.model import Spec
-from engine.spec.parser import Reading, read
+from engine.spec.parser import ParseResult, parse_with_problems
 from engine.states import Severity
 from engine.types import JSON
 from engine.validation.graph_checks import Graph, ancestors
@@ -65,20 +65,20 @@ def validate(raw: JSON, types: NodeTypes) -> ValidationReport:
     """Validate a spec. Never raises, whatever `raw` is."""
     if unreadable := _check_readable(raw):
         return ValidationReport(False, [unreadable])
-    reading = read(raw)
-    problems = [*reading.problems, *reading.warnings, *check_size(reading)]
+    parsed = parse_with_problems(raw)
+    problems = [*parsed.problems, *parsed.warnings, *check_size(parsed)]
     if not any(problem.code == "LIMIT" for problem in problems):
         with client.shared_time_limit(MAX_ISOLATED_S):
-            problems += islice(_check(reading, types), MAX_CHECKED)
+            problems += islice(_check(parsed, types), MAX_CHECKED)
     errors = _clipped(problems, Severity.ERROR)
     plan: list[list[str]] = []
     if not errors:
         try:
-            plan = [list(step) for step in make_plan(reading.spec).steps]
+            plan = [list(step) for step in make_plan(parsed.spec).steps]
         except PlanError as error:
             errors = error.problems
-    spec = None if reading.problems else reading.spec
-    return ValidationReport(not errors, errors, _clipped(problems, Severity.WARNING), spec, digest(raw), plan)
+    spec = None if parsed.problems else parsed.spec
+    return ValidationReport(not errors, errors, _clipped(problems, Severity.WARNING), spec, hash_of_storable(raw), plan)
 
 
 def check_node(
@@ -137,20 +137,20 @@ def _check_readable(raw: JSON) -> FieldProblem | None:
     return None
 
 
-def _check(reading: Reading, types: NodeTypes) -> Iterator[FieldProblem]:
-    yield from check_parts(reading, types)
-    yield from _check_templates(Graph(reading.spec, reading.edge_at, reading.unread), reading.node_at, types)
-    if reading.spec.inputs is not None:
-        yield from check_schema(reading.spec.inputs, "inputs")
+def _check(parsed: ParseResult, types: NodeTypes) -> Iterator[FieldProblem]:
+    yield from check_parts(parsed, types)
+    yield from _check_templates(Graph(parsed.spec, parsed.edge_paths, parsed.unparsed), parsed.node_indexes, types)
+    if parsed.spec.inputs is not None:
+        yield from check_schema(parsed.spec.inputs, "inputs")
 
 
-def _check_templates(graph: Graph, node_at: list[int], types: NodeTypes) -> Iterator[FieldProblem]:
+def _check_templates(graph: Graph, node_indexes: list[int], types: NodeTypes) -> Iterator[FieldProblem]:
     before = ancestors(graph)
     bits = {node_id: 1 << index for index, node_id in enumerate(before)}
-    nodes = Nodes(bits, frozenset(graph.unread))
+    nodes = Nodes(bits, frozenset(graph.unparsed))
     # A node that cannot be parsed may be connected with any other, so the order is then not known.
-    known = before if not graph.unread else None
-    for count, (text, reader) in enumerate(spec_texts(graph.spec, graph.paths, node_at, types, known, bits)):
+    known = before if not graph.unparsed else None
+    for count, (text, reader) in enumerate(spec_texts(graph.spec, graph.paths, node_indexes, types, known, bits)):
         if count == MAX_TEXTS:
             yield FieldProblem("", "LIMIT", f"the spec has more than {MAX_TEXTS:,} templates and conditions")
             return

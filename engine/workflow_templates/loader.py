@@ -1,6 +1,7 @@
-"""The gallery: workflows to start from, each a JSON file beside this one. Read once, and only offered where they can run.
+"""Read the workflow templates, one JSON file each, once per process.
 
-All of them use the model `treadle/echo`, which needs no key: whoever starts from one tries it first, and then names a model.
+All of them use the model `treadle/echo`, which needs no key, so that a user can try a template
+before choosing a model. A template is offered only if all of its node types exist.
 """
 
 from collections.abc import Iterator
@@ -13,12 +14,12 @@ import orjson
 
 from engine.sdk.node_types import NodeTypes
 
-ROOM = Path(__file__).parent
+FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True, slots=True)
 class WorkflowTemplate:
-    """A workflow to start from. `name` is that of its file."""
+    """A workflow template. `name` is the name of its file without `.json`."""
 
     name: str
     title: str
@@ -28,23 +29,23 @@ class WorkflowTemplate:
 
     @property
     def types(self) -> frozenset[str]:
-        """The node types that it takes."""
+        """The names of the node types that it uses."""
         return frozenset(node["type"] for node in self.spec["nodes"])
 
 
 @cache
 def workflow_templates() -> tuple[WorkflowTemplate, ...]:
-    """All there are, by title."""
+    """Return all workflow templates, sorted by title."""
     return tuple(sorted(_read(), key=lambda template: template.title))
 
 
 def available_templates(types: NodeTypes) -> list[WorkflowTemplate]:
-    """Those whose node types are all there."""
+    """Return the workflow templates whose node types all exist."""
     return [template for template in workflow_templates() if template.types <= types.keys()]
 
 
 def _read() -> Iterator[WorkflowTemplate]:
-    for path in ROOM.glob("*.json"):
+    for path in FOLDER.glob("*.json"):
         content = orjson.loads(path.read_bytes())
         yield WorkflowTemplate(
             path.stem, content["title"], content["description"], content["spec"], content["exampleInputs"]
