@@ -2,8 +2,8 @@
 
 A node's input and output are stored once, in `node_outputs`, under the number of the event that settled the node. An
 event's body only says that they exist; a stream payload carries them while they are small, so that live readers need
-no query. A new field of `NodeState` is added here, in `engine.events`, in `db.tables` and in a migration, and nowhere
-else in this package. The module is pure: it stores nothing.
+no query. Plain fields of `NodeState` follow from the columns of `node_states`; only a JSON column needs code here. The
+module is pure: it stores nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Any, assert_never
 
 import orjson
+from sqlalchemy import make_url
 
 from engine.events import (
     CheckpointSaved,
@@ -29,27 +30,25 @@ from engine.events import (
 )
 from engine.states import FINISHED, EventType, LogLevel, NodeStatus, RunStatus
 from engine.types import JSON
+from persistence.db.tables import node_states
 
 INLINE_LIMIT = 16 * 1024
 """Input and output together, in bytes of JSON, up to which a payload carries them."""
 
-_PLAIN_COLUMNS = {
-    "status": "text",
-    "visits": "int",
-    "attempt": "smallint",
-    "progress": "real",
-    "message": "text",
-    "partial_output": "text",
-    "started_at": "timestamptz",
-    "completed_at": "timestamptz",
+_KEYS = ("run_id", "node_id", "seq", "output_seq")
+_JSON_COLUMNS = ("error", "usage")
+_PLAIN_COLUMNS = tuple(str(c.name) for c in node_states.columns if c.name not in (*_KEYS, *_JSON_COLUMNS))
+_POSTGRES = make_url("postgresql+asyncpg://").get_dialect()()
+NODE_STATE_COLUMNS = {
+    name: node_states.columns[name].type.compile(_POSTGRES).lower() for name in (*_PLAIN_COLUMNS, *_JSON_COLUMNS)
 }
-NODE_STATE_COLUMNS = {**_PLAIN_COLUMNS, "error": "json", "usage": "json"}
-"""The columns of `node_states` that hold a field of `NodeState`, with their Postgres types.
+"""The columns of `node_states` that hold a field of `NodeState` of the same name, with their Postgres types.
 
 Every INSERT and SELECT of the table is made from this mapping. Its order is the order of `node_state_values`.
 """
-NODE_STATE_ROW = ("run_id", "node_id", "seq", "output_seq", *NODE_STATE_COLUMNS)
+NODE_STATE_ROW = (*_KEYS, *NODE_STATE_COLUMNS)
 """All columns of `node_states`, in the order that `node_state_of` reads."""
+_TIMESTAMPS = tuple(name for name, type in NODE_STATE_COLUMNS.items() if type.startswith("timestamp"))
 _plain_values: Callable[[NodeState], tuple[Any, ...]] = attrgetter(*_PLAIN_COLUMNS)
 
 
@@ -134,22 +133,19 @@ def body_of(data: EventData) -> dict[str, JSON]:
 
 
 def _state_body(state: NodeState) -> dict[str, JSON]:
-    return {
-        "status": state.status,
-        "visits": state.visits,
-        "attempt": state.attempt,
-        "progress": state.progress,
-        "message": state.message,
-        "partial_output": state.partial_output,
-        "error": error_body(state.error),
-        "started_at": _text(state.started_at),
-        "completed_at": _text(state.completed_at),
-        "has_output": state.has_output,
-        "is_stored": is_stored(state),
-        **({} if state.usage is None else {"usage": usage_body(state.usage)}),
+    body = dict(zip(_PLAIN_COLUMNS, _plain_values(state), strict=False))
+    for name in _TIMESTAMPS:
+        if (moment := body[name]) is not None:
+            body[name] = moment.isoformat()
+    body["error"] = error_body(state.error)
+    body["has_output"] = state.has_output
+    body["is_stored"] = is_stored(state)
+    if state.usage is not None:
+        body["usage"] = usage_body(state.usage)
+    if state.output_seq is not None:
         # Set where a rewind restores a state: its values stay where they were stored.
-        **({} if state.output_seq is None else {"output_seq": state.output_seq}),
-    }
+        body["output_seq"] = state.output_seq
+    return body
 
 
 def data_of(type: EventType | str, node_id: str | None, body: dict[str, Any], run_id: str, seq: int) -> EventData:
@@ -167,26 +163,18 @@ def data_of(type: EventType | str, node_id: str | None, body: dict[str, Any], ru
 
 
 def _state_of(node_id: str, body: dict[str, Any], run_id: str, seq: int) -> NodeState:
-    values = body.get("values")
-    return NodeState(
-        run_id=run_id,
-        node_id=node_id,
-        status=NodeStatus(body["status"]),
-        visits=body["visits"],
-        attempt=body["attempt"],
-        progress=body["progress"],
-        message=body["message"],
-        input=values[0] if values else None,
-        output=values[1] if values else None,
-        has_output=body["has_output"],
-        partial_output=body["partial_output"],
-        error=error_of(body["error"]),
-        started_at=_moment(body["started_at"]),
-        completed_at=_moment(body["completed_at"]),
-        usage=usage_of(body.get("usage")),
-        seq=seq,
-        output_seq=body.get("output_seq", seq) if body["is_stored"] and not values else None,
-    )
+    # An event that is older than a column does not have it: the field keeps its default.
+    fields = {name: body[name] for name in _PLAIN_COLUMNS if name in body}
+    fields["status"] = NodeStatus(fields["status"])
+    for name in _TIMESTAMPS:
+        if (moment := fields.get(name)) is not None:
+            fields[name] = datetime.fromisoformat(moment)
+    if values := body.get("values"):
+        fields["input"], fields["output"] = values
+    elif body["is_stored"]:
+        fields["output_seq"] = body.get("output_seq", seq)
+    error, usage = error_of(body["error"]), usage_of(body.get("usage"))
+    return NodeState(run_id, node_id, has_output=body["has_output"], error=error, usage=usage, seq=seq, **fields)
 
 
 def payload_of(at: datetime, data: EventData) -> bytes:
@@ -224,11 +212,3 @@ def delta_of(run_id: str, seq: int, payload: bytes) -> LiveDelta:
     fields = orjson.loads(payload)
     at = datetime.fromisoformat(fields.pop("at"))
     return LiveDelta(run_id, seq, at, OutputDelta(**fields))
-
-
-def _text(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()
-
-
-def _moment(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)

@@ -59,14 +59,13 @@ class NodeView:
     def duration_ms(self) -> float | None:
         return duration_ms(self.state.started_at, self.state.completed_at)
 
-    # Read by name off every node of every run in a page: no function of Python's between.
     label, type = property(attrgetter("name.label")), property(attrgetter("name.type"))
-    node_id, seq = property(attrgetter("state.node_id")), property(attrgetter("state.seq"))
-    status, message = property(attrgetter("state.status")), property(attrgetter("state.message"))
-    visits, attempt = property(attrgetter("state.visits")), property(attrgetter("state.attempt"))
-    progress, partial_output = property(attrgetter("state.progress")), property(attrgetter("state.partial_output"))
-    usage, error = property(attrgetter("state.usage")), property(attrgetter("state.error"))
-    started_at, completed_at = property(attrgetter("state.started_at")), property(attrgetter("state.completed_at"))
+
+
+# GraphQL reads the fields of the state by name, for every node of every run in a page. `attrgetter` reads them
+# without a call of Python code, and a new field of `NodeState` needs no code here.
+for _field in NodeState.__slots__:
+    setattr(NodeView, _field, property(attrgetter(f"state.{_field}")))
 
 
 @dataclass(frozen=True, slots=True)
