@@ -24,7 +24,7 @@ from persistence.journal.journal import PostgresJournal
 from persistence.runs.create import NewRun, accept
 from persistence.runs.run import RunOptions
 from persistence.workflows.drafts import Content
-from persistence.workflows.versions import adhoc
+from persistence.workflows.versions import ensure_adhoc
 
 T = TypeVar("T")
 
@@ -110,7 +110,7 @@ async def accept_spec(
 ) -> str:
     """The id of a new QUEUED run of `spec`."""
     async with database.begin() as connection:
-        version = await adhoc(connection, caller, project, Content(spec, f"hash of {spec}"))
+        version = await ensure_adhoc(connection, caller, project, Content(spec, f"hash of {spec}"))
         new = NewRun(project, None, version.id, {}, options=options or RunOptions())
         return (await accept(connection, caller, new)).run.id
 

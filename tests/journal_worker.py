@@ -36,7 +36,7 @@ DEADLINES = Deadlines(pausing=timedelta(minutes=1), cancelling=timedelta(seconds
 async def accepted(database: Database, caller: Caller, project: str, *, start: bool = True) -> CommandResult:
     """A run of SPEC, with event 1."""
     async with database.begin() as connection:
-        version = await versions.adhoc(connection, caller, project, Content(SPEC, "hash-of-spec"))
+        version = await versions.ensure_adhoc(connection, caller, project, Content(SPEC, "hash-of-spec"))
         new = NewRun(project, None, version.id, {"n": 1}, start=start)
         return await create.accept(connection, caller, new)
 

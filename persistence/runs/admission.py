@@ -50,7 +50,7 @@ async def admit(connection: AsyncConnection, caller: Caller, new: NewRun, deadli
     if new.concurrency_limit is None or new.on_limit is OnLimit.QUEUE:
         return []
     # The workflow before its runs, as everybody locks them: somebody may be deleting it.
-    await workflows.keep(connection, new.workflow_id)
+    await workflows.lock_against_deletion(connection, new.workflow_id)
     await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(new.concurrency_key, 0))))
     if new.on_limit is OnLimit.REJECT:
         if len(await _active(connection, new.concurrency_key, ACTIVE)) >= new.concurrency_limit:

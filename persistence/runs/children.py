@@ -69,7 +69,7 @@ async def _start(connection: AsyncConnection, child: ChildRun, deadlines: Deadli
     if parent is None:
         raise NotFound(child.parent_id)
     # Before runs are locked to make room for the child: who deletes the parent's workflow locks its runs and their children.
-    await workflows.keep(connection, parent["workflow_id"])
+    await workflows.lock_against_deletion(connection, parent["workflow_id"])
     depth = parent["depth"] + 1
     if depth > MAX_DEPTH:
         raise NodeFailure("RECURSION", f"workflows run each other {MAX_DEPTH} deep already: is there an end to it?")
@@ -87,9 +87,9 @@ async def _start(connection: AsyncConnection, child: ChildRun, deadlines: Deadli
 
 async def _version(connection: AsyncConnection, caller: Caller, child: ChildRun) -> Version:
     if child.version is None:
-        return await versions.for_run(connection, caller, child.workflow_id)
+        return await versions.get_for_run(connection, caller, child.workflow_id)
     key = (child.workflow_id, child.version)
-    found = (await versions.by_number(connection, caller, [key])).get(key)
+    found = (await versions.get_by_number(connection, caller, [key])).get(key)
     if found is None:
         raise NotFound(f"{child.workflow_id} version {child.version}")
     return found

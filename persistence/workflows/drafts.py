@@ -1,6 +1,8 @@
-"""The one editable spec of a workflow. A save is compare-and-set on its revision: one guarded UPDATE, one winner.
+"""The draft of a workflow: its one editable spec.
 
-`spec` and `spec_hash` are always written together. A crash leaves the draft as it was before or after the save.
+A save is a compare-and-set on the revision: one guarded UPDATE, so of two saves at once one wins. `spec`
+and `spec_hash` are always written together. A crash leaves the draft as it was before or after a save.
+Used by the mutations of workflows.
 """
 
 from collections.abc import Sequence
@@ -19,7 +21,7 @@ from persistence.problems import Conflict, NotFound
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """`revision` rises by one whenever the content changes, and guards every save."""
+    """One row of `drafts`. `revision` rises by one with every change of the content, and guards every save."""
 
     workflow_id: str
     project_id: str
@@ -31,30 +33,31 @@ class Draft:
 
     @property
     def id(self) -> str:
-        """A workflow has one draft, so the draft's id is the workflow's with another prefix."""
+        """The id of the workflow with another prefix, because a workflow has one draft."""
         return "dft_" + self.workflow_id.partition("_")[2]
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A spec as it is stored: edges have ids, and `hash` is over what runs."""
+    """A normalised spec: its edges have ids, and `hash` covers the parts that affect a run."""
 
     spec: JSON
     hash: str
 
 
-def _draft(row: RowMapping) -> Draft:
+def _draft_of(row: RowMapping) -> Draft:
     return Draft(**row)
 
 
-def canonical(spec: JSON) -> bytes:
-    """The same bytes for the same content, whatever the order of keys."""
+def _canonical_json(spec: JSON) -> bytes:
+    """Serialise a spec, with sorted keys: equal specs give equal bytes."""
     return orjson.dumps(spec, option=orjson.OPT_SORT_KEYS)
 
 
 async def create(
     connection: AsyncConnection, caller: Caller, project_id: str, workflow_id: str, content: Content
 ) -> Draft:
+    """Create the draft of a new workflow, at revision 1."""
     row = await connection.execute(
         insert(drafts)
         .values(
@@ -67,7 +70,7 @@ async def create(
         )
         .returning(drafts)
     )
-    return _draft(row.mappings().one())
+    return _draft_of(row.mappings().one())
 
 
 def _visible(caller: Caller) -> Select[tuple[object, ...]]:
@@ -75,40 +78,45 @@ def _visible(caller: Caller) -> Select[tuple[object, ...]]:
 
 
 async def get_many(connection: AsyncConnection, caller: Caller, workflow_ids: Sequence[str]) -> dict[str, Draft]:
-    """By workflow id."""
-    found = await connection.execute(_visible(caller).where(drafts.c.workflow_id.in_(workflow_ids)))
-    return {row["workflow_id"]: _draft(row) for row in found.mappings()}
+    """Read the drafts that the caller may see, by workflow id."""
+    rows = await connection.execute(_visible(caller).where(drafts.c.workflow_id.in_(workflow_ids)))
+    return {row["workflow_id"]: _draft_of(row) for row in rows.mappings()}
 
 
 async def get(connection: AsyncConnection, caller: Caller, workflow_id: str) -> Draft:
-    """Raises NotFound."""
-    found = await get_many(connection, caller, [workflow_id])
-    if workflow_id not in found:
+    """Read the draft of a workflow. Raises NotFound."""
+    visible = await get_many(connection, caller, [workflow_id])
+    if workflow_id not in visible:
         raise NotFound(workflow_id)
-    return found[workflow_id]
+    return visible[workflow_id]
 
 
 async def save(
     connection: AsyncConnection, caller: Caller, workflow_id: str, content: Content, expected_revision: int
 ) -> tuple[Draft, bool]:
-    """The draft, and whether this save changed it. Raises Conflict, with what stands now, if somebody saved first.
+    """Save the content if the draft is at `expected_revision`.
 
-    A save that changes nothing raises no revision; a stale one is a conflict even then.
+    Returns:
+        The draft, and whether this save changed it. A save of the same content leaves the revision.
+
+    Raises:
+        NotFound: The caller may not see the workflow, or it does not exist.
+        Conflict: The draft has another revision, even if the content is the same. Carries the draft.
     """
-    stands = await get(connection, caller, workflow_id)
-    if stands.revision == expected_revision:
-        if canonical(stands.spec) == canonical(content.spec):
-            return stands, False
+    draft = await get(connection, caller, workflow_id)
+    if draft.revision == expected_revision:
+        if _canonical_json(draft.spec) == _canonical_json(content.spec):
+            return draft, False
         if saved := await _save_if_at(connection, caller, workflow_id, content, expected_revision):
             return saved, True
-        stands = await get(connection, caller, workflow_id)
-    raise stale(stands, expected_revision)
+        draft = await get(connection, caller, workflow_id)
+    raise stale_draft(draft, expected_revision)
 
 
 async def _save_if_at(
     connection: AsyncConnection, caller: Caller, workflow_id: str, content: Content, revision: int
 ) -> Draft | None:
-    """None if the draft has moved on meanwhile: the guard is in the UPDATE itself."""
+    """The guard is in the UPDATE itself. None: the draft has another revision by now."""
     row = await connection.execute(
         update(drafts)
         .where(
@@ -126,9 +134,10 @@ async def _save_if_at(
         .returning(drafts)
     )
     saved = row.mappings().one_or_none()
-    return None if saved is None else _draft(saved)
+    return None if saved is None else _draft_of(saved)
 
 
-def stale(stands: Draft, expected_revision: int) -> Conflict:
-    now = f"The draft is at revision {stands.revision}, saved by {stands.updated_by}"
-    return Conflict(f"{now}; this is based on {expected_revision}.", stands.revision, stands)
+def stale_draft(draft: Draft, expected_revision: int) -> Conflict:
+    """Make the exception for a call that is based on an older or newer revision of the draft."""
+    now = f"The draft is at revision {draft.revision}, saved by {draft.updated_by}"
+    return Conflict(f"{now}; this is based on {expected_revision}.", draft.revision, draft)

@@ -1,4 +1,8 @@
-"""Projects: what every other row belongs to. One INSERT each; a crash leaves either nothing or the whole project."""
+"""Projects. Every other row belongs to one.
+
+A project is created by one INSERT, so a crash leaves the whole project or nothing. Used by resolvers and
+by the start of a server.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +20,7 @@ from persistence.db.tables import projects
 from persistence.problems import Conflict
 
 DEFAULT = "default"
+"""Name of the project that an installation starts with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +31,7 @@ class Project:
 
 
 async def create(connection: AsyncConnection, name: str) -> Project:
-    """Raises Conflict where the name is taken; names are unique over the whole installation."""
+    """Create a project. Raises Conflict if another project of the installation has the name."""
     row = await connection.execute(
         insert(projects).values(id=new_id("prj"), name=name).on_conflict_do_nothing().returning(projects)
     )
@@ -37,33 +42,40 @@ async def create(connection: AsyncConnection, name: str) -> Project:
 
 
 async def ensure_default(connection: AsyncConnection) -> None:
-    """The project that an installation starts with. Any number of servers may call this at once."""
+    """Create the default project unless it exists. Any number of servers may call this at once."""
     await connection.execute(insert(projects).values(id=new_id("prj"), name=DEFAULT).on_conflict_do_nothing())
 
 
 async def all_ids(pool: asyncpg.Pool) -> list[str]:
-    """Every project there is, whoever asks: for the local caller, who is admin of them all. Asked with every request."""
+    """List the ids of all projects, for the local caller, who is admin of all of them.
+
+    Every request of that caller reads them, so this takes one round trip.
+    """
     return [row["id"] for row in await pool.fetch("SELECT id FROM projects")]
 
 
 async def get_many(connection: AsyncConnection, caller: Caller, ids: Sequence[str]) -> dict[str, Project]:
+    """Read the projects that the caller may see, by id."""
     visible = [id for id in ids if id in caller.roles]
-    found = await connection.execute(select(projects).where(projects.c.id.in_(visible)))
-    return {row["id"]: Project(**row) for row in found.mappings()}
+    rows = await connection.execute(select(projects).where(projects.c.id.in_(visible)))
+    return {row["id"]: Project(**row) for row in rows.mappings()}
 
 
 async def page(connection: AsyncConnection, caller: Caller, *, first: int, after: str | None = None) -> Page[Project]:
-    """Newest first."""
+    """Read a page of the projects that the caller may see, newest first."""
     query = select(projects).where(projects.c.id.in_(caller.projects))
     if after is not None:
         query = query.where(projects.c.id < decode_cursor(after, Prefix.PROJECT))
-    found = await connection.execute(query.order_by(projects.c.id.desc()).limit(first + 1))
-    return make_page([Project(**row) for row in found.mappings()], first=first, after=after)
+    rows = await connection.execute(query.order_by(projects.c.id.desc()).limit(first + 1))
+    return make_page([Project(**row) for row in rows.mappings()], first=first, after=after)
 
 
 async def default_id(connection: AsyncConnection, caller: Caller) -> str | None:
-    """The project meant where none is named: the caller's only one, else `default` if it is theirs."""
+    """Return the id of the project for a call that names none.
+
+    It is the only project of the caller, else the project `default`. None: the caller may not see it.
+    """
     if len(caller.projects) == 1:
         return caller.projects[0]
-    mine = select(projects.c.id).where(projects.c.name == DEFAULT, projects.c.id.in_(caller.projects))
-    return (await connection.execute(mine)).scalar_one_or_none()
+    query = select(projects.c.id).where(projects.c.name == DEFAULT, projects.c.id.in_(caller.projects))
+    return (await connection.execute(query)).scalar_one_or_none()

@@ -1,6 +1,8 @@
-"""Immutable snapshots of specs: one for each workflow and content, whatever its status; at most one is PUBLISHED.
+"""Versions: immutable snapshots of specs. Used by the mutations of workflows and by the start of runs.
 
-Writers of one workflow's versions take turns by locking its row, so numbers have no gaps and publishing is one step.
+A workflow has one version for each content, and at most one that is PUBLISHED. Writers of its versions
+lock the row of the workflow, so the numbers have no gaps and a publication is atomic. A crash leaves
+the versions as they were before or after the transaction.
 """
 
 from collections.abc import Sequence
@@ -22,11 +24,13 @@ from persistence.problems import InvalidState, NotFound
 from persistence.workflows import drafts, workflows
 
 ADHOC_NUMBER = 0
-"""The version of a spec that belongs to no workflow."""
+"""Number of the version of a spec that belongs to no workflow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
+    """One row of `versions`."""
+
     id: str
     project_id: str
     workflow_id: str | None
@@ -39,7 +43,7 @@ class Version:
     published_at: datetime | None
 
 
-def _version(row: RowMapping) -> Version:
+def _version_of(row: RowMapping) -> Version:
     return Version(**{**row, "status": VersionStatus(row["status"])})
 
 
@@ -48,49 +52,50 @@ def _visible(caller: Caller) -> Select[tuple[object, ...]]:
 
 
 async def get_many(connection: AsyncConnection, caller: Caller, ids: Sequence[str]) -> dict[str, Version]:
-    found = await connection.execute(_visible(caller).where(versions.c.id.in_(ids)))
-    return {row["id"]: _version(row) for row in found.mappings()}
+    """Read the versions that the caller may see, by id."""
+    rows = await connection.execute(_visible(caller).where(versions.c.id.in_(ids)))
+    return {row["id"]: _version_of(row) for row in rows.mappings()}
 
 
 async def get(connection: AsyncConnection, caller: Caller, version_id: str) -> Version:
-    """Raises NotFound."""
-    found = await get_many(connection, caller, [version_id])
-    if version_id not in found:
+    """Read a version. Raises NotFound."""
+    visible = await get_many(connection, caller, [version_id])
+    if version_id not in visible:
         raise NotFound(version_id)
-    return found[version_id]
+    return visible[version_id]
 
 
-async def published(connection: AsyncConnection, caller: Caller, workflow_ids: Sequence[str]) -> dict[str, Version]:
-    """By workflow id; a workflow without a published version is left out."""
+async def get_published(connection: AsyncConnection, caller: Caller, workflow_ids: Sequence[str]) -> dict[str, Version]:
+    """Read the published versions by workflow id. A workflow without one is left out."""
     query = _visible(caller).where(versions.c.workflow_id.in_(workflow_ids))
-    found = await connection.execute(query.where(versions.c.status == VersionStatus.PUBLISHED))
-    return {row["workflow_id"]: _version(row) for row in found.mappings()}
+    rows = await connection.execute(query.where(versions.c.status == VersionStatus.PUBLISHED))
+    return {row["workflow_id"]: _version_of(row) for row in rows.mappings()}
 
 
-async def by_number(
+async def get_by_number(
     connection: AsyncConnection, caller: Caller, keys: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], Version]:
-    """By (workflow id, number)."""
+    """Read versions by (workflow id, number)."""
     query = _visible(caller).where(tuple_(versions.c.workflow_id, versions.c.number).in_(keys))
-    found = [_version(row) for row in (await connection.execute(query)).mappings()]
-    return {(version.workflow_id or "", version.number): version for version in found}
+    visible = [_version_of(row) for row in (await connection.execute(query)).mappings()]
+    return {(version.workflow_id or "", version.number): version for version in visible}
 
 
-async def by_content(
+async def get_by_content(
     connection: AsyncConnection, caller: Caller, keys: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], Version]:
-    """By (workflow id, spec hash)."""
+    """Read versions by (workflow id, spec hash)."""
     query = _visible(caller).where(
         versions.c.workflow_id.in_({workflow_id for workflow_id, _ in keys}),
         versions.c.spec_hash.in_({spec_hash for _, spec_hash in keys}),
     )
-    found = [_version(row) for row in (await connection.execute(query)).mappings()]
-    return {(version.workflow_id or "", version.spec_hash): version for version in found}
+    visible = [_version_of(row) for row in (await connection.execute(query)).mappings()]
+    return {(version.workflow_id or "", version.spec_hash): version for version in visible}
 
 
 @dataclass(frozen=True, slots=True)
-class VersionsAsked:
-    """A page of one workflow's versions, newest first."""
+class VersionPageRequest:
+    """Names a page of the versions of one workflow, newest first."""
 
     workflow_id: str
     first: int
@@ -98,35 +103,41 @@ class VersionsAsked:
     status: VersionStatus | None = None
 
 
-async def pages(
-    connection: AsyncConnection, caller: Caller, asks: Sequence[VersionsAsked]
-) -> dict[VersionsAsked, Page[Version]]:
-    """A statement for all that differ in the workflow alone."""
-    pages: dict[VersionsAsked, Page[Version]] = {}
-    for ask, workflow_ids in group_by_parent(asks, "workflow_id").items():
+async def get_pages(
+    connection: AsyncConnection, caller: Caller, requests: Sequence[VersionPageRequest]
+) -> dict[VersionPageRequest, Page[Version]]:
+    """Read pages, with one statement for all requests that differ only in the workflow."""
+    pages: dict[VersionPageRequest, Page[Version]] = {}
+    for request, workflow_ids in group_by_parent(requests, "workflow_id").items():
         query = _visible(caller)
-        if ask.status is not None:
-            query = query.where(versions.c.status == ask.status)
-        if ask.after is not None:
-            query = query.where(versions.c.id < decode_cursor(ask.after, Prefix.VERSION))
-        found: dict[str, list[Version]] = {workflow_id: [] for workflow_id in workflow_ids}
-        rows = await connection.execute(first_rows_of_each(query, versions.c.workflow_id, workflow_ids, ask.first))
+        if request.status is not None:
+            query = query.where(versions.c.status == request.status)
+        if request.after is not None:
+            query = query.where(versions.c.id < decode_cursor(request.after, Prefix.VERSION))
+        items_of: dict[str, list[Version]] = {workflow_id: [] for workflow_id in workflow_ids}
+        rows = await connection.execute(first_rows_of_each(query, versions.c.workflow_id, workflow_ids, request.first))
         for row in rows.mappings():
-            found[row["workflow_id"]].append(_version(row))
-        for workflow_id, items in found.items():
-            pages[replace(ask, workflow_id=workflow_id)] = make_page(items, first=ask.first, after=ask.after)
+            items_of[row["workflow_id"]].append(_version_of(row))
+        for workflow_id, items in items_of.items():
+            pages[replace(request, workflow_id=workflow_id)] = make_page(
+                items, first=request.first, after=request.after
+            )
     return pages
 
 
 async def freeze(connection: AsyncConnection, caller: Caller, draft: drafts.Draft) -> tuple[Version, bool]:
-    """The version with the draft's content, and whether it was made now. Archived or not, what stands is found."""
+    """Find or create the version with the content of a draft.
+
+    Returns:
+        The version, whatever its status, and whether it was created now.
+    """
     key = (draft.workflow_id, draft.spec_hash)
-    if stands := (await by_content(connection, caller, [key])).get(key):
-        return stands, False
+    if existing := (await get_by_content(connection, caller, [key])).get(key):
+        return existing, False
     await workflows.lock(connection, caller, draft.workflow_id)
-    # Somebody may have made it while this transaction waited for the lock.
-    if stands := (await by_content(connection, caller, [key])).get(key):
-        return stands, False
+    # Another transaction may have created it while this one waited for the lock.
+    if existing := (await get_by_content(connection, caller, [key])).get(key):
+        return existing, False
     highest = select(func.coalesce(func.max(versions.c.number), 0)).where(versions.c.workflow_id == draft.workflow_id)
     number = (await connection.execute(highest)).scalar_one() + 1
     row = await connection.execute(
@@ -143,11 +154,16 @@ async def freeze(connection: AsyncConnection, caller: Caller, draft: drafts.Draf
         )
         .returning(versions)
     )
-    return _version(row.mappings().one()), True
+    return _version_of(row.mappings().one()), True
 
 
 async def publish(connection: AsyncConnection, caller: Caller, version: Version) -> Version:
-    """Archives the one published before. Raises InvalidState for an ad hoc version."""
+    """Publish a version, and archive the one that was published before.
+
+    Raises:
+        NotFound: The workflow or the version no longer exists.
+        InvalidState: It is an ad hoc version.
+    """
     if version.workflow_id is None:
         raise InvalidState("An ad hoc version belongs to no workflow and cannot be published.")
     await workflows.lock(connection, caller, version.workflow_id)
@@ -160,37 +176,50 @@ async def publish(connection: AsyncConnection, caller: Caller, version: Version)
         )
         .values(status=VersionStatus.ARCHIVED)
     )
-    stands = await get(connection, caller, version.id)
-    if stands.status is VersionStatus.PUBLISHED:
-        return stands
-    return await _set(connection, version.id, VersionStatus.PUBLISHED)
+    current = await get(connection, caller, version.id)
+    if current.status is VersionStatus.PUBLISHED:
+        return current
+    return await _set_status(connection, version.id, VersionStatus.PUBLISHED)
 
 
 async def archive(connection: AsyncConnection, caller: Caller, version: Version) -> Version:
-    """Archiving twice changes nothing. Raises InvalidState for an ad hoc version."""
+    """Archive a version; a second time changes nothing. Raises NotFound, InvalidState like `publish`."""
     if version.workflow_id is None:
         raise InvalidState("An ad hoc version belongs to no workflow and cannot be archived.")
     await workflows.lock(connection, caller, version.workflow_id)
-    return await _set(connection, version.id, VersionStatus.ARCHIVED)
+    return await _set_status(connection, version.id, VersionStatus.ARCHIVED)
 
 
-async def _set(connection: AsyncConnection, version_id: str, status: VersionStatus) -> Version:
-    moment = {"published_at": func.now()} if status is VersionStatus.PUBLISHED else {}
+async def _set_status(connection: AsyncConnection, version_id: str, status: VersionStatus) -> Version:
+    values = {"published_at": func.now()} if status is VersionStatus.PUBLISHED else {}
     row = await connection.execute(
-        update(versions).where(versions.c.id == version_id).values(status=status, **moment).returning(versions)
+        update(versions).where(versions.c.id == version_id).values(status=status, **values).returning(versions)
     )
-    return _version(row.mappings().one())
+    return _version_of(row.mappings().one())
 
 
-async def for_run(
+async def get_for_run(
     connection: AsyncConnection,
     caller: Caller,
     workflow_id: str,
     version_id: str | None = None,
     draft_revision: int | None = None,
 ) -> Version:
-    """What a run of the workflow executes: the version named, the draft at exactly this revision, else the published
-    version, else the draft. A draft is frozen to a version first. Raises NotFound, Conflict.
+    """Choose the version that a run of the workflow executes. A chosen draft becomes a version first.
+
+    Args:
+        connection: The transaction of the caller.
+        caller: The caller, who has to see the workflow and the version.
+        workflow_id: The workflow.
+        version_id: Requests this version.
+        draft_revision: Requests the draft, and expects it at this revision.
+
+    Returns:
+        The requested version. Without a request: the published one, else the draft's.
+
+    Raises:
+        NotFound: The workflow does not exist, or the version is not one of its versions.
+        Conflict: The draft has another revision.
     """
     if version_id is not None:
         version = await get(connection, caller, version_id)
@@ -198,18 +227,24 @@ async def for_run(
             raise NotFound(version_id)
         return version
     await workflows.get(connection, caller, workflow_id)
-    if draft_revision is None and (live := (await published(connection, caller, [workflow_id])).get(workflow_id)):
-        return live
+    if draft_revision is None and (
+        current := (await get_published(connection, caller, [workflow_id])).get(workflow_id)
+    ):
+        return current
     draft = await drafts.get(connection, caller, workflow_id)
     if draft_revision is not None and draft.revision != draft_revision:
-        raise drafts.stale(draft, draft_revision)
+        raise drafts.stale_draft(draft, draft_revision)
     return (await freeze(connection, caller, draft))[0]
 
 
-async def current_id(pool: asyncpg.Pool, caller: Caller, workflow_id: str) -> tuple[str, str | None]:
-    """(project, version) that a run of the workflow executes by default; no version where its draft has none yet.
+async def current_version_id(pool: asyncpg.Pool, caller: Caller, workflow_id: str) -> tuple[str, str | None]:
+    """Find the version that a run of the workflow executes by default, in one round trip.
 
-    One round trip, as every run that names no version asks it. Raises NotFound.
+    Returns:
+        The ids of the project and of the version. The version is None if the draft has none yet.
+
+    Raises:
+        NotFound: The caller may not see the workflow, or it does not exist.
     """
     row = await pool.fetchrow(_CURRENT, workflow_id, list(caller.projects))
     if row is None:
@@ -217,9 +252,11 @@ async def current_id(pool: asyncpg.Pool, caller: Caller, workflow_id: str) -> tu
     return row["project_id"], row["version_id"]
 
 
-async def adhoc(connection: AsyncConnection, caller: Caller, project_id: str, content: drafts.Content) -> Version:
-    """The version of a spec without a workflow: one for each project and content."""
-    made = insert(versions).values(
+async def ensure_adhoc(
+    connection: AsyncConnection, caller: Caller, project_id: str, content: drafts.Content
+) -> Version:
+    """Find or create the version of a spec without a workflow: one for each project and content."""
+    statement = insert(versions).values(
         id=new_id("ver"),
         project_id=project_id,
         number=ADHOC_NUMBER,
@@ -228,10 +265,10 @@ async def adhoc(connection: AsyncConnection, caller: Caller, project_id: str, co
         status=VersionStatus.DRAFT,
         created_by=caller.subject,
     )
-    await connection.execute(made.on_conflict_do_nothing())
+    await connection.execute(statement.on_conflict_do_nothing())
     query = _visible(caller).where(versions.c.project_id == project_id, versions.c.workflow_id.is_(None))
     row = await connection.execute(query.where(versions.c.spec_hash == content.hash))
-    return _version(row.mappings().one())
+    return _version_of(row.mappings().one())
 
 
 _CURRENT = """

@@ -1,4 +1,8 @@
-"""Workflows as rows: created together with their draft in one transaction, deleted together with all that is theirs."""
+"""Workflows as rows, and the locks for their deletion. Used by the mutations of workflows and runs.
+
+A workflow is created in one transaction with its draft, and deleted in one transaction with its draft,
+versions and runs. So a crash leaves it whole or leaves nothing of it.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +26,8 @@ _child, _parent = runs.alias("child"), runs.alias("parent")
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
+    """One row of `workflows`."""
+
     id: str
     project_id: str
     name: str
@@ -39,7 +45,7 @@ async def create(
     description: str,
     content: drafts.Content,
 ) -> Workflow:
-    """The caller of this has checked the role."""
+    """Create a workflow and its draft. The calling code has checked the role."""
     values = {"id": new_id("wf"), "project_id": project_id, "name": name, "description": description}
     row = await connection.execute(insert(workflows).values(values).returning(workflows))
     workflow = Workflow(**row.mappings().one())
@@ -48,18 +54,19 @@ async def create(
 
 
 async def get_many(connection: AsyncConnection, caller: Caller, ids: Sequence[str]) -> dict[str, Workflow]:
-    found = await connection.execute(
+    """Read the workflows that the caller may see, by id."""
+    rows = await connection.execute(
         select(workflows).where(workflows.c.id.in_(ids), workflows.c.project_id.in_(caller.projects))
     )
-    return {row["id"]: Workflow(**row) for row in found.mappings()}
+    return {row["id"]: Workflow(**row) for row in rows.mappings()}
 
 
 async def get(connection: AsyncConnection, caller: Caller, workflow_id: str) -> Workflow:
-    """Raises NotFound."""
-    found = await get_many(connection, caller, [workflow_id])
-    if workflow_id not in found:
+    """Read a workflow. Raises NotFound."""
+    visible = await get_many(connection, caller, [workflow_id])
+    if workflow_id not in visible:
         raise NotFound(workflow_id)
-    return found[workflow_id]
+    return visible[workflow_id]
 
 
 async def page(
@@ -71,7 +78,10 @@ async def page(
     project_id: str | None = None,
     search: str | None = None,
 ) -> Page[Workflow]:
-    """Newest first. `search` is looked for in name and description, as it is written, whatever the case."""
+    """Read a page of workflows, newest first.
+
+    `search` is a literal text that name or description contains, in upper or lower case.
+    """
     query = select(workflows).where(workflows.c.project_id.in_(caller.projects))
     if project_id is not None:
         query = query.where(workflows.c.project_id == project_id)
@@ -80,12 +90,12 @@ async def page(
         query = query.where(text.icontains(search, autoescape=True))
     if after is not None:
         query = query.where(workflows.c.id < decode_cursor(after, Prefix.WORKFLOW))
-    found = await connection.execute(query.order_by(workflows.c.id.desc()).limit(first + 1))
-    return make_page([Workflow(**row) for row in found.mappings()], first=first, after=after)
+    rows = await connection.execute(query.order_by(workflows.c.id.desc()).limit(first + 1))
+    return make_page([Workflow(**row) for row in rows.mappings()], first=first, after=after)
 
 
 async def change(connection: AsyncConnection, caller: Caller, workflow_id: str, values: Mapping[str, str]) -> Workflow:
-    """Sets the columns in `values`; what is left out stays. Raises NotFound."""
+    """Set the columns in `values`, and no others. Raises NotFound."""
     row = await connection.execute(
         update(workflows)
         .where(workflows.c.id == workflow_id, workflows.c.project_id.in_(caller.projects))
@@ -98,52 +108,63 @@ async def change(connection: AsyncConnection, caller: Caller, workflow_id: str, 
     return Workflow(**changed)
 
 
-async def lock(connection: AsyncConnection, caller: Caller, workflow_id: str, *, alone: bool = False) -> Workflow:
-    """Holds the workflow's row to the end of the transaction: no other writer of its versions comes between.
+async def lock(connection: AsyncConnection, caller: Caller, workflow_id: str, *, exclusive: bool = False) -> Workflow:
+    """Lock the row of the workflow until the end of the transaction, against other writers of its versions.
 
-    With `alone` nothing at all is added to the workflow meanwhile, runs included. Raises NotFound.
+    With `exclusive`, no row can be added that refers to the workflow, such as a run. Raises NotFound.
     """
     query = select(workflows).where(workflows.c.id == workflow_id, workflows.c.project_id.in_(caller.projects))
-    row = (await connection.execute(query.with_for_update(key_share=not alone))).mappings().one_or_none()
+    row = (await connection.execute(query.with_for_update(key_share=not exclusive))).mappings().one_or_none()
     if row is None:
         raise NotFound(workflow_id)
     return Workflow(**row)
 
 
-async def keep(connection: AsyncConnection, workflow_id: str | None) -> None:
-    """Nobody deletes the workflow before the transaction ends. To be called before any of its runs is locked."""
-    standing = select(workflows.c.id).where(workflows.c.id == workflow_id)
-    await connection.execute(standing.with_for_update(read=True, key_share=True))
+async def lock_against_deletion(connection: AsyncConnection, workflow_id: str | None) -> None:
+    """Prevent the deletion of the workflow until the end of the transaction.
+
+    Call it before any of its runs is locked: a deletion locks the workflow first, then its runs.
+    """
+    query = select(workflows.c.id).where(workflows.c.id == workflow_id)
+    await connection.execute(query.with_for_update(read=True, key_share=True))
 
 
-async def active_runs(connection: AsyncConnection, caller: Caller, workflow_id: str) -> list[str]:
-    found = await connection.execute(
+async def active_run_ids(connection: AsyncConnection, caller: Caller, workflow_id: str) -> list[str]:
+    """List the runs of the workflow that have not ended."""
+    ids = await connection.execute(
         select(runs.c.id).where(
             runs.c.workflow_id == workflow_id,
             runs.c.project_id.in_(caller.projects),
             runs.c.status.not_in(TERMINAL),
         )
     )
-    return list(found.scalars())
+    return list(ids.scalars())
 
 
-async def hold_runs(connection: AsyncConnection, caller: Caller, workflow_id: str) -> list[str]:
-    """Locks all that a delete of the workflow changes: its runs and their child runs, in the order in which everybody does.
+async def lock_runs(connection: AsyncConnection, caller: Caller, workflow_id: str) -> list[str]:
+    """Lock all runs that a deletion of the workflow changes: its runs and their child runs.
 
-    Those that are over as well: whoever looked before they ended may hold one that is over while it waits for one that is not.
-    Answers with those of the workflow itself that may still have a stream: `publish.forget` them.
+    They are locked in the order of their ids, as everywhere, so that no deadlock is possible. Ended runs
+    are locked too: a transaction that read them before they ended may hold the lock of an ended run
+    while it waits for the lock of an active one.
+
+    Returns:
+        The ids of the workflow's own runs that may still have a Redis stream, for `publisher.forget`.
     """
     own = and_(runs.c.workflow_id == workflow_id, runs.c.project_id.in_(caller.projects))
     streamed_since = func.now() - timedelta(seconds=STREAM_TTL_S * 2)
     streamed = or_(runs.c.finished_at.is_(None), runs.c.finished_at > streamed_since)
-    all_of_it = union_all(select(runs.c.id).where(own), _children(workflow_id))
-    query = select(runs.c.id, and_(own, streamed).label("streamed")).where(runs.c.id.in_(all_of_it))
-    held = query.order_by(runs.c.id).with_for_update().cte("held")
-    return list((await connection.execute(select(held.c.id).where(held.c.streamed))).scalars())
+    affected = union_all(select(runs.c.id).where(own), _children(workflow_id))
+    query = select(runs.c.id, and_(own, streamed).label("streamed")).where(runs.c.id.in_(affected))
+    locked = query.order_by(runs.c.id).with_for_update().cte("locked")
+    return list((await connection.execute(select(locked.c.id).where(locked.c.streamed))).scalars())
 
 
-async def active_children(connection: AsyncConnection, workflow_id: str) -> list[str]:
-    """Runs of other workflows that runs of this one have started. Recovery cancels what those have started in turn."""
+async def active_child_ids(connection: AsyncConnection, workflow_id: str) -> list[str]:
+    """List the active runs of other workflows that runs of this one have started.
+
+    Recovery cancels the children of these runs.
+    """
     active = _children(workflow_id).where(_child.c.status.not_in(TERMINAL))
     return list((await connection.execute(active)).scalars())
 
@@ -155,7 +176,7 @@ def _children(workflow_id: str) -> Select[str]:
 
 
 async def delete(connection: AsyncConnection, caller: Caller, workflow_id: str) -> None:
-    """Its draft, versions and runs go with it."""
+    """Delete the workflow with its draft, versions and runs."""
     await connection.execute(
         delete_from(workflows).where(workflows.c.id == workflow_id, workflows.c.project_id.in_(caller.projects))
     )

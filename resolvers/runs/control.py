@@ -60,7 +60,7 @@ async def _stopping(context: Context, workflow_id: str, reason: str) -> list[Run
     while await shielded(_cancel_some(context, workflow_id, reason)) >= commands.BATCH:
         pass
     async with context.database.connect() as connection:
-        active = await workflows.active_runs(connection, context.caller, workflow_id)
+        active = await workflows.active_run_ids(connection, context.caller, workflow_id)
         found = await runs.get_many(connection, context.caller, active)
     return [run for run in found.values() if run.status is RunStatus.CANCELLING]
 

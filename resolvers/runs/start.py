@@ -62,7 +62,7 @@ async def run_adhoc(context: Context, ask: StartArguments) -> Run:
     check_use(context, project_id, content.spec)
 
     async def act(connection: AsyncConnection) -> CommandResult:
-        version = await versions.adhoc(connection, context.caller, project_id, content)
+        version = await versions.ensure_adhoc(connection, context.caller, project_id, content)
         new = _new(ask, version, start=True)
         return await admission.accept(connection, context.caller, new, context.database.deadlines)
 
@@ -116,7 +116,7 @@ async def _is_at_rest(context: Context, run: Run) -> bool:
 
 async def _begin(context: Context, ask: StartArguments, operation: str, *, start: bool) -> Run:
     workflow_id = ask.workflow_id or ""
-    project_id, current = await versions.current_id(context.database.pool, context.caller, workflow_id)
+    project_id, current = await versions.current_version_id(context.database.pool, context.caller, workflow_id)
     require(context.caller, Role.RUNNER, project_id)
     named = current if ask.version_id is None else ask.version_id
     known = runnable.get(named) if named is not None and ask.draft_revision is None else None
@@ -127,7 +127,9 @@ async def _begin(context: Context, ask: StartArguments, operation: str, *, start
             return await shielded(_accept_alone(context, new))
 
     async def act(connection: AsyncConnection) -> CommandResult:
-        version = await versions.for_run(connection, context.caller, workflow_id, ask.version_id, ask.draft_revision)
+        version = await versions.get_for_run(
+            connection, context.caller, workflow_id, ask.version_id, ask.draft_revision
+        )
         if runnable.get(version.id) is None:
             check_runnable(context, version.spec)
             runnable.remember(version)

@@ -9,7 +9,7 @@ from persistence.db.pagination import Page, checked_after, checked_first
 from persistence.runs.listing import RunFilter, RunsQuery
 from persistence.runs.run import Run
 from persistence.workflows import drafts, versions, workflows
-from persistence.workflows.versions import Version, VersionsAsked
+from persistence.workflows.versions import Version, VersionPageRequest
 from resolvers.authorise import require
 from resolvers.context import Context
 from resolvers.workflows.specs import check_runnable
@@ -18,7 +18,7 @@ from resolvers.workflows.specs import check_runnable
 async def version_page(
     context: Context, workflow_id: str, *, first: int | None, after: str | None, status: VersionStatus | None
 ) -> Page[Version]:
-    asked = VersionsAsked(workflow_id, checked_first(first), checked_after(after, Prefix.VERSION), status)
+    asked = VersionPageRequest(workflow_id, checked_first(first), checked_after(after, Prefix.VERSION), status)
     page = await context.loaders.versions.load(asked)
     assert page is not None
     return page
@@ -54,7 +54,7 @@ async def create_version(
         require(context.caller, Role.EDITOR, workflow.project_id)
         draft = await drafts.get(connection, context.caller, workflow_id)
         if expected_revision is not None and draft.revision != expected_revision:
-            raise drafts.stale(draft, expected_revision)
+            raise drafts.stale_draft(draft, expected_revision)
         check_runnable(context, draft.spec)
         version, created = await versions.freeze(connection, context.caller, draft)
         if publish:

@@ -135,17 +135,17 @@ async def delete_workflow(context: Context, workflow_id: str, *, cancel_runs: bo
 async def _delete(context: Context, workflow_id: str, *, cancel_runs: bool) -> None:
     deadlines = context.database.deadlines
     async with context.database.begin() as connection:
-        await workflows.lock(connection, context.caller, workflow_id, alone=True)
+        await workflows.lock(connection, context.caller, workflow_id, exclusive=True)
         if not cancel_runs:
             await _need_none_active(connection, context, workflow_id)  # And none can become so: its workflow is held.
-        held = await workflows.hold_runs(connection, context.caller, workflow_id)
+        held = await workflows.lock_runs(connection, context.caller, workflow_id)
         late: list[RunTransition] = []
         if cancel_runs:
             # Runs that were accepted while the others stopped: nobody has begun with them.
             late += await commands.cancel_all(connection, context.caller, workflow_id, DELETED, deadlines)
             await _need_none_active(connection, context, workflow_id)
         # Once their parents are gone, nothing would tell that nobody waits for them.
-        children = await workflows.active_children(connection, workflow_id)
+        children = await workflows.active_child_ids(connection, workflow_id)
         late += await commands.cancel_these(connection, children, DELETED, deadlines)
         await workflows.delete(connection, context.caller, workflow_id)
     await publish_transitions(context, late)
@@ -153,7 +153,7 @@ async def _delete(context: Context, workflow_id: str, *, cancel_runs: bool) -> N
 
 
 async def _need_none_active(connection: AsyncConnection, context: Context, workflow_id: str) -> None:
-    active = await workflows.active_runs(connection, context.caller, workflow_id)
+    active = await workflows.active_run_ids(connection, context.caller, workflow_id)
     if active:
         raise InvalidState(f"{len(active)} of its runs are active, {active[0]} among them.")
 

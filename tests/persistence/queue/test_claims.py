@@ -19,7 +19,7 @@ from persistence.queue.claims import LIMITS_LOCK, claim_next
 from persistence.runs.create import NewRun, accept
 from persistence.runs.run import RunOptions
 from persistence.workflows.drafts import Content
-from persistence.workflows.versions import adhoc
+from persistence.workflows.versions import ensure_adhoc
 from tests.journal_worker import SPEC
 
 
@@ -28,7 +28,7 @@ async def queued(
 ) -> str:
     """One more QUEUED run; with `limit`, in a lane of its own."""
     async with database.begin() as connection:
-        version = await adhoc(connection, caller, project, Content(SPEC, "hash"))
+        version = await ensure_adhoc(connection, caller, project, Content(SPEC, "hash"))
         new = NewRun(project, None, version.id, {}, options=RunOptions(priority=priority))
         run_id = (await accept(connection, caller, new)).run.id
     if limit:

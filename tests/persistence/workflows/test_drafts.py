@@ -1,4 +1,4 @@
-"""Drafts: one save of many wins, and only a change counts as one."""
+"""Drafts: of many saves at once one wins, and only a change of the content raises the revision."""
 
 import asyncio
 
@@ -18,8 +18,10 @@ def content(value: object) -> Content:
 @pytest.fixture
 async def workflow_id(database: Database, caller: Caller, project: str) -> str:
     async with database.begin() as connection:
-        made = await workflows.create(connection, caller, project, name="w", description="", content=content("first"))
-    return made.id
+        workflow = await workflows.create(
+            connection, caller, project, name="w", description="", content=content("first")
+        )
+    return workflow.id
 
 
 async def save(database: Database, caller: Caller, workflow_id: str, value: object, revision: int) -> Draft:
@@ -39,7 +41,7 @@ async def test_of_fifty_saves_at_once_exactly_one_wins(database: Database, calle
     assert all(conflict.current == won[0] for conflict in lost)
 
 
-async def test_a_save_that_changes_nothing_raises_no_revision(
+async def test_a_save_of_the_same_content_leaves_the_revision(
     database: Database, caller: Caller, workflow_id: str
 ) -> None:
     async with database.begin() as connection:
@@ -48,7 +50,7 @@ async def test_a_save_that_changes_nothing_raises_no_revision(
     assert (draft.revision, changed) == (1, False)
 
 
-async def test_a_stale_save_is_a_conflict_even_with_what_stands(
+async def test_a_stale_save_is_a_conflict_even_with_the_current_content(
     database: Database, caller: Caller, workflow_id: str
 ) -> None:
     await save(database, caller, workflow_id, "second", 1)
@@ -56,11 +58,13 @@ async def test_a_stale_save_is_a_conflict_even_with_what_stands(
         await save(database, caller, workflow_id, "second", 1)
 
 
-async def test_a_save_based_on_the_future_is_a_conflict(database: Database, caller: Caller, workflow_id: str) -> None:
+async def test_a_save_based_on_a_later_revision_is_a_conflict(
+    database: Database, caller: Caller, workflow_id: str
+) -> None:
     with pytest.raises(Conflict):
         await save(database, caller, workflow_id, "second", 7)
 
 
-async def test_nobody_saves_a_draft_of_another_project(database: Database, workflow_id: str) -> None:
+async def test_a_draft_of_another_project_cannot_be_saved(database: Database, workflow_id: str) -> None:
     with pytest.raises(NotFound):
-        await save(database, Caller("stranger", {}), workflow_id, "second", 1)
+        await save(database, Caller("outsider", {}), workflow_id, "second", 1)

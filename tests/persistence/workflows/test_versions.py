@@ -1,4 +1,4 @@
-"""Versions: one for each workflow and content, whatever happens at once."""
+"""Versions: a workflow has one for each content, under any concurrency."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from persistence.db.database import Database
 from persistence.problems import Conflict, InvalidState, NotFound
 from persistence.workflows import drafts, versions, workflows
 from persistence.workflows.drafts import Content
-from persistence.workflows.versions import Version, VersionsAsked
+from persistence.workflows.versions import Version, VersionPageRequest
 
 
 def content(value: object) -> Content:
@@ -20,8 +20,8 @@ def content(value: object) -> Content:
 @pytest.fixture
 async def workflow_id(database: Database, caller: Caller, project: str) -> str:
     async with database.begin() as connection:
-        made = await workflows.create(connection, caller, project, name="w", description="", content=content(0))
-    return made.id
+        workflow = await workflows.create(connection, caller, project, name="w", description="", content=content(0))
+    return workflow.id
 
 
 async def freeze(database: Database, caller: Caller, workflow_id: str) -> tuple[Version, bool]:
@@ -32,11 +32,11 @@ async def freeze(database: Database, caller: Caller, workflow_id: str) -> tuple[
 
 async def save(database: Database, caller: Caller, workflow_id: str, value: object) -> None:
     async with database.begin() as connection:
-        stands = await drafts.get(connection, caller, workflow_id)
-        await drafts.save(connection, caller, workflow_id, content(value), stands.revision)
+        draft = await drafts.get(connection, caller, workflow_id)
+        await drafts.save(connection, caller, workflow_id, content(value), draft.revision)
 
 
-async def test_twenty_freezes_of_one_draft_at_once_make_one_version(
+async def test_concurrent_freezes_of_one_draft_make_one_version(
     database: Database, caller: Caller, workflow_id: str
 ) -> None:
     answers = await asyncio.gather(*(freeze(database, caller, workflow_id) for _ in range(20)))
@@ -44,7 +44,7 @@ async def test_twenty_freezes_of_one_draft_at_once_make_one_version(
     assert [created for _, created in answers].count(True) == 1
 
 
-async def test_an_archived_version_of_the_same_content_is_found_again(
+async def test_an_archived_version_of_the_same_content_is_used_again(
     database: Database, caller: Caller, workflow_id: str
 ) -> None:
     first, _ = await freeze(database, caller, workflow_id)
@@ -59,7 +59,7 @@ async def test_an_archived_version_of_the_same_content_is_found_again(
     assert (first.number, second.number) == (1, 2)
 
 
-async def test_publishing_archives_the_one_published_before(
+async def test_a_publication_archives_the_version_published_before(
     database: Database, caller: Caller, workflow_id: str
 ) -> None:
     first, _ = await freeze(database, caller, workflow_id)
@@ -70,27 +70,29 @@ async def test_publishing_archives_the_one_published_before(
             await versions.publish(connection, caller, version)
 
     async with database.connect() as connection:
-        found = await versions.get_many(connection, caller, [first.id, second.id])
-        live = await versions.published(connection, caller, [workflow_id])
-    assert found[first.id].status is VersionStatus.ARCHIVED
-    assert live[workflow_id].id == second.id
+        by_id = await versions.get_many(connection, caller, [first.id, second.id])
+        published = await versions.get_published(connection, caller, [workflow_id])
+    assert by_id[first.id].status is VersionStatus.ARCHIVED
+    assert published[workflow_id].id == second.id
 
 
-async def test_two_publishes_at_once_leave_one_published(database: Database, caller: Caller, workflow_id: str) -> None:
-    made = []
+async def test_concurrent_publications_leave_one_published_version(
+    database: Database, caller: Caller, workflow_id: str
+) -> None:
+    frozen = []
     for value in range(6):
         await save(database, caller, workflow_id, value)
-        made.append((await freeze(database, caller, workflow_id))[0])
+        frozen.append((await freeze(database, caller, workflow_id))[0])
 
     async def publish(version: Version) -> Version:
         async with database.begin() as connection:
             return await versions.publish(connection, caller, version)
 
-    answers = await asyncio.gather(*map(publish, made))
+    answers = await asyncio.gather(*map(publish, frozen))
     assert all(version.status is VersionStatus.PUBLISHED for version in answers)
     async with database.connect() as connection:
-        asked = VersionsAsked(workflow_id, 100, status=VersionStatus.PUBLISHED)
-        page = (await versions.pages(connection, caller, [asked]))[asked]
+        request = VersionPageRequest(workflow_id, 100, status=VersionStatus.PUBLISHED)
+        page = (await versions.get_pages(connection, caller, [request]))[request]
     assert len(page.items) == 1
 
 
@@ -98,14 +100,14 @@ async def test_a_run_gets_the_published_version_and_the_draft_without_one(
     database: Database, caller: Caller, workflow_id: str
 ) -> None:
     async with database.begin() as connection:
-        of_draft = await versions.for_run(connection, caller, workflow_id)
+        of_draft = await versions.get_for_run(connection, caller, workflow_id)
         await versions.publish(connection, caller, of_draft)
     await save(database, caller, workflow_id, 1)
     async with database.begin() as connection:
-        assert (await versions.for_run(connection, caller, workflow_id)).id == of_draft.id
-        assert (await versions.for_run(connection, caller, workflow_id, draft_revision=2)).number == 2
+        assert (await versions.get_for_run(connection, caller, workflow_id)).id == of_draft.id
+        assert (await versions.get_for_run(connection, caller, workflow_id, draft_revision=2)).number == 2
         with pytest.raises(Conflict):
-            await versions.for_run(connection, caller, workflow_id, draft_revision=1)
+            await versions.get_for_run(connection, caller, workflow_id, draft_revision=1)
 
 
 async def test_a_version_of_another_workflow_is_not_found(
@@ -115,7 +117,7 @@ async def test_a_version_of_another_workflow_is_not_found(
     async with database.begin() as connection:
         other = await workflows.create(connection, caller, project, name="x", description="", content=content(9))
         with pytest.raises(NotFound):
-            await versions.for_run(connection, caller, other.id, version.id)
+            await versions.get_for_run(connection, caller, other.id, version.id)
 
 
 async def test_an_ad_hoc_spec_has_one_version_without_a_workflow(
@@ -123,10 +125,10 @@ async def test_an_ad_hoc_spec_has_one_version_without_a_workflow(
 ) -> None:
     async def make() -> Version:
         async with database.begin() as connection:
-            return await versions.adhoc(connection, caller, project, content("adhoc"))
+            return await versions.ensure_adhoc(connection, caller, project, content("adhoc"))
 
-    made = await asyncio.gather(*(make() for _ in range(10)))
-    assert {(version.id, version.number, version.workflow_id) for version in made} == {(made[0].id, 0, None)}
+    adhoc = await asyncio.gather(*(make() for _ in range(10)))
+    assert {(version.id, version.number, version.workflow_id) for version in adhoc} == {(adhoc[0].id, 0, None)}
     async with database.begin() as connection:
         with pytest.raises(InvalidState):
-            await versions.publish(connection, caller, made[0])
+            await versions.publish(connection, caller, adhoc[0])

@@ -1,4 +1,4 @@
-"""Lists of workflows: every one on exactly one page, also while others are made."""
+"""Lists of workflows: each one is on exactly one page, even while others are created."""
 
 import pytest
 
@@ -13,13 +13,13 @@ from tests.journal_worker import accepted
 EMPTY = Content({"nodes": []}, "empty")
 
 
-async def make(database: Database, caller: Caller, project: str, *names: str) -> list[str]:
+async def create(database: Database, caller: Caller, project: str, *names: str) -> list[str]:
     async with database.begin() as connection:
-        made = [
+        created = [
             await workflows.create(connection, caller, project, name=name, description="", content=EMPTY)
             for name in names
         ]
-    return [workflow.id for workflow in made]
+    return [workflow.id for workflow in created]
 
 
 async def read_all(database: Database, caller: Caller, first: int) -> list[str]:
@@ -36,67 +36,67 @@ async def read_all(database: Database, caller: Caller, first: int) -> list[str]:
 
 
 @pytest.mark.parametrize("first", [1, 3, 10, 11, 100])
-async def test_pages_hold_every_workflow_once_newest_first(
+async def test_pages_contain_every_workflow_once_newest_first(
     database: Database, caller: Caller, project: str, first: int
 ) -> None:
-    made = await make(database, caller, project, *(f"w{number}" for number in range(10)))
-    assert await read_all(database, caller, first) == sorted(made, reverse=True)
+    ids = await create(database, caller, project, *(f"w{number}" for number in range(10)))
+    assert await read_all(database, caller, first) == sorted(ids, reverse=True)
 
 
-async def test_what_is_made_meanwhile_does_not_move_later_pages(
+async def test_a_workflow_created_meanwhile_does_not_shift_later_pages(
     database: Database, caller: Caller, project: str
 ) -> None:
-    made = await make(database, caller, project, "a", "b", "c", "d")
+    ids = await create(database, caller, project, "a", "b", "c", "d")
     async with database.connect() as connection:
         one = await workflows.page(connection, caller, first=2)
-    await make(database, caller, project, "new")
+    await create(database, caller, project, "new")
     async with database.connect() as connection:
         two = await workflows.page(connection, caller, first=2, after=one.cursors[-1])
-    assert [workflow.id for workflow in one.items + two.items] == made[::-1]
+    assert [workflow.id for workflow in one.items + two.items] == ids[::-1]
 
 
-async def test_search_takes_its_text_as_it_is_written(database: Database, caller: Caller, project: str) -> None:
-    wanted, *_ = await make(database, caller, project, "100% Sure", "100 sure", "other")
+async def test_a_search_text_is_taken_literally(database: Database, caller: Caller, project: str) -> None:
+    wanted, *_ = await create(database, caller, project, "100% Sure", "100 sure", "other")
     async with database.connect() as connection:
         page = await workflows.page(connection, caller, first=10, search="0% s")
     assert [workflow.id for workflow in page.items] == [wanted]
 
 
-async def test_nobody_sees_workflows_of_other_projects(database: Database, caller: Caller, project: str) -> None:
-    made = await make(database, caller, project, "mine")
+async def test_workflows_of_other_projects_are_not_visible(database: Database, caller: Caller, project: str) -> None:
+    ids = await create(database, caller, project, "mine")
     async with database.begin() as connection:
         elsewhere = await projects.create(connection, "elsewhere")
-        stranger = Caller("stranger", {elsewhere.id: caller.roles[project]})
-        assert await workflows.get_many(connection, stranger, made) == {}
-        assert (await workflows.page(connection, stranger, first=10)).items == []
+        outsider = Caller("outsider", {elsewhere.id: caller.roles[project]})
+        assert await workflows.get_many(connection, outsider, ids) == {}
+        assert (await workflows.page(connection, outsider, first=10)).items == []
 
 
-async def test_a_project_name_is_taken_once(database: Database) -> None:
+async def test_a_project_name_is_unique(database: Database) -> None:
     async with database.begin() as connection:
         await projects.create(connection, "twice")
         with pytest.raises(Conflict):
             await projects.create(connection, "twice")
 
 
-@pytest.mark.parametrize("cursor", ["", "%%%", "kein cursor", "ÿ", "/w=="])
-async def test_a_cursor_that_is_none_is_invalid(database: Database, caller: Caller, cursor: str) -> None:
+@pytest.mark.parametrize("cursor", ["", "%%%", "no cursor", "ÿ", "/w=="])
+async def test_a_malformed_cursor_is_invalid(database: Database, caller: Caller, cursor: str) -> None:
     async with database.connect() as connection:
         with pytest.raises(Invalid):
             await workflows.page(connection, caller, first=1, after=cursor)
 
 
 @pytest.mark.parametrize("first", [0, -1, 101])
-def test_a_page_has_one_to_a_hundred_items(first: int) -> None:
+def test_the_size_of_a_page_is_limited(first: int) -> None:
     with pytest.raises(Invalid):
         checked_first(first)
 
 
-async def test_a_delete_holds_every_run_and_those_that_are_over_as_well(
+async def test_a_deletion_locks_every_run_including_ended_ones(
     database: Database, caller: Caller, project: str
 ) -> None:
-    """However many they are: their ids are no arguments of a statement, which would take 32,767 at most."""
+    """Their number is unlimited: the ids are no arguments of a statement, which takes 32,767 at most."""
     run = (await accepted(database, caller, project)).run
-    [workflow_id] = await make(database, caller, project, "busy")
+    [workflow_id] = await create(database, caller, project, "busy")
     await database.pool.execute("UPDATE runs SET workflow_id = $1", workflow_id)
     copies = """INSERT INTO runs (id, project_id, workflow_id, version_id, source, mode, status, inputs, options, priority,
         is_step, created_by, lane, takeup, last_seq, finished_at, parent_id, parent_key)
@@ -105,6 +105,6 @@ async def test_a_delete_holds_every_run_and_those_that_are_over_as_well(
     WHERE id = $1"""
     await database.pool.execute(copies, run.id)
     async with database.begin() as connection:
-        streamed = await workflows.hold_runs(connection, caller, workflow_id)
+        streamed = await workflows.lock_runs(connection, caller, workflow_id)
         assert await database.pool.fetch("SELECT id FROM runs FOR KEY SHARE SKIP LOCKED") == []
     assert len(streamed) == 40_000

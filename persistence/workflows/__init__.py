@@ -1,0 +1,8 @@
+"""Projects, workflows, their drafts and their versions, as rows.
+
+Modules:
+    drafts: The one editable spec of a workflow.
+    projects: Projects, to which every other row belongs.
+    versions: Immutable snapshots of specs.
+    workflows: Workflows, created and deleted together with their data.
+"""
