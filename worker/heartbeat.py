@@ -73,9 +73,9 @@ async def _apply(runner: Runner, leases: Sequence[Lease], statuses: dict[str, Le
             task.request(StopReason.LEASE_LOST)
             continue
         task.executor.set_breakpoints(status.breakpoints)
-        if status.is_answered and task.executor.is_waiting:
+        if status.is_answered and task.executor.has_open_waits:
             waits = await open_waits(runner.database.pool, run_id, runner.journal.clock_skew.offset)
-            task.executor.answered([wait for wait in waits if wait.is_answered])
+            task.executor.receive_answers([wait for wait in waits if wait.is_answered])
         if status.status in INTENTS:
             task.request(INTENTS[status.status])
 

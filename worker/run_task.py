@@ -142,7 +142,7 @@ class RunTask:
 
     async def _load_executor(self) -> RunExecutor:
         claimed, services = self.claimed, self._services
-        compiled = services.graphs.known(claimed.spec_hash)
+        compiled = services.graphs.peek(claimed.spec_hash)
         if compiled is None:
             spec = await load_spec(services.database.pool, claimed.version_id)
             compiled = services.graphs.get(claimed.spec_hash, spec)
@@ -166,7 +166,7 @@ class RunTask:
     async def _notify_parents(self, executor: RunExecutor, status: RunStatus | None) -> None:
         """Notify the parent of an ended run, and a run that waits for a child that has ended already."""
         is_ended_child = status is not None and status.is_terminal and self.claimed.parent_id is not None
-        children = [self.run_id] if is_ended_child else executor.children if status is RunStatus.WAITING else []
+        children = [self.run_id] if is_ended_child else executor.child_run_ids if status is RunStatus.WAITING else []
         if children:
             with suppress(*DATABASE_ERRORS):  # Recovery does the same half a second later.
                 await notify_parents(self._services, children)

@@ -1,6 +1,7 @@
-"""A run's past as its checkpoints tell it: the turns that nodes have had, and when which token came in at which gate.
+"""The history of a run, read from its checkpoints: past visits of nodes, and past tokens at barriers.
 
-"When" is the number of the checkpoint, counted from the first one that is known. Pure: nothing here is stored.
+Times are numbers of checkpoints, counted from the first known one. Invalidation uses the history to
+find out what was computed from a visit. Everything here is pure and stores nothing.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ from engine.states import FINISHED, NodeStatus
 
 @dataclass(slots=True)
 class PastVisit:
-    """One turn of a node. `ended` is None while it is still under way."""
+    """One visit of a node. `began` and `ended` are checkpoints; `ended` is None while it is unfinished."""
 
     visits: int
     round: Round
@@ -23,15 +24,19 @@ class PastVisit:
     ended: int | None
 
     @property
-    def slot(self) -> NodeRecord:
-        """The node's slot after this turn. One that ended and began anew within a wave was last seen running."""
+    def record(self) -> NodeRecord:
+        """The node's record after this visit.
+
+        A visit that ended within the superstep in which the next one began was last seen running;
+        it has completed, because otherwise no other visit would have followed.
+        """
         status = self.status if self.status in FINISHED else NodeStatus.COMPLETED
         return NodeRecord(status, self.visits, self.round)
 
 
 @dataclass(frozen=True, slots=True)
 class PastToken:
-    """A token that came in at a gate. `at` is the checkpoint that first shows it."""
+    """A token that has arrived at a barrier. `at` is the first checkpoint that contains it."""
 
     edge: int
     round: Round
@@ -40,44 +45,55 @@ class PastToken:
 
 
 class RunHistory:
-    """Up to one checkpoint. What came before the first of them, in a run that began as a copy, is not known."""
+    """The history of a run up to one checkpoint.
+
+    What happened before the first checkpoint is unknown, if the run began as a copy of another run.
+    """
 
     def __init__(self, changes: Iterable[Mapping[str, Any]]) -> None:
-        """`changes` are the channel values of the checkpoints in their order: the changed ones at least."""
-        self.turns: dict[str, list[PastVisit]] = {}
+        """Read the history.
+
+        Args:
+            changes: The channel values of the checkpoints in order; at least the changed ones of each.
+        """
+        self.visits: dict[str, list[PastVisit]] = {}
+        """The visits of each node, oldest first."""
         self.tokens: dict[str, list[PastToken]] = {}
-        self.launched: set[str] = set()
-        """Nodes that end outside of waves: what they send is seen with the wave that it starts."""
-        self._gates: dict[str, tuple[Round, dict[int, bool]]] = {}
+        """The tokens of each barrier by channel, oldest first."""
+        self.task_nodes: set[str] = set()
+        """The nodes that ran as tasks beside the graph. Their tokens are first seen in the checkpoint
+        of the superstep that the tokens start.
+        """
+        self._barriers: dict[str, tuple[Round, dict[int, bool]]] = {}
         for at, values in enumerate(changes):
-            for node_id, slot in values.get(NODE_RECORDS, {}).items():
-                self._turn(node_id, slot, at)
+            for node_id, record in values.get(NODE_RECORDS, {}).items():
+                self._add_record(node_id, record, at)
             for channel, value in values.items():
                 if channel.startswith((JOIN_BARRIER, LOOP)):
-                    self._gate(channel, value, at)
+                    self._add_barrier(channel, value, at)
 
-    def _turn(self, node_id: str, slot: NodeRecord, at: int) -> None:
-        turns = self.turns.setdefault(node_id, [])
-        is_over = slot.status in FINISHED
-        if not is_over:
-            self.launched.add(node_id)
-        last = turns[-1] if turns else None
-        if last is None or (last.visits, last.round) != (slot.visits, slot.round):
+    def _add_record(self, node_id: str, record: NodeRecord, at: int) -> None:
+        visits = self.visits.setdefault(node_id, [])
+        is_finished = record.status in FINISHED
+        if not is_finished:
+            self.task_nodes.add(node_id)
+        last = visits[-1] if visits else None
+        if last is None or (last.visits, last.round) != (record.visits, record.round):
             if last is not None and last.ended is None:
                 last.ended = at
-            turns.append(PastVisit(slot.visits, slot.round, slot.status, at, at if is_over else None))
+            visits.append(PastVisit(record.visits, record.round, record.status, at, at if is_finished else None))
             return
-        last.status = slot.status
-        if is_over and last.ended is None:
+        last.status = record.status
+        if is_finished and last.ended is None:
             last.ended = at
 
-    def _gate(self, channel: str, value: Any, at: int) -> None:
+    def _add_barrier(self, channel: str, value: Any, at: int) -> None:
         round_, seen = tuple(value[0]), dict(value[1])
-        before_round, before = self._gates.get(channel, ((), {}))
+        before_round, before = self._barriers.get(channel, ((), {}))
         if before_round != round_:
             before = {}
         tokens = self.tokens.setdefault(channel, [])
         for edge, taken in seen.items():
             if before.get(edge) is not taken:
                 tokens.append(PastToken(edge, round_, taken, at))
-        self._gates[channel] = (round_, seen)
+        self._barriers[channel] = (round_, seen)

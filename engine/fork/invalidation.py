@@ -1,32 +1,33 @@
-"""Takes back what was computed from a node's last turn: turns that it led to, and the tokens that they and it sent out.
+"""Invalidate what was computed from the last visit of a node: later visits, and the tokens that they sent.
 
-What does not depend on it stays as it was. Which turn led to which is told by their rounds, and where rounds do not tell
-(exits, back edges, `join: any`) by the checkpoint that first shows a token. Pure: nothing here is stored.
+Everything that does not depend on it stays. Rounds tell which visit led to which. Where they do not
+(EXIT and BACK edges, `join: any`), the first checkpoint that contains a token decides. The result
+is a new frontier: everything here is pure and stores nothing.
 """
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
-from engine.fork.frontier import Edges, Frontier, JoinState, entry_of, passed
+from engine.fork.frontier import EdgeKeys, Frontier, JoinState, consumed_join
 from engine.fork.history import PastToken, PastVisit, RunHistory
 from engine.graph.channels import JOIN_BARRIER, LOOP
-from engine.graph.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round, is_joined_by_any
+from engine.graph.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round
 from engine.states import NodeStatus
 
-Found = tuple[str, int]
-"""A node and the number of its first turn that has to go."""
+VisitRef = tuple[str, int]
+"""A node and the index of one of its visits in the history."""
 
 
-class Dependent(Exception):
-    """`node_id` is computed from `root`, and both were to stay."""
+class DependentRoot(Exception):
+    """Both `node_id` and `root` were to stay, but `node_id` was computed from `root`."""
 
     def __init__(self, node_id: str, root: str) -> None:
         super().__init__(f"{node_id!r} is computed from {root!r}")
         self.node_id, self.root = node_id, root
 
 
-class Unknown(Exception):
-    """What `node_id` was before is not known: the run began as a copy, in the middle of a loop."""
+class HistoryUnknown(Exception):
+    """The earlier visits of `node_id` are unknown: the run began as a copy, in the middle of a loop."""
 
     def __init__(self, node_id: str) -> None:
         super().__init__(node_id)
@@ -34,189 +35,216 @@ class Unknown(Exception):
 
 
 class Invalidation:
-    """What follows from the last turns of `roots`. Raises Dependent where one root follows from another, and Unknown."""
+    """The visits and tokens that were computed from the last visits of `roots`.
 
-    def __init__(self, plan: Plan, past: RunHistory, roots: Collection[str]) -> None:
-        self._plan, self._past, self._roots = plan, past, roots
+    Raises:
+        DependentRoot: One root was computed from another.
+        HistoryUnknown: The history does not tell what was computed from a root.
+    """
+
+    def __init__(self, plan: Plan, history: RunHistory, roots: Collection[str]) -> None:
+        self._plan, self._history, self._roots = plan, history, roots
         self.first: dict[str, int] = {}
-        """By node: the number of its first turn that has to go."""
-        self._gone: dict[str, set[int]] = {}
-        """By channel: the numbers of the tokens that have to go."""
-        self._found_by: dict[str, set[str]] = {}
+        """By node: the index of its first invalid visit. All later ones are invalid as well."""
+        self._invalid_tokens: dict[str, set[int]] = {}
+        """By channel: the indexes of the invalid tokens."""
+        self._reached_from: dict[str, set[str]] = {}
+        """By node: the roots that its invalid visits were computed from."""
         for root in roots:
             self._spread(root)
 
     def _spread(self, root: str) -> None:
-        number = len(self._past.turns[root]) - 1
-        turn = self._past.turns[root][number]
-        if turn.began == 0 and any(turn.round):
-            raise Unknown(root)  # which tokens are of this round, and which of an earlier one?
-        work: list[Found] = [(root, number)]
-        while work:
-            node_id, number = work.pop()
-            for found, first in self._after(self._plan.nodes[node_id], self._turn(root, node_id, number)):
-                if found in self._roots:
-                    raise Dependent(found, root)
-                self._found_by.setdefault(found, set()).add(root)
-                if first < self.first.get(found, len(self._past.turns[found])):
-                    self.first[found] = first
-                    work.append((found, first))
+        """Follow the edges from the last visit of a root, over all visits that it led to."""
+        index = len(self._history.visits[root]) - 1
+        visit = self._history.visits[root][index]
+        if visit.began == 0 and any(visit.round):
+            raise HistoryUnknown(root)  # Tokens of this round and of earlier rounds look the same.
+        pending: list[VisitRef] = [(root, index)]
+        while pending:
+            node_id, index = pending.pop()
+            for target_id, first in self._after(self._plan.nodes[node_id], self._visit(root, node_id, index)):
+                if target_id in self._roots:
+                    raise DependentRoot(target_id, root)
+                self._reached_from.setdefault(target_id, set()).add(root)
+                if first < self.first.get(target_id, len(self._history.visits[target_id])):
+                    self.first[target_id] = first
+                    pending.append((target_id, first))
 
-    def _turn(self, root: str, node_id: str, number: int) -> PastVisit:
-        """From where all of this node has to go: in a copy, turns before the first known one are of it."""
-        turn = self._past.turns[node_id][number]
-        if node_id == root or turn.began or self._may_have_stayed(node_id):
-            return turn
-        return replace(turn, round=(0,) * len(turn.round), ended=0)
+    def _visit(self, root: str, node_id: str, index: int) -> PastVisit:
+        """Return a visit; if it stands for unknown invalid visits before it, moved to the first round and checkpoint."""
+        visit = self._history.visits[node_id][index]
+        if node_id == root or visit.began or self._may_have_valid_visits(node_id):
+            return visit
+        return replace(visit, round=(0,) * len(visit.round), ended=0)
 
-    def _after(self, node: PlanNode, turn: PastVisit) -> Iterator[Found]:
-        """The turns that this one led to, its tokens marked as gone."""
-        if turn.ended is None:
+    def _after(self, node: PlanNode, visit: PastVisit) -> Iterator[VisitRef]:
+        """Yield the first visit that this visit led to for each edge, and mark the tokens as invalid."""
+        if visit.ended is None:
             return
         for edge in node.out:
             if edge.kind is EdgeKind.BACK:
-                yield from self._after_back(edge, turn)
+                yield from self._after_back(edge, visit)
             elif edge.kind is EdgeKind.EXIT:
-                yield from self._after_exit(edge, turn)
+                yield from self._after_exit(edge, visit)
             else:
-                yield from self._after_forward(edge, turn)
+                yield from self._after_forward(edge, visit)
 
-    def _after_forward(self, edge: PlanEdge, turn: PastVisit) -> Iterator[Found]:
+    def _after_forward(self, edge: PlanEdge, visit: PastVisit) -> Iterator[VisitRef]:
         target = self._plan.nodes[edge.target]
-        came = self._take(JOIN_BARRIER + target.id, edge, lambda token: token.round >= turn.round)
-        is_outside = edge.source in self._past.launched
-        is_any = target.needs_gate and is_joined_by_any(target)
-        for number, next_ in enumerate(self._past.turns.get(target.id, ())):
-            entry = entry_of(target, next_.round)
-            if entry < turn.round or (is_any and entry == turn.round and not _led_to(came, next_, is_outside)):
+        tokens = self._invalidate(JOIN_BARRIER + target.id, edge, lambda token: token.round >= visit.round)
+        is_task = edge.source in self._history.task_nodes
+        is_any = target.needs_barrier and target.joins_any
+        for index, later in enumerate(self._history.visits.get(target.id, ())):
+            entry = target.entry_round(later.round)
+            if entry < visit.round or (is_any and entry == visit.round and not _led_to(tokens, later, is_task)):
                 continue
-            yield target.id, number
+            yield target.id, index
             return
 
-    def _after_exit(self, edge: PlanEdge, turn: PastVisit) -> Iterator[Found]:
-        at = edge.round_at_target(turn.round)
-        came = self._take(
-            JOIN_BARRIER + edge.target, edge, lambda token: token.taken and token.round >= at and _is_of(token, turn)
+    def _after_exit(self, edge: PlanEdge, visit: PastVisit) -> Iterator[VisitRef]:
+        round_ = edge.round_at_target(visit.round)
+        tokens = self._invalidate(
+            JOIN_BARRIER + edge.target,
+            edge,
+            lambda token: token.taken and token.round >= round_ and _is_sent_by(token, visit),
         )
-        yield from self._entered(edge, at, came, edge.source in self._past.launched)
+        yield from self._entered(edge, round_, tokens, edge.source in self._history.task_nodes)
 
-    def _after_back(self, edge: PlanEdge, turn: PastVisit) -> Iterator[Found]:
-        at, header = edge.round_at_target(turn.round), self._plan.nodes[edge.target]
-        came = self._take(LOOP + header.id, edge, lambda token: token.round >= at and _is_of(token, turn))
-        for number, next_ in enumerate(self._past.turns.get(header.id, ())):
-            if next_.round > at:
-                yield header.id, number
+    def _after_back(self, edge: PlanEdge, visit: PastVisit) -> Iterator[VisitRef]:
+        round_, header = edge.round_at_target(visit.round), self._plan.nodes[edge.target]
+        tokens = self._invalidate(
+            LOOP + header.id, edge, lambda token: token.round >= round_ and _is_sent_by(token, visit)
+        )
+        for index, later in enumerate(self._history.visits.get(header.id, ())):
+            if later.round > round_:
+                yield header.id, index
                 break
-        for token in came:
+        for token in tokens:
             for exit_ in header.exits:
                 yield from self._after_loop(exit_, exit_.round_at_target(token.round), token)
 
-    def _after_loop(self, exit_: PlanEdge, at: Round, last: PastToken) -> Iterator[Found]:
-        """What followed because the loop was over, and its exits dead."""
-        came = self._take(
+    def _after_loop(self, exit_: PlanEdge, round_: Round, last: PastToken) -> Iterator[VisitRef]:
+        """Yield the visit that an exit led to because its loop was over, and the exit dead."""
+        tokens = self._invalidate(
             JOIN_BARRIER + exit_.target,
             exit_,
-            lambda token: not token.taken and token.round >= at and token.at >= last.at,
+            lambda token: not token.taken and token.round >= round_ and token.at >= last.at,
         )
-        yield from self._entered(exit_, at, came, is_outside=False)
+        yield from self._entered(exit_, round_, tokens, is_task=False)
 
-    def _entered(self, edge: PlanEdge, at: Round, came: list[PastToken], is_outside: bool) -> Iterator[Found]:
+    def _entered(self, edge: PlanEdge, round_: Round, tokens: list[PastToken], is_task: bool) -> Iterator[VisitRef]:
+        """Yield the first visit of the edge's target that one of the tokens led to."""
         target = self._plan.nodes[edge.target]
-        for number, next_ in enumerate(self._past.turns.get(target.id, ()) if came else ()):
-            if entry_of(target, next_.round) >= at and _led_to(came, next_, is_outside):
-                yield target.id, number
+        for index, later in enumerate(self._history.visits.get(target.id, ()) if tokens else ()):
+            if target.entry_round(later.round) >= round_ and _led_to(tokens, later, is_task):
+                yield target.id, index
                 return
 
-    def _take(self, channel: str, edge: PlanEdge, goes: Callable[[PastToken], bool]) -> list[PastToken]:
-        """Marks the tokens of this edge that have to go, and returns them."""
-        found = []
-        for number, token in enumerate(self._past.tokens.get(channel, ())):
-            if token.edge == edge.index and goes(token):
-                self._gone.setdefault(channel, set()).add(number)
-                found.append(token)
-        return found
+    def _invalidate(self, channel: str, edge: PlanEdge, is_invalid: Callable[[PastToken], bool]) -> list[PastToken]:
+        """Mark tokens of an edge as invalid, and return them."""
+        invalid = []
+        for index, token in enumerate(self._history.tokens.get(channel, ())):
+            if token.edge == edge.index and is_invalid(token):
+                self._invalid_tokens.setdefault(channel, set()).add(index)
+                invalid.append(token)
+        return invalid
 
-    # What is left.
+    # The frontier without the invalid visits and tokens.
 
-    def rest(self, frontier: Frontier) -> Frontier:
-        """The frontier without all that."""
-        edges = Edges(self._plan)
-        result = Frontier(dict(frontier.slots), dict(frontier.doors), dict(frontier.loops), dict(frontier.held))
-        for node_id, number in self.first.items():
-            self._put_back(result, node_id, number)
-        for channel in self._gone:
-            self._reopen(edges, result, channel)
+    def apply(self, frontier: Frontier) -> Frontier:
+        """Return the frontier without the invalid visits and tokens.
+
+        Raises:
+            HistoryUnknown: An invalid visit was preceded by visits that are unknown.
+        """
+        edges = EdgeKeys(self._plan)
+        result = Frontier(dict(frontier.records), dict(frontier.joins), dict(frontier.loops), dict(frontier.held))
+        for node_id, index in self.first.items():
+            self._restore_record(result, node_id, index)
+        for channel in self._invalid_tokens:
+            self._rebuild_barrier(edges, result, channel)
         for node_id in {*self.first, *self._roots}:
-            self._reopen_only(edges, result, node_id)
+            self._reset_targets_without_barrier(edges, result, node_id)
         return result
 
-    def _put_back(self, result: Frontier, node_id: str, number: int) -> None:
-        turns = self._past.turns[node_id]
-        gone = turns[number]
-        if number:
-            result.slots[node_id] = turns[number - 1].slot
-        elif gone.visits > (0 if gone.status is NodeStatus.SKIPPED else 1) and self._may_have_stayed(node_id):
-            raise Unknown(node_id)
+    def _restore_record(self, result: Frontier, node_id: str, index: int) -> None:
+        """Restore the record of a node from before its first invalid visit."""
+        visits = self._history.visits[node_id]
+        invalid = visits[index]
+        visits_of_first = 0 if invalid.status is NodeStatus.SKIPPED else 1
+        if index:
+            result.records[node_id] = visits[index - 1].record
+        elif invalid.visits > visits_of_first and self._may_have_valid_visits(node_id):
+            raise HistoryUnknown(node_id)
         else:
-            del result.slots[node_id]
+            del result.records[node_id]
         result.held.pop(node_id, None)
 
-    def _may_have_stayed(self, node_id: str) -> bool:
-        """Whether turns that are not known came before those of the roots: in an earlier round of a loop around both."""
+    def _may_have_valid_visits(self, node_id: str) -> bool:
+        """Whether unknown visits of a node may have come before those of the roots that reach it.
+
+        This needs an earlier round of a loop around both the node and the root.
+        """
         loops = self._plan.nodes[node_id].loops
-        for root in self._found_by[node_id]:
+        for root in self._reached_from[node_id]:
             shared = sum(one == other for one, other in zip(loops, self._plan.nodes[root].loops, strict=False))
-            if not any(self._past.turns[root][-1].round[:shared]):
+            if not any(self._history.visits[root][-1].round[:shared]):
                 return False
         return True
 
-    def _reopen(self, edges: Edges, result: Frontier, channel: str) -> None:
-        """A gate without the tokens that are gone. It is passed where its node's turn is left."""
-        doors, node_id = result.loops if channel.startswith(LOOP) else result.doors, channel.split(":", 1)[1]
-        gone = self._gone[channel]
-        door: JoinState | None = None
-        for number, token in enumerate(self._past.tokens[channel]):
-            if number not in gone:
-                door = (door or JoinState(token.round, {}, False)).take(
-                    edges.keys[token.edge], token.round, token.taken
-                )
-        doors.pop(node_id, None)
+    def _rebuild_barrier(self, edges: EdgeKeys, result: Frontier, channel: str) -> None:
+        """Rebuild a barrier from its valid tokens. It is consumed if the visit that it led to is still there."""
+        joins, node_id = result.loops if channel.startswith(LOOP) else result.joins, channel.split(":", 1)[1]
+        invalid, tokens = self._invalid_tokens[channel], self._history.tokens[channel]
+        join: JoinState | None = None
+        for index, token in enumerate(tokens):
+            if index not in invalid:
+                before = join or JoinState(token.round, {}, False)
+                join = before.add(edges.keys[token.edge], token.round, token.taken)
+        joins.pop(node_id, None)
         if (held := result.held.get(node_id)) is not None:
-            last = held if channel.startswith(LOOP) else entry_of(self._plan.nodes[node_id], held)
-            if any(self._past.tokens[channel][number].round <= last for number in gone):
+            last = held if channel.startswith(LOOP) else self._plan.nodes[node_id].entry_round(held)
+            if any(tokens[index].round <= last for index in invalid):
                 del result.held[node_id]
-        if door is not None:
-            doors[node_id] = replace(door, is_passed=self._had_turn(result, channel, node_id, door.round))
+        if join is not None:
+            joins[node_id] = replace(join, is_consumed=self._has_begun(result, channel, node_id, join.round))
 
-    def _had_turn(self, result: Frontier, channel: str, node_id: str, round_: Round) -> bool:
-        slot = result.slots.get(node_id)
-        latest = result.held.get(node_id, slot.round if slot else None)
+    def _has_begun(self, result: Frontier, channel: str, node_id: str, round_: Round) -> bool:
+        """Whether the node has begun its visit for a round of this barrier, or a breakpoint holds it."""
+        record = result.records.get(node_id)
+        latest = result.held.get(node_id, record.round if record else None)
         if latest is None:
             return False
-        return latest > round_ if channel.startswith(LOOP) else entry_of(self._plan.nodes[node_id], latest) >= round_
+        if channel.startswith(LOOP):
+            return latest > round_
+        return self._plan.nodes[node_id].entry_round(latest) >= round_
 
-    def _reopen_only(self, edges: Edges, result: Frontier, node_id: str) -> None:
-        """The doors of nodes without a gate that follow on `node_id`."""
-        turns = self._past.turns[node_id]
-        since = turns[self.first.get(node_id, len(turns) - 1)].round
+    def _reset_targets_without_barrier(self, edges: EdgeKeys, result: Frontier, node_id: str) -> None:
+        """Reset the joins of the nodes behind `node_id` that have no barrier."""
+        visits = self._history.visits[node_id]
+        since = visits[self.first.get(node_id, len(visits) - 1)].round
         for edge in self._plan.nodes[node_id].out:
             target = self._plan.nodes[edge.target]
-            door = result.doors.get(target.id)
-            if edge.kind is EdgeKind.BACK or target.needs_gate or door is None or door.round < since:
+            join = result.joins.get(target.id)
+            if edge.kind is EdgeKind.BACK or target.needs_barrier or join is None or join.round < since:
                 continue
             result.held.pop(target.id, None)
-            slot = result.slots.get(target.id)
-            if slot is None:
-                del result.doors[target.id]
+            record = result.records.get(target.id)
+            if record is None:
+                del result.joins[target.id]
             else:
-                result.doors[target.id] = passed(target, edges, slot)
+                result.joins[target.id] = consumed_join(target, edges, record)
 
 
-def _is_of(token: PastToken, turn: PastVisit) -> bool:
-    """Whether this turn sent the token, and not an earlier one in the same round of an outer loop."""
-    return turn.ended is not None and token.at >= turn.ended
+def _is_sent_by(token: PastToken, visit: PastVisit) -> bool:
+    """Whether this visit sent the token, and not an earlier visit in the same round of an outer loop."""
+    return visit.ended is not None and token.at >= visit.ended
 
 
-def _led_to(came: list[PastToken], next_: PastVisit, is_outside: bool) -> bool:
-    """Whether `next_` began after one of these tokens. One from outside of waves is seen in the wave that it starts."""
-    return any(next_.began > token.at or (next_.began == token.at and (is_outside or not token.at)) for token in came)
+def _led_to(tokens: list[PastToken], later: PastVisit, is_task: bool) -> bool:
+    """Whether a visit began after one of these tokens.
+
+    The token of a task, and one in the first checkpoint of a copy, is first seen in the checkpoint
+    in which the visit begins.
+    """
+    return any(later.began > token.at or (later.began == token.at and (is_task or not token.at)) for token in tokens)

@@ -1,13 +1,15 @@
-"""A frontier carried over to another version's plan: checked first, and refused with all that does not fit.
+"""Migrate a frontier to the plan of another version, or refuse with everything that does not fit.
 
-Nodes map by their ids, edges by their ends and port. Pure: nothing here is stored.
+This is the migration of a process instance to another process definition. Nodes correspond by id,
+edges by their ends and port. A fork onto another version uses it. Everything here is pure and
+stores nothing.
 """
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from engine.fork.frontier import Edges, Frontier, JoinState, entry_of, is_open
-from engine.fork.patch import PatchRefused, Settling
+from engine.fork.frontier import EdgeKeys, Frontier, JoinState, is_ready
+from engine.fork.patch import FrontierRouter, PatchRefused
 from engine.graph.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round
 from engine.problems import FieldProblem
 from engine.spec.model import START
@@ -15,14 +17,25 @@ from engine.states import FINISHED, NodeStatus
 
 
 def migrate_frontier(old: Plan, new: Plan, frontier: Frontier, patched: Collection[str] = ()) -> Frontier:
-    """The edges of `patched` nodes are left alone: they are settled anew. Raises Refused."""
-    refit = _Migration(old, new, frontier, patched)
-    refit.check_nodes()
-    if not refit.problems:
-        refit.check_edges()
-    if refit.problems:
-        raise PatchRefused(refit.problems)
-    return refit.carried()
+    """Convert a frontier of one plan to a frontier of another.
+
+    Args:
+        old: The plan of the run's version.
+        new: The plan of the other version.
+        frontier: The state of the run.
+        patched: The ids of the patched nodes. Their edges are not checked, because `settle_patched`
+            settles them later.
+
+    Raises:
+        PatchRefused: The state has no meaning in the other version.
+    """
+    migration = _Migration(old, new, frontier, patched)
+    migration.check_nodes()
+    if not migration.problems:
+        migration.check_edges()
+    if migration.problems:
+        raise PatchRefused(migration.problems)
+    return migration.migrated()
 
 
 @dataclass(slots=True)
@@ -33,94 +46,96 @@ class _Migration:
     patched: Collection[str]
     problems: list[FieldProblem] = field(default_factory=list)
     decided: list[tuple[PlanEdge, Round, bool]] = field(default_factory=list)
-    """New edges out of nodes that are done, whose settlement can be told: with their round, and whether they are taken."""
+    """New edges out of finished nodes whose settlement is known: the edge, the round of its source,
+    and whether it is taken.
+    """
 
     def check_nodes(self) -> None:
-        """Nodes that have had a turn, or are due one, must be there and mean the same."""
-        due = [name for name, door in self.frontier.doors.items() if is_open(self.old.nodes[name], door)]
-        begun = dict.fromkeys([*filter(self._has_run, self.frontier.slots), *self.frontier.held, *due])
+        """Check that all nodes that have begun or are due exist in the new version and mean the same."""
+        due = [name for name, join in self.frontier.joins.items() if is_ready(self.old.nodes[name], join)]
+        begun = dict.fromkeys([*filter(self._has_run, self.frontier.records), *self.frontier.held, *due])
         for node_id in begun:
-            there, here = self.new.nodes.get(node_id), self.old.nodes[node_id]
-            if there is None:
-                self._refuse(
-                    node_id, "MISSING_NODE", f"node {node_id!r} has begun, and this version has none of that id"
-                )
-            elif there.spec.type != here.spec.type:
+            new, old = self.new.nodes.get(node_id), self.old.nodes[node_id]
+            if new is None:
+                message = f"node {node_id!r} has begun, and this version has none of that id"
+                self._refuse(node_id, "MISSING_NODE", message)
+            elif new.spec.type != old.spec.type:
                 message = (
-                    f"node {node_id!r} has begun as a {here.spec.type!r}, and is a {there.spec.type!r} in this version"
+                    f"node {node_id!r} has begun as a {old.spec.type!r}, and is a {new.spec.type!r} in this version"
                 )
                 self._refuse(node_id, "OTHER_TYPE", message)
-            elif there.loops != here.loops:
-                self._refuse(
-                    node_id, "OTHER_LOOPS", f"node {node_id!r} has begun, and is in other loops in this version"
-                )
-        for node_id in (self.frontier.doors.keys() - begun.keys()) & self.new.nodes.keys():
-            if _around(self.old.nodes[node_id]) != _around(self.new.nodes[node_id]):
-                message = f"what leads to node {node_id!r} has run, and it is in other loops in this version"
+            elif new.loops != old.loops:
+                message = f"node {node_id!r} has begun, and is in other loops in this version"
+                self._refuse(node_id, "OTHER_LOOPS", message)
+        for node_id in (self.frontier.joins.keys() - begun.keys()) & self.new.nodes.keys():
+            if _entry_loops(self.old.nodes[node_id]) != _entry_loops(self.new.nodes[node_id]):
+                message = f"a node before {node_id!r} has run, and {node_id!r} is in other loops in this version"
                 self._refuse(node_id, "OTHER_LOOPS", message)
 
     def _has_run(self, node_id: str) -> bool:
-        slot = self.frontier.slots[node_id]
-        return slot.status is not NodeStatus.SKIPPED or slot.visits > 0
+        record = self.frontier.records[node_id]
+        return record.status is not NodeStatus.SKIPPED or record.visits > 0
 
     def check_edges(self) -> None:
-        known = Edges(self.old).by_key.keys()
-        for key, edge in Edges(self.new).by_key.items():
+        """Check that the settlement of every new edge is known or still to come."""
+        known = EdgeKeys(self.old).by_key.keys()
+        for key, edge in EdgeKeys(self.new).by_key.items():
             if key in known or edge.source in self.patched:
                 continue
-            round_ = self._done_in(edge.source)
+            round_ = self._finished_round(edge.source)
             if round_ is None:
-                self._check_coming(edge)
+                self._check_unsettled(edge)
             elif edge.kind is EdgeKind.FORWARD:
                 self._check_forward(edge, round_)
             else:
                 self._check_loop_edge(edge, round_)
 
-    def _done_in(self, source: str) -> Round | None:
-        """The round of the source's last turn, if that has ended."""
+    def _finished_round(self, source: str) -> Round | None:
+        """Return the round of the source's last visit; None if it has not ended."""
         if source == START:
             return ()
-        slot = self.frontier.slots.get(source)
-        return slot.round if slot is not None and slot.status in FINISHED else None
+        record = self.frontier.records.get(source)
+        return record.round if record is not None and record.status in FINISHED else None
 
-    def _entered(self, node_id: str) -> Round | None:
-        """The round at its door in which a node had its last turn."""
-        slot = self.frontier.slots.get(node_id)
-        return None if slot is None else entry_of(self.new.nodes[node_id], slot.round)
+    def _entry_round(self, node_id: str) -> Round | None:
+        """Return the entry round of a node's last visit; None if it has not begun."""
+        record = self.frontier.records.get(node_id)
+        return None if record is None else self.new.nodes[node_id].entry_round(record.round)
 
-    def _check_coming(self, edge: PlanEdge) -> None:
-        """Its source is to run yet: does its target wait for it?"""
-        entered, slot = self._entered(edge.target), self.frontier.slots.get(edge.source)
-        if edge.kind is EdgeKind.BACK or entered is None:
+    def _check_unsettled(self, edge: PlanEdge) -> None:
+        """Refuse a new edge whose source is still to run, if its target has begun without it."""
+        entry_round, record = self._entry_round(edge.target), self.frontier.records.get(edge.source)
+        if edge.kind is EdgeKind.BACK or entry_round is None:
             return
-        if slot is None or entered >= edge.round_at_target(slot.round):
+        if record is None or entry_round >= edge.round_at_target(record.round):
             message = f"node {edge.target!r} has begun already, without the new edge from {edge.source!r}"
             self._refuse(edge.target, "LATE_EDGE", message, edge)
 
     def _check_forward(self, edge: PlanEdge, round_: Round) -> None:
-        """Its source is done: if its target is not, it must be clear whether this edge was taken."""
-        entered = self._entered(edge.target)
-        if entered is not None and entered >= round_:
+        """Decide a new FORWARD edge out of a finished node, unless its target has begun."""
+        entry_round = self._entry_round(edge.target)
+        if entry_round is not None and entry_round >= round_:
             return
-        slot = self.frontier.slots.get(edge.source)
-        if slot is not None and slot.status is NodeStatus.SKIPPED:
+        record = self.frontier.records.get(edge.source)
+        if record is not None and record.status is NodeStatus.SKIPPED:
             self.decided.append((edge, round_, False))
-        elif edge.port is None and edge.condition is None and (slot is None or slot.status is NodeStatus.COMPLETED):
+        elif edge.port is None and edge.condition is None and (record is None or record.status is NodeStatus.COMPLETED):
             self.decided.append((edge, round_, True))
         else:
-            self._undecided(edge)
+            self._refuse_undecided(edge)
 
     def _check_loop_edge(self, edge: PlanEdge, round_: Round) -> None:
-        at = edge.round_at_target(round_)
-        header = self.frontier.slots.get(edge.target)
-        if edge.kind is EdgeKind.BACK and header is not None and header.round > at:
+        """Refuse a new BACK or EXIT edge out of a finished node, unless it no longer matters."""
+        token_round = edge.round_at_target(round_)
+        target = self.frontier.records.get(edge.target)
+        if edge.kind is EdgeKind.BACK and target is not None and target.round > token_round:
             return
-        entered = self._entered(edge.target)
-        if edge.kind is EdgeKind.EXIT and entered is not None and entered >= at:
+        entry_round = self._entry_round(edge.target)
+        if edge.kind is EdgeKind.EXIT and entry_round is not None and entry_round >= token_round:
             return
-        self._undecided(edge)
+        self._refuse_undecided(edge)
 
-    def _undecided(self, edge: PlanEdge) -> None:
+    def _refuse_undecided(self, edge: PlanEdge) -> None:
         message = (
             f"node {edge.source!r} has run already, and nothing tells whether it left by its new edge to {edge.target!r}: "
             f"fork from a checkpoint before it, or patch its output"
@@ -131,39 +146,42 @@ class _Migration:
         edge_id = None if edge is None else edge.id
         self.problems.append(FieldProblem("input.versionId", code, message, node_id=node_id, edge_id=edge_id))
 
-    # What fits.
+    # The frontier of the new plan.
 
-    def carried(self) -> Frontier:
-        kept = Edges(self.new).by_key.keys()
-        doors = dict(_of_kept(self.frontier.doors, kept, self.new.nodes))
-        loops = dict(_of_kept(self.frontier.loops, kept, {n.id: n for n in self.new.nodes.values() if n.is_header}))
-        slots = {node_id: slot for node_id, slot in self.frontier.slots.items() if node_id in self.new.nodes}
-        carried = replace(self.frontier, slots=slots, doors=doors, loops=loops)
-        settling = Settling.of(self.new, carried)
+    def migrated(self) -> Frontier:
+        """Return the records and tokens that the new version knows, with the decided edges settled."""
+        keys = EdgeKeys(self.new).by_key.keys()
+        headers = {node.id: node for node in self.new.nodes.values() if node.is_header}
+        joins = dict(_known_joins(self.frontier.joins, keys, self.new.nodes))
+        loops = dict(_known_joins(self.frontier.loops, keys, headers))
+        records = {node_id: record for node_id, record in self.frontier.records.items() if node_id in self.new.nodes}
+        migrated = replace(self.frontier, records=records, joins=joins, loops=loops)
+        router = FrontierRouter.of(self.new, migrated)
         for edge, round_, is_taken in self.decided:
-            settling.settle([edge], round_, [edge.index] if is_taken else [])
-        self._skip_dead(settling)
-        return carried
+            router.settle([edge], round_, [edge.index] if is_taken else [])
+        self._skip_dead(router)
+        return migrated
 
-    def _skip_dead(self, settling: Settling) -> None:
-        """Nodes that joined in the old version, have one entry in the new one, and that one is dead."""
-        for node_id, door in list(settling.frontier.doors.items()):
+    def _skip_dead(self, router: FrontierRouter) -> None:
+        """Skip nodes whose join has become a single entry that is dead."""
+        for node_id, join in list(router.frontier.joins.items()):
             node = self.new.nodes[node_id]
-            if not node.needs_gate and not door.is_passed and not any(door.seen.values()):
-                round_ = node.first_round(door.round)
-                settling.skip(node, round_)
-                settling.settle(node.out, round_, ())
+            if not node.needs_barrier and not join.is_consumed and not any(join.taken.values()):
+                round_ = node.first_round(join.round)
+                router.skip(node, round_)
+                router.settle(node.out, round_, ())
 
 
-def _around(node: PlanNode) -> tuple[str, ...]:
-    """The loops that a node's door counts."""
+def _entry_loops(node: PlanNode) -> tuple[str, ...]:
+    """Return the loops whose counters the entry round of a node has."""
     return node.loops[:-1] if node.is_header else node.loops
 
 
-def _of_kept(
-    doors: Mapping[str, JoinState], kept: Collection[object], nodes: Mapping[str, PlanNode]
+def _known_joins(
+    joins: Mapping[str, JoinState], keys: Collection[object], nodes: Mapping[str, PlanNode]
 ) -> Iterator[tuple[str, JoinState]]:
-    for node_id, door in doors.items():
-        seen = {key: taken for key, taken in door.seen.items() if key in kept}
-        if node_id in nodes and (seen or door.is_passed):
-            yield node_id, replace(door, seen=seen)
+    """Yield the joins of known nodes, with the tokens of known edges."""
+    for node_id, join in joins.items():
+        taken = {key: is_taken for key, is_taken in join.taken.items() if key in keys}
+        if node_id in nodes and (taken or join.is_consumed):
+            yield node_id, replace(join, taken=taken)

@@ -1,6 +1,7 @@
-"""A fork's frontier: node outputs replaced by a patch, what was computed from them taken back, and their edges settled anew.
+"""Patch the outputs of nodes in a frontier: invalidate what was computed from them, and route anew.
 
-Pure: problems come out as Refused, all of those that stand beside each other at once.
+A fork of a run uses it. Everything here is pure and stores nothing. All problems that can be found
+at the same time are reported together.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -9,11 +10,11 @@ from typing import Any
 
 from engine.errors import NotStorable
 from engine.expressions import evaluator
-from engine.fork.frontier import Edges, Frontier, let_in, passed
+from engine.fork.frontier import EdgeKeys, Frontier, add_write, consumed_join
 from engine.fork.history import RunHistory
-from engine.fork.invalidation import Dependent, Invalidation, Unknown
+from engine.fork.invalidation import DependentRoot, HistoryUnknown, Invalidation
 from engine.graph.bound_node import BoundNode
-from engine.graph.channels import NodeRecord, Write
+from engine.graph.channels import NodeRecord
 from engine.graph.plan import Plan, PlanEdge, PlanNode, Round
 from engine.graph.routing import settle_edges, taken_edges
 from engine.problems import FieldProblem
@@ -24,50 +25,65 @@ from engine.types import JSON
 from engine.values.storable import check_storable
 
 HAS_OUTPUT = UNFINISHED | EXECUTED
-"""What can be patched: a node that has an output, or is on its way to one."""
+"""Statuses in which a node can be patched: it has an output, or would have one."""
 
 
 class PatchRefused(Exception):
-    """This cannot be forked so; `problems` says why."""
+    """The run cannot be forked like this. `problems` are the reasons."""
 
     def __init__(self, problems: Sequence[FieldProblem]) -> None:
         super().__init__("; ".join(problem.message for problem in problems[:3]))
         self.problems = list(problems)
 
 
-def patched(plan: Plan, frontier: Frontier, past: RunHistory, patch: Mapping[str, JSON]) -> Frontier:
-    """The frontier with the patched outputs, before their edges are settled. Raises Refused."""
-    if problems := [problem for node_id in patch if (problem := _wrong(plan, frontier, node_id, patch[node_id]))]:
+def apply_patch(plan: Plan, frontier: Frontier, history: RunHistory, patch: Mapping[str, JSON]) -> Frontier:
+    """Replace outputs of nodes, and invalidate everything that was computed from them.
+
+    Args:
+        plan: The plan of the run's version.
+        frontier: The state of the run.
+        history: Its history up to that state.
+        patch: The new outputs by node id.
+
+    Returns:
+        A frontier in which the patched nodes are COMPLETED and their edges are not settled yet; see
+        `settle_patched`.
+
+    Raises:
+        PatchRefused: A node has no output to replace, a new output cannot be stored, one patched
+            node was computed from another, or the history is unknown.
+    """
+    if problems := [problem for node_id in patch if (problem := _problem_of(plan, frontier, node_id, patch[node_id]))]:
         raise PatchRefused(problems)
     try:
-        rest = Invalidation(plan, past, list(patch)).rest(frontier)
-    except Dependent as both:
+        result = Invalidation(plan, history, list(patch)).apply(frontier)
+    except DependentRoot as error:
         message = (
-            f"node {both.node_id!r} is computed from {both.root!r}, which is patched too and makes it run anew: "
-            f"patch {both.root!r} alone, and {both.node_id!r} in a fork of the run that comes out"
+            f"node {error.node_id!r} is computed from {error.root!r}, which is patched too and makes it run anew: "
+            f"patch {error.root!r} alone, and {error.node_id!r} in a fork of the run that comes out"
         )
-        raise PatchRefused([_problem(both.node_id, "DEPENDS_ON_PATCH", message)]) from both
-    except Unknown as unknown:
+        raise PatchRefused([_problem(error.node_id, "DEPENDS_ON_PATCH", message)]) from error
+    except HistoryUnknown as error:
         message = (
-            f"the visits of node {unknown.node_id!r} before this run began as a copy are not known here: "
+            f"the visits of node {error.node_id!r} before this run began as a copy are not known here: "
             "fork from a checkpoint of the run that it was made from"
         )
-        raise PatchRefused([_problem(unknown.node_id, "PAST_UNKNOWN", message)]) from unknown
+        raise PatchRefused([_problem(error.node_id, "PAST_UNKNOWN", message)]) from error
     for node_id, output in patch.items():
-        rest.slots[node_id] = replace(rest.slots[node_id], status=NodeStatus.COMPLETED, output=output)
-    return rest
+        result.records[node_id] = replace(result.records[node_id], status=NodeStatus.COMPLETED, output=output)
+    return result
 
 
-def _wrong(plan: Plan, frontier: Frontier, node_id: str, output: JSON) -> FieldProblem | None:
+def _problem_of(plan: Plan, frontier: Frontier, node_id: str, output: JSON) -> FieldProblem | None:
     if node_id not in plan.nodes:
         return _problem(node_id, "UNKNOWN_NODE", f"there is no node {node_id!r}")
-    slot = frontier.slots.get(node_id)
-    if slot is None or slot.status not in HAS_OUTPUT:
+    record = frontier.records.get(node_id)
+    if record is None or record.status not in HAS_OUTPUT:
         return _problem(node_id, "NOT_RUN", f"node {node_id!r} has no output at this checkpoint")
     try:
         check_storable(output)
-    except NotStorable as wrong:
-        return _problem(node_id, "NOT_STORABLE", str(wrong))
+    except NotStorable as error:
+        return _problem(node_id, "NOT_STORABLE", str(error))
     return None
 
 
@@ -76,59 +92,76 @@ def _problem(node_id: str, code: str, message: str) -> FieldProblem:
 
 
 @dataclass(frozen=True, slots=True)
-class Settling:
-    """Settles edges in a frontier of `plan`, which it changes."""
+class FrontierRouter:
+    """Settles edges in a frontier of `plan`. It changes the frontier in place."""
 
     plan: Plan
     frontier: Frontier
-    edges: Edges
+    edges: EdgeKeys
 
     @classmethod
-    def of(cls, plan: Plan, frontier: Frontier) -> "Settling":
-        return cls(plan, frontier, Edges(plan))
+    def of(cls, plan: Plan, frontier: Frontier) -> "FrontierRouter":
+        return cls(plan, frontier, EdgeKeys(plan))
 
     def settle(self, out: Sequence[PlanEdge], round_: Round, taken: Collection[int]) -> None:
-        self.enter(settle_edges(self.plan, out, round_, taken, self.skip))
-
-    def enter(self, writes: Sequence[Write]) -> None:
-        for write in writes:
-            let_in(self.edges, self.frontier, self.plan, write)
+        """Settle edges, as engine.graph.routing.settle_edges does in a run."""
+        for write in settle_edges(self.plan, out, round_, taken, self.skip):
+            add_write(self.edges, self.frontier, self.plan, write)
 
     def skip(self, node: PlanNode, round_: Round) -> None:
-        before = self.frontier.slots.get(node.id) or NodeRecord(NodeStatus.SKIPPED)
-        slot = self.frontier.slots[node.id] = replace(before, status=NodeStatus.SKIPPED, round=round_)
-        self.frontier.doors[node.id] = passed(node, self.edges, slot)
+        """Set a node to SKIPPED in a round."""
+        before = self.frontier.records.get(node.id) or NodeRecord(NodeStatus.SKIPPED)
+        record = self.frontier.records[node.id] = replace(before, status=NodeStatus.SKIPPED, round=round_)
+        self.frontier.joins[node.id] = consumed_join(node, self.edges, record)
 
 
-def settled(
-    plan: Plan, works: Mapping[str, BoundNode], frontier: Frontier, patch: Collection[str], run_id: str, inputs: JSON
+def settle_patched(
+    plan: Plan,
+    bound_nodes: Mapping[str, BoundNode],
+    frontier: Frontier,
+    patch: Collection[str],
+    run_id: str,
+    inputs: JSON,
 ) -> Frontier:
-    """Follows the edges of the patched nodes, in place. The slots of what they ask for have their outputs. Raises Refused."""
-    settling = Settling.of(plan, frontier)
+    """Settle the edges of the patched nodes by their new outputs, in place.
+
+    Args:
+        plan: The plan of the fork's version.
+        bound_nodes: Its nodes.
+        frontier: The result of `apply_patch`. The records of the nodes that edge conditions refer
+            to must have their outputs.
+        patch: The ids of the patched nodes.
+        run_id: The id of the fork.
+        inputs: The input of the fork.
+
+    Raises:
+        PatchRefused: An output does not tell the port of its node, or a condition fails.
+    """
+    router = FrontierRouter.of(plan, frontier)
     for node_id in patch:
-        node, slot = plan.nodes[node_id], frontier.slots[node_id]
-        port = _port(node, works[node_id], slot.output)
-        scope = scope_of(run_id, inputs, frontier.slots, (*works[node_id].names, node_id))
-        settling.settle(node.out, slot.round, _taken(node, port, scope))
+        node, record = plan.nodes[node_id], frontier.records[node_id]
+        port = _port(node, bound_nodes[node_id], record.output)
+        scope = scope_of(run_id, inputs, frontier.records, (*bound_nodes[node_id].names, node_id))
+        router.settle(node.out, record.round, _taken(node, port, scope))
     return frontier
 
 
 def _taken(node: PlanNode, port: str | None, scope: Mapping[str, Any]) -> set[int]:
     try:
         return taken_edges(node.out, port, lambda edge: evaluator.truthy(edge.condition or "", scope))
-    except evaluator.ExpressionError as wrong:
-        message = f"the condition of an edge out of {node.id!r}: {wrong}"
-        raise PatchRefused([_problem(node.id, "EXPRESSION", message)]) from wrong
+    except evaluator.ExpressionError as error:
+        message = f"the condition of an edge out of {node.id!r}: {error}"
+        raise PatchRefused([_problem(node.id, "EXPRESSION", message)]) from error
 
 
-def _port(node: PlanNode, work: BoundNode, output: JSON) -> str | None:
-    """The port that a node with this output leaves by. Raises Refused where the output does not tell."""
+def _port(node: PlanNode, bound_node: BoundNode, output: JSON) -> str | None:
+    """Return the port by which a node leaves with this output. The port matters only if an edge names one."""
     if not any(edge.port not in (None, ERROR_PORT) for edge in node.out):
         return None
     try:
-        return work.type.port_of(work.config, output)
-    except PortUndecided as undecided:
-        names = ", ".join(f"`{port}`" for port in undecided.ports)
-        example = "" if undecided.example is None else f": give it as {undecided.example}"
-        message = f"the output does not tell by which of its ports ({names}) node {node.id!r} is left{example}"
-        raise PatchRefused([_problem(node.id, "PORT_UNKNOWN", message)]) from undecided
+        return bound_node.type.port_of(bound_node.config, output)
+    except PortUndecided as error:
+        names = ", ".join(f"`{port}`" for port in error.ports)
+        example = "" if error.example is None else f"; an output that tells it is {error.example}"
+        message = f"the output does not tell by which of its ports ({names}) node {node.id!r} leaves{example}"
+        raise PatchRefused([_problem(node.id, "PORT_UNKNOWN", message)]) from error

@@ -1,4 +1,8 @@
-"""A spec's nodes made ready to execute, once a spec: type found, config validated, templates looked through for names."""
+"""Nodes of a spec bound to their types: config validated, references and secrets in templates found.
+
+The compiler binds each spec once and all its runs share the result. Bound nodes are immutable and
+hold no state of a run, so a crash cannot damage them.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,14 +21,18 @@ from engine.types import JSON
 
 @dataclass(frozen=True, slots=True)
 class BoundNode:
-    """A node ready to execute. `names` are the nodes that its templates may ask for, `secrets` the secrets that they name."""
+    """A node that is ready to execute.
+
+    `names` are the ids of the nodes that its templates and edge conditions refer to. `secrets` are
+    the names of the secrets in its config.
+    """
 
     spec: NodeSpec
     type: NodeType[Any]
     config: NodeConfig
     names: tuple[str, ...] = ()
     types: Mapping[str, NodeType[Any]] = field(default_factory=dict, repr=False)
-    """The node types by name, for nodes that are nested in the config."""
+    """The node types of this installation by name, for nodes that are nested in the config."""
     secrets: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -32,53 +40,73 @@ class BoundNode:
 
     @property
     def is_inline(self) -> bool:
-        """Whether the node runs inside a superstep: its type is quick, and it neither retries, times out nor uses secrets."""
+        """Whether the node runs inside a superstep instead of beside the graph.
+
+        Its type must be inline. A node that retries, times out or uses secrets may take long, so it
+        runs beside the graph, whatever its type.
+        """
         is_slow = self.spec.retry is not None or self.spec.timeout_s is not None or bool(self.secrets)
         return self.type.inline and not is_slow
 
 
 def bind_nodes(spec: Spec, types: Mapping[str, NodeType[Any]]) -> Mapping[str, BoundNode]:
-    """By node id. Raises SpecError where a type is not there (any more) or refuses its config."""
+    """Bind all nodes of a spec.
+
+    Args:
+        spec: A parsed spec.
+        types: The node types of this installation by name.
+
+    Returns:
+        The bound nodes by id.
+
+    Raises:
+        SpecError: A type does not exist in this installation, or rejects the config of a node.
+    """
     conditions: dict[str, list[str]] = {}
     for edge in spec.edges:
         if edge.condition is not None:
             conditions.setdefault(edge.source, []).append(edge.condition)
-    ids = {node.id: place for place, node in enumerate(spec.nodes)}
-    return {node.id: _work(node, types, ids, conditions.get(node.id, [])) for node in spec.nodes}
+    positions = {node.id: position for position, node in enumerate(spec.nodes)}
+    return {node.id: _bind(node, types, positions, conditions.get(node.id, [])) for node in spec.nodes}
 
 
-def _work(
-    node: NodeSpec, types: Mapping[str, NodeType[Any]], ids: Mapping[str, int], conditions: list[str]
+def _bind(
+    node: NodeSpec, types: Mapping[str, NodeType[Any]], positions: Mapping[str, int], conditions: list[str]
 ) -> BoundNode:
-    kind = types.get(node.type)
-    if kind is None:
-        raise SpecError([_problem(node, "UNKNOWN_TYPE", f"there is no node type {node.type!r} here")])
+    node_type = types.get(node.type)
+    if node_type is None:
+        message = f"node {node.id!r}: there is no node type {node.type!r} in this installation"
+        raise SpecError([_problem(node, "UNKNOWN_TYPE", message)])
     try:
-        config = kind.Config.model_validate(node.config)
-    except ValidationError as wrong:
-        raise SpecError([_problem(node, "CONFIG", f"node {node.id!r}: {wrong}")]) from wrong
-    return BoundNode(node, kind, config, _names([*_texts(node.config), *conditions], ids), types)
+        config = node_type.Config.model_validate(node.config)
+    except ValidationError as error:
+        raise SpecError([_problem(node, "CONFIG", f"node {node.id!r}: {error}")]) from error
+    names = _referenced_nodes([*_texts(node.config), *conditions], positions)
+    return BoundNode(node, node_type, config, names, types)
 
 
-def _names(texts: list[str], ids: Mapping[str, int]) -> tuple[str, ...]:
-    """The nodes among `ids` that templates name; all of them where a template looks through `nodes` itself."""
-    found: set[str] = set()
+def _referenced_nodes(texts: list[str], positions: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the ids of the nodes that templates refer to, in the order of the spec.
+
+    A template that uses the mapping `nodes` itself may refer to any node, so all ids are returned.
+    """
+    names: set[str] = set()
     for text in texts:
-        found |= references(text)
-    if "nodes" in found:
-        return tuple(ids)
-    return tuple(sorted(found & ids.keys(), key=ids.__getitem__))
+        names |= references(text)
+    if "nodes" in names:
+        return tuple(positions)
+    return tuple(sorted(names & positions.keys(), key=positions.__getitem__))
 
 
 def _texts(value: JSON) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
-        for inner in value.values():
-            yield from _texts(inner)
+        for member in value.values():
+            yield from _texts(member)
     elif isinstance(value, list):
-        for inner in value:
-            yield from _texts(inner)
+        for item in value:
+            yield from _texts(item)
 
 
 def _problem(node: NodeSpec, code: str, message: str) -> FieldProblem:

@@ -1,6 +1,8 @@
-"""The three kinds of state in the graph: gates, which join; the slots of the nodes; and Sends, which are LangGraph's own.
+"""The channels of a compiled graph: join barriers, loop barriers and the records of the nodes.
 
-A channel is all that survives a crash of a wave: what is not in one of them, or in the journal, did not happen.
+Sends are LangGraph's own channel and need no class here. Channels and the journal are all that
+survives a crash in a superstep. The values of the channel prefixes are stored in checkpoints, so
+they never change.
 """
 
 from collections.abc import Sequence
@@ -16,16 +18,20 @@ from engine.states import NodeStatus
 from engine.types import JSON
 
 JOIN_BARRIER = "gate:"
+"""Prefix of the channel of a join barrier; the id of the node follows."""
 LOOP = "loop:"
+"""Prefix of the channel of a loop barrier; the id of the header follows."""
 NODE_RECORDS = "slots"
+"""The channel of the node records."""
 INPUT = "input"
+"""The channel that starts a run."""
 
 Write = tuple[str, Any]
 """A write to a channel: the name of the channel and the value."""
 
 
 class EdgeToken(NamedTuple):
-    """An edge has settled in a round: taken, or dead because its source went another way."""
+    """The message that an edge was settled in a round: taken, or dead."""
 
     edge: int
     round: Round
@@ -33,9 +39,10 @@ class EdgeToken(NamedTuple):
 
 
 class Signal(NamedTuple):
-    """A node's turn: it runs if `live`, else it is skipped.
+    """The message to a node that it is due: it runs if `live`, else it is skipped.
 
-    `held`: a breakpoint put the turn off once already, and `round` is the node's own, not that of its entry.
+    `round` is the round of the entries. `held` means that a breakpoint has delayed the node once
+    already; then `round` is the round of the node itself.
     """
 
     round: Round
@@ -44,15 +51,18 @@ class Signal(NamedTuple):
 
 
 class JoinBarrier(BaseChannel[Signal, EdgeToken, list[Any]]):
-    """Opens once a round, when every edge into a node is settled, or with `any_` when the first one is taken.
+    """A channel that opens once for each round, when all its edges are settled.
 
-    Taken is sticky: a later `dead` of the same edge means nothing. A newer round starts the gate afresh, a token of an older
-    one is ignored. The same token twice changes nothing, so that a replayed write is harmless.
+    With `any_` it opens when the first edge is taken. A taken edge stays taken: a later dead token
+    of the same round changes nothing. A token of a newer round resets the barrier; a token of an
+    older round is ignored. Equal tokens change nothing, so a replayed write is harmless. The same
+    class serves as the loop barrier of a header, over its BACK edges.
     """
 
     __slots__ = ("any", "fired", "need", "round", "seen")
 
     def __init__(self, need: int, any_: bool = False, key: str = "") -> None:
+        """`need` is the number of edges."""
         super().__init__(EdgeToken, key)
         self.need, self.any = need, any_
         self.round: Round = ()
@@ -71,19 +81,19 @@ class JoinBarrier(BaseChannel[Signal, EdgeToken, list[Any]]):
         return [list(self.round), [[edge, taken] for edge, taken in self.seen.items()], self.fired]
 
     def from_checkpoint(self, checkpoint: Any) -> Self:
-        gate = self.__class__(self.need, self.any, self.key)
+        barrier = self.__class__(self.need, self.any, self.key)
         if checkpoint is not MISSING:
-            round_, seen, gate.fired = checkpoint
-            gate.round, gate.seen = tuple(round_), dict(seen)
-        return gate
+            round_, seen, barrier.fired = checkpoint
+            barrier.round, barrier.seen = tuple(round_), dict(seen)
+        return barrier
 
     def update(self, values: Sequence[EdgeToken]) -> bool:
         changed = False
         for edge, round_, taken in values:
-            changed |= self._take(edge, tuple(round_), taken)
+            changed |= self._add(edge, tuple(round_), taken)
         return changed
 
-    def _take(self, edge: int, round_: Round, taken: bool) -> bool:
+    def _add(self, edge: int, round_: Round, taken: bool) -> bool:
         if round_ < self.round:
             return False
         if round_ > self.round:
@@ -113,7 +123,11 @@ class JoinBarrier(BaseChannel[Signal, EdgeToken, list[Any]]):
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """One node's place in the run's memory. RUNNING means launched and not settled: after a crash it is launched again."""
+    """What a run remembers of one node: status, number of visits, round and output.
+
+    `output` is that of the last visit that has ended. Status RUNNING means that the node was
+    started beside the graph and is not settled: after a crash it is started again.
+    """
 
     status: NodeStatus
     visits: int = 0
@@ -125,17 +139,20 @@ class NodeRecord:
 
 
 class NodeRecords(BaseChannel[dict[str, NodeRecord], dict[str, NodeRecord], Any]):
-    """Every node's slot in one channel. In memory it holds outputs; its checkpoint is the wave's change, without them:
-    an output is stored once, by the journal, and put back by who loads the checkpoint.
+    """The channel with the records of all nodes.
+
+    In memory it holds all records with their outputs. Its checkpoint is the change of the
+    superstep without outputs: the journal stores each output once, and the loader of a checkpoint
+    restores them. So a checkpoint does not grow with the graph.
     """
 
-    __slots__ = ("_is_handed_out", "changed", "slots")
+    __slots__ = ("_is_checkpointed", "changed", "records")
 
     def __init__(self, key: str = "") -> None:
         super().__init__(dict, key)
-        self.slots: dict[str, NodeRecord] = {}
+        self.records: dict[str, NodeRecord] = {}
         self.changed: dict[str, NodeRecord] = {}
-        self._is_handed_out = False
+        self._is_checkpointed = False
 
     @property
     def ValueType(self) -> type[dict[str, NodeRecord]]:  # noqa: N802 - LangGraph's name
@@ -146,35 +163,35 @@ class NodeRecords(BaseChannel[dict[str, NodeRecord], dict[str, NodeRecord], Any]
         return dict
 
     def checkpoint(self) -> Any:
-        # An outside write and the wave that follows it are two updates and one checkpoint.
-        self._is_handed_out = True
-        return {node: [slot.status, slot.visits, list(slot.round)] for node, slot in self.changed.items()}
+        # An outside write and the superstep after it are two updates but one checkpoint.
+        self._is_checkpointed = True
+        return {node: [record.status, record.visits, list(record.round)] for node, record in self.changed.items()}
 
     def from_checkpoint(self, checkpoint: Any) -> Self:
-        """Takes the live slots as they are: the run's memory goes on from one invocation to the next."""
+        """Share the live records object, so that the records outlive one invocation of the graph."""
         channel = self.__class__(self.key)
         if checkpoint is not MISSING:
-            channel.slots = checkpoint
+            channel.records = checkpoint
         return channel
 
     def update(self, values: Sequence[dict[str, NodeRecord]]) -> bool:
-        if self._is_handed_out:
-            self.changed, self._is_handed_out = {}, False
+        if self._is_checkpointed:
+            self.changed, self._is_checkpointed = {}, False
         for value in values:
             self.changed.update(value)
-        self.slots.update(self.changed)
+        self.records.update(self.changed)
         return bool(values)
 
     def get(self) -> dict[str, NodeRecord]:
-        return self.slots
+        return self.records
 
     def is_available(self) -> bool:
-        """Never: nobody is triggered by it, and LangGraph need not touch it in a step that does not write it."""
+        """Return False: the channel triggers no node, and LangGraph skips it in steps without writes to it."""
         return False
 
 
 def records_from(delta: dict[str, list[Any]]) -> dict[str, NodeRecord]:
-    """What a checkpoint of Slots says, as slots without outputs."""
+    """Convert the checkpoint value of NodeRecords to records without outputs."""
     return {
         node: NodeRecord(NodeStatus(status), visits, tuple(round_)) for node, (status, visits, round_) in delta.items()
     }

@@ -1,7 +1,9 @@
-"""Spec to LangGraph, cached by spec hash. A compiled graph holds no state of a run: that comes with the config of each call.
+"""Compile a spec to a LangGraph graph, and cache compiled graphs by spec hash.
 
-Nodes with one forward entry are started by `Send`; only real joins and loop headers have channels, so that a node costs
-the same in a graph of 10 and of 1,000.
+A compiled graph holds no state of a run: each invocation brings the callbacks of its run in its
+config. So all runs of equal specs share one graph, and a crash loses only the cache. A node with
+one FORWARD entry is started by a `Send`; only real joins and loop headers have channels. So a node
+costs the same in a graph of 10 nodes and in a graph of 1,000.
 """
 
 from collections import OrderedDict
@@ -21,57 +23,88 @@ from langgraph.types import Durability
 
 from engine.graph.bound_node import BoundNode, bind_nodes
 from engine.graph.channels import INPUT, JOIN_BARRIER, LOOP, NODE_RECORDS, JoinBarrier, NodeRecords, Signal, Write
-from engine.graph.plan import Plan, PlanNode, is_joined_by_any, make_plan
+from engine.graph.plan import Plan, PlanNode, make_plan
 from engine.sdk.node import NodeType
 from engine.spec.model import Spec
 from engine.spec.parser import parse
 from engine.types import JSON
 
-TURNS = "treadle_turns"
-"""The config key under which a call carries its Turns."""
+CALLBACKS = "treadle_callbacks"
+"""The config key under which an invocation carries its GraphCallbacks."""
 _START = "__treadle_start__"
 
 
 class GraphCallbacks(Protocol):
-    """What a compiled graph calls back: one node's turn, giving the channel writes that follow from it."""
+    """The functions that a compiled graph calls for one run. Each returns the writes that follow."""
 
-    def begin(self) -> Sequence[Write]: ...
-    async def turn(self, node: PlanNode, signal: Signal | None, again: Signal | None) -> Sequence[Write]: ...
+    def start(self) -> Sequence[Write]:
+        """Start the run: settle the edges of `__start__`."""
+        ...
+
+    async def run_node(self, node: PlanNode, entry: Signal | None, back: Signal | None) -> Sequence[Write]:
+        """Run, start or skip a node that is due.
+
+        Args:
+            node: The node.
+            entry: The signal of its entries, from a Send or from its join barrier.
+            back: The signal of its loop barrier, if the node is a header.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledGraph:
-    """A spec ready to run, shared by every run of the same content."""
+    """A spec that is ready to run. All runs with the same spec share it."""
 
     spec: Spec
     plan: Plan
-    works: Mapping[str, BoundNode]
+    bound_nodes: Mapping[str, BoundNode]
     graph: Pregel[Any, Any, Any, Any]
 
-    def call(self, command: Any, run_id: str, turns: GraphCallbacks, control: RunControl) -> Coroutine[Any, Any, Any]:
-        """Runs waves until none is due. Raises GraphDrained after the one in which `control` was asked for that."""
-        config: RunnableConfig = {"configurable": {"thread_id": run_id, TURNS: turns}, "recursion_limit": 2**31}
+    def invoke(
+        self, command: Any, run_id: str, callbacks: GraphCallbacks, control: RunControl
+    ) -> Coroutine[Any, Any, Any]:
+        """Run supersteps until no node is due.
+
+        Args:
+            command: True to start a run, a Command with outside writes, or None to go on from the head.
+            run_id: The id of the run, which is LangGraph's thread id.
+            callbacks: Called for each node that is due.
+            control: Stops the invocation after the current superstep.
+
+        Raises:
+            GraphDrained: `control` has stopped the invocation before all due nodes have run.
+        """
+        config: RunnableConfig = {
+            "configurable": {"thread_id": run_id, CALLBACKS: callbacks},
+            "recursion_limit": 2**31,
+        }
         durability: Durability | None = "sync" if self.graph.checkpointer else None
-        # What the graph would answer is in the run's memory already: it is asked for nothing.
+        # The state of the run already has all results, so the graph need not return any.
         return self.graph.ainvoke(command, config, output_keys=[], durability=durability, control=control)
 
 
 def compile_spec(
     spec: Spec, types: Mapping[str, NodeType[Any]], saver: BaseCheckpointSaver[int] | None = None
 ) -> CompiledGraph:
-    """Raises PlanError for a graph that cannot be planned, SpecError for a node that its type refuses."""
+    """Compile a spec.
+
+    Raises:
+        PlanError: The graph cannot be planned.
+        SpecError: The type of a node does not exist, or rejects its config.
+    """
     plan = make_plan(spec)
     channels: dict[str, BaseChannel[Any, Any, Any]] = {INPUT: EphemeralValue(bool), NODE_RECORDS: NodeRecords()}
-    nodes: dict[str, PregelNode | NodeBuilder] = {_START: _pregel_node(_Begin(), INPUT, [INPUT])}
+    nodes: dict[str, PregelNode | NodeBuilder] = {_START: _pregel_node(_StartRunnable(), INPUT, [INPUT])}
     for node in plan.nodes.values():
         triggers = []
-        if node.needs_gate:
+        if node.needs_barrier:
             triggers.append(JOIN_BARRIER + node.id)
-            channels[JOIN_BARRIER + node.id] = JoinBarrier(len(node.entries), is_joined_by_any(node))
+            channels[JOIN_BARRIER + node.id] = JoinBarrier(len(node.entries), node.joins_any)
         if node.is_header:
             triggers.append(LOOP + node.id)
             channels[LOOP + node.id] = JoinBarrier(len(node.back_edges))
-        nodes[node.id] = _pregel_node(_TurnOf(node), list(triggers), triggers)
+        nodes[node.id] = _pregel_node(_NodeRunnable(node), list(triggers), triggers)
     graph: Pregel[Any, Any, Any, Any] = Pregel(
         nodes=nodes,
         channels=dict(channels),
@@ -84,49 +117,49 @@ def compile_spec(
 
 
 def _pregel_node(bound: Runnable[Any, None], channels: str | list[str], triggers: list[str]) -> PregelNode:
-    # `subgraphs` given, or LangGraph takes the code of every node apart to look for some.
+    # Without `subgraphs`, LangGraph inspects the code of every node to look for subgraphs.
     return PregelNode(channels=channels, triggers=triggers, bound=bound, writers=[], subgraphs=[])
 
 
 def _emit(config: RunnableConfig, writes: Sequence[Write]) -> None:
-    ChannelWrite.do_write(config, [ChannelWriteTupleEntry(mapper=_as_is, value=writes)])
+    ChannelWrite.do_write(config, [ChannelWriteTupleEntry(mapper=_identity, value=writes)])
 
 
-def _as_is(writes: Any) -> Any:
+def _identity(writes: Any) -> Any:
     return writes
 
 
-def _turns_of(config: RunnableConfig | None) -> GraphCallbacks:
+def _callbacks_of(config: RunnableConfig | None) -> GraphCallbacks:
     assert config is not None
-    turns: GraphCallbacks = config["configurable"][TURNS]
-    return turns
+    callbacks: GraphCallbacks = config["configurable"][CALLBACKS]
+    return callbacks
 
 
-class _Asynchronous(Runnable[Any, None]):
+class _AsyncRunnable(Runnable[Any, None]):
     def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> None:
-        raise TypeError("our graphs run on an event loop alone")
+        raise TypeError("a compiled graph runs only on an event loop: call ainvoke")
 
 
-class _Begin(_Asynchronous):
+class _StartRunnable(_AsyncRunnable):
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> None:
-        _emit(config or {}, _turns_of(config).begin())
+        _emit(config or {}, _callbacks_of(config).start())
 
 
-class _TurnOf(_Asynchronous):
+class _NodeRunnable(_AsyncRunnable):
     def __init__(self, node: PlanNode) -> None:
         self._node = node
-        self._gate, self._loop = JOIN_BARRIER + node.id, LOOP + node.id
+        self._join_barrier, self._loop_barrier = JOIN_BARRIER + node.id, LOOP + node.id
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> None:
-        # A Send brings the signal itself, a trigger the values of the channels that are open.
-        by_gate = isinstance(input, dict)
-        signal = input.get(self._gate) if by_gate else Signal(*input)
-        again = input.get(self._loop) if by_gate else None
-        _emit(config or {}, await _turns_of(config).turn(self._node, signal, again))
+        # A Send passes the signal itself; a trigger passes the values of the open channels.
+        is_triggered = isinstance(input, dict)
+        entry = input.get(self._join_barrier) if is_triggered else Signal(*input)
+        back = input.get(self._loop_barrier) if is_triggered else None
+        _emit(config or {}, await _callbacks_of(config).run_node(self._node, entry, back))
 
 
 class GraphCache:
-    """The last `size` compiled graphs of one process, by spec hash."""
+    """The `size` last used compiled graphs of one process, by spec hash."""
 
     def __init__(
         self, types: Mapping[str, NodeType[Any]], saver: BaseCheckpointSaver[int] | None, size: int = 256
@@ -134,15 +167,21 @@ class GraphCache:
         self._types, self._saver, self._size = types, saver, size
         self._graphs: OrderedDict[str, CompiledGraph] = OrderedDict()
 
-    def known(self, spec_hash: str) -> CompiledGraph | None:
-        """Spares the caller from loading a spec that is compiled already."""
+    def peek(self, spec_hash: str) -> CompiledGraph | None:
+        """Return a cached graph, so that the caller need not load the spec; None if it is not cached."""
         return self._graphs.get(spec_hash)
 
     def get(self, spec_hash: str, raw: JSON) -> CompiledGraph:
-        found = self._graphs.get(spec_hash)
-        if found is None:
-            found = self._graphs[spec_hash] = compile_spec(parse(raw), self._types, self._saver)
+        """Return the graph of a spec, compiled if it is not cached.
+
+        Raises:
+            PlanError: The graph cannot be planned.
+            SpecError: The spec is not valid in this installation.
+        """
+        compiled = self._graphs.get(spec_hash)
+        if compiled is None:
+            compiled = self._graphs[spec_hash] = compile_spec(parse(raw), self._types, self._saver)
             if len(self._graphs) > self._size:
                 self._graphs.popitem(last=False)
         self._graphs.move_to_end(spec_hash)
-        return found
+        return compiled

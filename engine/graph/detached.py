@@ -1,6 +1,7 @@
-"""Graphs that run within a node: an agent's, an item's of a map.
+"""Detach a nested LangGraph run, so that LangGraph does not treat it as a subgraph of the parent.
 
-LangGraph would take such a graph for a part of that one whose wave runs the node, or has launched it.
+The agent loop and the items of a map run a graph inside a node. A context manager owns no durable
+state, so a crash needs no cleanup here.
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 
 @contextmanager
 def detach() -> Iterator[None]:
-    """Inside of it LangGraph knows nothing of the graph around."""
+    """Hide the surrounding graph from LangGraph inside the `with` block."""
     token = var_child_runnable_config.set(None)
     try:
         yield

@@ -1,9 +1,44 @@
-"""What can follow what: joins, dead branches and loops, worked out from the spec alone.
+"""The execution plan of a graph: loops, kinds of edges and joins, computed from the spec only.
 
-Every edge gets one of three kinds. A `back` edge goes to the only entry (the header) of a loop it lies in and ends a round;
-an `exit` edge leaves a loop and is dead only when that loop is over; all others settle as soon as their source has run.
-Rounds are vectors, one counter per enclosing loop, outermost first: a token of an older round is late and means nothing.
-The decomposition is the loop-nesting forest of Steensgaard (1993): strongly connected parts, their header, and again inside.
+The compiler, the routing and the forks read the plan; no other module decides what may follow what.
+A plan is pure data of a spec. It holds no state of a run, so a crash cannot damage it.
+
+Loops
+    A loop is a strongly connected component of the graph: two or more nodes, or one node with an
+    edge to itself (Tarjan 1972). Its header is the only node that edges from outside the loop
+    enter. Two such nodes are an error. Without the edges to the header, the nodes of the loop are
+    decomposed again, which finds the inner loops. The result is the loop-nesting forest of
+    Steensgaard (1993).
+
+Kinds of edges
+    A BACK edge leads from a node of a loop to the header of that loop. An EXIT edge leads out of at
+    least one loop. All other edges are FORWARD edges. The entries of a node are its incoming
+    FORWARD and EXIT edges.
+
+Rounds
+    A node in k nested loops always runs in a round: a tuple of k counters, outermost loop first. A
+    node outside all loops runs in round (). A header that is entered in round r of the outer loops
+    runs in round (*r, 0). It runs in round (*r, n + 1) when a BACK edge is taken in round (*r, n).
+    Tuples compare lexicographically, so the later of two rounds is the greater one.
+
+Tokens
+    Each outgoing edge of a node that has run or was skipped is settled: it is taken or it is dead.
+    Settling sends the token (edge, round, taken) to the target. The round of a token has the
+    counters of the loops that both ends share; for a BACK edge these include the loop that it
+    closes. An EXIT edge that is not taken sends no token yet, because a later round of its loop may
+    still take it. It is dead when its loop is over.
+
+Joins
+    The join barrier of a node collects the tokens of its entries. It opens once for each round: when
+    every entry is settled, or with `join: any` when the first one is taken. The node runs if at
+    least one entry is taken, else it is skipped (dead-path elimination, WS-BPEL 2.0, section
+    12.5.1). A token of a newer round resets the barrier; a token of an older round is ignored. A
+    node with one FORWARD entry needs no barrier.
+
+Loop barriers
+    The loop barrier of a header collects the tokens of its BACK edges. It opens when all of them are
+    settled for a round. If one is taken, the header runs in the next round. If all are dead, the
+    loop is over, and the exits of the header that were never taken are dead.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -15,12 +50,14 @@ from engine.spec.model import END, START, EdgeSpec, Join, NodeSpec, Spec
 from engine.states import Severity
 
 MAX_DEPTH = 20
-"""Loops inside loops: each level looks through what is left of the graph once more."""
+"""The greatest depth of nested loops. Each level costs one more pass over the rest of the graph."""
 Round = tuple[int, ...]
-"""One counter per enclosing loop, outermost first."""
+"""One counter for each enclosing loop of a node, outermost first."""
 
 
 class EdgeKind(StrEnum):
+    """The three kinds of edges; see the docstring of this module."""
+
     FORWARD = "forward"
     EXIT = "exit"
     BACK = "back"
@@ -28,7 +65,11 @@ class EdgeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PlanEdge:
-    """An edge as the plan sees it. `shared` is how many enclosing loops its two ends have in common."""
+    """An edge of the plan.
+
+    `index` is its position in the spec, with the implied edges of `__start__` at the end. `shared`
+    is the number of loops whose counters a token of this edge carries.
+    """
 
     index: int
     id: str
@@ -40,46 +81,67 @@ class PlanEdge:
     shared: int
 
     def round_at_target(self, round_: Round) -> Round:
-        """The round vector of the source cut to what the target's gate counts."""
+        """Convert a round of the source to the round of the token that this edge sends."""
         return round_[: self.shared]
 
 
 @dataclass(frozen=True, slots=True)
 class PlanNode:
-    """A node with its place in the loops. `entries` are its forward and exit edges in, `needs_gate` says whether it joins."""
+    """A node of the plan, with its loops and its edges."""
 
     id: str
     spec: NodeSpec
     loops: tuple[str, ...]
+    """The headers of the enclosing loops, outermost first. A header is in its own loop."""
     is_header: bool
     entries: tuple[PlanEdge, ...]
+    """The incoming FORWARD and EXIT edges."""
     back_edges: tuple[PlanEdge, ...]
+    """The incoming BACK edges. Only a header has some."""
     out: tuple[PlanEdge, ...]
     exits: tuple[PlanEdge, ...]
-    """For a header: the edges that leave its loop, dead when the loop is over."""
+    """For a header: the EXIT edges that are dead when its loop is over. These are the edges for
+    which this loop is the outermost one that they leave.
+    """
 
     @property
-    def needs_gate(self) -> bool:
-        """A single forward entry fires at once; anything else must remember what it has seen."""
+    def needs_barrier(self) -> bool:
+        """Whether the node has a join barrier.
+
+        The token of a single FORWARD entry starts or skips the node at once. A single EXIT entry
+        needs the barrier, because several rounds of the loop may take it and the node runs once.
+        """
         return len(self.entries) != 1 or self.entries[0].kind is EdgeKind.EXIT
 
+    @property
+    def joins_any(self) -> bool:
+        """Whether the first taken entry starts the node (`join: any`)."""
+        return self.spec.join is Join.ANY
+
     def first_round(self, entry: Round) -> Round:
-        """The round a node runs in when it is entered from outside its own loop."""
+        """Return the round in which the node runs when its entries settle in round `entry`."""
         return (*entry, 0) if self.is_header else entry
+
+    def entry_round(self, round_: Round) -> Round:
+        """Return the round of the entries that led to `round_` of the node: undo `first_round`."""
+        return round_[:-1] if self.is_header else round_
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The whole graph. `starts` are the edges of `__start__`; `leaves` the nodes that no edge leaves."""
+    """The plan of a whole graph."""
 
     nodes: dict[str, PlanNode]
     starts: tuple[PlanEdge, ...]
+    """The edges of `__start__`."""
     leaves: tuple[str, ...]
+    """The nodes that no edge leaves."""
     steps: tuple[tuple[str, ...], ...] = field(default=())
+    """The nodes by the earliest step in which they can run."""
 
 
 class PlanError(Exception):
-    """The graph cannot be planned; `problems` says where."""
+    """The graph cannot be planned. `problems` are all reasons, with their place in the spec."""
 
     def __init__(self, problems: list[FieldProblem]) -> None:
         super().__init__("; ".join(problem.message for problem in problems))
@@ -87,14 +149,21 @@ class PlanError(Exception):
 
 
 def make_plan(spec: Spec) -> Plan:
-    """Plans a spec whose edges all have known ends. Raises PlanError for a loop that can be entered at two nodes."""
+    """Compute the plan of a spec.
+
+    Args:
+        spec: A spec in which both ends of every edge exist.
+
+    Raises:
+        PlanError: A loop has two entries, or loops are nested deeper than MAX_DEPTH.
+    """
     edges = _edges_with_starts(spec)
-    loops = _Loops([node.id for node in spec.nodes], edges)
+    loops = _LoopForest([node.id for node in spec.nodes], edges)
     planned = [loops.plan_edge(index, edge) for index, edge in enumerate(edges) if edge.target != END]
-    into: dict[str, list[PlanEdge]] = {node.id: [] for node in spec.nodes}
+    incoming: dict[str, list[PlanEdge]] = {node.id: [] for node in spec.nodes}
     out: dict[str, list[PlanEdge]] = {node.id: [] for node in spec.nodes}
     for edge in planned:
-        into[edge.target].append(edge)
+        incoming[edge.target].append(edge)
         if edge.source != START:
             out[edge.source].append(edge)
     exits = loops.exits(planned)
@@ -102,10 +171,10 @@ def make_plan(spec: Spec) -> Plan:
         node.id: PlanNode(
             node.id,
             node,
-            loops.of[node.id],
+            loops.headers[node.id],
             node.id in loops.bodies,
-            tuple(edge for edge in into[node.id] if edge.kind is not EdgeKind.BACK),
-            tuple(edge for edge in into[node.id] if edge.kind is EdgeKind.BACK),
+            tuple(edge for edge in incoming[node.id] if edge.kind is not EdgeKind.BACK),
+            tuple(edge for edge in incoming[node.id] if edge.kind is EdgeKind.BACK),
             tuple(out[node.id]),
             tuple(exits.get(node.id, ())),
         )
@@ -120,7 +189,7 @@ def make_plan(spec: Spec) -> Plan:
 
 
 def _edges_with_starts(spec: Spec) -> list[EdgeSpec]:
-    """The spec's edges; every node that none of them enters gets one from `__start__`."""
+    """Return the edges of the spec, and an edge from `__start__` to each node without an edge in."""
     entered = {edge.target for edge in spec.edges}
     missing = [
         EdgeSpec(id=f"{START}->{node.id}", source=START, target=node.id)
@@ -130,23 +199,28 @@ def _edges_with_starts(spec: Spec) -> list[EdgeSpec]:
     return [*spec.edges, *missing]
 
 
-class _Loops:
-    """The loop-nesting forest: for each node its enclosing headers, for each header its body."""
+class _LoopForest:
+    """The loop-nesting forest of a graph.
+
+    `headers` maps a node to the headers of its loops, outermost first. `bodies` maps a header to
+    the nodes of its loop, itself included.
+    """
 
     def __init__(self, nodes: Sequence[str], edges: Sequence[EdgeSpec]) -> None:
-        self.of: dict[str, tuple[str, ...]] = dict.fromkeys(nodes, ())
-        self.of[START] = ()
+        self.headers: dict[str, tuple[str, ...]] = dict.fromkeys(nodes, ())
+        self.headers[START] = ()
         self.bodies: dict[str, set[str]] = {}
-        self.back: set[tuple[str, str]] = set()
+        self._back_pairs: set[tuple[str, str]] = set()
         self._problems: list[FieldProblem] = []
-        self._find(list(nodes), {(edge.source, edge.target) for edge in edges if edge.target != END})
+        self._decompose(list(nodes), {(edge.source, edge.target) for edge in edges if edge.target != END})
         if self._problems:
             raise PlanError(self._problems)
 
-    def _find(self, nodes: list[str], pairs: set[tuple[str, str]]) -> None:
-        work = [(nodes, pairs, 1)]
-        while work:
-            nodes, pairs, depth = work.pop()
+    def _decompose(self, nodes: list[str], pairs: set[tuple[str, str]]) -> None:
+        """Find the loops, and again the loops inside each of them without its back edges."""
+        pending = [(nodes, pairs, 1)]
+        while pending:
+            nodes, pairs, depth = pending.pop()
             for body in strongly_connected(nodes, pairs):
                 header = self._header(body, pairs, nodes)
                 if depth > MAX_DEPTH:
@@ -155,13 +229,14 @@ class _Loops:
                     continue
                 self.bodies[header] = body
                 for node in body:
-                    self.of[node] += (header,)
+                    self.headers[node] += (header,)
                 inside = {(s, t) for s, t in pairs if s in body and t in body}
-                self.back |= {pair for pair in inside if pair[1] == header}
-                rest = {pair for pair in inside if pair[1] != header}
-                work.append(([n for n in nodes if n in body], rest, depth + 1))
+                back = {pair for pair in inside if pair[1] == header}
+                self._back_pairs |= back
+                pending.append(([n for n in nodes if n in body], inside - back, depth + 1))
 
     def _header(self, body: set[str], pairs: set[tuple[str, str]], order: list[str]) -> str:
+        """Return the node by which the loop is entered; the first node of the spec if none is."""
         entries = {t for s, t in pairs if t in body and s not in body}
         if len(entries) > 1:
             names = ", ".join(sorted(entries))
@@ -172,92 +247,98 @@ class _Loops:
         return min(entries) if entries else next(node for node in order if node in body)
 
     def plan_edge(self, index: int, edge: EdgeSpec) -> PlanEdge:
-        source, target = self.of[edge.source], self.of[edge.target]
+        """Classify an edge by the loops of its two ends."""
+        source, target = self.headers[edge.source], self.headers[edge.target]
         shared = next((i for i, (a, b) in enumerate(zip(source, target, strict=False)) if a != b), None)
         shared = min(len(source), len(target)) if shared is None else shared
         kind = EdgeKind.EXIT if len(source) > shared else EdgeKind.FORWARD
-        if (edge.source, edge.target) in self.back:
+        if (edge.source, edge.target) in self._back_pairs:
             kind, shared = EdgeKind.BACK, source.index(edge.target) + 1
         return PlanEdge(index, edge.id, edge.source, edge.target, edge.port, edge.condition, kind, shared)
 
     def exits(self, edges: Iterable[PlanEdge]) -> dict[str, list[PlanEdge]]:
-        """By header: the edges for which its loop is the outermost one they leave."""
-        found: dict[str, list[PlanEdge]] = {}
+        """Group the EXIT edges by the header of the outermost loop that they leave."""
+        by_header: dict[str, list[PlanEdge]] = {}
         for edge in edges:
             if edge.kind is EdgeKind.EXIT:
-                found.setdefault(self.of[edge.source][edge.shared], []).append(edge)
-        return found
+                by_header.setdefault(self.headers[edge.source][edge.shared], []).append(edge)
+        return by_header
 
 
 def strongly_connected(nodes: Sequence[str], pairs: Collection[tuple[str, str]]) -> list[set[str]]:
-    """The cycles: strongly connected parts of two nodes or more, or of one with an edge to itself. Tarjan (1972), iterative."""
-    following: dict[str, list[str]] = {node: [] for node in nodes}
+    """Find the cycles of a graph by the algorithm of Tarjan (1972), without recursion.
+
+    Args:
+        nodes: The ids of the nodes.
+        pairs: The edges as (source, target). Edges to or from other nodes are ignored.
+
+    Returns:
+        The strongly connected components of two or more nodes, and each single node with an edge to
+        itself. Takes O(nodes + edges) time, plus the time to sort the edges.
+    """
+    successors: dict[str, list[str]] = {node: [] for node in nodes}
     for source, target in sorted(pairs):
-        if source in following and target in following:
-            following[source].append(target)
+        if source in successors and target in successors:
+            successors[source].append(target)
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
     on_stack: set[str] = set()
-    parts: list[set[str]] = []
+    components: list[set[str]] = []
     for root in nodes:
         if root in index:
             continue
-        work = [(root, iter(following[root]))]
+        path = [(root, iter(successors[root]))]
         index[root] = low[root] = len(index)
         stack.append(root)
         on_stack.add(root)
-        while work:
-            node, rest = work[-1]
-            child = next(rest, None)
+        while path:
+            node, children = path[-1]
+            child = next(children, None)
             if child is None:
-                work.pop()
-                if work:
-                    low[work[-1][0]] = min(low[work[-1][0]], low[node])
+                path.pop()
+                if path:
+                    low[path[-1][0]] = min(low[path[-1][0]], low[node])
                 if low[node] == index[node]:
-                    part = _pop_part(node, stack, on_stack)
-                    if len(part) > 1 or node in following[node]:
-                        parts.append(part)
+                    component = _pop_component(node, stack, on_stack)
+                    if len(component) > 1 or node in successors[node]:
+                        components.append(component)
             elif child not in index:
                 index[child] = low[child] = len(index)
                 stack.append(child)
                 on_stack.add(child)
-                work.append((child, iter(following[child])))
+                path.append((child, iter(successors[child])))
             elif child in on_stack:
                 low[node] = min(low[node], index[child])
-    return parts
+    return components
 
 
-def _pop_part(root: str, stack: list[str], on_stack: set[str]) -> set[str]:
-    part: set[str] = set()
-    while root not in part:
+def _pop_component(root: str, stack: list[str], on_stack: set[str]) -> set[str]:
+    component: set[str] = set()
+    while root not in component:
         node = stack.pop()
         on_stack.discard(node)
-        part.add(node)
-    return part
+        component.add(node)
+    return component
 
 
 def _steps(nodes: dict[str, PlanNode]) -> tuple[tuple[str, ...], ...]:
-    """Nodes by the earliest step they can run in: the longest way from the start, back edges left out."""
+    """Group the nodes by the length of the longest path from the start, without BACK edges."""
     depth: dict[str, int] = {}
-    waiting = {node_id: len(node.entries) for node_id, node in nodes.items()}
+    unsettled = {node_id: len(node.entries) for node_id, node in nodes.items()}
     for node in nodes.values():
-        waiting[node.id] -= sum(edge.source == START for edge in node.entries)
-    ready = [node_id for node_id, count in waiting.items() if count == 0]
+        unsettled[node.id] -= sum(edge.source == START for edge in node.entries)
+    ready = [node_id for node_id, count in unsettled.items() if count == 0]
     for node_id in ready:
         depth.setdefault(node_id, 0)
         for edge in nodes[node_id].out:
             if edge.kind is EdgeKind.BACK:
                 continue
             depth[edge.target] = max(depth.get(edge.target, 0), depth[node_id] + 1)
-            waiting[edge.target] -= 1
-            if waiting[edge.target] == 0:
+            unsettled[edge.target] -= 1
+            if unsettled[edge.target] == 0:
                 ready.append(edge.target)
     steps: list[list[str]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
     for node_id, step in depth.items():
         steps[step].append(node_id)
     return tuple(tuple(step) for step in steps)
-
-
-def is_joined_by_any(node: PlanNode) -> bool:
-    return node.spec.join is Join.ANY

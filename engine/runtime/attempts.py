@@ -1,12 +1,14 @@
-"""One node's execution: attempts, backoff and timeout, and whatever a node may raise turned into a RunError.
+"""The attempts of one visit of a node: retries with backoff, timeout, and every exception as a RunError.
 
-Nothing here is stored. A crash in the middle loses the attempt and no more: the node is launched again with the same key.
+Nothing here is durable. A crash loses the current attempt only: the node starts again with the same
+idempotency key. The task runner, inline nodes, maps and node tests use it.
 """
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import assert_never
 
 import structlog
 
@@ -15,20 +17,21 @@ from engine.events import RunError
 from engine.expressions.analysis import SECRETS
 from engine.graph.bound_node import BoundNode
 from engine.runtime.node_context import RunNodeContext
-from engine.sdk.node import Outcome, Output, WaitForAnswer, WaitUntil
+from engine.sdk.node import Outcome, Output, WaitForAnswer, WaitForRun, WaitUntil
 from engine.sdk.resources import Secrets
 from engine.spec.model import Retry
 from engine.types import JSON
 from engine.values.storable import check_storable, clean_text, is_storable
 
 log = structlog.get_logger()
-WRONG_AGAIN = frozenset({"TEMPLATE", "OUTPUT", "CONFIG", "SECRET", "BUDGET", "TOOL_FORBIDDEN", "FENCED"})
+PERMANENT_CODES = frozenset({"TEMPLATE", "OUTPUT", "CONFIG", "SECRET", "BUDGET", "TOOL_FORBIDDEN", "FENCED"})
+"""Codes of errors that another attempt cannot avoid."""
 NO_RETRY = Retry(max_attempts=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """How a node ended: with an outcome or with an error, after `attempts`."""
+class NodeResult:
+    """The result of a visit: an outcome or an error. `attempts` is the number of the last attempt."""
 
     outcome: Outcome | None
     error: RunError | None
@@ -37,113 +40,142 @@ class Result:
     ended_at: datetime
 
 
-async def attempt(
-    work: BoundNode,
+async def run_attempts(
+    node: BoundNode,
     context: RunNodeContext,
-    on_retry: Callable[[int, RunError, float], None],
-    on_again: Callable[[int], None],
-) -> Result:
-    """Runs a node until it succeeds, fails for good or has used up its attempts. Raises only CancelledError.
+    on_failure: Callable[[int, RunError, float], None],
+    on_start: Callable[[int], None],
+) -> NodeResult:
+    """Run a node until it succeeds, fails permanently or has used up its attempts.
 
-    `on_retry` is told of a failure and the pause that follows it, `on_again` when the pause is over.
+    Args:
+        node: The node.
+        context: The context of this visit.
+        on_failure: Called with the number of a failed attempt, its error and the pause before the
+            next attempt in seconds.
+        on_start: Called with the number of each attempt after the first.
+
+    Raises:
+        asyncio.CancelledError: The task was cancelled. No other exception leaves this function.
     """
-    retry = work.spec.retry or NO_RETRY
+    retry = node.spec.retry or NO_RETRY
     started_at = datetime.now(UTC)
     number = context.attempt
     while True:
-        outcome, error = await _once(work, context)
-        if error is None or number >= retry.max_attempts or not _is_worth_retrying(work, error):
-            return Result(outcome, error, number, started_at, datetime.now(UTC))
+        outcome, error = await _attempt(node, context)
+        if error is None or number >= retry.max_attempts or not _may_succeed_later(error):
+            return NodeResult(outcome, error, number, started_at, datetime.now(UTC))
         task = asyncio.current_task()
         if task is not None and task.cancelling():
-            raise asyncio.CancelledError  # It was told to stop while it failed, and told of the failure alone.
-        pause = _pause(retry, number, error)
-        on_retry(number, error, pause)
-        await asyncio.sleep(pause)
+            # The task was cancelled while the node failed, and only the failure came through.
+            raise asyncio.CancelledError
+        pause_s = _pause(retry, number, error)
+        on_failure(number, error, pause_s)
+        await asyncio.sleep(pause_s)
         number += 1
         context.begin_attempt(number)
-        on_again(number)
+        on_start(number)
 
 
-def _is_worth_retrying(work: BoundNode, error: RunError) -> bool:
-    """What is wrong for good is wrong again, and models say whether it is; anything else the author asked us to try again."""
-    return error.retryable or not (error.code in WRONG_AGAIN or error.code.startswith("MODEL_"))
+def _may_succeed_later(error: RunError) -> bool:
+    """Whether another attempt may help.
+
+    Errors of models carry the answer in `retryable`. All other errors that are not permanent are
+    retried, because the author of the spec asked for retries.
+    """
+    return error.retryable or not (error.code in PERMANENT_CODES or error.code.startswith("MODEL_"))
 
 
 def _pause(retry: Retry, number: int, error: RunError) -> float:
-    """At least as long as whoever was called asks for, as far as the policy allows."""
-    asked = error.details.get("retryAfterS") if isinstance(error.details, dict) else None
+    """Compute the pause before the next attempt, in seconds.
+
+    It is the longer of the exponential backoff and the `retryAfterS` of the failed service, and at
+    most `max_s` of the policy.
+    """
+    retry_after = error.details.get("retryAfterS") if isinstance(error.details, dict) else None
     backoff = retry.backoff_s * retry.multiplier ** (number - 1)
-    return min(max(backoff, asked if isinstance(asked, int | float) else 0.0), retry.max_s)
+    return min(max(backoff, retry_after if isinstance(retry_after, int | float) else 0.0), retry.max_s)
 
 
-async def _once(work: BoundNode, context: RunNodeContext) -> tuple[Outcome | None, RunError | None]:
-    node_id = work.spec.id
-    limit = asyncio.timeout(work.spec.timeout_s)
+async def _attempt(node: BoundNode, context: RunNodeContext) -> tuple[Outcome | None, RunError | None]:
+    """Run one attempt within the timeout of the node, and convert every failure to a RunError."""
+    node_id = node.spec.id
+    limit = asyncio.timeout(node.spec.timeout_s)
     try:
         async with limit:
-            outcome = await _executed(work, context)
+            outcome = await _execute(node, context)
         return outcome, None
     except NodeFailure as failure:
-        details = context.redacted(failure.details) if is_storable(failure.details) else None
-        message = context.redacted(clean_text(failure.message))
+        details = context.redact(failure.details) if is_storable(failure.details) else None
+        message = context.redact(clean_text(failure.message))
         return None, RunError(failure.code, message, node_id, failure.retryable, details)
     except asyncio.CancelledError:
-        # Somebody stops us; or something that the node awaited was cancelled, which is a failure like any other.
+        # Either this task is cancelled, or something that the node awaited was cancelled. The second
+        # case is a failure like any other.
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
         return None, RunError("NODE", "something that the node waited for was cancelled", node_id, True)
-    except Exception as fault:
+    except Exception as error:
         if limit.expired():
-            told = f"node {node_id!r} did not finish within {work.spec.timeout_s} s"
-            return None, RunError("TIMEOUT", told, node_id, True)
-        # A fault of the node type itself: the author sees its name, the log has the traceback.
-        log.exception("node raised", run_id=context.run_id, node_id=node_id, node_type=work.type.name)
-        message = context.redacted(clean_text(f"{type(fault).__name__}: {fault}"))
+            message = f"node {node_id!r} did not finish within {node.spec.timeout_s} s"
+            return None, RunError("TIMEOUT", message, node_id, True)
+        # A bug of the node type: the user sees the name of the exception, the log has the traceback.
+        log.exception("node raised", run_id=context.run_id, node_id=node_id, node_type=node.type.name)
+        message = context.redact(clean_text(f"{type(error).__name__}: {error}"))
         return None, RunError("NODE", message, node_id, False)
 
 
-async def _executed(work: BoundNode, context: RunNodeContext) -> Outcome:
-    """Checked to be storable. A node that names secrets sees them here and nowhere else."""
-    if not work.secrets or SECRETS in context.scope:  # in a map: its own call has resolved them
-        return await _result(work, context)
+async def _execute(node: BoundNode, context: RunNodeContext) -> Outcome:
+    """Execute the node, with its secrets in scope if it names some. The map's own call resolves those of its items."""
+    if not node.secrets or SECRETS in context.scope:
+        return await _checked_outcome(node, context)
     resource: Secrets | None = context.resources.get("secrets")
     if resource is None:
-        raise NodeFailure("SECRET", "there are no secrets here: this process knows none")
-    with context.knowing(await resource.resolve(context.project_id, work.secrets)):
-        return await _result(work, context)
+        raise NodeFailure("SECRET", "this process has no access to secrets, so the node cannot use them")
+    with context.with_secrets(await resource.resolve(context.project_id, node.secrets)):
+        return await _checked_outcome(node, context)
 
 
-async def _result(work: BoundNode, context: RunNodeContext) -> Outcome:
+async def _checked_outcome(node: BoundNode, context: RunNodeContext) -> Outcome:
+    """Return the outcome of the node, checked to be storable and without secrets."""
     try:
-        outcome: Outcome = await work.type.execute(work.config, context)
+        outcome: Outcome = await node.type.execute(node.config, context)
     finally:
-        context.settle()
-    _check(outcome)
-    return _redacted(outcome, context)
+        context.flush_text()
+    _check_storable(outcome)
+    return _redact(outcome, context)
 
 
-def _check(outcome: Outcome) -> None:
-    if isinstance(outcome, Output):
-        check_storable(outcome.value)
-    elif isinstance(outcome, WaitUntil):
-        check_storable(outcome.output.value)
-    elif isinstance(outcome, WaitForAnswer):
-        check_storable([outcome.prompt, outcome.schema])
+def _check_storable(outcome: Outcome) -> None:
+    match outcome:
+        case Output(value):
+            check_storable(value)
+        case WaitUntil(_, output):
+            check_storable(output.value)
+        case WaitForAnswer(prompt, schema):
+            check_storable([prompt, schema])
+        case WaitForRun():
+            pass
+        case _:
+            assert_never(outcome)
 
 
-def _redacted(outcome: Outcome, context: RunNodeContext) -> Outcome:
-    if isinstance(outcome, Output):
-        value = context.redacted(outcome.value)
-        return outcome if value is outcome.value else replace(outcome, value=value)
-    if isinstance(outcome, WaitUntil):
-        return replace(outcome, output=replace(outcome.output, value=context.redacted(outcome.output.value)))
-    if isinstance(outcome, WaitForAnswer):
-        return replace(outcome, prompt=context.redacted(outcome.prompt), schema=context.redacted(outcome.schema))
-    return outcome
+def _redact(outcome: Outcome, context: RunNodeContext) -> Outcome:
+    match outcome:
+        case Output(value):
+            redacted = context.redact(value)
+            return outcome if redacted is value else replace(outcome, value=redacted)
+        case WaitUntil(_, output):
+            return replace(outcome, output=replace(output, value=context.redact(output.value)))
+        case WaitForAnswer(prompt, schema):
+            return replace(outcome, prompt=context.redact(prompt), schema=context.redact(schema))
+        case WaitForRun():
+            return outcome
+        case _:
+            assert_never(outcome)
 
 
-def null_after_failure(error: RunError) -> JSON:
-    """What stands as the output of a failed node whose error leaves by the port `error`."""
+def error_output(error: RunError) -> JSON:
+    """Return the output of a failed node that leaves by the port `error`."""
     return {"error": {"code": error.code, "message": error.message}}

@@ -1,6 +1,7 @@
-"""The entries of one take-up: what is gathered for the next one, and those that are given to the journal and not yet durable.
+"""The commit buffer of one claimed run: it collects changes and passes them to the journal as entries.
 
-A crash loses these and nothing else. What has happened is handed over once, in the order in which it happened.
+A crash loses the entries that are not durable yet and nothing else. Each change is passed on once,
+in the order in which it happened.
 """
 
 import asyncio
@@ -14,81 +15,91 @@ from engine.runtime.run_state import RunState
 from engine.runtime.waits import Waits
 from engine.states import RunStatus
 
-MAX_AHEAD = 50
-"""Waves that the graph may be ahead of the journal: bounds what a crash loses of pure work, and what is kept in memory."""
+MAX_IN_FLIGHT = 50
+"""The number of entries that the graph may be ahead of the journal. It limits how much pure work a
+crash loses, and how much memory the entries take.
+"""
 
 
 class CommitBuffer:
-    def __init__(self, info: RunInfo, memory: RunState, waits: Waits, journal: Journal) -> None:
-        self._facts, self._memory, self._waits, self._journal = info, memory, waits, journal
-        self._rows: list[PendingWrite] = []
-        self._under_way: list[Awaitable[int]] = []
+    """The changes for the next entry, and the entries whose commit has not ended."""
 
-    def gather(self, rows: Iterable[PendingWrite]) -> None:
-        """What makes durable that something has entered the head; goes with the next entry."""
-        self._rows += rows
+    def __init__(self, info: RunInfo, state: RunState, waits: Waits, journal: Journal) -> None:
+        self._info, self._state, self._waits, self._journal = info, state, waits, journal
+        self._writes: list[PendingWrite] = []
+        self._in_flight: list[Awaitable[int]] = []
 
-    @property
-    def has_gathered(self) -> bool:
-        return bool(self._memory.wave or self._rows)
+    def add_writes(self, writes: Iterable[PendingWrite]) -> None:
+        """Add rows of outside writes to the next entry."""
+        self._writes += writes
 
     @property
-    def is_far_ahead(self) -> bool:
-        return len(self._under_way) >= MAX_AHEAD
+    def has_changes(self) -> bool:
+        """Whether there is something to commit."""
+        return bool(self._state.events or self._writes)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the graph must wait for the journal."""
+        return len(self._in_flight) >= MAX_IN_FLIGHT
 
     def commit(self, record: CheckpointRecord | None, failure: RunError | None) -> None:
-        """Gives the journal one entry for all that was gathered, and does not wait for it."""
-        self._under_way.append(self._journal.commit(self._entry(record, failure)))
+        """Pass one entry with all changes to the journal, without waiting for it."""
+        self._in_flight.append(self._journal.commit(self._entry(record, failure)))
 
-    async def change(
+    async def commit_status(
         self, record: CheckpointRecord | None, change: RunChange, failure: RunError | None
     ) -> RunStatus | None:
-        """As `commit`, with a change of the run's status, and waits. None: it is so now; else how the run stands instead.
+        """Commit all changes with a change of the run's status, and wait until both are durable.
 
-        A change that loses is left out and the rest of the entry committed: it did happen.
+        If somebody else has changed the status before, the status change is left out and the rest of
+        the entry is committed, because it did happen.
+
+        Returns:
+            None if the status was changed; else the status that the run has instead.
         """
         if change.status.is_terminal:
             self._waits.abandon()
         entry = self._entry(record, failure)
         entry.change = change
-        told = StatusChange(change.status, change.expected, change.message or "")
-        entry.events_to_write.append((datetime.now(UTC), told))
-        self._under_way.append(self._journal.commit(entry))
+        status_event = StatusChange(change.status, change.expected, change.message or "")
+        entry.events_to_write.append((datetime.now(UTC), status_event))
+        self._in_flight.append(self._journal.commit(entry))
         try:
-            await self.land()
+            await self.flush()
         except StatusMoved as moved:
-            self._under_way = []
+            self._in_flight = []
             entry.events_to_write.pop()
             entry.change = None
             await self._journal.commit(entry)
             return moved.status
         return None
 
-    async def land(self) -> None:
-        """Waits until all that happened so far is durable. In order: when one fails, all after it have failed too."""
-        for landed in self._under_way:
-            await landed
-        self._under_way = []
+    async def flush(self) -> None:
+        """Wait until all entries are durable. They are in order: if one fails, all later ones have failed too."""
+        for commit in self._in_flight:
+            await commit
+        self._in_flight = []
 
     async def close(self) -> None:
-        """Waits until nothing is under way, however that ends: the run is given up or it rests."""
-        await asyncio.gather(*self._under_way, return_exceptions=True)
+        """Wait until no commit is in flight, and ignore failures."""
+        await asyncio.gather(*self._in_flight, return_exceptions=True)
 
     def _entry(self, record: CheckpointRecord | None, failure: RunError | None) -> Entry:
-        info, events_to_write = self._facts, self._memory.take()
+        info, events = self._info, self._state.take_events()
         if record is not None:
-            events_to_write.append((datetime.now(UTC), CheckpointSaved(record.id, record.step)))
-        opened, settled = self._waits.take()
-        rows, self._rows = self._rows, []
+            events.append((datetime.now(UTC), CheckpointSaved(record.id, record.step)))
+        opened_waits, settled_wait_ids = self._waits.take_changes()
+        writes, self._writes = self._writes, []
         return Entry(
             info.id,
             info.epoch,
             info.lineage,
-            events_to_write,
+            events,
             record,
-            rows,
-            opened,
-            settled,
-            progress=self._memory.progress,
+            writes,
+            opened_waits,
+            settled_wait_ids,
+            progress=self._state.progress,
             failure=failure,
         )

@@ -1,8 +1,12 @@
-"""Drives one run from where it stands to where it rests: LangGraph decides what is next, in waves; launched nodes run beside.
+"""Execute one claimed run until it is terminal, PAUSED, WAITING or handed back to the queue.
 
-A crash at any line loses what the journal has not committed and nothing else: the head checkpoint with the writes on top of
-it says which nodes are launched and unsettled, and those are launched again. A wave's events, its outputs and its checkpoint
-are one entry, and so are the results that started the wave: what it launches starts only after that commit.
+LangGraph decides in supersteps which node is next (Pregel, Malewicz et al. 2010); tasks run beside
+them. A crash at any line loses only what the journal has not committed: the head checkpoint with
+the writes on top of it says which tasks were running, and the next claim starts those again. The
+events, outputs and checkpoint of a superstep are one entry, together with the results that started
+it, and tasks scheduled in a superstep start only after that commit. Every entry carries the epoch
+of the claim as a fencing token (Chubby, Burrows 2006), so a worker that lost its lease writes
+nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,11 +30,13 @@ from engine.runtime.waits import Waits
 from engine.states import RunStatus
 
 PATIENCE_S = 5.0
-"""A timer that is over within this is waited for in the process; for a later one the run lets its worker go."""
+"""A timer that ends within this many seconds is awaited in the process. For a later one the run
+becomes WAITING and its worker is free.
+"""
 
 
 class RunExecutor:
-    """One take-up of one run. `run()` ends when the run rests or is given up, and answers with how it stands."""
+    """The execution of one run under one claim. `final_status` is the status with which it ended."""
 
     def __init__(
         self,
@@ -42,62 +48,73 @@ class RunExecutor:
         resources: Mapping[str, Any],
     ) -> None:
         self.info, self.compiled, self.head = info, compiled, head
-        self.outcome: RunStatus | None = None
-        self.memory, self.waits = RunState(info.id, len(compiled.plan.nodes), {}), Waits()
-        self._launcher = TaskRunner(info, compiled.works, self.memory, journal, resources)
-        self._stopping = StopControl(self._launcher, info.failure)
-        self._turns = NodeScheduler(
-            info, compiled, self.memory, self._launcher, self.waits, self._stopping, info.breakpoints
+        self.final_status: RunStatus | None = None
+        self.state, self.waits = RunState(info.id, len(compiled.plan.nodes), {}), Waits()
+        self._tasks = TaskRunner(info, compiled.bound_nodes, self.state, journal, resources)
+        self._stop = StopControl(self._tasks, info.failure)
+        self._scheduler = NodeScheduler(
+            info, compiled, self.state, self._tasks, self.waits, self._stop, info.breakpoints
         )
-        self._ledger = CommitBuffer(info, self.memory, self.waits, journal)
-        self._ends = RunOutcome(info, compiled, self.memory)
-        self._is_due = True
-        """Whether a wave may follow."""
+        self._buffer = CommitBuffer(info, self.state, self.waits, journal)
+        self._outcome = RunOutcome(info, compiled, self.state)
+        self._has_next = True
+        """Whether a superstep may follow."""
 
     async def run(self) -> RunStatus | None:
-        """Drives the run to rest. None: given up without a word, because it is another worker's now."""
-        standing = await self.head.attach(self)
+        """Execute the run.
+
+        Returns:
+            The status with which this claim ends; None if the lease is lost, because then the run
+            belongs to another worker and this one writes nothing.
+
+        Raises:
+            Fenced: The run has a newer claim.
+            EntryRefused: The database refuses what the run wants to store.
+        """
+        resume_state = await self.head.attach(self)
         try:
-            if standing is not None:
-                self._recall(standing)
-            await self._waves(True if standing is None else None)
-            return self.outcome or await self._end()
+            if resume_state is not None:
+                self._restore(resume_state)
+            await self._loop(True if resume_state is None else None)
+            return self.final_status or await self._stop_early()
         finally:
-            await self._launcher.cancel()
-            await self._ledger.close()
+            await self._tasks.cancel()
+            await self._buffer.close()
             self.head.detach(self.info.id)
 
-    # What a worker asks of it.
+    # Called by the worker.
 
-    def request(self, stop: StopReason) -> None:
-        self._stopping.request(stop)
+    def request(self, reason: StopReason) -> None:
+        """Request a stop. Running nodes are awaited unless the reason is immediate."""
+        self._stop.request(reason)
 
     def interrupt(self) -> None:
-        self._stopping.interrupt()
+        """Cancel the running nodes, because the time to wait for them is over."""
+        self._stop.interrupt()
 
     @property
     def unresponsive_since(self) -> float | None:
-        """The loop's time at which nodes were told to stop that still run; None where none does."""
-        return self._launcher.unresponsive_since
+        """The event loop time of the first cancel request, while a node still runs after it; else None."""
+        return self._tasks.unresponsive_since
 
     @property
-    def is_waiting(self) -> bool:
+    def has_open_waits(self) -> bool:
         return bool(self.waits)
 
     @property
-    def children(self) -> list[str]:
-        """The runs that this one waits for."""
-        return self.waits.children
+    def child_run_ids(self) -> list[str]:
+        """The runs that this run waits for."""
+        return self.waits.child_run_ids
 
-    def answered(self, waits: Sequence[OpenWait]) -> None:
-        """Waits of this run that have an answer now; told twice, it counts once."""
-        self.waits.answered(waits)
-        self._launcher.wake.set()
+    def receive_answers(self, waits: Sequence[OpenWait]) -> None:
+        """Adopt waits that have an answer now. The same answer may be passed several times."""
+        self.waits.add_answers(waits)
+        self._tasks.wake.set()
 
     def set_breakpoints(self, node_ids: frozenset[str]) -> None:
-        self._turns.breakpoints = node_ids
+        self._scheduler.breakpoints = node_ids
 
-    # engine.runtime.ports.AttachedRun, which the saver calls.
+    # engine.runtime.ports.AttachedRun, called by the checkpoint saver.
 
     @property
     def run_id(self) -> str:
@@ -109,141 +126,150 @@ class RunExecutor:
 
     @property
     def records(self) -> dict[str, NodeRecord]:
-        return self.memory.slots
+        return self.state.records
 
     @property
     def running_nodes(self) -> list[str]:
-        return self.memory.running
+        return self.state.running_nodes
 
     async def commit_superstep(self, record: CheckpointRecord, *, has_next: bool) -> None:
-        self._is_due = has_next
+        self._has_next = has_next
         await self._commit(record)
         if self._is_step_done(record.step):
-            self._stopping.request(StopReason.BREAK)
+            self._stop.request(StopReason.BREAK)
 
     # The loop.
 
-    def _recall(self, standing: ResumeState) -> None:
-        """Takes over what the store remembers. Nodes that were launched and have not settled are launched again."""
-        self.memory.recall(standing.slots, standing.usage)
-        self.waits.recall(standing.waits)
-        self._is_due = standing.is_due
-        self._launcher.relaunch(self.compiled.plan, set(self.memory.waiting) - set(self.waits.nodes))
-        was_resumed_here = standing.step == self.info.resumed_step
-        if self._is_step_done(standing.step) or (standing.is_held and not was_resumed_here):
-            self._stopping.request(StopReason.BREAK)
+    def _restore(self, resume_state: ResumeState) -> None:
+        """Adopt the stored state, and schedule the tasks that were running when the last claim ended."""
+        self.state.restore(resume_state.records, resume_state.usage)
+        self.waits.restore(resume_state.waits)
+        self._has_next = resume_state.has_next
+        orphans = set(self.state.waiting_nodes) - set(self.waits.node_ids)
+        self._tasks.restart(self.compiled.plan, orphans)
+        was_resumed_here = resume_state.step == self.info.resumed_step
+        if self._is_step_done(resume_state.step) or (resume_state.has_held_node and not was_resumed_here):
+            self._stop.request(StopReason.BREAK)
 
-    async def _waves(self, command: Any) -> None:
+    async def _loop(self, command: Any) -> None:
+        """Alternate between invocations of the graph and waiting for tasks, until the run ends or stops."""
         while True:
-            if command is not _NOTHING and not self._stopping.is_asked:
+            if command is not _NO_COMMAND and not self._stop.is_requested:
                 await self._invoke(command)
-            await self._settle_outside()
-            if self.outcome or self._stopping.is_at_once:
+            await self._commit_changes()
+            if self.final_status or self._stop.is_immediate:
                 return
-            await self._ledger.land()
-            if not self._launcher.is_busy and not self._launcher.has_results and not await self._rest():
+            await self._buffer.flush()
+            is_idle = not self._tasks.is_busy and not self._tasks.has_results
+            if is_idle and not await self._stays_for_wait():
                 return
-            await self._launcher.wait(None if self._stopping.is_asked else self.waits.next_due)
+            await self._tasks.wait(None if self._stop.is_requested else self.waits.next_due)
             command = self._enter_results()
 
-    async def _rest(self) -> bool:
-        """Nothing runs. True: a wait is over soon, so that it pays to stay; else the run stands where it is to rest."""
-        if self._stopping.is_asked or not self.waits:
+    async def _stays_for_wait(self) -> bool:
+        """Decide what an idle run does.
+
+        Returns:
+            True if a wait ends so soon that the run keeps its worker. Otherwise the run stops; if it
+            has waits and no stop was requested, it is WAITING or paused at the end of its step.
+        """
+        if self._stop.is_requested or not self.waits:
             return False
         due = self.waits.next_due
         if due is not None and due <= datetime.now(UTC) + timedelta(seconds=PATIENCE_S):
             return True
         if self.info.is_step:
-            self._stopping.request(StopReason.BREAK)
+            self._stop.request(StopReason.BREAK)
             return False
-        stands = self._stopping.stands
-        await self._change(None, RunChange(RunStatus.WAITING, stands, self.waits.told(), wake_at=due))
+        message, expected = self.waits.describe(), self._stop.run_status
+        await self._commit_status(None, RunChange(RunStatus.WAITING, expected, message, wake_at=due))
         return False
 
     @property
     def _is_complete(self) -> bool:
-        """Nothing is due, nothing runs, nothing waits, and nobody wants the run to stop."""
+        """Whether no node is due, running or waiting, and no stop was requested."""
         return not (
-            self._stopping.is_asked
-            or self._is_due
-            or self.memory.running
+            self._stop.is_requested
+            or self._has_next
+            or self.state.running_nodes
             or self.waits
-            or self._launcher.is_busy
-            or self._launcher.has_results
+            or self._tasks.is_busy
+            or self._tasks.has_results
         )
 
     def _is_step_done(self, step: int) -> bool:
-        # Step 0 only finds out where the run begins.
+        # LangGraph's step 0 only settles the edges of `__start__`.
         return self.info.is_step and step > max(self.info.resumed_step, 0)
 
     async def _invoke(self, command: Any) -> None:
-        control = self._stopping.new_control()
-        self._launcher.on_result = control.request_drain
+        """Run supersteps until no node is due, a task ends or a stop is requested."""
+        control = self._stop.new_control()
+        self._tasks.on_result = control.request_drain
         try:
-            await self.compiled.call(command, self.info.id, self._turns, control)
+            await self.compiled.invoke(command, self.info.id, self._scheduler, control)
         except GraphDrained:
             return
         else:
-            self._is_due = False
+            self._has_next = False
         finally:
-            self._launcher.on_result = None
+            self._tasks.on_result = None
 
     def _enter_results(self) -> Any:
-        """What has come from outside of the graph, as one Command; nothing while there is nothing."""
-        writes = self._turns.results()
+        """Return the results from outside the graph as one Command; _NO_COMMAND if there are none."""
+        writes = self._scheduler.take_results()
         if not writes:
-            return _NOTHING
-        self._is_due = self._is_due or any(channel != NODE_RECORDS for channel, _ in writes)
+            return _NO_COMMAND
+        self._has_next = self._has_next or any(channel != NODE_RECORDS for channel, _ in writes)
         entering, rows = self.head.enter(self.info.id, writes)
-        self._ledger.gather(rows)
+        self._buffer.add_writes(rows)
         return Command(update=entering)
 
-    async def _settle_outside(self) -> None:
-        """Commits results that no wave took along: there was nothing to run, or the run is stopping."""
-        if self._ledger.has_gathered:
+    async def _commit_changes(self) -> None:
+        """Commit results that no superstep has committed: no node was due, or the run stops."""
+        if self._buffer.has_changes:
             await self._commit(None)
 
     async def _commit(self, record: CheckpointRecord | None) -> None:
-        """One entry. Quick nodes are pure, so the graph may go on before it is durable; launches and ends wait for that."""
+        """Commit one entry.
+
+        Inline nodes are pure, so the graph may go on before the entry is durable. The start of a
+        task and the end of the run wait for it.
+        """
         if self._is_complete:
-            await self._change(record, self._ends.completed(self._stopping.stands))
+            await self._commit_status(record, self._outcome.completed(self._stop.run_status))
             return
-        self._ledger.commit(record, self._stopping.failure)
-        if self._launcher.has_pending or self._ledger.is_far_ahead:
-            await self._ledger.land()
-        self._start_pending()
-
-    async def _change(self, record: CheckpointRecord | None, change: RunChange) -> None:
-        """One entry that ends this take-up, unless somebody has changed the run's status before."""
-        moved = await self._ledger.change(record, change, self._stopping.failure)
-        if moved is None:
-            self.outcome = change.status
+        self._buffer.commit(record, self._stop.failure)
+        if self._tasks.has_scheduled or self._buffer.is_full:
+            await self._buffer.flush()
+        if self._stop.blocks_tasks:
+            self._tasks.drop_scheduled()
         else:
-            self._stopping.moved(moved)
+            self._tasks.start_scheduled()
 
-    def _start_pending(self) -> None:
-        """What a wave has launched starts with its commit; where the run goes elsewhere, whoever takes it up starts it."""
-        if self._stopping.is_elsewhere:
-            self._launcher.drop_pending()
+    async def _commit_status(self, record: CheckpointRecord | None, change: RunChange) -> None:
+        """Commit an entry that ends this claim, unless somebody else has changed the status of the run before."""
+        actual_status = await self._buffer.commit_status(record, change, self._stop.failure)
+        if actual_status is None:
+            self.final_status = change.status
         else:
-            self._launcher.start_pending()
+            self._stop.set_run_status(actual_status)
 
-    async def _end(self) -> RunStatus | None:
-        """The run stops before its end: its code first, then what is said of it."""
-        await self._launcher.cancel()
-        if self._stopping.stop is StopReason.LEASE_LOST:
+    async def _stop_early(self) -> RunStatus | None:
+        """Stop the run before its end: first its code, then its status."""
+        await self._tasks.cancel()
+        if self._stop.reason is StopReason.LEASE_LOST:
             return None
         self._enter_results()
-        has_more = bool(self._is_due or self.memory.running or self.waits)
-        change = self._ends.stopped(self._stopping, has_more=has_more)
+        has_more = bool(self._has_next or self.state.running_nodes or self.waits)
+        change = self._outcome.stopped(self._stop, has_more=has_more)
         if change.status is RunStatus.PAUSED:
-            self._turns.interrupt_running()
+            self._scheduler.interrupt_running()
         elif change.status.is_terminal:
-            self._turns.cancel_running()
+            self._scheduler.cancel_unfinished()
         else:
-            self._turns.tell_usage()
-        await self._change(None, change)
-        return self.outcome or await self._end()
+            self._scheduler.record_usage()
+        await self._commit_status(None, change)
+        return self.final_status or await self._stop_early()
 
 
-_NOTHING = object()
+_NO_COMMAND = object()

@@ -1,4 +1,8 @@
-"""What a node sees while it runs: the names of its templates, and the ways to tell the world how it is getting on."""
+"""The context of one visit of a node: the names that its templates see, and its reports without secrets.
+
+A context lives as long as its visit. Nothing in it is durable: the reporter decides what becomes an
+event. Every text, value and error passes the redactor before it leaves the context.
+"""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,7 +16,7 @@ from engine.events import LogRecorded, Usage
 from engine.expressions import evaluator
 from engine.expressions.analysis import INDEX, ITEM, SECRETS
 from engine.graph.channels import NodeRecord
-from engine.runtime.reporter import Telling
+from engine.runtime.reporter import Reporter
 from engine.runtime.run_info import MapItemScope, RunInfo
 from engine.sdk.node import NodeType
 from engine.states import LogLevel, NodeStatus
@@ -21,37 +25,45 @@ from engine.values.redaction import NO_SECRETS
 from engine.values.storable import check_storable, clean_text, is_storable
 
 NOT_RUN = {"output": None, "status": NodeStatus.IDLE.value}
-NOTHING_ELSE: Mapping[str, Any] = {}
+"""What templates see of a node that has not run."""
+NO_NAMES: Mapping[str, Any] = {}
 MAX_LOG = 10_000
-"""Characters of one log line."""
+"""The number of characters of one log record."""
 LOG_LIMIT = 1000
-"""Log lines one visit of a node may write; the last one says that there were more."""
+"""The number of log records of one visit. The last one says that the rest is left out."""
 
 
 def scope_of(
     run_id: str,
     inputs: JSON,
-    slots: Mapping[str, NodeRecord],
+    records: Mapping[str, NodeRecord],
     names: Iterable[str],
-    around: Mapping[str, Any] = NOTHING_ELSE,
+    outer: Mapping[str, Any] = NO_NAMES,
 ) -> dict[str, Any]:
-    """The names that templates can use: `names` are the node ids worth offering, so that a big graph costs no more.
+    """Build the scope of templates: the values that they see by name.
 
-    `around` are those known from outside; a node of one's own hides another of the same id.
+    Args:
+        run_id: The id of the run.
+        inputs: The input of the run.
+        records: The node records of the run.
+        names: The ids of the nodes in the scope. Only referenced nodes belong here, so that a large
+            graph costs no more than a small one.
+        outer: The names from outside the run, for an item of a map. A node of the run hides an
+            outer node with the same id.
     """
-    nodes = {name: _view(slots.get(name)) for name in names}
-    outer = around.get("nodes", NOTHING_ELSE)
-    return {**around, **nodes, "input": inputs, "run": {"id": run_id}, "nodes": {**outer, **nodes}}
+    nodes = {name: _view(records.get(name)) for name in names}
+    outer_nodes = outer.get("nodes", NO_NAMES)
+    return {**outer, **nodes, "input": inputs, "run": {"id": run_id}, "nodes": {**outer_nodes, **nodes}}
 
 
-def _view(slot: NodeRecord | None) -> dict[str, Any]:
-    if slot is None:
+def _view(record: NodeRecord | None) -> dict[str, Any]:
+    if record is None:
         return NOT_RUN
-    return {"output": slot.output, "status": slot.status.value}
+    return {"output": record.output, "status": record.status.value}
 
 
 class RunNodeContext:
-    """The NodeContext of one visit. The report decides what of all that is told becomes an event, and when."""
+    """The NodeContext of one visit."""
 
     def __init__(
         self,
@@ -60,40 +72,56 @@ class RunNodeContext:
         visit: int,
         scope: Mapping[str, Any],
         resources: Mapping[str, Any],
-        report: Telling,
-        given_up: asyncio.Event | None = None,
+        reporter: Reporter,
+        abandoned: asyncio.Event | None = None,
         types: Mapping[str, NodeType[Any]] | None = None,
     ) -> None:
-        """`given_up` is set once the run is to end, or its lease is lost: the node stops without keeping anything first."""
+        """Create the context of a visit.
+
+        Args:
+            info: The run.
+            node_id: The id of the node.
+            visit: The number of the visit, from 1.
+            scope: The values that templates see.
+            resources: The resources of the process by name.
+            reporter: Receives all reports.
+            abandoned: Set when the run ends or its lease is lost. Then the node must stop without
+                storing results first.
+            types: The node types of this installation by name, for a node with nested nodes.
+        """
         self.info = info
         self.run_id, self.project_id, self.scopes = info.id, info.project_id, info.scopes
         self.node_id, self.visit, self.attempt = node_id, visit, 1
         self.inputs, self.resources, self.scope = info.inputs, resources, scope
         self.idempotency_key = f"{info.key}/{node_id}/{visit}"
         self.noted_input: JSON = None
-        self.given_up = given_up
+        self.abandoned = abandoned
         self.types: Mapping[str, NodeType[Any]] = types or {}
-        self._report = report
+        self._reporter = reporter
         self._redactor = NO_SECRETS
-        if info.around is not None:
-            self._redactor = info.around.redactor
-            if info.around.secrets:
-                self.scope = {**scope, SECRETS: info.around.secrets}
+        if info.item_scope is not None:
+            self._redactor = info.item_scope.redactor
+            if info.item_scope.secrets:
+                self.scope = {**scope, SECRETS: info.item_scope.secrets}
         self._text = self._redactor.stream()
-        self._lines = 0
+        self._log_count = 0
 
-    def around(self, index: int, item: JSON) -> MapItemScope:
-        """What an item of this node, which is a map, has around it."""
+    def item_scope(self, index: int, item: JSON) -> MapItemScope:
+        """Return the scope for one item of this node, which is a map."""
         names = {name: value for name, value in self.scope.items() if name != SECRETS}
-        known = {**names, ITEM: item, INDEX: index}
-        return MapItemScope(known, self.scope.get(SECRETS, {}), self._redactor, f"{self.idempotency_key}/{index}")
+        item_names = {**names, ITEM: item, INDEX: index}
+        key = f"{self.idempotency_key}/{index}"
+        return MapItemScope(item_names, self.scope.get(SECRETS, {}), self._redactor, key)
 
     def begin_attempt(self, number: int) -> None:
         self.attempt = number
 
     @contextmanager
-    def knowing(self, secrets: Mapping[str, str]) -> Iterator[None]:
-        """Inside of it the templates see secrets. From its beginning on nothing that is told shows one, however late."""
+    def with_secrets(self, secrets: Mapping[str, str]) -> Iterator[None]:
+        """Let templates see secrets inside the `with` block.
+
+        The redactor masks them from now on and never stops, because a node may report late.
+        """
         before, self.scope = self.scope, {**self.scope, SECRETS: secrets}
         self._redactor = self._redactor.with_values(secrets.values())
         self._text = self._redactor.stream()
@@ -103,29 +131,28 @@ class RunNodeContext:
             self.scope = before
 
     def hide(self, values: Iterable[str]) -> None:
-        """From now on nothing that is told shows one of them."""
-        self.settle()
+        self.flush_text()
         self._redactor = self._redactor.with_values(values)
         self._text = self._redactor.stream()
 
-    def settle(self) -> None:
-        """There is no more text to come: what was held back is shown."""
-        self._show(self._text.flush())
+    def flush_text(self) -> None:
+        """Report the end of the streamed text, which was delayed because it could begin a secret."""
+        self._report_text(self._text.flush())
 
-    def redacted(self, value: JSON) -> JSON:
-        """Storable JSON without secrets: for whatever leaves the node call."""
+    def redact(self, value: JSON) -> JSON:
+        """Mask all secrets in a value. Everything that leaves the node call passes here."""
         return self._redactor.redact_value(value)
 
     def render(self, value: JSON) -> JSON:
         try:
             rendered = evaluator.render(value, self.scope)
             if isinstance(value, dict | list):
-                # Many texts that give the same large value cost nothing, until somebody keeps them.
+                # Many texts that share one large value cost nothing until the result is stored.
                 check_storable(rendered)
         except evaluator.ExpressionError as error:
             raise NodeFailure("TEMPLATE", str(error)) from error
         except NotStorable as error:
-            raise NodeFailure("TEMPLATE", f"the templates give too much: {error}") from error
+            raise NodeFailure("TEMPLATE", f"the result of the templates cannot be stored: {error}") from error
         return rendered
 
     def evaluate(self, expression: str) -> JSON:
@@ -135,28 +162,28 @@ class RunNodeContext:
             raise NodeFailure("TEMPLATE", str(error)) from error
 
     def note_input(self, value: JSON) -> None:
-        self.noted_input = self.redacted(value)
+        self.noted_input = self.redact(value)
 
     def progress(self, fraction: float, message: str | None = None) -> None:
-        told = None if message is None else self.redacted(clean_text(message))
-        self._report.progress(min(max(fraction, 0.0), 1.0), told)
+        clean_message = None if message is None else self.redact(clean_text(message))
+        self._reporter.progress(min(max(fraction, 0.0), 1.0), clean_message)
 
     def text(self, delta: str) -> None:
-        self._show(self._text.push(clean_text(delta)))
+        self._report_text(self._text.push(clean_text(delta)))
 
-    def _show(self, text: str) -> None:
+    def _report_text(self, text: str) -> None:
         if text:
-            self._report.text(text)
+            self._reporter.text(text)
 
     def add_usage(self, usage: Usage) -> None:
-        self._report.add_usage(replace(usage, model=self.redacted(usage.model)))
+        self._reporter.add_usage(replace(usage, model=self.redact(usage.model)))
 
     def log(self, level: LogLevel, message: str, **fields: JSON) -> None:
-        self._lines += 1
-        if self._lines > LOG_LIMIT:
+        self._log_count += 1
+        if self._log_count > LOG_LIMIT:
             return
-        if self._lines == LOG_LIMIT:
+        if self._log_count == LOG_LIMIT:
             level, message, fields = LogLevel.WARNING, f"more than {LOG_LIMIT} lines: the rest is left out", {}
-        kept = self.redacted(fields) if is_storable(fields) else {}
-        record = LogRecorded(level, self.redacted(clean_text(message))[:MAX_LOG], self.node_id, kept)
-        self._report.post(datetime.now(UTC), record)
+        clean_fields = self.redact(fields) if is_storable(fields) else {}
+        record = LogRecorded(level, self.redact(clean_text(message))[:MAX_LOG], self.node_id, clean_fields)
+        self._reporter.post(datetime.now(UTC), record)

@@ -1,6 +1,7 @@
-"""How a run ends, or stops before its end: the change of its status, with the output or the error that goes with it.
+"""The status change that ends a claimed run, with its output or error.
 
-Pure: nothing is changed here, and nothing is stored before the ledger has it.
+Pure functions of the state of the run: nothing changes and nothing is stored before the commit
+buffer has the status change. The executor calls them.
 """
 
 from dataclasses import dataclass
@@ -22,66 +23,78 @@ from engine.values.storable import check_storable
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """The ends that one run may come to. `expected` is how its row stands, as far as is known."""
+    """Computes the status change that ends a run, or releases it before its end."""
 
     info: RunInfo
     compiled: CompiledGraph
-    memory: RunState
+    state: RunState
 
     def completed(self, expected: RunStatus) -> RunChange:
+        """Return the change to COMPLETED; to FAILED if the output of the run cannot be computed.
+
+        Args:
+            expected: The last known status of the run's row.
+        """
         output, error = self._output()
         if error is not None:
             return RunChange(RunStatus.FAILED, expected, error.message, None, error)
         return RunChange(RunStatus.COMPLETED, expected, None, output)
 
-    def stopped(self, stopping: StopControl, *, has_more: bool) -> RunChange:
-        """`has_more`: something of the run is still to be done. Without it a run that was to pause is over instead."""
-        stop, failure, expected = stopping.stop, stopping.failure, stopping.stands
-        if stop is StopReason.CANCEL:
+    def stopped(self, stop: StopControl, *, has_more: bool) -> RunChange:
+        """Return the change for a run that was stopped.
+
+        Args:
+            stop: The stop requests.
+            has_more: Whether a part of the run is still to be executed. Without it, a run that was
+                to pause or to be handed back is completed instead.
+        """
+        reason, failure, expected = stop.reason, stop.failure, stop.run_status
+        if reason is StopReason.CANCEL:
             return RunChange(RunStatus.CANCELLED, expected)
-        if stop is StopReason.TIMEOUT:
+        if reason is StopReason.TIMEOUT:
             failure = RunError("TIMEOUT", f"the run did not finish within {self.info.timeout_s} s", retryable=True)
         if failure is not None:
             return RunChange(RunStatus.FAILED, expected, failure.message, None, failure)
         if not has_more:
             return self.completed(expected)
-        if stop in (StopReason.PAUSE, StopReason.BREAK):
-            return RunChange(RunStatus.PAUSED, expected, self._why_paused(stop))
+        if reason in (StopReason.PAUSE, StopReason.BREAK):
+            return RunChange(RunStatus.PAUSED, expected, self._pause_message(reason))
         return RunChange(RunStatus.QUEUED, expected, "Handed back: the worker is stopping")
 
-    def _why_paused(self, stop: StopReason | None) -> str:
-        if stop is not StopReason.BREAK:
+    def _pause_message(self, reason: StopReason | None) -> str:
+        if reason is not StopReason.BREAK:
             return "Paused"
         return "Paused after a step" if self.info.is_step else "Paused at a breakpoint"
 
     def _output(self) -> tuple[JSON, RunError | None]:
-        """The spec's `outputs`; else the output of the `end` node; else those of the nodes that no edge leaves."""
-        spec, plan, slots = self.compiled.spec, self.compiled.plan, self.memory.slots
+        """Return the output of the run, or the error for which there is none.
+
+        The output is that of the spec's `outputs`; else that of the node that ends the run; else
+        those of the nodes that no edge leaves, by id.
+        """
+        spec, plan, records = self.compiled.spec, self.compiled.plan, self.state.records
         if spec.outputs is not None:
-            scope = scope_of(self.info.id, self.info.inputs, slots, list(plan.nodes), self.info.names)
+            scope = scope_of(self.info.id, self.info.inputs, records, list(plan.nodes), self.info.outer_names)
             try:
                 return _checked({name: evaluator.render(template, scope) for name, template in spec.outputs.items()})
-            except evaluator.ExpressionError as wrong:
-                return None, RunError("TEMPLATE", f"outputs: {wrong}")
-        ended = [
-            node.id
-            for node in spec.nodes
-            if self.compiled.works[node.id].type.ends_run and _has_run(slots.get(node.id))
-        ]
-        if len(ended) == 1:
-            return slots[ended[0]].output, None
-        leaves = ended or [node_id for node_id in plan.leaves if _has_run(slots.get(node_id))]
-        return _checked({node_id: slots[node_id].output for node_id in leaves})
+            except evaluator.ExpressionError as error:
+                return None, RunError("TEMPLATE", f"outputs: {error}")
+        bound_nodes = self.compiled.bound_nodes
+        ends = [node.id for node in spec.nodes if bound_nodes[node.id].type.ends_run and _has_run(records.get(node.id))]
+        if len(ends) == 1:
+            return records[ends[0]].output, None
+        node_ids = ends or [node_id for node_id in plan.leaves if _has_run(records.get(node_id))]
+        return _checked({node_id: records[node_id].output for node_id in node_ids})
 
 
 def _checked(output: JSON) -> tuple[JSON, RunError | None]:
-    """Each part may be as large as a node's output; the whole may be no larger than one."""
+    """Check the size of a combined output. Each part may be as large as a node's output, and so may the whole."""
     try:
         check_storable(output)
-    except NodeFailure as wrong:
-        return None, RunError(wrong.code, f"outputs: {wrong.message}")
+    except NodeFailure as failure:
+        return None, RunError(failure.code, f"outputs: {failure.message}")
     return output, None
 
 
-def _has_run(slot: NodeRecord | None) -> bool:
-    return slot is not None and slot.status in EXECUTED
+def _has_run(record: NodeRecord | None) -> bool:
+    return record is not None and record.status in EXECUTED

@@ -1,7 +1,9 @@
-"""What the engine needs from outside: a journal that makes things durable. Storage and processes implement these.
+"""The interfaces that the engine requires from storage: the journal and the store of head checkpoints.
 
-An Entry is all or nothing: its events, node outputs, checkpoint, pending writes and status change are one commit, or none of
-them happened. Entries of one run are committed in the order in which they were given.
+The persistence package implements them for runs of a worker, the memory checkpointer for the items
+of a map. An Entry is one commit: its events, node outputs, checkpoint, pending writes and status
+change become durable together or not at all, whenever the process crashes. Entries of one run are
+committed in the order of the calls.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
@@ -18,7 +20,7 @@ from engine.types import JSON
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRecord:
-    """One checkpoint, serialised. `data` is a change over `parent_id` unless `is_full`."""
+    """One serialised checkpoint. `data` is a delta to `parent_id`, or the whole state if `is_full`."""
 
     id: str
     parent_id: str | None
@@ -30,7 +32,7 @@ class CheckpointRecord:
 
 @dataclass(frozen=True, slots=True)
 class PendingWrite:
-    """A write that belongs to no checkpoint yet: replayed on top of `checkpoint_id` after a crash."""
+    """A write on top of `checkpoint_id` that no checkpoint contains yet. After a crash it is applied again."""
 
     checkpoint_id: str
     task_id: str
@@ -41,7 +43,7 @@ class PendingWrite:
 
 @dataclass(frozen=True, slots=True)
 class OpenWait:
-    """What a node waits for: a moment, or an answer until then. It ends as `outcome` when `until` passes."""
+    """A wait of a node visit: for a time, for the answer of a person, or for another run."""
 
     id: str
     node_id: str
@@ -49,20 +51,23 @@ class OpenWait:
     kind: WaitKind
     since: datetime
     until: datetime | None = None
+    """When the wait ends by itself; None if it never does."""
     outcome: Output | None = None
+    """The result of the node when `until` passes."""
     prompt: JSON = None
     schema: JSON = None
     answer: JSON = None
     is_answered: bool = False
     child_run_id: str | None = None
-    """The run whose end is the answer, where `kind` is RUN."""
+    """For kind RUN: the run that the node waits for. Its end is the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunChange:
-    """The run goes from `expected` to `status`; refused, with all of its entry, where it stands elsewhere.
+    """A change of the run's status from `expected` to `status`, with the output or the error.
 
-    `wake_at` belongs to WAITING: when the first of its waits is over by itself.
+    If the status in the database is not `expected`, the whole entry is refused. `wake_at` belongs
+    to WAITING: the time when the first of its waits ends by itself.
     """
 
     status: RunStatus
@@ -75,7 +80,10 @@ class RunChange:
 
 @dataclass(slots=True)
 class Entry:
-    """What is to be committed for one run under one fencing token. `events_to_write` are numbered in their order."""
+    """The data of one commit for one run. `epoch` is the fencing token of the writer.
+
+    The journal numbers `events_to_write` in their order.
+    """
 
     run_id: str
     epoch: int
@@ -83,37 +91,35 @@ class Entry:
     events_to_write: list[tuple[datetime, EventData]] = field(default_factory=list)
     checkpoint: CheckpointRecord | None = None
     writes: list[PendingWrite] = field(default_factory=list)
-    waits: list[OpenWait] = field(default_factory=list)
-    """Opened by this entry."""
-    settled: list[str] = field(default_factory=list)
-    """Ids of waits that are over with this entry."""
+    opened_waits: list[OpenWait] = field(default_factory=list)
+    settled_wait_ids: list[str] = field(default_factory=list)
     change: RunChange | None = None
     progress: float | None = None
     failure: RunError | None = None
-    """The run is going to fail with this: whoever takes it up after a crash ends it so."""
+    """The error with which the run is going to fail. If the worker crashes, the next one ends the run with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeState:
-    """Where a run stands when it is taken up: its head, with what came in on top of it."""
+    """The stored state of a run from which an executor resumes: its head with the writes on top of it."""
 
-    slots: dict[str, NodeRecord]
+    records: dict[str, NodeRecord]
     step: int
-    is_due: bool
-    """Whether a wave may follow: something is due, or may be once the writes on top are applied."""
-    is_held: bool
-    """Whether a breakpoint has put a turn off."""
+    has_next: bool
+    """Whether a superstep may follow: a node is due, or may be due once the writes are applied."""
+    has_held_node: bool
+    """Whether a breakpoint has delayed a node that is due."""
     waits: list[OpenWait]
     usage: Mapping[str, Usage] = field(default_factory=dict)
-    """What visits that are under way have taken so far, by node: whoever goes on with them adds to it."""
+    """The usage so far of the unfinished visits, by node. Whoever continues a visit adds to it."""
 
 
 class Fenced(Exception):
-    """The run belongs to another worker now, or to nobody: this one must drop it without a further word."""
+    """The run has no claim with this epoch any more: this worker must drop it and write nothing else."""
 
 
 class StatusMoved(Exception):
-    """The status change lost: the run stands at `status` now. Nothing of the entry was written."""
+    """The run has `status` instead of the expected one. Nothing of the entry was written."""
 
     def __init__(self, status: RunStatus) -> None:
         super().__init__(f"the run is {status} now")
@@ -121,7 +127,7 @@ class StatusMoved(Exception):
 
 
 class EntryRefused(Exception):
-    """The database refuses this entry and would refuse it again; `reason` says what it said."""
+    """The database refuses this entry and would refuse it again. `reason` is its error message."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -129,22 +135,24 @@ class EntryRefused(Exception):
 
 
 class Journal(Protocol):
-    """Makes entries durable and publishes what they tell, in groups."""
+    """Makes entries durable in groups, and publishes their events after the commit."""
 
     def commit(self, entry: Entry) -> Awaitable[int]:
-        """Takes the entry now; to be awaited for the run's last event number once it is durable.
+        """Accept an entry at once, in the order of the calls.
 
-        That raises Fenced, StatusMoved or EntryRefused; otherwise it waits for as long as the database is away. When an entry
-        fails, so do those of the run that were given after it.
+        Returns:
+            An awaitable that ends when the entry is durable, with the number of the run's last
+            event. It waits as long as the database is not available. Awaiting it raises Fenced,
+            StatusMoved or EntryRefused. When an entry fails, all later entries of the run fail.
         """
         ...
 
     def post(self, entry: Entry) -> None:
-        """Lets an entry ride with the next commit, within milliseconds. A failure shows at the run's next `commit`."""
+        """Add an entry to the next commit, within milliseconds. The next `commit` of the run reports a failure."""
         ...
 
     def stream(self, run_id: str, delta: OutputDelta) -> None:
-        """Shows text to live readers; nothing is stored."""
+        """Publish streamed text to live readers, without storing it."""
         ...
 
 

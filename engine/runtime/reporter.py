@@ -1,6 +1,7 @@
-"""What one visit of a node tells while it runs: how far it is, the text it writes, what it took of a model.
+"""What a running visit of a node reports: progress, streamed text, usage, retries and log records.
 
-All of it may be lost with the process: the visit runs again then. What counts is told once more when the node settles.
+A crash may lose the last reports, and then the visit runs again. Everything that counts is
+committed once more when the node settles.
 """
 
 import asyncio
@@ -14,65 +15,72 @@ from engine.runtime.run_state import RunState
 from engine.states import NodeStatus
 
 PROGRESS_INTERVAL_S = 0.1
-"""The least time between two progress events of one node."""
-KEEP_INTERVAL_S = 1.0
-KEEP_GROWTH = 1.25
-"""Streamed text is kept when it has grown by a quarter: all that is ever written of it is a few times its length."""
+"""The least time between two progress events of a node, in seconds."""
+TEXT_INTERVAL_S = 1.0
+"""The least time between two events with the streamed text of a node, in seconds."""
+TEXT_GROWTH = 1.25
+"""How much longer the text must be for the next such event. Each event contains the whole text, so
+exponential growth limits the bytes written to a few times the length of the text.
+"""
 TEXT_LIMIT = 1024 * 1024
-"""Characters of streamed text that are kept; what follows is shown live alone."""
+"""The number of characters of streamed text that are stored. Live readers get the rest as well."""
 
 
-class Telling(Protocol):
-    """Who hears what a node tells."""
+class Reporter(Protocol):
+    """The receiver of the reports of one visit."""
 
     def progress(self, fraction: float, message: str | None) -> None: ...
     def text(self, text: str) -> None: ...
     def add_usage(self, usage: Usage) -> None: ...
-    def post(self, at: datetime, what: EventData) -> None: ...
+    def post(self, at: datetime, data: EventData) -> None: ...
 
 
 class NodeReporter:
-    def __init__(self, info: RunInfo, node_id: str, visit: int, memory: RunState, journal: Journal) -> None:
-        self._facts, self._node_id, self._visit = info, node_id, visit
-        self._memory, self._journal = memory, journal
+    """Writes the reports of one visit to the state of the run and to the journal."""
+
+    def __init__(self, info: RunInfo, node_id: str, visit: int, state: RunState, journal: Journal) -> None:
+        self._info, self._node_id, self._visit = info, node_id, visit
+        self._state, self._journal = state, journal
         self._attempt = 1
-        self._next_progress = self._next_keep = 0.0
-        self._length = self._kept = 0
+        self._next_progress_at = self._next_text_at = 0.0
+        self._length = self._published_length = 0
 
     def progress(self, fraction: float, message: str | None) -> None:
-        """At most one each PROGRESS_INTERVAL_S gets through; the node's end tells the last one."""
+        """Publish progress, at most once in PROGRESS_INTERVAL_S. The end of the node publishes the last value."""
         now = asyncio.get_running_loop().time()
-        if now >= self._next_progress:
-            self._next_progress = now + PROGRESS_INTERVAL_S
-            self._tell(progress=fraction, message=message)
+        if now >= self._next_progress_at:
+            self._next_progress_at = now + PROGRESS_INTERVAL_S
+            self._publish(progress=fraction, message=message)
 
     def text(self, text: str) -> None:
+        """Stream text to live readers, and store it from time to time."""
         offset, self._length = self._length, self._length + len(text)
-        so_far = self._memory.state(self._node_id).partial_output or ""
-        if len(so_far) < TEXT_LIMIT:
-            self._memory.evolve(self._node_id, partial_output=(so_far + text)[:TEXT_LIMIT])
-        self._journal.stream(self._facts.id, OutputDelta(self._node_id, self._visit, self._attempt, offset, text))
+        stored = self._state.node_state(self._node_id).partial_output or ""
+        if len(stored) < TEXT_LIMIT:
+            self._state.evolve(self._node_id, partial_output=(stored + text)[:TEXT_LIMIT])
+        self._journal.stream(self._info.id, OutputDelta(self._node_id, self._visit, self._attempt, offset, text))
         now = asyncio.get_running_loop().time()
-        if now >= self._next_keep and min(self._length, TEXT_LIMIT) >= self._kept * KEEP_GROWTH + 1:
-            self._next_keep, self._kept = now + KEEP_INTERVAL_S, self._length
-            self._tell()
+        if now >= self._next_text_at and min(self._length, TEXT_LIMIT) >= self._published_length * TEXT_GROWTH + 1:
+            self._next_text_at, self._published_length = now + TEXT_INTERVAL_S, self._length
+            self._publish()
 
     def add_usage(self, usage: Usage) -> None:
-        """Adds to what the visit has taken so far, all attempts together."""
-        before = self._memory.state(self._node_id).usage
-        self._memory.evolve(self._node_id, usage=usage if before is None else before + usage)
+        """Add to the usage of the visit, over all its attempts."""
+        before = self._state.node_state(self._node_id).usage
+        self._state.evolve(self._node_id, usage=usage if before is None else before + usage)
 
-    def retrying(self, number: int, error: RunError, pause: float) -> None:
-        message = f"attempt {number} failed: {error.message}; the next in {pause:g} s"
-        self._tell(status=NodeStatus.RETRYING, attempt=number, error=error, message=message)
+    def attempt_failed(self, number: int, error: RunError, pause_s: float) -> None:
+        """Publish that an attempt has failed and that the next one follows after a pause."""
+        message = f"attempt {number} failed: {error.message}; the next in {pause_s:g} s"
+        self._publish(status=NodeStatus.RETRYING, attempt=number, error=error, message=message)
 
-    def again(self, number: int) -> None:
-        """The next attempt begins, and writes its text from the start."""
-        self._attempt, self._length, self._kept = number, 0, 0
-        self._tell(status=NodeStatus.RUNNING, attempt=number, message=None, partial_output=None)
+    def attempt_started(self, number: int) -> None:
+        """Publish that the next attempt begins. Its text starts from the beginning."""
+        self._attempt, self._length, self._published_length = number, 0, 0
+        self._publish(status=NodeStatus.RUNNING, attempt=number, message=None, partial_output=None)
 
-    def post(self, at: datetime, what: EventData) -> None:
-        self._journal.post(Entry(self._facts.id, self._facts.epoch, self._facts.lineage, [(at, what)]))
+    def post(self, at: datetime, data: EventData) -> None:
+        self._journal.post(Entry(self._info.id, self._info.epoch, self._info.lineage, [(at, data)]))
 
-    def _tell(self, **changes: Any) -> None:
-        self.post(datetime.now(UTC), NodeChange(self._memory.evolve(self._node_id, **changes)))
+    def _publish(self, **changes: Any) -> None:
+        self.post(datetime.now(UTC), NodeChange(self._state.evolve(self._node_id, **changes)))

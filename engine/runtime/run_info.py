@@ -1,4 +1,8 @@
-"""A take-up of a run, from outside: what the drive is given, why it may be asked to stop, and the store it stands on."""
+"""The facts about a claimed run that do not change while the run executes, and the reasons to stop it.
+
+The worker creates a RunInfo for each claim; the executor and all its parts read it. It is
+immutable and built from the run's row, so a crash loses nothing.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,35 +15,44 @@ from engine.values.redaction import Redactor
 
 
 class StopReason(StrEnum):
-    """Why a drive is to stop before its end. Types, so that none is guessed from a CancelledError."""
+    """The reasons to stop a run before its end, from the weakest to the strongest.
+
+    They are passed as values, so that no code has to guess the reason from a CancelledError.
+    """
 
     DRAIN = "drain"
-    """The worker is leaving: hand the run back at the next boundary."""
+    """The worker stops: it hands the run back after the current superstep."""
     BREAK = "break"
-    """A breakpoint, or the end of a step: the run pauses by itself."""
+    """The run has reached a breakpoint or the end of a step, and pauses."""
     PAUSE = "pause"
+    """A user pauses the run."""
     TIMEOUT = "timeout"
+    """The run has used up its time."""
     CANCEL = "cancel"
+    """A user cancels the run."""
     LEASE_LOST = "lease lost"
+    """Another worker may have the run now."""
 
     @property
-    def is_at_once(self) -> bool:
-        """True where running nodes are not waited for."""
+    def is_immediate(self) -> bool:
+        """Whether running nodes are cancelled instead of awaited."""
         return self in (StopReason.TIMEOUT, StopReason.CANCEL, StopReason.LEASE_LOST)
 
     def outranks(self, other: "StopReason") -> bool:
-        """Of two reasons the later in the enum counts: they are in the order of what they demand."""
+        """Whether this reason replaces `other`. The reasons are declared in ascending order."""
         return _RANK[self] > _RANK[other]
 
 
-_RANK = {stop: rank for rank, stop in enumerate(StopReason)}
+_RANK = {reason: rank for rank, reason in enumerate(StopReason)}
 
 
 @dataclass(frozen=True, slots=True)
 class MapItemScope:
-    """What an item of a map has around it: the names that its templates know from outside, and the secrets of its node.
+    """The scope that a map passes to the nodes of one item.
 
-    `key` is the item's idempotency key; `redactor` keeps what the map keeps to itself.
+    `names` are the values that the item's templates see in addition to the item's own nodes.
+    `secrets` are those of the map's call, and `redactor` masks them. `key` is the idempotency key
+    of the item.
     """
 
     names: Mapping[str, Any]
@@ -50,7 +63,7 @@ class MapItemScope:
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """What a drive needs to know of the run it was given."""
+    """A claimed run, as its executor needs it. `epoch` is the fencing token of the claim."""
 
     id: str
     project_id: str
@@ -58,32 +71,33 @@ class RunInfo:
     lineage: int
     inputs: JSON
     scopes: frozenset[str] = frozenset()
-    """What whoever started the run may do: tools ask."""
+    """The scopes of the caller who started the run. Tools check them."""
     timeout_s: float | None = None
     breakpoints: frozenset[str] = frozenset()
+    """The ids of the nodes before which the run pauses."""
     is_step: bool = False
-    """Only the next step is to run; then the run pauses."""
+    """Whether the run pauses after the next step."""
     resumed_step: int = -1
-    """The head's step when somebody last resumed the run."""
+    """The step of the head when the run was last resumed; -1 if it never was."""
     failure: RunError | None = None
-    """What the run was failing with when its last worker was lost."""
-    around: MapItemScope | None = None
-    """For the nodes of an item of a map."""
+    """The error with which the run was about to fail when its last worker was lost."""
+    item_scope: MapItemScope | None = None
+    """Set if this run is one item of a map."""
 
     @property
     def is_new(self) -> bool:
-        """Nobody has held the run before, and it began with no copy of another one's head: nothing is stored of it.
+        """Whether nothing of the run is stored: this is its first claim, and it is no copy of another run.
 
-        A copy has the step that it goes on from (`persistence.checkpoints.clone.derive`), which is 0 at least.
+        A copy has `resumed_step` >= 0 from the start (persistence.checkpoints.clone.derive).
         """
         return self.epoch == 1 and self.resumed_step < 0
 
     @property
-    def names(self) -> Mapping[str, Any]:
-        """What templates know beside the run's own nodes."""
-        return {} if self.around is None else self.around.names
+    def outer_names(self) -> Mapping[str, Any]:
+        """The values that templates see in addition to the run's own nodes."""
+        return {} if self.item_scope is None else self.item_scope.names
 
     @property
     def key(self) -> str:
-        """What the idempotency keys of its nodes begin with."""
-        return f"{self.id}/{self.lineage}" if self.around is None else self.around.key
+        """The prefix of the idempotency keys of the run's nodes."""
+        return f"{self.id}/{self.lineage}" if self.item_scope is None else self.item_scope.key

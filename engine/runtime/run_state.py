@@ -1,6 +1,6 @@
-"""A run's memory while a worker has it: slots, node states, and what has happened since the last commit.
+"""The state of a run in the memory of its worker: node records, node states and uncommitted events.
 
-All of it is rebuilt from the store at the next take-up; nothing here is needed for a run to survive a crash.
+A crash loses nothing that matters: the next claim restores the state from the store.
 """
 
 from collections import Counter
@@ -16,77 +16,82 @@ from engine.states import EXECUTED, NodeStatus, progress_from_counts
 
 
 class RunState:
-    """`wave` holds what goes with the next commit, in order. Slots are shared with the graph's channel."""
+    """The records and states of the nodes of one run.
 
-    def __init__(self, run_id: str, total: int, slots: dict[str, NodeRecord]) -> None:
-        self.run_id, self.total, self.slots = run_id, total, slots
-        self.states: dict[str, NodeState] = {}
-        self.wave: list[tuple[datetime, EventData]] = []
-        # Kept as it changes: counting afresh would make a wave cost as much as the graph is big.
-        self._count = Counter(slot.status for slot in slots.values())
+    `total` is the number of nodes of the spec. `records` is shared with the graph's channel.
+    `events` are the events of the next commit, in order.
+    """
 
-    def state(self, node_id: str, **changes: Any) -> NodeState:
-        """A node's state as it is, or as it would be with some changes."""
-        found = self.states.get(node_id)
-        if found is not None:
-            return replace(found, **changes) if changes else found
-        slot = self.slots.get(node_id)
-        return NodeState(self.run_id, node_id, **{"visits": slot.visits if slot else 0, **changes})
+    def __init__(self, run_id: str, total: int, records: dict[str, NodeRecord]) -> None:
+        self.run_id, self.total, self.records = run_id, total, records
+        self.node_states: dict[str, NodeState] = {}
+        self.events: list[tuple[datetime, EventData]] = []
+        # Maintained with each change: a new count for each superstep would cost time by graph size.
+        self._count = Counter(record.status for record in records.values())
+
+    def node_state(self, node_id: str, **changes: Any) -> NodeState:
+        """Return the state of a node with some changes, without storing them."""
+        state = self.node_states.get(node_id)
+        if state is not None:
+            return replace(state, **changes) if changes else state
+        record = self.records.get(node_id)
+        return NodeState(self.run_id, node_id, **{"visits": record.visits if record else 0, **changes})
 
     def evolve(self, node_id: str, **changes: Any) -> NodeState:
-        """Changes a node's state without telling anybody yet."""
-        state = self.states[node_id] = self.state(node_id, **changes)
+        """Change the state of a node without an event."""
+        state = self.node_states[node_id] = self.node_state(node_id, **changes)
         return state
 
-    def note(self, state: NodeState, at: datetime | None = None) -> None:
-        """A node's new state, to be committed with the wave."""
-        self.states[state.node_id] = state
-        self.wave.append((at or datetime.now(UTC), NodeChange(state)))
+    def add_change(self, state: NodeState, at: datetime | None = None) -> None:
+        """Set the state of a node, with an event in the next commit. `at` is now by default."""
+        self.node_states[state.node_id] = state
+        self.events.append((at or datetime.now(UTC), NodeChange(state)))
 
-    def set_slot(self, node_id: str, slot: NodeRecord) -> dict[str, NodeRecord]:
-        """Returns the write that tells the graph's channel."""
-        before = self.slots.get(node_id)
+    def set_record(self, node_id: str, record: NodeRecord) -> dict[str, NodeRecord]:
+        """Set the record of a node, and return the value to write to the graph's channel."""
+        before = self.records.get(node_id)
         if before is not None:
             self._count[before.status] -= 1
-        self._count[slot.status] += 1
-        self.slots[node_id] = slot
-        return {node_id: slot}
+        self._count[record.status] += 1
+        self.records[node_id] = record
+        return {node_id: record}
 
     def skip(self, node_id: str, round_: Round) -> dict[str, NodeRecord]:
-        before = self.slots.get(node_id)
-        visits = before.visits if before else 0
-        self.note(NodeState(self.run_id, node_id, NodeStatus.SKIPPED, visits=visits, progress=0.0))
-        return self.set_slot(node_id, NodeRecord(NodeStatus.SKIPPED, visits, round_, before.output if before else None))
+        """Skip a node in a round, and return the value to write to the graph's channel."""
+        before = self.records.get(node_id)
+        visits, output = (before.visits, before.output) if before else (0, None)
+        self.add_change(NodeState(self.run_id, node_id, NodeStatus.SKIPPED, visits=visits, progress=0.0))
+        return self.set_record(node_id, NodeRecord(NodeStatus.SKIPPED, visits, round_, output))
 
-    def take(self) -> list[tuple[datetime, EventData]]:
-        """What happened since the last commit, handed over once."""
-        wave, self.wave = self.wave, []
-        return wave
-
-    @property
-    def running(self) -> list[str]:
-        """Nodes launched and not settled."""
-        return self._with(NodeStatus.RUNNING)
+    def take_events(self) -> list[tuple[datetime, EventData]]:
+        """Return the events since the last commit, and forget them."""
+        events, self.events = self.events, []
+        return events
 
     @property
-    def waiting(self) -> list[str]:
-        """Nodes that wait for a moment or an answer."""
-        return self._with(NodeStatus.WAITING)
+    def running_nodes(self) -> list[str]:
+        """The nodes that were started beside the graph and are not settled."""
+        return self._with_status(NodeStatus.RUNNING)
 
-    def _with(self, status: NodeStatus) -> list[str]:
+    @property
+    def waiting_nodes(self) -> list[str]:
+        """The nodes that wait for a time, an answer or another run."""
+        return self._with_status(NodeStatus.WAITING)
+
+    def _with_status(self, status: NodeStatus) -> list[str]:
         if not self._count[status]:
             return []
-        return [node_id for node_id, slot in self.slots.items() if slot.status is status]
+        return [node_id for node_id, record in self.records.items() if record.status is status]
 
     @property
     def progress(self) -> float:
-        """The part of the nodes that this run can still reach which is settled, 0.0 to 1.0."""
+        """The executed share of the nodes that the run can still reach, from 0.0 to 1.0."""
         executed = sum(self._count[status] for status in EXECUTED)
         return progress_from_counts(executed, self._count[NodeStatus.SKIPPED], self.total)
 
-    def recall(self, slots: dict[str, NodeRecord], usage: Mapping[str, Usage]) -> None:
-        """Takes over what the store remembers, before anything has happened here."""
-        self.slots = slots
-        self._count = Counter(slot.status for slot in slots.values())
-        for node_id, taken in usage.items():
-            self.evolve(node_id, usage=taken)
+    def restore(self, records: dict[str, NodeRecord], usage: Mapping[str, Usage]) -> None:
+        """Adopt the stored records, and the usage of unfinished visits by node. Call it before any other change."""
+        self.records = records
+        self._count = Counter(record.status for record in records.values())
+        for node_id, used in usage.items():
+            self.evolve(node_id, usage=used)

@@ -1,9 +1,13 @@
-"""One node's turn in a wave: run it now, launch it, or skip it; and what its result means for the edges out of it."""
+"""The callbacks of the graph for one run: run, start or skip a due node, and route its result.
 
-from collections.abc import Sequence
+The scheduler changes only the state in memory and returns channel writes. The executor commits
+both together, so a crash between them is not possible.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 from langgraph.constants import TASKS
 from langgraph.types import Send
@@ -14,7 +18,7 @@ from engine.graph.channels import NODE_RECORDS, NodeRecord, Signal, Write
 from engine.graph.compiler import CompiledGraph
 from engine.graph.plan import PlanEdge, PlanNode, Round
 from engine.graph.routing import close_loop, settle_edges, taken_edges
-from engine.runtime.attempts import Result, attempt, null_after_failure
+from engine.runtime.attempts import NodeResult, error_output, run_attempts
 from engine.runtime.node_context import scope_of
 from engine.runtime.ports import OpenWait
 from engine.runtime.run_info import RunInfo, StopReason
@@ -32,195 +36,213 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class NodeScheduler:
-    """Takes turns for one run."""
+    """Implements engine.graph.compiler.GraphCallbacks for one claimed run."""
 
     info: RunInfo
     compiled: CompiledGraph
-    memory: RunState
-    launcher: "TaskRunner"
+    state: RunState
+    tasks: "TaskRunner"
     waits: Waits
-    stopping: "StopControl"
+    stop: "StopControl"
     breakpoints: frozenset[str]
 
-    def begin(self) -> Sequence[Write]:
-        """The writes that start a run: the edges of `__start__`, some of which may have a condition."""
-        skipped: dict[str, NodeRecord] = {}
+    def start(self) -> Sequence[Write]:
+        """Start the run: settle the edges of `__start__`, which may have conditions."""
+        changed: dict[str, NodeRecord] = {}
         starts = self.compiled.plan.starts
         try:
-            taken = taken_edges(starts, None, lambda edge: evaluator.truthy(edge.condition or "", self.scope(())))
-        except evaluator.ExpressionError as wrong:
-            self.stopping.fail(RunError("EXPRESSION", f"the condition of an edge out of __start__: {wrong}"))
+            taken = taken_edges(starts, None, lambda edge: evaluator.truthy(edge.condition or "", self._scope(())))
+        except evaluator.ExpressionError as error:
+            self.stop.fail(RunError("EXPRESSION", f"the condition of an edge out of __start__: {error}"))
             return ()
-        writes = settle_edges(
-            self.compiled.plan, starts, (), taken, lambda n, r: skipped.update(self.memory.skip(n.id, r))
-        )
-        return [(NODE_RECORDS, skipped), *writes]
+        writes = self._settle_edges(starts, (), taken, changed)
+        return [(NODE_RECORDS, changed), *writes]
 
-    async def turn(self, node: PlanNode, signal: Signal | None, again: Signal | None) -> Sequence[Write]:
-        """Called back by the graph: `signal` came by the node's forward edges, `again` by those that lead back to it."""
-        if again is not None and not again.live:
-            return close_loop(self.compiled.plan, node, again.round)
-        if again is not None:
-            round_, live = (*again.round[:-1], again.round[-1] + 1), True
-        elif signal is not None:
-            round_, live = signal.round if signal.held else node.first_round(signal.round), signal.live
+    async def run_node(self, node: PlanNode, entry: Signal | None, back: Signal | None) -> Sequence[Write]:
+        """Run, start or skip a node that is due; see GraphCallbacks.run_node.
+
+        At a breakpoint the node is sent to itself as `held`, and the run pauses before it.
+        """
+        if back is not None and not back.live:
+            return close_loop(self.compiled.plan, node, back.round)
+        if back is not None:
+            round_, is_live = (*back.round[:-1], back.round[-1] + 1), True
+        elif entry is not None:
+            round_, is_live = entry.round if entry.held else node.first_round(entry.round), entry.live
         else:
             return ()
-        if not live:
-            return self.skip(node, round_)
-        if node.id in self.breakpoints and not (signal and signal.held):
-            self.stopping.request(StopReason.BREAK)
+        if not is_live:
+            return self._skip(node, round_)
+        if node.id in self.breakpoints and not (entry and entry.held):
+            self.stop.request(StopReason.BREAK)
             return [(TASKS, Send(node.id, Signal(round_, True, held=True)))]
-        return await self.take(node, round_)
+        return await self._begin_visit(node, round_)
 
-    async def take(self, node: PlanNode, round_: Round) -> Sequence[Write]:
-        before = self.memory.slots.get(node.id)
+    async def _begin_visit(self, node: PlanNode, round_: Round) -> Sequence[Write]:
+        """Run an inline node to its end, or schedule a task for any other node."""
+        before = self.state.records.get(node.id)
         visits = before.visits + 1 if before else 1
         if visits > node.spec.max_visits:
-            return self._loop_limit(node, visits - 1)
-        slot = NodeRecord(NodeStatus.RUNNING, visits, round_, before.output if before else None)
-        work = self.compiled.works[node.id]
-        if not work.is_inline:
-            self.launcher.plan(node, slot)
-            return [(NODE_RECORDS, self.memory.set_slot(node.id, slot))]
-        context, report = self.launcher.context(work, slot)
-        result = await attempt(work, context, report.retrying, report.again)
-        return self.settle(node, slot, result, context.noted_input)
+            message = f"node {node.id!r} has run {visits - 1} times; its maxVisits is {node.spec.max_visits}"
+            self.stop.fail(RunError("LOOP_LIMIT", message, node.id))
+            return ()
+        record = NodeRecord(NodeStatus.RUNNING, visits, round_, before.output if before else None)
+        bound_node = self.compiled.bound_nodes[node.id]
+        if not bound_node.is_inline:
+            self.tasks.schedule(node, record)
+            return [(NODE_RECORDS, self.state.set_record(node.id, record))]
+        context, reporter = self.tasks.new_context(bound_node, record)
+        result = await run_attempts(bound_node, context, reporter.attempt_failed, reporter.attempt_started)
+        return self._settle(node, record, result, context.noted_input)
 
-    def skip(self, node: PlanNode, round_: Round) -> Sequence[Write]:
-        skipped: dict[str, NodeRecord] = self.memory.skip(node.id, round_)
-        writes = settle_edges(
-            self.compiled.plan, node.out, round_, (), lambda n, r: skipped.update(self.memory.skip(n.id, r))
-        )
-        return [(NODE_RECORDS, skipped), *writes]
+    def _skip(self, node: PlanNode, round_: Round) -> Sequence[Write]:
+        changed = self.state.skip(node.id, round_)
+        writes = self._settle_edges(node.out, round_, (), changed)
+        return [(NODE_RECORDS, changed), *writes]
 
-    def results(self) -> list[Write]:
-        """What launched nodes have answered, and which waits are over; of these none where the run is to stop."""
-        writes = [
-            write
-            for node, slot, result, context in self.launcher.results()
-            for write in self.settle(node, slot, result, context.noted_input)
-        ]
-        if not self.stopping.is_asked:
-            writes += [write for wait, end in self.waits.over() for write in self.end_wait(wait, end)]
+    def take_results(self) -> list[Write]:
+        """Settle the nodes whose tasks or waits have ended, and return the writes to enter into the graph.
+
+        Waits are left open if the run is to stop: they end after the next claim.
+        """
+        writes = [write for ended in self.tasks.take_results() for write in self._settle(*ended)]
+        if not self.stop.is_requested:
+            writes += [write for wait, end in self.waits.take_ended() for write in self._end_wait(wait, end)]
         return writes
 
-    def settle(self, node: PlanNode, slot: NodeRecord, result: Result, given: JSON = None) -> Sequence[Write]:
-        """Records how a node ended and follows its edges; a failure that nothing handles ends the run instead."""
+    def _settle(
+        self, node: PlanNode, record: NodeRecord, result: NodeResult, node_input: JSON = None
+    ) -> Sequence[Write]:
+        """Record the end of a visit and settle its edges. A failure that nothing handles ends the run instead."""
         if isinstance(result.outcome, WaitUntil | WaitForAnswer | WaitForRun):
-            return self._begin_wait(node, slot, result, result.outcome, given)
-        output, port, error = _meaning(node, result)
+            return self._begin_wait(node, record, result, result.outcome, node_input)
+        output, port, error = _interpret(node, result)
         status = NodeStatus.FAILED if error else NodeStatus.COMPLETED
-        settled = NodeRecord(status, slot.visits, slot.round, output)
-        changed = self.memory.set_slot(node.id, settled)
-        self._note(node, slot, result, output, error, given)
+        changed = self.state.set_record(node.id, NodeRecord(status, record.visits, record.round, output))
+        self._record_end(node, record, result, output, error, node_input)
         if error is not None and node.spec.on_error is OnError.FAIL:
-            self.stopping.fail(error)
+            self.stop.fail(error)
             return [(NODE_RECORDS, changed)]
         try:
             taken = taken_edges(node.out, port, lambda edge: self._holds(node, edge))
-        except evaluator.ExpressionError as wrong:
-            self.stopping.fail(RunError("EXPRESSION", f"the condition of an edge out of {node.id!r}: {wrong}", node.id))
+        except evaluator.ExpressionError as problem:
+            self.stop.fail(RunError("EXPRESSION", f"the condition of an edge out of {node.id!r}: {problem}", node.id))
             return [(NODE_RECORDS, changed)]
-        writes = settle_edges(
-            self.compiled.plan, node.out, slot.round, taken, lambda n, r: changed.update(self.memory.skip(n.id, r))
-        )
+        writes = self._settle_edges(node.out, record.round, taken, changed)
         return [(NODE_RECORDS, changed), *writes]
+
+    def _settle_edges(
+        self, out: Sequence[PlanEdge], round_: Round, taken: Collection[int], changed: dict[str, NodeRecord]
+    ) -> list[Write]:
+        """Settle edges, and add the records of the nodes that are skipped at once to `changed`."""
+
+        def skip(node: PlanNode, node_round: Round) -> None:
+            changed.update(self.state.skip(node.id, node_round))
+
+        return settle_edges(self.compiled.plan, out, round_, taken, skip)
 
     def _begin_wait(
         self,
         node: PlanNode,
-        slot: NodeRecord,
-        result: Result,
+        record: NodeRecord,
+        result: NodeResult,
         outcome: WaitUntil | WaitForAnswer | WaitForRun,
-        given: JSON,
+        node_input: JSON,
     ) -> Sequence[Write]:
-        """The node settles when its wait is over; until then it holds up what follows it and nothing else."""
-        wait = self.waits.open(node.id, slot.visits, outcome, given)
-        message = _waits_for(wait)
-        state = self.memory.evolve(
+        """Open a wait. The node settles when it ends, and delays only the nodes behind it."""
+        wait = self.waits.open(node.id, record.visits, outcome, node_input)
+        state = self.state.evolve(
             node.id,
             status=NodeStatus.WAITING,
-            visits=slot.visits,
+            visits=record.visits,
             attempt=result.attempts,
-            input=given,
-            message=message,
+            input=node_input,
+            message=_wait_message(wait),
             started_at=result.started_at,
         )
-        self.memory.note(state, result.ended_at)
-        return [(NODE_RECORDS, self.memory.set_slot(node.id, slot.evolve(status=NodeStatus.WAITING)))]
+        self.state.add_change(state, result.ended_at)
+        return [(NODE_RECORDS, self.state.set_record(node.id, record.evolve(status=NodeStatus.WAITING)))]
 
-    def end_wait(self, wait: OpenWait, end: Output | RunError) -> Sequence[Write]:
-        """A wait is over: its node ends with `end`."""
+    def _end_wait(self, wait: OpenWait, end: Output | RunError) -> Sequence[Write]:
         output, error = (None, end) if isinstance(end, RunError) else (end, None)
-        result = Result(output, error, 1, wait.since, datetime.now(UTC))
-        self.memory.evolve(wait.node_id, message=None)
-        return self.settle(self.compiled.plan.nodes[wait.node_id], self.memory.slots[wait.node_id], result, wait.prompt)
+        result = NodeResult(output, error, 1, wait.since, datetime.now(UTC))
+        self.state.evolve(wait.node_id, message=None)
+        record = self.state.records[wait.node_id]
+        return self._settle(self.compiled.plan.nodes[wait.node_id], record, result, wait.prompt)
 
     def interrupt_running(self) -> None:
-        """What was still running when the run paused: it is launched again on resume."""
-        for node_id in self.memory.running:
+        """Show the nodes that were still running when the run paused as IDLE. A resume starts them again."""
+        for node_id in self.state.running_nodes:
             message = "Interrupted by the pause; runs again on resume"
-            self.memory.note(self.memory.evolve(node_id, status=NodeStatus.IDLE, message=message))
+            self.state.add_change(self.state.evolve(node_id, status=NodeStatus.IDLE, message=message))
 
-    def tell_usage(self) -> None:
-        """What was still running when the run was handed back has taken its share: whoever takes it up adds to it."""
-        for node_id in self.memory.running:
-            state = self.memory.state(node_id)
+    def record_usage(self) -> None:
+        """Commit the usage of the nodes that were still running when the run is handed back.
+
+        The next claim repeats their visits and adds to it.
+        """
+        for node_id in self.state.running_nodes:
+            state = self.state.node_state(node_id)
             if state.usage is not None:
-                self.memory.note(state)
+                self.state.add_change(state)
 
-    def cancel_running(self) -> None:
-        """What was still running or waiting when the run stopped: cancelled, its partial output kept."""
-        for node_id in [*self.memory.running, *self.memory.waiting]:
-            slot = self.memory.slots[node_id]
-            self.memory.set_slot(node_id, slot.evolve(status=NodeStatus.CANCELLED))
-            self.memory.note(self.memory.evolve(node_id, status=NodeStatus.CANCELLED, visits=slot.visits))
+    def cancel_unfinished(self) -> None:
+        """Set the nodes that were running or waiting when the run ended to CANCELLED, with their partial output."""
+        for node_id in [*self.state.running_nodes, *self.state.waiting_nodes]:
+            record = self.state.records[node_id]
+            self.state.set_record(node_id, record.evolve(status=NodeStatus.CANCELLED))
+            self.state.add_change(self.state.evolve(node_id, status=NodeStatus.CANCELLED, visits=record.visits))
 
-    def _note(
-        self, node: PlanNode, slot: NodeRecord, result: Result, output: JSON, error: RunError | None, given: JSON
+    def _record_end(
+        self,
+        node: PlanNode,
+        record: NodeRecord,
+        result: NodeResult,
+        output: JSON,
+        error: RunError | None,
+        node_input: JSON,
     ) -> None:
-        state = self.memory.evolve(
+        state = self.state.evolve(
             node.id,
             status=NodeStatus.FAILED if error else NodeStatus.COMPLETED,
-            visits=slot.visits,
+            visits=record.visits,
             attempt=result.attempts,
             message=None,
             progress=1.0,
-            input=given,
+            input=node_input,
             output=output,
             has_output=True,
             error=error,
             started_at=result.started_at,
             completed_at=result.ended_at,
         )
-        self.memory.note(state, result.ended_at)
-
-    def _loop_limit(self, node: PlanNode, visits: int) -> Sequence[Write]:
-        message = f"node {node.id!r} has run {visits} times; its maxVisits is {node.spec.max_visits}"
-        self.stopping.fail(RunError("LOOP_LIMIT", message, node.id))
-        return ()
+        self.state.add_change(state, result.ended_at)
 
     def _holds(self, node: PlanNode, edge: PlanEdge) -> bool:
-        return evaluator.truthy(edge.condition or "", self.scope((*self.compiled.works[node.id].names, node.id)))
+        names = (*self.compiled.bound_nodes[node.id].names, node.id)
+        return evaluator.truthy(edge.condition or "", self._scope(names))
 
-    def scope(self, names: Sequence[str]) -> dict[str, Any]:
-        return scope_of(self.info.id, self.info.inputs, self.memory.slots, names, self.info.names)
-
-
-def _waits_for(wait: OpenWait) -> str:
-    if wait.kind is WaitKind.INPUT:
-        return "waits for an answer"
-    if wait.kind is WaitKind.RUN:
-        return f"waits for run {wait.child_run_id}"
-    return f"until {wait.until:%Y-%m-%dT%H:%M:%SZ}"
+    def _scope(self, names: Sequence[str]) -> Mapping[str, Any]:
+        return scope_of(self.info.id, self.info.inputs, self.state.records, names, self.info.outer_names)
 
 
-def _meaning(node: PlanNode, result: Result) -> tuple[JSON, str | None, RunError | None]:
-    """Output, port and error of a node, as its `onError` reads the result."""
+def _wait_message(wait: OpenWait) -> str:
+    match wait.kind:
+        case WaitKind.INPUT:
+            return "waits for an answer"
+        case WaitKind.RUN:
+            return f"waits for run {wait.child_run_id}"
+        case WaitKind.TIMER:
+            return f"until {wait.until:%Y-%m-%dT%H:%M:%SZ}"
+        case _:
+            assert_never(wait.kind)
+
+
+def _interpret(node: PlanNode, result: NodeResult) -> tuple[JSON, str | None, RunError | None]:
+    """Return the output, the port and the error of a visit, as `onError` of the node demands."""
     if result.error is None:
         assert isinstance(result.outcome, Output)
         return result.outcome.value, result.outcome.port, None
     if node.spec.on_error is OnError.BRANCH:
-        return null_after_failure(result.error), ERROR_PORT, result.error
+        return error_output(result.error), ERROR_PORT, result.error
     return None, None, result.error

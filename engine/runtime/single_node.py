@@ -1,15 +1,16 @@
-"""One node executed by itself, outside any run: with the values it is given, what it told, and how it ended.
+"""Execute one node outside any run, for the mutation `testNode` and for tests of node types.
 
-Nothing is stored and nobody waits: a node that would wait for a person or a moment ends with what it would wait for.
+Nothing is stored, so a crash leaves nothing behind. A node that would wait ends with the wait as
+its outcome.
 """
 
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from engine.events import EventData, LogRecorded, OutputDelta, RunError, Usage
+from engine.events import LogRecorded, OutputDelta, RunError, Usage
 from engine.graph.bound_node import BoundNode
-from engine.runtime.attempts import attempt
+from engine.runtime.attempts import run_attempts
 from engine.runtime.node_context import RunNodeContext
 from engine.runtime.ports import Entry
 from engine.runtime.reporter import NodeReporter
@@ -21,14 +22,17 @@ from engine.states import NodeStatus
 from engine.types import JSON
 
 NODE_ID = "test"
-"""What the node is called where it needs a name: in its idempotency key, and in messages."""
-NEVER_HERE = "runs"
-"""The resource that starts child runs: without a run there is no parent for them."""
+"""The id of the node in messages and in its idempotency key."""
+EXCLUDED_RESOURCE = "runs"
+"""The resource that starts child runs. Outside of a run there is no parent for them."""
 
 
 @dataclass(frozen=True, slots=True)
 class SingleNodeRun:
-    """`outcome` is None where there is an `error`. `input` is what the node noted that it was given."""
+    """The result of the execution. `outcome` is None if there is an `error`.
+
+    `input` is the effective input that the node has noted.
+    """
 
     outcome: Outcome | None
     error: RunError | None
@@ -40,68 +44,103 @@ class SingleNodeRun:
 
 
 @dataclass(slots=True)
-class _Heard:
-    """A journal that keeps what the node tells for as long as it runs."""
+class _LogJournal:
+    """A journal that keeps the log records of the node and drops everything else."""
 
     logs: list[LogRecorded] = field(default_factory=list)
 
     def post(self, entry: Entry) -> None:
-        self.logs += [what for what in _told(entry) if isinstance(what, LogRecorded)]
+        self.logs += [data for _, data in entry.events_to_write if isinstance(data, LogRecorded)]
 
     def stream(self, run_id: str, delta: OutputDelta) -> None:
-        """The text is in the node's state as well."""
+        """Drop the text: the state of the node contains it as well."""
 
     def commit(self, entry: Entry) -> Awaitable[int]:
-        raise RuntimeError("outside of a run there is nothing to commit")
+        raise RuntimeError("a node outside a run has nothing to commit")
 
 
-def _told(entry: Entry) -> list[EventData]:
-    return [what for _, what in entry.events_to_write]
+def build_scope(values: Mapping[str, JSON], run_id: str) -> dict[str, JSON]:
+    """Build the scope of templates, as it would be in a run.
+
+    Args:
+        values: The values by name. The outputs of other nodes are in `nodes: {id: {output}}`.
+        run_id: The value of `run.id`.
+
+    Returns:
+        The values; in addition each node in `nodes` by its id, as in a run.
+    """
+    nodes = {node_id: _completed_view(node) for node_id, node in (values.get("nodes") or {}).items()}
+    return {"input": {}, "run": {"id": run_id}, **nodes, **values, "nodes": nodes}
 
 
-def scope_of(given: Mapping[str, JSON], run_id: str) -> dict[str, JSON]:
-    """The names of templates: what was given, with `nodes: {id: {output}}` by their ids as well, as in a run."""
-    nodes = {node_id: _as_run(node) for node_id, node in (given.get("nodes") or {}).items()}
-    return {"input": {}, "run": {"id": run_id}, **nodes, **given, "nodes": nodes}
-
-
-def _as_run(node: Mapping[str, JSON]) -> dict[str, JSON]:
+def _completed_view(node: Mapping[str, JSON]) -> dict[str, JSON]:
     return {"output": None, "status": NodeStatus.COMPLETED.value, **node}
 
 
 async def execute(
-    kind: NodeType[Any],
+    node_type: NodeType[Any],
     config: NodeConfig,
-    raw: dict[str, JSON],
+    raw_config: dict[str, JSON],
     scope: Mapping[str, JSON],
     info: RunInfo,
     resources: Mapping[str, Any],
     types: Mapping[str, NodeType[Any]] | None = None,
 ) -> SingleNodeRun:
-    """`raw` is the config as it was written; `facts.timeout_s` is how long it may take. Raises only CancelledError."""
-    heard, memory = _Heard(), RunState(info.id, 1, {})
-    report = NodeReporter(info, NODE_ID, 1, memory, heard)
-    reached = {name: thing for name, thing in resources.items() if name != NEVER_HERE}
-    context = RunNodeContext(info, NODE_ID, 1, scope, reached, report, types=types)
-    work = BoundNode(
-        NodeSpec(NODE_ID, kind.name, config=raw, timeout_s=info.timeout_s), kind, config, types=types or {}
-    )
-    result = await attempt(work, context, report.retrying, report.again)
-    state = memory.state(NODE_ID)
-    took_ms = (result.ended_at - result.started_at).total_seconds() * 1000
+    """Execute one node.
+
+    Args:
+        node_type: The type of the node.
+        config: Its validated config.
+        raw_config: The same config as the author wrote it.
+        scope: The values that templates see.
+        info: A run for the node's context. Its `timeout_s` limits the execution.
+        resources: The resources of the process by name; child runs are left out.
+        types: The node types of this installation by name, for a node with nested nodes.
+
+    Raises:
+        asyncio.CancelledError: The task was cancelled. Failures of the node are returned, not raised.
+    """
+    journal, state = _LogJournal(), RunState(info.id, 1, {})
+    reporter = NodeReporter(info, NODE_ID, 1, state, journal)
+    allowed = {name: resource for name, resource in resources.items() if name != EXCLUDED_RESOURCE}
+    context = RunNodeContext(info, NODE_ID, 1, scope, allowed, reporter, types=types)
+    spec = NodeSpec(NODE_ID, node_type.name, config=raw_config, timeout_s=info.timeout_s)
+    node = BoundNode(spec, node_type, config, types=types or {})
+    result = await run_attempts(node, context, reporter.attempt_failed, reporter.attempt_started)
+    node_state = state.node_state(NODE_ID)
+    duration_ms = (result.ended_at - result.started_at).total_seconds() * 1000
     error = None if result.error is None else replace(result.error, node_id=None)
     return SingleNodeRun(
-        result.outcome, error, context.noted_input, state.partial_output, state.usage, heard.logs, took_ms
+        result.outcome,
+        error,
+        context.noted_input,
+        node_state.partial_output,
+        node_state.usage,
+        journal.logs,
+        duration_ms,
     )
 
 
 async def try_node(
-    kind: NodeType[Any],
+    node_type: NodeType[Any],
     config: dict[str, JSON],
-    given: Mapping[str, JSON] | None = None,
+    values: Mapping[str, JSON] | None = None,
     resources: Mapping[str, Any] | None = None,
 ) -> SingleNodeRun:
-    """For tests of node types: one of them with this config and these names. Raises pydantic's ValidationError."""
-    scope = scope_of(given or {}, "run_test")
+    """Execute one node in a test of its type.
+
+    Args:
+        node_type: An instance of the type.
+        config: The config as in a spec.
+        values: The values that templates see by name, for example `{"input": {"name": "Ada"}}`.
+        resources: The resources that the node needs, by name.
+
+    Returns:
+        The outcome or the error, and everything that the node reported.
+
+    Raises:
+        pydantic.ValidationError: The type rejects the config.
+    """
+    scope = build_scope(values or {}, "run_test")
     info = RunInfo("run_test", "prj_test", 1, 0, scope["input"])
-    return await execute(kind, kind.Config.model_validate(config), config, scope, info, resources or {})
+    return await execute(node_type, node_type.Config.model_validate(config), config, scope, info, resources or {})

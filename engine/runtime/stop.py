@@ -1,6 +1,7 @@
-"""Why a drive is to stop before its end, who is told of it, and how the run's row stands as far as the drive knows.
+"""Why a run stops before its end, and the last known status of its row.
 
-Nothing of it is stored but the failure, with the next entry: whoever takes the run up is asked again.
+Only the failure is durable: it goes with the next commit. After a crash the next worker reads all
+other requests from the run's row again.
 """
 
 from langgraph.runtime import RunControl
@@ -12,64 +13,72 @@ from engine.states import RunStatus
 
 
 class StopControl:
-    def __init__(self, launcher: TaskRunner, failure: RunError | None) -> None:
-        self.stop: StopReason | None = None
+    """The stop requests of one claimed run.
+
+    `reason` is the strongest request so far. `failure` is the first error that ends the run.
+    `run_status` is the status of the run's row, as far as this worker knows.
+    """
+
+    def __init__(self, tasks: TaskRunner, failure: RunError | None) -> None:
+        self.reason: StopReason | None = None
         self.failure = failure
-        self.stands = RunStatus.RUNNING
+        self.run_status = RunStatus.RUNNING
         self._is_interrupted = False
         self._control = RunControl()
-        self._launcher = launcher
+        self._tasks = tasks
 
     def new_control(self) -> RunControl:
-        """For the next call of the graph: by it the call ends with the wave that is under way."""
+        """Return a control for the next invocation of the graph; a request ends it after its superstep."""
         self._control = RunControl()
         return self._control
 
-    def request(self, stop: StopReason) -> None:
-        """Asks to stop; of several reasons the one that demands most counts."""
-        if self.stop is None or stop.outranks(self.stop):
-            self.stop = stop
-        if stop is StopReason.PAUSE and self.stands is RunStatus.RUNNING:
-            self.stands = RunStatus.PAUSING
-        elif stop is StopReason.CANCEL:
-            self.stands = RunStatus.CANCELLING
-        self._control.request_drain(stop)
-        if stop.is_at_once:
-            # By a cancel and a timeout the run ends. A lost lease may be another worker's, who does the last batch again.
-            self._launcher.give_up()
-            self._launcher.cancel_soon()
-        self._launcher.wake.set()
+    def request(self, reason: StopReason) -> None:
+        """Request a stop. The strongest of several reasons counts."""
+        if self.reason is None or reason.outranks(self.reason):
+            self.reason = reason
+        if reason is StopReason.PAUSE and self.run_status is RunStatus.RUNNING:
+            self.run_status = RunStatus.PAUSING
+        elif reason is StopReason.CANCEL:
+            self.run_status = RunStatus.CANCELLING
+        self._control.request_drain(reason)
+        if reason.is_immediate:
+            # A cancel or a timeout ends the run. After a lost lease another worker may have the run,
+            # and repeats what is not stored. So a node must not delay its end to store results.
+            self._tasks.abandon()
+            self._tasks.request_cancel()
+        self._tasks.wake.set()
 
     def interrupt(self) -> None:
-        """It has been waited for long enough: what still runs is cancelled, and launched again by who takes the run up."""
-        self._launcher.cancel_soon()
-        self._launcher.wake.set()
+        """Cancel the running nodes because the time to wait for them is over. The next claim starts them again."""
+        self._tasks.request_cancel()
+        self._tasks.wake.set()
         self._is_interrupted = True
 
     def fail(self, error: RunError) -> None:
-        """The run ends with it. The first one counts."""
+        """End the run with an error. The first error counts."""
         self.failure = self.failure or error
-        self._launcher.give_up()
+        self._tasks.abandon()
         self._control.request_drain("a node failed")
 
-    def moved(self, status: RunStatus) -> None:
-        """Somebody else has changed the run's row."""
-        self.stands = status
+    def set_run_status(self, status: RunStatus) -> None:
+        """Adopt a status that a server has written to the run's row, and stop as it demands."""
+        self.run_status = status
         if status is not RunStatus.RUNNING:
             self.request(StopReason.CANCEL if status is RunStatus.CANCELLING else StopReason.PAUSE)
 
     @property
-    def is_asked(self) -> bool:
-        return self.stop is not None or self.failure is not None
+    def is_requested(self) -> bool:
+        return self.reason is not None or self.failure is not None
 
     @property
-    def is_at_once(self) -> bool:
-        """What runs is not waited for."""
-        return self.failure is not None or self._is_interrupted or (self.stop is not None and self.stop.is_at_once)
+    def is_immediate(self) -> bool:
+        """Whether the run stops without waiting for its running nodes."""
+        is_immediate_reason = self.reason is not None and self.reason.is_immediate
+        return self.failure is not None or self._is_interrupted or is_immediate_reason
 
     @property
-    def is_elsewhere(self) -> bool:
-        """What is launched now is started by whoever takes the run up, if anybody does."""
+    def blocks_tasks(self) -> bool:
+        """Whether newly scheduled nodes must not start here. If the run goes on, its next claim starts them."""
         return self.failure is not None or (
-            self.stop is not None and (self.stop.is_at_once or self.stop is StopReason.DRAIN)
+            self.reason is not None and (self.reason.is_immediate or self.reason is StopReason.DRAIN)
         )

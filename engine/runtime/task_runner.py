@@ -1,136 +1,163 @@
-"""Launched nodes: tasks that run beside the graph's waves, so that branches never wait for each other.
+"""Run nodes as tasks beside the supersteps of the graph, so that branches never wait for each other.
 
-A launch is planned in a wave and starts once that wave is durable; its result waits here until the drive brings it in.
+A task is scheduled in a superstep and starts when that superstep is durable. Its result waits here
+until the executor brings it into the graph. A crash loses the tasks and the results that are not
+durable: the next claim starts those nodes again.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.events import NodeState, Usage
 from engine.graph.bound_node import BoundNode
 from engine.graph.channels import NodeRecord
 from engine.graph.plan import Plan, PlanNode
-from engine.runtime.attempts import Result, attempt
+from engine.runtime.attempts import NodeResult, run_attempts
 from engine.runtime.node_context import RunNodeContext, scope_of
 from engine.runtime.ports import Journal
 from engine.runtime.reporter import NodeReporter
 from engine.runtime.run_info import RunInfo
 from engine.runtime.run_state import RunState
 from engine.states import NodeStatus
+from engine.types import JSON
+
+
+class TaskResult(NamedTuple):
+    """A node whose task has ended. `record` is its record while it ran."""
+
+    node: PlanNode
+    record: NodeRecord
+    result: NodeResult
+    node_input: JSON
 
 
 class TaskRunner:
+    """The tasks of one claimed run. `wake` is set when the executor has something to do."""
+
     def __init__(
         self,
         info: RunInfo,
-        works: Mapping[str, BoundNode],
-        memory: RunState,
+        bound_nodes: Mapping[str, BoundNode],
+        state: RunState,
         journal: Journal,
         resources: Mapping[str, Any],
     ) -> None:
-        self.info, self.works, self.memory, self.journal, self.resources = info, works, memory, journal, resources
+        self._info, self._bound_nodes, self._state = info, bound_nodes, state
+        self._journal, self._resources = journal, resources
         self.wake = asyncio.Event()
-        self._given_up = asyncio.Event()
         self.on_result: Callable[[], None] | None = None
-        self._planned: list[tuple[PlanNode, NodeRecord]] = []
+        """Called when a task ends, while an invocation of the graph is under way."""
+        self._abandoned = asyncio.Event()
+        self._scheduled: list[tuple[PlanNode, NodeRecord]] = []
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._told_at: float | None = None
-        self._results: list[tuple[PlanNode, NodeRecord, Result, RunNodeContext]] = []
+        self._cancelled_at: float | None = None
+        self._results: list[TaskResult] = []
 
-    def plan(self, node: PlanNode, slot: NodeRecord, usage: Usage | None = None) -> None:
-        """To be started after the commit of this wave, in which the node is said to be RUNNING.
+    def schedule(self, node: PlanNode, record: NodeRecord, usage: Usage | None = None) -> None:
+        """Schedule a node to start after the commit of this superstep, which says that it is RUNNING.
 
-        `usage` is what the visit has taken already.
+        Args:
+            node: The node.
+            record: Its record in this visit.
+            usage: The usage so far of this visit, if it starts again.
         """
         now = datetime.now(UTC)
-        state = NodeState(self.info.id, node.id, NodeStatus.RUNNING, slot.visits, 1, started_at=now, usage=usage)
-        self.memory.note(state)
-        self._planned.append((node, slot))
+        state = NodeState(self._info.id, node.id, NodeStatus.RUNNING, record.visits, 1, started_at=now, usage=usage)
+        self._state.add_change(state)
+        self._scheduled.append((node, record))
 
-    def relaunch(self, plan: Plan, stranded: Iterable[str] = ()) -> None:
-        """After a crash or a drain: what was launched and not settled starts again, with the same key.
+    def restart(self, plan: Plan, orphans: Iterable[str] = ()) -> None:
+        """Schedule the nodes that were running when the last claim ended, with the same idempotency keys.
 
-        `stranded` nodes wait for something that a rewind took back: they begin anew as well.
+        Args:
+            plan: The plan of the graph.
+            orphans: Nodes that wait for a wait which a rewind has removed. They start again as well.
         """
-        for node_id in [*self.memory.running, *stranded]:
-            slot = self.memory.slots[node_id].evolve(status=NodeStatus.RUNNING)
-            self.memory.set_slot(node_id, slot)
-            self.plan(plan.nodes[node_id], slot, self.memory.state(node_id).usage)
+        for node_id in [*self._state.running_nodes, *orphans]:
+            record = self._state.records[node_id].evolve(status=NodeStatus.RUNNING)
+            self._state.set_record(node_id, record)
+            self.schedule(plan.nodes[node_id], record, self._state.node_state(node_id).usage)
 
-    def start_pending(self) -> None:
-        planned, self._planned = self._planned, []
-        for node, slot in planned:
-            self._tasks[node.id] = asyncio.create_task(self._run(node, slot), name=f"{self.info.id}/{node.id}")
+    def start_scheduled(self) -> None:
+        """Start the tasks of all scheduled nodes."""
+        scheduled, self._scheduled = self._scheduled, []
+        for node, record in scheduled:
+            self._tasks[node.id] = asyncio.create_task(self._run(node, record), name=f"{self._info.id}/{node.id}")
 
     @property
-    def has_pending(self) -> bool:
-        return bool(self._planned)
+    def has_scheduled(self) -> bool:
+        return bool(self._scheduled)
 
-    def drop_pending(self) -> None:
-        self._planned = []
+    def drop_scheduled(self) -> None:
+        """Forget the scheduled nodes. Their records say RUNNING, so the next claim starts them."""
+        self._scheduled = []
 
     @property
     def is_busy(self) -> bool:
-        return bool(self._tasks or self._planned)
+        """Whether a task is running or scheduled."""
+        return bool(self._tasks or self._scheduled)
 
     @property
     def unresponsive_since(self) -> float | None:
-        """The loop's time at which nodes were told to stop that still run; None where none does."""
-        return self._told_at if any(not task.done() for task in self._tasks.values()) else None
+        """The event loop time of the first cancel request, while a task still runs after it; else None."""
+        return self._cancelled_at if any(not task.done() for task in self._tasks.values()) else None
 
     @property
     def has_results(self) -> bool:
         return bool(self._results)
 
-    def results(self) -> Iterator[tuple[PlanNode, NodeRecord, Result, RunNodeContext]]:
-        """Takes what has finished, oldest first."""
+    def take_results(self) -> Iterator[TaskResult]:
+        """Remove and yield the results, oldest first."""
         results, self._results = self._results, []
         yield from results
 
     async def wait(self, until: datetime | None = None) -> None:
-        """Until something has finished, `until` has come, or somebody wants something of this run."""
+        """Wait until a task has ended, `wake` is set or the time `until` has come."""
         if not self._results:
-            left = None if until is None else max((until - datetime.now(UTC)).total_seconds(), 0)
+            left_s = None if until is None else max((until - datetime.now(UTC)).total_seconds(), 0)
             with suppress(TimeoutError):
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(left_s):
                     await self.wake.wait()
         self.wake.clear()
 
-    def give_up(self) -> None:
-        """The run is to end, or its lease is lost and another worker may have it: what runs stops without keeping anything."""
-        self._given_up.set()
+    def abandon(self) -> None:
+        """Tell running nodes to stop without storing results, because the run ends or its lease is lost."""
+        self._abandoned.set()
 
-    def cancel_soon(self) -> None:
-        """Once a task: a second cancel would cut off the cleanup that the first one began."""
-        if self._told_at is None:
-            self._told_at = asyncio.get_running_loop().time()
+    def request_cancel(self) -> None:
+        """Cancel each task once. A second cancel would interrupt the cleanup that the first one began."""
+        if self._cancelled_at is None:
+            self._cancelled_at = asyncio.get_running_loop().time()
         for task in self._tasks.values():
             if not task.cancelling():
                 task.cancel()
 
     async def cancel(self) -> None:
-        """Cancels what runs and returns when its code has stopped."""
-        self._planned = []
+        """Cancel all tasks, and return when their code has stopped."""
+        self._scheduled = []
         tasks = list(self._tasks.values())
-        self.cancel_soon()
+        self.request_cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks = {}
 
-    def context(self, work: BoundNode, slot: NodeRecord) -> tuple[RunNodeContext, NodeReporter]:
-        info, node_id = self.info, work.spec.id
-        report = NodeReporter(info, node_id, slot.visits, self.memory, self.journal)
-        scope = scope_of(info.id, info.inputs, self.memory.slots, work.names, info.names)
-        context = RunNodeContext(info, node_id, slot.visits, scope, self.resources, report, self._given_up, work.types)
-        return context, report
+    def new_context(self, node: BoundNode, record: NodeRecord) -> tuple[RunNodeContext, NodeReporter]:
+        """Create the context of a visit, and the reporter behind it."""
+        info, node_id = self._info, node.spec.id
+        reporter = NodeReporter(info, node_id, record.visits, self._state, self._journal)
+        scope = scope_of(info.id, info.inputs, self._state.records, node.names, info.outer_names)
+        context = RunNodeContext(
+            info, node_id, record.visits, scope, self._resources, reporter, self._abandoned, node.types
+        )
+        return context, reporter
 
-    async def _run(self, node: PlanNode, slot: NodeRecord) -> None:
-        work = self.works[node.id]
-        context, report = self.context(work, slot)
-        result = await attempt(work, context, report.retrying, report.again)
-        self._results.append((node, slot, result, context))
+    async def _run(self, node: PlanNode, record: NodeRecord) -> None:
+        bound_node = self._bound_nodes[node.id]
+        context, reporter = self.new_context(bound_node, record)
+        result = await run_attempts(bound_node, context, reporter.attempt_failed, reporter.attempt_started)
+        self._results.append(TaskResult(node, record, result, context.noted_input))
         del self._tasks[node.id]
         self.wake.set()
         if self.on_result is not None:

@@ -1,10 +1,12 @@
-"""The open waits of one run while a worker has it: timers that come due, questions that get answered.
+"""The open waits of one claimed run: timers, questions and child runs.
 
-The rows are the truth; a crash loses nothing but the in-process timer, and the next take-up reads the rows again.
+The rows in the database are the truth. A crash loses only the timer in this process: the next
+claim loads the rows again.
 """
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from typing import assert_never
 
 from typeid import TypeID
 
@@ -16,86 +18,101 @@ from engine.types import JSON
 
 
 class Waits:
-    """By id. `opened` and `settled` are what the next entry has to make durable."""
+    """The open waits by id, and their changes since the last commit."""
 
     def __init__(self) -> None:
         self._open: dict[str, OpenWait] = {}
         self._opened: list[OpenWait] = []
-        self._settled: list[str] = []
+        self._settled_ids: list[str] = []
 
-    def recall(self, waits: Iterable[OpenWait]) -> None:
-        """Takes over what the store remembers."""
+    def restore(self, waits: Iterable[OpenWait]) -> None:
+        """Adopt the stored waits. Call it before any other change."""
         self._open = {wait.id: wait for wait in waits}
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(self, node_id: str, visit: int, outcome: WaitUntil | WaitForAnswer | WaitForRun, given: JSON) -> OpenWait:
-        """`given` is what the node was given; a question shows its prompt instead."""
-        id_ = str(TypeID(prefix="wait"))
-        now = datetime.now(UTC)
-        if isinstance(outcome, WaitUntil):
-            wait = OpenWait(id_, node_id, visit, WaitKind.TIMER, now, outcome.until, outcome.output, given)
-        elif isinstance(outcome, WaitForRun):
-            wait = OpenWait(id_, node_id, visit, WaitKind.RUN, now, prompt=given, child_run_id=outcome.run_id)
-        else:
-            expiry = Output(None, EXPIRED)
-            until, prompt, schema = outcome.expires_at, outcome.prompt, outcome.schema
-            wait = OpenWait(id_, node_id, visit, WaitKind.INPUT, now, until, expiry, prompt, schema)
+    def open(
+        self, node_id: str, visit: int, outcome: WaitUntil | WaitForAnswer | WaitForRun, node_input: JSON
+    ) -> OpenWait:
+        """Open a wait for a visit of a node.
+
+        Args:
+            node_id: The node that waits.
+            visit: The number of its visit.
+            outcome: What it waits for.
+            node_input: The input of the node, kept as the prompt of the wait. A question has a prompt of its own.
+        """
+        id_, now = str(TypeID(prefix="wait")), datetime.now(UTC)
+        match outcome:
+            case WaitUntil(until, output):
+                wait = OpenWait(id_, node_id, visit, WaitKind.TIMER, now, until, output, node_input)
+            case WaitForRun(child_run_id):
+                wait = OpenWait(id_, node_id, visit, WaitKind.RUN, now, prompt=node_input, child_run_id=child_run_id)
+            case WaitForAnswer(prompt, schema, expires_at):
+                expired = Output(None, EXPIRED)
+                wait = OpenWait(id_, node_id, visit, WaitKind.INPUT, now, expires_at, expired, prompt, schema)
+            case _:
+                assert_never(outcome)
         self._open[id_] = wait
         self._opened.append(wait)
         return wait
 
-    def answered(self, waits: Iterable[OpenWait]) -> None:
-        """Rows that have an answer now. One that is over already stays over."""
+    def add_answers(self, waits: Iterable[OpenWait]) -> None:
+        """Adopt rows that have an answer now. Waits that are settled stay settled."""
         for wait in waits:
             if wait.id in self._open:
                 self._open[wait.id] = wait
 
-    def over(self) -> Iterator[tuple[OpenWait, Output | RunError]]:
-        """Takes the waits that are over: answered, or past their moment. An answer in time goes before the expiry."""
+    def take_ended(self) -> Iterator[tuple[OpenWait, Output | RunError]]:
+        """Remove the waits that have ended, and yield each with its result.
+
+        An answer that came in time has priority over the expiry.
+        """
         now = datetime.now(UTC)
         for wait in list(self._open.values()):
-            output = _end_of(wait, now)
-            if output is not None:
+            result = _result_of(wait, now)
+            if result is not None:
                 del self._open[wait.id]
-                self._settled.append(wait.id)
-                yield wait, output
+                self._settled_ids.append(wait.id)
+                yield wait, result
 
     def abandon(self) -> None:
-        """The run is over: nobody waits any more."""
-        self._settled.extend(self._open)
+        """Settle all open waits because the run ends."""
+        self._settled_ids.extend(self._open)
         self._open = {}
 
-    def take(self) -> tuple[list[OpenWait], list[str]]:
-        """What the next entry has to say, handed over once."""
+    def take_changes(self) -> tuple[list[OpenWait], list[str]]:
+        """Return the waits opened and the ids of the waits settled since the last commit, and forget both."""
         opened, self._opened = self._opened, []
-        settled, self._settled = self._settled, []
-        return opened, settled
+        settled_ids, self._settled_ids = self._settled_ids, []
+        return opened, settled_ids
 
     @property
-    def children(self) -> list[str]:
-        """The runs that are waited for."""
+    def child_run_ids(self) -> list[str]:
+        """The runs that this run waits for."""
         return [wait.child_run_id for wait in self._open.values() if wait.child_run_id is not None]
 
     @property
-    def nodes(self) -> list[str]:
+    def node_ids(self) -> list[str]:
+        """The nodes that have an open wait."""
         return [wait.node_id for wait in self._open.values()]
 
     @property
     def next_due(self) -> datetime | None:
-        """When the first of them is over: a moment that has passed, where one is answered."""
+        """When the first wait ends without an answer; a past time if one is answered; None if no wait has a limit."""
         due = [wait.since if wait.is_answered else wait.until for wait in self._open.values()]
-        return min((moment for moment in due if moment is not None), default=None)
+        return min((at for at in due if at is not None), default=None)
 
-    def told(self) -> str:
-        """For people: what all of them wait for."""
-        return "; ".join(_told(wait) for wait in self._open.values())
+    def describe(self) -> str:
+        """Describe all open waits in a message for people."""
+        return "; ".join(f"{wait.node_id!r} {_description(wait)}" for wait in self._open.values())
 
 
-def _end_of(wait: OpenWait, now: datetime) -> Output | RunError | None:
+def _result_of(wait: OpenWait, now: datetime) -> Output | RunError | None:
+    """Return the result of a wait; None if it has not ended."""
     if wait.kind is WaitKind.RUN:
-        return _end_of_child(wait) if wait.is_answered else None
+        return _result_of_child(wait) if wait.is_answered else None
     if wait.is_answered:
         return Output(wait.answer, ANSWERED)
     if wait.until is not None and wait.until <= now:
@@ -103,8 +120,8 @@ def _end_of(wait: OpenWait, now: datetime) -> Output | RunError | None:
     return None
 
 
-def _end_of_child(wait: OpenWait) -> Output | RunError:
-    """A RUN's answer is how the child stands: {status, output, error}."""
+def _result_of_child(wait: OpenWait) -> Output | RunError:
+    """Convert the end of a child run, stored in the answer as {status, output, error}."""
     status, error = wait.answer["status"], wait.answer["error"]
     if status == RunStatus.COMPLETED:
         return Output(wait.answer["output"])
@@ -113,9 +130,13 @@ def _end_of_child(wait: OpenWait) -> Output | RunError:
     return RunError("SUBWORKFLOW", message, wait.node_id, bool(error and error["retryable"]), details)
 
 
-def _told(wait: OpenWait) -> str:
-    if wait.kind is WaitKind.INPUT:
-        return f"{wait.node_id!r} waits for an answer"
-    if wait.kind is WaitKind.RUN:
-        return f"{wait.node_id!r} waits for run {wait.child_run_id}"
-    return f"{wait.node_id!r} waits until {wait.until:%Y-%m-%d %H:%M:%S} UTC"
+def _description(wait: OpenWait) -> str:
+    match wait.kind:
+        case WaitKind.INPUT:
+            return "waits for an answer"
+        case WaitKind.RUN:
+            return f"waits for run {wait.child_run_id}"
+        case WaitKind.TIMER:
+            return f"waits until {wait.until:%Y-%m-%d %H:%M:%S} UTC"
+        case _:
+            assert_never(wait.kind)

@@ -80,9 +80,9 @@ class Saver(BaseCheckpointSaver[int]):
         return ResumeState(
             slots,
             stored.metadata.get("step", 0),
-            is_due=bool(next_nodes(stored.checkpoint))
+            has_next=bool(next_nodes(stored.checkpoint))
             or any(channel != NODE_RECORDS for _, channel, _ in stored.writes),
-            is_held=any(send.arg.held for send in sends),
+            has_held_node=any(send.arg.held for send in sends),
             waits=await open_waits(self._pool, run.run_id, self._clock_skew.offset) if is_waiting else [],
             usage=await usage_of_visits(self._pool, run.run_id, under_way) if under_way else {},
         )

@@ -44,7 +44,7 @@ def to_database_clock(entry: Entry, offset: timedelta) -> Entry:
     change = entry.change
     if change is not None and change.wake_at is not None:
         change = replace(change, wake_at=change.wake_at + offset)
-    return replace(entry, waits=[shift_wait(wait, offset) for wait in entry.waits], change=change)
+    return replace(entry, opened_waits=[shift_wait(wait, offset) for wait in entry.opened_waits], change=change)
 
 
 def shift_wait(wait: OpenWait, offset: timedelta) -> OpenWait:

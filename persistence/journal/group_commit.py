@@ -219,7 +219,7 @@ def statement(batches: Sequence[Batch], mark: int, idle_limit_s: float) -> tuple
         run have the numbers `base + 1`, `base + 2` and so on.
     """
     plain = _arguments(batches, mark, idle_limit_s)
-    if not any(entry.waits or entry.settled for batch in batches for entry in batch.entries):
+    if not any(entry.opened_waits or entry.settled_wait_ids for batch in batches for entry in batch.entries):
         return GROUP, plain
     return GROUP_WITH_WAITS, [*plain, *_wait_arguments(batches)]
 
@@ -228,9 +228,13 @@ def _wait_arguments(batches: Sequence[Batch]) -> list[list[Any]]:
     opened, settled = _Arrays(_OPENED_WAITS), _Arrays(_SETTLED_WAITS)
     for batch in batches:
         places = list(accumulate(len(entry.events_to_write) for entry in batch.entries))
-        ends = {wait_id: place for entry, place in zip(batch.entries, places, strict=True) for wait_id in entry.settled}
+        ends = {
+            wait_id: place
+            for entry, place in zip(batch.entries, places, strict=True)
+            for wait_id in entry.settled_wait_ids
+        }
         for entry, place in zip(batch.entries, places, strict=True):
-            for wait in entry.waits:
+            for wait in entry.opened_waits:
                 # The UPDATE that settles waits does not see rows that the same statement inserts.
                 _add_wait(opened, entry, wait, place, ends.pop(wait.id, None))
         for wait_id, place in ends.items():

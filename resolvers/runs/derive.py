@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.fork.frontier import Frontier, applied, begun_again, channels, due, read
+from engine.fork.frontier import Frontier, apply_writes, channel_values, find_due, read_frontier, restart_unfinished
 from engine.fork.history import RunHistory
 from engine.fork.migration import migrate_frontier
-from engine.fork.patch import PatchRefused, patched, settled
+from engine.fork.patch import PatchRefused, apply_patch, settle_patched
 from engine.graph.bound_node import BoundNode, bind_nodes
 from engine.graph.plan import Plan, make_plan
 from engine.problems import FieldProblem
@@ -105,8 +105,8 @@ async def _failed_head(connection: AsyncConnection, run: Run, version: Version) 
             raise InvalidState("What this run did is past retention. It can be retried from START.", run.status)
         return None
     plan = make_plan(parse(version.spec))
-    frontier = begun_again(plan, read(plan, applied(plan, stand.values, stand.writes)))
-    return await _copied(connection, stand, plan, frontier) if frontier.doors else None
+    frontier = restart_unfinished(plan, read_frontier(plan, apply_writes(plan, stand.values, stand.writes)))
+    return await _copied(connection, stand, plan, frontier) if frontier.joins else None
 
 
 async def _fork(
@@ -155,7 +155,7 @@ async def _forked_head(
     before, spec = (parse(version.spec) for version in versions_)
     plan = make_plan(spec)
     frontier = _moved(stand, make_plan(before), plan, patch, check_inputs(new.inputs, versions_[1].spec.get("inputs")))
-    if not frontier.doors:
+    if not frontier.joins:
         return None
     works = bind_nodes(spec, context.node_types) if patch else {}
     return await _copied(connection, stand, plan, frontier, patch, works, new)
@@ -166,9 +166,9 @@ def _moved(
 ) -> Frontier:
     """The frontier of a checkpoint, patched and carried over to the plan `new`. Raises Refused, with `problems` as well."""
     try:
-        frontier = begun_again(old, read(old, stand.values))
+        frontier = restart_unfinished(old, read_frontier(old, stand.values))
         if patch:
-            frontier = patched(old, frontier, RunHistory(stand.changes), patch)
+            frontier = apply_patch(old, frontier, RunHistory(stand.changes), patch)
         frontier = migrate_frontier(old, new, frontier, patch)
     except PatchRefused as refused:
         raise PatchRefused([*problems, *refused.problems]) from refused
@@ -188,18 +188,18 @@ async def _copied(
 ) -> Copy:
     """The copy of a frontier, the edges of patched nodes settled."""
     patch = patch or {}
-    visits = {name: last_visit(slot) for name, slot in frontier.slots.items() if name not in patch}
+    visits = {name: last_visit(slot) for name, slot in frontier.records.items() if name not in patch}
     kept = await snapshots.kept(connection, stand, visits)
     for name in visits:
-        frontier.slots[name] = as_told(frontier.slots[name], kept.get(name))
+        frontier.records[name] = as_told(frontier.records[name], kept.get(name))
     if works and new is not None:
-        asked = {name for node_id in patch for name in works[node_id].names} & kept.keys() & frontier.slots.keys()
+        asked = {name for node_id in patch for name in works[node_id].names} & kept.keys() & frontier.records.keys()
         found = await snapshots.outputs(connection, stand.run_id, [kept[name].seq for name in asked])
         for name in asked:
-            frontier.slots[name] = replace(frontier.slots[name], output=found.get(kept[name].seq))
-        frontier = settled(plan, works, frontier, patch, new.id, new.inputs)
-    values = channels(plan, frontier)
-    return Copy(stand, values, due(plan, values), kept, len(plan.nodes), patch)
+            frontier.records[name] = replace(frontier.records[name], output=found.get(kept[name].seq))
+        frontier = settle_patched(plan, works, frontier, patch, new.id, new.inputs)
+    values = channel_values(plan, frontier)
+    return Copy(stand, values, find_due(plan, values), kept, len(plan.nodes), patch)
 
 
 async def _accept(

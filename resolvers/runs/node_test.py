@@ -45,7 +45,7 @@ async def test_node(context: Context, ask: NodeTestArguments) -> SingleNodeRun:
         project_id = await project_for(connection, context.caller, Role.RUNNER, ask.project_id)
     _check(ask)
     run_id = new_id(Prefix.RUN)
-    scope = single_node.scope_of(ask.given, run_id)
+    scope = single_node.build_scope(ask.given, run_id)
     config, problems = check_node(ask.type, ask.config, "input", context.node_types, frozenset(scope))
     if config is None or problems:
         raise Invalid(problems)

@@ -10,7 +10,7 @@ from langgraph.checkpoint.base import Checkpoint
 from langgraph.checkpoint.base.id import uuid6
 
 from engine.errors import NodeFailure
-from engine.fork.frontier import Frontier, applied, channels, due, read
+from engine.fork.frontier import Frontier, apply_writes, channel_values, find_due, read_frontier
 from engine.fork.history import RunHistory
 from engine.graph.channels import NODE_RECORDS, NodeRecord, Write
 from engine.graph.compiler import CompiledGraph, compile_spec
@@ -88,7 +88,7 @@ class Remembering(MemoryHeadStore):
         if self._start is None or self._plan is None:
             return None
         values = dict(self._start.values)
-        nodes, updated = due(self._plan, values)
+        nodes, updated = find_due(self._plan, values)
         self._saved = (_checkpoint(values, updated), {"source": "fork", "step": self._start.step, "parents": {}})
         return ResumeState(dict(self._start.values[NODE_RECORDS]), self._start.step, bool(nodes), False, [])
 
@@ -138,12 +138,12 @@ class Played:
     """By node and visit, of this run and of those that it began from."""
 
     def frontier(self, at: int) -> Frontier:
-        return read(self.compiled.plan, self.snapshots[at].values)
+        return read_frontier(self.compiled.plan, self.snapshots[at].values)
 
     def head(self) -> Frontier:
         """Where it stood when it rested, results that no wave took along included."""
         plan = self.compiled.plan
-        return read(plan, applied(plan, self.snapshots[-1].values, self.waiting))
+        return read_frontier(plan, apply_writes(plan, self.snapshots[-1].values, self.waiting))
 
     def past(self, at: int) -> RunHistory:
         return RunHistory([snapshot.values for snapshot in self.snapshots[: at + 1]])
@@ -169,7 +169,7 @@ async def play(
     snapshot = None
     if start is not None:
         frontier, step = start
-        snapshot = Snapshot(step, channels(first.plan, with_outputs(frontier, known)))
+        snapshot = Snapshot(step, channel_values(first.plan, with_outputs(frontier, known)))
     saver, journal = Remembering(snapshot, first.plan), RecordedJournal()
     graph = compiled(raw, saver, ran)
     executor = RunExecutor(RunInfo("run_test", "prj_test", 1, 0, {}), graph, journal=journal, head=saver, resources={})
@@ -178,7 +178,9 @@ async def play(
     for state in journal.states:
         if state.has_output:
             known[state.node_id, state.visits] = state.output
-    return Played(raw, graph, executor.outcome, output, ran[len(ran_before) :], saver.snapshots, saver.waiting, known)
+    return Played(
+        raw, graph, executor.final_status, output, ran[len(ran_before) :], saver.snapshots, saver.waiting, known
+    )
 
 
 def with_outputs(frontier: Frontier, outputs: Mapping[tuple[str, int], Any]) -> Frontier:
@@ -189,4 +191,4 @@ def with_outputs(frontier: Frontier, outputs: Mapping[tuple[str, int], Any]) -> 
         found = outputs.get((name, slot.visits - is_open))
         return slot if slot.output is not None and not is_open else slot.evolve(output=found)
 
-    return replace(frontier, slots={name: filled(name, slot) for name, slot in frontier.slots.items()})
+    return replace(frontier, records={name: filled(name, slot) for name, slot in frontier.records.items()})

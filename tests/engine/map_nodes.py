@@ -9,7 +9,7 @@ from engine.errors import NodeFailure
 from engine.events import Usage
 from engine.graph.bound_node import BoundNode
 from engine.nodes.registry import load_node_types
-from engine.runtime.attempts import Result, attempt
+from engine.runtime.attempts import NodeResult, run_attempts
 from engine.runtime.ports import Fenced
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Outcome, Output, WaitForAnswer
 from engine.sdk.node_types import NodeTypes
@@ -104,11 +104,11 @@ async def mapped(given: Given, probe: Probe, **config: Any) -> JSON:
     return outcome.value
 
 
-async def attempted(given: Given, probe: Probe, **config: Any) -> Result:
+async def attempted(given: Given, probe: Probe, **config: Any) -> NodeResult:
     """As a run does it: with its secrets, and whatever goes wrong as an error."""
     given.context.types = types_with(probe)
     kind = given.context.types["map"]
     work = BoundNode(
         NodeSpec("n", "map", config=config), kind, kind.Config.model_validate(config), types=given.context.types
     )
-    return await attempt(work, given.context, lambda number, error, pause: None, lambda number: None)
+    return await run_attempts(work, given.context, lambda number, error, pause: None, lambda number: None)

@@ -38,4 +38,4 @@ async def run(
     executor = RunExecutor(info, graph, journal=journal, head=saver, resources=resources or {})
     await asyncio.wait_for(executor.run(), 30)
     change = next((entry.change for entry in reversed(journal.entries) if entry.change), None)
-    return Ended(executor.outcome, change and change.output, change and change.error)
+    return Ended(executor.final_status, change and change.output, change and change.error)

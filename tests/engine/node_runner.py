@@ -31,13 +31,13 @@ class Given:
         self.texts: list[OutputDelta] = []
         self.saw, self.spoke = asyncio.Event(), asyncio.Event()
         info = RunInfo("run_1", "prj_1", 1, 0, (scope or {}).get("input"))
-        self._memory = RunState("run_1", 1, {})
-        report = NodeReporter(info, "n", 1, self._memory, self)
+        self._state = RunState("run_1", 1, {})
+        report = NodeReporter(info, "n", 1, self._state, self)
         self.context = RunNodeContext(info, "n", 1, scope or {}, resources or {}, report, types=types)
 
     @property
     def state(self) -> NodeState:
-        return self._memory.state("n")
+        return self._state.node_state("n")
 
     @property
     def logged(self) -> list[str]:

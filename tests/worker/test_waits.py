@@ -77,7 +77,7 @@ async def test_an_answer_that_comes_while_the_run_is_held_is_taken_along(
         running = asyncio.create_task(execute(taken))
         await bell.running.wait()
         waits = await eventually(lambda: open_waits(database.pool, run_id))
-        assert taken.is_waiting
+        assert taken.has_open_waits
         await answer(database, waits[0].id, "yes")
         taken.answered(await open_waits(database.pool, run_id))
         completed = "SELECT true FROM node_states WHERE run_id = $1 AND node_id = 'ask' AND status = 'COMPLETED'"

@@ -16,7 +16,7 @@ from engine.events import EventData, LogRecorded, NodeChange, NodeState, OutputD
 from engine.graph.bound_node import BoundNode
 from engine.graph.compiler import CompiledGraph
 from engine.graph.detached import detach
-from engine.runtime.attempts import attempt
+from engine.runtime.attempts import run_attempts
 from engine.runtime.executor import RunExecutor
 from engine.runtime.memory_checkpointer import MemoryHeadStore
 from engine.runtime.node_context import RunNodeContext
@@ -45,9 +45,9 @@ class NodeItems:
 
     async def __call__(self, index: int, item: JSON) -> ItemResult:
         outer, info, reporter = self._outer, _item_info(self._outer, index, item), _ItemReporter(self._outer, index)
-        context = RunNodeContext(info, outer.node_id, outer.visit, info.names, outer.resources, reporter)
+        context = RunNodeContext(info, outer.node_id, outer.visit, info.outer_names, outer.resources, reporter)
         context.idempotency_key = info.key
-        result = await attempt(self._bound, context, reporter.retrying, lambda number: None)
+        result = await run_attempts(self._bound, context, reporter.retrying, lambda number: None)
         if result.error is not None:
             return None, result.error
         if not isinstance(result.outcome, Output):
@@ -77,7 +77,7 @@ class SpecItems:
             with detach():
                 status = await executor.run()
         finally:
-            journal.finish(executor.memory)
+            journal.finish(executor.state)
         if status is RunStatus.WAITING or journal.change is None:
             return None, _wait_error("spec")
         return journal.change.output, journal.change.error
@@ -88,8 +88,10 @@ def _item_info(outer: RunNodeContext, index: int, item: JSON) -> RunInfo:
 
     It has the names and secrets of the item, and neither a time limit nor breakpoints.
     """
-    around = outer.around(index, item)
-    return replace(outer.info, around=around, timeout_s=None, breakpoints=frozenset(), is_step=False, failure=None)
+    item_scope = outer.item_scope(index, item)
+    return replace(
+        outer.info, item_scope=item_scope, timeout_s=None, breakpoints=frozenset(), is_step=False, failure=None
+    )
 
 
 def _wait_error(name: str) -> RunError:
@@ -146,12 +148,12 @@ class _MemoryJournal:
             if isinstance(data, NodeChange) and data.state.status.is_finished:
                 self._count(data.state)
 
-    def finish(self, memory: RunState) -> None:
+    def finish(self, state: RunState) -> None:
         """Report the remaining events, and the usage of nodes that were interrupted."""
-        self.post(Entry(memory.run_id, 0, events_to_write=memory.take()))
-        for state in memory.states.values():
-            if not state.status.is_finished:
-                self._count(state)
+        self.post(Entry(state.run_id, 0, events_to_write=state.take_events()))
+        for node_state in state.node_states.values():
+            if not node_state.status.is_finished:
+                self._count(node_state)
 
     def _count(self, state: NodeState) -> None:
         if state.usage is not None:

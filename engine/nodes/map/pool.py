@@ -202,10 +202,10 @@ class ItemPool:
         This takes at most FLUSH_S, and ends at once when the run is cancelled or ends in another
         way, or when its lease is lost.
         """
-        given_up = self.context.given_up or asyncio.Event()
-        if not self._unsaved or given_up.is_set():
+        abandoned = self.context.abandoned or asyncio.Event()
+        if not self._unsaved or abandoned.is_set():
             return
-        saving, ending = asyncio.create_task(self._save()), asyncio.create_task(given_up.wait())
+        saving, ending = asyncio.create_task(self._save()), asyncio.create_task(abandoned.wait())
         try:
             await asyncio.wait({saving, ending}, timeout=FLUSH_S, return_when=asyncio.FIRST_COMPLETED)
             if saving.done():

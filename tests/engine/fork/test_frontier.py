@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from engine.fork.frontier import begun_again, channels, read
+from engine.fork.frontier import channel_values, read_frontier, restart_unfinished
 from engine.fork.history import RunHistory
 from engine.graph.channels import NODE_RECORDS
 from engine.states import NodeStatus, RunStatus
@@ -20,7 +20,7 @@ async def goes_on_from_everywhere(raw: dict[str, Any]) -> None:
     assert whole.status is RunStatus.COMPLETED
     assert set(Counter(whole.ran).values()) == {1}
     for at, snapshot in enumerate(whole.snapshots):
-        frontier = begun_again(whole.compiled.plan, whole.frontier(at))
+        frontier = restart_unfinished(whole.compiled.plan, whole.frontier(at))
         rest = await play(raw, (frontier, snapshot.step), whole.outputs)
         assert (rest.status, rest.output) == (whole.status, whole.output), at
         begun = ended_by(whole, at)
@@ -30,7 +30,7 @@ async def goes_on_from_everywhere(raw: dict[str, Any]) -> None:
 
 def ended_by(whole: Played, at: int) -> set[tuple[str, int]]:
     """The visits that have ended at a checkpoint."""
-    turns = whole.past(at).turns
+    turns = whole.past(at).visits
     return {
         (name, turn.visits)
         for name, found in turns.items()
@@ -55,9 +55,9 @@ async def test_reading_what_was_made_of_a_frontier_gives_it_back(name: str) -> N
     whole = await play(LOOPS[name])
     plan = whole.compiled.plan
     for snapshot in whole.snapshots:
-        frontier = read(plan, snapshot.values)
-        made = channels(plan, frontier)
-        assert read(plan, made) == frontier
+        frontier = read_frontier(plan, snapshot.values)
+        made = channel_values(plan, frontier)
+        assert read_frontier(plan, made) == frontier
         kept = {name: value for name, value in snapshot.values.items() if name in made}
         for channel, value in kept.items():
             if channel.startswith(("gate:", "loop:")):
@@ -80,7 +80,7 @@ async def test_a_node_that_failed_the_run_runs_again_and_nothing_else_does() -> 
         raw["nodes"][2]["config"]["fails"] = 1
         failed = await play(raw)
         assert failed.status is RunStatus.FAILED
-        frontier = begun_again(failed.compiled.plan, failed.head())
+        frontier = restart_unfinished(failed.compiled.plan, failed.head())
         again = await play(raw, (frontier, 9), failed.outputs, failed.ran)
         assert again.status is RunStatus.COMPLETED
         assert ("c", 1) in again.ran
@@ -93,8 +93,8 @@ async def test_a_turn_that_a_loop_had_no_visits_left_for_is_due_again() -> None:
         raw = mixed(edges, {back: "true", out: "false"}, h={"maxVisits": 3}, a={"maxVisits": 2})
         failed = await play(raw)
         assert failed.status is RunStatus.FAILED
-        frontier = begun_again(failed.compiled.plan, failed.head())
-        assert NodeStatus.RUNNING not in {slot.status for slot in frontier.slots.values()}
+        frontier = restart_unfinished(failed.compiled.plan, failed.head())
+        assert NodeStatus.RUNNING not in {slot.status for slot in frontier.records.values()}
         again = await play(raw, (frontier, 9), failed.outputs)
         assert (again.status, again.ran) == (RunStatus.FAILED, [])
 
@@ -103,13 +103,13 @@ async def test_a_node_whose_edges_could_not_be_settled_runs_again() -> None:
     raw = mixed("a>b a>c b>d", {"a>b": "{v}.nothing.at_all > 1"})
     failed = await play(raw)
     assert failed.status is RunStatus.FAILED
-    frontier = begun_again(failed.compiled.plan, failed.head())
-    assert frontier.slots["a"].status is NodeStatus.RUNNING
+    frontier = restart_unfinished(failed.compiled.plan, failed.head())
+    assert frontier.records["a"].status is NodeStatus.RUNNING
 
 
 async def test_the_past_tells_the_turns_of_a_loop_apart() -> None:
     whole = await play(LOOPS["nested"])
-    turns = RunHistory([snapshot.values for snapshot in whole.snapshots]).turns
+    turns = RunHistory([snapshot.values for snapshot in whole.snapshots]).visits
     assert [turn.round for turn in turns["k"]] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
     assert [turn.visits for turn in turns["e"]] == [1, 2]
     assert all(turn.ended is not None for found in turns.values() for turn in found)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.fork.frontier import Frontier, begun_again
+from engine.fork.frontier import Frontier, restart_unfinished
 from engine.fork.migration import migrate_frontier
-from engine.fork.patch import HAS_OUTPUT, PatchRefused, patched, settled
+from engine.fork.patch import HAS_OUTPUT, PatchRefused, apply_patch, settle_patched
 from engine.graph.channels import NodeRecord
 from engine.nodes.registry import load_node_types
 from engine.sdk.node import ANSWERED, NodeConfig, NodeType, PortUndecided
@@ -22,15 +22,15 @@ from tests.engine.fork_graphs import LOOPS, dags, following, mixed, pinned
 def fork(whole: Played, at: int, patch: dict[str, Any], onto: dict[str, Any] | None = None) -> Frontier:
     """As forkRun makes one."""
     old, new = whole.compiled, compiled(onto or whole.raw)
-    frontier = begun_again(old.plan, whole.frontier(at))
-    frontier = patched(old.plan, frontier, whole.past(at), patch)
+    frontier = restart_unfinished(old.plan, whole.frontier(at))
+    frontier = apply_patch(old.plan, frontier, whole.past(at), patch)
     frontier = migrate_frontier(old.plan, new.plan, frontier, patch)
-    return settled(new.plan, new.works, with_outputs(frontier, whole.outputs), patch, "run_test", {})
+    return settle_patched(new.plan, new.bound_nodes, with_outputs(frontier, whole.outputs), patch, "run_test", {})
 
 
 async def forked(whole: Played, at: int, patch: dict[str, Any], onto: dict[str, Any] | None = None) -> Played:
     frontier = fork(whole, at, patch, onto)
-    known = {**whole.outputs, **{(name, frontier.slots[name].visits): output for name, output in patch.items()}}
+    known = {**whole.outputs, **{(name, frontier.records[name].visits): output for name, output in patch.items()}}
     return await play(onto or whole.raw, (frontier, whole.snapshots[at].step), known)
 
 
@@ -42,7 +42,7 @@ def ended(whole: Played, at: int) -> dict[tuple[str, int], tuple[int, int]]:
     """By visit: the checkpoints in which it began and ended."""
     return {
         (name, turn.visits): (turn.began, turn.ended)
-        for name, turns in whole.past(at).turns.items()
+        for name, turns in whole.past(at).visits.items()
         for turn in turns
         if turn.ended is not None and turn.status is not NodeStatus.SKIPPED
     }
@@ -52,7 +52,7 @@ async def as_pinned(
     whole: Played, at: int, name: str, value: int, known: Fresh, copied: Collection[tuple[str, int]] = ()
 ) -> None:
     """Patches one node at one checkpoint, and compares with the run from scratch."""
-    slot = whole.frontier(at).slots[name]
+    slot = whole.frontier(at).records[name]
     visit, patch = (name, slot.visits), {name: {"v": value, "n": slot.visits}}
     if (visit, value) not in known:
         known[visit, value] = await play(pinned(whole.raw, {visit: patch[name]}))
@@ -61,7 +61,7 @@ async def as_pinned(
     assert len(set(rest.ran)) == len(rest.ran) and visit not in rest.ran
     done = ended(whole, at)
     assert set(fresh.ran) - set(rest.ran) <= {*done, *copied, visit}, "nothing is left out that had not run"
-    began = whole.past(at).turns[name][-1].began
+    began = whole.past(at).visits[name][-1].began
     earlier = {other for other, (_, end) in done.items() if end < began}
     assert not earlier & set(rest.ran), "nothing that had ended before runs again"
     is_acyclic = all(number == 1 for _, number in fresh.ran)
@@ -74,7 +74,7 @@ async def patched_everywhere(raw: dict[str, Any], values: list[int]) -> None:
     whole = await play(raw)
     known: Fresh = {}
     for at in range(len(whole.snapshots)):
-        for name, slot in whole.frontier(at).slots.items():
+        for name, slot in whole.frontier(at).records.items():
             if slot.status in HAS_OUTPUT:
                 for value in values:
                     await as_pinned(whole, at, name, value, known)
@@ -121,8 +121,8 @@ async def test_what_an_earlier_round_sent_out_of_a_loop_stays() -> None:
     whole = await play(mixed("s>h h>w w>h w>x x>y", {"w>h": "{n} < 4"}, slow="h w"))
     at = len(whole.snapshots) - 1
     assert (await forked(whole, at, {"w": {"v": 1, "n": 4}})).ran == []
-    at = next(at for at in range(at) if whole.frontier(at).slots.get("h", NodeRecord(NodeStatus.IDLE)).visits == 4)
-    assert {"x", "y"} <= whole.frontier(at).slots.keys()
+    at = next(at for at in range(at) if whole.frontier(at).records.get("h", NodeRecord(NodeStatus.IDLE)).visits == 4)
+    assert {"x", "y"} <= whole.frontier(at).records.keys()
     rest = await forked(whole, at, {"w": {"v": 1, "n": 3}})
     assert rest.ran == [("h", 4), ("w", 4)]
 
@@ -221,10 +221,10 @@ async def test_a_patch_in_a_copy_is_a_pinned_visit_where_what_came_before_is_kno
     done = 0
     known: Fresh = {}
     for middle in range(len(whole.snapshots)):
-        frontier = begun_again(whole.compiled.plan, whole.frontier(middle))
+        frontier = restart_unfinished(whole.compiled.plan, whole.frontier(middle))
         copy = await play(whole.raw, (frontier, whole.snapshots[middle].step), whole.outputs)
         at = len(copy.snapshots) - 1
-        for node_id, slot in copy.frontier(at).slots.items():
+        for node_id, slot in copy.frontier(at).records.items():
             if slot.status in HAS_OUTPUT:
                 try:
                     await as_pinned(copy, at, node_id, 1, known, ended(whole, middle))
@@ -255,13 +255,13 @@ async def test_a_fork_onto_a_version_can_join_what_did_not_join_before() -> None
     rest = await onto("a>b b>c x>c", at_end=False)
     assert rest.ran == [("x", 1), ("c", 1)]
     whole = await play(mixed("a>b b>c a>d d>c", {"a>d": "{v} < 0"}))
-    at = next(at for at in range(len(whole.snapshots)) if "b" in whole.frontier(at).slots)
+    at = next(at for at in range(len(whole.snapshots)) if "b" in whole.frontier(at).records)
     assert (await forked(whole, at, {}, mixed("a>b b>c"))).ran == [("c", 1)], "a node that was skipped may go"
 
 
 async def test_a_node_whose_only_entry_is_dead_in_the_other_version_is_skipped() -> None:
     whole = await play(mixed("a>d b>d d>e", {"a>d": "{v} < 0"}, slow="b"))
-    at = next(at for at in range(len(whole.snapshots)) if "a" in whole.frontier(at).slots)
+    at = next(at for at in range(len(whole.snapshots)) if "a" in whole.frontier(at).records)
     rest = await forked(whole, at, {}, mixed("a>d d>e b>q", {"a>d": "{v} < 0"}, slow="b"))
     assert {name for name, _ in rest.ran} == {"b", "q"}
 
@@ -285,7 +285,7 @@ async def test_a_version_that_does_not_fit_is_refused(edges: str, more: dict[str
 
 async def test_a_new_edge_from_a_node_that_comes_later_is_refused_where_its_target_has_begun() -> None:
     whole = await play(mixed("a>b a>c c>d", slow="c"))
-    at = next(at for at in range(len(whole.snapshots)) if "b" in whole.frontier(at).slots)
+    at = next(at for at in range(len(whole.snapshots)) if "b" in whole.frontier(at).records)
     with pytest.raises(PatchRefused) as caught:
         fork(whole, at, {}, mixed("a>b a>c c>d d>b", slow="c"))
     assert [problem.code for problem in caught.value.problems] == ["LATE_EDGE"]

@@ -16,7 +16,7 @@ from engine.graph.bound_node import BoundNode
 from engine.nodes.http.addresses import Allowed
 from engine.nodes.http.client import GuardedHttp
 from engine.nodes.registry import BUILT_IN
-from engine.runtime.attempts import Result, attempt
+from engine.runtime.attempts import NodeResult, run_attempts
 from engine.sdk.node import Output
 from engine.spec.model import NodeSpec
 from engine.tools.catalog import open_tools
@@ -199,11 +199,11 @@ async def resources(peer: Peer) -> AsyncIterator[dict[str, Any]]:
         yield {"tools": tools, "models": catalog, "http": http, "sandbox": sandbox, "sandbox_memory_mb": 32}
 
 
-async def tried(kind: str, config: dict[str, Any], resources: dict[str, Any]) -> Result:
+async def tried(kind: str, config: dict[str, Any], resources: dict[str, Any]) -> NodeResult:
     given = Given({"input": {"word": "soon", "list": [1]}, "nodes": {}}, resources)
     spec = NodeSpec("n", kind, config=config, timeout_s=30)
     work = BoundNode(spec, TYPES[kind], TYPES[kind].Config.model_validate(config))
-    return await attempt(work, given.context, lambda *_: None, lambda *_: None)
+    return await run_attempts(work, given.context, lambda *_: None, lambda *_: None)
 
 
 @pytest.mark.parametrize(("kind", "config", "code", "told"), IN_A_RUN)

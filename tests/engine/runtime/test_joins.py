@@ -76,7 +76,7 @@ CASES = {
 @pytest.mark.parametrize(("edges", "choices", "expected"), CASES.values(), ids=CASES.keys())
 async def test_a_graph_runs_as_its_edges_say(edges: str, choices: dict[str, str], expected: str) -> None:
     executor, settled = await asyncio.wait_for(play(graph(edges, choices)), 10)
-    assert executor.outcome is RunStatus.COMPLETED
+    assert executor.final_status is RunStatus.COMPLETED
     told = sorted(name + ("" if status is RAN else "-") for name, status in settled)
     assert told == sorted(expected.split())
 
@@ -92,7 +92,7 @@ async def test_a_runaway_loop_ends_with_loop_limit() -> None:
     journal = RecordedJournal()
     runaway = graph("s>h h>h h>x", {"h>h": "true", "h>x": "false"}, h={"maxVisits": 7})
     executor, settled = await play(runaway, journal=journal)
-    assert executor.outcome is RunStatus.FAILED
+    assert executor.final_status is RunStatus.FAILED
     ended = journal.entries[-1].change
     assert ended is not None and ended.error is not None and ended.error.code == "LOOP_LIMIT"
     assert [name for name, _ in settled].count("h") == 7

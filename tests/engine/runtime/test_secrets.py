@@ -11,7 +11,7 @@ from pydantic import Field
 from engine.errors import NodeFailure
 from engine.events import LogRecorded, NodeChange, RunError, Usage
 from engine.graph.bound_node import BoundNode
-from engine.runtime.attempts import Result, attempt
+from engine.runtime.attempts import NodeResult, run_attempts
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Outcome, Output, WaitForAnswer, WaitUntil
 from engine.spec.model import NodeSpec, Retry
 from engine.states import LogLevel
@@ -59,11 +59,11 @@ def node(config: dict[str, Any], kind: NodeType[Any] | None = None, **fields: An
     return BoundNode(NodeSpec("n", kind.name, config=config, **fields), kind, kind.Config.model_validate(config))
 
 
-async def executed(given: Given, work: BoundNode) -> Result:
-    return await attempt(work, given.context, lambda number, error, pause: None, lambda number: None)
+async def executed(given: Given, work: BoundNode) -> NodeResult:
+    return await run_attempts(work, given.context, lambda number, error, pause: None, lambda number: None)
 
 
-def everything_told(given: Given, result: Result) -> str:
+def everything_told(given: Given, result: NodeResult) -> str:
     return repr((given.events_to_write, given.texts, given.context.noted_input, result))
 
 
@@ -135,7 +135,9 @@ async def test_each_attempt_asks_for_the_secrets_again_and_the_scope_forgets_the
     assert "secrets" not in given.context.scope
 
 
-@pytest.mark.parametrize(("resources", "said"), [({}, "knows none"), ({"secrets": Known(other=VALUE)}, "'key'")])
+@pytest.mark.parametrize(
+    ("resources", "said"), [({}, "no access to secrets"), ({"secrets": Known(other=VALUE)}, "'key'")]
+)
 async def test_a_secret_that_is_not_there_fails_the_node_once(resources: dict[str, Any], said: str) -> None:
     work = node({"text": "{{ secrets.key | default('x') }}"}, retry=Retry(3, 0.0, 1.0, 0.0))
     result = await executed(Given({}, resources), work)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from engine.fork.frontier import begun_again, channels, due, read
+from engine.fork.frontier import channel_values, find_due, read_frontier, restart_unfinished
 from engine.fork.history import RunHistory
 from engine.graph.plan import make_plan
 from engine.spec.parser import parse
@@ -45,14 +45,14 @@ async def copied(database: Database, caller: Caller, run_id: str, seq: int, spec
     async with database.begin() as connection:
         stand = await snapshots.at_checkpoint(connection, run_id, seq, is_whole=False)
         assert stand is not None
-        frontier = begun_again(plan, read(plan, stand.values))
+        frontier = restart_unfinished(plan, read_frontier(plan, stand.values))
         kept = await snapshots.kept(
-            connection, stand, {name: last_visit(slot) for name, slot in frontier.slots.items()}
+            connection, stand, {name: last_visit(slot) for name, slot in frontier.records.items()}
         )
-        for name, slot in frontier.slots.items():
-            frontier.slots[name] = as_told(slot, kept.get(name))
-        values = channels(plan, frontier)
-        copy = Copy(stand, values, due(plan, values), kept, len(plan.nodes))
+        for name, slot in frontier.records.items():
+            frontier.records[name] = as_told(slot, kept.get(name))
+        values = channel_values(plan, frontier)
+        copy = Copy(stand, values, find_due(plan, values), kept, len(plan.nodes))
         run = await runs.get(connection, caller, run_id)
         assert run is not None
         new = NewRun(run.project_id, None, run.version_id, run.inputs, source=RunSource.FORK)
@@ -121,7 +121,7 @@ async def test_the_past_of_a_long_loop_is_whole_and_its_copy_needs_none_of_it(
     assert part is not None and all_ is not None
     assert part.values == all_.values
     assert (len(all_.changes), len(part.changes)) == (len(places) - 2, len(all_.changes) - 100)
-    turns = RunHistory(all_.changes).turns
+    turns = RunHistory(all_.changes).visits
     assert [turn.visits for turn in turns["w"]] == list(range(1, len(turns["w"]) + 1))
     assert all(turn.ended is not None for turn in turns["w"])
     run_id = await copied(database, caller, whole, place["seq"], LOOP)

@@ -159,10 +159,16 @@ async def test_a_wait_that_is_over_with_the_group_in_which_it_began_is_settled(
         held = await worker.takes_up((await accepted(database, caller, project)).run)
         say = [(datetime.now(UTC), LogRecorded(LogLevel.INFO, "asked", "ask", {}))]
         entry = Entry(
-            held.run_id, held.epoch, events_to_write=say, waits=[wait], settled=["wait_1"] if together else []
+            held.run_id,
+            held.epoch,
+            events_to_write=say,
+            opened_waits=[wait],
+            settled_wait_ids=["wait_1"] if together else [],
         )
         written = (
-            [entry] if together else [entry, Entry(held.run_id, held.epoch, events_to_write=say, settled=["wait_1"])]
+            [entry]
+            if together
+            else [entry, Entry(held.run_id, held.epoch, events_to_write=say, settled_wait_ids=["wait_1"])]
         )
         *_, last = await asyncio.gather(*(held.writes(one) for one in written))
     query = "SELECT seq, settled_seq FROM waits WHERE run_id = $1"

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from engine.graph.bound_node import BoundNode
-from engine.runtime.attempts import Result, attempt
+from engine.runtime.attempts import NodeResult, run_attempts
 from engine.sdk.node import Output
 from engine.spec.model import NodeSpec, Retry
 from tests.engine.llm_nodes import Asked
@@ -71,9 +71,9 @@ async def test_each_failure_has_a_code_of_its_own_and_says_what_to_do(
 async def test_an_endpoint_that_gives_the_key_away_gives_it_to_nobody(asked: Asked) -> None:
     given = asked.given()
     outcome = await given.run("llm", {"model": "repeats", "prompt": "it is sk-secret-canary, is it not?"})
-    given.context.settle()
+    given.context.flush_text()
     assert isinstance(outcome, Output)
-    assert given.context.redacted(outcome.value) == "it is •••, is it not?"
+    assert given.context.redact(outcome.value) == "it is •••, is it not?"
     assert "".join(delta.text for delta in given.texts) == "it is •••, is it not?"
 
 
@@ -94,12 +94,14 @@ async def test_what_is_wrong_for_good_is_not_tried_again(asked: Asked, model: st
     assert (result.attempts, pauses) == (1, [])
 
 
-async def _attempted(asked: Asked, model: str, retry: Retry) -> tuple[Result, list[float]]:
+async def _attempted(asked: Asked, model: str, retry: Retry) -> tuple[NodeResult, list[float]]:
     config = {"model": model, "prompt": "hi"}
     kind = TYPES["llm"]
     work = BoundNode(NodeSpec("n", "llm", config=config, retry=retry), kind, kind.Config.model_validate(config))
     pauses: list[float] = []
-    result = await attempt(work, asked.given().context, lambda _, error, pause: pauses.append(pause), lambda _: None)
+    result = await run_attempts(
+        work, asked.given().context, lambda _, error, pause: pauses.append(pause), lambda _: None
+    )
     return result, pauses
 
 
