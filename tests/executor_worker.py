@@ -1,4 +1,4 @@
-"""Take-ups of a run by the real drive, saver and journal, without processes: tests kill it where they like."""
+"""Claims of runs by the real executor, saver and journal, without processes. Tests kill it at any commit."""
 
 import asyncio
 from collections import Counter
@@ -34,8 +34,8 @@ class TickConfig(NodeConfig):
     turns: int = 0
 
 
-class Tick(NodeType[TickConfig]):
-    """Waits for some turns of the event loop, as a node that asks the world would."""
+class TickNode(NodeType[TickConfig]):
+    """Takes some turns of the event loop, like a node that waits for a network."""
 
     name = "tick"
     title = "Tick"
@@ -48,33 +48,33 @@ class Tick(NodeType[TickConfig]):
         return Output(ctx.render(config.output))
 
 
-class BellConfig(NodeConfig):
+class GatedConfig(NodeConfig):
     pass
 
 
-class Bell(NodeType[BellConfig]):
-    """Says that it runs, and goes on when the test says so."""
+class GatedNode(NodeType[GatedConfig]):
+    """Sets `running` when it starts, and ends when the test sets `release`."""
 
-    name = "bell"
-    title = "Bell"
+    name = "gated"
+    title = "Gated"
     description = "For tests."
-    Config = BellConfig
+    Config = GatedConfig
 
     def __init__(self) -> None:
-        self.running, self.go_on = asyncio.Event(), asyncio.Event()
+        self.running, self.release = asyncio.Event(), asyncio.Event()
 
-    async def execute(self, config: BellConfig, ctx: NodeContext) -> Output:
+    async def execute(self, config: GatedConfig, ctx: NodeContext) -> Output:
         self.running.set()
-        await self.go_on.wait()
-        return Output("rung")
+        await self.release.wait()
+        return Output("released")
 
 
 class AskConfig(NodeConfig):
     prompt: Any
 
 
-class Ask(NodeType[AskConfig]):
-    """Waits for an answer."""
+class AskNode(NodeType[AskConfig]):
+    """Waits for the answer of a person."""
 
     name = "ask"
     title = "Ask"
@@ -87,28 +87,28 @@ class Ask(NodeType[AskConfig]):
 
 
 def node_types(*more: NodeType[Any]) -> NodeTypes:
-    return NodeTypes([*load_node_types().values(), Tick(), Ask(), *more])
+    return NodeTypes([*load_node_types().values(), TickNode(), AskNode(), *more])
 
 
 def node(name: str, kind: str = "transform", turns: int = 0, **fields: Any) -> dict[str, Any]:
-    """A node that counts its own visits."""
+    """Return a node whose output is the number of its visits."""
     config: dict[str, Any] = {"output": f"{{{{ ({name}.output or 0) + 1 }}}}"}
     return {"id": name, "type": kind, "config": {**config, "turns": turns} if kind == "tick" else config, **fields}
 
 
 def edges(text: str, **conditions: str) -> list[dict[str, Any]]:
-    """`a>b b>c`, with conditions by `a_b`."""
-    found = []
+    """Return the edges of `a>b b>c`. The condition of `a>b` is the argument `a_b`."""
+    result = []
     for pair in text.split():
         source, target = pair.split(">")
-        found.append({"source": source, "target": target, "condition": conditions.get(f"{source}_{target}")})
-    return found
+        result.append({"source": source, "target": target, "condition": conditions.get(f"{source}_{target}")})
+    return result
 
 
 async def accept_spec(
     database: Database, caller: Caller, project: str, spec: Any, options: RunOptions | None = None
 ) -> str:
-    """The id of a new QUEUED run of `spec`."""
+    """Accept a run of `spec`, and return its id. The run is QUEUED."""
     async with database.begin() as connection:
         version = await ensure_adhoc(connection, caller, project, Content(spec, f"hash of {spec}"))
         new = NewRun(project, None, version.id, {}, options=options or RunOptions())
@@ -116,17 +116,17 @@ async def accept_spec(
 
 
 class Killed(Exception):
-    """The worker is gone."""
+    """The simulated worker process has died."""
 
 
-async def _killed(landed: Awaitable[int] | None) -> int:
-    if landed is not None:
-        await landed
+async def _die(commit: Awaitable[int] | None) -> int:
+    if commit is not None:
+        await commit
     raise Killed
 
 
-class Mortal:
-    """A journal whose process dies at commit number `at`: before it is sent, or right after it landed."""
+class CrashingJournal:
+    """A journal whose process dies at commit number `at`: before the commit, or right after it."""
 
     def __init__(self, journal: PostgresJournal, at: int = 10**6, before: bool = False) -> None:
         self._journal, self._left, self._before = journal, at, before
@@ -136,12 +136,12 @@ class Mortal:
         self._left -= 1
         if self.is_dead or (self._left == 0 and self._before):
             self.is_dead = True
-            return _killed(None)
-        landed = self._journal.commit(entry)
+            return _die(None)
+        commit = self._journal.commit(entry)
         if self._left == 0:
             self.is_dead = True
-            return _killed(landed)
-        return landed
+            return _die(commit)
+        return commit
 
     def post(self, entry: Entry) -> None:
         if not self.is_dead:
@@ -152,8 +152,8 @@ class Mortal:
             self._journal.stream(run_id, delta)
 
 
-class Worker:
-    """Takes runs up, each time as a new process would. Use as a context: it holds a journal."""
+class ExecutorWorker:
+    """Claims runs, each time as a new worker process would. An async context manager: it owns a journal."""
 
     def __init__(
         self,
@@ -165,20 +165,20 @@ class Worker:
         self._database, self._types, self._resources = database, types or node_types(), resources or {}
         self.journal = PostgresJournal(database.pool, redis, database.deadlines)
 
-    async def __aenter__(self) -> "Worker":
+    async def __aenter__(self) -> "ExecutorWorker":
         self.journal.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.journal.close()
 
-    async def take_up(self, run_id: str, at: int = 10**6, before: bool = False, **info: Any) -> RunExecutor:
-        """A drive that holds the run now; `at` and `before` say when its journal dies."""
+    async def claim(self, run_id: str, at: int = 10**6, before: bool = False, **info: Any) -> RunExecutor:
+        """Claim a run and return its executor. `at` and `before` say when its journal dies."""
         claim = """UPDATE runs SET epoch = epoch + 1, status = 'RUNNING', wake_at = NULL WHERE id = $1
             RETURNING project_id, epoch, version_id, resumed_step, is_step, options, lineage, inputs, error"""
         row = await self._database.pool.fetchrow(claim, run_id)
         spec = await self._database.pool.fetchval("SELECT spec FROM versions WHERE id = $1", row["version_id"])
-        known = {
+        fields = {
             "breakpoints": frozenset(row["options"]["breakpoints"]),
             "is_step": row["is_step"],
             "resumed_step": row["resumed_step"],
@@ -186,16 +186,16 @@ class Worker:
         }
         saver = Saver(self._database.pool, self.journal.clock_skew)
         return RunExecutor(
-            RunInfo(run_id, row["project_id"], row["epoch"], row["lineage"], row["inputs"], **{**known, **info}),
+            RunInfo(run_id, row["project_id"], row["epoch"], row["lineage"], row["inputs"], **{**fields, **info}),
             compile_spec(parse(spec), self._types, saver),
-            journal=Mortal(self.journal, at, before),
+            journal=CrashingJournal(self.journal, at, before),
             head=saver,
             resources=self._resources,
         )
 
 
-async def told(database: Database, run_id: str) -> tuple[Any, Counter[tuple[str, int]], list[int], str]:
-    """(output, how often each visit of a node completed, event numbers, status)."""
+async def run_summary(database: Database, run_id: str) -> tuple[Any, Counter[tuple[str, int]], list[int], str]:
+    """Return the output, how often each visit of a node completed, the event numbers, and the status."""
     run = await database.pool.fetchrow("SELECT output, status FROM runs WHERE id = $1", run_id)
     rows = await database.pool.fetch(
         "SELECT seq, type, node_id, body FROM events WHERE run_id = $1 ORDER BY seq", run_id
@@ -206,8 +206,8 @@ async def told(database: Database, run_id: str) -> tuple[Any, Counter[tuple[str,
 
 
 async def eventually(probe: Callable[[], Awaitable[T]]) -> T:
-    """The first truthy answer of `probe`, which asks the database; fails after 10 s without one."""
+    """Call `probe`, which reads the database, until its result is truthy, and return it. Fails after 10 s."""
     async with asyncio.timeout(10):
-        while not (found := await probe()):  # noqa: ASYNC110 (the database tells nobody)
+        while not (result := await probe()):  # noqa: ASYNC110 (the database sends no signal)
             await asyncio.sleep(0.005)
-    return found
+    return result

@@ -12,7 +12,7 @@ from engine.states import RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.runs.run import RunOptions
-from tests.executor_worker import Bell, Worker, accept_spec, edges, node, node_types, told
+from tests.executor_worker import ExecutorWorker, GatedNode, accept_spec, edges, node, node_types, run_summary
 from tests.worker.paused_runs import execute, node_statuses, resume
 
 LOOP: dict[str, Any] = {
@@ -24,35 +24,35 @@ LOOP: dict[str, Any] = {
 async def test_a_pause_lets_running_nodes_finish_and_starts_nothing_more(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    bell = Bell()
-    spec = {"nodes": [{"id": "bell", "type": "bell"}, node("after")], "edges": edges("bell>after")}
+    gated = GatedNode()
+    spec = {"nodes": [{"id": "gated", "type": "gated"}, node("after")], "edges": edges("gated>after")}
     run_id = await accept_spec(database, caller, project, spec)
-    async with Worker(database, redis, node_types(bell)) as worker:
-        taken = await worker.take_up(run_id)
+    async with ExecutorWorker(database, redis, node_types(gated)) as worker:
+        taken = await worker.claim(run_id)
         running = asyncio.create_task(execute(taken))
-        await bell.running.wait()
+        await gated.running.wait()
         await database.pool.execute("UPDATE runs SET status = 'PAUSING' WHERE id = $1", run_id)
         taken.request(StopReason.PAUSE)
-        bell.go_on.set()
+        gated.release.set()
         assert await running is RunStatus.PAUSED
-        assert await node_statuses(database, run_id) == {"bell": "COMPLETED"}
+        assert await node_statuses(database, run_id) == {"gated": "COMPLETED"}
         await resume(database, run_id)
-        assert await execute(await worker.take_up(run_id)) is RunStatus.COMPLETED
-    assert (await told(database, run_id))[1] == {("bell", 1): 1, ("after", 1): 1}
+        assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
+    assert (await run_summary(database, run_id))[1] == {("gated", 1): 1, ("after", 1): 1}
 
 
 async def test_a_pause_that_finds_nothing_left_to_do_ends_the_run(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    bell = Bell()
-    run_id = await accept_spec(database, caller, project, {"nodes": [{"id": "bell", "type": "bell"}], "edges": []})
-    async with Worker(database, redis, node_types(bell)) as worker:
-        taken = await worker.take_up(run_id)
+    gated = GatedNode()
+    run_id = await accept_spec(database, caller, project, {"nodes": [{"id": "gated", "type": "gated"}], "edges": []})
+    async with ExecutorWorker(database, redis, node_types(gated)) as worker:
+        taken = await worker.claim(run_id)
         running = asyncio.create_task(execute(taken))
-        await bell.running.wait()
+        await gated.running.wait()
         await database.pool.execute("UPDATE runs SET status = 'PAUSING' WHERE id = $1", run_id)
         taken.request(StopReason.PAUSE)
-        bell.go_on.set()
+        gated.release.set()
         assert await running is RunStatus.COMPLETED
 
 
@@ -60,24 +60,24 @@ async def test_a_pause_that_finds_nothing_left_to_do_ends_the_run(
 async def test_what_is_interrupted_after_the_window_runs_again_and_nothing_says_that_it_runs_meanwhile(
     database: Database, redis: Redis, caller: Caller, project: str, stop: StopReason
 ) -> None:
-    bell = Bell()
-    spec = {"nodes": [{"id": "bell", "type": "bell"}, node("after")], "edges": edges("bell>after")}
+    gated = GatedNode()
+    spec = {"nodes": [{"id": "gated", "type": "gated"}, node("after")], "edges": edges("gated>after")}
     run_id = await accept_spec(database, caller, project, spec)
-    async with Worker(database, redis, node_types(bell)) as worker:
-        taken = await worker.take_up(run_id)
+    async with ExecutorWorker(database, redis, node_types(gated)) as worker:
+        taken = await worker.claim(run_id)
         running = asyncio.create_task(execute(taken))
-        await bell.running.wait()
+        await gated.running.wait()
         if stop is StopReason.PAUSE:
             await database.pool.execute("UPDATE runs SET status = 'PAUSING' WHERE id = $1", run_id)
         taken.request(stop)
         taken.interrupt()
         assert await running is (RunStatus.PAUSED if stop is StopReason.PAUSE else RunStatus.QUEUED)
         if stop is StopReason.PAUSE:
-            assert await node_statuses(database, run_id) == {"bell": "IDLE"}
+            assert await node_statuses(database, run_id) == {"gated": "IDLE"}
         await resume(database, run_id)
-        bell.go_on.set()
-        assert await execute(await worker.take_up(run_id)) is RunStatus.COMPLETED
-    assert (await told(database, run_id))[1] == {("bell", 1): 1, ("after", 1): 1}
+        gated.release.set()
+        assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
+    assert (await run_summary(database, run_id))[1] == {("gated", 1): 1, ("after", 1): 1}
 
 
 async def test_a_breakpoint_stops_before_its_node_on_every_round_and_a_resume_passes_it(
@@ -85,19 +85,19 @@ async def test_a_breakpoint_stops_before_its_node_on_every_round_and_a_resume_pa
 ) -> None:
     run_id = await accept_spec(database, caller, project, LOOP, RunOptions(breakpoints=("h",)))
     statuses = []
-    async with Worker(database, redis) as worker:
+    async with ExecutorWorker(database, redis) as worker:
         for round_ in range(3):
-            statuses.append(await execute(await worker.take_up(run_id)))
-            visits = (await told(database, run_id))[1]
+            statuses.append(await execute(await worker.claim(run_id)))
+            visits = (await run_summary(database, run_id))[1]
             assert visits["h", round_] == (1 if round_ else 0)
             assert visits["h", round_ + 1] == 0
             # A take-up that is no resume, after a crash, stops there again.
-            assert await execute(await worker.take_up(run_id)) is RunStatus.PAUSED
-            assert (await told(database, run_id))[1] == visits
+            assert await execute(await worker.claim(run_id)) is RunStatus.PAUSED
+            assert (await run_summary(database, run_id))[1] == visits
             await resume(database, run_id)
-        statuses.append(await execute(await worker.take_up(run_id)))
+        statuses.append(await execute(await worker.claim(run_id)))
     assert statuses == [RunStatus.PAUSED] * 3 + [RunStatus.COMPLETED]
-    assert (await told(database, run_id))[0] == {"x": 1}
+    assert (await run_summary(database, run_id))[0] == {"x": 1}
 
 
 async def test_a_step_runs_one_wave_with_what_it_launches_and_pauses_again(
@@ -106,10 +106,10 @@ async def test_a_step_runs_one_wave_with_what_it_launches_and_pauses_again(
     run_id = await accept_spec(database, caller, project, LOOP)
     await database.pool.execute("UPDATE runs SET is_step = true WHERE id = $1", run_id)
     seen = []
-    async with Worker(database, redis) as worker:
+    async with ExecutorWorker(database, redis) as worker:
         for _ in range(20):
-            status = await execute(await worker.take_up(run_id))
-            seen.append(sorted((await told(database, run_id))[1]))
+            status = await execute(await worker.claim(run_id))
+            seen.append(sorted((await run_summary(database, run_id))[1]))
             if status is RunStatus.COMPLETED:
                 break
             assert status is RunStatus.PAUSED
@@ -122,13 +122,13 @@ async def test_a_step_runs_one_wave_with_what_it_launches_and_pauses_again(
 async def test_a_step_survives_a_death_at_any_commit_and_still_is_one_step(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    async with Worker(database, redis) as worker:
+    async with ExecutorWorker(database, redis) as worker:
         for at in range(1, 4):
             for before in (True, False):
                 run_id = await accept_spec(database, caller, project, LOOP)
                 await database.pool.execute("UPDATE runs SET is_step = true WHERE id = $1", run_id)
-                await asyncio.gather(execute(await worker.take_up(run_id, at, before)), return_exceptions=True)
+                await asyncio.gather(execute(await worker.claim(run_id, at, before)), return_exceptions=True)
                 status = await database.pool.fetchval("SELECT status FROM runs WHERE id = $1", run_id)
                 if status == "RUNNING":
-                    assert await execute(await worker.take_up(run_id)) is RunStatus.PAUSED
-                assert sorted((await told(database, run_id))[1]) == [("s", 1)]
+                    assert await execute(await worker.claim(run_id)) is RunStatus.PAUSED
+                assert sorted((await run_summary(database, run_id))[1]) == [("s", 1)]

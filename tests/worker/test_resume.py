@@ -8,15 +8,15 @@ from redis.asyncio import Redis
 
 from persistence.caller import Caller
 from persistence.db.database import Database
-from tests.executor_worker import Killed, Worker, accept_spec, edges, node, told
+from tests.executor_worker import ExecutorWorker, Killed, accept_spec, edges, node, run_summary
 from tests.worker.spec_samples import SPECS
 
 
 async def play(database: Database, redis: Redis, run_id: str, deaths: list[tuple[int, bool]]) -> int:
     """Runs to the end through the given deaths; returns how many take-ups that was."""
-    async with Worker(database, redis) as worker:
+    async with ExecutorWorker(database, redis) as worker:
         for number, (at, before) in enumerate([*deaths, (10**6, False)], 1):
-            executor = await worker.take_up(run_id, at, before)
+            executor = await worker.claim(run_id, at, before)
             try:
                 await asyncio.wait_for(executor.run(), 20)
             except Killed:
@@ -32,13 +32,13 @@ async def test_a_death_at_any_commit_changes_nothing_and_repeats_nothing(
     spec = SPECS[name]
     whole = await accept_spec(database, caller, project, spec)
     await play(database, redis, whole, [])
-    expected = await told(database, whole)
+    expected = await run_summary(database, whole)
     assert expected[3] == "COMPLETED"
     for at in range(1, len(expected[2])):
         for before in (True, False):
             run_id = await accept_spec(database, caller, project, spec)
             takeups = await play(database, redis, run_id, [(at, before)])
-            output, visits, numbers, status = await told(database, run_id)
+            output, visits, numbers, status = await run_summary(database, run_id)
             assert (status, output) == ("COMPLETED", expected[0]), (at, before)
             assert visits == expected[1], (at, before)
             assert numbers == list(range(1, len(numbers) + 1))
@@ -57,7 +57,7 @@ async def test_a_worker_that_dies_at_every_second_commit_still_gets_there(
     await play(database, redis, whole, [])
     run_id = await accept_spec(database, caller, project, spec)
     await play(database, redis, run_id, [(2, False)] * 60)
-    assert (await told(database, run_id))[:2] == (await told(database, whole))[:2]
+    assert (await run_summary(database, run_id))[:2] == (await run_summary(database, whole))[:2]
 
 
 FAILING: dict[str, Any] = {

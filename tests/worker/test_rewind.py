@@ -14,10 +14,19 @@ from persistence.db.database import Database
 from persistence.runs import node_states, waits
 from persistence.runs.rewind import rewind
 from persistence.runs.run import RunOptions
-from tests.executor_worker import Tick, TickConfig, Worker, accept_spec, edges, node, node_types, told
+from tests.executor_worker import (
+    ExecutorWorker,
+    TickConfig,
+    TickNode,
+    accept_spec,
+    edges,
+    node,
+    node_types,
+    run_summary,
+)
 
 
-class Recording(Tick):
+class Recording(TickNode):
     """Remembers the keys that it ran under."""
 
     name = "recording"
@@ -58,8 +67,8 @@ async def test_from_every_checkpoint_the_run_comes_to_the_same_end_and_repeats_n
     for index in range(count):
         kind = Recording()
         run_id = await accept_spec(database, caller, project, SPECS[name], RunOptions(breakpoints=("stop",)))
-        async with Worker(database, redis, node_types(kind)) as worker:
-            assert await execute(await worker.take_up(run_id)) is RunStatus.PAUSED
+        async with ExecutorWorker(database, redis, node_types(kind)) as worker:
+            assert await execute(await worker.claim(run_id)) is RunStatus.PAUSED
             rows = await database.pool.fetch("SELECT id, seq FROM checkpoints WHERE run_id = $1 ORDER BY seq", run_id)
             if index >= len(rows):
                 break
@@ -67,12 +76,12 @@ async def test_from_every_checkpoint_the_run_comes_to_the_same_end_and_repeats_n
             async with database.begin() as connection:
                 done = await node_states.outputs_at(connection, caller, run_id, rows[index]["seq"])
                 await rewind(connection, caller, run_id, rows[index]["id"])
-            status = await execute(await worker.take_up(run_id))
+            status = await execute(await worker.claim(run_id))
             if status is RunStatus.PAUSED:
                 await database.pool.execute("UPDATE runs SET resumed_step = 1000 WHERE id = $1", run_id)
                 head = "SELECT max(step) FROM checkpoints WHERE run_id = $1 AND superseded_seq IS NULL"
                 step = await database.pool.fetchval(head, run_id)
-                status = await execute(await worker.take_up(run_id, resumed_step=step))
+                status = await execute(await worker.claim(run_id, resumed_step=step))
             assert status is RunStatus.COMPLETED
         again = [key.split("/") for key in kind.keys]
         assert {lineage for _, lineage, *_ in again} <= {"1"}
@@ -82,7 +91,7 @@ async def test_from_every_checkpoint_the_run_comes_to_the_same_end_and_repeats_n
         assert not before & set(visits), (index, before, visits)
         everything = {tuple(key.split("/")[2:]) for key in first} | {("stop", "1")}
         assert before | set(visits) >= everything
-        output, _, numbers, _ = await told(database, run_id)
+        output, _, numbers, _ = await run_summary(database, run_id)
         assert output == {"stop": 1}
         assert numbers == list(range(1, len(numbers) + 1))
 
@@ -91,8 +100,8 @@ async def test_a_rewind_shows_the_nodes_as_they_were_and_keeps_what_was_taken_ba
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(database, caller, project, SPECS["a loop"], RunOptions(breakpoints=("stop",)))
-    async with Worker(database, redis, node_types(Recording())) as worker:
-        await execute(await worker.take_up(run_id))
+    async with ExecutorWorker(database, redis, node_types(Recording())) as worker:
+        await execute(await worker.claim(run_id))
     rows = await database.pool.fetch("SELECT id, seq FROM checkpoints WHERE run_id = $1 ORDER BY seq", run_id)
     last, middle = rows[-1], rows[len(rows) // 2]
     async with database.begin() as connection:
@@ -125,19 +134,19 @@ async def test_a_question_that_was_answered_after_the_checkpoint_is_asked_again(
             [wait] = await waits.open_waits(database.pool, run_id)
             await waits.answer(connection, caller, run_id, wait.id, given)
 
-    async with Worker(database, redis, node_types(Recording())) as worker:
-        assert await execute(await worker.take_up(run_id)) is RunStatus.WAITING
+    async with ExecutorWorker(database, redis, node_types(Recording())) as worker:
+        assert await execute(await worker.claim(run_id)) is RunStatus.WAITING
         asked = await database.pool.fetchval("SELECT id FROM checkpoints WHERE run_id = $1 ORDER BY seq DESC", run_id)
         await answered("first")
-        assert await execute(await worker.take_up(run_id)) is RunStatus.PAUSED
+        assert await execute(await worker.claim(run_id)) is RunStatus.PAUSED
         async with database.begin() as connection:
             await rewind(connection, caller, run_id, asked)
         async with database.connect() as connection:
             states = (await node_states.states(connection, caller, [run_id]))[run_id]
             assert {state.node_id: state.status for state in states}["ask"] == "WAITING"
-        assert await execute(await worker.take_up(run_id)) is RunStatus.WAITING
+        assert await execute(await worker.claim(run_id)) is RunStatus.WAITING
         await answered("second")
-        assert await execute(await worker.take_up(run_id)) is RunStatus.PAUSED
+        assert await execute(await worker.claim(run_id)) is RunStatus.PAUSED
         async with database.connect() as connection:
             seq = await database.pool.fetchval("SELECT last_seq FROM runs WHERE id = $1", run_id)
             assert (await node_states.outputs_at(connection, caller, run_id, seq))["ask"] == "second"

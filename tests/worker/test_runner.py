@@ -18,7 +18,7 @@ from persistence.db.transient import DATABASE_ERRORS
 from persistence.journal.journal import PostgresJournal
 from persistence.maintenance.rescue import rescue_expired
 from persistence.queue.notifier import Notifier
-from tests.executor_worker import Bell, BellConfig, accept_spec, edges, eventually, node, node_types
+from tests.executor_worker import GatedConfig, GatedNode, accept_spec, edges, eventually, node, node_types
 from worker.runner import Runner
 
 
@@ -59,7 +59,7 @@ async def ended(database: Database, run_id: str) -> Any:
 
 
 SPEC = {"nodes": [node("only")], "edges": []}
-BELL = {"nodes": [{"id": "bell", "type": "bell"}, node("after")], "edges": edges("bell>after")}
+GATED = {"nodes": [{"id": "gated", "type": "gated"}, node("after")], "edges": edges("gated>after")}
 
 
 async def test_a_run_whose_writes_the_database_refuses_fails_alone_with_none_of_its_nodes_running(
@@ -73,11 +73,11 @@ async def test_a_run_whose_writes_the_database_refuses_fails_alone_with_none_of_
         """CREATE TRIGGER refuse BEFORE INSERT ON node_outputs FOR EACH ROW
         WHEN (NEW.node_id = 'poison') EXECUTE FUNCTION refuse()"""
     )
-    bell = Bell()
-    poison = {"nodes": [node("poison"), {"id": "bell", "type": "bell"}], "edges": []}
+    gated = GatedNode()
+    poison = {"nodes": [node("poison"), {"id": "gated", "type": "gated"}], "edges": []}
     bad = await accept_spec(database, caller, project, poison)
     good = [await accept_spec(database, caller, project, {"nodes": [node("a")], "edges": []}) for _ in range(5)]
-    async with running(database, redis, node_types(bell)) as runner:
+    async with running(database, redis, node_types(gated)) as runner:
         runner.poll()
         row = await ended(database, bad)
         assert (row["status"], row["error"]["code"]) == ("FAILED", "STORAGE")
@@ -93,8 +93,8 @@ async def test_a_run_that_is_lost_and_claimed_again_by_the_same_process_is_drive
 ) -> None:
     live = most = 0
 
-    class Counting(Bell):
-        async def execute(self, config: BellConfig, ctx: NodeContext) -> Output:
+    class Counting(GatedNode):
+        async def execute(self, config: GatedConfig, ctx: NodeContext) -> Output:
             nonlocal live, most
             live += 1
             most = max(most, live)
@@ -103,20 +103,20 @@ async def test_a_run_that_is_lost_and_claimed_again_by_the_same_process_is_drive
             finally:
                 live -= 1
 
-    bell = Counting()
-    run_id = await accept_spec(database, caller, project, BELL)
-    async with running(database, redis, node_types(bell)) as runner:
+    gated = Counting()
+    run_id = await accept_spec(database, caller, project, GATED)
+    async with running(database, redis, node_types(gated)) as runner:
         runner.poll()
-        await bell.running.wait()
+        await gated.running.wait()
         first = runner.tasks[run_id]
-        bell.running.clear()
+        gated.running.clear()
         await database.pool.execute("UPDATE runs SET lease_until = now() - interval '1 s' WHERE id = $1", run_id)
         await rescue_expired(database, 5)
         runner.poll()
-        await bell.running.wait()
+        await gated.running.wait()
         assert runner.tasks[run_id] is not first
         assert most == 1
-        bell.go_on.set()
+        gated.release.set()
         assert (await ended(database, run_id))["status"] == "COMPLETED"
         await eventually(lambda: _is(not runner.tasks))
 
@@ -139,30 +139,30 @@ async def _is(true: bool) -> bool:
 async def test_a_node_whose_awaited_thing_is_cancelled_fails_and_does_not_hang(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    class Broken(Bell):
-        async def execute(self, config: BellConfig, ctx: NodeContext) -> Output:
+    class Broken(GatedNode):
+        async def execute(self, config: GatedConfig, ctx: NodeContext) -> Output:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             future.cancel()
             await future
             return Output(None)
 
-    run_id = await accept_spec(database, caller, project, BELL)
+    run_id = await accept_spec(database, caller, project, GATED)
     async with running(database, redis, node_types(Broken())) as runner:
         runner.poll()
         row = await ended(database, run_id)
-    assert (row["status"], row["error"]["code"], row["error"]["node_id"]) == ("FAILED", "NODE", "bell")
+    assert (row["status"], row["error"]["code"], row["error"]["node_id"]) == ("FAILED", "NODE", "gated")
 
 
 @pytest.mark.parametrize("is_held", [True, False])
 async def test_a_drain_hands_back_what_it_holds_and_what_is_claimed_just_then(
     database: Database, redis: Redis, caller: Caller, project: str, is_held: bool
 ) -> None:
-    bell = Bell()
-    run_id = await accept_spec(database, caller, project, BELL)
-    async with running(database, redis, node_types(bell)) as runner:
+    gated = GatedNode()
+    run_id = await accept_spec(database, caller, project, GATED)
+    async with running(database, redis, node_types(gated)) as runner:
         runner.poll()
         if is_held:
-            await bell.running.wait()
+            await gated.running.wait()
         else:
             await asyncio.sleep(0)
         await runner.drain(0.05)

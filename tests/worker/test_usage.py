@@ -15,7 +15,7 @@ from persistence.db.database import Database
 from persistence.events.codec import usage_of
 from persistence.runs.map_items import MapItemStore
 from persistence.runs.waits import open_waits
-from tests.executor_worker import Worker, accept_spec, edges, eventually, node, node_types
+from tests.executor_worker import ExecutorWorker, accept_spec, edges, eventually, node, node_types
 from tests.worker.paused_runs import answer, execute, resume
 
 ONCE = Usage("model", 3, 2, 0.5)
@@ -64,9 +64,9 @@ def alone(**config: Any) -> dict[str, Any]:
     return {"nodes": [{"id": "t", "type": "taker", "config": config}], "edges": []}
 
 
-async def interrupt(database: Database, run_id: str, worker: Worker, taker: Taker, stop: StopReason) -> None:
+async def interrupt(database: Database, run_id: str, worker: ExecutorWorker, taker: Taker, stop: StopReason) -> None:
     """Takes the run up and stops it while the node hangs."""
-    taken = await worker.take_up(run_id)
+    taken = await worker.claim(run_id)
     running = asyncio.create_task(execute(taken))
     await taker.running.wait()
     taker.running.clear()
@@ -84,12 +84,12 @@ async def test_what_was_taken_before_an_interruption_counts_however_often_there_
 ) -> None:
     taker = Taker()
     run_id = await accept_spec(database, caller, project, alone())
-    async with Worker(database, redis, node_types(taker)) as worker:
+    async with ExecutorWorker(database, redis, node_types(taker)) as worker:
         await interrupt(database, run_id, worker, taker, stop)
         assert await used(database, run_id) == ONCE
         await interrupt(database, run_id, worker, taker, stop)
         taker.go_on.set()
-        assert await execute(await worker.take_up(run_id)) is RunStatus.COMPLETED
+        assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
     assert await used(database, run_id) == ONCE + ONCE + ONCE
 
 
@@ -98,13 +98,13 @@ async def test_what_a_lost_worker_has_told_of_counts(
 ) -> None:
     taker = Taker()
     run_id = await accept_spec(database, caller, project, alone(tells=True))
-    async with Worker(database, redis, node_types(taker)) as worker:
-        lost = asyncio.create_task(execute(await worker.take_up(run_id)))
+    async with ExecutorWorker(database, redis, node_types(taker)) as worker:
+        lost = asyncio.create_task(execute(await worker.claim(run_id)))
         await eventually(lambda: used(database, run_id))
         lost.cancel()
         await asyncio.gather(lost, return_exceptions=True)
         taker.go_on.set()
-        assert await execute(await worker.take_up(run_id)) is RunStatus.COMPLETED
+        assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
     assert await used(database, run_id) == ONCE + ONCE
 
 
@@ -117,11 +117,11 @@ async def test_what_a_map_has_taken_for_items_that_are_kept_counts(
     run_id = await accept_spec(
         database, caller, project, {"nodes": [{"id": "m", "type": "map", "config": items}], "edges": []}
     )
-    async with Worker(database, redis, node_types(taker), {"items": MapItemStore(database.pool)}) as worker:
+    async with ExecutorWorker(database, redis, node_types(taker), {"items": MapItemStore(database.pool)}) as worker:
         await interrupt(database, run_id, worker, taker, StopReason.PAUSE)
         assert await used(database, run_id) == ONCE + ONCE + ONCE
         taker.go_on.set()
-        assert await execute(await worker.take_up(run_id)) is RunStatus.COMPLETED
+        assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
     # The third item was begun twice, and the first two are not done again.
     assert await used(database, run_id) == ONCE + ONCE + ONCE + ONCE + ONCE
 
@@ -130,11 +130,11 @@ async def test_what_was_taken_before_a_wait_counts(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(database, caller, project, alone(asks=True))
-    async with Worker(database, redis, node_types(Taker())) as worker:
-        assert await execute(await worker.take_up(run_id)) is RunStatus.WAITING
+    async with ExecutorWorker(database, redis, node_types(Taker())) as worker:
+        assert await execute(await worker.claim(run_id)) is RunStatus.WAITING
         [wait] = await open_waits(database.pool, run_id)
         await answer(database, wait.id, "yes")
-        assert await execute(await worker.take_up(run_id)) is RunStatus.COMPLETED
+        assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
     assert await used(database, run_id) == ONCE
 
 
@@ -147,10 +147,10 @@ async def test_each_visit_of_a_loop_counts_its_own(
         "edges": edges("s>t t>w w>t", w_t="w.output < 3"),
     }
     run_id = await accept_spec(database, caller, project, looping)
-    async with Worker(database, redis, node_types(taker)) as worker:
+    async with ExecutorWorker(database, redis, node_types(taker)) as worker:
         await interrupt(database, run_id, worker, taker, StopReason.PAUSE)
         taker.go_on.set()
-        assert await execute(await worker.take_up(run_id)) is RunStatus.COMPLETED
+        assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
     rows = await database.pool.fetch(
         "SELECT body FROM events WHERE run_id = $1 AND node_id = 't' AND type = 'NODE_STATE' ORDER BY seq", run_id
     )

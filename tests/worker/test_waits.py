@@ -13,7 +13,16 @@ from engine.states import RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.runs.waits import open_waits
-from tests.executor_worker import Bell, Worker, accept_spec, edges, eventually, node, node_types, told
+from tests.executor_worker import (
+    ExecutorWorker,
+    GatedNode,
+    accept_spec,
+    edges,
+    eventually,
+    node,
+    node_types,
+    run_summary,
+)
 from tests.worker.paused_runs import answer, execute, node_statuses
 
 ASK = {"id": "ask", "type": "ask", "config": {"prompt": {"approve": "{{ a.output }}"}}}
@@ -27,8 +36,8 @@ async def test_a_question_holds_up_only_what_follows_it_and_then_the_run_waits_w
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(database, caller, project, BESIDE)
-    async with Worker(database, redis) as worker:
-        assert await execute(await worker.take_up(run_id)) is RunStatus.WAITING
+    async with ExecutorWorker(database, redis) as worker:
+        assert await execute(await worker.claim(run_id)) is RunStatus.WAITING
         row = await database.pool.fetchrow("SELECT * FROM runs WHERE id = $1", run_id)
         assert (row["status"], row["worker_id"], row["lease_until"], row["wake_at"]) == ("WAITING", None, None, None)
         assert await node_statuses(database, run_id) == {
@@ -40,8 +49,8 @@ async def test_a_question_holds_up_only_what_follows_it_and_then_the_run_waits_w
         [wait] = await open_waits(database.pool, run_id)
         assert wait.prompt == {"approve": 1}
         await answer(database, wait.id, {"ok": True})
-        assert await execute(await worker.take_up(run_id)) is RunStatus.COMPLETED
-    output, visits, numbers, _ = await told(database, run_id)
+        assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
+    output, visits, numbers, _ = await run_summary(database, run_id)
     assert output == {"end": 1}
     assert set(visits.values()) == {1}
     assert numbers == list(range(1, len(numbers) + 1))
@@ -56,33 +65,33 @@ async def test_two_questions_wait_side_by_side_and_are_answered_in_any_order(
         "edges": edges("p>j q>j"),
     }
     run_id = await accept_spec(database, caller, project, spec)
-    async with Worker(database, redis) as worker:
-        assert await execute(await worker.take_up(run_id)) is RunStatus.WAITING
+    async with ExecutorWorker(database, redis) as worker:
+        assert await execute(await worker.claim(run_id)) is RunStatus.WAITING
         first, second = await open_waits(database.pool, run_id)
         await answer(database, second.id, "2")
-        assert await execute(await worker.take_up(run_id)) is RunStatus.WAITING
+        assert await execute(await worker.claim(run_id)) is RunStatus.WAITING
         assert [wait.id for wait in await open_waits(database.pool, run_id)] == [first.id]
         await answer(database, first.id, "1")
-        assert await execute(await worker.take_up(run_id)) is RunStatus.COMPLETED
+        assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
 
 
 async def test_an_answer_that_comes_while_the_run_is_held_is_taken_along(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    bell = Bell()
-    spec = {"nodes": [ASK | {"config": {"prompt": 1}}, {"id": "bell", "type": "bell"}], "edges": []}
+    gated = GatedNode()
+    spec = {"nodes": [ASK | {"config": {"prompt": 1}}, {"id": "gated", "type": "gated"}], "edges": []}
     run_id = await accept_spec(database, caller, project, spec)
-    async with Worker(database, redis, node_types(bell)) as worker:
-        taken = await worker.take_up(run_id)
+    async with ExecutorWorker(database, redis, node_types(gated)) as worker:
+        taken = await worker.claim(run_id)
         running = asyncio.create_task(execute(taken))
-        await bell.running.wait()
+        await gated.running.wait()
         waits = await eventually(lambda: open_waits(database.pool, run_id))
         assert taken.has_open_waits
         await answer(database, waits[0].id, "yes")
-        taken.answered(await open_waits(database.pool, run_id))
+        taken.receive_answers(await open_waits(database.pool, run_id))
         completed = "SELECT true FROM node_states WHERE run_id = $1 AND node_id = 'ask' AND status = 'COMPLETED'"
         await eventually(lambda: database.pool.fetchval(completed, run_id))
-        bell.go_on.set()
+        gated.release.set()
         assert await running is RunStatus.COMPLETED
 
 
@@ -90,8 +99,8 @@ async def test_an_answer_at_the_moment_of_parking_wakes_the_run_at_once(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(database, caller, project, BESIDE)
-    async with Worker(database, redis) as worker:
-        taken = await worker.take_up(run_id)
+    async with ExecutorWorker(database, redis) as worker:
+        taken = await worker.claim(run_id)
         await database.pool.execute("UPDATE runs SET wake_at = now() WHERE id = $1", run_id)
         assert await execute(taken) is RunStatus.WAITING
     assert await database.pool.fetchval("SELECT wake_at <= now() FROM runs WHERE id = $1", run_id)
@@ -109,10 +118,10 @@ async def test_a_waiting_node_that_fails_to_be_answered_leaves_by_its_port(
     }
     run_id = await accept_spec(database, caller, project, spec)
     outcome = orjson.loads('{"value": null, "port": "expired"}')
-    async with Worker(database, redis) as worker:
-        assert await execute(await worker.take_up(run_id)) is RunStatus.WAITING
+    async with ExecutorWorker(database, redis) as worker:
+        assert await execute(await worker.claim(run_id)) is RunStatus.WAITING
         await database.pool.execute("UPDATE waits SET until = now(), outcome = $2 WHERE run_id = $1", run_id, outcome)
-        assert await execute(await worker.take_up(run_id)) is RunStatus.COMPLETED
+        assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
     assert await node_statuses(database, run_id) == {"ask": "COMPLETED", "yes": "SKIPPED", "late": "COMPLETED"}
 
 
@@ -127,13 +136,13 @@ async def test_a_long_delay_needs_no_worker_and_ends_when_its_time_has_come(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(database, caller, project, timer(3600))
-    async with Worker(database, redis) as worker:
-        assert await execute(await worker.take_up(run_id)) is RunStatus.WAITING
+    async with ExecutorWorker(database, redis) as worker:
+        assert await execute(await worker.claim(run_id)) is RunStatus.WAITING
         wake_at = await database.pool.fetchval("SELECT wake_at FROM runs WHERE id = $1", run_id)
         assert abs(wake_at - datetime.now(UTC) - timedelta(hours=1)) < timedelta(minutes=1)
         await database.pool.execute("UPDATE waits SET until = now() WHERE run_id = $1", run_id)
-        assert await execute(await worker.take_up(run_id)) is RunStatus.COMPLETED
-    assert (await told(database, run_id))[1] == {("later", 1): 1, ("z", 1): 1}
+        assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
+    assert (await run_summary(database, run_id))[1] == {("later", 1): 1, ("z", 1): 1}
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
@@ -143,10 +152,10 @@ async def test_what_a_host_at_the_wrong_hour_waits_for_is_stored_by_the_clock_of
     """Seen from a right host whose database is at another hour: it comes to the same."""
     run_id = await accept_spec(database, caller, project, timer(600))
     theirs = timedelta(hours=hours)
-    async with Worker(database, redis) as worker:
+    async with ExecutorWorker(database, redis) as worker:
         worker.journal.clock_skew.measure(datetime.now(UTC) + theirs, reply_s=0.01)
         worker.journal.clock_skew.measure(datetime.now(UTC) - theirs, reply_s=5.0)
-        assert await execute(await worker.take_up(run_id)) is RunStatus.WAITING
+        assert await execute(await worker.claim(run_id)) is RunStatus.WAITING
     due = datetime.now(UTC) + theirs + timedelta(minutes=10)
     wake_at = await database.pool.fetchval("SELECT wake_at FROM runs WHERE id = $1", run_id)
     until = await database.pool.fetchval("SELECT until FROM waits WHERE run_id = $1", run_id)
@@ -162,14 +171,14 @@ async def test_a_short_delay_is_waited_for_in_the_process_and_a_crash_does_not_s
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(database, caller, project, timer(0.4))
-    async with Worker(database, redis) as worker:
+    async with ExecutorWorker(database, redis) as worker:
         began = datetime.now(UTC)
-        taken = await worker.take_up(run_id)
+        taken = await worker.claim(run_id)
         running = asyncio.create_task(execute(taken))
         waits = await eventually(lambda: open_waits(database.pool, run_id))
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        assert await execute(await worker.take_up(run_id)) is RunStatus.COMPLETED
+        assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
         ended = await database.pool.fetchval("SELECT finished_at FROM runs WHERE id = $1", run_id)
     assert waits[0].until is not None
     assert ended >= waits[0].until
@@ -180,8 +189,8 @@ async def test_a_cancel_while_waiting_in_the_process_ends_the_wait(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(database, caller, project, timer(4))
-    async with Worker(database, redis) as worker:
-        taken = await worker.take_up(run_id)
+    async with ExecutorWorker(database, redis) as worker:
+        taken = await worker.claim(run_id)
         running = asyncio.create_task(execute(taken))
         await eventually(lambda: open_waits(database.pool, run_id))
         await database.pool.execute("UPDATE runs SET status = 'CANCELLING' WHERE id = $1", run_id)

@@ -19,7 +19,7 @@ from persistence.runs import create
 from persistence.runs import run as runs
 from persistence.runs.create import NewRun
 from persistence.runs.node_states import states, states_at
-from tests.executor_worker import Killed, Worker, accept_spec, edges, node, told
+from tests.executor_worker import ExecutorWorker, Killed, accept_spec, edges, node, run_summary
 from tests.worker.spec_samples import SPECS
 
 LOOP: dict[str, Any] = {
@@ -30,8 +30,8 @@ LOOP: dict[str, Any] = {
 
 async def played(database: Database, redis: Redis, caller: Caller, project: str, spec: Any) -> str:
     run_id = await accept_spec(database, caller, project, spec)
-    async with Worker(database, redis) as worker:
-        assert await asyncio.wait_for((await worker.take_up(run_id)).run(), 20) is RunStatus.COMPLETED
+    async with ExecutorWorker(database, redis) as worker:
+        assert await asyncio.wait_for((await worker.claim(run_id)).run(), 20) is RunStatus.COMPLETED
     return run_id
 
 
@@ -65,20 +65,20 @@ async def test_a_copy_goes_on_through_a_death_at_any_of_its_commits(
     database: Database, redis: Redis, caller: Caller, project: str, name: str
 ) -> None:
     whole = await played(database, redis, caller, project, SPECS[name])
-    expected = await told(database, whole)
+    expected = await run_summary(database, whole)
     places = await checkpoints(database, whole)
     place = places[len(places) // 2]
     for at in range(1, 40):
         run_id = await copied(database, caller, whole, place["seq"], SPECS[name])
-        async with Worker(database, redis) as worker:
-            executor = await worker.take_up(run_id, at, before=bool(at % 2))
+        async with ExecutorWorker(database, redis) as worker:
+            executor = await worker.claim(run_id, at, before=bool(at % 2))
             try:
                 await asyncio.wait_for(executor.run(), 20)
                 is_over = True
             except Killed:
                 is_over = False
-                assert await asyncio.wait_for((await worker.take_up(run_id)).run(), 20) is RunStatus.COMPLETED
-        output, visits, numbers, _ = await told(database, run_id)
+                assert await asyncio.wait_for((await worker.claim(run_id)).run(), 20) is RunStatus.COMPLETED
+        output, visits, numbers, _ = await run_summary(database, run_id)
         assert (output, set(visits.values())) == (expected[0], {1}), at
         assert numbers == list(range(1, len(numbers) + 1))
         if is_over:
@@ -125,9 +125,9 @@ async def test_the_past_of_a_long_loop_is_whole_and_its_copy_needs_none_of_it(
     assert [turn.visits for turn in turns["w"]] == list(range(1, len(turns["w"]) + 1))
     assert all(turn.ended is not None for turn in turns["w"])
     run_id = await copied(database, caller, whole, place["seq"], LOOP)
-    async with Worker(database, redis) as worker:
-        assert await asyncio.wait_for((await worker.take_up(run_id)).run(), 20) is RunStatus.COMPLETED
-    assert (await told(database, run_id))[0] == (await told(database, whole))[0]
+    async with ExecutorWorker(database, redis) as worker:
+        assert await asyncio.wait_for((await worker.claim(run_id)).run(), 20) is RunStatus.COMPLETED
+    assert (await run_summary(database, run_id))[0] == (await run_summary(database, whole))[0]
 
 
 async def test_what_a_visit_left_is_found_by_its_number_and_not_after_the_checkpoint(

@@ -8,8 +8,7 @@ from redis.asyncio import Redis
 from engine.states import RunStatus
 from persistence.caller import Caller
 from resolvers.context import Context
-from tests.executor_worker import Worker as Driver
-from tests.executor_worker import accept_spec
+from tests.executor_worker import ExecutorWorker, accept_spec
 from tests.journal_worker import Worker
 from tests.resolvers.runs_by_status import QUESTION, RUN, S, all_rows, in_status
 from tests.schema_client import LINEAR, mutate
@@ -109,8 +108,8 @@ async def test_a_run_is_made_of_another_in_the_statuses_that_the_state_machine_s
 ) -> None:
     database = context.database
     run_id = await accept_spec(database, caller, project, LINEAR)
-    async with Driver(database, redis) as driver:
-        await (await driver.take_up(run_id)).run()
+    async with ExecutorWorker(database, redis) as driver:
+        await (await driver.claim(run_id)).run()
     checkpoint_id = await database.pool.fetchval("SELECT id FROM checkpoints WHERE run_id = $1 LIMIT 1", run_id)
     mutation, _, where = name.partition(" from ")
     given = {"runId": run_id, "from": where} if where else {"checkpointId": checkpoint_id}

@@ -11,7 +11,7 @@ from persistence.db.database import Database
 from persistence.feed.feed import Feed
 from persistence.queue.notifier import Notifier
 from resolvers.context import Context
-from tests.executor_worker import Worker, node_types
+from tests.executor_worker import ExecutorWorker, node_types
 from tests.resolvers.runs.derive.derived_runs import FLAKY, QUICK_FLAKY
 
 
@@ -25,6 +25,6 @@ async def context(database: Database, redis: Redis, caller: Caller) -> AsyncIter
 
 
 @pytest.fixture
-async def worker(database: Database, redis: Redis) -> AsyncIterator[Worker]:
-    async with Worker(database, redis, node_types(FLAKY, QUICK_FLAKY)) as worker:
+async def worker(database: Database, redis: Redis) -> AsyncIterator[ExecutorWorker]:
+    async with ExecutorWorker(database, redis, node_types(FLAKY, QUICK_FLAKY)) as worker:
         yield worker

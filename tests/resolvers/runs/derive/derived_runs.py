@@ -9,13 +9,13 @@ from engine.sdk.node import NodeContext, Output
 from engine.states import RunStatus
 from persistence.db.database import Database
 from resolvers.context import Context
-from tests.executor_worker import Tick, TickConfig, Worker
+from tests.executor_worker import ExecutorWorker, TickConfig, TickNode
 from tests.schema_client import mutate
 
 RUN = "run { id status source statusMessage retryOf { id } forkedFrom { id } options { priority breakpoints } }"
 
 
-class Flaky(Tick):
+class Flaky(TickNode):
     """Fails until it is mended; remembers its keys."""
 
     name = "flaky"
@@ -38,8 +38,8 @@ class QuickFlaky(Flaky):
 FLAKY, QUICK_FLAKY = Flaky(), QuickFlaky()
 
 
-async def execute(worker: Worker, run_id: str) -> RunStatus | None:
-    taken: RunExecutor = await worker.take_up(run_id)
+async def execute(worker: ExecutorWorker, run_id: str) -> RunStatus | None:
+    taken: RunExecutor = await worker.claim(run_id)
     return await asyncio.wait_for(taken.run(), 20)
 
 

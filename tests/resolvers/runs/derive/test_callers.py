@@ -4,14 +4,14 @@ import asyncio
 
 from persistence.caller import Caller, Role
 from resolvers.context import Context
-from tests.executor_worker import Worker, accept_spec
+from tests.executor_worker import ExecutorWorker, accept_spec
 from tests.journal_worker import until
 from tests.resolvers.runs.derive.derived_runs import checkpoints, derived, execute, refused
 from tests.worker.spec_samples import SPECS
 
 
 async def test_one_key_from_many_callers_makes_one_run(
-    context: Context, worker: Worker, caller: Caller, project: str
+    context: Context, worker: ExecutorWorker, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, SPECS["launched chain"])
     await execute(worker, run_id)
@@ -30,7 +30,7 @@ async def test_one_key_from_many_callers_makes_one_run(
 
 
 async def test_a_viewer_may_not_derive_and_a_stranger_finds_nothing(
-    context: Context, worker: Worker, caller: Caller, project: str
+    context: Context, worker: ExecutorWorker, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, SPECS["quick chain"])
     await execute(worker, run_id)
@@ -42,7 +42,7 @@ async def test_a_viewer_may_not_derive_and_a_stranger_finds_nothing(
 
 
 async def test_a_follower_of_a_derived_run_sees_every_number(
-    context: Context, worker: Worker, caller: Caller, project: str
+    context: Context, worker: ExecutorWorker, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, SPECS["launched chain"])
     await execute(worker, run_id)

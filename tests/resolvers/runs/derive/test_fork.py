@@ -10,7 +10,7 @@ from persistence.caller import Caller
 from persistence.db.database import Database
 from resolvers.context import Context
 from resolvers.runs import control
-from tests.executor_worker import Worker, accept_spec, edges, node, told
+from tests.executor_worker import ExecutorWorker, accept_spec, edges, node, run_summary
 from tests.resolvers.runs.derive.derived_runs import QUICK_FLAKY, checkpoints, derived, execute, refused
 from tests.schema_client import mutate, new_workflow
 from tests.worker.spec_samples import SPECS
@@ -18,18 +18,18 @@ from tests.worker.spec_samples import SPECS
 
 @pytest.mark.parametrize("name", SPECS)
 async def test_a_fork_from_any_checkpoint_comes_to_the_same_end_and_runs_nothing_twice(
-    context: Context, worker: Worker, caller: Caller, project: str, name: str
+    context: Context, worker: ExecutorWorker, caller: Caller, project: str, name: str
 ) -> None:
     database = context.database
     whole = await accept_spec(database, caller, project, SPECS[name])
     await execute(worker, whole)
-    expected = await told(database, whole)
+    expected = await run_summary(database, whole)
     for place in await checkpoints(database, whole):
         fork = await derived(context, "forkRun", checkpointId=place["id"])
         assert (fork["status"], fork["source"], fork["forkedFrom"]) == ("QUEUED", "FORK", {"id": place["id"]})
         await shows_what_it_copied(database, fork["id"], whole, place)
         assert await execute(worker, fork["id"]) is RunStatus.COMPLETED
-        output, visits, numbers, _ = await told(database, fork["id"])
+        output, visits, numbers, _ = await run_summary(database, fork["id"])
         assert output == expected[0]
         assert visits.keys() <= expected[1].keys() and set(visits.values()) == {1}
         assert numbers == list(range(1, len(numbers) + 1))
@@ -56,7 +56,7 @@ async def shows_what_it_copied(database: Database, run_id: str, whole: str, plac
 
 
 async def test_a_fork_from_where_a_node_failed_the_run_runs_that_node_again(
-    context: Context, worker: Worker, caller: Caller, project: str
+    context: Context, worker: ExecutorWorker, caller: Caller, project: str
 ) -> None:
     spec = {
         "nodes": [node("a"), {**node("f", "tick"), "type": "quick_flaky"}, node("z")],
@@ -75,7 +75,7 @@ async def test_a_fork_from_where_a_node_failed_the_run_runs_that_node_again(
 
 
 async def test_a_fork_goes_step_by_step_from_its_checkpoint_on(
-    context: Context, worker: Worker, caller: Caller, project: str
+    context: Context, worker: ExecutorWorker, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, SPECS["quick chain"])
     assert await execute(worker, run_id) is RunStatus.COMPLETED
@@ -86,7 +86,9 @@ async def test_a_fork_goes_step_by_step_from_its_checkpoint_on(
     assert (head["step"], head["next_nodes"]) == (place["step"] + 1, ["c"])
 
 
-async def test_a_wait_is_asked_anew_in_a_fork(context: Context, worker: Worker, caller: Caller, project: str) -> None:
+async def test_a_wait_is_asked_anew_in_a_fork(
+    context: Context, worker: ExecutorWorker, caller: Caller, project: str
+) -> None:
     spec = {
         "nodes": [node("a"), {"id": "q", "type": "ask", "config": {"prompt": "?"}}, node("yes"), node("b")],
         "edges": [*edges("a>q a>b"), {"source": "q", "target": "yes", "port": "answered"}],
@@ -100,16 +102,16 @@ async def test_a_wait_is_asked_anew_in_a_fork(context: Context, worker: Worker, 
     assert [row["run_id"] for row in asked] == [run_id, fork]
     answered = (await derived(context, "forkRun", checkpointId=place["id"], patch={"q": {"ok": True}}))["id"]
     assert await execute(worker, answered) is RunStatus.COMPLETED
-    assert (await told(context.database, answered))[0] == {"yes": 1, "b": 1}
+    assert (await run_summary(context.database, answered))[0] == {"yes": 1, "b": 1}
 
 
 async def test_a_fork_from_a_checkpoint_that_a_rewind_took_back_begins_as_it_stood_then(
-    context: Context, worker: Worker, caller: Caller, project: str
+    context: Context, worker: ExecutorWorker, caller: Caller, project: str
 ) -> None:
     spec = {"nodes": [node(name, "tick") for name in "abcd"], "edges": edges("a>b b>c c>d")}
     run_id = await accept_spec(context.database, caller, project, spec)
     async with asyncio.timeout(20):
-        taken = await worker.take_up(run_id, breakpoints=frozenset({"d"}))
+        taken = await worker.claim(run_id, breakpoints=frozenset({"d"}))
         assert await taken.run() is RunStatus.PAUSED
     places = await checkpoints(context.database, run_id)
     taken_back = next(place for place in places if place["next_nodes"] == ["c"])
@@ -118,7 +120,7 @@ async def test_a_fork_from_a_checkpoint_that_a_rewind_took_back_begins_as_it_sto
     assert await execute(worker, run_id) is RunStatus.COMPLETED
     fork = (await derived(context, "forkRun", checkpointId=taken_back["id"]))["id"]
     assert await execute(worker, fork) is RunStatus.COMPLETED
-    _, visits, _, _ = await told(context.database, fork)
+    _, visits, _, _ = await run_summary(context.database, fork)
     assert visits == {(name, 1): 1 for name in "abcd"}
     ran = await context.database.pool.fetch(
         "SELECT node_id FROM events WHERE run_id = $1 AND body->>'status' = 'RUNNING' AND node_id IS NOT NULL", fork
@@ -127,7 +129,7 @@ async def test_a_fork_from_a_checkpoint_that_a_rewind_took_back_begins_as_it_sto
 
 
 async def test_a_fork_onto_another_version_of_its_workflow_is_checked_first(
-    context: Context, worker: Worker, caller: Caller, project: str
+    context: Context, worker: ExecutorWorker, caller: Caller, project: str
 ) -> None:
     def spec(names: str, text: str, kind: str = "tick", **more: Any) -> dict[str, Any]:
         nodes = [{"id": name, "type": kind, "config": {"output": 1}} for name in names.split()]
@@ -154,7 +156,7 @@ async def test_a_fork_onto_another_version_of_its_workflow_is_checked_first(
     longer = await version(workflow, spec("a b c", "a>b b>c"))
     fork = await derived(context, "forkRun", checkpointId=place, versionId=longer)
     assert await execute(worker, fork["id"]) is RunStatus.COMPLETED
-    assert (await told(context.database, fork["id"]))[0] == {"c": 1}
+    assert (await run_summary(context.database, fork["id"]))[0] == {"c": 1}
 
     picky = {"type": "object", "required": ["who"]}
     unfit = await version(workflow, spec("a c", "a>c", "transform", inputs=picky))

@@ -5,13 +5,13 @@ from typing import Any
 from engine.states import RunStatus
 from persistence.caller import Caller
 from resolvers.context import Context
-from tests.executor_worker import Worker, accept_spec, edges, node, told
+from tests.executor_worker import ExecutorWorker, accept_spec, edges, node, run_summary
 from tests.resolvers.runs.derive.derived_runs import checkpoints, derived, execute, refused
 from tests.worker.spec_samples import SPECS
 
 
 async def test_a_patch_runs_anew_what_follows_and_nothing_else(
-    context: Context, worker: Worker, caller: Caller, project: str
+    context: Context, worker: ExecutorWorker, caller: Caller, project: str
 ) -> None:
     def sum_of(name: str, *sources: str) -> dict[str, Any]:
         total = " + ".join(["1", *(f"{source}.output" for source in sources)])
@@ -40,11 +40,11 @@ async def test_a_patch_runs_anew_what_follows_and_nothing_else(
         "end2": None,
     }
     assert await execute(worker, fork) is RunStatus.COMPLETED
-    assert (await told(context.database, fork))[0] == {"d": 103, "e": 3}
+    assert (await run_summary(context.database, fork))[0] == {"d": 103, "e": 3}
     again = (await checkpoints(context.database, fork))[-1]
     second = (await derived(context, "forkRun", checkpointId=again["id"], patch={"c": 10}))["id"]
     assert await execute(worker, second) is RunStatus.COMPLETED
-    assert (await told(context.database, second))[0] == {"d": 111, "e": 11}
+    assert (await run_summary(context.database, second))[0] == {"d": 111, "e": 11}
 
 
 LOOP: dict[str, Any] = {
@@ -54,7 +54,7 @@ LOOP: dict[str, Any] = {
 
 
 async def test_a_patch_in_a_loop_takes_back_the_rounds_that_followed_from_it(
-    context: Context, worker: Worker, caller: Caller, project: str
+    context: Context, worker: ExecutorWorker, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, LOOP)
     await execute(worker, run_id)
@@ -62,7 +62,7 @@ async def test_a_patch_in_a_loop_takes_back_the_rounds_that_followed_from_it(
     third = [place for place in places if place["next_nodes"] == ["h"]][2]
     fork = (await derived(context, "forkRun", checkpointId=third["id"], patch={"w": 9}))["id"]
     assert await execute(worker, fork) is RunStatus.COMPLETED
-    output, visits, _, _ = await told(context.database, fork)
+    output, visits, _, _ = await run_summary(context.database, fork)
     outputs = await context.database.pool.fetch(
         "SELECT node_id, visit, output FROM node_outputs WHERE run_id = $1 ORDER BY seq", fork
     )
@@ -75,7 +75,7 @@ async def test_a_patch_in_a_loop_takes_back_the_rounds_that_followed_from_it(
 
 
 async def test_a_patch_that_is_wrong_says_so_and_makes_nothing(
-    context: Context, worker: Worker, caller: Caller, project: str
+    context: Context, worker: ExecutorWorker, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, SPECS["launched chain"])
     await execute(worker, run_id)

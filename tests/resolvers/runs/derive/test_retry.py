@@ -9,13 +9,13 @@ from engine.states import RunStatus
 from persistence.caller import Caller
 from resolvers.context import Context
 from resolvers.runs import control
-from tests.executor_worker import Bell, Worker, accept_spec, edges, node, node_types, told
+from tests.executor_worker import ExecutorWorker, GatedNode, accept_spec, edges, node, node_types, run_summary
 from tests.resolvers.runs.derive.derived_runs import FLAKY, derived, execute, refused
 from tests.worker.spec_samples import SPECS
 
 
 async def test_a_retry_goes_on_from_the_nodes_that_failed(
-    context: Context, worker: Worker, caller: Caller, project: str
+    context: Context, worker: ExecutorWorker, caller: Caller, project: str
 ) -> None:
     spec = {
         "nodes": [
@@ -33,7 +33,7 @@ async def test_a_retry_goes_on_from_the_nodes_that_failed(
     retry = await derived(context, "retryRun", runId=run_id)
     assert (retry["source"], retry["retryOf"]) == ("RETRY", {"id": run_id})
     assert await execute(worker, retry["id"]) is RunStatus.COMPLETED
-    output, visits, numbers, _ = await told(context.database, retry["id"])
+    output, visits, numbers, _ = await run_summary(context.database, retry["id"])
     assert (output, set(visits.values())) == ({"j": 1}, {1})
     assert numbers == list(range(1, len(numbers) + 1))
     ran = await context.database.pool.fetch(
@@ -47,27 +47,27 @@ async def test_a_retry_goes_on_from_the_nodes_that_failed(
 async def test_a_cancelled_run_is_retried_from_what_was_under_way(
     context: Context, redis: Redis, caller: Caller, project: str
 ) -> None:
-    bell = Bell()
+    gated = GatedNode()
     spec = {
-        "nodes": [node("a", "tick"), {"id": "bell", "type": "bell", "config": {}}, node("z")],
-        "edges": edges("a>bell bell>z"),
+        "nodes": [node("a", "tick"), {"id": "gated", "type": "gated", "config": {}}, node("z")],
+        "edges": edges("a>gated gated>z"),
     }
     run_id = await accept_spec(context.database, caller, project, spec)
-    async with Worker(context.database, redis, node_types(bell)) as worker:
-        taken = await worker.take_up(run_id)
+    async with ExecutorWorker(context.database, redis, node_types(gated)) as worker:
+        taken = await worker.claim(run_id)
         task = asyncio.create_task(taken.run())
-        await bell.running.wait()
+        await gated.running.wait()
         await control.cancel_run(context, run_id, None, None)
         taken.request(StopReason.CANCEL)
         assert await task is RunStatus.CANCELLED
         retry = (await derived(context, "retryRun", runId=run_id))["id"]
-        bell.go_on.set()
+        gated.release.set()
         assert await execute(worker, retry) is RunStatus.COMPLETED
-    assert (await told(context.database, retry))[1] == {("a", 1): 1, ("bell", 1): 1, ("z", 1): 1}
+    assert (await run_summary(context.database, retry))[1] == {("a", 1): 1, ("gated", 1): 1, ("z", 1): 1}
 
 
 async def test_a_retry_from_the_start_and_of_a_run_that_did_nothing_are_new_runs(
-    context: Context, worker: Worker, caller: Caller, project: str
+    context: Context, worker: ExecutorWorker, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, SPECS["quick chain"])
     assert await execute(worker, run_id) is RunStatus.COMPLETED
@@ -83,7 +83,7 @@ async def test_a_retry_from_the_start_and_of_a_run_that_did_nothing_are_new_runs
 
 
 async def test_what_cannot_be_retried_is_an_invalid_state(
-    context: Context, worker: Worker, caller: Caller, project: str
+    context: Context, worker: ExecutorWorker, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, SPECS["quick chain"])
     assert await refused(context, "retryRun", runId=run_id) == [("", "INVALID_STATE")]
