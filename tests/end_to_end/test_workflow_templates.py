@@ -23,7 +23,7 @@ ECHOED: dict[str, Any] = {
     },
     "map_reduce_summary": {
         "pieces": 3,
-        "summary": "What matters: what the building was used for\n\n"
+        "summary": "Focus: what the building was used for\n\n"
         "Piece 1 of 3:\n\nThe mill was built in 1784 beside the weir. It ground corn for three villages, and was paid in "
         "flour.\n\nPiece 2 of 3:\n\nIn 1851 the new owner took the stones out and put forty looms in. They were driven by the "
         "same wheel, and later by steam.\n\nPiece 3 of 3:\n\nThe last shift ended in 1966. Today the hall holds a museum, in "
