@@ -65,6 +65,16 @@ def test_every_package_of_the_import_contracts_is_drawn() -> None:
             assert [set(row) for row in rows] == [set(re.findall(r"\w+", layer)) for layer in contract["layers"]]
 
 
+def test_each_decision_has_a_number_of_its_own_and_the_four_parts() -> None:
+    pages = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
+    for page in pages:
+        text = page.read_text("utf-8")
+        assert text.startswith(f"# {int(page.name[:4])}. "), page.name
+        assert re.findall(r"^(?:\*\*|## )(\w+)", text, re.MULTILINE)[0] == "Status", page.name
+        assert re.findall(r"^## (\w+)", text, re.MULTILINE) == ["Context", "Decision", "Consequences"], page.name
+
+
 def test_each_kind_of_change_touches_few_files() -> None:
     counts = dict(re.findall(r"^### (.+): (\d+) files", ARCHITECTURE, re.MULTILINE))
     assert set(counts) == set(LIMITS)
