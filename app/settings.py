@@ -162,7 +162,7 @@ class Settings(BaseSettings):
 
     @property
     def deadlines(self) -> tuple[timedelta, timedelta, timedelta]:
-        """The values of `persistence.db.deadlines.Deadlines`, in its order: pausing, cancelling, idle."""
+        """Fields of `persistence.db.deadlines.Deadlines`, in order: pausing, cancelling, idle."""
         return timedelta(seconds=self.pausing_s), timedelta(seconds=self.cancelling_s), timedelta(days=self.rest_days)
 
     @field_validator("database_url")

@@ -1,4 +1,4 @@
-"""The chaos suite (`treadle chaos`): kills a Treadle of its own under load and checks its guarantees.
+"""The chaos suite (`treadle chaos`): kills a separate Treadle under load and checks guarantees.
 
 The load:
 

@@ -1,183 +1,217 @@
-"""The audit: what was promised against what the database, the subscribers and the records of executions say.
+"""Audit of a chaos run: checks guarantees against the database, the subscribers and the executions.
 
-Pure: it is given what was gathered, and answers with findings, each with its evidence.
+The functions are pure: they receive all observations and return the violations of each guarantee,
+with evidence.
 """
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from app.chaos.execution_log import Record
+from app.chaos.execution_log import Execution
 from app.chaos.faults import Kill
-from app.chaos.load import Started
+from app.chaos.load import StartedRun
 from app.chaos.run_history import AuditedRun, ChaosHistory
-from app.chaos.subscribers import Kind, View
+from app.chaos.subscribers import SubscriptionKind, View
 from engine.states import NodeStatus
 
-OWN = "chaos_"
+RECORDING_PREFIX = "chaos_"
+"""Node types with this prefix record their executions."""
 QUICK = "chaos_transform"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One promise. It is kept if there is no evidence against it."""
+    """One guarantee and the evidence against it. It held if there is no evidence."""
 
-    promise: str
+    guarantee: str
     evidence: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
-    """All that the suite has seen."""
+class Observations:
+    """Everything that the suite has recorded.
+
+    Attributes:
+        started: The accepted runs, by run id.
+        frozen: Pids of workers that were stopped for longer than their lease.
+        unresponsive: Processes that did not stop in time after a SIGTERM.
+        duplicate_runs: Idempotency keys for which two callers got different runs.
+        refused: Calls that the server refused.
+        unanswered: Calls that never got a response.
+    """
 
     history: ChaosHistory
-    started: dict[str, Started]
+    started: dict[str, StartedRun]
     views: Sequence[View]
-    records: Sequence[Record]
+    executions: Sequence[Execution]
     frozen: Collection[int]
     kills: Sequence[Kill]
-    deaf: Sequence[str] = ()
-    told_apart: int = 0
+    unresponsive: Sequence[str] = ()
+    duplicate_runs: int = 0
     refused: Sequence[str] = ()
     unanswered: int = 0
 
 
 @dataclass(slots=True)
-class Executions:
-    """What the records say about executions that should not have been."""
+class InvalidExecutions:
+    """Executions that should not have happened, each as a line of text.
 
-    again: list[str] = field(default_factory=list)
-    """A node whose end was durable before the hold in which it was started again."""
-    twice: list[str] = field(default_factory=list)
-    """Started twice in one hold."""
+    Attributes:
+        repeated: A node started again, although its end was durable before the lease began.
+        duplicate: A node attempt started twice under one lease.
+        by_zombies: Started without the lease, by a process that had been frozen past its lease.
+        without_lease: Started without the lease by any other process, which could have known that
+            it had lost the run. Quick nodes are not counted.
+    """
+
+    repeated: list[str] = field(default_factory=list)
+    duplicate: list[str] = field(default_factory=list)
     by_zombies: list[str] = field(default_factory=list)
-    """Started by a process that had been frozen past its lease, for a run that was no longer its own."""
-    unheld: list[str] = field(default_factory=list)
-    """The same, by a process that was not frozen: it knew, or could have known. Nodes that ask the world alone."""
+    without_lease: list[str] = field(default_factory=list)
 
 
-def findings(seen: Gathered) -> list[Finding]:
-    runs, executions = seen.history.runs, judged(seen)
+def check_guarantees(seen: Observations) -> list[Finding]:
+    """Check every guarantee, and return one finding for each."""
+    runs, invalid = seen.history.runs, invalid_executions(seen)
     return [
-        Finding("stuck", [f"{run.id} is {run.status}" for run in runs.values() if not run.is_over]),
-        Finding("lost", [run_id for run_id in seen.started if run_id not in runs]),
-        Finding("accepted twice", _doubled(seen)),
-        Finding("ended otherwise than they must", list(_wrong(seen))),
-        Finding("duplicate terminal events", [run.id for run in runs.values() if run.ends() > 1]),
+        Finding("runs that did not end", [f"{run.id} is {run.status}" for run in runs.values() if not run.is_over]),
+        Finding("accepted runs that are lost", [run_id for run_id in seen.started if run_id not in runs]),
+        Finding("runs accepted twice", _duplicate_runs(seen)),
+        Finding("runs with a wrong result", list(_wrong_results(seen))),
+        Finding("duplicate terminal events", [run.id for run in runs.values() if run.terminal_events() > 1]),
         Finding("seq gaps or repeats in the database", [run.id for run in runs.values() if run.has_gaps()]),
-        Finding("seq gaps or repeats seen by a subscriber", list(_misled(seen))),
-        Finding("finished nodes run again", executions.again),
-        Finding("nodes started twice in one hold", executions.twice),
-        Finding("nodes started without holding the run", executions.unheld),
-        Finding("untrue states", list(_untrue(runs.values()))),
-        Finding("nodes finished without having run", list(_unseen(seen))),
-        Finding("processes that did not stop when asked", seen.deaf),
-        Finding("calls refused or never answered", [*seen.refused, *["no answer"] * seen.unanswered]),
+        Finding("seq gaps or repeats seen by a subscriber", list(_subscription_errors(seen))),
+        Finding("finished nodes executed again", invalid.repeated),
+        Finding("nodes started twice under one lease", invalid.duplicate),
+        Finding("nodes started without a lease", invalid.without_lease),
+        Finding("invalid states", list(_invalid_states(runs.values()))),
+        Finding("nodes finished without an execution", list(_missing_executions(seen))),
+        Finding("processes that ignored SIGTERM", seen.unresponsive),
+        Finding("calls refused or never answered", [*seen.refused, *["no response"] * seen.unanswered]),
     ]
 
 
-def _doubled(seen: Gathered) -> list[str]:
-    """Runs that nobody was told of, where every call was answered; and keys with two runs."""
+def _duplicate_runs(seen: Observations) -> list[str]:
+    """Return keys with two runs, and runs that no client knows.
+
+    A run that no client knows is a violation only if every call was answered.
+    """
     unknown = [run.id for run in seen.history.runs.values() if run.id not in seen.started and run.parent_id is None]
-    return ["two runs for one key"] * seen.told_apart + (unknown if not seen.unanswered else [])
+    return ["two runs for one idempotency key"] * seen.duplicate_runs + (unknown if not seen.unanswered else [])
 
 
-def _wrong(seen: Gathered) -> Iterator[str]:
+def _wrong_results(seen: Observations) -> Iterator[str]:
     for run_id, started in seen.started.items():
         run = seen.history.runs.get(run_id)
-        if run is not None and run.is_over and not started.case.is_met(run.status, run.output):
+        if run is not None and run.is_over and not started.case.accepts(run.status, run.output):
             yield f"{run_id} ({started.case.name}): {run.status} {run.output!r} {run.error!r}"
 
 
-def _misled(seen: Gathered) -> Iterator[str]:
+def _subscription_errors(seen: Observations) -> Iterator[str]:
     for view in seen.views:
         run = seen.history.runs.get(view.run_id)
         if run is None or not run.is_over:
             continue
-        for fault in [*view.faults, *_compared(view, run)]:
-            yield f"{run.id} {view.kind}: {fault}"
+        for error in [*view.errors, *_differences(view, run)]:
+            yield f"{run.id} {view.kind}: {error}"
 
 
-def _compared(view: View, run: AuditedRun) -> Iterator[str]:
-    types = (
-        ("NODE_STATE", "RUN_STATUS") if view.kind is Kind.STATES else ("NODE_STATE", "RUN_STATUS", "CHECKPOINT", "LOG")
-    )
-    due = [told.seq for told in run.events if told.seq > view.base and told.type in types]
+def _differences(view: View, run: AuditedRun) -> Iterator[str]:
+    """Compare what a subscriber has received with the events in the database."""
+    types: tuple[str, ...] = ("NODE_STATE", "RUN_STATUS")
+    if view.kind is SubscriptionKind.EVENTS:
+        types = (*types, "CHECKPOINT", "LOG")
+    expected = [event.seq for event in run.events if event.seq > view.base and event.type in types]
     if not view.is_over:
-        yield f"has not ended; it stands at {view.after} of {run.last_seq}"
-    elif view.seen != due:
-        missing = sorted(set(due) - set(view.seen))
-        yield f"missed {missing[:5]}, of {len(due)} it saw {len(view.seen)}"
-    elif view.kind is Kind.STATES and (wrong := {n: s for n, s in run.nodes.items() if view.nodes.get(n) != s}):
-        yield f"shows other nodes than there are: {wrong}"
-    if view.ends > 1:
-        yield f"ended {view.ends} times"
+        yield f"has not ended; received up to {view.after} of {run.last_seq}"
+    elif view.received != expected:
+        missing = sorted(set(expected) - set(view.received))
+        yield f"missed {missing[:5]}; received {len(view.received)} of {len(expected)}"
+    elif view.kind is SubscriptionKind.STATES and (
+        different := {node: state for node, state in run.nodes.items() if view.nodes.get(node) != state}
+    ):
+        yield f"shows node states that differ from the database: {different}"
+    if view.terminal_events > 1:
+        yield f"ended {view.terminal_events} times"
 
 
-def judged(seen: Gathered) -> Executions:
-    found = Executions()
+def invalid_executions(seen: Observations) -> InvalidExecutions:
+    """Find executions that violate a guarantee: compare each one with the leases of its run."""
+    invalid = InvalidExecutions()
     starts: set[tuple[str, str, int, int, float]] = set()
-    for record in seen.records:
-        run, hold = seen.history.runs.get(record.run_id), seen.history.holds.at(record.run_id, record.started_at)
-        told = (
-            f"{record.run_id}/{record.lineage}/{record.node_id}/{record.visit} attempt {record.attempt} by {record.pid}"
-        )
+    for one in seen.executions:
+        run, lease = seen.history.runs.get(one.run_id), seen.history.leases.at(one.run_id, one.started_at)
+        text = f"{one.run_id}/{one.lineage}/{one.node_id}/{one.visit} attempt {one.attempt} by {one.pid}"
         if run is None:
             continue
-        if hold is None or hold.pid != record.pid:
-            if record.pid in seen.frozen:
-                found.by_zombies.append(told)
-            elif not is_quick(seen, record):
-                found.unheld.append(told)
+        if lease is None or lease.pid != one.pid:
+            if one.pid in seen.frozen:
+                invalid.by_zombies.append(text)
+            elif not is_quick(seen, one):
+                invalid.without_lease.append(text)
             continue
-        end = run.finished_before(hold.seq).get((record.node_id, record.visit))
+        end = run.finished_before(lease.seq).get((one.node_id, one.visit))
         if end is not None:
-            found.again.append(f"{told}: ended at event {end}, held since event {hold.seq}")
-        start = (record.run_id, record.node_id, record.visit, record.attempt, hold.at)
+            invalid.repeated.append(f"{text}: ended at event {end}, lease since event {lease.seq}")
+        start = (one.run_id, one.node_id, one.visit, one.attempt, lease.at)
         if start in starts:
-            found.twice.append(f"{told}: held since event {hold.seq}")
+            invalid.duplicate.append(f"{text}: lease since event {lease.seq}")
         starts.add(start)
-    return found
+    return invalid
 
 
-def is_quick(seen: Gathered, record: Record) -> bool:
-    """Quick nodes are pure, and the graph may be ahead of the journal with them: before it learns that it lost the run."""
-    started = seen.started.get(record.run_id)
+def is_quick(seen: Observations, execution: Execution) -> bool:
+    """Return whether a node is quick.
+
+    Quick nodes are pure, and the graph may execute them ahead of the journal, so also before it
+    learns that it has lost the run.
+    """
+    started = seen.started.get(execution.run_id)
     types = {node["id"]: node["type"] for node in started.case.spec["nodes"]} if started else {}
-    return types.get(record.node_id) == QUICK
+    return types.get(execution.node_id) == QUICK
 
 
-def _untrue(runs: Collection[AuditedRun]) -> Iterator[str]:
+def _invalid_states(runs: Collection[AuditedRun]) -> Iterator[str]:
     for run in runs:
-        yield from run.illegal_moves()
-        yield from run.doubled_ends()
-        yield from (f"{run.id} is {run.status}, and its node {node} goes on" for node in run.unsettled())
+        yield from run.illegal_transitions()
+        yield from run.repeated_completions()
+        yield from (f"{run.id} is {run.status}, but its node {node} is active" for node in run.active_nodes())
         if run.is_over and run.open_waits:
-            yield f"{run.id} is {run.status}, and waits for {run.open_waits} things"
+            yield f"{run.id} is {run.status}, but has {run.open_waits} open waits"
 
 
-def _unseen(seen: Gathered) -> Iterator[str]:
-    """The other way round: an output must come from an execution. It checks the records more than the runs."""
-    executed = {(record.run_id, record.node_id, record.visit) for record in seen.records}
+def _missing_executions(seen: Observations) -> Iterator[str]:
+    """Yield completed nodes without a recorded execution.
+
+    It is the opposite check, and detects errors of the execution log rather than of runs.
+    """
+    executed = {(one.run_id, one.node_id, one.visit) for one in seen.executions}
     for run_id, started in seen.started.items():
-        own = {node["id"] for node in started.case.spec["nodes"] if node["type"].startswith(OWN)}
+        recording = {node["id"] for node in started.case.spec["nodes"] if node["type"].startswith(RECORDING_PREFIX)}
         run = seen.history.runs.get(run_id)
-        for told in run.events if run else ():
-            visit = (run_id, told.node_id or "", told.visit or 0)
-            if told.status == NodeStatus.COMPLETED and told.node_id in own and visit not in executed:
-                yield f"{run_id}: {told.node_id} at event {told.seq}"
+        for event in run.events if run else ():
+            visit = (run_id, event.node_id or "", event.visit or 0)
+            if event.status == NodeStatus.COMPLETED and event.node_id in recording and visit not in executed:
+                yield f"{run_id}: {event.node_id} at event {event.seq}"
 
 
-def recoveries(seen: Gathered) -> tuple[list[float], list[float]]:
-    """Seconds from each SIGKILL to the first new start of a node: in any of the runs it cut off, and in each of them."""
+def recovery_times(seen: Observations) -> tuple[list[float], list[float]]:
+    """Return the sorted recovery times after each SIGKILL, in seconds.
+
+    The recovery time is the time until a node of an interrupted run starts in another process.
+
+    Returns: The times for the first interrupted run of each kill, and the times for every
+        interrupted run.
+    """
     first, each = [], []
     for kill in seen.kills:
-        after = {run_id: _next_start(seen.records, kill, run_id) for run_id in kill.run_ids}
-        found = [at - kill.at for at in after.values() if at is not None]
-        each += found
-        first += [min(found)] if found else []
+        starts = (_next_start(seen.executions, kill, run_id) for run_id in kill.run_ids)
+        times = [at - kill.at for at in starts if at is not None]
+        each += times
+        first += [min(times)] if times else []
     return sorted(first), sorted(each)
 
 
-def _next_start(records: Sequence[Record], kill: Kill, run_id: str) -> float | None:
-    starts = (one.started_at for one in records if one.run_id == run_id and one.pid != kill.pid)
+def _next_start(executions: Sequence[Execution], kill: Kill, run_id: str) -> float | None:
+    starts = (one.started_at for one in executions if one.run_id == run_id and one.pid != kill.pid)
     return min((at for at in starts if at > kill.at), default=None)

@@ -1,7 +1,7 @@
-"""A client over HTTP that does not give up: it asks again, with the same idempotency key, until it has an answer.
+"""The HTTP client of the load: repeats each call with its idempotency key until it is answered.
 
-That is what makes `accepted` a fact: a run counts once its id has come back, and a call whose answer was lost in a crash is
-made good by its repeat.
+Therefore the suite knows which runs were accepted: a run counts when its id has been returned, and
+if a crash loses a response, the repeated call returns the same run.
 """
 
 import asyncio
@@ -14,22 +14,28 @@ import httpx
 
 from app.http_client import plain_client
 
-PATIENCE_S = 150.0
-"""Longer than any fault lasts: a call that has no answer by then has been forgotten."""
+TIMEOUT_S = 150.0
+"""Seconds after which a call counts as never answered. Every fault is shorter."""
 PAUSES_S = (0.05, 0.8)
+"""Shortest and longest pause between two attempts, in seconds."""
 
 
 class NoResponse(Exception):
-    """No answer within PATIENCE_S."""
+    """A call had no response within `TIMEOUT_S`."""
 
 
 class ChaosClient:
-    """`complaints` counts what servers said or did instead of answering, by kind."""
+    """A client of the server under test.
+
+    Attributes:
+        errors: Number of errors that calls met before they were answered, by kind.
+        unanswered: Number of calls that were never answered.
+    """
 
     def __init__(self, port: int, rng: Random) -> None:
         self._http = plain_client(timeout_s=30, base_url=f"http://127.0.0.1:{port}")
         self._rng = rng
-        self.complaints: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
         self.unanswered = 0
 
     async def close(self) -> None:
@@ -38,26 +44,32 @@ class ChaosClient:
     def new_key(self) -> str:
         return f"chaos-{self._rng.getrandbits(64):016x}"
 
-    async def ask(self, query: str, **variables: Any) -> Any:
-        """The data of an answer without top-level errors, repeated until there is one. Raises Unanswered."""
-        deadline = time.monotonic() + PATIENCE_S
+    async def execute(self, query: str, **variables: Any) -> Any:
+        """Repeat an operation until it succeeds, and return its `data`. Raises NoResponse."""
+        deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline:
             try:
-                answer = (await self._http.post("/graphql", json={"query": query, "variables": variables})).json()
-            except (httpx.TransportError, ValueError) as wrong:
-                self.complaints[type(wrong).__name__] += 1
+                body = (await self._http.post("/graphql", json={"query": query, "variables": variables})).json()
+            except (httpx.TransportError, ValueError) as failure:
+                self.errors[type(failure).__name__] += 1
             else:
-                if not answer.get("errors"):
-                    return answer["data"]
-                for error in answer["errors"]:
-                    self.complaints[f"{error.get('extensions', {}).get('code')}: {error['message']}"] += 1
+                if not body.get("errors"):
+                    return body["data"]
+                for error in body["errors"]:
+                    self.errors[f"{error.get('extensions', {}).get('code')}: {error['message']}"] += 1
             await asyncio.sleep(self._rng.uniform(*PAUSES_S))
         self.unanswered += 1
         raise NoResponse(query)
 
-    async def mutate(self, name: str, selection: str, **given: Any) -> Any:
-        """The payload of one mutation, asked with one key however often it takes. Its problems are the caller's."""
+    async def mutate(self, name: str, selection: str, **input: Any) -> Any:
+        """Execute a mutation with one idempotency key, and return its payload, problems included.
+
+        Args:
+            name: The name of the mutation.
+            selection: The selected fields of its payload besides `errors`.
+            input: The fields of its input.
+        """
         kind = f"{name[0].upper()}{name[1:]}Input"
         query = f"mutation ($input: {kind}!) {{ {name}(input: $input) {{ {selection} errors {{ code detail }} }} }}"
-        given.setdefault("idempotencyKey", self.new_key())
-        return (await self.ask(query, input=given))[name]
+        input.setdefault("idempotencyKey", self.new_key())
+        return (await self.execute(query, input=input))[name]

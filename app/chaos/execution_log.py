@@ -1,7 +1,8 @@
-"""The suite's own record of what was executed, in files outside the database: re-execution is seen and not assumed.
+"""Execution log: records every node execution in files, to detect repeated executions.
 
-Every worker process appends to a file of its own, one line an event, each with one write and before the node goes on. What
-is written survives a SIGKILL of the process: the kernel has it.
+Each worker process appends to its own file, one JSON line per event. A line is written by one
+`write` call before the node continues. It survives a SIGKILL of the process, because it is in the
+kernel's page cache then.
 """
 
 import json
@@ -16,12 +17,15 @@ from pathlib import Path
 from engine.sdk.node import NodeContext
 
 FOLDER = "TREADLE_CHAOS_RECORDS"
-"""The variable that tells a worker where to record."""
+"""The environment variable with the folder of the files."""
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """One attempt of one visit of a node, by one process. `ended_at` is None where the process died in the middle."""
+class Execution:
+    """One attempt of one visit of a node in one process.
+
+    `ended_at` is None if the process died in it.
+    """
 
     run_id: str
     lineage: int
@@ -35,7 +39,7 @@ class Record:
 
 @contextmanager
 def recorded(ctx: NodeContext) -> Iterator[None]:
-    """Notes the start before the block and the end after it, however it ends."""
+    """Record the start of an execution before the block, and its end after it, also if it fails."""
     attempt = f"{ctx.idempotency_key}/{ctx.attempt}"
     _append("start", attempt)
     try:
@@ -44,8 +48,8 @@ def recorded(ctx: NodeContext) -> Iterator[None]:
         _append("end", attempt)
 
 
-def _append(what: str, attempt: str) -> None:
-    line = json.dumps([what, attempt, time.time()])
+def _append(event: str, attempt: str) -> None:
+    line = json.dumps([event, attempt, time.time()])
     os.write(_file(), f"{line}\n".encode())
 
 
@@ -55,25 +59,25 @@ def _file() -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
 
-def read(folder: Path) -> list[Record]:
-    """All that was started, in order of time."""
-    records = [record for path in folder.glob("*.jsonl") for record in _read_one(path)]
-    return sorted(records, key=lambda record: record.started_at)
+def read(folder: Path) -> list[Execution]:
+    """Read all executions from the files in `folder`, in order of their start."""
+    executions = [one for path in folder.glob("*.jsonl") for one in _read_file(path)]
+    return sorted(executions, key=lambda one: one.started_at)
 
 
-def _read_one(path: Path) -> Iterator[Record]:
+def _read_file(path: Path) -> Iterator[Execution]:
     pid = int(path.name.partition("-")[0])
-    open_: dict[str, list[float]] = {}
+    unfinished: dict[str, list[float]] = {}
     for line in path.read_text().splitlines():
-        what, attempt, at = json.loads(line)
-        if what == "start":
-            open_.setdefault(attempt, []).append(at)
+        event, attempt, at = json.loads(line)
+        if event == "start":
+            unfinished.setdefault(attempt, []).append(at)
         else:
-            yield _record(attempt, pid, open_[attempt].pop(0), at)
-    for attempt, starts in open_.items():
-        yield from (_record(attempt, pid, started_at, None) for started_at in starts)
+            yield _execution(attempt, pid, unfinished[attempt].pop(0), at)
+    for attempt, starts in unfinished.items():
+        yield from (_execution(attempt, pid, started_at, None) for started_at in starts)
 
 
-def _record(attempt: str, pid: int, started_at: float, ended_at: float | None) -> Record:
+def _execution(attempt: str, pid: int, started_at: float, ended_at: float | None) -> Execution:
     run_id, lineage, node_id, visit, number = attempt.split("/")
-    return Record(run_id, int(lineage), node_id, int(visit), int(number), pid, started_at, ended_at)
+    return Execution(run_id, int(lineage), node_id, int(visit), int(number), pid, started_at, ended_at)

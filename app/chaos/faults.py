@@ -1,7 +1,8 @@
-"""What is done to the system: which faults, in which order and after which pauses is settled by the seed alone.
+"""Injects faults into the system under test. Their order and the pauses depend only on the seed.
 
-Faults are dealt from a deck that is shuffled anew each time it is used up, so that a short run has every kind as well. All
-of them end as they should: what was stopped goes on, what was killed is started again.
+The list of faults is shuffled, injected, and then shuffled again, so that a short run also has
+faults of every kind. Each fault ends with a repair: stopped processes continue, killed processes
+restart.
 """
 
 import asyncio
@@ -22,9 +23,9 @@ from app.chaos.subscribers import Subscriber
 from app.embedded.process import StoreProcess
 
 PAUSE_S = (1.5, 4.0)
-"""Between the end of a fault and the next one."""
+"""Shortest and longest pause between the end of a fault and the next one, in seconds."""
 START_S = 20.0
-"""A process that is started takes part within this time, also on a busy machine."""
+"""Seconds after which a started process is ready, also on a busy machine."""
 _BUSY = """
 SELECT DISTINCT r.id, r.worker_id FROM runs r JOIN node_states n ON n.run_id = r.id
 WHERE r.status = 'RUNNING' AND n.status = 'RUNNING' AND r.worker_id IS NOT NULL
@@ -33,7 +34,7 @@ WHERE r.status = 'RUNNING' AND n.status = 'RUNNING' AND r.worker_id IS NOT NULL
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """A worker that was killed while nothing else was amiss, with the runs in which nodes of it were running."""
+    """A worker that was killed without other active faults, and the runs that it was executing."""
 
     at: float
     pid: int
@@ -42,7 +43,15 @@ class Kill:
 
 @dataclass(slots=True)
 class Target:
-    """What can be attacked, and what was done to it."""
+    """The system under test, and a record of the injected faults.
+
+    Attributes:
+        stop_s: Seconds that a process has to stop after a SIGTERM.
+        report: Prints a line about the progress.
+        frozen: Pids of workers that were stopped for longer than their lease (zombies).
+        injected: Names of the injected faults.
+        unresponsive: Processes that did not stop in time.
+    """
 
     processes: Processes
     postgres: StoreProcess
@@ -50,34 +59,36 @@ class Target:
     subscribers: list[Subscriber]
     lease_s: float
     stop_s: float
-    """How long a process may take to stop once it is asked to."""
-    say: Callable[[str], None]
+    report: Callable[[str], None]
     kills: list[Kill] = field(default_factory=list)
     frozen: set[int] = field(default_factory=set)
-    """Pids that were stopped past their lease: zombies, when they wake."""
-    done: list[str] = field(default_factory=list)
-    deaf: list[str] = field(default_factory=list)
-    """Processes that did not stop in time."""
+    injected: list[str] = field(default_factory=list)
+    unresponsive: list[str] = field(default_factory=list)
 
-    async def fit(self) -> None:
-        """Until two workers take part: on a busy machine a start takes longer than a pause."""
+    async def wait_for_workers(self) -> None:
+        """Wait until two workers are ready: on a busy machine a start takes longer than a pause."""
         workers, deadline = self.processes.workers, time.monotonic() + START_S
         enough = min(2, len(workers) - 1)
         while sum(slot.is_ready for slot in workers) < enough and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
     def worker(self, rng: Random) -> ProcessSlot:
-        """One that is up; the draw is made whether or not many are, so that the seed leads the same way."""
-        place = rng.randrange(1 << 30)
-        able = [slot for slot in self.processes.workers if slot.is_up and not slot.is_frozen]
-        return (able or self.processes.workers)[place % len(able or self.processes.workers)]
+        """Choose a worker that is up, or any worker if none is.
+
+        The random number does not depend on the state of the workers, so a seed always gives the
+        same sequence of random numbers.
+        """
+        number = rng.randrange(1 << 30)
+        running = [slot for slot in self.processes.workers if slot.is_up and not slot.is_frozen]
+        candidates = running or self.processes.workers
+        return candidates[number % len(candidates)]
 
 
 async def kill_worker(target: Target, rng: Random) -> None:
-    """How fast its runs go on elsewhere is the suite's measure of recovery."""
+    """Kill the busiest worker. The suite measures how fast its runs continue on other workers."""
     slot, run_ids = await _busiest(target, rng)
     if not any(other.is_ready for other in target.processes.workers if other is not slot):
-        run_ids = []  # Nobody is there to take them over.
+        run_ids = []  # No other worker can claim the runs, so the recovery time is not measured.
     at = time.time()
     slot.send(signal.SIGKILL)
     target.kills.append(Kill(at, slot.pid, run_ids))
@@ -88,7 +99,7 @@ async def kill_two_workers(target: Target, rng: Random) -> None:
     slots = [target.worker(rng), target.worker(rng)]
     for slot in slots:
         slot.send(signal.SIGKILL)
-    await asyncio.gather(*(_restart(slot, rng.uniform(0, 3)) for slot in set_of(slots)))
+    await asyncio.gather(*(_restart(slot, rng.uniform(0, 3)) for slot in distinct(slots)))
 
 
 async def kill_all_workers(target: Target, rng: Random) -> None:
@@ -98,17 +109,20 @@ async def kill_all_workers(target: Target, rng: Random) -> None:
 
 
 async def drain_worker(target: Target, rng: Random) -> None:
-    await _drained(target, target.worker(rng))
+    await _stop_and_restart(target, target.worker(rng))
 
 
 async def rolling_restart(target: Target, rng: Random) -> None:
     for slot in target.processes.workers:
         if not slot.is_frozen:
-            await _drained(target, slot)
+            await _stop_and_restart(target, slot)
 
 
 async def freeze_worker(target: Target, rng: Random) -> None:
-    """Past its lease. Other faults go on meanwhile, but leave it alone."""
+    """Stop a worker for longer than its lease.
+
+    Other faults are injected meanwhile, but not into this worker.
+    """
     slot, _ = await _busiest(target, rng)
     pid, beyond = slot.pid, rng.uniform(1, 4)
     slot.send(signal.SIGSTOP)
@@ -131,17 +145,21 @@ async def kill_postgres(target: Target, rng: Random) -> None:
 
 
 async def crash_postgres(target: Target, rng: Random) -> None:
-    """One backend dies, as by the kernel's out-of-memory killer: Postgres ends all others, and recovers by itself."""
-    victim, witness = [await asyncpg.connect(target.postgres.url) for _ in range(2)]
+    """Kill one backend, as the kernel's out-of-memory killer does.
+
+    Postgres then ends all backends and recovers.
+    """
+    victim, observer = [await asyncpg.connect(target.postgres.url) for _ in range(2)]
     ended = asyncio.Event()
-    witness.add_termination_listener(lambda _: ended.set())
+    observer.add_termination_listener(lambda _: ended.set())
     try:
         os.kill(victim.get_server_pid(), signal.SIGKILL)
         async with asyncio.timeout(START_S):
-            await ended.wait()  # Postgres has noticed: until then it would still say that it is well.
+            # Until Postgres has noticed the death, it would still report to be ready.
+            await ended.wait()
     finally:
         victim.terminate()
-        witness.terminate()
+        observer.terminate()
     await target.postgres.ready()
 
 
@@ -173,7 +191,7 @@ async def kill_server(target: Target, rng: Random) -> None:
 
 
 async def stop_server(target: Target, rng: Random) -> None:
-    await _drained(target, target.processes.server)
+    await _stop_and_restart(target, target.processes.server)
 
 
 async def drop_clients(target: Target, rng: Random) -> None:
@@ -190,9 +208,9 @@ async def kill_worker_without_postgres(target: Target, rng: Random) -> None:
 
 
 Fault = Callable[[Target, Random], Coroutine[Any, Any, None]]
-BESIDE: tuple[Fault, ...] = (freeze_worker,)
-"""Faults that take long: others go on beside them."""
-DECK: tuple[Fault, ...] = (
+CONCURRENT: tuple[Fault, ...] = (freeze_worker,)
+"""Faults that take long. Other faults are injected while they last."""
+FAULTS: tuple[Fault, ...] = (
     *(kill_worker,) * 5,
     *(kill_two_workers, kill_all_workers, drain_worker, rolling_restart, freeze_worker),
     *(restart_postgres, kill_postgres, crash_postgres, kill_worker_without_postgres),
@@ -201,35 +219,38 @@ DECK: tuple[Fault, ...] = (
 )
 
 
-def deal(rng: Random) -> Iterator[tuple[float, Fault, Random]]:
-    """(pause before, fault, what it draws from), without end."""
+def schedule(rng: Random) -> Iterator[tuple[float, Fault, Random]]:
+    """Yield (pause before the fault in seconds, fault, random source of the fault), endlessly."""
     while True:
-        deck = list(DECK)
-        rng.shuffle(deck)
-        for fault in deck:
+        faults = list(FAULTS)
+        rng.shuffle(faults)
+        for fault in faults:
             yield rng.uniform(*PAUSE_S), fault, Random(rng.getrandbits(64))
 
 
-async def attack(target: Target, rng: Random, until: float) -> None:
-    """One fault after the other until the monotonic time `until`; returns when all have been made good."""
-    beside: list[asyncio.Task[None]] = []
-    for pause, fault, own in deal(rng):
+async def inject_faults(target: Target, rng: Random, until: float) -> None:
+    """Inject faults until the monotonic time `until`.
+
+    Returns when all faults have been repaired.
+    """
+    concurrent: list[asyncio.Task[None]] = []
+    for pause, fault, fault_rng in schedule(rng):
         await asyncio.sleep(min(pause, max(until - time.monotonic(), 0)))
-        await target.fit()
+        await target.wait_for_workers()
         if time.monotonic() >= until:
             break
         name = fault.__name__.replace("_", " ")
-        target.say(name)
-        target.done.append(name)
-        if fault in BESIDE:
-            beside.append(asyncio.create_task(fault(target, own)))
+        target.report(name)
+        target.injected.append(name)
+        if fault in CONCURRENT:
+            concurrent.append(asyncio.create_task(fault(target, fault_rng)))
         else:
-            await fault(target, own)
-    await asyncio.gather(*beside)
+            await fault(target, fault_rng)
+    await asyncio.gather(*concurrent)
 
 
-def set_of(slots: list[ProcessSlot]) -> list[ProcessSlot]:
-    return [slot for place, slot in enumerate(slots) if slot not in slots[:place]]
+def distinct(slots: list[ProcessSlot]) -> list[ProcessSlot]:
+    return [slot for index, slot in enumerate(slots) if slot not in slots[:index]]
 
 
 async def _restart(slot: ProcessSlot, after_s: float) -> None:
@@ -238,13 +259,13 @@ async def _restart(slot: ProcessSlot, after_s: float) -> None:
     slot.start()
 
 
-async def _drained(target: Target, slot: ProcessSlot) -> None:
-    """Asks it to stop as a host would, and waits for no longer than a host would."""
+async def _stop_and_restart(target: Target, slot: ProcessSlot) -> None:
+    """Stop a process with SIGTERM, as operators do, and kill it if it does not stop in time."""
     slot.send(signal.SIGTERM)
     try:
         await slot.ended(target.stop_s)
     except subprocess.TimeoutExpired:
-        target.deaf.append(f"{slot.name} ({slot.pid}) did not stop within {target.stop_s:g} s of its SIGTERM")
+        target.unresponsive.append(f"{slot.name} ({slot.pid}) did not stop within {target.stop_s:g} s of its SIGTERM")
         slot.send(signal.SIGKILL)
         await slot.ended()
     slot.start()
@@ -257,10 +278,14 @@ async def _ready(slot: ProcessSlot) -> None:
 
 
 async def _busiest(target: Target, rng: Random) -> tuple[ProcessSlot, list[str]]:
-    """The worker in which most is going on, with the runs it holds; any one where nothing is, or nobody says."""
+    """Return the ready worker with the most active runs, and these runs.
+
+    Returns:
+        A random worker without runs if the database is unavailable, or if no worker is ready.
+    """
     slot = target.worker(rng)
     try:
-        busy = await _busy(target.postgres.url)
+        busy = await _active_runs(target.postgres.url)
     except (OSError, asyncpg.PostgresError):
         return slot, []
     ready = [one for one in target.processes.workers if one.is_ready]
@@ -268,8 +293,8 @@ async def _busiest(target: Target, rng: Random) -> tuple[ProcessSlot, list[str]]
     return slot, busy[slot.pid]
 
 
-async def _busy(url: str) -> dict[int, list[str]]:
-    """By worker process: the runs that it holds with a node running."""
+async def _active_runs(url: str) -> dict[int, list[str]]:
+    """Return the runs with a RUNNING node, by the pid of the worker that holds them."""
     connection = await asyncpg.connect(url)
     try:
         rows = await connection.fetch(_BUSY)
@@ -282,5 +307,5 @@ async def _busy(url: str) -> dict[int, list[str]]:
 
 
 def pid_of(worker_id: str) -> int:
-    """A worker's id is its host, its pid and something random."""
+    """Return the pid in a worker id, which consists of host, pid and a random part."""
     return int(worker_id.rsplit("-", 2)[1])

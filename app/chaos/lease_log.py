@@ -1,6 +1,7 @@
-"""Who held which run when: noted by a trigger in the suite's own database, in the transaction that moved the run.
+"""Lease log: which worker held which run at which time.
 
-With it the audit knows of every execution whether its process held the run at that moment, and since which event.
+A trigger in the suite's own database writes it, in the same transaction as the change of the run.
+With it the audit knows for every execution whether its process held the run, and since which event.
 """
 
 from bisect import bisect_right
@@ -28,8 +29,11 @@ CREATE TRIGGER chaos_note AFTER UPDATE ON runs FOR EACH ROW WHEN (
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
-    """From `at` on, the process `pid` held the run, or nobody (0). `seq` is the event that said so."""
+class LeaseChange:
+    """From `at` on, the process `pid` holds the run; 0 means none.
+
+    `seq` is the event of the change.
+    """
 
     pid: int
     lineage: int
@@ -37,35 +41,33 @@ class Hold:
     at: float
 
 
-class Holds:
-    """Of all runs, each in order."""
+class LeaseLog:
+    """The lease changes of all runs, in order."""
 
-    def __init__(self, rows: Iterable[tuple[str, Hold]]) -> None:
-        self._of: dict[str, list[Hold]] = defaultdict(list)
-        for run_id, hold in rows:
-            self._of[run_id].append(hold)
+    def __init__(self, rows: Iterable[tuple[str, LeaseChange]]) -> None:
+        self._changes: dict[str, list[LeaseChange]] = defaultdict(list)
+        for run_id, change in rows:
+            self._changes[run_id].append(change)
 
-    def at(self, run_id: str, moment: float) -> Hold | None:
-        """How the run was held at that moment."""
-        holds = self._of.get(run_id, [])
-        place = bisect_right(holds, moment, key=lambda hold: hold.at)
-        return holds[place - 1] if place else None
+    def at(self, run_id: str, time_s: float) -> LeaseChange | None:
+        """Return the last change of the run's lease before a time, in seconds since the epoch."""
+        changes = self._changes.get(run_id, [])
+        position = bisect_right(changes, time_s, key=lambda change: change.at)
+        return changes[position - 1] if position else None
 
     def rewinds(self, run_id: str) -> list[int]:
-        """The events by which the run was rewound."""
-        holds = self._of.get(run_id, [])
-        pairs = zip([None, *holds], holds, strict=False)
-        return [hold.seq for before, hold in pairs if hold.lineage > (before.lineage if before else 0)]
+        """Return the events of the run's rewinds. A rewind increases the lineage."""
+        changes = self._changes.get(run_id, [])
+        pairs = zip([None, *changes], changes, strict=False)
+        return [change.seq for before, change in pairs if change.lineage > (before.lineage if before else 0)]
 
 
-async def read(connection: asyncpg.Connection) -> Holds:
+async def read(connection: asyncpg.Connection) -> LeaseLog:
+    """Read the lease log from the database."""
     rows = await connection.fetch("SELECT run_id, worker_id, lineage, seq, at FROM chaos_holds ORDER BY id")
-    return Holds(
-        (
-            row["run_id"],
-            Hold(
-                pid_of(row["worker_id"]) if row["worker_id"] else 0, row["lineage"], row["seq"], row["at"].timestamp()
-            ),
-        )
-        for row in rows
-    )
+    return LeaseLog((row["run_id"], _change(row)) for row in rows)
+
+
+def _change(row: asyncpg.Record) -> LeaseChange:
+    pid = pid_of(row["worker_id"]) if row["worker_id"] else 0
+    return LeaseChange(pid, row["lineage"], row["seq"], row["at"].timestamp())

@@ -1,7 +1,7 @@
-"""The node types of the suite's workflows: built-in ones that record every execution, and two of its own.
+"""The node types of the chaos workflows: built-in types that record every execution, and two more.
 
-They come to the workers as those of any other package do, by the entry point `treadle.nodes` of a package that the suite
-lays into its temporary folder: an ordinary server or worker does not know them.
+Workers load them by the entry point `treadle.nodes` of a package that the suite writes to its
+temporary folder. Servers and workers outside of the suite do not know them.
 """
 
 import asyncio
@@ -21,6 +21,8 @@ from engine.types import JSON
 
 
 class ChaosTransform(transform.TransformNode):
+    """The type `transform`, with recorded executions."""
+
     name: ClassVar[str] = "chaos_transform"
 
     async def execute(self, config: transform.TransformConfig, ctx: NodeContext) -> Output:
@@ -29,6 +31,8 @@ class ChaosTransform(transform.TransformNode):
 
 
 class ChaosCode(node.CodeNode):
+    """The type `code`, with recorded executions."""
+
     name: ClassVar[str] = "chaos_code"
 
     async def execute(self, config: node.CodeConfig, ctx: NodeContext) -> Output:
@@ -37,6 +41,8 @@ class ChaosCode(node.CodeNode):
 
 
 class ChaosDelay(delay.DelayNode):
+    """The type `delay`, with recorded executions."""
+
     name: ClassVar[str] = "chaos_delay"
 
     async def execute(self, config: delay.DelayConfig, ctx: NodeContext) -> WaitUntil:
@@ -45,6 +51,8 @@ class ChaosDelay(delay.DelayNode):
 
 
 class ChaosSubworkflow(subworkflow.SubworkflowNode):
+    """The type `subworkflow`, with recorded executions."""
+
     name: ClassVar[str] = "chaos_subworkflow"
 
     async def execute(self, config: subworkflow.SubworkflowConfig, ctx: NodeContext) -> WaitForRun:
@@ -53,7 +61,7 @@ class ChaosSubworkflow(subworkflow.SubworkflowNode):
 
 
 class ChaosWorkConfig(NodeConfig):
-    """`failures`: how many attempts fail before one succeeds."""
+    """`failures` is the number of attempts that fail before one succeeds."""
 
     output: JSON = Field(None, json_schema_extra={"format": "template"})
     seconds: float = 0.0
@@ -61,11 +69,11 @@ class ChaosWorkConfig(NodeConfig):
 
 
 class ChaosWork(NodeType[ChaosWorkConfig]):
-    """Waits, as a node that asks the world would; then fails, or answers with `output`."""
+    """Sleeps, as a node that calls an external service waits; then fails, or returns `output`."""
 
     name: ClassVar[str] = "chaos_work"
     title: ClassVar[str] = "ChaosWork"
-    description: ClassVar[str] = "For the kill suite."
+    description: ClassVar[str] = "A node type of the chaos suite."
     Config: ClassVar[type[NodeConfig]] = ChaosWorkConfig
 
     async def execute(self, config: ChaosWorkConfig, ctx: NodeContext) -> Output:
@@ -74,11 +82,13 @@ class ChaosWork(NodeType[ChaosWorkConfig]):
             ctx.progress(0.5)
             await asyncio.sleep(config.seconds)
             if ctx.attempt <= config.failures:
-                raise NodeFailure("FLAKY", f"attempt {ctx.attempt} was to fail", retryable=True)
+                raise NodeFailure("FLAKY", f"attempt {ctx.attempt} fails on purpose", retryable=True)
             return Output(output)
 
 
 class ChaosAskConfig(NodeConfig):
+    """`expiresS` is the number of seconds until the question expires."""
+
     expires_s: float = Field(3600, alias="expiresS")
 
 
@@ -87,7 +97,7 @@ class ChaosAsk(NodeType[ChaosAskConfig]):
 
     name: ClassVar[str] = "chaos_ask"
     title: ClassVar[str] = "ChaosAsk"
-    description: ClassVar[str] = "For the kill suite."
+    description: ClassVar[str] = "A node type of the chaos suite."
     Config: ClassVar[type[NodeConfig]] = ChaosAskConfig
     ports: ClassVar[tuple[str, ...]] = ("answered", "expired")
 
@@ -101,11 +111,15 @@ TYPES: tuple[type[NodeType[Any]], ...] = (ChaosTransform, ChaosCode, ChaosDelay,
 
 
 def install(folder: Path) -> Path:
-    """Lays the package there that names the types. Returns what is to be on PYTHONPATH."""
+    """Write the metadata of a package with the entry points of all types.
+
+    Returns:
+        The folder to add to PYTHONPATH.
+    """
     package = folder / "packages"
-    described = package / "treadle_chaos-1.dist-info"
-    described.mkdir(parents=True)
-    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: treadle-chaos\nVersion: 1\n")
+    metadata = package / "treadle_chaos-1.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: treadle-chaos\nVersion: 1\n")
     lines = [f"{kind.name} = {kind.__module__}:{kind.__name__}" for kind in TYPES]
-    (described / "entry_points.txt").write_text("\n".join([f"[{GROUP}]", *lines, ""]))
+    (metadata / "entry_points.txt").write_text("\n".join([f"[{GROUP}]", *lines, ""]))
     return package

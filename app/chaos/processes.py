@@ -1,7 +1,7 @@
-"""The server and the workers under attack: real `treadle` processes, killed by their own pid and started again.
+"""The server and the workers under test: real `treadle` processes that are killed and restarted.
 
-Every one logs JSON to a file of its own. They get the settings that the suite gives and no others; the kernel kills them if
-the suite dies, stopped ones as well.
+Each process logs JSON to its own file, and gets only the settings of the suite. If the suite dies,
+the kernel kills all of them, also stopped ones.
 """
 
 import asyncio
@@ -21,38 +21,43 @@ from app.child_process import Program, start
 from app.http_client import plain_client
 
 READY_S = 60.0
-READY_WITHIN = 64 * 1024
-"""Bytes of log in which a worker says that it is ready."""
+"""Seconds that a process has to become ready."""
+READY_LOG_BYTES = 64 * 1024
+"""The number of bytes at the beginning of a worker's log that contain its line `worker.ready`."""
 
 
 @dataclass(slots=True)
 class ProcessSlot:
-    """One process that is to be there; its pid changes with each start."""
+    """One server or worker that is restarted when it dies; its pid changes with each start.
+
+    Attributes:
+        module: The arguments of `python -m`.
+        ended_at: The time when a pid was sent a signal to end, or was noticed to have ended.
+        unexpected_exits: Exit codes of processes that ended without a signal from the suite.
+    """
 
     name: str
     module: list[str]
-    """What `python -m` is given."""
     environment: dict[str, str]
     log: Path
     descriptors: tuple[int, ...] = ()
     process: "subprocess.Popen[bytes] | None" = None
     pids: list[int] = field(default_factory=list)
     ended_at: dict[int, float] = field(default_factory=dict)
-    """When a pid was told to end, or found to have ended."""
     is_frozen: bool = False
-    unasked: list[int] = field(default_factory=list)
-    """Exit codes of deaths that nobody asked for."""
-    _is_asked: bool = False
-    _log_from: int = 0
+    unexpected_exits: list[int] = field(default_factory=list)
+    _is_exit_expected: bool = False
+    _log_offset: int = 0
 
     def start(self) -> None:
+        """Start the process, without waiting until it is ready."""
         options = {"env": self.environment, "pass_fds": self.descriptors, "cwd": self.log.parent}
         command = [sys.executable, "-m", *self.module]
         with self.log.open("ab") as output:
-            self._log_from = output.tell()
+            self._log_offset = output.tell()
             self.process = start(Program(self.name, command, signal.SIGKILL, options=options), output)
         self.pids.append(self.process.pid)
-        self.is_frozen = self._is_asked = False
+        self.is_frozen = self._is_exit_expected = False
 
     @property
     def pid(self) -> int:
@@ -64,25 +69,26 @@ class ProcessSlot:
 
     @property
     def is_ready(self) -> bool:
-        """Whether this start of it has come so far as to take part: it says so in its log."""
+        """Whether the process has logged that it is ready since its last start."""
         if not self.is_up or self.is_frozen:
             return False
-        if self._log_from >= 0:
+        if self._log_offset >= 0:
             with self.log.open("rb") as log:
-                log.seek(self._log_from)
-                if b"worker.ready" in log.read(READY_WITHIN):
-                    self._log_from = -1
-        return self._log_from < 0
+                log.seek(self._log_offset)
+                if b"worker.ready" in log.read(READY_LOG_BYTES):
+                    self._log_offset = -1
+        return self._log_offset < 0
 
     async def ready(self, within_s: float = READY_S) -> None:
+        """Wait until the process is ready or has ended, at most `within_s` seconds."""
         deadline = time.monotonic() + within_s
         while self.is_up and not self.is_ready and time.monotonic() < deadline:  # noqa: ASYNC110 (another process)
             await asyncio.sleep(0.1)
 
     def send(self, number: signal.Signals) -> None:
-        """SIGKILL and SIGTERM are asked for: the death that follows is no surprise."""
+        """Send a signal. An exit after SIGKILL or SIGTERM is expected."""
         if number in (signal.SIGKILL, signal.SIGTERM):
-            self._is_asked = True
+            self._is_exit_expected = True
             self.ended_at.setdefault(self.pid, time.time())
         self.is_frozen = number is signal.SIGSTOP or (self.is_frozen and number is not signal.SIGCONT)
         if self.is_up:
@@ -91,21 +97,29 @@ class ProcessSlot:
 
     @property
     def tail(self) -> str:
+        """The last lines of the log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-8:])
 
     async def ended(self, within_s: float | None = None) -> None:
-        """Raises TimeoutExpired."""
+        """Wait until the process has ended.
+
+        Raises subprocess.TimeoutExpired after `within_s` seconds.
+        """
         if self.process is not None:
             await asyncio.to_thread(self.process.wait, within_s)
 
     def restart_if_dead(self) -> None:
-        """What `treadle up` does. Whoever has killed the process on purpose starts it again themselves."""
-        if self.process is not None and not self.is_up and not self._is_asked:
-            self.unasked.append(self.process.returncode)
+        """Restart the process, as `treadle up` does.
+
+        A fault that kills a process restarts it itself.
+        """
+        if self.process is not None and not self.is_up and not self._is_exit_expected:
+            self.unexpected_exits.append(self.process.returncode)
             self.ended_at.setdefault(self.pid, time.time())
             self.start()
 
     async def stop(self, within_s: float) -> None:
+        """Stop the process with SIGTERM, and kill it after `within_s` seconds."""
         self.send(signal.SIGCONT)
         self.send(signal.SIGTERM)
         try:
@@ -116,7 +130,10 @@ class ProcessSlot:
 
 
 class Processes:
-    """One server on a port that the suite holds and lends, and `count` workers."""
+    """One server and `count` workers.
+
+    The suite binds the port, and the server inherits the socket.
+    """
 
     def __init__(self, folder: Path, settings: dict[str, str], paths: Sequence[Path], count: int) -> None:
         self._listener = socket.socket()
@@ -124,10 +141,9 @@ class Processes:
         self._listener.listen(256)
         self.port: int = self._listener.getsockname()[1]
         environment = environment_of({**settings, "TREADLE_PORT": str(self.port)}, paths)
-        lent = self._listener.fileno()
-        self.server = ProcessSlot(
-            "server", ["app.cli", "server", "--listener", str(lent)], environment, folder / "server.log", (lent,)
-        )
+        socket_fd = self._listener.fileno()
+        server = ["app.cli", "server", "--listener", str(socket_fd)]
+        self.server = ProcessSlot("server", server, environment, folder / "server.log", (socket_fd,))
         self.workers = [
             ProcessSlot(f"worker {number}", ["app.cli", "worker"], environment, folder / f"worker-{number}.log")
             for number in range(1, count + 1)
@@ -138,32 +154,36 @@ class Processes:
         return [self.server, *self.workers]
 
     async def start(self) -> None:
+        """Start all processes, and wait until the server is healthy. Raises TimeoutError."""
         for slot in self.slots:
             slot.start()
-        await self.answering()
+        await self.wait_until_healthy()
 
-    async def answering(self) -> None:
-        """Until the server says that it is well. Raises TimeoutError, with what it said last."""
+    async def wait_until_healthy(self) -> None:
+        """Wait until the server is healthy. Raises TimeoutError with the end of its log."""
         url, deadline = f"http://127.0.0.1:{self.port}/health", time.monotonic() + READY_S
         async with plain_client(timeout_s=5) as client:
-            while not await _is_well(client, url):
+            while not await _is_healthy(client, url):
                 if time.monotonic() > deadline or not self.server.is_up:
-                    raise TimeoutError(f"the server does not answer; the end of {self.server.log}:\n{self.server.tail}")
+                    raise TimeoutError(
+                        f"the server does not respond. The end of {self.server.log}:\n{self.server.tail}"
+                    )
                 await asyncio.sleep(0.1)
 
-    async def keep(self) -> None:
-        """Starts again what dies by itself, until cancelled."""
+    async def restart_dead(self) -> None:
+        """Restart processes that end unexpectedly, until cancelled."""
         while True:
             await asyncio.sleep(0.25)
             for slot in self.slots:
                 slot.restart_if_dead()
 
     async def stop(self, within_s: float) -> None:
+        """Stop all processes, and close the port."""
         await asyncio.gather(*(slot.stop(within_s) for slot in self.slots))
         self._listener.close()
 
 
-async def _is_well(client: httpx.AsyncClient, url: str) -> bool:
+async def _is_healthy(client: httpx.AsyncClient, url: str) -> bool:
     try:
         return (await client.get(url)).status_code == 200
     except httpx.TransportError:
@@ -171,7 +191,11 @@ async def _is_well(client: httpx.AsyncClient, url: str) -> bool:
 
 
 def environment_of(settings: dict[str, str], paths: Sequence[Path]) -> dict[str, str]:
-    """Ours, with `paths` to import from, and without whatever Treadle settings the user has."""
-    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("TREADLE_")}
+    """Create the environment of a process: this one's without Treadle settings, and `settings`.
+
+    Args:
+        paths: Folders to add to PYTHONPATH.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("TREADLE_")}
     path = os.pathsep.join([*map(str, paths), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**kept, "PYTHONPATH": path, **settings}
+    return {**inherited, "PYTHONPATH": path, **settings}

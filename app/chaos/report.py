@@ -1,4 +1,4 @@
-"""The table at the end, and what stands behind a broken promise."""
+"""The report of a chaos run: a table of all guarantees, and the evidence for each violation."""
 
 import re
 from collections import Counter
@@ -14,78 +14,101 @@ from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
-from app.chaos.audit import Finding, Gathered, findings, judged, recoveries
+from app.chaos.audit import Finding, Observations, check_guarantees, invalid_executions, recovery_times
 from app.chaos.faults import pid_of
 
 TARGET_S = (1.5, 3.0)
-"""Recovery time, p50 and p99."""
-SHOWN = 5
+"""Targets for p50 and p99 of the recovery time, in seconds."""
+MAX_LINES = 5
+"""Lines of evidence that are printed for each violation."""
 _ERROR = re.compile(r"[\w.]+(Error|Exception|Exit|Interrupt)\b")
 """The last line of a traceback."""
 DEAD = "recovery.dead"
-"""What a worker logs when it finds that others have died; `workers` are their ids."""
+"""The log event of a worker that detects the death of other workers; `workers` are their ids."""
 REFUSED = "run.dropped"
-"""What a worker logs when a run that it drove turns out to be another's."""
+"""The log event of a worker whose write is refused because another worker holds the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Logs:
-    """What the processes logged: zombie writes that were refused, and errors by kind."""
+    """Figures from the logs of all processes.
+
+    Attributes:
+        refused: Number of writes that were refused because the worker had lost the run.
+        errors: Number of logged errors, by kind.
+        dead: (pid, time) of workers that other workers considered dead.
+    """
 
     refused: int
     errors: Counter[str]
     dead: list[tuple[int, float]]
-    """(pid, when) of workers that others found dead."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChaosReport:
-    seen: Gathered
+    """The result of a chaos run.
+
+    Attributes:
+        unexpected_exits: Processes that ended without a fault, as text.
+        client_errors: Number of errors that clients met, by kind.
+        disconnects: Number of connections that subscribers aborted.
+        misjudged: Number of live workers that other workers considered dead.
+        p99_s: The limit for the p99 of the recovery time, in seconds.
+    """
+
+    seen: Observations
     findings: list[Finding]
     logs: Logs
     faults: Counter[str]
-    unasked: list[str]
-    complaints: Counter[str]
-    drops: int
+    unexpected_exits: list[str]
+    client_errors: Counter[str]
+    disconnects: int
     misjudged: int
-    """Living workers that others found dead."""
     p99_s: float
-    """The limit for the recovery time."""
 
     @property
-    def broken(self) -> list[Finding]:
+    def violations(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.evidence]
 
     @property
     def is_slow(self) -> bool:
-        first, _ = recoveries(self.seen)
+        """Whether the p99 of the recovery time exceeds its limit."""
+        first, _ = recovery_times(self.seen)
         return bool(first) and percentile(first, 0.99) > self.p99_s
 
     @property
-    def is_kept(self) -> bool:
-        return not self.broken and not self.is_slow
+    def has_passed(self) -> bool:
+        return not self.violations and not self.is_slow
 
 
-def report(
-    seen: Gathered,
+def create_report(
+    seen: Observations,
     logs: Logs,
     faults: Sequence[str],
-    unasked: list[str],
-    complaints: Counter[str],
-    drops: int,
+    unexpected_exits: list[str],
+    client_errors: Counter[str],
+    disconnects: int,
     ended_at: Mapping[int, float],
     p99_s: float,
 ) -> ChaosReport:
+    """Check all guarantees, and create the report.
+
+    Args:
+        faults: The name of each injected fault.
+        ended_at: The time at which each process ended, by pid.
+    """
     misjudged = sum(at < ended_at.get(pid, at + 1) and pid not in seen.frozen for pid, at in logs.dead)
-    return ChaosReport(seen, findings(seen), logs, Counter(faults), unasked, complaints, drops, misjudged, p99_s)
+    findings, counts = check_guarantees(seen), Counter(faults)
+    return ChaosReport(seen, findings, logs, counts, unexpected_exits, client_errors, disconnects, misjudged, p99_s)
 
 
 def percentile(values: Sequence[float], part: float) -> float:
-    """Of sorted values, the one that `part` of them do not exceed."""
+    """Return the value that a share `part` of the sorted `values` does not exceed."""
     return values[min(int(part * len(values)), len(values) - 1)]
 
 
 def read_logs(paths: Sequence[Path]) -> Logs:
+    """Read the JSON logs of all processes."""
     refused, errors, dead = 0, Counter[str](), list[tuple[int, float]]()
     for path in paths:
         name = path.stem.partition("-")[0]
@@ -100,16 +123,20 @@ def read_logs(paths: Sequence[Path]) -> Logs:
 
 
 def _entries(lines: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Log entries. What is no JSON comes from a process that died while speaking: an entry for each kind of its errors."""
+    """Yield the log entries.
+
+    Lines that are not JSON come from a process that crashed. The last line of a traceback becomes
+    an entry of level error, and other lines are left out.
+    """
     for line in lines:
         try:
-            read = orjson.loads(line)
+            entry = orjson.loads(line)
         except orjson.JSONDecodeError:
             if _ERROR.match(line):
                 yield {"level": "error", "event": line[:160]}
             continue
-        if isinstance(read, dict):
-            yield read
+        if isinstance(entry, dict):
+            yield entry
 
 
 def _cause(entry: dict[str, Any]) -> str:
@@ -117,9 +144,10 @@ def _cause(entry: dict[str, Any]) -> str:
     return (trace[-1] if trace else str(entry.get("error", "")))[:120]
 
 
-def show(report: ChaosReport, console: Console) -> None:
-    table = Table(title="The kill suite", title_justify="left", box=SIMPLE_HEAD)
-    columns: list[tuple[str, JustifyMethod]] = [("", "left"), ("seen", "right"), ("promised", "right"), ("", "left")]
+def print_report(report: ChaosReport, console: Console) -> None:
+    """Print the table, the evidence for violations, and further figures."""
+    table = Table(title="The chaos suite", title_justify="left", box=SIMPLE_HEAD)
+    columns: list[tuple[str, JustifyMethod]] = [("", "left"), ("measured", "right"), ("limit", "right"), ("", "left")]
     for heading, justify in columns:
         table.add_column(heading, justify=justify)
     runs = report.seen.history.runs.values()
@@ -128,51 +156,53 @@ def show(report: ChaosReport, console: Console) -> None:
     table.add_row("terminal", str(sum(run.is_over for run in runs)), "", "")
     for finding in report.findings:
         count = len(finding.evidence)
-        table.add_row(finding.promise, str(count), "0", "[red]BROKEN[/red]" if count else "[green]kept[/green]")
+        table.add_row(finding.guarantee, str(count), "0", "[red]VIOLATED[/red]" if count else "[green]ok[/green]")
     table.add_row("zombie writes refused", str(report.logs.refused), "", "")
-    table.add_row("living workers taken for dead", str(report.misjudged), "", "")
-    table.add_row("nodes begun by woken zombies", str(len(judged(report.seen).by_zombies)), "", "")
+    table.add_row("live workers considered dead", str(report.misjudged), "", "")
+    table.add_row("nodes started by zombies", str(len(invalid_executions(report.seen).by_zombies)), "", "")
     _add_recovery(table, report)
     console.print(table)
-    _show_evidence(report, console)
-    _show_facts(report, console)
+    _print_evidence(report, console)
+    _print_figures(report, console)
 
 
 def _add_recovery(table: Table, report: ChaosReport) -> None:
-    first, each = recoveries(report.seen)
+    first, each = recovery_times(report.seen)
     if not first:
-        table.add_row("recovery after SIGKILL", "none seen", "", "")
+        table.add_row("recovery after SIGKILL", "none measured", "", "")
         return
-    kept = "[red]TOO SLOW[/red]" if report.is_slow else "[green]kept[/green]"
+    p99_result = "[red]TOO SLOW[/red]" if report.is_slow else "[green]ok[/green]"
     p50, p99 = (f"{percentile(first, part):.2f} s" for part in (0.5, 0.99))
-    table.add_row(f"recovery p50 of {len(first)} SIGKILLs", p50, f"{TARGET_S[0]} s", _mark(first, 0.5, TARGET_S[0]))
-    table.add_row("recovery p99", p99, f"{report.p99_s} s", kept)
+    p50_result = _target_result(first, 0.5, TARGET_S[0])
+    table.add_row(f"recovery p50 of {len(first)} SIGKILLs", p50, f"{TARGET_S[0]} s", p50_result)
+    table.add_row("recovery p99", p99, f"{report.p99_s} s", p99_result)
     p50, p99 = (f"{percentile(each, part):.2f} s" for part in (0.5, 0.99))
-    table.add_row(f"… of each of the {len(each)} runs it cut off", f"{p50}, {p99}", "", "")
+    table.add_row(f"recovery p50 and p99 of all {len(each)} interrupted runs", f"{p50}, {p99}", "", "")
 
 
-def _mark(values: Sequence[float], part: float, target: float) -> str:
-    return "[green]kept[/green]" if percentile(values, part) <= target else "[yellow]missed[/yellow]"
+def _target_result(values: Sequence[float], part: float, target: float) -> str:
+    return "[green]ok[/green]" if percentile(values, part) <= target else "[yellow]missed[/yellow]"
 
 
-def _show_evidence(report: ChaosReport, console: Console) -> None:
-    for finding in report.broken:
-        console.print(f"[red]{finding.promise}[/red]: {len(finding.evidence)}")
-        for line in finding.evidence[:SHOWN]:
+def _print_evidence(report: ChaosReport, console: Console) -> None:
+    for finding in report.violations:
+        console.print(f"[red]{finding.guarantee}[/red]: {len(finding.evidence)}")
+        for line in finding.evidence[:MAX_LINES]:
             console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
 
 
-def _show_facts(report: ChaosReport, console: Console) -> None:
-    """What broke no promise, and tells how the system was doing."""
-    done = ", ".join(f"{count} × {name}" for name, count in sorted(report.faults.items()))
-    console.print(f"faults: {done}; {report.drops} client connections cut", highlight=False, soft_wrap=True)
-    takeups = Counter(run.attempt for run in report.seen.history.runs.values())
-    more = {number: count for number, count in sorted(takeups.items()) if number > 1}
-    console.print(f"runs taken up more than once, by how often: {more}", highlight=False, soft_wrap=True)
-    if report.unasked:
-        console.print(
-            f"processes that died by themselves: {', '.join(report.unasked)}", highlight=False, soft_wrap=True
-        )
-    for name, counted in (("errors logged", report.logs.errors), ("clients were told", report.complaints)):
-        for text, count in counted.most_common(8):
-            console.print(f"{name}: {count} × {escape(text)}", highlight=False, soft_wrap=True)
+def _print_figures(report: ChaosReport, console: Console) -> None:
+    """Print figures that violate no guarantee, but show how the system behaved."""
+    faults = ", ".join(f"{count} × {name}" for name, count in sorted(report.faults.items()))
+    claims = Counter(run.attempt for run in report.seen.history.runs.values())
+    repeated = {number: count for number, count in sorted(claims.items()) if number > 1}
+    lines = [
+        f"faults: {faults}; {report.disconnects} client connections aborted",
+        f"runs claimed more than once, by number of claims: {repeated}",
+    ]
+    if report.unexpected_exits:
+        lines.append(f"processes that ended without a fault: {', '.join(report.unexpected_exits)}")
+    for name, counts in (("errors logged", report.logs.errors), ("errors of clients", report.client_errors)):
+        lines += [f"{name}: {count} × {escape(text)}" for text, count in counts.most_common(8)]
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)

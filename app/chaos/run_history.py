@@ -1,4 +1,7 @@
-"""Every run as the database tells it in the end: what the audit compares all else with."""
+"""Run history: all runs with events and node states, read from the database after a chaos run.
+
+The audit compares all other observations with it.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,17 +11,20 @@ from typing import Any
 import asyncpg
 import orjson
 
-from app.chaos import lease_log as holds
-from app.chaos.lease_log import Holds
+from app.chaos import lease_log
+from app.chaos.lease_log import LeaseLog
 from engine.states import TERMINAL, TRANSITIONS, NodeStatus, RunStatus
 
 FINISHED = (NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.WAITING)
-"""A node that waits has been executed: its wait is what goes on."""
+"""Statuses after which a node is not executed again.
+
+A WAITING node has been executed; its wait continues.
+"""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """One event."""
+class AuditEvent:
+    """The columns of one event that the audit uses."""
 
     seq: int
     type: str
@@ -30,6 +36,13 @@ class Told:
 
 @dataclass(slots=True)
 class AuditedRun:
+    """One run, with the checks that need nothing else.
+
+    Attributes:
+        nodes: Status and number of visits, by node id.
+        rewinds: (event of the rewind, event of the checkpoint that it returned to).
+    """
+
     id: str
     status: RunStatus
     output: Any
@@ -37,79 +50,96 @@ class AuditedRun:
     last_seq: int
     attempt: int
     parent_id: str | None = None
-    events: list[Told] = field(default_factory=list)
+    events: list[AuditEvent] = field(default_factory=list)
     nodes: dict[str, tuple[str, int]] = field(default_factory=dict)
     open_waits: int = 0
     rewinds: list[tuple[int, int]] = field(default_factory=list)
-    """(event of the rewind, event of the checkpoint that it went back to)."""
 
     @property
     def is_over(self) -> bool:
         return self.status in TERMINAL
 
     def has_gaps(self) -> bool:
-        return [told.seq for told in self.events] != list(range(1, self.last_seq + 1))
+        """Return whether the `seq` of the events are not exactly 1 to `last_seq`."""
+        return [event.seq for event in self.events] != list(range(1, self.last_seq + 1))
 
-    def ends(self) -> int:
-        """Terminal events; one, where all is well."""
-        return sum(told.type == "RUN_STATUS" and told.status in TERMINAL for told in self.events)
+    def terminal_events(self) -> int:
+        """Return the number of terminal events; a correct run has one."""
+        return sum(event.type == "RUN_STATUS" and event.status in TERMINAL for event in self.events)
 
-    def illegal_moves(self) -> list[str]:
-        """Status changes that the state machine does not have, or that do not follow on the one before."""
-        moves = [told for told in self.events if told.type == "RUN_STATUS"]
-        wrong, stands = [], None
-        for move in moves:
-            status = RunStatus(move.status or "")
-            if move.previous != stands or (stands is not None and status not in TRANSITIONS[RunStatus(stands)]):
-                wrong.append(f"{self.id}: event {move.seq} says {move.previous} → {status}, after {stands}")
-            stands = status
-        return wrong if stands == self.status else [*wrong, f"{self.id} is {self.status}; its last event says {stands}"]
+    def illegal_transitions(self) -> list[str]:
+        """Return status changes that are not allowed or that do not follow the previous one."""
+        illegal, current = [], None
+        for event in (event for event in self.events if event.type == "RUN_STATUS"):
+            status = RunStatus(event.status or "")
+            if event.previous != current or (current is not None and status not in TRANSITIONS[RunStatus(current)]):
+                illegal.append(f"{self.id}: event {event.seq} is {event.previous} → {status}, after {current}")
+            current = status
+        if current != self.status:
+            illegal.append(f"{self.id} is {self.status}, but its last event is {current}")
+        return illegal
 
     def finished_before(self, seq: int) -> dict[tuple[str, int], int]:
-        """By node and visit: the event of its end, as of event `seq`. What a rewind took back is no end any more."""
+        """Return the events of finished nodes before event `seq`, by (node id, visit).
+
+        Nodes whose end was superseded by a rewind are left out.
+        """
         ends: dict[tuple[str, int], int] = {}
-        for told in self.events:
-            if told.seq < seq and told.type == "NODE_STATE" and told.status in FINISHED and self._stands(told.seq, seq):
-                ends[told.node_id or "", told.visit or 0] = told.seq
+        for event in self.events:
+            is_end = event.type == "NODE_STATE" and event.status in FINISHED
+            if event.seq < seq and is_end and self._is_valid(event.seq, seq):
+                ends[event.node_id or "", event.visit or 0] = event.seq
         return ends
 
-    def _stands(self, event: int, as_of: int) -> bool:
+    def _is_valid(self, event: int, as_of: int) -> bool:
+        """Return whether no rewind up to event `as_of` has superseded `event`."""
         return not any(back_to < event <= rewind <= as_of for rewind, back_to in self.rewinds)
 
-    def doubled_ends(self) -> list[str]:
-        """Visits of nodes that were said to be COMPLETED twice."""
-        seen: dict[tuple[str, int], int] = {}
-        doubled = []
-        for told in self.events:
-            if told.type == "NODE_STATE" and told.status == NodeStatus.COMPLETED:
-                visit = (told.node_id or "", told.visit or 0)
-                if visit in seen and self._stands(seen[visit], told.seq) and not self._is_told_by_rewind(told.seq):
-                    doubled.append(f"{self.id}: {visit} at {seen[visit]} and {told.seq}")
-                seen[visit] = told.seq
-        return doubled
+    def repeated_completions(self) -> list[str]:
+        """Return visits of nodes that have two valid COMPLETED events."""
+        completed: dict[tuple[str, int], int] = {}
+        repeated = []
+        for event in self.events:
+            if event.type == "NODE_STATE" and event.status == NodeStatus.COMPLETED:
+                visit = (event.node_id or "", event.visit or 0)
+                if (
+                    visit in completed
+                    and self._is_valid(completed[visit], event.seq)
+                    and not self._is_rewind_state(event.seq)
+                ):
+                    repeated.append(f"{self.id}: {visit} at {completed[visit]} and {event.seq}")
+                completed[visit] = event.seq
+        return repeated
 
-    def _is_told_by_rewind(self, seq: int) -> bool:
-        """A rewind says again how nodes stood at its checkpoint, in the events right before its own."""
-        own = {told.seq for told in self.events if told.type == "RUN_STATUS"}
-        return any(seq < rewind and not any(seq < one < rewind for one in own) for rewind, _ in self.rewinds)
+    def _is_rewind_state(self, seq: int) -> bool:
+        """Return whether an event only restores a node state after a rewind.
 
-    def unsettled(self) -> list[str]:
-        """Nodes that a run which is over shows as if they went on."""
-        going_on = (NodeStatus.RUNNING, NodeStatus.RETRYING, NodeStatus.WAITING)
-        return [node for node, (status, _) in self.nodes.items() if status in going_on] if self.is_over else []
+        A rewind writes the node states of its checkpoint in the events directly before its own
+        event.
+        """
+        changes = {event.seq for event in self.events if event.type == "RUN_STATUS"}
+        return any(seq < rewind and not any(seq < one < rewind for one in changes) for rewind, _ in self.rewinds)
+
+    def active_nodes(self) -> list[str]:
+        """Return the nodes of an ended run whose status still is RUNNING, RETRYING or WAITING."""
+        active = (NodeStatus.RUNNING, NodeStatus.RETRYING, NodeStatus.WAITING)
+        return [node for node, (status, _) in self.nodes.items() if status in active] if self.is_over else []
 
 
 @dataclass(frozen=True, slots=True)
 class ChaosHistory:
+    """All runs by id, and their leases."""
+
     runs: dict[str, AuditedRun]
-    holds: Holds
+    leases: LeaseLog
 
 
 async def read(url: str) -> ChaosHistory:
+    """Read the history of all runs from the database at `url`."""
     connection = await asyncpg.connect(url)
     try:
         await connection.set_type_codec("json", schema="pg_catalog", encoder=str, decoder=orjson.loads)
-        held = await holds.read(connection)
+        leases = await lease_log.read(connection)
         rows = await connection.fetch(_RUNS)
         runs = {row["id"]: AuditedRun(row["id"], RunStatus(row["status"]), *row[2:7]) for row in rows}
         await _add_events(connection, runs)
@@ -117,8 +147,8 @@ async def read(url: str) -> ChaosHistory:
             runs[row["run_id"]].nodes[row["node_id"]] = (row["status"], row["visits"])
         for row in await connection.fetch(_OPEN_WAITS):
             runs[row["run_id"]].open_waits = row["n"]
-        await _add_rewinds(connection, runs, held)
-        return ChaosHistory(runs, held)
+        await _add_rewinds(connection, runs, leases)
+        return ChaosHistory(runs, leases)
     finally:
         await connection.close()
 
@@ -126,23 +156,29 @@ async def read(url: str) -> ChaosHistory:
 async def _add_events(connection: asyncpg.Connection, runs: dict[str, AuditedRun]) -> None:
     for row in await connection.fetch("SELECT run_id, seq, type, node_id, body FROM events ORDER BY run_id, seq"):
         body = row["body"]
-        told = Told(
+        event = AuditEvent(
             row["seq"], row["type"], row["node_id"], body.get("status"), body.get("previous"), body.get("visits")
         )
-        runs[row["run_id"]].events.append(told)
+        runs[row["run_id"]].events.append(event)
 
 
-async def _add_rewinds(connection: asyncpg.Connection, runs: dict[str, AuditedRun], held: Holds) -> None:
+async def _add_rewinds(connection: asyncpg.Connection, runs: dict[str, AuditedRun], leases: LeaseLog) -> None:
     checkpoints: dict[str, list[tuple[int, int | None]]] = defaultdict(list)
     for row in await connection.fetch("SELECT run_id, seq, superseded_seq FROM checkpoints ORDER BY run_id, seq"):
         checkpoints[row["run_id"]].append((row["seq"], row["superseded_seq"]))
     for run in runs.values():
-        run.rewinds = [(seq, _head(checkpoints[run.id], seq)) for seq in held.rewinds(run.id)]
+        run.rewinds = [(seq, _head(checkpoints[run.id], seq)) for seq in leases.rewinds(run.id)]
 
 
 def _head(checkpoints: Sequence[tuple[int, int | None]], rewind: int) -> int:
-    """The checkpoint that was the newest one right after the rewind."""
-    return max((seq for seq, taken in checkpoints if seq < rewind and (taken is None or taken > rewind)), default=0)
+    """Return the newest checkpoint directly after a rewind, as the `seq` of its event.
+
+    Args:
+        checkpoints: (seq, seq of the rewind that superseded it) of each checkpoint.
+        rewind: The event of the rewind.
+    """
+    valid = (seq for seq, superseded in checkpoints if seq < rewind and (superseded is None or superseded > rewind))
+    return max(valid, default=0)
 
 
 _RUNS = "SELECT id, status, output, error, last_seq, attempt, parent_id FROM runs ORDER BY id"

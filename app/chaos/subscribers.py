@@ -1,7 +1,7 @@
-"""Real WebSocket clients (graphql-transport-ws) that follow runs, drop at random, and come back with the last number seen.
+"""Subscribers: WebSocket clients that follow runs, disconnect at random, and resume by `seq`.
 
-Every run is followed twice, by `runEvents` and by `nodeStates`, by different clients. Each keeps what it was told; whether
-that was all and nothing twice is for the audit.
+Two different clients follow each run, one by `runEvents` and one by `nodeStates`. They record what
+they receive. The audit checks that nothing is missing or repeated.
 """
 
 import asyncio
@@ -26,82 +26,100 @@ STATES = """subscription ($run: ID!, $after: Int) {
   nodeStates(runId: $run, after: $after) { seq snapshot runStatus nodeState { nodeId status visits } }
 }"""
 PROTOCOL = Subprotocol("graphql-transport-ws")
-STEADY_S = (4.0, 30.0)
-"""How long a client stays connected before it drops."""
-AWAY_S = (0.0, 2.0)
+CONNECTED_S = (4.0, 30.0)
+"""Shortest and longest time until a client disconnects, in seconds."""
+DISCONNECTED_S = (0.0, 2.0)
+"""Shortest and longest time until it connects again, in seconds."""
 
 
-class Kind(StrEnum):
+class SubscriptionKind(StrEnum):
+    """The two subscriptions that follow a run."""
+
     EVENTS = "runEvents"
     STATES = "nodeStates"
 
 
-QUERIES = {Kind.EVENTS: EVENTS, Kind.STATES: STATES}
+QUERIES = {SubscriptionKind.EVENTS: EVENTS, SubscriptionKind.STATES: STATES}
 
 
 @dataclass(slots=True)
 class View:
-    """What one subscriber was told of one run, over all its connections."""
+    """Everything that one subscriber has received about one run, over all its connections.
+
+    Attributes:
+        on_end: Called when the terminal event or status is received.
+        after: The last `seq` received, from which the next connection resumes.
+        received: The `seq` of each event in order of arrival, without snapshots.
+        base: The `seq` of the snapshot, which includes all events up to it.
+        nodes: The last status and number of visits, by node id.
+        errors: Violations that the subscriber itself has detected.
+        is_failing: Whether the server has reported an error since the last subscription.
+        is_over: Whether the server has completed the subscription.
+    """
 
     run_id: str
-    kind: Kind
+    kind: SubscriptionKind
     on_end: Callable[[], None]
     after: int | None = None
-    """The last number seen: from here the next connection goes on."""
-    seen: list[int] = field(default_factory=list)
-    """Numbers of events, in the order in which they came; a snapshot is none."""
+    received: list[int] = field(default_factory=list)
     base: int = 0
-    """The snapshot's number: what came before it is in it."""
     nodes: dict[str, tuple[str, int]] = field(default_factory=dict)
     status: RunStatus | None = None
-    ends: int = 0
-    """Terminal events."""
-    faults: list[str] = field(default_factory=list)
+    terminal_events: int = 0
+    errors: list[str] = field(default_factory=list)
     is_failing: bool = False
     is_over: bool = False
 
-    def take(self, told: dict[str, Any]) -> None:
-        self.after = seq = told["seq"]
-        if told.get("snapshot"):
-            self._take_snapshot(seq)
-        elif seq <= max(self.base, self.seen[-1] if self.seen else 0):
-            self.faults.append(f"{seq} came after {self.seen[-1] if self.seen else self.base}")
+    def receive(self, update: dict[str, Any]) -> None:
+        """Record an update of the subscription."""
+        self.after = seq = update["seq"]
+        if update.get("snapshot"):
+            self._receive_snapshot(seq)
+        elif seq <= max(self.base, self.received[-1] if self.received else 0):
+            self.errors.append(f"{seq} came after {self.received[-1] if self.received else self.base}")
         else:
-            self.seen.append(seq)
-        if (state := told.get("nodeState")) is not None:
+            self.received.append(seq)
+        if (state := update.get("nodeState")) is not None:
             self.nodes[state["nodeId"]] = (state["status"], state["visits"])
-        if (status := told.get("status") or told.get("runStatus")) is not None:
-            self._note(RunStatus(status), is_change=state is None and not told.get("snapshot"))
+        if (status := update.get("status") or update.get("runStatus")) is not None:
+            self._receive_status(RunStatus(status), is_change=state is None and not update.get("snapshot"))
 
-    def _take_snapshot(self, seq: int) -> None:
+    def _receive_snapshot(self, seq: int) -> None:
         self.base = seq
-        if self.seen:
-            self.faults.append(f"a snapshot at {seq} after {self.seen[-1]}")
+        if self.received:
+            self.errors.append(f"a snapshot at {seq} after {self.received[-1]}")
 
-    def _note(self, status: RunStatus, *, is_change: bool) -> None:
+    def _receive_status(self, status: RunStatus, *, is_change: bool) -> None:
         self.status = status
-        self.ends += status.is_terminal and is_change
+        self.terminal_events += status.is_terminal and is_change
         if status.is_terminal:
             self.on_end()
 
     def complete(self) -> None:
-        """The server says that there is no more: true only after the last event."""
+        """Record the end of the subscription, which is correct only after the last event."""
         self.is_over = True
         if self.status is None or not self.status.is_terminal:
-            self.faults.append(f"the stream ended at {self.after}, with the run {self.status}")
+            self.errors.append(f"the stream ended at {self.after}, with the run {self.status}")
             self.on_end()
 
 
 class Subscriber:
-    """One client with one socket for all its views."""
+    """One client with one socket for all its views.
 
-    def __init__(self, port: int, rng: Random, complaints: Counter[str]) -> None:
-        self._url, self._rng, self._complaints = f"ws://127.0.0.1:{port}/graphql", rng, complaints
+    Args:
+        port: The port of the server.
+        rng: The random source of connection times.
+        errors: Counts the errors that the client meets, by kind.
+    """
+
+    def __init__(self, port: int, rng: Random, errors: Counter[str]) -> None:
+        self._url, self._rng, self._errors = f"ws://127.0.0.1:{port}/graphql", rng, errors
         self._socket: ClientConnection | None = None
         self._views: dict[str, View] = {}
         self.drops = 0
 
     def follow(self, view: View) -> None:
+        """Subscribe to a run, now if connected, and after each connection until it is over."""
         name = f"{len(self._views)}"
         self._views[name] = view
         if self._socket is not None:
@@ -109,7 +127,7 @@ class Subscriber:
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def drop(self) -> None:
-        """Cuts the connection without a word."""
+        """Abort the connection without a close frame."""
         if self._socket is not None:
             self.drops += 1
             self._socket.transport.abort()
@@ -119,7 +137,7 @@ class Subscriber:
         return list(self._views.values())
 
     async def run(self) -> None:
-        """Connects, and connects again, until cancelled."""
+        """Connect, and reconnect after each disconnect, until cancelled."""
         while True:
             try:
                 async with connect(
@@ -129,16 +147,16 @@ class Subscriber:
                     open_timeout=60,
                     close_timeout=1,
                 ) as socket:
-                    await self._talk(socket)
-            except (OSError, TimeoutError, WebSocketException) as wrong:
-                self._complaints[f"socket: {type(wrong).__name__}"] += 1
+                    await self._read_messages(socket)
+            except (OSError, TimeoutError, WebSocketException) as error:
+                self._errors[f"socket: {type(error).__name__}"] += 1
             finally:
                 self._socket = None
-            await asyncio.sleep(self._rng.uniform(*AWAY_S))
+            await asyncio.sleep(self._rng.uniform(*DISCONNECTED_S))
 
-    async def _talk(self, socket: ClientConnection) -> None:
+    async def _read_messages(self, socket: ClientConnection) -> None:
         await socket.send(json.dumps({"type": "connection_init"}))
-        asyncio.get_running_loop().call_later(self._rng.uniform(*STEADY_S), self._drop_if, socket)
+        asyncio.get_running_loop().call_later(self._rng.uniform(*CONNECTED_S), self._drop_socket, socket)
         async for raw in socket:
             message = json.loads(raw)
             if message["type"] == "connection_ack":
@@ -148,9 +166,9 @@ class Subscriber:
             elif message["type"] == "ping":
                 await socket.send(json.dumps({"type": "pong"}))
             elif "id" in message:
-                self._take(socket, message["id"], message)
+                self._handle(socket, message["id"], message)
 
-    def _drop_if(self, socket: ClientConnection) -> None:
+    def _drop_socket(self, socket: ClientConnection) -> None:
         if socket is self._socket:
             self.drop()
 
@@ -162,22 +180,22 @@ class Subscriber:
         payload = {"query": QUERIES[view.kind], "variables": {"run": view.run_id, "after": view.after}}
         await socket.send(json.dumps({"id": name, "type": "subscribe", "payload": payload}))
 
-    def _take(self, socket: ClientConnection, name: str, message: dict[str, Any]) -> None:
+    def _handle(self, socket: ClientConnection, name: str, message: dict[str, Any]) -> None:
         view, kind = self._views[name], message["type"]
         if kind == "next" and not message["payload"].get("errors"):
-            view.take(message["payload"]["data"][view.kind])
+            view.receive(message["payload"]["data"][view.kind])
         elif kind == "complete" and not view.is_failing:
             view.complete()
         elif kind == "next":
             view.is_failing = True
-            self._complaints[f"{view.kind}: {message['payload']['errors'][0]['message']}"] += 1
+            self._errors[f"{view.kind}: {message['payload']['errors'][0]['message']}"] += 1
         else:
             if kind == "error":
-                self._complaints[f"{view.kind}: {message['payload'][0]['message']}"] += 1
-            self._ask_again(socket, name)
+                self._errors[f"{view.kind}: {message['payload'][0]['message']}"] += 1
+            self._subscribe_later(socket, name)
 
-    def _ask_again(self, socket: ClientConnection, name: str) -> None:
-        """A store was away in the middle: on this very connection, after a moment, from where the view stands."""
+    def _subscribe_later(self, socket: ClientConnection, name: str) -> None:
+        """Subscribe again on the same connection after a pause, because a store was unavailable."""
 
         async def later() -> None:
             await asyncio.sleep(self._rng.uniform(0.2, 1))

@@ -1,7 +1,7 @@
-"""The kill suite: a whole Treadle of real processes in a temporary folder, a steady load, faults by a seed, and an audit.
+"""The chaos suite: runs a Treadle in a temporary folder under load and faults, and audits it.
 
-It starts everything it attacks, and ends it again; nothing outside its folder is touched. If the suite itself is killed, the
-kernel ends what it has started.
+The suite starts and ends everything that it tests, and changes nothing outside its folder. If the
+suite itself is killed, the kernel ends its processes. A seed determines load and faults.
 """
 
 import asyncio
@@ -20,27 +20,36 @@ import asyncpg
 from rich.console import Console
 
 from app.chaos import execution_log, lease_log, nodes, run_history
-from app.chaos.audit import Gathered
+from app.chaos.audit import Observations
 from app.chaos.client import ChaosClient
-from app.chaos.faults import Target, attack
-from app.chaos.load import Load, Started
+from app.chaos.faults import Target, inject_faults
+from app.chaos.load import Load, StartedRun
 from app.chaos.processes import Processes
-from app.chaos.report import ChaosReport, read_logs, report, show
-from app.chaos.subscribers import Kind, Subscriber, View
+from app.chaos.report import ChaosReport, create_report, print_report, read_logs
+from app.chaos.subscribers import Subscriber, SubscriptionKind, View
 from app.embedded import servers
 from persistence.db.migrate import migrate
 
 SUBSCRIBERS = 6
 AT_ONCE = 60
+"""Limit of unfinished runs."""
 SETTLE_S = 60.0
-"""Beyond a lease: by then a run that was cut off must have come to its end."""
+"""Seconds after the last fault, in addition to a lease, in which every interrupted run must end."""
 DRAIN_S = 8.0
 STOP_S = 7.0
-"""Beyond the drain window."""
+"""Seconds that a process has to stop, in addition to the drain time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
+    """The options of a chaos run.
+
+    Attributes:
+        minutes: Duration of the faults.
+        p99_s: Limit for the p99 of the recovery time, in seconds.
+        keep: Whether the folder is kept even if all guarantees held.
+    """
+
     minutes: float
     seed: int
     workers: int = 3
@@ -48,10 +57,10 @@ class Options:
     lease_s: float = 15.0
     p99_s: float = 3.0
     keep: bool = False
-    """The folder stays, even if every promise was kept."""
 
     @property
     def settings(self) -> dict[str, str]:
+        """The environment variables of server and workers."""
         return {
             "TREADLE_LOG_FORMAT": "json",
             "TREADLE_LEASE_TTL_S": str(self.lease_s),
@@ -60,13 +69,17 @@ class Options:
         }
 
     def rng(self, purpose: str) -> Random:
-        """Of its own for each purpose, so that one that draws more does not change what the others draw."""
+        """Create the random source for a purpose.
+
+        Each purpose has its own, so that a purpose which uses more numbers does not change the
+        others.
+        """
         return Random(f"{self.seed}/{purpose}")
 
 
 @dataclass(slots=True)
-class System:
-    """What stands while the suite lasts."""
+class RunningSuite:
+    """Everything that runs during a chaos run. `records` is the folder of the execution log."""
 
     target: Target
     client: ChaosClient
@@ -76,86 +89,74 @@ class System:
 
 
 def run(options: Options, console: Console) -> bool:
-    """Runs the suite and prints its table. True: every promise was kept. The folder stays where one was not."""
+    """Run the suite and print its report. The folder is kept if a guarantee was violated.
+
+    Returns:
+        Whether all guarantees held.
+    """
     folder = Path(tempfile.mkdtemp(prefix="treadle-chaos-"))
-    folder.chmod(0o711)  # Postgres's user must be able to pass.
+    folder.chmod(0o711)  # The user of Postgres must be able to enter it.
     console.print(f"seed {options.seed}, {options.minutes:g} minutes, {options.workers} workers; logs in {folder}")
-    found = asyncio.run(_attacked(options, folder, console))
-    show(found, console)
-    if found.is_kept and not options.keep:
+    report = asyncio.run(_run(options, folder, console))
+    print_report(report, console)
+    if report.has_passed and not options.keep:
         shutil.rmtree(folder, ignore_errors=True)
     else:
-        console.print(f"logs and data stay in {folder}", soft_wrap=True)
-    if not found.is_kept:
-        again = f"treadle chaos --minutes {options.minutes:g} --seed {options.seed}"
-        console.print(f"[red]broken with seed {options.seed}[/red]; again: {again}", soft_wrap=True)
-    return found.is_kept
+        console.print(f"logs and data are in {folder}", soft_wrap=True)
+    if not report.has_passed:
+        command = f"treadle chaos --minutes {options.minutes:g} --seed {options.seed}"
+        console.print(f"[red]failed with seed {options.seed}[/red]; to repeat: {command}", soft_wrap=True)
+    return report.has_passed
 
 
-async def _attacked(options: Options, folder: Path, console: Console) -> ChaosReport:
-    began = time.monotonic()
+async def _run(options: Options, folder: Path, console: Console) -> ChaosReport:
+    started_at = time.monotonic()
 
-    def say(what: str) -> None:
-        console.print(f"{time.monotonic() - began:7.1f} s  {what}", highlight=False)
+    def print_progress(text: str) -> None:
+        console.print(f"{time.monotonic() - started_at:7.1f} s  {text}", highlight=False)
 
-    async with _standing(options, folder, say) as system:
-        say("everything stands")
+    async with _running_suite(options, folder, print_progress) as system:
+        print_progress("all processes are ready")
         until = time.monotonic() + options.minutes * 60
         async with _background(system.load.run()):
-            await attack(system.target, options.rng("faults"), until)
-        say(f"faults are over; {len(system.load.started)} runs accepted, {system.load.under_way} under way")
-        await system.load.settled(options.lease_s + SETTLE_S)
-        await _views_over(system.views, within_s=15)
-        say("settled")
-        told = await run_history.read(system.target.postgres.url)
-    say("stopped")
-    return _reported(options, system, told, folder)
+            await inject_faults(system.target, options.rng("faults"), until)
+        print_progress(
+            f"faults are over; {len(system.load.started)} runs accepted, {system.load.unfinished} unfinished"
+        )
+        await system.load.finish(options.lease_s + SETTLE_S)
+        await _wait_for_views(system.views, within_s=15)
+        print_progress("all runs have ended, or the time is over")
+        history = await run_history.read(system.target.postgres.url)
+    print_progress("all processes are stopped")
+    return _report(options, system, history)
 
 
 @asynccontextmanager
-async def _standing(options: Options, folder: Path, say: Callable[[str], None]) -> AsyncIterator[System]:
+async def _running_suite(
+    options: Options, folder: Path, print_progress: Callable[[str], None]
+) -> AsyncIterator[RunningSuite]:
+    """Start stores, processes, subscribers and load client; stop them after the block."""
     async with AsyncExitStack() as stack:
         postgres, redis = (stack.enter_context(store(folder)) for store in (servers.postgres, servers.redis))
         await migrate(postgres.url)
-        await _watched(postgres.url)
+        await _install_lease_log(postgres.url)
         records = folder / "records"
         records.mkdir()
         settings = {"TREADLE_DATABASE_URL": postgres.url, "TREADLE_REDIS_URL": redis.url}
         settings |= {execution_log.FOLDER: str(records), **options.settings}
-        processes = Processes(folder, settings, [nodes.install(folder)], options.workers)
-        stack.push_async_callback(processes.stop, DRAIN_S + STOP_S)
-        await processes.start()
-        await asyncio.gather(*(slot.ready() for slot in processes.workers))
-        await stack.enter_async_context(_background(processes.keep()))
+        processes = await _start_processes(stack, options, folder, settings)
         client = ChaosClient(processes.port, options.rng("client"))
         stack.push_async_callback(client.close)
-        subscribers = [
-            Subscriber(processes.port, options.rng(f"subscriber {number}"), client.complaints)
-            for number in range(SUBSCRIBERS)
-        ]
-        for subscriber in subscribers:
-            await stack.enter_async_context(_background(subscriber.run()))
+        subscribers = await _start_subscribers(stack, options, processes.port, client.errors)
         views: list[View] = []
-        choice = options.rng("views")
-
-        def follow(started: Started) -> None:
-            for kind, by in zip(Kind, choice.sample(subscribers, 2), strict=True):
-                view = View(started.run_id, kind, started.ended.set)
-                views.append(view)
-                by.follow(view)
-
+        follow = _follow_in(views, subscribers, options.rng("views"))
         load = Load(client, options.rng("load"), options.runs_per_s, AT_ONCE, follow)
         await load.prepare()
-        yield System(
-            Target(processes, postgres, redis, subscribers, options.lease_s, DRAIN_S + STOP_S, say),
-            client,
-            load,
-            views,
-            records,
-        )
+        target = Target(processes, postgres, redis, subscribers, options.lease_s, DRAIN_S + STOP_S, print_progress)
+        yield RunningSuite(target, client, load, views, records)
 
 
-async def _watched(url: str) -> None:
+async def _install_lease_log(url: str) -> None:
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(lease_log.INSTALL)
@@ -163,9 +164,44 @@ async def _watched(url: str) -> None:
         await connection.close()
 
 
+async def _start_processes(
+    stack: AsyncExitStack, options: Options, folder: Path, settings: dict[str, str]
+) -> Processes:
+    processes = Processes(folder, settings, [nodes.install(folder)], options.workers)
+    stack.push_async_callback(processes.stop, DRAIN_S + STOP_S)
+    await processes.start()
+    await asyncio.gather(*(slot.ready() for slot in processes.workers))
+    await stack.enter_async_context(_background(processes.restart_dead()))
+    return processes
+
+
+async def _start_subscribers(
+    stack: AsyncExitStack, options: Options, port: int, errors: Counter[str]
+) -> list[Subscriber]:
+    subscribers = [Subscriber(port, options.rng(f"subscriber {number}"), errors) for number in range(SUBSCRIBERS)]
+    for subscriber in subscribers:
+        await stack.enter_async_context(_background(subscriber.run()))
+    return subscribers
+
+
+def _follow_in(views: list[View], subscribers: list[Subscriber], rng: Random) -> Callable[[StartedRun], None]:
+    """Create a function that lets two random subscribers follow a run, adding to `views`."""
+
+    def follow(started: StartedRun) -> None:
+        for kind, subscriber in zip(SubscriptionKind, rng.sample(subscribers, 2), strict=True):
+            view = View(started.run_id, kind, started.ended.set)
+            views.append(view)
+            subscriber.follow(view)
+
+    return follow
+
+
 @asynccontextmanager
 async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Runs beside the block and ends with it; a fault of it is the block's."""
+    """Run a coroutine during the block, and cancel it after the block.
+
+    Raises its exception, if it failed.
+    """
     task = asyncio.create_task(work)
     try:
         yield
@@ -176,29 +212,34 @@ async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _views_over(views: list[View], within_s: float) -> None:
+async def _wait_for_views(views: list[View], within_s: float) -> None:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline and not all(view.is_over for view in views):  # noqa: ASYNC110 (there are thousands)
         await asyncio.sleep(0.1)
 
 
-def _reported(options: Options, system: System, told: run_history.ChaosHistory, folder: Path) -> ChaosReport:
+def _report(options: Options, system: RunningSuite, history: run_history.ChaosHistory) -> ChaosReport:
     target, load = system.target, system.load
-    seen = Gathered(
-        told,
+    seen = Observations(
+        history,
         load.started,
         system.views,
         execution_log.read(system.records),
         target.frozen,
         target.kills,
-        target.deaf,
-        load.told_apart,
+        target.unresponsive,
+        load.duplicate_runs,
         load.refused,
         system.client.unanswered,
     )
     slots = target.processes.slots
-    unasked = [f"{slot.name} ({code})" for slot in slots for code in slot.unasked]
-    ended_at = {pid: at for slot in slots for pid, at in slot.ended_at.items()}
-    drops = sum(subscriber.drops for subscriber in target.subscribers)
-    logs = read_logs([slot.log for slot in slots])
-    return report(seen, logs, target.done, unasked, Counter(system.client.complaints), drops, ended_at, options.p99_s)
+    return create_report(
+        seen,
+        read_logs([slot.log for slot in slots]),
+        target.injected,
+        [f"{slot.name} ({code})" for slot in slots for code in slot.unexpected_exits],
+        Counter(system.client.errors),
+        sum(subscriber.drops for subscriber in target.subscribers),
+        {pid: at for slot in slots for pid, at in slot.ended_at.items()},
+        options.p99_s,
+    )

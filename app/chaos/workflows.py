@@ -1,7 +1,7 @@
-"""The mixed workflows of the load: each is made from a random source, and says what a run of it must come to.
+"""The workflows of the load: each case is created from a random source, and has an expected result.
 
-Durations are short, so that many runs are under way at once, and what a node answers depends on its inputs alone: a run that
-lost its worker ten times must have the same output as one that lost none.
+Durations are short, so that many runs are active at the same time. Outputs depend only on inputs: a
+run that has lost its worker ten times must have the same output as a run that has lost none.
 """
 
 from collections.abc import Callable
@@ -17,8 +17,8 @@ Spec = dict[str, Any]
 Node = dict[str, Any]
 
 
-class Act(StrEnum):
-    """What a client does to a run besides starting it."""
+class Action(StrEnum):
+    """What a client does with a run after starting it."""
 
     NOTHING = "nothing"
     CANCEL = "cancel"
@@ -30,18 +30,21 @@ class Act(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChaosCase:
-    """One run to be: what to run, what to do to it, and how it must end."""
+    """A test case: spec and inputs of a run, the action of its client, the expected result."""
 
     name: str
     spec: Spec
     output: Any = None
     status: RunStatus = RunStatus.COMPLETED
-    act: Act = Act.NOTHING
+    action: Action = Action.NOTHING
     inputs: Any = None
 
-    def is_met(self, status: str, output: Any) -> bool:
-        """A cancel may come too late: then the run must have ended as if nobody had asked."""
-        if self.act is Act.CANCEL and status == RunStatus.CANCELLED:
+    def accepts(self, status: str, output: Any) -> bool:
+        """Return whether a result is correct.
+
+        A cancel may come too late. Then the run must end as it would without the cancel.
+        """
+        if self.action is Action.CANCEL and status == RunStatus.CANCELLED:
             return True
         return status == self.status and (self.status is not RunStatus.COMPLETED or output == self.output)
 
@@ -50,8 +53,9 @@ class ChaosCase:
         return any(node["type"] == SUBWORKFLOW for node in self.spec["nodes"])
 
 
-def draw(rng: Random) -> ChaosCase:
-    return rng.choice(_DECK)(rng)
+def random_case(rng: Random) -> ChaosCase:
+    """Create a random case."""
+    return rng.choice(_CASES)(rng)
 
 
 def _chain(rng: Random) -> ChaosCase:
@@ -68,7 +72,7 @@ def _chain(rng: Random) -> ChaosCase:
 
 
 def _long_chain(rng: Random) -> ChaosCase:
-    """More quick nodes than the graph may be ahead of the journal, around two that take time."""
+    """More quick nodes than the graph may execute ahead of the journal, around two slow nodes."""
     names = [f"t{number}" for number in range(70)]
     nodes = [transform(names[0], 1)]
     for before, name in pairwise(names):
@@ -141,13 +145,13 @@ def _nested_loops(rng: Random) -> ChaosCase:
 
 
 def _nap(rng: Random) -> ChaosCase:
-    """Timers that are over within seconds: they are waited for in the worker."""
+    """Short timers, for which the run stays RUNNING in its worker."""
     nodes = [work("a", 1, _short(rng)), delay("d", rng.choice([0.3, 1.5, 3.0])), delay("d2", 1.0), transform("z", "up")]
     return ChaosCase("nap", {"nodes": nodes, "edges": edges("a>d a>d2 d>z d2>z")}, {"z": "up"})
 
 
 def _sleep(rng: Random) -> ChaosCase:
-    """Timers for which no worker is held: the run is WAITING meanwhile."""
+    """Long timers, for which the run is WAITING and needs no worker."""
     nodes = [work("a", 1, 0.05), delay("d", rng.choice([6.0, 8.5])), delay("d2", 7.0), work("z", "up", 0.05)]
     return ChaosCase("sleep", {"nodes": nodes, "edges": edges("a>d a>d2 d>z d2>z")}, {"z": "up"})
 
@@ -187,7 +191,7 @@ def _sandbox(rng: Random) -> ChaosCase:
 def _questions(rng: Random) -> ChaosCase:
     nodes = [work("a", 1, 0.05), ask("q"), ask("r"), work("z", "{{ q.output + r.output }}", 0.1)]
     arrows = edges("a>q a>r") + [{"source": name, "target": "z", "port": "answered"} for name in "qr"]
-    return ChaosCase("questions", {"nodes": nodes, "edges": arrows}, {"z": 2 * ANSWER}, act=Act.ANSWER)
+    return ChaosCase("questions", {"nodes": nodes, "edges": arrows}, {"z": 2 * ANSWER}, action=Action.ANSWER)
 
 
 def _expired(rng: Random) -> ChaosCase:
@@ -199,11 +203,11 @@ def _expired(rng: Random) -> ChaosCase:
 def _cancelled(rng: Random) -> ChaosCase:
     nodes = [work("a", 1, 0.2), work("b", 2, rng.choice([1.0, 4.0, 8.0])), delay("d", 8.0), ask("q"), transform("z", 3)]
     arrows = [*edges("a>b a>d a>q b>z d>z"), {"source": "q", "target": "z", "port": "answered"}]
-    return ChaosCase("cancelled", {"nodes": nodes, "edges": arrows}, {"z": 3}, act=Act.CANCEL)
+    return ChaosCase("cancelled", {"nodes": nodes, "edges": arrows}, {"z": 3}, action=Action.CANCEL)
 
 
 def _parent(rng: Random) -> ChaosCase:
-    """One child is over while its parent still works, the other one is waited for without a worker."""
+    """A parent with a short child, and a long one for which it waits without a worker."""
     number = rng.randrange(100)
     nodes = [
         work("a", number, _short(rng)),
@@ -216,37 +220,38 @@ def _parent(rng: Random) -> ChaosCase:
     return ChaosCase("parent", spec, {"z": 4 * number + 3})
 
 
-def _with(act: Act, make: Callable[[Random], ChaosCase]) -> Callable[[Random], ChaosCase]:
-    def made(rng: Random) -> ChaosCase:
+def _with(action: Action, make: Callable[[Random], ChaosCase]) -> Callable[[Random], ChaosCase]:
+    def make_with_action(rng: Random) -> ChaosCase:
         case = make(rng)
-        return ChaosCase(f"{case.name}, {act}", case.spec, case.output, case.status, act, case.inputs)
+        return ChaosCase(f"{case.name}, {action}", case.spec, case.output, case.status, action, case.inputs)
 
-    return made
+    return make_with_action
 
 
 ANSWER = 21
+"""The answer that clients give to every question."""
 SUBWORKFLOW = "chaos_subworkflow"
 COUNTING = """total = 0
     for i in range(n):
         total = total + i % 7
     print('counted', n)
     return total"""
-_DECK: list[Callable[[Random], ChaosCase]] = [
+_CASES: list[Callable[[Random], ChaosCase]] = [
     *(_chain, _chain, _long_chain, _join, _join, _any_join, _loop, _loop, _nested_loops, _nap, _sleep),
     *(_flaky, _handled, _failing, _sandbox, _questions, _expired, _cancelled, _cancelled),
-    *(_with(Act.PAUSE, _join), _with(Act.PAUSE, _loop), _with(Act.REWIND, _chain), _with(Act.STEP, _chain)),
-    *(_parent, _parent, _with(Act.CANCEL, _parent), _with(Act.PAUSE, _parent), _with(Act.REWIND, _parent)),
+    *(_with(Action.PAUSE, _join), _with(Action.PAUSE, _loop), _with(Action.REWIND, _chain), _with(Action.STEP, _chain)),
+    *(_parent, _parent, _with(Action.CANCEL, _parent), _with(Action.PAUSE, _parent), _with(Action.REWIND, _parent)),
 ]
 
 
-def child() -> Spec:
-    """What the parents run, with inputs {n, seconds}: twice n, after a while."""
+def child_spec() -> Spec:
+    """Return the workflow of child runs: with inputs {n, seconds}, it returns 2 n after a delay."""
     nodes = [work("a", "{{ input.n }}", 0.3), delay("d", "{{ input.seconds }}"), work("z", "{{ a.output * 2 }}")]
     return {"nodes": nodes, "edges": edges("a>d d>z"), "outputs": {"z": "{{ z.output }}"}}
 
 
 def _short(rng: Random) -> float:
-    """One of few, so that there are not many more versions than workflows."""
+    """Return one of few durations in seconds, so that the load has few different specs."""
     return rng.choice([0.2, 0.8, 2.0])
 
 
@@ -278,6 +283,9 @@ def ask(name: str, expires_s: float = 3600) -> Node:
 
 
 def edges(text: str, **conditions: str) -> list[dict[str, Any]]:
-    """`a>b b>c`, with conditions by `a_b`."""
+    """Parse edges such as `a>b b>c`.
+
+    A keyword argument `a_b` is the condition of the edge `a>b`.
+    """
     pairs = [arrow.split(">") for arrow in text.split()]
     return [{"source": a, "target": b, "condition": conditions.get(f"{a}_{b}")} for a, b in pairs]

@@ -1,4 +1,4 @@
-"""Compare two GraphQL schemas: list the breaking changes, which stop a release, and the dangerous ones.
+"""Compares two GraphQL schemas: lists breaking changes, which stop a release, and dangerous ones.
 
 `python -m app.cli.schema_changes BEFORE.graphql` compares a file with the schema of this version,
 and exits with 1 on a breaking change. The rules are those of graphql-core.

@@ -1,8 +1,7 @@
-"""A worker, or a server, that kills itself at one boundary: the real process, with a death at exactly that line.
+"""Crash points: a real worker or server process that sends itself a SIGKILL at one exact point.
 
-`python -m tests.app.chaos.crash_points <boundary> worker`. What it does until then is done by the real code; what it
-would have done
-next never happens, as with any SIGKILL.
+Usage: `python -m tests.app.chaos.crash_points <crash point> worker`. Up to that point the real code
+runs. Nothing after it is executed, as with any SIGKILL.
 """
 
 import asyncio
@@ -22,86 +21,86 @@ from engine.states import NodeStatus
 from persistence.journal.journal import PostgresJournal
 
 NODE = "work"
-"""The node around which the boundaries lie."""
+"""The node whose start and end the crash points refer to."""
 
 
 def die(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _replace(place: object, name: str, mortal: object) -> None:
-    """Fails where the name is gone: a boundary that nothing passes would prove nothing."""
-    getattr(place, name)
-    setattr(place, name, mortal)
+def _replace(owner: object, name: str, replacement: object) -> None:
+    """Replace an attribute that must exist; a crash point that is never reached would prove nothing."""
+    getattr(owner, name)
+    setattr(owner, name, replacement)
 
 
-def _says(entry: Entry, status: NodeStatus) -> bool:
+def _sets_status(entry: Entry, status: NodeStatus) -> bool:
     changes = [what for _, what in entry.events_to_write if isinstance(what, NodeChange)]
     return any(change.state.node_id == NODE and change.state.status is status for change in changes)
 
 
-def _ends(entry: Entry) -> bool:
+def _ends_run(entry: Entry) -> bool:
     return entry.change is not None and entry.change.status.is_terminal
 
 
 COMMITS: dict[str, tuple[Callable[[Entry], bool], bool]] = {
-    "node announced": (lambda entry: _says(entry, NodeStatus.RUNNING), True),
-    "before node end is committed": (lambda entry: _says(entry, NodeStatus.COMPLETED), False),
-    "node end committed": (lambda entry: _says(entry, NodeStatus.COMPLETED), True),
+    "node announced": (lambda entry: _sets_status(entry, NodeStatus.RUNNING), True),
+    "before node end is committed": (lambda entry: _sets_status(entry, NodeStatus.COMPLETED), False),
+    "node end committed": (lambda entry: _sets_status(entry, NodeStatus.COMPLETED), True),
     "before checkpoint": (lambda entry: entry.checkpoint is not None and entry.checkpoint.step >= 1, False),
     "checkpoint": (lambda entry: entry.checkpoint is not None and entry.checkpoint.step >= 1, True),
-    "before terminal": (_ends, False),
-    "terminal": (_ends, True),
+    "before terminal": (_ends_run, False),
+    "terminal": (_ends_run, True),
 }
-"""Boundaries at a commit: which one, and whether death comes once it has landed or before it is sent."""
+"""Crash points at a commit: which commit, and whether the crash comes after it or before it is sent."""
 
 
-def _at_commit(boundary: str) -> None:
-    is_the_one, has_landed = COMMITS[boundary]
+def _at_commit(crash_point: str) -> None:
+    matches, is_after = COMMITS[crash_point]
 
-    class Mortal(PostgresJournal):
+    class CrashingJournal(PostgresJournal):
         def commit(self, entry: Entry) -> "asyncio.Future[int]":
-            if is_the_one(entry) and not has_landed:
+            if matches(entry) and not is_after:
                 die()
-            landed = super().commit(entry)
-            if is_the_one(entry):
-                landed.add_done_callback(die)
-            return landed
+            committed = super().commit(entry)
+            if matches(entry):
+                committed.add_done_callback(die)
+            return committed
 
-    _replace(worker.main, "PostgresJournal", Mortal)
+    _replace(worker.main, "PostgresJournal", CrashingJournal)
 
 
 def _after_claim(_: str) -> None:
     claim: Any = worker.runner.__dict__["claim_next"]
 
-    async def mortal(*args: Any, **options: Any) -> Any:
+    async def claim_and_die(*args: Any, **options: Any) -> Any:
         batch = await claim(*args, **options)
         if batch.runs:
             die()
         return batch
 
-    _replace(worker.runner, "claim_next", mortal)
+    _replace(worker.runner, "claim_next", claim_and_die)
 
 
-def _in_node(boundary: str) -> None:
+def _in_node(crash_point: str) -> None:
     append = execution_log._append
 
-    def mortal(what: str, attempt: str) -> None:
-        append(what, attempt)
-        if f"node {what}" == boundary and f"/{NODE}/" in attempt:
+    def append_and_die(event: str, attempt: str) -> None:
+        append(event, attempt)
+        if f"node {event}" == crash_point and f"/{NODE}/" in attempt:
             die()
 
-    _replace(execution_log, "_append", mortal)
+    _replace(execution_log, "_append", append_and_die)
 
 
 def _after_accept(_: str) -> None:
-    async def mortal(*_: object) -> None:
+    async def die_instead(*_: object) -> None:
         die()
 
-    _replace(persistence.feed.feed.Feed, "tell", mortal)
+    _replace(persistence.feed.feed.Feed, "publish", die_instead)
 
 
-BOUNDARIES: dict[str, Callable[[str], None]] = {
+CRASH_POINTS: dict[str, Callable[[str], None]] = {
     "accept": _after_accept,
     "claim": _after_claim,
     "node start": _in_node,
@@ -110,10 +109,10 @@ BOUNDARIES: dict[str, Callable[[str], None]] = {
 }
 
 
-def main(boundary: str, *command: str) -> None:
+def main(crash_point: str, *command: str) -> None:
     from app.cli.main import app
 
-    BOUNDARIES[boundary](boundary)
+    CRASH_POINTS[crash_point](crash_point)
     app(list(command))
 
 

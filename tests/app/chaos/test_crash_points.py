@@ -1,4 +1,4 @@
-"""SIGKILL at each boundary of a run's life, placed by the process itself: the run goes on, and nothing finished runs again."""
+"""After a SIGKILL at each crash point, the run continues and no finished node is executed again."""
 
 import asyncio
 import signal
@@ -11,15 +11,15 @@ import asyncpg
 import pytest
 
 from app.chaos import execution_log, lease_log, nodes, run_history
-from app.chaos.audit import Gathered, judged
+from app.chaos.audit import Observations, invalid_executions
 from app.chaos.client import ChaosClient
-from app.chaos.execution_log import Record
+from app.chaos.execution_log import Execution
 from app.chaos.processes import Processes, ProcessSlot, environment_of
 from app.chaos.run_history import AuditedRun
 from app.chaos.workflows import edges, transform, work
 from persistence.caller import Caller
 from persistence.db.database import Database
-from tests.app.chaos.crash_points import BOUNDARIES, NODE
+from tests.app.chaos.crash_points import CRASH_POINTS, NODE
 from tests.executor_worker import accept_spec
 from tests.paths import ROOT
 
@@ -34,7 +34,7 @@ SPEC = {
     "edges": edges("first>quick quick>work work>then then>last"),
 }
 OUTPUT = {"last": 21}
-EXECUTED = {
+STARTS = {
     "claim": 1,
     "node announced": 1,
     "node start": 2,
@@ -44,19 +44,19 @@ EXECUTED = {
     "before terminal": 1,
     "terminal": 1,
 }
-"""How often the node in the middle is begun, all in all: again only where its end was not durable."""
+"""How often the node in the middle starts in total: again only if its end was not durable."""
 
 
-class System:
-    """One database, watched, and processes on it."""
+class CrashTestSystem:
+    """One database with a lease log, and processes that use it."""
 
     def __init__(self, folder: Path, database_url: str, redis_url: str) -> None:
         self.folder, self.url, self.records = folder, database_url, folder / "records"
         self.records.mkdir()
         urls = {"TREADLE_DATABASE_URL": database_url, "TREADLE_REDIS_URL": redis_url}
-        # A process that dies in its first moments may not have its lock yet: then its lease has to run out.
-        short = {"TREADLE_LEASE_TTL_S": "2", "TREADLE_HEARTBEAT_S": "0.5", "TREADLE_LOG_FORMAT": "json"}
-        self.settings = {**urls, **short, execution_log.FOLDER: str(self.records)}
+        # A process that dies early may not have its advisory lock yet. Then its lease must expire.
+        short_lease = {"TREADLE_LEASE_TTL_S": "2", "TREADLE_HEARTBEAT_S": "0.5", "TREADLE_LOG_FORMAT": "json"}
+        self.settings = {**urls, **short_lease, execution_log.FOLDER: str(self.records)}
         self.paths = [nodes.install(folder), ROOT]
         self.slots: list[ProcessSlot] = []
 
@@ -67,71 +67,72 @@ class System:
         slot.start()
         return slot
 
-    async def died(self, slot: ProcessSlot) -> None:
-        """Until it has killed itself, and by nothing else."""
+    async def wait_for_crash(self, slot: ProcessSlot) -> None:
+        """Wait until the process has killed itself, and check that SIGKILL ended it."""
         async with asyncio.timeout(30):
             await slot.ended()
         assert slot.process is not None
         assert slot.process.returncode == -signal.SIGKILL, slot.log.read_text()[-3000:]
 
-    async def over(self, run_id: str) -> tuple[AuditedRun, list[Record]]:
-        """The run, once it is over, with what was executed of it; found to be without a fault."""
+    async def result(self, run_id: str) -> tuple[AuditedRun, list[Execution]]:
+        """Wait until the run is over, check its history, and return it with its executions."""
         async with asyncio.timeout(30):
-            while not (told := await run_history.read(self.url)).runs[run_id].is_over:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)  # another process's database: nobody tells us
-        records = execution_log.read(self.records)
-        executed = judged(Gathered(told, {}, (), records, (), ()))
-        assert (executed.again, executed.twice, executed.unheld) == ([], [], [])
-        run = told.runs[run_id]
-        assert (run.ends(), run.has_gaps(), run.illegal_moves(), run.doubled_ends()) == (1, False, [], [])
-        return run, records
+            while not (history := await run_history.read(self.url)).runs[run_id].is_over:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)  # The database of another process sends no notification.
+        executions = execution_log.read(self.records)
+        invalid = invalid_executions(Observations(history, {}, (), executions, (), ()))
+        assert (invalid.repeated, invalid.duplicate, invalid.without_lease) == ([], [], [])
+        run = history.runs[run_id]
+        assert (run.terminal_events(), run.has_gaps()) == (1, False)
+        assert (run.illegal_transitions(), run.repeated_completions()) == ([], [])
+        return run, executions
 
-    async def end(self) -> None:
+    async def stop(self) -> None:
         await asyncio.gather(*(slot.stop(20) for slot in self.slots))
 
 
 @pytest.fixture
-async def system(tmp_path: Path, database_url: str, redis_url: str) -> AsyncIterator[System]:
+async def system(tmp_path: Path, database_url: str, redis_url: str) -> AsyncIterator[CrashTestSystem]:
     connection = await asyncpg.connect(database_url)
     await connection.execute(lease_log.INSTALL)
     await connection.close()
-    system = System(tmp_path, database_url, redis_url)
+    system = CrashTestSystem(tmp_path, database_url, redis_url)
     yield system
-    await system.end()
+    await system.stop()
 
 
-@pytest.mark.parametrize("boundary", [name for name in BOUNDARIES if name != "accept"])
-async def test_a_run_goes_on_after_its_worker_was_killed_at(
-    boundary: str, system: System, database: Database, caller: Caller, project: str
+@pytest.mark.parametrize("crash_point", [name for name in CRASH_POINTS if name != "accept"])
+async def test_a_run_continues_after_its_worker_was_killed_at(
+    crash_point: str, system: CrashTestSystem, database: Database, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(database, caller, project, SPEC)
-    await system.died(system.start("tests.app.chaos.crash_points", boundary, "worker"))
+    await system.wait_for_crash(system.start("tests.app.chaos.crash_points", crash_point, "worker"))
     system.start("app.cli", "worker")
-    run, records = await system.over(run_id)
+    run, executions = await system.result(run_id)
     assert (run.status, run.output) == ("COMPLETED", OUTPUT)
-    executed = Counter(record.node_id for record in records)
-    assert executed[NODE] == EXECUTED.get(boundary, executed[NODE])
-    assert set(executed) == {"first", "quick", NODE, "then", "last"}
+    starts = Counter(one.node_id for one in executions)
+    assert starts[NODE] == STARTS.get(crash_point, starts[NODE])
+    assert set(starts) == {"first", "quick", NODE, "then", "last"}
 
 
-async def test_a_run_goes_on_after_its_server_was_killed_when_it_had_accepted_it(system: System) -> None:
+async def test_a_run_continues_after_its_server_was_killed_directly_after_accepting_it(system: CrashTestSystem) -> None:
     processes = Processes(system.folder, system.settings, system.paths, 0)
     client, server = ChaosClient(processes.port, Random(1)), processes.server
     program, *command = server.module
-    asked = asyncio.create_task(client.mutate("runAdhoc", "run { id }", spec=SPEC, inputs={}, idempotencyKey="once"))
+    call = asyncio.create_task(client.mutate("runAdhoc", "run { id }", spec=SPEC, inputs={}, idempotencyKey="once"))
     try:
         server.module = ["tests.app.chaos.crash_points", "accept", *command]
         server.start()
-        await system.died(server)
+        await system.wait_for_crash(server)
         system.start("app.cli", "worker")
         server.module = [program, *command]
         server.start()
         async with asyncio.timeout(30):
-            run_id = (await asked)["run"]["id"]
-        run, _ = await system.over(run_id)
+            run_id = (await call)["run"]["id"]
+        run, _ = await system.result(run_id)
         assert (run.status, run.output) == ("COMPLETED", OUTPUT)
         assert list((await run_history.read(system.url)).runs) == [run_id]
     finally:
-        asked.cancel()
+        call.cancel()
         await client.close()
         await processes.stop(20)
