@@ -47,6 +47,31 @@ def test_every_place_that_a_document_names_exists(page: str) -> None:
     assert [(path, name) for path, name in named if name and name not in definitions(path)] == []
 
 
+def test_every_file_that_any_document_names_exists() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    named = {(path, page.name) for page in pages for path, _ in PLACE.findall(page.read_text("utf-8"))}
+    files = {
+        (path, page) for path, page in named if path.endswith((".py", ".md")) and (ROOT / path.split("/")[0]).is_dir()
+    }
+    assert len(files) > 50
+    assert {(path, page) for path, page in files if not (ROOT / path).is_file()} == set()
+
+
+def test_every_link_between_documents_leads_somewhere() -> None:
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+        text = page.read_text("utf-8")
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([\w-]+))?\)", text):
+            file = (page.parent / target).resolve() if target else page
+            assert file.exists(), (page.name, target)
+            assert not anchor or anchor in anchors(file.read_text("utf-8")), (page.name, target, anchor)
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_the_path_of_a_run_names_a_function_at_every_hop() -> None:
     path = ARCHITECTURE.split("\n## The path of a run\n")[1].split("\n## ")[0]
     rows = [line for line in path.splitlines() if line.startswith("| ") and "`" in line]

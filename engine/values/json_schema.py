@@ -3,7 +3,8 @@
 Most checks run in this process, because their work is bounded: a plain pattern costs at most its
 size times the size of the text, and a pattern with look-around or backreferences has a limit of
 steps. A schema whose work is not bounded, by its references, the counts in its patterns or its
-size, is checked in the isolation process (engine/isolation/client.py). See docs/decisions/0009.
+size, is checked in the isolation process (engine/isolation/client.py).
+docs/decisions/0009-isolated-evaluation.md gives the reasons.
 """
 
 import re
