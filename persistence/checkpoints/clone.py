@@ -1,7 +1,9 @@
-"""Runs whose head is a copy: retries from the failed nodes on, and forks. Written in the transaction that accepts the run.
+"""Starts a run from a copy of another run's checkpoint: a retry from the failed nodes, or a fork.
 
-A copied node has an event and its output at that event's number, as if it had run here; then comes one whole checkpoint. So
-whoever reads or drives the run needs to know nothing of this. A crash leaves the whole copy, or no run at all.
+The copy is written in the transaction that accepts the run, so a crash leaves the whole copy or no run.
+Each copied node gets an event and, under the number of that event, its output, as if it had run here.
+One full checkpoint follows. So readers and executors need no special case for such a run. Used by the
+mutations `retryRun` and `forkRun`.
 """
 
 from collections.abc import Mapping
@@ -13,178 +15,203 @@ from langgraph.checkpoint.base.id import uuid6
 from sqlalchemy import ARRAY, Integer, bindparam, insert, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.events import CheckpointSaved, Event, NodeChange, NodeState, StatusChange
+from engine.events import CheckpointSaved, Event, EventData, NodeChange, NodeState, StatusChange
 from engine.graph.channels import NODE_RECORDS, NodeRecord
 from engine.states import EXECUTED, EventType, NodeStatus, progress_of
 from engine.types import JSON
 from persistence.checkpoints.codec import CheckpointDelta, pack
 from persistence.checkpoints.loader import checkpoint_id
-from persistence.checkpoints.snapshots import HeadSnapshot, Kept
+from persistence.checkpoints.snapshots import HeadSnapshot, VisitResult
 from persistence.db.tables import checkpoints, events, node_outputs, node_states, runs
 from persistence.events import codec
 from persistence.runs.run import CommandResult, run_of
 
 PATCHED = "Output given by a patch"
+"""The message of a node whose output a patch replaced."""
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
-    """What the new run begins with. `values` are the channels of its checkpoint, `due` the nodes and channels to go on with."""
+class RunClone:
+    """What a derived run starts with."""
 
-    stand: HeadSnapshot
+    snapshot: HeadSnapshot
+    """The checkpoint of the other run."""
     values: dict[str, Any]
+    """The channel values of the new checkpoint."""
     due: tuple[list[str], list[str]]
-    kept: Mapping[str, Kept]
-    total: int
-    """How many nodes its spec has."""
+    """The nodes that run next, and the channels that were updated for them."""
+    results: Mapping[str, VisitResult]
+    """The copied results, by node."""
+    node_count: int
+    """The number of nodes in the spec of the new run."""
     patch: Mapping[str, JSON] = field(default_factory=dict)
+    """Outputs that replace the copied ones, by node."""
 
     @property
-    def slots(self) -> dict[str, NodeRecord]:
-        found: dict[str, NodeRecord] = self.values[NODE_RECORDS]
-        return found
+    def records(self) -> dict[str, NodeRecord]:
+        records: dict[str, NodeRecord] = self.values[NODE_RECORDS]
+        return records
 
     @property
-    def running(self) -> list[str]:
-        return [node_id for node_id, slot in self.slots.items() if slot.status is NodeStatus.RUNNING]
+    def running_nodes(self) -> list[str]:
+        return [node_id for node_id, record in self.records.items() if record.status is NodeStatus.RUNNING]
 
     @property
     def progress(self) -> float:
-        return progress_of((slot.status for slot in self.slots.values()), self.total)
+        return progress_of((record.status for record in self.records.values()), self.node_count)
 
 
-def last_visit(slot: NodeRecord) -> int:
-    """The last visit of a node that has ended."""
-    return slot.visits - (slot.status is NodeStatus.RUNNING)
+def last_visit(record: NodeRecord) -> int:
+    """Return the number of the last visit of a node that has ended."""
+    return record.visits - (record.status is NodeStatus.RUNNING)
 
 
-def as_told(slot: NodeRecord, kept: Kept | None) -> NodeRecord:
-    """The slot with the status that its last visit really ended with."""
-    if kept is None or kept.visit != slot.visits or slot.status not in EXECUTED:
-        return slot
-    return replace(slot, status=NodeStatus(kept.body["status"]))
+def with_final_status(record: NodeRecord, result: VisitResult | None) -> NodeRecord:
+    """Give the record the status with which its last visit ended, according to the event of that visit."""
+    if result is None or result.visit != record.visits or record.status not in EXECUTED:
+        return record
+    return replace(record, status=NodeStatus(result.body["status"]))
 
 
 async def derive(
     connection: AsyncConnection,
     accepted: CommandResult,
     message: str,
-    copy: Copy | None = None,
+    clone: RunClone | None = None,
     *,
     retry_of: str | None = None,
     forked_from: str | None = None,
 ) -> CommandResult:
-    """Makes of a run that this transaction has accepted one that was derived: with a head, if there is a copy to begin with."""
+    """Turn a run that this transaction has accepted into a derived one.
+
+    Args:
+        connection: The transaction that has accepted the run.
+        accepted: The run.
+        message: The message of its first event.
+        clone: What it starts with. None: it starts like any other run.
+        retry_of: The run that it retries.
+        forked_from: The checkpoint that it was forked from.
+
+    Returns:
+        The run, with its first event as the only one to publish.
+    """
     last_seq = accepted.run.last_seq
     values: dict[str, Any] = {}
-    if copy is not None:
-        last_seq = await _write(connection, accepted.run.id, last_seq, copy)
-        values = {"resumed_step": copy.stand.step, "progress": copy.progress}
-    found = await connection.execute(
+    if clone is not None:
+        last_seq = await _write(connection, accepted.run.id, last_seq, clone)
+        values = {"resumed_step": clone.snapshot.step, "progress": clone.progress}
+    row = await connection.execute(
         update(runs)
         .where(runs.c.id == accepted.run.id)
         .values(last_seq=last_seq, retry_of_id=retry_of, forked_from_id=forked_from, **values)
         .returning(runs)
     )
-    run = run_of(found.mappings().one())
-    told = StatusChange(run.status, None, message)
-    of_first = (events.c.run_id == run.id, events.c.seq == 1)
-    await connection.execute(update(events).where(*of_first).values(body=codec.body_of(told)))
-    # The copied nodes are not published one by one: a reader finds the gap, and reads them.
+    run = run_of(row.mappings().one())
+    change = StatusChange(run.status, None, message)
+    is_first = (events.c.run_id == run.id, events.c.seq == 1)
+    await connection.execute(update(events).where(*is_first).values(body=codec.body_of(change)))
+    # The events of copied nodes are not published: a reader notices the gap, and reads them from Postgres.
     *others, own = accepted.transitions
-    own = replace(own, events=(Event(run.id, 1, run.created_at, told),))
+    own = replace(own, events=(Event(run.id, 1, run.created_at, change),))
     return replace(accepted, run=run, transitions=(*others, own))
 
 
-async def _write(connection: AsyncConnection, run_id: str, seq: int, copy: Copy) -> int:
-    """Events, outputs, node states and the checkpoint, numbered after `seq`. Returns the last number."""
-    told = _Told(run_id, seq)
-    for node_id, one in sorted(copy.kept.items(), key=lambda item: item[1].seq):
-        if node_id not in copy.patch:
-            told.keep(node_id, one)
-    for node_id, slot in copy.slots.items():
-        if node_id in copy.patch:
-            told.patch(node_id, slot, copy.patch[node_id])
-        elif slot.status is NodeStatus.SKIPPED:
-            told.skip(node_id, slot)
-    graph_id = str(uuid6(clock_seq=copy.stand.step))
-    row = _checkpoint(run_id, told.seq + 1, graph_id, copy)
-    what = CheckpointSaved(row["id"], row["step"])
-    told.events.append(
-        {"run_id": run_id, "seq": row["seq"], "type": what.type, "node_id": None, "body": codec.body_of(what)}
-    )
-    await connection.execute(insert(events), told.events)
-    if told.sources:
-        await connection.execute(
-            _OUTPUTS,
-            {"run": run_id, "source": copy.stand.run_id, "old": list(told.sources), "new": list(told.sources.values())},
-        )
-    if told.outputs:
-        await connection.execute(insert(node_outputs), told.outputs)
-    if told.states:
-        await connection.execute(insert(node_states), list(told.states.values()))
-    await connection.execute(insert(checkpoints), row)
-    return int(row["seq"])
+async def _write(connection: AsyncConnection, run_id: str, seq: int, clone: RunClone) -> int:
+    """Write events, outputs, node states and the checkpoint, numbered after `seq`. Return the last number."""
+    rows = _CloneRows(run_id, seq)
+    for node_id, result in sorted(clone.results.items(), key=lambda item: item[1].seq):
+        if node_id not in clone.patch:
+            rows.copy(node_id, result)
+    for node_id, record in clone.records.items():
+        if node_id in clone.patch:
+            rows.patch(node_id, record, clone.patch[node_id])
+        elif record.status is NodeStatus.SKIPPED:
+            rows.skip(node_id, record)
+    graph_id = str(uuid6(clock_seq=clone.snapshot.step))
+    checkpoint = _checkpoint(run_id, rows.seq + 1, graph_id, clone)
+    rows.add_event(checkpoint["seq"], None, CheckpointSaved(checkpoint["id"], checkpoint["step"]))
+    await rows.insert(connection, clone.snapshot.run_id)
+    await connection.execute(insert(checkpoints), checkpoint)
+    return int(checkpoint["seq"])
 
 
-class _Told:
-    """The rows that tell of copied nodes."""
+class _CloneRows:
+    """The rows of the copied nodes: events, node states and outputs."""
 
     def __init__(self, run_id: str, seq: int) -> None:
         self.run_id, self.seq = run_id, seq
-        self.events: list[dict[str, Any]] = []
-        self.states: dict[str, dict[str, Any]] = {}
-        self.sources: dict[int, int] = {}
-        """Outputs to be copied: the number that each has there, and the one that it gets here."""
-        self.outputs: list[dict[str, Any]] = []
+        self._events: list[dict[str, Any]] = []
+        self._states: dict[str, dict[str, Any]] = {}
+        self._copied_seqs: dict[int, int] = {}
+        """Outputs to copy: the number of each in the other run, and its number here."""
+        self._outputs: list[dict[str, Any]] = []
 
-    def keep(self, node_id: str, kept: Kept) -> None:
-        self._tell(node_id, kept.body)
-        self.sources[kept.seq] = self.states[node_id]["output_seq"] = self.seq
+    def copy(self, node_id: str, result: VisitResult) -> None:
+        """Copy the result of a visit."""
+        self._add(node_id, result.body)
+        self._copied_seqs[result.seq] = self._states[node_id]["output_seq"] = self.seq
 
-    def patch(self, node_id: str, slot: NodeRecord, output: JSON) -> None:
-        now = datetime.now(UTC)
+    def patch(self, node_id: str, record: NodeRecord, output: JSON) -> None:
+        """Complete a node with an output from the patch."""
         state = NodeState(
             self.run_id,
             node_id,
             NodeStatus.COMPLETED,
-            slot.visits,
+            record.visits,
             attempt=1,
             progress=1.0,
             message=PATCHED,
             output=output,
             has_output=True,
-            completed_at=now,
+            completed_at=datetime.now(UTC),
         )
-        self._tell(node_id, codec.body_of(NodeChange(state)))
-        self.states[node_id]["output_seq"] = self.seq
-        place = {"run_id": self.run_id, "seq": self.seq, "node_id": node_id, "visit": slot.visits}
-        self.outputs.append({**place, "output": output})
+        self._add(node_id, codec.body_of(NodeChange(state)))
+        self._states[node_id]["output_seq"] = self.seq
+        key = {"run_id": self.run_id, "seq": self.seq, "node_id": node_id, "visit": record.visits}
+        self._outputs.append({**key, "output": output})
 
-    def skip(self, node_id: str, slot: NodeRecord) -> None:
-        state = NodeState(self.run_id, node_id, NodeStatus.SKIPPED, slot.visits)
-        before = self.states.get(node_id)
-        self._tell(node_id, codec.body_of(NodeChange(state)))
-        self.states[node_id]["output_seq"] = before and before["output_seq"]
+    def skip(self, node_id: str, record: NodeRecord) -> None:
+        """Skip a node. It keeps the output of an earlier visit."""
+        state = NodeState(self.run_id, node_id, NodeStatus.SKIPPED, record.visits)
+        previous = self._states.get(node_id)
+        self._add(node_id, codec.body_of(NodeChange(state)))
+        self._states[node_id]["output_seq"] = previous and previous["output_seq"]
 
-    def _tell(self, node_id: str, body: dict[str, Any]) -> None:
+    def add_event(self, seq: int, node_id: str | None, data: EventData) -> None:
+        self._events.append(_event_row(self.run_id, seq, node_id, data.type, codec.body_of(data)))
+
+    def _add(self, node_id: str, body: dict[str, Any]) -> None:
         self.seq += 1
-        place = {"run_id": self.run_id, "seq": self.seq, "node_id": node_id}
-        self.events.append({**place, "type": EventType.NODE_STATE, "body": body})
+        self._events.append(_event_row(self.run_id, self.seq, node_id, EventType.NODE_STATE, body))
         change = codec.data_of(EventType.NODE_STATE, node_id, body, self.run_id, self.seq)
         assert isinstance(change, NodeChange)
-        self.states[node_id] = codec.node_state_row(change.state, self.seq, output_seq=None)
+        self._states[node_id] = codec.node_state_row(change.state, self.seq, output_seq=None)
+
+    async def insert(self, connection: AsyncConnection, source_id: str) -> None:
+        """Insert all rows. Outputs that are not patched are copied from the run `source_id`."""
+        await connection.execute(insert(events), self._events)
+        if self._copied_seqs:
+            old, new = list(self._copied_seqs), list(self._copied_seqs.values())
+            await connection.execute(_COPY_OUTPUTS, {"run": self.run_id, "source": source_id, "old": old, "new": new})
+        if self._outputs:
+            await connection.execute(insert(node_outputs), self._outputs)
+        if self._states:
+            await connection.execute(insert(node_states), list(self._states.values()))
 
 
-def _checkpoint(run_id: str, seq: int, graph_id: str, copy: Copy) -> dict[str, Any]:
-    """One whole checkpoint, of which LangGraph has seen nothing yet: whatever is open is due."""
-    nodes, channels = copy.due
-    step = copy.stand.step
+def _event_row(run_id: str, seq: int, node_id: str | None, type: EventType, body: dict[str, Any]) -> dict[str, Any]:
+    return {"run_id": run_id, "seq": seq, "type": type, "node_id": node_id, "body": body}
+
+
+def _checkpoint(run_id: str, seq: int, graph_id: str, clone: RunClone) -> dict[str, Any]:
+    """Make one full checkpoint in which no node has seen any version, so that all open tasks are due."""
+    nodes, channels = clone.due
+    step = clone.snapshot.step
     delta = CheckpointDelta(
         id=graph_id,
         at=datetime.now(UTC).isoformat(),
-        values=copy.values,
-        versions=dict.fromkeys(copy.values, 1),
+        values=clone.values,
+        versions=dict.fromkeys(clone.values, 1),
         seen={},
         updated=channels or None,
         metadata={"source": "fork", "step": step, "parents": {}},
@@ -196,11 +223,11 @@ def _checkpoint(run_id: str, seq: int, graph_id: str, copy: Copy) -> dict[str, A
         "step": step,
         "is_full": True,
         "data": pack(delta),
-        "next_nodes": [*nodes, *copy.running],
+        "next_nodes": [*nodes, *clone.running_nodes],
     }
 
 
-_OUTPUTS = text("""
+_COPY_OUTPUTS = text("""
 INSERT INTO node_outputs (run_id, seq, node_id, visit, lineage, input, output)
 SELECT :run, x.new, o.node_id, o.visit, 0, o.input, o.output
 FROM unnest(:old, :new) AS x(old, new) JOIN node_outputs o ON o.run_id = :source AND o.seq = x.old

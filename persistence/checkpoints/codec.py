@@ -1,4 +1,8 @@
-"""Checkpoints as bytes: msgpack of what changed since the parent. Only plain values are stored, never pickled objects."""
+"""Serialises checkpoints: msgpack of the changes since the parent checkpoint.
+
+Only plain values are stored and never pickled objects, so the bytes can be read by any later version of
+the code. Used by the saver, the loader, snapshots and clones.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,19 +18,25 @@ from engine.graph.channels import NODE_RECORDS, EdgeToken, NodeRecord, Signal, r
 
 @dataclass(slots=True)
 class CheckpointDelta:
-    """What one checkpoint changed: channel values, their versions, and the versions that nodes have seen."""
+    """The changes of one checkpoint; all values for a full checkpoint."""
 
     id: str
+    """LangGraph's id of the checkpoint."""
     at: str
+    """Time of the checkpoint, as in RFC 3339."""
     values: dict[str, Any]
+    """Values of the changed channels."""
     versions: dict[str, int]
+    """Versions of the changed channels."""
     seen: dict[str, dict[str, int]]
-    gone: list[str] = field(default_factory=list)
-    """Channels that had a value before and have none now."""
+    """Versions of the channels that each node has seen, for the nodes where they changed."""
+    removed: list[str] = field(default_factory=list)
+    """Channels that had a value in the parent and have none now."""
     updated: list[str] | None = None
+    """Channels that the last superstep updated."""
     metadata: dict[str, Any] = field(default_factory=dict)
     v: int = 4
-    """LangGraph's own number for the format of a checkpoint."""
+    """Number of LangGraph's checkpoint format."""
 
     @classmethod
     def between(
@@ -36,23 +46,24 @@ class CheckpointDelta:
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> "CheckpointDelta":
+        """Make the changes from `parent` to `checkpoint`; without a parent, a full checkpoint."""
         values = checkpoint["channel_values"]
-        # Versions are whole numbers here: our saver counts them.
+        # Versions are integers here, because our saver counts them.
         seen = cast(dict[str, dict[str, int]], checkpoint["versions_seen"])
         meta = dict(cast(dict[str, Any], metadata))
-        facts = (checkpoint["id"], checkpoint["ts"])
+        head = (checkpoint["id"], checkpoint["ts"])
         if parent is None:
             versions = cast(dict[str, int], dict(checkpoint["channel_versions"]))
             return cls(
-                *facts, dict(values), versions, dict(seen), [], checkpoint["updated_channels"], meta, checkpoint["v"]
+                *head, dict(values), versions, dict(seen), [], checkpoint["updated_channels"], meta, checkpoint["v"]
             )
         before = parent["versions_seen"]
         return cls(
-            *facts,
+            *head,
             {name: values[name] for name in new_versions if name in values},
             cast(dict[str, int], dict(new_versions)),
             {node: versions for node, versions in seen.items() if before.get(node) != versions},
-            # A consumed channel has a version still; one that the graph has dropped has neither.
+            # A consumed channel still has a version. One that the graph has dropped has neither.
             [name for name in parent["channel_values"] if name not in values],
             checkpoint["updated_channels"],
             meta,
@@ -61,19 +72,24 @@ class CheckpointDelta:
 
 
 def pack(delta: CheckpointDelta) -> bytes:
+    """Serialise a delta."""
     values = {name: _plain(name, value) for name, value in delta.values.items()}
     return ormsgpack.packb(
-        [delta.id, delta.at, values, delta.versions, delta.seen, delta.gone, delta.updated, delta.metadata, delta.v]
+        [delta.id, delta.at, values, delta.versions, delta.seen, delta.removed, delta.updated, delta.metadata, delta.v]
     )
 
 
 def unpack(data: bytes) -> CheckpointDelta:
-    id_, at, values, versions, seen, gone, updated, metadata, v = ormsgpack.unpackb(data)
-    return CheckpointDelta(id_, at, values, versions, seen, gone, updated, metadata, v)
+    """Read what `pack` wrote."""
+    id_, at, values, versions, seen, removed, updated, metadata, v = ormsgpack.unpackb(data)
+    return CheckpointDelta(id_, at, values, versions, seen, removed, updated, metadata, v)
 
 
 def fold(deltas: Sequence[CheckpointDelta]) -> tuple[Checkpoint, CheckpointMetadata]:
-    """A whole checkpoint from the last full one and the changes since. Slots stay plain: their outputs are elsewhere."""
+    """Make a checkpoint from the last full one and the deltas since, in this order.
+
+    Node records stay lists: their outputs are not in checkpoints, and the caller adds them.
+    """
     values: dict[str, Any] = {}
     versions: dict[str, int] = {}
     seen: dict[str, dict[str, int]] = {}
@@ -81,13 +97,13 @@ def fold(deltas: Sequence[CheckpointDelta]) -> tuple[Checkpoint, CheckpointMetad
         if (changed := delta.values.pop(NODE_RECORDS, None)) is not None:
             values[NODE_RECORDS] = {**values.get(NODE_RECORDS, {}), **changed}
         values.update(delta.values)
-        for name in delta.gone:
+        for name in delta.removed:
             values.pop(name, None)
         versions.update(delta.versions)
         seen.update(delta.seen)
     last = deltas[-1]
     if TASKS in values:
-        values[TASKS] = [_send(packed) for packed in values[TASKS]]
+        values[TASKS] = [_unpacked_send(packed) for packed in values[TASKS]]
     checkpoint = Checkpoint(
         v=last.v,
         id=last.id,
@@ -101,15 +117,17 @@ def fold(deltas: Sequence[CheckpointDelta]) -> tuple[Checkpoint, CheckpointMetad
 
 
 def pack_write(channel: str, value: Any) -> bytes:
+    """Serialise one pending write."""
     return ormsgpack.packb(_plain_write(channel, value))
 
 
 def unpack_write(channel: str, data: bytes) -> Any:
+    """Read what `pack_write` wrote. Node records have no outputs."""
     value = ormsgpack.unpackb(data)
     if channel == NODE_RECORDS:
         return records_from(value)
     if channel == TASKS:
-        return _send(value)
+        return _unpacked_send(value)
     edge, round_, taken = value
     return EdgeToken(edge, tuple(round_), taken)
 
@@ -126,18 +144,18 @@ def _plain(channel: str, value: Any) -> Any:
     if channel == TASKS:
         return [_packed_send(send) for send in value]
     if channel == NODE_RECORDS:
-        return {node: _packed_slot(slot) for node, slot in value.items()}
+        return {node: _packed_record(record) for node, record in value.items()}
     return value
 
 
-def _packed_slot(slot: NodeRecord | list[Any]) -> list[Any]:
-    return slot if isinstance(slot, list) else [slot.status.value, slot.visits, list(slot.round)]
+def _packed_record(record: NodeRecord | list[Any]) -> list[Any]:
+    return record if isinstance(record, list) else [record.status.value, record.visits, list(record.round)]
 
 
 def _packed_send(send: Send) -> list[Any]:
     return [send.node, list(send.arg.round), send.arg.live, send.arg.held]
 
 
-def _send(packed: Any) -> Send:
+def _unpacked_send(packed: Any) -> Send:
     node, round_, live, *held = packed
     return Send(node, Signal(tuple(round_), live, *held))

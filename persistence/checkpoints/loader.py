@@ -1,4 +1,7 @@
-"""Reads a run's checkpoint as LangGraph knows it: folded from its changes, with node outputs put back, and what waits on top."""
+"""Loads a checkpoint of a run in the form of LangGraph, with node outputs and pending writes. Reads only.
+
+A checkpoint is folded from the last full one and the deltas since. Used by the saver.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,87 +22,102 @@ from persistence.events.codec import usage_of
 
 @dataclass(frozen=True, slots=True)
 class LoadedCheckpoint:
-    """A checkpoint as it was read, with the writes that wait on top of it."""
+    """A checkpoint, with the pending writes on top of it."""
 
     checkpoint: Checkpoint
     metadata: CheckpointMetadata
     id: str
     parent_id: str | None
     since_full: int
+    """Number of checkpoints from the last full one on, this one included."""
     writes: list[GraphWrite]
 
     def tuple(self, run_id: str) -> CheckpointTuple:
+        """The checkpoint as LangGraph's interface returns it."""
         parent = config_of(run_id, graph_id(self.parent_id)) if self.parent_id else None
         return CheckpointTuple(
             config_of(run_id, self.checkpoint["id"]), self.checkpoint, self.metadata, parent, self.writes
         )
 
 
-async def load(pool: asyncpg.Pool, run_id: str, asked: str | None = None) -> LoadedCheckpoint | None:
-    """A checkpoint as it was stored, the head if none is asked for; None where there is none."""
-    rows = await pool.fetch(_LOAD, run_id, asked)
+async def load(pool: asyncpg.Pool, run_id: str, id: str | None = None) -> LoadedCheckpoint | None:
+    """Load a checkpoint.
+
+    Args:
+        pool: Connections to Postgres.
+        run_id: The run.
+        id: Our id of the checkpoint. None: the head.
+
+    Returns:
+        The checkpoint, or None if it does not exist.
+    """
+    rows = await pool.fetch(_LOAD, run_id, id)
     if not rows:
         return None
     last = rows[-1]
     checkpoint, metadata = fold([unpack(row["data"]) for row in rows])
-    found = await pool.fetch(_OUTPUTS, run_id, last["seq"])
-    outputs = {row["node_id"]: row["output"] for row in found}
+    outputs = await _outputs(pool, run_id, last["seq"])
     values = checkpoint["channel_values"]
     if NODE_RECORDS in values:
         values[NODE_RECORDS] = _with_outputs(records_from(values[NODE_RECORDS]), outputs)
-    stored = await pool.fetch(_WRITES, run_id, last["id"])
-    if any(row["channel"] == NODE_RECORDS for row in stored):
-        # Their outputs came after the checkpoint, with the writes themselves.
-        found = await pool.fetch(_OUTPUTS, run_id, None)
-        outputs = {row["node_id"]: row["output"] for row in found}
-    writes = [(row["task_id"], row["channel"], _written(row, outputs)) for row in stored]
+    pending = await pool.fetch(_WRITES, run_id, last["id"])
+    if any(row["channel"] == NODE_RECORDS for row in pending):
+        # The outputs of these records were stored with the writes, after the checkpoint.
+        outputs = await _outputs(pool, run_id, None)
+    writes = [(row["task_id"], row["channel"], _value_of(row, outputs)) for row in pending]
     return LoadedCheckpoint(checkpoint, metadata, last["id"], last["parent_id"], len(rows), writes)
 
 
+async def _outputs(pool: asyncpg.Pool, run_id: str, seq: int | None) -> dict[str, Any]:
+    """The latest output of each node, as of the event `seq`; None: as of now."""
+    return {row["node_id"]: row["output"] for row in await pool.fetch(_OUTPUTS, run_id, seq)}
+
+
 async def usage_of_visits(pool: asyncpg.Pool, run_id: str, visits: Mapping[str, int]) -> dict[str, Usage]:
-    """What these visits, by node, have taken of models as far as it is stored."""
+    """Read the stored model usage of these visits. `visits` are their numbers, by node."""
     rows = await pool.fetch(_USAGE, run_id, list(visits), list(visits.values()))
-    taken = {row["node_id"]: usage_of(row["usage"]) for row in rows}
-    return {node_id: usage for node_id, usage in taken.items() if usage is not None}
+    usages = {row["node_id"]: usage_of(row["usage"]) for row in rows}
+    return {node_id: usage for node_id, usage in usages.items() if usage is not None}
 
 
-def _written(row: Any, outputs: dict[str, Any]) -> Any:
+def _value_of(row: Any, outputs: dict[str, Any]) -> Any:
     value = unpack_write(row["channel"], row["value"])
     return _with_outputs(value, outputs) if row["channel"] == NODE_RECORDS else value
 
 
-def _with_outputs(slots: dict[str, NodeRecord], outputs: dict[str, Any]) -> dict[str, NodeRecord]:
-    return {node_id: slot.evolve(output=outputs.get(node_id)) for node_id, slot in slots.items()}
+def _with_outputs(records: dict[str, NodeRecord], outputs: dict[str, Any]) -> dict[str, NodeRecord]:
+    return {node_id: record.evolve(output=outputs.get(node_id)) for node_id, record in records.items()}
 
 
 def checkpoint_id(graph_id: str) -> str:
-    """LangGraph's checkpoint id as ours: the same UUID, told with its type."""
+    """Convert LangGraph's id of a checkpoint to ours: the same UUID, as a TypeID."""
     return str(TypeID.from_uuid(UUID(graph_id), prefix="ckp"))
 
 
 def graph_id(id_: str) -> str:
-    """The reverse of `checkpoint_id`."""
+    """Convert our id of a checkpoint to LangGraph's."""
     return str(TypeID.from_string(id_).uuid)
 
 
 def config_of(run_id: str, graph_id_: str) -> RunnableConfig:
-    """A checkpoint as LangGraph asks for it."""
+    """Make the config by which LangGraph names a checkpoint."""
     return {"configurable": {"thread_id": run_id, "checkpoint_ns": "", "checkpoint_id": graph_id_}}
 
 
 _LOAD = """
-WITH asked AS (
+WITH wanted AS (
     SELECT max(seq) AS seq FROM checkpoints
     WHERE run_id = $1 AND CASE WHEN $2::text IS NULL THEN superseded_seq IS NULL ELSE id = $2 END
-), standing AS (
-    SELECT c.* FROM checkpoints c, asked
-    WHERE run_id = $1 AND c.seq <= asked.seq AND (superseded_seq IS NULL OR superseded_seq > asked.seq)
+), lineage AS (
+    SELECT c.* FROM checkpoints c, wanted
+    WHERE run_id = $1 AND c.seq <= wanted.seq AND (superseded_seq IS NULL OR superseded_seq > wanted.seq)
 ), base AS (
-    SELECT max(seq) AS seq FROM standing WHERE is_full
+    SELECT max(seq) AS seq FROM lineage WHERE is_full
 )
-SELECT id, parent_id, s.seq, data FROM standing s, base WHERE s.seq >= base.seq ORDER BY s.seq
+SELECT id, parent_id, s.seq, data FROM lineage s, base WHERE s.seq >= base.seq ORDER BY s.seq
 """
-"""A head is the newest checkpoint that no rewind took back; any other one is read as it stood when it was made."""
+"""The head is the newest checkpoint that no rewind superseded. Any other checkpoint is read as it was when
+it was saved."""
 _OUTPUTS = """
 SELECT DISTINCT ON (node_id) node_id, output FROM node_outputs
 WHERE run_id = $1 AND CASE WHEN $2::int IS NULL THEN superseded_seq IS NULL

@@ -1,7 +1,8 @@
-"""LangGraph's checkpoint saver on our journal: one head a run, and every checkpoint a change over the one before it.
+"""LangGraph's checkpoint saver on our journal: one head for each run, stored as deltas.
 
-A driven run's checkpoints are committed by its Drive, in one entry with what the wave did; a crash leaves the head as the
-last commit left it. Node outputs are not in checkpoints: they are stored once, and put back here when a head is loaded.
+The executor of a run commits its checkpoints, each in one entry with everything that the superstep did.
+A crash leaves the head as the last commit left it. Node outputs are not in checkpoints: they are
+stored once, and added when a head is loaded. Used by compiled graphs and by the executor.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -29,14 +30,14 @@ from persistence.db.clock_skew import ClockSkew
 from persistence.runs.waits import open_waits
 
 NULL_TASK = "00000000-0000-0000-0000-000000000000"
-"""LangGraph's id for writes from outside any task."""
+"""LangGraph's id of the task for writes from outside the graph."""
 FULL_EVERY = 100
-"""Checkpoints between two whole ones: bounds what a take-up has to read."""
+"""Number of checkpoints from one full one to the next. It limits what a claim has to read."""
 
 
 @dataclass(slots=True)
 class Thread:
-    """One attached run: its head as LangGraph sees it, and the writes that came in on top of it."""
+    """One attached run: its head in the form of LangGraph, and the pending writes on top of it."""
 
     run: AttachedRun
     checkpoint: Checkpoint | None = None
@@ -53,16 +54,19 @@ class Saver(BaseCheckpointSaver[int]):
     """The checkpointer of every compiled graph in a worker process; a thread is a run."""
 
     keeps_inputs = False
-    """LangGraph saves the input before anything runs: without it a crash starts the run afresh, at the cost of no commit."""
+    """Whether the checkpoint of the input is stored. LangGraph saves it before any node runs. Without it, a
+    crash before the first superstep starts the run from the beginning, and one commit is saved.
+    """
 
     def __init__(self, pool: asyncpg.Pool, clock_skew: ClockSkew) -> None:
         super().__init__()
         self._pool, self._clock_skew = pool, clock_skew
         self._threads: dict[str, Thread] = {}
 
-    # The engine's side (engine.runtime.executor.Head).
+    # The interface for the executor (engine.runtime.run_info.HeadStore).
 
     async def attach(self, run: AttachedRun) -> ResumeState | None:
+        """Load the head of a run that is about to be executed. None: the run has no checkpoint yet."""
         thread = self._threads[run.run_id] = Thread(run)
         stored = None if run.is_new else await load(self._pool, run.run_id)
         if stored is None:
@@ -70,27 +74,33 @@ class Saver(BaseCheckpointSaver[int]):
         thread.checkpoint, thread.metadata = stored.checkpoint, stored.metadata
         thread.id, thread.parent_id, thread.since_full = stored.id, stored.parent_id, stored.since_full
         thread.head_writes, thread.stored = HeadWrites(stored.writes), len(stored.writes)
-        slots: dict[str, NodeRecord] = dict(stored.checkpoint["channel_values"].pop(NODE_RECORDS, {}))
+        records: dict[str, NodeRecord] = dict(stored.checkpoint["channel_values"].pop(NODE_RECORDS, {}))
         for _, channel, value in stored.writes:
             if channel == NODE_RECORDS:
-                slots.update(value)
-        is_waiting = any(slot.status is NodeStatus.WAITING for slot in slots.values())
-        under_way = {id_: slot.visits for id_, slot in slots.items() if slot.status in UNFINISHED}
+                records.update(value)
+        is_waiting = any(record.status is NodeStatus.WAITING for record in records.values())
+        unfinished = {id_: record.visits for id_, record in records.items() if record.status in UNFINISHED}
         sends = stored.checkpoint["channel_values"].get(TASKS, ())
         return ResumeState(
-            slots,
+            records,
             stored.metadata.get("step", 0),
             has_next=bool(next_nodes(stored.checkpoint))
             or any(channel != NODE_RECORDS for _, channel, _ in stored.writes),
             has_held_node=any(send.arg.held for send in sends),
             waits=await open_waits(self._pool, run.run_id, self._clock_skew.offset) if is_waiting else [],
-            usage=await usage_of_visits(self._pool, run.run_id, under_way) if under_way else {},
+            usage=await usage_of_visits(self._pool, run.run_id, unfinished) if unfinished else {},
         )
 
     def detach(self, run_id: str) -> None:
+        """Forget the head of a run that is no longer executed."""
         self._threads.pop(run_id, None)
 
     def enter(self, run_id: str, writes: Sequence[Write]) -> tuple[list[Write], list[PendingWrite]]:
+        """Add writes from outside the graph to the head, which start its next superstep.
+
+        Returns:
+            The writes for LangGraph, and their rows for the commit of the caller.
+        """
         thread = self._threads[run_id]
         if thread.checkpoint is None or thread.id is None:
             raise RuntimeError(f"run {run_id} has no head to write to")
@@ -102,14 +112,14 @@ class Saver(BaseCheckpointSaver[int]):
         thread.stored += len(rows)
         return entering, rows
 
-    # LangGraph's side.
+    # The interface for LangGraph (BaseCheckpointSaver).
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """The head of an attached run from memory; any other checkpoint from the store."""
-        run_id, asked = config["configurable"]["thread_id"], config["configurable"].get("checkpoint_id")
+        """Return the head of an attached run from memory, and any other checkpoint from Postgres."""
+        run_id, id = config["configurable"]["thread_id"], config["configurable"].get("checkpoint_id")
         thread = self._threads.get(run_id)
-        if thread is None or (asked is not None and (thread.checkpoint is None or thread.checkpoint["id"] != asked)):
-            stored = await load(self._pool, run_id, None if asked is None else checkpoint_id(asked))
+        if thread is None or (id is not None and (thread.checkpoint is None or thread.checkpoint["id"] != id)):
+            stored = await load(self._pool, run_id, None if id is None else checkpoint_id(id))
             return None if stored is None else stored.tuple(run_id)
         if thread.checkpoint is None:
             return None
@@ -130,6 +140,7 @@ class Saver(BaseCheckpointSaver[int]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
+        """Commit a checkpoint through the executor of the run; it is durable when this returns."""
         run_id = config["configurable"]["thread_id"]
         thread = self._threads[run_id]
         if metadata.get("source") == "input" and not self.keeps_inputs:
@@ -142,10 +153,11 @@ class Saver(BaseCheckpointSaver[int]):
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, *_: Any, **__: Any
     ) -> None:
-        """Kept for the next invocation, in place of what the task wrote before.
+        """Keep the writes of a task for the next invocation, in place of its earlier ones.
 
-        They are not stored here: a wave's own are part of its checkpoint moments later, and what comes from outside has been
-        stored with the results that it is made of (`enter`). LangGraph works a task's path out for those alone that name it.
+        They are not stored here. The writes of a superstep are part of its checkpoint moments later, and
+        writes from outside were stored by `enter`, with the results that they come from. The signature
+        does not name `task_path`, because LangGraph computes it only for savers that do.
         """
         self._threads[config["configurable"]["thread_id"]].head_writes.replace(task_id, writes)
 
@@ -157,9 +169,9 @@ class Saver(BaseCheckpointSaver[int]):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
-        """A run's checkpoints, newest first. Reads each by itself: for looking at a run, not for running it."""
+        """List the checkpoints of a run, newest first. Loads each one by itself, so it is slow."""
         if config is None:
-            raise ValueError("a list of checkpoints is asked of one run")
+            raise ValueError("checkpoints can be listed only for one run")
         run_id = config["configurable"]["thread_id"]
         until = checkpoint_id(before["configurable"]["checkpoint_id"]) if before else None
         rows = await self._pool.fetch("SELECT id FROM checkpoints WHERE run_id = $1 ORDER BY seq DESC", run_id)
@@ -167,19 +179,19 @@ class Saver(BaseCheckpointSaver[int]):
         for row in rows:
             if (until is not None and row["id"] >= until) or (limit is not None and count >= limit):
                 continue
-            found = await self.aget_tuple(config_of(run_id, graph_id(row["id"])))
-            if found is not None and (filter or {}).items() <= dict(found.metadata).items():
+            checkpoint = await self.aget_tuple(config_of(run_id, graph_id(row["id"])))
+            if checkpoint is not None and (filter or {}).items() <= dict(checkpoint.metadata).items():
                 count += 1
-                yield found
+                yield checkpoint
 
     async def adelete_thread(self, thread_id: str) -> None:
-        """Forgets every checkpoint of a run and the writes on them."""
+        """Delete the checkpoints of a run and the pending writes on them."""
         self.detach(thread_id)
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute("DELETE FROM pending_writes WHERE run_id = $1", thread_id)
             await connection.execute("DELETE FROM checkpoints WHERE run_id = $1", thread_id)
 
-    # The store's side.
+    # The stored form.
 
     def _record(
         self, thread: Thread, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
@@ -194,10 +206,7 @@ class Saver(BaseCheckpointSaver[int]):
             step=metadata.get("step", 0),
             is_full=is_full,
             data=pack(delta),
-            next_nodes=[
-                *next_nodes(checkpoint),
-                *thread.run.running_nodes,
-            ],
+            next_nodes=[*next_nodes(checkpoint), *thread.run.running_nodes],
         )
         thread.checkpoint, thread.metadata = checkpoint, metadata
         thread.parent_id, thread.id = thread.id, record.id

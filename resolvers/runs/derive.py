@@ -21,7 +21,7 @@ from engine.states import RetryFrom, RunSource, RunStatus
 from engine.types import JSON
 from engine.values.json_schema import check_inputs
 from persistence.checkpoints import snapshots
-from persistence.checkpoints.clone import Copy, as_told, derive, last_visit
+from persistence.checkpoints.clone import RunClone, derive, last_visit, with_final_status
 from persistence.checkpoints.snapshots import HeadSnapshot
 from persistence.events import history
 from persistence.events.history import Checkpoint
@@ -97,9 +97,9 @@ async def _retry(connection: AsyncConnection, context: Context, run: Run, ask: R
     return await derive(connection, accepted, message, copy, retry_of=run.id)
 
 
-async def _failed_head(connection: AsyncConnection, run: Run, version: Version) -> Copy | None:
+async def _failed_head(connection: AsyncConnection, run: Run, version: Version) -> RunClone | None:
     """None where nothing has happened that could be gone on from."""
-    stand = await snapshots.head(connection, run.id, run.last_seq)
+    stand = await snapshots.read_head(connection, run.id, run.last_seq)
     if stand is None:
         if await snapshots.is_pruned(connection, run.id):
             raise InvalidState("What this run did is past retention. It can be retried from START.", run.status)
@@ -147,9 +147,9 @@ async def _forked_head(
     checkpoint: Checkpoint,
     versions_: tuple[Version, Version],
     patch: Mapping[str, JSON],
-) -> Copy | None:
+) -> RunClone | None:
     """None at a checkpoint that comes before everything. Raises Refused."""
-    stand = await snapshots.at_checkpoint(connection, checkpoint.run_id, checkpoint.seq, is_whole=bool(patch))
+    stand = await snapshots.read_checkpoint(connection, checkpoint.run_id, checkpoint.seq, is_whole=bool(patch))
     if stand is None:
         raise NotFound(checkpoint.id)
     before, spec = (parse(version.spec) for version in versions_)
@@ -185,21 +185,21 @@ async def _copied(
     patch: Mapping[str, JSON] | None = None,
     works: Mapping[str, BoundNode] | None = None,
     new: Run | None = None,
-) -> Copy:
+) -> RunClone:
     """The copy of a frontier, the edges of patched nodes settled."""
     patch = patch or {}
     visits = {name: last_visit(slot) for name, slot in frontier.records.items() if name not in patch}
-    kept = await snapshots.kept(connection, stand, visits)
+    kept = await snapshots.visit_results(connection, stand, visits)
     for name in visits:
-        frontier.records[name] = as_told(frontier.records[name], kept.get(name))
+        frontier.records[name] = with_final_status(frontier.records[name], kept.get(name))
     if works and new is not None:
         asked = {name for node_id in patch for name in works[node_id].names} & kept.keys() & frontier.records.keys()
-        found = await snapshots.outputs(connection, stand.run_id, [kept[name].seq for name in asked])
+        found = await snapshots.read_outputs(connection, stand.run_id, [kept[name].seq for name in asked])
         for name in asked:
             frontier.records[name] = replace(frontier.records[name], output=found.get(kept[name].seq))
         frontier = settle_patched(plan, works, frontier, patch, new.id, new.inputs)
     values = channel_values(plan, frontier)
-    return Copy(stand, values, find_due(plan, values), kept, len(plan.nodes), patch)
+    return RunClone(stand, values, find_due(plan, values), kept, len(plan.nodes), patch)
 
 
 async def _accept(
