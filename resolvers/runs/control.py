@@ -1,4 +1,8 @@
-"""Run control: cancel, pause, resume, rewind, answer, step and breakpoints. Each is one transaction that says if it won."""
+"""Run control: cancel, pause, resume, rewind, answer, step and breakpoints.
+
+Each is one transaction with a guarded update. If the status of the run does not allow the call, it
+raises InvalidState and changes nothing.
+"""
 
 from asyncio import gather, timeout, to_thread
 from contextlib import suppress
@@ -21,15 +25,15 @@ from persistence.workflows import workflows
 from resolvers.checks import check_nodes, check_wait
 from resolvers.context import Context
 from resolvers.idempotent import publish_transitions, run_idempotent, shielded
-from resolvers.runs.start import at_rest, own_run
+from resolvers.runs.start import own_run, wait_until_idle
 
 MAX_REASON = 1000
 STOP_MS = 12_000
-"""How long cancelled runs are waited for: a little over their own deadline."""
+"""How long to wait for cancelled runs to stop: a little longer than their default deadline, 10 s."""
 
 
 async def cancel_run(context: Context, run_id: str, reason: str | None, idempotency_key: str | None) -> Run:
-    """CANCELLED if no worker held it, else CANCELLING: the worker is told at once."""
+    """Cancel a run: CANCELLED if no worker executes it, else CANCELLING, and its worker is notified."""
     if reason is not None and len(reason) > MAX_REASON:
         raise invalid("input.reason", "LENGTH", f"must have at most {MAX_REASON} characters")
     run = await own_run(context, run_id)
@@ -43,30 +47,30 @@ async def cancel_run(context: Context, run_id: str, reason: str | None, idempote
 
 
 async def stop_runs(context: Context, workflow_id: str, reason: str) -> None:
-    """Cancels the active runs of a workflow, all at once, and waits until their code has stopped or STOP_MS have passed.
+    """Cancel the active runs of a workflow, and wait until their code has stopped, at most STOP_MS.
 
-    What is accepted meanwhile is cancelled as well, if a worker has begun with it; nobody waits for what has not begun.
+    Runs that are accepted in the meantime are cancelled as well. Only runs that a worker executes need to stop.
     """
-    stopping = await _stopping(context, workflow_id, reason)
+    stopping = await _cancel_active(context, workflow_id, reason)
     with suppress(TimeoutError):
         async with timeout(STOP_MS / 1000):
             while stopping:
-                await gather(*(at_rest(context, run, STOP_MS) for run in stopping))
-                stopping = await _stopping(context, workflow_id, reason)
+                await gather(*(wait_until_idle(context, run, STOP_MS) for run in stopping))
+                stopping = await _cancel_active(context, workflow_id, reason)
 
 
-async def _stopping(context: Context, workflow_id: str, reason: str) -> list[Run]:
-    """Cancels all that is active; the runs whose code has yet to stop."""
-    while await shielded(_cancel_some(context, workflow_id, reason)) >= commands.BATCH:
+async def _cancel_active(context: Context, workflow_id: str, reason: str) -> list[Run]:
+    """Cancel the active runs of a workflow, and return those whose code has not stopped yet."""
+    while await shielded(_cancel_batch(context, workflow_id, reason)) >= commands.BATCH:
         pass
     async with context.database.connect() as connection:
         active = await workflows.active_run_ids(connection, context.caller, workflow_id)
-        found = await runs.get_many(connection, context.caller, active)
-    return [run for run in found.values() if run.status is RunStatus.CANCELLING]
+        by_id = await runs.get_many(connection, context.caller, active)
+    return [run for run in by_id.values() if run.status is RunStatus.CANCELLING]
 
 
-async def _cancel_some(context: Context, workflow_id: str, reason: str) -> int:
-    """One batch, and those are told who have to know. Answers with how many it cancelled."""
+async def _cancel_batch(context: Context, workflow_id: str, reason: str) -> int:
+    """Cancel at most BATCH active runs, publish that, and return their number."""
     async with context.database.begin() as connection:
         transitions = await commands.cancel_all(
             connection, context.caller, workflow_id, reason, context.database.deadlines
@@ -78,7 +82,11 @@ async def _cancel_some(context: Context, workflow_id: str, reason: str) -> int:
 async def pause_run(
     context: Context, run_id: str, timeout_ms: int, idempotency_key: str | None
 ) -> tuple[Run, Checkpoint | None]:
-    """The run once it rests, with the checkpoint that it goes on from; PAUSING where that takes longer."""
+    """Pause a run, and wait until it is idle, at most `timeout_ms`.
+
+    Returns:
+        The run, and the checkpoint that it will continue from. The checkpoint is None unless the run is PAUSED.
+    """
     check_wait(timeout_ms)
     run = await own_run(context, run_id)
 
@@ -86,13 +94,13 @@ async def pause_run(
         return await commands.pause(connection, context.caller, run_id, context.database.deadlines)
 
     run = await run_idempotent(context, run.project_id, idempotency_key, "pauseRun", [run_id], act, run_id=run_id)
-    return await _rested(context, run, timeout_ms)
+    return await _idle_with_head(context, run, timeout_ms)
 
 
 async def step_run(
     context: Context, run_id: str, timeout_ms: int, idempotency_key: str | None
 ) -> tuple[Run, Checkpoint | None]:
-    """One step of a PAUSED run; the run once it is paused again, or as it stands when the time is over."""
+    """Run one step of a PAUSED run, and wait until it is idle, at most `timeout_ms`. Returns the same as `pause_run`."""
     check_wait(timeout_ms)
     run = await own_run(context, run_id)
 
@@ -100,11 +108,11 @@ async def step_run(
         return await commands.resume(connection, context.caller, run_id, step=True)
 
     run = await run_idempotent(context, run.project_id, idempotency_key, "stepRun", [run_id], act, run_id=run_id)
-    return await _rested(context, run, timeout_ms)
+    return await _idle_with_head(context, run, timeout_ms)
 
 
 async def resume_run(context: Context, run_id: str, checkpoint_id: str | None, idempotency_key: str | None) -> Run:
-    """A PAUSED run goes on: from its last checkpoint, or rewound to an earlier one."""
+    """Continue a PAUSED run from its last checkpoint, or rewound to `checkpoint_id`."""
     run = await own_run(context, run_id)
 
     async def act(connection: AsyncConnection) -> CommandResult:
@@ -117,34 +125,43 @@ async def resume_run(context: Context, run_id: str, checkpoint_id: str | None, i
     )
 
 
-async def answer_run(context: Context, run_id: str, wait_id: str, given: JSON, idempotency_key: str | None) -> Run:
-    """Answers one question of a run, whichever active status it has; a WAITING one goes on."""
+async def answer_run(context: Context, run_id: str, wait_id: str, answer: JSON, idempotency_key: str | None) -> Run:
+    """Answer a question of a run in any active status. A WAITING run continues.
+
+    Raises:
+        Invalid: The answer does not match the JSON Schema of the question.
+        NotFound: The run has no such question.
+        Conflict: The question has been answered.
+    """
     run = await own_run(context, run_id)
-    problems = await _misfits(context, run_id, wait_id, given)
+    problems = await _answer_problems(context, run_id, wait_id, answer)
 
     async def act(connection: AsyncConnection) -> CommandResult:
-        return await waits.answer(connection, context.caller, run_id, wait_id, given, problems)
+        return await waits.answer(connection, context.caller, run_id, wait_id, answer, problems)
 
     return await run_idempotent(
-        context, run.project_id, idempotency_key, "answerRun", [run_id, wait_id, given], act, run_id=run_id
+        context, run.project_id, idempotency_key, "answerRun", [run_id, wait_id, answer], act, run_id=run_id
     )
 
 
-async def _misfits(context: Context, run_id: str, wait_id: str, given: JSON) -> list[FieldProblem]:
-    """What does not fit the question's schema. Before the run is locked, and in a thread: a schema may take its time."""
+async def _answer_problems(context: Context, run_id: str, wait_id: str, answer: JSON) -> list[FieldProblem]:
+    """Check the answer against the schema of the question, before the run is locked.
+
+    It runs in a thread, because a schema may take long to check.
+    """
     async with context.database.connect() as connection:
         schema = await waits.schema_of(connection, context.caller, run_id, wait_id)
-    problems = await to_thread(check_inputs, given, schema)
-    return [replace(one, field=one.field.replace("inputs", "input.answer", 1)) for one in problems]
+    problems = await to_thread(check_inputs, answer, schema)
+    return [replace(problem, field=problem.field.replace("inputs", "input.answer", 1)) for problem in problems]
 
 
 async def set_breakpoints(context: Context, run_id: str, node_ids: list[str], idempotency_key: str | None) -> Run:
-    """Pause before these nodes from now on."""
+    """Replace the breakpoints of a run: it pauses before these nodes. Raises Invalid for unknown nodes."""
     run = await own_run(context, run_id)
 
     async def act(connection: AsyncConnection) -> CommandResult:
-        named = (await node_states.names(connection, context.caller, [run_id]))[run_id]
-        check_nodes("input.nodeIds", node_ids, {node.id for node in named})
+        names = (await node_states.names(connection, context.caller, [run_id]))[run_id]
+        check_nodes("input.nodeIds", node_ids, {name.id for name in names})
         run = await commands.set_breakpoints(connection, context.caller, run_id, sorted(set(node_ids)))
         return CommandResult(run)
 
@@ -153,8 +170,8 @@ async def set_breakpoints(context: Context, run_id: str, node_ids: list[str], id
     )
 
 
-async def _rested(context: Context, run: Run, timeout_ms: int) -> tuple[Run, Checkpoint | None]:
-    run = await at_rest(context, run, timeout_ms)
+async def _idle_with_head(context: Context, run: Run, timeout_ms: int) -> tuple[Run, Checkpoint | None]:
+    run = await wait_until_idle(context, run, timeout_ms)
     if run.status is not RunStatus.PAUSED:
         return run, None
     async with context.database.connect() as connection:

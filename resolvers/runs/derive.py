@@ -1,6 +1,7 @@
-"""Runs made of runs: a retry from the start or from the failed nodes on, and a fork from any checkpoint.
+"""Runs derived from runs: a retry from the start or from the failed nodes, and a fork from any checkpoint.
 
-Each is one transaction that reads what stands for good, and writes a run that is like any other from then on.
+Each is one transaction. It reads only rows that never change again, and writes a run that is
+executed like any other. A crash leaves the whole new run, or none.
 """
 
 from collections.abc import Mapping
@@ -41,7 +42,7 @@ FROM_FAILED = frozenset({RunStatus.FAILED, RunStatus.CANCELLED})
 
 @dataclass(frozen=True, slots=True)
 class RetryArguments:
-    """`options` None: those of the run."""
+    """`options` None means the options of the run."""
 
     run_id: str
     start: RetryFrom = RetryFrom.FAILED
@@ -51,7 +52,7 @@ class RetryArguments:
 
 @dataclass(frozen=True, slots=True)
 class ForkArguments:
-    """`patch` are outputs by node id; `version_id` None: the run's own."""
+    """`patch` holds outputs by node id. `version_id` and `options` None mean those of the run."""
 
     checkpoint_id: str
     patch: JSON = None
@@ -60,49 +61,67 @@ class ForkArguments:
     idempotency_key: str | None = None
 
 
-async def retry_run(context: Context, ask: RetryArguments) -> Run:
-    """A new run with the same version and inputs. Raises InvalidState for one that is not over, or has nothing to retry."""
-    run = await own_run(context, ask.run_id)
+async def retry_run(context: Context, arguments: RetryArguments) -> Run:
+    """Create a run with the same version and inputs.
+
+    Raises:
+        InvalidState: The run is not finished, or no node of it failed or was stopped.
+    """
+    run = await own_run(context, arguments.run_id)
 
     async def act(connection: AsyncConnection) -> CommandResult:
-        return await _retry(connection, context, await known_run(connection, context, ask.run_id), ask)
+        return await _retry(connection, context, await known_run(connection, context, arguments.run_id), arguments)
 
-    return await run_idempotent(context, run.project_id, ask.idempotency_key, "retryRun", _arguments(ask), act)
+    return await run_idempotent(
+        context, run.project_id, arguments.idempotency_key, "retryRun", _idempotency_arguments(arguments), act
+    )
 
 
-async def fork_run(context: Context, ask: ForkArguments) -> Run:
-    """A new run that goes on from a checkpoint. Raises Invalid with all that does not fit."""
-    checkpoint = await _checkpoint(context, ask.checkpoint_id)
+async def fork_run(context: Context, arguments: ForkArguments) -> Run:
+    """Create a run that continues from a checkpoint.
+
+    Raises:
+        Invalid: With all reasons why the checkpoint does not fit the version, the patch or the inputs.
+    """
+    checkpoint = await _checkpoint(context, arguments.checkpoint_id)
     run = await own_run(context, checkpoint.run_id)
 
     async def act(connection: AsyncConnection) -> CommandResult:
         try:
-            return await _fork(connection, context, run, checkpoint, ask)
-        except (PatchRefused, SpecError) as refused:
-            raise Invalid(refused.problems) from refused
+            return await _fork(connection, context, run, checkpoint, arguments)
+        except (PatchRefused, SpecError) as error:
+            raise Invalid(error.problems) from error
 
-    return await run_idempotent(context, run.project_id, ask.idempotency_key, "forkRun", _arguments(ask), act)
+    return await run_idempotent(
+        context, run.project_id, arguments.idempotency_key, "forkRun", _idempotency_arguments(arguments), act
+    )
 
 
-async def _retry(connection: AsyncConnection, context: Context, run: Run, ask: RetryArguments) -> CommandResult:
+async def _retry(connection: AsyncConnection, context: Context, run: Run, arguments: RetryArguments) -> CommandResult:
     if not run.status.is_terminal:
-        raise InvalidState(f"Only a run that is over can be retried; this one is {run.status}.", run.status)
-    if ask.start is RetryFrom.FAILED and run.status not in FROM_FAILED:
-        message = f"The run is {run.status}: no node of it failed. It can be retried from START."
+        raise InvalidState(f"Only a finished run can be retried; this run is {run.status}.", run.status)
+    if arguments.start is RetryFrom.FAILED and run.status not in FROM_FAILED:
+        message = f"The run is {run.status}: no node failed. It can be retried only from START."
         raise InvalidState(message, run.status)
     version = await versions.get(connection, context.caller, run.version_id)
-    accepted = await _accept(connection, context, run, version, RunSource.RETRY, ask.options)
-    copy = await _failed_head(connection, run, version) if ask.start is RetryFrom.FAILED else None
+    accepted = await _accept(connection, context, run, version, RunSource.RETRY, arguments.options)
+    copy = await _failed_head(connection, run, version) if arguments.start is RetryFrom.FAILED else None
     message = f"Retry of {run.id} from {'the start' if copy is None else 'its failed nodes'}"
     return await derive(connection, accepted, message, copy, retry_of=run.id)
 
 
 async def _failed_head(connection: AsyncConnection, run: Run, version: Version) -> RunClone | None:
-    """None where nothing has happened that could be gone on from."""
+    """Return the head to continue from, or None if the run had not started any node.
+
+    Raises:
+        InvalidState: Retention has deleted the checkpoints of the run.
+    """
     stand = await snapshots.read_head(connection, run.id, run.last_seq)
     if stand is None:
         if await snapshots.is_pruned(connection, run.id):
-            raise InvalidState("What this run did is past retention. It can be retried from START.", run.status)
+            raise InvalidState(
+                "Retention has deleted the checkpoints of this run. It can be retried only from START.", run.status
+            )
         return None
     plan = make_plan(parse(version.spec))
     frontier = restart_unfinished(plan, read_frontier(plan, apply_writes(plan, stand.values, stand.writes)))
@@ -110,20 +129,26 @@ async def _failed_head(connection: AsyncConnection, run: Run, version: Version) 
 
 
 async def _fork(
-    connection: AsyncConnection, context: Context, run: Run, checkpoint: Checkpoint, ask: ForkArguments
+    connection: AsyncConnection, context: Context, run: Run, checkpoint: Checkpoint, arguments: ForkArguments
 ) -> CommandResult:
     own = await versions.get(connection, context.caller, run.version_id)
-    target = own if ask.version_id in (None, own.id) else await _target(connection, context, run, ask.version_id or "")
+    target = (
+        own
+        if arguments.version_id in (None, own.id)
+        else await _target(connection, context, run, arguments.version_id or "")
+    )
     if target is not own:
         check_runnable(context, target.spec)
-    accepted = await _accept(connection, context, run, target, RunSource.FORK, ask.options)
-    copy = await _forked_head(connection, context, accepted.run, checkpoint, (own, target), _patch(ask.patch))
+    accepted = await _accept(connection, context, run, target, RunSource.FORK, arguments.options)
+    copy = await _forked_head(
+        connection, context, accepted.run, checkpoint, (own, target), _checked_patch(arguments.patch)
+    )
     message = f"Fork of {run.id} at step {checkpoint.step}"
     return await derive(connection, accepted, message, copy, forked_from=checkpoint.id)
 
 
 async def _target(connection: AsyncConnection, context: Context, run: Run, version_id: str) -> Version:
-    """Another version: of the same workflow, or for an ad hoc run any of its project."""
+    """Return another version: of the same workflow, or any of the project if the run is ad hoc."""
     version = await versions.get(connection, context.caller, version_id)
     if version.project_id != run.project_id:
         raise invalid("input.versionId", "OTHER_PROJECT", "belongs to another project than the run")
@@ -132,12 +157,12 @@ async def _target(connection: AsyncConnection, context: Context, run: Run, versi
     return version
 
 
-def _patch(given: JSON) -> Mapping[str, JSON]:
-    if given is None:
+def _checked_patch(patch: JSON) -> Mapping[str, JSON]:
+    if patch is None:
         return {}
-    if not isinstance(given, dict):
+    if not isinstance(patch, dict):
         raise invalid("input.patch", "NOT_AN_OBJECT", "must be an object: outputs by node id")
-    return given
+    return patch
 
 
 async def _forked_head(
@@ -148,30 +173,48 @@ async def _forked_head(
     versions_: tuple[Version, Version],
     patch: Mapping[str, JSON],
 ) -> RunClone | None:
-    """None at a checkpoint that comes before everything. Raises Refused."""
+    """Return the head of the fork, or None for a checkpoint before the first node.
+
+    Args:
+        connection: The connection of the transaction.
+        context: The caller and the node types.
+        new: The run that the fork creates.
+        checkpoint: The checkpoint to continue from.
+        versions_: The version of the forked run, and the version of the new run.
+        patch: Outputs by node id that replace those of the checkpoint.
+
+    Raises:
+        PatchRefused: With all reasons why the checkpoint does not fit.
+    """
     stand = await snapshots.read_checkpoint(connection, checkpoint.run_id, checkpoint.seq, is_whole=bool(patch))
     if stand is None:
         raise NotFound(checkpoint.id)
     before, spec = (parse(version.spec) for version in versions_)
     plan = make_plan(spec)
-    frontier = _moved(stand, make_plan(before), plan, patch, check_inputs(new.inputs, versions_[1].spec.get("inputs")))
+    frontier = _migrated(
+        stand, make_plan(before), plan, patch, check_inputs(new.inputs, versions_[1].spec.get("inputs"))
+    )
     if not frontier.joins:
         return None
-    works = bind_nodes(spec, context.node_types) if patch else {}
-    return await _copied(connection, stand, plan, frontier, patch, works, new)
+    bound = bind_nodes(spec, context.node_types) if patch else {}
+    return await _copied(connection, stand, plan, frontier, patch, bound, new)
 
 
-def _moved(
+def _migrated(
     stand: HeadSnapshot, old: Plan, new: Plan, patch: Mapping[str, JSON], problems: list[FieldProblem]
 ) -> Frontier:
-    """The frontier of a checkpoint, patched and carried over to the plan `new`. Raises Refused, with `problems` as well."""
+    """Return the frontier of a checkpoint, patched and migrated to the plan `new`.
+
+    Raises:
+        PatchRefused: With `problems`, and with all reasons why patch or plan do not fit.
+    """
     try:
         frontier = restart_unfinished(old, read_frontier(old, stand.values))
         if patch:
             frontier = apply_patch(old, frontier, RunHistory(stand.changes), patch)
         frontier = migrate_frontier(old, new, frontier, patch)
-    except PatchRefused as refused:
-        raise PatchRefused([*problems, *refused.problems]) from refused
+    except PatchRefused as error:
+        raise PatchRefused([*problems, *error.problems]) from error
     if problems:
         raise PatchRefused(problems)
     return frontier
@@ -183,21 +226,25 @@ async def _copied(
     plan: Plan,
     frontier: Frontier,
     patch: Mapping[str, JSON] | None = None,
-    works: Mapping[str, BoundNode] | None = None,
+    bound: Mapping[str, BoundNode] | None = None,
     new: Run | None = None,
 ) -> RunClone:
-    """The copy of a frontier, the edges of patched nodes settled."""
+    """Return the copy of a frontier for the new run.
+
+    With a patch, the outgoing edges of the patched nodes are routed again. This needs the bound nodes
+    of the new plan and the new run.
+    """
     patch = patch or {}
     visits = {name: last_visit(slot) for name, slot in frontier.records.items() if name not in patch}
     kept = await snapshots.visit_results(connection, stand, visits)
     for name in visits:
         frontier.records[name] = with_final_status(frontier.records[name], kept.get(name))
-    if works and new is not None:
-        asked = {name for node_id in patch for name in works[node_id].names} & kept.keys() & frontier.records.keys()
-        found = await snapshots.read_outputs(connection, stand.run_id, [kept[name].seq for name in asked])
-        for name in asked:
-            frontier.records[name] = replace(frontier.records[name], output=found.get(kept[name].seq))
-        frontier = settle_patched(plan, works, frontier, patch, new.id, new.inputs)
+    if bound and new is not None:
+        used = {name for node_id in patch for name in bound[node_id].names} & kept.keys() & frontier.records.keys()
+        outputs = await snapshots.read_outputs(connection, stand.run_id, [kept[name].seq for name in used])
+        for name in used:
+            frontier.records[name] = replace(frontier.records[name], output=outputs.get(kept[name].seq))
+        frontier = settle_patched(plan, bound, frontier, patch, new.id, new.inputs)
     values = channel_values(plan, frontier)
     return RunClone(stand, values, find_due(plan, values), kept, len(plan.nodes), patch)
 
@@ -210,10 +257,12 @@ async def _accept(
     source: RunSource,
     options: RunOptions | None,
 ) -> CommandResult:
-    """A run of `version` with the inputs of `run`, and its options where no other are given."""
+    """Accept a run of `version` with the inputs of `run`, and with its options if `options` is None."""
     if options is None:
         known = {node.id for node in parse(version.spec).nodes}
-        options = replace(run.options, breakpoints=tuple(one for one in run.options.breakpoints if one in known))
+        options = replace(
+            run.options, breakpoints=tuple(node_id for node_id in run.options.breakpoints if node_id in known)
+        )
     check_options(options, version.spec)
     new = replace(admission.new_run(version, run.inputs), source=source, options=options)
     return await admission.accept(connection, context.caller, new, context.database.deadlines)
@@ -221,13 +270,14 @@ async def _accept(
 
 async def _checkpoint(context: Context, checkpoint_id: str) -> Checkpoint:
     async with context.database.connect() as connection:
-        found = await history.checkpoints_by_id(connection, context.caller, [checkpoint_id])
-    if checkpoint_id not in found:
+        by_id = await history.checkpoints_by_id(connection, context.caller, [checkpoint_id])
+    if checkpoint_id not in by_id:
         raise NotFound(checkpoint_id)
-    return found[checkpoint_id]
+    return by_id[checkpoint_id]
 
 
-def _arguments(ask: RetryArguments | ForkArguments) -> JSON:
-    arguments = asdict(ask)
-    del arguments["idempotency_key"]
-    return arguments
+def _idempotency_arguments(arguments: RetryArguments | ForkArguments) -> JSON:
+    """Return the arguments that a repeat with the same key must have."""
+    values = asdict(arguments)
+    del values["idempotency_key"]
+    return values

@@ -1,4 +1,4 @@
-"""`testNode`: one node is run by itself in this process, with values a builder gives it. Nothing of it is stored."""
+"""The mutation `testNode`: execute one node outside any run, in the server process. Nothing is stored."""
 
 import asyncio
 from collections.abc import Mapping
@@ -21,64 +21,84 @@ from resolvers.context import Context
 from resolvers.secrets import check_use
 
 TIME_LIMIT_S = 60.0
-"""How long a builder waits for one node; a run gives it whatever its spec says."""
+"""The time limit of a test. In a run, the `timeoutS` of the node applies."""
 SECRETS = "secrets"
-AT_ONCE = 8
-"""Nodes that one server tries at once: each may hold a sandbox, connections and a minute of them."""
-_places = asyncio.Semaphore(AT_ONCE)
+MAX_CONCURRENT = 8
+"""Tests that one server runs at once. Each may use a sandbox and connections for up to TIME_LIMIT_S."""
+_slots = asyncio.Semaphore(MAX_CONCURRENT)
 
 
 @dataclass(frozen=True, slots=True)
 class NodeTestArguments:
-    """`given` are the names that templates may use: `{input, nodes: {id: {output}}, item, …}`."""
+    """`values` are the names that templates may use: `{input, nodes: {id: {output}}, item, …}`."""
 
     project_id: str | None
     type: str
     config: JSON
-    given: JSON
+    values: JSON
 
 
-async def test_node(context: Context, ask: NodeTestArguments) -> SingleNodeRun:
-    """Raises Invalid with every problem of the config, and TooManyNodeTests; whatever goes wrong then is the trial's error."""
-    ask = replace(ask, config={} if ask.config is None else ask.config, given={} if ask.given is None else ask.given)
+async def test_node(context: Context, arguments: NodeTestArguments) -> SingleNodeRun:
+    """Execute one node, and return its outcome, logs and usage. A failure of the node is part of the result.
+
+    Raises:
+        Invalid: With all problems of config and values.
+        Forbidden: The config uses secrets, and the caller has a lower role than editor.
+        TooManyNodeTests: This server runs MAX_CONCURRENT tests already.
+    """
+    arguments = replace(
+        arguments,
+        config={} if arguments.config is None else arguments.config,
+        values={} if arguments.values is None else arguments.values,
+    )
     async with context.database.connect() as connection:
-        project_id = await project_for(connection, context.caller, Role.RUNNER, ask.project_id)
-    _check(ask)
+        project_id = await project_for(connection, context.caller, Role.RUNNER, arguments.project_id)
+    _check(arguments)
     run_id = new_id(Prefix.RUN)
-    scope = single_node.build_scope(ask.given, run_id)
-    config, problems = check_node(ask.type, ask.config, "input", context.node_types, frozenset(scope))
+    scope = single_node.build_scope(arguments.values, run_id)
+    config, problems = check_node(arguments.type, arguments.config, "input", context.node_types, frozenset(scope))
     if config is None or problems:
         raise Invalid(problems)
-    check_use(context, project_id, {"nodes": [{"id": single_node.NODE_ID, "type": ask.type, "config": ask.config}]})
+    check_use(
+        context,
+        project_id,
+        {"nodes": [{"id": single_node.NODE_ID, "type": arguments.type, "config": arguments.config}]},
+    )
     info = RunInfo(run_id, project_id, 1, 0, scope["input"], context.caller.scopes, timeout_s=TIME_LIMIT_S)
-    if _places.locked():
+    if _slots.locked():
         raise TooManyNodeTests(
-            f"{AT_ONCE} nodes are being tried here; a trial takes at most {TIME_LIMIT_S:g} s: try again."
+            f"This server runs {MAX_CONCURRENT} node tests already; each takes at most {TIME_LIMIT_S:g} s. Try again."
         )
-    async with _places:
+    async with _slots:
         return await single_node.execute(
-            context.node_types[ask.type], config, ask.config, scope, info, context.resources, context.node_types
+            context.node_types[arguments.type],
+            config,
+            arguments.config,
+            scope,
+            info,
+            context.resources,
+            context.node_types,
         )
 
 
-def _check(ask: NodeTestArguments) -> None:
-    """Raises Invalid where config or context are not what they have to be."""
-    for field, value in (("input.config", ask.config), ("input.context", ask.given)):
+def _check(arguments: NodeTestArguments) -> None:
+    """Check that config and values are storable objects of the expected shape. Raises Invalid."""
+    for field, value in (("input.config", arguments.config), ("input.context", arguments.values)):
         if not isinstance(value, dict):
             raise invalid(field, "NOT_AN_OBJECT", "must be an object")
         try:
             check_storable(value)
-        except NotStorable as wrong:
-            raise invalid(field + wrong.path, "NOT_STORABLE", str(wrong)) from wrong
-    if problems := [*_wrong_names(ask.given)]:
+        except NotStorable as error:
+            raise invalid(field + error.path, "NOT_STORABLE", str(error)) from error
+    if problems := _name_problems(arguments.values):
         raise Invalid(problems)
 
 
-def _wrong_names(given: Mapping[str, Any]) -> list[FieldProblem]:
-    if SECRETS in given:
-        told = "the project's own secrets are used: setSecret adds one"
-        return [FieldProblem("input.context.secrets", "FORBIDDEN", told)]
-    nodes = given.get("nodes")
+def _name_problems(values: Mapping[str, Any]) -> list[FieldProblem]:
+    if SECRETS in values:
+        message = "must be omitted: a test uses the secrets of the project; setSecret adds one"
+        return [FieldProblem("input.context.secrets", "FORBIDDEN", message)]
+    nodes = values.get("nodes")
     if nodes is not None and not isinstance(nodes, dict):
         return [FieldProblem("input.context.nodes", "NOT_AN_OBJECT", "must be an object: `{id: {output}}`")]
     return [

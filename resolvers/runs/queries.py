@@ -1,4 +1,4 @@
-"""Reading runs: one, many, what happened in them, and what can be worked out from that. Nothing here writes."""
+"""Read runs, node states, events and checkpoints, and compute values from them. Nothing here writes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ from resolvers.authorise import require
 from resolvers.context import Context
 
 MAX_EVENTS = 1000
-NOTHING: Page[Any] = Page([], [], False, False)
-UNDER_WAY = frozenset({NodeStatus.RUNNING, NodeStatus.RETRYING, NodeStatus.WAITING})
+EMPTY_PAGE: Page[Any] = Page([], [], False, False)
+CURRENT = frozenset({NodeStatus.RUNNING, NodeStatus.RETRYING, NodeStatus.WAITING})
 ACTIONS: dict[RunStatus, tuple[RunAction, ...]] = {
     RunStatus.PENDING: (RunAction.EXECUTE, RunAction.CANCEL),
     RunStatus.QUEUED: (RunAction.CANCEL, RunAction.PAUSE),
@@ -39,12 +39,16 @@ ACTIONS: dict[RunStatus, tuple[RunAction, ...]] = {
     RunStatus.FAILED: (RunAction.RETRY,),
     RunStatus.CANCELLED: (RunAction.RETRY,),
 }
-"""What would be accepted now, but for answers and forks: those need a question and a checkpoint."""
+"""Actions that a status accepts. `available_actions` adds ANSWER and FORK, which need a question or a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """A node's state with its names. A live one has the same id for good; others never overwrite it in a cache."""
+    """The state of a node with its name and type.
+
+    All live views of a node have the same id. The id of a historical view ends with `@seq`, so that a
+    client cache that merges by id never overwrites a live state with an old one.
+    """
 
     state: NodeState
     name: NodeName
@@ -59,6 +63,7 @@ class NodeView:
     def duration_ms(self) -> float | None:
         return duration_ms(self.state.started_at, self.state.completed_at)
 
+    # Strawberry reads these for every node of every run of a page; attrgetter is faster than a Python function.
     label, type = property(attrgetter("name.label")), property(attrgetter("name.type"))
 
 
@@ -70,20 +75,21 @@ for _field in NodeState.__slots__:
 
 @dataclass(frozen=True, slots=True)
 class EventView:
-    """One event as a reader sees it; `node` for a node's change."""
+    """An event as a client sees it; `node` is set for a change of a node."""
 
     event: Event | Expired | LiveDelta
     node: NodeView | None = None
 
 
-class Names:
-    """The names of one run's nodes, loaded once for all its events."""
+class NodeViews:
+    """Creates the views of one run's nodes and events. The names of the nodes are loaded once."""
 
     def __init__(self, names: Iterable[NodeName]) -> None:
         self._names = {name.id: name for name in names}
 
     @classmethod
-    async def of(cls, context: Context, run_id: str) -> "Names":
+    async def of(cls, context: Context, run_id: str) -> "NodeViews":
+        """Load the names of the nodes of a run."""
         return cls(await context.loaders.node_names.load(run_id) or ())
 
     def view(self, state: NodeState, *, is_live: bool) -> NodeView:
@@ -108,7 +114,7 @@ async def run_page(
     project_id: str | None = None,
     where: RunFilter | None = None,
 ) -> Page[Run]:
-    """Raises NotFound for a project that the caller does not have."""
+    """Return a page of runs, newest first. Raises NotFound for a project that the caller may not see."""
     if project_id is not None:
         require(context.caller, Role.VIEWER, project_id)
     async with context.database.connect() as connection:
@@ -123,50 +129,54 @@ async def run_page(
 
 
 async def node_views(context: Context, run_id: str) -> list[NodeView]:
-    """Every node as it stands, in the order of the spec."""
+    """Return the current state of every node, in the order of the spec."""
     states = await context.loaders.node_states.load(run_id) or []
-    names = await Names.of(context, run_id)
-    return [names.view(state, is_live=True) for state in states]
+    views = await NodeViews.of(context, run_id)
+    return [views.view(state, is_live=True) for state in states]
 
 
 async def node_views_at(context: Context, run_id: str, seq: int) -> list[NodeView]:
+    """Return the state of every node after the event `seq`, in the order of the spec."""
     states = await context.loaders.node_states_at.load((run_id, seq)) or []
-    names = await Names.of(context, run_id)
-    return [names.view(state, is_live=False) for state in states]
+    views = await NodeViews.of(context, run_id)
+    return [views.view(state, is_live=False) for state in states]
 
 
 async def node_values(context: Context, state: NodeState) -> nodes.Values:
-    """The node's input and output, loaded if the state does not carry them."""
+    """Return input and output of a node, loaded if the state does not hold them."""
     if state.output_seq is None:
         return nodes.Values(state.input, state.output)
-    found = await context.loaders.values.load((state.run_id, state.output_seq))
-    return found or nodes.Values(None, None)
+    return await context.loaders.values.load((state.run_id, state.output_seq)) or nodes.Values(None, None)
 
 
-def under_way(views: list[NodeView]) -> list[NodeView]:
-    return [view for view in views if view.state.status in UNDER_WAY]
+def current_nodes(views: list[NodeView]) -> list[NodeView]:
+    """Return the nodes that are RUNNING, RETRYING or WAITING."""
+    return [view for view in views if view.state.status in CURRENT]
 
 
 async def estimated_completion(context: Context, run: Run) -> datetime | None:
-    """None without history, for a run that does not move, and for one that is over."""
+    """Estimate the end from the median duration of earlier runs of the version.
+
+    Returns None without such runs, and for a run that is neither QUEUED nor RUNNING.
+    """
     if run.status not in (RunStatus.QUEUED, RunStatus.RUNNING):
         return None
-    took = await context.loaders.median_duration.load(run.version_id)
-    if took is None:
+    duration = await context.loaders.median_duration.load(run.version_id)
+    if duration is None:
         return None
     now = datetime.now(UTC)
-    return max((run.started_at or now) + took, now)
+    return max((run.started_at or now) + duration, now)
 
 
 def duration_ms(started_at: datetime | None, ended_at: datetime | None) -> float | None:
-    """So far, where there is no end yet."""
+    """Return the milliseconds from start to end, or until now if there is no end. None if there is no start."""
     if started_at is None:
         return None
     return ((ended_at or datetime.now(UTC)) - started_at).total_seconds() * 1000
 
 
 async def available_actions(context: Context, run: Run) -> list[RunAction]:
-    """What would be accepted now."""
+    """Return the actions that would be accepted now."""
     actions = list(ACTIONS[run.status])
     if any(wait.kind is WaitKind.INPUT for wait in await waits_of(context, run)):
         actions.append(RunAction.ANSWER)
@@ -176,7 +186,7 @@ async def available_actions(context: Context, run: Run) -> list[RunAction]:
 
 
 async def waits_of(context: Context, run: Run) -> list[Wait]:
-    """What the run waits for now, oldest first; nothing once it is over."""
+    """Return the open waits of a run, oldest first. A finished run has none."""
     if run.status not in ANSWERABLE:
         return []
     return await context.loaders.waits.load(run.id) or []
@@ -185,21 +195,22 @@ async def waits_of(context: Context, run: Run) -> list[Wait]:
 async def derived_page(
     context: Context, run_id: str, *, first: int | None, after: str | None, source: list[RunSource] | None
 ) -> Page[Run]:
-    """Retries, forks and child runs made from this one, newest first."""
-    narrowed = None if source is None else tuple(source)
+    """Return a page of the retries, forks and child runs of a run, newest first."""
+    sources = None if source is None else tuple(source)
     after = checked_after(after, Prefix.RUN)
     return (
-        await context.loaders.derived.load(RelatedRunsQuery(run_id, checked_first(first), after, narrowed)) or NOTHING
+        await context.loaders.derived.load(RelatedRunsQuery(run_id, checked_first(first), after, sources)) or EMPTY_PAGE
     )
 
 
 async def fork_page(context: Context, checkpoint_id: str, *, first: int | None, after: str | None) -> Page[Run]:
-    asked = RelatedRunsQuery(checkpoint_id, checked_first(first), checked_after(after, Prefix.RUN))
-    return await context.loaders.forks.load(asked) or NOTHING
+    """Return a page of the forks of a checkpoint, newest first."""
+    query = RelatedRunsQuery(checkpoint_id, checked_first(first), checked_after(after, Prefix.RUN))
+    return await context.loaders.forks.load(query) or EMPTY_PAGE
 
 
 def check_window(window: Window) -> None:
-    """`first` and `last` exclude each other, and each is 1 to 1000; no event has a number below 1."""
+    """Check that only one of `first` and `last` is set, and that all numbers are in range. Raises Invalid."""
     if window.first is not None and window.last is not None:
         raise invalid("first", "EXCLUSIVE", "first and last cannot be given together")
     for name, count in (("first", window.first), ("last", window.last)):
@@ -212,7 +223,7 @@ def check_window(window: Window) -> None:
 
 @dataclass(frozen=True, slots=True)
 class EventViews:
-    """A page of events; see `history.EventPage`."""
+    """A page of event views; see `history.EventPage`."""
 
     nodes: list[EventView]
     first_seq: int
@@ -220,36 +231,39 @@ class EventViews:
     has_more: bool
 
 
-async def events(context: Context, asked: EventsQuery) -> EventViews:
-    check_window(asked.window)
-    page = await context.loaders.events.load(asked)
+async def events(context: Context, query: EventsQuery) -> EventViews:
+    """Return a page of the events of a run. Raises Invalid for a wrong window."""
+    check_window(query.window)
+    page = await context.loaders.events.load(query)
     assert page is not None
-    names = await Names.of(context, asked.run_id)
-    return EventViews([names.event(event) for event in page.events], page.first_seq, page.last_seq, page.has_more)
+    views = await NodeViews.of(context, query.run_id)
+    return EventViews([views.event(event) for event in page.events], page.first_seq, page.last_seq, page.has_more)
 
 
 async def checkpoint_page(context: Context, run_id: str, *, first: int | None, after: str | None) -> Page[Checkpoint]:
-    asked = RelatedRunsQuery(run_id, checked_first(first), checked_after(after, Prefix.CHECKPOINT))
-    return await context.loaders.checkpoints.load(asked) or NOTHING
+    query = RelatedRunsQuery(run_id, checked_first(first), checked_after(after, Prefix.CHECKPOINT))
+    return await context.loaders.checkpoints.load(query) or EMPTY_PAGE
 
 
 async def checkpoint(context: Context, checkpoint_id: str, run_id: str | None = None) -> Checkpoint | None:
-    """None for one of another run than `run_id`."""
-    found = await context.loaders.checkpoint.load(checkpoint_id)
-    return found if found is not None and run_id in (None, found.run_id) else None
+    """Return a checkpoint, or None if it belongs to another run than `run_id`."""
+    row = await context.loaders.checkpoint.load(checkpoint_id)
+    return row if row is not None and run_id in (None, row.run_id) else None
 
 
 async def state_at(context: Context, checkpoint: Checkpoint) -> dict[str, Any]:
-    """Node outputs as they stood, by node id."""
+    """Return the node outputs at a checkpoint, by node id."""
     return await context.loaders.outputs_at.load((checkpoint.run_id, checkpoint.seq)) or {}
 
 
 async def scope_at(context: Context, checkpoint: Checkpoint) -> dict[str, Any]:
-    """The names that an expression sees at a checkpoint: the same as a node would have seen."""
+    """Return the names of an expression at a checkpoint: the same that a node would have seen there."""
     run = await context.loaders.run.load(checkpoint.run_id)
     if run is None:
         raise NotFound(checkpoint.run_id)
     outputs = await state_at(context, checkpoint)
     states = await context.loaders.node_states_at.load((checkpoint.run_id, checkpoint.seq)) or []
-    seen = {state.node_id: {"output": outputs.get(state.node_id), "status": state.status.value} for state in states}
-    return {**seen, "input": run.inputs, "nodes": seen, "run": {"id": run.id}}
+    nodes_by_id = {
+        state.node_id: {"output": outputs.get(state.node_id), "status": state.status.value} for state in states
+    }
+    return {**nodes_by_id, "input": run.inputs, "nodes": nodes_by_id, "run": {"id": run.id}}

@@ -1,4 +1,7 @@
-"""Starts runs: created, executed, run at once or ad hoc; and waits for one to rest, where the client asked for that."""
+"""Start runs: create, execute, run a workflow or an ad hoc spec; and wait until a run is idle.
+
+A run is accepted in one transaction, so a crash leaves a complete run or none.
+"""
 
 from asyncio import timeout
 from contextlib import suppress
@@ -22,12 +25,15 @@ from resolvers.context import Context
 from resolvers.idempotent import known_run, publish_transitions, run_idempotent, shielded
 from resolvers.secrets import check_use
 from resolvers.workflows.specs import check_runnable, content_to_save
-from resolvers.workflows.version_cache import runnable
+from resolvers.workflows.version_cache import checked_versions
 
 
 @dataclass(frozen=True, slots=True)
 class StartArguments:
-    """What is to be run, and how. `workflow_id` None with a `spec`: ad hoc."""
+    """The workflow or spec to run, and how.
+
+    With `workflow_id` None, `spec` is run ad hoc. `timeout_ms` applies to mode SYNC only.
+    """
 
     workflow_id: str | None = None
     version_id: str | None = None
@@ -41,72 +47,75 @@ class StartArguments:
     idempotency_key: str | None = None
 
 
-async def create_run(context: Context, ask: StartArguments) -> Run:
-    """PENDING, of a workflow."""
-    return await _begin(context, ask, "createRun", start=False)
+async def create_run(context: Context, arguments: StartArguments) -> Run:
+    """Create a PENDING run of a workflow."""
+    return await _begin(context, arguments, "createRun", start=False)
 
 
-async def run_workflow(context: Context, ask: StartArguments) -> Run:
-    """Answers at once, or in mode SYNC when the run rests or the timeout passed."""
-    check_wait(ask.timeout_ms)
-    run = await _begin(context, ask, "runWorkflow", start=True)
-    return await at_rest(context, run, ask.timeout_ms) if ask.mode is RunMode.SYNC else run
+async def run_workflow(context: Context, arguments: StartArguments) -> Run:
+    """Start a run of a workflow. In mode SYNC, wait until it is idle, at most `timeout_ms`."""
+    check_wait(arguments.timeout_ms)
+    run = await _begin(context, arguments, "runWorkflow", start=True)
+    return await wait_until_idle(context, run, arguments.timeout_ms) if arguments.mode is RunMode.SYNC else run
 
 
-async def run_adhoc(context: Context, ask: StartArguments) -> Run:
-    check_wait(ask.timeout_ms)
+async def run_adhoc(context: Context, arguments: StartArguments) -> Run:
+    """Start a run of a spec that belongs to no workflow. Mode SYNC as in `run_workflow`."""
+    check_wait(arguments.timeout_ms)
     async with context.database.connect() as connection:
-        project_id = await project_for(connection, context.caller, Role.RUNNER, ask.project_id)
-    content = content_to_save(ask.spec)
+        project_id = await project_for(connection, context.caller, Role.RUNNER, arguments.project_id)
+    content = content_to_save(arguments.spec)
     check_runnable(context, content.spec)
     check_use(context, project_id, content.spec)
 
     async def act(connection: AsyncConnection) -> CommandResult:
         version = await versions.ensure_adhoc(connection, context.caller, project_id, content)
-        new = _new(ask, version, start=True)
+        new = _new(arguments, version, start=True)
         return await admission.accept(connection, context.caller, new, context.database.deadlines)
 
-    run = await run_idempotent(context, project_id, ask.idempotency_key, "runAdhoc", _arguments(ask), act)
-    return await at_rest(context, run, ask.timeout_ms) if ask.mode is RunMode.SYNC else run
+    run = await run_idempotent(
+        context, project_id, arguments.idempotency_key, "runAdhoc", _idempotency_arguments(arguments), act
+    )
+    return await wait_until_idle(context, run, arguments.timeout_ms) if arguments.mode is RunMode.SYNC else run
 
 
 async def execute_run(
     context: Context, run_id: str, inputs: JSON, *, replace_inputs: bool, idempotency_key: str | None
 ) -> Run:
-    """Starts a PENDING run, with other inputs than it was created with if `replace_inputs`."""
+    """Start a PENDING run. With `replace_inputs`, `inputs` replace those that it was created with."""
     run = await own_run(context, run_id)
 
     async def act(connection: AsyncConnection) -> CommandResult:
-        version = runnable.get(run.version_id) or await versions.get(connection, context.caller, run.version_id)
+        version = checked_versions.get(run.version_id) or await versions.get(connection, context.caller, run.version_id)
         if replace_inputs:
             check_run_inputs(inputs, version)
         new, deadlines = admission.new_run(version, inputs), context.database.deadlines
-        made_way = await admission.admit(connection, context.caller, new, deadlines)
+        cancelled = await admission.admit(connection, context.caller, new, deadlines)
         executed = await commands.execute(connection, context.caller, run_id, inputs, replace=replace_inputs)
-        return replace(executed, transitions=(*made_way, *executed.transitions))
+        return replace(executed, transitions=(*cancelled, *executed.transitions))
 
     arguments = [run_id, inputs, replace_inputs]
     return await run_idempotent(context, run.project_id, idempotency_key, "executeRun", arguments, act, run_id=run_id)
 
 
-async def at_rest(context: Context, run: Run, timeout_ms: int) -> Run:
-    """The run once it is terminal, PAUSED or WAITING, or as it stands when the time is over."""
-    if run.status.is_idle and await _is_at_rest(context, run):
+async def wait_until_idle(context: Context, run: Run, timeout_ms: int) -> Run:
+    """Wait until a run is terminal, PAUSED or WAITING, at most `timeout_ms`, and return its current state."""
+    if run.status.is_idle and await _is_idle(context, run):
         return run
-    pause, most = POLL_S
+    interval_s, max_interval_s = POLL_S
     with suppress(TimeoutError):
         async with timeout(timeout_ms / 1000):
             while True:
-                await context.feed.rest_waiter.wait(run.id, pause)
+                await context.feed.rest_waiter.wait(run.id, interval_s)
                 run = await runs.read(context.database.pool, context.caller, run.id) or run
-                if await _is_at_rest(context, run):
+                if await _is_idle(context, run):
                     return run
-                pause = min(pause * 1.5, most)
+                interval_s = min(interval_s * 1.5, max_interval_s)
     return await runs.read(context.database.pool, context.caller, run.id) or run
 
 
-async def _is_at_rest(context: Context, run: Run) -> bool:
-    """A run that waits for its own child runs alone goes on by itself."""
+async def _is_idle(context: Context, run: Run) -> bool:
+    """Return whether the run needs an action from outside. A run that waits only for its child runs does not."""
     if run.status is not RunStatus.WAITING:
         return run.status.is_idle
     async with context.database.connect() as connection:
@@ -114,29 +123,31 @@ async def _is_at_rest(context: Context, run: Run) -> bool:
     return any(wait.kind is not WaitKind.RUN for wait in open_waits)
 
 
-async def _begin(context: Context, ask: StartArguments, operation: str, *, start: bool) -> Run:
-    workflow_id = ask.workflow_id or ""
+async def _begin(context: Context, arguments: StartArguments, operation: str, *, start: bool) -> Run:
+    workflow_id = arguments.workflow_id or ""
     project_id, current = await versions.current_version_id(context.database.pool, context.caller, workflow_id)
     require(context.caller, Role.RUNNER, project_id)
-    named = current if ask.version_id is None else ask.version_id
-    known = runnable.get(named) if named is not None and ask.draft_revision is None else None
-    if known is not None and known.workflow_id == workflow_id and ask.idempotency_key is None:
-        new = _new(ask, known, start=start)
+    version_id = current if arguments.version_id is None else arguments.version_id
+    cached = checked_versions.get(version_id) if version_id is not None and arguments.draft_revision is None else None
+    if cached is not None and cached.workflow_id == workflow_id and arguments.idempotency_key is None:
+        new = _new(arguments, cached, start=start)
         if new.on_limit is OnLimit.QUEUE:
-            # The way of nearly every run: its version is known, and the run is one statement.
+            # The path of nearly every run: its version is cached, so that accepting it takes one statement.
             return await shielded(_accept_alone(context, new))
 
     async def act(connection: AsyncConnection) -> CommandResult:
         version = await versions.get_for_run(
-            connection, context.caller, workflow_id, ask.version_id, ask.draft_revision
+            connection, context.caller, workflow_id, arguments.version_id, arguments.draft_revision
         )
-        if runnable.get(version.id) is None:
+        if checked_versions.get(version.id) is None:
             check_runnable(context, version.spec)
-            runnable.remember(version)
-        new = _new(ask, version, start=start)
+            checked_versions.add(version)
+        new = _new(arguments, version, start=start)
         return await admission.accept(connection, context.caller, new, context.database.deadlines)
 
-    return await run_idempotent(context, project_id, ask.idempotency_key, operation, _arguments(ask), act)
+    return await run_idempotent(
+        context, project_id, arguments.idempotency_key, operation, _idempotency_arguments(arguments), act
+    )
 
 
 async def _accept_alone(context: Context, new: NewRun) -> Run:
@@ -145,22 +156,25 @@ async def _accept_alone(context: Context, new: NewRun) -> Run:
     return result.run
 
 
-def _new(ask: StartArguments, version: Version, *, start: bool) -> NewRun:
-    """Raises Invalid for options or inputs that do not fit the version."""
-    check_options(ask.options, version.spec)
-    check_run_inputs(ask.inputs, version)
-    return replace(admission.new_run(version, ask.inputs), start=start, mode=ask.mode, options=ask.options)
+def _new(arguments: StartArguments, version: Version, *, start: bool) -> NewRun:
+    """Return the run to accept. Raises Invalid for options or inputs that do not match the version."""
+    check_options(arguments.options, version.spec)
+    check_run_inputs(arguments.inputs, version)
+    return replace(
+        admission.new_run(version, arguments.inputs), start=start, mode=arguments.mode, options=arguments.options
+    )
 
 
 async def own_run(context: Context, run_id: str) -> Run:
+    """Return a run that the caller may control. Raises NotFound, Forbidden."""
     async with context.database.connect() as connection:
         run = await known_run(connection, context, run_id)
     require(context.caller, Role.RUNNER, run.project_id)
     return run
 
 
-def _arguments(ask: StartArguments) -> JSON:
-    """What a repeat with the same key has to say again: not how long it waits for an answer."""
-    arguments = asdict(ask)
-    del arguments["idempotency_key"], arguments["timeout_ms"]
-    return arguments
+def _idempotency_arguments(arguments: StartArguments) -> JSON:
+    """Return the arguments that a repeat with the same key must have. The timeout may differ."""
+    values = asdict(arguments)
+    del values["idempotency_key"], values["timeout_ms"]
+    return values

@@ -1,4 +1,8 @@
-"""What subscriptions send. Every generator ends with its run, and leaves nothing behind when its reader goes."""
+"""Generators of subscriptions. One that follows a run ends with it.
+
+Closing a generator frees its listeners. They own no durable state, so a crash loses nothing: a
+client reconnects with the last number that it has received.
+"""
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
@@ -21,12 +25,12 @@ from persistence.workflows import drafts
 from persistence.workflows.drafts import Draft
 from resolvers.authorise import require
 from resolvers.context import Context
-from resolvers.runs.queries import EventView, Names, NodeView
+from resolvers.runs.queries import EventView, NodeView, NodeViews
 
 
 @dataclass(frozen=True, slots=True)
 class NodeUpdate:
-    """One thing that changed in a run, or one node of its snapshot. `view` is None when only the run changed."""
+    """A change of a run, or one node of its snapshot. `view` is None if only the run changed."""
 
     seq: int
     is_snapshot: bool
@@ -37,7 +41,7 @@ class NodeUpdate:
 
 
 class RunProjection:
-    """A run as its reader has seen it so far: enough to say with each change how far the whole run is."""
+    """The state of a run as far as a subscriber has seen it: status, progress, and the status of each node."""
 
     def __init__(self, run: Run, states: list[NodeState]) -> None:
         self.run_id, self.seq, self.status = run.id, run.last_seq, run.status
@@ -53,54 +57,64 @@ class RunProjection:
         done = statuses.count(NodeStatus.COMPLETED) + statuses.count(NodeStatus.FAILED)
         return done / max(len(statuses) - statuses.count(NodeStatus.SKIPPED), 1)
 
-    def apply(self, what: NodeChange | StatusChange) -> None:
-        if isinstance(what, StatusChange):
-            self.status = what.status
+    def apply(self, change: NodeChange | StatusChange) -> None:
+        """Apply the data of one event."""
+        if isinstance(change, StatusChange):
+            self.status = change.status
         else:
-            self._statuses[what.state.node_id] = what.state.status
+            self._statuses[change.state.node_id] = change.state.status
 
 
 async def node_states(
     context: Context, run_id: str, after: int | None, *, with_values: bool = False
 ) -> AsyncGenerator[NodeUpdate]:
-    """Without `after`: every node as it stands, then every change. With it: every change after that number.
+    """Follow the node states of a run.
 
-    `after: 0` is a reader that has seen nothing: it gets every node IDLE, and then the whole history. `with_values` says
-    that inputs and outputs will be asked for: small ones are read along, instead of one by one.
+    Args:
+        context: The caller and the stores.
+        run_id: The run to follow.
+        after: The last event number that the client has received; every later change is sent. None: the current
+            state of every node is sent first. 0: every node is sent as IDLE, then the whole history.
+        with_values: Whether the client selects inputs or outputs. Small ones are then read with the events
+            instead of one by one.
+
+    Raises:
+        NotFound: The run does not exist or is hidden from the caller.
+        Invalid: `after` is negative, or higher than the last event of the run.
     """
-    picture = await _picture(context, run_id, after, with_values=with_values)
-    names = await Names.of(context, run_id)
+    projection = await _projection(context, run_id, after, with_values=with_values)
+    views = await NodeViews.of(context, run_id)
     if not after:
-        for update in _snapshot(picture, names):
+        for update in _snapshot(projection, views):
             yield update
-    async with aclosing(context.feed.follow(run_id, picture.seq, with_values=with_values)) as events:
+    async with aclosing(context.feed.follow(run_id, projection.seq, with_values=with_values)) as events:
         async for event in events:
             if isinstance(event, Expired):
-                picture = await _picture(context, run_id, None, with_values=with_values)
-                for update in _snapshot(picture, names):
+                projection = await _projection(context, run_id, None, with_values=with_values)
+                for update in _snapshot(projection, views):
                     yield update
-            elif event.seq > picture.seq and isinstance(event.data, NodeChange | StatusChange):
-                picture.apply(event.data)
-                yield _change(picture, names, event)
+            elif event.seq > projection.seq and isinstance(event.data, NodeChange | StatusChange):
+                projection.apply(event.data)
+                yield _change(projection, views, event)
 
 
-def _snapshot(picture: RunProjection, names: Names) -> Iterator[NodeUpdate]:
-    """In the order of the nodes' last changes: a reader cut off in the middle can go on from what it has seen."""
-    progress, status = picture.progress, picture.status
-    states = sorted(picture.states, key=lambda state: state.seq)
-    for place, state in enumerate(states, start=1):
-        seq = picture.seq if place == len(states) else state.seq
-        yield NodeUpdate(seq, True, picture.run_id, status, progress, names.view(state, is_live=True))
+def _snapshot(projection: RunProjection, views: NodeViews) -> Iterator[NodeUpdate]:
+    """Yield every node in the order of their last changes, so that a client that disconnects halfway can continue."""
+    progress, status = projection.progress, projection.status
+    states = sorted(projection.states, key=lambda state: state.seq)
+    for number, state in enumerate(states, start=1):
+        seq = projection.seq if number == len(states) else state.seq
+        yield NodeUpdate(seq, True, projection.run_id, status, progress, views.view(state, is_live=True))
 
 
-def _change(picture: RunProjection, names: Names, event: Event) -> NodeUpdate:
-    what = event.data
-    view = names.view(what.state, is_live=True) if isinstance(what, NodeChange) else None
-    return NodeUpdate(event.seq, False, picture.run_id, picture.status, picture.progress, view)
+def _change(projection: RunProjection, views: NodeViews, event: Event) -> NodeUpdate:
+    data = event.data
+    view = views.view(data.state, is_live=True) if isinstance(data, NodeChange) else None
+    return NodeUpdate(event.seq, False, projection.run_id, projection.status, projection.progress, view)
 
 
-async def _picture(context: Context, run_id: str, seq: int | None, *, with_values: bool) -> RunProjection:
-    """Run and nodes of one moment: now, or after the event `seq`. Raises NotFound."""
+async def _projection(context: Context, run_id: str, seq: int | None, *, with_values: bool) -> RunProjection:
+    """Read run and nodes in one database snapshot: their state now, or after the event `seq`. Raises NotFound."""
     async with context.database.begin() as connection:
         await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
         run = await runs.get(connection, context.caller, run_id)
@@ -111,24 +125,24 @@ async def _picture(context: Context, run_id: str, seq: int | None, *, with_value
             if with_values:
                 states = await nodes.with_small_values(connection, context.caller, run_id, states)
             return RunProjection(run, states)
-        _check_seen(run, seq)
-        return await _picture_at(connection, context, run, seq)
+        _check_after(run, seq)
+        return await _projection_at(connection, context, run, seq)
 
 
-async def _picture_at(connection: AsyncConnection, context: Context, run: Run, seq: int) -> RunProjection:
-    place = (run.id, seq)
-    picture = RunProjection(run, (await nodes.states_at(connection, context.caller, [place]))[place])
-    picture.seq, picture.status = seq, await runs.status_at(connection, run, seq)
-    return picture
+async def _projection_at(connection: AsyncConnection, context: Context, run: Run, seq: int) -> RunProjection:
+    key = (run.id, seq)
+    projection = RunProjection(run, (await nodes.states_at(connection, context.caller, [key]))[key])
+    projection.seq, projection.status = seq, await runs.status_at(connection, run, seq)
+    return projection
 
 
-def _check_seen(run: Run, seq: int) -> None:
-    """Whether a reader can have seen the event `seq`: what is sent is committed. Raises Invalid."""
+def _check_after(run: Run, seq: int) -> None:
+    """Raise Invalid if the run has no event `seq`. Only committed events are sent, so no client has seen it."""
     if seq < 0:
         raise invalid("after", "OUT_OF_RANGE", f"must be the number of an event, or 0, is {seq}")
     if seq > run.last_seq:
         message = (
-            f"is {seq}, but the last event of the run is {run.last_seq}: reload the run, and go on from its lastSeq"
+            f"is {seq}, but the last event of the run is {run.last_seq}: reload the run, and continue from its lastSeq"
         )
         raise invalid("after", "OUT_OF_RANGE", message)
 
@@ -136,40 +150,41 @@ def _check_seen(run: Run, seq: int) -> None:
 async def run_events(
     context: Context, run_id: str, after: int, *, with_values: bool = False
 ) -> AsyncGenerator[EventView]:
+    """Follow the events of a run after a number. Raises NotFound, Invalid."""
     async with context.database.connect() as connection:
         run = await runs.get(connection, context.caller, run_id)
     if run is None:
         raise NotFound(run_id)
-    _check_seen(run, after)
-    names = await Names.of(context, run_id)
+    _check_after(run, after)
+    views = await NodeViews.of(context, run_id)
     async with aclosing(context.feed.follow(run_id, after, with_values=with_values)) as events:
         async for event in events:
-            yield names.event(event)
+            yield views.event(event)
 
 
 async def changed_runs(context: Context, project_id: str | None, where: RunFilter) -> AsyncGenerator[Run]:
-    """Runs in the list that are created or change; one that leaves the list is sent once more."""
+    """Follow the runs of a list: each that is created or changed. A run that leaves the list is sent once more."""
     if project_id is not None:
         require(context.caller, Role.VIEWER, project_id)
-    watched = [project_id] if project_id is not None else context.caller.projects
+    project_ids = [project_id] if project_id is not None else context.caller.projects
 
     def wants(transition: RunTransition) -> bool:
         return where.matches_status(transition.status) or where.matches_status(transition.previous)
 
-    async with aclosing(context.feed.run_changes.watch(wants, *watched)) as changed:
+    async with aclosing(context.feed.run_changes.watch(wants, *project_ids)) as changed:
         async for run in changed:
             if where.matches(run):
                 yield run
 
 
 async def draft_saves(context: Context, workflow_id: str) -> AsyncGenerator[Draft]:
-    """The draft whenever its revision has risen. Raises NotFound."""
-    seen = (await _draft(context, workflow_id)).revision
+    """Follow a draft: it is sent each time that its revision has risen. Raises NotFound."""
+    revision = (await _draft(context, workflow_id)).revision
     async with aclosing(context.feed.draft_saves(workflow_id)) as saves:
         async for _ in saves:
             draft = await _draft(context, workflow_id)
-            if draft.revision > seen:
-                seen = draft.revision
+            if draft.revision > revision:
+                revision = draft.revision
                 yield draft
 
 

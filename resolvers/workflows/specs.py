@@ -1,4 +1,4 @@
-"""Specs that are looked at and never run: what is wrong with one, how it is stored, what an expression gives."""
+"""Specs and expressions: validate a spec, normalise it for storage, and evaluate an expression. Nothing is run."""
 
 from asyncio import to_thread
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ JSON_TYPES: dict[type, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ExpressionResult:
-    """`type` names the JSON type of `value`; both are None where there are errors."""
+    """`type` is the JSON type of `value`. Both are None if there are errors."""
 
     value: JSON = None
     type: str | None = None
@@ -42,19 +42,24 @@ class ExpressionResult:
 
 
 def report(context: Context, spec: JSON) -> ValidationReport:
-    """Everything wrong with a spec at once; what this host's catalogs lack is a warning."""
-    found = validate(spec, context.node_types)
-    if found.spec is None:
-        return found
-    named = {MODEL: context.resources.get("models"), TOOL: context.resources.get("tools")}
-    here = {name: catalog for name, catalog in named.items() if catalog is not None}
-    return replace(found, warnings=[*found.warnings, *unknown_names(found.spec, context.node_types, here)])
+    """Return all problems of a spec. A model or tool that the catalogs of this host lack is a warning."""
+    validated = validate(spec, context.node_types)
+    if validated.spec is None:
+        return validated
+    resources = {MODEL: context.resources.get("models"), TOOL: context.resources.get("tools")}
+    catalogs = {name: catalog for name, catalog in resources.items() if catalog is not None}
+    warnings = [*validated.warnings, *unknown_names(validated.spec, context.node_types, catalogs)]
+    return replace(validated, warnings=warnings)
 
 
 def content_to_save(spec: JSON) -> Content:
-    """A draft may be half done, so little is asked of it: an object of storable JSON, at most 1 MiB."""
+    """Return the normalised spec with its hash. It may be unfinished, but must be a storable object of at most 1 MiB.
+
+    Raises:
+        Invalid: The spec is no object, not storable or too large.
+    """
     if not isinstance(spec, dict):
-        raise invalid("input.spec", "NOT_AN_OBJECT", f"A spec is an object, not {_type_of(spec)}.")
+        raise invalid("input.spec", "NOT_AN_OBJECT", f"A spec must be an object, not {_type_of(spec)}.")
     _check_size(spec)
     normal = normalise(spec)
     return Content(normal, hash_of_normal(normal))
@@ -63,43 +68,48 @@ def content_to_save(spec: JSON) -> Content:
 def _check_size(spec: JSON) -> None:
     try:
         check_storable(spec)
-    except NotStorable as wrong:
-        raise invalid("input.spec" + wrong.path, "NOT_STORABLE", str(wrong)) from wrong
+    except NotStorable as error:
+        raise invalid("input.spec" + error.path, "NOT_STORABLE", str(error)) from error
     size = len(orjson.dumps(spec))
     if size > MAX_SPEC_BYTES:
-        raise invalid("input.spec", "TOO_LARGE", f"The spec is {size:,} bytes of JSON, over {MAX_SPEC_BYTES:,}.")
+        raise invalid(
+            "input.spec", "TOO_LARGE", f"The spec has {size:,} bytes of JSON, over the limit of {MAX_SPEC_BYTES:,}."
+        )
 
 
 def check_runnable(context: Context, spec: JSON) -> None:
-    """Raises Invalid with all errors of the spec; warnings pass."""
-    found = validate(spec, context.node_types)
-    if not found.ok:
-        raise Invalid(found.errors)
+    """Raise Invalid with all errors of the spec, if there are any. Warnings are ignored."""
+    validated = validate(spec, context.node_types)
+    if not validated.ok:
+        raise Invalid(validated.errors)
 
 
 def draft_problems(context: Context, spec: JSON) -> list[FieldProblem]:
-    found = report(context, spec)
-    return [*found.errors, *found.warnings]
+    """Return all errors of a spec, then its warnings."""
+    validated = report(context, spec)
+    return [*validated.errors, *validated.warnings]
 
 
 async def evaluate_expression(expression: str, scope: JSON) -> ExpressionResult:
-    """What can be read as an expression is one; other text that holds `{{ … }}` or `{% … %}` is a template."""
-    # In a thread: what is heavy is waited for, and nobody else should have to.
-    return await to_thread(_evaluated, expression, scope)
+    """Evaluate text as an expression, or as a template if it holds `{{ … }}` or `{% … %}` and is no expression.
+
+    It runs in a thread, because the caller waits for a child process if the text is expensive.
+    """
+    return await to_thread(_evaluate, expression, scope)
 
 
-def _evaluated(expression: str, scope: JSON) -> ExpressionResult:
+def _evaluate(expression: str, scope: JSON) -> ExpressionResult:
     if not isinstance(scope, Mapping):
-        problem = FieldProblem("context", "NOT_AN_OBJECT", f"A context is an object, not {_type_of(scope)}.")
+        problem = FieldProblem("context", "NOT_AN_OBJECT", f"A context must be an object, not {_type_of(scope)}.")
         return ExpressionResult(errors=[problem])
     try:
         value = _value_of(expression, scope)
         check_storable(value)
-    except ExpressionError as wrong:
-        problem = FieldProblem("expression", "EXPRESSION", wrong.message, line=wrong.line, column=wrong.column)
+    except ExpressionError as error:
+        problem = FieldProblem("expression", "EXPRESSION", error.message, line=error.line, column=error.column)
         return ExpressionResult(errors=[problem])
-    except NotStorable as wrong:
-        return ExpressionResult(errors=[FieldProblem("expression", "OUTPUT", str(wrong), Severity.ERROR)])
+    except NotStorable as error:
+        return ExpressionResult(errors=[FieldProblem("expression", "OUTPUT", str(error), Severity.ERROR)])
     return ExpressionResult(value, _type_of(value))
 
 

@@ -1,38 +1,39 @@
-"""Versions found fit to run: neither their content nor this process's node types change, so each is validated once."""
+"""Cache of versions that have been checked and may run: each is validated once a process.
 
-from collections import OrderedDict
+Neither the content of a version nor the node types of a process ever change. `runs.start` is the
+only user. The cache is memory only, so a crash loses nothing.
+"""
+
+from contextlib import suppress
 
 import orjson
+from cachetools import LRUCache
 
 from persistence.workflows.versions import Version
 
 MAX_BYTES = 16 * 1024 * 1024
-"""Of all specs that are kept, as JSON; in memory they take some times as much."""
+"""Total size of the cached specs as JSON. In memory they take several times as much."""
 
 
-class Runnable:
-    """By id; the ones that were not asked for the longest go first."""
+class VersionCache:
+    """Versions by id; the least recently used are dropped first."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
-        self._known: OrderedDict[str, tuple[Version, int]] = OrderedDict()
-        self._left = max_bytes
+        self._versions: LRUCache[str, Version] = LRUCache(max_bytes, getsizeof=_spec_bytes)
 
     def get(self, version_id: str) -> Version | None:
-        found = self._known.get(version_id)
-        if found is None:
-            return None
-        self._known.move_to_end(version_id)
-        return found[0]
+        """Return the version if it is cached."""
+        return self._versions.get(version_id)
 
-    def remember(self, version: Version) -> None:
-        if version.id in self._known:
-            return
-        size = len(orjson.dumps(version.spec))
-        self._known[version.id] = version, size
-        self._left -= size
-        while self._left < 0:
-            _, (_, freed) = self._known.popitem(last=False)
-            self._left += freed
+    def add(self, version: Version) -> None:
+        """Cache a version that may run."""
+        if version.id not in self._versions:
+            with suppress(ValueError):  # The spec is larger than the whole cache.
+                self._versions[version.id] = version
 
 
-runnable = Runnable()
+def _spec_bytes(version: Version) -> int:
+    return len(orjson.dumps(version.spec))
+
+
+checked_versions = VersionCache()

@@ -1,4 +1,4 @@
-"""Versions: frozen from the draft, published, archived. Each call is one transaction."""
+"""Versions of workflows: create from the draft, publish, archive, list. Each change is one transaction."""
 
 from typing import Literal
 
@@ -18,8 +18,8 @@ from resolvers.workflows.specs import check_runnable
 async def version_page(
     context: Context, workflow_id: str, *, first: int | None, after: str | None, status: VersionStatus | None
 ) -> Page[Version]:
-    asked = VersionPageRequest(workflow_id, checked_first(first), checked_after(after, Prefix.VERSION), status)
-    page = await context.loaders.versions.load(asked)
+    query = VersionPageRequest(workflow_id, checked_first(first), checked_after(after, Prefix.VERSION), status)
+    page = await context.loaders.versions.load(query)
     assert page is not None
     return page
 
@@ -33,7 +33,7 @@ async def run_page_of(
     after: str | None,
     where: RunFilter = RunFilter(),
 ) -> Page[Run]:
-    """The runs of one workflow or version."""
+    """Return a page of the runs of one workflow or version, newest first."""
     page = await context.loaders.runs.load(
         RunsQuery(of, id, checked_first(first), checked_after(after, Prefix.RUN), where)
     )
@@ -48,7 +48,21 @@ async def version_by_number(context: Context, workflow_id: str, number: int) -> 
 async def create_version(
     context: Context, workflow_id: str, expected_revision: int | None, *, publish: bool
 ) -> tuple[Version, bool]:
-    """The version, and whether it is new. Raises Invalid for a draft that cannot run, Conflict if it has moved on."""
+    """Create a version from the draft, or return the one that has the same content.
+
+    Args:
+        context: The caller and the stores.
+        workflow_id: The workflow.
+        expected_revision: The revision that the draft must have; None for any.
+        publish: Whether to publish the version in the same transaction.
+
+    Returns:
+        The version, and whether it is new.
+
+    Raises:
+        Invalid: The draft has errors.
+        Conflict: The draft has another revision.
+    """
     async with context.database.begin() as connection:
         workflow = await workflows.get(connection, context.caller, workflow_id)
         require(context.caller, Role.EDITOR, workflow.project_id)
@@ -63,7 +77,11 @@ async def create_version(
 
 
 async def publish_version(context: Context, version_id: str) -> Version:
-    """Archives the one published before; an archived one can be published again. Raises Invalid if it cannot run."""
+    """Publish a version, also an archived one, and archive the version that was published before.
+
+    Raises:
+        Invalid: The spec has errors with the node types of this server.
+    """
     async with context.database.begin() as connection:
         version = await versions.get(connection, context.caller, version_id)
         require(context.caller, Role.EDITOR, version.project_id)

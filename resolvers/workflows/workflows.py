@@ -1,4 +1,4 @@
-"""Workflows and their drafts: every call is one transaction; who watches the draft is told after the commit."""
+"""Workflows and their drafts. Each change is one transaction, and subscribers are notified after its commit."""
 
 from collections.abc import Mapping
 
@@ -30,7 +30,7 @@ STARTER: dict[str, JSON] = {
     ],
     "edges": [{"source": "start", "target": "end"}],
 }
-"""What a workflow begins with where nothing is given: it runs."""
+"""The draft of a workflow that is created without a spec or template. It can run."""
 
 
 async def workflow(context: Context, workflow_id: str) -> Workflow | None:
@@ -40,7 +40,7 @@ async def workflow(context: Context, workflow_id: str) -> Workflow | None:
 async def workflow_page(
     context: Context, *, project_id: str | None, first: int | None, after: str | None, search: str | None
 ) -> Page[Workflow]:
-    """Raises NotFound for a project that the caller does not have."""
+    """Return a page of workflows, newest first. Raises NotFound for a project that the caller may not see."""
     if project_id is not None:
         require(context.caller, Role.VIEWER, project_id)
     async with context.database.connect() as connection:
@@ -63,7 +63,12 @@ async def create_workflow(
     spec: JSON,
     template: str | None,
 ) -> Workflow:
-    """`spec` None: the template's, else the starter's."""
+    """Create a workflow with a draft: `spec`, or that of the template, or else STARTER.
+
+    Raises:
+        Invalid: Name, description or spec are out of range, or both spec and template are given.
+        NotFound, Forbidden: The caller has no role in the project, or a lower one than editor.
+    """
     content = content_to_save(_first_spec(context, spec, template))
     async with context.database.begin() as connection:
         chosen = await project_for(connection, context.caller, Role.EDITOR, project_id)
@@ -82,31 +87,35 @@ def _first_spec(context: Context, spec: JSON, template: str | None) -> JSON:
         return STARTER if spec is None else spec
     if spec is not None:
         raise invalid("input.template", "EXCLUSIVE", "spec and template cannot be given together")
-    found = catalog.template(context, template)
-    if found is None:
+    chosen = catalog.template(context, template)
+    if chosen is None:
         raise invalid(
             "input.template", "UNKNOWN", f"There is no template named {template!r}; the query `templates` lists them."
         )
-    return found.spec
+    return chosen.spec
 
 
 async def update_workflow(context: Context, workflow_id: str, changes: Mapping[str, str | None]) -> Workflow:
-    """`changes` holds what was given, `name` or `description`; null clears a description and is no name."""
+    """Change name or description. `changes` holds the fields to change; None clears the description.
+
+    Raises:
+        Invalid: The name is empty or too long, or the description too long.
+    """
     values: dict[str, str] = {}
     if "name" in changes:
         values["name"] = checked_name("input.name", changes["name"] or "")
     if "description" in changes:
         values["description"] = checked_description("input.description", changes["description"] or "")
     async with context.database.begin() as connection:
-        stands = await workflows.get(connection, context.caller, workflow_id)
-        require(context.caller, Role.EDITOR, stands.project_id)
+        workflow = await workflows.get(connection, context.caller, workflow_id)
+        require(context.caller, Role.EDITOR, workflow.project_id)
         if not values:
-            return stands
+            return workflow
         return await workflows.change(connection, context.caller, workflow_id, values)
 
 
 async def duplicate_workflow(context: Context, workflow_id: str, name: str | None) -> Workflow:
-    """A new workflow in the same project, with a copy of the draft."""
+    """Create a workflow in the same project with a copy of the draft."""
     async with context.database.begin() as connection:
         source = await workflows.get(connection, context.caller, workflow_id)
         require(context.caller, Role.EDITOR, source.project_id)
@@ -122,10 +131,16 @@ async def duplicate_workflow(context: Context, workflow_id: str, name: str | Non
 
 
 async def delete_workflow(context: Context, workflow_id: str, *, cancel_runs: bool) -> str:
-    """Refused while runs are active; with `cancel_runs` they are cancelled first, and their code has stopped."""
+    """Delete a workflow with its versions and runs, and return its id.
+
+    With `cancel_runs`, active runs are cancelled first, and the call waits until their code has stopped.
+
+    Raises:
+        InvalidState: Runs are active.
+    """
     async with context.database.connect() as connection:
-        stands = await workflows.get(connection, context.caller, workflow_id)
-    require(context.caller, Role.EDITOR, stands.project_id)
+        workflow = await workflows.get(connection, context.caller, workflow_id)
+    require(context.caller, Role.EDITOR, workflow.project_id)
     if cancel_runs:
         await control.stop_runs(context, workflow_id, DELETED)
     await shielded(_delete(context, workflow_id, cancel_runs=cancel_runs))
@@ -137,14 +152,15 @@ async def _delete(context: Context, workflow_id: str, *, cancel_runs: bool) -> N
     async with context.database.begin() as connection:
         await workflows.lock(connection, context.caller, workflow_id, exclusive=True)
         if not cancel_runs:
-            await _need_none_active(connection, context, workflow_id)  # And none can become so: its workflow is held.
+            # The lock on the workflow prevents new runs after this check.
+            await _require_no_active_runs(connection, context, workflow_id)
         held = await workflows.lock_runs(connection, context.caller, workflow_id)
         late: list[RunTransition] = []
         if cancel_runs:
-            # Runs that were accepted while the others stopped: nobody has begun with them.
+            # Runs that were accepted while the others stopped: no worker has claimed them yet.
             late += await commands.cancel_all(connection, context.caller, workflow_id, DELETED, deadlines)
-            await _need_none_active(connection, context, workflow_id)
-        # Once their parents are gone, nothing would tell that nobody waits for them.
+            await _require_no_active_runs(connection, context, workflow_id)
+        # Child runs in other workflows: once their parents are deleted, nothing would ever cancel them.
         children = await workflows.active_child_ids(connection, workflow_id)
         late += await commands.cancel_these(connection, children, DELETED, deadlines)
         await workflows.delete(connection, context.caller, workflow_id)
@@ -152,31 +168,31 @@ async def _delete(context: Context, workflow_id: str, *, cancel_runs: bool) -> N
     await delete_streams(context.redis, held)
 
 
-async def _need_none_active(connection: AsyncConnection, context: Context, workflow_id: str) -> None:
+async def _require_no_active_runs(connection: AsyncConnection, context: Context, workflow_id: str) -> None:
     active = await workflows.active_run_ids(connection, context.caller, workflow_id)
     if active:
-        raise InvalidState(f"{len(active)} of its runs are active, {active[0]} among them.")
+        raise InvalidState(f"{len(active)} runs of the workflow are active, for example {active[0]}.")
 
 
 async def save_draft(context: Context, workflow_id: str, spec: JSON, expected_revision: int) -> Draft:
-    """Raises Conflict with what stands, if somebody saved first."""
+    """Save a draft. Raises Conflict with the current draft if it has another revision than expected."""
     return await shielded(_save(context, workflow_id, content_to_save(spec), expected_revision))
 
 
 async def restore_version(context: Context, version_id: str, expected_revision: int) -> Draft:
-    """Copies the version's spec into its workflow's draft."""
+    """Copy the spec of a version into the draft of its workflow. Raises Conflict as `save_draft`."""
     async with context.database.connect() as connection:
         version = await versions.get(connection, context.caller, version_id)
     if version.workflow_id is None:
-        raise InvalidState("An ad hoc version belongs to no workflow: there is no draft to restore it to.")
+        raise InvalidState("An ad hoc version belongs to no workflow, so there is no draft to restore it to.")
     content = Content(version.spec, version.spec_hash)
     return await shielded(_save(context, version.workflow_id, content, expected_revision))
 
 
 async def _save(context: Context, workflow_id: str, content: Content, expected_revision: int) -> Draft:
     async with context.database.begin() as connection:
-        stands = await workflows.get(connection, context.caller, workflow_id)
-        require(context.caller, Role.EDITOR, stands.project_id)
+        workflow = await workflows.get(connection, context.caller, workflow_id)
+        require(context.caller, Role.EDITOR, workflow.project_id)
         draft, changed = await drafts.save(connection, context.caller, workflow_id, content, expected_revision)
     if changed:
         await announce(context.redis, draft_channel(workflow_id), str(draft.revision))

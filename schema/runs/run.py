@@ -92,7 +92,7 @@ class RunType(Node):
     @strawberry.field(graphql_type=list[NodeStateType])
     @staticmethod
     async def current_nodes(run: ParentRun, info: Info) -> list[NodeView]:
-        return queries.under_way(await queries.node_views(info.context, run.id))
+        return queries.current_nodes(await queries.node_views(info.context, run.id))
 
     @strawberry.field(
         description="Estimated from the median duration of earlier runs of the version. Null without "

@@ -1,4 +1,4 @@
-"""Limits that a spec sets on its own runs: exact, however many ask at once, and whichever way a run comes into being."""
+"""Concurrency limits of a spec: exact with many simultaneous calls, and for every way to create a run."""
 
 import asyncio
 from collections import Counter
@@ -19,14 +19,14 @@ from tests.journal_worker import SPEC, Worker
 
 
 async def limited(context: Context, project: str, limit: int, on_limit: str) -> StartArguments:
-    """A workflow whose runs are limited, ready to be started."""
+    """Create a workflow with a concurrency limit, and return the arguments that start it."""
     spec: dict[str, Any] = {**SPEC, "concurrency": {"limit": limit, "onLimit": on_limit}}
     async with context.database.begin() as connection:
         content = drafts.Content(spec, f"{limit} {on_limit}")
-        made = await workflows.create(
+        workflow = await workflows.create(
             connection, context.caller, project, name="Limited", description="", content=content
         )
-    return StartArguments(workflow_id=made.id)
+    return StartArguments(workflow_id=workflow.id)
 
 
 async def statuses(context: Context) -> dict[str, RunStatus]:
@@ -38,93 +38,99 @@ async def cancel(context: Context, run: Run) -> None:
     await context.database.pool.execute("UPDATE runs SET status = 'CANCELLED' WHERE id = $1", run.id)
 
 
-async def test_runs_of_a_limited_workflow_have_a_lane_of_their_own(context: Context, project: str) -> None:
-    ask = await limited(context, project, 2, "queue")
-    made = [await start.run_workflow(context, ask) for _ in range(4)]
-    assert {run.status for run in made} == {RunStatus.QUEUED}
+async def test_runs_of_a_limited_workflow_share_one_concurrency_key(context: Context, project: str) -> None:
+    arguments = await limited(context, project, 2, "queue")
+    runs = [await start.run_workflow(context, arguments) for _ in range(4)]
+    assert {run.status for run in runs} == {RunStatus.QUEUED}
     rows = await context.database.pool.fetch("SELECT DISTINCT lane, lane_limit FROM runs")
-    assert [tuple(row) for row in rows] == [(ask.workflow_id, 2)]
+    assert [tuple(row) for row in rows] == [(arguments.workflow_id, 2)]
 
 
-async def test_of_many_at_once_as_many_are_accepted_as_there_is_room_for(context: Context, project: str) -> None:
-    ask = await limited(context, project, 3, "reject")
-    answers = await asyncio.gather(*(start.run_workflow(context, ask) for _ in range(20)), return_exceptions=True)
+async def test_of_many_simultaneous_calls_as_many_are_accepted_as_the_limit_allows(
+    context: Context, project: str
+) -> None:
+    arguments = await limited(context, project, 3, "reject")
+    answers = await asyncio.gather(*(start.run_workflow(context, arguments) for _ in range(20)), return_exceptions=True)
     assert Counter(type(answer) for answer in answers) == {Run: 3, Busy: 17}
     assert len(await statuses(context)) == 3
     first = next(answer for answer in answers if isinstance(answer, Run))
     await cancel(context, first)
-    assert (await start.run_workflow(context, ask)).status is RunStatus.QUEUED
+    assert (await start.run_workflow(context, arguments)).status is RunStatus.QUEUED
     with pytest.raises(Busy):
-        await start.run_workflow(context, ask)
+        await start.run_workflow(context, arguments)
 
 
-async def test_a_run_that_rests_takes_no_room(context: Context, project: str, worker: Worker) -> None:
-    ask = await limited(context, project, 1, "reject")
-    held = await worker.takes_up(await start.run_workflow(context, ask))
+async def test_a_waiting_run_does_not_count_toward_the_limit(context: Context, project: str, worker: Worker) -> None:
+    arguments = await limited(context, project, 1, "reject")
+    held = await worker.takes_up(await start.run_workflow(context, arguments))
     with pytest.raises(Busy):
-        await start.run_workflow(context, ask)
+        await start.run_workflow(context, arguments)
     await held.ends(RunStatus.WAITING)
-    await start.run_workflow(context, ask)
+    await start.run_workflow(context, arguments)
 
 
-async def test_a_newer_run_takes_the_place_of_the_oldest(context: Context, project: str, worker: Worker) -> None:
-    ask = await limited(context, project, 2, "cancelOldest")
-    oldest = await start.run_workflow(context, ask)
+async def test_a_newer_run_cancels_the_oldest(context: Context, project: str, worker: Worker) -> None:
+    arguments = await limited(context, project, 2, "cancelOldest")
+    oldest = await start.run_workflow(context, arguments)
     await worker.takes_up(oldest)
-    older = await start.run_workflow(context, ask)
-    newer = await start.run_workflow(context, ask)
+    older = await start.run_workflow(context, arguments)
+    newer = await start.run_workflow(context, arguments)
     assert await statuses(context) == {
         oldest.id: RunStatus.CANCELLING,
         older.id: RunStatus.QUEUED,
         newer.id: RunStatus.QUEUED,
     }
-    newest = await start.run_workflow(context, ask)
+    newest = await start.run_workflow(context, arguments)
     assert (await statuses(context))[older.id] is RunStatus.CANCELLED
     assert (await statuses(context))[newest.id] is RunStatus.QUEUED
-    [told] = await context.database.pool.fetch("SELECT status_message FROM runs WHERE id = $1", older.id)
-    assert "newer run" in told["status_message"]
+    [row] = await context.database.pool.fetch("SELECT status_message FROM runs WHERE id = $1", older.id)
+    assert "newer run" in row["status_message"]
 
 
 async def test_a_run_cancelled_for_a_newer_one_gets_the_configured_deadline(
     context: Context, project: str, worker: Worker
 ) -> None:
     context.database.deadlines = replace(context.database.deadlines, cancelling=timedelta(seconds=33))
-    ask = await limited(context, project, 1, "cancelOldest")
-    oldest = await start.run_workflow(context, ask)
+    arguments = await limited(context, project, 1, "cancelOldest")
+    oldest = await start.run_workflow(context, arguments)
     await worker.takes_up(oldest)
-    await start.run_workflow(context, ask)
+    await start.run_workflow(context, arguments)
     query = "SELECT deadline_at - cancel_requested_at FROM runs WHERE id = $1 AND status = 'CANCELLING'"
     assert await context.database.pool.fetchval(query, oldest.id) == timedelta(seconds=33)
 
 
-async def test_of_many_at_once_the_newest_are_left(context: Context, project: str) -> None:
-    ask = await limited(context, project, 2, "cancelOldest")
-    made = await asyncio.gather(*(start.run_workflow(context, ask) for _ in range(12)))
-    assert len({run.id for run in made}) == 12
+async def test_of_many_simultaneous_calls_only_the_newest_runs_are_not_cancelled(
+    context: Context, project: str
+) -> None:
+    arguments = await limited(context, project, 2, "cancelOldest")
+    runs = await asyncio.gather(*(start.run_workflow(context, arguments) for _ in range(12)))
+    assert len({run.id for run in runs}) == 12
     assert Counter((await statuses(context)).values()) == {RunStatus.QUEUED: 2, RunStatus.CANCELLED: 10}
 
 
-async def test_what_made_way_is_told_to_those_who_watch_it(context: Context, project: str) -> None:
-    ask = await limited(context, project, 1, "cancelOldest")
-    oldest = await start.run_workflow(context, ask)
+async def test_subscribers_of_a_run_that_is_cancelled_for_a_newer_one_are_notified(
+    context: Context, project: str
+) -> None:
+    arguments = await limited(context, project, 1, "cancelOldest")
+    oldest = await start.run_workflow(context, arguments)
     events = context.feed.follow(oldest.id, oldest.last_seq)
     following = asyncio.ensure_future(anext(events))
-    await start.run_workflow(context, ask)
+    await start.run_workflow(context, arguments)
     event = await asyncio.wait_for(following, 5)
     assert (event.run_id, event.seq) == (oldest.id, 2)
     await events.aclose()
 
 
-async def test_a_repeat_with_the_same_key_takes_no_second_place(context: Context, project: str) -> None:
-    ask = replace(await limited(context, project, 1, "reject"), idempotency_key="once")
-    first, second = await asyncio.gather(*(start.run_workflow(context, ask) for _ in range(2)))
+async def test_a_repeat_with_the_same_key_counts_once(context: Context, project: str) -> None:
+    arguments = replace(await limited(context, project, 1, "reject"), idempotency_key="once")
+    first, second = await asyncio.gather(*(start.run_workflow(context, arguments) for _ in range(2)))
     assert first.id == second.id
 
 
-async def test_a_created_run_takes_its_place_when_it_is_executed(context: Context, project: str) -> None:
-    ask = await limited(context, project, 1, "reject")
-    pending = await start.create_run(context, ask)
-    running = await start.run_workflow(context, ask)
+async def test_a_created_run_counts_from_its_execution_on(context: Context, project: str) -> None:
+    arguments = await limited(context, project, 1, "reject")
+    pending = await start.create_run(context, arguments)
+    running = await start.run_workflow(context, arguments)
     with pytest.raises(Busy):
         await start.execute_run(context, pending.id, None, replace_inputs=False, idempotency_key=None)
     assert (await statuses(context))[pending.id] is RunStatus.PENDING
@@ -134,8 +140,8 @@ async def test_a_created_run_takes_its_place_when_it_is_executed(context: Contex
 
 
 async def test_a_retry_counts_like_any_other_run(context: Context, project: str) -> None:
-    ask = await limited(context, project, 1, "reject")
-    first = await start.run_workflow(context, ask)
+    arguments = await limited(context, project, 1, "reject")
+    first = await start.run_workflow(context, arguments)
     await cancel(context, first)
     retry = derive.RetryArguments(first.id, RetryFrom.START)
     assert (await derive.retry_run(context, retry)).status is RunStatus.QUEUED
@@ -143,7 +149,7 @@ async def test_a_retry_counts_like_any_other_run(context: Context, project: str)
         await derive.retry_run(context, retry)
 
 
-async def test_a_spec_without_a_workflow_is_limited_by_itself(context: Context, project: str) -> None:
+async def test_an_adhoc_spec_has_its_own_limit(context: Context, project: str) -> None:
     spec = {**SPEC, "concurrency": {"limit": 1, "onLimit": "reject"}}
     await start.run_adhoc(context, StartArguments(project_id=project, spec=spec))
     await start.run_adhoc(context, StartArguments(project_id=project, spec=SPEC))

@@ -1,4 +1,4 @@
-"""Run control against real Postgres and Redis: what is refused, what is repeated, and what a race leaves behind."""
+"""Run control against real Postgres and Redis: refused calls, repeated calls and races."""
 
 import asyncio
 from dataclasses import replace
@@ -24,7 +24,7 @@ def adhoc(project: str) -> StartArguments:
     return StartArguments(project_id=project, spec=SPEC)
 
 
-async def test_an_accepted_run_is_queued_and_the_doorbell_rings(
+async def test_an_accepted_run_is_queued_and_a_worker_is_notified(
     context: Context, adhoc: StartArguments, redis: Redis
 ) -> None:
     run = await start.run_adhoc(context, adhoc)
@@ -33,12 +33,14 @@ async def test_an_accepted_run_is_queued_and_the_doorbell_rings(
 
 
 async def test_a_run_is_accepted_without_redis(context: Context, adhoc: StartArguments) -> None:
-    away = ArqRedis.from_url("unix:///nonexistent/redis.sock")
-    alone = replace(context, notifier=Notifier(away, "test"), feed=Feed(context.database, away))
-    assert (await start.run_adhoc(alone, adhoc)).status is RunStatus.QUEUED
+    unreachable = ArqRedis.from_url("unix:///nonexistent/redis.sock")
+    without_redis = replace(context, notifier=Notifier(unreachable, "test"), feed=Feed(context.database, unreachable))
+    assert (await start.run_adhoc(without_redis, adhoc)).status is RunStatus.QUEUED
 
 
-async def test_inputs_that_the_schema_refuses_are_named_by_path(context: Context, adhoc: StartArguments) -> None:
+async def test_inputs_that_do_not_match_the_schema_are_reported_by_path(
+    context: Context, adhoc: StartArguments
+) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["who"]}
     with pytest.raises(Invalid) as caught:
         await start.run_adhoc(context, replace(adhoc, spec={**SPEC, "inputs": schema}, inputs={"n": "one"}))
@@ -57,7 +59,7 @@ async def test_inputs_that_cannot_be_stored_are_refused(
     assert await context.database.pool.fetchval("SELECT count(*) FROM runs") == 0
 
 
-async def test_a_schema_that_points_elsewhere_is_a_problem_and_no_request(
+async def test_a_schema_with_a_remote_reference_is_refused_and_not_fetched(
     context: Context, adhoc: StartArguments
 ) -> None:
     schema = {"$ref": "http://127.0.0.1:1/schema.json"}
@@ -65,18 +67,18 @@ async def test_a_schema_that_points_elsewhere_is_a_problem_and_no_request(
         await start.run_adhoc(context, replace(adhoc, spec={**SPEC, "inputs": schema}))
 
 
-async def test_the_same_key_answers_with_the_same_run(context: Context, adhoc: StartArguments) -> None:
-    ask = replace(adhoc, idempotency_key="k")
-    first = await start.run_adhoc(context, ask)
-    assert (await start.run_adhoc(context, ask)).id == first.id
+async def test_a_repeat_with_the_same_key_returns_the_same_run(context: Context, adhoc: StartArguments) -> None:
+    arguments = replace(adhoc, idempotency_key="k")
+    first = await start.run_adhoc(context, arguments)
+    assert (await start.run_adhoc(context, arguments)).id == first.id
     with pytest.raises(Conflict):
-        await start.run_adhoc(context, replace(ask, inputs={"other": 1}))
+        await start.run_adhoc(context, replace(arguments, inputs={"other": 1}))
 
 
-async def test_of_calls_with_one_key_at_once_one_makes_the_run(context: Context, adhoc: StartArguments) -> None:
-    ask = replace(adhoc, idempotency_key="k")
-    made = await asyncio.gather(*(start.run_adhoc(context, ask) for _ in range(20)))
-    assert len({run.id for run in made}) == 1
+async def test_of_simultaneous_calls_with_one_key_one_creates_the_run(context: Context, adhoc: StartArguments) -> None:
+    arguments = replace(adhoc, idempotency_key="k")
+    runs = await asyncio.gather(*(start.run_adhoc(context, arguments) for _ in range(20)))
+    assert len({run.id for run in runs}) == 1
     assert await context.database.pool.fetchval("SELECT count(*) FROM runs") == 1
 
 
@@ -90,20 +92,20 @@ async def test_a_queued_run_is_cancelled_at_once(context: Context, adhoc: StartA
     assert caught.value.run_status is RunStatus.CANCELLED
 
 
-async def test_a_held_run_is_cancelling_until_its_worker_says_more(
+async def test_a_leased_run_is_cancelling_until_its_worker_reports_the_end(
     context: Context, adhoc: StartArguments, worker: Worker
 ) -> None:
     run = await start.run_adhoc(context, adhoc)
     held = await worker.takes_up(run)
-    asked = await control.cancel_run(context, run.id, None, None)
+    first = await control.cancel_run(context, run.id, None, None)
     again = await control.cancel_run(context, run.id, None, None)
-    assert asked.status is again.status is RunStatus.CANCELLING
-    assert asked.last_seq == again.last_seq
-    assert asked.deadline_at is not None
+    assert first.status is again.status is RunStatus.CANCELLING
+    assert first.last_seq == again.last_seq
+    assert first.deadline_at is not None
     await held.ends(RunStatus.CANCELLED, RunStatus.CANCELLING)
 
 
-async def test_a_run_given_back_in_mid_node_shows_no_running_node_once_cancelled(
+async def test_a_released_run_shows_no_running_node_once_it_is_cancelled(
     context: Context, adhoc: StartArguments, worker: Worker
 ) -> None:
     run = await start.run_adhoc(context, adhoc)
@@ -114,20 +116,22 @@ async def test_a_run_given_back_in_mid_node_shows_no_running_node_once_cancelled
         states = (await node_states.states(connection, context.caller, [run.id]))[run.id]
     assert states[0].status is NodeStatus.CANCELLED
     assert cancelled.last_seq == 5
-    told = [event async for event in context.feed.follow(run.id, 0)]
-    assert [event.seq for event in told] == [1, 2, 3, 4, 5]
+    events = [event async for event in context.feed.follow(run.id, 0)]
+    assert [event.seq for event in events] == [1, 2, 3, 4, 5]
 
 
-async def test_cancelling_at_once_from_many_sides_changes_it_once(context: Context, adhoc: StartArguments) -> None:
+async def test_simultaneous_cancels_change_a_run_once(context: Context, adhoc: StartArguments) -> None:
     run = await start.run_adhoc(context, adhoc)
-    done = await asyncio.gather(
+    results = await asyncio.gather(
         *(control.cancel_run(context, run.id, None, None) for _ in range(10)), return_exceptions=True
     )
-    assert sum(not isinstance(one, BaseException) for one in done) == 1
-    assert all(isinstance(one, InvalidState) for one in done if isinstance(one, BaseException))
+    assert sum(not isinstance(result, BaseException) for result in results) == 1
+    assert all(isinstance(result, InvalidState) for result in results if isinstance(result, BaseException))
 
 
-async def test_a_synchronous_run_answers_when_it_rests(context: Context, adhoc: StartArguments, worker: Worker) -> None:
+async def test_a_synchronous_call_returns_when_the_run_is_idle(
+    context: Context, adhoc: StartArguments, worker: Worker
+) -> None:
     waiting = asyncio.create_task(start.run_adhoc(context, replace(adhoc, mode=RunMode.SYNC)))
     await until(lambda: context.feed.rest_waiter.waiting)
     (run_id,) = context.feed.rest_waiter.waiting
@@ -139,7 +143,7 @@ async def test_a_synchronous_run_answers_when_it_rests(context: Context, adhoc: 
     assert not context.feed.rest_waiter.waiting
 
 
-async def test_a_synchronous_run_answers_as_it_stands_when_time_is_over(
+async def test_a_synchronous_call_returns_the_current_run_after_its_timeout(
     context: Context, adhoc: StartArguments
 ) -> None:
     run = await start.run_adhoc(context, replace(adhoc, mode=RunMode.SYNC, timeout_ms=50))
@@ -147,7 +151,7 @@ async def test_a_synchronous_run_answers_as_it_stands_when_time_is_over(
     assert not context.feed.rest_waiter.waiting
 
 
-async def test_a_viewer_may_not_run_and_a_stranger_sees_nothing(
+async def test_a_viewer_may_not_control_a_run_and_another_user_does_not_find_it(
     context: Context, adhoc: StartArguments, project: str
 ) -> None:
     run = await start.run_adhoc(context, adhoc)
@@ -155,4 +159,4 @@ async def test_a_viewer_may_not_run_and_a_stranger_sees_nothing(
     with pytest.raises(Forbidden):
         await control.cancel_run(replace(context, caller=viewer), run.id, None, None)
     with pytest.raises(NotFound):
-        await control.cancel_run(replace(context, caller=Caller("stranger", {})), run.id, None, None)
+        await control.cancel_run(replace(context, caller=Caller("another user", {})), run.id, None, None)

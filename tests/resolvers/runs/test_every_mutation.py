@@ -1,4 +1,4 @@
-"""Every run mutation in every status: what the state machine lets happens, anything else says so and changes nothing."""
+"""Every run mutation in every status: it follows the state machine, or it is refused and changes nothing."""
 
 from typing import Any
 
@@ -11,8 +11,7 @@ from resolvers.context import Context
 from tests.executor_worker import ExecutorWorker, accept_spec
 from tests.journal_worker import Worker
 from tests.resolvers.runs_by_status import QUESTION, RUN, S, all_rows, in_status
-from tests.schema_client import LINEAR, mutate
-from tests.schema_client import call as ask
+from tests.schema_client import LINEAR, call, mutate
 
 ALL = list(RunStatus)
 TERMINAL = {S.COMPLETED, S.FAILED, S.CANCELLED}
@@ -46,7 +45,7 @@ OUTCOMES: dict[str, dict[RunStatus, RunStatus]] = {
     "stepRun": {S.PAUSED: S.QUEUED},
     "setBreakpoints": {status: status for status in ALL if status not in TERMINAL},
 }
-"""Mutation → status → the status that follows. What is not here is refused."""
+"""Mutation → status → the next status. Any other pair is refused."""
 OFFERED = {
     "EXECUTE": "executeRun",
     "CANCEL": "cancelRun",
@@ -55,42 +54,42 @@ OFFERED = {
     "STEP": "stepRun",
     "ANSWER": "answer",
 }
-ASKED_FOR_ALREADY = {("cancelRun", S.CANCELLING), ("pauseRun", S.PAUSING), ("pauseRun", S.PAUSED)}
-"""Accepted, as nobody can tell whether a client knew; but not offered."""
+ALREADY_REQUESTED = {("cancelRun", S.CANCELLING), ("pauseRun", S.PAUSING), ("pauseRun", S.PAUSED)}
+"""Accepted, because the client may not know of the earlier request; but not offered."""
 
 
-async def call(context: Context, name: str, run_id: str) -> dict[str, Any]:
+async def change(context: Context, name: str, run_id: str) -> dict[str, Any]:
     quick: dict[str, Any] = {"runId": run_id, "timeoutMs": 0}
-    given: dict[str, tuple[str, dict[str, Any]]] = {
+    inputs: dict[str, tuple[str, dict[str, Any]]] = {
         "pauseRun": ("pauseRun", quick),
         "stepRun": ("stepRun", quick),
         "rewind": ("resumeRun", {"runId": run_id, "checkpointId": "ckp_" + run_id[4:]}),
         "answer": ("resumeRun", {"runId": run_id, "waitId": QUESTION, "answer": {"ok": True}}),
         "setBreakpoints": ("setBreakpoints", {"runId": run_id, "nodeIds": ["b"]}),
     }
-    mutation, input = given.get(name, (name, {"runId": run_id}))
+    mutation, input = inputs.get(name, (name, {"runId": run_id}))
     return await mutate(context, mutation, RUN, **input)
 
 
 @pytest.mark.parametrize("name", OUTCOMES)
-async def test_a_mutation_does_in_each_status_what_the_state_machine_says(
+async def test_a_mutation_follows_the_state_machine_in_each_status(
     context: Context, worker: Worker, caller: Caller, project: str, name: str
 ) -> None:
     database = context.database
     for status in ALL:
         run_id = await in_status(database, worker, caller, project, status)
         before = await all_rows(database, run_id)
-        payload = await call(context, name, run_id)
-        stands = await database.pool.fetchval("SELECT status FROM runs WHERE id = $1", run_id)
-        follows = OUTCOMES[name].get(status)
-        if follows is None:
+        payload = await change(context, name, run_id)
+        status_after = await database.pool.fetchval("SELECT status FROM runs WHERE id = $1", run_id)
+        expected = OUTCOMES[name].get(status)
+        if expected is None:
             assert payload["run"] is None, (name, status)
             [error] = payload["errors"]
             assert error["__typename"] == "InvalidStateProblem", (name, status)
             assert await all_rows(database, run_id) == before, (name, status)
         else:
             assert payload["errors"] == [], (name, status)
-            assert (payload["run"]["status"], stands) == (follows, follows), (name, status)
+            assert (payload["run"]["status"], status_after) == (expected, expected), (name, status)
         await database.pool.execute("DELETE FROM runs WHERE id = $1", run_id)
 
 
@@ -99,61 +98,64 @@ DERIVED: dict[str, set[RunStatus]] = {
     "retryRun from FAILED": {S.FAILED, S.CANCELLED},
     "forkRun": set(ALL),
 }
-"""Mutation → the statuses in which it makes a new run. The one that it is made of stays as it is, whatever comes of it."""
+"""Mutation → the statuses in which it creates a run. The original run never changes."""
 
 
 @pytest.mark.parametrize("name", DERIVED)
-async def test_a_run_is_made_of_another_in_the_statuses_that_the_state_machine_says(
+async def test_a_run_is_derived_from_another_in_the_statuses_of_the_state_machine(
     context: Context, redis: Redis, caller: Caller, project: str, name: str
 ) -> None:
     database = context.database
     run_id = await accept_spec(database, caller, project, LINEAR)
-    async with ExecutorWorker(database, redis) as driver:
-        await (await driver.claim(run_id)).run()
+    async with ExecutorWorker(database, redis) as executor_worker:
+        await (await executor_worker.claim(run_id)).run()
     checkpoint_id = await database.pool.fetchval("SELECT id FROM checkpoints WHERE run_id = $1 LIMIT 1", run_id)
-    mutation, _, where = name.partition(" from ")
-    given = {"runId": run_id, "from": where} if where else {"checkpointId": checkpoint_id}
+    mutation, _, from_ = name.partition(" from ")
+    input = {"runId": run_id, "from": from_} if from_ else {"checkpointId": checkpoint_id}
     for status in ALL:
         await database.pool.execute("UPDATE runs SET status = $2 WHERE id = $1", run_id, status)
         before = await all_rows(database, run_id)
         count = await database.pool.fetchval("SELECT count(*) FROM runs")
-        payload = await mutate(context, mutation, RUN, **given)
-        made = await database.pool.fetchval("SELECT count(*) FROM runs") - count
+        payload = await mutate(context, mutation, RUN, **input)
+        created = await database.pool.fetchval("SELECT count(*) FROM runs") - count
         if status in DERIVED[name]:
-            assert (payload["errors"], payload["run"]["status"], made) == ([], "QUEUED", 1), (name, status)
+            assert (payload["errors"], payload["run"]["status"], created) == ([], "QUEUED", 1), (name, status)
         else:
             [error] = payload["errors"]
-            assert (error["__typename"], error["runStatus"], made) == ("InvalidStateProblem", status, 0), (name, status)
+            assert (error["__typename"], error["runStatus"], created) == ("InvalidStateProblem", status, 0), (
+                name,
+                status,
+            )
         assert await all_rows(database, run_id) == before, (name, status)
 
 
-async def test_what_is_offered_is_what_is_accepted(
+async def test_available_actions_are_those_that_are_accepted(
     context: Context, worker: Worker, caller: Caller, project: str
 ) -> None:
     query = "query($id: ID!) { run(id: $id) { availableActions } }"
     for status in ALL:
         run_id = await in_status(context.database, worker, caller, project, status)
-        offered = set((await ask(context, query, id=run_id))["run"]["availableActions"])
+        offered = set((await call(context, query, id=run_id))["run"]["availableActions"])
         accepted = {action for action, name in OFFERED.items() if status in OUTCOMES[name]}
-        accepted -= {action for action, name in OFFERED.items() if (name, status) in ASKED_FOR_ALREADY}
+        accepted -= {action for action, name in OFFERED.items() if (name, status) in ALREADY_REQUESTED}
         assert offered & set(OFFERED) == accepted, status
         assert ("RETRY" in offered, "FORK" in offered) == (status in TERMINAL, True), status
         await context.database.pool.execute("UPDATE waits SET answered_at = now() WHERE run_id = $1", run_id)
-        assert "ANSWER" not in (await ask(context, query, id=run_id))["run"]["availableActions"]
+        assert "ANSWER" not in (await call(context, query, id=run_id))["run"]["availableActions"]
         await context.database.pool.execute("DELETE FROM runs WHERE id = $1", run_id)
 
 
-async def test_a_refusal_names_the_status_that_stands(
+async def test_a_refusal_names_the_current_status(
     context: Context, worker: Worker, caller: Caller, project: str
 ) -> None:
     run_id = await in_status(context.database, worker, caller, project, S.COMPLETED)
     for name in OUTCOMES:
-        payload = await call(context, name, run_id)
+        payload = await change(context, name, run_id)
         assert payload["errors"][0]["code"] == "INVALID_STATE"
         assert payload["errors"][0]["runStatus"] == "COMPLETED"
 
 
-async def test_an_unknown_checkpoint_and_one_of_another_run_are_told_apart(
+async def test_an_unknown_checkpoint_and_one_of_another_run_get_different_codes(
     context: Context, worker: Worker, caller: Caller, project: str
 ) -> None:
     run_id = await in_status(context.database, worker, caller, project, S.PAUSED)

@@ -1,4 +1,4 @@
-"""What subscriptions send: snapshot, changes, and the same again for whoever reconnects."""
+"""Subscriptions send a snapshot and then changes, and a client that reconnects misses nothing."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,26 +34,26 @@ async def held(context: Context, project: str) -> AsyncIterator[Held]:
         yield await worker.takes_up((await accepted(context.database, context.caller, project)).run)
 
 
-async def everything(updates: AsyncIterator[T]) -> list[T]:
+async def collected(updates: AsyncIterator[T]) -> list[T]:
     async with asyncio.timeout(20):
         return [update async for update in updates]
 
 
-def told(update: NodeUpdate) -> tuple[int, bool, str | None, str | None]:
+def summary(update: NodeUpdate) -> tuple[int, bool, str | None, str | None]:
     view = update.view
     return (update.seq, update.is_snapshot, view and view.state.node_id, view and view.state.status.value)
 
 
-async def test_first_the_state_of_every_node_then_every_change(context: Context, held: Held) -> None:
+async def test_the_state_of_every_node_is_sent_first_and_then_every_change(context: Context, held: Held) -> None:
     await held.node("b", NodeStatus.RUNNING)
     async with aclosing(subscriptions.node_states(context, held.run_id, None)) as updates:
-        assert told(await anext(updates)) == (0, True, "a", "IDLE")
-        assert told(await anext(updates)) == (3, True, "b", "RUNNING")
+        assert summary(await anext(updates)) == (0, True, "a", "IDLE")
+        assert summary(await anext(updates)) == (3, True, "b", "RUNNING")
         await held.node("b", NodeStatus.COMPLETED, output=1, has_output=True)
         await held.node("a", NodeStatus.COMPLETED, output=1, has_output=True)
         await held.ends()
-        rest = await everything(updates)
-    assert [told(update) for update in rest] == [
+        rest = await collected(updates)
+    assert [summary(update) for update in rest] == [
         (4, False, "b", "COMPLETED"),
         (5, False, "a", "COMPLETED"),
         (6, False, None, None),
@@ -64,51 +64,52 @@ async def test_first_the_state_of_every_node_then_every_change(context: Context,
     assert (rest[0].view.id, rest[0].view.name.type) == (f"{held.run_id}/b", "transform")
 
 
-async def test_reconnecting_at_any_number_of_a_view_misses_no_change(context: Context, held: Held) -> None:
+async def test_a_client_that_reconnects_after_any_number_misses_no_change(context: Context, held: Held) -> None:
     for status in (NodeStatus.RUNNING, NodeStatus.COMPLETED):
         for node in ("a", "b"):
             await held.node(node, status)
     await held.ends()
-    whole = [told(update) for update in await everything(subscriptions.node_states(context, held.run_id, 0))]
-    assert whole[:2] == [(0, True, "a", "IDLE"), (0, True, "b", "IDLE")]
+    all_updates = [summary(update) for update in await collected(subscriptions.node_states(context, held.run_id, 0))]
+    assert all_updates[:2] == [(0, True, "a", "IDLE"), (0, True, "b", "IDLE")]
     for after in range(1, 8):
-        seen = [told(update) for update in await everything(subscriptions.node_states(context, held.run_id, after))]
-        assert seen == [update for update in whole if update[0] > after]
+        received = [
+            summary(update) for update in await collected(subscriptions.node_states(context, held.run_id, after))
+        ]
+        assert received == [update for update in all_updates if update[0] > after]
 
 
-async def test_a_snapshot_cut_off_anywhere_can_be_continued(context: Context, held: Held) -> None:
+async def test_a_client_that_disconnects_during_the_snapshot_can_continue(context: Context, held: Held) -> None:
     await held.node("b", NodeStatus.COMPLETED)
     await held.node("a", NodeStatus.COMPLETED)
     await held.ends()
-    snapshot = await everything(subscriptions.node_states(context, held.run_id, None))
-    assert [told(update) for update in snapshot] == [(3, True, "b", "COMPLETED"), (5, True, "a", "COMPLETED")]
-    rest = await everything(subscriptions.node_states(context, held.run_id, snapshot[0].seq))
+    snapshot = await collected(subscriptions.node_states(context, held.run_id, None))
+    assert [summary(update) for update in snapshot] == [(3, True, "b", "COMPLETED"), (5, True, "a", "COMPLETED")]
+    rest = await collected(subscriptions.node_states(context, held.run_id, snapshot[0].seq))
     assert [update.view.state.node_id for update in rest if update.view] == ["a"]
 
 
-async def test_after_past_retention_sends_a_fresh_snapshot(context: Context, held: Held) -> None:
+async def test_a_client_whose_number_retention_has_deleted_gets_a_new_snapshot(context: Context, held: Held) -> None:
     await held.node("a", NodeStatus.COMPLETED)
     await held.ends()
     await context.database.pool.execute("DELETE FROM events WHERE run_id = $1 AND seq < 4", held.run_id)
-    updates = await everything(subscriptions.node_states(context, held.run_id, 1))
-    assert [told(update) for update in updates] == [(0, True, "b", "IDLE"), (4, True, "a", "COMPLETED")]
+    updates = await collected(subscriptions.node_states(context, held.run_id, 1))
+    assert [summary(update) for update in updates] == [(0, True, "b", "IDLE"), (4, True, "a", "COMPLETED")]
 
 
-async def test_run_events_say_when_history_has_expired(context: Context, held: Held) -> None:
+async def test_run_events_report_that_history_has_expired(context: Context, held: Held) -> None:
     await held.ends()
     await context.database.pool.execute("DELETE FROM events WHERE run_id = $1 AND seq < 3", held.run_id)
-    first, *rest = await everything(subscriptions.run_events(context, held.run_id, 0))
+    first, *rest = await collected(subscriptions.run_events(context, held.run_id, 0))
     assert isinstance(first.event, Expired)
     assert [view.event.seq for view in rest] == [3]
 
 
-async def test_a_run_of_somebody_else_is_not_found(context: Context, held: Held) -> None:
-    stranger = Caller("stranger", {})
-    other = replace(context, caller=stranger)
+async def test_a_run_of_another_user_is_not_found(context: Context, held: Held) -> None:
+    other = replace(context, caller=Caller("another user", {}))
     with pytest.raises(NotFound):
-        await everything(subscriptions.node_states(other, held.run_id, None))
+        await collected(subscriptions.node_states(other, held.run_id, None))
     with pytest.raises(NotFound):
-        await everything(subscriptions.run_events(other, held.run_id, 0))
+        await collected(subscriptions.run_events(other, held.run_id, 0))
 
 
 async def test_a_run_that_leaves_the_filter_is_sent_once_more(context: Context, project: str) -> None:
@@ -131,29 +132,31 @@ async def test_a_run_that_leaves_the_filter_is_sent_once_more(context: Context, 
     await until(lambda: not context.feed.channels.wanted_channels)
 
 
-async def test_one_word_about_a_run_is_one_read_for_all_who_watch_its_project(context: Context, project: str) -> None:
+async def test_one_notification_about_a_run_is_one_read_for_all_subscribers_of_its_project(
+    context: Context, project: str
+) -> None:
     other = replace(context, caller=Caller("another", {project: Role.VIEWER, "prj_other": Role.VIEWER}))
     async with AsyncExitStack() as stack:
-        watching = [
-            await stack.enter_async_context(aclosing(subscriptions.changed_runs(who, None, RunFilter())))
-            for who in (context, other)
+        generators = [
+            await stack.enter_async_context(aclosing(subscriptions.changed_runs(subscriber, None, RunFilter())))
+            for subscriber in (context, other)
             for _ in range(10)
         ]
-        waiting = [asyncio.create_task(anext(one)) for one in watching]
+        waiting = [asyncio.create_task(anext(generator)) for generator in generators]
         await until(lambda: runs_channel(project) in context.feed.channels.confirmed_channels)
-        made = [await accepted(context.database, context.caller, project) for _ in range(3)]
+        results = [await accepted(context.database, context.caller, project) for _ in range(3)]
         async with counted(context.database) as statements:
-            await context.feed.publish(transitions_of(made))
-            seen = [
-                [(await first).id, *[(await anext(one)).id for _ in range(2)]]
-                for first, one in zip(waiting, watching, strict=True)
+            await context.feed.publish(transitions_of(results))
+            received = [
+                [(await first).id, *[(await anext(generator)).id for _ in range(2)]]
+                for first, generator in zip(waiting, generators, strict=True)
             ]
-    assert seen == [[one.run.id for one in made]] * len(watching)
-    assert len(statements) == len(made)
+    assert received == [[result.run.id for result in results]] * len(generators)
+    assert len(statements) == len(results)
     await until(lambda: not context.feed.channels.wanted_channels)
 
 
-async def test_a_change_that_nobody_wants_to_see_is_not_read(context: Context, project: str) -> None:
+async def test_a_change_outside_every_filter_is_not_read(context: Context, project: str) -> None:
     async with (
         working(context.database, context.redis) as worker,
         aclosing(subscriptions.changed_runs(context, project, RunFilter(status=[RunStatus.FAILED]))) as failed,
@@ -175,10 +178,10 @@ EVENTS = "subscription($id: ID!) { runEvents(runId: $id) { seq ... on NodeStateC
 
 
 @pytest.mark.parametrize("after", [None, 0, 1])
-async def test_a_replay_with_outputs_costs_no_statement_an_event(
+async def test_a_replay_with_outputs_needs_no_statement_for_each_event(
     context: Context, held: Held, after: int | None
 ) -> None:
-    # What is small is read along with its event; the one that is not is read when it comes to it.
+    # Small values are read with their events; the large one is read by itself.
     large = [str(number) * 9 for number in range(20_000)]
     for visit in range(30):
         await held.node("a", NodeStatus.COMPLETED, visits=visit, output={"n": visit}, has_output=True, input=[visit])
@@ -188,26 +191,26 @@ async def test_a_replay_with_outputs_costs_no_statement_an_event(
         stream = await schema.subscribe(
             OUTPUTS, variable_values={"id": held.run_id, "after": after}, context_value=context
         )
-        shown = [result.data["nodeStates"]["nodeState"] async for result in stream if result.data]
-    states = [state for state in shown if state is not None and state["status"] != "IDLE"]
+        sent = [result.data["nodeStates"]["nodeState"] async for result in stream if result.data]
+    states = [state for state in sent if state is not None and state["status"] != "IDLE"]
     assert states[-1]["output"] == large
-    told = [(state["input"], state["output"]) for state in states if state["nodeId"] == "a"]
-    assert told == ([([29], {"n": 29})] if after is None else [([visit], {"n": visit}) for visit in range(30)])
+    values = [(state["input"], state["output"]) for state in states if state["nodeId"] == "a"]
+    assert values == ([([29], {"n": 29})] if after is None else [([visit], {"n": visit}) for visit in range(30)])
     assert len(statements) <= 16
 
 
-async def test_events_with_outputs_cost_no_statement_each(context: Context, held: Held) -> None:
+async def test_events_with_outputs_need_no_statement_for_each_event(context: Context, held: Held) -> None:
     for visit in range(30):
         await held.node("a", NodeStatus.COMPLETED, visits=visit, output=visit, has_output=True)
     await held.ends()
     async with counted(context.database) as statements:
         stream = await schema.subscribe(EVENTS, variable_values={"id": held.run_id}, context_value=context)
-        shown = [result.data["runEvents"] async for result in stream if result.data]
-    assert [event["nodeState"]["output"] for event in shown if "nodeState" in event] == list(range(30))
+        sent = [result.data["runEvents"] async for result in stream if result.data]
+    assert [event["nodeState"]["output"] for event in sent if "nodeState" in event] == list(range(30))
     assert len(statements) <= 10
 
 
-async def test_the_draft_is_sent_when_somebody_saves_it(context: Context, project: str) -> None:
+async def test_the_draft_is_sent_each_time_it_is_saved(context: Context, project: str) -> None:
     async with context.database.begin() as connection:
         content = Content(SPEC, "one")
         workflow = await workflows.create(

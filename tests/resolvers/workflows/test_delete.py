@@ -1,4 +1,4 @@
-"""Deleting a workflow with its runs: all of them are stopped at once, and nothing goes before their code has stopped."""
+"""Deleting a workflow with its runs: all are cancelled at once, and nothing is deleted before their code has stopped."""
 
 import asyncio
 from dataclasses import replace
@@ -21,10 +21,10 @@ from tests.journal_worker import SPEC, Held, Worker, until
 
 @pytest.fixture
 async def workflow_id(context: Context) -> str:
-    made = await workflows.create_workflow(
+    workflow = await workflows.create_workflow(
         context, project_id=None, name="w", description=None, spec=SPEC, template=None
     )
-    return made.id
+    return workflow.id
 
 
 async def held_runs(context: Context, worker: Worker, workflow_id: str, count: int) -> list[Held]:
@@ -36,37 +36,37 @@ async def statuses(context: Context) -> list[str]:
     return [row["status"] for row in await context.database.pool.fetch("SELECT status FROM runs ORDER BY id")]
 
 
-async def nudged(redis: Redis, count: int) -> set[str]:
-    """The runs that the next `count` nudges are about."""
+async def notified(redis: Redis, count: int) -> set[str]:
+    """Return the runs of the next `count` notifications to workers."""
     async with redis.pubsub(ignore_subscribe_messages=True) as subscription:
         await subscription.subscribe("test:nudge")
-        found: set[str] = set()
+        run_ids: set[str] = set()
         async for message in subscription.listen():
-            found.add(message["data"].decode())
-            if len(found) == count:
+            run_ids.add(message["data"].decode())
+            if len(run_ids) == count:
                 break
-        return found
+        return run_ids
 
 
-async def test_a_delete_waits_for_all_runs_at_once_until_their_code_has_stopped(
+async def test_a_delete_cancels_all_runs_at_once_and_waits_until_their_code_has_stopped(
     context: Context, worker: Worker, workflow_id: str, redis: Redis
 ) -> None:
     held = await held_runs(context, worker, workflow_id, 6)
     await held[0].node("a", NodeStatus.RUNNING, visits=1)
-    resting = await start.create_run(context, StartArguments(workflow_id=workflow_id))
-    listening = asyncio.create_task(nudged(redis, 6))
+    pending = await start.create_run(context, StartArguments(workflow_id=workflow_id))
+    listening = asyncio.create_task(notified(redis, 6))
     deleting = asyncio.create_task(workflows.delete_workflow(context, workflow_id, cancel_runs=True))
-    assert await asyncio.wait_for(listening, 10) == {one.run_id for one in held}
+    assert await asyncio.wait_for(listening, 10) == {lease.run_id for lease in held}
     assert await statuses(context) == [*["CANCELLING"] * 6, "CANCELLED"]
     assert not deleting.done()
-    for one in reversed(held):
-        await one.ends(RunStatus.CANCELLED, RunStatus.CANCELLING)
+    for lease in reversed(held):
+        await lease.ends(RunStatus.CANCELLED, RunStatus.CANCELLING)
     assert await asyncio.wait_for(deleting, 10) == workflow_id
     assert await statuses(context) == []
-    assert [event async for event in context.feed.follow(resting.id, 0)] == []
+    assert [event async for event in context.feed.follow(pending.id, 0)] == []
 
 
-async def test_a_run_that_ends_by_itself_meanwhile_is_as_good(
+async def test_a_run_that_ends_by_itself_does_not_prevent_the_delete(
     context: Context, worker: Worker, workflow_id: str
 ) -> None:
     [held] = await held_runs(context, worker, workflow_id, 1)
@@ -74,7 +74,7 @@ async def test_a_run_that_ends_by_itself_meanwhile_is_as_good(
     assert await workflows.delete_workflow(context, workflow_id, cancel_runs=True) == workflow_id
 
 
-async def test_a_run_that_does_not_stop_keeps_its_workflow(
+async def test_a_run_that_does_not_stop_prevents_the_delete(
     context: Context, worker: Worker, workflow_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "STOP_MS", 50)
@@ -84,41 +84,41 @@ async def test_a_run_that_does_not_stop_keeps_its_workflow(
     assert await statuses(context) == ["CANCELLING"]
 
 
-async def test_runs_accepted_while_the_others_stop_go_with_them(
+async def test_runs_that_are_accepted_while_others_stop_are_cancelled_and_deleted_too(
     context: Context, worker: Worker, workflow_id: str
 ) -> None:
     [held] = await held_runs(context, worker, workflow_id, 1)
     deleting = asyncio.create_task(workflows.delete_workflow(context, workflow_id, cancel_runs=True))
     await until(lambda: context.feed.rest_waiter.waiting)
     late = await start.run_workflow(context, StartArguments(workflow_id=workflow_id))
-    following = asyncio.create_task(_told(context, late))
+    following = asyncio.create_task(_statuses(context, late))
     await until(lambda: late.id in context.feed.streams.topics)
     await held.ends(RunStatus.CANCELLED, RunStatus.CANCELLING)
     await asyncio.wait_for(deleting, 10)
     assert (await asyncio.wait_for(following, 10))[-1] is RunStatus.CANCELLED
 
 
-async def test_a_delete_that_is_refused_has_touched_no_run(context: Context, worker: Worker, workflow_id: str) -> None:
-    over = await start.create_run(context, StartArguments(workflow_id=workflow_id))
-    await control.cancel_run(context, over.id, None, None)
+async def test_a_refused_delete_locks_no_run(context: Context, worker: Worker, workflow_id: str) -> None:
+    finished = await start.create_run(context, StartArguments(workflow_id=workflow_id))
+    await control.cancel_run(context, finished.id, None, None)
     await held_runs(context, worker, workflow_id, 1)
     async with context.database.pool.acquire() as connection, connection.transaction():
-        await connection.execute("SELECT id FROM runs WHERE id = $1 FOR UPDATE", over.id)
+        await connection.execute("SELECT id FROM runs WHERE id = $1 FOR UPDATE", finished.id)
         with pytest.raises(InvalidState):
             await asyncio.wait_for(workflows.delete_workflow(context, workflow_id, cancel_runs=False), 10)
 
 
-async def test_nobody_waits_for_a_run_that_was_accepted_meanwhile_and_has_not_begun(
+async def test_a_delete_does_not_wait_for_a_new_run_that_no_worker_executes(
     context: Context, workflow_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late: list[Run] = []
     cancel_all = commands.cancel_all
 
     async def then_accept(*args: Any) -> Any:
-        done = await cancel_all(*args)
+        transitions = await cancel_all(*args)
         if not late:
             late.append(await start.run_workflow(context, StartArguments(workflow_id=workflow_id)))
-        return done
+        return transitions
 
     monkeypatch.setattr(commands, "cancel_all", then_accept)
     deleting = workflows.delete_workflow(context, workflow_id, cancel_runs=True)
@@ -145,29 +145,29 @@ async def test_a_delete_gives_the_child_runs_it_cancels_the_configured_deadline(
     assert [tuple(row) for row in await context.database.pool.fetch(query)] == [("CANCELLING", 33)]
 
 
-async def test_runs_that_are_accepted_and_a_workflow_that_is_deleted_at_once_never_wait_in_a_circle(
+async def test_simultaneous_accepts_and_deletes_never_deadlock(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "STOP_MS", 200)
 
-    async def run_until_it_is_gone(workflow_id: str, *keys: str) -> None:
+    async def run_until_deleted(workflow_id: str, *keys: str) -> None:
         with pytest.raises(NotFound):
             while True:
                 for key in keys or (None,):
                     await start.run_workflow(context, StartArguments(workflow_id=workflow_id, idempotency_key=key))
 
     for number in range(20):
-        made = await workflows.create_workflow(
+        workflow = await workflows.create_workflow(
             context, project_id=None, name="w", description=None, spec=SPEC, template=None
         )
-        await start.run_workflow(context, StartArguments(workflow_id=made.id))
-        running = [run_until_it_is_gone(made.id) for _ in range(6)]
-        keyed = [run_until_it_is_gone(made.id, *(f"{number}/{key}" for key in range(n, 20))) for n in range(3)]
-        deletes = [workflows.delete_workflow(context, made.id, cancel_runs=True) for _ in range(3)]
-        done = await asyncio.gather(*running, *keyed, *deletes, return_exceptions=True)
-        assert {type(one) for one in done} <= {type(None), str, NotFound}, done
+        await start.run_workflow(context, StartArguments(workflow_id=workflow.id))
+        running = [run_until_deleted(workflow.id) for _ in range(6)]
+        keyed = [run_until_deleted(workflow.id, *(f"{number}/{key}" for key in range(n, 20))) for n in range(3)]
+        deletes = [workflows.delete_workflow(context, workflow.id, cancel_runs=True) for _ in range(3)]
+        results = await asyncio.gather(*running, *keyed, *deletes, return_exceptions=True)
+        assert {type(result) for result in results} <= {type(None), str, NotFound}, results
         assert await statuses(context) == []
 
 
-async def _told(context: Context, run: Run) -> list[Any]:
+async def _statuses(context: Context, run: Run) -> list[Any]:
     return [event.data.status async for event in context.feed.follow(run.id, 0)]  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""Who derives runs, and a worker that drives them; both know the nodes that fail until they are mended."""
+"""A context to derive runs with, and a worker that executes them. Both know the node types that fail until repaired."""
 
 from collections.abc import AsyncIterator
 
@@ -19,7 +19,7 @@ from tests.resolvers.runs.derive.derived_runs import FLAKY, QUICK_FLAKY
 async def context(database: Database, redis: Redis, caller: Caller) -> AsyncIterator[Context]:
     feed = Feed(database, redis)
     queue = Notifier(ArqRedis(redis.connection_pool), "test")
-    FLAKY.is_mended, FLAKY.keys, QUICK_FLAKY.is_mended = False, [], False
+    FLAKY.is_repaired, FLAKY.keys, QUICK_FLAKY.is_repaired = False, [], False
     yield Context(caller, database, node_types(FLAKY, QUICK_FLAKY), redis, queue, feed)
     await feed.close()
 

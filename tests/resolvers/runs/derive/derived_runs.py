@@ -1,4 +1,4 @@
-"""Runs made of others by their mutations, under the real drive, and nodes that fail until they are mended."""
+"""Runs derived by the mutations and executed by the real executor, and node types that fail until they are repaired."""
 
 import asyncio
 from typing import Any
@@ -16,16 +16,16 @@ RUN = "run { id status source statusMessage retryOf { id } forkedFrom { id } opt
 
 
 class Flaky(TickNode):
-    """Fails until it is mended; remembers its keys."""
+    """Fails until it is repaired, and records its idempotency keys."""
 
     name = "flaky"
 
     def __init__(self) -> None:
-        self.is_mended, self.keys = False, list[str]()
+        self.is_repaired, self.keys = False, list[str]()
 
     async def execute(self, config: TickConfig, ctx: NodeContext) -> Output:
         self.keys.append(ctx.idempotency_key)
-        if not self.is_mended:
+        if not self.is_repaired:
             raise NodeFailure("TEST", "not yet")
         return await super().execute(config, ctx)
 
@@ -54,9 +54,11 @@ async def derived(context: Context, mutation: str, **input: Any) -> Any:
 
 
 async def refused(context: Context, mutation: str, **input: Any) -> list[tuple[str, str]]:
-    """(field, code) of each problem; nothing was written."""
+    """Assert that the mutation creates no run, and return (field, code) of each problem."""
     before = await context.database.pool.fetchval("SELECT count(*) FROM runs")
     payload = await mutate(context, mutation, RUN, **input)
     assert await context.database.pool.fetchval("SELECT count(*) FROM runs") == before
     [error] = payload["errors"]
-    return [(one["field"], one["code"]) for one in error.get("errors", [{"field": "", "code": error["code"]}])]
+    return [
+        (problem["field"], problem["code"]) for problem in error.get("errors", [{"field": "", "code": error["code"]}])
+    ]

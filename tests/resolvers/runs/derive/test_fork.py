@@ -1,4 +1,4 @@
-"""Forks: from any checkpoint a run comes to the same end, and what had finished there is not run again."""
+"""Forks: from any checkpoint, a run reaches the same end, and nodes that had finished are not executed again."""
 
 import asyncio
 from typing import Any
@@ -17,7 +17,7 @@ from tests.worker.spec_samples import SPECS
 
 
 @pytest.mark.parametrize("name", SPECS)
-async def test_a_fork_from_any_checkpoint_comes_to_the_same_end_and_runs_nothing_twice(
+async def test_a_fork_from_any_checkpoint_reaches_the_same_end_and_executes_no_node_twice(
     context: Context, worker: ExecutorWorker, caller: Caller, project: str, name: str
 ) -> None:
     database = context.database
@@ -27,7 +27,7 @@ async def test_a_fork_from_any_checkpoint_comes_to_the_same_end_and_runs_nothing
     for place in await checkpoints(database, whole):
         fork = await derived(context, "forkRun", checkpointId=place["id"])
         assert (fork["status"], fork["source"], fork["forkedFrom"]) == ("QUEUED", "FORK", {"id": place["id"]})
-        await shows_what_it_copied(database, fork["id"], whole, place)
+        await assert_is_copy(database, fork["id"], whole, place)
         assert await execute(worker, fork["id"]) is RunStatus.COMPLETED
         output, visits, numbers, _ = await run_summary(database, fork["id"])
         assert output == expected[0]
@@ -35,17 +35,17 @@ async def test_a_fork_from_any_checkpoint_comes_to_the_same_end_and_runs_nothing
         assert numbers == list(range(1, len(numbers) + 1))
 
 
-async def shows_what_it_copied(database: Database, run_id: str, whole: str, place: Any) -> None:
-    """Numbers without gaps, node states as their last events say, and a head with all outputs of the checkpoint."""
+async def assert_is_copy(database: Database, run_id: str, whole: str, place: Any) -> None:
+    """Assert that events have no gap, node states match their last events, and the head has all outputs."""
     last = await database.pool.fetchval("SELECT last_seq FROM runs WHERE id = $1", run_id)
     rows = await database.pool.fetch("SELECT * FROM events WHERE run_id = $1 ORDER BY seq", run_id)
     assert [row["seq"] for row in rows] == list(range(1, last + 1))
     assert (rows[0]["type"], rows[-1]["type"]) == ("RUN_STATUS", "CHECKPOINT")
     assert f"Fork of {whole} at step {place['step']}" == rows[0]["body"]["message"]
-    stated = {row["node_id"]: (row["body"]["status"], row["body"]["visits"]) for row in rows if row["node_id"]}
+    last_states = {row["node_id"]: (row["body"]["status"], row["body"]["visits"]) for row in rows if row["node_id"]}
     states = await database.pool.fetch("SELECT * FROM node_states WHERE run_id = $1", run_id)
-    assert {row["node_id"]: (row["status"], row["visits"]) for row in states} == stated
-    assert not {"RUNNING", "WAITING"} & {status for status, _ in stated.values()}
+    assert {row["node_id"]: (row["status"], row["visits"]) for row in states} == last_states
+    assert not {"RUNNING", "WAITING"} & {status for status, _ in last_states.values()}
     latest = """SELECT DISTINCT ON (node_id) node_id, visit, output::text FROM node_outputs
         WHERE run_id = $1 AND seq <= $2 ORDER BY node_id, seq DESC"""
     ours = await database.pool.fetch(latest, run_id, last)
@@ -55,7 +55,7 @@ async def shows_what_it_copied(database: Database, run_id: str, whole: str, plac
     assert set(head["next_nodes"]) == set(place["next_nodes"])
 
 
-async def test_a_fork_from_where_a_node_failed_the_run_runs_that_node_again(
+async def test_a_fork_from_the_checkpoint_before_a_failed_node_executes_that_node_again(
     context: Context, worker: ExecutorWorker, caller: Caller, project: str
 ) -> None:
     spec = {
@@ -65,28 +65,28 @@ async def test_a_fork_from_where_a_node_failed_the_run_runs_that_node_again(
     run_id = await accept_spec(context.database, caller, project, spec)
     assert await execute(worker, run_id) is RunStatus.FAILED
     place = (await checkpoints(context.database, run_id))[-1]["id"]
-    still = await derived(context, "forkRun", checkpointId=place)
-    assert await execute(worker, still["id"]) is RunStatus.FAILED
-    given = await derived(context, "forkRun", checkpointId=place, patch={"f": 1})
-    assert await execute(worker, given["id"]) is RunStatus.COMPLETED
-    QUICK_FLAKY.is_mended = True
-    mended = await derived(context, "forkRun", checkpointId=place)
-    assert await execute(worker, mended["id"]) is RunStatus.COMPLETED
+    unrepaired = await derived(context, "forkRun", checkpointId=place)
+    assert await execute(worker, unrepaired["id"]) is RunStatus.FAILED
+    patched = await derived(context, "forkRun", checkpointId=place, patch={"f": 1})
+    assert await execute(worker, patched["id"]) is RunStatus.COMPLETED
+    QUICK_FLAKY.is_repaired = True
+    repaired = await derived(context, "forkRun", checkpointId=place)
+    assert await execute(worker, repaired["id"]) is RunStatus.COMPLETED
 
 
-async def test_a_fork_goes_step_by_step_from_its_checkpoint_on(
+async def test_a_stepwise_fork_pauses_after_each_step(
     context: Context, worker: ExecutorWorker, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, SPECS["quick chain"])
     assert await execute(worker, run_id) is RunStatus.COMPLETED
-    place = next(one for one in await checkpoints(context.database, run_id) if one["next_nodes"] == ["b"])
+    place = next(row for row in await checkpoints(context.database, run_id) if row["next_nodes"] == ["b"])
     fork = (await derived(context, "forkRun", checkpointId=place["id"], options={"stepwise": True}))["id"]
     assert await execute(worker, fork) is RunStatus.PAUSED
     head = (await checkpoints(context.database, fork))[-1]
     assert (head["step"], head["next_nodes"]) == (place["step"] + 1, ["c"])
 
 
-async def test_a_wait_is_asked_anew_in_a_fork(
+async def test_a_fork_opens_its_own_waits(
     context: Context, worker: ExecutorWorker, caller: Caller, project: str
 ) -> None:
     spec = {
@@ -98,14 +98,14 @@ async def test_a_wait_is_asked_anew_in_a_fork(
     place = (await checkpoints(context.database, run_id))[-1]
     fork = (await derived(context, "forkRun", checkpointId=place["id"]))["id"]
     assert await execute(worker, fork) is RunStatus.WAITING
-    asked = await context.database.pool.fetch("SELECT run_id FROM waits WHERE settled_seq IS NULL ORDER BY id")
-    assert [row["run_id"] for row in asked] == [run_id, fork]
+    open_waits = await context.database.pool.fetch("SELECT run_id FROM waits WHERE settled_seq IS NULL ORDER BY id")
+    assert [row["run_id"] for row in open_waits] == [run_id, fork]
     answered = (await derived(context, "forkRun", checkpointId=place["id"], patch={"q": {"ok": True}}))["id"]
     assert await execute(worker, answered) is RunStatus.COMPLETED
     assert (await run_summary(context.database, answered))[0] == {"yes": 1, "b": 1}
 
 
-async def test_a_fork_from_a_checkpoint_that_a_rewind_took_back_begins_as_it_stood_then(
+async def test_a_fork_from_a_checkpoint_that_a_rewind_replaced_starts_with_its_original_state(
     context: Context, worker: ExecutorWorker, caller: Caller, project: str
 ) -> None:
     spec = {"nodes": [node(name, "tick") for name in "abcd"], "edges": edges("a>b b>c c>d")}
@@ -114,11 +114,11 @@ async def test_a_fork_from_a_checkpoint_that_a_rewind_took_back_begins_as_it_sto
         taken = await worker.claim(run_id, breakpoints=frozenset({"d"}))
         assert await taken.run() is RunStatus.PAUSED
     places = await checkpoints(context.database, run_id)
-    taken_back = next(place for place in places if place["next_nodes"] == ["c"])
+    replaced = next(place for place in places if place["next_nodes"] == ["c"])
     earlier = next(place for place in places if place["next_nodes"] == ["b"])
     await control.resume_run(context, run_id, earlier["id"], None)
     assert await execute(worker, run_id) is RunStatus.COMPLETED
-    fork = (await derived(context, "forkRun", checkpointId=taken_back["id"]))["id"]
+    fork = (await derived(context, "forkRun", checkpointId=replaced["id"]))["id"]
     assert await execute(worker, fork) is RunStatus.COMPLETED
     _, visits, _, _ = await run_summary(context.database, fork)
     assert visits == {(name, 1): 1 for name in "abcd"}
@@ -128,7 +128,7 @@ async def test_a_fork_from_a_checkpoint_that_a_rewind_took_back_begins_as_it_sto
     assert [row["node_id"] for row in ran] == ["c", "d"]
 
 
-async def test_a_fork_onto_another_version_of_its_workflow_is_checked_first(
+async def test_a_fork_to_another_version_is_refused_with_all_reasons_if_it_does_not_fit(
     context: Context, worker: ExecutorWorker, caller: Caller, project: str
 ) -> None:
     def spec(names: str, text: str, kind: str = "tick", **more: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Forks with other outputs for some nodes: what follows from them is run anew, and nothing else."""
+"""Forks with a patch: the nodes that depend on the patched outputs are executed again, and no others."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tests.resolvers.runs.derive.derived_runs import checkpoints, derived, execu
 from tests.worker.spec_samples import SPECS
 
 
-async def test_a_patch_runs_anew_what_follows_and_nothing_else(
+async def test_a_patch_executes_only_the_dependent_nodes_again(
     context: Context, worker: ExecutorWorker, caller: Caller, project: str
 ) -> None:
     def sum_of(name: str, *sources: str) -> dict[str, Any]:
@@ -53,7 +53,7 @@ LOOP: dict[str, Any] = {
 }
 
 
-async def test_a_patch_in_a_loop_takes_back_the_rounds_that_followed_from_it(
+async def test_a_patch_in_a_loop_invalidates_the_later_rounds(
     context: Context, worker: ExecutorWorker, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, LOOP)
@@ -74,7 +74,7 @@ async def test_a_patch_in_a_loop_takes_back_the_rounds_that_followed_from_it(
     ) == next(row["visit"] for row in outputs if row["node_id"] == "h")
 
 
-async def test_a_patch_that_is_wrong_says_so_and_makes_nothing(
+async def test_an_invalid_patch_is_refused_and_creates_no_run(
     context: Context, worker: ExecutorWorker, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, SPECS["launched chain"])

@@ -1,4 +1,4 @@
-"""Retries: what had finished is not run again, and what cannot be retried says so."""
+"""Retries: finished nodes are not executed again, and a run that cannot be retried is refused."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ from tests.resolvers.runs.derive.derived_runs import FLAKY, derived, execute, re
 from tests.worker.spec_samples import SPECS
 
 
-async def test_a_retry_goes_on_from_the_nodes_that_failed(
+async def test_a_retry_continues_from_the_failed_nodes(
     context: Context, worker: ExecutorWorker, caller: Caller, project: str
 ) -> None:
     spec = {
@@ -29,7 +29,7 @@ async def test_a_retry_goes_on_from_the_nodes_that_failed(
     }
     run_id = await accept_spec(context.database, caller, project, spec)
     assert await execute(worker, run_id) is RunStatus.FAILED
-    FLAKY.is_mended = True
+    FLAKY.is_repaired = True
     retry = await derived(context, "retryRun", runId=run_id)
     assert (retry["source"], retry["retryOf"]) == ("RETRY", {"id": run_id})
     assert await execute(worker, retry["id"]) is RunStatus.COMPLETED
@@ -44,7 +44,7 @@ async def test_a_retry_goes_on_from_the_nodes_that_failed(
     assert FLAKY.keys == [f"{run_id}/0/f/1", f"{retry['id']}/0/f/1"]
 
 
-async def test_a_cancelled_run_is_retried_from_what_was_under_way(
+async def test_a_retry_of_a_cancelled_run_executes_the_stopped_nodes_again(
     context: Context, redis: Redis, caller: Caller, project: str
 ) -> None:
     gated = GatedNode()
@@ -66,7 +66,7 @@ async def test_a_cancelled_run_is_retried_from_what_was_under_way(
     assert (await run_summary(context.database, retry))[1] == {("a", 1): 1, ("gated", 1): 1, ("z", 1): 1}
 
 
-async def test_a_retry_from_the_start_and_of_a_run_that_did_nothing_are_new_runs(
+async def test_a_retry_from_the_start_or_of_a_run_without_nodes_is_an_empty_run(
     context: Context, worker: ExecutorWorker, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, SPECS["quick chain"])
@@ -82,7 +82,7 @@ async def test_a_retry_from_the_start_and_of_a_run_that_did_nothing_are_new_runs
     assert await execute(worker, again["id"]) is RunStatus.PAUSED
 
 
-async def test_what_cannot_be_retried_is_an_invalid_state(
+async def test_a_run_that_cannot_be_retried_is_refused_as_invalid_state(
     context: Context, worker: ExecutorWorker, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, SPECS["quick chain"])
