@@ -135,7 +135,7 @@ async def test_a_node_that_would_wait_returns_its_wait(context: Context) -> None
 async def test_a_subworkflow_node_fails_outside_a_run(context: Context) -> None:
     context.resources = {**context.resources, "runs": "those of a worker"}
     answer = await answer_of(context, "subworkflow", {"workflow": "wf_1"})
-    assert answer["error"]["code"] == "CONFIG" and "needs a run" in answer["error"]["message"]
+    assert answer["error"]["code"] == "CONFIG" and "needs a parent run" in answer["error"]["message"]
 
 
 async def test_a_failed_node_returns_its_logs_and_its_error(context: Context) -> None:
