@@ -1,8 +1,8 @@
 """Queries other databases for the tools `sql:<name>`.
 
-A query is one SELECT in a READ ONLY transaction, with limits on time, rows and bytes. It is wrapped in
-a FROM, where Postgres allows nothing but a query. The rights of the database role decide what functions
-may do beyond reading; see docs/tools.md. Nothing here is stored.
+A query is one SELECT in a READ ONLY transaction, with limits on time, rows and bytes. It is wrapped
+in a FROM, where Postgres allows nothing but a query. The rights of the database role decide what
+functions may do beyond reading; see docs/tools.md. Nothing here is stored.
 """
 
 import asyncio

@@ -85,6 +85,9 @@ def _lease_of(task: RunTask) -> Lease:
 
 
 def _task_of(runner: Runner, run_id: str, epoch: int) -> RunTask | None:
-    """The task of this lease. None: the run was released, or claimed again, while a statement ran."""
+    """The task of this lease.
+
+    None: the run was released, or claimed again, while a statement ran.
+    """
     task = runner.tasks.get(run_id)
     return task if task is not None and task.claimed.epoch == epoch else None

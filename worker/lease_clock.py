@@ -4,8 +4,9 @@ import time
 
 
 def clock() -> float:
-    """Return seconds that also pass while the machine is suspended, because leases expire meanwhile.
+    """Return a time in seconds that also counts while the machine is suspended.
 
-    Systems without such a clock (CLOCK_BOOTTIME) use the monotonic one.
+    Leases expire during a suspension. Systems without such a clock (CLOCK_BOOTTIME) use the
+    monotonic one.
     """
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

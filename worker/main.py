@@ -1,8 +1,8 @@
-"""Assembles and runs the worker process: the runner, and beside it heartbeat, watchdog, recovery and arq.
+"""Assembles and runs the worker process: runner, heartbeat, watchdog, recovery, arq and others.
 
 The only arq job requests a poll of the queue, so that no timeout or retry of arq affects a run.
-SIGTERM releases the runs to the queue. After a second SIGTERM or a SIGKILL, the other workers see that
-the advisory lock of this worker is free, and rescue its runs. Started by `treadle worker`.
+SIGTERM releases the runs to the queue. After a second SIGTERM or a SIGKILL, the other workers see
+that the advisory lock of this worker is free, and rescue its runs. Started by `treadle worker`.
 """
 
 import asyncio
@@ -78,7 +78,10 @@ async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
 
 
 def _on_first_signal(number: signal.Signals, action: Callable[[], object]) -> Callable[[], None]:
-    """Make a signal handler that calls `action` once. The second signal then ends the process as usual."""
+    """Make a signal handler that calls `action` once.
+
+    The second signal then ends the process as usual.
+    """
 
     def handle() -> None:
         asyncio.get_running_loop().remove_signal_handler(number)
@@ -91,14 +94,17 @@ def _on_first_signal(number: signal.Signals, action: Callable[[], object]) -> Ca
 def _kill_process() -> None:
     """End the process without a clean-up, like SIGKILL.
 
-    For a worker that cannot release its runs: the others see a free lock with a registration, and rescue
-    the runs.
+    For a worker that cannot release its runs: the others see a free lock with a registration, and
+    rescue the runs.
     """
     os._exit(1)
 
 
 async def _wait_for_stop(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
-    """Wait for `stop`. If one of the tasks ends before, the process is killed: it cannot work without it."""
+    """Wait for `stop`.
+
+    If one of the tasks ends before, the process is killed: it cannot work without it.
+    """
     stopping = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
@@ -117,7 +123,8 @@ async def _open_worker(settings: Settings) -> AsyncIterator[tuple[Runner, Worker
         redis, arq_redis = Redis.from_url(redis_url), ArqRedis.from_url(redis_url)
         stack.push_async_callback(redis.aclose)
         notifier = Notifier(arq_redis, settings.queue_name)
-        # The journal and the heartbeat must never wait for a free connection, so they have their own.
+        # The journal and the heartbeat must never wait for a free connection, so they have their
+        # own.
         lifeline = await connect_at_start(lambda: create_pool(database_url, size=2))
         stack.push_async_callback(lifeline.close)
         journal = PostgresJournal(lifeline, redis, database.deadlines)
@@ -219,7 +226,7 @@ async def _unregister(presence: Presence) -> None:
 
 
 async def _poll_forever(arq: Worker) -> None:
-    """Run arq, and start it again when it ends because Redis is away: the queue itself is in Postgres."""
+    """Run arq, and start it again when Redis was away. The queue itself is in Postgres."""
     outage = Outage("arq")
     while True:
         try:

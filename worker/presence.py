@@ -1,4 +1,5 @@
-"""Registers this worker as alive, for as long as its process lives, and again when the lock is lost."""
+"""Registers this worker as alive, for as long as its process lives, and again when the lock is
+lost."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Finds runs and workers that nobody takes care of: dead workers, expired leases, due timers, deadlines.
+"""Finds dead workers, expired leases, due timers and passed deadlines, and repairs their runs.
 
 Every worker does this all the time; SKIP LOCKED and guarded updates divide the work. A poll of the
 queue at the end of each round makes up for lost notifications.
@@ -74,7 +74,7 @@ class Recovery:
         return len(transitions)
 
     async def _run_step(self, name: str) -> Sequence[RunTransition]:
-        """A step with an unexpected error is logged, and prevents neither the others nor the next round."""
+        """Run a step. An unexpected error is logged, and prevents no other step and no round."""
         try:
             return await self._steps[name]()
         except DATABASE_ERRORS:
@@ -84,14 +84,17 @@ class Recovery:
             return ()
 
     async def _cancel_orphans(self) -> list[RunTransition]:
-        """Cancel children without a parent that waits. A worker that holds one is notified to cancel it."""
+        """Cancel children without a parent that waits.
+
+        A worker that holds one is notified to cancel it.
+        """
         transitions = await cancel_orphans(self._runner.database)
         for one in transitions:
             await self._notifier.notify_run(one.run_id)
         return transitions
 
     async def _settle_children(self) -> list[RunTransition]:
-        """Comes before `due`, so that a parent that waits for nothing else is queued in the same round."""
+        """Runs before `due`, so that a parent without other waits is queued in the same round."""
         for parent_id in await answer_parents(self._runner.database.pool):
             await self._notifier.notify_run(parent_id)
         return []

@@ -1,4 +1,5 @@
-"""Runs retention in small batches, every few minutes, in every worker; the statements share the work."""
+"""Runs retention in small batches, every few minutes, in every worker; the statements share the
+work."""
 
 import asyncio
 import random

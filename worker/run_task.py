@@ -1,7 +1,7 @@
-"""Executes one claimed run of this worker: from the compilation of its spec to the release of the run.
+"""Executes one claimed run, from the compilation of its spec to the release of the run.
 
-If the process dies, the lease of the run expires and another worker rescues it. An error that is not
-the fault of the run releases it to the queue; any other error fails it visibly.
+If the process dies, the lease of the run expires and another worker rescues it. An error that is
+not the fault of the run releases it to the queue; any other error fails it visibly.
 """
 
 import asyncio
@@ -37,8 +37,8 @@ from worker.lease_clock import clock
 log = structlog.get_logger(__name__)
 
 SAFE_SHARE = 0.9
-"""Share of the lease after which a run that was not renewed is stopped, so that its nodes have ended
-before another worker may claim it."""
+"""Share of the lease after which a run that was not renewed is stopped, so that its nodes have
+ended before another worker may claim it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,10 @@ class RunTask:
 
     @property
     def is_late(self) -> bool:
-        """Whether the lease was not renewed in time. Then the run stops, and is never renewed again."""
+        """Whether the lease was not renewed in time.
+
+        Then the run stops, and is never renewed again.
+        """
         return clock() - self.renewed_at > self._services.lease_ttl_s * SAFE_SHARE
 
     def start(self, previous: "RunTask | None", on_done: Callable[["RunTask"], None]) -> None:
@@ -95,7 +98,10 @@ class RunTask:
             await asyncio.wait([self._task])
 
     def request(self, reason: StopReason) -> None:
-        """Request the run to stop. The pause has a time limit here, the other reasons in the watchdog."""
+        """Request the run to stop.
+
+        The pause has a time limit here, the other reasons in the watchdog.
+        """
         if self.executor is None:
             return
         self.executor.request(reason)
@@ -136,7 +142,7 @@ class RunTask:
             on_done(self)
 
     async def _await_previous_holder(self, previous: "RunTask") -> None:
-        """Stop what this worker still executes of the run under the lease that it lost unnoticed."""
+        """Stop this worker's older task of the run, whose lease was lost unnoticed."""
         previous.request(StopReason.LEASE_LOST)
         await previous.wait()
 
@@ -151,7 +157,7 @@ class RunTask:
         )
 
     def _start_timeout(self, executor: RunExecutor) -> asyncio.TimerHandle | None:
-        """The timeout counts from the first start of the run in any worker, by the database's clock."""
+        """Start the timer of the run's timeout, which counts from its first start in any worker."""
         claimed = self.claimed
         if claimed.timeout_at is None:
             return None
@@ -164,7 +170,7 @@ class RunTask:
                 timer.cancel()
 
     async def _notify_parents(self, executor: RunExecutor, status: RunStatus | None) -> None:
-        """Notify the parent of an ended run, and a run that waits for a child that has ended already."""
+        """Notify the parent of an ended child, or the run itself if it waits for ended children."""
         is_ended_child = status is not None and status.is_terminal and self.claimed.parent_id is not None
         children = [self.run_id] if is_ended_child else executor.child_run_ids if status is RunStatus.WAITING else []
         if children:
@@ -194,8 +200,8 @@ class RunTask:
 async def notify_parents(services: RunServices, child_ids: Sequence[str]) -> None:
     """Pass the results of ended children to their parents.
 
-    A WAITING parent is queued. A parent that a worker executes is notified. Recovery does the same for
-    all runs; this avoids its delay.
+    A WAITING parent is queued. A parent that a worker executes is notified. Recovery does the same
+    for all runs; this avoids its delay.
     """
     parents = await answer_parents(services.database.pool, child_ids)
     if not parents:

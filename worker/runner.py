@@ -1,7 +1,7 @@
-"""The runs of one worker process: claims them, executes each in its own task, and drains them at the end.
+"""Claims runs for one worker process, executes each in its own task, and drains them.
 
-If the process dies, the other workers rescue its runs: at once when they see that its advisory lock is
-free, in any case when its leases expire.
+If the process dies, the other workers rescue its runs: at once when they see that its advisory lock
+is free, in any case when its leases expire.
 """
 
 import asyncio
@@ -28,11 +28,15 @@ from worker.run_task import RunServices, RunTask
 log = structlog.get_logger(__name__)
 
 RELEASE_S = 5.0
-"""How long interrupted runs may take to be released. After that their leases expire by themselves."""
+"""How long interrupted runs may take to be released. After that their leases expire by
+themselves."""
 
 
 class Runner:
-    """Executes at most `capacity` runs at once. Start `poll_forever` in a task, and end with `drain`."""
+    """Executes at most `capacity` runs at once.
+
+    Start `poll_forever` in a task, and end with `drain`.
+    """
 
     def __init__(
         self,
@@ -75,11 +79,9 @@ class Runner:
         self._outage = Outage("runner")
         self._requested = asyncio.Event()
         self._has_more = True
-        """Whether the end of a run may let in a run that is queued now.
-
-        True while that is unknown: during a claim, or after a failed one. Runs that are queued later
-        come with a notification.
-        """
+        """Whether the end of a run may let in a run that is queued now.  True while that is
+        unknown: during a claim, or after a failed one. Runs that are queued later come with a
+        notification. """
         self._claiming = asyncio.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -142,7 +144,7 @@ class Runner:
             task.request(reason)
 
     async def drain(self, within_s: float) -> bool:
-        """Release every run at its next boundary, and interrupt those that still run after `within_s`.
+        """Release every run at its next boundary. Interrupt those that still run after `within_s`.
 
         Returns:
             False if some runs could not be released: the database is away, or a node does not stop.

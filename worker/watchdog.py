@@ -20,7 +20,10 @@ CHECK_S = 0.25
 
 
 class Watchdog:
-    """Checks all runs of a runner. `cancelling_s` is how long a node may take to stop, in seconds."""
+    """Checks all runs of a runner.
+
+    `cancelling_s` is how long a node may take to stop, in seconds.
+    """
 
     def __init__(self, runner: Runner, *, cancelling_s: float) -> None:
         self._runner, self._cancelling_s = runner, cancelling_s
@@ -42,6 +45,6 @@ class Watchdog:
         return since is not None and asyncio.get_running_loop().time() - since > self._cancelling_s
 
     def kill_process(self, run_id: str) -> None:
-        """A node that does not stop can be ended only with its process; other workers rescue its runs."""
+        """Kill the process, the only way to end a node that does not stop. Its runs are rescued."""
         log.critical("run.not_stopping", run_id=run_id, after_s=self._cancelling_s)
         os.kill(os.getpid(), signal.SIGKILL)

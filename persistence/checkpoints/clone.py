@@ -1,9 +1,9 @@
 """Starts a run from a copy of another run's checkpoint: a retry from the failed nodes, or a fork.
 
-The copy is written in the transaction that accepts the run, so a crash leaves the whole copy or no run.
-Each copied node gets an event and, under the number of that event, its output, as if it had run here.
-One full checkpoint follows. So readers and executors need no special case for such a run. Used by the
-mutations `retryRun` and `forkRun`.
+The copy is written in the transaction that accepts the run, so a crash leaves the whole copy or no
+run. Each copied node gets an event and, under the number of that event, its output, as if it had
+run here. One full checkpoint follows. So readers and executors need no special case for such a run.
+Used by the mutations `retryRun` and `forkRun`.
 """
 
 from collections.abc import Mapping
@@ -67,7 +67,7 @@ def last_visit(record: NodeRecord) -> int:
 
 
 def with_final_status(record: NodeRecord, result: VisitResult | None) -> NodeRecord:
-    """Give the record the status with which its last visit ended, according to the event of that visit."""
+    """Give the record the status of the event with which its last visit ended."""
     if result is None or result.visit != record.visits or record.status not in EXECUTED:
         return record
     return replace(record, status=NodeStatus(result.body["status"]))
@@ -110,14 +110,18 @@ async def derive(
     change = StatusChange(run.status, None, message)
     is_first = (events.c.run_id == run.id, events.c.seq == 1)
     await connection.execute(update(events).where(*is_first).values(body=codec.body_of(change)))
-    # The events of copied nodes are not published: a reader notices the gap, and reads them from Postgres.
+    # The events of copied nodes are not published: a reader notices the gap, and reads them from
+    # Postgres.
     *others, own = accepted.transitions
     own = replace(own, events=(Event(run.id, 1, run.created_at, change),))
     return replace(accepted, run=run, transitions=(*others, own))
 
 
 async def _write(connection: AsyncConnection, run_id: str, seq: int, clone: RunClone) -> int:
-    """Write events, outputs, node states and the checkpoint, numbered after `seq`. Return the last number."""
+    """Write events, outputs, node states and the checkpoint, numbered after `seq`.
+
+    Return the last number.
+    """
     rows = _CloneRows(run_id, seq)
     for node_id, result in sorted(clone.results.items(), key=lambda item: item[1].seq):
         if node_id not in clone.patch:
@@ -204,7 +208,7 @@ def _event_row(run_id: str, seq: int, node_id: str | None, type: EventType, body
 
 
 def _checkpoint(run_id: str, seq: int, graph_id: str, clone: RunClone) -> dict[str, Any]:
-    """Make one full checkpoint in which no node has seen any version, so that all open tasks are due."""
+    """Make one full checkpoint. No node has seen any version in it, so all open tasks are due."""
     nodes, channels = clone.due
     step = clone.snapshot.step
     delta = CheckpointDelta(

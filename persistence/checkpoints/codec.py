@@ -1,7 +1,7 @@
 """Serialises checkpoints: msgpack of the changes since the parent checkpoint.
 
-Only plain values are stored and never pickled objects, so the bytes can be read by any later version of
-the code. Used by the saver, the loader, snapshots and clones.
+Only plain values are stored and never pickled objects, so the bytes can be read by any later
+version of the code. Used by the saver, the loader, snapshots and clones.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
-"""Loads a checkpoint of a run in the form of LangGraph, with node outputs and pending writes. Reads only.
+"""Loads a checkpoint in the form of LangGraph, with node outputs and pending writes.
 
-A checkpoint is folded from the last full one and the deltas since. Used by the saver.
+Nothing is written here. A checkpoint is folded from the last full one and the deltas since. Used by
+the saver.
 """
 
 from collections.abc import Mapping
@@ -116,8 +117,8 @@ WITH wanted AS (
 )
 SELECT id, parent_id, s.seq, data FROM lineage s, base WHERE s.seq >= base.seq ORDER BY s.seq
 """
-"""The head is the newest checkpoint that no rewind superseded. Any other checkpoint is read as it was when
-it was saved."""
+"""The head is the newest checkpoint that no rewind superseded. Any other checkpoint is read as it
+was when it was saved."""
 _OUTPUTS = """
 SELECT DISTINCT ON (node_id) node_id, output FROM node_outputs
 WHERE run_id = $1 AND CASE WHEN $2::int IS NULL THEN superseded_seq IS NULL

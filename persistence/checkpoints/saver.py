@@ -1,8 +1,8 @@
 """LangGraph's checkpoint saver on our journal: one head for each run, stored as deltas.
 
-The executor of a run commits its checkpoints, each in one entry with everything that the superstep did.
-A crash leaves the head as the last commit left it. Node outputs are not in checkpoints: they are
-stored once, and added when a head is loaded. Used by compiled graphs and by the executor.
+The executor of a run commits its checkpoints, each in one entry with everything that the superstep
+did. A crash leaves the head as the last commit left it. Node outputs are not in checkpoints: they
+are stored once, and added when a head is loaded. Used by compiled graphs and by the executor.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -54,9 +54,9 @@ class Saver(BaseCheckpointSaver[int]):
     """The checkpointer of every compiled graph in a worker process; a thread is a run."""
 
     keeps_inputs = False
-    """Whether the checkpoint of the input is stored. LangGraph saves it before any node runs. Without it, a
-    crash before the first superstep starts the run from the beginning, and one commit is saved.
-    """
+    """Whether the checkpoint of the input is stored. LangGraph saves it before any node runs.
+    Without it, a crash before the first superstep starts the run from the beginning, and one commit
+    is saved."""
 
     def __init__(self, pool: asyncpg.Pool, clock_skew: ClockSkew) -> None:
         super().__init__()
@@ -66,7 +66,10 @@ class Saver(BaseCheckpointSaver[int]):
     # The interface for the executor (engine.runtime.run_info.HeadStore).
 
     async def attach(self, run: AttachedRun) -> ResumeState | None:
-        """Load the head of a run that is about to be executed. None: the run has no checkpoint yet."""
+        """Load the head of a run that is about to be executed.
+
+        None: the run has no checkpoint yet.
+        """
         thread = self._threads[run.run_id] = Thread(run)
         stored = None if run.is_new else await load(self._pool, run.run_id)
         if stored is None:
@@ -115,7 +118,7 @@ class Saver(BaseCheckpointSaver[int]):
     # The interface for LangGraph (BaseCheckpointSaver).
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """Return the head of an attached run from memory, and any other checkpoint from Postgres."""
+        """Return the head of an attached run from memory, other checkpoints from Postgres."""
         run_id, id = config["configurable"]["thread_id"], config["configurable"].get("checkpoint_id")
         thread = self._threads.get(run_id)
         if thread is None or (id is not None and (thread.checkpoint is None or thread.checkpoint["id"] != id)):
@@ -155,9 +158,10 @@ class Saver(BaseCheckpointSaver[int]):
     ) -> None:
         """Keep the writes of a task for the next invocation, in place of its earlier ones.
 
-        They are not stored here. The writes of a superstep are part of its checkpoint moments later, and
-        writes from outside were stored by `enter`, with the results that they come from. The signature
-        does not name `task_path`, because LangGraph computes it only for savers that do.
+        They are not stored here. The writes of a superstep are part of its checkpoint moments
+        later, and writes from outside were stored by `enter`, with the results that they come from.
+        The signature does not name `task_path`, because LangGraph computes it only for savers that
+        do.
         """
         self._threads[config["configurable"]["thread_id"]].head_writes.replace(task_id, writes)
 

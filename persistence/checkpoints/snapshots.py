@@ -1,7 +1,7 @@
 """Reads checkpoints for runs that are derived from them. Nothing here is written.
 
-A checkpoint is read as it was when it was saved, even if a rewind has superseded it since. The head is
-read as it is now. Used by the mutations `retryRun` and `forkRun`.
+A checkpoint is read as it was when it was saved, even if a rewind has superseded it since. The head
+is read as it is now. Used by the mutations `retryRun` and `forkRun`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,10 @@ class VisitResult:
 
 
 async def read_head(connection: AsyncConnection, run_id: str, last_seq: int) -> HeadSnapshot | None:
-    """Read the head of a run that no worker executes, with its pending writes. None: it has no checkpoint."""
+    """Read the head of a run that no worker executes, with its pending writes.
+
+    None: it has no checkpoint.
+    """
     snapshot = await _read(connection, run_id, last_seq, is_whole=False)
     if snapshot is None:
         return None
@@ -65,7 +68,8 @@ async def read_checkpoint(connection: AsyncConnection, run_id: str, seq: int, *,
         connection: Any connection.
         run_id: The run.
         seq: The event number of the checkpoint.
-        is_whole: Whether `changes` go back to the first checkpoint of the run, instead of the last full one.
+        is_whole: Whether `changes` go back to the first checkpoint of the run, instead of the last
+            full one.
 
     Returns:
         The snapshot, or None if retention has deleted the checkpoint.

@@ -65,7 +65,10 @@ class Feed:
         await self.channels.close()
 
     async def publish(self, transitions: Sequence[RunTransition]) -> None:
-        """Publish what a committed transaction wrote. Never raises: a lost message only delays readers."""
+        """Publish what a committed transaction wrote.
+
+        Never raises: a lost message only delays readers.
+        """
         await publish_transitions(self._redis, transitions)
 
     async def follow(
@@ -73,7 +76,8 @@ class Feed:
     ) -> AsyncGenerator[Event | Expired | LiveDelta]:
         """Read the events after `after`: first from Postgres, then live, up to the terminal one.
 
-        Close the generator (`aclosing`) to stop early. It ends at once if the run is over or unknown.
+        Close the generator (`aclosing`) to stop early. It ends at once if the run is over or
+        unknown.
 
         Args:
             run_id: The run. The caller has checked that the subscriber may see it.
@@ -108,7 +112,10 @@ class Feed:
                             return
 
     async def _history(self, run_id: str, mailbox: RunMailbox, with_values: bool) -> AsyncGenerator[Event | Expired]:
-        """Read what is committed now, from the mailbox's position on. A gap is the work of retention."""
+        """Read what is committed now, from the mailbox's position on.
+
+        A gap is the work of retention.
+        """
         run_row = await self._run_row(run_id)
         last_seq = run_row["last_seq"] if run_row else 0
         while mailbox.position < last_seq:

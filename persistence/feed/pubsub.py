@@ -1,7 +1,7 @@
 """One pub/sub connection to Redis for all subscriptions of this process. Messages have no history.
 
-A subscriber gets None in place of messages that it may have missed: after a lost connection, or when
-it was too slow. Used by the feed in servers and by the listener of a worker.
+A subscriber gets None in place of messages that it may have missed: after a lost connection, or
+when it was too slow. Used by the feed in servers and by the listener of a worker.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ SILENCE_S = 5.0
 """After this long without a message, Redis is pinged: a connection that was cut off on the way
 reports no error."""
 SUBSCRIBE_S = 2.0
-"""How long a new subscriber waits for the confirmation of Redis. Without it, the subscription starts
-when Redis is back."""
+"""How long a new subscriber waits for the confirmation of Redis. Without it, the subscription
+starts when Redis is back."""
 
 
 class ChannelSubscription:
@@ -35,7 +35,10 @@ class ChannelSubscription:
 
 
 class ChannelReader:
-    """The pub/sub connection. It starts with the first subscription; end it with `await close()`."""
+    """The pub/sub connection.
+
+    It starts with the first subscription; end it with `await close()`.
+    """
 
     def __init__(self, redis: Redis, name: str = "feed.channels") -> None:
         """`name` is the prefix of the log events `<name>.away` and `<name>.back`."""
@@ -57,7 +60,9 @@ class ChannelReader:
         return frozenset(self._confirmed)
 
     async def listen(self, *channels: str) -> AsyncGenerator[str | None]:
-        """Subscribe to channels. The first item is None: from then on no message is missed silently.
+        """Subscribe to channels.
+
+        The first item is None. From then on, every missed message is reported by another None.
 
         Yields:
             Each message as text, and None where messages may be missing.
@@ -132,7 +137,8 @@ class ChannelReader:
                 self._confirmed.add(channel)
                 self._changed.notify_all()
         elif message["type"] == "message":
-            # Any client of Redis can publish bytes that are no text: they must not end the listener.
+            # Any client of Redis can publish bytes that are no text: they must not end the
+            # listener.
             text = message["data"].decode(errors="replace")
             for subscription in self._subscriptions_to(channel):
                 subscription.mailbox.put(text)

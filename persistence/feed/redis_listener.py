@@ -67,7 +67,8 @@ class RedisListener:
         async with aclosing(self._read()) as replies:
             async for _ in replies:
                 self._outage.recovered()
-                # The connection works: when it is lost, the backoff starts again at its shortest pause.
+                # The connection works: when it is lost, the backoff starts again at its shortest
+                # pause.
                 retry_state.attempt_number = 1
                 if not self.needed.is_set():
                     return

@@ -1,8 +1,8 @@
 """Waits until runs of this process's callers rest: terminal, PAUSED or WAITING.
 
 One Redis subscription serves all waiters. Messages may be lost, so each waiter also polls Postgres
-every 1 to 5 s, and a message only says that a poll is worthwhile. Used by resolvers that answer with
-a finished run.
+every 1 to 5 s, and a message only says that a poll is worthwhile. Used by resolvers that answer
+with a finished run.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class RestWaiter:
         return frozenset(self._recent)
 
     async def wait(self, run_id: str, timeout_s: float) -> None:
-        """Wait until the run may rest: on its message, on a gap in the messages, or after `timeout_s`."""
+        """Wait until the run may rest: its message arrives, messages are missing, or time is up."""
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._listen(), name="rest_waiter")
         if run_id in self._recent:

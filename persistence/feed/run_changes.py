@@ -1,4 +1,4 @@
-"""Status changes of the runs of a project, read from Postgres once for all watchers of this process.
+"""Status changes of the runs of a project, read once for all watchers of this process.
 
 There is no history: changes before the first watcher, or while Redis is away, are missed. While
 Postgres is away, changes that have arrived wait for it. Used by the subscription `runChanged`.
@@ -109,7 +109,10 @@ class RunChanges:
         return None
 
     async def _deliver(self, transition: RunTransition, watchers: set[Watcher]) -> None:
-        """Read the run for the watchers that want it. One that joins during the read gets nothing."""
+        """Read the run for the watchers that want it.
+
+        One that joins during the read gets nothing.
+        """
         interested = [watcher for watcher in watchers if watcher.wants(transition)]
         if interested and (run := await self._read(transition)) is not None:
             for watcher in interested:

@@ -1,4 +1,4 @@
-"""One blocking XREAD for all live readers of this process, over the streams of the runs they follow.
+"""One blocking XREAD over the event streams of all runs that have a reader in this process.
 
 Nothing here is durable: a mailbox that may have missed an event reports a gap, and its reader reads
 Postgres. While Redis is away or hung, the last event numbers of all followed runs are read from

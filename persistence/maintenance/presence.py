@@ -2,8 +2,8 @@
 
 Postgres frees the lock within milliseconds of the death of the process. The lock is on a connection
 that runs nothing else: the loss of a connection that executes a statement would be noticed seconds
-later. Where the locks are not visible to other connections (behind a pooler), no worker registers, and
-only expired leases show that a worker died. Used by recovery in every worker.
+later. Where the locks are not visible to other connections (behind a pooler), no worker registers,
+and only expired leases show that a worker died. Used by recovery in every worker.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ import asyncpg
 from persistence.db.transient import DATABASE_ERRORS
 
 TIMEOUT_S = 5.0
-"""Limit of each call to Postgres, in seconds. Our own lock on a connection that was cut is free once
-Postgres notices the cut; a call that hangs is repeated by the caller."""
+"""Limit of each call to Postgres, in seconds. Our own lock on a connection that was cut is free
+once Postgres notices the cut; a call that hangs is repeated by the caller."""
 
 
 class Presence:
@@ -55,8 +55,9 @@ class Presence:
     async def confirm(self) -> None:
         """Check over another connection that the lock is still held, and register again if needed.
 
-        Another worker removes our registration when it takes us for dead. A lock that is not visible is
-        given up, to be taken again: this end of a connection that was cut on the way reports no error.
+        Another worker removes our registration when it takes us for dead. A lock that is not
+        visible is given up, to be taken again: this end of a connection that was cut on the way
+        reports no error.
         """
         connection = self._connection
         if connection is not None and not connection.is_closed() and not await self._register(connection):
@@ -85,7 +86,8 @@ class Presence:
 async def find_missing(pool: asyncpg.Pool) -> set[str]:
     """Find the registered workers whose lock is free.
 
-    Returns nothing in the first 3 s after a start of Postgres, while the workers take their locks again.
+    Returns nothing in the first 3 s after a start of Postgres, while the workers take their locks
+    again.
     """
     return {row["id"] for row in await pool.fetch(_FIND_MISSING)}
 

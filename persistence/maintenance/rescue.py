@@ -1,8 +1,8 @@
 """Rescues runs whose worker is gone: queues them again, or ends them where that was requested.
 
-Any number of workers may do this at once: SKIP LOCKED divides the work (the JobRescuer of river). Each
-change writes its events in the same transaction, so a crash leaves a run rescued or not. Used by
-recovery, and by a worker that cannot execute a run.
+Any number of workers may do this at once: SKIP LOCKED divides the work (the JobRescuer of river).
+Each change writes its events in the same transaction, so a crash leaves a run rescued or not. Used
+by recovery, and by a worker that cannot execute a run.
 """
 
 from datetime import timedelta
@@ -30,9 +30,9 @@ LIMIT = 100
 async def rescue_expired(database: Database, max_attempts: int) -> list[RunTransition]:
     """Rescue runs whose lease has expired.
 
-    RUNNING runs are queued again, PAUSING ones are PAUSED, CANCELLING ones are CANCELLED. A run in a
-    crash loop fails. A crash counts if nothing was finished since the crash before it, so a run that
-    makes progress is never in a crash loop.
+    RUNNING runs are queued again, PAUSING ones are PAUSED, CANCELLING ones are CANCELLED. A run in
+    a crash loop fails. A crash counts if nothing was finished since the crash before it, so a run
+    that makes progress is never in a crash loop.
 
     Args:
         database: The pools.

@@ -1,7 +1,7 @@
-"""Deletes old data in small batches: the history of ended runs, the runs, and used idempotency keys.
+"""Deletes old data in small batches: history of ended runs, the runs, and idempotency keys.
 
-Each batch is one statement: a crash leaves each run whole, pruned or not. A reader of deleted events
-gets `feed.Expired`. Used by every worker, from time to time.
+Each batch is one statement: a crash leaves each run whole, pruned or not. A reader of deleted
+events gets `feed.Expired`. Used by every worker, from time to time.
 """
 
 import asyncpg
@@ -14,17 +14,26 @@ KEY_HOURS = 24
 
 
 async def prune_history(pool: asyncpg.Pool, days: float, batch: int = BATCH) -> int:
-    """Delete events, checkpoints and node data of runs that ended more than `days` ago. Return the number of runs."""
+    """Delete events, checkpoints and node data of runs that ended more than `days` ago.
+
+    Return the number of runs.
+    """
     return int(await pool.fetchval(_HISTORY, days, batch))
 
 
 async def prune_runs(pool: asyncpg.Pool, days: float, batch: int = BATCH) -> int:
-    """Delete runs that ended more than `days` ago, with all their data. Return the number of runs."""
+    """Delete runs that ended more than `days` ago, with all their data.
+
+    Return the number of runs.
+    """
     return int(await pool.fetchval(_RUNS, days, batch))
 
 
 async def prune_items(pool: asyncpg.Pool, batch: int = BATCH) -> int:
-    """Delete stored items of maps that have ended, or whose run or lineage has. Return the number of items."""
+    """Delete stored items of maps that have ended, or whose run or lineage has.
+
+    Return the number of items.
+    """
     return int(await pool.fetchval(_ITEMS, batch * ITEMS))
 
 
@@ -48,8 +57,8 @@ _RUNS = f"""
 WITH old AS ({_OLD.format(which="")}), gone AS (DELETE FROM runs r USING old WHERE r.id = old.id RETURNING r.id)
 SELECT count(*) FROM gone
 """
-# Steps from one visit of a map to the next along the primary key (a loose index scan), so the cost depends on the number
-# of stored maps, not on the number of their items.
+# Steps from one visit of a map to the next along the primary key (a loose index scan), so the cost
+# depends on the number of stored maps, not on the number of their items.
 _ITEMS = """
 WITH RECURSIVE visits AS (
     (SELECT run_id, lineage, node_id, visit FROM map_items ORDER BY run_id, lineage, node_id, visit LIMIT 1)

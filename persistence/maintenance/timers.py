@@ -1,7 +1,7 @@
-"""Applies the passage of time to runs: wakes waiting runs, and ends runs past a timeout or deadline.
+"""Wakes waiting runs when they are due, and ends runs past a timeout or a deadline.
 
-Any number of workers may do this at once: SKIP LOCKED divides the work. Each change writes its events
-in the same transaction, so a crash leaves a run changed or not. Used by recovery.
+Any number of workers may do this at once: SKIP LOCKED divides the work. Each change writes its
+events in the same transaction, so a crash leaves a run changed or not. Used by recovery.
 """
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
@@ -30,7 +30,10 @@ async def wake_due(database: Database) -> list[RunTransition]:
 
 
 async def end_overdue(database: Database) -> list[RunTransition]:
-    """End runs that no worker holds: FAILED past their timeout, CANCELLED past the deadline of their status."""
+    """End runs that no worker holds and whose time is up.
+
+    A run past its timeout is FAILED, a run past the deadline of its status is CANCELLED.
+    """
     if not await database.pool.fetchval(_ANY_OVERDUE):
         return []
     past_timeout = and_(runs.c.status.in_((RunStatus.QUEUED, RunStatus.WAITING)), runs.c.timeout_at < func.now())
@@ -45,7 +48,7 @@ async def end_overdue(database: Database) -> list[RunTransition]:
 async def _change(
     database: Database, condition: ColumnElement[bool], group_key: Callable[[Run], Hashable], change: Change
 ) -> list[RunTransition]:
-    """Change the runs that meet the condition: those with one group key together, in a few statements."""
+    """Change the runs that meet a condition, those with one group key in a few statements."""
     async with database.begin() as connection:
         query = select(runs).where(condition).order_by(runs.c.id).limit(LIMIT)
         rows = await connection.execute(query.with_for_update(key_share=True, skip_locked=True))

@@ -1,10 +1,11 @@
 """Postgres is the queue: one statement claims QUEUED runs for a worker, in a fair order.
 
-Projects share first: the rank of a run is the number of runs that its project holds already, plus the
-place of the run in the queue of its project. Inside a project, priority comes first and then age. Runs
-with one concurrency key are limited together. A claim costs the same with ten queued runs and with
-100,000: it reads the first run of each key, and more runs of the best keys only. If a worker dies after
-the commit, its leases expire; one that stops inside a claim delays the others by LOCK_TIMEOUT_MS at most.
+Projects share first: the rank of a run is the number of runs that its project holds already, plus
+the place of the run in the queue of its project. Inside a project, priority comes first and then
+age. Runs with one concurrency key are limited together. A claim costs the same with ten queued runs
+and with 100,000: it reads the first run of each key, and more runs of the best keys only. If a
+worker dies after the commit, its leases expire; one that stops inside a claim delays the others by
+LOCK_TIMEOUT_MS at most.
 """
 
 from dataclasses import dataclass
@@ -20,13 +21,14 @@ from persistence.events.run_transition import RunTransition
 from persistence.queue.leases import transition_of
 
 MAX_CLAIM = 48
-"""Most runs in one claim. The statement considers 64 runs, a constant, so that it has one plan for few
-rows."""
+"""Most runs in one claim. The statement considers 64 runs, a constant, so that it has one plan for
+few rows."""
 ROUNDS = 8
-"""Most attempts of one claim. Of several workers that claim at once, some find that all the runs that
-they considered are taken, and try again."""
+"""Most attempts of one claim. Of several workers that claim at once, some find that all the runs
+that they considered are taken, and try again."""
 LIMITS_LOCK = 7_233_150_419
-"""Advisory lock that is held while limited runs are counted and claimed, so that limits are exact."""
+"""Advisory lock that is held while limited runs are counted and claimed, so that limits are
+exact."""
 LOCK_TIMEOUT_MS = 2_000
 """How long a claim waits for that lock, and may hold it without sending a statement."""
 
@@ -35,7 +37,8 @@ class ClaimLimits(StrEnum):
     """How a claim treats runs with a concurrency limit."""
 
     NONE = "none"
-    """No queued run has a limit, it assumes. If one has, nothing is claimed: that run may be next."""
+    """No queued run has a limit, it assumes. If one has, nothing is claimed: that run may be
+    next."""
     COUNTED = "counted"
     """The claim holds LIMITS_LOCK, so it counts held runs and claims limited ones."""
     LEFT_OUT = "left out"
@@ -84,7 +87,8 @@ class _Attempt:
     runs: list[ClaimedRun]
     transitions: list[RunTransition]
     considered: int
-    """Runs that it could have claimed. If it claimed fewer than it wanted, other workers have the rest."""
+    """Runs that it could have claimed. If it claimed fewer than it wanted, other workers have the
+    rest."""
     has_limited: bool
     """Whether a queued run has a concurrency limit."""
 
@@ -92,7 +96,9 @@ class _Attempt:
 async def claim_next(
     pool: asyncpg.Pool, worker_id: str, ttl_s: float, free: int, project_limit: int | None = None
 ) -> ClaimBatch:
-    """Move up to `free` runs, at most MAX_CLAIM, from QUEUED to RUNNING. Each run is claimed by one worker.
+    """Move up to `free` runs, at most MAX_CLAIM, from QUEUED to RUNNING.
+
+    Each run is claimed by one worker only, however many claim at once.
 
     Args:
         pool: Connections to Postgres.
@@ -122,7 +128,8 @@ async def _attempt(pool: asyncpg.Pool, worker_id: str, ttl_s: float, free: int, 
     try:
         return await _claim_counted(pool, *arguments, project_limit)
     except asyncpg.LockNotAvailableError:
-        # Another worker holds the lock and does not move. Runs without a limit need not wait for it.
+        # Another worker holds the lock and does not move. Runs without a limit need not wait for
+        # it.
         if project_limit is not None:
             return _Attempt([], [], 0, True)
         return _attempt_of(await pool.fetch(_CLAIM, *arguments, ClaimLimits.LEFT_OUT, None))
@@ -132,7 +139,8 @@ async def _claim_counted(
     pool: asyncpg.Pool, worker_id: str, ttl_s: float, free: int, project_limit: int | None
 ) -> _Attempt:
     async with pool.acquire() as connection, connection.transaction():
-        # Separate statements: the snapshot of the one that counts must begin after the lock is held.
+        # Separate statements: the snapshot of the one that counts must begin after the lock is
+        # held.
         await connection.fetch(_SET_TIMEOUTS, str(LOCK_TIMEOUT_MS))
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LIMITS_LOCK)
         return _attempt_of(await connection.fetch(_CLAIM, worker_id, ttl_s, free, ClaimLimits.COUNTED, project_limit))
@@ -158,10 +166,11 @@ _COLUMNS = [name for name in ClaimedRun.__slots__ if name != "now"]
 _SET_TIMEOUTS = """
 SELECT set_config('lock_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $1, true)
 """
-# The column `lane` is the concurrency key, `lane_limit` its limit. Reading 64 keys is enough: if the first
-# run of a key is the j-th of the first runs in its project, the project has a j-th run that is at least as
-# good. So each of the 64 keys before this one stands for a run that goes before all runs of this one. By
-# the same count, the key at place n can have no more than 65 - n runs among the best.
+# The column `lane` is the concurrency key, `lane_limit` its limit. Reading 64 keys is enough: if
+# the first run of a key is the j-th of the first runs in its project, the project has a j-th run
+# that is at least as good. So each of the 64 keys before this one stands for a run that goes before
+# all runs of this one. By the same count, the key at place n can have no more than 65 - n runs
+# among the best.
 _CLAIM = """
 WITH RECURSIVE firsts AS (
     (SELECT lane, project_id, lane_limit, priority, queued_at, id FROM runs WHERE status = 'QUEUED'

@@ -1,8 +1,8 @@
 """Leases of runs: renews them, and reads the intents of the leased runs.
 
-All times are by the database's clock. The epoch is the fencing token (Kleppmann, "How to do distributed
-locking", 2016; the sequencers of Chubby, Burrows 2006): a worker whose lease has an older epoch can
-write nothing more. Used by the heartbeat of a worker.
+All times are by the database's clock. The epoch is the fencing token (Kleppmann, "How to do
+distributed locking", 2016; the sequencers of Chubby, Burrows 2006): a worker whose lease has an
+older epoch can write nothing more. Used by the heartbeat of a worker.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,10 @@ async def lease_statuses(pool: asyncpg.Pool, leases: Sequence[Lease]) -> dict[st
 
 
 def transition_of(row: Any, status: RunStatus, previous: RunStatus, message: str) -> RunTransition:
-    """Make the transition from a row of `runs` as a statement returned it, with the moment of the change as `at`."""
+    """Make the transition from a row that an UPDATE of `runs` returned.
+
+    `row` has the columns of the run, and the time of the change as `at`.
+    """
     change = StatusChange(status, previous, message)
     event = Event(row["id"], row["last_seq"], row["at"], change)
     return RunTransition.of(row["project_id"], row["id"], change, (event,))

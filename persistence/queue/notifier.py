@@ -1,8 +1,9 @@
-"""Notifies workers: over arq and pub/sub that runs are queued, over pub/sub that a run has a new intent.
+"""Notifies workers over Redis that runs are queued, or that a run has a new intent.
 
-A notification is a hint, never the truth: the queue and the intents are in Postgres. Recovery makes up
-for a lost notification of the queue, the heartbeat for a lost notification of a run. So nothing here
-raises, and nothing waits longer than TIMEOUT_S for a Redis that hangs. Used by servers and workers.
+Queued runs are notified over arq and pub/sub, intents over pub/sub only. A notification is a hint,
+never the truth: the queue and the intents are in Postgres. Recovery makes up for a lost
+notification of the queue, the heartbeat for a lost notification of a run. So nothing here raises,
+and nothing waits longer than TIMEOUT_S for a Redis that hangs. Used by servers and workers.
 """
 
 import asyncio
@@ -17,8 +18,8 @@ from persistence.db.outage import Outage
 POLL_QUEUE = "poll_queue"
 """The name of the only arq job: it makes a worker poll the queue in Postgres."""
 JOB_INTERVAL_S = 0.25
-"""Shortest time between two jobs. Workers that listen get the pub/sub message; the job is for the poll
-of arq, and more jobs than polls are of no use."""
+"""Shortest time between two jobs. Workers that listen get the pub/sub message; the job is for the
+poll of arq, and more jobs than polls are of no use."""
 TIMEOUT_S = 1.0
 """How long one notification may take."""
 

@@ -1,7 +1,7 @@
 """The key file: one key a line, the current one first, readable by its owner only.
 
-It is created whole or not at all, at the first start. Any number of processes may try to create it at
-once: one succeeds, and all use its key. Used by the key source.
+It is created whole or not at all, at the first start. Any number of processes may try to create it
+at once: one succeeds, and all use its key. Used by the key source.
 """
 
 import fcntl
@@ -73,7 +73,7 @@ def add_key(path: Path) -> None:
 
 @contextmanager
 def _exclusive_lock(folder: Path) -> Iterator[None]:
-    """One writer at a time: if another one overwrote a key, the secrets under that key would be lost."""
+    """Exclude other writers: a key that one of them overwrites is lost, with its secrets."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

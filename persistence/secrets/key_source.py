@@ -1,7 +1,7 @@
 """The keys of one process: those of its setting, then those of the key file.
 
-The file is read again when it has changed, so a rotation needs no restart where a file holds the keys.
-Only `ensure` and `add` create keys. Used by servers, workers and the commands for keys.
+The file is read again when it has changed, so a rotation needs no restart where a file holds the
+keys. Only `ensure` and `add` create keys. Used by servers, workers and the commands for keys.
 """
 
 from pathlib import Path
@@ -57,7 +57,10 @@ class KeySource:
             key_file.create(self.path)
 
     def add(self) -> None:
-        """Add a key that is current from now on, for every process that reads the file. Raises KeyProblem."""
+        """Add a key that is current from now on, for every process that reads the file.
+
+        Raises KeyProblem.
+        """
         key_file.add_key(self.path)
 
     @property

@@ -1,6 +1,7 @@
-"""Encrypts and decrypts secrets: AES-256-GCM (NIST SP 800-38D) with a fresh nonce each time. No I/O.
+"""Encrypts and decrypts secrets with AES-256-GCM (NIST SP 800-38D). No I/O.
 
-The id of a key is a hash of it, and each secret is stored with the id of the key that it needs.
+Every encryption uses a fresh nonce. The id of a key is a hash of it, and each secret is stored with
+the id of the key that it needs.
 """
 
 import base64
@@ -43,7 +44,7 @@ class Key:
 
     @property
     def text(self) -> str:
-        """The key in base64, as it stands in the key file."""
+        """The key in base64, as the key file holds it."""
         return base64.b64encode(self.secret).decode()
 
 

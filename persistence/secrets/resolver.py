@@ -1,6 +1,7 @@
 """The resource `secrets`: decrypts the values for one node call, and stores them nowhere.
 
-A database that is away delays a node and does not fail it. Used by node calls of workers and servers.
+A database that is away delays a node and does not fail it. Used by node calls of workers and
+servers.
 """
 
 from collections.abc import Collection
@@ -31,7 +32,7 @@ _KEYS = "SELECT DISTINCT key_id FROM secrets"
 
 
 class SecretResolver:
-    """Reads and decrypts secrets of any project; the caller has checked which names a node may use."""
+    """Reads and decrypts secrets. The caller has checked which names a node may use."""
 
     def __init__(self, database: Database, keys: KeySource) -> None:
         self._database, self.keys = database, keys
@@ -82,8 +83,8 @@ def _decrypt(keyring: Keyring, project_id: str, name: str, row: asyncpg.Record |
 async def open_secrets(database: Database, keys: KeySource) -> SecretResolver:
     """Open the resource. The first start of an installation creates the key file.
 
-    If secrets are stored already, no key is created: it would hide that their key is missing. Problems
-    with keys are logged and not raised, because nodes without secrets work without keys.
+    If secrets are stored already, no key is created: it would hide that their key is missing.
+    Problems with keys are logged and not raised, because nodes without secrets work without keys.
     """
     needed = {row["key_id"] for row in await database.pool.fetch(_KEYS)}
     try:

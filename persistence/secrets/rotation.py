@@ -1,7 +1,7 @@
-"""Checks that every secret of an installation can be decrypted, and encrypts all under the current key.
+"""Checks that all secrets can be decrypted, and encrypts them under the current key.
 
-A rotation has batches of one transaction each. If it stops at any point, the next one continues with
-the rest. Used by `treadle doctor` and `treadle rotate-key`.
+A rotation has batches of one transaction each. If it stops at any point, the next one continues
+with the rest. Used by `treadle doctor` and `treadle rotate-key`.
 """
 
 from collections import Counter
@@ -49,7 +49,10 @@ async def check(connection: asyncpg.Connection, keyring: Keyring) -> SecretCount
 
 
 async def rotate(connection: asyncpg.Connection, keyring: Keyring) -> SecretCounts:
-    """Encrypt every secret under the current key. A secret that cannot be decrypted is not changed."""
+    """Encrypt every secret under the current key.
+
+    A secret that cannot be decrypted is not changed.
+    """
     counts, last = SecretCounts(), ""
     while True:
         async with connection.transaction():

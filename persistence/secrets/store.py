@@ -1,7 +1,7 @@
 """Secrets as rows: their names are visible in the project, their values only to node calls.
 
-Each change is part of its caller's transaction. A value is encrypted before it is part of a statement.
-Used by the mutations and queries of secrets.
+Each change is part of its caller's transaction. A value is encrypted before it is part of a
+statement. Used by the mutations and queries of secrets.
 """
 
 from collections.abc import Collection

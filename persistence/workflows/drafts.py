@@ -1,8 +1,8 @@
 """The draft of a workflow: its one editable spec.
 
-A save is a compare-and-set on the revision: one guarded UPDATE, so of two saves at once one wins. `spec`
-and `spec_hash` are always written together. A crash leaves the draft as it was before or after a save.
-Used by the mutations of workflows.
+A save is a compare-and-set on the revision: one guarded UPDATE, so of two saves at once one wins.
+`spec` and `spec_hash` are always written together. A crash leaves the draft as it was before or
+after a save. Used by the mutations of workflows.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,10 @@ from persistence.problems import Conflict, NotFound
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """One row of `drafts`. `revision` rises by one with every change of the content, and guards every save."""
+    """One row of `drafts`.
+
+    `revision` rises by one with every change of the content, and guards every save.
+    """
 
     workflow_id: str
     project_id: str
@@ -101,7 +104,8 @@ async def save(
 
     Raises:
         NotFound: The caller may not see the workflow, or it does not exist.
-        Conflict: The draft has another revision, even if the content is the same. Carries the draft.
+        Conflict: The draft has another revision, even if the content is the same. Carries the
+            draft.
     """
     draft = await get(connection, caller, workflow_id)
     if draft.revision == expected_revision:

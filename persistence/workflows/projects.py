@@ -1,7 +1,7 @@
 """Projects. Every other row belongs to one.
 
-A project is created by one INSERT, so a crash leaves the whole project or nothing. Used by resolvers and
-by the start of a server.
+A project is created by one INSERT, so a crash leaves the whole project or nothing. Used by
+resolvers and by the start of a server.
 """
 
 from collections.abc import Sequence
@@ -73,7 +73,8 @@ async def page(connection: AsyncConnection, caller: Caller, *, first: int, after
 async def default_id(connection: AsyncConnection, caller: Caller) -> str | None:
     """Return the id of the project for a call that names none.
 
-    It is the only project of the caller, else the project `default`. None: the caller may not see it.
+    It is the only project of the caller, else the project `default`. None: the caller may not see
+    it.
     """
     if len(caller.projects) == 1:
         return caller.projects[0]

@@ -1,8 +1,9 @@
-"""Versions: immutable snapshots of specs. Used by the mutations of workflows and by the start of runs.
+"""Versions: immutable snapshots of specs.
 
-A workflow has one version for each content, and at most one that is PUBLISHED. Writers of its versions
-lock the row of the workflow, so the numbers have no gaps and a publication is atomic. A crash leaves
-the versions as they were before or after the transaction.
+A workflow has one version for each content, and at most one that is PUBLISHED. Writers of its
+versions lock the row of the workflow, so the numbers have no gaps and a publication is atomic. A
+crash leaves the versions as they were before or after the transaction. Used by the
+mutations of workflows and by the start of runs.
 """
 
 from collections.abc import Sequence
@@ -183,7 +184,10 @@ async def publish(connection: AsyncConnection, caller: Caller, version: Version)
 
 
 async def archive(connection: AsyncConnection, caller: Caller, version: Version) -> Version:
-    """Archive a version; a second time changes nothing. Raises NotFound, InvalidState like `publish`."""
+    """Archive a version; a second time changes nothing.
+
+    Raises NotFound, InvalidState like `publish`.
+    """
     if version.workflow_id is None:
         raise InvalidState("An ad hoc version belongs to no workflow and cannot be archived.")
     await workflows.lock(connection, caller, version.workflow_id)
@@ -205,7 +209,9 @@ async def get_for_run(
     version_id: str | None = None,
     draft_revision: int | None = None,
 ) -> Version:
-    """Choose the version that a run of the workflow executes. A chosen draft becomes a version first.
+    """Choose the version that a run of the workflow executes.
+
+    If this is the content of the draft, the draft becomes a version first.
 
     Args:
         connection: The transaction of the caller.

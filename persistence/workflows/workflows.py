@@ -1,7 +1,7 @@
 """Workflows as rows, and the locks for their deletion. Used by the mutations of workflows and runs.
 
-A workflow is created in one transaction with its draft, and deleted in one transaction with its draft,
-versions and runs. So a crash leaves it whole or leaves nothing of it.
+A workflow is created in one transaction with its draft, and deleted in one transaction with its
+draft, versions and runs. So a crash leaves it whole or leaves nothing of it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -109,9 +109,10 @@ async def change(connection: AsyncConnection, caller: Caller, workflow_id: str, 
 
 
 async def lock(connection: AsyncConnection, caller: Caller, workflow_id: str, *, exclusive: bool = False) -> Workflow:
-    """Lock the row of the workflow until the end of the transaction, against other writers of its versions.
+    """Lock the row of the workflow until the end of the transaction.
 
-    With `exclusive`, no row can be added that refers to the workflow, such as a run. Raises NotFound.
+    No other transaction can write versions of the workflow meanwhile. With `exclusive`, no row can
+    be added that refers to the workflow, such as a run. Raises NotFound.
     """
     query = select(workflows).where(workflows.c.id == workflow_id, workflows.c.project_id.in_(caller.projects))
     row = (await connection.execute(query.with_for_update(key_share=not exclusive))).mappings().one_or_none()
@@ -144,12 +145,13 @@ async def active_run_ids(connection: AsyncConnection, caller: Caller, workflow_i
 async def lock_runs(connection: AsyncConnection, caller: Caller, workflow_id: str) -> list[str]:
     """Lock all runs that a deletion of the workflow changes: its runs and their child runs.
 
-    They are locked in the order of their ids, as everywhere, so that no deadlock is possible. Ended runs
-    are locked too: a transaction that read them before they ended may hold the lock of an ended run
-    while it waits for the lock of an active one.
+    They are locked in the order of their ids, as everywhere, so that no deadlock is possible. Ended
+    runs are locked too: a transaction that read them before they ended may hold the lock of an
+    ended run while it waits for the lock of an active one.
 
     Returns:
-        The ids of the workflow's own runs that may still have a Redis stream, for `publisher.forget`.
+        The ids of the workflow's own runs that may still have a Redis stream, for
+        `publisher.forget`.
     """
     own = and_(runs.c.workflow_id == workflow_id, runs.c.project_id.in_(caller.projects))
     streamed_since = func.now() - timedelta(seconds=STREAM_TTL_S * 2)
