@@ -1,7 +1,7 @@
-"""Room for a new run where its workflow's spec limits how many run at once, and does not let them queue.
+"""Admission of new runs of workflows whose spec limits concurrency and does not queue: reject, or cancel the oldest.
 
-In the transaction that accepts the run, under a lock of its lane's own: however many are accepted at once, each sees what the
-one before it left. A crash leaves both the run and what made way for it, or neither.
+Admission happens in the transaction that accepts the run, under an advisory lock of its concurrency key, so that each of
+several concurrent runs sees the result of the one before it. A crash leaves the new run and the cancelled ones, or neither.
 """
 
 from collections.abc import Sequence
@@ -26,40 +26,49 @@ from persistence.workflows import workflows
 from persistence.workflows.versions import Version
 
 ACTIVE = LEASED | {RunStatus.QUEUED}
-"""What takes up room: runs that are held, and those that will be. One that rests takes none."""
+"""Statuses that count against the limit: leased runs, and queued ones. PAUSED and WAITING runs do not count."""
 
 REPLACED = "A newer run takes its place"
 
 
 def new_run(version: Version, inputs: JSON) -> NewRun:
-    """With the limit that the version's spec sets."""
+    """Make a run of a version, with the concurrency limit of its spec."""
     new = NewRun(version.project_id, version.workflow_id, version.id, inputs)
     limit = concurrency_of(version.spec)
     return new if limit is None else replace(new, concurrency_limit=limit.limit, on_limit=limit.on_limit)
 
 
 async def accept(connection: AsyncConnection, caller: Caller, new: NewRun, deadlines: Deadlines) -> CommandResult:
-    """As `acceptance.accept`; what was cancelled to make room is told with it. Raises Busy."""
-    made_way = await admit(connection, caller, new, deadlines) if new.start else []
+    """Admit and insert a run. The transitions of the result include the runs that were cancelled for it.
+
+    Raises:
+        Busy: the limit is reached and the spec rejects further runs.
+        NotFound: its workflow was deleted meanwhile.
+    """
+    cancelled = await admit(connection, caller, new, deadlines) if new.start else []
     accepted = await create.accept(connection, caller, new)
-    return replace(accepted, transitions=(*made_way, *accepted.transitions))
+    return replace(accepted, transitions=(*cancelled, *accepted.transitions))
 
 
 async def admit(connection: AsyncConnection, caller: Caller, new: NewRun, deadlines: Deadlines) -> list[RunTransition]:
-    """The runs that were cancelled for a run that is about to be queued. Raises Busy where its spec says to reject it."""
+    """Admit a run that is about to be queued, and return the transitions of the runs that were cancelled for it.
+
+    Raises:
+        Busy: the limit is reached and the spec rejects further runs.
+    """
     if new.concurrency_limit is None or new.on_limit is OnLimit.QUEUE:
         return []
-    # The workflow before its runs, as everybody locks them: somebody may be deleting it.
+    # The workflow is locked before its runs, in the order of every other transaction: it may be being deleted.
     await workflows.lock_against_deletion(connection, new.workflow_id)
     await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(new.concurrency_key, 0))))
     if new.on_limit is OnLimit.REJECT:
         if len(await _active(connection, new.concurrency_key, ACTIVE)) >= new.concurrency_limit:
-            raise Busy(f"{new.concurrency_limit} of its runs are active, as many as its spec allows.")
+            raise Busy(f"{new.concurrency_limit} runs of the workflow are active, the maximum that its spec allows.")
         return []
-    # One that is being cancelled makes way already.
+    # A CANCELLING run is about to end already.
     oldest_first = await _active(connection, new.concurrency_key, ACTIVE - {RunStatus.CANCELLING})
-    over = len(oldest_first) + 1 - new.concurrency_limit
-    return await _cancel(connection, caller, oldest_first[: max(over, 0)], deadlines)
+    excess = len(oldest_first) + 1 - new.concurrency_limit
+    return await _cancel(connection, caller, oldest_first[: max(excess, 0)], deadlines)
 
 
 async def _active(connection: AsyncConnection, key: str, statuses: frozenset[RunStatus]) -> list[str]:
@@ -70,8 +79,8 @@ async def _active(connection: AsyncConnection, key: str, statuses: frozenset[Run
 async def _cancel(
     connection: AsyncConnection, caller: Caller, run_ids: Sequence[str], deadlines: Deadlines
 ) -> list[RunTransition]:
-    # All of them in the order in which everybody locks runs. One that is over by now makes way as well.
+    # All of them are locked in the order of their ids, as every transaction does. One that has ended meanwhile is skipped.
     query = select(table.c.id).where(table.c.id.in_(run_ids), table.c.status.in_(ACTIVE)).order_by(table.c.id)
-    left = (await connection.execute(for_no_key_update(query))).scalars()
-    results = [await commands.cancel(connection, caller, run_id, REPLACED, deadlines) for run_id in left]
+    active = (await connection.execute(for_no_key_update(query))).scalars()
+    results = [await commands.cancel(connection, caller, run_id, REPLACED, deadlines) for run_id in active]
     return [transition for result in results for transition in result.transitions]

@@ -1,7 +1,8 @@
-"""The status changes that a server makes: start, cancel, pause and resume a run. Workers make the others by the journal.
+"""Commands of servers on runs: start, cancel, pause, resume and set breakpoints. Workers change runs by the journal.
 
-Each raises InvalidState where the state machine has no such arrow, so a change that lost a race says so. A result without
-transitions: it was asked for already, and nothing is written.
+A command runs in a transaction of the caller, who publishes the transitions of its result after the commit. It raises
+InvalidState where the state machine has no such transition, so a command that lost a race fails. A result without
+transitions means that the run had the requested state already.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import NodeChange, StatusChange
-from engine.states import LEASED, NodeStatus, RunStatus
+from engine.states import LEASED, TERMINAL, NodeStatus, RunStatus
 from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.deadlines import Deadlines
@@ -26,13 +27,13 @@ from persistence.runs.transition import change_status, change_statuses, finish_a
 
 PAUSABLE = frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING})
 BATCH = 500
-"""Runs cancelled in one transaction: workers that write to them wait for it."""
+"""Runs cancelled by one statement, which their workers' writes wait for."""
 
 
 async def execute(
     connection: AsyncConnection, caller: Caller, run_id: str, inputs: JSON, *, replace: bool
 ) -> CommandResult:
-    """PENDING → QUEUED. `inputs` replace those given at creation if `replace`."""
+    """Start a PENDING run. `inputs` replace the inputs of its creation if `replace`."""
     run = await lock_run(connection, caller, run_id)
     if run.status is not RunStatus.PENDING:
         raise InvalidState(f"Only a PENDING run can be started; this one is {run.status}.", run_status=run.status)
@@ -45,27 +46,31 @@ async def execute(
 async def cancel(
     connection: AsyncConnection, caller: Caller, run_id: str, reason: str | None, deadlines: Deadlines
 ) -> CommandResult:
-    """Cancels what no worker holds; asks the worker that holds it otherwise."""
+    """Cancel a run and its child runs.
+
+    A run that no worker holds is CANCELLED. A leased one becomes CANCELLING, with a deadline, until its worker has
+    stopped its code; the caller notifies that worker.
+    """
     run = await lock_run(connection, caller, run_id)
     if run.status.is_terminal:
         raise InvalidState(f"The run is {run.status} already.", run_status=run.status)
     if run.status is RunStatus.CANCELLING:
         return CommandResult(run)
     if run.status in LEASED:
-        [result] = await _ask_to_cancel(connection, [run], reason, deadlines)
+        [result] = await _request_cancel(connection, [run], reason, deadlines)
     else:
         result = await cancel_now(connection, run, reason)
-    below = await connection.execute(_DESCENDANTS, {"run_id": run_id})
-    children = await cancel_these(connection, list(below.scalars()), reason, deadlines)
+    descendants = await connection.execute(_DESCENDANTS, {"run_id": run_id})
+    children = await cancel_these(connection, list(descendants.scalars()), reason, deadlines)
     return replace(result, transitions=(*children, *result.transitions))
 
 
-async def _ask_to_cancel(
-    connection: AsyncConnection, held: Sequence[Run], reason: str | None, deadlines: Deadlines
+async def _request_cancel(
+    connection: AsyncConnection, leased: Sequence[Run], reason: str | None, deadlines: Deadlines
 ) -> list[CommandResult]:
     return await change_statuses(
         connection,
-        held,
+        leased,
         RunStatus.CANCELLING,
         reason or "Cancel requested",
         {},
@@ -76,17 +81,15 @@ async def _ask_to_cancel(
 
 
 async def cancel_now(connection: AsyncConnection, run: Run, reason: str | None) -> CommandResult:
-    """A run that no worker holds, locked by this transaction."""
-    [result] = await _cancel_at_rest(connection, [run], reason)
+    """Cancel a run that no worker holds and that this transaction has locked."""
+    [result] = await _cancel_idle(connection, [run], reason)
     return result
 
 
-async def _cancel_at_rest(
-    connection: AsyncConnection, resting: Sequence[Run], reason: str | None
-) -> list[CommandResult]:
+async def _cancel_idle(connection: AsyncConnection, idle: Sequence[Run], reason: str | None) -> list[CommandResult]:
     return await finish_all(
         connection,
-        resting,
+        idle,
         RunStatus.CANCELLED,
         reason or "Cancelled",
         cancel_requested_at=func.now(),
@@ -98,7 +101,10 @@ async def _cancel_at_rest(
 async def cancel_these(
     connection: AsyncConnection, run_ids: Sequence[str], reason: str | None, deadlines: Deadlines
 ) -> list[RunTransition]:
-    """Those of these runs that are active and not asked to stop already, whoever's they are; all of them, BATCH at a time."""
+    """Cancel those of these runs that are active and not CANCELLING, BATCH at a time.
+
+    It does not check a caller: these are child runs, which belong to their parent.
+    """
     cancelled: list[RunTransition] = []
     in_order = sorted(run_ids)
     for start in range(0, len(in_order), BATCH):
@@ -110,7 +116,7 @@ async def cancel_these(
 async def cancel_all(
     connection: AsyncConnection, caller: Caller, workflow_id: str, reason: str | None, deadlines: Deadlines
 ) -> list[RunTransition]:
-    """Cancels up to BATCH active runs of a workflow, those that are asked to stop already left out."""
+    """Cancel up to BATCH active runs of a workflow; CANCELLING ones are left out."""
     which = and_(runs.c.workflow_id == workflow_id, runs.c.project_id.in_(caller.projects))
     return await _cancel_where(connection, which, reason, deadlines)
 
@@ -118,37 +124,39 @@ async def cancel_all(
 async def _cancel_where(
     connection: AsyncConnection, which: ColumnElement[bool], reason: str | None, deadlines: Deadlines
 ) -> list[RunTransition]:
-    settled = [status for status in RunStatus if status.is_terminal or status is RunStatus.CANCELLING]
-    query = select(runs).where(which, runs.c.status.not_in(settled))
-    found = await connection.execute(for_no_key_update(query.order_by(runs.c.id).limit(BATCH)))
-    active = [run_of(row) for row in found.mappings()]
-    held = [run for run in active if run.status in LEASED]
-    resting = [run for run in active if run.status not in LEASED]
-    asked = await _ask_to_cancel(connection, held, reason, deadlines) if held else []
-    ended = await _cancel_at_rest(connection, resting, reason) if resting else []
-    return transitions_of([*asked, *ended])
+    query = select(runs).where(which, runs.c.status.not_in(TERMINAL | {RunStatus.CANCELLING}))
+    rows = await connection.execute(for_no_key_update(query.order_by(runs.c.id).limit(BATCH)))
+    active = [run_of(row) for row in rows.mappings()]
+    leased = [run for run in active if run.status in LEASED]
+    idle = [run for run in active if run.status not in LEASED]
+    cancelling = await _request_cancel(connection, leased, reason, deadlines) if leased else []
+    cancelled = await _cancel_idle(connection, idle, reason) if idle else []
+    return transitions_of([*cancelling, *cancelled])
 
 
 async def pause(connection: AsyncConnection, caller: Caller, run_id: str, deadlines: Deadlines) -> CommandResult:
-    """PAUSED at once where no worker holds the run; else PAUSING, and the worker that holds it is to be told."""
+    """Pause a run: PAUSED if no worker holds it, else PAUSING until its running nodes have ended or the deadline passes.
+
+    The caller notifies the worker of a PAUSING run.
+    """
     run = await lock_run(connection, caller, run_id)
     if run.status in (RunStatus.PAUSING, RunStatus.PAUSED):
         return CommandResult(run)
     if run.status not in PAUSABLE:
         raise InvalidState(f"A run that is {run.status} cannot be paused.", run_status=run.status)
     if run.status is RunStatus.RUNNING:
-        asked = StatusChange(RunStatus.PAUSING, run.status, "Pause requested")
+        change = StatusChange(RunStatus.PAUSING, run.status, "Pause requested")
         deadline = func.now() + deadlines.pausing
-        return await change_status(connection, run, asked, pause_requested_at=func.now(), deadline_at=deadline)
-    # A worker that was lost may have left nodes behind that show as running.
-    left = [
+        return await change_status(connection, run, change, pause_requested_at=func.now(), deadline_at=deadline)
+    # A lost worker may have left nodes with the status RUNNING.
+    interrupted = [
         state for state in await node_states.unfinished(connection, run.id) if state.status is not NodeStatus.WAITING
     ]
     return await change_status(
         connection,
         run,
         StatusChange(RunStatus.PAUSED, run.status, "Paused"),
-        *(NodeChange(node_states.as_interrupted(state)) for state in left),
+        *(NodeChange(node_states.as_interrupted(state)) for state in interrupted),
         pause_requested_at=func.now(),
         paused_at=func.now(),
         deadline_at=func.now() + deadlines.idle,
@@ -156,7 +164,7 @@ async def pause(connection: AsyncConnection, caller: Caller, run_id: str, deadli
 
 
 async def resume(connection: AsyncConnection, caller: Caller, run_id: str, *, step: bool = False) -> CommandResult:
-    """PAUSED → QUEUED, from its last checkpoint. `step`: it pauses again after one step."""
+    """Resume a PAUSED run from its last checkpoint; with `step` it pauses again after one step."""
     run = await lock_paused(connection, caller, run_id)
     message = "Resumed for one step" if step or run.options.stepwise else "Resumed"
     return await change_status(
@@ -165,7 +173,7 @@ async def resume(connection: AsyncConnection, caller: Caller, run_id: str, *, st
 
 
 async def lock_paused(connection: AsyncConnection, caller: Caller, run_id: str) -> Run:
-    """A PAUSED run, locked."""
+    """Read and lock a PAUSED run. Raises InvalidState for any other status."""
     run = await lock_run(connection, caller, run_id)
     if run.status is not RunStatus.PAUSED:
         raise InvalidState(f"Only a PAUSED run can be resumed; this one is {run.status}.", run_status=run.status)
@@ -173,12 +181,12 @@ async def lock_paused(connection: AsyncConnection, caller: Caller, run_id: str) 
 
 
 def queue_columns() -> dict[str, Any]:
-    """What every way into the queue writes."""
+    """Return the columns that every transition to QUEUED writes."""
     return {"takeup": runs.c.takeup + 1, "queued_at": func.now(), "deadline_at": None}
 
 
 def resume_columns(run: Run, *, step: bool) -> dict[str, Any]:
-    """What a resume writes: the timeout does not count the time that the run was paused."""
+    """Return the columns that a resume writes. The timeout is extended by the time that the run was paused."""
     return {
         **queue_columns(),
         "resumed_at": func.now(),
@@ -215,10 +223,10 @@ async def set_breakpoints(connection: AsyncConnection, caller: Caller, run_id: s
 
 
 _DESCENDANTS = text("""
-WITH RECURSIVE below AS (
+WITH RECURSIVE descendants AS (
     SELECT id FROM runs WHERE parent_id = :run_id
     UNION ALL
-    SELECT c.id FROM below b JOIN runs c ON c.parent_id = b.id
+    SELECT c.id FROM descendants d JOIN runs c ON c.parent_id = d.id
 )
-SELECT id FROM below
+SELECT id FROM descendants
 """)

@@ -1,6 +1,6 @@
-"""A new run as rows: the run and its event 1 are there together, or neither is.
+"""Inserts new runs. The run and its event 1 are written by one statement, so a crash leaves both or neither.
 
-Accepting is one transaction of the caller's, or one statement of its own.
+The statement runs in a transaction of the caller (`accept`) or in its own (`accept_directly`).
 """
 
 from dataclasses import dataclass, field
@@ -25,17 +25,17 @@ from persistence.runs.run import CommandResult, Run, RunOptions
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """The node that starts a run: `key` is its `lineage/node/visit`, and what else tells one child from another."""
+    """The node that starts a child run. `key` is unique for each child: `lineage/node/visit`, and the item in a map."""
 
     run_id: str
     key: str
     depth: int
-    """Of the child: 1 below a run that nobody started from another one."""
+    """How deep the child is nested: 1 for the child of a run without a parent."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run to be accepted. `start` False leaves it PENDING, for executeRun."""
+    """A run to insert: QUEUED, or PENDING if `start` is False, so that executeRun starts it later."""
 
     project_id: str
     workflow_id: str | None
@@ -46,20 +46,24 @@ class NewRun:
     source: RunSource = RunSource.MANUAL
     options: RunOptions = field(default_factory=RunOptions)
     concurrency_limit: int | None = None
-    """How many runs of the workflow may be held at once, where its spec says so."""
+    """How many runs of the workflow may be executed at once; None if its spec sets no limit."""
     on_limit: OnLimit = OnLimit.QUEUE
     parent: Parent | None = None
 
     @property
     def concurrency_key(self) -> str:
-        """What is limited together: the workflow where its spec has a limit, or the spec without a workflow; else the project."""
+        """The key of the runs that share a limit.
+
+        The workflow where its spec has a limit, the version for an ad hoc run with a limit, else the project.
+        """
         return self.project_id if self.concurrency_limit is None else self.workflow_id or self.version_id
 
 
 async def accept(connection: AsyncConnection, caller: Caller, new: NewRun) -> CommandResult:
-    """Inserts the run with its event 1. The caller has checked the role, the inputs and that the version is theirs.
+    """Insert the run with its event 1. The caller checks role, inputs and access to the version before.
 
-    Raises NotFound if its workflow is deleted just now.
+    Raises:
+        NotFound: its workflow was deleted meanwhile.
     """
     values = _new_values(caller, new)
     at = (await connection.exec_driver_sql(_ACCEPT, tuple(values))).scalar_one_or_none()
@@ -67,7 +71,7 @@ async def accept(connection: AsyncConnection, caller: Caller, new: NewRun) -> Co
 
 
 async def accept_directly(pool: asyncpg.Pool, caller: Caller, new: NewRun) -> CommandResult:
-    """The same as a transaction of its own, in one round trip."""
+    """Insert the run in a transaction of its own, in one round trip. Raises NotFound as `accept` does."""
     values = _new_values(caller, new)
     return _accepted(caller, new, values[0], await pool.fetchval(_ACCEPT, *values))
 
@@ -75,7 +79,7 @@ async def accept_directly(pool: asyncpg.Pool, caller: Caller, new: NewRun) -> Co
 def _new_values(caller: Caller, new: NewRun) -> list[Any]:
     options, parent = new.options, new.parent
     status = RunStatus.QUEUED if new.start else RunStatus.PENDING
-    told = codec.body_of(StatusChange(status, None, _message(new)))
+    body = codec.body_of(StatusChange(status, None, _message(new)))
     return [
         new_id("run"),
         new.project_id,
@@ -92,7 +96,7 @@ def _new_values(caller: Caller, new: NewRun) -> list[Any]:
         new.concurrency_key,
         new.concurrency_limit,
         PENDING.total_seconds(),
-        orjson.dumps(told).decode(),
+        orjson.dumps(body).decode(),
         sorted(caller.scopes),
         parent and parent.run_id,
         parent and parent.key,
@@ -109,7 +113,7 @@ def _message(new: NewRun) -> str:
 
 
 def _accepted(caller: Caller, new: NewRun, run_id: str, at: datetime | None) -> CommandResult:
-    """The run as the statement has written it: nothing of it need be read back. `at` None: its workflow is gone."""
+    """Make the run as the statement wrote it, without reading it back. `at` is None if its workflow is deleted."""
     if at is None:
         raise NotFound(new.workflow_id or new.version_id)
     status = RunStatus.QUEUED if new.start else RunStatus.PENDING
@@ -144,21 +148,21 @@ def _accepted(caller: Caller, new: NewRun, run_id: str, at: datetime | None) -> 
     return CommandResult(run, (transition,))
 
 
-# The workflow first, as everybody locks it: the foreign keys alone would lock the version before, and a delete that holds the
-# workflow and waits for its versions would wait for ever.
+# The workflow is locked first, in the order of every other transaction. The foreign keys alone would lock the version
+# before it, and a delete that holds the workflow and waits for its versions would be a deadlock.
 _ACCEPT = """
-WITH standing AS (
+WITH workflow AS (
     SELECT FROM workflows WHERE id = $3 FOR KEY SHARE
-), made AS (
+), new_run AS (
     INSERT INTO runs (id, project_id, workflow_id, version_id, source, mode, status, inputs, options, priority, is_step,
         created_by, lane, lane_limit, takeup, last_seq, queued_at, deadline_at, scopes, parent_id, parent_key, depth)
     SELECT $1, $2, $3, $4, $5, $6, $7, $8::text::json, $9::text::json, $10, $11, $12, $13, $14,
         ($7 = 'QUEUED')::int, 1, CASE WHEN $7 = 'QUEUED' THEN now() END,
         CASE WHEN $7 = 'PENDING' THEN now() + make_interval(secs => $15) END, $17, $18, $19, $20
-    WHERE $3 IS NULL OR EXISTS (SELECT FROM standing)
+    WHERE $3 IS NULL OR EXISTS (SELECT FROM workflow)
     RETURNING id, created_at
-), told AS (
-    INSERT INTO events (run_id, seq, type, at, body) SELECT id, 1, 'RUN_STATUS', created_at, $16::text::json FROM made
+), new_event AS (
+    INSERT INTO events (run_id, seq, type, at, body) SELECT id, 1, 'RUN_STATUS', created_at, $16::text::json FROM new_run
 )
-SELECT created_at FROM made
+SELECT created_at FROM new_run
 """

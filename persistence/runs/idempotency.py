@@ -1,7 +1,7 @@
-"""Keys that a client gives to a run-control call, so that a repeat answers with the first call's run.
+"""Idempotency keys of mutations of runs: a repeated call with the same key returns the run of the first call.
 
-The key's row is in the same transaction as what the call did: both stand, or neither does. Of two calls at once, one
-waits for the other's commit and then loses.
+The row of the key is written in the transaction of the call, so a crash leaves both or neither. Of two concurrent calls
+with one key, the second one waits for the first one's commit and then raises `KeyTaken`.
 """
 
 import json
@@ -20,25 +20,32 @@ MAX_KEY_LENGTH = 255
 
 
 class KeyTaken(Exception):
-    """Somebody else's transaction holds the key: roll back, and look it up."""
+    """Another transaction has claimed the key. The caller rolls back and looks the key up."""
 
 
 def arguments_hash(operation: str, arguments: JSON) -> str:
-    """Of any arguments at all: it is the call itself that refuses what cannot be stored."""
+    """Return the SHA-256, in hex, of an operation and its arguments, which need not be valid or storable."""
     try:
-        written = orjson.dumps([operation, arguments], option=orjson.OPT_SORT_KEYS, default=str)
+        encoded = orjson.dumps([operation, arguments], option=orjson.OPT_SORT_KEYS, default=str)
     except TypeError:
-        written = json.dumps([operation, arguments], sort_keys=True, default=str).encode()
-    return sha256(written).hexdigest()
+        encoded = json.dumps([operation, arguments], sort_keys=True, default=str).encode()
+    return sha256(encoded).hexdigest()
 
 
 async def find(connection: AsyncConnection, project_id: str, key: str, arguments: str) -> str | None:
-    """The id of the run that the key's first call answered with. Raises Conflict if that call was another one."""
+    """Return the id of the run of the key's first call, or None.
+
+    Args:
+        arguments: the `arguments_hash` of the call.
+
+    Raises:
+        Conflict: the first call had other arguments.
+    """
     table = idempotency_keys.c
-    found = await connection.execute(
+    rows = await connection.execute(
         select(table.run_id, table.arguments_hash).where(table.project_id == project_id, table.key == key)
     )
-    row = found.one_or_none()
+    row = rows.one_or_none()
     if row is None:
         return None
     if row.arguments_hash != arguments:
@@ -47,12 +54,12 @@ async def find(connection: AsyncConnection, project_id: str, key: str, arguments
 
 
 async def claim(connection: AsyncConnection, project_id: str, key: str, arguments: str, run_id: str) -> None:
-    """Raises KeyTaken if the key stands already: everything else in this transaction has to go then."""
-    made = await connection.execute(
+    """Insert the key. Raises KeyTaken if it exists: then the whole transaction has to be rolled back."""
+    inserted = await connection.execute(
         insert(idempotency_keys)
         .values(project_id=project_id, key=key, arguments_hash=arguments, run_id=run_id)
         .on_conflict_do_nothing()
         .returning(idempotency_keys.c.run_id)
     )
-    if made.one_or_none() is None:
+    if inserted.one_or_none() is None:
         raise KeyTaken(key)

@@ -1,7 +1,4 @@
-"""Lists of runs, newest first, and what a version's last ones say of the next.
-
-Every query sees the caller's projects alone.
-"""
+"""Lists of runs, newest first, and the usual duration of a version's runs. Every query is limited to the caller's projects."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,15 +16,15 @@ from persistence.db.tables import runs, versions
 from persistence.runs.run import Run, run_of
 
 MAX_CLOCK_SKEW_S = 2 * 3600
-"""How far the clocks of a server and of the database may differ: a wrong summer time, and a little."""
+"""How far the clocks of a server and of the database may differ, in seconds: a wrong summer time and a little more."""
 
 HISTORY_FOR_ESTIMATE = 50
-"""How many of a version's last completed runs an estimate looks at."""
+"""How many of a version's last completed runs an estimate uses."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """What a list of runs is narrowed to. None narrows nothing; an empty list lets nothing through."""
+    """The filter of a list of runs. A field that is None matches every run, an empty list matches none."""
 
     workflow_id: str | None = None
     version_id: str | None = None
@@ -37,10 +34,11 @@ class RunFilter:
     created_before: datetime | None = None
 
     def matches_status(self, status: RunStatus | None) -> bool:
+        """Whether the filter accepts a status. No status, as before the creation of a run, is never accepted."""
         return status is not None and (self.status is None or status in self.status)
 
     def matches(self, run: Run) -> bool:
-        """Whether `run` is in the list, its status left aside: all that can be asked here never changes in a run."""
+        """Whether a run matches everything but the status; none of this changes while a run exists."""
         return (
             (self.workflow_id is None or run.workflow_id == self.workflow_id)
             and (self.version_id is None or run.version_id == self.version_id)
@@ -52,7 +50,7 @@ class RunFilter:
 
 @dataclass(frozen=True, slots=True)
 class RunsQuery:
-    """A page of the runs of one workflow or version, of which `id` is the id, newest first."""
+    """A page of the runs of one workflow or version, whose id is `id`, newest first."""
 
     of: Literal["workflow_id", "version_id"]
     id: str
@@ -70,27 +68,32 @@ async def page(
     project_id: str | None = None,
     where: RunFilter = RunFilter(),
 ) -> Page[Run]:
-    """Newest first."""
+    """Read a page of the caller's runs, or of one project."""
     query = select(runs).where(runs.c.project_id.in_(caller.projects), *_conditions(where))
     if project_id is not None:
         query = query.where(runs.c.project_id == project_id)
     if after is not None:
         query = query.where(runs.c.id < decode_cursor(after, Prefix.RUN))
-    found = await connection.execute(query.order_by(runs.c.id.desc()).limit(first + 1))
-    return make_page([run_of(row) for row in found.mappings()], first=first, after=after)
+    rows = await connection.execute(query.order_by(runs.c.id.desc()).limit(first + 1))
+    return make_page([run_of(row) for row in rows.mappings()], first=first, after=after)
 
 
-async def pages(connection: AsyncConnection, caller: Caller, asks: Sequence[RunsQuery]) -> dict[RunsQuery, Page[Run]]:
-    """A statement for all that differ in the workflow, or the version, alone."""
+async def pages(
+    connection: AsyncConnection, caller: Caller, queries: Sequence[RunsQuery]
+) -> dict[RunsQuery, Page[Run]]:
+    """Read pages. Queries that differ only in the workflow, or in the version, share a statement."""
     pages: dict[RunsQuery, Page[Run]] = {}
-    for ask, ids in group_by_parent(asks, "id").items():
-        query = select(runs).where(runs.c.project_id.in_(caller.projects), *_conditions(ask.where))
-        if ask.after is not None:
-            query = query.where(runs.c.id < decode_cursor(ask.after, Prefix.RUN))
-        found: dict[str, list[Run]] = {id: [] for id in ids}
-        for row in (await connection.execute(first_rows_of_each(query, runs.c[ask.of], ids, ask.first))).mappings():
-            found[row[ask.of]].append(run_of(row))
-        pages |= {replace(ask, id=id): make_page(rows, first=ask.first, after=ask.after) for id, rows in found.items()}
+    for asked, ids in group_by_parent(queries, "id").items():
+        query = select(runs).where(runs.c.project_id.in_(caller.projects), *_conditions(asked.where))
+        if asked.after is not None:
+            query = query.where(runs.c.id < decode_cursor(asked.after, Prefix.RUN))
+        by_parent: dict[str, list[Run]] = {id: [] for id in ids}
+        for row in (await connection.execute(first_rows_of_each(query, runs.c[asked.of], ids, asked.first))).mappings():
+            by_parent[row[asked.of]].append(run_of(row))
+        pages |= {
+            replace(asked, id=id): make_page(rows, first=asked.first, after=asked.after)
+            for id, rows in by_parent.items()
+        }
     return pages
 
 
@@ -104,7 +107,7 @@ def _conditions(where: RunFilter) -> Iterator[ColumnElement[bool]]:
         yield column.status.in_(where.status)
     if where.source is not None:
         yield column.source.in_(where.source)
-    # Lists are in the order of ids, which servers make by their own clocks: a bound on them spares the rest of the list.
+    # Lists are in the order of ids, which servers make by their own clocks. A bound on the id ends the scan of the index.
     if where.created_after is not None:
         yield column.created_at > where.created_after
         yield column.id > first_id("run", where.created_after, -MAX_CLOCK_SKEW_S)
@@ -116,7 +119,7 @@ def _conditions(where: RunFilter) -> Iterator[ColumnElement[bool]]:
 async def median_durations(
     connection: AsyncConnection, caller: Caller, version_ids: Sequence[str]
 ) -> dict[str, timedelta]:
-    """The median time from start to finish of each version's last completed runs; a version without any is left out."""
+    """Return the median time from start to finish of each version's last completed runs, for versions that have some."""
     last = (
         select((runs.c.finished_at - runs.c.started_at).label("took"))
         .where(
@@ -133,5 +136,5 @@ async def median_durations(
     )
     median = func.percentile_cont(0.5).within_group(last.c.took)
     query = select(versions.c.id, median).join(last, last.c.took.is_not(None)).where(versions.c.id.in_(version_ids))
-    found = await connection.execute(query.group_by(versions.c.id))
-    return dict(found.all())
+    rows = await connection.execute(query.group_by(versions.c.id))
+    return dict(rows.all())

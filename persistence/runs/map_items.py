@@ -1,6 +1,7 @@
-"""What `map` nodes have done: an item a row, written in batches under the run's fencing token, read by whoever goes on.
+"""`MapItemStore`: the finished items of `map` nodes, one row an item, written in batches under the run's fencing token.
 
-Rows of maps that have ended, and of lineages that a rewind has left, mean nothing: retention takes them within minutes.
+After a crash the next worker reads them and runs only the other items. Rows of finished maps and of superseded lineages
+are ignored, and retention deletes them within minutes.
 """
 
 from collections.abc import Sequence
@@ -11,25 +12,27 @@ import orjson
 
 from engine.runtime.ports import Fenced
 from engine.sdk.resources import DoneItem, MapVisit
+from engine.states import LEASED, sql_list
 from persistence.db.transient import retry_transient
 
 STATEMENT_S = 30.0
+"""Timeout of a statement, in seconds."""
 
 
 class MapItemStore:
-    """The resource `items`."""
+    """The resource `items` of nodes."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
     async def load(self, visit: MapVisit) -> list[DoneItem]:
-        rows = await self._insist(_LOAD, visit.run_id, visit.lineage, visit.node_id, visit.visit)
+        rows = await self._fetch(_LOAD, visit.run_id, visit.lineage, visit.node_id, visit.visit)
         return [DoneItem(row["idx"], row["digest"], row["output"], row["error"]) for row in rows]
 
     async def save(self, visit: MapVisit, items: Sequence[DoneItem]) -> None:
-        """Raises Fenced where the run is another worker's now: then nothing was written."""
-        rows = await self._insist(
-            _KEEP,
+        """Store items. Raises Fenced if another worker holds the run now: then nothing was written."""
+        rows = await self._fetch(
+            _SAVE,
             visit.run_id,
             visit.epoch,
             visit.lineage,
@@ -43,8 +46,8 @@ class MapItemStore:
         if not rows:
             raise Fenced(f"run {visit.run_id} is no longer held under epoch {visit.epoch}")
 
-    async def _insist(self, query: str, *arguments: Any) -> list[Any]:
-        """What is written twice is the same: so a statement may be sent again, whatever became of it."""
+    async def _fetch(self, query: str, *arguments: Any) -> list[Any]:
+        """Send a statement until Postgres answers. All statements are idempotent, so sending one again is safe."""
         return await retry_transient(lambda: self._pool.fetch(query, *arguments, timeout=STATEMENT_S), "items.waiting")
 
 
@@ -52,19 +55,19 @@ _LOAD = """
 SELECT idx, digest, output::text AS output, error FROM map_items
 WHERE run_id = $1 AND lineage = $2 AND node_id = $3 AND visit = $4
 """
-# The lock is the journal's own: a claim by another worker comes before this or after it, and then sees these rows.
-# MapItemStore that are done are progress: a worker that is lost behind them is no crash in a row.
-_KEEP = """
+# The lock is the journal's own: a claim by another worker happens before this statement, or after it and sees its rows.
+# Finished items are progress, so they reset the count of workers that were lost in a row.
+_SAVE = f"""
 WITH held AS MATERIALIZED (
-    SELECT id FROM runs WHERE id = $1 AND epoch = $2 AND status IN ('RUNNING', 'PAUSING', 'CANCELLING')
+    SELECT id FROM runs WHERE id = $1 AND epoch = $2 AND status IN {sql_list(LEASED)}
     FOR NO KEY UPDATE
-), kept AS (
+), saved AS (
     INSERT INTO map_items (run_id, lineage, node_id, visit, idx, digest, output, error)
     SELECT held.id, $3, $4, $5, x.idx, x.digest, x.output::json, x.error::json
     FROM held, unnest($6::int[], $7::bigint[], $8::text[], $9::text[]) AS x(idx, digest, output, error)
     ON CONFLICT (run_id, lineage, node_id, visit, idx) DO UPDATE SET
         digest = excluded.digest, output = excluded.output, error = excluded.error
-), alive AS (
+), progress AS (
     UPDATE runs r SET crashed_seq = NULL FROM held WHERE r.id = held.id AND r.crashed_seq IS NOT NULL
 )
 SELECT id FROM held

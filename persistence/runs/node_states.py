@@ -1,9 +1,10 @@
-"""Node states and node outputs of runs, read for many runs at once. Written by the journal; never here."""
+"""Reads node states and node outputs, for many runs at once. The journal and `transition` write them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from cachetools import LRUCache
 from sqlalchemy import ARRAY, FromClause, Integer, Text, cast, column, func, or_, select, text, true, tuple_
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,7 +21,7 @@ from persistence.events import codec
 
 @dataclass(frozen=True, slots=True)
 class NodeName:
-    """A node as its version's spec names it."""
+    """The id, label and type of a node in the spec of its version."""
 
     id: str
     label: str
@@ -29,32 +30,33 @@ class NodeName:
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """What one visit of a node was given and gave back."""
+    """The input and the output of one visit of a node."""
 
     input: JSON
     output: JSON
 
 
 SMALL = f"coalesce(pg_column_size({{0}}.input), 0) + coalesce(pg_column_size({{0}}.output), 0) <= {4 * 1024}"
-"""What is read along with states and events, as far as it is stored in so many bytes; the rest is read when asked for."""
+"""The SQL condition for values small enough to be read with states and events; `{0}` is the alias of `node_outputs`.
+
+Larger values are read when a client asks for them. The sizes are the stored ones, after compression.
+"""
 
 
 class VersionNodes:
-    """The nodes of versions, in the order of their specs. A version never changes, so what was read once is kept."""
+    """A cache of the nodes of versions, in the order of their specs. A version never changes."""
 
     def __init__(self, size: int = 256) -> None:
-        self._size = size
-        self._known: dict[str, tuple[NodeName, ...]] = {}
+        self._cache: LRUCache[str, tuple[NodeName, ...]] = LRUCache(size)
 
     async def of(self, connection: AsyncConnection, version_ids: Iterable[str]) -> dict[str, tuple[NodeName, ...]]:
+        """Return the nodes of each version that exists, by version id."""
         wanted = set(version_ids)
-        known = {version_id: self._known[version_id] for version_id in wanted & self._known.keys()}
+        known = {version_id: self._cache[version_id] for version_id in wanted if version_id in self._cache}
         if missing := wanted - known.keys():
-            found = await connection.execute(select(versions.c.id, versions.c.spec).where(versions.c.id.in_(missing)))
-            for version_id, spec in found:
-                known[version_id] = self._known[version_id] = _names(parse(spec))
-        while len(self._known) > self._size:
-            del self._known[next(iter(self._known))]
+            rows = await connection.execute(select(versions.c.id, versions.c.spec).where(versions.c.id.in_(missing)))
+            for version_id, spec in rows:
+                known[version_id] = self._cache[version_id] = _names(parse(spec))
         return known
 
 
@@ -66,40 +68,40 @@ version_nodes = VersionNodes()
 
 
 async def names(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> dict[str, tuple[NodeName, ...]]:
-    """The nodes of each run, by run id."""
-    found = await connection.execute(
+    """Read the nodes of each run that the caller may see, by run id."""
+    rows = await connection.execute(
         select(runs.c.id, runs.c.version_id).where(runs.c.id.in_(run_ids), runs.c.project_id.in_(caller.projects))
     )
-    version_of = dict(found.all())
+    version_of = dict(rows.all())
     by_version = await version_nodes.of(connection, version_of.values())
     return {run_id: by_version[version_id] for run_id, version_id in version_of.items()}
 
 
 async def states(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> dict[str, list[NodeState]]:
-    """Every node of each run as it stands, in the order of the spec; one that nothing happened to yet is IDLE."""
+    """Read the present state of every node, by run id, in the order of the spec. A node without events is IDLE."""
     named = await names(connection, caller, run_ids)
-    found = await connection.execute(_STATES.where(node_states.c.run_id.in_(named)))
-    stored = {(row[0], row[1]): codec.node_state_of(row) for row in found}
+    rows = await connection.execute(_STATES.where(node_states.c.run_id.in_(named)))
+    stored = {(row[0], row[1]): codec.node_state_of(row) for row in rows}
     return {run_id: _with_idle(run_id, nodes, stored) for run_id, nodes in named.items()}
 
 
 async def states_at(
     connection: AsyncConnection, caller: Caller, places: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], list[NodeState]]:
-    """Every node of a run as it stood after the event `seq`, for each place (run id, seq)."""
+    """Read the state of every node after the event `seq`, for each place (run id, seq), from the events."""
     named = await names(connection, caller, list({run_id for run_id, _ in places}))
-    seen = [place for place in places if place[0] in named]
-    stored: dict[tuple[str, int], dict[tuple[str, str], NodeState]] = {place: {} for place in seen}
-    at = _places(seen)
+    visible = [place for place in places if place[0] in named]
+    stored: dict[tuple[str, int], dict[tuple[str, str], NodeState]] = {place: {} for place in visible}
+    at = _places(visible)
     last = (
-        select(events.c.node_id, events.c.seq.label("told_seq"), events.c.body)
+        select(events.c.node_id, events.c.seq.label("event_seq"), events.c.body)
         .ext(distinct_on(events.c.node_id))
         .where(events.c.run_id == at.c.run_id, events.c.seq <= at.c.seq, events.c.type == EventType.NODE_STATE)
         .order_by(events.c.node_id, events.c.seq.desc())
     ).lateral("last")
     query = select(at, last).select_from(at.join(last, true()))
-    for run_id, seq, node_id, told_seq, body in await connection.execute(query):
-        change = codec.data_of(EventType.NODE_STATE, node_id, body, run_id, told_seq)
+    for run_id, seq, node_id, event_seq, body in await connection.execute(query):
+        change = codec.data_of(EventType.NODE_STATE, node_id, body, run_id, event_seq)
         if isinstance(change, NodeChange):
             stored[run_id, seq][run_id, node_id] = change.state
     return {place: _with_idle(place[0], named[place[0]], states) for place, states in stored.items()}
@@ -116,11 +118,12 @@ def _with_idle(run_id: str, nodes: Iterable[NodeName], stored: Mapping[tuple[str
 
 
 async def unfinished(connection: AsyncConnection, run_id: str) -> list[NodeState]:
-    """The nodes of a run whose stored status says that they are under way."""
+    """Read the states of the nodes of a run that have begun and not finished."""
     return (await unfinished_of_runs(connection, [run_id]))[run_id]
 
 
 async def unfinished_of_runs(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str, list[NodeState]]:
+    """Read the same as `unfinished` for each run, by run id."""
     open_statuses = [status for status in NodeStatus if status not in FINISHED and status is not NodeStatus.IDLE]
     query = _STATES.where(node_states.c.run_id.in_(run_ids), node_states.c.status.in_(open_statuses))
     states: dict[str, list[NodeState]] = {run_id: [] for run_id in run_ids}
@@ -130,12 +133,13 @@ async def unfinished_of_runs(connection: AsyncConnection, run_ids: Sequence[str]
 
 
 def as_cancelled(state: NodeState) -> NodeState:
+    """Return the state of the node after its run was cancelled or ended without it."""
     now = datetime.now(UTC)
     return replace(state, status=NodeStatus.CANCELLED, output_seq=None, has_output=False, completed_at=now)
 
 
 def as_interrupted(state: NodeState) -> NodeState:
-    """A node whose worker let go of it in the middle."""
+    """Return the state of a node whose worker stopped before the node ended. The node runs again on resume."""
     message = "Interrupted; runs again on resume"
     return replace(state, status=NodeStatus.IDLE, message=message, output_seq=None, has_output=False)
 
@@ -143,41 +147,41 @@ def as_interrupted(state: NodeState) -> NodeState:
 async def values(
     connection: AsyncConnection, caller: Caller, places: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], Values]:
-    """Input and output stored at each place (run id, seq)."""
+    """Read the input and output stored at each place (run id, seq)."""
     table = node_outputs.c
-    found = await connection.execute(
+    rows = await connection.execute(
         select(table.run_id, table.seq, table.input, table.output)
         .join(runs, runs.c.id == table.run_id)
         .where(tuple_(table.run_id, table.seq).in_(places), runs.c.project_id.in_(caller.projects))
     )
-    return {(run_id, seq): Values(given, gave) for run_id, seq, given, gave in found}
+    return {(run_id, seq): Values(input, output) for run_id, seq, input, output in rows}
 
 
 async def with_small_values(
     connection: AsyncConnection, caller: Caller, run_id: str, states: Sequence[NodeState]
 ) -> list[NodeState]:
-    """The states of one run, with what their nodes were given and gave back where it is small."""
+    """Return the states of one run with their inputs and outputs filled in where these are small; see SMALL."""
     table = node_outputs.alias("o")
     stored = [state.output_seq for state in states if state.output_seq is not None]
-    found = await connection.execute(
+    rows = await connection.execute(
         select(table.c.seq, table.c.input, table.c.output)
         .join(runs, runs.c.id == table.c.run_id)
         .where(table.c.run_id == run_id, table.c.seq.in_(stored), runs.c.project_id.in_(caller.projects))
         .where(text(SMALL.format("o")))
     )
-    values = {seq: {"input": given, "output": gave, "output_seq": None} for seq, given, gave in found}
+    values = {seq: {"input": input, "output": output, "output_seq": None} for seq, input, output in rows}
     return [replace(state, **values.get(state.output_seq, {})) for state in states]
 
 
 async def outputs_at(connection: AsyncConnection, caller: Caller, run_id: str, seq: int) -> dict[str, JSON]:
-    """Each node's latest output up to `seq`, by node id: the state at a checkpoint."""
+    """Read each node's latest output up to the event `seq`, by node id: the state of a checkpoint there."""
     return (await all_outputs_at(connection, caller, [(run_id, seq)]))[run_id, seq]
 
 
 async def all_outputs_at(
     connection: AsyncConnection, caller: Caller, places: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], dict[str, JSON]]:
-    """The same for each place (run id, seq). What a rewind has taken back still stood before it."""
+    """Read the same as `outputs_at` for each place (run id, seq). Rows that a later rewind superseded count."""
     table, at = node_outputs.c, _places(places)
     last = (
         select(table.node_id, table.output)
@@ -192,10 +196,10 @@ async def all_outputs_at(
         )
         .order_by(table.node_id, table.seq.desc())
     ).lateral("last")
-    found: dict[tuple[str, int], dict[str, JSON]] = {place: {} for place in places}
+    outputs: dict[tuple[str, int], dict[str, JSON]] = {place: {} for place in places}
     for run_id, seq, node_id, output in await connection.execute(select(at, last).select_from(at.join(last, true()))):
-        found[run_id, seq][node_id] = output
-    return found
+        outputs[run_id, seq][node_id] = output
+    return outputs
 
 
 _STATES = select(*(node_states.c[column] for column in codec.NODE_STATE_ROW))

@@ -1,4 +1,4 @@
-"""What belongs to a run or to a checkpoint, in pages: those of many parents in one statement, each by an index. Reads only."""
+"""Reads pages of runs and checkpoints that belong to a run or a checkpoint: many parents in one statement, by indexes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ ItemT = TypeVar("ItemT", bound=HasId)
 
 @dataclass(frozen=True, slots=True)
 class RelatedRunsQuery:
-    """One page that is asked for, newest first. `source` narrows runs."""
+    """One page of the runs or checkpoints of a parent, newest first. `source` filters runs; None selects all."""
 
     parent_id: str
     first: int
@@ -29,71 +29,76 @@ class RelatedRunsQuery:
 
 
 async def derived_runs(
-    connection: AsyncConnection, caller: Caller, asks: Sequence[RelatedRunsQuery]
+    connection: AsyncConnection, caller: Caller, queries: Sequence[RelatedRunsQuery]
 ) -> dict[RelatedRunsQuery, Page[Run]]:
-    """Runs made from a run: its retries, the forks from its checkpoints, its child runs."""
+    """Read the runs derived from a run: its retries, the forks of its checkpoints, its child runs."""
 
-    def of(parent: ColumnElement[str], ask: RelatedRunsQuery) -> Select[Any]:
+    def of(parent: ColumnElement[str], query: RelatedRunsQuery) -> Select[Any]:
         child = runs.alias("child_run")
-        found = union(
+        ids = union(
             select(child.c.id).where(child.c.retry_of_id == parent).correlate(parent.table),
             select(child.c.id).where(child.c.parent_id == parent).correlate(parent.table),
             select(child.c.id)
             .join(checkpoints, checkpoints.c.id == child.c.forked_from_id)
             .where(checkpoints.c.run_id == parent)
             .correlate(parent.table),
-        ).lateral("found")
-        return _runs(caller, ask).join(found, found.c.id == runs.c.id)
+        ).lateral("derived")
+        return _runs(caller, query).join(ids, ids.c.id == runs.c.id)
 
-    return await _pages(connection, asks, of, run_of)
+    return await _pages(connection, queries, of, run_of)
 
 
 async def forks(
-    connection: AsyncConnection, caller: Caller, asks: Sequence[RelatedRunsQuery]
+    connection: AsyncConnection, caller: Caller, queries: Sequence[RelatedRunsQuery]
 ) -> dict[RelatedRunsQuery, Page[Run]]:
-    """Runs that began at a checkpoint."""
+    """Read the runs forked from a checkpoint."""
 
-    def of(parent: ColumnElement[str], ask: RelatedRunsQuery) -> Select[Any]:
-        return _runs(caller, ask).where(runs.c.forked_from_id == parent)
+    def of(parent: ColumnElement[str], query: RelatedRunsQuery) -> Select[Any]:
+        return _runs(caller, query).where(runs.c.forked_from_id == parent)
 
-    return await _pages(connection, asks, of, run_of)
+    return await _pages(connection, queries, of, run_of)
 
 
 async def checkpoints_of(
-    connection: AsyncConnection, caller: Caller, asks: Sequence[RelatedRunsQuery]
+    connection: AsyncConnection, caller: Caller, queries: Sequence[RelatedRunsQuery]
 ) -> dict[RelatedRunsQuery, Page[Checkpoint]]:
-    """The checkpoints of a run."""
+    """Read the checkpoints of a run."""
 
-    def of(parent: ColumnElement[str], ask: RelatedRunsQuery) -> Select[Any]:
-        query = visible_checkpoints(caller).where(checkpoints.c.run_id == parent)
-        if ask.after is not None:
-            query = query.where(checkpoints.c.id < decode_cursor(ask.after, Prefix.CHECKPOINT))
-        return query.order_by(checkpoints.c.id.desc())
+    def of(parent: ColumnElement[str], query: RelatedRunsQuery) -> Select[Any]:
+        rows = visible_checkpoints(caller).where(checkpoints.c.run_id == parent)
+        if query.after is not None:
+            rows = rows.where(checkpoints.c.id < decode_cursor(query.after, Prefix.CHECKPOINT))
+        return rows.order_by(checkpoints.c.id.desc())
 
-    return await _pages(connection, asks, of, lambda row: Checkpoint(**row))
+    return await _pages(connection, queries, of, lambda row: Checkpoint(**row))
 
 
-def _runs(caller: Caller, ask: RelatedRunsQuery) -> Select[Any]:
-    query = select(runs).where(runs.c.project_id.in_(caller.projects))
-    if ask.source is not None:
-        query = query.where(runs.c.source.in_(ask.source))
-    if ask.after is not None:
-        query = query.where(runs.c.id < decode_cursor(ask.after, Prefix.RUN))
-    return query.order_by(runs.c.id.desc())
+def _runs(caller: Caller, query: RelatedRunsQuery) -> Select[Any]:
+    rows = select(runs).where(runs.c.project_id.in_(caller.projects))
+    if query.source is not None:
+        rows = rows.where(runs.c.source.in_(query.source))
+    if query.after is not None:
+        rows = rows.where(runs.c.id < decode_cursor(query.after, Prefix.RUN))
+    return rows.order_by(runs.c.id.desc())
 
 
 async def _pages(
     connection: AsyncConnection,
-    asks: Sequence[RelatedRunsQuery],
+    queries: Sequence[RelatedRunsQuery],
     of: Callable[[ColumnElement[str], RelatedRunsQuery], Select[Any]],
     made: Callable[[Mapping[str, Any]], ItemT],
 ) -> dict[RelatedRunsQuery, Page[ItemT]]:
-    """One statement for all that ask group_by_parent, as the fields of one operation mostly do."""
+    """Read pages. Queries that differ only in the parent, as those of one operation mostly do, share a statement.
+
+    Args:
+        of: selects the rows of one parent, newest first, correlated to the column of the parent's id.
+        made: decodes a row.
+    """
     pages: dict[RelatedRunsQuery, Page[ItemT]] = {}
-    for ask, parents in group_by_parent(asks, "parent_id").items():
-        for parent_id, rows in (await _children(connection, parents, of, ask)).items():
-            page = make_page([made(row) for row in rows], first=ask.first, after=ask.after)
-            pages[replace(ask, parent_id=parent_id)] = page
+    for query, parents in group_by_parent(queries, "parent_id").items():
+        for parent_id, rows in (await _children(connection, parents, of, query)).items():
+            page = make_page([made(row) for row in rows], first=query.first, after=query.after)
+            pages[replace(query, parent_id=parent_id)] = page
     return pages
 
 
@@ -101,15 +106,15 @@ async def _children(
     connection: AsyncConnection,
     parents: Sequence[str],
     of: Callable[[ColumnElement[str], RelatedRunsQuery], Select[Any]],
-    ask: RelatedRunsQuery,
+    query: RelatedRunsQuery,
 ) -> dict[str, list[dict[str, Any]]]:
-    """The rows of each parent, in the order of `of`'s."""
-    asked = func.unnest(cast(parents, ARRAY(Text))).table_valued(column("asked_by", Text), name="asked")
-    asked = asked.render_derived()
-    child = of(asked.c.asked_by, ask).limit(ask.first + 1).lateral("child")
-    query = select(asked.c.asked_by, child).select_from(asked.join(child, true()))
-    found: dict[str, list[dict[str, Any]]] = {parent: [] for parent in parents}
-    for row in (await connection.execute(query.order_by(asked.c.asked_by, child.c.id.desc()))).mappings():
+    """Return the rows of each parent, newest first, one more than the page has."""
+    ids = func.unnest(cast(parents, ARRAY(Text))).table_valued(column("parent_id", Text), name="parents")
+    ids = ids.render_derived()
+    child = of(ids.c.parent_id, query).limit(query.first + 1).lateral("child")
+    rows = select(ids.c.parent_id.label("requested_parent_id"), child).select_from(ids.join(child, true()))
+    by_parent: dict[str, list[dict[str, Any]]] = {parent: [] for parent in parents}
+    for row in (await connection.execute(rows.order_by(ids.c.parent_id, child.c.id.desc()))).mappings():
         values = dict(row)
-        found[values.pop("asked_by")].append(values)
-    return found
+        by_parent[values.pop("requested_parent_id")].append(values)
+    return by_parent

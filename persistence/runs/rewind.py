@@ -1,6 +1,7 @@
-"""A rewind: a paused run goes back to an earlier checkpoint, in a new lineage. One transaction: it happened or it did not.
+"""Rewinds a paused run to an earlier checkpoint, in a new lineage. One transaction: a crash leaves all of it or nothing.
 
-What finished before that point stands; what came after it is superseded, and runs anew under new idempotency keys.
+Nodes that finished before the checkpoint keep their results. Everything after it is superseded, and the nodes run again
+with new idempotency keys.
 """
 
 from dataclasses import replace
@@ -24,7 +25,14 @@ from persistence.runs.transition import change_status
 async def rewind(
     connection: AsyncConnection, caller: Caller, run_id: str, checkpoint_id: str, *, step: bool = False
 ) -> CommandResult:
-    """PAUSED → QUEUED, from `checkpoint_id`. Raises NotFound, Invalid for one of another run, Conflict for a superseded one."""
+    """Queue a PAUSED run from a checkpoint; with `step` it pauses again after one step.
+
+    Raises:
+        NotFound: the caller may see no such run or checkpoint.
+        Invalid: the checkpoint is of another run.
+        Conflict: an earlier rewind superseded the checkpoint.
+        InvalidState: the run is not PAUSED.
+    """
     run = await lock_paused(connection, caller, run_id)
     checkpoint = await _checkpoint(connection, caller, run, checkpoint_id)
     before = await _restored(connection, caller, run, checkpoint)
@@ -42,30 +50,30 @@ async def rewind(
 
 
 async def _checkpoint(connection: AsyncConnection, caller: Caller, run: Run, checkpoint_id: str) -> Checkpoint:
-    found = (await history.checkpoints_by_id(connection, caller, [checkpoint_id])).get(checkpoint_id)
-    if found is None:
+    checkpoint = (await history.checkpoints_by_id(connection, caller, [checkpoint_id])).get(checkpoint_id)
+    if checkpoint is None:
         raise NotFound(checkpoint_id)
-    if found.run_id != run.id:
-        raise invalid("input.checkpointId", "OTHER_RUN", f"is a checkpoint of {found.run_id}, not of this run")
-    if found.superseded_seq is not None:
-        raise Conflict("This checkpoint was taken back by an earlier rewind; fork from it instead.")
-    return found
+    if checkpoint.run_id != run.id:
+        raise invalid("input.checkpointId", "OTHER_RUN", f"is a checkpoint of {checkpoint.run_id}, not of this run")
+    if checkpoint.superseded_seq is not None:
+        raise Conflict("An earlier rewind superseded this checkpoint; fork from it instead.")
+    return checkpoint
 
 
 async def _restored(connection: AsyncConnection, caller: Caller, run: Run, checkpoint: Checkpoint) -> list[NodeState]:
-    """The nodes that stand otherwise now than they did at the checkpoint, as they stood then."""
+    """Return the state at the checkpoint of each node whose present state differs."""
     place = (run.id, checkpoint.seq)
     then = {state.node_id: state for state in (await node_states.states_at(connection, caller, [place]))[place]}
     now = (await node_states.states(connection, caller, [run.id]))[run.id]
-    return [_at_rest(then[state.node_id]) for state in now if not _is_same(state, then[state.node_id])]
+    return [_stopped(then[state.node_id]) for state in now if not _is_same(state, then[state.node_id])]
 
 
 def _is_same(one: NodeState, other: NodeState) -> bool:
     return (one.status, one.visits, one.output_seq) == (other.status, other.visits, other.output_seq)
 
 
-def _at_rest(state: NodeState) -> NodeState:
-    """What ran at the checkpoint runs again, but not yet."""
+def _stopped(state: NodeState) -> NodeState:
+    """Return the state of a node that is not running: a node that ran at the checkpoint runs again later."""
     if state.status in (NodeStatus.RUNNING, NodeStatus.RETRYING):
         return replace(state, status=NodeStatus.IDLE, message="Rewound; runs again", progress=0.0)
     return state
@@ -78,13 +86,13 @@ async def _progress(connection: AsyncConnection, caller: Caller, checkpoint: Che
 
 
 async def _supersede(connection: AsyncConnection, run_id: str, since: int, by: int) -> None:
-    """Everything after event `since` is taken back by event `by`."""
+    """Supersede everything after the event `since` by the event `by`."""
     for table in (checkpoints, node_outputs):
-        later = and_(table.c.run_id == run_id, table.c.seq > since, table.c.superseded_seq.is_(None))
-        await connection.execute(update(table).where(later).values(superseded_seq=by))
+        is_later = and_(table.c.run_id == run_id, table.c.seq > since, table.c.superseded_seq.is_(None))
+        await connection.execute(update(table).where(is_later).values(superseded_seq=by))
     await connection.execute(delete(pending_writes).where(pending_writes.c.run_id == run_id))
-    # A question of before that has its answer already but has not gone on: the answer stands.
-    asked_later = and_(waits.c.run_id == run_id, waits.c.seq > since, waits.c.superseded_seq.is_(None))
-    await connection.execute(update(waits).where(asked_later).values(superseded_seq=by))
-    moved_on = and_(waits.c.run_id == run_id, waits.c.settled_seq > since, waits.c.superseded_seq.is_(None))
-    await connection.execute(update(waits).where(moved_on).values(superseded_seq=by))
+    # An earlier question keeps an answer that its node has not received yet.
+    is_opened_later = and_(waits.c.run_id == run_id, waits.c.seq > since, waits.c.superseded_seq.is_(None))
+    await connection.execute(update(waits).where(is_opened_later).values(superseded_seq=by))
+    is_settled_later = and_(waits.c.run_id == run_id, waits.c.settled_seq > since, waits.c.superseded_seq.is_(None))
+    await connection.execute(update(waits).where(is_settled_later).values(superseded_seq=by))

@@ -1,4 +1,4 @@
-"""Runs as rows, read one by one or many at once. Every query sees the caller's projects alone."""
+"""`Run`: a row of `runs`, and the queries that read runs by id. Every query returns only runs of the caller's projects."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One row of `runs`, whole."""
+    """One row of `runs`, without the columns that only the queue and the journal use."""
 
     id: str
     project_id: str
@@ -113,6 +113,7 @@ def transitions_of(results: Iterable[CommandResult]) -> list[RunTransition]:
 
 
 def run_of(row: RowMapping | Mapping[str, Any]) -> Run:
+    """Decode a whole row of `runs`, from SQLAlchemy or asyncpg."""
     values = {name: row[column] for name, column in _COLUMNS.items()}
     values |= {
         "source": RunSource(values["source"]),
@@ -125,11 +126,12 @@ def run_of(row: RowMapping | Mapping[str, Any]) -> Run:
 
 
 async def get(connection: AsyncConnection, caller: Caller, run_id: str) -> Run | None:
+    """Read one run; None if the caller may not see it."""
     return (await get_many(connection, caller, [run_id])).get(run_id)
 
 
 async def read(pool: asyncpg.Pool, caller: Caller, run_id: str) -> Run | None:
-    """As `get`, in one round trip and without a connection of the ORM's: for who asks often."""
+    """Read the same as `get` in one round trip of asyncpg, for callers that poll."""
     row = await pool.fetchrow(
         "SELECT * FROM runs WHERE id = $1 AND project_id = ANY($2)", run_id, list(caller.projects)
     )
@@ -137,18 +139,18 @@ async def read(pool: asyncpg.Pool, caller: Caller, run_id: str) -> Run | None:
 
 
 async def get_many(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> dict[str, Run]:
-    """The runs among `run_ids` that the caller may see, by id."""
-    found = await connection.execute(select(runs).where(runs.c.id.in_(run_ids), runs.c.project_id.in_(caller.projects)))
-    return {row["id"]: run_of(row) for row in found.mappings()}
+    """Read the runs that the caller may see, by id."""
+    rows = await connection.execute(select(runs).where(runs.c.id.in_(run_ids), runs.c.project_id.in_(caller.projects)))
+    return {row["id"]: run_of(row) for row in rows.mappings()}
 
 
 async def status_at(connection: AsyncConnection, run: Run, seq: int) -> RunStatus:
-    """The run's status after the event `seq`; as it is now, if that is past retention."""
-    found = await connection.execute(
+    """Read the run's status after the event `seq`; its present status if retention deleted that event."""
+    rows = await connection.execute(
         select(events.c.body)
         .where(events.c.run_id == run.id, events.c.seq <= max(seq, 1), events.c.type == EventType.RUN_STATUS)
         .order_by(events.c.seq.desc())
         .limit(1)
     )
-    body = found.scalar_one_or_none()
+    body = rows.scalar_one_or_none()
     return run.status if body is None else RunStatus(body["status"])

@@ -1,6 +1,8 @@
-"""How a server changes runs: it locks the rows, looks, and writes status, events and numbers in the caller's transaction.
+"""Status changes in a transaction of the caller: lock the runs, check them, write status, events and node states.
 
-Of two changes at once, one waits for the other's commit and then sees what that one left.
+Servers and recovery change runs with it; workers do by the journal. The lock is the journal's own, so of two concurrent
+changes the second one waits for the first one's commit and then sees its result. A crash leaves all of a change or
+nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +24,7 @@ from persistence.runs.run import CommandResult, Run, run_of
 
 
 async def lock_run(connection: AsyncConnection, caller: Caller, run_id: str) -> Run:
-    """The run as it stands, ours until the transaction ends. Raises NotFound."""
+    """Read a run and lock it until the transaction ends. Raises NotFound if the caller may not see it."""
     query = select(runs).where(runs.c.id == run_id, runs.c.project_id.in_(caller.projects))
     row = (await connection.execute(for_no_key_update(query))).mappings().one_or_none()
     if row is None:
@@ -31,10 +33,10 @@ async def lock_run(connection: AsyncConnection, caller: Caller, run_id: str) -> 
 
 
 def for_no_key_update(query: Select[Any]) -> Select[Any]:
-    """Locks the rows as an UPDATE would, and no harder: others may refer to them meanwhile.
+    """Lock the rows of a query as an UPDATE of other columns than the key does (FOR NO KEY UPDATE).
 
-    FOR UPDATE would wait for every row that was made to point at the run, an idempotency key say. Of two calls with keys of
-    their own, each would wait for the other's.
+    FOR UPDATE would also wait for transactions that inserted a reference to the run, such as an idempotency key: two
+    calls with different keys would wait for each other.
     """
     return query.with_for_update(key_share=True)
 
@@ -42,7 +44,14 @@ def for_no_key_update(query: Select[Any]) -> Select[Any]:
 async def change_status(
     connection: AsyncConnection, run: Run, change: StatusChange, *before: NodeChange, **values: Any
 ) -> CommandResult:
-    """Writes `before` and then the status change as the next events of a run that this transaction has locked."""
+    """Change the status of one run that this transaction has locked.
+
+    Args:
+        run: the run as it was read under the lock.
+        change: its event, which follows the events of `before`.
+        before: node states that are written first.
+        values: further columns of `runs`, by name.
+    """
     [result] = await change_statuses(connection, [run], change.status, change.message, {run.id: before}, **values)
     return result
 
@@ -55,14 +64,25 @@ async def change_statuses(
     before: Mapping[str, Sequence[NodeChange]],
     **values: Any,
 ) -> list[CommandResult]:
-    """The same change of many runs that this transaction has locked, in four statements however many they are."""
+    """Change the status of many runs that this transaction has locked, in four statements for any number of runs.
+
+    Args:
+        moving: the runs as they were read under the lock.
+        status: the new status of all of them.
+        message: the message of the status events.
+        before: node states that are written first, by run id.
+        values: further columns of `runs`, by name.
+
+    Raises:
+        ValueError: the state machine has no such transition.
+    """
     for run in moving:
         check_transition(run.status, status)
-    given = _given(moving, before)
+    locked = _locked(moving, before)
     found = await connection.execute(
         update(runs)
-        .where(runs.c.id == given.c.id, runs.c.status == given.c.status)
-        .values(status=status, status_message=message, last_seq=runs.c.last_seq + given.c.count, **values)
+        .where(runs.c.id == locked.c.id, runs.c.status == locked.c.status)
+        .values(status=status, status_message=message, last_seq=runs.c.last_seq + locked.c.count, **values)
         .returning(runs, func.now().label("at"))
     )
     rows = {row["id"]: row for row in found.mappings()}
@@ -73,13 +93,13 @@ async def change_statuses(
     return results
 
 
-def _given(moving: Sequence[Run], before: Mapping[str, Sequence[NodeChange]]) -> FromClause:
-    """Rows of (id, the status that it has, how many events it gets)."""
-    ids, stands = [run.id for run in moving], [run.status.value for run in moving]
+def _locked(moving: Sequence[Run], before: Mapping[str, Sequence[NodeChange]]) -> FromClause:
+    """Make a relation of (id, present status, number of new events) of the runs."""
+    ids, statuses = [run.id for run in moving], [run.status.value for run in moving]
     counts = [len(before.get(run.id, ())) + 1 for run in moving]
-    arrays = cast(ids, ARRAY(Text)), cast(stands, ARRAY(Text)), cast(counts, ARRAY(Integer))
+    arrays = cast(ids, ARRAY(Text)), cast(statuses, ARRAY(Text)), cast(counts, ARRAY(Integer))
     columns = column("id", Text), column("status", Text), column("count", Integer)
-    return func.unnest(*arrays).table_valued(*columns, name="given").render_derived()
+    return func.unnest(*arrays).table_valued(*columns, name="locked").render_derived()
 
 
 def _result(run: Run, row: Mapping[str, Any], message: str, before: Sequence[NodeChange]) -> CommandResult:
@@ -92,7 +112,7 @@ def _result(run: Run, row: Mapping[str, Any], message: str, before: Sequence[Nod
 
 
 async def finish(connection: AsyncConnection, run: Run, change: StatusChange, **values: Any) -> CommandResult:
-    """A terminal status, for a run whose code does not run any more."""
+    """Give one run a terminal status; see `finish_all`."""
     [result] = await finish_all(connection, [run], change.status, change.message, **values)
     return result
 
@@ -100,18 +120,22 @@ async def finish(connection: AsyncConnection, run: Run, change: StatusChange, **
 async def finish_all(
     connection: AsyncConnection, ending: Sequence[Run], status: RunStatus, message: str, **values: Any
 ) -> list[CommandResult]:
-    """The same for many: nothing of them may look as if it ran or waited, and their leases are nobody's any more."""
-    under_way = await nodes.unfinished_of_runs(connection, [run.id for run in ending])
+    """Give runs whose code does not run any more a terminal status.
+
+    Their unfinished nodes become CANCELLED, their open waits are superseded, and their leases end with a new epoch, so
+    that no earlier holder can write to them.
+    """
+    unfinished = await nodes.unfinished_of_runs(connection, [run.id for run in ending])
     before = {
-        run_id: [NodeChange(nodes.as_cancelled(state)) for state in states] for run_id, states in under_way.items()
+        run_id: [NodeChange(nodes.as_cancelled(state)) for state in states] for run_id, states in unfinished.items()
     }
-    let_go = {"epoch": runs.c.epoch + 1, "worker_id": None, "lease_until": None, "deadline_at": None}
-    rest = {**let_go, "finished_at": func.now(), **values}
-    results = await change_statuses(connection, ending, status, message, before, **rest)
+    released = {"epoch": runs.c.epoch + 1, "worker_id": None, "lease_until": None, "deadline_at": None}
+    columns = {**released, "finished_at": func.now(), **values}
+    results = await change_statuses(connection, ending, status, message, before, **columns)
     ids = [run.id for run in ending]
-    still_open = (waits.c.run_id.in_(ids), waits.c.settled_seq.is_(None), waits.c.superseded_seq.is_(None))
+    open_waits = (waits.c.run_id.in_(ids), waits.c.settled_seq.is_(None), waits.c.superseded_seq.is_(None))
     last = select(runs.c.last_seq).where(runs.c.id == waits.c.run_id).scalar_subquery()
-    await connection.execute(update(waits).where(*still_open).values(superseded_seq=last))
+    await connection.execute(update(waits).where(*open_waits).values(superseded_seq=last))
     return results
 
 
@@ -120,9 +144,10 @@ async def _write_states(connection: AsyncConnection, written: Sequence[Event]) -
     if not rows:
         return
     query = upsert(node_states)
-    given = {name: query.excluded[name] for name in rows[0] if name not in ("run_id", "node_id")}
-    # Row by row, in one round trip: all in one VALUES would be over what Postgres takes, for a graph of 3,000 nodes.
-    await connection.execute(query.on_conflict_do_update(index_elements=["run_id", "node_id"], set_=given), rows)
+    columns = {name: query.excluded[name] for name in rows[0] if name not in ("run_id", "node_id")}
+    # One statement executed for many rows: a single VALUES list would exceed the arguments that Postgres accepts, for a
+    # graph of 3,000 nodes.
+    await connection.execute(query.on_conflict_do_update(index_elements=["run_id", "node_id"], set_=columns), rows)
 
 
 def _state_row(state: NodeState, seq: int) -> dict[str, Any]:
@@ -131,12 +156,12 @@ def _state_row(state: NodeState, seq: int) -> dict[str, Any]:
 
 
 def _row(event: Event) -> dict[str, Any]:
-    what = event.data
+    data = event.data
     return {
         "run_id": event.run_id,
         "seq": event.seq,
-        "type": what.type,
+        "type": data.type,
         "at": event.at,
-        "node_id": what.node_id,
-        "body": codec.body_of(what),
+        "node_id": data.node_id,
+        "body": codec.body_of(data),
     }

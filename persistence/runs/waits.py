@@ -1,6 +1,7 @@
-"""What runs wait for, as rows: timers and questions. The journal opens and settles them; here they are read and answered.
+"""Waits of runs: timers, questions and child runs. The journal opens and settles them; this module reads and answers them.
 
-An answer is one transaction: stored for good, with the run woken or its worker to be told. Who comes second is told so.
+An answer is stored in one transaction with the transition of a WAITING run to QUEUED, so a crash loses neither. Of two
+answers to one question the second one gets a Conflict.
 """
 
 from collections.abc import Sequence
@@ -29,12 +30,12 @@ from persistence.runs.transition import change_status, lock_run
 ANSWERABLE = frozenset(
     {RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.PAUSED, RunStatus.WAITING},
 )
-"""Where an answer can still be taken along."""
+"""Statuses of a run that accepts answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """An open wait as people see it. `until` is when a timer fires, or a question expires."""
+    """An open wait, as the API shows it. `until` is when a timer fires or a question expires."""
 
     id: str
     run_id: str
@@ -48,26 +49,29 @@ class Wait:
 
 
 def _is_open() -> ColumnElement[bool]:
-    """Not over, not answered, and for a question: not expired. A worker ends it then, by the same moment."""
-    stands = and_(waits.c.settled_seq.is_(None), waits.c.superseded_seq.is_(None), waits.c.answered_at.is_(None))
-    return and_(stands, or_(waits.c.kind != WaitKind.INPUT, waits.c.until.is_(None), waits.c.until > func.now()))
+    """Whether a wait is neither settled, superseded nor answered, and a question has not expired.
+
+    A worker settles an expired question by the same comparison with `until`.
+    """
+    is_pending = and_(waits.c.settled_seq.is_(None), waits.c.superseded_seq.is_(None), waits.c.answered_at.is_(None))
+    return and_(is_pending, or_(waits.c.kind != WaitKind.INPUT, waits.c.until.is_(None), waits.c.until > func.now()))
 
 
 async def of_runs(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> dict[str, list[Wait]]:
-    """What each run waits for, oldest first. A question that is answered or has expired is left out."""
+    """Read the open waits of each run, oldest first. Answered and expired questions are left out."""
     query = select(waits).join(runs, runs.c.id == waits.c.run_id)
     query = query.where(waits.c.run_id.in_(run_ids), runs.c.project_id.in_(caller.projects), _is_open())
-    found: dict[str, list[Wait]] = {run_id: [] for run_id in run_ids}
+    by_run: dict[str, list[Wait]] = {run_id: [] for run_id in run_ids}
     for row in (await connection.execute(query.order_by(waits.c.seq, waits.c.id))).mappings():
-        found[row["run_id"]].append(_wait(row))
-    return found
+        by_run[row["run_id"]].append(_wait(row))
+    return by_run
 
 
 async def schema_of(connection: AsyncConnection, caller: Caller, run_id: str, wait_id: str) -> JSON:
-    """The schema of a question, which never changes. None: anything will do, or there is no such question."""
+    """Read the JSON Schema of a question, which never changes. None if it has no schema or does not exist."""
     query = select(waits.c.schema).join(runs, runs.c.id == waits.c.run_id)
-    mine = (waits.c.id == wait_id, waits.c.run_id == run_id, runs.c.project_id.in_(caller.projects))
-    return (await connection.execute(query.where(*mine))).scalar_one_or_none()
+    visible = (waits.c.id == wait_id, waits.c.run_id == run_id, runs.c.project_id.in_(caller.projects))
+    return (await connection.execute(query.where(*visible))).scalar_one_or_none()
 
 
 async def answer(
@@ -75,12 +79,20 @@ async def answer(
     caller: Caller,
     run_id: str,
     wait_id: str,
-    given: JSON,
+    value: JSON,
     problems: Sequence[FieldProblem] = (),
 ) -> CommandResult:
-    """Stores the answer to a question; a WAITING run is queued.
+    """Store the answer to a question. A WAITING run is queued.
 
-    `problems` are what does not fit the question's schema: raised as Invalid where the answer would have been taken.
+    Args:
+        value: the answer.
+        problems: the violations of the question's schema, which the caller found before the run was locked.
+
+    Raises:
+        InvalidState: the run does not accept answers any more.
+        NotFound: the run has no such question.
+        Conflict: the question was answered, has expired or was superseded by a rewind.
+        Invalid: the question is open, but there are `problems`.
     """
     run = await lock_run(connection, caller, run_id)
     if run.status not in ANSWERABLE:
@@ -91,15 +103,17 @@ async def answer(
     if row is None:
         raise NotFound(wait_id)
     if not row["is_open"]:
-        raise Conflict("This question is over: it has been answered, has expired, or was taken back.")
+        raise Conflict(
+            "This question is not open any more: it was answered, has expired, or was superseded by a rewind."
+        )
     if problems:
         raise Invalid(problems)
-    answered = {"answer": given, "answered_at": func.now(), "answered_by": caller.subject}
+    answered = {"answer": value, "answered_at": func.now(), "answered_by": caller.subject}
     await connection.execute(update(waits).where(waits.c.id == wait_id).values(**answered))
     if run.status is RunStatus.WAITING:
-        told = StatusChange(RunStatus.QUEUED, run.status, f"Answered at {row['node_id']!r}")
-        return await change_status(connection, run, told, **queue_columns(), wake_at=func.now())
-    # Kept by the statement that parks a run, so that an answer at that very moment wakes it.
+        change = StatusChange(RunStatus.QUEUED, run.status, f"Answered at {row['node_id']!r}")
+        return await change_status(connection, run, change, **queue_columns(), wake_at=func.now())
+    # The journal keeps this moment when it makes the run WAITING, so that an answer at the same time wakes it.
     await connection.execute(update(runs).where(runs.c.id == run_id).values(wake_at=func.now()))
     return CommandResult(run)
 
@@ -118,9 +132,13 @@ def _wait(row: RowMapping) -> Wait:
     )
 
 
-async def open_waits(pool: asyncpg.Pool, run_id: str, apart: timedelta = timedelta()) -> list[OpenWait]:
-    """For who drives the run, on a host whose clock is so far `apart`: its open waits, oldest first, with their answers."""
-    return [shift_wait(_open_wait(row), -apart) for row in await pool.fetch(_OPEN, run_id)]
+async def open_waits(pool: asyncpg.Pool, run_id: str, clock_offset: timedelta = timedelta()) -> list[OpenWait]:
+    """Read the open waits of a run with their answers, oldest first, for its executor.
+
+    Args:
+        clock_offset: the `ClockSkew.offset` of the executor's host; the moments are converted to that host's clock.
+    """
+    return [shift_wait(_open_wait(row), -clock_offset) for row in await pool.fetch(_OPEN, run_id)]
 
 
 def _open_wait(row: Any) -> OpenWait:
