@@ -1,1 +1,23 @@
-"""Measures Treadle as a whole, as real processes, against bare LangGraph on the same machine in the same run."""
+"""The benchmark: compares Treadle, as real processes, with bare LangGraph on the same machine.
+
+Run it with `python -m bench`.
+
+Parts:
+
+- `throughput`: runs per second and CPU per node (rows 1, 2, 3 and 13).
+- `latency`: latency of one run, of its events and of a cancel (rows 4 to 7 and 14).
+- `compiling`: compile time, and CPU per node by graph size (rows 8 and 9).
+- `subscriptions`: delivery under load and to many subscribers (rows 6 and 10).
+- `lists`: the cost of lists (rows 11 and 12).
+- `startup`: the time until `treadle up` is ready (row 15).
+- `limits`: what each part of a deployment can do by itself (row 16).
+
+Tools:
+
+- `baselines`: bare LangGraph in memory (A), and with its Postgres saver (B).
+- `from_memory`: Strawberry that answers from memory (C).
+- `processes`: starts the deployment that is measured.
+- `client`: a lean HTTP client.
+- `graphs`: the measured graphs.
+- `measures`: rows of the table, and percentiles.
+"""

@@ -1,6 +1,7 @@
-"""`make bench`: measures, prints one table, writes bench/results.json. `--quick` holds the ratios with generous bounds.
+"""`make bench`: measures all parts, prints a table, and writes bench/results.json.
 
-`python -m bench throughput latency` measures these parts alone. Quick fails where a figure misses its bound by half.
+`python -m bench throughput latency` measures only these parts. `--quick` measures the most
+important ratios, and exits with 1 if one misses its target by more than half.
 """
 
 import asyncio
@@ -15,11 +16,11 @@ from rich.table import Table
 
 from bench import compiling, latency, limits, lists, startup, subscriptions, throughput
 from bench.measures import Figure
-from bench.processes import another_server, deployed
+from bench.processes import deployed, second_server
 
 RESULTS = Path(__file__).parent / "results.json"
 HALF_RATE = 80.0
-"""Runs a second beside row 6: about half of what row 1 gets to on two cores."""
+"""Runs per second while row 6 is measured: about half of the rate of row 1 on two cores."""
 
 
 def _latency(is_quick: bool) -> list[Figure]:
@@ -47,7 +48,7 @@ def _lists(_: bool) -> list[Figure]:
 
 
 def _limits(_: bool) -> list[Figure]:
-    with deployed() as deployment, another_server(deployment) as port:
+    with deployed() as deployment, second_server(deployment) as port:
         return asyncio.run(limits.limits(deployment, port))
 
 
@@ -57,7 +58,7 @@ def _scale(_: bool) -> list[Figure]:
 
 
 PARTS: dict[str, Callable[[bool], list[Figure]]] = {
-    "throughput": lambda is_quick: throughput.measured(4.0 if is_quick else 10.0, is_quick=is_quick),
+    "throughput": lambda is_quick: throughput.throughput(4.0 if is_quick else 10.0, is_quick=is_quick),
     "latency": _latency,
     "compiling": lambda _: compiling.compiling(),
     "startup": lambda _: startup.startup(),
@@ -70,28 +71,33 @@ QUICK = ("throughput", "latency", "compiling")
 
 
 def table(figures: list[Figure]) -> Table:
-    shown = Table("row", "what", "measured", "target", "", "note")
+    """Create the table of all figures, sorted by row."""
+    result = Table("row", "figure", "measured", "target", "", "note")
     for one in sorted(figures, key=lambda figure: int(figure.row.split()[0])):
-        word = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}[one.is_met]
-        shown.add_row(one.row, one.what, f"{one.value:,.2f} {one.unit}", one.target, word, one.note)
-    return shown
+        verdict = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}[one.is_met]
+        result.add_row(one.row, one.name, f"{one.value:,.2f} {one.unit}", one.target, verdict, one.note)
+    return result
 
 
-def _measured(name: str, is_quick: bool) -> list[Figure]:
-    """Quick: a part that is far from its targets is measured once more. A landslide is there again, and noise is not."""
+def _measure(name: str, is_quick: bool) -> list[Figure]:
+    """Measure a part.
+
+    With `is_quick`, a part that is far off its target is measured again, to rule out noise.
+    """
     figures = PARTS[name](is_quick)
-    return PARTS[name](True) if is_quick and any(one.is_landslide for one in figures) else figures
+    return PARTS[name](True) if is_quick and any(one.is_far_off for one in figures) else figures
 
 
 def main() -> None:
+    """Measure the parts named on the command line, or all."""
     is_quick = "--quick" in sys.argv
     chosen = [name for name in PARTS if name in sys.argv] or list(QUICK if is_quick else PARTS)
-    figures = [figure for name in chosen for figure in _measured(name, is_quick)]
+    figures = [figure for name in chosen for figure in _measure(name, is_quick)]
     RESULTS.write_text(json.dumps([asdict(one) for one in figures], indent=1))
     Console(width=160).print(table(figures))
-    slides = [one for one in figures if one.is_landslide]
-    if is_quick and slides:
-        sys.exit(f"far from their targets: {', '.join(f'row {one.row} {one.what.strip()}' for one in slides)}")
+    far_off = [one for one in figures if one.is_far_off]
+    if is_quick and far_off:
+        sys.exit(f"far off their targets: {', '.join(f'row {one.row} {one.name.strip()}' for one in far_off)}")
 
 
 if __name__ == "__main__":

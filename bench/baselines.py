@@ -1,7 +1,7 @@
-"""The baselines, each in a process of its own: `python -m bench.baselines a 5` prints one line of JSON.
+"""The baselines A and B, each in its own process: `python -m bench.baselines a 5` prints JSON.
 
-A: bare LangGraph in memory, without a checkpointer. B: LangGraph with its own AsyncPostgresSaver, `durability="sync"`,
-ten runs at once. Both run the chain of ten trivial nodes.
+A is bare LangGraph in memory, without a checkpointer. B is LangGraph with its AsyncPostgresSaver,
+`durability="sync"`, and ten runs at the same time. Both execute the chain of ten trivial nodes.
 """
 
 import asyncio
@@ -24,33 +24,42 @@ CLIENTS_OF_A, CLIENTS_OF_B = 16, 10
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
+    """The result of a baseline.
+
+    `cpu_ms_per_node` is that of the LangGraph process, without B's Postgres.
+    """
+
     runs_per_s: float
     cpu_ms_per_node: float
-    """Of the one process that runs LangGraph; what B's Postgres uses is not in it."""
 
 
 def measure(name: str, seconds: float, database_url: str = "") -> Baseline:
-    """`name` is a or b; b needs a database of its own."""
+    """Measure a baseline in another process.
+
+    Args:
+        name: `a` or `b`.
+        database_url: An empty database for `b`.
+    """
     command = [sys.executable, "-m", "bench.baselines", name, str(seconds), database_url]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 60)
-    return Baseline(**json.loads(done.stdout))
+    result = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 60)
+    return Baseline(**json.loads(result.stdout))
 
 
-async def _load(one: Callable[[int], Awaitable[object]], clients: int, seconds: float) -> Baseline:
-    """`clients` callers, each again and again for `seconds`, after a warm-up."""
+async def _load(execute_run: Callable[[int], Awaitable[object]], clients: int, seconds: float) -> Baseline:
+    """Execute runs by `clients` parallel callers for `seconds`, after a warm-up."""
     for number in range(20):
-        await one(-number - 1)
-    began, used, count = time.perf_counter(), time.process_time(), 0
+        await execute_run(-number - 1)
+    started_at, cpu_before, count = time.perf_counter(), time.process_time(), 0
 
     async def client() -> None:
         nonlocal count
-        while time.perf_counter() - began < seconds:
+        while time.perf_counter() - started_at < seconds:
             count += 1
-            await one(count)
+            await execute_run(count)
 
     await asyncio.gather(*(client() for _ in range(clients)))
-    took, cpu = time.perf_counter() - began, time.process_time() - used
-    return Baseline(count / took, cpu / count / LENGTH * 1000)
+    duration, cpu = time.perf_counter() - started_at, time.process_time() - cpu_before
+    return Baseline(count / duration, cpu / count / LENGTH * 1000)
 
 
 async def _a(seconds: float) -> Baseline:
@@ -74,6 +83,6 @@ async def _b(seconds: float, database_url: str) -> Baseline:
 
 
 if __name__ == "__main__":
-    which, seconds, url = sys.argv[1], float(sys.argv[2]), sys.argv[3]
-    found = asyncio.run(_a(seconds) if which == "a" else _b(seconds, url))
-    print(json.dumps({"runs_per_s": found.runs_per_s, "cpu_ms_per_node": found.cpu_ms_per_node}))
+    name, seconds, url = sys.argv[1], float(sys.argv[2]), sys.argv[3]
+    baseline = asyncio.run(_a(seconds) if name == "a" else _b(seconds, url))
+    print(json.dumps({"runs_per_s": baseline.runs_per_s, "cpu_ms_per_node": baseline.cpu_ms_per_node}))

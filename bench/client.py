@@ -1,4 +1,7 @@
-"""A lean HTTP client: it shares the cores with what it measures, so it does no more than write a request and read JSON."""
+"""A lean HTTP client.
+
+It shares the cores with the measured processes, so it does as little as possible.
+"""
 
 import asyncio
 from typing import Any
@@ -14,8 +17,8 @@ CREATE = """mutation Create($input: CreateWorkflowInput!) {
 }"""
 
 
-class Client:
-    """One keep-alive connection, one request at a time."""
+class BenchClient:
+    """A GraphQL client with one keep-alive connection and one request at a time."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -23,7 +26,7 @@ class Client:
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
 
-    async def __aenter__(self) -> "Client":
+    async def __aenter__(self) -> "BenchClient":
         self._reader, self._writer = await asyncio.open_connection(self._host, self._port, limit=2**24)
         return self
 
@@ -31,8 +34,8 @@ class Client:
         self._writer.close()
         await self._writer.wait_closed()
 
-    async def ask(self, query: str, **variables: Any) -> Any:
-        """The answer's `data`. Raises RuntimeError for errors."""
+    async def execute(self, query: str, **variables: Any) -> Any:
+        """Execute an operation and return its `data`. Raises RuntimeError on errors."""
         body = orjson.dumps({"query": query, "variables": variables})
         head = (
             f"POST {self._path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n"
@@ -42,22 +45,25 @@ class Client:
         headers = (await self._reader.readuntil(b"\r\n\r\n")).lower()
         start = headers.index(b"content-length:") + 15
         length = int(headers[start : headers.index(b"\r\n", start)])
-        answer = orjson.loads(await self._reader.readexactly(length))
-        if answer.get("errors"):
-            raise RuntimeError(str(answer["errors"]))
-        return answer["data"]
+        response = orjson.loads(await self._reader.readexactly(length))
+        if response.get("errors"):
+            raise RuntimeError(str(response["errors"]))
+        return response["data"]
 
     async def create(self, name: str, spec: Any) -> str:
-        """The id of a new workflow."""
-        made = (await self.ask(CREATE, input={"name": name, "spec": spec}))["createWorkflow"]
-        if made["errors"]:
-            raise RuntimeError(str(made["errors"]))
-        return str(made["workflow"]["id"])
+        """Create a workflow and return its id."""
+        payload = (await self.execute(CREATE, input={"name": name, "spec": spec}))["createWorkflow"]
+        if payload["errors"]:
+            raise RuntimeError(str(payload["errors"]))
+        return str(payload["workflow"]["id"])
 
     async def run(self, workflow_id: str, inputs: Any, mode: str = "SYNC") -> dict[str, str]:
-        """The run: its id and status. In mode SYNC it must have completed."""
-        asked = {"workflowId": workflow_id, "inputs": inputs, "mode": mode, "timeoutMs": 60_000}
-        payload = (await self.ask(RUN, input=asked))["runWorkflow"]
+        """Start a run and return its id and status.
+
+        In mode SYNC, raises RuntimeError unless it COMPLETED.
+        """
+        arguments = {"workflowId": workflow_id, "inputs": inputs, "mode": mode, "timeoutMs": 60_000}
+        payload = (await self.execute(RUN, input=arguments))["runWorkflow"]
         if payload["errors"] or (mode == "SYNC" and payload["run"]["status"] != "COMPLETED"):
             raise RuntimeError(str(payload))
         return dict(payload["run"])

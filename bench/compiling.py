@@ -1,10 +1,10 @@
-"""Rows 8 and 9: compiling, and what a node costs in a graph of 1,000 against one of 10. In this process, no API between."""
+"""Rows 8 and 9: compile time in this process, and CPU per node in graphs of 10 and 1,000 nodes."""
 
 import asyncio
 import time
 from typing import Any
 
-from bench.client import Client
+from bench.client import BenchClient
 from bench.graphs import Spec, bare_chain, chain, grid
 from bench.measures import Figure, at_most, percentile, reported
 from bench.processes import Deployment
@@ -17,31 +17,32 @@ TIMES = 5
 
 
 def compiling() -> list[Figure]:
+    """Measure row 8: compiling 1,000 nodes, compared with bare LangGraph, and a cache hit."""
     types, spec = load_node_types(), parse(chain(BIG))
     ours = _median_ms(lambda: compile_spec(spec, types))
     bare = _median_ms(lambda: bare_chain(BIG))
     cache = GraphCache(types, None)
     cache.get("hash", chain(BIG))
-    again = _median_ms(lambda: cache.get("hash", None))
+    cached = _median_ms(lambda: cache.get("hash", None))
     return [
         reported("8", "compile 1,000 nodes, bare LangGraph", bare, "ms"),
         at_most("8", "compile 1,000 nodes ÷ bare LangGraph", ours / bare, 1.5, note=f"{ours:.0f} ms"),
-        at_most("8", "again, from the cache", again, 1, "ms"),
+        at_most("8", "compile 1,000 nodes, cached", cached, 1, "ms"),
     ]
 
 
 def _median_ms(work: Any) -> float:
-    took = []
+    durations = []
     for _ in range(TIMES):
-        began = time.perf_counter()
+        started_at = time.perf_counter()
         work()
-        took.append((time.perf_counter() - began) * 1000)
-    return percentile(took, 0.5)
+        durations.append((time.perf_counter() - started_at) * 1000)
+    return percentile(durations, 0.5)
 
 
 async def sizes(deployment: Deployment) -> list[Figure]:
-    """CPU of all processes per node, since waiting tells nothing of cost."""
-    async with Client(deployment.url) as client:
+    """Measure row 9: the CPU time of all processes per node; durations would include waiting."""
+    async with BenchClient(deployment.url) as client:
         small = await _cpu_ms_per_node(deployment, client, chain(10), 100)
         long = await _cpu_ms_per_node(deployment, client, chain(BIG), 3)
         wide = await _cpu_ms_per_node(deployment, client, grid(30, 33), 3)
@@ -52,7 +53,7 @@ async def sizes(deployment: Deployment) -> list[Figure]:
     ]
 
 
-async def _cpu_ms_per_node(deployment: Deployment, client: Client, spec: Spec, count: int) -> float:
+async def _cpu_ms_per_node(deployment: Deployment, client: BenchClient, spec: Spec, count: int) -> float:
     workflow_id = await client.create(f"size {time.time_ns()}", spec)
     await client.run(workflow_id, {"x": 1})
     before = sum(deployment.cpu().values())

@@ -1,4 +1,7 @@
-"""Baseline C: Strawberry under uvicorn, answering the shape of row 11 from memory. `python -m bench.from_memory PORT`."""
+"""Baseline C: Strawberry under uvicorn with the response of row 11 from memory, without a database.
+
+Usage: `python -m bench.from_memory PORT`.
+"""
 
 import sys
 from datetime import UTC, datetime
@@ -74,7 +77,7 @@ def _run(number: int) -> Run:
         created_at=NOW,
         started_at=NOW,
         finished_at=NOW,
-        node_states=[_state(place) for place in range(10)],
+        node_states=[_state(index) for index in range(10)],
     )
 
 

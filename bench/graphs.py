@@ -1,4 +1,4 @@
-"""The graphs that are measured, as specs of ours and as bare LangGraph."""
+"""The measured graphs, as Treadle specs and as bare LangGraph graphs."""
 
 import operator
 from typing import Annotated, Any, TypedDict
@@ -11,18 +11,19 @@ Spec = dict[str, Any]
 
 
 def node(name: str, before: str | None) -> dict[str, Any]:
-    """A trivial node: one more than the node before it."""
+    """Create a trivial node, which adds one to the output of the node `before`."""
     output = f"{{{{ {before}.output + 1 }}}}" if before else "{{ input.x }}"
     return {"id": name, "type": "transform", "config": {"output": output}}
 
 
 def chain(length: int) -> Spec:
+    """Create a chain of trivial nodes."""
     nodes = [node(f"n{i}", f"n{i - 1}" if i else None) for i in range(length)]
     return {"nodes": nodes, "edges": [{"source": f"n{i}", "target": f"n{i + 1}"} for i in range(length - 1)]}
 
 
 def grid(width: int, depth: int) -> Spec:
-    """`width` chains of `depth` beside each other, from one start into one join."""
+    """Create `width` parallel chains of `depth` nodes, from one start node into one join."""
     nodes, edges = [node("s", None)], []
     for column in range(width):
         before = "s"
@@ -41,7 +42,7 @@ class State(TypedDict):
 
 
 def bare_chain(length: int, saver: BaseCheckpointSaver[Any] | None = None) -> CompiledStateGraph[Any, Any, Any, Any]:
-    """The same chain as LangGraph's users write it."""
+    """Create the same chain as users of LangGraph write it."""
     graph = StateGraph(State)
 
     async def step(state: State) -> State:

@@ -1,5 +1,8 @@
-"""What each part of a deployment can do by itself, for docs/scale.md: Postgres's commits, Redis's entries, one server's requests
-and events, and what clearing up costs with and without partitions. Reported, with no target."""
+"""Row 16: what each part of a deployment can do by itself, for docs/scale.md. There are no targets.
+
+It measures commits of Postgres, stream entries of Redis, the CPU time of accepting a run, delivery
+through two servers, and the cost of deleting old rows with and without partitions.
+"""
 
 import asyncio
 import time
@@ -12,27 +15,27 @@ import asyncpg
 from redis.asyncio import Redis
 
 from bench.baselines import LENGTH
-from bench.client import Client
+from bench.client import BenchClient
 from bench.graphs import chain
 from bench.measures import Figure, percentile, reported
 from bench.processes import Deployment
-from bench.subscriptions import watched
+from bench.subscriptions import measure_delivery
 
 SECONDS = 2.0
 CONNECTIONS = (1, 4, 16)
 ENTRY_BYTES, BATCH = 2_000, 20
 ROWS, PER_RUN = 400_000, 22
 ROW_NUMBER = "16"
-"""Behind the rows of the table."""
 
 
 async def limits(deployment: Deployment, second_server_port: int) -> list[Figure]:
+    """Measure row 16."""
     return [
         *await _commits(deployment),
         *await _entries(deployment),
         *await _accepting(deployment),
-        *await _through_two(deployment, second_server_port),
-        *await _clearing(deployment),
+        *await _two_servers(deployment, second_server_port),
+        *await _retention(deployment),
     ]
 
 
@@ -43,7 +46,7 @@ async def _commits(deployment: Deployment) -> list[Figure]:
         for count in CONNECTIONS:
             inserts = [partial(one.execute, "INSERT INTO bench_commits VALUES (1)") for one in connections[:count]]
             rate = await _rate(inserts)
-            figures.append(reported(ROW_NUMBER, f"Postgres: commits, {count} connections", rate, "/s"))
+            figures.append(reported(ROW_NUMBER, f"Postgres: commits by {count} connections", rate, "/s"))
         return figures
 
 
@@ -58,15 +61,15 @@ async def _entries(deployment: Deployment) -> list[Figure]:
 
     try:
         rate = await _rate([post] * 4) * BATCH
-        return [reported(ROW_NUMBER, "Redis: stream entries of 2 KB", rate, "/s", "a run of row 1 takes a few")]
+        return [reported(ROW_NUMBER, "Redis: stream entries of 2 KB", rate, "/s", "a run of row 1 needs a few")]
     finally:
         await redis.delete(*(f"bench:{number}" for number in range(BATCH)))
         await redis.aclose()
 
 
 async def _accepting(deployment: Deployment) -> list[Figure]:
-    """What a server pays for a run that it accepts, and does not wait for."""
-    async with Client(deployment.url) as client:
+    """Measure the CPU time of a server for each run that it accepts without waiting for its end."""
+    async with BenchClient(deployment.url) as client:
         workflow_id = await client.create(f"accept {time.time_ns()}", chain(LENGTH))
         await client.run(workflow_id, {"x": 1})
         before, count = deployment.cpu()["server"], 200
@@ -74,40 +77,40 @@ async def _accepting(deployment: Deployment) -> list[Figure]:
             await client.run(workflow_id, {"x": 1}, "ASYNC")
         used = (deployment.cpu()["server"] - before) / count * 1000
         await client.run(workflow_id, {"x": 1})
-    return [reported(ROW_NUMBER, "server: CPU a run accepted", used, "ms", f"{1000 / used:,.0f} runs/s a core")]
+    return [reported(ROW_NUMBER, "server: CPU per accepted run", used, "ms", f"{1000 / used:,.0f} runs/s per core")]
 
 
-async def _through_two(deployment: Deployment, port: int) -> list[Figure]:
-    """Runs are accepted by one server, and watched at another."""
+async def _two_servers(deployment: Deployment, port: int) -> list[Figure]:
+    """Measure delivery when one server accepts the runs and another one has the subscribers."""
     other = replace(deployment, port=port)
-    late, lost, _ = await watched(deployment, 20, 10, looked_at=other)
+    delays, lost, _ = await measure_delivery(deployment, 20, 10, subscribed_at=other)
     return [
-        reported(ROW_NUMBER, "two servers: delivery p99 at the other one", percentile(late, 0.99), "ms"),
-        reported(ROW_NUMBER, "  events lost or repeated", lost, "", f"{len(late):,} delivered"),
+        reported(ROW_NUMBER, "two servers: delivery p99 at the other server", percentile(delays, 0.99), "ms"),
+        reported(ROW_NUMBER, "  events lost or repeated", lost, "", f"{len(delays):,} delivered"),
     ]
 
 
-async def _clearing(deployment: Deployment) -> list[Figure]:
-    """The oldest tenth of a table's rows: deleted, and dropped as a partition."""
+async def _retention(deployment: Deployment) -> list[Figure]:
+    """Measure the time to delete the oldest tenth of a table, and to drop it as a partition."""
     async with _connected(deployment, 1) as [connection]:
         await connection.execute(_TABLES, timeout=300)
-        deleted = await _timed(connection, f"DELETE FROM bench_whole WHERE run < {ROWS // PER_RUN // 10}")
-        dropped = await _timed(connection, "DROP TABLE bench_parts_0")
+        delete_ms = await _timed(connection, f"DELETE FROM bench_whole WHERE run < {ROWS // PER_RUN // 10}")
+        drop_ms = await _timed(connection, "DROP TABLE bench_parts_0")
         await connection.execute("DROP TABLE bench_whole, bench_parts")
     return [
-        reported(ROW_NUMBER, f"clearing {ROWS // 10:,} events: DELETE", deleted, "ms"),
-        reported(ROW_NUMBER, "  DROP of a partition", dropped, "ms", f"{deleted / dropped:,.0f} ×"),
+        reported(ROW_NUMBER, f"retention of {ROWS // 10:,} events: DELETE", delete_ms, "ms"),
+        reported(ROW_NUMBER, "  DROP of a partition", drop_ms, "ms", f"{delete_ms / drop_ms:,.0f} ×"),
     ]
 
 
 async def _timed(connection: asyncpg.Connection, statement: str) -> float:
-    began = time.perf_counter()
+    started_at = time.perf_counter()
     await connection.execute(statement, timeout=300)
-    return (time.perf_counter() - began) * 1000
+    return (time.perf_counter() - started_at) * 1000
 
 
 async def _rate(posts: Sequence[Callable[[], Awaitable[object]]]) -> float:
-    """Times a second, all of them at once, each one after the other."""
+    """Repeat all calls in parallel, and return the total number of calls per second."""
     ends = time.perf_counter() + SECONDS
 
     async def repeat(post: Callable[[], Awaitable[object]]) -> int:

@@ -1,14 +1,13 @@
-"""Rows 11 and 12: what lists cost. A page of runs against the same from memory; and every list with a million runs stored."""
+"""Rows 11 and 12: the cost of lists, compared with a response from memory, and by table size."""
 
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
 
-from bench.client import Client
+from bench.client import BenchClient
 from bench.graphs import chain
 from bench.measures import Figure, at_least, at_most, percentile, reported
 from bench.processes import Deployment, free_port
@@ -20,15 +19,15 @@ RUNS = f"query {{ runs(first: {PAGE}) {{ nodes {{ {FIELDS} {STATES} }} }} }}"
 
 
 async def pages(deployment: Deployment, seconds: float) -> list[Figure]:
-    """Row 11: 50 runs with 10 fields and the states of their ten nodes, by eight clients."""
-    async with Client(deployment.url) as client:
+    """Measure row 11: eight clients read 50 runs with 10 fields and ten node states each."""
+    async with BenchClient(deployment.url) as client:
         workflow_id = await client.create(f"page {time.time_ns()}", chain(10))
         for _ in range(PAGE):
             await client.run(workflow_id, {"x": 1})
     port = free_port()
     from_memory = await asyncio.create_subprocess_exec(sys.executable, "-m", "bench.from_memory", str(port))
     try:
-        await _listening(port)
+        await _wait_until_listening(port)
         rates = [await _rate(f"http://127.0.0.1:{port}/graphql", seconds / 2)]
         ours = await _rate(deployment.url, seconds)
         rates.append(await _rate(f"http://127.0.0.1:{port}/graphql", seconds / 2))
@@ -43,7 +42,7 @@ async def pages(deployment: Deployment, seconds: float) -> list[Figure]:
     ]
 
 
-async def _listening(port: int) -> None:
+async def _wait_until_listening(port: int) -> None:
     async with asyncio.timeout(30):
         while True:
             try:
@@ -56,57 +55,57 @@ async def _listening(port: int) -> None:
 
 
 async def _rate(url: str, seconds: float) -> float:
-    began, count = time.perf_counter(), 0
+    started_at, count = time.perf_counter(), 0
 
-    async def one() -> None:
+    async def read_pages() -> None:
         nonlocal count
-        async with Client(url) as client:
-            while time.perf_counter() - began < seconds:
-                page = (await client.ask(RUNS))["runs"]["nodes"]
+        async with BenchClient(url) as client:
+            while time.perf_counter() - started_at < seconds:
+                page = (await client.execute(RUNS))["runs"]["nodes"]
                 assert len(page) == PAGE
                 assert len(page[-1]["nodeStates"]) == 10
                 count += 1
 
-    await asyncio.gather(*(one() for _ in range(CLIENTS)))
-    return count / (time.perf_counter() - began)
+    await asyncio.gather(*(read_pages() for _ in range(CLIENTS)))
+    return count / (time.perf_counter() - started_at)
 
 
 SMALL, BIG = 1_000, 1_000_000
 TIMES = 30
-DEEP = 1_000
-"""The page that is asked for besides the first."""
-
-Ask = Callable[[Client], Awaitable[Any]]
+DEEP_PAGE = 1_000
+"""The page that is measured besides the first one."""
 
 
 async def scale(deployment: Deployment) -> list[Figure]:
-    """Row 12: the lists and histories with 1,000 runs stored, and with 1,000,000 runs and 10,000,000 events."""
-    async with Client(deployment.url) as client:
+    """Measure row 12: lists with 1,000 runs, and with 1,000,000 runs and 10,000,000 events."""
+    async with BenchClient(deployment.url) as client:
         workflow_id = await client.create(f"scale {time.time_ns()}", chain(2))
         template = (await client.run(workflow_id, {"x": 1}))["id"]
         await _fill(deployment.database_url, template, SMALL)
         small = await _times(client, workflow_id, template, SMALL // 4)
     await _fill(deployment.database_url, template, BIG)
-    async with Client(deployment.url) as client:  # The other one has been silent for too long.
-        big = await _times(client, workflow_id, template, DEEP * 25)
+    # A new connection, because the server may have closed the idle one.
+    async with BenchClient(deployment.url) as client:
+        big = await _times(client, workflow_id, template, DEEP_PAGE * 25)
     figures = []
-    for name, took in small.items():
-        ratio = percentile(big[name], 0.5) / percentile(took, 0.5)
-        note = f"{percentile(took, 0.5):.1f} → {percentile(big[name], 0.5):.1f} ms"
+    for name, durations in small.items():
+        ratio = percentile(big[name], 0.5) / percentile(durations, 0.5)
+        note = f"{percentile(durations, 0.5):.1f} → {percentile(big[name], 0.5):.1f} ms"
         figures.append(at_most("12", f"{name}: 1,000,000 runs ÷ 1,000", ratio, 1.3, note=note))
     return figures
 
 
-async def _times(client: Client, workflow_id: str, run_id: str, deep: int) -> dict[str, list[float]]:
+async def _times(client: BenchClient, workflow_id: str, run_id: str, deep: int) -> dict[str, list[float]]:
+    """Return the durations of each query, in milliseconds."""
     cursor = await _cursor(client, deep)
-    took: dict[str, list[float]] = {}
+    durations: dict[str, list[float]] = {}
     for name, (query, variables) in _queries(workflow_id, run_id, cursor).items():
-        took[name] = []
+        durations[name] = []
         for _ in range(TIMES):
-            began = time.perf_counter()
-            await client.ask(query, **variables)
-            took[name].append((time.perf_counter() - began) * 1000)
-    return took
+            started_at = time.perf_counter()
+            await client.execute(query, **variables)
+            durations[name].append((time.perf_counter() - started_at) * 1000)
+    return durations
 
 
 def _queries(workflow_id: str, run_id: str, cursor: str) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -123,9 +122,9 @@ def _queries(workflow_id: str, run_id: str, cursor: str) -> dict[str, tuple[str,
             f"query ($id: ID!) {{ runs(first: 25, {filtered}) {page} }}",
             {"id": workflow_id},
         ),
-        "runs in a status that none has": (f"query {{ runs(first: 25, filter: {{status: [FAILED]}}) {page} }}", {}),
-        "runs of a source that none has": (f"query {{ runs(first: 25, filter: {{source: [FORK]}}) {page} }}", {}),
-        "runs before all others": (f"query {{ runs(first: 25, filter: {{{before}}}) {page} }}", {}),
+        "runs in a status without runs": (f"query {{ runs(first: 25, filter: {{status: [FAILED]}}) {page} }}", {}),
+        "runs of a source without runs": (f"query {{ runs(first: 25, filter: {{source: [FORK]}}) {page} }}", {}),
+        "runs before the first run": (f"query {{ runs(first: 25, filter: {{{before}}}) {page} }}", {}),
         "runs with node states": (f"query {{ runs(first: 25) {states} }}", {}),
         "a workflow's runs": (
             f"query ($id: ID!) {{ workflow(id: $id) {{ runs(first: 25) {page} }} }}",
@@ -137,22 +136,25 @@ def _queries(workflow_id: str, run_id: str, cursor: str) -> dict[str, tuple[str,
     }
 
 
-async def _cursor(client: Client, deep: int) -> str:
-    """The end of a page that begins `deep` runs after the newest: by the ids, which the cursors stand for."""
+async def _cursor(client: BenchClient, deep: int) -> str:
+    """Return the cursor `deep` runs after the newest run."""
     after: str | None = None
-    left = deep
-    while left > 0:
-        answer = await client.ask(
+    remaining = deep
+    while remaining > 0:
+        response = await client.execute(
             "query ($n: Int!, $after: String) { runs(first: $n, after: $after) { pageInfo { endCursor } } }",
-            n=min(left, 100),
+            n=min(remaining, 100),
             after=after,
         )
-        after, left = answer["runs"]["pageInfo"]["endCursor"], left - 100
+        after, remaining = response["runs"]["pageInfo"]["endCursor"], remaining - 100
     return after or ""
 
 
 async def _fill(database_url: str, template: str, count: int) -> None:
-    """Copies a run that has really run, with its history, until `count` are stored. Ids sort as those of real runs do."""
+    """Copy a finished run with its history until `count` runs are stored.
+
+    The ids sort like those of real runs.
+    """
     connection = await asyncpg.connect(database_url)
     try:
         stored = await connection.fetchval("SELECT count(*) FROM runs")
@@ -163,7 +165,8 @@ async def _fill(database_url: str, template: str, count: int) -> None:
         await connection.close()
 
 
-# An id that is as long as a real one, and below the template's: the digits that count are in front.
+# Each id is as long as a real one, and sorts before the template's. Its counter is in the first
+# digits.
 _COPY = """
 DO $$
 DECLARE names text;

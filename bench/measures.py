@@ -1,4 +1,4 @@
-"""Numbers and how they are told: percentiles, and one line of the table per figure."""
+"""Figures of the benchmark, one for each line of the table, and percentiles."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,32 +6,41 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured figure. `target` is what the issue asks for; `is_met` None where it asks only for a report."""
+    """One measured figure.
+
+    Attributes:
+        row: The number of the row, with an optional remark after a space.
+        target: The target as text; empty if there is none.
+        is_met: Whether the target is met; None if there is none.
+        is_far_off: Whether the target is missed by more than half, which noise does not explain.
+    """
 
     row: str
-    what: str
+    name: str
     value: float
     unit: str
     target: str = ""
     is_met: bool | None = None
     note: str = ""
-    is_landslide: bool = False
-    """Missed by more than half of the target: more than noise can be blamed for."""
+    is_far_off: bool = False
 
 
-def at_least(row: str, what: str, value: float, bound: float, unit: str = "×", note: str = "") -> Figure:
-    return Figure(row, what, value, unit, f"≥ {bound:g}", value >= bound, note, value < bound / 2)
+def at_least(row: str, name: str, value: float, bound: float, unit: str = "×", note: str = "") -> Figure:
+    """Create a figure whose target is at least `bound`."""
+    return Figure(row, name, value, unit, f"≥ {bound:g}", value >= bound, note, value < bound / 2)
 
 
-def at_most(row: str, what: str, value: float, bound: float, unit: str = "×", note: str = "") -> Figure:
-    return Figure(row, what, value, unit, f"≤ {bound:g}", value <= bound, note, value > bound * 2)
+def at_most(row: str, name: str, value: float, bound: float, unit: str = "×", note: str = "") -> Figure:
+    """Create a figure whose target is at most `bound`."""
+    return Figure(row, name, value, unit, f"≤ {bound:g}", value <= bound, note, value > bound * 2)
 
 
-def reported(row: str, what: str, value: float, unit: str, note: str = "") -> Figure:
-    return Figure(row, what, value, unit, note=note)
+def reported(row: str, name: str, value: float, unit: str, note: str = "") -> Figure:
+    """Create a figure without a target."""
+    return Figure(row, name, value, unit, note=note)
 
 
 def percentile(values: Sequence[float], part: float) -> float:
-    """`part` 0.5 is the median. Of nothing: NaN."""
+    """Return the nearest-rank percentile; `part` 0.5 is the median. NaN if there are no values."""
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * part), len(ordered) - 1)] if ordered else float("nan")

@@ -1,4 +1,4 @@
-"""A whole Treadle to be measured: embedded stores, one server and some workers, and the CPU that each of them uses."""
+"""Starts the measured deployment (embedded stores, one server, workers) and reads its CPU time."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 @dataclass
 class Deployment:
-    """Everything is on, as a user would have it: durable Postgres, events, the real settings' defaults."""
+    """A running deployment with default settings: durable Postgres, and events to Redis."""
 
     database_url: str
     redis_url: str
@@ -36,18 +36,18 @@ class Deployment:
         return f"http://127.0.0.1:{self.port}/graphql"
 
     def cpu(self) -> dict[str, float]:
-        """Seconds of CPU used so far, by part."""
-        ours = _children(os.getpid())
+        """Return the CPU time used so far in seconds, by part."""
+        pids = _descendants(os.getpid())
         known = {self.server.pid: "server", **{worker.pid: "worker" for worker in self.workers}}
         used = {"server": 0.0, "worker": 0.0, "postgres": 0.0, "redis": 0.0}
-        for pid in ours:
-            part = known.get(pid) or _store(pid)
+        for pid in pids:
+            part = known.get(pid) or _store_name(pid)
             if part is not None:
                 used[part] += _cpu_of(pid)
         return used
 
 
-def _store(pid: int) -> str | None:
+def _store_name(pid: int) -> str | None:
     try:
         command = Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:
@@ -55,21 +55,21 @@ def _store(pid: int) -> str | None:
     return "postgres" if "postgres" in command else "redis" if "redis-server" in command else None
 
 
-def _children(pid: int) -> list[int]:
-    parents: dict[int, list[int]] = {}
+def _descendants(pid: int) -> list[int]:
+    children_of: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
             except OSError:
                 continue
-            parents.setdefault(parent, []).append(int(entry.name))
-    found, work = [], [pid]
-    while work:
-        children = parents.get(work.pop(), [])
-        found += children
-        work += children
-    return found
+            children_of.setdefault(parent, []).append(int(entry.name))
+    pids, pending = [], [pid]
+    while pending:
+        children = children_of.get(pending.pop(), [])
+        pids += children
+        pending += children
+    return pids
 
 
 def _cpu_of(pid: int) -> float:
@@ -81,14 +81,19 @@ def _cpu_of(pid: int) -> float:
 
 
 def memory_of(pid: int) -> int:
-    """Resident bytes."""
+    """Return the resident memory of a process in bytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @contextmanager
 def deployed(workers: int = 1, **settings: str) -> Iterator[Deployment]:
-    """Ends what it started, by pid."""
-    # As root, Postgres runs as another user, who must be able to reach its data.
+    """Run a deployment for the duration of the block.
+
+    Args:
+        workers: Number of workers.
+        settings: Settings by field name.
+    """
+    # If this is root, Postgres runs as another user, who must be able to enter the folder.
     with tempfile.TemporaryDirectory(prefix="treadle-bench-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o711)
         with servers.servers(Path(folder) / "data") as (database_url, redis_url):
@@ -96,29 +101,29 @@ def deployed(workers: int = 1, **settings: str) -> Iterator[Deployment]:
                 **os.environ,
                 "TREADLE_DATABASE_URL": database_url,
                 "TREADLE_REDIS_URL": redis_url,
-                "TREADLE_DATA_DIR": str(Path(folder) / "kept"),
+                "TREADLE_DATA_DIR": str(Path(folder) / "state"),
                 "TREADLE_PORT": str(free_port()),
                 "TREADLE_LOG_LEVEL": "warning",
                 **{f"TREADLE_{name.upper()}": value for name, value in settings.items()},
             }
             _start(environment, "migrate").wait(START_S)
-            server, *others = [_start(environment, name) for name in ("server", *["worker"] * workers)]
+            server, *worker_processes = [_start(environment, name) for name in ("server", *["worker"] * workers)]
             port = int(environment["TREADLE_PORT"])
-            deployment = Deployment(database_url, redis_url, port, server, others, environment)
+            deployment = Deployment(database_url, redis_url, port, server, worker_processes, environment)
             try:
-                _until_healthy(deployment.port)
+                _wait_until_healthy(deployment.port)
                 yield deployment
             finally:
-                _end([server, *others])
+                _end([server, *worker_processes])
 
 
 @contextmanager
-def another_server(deployment: Deployment) -> Iterator[int]:
-    """The port of a second server on the same stores."""
+def second_server(deployment: Deployment) -> Iterator[int]:
+    """Run a second server on the same stores, and yield its port."""
     port = free_port()
     server = _start({**deployment.environment, "TREADLE_PORT": str(port)}, "server")
     try:
-        _until_healthy(port)
+        _wait_until_healthy(port)
         yield port
     finally:
         _end([server])
@@ -139,12 +144,12 @@ def _end(processes: list["subprocess.Popen[bytes]"]) -> None:
             process.wait()
 
 
-def _until_healthy(port: int) -> None:
+def _wait_until_healthy(port: int) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
-                if answer.status == 200:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as response:
+                if response.status == 200:
                     return
         except OSError:
             time.sleep(0.05)

@@ -1,6 +1,7 @@
-"""Rows 6 under load and 10: what arrives, and how late, when much is going on and many are looking.
+"""Row 6 under load, and row 10: delivery with many runs and many subscribers.
 
-The clients share the two cores with what they look at, so they do no more than read frames and take the time.
+The clients share the cores with the measured processes, so they only read frames and record the
+time.
 """
 
 import asyncio
@@ -14,115 +15,124 @@ import orjson
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
-from bench.client import Client
+from bench.client import BenchClient
 from bench.graphs import chain
 from bench.latency import delivery
 from bench.measures import Figure, at_most, percentile, reported
 from bench.processes import Deployment, memory_of
 
-SOCKETS, EACH, RUNS = 100, 10, 50
+SOCKETS, SUBSCRIPTIONS_PER_SOCKET, RUNS = 100, 10, 50
 NODES, PAUSE_S = 10, 2.0
-"""A run goes on every two seconds, as one does that asks models and people."""
+"""A node of a run ends every two seconds, as in a run that calls models."""
 STATES = """subscription ($id: ID!) { nodeStates(runId: $id) {
   seq snapshot runStatus nodeState { nodeId status startedAt completedAt } } }"""
-ASKED = "query ($id: ID!) { run(id: $id) { waitingFor { ... on InputWait { waitId } } } }"
+OPEN_WAIT = "query ($id: ID!) { run(id: $id) { waitingFor { ... on InputWait { waitId } } } }"
 ANSWER = "mutation ($input: ResumeRunInput!) { resumeRun(input: $input) { errors { detail } } }"
 
 
 async def under_load(deployment: Deployment, count: int, rate: float) -> list[Figure]:
-    """Row 6 once more, while chains of row 1 are accepted at `rate` runs a second."""
-    async with _steady(deployment, rate):
+    """Measure row 6 while the server accepts chains of row 1 at `rate` runs per second."""
+    async with _steady_load(deployment, rate):
         return await delivery(deployment, count, "6 under load", (8, 40))
 
 
 @asynccontextmanager
-async def _steady(deployment: Deployment, rate: float) -> AsyncIterator[None]:
-    async with Client(deployment.url) as client:
+async def _steady_load(deployment: Deployment, rate: float) -> AsyncIterator[None]:
+    async with BenchClient(deployment.url) as client:
         workflow_id = await client.create(f"steady {time.time_ns()}", chain(10))
 
-    async def feed() -> None:
-        async with Client(deployment.url) as client:
+    async def start_runs() -> None:
+        async with BenchClient(deployment.url) as client:
             due = time.perf_counter()
             while True:
                 await client.run(workflow_id, {"x": 1}, "ASYNC")
                 due += 1 / rate
                 await asyncio.sleep(max(due - time.perf_counter(), 0))
 
-    feeding = asyncio.create_task(feed())
+    load = asyncio.create_task(start_runs())
     await asyncio.sleep(1)
     try:
         yield
-        if feeding.done():
-            feeding.result()  # It has failed: nothing was under load.
+        if load.done():
+            load.result()  # The load has failed, so the measurement is not valid.
     finally:
-        feeding.cancel()
-        await asyncio.gather(feeding, return_exceptions=True)
+        load.cancel()
+        await asyncio.gather(load, return_exceptions=True)
 
 
 async def many(deployment: Deployment) -> list[Figure]:
-    """Row 10: 1,000 subscriptions over 100 sockets, to 50 runs that live."""
+    """Measure row 10: 1,000 subscriptions over 100 sockets, to 50 active runs."""
     pid = deployment.server.pid
-    await watched(deployment, 4, 1)  # Whatever the first subscription loads is not one subscription's.
+    # Modules that the first subscription loads do not count as memory of a subscription.
+    await measure_delivery(deployment, 4, 1)
     before = memory_of(pid)
-    late, lost, memory = await watched(deployment, SOCKETS, EACH, lambda: memory_of(pid))
-    each_kb = (memory - before) / (SOCKETS * EACH) / 1024
+    delays, lost, memory = await measure_delivery(deployment, SOCKETS, SUBSCRIPTIONS_PER_SOCKET, lambda: memory_of(pid))
+    each_kb = (memory - before) / (SOCKETS * SUBSCRIPTIONS_PER_SOCKET) / 1024
     return [
-        at_most("10", "1,000 subscriptions, 50 live runs: delivery p99", percentile(late, 0.99), 500, "ms"),
-        reported("10", "  p50", percentile(late, 0.5), "ms", f"{len(late):,} node states delivered"),
+        at_most("10", "1,000 subscriptions, 50 active runs: delivery p99", percentile(delays, 0.99), 500, "ms"),
+        reported("10", "  p50", percentile(delays, 0.5), "ms", f"{len(delays):,} node states delivered"),
         at_most("10", "  events lost or repeated", lost, 0, ""),
-        at_most("10", "  server memory each", each_kb, 40, "KB"),
+        at_most("10", "  server memory per subscription", each_kb, 40, "KB"),
     ]
 
 
-async def watched(
+async def measure_delivery(
     deployment: Deployment,
     sockets: int,
     each: int,
     measure: Any = lambda: 0,
-    looked_at: Deployment | None = None,
+    subscribed_at: Deployment | None = None,
 ) -> tuple[list[float], int, int]:
-    """(milliseconds late of each change, changes lost or repeated, memory while all were subscribed).
+    """Start runs, subscribe to them, and measure the delivery of their node states.
 
-    `looked_at` has the server that is subscribed to, where it is another one.
+    Args:
+        sockets: Number of sockets.
+        each: Number of subscriptions per socket.
+        measure: Called once when all subscriptions are active.
+        subscribed_at: The deployment whose server has the subscribers, if it is another one.
+
+    Returns:
+        The delay of each update in milliseconds, the number of lost or repeated updates, and the
+        result of `measure`.
     """
-    async with Client(deployment.url) as client:
+    async with BenchClient(deployment.url) as client:
         workflow_id = await client.create(f"live {time.time_ns()}", _paced())
         run_ids = [(await client.run(workflow_id, {}, "ASYNC"))["id"] for _ in range(min(RUNS, sockets * each))]
-    late: list[float] = []
-    wanted = [[run_ids[(socket * each + n) % len(run_ids)] for n in range(each)] for socket in range(sockets)]
+    delays: list[float] = []
+    subscriptions = [[run_ids[(socket * each + n) % len(run_ids)] for n in range(each)] for socket in range(sockets)]
     ready = asyncio.Barrier(sockets + 1)
-    looking = [asyncio.create_task(_look(looked_at or deployment, ids, late, ready)) for ids in wanted]
+    tasks = [asyncio.create_task(_subscribe(subscribed_at or deployment, ids, delays, ready)) for ids in subscriptions]
     await ready.wait()
     memory = measure()
-    async with Client(deployment.url) as client:
+    async with BenchClient(deployment.url) as client:
         for run_id in run_ids:
-            wait_id = (await client.ask(ASKED, id=run_id))["run"]["waitingFor"]["waitId"]
-            await client.ask(ANSWER, input={"runId": run_id, "waitId": wait_id, "answer": True})
-    lost = sum(await asyncio.gather(*looking))
-    return late, lost, memory
+            wait_id = (await client.execute(OPEN_WAIT, id=run_id))["run"]["waitingFor"]["waitId"]
+            await client.execute(ANSWER, input={"runId": run_id, "waitId": wait_id, "answer": True})
+    lost = sum(await asyncio.gather(*tasks))
+    return delays, lost, memory
 
 
 def _paced() -> Any:
-    """Begins with a question: a run goes on when all who want to look are there."""
+    """Create a spec that begins with a question, so that runs wait for all subscribers."""
     nodes: list[dict[str, Any]] = [{"id": "n0", "type": "human", "config": {"prompt": "Go?"}}]
     nodes += [{"id": f"n{n}", "type": "delay", "config": {"seconds": PAUSE_S}} for n in range(1, NODES)]
     return {"nodes": nodes, "edges": [{"source": f"n{n}", "target": f"n{n + 1}"} for n in range(NODES - 1)]}
 
 
-async def _look(deployment: Deployment, run_ids: list[str], late: list[float], ready: asyncio.Barrier) -> int:
+async def _subscribe(deployment: Deployment, run_ids: list[str], delays: list[float], ready: asyncio.Barrier) -> int:
     url = deployment.url.replace("http", "ws")
     protocol = websockets.Subprotocol("graphql-transport-ws")
     async with connect(url, subprotocols=[protocol], proxy=None, max_queue=None) as socket:
         await socket.send(orjson.dumps({"type": "connection_init"}).decode())
         await socket.recv()
-        for place, run_id in enumerate(run_ids):
+        for index, run_id in enumerate(run_ids):
             payload = {"query": STATES, "variables": {"id": run_id}}
-            await socket.send(orjson.dumps({"id": str(place), "type": "subscribe", "payload": payload}).decode())
-        return await _read(socket, len(run_ids), late, ready)
+            await socket.send(orjson.dumps({"id": str(index), "type": "subscribe", "payload": payload}).decode())
+        return await _read(socket, len(run_ids), delays, ready)
 
 
-async def _read(socket: ClientConnection, count: int, late: list[float], ready: asyncio.Barrier) -> int:
-    """Until every subscription has ended. Answers with how many nodes' ends were missing or came twice."""
+async def _read(socket: ClientConnection, count: int, delays: list[float], ready: asyncio.Barrier) -> int:
+    """Read until all subscriptions have ended; return the number with missing or repeated ends."""
     ends: list[list[str]] = [[] for _ in range(count)]
     snapshots, over = set[str](), 0
     while over < count:
@@ -141,6 +151,6 @@ async def _read(socket: ClientConnection, count: int, late: list[float], ready: 
         state = update["nodeState"]
         if state is not None and state["status"] == "COMPLETED":
             ends[int(message["id"])].append(state["nodeId"])
-            late.append((now - datetime.fromisoformat(state["completedAt"]).timestamp()) * 1000)
+            delays.append((now - datetime.fromisoformat(state["completedAt"]).timestamp()) * 1000)
     expected = sorted(f"n{n}" for n in range(NODES))
-    return sum(sorted(seen) != expected for seen in ends)
+    return sum(sorted(nodes) != expected for nodes in ends)

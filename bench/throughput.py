@@ -1,4 +1,4 @@
-"""Rows 1, 2, 3 and 13: chains of ten trivial nodes, submitted over GraphQL by 16 clients, from acceptance to COMPLETED."""
+"""Rows 1, 2, 3 and 13: 16 clients run chains of ten trivial nodes over GraphQL."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from bench.baselines import LENGTH, Baseline, measure
-from bench.client import Client
+from bench.client import BenchClient
 from bench.graphs import chain
 from bench.measures import Figure, at_least, at_most, percentile, reported
 from bench.processes import Deployment, deployed
@@ -16,12 +16,16 @@ CLIENTS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class LoadResult:
+    """The result of a load.
+
+    `latencies` are in seconds; `cpu` is the CPU time in seconds, by part.
+    """
+
     runs: int
     seconds: float
     latencies: list[float]
     cpu: dict[str, float]
-    """Seconds of CPU, by part, in these runs."""
 
     @property
     def runs_per_s(self) -> float:
@@ -31,23 +35,24 @@ class Load:
         return sum(self.cpu[part] for part in parts) / self.runs / LENGTH * 1000
 
 
-async def load(deployment: Deployment, seconds: float, clients: int = CLIENTS) -> Load:
-    async with Client(deployment.url) as first:
+async def load(deployment: Deployment, seconds: float, clients: int = CLIENTS) -> LoadResult:
+    """Run a load for `seconds` after a warm-up."""
+    async with BenchClient(deployment.url) as first:
         workflow_id = await first.create(f"chain {time.time_ns()}", chain(LENGTH))
         for _ in range(20):
             await first.run(workflow_id, {"x": 1})
     latencies: list[float] = []
-    before, began = deployment.cpu(), time.perf_counter()
+    before, started_at = deployment.cpu(), time.perf_counter()
 
-    async def one() -> None:
-        async with Client(deployment.url) as client:
-            while (start := time.perf_counter()) - began < seconds:
+    async def run_client() -> None:
+        async with BenchClient(deployment.url) as client:
+            while (start := time.perf_counter()) - started_at < seconds:
                 await client.run(workflow_id, {"x": 1})
                 latencies.append(time.perf_counter() - start)
 
-    await asyncio.gather(*(one() for _ in range(clients)))
-    took, after = time.perf_counter() - began, deployment.cpu()
-    return Load(len(latencies), took, latencies, {part: after[part] - before[part] for part in after})
+    await asyncio.gather(*(run_client() for _ in range(clients)))
+    duration, after = time.perf_counter() - started_at, deployment.cpu()
+    return LoadResult(len(latencies), duration, latencies, {part: after[part] - before[part] for part in after})
 
 
 async def _stored_bytes(database_url: str) -> int:
@@ -60,8 +65,8 @@ async def _stored_bytes(database_url: str) -> int:
         await connection.close()
 
 
-async def _another(database_url: str) -> str:
-    """The URL of a new, empty database beside ours."""
+async def _empty_database(database_url: str) -> str:
+    """Create an empty database on the same server, and return its URL."""
     connection = await asyncpg.connect(database_url)
     try:
         await connection.execute("CREATE DATABASE bare")
@@ -70,14 +75,17 @@ async def _another(database_url: str) -> str:
     return database_url.replace("/treadle?", "/bare?")
 
 
-def measured(seconds: float = 10.0, *, is_quick: bool = False) -> list[Figure]:
-    """A, then B, then ours with one worker, then A again: their mean, since the machine is noisy."""
+def throughput(seconds: float = 10.0, *, is_quick: bool = False) -> list[Figure]:
+    """Measure A, Treadle with one worker, B, and A again.
+
+    A's result is the mean, to reduce noise.
+    """
     with deployed(workers=1) as deployment:
         first_a = measure("a", seconds / 2)
         stored = asyncio.run(_stored_bytes(deployment.database_url))
         ours = asyncio.run(load(deployment, seconds))
         grown = asyncio.run(_stored_bytes(deployment.database_url)) - stored
-        b = None if is_quick else measure("b", seconds / 2, asyncio.run(_another(deployment.database_url)))
+        b = None if is_quick else measure("b", seconds / 2, asyncio.run(_empty_database(deployment.database_url)))
         second_a = measure("a", seconds / 2)
     a = Baseline(
         (first_a.runs_per_s + second_a.runs_per_s) / 2, (first_a.cpu_ms_per_node + second_a.cpu_ms_per_node) / 2
@@ -88,7 +96,7 @@ def measured(seconds: float = 10.0, *, is_quick: bool = False) -> list[Figure]:
     return figures
 
 
-def _row_1(ours: Load, a: Baseline, b: Baseline | None) -> list[Figure]:
+def _row_1(ours: LoadResult, a: Baseline, b: Baseline | None) -> list[Figure]:
     rate = ours.runs_per_s
     figures = [
         reported("1", "bare LangGraph in memory (A)", a.runs_per_s, "runs/s"),
@@ -103,7 +111,7 @@ def _row_1(ours: Load, a: Baseline, b: Baseline | None) -> list[Figure]:
     return figures
 
 
-def _row_2(ours: Load, a: Baseline) -> list[Figure]:
+def _row_2(ours: LoadResult, a: Baseline) -> list[Figure]:
     worker, every = ours.cpu_ms_per_node("worker"), ours.cpu_ms_per_node(*ours.cpu)
     parts = ", ".join(f"{part} {ours.cpu_ms_per_node(part):.2f}" for part in ours.cpu)
     return [
@@ -113,7 +121,7 @@ def _row_2(ours: Load, a: Baseline) -> list[Figure]:
     ]
 
 
-def _row_3(one: Load, seconds: float) -> list[Figure]:
+def _row_3(one: LoadResult, seconds: float) -> list[Figure]:
     with deployed(workers=2) as deployment:
         two = asyncio.run(load(deployment, seconds))
     busy = sum(two.cpu.values()) / two.seconds
@@ -124,5 +132,5 @@ def _row_3(one: Load, seconds: float) -> list[Figure]:
     ]
 
 
-def _row_13(grown: int, ours: Load) -> Figure:
+def _row_13(grown: int, ours: LoadResult) -> Figure:
     return at_most("13", "bytes stored per node", grown / (ours.runs + 20) / LENGTH, 2048, "B")
