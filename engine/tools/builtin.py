@@ -1,4 +1,4 @@
-"""The tools that every Treadle has. Each is a plain function whose signature is its schema."""
+"""The built-in tools. Each is a function whose signature is the schema of its arguments."""
 
 import asyncio
 import inspect
@@ -10,51 +10,59 @@ from pydantic import TypeAdapter
 from engine.isolation import client
 from engine.sdk.node import NodeContext
 from engine.sdk.tool import ToolFailed, ToolInfo
-from engine.tools.inline import LIGHT
-from engine.tools.isolated import HEAVY, Wrong
+from engine.tools.inline import INLINE
+from engine.tools.isolated import ISOLATED, InvalidArguments
 from engine.types import JSON
 
 ORIGIN = "builtin"
 
 
-class BuiltIn:
-    """A function with named arguments alone. `do` calls it; without one it is called as it is."""
+class BuiltinTool:
+    """A tool made from a function with keyword-only arguments.
+
+    `runner` runs the function by its name; without one it is called directly.
+    """
 
     def __init__(
-        self, function: Callable[..., Any], do: Callable[[str, dict[str, JSON]], Awaitable[JSON]] | None = None
+        self, function: Callable[..., Any], runner: Callable[[str, dict[str, JSON]], Awaitable[JSON]] | None = None
     ) -> None:
         schema = TypeAdapter(cast(Any, function)).json_schema()
         self.info = ToolInfo(function.__name__, inspect.getdoc(function) or "", schema, ORIGIN)
-        self._function, self._do = function, do
+        self._function, self._runner = function, runner
 
     async def call(self, arguments: dict[str, JSON], ctx: NodeContext) -> JSON:
-        if self._do is not None:
-            return await self._do(self.info.name, arguments)
+        """Call the function. Raises ToolFailed."""
+        if self._runner is not None:
+            return await self._runner(self.info.name, arguments)
         try:
             result = self._function(**arguments)
             return await result if inspect.isawaitable(result) else result
-        except Wrong as wrong:
-            raise ToolFailed(str(wrong)) from wrong
+        except InvalidArguments as error:
+            raise ToolFailed(str(error)) from error
 
 
-class _Aside:
-    """One at a time: the process aside is for templates and schemas as well, which must not stand in line behind many of us."""
+class _IsolatedRunner:
+    """Runs functions in the isolated process, one at a time.
+
+    Templates and schemas use the same process and must not wait behind many tools.
+    """
 
     def __init__(self) -> None:
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
-    async def do(self, name: str, arguments: dict[str, JSON]) -> JSON:
-        async with self._turn:
+    async def run(self, name: str, arguments: dict[str, JSON]) -> JSON:
+        async with self._lock:
             try:
-                answer = await asyncio.to_thread(client.run_isolated, "engine.tools.isolated.run", name, arguments)
-            except client.ResourceLimitExceeded as too_much:
-                raise ToolFailed(f"this {too_much}") from None
-        if "wrong" in answer:
-            raise ToolFailed(answer["wrong"])
-        return answer["value"]
+                result = await asyncio.to_thread(client.run_isolated, "engine.tools.isolated.run", name, arguments)
+            except client.ResourceLimitExceeded as exceeded:
+                raise ToolFailed(f"this {exceeded}") from None
+        if "error" in result:
+            raise ToolFailed(result["error"])
+        return result["value"]
 
 
-def built_in() -> Iterable[BuiltIn]:
-    heavy = _Aside()
-    yield from (BuiltIn(function, heavy.do) for function in HEAVY.values())
-    yield from (BuiltIn(function) for function in LIGHT)
+def builtin_tools() -> Iterable[BuiltinTool]:
+    """Return the built-in tools; those of one call share a lock on the isolated process."""
+    runner = _IsolatedRunner()
+    yield from (BuiltinTool(function, runner.run) for function in ISOLATED.values())
+    yield from (BuiltinTool(function) for function in INLINE)

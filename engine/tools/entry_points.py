@@ -1,7 +1,9 @@
-"""Tools of installed packages, by the entry point `treadle.tools`: any LangChain tool, a list of them, or what makes one.
+"""Loads tools of packages by the entry point `treadle.tools`.
 
-A package that cannot be loaded takes nobody along: it stands in the catalog with what is wrong. A tool that is no coroutine runs
-in a thread, which nothing can stop: a cancelled node lets go of it.
+An entry point is a LangChain tool, a list of them, or a function that returns either. A package
+that cannot be loaded does not affect the others: the catalog lists it with its problem. A tool
+that is no coroutine runs in a thread, which cannot be stopped: after a cancel it runs on, and its
+result is dropped.
 """
 
 from collections.abc import Iterator
@@ -23,7 +25,10 @@ ORIGIN = "python"
 
 
 class PythonTool:
-    """`metadata={"required_scopes": [...]}` on the tool says what its caller must hold."""
+    """A LangChain tool.
+
+    Its `metadata={"required_scopes": [...]}` are the scopes that a call requires.
+    """
 
     def __init__(self, tool: BaseTool) -> None:
         scopes = (tool.metadata or {}).get("required_scopes", ())
@@ -31,38 +36,43 @@ class PythonTool:
         self._tool = tool
 
     async def call(self, arguments: dict[str, JSON], ctx: NodeContext) -> JSON:
-        facts = {"run_id": ctx.run_id, "node_id": ctx.node_id, "idempotency_key": ctx.idempotency_key}
+        """Call the tool; it finds run, node and idempotency key in the metadata.
+
+        Raises ToolFailed.
+        """
+        metadata = {"run_id": ctx.run_id, "node_id": ctx.node_id, "idempotency_key": ctx.idempotency_key}
         try:
-            result = await self._tool.ainvoke(arguments, {"metadata": facts})
+            result = await self._tool.ainvoke(arguments, {"metadata": metadata})
             return to_jsonable_python(result, bytes_mode="base64", inf_nan_mode="constants")
-        except ToolException as told:
-            raise ToolFailed(str(told)) from told
-        except PydanticSerializationError as wrong:
-            raise ToolFailed(f"it returned something that is no JSON: {wrong}") from wrong
+        except ToolException as failed:
+            raise ToolFailed(str(failed)) from failed
+        except PydanticSerializationError as error:
+            raise ToolFailed(f"it returned a value that is no JSON: {error}") from error
 
 
 def _parameters(tool: BaseTool) -> dict[str, Any]:
-    found: dict[str, Any] = convert_to_openai_tool(tool)["function"]["parameters"]
-    if wrong := check_schema(found, "parameters"):
-        raise TypeError(f"{wrong[0].field}: {wrong[0].message}")
-    return found
+    schema: dict[str, Any] = convert_to_openai_tool(tool)["function"]["parameters"]
+    if problems := check_schema(schema, "parameters"):
+        raise TypeError(f"{problems[0].field}: {problems[0].message}")
+    return schema
 
 
 def python_tools() -> Iterator[PythonTool | ToolInfo]:
-    """A tool each, or the ToolInfo of one that cannot be loaded."""
+    """Return the tools, and a ToolInfo with the problem for each entry point that cannot be loaded."""
     for entry in entry_points(group=GROUP):
         try:
-            yield from [PythonTool(tool) for tool in _loaded(entry)]
-        except (Exception, SystemExit) as fault:  # whatever a stranger's module raises when it is imported
+            yield from [PythonTool(tool) for tool in _load(entry)]
+        except (Exception, SystemExit) as fault:  # third-party code may raise anything
             description = "A package that could not be loaded."
             yield ToolInfo(entry.name, description, {}, ORIGIN, problem=load_error(entry, fault))
 
 
-def _loaded(entry: EntryPoint) -> list[BaseTool]:
-    found = entry.load()
-    if not isinstance(found, BaseTool | list | tuple):
-        found = found()
-    tools = list(found) if isinstance(found, list | tuple) else [found]
+def _load(entry: EntryPoint) -> list[BaseTool]:
+    """Load the tools of an entry point. May raise anything."""
+    loaded = entry.load()
+    if not isinstance(loaded, BaseTool | list | tuple):
+        loaded = loaded()
+    tools = list(loaded) if isinstance(loaded, list | tuple) else [loaded]
     for tool in tools:
         if not isinstance(tool, BaseTool):
             raise TypeError(f"{tool!r:.80} is no LangChain tool")

@@ -1,4 +1,4 @@
-"""Tools that take no longer than their text is long: hashes, encodings, moments, and text cut to pieces."""
+"""Built-in tools whose time is bounded by the length of their input."""
 
 import asyncio
 import base64
@@ -10,28 +10,28 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
-from engine.tools.isolated import Wrong
+from engine.tools.isolated import InvalidArguments
 from engine.types import JSON
 from engine.values import timestamps
 
 T = TypeVar("T")
 
-Moment = Annotated[
-    str, Field(description="Date and time (RFC 3339); UTC where it names no zone.", examples=["2030-01-31T09:00:00Z"])
+Timestamp = Annotated[
+    str, Field(description="Date and time (RFC 3339); UTC if it has no zone.", examples=["2030-01-31T09:00:00Z"])
 ]
 Zone = Annotated[str, Field(max_length=64, description="A time zone.", examples=["Europe/Berlin"])]
 MAX_SPLIT = 1_000_000
-"""Characters of a text that is cut to pieces."""
+"""Characters of a text that is split."""
 
 
 def hash_text(
     *,
-    text: Annotated[str, Field(description="What is hashed, as UTF-8.")],
+    text: Annotated[str, Field(description="The text to hash, as UTF-8.")],
     algorithm: Annotated[
-        Literal["sha256", "sha384", "sha512", "sha1", "md5", "blake2b"], Field(description="How.")
+        Literal["sha256", "sha384", "sha512", "sha1", "md5", "blake2b"], Field(description="The algorithm.")
     ] = "sha256",
-    key: Annotated[str | None, Field(description="With a key the result is an HMAC.")] = None,
-    encoding: Annotated[Literal["hex", "base64"], Field(description="How the result is written.")] = "hex",
+    key: Annotated[str | None, Field(description="With a key, the result is an HMAC.")] = None,
+    encoding: Annotated[Literal["hex", "base64"], Field(description="The encoding of the result.")] = "hex",
 ) -> JSON:
     """Hashes a text, or signs it with a key (HMAC)."""
     if key is None:
@@ -43,10 +43,10 @@ def hash_text(
 
 def base64_encode(
     *,
-    text: Annotated[str, Field(description="What is encoded, as UTF-8.")],
-    url_safe: Annotated[bool, Field(description="With - and _ in place of + and /.")] = False,
+    text: Annotated[str, Field(description="The text to encode, as UTF-8.")],
+    url_safe: Annotated[bool, Field(description="Use - and _ instead of + and /.")] = False,
 ) -> JSON:
-    """Writes a text as base64."""
+    """Encodes a text as base64."""
     encode = base64.urlsafe_b64encode if url_safe else base64.b64encode
     return encode(text.encode()).decode("ascii")
 
@@ -54,71 +54,73 @@ def base64_encode(
 def base64_decode(
     *, text: Annotated[str, Field(description="Base64 of UTF-8 text; either alphabet, with or without padding.")]
 ) -> JSON:
-    """Reads a text out of base64."""
+    """Decodes base64 to a text."""
     plain = "".join(text.split()).replace("-", "+").replace("_", "/").rstrip("=")
     try:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True).decode()
-    except UnicodeDecodeError as wrong:
-        raise Wrong("this is base64 of something that is no UTF-8 text") from wrong
-    except ValueError as wrong:
-        raise Wrong(f"this is no base64: {wrong}") from wrong
+    except UnicodeDecodeError as error:
+        raise InvalidArguments("the decoded bytes are no UTF-8 text") from error
+    except ValueError as error:
+        raise InvalidArguments(f"this is no base64: {error}") from error
 
 
 def datetime_now(*, timezone: Zone = "UTC") -> JSON:
     """The current date and time."""
-    return timestamps.format_timestamp(datetime.now(_done(timestamps.find_time_zone, timezone)))
+    return timestamps.format_timestamp(datetime.now(_call(timestamps.find_time_zone, timezone)))
 
 
 def datetime_shift(
     *,
-    moment: Moment,
-    days: Annotated[float, Field(description="To add; below zero to take away.")] = 0,
+    moment: Timestamp,
+    days: Annotated[float, Field(description="To add; a negative number subtracts.")] = 0,
     hours: Annotated[float, Field(description="To add.")] = 0,
     minutes: Annotated[float, Field(description="To add.")] = 0,
     seconds: Annotated[float, Field(description="To add.")] = 0,
 ) -> JSON:
-    """A moment some time before or after another one."""
-    return _done(timestamps.datetime_shift, moment, days=days, hours=hours, minutes=minutes, seconds=seconds)
+    """Adds a duration to a time."""
+    return _call(timestamps.datetime_shift, moment, days=days, hours=hours, minutes=minutes, seconds=seconds)
 
 
-def datetime_difference(*, start: Moment, end: Moment) -> JSON:
-    """The time between two moments, in seconds and in days."""
-    return _done(timestamps.datetime_difference, start, end)
+def datetime_difference(*, start: Timestamp, end: Timestamp) -> JSON:
+    """The duration between two times, in seconds and in days."""
+    return _call(timestamps.datetime_difference, start, end)
 
 
 def datetime_format(
     *,
-    moment: Moment,
+    moment: Timestamp,
     format: Annotated[
-        str, Field(max_length=timestamps.MAX_FORMAT, description="As for strftime.", examples=["%d.%m.%Y %H:%M"])
+        str, Field(max_length=timestamps.MAX_FORMAT, description="A format of strftime.", examples=["%d.%m.%Y %H:%M"])
     ],
     timezone: Zone = "UTC",
 ) -> JSON:
-    """A moment as text, in a time zone."""
-    return _done(timestamps.datetime_format, moment, format, timezone)
+    """Formats a time in a time zone."""
+    return _call(timestamps.datetime_format, moment, format, timezone)
 
 
-def _done(function: Callable[..., T], *given: JSON, **named: JSON) -> T:
+def _call(function: Callable[..., T], *args: JSON, **kwargs: JSON) -> T:
+    """Call a function that raises ValueError for invalid arguments."""
     try:
-        return function(*given, **named)
-    except ValueError as wrong:
-        raise Wrong(str(wrong)) from wrong
+        return function(*args, **kwargs)
+    except ValueError as error:
+        raise InvalidArguments(str(error)) from error
 
 
 async def text_split(
     *,
-    text: Annotated[str, Field(max_length=MAX_SPLIT, description="The text to cut.")],
-    size: Annotated[int, Field(ge=1, le=100_000, description="Characters a piece has at most.")] = 1000,
+    text: Annotated[str, Field(max_length=MAX_SPLIT, description="The text to split.")],
+    size: Annotated[int, Field(ge=1, le=100_000, description="Maximum number of characters of a piece.")] = 1000,
     overlap: Annotated[
-        int, Field(ge=0, description="Characters that two neighbours share; at most half of `size`.")
+        int, Field(ge=0, description="Characters that two adjacent pieces share; at most half of `size`.")
     ] = 0,
     format: Annotated[
-        Literal["text", "markdown", "html", "python"], Field(description="Where it is best cut.")
+        Literal["text", "markdown", "html", "python"],
+        Field(description="The kind of text, which decides where it is split."),
     ] = "text",
 ) -> JSON:
-    """Cuts a text into pieces for a model: at paragraphs where that fits, else at lines, sentences and words."""
+    """Splits a text into pieces for a model, at paragraphs, else at lines, sentences or words."""
     if overlap * 2 > size:
-        raise Wrong("`overlap` is more than half of `size`")
+        raise InvalidArguments("`overlap` is more than half of `size`")
     return await asyncio.to_thread(_split, text, int(size), int(overlap), format)
 
 
@@ -132,6 +134,6 @@ def _split(text: str, size: int, overlap: int, kind: str) -> list[str]:
     return splitter.split_text(text)
 
 
-LIGHT: tuple[Callable[..., Any], ...] = (
+INLINE: tuple[Callable[..., Any], ...] = (
     hash_text, base64_encode, base64_decode, datetime_now, datetime_shift, datetime_difference, datetime_format, text_split,
 )  # fmt: skip

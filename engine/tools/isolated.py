@@ -1,6 +1,7 @@
-"""Tools whose arguments are programs of a kind: queries, patterns, formulas. Done aside, with limits on time and memory.
+"""Built-in tools whose arguments are small programs: queries, patterns, formulas.
 
-Imported by engine/isolation/server.py, so that it must start quickly: libraries are imported where they are used.
+They run in the isolated process with limits on CPU time and memory. That process imports this
+module and must start quickly, so libraries are imported where they are used.
 """
 
 import ast
@@ -16,18 +17,19 @@ from engine.types import JSON
 from engine.values.storable import INT_MAX, INT_MIN
 
 MAX_PATTERN_MEMORY = 8 * 1024 * 1024
+"""Bytes of a compiled pattern."""
 MAX_MATCHES = 10_000
 MAX_POWER = 4096
-"""Bits of what a power may give."""
+"""Bits of a power of integers; larger ones are computed with floats."""
 
 
-class Wrong(Exception):
-    """The arguments fit the schema and still make no sense; reads as a sentence."""
+class InvalidArguments(Exception):
+    """The arguments match the schema but cannot be used; the message is for the author."""
 
 
 def json_query(
     *,
-    data: Annotated[Any, Field(description="The JSON to look into.")],
+    data: Annotated[Any, Field(description="The JSON to query.")],
     expression: Annotated[
         str,
         Field(
@@ -40,8 +42,8 @@ def json_query(
 
     try:
         return jmespath.search(expression, data)
-    except (jmespath.exceptions.JMESPathError, ValueError) as wrong:
-        raise Wrong(" ".join(str(wrong).split())) from wrong
+    except (jmespath.exceptions.JMESPathError, ValueError) as error:
+        raise InvalidArguments(" ".join(str(error).split())) from error
 
 
 def regex_find(
@@ -50,14 +52,14 @@ def regex_find(
     pattern: Annotated[
         str, Field(max_length=10_000, description="A regular expression (RE2: no look-around, no back references).")
     ],
-    limit: Annotated[int, Field(ge=1, le=MAX_MATCHES, description="How many matches are given at most.")] = 100,
+    limit: Annotated[int, Field(ge=1, le=MAX_MATCHES, description="Maximum number of matches.")] = 100,
 ) -> JSON:
     """Finds the matches of a pattern, with their groups, in linear time."""
-    found = []
+    matches = []
     for match, _ in zip(_pattern(pattern).finditer(text), range(limit), strict=False):
         groups = {"groups": list(match.groups()), "named": match.groupdict()}
-        found.append({"match": match.group(0), "start": match.start(), "end": match.end(), **groups})
-    return found
+        matches.append({"match": match.group(0), "start": match.start(), "end": match.end(), **groups})
+    return matches
 
 
 def regex_replace(
@@ -66,17 +68,15 @@ def regex_replace(
     pattern: Annotated[
         str, Field(max_length=10_000, description="A regular expression (RE2: no look-around, no back references).")
     ],
-    replacement: Annotated[
-        str, Field(max_length=10_000, description="What stands in its place; `\\1` is the first group.")
-    ],
+    replacement: Annotated[str, Field(max_length=10_000, description="The replacement; `\\1` is the first group.")],
 ) -> JSON:
     """Replaces every match of a pattern, in linear time."""
     import re2
 
     try:
         return _pattern(pattern).sub(replacement, text)
-    except (re2.error, IndexError) as wrong:
-        raise Wrong(f"the replacement cannot be used: {_said(wrong)}") from wrong
+    except (re2.error, IndexError) as error:
+        raise InvalidArguments(f"the replacement is not valid: {_message(error)}") from error
 
 
 def _pattern(pattern: str) -> Any:
@@ -86,42 +86,52 @@ def _pattern(pattern: str) -> Any:
     options.log_errors, options.max_mem = False, MAX_PATTERN_MEMORY
     try:
         return re2.compile(pattern, options)
-    except re2.error as wrong:
-        raise Wrong(f"the pattern cannot be used: {_said(wrong)}") from wrong
+    except re2.error as error:
+        raise InvalidArguments(f"the pattern is not valid: {_message(error)}") from error
 
 
-def _said(wrong: Exception) -> str:
-    said = wrong.args[0] if wrong.args else ""
-    return said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+def _message(error: Exception) -> str:
+    message = error.args[0] if error.args else ""
+    return message.decode("utf-8", "replace") if isinstance(message, bytes) else str(message)
 
 
 def csv_parse(
     *,
     text: Annotated[str, Field(description="The CSV.")],
-    delimiter: Annotated[str, Field(min_length=1, max_length=1, description="What stands between two values.")] = ",",
-    header: Annotated[bool, Field(description="Whether the first row holds the names.")] = True,
+    delimiter: Annotated[str, Field(min_length=1, max_length=1, description="The character between two values.")] = ",",
+    header: Annotated[bool, Field(description="Whether the first row has the names.")] = True,
 ) -> JSON:
-    """Reads CSV into a list of objects (with a header) or of lists. Values stay text."""
+    """Parses CSV to a list of objects (with a header) or of lists. Values stay text."""
     csv.field_size_limit(len(text) + 1)
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
-    except csv.Error as wrong:
-        raise Wrong(f"this is no CSV: {wrong}") from wrong
+    except csv.Error as error:
+        raise InvalidArguments(f"this is no CSV: {error}") from error
     rows = [row for row in rows if row]
     if not header or not rows:
         return rows
     names, *lines = rows
     if len(set(names)) < len(names):
-        raise Wrong(f"the header names a column twice: {next(name for name in names if names.count(name) > 1)!r}")
+        raise InvalidArguments(
+            f"the header has a column twice: {next(name for name in names if names.count(name) > 1)!r}"
+        )
     for number, line in enumerate(lines, 2):
         if len(line) != len(names):
-            raise Wrong(f"row {number} has {len(line)} values, and the header {len(names)}")
+            raise InvalidArguments(f"row {number} has {len(line)} values, and the header has {len(names)}")
     return [dict(zip(names, line, strict=True)) for line in lines]
 
 
 def math_evaluate(
     *,
-    expression: Annotated[str, Field(min_length=1, max_length=1000, description="Such as `round(price * 1.19, 2)`.")],
+    expression: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=1000,
+            description="A formula such as `round(price * 1.19, 2)`, with + - * / // % **, abs, ceil, exp, floor, log, log10, "
+            "max, min, round, sqrt, sin, cos, tan, pi and e.",
+        ),
+    ],
     variables: Annotated[dict[str, float], Field(description="Numbers by name.")] = {},  # noqa: B006
 ) -> JSON:
     """Calculates with + - * / // % **, abs, ceil, exp, floor, log, log10, max, min, round, sqrt, sin, cos, tan, pi and e."""
@@ -133,12 +143,12 @@ def math_evaluate(
         calculator.nodes.pop(node, None)
     try:
         result = calculator.eval(expression)
-    except (simpleeval.InvalidExpression, SyntaxError, ArithmeticError, TypeError, ValueError, AttributeError) as wrong:
-        raise Wrong(f"{expression[:80]!r} cannot be calculated: {wrong}") from wrong
+    except (simpleeval.InvalidExpression, SyntaxError, ArithmeticError, TypeError, ValueError, AttributeError) as error:
+        raise InvalidArguments(f"{expression[:80]!r} cannot be calculated: {error}") from error
     if not isinstance(result, int | float) or not math.isfinite(result):
-        raise Wrong(f"{expression[:80]!r} gives no number")
+        raise InvalidArguments(f"{expression[:80]!r} gives no number")
     if isinstance(result, int) and not INT_MIN <= result <= INT_MAX:
-        raise Wrong(f"{expression[:80]!r} gives a whole number beyond 64 bits")
+        raise InvalidArguments(f"{expression[:80]!r} gives a whole number beyond 64 bits")
     return result
 
 
@@ -149,21 +159,26 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 def _power(base: float, exponent: float) -> Any:
+    """Return the power; use floats if the integer would be huge."""
     if isinstance(base, int) and isinstance(exponent, int) and base.bit_length() * abs(exponent) > MAX_POWER:
         return float(base) ** exponent
     return base**exponent
 
 
-HEAVY: dict[str, Callable[..., JSON]] = {
+ISOLATED: dict[str, Callable[..., JSON]] = {
     function.__name__: function for function in (json_query, regex_find, regex_replace, csv_parse, math_evaluate)
 }
 
 
 def run(name: str, arguments: dict[str, JSON]) -> dict[str, JSON]:
-    """Done aside: JSON in, JSON out."""
+    """Run a tool in the isolated process.
+
+    Returns:
+        `{"value": result}` or `{"error": message}`.
+    """
     try:
-        return {"value": HEAVY[name](**arguments)}
-    except Wrong as wrong:
-        return {"wrong": str(wrong)}
+        return {"value": ISOLATED[name](**arguments)}
+    except InvalidArguments as error:
+        return {"error": str(error)}
     except RecursionError:
-        return {"wrong": "this is nested too deeply"}
+        return {"error": "this is nested too deeply"}

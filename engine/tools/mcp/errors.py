@@ -1,17 +1,18 @@
-"""What may go wrong in a session with an MCP server, in words of ours: whatever the library raises becomes one of these.
+"""The errors of a session with an MCP server, and the mapping of the library's exceptions to them.
 
-The library is imported when it is first needed, and never by this file's own import.
+The library is imported when a function is called, not with this module.
 """
 
 from collections.abc import Iterator
 
 from pydantic import ValidationError
 
-NO_METHOD = -32601
+METHOD_NOT_FOUND = -32601
+"""The code of JSON-RPC 2.0 for an unknown method."""
 
 
 class SessionLost(Exception):
-    """The server is gone. `was_sent` says whether it may have seen the call."""
+    """The session has ended. `was_sent` is True if the server may have received the call."""
 
     def __init__(self, reason: str, *, was_sent: bool) -> None:
         super().__init__(reason)
@@ -19,14 +20,17 @@ class SessionLost(Exception):
 
 
 class NotListed(Exception):
-    """The server is there and does not list its tools."""
+    """The session is alive, but the server does not list its tools."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"it does not list its tools: {reason}")
 
 
-def why_lost(fault: Exception) -> tuple[str, bool] | None:
-    """Why the server is gone, and whether it may have seen what it was asked. None: the fault is another one."""
+def lost_reason(fault: Exception) -> tuple[str, bool] | None:
+    """Return why the session has ended and whether the server may have received the request.
+
+    None means that the exception has another cause.
+    """
     import anyio
     from mcp import McpError
     from mcp.types import CONNECTION_CLOSED
@@ -36,13 +40,13 @@ def why_lost(fault: Exception) -> tuple[str, bool] | None:
     if isinstance(fault, McpError) and fault.error.code == CONNECTION_CLOSED:
         return "it ended", True
     if isinstance(fault, McpError) and fault.error.message == "Session terminated":
-        return "it knows nothing of the session", False
+        return "it does not know the session", False
     return None
 
 
-def said(fault: BaseException) -> str:
-    """What a fault says, in one line; of a group what each one in it says."""
-    return "; ".join(dict.fromkeys(_said(one) for one in _leaves(fault)))
+def message_of(fault: BaseException) -> str:
+    """Return the message of an exception on one line; of a group, the messages of its members."""
+    return "; ".join(dict.fromkeys(_message(leaf) for leaf in _leaves(fault)))
 
 
 def _leaves(fault: BaseException) -> Iterator[BaseException]:
@@ -53,9 +57,9 @@ def _leaves(fault: BaseException) -> Iterator[BaseException]:
         yield fault
 
 
-def _said(fault: BaseException) -> str:
+def _message(fault: BaseException) -> str:
     if isinstance(fault, ValidationError):
-        return f"it is no message of the protocol ({fault.errors(include_url=False)[0]['msg']})"
+        return f"it is not a message of the protocol ({fault.errors(include_url=False)[0]['msg']})"
     if isinstance(status := getattr(getattr(fault, "response", None), "status_code", None), int):
         return f"it answered {status}"
     return str(fault) or type(fault).__name__

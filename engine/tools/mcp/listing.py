@@ -1,7 +1,8 @@
-"""What an MCP server has listed, and which of it can be used: each schema is looked at once.
+"""Checks which tools of an MCP server can be used: each schema is checked once.
 
-Whoever asks shares one look, and it goes on when nobody waits for it any more. A schema that was not looked at because the
-machine was busy, or because those before it took the time, is looked at again a little later.
+Concurrent callers share one check, which continues when no caller waits for it any more. A schema
+that was not checked, because the machine was busy or the time limit was reached, is checked again
+after RETRY_S seconds.
 """
 
 import asyncio
@@ -17,82 +18,86 @@ if TYPE_CHECKING:
     from mcp.types import Tool as McpToolType
 
 CHECK_S = 2.0
-"""What the schemas of one server may take aside together, each time that they are looked at."""
-REST_S = 5.0
-"""What could not be looked at is left alone for so long."""
+"""Seconds that one check of a server's schemas may take in the isolated process."""
+RETRY_S = 5.0
+"""Seconds until schemas that could not be checked are checked again."""
 CLOSING_S = 5.0
+"""Seconds that `close` waits for a running check."""
 
 
 class Listing:
-    """One list of a server's tools. `usable` makes a tool of one whose schema can be used."""
+    """One list of a server's tools.
+
+    `make_tool` makes a tool of an entry whose schema can be used.
+    """
 
     def __init__(
         self,
         origin: str,
         config: McpServer,
         listed: "list[McpToolType]",
-        usable: "Callable[[McpToolType, ToolInfo], Tool]",
+        make_tool: "Callable[[McpToolType, ToolInfo], Tool]",
     ) -> None:
         self.listed = listed
-        self._origin, self._scopes, self._usable = origin, frozenset(config.required_scopes), usable
+        self._origin, self._scopes, self._make_tool = origin, frozenset(config.required_scopes), make_tool
         self._by_name = {tool.name: tool for tool in listed}
-        self._left = list(self._by_name if config.tools is None else config.tools)
-        self._found: dict[str, Tool | ToolInfo] = {}
-        self._look: asyncio.Task[dict[str, Tool | ToolInfo]] | None = None
-        self._look_again_at = 0.0
+        self._unchecked = list(self._by_name if config.tools is None else config.tools)
+        self._tools: dict[str, Tool | ToolInfo] = {}
+        self._check: asyncio.Task[dict[str, Tool | ToolInfo]] | None = None
+        self._check_again_at = 0.0
         self._is_closed = False
 
     async def tools(self) -> dict[str, Tool | ToolInfo]:
-        """By name, those that cannot be used as their ToolInfo."""
-        if self._look is None or self._is_due(self._look):
-            # In a thread: a schema with references is looked at aside, by one process for all.
-            looking = asyncio.to_thread(self._look_at_those_left)
-            self._look = asyncio.create_task(looking, name=f"{self._origin} is looked at")
-            self._look.add_done_callback(self._rest)
-        return await asyncio.shield(self._look)
+        """Return the tools by name; a tool that cannot be used is a ToolInfo with its problem."""
+        if self._check is None or self._is_due(self._check):
+            # In a thread: a schema with references is checked in the isolated process.
+            checking = asyncio.to_thread(self._check_remaining)
+            self._check = asyncio.create_task(checking, name=f"check the tools of {self._origin}")
+            self._check.add_done_callback(self._schedule)
+        return await asyncio.shield(self._check)
 
-    def _is_due(self, look: "asyncio.Task[dict[str, Tool | ToolInfo]]") -> bool:
-        if not look.done():
+    def _is_due(self, check: "asyncio.Task[dict[str, Tool | ToolInfo]]") -> bool:
+        if not check.done():
             return False
-        if look.cancelled() or look.exception() is not None:
+        if check.cancelled() or check.exception() is not None:
             return True
-        return bool(self._left) and asyncio.get_running_loop().time() >= self._look_again_at
+        return bool(self._unchecked) and asyncio.get_running_loop().time() >= self._check_again_at
 
-    def _rest(self, _: object) -> None:
-        self._look_again_at = asyncio.get_running_loop().time() + REST_S
+    def _schedule(self, _: object) -> None:
+        self._check_again_at = asyncio.get_running_loop().time() + RETRY_S
 
     async def close(self) -> None:
-        """The look ends with the schema that it is at, and its thread with it."""
+        """End the check, and its thread, after the schema that is being checked."""
         self._is_closed = True
-        if self._look is not None:
-            await asyncio.wait({self._look}, timeout=CLOSING_S)
+        if self._check is not None:
+            await asyncio.wait({self._check}, timeout=CLOSING_S)
 
-    def _look_at_those_left(self) -> dict[str, Tool | ToolInfo]:
-        left: list[str] = []
+    def _check_remaining(self) -> dict[str, Tool | ToolInfo]:
+        unchecked: list[str] = []
         with client.shared_time_limit(CHECK_S):
-            for name in self._left:
+            for name in self._unchecked:
                 try:
-                    self._found[f"{self._origin}/{name}"] = self._tool(name)
-                except client.TemporarilyUnavailable as not_now:
-                    left.append(name)
-                    told = f"parameters: the schema {not_now}"
-                    self._found[f"{self._origin}/{name}"] = self._info(name, told, is_transient=True)
-        self._left = left
-        return dict(self._found)
+                    self._tools[f"{self._origin}/{name}"] = self._tool(name)
+                except client.TemporarilyUnavailable as unavailable:
+                    unchecked.append(name)
+                    problem = f"parameters: the schema {unavailable}"
+                    self._tools[f"{self._origin}/{name}"] = self._info(name, problem, is_transient=True)
+        self._unchecked = unchecked
+        return dict(self._tools)
 
     def _tool(self, name: str) -> Tool | ToolInfo:
-        """Raises aside.NotNow."""
+        """Check one tool. Raises TemporarilyUnavailable if it cannot be checked now."""
         if self._is_closed:
-            raise client.TemporarilyUnavailable("is not looked at any more: the server is closed")
+            raise client.TemporarilyUnavailable("is not checked any more: the server is closed")
         tool = self._by_name.get(name)
         if tool is None:
             return self._info(name, "the server has no such tool")
-        if wrong := schema_problems(tool.inputSchema, "parameters"):
-            return self._info(name, f"{wrong[0].field}: {wrong[0].message}")
+        if problems := schema_problems(tool.inputSchema, "parameters"):
+            return self._info(name, f"{problems[0].field}: {problems[0].message}")
         info = ToolInfo(f"{self._origin}/{name}", tool.description or "", tool.inputSchema, self._origin, self._scopes)
-        return self._usable(tool, info)
+        return self._make_tool(tool, info)
 
     def _info(self, name: str, problem: str, *, is_transient: bool = False) -> ToolInfo:
         tool = self._by_name.get(name)
-        told = "" if tool is None else tool.description or ""
-        return ToolInfo(f"{self._origin}/{name}", told, {}, self._origin, self._scopes, problem, is_transient)
+        description = "" if tool is None else tool.description or ""
+        return ToolInfo(f"{self._origin}/{name}", description, {}, self._origin, self._scopes, problem, is_transient)

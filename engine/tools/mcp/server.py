@@ -1,7 +1,8 @@
 """The MCP servers of the catalog file and their tools, `mcp:<server>/<tool>`.
 
-A server is started, or connected to, when it is first needed; all calls share one session. When that has ended the next call
-opens another one. A call that a lost server may have seen is not sent again: that is for the author to ask for.
+A server is started or connected when it is first needed. All calls share one session; after its end
+the next call opens another one. A call that a lost server may have received is not sent again: the
+author decides that with `retry` of the node.
 """
 
 import asyncio
@@ -21,46 +22,49 @@ if TYPE_CHECKING:
     from mcp.types import CallToolResult
     from mcp.types import Tool as McpToolType
 
-REST_S = 5.0
-"""A server that could not be reached is not tried again for so long."""
+RETRY_S = 5.0
+"""Seconds after a failed connection in which the server is not tried again."""
 
 
 class Unreachable(Exception):
-    """The server cannot be used now; reads as a sentence."""
+    """The server cannot be used now; the message is for the author."""
 
 
 class McpConnection:
-    """One server, whether it runs or not."""
+    """One server of the catalog file, connected or not."""
 
     def __init__(self, name: str, config: McpServer) -> None:
         self.name, self.config = name, config
         self.origin = f"mcp:{name}"
         self._opening = asyncio.Lock()
         self._session: Session | None = None
-        self._failed_at = -REST_S
+        self._failed_at = -RETRY_S
         self._failure = ""
         self._listing: Listing | None = None
 
     @property
     def known_names(self) -> list[str] | None:
-        """The names of its tools, as far as they are known without asking it; None: nothing is known."""
-        wanted = self.config.tools
-        if wanted is None:
+        """The names of its tools, if they are known without asking the server; else None."""
+        names = self.config.tools
+        if names is None:
             session = self._session
             if session is None or session.is_over or session.is_stale or not session.tools:
                 return None
-            wanted = [tool.name for tool in session.tools]
-        return [f"{self.origin}/{name}" for name in wanted]
+            names = [tool.name for tool in session.tools]
+        return [f"{self.origin}/{name}" for name in names]
 
     async def tools(self) -> dict[str, Tool | ToolInfo]:
-        """By name, those that cannot be used as their ToolInfo. Raises Unreachable."""
-        listed = (await self._listed()).tools
+        """Return the tools by name; a tool that cannot be used is a ToolInfo.
+
+        Raises Unreachable.
+        """
+        listed = (await self._refreshed_session()).tools
         if self._listing is None or self._listing.listed is not listed:
             self._listing = Listing(self.origin, self.config, listed, partial(McpTool, self))
         return await self._listing.tools()
 
-    async def _listed(self) -> Session:
-        """The session, with its tools as the server has them now."""
+    async def _refreshed_session(self) -> Session:
+        """Return the session, with the tools listed again if the server has announced a change."""
         session = await self._open()
         if not session.is_stale:
             return session
@@ -68,31 +72,41 @@ class McpConnection:
             async with asyncio.timeout(self.config.start_timeout_s):
                 await session.refresh()
         except SessionLost:
-            return await self._open()  # Another one, which begins by listing them.
+            return await self._open()  # a new session lists the tools when it opens
         except TimeoutError:
-            raise Unreachable(self._told("it does not list its tools: no answer")) from None
+            raise Unreachable(self._message("it does not list its tools: no answer")) from None
         except NotListed as refused:
-            raise Unreachable(self._told(str(refused))) from refused
+            raise Unreachable(self._message(str(refused))) from refused
         return session
 
-    async def ask(self, ask: McpRequest) -> "CallToolResult":
-        """Raises Unreachable; SessionLost where the call may have been seen; McpError where it was refused."""
+    async def request(self, request: McpRequest) -> "CallToolResult":
+        """Send a call; once more in a new session if the old one had ended before it was sent.
+
+        Raises:
+            Unreachable: The server cannot be used now.
+            SessionLost: The session ended, and the server may have received the call.
+            McpError: The server refused the call.
+        """
         try:
-            return await (await self._open()).ask(ask)
+            return await (await self._open()).request(request)
         except SessionLost as lost:
             if lost.was_sent:
                 raise
         try:
-            return await (await self._open()).ask(ask)
+            return await (await self._open()).request(request)
         except SessionLost as lost:
-            raise Unreachable(self._told(lost.reason)) from lost
+            raise Unreachable(self._message(lost.reason)) from lost
 
     async def _open(self) -> Session:
-        """The session, ready; a new one if there is none or it is over. Raises Unreachable."""
+        """Return the session when it is ready; open a new one if there is none or it has ended.
+
+        Raises:
+            Unreachable: It cannot be opened, or the last attempt failed less than RETRY_S ago.
+        """
         async with self._opening:
             if self._session is None or self._session.is_over:
                 await self._end_session()
-                if asyncio.get_running_loop().time() < self._failed_at + REST_S:
+                if asyncio.get_running_loop().time() < self._failed_at + RETRY_S:
                     raise Unreachable(self._failure)
                 self._session = Session(self.name, self.config)
             return await self._ready(self._session)
@@ -109,13 +123,14 @@ class McpConnection:
         return session
 
     def _failed(self, reason: str) -> Unreachable:
-        self._failed_at, self._failure = asyncio.get_running_loop().time(), self._told(reason)
+        self._failed_at, self._failure = asyncio.get_running_loop().time(), self._message(reason)
         return Unreachable(self._failure)
 
-    def _told(self, reason: str) -> str:
+    def _message(self, reason: str) -> str:
         return f"the MCP server {self.name!r} cannot be used: {reason}"
 
     async def close(self) -> None:
+        """End the session, the running check, and the process of the server."""
         if self._listing is not None:
             await self._listing.close()
         await self._end_session()
@@ -127,42 +142,43 @@ class McpConnection:
 
 
 class McpTool:
-    """One tool of a server."""
+    """A tool of an MCP server."""
 
     def __init__(self, server: McpConnection, tool: "McpToolType", info: ToolInfo) -> None:
         self.info = info
         self._server, self._name = server, tool.name
 
     async def call(self, arguments: dict[str, JSON], ctx: NodeContext) -> JSON:
+        """Call the tool; a cancel is sent to the server. Raises ToolFailed or NodeFailure."""
         from mcp import McpError
 
-        async def tell(progress: float, total: float | None, message: str | None) -> None:
+        async def report(progress: float, total: float | None, message: str | None) -> None:
             ctx.progress(progress / total if total else 0.0, message)
 
         limit = asyncio.timeout(self._server.config.timeout_s)
         try:
             async with limit:
                 meta = {"treadle/idempotencyKey": ctx.idempotency_key}
-                result = await self._server.ask(McpRequest(self._name, arguments, meta, tell))
+                result = await self._server.request(McpRequest(self._name, arguments, meta, report))
         except TimeoutError:
-            told = f"{self.info.name} did not finish within {self._server.config.timeout_s:g} s"
-            raise NodeFailure("TIMEOUT", told, retryable=True) from None
+            message = f"{self.info.name} did not finish within {self._server.config.timeout_s:g} s"
+            raise NodeFailure("TIMEOUT", message, retryable=True) from None
         except Unreachable as unreachable:
             raise NodeFailure("TOOL_FAILED", str(unreachable), retryable=True) from unreachable
         except SessionLost as lost:
-            told = f"the MCP server {self._server.name!r} was lost in the call of {self._name!r}: {lost.reason}"
-            raise NodeFailure("TOOL_FAILED", told, retryable=True) from lost
+            message = f"the MCP server {self._server.name!r} was lost during the call of {self._name!r}: {lost.reason}"
+            raise NodeFailure("TOOL_FAILED", message, retryable=True) from lost
         except McpError as refused:
             raise ToolFailed(refused.error.message) from refused
-        return _value(result)
+        return _content(result)
 
 
-def _value(result: "CallToolResult") -> JSON:
-    """Structured content as it is; a single text as text; anything else as the server's blocks."""
+def _content(result: "CallToolResult") -> JSON:
+    """Return structured content if there is any, a single text as a string, else all blocks."""
     blocks: list[dict[str, Any]] = [block.model_dump(mode="json", exclude_none=True) for block in result.content]
     texts = [block["text"] for block in blocks if block["type"] == "text"]
     if result.isError:
-        raise ToolFailed("\n".join(texts)[:2000] or "the server says no more than that it failed")
+        raise ToolFailed("\n".join(texts)[:2000] or "the server reports a failure without a message")
     if result.structuredContent is not None:
         return result.structuredContent
     return texts[0] if len(blocks) == 1 and texts else blocks

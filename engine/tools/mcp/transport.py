@@ -1,6 +1,7 @@
-"""The wires to MCP servers, with limits: a message has so many bytes at most, and one that breaks off is told at once.
+"""Connections to MCP servers with limits that the library lacks.
 
-The library takes a message however long it is, on a line or out of a body, and lets a call wait whose answer broke off.
+A message has a maximum size, on standard output and over HTTP. A response that breaks off is
+reported at once; the library would let its call wait.
 """
 
 import asyncio
@@ -14,17 +15,17 @@ from langchain_mcp_adapters.sessions import Connection, McpHttpClientFactory
 from engine.catalog_file import McpServer, expand_variables
 
 MAX_MESSAGE = 16 * 1024 * 1024
-"""Bytes of one message; a node may keep half of that."""
+"""Bytes of one message, twice the size of an output."""
 LATE_S = 5.0
-"""An answer that nobody waits for any more may drip for so long."""
+"""Seconds after the time limit of a call for which its response is still read."""
 
 
-class Late(httpx.RemoteProtocolError):
-    """The call that an answer is for has been given up."""
+class LateResponse(httpx.RemoteProtocolError):
+    """The response arrives after the time limit of its call."""
 
 
-class _Lines(anyio.streams.text.TextReceiveStream):
-    """What a server writes on its standard output; a line is a message."""
+class _BoundedLines(anyio.streams.text.TextReceiveStream):
+    """The standard output of a server, with a maximum length of a line; a line is a message."""
 
     _length = 0
 
@@ -37,16 +38,16 @@ class _Lines(anyio.streams.text.TextReceiveStream):
         return text
 
 
-# The library has no parameter for how it reads; a test holds that this is what it reads with.
-mcp.client.stdio.TextReceiveStream = _Lines  # type: ignore[attr-defined]
+# The library has no parameter for its reader. A test checks that it uses this class.
+mcp.client.stdio.TextReceiveStream = _BoundedLines  # type: ignore[attr-defined]
 
 
-class _Body(httpx.AsyncByteStream):
-    """The body of an answer: a message as a whole, or a stream of events, each of which is one."""
+class _BoundedBody(httpx.AsyncByteStream):
+    """The body of a response: one message, or a stream of events, each with a maximum size."""
 
-    def __init__(self, response: httpx.Response, broken: Callable[[Exception], None] | None, until: float) -> None:
+    def __init__(self, response: httpx.Response, on_broken: Callable[[Exception], None] | None, until: float) -> None:
         assert isinstance(response.stream, httpx.AsyncByteStream)
-        self._stream, self._broken, self._until = response.stream, broken, until
+        self._stream, self._on_broken, self._until = response.stream, on_broken, until
         self._is_events = response.headers.get("content-type", "").lower().startswith("text/event-stream")
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -58,13 +59,13 @@ class _Body(httpx.AsyncByteStream):
                 if size > MAX_MESSAGE:
                     raise httpx.RemoteProtocolError(f"a message is longer than {MAX_MESSAGE >> 20} MiB")
                 if now() > self._until:
-                    raise Late("the call was given up")
+                    raise LateResponse("the call has ended")
                 yield data
-        except Late:
+        except LateResponse:
             raise
         except httpx.TransportError as fault:
-            if self._broken is not None:
-                self._broken(fault)
+            if self._on_broken is not None:
+                self._on_broken(fault)
             raise
 
     async def aclose(self) -> None:
@@ -72,18 +73,27 @@ class _Body(httpx.AsyncByteStream):
 
 
 def connection(
-    config: McpServer, hear: Callable[[object], Awaitable[None]], broken: Callable[[Exception], None]
+    config: McpServer, on_message: Callable[[object], Awaitable[None]], on_broken: Callable[[Exception], None]
 ) -> Connection:
-    """How the library reaches a server. `hear` is told what it sends by itself. Raises CatalogError."""
-    told = {"message_handler": hear}
+    """Return the library's connection parameters of a server.
+
+    Args:
+        config: The entry of the catalog file.
+        on_message: Receives the messages that the server sends by itself.
+        on_broken: Called when a response breaks off.
+
+    Raises:
+        CatalogError: An environment variable of the entry is not set.
+    """
+    session_kwargs = {"message_handler": on_message}
     if config.url is not None:
         headers = {name: expand_variables(value) for name, value in config.headers.items()}
         return {
             "transport": "streamable_http",
             "url": expand_variables(config.url),
             "headers": headers,
-            "session_kwargs": told,
-            "httpx_client_factory": _http_clients(config.timeout_s, broken),
+            "session_kwargs": session_kwargs,
+            "httpx_client_factory": _http_clients(config.timeout_s, on_broken),
         }
     return {
         "transport": "stdio",
@@ -91,24 +101,27 @@ def connection(
         "args": config.args,
         "env": {name: expand_variables(value) for name, value in config.env.items()} or None,
         "cwd": config.cwd,
-        "session_kwargs": told,
+        "session_kwargs": session_kwargs,
     }
 
 
-def _http_clients(timeout_s: float, broken: Callable[[Exception], None]) -> McpHttpClientFactory:
-    """`broken` is told when the answer to a request breaks off; no answer may take longer than a call and a little."""
+def _http_clients(timeout_s: float, on_broken: Callable[[Exception], None]) -> McpHttpClientFactory:
+    """Return a factory of HTTP clients that limit each response in size and time.
 
-    async def bound(response: httpx.Response) -> None:
+    A response may take LATE_S seconds longer than a call.
+    """
+
+    async def limit(response: httpx.Response) -> None:
         if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
-            raise httpx.RemoteProtocolError("the answer is compressed, which was not asked for")
-        is_answer = response.request.method == "POST"
-        until = asyncio.get_running_loop().time() + timeout_s + LATE_S if is_answer else float("inf")
-        response.stream = _Body(response, broken if is_answer else None, until)
+            raise httpx.RemoteProtocolError("the response is compressed, although the request did not accept that")
+        is_result = response.request.method == "POST"
+        until = asyncio.get_running_loop().time() + timeout_s + LATE_S if is_result else float("inf")
+        response.stream = _BoundedBody(response, on_broken if is_result else None, until)
 
     def client(
         headers: dict[str, str] | None = None, timeout: httpx.Timeout | None = None, auth: httpx.Auth | None = None
     ) -> httpx.AsyncClient:
-        given = {**(headers or {}), "accept-encoding": "identity"}
-        return httpx.AsyncClient(headers=given, timeout=timeout, auth=auth, event_hooks={"response": [bound]})
+        all_headers = {**(headers or {}), "accept-encoding": "identity"}
+        return httpx.AsyncClient(headers=all_headers, timeout=timeout, auth=auth, event_hooks={"response": [limit]})
 
     return client
