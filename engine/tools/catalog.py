@@ -192,7 +192,9 @@ def check_scopes(info: ToolInfo, ctx: NodeContext) -> None:
     """
     missing = sorted(info.required_scopes - ctx.scopes)
     if missing and ADMIN not in ctx.scopes:
-        message = f"{info.name} requires the scopes {', '.join(missing)}, which the caller who started this run lacks"
+        message = (
+            f"{info.name} needs the scopes {', '.join(missing)}, which the caller who started this run does not have"
+        )
         raise NodeFailure("TOOL_FORBIDDEN", message)
 
 

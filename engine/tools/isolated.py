@@ -134,7 +134,7 @@ def math_evaluate(
     ],
     variables: Annotated[dict[str, float], Field(description="Numbers by name.")] = {},  # noqa: B006
 ) -> JSON:
-    """Calculates with + - * / // % **, abs, ceil, exp, floor, log, log10, max, min, round, sqrt, sin, cos, tan, pi and e."""
+    """Calculates a formula with numbers, operators and mathematical functions."""
     import simpleeval
 
     operators = {**simpleeval.DEFAULT_OPERATORS, ast.Pow: _power}

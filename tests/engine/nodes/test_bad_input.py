@@ -36,9 +36,9 @@ URL = "http://example.com"
 EACH = {"items": "{{ input }}"}
 
 BEFORE: list[tuple[str, Any, str, str]] = [
-    ("start", {"output": 1}, ".output", "means nothing here"),
+    ("start", {"output": 1}, ".output", "is not a known field"),
     ("start", [], "", "must be an object"),
-    ("end", {"out": 1}, ".out", "means nothing here"),
+    ("end", {"out": 1}, ".out", "is not a known field"),
     ("end", 7, "", "must be an object"),
     ("transform", {}, ".output", "is required"),
     ("transform", {"output": "{{ 1 +"}, ".output", "unexpected end of input"),
@@ -148,7 +148,7 @@ IN_A_RUN: list[tuple[str, dict[str, Any], str, str]] = [
     ("tool", {"tool": "rude"}, "TOOL_FAILED", "rude raised RuntimeError: go away"),
     ("tool", {"tool": "hsh_text"}, "TOOL_UNKNOWN", "did you mean 'hash_text'?"),
     ("tool", {"tool": "mcp:away/find"}, "TOOL_FAILED", "the MCP server 'away' cannot be used"),
-    ("tool", {"tool": "mcp:peer/die"}, "TOOL_FAILED", "was lost in the call of 'die'"),
+    ("tool", {"tool": "mcp:peer/die"}, "TOOL_FAILED", "was lost during the call of 'die'"),
     ("tool", {"tool": "mcp:peer/hang", "timeoutS": 0.3}, "TIMEOUT", "did not finish within 0.3 s"),
     ("tool", {"tool": "mcp:peer/broken_utf8"}, "TOOL_FAILED", "can't decode"),
     ("tool", {"tool": "mcp:liar/drip", "timeoutS": 0.3}, "TIMEOUT", "did not finish within 0.3 s"),

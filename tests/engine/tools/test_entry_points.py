@@ -39,7 +39,7 @@ def polite() -> str:
 
 @tool
 def odd() -> object:
-    """Gives something that is no JSON."""
+    """Gives a value that is no JSON."""
     return object()
 
 @tool
@@ -98,7 +98,7 @@ async def test_a_package_adds_tools_and_a_broken_one_is_named(plugged: Tools) ->
     [
         ("rude", "TOOL_FAILED", "rude raised RuntimeError: go away"),
         ("polite", "TOOL_FAILED", "polite: not today"),
-        ("odd", "TOOL_FAILED", "something that is no JSON"),
+        ("odd", "TOOL_FAILED", "a value that is no JSON"),
         ("slow", "TIMEOUT", "slow did not finish within 0.2 s"),
         ("guarded", "TOOL_FORBIDDEN", "needs the scopes vault"),
         ("none", "TOOL_FAILED", "the tool 'none' cannot be used: no_such_module:x: ModuleNotFoundError"),

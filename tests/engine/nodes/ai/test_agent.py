@@ -148,7 +148,7 @@ async def test_a_tool_that_fails_tells_the_model_and_the_log(agents: Agents) -> 
 @pytest.mark.parametrize(
     "call,told",
     [
-        ({"name": "probe", "arguments": {"undo": 1}}, "do not fit probe"),
+        ({"name": "probe", "arguments": {"undo": 1}}, "do not match probe"),
         ({"name": "nosuch", "arguments": {}}, "nosuch is not a valid tool"),
     ],
 )

@@ -12,7 +12,7 @@ from engine.events import LogRecorded
 from engine.sdk.node import NodeContext, Output
 from engine.sdk.tool import ToolInfo
 from engine.states import LogLevel
-from engine.tools.builtin import built_in
+from engine.tools.builtin import builtin_tools
 from engine.tools.catalog import Tools
 from engine.types import JSON
 from tests.engine.node_runner import Given
@@ -48,7 +48,9 @@ async def sandbox() -> AsyncIterator[AsyncMonty]:
 
 
 def given(sandbox: AsyncMonty, *more: Any) -> Given:
-    return Given({}, {"sandbox": sandbox, "sandbox_memory_mb": 64, "tools": Tools([*built_in(), Guarded(), *more])})
+    return Given(
+        {}, {"sandbox": sandbox, "sandbox_memory_mb": 64, "tools": Tools([*builtin_tools(), Guarded(), *more])}
+    )
 
 
 async def run(sandbox: AsyncMonty, code: str, **config: Any) -> Any:
@@ -84,7 +86,7 @@ async def test_code_calls_tools_by_name(sandbox: AsyncMonty, body: str, result: 
     ("body", "message"),
     [
         ("return math_evaluate('1 / 0')", "line 2: RuntimeError: math_evaluate: '1 / 0' cannot be calculated"),
-        ("return hash_text(7)", "line 2: ValueError: the arguments do not fit hash_text: arguments.text"),
+        ("return hash_text(7)", "line 2: ValueError: the arguments do not match hash_text: arguments.text"),
         ("return hash_text('a', 'b', 'c', 'd', 'e')", "hash_text takes 4 arguments, not 5"),
         ("return hash_text('a', text='b')", "hash_text got 'text' twice"),
         ("return json_query({1, 2}, '@')", "json_query takes only JSON: the value at .data is a set"),

@@ -44,7 +44,7 @@ async def run(sandbox: AsyncMonty, tools: Tools, *lines: str, **config: Any) -> 
     ("behaviour", "told"),
     [
         ("refuses", "the MCP server 'peer' cannot be used: it does not list its tools: no list today"),
-        ("nonsense", "the MCP server 'peer' cannot be used: it does not list its tools: it is no message of the"),
+        ("nonsense", "the MCP server 'peer' cannot be used: it does not list its tools: it is not a message of the"),
         ("silent", "the MCP server 'peer' cannot be used: it does not list its tools: no answer"),
     ],
 )
@@ -78,7 +78,7 @@ async def test_what_a_server_lists_is_looked_at_once() -> None:
 
 
 def looks() -> list[asyncio.Task[Any]]:
-    return [task for task in asyncio.all_tasks() if task.get_name() == "mcp:peer is looked at"]
+    return [task for task in asyncio.all_tasks() if task.get_name() == "check the tools of mcp:peer"]
 
 
 async def test_a_look_that_takes_longer_than_a_list_waits_goes_on_and_is_shared(
@@ -114,7 +114,7 @@ async def test_a_tool_that_could_not_be_looked_at_is_looked_at_again(monkeypatch
     async with open_tools({"peer": peer("heavy")}) as tools:
         await tools.call("mcp:peer/change", {}, Given().context)
         monkeypatch.setattr(mcp_listing, "CHECK_S", 0.0)
-        with pytest.raises(NodeFailure, match="parameters: the schema and those before it take too much") as failed:
+        with pytest.raises(NodeFailure, match="parameters: the schema and those before it together exceed") as failed:
             await tools.find("mcp:peer/list_2")
         assert (failed.value.code, failed.value.retryable) == ("TOOL_FAILED", True)
         add = await tools.find("mcp:peer/add")
@@ -123,7 +123,7 @@ async def test_a_tool_that_could_not_be_looked_at_is_looked_at_again(monkeypatch
             await tools.find("mcp:peer/list_2")
         listing = tools._servers["peer"]._listing
         assert listing is not None
-        listing._look_again_at = 0.0
+        listing._check_again_at = 0.0
         assert (await tools.find("mcp:peer/list_2")).problem is None
         assert await tools.find("mcp:peer/add") is add
 

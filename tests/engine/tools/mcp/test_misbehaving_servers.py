@@ -19,8 +19,8 @@ from tests.peers.http_protocol import MIB
 from tests.peers.misbehaving_http import bomb
 
 PEER = PEERS / "mcp_server.py"
-LOST = "the MCP server 'peer' was lost in the call of "
-UNREAD = "its answer cannot be read: "
+LOST = "the MCP server 'peer' was lost during the call of "
+UNPARSED = "its response cannot be parsed: "
 
 
 async def failed(tools: Tools, tool: str) -> NodeFailure:
@@ -35,17 +35,17 @@ async def failed(tools: Tools, tool: str) -> NodeFailure:
     [
         ("hang", "TIMEOUT", "mcp:peer/hang did not finish within 1 s"),
         ("drip", "TIMEOUT", "mcp:peer/drip did not finish within 1 s"),
-        ("short", "TOOL_FAILED", UNREAD + "peer closed connection without sending complete message body"),
-        ("gib", "TOOL_FAILED", UNREAD + "a message is longer than 16 MiB"),
-        ("gib-announced", "TOOL_FAILED", UNREAD + "a message is longer than 16 MiB"),
-        ("gib-event", "TOOL_FAILED", UNREAD + "a message is longer than 16 MiB"),
-        ("bomb", "TOOL_FAILED", "the answer is compressed, which was not asked for"),
-        ("broken-utf8", "TOOL_FAILED", UNREAD + "it is no message of the protocol (Invalid JSON"),
-        ("not-json", "TOOL_FAILED", UNREAD + "it is no message of the protocol (Invalid JSON"),
-        ("other-json", "TOOL_FAILED", UNREAD + "it is no message of the protocol (Field required)"),
-        ("short-event", "TOOL_FAILED", UNREAD + "peer closed connection without sending complete message body"),
-        ("broken-event", "TOOL_FAILED", UNREAD + "it is no message of the protocol (Invalid JSON"),
-        ("unheard-of", "TOOL_FAILED", UNREAD + "Unexpected content type: text/plain"),
+        ("short", "TOOL_FAILED", UNPARSED + "peer closed connection without sending complete message body"),
+        ("gib", "TOOL_FAILED", UNPARSED + "a message is longer than 16 MiB"),
+        ("gib-announced", "TOOL_FAILED", UNPARSED + "a message is longer than 16 MiB"),
+        ("gib-event", "TOOL_FAILED", UNPARSED + "a message is longer than 16 MiB"),
+        ("bomb", "TOOL_FAILED", "the response is compressed, although the request did not accept that"),
+        ("broken-utf8", "TOOL_FAILED", UNPARSED + "it is not a message of the protocol (Invalid JSON"),
+        ("not-json", "TOOL_FAILED", UNPARSED + "it is not a message of the protocol (Invalid JSON"),
+        ("other-json", "TOOL_FAILED", UNPARSED + "it is not a message of the protocol (Field required)"),
+        ("short-event", "TOOL_FAILED", UNPARSED + "peer closed connection without sending complete message body"),
+        ("broken-event", "TOOL_FAILED", UNPARSED + "it is not a message of the protocol (Invalid JSON"),
+        ("unheard-of", "TOOL_FAILED", UNPARSED + "Unexpected content type: text/plain"),
         ("closed", "TOOL_FAILED", LOST + "'closed': Server disconnected without sending a response"),
         ("garbage", "TOOL_FAILED", LOST + "'garbage': Server disconnected without sending a response"),
         ("refuse", "TOOL_FAILED", LOST + "'refuse': it answered 500"),

@@ -89,7 +89,7 @@ async def test_a_server_that_dies_in_a_call_fails_what_waits_for_it(tools: Tools
     await log.until("hanging")
     failed = await failure(tools, "die")
     assert (failed.code, failed.retryable) == ("TOOL_FAILED", True)
-    assert "'peer' was lost in the call of 'die'" in failed.message
+    assert "'peer' was lost during the call of 'die'" in failed.message
     assert (await waiting).retryable
     assert log.count("dying") == 1
 
@@ -229,7 +229,7 @@ async def test_a_server_that_could_not_be_reached_is_not_tried_at_once_again(
         missing.write_text(f"#!/bin/sh\nexec {sys.executable} -P {PEER} stdio\n")
         missing.chmod(0o755)
         await failure(tools, "add", a=1, b=1)
-        monkeypatch.setattr(mcp, "REST_S", 0.0)
+        monkeypatch.setattr(mcp, "RETRY_S", 0.0)
         assert await call(tools, "add", a=1, b=2) == {"result": 3}
 
 
