@@ -1,4 +1,4 @@
-"""Alembic's entry: applies migrations over the connection it is given, or over TREADLE_DATABASE_URL."""
+"""Alembic's entry point: migrates the connection in its configuration, else the database of TREADLE_DATABASE_URL."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ async def _migrate_by_url(url: str) -> None:
     await engine.dispose()
 
 
-if (given := context.config.attributes.get("connection")) is not None:
-    _migrate(given)
+if (connection := context.config.attributes.get("connection")) is not None:
+    _migrate(connection)
 else:
     asyncio.run(_migrate_by_url(os.environ["TREADLE_DATABASE_URL"]))

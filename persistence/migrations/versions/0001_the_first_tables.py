@@ -1,4 +1,4 @@
-"""The first tables, and the project `default`."""
+"""Create the first tables, and the project `default`."""
 
 from alembic import op
 import sqlalchemy as sa

@@ -1,4 +1,4 @@
-"""Run control and recovery: waits, lanes of the queue, lineages, and workers that can be seen to be gone."""
+"""Add run control and recovery: waits, concurrency keys of the queue, lineages, and the presence of workers."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What nodes reach: secrets, models and their cost, tools that ask for scopes, child runs, the items of a map."""
+"""Add what nodes use: secrets, usage and cost of models, scopes for tools, child runs, items of maps."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Indexes for what lists are narrowed by, and which item an output of a map is of."""
+"""Add indexes for the filters of lists, and the digest of the item that an output of a map belongs to."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,13 +9,13 @@ branch_labels = None
 depends_on = None
 
 _FILTERS = (("project_id", "status", "id"), ("project_id", "source", "id"), ("workflow_id", "status", "id"))
-"""Few of a million runs are found without looking at the others."""
+"""With these indexes a filter finds few of a million runs without scanning the others."""
 
 
 def upgrade() -> None:
     for columns in _FILTERS:
         op.create_index(f"ix_runs_{'_'.join(columns)}", "runs", list(columns))
-    # The table is empty: nothing has written to it before this.
+    # The table is empty: no released code has written to it before this migration.
     op.add_column("map_items", sa.Column("digest", sa.BigInteger(), nullable=False))
 
 

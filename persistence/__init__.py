@@ -1,0 +1,24 @@
+"""Stores of the server and the workers: everything that Treadle keeps in Postgres and publishes to Redis.
+
+Postgres is the source of truth. Redis carries wake-up signals and the live feed: losing it delays readers and workers,
+and loses no data. Layers, lowest first: caller and problems; db; events, secrets and sql_databases; journal and
+workflows; runs; checkpoints, feed and queue; maintenance.
+
+Modules:
+    caller: `Caller`, the subject of a request and its role in each project.
+    problems: The exceptions of the domain, with the members of an RFC 9457 problem.
+    sql_databases: Databases of third parties that the `sql` tool queries.
+
+Packages:
+    checkpoints: Checkpoints of LangGraph: saving, loading and copying them.
+    db: Connection pools, tables, migrations and error classification.
+    events: Encoding, publishing and reading of a run's events.
+    feed: The live event feed for subscribers.
+    journal: Group commit of what workers' runs did.
+    maintenance: Rescue of lost runs, timers, worker presence and retention.
+    migrations: Alembic's migrations of the schema.
+    queue: Claims and leases of runs, and notifications of workers.
+    runs: Runs as rows: creation, commands, lists, node states and waits.
+    secrets: Encrypted secrets of projects and the keys that encrypt them.
+    workflows: Projects, workflows, drafts and versions.
+"""

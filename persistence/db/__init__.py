@@ -1,0 +1,13 @@
+"""The database itself: connections, tables, migrations, ids, pagination, and the handling of its errors.
+
+Modules:
+    clock_skew: `ClockSkew`, the difference between the host's and the database's clock.
+    database: `Database`, the connection pools of a process.
+    deadlines: `Deadlines`, the configured time limits of run statuses.
+    ids: TypeIDs: making and parsing them.
+    migrate: Applies the migrations.
+    outage: `Outage`, logs the begin and the end of a store's outage.
+    pagination: Keyset pagination and cursors.
+    tables: All tables, as SQLAlchemy Core.
+    transient: Classifies errors and retries the transient ones.
+"""
