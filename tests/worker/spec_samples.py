@@ -1,4 +1,4 @@
-"""Specs of every kind that a take-up has to cope with: chains, branches, joins and loops, quick and launched."""
+"""Sample specs: chains, branches, joins and loops, with quick and with launched nodes."""
 
 from typing import Any
 

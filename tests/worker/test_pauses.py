@@ -1,4 +1,4 @@
-"""Runs that pause, break and step before their end, and go on from exactly there."""
+"""Runs that pause, stop at breakpoints and go in steps, and continue exactly there."""
 
 import asyncio
 from itertools import pairwise
@@ -21,18 +21,18 @@ LOOP: dict[str, Any] = {
 }
 
 
-async def test_a_pause_lets_running_nodes_finish_and_starts_nothing_more(
+async def test_a_pause_lets_running_nodes_finish_and_starts_no_others(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     gated = GatedNode()
     spec = {"nodes": [{"id": "gated", "type": "gated"}, node("after")], "edges": edges("gated>after")}
     run_id = await accept_spec(database, caller, project, spec)
     async with ExecutorWorker(database, redis, node_types(gated)) as worker:
-        taken = await worker.claim(run_id)
-        running = asyncio.create_task(execute(taken))
+        executor = await worker.claim(run_id)
+        running = asyncio.create_task(execute(executor))
         await gated.running.wait()
         await database.pool.execute("UPDATE runs SET status = 'PAUSING' WHERE id = $1", run_id)
-        taken.request(StopReason.PAUSE)
+        executor.request(StopReason.PAUSE)
         gated.release.set()
         assert await running is RunStatus.PAUSED
         assert await node_statuses(database, run_id) == {"gated": "COMPLETED"}
@@ -41,36 +41,36 @@ async def test_a_pause_lets_running_nodes_finish_and_starts_nothing_more(
     assert (await run_summary(database, run_id))[1] == {("gated", 1): 1, ("after", 1): 1}
 
 
-async def test_a_pause_that_finds_nothing_left_to_do_ends_the_run(
+async def test_a_pause_during_the_last_node_completes_the_run(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     gated = GatedNode()
     run_id = await accept_spec(database, caller, project, {"nodes": [{"id": "gated", "type": "gated"}], "edges": []})
     async with ExecutorWorker(database, redis, node_types(gated)) as worker:
-        taken = await worker.claim(run_id)
-        running = asyncio.create_task(execute(taken))
+        executor = await worker.claim(run_id)
+        running = asyncio.create_task(execute(executor))
         await gated.running.wait()
         await database.pool.execute("UPDATE runs SET status = 'PAUSING' WHERE id = $1", run_id)
-        taken.request(StopReason.PAUSE)
+        executor.request(StopReason.PAUSE)
         gated.release.set()
         assert await running is RunStatus.COMPLETED
 
 
 @pytest.mark.parametrize("stop", [StopReason.PAUSE, StopReason.DRAIN])
-async def test_what_is_interrupted_after_the_window_runs_again_and_nothing_says_that_it_runs_meanwhile(
+async def test_an_interrupted_node_runs_again_and_is_idle_meanwhile(
     database: Database, redis: Redis, caller: Caller, project: str, stop: StopReason
 ) -> None:
     gated = GatedNode()
     spec = {"nodes": [{"id": "gated", "type": "gated"}, node("after")], "edges": edges("gated>after")}
     run_id = await accept_spec(database, caller, project, spec)
     async with ExecutorWorker(database, redis, node_types(gated)) as worker:
-        taken = await worker.claim(run_id)
-        running = asyncio.create_task(execute(taken))
+        executor = await worker.claim(run_id)
+        running = asyncio.create_task(execute(executor))
         await gated.running.wait()
         if stop is StopReason.PAUSE:
             await database.pool.execute("UPDATE runs SET status = 'PAUSING' WHERE id = $1", run_id)
-        taken.request(stop)
-        taken.interrupt()
+        executor.request(stop)
+        executor.interrupt()
         assert await running is (RunStatus.PAUSED if stop is StopReason.PAUSE else RunStatus.QUEUED)
         if stop is StopReason.PAUSE:
             assert await node_statuses(database, run_id) == {"gated": "IDLE"}
@@ -80,7 +80,7 @@ async def test_what_is_interrupted_after_the_window_runs_again_and_nothing_says_
     assert (await run_summary(database, run_id))[1] == {("gated", 1): 1, ("after", 1): 1}
 
 
-async def test_a_breakpoint_stops_before_its_node_on_every_round_and_a_resume_passes_it(
+async def test_a_breakpoint_pauses_before_every_visit_of_its_node_until_a_resume(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(database, caller, project, LOOP, RunOptions(breakpoints=("h",)))
@@ -91,7 +91,7 @@ async def test_a_breakpoint_stops_before_its_node_on_every_round_and_a_resume_pa
             visits = (await run_summary(database, run_id))[1]
             assert visits["h", round_] == (1 if round_ else 0)
             assert visits["h", round_ + 1] == 0
-            # A take-up that is no resume, after a crash, stops there again.
+            # A claim without a resume, as after a crash, pauses there again.
             assert await execute(await worker.claim(run_id)) is RunStatus.PAUSED
             assert (await run_summary(database, run_id))[1] == visits
             await resume(database, run_id)
@@ -100,7 +100,7 @@ async def test_a_breakpoint_stops_before_its_node_on_every_round_and_a_resume_pa
     assert (await run_summary(database, run_id))[0] == {"x": 1}
 
 
-async def test_a_step_runs_one_wave_with_what_it_launches_and_pauses_again(
+async def test_a_step_runs_one_superstep_with_its_launched_nodes_and_pauses_again(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(database, caller, project, LOOP)
@@ -119,7 +119,7 @@ async def test_a_step_runs_one_wave_with_what_it_launches_and_pauses_again(
     assert seen[-1] == [("h", 1), ("h", 2), ("h", 3), ("s", 1), ("w", 1), ("w", 2), ("w", 3), ("x", 1)]
 
 
-async def test_a_step_survives_a_death_at_any_commit_and_still_is_one_step(
+async def test_a_step_with_a_crash_at_any_commit_is_still_one_step(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     async with ExecutorWorker(database, redis) as worker:

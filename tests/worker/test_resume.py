@@ -1,4 +1,4 @@
-"""A run that loses its worker at any commit goes on from there: the same result, and no finished node runs again."""
+"""A run whose worker dies at any commit continues there, and no finished node runs again."""
 
 import asyncio
 from typing import Any
@@ -12,52 +12,55 @@ from tests.executor_worker import ExecutorWorker, Killed, accept_spec, edges, no
 from tests.worker.spec_samples import SPECS
 
 
-async def play(database: Database, redis: Redis, run_id: str, deaths: list[tuple[int, bool]]) -> int:
-    """Runs to the end through the given deaths; returns how many take-ups that was."""
+async def execute_with_crashes(database: Database, redis: Redis, run_id: str, crashes: list[tuple[int, bool]]) -> int:
+    """Execute a run to its end. Return the number of claims.
+
+    Each crash is the number of a commit of its claim, and whether it happens before the commit.
+    """
     async with ExecutorWorker(database, redis) as worker:
-        for number, (at, before) in enumerate([*deaths, (10**6, False)], 1):
+        for number, (at, before) in enumerate([*crashes, (10**6, False)], 1):
             executor = await worker.claim(run_id, at, before)
             try:
                 await asyncio.wait_for(executor.run(), 20)
             except Killed:
                 continue
             return number
-    raise AssertionError("the last take-up must end")
+    raise AssertionError("the run must end after the last claim")
 
 
 @pytest.mark.parametrize("name", SPECS)
-async def test_a_death_at_any_commit_changes_nothing_and_repeats_nothing(
+async def test_a_crash_at_any_commit_changes_no_result_and_repeats_no_node(
     database: Database, redis: Redis, caller: Caller, project: str, name: str
 ) -> None:
     spec = SPECS[name]
-    whole = await accept_spec(database, caller, project, spec)
-    await play(database, redis, whole, [])
-    expected = await run_summary(database, whole)
+    reference_id = await accept_spec(database, caller, project, spec)
+    await execute_with_crashes(database, redis, reference_id, [])
+    expected = await run_summary(database, reference_id)
     assert expected[3] == "COMPLETED"
     for at in range(1, len(expected[2])):
         for before in (True, False):
             run_id = await accept_spec(database, caller, project, spec)
-            takeups = await play(database, redis, run_id, [(at, before)])
+            claims = await execute_with_crashes(database, redis, run_id, [(at, before)])
             output, visits, numbers, status = await run_summary(database, run_id)
             assert (status, output) == ("COMPLETED", expected[0]), (at, before)
             assert visits == expected[1], (at, before)
             assert numbers == list(range(1, len(numbers) + 1))
-            if takeups == 1:
+            if claims == 1:
                 break
-        if takeups == 1:
+        if claims == 1:
             break
 
 
 @pytest.mark.parametrize("name", SPECS)
-async def test_a_worker_that_dies_at_every_second_commit_still_gets_there(
+async def test_a_run_whose_workers_die_at_every_second_commit_completes(
     database: Database, redis: Redis, caller: Caller, project: str, name: str
 ) -> None:
     spec = SPECS[name]
-    whole = await accept_spec(database, caller, project, spec)
-    await play(database, redis, whole, [])
+    reference_id = await accept_spec(database, caller, project, spec)
+    await execute_with_crashes(database, redis, reference_id, [])
     run_id = await accept_spec(database, caller, project, spec)
-    await play(database, redis, run_id, [(2, False)] * 60)
-    assert (await run_summary(database, run_id))[:2] == (await run_summary(database, whole))[:2]
+    await execute_with_crashes(database, redis, run_id, [(2, False)] * 60)
+    assert (await run_summary(database, run_id))[:2] == (await run_summary(database, reference_id))[:2]
 
 
 FAILING: dict[str, Any] = {
@@ -82,18 +85,18 @@ FAILING: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", FAILING)
-async def test_a_run_that_loses_its_worker_while_it_fails_still_fails_with_that_error(
+async def test_a_run_whose_worker_dies_while_it_fails_fails_with_the_same_error(
     database: Database, redis: Redis, caller: Caller, project: str, name: str
 ) -> None:
-    whole = await accept_spec(database, caller, project, FAILING[name])
-    await play(database, redis, whole, [])
-    error = await database.pool.fetchval("SELECT error FROM runs WHERE id = $1", whole)
+    reference_id = await accept_spec(database, caller, project, FAILING[name])
+    await execute_with_crashes(database, redis, reference_id, [])
+    error = await database.pool.fetchval("SELECT error FROM runs WHERE id = $1", reference_id)
     assert error is not None
     for at in range(1, 20):
         for before in (True, False):
             run_id = await accept_spec(database, caller, project, FAILING[name])
-            takeups = await play(database, redis, run_id, [(at, before)])
+            claims = await execute_with_crashes(database, redis, run_id, [(at, before)])
             row = await database.pool.fetchrow("SELECT status, error FROM runs WHERE id = $1", run_id)
             assert (row["status"], row["error"]) == ("FAILED", error), (at, before)
-        if takeups == 1:
+        if claims == 1:
             break

@@ -1,4 +1,4 @@
-"""A rewind goes back to any checkpoint: what finished before it is not run again, what came after runs in a new lineage."""
+"""A rewind to any checkpoint: nodes that had finished do not run again, later ones do, in a new lineage."""
 
 import asyncio
 from typing import Any
@@ -26,8 +26,8 @@ from tests.executor_worker import (
 )
 
 
-class Recording(TickNode):
-    """Remembers the keys that it ran under."""
+class RecordingNode(TickNode):
+    """Records the idempotency keys of its calls."""
 
     name = "recording"
 
@@ -55,17 +55,17 @@ SPECS: dict[str, Any] = {
 }
 
 
-async def execute(taken: RunExecutor) -> RunStatus | None:
-    return await asyncio.wait_for(taken.run(), 20)
+async def execute(executor: RunExecutor) -> RunStatus | None:
+    return await asyncio.wait_for(executor.run(), 20)
 
 
 @pytest.mark.parametrize("name", SPECS)
-async def test_from_every_checkpoint_the_run_comes_to_the_same_end_and_repeats_nothing_before_it(
+async def test_a_rewind_to_any_checkpoint_gives_the_same_result_and_repeats_no_earlier_node(
     database: Database, redis: Redis, caller: Caller, project: str, name: str
 ) -> None:
     count = 100
     for index in range(count):
-        kind = Recording()
+        kind = RecordingNode()
         run_id = await accept_spec(database, caller, project, SPECS[name], RunOptions(breakpoints=("stop",)))
         async with ExecutorWorker(database, redis, node_types(kind)) as worker:
             assert await execute(await worker.claim(run_id)) is RunStatus.PAUSED
@@ -96,11 +96,11 @@ async def test_from_every_checkpoint_the_run_comes_to_the_same_end_and_repeats_n
         assert numbers == list(range(1, len(numbers) + 1))
 
 
-async def test_a_rewind_shows_the_nodes_as_they_were_and_keeps_what_was_taken_back_readable(
+async def test_a_rewind_restores_the_node_states_and_superseded_outputs_stay_readable(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(database, caller, project, SPECS["a loop"], RunOptions(breakpoints=("stop",)))
-    async with ExecutorWorker(database, redis, node_types(Recording())) as worker:
+    async with ExecutorWorker(database, redis, node_types(RecordingNode())) as worker:
         await execute(await worker.claim(run_id))
     rows = await database.pool.fetch("SELECT id, seq FROM checkpoints WHERE run_id = $1 ORDER BY seq", run_id)
     last, middle = rows[-1], rows[len(rows) // 2]
@@ -111,8 +111,8 @@ async def test_a_rewind_shows_the_nodes_as_they_were_and_keeps_what_was_taken_ba
     assert (changed.run.status, changed.run.lineage) == (RunStatus.QUEUED, 1)
     async with database.connect() as connection:
         now = (await node_states.states(connection, caller, [run_id]))[run_id]
-        shown = {state.node_id: (state.visits, state.output_seq) for state in now if state.status == "COMPLETED"}
-        assert shown == {
+        completed = {state.node_id: (state.visits, state.output_seq) for state in now if state.status == "COMPLETED"}
+        assert completed == {
             state.node_id: (state.visits, state.output_seq) for state in then if state.status == "COMPLETED"
         }
         assert await node_states.outputs_at(connection, caller, run_id, last["seq"]) == before
@@ -121,7 +121,7 @@ async def test_a_rewind_shows_the_nodes_as_they_were_and_keeps_what_was_taken_ba
         )
 
 
-async def test_a_question_that_was_answered_after_the_checkpoint_is_asked_again(
+async def test_a_rewind_to_before_an_answer_asks_the_question_again(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     ask = {"id": "ask", "type": "ask", "config": {"prompt": "Well?"}}
@@ -129,23 +129,25 @@ async def test_a_question_that_was_answered_after_the_checkpoint_is_asked_again(
     spec = {"nodes": [node("a"), ask, *beside, recording("stop")], "edges": edges("a>ask ask>stop a>b b>c")}
     run_id = await accept_spec(database, caller, project, spec, RunOptions(breakpoints=("stop",)))
 
-    async def answered(given: str) -> None:
+    async def answer(value: str) -> None:
         async with database.begin() as connection:
             [wait] = await waits.open_waits(database.pool, run_id)
-            await waits.answer(connection, caller, run_id, wait.id, given)
+            await waits.answer(connection, caller, run_id, wait.id, value)
 
-    async with ExecutorWorker(database, redis, node_types(Recording())) as worker:
+    async with ExecutorWorker(database, redis, node_types(RecordingNode())) as worker:
         assert await execute(await worker.claim(run_id)) is RunStatus.WAITING
-        asked = await database.pool.fetchval("SELECT id FROM checkpoints WHERE run_id = $1 ORDER BY seq DESC", run_id)
-        await answered("first")
+        checkpoint_id = await database.pool.fetchval(
+            "SELECT id FROM checkpoints WHERE run_id = $1 ORDER BY seq DESC", run_id
+        )
+        await answer("first")
         assert await execute(await worker.claim(run_id)) is RunStatus.PAUSED
         async with database.begin() as connection:
-            await rewind(connection, caller, run_id, asked)
+            await rewind(connection, caller, run_id, checkpoint_id)
         async with database.connect() as connection:
             states = (await node_states.states(connection, caller, [run_id]))[run_id]
             assert {state.node_id: state.status for state in states}["ask"] == "WAITING"
         assert await execute(await worker.claim(run_id)) is RunStatus.WAITING
-        await answered("second")
+        await answer("second")
         assert await execute(await worker.claim(run_id)) is RunStatus.PAUSED
         async with database.connect() as connection:
             seq = await database.pool.fetchval("SELECT last_seq FROM runs WHERE id = $1", run_id)

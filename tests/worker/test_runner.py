@@ -1,4 +1,4 @@
-"""The runner keeps its word when things go wrong around it: stores, leases, and nodes that do what they should not."""
+"""The runner under faults: stores that fail, leases that are lost, nodes that misbehave."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -62,7 +62,7 @@ SPEC = {"nodes": [node("only")], "edges": []}
 GATED = {"nodes": [{"id": "gated", "type": "gated"}, node("after")], "edges": edges("gated>after")}
 
 
-async def test_a_run_whose_writes_the_database_refuses_fails_alone_with_none_of_its_nodes_running(
+async def test_a_run_whose_writes_are_refused_fails_with_no_node_running_and_no_other_run_fails(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     await database.pool.execute(
@@ -88,7 +88,7 @@ async def test_a_run_whose_writes_the_database_refuses_fails_alone_with_none_of_
     assert not {one["status"] for one in statuses} & {"RUNNING", "WAITING", "RETRYING"}
 
 
-async def test_a_run_that_is_lost_and_claimed_again_by_the_same_process_is_driven_once(
+async def test_a_run_that_is_lost_and_claimed_again_by_one_process_is_executed_once_at_a_time(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     live = most = 0
@@ -122,7 +122,7 @@ async def test_a_run_that_is_lost_and_claimed_again_by_the_same_process_is_drive
 
 
 @pytest.mark.parametrize(("capacity", "lane_limit"), [(1, None), (10, 1)])
-async def test_the_end_of_a_run_lets_in_what_is_queued_without_another_ring(
+async def test_the_end_of_a_run_starts_queued_runs_without_another_notification(
     database: Database, redis: Redis, caller: Caller, project: str, capacity: int, lane_limit: int | None
 ) -> None:
     run_ids = [await accept_spec(database, caller, project, SPEC) for _ in range(3)]
@@ -136,7 +136,7 @@ async def _is(true: bool) -> bool:
     return true
 
 
-async def test_a_node_whose_awaited_thing_is_cancelled_fails_and_does_not_hang(
+async def test_a_node_that_awaits_a_cancelled_future_fails_and_does_not_hang(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     class Broken(GatedNode):
@@ -154,7 +154,7 @@ async def test_a_node_whose_awaited_thing_is_cancelled_fails_and_does_not_hang(
 
 
 @pytest.mark.parametrize("is_held", [True, False])
-async def test_a_drain_hands_back_what_it_holds_and_what_is_claimed_just_then(
+async def test_a_drain_releases_held_runs_and_runs_of_a_claim_in_progress(
     database: Database, redis: Redis, caller: Caller, project: str, is_held: bool
 ) -> None:
     gated = GatedNode()
@@ -171,7 +171,7 @@ async def test_a_drain_hands_back_what_it_holds_and_what_is_claimed_just_then(
         assert tuple(row) == ("QUEUED", 0)
 
 
-async def test_the_journal_goes_on_after_it_has_lost_every_connection(
+async def test_the_journal_continues_after_it_lost_every_connection(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     spec = {"nodes": [node("a")], "edges": []}
@@ -188,7 +188,7 @@ async def test_the_journal_goes_on_after_it_has_lost_every_connection(
 
 
 async def ended_or_queued(database: Database, run_id: str) -> bool:
-    """Not stuck: it has ended, or waits for its turn."""
+    """Wait until the run has ended or is queued, so it is not stuck."""
     query = "SELECT true FROM runs WHERE id = $1 AND status IN ('COMPLETED', 'QUEUED')"
     async with asyncio.timeout(20):
         while True:

@@ -1,4 +1,4 @@
-"""What a visit took of a model adds up over all who had the run: nothing of it is lost by a pause, a drain or a crash."""
+"""The model usage of a visit adds up over all claims of the run, through pauses, drains and crashes."""
 
 import asyncio
 from typing import Any
@@ -18,35 +18,35 @@ from persistence.runs.waits import open_waits
 from tests.executor_worker import ExecutorWorker, accept_spec, edges, eventually, node, node_types
 from tests.worker.paused_runs import answer, execute, resume
 
-ONCE = Usage("model", 3, 2, 0.5)
+USAGE = Usage("model", 3, 2, 0.5)
 
 
-class TakerConfig(NodeConfig):
+class UsageConfig(NodeConfig):
     hangs: str = "{{ true }}"
-    """Whether it does not end before the test says so."""
-    tells: bool = False
+    """Whether it waits for `go_on`."""
+    reports: bool = False
     asks: bool = False
 
 
-TakerConfig.model_fields["hangs"].json_schema_extra = {"format": "template"}
-TakerConfig.model_rebuild(force=True)
+UsageConfig.model_fields["hangs"].json_schema_extra = {"format": "template"}
+UsageConfig.model_rebuild(force=True)
 
 
-class Taker(NodeType[TakerConfig]):
-    """Takes something of a model each time that it runs."""
+class UsageNode(NodeType[UsageConfig]):
+    """Reports model usage in each call."""
 
-    name = "taker"
-    title = "Taker"
+    name = "usage"
+    title = "Usage"
     description = "For tests."
-    Config = TakerConfig
+    Config = UsageConfig
     ports = ("answered", "expired")
 
     def __init__(self) -> None:
         self.running, self.go_on = asyncio.Event(), asyncio.Event()
 
-    async def execute(self, config: TakerConfig, ctx: NodeContext) -> Output | WaitForAnswer | WaitUntil:
-        ctx.add_usage(ONCE)
-        if config.tells:
+    async def execute(self, config: UsageConfig, ctx: NodeContext) -> Output | WaitForAnswer | WaitUntil:
+        ctx.add_usage(USAGE)
+        if config.reports:
             ctx.progress(0.5)
         if config.asks:
             return WaitForAnswer("well?")
@@ -56,103 +56,105 @@ class Taker(NodeType[TakerConfig]):
         return Output(ctx.visit)
 
 
-async def used(database: Database, run_id: str) -> Usage | None:
+async def stored_usage(database: Database, run_id: str) -> Usage | None:
     return usage_of(await database.pool.fetchval("SELECT usage FROM node_states WHERE run_id = $1", run_id))
 
 
-def alone(**config: Any) -> dict[str, Any]:
-    return {"nodes": [{"id": "t", "type": "taker", "config": config}], "edges": []}
+def single_node(**config: Any) -> dict[str, Any]:
+    return {"nodes": [{"id": "t", "type": "usage", "config": config}], "edges": []}
 
 
-async def interrupt(database: Database, run_id: str, worker: ExecutorWorker, taker: Taker, stop: StopReason) -> None:
-    """Takes the run up and stops it while the node hangs."""
-    taken = await worker.claim(run_id)
-    running = asyncio.create_task(execute(taken))
-    await taker.running.wait()
-    taker.running.clear()
+async def interrupt(
+    database: Database, run_id: str, worker: ExecutorWorker, usage_node: UsageNode, stop: StopReason
+) -> None:
+    """Claim the run, stop it while its node hangs, and resume it."""
+    executor = await worker.claim(run_id)
+    running = asyncio.create_task(execute(executor))
+    await usage_node.running.wait()
+    usage_node.running.clear()
     if stop is StopReason.PAUSE:
         await database.pool.execute("UPDATE runs SET status = 'PAUSING' WHERE id = $1", run_id)
-    taken.request(stop)
-    taken.interrupt()
+    executor.request(stop)
+    executor.interrupt()
     assert await running is (RunStatus.PAUSED if stop is StopReason.PAUSE else RunStatus.QUEUED)
     await resume(database, run_id)
 
 
 @pytest.mark.parametrize("stop", [StopReason.PAUSE, StopReason.DRAIN])
-async def test_what_was_taken_before_an_interruption_counts_however_often_there_is_one(
+async def test_usage_before_each_interruption_counts(
     database: Database, redis: Redis, caller: Caller, project: str, stop: StopReason
 ) -> None:
-    taker = Taker()
-    run_id = await accept_spec(database, caller, project, alone())
-    async with ExecutorWorker(database, redis, node_types(taker)) as worker:
-        await interrupt(database, run_id, worker, taker, stop)
-        assert await used(database, run_id) == ONCE
-        await interrupt(database, run_id, worker, taker, stop)
-        taker.go_on.set()
+    usage_node = UsageNode()
+    run_id = await accept_spec(database, caller, project, single_node())
+    async with ExecutorWorker(database, redis, node_types(usage_node)) as worker:
+        await interrupt(database, run_id, worker, usage_node, stop)
+        assert await stored_usage(database, run_id) == USAGE
+        await interrupt(database, run_id, worker, usage_node, stop)
+        usage_node.go_on.set()
         assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
-    assert await used(database, run_id) == ONCE + ONCE + ONCE
+    assert await stored_usage(database, run_id) == USAGE + USAGE + USAGE
 
 
-async def test_what_a_lost_worker_has_told_of_counts(
+async def test_usage_that_a_dead_worker_reported_counts(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    taker = Taker()
-    run_id = await accept_spec(database, caller, project, alone(tells=True))
-    async with ExecutorWorker(database, redis, node_types(taker)) as worker:
+    usage_node = UsageNode()
+    run_id = await accept_spec(database, caller, project, single_node(reports=True))
+    async with ExecutorWorker(database, redis, node_types(usage_node)) as worker:
         lost = asyncio.create_task(execute(await worker.claim(run_id)))
-        await eventually(lambda: used(database, run_id))
+        await eventually(lambda: stored_usage(database, run_id))
         lost.cancel()
         await asyncio.gather(lost, return_exceptions=True)
-        taker.go_on.set()
+        usage_node.go_on.set()
         assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
-    assert await used(database, run_id) == ONCE + ONCE
+    assert await stored_usage(database, run_id) == USAGE + USAGE
 
 
-async def test_what_a_map_has_taken_for_items_that_are_kept_counts(
+async def test_usage_for_the_stored_items_of_a_map_counts(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    taker = Taker()
-    inner = {"type": "taker", "config": {"hangs": "{{ item == 3 }}"}}
+    usage_node = UsageNode()
+    inner = {"type": "usage", "config": {"hangs": "{{ item == 3 }}"}}
     items = {"items": [1, 2, 3, 4], "concurrency": 1, "node": inner}
     run_id = await accept_spec(
         database, caller, project, {"nodes": [{"id": "m", "type": "map", "config": items}], "edges": []}
     )
-    async with ExecutorWorker(database, redis, node_types(taker), {"items": MapItemStore(database.pool)}) as worker:
-        await interrupt(database, run_id, worker, taker, StopReason.PAUSE)
-        assert await used(database, run_id) == ONCE + ONCE + ONCE
-        taker.go_on.set()
+    async with ExecutorWorker(
+        database, redis, node_types(usage_node), {"items": MapItemStore(database.pool)}
+    ) as worker:
+        await interrupt(database, run_id, worker, usage_node, StopReason.PAUSE)
+        assert await stored_usage(database, run_id) == USAGE + USAGE + USAGE
+        usage_node.go_on.set()
         assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
-    # The third item was begun twice, and the first two are not done again.
-    assert await used(database, run_id) == ONCE + ONCE + ONCE + ONCE + ONCE
+    # The third item was started twice, and the first two do not run again.
+    assert await stored_usage(database, run_id) == USAGE + USAGE + USAGE + USAGE + USAGE
 
 
-async def test_what_was_taken_before_a_wait_counts(
-    database: Database, redis: Redis, caller: Caller, project: str
-) -> None:
-    run_id = await accept_spec(database, caller, project, alone(asks=True))
-    async with ExecutorWorker(database, redis, node_types(Taker())) as worker:
+async def test_usage_before_a_wait_counts(database: Database, redis: Redis, caller: Caller, project: str) -> None:
+    run_id = await accept_spec(database, caller, project, single_node(asks=True))
+    async with ExecutorWorker(database, redis, node_types(UsageNode())) as worker:
         assert await execute(await worker.claim(run_id)) is RunStatus.WAITING
         [wait] = await open_waits(database.pool, run_id)
         await answer(database, wait.id, "yes")
         assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
-    assert await used(database, run_id) == ONCE
+    assert await stored_usage(database, run_id) == USAGE
 
 
-async def test_each_visit_of_a_loop_counts_its_own(
+async def test_each_visit_of_a_loop_has_its_own_usage(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    taker = Taker()
+    usage_node = UsageNode()
     looping = {
-        "nodes": [node("s"), {"id": "t", "type": "taker", "config": {"hangs": "{{ w.output == 1 }}"}}, node("w")],
+        "nodes": [node("s"), {"id": "t", "type": "usage", "config": {"hangs": "{{ w.output == 1 }}"}}, node("w")],
         "edges": edges("s>t t>w w>t", w_t="w.output < 3"),
     }
     run_id = await accept_spec(database, caller, project, looping)
-    async with ExecutorWorker(database, redis, node_types(taker)) as worker:
-        await interrupt(database, run_id, worker, taker, StopReason.PAUSE)
-        taker.go_on.set()
+    async with ExecutorWorker(database, redis, node_types(usage_node)) as worker:
+        await interrupt(database, run_id, worker, usage_node, StopReason.PAUSE)
+        usage_node.go_on.set()
         assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
     rows = await database.pool.fetch(
         "SELECT body FROM events WHERE run_id = $1 AND node_id = 't' AND type = 'NODE_STATE' ORDER BY seq", run_id
     )
     done = {body["visits"]: usage_of(body["usage"]) for (body,) in rows if body["status"] == "COMPLETED"}
-    assert done == {1: ONCE, 2: ONCE + ONCE, 3: ONCE}
+    assert done == {1: USAGE, 2: USAGE + USAGE, 3: USAGE}

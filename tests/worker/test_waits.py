@@ -1,4 +1,4 @@
-"""Runs that wait for an answer or a moment, without a worker where it is long, and go on from exactly there."""
+"""Runs that wait for an answer or a time, and continue exactly there. A long wait needs no worker."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -32,7 +32,7 @@ BESIDE: dict[str, Any] = {
 }
 
 
-async def test_a_question_holds_up_only_what_follows_it_and_then_the_run_waits_without_a_worker(
+async def test_a_question_delays_only_its_successors_and_then_the_run_waits_without_a_worker(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(database, caller, project, BESIDE)
@@ -57,7 +57,7 @@ async def test_a_question_holds_up_only_what_follows_it_and_then_the_run_waits_w
     assert await open_waits(database.pool, run_id) == []
 
 
-async def test_two_questions_wait_side_by_side_and_are_answered_in_any_order(
+async def test_two_open_questions_are_answered_in_any_order(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     spec = {
@@ -75,38 +75,38 @@ async def test_two_questions_wait_side_by_side_and_are_answered_in_any_order(
         assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
 
 
-async def test_an_answer_that_comes_while_the_run_is_held_is_taken_along(
+async def test_an_answer_during_the_execution_of_the_run_is_used_at_once(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     gated = GatedNode()
     spec = {"nodes": [ASK | {"config": {"prompt": 1}}, {"id": "gated", "type": "gated"}], "edges": []}
     run_id = await accept_spec(database, caller, project, spec)
     async with ExecutorWorker(database, redis, node_types(gated)) as worker:
-        taken = await worker.claim(run_id)
-        running = asyncio.create_task(execute(taken))
+        executor = await worker.claim(run_id)
+        running = asyncio.create_task(execute(executor))
         await gated.running.wait()
         waits = await eventually(lambda: open_waits(database.pool, run_id))
-        assert taken.has_open_waits
+        assert executor.has_open_waits
         await answer(database, waits[0].id, "yes")
-        taken.receive_answers(await open_waits(database.pool, run_id))
+        executor.receive_answers(await open_waits(database.pool, run_id))
         completed = "SELECT true FROM node_states WHERE run_id = $1 AND node_id = 'ask' AND status = 'COMPLETED'"
         await eventually(lambda: database.pool.fetchval(completed, run_id))
         gated.release.set()
         assert await running is RunStatus.COMPLETED
 
 
-async def test_an_answer_at_the_moment_of_parking_wakes_the_run_at_once(
+async def test_an_answer_during_the_change_to_waiting_makes_the_run_due_at_once(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(database, caller, project, BESIDE)
     async with ExecutorWorker(database, redis) as worker:
-        taken = await worker.claim(run_id)
+        executor = await worker.claim(run_id)
         await database.pool.execute("UPDATE runs SET wake_at = now() WHERE id = $1", run_id)
-        assert await execute(taken) is RunStatus.WAITING
+        assert await execute(executor) is RunStatus.WAITING
     assert await database.pool.fetchval("SELECT wake_at <= now() FROM runs WHERE id = $1", run_id)
 
 
-async def test_a_waiting_node_that_fails_to_be_answered_leaves_by_its_port(
+async def test_an_expired_question_continues_at_its_port(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     spec = {
@@ -132,7 +132,7 @@ def timer(seconds: float) -> dict[str, Any]:
     }
 
 
-async def test_a_long_delay_needs_no_worker_and_ends_when_its_time_has_come(
+async def test_a_long_delay_needs_no_worker_and_ends_in_time(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(database, caller, project, timer(3600))
@@ -146,10 +146,10 @@ async def test_a_long_delay_needs_no_worker_and_ends_when_its_time_has_come(
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
-async def test_what_a_host_at_the_wrong_hour_waits_for_is_stored_by_the_clock_of_the_database(
+async def test_a_host_with_a_wrong_clock_stores_waits_by_the_clock_of_the_database(
     database: Database, redis: Redis, caller: Caller, project: str, hours: int
 ) -> None:
-    """Seen from a right host whose database is at another hour: it comes to the same."""
+    """The test has a right host and a database with a wrong clock, which is equivalent."""
     run_id = await accept_spec(database, caller, project, timer(600))
     theirs = timedelta(hours=hours)
     async with ExecutorWorker(database, redis) as worker:
@@ -161,20 +161,20 @@ async def test_what_a_host_at_the_wrong_hour_waits_for_is_stored_by_the_clock_of
     until = await database.pool.fetchval("SELECT until FROM waits WHERE run_id = $1", run_id)
     assert until == wake_at
     assert abs(wake_at - due) < timedelta(seconds=30)
-    # Read again, it is by the clock of the host.
+    # A wait that is read is by the clock of the host.
     [wait] = await open_waits(database.pool, run_id, worker.journal.clock_skew.offset)
     assert wait.until is not None
     assert abs(wait.until - (due - theirs)) < timedelta(seconds=30)
 
 
-async def test_a_short_delay_is_waited_for_in_the_process_and_a_crash_does_not_start_it_anew(
+async def test_a_short_delay_is_waited_for_in_the_process_and_not_restarted_by_a_crash(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(database, caller, project, timer(0.4))
     async with ExecutorWorker(database, redis) as worker:
         began = datetime.now(UTC)
-        taken = await worker.claim(run_id)
-        running = asyncio.create_task(execute(taken))
+        executor = await worker.claim(run_id)
+        running = asyncio.create_task(execute(executor))
         waits = await eventually(lambda: open_waits(database.pool, run_id))
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -185,16 +185,16 @@ async def test_a_short_delay_is_waited_for_in_the_process_and_a_crash_does_not_s
     assert ended - began < timedelta(seconds=5)
 
 
-async def test_a_cancel_while_waiting_in_the_process_ends_the_wait(
+async def test_a_cancel_ends_a_wait_in_the_process(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     run_id = await accept_spec(database, caller, project, timer(4))
     async with ExecutorWorker(database, redis) as worker:
-        taken = await worker.claim(run_id)
-        running = asyncio.create_task(execute(taken))
+        executor = await worker.claim(run_id)
+        running = asyncio.create_task(execute(executor))
         await eventually(lambda: open_waits(database.pool, run_id))
         await database.pool.execute("UPDATE runs SET status = 'CANCELLING' WHERE id = $1", run_id)
-        taken.request(StopReason.CANCEL)
+        executor.request(StopReason.CANCEL)
         assert await running is RunStatus.CANCELLED
     assert (await node_statuses(database, run_id))["later"] == "CANCELLED"
     assert await open_waits(database.pool, run_id) == []

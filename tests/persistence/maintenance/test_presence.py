@@ -1,4 +1,4 @@
-"""Advisory locks tell a dead worker from a living one, with real processes that are really killed."""
+"""Advisory locks show which worker processes are alive, tested with processes that are killed."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ async def postgres_has_been_up_for_a_while(database: Database) -> None:
     await asyncio.sleep(await database.pool.fetchval(up))
 
 
-async def test_a_killed_worker_is_missed_within_moments_and_a_living_or_stopped_one_is_not(
+async def test_a_killed_worker_is_found_missing_at_once_and_a_live_or_suspended_one_is_not(
     database: Database, database_url: str
 ) -> None:
     process = await asyncio.create_subprocess_exec(
@@ -47,13 +47,13 @@ async def test_a_killed_worker_is_missed_within_moments_and_a_living_or_stopped_
     process.kill()
     await process.wait()
     async with asyncio.timeout(3):
-        while await find_missing(database.pool) != {"other"}:  # noqa: ASYNC110 (the database tells nobody)
+        while await find_missing(database.pool) != {"other"}:  # noqa: ASYNC110 (the database sends no notification)
             await asyncio.sleep(0.01)
     await expire_leases_of(database.pool, ["other"])
     assert await find_missing(database.pool) == set()
 
 
-async def test_a_worker_that_leaves_is_nobodys_death(database: Database, database_url: str) -> None:
+async def test_a_worker_that_unregisters_is_not_missing(database: Database, database_url: str) -> None:
     presence = Presence(dsn(database_url), database.pool, "one", 2**61 + 5, "host", 1)
     assert await presence.acquire()
     assert await find_missing(database.pool) == set()
@@ -61,13 +61,13 @@ async def test_a_worker_that_leaves_is_nobodys_death(database: Database, databas
     assert await database.pool.fetchval("SELECT count(*) FROM workers") == 0
 
 
-async def test_a_lock_that_is_lost_is_noticed_and_can_be_taken_again(database: Database, database_url: str) -> None:
+async def test_a_lost_lock_is_noticed_and_can_be_acquired_again(database: Database, database_url: str) -> None:
     presence = Presence(dsn(database_url), database.pool, "one", 5, "host", 1)
     assert await presence.acquire()
     kill = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = 5"
     await database.pool.execute(kill)
     async with asyncio.timeout(3):
-        while presence.is_held:  # noqa: ASYNC110 (asyncpg's own reading notices)
+        while presence.is_held:  # noqa: ASYNC110 (asyncpg notices while it reads)
             await asyncio.sleep(0.01)
     assert await presence.acquire()
     assert await find_missing(database.pool) == set()

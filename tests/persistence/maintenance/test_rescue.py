@@ -1,4 +1,4 @@
-"""Runs whose worker is gone, and runs whose time is over: each ends in the status that the state machine gives it."""
+"""Runs whose worker is gone or whose time is up get the status that the state machine defines."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from tests.journal_worker import Held, accepted, working
 S = RunStatus
 
 
-async def lose(database: Database, run_id: str) -> None:
+async def expire_lease(database: Database, run_id: str) -> None:
     await database.pool.execute("UPDATE runs SET lease_until = now() - interval '1 s' WHERE id = $1", run_id)
 
 
@@ -24,75 +24,75 @@ async def row(database: Database, run_id: str) -> dict[str, Any]:
     return dict(await database.pool.fetchrow("SELECT * FROM runs WHERE id = $1", run_id))
 
 
-async def told(database: Database, run_id: str) -> list[tuple[int, str, str | None, str]]:
+async def event_summaries(database: Database, run_id: str) -> list[tuple[int, str, str | None, str]]:
     rows = await database.pool.fetch(
         "SELECT seq, type, node_id, body FROM events WHERE run_id = $1 ORDER BY seq", run_id
     )
     return [(one["seq"], one["type"], one["node_id"], one["body"].get("status", "")) for one in rows]
 
 
-async def held(database: Database, redis: Redis, caller: Caller, project: str, status: RunStatus) -> Held:
-    """A run that a worker held at `status`, with one node running, and lost."""
+async def lost_run(database: Database, redis: Redis, caller: Caller, project: str, status: RunStatus) -> Held:
+    """A run in `status` with one running node, whose lease has expired."""
     async with working(database, redis) as worker:
-        taken = await worker.takes_up((await accepted(database, caller, project)).run)
-        await taken.node("a", NodeStatus.RUNNING)
-    await database.pool.execute("UPDATE runs SET status = $2 WHERE id = $1", taken.run_id, status)
-    await lose(database, taken.run_id)
-    return taken
+        held = await worker.takes_up((await accepted(database, caller, project)).run)
+        await held.node("a", NodeStatus.RUNNING)
+    await database.pool.execute("UPDATE runs SET status = $2 WHERE id = $1", held.run_id, status)
+    await expire_lease(database, held.run_id)
+    return held
 
 
 @pytest.mark.parametrize(
     ("status", "follows", "node"),
     [(S.RUNNING, S.QUEUED, "RUNNING"), (S.PAUSING, S.PAUSED, "IDLE"), (S.CANCELLING, S.CANCELLED, "CANCELLED")],
 )
-async def test_a_lost_run_goes_where_it_was_asked_to_go_and_no_node_says_that_it_runs(
+async def test_a_lost_run_gets_the_requested_status_and_shows_no_running_node(
     database: Database, redis: Redis, caller: Caller, project: str, status: RunStatus, follows: RunStatus, node: str
 ) -> None:
-    taken = await held(database, redis, caller, project, status)
-    before = await row(database, taken.run_id)
+    held = await lost_run(database, redis, caller, project, status)
+    before = await row(database, held.run_id)
     [transition] = await rescue_expired(database, 5)
-    after = await row(database, taken.run_id)
+    after = await row(database, held.run_id)
     assert (after["status"], after["epoch"], after["worker_id"]) == (follows, before["epoch"] + 1, None)
-    events = await told(database, taken.run_id)
+    events = await event_summaries(database, held.run_id)
     assert [seq for seq, *_ in events] == list(range(1, after["last_seq"] + 1))
     assert events[-1][3] == follows
     assert [event.seq for event in transition.events] == [seq for seq, *_ in events if seq > before["last_seq"]]
     assert (await database.pool.fetchval("SELECT status FROM node_states")) == node
-    assert ((taken.run_id, "a") in {(taken.run_id, one[2]) for one in events[before["last_seq"] :]}) == (
+    assert ((held.run_id, "a") in {(held.run_id, one[2]) for one in events[before["last_seq"] :]}) == (
         follows is not S.QUEUED
     )
     assert await rescue_expired(database, 5) == []
 
 
-async def test_a_run_that_loses_worker_after_worker_without_getting_on_fails_with_crash_loop(
+async def test_a_run_whose_workers_die_without_progress_fails_with_crash_loop(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     async with working(database, redis) as worker:
         run = (await accepted(database, caller, project)).run
         for lost in range(1, 4):
             await worker.takes_up(run)
-            await lose(database, run.id)
+            await expire_lease(database, run.id)
             await rescue_expired(database, 3)
-            stands = await row(database, run.id)
-            assert stands["status"] == ("QUEUED" if lost < 3 else "FAILED")
-    assert stands["error"]["code"] == "CRASH_LOOP"
-    assert stands["crashes"] == 3
+            after = await row(database, run.id)
+            assert after["status"] == ("QUEUED" if lost < 3 else "FAILED")
+    assert after["error"]["code"] == "CRASH_LOOP"
+    assert after["crashes"] == 3
 
 
-async def test_a_run_that_finishes_something_between_crashes_is_in_no_loop(
+async def test_a_run_that_makes_progress_between_crashes_is_not_in_a_crash_loop(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     async with working(database, redis) as worker:
         run = (await accepted(database, caller, project)).run
         for visit in range(6):
-            taken = await worker.takes_up(run)
-            await taken.node("a", NodeStatus.COMPLETED, visits=visit + 1, output=visit, has_output=True)
-            await lose(database, run.id)
+            held = await worker.takes_up(run)
+            await held.node("a", NodeStatus.COMPLETED, visits=visit + 1, output=visit, has_output=True)
+            await expire_lease(database, run.id)
             await rescue_expired(database, 3)
             assert (await row(database, run.id))["status"] == "QUEUED"
 
 
-async def test_leases_of_a_dead_worker_end_at_once(
+async def test_the_leases_of_a_dead_worker_expire_at_once(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     async with working(database, redis) as worker:
@@ -119,7 +119,7 @@ async def test_leases_of_a_dead_worker_end_at_once(
         (S.QUEUED, "wake_at", S.QUEUED),
     ],
 )
-async def test_what_a_passed_moment_means_in_each_status(
+async def test_a_passed_time_has_the_defined_effect_in_each_status(
     database: Database, caller: Caller, project: str, status: RunStatus, column: str, follows: RunStatus
 ) -> None:
     run = (await accepted(database, caller, project)).run
@@ -129,4 +129,4 @@ async def test_what_a_passed_moment_means_in_each_status(
     after = await row(database, run.id)
     assert after["status"] == follows
     assert len(transitions) == (0 if follows is status else 1)
-    assert [seq for seq, *_ in await told(database, run.id)] == list(range(1, after["last_seq"] + 1))
+    assert [seq for seq, *_ in await event_summaries(database, run.id)] == list(range(1, after["last_seq"] + 1))

@@ -1,4 +1,4 @@
-"""Retention: what is old goes whole, what is not stays whole, and readers of what is gone are told."""
+"""Retention: old data is deleted as a whole, newer data stays, and readers of deleted events are told."""
 
 from redis.asyncio import Redis
 
@@ -23,11 +23,11 @@ async def finished(database: Database, redis: Redis, caller: Caller, project: st
     return held.run_id
 
 
-async def left(database: Database, run_id: str) -> list[int]:
+async def row_counts(database: Database, run_id: str) -> list[int]:
     return [await database.pool.fetchval(f"SELECT count(*) FROM {part} WHERE run_id = $1", run_id) for part in PARTS]
 
 
-async def test_history_of_old_runs_goes_and_their_rows_and_younger_ones_stay(
+async def test_the_history_of_old_runs_is_deleted_and_the_rest_stays(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     old = [await finished(database, redis, caller, project, 40) for _ in range(3)]
@@ -35,33 +35,35 @@ async def test_history_of_old_runs_goes_and_their_rows_and_younger_ones_stay(
     active = (await accepted(database, caller, project)).run.id
     assert [await prune_history(database.pool, 30, batch=2) for _ in range(3)] == [2, 1, 0]
     for run_id in old:
-        assert await left(database, run_id) == [0, 0, 0, 0]
+        assert await row_counts(database, run_id) == [0, 0, 0, 0]
         assert await database.pool.fetchval("SELECT output FROM runs WHERE id = $1", run_id) == {"ok": True}
-    assert 0 not in await left(database, young)
-    assert (await left(database, active))[0] == 1
+    assert 0 not in await row_counts(database, young)
+    assert (await row_counts(database, active))[0] == 1
 
 
-async def test_a_reader_whose_place_is_gone_is_told_where_history_begins(
+async def test_a_reader_of_deleted_events_is_told_where_the_history_starts(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     run_id = await finished(database, redis, caller, project, 40)
     last = await database.pool.fetchval("SELECT last_seq FROM runs WHERE id = $1", run_id)
     await prune_history(database.pool, 30)
     feed = Feed(database, redis)
-    told = [item async for item in feed.follow(run_id, 1)]
+    items = [item async for item in feed.follow(run_id, 1)]
     await feed.close()
-    assert [(item.seq, item.first_seq) for item in told if isinstance(item, Expired)] == [(1, last + 1)]
-    assert len(told) == 1
+    assert [(item.seq, item.first_seq) for item in items if isinstance(item, Expired)] == [(1, last + 1)]
+    assert len(items) == 1
 
 
-async def test_runs_and_used_up_keys_go_too(database: Database, redis: Redis, caller: Caller, project: str) -> None:
+async def test_old_runs_and_old_keys_are_deleted(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
     run_id = await finished(database, redis, caller, project, 100)
-    keep = await finished(database, redis, caller, project, 10)
+    young_id = await finished(database, redis, caller, project, 10)
     key = """INSERT INTO idempotency_keys (project_id, key, arguments_hash, run_id, created_at)
         VALUES ($1, $2, '', $3, now() - make_interval(hours => $4))"""
-    await database.pool.execute(key, project, "old", keep, 25)
-    await database.pool.execute(key, project, "new", keep, 23)
+    await database.pool.execute(key, project, "old", young_id, 25)
+    await database.pool.execute(key, project, "new", young_id, 23)
     assert await prune_runs(database.pool, 90) == 1
     assert await prune_keys(database.pool) == 1
-    assert await left(database, run_id) == [0, 0, 0, 0]
+    assert await row_counts(database, run_id) == [0, 0, 0, 0]
     assert [row["key"] for row in await database.pool.fetch("SELECT key FROM idempotency_keys")] == ["new"]

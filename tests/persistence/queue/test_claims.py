@@ -1,4 +1,4 @@
-"""The queue: who is claimed next, by whom, and how often; exact under any number of workers."""
+"""Claims: the order, the limits, and one worker for each run, under any number of workers."""
 
 import asyncio
 import random
@@ -24,15 +24,15 @@ from tests.journal_worker import SPEC
 
 
 async def queued(
-    database: Database, caller: Caller, project: str, *, priority: int = 0, lane: str | None = None, limit: int = 0
+    database: Database, caller: Caller, project: str, *, priority: int = 0, key: str | None = None, limit: int = 0
 ) -> str:
-    """One more QUEUED run; with `limit`, in a lane of its own."""
+    """Queue a run; with `limit`, under the concurrency key `key`."""
     async with database.begin() as connection:
         version = await ensure_adhoc(connection, caller, project, Content(SPEC, "hash"))
         new = NewRun(project, None, version.id, {}, options=RunOptions(priority=priority))
         run_id = (await accept(connection, caller, new)).run.id
     if limit:
-        await database.pool.execute("UPDATE runs SET lane = $2, lane_limit = $3 WHERE id = $1", run_id, lane, limit)
+        await database.pool.execute("UPDATE runs SET lane = $2, lane_limit = $3 WHERE id = $1", run_id, key, limit)
     return run_id
 
 
@@ -51,11 +51,11 @@ def both(caller: Caller, project: str, other: str) -> Caller:
     return Caller(caller.subject, {project: role, other: role})
 
 
-async def test_an_empty_queue_gives_nothing(database: Database) -> None:
+async def test_a_claim_from_an_empty_queue_is_empty(database: Database) -> None:
     assert await claim(database, 5) == []
 
 
-async def test_a_claim_tells_whether_the_end_of_a_run_may_let_in_more(
+async def test_a_claim_reports_whether_the_end_of_a_run_may_let_in_more(
     database: Database, caller: Caller, project: str
 ) -> None:
     async def has_more(free: int, project_limit: int | None = None) -> bool:
@@ -67,20 +67,20 @@ async def test_a_claim_tells_whether_the_end_of_a_run_may_let_in_more(
         await queued(database, caller, project)
     assert await has_more(2)
     assert not await has_more(2)
-    await queued(database, caller, project, lane="narrow", limit=1)
-    await queued(database, caller, project, lane="narrow", limit=1)
+    await queued(database, caller, project, key="narrow", limit=1)
+    await queued(database, caller, project, key="narrow", limit=1)
     assert await has_more(5)
     assert await has_more(5)
 
 
-async def test_within_a_project_priority_goes_before_age(database: Database, caller: Caller, project: str) -> None:
+async def test_inside_a_project_priority_goes_before_age(database: Database, caller: Caller, project: str) -> None:
     old = await queued(database, caller, project)
     urgent = await queued(database, caller, project, priority=5)
     new = await queued(database, caller, project)
     assert [await claim(database, 1) for _ in range(3)] == [[urgent], [old], [new]]
 
 
-async def test_a_project_with_a_long_queue_does_not_hold_up_another(
+async def test_a_project_with_a_long_queue_does_not_delay_another(
     database: Database, caller: Caller, project: str
 ) -> None:
     other = await other_project(database)
@@ -92,7 +92,7 @@ async def test_a_project_with_a_long_queue_does_not_hold_up_another(
     assert set(await claim(database, 50)) == set(crowd) - set(first)
 
 
-async def test_every_run_is_claimed_once_whoever_claims(database: Database, caller: Caller, project: str) -> None:
+async def test_every_run_is_claimed_by_one_of_several_workers(database: Database, caller: Caller, project: str) -> None:
     runs = {await queued(database, caller, project) for _ in range(60)}
     won: list[str] = []
     for _ in range(40):
@@ -105,10 +105,10 @@ async def test_every_run_is_claimed_once_whoever_claims(database: Database, call
     assert [tuple(row) for row in epochs] == [(1, 1, 2)]
 
 
-async def test_a_limited_lane_never_runs_more_than_its_limit_and_holds_up_nobody_else(
+async def test_a_limited_key_never_runs_more_than_its_limit_and_delays_no_other(
     database: Database, caller: Caller, project: str
 ) -> None:
-    limited = {await queued(database, caller, project, lane="wf_x", limit=2) for _ in range(20)}
+    limited = {await queued(database, caller, project, key="wf_x", limit=2) for _ in range(20)}
     free = {await queued(database, caller, project) for _ in range(3)}
     won = [one for got in await asyncio.gather(*(claim(database, 10, f"w{n}") for n in range(5))) for one in got]
     won += await claim(database, 10)
@@ -119,7 +119,7 @@ async def test_a_limited_lane_never_runs_more_than_its_limit_and_holds_up_nobody
     assert len(await claim(database, 10)) == 1
 
 
-async def test_a_limit_for_projects_counts_all_their_runs(database: Database, caller: Caller, project: str) -> None:
+async def test_a_project_limit_counts_all_runs_of_the_project(database: Database, caller: Caller, project: str) -> None:
     other = await other_project(database)
     wide = both(caller, project, other)
     for owner in (project, other):
@@ -131,31 +131,31 @@ async def test_a_limit_for_projects_counts_all_their_runs(database: Database, ca
     assert [row["count"] for row in counts] == [2, 2]
 
 
-async def test_workers_that_look_at_once_all_find_something_while_there_is_something(
+async def test_concurrent_claims_all_get_runs_while_enough_are_queued(
     database: Database, caller: Caller, project: str
 ) -> None:
-    await copies(database, await queued(database, caller, project), 400)
+    await insert_copies(database, await queued(database, caller, project), 400)
     won = await asyncio.gather(*(claim(database, 40, f"worker {n}") for n in range(5)))
     assert [len(one) for one in won] == [40] * 5
     assert len({run_id for one in won for run_id in one}) == 200
 
 
-async def test_a_limited_run_has_its_turn_however_many_others_are_queued(
+async def test_a_limited_run_is_claimed_however_many_others_are_queued(
     database: Database, caller: Caller, project: str
 ) -> None:
     other = await other_project(database)
     wide = both(caller, project, other)
-    await copies(database, await queued(database, wide, project, priority=50), 100)
-    limited = await queued(database, wide, other, lane="wf_x", limit=1)
+    await insert_copies(database, await queued(database, wide, project, priority=50), 100)
+    limited = await queued(database, wide, other, key="wf_x", limit=1)
     assert limited in await claim(database, 3)
 
 
-async def test_a_worker_that_is_stopped_while_it_counts_holds_up_nobody_for_long(
+async def test_a_worker_that_hangs_while_it_counts_delays_others_only_briefly(
     database: Database, database_url: str, caller: Caller, project: str
 ) -> None:
-    limited = await queued(database, caller, project, lane="wf_x", limit=1)
+    limited = await queued(database, caller, project, key="wf_x", limit=1)
     free = await queued(database, caller, project)
-    async with stopped_in_the_middle(database_url):
+    async with hanging_claim(database_url):
         async with asyncio.timeout(10):
             assert await claim(database, 10) == [free]
             assert await claim(database, 10, project_limit=5) == []
@@ -163,8 +163,8 @@ async def test_a_worker_that_is_stopped_while_it_counts_holds_up_nobody_for_long
 
 
 @asynccontextmanager
-async def stopped_in_the_middle(database_url: str) -> AsyncIterator[None]:
-    """Somebody who has the lock and says no more."""
+async def hanging_claim(database_url: str) -> AsyncIterator[None]:
+    """A worker that holds the lock of the limits and sends no more statements."""
     connection = await asyncpg.connect(database_url)
     try:
         async with connection.transaction():
@@ -175,70 +175,70 @@ async def stopped_in_the_middle(database_url: str) -> AsyncIterator[None]:
 
 
 @dataclass
-class Waiting:
-    """A queued run, as the rules see it."""
+class QueuedRun:
+    """The properties of a run that decide its order."""
 
     id: str
     project: str
-    lane: str
+    key: str
     limit: int | None
     priority: int
     age: int
 
 
-def by_the_rules(queue: list[Waiting], held: list[Waiting], free: int, project_limit: int | None) -> list[str]:
-    """What the opening of claims.py says, read plainly: sorted, counted, and cut."""
-    lanes: dict[str, list[Waiting]] = defaultdict(list)
+def expected_claim(queue: list[QueuedRun], held: list[QueuedRun], free: int, project_limit: int | None) -> list[str]:
+    """The rules of claims.py as a plain program: sort, count, cut."""
+    by_key: dict[str, list[QueuedRun]] = defaultdict(list)
     for run in sorted(queue, key=lambda one: (-one.priority, -one.age, one.id)):
-        room = len(queue) if run.limit is None else run.limit - sum(one.lane == run.lane for one in held)
-        if len(lanes[run.lane]) < room:
-            lanes[run.lane].append(run)
+        free_places = len(queue) if run.limit is None else run.limit - sum(one.key == run.key for one in held)
+        if len(by_key[run.key]) < free_places:
+            by_key[run.key].append(run)
     ranked = []
     for project in {run.project for run in queue}:
         has = sum(one.project == project for one in held)
-        own = [run for lane in lanes.values() for run in lane if run.project == project]
+        own = [run for runs in by_key.values() for run in runs if run.project == project]
         for place, run in enumerate(sorted(own, key=lambda one: (-one.priority, -one.age, one.id)), 1):
             ranked.append((has + place, -run.priority, -run.age, run.id))
-    let = [one for one in sorted(ranked) if project_limit is None or one[0] <= project_limit]
-    return [run_id for *_, run_id in let[:free]]
+    allowed = [one for one in sorted(ranked) if project_limit is None or one[0] <= project_limit]
+    return [run_id for *_, run_id in allowed[:free]]
 
 
 @pytest.mark.parametrize("seed", range(25))
-async def test_a_claim_takes_what_the_rules_say(database: Database, caller: Caller, project: str, seed: int) -> None:
+async def test_a_claim_follows_the_rules(database: Database, caller: Caller, project: str, seed: int) -> None:
     draw = random.Random(seed)
     template = await queued(database, caller, project)
     projects = [project, *[await other_project(database) for _ in range(draw.randrange(4))]]
-    lanes = {one: [(one, None)] for one in projects}
+    keys = {one: [(one, None)] for one in projects}
     for number in range(draw.choice([0, 3, 90])):
-        lanes[draw.choice(projects)].append((f"wf_{number:03}", draw.randint(1, 3)))
-    runs: list[tuple[str, Waiting]] = []
+        keys[draw.choice(projects)].append((f"wf_{number:03}", draw.randint(1, 3)))
+    runs: list[tuple[str, QueuedRun]] = []
     for number in range(draw.choice([10, 300])):
         owner = draw.choice(projects)
-        lane, limit = draw.choice(lanes[owner])
+        key, limit = draw.choice(keys[owner])
         status = draw.choice(["QUEUED"] * 6 + ["RUNNING", "CANCELLING"])
-        run = Waiting(f"run_{number:04}", owner, lane, limit, draw.choice([0, 0, 5]), draw.randrange(50))
+        run = QueuedRun(f"run_{number:04}", owner, key, limit, draw.choice([0, 0, 5]), draw.randrange(50))
         runs.append((status, run))
-    await put(database, template, runs)
+    await replace_template(database, template, runs)
     queue = [run for status, run in runs if status == "QUEUED"]
     held = [run for status, run in runs if status != "QUEUED"]
     free, project_limit = draw.choice([1, 7, 48]), draw.choice([None, None, 20, 120])
     won = await claim(database, free, project_limit=project_limit)
-    assert sorted(won) == sorted(by_the_rules(queue, held, free, project_limit))
+    assert sorted(won) == sorted(expected_claim(queue, held, free, project_limit))
 
 
-async def put(database: Database, template: str, runs: list[tuple[str, Waiting]]) -> None:
-    """These in place of the template."""
+async def replace_template(database: Database, template: str, runs: list[tuple[str, QueuedRun]]) -> None:
+    """Insert the runs, and delete the template."""
     await database.pool.executemany(
         """INSERT INTO runs (id, project_id, version_id, source, mode, status, inputs, options, created_by, lane,
         lane_limit, priority, queued_at) SELECT $2, $3, version_id, source, mode, $4, inputs, options, created_by, $5,
         $6, $7, '2026-01-01'::timestamptz - make_interval(secs => $8) FROM runs WHERE id = $1""",
-        [(template, r.id, r.project, status, r.lane, r.limit, r.priority, r.age) for status, r in runs],
+        [(template, r.id, r.project, status, r.key, r.limit, r.priority, r.age) for status, r in runs],
     )
     await database.pool.execute("DELETE FROM runs WHERE id = $1", template)
 
 
-async def copies(database: Database, template: str, many: int, lanes: int = 0) -> None:
-    """So many more like that one; `lanes`: shared out over as many, each with a limit of its own."""
+async def insert_copies(database: Database, template: str, many: int, keys: int = 0) -> None:
+    """Insert `many` copies of a run; with `keys`, distributed over that many keys with a limit."""
     await database.pool.execute(
         """INSERT INTO runs (id, project_id, version_id, source, mode, status, inputs, options, created_by, lane,
         lane_limit, queued_at) SELECT 'run_' || $2::int || '_' || n, project_id, version_id, source, mode, 'QUEUED', inputs,
@@ -247,25 +247,25 @@ async def copies(database: Database, template: str, many: int, lanes: int = 0) -
         FROM runs, generate_series(1, $2) n WHERE id = $1""",
         template,
         many,
-        lanes,
+        keys,
     )
     await database.pool.execute("ANALYZE runs")
 
 
-@pytest.mark.parametrize("lanes", [0, 50])
+@pytest.mark.parametrize("keys", [0, 50])
 async def test_a_claim_costs_the_same_however_long_the_queue_is(
-    database: Database, caller: Caller, project: str, lanes: int
+    database: Database, caller: Caller, project: str, keys: int
 ) -> None:
     async def cost() -> float:
-        took = []
+        durations = []
         for _ in range(15):
             began = time.perf_counter()
             assert len(await claim(database, 2)) == 2
-            took.append(time.perf_counter() - began)
-        return sorted(took)[len(took) // 2]
+            durations.append(time.perf_counter() - began)
+        return sorted(durations)[len(durations) // 2]
 
     template = await queued(database, caller, project)
-    await copies(database, template, 200, lanes)
+    await insert_copies(database, template, 200, keys)
     few = await cost()
-    await copies(database, template, 100_000, lanes)
+    await insert_copies(database, template, 100_000, keys)
     assert await cost() < few * 5 + 0.005
