@@ -111,8 +111,8 @@ FINISHED = frozenset({NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.CANCEL
 EXECUTED = frozenset({NodeStatus.COMPLETED, NodeStatus.FAILED})
 """Statuses of a node that has run to its end: it has an output or an error, and counts as done."""
 UNFINISHED = frozenset({NodeStatus.RUNNING, NodeStatus.WAITING})
-"""Statuses that a checkpoint holds for a node that has begun a visit and not ended it. After a
-crash the visit is repeated.
+"""Statuses in a checkpoint of a node that has begun a visit and not ended it. After a crash a
+RUNNING node starts its visit again; a WAITING node goes on waiting.
 """
 
 

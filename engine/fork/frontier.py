@@ -22,7 +22,7 @@ from engine.states import UNFINISHED, NodeStatus
 
 
 class EdgeKey(NamedTuple):
-    """The identity of an edge across versions. `nth` distinguishes edges with the same ends and port."""
+    """The identity of an edge across versions. `nth` counts edges with the same ends and port."""
 
     source: str
     target: str
@@ -232,7 +232,10 @@ def restart_unfinished(plan: Plan, frontier: Frontier) -> Frontier:
 
 
 def _reopen_joins(plan: Plan, frontier: Frontier, result: Frontier) -> None:
-    """Reopen the joins that were consumed for a visit that never began, because the node had reached maxVisits."""
+    """Reopen joins that were consumed for a visit that never began.
+
+    The node had reached maxVisits, which ended the run.
+    """
     for node_id, join in frontier.joins.items():
         record = frontier.records.get(node_id)
         has_begun = record is not None and plan.nodes[node_id].entry_round(record.round) >= join.round
@@ -248,7 +251,8 @@ def _reopen_joins(plan: Plan, frontier: Frontier, result: Frontier) -> None:
 def _is_settled(edges: EdgeKeys, frontier: Frontier, edge: PlanEdge, round_: Round) -> bool:
     """Whether the token of this edge has arrived for a round of its settled source.
 
-    True for every EXIT edge: it may have no token before its loop is over, so its absence means nothing.
+    True for every EXIT edge: it may have no token before its loop is over, so a missing token means
+    nothing.
     """
     if edge.kind is EdgeKind.EXIT:
         return True

@@ -1,4 +1,4 @@
-"""The history of a run, read from its checkpoints: past visits of nodes, and past tokens at barriers.
+"""The history of a run, read from its checkpoints: past visits, and past tokens at barriers.
 
 Times are numbers of checkpoints, counted from the first known one. Invalidation uses the history to
 find out what was computed from a visit. Everything here is pure and stores nothing.
@@ -15,7 +15,7 @@ from engine.states import FINISHED, NodeStatus
 
 @dataclass(slots=True)
 class PastVisit:
-    """One visit of a node. `began` and `ended` are checkpoints; `ended` is None while it is unfinished."""
+    """One visit of a node. `began` and `ended` are checkpoints; an unfinished visit has no end."""
 
     visits: int
     round: Round
@@ -54,15 +54,15 @@ class RunHistory:
         """Read the history.
 
         Args:
-            changes: The channel values of the checkpoints in order; at least the changed ones of each.
+            changes: The channel values of each checkpoint in order, at least the changed ones.
         """
         self.visits: dict[str, list[PastVisit]] = {}
         """The visits of each node, oldest first."""
         self.tokens: dict[str, list[PastToken]] = {}
         """The tokens of each barrier by channel, oldest first."""
         self.task_nodes: set[str] = set()
-        """The nodes that ran as tasks beside the graph. Their tokens are first seen in the checkpoint
-        of the superstep that the tokens start.
+        """The nodes that ran as tasks beside the graph. Their tokens are first seen in the
+        checkpoint of the superstep that the tokens start.
         """
         self._barriers: dict[str, tuple[Round, dict[int, bool]]] = {}
         for at, values in enumerate(changes):

@@ -1,4 +1,4 @@
-"""Invalidate what was computed from the last visit of a node: later visits, and the tokens that they sent.
+"""Invalidate what was computed from the last visit of a node: later visits and their tokens.
 
 Everything that does not depend on it stays. Rounds tell which visit led to which. Where they do not
 (EXIT and BACK edges, `join: any`), the first checkpoint that contains a token decides. The result
@@ -27,7 +27,7 @@ class DependentRoot(Exception):
 
 
 class HistoryUnknown(Exception):
-    """The earlier visits of `node_id` are unknown: the run began as a copy, in the middle of a loop."""
+    """The earlier visits of `node_id` are unknown: the run began as a copy inside a loop."""
 
     def __init__(self, node_id: str) -> None:
         super().__init__(node_id)
@@ -71,14 +71,18 @@ class Invalidation:
                     pending.append((target_id, first))
 
     def _visit(self, root: str, node_id: str, index: int) -> PastVisit:
-        """Return a visit; if it stands for unknown invalid visits before it, moved to the first round and checkpoint."""
+        """Return a visit, extended to the unknown visits before it if these are invalid too.
+
+        In a copy, the visits before the first known one are unknown. An extended visit begins in
+        the first round and ends in the first checkpoint.
+        """
         visit = self._history.visits[node_id][index]
         if node_id == root or visit.began or self._may_have_valid_visits(node_id):
             return visit
         return replace(visit, round=(0,) * len(visit.round), ended=0)
 
     def _after(self, node: PlanNode, visit: PastVisit) -> Iterator[VisitRef]:
-        """Yield the first visit that this visit led to for each edge, and mark the tokens as invalid."""
+        """Yield the first visit that this visit led to by each edge; mark its tokens as invalid."""
         if visit.ended is None:
             return
         for edge in node.out:
@@ -193,7 +197,10 @@ class Invalidation:
         return True
 
     def _rebuild_barrier(self, edges: EdgeKeys, result: Frontier, channel: str) -> None:
-        """Rebuild a barrier from its valid tokens. It is consumed if the visit that it led to is still there."""
+        """Rebuild a barrier from its valid tokens.
+
+        It is consumed if the visit that it led to is still there.
+        """
         joins, node_id = result.loops if channel.startswith(LOOP) else result.joins, channel.split(":", 1)[1]
         invalid, tokens = self._invalid_tokens[channel], self._history.tokens[channel]
         join: JoinState | None = None
@@ -210,7 +217,7 @@ class Invalidation:
             joins[node_id] = replace(join, is_consumed=self._has_begun(result, channel, node_id, join.round))
 
     def _has_begun(self, result: Frontier, channel: str, node_id: str, round_: Round) -> bool:
-        """Whether the node has begun its visit for a round of this barrier, or a breakpoint holds it."""
+        """Whether the visit for a round of this barrier has begun, or a breakpoint holds it."""
         record = result.records.get(node_id)
         latest = result.held.get(node_id, record.round if record else None)
         if latest is None:
@@ -237,7 +244,7 @@ class Invalidation:
 
 
 def _is_sent_by(token: PastToken, visit: PastVisit) -> bool:
-    """Whether this visit sent the token, and not an earlier visit in the same round of an outer loop."""
+    """Whether this visit sent the token, not an earlier one in the same round of an outer loop."""
     return visit.ended is not None and token.at >= visit.ended
 
 

@@ -35,7 +35,7 @@ def migrate_frontier(old: Plan, new: Plan, frontier: Frontier, patched: Collecti
         migration.check_edges()
     if migration.problems:
         raise PatchRefused(migration.problems)
-    return migration.migrated()
+    return migration.build()
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class _Migration:
     """
 
     def check_nodes(self) -> None:
-        """Check that all nodes that have begun or are due exist in the new version and mean the same."""
+        """Check that the nodes that have begun or are due mean the same in the new version."""
         due = [name for name, join in self.frontier.joins.items() if is_ready(self.old.nodes[name], join)]
         begun = dict.fromkeys([*filter(self._has_run, self.frontier.records), *self.frontier.held, *due])
         for node_id in begun:
@@ -148,8 +148,8 @@ class _Migration:
 
     # The frontier of the new plan.
 
-    def migrated(self) -> Frontier:
-        """Return the records and tokens that the new version knows, with the decided edges settled."""
+    def build(self) -> Frontier:
+        """Return the records and tokens known to the new version, with decided edges settled."""
         keys = EdgeKeys(self.new).by_key.keys()
         headers = {node.id: node for node in self.new.nodes.values() if node.is_header}
         joins = dict(_known_joins(self.frontier.joins, keys, self.new.nodes))

@@ -155,7 +155,7 @@ def _taken(node: PlanNode, port: str | None, scope: Mapping[str, Any]) -> set[in
 
 
 def _port(node: PlanNode, bound_node: BoundNode, output: JSON) -> str | None:
-    """Return the port by which a node leaves with this output. The port matters only if an edge names one."""
+    """Return the port by which a node leaves with this output; None if no edge names a port."""
     if not any(edge.port not in (None, ERROR_PORT) for edge in node.out):
         return None
     try:

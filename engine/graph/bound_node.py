@@ -1,4 +1,4 @@
-"""Nodes of a spec bound to their types: config validated, references and secrets in templates found.
+"""Nodes bound to their types: config validated, references and secrets in templates found.
 
 The compiler binds each spec once and all its runs share the result. Bound nodes are immutable and
 hold no state of a run, so a crash cannot damage them.

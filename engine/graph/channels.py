@@ -168,7 +168,7 @@ class NodeRecords(BaseChannel[dict[str, NodeRecord], dict[str, NodeRecord], Any]
         return {node: [record.status, record.visits, list(record.round)] for node, record in self.changed.items()}
 
     def from_checkpoint(self, checkpoint: Any) -> Self:
-        """Share the live records object, so that the records outlive one invocation of the graph."""
+        """Share the live records object, so that it outlives one invocation of the graph."""
         channel = self.__class__(self.key)
         if checkpoint is not MISSING:
             channel.records = checkpoint
@@ -186,7 +186,10 @@ class NodeRecords(BaseChannel[dict[str, NodeRecord], dict[str, NodeRecord], Any]
         return self.records
 
     def is_available(self) -> bool:
-        """Return False: the channel triggers no node, and LangGraph skips it in steps without writes to it."""
+        """Return False, so that the channel triggers no node.
+
+        LangGraph skips it in steps that do not write to it.
+        """
         return False
 
 

@@ -35,7 +35,7 @@ _START = "__treadle_start__"
 
 
 class GraphCallbacks(Protocol):
-    """The functions that a compiled graph calls for one run. Each returns the writes that follow."""
+    """The functions that a graph calls for one run. Each returns the writes that follow."""
 
     def start(self) -> Sequence[Write]:
         """Start the run: settle the edges of `__start__`."""
@@ -67,7 +67,8 @@ class CompiledGraph:
         """Run supersteps until no node is due.
 
         Args:
-            command: True to start a run, a Command with outside writes, or None to go on from the head.
+            command: True to start a run, a Command with outside writes, or None to go on from
+                the head.
             run_id: The id of the run, which is LangGraph's thread id.
             callbacks: Called for each node that is due.
             control: Stops the invocation after the current superstep.
@@ -168,7 +169,7 @@ class GraphCache:
         self._graphs: OrderedDict[str, CompiledGraph] = OrderedDict()
 
     def peek(self, spec_hash: str) -> CompiledGraph | None:
-        """Return a cached graph, so that the caller need not load the spec; None if it is not cached."""
+        """Return a graph if it is cached, so that the caller need not load the spec."""
         return self._graphs.get(spec_hash)
 
     def get(self, spec_hash: str, raw: JSON) -> CompiledGraph:

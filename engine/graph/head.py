@@ -21,10 +21,12 @@ def due_nodes(values: Mapping[str, Any], updated_channels: Iterable[str] | None)
 
     Args:
         values: The channel values of a checkpoint.
-        updated_channels: The channels that may have opened with this checkpoint, as LangGraph lists them.
+        updated_channels: The channels that may have opened with this checkpoint, as LangGraph
+            lists them.
 
     Returns:
-        The targets of the pending Sends, then the nodes whose barrier has opened. Empty if no superstep follows.
+        The targets of the pending Sends, then the nodes whose barrier has opened. Empty if no
+        superstep follows.
     """
     sends = [send.node for send in values.get(TASKS, ())]
     opened = [name for name in updated_channels or () if name.startswith((JOIN_BARRIER, LOOP))]
@@ -37,22 +39,30 @@ def next_nodes(checkpoint: Checkpoint) -> list[str]:
 
 
 class HeadWrites:
-    """The writes on top of one head checkpoint. The next checkpoint contains them, and begins with none."""
+    """The writes on top of one head checkpoint.
+
+    The next checkpoint contains them, and begins with none.
+    """
 
     def __init__(self, stored: Iterable[TaskWrite] = ()) -> None:
         self.writes: list[TaskWrite] = list(stored)
         self._has_sends = any(channel == TASKS for _, channel, _ in self.writes)
 
     def replace(self, task_id: str, writes: Iterable[Write]) -> None:
-        """Keep the writes of a task for the next invocation, in place of those that the task wrote before."""
+        """Keep the writes of a task for the next invocation. They replace its earlier writes."""
         self.writes = [write for write in self.writes if write[0] != task_id]
         self.writes += [(task_id, channel, value) for channel, value in writes]
 
     def enter(self, values: Mapping[str, Any], writes: Sequence[Write]) -> list[Write]:
-        """Return outside writes as they must enter the graph on top of the checkpoint with these channel `values`.
+        """Return the writes that enter the graph for these outside writes.
 
-        A write to the channel of Sends replaces what the channel holds. So the first Send on top of a checkpoint is
-        preceded by all Sends that the checkpoint still has to run; without them, nodes that are due would never run.
+        A write to the channel of Sends replaces what the channel holds. So the first Send on top of
+        a checkpoint is preceded by all Sends that the checkpoint still has to run. Without them,
+        nodes that are due would never run.
+
+        Args:
+            values: The channel values of the checkpoint.
+            writes: The outside writes.
         """
         if self._has_sends or all(channel != TASKS for channel, _ in writes):
             return list(writes)

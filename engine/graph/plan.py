@@ -29,16 +29,16 @@ Tokens
     still take it. It is dead when its loop is over.
 
 Joins
-    The join barrier of a node collects the tokens of its entries. It opens once for each round: when
-    every entry is settled, or with `join: any` when the first one is taken. The node runs if at
-    least one entry is taken, else it is skipped (dead-path elimination, WS-BPEL 2.0, section
+    The join barrier of a node collects the tokens of its entries. It opens once for each round:
+    when every entry is settled, or with `join: any` when the first one is taken. The node runs if
+    at least one entry is taken, else it is skipped (dead-path elimination, WS-BPEL 2.0, section
     12.5.1). A token of a newer round resets the barrier; a token of an older round is ignored. A
     node with one FORWARD entry needs no barrier.
 
 Loop barriers
-    The loop barrier of a header collects the tokens of its BACK edges. It opens when all of them are
-    settled for a round. If one is taken, the header runs in the next round. If all are dead, the
-    loop is over, and the exits of the header that were never taken are dead.
+    The loop barrier of a header collects the tokens of its BACK edges. It opens when all of them
+    are settled for a round. If one is taken, the header runs in the next round. If all are dead,
+    the loop is over, and the exits of the header that were never taken are dead.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -189,7 +189,7 @@ def make_plan(spec: Spec) -> Plan:
 
 
 def _edges_with_starts(spec: Spec) -> list[EdgeSpec]:
-    """Return the edges of the spec, and an edge from `__start__` to each node without an edge in."""
+    """Return the edges of the spec, and an edge from `__start__` to each node that none enters."""
     entered = {edge.target for edge in spec.edges}
     missing = [
         EdgeSpec(id=f"{START}->{node.id}", source=START, target=node.id)

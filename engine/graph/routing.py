@@ -1,4 +1,4 @@
-"""Routing after a node: which edges are taken or dead, which nodes are skipped, and what is written.
+"""Routing after a node: which edges are taken or dead, and which nodes are skipped.
 
 The functions are pure: they return the channel writes of the tokens and change no state. A crash
 before the writes are durable loses nothing, because the same inputs give the same writes again.
@@ -104,7 +104,7 @@ def _taken_write(plan: Plan, edge: PlanEdge, source_round: Round) -> Write:
 
 
 def _dead_write(plan: Plan, edge: PlanEdge, source_round: Round) -> Write | None:
-    """Return the dead token of an edge; None if the target has no barrier and is skipped at once."""
+    """Return the dead token of an edge; None if the target has no barrier for it."""
     round_ = edge.round_at_target(source_round)
     if edge.kind is EdgeKind.BACK:
         return LOOP + edge.target, EdgeToken(edge.index, round_, False)

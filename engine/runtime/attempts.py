@@ -1,4 +1,4 @@
-"""The attempts of one visit of a node: retries with backoff, timeout, and every exception as a RunError.
+"""The attempts of one visit of a node: retries with backoff, timeout, exceptions as RunErrors.
 
 Nothing here is durable. A crash loses the current attempt only: the node starts again with the same
 idempotency key. The task runner, inline nodes, maps and node tests use it.
@@ -31,7 +31,7 @@ NO_RETRY = Retry(max_attempts=1)
 
 @dataclass(frozen=True, slots=True)
 class NodeResult:
-    """The result of a visit: an outcome or an error. `attempts` is the number of the last attempt."""
+    """The outcome or the error of a visit. `attempts` is the number of the last attempt."""
 
     outcome: Outcome | None
     error: RunError | None
@@ -110,8 +110,8 @@ async def _attempt(node: BoundNode, context: RunNodeContext) -> tuple[Outcome | 
         message = context.redact(clean_text(failure.message))
         return None, RunError(failure.code, message, node_id, failure.retryable, details)
     except asyncio.CancelledError:
-        # Either this task is cancelled, or something that the node awaited was cancelled. The second
-        # case is a failure like any other.
+        # Either this task is cancelled, or something that the node awaited was cancelled. The
+        # second case is a failure like any other.
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
@@ -120,14 +120,17 @@ async def _attempt(node: BoundNode, context: RunNodeContext) -> tuple[Outcome | 
         if limit.expired():
             message = f"node {node_id!r} did not finish within {node.spec.timeout_s} s"
             return None, RunError("TIMEOUT", message, node_id, True)
-        # A bug of the node type: the user sees the name of the exception, the log has the traceback.
+        # A bug of the node type: the user sees the exception, the log has the traceback.
         log.exception("node raised", run_id=context.run_id, node_id=node_id, node_type=node.type.name)
         message = context.redact(clean_text(f"{type(error).__name__}: {error}"))
         return None, RunError("NODE", message, node_id, False)
 
 
 async def _execute(node: BoundNode, context: RunNodeContext) -> Outcome:
-    """Execute the node, with its secrets in scope if it names some. The map's own call resolves those of its items."""
+    """Execute the node, with its secrets in scope if it names some.
+
+    In an item of a map they are in scope already: the call of the map has resolved them.
+    """
     if not node.secrets or SECRETS in context.scope:
         return await _checked_outcome(node, context)
     resource: Secrets | None = context.resources.get("secrets")

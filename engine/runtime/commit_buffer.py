@@ -1,4 +1,4 @@
-"""The commit buffer of one claimed run: it collects changes and passes them to the journal as entries.
+"""The commit buffer of one claimed run: it passes collected changes to the journal as entries.
 
 A crash loses the entries that are not durable yet and nothing else. Each change is passed on once,
 in the order in which it happened.
@@ -52,8 +52,8 @@ class CommitBuffer:
     ) -> RunStatus | None:
         """Commit all changes with a change of the run's status, and wait until both are durable.
 
-        If somebody else has changed the status before, the status change is left out and the rest of
-        the entry is committed, because it did happen.
+        If somebody else has changed the status before, the status change is left out and the rest
+        of the entry is committed, because it did happen.
 
         Returns:
             None if the status was changed; else the status that the run has instead.
@@ -76,7 +76,10 @@ class CommitBuffer:
         return None
 
     async def flush(self) -> None:
-        """Wait until all entries are durable. They are in order: if one fails, all later ones have failed too."""
+        """Wait until all entries are durable.
+
+        They are in order: if one fails, all later ones have failed too.
+        """
         for commit in self._in_flight:
             await commit
         self._in_flight = []

@@ -36,7 +36,7 @@ becomes WAITING and its worker is free.
 
 
 class RunExecutor:
-    """The execution of one run under one claim. `final_status` is the status with which it ended."""
+    """The execution of one run under one claim. `final_status` is the status at its end."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class RunExecutor:
 
     @property
     def unresponsive_since(self) -> float | None:
-        """The event loop time of the first cancel request, while a node still runs after it; else None."""
+        """The event loop time of the first cancel request, if a node still runs after it."""
         return self._tasks.unresponsive_since
 
     @property
@@ -141,7 +141,7 @@ class RunExecutor:
     # The loop.
 
     def _restore(self, resume_state: ResumeState) -> None:
-        """Adopt the stored state, and schedule the tasks that were running when the last claim ended."""
+        """Adopt the stored state, and schedule the tasks that ran when the last claim ended."""
         self.state.restore(resume_state.records, resume_state.usage)
         self.waits.restore(resume_state.waits)
         self._has_next = resume_state.has_next
@@ -152,7 +152,7 @@ class RunExecutor:
             self._stop.request(StopReason.BREAK)
 
     async def _loop(self, command: Any) -> None:
-        """Alternate between invocations of the graph and waiting for tasks, until the run ends or stops."""
+        """Alternate between the graph and waiting for tasks, until the run ends or stops."""
         while True:
             if command is not _NO_COMMAND and not self._stop.is_requested:
                 await self._invoke(command)
@@ -170,8 +170,8 @@ class RunExecutor:
         """Decide what an idle run does.
 
         Returns:
-            True if a wait ends so soon that the run keeps its worker. Otherwise the run stops; if it
-            has waits and no stop was requested, it is WAITING or paused at the end of its step.
+            True if a wait ends so soon that the run keeps its worker. Otherwise the run stops; if
+            it has waits and no stop was requested, it is WAITING or paused at the end of its step.
         """
         if self._stop.is_requested or not self.waits:
             return False
@@ -215,7 +215,7 @@ class RunExecutor:
             self._tasks.on_result = None
 
     def _enter_results(self) -> Any:
-        """Return the results from outside the graph as one Command; _NO_COMMAND if there are none."""
+        """Return the results of tasks and waits as one Command; _NO_COMMAND if there are none."""
         writes = self._scheduler.take_results()
         if not writes:
             return _NO_COMMAND
@@ -247,7 +247,10 @@ class RunExecutor:
             self._tasks.start_scheduled()
 
     async def _commit_status(self, record: CheckpointRecord | None, change: RunChange) -> None:
-        """Commit an entry that ends this claim, unless somebody else has changed the status of the run before."""
+        """Commit an entry that ends this claim.
+
+        If somebody else has changed the status of the run before, adopt that status instead.
+        """
         actual_status = await self._buffer.commit_status(record, change, self._stop.failure)
         if actual_status is None:
             self.final_status = change.status

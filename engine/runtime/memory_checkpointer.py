@@ -18,7 +18,10 @@ from engine.runtime.ports import AttachedRun, CheckpointRecord, PendingWrite, Re
 
 
 class MemoryHeadStore(BaseCheckpointSaver[int]):
-    """The last checkpoint of one run, with the writes on top of it. Implements engine.runtime.ports.HeadStore."""
+    """The last checkpoint of one run, with the writes on top of it.
+
+    Implements engine.runtime.ports.HeadStore.
+    """
 
     def __init__(self) -> None:
         super().__init__()

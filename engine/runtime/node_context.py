@@ -1,4 +1,4 @@
-"""The context of one visit of a node: the names that its templates see, and its reports without secrets.
+"""The context of one visit of a node: the scope of its templates, and its redacted reports.
 
 A context lives as long as its visit. Nothing in it is durable: the reporter decides what becomes an
 event. Every text, value and error passes the redactor before it leaves the context.
@@ -136,7 +136,7 @@ class RunNodeContext:
         self._text = self._redactor.stream()
 
     def flush_text(self) -> None:
-        """Report the end of the streamed text, which was delayed because it could begin a secret."""
+        """Report the end of the streamed text, which was delayed in case it begins a secret."""
         self._report_text(self._text.flush())
 
     def redact(self, value: JSON) -> JSON:

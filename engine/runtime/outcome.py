@@ -88,7 +88,7 @@ class RunOutcome:
 
 
 def _checked(output: JSON) -> tuple[JSON, RunError | None]:
-    """Check the size of a combined output. Each part may be as large as a node's output, and so may the whole."""
+    """Check a combined output: the whole may be no larger than the output of one node."""
     try:
         check_storable(output)
     except NodeFailure as failure:

@@ -1,4 +1,4 @@
-"""The interfaces that the engine requires from storage: the journal and the store of head checkpoints.
+"""The interfaces that the engine requires from storage: the journal and the head checkpoints.
 
 The persistence package implements them for runs of a worker, the memory checkpointer for the items
 of a map. An Entry is one commit: its events, node outputs, checkpoint, pending writes and status
@@ -20,7 +20,7 @@ from engine.types import JSON
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRecord:
-    """One serialised checkpoint. `data` is a delta to `parent_id`, or the whole state if `is_full`."""
+    """A serialised checkpoint. `data` is a delta to `parent_id`, or all values if `is_full`."""
 
     id: str
     parent_id: str | None
@@ -32,7 +32,10 @@ class CheckpointRecord:
 
 @dataclass(frozen=True, slots=True)
 class PendingWrite:
-    """A write on top of `checkpoint_id` that no checkpoint contains yet. After a crash it is applied again."""
+    """A write on top of `checkpoint_id` that no checkpoint contains yet.
+
+    After a crash it is applied again.
+    """
 
     checkpoint_id: str
     task_id: str
@@ -96,12 +99,14 @@ class Entry:
     change: RunChange | None = None
     progress: float | None = None
     failure: RunError | None = None
-    """The error with which the run is going to fail. If the worker crashes, the next one ends the run with it."""
+    """The error with which the run is going to fail. If the worker crashes, the next one ends the
+    run with it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeState:
-    """The stored state of a run from which an executor resumes: its head with the writes on top of it."""
+    """The stored state from which an executor resumes a run: its head and the writes on top."""
 
     records: dict[str, NodeRecord]
     step: int
@@ -115,7 +120,7 @@ class ResumeState:
 
 
 class Fenced(Exception):
-    """The run has no claim with this epoch any more: this worker must drop it and write nothing else."""
+    """The run has no claim with this epoch any more: this worker must drop it at once."""
 
 
 class StatusMoved(Exception):
@@ -148,7 +153,10 @@ class Journal(Protocol):
         ...
 
     def post(self, entry: Entry) -> None:
-        """Add an entry to the next commit, within milliseconds. The next `commit` of the run reports a failure."""
+        """Add an entry to the next commit, within milliseconds.
+
+        The next `commit` of the run reports a failure.
+        """
         ...
 
     def stream(self, run_id: str, delta: OutputDelta) -> None:
@@ -157,7 +165,10 @@ class Journal(Protocol):
 
 
 class AttachedRun(Protocol):
-    """A claimed run as a checkpoint saver sees it. RunExecutor implements it; a saver knows nothing else of the executor."""
+    """A claimed run as a checkpoint saver sees it.
+
+    RunExecutor implements it. A saver uses nothing else of the executor.
+    """
 
     @property
     def run_id(self) -> str: ...
@@ -206,6 +217,7 @@ class HeadStore(Protocol):
         """Add writes from outside of the graph to the head of an attached run.
 
         Returns:
-            The writes that the next Command must bring into the graph, and the rows that make them durable.
+            The writes that the next Command must bring into the graph, and the rows that make them
+            durable.
         """
         ...

@@ -46,7 +46,10 @@ class NodeReporter:
         self._length = self._published_length = 0
 
     def progress(self, fraction: float, message: str | None) -> None:
-        """Publish progress, at most once in PROGRESS_INTERVAL_S. The end of the node publishes the last value."""
+        """Publish progress, at most once in PROGRESS_INTERVAL_S.
+
+        The end of the node publishes the last value.
+        """
         now = asyncio.get_running_loop().time()
         if now >= self._next_progress_at:
             self._next_progress_at = now + PROGRESS_INTERVAL_S

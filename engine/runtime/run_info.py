@@ -1,4 +1,4 @@
-"""The facts about a claimed run that do not change while the run executes, and the reasons to stop it.
+"""The constant facts about a claimed run, and the reasons to stop it.
 
 The worker creates a RunInfo for each claim; the executor and all its parts read it. It is
 immutable and built from the run's row, so a crash loses nothing.
@@ -86,9 +86,10 @@ class RunInfo:
 
     @property
     def is_new(self) -> bool:
-        """Whether nothing of the run is stored: this is its first claim, and it is no copy of another run.
+        """Whether nothing of the run is stored.
 
-        A copy has `resumed_step` >= 0 from the start (persistence.checkpoints.clone.derive).
+        True for the first claim of a run that is no copy of another run. A copy has
+        `resumed_step` >= 0 from the start (persistence.checkpoints.clone.derive).
         """
         return self.epoch == 1 and self.resumed_step < 0
 

@@ -90,7 +90,10 @@ class RunState:
         return progress_from_counts(executed, self._count[NodeStatus.SKIPPED], self.total)
 
     def restore(self, records: dict[str, NodeRecord], usage: Mapping[str, Usage]) -> None:
-        """Adopt the stored records, and the usage of unfinished visits by node. Call it before any other change."""
+        """Adopt the stored records, and the usage of unfinished visits by node.
+
+        Call it before any other change.
+        """
         self.records = records
         self._count = Counter(record.status for record in records.values())
         for node_id, used in usage.items():

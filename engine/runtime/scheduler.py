@@ -101,7 +101,7 @@ class NodeScheduler:
         return [(NODE_RECORDS, changed), *writes]
 
     def take_results(self) -> list[Write]:
-        """Settle the nodes whose tasks or waits have ended, and return the writes to enter into the graph.
+        """Settle the nodes whose tasks or waits have ended, and return the writes for the graph.
 
         Waits are left open if the run is to stop: they end after the next claim.
         """
@@ -113,7 +113,10 @@ class NodeScheduler:
     def _settle(
         self, node: PlanNode, record: NodeRecord, result: NodeResult, node_input: JSON = None
     ) -> Sequence[Write]:
-        """Record the end of a visit and settle its edges. A failure that nothing handles ends the run instead."""
+        """Record the end of a visit and settle its edges.
+
+        A failure that nothing handles ends the run instead.
+        """
         if isinstance(result.outcome, WaitUntil | WaitForAnswer | WaitForRun):
             return self._begin_wait(node, record, result, result.outcome, node_input)
         output, port, error = _interpret(node, result)
@@ -171,7 +174,7 @@ class NodeScheduler:
         return self._settle(self.compiled.plan.nodes[wait.node_id], record, result, wait.prompt)
 
     def interrupt_running(self) -> None:
-        """Show the nodes that were still running when the run paused as IDLE. A resume starts them again."""
+        """Set the nodes that ran when the run paused to IDLE. A resume starts them again."""
         for node_id in self.state.running_nodes:
             message = "Interrupted by the pause; runs again on resume"
             self.state.add_change(self.state.evolve(node_id, status=NodeStatus.IDLE, message=message))
@@ -187,7 +190,10 @@ class NodeScheduler:
                 self.state.add_change(state)
 
     def cancel_unfinished(self) -> None:
-        """Set the nodes that were running or waiting when the run ended to CANCELLED, with their partial output."""
+        """Set the nodes that ran or waited when the run ended to CANCELLED.
+
+        Their partial output stays.
+        """
         for node_id in [*self.state.running_nodes, *self.state.waiting_nodes]:
             record = self.state.records[node_id]
             self.state.set_record(node_id, record.evolve(status=NodeStatus.CANCELLED))

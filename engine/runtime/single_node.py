@@ -98,7 +98,7 @@ async def execute(
         types: The node types of this installation by name, for a node with nested nodes.
 
     Raises:
-        asyncio.CancelledError: The task was cancelled. Failures of the node are returned, not raised.
+        asyncio.CancelledError: The task was cancelled. Failures of the node are returned.
     """
     journal, state = _LogJournal(), RunState(info.id, 1, {})
     reporter = NodeReporter(info, NODE_ID, 1, state, journal)

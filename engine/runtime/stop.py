@@ -28,7 +28,10 @@ class StopControl:
         self._tasks = tasks
 
     def new_control(self) -> RunControl:
-        """Return a control for the next invocation of the graph; a request ends it after its superstep."""
+        """Return a control for the next invocation of the graph.
+
+        A stop request ends that invocation after its superstep.
+        """
         self._control = RunControl()
         return self._control
 
@@ -42,14 +45,17 @@ class StopControl:
             self.run_status = RunStatus.CANCELLING
         self._control.request_drain(reason)
         if reason.is_immediate:
-            # A cancel or a timeout ends the run. After a lost lease another worker may have the run,
-            # and repeats what is not stored. So a node must not delay its end to store results.
+            # A cancel or a timeout ends the run. After a lost lease another worker may have the
+            # run, and repeats what is not stored. So no node may delay its end to store results.
             self._tasks.abandon()
             self._tasks.request_cancel()
         self._tasks.wake.set()
 
     def interrupt(self) -> None:
-        """Cancel the running nodes because the time to wait for them is over. The next claim starts them again."""
+        """Cancel the running nodes because the time to wait for them is over.
+
+        The next claim starts them again.
+        """
         self._tasks.request_cancel()
         self._tasks.wake.set()
         self._is_interrupted = True
@@ -78,7 +84,7 @@ class StopControl:
 
     @property
     def blocks_tasks(self) -> bool:
-        """Whether newly scheduled nodes must not start here. If the run goes on, its next claim starts them."""
+        """Whether scheduled nodes must not start. The next claim of the run starts them, if any."""
         return self.failure is not None or (
             self.reason is not None and (self.reason.is_immediate or self.reason is StopReason.DRAIN)
         )

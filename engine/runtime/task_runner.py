@@ -1,4 +1,4 @@
-"""Run nodes as tasks beside the supersteps of the graph, so that branches never wait for each other.
+"""Run nodes as tasks beside the supersteps, so that branches never wait for each other.
 
 A task is scheduled in a superstep and starts when that superstep is durable. Its result waits here
 until the executor brings it into the graph. A crash loses the tasks and the results that are not
@@ -57,7 +57,7 @@ class TaskRunner:
         self._results: list[TaskResult] = []
 
     def schedule(self, node: PlanNode, record: NodeRecord, usage: Usage | None = None) -> None:
-        """Schedule a node to start after the commit of this superstep, which says that it is RUNNING.
+        """Schedule a node to start after the commit of this superstep, which sets it to RUNNING.
 
         Args:
             node: The node.
@@ -70,11 +70,11 @@ class TaskRunner:
         self._scheduled.append((node, record))
 
     def restart(self, plan: Plan, orphans: Iterable[str] = ()) -> None:
-        """Schedule the nodes that were running when the last claim ended, with the same idempotency keys.
+        """Schedule the nodes that ran when the last claim ended, with the same idempotency keys.
 
         Args:
             plan: The plan of the graph.
-            orphans: Nodes that wait for a wait which a rewind has removed. They start again as well.
+            orphans: Nodes whose wait was removed by a rewind. They start again as well.
         """
         for node_id in [*self._state.running_nodes, *orphans]:
             record = self._state.records[node_id].evolve(status=NodeStatus.RUNNING)
@@ -102,7 +102,7 @@ class TaskRunner:
 
     @property
     def unresponsive_since(self) -> float | None:
-        """The event loop time of the first cancel request, while a task still runs after it; else None."""
+        """The event loop time of the first cancel request, if a task still runs after it."""
         return self._cancelled_at if any(not task.done() for task in self._tasks.values()) else None
 
     @property
@@ -124,11 +124,11 @@ class TaskRunner:
         self.wake.clear()
 
     def abandon(self) -> None:
-        """Tell running nodes to stop without storing results, because the run ends or its lease is lost."""
+        """Tell running nodes to stop without storing results: the run ends or its lease is lost."""
         self._abandoned.set()
 
     def request_cancel(self) -> None:
-        """Cancel each task once. A second cancel would interrupt the cleanup that the first one began."""
+        """Cancel each task once. A second cancel would interrupt the cleanup after the first."""
         if self._cancelled_at is None:
             self._cancelled_at = asyncio.get_running_loop().time()
         for task in self._tasks.values():

@@ -41,7 +41,8 @@ class Waits:
             node_id: The node that waits.
             visit: The number of its visit.
             outcome: What it waits for.
-            node_input: The input of the node, kept as the prompt of the wait. A question has a prompt of its own.
+            node_input: The input of the node, which becomes the prompt of the wait. A question has
+                a prompt of its own.
         """
         id_, now = str(TypeID(prefix="wait")), datetime.now(UTC)
         match outcome:
@@ -83,7 +84,10 @@ class Waits:
         self._open = {}
 
     def take_changes(self) -> tuple[list[OpenWait], list[str]]:
-        """Return the waits opened and the ids of the waits settled since the last commit, and forget both."""
+        """Return the waits opened and the ids of those settled since the last commit.
+
+        Each change is returned once.
+        """
         opened, self._opened = self._opened, []
         settled_ids, self._settled_ids = self._settled_ids, []
         return opened, settled_ids
@@ -100,7 +104,10 @@ class Waits:
 
     @property
     def next_due(self) -> datetime | None:
-        """When the first wait ends without an answer; a past time if one is answered; None if no wait has a limit."""
+        """When the first wait ends without an answer.
+
+        A past time if a wait is answered; None if no wait has a limit.
+        """
         due = [wait.since if wait.is_answered else wait.until for wait in self._open.values()]
         return min((at for at in due if at is not None), default=None)
 
