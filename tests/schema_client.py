@@ -1,4 +1,4 @@
-"""Calls the schema as a client would, without a network between."""
+"""Calls the schema in process, as a client would over the network."""
 
 from typing import Any
 
@@ -21,13 +21,13 @@ LINEAR: dict[str, Any] = {
 
 
 def with_output(output: object) -> dict[str, Any]:
-    """LINEAR with another output of its last node: other content, so another version."""
+    """Return LINEAR with another output of its last node, which makes it another version."""
     start, end = LINEAR["nodes"]
     return {**LINEAR, "nodes": [start, {**end, "config": {"output": output}}]}
 
 
 async def call(context: Context, query: str, /, **variables: Any) -> dict[str, Any]:
-    """The data of an operation that has no top-level errors."""
+    """Execute an operation, assert that it has no top-level errors, and return its data."""
     result = await schema.execute(query, variable_values=variables, context_value=context)
     assert not result.errors, result.errors
     assert result.data is not None
@@ -35,7 +35,7 @@ async def call(context: Context, query: str, /, **variables: Any) -> dict[str, A
 
 
 async def mutate(context: Context, name: str, answer: str, /, **input: Any) -> dict[str, Any]:
-    """The payload of one mutation, its problems included."""
+    """Execute a mutation, and return its payload with its problems."""
     kind = name[0].upper() + name[1:] + "Input"
     if name in ("publishVersion", "archiveVersion"):
         kind = "VersionInput"

@@ -1,4 +1,4 @@
-"""A context over real stores, as the server makes one for each request."""
+"""A context over real stores, as the server creates it for each request."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""validateSpec says which models and tools this host does not have: as warnings, and without asking a server."""
+"""validateSpec warns about models and tools that this host does not have, without calling a server."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,14 +12,14 @@ from schema.schema import schema
 
 QUERY = """query ($spec: JSON!) { validateSpec(spec: $spec) {
     ok errors { code } warnings { field code message nodeId severity } } }"""
-NOWHERE = "/no/such/program"
+NO_PROGRAM = "/no/such/program"
 
 
 @pytest.fixture
-async def here(context: Context) -> AsyncIterator[Context]:
+async def with_catalog(context: Context) -> AsyncIterator[Context]:
     catalog = CatalogFile(
         models=[ModelEntry(name="fast", base_url="http://127.0.0.1:1/v1")],
-        mcp={"some": McpServer(command=NOWHERE, tools=["find"]), "any": McpServer(command=NOWHERE)},
+        mcp={"some": McpServer(command=NO_PROGRAM, tools=["find"]), "any": McpServer(command=NO_PROGRAM)},
     )
     async with open_resources(ResourceOptions(sandbox_ready=0, catalog=catalog), {}) as resources:
         context.resources = resources
@@ -38,17 +38,17 @@ def mapped(**inside: Any) -> dict[str, Any]:
     return {"id": "n", "type": "map", "config": {"items": "{{ input.list }}", **inside}}
 
 
-async def warned(context: Context, node: dict[str, Any]) -> list[tuple[str, str, str]]:
+async def warnings_of(context: Context, node: dict[str, Any]) -> list[tuple[str, str, str]]:
     result = await schema.execute(QUERY, {"spec": {"nodes": [node], "edges": []}}, context_value=context)
     assert result.data is not None, result.errors
     report = result.data["validateSpec"]
     assert (report["ok"], report["errors"]) == (True, [])
-    assert {(one["nodeId"], one["severity"]) for one in report["warnings"]} <= {("n", "WARNING")}
-    return [(one["field"], one["code"], one["message"]) for one in report["warnings"]]
+    assert {(warning["nodeId"], warning["severity"]) for warning in report["warnings"]} <= {("n", "WARNING")}
+    return [(warning["field"], warning["code"], warning["message"]) for warning in report["warnings"]]
 
 
 @pytest.mark.parametrize(
-    ("node", "field", "code", "told"),
+    ("node", "field", "code", "message"),
     [
         (llm("fst"), "nodes[0].config.model", "MODEL_UNKNOWN", "did you mean 'fast'?"),
         (llm("zzz"), "nodes[0].config.model", "MODEL_UNKNOWN", "treadle.toml adds more"),
@@ -70,20 +70,20 @@ async def warned(context: Context, node: dict[str, Any]) -> list[tuple[str, str,
         (tool("mcp:some/fnd"), "nodes[0].config.tool", "TOOL_UNKNOWN", "did you mean 'mcp:some/find'?"),
     ],
 )
-async def test_what_is_not_there_is_a_warning(
-    here: Context, node: dict[str, Any], field: str, code: str, told: str
+async def test_an_unknown_name_is_a_warning(
+    with_catalog: Context, node: dict[str, Any], field: str, code: str, message: str
 ) -> None:
-    [warning] = await warned(here, node)
+    [warning] = await warnings_of(with_catalog, node)
     assert warning[:2] == (field, code)
-    assert told in warning[2]
+    assert message in warning[2]
 
 
 @pytest.mark.parametrize(
     "node", [llm("fast", "hash_text"), llm("treadle/echo"), tool("mcp:some/find"), tool("mcp:any/whatever")]
 )
-async def test_what_is_there_or_may_be_is_none(here: Context, node: dict[str, Any]) -> None:
-    assert await warned(here, node) == []
+async def test_a_known_or_possibly_known_name_is_no_warning(with_catalog: Context, node: dict[str, Any]) -> None:
+    assert await warnings_of(with_catalog, node) == []
 
 
-async def test_a_process_without_catalogs_knows_no_better(context: Context) -> None:
-    assert await warned(context, llm("zzz", "zzz")) == []
+async def test_a_process_without_catalogs_warns_about_nothing(context: Context) -> None:
+    assert await warnings_of(context, llm("zzz", "zzz")) == []

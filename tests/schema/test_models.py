@@ -11,14 +11,14 @@ from engine.errors import NodeFailure
 from resolvers.context import Context
 from schema.schema import schema
 from tests.conftest import DEFAULT_PROJECT
-from tests.peers import chat as chat  # which teaches the peer to speak
+from tests.peers import chat as chat  # Registers the chat endpoint of the peer.
 from tests.peers.http import Peer
 
 MODELS = "query ($project: ID) { models(projectId: $project) { name provider contextWindow capabilities available problem } }"
 
 
-class Kept:
-    """The secrets of one project."""
+class OneProjectSecrets:
+    """Secrets of the default project only."""
 
     async def resolve(self, project_id: str, names: Collection[str]) -> dict[str, str]:
         if project_id != DEFAULT_PROJECT:
@@ -28,18 +28,18 @@ class Kept:
 
 @pytest.fixture
 async def with_models(context: Context, peer: Peer) -> AsyncIterator[Context]:
-    there: dict[str, Any] = {"base_url": f"{peer.url}/v1"}
+    endpoint: dict[str, Any] = {"base_url": f"{peer.url}/v1"}
     entries = [
-        {"name": "here", "model": "repeats", "context_window": 8192, **there},
-        {"name": "by-secret", "model": "repeats", "api_key_secret": "good_key", **there},
-        {"name": "by-bad-secret", "model": "repeats", "api_key_secret": "bad_key", **there},
-        {"name": "by-variable", "model": "repeats", "api_key": "${NO_SUCH_VARIABLE}", **there},
-        {"name": "not-pulled", "model": "llama3.2", **there},
+        {"name": "reachable", "model": "repeats", "context_window": 8192, **endpoint},
+        {"name": "by-secret", "model": "repeats", "api_key_secret": "good_key", **endpoint},
+        {"name": "by-bad-secret", "model": "repeats", "api_key_secret": "bad_key", **endpoint},
+        {"name": "by-variable", "model": "repeats", "api_key": "${NO_SUCH_VARIABLE}", **endpoint},
+        {"name": "not-pulled", "model": "llama3.2", **endpoint},
         {"name": "down", "base_url": "http://name:password@127.0.0.1:1/v1"},
-        {"name": "unasked", "base_url": "http://127.0.0.1:1/v1", "check": False},
+        {"name": "unchecked", "base_url": "http://127.0.0.1:1/v1", "check": False},
         {"name": "claude", "provider": "anthropic", "api_key": "sk-x"},
     ]
-    async with open_models([ModelEntry.model_validate(entry) for entry in entries], Kept()) as models:
+    async with open_models([ModelEntry.model_validate(entry) for entry in entries], OneProjectSecrets()) as models:
         context.resources = {"models": models}
         yield context
 
@@ -53,18 +53,18 @@ async def listed(context: Context, project: str | None = None) -> dict[str, Any]
     return {model["name"]: model for model in answer.data["models"]}
 
 
-async def test_models_are_listed_with_whether_they_can_be_used_now(with_models: Context) -> None:
-    found = await listed(with_models)
-    assert found["here"] == {
-        "name": "here",
+async def test_models_are_listed_with_their_availability(with_models: Context) -> None:
+    models = await listed(with_models)
+    assert models["reachable"] == {
+        "name": "reachable",
         "provider": "openai",
         "contextWindow": 8192,
         "capabilities": ["text", "structured_output", "tools"],
         "available": True,
         "problem": None,
     }
-    assert found["treadle/echo"]["available"]
-    problems = {name: model["problem"] for name, model in found.items() if not model["available"]}
+    assert models["treadle/echo"]["available"]
+    problems = {name: model["problem"] for name, model in models.items() if not model["available"]}
     assert problems.pop("down").startswith("no answer from 127.0.0.1: ")
     assert "pip install langchain-anthropic" in problems.pop("claude")
     assert problems == {
@@ -74,16 +74,14 @@ async def test_models_are_listed_with_whether_they_can_be_used_now(with_models: 
     }
 
 
-async def test_an_endpoint_is_asked_once_for_all_who_ask_at_about_the_same_time(
-    with_models: Context, peer: Peer
-) -> None:
+async def test_an_endpoint_is_checked_once_for_several_requests(with_models: Context, peer: Peer) -> None:
     for _ in range(3):
         await listed(with_models, DEFAULT_PROJECT)
     # Once for each key: none, the right one and the wrong one.
     assert peer.count("/v1/models") == 3
 
 
-async def test_a_project_that_the_caller_does_not_see_does_not_exist(with_models: Context) -> None:
+async def test_a_project_of_another_user_is_not_found(with_models: Context) -> None:
     answer = await schema.execute(MODELS, {"project": "prj_other"}, context_value=with_models)
     assert answer.errors is not None
     assert "sk-" not in str(answer)

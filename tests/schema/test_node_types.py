@@ -1,4 +1,4 @@
-"""Node types of packages in the catalog: those that work, and those that do not."""
+"""Node types of packages in the catalog: usable ones, and ones that could not be loaded."""
 
 from engine.nodes.registry import load_node_types
 from engine.sdk.node_types import NodeTypes
@@ -8,7 +8,7 @@ from tests.schema_client import call
 LISTED = "{ nodeTypes { name title problem ports configSchema } }"
 
 
-async def test_a_broken_package_is_in_the_catalog_with_its_reason(context: Context) -> None:
+async def test_a_broken_package_is_listed_with_its_problem(context: Context) -> None:
     broken = {
         "fax": "fax_nodes:Fax: ImportError: no module named 'modem'",
         "start": "there is a node type 'start' already",
@@ -22,7 +22,7 @@ async def test_a_broken_package_is_in_the_catalog_with_its_reason(context: Conte
     assert one["nodeType"] == {"problem": broken["fax"], "ports": []}
 
 
-async def test_what_works_has_no_problem(context: Context) -> None:
+async def test_a_usable_node_type_has_no_problem(context: Context) -> None:
     listed = (await call(context, LISTED))["nodeTypes"]
     assert [kind["name"] for kind in listed] == sorted(context.node_types)
     assert all(kind["problem"] is None for kind in listed)

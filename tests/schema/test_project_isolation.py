@@ -1,4 +1,4 @@
-"""What belongs to another project does not exist: for no query, no mutation and no subscription, whatever the id."""
+"""Objects of another project do not exist for a caller: in no query, mutation or subscription, by any id."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,8 +18,8 @@ from tests.schema_client import LINEAR, PROBLEM, call, mutate, new_workflow
 
 
 @dataclass
-class Theirs:
-    """Ids of a project that the stranger does not have."""
+class ForeignIds:
+    """Ids of objects in a project that `outsider` has no role in."""
 
     project: str
     workflow: str
@@ -29,21 +29,21 @@ class Theirs:
     checkpoint: str
     wait: str
 
-    def fill(self, given: Any) -> Any:
-        """With the ids in the place of their names in braces."""
-        if isinstance(given, dict):
-            return {key: self.fill(value) for key, value in given.items()}
-        if isinstance(given, str):
+    def fill(self, value: Any) -> Any:
+        """Replace names in braces by ids, in strings and in the values of objects."""
+        if isinstance(value, dict):
+            return {key: self.fill(item) for key, item in value.items()}
+        if isinstance(value, str):
             for name, id in vars(self).items():
-                given = given.replace(f"{{{name}}}", id)
-        return given
+                value = value.replace(f"{{{name}}}", id)
+        return value
 
 
 @pytest.fixture
-async def theirs(context: Context, project: str) -> Theirs:
-    """A secret, a workflow with a published version, a PENDING run, and one that is PAUSED with a checkpoint and a question."""
+async def foreign(context: Context, project: str) -> ForeignIds:
+    """Create a secret, a workflow with a published version, a PENDING run, and a PAUSED run with checkpoint and question."""
     workflow_id = await new_workflow(context)
-    made = await mutate(context, "createVersion", "version { id }", workflowId=workflow_id, publish=True)
+    frozen = await mutate(context, "createVersion", "version { id }", workflowId=workflow_id, publish=True)
     pending = await mutate(context, "createRun", "run { id }", workflowId=workflow_id, inputs={"value": 1})
     started = await mutate(context, "runWorkflow", "run { id }", workflowId=workflow_id, inputs={"value": 1})
     run_id, checkpoint_id, wait_id = started["run"]["id"], new_id("ckp"), new_id("wait")
@@ -54,26 +54,26 @@ async def theirs(context: Context, project: str) -> Theirs:
         await held.node("start", NodeStatus.COMPLETED, output={"secret": 1}, has_output=True)
         await held.checkpoint(checkpoint_id, step=1, next_nodes=["end"])
         await held.ends(RunStatus.PAUSED)
-    asked = (
+    insert = (
         "INSERT INTO waits (id, run_id, node_id, visit, lineage, seq, kind) VALUES ($1, $2, 'end', 1, 0, 2, 'INPUT')"
     )
-    await context.database.pool.execute(asked, wait_id, run_id)
+    await context.database.pool.execute(insert, wait_id, run_id)
     async with context.database.begin() as connection:
         await store.put(connection, context.caller, Keyring((Key.new(),)), project, "key", "a value of it")
-    version_id = made["version"]["id"]
-    return Theirs(project, workflow_id, version_id, run_id, pending["run"]["id"], checkpoint_id, wait_id)
+    version_id = frozen["version"]["id"]
+    return ForeignIds(project, workflow_id, version_id, run_id, pending["run"]["id"], checkpoint_id, wait_id)
 
 
 @pytest.fixture
-async def stranger(context: Context) -> Context:
-    """An admin of a project of their own."""
+async def outsider(context: Context) -> Context:
+    """Another caller, who is admin of another project."""
     async with context.database.begin() as connection:
-        own = await projects.create(connection, "of the stranger")
-    return replace(context, caller=Caller("stranger", {own.id: Role.ADMIN}))
+        own = await projects.create(connection, "of the outsider")
+    return replace(context, caller=Caller("outsider", {own.id: Role.ADMIN}))
 
 
-async def everything(context: Context) -> list[Any]:
-    """All that a call could have changed."""
+async def all_rows(context: Context) -> list[Any]:
+    """Return all rows that a call could have changed."""
     tables = (
         "projects",
         "workflows",
@@ -97,33 +97,33 @@ QUERIES = [
 ]
 
 
-async def test_a_stranger_reads_null(context: Context, stranger: Context, theirs: Theirs) -> None:
+async def test_an_outsider_reads_null(context: Context, outsider: Context, foreign: ForeignIds) -> None:
     for field, answer in QUERIES:
-        query = f"{{ it: {theirs.fill(field)} {{ {answer} }} }}"
-        assert (await call(stranger, query))["it"] is None, query
+        query = f"{{ it: {foreign.fill(field)} {{ {answer} }} }}"
+        assert (await call(outsider, query))["it"] is None, query
         assert (await call(context, query))["it"] is not None, query
 
 
-async def test_a_stranger_s_lists_hold_nothing_of_others(stranger: Context, theirs: Theirs) -> None:
+async def test_the_lists_of_an_outsider_hold_nothing_of_other_projects(outsider: Context, foreign: ForeignIds) -> None:
     answer = await call(
-        stranger,
+        outsider,
         """query($ids: [ID!]!, $of: ID!, $version: ID!) { nodes(ids: $ids) { id } workflows { nodes { id } }
         runs { nodes { id } } byWorkflow: runs(filter: {workflowId: $of}) { nodes { id } }
         byVersion: runs(filter: {versionId: $version}) { nodes { id } } viewer { projects { name } }
         projects { nodes { name } } secrets { name } }""",
-        ids=[theirs.project, theirs.workflow, theirs.version, theirs.run, theirs.checkpoint],
-        of=theirs.workflow,
-        version=theirs.version,
+        ids=[foreign.project, foreign.workflow, foreign.version, foreign.run, foreign.checkpoint],
+        of=foreign.workflow,
+        version=foreign.version,
     )
     assert answer.pop("nodes") == [None] * 5
     assert answer.pop("secrets") == []
-    assert answer.pop("viewer")["projects"] == answer.pop("projects")["nodes"] == [{"name": "of the stranger"}]
+    assert answer.pop("viewer")["projects"] == answer.pop("projects")["nodes"] == [{"name": "of the outsider"}]
     assert all(page == {"nodes": []} for page in answer.values())
 
 
 MUTATIONS: list[tuple[str, dict[str, Any]]] = [
     ("createWorkflow", {"name": "w", "projectId": "{project}"}),
-    ("updateWorkflow", {"id": "{workflow}", "name": "mine"}),
+    ("updateWorkflow", {"id": "{workflow}", "name": "started"}),
     ("duplicateWorkflow", {"id": "{workflow}"}),
     ("deleteWorkflow", {"id": "{workflow}", "cancelRuns": True}),
     ("saveDraft", {"workflowId": "{workflow}", "spec": LINEAR, "expectedRevision": 1}),
@@ -160,39 +160,39 @@ def _kind(mutation: str) -> str:
     )
 
 
-async def told(context: Context, mutation: str, given: dict[str, Any]) -> list[str]:
-    """The codes of a mutation's problems."""
+async def codes_of(context: Context, mutation: str, input: dict[str, Any]) -> list[str]:
+    """Execute a mutation, and return the codes of its problems."""
     query = f"mutation($i: {_kind(mutation)}!) {{ {mutation}(input: $i) {{ {PROBLEM} }} }}"
-    return [error["code"] for error in (await call(context, query, i=given))[mutation]["errors"]]
+    return [error["code"] for error in (await call(context, query, i=input))[mutation]["errors"]]
 
 
-async def test_a_stranger_changes_nothing(stranger: Context, theirs: Theirs) -> None:
-    before = await everything(stranger)
-    for mutation, given in MUTATIONS:
-        assert await told(stranger, mutation, theirs.fill(given)) == ["NOT_FOUND"], mutation
-    assert await everything(stranger) == before
+async def test_an_outsider_changes_nothing(outsider: Context, foreign: ForeignIds) -> None:
+    before = await all_rows(outsider)
+    for mutation, input in MUTATIONS:
+        assert await codes_of(outsider, mutation, foreign.fill(input)) == ["NOT_FOUND"], mutation
+    assert await all_rows(outsider) == before
 
 
-async def test_what_is_one_s_own_does_not_lead_to_what_is_another_s(stranger: Context, theirs: Theirs) -> None:
-    """An own workflow or run, with a version, a checkpoint or a question of somebody else."""
-    own = await new_workflow(stranger)
-    mine = await mutate(stranger, "runWorkflow", "run { id }", workflowId=own, inputs={"value": 1})
-    run_id = mine["run"]["id"]
-    before = await everything(stranger)
-    for mutation, given in (
-        ("runWorkflow", {"workflowId": own, "versionId": theirs.version}),
-        ("createRun", {"workflowId": own, "versionId": theirs.version}),
-        ("resumeRun", {"runId": run_id, "waitId": theirs.wait, "answer": 1}),
-        ("resumeRun", {"runId": run_id, "checkpointId": theirs.checkpoint}),
+async def test_an_own_object_does_not_give_access_to_foreign_ones(outsider: Context, foreign: ForeignIds) -> None:
+    """Combine an own workflow or run with a version, checkpoint or question of another project."""
+    own = await new_workflow(outsider)
+    started = await mutate(outsider, "runWorkflow", "run { id }", workflowId=own, inputs={"value": 1})
+    run_id = started["run"]["id"]
+    before = await all_rows(outsider)
+    for mutation, input in (
+        ("runWorkflow", {"workflowId": own, "versionId": foreign.version}),
+        ("createRun", {"workflowId": own, "versionId": foreign.version}),
+        ("resumeRun", {"runId": run_id, "waitId": foreign.wait, "answer": 1}),
+        ("resumeRun", {"runId": run_id, "checkpointId": foreign.checkpoint}),
     ):
-        payload = await mutate(stranger, mutation, "run { id }", **given)
+        payload = await mutate(outsider, mutation, "run { id }", **input)
         assert payload["errors"][0]["code"] in ("NOT_FOUND", "INVALID_STATE")
-    assert await everything(stranger) == before
-    read = f'{{ run(id: "{run_id}") {{ checkpoint(id: "{theirs.checkpoint}") {{ id }} }} }}'
-    assert (await call(stranger, read))["run"] == {"checkpoint": None}
+    assert await all_rows(outsider) == before
+    read = f'{{ run(id: "{run_id}") {{ checkpoint(id: "{foreign.checkpoint}") {{ id }} }} }}'
+    assert (await call(outsider, read))["run"] == {"checkpoint": None}
 
 
-WATCHED = (
+SUBSCRIPTIONS = (
     'nodeStates(runId: "{run}") { seq }',
     'nodeStates(runId: "{run}", after: 0) { seq }',
     'runEvents(runId: "{run}") { seq }',
@@ -201,19 +201,21 @@ WATCHED = (
 )
 
 
-async def test_a_stranger_watches_nothing(stranger: Context, theirs: Theirs) -> None:
-    for field in WATCHED:
-        stream = await schema.subscribe(f"subscription {{ {theirs.fill(field)} }}", context_value=stranger)
+async def test_an_outsider_can_subscribe_to_nothing(outsider: Context, foreign: ForeignIds) -> None:
+    for field in SUBSCRIPTIONS:
+        stream = await schema.subscribe(f"subscription {{ {foreign.fill(field)} }}", context_value=outsider)
         [result] = [result async for result in stream]
         [error] = result.errors or []
         assert error.extensions is not None and error.extensions["code"] == "NOT_FOUND", field
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.RUNNER])
-async def test_who_may_only_look_or_run_is_told_so(context: Context, theirs: Theirs, role: Role) -> None:
-    guest = replace(context, caller=Caller("guest", {theirs.project: role}))
-    before = await everything(context)
-    for mutation, given in MUTATIONS[1:11] if role is Role.RUNNER else MUTATIONS:
-        assert await told(guest, mutation, theirs.fill(given)) == ["FORBIDDEN"], mutation
-    assert await everything(context) == before
-    assert (await call(guest, f'{{ run(id: "{theirs.run}") {{ id }} }}'))["run"] == {"id": theirs.run}
+async def test_a_viewer_or_runner_is_forbidden_to_change_more(
+    context: Context, foreign: ForeignIds, role: Role
+) -> None:
+    guest = replace(context, caller=Caller("guest", {foreign.project: role}))
+    before = await all_rows(context)
+    for mutation, input in MUTATIONS[1:11] if role is Role.RUNNER else MUTATIONS:
+        assert await codes_of(guest, mutation, foreign.fill(input)) == ["FORBIDDEN"], mutation
+    assert await all_rows(context) == before
+    assert (await call(guest, f'{{ run(id: "{foreign.run}") {{ id }} }}'))["run"] == {"id": foreign.run}

@@ -1,4 +1,4 @@
-"""The printed schema is committed; a change that breaks clients fails, and a dangerous one is named."""
+"""The printed schema is committed. A change that breaks clients fails the test, and a dangerous one is printed."""
 
 import subprocess
 
@@ -14,25 +14,25 @@ TARGET_TYPES = ("Workflow", "WorkflowDraft", "WorkflowVersion", "Run", "NodeStat
 
 
 def committed() -> str | None:
-    """The snapshot as the last commit has it; None where there is none, or no git."""
-    shown = subprocess.run(
+    """Return the snapshot of the last commit; None if there is no snapshot or no git."""
+    process = subprocess.run(
         ["git", "show", "HEAD:schema/schema.graphql"], cwd=SNAPSHOT.parent, capture_output=True, text=True, check=False
     )
-    return shown.stdout if shown.returncode == 0 else None
+    return process.stdout if process.returncode == 0 else None
 
 
-def test_the_committed_schema_is_the_one_we_serve() -> None:
-    assert SNAPSHOT.read_text(encoding="utf-8") == as_sdl(), "run `make schema`, and look at what has changed"
+def test_the_committed_schema_is_the_served_one() -> None:
+    assert SNAPSHOT.read_text(encoding="utf-8") == as_sdl(), "run `make schema`, and review the changes"
 
 
-def test_nothing_breaks_clients_of_the_last_commit() -> None:
+def test_no_change_since_the_last_commit_breaks_clients() -> None:
     before = committed()
     changes = compare(before or as_sdl(), as_sdl())
     print(*(f"dangerous: {change}" for change in changes.dangerous), sep="\n")  # noqa: T201
     assert changes.breaking == []
 
 
-def test_what_we_serve_is_a_valid_schema() -> None:
+def test_the_served_schema_is_valid() -> None:
     served = build_schema(as_sdl())
     assert set(TARGET_TYPES) <= set(served.type_map)
 

@@ -1,4 +1,4 @@
-"""`evaluateExpression`: what a text is taken for, and where it says that it is wrong."""
+"""`evaluateExpression`: expressions and templates, and the positions of their errors."""
 
 import pytest
 
@@ -26,7 +26,9 @@ SCOPE = {"a": 5, "b": 3, "zero": 0, "name": "Ada"}
         ("{'n': {{ a }}}", {"n": 5}),
     ],
 )
-async def test_what_can_be_read_as_an_expression_is_one(context: Context, text: str, value: object) -> None:
+async def test_text_that_parses_as_an_expression_is_evaluated_as_one(
+    context: Context, text: str, value: object
+) -> None:
     result = (await call(context, EVALUATE, e=text, c=SCOPE))["evaluateExpression"]
     assert (result["value"], result["errors"]) == (value, [])
 
@@ -34,7 +36,7 @@ async def test_what_can_be_read_as_an_expression_is_one(context: Context, text: 
 @pytest.mark.parametrize(
     ("text", "message", "line", "column"),
     [
-        # An expression that fails is not printed as if it were text.
+        # An expression that fails is an error, and is not rendered as text.
         ("{{ a }} / {{ zero }}", "unable to calculate 5 / 0", 1, 2),
         ("{{ a }} > {{ nope }}", "`nope` is undefined", 1, 14),
         ("Dear {{ name }},\n{{ nope.x }}", "undefined", 2, 4),
@@ -45,7 +47,7 @@ async def test_what_can_be_read_as_an_expression_is_one(context: Context, text: 
         ("hello world", "unexpected", 1, 7),
     ],
 )
-async def test_what_is_wrong_is_told_with_its_place(
+async def test_an_error_is_reported_with_its_position(
     context: Context, text: str, message: str, line: int | None, column: int | None
 ) -> None:
     result = (await call(context, EVALUATE, e=text, c=SCOPE))["evaluateExpression"]
@@ -54,7 +56,7 @@ async def test_what_is_wrong_is_told_with_its_place(
     assert line is None or (error["line"], error["column"]) == (line, column)
 
 
-async def test_one_that_computes_without_end_is_stopped(context: Context) -> None:
+async def test_an_endless_computation_is_stopped(context: Context) -> None:
     endless = "{% for a in range(9000) %}{{ range(100000) | sum }}{% endfor %}"
     result = (await call(context, EVALUATE, e=endless, c={}))["evaluateExpression"]
     [error] = result["errors"]

@@ -1,4 +1,4 @@
-"""Specs and expressions that are looked at, catalogs, and what bad input is told."""
+"""Validation of specs and expressions, the catalogs, and the errors of invalid input."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ async def code_of(context: Context, query: str, /, **variables: Any) -> str:
     return str(extensions["code"])
 
 
-async def test_a_good_spec_has_a_plan(context: Context) -> None:
+async def test_a_valid_spec_has_a_plan(context: Context) -> None:
     report = (await call(context, REPORT, spec=LINEAR))["validateSpec"]
     assert (report["ok"], report["errors"]) == (True, [])
     assert report["plan"] == [["start"], ["end"]]
@@ -30,7 +30,7 @@ async def test_a_good_spec_has_a_plan(context: Context) -> None:
 
 
 @pytest.mark.parametrize("spec", [None, 1, "text", [], {}, {"nodes": 5}, {"nodes": [1]}, {"nodes": [], "edges": {}}])
-async def test_what_is_no_spec_gets_problems_and_no_fault(context: Context, spec: object) -> None:
+async def test_a_value_that_is_no_spec_gets_problems_and_no_fault(context: Context, spec: object) -> None:
     query = REPORT if spec is not None else REPORT.replace("$spec: JSON!", "$spec: JSON").replace("$spec)", '"text")')
     variables = {} if spec is None else {"spec": spec}
     report = (await call(context, query.replace("($spec: JSON)", ""), **variables))["validateSpec"]
@@ -39,14 +39,14 @@ async def test_what_is_no_spec_gets_problems_and_no_fault(context: Context, spec
 
 
 @pytest.mark.parametrize("spec", [1, "text", [], True])
-async def test_a_draft_is_an_object(context: Context, spec: object) -> None:
+async def test_a_draft_must_be_an_object(context: Context, spec: object) -> None:
     workflow_id = await new_workflow(context)
     payload = await mutate(context, "saveDraft", "draft { id }", workflowId=workflow_id, spec=spec, expectedRevision=1)
     assert payload["errors"][0]["errors"][0]["code"] == "NOT_AN_OBJECT"
 
 
 @pytest.mark.parametrize("spec", [{"nodes": 5}, {"nodes": [1], "edges": [None]}, {"nodes": [{}], "edges": [{}]}])
-async def test_a_half_done_draft_is_saved_and_shown(context: Context, spec: object) -> None:
+async def test_an_unfinished_draft_is_saved_with_its_problems(context: Context, spec: object) -> None:
     workflow_id = await new_workflow(context)
     answer = "draft { revision problems { field message } inputSchema matchesVersion { id } }"
     payload = await mutate(context, "saveDraft", answer, workflowId=workflow_id, spec=spec, expectedRevision=1)
@@ -87,7 +87,7 @@ async def test_expressions_and_templates_are_evaluated(
 
 
 @pytest.mark.parametrize("expression", ["a.b >", "{{ a.b", "{% for x in y %}", "nope.nope.nope", ""])
-async def test_a_bad_expression_says_where(context: Context, expression: str) -> None:
+async def test_an_invalid_expression_has_errors(context: Context, expression: str) -> None:
     result = (await call(context, EVALUATE, expression=expression, context={}))["evaluateExpression"]
     assert result["errors"], result
 
@@ -98,7 +98,7 @@ async def test_an_endless_template_is_stopped(context: Context) -> None:
     assert result["errors"]
 
 
-async def test_the_catalog_has_every_node_type_with_a_form(context: Context) -> None:
+async def test_the_catalog_lists_every_node_type_with_its_schema(context: Context) -> None:
     query = "{ nodeTypes { name configSchema ports portsFrom example } templates { name } triggerKinds { name } }"
     answer = await call(context, query)
     names = [kind["name"] for kind in answer["nodeTypes"]]
@@ -120,11 +120,11 @@ async def test_top_level_errors_carry_a_code(context: Context) -> None:
 
 
 @pytest.mark.parametrize("value", [10**40, float("nan"), "\0", {"a": ["\ud800"]}])
-async def test_json_that_cannot_be_stored_is_refused_at_the_door(context: Context, value: object) -> None:
+async def test_json_that_cannot_be_stored_is_refused_on_input(context: Context, value: object) -> None:
     assert await code_of(context, REPORT, spec={"inputs": value}) == "VALIDATION"
 
 
-async def test_literals_nested_without_end_are_refused(context: Context) -> None:
+async def test_deeply_nested_literals_are_refused(context: Context) -> None:
     literal = "[" * 4000 + "]" * 4000
     query = f"{{ validateSpec(spec: {literal}) {{ ok }} }}"
     assert await code_of(context, query) in ("VALIDATION", "LIMIT")

@@ -21,11 +21,11 @@ async def with_tools(context: Context) -> AsyncIterator[Context]:
         yield context
 
 
-async def test_tools_are_listed_with_what_they_take_and_what_is_wrong(with_tools: Context) -> None:
+async def test_tools_are_listed_with_parameters_and_problems(with_tools: Context) -> None:
     answer = await schema.execute(TOOLS, context_value=with_tools)
     assert answer.errors is None and answer.data is not None
-    found = {tool["name"]: tool for tool in answer.data["tools"]}
-    assert found["hash_text"]["parameters"]["required"] == ["text"]
-    assert (found["hash_text"]["origin"], found["hash_text"]["problem"]) == ("builtin", None)
-    assert found["mcp:down/*"]["requiredScopes"] == ["a", "b"]
-    assert found["mcp:down/*"]["problem"].startswith("the MCP server 'down' cannot be used")
+    tools = {tool["name"]: tool for tool in answer.data["tools"]}
+    assert tools["hash_text"]["parameters"]["required"] == ["text"]
+    assert (tools["hash_text"]["origin"], tools["hash_text"]["problem"]) == ("builtin", None)
+    assert tools["mcp:down/*"]["requiredScopes"] == ["a", "b"]
+    assert tools["mcp:down/*"]["problem"].startswith("the MCP server 'down' cannot be used")

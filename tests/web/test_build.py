@@ -1,4 +1,4 @@
-"""When the page is built, with which Node, and what a person reads when that fails."""
+"""The build of the page: when it runs, with which Node.js, and the message when it fails."""
 
 import shutil
 from pathlib import Path
@@ -17,16 +17,16 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("version", ["v20.19.0", "v20.20.2\n", "v22.12.0", "v24.19.0"])
-def test_a_node_that_vite_takes_is_new_enough(version: str) -> None:
+def test_a_node_that_vite_supports_is_new_enough(version: str) -> None:
     assert is_new_enough(version)
 
 
 @pytest.mark.parametrize("version", ["v18.20.8", "v20.18.3", "v21.7.3", "v22.11.0", "", "no such thing"])
-def test_a_node_that_vite_refuses_is_not(version: str) -> None:
+def test_a_node_that_vite_does_not_support_is_too_old(version: str) -> None:
     assert not is_new_enough(version)
 
 
-def test_an_old_node_on_the_path_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_node_on_the_path_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("node", "npm"):
         (tmp_path / name).write_text("#!/bin/sh\necho v18.20.8\n")
         (tmp_path / name).chmod(0o755)
@@ -54,7 +54,7 @@ def test_a_change_of_any_input_changes_the_stamp(project: Path, name: str) -> No
     assert stamp_of(project) != before
 
 
-def test_a_failed_build_says_so_in_one_line_and_leaves_the_last_page(project: Path) -> None:
+def test_a_failed_build_raises_one_line_and_leaves_the_last_page(project: Path) -> None:
     (project / "package-lock.json").write_text("{ not json")
     (project / "dist").mkdir()
     (project / "dist" / "index.html").write_text("the last good page")
@@ -65,8 +65,8 @@ def test_a_failed_build_says_so_in_one_line_and_leaves_the_last_page(project: Pa
     assert (project / "build.log").read_text()
 
 
-def test_the_reason_is_the_line_that_tells_most() -> None:
+def test_the_reason_is_the_first_line_with_an_error_message() -> None:
     output = "npm error code EUSAGE\nnpm error\nnpm error The lock file is missing\nnpm error A log is elsewhere\n"
     assert reason(output) == "npm error The lock file is missing"
     assert reason("first\nlast\n") == "last"
-    assert reason("") == "it said nothing"
+    assert reason("") == "there was no output"

@@ -1,4 +1,4 @@
-"""What `make setup` really built: complete, with nothing from elsewhere, and with examples that the schema accepts."""
+"""The page that `make setup` built: complete, without external resources, with examples that are valid in the schema."""
 
 import re
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_editor_and_workers_are_in_the_bundle_and_no_other_languages() -> None:
     assert not any(name.startswith(("ts.worker", "css.worker", "html.worker")) for name in names)
 
 
-def test_licences_of_the_bundled_packages_are_there() -> None:
+def test_the_licences_of_the_bundled_packages_are_included() -> None:
     licences = (site.DIST / "LICENSES.txt").read_text()
     for package in ("react", "graphiql", "graphql-ws", "monaco-editor", "monaco-graphql", "graphql-language-service"):
         assert re.search(rf"^{package} \d", licences, re.MULTILINE), package
@@ -49,22 +49,22 @@ def test_each_example_is_valid_in_the_schema(operation: Path) -> None:
 
 
 @pytest.mark.parametrize("variables", sorted((WEB / "src" / "operations").glob("*.json")), ids=lambda file: file.stem)
-def test_example_variables_are_those_that_the_operation_takes(variables: Path) -> None:
+def test_example_variables_match_their_operation(variables: Path) -> None:
     (operation,) = parse(variables.with_suffix(".graphql").read_text()).definitions
     assert isinstance(operation, OperationDefinitionNode)
-    given = orjson.loads(variables.read_bytes())
-    taken = get_variable_values(build_schema(SCHEMA.read_text()), list(operation.variable_definitions), given)
-    assert set(given) <= {definition.variable.name.value for definition in operation.variable_definitions}
-    assert not isinstance(taken, list), taken
+    values = orjson.loads(variables.read_bytes())
+    coerced = get_variable_values(build_schema(SCHEMA.read_text()), list(operation.variable_definitions), values)
+    assert set(values) <= {definition.variable.name.value for definition in operation.variable_definitions}
+    assert not isinstance(coerced, list), coerced
 
 
-def test_the_tab_that_lists_runs_leaves_none_out() -> None:
-    """Whoever has just started a run looks for it there, in whatever status it is."""
+def test_the_tab_that_lists_runs_has_no_filter() -> None:
+    """A user who has just started a run looks for it there, in any status."""
     assert orjson.loads((WEB / "src" / "operations" / "list_runs.json").read_bytes())["filter"] == {}
 
 
 @pytest.mark.parametrize("page", [SCHEMA.parents[1] / "README.md", *sorted((SCHEMA.parents[1] / "docs").glob("*.md"))])
-def test_what_the_documentation_shows_of_the_api_is_valid(page: Path) -> None:
+def test_graphql_examples_in_the_documentation_are_valid(page: Path) -> None:
     schema = build_schema(SCHEMA.read_text())
     for text in re.findall(r"```graphql\n(.*?)```", page.read_text(), re.DOTALL):
         assert validate(schema, parse(text)) == [], text

@@ -1,4 +1,4 @@
-"""The editors of a first visit, by the page's own code: the first tab's query comes with its variables."""
+"""The editors at a first visit, set by the code of the page: the first tab has its query and its variables."""
 
 import json
 import subprocess
@@ -9,33 +9,33 @@ from web.build import WEB, machine_node, wheel_node
 TABS = [{"query": "query ($a: Int!) { a }", "variables": '{"a": 1}'}, {"query": "{ b }", "variables": "{}"}]
 SCRIPT = """
 import { openFirstTab } from "./src/first_visit.js";
-const kept = new Map(JSON.parse(process.argv[1]));
+const items = new Map(JSON.parse(process.argv[1]));
 const storage = {
-  getItem: (key) => kept.get(key) ?? null,
-  setItem: (key, value) => kept.set(key, value),
-  removeItem: (key) => kept.delete(key),
-  clear: () => kept.clear(),
-  get length() { return kept.size; },
+  getItem: (key) => items.get(key) ?? null,
+  setItem: (key, value) => items.set(key, value),
+  removeItem: (key) => items.delete(key),
+  clear: () => items.clear(),
+  get length() { return items.size; },
 };
 openFirstTab(storage, JSON.parse(process.argv[2]));
-console.log(JSON.stringify([...kept]));
+console.log(JSON.stringify([...items]));
 """
 
 
-def visited(**kept: str) -> dict[str, Any]:
-    """What the browser's storage holds once the page has been opened with `kept` in it."""
+def storage_after_visit(**stored: str) -> dict[str, Any]:
+    """Open the page with `stored` in the storage of the browser, and return the storage afterwards."""
     node = machine_node() or wheel_node()
-    given = json.dumps([[f"graphiql:{name}", value] for name, value in kept.items()])
-    command = [node.program, "--input-type=module", "--eval", SCRIPT, given, json.dumps(TABS)]
+    before = json.dumps([[f"graphiql:{name}", value] for name, value in stored.items()])
+    command = [node.program, "--input-type=module", "--eval", SCRIPT, before, json.dumps(TABS)]
     answer = subprocess.run(command, cwd=WEB, capture_output=True, text=True, check=True).stdout
     return {key.removeprefix("graphiql:"): value for key, value in json.loads(answer)}
 
 
 def test_the_first_tab_opens_with_its_variables() -> None:
-    """They were once left out, and the first operation of a newcomer failed for want of them."""
-    assert visited() == TABS[0]
+    """Without them, the first operation of a new user would fail."""
+    assert storage_after_visit() == TABS[0]
 
 
-def test_what_was_written_here_before_stays() -> None:
-    for kept in ({"query": "{ mine }"}, {"tabState": "{}"}):
-        assert visited(**kept) == kept
+def test_the_content_of_an_earlier_visit_stays() -> None:
+    for stored in ({"query": "{ mine }"}, {"tabState": "{}"}):
+        assert storage_after_visit(**stored) == stored

@@ -1,4 +1,4 @@
-"""The page and its files, as a browser gets them: from a folder laid out as a build lays it out."""
+"""The page and its files as a browser receives them, from a folder like that of a build."""
 
 import gzip
 from pathlib import Path
@@ -27,10 +27,10 @@ def dist(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def browser(dist: Path) -> TestClient:
-    return visitor(dist)
+    return browser_of(dist)
 
 
-def visitor(dist: Path) -> TestClient:
+def browser_of(dist: Path) -> TestClient:
     def graphql(request: Request) -> Response:
         return site.page(dist) if site.wants_page(request) else Response("an answer of the API")
 
@@ -38,7 +38,7 @@ def visitor(dist: Path) -> TestClient:
     return TestClient(app, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
 
 
-def test_a_browser_gets_the_page_and_asks_again_next_time(browser: TestClient) -> None:
+def test_a_browser_receives_the_page_and_revalidates_it_at_each_visit(browser: TestClient) -> None:
     answer = browser.get("/graphql")
     assert answer.status_code == 200
     assert "<title>Treadle</title>" in answer.text
@@ -46,7 +46,7 @@ def test_a_browser_gets_the_page_and_asks_again_next_time(browser: TestClient) -
     assert answer.headers["vary"] == "Accept"
 
 
-def test_the_page_may_load_nothing_from_elsewhere(browser: TestClient) -> None:
+def test_the_page_may_load_nothing_from_other_hosts(browser: TestClient) -> None:
     policy = browser.get("/graphql").headers["content-security-policy"]
     assert "default-src 'self'" in policy
     assert "http" not in policy
@@ -61,11 +61,11 @@ def test_the_page_may_load_nothing_from_elsewhere(browser: TestClient) -> None:
         ("GET", "/graphql?query={viewer{subject}}", "text/html"),
     ],
 )
-def test_a_client_of_the_api_gets_no_page(browser: TestClient, method: str, url: str, accept: str) -> None:
+def test_a_client_of_the_api_does_not_receive_the_page(browser: TestClient, method: str, url: str, accept: str) -> None:
     assert browser.request(method, url, headers={"Accept": accept}).text == "an answer of the API"
 
 
-def test_a_script_comes_packed_and_stays_cached(browser: TestClient) -> None:
+def test_a_script_is_sent_compressed_and_is_cached(browser: TestClient) -> None:
     answer = browser.get("/assets/index-abc.js", headers={"Accept-Encoding": "gzip"})
     assert answer.headers["content-encoding"] == "gzip"
     assert answer.headers["content-type"].startswith("text/javascript")
@@ -73,27 +73,27 @@ def test_a_script_comes_packed_and_stays_cached(browser: TestClient) -> None:
     assert answer.content == SCRIPT
 
 
-def test_a_script_comes_plain_to_a_client_that_unpacks_nothing(browser: TestClient) -> None:
+def test_a_script_is_sent_uncompressed_to_a_client_without_gzip(browser: TestClient) -> None:
     answer = browser.get("/assets/index-abc.js", headers={"Accept-Encoding": "identity"})
     assert "content-encoding" not in answer.headers
     assert answer.content == SCRIPT
 
 
-def test_a_file_without_a_packed_copy_comes_as_it_is(browser: TestClient) -> None:
+def test_a_file_without_a_compressed_copy_is_sent_unchanged(browser: TestClient) -> None:
     answer = browser.get("/assets/codicon-abc.ttf", headers={"Accept-Encoding": "gzip"})
     assert answer.content == b"a font"
     assert "immutable" in answer.headers["cache-control"]
 
 
 @pytest.mark.parametrize("path", ["missing.js", "../index.html", "..%2findex.html", "%00", "a" * 5000])
-def test_what_is_no_asset_is_not_found_and_not_cached(browser: TestClient, path: str) -> None:
+def test_an_unknown_path_is_not_found_and_not_cached(browser: TestClient, path: str) -> None:
     answer = browser.get(f"/assets/{path}")
     assert answer.status_code == 404
     assert "cache-control" not in answer.headers
 
 
-def test_before_the_build_the_page_says_what_to_do_and_assets_are_not_found(tmp_path: Path) -> None:
-    browser = visitor(tmp_path / "nothing")
+def test_before_the_build_the_page_explains_what_to_do_and_assets_are_not_found(tmp_path: Path) -> None:
+    browser = browser_of(tmp_path / "nothing")
     answer = browser.get("/graphql")
     assert answer.status_code == 503
     assert "make setup" in answer.text
@@ -101,8 +101,8 @@ def test_before_the_build_the_page_says_what_to_do_and_assets_are_not_found(tmp_
     assert browser.get("/assets/index-abc.js").status_code == 404
 
 
-def test_a_page_that_is_built_while_the_server_runs_is_there_at_once(tmp_path: Path) -> None:
-    browser = visitor(tmp_path)
+def test_a_page_that_is_built_while_the_server_runs_is_served_at_once(tmp_path: Path) -> None:
+    browser = browser_of(tmp_path)
     assert browser.get("/graphql").status_code == 503
     (tmp_path / "index.html").write_text("built")
     assert browser.get("/graphql").text == "built"

@@ -1,4 +1,4 @@
-"""What one operation may ask for: its text, its size, its cost. Whatever comes is answered clearly, and fast."""
+"""Limits of one operation: its text, its size and its cost. Every operation gets a clear answer fast."""
 
 import time
 from typing import Any
@@ -44,12 +44,12 @@ ORDINARY = {
 
 def cost_of(text: str, **variables: Any) -> int:
     document = parse(text)
-    operation = next(one for one in document.definitions if isinstance(one, OperationDefinitionNode))
+    operation = next(node for node in document.definitions if isinstance(node, OperationDefinitionNode))
     return operation_cost(schema._schema, document, operation).points(variables)
 
 
 async def refusal(query: str, /, name: str | None = None, **variables: Any) -> tuple[str, str]:
-    """(code, message) of the first error."""
+    """Execute a refused operation, and return (code, message) of its first error."""
     result = await schema.execute(query, variable_values=variables, operation_name=name)
     assert result.errors is not None and result.data is None
     error = result.errors[0]
@@ -70,7 +70,7 @@ async def test_lists_inside_lists_are_multiplied_and_the_refusal_says_cost_and_l
     assert error.extensions is not None and error.extensions["code"] == "LIMIT"
     assert error.extensions["limit"] == MAX_COST and error.extensions["cost"] > 100**4
     assert f"{MAX_COST:,}" in error.message and f"{error.extensions['cost']:,}" in error.message
-    # The same text with smaller pages is fine: what counts is what is asked for.
+    # The same text with smaller pages is within the limit.
     assert not (await schema.execute(NESTED, variable_values={"n": 5}, context_value=context)).errors
 
 
@@ -98,17 +98,17 @@ async def test_lists_inside_lists_are_multiplied_and_the_refusal_says_cost_and_l
         ("{ a: viewer { subject } b: viewer { subject } }", {}, 2),
         ("{ ...V ...V } fragment V on Query { viewer { subject } }", {}, 2),
         ("{ ... { viewer { subject } } ... on Query { viewer { subject } } __typename }", {}, 2),
-        # What is out of range is told so by its field, and not by a cost that nobody will pay.
+        # A value out of range is refused by its field, so it does not count at full length here.
         ("{ runs(first: 2000000000) { nodes { id } } }", {}, 1001),
         ("{ runs(first: -5) { nodes { id } } }", {}, 1),
         ("query($n: Int) { runs(first: $n) { nodes { id } } }", {"n": "many"}, 26),
     ],
 )
-def test_what_an_operation_costs(query: str, variables: dict[str, Any], cost: int) -> None:
+def test_the_cost_of_an_operation(query: str, variables: dict[str, Any], cost: int) -> None:
     assert cost_of(query, **variables) == cost
 
 
-async def test_introspection_once_is_cheap_and_a_hundred_times_is_not() -> None:
+async def test_introspection_is_cheap_once_and_over_the_limit_many_times() -> None:
     types = "__schema { types { fields { args { type { name ofType { name } } } } inputFields { type { ofType { name } } } } }"
     assert not (await schema.execute(f"{{ {types} }}")).errors
     code, message = await refusal("{ " + " ".join(f"a{n}: {types}" for n in range(48)) + " }")
@@ -137,7 +137,7 @@ async def test_a_wrong_operation_gets_the_ordinary_error(query: str, says: str) 
     assert code == "VALIDATION" and says in message
 
 
-async def test_the_operation_meant_is_the_named_one(context: Context) -> None:
+async def test_the_operation_with_the_name_is_run(context: Context) -> None:
     text = "query A { viewer { subject } } query B { triggerKinds { name } }"
     assert await refusal(text, name="C") == ("VALIDATION", "The document has no operation named 'C'.")
     assert await refusal("{ viewer { subject } }", name="") == ("VALIDATION", "The document has no operation named ''.")
@@ -145,9 +145,10 @@ async def test_the_operation_meant_is_the_named_one(context: Context) -> None:
     assert answer.errors is None and answer.data == {"triggerKinds": []}
 
 
-def tower(storeys: int) -> str:
-    doubled = " ".join(f"fragment F{n} on Query {{ ...F{n + 1} ...F{n + 1} }}" for n in range(storeys))
-    return f"{{ ...F0 }} {doubled} fragment F{storeys} on Query {{ viewer {{ subject }} }}"
+def doubling_fragments(levels: int) -> str:
+    """Return fragments that each spread the next one twice: 2**levels fields when expanded."""
+    doubled = " ".join(f"fragment F{n} on Query {{ ...F{n + 1} ...F{n + 1} }}" for n in range(levels))
+    return f"{{ ...F0 }} {doubled} fragment F{levels} on Query {{ viewer {{ subject }} }}"
 
 
 def many_fragments(count: int) -> str:
@@ -172,8 +173,8 @@ TOO_MUCH = {
     + " ".join(f"a{n}: __typename" for n in range(6)) + " }",
     "repeats": "{" + "workflows { nodes { id name } } " * 1_000 + "}",
     "repeated leaves": "{ templates {" + "name " * 9_000 + "} }",
-    "a tower of fragments": tower(40),
-    "a tower of 400 fragments": tower(400),
+    "40 levels of doubling fragments": doubling_fragments(40),
+    "400 levels of doubling fragments": doubling_fragments(400),
     "a chain of fragments": chain(1_000),
     "many fragments": many_fragments(700),
     "many operations": " ".join(f"query Q{n} {{ viewer {{ subject }} }}" for n in range(1_000)),
@@ -186,7 +187,7 @@ TOO_MUCH = {
 
 
 @pytest.mark.parametrize("name", TOO_MUCH)
-async def test_what_is_too_much_is_refused_fast(name: str) -> None:
+async def test_an_operation_over_a_limit_is_refused_fast(name: str) -> None:
     started = time.process_time()
     code, message = await refusal(TOO_MUCH[name])
     assert time.process_time() - started < 1
@@ -213,22 +214,22 @@ AT_THE_LIMIT = {
 
 
 @pytest.mark.parametrize("name", AT_THE_LIMIT)
-async def test_the_worst_that_is_let_in_is_read_fast(name: str) -> None:
+async def test_the_most_expensive_admitted_operation_is_read_fast(name: str) -> None:
     started = time.process_time()
     try:
         admit(schema._schema, AT_THE_LIMIT[name], None, {})
     except admission.OperationRefused as refused:
         assert len(refused.errors) <= 101
-    # At most 0.3 s alone; at the end of a long suite on a busy machine the same work was counted as 0.65 s.
+    # At most 0.3 s on an idle machine. At the end of a long suite on a busy machine it was measured as 0.65 s.
     assert time.process_time() - started < 1
 
 
-async def test_a_fragment_is_counted_wherever_it_is_spread() -> None:
-    code, message = await refusal(tower(20))
+async def test_a_fragment_is_counted_at_every_spread() -> None:
+    code, message = await refusal(doubling_fragments(20))
     assert (code, message) == ("LIMIT", "The operation has 4,194,325 fields, over the limit of 400. Split it up.")
 
 
-async def test_what_was_read_once_is_kept_and_a_mistake_is_explained_each_time() -> None:
+async def test_valid_documents_are_cached_and_invalid_ones_are_explained_each_time() -> None:
     admission._documents.clear()
     for n in range(admission.MAX_CACHED + 10):
         admit(schema._schema, f"{{ a{n}: __typename }}", None, {})

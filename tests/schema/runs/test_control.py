@@ -1,4 +1,4 @@
-"""What a live run view reads and does: pauses with their checkpoint, questions, options, and where runs come from."""
+"""Run control through the schema: pauses, steps, options, breakpoints, questions and derived runs."""
 
 import asyncio
 from typing import Any
@@ -20,14 +20,14 @@ PAUSED = "run { id status } checkpoint { id step nextNodes }"
 
 
 async def with_checkpoint(held: Held) -> str:
-    """The run has finished node a, and b is next."""
+    """Finish node a, save a checkpoint before b, and return its id."""
     checkpoint_id = new_id("ckp")
     await held.node("a", NodeStatus.COMPLETED, visits=1, output=41, has_output=True)
     await held.checkpoint(checkpoint_id, step=1, next_nodes=["b"])
     return checkpoint_id
 
 
-async def test_a_pause_answers_with_the_checkpoint_as_soon_as_the_run_is_paused(
+async def test_a_pause_returns_the_checkpoint_as_soon_as_the_run_is_paused(
     context: Context, worker: Worker, run: Run
 ) -> None:
     held = await worker.takes_up(run)
@@ -42,7 +42,7 @@ async def test_a_pause_answers_with_the_checkpoint_as_soon_as_the_run_is_paused(
     }
 
 
-async def test_a_pause_that_takes_longer_than_its_time_answers_pausing(
+async def test_a_pause_that_takes_longer_than_its_timeout_returns_pausing(
     context: Context, worker: Worker, run: Run
 ) -> None:
     await worker.takes_up(run)
@@ -50,7 +50,7 @@ async def test_a_pause_that_takes_longer_than_its_time_answers_pausing(
     assert (payload["run"]["status"], payload["checkpoint"], payload["errors"]) == ("PAUSING", None, [])
 
 
-async def test_a_step_answers_with_the_next_checkpoint(context: Context, worker: Worker, run: Run) -> None:
+async def test_a_step_returns_the_next_checkpoint(context: Context, worker: Worker, run: Run) -> None:
     held = await worker.takes_up(run)
     await with_checkpoint(held)
     await held.ends(RunStatus.PAUSED)
@@ -64,7 +64,7 @@ async def test_a_step_answers_with_the_next_checkpoint(context: Context, worker:
     assert (payload["run"]["status"], payload["checkpoint"]["step"]) == ("PAUSED", 2)
 
 
-async def test_a_step_of_the_last_node_answers_with_the_end(context: Context, worker: Worker, run: Run) -> None:
+async def test_a_step_of_the_last_node_returns_the_completed_run(context: Context, worker: Worker, run: Run) -> None:
     await (await worker.takes_up(run)).ends(RunStatus.PAUSED)
     stepping = asyncio.create_task(mutate(context, "stepRun", PAUSED, runId=run.id, timeoutMs=20_000))
     await until(lambda: context.feed.rest_waiter.waiting)
@@ -74,7 +74,7 @@ async def test_a_step_of_the_last_node_answers_with_the_end(context: Context, wo
 
 
 @pytest.mark.parametrize("name", ["pauseRun", "stepRun"])
-async def test_a_time_to_wait_out_of_range_is_refused(context: Context, run: Run, name: str) -> None:
+async def test_a_timeout_out_of_range_is_refused(context: Context, run: Run, name: str) -> None:
     payload = await mutate(context, name, PAUSED, runId=run.id, timeoutMs=-1)
     assert payload["errors"][0]["errors"][0]["field"] == "input.timeoutMs"
 
@@ -82,10 +82,10 @@ async def test_a_time_to_wait_out_of_range_is_refused(context: Context, run: Run
 ADHOC = "run { id options { timeoutS breakpoints stepwise priority } lineage }"
 
 
-async def test_options_are_kept_as_given(context: Context) -> None:
-    given = {"timeoutS": 30.5, "breakpoints": ["b", "a", "b"], "stepwise": True, "priority": -100}
-    payload = await mutate(context, "runAdhoc", ADHOC, spec=SPEC, options=given)
-    assert payload["run"]["options"] == {**given, "breakpoints": ["a", "b"]}
+async def test_options_are_stored(context: Context) -> None:
+    options = {"timeoutS": 30.5, "breakpoints": ["b", "a", "b"], "stepwise": True, "priority": -100}
+    payload = await mutate(context, "runAdhoc", ADHOC, spec=SPEC, options=options)
+    assert payload["run"]["options"] == {**options, "breakpoints": ["a", "b"]}
     row = await context.database.pool.fetchrow("SELECT is_step, priority FROM runs")
     assert (row["is_step"], row["priority"]) == (True, -100)
 
@@ -100,13 +100,13 @@ async def test_options_are_kept_as_given(context: Context) -> None:
         ({"breakpoints": ["a", "nowhere"]}, "breakpoints"),
     ],
 )
-async def test_options_that_make_no_sense_are_refused(context: Context, options: dict[str, Any], field: str) -> None:
+async def test_options_out_of_range_are_refused(context: Context, options: dict[str, Any], field: str) -> None:
     payload = await mutate(context, "runAdhoc", ADHOC, spec=SPEC, options=options)
     assert payload["errors"][0]["errors"][0]["field"] == f"input.options.{field}"
     assert await context.database.pool.fetchval("SELECT count(*) FROM runs") == 0
 
 
-async def test_breakpoints_are_set_on_nodes_that_there_are(context: Context, run: Run) -> None:
+async def test_breakpoints_are_set_on_existing_nodes_only(context: Context, run: Run) -> None:
     answer = "run { options { breakpoints } }"
     unknown = await mutate(context, "setBreakpoints", answer, runId=run.id, nodeIds=["b", "nowhere"])
     assert unknown["errors"][0]["errors"][0] == {
@@ -146,15 +146,15 @@ async def wait(database: Database, run_id: str, kind: str, node_id: str, seq: in
     return wait_id
 
 
-async def test_what_a_run_waits_for_is_shown_branch_by_branch(context: Context, run: Run) -> None:
+async def test_the_waits_of_parallel_branches_are_listed(context: Context, run: Run) -> None:
     database = context.database
     question = await wait(database, run.id, "INPUT", "b", 2, "NULL", {"amount": 840})
     await wait(database, run.id, "TIMER", "a", 1, "now() + interval '1 hour'", None)
     await database.pool.execute("UPDATE runs SET status = 'WAITING' WHERE id = $1", run.id)
-    shown = (await call(context, WAITS, id=run.id))["run"]
-    timer, asked = shown["waits"]
+    data = (await call(context, WAITS, id=run.id))["run"]
+    timer, input_wait = data["waits"]
     assert (timer["__typename"], timer["nodeId"], timer["until"] is not None) == ("TimerWait", "a", True)
-    assert asked == {
+    assert input_wait == {
         "__typename": "InputWait",
         "nodeId": "b",
         "waitId": question,
@@ -162,32 +162,32 @@ async def test_what_a_run_waits_for_is_shown_branch_by_branch(context: Context, 
         "schema": {"type": "string"},
         "expiresAt": None,
     }
-    assert (shown["waitingFor"]["__typename"], shown["waitingFor"]["nodeId"]) == ("TimerWait", "a")
-    assert "ANSWER" in shown["availableActions"]
+    assert (data["waitingFor"]["__typename"], data["waitingFor"]["nodeId"]) == ("TimerWait", "a")
+    assert "ANSWER" in data["availableActions"]
     answered = await mutate(
         context, "resumeRun", "run { status waits { nodeId } }", runId=run.id, waitId=question, answer="x"
     )
     assert answered["run"] == {"status": "QUEUED", "waits": [{"nodeId": "a"}]}
     await database.pool.execute("UPDATE runs SET status = 'CANCELLED' WHERE id = $1", run.id)
-    shown = (await call(context, WAITS, id=run.id))["run"]
-    assert (shown["waits"], shown["waitingFor"]) == ([], None)
+    data = (await call(context, WAITS, id=run.id))["run"]
+    assert (data["waits"], data["waitingFor"]) == ([], None)
 
 
 @pytest.mark.parametrize(
-    ("given", "code"),
+    ("input", "code"),
     [
         ({"answer": 1}, "REQUIRED"),
         ({"waitId": "wait_x", "checkpointId": "ckp_x", "answer": 1}, "EXCLUSIVE"),
     ],
 )
-async def test_an_answer_goes_with_its_question_alone(
-    context: Context, run: Run, given: dict[str, Any], code: str
+async def test_an_answer_needs_its_question_and_excludes_a_checkpoint(
+    context: Context, run: Run, input: dict[str, Any], code: str
 ) -> None:
-    payload = await mutate(context, "resumeRun", "run { id }", runId=run.id, **given)
+    payload = await mutate(context, "resumeRun", "run { id }", runId=run.id, **input)
     assert payload["errors"][0]["errors"][0]["code"] == code
 
 
-KIN = """query($id: ID!, $source: [RunSource!]) { run(id: $id) {
+RELATED = """query($id: ID!, $source: [RunSource!]) { run(id: $id) {
   derivedRuns(source: $source) { nodes { id } }
   two: derivedRuns(first: 2) { nodes { id } pageInfo { hasNextPage } }
   checkpoints { nodes { id supersededSeq lineage forks { nodes { id } } } } } }"""
@@ -195,33 +195,33 @@ ORIGIN = "query($id: ID!) { run(id: $id) { parent { id } retryOf { id } forkedFr
 
 
 async def derived(database: Database, caller: Caller, project: str, column: str, of: str, source: str) -> str:
-    made = (await accepted(database, caller, project)).run.id
-    await database.pool.execute(f"UPDATE runs SET {column} = $2, source = $3 WHERE id = $1", made, of, source)
-    return made
+    run_id = (await accepted(database, caller, project)).run.id
+    await database.pool.execute(f"UPDATE runs SET {column} = $2, source = $3 WHERE id = $1", run_id, of, source)
+    return run_id
 
 
-async def test_runs_made_of_a_run_are_found_from_both_ends(
+async def test_derived_runs_and_their_origin_link_to_each_other(
     context: Context, worker: Worker, caller: Caller, project: str, run: Run
 ) -> None:
     checkpoint_id = await with_checkpoint(await worker.takes_up(run))
-    made = [
+    derived_ids = [
         await derived(context.database, caller, project, "retry_of_id", run.id, "RETRY"),
         await derived(context.database, caller, project, "forked_from_id", checkpoint_id, "FORK"),
         await derived(context.database, caller, project, "parent_id", run.id, "SUBWORKFLOW"),
     ]
-    retry, fork, child = made
-    shown = (await call(context, KIN, id=run.id))["run"]
-    assert [one["id"] for one in shown["derivedRuns"]["nodes"]] == made[::-1]
-    assert ([one["id"] for one in shown["two"]["nodes"]], shown["two"]["pageInfo"]) == (
+    retry, fork, child = derived_ids
+    data = (await call(context, RELATED, id=run.id))["run"]
+    assert [node["id"] for node in data["derivedRuns"]["nodes"]] == derived_ids[::-1]
+    assert ([node["id"] for node in data["two"]["nodes"]], data["two"]["pageInfo"]) == (
         [child, fork],
         {"hasNextPage": True},
     )
-    assert shown["checkpoints"]["nodes"] == [
+    assert data["checkpoints"]["nodes"] == [
         {"id": checkpoint_id, "supersededSeq": None, "lineage": 0, "forks": {"nodes": [{"id": fork}]}}
     ]
-    narrowed = (await call(context, KIN, id=run.id, source=["RETRY", "FORK"]))["run"]["derivedRuns"]["nodes"]
-    assert [one["id"] for one in narrowed] == [fork, retry]
-    origins = [(await call(context, ORIGIN, id=one))["run"] for one in (retry, fork, child)]
+    filtered = (await call(context, RELATED, id=run.id, source=["RETRY", "FORK"]))["run"]["derivedRuns"]["nodes"]
+    assert [node["id"] for node in filtered] == [fork, retry]
+    origins = [(await call(context, ORIGIN, id=run_id))["run"] for run_id in (retry, fork, child)]
     assert origins == [
         {"parent": None, "retryOf": {"id": run.id}, "forkedFrom": None},
         {"parent": None, "retryOf": None, "forkedFrom": {"id": checkpoint_id, "run": {"id": run.id}}},
@@ -229,7 +229,7 @@ async def test_runs_made_of_a_run_are_found_from_both_ends(
     ]
 
 
-async def test_a_bad_cursor_spoils_its_own_field_alone(context: Context, run: Run) -> None:
+async def test_an_invalid_cursor_fails_only_its_own_field(context: Context, run: Run) -> None:
     query = """query($id: ID!) { good: run(id: $id) { derivedRuns { nodes { id } } }
       bad: run(id: $id) { derivedRuns(after: "nonsense") { nodes { id } } } }"""
     result = await schema.execute(query, variable_values={"id": run.id}, context_value=context)
@@ -247,7 +247,7 @@ LIST = """{ runs(first: 50) { nodes { id availableActions options { priority } w
     evaluate(expression: "{{ a.output }}") { value } } } } } }"""
 
 
-async def test_a_list_of_runs_costs_a_statement_a_field_and_not_a_row(
+async def test_a_list_of_runs_needs_one_statement_a_field_and_none_a_row(
     context: Context, worker: Worker, caller: Caller, project: str
 ) -> None:
     database, costs = context.database, []
@@ -256,17 +256,17 @@ async def test_a_list_of_runs_costs_a_statement_a_field_and_not_a_row(
             run = (await accepted(database, caller, project)).run
             held = await worker.takes_up(run)
             checkpoint_id = await with_checkpoint(held)
-            await wait(database, run.id, "INPUT", "b", 2, "NULL", "Well?")
+            await wait(database, run.id, "INPUT", "b", 2, "NULL", "Is it ok?")
             await held.ends(RunStatus.PAUSED)
             await derived(database, caller, project, "forked_from_id", checkpoint_id, "FORK")
             await derived(database, caller, project, "retry_of_id", run.id, "RETRY")
             await derived(database, caller, project, "parent_id", run.id, "SUBWORKFLOW")
             await database.pool.execute("UPDATE runs SET status = 'PENDING' WHERE status = 'QUEUED'")
         async with counted(database) as statements:
-            shown = (await call(context, LIST))["runs"]["nodes"]
+            runs = (await call(context, LIST))["runs"]["nodes"]
         costs.append(len(statements))
     assert costs[1] <= costs[0] <= 28
-    checkpoints = [one for run in shown for one in run["checkpoints"]["nodes"]]
+    checkpoints = [checkpoint for run in runs for checkpoint in run["checkpoints"]["nodes"]]
     assert len(checkpoints) == 12
-    assert all((one["state"], one["evaluate"]["value"]) == ({"a": 41}, 41) for one in checkpoints)
-    assert all(one["completedNodes"] == ["a"] and len(one["forks"]["nodes"]) == 1 for one in checkpoints)
+    assert all((row["state"], row["evaluate"]["value"]) == ({"a": 41}, 41) for row in checkpoints)
+    assert all(row["completedNodes"] == ["a"] and len(row["forks"]["nodes"]) == 1 for row in checkpoints)

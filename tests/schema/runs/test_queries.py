@@ -1,4 +1,4 @@
-"""Runs through the schema, against real stores: one operation each, as a client would write it."""
+"""Runs through the schema and real stores, by operations as clients write them."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from schema.schema import schema
 from tests.journal_worker import SPEC, Worker
 
 
-async def ask(context: Context, text: str, **variables: Any) -> Any:
+async def execute(context: Context, text: str, **variables: Any) -> Any:
     result = await schema.execute(text, variable_values=variables, context_value=context)
     assert result.errors is None, result.errors
     return result.data
@@ -38,54 +38,57 @@ RUN = """mutation ($spec: JSON!, $inputs: JSON) {
 
 
 async def start(context: Context) -> str:
-    data = await ask(context, RUN, spec=SPEC, inputs={"n": 1})
+    data = await execute(context, RUN, spec=SPEC, inputs={"n": 1})
     assert data["runAdhoc"]["errors"] == []
     return str(data["runAdhoc"]["run"]["id"])
 
 
-async def test_a_run_is_accepted_and_shows_what_it_is(context: Context) -> None:
-    run = (await ask(context, RUN, spec=SPEC, inputs={}))["runAdhoc"]["run"]
+async def test_an_accepted_run_has_its_fields(context: Context) -> None:
+    run = (await execute(context, RUN, spec=SPEC, inputs={}))["runAdhoc"]["run"]
     assert run["status"] == "QUEUED"
     assert run["taskId"] == f"{run['id']}/1"
     assert run["availableActions"] == ["CANCEL", "PAUSE"]
     assert (run["version"], run["workflow"], run["project"]) == ({"number": 0}, None, {"name": "default"})
 
 
-async def test_bad_inputs_come_back_as_problems(context: Context) -> None:
+async def test_invalid_inputs_are_returned_as_problems(context: Context) -> None:
     spec = {**SPEC, "inputs": {"type": "object", "required": ["who"]}}
-    (problem,) = (await ask(context, RUN, spec=spec, inputs={}))["runAdhoc"]["errors"]
+    (problem,) = (await execute(context, RUN, spec=spec, inputs={}))["runAdhoc"]["errors"]
     assert problem["code"] == "VALIDATION"
     assert problem["errors"] == [{"field": "inputs", "code": "REQUIRED"}]
 
 
 async def test_a_run_is_created_executed_and_cancelled(context: Context) -> None:
-    made = await ask(
+    workflow = await execute(
         context,
         'mutation ($spec: JSON!) { createWorkflow(input: {name: "w", spec: $spec}) { workflow { id } } }',
         spec=SPEC,
     )
-    created = await ask(
+    created = await execute(
         context,
         "mutation ($id: ID!) { createRun(input: {workflowId: $id}) "
         "{ run { id status deadlineAt version { number status } } errors { detail } } }",
-        id=made["createWorkflow"]["workflow"]["id"],
+        id=workflow["createWorkflow"]["workflow"]["id"],
     )
     run = created["createRun"]["run"]
     assert (run["status"], run["version"]) == ("PENDING", {"number": 1, "status": "DRAFT"})
     assert run["deadlineAt"] is not None
-    execute = """mutation ($id: ID!) { executeRun(input: {runId: $id, inputs: {n: 2}}) {
+    execute_run = """mutation ($id: ID!) { executeRun(input: {runId: $id, inputs: {n: 2}}) {
         run { status inputs } errors { code ... on InvalidStateProblem { runStatus } } } }"""
-    assert (await ask(context, execute, id=run["id"]))["executeRun"]["run"] == {"status": "QUEUED", "inputs": {"n": 2}}
+    assert (await execute(context, execute_run, id=run["id"]))["executeRun"]["run"] == {
+        "status": "QUEUED",
+        "inputs": {"n": 2},
+    }
     cancel = 'mutation ($id: ID!) { cancelRun(input: {runId: $id, reason: "no"}) { run { status statusMessage } } }'
-    assert (await ask(context, cancel, id=run["id"]))["cancelRun"]["run"] == {
+    assert (await execute(context, cancel, id=run["id"]))["cancelRun"]["run"] == {
         "status": "CANCELLED",
         "statusMessage": "no",
     }
-    again = (await ask(context, execute, id=run["id"]))["executeRun"]
+    again = (await execute(context, execute_run, id=run["id"]))["executeRun"]
     assert again == {"run": None, "errors": [{"code": "INVALID_STATE", "runStatus": "CANCELLED"}]}
 
 
-WHOLE = """query ($id: ID!) { run(id: $id) {
+FULL = """query ($id: ID!) { run(id: $id) {
   status progress output durationMs lastSeq
   currentNodes { nodeId }
   nodeStates { id nodeId label type status input output error { code nodeId } }
@@ -103,21 +106,21 @@ WHOLE = """query ($id: ID!) { run(id: $id) {
 } }"""
 
 
-async def test_everything_about_a_run_can_be_read(context: Context, worker: Worker) -> None:
+async def test_all_fields_of_a_run_can_be_read(context: Context, worker: Worker) -> None:
     run_id = await start(context)
     run = await context.loaders.run.load(run_id)
     assert run is not None
     held = await worker.takes_up(run)
-    await held.node("a", NodeStatus.COMPLETED, output=41, has_output=True, input="given", visits=1)
+    await held.node("a", NodeStatus.COMPLETED, output=41, has_output=True, input="an input", visits=1)
     await held.checkpoint(new_id("ckp"), step=1, next_nodes=["b"])
     await held.happens(LogRecorded(LogLevel.INFO, "hello", "b", {"k": 1}))
     await held.node("b", NodeStatus.FAILED, error=RunError("BOOM", "it broke", "b"))
     await held.ends()
-    data = (await ask(context, WHOLE, id=run_id))["run"]
+    data = (await execute(context, FULL, id=run_id))["run"]
     assert (data["status"], data["output"], data["lastSeq"]) == ("COMPLETED", {"ok": True}, 7)
     first, second = data["nodeStates"]
     assert (first["id"], first["label"], first["type"]) == (f"{run_id}/a", "First", "transform")
-    assert (first["input"], first["output"]) == ("given", 41)
+    assert (first["input"], first["output"]) == ("an input", 41)
     assert second["error"] == {"code": "BOOM", "nodeId": "b"}
     assert data["currentNodes"] == []
     kinds = [event["__typename"] for event in data["events"]["nodes"]]
@@ -145,7 +148,7 @@ async def test_everything_about_a_run_can_be_read(context: Context, worker: Work
     assert checkpoint["bad"]["errors"]
 
 
-async def test_a_live_view_gets_snapshot_changes_and_the_end(context: Context, worker: Worker) -> None:
+async def test_a_live_view_receives_snapshot_changes_and_end(context: Context, worker: Worker) -> None:
     run_id = await start(context)
     run = await context.loaders.run.load(run_id)
     assert run is not None
@@ -164,7 +167,7 @@ async def test_a_live_view_gets_snapshot_changes_and_the_end(context: Context, w
     assert [event["runEvents"]["seq"] for event in events] == [1, 2, 3, 4]
 
 
-async def test_an_expired_history_is_an_event_of_its_own(context: Context, worker: Worker) -> None:
+async def test_an_expired_history_is_sent_as_an_event(context: Context, worker: Worker) -> None:
     run_id = await start(context)
     await context.database.pool.execute("DELETE FROM events WHERE run_id = $1", run_id)
     await context.database.pool.execute("UPDATE runs SET status = 'CANCELLED' WHERE id = $1", run_id)
@@ -173,7 +176,7 @@ async def test_an_expired_history_is_an_event_of_its_own(context: Context, worke
     assert only["runEvents"] == {"__typename": "HistoryExpired", "seq": 0, "firstSeq": 2}
 
 
-async def test_a_subscription_to_an_unknown_run_is_an_error_with_a_code(context: Context) -> None:
+async def test_a_subscription_to_an_unknown_run_fails_with_a_code(context: Context) -> None:
     stream = await schema.subscribe('subscription { runEvents(runId: "run_nothing") { seq } }', context_value=context)
     results = [stream] if isinstance(stream, ExecutionResult) else [result async for result in stream]
     (error,) = results[0].errors or []
@@ -183,10 +186,10 @@ async def test_a_subscription_to_an_unknown_run_is_an_error_with_a_code(context:
 async def test_runs_are_listed_by_filter(context: Context) -> None:
     run_id = await start(context)
     text = "query ($filter: RunFilter) { runs(filter: $filter) { nodes { id } pageInfo { hasNextPage } } }"
-    found = await ask(context, text, filter={"status": ["QUEUED"], "source": ["MANUAL"]})
-    assert found["runs"]["nodes"] == [{"id": run_id}]
-    assert (await ask(context, text, filter={"status": ["FAILED"]}))["runs"]["nodes"] == []
-    assert (await ask(context, "query ($id: ID!) { node(id: $id) { __typename id } }", id=run_id))["node"] == {
+    data = await execute(context, text, filter={"status": ["QUEUED"], "source": ["MANUAL"]})
+    assert data["runs"]["nodes"] == [{"id": run_id}]
+    assert (await execute(context, text, filter={"status": ["FAILED"]}))["runs"]["nodes"] == []
+    assert (await execute(context, "query ($id: ID!) { node(id: $id) { __typename id } }", id=run_id))["node"] == {
         "__typename": "Run",
         "id": run_id,
     }

@@ -1,4 +1,4 @@
-"""Lists inside lists: what they cost is counted in statements, and does not grow with the rows."""
+"""Nested lists: the number of SQL statements does not grow with the number of rows."""
 
 from typing import Any
 
@@ -17,8 +17,8 @@ LISTS = """query($first: Int!) { workflows(first: $first) { nodes { id
 } } }"""
 
 
-async def filled(context: Context, name: str) -> str:
-    """A workflow with three versions, the last one published, and a run of each."""
+async def workflow_with_runs(context: Context, name: str) -> str:
+    """Create a workflow with three versions, the last one published, and a run of each."""
     workflow_id = await new_workflow(context, name=name)
     for revision, output in enumerate(("a", "b", "c"), start=1):
         await mutate(
@@ -34,10 +34,10 @@ async def filled(context: Context, name: str) -> str:
     return workflow_id
 
 
-async def test_a_list_of_workflows_costs_a_statement_a_field_and_not_a_row(context: Context) -> None:
+async def test_a_list_of_workflows_needs_one_statement_a_field_and_none_a_row(context: Context) -> None:
     costs: list[int] = []
     for name in ("one", "two", "three", "four"):
-        await filled(context, name)
+        await workflow_with_runs(context, name)
         async with counted(context.database) as statements:
             await call(context, LISTS, first=10)
         costs.append(len(statements))
@@ -45,10 +45,10 @@ async def test_a_list_of_workflows_costs_a_statement_a_field_and_not_a_row(conte
 
 
 async def test_every_workflow_gets_its_own_page(context: Context) -> None:
-    made = [await filled(context, name) for name in ("one", "two", "three")]
+    created = [await workflow_with_runs(context, name) for name in ("one", "two", "three")]
     empty = await new_workflow(context, name="empty")
     nodes: list[dict[str, Any]] = (await call(context, LISTS, first=10))["workflows"]["nodes"]
-    assert [node["id"] for node in nodes] == [empty, *reversed(made)]
+    assert [node["id"] for node in nodes] == [empty, *reversed(created)]
     for node in nodes[1:]:
         assert [version["number"] for version in node["versions"]["nodes"]] == [3, 2]
         assert node["versions"]["pageInfo"]["hasNextPage"] and node["runs"]["pageInfo"]["hasNextPage"]
@@ -59,27 +59,27 @@ async def test_every_workflow_gets_its_own_page(context: Context) -> None:
     assert nodes[0]["versions"] == {"nodes": [], "pageInfo": {"hasNextPage": False}}
 
 
-async def test_pages_of_a_list_follow_each_other(context: Context) -> None:
-    workflow_id = await filled(context, "one")
+async def test_the_pages_of_a_list_join_without_gap_or_overlap(context: Context) -> None:
+    workflow_id = await workflow_with_runs(context, "one")
     query = """query($id: ID!, $after: String) { workflow(id: $id) {
         runs(first: 2, after: $after) { nodes { id } pageInfo { endCursor hasNextPage hasPreviousPage } } } }"""
-    seen: list[str] = []
+    run_ids: list[str] = []
     after: str | None = None
     while True:
         page = (await call(context, query, id=workflow_id, after=after))["workflow"]["runs"]
-        seen += [run["id"] for run in page["nodes"]]
+        run_ids += [run["id"] for run in page["nodes"]]
         assert page["pageInfo"]["hasPreviousPage"] is (after is not None)
         if not page["pageInfo"]["hasNextPage"]:
             break
         after = page["pageInfo"]["endCursor"]
-    assert len(set(seen)) == len(seen) == 3
+    assert len(set(run_ids)) == len(run_ids) == 3
 
 
 @pytest.mark.parametrize("wrong", ["nonsense", "!!"])
-async def test_a_cursor_that_is_none_is_told_and_spoils_nobody_elses_page(context: Context, wrong: str) -> None:
+async def test_an_invalid_cursor_fails_only_its_own_field(context: Context, wrong: str) -> None:
     from schema.schema import schema
 
-    workflow_id = await filled(context, "one")
+    workflow_id = await workflow_with_runs(context, "one")
     query = f"""query($id: ID!) {{ workflow(id: $id) {{ good: runs {{ nodes {{ id }} }} }}
         other: workflow(id: $id) {{ bad: runs(after: "{wrong}") {{ nodes {{ id }} }} }} }}"""
     result = await schema.execute(query, variable_values={"id": workflow_id}, context_value=context)
@@ -88,10 +88,10 @@ async def test_a_cursor_that_is_none_is_told_and_spoils_nobody_elses_page(contex
 
 
 @pytest.mark.parametrize("text", ["a\0b", "half \ud83d"])
-async def test_text_that_cannot_be_stored_is_refused_wherever_it_stands(context: Context, text: str) -> None:
+async def test_text_that_cannot_be_stored_is_refused_in_every_argument(context: Context, text: str) -> None:
     from schema.schema import schema
 
-    asked: list[tuple[str, dict[str, Any]]] = [
+    operations: list[tuple[str, dict[str, Any]]] = [
         ("query($t: String!) { workflows(search: $t) { nodes { id } } }", {"t": text}),
         ("query($t: ID!) { workflow(id: $t) { id } }", {"t": text}),
         ("query($t: ID!) { run(id: $t) { id } }", {"t": text}),
@@ -104,12 +104,12 @@ async def test_text_that_cannot_be_stored_is_refused_wherever_it_stands(context:
             {"t": {"runId": "run_1", "reason": text}},
         ),
     ]
-    for query, variables in asked:
+    for query, variables in operations:
         result = await schema.execute(query, variable_values=variables, context_value=context)
         [error] = result.errors or []
         assert (error.extensions or {})["code"] == "VALIDATION"
         assert "contains" in error.message and "$t" in error.message
     literal = text.encode("unicode_escape").decode().replace("\\x00", "\\u0000")
-    if "\\ud" not in literal:  # the parser itself refuses that
+    if "\\ud" not in literal:  # The parser refuses a lone surrogate by itself.
         result = await schema.execute(f'{{ run(id: "{literal}") {{ id }} }}', context_value=context)
         assert result.errors is not None and "NUL" in result.errors[0].message

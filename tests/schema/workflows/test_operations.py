@@ -1,4 +1,4 @@
-"""Workflows, drafts and versions as a client works with them."""
+"""Workflows, drafts and versions through the schema."""
 
 import asyncio
 from typing import Any
@@ -21,7 +21,7 @@ async def freeze(context: Context, workflow_id: str, **more: object) -> dict[str
     return await mutate(context, "createVersion", answer, workflowId=workflow_id, **more)
 
 
-async def test_a_workflow_without_a_spec_begins_with_one_that_runs(context: Context) -> None:
+async def test_a_workflow_without_a_spec_gets_one_that_runs(context: Context) -> None:
     answer = "workflow { id project { name } draft { revision problems { message } spec } publishedVersion { id } }"
     payload = await mutate(context, "createWorkflow", answer, name="  New  ")
     workflow = payload["workflow"]
@@ -31,7 +31,7 @@ async def test_a_workflow_without_a_spec_begins_with_one_that_runs(context: Cont
     assert all(edge["id"] for edge in workflow["draft"]["spec"]["edges"])
 
 
-async def test_a_stale_save_gets_a_conflict_with_what_stands(context: Context) -> None:
+async def test_a_stale_save_gets_a_conflict_with_the_current_draft(context: Context) -> None:
     workflow_id = await new_workflow(context)
     assert (await save(context, workflow_id, with_output("b"), 1))["draft"]["revision"] == 2
     payload = await save(context, workflow_id, with_output("c"), 1)
@@ -42,13 +42,13 @@ async def test_a_stale_save_gets_a_conflict_with_what_stands(context: Context) -
     assert problem["draft"]["spec"]["nodes"][1]["config"]["output"] == "b"
 
 
-async def test_of_fifty_saves_at_once_one_wins(context: Context) -> None:
+async def test_of_fifty_simultaneous_saves_one_wins(context: Context) -> None:
     workflow_id = await new_workflow(context)
     payloads = await asyncio.gather(*(save(context, workflow_id, with_output(n), 1) for n in range(50)))
     assert [len(payload["errors"]) for payload in payloads].count(0) == 1
 
 
-async def test_the_order_of_keys_and_the_layout_make_no_new_version(context: Context) -> None:
+async def test_another_key_order_or_layout_is_not_a_new_version(context: Context) -> None:
     workflow_id = await new_workflow(context)
     first = await freeze(context, workflow_id)
     moved = [{**node, "label": "Renamed", "position": {"x": 9, "y": 9}} for node in LINEAR["nodes"]]
@@ -83,13 +83,13 @@ async def test_publishing_another_version_archives_the_first(context: Context) -
     assert workflow["version"] == {"status": "PUBLISHED", "inputSchema": None, "workflow": {"id": workflow_id}}
 
 
-async def test_a_version_of_a_draft_that_has_moved_on_is_refused(context: Context) -> None:
+async def test_a_version_of_a_draft_with_another_revision_is_refused(context: Context) -> None:
     workflow_id = await new_workflow(context)
     payload = await freeze(context, workflow_id, expectedRevision=3)
     assert payload["errors"][0]["code"] == "CONFLICT"
 
 
-async def test_a_draft_with_errors_is_saved_and_makes_no_version(context: Context) -> None:
+async def test_a_draft_with_errors_can_be_saved_but_not_made_a_version(context: Context) -> None:
     workflow_id = await new_workflow(context)
     broken = {**LINEAR, "nodes": [*LINEAR["nodes"], {"id": "x", "type": "nonsense", "config": {}}]}
     assert (await save(context, workflow_id, broken, 1))["errors"] == []
@@ -98,7 +98,7 @@ async def test_a_draft_with_errors_is_saved_and_makes_no_version(context: Contex
     assert "x" in [error["nodeId"] for error in problem["errors"]]
 
 
-async def test_restoring_a_version_makes_a_new_revision_of_the_draft(context: Context) -> None:
+async def test_restoring_a_version_creates_a_new_revision_of_the_draft(context: Context) -> None:
     workflow_id = await new_workflow(context)
     version = (await freeze(context, workflow_id))["version"]
     await save(context, workflow_id, with_output("b"), 1)
@@ -107,7 +107,7 @@ async def test_restoring_a_version_makes_a_new_revision_of_the_draft(context: Co
     assert payload["draft"] == {"revision": 3, "specHash": version["specHash"]}
 
 
-async def test_an_omitted_field_stays_and_null_clears(context: Context) -> None:
+async def test_an_omitted_field_stays_unchanged_and_null_clears_it(context: Context) -> None:
     answer = "workflow { id name description }"
     made = await mutate(context, "createWorkflow", answer, name="One", description="Long")
     workflow_id = made["workflow"]["id"]
@@ -120,7 +120,7 @@ async def test_an_omitted_field_stays_and_null_clears(context: Context) -> None:
     assert nameless["errors"][0]["errors"][0]["field"] == "input.name"
 
 
-async def test_a_duplicate_has_a_draft_of_its_own(context: Context) -> None:
+async def test_a_duplicate_has_its_own_draft(context: Context) -> None:
     workflow_id = await new_workflow(context, with_output("copied"), name="Source")
     answer = "workflow { id name draft { revision spec } versions { nodes { id } } }"
     copy = (await mutate(context, "duplicateWorkflow", answer, id=workflow_id))["workflow"]
@@ -141,39 +141,39 @@ async def test_a_workflow_with_active_runs_is_deleted_only_with_them(context: Co
     assert again["errors"][0]["resourceId"] == workflow_id
 
 
-async def test_nodes_answers_in_the_order_asked_with_null_for_what_is_not_there(context: Context) -> None:
+async def test_nodes_are_returned_in_the_order_of_the_ids_with_null_for_unknown_ones(context: Context) -> None:
     workflow_id = await new_workflow(context)
     version_id = (await freeze(context, workflow_id))["version"]["id"]
     viewer = (await call(context, "{ viewer { subject projects { id } } }"))["viewer"]
     ids = [version_id, "wf_01h455vb4pex5vsknk084sn02q", "nonsense", viewer["projects"][0]["id"], workflow_id]
     query = "query($ids: [ID!]!) { nodes(ids: $ids) { __typename id } }"
-    found = (await call(context, query, ids=ids))["nodes"]
-    assert [node and node["__typename"] for node in found] == ["WorkflowVersion", None, None, "Project", "Workflow"]
-    assert [node and node["id"] for node in found] == [ids[0], None, None, ids[3], ids[4]]
+    nodes = (await call(context, query, ids=ids))["nodes"]
+    assert [node and node["__typename"] for node in nodes] == ["WorkflowVersion", None, None, "Project", "Workflow"]
+    assert [node and node["id"] for node in nodes] == [ids[0], None, None, ids[3], ids[4]]
 
 
 async def test_lists_are_connections_with_cursors(context: Context) -> None:
-    made = [await new_workflow(context, name=f"w{number}") for number in range(3)]
+    created = [await new_workflow(context, name=f"w{number}") for number in range(3)]
     query = """query($after: String, $search: String) { workflows(first: 2, after: $after, search: $search) {
       edges { cursor node { id } } nodes { id }
       pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } }"""
     one = (await call(context, query))["workflows"]
     two = (await call(context, query, after=one["pageInfo"]["endCursor"]))["workflows"]
     found = (await call(context, query, search="W1"))["workflows"]
-    assert [edge["node"]["id"] for edge in one["edges"] + two["edges"]] == made[::-1]
+    assert [edge["node"]["id"] for edge in one["edges"] + two["edges"]] == created[::-1]
     assert [one["pageInfo"]["hasNextPage"], two["pageInfo"]["hasNextPage"]] == [True, False]
     assert [one["pageInfo"]["hasPreviousPage"], two["pageInfo"]["hasPreviousPage"]] == [False, True]
-    assert [node["id"] for node in found["nodes"]] == [made[1]]
+    assert [node["id"] for node in found["nodes"]] == [created[1]]
 
 
-async def test_a_new_project_belongs_to_who_made_it(context: Context) -> None:
+async def test_the_creator_of_a_project_belongs_to_it(context: Context) -> None:
     project = (await mutate(context, "createProject", "project { id name }", name="Second"))["project"]
     taken = await mutate(context, "createProject", "project { id }", name="Second")
     query = "{ viewer { projects { name } } projects { nodes { id } } }"
-    seen = await call(context, query)
+    data = await call(context, query)
     assert taken["errors"][0]["code"] == "CONFLICT"
-    assert [found["name"] for found in seen["viewer"]["projects"]] == ["Second", "default"]
-    assert seen["projects"]["nodes"][0]["id"] == project["id"]
+    assert [project["name"] for project in data["viewer"]["projects"]] == ["Second", "default"]
+    assert data["projects"]["nodes"][0]["id"] == project["id"]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ async def test_a_caller_without_the_role_changes_nothing(
         context.notifier,
         context.feed,
     )
-    asked: list[dict[str, Any]] = [
+    payloads: list[dict[str, Any]] = [
         await save(other, workflow_id, with_output("theirs"), 1),
         await freeze(other, workflow_id),
         await mutate(other, "publishVersion", "version { id }", versionId=version_id),
@@ -204,10 +204,10 @@ async def test_a_caller_without_the_role_changes_nothing(
         await mutate(other, "deleteWorkflow", "deletedId", id=workflow_id, cancelRuns=True),
         await mutate(other, "createWorkflow", "workflow { id }", projectId=project, name="theirs"),
     ]
-    assert [payload["errors"][0]["code"] for payload in asked] == [code] * len(asked)
+    assert [payload["errors"][0]["code"] for payload in payloads] == [code] * len(payloads)
 
 
-async def test_a_list_costs_a_statement_a_field_and_not_a_row(context: Context) -> None:
+async def test_a_list_needs_one_statement_a_field_and_none_a_row(context: Context) -> None:
     query = """{ workflows(first: 100) { nodes { project { name } publishedVersion { id }
       draft { matchesVersion { number workflow { draft { revision } } } } } } }"""
     statements: list[str] = []
