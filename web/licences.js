@@ -1,17 +1,17 @@
-// Vite plugins that write LICENSES.txt: the licence of every package of which the page or a worker took a file.
+// Vite plugins that write LICENSES.txt: the licence of every package that the page or a worker includes a file of.
 
 import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 const LEGAL_FILE = /^(licen[cs]e|copying|notice|third-?party-?notices)/i;
-// GraphiQL's stylesheet carries these, without a licence file beside it.
+// GraphiQL's stylesheet contains these fonts, but the package has no licence file for them.
 const FONTS = `Fonts in the stylesheet of graphiql
 
 Roboto, Copyright 2011 Google Inc., Apache License 2.0
 Fira Code, Copyright The Fira Code Project Authors, SIL Open Font License 1.1`;
 const RULE = `\n\n${"-".repeat(100)}\n\n`;
 
-/** `collect` belongs among the plugins of page and workers alike (each worker is a build of its own), `write` among the page's. */
+/** Return the plugins. The page needs both; workers need `collect` too, because each worker is a separate build. */
 export function licences() {
   const folders = new Set();
   const collect = {
@@ -31,7 +31,7 @@ export function licences() {
   return { collect, write };
 }
 
-/** The folder of the package that a module belongs to; undefined for our own and for virtual modules. */
+/** Return the folder of the package that a module belongs to; undefined for own and virtual modules. */
 function packageFolder(id) {
   if (id.startsWith("\0") || !id.includes("/node_modules/")) return undefined;
   let folder = dirname(id.split("?")[0]);

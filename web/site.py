@@ -1,6 +1,7 @@
-"""Serves what `build.py` built: the page for a browser at `/graphql`, and its files under `/assets`.
+"""Serve the built page: the page for browsers at `/graphql`, and its files under `/assets`.
 
-Files are read as they are asked for, so a page that is built while the server runs is there at once. It owns no state.
+Files are read at each request, so a page that is built while the server runs is served at once. It
+has no state of its own. The server of `app` calls it.
 """
 
 import os
@@ -16,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 DIST = Path(__file__).with_name("dist")
-# Nothing from elsewhere: no CDN, no font host, no call home. Monaco sets styles from scripts, hence the one exception.
+# Nothing is loaded from other hosts. Monaco sets styles from scripts, which needs 'unsafe-inline'.
 POLICY = (
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; "
     "object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -34,18 +35,18 @@ ASSET_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 NOT_BUILT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Treadle</title>
-<h1>Treadle</h1><p>The API is up; this page is not built yet. Run <code>make setup</code> (or
-<code>python -m web.build</code>) and reload.</p><p>Queries work meanwhile: POST them here as JSON.</p></html>"""
+<h1>Treadle</h1><p>The API is running, but this page is not built yet. Run <code>make setup</code> (or
+<code>python -m web.build</code>) and reload.</p><p>Queries work already: POST them to this address as JSON.</p></html>"""
 
 
 def wants_page(request: Request) -> bool:
-    """True for a person's browser that opens the address; False for a client that sends a query by GET."""
+    """Return True for a browser that opens the address, and False for a client that sends a query by GET."""
     accepts_html = "text/html" in request.headers.get("accept", "")
     return request.method in {"GET", "HEAD"} and accepts_html and "query" not in request.query_params
 
 
 def page(dist: Path = DIST) -> Response:
-    """The page, or 503 with what to do while it is not built."""
+    """Return the page, or 503 with instructions if it is not built."""
     try:
         return HTMLResponse((dist / "index.html").read_text(encoding="utf-8"), headers=PAGE_HEADERS)
     except FileNotFoundError:
@@ -53,23 +54,23 @@ def page(dist: Path = DIST) -> Response:
 
 
 def routes(dist: Path = DIST) -> list[BaseRoute]:
-    """The routes beside `/graphql` that the page needs."""
+    """Return the routes that the page needs in addition to `/graphql`."""
     home = Route("/", RedirectResponse("/graphql"))
     return [home, Mount("/assets", Assets(directory=dist / "assets", check_dir=False), name="assets")]
 
 
 class Assets(StaticFiles):
-    """Files with a hash in their names: cached for ever, sent packed where the client takes that."""
+    """Files with a hash in their names: cached without expiry, sent compressed to clients that accept gzip."""
 
     async def check_config(self) -> None:
-        """Nothing to check: before the build the folder is not there, and a file in it is just not found."""
+        """Check nothing: before the build the folder does not exist, and its files are not found."""
 
     def file_response(
         self, full_path: str | PathLike[str], stat_result: stat_result, scope: Scope, status_code: int = 200
     ) -> Response:
-        packed = Path(f"{os.fspath(full_path)}.gz")
-        if "gzip" in Headers(scope=scope).get("accept-encoding", "") and packed.is_file():
-            response = super().file_response(packed, packed.stat(), scope, status_code)
+        compressed = Path(f"{os.fspath(full_path)}.gz")
+        if "gzip" in Headers(scope=scope).get("accept-encoding", "") and compressed.is_file():
+            response = super().file_response(compressed, compressed.stat(), scope, status_code)
             response.headers["Content-Encoding"] = "gzip"
             response.headers["Content-Type"] = guess_type(full_path)[0] or "application/octet-stream"
         else:

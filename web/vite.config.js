@@ -1,4 +1,4 @@
-// Bundles the page with its editor and workers. Everything comes from npm packages, nothing from a CDN.
+// Bundle the page with its editor and workers. All code comes from npm packages, none from a CDN.
 
 import { defineConfig } from "vite";
 
@@ -7,7 +7,7 @@ import { licences } from "./licences.js";
 const { collect, write } = licences();
 
 export default defineConfig({
-  // Relative, so that the page also works behind a proxy that adds a path in front.
+  // A relative base, so that the page also works behind a proxy that adds a path prefix.
   base: "./",
   plugins: [collect, write],
   worker: { format: "es", plugins: () => [collect] },

@@ -1,4 +1,4 @@
-// The tabs of a first visit. Operations are plain files, so that a test checks them against the schema.
+// The tabs of a first visit. Operations are plain files, so that a test can validate them against the schema.
 
 import followRun from "./operations/follow_run.graphql?raw";
 import listRuns from "./operations/list_runs.graphql?raw";
@@ -19,7 +19,7 @@ export const exampleTabs = [
   { query: validateSpec, variables: validateSpecVariables },
 ];
 
-/** What a new, empty tab says. */
-export const welcome = `# Treadle: write an operation here, or tick fields together in the explorer (the folder on the left).
+/** The content of a new tab. */
+export const welcome = `# Treadle: write an operation here, or select fields in the explorer (the folder icon on the left).
 # Ctrl-Enter runs it, Ctrl-Space completes. "runId": "last" means the run last started in this browser tab.
 `;

@@ -1,16 +1,16 @@
-// Carries operations to the server: queries and mutations over HTTP, subscriptions over graphql-transport-ws, same origin.
-// It remembers the last run that was started here, so that an example can say `"runId": "last"` and need no pasting.
+// Sends operations to the server: queries and mutations over HTTP, subscriptions over graphql-transport-ws, same origin.
+// It stores the id of the last run that this tab started, so that examples can use `"runId": "last"`.
 
 import { createGraphiQLFetcher } from "@graphiql/toolkit";
 
 const LAST_RUN = "treadle:lastRun";
 const NO_RUN_YET = {
-  errors: [{ message: '"last" stands for the run last started in this browser tab. Start one first, in the tab RunAdhoc.' }],
+  errors: [{ message: '"last" means the last run that this browser tab started. Start one first, in the tab RunAdhoc.' }],
 };
 
-/** A fetcher for GraphiQL on `endpoint` (a URL). Headers of the headers tab also go along when a socket is opened. */
+/** Return a fetcher for GraphiQL on `endpoint` (a URL). Headers of the headers tab are also sent when a socket opens. */
 export function treadleFetcher(endpoint) {
-  const send = createGraphiQLFetcher({ url: endpoint.href, subscriptionUrl: socketOf(endpoint), fetch: rememberingFetch });
+  const send = createGraphiQLFetcher({ url: endpoint.href, subscriptionUrl: socketOf(endpoint), fetch: recordingFetch });
   return (operation, options) => {
     if (operation.variables?.runId !== "last") return send(operation, options);
     const runId = sessionStorage.getItem(LAST_RUN);
@@ -24,16 +24,16 @@ function socketOf(endpoint) {
   return socket.href;
 }
 
-async function rememberingFetch(url, request) {
+async function recordingFetch(url, request) {
   const response = await fetch(url, request);
   if (response.headers.get("content-type")?.includes("json")) {
-    // A copy is read, so that GraphiQL gets the response untouched, and says itself what is wrong with a broken one.
-    response.clone().json().then(rememberRun, () => undefined);
+    // Read a copy, so that GraphiQL receives the response unread and reports errors in it by itself.
+    response.clone().json().then(recordRun, () => undefined);
   }
   return response;
 }
 
-function rememberRun(result) {
+function recordRun(result) {
   for (const payload of Object.values(result?.data ?? {})) {
     const run = payload?.run;
     if (run?.id) sessionStorage.setItem(LAST_RUN, run.id);

@@ -14,10 +14,10 @@ import { exampleTabs, welcome } from "./examples.js";
 import { treadleFetcher } from "./fetcher.js";
 import { openFirstTab } from "./first_visit.js";
 
-// A namespace of its own: another GraphiQL on the same host and port must not put its tabs here.
+// A separate namespace, because another GraphiQL on the same host and port must not share its tabs.
 const storage = createLocalStorage({ namespace: "treadle" });
 openFirstTab(storage, exampleTabs);
-// JSON Schemas for the variables editor; without them it takes a JSON or a DateTime for an error.
+// JSON Schemas for the variables editor; without them it marks values of JSON and DateTime as errors.
 const scalars = { JSON: {}, DateTime: { type: "string", format: "date-time" } };
 const plugins = [HISTORY_PLUGIN, explorerPlugin({ showAttribution: false })];
 
