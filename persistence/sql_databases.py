@@ -43,8 +43,8 @@ _TRANSIENT = (
 parameters is a mistake of the author."""
 
 
-class SqlDatabases:
-    """One pool for each database, opened at its first query."""
+class SqlPools:
+    """The connection pools of all databases, each opened at its first query."""
 
     def __init__(self, configs: Mapping[str, SqlDatabase]) -> None:
         self._configs = configs
@@ -96,9 +96,9 @@ class SqlDatabases:
 
 
 @asynccontextmanager
-async def open_databases(configs: Mapping[str, SqlDatabase]) -> AsyncIterator[SqlDatabases]:
+async def open_databases(configs: Mapping[str, SqlDatabase]) -> AsyncIterator[SqlPools]:
     """Open the resource, and close its pools at the end."""
-    databases = SqlDatabases(configs)
+    databases = SqlPools(configs)
     try:
         yield databases
     finally:

@@ -11,7 +11,7 @@ from engine.catalog_file import SqlDatabase
 from engine.errors import NodeFailure
 from engine.tools.catalog import Tools
 from engine.tools.sql import sql_tools
-from persistence.sql_databases import SqlDatabases, open_databases
+from persistence.sql_databases import SqlPools, open_databases
 from tests.engine.node_runner import Given
 
 SETUP = """
@@ -169,6 +169,6 @@ async def test_a_cancelled_query_ends_in_the_database(tools: Tools, database_url
 
 async def test_more_queries_than_connections_all_succeed(database_url: str) -> None:
     async with open_databases({"shop": SqlDatabase(url=database_url)}) as databases:
-        assert isinstance(databases, SqlDatabases)
+        assert isinstance(databases, SqlPools)
         result = await asyncio.gather(*(databases.read("shop", f"SELECT {n} AS n", [], 1) for n in range(20)))
     assert [rows[0]["n"] for rows in result] == list(range(20))  # type: ignore[index, call-overload]

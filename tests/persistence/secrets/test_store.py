@@ -44,7 +44,7 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     await opened.close()
 
 
-class Store:
+class SecretWriter:
     """Sets and deletes secrets as the resolvers do, with one transaction for each call."""
 
     def __init__(self, database: Database, caller: Caller, keys: KeySource, project: str) -> None:
@@ -64,11 +64,13 @@ class Store:
 
 
 @pytest.fixture
-def store(database: Database, caller: Caller, keys: KeySource, project: str) -> Store:
-    return Store(database, caller, keys, project)
+def store(database: Database, caller: Caller, keys: KeySource, project: str) -> SecretWriter:
+    return SecretWriter(database, caller, keys, project)
 
 
-async def test_a_secret_is_set_used_changed_and_deleted(store: Store, values: SecretResolver, project: str) -> None:
+async def test_a_secret_is_set_used_changed_and_deleted(
+    store: SecretWriter, values: SecretResolver, project: str
+) -> None:
     first = await store.put("key")
     assert await values.resolve(project, ["key"]) == {"key": VALUE}
     second = await store.put("key", "another value")
@@ -82,7 +84,7 @@ async def test_a_secret_is_set_used_changed_and_deleted(store: Store, values: Se
         await store.remove("key")
 
 
-async def test_the_database_holds_no_value(store: Store, connection: asyncpg.Connection) -> None:
+async def test_the_database_holds_no_value(store: SecretWriter, connection: asyncpg.Connection) -> None:
     await store.put("key")
     [row] = await connection.fetch("SELECT * FROM secrets")
     assert VALUE not in repr(dict(row))
@@ -90,7 +92,7 @@ async def test_the_database_holds_no_value(store: Store, connection: asyncpg.Con
 
 
 async def test_secrets_of_another_project_do_not_exist_for_a_caller(
-    store: Store, values: SecretResolver, project: str, database: Database
+    store: SecretWriter, values: SecretResolver, project: str, database: Database
 ) -> None:
     await store.put("key")
     async with database.begin() as connection:
@@ -107,7 +109,12 @@ async def test_secrets_of_another_project_do_not_exist_for_a_caller(
 
 @pytest.mark.parametrize("column", ["id", "name", "project_id"])
 async def test_a_value_moved_to_another_row_cannot_be_decrypted(
-    store: Store, values: SecretResolver, connection: asyncpg.Connection, project: str, column: str, database: Database
+    store: SecretWriter,
+    values: SecretResolver,
+    connection: asyncpg.Connection,
+    project: str,
+    column: str,
+    database: Database,
 ) -> None:
     """An attacker who can write to the database cannot pass one secret off as another."""
     await store.put("key")
@@ -120,7 +127,7 @@ async def test_a_value_moved_to_another_row_cannot_be_decrypted(
         await values.resolve(other.id if column == "project_id" else project, [name])
 
 
-async def test_concurrent_sets_and_deletes_leave_one_secret_or_none(store: Store) -> None:
+async def test_concurrent_sets_and_deletes_leave_one_secret_or_none(store: SecretWriter) -> None:
     async def remove() -> None:
         with suppress(NotFound):
             await store.remove("key")
@@ -132,7 +139,9 @@ async def test_concurrent_sets_and_deletes_leave_one_secret_or_none(store: Store
         assert len(await store.list_all()) <= 1
 
 
-async def test_the_number_of_secrets_of_a_project_is_limited(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_secrets_of_a_project_is_limited(
+    store: SecretWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(secrets, "MAX_SECRETS", 2)
     for name in ("a", "b"):
         await store.put(name)
@@ -142,7 +151,7 @@ async def test_the_number_of_secrets_of_a_project_is_limited(store: Store, monke
 
 
 async def test_a_use_is_recorded_at_most_once_a_minute(
-    store: Store, values: SecretResolver, connection: asyncpg.Connection, project: str
+    store: SecretWriter, values: SecretResolver, connection: asyncpg.Connection, project: str
 ) -> None:
     assert (await store.put("key")).last_used_at is None
     await values.resolve(project, ["key"])
@@ -158,7 +167,7 @@ async def test_a_use_is_recorded_at_most_once_a_minute(
 
 
 async def test_a_locked_row_delays_no_use(
-    store: Store, values: SecretResolver, connection: asyncpg.Connection, project: str
+    store: SecretWriter, values: SecretResolver, connection: asyncpg.Connection, project: str
 ) -> None:
     await store.put("key")
     async with connection.transaction(), asyncio.timeout(10):
@@ -167,7 +176,7 @@ async def test_a_locked_row_delays_no_use(
 
 
 async def test_a_lost_connection_delays_a_use(
-    store: Store, values: SecretResolver, connection: asyncpg.Connection, project: str
+    store: SecretWriter, values: SecretResolver, connection: asyncpg.Connection, project: str
 ) -> None:
     await store.put("key")
     for _ in range(5):
@@ -180,7 +189,7 @@ async def test_a_lost_connection_delays_a_use(
 
 
 async def test_a_missing_secret_is_found_before_any_use_is_recorded(
-    store: Store, values: SecretResolver, project: str
+    store: SecretWriter, values: SecretResolver, project: str
 ) -> None:
     await store.put("key")
     with pytest.raises(NodeFailure, match="'absent'"):
@@ -189,7 +198,7 @@ async def test_a_missing_secret_is_found_before_any_use_is_recorded(
 
 
 async def test_a_rotation_encrypts_every_secret_again_in_batches(
-    store: Store, values: SecretResolver, connection: asyncpg.Connection, project: str
+    store: SecretWriter, values: SecretResolver, connection: asyncpg.Connection, project: str
 ) -> None:
     names = [f"key{number}" for number in range(BATCH + 20)]
     for name in names:
@@ -206,7 +215,7 @@ async def test_a_rotation_encrypts_every_secret_again_in_batches(
 
 
 async def test_a_rotation_continues_after_an_interruption_with_the_rest(
-    store: Store, connection: asyncpg.Connection, database_url: str, project: str
+    store: SecretWriter, connection: asyncpg.Connection, database_url: str, project: str
 ) -> None:
     for number in range(3 * BATCH):
         await store.put(f"key{number}")
@@ -226,7 +235,7 @@ async def test_a_rotation_continues_after_an_interruption_with_the_rest(
 
 
 async def test_secrets_can_be_set_and_used_while_they_are_rotated(
-    store: Store, values: SecretResolver, connection: asyncpg.Connection, project: str
+    store: SecretWriter, values: SecretResolver, connection: asyncpg.Connection, project: str
 ) -> None:
     names = [f"key{number}" for number in range(50)]
     for name in names:
@@ -241,7 +250,7 @@ async def test_secrets_can_be_set_and_used_while_they_are_rotated(
 
 
 async def test_a_secret_that_cannot_be_decrypted_is_named_and_not_changed(
-    store: Store,
+    store: SecretWriter,
     values: SecretResolver,
     connection: asyncpg.Connection,
     project: str,
@@ -264,7 +273,7 @@ async def test_a_secret_that_cannot_be_decrypted_is_named_and_not_changed(
     assert await values.resolve(project, ["lost"]) == {"lost": "set again"}
 
 
-async def test_only_the_first_start_creates_a_key(store: Store, database: Database, tmp_path: Path) -> None:
+async def test_only_the_first_start_creates_a_key(store: SecretWriter, database: Database, tmp_path: Path) -> None:
     elsewhere = KeySource(None, tmp_path / "elsewhere" / key_file.NAME)
     assert (await open_secrets(database, elsewhere)).keys.keyring().current is not None
     elsewhere.path.unlink()
