@@ -1,8 +1,8 @@
-"""Stores of the server and the workers: everything that Treadle keeps in Postgres and publishes to Redis.
+"""The stores: everything that Treadle keeps in Postgres and publishes to Redis.
 
-Postgres is the source of truth. Redis carries wake-up signals and the live feed: losing it delays readers and workers,
-and loses no data. Layers, lowest first: caller and problems; db; events, secrets and sql_databases; journal and
-workflows; runs; checkpoints, feed and queue; maintenance.
+Postgres is the source of truth. Redis carries wake-up signals and the live feed: losing it delays
+readers and workers, and loses no data. Layers, lowest first: caller and problems; db; events,
+secrets and sql_databases; journal and workflows; runs; checkpoints, feed and queue; maintenance.
 
 Modules:
     caller: `Caller`, the subject of a request and its role in each project.

@@ -24,7 +24,10 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A subject with its roles, by project id. A local installation has one caller, admin of project `default`."""
+    """A subject with its roles, by project id.
+
+    A local installation has one caller, admin of project `default`.
+    """
 
     subject: str
     roles: dict[str, Role]

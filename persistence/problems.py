@@ -1,6 +1,9 @@
-"""Exceptions of the domain, with the members of an RFC 9457 problem. Raising one rolls the transaction back.
+"""Exceptions of the domain, with the members of an RFC 9457 problem.
 
-`code` is stable and made for programs, `detail` is made for people. The schema reads them by attribute.
+Raising one rolls the transaction back.
+
+`code` is stable and made for programs, `detail` is made for people. The schema reads them by
+attribute.
 """
 
 from collections.abc import Sequence
@@ -43,7 +46,10 @@ class Problem(Exception):
 
 
 class NotFound(Problem):
-    """No resource that the caller may see has this id. Resources of other projects look as if they did not exist."""
+    """No resource that the caller may see has this id.
+
+    Resources of other projects look as if they did not exist.
+    """
 
     code, title, status = ProblemCode.NOT_FOUND, "Not found", 404
 
@@ -53,7 +59,10 @@ class NotFound(Problem):
 
 
 class Conflict(Problem):
-    """Another change was saved first. `current` is the resource as it is now, for the client to merge with."""
+    """Another change was saved first.
+
+    `current` is the resource as it is now, for the client to merge with.
+    """
 
     code, title, status = ProblemCode.CONFLICT, "Conflict", 409
 
@@ -95,19 +104,28 @@ class Limit(Problem):
 
 
 class Busy(Limit):
-    """The maximum number of active runs is reached. The same request succeeds after one of them has ended."""
+    """The maximum number of active runs is reached.
+
+    The same request succeeds after one of them has ended.
+    """
 
     title, status = "Too many runs", 429
 
 
 class TooManyNodeTests(Limit):
-    """This process tests the maximum number of nodes already. The same request succeeds within a minute."""
+    """This process tests the maximum number of nodes already.
+
+    The same request succeeds within a minute.
+    """
 
     title, status = "Too many node tests", 429
 
 
 class Unavailable(Problem):
-    """A store or service that the request needs cannot be reached. The same request may succeed later."""
+    """A store or service that the request needs cannot be reached.
+
+    The same request may succeed later.
+    """
 
     code, title, status = ProblemCode.UNAVAILABLE, "Not available now", 503
 

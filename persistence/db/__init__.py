@@ -1,4 +1,4 @@
-"""The database itself: connections, tables, migrations, ids, pagination, and the handling of its errors.
+"""The database: connections, tables, migrations, ids, pagination, and its errors.
 
 Modules:
     clock_skew: `ClockSkew`, the difference between the host's and the database's clock.

@@ -1,8 +1,9 @@
 """`ClockSkew`: the difference between this host's clock and the database's clock.
 
-All moments are stored by the database's clock, which decides when they are due. Nodes and executors use the clock of
-their host. Where the two differ, the journal and the saver convert the moments of waits on the way in and out. Without
-that, a worker whose clock is behind would be woken again and again for a timer that is due by only one of the clocks.
+All moments are stored by the database's clock, which decides when they are due. Nodes and executors
+use the clock of their host. Where the two differ, the journal and the saver convert the moments of
+waits on the way in and out. Without that, a worker whose clock is behind would be woken again and
+again for a timer that is due by only one of the clocks.
 """
 
 from dataclasses import replace
@@ -15,19 +16,28 @@ from engine.runtime.ports import Entry, OpenWait
 log = structlog.get_logger(__name__)
 
 TOLERATED = timedelta(seconds=3)
-"""A smaller difference counts as none: a reply takes time, and an executor waits in the process for short timers."""
+"""A smaller difference counts as none.
+
+A reply takes time, and executors wait in the process for short timers.
+"""
 MAX_REPLY_S = 1.0
 """A reply that took longer is too inaccurate a measure of the database's time."""
 
 
 class ClockSkew:
-    """The measured difference of one process. A host moment plus `offset` is the same moment by the database's clock."""
+    """The measured difference of one process.
+
+    A host moment plus `offset` is the same moment by the database's clock.
+    """
 
     def __init__(self) -> None:
         self.offset = timedelta()
 
     def measure(self, database_now: datetime, reply_s: float) -> None:
-        """Update the offset from the database's `now()`, returned by a statement that took `reply_s` seconds."""
+        """Update the offset from the database's `now()`.
+
+        `reply_s` is how long that statement took, in seconds.
+        """
         if reply_s > MAX_REPLY_S:
             return
         difference = database_now - datetime.now(UTC)
@@ -38,7 +48,10 @@ class ClockSkew:
 
 
 def to_database_clock(entry: Entry, offset: timedelta) -> Entry:
-    """Convert the waits of an entry. Its events keep the host's time, because it is only shown to people."""
+    """Convert the waits of an entry.
+
+    Its events keep the host's time, because it is only shown to people.
+    """
     if not offset:
         return entry
     change = entry.change

@@ -1,7 +1,8 @@
-"""`Database`: the two connection pools of a process to Postgres, and the deadlines from its settings.
+"""`Database`: the two connection pools of a process, and the deadlines from its settings.
 
-SQLAlchemy's pool serves ordinary queries; asyncpg's own pool serves the hot paths: journal, claims, leases and feed.
-A process that hangs inside a transaction loses its connection after 5 seconds, so its row locks never stop the others.
+SQLAlchemy's pool serves ordinary queries; asyncpg's own pool serves the hot paths: journal, claims,
+leases and feed. A process that hangs inside a transaction loses its connection after 5 seconds, so
+its row locks never stop the others.
 """
 
 from collections.abc import AsyncIterator
@@ -18,7 +19,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from persistence.db.deadlines import Deadlines
 
 SET_IDLE_TIMEOUT = "SET idle_in_transaction_session_timeout = '5s'"
-"""Limits how long a process that hangs inside a transaction locks its rows: others can still renew leases."""
+"""Limits how long a process that hangs inside a transaction locks its rows.
+
+Others can then still renew leases.
+"""
 
 
 def _dumps(value: Any) -> str:
@@ -35,16 +39,23 @@ def _set_idle_timeout(connection: Any, _: object) -> None:
 
 
 async def _skip_reset(_: asyncpg.Connection) -> None:
-    """Return a connection to the pool without RESET ALL, a round trip a statement. No caller changes session settings."""
+    """Return a connection to the pool without RESET ALL, a round trip a statement.
+
+    No caller changes session settings.
+    """
 
 
 def dsn(url: str) -> str:
-    """Convert a `postgresql://` address of any SQLAlchemy dialect to the form that asyncpg reads."""
+    """Convert a `postgresql://` address of any dialect to the form that asyncpg reads."""
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def create_engine(url: str, **options: Any) -> AsyncEngine:
-    """Create SQLAlchemy's pool. asyncpg parses the address: SQLAlchemy would pass `sslmode` and the like unchanged."""
+    """Create SQLAlchemy's pool.
+
+    Its connections are opened by asyncpg, which parses the address: SQLAlchemy would pass `sslmode`
+    and the like unchanged.
+    """
 
     async def connect() -> asyncpg.Connection:
         return await asyncpg.connect(dsn(url))
@@ -64,7 +75,10 @@ def _check_open(connection: Any, *_: object) -> None:
 
 
 class Database:
-    """Both pools of one process. Create it with `await Database.open(url, deadlines)` and end it with `close`."""
+    """Both pools of one process.
+
+    Create it with `await Database.open(url, deadlines)` and end it with `close`.
+    """
 
     def __init__(self, engine: AsyncEngine, pool: asyncpg.Pool, deadlines: Deadlines) -> None:
         self.engine, self.pool, self.deadlines = engine, pool, deadlines

@@ -1,7 +1,8 @@
-"""Deadlines of the statuses in which a run waits for somebody; docs/state_machine.md says what happens at each.
+"""Time limits of the run statuses that must not last; docs/state_machine.md has what follows.
 
-`Deadlines` is made once a process from its settings and kept in its `Database`: servers write the deadlines into the
-rows of runs, workers act on them. It has no default values, so no caller can ignore the settings.
+`Deadlines` is made once a process from its settings and kept in its `Database`: servers write the
+deadlines into the rows of runs, workers act on them. It has no default values, so no caller can
+ignore the settings.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ class Deadlines:
     """The configured time limits of the statuses."""
 
     pausing: timedelta
-    """After this time in PAUSING the running nodes are cancelled and the run is PAUSED; they run again on resume."""
+    """After this time in PAUSING the running nodes are cancelled. They run again on resume."""
     cancelling: timedelta
     """After this time in CANCELLING the worker process that still holds the run is killed."""
     idle: timedelta

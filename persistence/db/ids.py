@@ -1,4 +1,7 @@
-"""Makes and parses ids: TypeIDs, a prefix that names the type and a UUIDv7 (RFC 9562) that sorts by creation time."""
+"""Makes and parses TypeIDs.
+
+A TypeID is a prefix that names the type, and a UUIDv7 (RFC 9562) that sorts by creation time.
+"""
 
 from datetime import datetime
 from enum import StrEnum
@@ -27,14 +30,15 @@ def new_id(prefix: str) -> str:
 def first_id(prefix: str, moment: datetime, later_s: float = 0) -> str:
     """Return a lower bound of all ids that are made from `moment` plus `later_s` seconds on.
 
-    An id begins with the milliseconds of its creation (UUIDv7, RFC 9562), so ids compare as their moments do.
+    An id begins with the milliseconds of its creation (UUIDv7, RFC 9562), so ids compare as their
+    moments do.
     """
     milliseconds = min(max(int((moment.timestamp() + later_s) * 1000), 0), 2**48 - 1)
     return str(TypeID.from_uuid(UUID(int=milliseconds << 80), prefix))
 
 
 def prefix_of(id: str) -> Prefix | None:
-    """Return the kind of resource that an id names, or None for text that is no id of this server."""
+    """Return the kind of resource that an id names, or None for any other text."""
     try:
         return Prefix(TypeID.from_string(id).prefix)
     except (TypeIDException, ValueError):

@@ -1,4 +1,6 @@
-"""Migrates a database to the newest schema. Several processes may do it at once: an advisory lock admits one at a time.
+"""Migrates a database to the newest schema.
+
+Several processes may do it at once: an advisory lock admits one at a time.
 
 All missing migrations run in one transaction, so a crash leaves the database as it was.
 """
@@ -14,7 +16,10 @@ _LOCK = 7_233_150_418
 """Key of the advisory lock: any number that no other code uses in this database."""
 _FOLDER = Path(__file__).parents[1] / "migrations"
 NEWEST = max(file.name.split("_")[0] for file in (_FOLDER / "versions").glob("[0-9]*.py"))
-"""The newest revision that this code knows. A revision is a number, and the name of its file begins with it."""
+"""The newest revision that this code knows.
+
+A revision is a number, and the name of its file begins with it.
+"""
 
 
 class DatabaseTooNew(Exception):
@@ -42,7 +47,10 @@ async def migrate(url: str) -> None:
 
 
 async def revision(url: str) -> str | None:
-    """Return the last migration of the database, or None for an empty one. It may be newer than NEWEST."""
+    """Return the last migration of the database, or None for an empty one.
+
+    It may be newer than NEWEST.
+    """
     connection = await asyncpg.connect(dsn(url), timeout=60)
     try:
         newest: str | None = await connection.fetchval("SELECT max(version_num) FROM alembic_version")
@@ -59,7 +67,8 @@ async def is_outdated(url: str) -> bool:
 
 
 def _upgrade(connection: Connection) -> None:
-    # Imported here, because servers and workers only call `is_outdated` and start faster without alembic.
+    # Imported here, because servers and workers only call `is_outdated` and start faster without
+    # alembic.
     from alembic import command
     from alembic.config import Config
 

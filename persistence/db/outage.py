@@ -1,4 +1,7 @@
-"""`Outage`: logs the begin and the end of a store's outage once each, for a loop that tries many times a minute."""
+"""`Outage`: logs the begin and the end of a store's outage once each.
+
+It serves loops that try many times a minute.
+"""
 
 import time
 
@@ -25,7 +28,10 @@ class Outage:
             log.warning(f"{self._name}.away", error=str(error) or type(error).__name__)
 
     def recovered(self) -> None:
-        """Report a successful attempt. The first one after an outage is logged with the outage's length in seconds."""
+        """Report a successful attempt.
+
+        The first one after an outage is logged with the outage's length in seconds.
+        """
         if self._since is not None:
             log.info(f"{self._name}.back", after_s=round(time.monotonic() - self._since, 1))
             self._since = None

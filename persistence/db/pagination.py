@@ -1,4 +1,4 @@
-"""Keyset pagination: a cursor encodes the id of the last row of a page, so a page costs the same at any depth."""
+"""Keyset pagination: a page begins after the id in its cursor, and costs the same at any depth."""
 
 import base64
 import binascii
@@ -37,7 +37,10 @@ class Page(Generic[ItemT]):
 
 
 def checked_first(first: int | None, default: int = 25) -> int:
-    """Return the size of a page, `default` for None. Raises Invalid unless it is from 1 to MAX_PAGE."""
+    """Return the size of a page, `default` for None.
+
+    Raises Invalid unless it is from 1 to MAX_PAGE.
+    """
     size = default if first is None else first
     if not 1 <= size <= MAX_PAGE:
         raise invalid("first", "OUT_OF_RANGE", f"must be from 1 to {MAX_PAGE}, is {size}")
@@ -45,14 +48,20 @@ def checked_first(first: int | None, default: int = 25) -> int:
 
 
 def checked_after(cursor: str | None, prefix: Prefix) -> str | None:
-    """Return the cursor unchanged. Raises Invalid for a malformed one, before it is batched with other queries."""
+    """Return the cursor unchanged.
+
+    Raises Invalid for a malformed one, before it is batched with other queries.
+    """
     if cursor is not None:
         decode_cursor(cursor, prefix)
     return cursor
 
 
 def make_page(rows: Sequence[ItemT], *, first: int, after: str | None) -> Page[ItemT]:
-    """Make a page of up to `first` rows from a query with the limit `first + 1`: an extra row means a next page."""
+    """Make a page of up to `first` rows from a query with the limit `first + 1`.
+
+    The extra row means that there is a next page.
+    """
     items = list(rows[:first])
     return Page(items, [encode_cursor(item.id) for item in items], len(rows) > first, after is not None)
 
@@ -61,7 +70,8 @@ def group_by_parent(queries: Sequence[QueryT], parent: str) -> dict[QueryT, list
     """Group queries that differ only in their parent, so that each group becomes one statement.
 
     Args:
-        queries: dataclasses with a field that names the parent. The fields of one operation mostly agree in the rest.
+        queries: dataclasses with a field that names the parent. The fields of one operation mostly
+            agree in the rest.
         parent: the name of that field.
 
     Returns:
@@ -86,7 +96,8 @@ def first_rows_of_each(
         query: selects the rows of all parents. Its columns are the columns of the result.
         parent: the column with the id of a row's parent.
         parents: the ids of the parents.
-        count: how many rows of each parent are needed; one more is selected, to see whether there is a next page.
+        count: how many rows of each parent are needed; one more is selected, to see whether there
+            is a next page.
         order: the order of a parent's rows; None for the newest first.
     """
     ids = func.unnest(cast(list(parents), ARRAY(Text))).table_valued("id", name="parents").render_derived()
@@ -100,7 +111,10 @@ def encode_cursor(id: str) -> str:
 
 
 def decode_cursor(cursor: str, prefix: Prefix) -> str:
-    """Return the id in a cursor of a list of resources with this prefix. Raises Invalid for any other text."""
+    """Return the id in a cursor of a list of resources with this prefix.
+
+    Raises Invalid for any other text.
+    """
     try:
         id = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, ValueError):

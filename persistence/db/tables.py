@@ -1,7 +1,9 @@
-"""Every table, as SQLAlchemy Core. Rows of a run belong to its project through `runs`; other rows have a `project_id`.
+"""Every table, as SQLAlchemy Core.
 
-JSON is stored as Postgres `json`: verbatim, never queried inside, cheaper to write than `jsonb`. The predicates of the
-indexes are the ones in the migrations, which are the source of the schema.
+Rows of a run belong to its project through `runs`; other rows have a `project_id`.
+
+JSON is stored as Postgres `json`: verbatim, never queried inside, cheaper to write than `jsonb`.
+The predicates of the indexes are the ones in the migrations, which are the source of the schema.
 """
 
 from sqlalchemy import (
@@ -126,7 +128,8 @@ runs = Table(
     Column("options", JSON, nullable=False),
     Column("priority", Integer, nullable=False, server_default="0"),
     Column("created_by", Text, nullable=False),
-    # The scopes of the caller who started the run. Tools check them long after that request has ended.
+    # The scopes of the caller who started the run. Tools check them long after that request has
+    # ended.
     Column("scopes", ARRAY(Text), nullable=False, server_default="{}"),
     # The lease: its fencing token, its worker, and its end by the database's clock.
     Column("epoch", Integer, nullable=False, server_default="0"),
@@ -135,17 +138,21 @@ runs = Table(
     Column("attempt", Integer, nullable=False, server_default="0"),
     # How often the run was queued. It makes the task id of an execution unique.
     Column("takeup", Integer, nullable=False, server_default="0"),
-    # How many workers were lost in a row without progress, and the run's last finished seq when the last one was lost.
+    # How many workers were lost in a row without progress, and the run's last finished seq when the
+    # last one was lost.
     Column("crashes", SmallInteger, nullable=False, server_default="0"),
     Column("crashed_seq", Integer),
-    # Runs with the same concurrency key share one limit: the workflow where its spec has a limit, else the project.
+    # Runs with the same concurrency key share one limit: the workflow where its spec has a limit,
+    # else the project.
     Column("lane", Id, nullable=False, key="concurrency_key"),
     Column("lane_limit", Integer, key="concurrency_limit"),
     Column("last_seq", Integer, nullable=False, server_default="0"),
     Column("lineage", Integer, nullable=False, server_default="0"),
-    # The mark of the journal's group that wrote last. It shows whether a group whose connection was lost is committed.
+    # The mark of the journal's group that wrote last. It shows whether a group whose connection was
+    # lost is committed.
     Column("written_by", BigInteger),
-    # The last seq that this group assigned. Other writers, such as a cancel, may have raised last_seq since.
+    # The last seq that this group assigned. Other writers, such as a cancel, may have raised
+    # last_seq since.
     Column("written_seq", Integer),
     # Requests to the worker. The heartbeat reads them too, so a lost notification only delays them.
     Column("cancel_reason", Text),
@@ -161,8 +168,8 @@ runs = Table(
     # When retention deleted the run's events, checkpoints and node data.
     Column("pruned_at", Moment),
     Column("parent_id", Id, ForeignKey("runs.id", ondelete="SET NULL")),
-    # `lineage/node/visit` of the parent's node that started this run, and the item in a map. It is unique for each
-    # parent, so a repeated start finds the existing child.
+    # `lineage/node/visit` of the parent's node that started this run, and the item in a map. It is
+    # unique for each parent, so a repeated start finds the existing child.
     Column("parent_key", Text),
     Column("depth", SmallInteger, nullable=False, server_default="0"),
     Column("retry_of_id", Id, ForeignKey("runs.id", ondelete="SET NULL")),
@@ -202,8 +209,8 @@ runs = Table(
     Index("ix_runs_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
     Index("ix_runs_prunable", "finished_at", postgresql_where=text("finished_at IS NOT NULL AND pruned_at IS NULL")),
     Index("ix_runs_wake_at", "wake_at", postgresql_where=text("status = 'WAITING'")),
-    # Recovery asks for it twice a second, so it must not cost more for a long queue: runs that never started have no
-    # timeout_at.
+    # Recovery asks for it twice a second, so it must not cost more for a long queue: runs that
+    # never started have no timeout_at.
     Index(
         "ix_runs_timeout_at",
         "timeout_at",
@@ -216,7 +223,8 @@ runs = Table(
         "lease_until",
         postgresql_where=text(f"status NOT IN {sql_list(TERMINAL)}"),
     ),
-    # last_seq and the lease change with every write: free space in the page keeps these updates out of the indexes (HOT).
+    # last_seq and the lease change with every write: free space in the page keeps these updates out
+    # of the indexes (HOT).
     postgresql_with={"fillfactor": "70"},
 )
 
@@ -274,7 +282,8 @@ checkpoints = Table(
     Column("parent_id", Id),
     Column("step", Integer, nullable=False),
     Column("lineage", Integer, nullable=False, server_default="0"),
-    # The changes since the parent, or the whole state if `is_full`, as msgpack: see checkpoints/codec.py.
+    # The changes since the parent, or the whole state if `is_full`, as msgpack: see
+    # checkpoints/codec.py.
     Column("is_full", Boolean, nullable=False),
     Column("data", LargeBinary, nullable=False),
     Column("next_nodes", JSON, nullable=False),
@@ -326,7 +335,8 @@ waits = Table(
     ),
 )
 
-# The finished items of a `map` node: after a crash only the others run. Deleted when the node is finished.
+# The finished items of a `map` node: after a crash only the others run. Deleted when the node is
+# finished.
 map_items = Table(
     "map_items",
     metadata,
@@ -335,13 +345,15 @@ map_items = Table(
     Column("node_id", Text, primary_key=True),
     Column("visit", Integer, primary_key=True),
     Column("idx", Integer, primary_key=True),
-    # The digest of the item's input. If a restarted map has another item at this index, the row is ignored.
+    # The digest of the item's input. If a restarted map has another item at this index, the row is
+    # ignored.
     Column("digest", BigInteger, nullable=False),
     Column("output", JSON),
     Column("error", JSON),
 )
 
-# Values are AES-GCM ciphertexts, nonce first, encrypted with the key `key_id`. Only node calls see the plain text.
+# Values are AES-GCM ciphertexts, nonce first, encrypted with the key `key_id`. Only node calls see
+# the plain text.
 secrets = Table(
     "secrets",
     metadata,

@@ -1,7 +1,8 @@
-"""Classifies the errors of Postgres and Redis, and retries statements until a store is available again.
+"""Classifies errors of Postgres and Redis, and retries calls until a store is available again.
 
-A statement that Postgres rejects for its content (SQLSTATE classes 22, 23 and 54) is rejected again however often it is
-sent. Any other error, such as a connection limit, a deadlock, a failover or a full disk, may pass a moment later.
+A statement that Postgres rejects for its content (SQLSTATE classes 22, 23 and 54) is rejected again
+however often it is sent. Any other error, such as a connection limit, a deadlock, a failover or a
+full disk, may pass a moment later.
 """
 
 import asyncio
@@ -40,13 +41,16 @@ _TRANSIENT_ERRORS = (
 )
 
 PAUSES_S = (0.05, 2.0)
-"""The first and the longest pause between two attempts, in seconds. Each pause is twice the one before."""
+"""The first and the longest pause between two attempts, in seconds.
+
+Each pause is twice the one before.
+"""
 
 START_S = 5.0
 """How long a starting process waits for a Postgres that was available a moment ago, in seconds.
 
-As long as a restart of Postgres takes and no longer: the supervisor starts the process again, may stop it as well, and
-counts its failures. A process that is already running waits without a limit.
+As long as a restart of Postgres takes and no longer: the supervisor starts the process again, may
+stop it as well, and counts its failures. A process that is already running waits without a limit.
 """
 
 DATABASE_ERRORS = (
@@ -64,19 +68,21 @@ DATABASE_ERRORS = (
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether a store cannot be reached or cannot serve now, so that another attempt may succeed."""
+    """Whether a store cannot be reached or cannot serve now: another attempt may succeed."""
     if isinstance(error, DBAPIError):
-        # SQLAlchemy has own names for few of the driver's errors: a killed connection is a plain DBAPIError.
+        # SQLAlchemy has own names for few of the driver's errors: a killed connection is a plain
+        # DBAPIError.
         return error.connection_invalidated or (error.orig is not None and is_transient(error.driver_exception))
     return isinstance(error, _TRANSIENT_ERRORS) and not isinstance(error, ValueError)
 
 
 def is_content(error: Exception) -> bool:
-    """Whether the content of the statement caused the error, so that sending it again cannot succeed."""
+    """Whether the content of the statement caused the error: sending it again cannot succeed."""
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "")[:2] in CONTENT_CLASSES
-    # asyncpg's own DataError, a value that cannot be encoded, is an InterfaceError and a ValueError. Its
-    # InternalClientError comes from a connection that dies in the middle of an operation.
+    # asyncpg's own DataError, a value that cannot be encoded, is an InterfaceError and a
+    # ValueError. Its InternalClientError comes from a connection that dies in the middle of an
+    # operation.
     return isinstance(error, ValueError) or not isinstance(error, DATABASE_ERRORS)
 
 
@@ -94,7 +100,8 @@ async def retry_transient(
 ) -> T:
     """Call until it succeeds, with exponential backoff.
 
-    Only for calls that may run twice: after a lost connection it is unknown whether the statement was executed.
+    Only for calls that may run twice: after a lost connection it is unknown whether the statement
+    was executed.
 
     Args:
         call: the statement.
@@ -117,7 +124,10 @@ async def retry_transient(
 
 
 class UnavailableAtStart(Exception):
-    """A store is unavailable while the process starts. The message, one line, says which, why and what to do."""
+    """A store is unavailable while the process starts.
+
+    The message, one line, says which, why and what to do.
+    """
 
 
 async def connect_at_start(call: Callable[[], Awaitable[T]]) -> T:

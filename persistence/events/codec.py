@@ -1,9 +1,9 @@
-"""Codecs of events and node states: rows of `events` and `node_states`, and payloads of Redis stream entries.
+"""Codecs of events and node states, for rows and for payloads of Redis stream entries.
 
-A node's input and output are stored once, in `node_outputs`, under the number of the event that settled the node. An
-event's body only says that they exist; a stream payload carries them while they are small, so that live readers need
-no query. Plain fields of `NodeState` follow from the columns of `node_states`; only a JSON column needs code here. The
-module is pure: it stores nothing.
+A node's input and output are stored once, in `node_outputs`, under the number of the event that
+settled the node. An event's body only says that they exist; a stream payload carries them while
+they are small, so that live readers need no query. Plain fields of `NodeState` follow from the
+columns of `node_states`; only a JSON column needs code here. The module is pure: it stores nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,9 +42,10 @@ _POSTGRES = make_url("postgresql+asyncpg://").get_dialect()()
 NODE_STATE_COLUMNS = {
     name: node_states.columns[name].type.compile(_POSTGRES).lower() for name in (*_PLAIN_COLUMNS, *_JSON_COLUMNS)
 }
-"""The columns of `node_states` that hold a field of `NodeState` of the same name, with their Postgres types.
+"""The columns of `node_states` that hold the `NodeState` field of the same name.
 
-Every INSERT and SELECT of the table is made from this mapping. Its order is the order of `node_state_values`.
+The values are their Postgres types. Every INSERT and SELECT of the table is made from this mapping.
+Its order is the order of `node_state_values`.
 """
 NODE_STATE_ROW = (*_KEYS, *NODE_STATE_COLUMNS)
 """All columns of `node_states`, in the order that `node_state_of` reads."""
@@ -53,7 +54,10 @@ _plain_values: Callable[[NodeState], tuple[Any, ...]] = attrgetter(*_PLAIN_COLUM
 
 
 def is_stored(state: NodeState) -> bool:
-    """Whether this change has a row in `node_outputs` at its own seq: an output, or the input of a settled node."""
+    """Whether this change has a row in `node_outputs` at its own seq.
+
+    It has one for an output, and for the input of a finished node.
+    """
     return state.has_output or (state.status in FINISHED and state.input is not None)
 
 
@@ -90,7 +94,10 @@ def _unchanged(body: JSON) -> JSON:
 
 
 def node_state_values(state: NodeState, encode: Callable[[JSON], Any] = _unchanged) -> tuple[Any, ...]:
-    """Return one value for each of NODE_STATE_COLUMNS; `encode` is applied to the JSON ones that are not None."""
+    """Return one value for each of NODE_STATE_COLUMNS.
+
+    `encode` is applied to the JSON ones that are not None.
+    """
     error, usage = state.error, state.usage
     return (
         *_plain_values(state),
@@ -111,14 +118,18 @@ def node_state_of(row: Sequence[Any]) -> NodeState:
     fields = dict(zip(NODE_STATE_COLUMNS, values, strict=True))
     fields["status"] = NodeStatus(fields["status"])
     fields["error"], fields["usage"] = error_of(fields["error"]), usage_of(fields["usage"])
-    # The output of an earlier visit is not the output of a node in its next visit; events say the same.
+    # The output of an earlier visit is not the output of a node in its next visit; events say the
+    # same.
     has_output = output_seq == seq
     output_seq = output_seq if has_output else None
     return NodeState(run_id, node_id, has_output=has_output, seq=seq, output_seq=output_seq, **fields)
 
 
 def body_of(data: EventData) -> dict[str, JSON]:
-    """Encode an event for `events.body`: everything but type, node id, number and moment, which have columns."""
+    """Encode an event for `events.body`.
+
+    Type, node id, number and moment have columns of their own.
+    """
     match data:
         case NodeChange():
             return _state_body(data.state)
@@ -149,7 +160,10 @@ def _state_body(state: NodeState) -> dict[str, JSON]:
 
 
 def data_of(type: EventType | str, node_id: str | None, body: dict[str, Any], run_id: str, seq: int) -> EventData:
-    """Decode what `body_of` returned. A node's values are set if the payload carried them; else see `output_seq`."""
+    """Decode what `body_of` returned.
+
+    A node's values are set if the payload carried them; else see `output_seq`.
+    """
     match EventType(type):
         case EventType.RUN_STATUS:
             previous = body["previous"]

@@ -1,4 +1,7 @@
-"""Reads the history of runs: pages of events and logs, and checkpoints. Only the journal and server commands write it."""
+"""Reads the history of runs: pages of events and logs, and checkpoints.
+
+Only the journal and server commands write it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,9 +23,10 @@ DEFAULT_COUNT = 100
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A range of a run's events by number: the first `first` after `after`, or the last `last` before `before`.
+    """A range of a run's events by number.
 
-    With neither count it is the first 100.
+    It is the first `first` events after `after`, or the last `last` events before `before`. With
+    neither count it is the first 100.
     """
 
     first: int | None = None
@@ -41,7 +45,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class EventPage:
-    """Events in ascending order. `has_more` says whether more follow in the direction that was read."""
+    """Events in ascending order.
+
+    `has_more` says whether more follow in the direction that was read.
+    """
 
     events: list[Event]
     has_more: bool
@@ -49,7 +56,10 @@ class EventPage:
 
     @property
     def first_seq(self) -> int:
-        """The number to pass as `before` for the previous page; of an empty page, the `after` of its window."""
+        """The number to pass as `before` for the previous page.
+
+        For an empty page it is the `after` of the window.
+        """
         return self.events[0].seq if self.events else self.at
 
     @property
@@ -89,7 +99,10 @@ class EventsQuery:
 async def event_pages(
     connection: AsyncConnection, caller: Caller, queries: Sequence[EventsQuery]
 ) -> dict[EventsQuery, EventPage]:
-    """Read pages of events. Queries that differ only in the run, as those of one list do, share a statement."""
+    """Read pages of events.
+
+    Queries that differ only in the run, as those of one list do, share a statement.
+    """
     pages: dict[EventsQuery, EventPage] = {}
     for query, run_ids in group_by_parent(queries, "run_id").items():
         by_run: dict[str, list[Event]] = {run_id: [] for run_id in run_ids}

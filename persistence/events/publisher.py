@@ -1,7 +1,8 @@
-"""Publishes committed events to Redis: to the stream of their run, and to the channels that readers listen on.
+"""Publishes committed events to the Redis stream of their run, and status changes to channels.
 
-Redis is only a hint: readers find in Postgres whatever is lost here. No function of this module raises because Redis is
-unavailable or slow, or already has a later entry; it logs the error, and readers see the change later.
+Redis is only a hint: readers find in Postgres whatever is lost here. No function of this module
+raises because Redis is unavailable or slow, or already has a later entry; it logs the error, and
+readers see the change later.
 """
 
 import asyncio
@@ -69,9 +70,10 @@ def items_of(transitions: Sequence[RunTransition]) -> list[StreamItem]:
 
 
 async def publish(redis: Redis, items: Sequence[StreamItem], transitions: Sequence[RunTransition] = ()) -> None:
-    """Publish committed events and streamed text to the runs' streams, and status changes to their channels.
+    """Publish events and text to the streams of the runs, and status changes to their channels.
 
-    A status change goes to the channel of the run's project, and to `IDLE_RUNS_CHANNEL` where the run is idle now.
+    A status change goes to the channel of the run's project, and to `IDLE_RUNS_CHANNEL` where the
+    run is idle now.
     """
     if not items and not transitions:
         return
@@ -90,7 +92,8 @@ async def publish(redis: Redis, items: Sequence[StreamItem], transitions: Sequen
 def _entries(items: Sequence[StreamItem]) -> Iterator[tuple[str, str, dict[Any, Any]]]:
     """Make stream entries: (run id, entry id, fields).
 
-    Consecutive events share an entry with the id `seq-0` of the last one; streamed text has the id `seq-*`.
+    Consecutive events share an entry with the id `seq-0` of the last one; streamed text has the id
+    `seq-*`.
     """
     packs: dict[str, list[StreamItem]] = {}
     for item in items:
@@ -111,7 +114,7 @@ def _packed(pack: list[StreamItem]) -> tuple[str, str, dict[Any, Any]]:
 
 
 async def delete_streams(redis: Redis, run_ids: Sequence[str]) -> None:
-    """Delete the streams of deleted runs. If Redis is unavailable, they expire after STREAM_TTL_S."""
+    """Delete the streams of deleted runs. Without Redis they expire after STREAM_TTL_S."""
     if not run_ids:
         return
     pipe = redis.pipeline(transaction=False)
@@ -135,7 +138,8 @@ async def _send(pipe: Any) -> None:
         log.warning("feed.publish_failed", error=str(error) or type(error).__name__)
         return
     for reply in replies:
-        # Two writers of one run may publish out of order; the reader sees the gap and reads Postgres.
+        # Two writers of one run may publish out of order; the reader sees the gap and reads
+        # Postgres.
         if isinstance(reply, Exception) and not _is_too_old(reply):
             log.warning("feed.publish_refused", error=str(reply))
 

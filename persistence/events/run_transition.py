@@ -1,7 +1,8 @@
-"""`RunTransition`: one status change of one run, as servers, workers and recovery publish it after the commit.
+"""`RunTransition`: one status change of one run.
 
-It is also the message on the Redis channel of the run's project. The message is a hint: a lost one delays readers,
-who find the same change in Postgres.
+Servers, workers and recovery publish it after the commit. It is also the message on the Redis
+channel of the run's project. The message is a hint: a lost one delays readers, who find the same
+change in Postgres.
 """
 
 from dataclasses import dataclass
@@ -12,14 +13,14 @@ from engine.states import RunStatus
 
 @dataclass(frozen=True, slots=True)
 class RunTransition:
-    """A run went from `previous` to `status`; `previous` is None for a run that was just created."""
+    """A run went from `previous` to `status`. `previous` is None for a new run."""
 
     project_id: str
     run_id: str
     status: RunStatus
     previous: RunStatus | None
     events: tuple[Event, ...] = ()
-    """The events that the same statement wrote, the status change last; empty in a decoded message."""
+    """The events written with it, the status change last; empty in a decoded message."""
 
     @classmethod
     def of(cls, project_id: str, run_id: str, change: StatusChange, events: tuple[Event, ...] = ()) -> "RunTransition":
@@ -27,7 +28,7 @@ class RunTransition:
         return cls(project_id, run_id, change.status, change.previous, events)
 
     def encode(self) -> str:
-        """Return the message for the project's channel: four words, the last one empty for a new run."""
+        """Return the message for the project's channel: four words, the last may be empty."""
         return f"{self.project_id} {self.run_id} {self.status} {self.previous or ''}"
 
     @classmethod

@@ -1,7 +1,8 @@
-"""`JournalBuffer`: the entries that Postgres has not committed yet, in order, handed to the journal in groups.
+"""`JournalBuffer`: the entries that Postgres has not committed yet.
 
-Entries that a caller waits for are bounded by their callers; posted entries, which nobody waits for, are bounded here.
-A crash loses the whole buffer: no entry in it has been confirmed to its caller.
+The journal takes them in order and in groups. Entries that a caller waits for are bounded by their
+callers; posted entries, which nobody waits for, are bounded here. A crash loses the whole buffer:
+no entry in it has been confirmed to its caller.
 """
 
 import asyncio
@@ -15,7 +16,10 @@ from engine.events import EventData, LogRecorded, NodeChange
 from engine.runtime.ports import Entry
 
 MAX_POSTED = 64 * 1024 * 1024
-"""Approximate bytes of posted entries while Postgres is unavailable. New ones beyond that are dropped and counted."""
+"""Approximate bytes of posted entries while Postgres is unavailable.
+
+New ones beyond that are dropped and counted.
+"""
 EVENT_SIZE = 2_000
 """Approximate bytes of an event without its texts."""
 MAX_GROUP = 500
@@ -65,11 +69,12 @@ class JournalBuffer:
         """Take the next group from the queue.
 
         Args:
-            refusals: the error of each run and epoch with a refused entry; later entries of these are answered with it.
+            refusals: the error of each run and epoch with a refused entry; later entries of these
+                are answered with it.
 
         Returns:
-            The entries by run, in order. An entry with a status change, which may be refused, is the last one of its
-            run; the entries after it wait for the next group.
+            The entries by run, in order. An entry with a status change, which may be refused, is
+            the last one of its run; the entries after it wait for the next group.
         """
         group: dict[str, list[BufferedEntry]] = {}
         closed: set[str] = set()
@@ -94,7 +99,7 @@ class JournalBuffer:
 
 
 def resolve(part: Sequence[BufferedEntry], result: int | Exception) -> None:
-    """Answer the callers that wait for these entries: with the run's last event number, or with an error."""
+    """Answer the callers of these entries with the run's last event number, or with an error."""
     for buffered in part:
         future = buffered.future
         if future is None or future.done():

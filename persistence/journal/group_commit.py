@@ -1,9 +1,10 @@
-"""The SQL statement that makes a group of journal entries durable, and how entries become its arguments.
+"""The SQL statement that makes a group of journal entries durable, and its arguments.
 
-One statement is one transaction and one round trip (group commit). Its guarded UPDATE is fence, lock and counter
-for every writer: it locks the runs in the order of their ids and raises `last_seq` where the epoch, the fencing token
-(Kleppmann 2016), and the expected status match. Every INSERT joins the rows that it returned, so a run that it did not
-return has had nothing written. `PostgresJournal` is the only caller.
+One statement is one transaction and one round trip (group commit). Its guarded UPDATE is fence,
+lock and counter for every writer: it locks the runs in the order of their ids and raises `last_seq`
+where the epoch (a fencing token: Kleppmann 2016) and the expected status match. Every INSERT
+joins the rows that it returned, so a run that it did not return has had nothing written.
+`PostgresJournal` is the only caller.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,8 +21,9 @@ from engine.states import LEASED, TERMINAL, RunStatus, sql_list
 from engine.types import JSON
 from persistence.events.codec import NODE_STATE_COLUMNS, body_of, error_body, is_stored, node_state_values
 
-# The columns of each table that the statement writes, in the order of its arguments. A column's type is the Postgres
-# type of its values, or "offset": the place of an event in the group, counted from 1, which becomes its `seq`.
+# The columns of each table that the statement writes, in the order of its arguments. A column's
+# type is the Postgres type of its values, or "offset": the place of an event in the group, counted
+# from 1, which becomes its `seq`.
 _RUNS = {
     "id": "text",
     "epoch": "int",
@@ -98,7 +100,7 @@ _FIRST = dict(zip(map(id, _TABLES), accumulate(map(len, _TABLES), initial=_FIRST
 
 
 def _unnest(columns: Mapping[str, str], first: int) -> str:
-    """Return the call that turns one array argument a column, numbered from `first`, into rows `x`."""
+    """Return the call that turns array arguments, numbered from `first`, into rows `x`."""
     arrays = (f"${place}::{_ARRAY_TYPES.get(type, type)}[]" for place, type in enumerate(columns.values(), first))
     return f"unnest({', '.join(arrays)}) AS x({', '.join(columns)})"
 
@@ -179,12 +181,18 @@ _WAITS = f""", new_waits AS (
 _RESULT = "SELECT id, base, project_id FROM run"
 GROUP = _GROUP + _RESULT
 GROUP_WITH_WAITS = _GROUP + _WAITS + _RESULT
-"""For groups in which a wait is opened or settled. Few groups do, and the others need not pay for it."""
+"""For groups in which a wait is opened or settled.
+
+Few groups do, and the others need not pay for it.
+"""
 
 
 @dataclass(slots=True)
 class Batch:
-    """All entries of one run in one group; only the last one may carry a status change, which may be refused."""
+    """All entries of one run in one group.
+
+    Only the last one may carry a status change, which may be refused.
+    """
 
     run_id: str
     entries: list[Entry] = field(default_factory=list)
@@ -215,8 +223,8 @@ def statement(batches: Sequence[Batch], mark: int, idle_limit_s: float) -> tuple
         idle_limit_s: how long a run may be PAUSED or WAITING before its deadline, in seconds.
 
     Returns:
-        The SQL and its arguments. Its rows are (id, base, project_id) of the runs that were written; the events of a
-        run have the numbers `base + 1`, `base + 2` and so on.
+        The SQL and its arguments. Its rows are (id, base, project_id) of the runs that were
+        written; the events of a run have the numbers `base + 1`, `base + 2` and so on.
     """
     plain = _arguments(batches, mark, idle_limit_s)
     if not any(entry.opened_waits or entry.settled_wait_ids for batch in batches for entry in batch.entries):
@@ -316,7 +324,7 @@ def _add_state(
     place: int,
     state: NodeState,
 ) -> None:
-    """Remember the node's latest state of the group, and add a row for the values that it stores."""
+    """Remember the node's latest state of the group, and add a row for its stored values."""
     before = latest.get(state.node_id)
     output_place = before[2] if before else None
     if is_stored(state):

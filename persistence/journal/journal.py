@@ -1,9 +1,10 @@
 """`PostgresJournal`: commits what runs did, in groups (group commit), and publishes it afterwards.
 
-Entries that arrive while one group is being committed form the next group: one statement for all runs of the process. If
-the process dies before the commit, nothing of the group happened; after it, everything did. If the connection is lost
-during the commit, the journal looks up whether the group is committed before it tries again. While Postgres is
-unavailable, commits wait. Workers are the only callers: one journal a process.
+Entries that arrive while one group is being committed form the next group: one statement for all
+runs of the process. If the process dies before the commit, nothing of the group happened; after it,
+everything did. If the connection is lost during the commit, the journal looks up whether the group
+is committed before it tries again. While Postgres is unavailable, commits wait. Workers are the
+only callers: one journal a process.
 """
 
 import asyncio
@@ -35,7 +36,10 @@ POST_DELAY_S = 0.002
 CLOSE_S = 10.0
 """How long `close` waits for commits and publishing, in seconds."""
 STATEMENT_S = 30.0
-"""Timeout of a statement, in seconds. A broken network reports no error; the group is sent again on a new connection."""
+"""Timeout of a statement, in seconds.
+
+A broken network reports no error; the group is sent again on a new connection.
+"""
 
 
 class PostgresJournal:
@@ -47,7 +51,7 @@ class PostgresJournal:
         self._post_commit = PostCommit(redis)
         self._has_entries = asyncio.Event()
         self._refusals: dict[tuple[str, int], Exception] = {}
-        """The error of each run and epoch with a refused entry: its later entries are refused with it."""
+        """The error of each run and epoch with a refused entry; later entries are refused too."""
         self._writer: asyncio.Task[None] | None = None
         self._closing = False
         self.clock_skew = ClockSkew()
@@ -58,13 +62,17 @@ class PostgresJournal:
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
-        """The tasks of the journal. The worker watches them: if one ends, nothing becomes durable any more."""
+        """The tasks of the journal.
+
+        The worker watches them: if one ends, nothing becomes durable any more.
+        """
         return [task for task in (self._writer, self._post_commit.task) if task is not None]
 
     async def close(self, within_s: float = CLOSE_S) -> None:
         """Commit and publish the remaining entries, for up to `within_s` seconds.
 
-        If the database does not accept them in that time, their runs are rescued when their leases expire.
+        If the database does not accept them in that time, their runs are rescued when their leases
+        expire.
         """
         self._closing = True
         self._has_entries.set()
@@ -81,7 +89,10 @@ class PostgresJournal:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def publish(self, transitions: Sequence[RunTransition]) -> None:
-        """Publish what others have committed, before everything that this journal commits from now on. Does not wait."""
+        """Publish what others have committed, before everything that this journal commits next.
+
+        Does not wait.
+        """
         self._post_commit.put(items_of(transitions), transitions)
 
     def commit(self, entry: Entry) -> asyncio.Future[int]:
@@ -97,7 +108,10 @@ class PostgresJournal:
         return future
 
     def post(self, entry: Entry) -> None:
-        """Add an entry that no caller waits for. It is committed with the next group, or alone after POST_DELAY_S."""
+        """Add an entry that no caller waits for.
+
+        It is committed with the next group, or alone after POST_DELAY_S.
+        """
         if (entry.run_id, entry.epoch) in self._refusals:
             return
         self._buffer.post(entry)
@@ -108,7 +122,10 @@ class PostgresJournal:
         self._post_commit.stream(run_id, delta)
 
     def forget(self, run_id: str, epoch: int) -> None:
-        """Drop the state of a run whose execution has ended here. All its entries are answered, and no more will come."""
+        """Drop the state of a run whose execution has ended here.
+
+        All its entries are answered, and no more will come.
+        """
         self._refusals.pop((run_id, epoch), None)
         self._post_commit.forget(run_id)
 
@@ -133,7 +150,8 @@ class PostgresJournal:
         try:
             committed = await self._execute(batches)
         except Exception as fault:
-            # Postgres rejects the content, or the content cannot be encoded: bisecting finds the entry in both cases.
+            # Postgres rejects the content, or the content cannot be encoded: bisecting finds the
+            # entry in both cases.
             await self._bisect(group, fault)
             return
         missing = [part for part, batch in zip(group, batches, strict=True) if batch.run_id not in committed]
@@ -146,7 +164,10 @@ class PostgresJournal:
                 resolve(part, base + len(batch.events_to_write))
 
     async def _handle_missing(self, missing: list[list[BufferedEntry]]) -> None:
-        """Refuse the parts that were not written. In a part that ends with a status change only that may be at fault."""
+        """Refuse the parts that were not written.
+
+        In a part that ends with a status change only that may be at fault.
+        """
         final = [part for part in missing if len(part) == 1 or part[-1].entry.change is None]
         await self._refuse(final)
         for part in missing:
@@ -175,10 +196,11 @@ class PostgresJournal:
         resolve(group[0], refusal)
 
     async def _execute(self, batches: Sequence[Batch]) -> dict[str, tuple[int, str]]:
-        """Send the statement until Postgres answers, and return (base, project id) of each run that it wrote.
+        """Send the statement until Postgres answers.
 
-        After a lost connection it is unknown whether the group is committed. The statement writes nothing twice, because
-        it leaves out runs that carry its mark; these are looked up then.
+        Returns (base, project id) of each run that it wrote. After a lost connection it is unknown
+        whether the group is committed. The statement writes nothing twice, because it leaves out
+        runs that carry its mark; these are looked up then.
         """
         mark = random.getrandbits(63)
         query, arguments = statement(batches, mark, self._idle_limit_s)
@@ -192,7 +214,10 @@ class PostgresJournal:
         return committed
 
     async def _fetch(self, query: str, *arguments: Any) -> tuple[list[Any], int]:
-        """Return the rows of a statement and how often it was sent. Raises only errors that its content causes."""
+        """Return the rows of a statement and how often it was sent.
+
+        Raises only errors that its content causes.
+        """
         attempts = 0
 
         async def send() -> list[Any]:
@@ -203,7 +228,10 @@ class PostgresJournal:
         return await retry_transient(send, "journal.waiting", is_final=is_content), attempts
 
     async def _refuse(self, missing: list[list[BufferedEntry]]) -> None:
-        """Answer why a run was not written: another worker holds it, or its status is not the expected one."""
+        """Answer why a run was not written.
+
+        Another worker holds it, or its status is not the expected one.
+        """
         if not missing:
             return
         ids = [part[0].entry.run_id for part in missing]

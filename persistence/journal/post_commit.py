@@ -1,8 +1,9 @@
-"""`PostCommit`: publishes what the journal has committed, and streamed text, in order and in a task of its own.
+"""`PostCommit`: publishes what the journal has committed, and streamed text, in order.
 
-A slow Redis therefore does not delay the next commit. Text is published after the events that were committed before it,
-because a Redis stream accepts no entry that is older than its last one. A crash loses what is not published yet:
-readers find the events in Postgres, and the text in the node's state.
+It does that in a task of its own. A slow Redis therefore does not delay the next commit. Text is
+published after the events that were committed before it, because a Redis stream accepts no entry
+that is older than its last one. A crash loses what is not published yet: readers find the events in
+Postgres, and the text in the node's state.
 """
 
 import asyncio
@@ -23,13 +24,19 @@ DELTA_DELAY_S = 0.02
 
 
 class PostCommit:
-    """The publishing queue of one journal. Call `open` before use; the journal cancels `task` when it closes."""
+    """The publishing queue of one journal.
+
+    Call `open` before use; the journal cancels `task` when it closes.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._queue: asyncio.Queue[tuple[Sequence[StreamItem], Sequence[RunTransition]]] = asyncio.Queue()
         self._last_seq: dict[str, int] = {}
-        """The last committed seq of each run that this process writes: its streamed text is published after that."""
+        """The last committed seq of each run that this process writes.
+
+        Streamed text is published after it.
+        """
         self._deltas: dict[tuple[str, str], OutputDelta] = {}
         self.task: asyncio.Task[None] | None = None
 
@@ -60,7 +67,10 @@ class PostCommit:
         self.put(items, transitions)
 
     def stream(self, run_id: str, delta: OutputDelta) -> None:
-        """Publish text within DELTA_DELAY_S, joined to earlier text of the same attempt: models send a word at a time."""
+        """Publish text within DELTA_DELAY_S.
+
+        It is joined to earlier text of the same attempt, because models send a word at a time.
+        """
         if not self._deltas:
             asyncio.get_running_loop().call_later(DELTA_DELAY_S, self._send_deltas)
         before = self._deltas.get((run_id, delta.node_id))

@@ -1,4 +1,6 @@
-"""Alembic's migrations of the schema, applied by `persistence.db.migrate`. A released migration is never edited.
+"""Alembic's migrations of the schema, applied by `persistence.db.migrate`.
+
+A released migration is never edited.
 
 Modules:
     env: Alembic's entry point.

@@ -1,4 +1,7 @@
-"""Alembic's entry point: migrates the connection in its configuration, else the database of TREADLE_DATABASE_URL."""
+"""Alembic's entry point.
+
+It migrates the connection in the configuration, else the database of TREADLE_DATABASE_URL.
+"""
 
 import asyncio
 import os

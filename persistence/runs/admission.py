@@ -1,7 +1,9 @@
-"""Admission of new runs of workflows whose spec limits concurrency and does not queue: reject, or cancel the oldest.
+"""Admission of new runs of workflows with a concurrency limit.
 
-Admission happens in the transaction that accepts the run, under an advisory lock of its concurrency key, so that each of
-several concurrent runs sees the result of the one before it. A crash leaves the new run and the cancelled ones, or neither.
+Beyond the limit the spec says to queue, to reject, or to cancel the oldest run. Admission happens
+in the transaction that accepts the run, under an advisory lock of its concurrency key, so that each
+of several concurrent runs sees the result of the one before it. A crash leaves the new run and the
+cancelled ones, or neither.
 """
 
 from collections.abc import Sequence
@@ -26,7 +28,10 @@ from persistence.workflows import workflows
 from persistence.workflows.versions import Version
 
 ACTIVE = LEASED | {RunStatus.QUEUED}
-"""Statuses that count against the limit: leased runs, and queued ones. PAUSED and WAITING runs do not count."""
+"""Statuses that count against the limit: leased runs, and queued ones.
+
+PAUSED and WAITING runs do not count.
+"""
 
 REPLACED = "A newer run takes its place"
 
@@ -39,7 +44,9 @@ def new_run(version: Version, inputs: JSON) -> NewRun:
 
 
 async def accept(connection: AsyncConnection, caller: Caller, new: NewRun, deadlines: Deadlines) -> CommandResult:
-    """Admit and insert a run. The transitions of the result include the runs that were cancelled for it.
+    """Admit and insert a run.
+
+    The transitions of the result include the runs that were cancelled for it.
 
     Raises:
         Busy: the limit is reached and the spec rejects further runs.
@@ -51,14 +58,17 @@ async def accept(connection: AsyncConnection, caller: Caller, new: NewRun, deadl
 
 
 async def admit(connection: AsyncConnection, caller: Caller, new: NewRun, deadlines: Deadlines) -> list[RunTransition]:
-    """Admit a run that is about to be queued, and return the transitions of the runs that were cancelled for it.
+    """Admit a run that is about to be queued.
+
+    Returns the transitions of the runs that were cancelled for it.
 
     Raises:
         Busy: the limit is reached and the spec rejects further runs.
     """
     if new.concurrency_limit is None or new.on_limit is OnLimit.QUEUE:
         return []
-    # The workflow is locked before its runs, in the order of every other transaction: it may be being deleted.
+    # The workflow is locked before its runs, in the order of every other transaction: it may be
+    # being deleted.
     await workflows.lock_against_deletion(connection, new.workflow_id)
     await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(new.concurrency_key, 0))))
     if new.on_limit is OnLimit.REJECT:
@@ -79,7 +89,8 @@ async def _active(connection: AsyncConnection, key: str, statuses: frozenset[Run
 async def _cancel(
     connection: AsyncConnection, caller: Caller, run_ids: Sequence[str], deadlines: Deadlines
 ) -> list[RunTransition]:
-    # All of them are locked in the order of their ids, as every transaction does. One that has ended meanwhile is skipped.
+    # All of them are locked in the order of their ids, as every transaction does. One that has
+    # ended meanwhile is skipped.
     query = select(table.c.id).where(table.c.id.in_(run_ids), table.c.status.in_(ACTIVE)).order_by(table.c.id)
     active = (await connection.execute(for_no_key_update(query))).scalars()
     results = [await commands.cancel(connection, caller, run_id, REPLACED, deadlines) for run_id in active]

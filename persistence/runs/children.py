@@ -1,7 +1,9 @@
-"""Child runs, which a node of another run starts: inserted once each, cancelled with their parent, answered at their end.
+"""Child runs, which a node of another run starts.
 
-A child has a key of its node's visit, so a node that runs again after a crash finds the child that it started. The
-worker that ends a child answers its parent; recovery does the same all the time, so a lost notification costs little.
+Each is inserted once and cancelled with its parent, and its end answers the node. A child has a key
+of its node's visit, so a node that runs again after a crash finds the child that it started. The
+worker that ends a child answers its parent; recovery does the same all the time, so a lost
+notification costs little.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -37,7 +39,10 @@ LIMIT = 100
 
 
 class Children:
-    """The resource `runs` of nodes: starts child runs. `notify_queue` is called once a child is queued."""
+    """The resource `runs` of nodes: starts child runs.
+
+    `notify_queue` is called once a child is queued.
+    """
 
     def __init__(self, database: Database, redis: Redis, notify_queue: Callable[[], Awaitable[None]]) -> None:
         self._database, self._redis, self._notify_queue = database, redis, notify_queue
@@ -46,12 +51,14 @@ class Children:
         """Return the id of the child run, started now or by an earlier attempt of the same visit.
 
         Raises:
-            NodeFailure: the workflow does not exist, the inputs are invalid, or the nesting or concurrency limit is reached.
+            NodeFailure: the workflow does not exist, the inputs are invalid, or the nesting or
+                concurrency limit is reached.
         """
         try:
             async with self._database.begin() as connection:
                 started = await _find(connection, child) or await _start(connection, child, self._database.deadlines)
-        except IntegrityError:  # Another worker, which does not know yet that it lost the parent, was faster.
+        except IntegrityError:
+            # Another worker, which does not know yet that it lost the parent, was faster.
             async with self._database.connect() as connection:
                 started = await _find(connection, child) or ""
         except Problem as problem:
@@ -73,7 +80,8 @@ async def _start(connection: AsyncConnection, child: ChildRun, deadlines: Deadli
     parent = rows.mappings().one_or_none()
     if parent is None:
         raise NotFound(child.parent_id)
-    # Before admission locks runs: a delete of the parent's workflow locks the workflow, its runs and then their children.
+    # Before admission locks runs: a delete of the parent's workflow locks the workflow, its runs
+    # and then their children.
     await workflows.lock_against_deletion(connection, parent["workflow_id"])
     depth = parent["depth"] + 1
     if depth > MAX_DEPTH:
@@ -107,7 +115,8 @@ async def answer_parents(pool: asyncpg.Pool, child_ids: Sequence[str] | None = N
     """Answer the waits of nodes whose child run has ended: for these children, or for all of them.
 
     Returns:
-        The ids of the parents. A WAITING parent is due at once; the worker of a leased one has to be notified.
+        The ids of the parents. A WAITING parent is due at once; the worker of a leased one has to
+        be notified.
     """
     return [row["id"] for row in await pool.fetch(_ANSWER_PARENTS, child_ids, LIMIT)]
 

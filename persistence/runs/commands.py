@@ -1,8 +1,10 @@
-"""Commands of servers on runs: start, cancel, pause, resume and set breakpoints. Workers change runs by the journal.
+"""Commands of servers on runs: start, cancel, pause, resume and set breakpoints.
 
-A command runs in a transaction of the caller, who publishes the transitions of its result after the commit. It raises
-InvalidState where the state machine has no such transition, so a command that lost a race fails. A result without
-transitions means that the run had the requested state already.
+Workers change runs by the journal.
+
+A command runs in a transaction of the caller, who publishes the transitions of its result after the
+commit. It raises InvalidState where the state machine has no such transition, so a command that
+lost a race fails. A result without transitions means that the run had the requested state already.
 """
 
 from collections.abc import Sequence
@@ -48,8 +50,8 @@ async def cancel(
 ) -> CommandResult:
     """Cancel a run and its child runs.
 
-    A run that no worker holds is CANCELLED. A leased one becomes CANCELLING, with a deadline, until its worker has
-    stopped its code; the caller notifies that worker.
+    A run that no worker holds is CANCELLED. A leased one becomes CANCELLING, with a deadline, until
+    its worker has stopped its code; the caller notifies that worker.
     """
     run = await lock_run(connection, caller, run_id)
     if run.status.is_terminal:
@@ -135,9 +137,10 @@ async def _cancel_where(
 
 
 async def pause(connection: AsyncConnection, caller: Caller, run_id: str, deadlines: Deadlines) -> CommandResult:
-    """Pause a run: PAUSED if no worker holds it, else PAUSING until its running nodes have ended or the deadline passes.
+    """Pause a run.
 
-    The caller notifies the worker of a PAUSING run.
+    It is PAUSED if no worker holds it, else PAUSING until its running nodes have ended or the
+    deadline passes. The caller notifies the worker of a PAUSING run.
     """
     run = await lock_run(connection, caller, run_id)
     if run.status in (RunStatus.PAUSING, RunStatus.PAUSED):
@@ -186,7 +189,10 @@ def queue_columns() -> dict[str, Any]:
 
 
 def resume_columns(run: Run, *, step: bool) -> dict[str, Any]:
-    """Return the columns that a resume writes. The timeout is extended by the time that the run was paused."""
+    """Return the columns that a resume writes.
+
+    The timeout is extended by the time that the run was paused.
+    """
     return {
         **queue_columns(),
         "resumed_at": func.now(),
@@ -215,7 +221,8 @@ async def set_breakpoints(connection: AsyncConnection, caller: Caller, run_id: s
     run = await lock_run(connection, caller, run_id)
     if run.status.is_terminal:
         raise InvalidState(f"The run is {run.status} already.", run_status=run.status)
-    # Only this key is written: a newer server of the same deployment may have stored options unknown to this one.
+    # Only this key is written: a newer server of the same deployment may have stored options
+    # unknown to this one.
     path, ids = cast(["breakpoints"], ARRAY(Text)), cast(node_ids, JSONB)
     options = cast(func.jsonb_set(cast(runs.c.options, JSONB), path, ids), runs.c.options.type)
     changed = update(runs).where(runs.c.id == run_id).values(options=options).returning(runs)

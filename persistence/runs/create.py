@@ -1,4 +1,6 @@
-"""Inserts new runs. The run and its event 1 are written by one statement, so a crash leaves both or neither.
+"""Inserts new runs.
+
+The run and its event 1 are written by one statement, so a crash leaves both or neither.
 
 The statement runs in a transaction of the caller (`accept`) or in its own (`accept_directly`).
 """
@@ -25,7 +27,10 @@ from persistence.runs.run import CommandResult, Run, RunOptions
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """The node that starts a child run. `key` is unique for each child: `lineage/node/visit`, and the item in a map."""
+    """The node that starts a child run.
+
+    `key` is unique for each child: `lineage/node/visit`, and the item in a map.
+    """
 
     run_id: str
     key: str
@@ -35,7 +40,7 @@ class Parent:
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run to insert: QUEUED, or PENDING if `start` is False, so that executeRun starts it later."""
+    """A run to insert. It is QUEUED, or PENDING for executeRun if `start` is False."""
 
     project_id: str
     workflow_id: str | None
@@ -54,13 +59,16 @@ class NewRun:
     def concurrency_key(self) -> str:
         """The key of the runs that share a limit.
 
-        The workflow where its spec has a limit, the version for an ad hoc run with a limit, else the project.
+        The workflow where its spec has a limit, the version for an ad hoc run with a limit, else
+        the project.
         """
         return self.project_id if self.concurrency_limit is None else self.workflow_id or self.version_id
 
 
 async def accept(connection: AsyncConnection, caller: Caller, new: NewRun) -> CommandResult:
-    """Insert the run with its event 1. The caller checks role, inputs and access to the version before.
+    """Insert the run with its event 1.
+
+    The caller checks role, inputs and access to the version before.
 
     Raises:
         NotFound: its workflow was deleted meanwhile.
@@ -71,7 +79,10 @@ async def accept(connection: AsyncConnection, caller: Caller, new: NewRun) -> Co
 
 
 async def accept_directly(pool: asyncpg.Pool, caller: Caller, new: NewRun) -> CommandResult:
-    """Insert the run in a transaction of its own, in one round trip. Raises NotFound as `accept` does."""
+    """Insert the run in a transaction of its own, in one round trip.
+
+    Raises NotFound as `accept` does.
+    """
     values = _new_values(caller, new)
     return _accepted(caller, new, values[0], await pool.fetchval(_ACCEPT, *values))
 
@@ -113,7 +124,10 @@ def _message(new: NewRun) -> str:
 
 
 def _accepted(caller: Caller, new: NewRun, run_id: str, at: datetime | None) -> CommandResult:
-    """Make the run as the statement wrote it, without reading it back. `at` is None if its workflow is deleted."""
+    """Make the run as the statement wrote it, without reading it back.
+
+    `at` is None if its workflow is deleted.
+    """
     if at is None:
         raise NotFound(new.workflow_id or new.version_id)
     status = RunStatus.QUEUED if new.start else RunStatus.PENDING
@@ -148,8 +162,9 @@ def _accepted(caller: Caller, new: NewRun, run_id: str, at: datetime | None) -> 
     return CommandResult(run, (transition,))
 
 
-# The workflow is locked first, in the order of every other transaction. The foreign keys alone would lock the version
-# before it, and a delete that holds the workflow and waits for its versions would be a deadlock.
+# The workflow is locked first, in the order of every other transaction. The foreign keys alone
+# would lock the version before it, and a delete that holds the workflow and waits for its versions
+# would be a deadlock.
 _ACCEPT = """
 WITH workflow AS (
     SELECT FROM workflows WHERE id = $3 FOR KEY SHARE

@@ -1,7 +1,8 @@
-"""Idempotency keys of mutations of runs: a repeated call with the same key returns the run of the first call.
+"""Idempotency keys of mutations of runs.
 
-The row of the key is written in the transaction of the call, so a crash leaves both or neither. Of two concurrent calls
-with one key, the second one waits for the first one's commit and then raises `KeyTaken`.
+A repeated call with the same key returns the run of the first call. The row of the key is written
+in the transaction of the call, so a crash leaves both or neither. Of two concurrent calls with one
+key, the second one waits for the first one's commit and then raises `KeyTaken`.
 """
 
 import json
@@ -24,7 +25,10 @@ class KeyTaken(Exception):
 
 
 def arguments_hash(operation: str, arguments: JSON) -> str:
-    """Return the SHA-256, in hex, of an operation and its arguments, which need not be valid or storable."""
+    """Return the SHA-256, in hex, of an operation and its arguments.
+
+    These need not be valid or storable.
+    """
     try:
         encoded = orjson.dumps([operation, arguments], option=orjson.OPT_SORT_KEYS, default=str)
     except TypeError:
@@ -54,7 +58,10 @@ async def find(connection: AsyncConnection, project_id: str, key: str, arguments
 
 
 async def claim(connection: AsyncConnection, project_id: str, key: str, arguments: str, run_id: str) -> None:
-    """Insert the key. Raises KeyTaken if it exists: then the whole transaction has to be rolled back."""
+    """Insert the key.
+
+    Raises KeyTaken if it exists: then the whole transaction has to be rolled back.
+    """
     inserted = await connection.execute(
         insert(idempotency_keys)
         .values(project_id=project_id, key=key, arguments_hash=arguments, run_id=run_id)

@@ -1,4 +1,7 @@
-"""Lists of runs, newest first, and the usual duration of a version's runs. Every query is limited to the caller's projects."""
+"""Lists of runs, newest first, and the usual duration of a version's runs.
+
+Every query is limited to the caller's projects.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +19,10 @@ from persistence.db.tables import runs, versions
 from persistence.runs.run import Run, run_of
 
 MAX_CLOCK_SKEW_S = 2 * 3600
-"""How far the clocks of a server and of the database may differ, in seconds: a wrong summer time and a little more."""
+"""How far the clocks of server and database may differ, in seconds.
+
+It is a wrong summer time and a little more.
+"""
 
 HISTORY_FOR_ESTIMATE = 50
 """How many of a version's last completed runs an estimate uses."""
@@ -24,7 +30,10 @@ HISTORY_FOR_ESTIMATE = 50
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """The filter of a list of runs. A field that is None matches every run, an empty list matches none."""
+    """The filter of a list of runs.
+
+    A field that is None matches every run, an empty list matches none.
+    """
 
     workflow_id: str | None = None
     version_id: str | None = None
@@ -34,11 +43,14 @@ class RunFilter:
     created_before: datetime | None = None
 
     def matches_status(self, status: RunStatus | None) -> bool:
-        """Whether the filter accepts a status. No status, as before the creation of a run, is never accepted."""
+        """Whether the filter accepts a status.
+
+        No status, as before the creation of a run, is never accepted.
+        """
         return status is not None and (self.status is None or status in self.status)
 
     def matches(self, run: Run) -> bool:
-        """Whether a run matches everything but the status; none of this changes while a run exists."""
+        """Whether a run matches everything but the status. None of this ever changes."""
         return (
             (self.workflow_id is None or run.workflow_id == self.workflow_id)
             and (self.version_id is None or run.version_id == self.version_id)
@@ -81,7 +93,7 @@ async def page(
 async def pages(
     connection: AsyncConnection, caller: Caller, queries: Sequence[RunsQuery]
 ) -> dict[RunsQuery, Page[Run]]:
-    """Read pages. Queries that differ only in the workflow, or in the version, share a statement."""
+    """Read pages. Queries that differ only in the workflow or version share a statement."""
     pages: dict[RunsQuery, Page[Run]] = {}
     for asked, ids in group_by_parent(queries, "id").items():
         query = select(runs).where(runs.c.project_id.in_(caller.projects), *_conditions(asked.where))
@@ -107,7 +119,8 @@ def _conditions(where: RunFilter) -> Iterator[ColumnElement[bool]]:
         yield column.status.in_(where.status)
     if where.source is not None:
         yield column.source.in_(where.source)
-    # Lists are in the order of ids, which servers make by their own clocks. A bound on the id ends the scan of the index.
+    # Lists are in the order of ids, which servers make by their own clocks. A bound on the id ends
+    # the scan of the index.
     if where.created_after is not None:
         yield column.created_at > where.created_after
         yield column.id > first_id("run", where.created_after, -MAX_CLOCK_SKEW_S)
@@ -119,7 +132,10 @@ def _conditions(where: RunFilter) -> Iterator[ColumnElement[bool]]:
 async def median_durations(
     connection: AsyncConnection, caller: Caller, version_ids: Sequence[str]
 ) -> dict[str, timedelta]:
-    """Return the median time from start to finish of each version's last completed runs, for versions that have some."""
+    """Return the median time from start to finish of the last completed runs, by version id.
+
+    A version without any is left out.
+    """
     last = (
         select((runs.c.finished_at - runs.c.started_at).label("took"))
         .where(

@@ -1,7 +1,8 @@
-"""`MapItemStore`: the finished items of `map` nodes, one row an item, written in batches under the run's fencing token.
+"""`MapItemStore`: the finished items of `map` nodes, one row an item.
 
-After a crash the next worker reads them and runs only the other items. Rows of finished maps and of superseded lineages
-are ignored, and retention deletes them within minutes.
+They are written in batches under the run's fencing token. After a crash the next worker reads them
+and runs only the other items. Rows of finished maps and of superseded lineages are ignored, and
+retention deletes them within minutes.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ class MapItemStore:
         return [DoneItem(row["idx"], row["digest"], row["output"], row["error"]) for row in rows]
 
     async def save(self, visit: MapVisit, items: Sequence[DoneItem]) -> None:
-        """Store items. Raises Fenced if another worker holds the run now: then nothing was written."""
+        """Store items. Raises Fenced, with nothing written, if another worker holds the run."""
         rows = await self._fetch(
             _SAVE,
             visit.run_id,
@@ -47,7 +48,10 @@ class MapItemStore:
             raise Fenced(f"run {visit.run_id} is no longer held under epoch {visit.epoch}")
 
     async def _fetch(self, query: str, *arguments: Any) -> list[Any]:
-        """Send a statement until Postgres answers. All statements are idempotent, so sending one again is safe."""
+        """Send a statement until Postgres answers.
+
+        All statements are idempotent, so sending one again is safe.
+        """
         return await retry_transient(lambda: self._pool.fetch(query, *arguments, timeout=STATEMENT_S), "items.waiting")
 
 
@@ -55,8 +59,9 @@ _LOAD = """
 SELECT idx, digest, output::text AS output, error FROM map_items
 WHERE run_id = $1 AND lineage = $2 AND node_id = $3 AND visit = $4
 """
-# The lock is the journal's own: a claim by another worker happens before this statement, or after it and sees its rows.
-# Finished items are progress, so they reset the count of workers that were lost in a row.
+# The lock is the journal's own: a claim by another worker happens before this statement, or after
+# it and sees its rows. Finished items are progress, so they reset the count of workers that were
+# lost in a row.
 _SAVE = f"""
 WITH held AS MATERIALIZED (
     SELECT id FROM runs WHERE id = $1 AND epoch = $2 AND status IN {sql_list(LEASED)}

@@ -1,4 +1,7 @@
-"""Reads node states and node outputs, for many runs at once. The journal and `transition` write them."""
+"""Reads node states and node outputs, for many runs at once.
+
+The journal and `transition` write them.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,9 +40,10 @@ class Values:
 
 
 SMALL = f"coalesce(pg_column_size({{0}}.input), 0) + coalesce(pg_column_size({{0}}.output), 0) <= {4 * 1024}"
-"""The SQL condition for values small enough to be read with states and events; `{0}` is the alias of `node_outputs`.
+"""The SQL condition for values that are read together with states and events.
 
-Larger values are read when a client asks for them. The sizes are the stored ones, after compression.
+`{0}` is the alias of `node_outputs`. Larger values are read when a client asks for them. The sizes
+are the stored ones, after compression.
 """
 
 
@@ -78,7 +82,10 @@ async def names(connection: AsyncConnection, caller: Caller, run_ids: Sequence[s
 
 
 async def states(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> dict[str, list[NodeState]]:
-    """Read the present state of every node, by run id, in the order of the spec. A node without events is IDLE."""
+    """Read the present state of every node, by run id, in the order of the spec.
+
+    A node without events is IDLE.
+    """
     named = await names(connection, caller, run_ids)
     rows = await connection.execute(_STATES.where(node_states.c.run_id.in_(named)))
     stored = {(row[0], row[1]): codec.node_state_of(row) for row in rows}
@@ -88,7 +95,7 @@ async def states(connection: AsyncConnection, caller: Caller, run_ids: Sequence[
 async def states_at(
     connection: AsyncConnection, caller: Caller, places: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], list[NodeState]]:
-    """Read the state of every node after the event `seq`, for each place (run id, seq), from the events."""
+    """Read the state of every node after an event, for each place (run id, seq)."""
     named = await names(connection, caller, list({run_id for run_id, _ in places}))
     visible = [place for place in places if place[0] in named]
     stored: dict[tuple[str, int], dict[tuple[str, str], NodeState]] = {place: {} for place in visible}
@@ -139,7 +146,10 @@ def as_cancelled(state: NodeState) -> NodeState:
 
 
 def as_interrupted(state: NodeState) -> NodeState:
-    """Return the state of a node whose worker stopped before the node ended. The node runs again on resume."""
+    """Return the state of a node whose worker stopped before the node ended.
+
+    The node runs again on resume.
+    """
     message = "Interrupted; runs again on resume"
     return replace(state, status=NodeStatus.IDLE, message=message, output_seq=None, has_output=False)
 
@@ -160,7 +170,7 @@ async def values(
 async def with_small_values(
     connection: AsyncConnection, caller: Caller, run_id: str, states: Sequence[NodeState]
 ) -> list[NodeState]:
-    """Return the states of one run with their inputs and outputs filled in where these are small; see SMALL."""
+    """Fill in the inputs and outputs of one run's states where these are small; see SMALL."""
     table = node_outputs.alias("o")
     stored = [state.output_seq for state in states if state.output_seq is not None]
     rows = await connection.execute(
@@ -174,14 +184,17 @@ async def with_small_values(
 
 
 async def outputs_at(connection: AsyncConnection, caller: Caller, run_id: str, seq: int) -> dict[str, JSON]:
-    """Read each node's latest output up to the event `seq`, by node id: the state of a checkpoint there."""
+    """Read each node's latest output up to an event, by node id: a checkpoint's state."""
     return (await all_outputs_at(connection, caller, [(run_id, seq)]))[run_id, seq]
 
 
 async def all_outputs_at(
     connection: AsyncConnection, caller: Caller, places: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], dict[str, JSON]]:
-    """Read the same as `outputs_at` for each place (run id, seq). Rows that a later rewind superseded count."""
+    """Read the same as `outputs_at` for each place (run id, seq).
+
+    Rows that a later rewind superseded count.
+    """
     table, at = node_outputs.c, _places(places)
     last = (
         select(table.node_id, table.output)

@@ -1,4 +1,7 @@
-"""Reads pages of runs and checkpoints that belong to a run or a checkpoint: many parents in one statement, by indexes."""
+"""Reads pages of the runs and checkpoints that belong to a run or a checkpoint.
+
+One statement reads many parents, each by an index.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +23,10 @@ ItemT = TypeVar("ItemT", bound=HasId)
 
 @dataclass(frozen=True, slots=True)
 class RelatedRunsQuery:
-    """One page of the runs or checkpoints of a parent, newest first. `source` filters runs; None selects all."""
+    """One page of the runs or checkpoints of a parent, newest first.
+
+    `source` filters runs; None selects all.
+    """
 
     parent_id: str
     first: int
@@ -31,7 +37,7 @@ class RelatedRunsQuery:
 async def derived_runs(
     connection: AsyncConnection, caller: Caller, queries: Sequence[RelatedRunsQuery]
 ) -> dict[RelatedRunsQuery, Page[Run]]:
-    """Read the runs derived from a run: its retries, the forks of its checkpoints, its child runs."""
+    """Read the derived runs: retries, forks of the run's checkpoints, and child runs."""
 
     def of(parent: ColumnElement[str], query: RelatedRunsQuery) -> Select[Any]:
         child = runs.alias("child_run")
@@ -88,10 +94,13 @@ async def _pages(
     of: Callable[[ColumnElement[str], RelatedRunsQuery], Select[Any]],
     made: Callable[[Mapping[str, Any]], ItemT],
 ) -> dict[RelatedRunsQuery, Page[ItemT]]:
-    """Read pages. Queries that differ only in the parent, as those of one operation mostly do, share a statement.
+    """Read pages.
+
+    Queries that differ only in the parent, as those of one operation mostly do, share a statement.
 
     Args:
-        of: selects the rows of one parent, newest first, correlated to the column of the parent's id.
+        of: selects the rows of one parent, newest first, correlated to the column of the parent's
+            id.
         made: decodes a row.
     """
     pages: dict[RelatedRunsQuery, Page[ItemT]] = {}

@@ -1,7 +1,9 @@
-"""Rewinds a paused run to an earlier checkpoint, in a new lineage. One transaction: a crash leaves all of it or nothing.
+"""Rewinds a paused run to an earlier checkpoint, in a new lineage.
 
-Nodes that finished before the checkpoint keep their results. Everything after it is superseded, and the nodes run again
-with new idempotency keys.
+One transaction: a crash leaves all of it or nothing.
+
+Nodes that finished before the checkpoint keep their results. Everything after it is superseded, and
+the nodes run again with new idempotency keys.
 """
 
 from dataclasses import replace
@@ -73,7 +75,7 @@ def _is_same(one: NodeState, other: NodeState) -> bool:
 
 
 def _stopped(state: NodeState) -> NodeState:
-    """Return the state of a node that is not running: a node that ran at the checkpoint runs again later."""
+    """Return the state as not running. A node that ran at the checkpoint runs again later."""
     if state.status in (NodeStatus.RUNNING, NodeStatus.RETRYING):
         return replace(state, status=NodeStatus.IDLE, message="Rewound; runs again", progress=0.0)
     return state

@@ -1,4 +1,7 @@
-"""`Run`: a row of `runs`, and the queries that read runs by id. Every query returns only runs of the caller's projects."""
+"""`Run`: a row of `runs`, and the queries that read runs by id.
+
+Every query returns only runs of the caller's projects.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +25,8 @@ from persistence.events.run_transition import RunTransition
 class RunOptions:
     """The options that a run was started with.
 
-    `to_json` and `from_row` are the only code that knows the whole of the column `options`. `priority` has a column
-    of its own, because the queue sorts by it.
+    `to_json` and `from_row` are the only code that knows the whole of the column `options`.
+    `priority` has a column of its own, because the queue sorts by it.
     """
 
     timeout_s: float | None = None
@@ -92,10 +95,11 @@ _COLUMNS = {name: name for name in Run.__slots__} | {"dispatch_number": "takeup"
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """A run after a command, and the transitions that the command wrote: publish them after the commit.
+    """A run after a command, and the transitions that the command wrote.
 
-    The last transition is the one of `run`; those before it are of other runs changed by the same transaction.
-    Without transitions the command wrote no status: the run had the requested state already.
+    The caller publishes them after the commit. The last transition is the one of `run`; those
+    before it are of other runs changed by the same transaction. Without transitions the command
+    wrote no status: the run had the requested state already.
     """
 
     run: Run
@@ -145,7 +149,10 @@ async def get_many(connection: AsyncConnection, caller: Caller, run_ids: Sequenc
 
 
 async def status_at(connection: AsyncConnection, run: Run, seq: int) -> RunStatus:
-    """Read the run's status after the event `seq`; its present status if retention deleted that event."""
+    """Read the run's status after the event `seq`.
+
+    If retention deleted that event, it is the present status.
+    """
     rows = await connection.execute(
         select(events.c.body)
         .where(events.c.run_id == run.id, events.c.seq <= max(seq, 1), events.c.type == EventType.RUN_STATUS)

@@ -1,8 +1,9 @@
-"""Status changes in a transaction of the caller: lock the runs, check them, write status, events and node states.
+"""Status changes of runs in a transaction of the caller.
 
-Servers and recovery change runs with it; workers do by the journal. The lock is the journal's own, so of two concurrent
-changes the second one waits for the first one's commit and then sees its result. A crash leaves all of a change or
-nothing.
+The runs are locked and checked; then status, events and node states are written. Servers and
+recovery change runs with it; workers do by the journal. The lock is the journal's own, so of two
+concurrent changes the second one waits for the first one's commit and then sees its result. A crash
+leaves all of a change or nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,10 @@ from persistence.runs.run import CommandResult, Run, run_of
 
 
 async def lock_run(connection: AsyncConnection, caller: Caller, run_id: str) -> Run:
-    """Read a run and lock it until the transaction ends. Raises NotFound if the caller may not see it."""
+    """Read a run and lock it until the transaction ends.
+
+    Raises NotFound if the caller may not see it.
+    """
     query = select(runs).where(runs.c.id == run_id, runs.c.project_id.in_(caller.projects))
     row = (await connection.execute(for_no_key_update(query))).mappings().one_or_none()
     if row is None:
@@ -35,8 +39,8 @@ async def lock_run(connection: AsyncConnection, caller: Caller, run_id: str) -> 
 def for_no_key_update(query: Select[Any]) -> Select[Any]:
     """Lock the rows of a query as an UPDATE of other columns than the key does (FOR NO KEY UPDATE).
 
-    FOR UPDATE would also wait for transactions that inserted a reference to the run, such as an idempotency key: two
-    calls with different keys would wait for each other.
+    FOR UPDATE would also wait for transactions that inserted a reference to the run, such as an
+    idempotency key: two calls with different keys would wait for each other.
     """
     return query.with_for_update(key_share=True)
 
@@ -64,7 +68,7 @@ async def change_statuses(
     before: Mapping[str, Sequence[NodeChange]],
     **values: Any,
 ) -> list[CommandResult]:
-    """Change the status of many runs that this transaction has locked, in four statements for any number of runs.
+    """Change the status of any number of locked runs in four statements.
 
     Args:
         moving: the runs as they were read under the lock.
@@ -122,8 +126,8 @@ async def finish_all(
 ) -> list[CommandResult]:
     """Give runs whose code does not run any more a terminal status.
 
-    Their unfinished nodes become CANCELLED, their open waits are superseded, and their leases end with a new epoch, so
-    that no earlier holder can write to them.
+    Their unfinished nodes become CANCELLED, their open waits are superseded, and their leases end
+    with a new epoch, so that no earlier holder can write to them.
     """
     unfinished = await nodes.unfinished_of_runs(connection, [run.id for run in ending])
     before = {
@@ -145,8 +149,8 @@ async def _write_states(connection: AsyncConnection, written: Sequence[Event]) -
         return
     query = upsert(node_states)
     columns = {name: query.excluded[name] for name in rows[0] if name not in ("run_id", "node_id")}
-    # One statement executed for many rows: a single VALUES list would exceed the arguments that Postgres accepts, for a
-    # graph of 3,000 nodes.
+    # One statement executed for many rows: a single VALUES list would exceed the arguments that
+    # Postgres accepts, for a graph of 3,000 nodes.
     await connection.execute(query.on_conflict_do_update(index_elements=["run_id", "node_id"], set_=columns), rows)
 
 

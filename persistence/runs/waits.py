@@ -1,7 +1,9 @@
-"""Waits of runs: timers, questions and child runs. The journal opens and settles them; this module reads and answers them.
+"""Waits of runs: timers, questions and child runs.
 
-An answer is stored in one transaction with the transition of a WAITING run to QUEUED, so a crash loses neither. Of two
-answers to one question the second one gets a Conflict.
+The journal opens and settles them; this module reads and answers them.
+
+An answer is stored in one transaction with the transition of a WAITING run to QUEUED, so a crash
+loses neither. Of two answers to one question the second one gets a Conflict.
 """
 
 from collections.abc import Sequence
@@ -58,7 +60,7 @@ def _is_open() -> ColumnElement[bool]:
 
 
 async def of_runs(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> dict[str, list[Wait]]:
-    """Read the open waits of each run, oldest first. Answered and expired questions are left out."""
+    """Read the open waits of each run, oldest first, without answered or expired questions."""
     query = select(waits).join(runs, runs.c.id == waits.c.run_id)
     query = query.where(waits.c.run_id.in_(run_ids), runs.c.project_id.in_(caller.projects), _is_open())
     by_run: dict[str, list[Wait]] = {run_id: [] for run_id in run_ids}
@@ -68,7 +70,10 @@ async def of_runs(connection: AsyncConnection, caller: Caller, run_ids: Sequence
 
 
 async def schema_of(connection: AsyncConnection, caller: Caller, run_id: str, wait_id: str) -> JSON:
-    """Read the JSON Schema of a question, which never changes. None if it has no schema or does not exist."""
+    """Read the JSON Schema of a question, which never changes.
+
+    None if it has no schema or does not exist.
+    """
     query = select(waits.c.schema).join(runs, runs.c.id == waits.c.run_id)
     visible = (waits.c.id == wait_id, waits.c.run_id == run_id, runs.c.project_id.in_(caller.projects))
     return (await connection.execute(query.where(*visible))).scalar_one_or_none()
@@ -86,7 +91,8 @@ async def answer(
 
     Args:
         value: the answer.
-        problems: the violations of the question's schema, which the caller found before the run was locked.
+        problems: the violations of the question's schema, which the caller found before the run was
+            locked.
 
     Raises:
         InvalidState: the run does not accept answers any more.
@@ -113,7 +119,8 @@ async def answer(
     if run.status is RunStatus.WAITING:
         change = StatusChange(RunStatus.QUEUED, run.status, f"Answered at {row['node_id']!r}")
         return await change_status(connection, run, change, **queue_columns(), wake_at=func.now())
-    # The journal keeps this moment when it makes the run WAITING, so that an answer at the same time wakes it.
+    # The journal keeps this moment when it makes the run WAITING, so that an answer at the same
+    # time wakes it.
     await connection.execute(update(runs).where(runs.c.id == run_id).values(wake_at=func.now()))
     return CommandResult(run)
 
@@ -136,7 +143,8 @@ async def open_waits(pool: asyncpg.Pool, run_id: str, clock_offset: timedelta = 
     """Read the open waits of a run with their answers, oldest first, for its executor.
 
     Args:
-        clock_offset: the `ClockSkew.offset` of the executor's host; the moments are converted to that host's clock.
+        clock_offset: the `ClockSkew.offset` of the executor's host; the moments are converted to
+            that host's clock.
     """
     return [shift_wait(_open_wait(row), -clock_offset) for row in await pool.fetch(_OPEN, run_id)]
 

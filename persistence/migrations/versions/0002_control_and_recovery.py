@@ -1,4 +1,4 @@
-"""Add run control and recovery: waits, concurrency keys of the queue, lineages, and the presence of workers."""
+"""Add run control and recovery: waits, concurrency keys, lineages, presence of workers."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Add what nodes use: secrets, usage and cost of models, scopes for tools, child runs, items of maps."""
+"""Add secrets, usage and cost of models, scopes for tools, child runs and items of maps."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Add indexes for the filters of lists, and the digest of the item that an output of a map belongs to."""
+"""Add indexes for the filters of lists, and the digest of a map's item."""
 
 import sqlalchemy as sa
 from alembic import op
