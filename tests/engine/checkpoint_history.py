@@ -1,4 +1,4 @@
-"""Runs whose every checkpoint is remembered, and runs that begin at a frontier: the engine's ports, kept in memory."""
+"""Execute runs in memory from the start or from a frontier, and record every checkpoint."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,10 @@ class MixConfig(NodeConfig):
 
 
 class Mix(NodeType[MixConfig]):
-    """Mixes what it sees into a number. `pins` are outputs by visit; `ran` has every execution. It fails `fails` times."""
+    """Computes a number from the values of `sees`.
+
+    `pins` are fixed outputs by visit. `ran` records every execution. The node fails `fails` times.
+    """
 
     name = "mix"
     title = "Mix"
@@ -66,21 +69,24 @@ class SlowMix(Mix):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One checkpoint: its channels, slots with their outputs included."""
+    """The channels of one checkpoint, with the node records and their outputs."""
 
     step: int
     values: dict[str, Any]
 
 
-class Remembering(MemoryHeadStore):
-    """The head of one run: from nothing, or from `start`. Keeps a snapshot of every checkpoint."""
+class RecordingHeadStore(MemoryHeadStore):
+    """The head store of one run, empty or starting at `start`.
+
+    Records a snapshot of every checkpoint.
+    """
 
     def __init__(self, start: Snapshot | None = None, plan: Plan | None = None) -> None:
         super().__init__()
         self._plan = plan
         self.snapshots: list[Snapshot] = [start] if start else []
         self.waiting: list[Write] = []
-        """Outside writes on top of the last of them."""
+        """Outside writes that the last snapshot does not contain."""
         self._start = start
 
     async def attach(self, run: AttachedRun) -> ResumeState | None:
@@ -101,7 +107,7 @@ class Remembering(MemoryHeadStore):
         if metadata["source"] == "input":
             return await super().aput(config, checkpoint, metadata, new_versions)
         values = {**checkpoint["channel_values"], NODE_RECORDS: dict(self._run.records)}
-        self.snapshots.append(Snapshot(metadata["step"], _copied(values)))
+        self.snapshots.append(Snapshot(metadata["step"], _copy(values)))
         place = await super().aput(config, checkpoint, metadata, new_versions)
         self.waiting = []
         return place
@@ -119,13 +125,13 @@ def _checkpoint(values: dict[str, Any], updated: list[str]) -> Checkpoint:
     )
 
 
-def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
+def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 @dataclass(slots=True)
-class Played:
-    """One run to its rest: what ran, what was remembered, what came out."""
+class PlayedRun:
+    """An executed run: its result, its executions and its checkpoints."""
 
     raw: dict[str, Any]
     compiled: CompiledGraph
@@ -135,17 +141,17 @@ class Played:
     snapshots: list[Snapshot]
     waiting: list[Write]
     outputs: dict[tuple[str, int], Any] = field(default_factory=dict)
-    """By node and visit, of this run and of those that it began from."""
+    """The outputs by node and visit, of this run and of the run that it started from."""
 
     def frontier(self, at: int) -> Frontier:
         return read_frontier(self.compiled.plan, self.snapshots[at].values)
 
     def head(self) -> Frontier:
-        """Where it stood when it rested, results that no wave took along included."""
+        """The frontier at the end, with the results that no superstep has processed."""
         plan = self.compiled.plan
         return read_frontier(plan, apply_writes(plan, self.snapshots[-1].values, self.waiting))
 
-    def past(self, at: int) -> RunHistory:
+    def history(self, at: int) -> RunHistory:
         return RunHistory([snapshot.values for snapshot in self.snapshots[: at + 1]])
 
 
@@ -162,33 +168,43 @@ async def play(
     start: tuple[Frontier, int] | None = None,
     outputs: Mapping[tuple[str, int], Any] | None = None,
     ran_before: Sequence[tuple[str, int]] = (),
-) -> Played:
-    """Drives a run to its rest, from nothing or from a frontier at a step. `outputs` are those known by node and visit."""
-    known, ran = dict(outputs or {}), list(ran_before)
+) -> PlayedRun:
+    """Execute a run until it is idle.
+
+    Args:
+        raw: The spec.
+        start: A frontier and its step, or None to start a new run.
+        outputs: The outputs by node and visit that are known before.
+        ran_before: The executions before the start.
+    """
+    known_outputs, ran = dict(outputs or {}), list(ran_before)
     first = compiled(raw)
     snapshot = None
     if start is not None:
         frontier, step = start
-        snapshot = Snapshot(step, channel_values(first.plan, with_outputs(frontier, known)))
-    saver, journal = Remembering(snapshot, first.plan), RecordedJournal()
+        snapshot = Snapshot(step, channel_values(first.plan, with_outputs(frontier, known_outputs)))
+    saver, journal = RecordingHeadStore(snapshot, first.plan), RecordedJournal()
     graph = compiled(raw, saver, ran)
     executor = RunExecutor(RunInfo("run_test", "prj_test", 1, 0, {}), graph, journal=journal, head=saver, resources={})
     await asyncio.wait_for(executor.run(), 20)
     output = next((e.change.output for e in reversed(journal.entries) if e.change), None)
     for state in journal.states:
         if state.has_output:
-            known[state.node_id, state.visits] = state.output
-    return Played(
-        raw, graph, executor.final_status, output, ran[len(ran_before) :], saver.snapshots, saver.waiting, known
+            known_outputs[state.node_id, state.visits] = state.output
+    return PlayedRun(
+        raw, graph, executor.final_status, output, ran[len(ran_before) :], saver.snapshots, saver.waiting, known_outputs
     )
 
 
 def with_outputs(frontier: Frontier, outputs: Mapping[tuple[str, int], Any]) -> Frontier:
-    """Slots with the outputs of their last ended visits, but for those that have one (a patch)."""
+    """Add the outputs of the last finished visits to the node records.
 
-    def filled(name: str, slot: NodeRecord) -> NodeRecord:
-        is_open = slot.status in (NodeStatus.RUNNING, NodeStatus.WAITING)
-        found = outputs.get((name, slot.visits - is_open))
-        return slot if slot.output is not None and not is_open else slot.evolve(output=found)
+    A record that has an output already, by a patch, keeps it.
+    """
 
-    return replace(frontier, records={name: filled(name, slot) for name, slot in frontier.records.items()})
+    def fill(name: str, record: NodeRecord) -> NodeRecord:
+        is_open = record.status in (NodeStatus.RUNNING, NodeStatus.WAITING)
+        output = outputs.get((name, record.visits - is_open))
+        return record if record.output is not None and not is_open else record.evolve(output=output)
+
+    return replace(frontier, records={name: fill(name, record) for name, record in frontier.records.items()})

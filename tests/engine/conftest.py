@@ -1,17 +1,17 @@
-"""What nodes are given by several of the tests here: models that answer, and the tools that are built in."""
+"""Fixtures of several tests of the engine: chat models and the built-in tools."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
 from engine.tools.catalog import Tools, open_tools
-from tests.engine.llm_nodes import Asked, asking
+from tests.engine.llm_nodes import LlmHarness, open_llm_harness
 
 
 @pytest.fixture
-async def asked() -> AsyncIterator[Asked]:
-    async with asking() as asked:
-        yield asked
+async def llm() -> AsyncIterator[LlmHarness]:
+    async with open_llm_harness() as harness:
+        yield harness
 
 
 @pytest.fixture

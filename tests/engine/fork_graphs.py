@@ -1,4 +1,4 @@
-"""Graphs for tests of forks: every node sees what leads to it, so that a changed output shows in all that follows."""
+"""Graphs for tests of forks: a changed output changes the outputs of all following nodes."""
 
 from typing import Any
 
@@ -8,7 +8,10 @@ Edge = dict[str, Any]
 
 
 def mixed(edges: str, conditions: dict[str, str] | None = None, slow: str = "", **fields: Any) -> dict[str, Any]:
-    """`a>b b>c` as a spec of mixing nodes. In a condition, `n` is the visit and `v` the value of the edge's source."""
+    """Build a spec of mixing nodes from edges such as `a>b b>c`.
+
+    In a condition, `{n}` is the visit and `{v}` the value of the edge's source.
+    """
     pairs = [tuple(pair.split(">")) for pair in edges.split()]
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
     nodes = [
@@ -24,12 +27,12 @@ def mixed(edges: str, conditions: dict[str, str] | None = None, slow: str = "", 
 
 
 def _edge(source: str, target: str, condition: str | None) -> Edge:
-    told = condition and condition.replace("{n}", f"{source}.output.n").replace("{v}", f"{source}.output.v")
-    return {"id": f"{source}>{target}", "source": source, "target": target, "condition": told}
+    expression = condition and condition.replace("{n}", f"{source}.output.n").replace("{v}", f"{source}.output.v")
+    return {"id": f"{source}>{target}", "source": source, "target": target, "condition": expression}
 
 
 def pinned(raw: dict[str, Any], pins: dict[tuple[str, int], Any]) -> dict[str, Any]:
-    """The same spec with outputs given by node and visit."""
+    """Return the spec with fixed outputs by node and visit."""
     by_node: dict[str, dict[int, Any]] = {}
     for (name, visit), output in pins.items():
         by_node.setdefault(name, {})[visit] = output
@@ -67,12 +70,12 @@ LOOPS: dict[str, dict[str, Any]] = {
 
 @st.composite
 def dags(draw: st.DrawFn) -> dict[str, Any]:
-    """Random acyclic graphs of quick and slow nodes, with conditions on values."""
+    """Random acyclic graphs of inline nodes and of nodes that run as tasks, with conditions."""
     size = draw(st.integers(2, 9))
     pairs = [f"n{i}>n{j}" for i in range(size) for j in range(i + 1, size) if draw(st.integers(0, 9)) < 4]
     pairs = pairs or ["n0>n1"]
     conditions = {pair: draw(st.sampled_from(["{v} % 2 == 0", "{v} % 3 == 0", "true"])) for pair in pairs}
-    conditions = {pair: told for pair, told in conditions.items() if told != "true"}
+    conditions = {pair: condition for pair, condition in conditions.items() if condition != "true"}
     slow = " ".join(f"n{i}" for i in range(size) if draw(st.booleans()))
     raw = mixed(" ".join(pairs), conditions, slow)
     for node in raw["nodes"]:
@@ -81,13 +84,13 @@ def dags(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def following(raw: dict[str, Any], root: str) -> set[str]:
-    """All nodes that edges lead to from `root`."""
-    found: set[str] = set()
-    work = [root]
-    while work:
-        node = work.pop()
+    """Return all nodes that can be reached from `root`."""
+    reached: set[str] = set()
+    stack = [root]
+    while stack:
+        node = stack.pop()
         for edge in raw["edges"]:
-            if edge["source"] == node and edge["target"] not in found:
-                found.add(edge["target"])
-                work.append(edge["target"])
-    return found
+            if edge["source"] == node and edge["target"] not in reached:
+                reached.add(edge["target"])
+                stack.append(edge["target"])
+    return reached

@@ -1,4 +1,4 @@
-"""Visits of an `http` node that may reach this machine: what they give, and how they fail."""
+"""Run `http` nodes that may reach this machine."""
 
 import asyncio
 from typing import Any
@@ -11,7 +11,7 @@ from engine.nodes.http.addresses import Allowed
 from engine.nodes.http.client import GuardedHttp
 from engine.nodes.http.node import HttpConfig, HttpNode
 from engine.sdk.node import Output
-from tests.engine.node_runner import Given
+from tests.engine.node_runner import NodeHarness
 
 LOOPBACK = GuardedHttp(Allowed.parse("127.0.0.1, localhost"))
 QUICK = {"maxAttempts": 3, "backoffS": 0}
@@ -24,7 +24,7 @@ class Call:
         self, config: dict[str, Any], scope: dict[str, Any] | None = None, http: GuardedHttp = LOOPBACK
     ) -> None:
         self.config = HttpConfig.model_validate(config)
-        self.given = Given(scope, {"http": http})
+        self.given = NodeHarness(scope, {"http": http})
 
     async def output(self) -> Any:
         outcome = await HttpNode().execute(self.config, self.given.context)
@@ -33,7 +33,7 @@ class Call:
 
     @property
     def logs(self) -> list[str]:
-        return [what.message for what in self.given.events_to_write if isinstance(what, LogRecorded)]
+        return [event.message for event in self.given.events if isinstance(event, LogRecorded)]
 
 
 async def output(scope: dict[str, Any] | None = None, **config: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Any value that JSON has and that may be stored, drawn at random."""
+"""A Hypothesis strategy for storable JSON values."""
 
 from hypothesis import strategies as st
 

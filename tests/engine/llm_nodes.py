@@ -1,4 +1,4 @@
-"""A peer that speaks as models do, a catalog of them, and nodes of type llm that ask them."""
+"""A server of the chat-completions protocol, its models in a catalog, and `llm` nodes."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,22 +11,22 @@ from engine.chat_models.catalog import Models, open_models
 from engine.errors import NodeFailure
 from engine.sdk.node import Output
 from engine.tools.catalog import Tools, open_tools
-from tests.engine.node_runner import Given
+from tests.engine.node_runner import NodeHarness
 from tests.peers import chat, chat_protocol
 from tests.peers.http import Peer, http_peer
 
 PRICE = {"input": 2.0, "output": 10.0, "cached_input": 0.5}
 
 
-class Asked:
-    """A peer, a catalog that has every model of it, and nodes that ask them."""
+class LlmHarness:
+    """The server, a catalog of all its models, and functions that run `llm` nodes."""
 
     def __init__(self, peer: Peer, models: Models, tools: Tools) -> None:
         self.peer, self.models = peer, models
         self.resources = {"models": models, "tools": tools}
 
-    def given(self, **scope: Any) -> Given:
-        return Given(scope, self.resources)
+    def given(self, **scope: Any) -> NodeHarness:
+        return NodeHarness(scope, self.resources)
 
     async def output(self, model: str = "repeats", prompt: Any = "hi", **config: Any) -> Any:
         outcome = await self.given().run("llm", {"model": model, "prompt": prompt, **config})
@@ -47,7 +47,7 @@ def entry(name: str, url: str, **more: Any) -> ModelEntry:
 
 
 @asynccontextmanager
-async def asking() -> AsyncIterator[Asked]:
+async def open_llm_harness() -> AsyncIterator[LlmHarness]:
     async with http_peer() as peer, open_tools({}) as tools:
         entries = [entry(name, peer.url) for name in chat.MODELS]
         entries += [
@@ -68,4 +68,4 @@ async def asking() -> AsyncIterator[Asked]:
             entry("misconfigured", peer.url, options={"n": 0}),
         ]
         async with open_models(entries) as models:
-            yield Asked(peer, models, tools)
+            yield LlmHarness(peer, models, tools)

@@ -1,4 +1,4 @@
-"""Visits of a `map` node: a node for its items that remembers who ran, and a store that may die."""
+"""Run `map` nodes, with a node type for their items and a store of items that may fail."""
 
 import asyncio
 from collections import Counter
@@ -17,7 +17,7 @@ from engine.sdk.resources import DoneItem, MapVisit
 from engine.spec.model import NodeSpec
 from engine.states import LogLevel
 from engine.types import JSON
-from tests.engine.node_runner import Given
+from tests.engine.node_runner import NodeHarness
 
 
 class ProbeConfig(NodeConfig):
@@ -30,7 +30,10 @@ ProbeConfig.model_rebuild(force=True)
 
 
 class Probe(NodeType[ProbeConfig]):
-    """Gives what it sees, after a turn of the loop; or fails, raises, waits or hangs. Remembers who ran."""
+    """Returns the value of `sees` after one turn of the event loop, or misbehaves as `does` says.
+
+    `ran` counts the executions by idempotency key.
+    """
 
     name = "probe"
     title = "Probe"
@@ -74,8 +77,11 @@ class Probe(NodeType[ProbeConfig]):
         return Output(value)
 
 
-class Kept:
-    """The port `MapItems`, kept in memory. Once it is dead, or another has the run, nothing is written any more."""
+class MemoryItems:
+    """The resource `items` in memory.
+
+    It stores nothing any more once `is_dead`, and raises Fenced once `is_fenced`.
+    """
 
     def __init__(self) -> None:
         self.items: dict[int, DoneItem] = {}
@@ -87,7 +93,7 @@ class Kept:
     async def save(self, visit: MapVisit, items: Sequence[DoneItem]) -> None:
         await asyncio.sleep(0)
         if self.is_fenced:
-            raise Fenced("another has it")
+            raise Fenced("another worker has claimed the run")
         if not self.is_dead:
             self.items |= {item.index: item for item in items}
 
@@ -96,7 +102,7 @@ def types_with(probe: Probe) -> NodeTypes:
     return NodeTypes([*load_node_types().values(), probe])
 
 
-async def mapped(given: Given, probe: Probe, **config: Any) -> JSON:
+async def run_map(given: NodeHarness, probe: Probe, **config: Any) -> JSON:
     given.context.types = types_with(probe)
     kind = given.context.types["map"]
     outcome = await kind.execute(kind.Config.model_validate(config), given.context)
@@ -104,8 +110,8 @@ async def mapped(given: Given, probe: Probe, **config: Any) -> JSON:
     return outcome.value
 
 
-async def attempted(given: Given, probe: Probe, **config: Any) -> NodeResult:
-    """As a run does it: with its secrets, and whatever goes wrong as an error."""
+async def run_map_with_attempts(given: NodeHarness, probe: Probe, **config: Any) -> NodeResult:
+    """Run a map as a run does: with its secrets, and with a failure as the error of the result."""
     given.context.types = types_with(probe)
     kind = given.context.types["map"]
     work = BoundNode(

@@ -1,4 +1,4 @@
-"""The engine's ports kept in memory: for tests of what runs in which order, where no storage is the point."""
+"""The protocols of the engine in memory, for tests of the order of execution without storage."""
 
 from collections.abc import Awaitable, Sequence
 from typing import Any
@@ -17,18 +17,18 @@ TYPES = load_node_types()
 
 
 class RecordedJournal:
-    """Keeps entries in their order."""
+    """A journal that records all entries in order."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.deltas: list[OutputDelta] = []
 
-    async def _landed(self) -> int:
-        return sum(len(one.events_to_write) for one in self.entries)
+    async def _last_seq(self) -> int:
+        return sum(len(entry.events_to_write) for entry in self.entries)
 
     def commit(self, entry: Entry) -> Awaitable[int]:
         self.entries.append(entry)
-        return self._landed()
+        return self._last_seq()
 
     def post(self, entry: Entry) -> None:
         self.entries.append(entry)
@@ -38,12 +38,12 @@ class RecordedJournal:
 
     @property
     def states(self) -> list[NodeState]:
-        happened = [what for entry in self.entries for _, what in entry.events_to_write]
-        return [what.state for what in happened if isinstance(what, NodeChange)]
+        events = [event for entry in self.entries for _, event in entry.events_to_write]
+        return [event.state for event in events if isinstance(event, NodeChange)]
 
 
-class NoHead:
-    """A run without checkpoints: quick nodes alone need none."""
+class NoHeadStore:
+    """The head store of a run without checkpoints, which has inline nodes only."""
 
     async def attach(self, run: AttachedRun) -> None:
         return None
@@ -52,17 +52,21 @@ class NoHead:
         return None
 
     def enter(self, run_id: str, writes: Sequence[Write]) -> tuple[list[Write], list[PendingWrite]]:
-        raise AssertionError("nothing is launched in these tests")
+        raise AssertionError("these tests have no node that runs as a task")
 
 
 async def play(
     raw: dict[str, Any], inputs: Any = None, journal: RecordedJournal | None = None
 ) -> tuple[RunExecutor, list[tuple[str, NodeStatus]]]:
-    """Runs a spec of quick nodes to its end. Returns the drive and (node, status) of each settled visit, in order."""
+    """Execute a spec of inline nodes.
+
+    Returns:
+        The executor, and (node id, status) of each finished visit in order.
+    """
     journal = journal or RecordedJournal()
     compiled = compile_spec(parse(raw), TYPES)
     executor = RunExecutor(
-        RunInfo("run_test", "prj_test", 1, 0, inputs), compiled, journal=journal, head=NoHead(), resources={}
+        RunInfo("run_test", "prj_test", 1, 0, inputs), compiled, journal=journal, head=NoHeadStore(), resources={}
     )
     await executor.run()
     return executor, [(state.node_id, state.status) for state in journal.states if state.status.is_finished]

@@ -1,4 +1,4 @@
-"""A whole run in memory by the real drive: what a spec is told before, and how it ends."""
+"""Execute a whole run in memory by the real executor."""
 
 import asyncio
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ from engine.sdk.node_types import NodeTypes
 from engine.spec.parser import parse
 from engine.states import RunStatus
 from engine.types import JSON
-from tests.engine.checkpoint_history import Remembering
+from tests.engine.checkpoint_history import RecordingHeadStore
 from tests.engine.memory_ports import RecordedJournal
 
 TYPES = load_node_types()
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """How a run rests."""
+class EndedRun:
+    """The result of a run."""
 
     status: RunStatus | None
     output: JSON
@@ -31,11 +31,11 @@ class Ended:
 
 async def run(
     spec: JSON, inputs: JSON = None, resources: Mapping[str, Any] | None = None, types: NodeTypes = TYPES
-) -> Ended:
-    saver, journal = Remembering(), RecordedJournal()
+) -> EndedRun:
+    saver, journal = RecordingHeadStore(), RecordedJournal()
     graph = compile_spec(parse(spec), types, saver)
     info = RunInfo("run_test", "prj_test", 1, 0, inputs)
     executor = RunExecutor(info, graph, journal=journal, head=saver, resources=resources or {})
     await asyncio.wait_for(executor.run(), 30)
     change = next((entry.change for entry in reversed(journal.entries) if entry.change), None)
-    return Ended(executor.final_status, change and change.output, change and change.error)
+    return EndedRun(executor.final_status, change and change.output, change and change.error)

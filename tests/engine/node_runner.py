@@ -1,4 +1,4 @@
-"""A node executed by itself: what it is given, and what it told."""
+"""Run one node without a workflow, and record what it emits."""
 
 import asyncio
 from collections.abc import Awaitable, Mapping
@@ -17,8 +17,11 @@ from engine.sdk.node_types import NodeTypes
 TYPES = load_node_types()
 
 
-class Given:
-    """What a node is given, and what it told."""
+class NodeHarness:
+    """The context of one node, and a journal that records its events, messages and text.
+
+    `posted` and `streamed` are set when the node posts an event or streams text.
+    """
 
     def __init__(
         self,
@@ -26,10 +29,10 @@ class Given:
         resources: Mapping[str, Any] | None = None,
         types: NodeTypes = TYPES,
     ) -> None:
-        self.events_to_write: list[EventData] = []
-        self.shown: list[str | None] = []
-        self.texts: list[OutputDelta] = []
-        self.saw, self.spoke = asyncio.Event(), asyncio.Event()
+        self.events: list[EventData] = []
+        self.messages: list[str | None] = []
+        self.deltas: list[OutputDelta] = []
+        self.posted, self.streamed = asyncio.Event(), asyncio.Event()
         info = RunInfo("run_1", "prj_1", 1, 0, (scope or {}).get("input"))
         self._state = RunState("run_1", 1, {})
         report = NodeReporter(info, "n", 1, self._state, self)
@@ -40,19 +43,19 @@ class Given:
         return self._state.node_state("n")
 
     @property
-    def logged(self) -> list[str]:
-        return [what.message for what in self.events_to_write if isinstance(what, LogRecorded)]
+    def log_messages(self) -> list[str]:
+        return [event.message for event in self.events if isinstance(event, LogRecorded)]
 
     def post(self, entry: Entry) -> None:
-        for _, what in entry.events_to_write:
-            self.events_to_write.append(what)
-            if isinstance(what, NodeChange):
-                self.shown.append(what.state.message)
-        self.saw.set()
+        for _, event in entry.events_to_write:
+            self.events.append(event)
+            if isinstance(event, NodeChange):
+                self.messages.append(event.state.message)
+        self.posted.set()
 
     def stream(self, run_id: str, delta: OutputDelta) -> None:
-        self.texts.append(delta)
-        self.spoke.set()
+        self.deltas.append(delta)
+        self.streamed.set()
 
     def commit(self, entry: Entry) -> Awaitable[int]:
         raise AssertionError("a node commits nothing")

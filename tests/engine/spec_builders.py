@@ -1,4 +1,4 @@
-"""Specs written in short, and what is said of them."""
+"""Short functions that build specs, and the problems that validation finds."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def spec(nodes: list[Any], edges: list[Any] | None = None, **fields: Any) -> dic
     return {"nodes": nodes, "edges": edges or [], **fields}
 
 
-def said(raw: Any) -> set[tuple[str, str]]:
+def problems_of(raw: Any) -> set[tuple[str, str]]:
     report = validate(raw, TYPES)
     assert report.ok == (not report.errors)
     return {(problem.field, problem.code) for problem in [*report.errors, *report.warnings]}

@@ -1,4 +1,4 @@
-"""Calls of a tool from the catalog: what it gives, and how it fails."""
+"""Call a tool of the catalog, and return its result or its failure."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ import pytest
 
 from engine.errors import NodeFailure
 from engine.tools.catalog import Tools
-from tests.engine.node_runner import Given
+from tests.engine.node_runner import NodeHarness
 
 
 async def call(tools: Tools, name: str, arguments: Any, **more: Any) -> Any:
-    return await tools.call(name, arguments, Given().context, **more)
+    return await tools.call(name, arguments, NodeHarness().context, **more)
 
 
 async def failure(tools: Tools, name: str, arguments: Any, **more: Any) -> NodeFailure:

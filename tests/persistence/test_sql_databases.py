@@ -12,7 +12,7 @@ from engine.errors import NodeFailure
 from engine.tools.catalog import Tools
 from engine.tools.sql import sql_tools
 from persistence.sql_databases import SqlPools, open_databases
-from tests.engine.node_runner import Given
+from tests.engine.node_runner import NodeHarness
 
 SETUP = """
 CREATE TABLE orders (id int PRIMARY KEY, total numeric(10, 2), at timestamptz, note jsonb, paid bool);
@@ -40,7 +40,7 @@ async def tools(database_url: str) -> AsyncIterator[Tools]:
 async def read(
     tools: Tools, query: str, *parameters: Any, name: str = "sql:shop", scope: str = "admin", **more: Any
 ) -> Any:
-    given = Given()
+    given = NodeHarness()
     given.context.scopes = frozenset([scope])
     arguments = {"query": query, "parameters": list(parameters), **more}
     async with asyncio.timeout(20):

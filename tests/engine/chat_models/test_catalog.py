@@ -14,7 +14,7 @@ from engine.chat_models.echo_answers import answer
 from engine.errors import NodeFailure
 from engine.nodes.resources import ResourceOptions, open_resources
 from engine.sdk.node import Output
-from tests.engine.node_runner import Given
+from tests.engine.node_runner import NodeHarness
 
 FILE = """
 [[models]]
@@ -133,9 +133,9 @@ def test_echo_fills_a_schema_by_its_rules(schema: Any, prompt: str, value: Any) 
     assert value is ... or found == value
 
 
-async def run(kind: str, config: dict[str, Any], scope: dict[str, Any] | None = None) -> tuple[Any, Given]:
+async def run(kind: str, config: dict[str, Any], scope: dict[str, Any] | None = None) -> tuple[Any, NodeHarness]:
     async with open_resources(ResourceOptions(sandbox_ready=0), {}) as resources:
-        given = Given(scope, resources)
+        given = NodeHarness(scope, resources)
         outcome = await given.run(kind, {"model": "treadle/echo", **config})
     assert isinstance(outcome, Output)
     return outcome.value, given
@@ -144,7 +144,7 @@ async def run(kind: str, config: dict[str, Any], scope: dict[str, Any] | None = 
 async def test_echo_says_its_prompt_again_word_by_word() -> None:
     output, given = await run("llm", {"prompt": "Hello {{ input }},\n  how are you?"}, {"input": "you"})
     assert output == "Hello you,\n  how are you?"
-    assert [delta.text for delta in given.texts] == ["Hello ", "you,\n  ", "how ", "are ", "you?"]
+    assert [delta.text for delta in given.deltas] == ["Hello ", "you,\n  ", "how ", "are ", "you?"]
     assert given.state.usage is not None
     assert (given.state.usage.output_tokens, given.state.usage.cost_usd) == (5, 0.0)
 
@@ -152,7 +152,7 @@ async def test_echo_says_its_prompt_again_word_by_word() -> None:
 async def test_echo_stops_at_the_limit_of_its_tokens() -> None:
     output, given = await run("llm", {"prompt": "one two three", "max_tokens": 2})
     assert output == "one two "
-    assert any("the answer is cut" in line for line in given.logged)
+    assert any("the answer is cut" in line for line in given.log_messages)
 
 
 async def test_echo_calls_the_tools_that_its_prompt_spells_out() -> None:

@@ -11,7 +11,7 @@ from engine.fork.frontier import channel_values, read_frontier, restart_unfinish
 from engine.fork.history import RunHistory
 from engine.graph.channels import NODE_RECORDS
 from engine.states import NodeStatus, RunStatus
-from tests.engine.checkpoint_history import Played, play
+from tests.engine.checkpoint_history import PlayedRun, play
 from tests.engine.fork_graphs import LOOPS, dags, mixed
 
 
@@ -28,9 +28,9 @@ async def goes_on_from_everywhere(raw: dict[str, Any]) -> None:
         assert sorted([*begun, *rest.ran]) == sorted(whole.ran), at
 
 
-def ended_by(whole: Played, at: int) -> set[tuple[str, int]]:
+def ended_by(whole: PlayedRun, at: int) -> set[tuple[str, int]]:
     """The visits that have ended at a checkpoint."""
-    turns = whole.past(at).visits
+    turns = whole.history(at).visits
     return {
         (name, turn.visits)
         for name, found in turns.items()

@@ -15,41 +15,41 @@ from engine.graph.channels import NodeRecord
 from engine.nodes.registry import load_node_types
 from engine.sdk.node import ANSWERED, NodeConfig, NodeType, PortUndecided
 from engine.states import NodeStatus, RunStatus
-from tests.engine.checkpoint_history import Played, compiled, play, with_outputs
+from tests.engine.checkpoint_history import PlayedRun, compiled, play, with_outputs
 from tests.engine.fork_graphs import LOOPS, dags, following, mixed, pinned
 
 
-def fork(whole: Played, at: int, patch: dict[str, Any], onto: dict[str, Any] | None = None) -> Frontier:
+def fork(whole: PlayedRun, at: int, patch: dict[str, Any], onto: dict[str, Any] | None = None) -> Frontier:
     """As forkRun makes one."""
     old, new = whole.compiled, compiled(onto or whole.raw)
     frontier = restart_unfinished(old.plan, whole.frontier(at))
-    frontier = apply_patch(old.plan, frontier, whole.past(at), patch)
+    frontier = apply_patch(old.plan, frontier, whole.history(at), patch)
     frontier = migrate_frontier(old.plan, new.plan, frontier, patch)
     return settle_patched(new.plan, new.bound_nodes, with_outputs(frontier, whole.outputs), patch, "run_test", {})
 
 
-async def forked(whole: Played, at: int, patch: dict[str, Any], onto: dict[str, Any] | None = None) -> Played:
+async def forked(whole: PlayedRun, at: int, patch: dict[str, Any], onto: dict[str, Any] | None = None) -> PlayedRun:
     frontier = fork(whole, at, patch, onto)
     known = {**whole.outputs, **{(name, frontier.records[name].visits): output for name, output in patch.items()}}
     return await play(onto or whole.raw, (frontier, whole.snapshots[at].step), known)
 
 
-Fresh = dict[Any, Played]
+Fresh = dict[Any, PlayedRun]
 """Runs from scratch, by what was pinned in them."""
 
 
-def ended(whole: Played, at: int) -> dict[tuple[str, int], tuple[int, int]]:
+def ended(whole: PlayedRun, at: int) -> dict[tuple[str, int], tuple[int, int]]:
     """By visit: the checkpoints in which it began and ended."""
     return {
         (name, turn.visits): (turn.began, turn.ended)
-        for name, turns in whole.past(at).visits.items()
+        for name, turns in whole.history(at).visits.items()
         for turn in turns
         if turn.ended is not None and turn.status is not NodeStatus.SKIPPED
     }
 
 
 async def as_pinned(
-    whole: Played, at: int, name: str, value: int, known: Fresh, copied: Collection[tuple[str, int]] = ()
+    whole: PlayedRun, at: int, name: str, value: int, known: Fresh, copied: Collection[tuple[str, int]] = ()
 ) -> None:
     """Patches one node at one checkpoint, and compares with the run from scratch."""
     slot = whole.frontier(at).records[name]
@@ -61,7 +61,7 @@ async def as_pinned(
     assert len(set(rest.ran)) == len(rest.ran) and visit not in rest.ran
     done = ended(whole, at)
     assert set(fresh.ran) - set(rest.ran) <= {*done, *copied, visit}, "nothing is left out that had not run"
-    began = whole.past(at).visits[name][-1].began
+    began = whole.history(at).visits[name][-1].began
     earlier = {other for other, (_, end) in done.items() if end < began}
     assert not earlier & set(rest.ran), "nothing that had ended before runs again"
     is_acyclic = all(number == 1 for _, number in fresh.ran)
@@ -136,7 +136,7 @@ async def test_a_node_that_failed_the_run_can_be_given_its_output() -> None:
     assert (rest.status, rest.ran) == (RunStatus.COMPLETED, [("c", 1)])
 
 
-def refusal(whole: Played, patch: dict[str, Any], onto: dict[str, Any] | None = None) -> list[tuple[str, str]]:
+def refusal(whole: PlayedRun, patch: dict[str, Any], onto: dict[str, Any] | None = None) -> list[tuple[str, str]]:
     with pytest.raises(PatchRefused) as caught:
         fork(whole, len(whole.snapshots) - 1, patch, onto)
     return [(problem.field, problem.code) for problem in caught.value.problems]
@@ -238,7 +238,7 @@ async def test_a_patch_in_a_copy_is_a_pinned_visit_where_what_came_before_is_kno
 EXTENDED = "a>b b>c"
 
 
-async def onto(edges: str, at_end: bool = True, **more: Any) -> Played:
+async def onto(edges: str, at_end: bool = True, **more: Any) -> PlayedRun:
     """A run of `a>b b>c`, forked onto a version with these edges from its end, or from where `c` is due."""
     whole = await play(mixed(EXTENDED))
     at = len(whole.snapshots) - (1 if at_end else 2)

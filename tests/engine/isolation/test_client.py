@@ -13,7 +13,7 @@ from engine.expressions.cost import _LIGHT_FILTERS, CostEstimate
 from engine.expressions.environment import FILTERS
 from engine.expressions.evaluator import ExpressionError, evaluate, render
 from engine.isolation import client
-from tests.engine.node_runner import Given
+from tests.engine.node_runner import NodeHarness
 
 SCOPE: dict[str, Any] = {
     "input": {"n": 7, "price": 2.5, "name": "Ann", "rows": [{"n": 1}, {"n": 2}], "big": list(range(20_000))},
@@ -158,7 +158,7 @@ def test_many_texts_over_much_data_are_evaluated_in_the_child(text: str) -> None
 
 
 async def test_templates_whose_result_is_too_large_to_store_fail_their_node() -> None:
-    given = Given({"a": {"output": "x" * 1_000_000}})
+    given = NodeHarness({"a": {"output": "x" * 1_000_000}})
     with pytest.raises(NodeFailure, match="larger than 8 MiB") as failed:
         await given.run("human", {"prompt": ["{{ a.output }}"] * 100})
     assert failed.value.code == "TEMPLATE"

@@ -22,7 +22,7 @@ from engine.spec.model import NodeSpec
 from engine.tools.catalog import open_tools
 from engine.tools.entry_points import PythonTool
 from engine.validation.validator import validate
-from tests.engine.node_runner import TYPES, Given
+from tests.engine.node_runner import TYPES, NodeHarness
 from tests.paths import PEERS
 from tests.peers import chat as chat
 from tests.peers import misbehaving_mcp as misbehaving_mcp
@@ -200,7 +200,7 @@ async def resources(peer: Peer) -> AsyncIterator[dict[str, Any]]:
 
 
 async def tried(kind: str, config: dict[str, Any], resources: dict[str, Any]) -> NodeResult:
-    given = Given({"input": {"word": "soon", "list": [1]}, "nodes": {}}, resources)
+    given = NodeHarness({"input": {"word": "soon", "list": [1]}, "nodes": {}}, resources)
     spec = NodeSpec("n", kind, config=config, timeout_s=30)
     work = BoundNode(spec, TYPES[kind], TYPES[kind].Config.model_validate(config))
     return await run_attempts(work, given.context, lambda *_: None, lambda *_: None)

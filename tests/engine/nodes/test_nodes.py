@@ -14,11 +14,11 @@ from engine.sdk.node import NodeConfig, NodeType, Output, WaitForAnswer, WaitUnt
 from engine.sdk.node_types import NodeTypes
 from engine.spec.parser import parse
 from engine.validation.validator import validate
-from tests.engine.node_runner import TYPES, Given
+from tests.engine.node_runner import TYPES, NodeHarness
 
 
 async def output(name: str, config: dict[str, Any], scope: dict[str, Any] | None = None) -> tuple[Any, str | None]:
-    outcome = await Given(scope).run(name, config)
+    outcome = await NodeHarness(scope).run(name, config)
     assert isinstance(outcome, Output)
     return outcome.value, outcome.port
 
@@ -65,7 +65,7 @@ async def test_an_end_without_output_passes_on_what_led_to_it(
 
 async def test_human_asks_and_waits_for_the_answer() -> None:
     schema = {"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]}
-    given = Given(INPUT)
+    given = NodeHarness(INPUT)
     asked = await given.run("human", {"prompt": {"text": "Pay {{ input.value }}?"}, "schema": schema})
     assert asked == WaitForAnswer({"text": "Pay 12?"}, schema, None)
     assert given.context.noted_input == {"text": "Pay 12?"}
@@ -73,7 +73,7 @@ async def test_human_asks_and_waits_for_the_answer() -> None:
 
 async def test_a_question_may_expire() -> None:
     before = datetime.now(UTC)
-    asked = await Given(INPUT).run("human", {"prompt": "?", "expiresS": 60})
+    asked = await NodeHarness(INPUT).run("human", {"prompt": "?", "expiresS": 60})
     assert isinstance(asked, WaitForAnswer) and asked.expires_at is not None
     assert timedelta(seconds=60) <= asked.expires_at - before < timedelta(seconds=90)
 
@@ -116,10 +116,10 @@ async def test_a_template_that_fails_fails_the_node() -> None:
 
 async def test_delay_says_until_when_and_does_not_wait() -> None:
     before = datetime.now(UTC)
-    outcome = await Given(INPUT).run("delay", {"seconds": "{{ input.value * 10 }}"})
+    outcome = await NodeHarness(INPUT).run("delay", {"seconds": "{{ input.value * 10 }}"})
     assert isinstance(outcome, WaitUntil)
     assert timedelta(seconds=120) <= outcome.until - before < timedelta(seconds=125)
-    outcome = await Given(INPUT).run("delay", {"until": "{{ input.at }}"})
+    outcome = await NodeHarness(INPUT).run("delay", {"until": "{{ input.at }}"})
     assert isinstance(outcome, WaitUntil)
     assert outcome.until == datetime(2030, 1, 1, 8, tzinfo=UTC)
     assert outcome.output == Output({"until": "2030-01-01T08:00:00Z"})
@@ -141,7 +141,7 @@ async def test_a_delay_that_is_no_time_is_found_before_a_run_and_fails_in_one(fi
         TYPES["delay"].Config.model_validate({field: given})
     assert [error["loc"][0] for error in refused.value.errors()] == [field]
     with pytest.raises(NodeFailure) as failed:
-        await Given({"input": given}).run("delay", {field: "{{ input }}"})
+        await NodeHarness({"input": given}).run("delay", {field: "{{ input }}"})
     assert failed.value.code == "CONFIG" and f"`{field}`" in failed.value.message
 
 

@@ -10,7 +10,7 @@ from engine.graph.bound_node import BoundNode
 from engine.runtime.attempts import run_attempts
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.spec.model import NodeSpec, Retry
-from tests.engine.node_runner import Given
+from tests.engine.node_runner import NodeHarness
 
 
 class NoConfig(NodeConfig):
@@ -41,7 +41,7 @@ class Stubborn(NodeType[NoConfig]):
 
 def tried(kind: Stubborn) -> Any:
     work = BoundNode(NodeSpec("n", kind.name, retry=Retry(max_attempts=3, backoff_s=0)), kind, NoConfig())
-    return run_attempts(work, Given().context, lambda *_: None, lambda _: None)
+    return run_attempts(work, NodeHarness().context, lambda *_: None, lambda _: None)
 
 
 async def test_a_node_that_fails_while_it_is_told_to_stop_is_not_tried_again() -> None:

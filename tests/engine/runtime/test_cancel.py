@@ -16,7 +16,7 @@ from engine.errors import NodeFailure
 from engine.nodes.http.addresses import Allowed
 from engine.nodes.http.client import GuardedHttp
 from engine.tools.catalog import open_tools
-from tests.engine.node_runner import Given
+from tests.engine.node_runner import NodeHarness
 from tests.paths import PEERS
 from tests.peers import chat as chat  # which teaches the peer to speak
 from tests.peers.http import http_peer
@@ -59,7 +59,7 @@ def started(what: str, resources: dict[str, Any], **more: Any) -> "asyncio.Task[
     kind, config = NODES[what]
     if kind == "http":
         config = {"url": config["url"].replace("PEER", resources["peer"])}
-    return asyncio.create_task(Given({}, resources).run(kind, {**config, **more}))
+    return asyncio.create_task(NodeHarness({}, resources).run(kind, {**config, **more}))
 
 
 @pytest.mark.parametrize("what", NODES)

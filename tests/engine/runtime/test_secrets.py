@@ -18,8 +18,8 @@ from engine.states import LogLevel
 from engine.types import JSON
 from engine.validation.validator import validate
 from engine.values.redaction import MARK
-from tests.engine.node_runner import TYPES, Given
-from tests.engine.secret_values import VALUE, Known
+from tests.engine.node_runner import TYPES, NodeHarness
+from tests.engine.secret_values import VALUE, MemorySecrets
 
 
 class TellingConfig(NodeConfig):
@@ -59,24 +59,24 @@ def node(config: dict[str, Any], kind: NodeType[Any] | None = None, **fields: An
     return BoundNode(NodeSpec("n", kind.name, config=config, **fields), kind, kind.Config.model_validate(config))
 
 
-async def executed(given: Given, work: BoundNode) -> NodeResult:
+async def executed(given: NodeHarness, work: BoundNode) -> NodeResult:
     return await run_attempts(work, given.context, lambda number, error, pause: None, lambda number: None)
 
 
-def everything_told(given: Given, result: NodeResult) -> str:
-    return repr((given.events_to_write, given.texts, given.context.noted_input, result))
+def everything_told(given: NodeHarness, result: NodeResult) -> str:
+    return repr((given.events, given.deltas, given.context.noted_input, result))
 
 
 @pytest.mark.parametrize("ends", ["output", "failure", "fault", "cut", "question", "timer"])
 async def test_what_a_node_tells_holds_no_secret(ends: str) -> None:
-    given = Given({"input": 1}, {"secrets": Known(key=VALUE)})
+    given = NodeHarness({"input": 1}, {"secrets": MemorySecrets(key=VALUE)})
     result = await executed(given, node({"text": "{{ secrets.key }}", "ends": ends}))
     assert VALUE[:-2] not in everything_told(given, result)
     assert given.context.noted_input == {"text": MARK}
-    assert "".join(delta.text for delta in given.texts) == f"{MARK} is what I say: {MARK}"
-    logged = [what for what in given.events_to_write if isinstance(what, LogRecorded)]
+    assert "".join(delta.text for delta in given.deltas) == f"{MARK} is what I say: {MARK}"
+    logged = [what for what in given.events if isinstance(what, LogRecorded)]
     assert [(one.message, one.fields) for one in logged] == [(f"got {MARK}", {"value": MARK})]
-    states = [what.state for what in given.events_to_write if isinstance(what, NodeChange)]
+    states = [what.state for what in given.events if isinstance(what, NodeChange)]
     assert f"working on {MARK}" in {state.message for state in states}
     expected: dict[str, Any] = {
         "output": Output({"echo": f"({MARK})", MARK: 1}),
@@ -102,13 +102,13 @@ async def test_a_cancelled_node_leaves_no_part_of_a_secret_behind() -> None:
             await asyncio.Event().wait()
             raise AssertionError
 
-    given = Given({}, {"secrets": Known(key=VALUE)})
+    given = NodeHarness({}, {"secrets": MemorySecrets(key=VALUE)})
     task = asyncio.create_task(executed(given, node({"text": "{{ secrets.key }}"}, Hanging())))
     await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert "".join(delta.text for delta in given.texts) == MARK
+    assert "".join(delta.text for delta in given.deltas) == MARK
 
 
 async def test_what_a_node_tells_after_its_end_holds_no_secret_either() -> None:
@@ -118,29 +118,29 @@ async def test_what_a_node_tells_after_its_end_holds_no_secret_either() -> None:
             asyncio.get_running_loop().call_later(0.01, ctx.log, LogLevel.INFO, f"late {value}")
             return Output(None)
 
-    given = Given({}, {"secrets": Known(key=VALUE)})
+    given = NodeHarness({}, {"secrets": MemorySecrets(key=VALUE)})
     await executed(given, node({"text": "{{ secrets.key }}"}, Late()))
-    assert not given.events_to_write
-    given.saw.clear()
-    await given.saw.wait()
-    assert [what.message for what in given.events_to_write if isinstance(what, LogRecorded)] == [f"late {MARK}"]
+    assert not given.events
+    given.posted.clear()
+    await given.posted.wait()
+    assert [what.message for what in given.events if isinstance(what, LogRecorded)] == [f"late {MARK}"]
 
 
 async def test_each_attempt_asks_for_the_secrets_again_and_the_scope_forgets_them() -> None:
-    known, given = Known(key=VALUE), Given({})
+    known, given = MemorySecrets(key=VALUE), NodeHarness({})
     given.context.resources = {"secrets": known}
     work = node({"text": "{{ secrets.key }}", "ends": "failure"}, retry=Retry(3, 0.0, 1.0, 0.0))
     result = await executed(given, work)
-    assert (result.attempts, known.asked) == (3, 3)
+    assert (result.attempts, known.calls) == (3, 3)
     assert "secrets" not in given.context.scope
 
 
 @pytest.mark.parametrize(
-    ("resources", "said"), [({}, "no access to secrets"), ({"secrets": Known(other=VALUE)}, "'key'")]
+    ("resources", "said"), [({}, "no access to secrets"), ({"secrets": MemorySecrets(other=VALUE)}, "'key'")]
 )
 async def test_a_secret_that_is_not_there_fails_the_node_once(resources: dict[str, Any], said: str) -> None:
     work = node({"text": "{{ secrets.key | default('x') }}"}, retry=Retry(3, 0.0, 1.0, 0.0))
-    result = await executed(Given({}, resources), work)
+    result = await executed(NodeHarness({}, resources), work)
     assert result.error is not None
     assert (result.error.code, result.attempts) == ("SECRET", 1)
     assert said in result.error.message
@@ -155,7 +155,7 @@ async def test_a_quick_node_sees_secrets_and_is_launched() -> None:
     ):
         work = node(config, TYPES[kind])
         assert (work.secrets, work.is_inline) == (frozenset({"key"}), False)
-        given = Given({"input": VALUE}, {"secrets": Known(key=VALUE)})
+        given = NodeHarness({"input": VALUE}, {"secrets": MemorySecrets(key=VALUE)})
         result = await executed(given, work)
         assert isinstance(result.outcome, Output), result.error
         assert VALUE not in everything_told(given, result)
@@ -164,7 +164,7 @@ async def test_a_quick_node_sees_secrets_and_is_launched() -> None:
 
 async def test_a_template_that_takes_long_sees_secrets_too() -> None:
     text = "{% for i in range(3) %}{{ (secrets.key ~ i) | replace('x', 'yy') }} {% endfor %}"
-    given = Given({}, {"secrets": Known(key=VALUE)})
+    given = NodeHarness({}, {"secrets": MemorySecrets(key=VALUE)})
     result = await executed(given, node({"output": text}, TYPES["transform"]))
     assert result.outcome == Output(f"{MARK}0 {MARK}1 {MARK}2 ")
 

@@ -10,7 +10,7 @@ from engine.sdk.node import Output
 from engine.sdk.tool import ToolInfo
 from engine.tools.catalog import Tools
 from engine.values.json_schema import check_schema
-from tests.engine.node_runner import Given
+from tests.engine.node_runner import NodeHarness
 from tests.engine.tool_nodes import call, failure
 
 ORDERS = [{"id": 1, "total": 5}, {"id": 2, "total": 20}]
@@ -172,7 +172,7 @@ def test_a_name_becomes_one_that_code_can_write() -> None:
 
 
 async def test_a_tool_node_renders_its_arguments(tools: Tools) -> None:
-    given = Given({"input": {"orders": ORDERS}}, {"tools": tools})
+    given = NodeHarness({"input": {"orders": ORDERS}}, {"tools": tools})
     config = {"tool": "json_query", "arguments": {"data": "{{ input.orders }}", "expression": "[].id"}}
     assert await given.run("tool", config) == Output([1, 2])
     assert given.context.noted_input == {"data": ORDERS, "expression": "[].id"}
@@ -180,5 +180,5 @@ async def test_a_tool_node_renders_its_arguments(tools: Tools) -> None:
 
 async def test_a_process_without_tools_says_so() -> None:
     with pytest.raises(NodeFailure) as failed:
-        await Given().run("tool", {"tool": "json_query"})
+        await NodeHarness().run("tool", {"tool": "json_query"})
     assert failed.value.code == "TOOL_UNKNOWN"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.tools.catalog import Tools, open_tools
-from tests.engine.node_runner import Given
+from tests.engine.node_runner import NodeHarness
 from tests.engine.tool_nodes import call, failure
 
 PLUGIN = '''
@@ -113,7 +113,7 @@ async def test_a_tool_of_a_package_that_fails_is_a_clear_error(
 
 async def test_a_scope_or_admin_opens_a_guarded_tool(plugged: Tools) -> None:
     for scope in ("vault", "admin"):
-        given = Given()
+        given = NodeHarness()
         given.context.scopes = frozenset([scope])
         assert await plugged.call("guarded", {}, given.context) == "in"
 

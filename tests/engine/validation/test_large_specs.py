@@ -8,7 +8,7 @@ import pytest
 
 from engine.validation.validator import ValidationReport, validate
 from tests.engine.node_runner import TYPES
-from tests.engine.spec_builders import edge, node, said, spec
+from tests.engine.spec_builders import edge, node, problems_of, spec
 
 
 def test_a_thousand_nodes_take_a_fraction_of_a_second() -> None:
@@ -60,7 +60,7 @@ def test_the_largest_spec_is_validated_at_once(raw: Any) -> None:
 def test_code_without_end_is_a_problem_and_neither_a_crash_nor_a_wait(condition: str) -> None:
     raw = spec([{"id": "c", "type": "conditional", "config": {"condition": condition}}])
     began = time.process_time()
-    assert said(raw) == {("nodes[0].config.condition", "TEMPLATE")}
+    assert problems_of(raw) == {("nodes[0].config.condition", "TEMPLATE")}
     assert time.process_time() - began < 0.6
 
 
@@ -105,7 +105,7 @@ SLOW_GRAPHS: dict[str, tuple[dict[str, Any], set[tuple[str, str]]]] = {
 @pytest.mark.parametrize(("raw", "expected"), SLOW_GRAPHS.values(), ids=SLOW_GRAPHS.keys())
 def test_no_graph_takes_long_to_look_at(raw: Any, expected: set[tuple[str, str]]) -> None:
     began = time.process_time()
-    assert said(raw) == expected
+    assert problems_of(raw) == expected
     assert time.process_time() - began < 0.8
 
 

@@ -1,4 +1,4 @@
-"""Everything wrong with a spec is said at once, with its place, whatever the spec is."""
+"""Everything wrong with a spec is problems_of at once, with its place, whatever the spec is."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 
 from engine.validation.validator import validate
 from tests.engine.node_runner import TYPES
-from tests.engine.spec_builders import edge, node, said, spec
+from tests.engine.spec_builders import edge, node, problems_of, spec
 
 LOOP = [node("a"), node("b"), node("c", "{{ b.output }}")]
 PROBLEMS: dict[str, tuple[Any, set[tuple[str, str]]]] = {
@@ -124,7 +124,7 @@ PROBLEMS: dict[str, tuple[Any, set[tuple[str, str]]]] = {
 
 @pytest.mark.parametrize(("raw", "expected"), PROBLEMS.values(), ids=PROBLEMS.keys())
 def test_a_problem_is_said_with_its_place(raw: Any, expected: set[tuple[str, str]]) -> None:
-    assert said(raw) == expected
+    assert problems_of(raw) == expected
 
 
 def test_all_problems_are_said_at_once() -> None:
@@ -138,7 +138,7 @@ def test_all_problems_are_said_at_once() -> None:
         [edge("a>b"), edge("b>c"), edge("c>d"), edge("d>x"), edge("d>b", port="maybe")],
         inputs={"type": 5},
     )
-    assert said(raw) >= {
+    assert problems_of(raw) >= {
         ("nodes[0].type", "UNKNOWN_TYPE"),
         ("nodes[1].config.output", "TEMPLATE"),
         ("nodes[1].retry.maxAttempts", "SHAPE"),
@@ -184,7 +184,7 @@ def test_code_is_looked_at_before_it_ever_runs(
 def test_both_names_of_a_field_are_looked_through() -> None:
     config = {"code": "def process(x): pass", "inputMapping": {"x": "{{ ghost }}"}, "timeout_s": 3, "memoryMB": 9}
     raw = spec([{"id": "c", "type": "code", "config": config}])
-    assert said(raw) == {("nodes[0].config.inputMapping.x", "UNKNOWN_NAME")}
+    assert problems_of(raw) == {("nodes[0].config.inputMapping.x", "UNKNOWN_NAME")}
 
 
 @pytest.mark.parametrize("kind", ["delay", "human", "subworkflow"])

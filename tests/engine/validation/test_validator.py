@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from engine.validation.validator import validate
 from tests.engine.json_values import JSON_VALUES
 from tests.engine.node_runner import TYPES
-from tests.engine.spec_builders import edge, node, said, spec
+from tests.engine.spec_builders import edge, node, problems_of, spec
 
 
 def test_a_good_spec_gives_its_plan_and_hash() -> None:
@@ -27,13 +27,13 @@ def test_in_a_loop_every_node_of_it_may_be_asked_for() -> None:
         [node("s"), node("b", "{{ (c.output or 0) + (b.output or 0) }}"), node("c")],
         [edge("s>b"), edge("b>c"), edge("c>b", condition="c.output < 3")],
     )
-    assert said(raw) == set()
+    assert problems_of(raw) == set()
 
 
 @pytest.mark.parametrize("path", sorted(Path("examples").glob("*.json")), ids=lambda path: path.stem)
 def test_the_examples_are_without_fault(path: Path) -> None:
     raw = orjson.loads(path.read_bytes())
-    assert said(raw.get("spec", raw)) == set()
+    assert problems_of(raw.get("spec", raw)) == set()
 
 
 def test_every_example_of_a_node_type_is_a_valid_config() -> None:
@@ -64,11 +64,11 @@ SPECS = st.fixed_dictionaries(
 @settings(max_examples=200, deadline=None)
 @given(SPECS)
 def test_validate_never_raises_on_something_like_a_spec(raw: Any) -> None:
-    said(raw)
+    problems_of(raw)
 
 
 @settings(deadline=None)
 @given(JSON_VALUES)
 def test_validate_never_raises_on_any_json(raw: Any) -> None:
-    said(raw)
-    said({"nodes": raw, "edges": raw, "inputs": raw, "outputs": raw})
+    problems_of(raw)
+    problems_of({"nodes": raw, "edges": raw, "inputs": raw, "outputs": raw})

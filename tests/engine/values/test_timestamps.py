@@ -8,7 +8,7 @@ from engine.errors import NodeFailure
 from engine.expressions.evaluator import ExpressionError, evaluate
 from engine.tools.catalog import open_tools
 from engine.values.timestamps import datetime_shift, parse_timestamp
-from tests.engine.node_runner import Given
+from tests.engine.node_runner import NodeHarness
 
 BOTH: list[tuple[str, dict[str, Any], str]] = [
     ("datetime_shift", {"moment": "2030-01-31", "days": 1}, "moment | datetime_shift(days=days)"),
@@ -31,7 +31,7 @@ async def test_a_filter_and_the_tool_of_the_same_name_give_the_same_result(
 ) -> None:
     async with open_tools({}) as tools:
         try:
-            tool_result = await tools.call(tool, arguments, Given().context)
+            tool_result = await tools.call(tool, arguments, NodeHarness().context)
         except NodeFailure as failure:
             tool_result = failure.message.removeprefix(f"{tool}: ")
     try:

@@ -17,7 +17,7 @@ from engine.sdk.node import NodeContext, Output
 from engine.sdk.tool import ToolFailed, ToolInfo
 from engine.tools.catalog import open_tools
 from engine.types import JSON
-from tests.engine.node_runner import TYPES, Given
+from tests.engine.node_runner import TYPES, NodeHarness
 from tests.peers import chat, chat_protocol
 from tests.peers.http import Peer, http_peer
 
@@ -55,10 +55,10 @@ class Agents:
     def __init__(self, peer: Peer, probe: Probe, resources: dict[str, Any]) -> None:
         self.peer, self.probe, self.resources = peer, probe, resources
 
-    def given(self) -> Given:
-        return Given({}, self.resources)
+    def given(self) -> NodeHarness:
+        return NodeHarness({}, self.resources)
 
-    async def run(self, calls: Any, given: Given | None = None, **config: Any) -> Any:
+    async def run(self, calls: Any, given: NodeHarness | None = None, **config: Any) -> Any:
         outcome = await (given or self.given()).run("agent", _config(calls, **config))
         assert isinstance(outcome, Output)
         return outcome.value
@@ -108,10 +108,8 @@ async def test_it_calls_tools_until_the_model_has_an_answer(agents: Agents) -> N
         "steps": 2,
         "toolCalls": [{"tool": "json_query", "arguments": QUERY["arguments"], "failed": False}],
     }
-    assert [line for line in given.logged if "json_query" in line] == ["calls json_query", "json_query answered"]
-    assert "step 1: asks calls" in [
-        what.state.message for what in given.events_to_write if isinstance(what, NodeChange)
-    ]
+    assert [line for line in given.log_messages if "json_query" in line] == ["calls json_query", "json_query answered"]
+    assert "step 1: asks calls" in [what.state.message for what in given.events if isinstance(what, NodeChange)]
     assert given.state.usage is not None
     assert (given.state.usage.input_tokens, given.state.usage.output_tokens) == (2000, 400)
     assert given.state.partial_output == "They said: 7"
@@ -142,7 +140,7 @@ async def test_a_tool_that_fails_tells_the_model_and_the_log(agents: Agents) -> 
     output = await agents.run([probing("fail"), probing("one")], given)
     assert agents.told()[0] == "probe: not today"
     assert [call["failed"] for call in output["toolCalls"]] == [True, False]
-    assert "probe failed: probe: not today" in given.logged
+    assert "probe failed: probe: not today" in given.log_messages
 
 
 @pytest.mark.parametrize(
@@ -224,7 +222,7 @@ async def test_a_cancel_stops_the_tool_that_runs(agents: Agents) -> None:
 async def test_a_cancel_stops_the_model_that_answers(agents: Agents) -> None:
     given = agents.given()
     running = asyncio.create_task(agents.run([QUERY], given, model="babbles"))
-    await asyncio.wait_for(given.spoke.wait(), 20)
+    await asyncio.wait_for(given.streamed.wait(), 20)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running

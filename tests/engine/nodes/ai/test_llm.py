@@ -10,28 +10,28 @@ from pydantic import ValidationError
 from engine.errors import NodeFailure
 from engine.events import Usage
 from engine.sdk.node import Output
-from tests.engine.llm_nodes import Asked
-from tests.engine.node_runner import TYPES, Given
+from tests.engine.llm_nodes import LlmHarness
+from tests.engine.node_runner import TYPES, NodeHarness
 
 
-async def test_the_output_is_the_text_and_it_streams_as_it_comes(asked: Asked) -> None:
-    given = asked.given(input={"topic": "rain"})
+async def test_the_output_is_the_text_and_it_streams_as_it_comes(llm: LlmHarness) -> None:
+    given = llm.given(input={"topic": "rain"})
     config = {"model": "repeats", "prompt": "A poem about {{ input.topic }}", "system": "Be short."}
     outcome = await given.run("llm", config)
     assert outcome == Output("A poem about rain")
     assert type(outcome.value) is str
-    assert [delta.text for delta in given.texts[:2]] == ["A po", "em a"]
-    assert "".join(delta.text for delta in given.texts) == "A poem about rain"
+    assert [delta.text for delta in given.deltas[:2]] == ["A po", "em a"]
+    assert "".join(delta.text for delta in given.deltas) == "A poem about rain"
     assert given.state.partial_output == "A poem about rain"
-    assert asked.sent()["messages"] == [
+    assert llm.sent()["messages"] == [
         {"role": "system", "content": "Be short."},
         {"role": "user", "content": "A poem about rain"},
     ]
-    assert asked.peer.seen[-1].headers["authorization"] == "Bearer sk-secret-canary"
+    assert llm.peer.seen[-1].headers["authorization"] == "Bearer sk-secret-canary"
 
 
-async def test_what_it_was_told_is_shown_as_its_input(asked: Asked) -> None:
-    given = asked.given(input=1)
+async def test_what_it_was_told_is_shown_as_its_input(llm: LlmHarness) -> None:
+    given = llm.given(input=1)
     await given.run("llm", {"model": "repeats", "prompt": "Is {{ input }} prime?"})
     assert given.context.noted_input == {
         "model": "repeats",
@@ -39,68 +39,66 @@ async def test_what_it_was_told_is_shown_as_its_input(asked: Asked) -> None:
     }
 
 
-async def test_a_conversation_may_be_given_by_a_template(asked: Asked) -> None:
+async def test_a_conversation_may_be_given_by_a_template(llm: LlmHarness) -> None:
     said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
-    outcome = await asked.given(input=said).run("llm", {"model": "repeats", "messages": "{{ input }}"})
+    outcome = await llm.given(input=said).run("llm", {"model": "repeats", "messages": "{{ input }}"})
     assert outcome == Output("c")
-    assert asked.sent()["messages"] == said
+    assert llm.sent()["messages"] == said
 
 
-async def test_a_prompt_that_is_no_text_is_given_as_json(asked: Asked) -> None:
-    given = asked.given(input={"a": [1, None]})
+async def test_a_prompt_that_is_no_text_is_given_as_json(llm: LlmHarness) -> None:
+    given = llm.given(input={"a": [1, None]})
     assert await given.run("llm", {"model": "repeats", "prompt": "{{ input }}"}) == Output('{"a":[1,null]}')
 
 
-async def test_what_it_took_and_what_that_cost_is_told(asked: Asked) -> None:
-    given = asked.given()
+async def test_what_it_took_and_what_that_cost_is_told(llm: LlmHarness) -> None:
+    given = llm.given()
     await given.run("llm", {"model": "priced", "prompt": "hi"})
     assert given.state.usage == Usage("priced", 1000, 200, pytest.approx((600 * 2 + 400 * 0.5 + 200 * 10) / 1e6))
-    given = asked.given()
+    given = llm.given()
     await given.run("llm", {"model": "tells-no-usage", "prompt": "hi"})
     assert given.state.usage == Usage("tells-no-usage", 0, 0, None)
 
 
-async def test_the_limit_of_tokens_has_the_name_that_the_endpoint_knows(asked: Asked) -> None:
-    await asked.output("repeats", max_tokens=7, temperature=0.5)
-    assert (asked.sent()["max_tokens"], asked.sent()["temperature"]) == (7, 0.5)
-    assert "max_completion_tokens" not in asked.sent()
-    await asked.output("modern", maxTokens=7)
-    assert asked.sent()["max_completion_tokens"] == 7
-    assert "max_tokens" not in asked.sent()
+async def test_the_limit_of_tokens_has_the_name_that_the_endpoint_knows(llm: LlmHarness) -> None:
+    await llm.output("repeats", max_tokens=7, temperature=0.5)
+    assert (llm.sent()["max_tokens"], llm.sent()["temperature"]) == (7, 0.5)
+    assert "max_completion_tokens" not in llm.sent()
+    await llm.output("modern", maxTokens=7)
+    assert llm.sent()["max_completion_tokens"] == 7
+    assert "max_tokens" not in llm.sent()
 
 
-async def test_a_text_that_is_cut_is_given_with_a_warning(asked: Asked) -> None:
-    given = asked.given()
+async def test_a_text_that_is_cut_is_given_with_a_warning(llm: LlmHarness) -> None:
+    given = llm.given()
     assert await given.run("llm", {"model": "cut-short", "prompt": "Once upon"}) == Output("Once upon")
-    assert any("the answer is cut" in line for line in given.logged)
+    assert any("the answer is cut" in line for line in given.log_messages)
 
 
-async def test_a_model_may_call_tools_before_it_answers(asked: Asked) -> None:
+async def test_a_model_may_call_tools_before_it_answers(llm: LlmHarness) -> None:
     prompt = json.dumps([{"name": "json_query", "arguments": {"data": {"a": 7}, "expression": "a"}}])
-    given = asked.given()
+    given = llm.given()
     outcome = await given.run("llm", {"model": "calls", "messages": [_user(prompt)], "tools": ["json_query"]})
     assert outcome == Output("They said: 7")
-    assert [tool["function"]["name"] for tool in asked.sent(0)["tools"]] == ["json_query"]
-    assert "calls json_query" in given.logged
+    assert [tool["function"]["name"] for tool in llm.sent(0)["tools"]] == ["json_query"]
+    assert "calls json_query" in given.log_messages
     assert given.state.usage is not None
     assert given.state.usage.output_tokens == 400
 
 
-async def test_tools_and_a_schema_go_together(asked: Asked) -> None:
+async def test_tools_and_a_schema_go_together(llm: LlmHarness) -> None:
     prompt = json.dumps([{"name": "json_query", "arguments": {"data": {"a": 7}, "expression": "a"}}])
     schema = {"type": "object", "properties": {"said": {"type": "string"}}, "required": ["said"]}
     config = {"model": "calls", "messages": [_user(prompt)], "tools": ["json_query"], "responseSchema": schema}
-    assert await asked.given().run("llm", config) == Output({"said": "7"})
+    assert await llm.given().run("llm", config) == Output({"said": "7"})
 
 
-async def test_a_model_that_calls_tools_for_ever_is_stopped(asked: Asked) -> None:
+async def test_a_model_that_calls_tools_for_ever_is_stopped(llm: LlmHarness) -> None:
     prompt = json.dumps([{"name": "json_query", "arguments": {"data": {"a": 7}, "expression": "a"}}])
     with pytest.raises(NodeFailure) as caught:
-        await asked.given().run(
-            "llm", {"model": "calls-for-ever", "messages": [_user(prompt)], "tools": ["json_query"]}
-        )
+        await llm.given().run("llm", {"model": "calls-for-ever", "messages": [_user(prompt)], "tools": ["json_query"]})
     assert caught.value.code == "BUDGET"
-    assert len(asked.peer.seen) == 6
+    assert len(llm.peer.seen) == 6
 
 
 def _user(text: str) -> dict[str, str]:
@@ -108,8 +106,8 @@ def _user(text: str) -> dict[str, str]:
     return {"role": "user", "content": "{% raw %}" + text + "{% endraw %}"}
 
 
-async def test_many_nodes_at_once_share_one_client(asked: Asked) -> None:
-    outputs = await asyncio.gather(*(asked.output("repeats", f"number {n}") for n in range(50)))
+async def test_many_nodes_at_once_share_one_client(llm: LlmHarness) -> None:
+    outputs = await asyncio.gather(*(llm.output("repeats", f"number {n}") for n in range(50)))
     assert outputs == [f"number {n}" for n in range(50)]
 
 
@@ -148,16 +146,16 @@ def test_a_bad_config_is_refused_before_it_runs(config: dict[str, Any], told: st
     ],
 )
 async def test_what_goes_wrong_at_run_time_is_told(
-    asked: Asked, config: dict[str, Any], scope: dict[str, Any], code: str, told: str
+    llm: LlmHarness, config: dict[str, Any], scope: dict[str, Any], code: str, told: str
 ) -> None:
     with pytest.raises(NodeFailure) as caught:
-        await asked.given(**scope).run("llm", {"model": "repeats", **config})
+        await llm.given(**scope).run("llm", {"model": "repeats", **config})
     assert caught.value.code == code
     assert told in caught.value.message
-    assert not asked.peer.seen
+    assert not llm.peer.seen
 
 
 async def test_a_process_without_models_says_so() -> None:
     with pytest.raises(NodeFailure) as caught:
-        await Given().run("llm", {"model": "m", "prompt": "a"})
+        await NodeHarness().run("llm", {"model": "m", "prompt": "a"})
     assert caught.value.code == "MODEL_UNAVAILABLE"

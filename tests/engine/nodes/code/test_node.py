@@ -16,7 +16,7 @@ from engine.events import LogRecorded
 from engine.sdk.node import Output
 from engine.states import LogLevel
 from engine.values.storable import check_storable
-from tests.engine.node_runner import TYPES, Given
+from tests.engine.node_runner import TYPES, NodeHarness
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def resources(pool: AsyncMonty) -> dict[str, Any]:
 
 
 async def run_code(pool: AsyncMonty, code: str, **config: Any) -> Any:
-    outcome = await Given({"input": {"value": "}}' + x"}}, resources(pool)).run("code", {"code": code, **config})
+    outcome = await NodeHarness({"input": {"value": "}}' + x"}}, resources(pool)).run("code", {"code": code, **config})
     assert isinstance(outcome, Output)
     check_storable(outcome.value)  # as attempts.py does with every node's output
     return outcome.value
@@ -43,9 +43,9 @@ async def test_code_gets_values_and_returns_one(sandbox: AsyncMonty) -> None:
 
 
 async def test_what_code_prints_goes_to_the_log_line_by_line(sandbox: AsyncMonty) -> None:
-    given = Given({}, resources(sandbox))
+    given = NodeHarness({}, resources(sandbox))
     await given.run("code", {"code": "def process():\n    print('one')\n    print('two\\nthree', end='')"})
-    logs = [what for what in given.events_to_write if isinstance(what, LogRecorded)]
+    logs = [what for what in given.events if isinstance(what, LogRecorded)]
     assert [log.message for log in logs] == ["one", "two", "three"]
     assert {(log.level, log.node_id) for log in logs} == {(LogLevel.INFO, "n")}
 
@@ -151,10 +151,10 @@ def process_end(pid: int) -> "asyncio.Future[None]":
 async def stopped_after(pool: AsyncMonty, others: set[int]) -> float:
     """Seconds from the cancel of two endless loops until neither process is there."""
     loops = "def process():\n    print('on')\n    while True: print(end='')"
-    given = [Given({}, resources(pool)) for _ in range(2)]
+    given = [NodeHarness({}, resources(pool)) for _ in range(2)]
     tasks = [asyncio.create_task(one.run("code", {"code": loops})) for one in given]
     for one in given:
-        await one.saw.wait()
+        await one.posted.wait()
     busy = children() - others
     assert len(busy) == 2
     ends = [process_end(pid) for pid in busy]
@@ -178,14 +178,14 @@ async def test_cancelled_code_is_stopped_at_once_and_gives_its_place_free() -> N
 
 async def test_waiting_for_a_sandbox_is_shown_and_takes_none_of_the_time(sandbox: AsyncMonty) -> None:
     loops = {"code": "def process():\n    print('on')\n    while True: print(end='')", "timeoutS": 0.6}
-    given = [Given({}, resources(sandbox)) for _ in range(2)]
+    given = [NodeHarness({}, resources(sandbox)) for _ in range(2)]
     busy = [asyncio.create_task(one.run("code", loops)) for one in given]
     for one in given:
-        await one.saw.wait()
-    waiting = Given({}, resources(sandbox))
+        await one.posted.wait()
+    waiting = NodeHarness({}, resources(sandbox))
     answer = await waiting.run("code", {"code": "def process():\n    return 7", "timeoutS": 0.2})
     assert answer == Output(7)
-    assert waiting.shown == ["waiting for a sandbox", None]
+    assert waiting.messages == ["waiting for a sandbox", None]
     ended = await asyncio.gather(*busy, return_exceptions=True)
     assert {getattr(one, "code", None) for one in ended} == {"TIMEOUT"}
 

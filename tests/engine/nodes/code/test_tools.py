@@ -15,7 +15,6 @@ from engine.states import LogLevel
 from engine.tools.builtin import builtin_tools
 from engine.tools.catalog import Tools
 from engine.types import JSON
-from tests.engine.node_runner import Given
 
 
 class Slow:
@@ -112,7 +111,7 @@ async def test_what_is_returned_is_looked_at_with_tools_as_without(sandbox: Asyn
 async def test_prints_and_calls_are_in_the_log(sandbox: AsyncMonty) -> None:
     told = given(sandbox)
     await told.run("code", {"code": "def process():\n    print('before')\n    base64_encode('a')\n    print('after')"})
-    logs = [what for what in told.events_to_write if isinstance(what, LogRecorded)]
+    logs = [what for what in told.events if isinstance(what, LogRecorded)]
     assert {log.message for log in logs} == {"before", "called base64_encode", "after"}
     assert [log.level for log in logs if log.fields.get("tool")] == [LogLevel.DEBUG]
 

@@ -13,16 +13,16 @@ from engine.nodes.map import pool
 from engine.nodes.map.pool import digest_of
 from engine.sdk.resources import DoneItem
 from engine.types import JSON
-from tests.engine.map_nodes import Kept, Probe, mapped
-from tests.engine.node_runner import Given
+from tests.engine.map_nodes import MemoryItems, Probe, run_map
+from tests.engine.node_runner import NodeHarness
 
 
 async def test_a_cancel_stops_all_items_at_once_and_what_is_done_is_kept() -> None:
-    probe, kept = Probe(), Kept()
+    probe, kept = Probe(), MemoryItems()
     does = "{{ 'hang' if item > 3 else 'output' }}"
     node = {"type": "probe", "config": {"sees": "{{ item }}", "does": does}}
-    given = Given(resources={"items": kept})
-    running = asyncio.create_task(mapped(given, probe, items=list(range(20)), node=node, concurrency=5))
+    given = NodeHarness(resources={"items": kept})
+    running = asyncio.create_task(run_map(given, probe, items=list(range(20)), node=node, concurrency=5))
     await probe.hanging.wait()
     while sum(probe.ran.values()) < 9:  # noqa: ASYNC110 (four that are done, five that hang)
         await asyncio.sleep(0)
@@ -34,7 +34,7 @@ async def test_a_cancel_stops_all_items_at_once_and_what_is_done_is_kept() -> No
 
 
 async def test_a_failure_stops_the_others_and_another_attempt_does_the_rest_alone() -> None:
-    probe, given = Probe(), Given(resources={"items": Kept()})
+    probe, given = Probe(), NodeHarness(resources={"items": MemoryItems()})
     does = "{{ 'once' if item == 5 else 'output' }}"
     config = {
         "items": list(range(10)),
@@ -42,36 +42,36 @@ async def test_a_failure_stops_the_others_and_another_attempt_does_the_rest_alon
         "node": {"type": "probe", "config": {"sees": "{{ item }}", "does": does}},
     }
     with pytest.raises(NodeFailure, match="item 5: not yet"):
-        await mapped(given, probe, **config)
+        await run_map(given, probe, **config)
     assert len(probe.ran) == 6
-    assert (await mapped(given, probe, **config))["items"] == list(range(10))
+    assert (await run_map(given, probe, **config))["items"] == list(range(10))
     assert probe.ran.pop("run_1/0/n/1/5") == 2
     assert set(probe.ran.values()) == {1}
 
 
 async def test_what_was_done_for_another_item_is_done_anew() -> None:
     """The list of a map that is launched again may be another one: it may look at branches that have gone on since."""
-    probe, given = Probe(), Given({"input": ["a", "x", "c", "d"]}, {"items": (kept := Kept())})
+    probe, given = Probe(), NodeHarness({"input": ["a", "x", "c", "d"]}, {"items": (kept := MemoryItems())})
     kept.items = {index: DoneItem(index, digest_of(item), f'"{item}{item}"') for index, item in enumerate("abcde")}
     config = {"items": "{{ input }}", "node": {"type": "probe", "config": {"sees": "{{ item }}{{ item }}"}}}
-    assert (await mapped(given, probe, **config))["items"] == ["aa", "xx", "cc", "dd"]
+    assert (await run_map(given, probe, **config))["items"] == ["aa", "xx", "cc", "dd"]
     assert probe.ran == {"run_1/0/n/1/1": 1}
 
 
 async def test_who_has_lost_the_run_stops() -> None:
-    kept = Kept()
+    kept = MemoryItems()
     kept.is_fenced = True
     node = {"type": "probe", "config": {"does": "{{ 'hang' if index else 'output' }}"}}
     with pytest.raises(NodeFailure, match="another has it"):
-        await mapped(Given(resources={"items": kept}), Probe(), items=[1, 2], node=node)
+        await run_map(NodeHarness(resources={"items": kept}), Probe(), items=[1, 2], node=node)
 
 
 async def test_progress_is_over_the_items_and_goes_on_where_it_was() -> None:
-    probe, kept = Probe(), Kept()
+    probe, kept = Probe(), MemoryItems()
     kept.items = {index: DoneItem(index, digest_of(index + 1), "0") for index in range(3)}
-    given = Given(resources={"items": kept})
+    given = NodeHarness(resources={"items": kept})
     node = {"type": "probe", "config": {"does": "hang"}}
-    running = asyncio.create_task(mapped(given, probe, items=[1, 2, 3, 4], node=node))
+    running = asyncio.create_task(run_map(given, probe, items=[1, 2, 3, 4], node=node))
     await probe.hanging.wait()
     assert given.state.progress == 0.75 and given.state.message == "3 of 4 items"
     running.cancel()
@@ -89,7 +89,7 @@ async def test_progress_is_over_the_items_and_goes_on_where_it_was() -> None:
 async def test_whatever_fails_and_whenever_it_crashes_the_output_is_that_of_one_after_the_other(
     items: list[JSON], failing: set[int], concurrency: int, crash_at: int, way: str
 ) -> None:
-    probe, kept = Probe(), Kept()
+    probe, kept = Probe(), MemoryItems()
     probing = {
         "type": "probe",
         "config": {"sees": "{{ item }}", "does": f"{{{{ 'fail' if index in {sorted(failing)} else 'output' }}}}"},
@@ -100,14 +100,14 @@ async def test_whatever_fails_and_whenever_it_crashes_the_output_is_that_of_one_
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool, "BATCH", 2)
-        running = asyncio.create_task(mapped(Given({"input": items}, {"items": kept}), probe, **config))
+        running = asyncio.create_task(run_map(NodeHarness({"input": items}, {"items": kept}), probe, **config))
         while not running.done() and sum(probe.ran.values()) < crash_at:  # noqa: ASYNC110 (the crash comes anywhere)
             await asyncio.sleep(0)
     kept.is_dead = True
     running.cancel()
     await asyncio.wait([running])
     before, kept.is_dead = set(kept.items), False
-    output = await mapped(Given({"input": items}, {"items": kept}), probe, **config)
+    output = await run_map(NodeHarness({"input": items}, {"items": kept}), probe, **config)
 
     fails = [index for index in range(len(items)) if index in failing]
     assert output["items"] == [None if index in failing else item for index, item in enumerate(items)]

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from engine.sdk.resources import DoneItem, MapVisit
-from tests.engine.map_nodes import Kept, Probe, mapped
-from tests.engine.node_runner import Given
+from tests.engine.map_nodes import MemoryItems, Probe, run_map
+from tests.engine.node_runner import NodeHarness
 
 GROWTH_MIB = 40
 
 
-class Forgetting(Kept):
+class Forgetting(MemoryItems):
     """A store that is elsewhere: what it is given takes no memory here."""
 
     async def save(self, visit: MapVisit, items: Sequence[DoneItem]) -> None:
@@ -36,10 +36,10 @@ async def test_ten_thousand_items_take_little_more_memory_than_their_values(way:
     items = [f"{index:800}" for index in range(count)]
     echo = {"type": "transform", "config": {"output": "{{ item }}"}}
     inner = echo if way == "node" else {"nodes": [{"id": "echo", **echo}], "edges": []}
-    given = Given({"input": items}, {"items": Forgetting()})
-    await mapped(given, Probe(), items=[1], **{way: inner})
+    given = NodeHarness({"input": items}, {"items": Forgetting()})
+    await run_map(given, Probe(), items=[1], **{way: inner})
     _forget_the_most()
     before = _memory("VmRSS")
-    output = await mapped(given, Probe(), items="{{ input }}", **{way: inner})
+    output = await run_map(given, Probe(), items="{{ input }}", **{way: inner})
     assert _memory("VmHWM") - before < GROWTH_MIB
     assert output["items"] == (items if way == "node" else [{"echo": item} for item in items])

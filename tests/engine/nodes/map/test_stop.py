@@ -19,7 +19,7 @@ from engine.sdk.node_types import NodeTypes
 from engine.sdk.resources import DoneItem, MapVisit
 from engine.spec.parser import parse
 from engine.states import NodeStatus, RunStatus
-from tests.engine.checkpoint_history import Remembering
+from tests.engine.checkpoint_history import RecordingHeadStore
 from tests.engine.memory_ports import RecordedJournal
 
 PROMPT_S = 0.5
@@ -88,7 +88,7 @@ class MapRun:
         node = {"type": "taker", "config": {"item": "{{ item }}"}}
         inner = node if way == "node" else {"nodes": [{"id": "t", **node}], "edges": []}
         spec = {"nodes": [{"id": "m", "type": "map", "config": {"items": items, way: inner}}], "edges": []}
-        head = Remembering()
+        head = RecordingHeadStore()
         types = NodeTypes([*load_node_types().values(), self.taker])
         self.executor = RunExecutor(
             RunInfo("run_test", "prj_test", 1, 0, None),

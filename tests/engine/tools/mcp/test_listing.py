@@ -16,7 +16,7 @@ from engine.sdk.node import Output
 from engine.tools import catalog
 from engine.tools.catalog import Tools, open_tools
 from engine.tools.mcp import listing as mcp_listing
-from tests.engine.node_runner import Given
+from tests.engine.node_runner import NodeHarness
 from tests.paths import PEERS
 
 PEER = PEERS / "mcp_listing_server.py"
@@ -34,7 +34,7 @@ async def sandbox() -> AsyncIterator[AsyncMonty]:
 
 
 async def run(sandbox: AsyncMonty, tools: Tools, *lines: str, **config: Any) -> Any:
-    given = Given({}, {"sandbox": sandbox, "sandbox_memory_mb": 64, "tools": tools})
+    given = NodeHarness({}, {"sandbox": sandbox, "sandbox_memory_mb": 64, "tools": tools})
     outcome = await given.run("code", {"code": "\n    ".join(["def process():", *lines]), **config})
     assert isinstance(outcome, Output)
     return outcome.value
@@ -51,9 +51,9 @@ async def run(sandbox: AsyncMonty, tools: Tools, *lines: str, **config: Any) -> 
 async def test_a_server_that_does_not_list_its_tools_again_is_named(behaviour: str, told: str) -> None:
     # It has the time that a server has to start, which is Python itself here.
     async with open_tools({"peer": peer(behaviour, start_timeout_s=3)}) as tools:
-        assert await tools.call("mcp:peer/change", {}, Given().context) == "done"
+        assert await tools.call("mcp:peer/change", {}, NodeHarness().context) == "done"
         with pytest.raises(NodeFailure) as failed:
-            await tools.call("mcp:peer/add", {}, Given().context)
+            await tools.call("mcp:peer/add", {}, NodeHarness().context)
         assert (failed.value.code, failed.value.retryable) == ("TOOL_FAILED", True)
         assert failed.value.message.startswith(told)
         infos = {info.name: info for info in await tools.listed()}
@@ -62,8 +62,8 @@ async def test_a_server_that_does_not_list_its_tools_again_is_named(behaviour: s
 
 async def test_a_server_that_dies_while_it_lists_its_tools_is_started_again() -> None:
     async with open_tools({"peer": peer("dies")}) as tools:
-        assert await tools.call("mcp:peer/change", {}, Given().context) == "done"
-        assert await tools.call("mcp:peer/add", {}, Given().context) == "done"
+        assert await tools.call("mcp:peer/change", {}, NodeHarness().context) == "done"
+        assert await tools.call("mcp:peer/add", {}, NodeHarness().context) == "done"
 
 
 async def test_what_a_server_lists_is_looked_at_once() -> None:
@@ -71,7 +71,7 @@ async def test_what_a_server_lists_is_looked_at_once() -> None:
         first = await tools.find("mcp:peer/list_1")
         assert first.parameters["properties"].keys() == {"a", "b"}
         assert await tools.find("mcp:peer/list_1") is first
-        await tools.call("mcp:peer/change", {}, Given().context)
+        await tools.call("mcp:peer/change", {}, NodeHarness().context)
         assert (await tools.find("mcp:peer/list_2")).problem is None
         with pytest.raises(NodeFailure, match="there is no tool 'mcp:peer/list_1'"):
             await tools.find("mcp:peer/list_1")
@@ -85,7 +85,7 @@ async def test_a_look_that_takes_longer_than_a_list_waits_goes_on_and_is_shared(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with open_tools({"peer": peer("heavy")}) as tools:
-        await tools.call("mcp:peer/change", {}, Given().context)
+        await tools.call("mcp:peer/change", {}, NodeHarness().context)
         monkeypatch.setattr(catalog, "LISTING_S", 0.1)
         with client._lock:  # Somebody else's work is done there, and takes its time.
             for _ in range(2):
@@ -101,7 +101,7 @@ async def test_a_look_that_takes_longer_than_a_list_waits_goes_on_and_is_shared(
 
 async def test_a_catalog_that_closes_waits_for_the_schema_that_is_looked_at_and_for_no_other() -> None:
     async with open_tools({"peer": peer("heavy")}) as tools:
-        await tools.call("mcp:peer/change", {}, Given().context)
+        await tools.call("mcp:peer/change", {}, NodeHarness().context)
         finding = asyncio.create_task(tools.find("mcp:peer/add"))
         async with asyncio.timeout(10):
             while not looks():  # noqa: ASYNC110 (the server has listed its tools again)
@@ -112,7 +112,7 @@ async def test_a_catalog_that_closes_waits_for_the_schema_that_is_looked_at_and_
 
 async def test_a_tool_that_could_not_be_looked_at_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_tools({"peer": peer("heavy")}) as tools:
-        await tools.call("mcp:peer/change", {}, Given().context)
+        await tools.call("mcp:peer/change", {}, NodeHarness().context)
         monkeypatch.setattr(mcp_listing, "CHECK_S", 0.0)
         with pytest.raises(NodeFailure, match="parameters: the schema and those before it together exceed") as failed:
             await tools.find("mcp:peer/list_2")

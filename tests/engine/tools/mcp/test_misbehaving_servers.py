@@ -11,7 +11,7 @@ import pytest
 from engine.catalog_file import McpServer
 from engine.errors import NodeFailure
 from engine.tools.catalog import Tools, open_tools
-from tests.engine.node_runner import Given
+from tests.engine.node_runner import NodeHarness
 from tests.paths import PEERS
 from tests.peers import misbehaving_mcp as misbehaving_mcp
 from tests.peers.http import Peer, http_peer
@@ -26,7 +26,7 @@ UNPARSED = "its response cannot be parsed: "
 async def failed(tools: Tools, tool: str) -> NodeFailure:
     async with asyncio.timeout(30):
         with pytest.raises(NodeFailure) as caught:
-            await tools.call(f"mcp:peer/{tool}", {}, Given().context)
+            await tools.call(f"mcp:peer/{tool}", {}, NodeHarness().context)
     return caught.value
 
 
@@ -59,7 +59,7 @@ async def test_a_server_over_http_that_misbehaves(tool: str, code: str, told: st
         assert (failure.code, failure.retryable) == (code, True)
         assert told in failure.message
         assert peer.written < 64 * MIB
-        assert await tools.call("mcp:peer/add", {}, Given().context) == "3"
+        assert await tools.call("mcp:peer/add", {}, NodeHarness().context) == "3"
 
 
 @pytest.fixture
@@ -84,11 +84,11 @@ async def test_a_server_on_standard_streams_that_misbehaves(piped: Tools, tool: 
     assert (failure.code, failure.retryable) == ("TOOL_FAILED", True)
     assert told in failure.message
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 256 * 1024  # KiB
-    assert await piped.call("mcp:peer/add", {"a": 1, "b": 2}, Given().context) == {"result": 3}
+    assert await piped.call("mcp:peer/add", {"a": 1, "b": 2}, NodeHarness().context) == {"result": 3}
 
 
 async def test_a_line_that_a_program_prints_beside_is_passed_over(piped: Tools) -> None:
-    assert await piped.call("mcp:peer/prints", {}, Given().context) == {"result": "said"}
+    assert await piped.call("mcp:peer/prints", {}, NodeHarness().context) == {"result": "said"}
 
 
 async def test_an_answer_that_breaks_ends_the_other_calls_of_its_session_too() -> None:

@@ -15,7 +15,7 @@ from engine.errors import NodeFailure
 from engine.tools.catalog import Tools, open_tools
 from engine.tools.mcp import server as mcp
 from engine.tools.mcp import session
-from tests.engine.node_runner import Given
+from tests.engine.node_runner import NodeHarness
 from tests.peers.mcp_processes import PEER, Http, Told, stdio
 
 
@@ -52,9 +52,9 @@ async def tools(request: pytest.FixtureRequest, log: Told) -> AsyncIterator[Tool
     http.kill()
 
 
-async def call(tools: Tools, tool: str, _given: Given | None = None, **arguments: Any) -> Any:
+async def call(tools: Tools, tool: str, _given: NodeHarness | None = None, **arguments: Any) -> Any:
     async with asyncio.timeout(30):
-        return await tools.call(f"mcp:peer/{tool}", arguments, (_given or Given()).context)
+        return await tools.call(f"mcp:peer/{tool}", arguments, (_given or NodeHarness()).context)
 
 
 async def failure(tools: Tools, tool: str, **arguments: Any) -> NodeFailure:
@@ -149,9 +149,9 @@ async def test_calls_share_a_session_and_run_side_by_side(tools: Tools, log: Tol
 
 
 async def test_progress_is_shown(tools: Tools) -> None:
-    given = Given()
+    given = NodeHarness()
     assert await call(tools, "steps", given) == {"result": "done"}
-    assert "half way" in given.shown
+    assert "half way" in given.messages
 
 
 async def test_a_server_that_learns_a_tool_is_asked_again(log: Told) -> None:
@@ -171,7 +171,7 @@ async def test_only_the_tools_that_are_wanted_are_taken_over(log: Told) -> None:
         assert (forbidden.code, "sums" in forbidden.message) == ("TOOL_FORBIDDEN", True)
         assert (await failure(tools, "nope")).message.endswith("the server has no such tool")
         for scope in ("sums", "admin"):
-            given = Given()
+            given = NodeHarness()
             given.context.scopes = frozenset([scope])
             assert await call(tools, "add", given, a=1, b=1) == {"result": 2}
 
