@@ -62,7 +62,7 @@ async def test_who_has_lost_the_run_stops() -> None:
     kept = MemoryItems()
     kept.is_fenced = True
     node = {"type": "probe", "config": {"does": "{{ 'hang' if index else 'output' }}"}}
-    with pytest.raises(NodeFailure, match="another has it"):
+    with pytest.raises(NodeFailure, match="another worker has claimed the run"):
         await run_map(NodeHarness(resources={"items": kept}), Probe(), items=[1, 2], node=node)
 
 
