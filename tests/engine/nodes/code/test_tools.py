@@ -15,6 +15,7 @@ from engine.states import LogLevel
 from engine.tools.builtin import builtin_tools
 from engine.tools.catalog import Tools
 from engine.types import JSON
+from tests.engine.node_runner import NodeHarness
 
 
 class Slow:
@@ -46,8 +47,8 @@ async def sandbox() -> AsyncIterator[AsyncMonty]:
         yield pool
 
 
-def given(sandbox: AsyncMonty, *more: Any) -> Given:
-    return Given(
+def given(sandbox: AsyncMonty, *more: Any) -> NodeHarness:
+    return NodeHarness(
         {}, {"sandbox": sandbox, "sandbox_memory_mb": 64, "tools": Tools([*builtin_tools(), Guarded(), *more])}
     )
 
