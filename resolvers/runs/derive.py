@@ -105,9 +105,9 @@ async def _retry(connection: AsyncConnection, context: Context, run: Run, argume
         raise InvalidState(message, run.status)
     version = await versions.get(connection, context.caller, run.version_id)
     accepted = await _accept(connection, context, run, version, RunSource.RETRY, arguments.options)
-    copy = await _failed_head(connection, run, version) if arguments.start is RetryFrom.FAILED else None
-    message = f"Retry of {run.id} from {'the start' if copy is None else 'its failed nodes'}"
-    return await derive(connection, accepted, message, copy, retry_of=run.id)
+    clone = await _failed_head(connection, run, version) if arguments.start is RetryFrom.FAILED else None
+    message = f"Retry of {run.id} from {'the start' if clone is None else 'its failed nodes'}"
+    return await derive(connection, accepted, message, clone, retry_of=run.id)
 
 
 async def _failed_head(connection: AsyncConnection, run: Run, version: Version) -> RunClone | None:
@@ -116,16 +116,16 @@ async def _failed_head(connection: AsyncConnection, run: Run, version: Version) 
     Raises:
         InvalidState: Retention has deleted the checkpoints of the run.
     """
-    stand = await snapshots.read_head(connection, run.id, run.last_seq)
-    if stand is None:
+    snapshot = await snapshots.read_head(connection, run.id, run.last_seq)
+    if snapshot is None:
         if await snapshots.is_pruned(connection, run.id):
             raise InvalidState(
                 "Retention has deleted the checkpoints of this run. It can be retried only from START.", run.status
             )
         return None
     plan = make_plan(parse(version.spec))
-    frontier = restart_unfinished(plan, read_frontier(plan, apply_writes(plan, stand.values, stand.writes)))
-    return await _copied(connection, stand, plan, frontier) if frontier.joins else None
+    frontier = restart_unfinished(plan, read_frontier(plan, apply_writes(plan, snapshot.values, snapshot.writes)))
+    return await _clone(connection, snapshot, plan, frontier) if frontier.joins else None
 
 
 async def _fork(
@@ -140,11 +140,11 @@ async def _fork(
     if target is not own:
         check_runnable(context, target.spec)
     accepted = await _accept(connection, context, run, target, RunSource.FORK, arguments.options)
-    copy = await _forked_head(
+    clone = await _forked_head(
         connection, context, accepted.run, checkpoint, (own, target), _checked_patch(arguments.patch)
     )
     message = f"Fork of {run.id} at step {checkpoint.step}"
-    return await derive(connection, accepted, message, copy, forked_from=checkpoint.id)
+    return await derive(connection, accepted, message, clone, forked_from=checkpoint.id)
 
 
 async def _target(connection: AsyncConnection, context: Context, run: Run, version_id: str) -> Version:
@@ -186,22 +186,22 @@ async def _forked_head(
     Raises:
         PatchRefused: With all reasons why the checkpoint does not fit.
     """
-    stand = await snapshots.read_checkpoint(connection, checkpoint.run_id, checkpoint.seq, is_whole=bool(patch))
-    if stand is None:
+    snapshot = await snapshots.read_checkpoint(connection, checkpoint.run_id, checkpoint.seq, is_whole=bool(patch))
+    if snapshot is None:
         raise NotFound(checkpoint.id)
     before, spec = (parse(version.spec) for version in versions_)
     plan = make_plan(spec)
     frontier = _migrated(
-        stand, make_plan(before), plan, patch, check_inputs(new.inputs, versions_[1].spec.get("inputs"))
+        snapshot, make_plan(before), plan, patch, check_inputs(new.inputs, versions_[1].spec.get("inputs"))
     )
     if not frontier.joins:
         return None
     bound = bind_nodes(spec, context.node_types) if patch else {}
-    return await _copied(connection, stand, plan, frontier, patch, bound, new)
+    return await _clone(connection, snapshot, plan, frontier, patch, bound, new)
 
 
 def _migrated(
-    stand: HeadSnapshot, old: Plan, new: Plan, patch: Mapping[str, JSON], problems: list[FieldProblem]
+    snapshot: HeadSnapshot, old: Plan, new: Plan, patch: Mapping[str, JSON], problems: list[FieldProblem]
 ) -> Frontier:
     """Return the frontier of a checkpoint, patched and migrated to the plan `new`.
 
@@ -209,9 +209,9 @@ def _migrated(
         PatchRefused: With `problems`, and with all reasons why patch or plan do not fit.
     """
     try:
-        frontier = restart_unfinished(old, read_frontier(old, stand.values))
+        frontier = restart_unfinished(old, read_frontier(old, snapshot.values))
         if patch:
-            frontier = apply_patch(old, frontier, RunHistory(stand.changes), patch)
+            frontier = apply_patch(old, frontier, RunHistory(snapshot.changes), patch)
         frontier = migrate_frontier(old, new, frontier, patch)
     except PatchRefused as error:
         raise PatchRefused([*problems, *error.problems]) from error
@@ -220,33 +220,33 @@ def _migrated(
     return frontier
 
 
-async def _copied(
+async def _clone(
     connection: AsyncConnection,
-    stand: HeadSnapshot,
+    snapshot: HeadSnapshot,
     plan: Plan,
     frontier: Frontier,
     patch: Mapping[str, JSON] | None = None,
     bound: Mapping[str, BoundNode] | None = None,
     new: Run | None = None,
 ) -> RunClone:
-    """Return the copy of a frontier for the new run.
+    """Return what the new run copies from the snapshot, with the given frontier.
 
     With a patch, the outgoing edges of the patched nodes are routed again. This needs the bound nodes
     of the new plan and the new run.
     """
     patch = patch or {}
-    visits = {name: last_visit(slot) for name, slot in frontier.records.items() if name not in patch}
-    kept = await snapshots.visit_results(connection, stand, visits)
+    visits = {name: last_visit(record) for name, record in frontier.records.items() if name not in patch}
+    results = await snapshots.visit_results(connection, snapshot, visits)
     for name in visits:
-        frontier.records[name] = with_final_status(frontier.records[name], kept.get(name))
+        frontier.records[name] = with_final_status(frontier.records[name], results.get(name))
     if bound and new is not None:
-        used = {name for node_id in patch for name in bound[node_id].names} & kept.keys() & frontier.records.keys()
-        outputs = await snapshots.read_outputs(connection, stand.run_id, [kept[name].seq for name in used])
+        used = {name for node_id in patch for name in bound[node_id].names} & results.keys() & frontier.records.keys()
+        outputs = await snapshots.read_outputs(connection, snapshot.run_id, [results[name].seq for name in used])
         for name in used:
-            frontier.records[name] = replace(frontier.records[name], output=outputs.get(kept[name].seq))
+            frontier.records[name] = replace(frontier.records[name], output=outputs.get(results[name].seq))
         frontier = settle_patched(plan, bound, frontier, patch, new.id, new.inputs)
     values = channel_values(plan, frontier)
-    return RunClone(stand, values, find_due(plan, values), kept, len(plan.nodes), patch)
+    return RunClone(snapshot, values, find_due(plan, values), results, len(plan.nodes), patch)
 
 
 async def _accept(

@@ -129,8 +129,8 @@ class RunType(Node):
         node_id: strawberry.ID | None = None,
     ) -> EventViews:
         window = Window(first, after, last, before)
-        asked = EventsQuery(run.id, window, None if types is None else tuple(sorted(set(types))), node_id)
-        return await queries.events(info.context, asked)
+        query = EventsQuery(run.id, window, None if types is None else tuple(sorted(set(types))), node_id)
+        return await queries.events(info.context, query)
 
     @strawberry.field(graphql_type=LogPage, description="Log events, paged like `events`.")
     @staticmethod

@@ -19,8 +19,8 @@ async def test_an_answer_that_fails_its_schema_changes_nothing_and_only_the_firs
 ) -> None:
     run_id = await in_status(context.database, worker, caller, project, S.WAITING)
     before = await all_rows(context.database, run_id)
-    wrong = await mutate(context, "resumeRun", RUN, runId=run_id, waitId=QUESTION, answer={"no": 1})
-    assert wrong["errors"][0]["errors"][0]["field"].startswith("input.answer")
+    invalid = await mutate(context, "resumeRun", RUN, runId=run_id, waitId=QUESTION, answer={"no": 1})
+    assert invalid["errors"][0]["errors"][0]["field"].startswith("input.answer")
     unknown = await mutate(context, "resumeRun", RUN, runId=run_id, waitId="wait_01h455vb4pex5vsknk084sn02r", answer=1)
     assert unknown["errors"][0]["code"] == "NOT_FOUND"
     assert await all_rows(context.database, run_id) == before

@@ -109,8 +109,8 @@ async def test_restoring_a_version_creates_a_new_revision_of_the_draft(context: 
 
 async def test_an_omitted_field_stays_unchanged_and_null_clears_it(context: Context) -> None:
     answer = "workflow { id name description }"
-    made = await mutate(context, "createWorkflow", answer, name="One", description="Long")
-    workflow_id = made["workflow"]["id"]
+    created = await mutate(context, "createWorkflow", answer, name="One", description="Long")
+    workflow_id = created["workflow"]["id"]
     renamed = await mutate(context, "updateWorkflow", answer, id=workflow_id, name="Two")
     cleared = await mutate(context, "updateWorkflow", answer, id=workflow_id, description=None)
     nameless = await mutate(context, "updateWorkflow", answer, id=workflow_id, name=None)
@@ -159,11 +159,11 @@ async def test_lists_are_connections_with_cursors(context: Context) -> None:
       pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } }"""
     one = (await call(context, query))["workflows"]
     two = (await call(context, query, after=one["pageInfo"]["endCursor"]))["workflows"]
-    found = (await call(context, query, search="W1"))["workflows"]
+    matches = (await call(context, query, search="W1"))["workflows"]
     assert [edge["node"]["id"] for edge in one["edges"] + two["edges"]] == created[::-1]
     assert [one["pageInfo"]["hasNextPage"], two["pageInfo"]["hasNextPage"]] == [True, False]
     assert [one["pageInfo"]["hasPreviousPage"], two["pageInfo"]["hasPreviousPage"]] == [False, True]
-    assert [node["id"] for node in found["nodes"]] == [created[1]]
+    assert [node["id"] for node in matches["nodes"]] == [created[1]]
 
 
 async def test_the_creator_of_a_project_belongs_to_it(context: Context) -> None:

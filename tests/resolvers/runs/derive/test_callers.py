@@ -48,14 +48,14 @@ async def test_a_subscriber_of_a_derived_run_receives_every_event(
     await execute(worker, run_id)
     checkpoint_id = (await checkpoints(context.database, run_id))[-2]["id"]
     fork = (await derived(context, "forkRun", checkpointId=checkpoint_id))["id"]
-    seen: list[int] = []
+    received: list[int] = []
 
     async def follow() -> None:
         async for event in context.feed.follow(fork, 0):
-            seen.append(event.seq)
+            received.append(event.seq)
 
     following = asyncio.create_task(follow())
-    await until(lambda: seen)
+    await until(lambda: received)
     await execute(worker, fork)
     await asyncio.wait_for(following, 10)
-    assert seen == list(range(1, len(seen) + 1))
+    assert received == list(range(1, len(received) + 1))

@@ -135,19 +135,19 @@ async def test_a_fork_to_another_version_is_refused_with_all_reasons_if_it_does_
         nodes = [{"id": name, "type": kind, "config": {"output": 1}} for name in names.split()]
         return {"nodes": nodes, "edges": edges(text), **more}
 
-    async def version(of: str, made: Any) -> str:
+    async def version(workflow_id: str, spec_: Any) -> str:
         saved = await mutate(
-            context, "saveDraft", "draft { revision }", workflowId=of, spec=made, expectedRevision=now[of]
+            context, "saveDraft", "draft { revision }", workflowId=workflow_id, spec=spec_, expectedRevision=revisions[workflow_id]
         )
-        now[of] = saved["draft"]["revision"]
-        frozen = await mutate(context, "createVersion", "version { id }", workflowId=of)
+        revisions[workflow_id] = saved["draft"]["revision"]
+        frozen = await mutate(context, "createVersion", "version { id }", workflowId=workflow_id)
         assert frozen["errors"] == []
         return str(frozen["version"]["id"])
 
-    now: dict[str, int] = {}
+    revisions: dict[str, int] = {}
     workflow = await new_workflow(context, spec("a b", "a>b"))
     other = await new_workflow(context, spec("q", ""), "Another")
-    now |= {workflow: 1, other: 1}
+    revisions |= {workflow: 1, other: 1}
     run = (await mutate(context, "runWorkflow", "run { id }", workflowId=workflow, options={"breakpoints": ["b"]}))[
         "run"
     ]

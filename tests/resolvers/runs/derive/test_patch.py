@@ -87,7 +87,7 @@ async def test_an_invalid_patch_is_refused_and_creates_no_run(
     ):
         assert await refused(context, "forkRun", checkpointId=place, patch=patch) == [problem]
     assert await refused(context, "forkRun", checkpointId="ckp_01h455vb4pex5vsknk084sn02q") == [("", "NOT_FOUND")]
-    wrong = {"breakpoints": ["nobody"]}
-    assert await refused(context, "forkRun", checkpointId=place, options=wrong) == [
+    options = {"breakpoints": ["nobody"]}
+    assert await refused(context, "forkRun", checkpointId=place, options=options) == [
         ("input.options.breakpoints", "UNKNOWN_NODE")
     ]
