@@ -31,7 +31,8 @@ async def project_for(connection: AsyncConnection, caller: Caller, role: Role, p
         connection: A connection to read the projects of the caller.
         caller: The caller.
         role: The role that the caller needs in the project.
-        project_id: The project that the caller has named. None: the caller's only project, or else `default`.
+        project_id: The project that the caller has named. None: the caller's only project, or else
+            `default`.
 
     Raises:
         Invalid: No project is named, and the caller has several and none named `default`.

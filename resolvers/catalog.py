@@ -1,4 +1,4 @@
-"""The catalogs that a workflow builder offers: node types, tools, models, templates and trigger kinds."""
+"""Catalogs for a workflow builder: node types, tools, models, templates and trigger kinds."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +18,10 @@ from resolvers.context import Context
 
 @dataclass(frozen=True, slots=True)
 class NodeTypeView:
-    """A node type as a form needs it; both schemas are JSON Schemas. `problem` says why it cannot be used."""
+    """A node type as a form needs it; both schemas are JSON Schemas.
+
+    `problem` says why it cannot be used.
+    """
 
     name: str
     title: str
@@ -79,7 +82,7 @@ def _view(kind: NodeType[Any]) -> NodeTypeView:
 
 
 def _broken(name: str, problem: str) -> NodeTypeView:
-    """Return the view of a node type that could not be loaded, so that users learn why it is missing."""
+    """Return the view of a node type that could not be loaded, with the reason."""
     return NodeTypeView(name, name, "", "broken", "alert", {}, {}, [], None, {}, None, problem)
 
 
@@ -97,7 +100,10 @@ def node_type(context: Context, name: str) -> NodeTypeView | None:
 
 
 async def tools(context: Context) -> list[ToolView]:
-    """Return the tools by name. Starts MCP servers that are not running, and waits a few seconds for them."""
+    """Return the tools by name.
+
+    Starts MCP servers that are not running, and waits a few seconds for them.
+    """
     catalog: Tools | None = context.resources.get("tools")
     return [] if catalog is None else [_tool_view(info) for info in await catalog.listed()]
 
@@ -113,7 +119,8 @@ async def models(context: Context, project_id: str | None) -> list[ModelInfo]:
 
     Args:
         context: The caller and the resources of this process.
-        project_id: The project whose secrets may hold API keys; None for the default project of the caller.
+        project_id: The project whose secrets may hold API keys; None for the default project of
+            the caller.
 
     Raises:
         NotFound: The caller may not see the project.

@@ -17,7 +17,10 @@ MAX_DESCRIPTION = 10_000
 
 
 def checked_name(field: str, name: str) -> str:
-    """Return the name without surrounding white space. Raises Invalid if its length is out of range."""
+    """Return the name without surrounding white space.
+
+    Raises Invalid if its length is out of range.
+    """
     stripped = name.strip()
     if not 1 <= len(stripped) <= MAX_NAME:
         raise invalid(field, "LENGTH", f"must have 1 to {MAX_NAME} characters, has {len(stripped)}")
@@ -32,7 +35,10 @@ def checked_description(field: str, text: str) -> str:
 
 
 def check_options(options: RunOptions, spec: JSON) -> None:
-    """Check timeout, priority and breakpoints against their ranges and the nodes of the spec. Raises Invalid."""
+    """Check timeout, priority and breakpoints against their ranges and the nodes of the spec.
+
+    Raises Invalid.
+    """
     if options.timeout_s is not None and not 0 < options.timeout_s <= MAX_TIMEOUT_S:
         message = f"must be more than 0 and at most {MAX_TIMEOUT_S:,}"
         raise invalid("input.options.timeoutS", "OUT_OF_RANGE", message)

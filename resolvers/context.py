@@ -1,4 +1,4 @@
-"""The context of a request or WebSocket: the caller, and the long-lived resources of this process."""
+"""Context of a request or WebSocket: the caller and the long-lived resources of this process."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

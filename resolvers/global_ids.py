@@ -1,4 +1,7 @@
-"""Load objects by global id. The prefix of an id selects its loader, so a list of ids costs one query a type."""
+"""Load objects by global id.
+
+The prefix of an id selects its loader, so a list of ids costs one query a type.
+"""
 
 import asyncio
 
@@ -10,7 +13,7 @@ MAX_IDS = 100
 
 
 async def node(context: Context, id: str) -> object | None:
-    """Return the object, or None if the id is not valid, does not exist, or is hidden from the caller."""
+    """Return the object, or None if the id is invalid, unknown, or hidden from the caller."""
     match prefix_of(id):
         case Prefix.PROJECT:
             return await context.loaders.project.load(id)
@@ -27,7 +30,10 @@ async def node(context: Context, id: str) -> object | None:
 
 
 async def nodes(context: Context, ids: list[str]) -> list[object | None]:
-    """Return the objects in the order of `ids`, as `node` does. Raises Invalid for more than MAX_IDS."""
+    """Return the objects in the order of `ids`, as `node` does.
+
+    Raises Invalid for more than MAX_IDS.
+    """
     if len(ids) > MAX_IDS:
         raise invalid("ids", "TOO_MANY", f"must be at most {MAX_IDS}, are {len(ids)}")
     return list(await asyncio.gather(*(node(context, id) for id in ids)))

@@ -28,7 +28,10 @@ _tasks: set[asyncio.Task[Any]] = set()
 
 
 async def shielded(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Await a coroutine that runs to its end even if the caller is cancelled, so that each commit is published."""
+    """Await a coroutine that runs to its end even if the caller is cancelled.
+
+    So each commit is published, whether or not its client is still connected.
+    """
     task = asyncio.create_task(coroutine)
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
@@ -36,7 +39,10 @@ async def shielded(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 async def finish_shielded(timeout_s: float) -> None:
-    """Wait until all shielded coroutines have ended, at most `timeout_s`. A server calls it before it closes its stores."""
+    """Wait until all shielded coroutines have ended, at most `timeout_s`.
+
+    A server calls it before it closes its stores.
+    """
     if _tasks:
         await asyncio.wait(set(_tasks), timeout=timeout_s)
 
@@ -51,7 +57,9 @@ async def run_idempotent(
     *,
     run_id: str | None = None,
 ) -> Run:
-    """Execute `act` in one transaction and publish it, or return the current run of the first call with the key.
+    """Execute a change once for each idempotency key, in one transaction, and publish it.
+
+    A repeat with the same key returns the current state of the run of the first call.
 
     Args:
         context: The caller and the stores.
@@ -60,9 +68,10 @@ async def run_idempotent(
         operation: The name of the mutation; a repeat must have the same.
         arguments: The arguments of the mutation; a repeat must have the same.
         act: The change.
-        run_id: The run that `act` changes; None if it creates one. With a `run_id` the key is claimed before
-            `act`, so that a simultaneous repeat waits for the first call instead of finding the run changed.
-            A call that creates a run claims the key afterwards, and rolls back if another call has claimed it.
+        run_id: The run that `act` changes; None if it creates one. With a `run_id` the key is
+            claimed before `act`, so that a simultaneous repeat waits for the first call instead of
+            finding the run changed. A call that creates a run claims the key afterwards, and rolls
+            back if another call has claimed it.
 
     Raises:
         Conflict: The key was used for another operation or other arguments.
@@ -94,7 +103,8 @@ async def _run_idempotent(
         except idempotency.KeyTaken:
             continue  # The other call has committed, so the next attempt finds its run.
         except Busy:
-            # The run that uses up the concurrency limit may be that of the first call with this key.
+            # The run that uses up the concurrency limit may be that of the first call with this
+            # key.
             async with context.database.connect() as connection:
                 if known := await idempotency.find(connection, project_id, key, hashed):
                     return await known_run(connection, context, known)
@@ -114,7 +124,8 @@ async def _publish(context: Context, result: CommandResult) -> Run:
     if result.transitions:
         await publish_transitions(context, result.transitions)
     elif result.run.status in LEASED:
-        # Another column of the row changed, or the same change was requested again: its worker reads the row again.
+        # Another column of the row changed, or the same change was requested again: its worker
+        # reads the row again.
         await context.notifier.notify_run(result.run.id)
     return result.run
 

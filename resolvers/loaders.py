@@ -25,7 +25,7 @@ Query = Callable[[AsyncConnection, Caller, Sequence[KeyT]], Awaitable[Mapping[Ke
 
 
 class _Loader(Generic[KeyT, ValueT]):
-    """A descriptor that creates a loader at its first use: an operation needs only a few of them."""
+    """A descriptor that creates its loader at the first use: an operation needs only a few."""
 
     def __init__(self, query: Query[KeyT, ValueT]) -> None:
         self._query = query
@@ -35,12 +35,15 @@ class _Loader(Generic[KeyT, ValueT]):
 
     def __get__(self, loaders: "Loaders", _: type) -> DataLoader[KeyT, ValueT | None]:
         loader: DataLoader[KeyT, ValueT | None] = DataLoader(load_fn=loaders.batch_function(self._query), cache=False)
-        vars(loaders)[self._name] = loader  # An instance attribute takes precedence over this descriptor.
+        vars(loaders)[self._name] = loader  # An instance attribute precedes this descriptor.
         return loader
 
 
 class Loaders:
-    """All loaders of one context. `load(key)` returns None if the object does not exist or is hidden."""
+    """All loaders of one context.
+
+    `load(key)` returns None if the object does not exist or is hidden.
+    """
 
     project = _Loader(projects.get_many)
     workflow = _Loader(workflows.get_many)
@@ -70,7 +73,7 @@ class Loaders:
         self._database, self._caller = database, caller
 
     def batch_function(self, query: Query[KeyT, ValueT]) -> Callable[[list[KeyT]], Awaitable[list[ValueT | None]]]:
-        """Return the `load_fn` of a DataLoader: it reads many keys at once for this caller, in their order."""
+        """Return the `load_fn` of a DataLoader: it reads many keys in one statement."""
 
         async def load(keys: list[KeyT]) -> list[ValueT | None]:
             async with self._database.connect() as connection:

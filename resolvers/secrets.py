@@ -1,4 +1,4 @@
-"""Secrets: viewers of a project list them, editors set and delete them, and no caller can read a value.
+"""Secrets: viewers list them, editors set and delete them, and no caller can read a value.
 
 A value that a caller sends appears in no response, error or log line.
 """
@@ -23,12 +23,16 @@ from resolvers.context import Context
 
 MAX_NAME = 100
 MAX_VALUE_BYTES = 8 * 1024
-"""Large enough for certificates and service account keys. Every encoding of a value is searched for in the output of nodes."""
+"""Large enough for certificates and service account keys. Every encoding of a value is searched
+for in the output of nodes."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 async def secrets_of(context: Context, project_id: str | None) -> list[Secret]:
-    """Return the secrets of a project by name; of all projects of the caller if it is None. Raises NotFound."""
+    """Return the secrets of a project by name; of all projects of the caller if it is None.
+
+    Raises NotFound.
+    """
     if project_id is not None:
         require(context.caller, Role.VIEWER, project_id)
     projects = context.caller.projects if project_id is None else [project_id]
@@ -71,7 +75,9 @@ async def delete_secret(context: Context, project_id: str | None, name: str) -> 
 
 
 def check_use(context: Context, project_id: str, spec: JSON) -> None:
-    """Check that the caller may run a valid, unsaved spec that uses secrets: such a spec can send a value anywhere.
+    """Check that the caller may run a valid spec that is not saved and may use secrets.
+
+    Such a spec can send the value of a secret anywhere, so it needs the role editor.
 
     Raises:
         Forbidden: The spec uses secrets, and the caller has a lower role than editor.

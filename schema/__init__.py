@@ -1,4 +1,4 @@
-"""The GraphQL schema (Strawberry): types, root fields, limits, and how errors are reported to clients.
+"""The GraphQL schema (Strawberry): types, root fields, limits of operations, and client errors.
 
 Types read attributes off the domain objects that `resolvers` return. Packages, lowest first:
 

@@ -1,4 +1,4 @@
-"""The catalogs as clients see them: node types, tools, models, templates, trigger kinds; and checks of specs."""
+"""Catalogs and checks of specs as clients see them."""
 
 import strawberry
 

@@ -1,4 +1,7 @@
-"""Register the enums of the domain with Strawberry, under their own names. Importing this module is enough."""
+"""Register the enums of the domain with Strawberry, under their own names.
+
+Importing this module is enough.
+"""
 
 import strawberry
 

@@ -27,11 +27,12 @@ _INPUT_IN_MESSAGE = re.compile(
     r"|(?P<token>^Syntax Error: .*?(?:found|Unexpected) (?:Name|String|BlockString|Int|Float)) '.*",
     re.DOTALL,
 )
-"""The end of a graphql-core message that quotes the input. The text before it holds only names and paths."""
+"""The end of a graphql-core message that quotes the input. The text before it holds only names
+and paths."""
 
 
 def client_error(error: GraphQLError) -> GraphQLError:
-    """Return the error as a client may see it, and log it if it is a fault or a store is unreachable."""
+    """Return the error as a client may see it. Logs faults and unreachable stores."""
     cause = error.original_error
     if isinstance(cause, Problem):
         return _with_message(error, cause.detail, {"code": cause.code, "title": cause.title, **_field_errors(cause)})

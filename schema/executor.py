@@ -1,9 +1,9 @@
-"""Execution of an operation by Strawberry, with the root fields of a subscription collected only once.
+"""Executor of operations that collects the root fields of a subscription only once.
 
 graphql-core (3.3.2) caches the collected subfields of a selection by the identity of the list of
 field nodes that it belongs to. It collects the root fields again for every event of a subscription,
-so these lists are new each time: no cache entry is ever reused, and the cache grows with every event
-as long as the subscription lives. This executor reuses the root fields of the first event.
+so these lists are new each time: no cache entry is ever reused, and the cache grows with every
+event as long as the subscription lives. This executor reuses the root fields of the first event.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Payloads of mutations: a base class with `errors`, and the decorator that fills it from domain exceptions."""
+"""Payloads of mutations, and the decorator that turns domain exceptions into their `errors`."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -21,12 +21,18 @@ class Payload:
 
 
 def payload(kind: type[PayloadT], **fields: Any) -> PayloadT:
-    """Return a payload of domain objects. Its types differ from the annotations: Strawberry reads attributes by name."""
+    """Return a payload of domain objects.
+
+    Its types differ from the annotations: Strawberry reads attributes by name.
+    """
     return kind(**fields)
 
 
 class ProblemsAsErrors(FieldExtension):
-    """Turns a Problem into a payload with `errors`. Any other exception is a fault and stays a top-level error."""
+    """Turns a Problem into a payload with `errors`.
+
+    Any other exception is a fault and stays a top-level error.
+    """
 
     def apply(self, field: StrawberryField) -> None:
         self._field = field

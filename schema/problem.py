@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ProblemValue:
-    """An exception wrapped as a value. graphql-core raises every exception that it finds in a result."""
+    """An exception as a value: graphql-core raises every exception that it finds in a result."""
 
     problem: problems.Problem
 

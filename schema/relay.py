@@ -1,4 +1,4 @@
-"""The `Node` interface and connections, after the GraphQL Cursor Connections Specification (Relay)."""
+"""The `Node` interface and connections, after the Relay cursor connections specification."""
 
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar

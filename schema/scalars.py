@@ -1,4 +1,4 @@
-"""Scalars: input text and JSON is checked to be storable in Postgres, and output times are in UTC."""
+"""Scalars: text and JSON must be storable in Postgres, and times are in UTC."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -51,11 +51,11 @@ SCALARS: dict[object, ScalarDefinition] = {
 
 
 def check_strings(graph: GraphQLSchema) -> None:
-    """Make `String` and `ID` refuse text that Postgres cannot store, and make `ID` refuse empty text.
+    """Make `String` and `ID` refuse text that Postgres cannot store, and `ID` refuse empty text.
 
-    Postgres stores neither NUL nor lone surrogates. An empty id would be treated like an omitted one.
-    graphql-core shares one `String` and one `ID` between all schemas and does not let a schema define
-    its own, so this changes the scalars themselves. A process has only one schema.
+    Postgres stores neither NUL nor lone surrogates. An empty id would be treated like an omitted
+    one. graphql-core shares one `String` and one `ID` between all schemas and does not let a
+    schema define its own, so this changes the scalars themselves. A process has only one schema.
     """
     for name in ("String", "ID"):
         scalar = graph.type_map[name]

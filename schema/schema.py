@@ -45,7 +45,10 @@ class Schema(strawberry.Schema):
     """Strawberry's schema with our admission of operations and our reports of errors."""
 
     async def execute(self, query: str | None, *args: Any, **kwargs: Any) -> ExecutionResult:
-        """Execute a query or mutation. Strawberry would accept a subscription here and fail during it."""
+        """Execute a query or mutation.
+
+        Strawberry would accept a subscription here and fail during it.
+        """
         allowed: Iterable[OperationType] = kwargs.pop("allowed_operation_types", None) or OperationType
         kwargs["allowed_operation_types"] = set(allowed) - {OperationType.SUBSCRIPTION}
         return await super().execute(query, *args, **kwargs)
@@ -53,7 +56,10 @@ class Schema(strawberry.Schema):
     async def _prepare_operation_async(
         self, context: ExecutionContext, extensions_runner: SchemaExtensionsRunner
     ) -> PreExecutionError | None:
-        """Admit the operation. Strawberry's method runs the first of several operations and applies limits too late."""
+        """Admit the operation.
+
+        Strawberry's method runs the first of several operations and applies limits too late.
+        """
         if not context.query:
             raise MissingQueryError
         name = context.operation_name
@@ -74,7 +80,10 @@ class Schema(strawberry.Schema):
         return result
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
-        """Log nothing here: Strawberry logs invalid operations as faults. `client_error` logs real faults."""
+        """Log nothing here: Strawberry logs invalid operations as faults.
+
+        `client_error` logs real faults.
+        """
 
 
 schema = Schema(
@@ -88,7 +97,10 @@ schema = Schema(
 
 
 def _without_null_defaults(graph: GraphQLSchema) -> None:
-    """Remove defaults of null from the printed schema: an optional argument needs none. Python's defaults still apply."""
+    """Remove defaults of null from the printed schema: an optional argument needs none.
+
+    Python's defaults still apply.
+    """
     for kind in graph.type_map.values():
         if isinstance(kind, GraphQLInputObjectType):
             arguments = list(kind.fields.values())

@@ -63,7 +63,7 @@ class SecretMutations:
     @mutation
     @staticmethod
     async def set_secret(info: Info, input: SetSecretInput) -> SecretPayload:
-        """Creates a secret or replaces its value. Active runs use the new value from their next node on."""
+        """Creates a secret or sets its value, which active runs use from their next node on."""
         return payload(
             SecretPayload, secret=await secrets.set_secret(info.context, input.project_id, input.name, input.value)
         )

@@ -1,6 +1,7 @@
 """The root type of subscriptions, served over graphql-transport-ws and Server-Sent Events.
 
-Every generator is closed with its subscription, which frees the listeners of resolvers/runs/subscriptions.py.
+Every generator is closed with its subscription, which frees the listeners of
+resolvers/runs/subscriptions.py.
 """
 
 from collections.abc import AsyncGenerator

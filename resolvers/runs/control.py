@@ -29,11 +29,15 @@ from resolvers.runs.start import own_run, wait_until_idle
 
 MAX_REASON = 1000
 STOP_MS = 12_000
-"""How long to wait for cancelled runs to stop: a little longer than their default deadline, 10 s."""
+"""How long to wait for cancelled runs to stop: a little more than their default deadline, 10 s."""
 
 
 async def cancel_run(context: Context, run_id: str, reason: str | None, idempotency_key: str | None) -> Run:
-    """Cancel a run: CANCELLED if no worker executes it, else CANCELLING, and its worker is notified."""
+    """Cancel a run: CANCELLED if no worker executes it, else CANCELLING and its worker is notified.
+
+    Raises:
+        InvalidState: The run is finished.
+    """
     if reason is not None and len(reason) > MAX_REASON:
         raise invalid("input.reason", "LENGTH", f"must have at most {MAX_REASON} characters")
     run = await own_run(context, run_id)
@@ -49,7 +53,8 @@ async def cancel_run(context: Context, run_id: str, reason: str | None, idempote
 async def stop_runs(context: Context, workflow_id: str, reason: str) -> None:
     """Cancel the active runs of a workflow, and wait until their code has stopped, at most STOP_MS.
 
-    Runs that are accepted in the meantime are cancelled as well. Only runs that a worker executes need to stop.
+    Runs that are accepted in the meantime are cancelled as well. Only runs that a worker executes
+    need to stop.
     """
     stopping = await _cancel_active(context, workflow_id, reason)
     with suppress(TimeoutError):
@@ -85,7 +90,8 @@ async def pause_run(
     """Pause a run, and wait until it is idle, at most `timeout_ms`.
 
     Returns:
-        The run, and the checkpoint that it will continue from. The checkpoint is None unless the run is PAUSED.
+        The run, and the checkpoint that it will continue from. The checkpoint is None unless the
+        run is PAUSED.
     """
     check_wait(timeout_ms)
     run = await own_run(context, run_id)
@@ -100,7 +106,10 @@ async def pause_run(
 async def step_run(
     context: Context, run_id: str, timeout_ms: int, idempotency_key: str | None
 ) -> tuple[Run, Checkpoint | None]:
-    """Run one step of a PAUSED run, and wait until it is idle, at most `timeout_ms`. Returns the same as `pause_run`."""
+    """Run one step of a PAUSED run, and wait until it is idle, at most `timeout_ms`.
+
+    Returns the same as `pause_run`.
+    """
     check_wait(timeout_ms)
     run = await own_run(context, run_id)
 
@@ -156,7 +165,10 @@ async def _answer_problems(context: Context, run_id: str, wait_id: str, answer: 
 
 
 async def set_breakpoints(context: Context, run_id: str, node_ids: list[str], idempotency_key: str | None) -> Run:
-    """Replace the breakpoints of a run: it pauses before these nodes. Raises Invalid for unknown nodes."""
+    """Replace the breakpoints of a run: it pauses before these nodes.
+
+    Raises Invalid for unknown nodes.
+    """
     run = await own_run(context, run_id)
 
     async def act(connection: AsyncConnection) -> CommandResult:

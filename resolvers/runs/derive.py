@@ -1,4 +1,4 @@
-"""Runs derived from runs: a retry from the start or from the failed nodes, and a fork from any checkpoint.
+"""Derive runs: a retry from the start or from the failed nodes, and a fork from any checkpoint.
 
 Each is one transaction. It reads only rows that never change again, and writes a run that is
 executed like any other. A crash leaves the whole new run, or none.
@@ -81,7 +81,8 @@ async def fork_run(context: Context, arguments: ForkArguments) -> Run:
     """Create a run that continues from a checkpoint.
 
     Raises:
-        Invalid: With all reasons why the checkpoint does not fit the version, the patch or the inputs.
+        Invalid: With all reasons why the checkpoint does not fit the version, the patch or the
+            inputs.
     """
     checkpoint = await _checkpoint(context, arguments.checkpoint_id)
     run = await own_run(context, checkpoint.run_id)
@@ -231,8 +232,8 @@ async def _clone(
 ) -> RunClone:
     """Return what the new run copies from the snapshot, with the given frontier.
 
-    With a patch, the outgoing edges of the patched nodes are routed again. This needs the bound nodes
-    of the new plan and the new run.
+    With a patch, the outgoing edges of the patched nodes are routed again. This needs the bound
+    nodes of the new plan and the new run.
     """
     patch = patch or {}
     visits = {name: last_visit(record) for name, record in frontier.records.items() if name not in patch}
@@ -257,7 +258,7 @@ async def _accept(
     source: RunSource,
     options: RunOptions | None,
 ) -> CommandResult:
-    """Accept a run of `version` with the inputs of `run`, and with its options if `options` is None."""
+    """Accept a run of `version` with the inputs of `run`, and its options if `options` is None."""
     if options is None:
         known = {node.id for node in parse(version.spec).nodes}
         options = replace(

@@ -1,4 +1,7 @@
-"""The mutation `testNode`: execute one node outside any run, in the server process. Nothing is stored."""
+"""The mutation `testNode`: execute one node outside any run, in the server process.
+
+Nothing is stored.
+"""
 
 import asyncio
 from collections.abc import Mapping
@@ -24,7 +27,8 @@ TIME_LIMIT_S = 60.0
 """The time limit of a test. In a run, the `timeoutS` of the node applies."""
 SECRETS = "secrets"
 MAX_CONCURRENT = 8
-"""Tests that one server runs at once. Each may use a sandbox and connections for up to TIME_LIMIT_S."""
+"""Tests that one server runs at once. Each may use a sandbox and connections for up to
+TIME_LIMIT_S."""
 _slots = asyncio.Semaphore(MAX_CONCURRENT)
 
 
@@ -39,7 +43,9 @@ class NodeTestArguments:
 
 
 async def test_node(context: Context, arguments: NodeTestArguments) -> SingleNodeRun:
-    """Execute one node, and return its outcome, logs and usage. A failure of the node is part of the result.
+    """Execute one node, and return its outcome, logs and usage.
+
+    A failure of the node is part of the result.
 
     Raises:
         Invalid: With all problems of config and values.

@@ -1,4 +1,7 @@
-"""Read runs, node states, events and checkpoints, and compute values from them. Nothing here writes."""
+"""Read runs, node states, events and checkpoints, and compute values from them.
+
+Nothing here writes.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -39,15 +42,16 @@ ACTIONS: dict[RunStatus, tuple[RunAction, ...]] = {
     RunStatus.FAILED: (RunAction.RETRY,),
     RunStatus.CANCELLED: (RunAction.RETRY,),
 }
-"""Actions that a status accepts. `available_actions` adds ANSWER and FORK, which need a question or a checkpoint."""
+"""Actions that a status accepts. `available_actions` adds ANSWER and FORK, which need a
+question or a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
     """The state of a node with its name and type.
 
-    All live views of a node have the same id. The id of a historical view ends with `@seq`, so that a
-    client cache that merges by id never overwrites a live state with an old one.
+    All live views of a node have the same id. The id of a historical view ends with `@seq`, so
+    that a client cache that merges by id never overwrites a live state with an old one.
     """
 
     state: NodeState
@@ -63,12 +67,11 @@ class NodeView:
     def duration_ms(self) -> float | None:
         return duration_ms(self.state.started_at, self.state.completed_at)
 
-    # Strawberry reads these for every node of every run of a page; attrgetter is faster than a Python function.
     label, type = property(attrgetter("name.label")), property(attrgetter("name.type"))
 
 
-# GraphQL reads the fields of the state by name, for every node of every run in a page. `attrgetter` reads them
-# without a call of Python code, and a new field of `NodeState` needs no code here.
+# Strawberry reads these by name for every node of every run of a page. `attrgetter` is faster than
+# a Python function, and a new field of `NodeState` needs no code here.
 for _field in NodeState.__slots__:
     setattr(NodeView, _field, property(attrgetter(f"state.{_field}")))
 
@@ -114,7 +117,10 @@ async def run_page(
     project_id: str | None = None,
     where: RunFilter | None = None,
 ) -> Page[Run]:
-    """Return a page of runs, newest first. Raises NotFound for a project that the caller may not see."""
+    """Return a page of runs, newest first.
+
+    Raises NotFound for a project that the caller may not see.
+    """
     if project_id is not None:
         require(context.caller, Role.VIEWER, project_id)
     async with context.database.connect() as connection:
@@ -169,7 +175,10 @@ async def estimated_completion(context: Context, run: Run) -> datetime | None:
 
 
 def duration_ms(started_at: datetime | None, ended_at: datetime | None) -> float | None:
-    """Return the milliseconds from start to end, or until now if there is no end. None if there is no start."""
+    """Return the milliseconds from start to end, or until now if there is no end.
+
+    None if there is no start.
+    """
     if started_at is None:
         return None
     return ((ended_at or datetime.now(UTC)) - started_at).total_seconds() * 1000
@@ -210,7 +219,10 @@ async def fork_page(context: Context, checkpoint_id: str, *, first: int | None, 
 
 
 def check_window(window: Window) -> None:
-    """Check that only one of `first` and `last` is set, and that all numbers are in range. Raises Invalid."""
+    """Check that only one of `first` and `last` is set, and that all numbers are in range.
+
+    Raises Invalid.
+    """
     if window.first is not None and window.last is not None:
         raise invalid("first", "EXCLUSIVE", "first and last cannot be given together")
     for name, count in (("first", window.first), ("last", window.last)):
@@ -257,7 +269,7 @@ async def state_at(context: Context, checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 async def scope_at(context: Context, checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the names of an expression at a checkpoint: the same that a node would have seen there."""
+    """Return the names of expressions at a checkpoint, the same that a node would have seen."""
     run = await context.loaders.run.load(checkpoint.run_id)
     if run is None:
         raise NotFound(checkpoint.run_id)

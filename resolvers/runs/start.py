@@ -82,7 +82,10 @@ async def run_adhoc(context: Context, arguments: StartArguments) -> Run:
 async def execute_run(
     context: Context, run_id: str, inputs: JSON, *, replace_inputs: bool, idempotency_key: str | None
 ) -> Run:
-    """Start a PENDING run. With `replace_inputs`, `inputs` replace those that it was created with."""
+    """Start a PENDING run.
+
+    With `replace_inputs`, `inputs` replace those that it was created with.
+    """
     run = await own_run(context, run_id)
 
     async def act(connection: AsyncConnection) -> CommandResult:
@@ -99,7 +102,10 @@ async def execute_run(
 
 
 async def wait_until_idle(context: Context, run: Run, timeout_ms: int) -> Run:
-    """Wait until a run is terminal, PAUSED or WAITING, at most `timeout_ms`, and return its current state."""
+    """Wait until a run is terminal, PAUSED or WAITING, and return it.
+
+    After `timeout_ms` the run is returned in its current state.
+    """
     if run.status.is_idle and await _is_idle(context, run):
         return run
     interval_s, max_interval_s = POLL_S
@@ -115,7 +121,10 @@ async def wait_until_idle(context: Context, run: Run, timeout_ms: int) -> Run:
 
 
 async def _is_idle(context: Context, run: Run) -> bool:
-    """Return whether the run needs an action from outside. A run that waits only for its child runs does not."""
+    """Return whether the run needs an action from outside.
+
+    A run that waits only for its child runs does not.
+    """
     if run.status is not RunStatus.WAITING:
         return run.status.is_idle
     async with context.database.connect() as connection:
@@ -132,7 +141,8 @@ async def _begin(context: Context, arguments: StartArguments, operation: str, *,
     if cached is not None and cached.workflow_id == workflow_id and arguments.idempotency_key is None:
         new = _new(arguments, cached, start=start)
         if new.on_limit is OnLimit.QUEUE:
-            # The path of nearly every run: its version is cached, so that accepting it takes one statement.
+            # The path of nearly every run: its version is cached, so that accepting it takes one
+            # statement.
             return await shielded(_accept_alone(context, new))
 
     async def act(connection: AsyncConnection) -> CommandResult:
@@ -157,7 +167,10 @@ async def _accept_alone(context: Context, new: NewRun) -> Run:
 
 
 def _new(arguments: StartArguments, version: Version, *, start: bool) -> NewRun:
-    """Return the run to accept. Raises Invalid for options or inputs that do not match the version."""
+    """Return the run to accept.
+
+    Raises Invalid for options or inputs that do not match the version.
+    """
     check_options(arguments.options, version.spec)
     check_run_inputs(arguments.inputs, version)
     return replace(

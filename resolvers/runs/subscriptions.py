@@ -41,7 +41,7 @@ class NodeUpdate:
 
 
 class RunProjection:
-    """The state of a run as far as a subscriber has seen it: status, progress, and the status of each node."""
+    """State of a run as a subscriber has seen it: status, progress and the status of each node."""
 
     def __init__(self, run: Run, states: list[NodeState]) -> None:
         self.run_id, self.seq, self.status = run.id, run.last_seq, run.status
@@ -50,7 +50,7 @@ class RunProjection:
 
     @property
     def progress(self) -> float:
-        """The part of the nodes that this run can still reach which is settled, as the worker counts it."""
+        """Finished share of the nodes that this run can still reach, as the worker counts it."""
         if self.status is RunStatus.COMPLETED:
             return 1.0
         statuses = list(self._statuses.values())
@@ -73,10 +73,11 @@ async def node_states(
     Args:
         context: The caller and the stores.
         run_id: The run to follow.
-        after: The last event number that the client has received; every later change is sent. None: the current
-            state of every node is sent first. 0: every node is sent as IDLE, then the whole history.
-        with_values: Whether the client selects inputs or outputs. Small ones are then read with the events
-            instead of one by one.
+        after: The last event number that the client has received; every later change is sent.
+            None: the current state of every node is sent first. 0: every node is sent as IDLE,
+            then the whole history.
+        with_values: Whether the client selects inputs or outputs. Small ones are then read with
+            the events instead of one by one.
 
     Raises:
         NotFound: The run does not exist or is hidden from the caller.
@@ -99,7 +100,10 @@ async def node_states(
 
 
 def _snapshot(projection: RunProjection, views: NodeViews) -> Iterator[NodeUpdate]:
-    """Yield every node in the order of their last changes, so that a client that disconnects halfway can continue."""
+    """Yield every node, in the order of their last changes.
+
+    So a client that disconnects halfway can continue from the last number that it has received.
+    """
     progress, status = projection.progress, projection.status
     states = sorted(projection.states, key=lambda state: state.seq)
     for number, state in enumerate(states, start=1):
@@ -114,7 +118,10 @@ def _change(projection: RunProjection, views: NodeViews, event: Event) -> NodeUp
 
 
 async def _projection(context: Context, run_id: str, seq: int | None, *, with_values: bool) -> RunProjection:
-    """Read run and nodes in one database snapshot: their state now, or after the event `seq`. Raises NotFound."""
+    """Read run and nodes in one database snapshot: their state now, or after the event `seq`.
+
+    Raises NotFound.
+    """
     async with context.database.begin() as connection:
         await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
         run = await runs.get(connection, context.caller, run_id)
@@ -137,7 +144,10 @@ async def _projection_at(connection: AsyncConnection, context: Context, run: Run
 
 
 def _check_after(run: Run, seq: int) -> None:
-    """Raise Invalid if the run has no event `seq`. Only committed events are sent, so no client has seen it."""
+    """Raise Invalid if the run has no event `seq`.
+
+    Only committed events are sent, so no client has seen it.
+    """
     if seq < 0:
         raise invalid("after", "OUT_OF_RANGE", f"must be the number of an event, or 0, is {seq}")
     if seq > run.last_seq:
@@ -163,7 +173,10 @@ async def run_events(
 
 
 async def changed_runs(context: Context, project_id: str | None, where: RunFilter) -> AsyncGenerator[Run]:
-    """Follow the runs of a list: each that is created or changed. A run that leaves the list is sent once more."""
+    """Follow the runs of a list: each that is created or changed.
+
+    A run that leaves the list is sent once more.
+    """
     if project_id is not None:
         require(context.caller, Role.VIEWER, project_id)
     project_ids = [project_id] if project_id is not None else context.caller.projects

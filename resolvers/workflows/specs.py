@@ -1,4 +1,7 @@
-"""Specs and expressions: validate a spec, normalise it for storage, and evaluate an expression. Nothing is run."""
+"""Specs and expressions: validate a spec, normalise it for storage, and evaluate an expression.
+
+Nothing is run.
+"""
 
 from asyncio import to_thread
 from collections.abc import Mapping
@@ -42,7 +45,10 @@ class ExpressionResult:
 
 
 def report(context: Context, spec: JSON) -> ValidationReport:
-    """Return all problems of a spec. A model or tool that the catalogs of this host lack is a warning."""
+    """Return all problems of a spec.
+
+    A model or tool that the catalogs of this host lack is a warning.
+    """
     validated = validate(spec, context.node_types)
     if validated.spec is None:
         return validated
@@ -53,7 +59,9 @@ def report(context: Context, spec: JSON) -> ValidationReport:
 
 
 def content_to_save(spec: JSON) -> Content:
-    """Return the normalised spec with its hash. It may be unfinished, but must be a storable object of at most 1 MiB.
+    """Return the normalised spec with its hash.
+
+    It may be unfinished, but must be a storable object of at most 1 MiB.
 
     Raises:
         Invalid: The spec is no object, not storable or too large.
@@ -91,7 +99,7 @@ def draft_problems(context: Context, spec: JSON) -> list[FieldProblem]:
 
 
 async def evaluate_expression(expression: str, scope: JSON) -> ExpressionResult:
-    """Evaluate text as an expression, or as a template if it holds `{{ … }}` or `{% … %}` and is no expression.
+    """Evaluate text as an expression, or else as a template if it holds `{{ … }}` or `{% … %}`.
 
     It runs in a thread, because the caller waits for a child process if the text is expensive.
     """

@@ -1,4 +1,7 @@
-"""Versions of workflows: create from the draft, publish, archive, list. Each change is one transaction."""
+"""Versions of workflows: create from the draft, publish, archive, list.
+
+Each change is one transaction.
+"""
 
 from typing import Literal
 

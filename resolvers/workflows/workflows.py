@@ -1,4 +1,7 @@
-"""Workflows and their drafts. Each change is one transaction, and subscribers are notified after its commit."""
+"""Workflows and their drafts.
+
+Each change is one transaction, and subscribers are notified after its commit.
+"""
 
 from collections.abc import Mapping
 
@@ -40,7 +43,10 @@ async def workflow(context: Context, workflow_id: str) -> Workflow | None:
 async def workflow_page(
     context: Context, *, project_id: str | None, first: int | None, after: str | None, search: str | None
 ) -> Page[Workflow]:
-    """Return a page of workflows, newest first. Raises NotFound for a project that the caller may not see."""
+    """Return a page of workflows, newest first.
+
+    Raises NotFound for a project that the caller may not see.
+    """
     if project_id is not None:
         require(context.caller, Role.VIEWER, project_id)
     async with context.database.connect() as connection:
@@ -96,7 +102,9 @@ def _first_spec(context: Context, spec: JSON, template: str | None) -> JSON:
 
 
 async def update_workflow(context: Context, workflow_id: str, changes: Mapping[str, str | None]) -> Workflow:
-    """Change name or description. `changes` holds the fields to change; None clears the description.
+    """Change name or description.
+
+    `changes` holds the fields to change; None clears the description.
 
     Raises:
         Invalid: The name is empty or too long, or the description too long.
@@ -133,7 +141,8 @@ async def duplicate_workflow(context: Context, workflow_id: str, name: str | Non
 async def delete_workflow(context: Context, workflow_id: str, *, cancel_runs: bool) -> str:
     """Delete a workflow with its versions and runs, and return its id.
 
-    With `cancel_runs`, active runs are cancelled first, and the call waits until their code has stopped.
+    With `cancel_runs`, active runs are cancelled first, and the call waits until their code has
+    stopped.
 
     Raises:
         InvalidState: Runs are active.
@@ -160,7 +169,8 @@ async def _delete(context: Context, workflow_id: str, *, cancel_runs: bool) -> N
             # Runs that were accepted while the others stopped: no worker has claimed them yet.
             late += await commands.cancel_all(connection, context.caller, workflow_id, DELETED, deadlines)
             await _require_no_active_runs(connection, context, workflow_id)
-        # Child runs in other workflows: once their parents are deleted, nothing would ever cancel them.
+        # Child runs in other workflows: once their parents are deleted, nothing would ever cancel
+        # them.
         children = await workflows.active_child_ids(connection, workflow_id)
         late += await commands.cancel_these(connection, children, DELETED, deadlines)
         await workflows.delete(connection, context.caller, workflow_id)
@@ -175,12 +185,18 @@ async def _require_no_active_runs(connection: AsyncConnection, context: Context,
 
 
 async def save_draft(context: Context, workflow_id: str, spec: JSON, expected_revision: int) -> Draft:
-    """Save a draft. Raises Conflict with the current draft if it has another revision than expected."""
+    """Save a draft.
+
+    Raises Conflict with the current draft if it has another revision than expected.
+    """
     return await shielded(_save(context, workflow_id, content_to_save(spec), expected_revision))
 
 
 async def restore_version(context: Context, version_id: str, expected_revision: int) -> Draft:
-    """Copy the spec of a version into the draft of its workflow. Raises Conflict as `save_draft`."""
+    """Copy the spec of a version into the draft of its workflow.
+
+    Raises Conflict as `save_draft`.
+    """
     async with context.database.connect() as connection:
         version = await versions.get(connection, context.caller, version_id)
     if version.workflow_id is None:

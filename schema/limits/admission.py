@@ -1,4 +1,4 @@
-"""Admission of operations: parse, limit and validate a text once a process, and check the cost of each call.
+"""Admission of operations: parse, limit and validate each text once, and check each call.
 
 The order of the limits follows what they protect. Characters and tokens are limited before and
 during parsing, the size before validation (whose work grows with the square of it), and the cost,
@@ -61,7 +61,8 @@ class ValidDocument:
 
 
 _documents: LRUCache[str, ValidDocument] = LRUCache(MAX_CACHED)
-"""Valid documents by text. A text with errors is parsed again each time: its errors have to be explained."""
+"""Valid documents by text. A text with errors is parsed again each time: its errors have to be
+explained."""
 
 
 def admit(schema: GraphQLSchema, text: str, name: str | None, variables: Mapping[str, Any]) -> DocumentNode:
@@ -74,7 +75,8 @@ def admit(schema: GraphQLSchema, text: str, name: str | None, variables: Mapping
         variables: The values of this call by name, not yet coerced.
 
     Raises:
-        OperationRefused: A limit is exceeded (code LIMIT), or the document is not valid (VALIDATION).
+        OperationRefused: A limit is exceeded (code LIMIT), or the document is not valid
+            (VALIDATION).
     """
     valid = _documents.get(text)
     if valid is None:

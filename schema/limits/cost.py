@@ -1,7 +1,7 @@
-"""Cost of an operation in points: about one for each object that it may return; nested lists multiply.
+"""Cost of an operation in points: about one for each object that it may return.
 
-The cost is a tree that is built once for each operation of a valid document. Its points are summed
-for each call, with the variables of that call.
+Nested lists multiply. The cost is a tree that is built once for each operation of a valid document.
+Its points are summed for each call, with the variables of that call.
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,11 +32,12 @@ from graphql import (
 
 MAX_COST = 20_000
 EVENTS, LIST = 100, 10
-"""Assumed lengths: of a page without a default length (events), and of a list without pages (`nodeStates`)."""
+"""Assumed lengths: of a page without a default length (events), and of a list without pages."""
 MAX_ITEMS = 1000
-"""No page is longer. A field refuses a larger number with its own message, so the cost does not count it."""
+"""No page is longer. A field refuses a larger number with its own message, so the cost does not
+count it."""
 HEAVY = {"validateSpec": 1000, "evaluateExpression": 100, "evaluate": 100, "problems": 10, "completedNodes": 10}
-"""Extra points of fields that compute (validate a spec, evaluate a text) and do not only read rows."""
+"""Extra points of fields that compute something, such as the validation of a spec."""
 TYPES, OF_TYPE = 100, 3
 """Assumed lengths in introspection: of the list of types, and of the lists in one type.
 Introspection reads no store, so ten of its objects cost one point."""
@@ -44,7 +45,7 @@ Introspection reads no store, so ten of its objects cost one point."""
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Number of items that a field returns: the value of the first variable that has one, else `otherwise`."""
+    """Number of items of a field: the first of the variables with a value, else `otherwise`."""
 
     otherwise: int = 1
     variables: tuple[str, ...] = ()
@@ -61,7 +62,7 @@ ONE = Count()
 
 @dataclass(frozen=True, slots=True)
 class OperationCost:
-    """A tree of costs: `count` items, each with `own` points and the points of its `inner` costs."""
+    """Tree of costs: `count` items, each with `own` points and the points of its `inner` costs."""
 
     count: Count
     own: int
@@ -81,7 +82,10 @@ def operation_cost(schema: GraphQLSchema, document: DocumentNode, operation: Ope
 
 
 class _CostEstimator:
-    """Walks the selections of one operation. Its recursion is as deep as admission lets fields and fragments be."""
+    """Walks the selections of one operation.
+
+    Its recursion is as deep as admission lets fields and fragments be.
+    """
 
     def __init__(self, schema: GraphQLSchema, document: DocumentNode, operation: OperationDefinitionNode) -> None:
         self._schema = schema
@@ -133,7 +137,7 @@ class _CostEstimator:
         yield OperationCost(ONE, 1 + cost.points({}) // 10) if is_introspection else cost
 
     def _list_length(self, node: FieldNode, field: GraphQLField, page_length: Count | None) -> Count:
-        """Return the length of a list: that of its page, or of its argument `ids`, or an assumed one."""
+        """Return the length of a list: that of its page, of its argument `ids`, or assumed."""
         if page_length is not None:
             return page_length
         if "ids" in field.args:

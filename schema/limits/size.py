@@ -26,7 +26,10 @@ MAX_DEPTH = 15
 
 @dataclass(slots=True)
 class OperationSize:
-    """Number of selections and levels of nested fields. Introspection adds no level: validation limits it."""
+    """Number of selections and levels of nested fields.
+
+    Introspection adds no level: validation limits it.
+    """
 
     fields: int = 0
     depth: int = 0
@@ -50,7 +53,10 @@ def size_problem(document: DocumentNode) -> str | None:
 
 
 def _document_size(document: DocumentNode) -> OperationSize:
-    """Return the size of all operations together. Each definition counts as a field, which limits their number."""
+    """Return the size of all operations together.
+
+    Each definition counts as a field, which limits their number.
+    """
     own = {
         node.name.value: _own_size(node) for node in document.definitions if isinstance(node, FragmentDefinitionNode)
     }

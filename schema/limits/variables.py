@@ -1,4 +1,7 @@
-"""Limit of the values in variables, checked before graphql-core coerces any. JSON values have limits of their own."""
+"""Limit of the values in variables, checked before graphql-core coerces any.
+
+JSON values have limits of their own.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,13 +16,14 @@ from graphql import (
 )
 
 MAX_VALUES = 1000
-"""Values in one list or object. No field takes more: neither the nodes of a spec nor the ids of a query."""
+"""Values in one list or object. No field takes more: neither the nodes of a spec nor the ids of
+a query."""
 
 
 def variables_problem(
     schema: GraphQLSchema, operation: OperationDefinitionNode, variables: Mapping[str, Any]
 ) -> str | None:
-    """Return a message with path, number and limit for the first list or object that is too long, else None."""
+    """Return a message for the first list or object with too many values, else None."""
     for definition in operation.variable_definitions or ():
         name = definition.variable.name.value
         for path, count in _counts(f"${name}", type_from_ast(schema, definition.type), variables.get(name)):

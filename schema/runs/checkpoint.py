@@ -1,4 +1,4 @@
-"""Checkpoints of a run as clients see them: node states and outputs at that point, and templates over them."""
+"""Checkpoints of a run as clients see them, with the node states and outputs at that point."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any

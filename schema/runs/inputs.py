@@ -1,4 +1,4 @@
-"""Inputs and payloads of run mutations and run lists, and their conversion to arguments of the resolvers."""
+"""Inputs and payloads of run mutations, and their conversion to arguments of resolvers."""
 
 from datetime import datetime
 from typing import Any
@@ -52,7 +52,8 @@ def run_options(options: RunOptionsInput | None) -> RunOptions:
 def _or_empty(inputs: Any) -> Any:
     """Return `{}` for omitted or null inputs.
 
-    It is not a default of the schema, because introspection cannot print an object as the default of a scalar.
+    It is not a default of the schema, because introspection cannot print an object as the default
+    of a scalar.
     """
     return {} if inputs is None or inputs is strawberry.UNSET else inputs
 

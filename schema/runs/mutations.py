@@ -1,4 +1,7 @@
-"""Mutations that start and control runs. A repeat with the same `idempotencyKey` returns the run of the first call."""
+"""Mutations that start and control runs.
+
+A repeat with the same `idempotencyKey` returns the run of the first call.
+"""
 
 import strawberry
 
@@ -62,14 +65,14 @@ class RunMutations:
     @mutation
     @staticmethod
     async def cancel_run(info: Info, input: CancelRunInput) -> RunPayload:
-        """Cancels a run: CANCELLED at once if no worker executes it, else CANCELLING until its code has stopped."""
+        """Cancels a run at once if no worker executes it, else CANCELLING until its code stops."""
         run = await control.cancel_run(info.context, input.run_id, input.reason, input.idempotency_key)
         return payload(RunPayload, run=run)
 
     @mutation
     @staticmethod
     async def pause_run(info: Info, input: PauseRunInput) -> RunPausePayload:
-        """Pauses after the nodes that run now. Returns when PAUSED, or with PAUSING after `timeoutMs`."""
+        """Pauses after the running nodes. Returns when PAUSED, or PAUSING after `timeoutMs`."""
         run, checkpoint = await control.pause_run(
             info.context, input.run_id, _timeout_or_default(input.timeout_ms), input.idempotency_key
         )
@@ -78,7 +81,7 @@ class RunMutations:
     @mutation
     @staticmethod
     async def resume_run(info: Info, input: ResumeRunInput) -> RunPayload:
-        """Continues a PAUSED run from its last checkpoint or rewound to an earlier one, or answers a question."""
+        """Continues a PAUSED run, from an earlier checkpoint if named, or answers a question."""
         if input.wait_id is None:
             if input.answer is not strawberry.UNSET and input.answer is not None:
                 raise invalid("input.waitId", "REQUIRED", "an answer needs the waitId of its question")
@@ -102,7 +105,7 @@ class RunMutations:
     @mutation
     @staticmethod
     async def set_breakpoints(info: Info, input: SetBreakpointsInput) -> RunPayload:
-        """Replaces the breakpoints: the run pauses before these nodes. An empty list clears them."""
+        """Sets the nodes that the run pauses before. An empty list clears them."""
         node_ids = [str(node_id) for node_id in input.node_ids]
         run = await control.set_breakpoints(info.context, input.run_id, node_ids, input.idempotency_key)
         return payload(RunPayload, run=run)
@@ -140,7 +143,7 @@ class DeriveMutations:
     @mutation
     @staticmethod
     async def retry_run(info: Info, input: RetryRunInput) -> RunPayload:
-        """Creates a run with the same inputs. It starts from the beginning or at the failed nodes."""
+        """Creates a run with the same inputs, from the start or from the failed nodes."""
         arguments = derive.RetryArguments(
             input.run_id,
             input.from_ or RetryFrom.FAILED,
@@ -152,7 +155,7 @@ class DeriveMutations:
     @mutation
     @staticmethod
     async def fork_run(info: Info, input: ForkRunInput) -> RunPayload:
-        """Creates a run from any checkpoint, optionally with changed node outputs or another version."""
+        """Creates a run from any checkpoint, with changed outputs or another version."""
         arguments = derive.ForkArguments(
             input.checkpoint_id,
             input.patch,

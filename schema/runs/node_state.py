@@ -1,4 +1,7 @@
-"""Node states as clients see them, live or at an event. Input and output are loaded only if selected."""
+"""Node states as clients see them, live or at an event.
+
+Input and output are loaded only if selected.
+"""
 
 from datetime import datetime
 from typing import Any

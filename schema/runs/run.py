@@ -1,4 +1,7 @@
-"""Runs as clients see them. Every field that needs a query uses a loader, so a list of runs needs one query a field."""
+"""Runs as clients see them.
+
+Every field that needs a query uses a loader, so a list of runs needs one query a field.
+"""
 
 from datetime import datetime
 from typing import Annotated

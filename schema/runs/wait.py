@@ -1,4 +1,7 @@
-"""Waits of a run as clients see them: for a timer, an answer or a child run. A run may have several at once."""
+"""Waits of a run as clients see them: for a timer, an answer or a child run.
+
+A run may have several at once.
+"""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated

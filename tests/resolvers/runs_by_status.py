@@ -13,7 +13,7 @@ QUESTION = "wait_01h455vb4pex5vsknk084sn02q"
 
 
 async def in_status(database: Database, worker: Worker, caller: Caller, project: str, status: RunStatus) -> str:
-    """Return the id of a run in `status` that has executed a step, and has a checkpoint and an open question."""
+    """Return the id of a run in `status`, with one step, a checkpoint and an open question."""
     run = (await accepted(database, caller, project)).run
     held = await worker.takes_up(run)
     await held.checkpoint("ckp_" + run.id[4:], step=1, next_nodes=["b"])

@@ -1,4 +1,4 @@
-"""A client that disconnects between commit and publish: workers and readers are notified all the same."""
+"""Workers and readers are notified even if the client disconnects after the commit."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

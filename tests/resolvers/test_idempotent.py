@@ -1,4 +1,4 @@
-"""Concurrent calls of a mutation: with one key it is executed once, and a refused call does not use up its key."""
+"""Concurrent calls with one key are executed once, and a refused call uses up no key."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

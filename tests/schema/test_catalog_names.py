@@ -1,4 +1,4 @@
-"""validateSpec warns about models and tools that this host does not have, without calling a server."""
+"""validateSpec warns about unknown models and tools without calling a server."""
 
 from collections.abc import AsyncIterator
 from typing import Any

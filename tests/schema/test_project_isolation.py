@@ -1,4 +1,4 @@
-"""Objects of another project do not exist for a caller: in no query, mutation or subscription, by any id."""
+"""Objects of another project do not exist for a caller in any query, mutation or subscription."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -41,7 +41,7 @@ class ForeignIds:
 
 @pytest.fixture
 async def foreign(context: Context, project: str) -> ForeignIds:
-    """Create a secret, a workflow with a published version, a PENDING run, and a PAUSED run with checkpoint and question."""
+    """Create one object of each kind, including a PENDING run and a PAUSED run."""
     workflow_id = await new_workflow(context)
     frozen = await mutate(context, "createVersion", "version { id }", workflowId=workflow_id, publish=True)
     pending = await mutate(context, "createRun", "run { id }", workflowId=workflow_id, inputs={"value": 1})

@@ -1,4 +1,7 @@
-"""Secrets as clients see them: set, listed and deleted. No response and no log line holds a value."""
+"""Secrets as clients see them: set, listed and deleted.
+
+No response and no log line holds a value.
+"""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -215,7 +218,10 @@ async def test_every_role_lists_names_and_only_editors_change_secrets(keyed: Con
 
 
 async def test_a_runner_cannot_use_secrets_in_an_unsaved_spec_or_node(keyed: Context, project: str) -> None:
-    """An unsaved spec could send a value anywhere. A saved workflow has been written by an editor."""
+    """An unsaved spec could send a value anywhere.
+
+    A saved workflow has been written by an editor.
+    """
     await put(keyed)
     config = {"output": "{{ secrets.key }}"}
     spec = {"nodes": [{"id": "a", "type": "transform", "config": config}]}

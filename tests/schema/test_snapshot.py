@@ -1,4 +1,7 @@
-"""The printed schema is committed. A change that breaks clients fails the test, and a dangerous one is printed."""
+"""The printed schema is committed.
+
+A change that breaks clients fails the test, and a dangerous one is printed.
+"""
 
 import subprocess
 

@@ -1,4 +1,4 @@
-"""The page that `make setup` built: complete, without external resources, with examples that are valid in the schema."""
+"""The page that `make setup` built is complete, self-contained, and has valid examples."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The editors at a first visit, set by the code of the page: the first tab has its query and its variables."""
+"""The first tab of a first visit has its query and its variables."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ console.log(JSON.stringify([...items]));
 
 
 def storage_after_visit(**stored: str) -> dict[str, Any]:
-    """Open the page with `stored` in the storage of the browser, and return the storage afterwards."""
+    """Open the page with `stored` in the browser storage, and return the storage afterwards."""
     node = machine_node() or wheel_node()
     before = json.dumps([[f"graphiql:{name}", value] for name, value in stored.items()])
     command = [node.program, "--input-type=module", "--eval", SCRIPT, before, json.dumps(TABS)]

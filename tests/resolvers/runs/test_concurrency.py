@@ -1,4 +1,4 @@
-"""Concurrency limits of a spec: exact with many simultaneous calls, and for every way to create a run."""
+"""Concurrency limits of a spec are exact with simultaneous calls, for every kind of run."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Every run mutation in every status: it follows the state machine, or it is refused and changes nothing."""
+"""Every run mutation in every status follows the state machine or changes nothing."""
 
 from typing import Any
 

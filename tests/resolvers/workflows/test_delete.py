@@ -1,4 +1,4 @@
-"""Deleting a workflow with its runs: all are cancelled at once, and nothing is deleted before their code has stopped."""
+"""Deleting a workflow cancels its runs at once and waits until their code has stopped."""
 
 import asyncio
 from dataclasses import replace

@@ -1,4 +1,7 @@
-"""Limits of one operation: its text, its size and its cost. Every operation gets a clear answer fast."""
+"""Limits of one operation: its text, its size and its cost.
+
+Every operation gets a clear answer fast.
+"""
 
 import time
 from typing import Any
@@ -220,7 +223,8 @@ async def test_the_most_expensive_admitted_operation_is_read_fast(name: str) -> 
         admit(schema._schema, AT_THE_LIMIT[name], None, {})
     except admission.OperationRefused as refused:
         assert len(refused.errors) <= 101
-    # At most 0.3 s on an idle machine. At the end of a long suite on a busy machine it was measured as 0.65 s.
+    # At most 0.3 s on an idle machine. At the end of a long suite on a busy machine it was
+    # measured as 0.65 s.
     assert time.process_time() - started < 1
 
 

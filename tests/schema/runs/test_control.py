@@ -1,4 +1,4 @@
-"""Run control through the schema: pauses, steps, options, breakpoints, questions and derived runs."""
+"""Run control through the schema: pause, step, options, breakpoints, questions, derived runs."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,7 @@
-"""A context to derive runs with, and a worker that executes them. Both know the node types that fail until repaired."""
+"""A context to derive runs with, and a worker that executes them.
+
+Both know the node types that fail until repaired.
+"""
 
 from collections.abc import AsyncIterator
 

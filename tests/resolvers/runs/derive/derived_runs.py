@@ -1,4 +1,4 @@
-"""Runs derived by the mutations and executed by the real executor, and node types that fail until they are repaired."""
+"""Derived runs under the real executor, and node types that fail until they are repaired."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""Callers who derive runs: one run for each key, only with the right role, and events without a gap."""
+"""Callers of retry and fork: one run for each key, the required role, and complete events."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Forks: from any checkpoint, a run reaches the same end, and nodes that had finished are not executed again."""
+"""Forks reach the same end from any checkpoint and execute no finished node again."""
 
 import asyncio
 from typing import Any
@@ -36,7 +36,7 @@ async def test_a_fork_from_any_checkpoint_reaches_the_same_end_and_executes_no_n
 
 
 async def assert_is_copy(database: Database, run_id: str, whole: str, place: Any) -> None:
-    """Assert that events have no gap, node states match their last events, and the head has all outputs."""
+    """Assert that events are complete, node states match them, and the head has all outputs."""
     last = await database.pool.fetchval("SELECT last_seq FROM runs WHERE id = $1", run_id)
     rows = await database.pool.fetch("SELECT * FROM events WHERE run_id = $1 ORDER BY seq", run_id)
     assert [row["seq"] for row in rows] == list(range(1, last + 1))
@@ -137,7 +137,12 @@ async def test_a_fork_to_another_version_is_refused_with_all_reasons_if_it_does_
 
     async def version(workflow_id: str, spec_: Any) -> str:
         saved = await mutate(
-            context, "saveDraft", "draft { revision }", workflowId=workflow_id, spec=spec_, expectedRevision=revisions[workflow_id]
+            context,
+            "saveDraft",
+            "draft { revision }",
+            workflowId=workflow_id,
+            spec=spec_,
+            expectedRevision=revisions[workflow_id],
         )
         revisions[workflow_id] = saved["draft"]["revision"]
         frozen = await mutate(context, "createVersion", "version { id }", workflowId=workflow_id)

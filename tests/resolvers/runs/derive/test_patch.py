@@ -1,4 +1,4 @@
-"""Forks with a patch: the nodes that depend on the patched outputs are executed again, and no others."""
+"""Forks with a patch execute again only the nodes that depend on the patched outputs."""
 
 from typing import Any
 
