@@ -85,13 +85,13 @@ STORED = [_run(number) for number in range(50)]
 
 
 @strawberry.type
-class Query:
+class MemoryQuery:
     @strawberry.field
     def runs(self, first: int = 25) -> Runs:
         return Runs(nodes=STORED[:first])
 
 
 if __name__ == "__main__":
-    endpoint: GraphQL[None, None] = GraphQL(strawberry.Schema(Query), graphql_ide=None)
+    endpoint: GraphQL[None, None] = GraphQL(strawberry.Schema(MemoryQuery), graphql_ide=None)
     application = Starlette(routes=[Route("/graphql", endpoint)])
     uvicorn.run(application, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", access_log=False)
