@@ -233,6 +233,10 @@ async def test_a_fragment_is_counted_at_every_spread() -> None:
     assert (code, message) == ("LIMIT", "The operation has 4,194,325 fields, over the limit of 400. Split it up.")
 
 
+async def test_an_alias_is_counted_at_every_spread_of_its_fragment() -> None:
+    assert await refusal(TOO_MUCH["aliases in fragments"]) == ("LIMIT", "60 aliases found. Allowed: 50")
+
+
 async def test_valid_documents_are_cached_and_invalid_ones_are_explained_each_time() -> None:
     admission._documents.clear()
     for n in range(admission.MAX_CACHED + 10):
