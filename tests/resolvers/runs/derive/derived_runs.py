@@ -39,8 +39,8 @@ FLAKY, QUICK_FLAKY = Flaky(), QuickFlaky()
 
 
 async def execute(worker: ExecutorWorker, run_id: str) -> RunStatus | None:
-    taken: RunExecutor = await worker.claim(run_id)
-    return await asyncio.wait_for(taken.run(), 20)
+    executor: RunExecutor = await worker.claim(run_id)
+    return await asyncio.wait_for(executor.run(), 20)
 
 
 async def checkpoints(database: Database, run_id: str) -> list[Any]:

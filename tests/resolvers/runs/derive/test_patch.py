@@ -27,8 +27,8 @@ async def test_a_patch_executes_only_the_dependent_nodes_again(
     }
     run_id = await accept_spec(context.database, caller, project, spec)
     await execute(worker, run_id)
-    place = (await checkpoints(context.database, run_id))[-1]
-    fork = (await derived(context, "forkRun", checkpointId=place["id"], patch={"b": 100}))["id"]
+    row = (await checkpoints(context.database, run_id))[-1]
+    fork = (await derived(context, "forkRun", checkpointId=row["id"], patch={"b": 100}))["id"]
     states = await context.database.pool.fetch(
         "SELECT node_id, status, message FROM node_states WHERE run_id = $1", fork
     )
@@ -58,8 +58,8 @@ async def test_a_patch_in_a_loop_invalidates_the_later_rounds(
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, LOOP)
     await execute(worker, run_id)
-    places = await checkpoints(context.database, run_id)
-    third = [place for place in places if place["next_nodes"] == ["h"]][2]
+    rows = await checkpoints(context.database, run_id)
+    third = [row for row in rows if row["next_nodes"] == ["h"]][2]
     fork = (await derived(context, "forkRun", checkpointId=third["id"], patch={"w": 9}))["id"]
     assert await execute(worker, fork) is RunStatus.COMPLETED
     output, visits, _, _ = await run_summary(context.database, fork)
@@ -79,15 +79,15 @@ async def test_an_invalid_patch_is_refused_and_creates_no_run(
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, SPECS["launched chain"])
     await execute(worker, run_id)
-    place = (await checkpoints(context.database, run_id))[1]["id"]
+    checkpoint_id = (await checkpoints(context.database, run_id))[1]["id"]
     for patch, problem in (
         ({"nobody": 1}, ("input.patch.nobody", "UNKNOWN_NODE")),
         ({"d": 1}, ("input.patch.d", "NOT_RUN")),
         ([1], ("input.patch", "NOT_AN_OBJECT")),
     ):
-        assert await refused(context, "forkRun", checkpointId=place, patch=patch) == [problem]
+        assert await refused(context, "forkRun", checkpointId=checkpoint_id, patch=patch) == [problem]
     assert await refused(context, "forkRun", checkpointId="ckp_01h455vb4pex5vsknk084sn02q") == [("", "NOT_FOUND")]
     options = {"breakpoints": ["nobody"]}
-    assert await refused(context, "forkRun", checkpointId=place, options=options) == [
+    assert await refused(context, "forkRun", checkpointId=checkpoint_id, options=options) == [
         ("input.options.breakpoints", "UNKNOWN_NODE")
     ]

@@ -54,11 +54,11 @@ async def test_a_retry_of_a_cancelled_run_executes_the_stopped_nodes_again(
     }
     run_id = await accept_spec(context.database, caller, project, spec)
     async with ExecutorWorker(context.database, redis, node_types(gated)) as worker:
-        taken = await worker.claim(run_id)
-        task = asyncio.create_task(taken.run())
+        executor = await worker.claim(run_id)
+        task = asyncio.create_task(executor.run())
         await gated.running.wait()
         await control.cancel_run(context, run_id, None, None)
-        taken.request(StopReason.CANCEL)
+        executor.request(StopReason.CANCEL)
         assert await task is RunStatus.CANCELLED
         retry = (await derived(context, "retryRun", runId=run_id))["id"]
         gated.release.set()
