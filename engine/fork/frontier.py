@@ -118,7 +118,7 @@ def apply_writes(plan: Plan, values: Mapping[str, Any], writes: Sequence[Write])
 def read_frontier(plan: Plan, values: Mapping[str, Any]) -> Frontier:
     """Convert the channel values of a checkpoint to a frontier.
 
-    A node without a barrier has no channel for its entry: its record or its pending Send tells
+    A node without a barrier has no channel for its entry: its record or its pending Send shows
     whether the token has arrived.
     """
     edges = EdgeKeys(plan)

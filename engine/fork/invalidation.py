@@ -1,7 +1,7 @@
 """Invalidate what was computed from the last visit of a node: later visits and their tokens.
 
-Everything that does not depend on it stays. Rounds tell which visit led to which. Where they do not
-(EXIT and BACK edges, `join: any`), the first checkpoint that contains a token decides. The result
+Everything that does not depend on it stays. Rounds show which visit led to which. Where they do
+not (EXIT and BACK edges, `join: any`), the first checkpoint that contains a token decides. The result
 is a new frontier: everything here is pure and stores nothing.
 """
 
@@ -39,7 +39,7 @@ class Invalidation:
 
     Raises:
         DependentRoot: One root was computed from another.
-        HistoryUnknown: The history does not tell what was computed from a root.
+        HistoryUnknown: The history does not contain what was computed from a root.
     """
 
     def __init__(self, plan: Plan, history: RunHistory, roots: Collection[str]) -> None:

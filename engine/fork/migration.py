@@ -57,19 +57,17 @@ class _Migration:
         for node_id in begun:
             new, old = self.new.nodes.get(node_id), self.old.nodes[node_id]
             if new is None:
-                message = f"node {node_id!r} has begun, and this version has none of that id"
+                message = f"node {node_id!r} has begun, but this version has no node with that id"
                 self._refuse(node_id, "MISSING_NODE", message)
             elif new.spec.type != old.spec.type:
-                message = (
-                    f"node {node_id!r} has begun as a {old.spec.type!r}, and is a {new.spec.type!r} in this version"
-                )
+                message = f"node {node_id!r} has begun with type {old.spec.type!r}, but has type {new.spec.type!r} in this version"
                 self._refuse(node_id, "OTHER_TYPE", message)
             elif new.loops != old.loops:
-                message = f"node {node_id!r} has begun, and is in other loops in this version"
+                message = f"node {node_id!r} has begun, but is in other loops in this version"
                 self._refuse(node_id, "OTHER_LOOPS", message)
         for node_id in (self.frontier.joins.keys() - begun.keys()) & self.new.nodes.keys():
             if _entry_loops(self.old.nodes[node_id]) != _entry_loops(self.new.nodes[node_id]):
-                message = f"a node before {node_id!r} has run, and {node_id!r} is in other loops in this version"
+                message = f"a node before {node_id!r} has run, but {node_id!r} is in other loops in this version"
                 self._refuse(node_id, "OTHER_LOOPS", message)
 
     def _has_run(self, node_id: str) -> bool:
@@ -137,8 +135,8 @@ class _Migration:
 
     def _refuse_undecided(self, edge: PlanEdge) -> None:
         message = (
-            f"node {edge.source!r} has run already, and nothing tells whether it left by its new edge to {edge.target!r}: "
-            f"fork from a checkpoint before it, or patch its output"
+            f"node {edge.source!r} has run already, and it is not known whether its new edge to {edge.target!r} "
+            f"would have been taken: fork from a checkpoint before {edge.source!r}, or patch its output"
         )
         self._refuse(edge.source, "UNDECIDED_EDGE", message, edge)
 

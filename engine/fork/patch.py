@@ -59,14 +59,14 @@ def apply_patch(plan: Plan, frontier: Frontier, history: RunHistory, patch: Mapp
         result = Invalidation(plan, history, list(patch)).apply(frontier)
     except DependentRoot as error:
         message = (
-            f"node {error.node_id!r} is computed from {error.root!r}, which is patched too and makes it run anew: "
-            f"patch {error.root!r} alone, and {error.node_id!r} in a fork of the run that comes out"
+            f"node {error.node_id!r} is computed from {error.root!r}, which is patched too, so it would run again: "
+            f"patch only {error.root!r}, and then patch {error.node_id!r} in a fork of the new run"
         )
         raise PatchRefused([_problem(error.node_id, "DEPENDS_ON_PATCH", message)]) from error
     except HistoryUnknown as error:
         message = (
-            f"the visits of node {error.node_id!r} before this run began as a copy are not known here: "
-            "fork from a checkpoint of the run that it was made from"
+            f"this run is a copy, and the visits of node {error.node_id!r} before it are not known: "
+            "fork from a checkpoint of the original run"
         )
         raise PatchRefused([_problem(error.node_id, "PAST_UNKNOWN", message)]) from error
     for node_id, output in patch.items():
@@ -135,7 +135,7 @@ def settle_patched(
         inputs: The input of the fork.
 
     Raises:
-        PatchRefused: An output does not tell the port of its node, or a condition fails.
+        PatchRefused: An output does not determine the port of its node, or a condition fails.
     """
     router = FrontierRouter.of(plan, frontier)
     for node_id in patch:
@@ -162,6 +162,6 @@ def _port(node: PlanNode, bound_node: BoundNode, output: JSON) -> str | None:
         return bound_node.type.port_of(bound_node.config, output)
     except PortUndecided as error:
         names = ", ".join(f"`{port}`" for port in error.ports)
-        example = "" if error.example is None else f"; an output that tells it is {error.example}"
-        message = f"the output does not tell by which of its ports ({names}) node {node.id!r} leaves{example}"
+        example = "" if error.example is None else f"; an example that does is {error.example}"
+        message = f"the output does not determine by which port ({names}) node {node.id!r} leaves{example}"
         raise PatchRefused([_problem(node.id, "PORT_UNKNOWN", message)]) from error

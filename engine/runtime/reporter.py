@@ -74,7 +74,7 @@ class NodeReporter:
 
     def attempt_failed(self, number: int, error: RunError, pause_s: float) -> None:
         """Publish that an attempt has failed and that the next one follows after a pause."""
-        message = f"attempt {number} failed: {error.message}; the next in {pause_s:g} s"
+        message = f"attempt {number} failed: {error.message}; the next begins in {pause_s:g} s"
         self._publish(status=NodeStatus.RETRYING, attempt=number, error=error, message=message)
 
     def attempt_started(self, number: int) -> None:

@@ -154,7 +154,7 @@ async def test_all_that_is_wrong_with_a_patch_is_told_at_once() -> None:
 
 async def test_a_patched_node_that_follows_from_another_is_refused() -> None:
     whole = await play(mixed("a>b b>c"))
-    with pytest.raises(PatchRefused, match="patch 'a' alone"):
+    with pytest.raises(PatchRefused, match="patch only 'a'"):
         fork(whole, len(whole.snapshots) - 1, {"a": 1, "c": 2})
 
 
