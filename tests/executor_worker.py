@@ -1,4 +1,4 @@
-"""Claims of runs by the real executor, saver and journal, without processes. Tests kill it at any commit."""
+"""A worker without processes: real executor, saver and journal. Tests kill it at any commit."""
 
 import asyncio
 from collections import Counter
@@ -153,7 +153,7 @@ class CrashingJournal:
 
 
 class ExecutorWorker:
-    """Claims runs, each time as a new worker process would. An async context manager: it owns a journal."""
+    """Claims runs, each time as a new worker process would. It owns a journal."""
 
     def __init__(
         self,
@@ -195,7 +195,7 @@ class ExecutorWorker:
 
 
 async def run_summary(database: Database, run_id: str) -> tuple[Any, Counter[tuple[str, int]], list[int], str]:
-    """Return the output, how often each visit of a node completed, the event numbers, and the status."""
+    """Return output, completions by node and visit, event numbers, and status of a run."""
     run = await database.pool.fetchrow("SELECT output, status FROM runs WHERE id = $1", run_id)
     rows = await database.pool.fetch(
         "SELECT seq, type, node_id, body FROM events WHERE run_id = $1 ORDER BY seq", run_id
@@ -206,7 +206,7 @@ async def run_summary(database: Database, run_id: str) -> tuple[Any, Counter[tup
 
 
 async def eventually(probe: Callable[[], Awaitable[T]]) -> T:
-    """Call `probe`, which reads the database, until its result is truthy, and return it. Fails after 10 s."""
+    """Call `probe`, which reads the database, until its result is truthy, for at most 10 s."""
     async with asyncio.timeout(10):
         while not (result := await probe()):  # noqa: ASYNC110 (the database sends no signal)
             await asyncio.sleep(0.005)

@@ -1,4 +1,4 @@
-"""Execute runs in memory from the start or from a frontier, and record every checkpoint."""
+"""Runs in memory that keep every checkpoint, and runs that begin at a frontier."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from engine.runtime.run_info import RunInfo
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.sdk.node_types import NodeTypes
 from engine.spec.parser import parse
-from engine.states import NodeStatus, RunStatus
+from engine.states import UNFINISHED, RunStatus
 from tests.engine.memory_ports import RecordedJournal
 
 
@@ -34,14 +34,15 @@ class MixConfig(NodeConfig):
     fails: int = 0
 
 
-class Mix(NodeType[MixConfig]):
-    """Computes a number from the values of `sees`.
+class MixNode(NodeType[MixConfig]):
+    """Mixes the outputs that it sees into a number, so that each changed output changes it.
 
-    `pins` are fixed outputs by visit. `ran` records every execution. The node fails `fails` times.
+    `pins` are fixed outputs by visit. It fails its first `fails` attempts. `ran` gets the node and
+    visit of every execution.
     """
 
     name = "mix"
-    title = "Mix"
+    title = "MixNode"
     description = "For tests."
     Config = MixConfig
     inline = True
@@ -62,31 +63,31 @@ class Mix(NodeType[MixConfig]):
         return Output({"v": (mixed * 31 + sum(map(ord, ctx.node_id))) % 997, "n": ctx.visit})
 
 
-class SlowMix(Mix):
+class SlowMixNode(MixNode):
     name = "slow"
     inline = False
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The channels of one checkpoint, with the node records and their outputs."""
+    """One checkpoint: its step, and its channel values with the outputs of the nodes."""
 
     step: int
     values: dict[str, Any]
 
 
 class RecordingHeadStore(MemoryHeadStore):
-    """The head store of one run, empty or starting at `start`.
+    """A checkpoint saver that keeps a snapshot of every checkpoint.
 
-    Records a snapshot of every checkpoint.
+    A run starts anew, or at the snapshot `start` of the graph `plan`.
     """
 
     def __init__(self, start: Snapshot | None = None, plan: Plan | None = None) -> None:
         super().__init__()
         self._plan = plan
         self.snapshots: list[Snapshot] = [start] if start else []
-        self.waiting: list[Write] = []
-        """Outside writes that the last snapshot does not contain."""
+        self.pending_writes: list[Write] = []
+        """The outside writes on top of the last snapshot."""
         self._start = start
 
     async def attach(self, run: AttachedRun) -> ResumeState | None:
@@ -100,7 +101,7 @@ class RecordingHeadStore(MemoryHeadStore):
 
     def enter(self, run_id: str, writes: Sequence[Write]) -> tuple[list[Write], list[PendingWrite]]:
         entering, rows = super().enter(run_id, writes)
-        self.waiting += entering
+        self.pending_writes += entering
         return entering, rows
 
     async def aput(self, config: RunnableConfig, checkpoint: Checkpoint, metadata: Any, new_versions: Any) -> Any:
@@ -108,9 +109,9 @@ class RecordingHeadStore(MemoryHeadStore):
             return await super().aput(config, checkpoint, metadata, new_versions)
         values = {**checkpoint["channel_values"], NODE_RECORDS: dict(self._run.records)}
         self.snapshots.append(Snapshot(metadata["step"], _copy(values)))
-        place = await super().aput(config, checkpoint, metadata, new_versions)
-        self.waiting = []
-        return place
+        new_config = await super().aput(config, checkpoint, metadata, new_versions)
+        self.pending_writes = []
+        return new_config
 
 
 def _checkpoint(values: dict[str, Any], updated: list[str]) -> Checkpoint:
@@ -131,7 +132,10 @@ def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class PlayedRun:
-    """An executed run: its result, its executions and its checkpoints."""
+    """One run that has ended or paused.
+
+    `ran` has the node and visit of every execution, `snapshots` every checkpoint.
+    """
 
     raw: dict[str, Any]
     compiled: CompiledGraph
@@ -139,27 +143,29 @@ class PlayedRun:
     output: Any
     ran: list[tuple[str, int]]
     snapshots: list[Snapshot]
-    waiting: list[Write]
+    pending_writes: list[Write]
     outputs: dict[tuple[str, int], Any] = field(default_factory=dict)
-    """The outputs by node and visit, of this run and of the run that it started from."""
+    """The outputs by node and visit, of this run and of those that it began from."""
 
     def frontier(self, at: int) -> Frontier:
+        """Return the frontier at snapshot `at`."""
         return read_frontier(self.compiled.plan, self.snapshots[at].values)
 
     def head(self) -> Frontier:
-        """The frontier at the end, with the results that no superstep has processed."""
+        """Return the frontier at the end, with the results that no superstep has applied."""
         plan = self.compiled.plan
-        return read_frontier(plan, apply_writes(plan, self.snapshots[-1].values, self.waiting))
+        return read_frontier(plan, apply_writes(plan, self.snapshots[-1].values, self.pending_writes))
 
     def history(self, at: int) -> RunHistory:
+        """Return the history up to snapshot `at`."""
         return RunHistory([snapshot.values for snapshot in self.snapshots[: at + 1]])
 
 
 def node_types(ran: list[tuple[str, int]]) -> NodeTypes:
-    return NodeTypes([*load_node_types().values(), Mix(ran), SlowMix(ran)])
+    return NodeTypes([*load_node_types().values(), MixNode(ran), SlowMixNode(ran)])
 
 
-def compiled(raw: dict[str, Any], saver: Any = None, ran: list[tuple[str, int]] | None = None) -> CompiledGraph:
+def compile_mix(raw: dict[str, Any], saver: Any = None, ran: list[tuple[str, int]] | None = None) -> CompiledGraph:
     return compile_spec(parse(raw), node_types([] if ran is None else ran), saver)
 
 
@@ -169,42 +175,42 @@ async def play(
     outputs: Mapping[tuple[str, int], Any] | None = None,
     ran_before: Sequence[tuple[str, int]] = (),
 ) -> PlayedRun:
-    """Execute a run until it is idle.
+    """Execute a run until it ends or pauses.
 
     Args:
         raw: The spec.
-        start: A frontier and its step, or None to start a new run.
-        outputs: The outputs by node and visit that are known before.
-        ran_before: The executions before the start.
+        start: A frontier and its step to begin at; None for a new run.
+        outputs: The known outputs by node and visit.
+        ran_before: The executions of earlier runs, so that nodes with `fails` count them.
     """
-    known_outputs, ran = dict(outputs or {}), list(ran_before)
-    first = compiled(raw)
+    known, ran = dict(outputs or {}), list(ran_before)
+    first = compile_mix(raw)
     snapshot = None
     if start is not None:
         frontier, step = start
-        snapshot = Snapshot(step, channel_values(first.plan, with_outputs(frontier, known_outputs)))
+        snapshot = Snapshot(step, channel_values(first.plan, with_outputs(frontier, known)))
     saver, journal = RecordingHeadStore(snapshot, first.plan), RecordedJournal()
-    graph = compiled(raw, saver, ran)
+    graph = compile_mix(raw, saver, ran)
     executor = RunExecutor(RunInfo("run_test", "prj_test", 1, 0, {}), graph, journal=journal, head=saver, resources={})
     await asyncio.wait_for(executor.run(), 20)
     output = next((e.change.output for e in reversed(journal.entries) if e.change), None)
     for state in journal.states:
         if state.has_output:
-            known_outputs[state.node_id, state.visits] = state.output
+            known[state.node_id, state.visits] = state.output
     return PlayedRun(
-        raw, graph, executor.final_status, output, ran[len(ran_before) :], saver.snapshots, saver.waiting, known_outputs
+        raw, graph, executor.final_status, output, ran[len(ran_before) :], saver.snapshots, saver.pending_writes, known
     )
 
 
 def with_outputs(frontier: Frontier, outputs: Mapping[tuple[str, int], Any]) -> Frontier:
-    """Add the outputs of the last finished visits to the node records.
+    """Return the frontier with the outputs of the last finished visits.
 
-    A record that has an output already, by a patch, keeps it.
+    A patched node has its output already and keeps it.
     """
 
-    def fill(name: str, record: NodeRecord) -> NodeRecord:
-        is_open = record.status in (NodeStatus.RUNNING, NodeStatus.WAITING)
-        output = outputs.get((name, record.visits - is_open))
-        return record if record.output is not None and not is_open else record.evolve(output=output)
+    def with_output(name: str, record: NodeRecord) -> NodeRecord:
+        is_unfinished = record.status in UNFINISHED
+        output = outputs.get((name, record.visits - is_unfinished))
+        return record if record.output is not None and not is_unfinished else record.evolve(output=output)
 
-    return replace(frontier, records={name: fill(name, record) for name, record in frontier.records.items()})
+    return replace(frontier, records={name: with_output(name, record) for name, record in frontier.records.items()})

@@ -1,4 +1,4 @@
-"""One node's attempts: what is tried again, and what is not although its node asks for it."""
+"""The attempts of a node: some failures are not retried although the spec asks for it."""
 
 import asyncio
 from typing import Any, ClassVar
@@ -13,24 +13,24 @@ from engine.spec.model import NodeSpec, Retry
 from tests.engine.node_runner import NodeHarness
 
 
-class NoConfig(NodeConfig):
+class FailingConfig(NodeConfig):
     pass
 
 
-class Stubborn(NodeType[NoConfig]):
-    """Fails, also when it is told to stop: as a task group does in which something failed in the same moment."""
+class FailingNode(NodeType[FailingConfig]):
+    """Fails, also when it is cancelled, like a task group with a failure at that moment."""
 
-    name: ClassVar[str] = "stubborn"
-    title: ClassVar[str] = "Stubborn"
+    name: ClassVar[str] = "failing"
+    title: ClassVar[str] = "Failing"
     description: ClassVar[str] = "For tests."
-    Config: ClassVar[type[NodeConfig]] = NoConfig
+    Config: ClassVar[type[NodeConfig]] = FailingConfig
 
     def __init__(self, code: str, *, waits: bool) -> None:
-        self.code, self.waits, self.tries = code, waits, 0
+        self.code, self.waits, self.count = code, waits, 0
         self.running = asyncio.Event()
 
-    async def execute(self, config: NoConfig, ctx: NodeContext) -> Output:
-        self.tries += 1
+    async def execute(self, config: FailingConfig, ctx: NodeContext) -> Output:
+        self.count += 1
         self.running.set()
         try:
             if self.waits:
@@ -39,23 +39,25 @@ class Stubborn(NodeType[NoConfig]):
             raise NodeFailure(self.code, "it failed", retryable=False)
 
 
-def tried(kind: Stubborn) -> Any:
-    work = BoundNode(NodeSpec("n", kind.name, retry=Retry(max_attempts=3, backoff_s=0)), kind, NoConfig())
-    return run_attempts(work, NodeHarness().context, lambda *_: None, lambda _: None)
+def attempts_of(node_type: FailingNode) -> Any:
+    node = BoundNode(
+        NodeSpec("n", node_type.name, retry=Retry(max_attempts=3, backoff_s=0)), node_type, FailingConfig()
+    )
+    return run_attempts(node, NodeHarness().context, lambda *_: None, lambda _: None)
 
 
-async def test_a_node_that_fails_while_it_is_told_to_stop_is_not_tried_again() -> None:
-    kind = Stubborn("NODE", waits=True)
-    running = asyncio.create_task(tried(kind))
-    await kind.running.wait()
+async def test_a_node_that_fails_while_it_is_cancelled_is_not_retried() -> None:
+    node_type = FailingNode("NODE", waits=True)
+    running = asyncio.create_task(attempts_of(node_type))
+    await node_type.running.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert kind.tries == 1
+    assert node_type.count == 1
 
 
-@pytest.mark.parametrize(("code", "tries"), [("NODE", 3), ("FENCED", 1), ("TEMPLATE", 1)])
-async def test_what_is_wrong_for_good_is_not_tried_again(code: str, tries: int) -> None:
-    kind = Stubborn(code, waits=False)
-    result = await tried(kind)
-    assert (result.error.code, result.attempts, kind.tries) == (code, tries, tries)
+@pytest.mark.parametrize(("code", "count"), [("NODE", 3), ("FENCED", 1), ("TEMPLATE", 1)])
+async def test_a_permanent_error_is_not_retried(code: str, count: int) -> None:
+    node_type = FailingNode(code, waits=False)
+    result = await attempts_of(node_type)
+    assert (result.error.code, result.attempts, node_type.count) == (code, count, count)

@@ -1,5 +1,7 @@
-"""A cancel, or the end of a time, that comes in the same moment as a piece of an answer is not lost: a hundred times each,
-against peers that never stop talking. What such a moment needs cannot be arranged, so it is met by chance."""
+"""A cancel or a timeout that comes at the same moment as data is not lost.
+
+The moment cannot be arranged, so each test tries 100 times, against peers that never stop sending.
+"""
 
 import asyncio
 import json
@@ -18,30 +20,30 @@ from engine.nodes.http.client import GuardedHttp
 from engine.tools.catalog import open_tools
 from tests.engine.node_runner import NodeHarness
 from tests.paths import PEERS
-from tests.peers import chat as chat  # which teaches the peer to speak
+from tests.peers import chat as chat  # registers the routes of the chat peer
 from tests.peers.http import http_peer
 
-TIMES, TOGETHER = 100, 10
+ATTEMPTS, CONCURRENT = 100, 10
 PEER = PEERS / "mcp_server.py"
 
 
-def asks(*calls: dict[str, Any]) -> dict[str, Any]:
+def agent_config(*calls: dict[str, Any]) -> dict[str, Any]:
     return {"model": "calls-for-ever", "messages": [{"role": "user", "content": json.dumps(calls)}], "maxSteps": 200}
 
 
 NODES: dict[str, tuple[str, dict[str, Any]]] = {
-    "a model that babbles": ("llm", {"model": "babbles", "prompt": "hi"}),
-    "an agent whose model babbles": ("agent", {"model": "babbles", "prompt": "hi", "tools": ["hash_text"]}),
-    "an agent whose tool babbles": (
+    "a model that never stops": ("llm", {"model": "babbles", "prompt": "hi"}),
+    "an agent whose model never stops": ("agent", {"model": "babbles", "prompt": "hi", "tools": ["hash_text"]}),
+    "an agent whose tool never stops": (
         "agent",
-        {**asks({"name": "mcp_peer_babble", "arguments": {}}), "tools": ["mcp:peer/babble"]},
+        {**agent_config({"name": "mcp_peer_babble", "arguments": {}}), "tools": ["mcp:peer/babble"]},
     ),
-    "an agent that goes on for ever": (
+    "an agent that calls tools for ever": (
         "agent",
-        {**asks(*[{"name": "hash_text", "arguments": {"text": "a"}}] * 3), "tools": ["hash_text"]},
+        {**agent_config(*[{"name": "hash_text", "arguments": {"text": "a"}}] * 3), "tools": ["hash_text"]},
     ),
-    "an address that babbles": ("http", {"url": "PEER/babble"}),
-    "a server of tools that babbles": ("tool", {"tool": "mcp:peer/babble"}),
+    "an HTTP body that never ends": ("http", {"url": "PEER/babble"}),
+    "an MCP tool that never stops": ("tool", {"tool": "mcp:peer/babble"}),
 }
 
 
@@ -55,34 +57,34 @@ async def resources() -> AsyncIterator[dict[str, Any]]:
             yield {"tools": tools, "models": models, "http": GuardedHttp(Allowed.parse("127.0.0.1")), "peer": peer.url}
 
 
-def started(what: str, resources: dict[str, Any], **more: Any) -> "asyncio.Task[Any]":
-    kind, config = NODES[what]
-    if kind == "http":
+def start(case: str, resources: dict[str, Any], **more: Any) -> "asyncio.Task[Any]":
+    node_type, config = NODES[case]
+    if node_type == "http":
         config = {"url": config["url"].replace("PEER", resources["peer"])}
-    return asyncio.create_task(NodeHarness({}, resources).run(kind, {**config, **more}))
+    return asyncio.create_task(NodeHarness({}, resources).run(node_type, {**config, **more}))
 
 
-@pytest.mark.parametrize("what", NODES)
-async def test_a_cancel_is_never_lost(what: str, resources: dict[str, Any]) -> None:
+@pytest.mark.parametrize("case", NODES)
+async def test_a_cancel_is_never_lost(case: str, resources: dict[str, Any]) -> None:
     async def once() -> None:
-        running = started(what, resources)
+        running = start(case, resources)
         await asyncio.sleep(random.uniform(0, 0.1))
         running.cancel()
         await asyncio.wait({running}, timeout=20)
         assert running.cancelled()
 
-    for _ in range(TIMES // TOGETHER):
-        await asyncio.gather(*(once() for _ in range(TOGETHER)))
+    for _ in range(ATTEMPTS // CONCURRENT):
+        await asyncio.gather(*(once() for _ in range(CONCURRENT)))
 
 
-@pytest.mark.parametrize("what", NODES)
-async def test_the_end_of_the_time_is_never_lost(what: str, resources: dict[str, Any]) -> None:
+@pytest.mark.parametrize("case", NODES)
+async def test_a_timeout_is_never_lost(case: str, resources: dict[str, Any]) -> None:
     async def once() -> None:
-        running = started(what, resources, timeoutS=random.uniform(0.02, 0.1))
+        running = start(case, resources, timeoutS=random.uniform(0.02, 0.1))
         await asyncio.wait({running}, timeout=20)
         assert running.done()
-        fault = running.exception()
-        assert isinstance(fault, NodeFailure) and "TIMEOUT" in fault.code, fault
+        error = running.exception()
+        assert isinstance(error, NodeFailure) and "TIMEOUT" in error.code, error
 
-    for _ in range(TIMES // TOGETHER):
-        await asyncio.gather(*(once() for _ in range(TOGETHER)))
+    for _ in range(ATTEMPTS // CONCURRENT):
+        await asyncio.gather(*(once() for _ in range(CONCURRENT)))

@@ -1,4 +1,4 @@
-"""Joins, dead branches and loops: every node runs once or is skipped, never both, and nothing waits for ever."""
+"""Joins, dead branches and loops: each node runs or is skipped in each round, and no run hangs."""
 
 import asyncio
 from typing import Any
@@ -14,7 +14,13 @@ RAN, SKIPPED = NodeStatus.COMPLETED, NodeStatus.SKIPPED
 
 
 def graph(edges: str, choices: dict[str, str] | None = None, **node_fields: dict[str, Any]) -> dict[str, Any]:
-    """`a>b b>c` as a spec. `choices` says when `a>b` is taken; in it, `v` is the visit of the edge's source."""
+    """Return a spec with the edges `a>b b>c`.
+
+    Args:
+        edges: The edges.
+        choices: Conditions by edge. `v` in them is the visit of the edge's source.
+        node_fields: More fields of a node, by its id.
+    """
     pairs = [tuple(pair.split(">")) for pair in edges.split()]
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
     nodes = [
@@ -63,7 +69,7 @@ CASES = {
         {"a>h": "v < 2", "b2>h": "v < 2", "a>x": "v >= 2"},
         "a a b b b2 b2 h h s x",
     ),
-    "nested loops count their rounds apart": (
+    "nested loops count their rounds separately": (
         "s>o o>i i>k k>i k>e e>o e>x",
         {"k>i": "v % 3 != 0", "k>e": "v % 3 == 0", "e>o": "v < 2", "e>x": "v >= 2"},
         "e e i i i i i i k k k k k k o o s x",
@@ -74,47 +80,49 @@ CASES = {
 
 
 @pytest.mark.parametrize(("edges", "choices", "expected"), CASES.values(), ids=CASES.keys())
-async def test_a_graph_runs_as_its_edges_say(edges: str, choices: dict[str, str], expected: str) -> None:
-    executor, settled = await asyncio.wait_for(play(graph(edges, choices)), 10)
+async def test_a_graph_runs_along_its_taken_edges(edges: str, choices: dict[str, str], expected: str) -> None:
+    executor, visited = await asyncio.wait_for(play(graph(edges, choices)), 10)
     assert executor.final_status is RunStatus.COMPLETED
-    told = sorted(name + ("" if status is RAN else "-") for name, status in settled)
-    assert told == sorted(expected.split())
+    visits = sorted(name + ("" if status is RAN else "-") for name, status in visited)
+    assert visits == sorted(expected.split())
 
 
 async def test_join_any_runs_once_on_the_first_edge_taken() -> None:
-    _, settled = await play(graph("a>b b>c c>d a>e e>d", d={"join": "any"}))
-    order = [name for name, _ in settled]
+    _, visited = await play(graph("a>b b>c c>d a>e e>d", d={"join": "any"}))
+    order = [name for name, _ in visited]
     assert order.count("d") == 1
     assert order.index("d") < order.index("c") + 2
 
 
-async def test_a_runaway_loop_ends_with_loop_limit() -> None:
+async def test_an_endless_loop_fails_the_run_with_loop_limit() -> None:
     journal = RecordedJournal()
-    runaway = graph("s>h h>h h>x", {"h>h": "true", "h>x": "false"}, h={"maxVisits": 7})
-    executor, settled = await play(runaway, journal=journal)
+    endless = graph("s>h h>h h>x", {"h>h": "true", "h>x": "false"}, h={"maxVisits": 7})
+    executor, visited = await play(endless, journal=journal)
     assert executor.final_status is RunStatus.FAILED
-    ended = journal.entries[-1].change
-    assert ended is not None and ended.error is not None and ended.error.code == "LOOP_LIMIT"
-    assert [name for name, _ in settled].count("h") == 7
+    change = journal.entries[-1].change
+    assert change is not None and change.error is not None and change.error.code == "LOOP_LIMIT"
+    assert [name for name, _ in visited].count("h") == 7
 
 
 @st.composite
 def dags(draw: st.DrawFn) -> tuple[str, dict[str, str]]:
-    """Random acyclic graphs, each edge with a fixed fate."""
+    """Random acyclic graphs in which each edge is always or never taken."""
     size = draw(st.integers(2, 12))
     pairs = [f"n{i}>n{j}" for i in range(size) for j in range(i + 1, size) if draw(st.integers(0, 9)) < 3]
-    fates = {pair: draw(st.sampled_from(["true", "false"])) for pair in pairs}
-    return " ".join(pairs or ["n0>n1"]), fates
+    conditions = {pair: draw(st.sampled_from(["true", "false"])) for pair in pairs}
+    return " ".join(pairs or ["n0>n1"]), conditions
 
 
 @settings(max_examples=200, deadline=None)
 @given(dags())
 def test_in_any_acyclic_graph_every_node_runs_once_or_is_skipped_once(case: tuple[str, dict[str, str]]) -> None:
-    edges, fates = case
-    spec = graph(edges, fates)
-    _, settled = asyncio.run(asyncio.wait_for(play(spec), 10))
+    edges, conditions = case
+    spec = graph(edges, conditions)
+    _, visited = asyncio.run(asyncio.wait_for(play(spec), 10))
     live: dict[str, bool] = {}
     for node in sorted((node["id"] for node in spec["nodes"]), key=lambda name: int(name[1:])):
         entries = [edge for edge in spec["edges"] if edge["target"] == node]
-        live[node] = not entries or any(live[e["source"]] and fates.get(e["id"], "true") == "true" for e in entries)
-    assert sorted(settled) == sorted((node, RAN if is_live else SKIPPED) for node, is_live in live.items())
+        live[node] = not entries or any(
+            live[e["source"]] and conditions.get(e["id"], "true") == "true" for e in entries
+        )
+    assert sorted(visited) == sorted((node, RAN if is_live else SKIPPED) for node, is_live in live.items())
