@@ -60,7 +60,8 @@ class _Migration:
                 message = f"node {node_id!r} has begun, but this version has no node with that id"
                 self._refuse(node_id, "MISSING_NODE", message)
             elif new.spec.type != old.spec.type:
-                message = f"node {node_id!r} has begun with type {old.spec.type!r}, but has type {new.spec.type!r} in this version"
+                types = f"has begun with type {old.spec.type!r}, but has type {new.spec.type!r} in this version"
+                message = f"node {node_id!r} {types}"
                 self._refuse(node_id, "OTHER_TYPE", message)
             elif new.loops != old.loops:
                 message = f"node {node_id!r} has begun, but is in other loops in this version"
