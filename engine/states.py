@@ -146,6 +146,8 @@ def sql_list(statuses: Iterable[StrEnum]) -> str:
 
 
 class RunAction(StrEnum):
+    """A request that a client may make for a run in its current status."""
+
     EXECUTE = "EXECUTE"
     CANCEL = "CANCEL"
     PAUSE = "PAUSE"
@@ -157,6 +159,8 @@ class RunAction(StrEnum):
 
 
 class RunSource(StrEnum):
+    """The origin of a run."""
+
     MANUAL = "MANUAL"
     TRIGGER = "TRIGGER"
     AGENT = "AGENT"
@@ -166,16 +170,22 @@ class RunSource(StrEnum):
 
 
 class RunMode(StrEnum):
+    """Whether `executeRun` returns when the run is accepted (ASYNC), or when it is idle (SYNC)."""
+
     ASYNC = "ASYNC"
     SYNC = "SYNC"
 
 
 class RetryFrom(StrEnum):
+    """The place from which a retry of a run continues."""
+
     START = "START"
     FAILED = "FAILED"
 
 
 class WaitKind(StrEnum):
+    """The event that a waiting node waits for."""
+
     TIMER = "TIMER"
     INPUT = "INPUT"
     RUN = "RUN"
@@ -191,12 +201,16 @@ class OnLimit(StrEnum):
 
 
 class VersionStatus(StrEnum):
+    """The status of a version of a workflow."""
+
     DRAFT = "DRAFT"
     PUBLISHED = "PUBLISHED"
     ARCHIVED = "ARCHIVED"
 
 
 class LogLevel(StrEnum):
+    """The level of a log record of a run."""
+
     DEBUG = "DEBUG"
     INFO = "INFO"
     WARNING = "WARNING"
@@ -204,6 +218,8 @@ class LogLevel(StrEnum):
 
 
 class Severity(StrEnum):
+    """Whether a problem makes a spec invalid (ERROR) or not (WARNING)."""
+
     ERROR = "ERROR"
     WARNING = "WARNING"
 

@@ -25,6 +25,8 @@ def _either(camel: str, snake: str) -> AliasChoices:
 
 
 class RawRetry(RawModel):
+    """The field `retry` of a node."""
+
     max_attempts: int = Field(3, ge=1, le=100, validation_alias=_either("maxAttempts", "max_attempts"))
     backoff_s: float = Field(
         1.0, ge=0, le=86400, allow_inf_nan=False, validation_alias=_either("backoffS", "backoff_s")
@@ -34,6 +36,8 @@ class RawRetry(RawModel):
 
 
 class RawNode(RawModel):
+    """An item of `nodes`."""
+
     id: str
     type: str
     label: str | None = None
@@ -49,6 +53,8 @@ class RawNode(RawModel):
 
 
 class RawEdge(RawModel):
+    """An item of `edges`."""
+
     id: str | None = None
     source: str
     target: str
@@ -58,6 +64,8 @@ class RawEdge(RawModel):
 
 
 class RawConcurrency(RawModel):
+    """The field `concurrency` of a spec. Unknown fields are an error."""
+
     model_config = ConfigDict(strict=True, extra="forbid")
 
     limit: int = Field(ge=1, le=100_000)
@@ -65,6 +73,8 @@ class RawConcurrency(RawModel):
 
 
 class RawSpec(RawModel):
+    """The fields of a spec except `nodes` and `edges`, which are validated item by item."""
+
     inputs: dict[str, Any] | None = None
     outputs: dict[str, Any] | None = None
     concurrency: RawConcurrency | None = None

@@ -121,6 +121,7 @@ def clean_text(text: str) -> str:
 
 
 def is_storable(value: JSON) -> bool:
+    """Tell whether `check_storable` accepts a value."""
     try:
         check_storable(value)
     except NotStorable:
