@@ -1,4 +1,4 @@
-"""Real servers for every test: one embedded Postgres and Redis a test process; a database, worker and peer of its own a test."""
+"""Fixtures with real servers: one embedded Postgres and Redis a test process, one database a test."""
 
 import itertools
 import os
@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
-import mcp.client.stdio  # noqa: F401  Binds sys.stderr when first imported: not inside a test, which has one of its own.
+
+# Imported before any test, because it binds sys.stderr, which pytest replaces during a test.
+import mcp.client.stdio  # noqa: F401
 import pytest
 from redis.asyncio import Redis
 
@@ -17,7 +19,7 @@ from persistence.caller import Caller, Role
 from persistence.db.database import Database
 from persistence.db.migrate import migrate
 from persistence.runs.run import Run
-from tests.journal_worker import DEADLINES, Worker, accepted, working
+from tests.journal_worker import DEADLINES, JournalWorker, accept_run, open_worker
 from tests.peers.http import Peer, http_peer
 
 DEFAULT_PROJECT = "prj_00000000000000000000000000"
@@ -26,7 +28,7 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="session", autouse=True)
 def data_folder() -> Iterator[Path]:
-    """Where the servers and workers of the tests keep their key: not where those of a developer do."""
+    """The folder of the tests' secret key, so that tests never use a developer's data folder."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="treadle-test-") as folder:
         patch.setenv("TREADLE_DATA_DIR", folder)
         yield Path(folder)
@@ -34,8 +36,8 @@ def data_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def embedded() -> Iterator[tuple[str, str]]:
-    """(database URL, Redis URL) of this test process's own servers."""
-    # A folder that the unprivileged user of Postgres can reach, wherever the checkout lies.
+    """(database URL, Redis URL) of the servers of this test process."""
+    # Postgres runs as an unprivileged user, who must be able to enter this folder.
     with tempfile.TemporaryDirectory(prefix="treadle-test-") as folder:
         os.chmod(folder, 0o711)
         with servers(Path(folder), durable=False) as urls:
@@ -44,7 +46,7 @@ def embedded() -> Iterator[tuple[str, str]]:
 
 @pytest.fixture(scope="session")
 async def template(embedded: tuple[str, str]) -> str:
-    """The migrated database that every test's own is a copy of."""
+    """The URL of the migrated database that is copied for each test."""
     await migrate(embedded[0])
     return embedded[0]
 
@@ -58,24 +60,24 @@ async def database_url(template: str) -> AsyncIterator[str]:
         await connection.execute(f"CREATE DATABASE {name} TEMPLATE treadle STRATEGY FILE_COPY")
         url = template.replace("/treadle?", f"/{name}?")
         yield url
-        assert await _illegal_moves(url) == []
+        assert await _illegal_transitions(url) == []
         await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
         await connection.close()
 
 
-async def _illegal_moves(url: str) -> list[tuple[str, str]]:
-    """Status changes that a test has seen and that the state machine does not have, whoever made them."""
+async def _illegal_transitions(url: str) -> list[tuple[str, str]]:
+    """Status changes in a test's database that the state machine does not have."""
     connection = await asyncpg.connect(url)
     try:
-        rows = await connection.fetch(_MOVES) if await connection.fetchval("SELECT to_regclass('events')") else []
+        rows = await connection.fetch(_TRANSITIONS) if await connection.fetchval("SELECT to_regclass('events')") else []
     finally:
         await connection.close()
-    moves = [(RunStatus(before), RunStatus(after)) for before, after in rows]
-    return [(before, after) for before, after in moves if after not in TRANSITIONS[before]]
+    changes = [(RunStatus(before), RunStatus(after)) for before, after in rows]
+    return [(before, after) for before, after in changes if after not in TRANSITIONS[before]]
 
 
-_MOVES = """
+_TRANSITIONS = """
 SELECT DISTINCT body->>'previous', body->>'status' FROM events
 WHERE type = 'RUN_STATUS' AND body->>'previous' IS NOT NULL
 """
@@ -114,20 +116,20 @@ def caller(project: str) -> Caller:
 
 
 @pytest.fixture
-async def worker(database: Database, redis: Redis) -> AsyncIterator[Worker]:
-    """A worker that claims runs and writes what the test says."""
-    async with working(database, redis) as worker:
+async def worker(database: Database, redis: Redis) -> AsyncIterator[JournalWorker]:
+    """A worker that claims runs and writes to them without executing them."""
+    async with open_worker(database, redis) as worker:
         yield worker
 
 
 @pytest.fixture
 async def run(database: Database, caller: Caller, project: str) -> Run:
-    """A run that is queued for the worker."""
-    return (await accepted(database, caller, project)).run
+    """A QUEUED run."""
+    return (await accept_run(database, caller, project)).run
 
 
 @pytest.fixture
 async def peer() -> AsyncIterator[Peer]:
-    """A server of strangers on loopback."""
+    """A third party's HTTP server on loopback."""
     async with http_peer() as peer:
         yield peer

@@ -1,4 +1,4 @@
-"""A worker's writes, made by the real claim and the real journal, without a graph: tests say what happens in a run."""
+"""A worker that claims runs and writes to them by the real journal, but executes no graph."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -33,44 +33,45 @@ SPEC = {
 DEADLINES = Deadlines(pausing=timedelta(minutes=1), cancelling=timedelta(seconds=10), idle=timedelta(days=30))
 
 
-async def accepted(database: Database, caller: Caller, project: str, *, start: bool = True) -> CommandResult:
-    """A run of SPEC, with event 1."""
+async def accept_run(database: Database, caller: Caller, project: str, *, start: bool = True) -> CommandResult:
+    """Insert a run of SPEC with its event 1, PENDING unless `start`."""
     async with database.begin() as connection:
         version = await versions.ensure_adhoc(connection, caller, project, Content(SPEC, "hash-of-spec"))
         new = NewRun(project, None, version.id, {"n": 1}, start=start)
         return await create.accept(connection, caller, new)
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Waits for the thing itself; fails after 20 s without it."""
+async def wait_until(condition: Callable[[], object]) -> None:
+    """Wait until the condition holds. Raises TimeoutError after 20 s."""
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 (what is waited for has no event of its own)
+        while not condition():  # noqa: ASYNC110 (the condition has no event of its own)
             await asyncio.sleep(0)
 
 
-class Held:
-    """A run that this worker holds."""
+class HeldRun:
+    """A run that the worker holds under an epoch."""
 
     def __init__(self, journal: PostgresJournal, run_id: str, epoch: int) -> None:
         self._journal, self.run_id, self.epoch = journal, run_id, epoch
 
-    async def happens(self, *what: EventData) -> int:
-        """Commits these as one entry, and returns the last number."""
+    async def record(self, *events: EventData) -> int:
+        """Commit events as one entry. Returns the number of the last one, as all methods here do."""
         now = datetime.now(UTC)
-        return await self._journal.commit(Entry(self.run_id, self.epoch, events_to_write=[(now, one) for one in what]))
+        entry = Entry(self.run_id, self.epoch, events_to_write=[(now, data) for data in events])
+        return await self._journal.commit(entry)
 
-    async def writes(self, entry: Entry) -> int:
+    async def commit(self, entry: Entry) -> int:
         return await self._journal.commit(entry)
 
     async def node(self, node_id: str, status: NodeStatus, **values: object) -> int:
-        return await self.happens(NodeChange(NodeState(self.run_id, node_id, status, **values)))  # type: ignore[arg-type]
+        return await self.record(NodeChange(NodeState(self.run_id, node_id, status, **values)))  # type: ignore[arg-type]
 
     async def checkpoint(self, id: str, *, step: int, next_nodes: list[str], parent_id: str | None = None) -> int:
         record = CheckpointRecord(id, parent_id, step, True, b"12345", next_nodes)
         saved = (datetime.now(UTC), CheckpointSaved(id, step))
         return await self._journal.commit(Entry(self.run_id, self.epoch, events_to_write=[saved], checkpoint=record))
 
-    async def ends(
+    async def finish(
         self,
         status: RunStatus = RunStatus.COMPLETED,
         expected: RunStatus = RunStatus.RUNNING,
@@ -86,28 +87,29 @@ class Held:
         return await self._journal.commit(entry)
 
 
-class Worker:
-    """Claims runs and writes what happens in them."""
+class JournalWorker:
+    """Claims queued runs."""
 
     def __init__(self, database: Database, redis: Redis, journal: PostgresJournal) -> None:
         self._database, self._redis, self._journal = database, redis, journal
         self._epochs: dict[str, int] = {}
 
-    async def takes_up(self, run: Run) -> Held:
-        """Claims what is queued, until it has this run."""
+    async def claim(self, run: Run) -> HeldRun:
+        """Claim queued runs until this one is among them."""
         while run.id not in self._epochs:
             batch = await claim_next(self._database.pool, "worker", 60, 10)
             assert batch.runs, "the run is not queued"
             await publish_transitions(self._redis, batch.transitions)
             self._epochs |= {claimed.id: claimed.epoch for claimed in batch.runs}
-        return Held(self._journal, run.id, self._epochs.pop(run.id))
+        return HeldRun(self._journal, run.id, self._epochs.pop(run.id))
 
 
 @asynccontextmanager
-async def working(database: Database, redis: Redis) -> AsyncIterator[Worker]:
+async def open_worker(database: Database, redis: Redis) -> AsyncIterator[JournalWorker]:
+    """Open a worker with a journal of its own."""
     journal = PostgresJournal(database.pool, redis, database.deadlines)
     journal.open()
     try:
-        yield Worker(database, redis, journal)
+        yield JournalWorker(database, redis, journal)
     finally:
         await journal.close()

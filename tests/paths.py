@@ -1,4 +1,4 @@
-"""Paths of the checkout that tests read or start programs from."""
+"""Paths of files in the checkout that tests read or execute."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a call costs the database, in statements, whichever pool they take."""
+"""Counts the SQL statements that a call sends to the database, through both of its pools."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,21 +9,22 @@ from persistence.db.database import Database
 
 
 @asynccontextmanager
-async def counted(database: Database) -> AsyncIterator[list[str]]:
-    """The statements that go to the database meanwhile."""
+async def count_statements(database: Database) -> AsyncIterator[list[str]]:
+    """Yield a list to which every statement is appended that is sent inside the block."""
     statements: list[str] = []
 
-    def note(_c: object, _k: object, statement: str, *_: object) -> None:
+    def append(_c: object, _k: object, statement: str, *_: object) -> None:
         statements.append(statement)
 
-    # All that the pool will ever have, so that none opens a connection that nobody listens to.
-    held = [await database.pool.acquire() for _ in range(database.pool.get_max_size())]
-    for connection in held:
-        connection.add_query_logger(lambda logged: statements.append(logged.query))
+    # All connections that the asyncpg pool can have: a connection opened later would have no
+    # logger.
+    connections = [await database.pool.acquire() for _ in range(database.pool.get_max_size())]
+    for connection in connections:
+        connection.add_query_logger(lambda record: statements.append(record.query))
         await database.pool.release(connection)
     engine = database.engine.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
+    event.listen(engine, "before_cursor_execute", append)
     try:
         yield statements
     finally:
-        event.remove(engine, "before_cursor_execute", note)
+        event.remove(engine, "before_cursor_execute", append)

@@ -9,7 +9,7 @@ import asyncpg
 
 from tests.end_to_end.client_actions import do, until
 from tests.end_to_end.system import CANCEL, System, running
-from tests.journal_worker import until as once
+from tests.journal_worker import wait_until as once
 from tests.peers.http import Peer
 
 COUNT = 400

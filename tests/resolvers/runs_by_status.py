@@ -5,17 +5,17 @@ from typing import Any
 from engine.states import RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
-from tests.journal_worker import Worker, accepted
+from tests.journal_worker import JournalWorker, accept_run
 
 S = RunStatus
 RUN = "run { id status }"
 QUESTION = "wait_01h455vb4pex5vsknk084sn02q"
 
 
-async def in_status(database: Database, worker: Worker, caller: Caller, project: str, status: RunStatus) -> str:
+async def in_status(database: Database, worker: JournalWorker, caller: Caller, project: str, status: RunStatus) -> str:
     """Return the id of a run in `status`, with one step, a checkpoint and an open question."""
-    run = (await accepted(database, caller, project)).run
-    held = await worker.takes_up(run)
+    run = (await accept_run(database, caller, project)).run
+    held = await worker.claim(run)
     await held.checkpoint("ckp_" + run.id[4:], step=1, next_nodes=["b"])
     await database.pool.execute("UPDATE runs SET status = $2, takeup = 1 WHERE id = $1", run.id, status)
     await database.pool.execute(

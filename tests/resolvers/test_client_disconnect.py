@@ -12,7 +12,7 @@ from resolvers.idempotent import finish_shielded, shielded
 from resolvers.runs import control, start
 from resolvers.runs.start import StartArguments
 from resolvers.workflows import workflows
-from tests.journal_worker import SPEC, working
+from tests.journal_worker import SPEC, open_worker
 
 Call = Callable[[Context, str, str], Awaitable[object]]
 
@@ -32,8 +32,8 @@ async def test_the_worker_of_a_run_is_notified_after_the_client_has_disconnected
         context, project_id=None, name="w", description=None, spec=SPEC, template=None
     )
     run = await start.run_workflow(context, StartArguments(workflow_id=workflow.id))
-    async with working(database, redis) as worker, redis.pubsub(ignore_subscribe_messages=True) as notices:
-        await worker.takes_up(run)
+    async with open_worker(database, redis) as worker, redis.pubsub(ignore_subscribe_messages=True) as notices:
+        await worker.claim(run)
         await notices.subscribe("test:nudge")
         # Redis delays the notification, and Postgres commits at once.
         await redis.execute_command("CLIENT", "PAUSE", "60000", "WRITE")

@@ -9,13 +9,13 @@ import pytest
 from engine.states import RunStatus
 from persistence.caller import Caller
 from resolvers.context import Context
-from tests.journal_worker import Worker
+from tests.journal_worker import JournalWorker
 from tests.resolvers.runs_by_status import QUESTION, RUN, S, all_rows, in_status
 from tests.schema_client import LINEAR, mutate, new_workflow
 
 
 async def test_an_answer_that_fails_its_schema_changes_nothing_and_only_the_first_answer_wins(
-    context: Context, worker: Worker, caller: Caller, project: str
+    context: Context, worker: JournalWorker, caller: Caller, project: str
 ) -> None:
     run_id = await in_status(context.database, worker, caller, project, S.WAITING)
     before = await all_rows(context.database, run_id)
@@ -45,7 +45,7 @@ OPERATIONS: dict[str, tuple[RunStatus, Callable[[str], dict[str, Any]]]] = {
 
 @pytest.mark.parametrize("name", OPERATIONS)
 async def test_twenty_concurrent_calls_with_one_key_change_the_run_once_and_get_the_same_answer(
-    context: Context, worker: Worker, caller: Caller, project: str, name: str
+    context: Context, worker: JournalWorker, caller: Caller, project: str, name: str
 ) -> None:
     status, arguments = OPERATIONS[name]
     mutation = {"rewind": "resumeRun", "answer": "resumeRun"}.get(name, name)
@@ -74,7 +74,7 @@ async def test_twenty_concurrent_calls_with_one_key_change_the_run_once_and_get_
 
 
 async def test_of_concurrent_calls_with_different_keys_only_one_wins(
-    context: Context, worker: Worker, caller: Caller, project: str
+    context: Context, worker: JournalWorker, caller: Caller, project: str
 ) -> None:
     run_id = await in_status(context.database, worker, caller, project, S.WAITING)
     answers = await asyncio.gather(
@@ -85,7 +85,7 @@ async def test_of_concurrent_calls_with_different_keys_only_one_wins(
 
 
 async def test_a_refused_call_does_not_use_up_its_key(
-    context: Context, worker: Worker, caller: Caller, project: str
+    context: Context, worker: JournalWorker, caller: Caller, project: str
 ) -> None:
     run_id = await in_status(context.database, worker, caller, project, S.RUNNING)
     early = await mutate(context, "resumeRun", RUN, runId=run_id, idempotencyKey="the key")

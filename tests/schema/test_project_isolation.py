@@ -13,7 +13,7 @@ from persistence.secrets.keyring import Key, Keyring
 from persistence.workflows import projects
 from resolvers.context import Context
 from schema.schema import schema
-from tests.journal_worker import working
+from tests.journal_worker import open_worker
 from tests.schema_client import LINEAR, PROBLEM, call, mutate, new_workflow
 
 
@@ -49,11 +49,11 @@ async def foreign(context: Context, project: str) -> ForeignIds:
     run_id, checkpoint_id, wait_id = started["run"]["id"], new_id("ckp"), new_id("wait")
     loaded = await context.loaders.run.load(run_id)
     assert loaded is not None
-    async with working(context.database, context.redis) as worker:
-        held = await worker.takes_up(loaded)
+    async with open_worker(context.database, context.redis) as worker:
+        held = await worker.claim(loaded)
         await held.node("start", NodeStatus.COMPLETED, output={"secret": 1}, has_output=True)
         await held.checkpoint(checkpoint_id, step=1, next_nodes=["end"])
-        await held.ends(RunStatus.PAUSED)
+        await held.finish(RunStatus.PAUSED)
     insert = (
         "INSERT INTO waits (id, run_id, node_id, visit, lineage, seq, kind) VALUES ($1, $2, 'end', 1, 0, 2, 'INPUT')"
     )

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from persistence.feed import pubsub
 from persistence.feed.pubsub import ChannelReader
 from persistence.queue.notifier import TIMEOUT_S, Notifier
-from tests.journal_worker import until
+from tests.journal_worker import wait_until
 from worker.listener import Handler, listen
 
 
@@ -131,7 +131,7 @@ async def test_the_listener_reconnects_after_a_connection_is_cut_or_falls_silent
         connections, gaps = proxy.connections, messages.count(None)
         getattr(proxy, fault)()
         if fault == "suspend":
-            await until(lambda: proxy.connections > connections)
+            await wait_until(lambda: proxy.connections > connections)
             proxy.resume()
         await publish_until(redis, "second", lambda: "second" in messages)
         # Messages may have been lost meanwhile, and the handler was told so before the next message.

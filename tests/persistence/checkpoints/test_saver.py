@@ -16,7 +16,7 @@ from persistence.caller import Caller
 from persistence.checkpoints.saver import Saver
 from persistence.db.database import Database
 from persistence.journal.journal import PostgresJournal
-from tests.journal_worker import accepted
+from tests.journal_worker import accept_run
 
 NOT_APPLICABLE = {
     # Our graphs have no subgraphs, so a run has one namespace.
@@ -53,7 +53,7 @@ class AttachingSaver(Saver):
     async def aput(self, config: RunnableConfig, *rest: Any) -> RunnableConfig:
         run_id = config["configurable"]["thread_id"]
         if run_id not in self._threads:
-            run = (await accepted(self._database, self._caller, self._project)).run
+            run = (await accept_run(self._database, self._caller, self._project)).run
             rename = "UPDATE runs SET id = $2, status = 'RUNNING' WHERE id = $1"
             async with self._pool.acquire() as connection, connection.transaction():
                 await connection.execute("DELETE FROM events WHERE run_id = $1", run.id)

@@ -16,15 +16,15 @@ from persistence.events.history import EventsQuery, Window
 from persistence.runs import listing, node_states
 from persistence.runs import run as runs
 from persistence.runs.listing import RunFilter
-from tests.journal_worker import Held, accepted, working
+from tests.journal_worker import HeldRun, accept_run, open_worker
 
 STRANGER = Caller("stranger", {"prj_other": Role.ADMIN})
 
 
 @pytest.fixture
-async def held(database: Database, redis: Redis, caller: Caller, project: str) -> AsyncIterator[Held]:
-    async with working(database, redis) as worker:
-        yield await worker.takes_up((await accepted(database, caller, project)).run)
+async def held(database: Database, redis: Redis, caller: Caller, project: str) -> AsyncIterator[HeldRun]:
+    async with open_worker(database, redis) as worker:
+        yield await worker.claim((await accept_run(database, caller, project)).run)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_payload_gives_back_what_was_written(what: object) -> None:
 
 
 async def test_nodes_that_nothing_happened_to_are_idle_in_spec_order(
-    database: Database, caller: Caller, held: Held
+    database: Database, caller: Caller, held: HeldRun
 ) -> None:
     await held.node("b", NodeStatus.RUNNING, visits=1, attempt=1)
     async with database.connect() as connection:
@@ -56,7 +56,9 @@ async def test_nodes_that_nothing_happened_to_are_idle_in_spec_order(
     assert [(state.node_id, state.status) for state in states] == [("a", NodeStatus.IDLE), ("b", NodeStatus.RUNNING)]
 
 
-async def test_states_and_outputs_at_a_number_are_those_of_then(database: Database, caller: Caller, held: Held) -> None:
+async def test_states_and_outputs_at_a_number_are_those_of_then(
+    database: Database, caller: Caller, held: HeldRun
+) -> None:
     first = await held.node("a", NodeStatus.COMPLETED, output=1, has_output=True, visits=1)
     second = await held.node("a", NodeStatus.COMPLETED, output=2, has_output=True, visits=2, input="given")
     await held.node("a", NodeStatus.RUNNING, visits=3)
@@ -72,8 +74,8 @@ async def test_states_and_outputs_at_a_number_are_those_of_then(database: Databa
     assert (now[0].visits, now[0].has_output, now[0].output_seq) == (3, False, None)
 
 
-async def test_events_page_both_ways(database: Database, caller: Caller, held: Held) -> None:
-    await held.happens(*(LogRecorded(LogLevel.INFO, f"{n}", "a" if n % 2 else "b", {}) for n in range(8)))
+async def test_events_page_both_ways(database: Database, caller: Caller, held: HeldRun) -> None:
+    await held.record(*(LogRecorded(LogLevel.INFO, f"{n}", "a" if n % 2 else "b", {}) for n in range(8)))
     async with database.connect() as connection:
 
         async def read(window: Window, **narrowed: object) -> tuple[list[int], bool]:
@@ -93,8 +95,8 @@ async def test_events_page_both_ways(database: Database, caller: Caller, held: H
     assert (empty.events, empty.first_seq, empty.last_seq) == ([], 5, 5)
 
 
-async def test_logs_are_narrowed_by_level(database: Database, caller: Caller, held: Held) -> None:
-    await held.happens(*(LogRecorded(level, level.value, None, {}) for level in LogLevel))
+async def test_logs_are_narrowed_by_level(database: Database, caller: Caller, held: HeldRun) -> None:
+    await held.record(*(LogRecorded(level, level.value, None, {}) for level in LogLevel))
     async with database.connect() as connection:
         asked = EventsQuery(held.run_id, types=(EventType.LOG,), min_level=LogLevel.WARNING)
         page = (await history.event_pages(connection, caller, [asked]))[asked]
@@ -102,7 +104,7 @@ async def test_logs_are_narrowed_by_level(database: Database, caller: Caller, he
 
 
 async def test_runs_are_listed_newest_first_and_filtered(database: Database, caller: Caller, project: str) -> None:
-    made = [(await accepted(database, caller, project, start=bool(n % 2))).run for n in range(5)]
+    made = [(await accept_run(database, caller, project, start=bool(n % 2))).run for n in range(5)]
     newest = [run.id for run in reversed(made)]
     async with database.connect() as connection:
 
@@ -126,7 +128,7 @@ async def test_a_run_of_a_server_at_the_wrong_hour_is_listed_by_the_time_of_the_
     database: Database, caller: Caller, project: str, hours: int
 ) -> None:
     """Its id is made by the clock of the server, and its row by that of the database."""
-    run = (await accepted(database, caller, project)).run
+    run = (await accept_run(database, caller, project)).run
     moved = "UPDATE runs SET created_at = created_at + make_interval(hours => $1) RETURNING created_at"
     created_at = await database.pool.fetchval(moved, hours)
     around = [created_at - timedelta(minutes=1), created_at + timedelta(minutes=1)]
@@ -141,7 +143,7 @@ async def test_a_run_of_a_server_at_the_wrong_hour_is_listed_by_the_time_of_the_
 
 
 async def test_the_estimate_is_the_median_of_completed_runs(database: Database, caller: Caller, project: str) -> None:
-    made = [(await accepted(database, caller, project)).run for _ in range(4)]
+    made = [(await accept_run(database, caller, project)).run for _ in range(4)]
     for seconds, run in zip((1, 3, 100), made, strict=False):
         await database.pool.execute(
             "UPDATE runs SET status = 'COMPLETED', started_at = now(), "
@@ -154,7 +156,7 @@ async def test_the_estimate_is_the_median_of_completed_runs(database: Database, 
     assert {key: value.total_seconds() for key, value in found.items()} == {made[0].version_id: 3.0}
 
 
-async def test_checkpoints_are_found_by_id(database: Database, caller: Caller, held: Held) -> None:
+async def test_checkpoints_are_found_by_id(database: Database, caller: Caller, held: HeldRun) -> None:
     ids = [new_id("ckp") for _ in range(2)]
     await held.checkpoint(ids[0], step=0, next_nodes=["a"])
     await held.checkpoint(ids[1], step=1, next_nodes=["b"], parent_id=ids[0])

@@ -21,7 +21,7 @@ from persistence.feed.feed import Expired, Feed
 from persistence.feed.mailbox import SIZE
 from persistence.feed.pubsub import ChannelReader
 from persistence.feed.streams import Topic
-from tests.journal_worker import Held, Worker, accepted, until, working
+from tests.journal_worker import HeldRun, JournalWorker, accept_run, open_worker, wait_until
 
 NOWHERE = "unix:///nonexistent/redis.sock"
 
@@ -34,10 +34,10 @@ async def feed(database: Database, redis: Redis) -> AsyncIterator[Feed]:
 
 
 @pytest.fixture
-async def held(database: Database, feed: Feed, worker: Worker, caller: Caller, project: str) -> Held:
-    changed = await accepted(database, caller, project)
+async def held(database: Database, feed: Feed, worker: JournalWorker, caller: Caller, project: str) -> HeldRun:
+    changed = await accept_run(database, caller, project)
     await feed.publish(changed.transitions)
-    return await worker.takes_up(changed.run)
+    return await worker.claim(changed.run)
 
 
 def note(text: str) -> LogRecorded:
@@ -49,92 +49,92 @@ async def seqs(feed: Feed, run_id: str, after: int = 0) -> list[int]:
         return [item.seq async for item in feed.follow(run_id, after)]
 
 
-async def test_a_reader_gets_history_then_live_events_and_the_end(feed: Feed, held: Held) -> None:
-    await held.happens(note("before"))
+async def test_a_reader_gets_history_then_live_events_and_the_end(feed: Feed, held: HeldRun) -> None:
+    await held.record(note("before"))
     reading = asyncio.create_task(seqs(feed, held.run_id))
-    await until(lambda: feed.streams.topics)
+    await wait_until(lambda: feed.streams.topics)
     await held.node("a", NodeStatus.RUNNING)
-    await held.ends()
+    await held.finish()
     assert await reading == [1, 2, 3, 4, 5]
 
 
-async def test_reconnecting_at_every_number_gives_no_gap_and_no_duplicate(feed: Feed, held: Held) -> None:
+async def test_reconnecting_at_every_number_gives_no_gap_and_no_duplicate(feed: Feed, held: HeldRun) -> None:
     readers = []
     for number in range(40):
         readers.append((number, asyncio.create_task(seqs(feed, held.run_id, number))))
-        await held.happens(note(f"{number}"), note("and one more"))
-    last = await held.ends()
+        await held.record(note(f"{number}"), note("and one more"))
+    last = await held.finish()
     for number, reader in readers:
         assert await reader == list(range(number + 1, last + 1))
     for number in range(last):
         assert await seqs(feed, held.run_id, number) == list(range(number + 1, last + 1))
 
 
-async def test_a_reader_of_a_flushed_stream_misses_nothing(feed: Feed, held: Held, redis: Redis) -> None:
+async def test_a_reader_of_a_flushed_stream_misses_nothing(feed: Feed, held: HeldRun, redis: Redis) -> None:
     reading = asyncio.create_task(seqs(feed, held.run_id))
-    await held.happens(note("one"))
+    await held.record(note("one"))
     await redis.flushall()
-    await held.happens(note("two"))
+    await held.record(note("two"))
     await redis.flushall()
-    last = await held.ends()
+    last = await held.finish()
     assert await reading == list(range(1, last + 1))
 
 
-async def test_a_reader_finds_events_that_were_never_published(feed: Feed, held: Held, database: Database) -> None:
+async def test_a_reader_finds_events_that_were_never_published(feed: Feed, held: HeldRun, database: Database) -> None:
     reading = asyncio.create_task(seqs(feed, held.run_id))
-    async with working(database, Redis.from_url(NOWHERE)) as offline:
-        writer = Held(offline._journal, held.run_id, held.epoch)
-        await writer.happens(note("not published"))
-        last = await writer.ends()
+    async with open_worker(database, Redis.from_url(NOWHERE)) as offline:
+        writer = HeldRun(offline._journal, held.run_id, held.epoch)
+        await writer.record(note("not published"))
+        last = await writer.finish()
     assert await reading == list(range(1, last + 1))
 
 
 async def test_events_published_out_of_order_arrive_in_order(
-    feed: Feed, held: Held, redis: Redis, database: Database
+    feed: Feed, held: HeldRun, redis: Redis, database: Database
 ) -> None:
     reading = asyncio.create_task(seqs(feed, held.run_id))
-    async with working(database, Redis.from_url(NOWHERE)) as offline:
-        await Held(offline._journal, held.run_id, held.epoch).happens(note("late"))
-    last = await held.ends()
+    async with open_worker(database, Redis.from_url(NOWHERE)) as offline:
+        await HeldRun(offline._journal, held.run_id, held.epoch).record(note("late"))
+    last = await held.finish()
     await publish(redis, [StreamItem(held.run_id, 3, b"{}")])
     assert await reading == list(range(1, last + 1))
 
 
-async def test_a_reader_skips_stream_entries_of_other_programs(feed: Feed, held: Held, redis: Redis) -> None:
+async def test_a_reader_skips_stream_entries_of_other_programs(feed: Feed, held: HeldRun, redis: Redis) -> None:
     reading = asyncio.create_task(seqs(feed, held.run_id))
-    await until(lambda: feed.streams.topics)
+    await wait_until(lambda: feed.streams.topics)
     for index, fields in enumerate([{"e": b"rubbish"}, {"d": b"1"}, {"x": b""}, {"e": b'["x"]'}], start=1):
         await redis.xadd(stream_of(held.run_id), fields, id=f"2-{index}")  # type: ignore[arg-type]
-    last = await held.ends()
+    last = await held.finish()
     assert await reading == list(range(1, last + 1))
 
 
-async def test_a_reader_without_redis_reads_postgres(database: Database, held: Held) -> None:
+async def test_a_reader_without_redis_reads_postgres(database: Database, held: HeldRun) -> None:
     offline = Feed(database, Redis.from_url(NOWHERE))
     reading = asyncio.create_task(seqs(offline, held.run_id))
-    await until(lambda: not offline.streams.is_connected)
-    await held.happens(note("one"))
-    last = await held.ends()
+    await wait_until(lambda: not offline.streams.is_connected)
+    await held.record(note("one"))
+    last = await held.finish()
     assert await reading == list(range(1, last + 1))
     await offline.close()
 
 
-async def test_a_reader_continues_after_a_restart_of_redis(database: Database, held: Held, tmp_path: Path) -> None:
+async def test_a_reader_continues_after_a_restart_of_redis(database: Database, held: HeldRun, tmp_path: Path) -> None:
     socket = tmp_path / "redis.sock"
     server = start_redis(socket)
     redis = Redis.from_url(f"unix://{socket}")
     feed = Feed(database, redis)
-    async with working(database, redis) as worker:
-        writer = Held(worker._journal, held.run_id, held.epoch)
+    async with open_worker(database, redis) as worker:
+        writer = HeldRun(worker._journal, held.run_id, held.epoch)
         reading = asyncio.create_task(seqs(feed, held.run_id))
-        await writer.happens(note("with redis"))
+        await writer.record(note("with redis"))
         server.kill()
         server.wait()
-        await until(lambda: not feed.streams.is_connected)
-        await writer.happens(note("without"))
+        await wait_until(lambda: not feed.streams.is_connected)
+        await writer.record(note("without"))
         server = start_redis(socket)
-        await until(lambda: feed.streams.is_connected)
-        last = await writer.ends()
+        await wait_until(lambda: feed.streams.is_connected)
+        last = await writer.finish()
     assert await reading == list(range(1, last + 1))
     await feed.close()
     await redis.aclose()
@@ -149,28 +149,28 @@ def start_redis(socket: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([str(binary), *arguments], stdout=subprocess.DEVNULL)
 
 
-async def test_the_mailbox_of_a_slow_reader_is_bounded_and_the_reader_misses_nothing(feed: Feed, held: Held) -> None:
+async def test_the_mailbox_of_a_slow_reader_is_bounded_and_the_reader_misses_nothing(feed: Feed, held: HeldRun) -> None:
     async with aclosing(feed.follow(held.run_id, 0)) as events:
         assert (await anext(events)).seq == 1
         mailbox = next(iter(feed.streams._topics[held.run_id].mailboxes))
         for number in range(3):
-            await held.happens(*(note(f"{number}") for _ in range(SIZE)))
-        last = await held.ends()
-        await until(lambda: feed.streams._topics[held.run_id].last_id == f"{last}-0")
+            await held.record(*(note(f"{number}") for _ in range(SIZE)))
+        last = await held.finish()
+        await wait_until(lambda: feed.streams._topics[held.run_id].last_id == f"{last}-0")
         assert len(mailbox) <= SIZE
         assert [event.seq async for event in events] == list(range(2, last + 1))
 
 
-async def test_a_closed_reader_leaves_no_topic(feed: Feed, held: Held) -> None:
+async def test_a_closed_reader_leaves_no_topic(feed: Feed, held: HeldRun) -> None:
     async with aclosing(feed.follow(held.run_id, 0)) as events:
         await anext(events)
         assert feed.streams.topics == {held.run_id}
     assert not feed.streams.topics
 
 
-async def test_a_cancelled_reader_leaves_no_topic(feed: Feed, held: Held) -> None:
+async def test_a_cancelled_reader_leaves_no_topic(feed: Feed, held: HeldRun) -> None:
     reading = asyncio.create_task(seqs(feed, held.run_id))
-    await until(lambda: feed.streams.topics)
+    await wait_until(lambda: feed.streams.topics)
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
     assert not feed.streams.topics
@@ -180,13 +180,13 @@ async def test_a_reader_of_an_unknown_run_ends_at_once(feed: Feed) -> None:
     assert await seqs(feed, "run_unknown") == []
 
 
-async def test_a_reader_of_an_ended_run_ends_at_once(feed: Feed, held: Held) -> None:
-    last = await held.ends()
+async def test_a_reader_of_an_ended_run_ends_at_once(feed: Feed, held: HeldRun) -> None:
+    last = await held.finish()
     assert await seqs(feed, held.run_id, last) == []
     assert await seqs(feed, held.run_id, last + 100) == []
 
 
-async def test_a_reader_of_a_deleted_run_ends(feed: Feed, held: Held, database: Database) -> None:
+async def test_a_reader_of_a_deleted_run_ends(feed: Feed, held: HeldRun, database: Database) -> None:
     numbers: list[int] = []
 
     async def read() -> None:
@@ -195,15 +195,15 @@ async def test_a_reader_of_a_deleted_run_ends(feed: Feed, held: Held, database: 
 
     reading = asyncio.create_task(read())
     # The reader is past the stored events, so that the deletion finds it waiting for live ones.
-    await until(lambda: numbers == [1, 2])
+    await wait_until(lambda: numbers == [1, 2])
     await database.pool.execute("DELETE FROM runs WHERE id = $1", held.run_id)
     await asyncio.wait_for(reading, 20)
     assert numbers == [1, 2]
 
 
-async def test_a_reader_is_told_which_events_retention_deleted(feed: Feed, held: Held, database: Database) -> None:
-    await held.happens(note("old"), note("old"))
-    last = await held.ends()
+async def test_a_reader_is_told_which_events_retention_deleted(feed: Feed, held: HeldRun, database: Database) -> None:
+    await held.record(note("old"), note("old"))
+    last = await held.finish()
     await database.pool.execute("DELETE FROM events WHERE run_id = $1 AND seq < 4", held.run_id)
     items = [item async for item in feed.follow(held.run_id, 0)]
     assert isinstance(items[0], Expired)
@@ -211,29 +211,29 @@ async def test_a_reader_is_told_which_events_retention_deleted(feed: Feed, held:
     assert [item.seq for item in items[1:]] == list(range(4, last + 1))
 
 
-async def test_a_live_event_is_decoded_once_for_all_its_readers(feed: Feed, held: Held) -> None:
+async def test_a_live_event_is_decoded_once_for_all_its_readers(feed: Feed, held: HeldRun) -> None:
     async def last_event() -> Event | Expired:
         return [item async for item in feed.follow(held.run_id, 0)][-1]
 
     readers = [asyncio.create_task(last_event()) for _ in range(5)]
-    await until(lambda: len(feed.streams._topics.get(held.run_id, Topic("", 0)).mailboxes) == 5)
-    await held.ends()
+    await wait_until(lambda: len(feed.streams._topics.get(held.run_id, Topic("", 0)).mailboxes) == 5)
+    await held.finish()
     seen = await asyncio.gather(*readers)
     assert len({id(event) for event in seen}) == 1
 
 
-async def test_small_outputs_are_in_their_event_and_big_ones_are_referred_to(feed: Feed, held: Held) -> None:
+async def test_small_outputs_are_in_their_event_and_big_ones_are_referred_to(feed: Feed, held: HeldRun) -> None:
     reading = asyncio.create_task(states(feed, held))
-    await until(lambda: feed.streams.topics)
+    await wait_until(lambda: feed.streams.topics)
     await held.node("a", NodeStatus.COMPLETED, output="small", has_output=True)
     await held.node("b", NodeStatus.COMPLETED, output="x" * 20_000, has_output=True)
-    await held.ends()
+    await held.finish()
     small, big = await reading
     assert (small.output, small.output_seq) == ("small", None)
     assert (big.output, big.output_seq) == (None, big.seq)
 
 
-async def states(feed: Feed, held: Held) -> list[object]:
+async def states(feed: Feed, held: HeldRun) -> list[object]:
     items = [item async for item in feed.follow(held.run_id, 2)]
     return [item.data.state for item in items if isinstance(item, Event) and isinstance(item.data, NodeChange)]
 

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from persistence.events.publisher import IDLE_RUNS_CHANNEL
 from persistence.feed.pubsub import ChannelReader
 from persistence.feed.rest_waiter import RestWaiter
-from tests.journal_worker import until
+from tests.journal_worker import wait_until
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ async def rest_waiter(redis: Redis) -> AsyncIterator[RestWaiter]:
     channels = ChannelReader(redis)
     rest_waiter = RestWaiter(channels)
     await rest_waiter.wait("run_0", 0)
-    await until(lambda: IDLE_RUNS_CHANNEL in channels.confirmed_channels)
+    await wait_until(lambda: IDLE_RUNS_CHANNEL in channels.confirmed_channels)
     yield rest_waiter
     await rest_waiter.close()
     await channels.close()
@@ -26,7 +26,7 @@ async def rest_waiter(redis: Redis) -> AsyncIterator[RestWaiter]:
 async def test_all_waiters_of_a_run_are_notified_and_no_others(redis: Redis, rest_waiter: RestWaiter) -> None:
     mine = [asyncio.create_task(rest_waiter.wait("run_1", 30)) for _ in range(3)]
     other = asyncio.create_task(rest_waiter.wait("run_2", 30))
-    await until(lambda: rest_waiter.waiting == {"run_1", "run_2"})
+    await wait_until(lambda: rest_waiter.waiting == {"run_1", "run_2"})
     await redis.publish(IDLE_RUNS_CHANNEL, "run_1")
     await asyncio.wait_for(asyncio.gather(*mine), 5)
     assert rest_waiter.waiting == {"run_2"}
@@ -37,7 +37,7 @@ async def test_a_run_that_rests_before_its_waiter_comes_is_remembered_for_one_wa
     redis: Redis, rest_waiter: RestWaiter
 ) -> None:
     await redis.publish(IDLE_RUNS_CHANNEL, "run_1")
-    await until(lambda: rest_waiter.recent)
+    await wait_until(lambda: rest_waiter.recent)
     await asyncio.wait_for(rest_waiter.wait("run_1", 30), 5)
     assert not rest_waiter.recent
 
@@ -49,7 +49,7 @@ async def test_a_waiter_without_a_message_stops_at_its_timeout(rest_waiter: Rest
 
 async def test_a_cancelled_waiter_is_removed(rest_waiter: RestWaiter) -> None:
     waiting = asyncio.create_task(rest_waiter.wait("run_1", 30))
-    await until(lambda: rest_waiter.waiting)
+    await wait_until(lambda: rest_waiter.waiting)
     waiting.cancel()
     await asyncio.wait([waiting])
     assert not rest_waiter.waiting
@@ -57,6 +57,6 @@ async def test_a_cancelled_waiter_is_removed(rest_waiter: RestWaiter) -> None:
 
 async def test_a_lost_connection_to_redis_wakes_all_waiters(redis: Redis, rest_waiter: RestWaiter) -> None:
     waiting = asyncio.create_task(rest_waiter.wait("run_1", 30))
-    await until(lambda: rest_waiter.waiting)
+    await wait_until(lambda: rest_waiter.waiting)
     await redis.client_kill_filter(_type="pubsub")
     await asyncio.wait_for(waiting, 10)

@@ -15,7 +15,7 @@ from persistence.events.publisher import runs_channel
 from persistence.events.run_transition import RunTransition
 from persistence.feed import run_changes
 from persistence.feed.feed import Feed
-from tests.journal_worker import accepted, until, working
+from tests.journal_worker import accept_run, open_worker, wait_until
 
 KILL = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"""
@@ -41,19 +41,19 @@ async def test_a_watcher_gets_every_transition_with_the_previous_status(
         seen.append(transition)
         return True
 
-    async with working(database, redis) as worker, aclosing(feed.run_changes.watch(wants, project)) as changed:
+    async with open_worker(database, redis) as worker, aclosing(feed.run_changes.watch(wants, project)) as changed:
         waiting = asyncio.create_task(anext(changed))
-        await until(lambda: feed.channels.confirmed_channels)
-        made = await accepted(database, caller, project)
+        await wait_until(lambda: feed.channels.confirmed_channels)
+        made = await accept_run(database, caller, project)
         await feed.publish(made.transitions)
         assert (await waiting).status is RunStatus.QUEUED
-        await worker.takes_up(made.run)
+        await worker.claim(made.run)
         assert (await anext(changed)).status is RunStatus.RUNNING
     assert seen == [
         RunTransition(project, made.run.id, RunStatus.QUEUED, None),
         RunTransition(project, made.run.id, RunStatus.RUNNING, RunStatus.QUEUED),
     ]
-    await until(lambda: not feed.channels.wanted_channels)
+    await wait_until(lambda: not feed.channels.wanted_channels)
     assert not feed.run_changes._tasks
 
 
@@ -62,8 +62,8 @@ async def test_a_run_is_read_in_its_own_project_only(
 ) -> None:
     async with aclosing(feed.run_changes.watch(everything, project, "prj_other")) as changed:
         waiting = asyncio.create_task(anext(changed))
-        await until(lambda: len(feed.channels.confirmed_channels) == 3)
-        other, made = [await accepted(database, caller, project) for _ in range(2)]
+        await wait_until(lambda: len(feed.channels.confirmed_channels) == 3)
+        other, made = [await accept_run(database, caller, project) for _ in range(2)]
         await redis.publish(runs_channel("prj_other"), f"prj_other {other.run.id} QUEUED ")
         await feed.publish(made.transitions)
         assert (await waiting).id == made.run.id
@@ -78,8 +78,8 @@ async def test_a_slow_watcher_misses_the_oldest_run_and_delays_no_other(
         aclosing(feed.run_changes.watch(everything, project)) as quick,
     ):
         first = [asyncio.create_task(anext(one)) for one in (slow, quick)]
-        await until(lambda: feed.channels.confirmed_channels)
-        made = [await accepted(database, caller, project) for _ in range(5)]
+        await wait_until(lambda: feed.channels.confirmed_channels)
+        made = [await accept_run(database, caller, project) for _ in range(5)]
         ids = [one.run.id for one in made]
         seen = []
         for one, task in zip(made, [first[1], *[None] * 4], strict=True):
@@ -94,8 +94,8 @@ async def test_a_change_waits_until_postgres_is_back(
 ) -> None:
     async with aclosing(feed.run_changes.watch(everything, project)) as changed:
         waiting = asyncio.create_task(anext(changed))
-        await until(lambda: feed.channels.confirmed_channels)
-        made = await accepted(database, caller, project)
+        await wait_until(lambda: feed.channels.confirmed_channels)
+        made = await accept_run(database, caller, project)
         async with database.pool.acquire() as killer:
             await killer.execute(KILL)
             await feed.publish(made.transitions)
@@ -106,11 +106,11 @@ async def test_a_change_waits_until_postgres_is_back(
 async def test_an_unreadable_message_is_logged_once_and_skipped(
     feed: Feed, database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    made = await accepted(database, caller, project)
+    made = await accept_run(database, caller, project)
     unreadable = [b"nonsense", b"\xff\x00", b"", b"a b FROZEN c", f"{project} {made.run.id} QUEUED  more".encode()]
     async with aclosing(feed.run_changes.watch(everything, project)) as changed:
         waiting = asyncio.create_task(anext(changed))
-        await until(lambda: feed.channels.confirmed_channels)
+        await wait_until(lambda: feed.channels.confirmed_channels)
         with capture_logs() as logs:
             for message in unreadable:
                 await redis.publish(runs_channel(project), message)

@@ -15,7 +15,7 @@ from persistence.db.database import Database
 from persistence.journal import buffer
 from persistence.journal.journal import PostgresJournal
 from persistence.runs import commands
-from tests.journal_worker import Held, accepted, working
+from tests.journal_worker import HeldRun, accept_run, open_worker
 
 RUNS = 8
 
@@ -25,15 +25,15 @@ async def _numbers(database: Database, run_id: str) -> list[int]:
     return [row["seq"] for row in rows]
 
 
-async def _held(database: Database, redis: Redis, caller: Caller, project: str, worker: object) -> list[Held]:
-    runs = [(await accepted(database, caller, project)).run for _ in range(RUNS)]
-    return [await worker.takes_up(run) for run in runs]  # type: ignore[attr-defined]
+async def _held(database: Database, redis: Redis, caller: Caller, project: str, worker: object) -> list[HeldRun]:
+    runs = [(await accept_run(database, caller, project)).run for _ in range(RUNS)]
+    return [await worker.claim(run) for run in runs]  # type: ignore[attr-defined]
 
 
 async def test_an_entry_that_postgres_refuses_fails_alone(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    async with working(database, redis) as worker:
+    async with open_worker(database, redis) as worker:
         held = await _held(database, redis, caller, project, worker)
         writes = [
             one.node("a", NodeStatus.COMPLETED, message="NUL \0" if place == 3 else "well")
@@ -48,7 +48,7 @@ async def test_an_entry_that_postgres_refuses_fails_alone(
 async def test_a_writer_of_an_older_epoch_is_fenced_and_its_neighbours_are_not(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    async with working(database, redis) as worker:
+    async with open_worker(database, redis) as worker:
         held = await _held(database, redis, caller, project, worker)
         await database.pool.execute("UPDATE runs SET epoch = epoch + 1 WHERE id = $1", held[0].run_id)
         results = await asyncio.gather(*(one.node("a", NodeStatus.COMPLETED) for one in held), return_exceptions=True)
@@ -60,14 +60,14 @@ async def test_a_writer_of_an_older_epoch_is_fenced_and_its_neighbours_are_not(
 async def test_a_completion_that_races_a_cancel_loses_and_says_to_whom(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    async with working(database, redis) as worker:
-        held = await worker.takes_up((await accepted(database, caller, project)).run)
+    async with open_worker(database, redis) as worker:
+        held = await worker.claim((await accept_run(database, caller, project)).run)
         async with database.begin() as connection:
             await commands.cancel(connection, caller, held.run_id, None, database.deadlines)
         with pytest.raises(StatusMoved) as moved:
-            await held.ends()
+            await held.finish()
         assert moved.value.status is RunStatus.CANCELLING
-        assert await held.ends(RunStatus.CANCELLED, RunStatus.CANCELLING) == 4
+        assert await held.finish(RunStatus.CANCELLED, RunStatus.CANCELLING) == 4
     assert await _numbers(database, held.run_id) == [1, 2, 3, 4]
 
 
@@ -75,11 +75,11 @@ async def test_why_a_run_was_cancelled_can_be_read_after_its_code_has_stopped(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     """The reason was once seen while the run was CANCELLING, and gone a moment later."""
-    async with working(database, redis) as worker:
-        held = await worker.takes_up((await accepted(database, caller, project)).run)
+    async with open_worker(database, redis) as worker:
+        held = await worker.claim((await accept_run(database, caller, project)).run)
         async with database.begin() as connection:
             await commands.cancel(connection, caller, held.run_id, "Ordered twice", database.deadlines)
-        await held.ends(RunStatus.CANCELLED, RunStatus.CANCELLING, message=None)
+        await held.finish(RunStatus.CANCELLED, RunStatus.CANCELLING, message=None)
     told = await database.pool.fetchval("SELECT status_message FROM runs WHERE id = $1", held.run_id)
     assert told == "Ordered twice"
 
@@ -103,11 +103,11 @@ async def test_connections_that_die_in_a_commit_lose_and_repeat_nothing(
             await asyncio.sleep(0.1)
         return kills
 
-    async def write(one: Held) -> None:
+    async def write(one: HeldRun) -> None:
         for place in range(rounds):
             await one.node("a", NodeStatus.RUNNING, visits=place + 1)
 
-    async with working(database, redis) as worker:
+    async with open_worker(database, redis) as worker:
         held = await _held(database, redis, caller, project, worker)
         done = asyncio.Event()
         killing = asyncio.create_task(kill_until(done))
@@ -131,15 +131,15 @@ async def test_connections_that_die_in_a_commit_lose_and_repeat_nothing(
 async def test_what_is_told_while_postgres_is_away_is_bounded_and_what_counts_is_kept(
     database: Database, redis: Redis, caller: Caller, project: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with working(database, redis) as worker:
-        held = await worker.takes_up((await accepted(database, caller, project)).run)
+    async with open_worker(database, redis) as worker:
+        held = await worker.claim((await accept_run(database, caller, project)).run)
     monkeypatch.setattr(buffer, "MAX_POSTED", 100_000)
     away = PostgresJournal(database.pool, redis, database.deadlines)
     line = LogRecorded(LogLevel.INFO, "x" * 10_000, None, {})
     for _ in range(1000):
         away.post(Entry(held.run_id, held.epoch, events_to_write=[(datetime.now(UTC), line)]))
-    ended = Held(away, held.run_id, held.epoch)
-    ending = asyncio.create_task(ended.ends())
+    ended = HeldRun(away, held.run_id, held.epoch)
+    ending = asyncio.create_task(ended.finish())
     away.open()
     last = await ending
     await away.close()
@@ -155,8 +155,8 @@ async def test_a_wait_that_is_over_with_the_group_in_which_it_began_is_settled(
 ) -> None:
     """A cancel that comes between a question and its entry: a CANCELLED run would wait for ever."""
     wait = OpenWait("wait_1", "ask", 1, WaitKind.INPUT, datetime.now(UTC), prompt="Well?")
-    async with working(database, redis) as worker:
-        held = await worker.takes_up((await accepted(database, caller, project)).run)
+    async with open_worker(database, redis) as worker:
+        held = await worker.claim((await accept_run(database, caller, project)).run)
         say = [(datetime.now(UTC), LogRecorded(LogLevel.INFO, "asked", "ask", {}))]
         entry = Entry(
             held.run_id,
@@ -170,6 +170,6 @@ async def test_a_wait_that_is_over_with_the_group_in_which_it_began_is_settled(
             if together
             else [entry, Entry(held.run_id, held.epoch, events_to_write=say, settled_wait_ids=["wait_1"])]
         )
-        *_, last = await asyncio.gather(*(held.writes(one) for one in written))
+        *_, last = await asyncio.gather(*(held.commit(one) for one in written))
     query = "SELECT seq, settled_seq FROM waits WHERE run_id = $1"
     assert [tuple(row) for row in await database.pool.fetch(query, held.run_id)] == [(3, last)]

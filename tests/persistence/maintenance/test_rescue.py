@@ -11,7 +11,7 @@ from persistence.db.database import Database
 from persistence.maintenance.presence import expire_leases_of
 from persistence.maintenance.rescue import rescue_expired
 from persistence.maintenance.timers import end_overdue, wake_due
-from tests.journal_worker import Held, accepted, working
+from tests.journal_worker import HeldRun, accept_run, open_worker
 
 S = RunStatus
 
@@ -31,10 +31,10 @@ async def event_summaries(database: Database, run_id: str) -> list[tuple[int, st
     return [(one["seq"], one["type"], one["node_id"], one["body"].get("status", "")) for one in rows]
 
 
-async def lost_run(database: Database, redis: Redis, caller: Caller, project: str, status: RunStatus) -> Held:
+async def lost_run(database: Database, redis: Redis, caller: Caller, project: str, status: RunStatus) -> HeldRun:
     """A run in `status` with one running node, whose lease has expired."""
-    async with working(database, redis) as worker:
-        held = await worker.takes_up((await accepted(database, caller, project)).run)
+    async with open_worker(database, redis) as worker:
+        held = await worker.claim((await accept_run(database, caller, project)).run)
         await held.node("a", NodeStatus.RUNNING)
     await database.pool.execute("UPDATE runs SET status = $2 WHERE id = $1", held.run_id, status)
     await expire_lease(database, held.run_id)
@@ -67,10 +67,10 @@ async def test_a_lost_run_gets_the_requested_status_and_shows_no_running_node(
 async def test_a_run_whose_workers_die_without_progress_fails_with_crash_loop(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    async with working(database, redis) as worker:
-        run = (await accepted(database, caller, project)).run
+    async with open_worker(database, redis) as worker:
+        run = (await accept_run(database, caller, project)).run
         for lost in range(1, 4):
-            await worker.takes_up(run)
+            await worker.claim(run)
             await expire_lease(database, run.id)
             await rescue_expired(database, 3)
             after = await row(database, run.id)
@@ -82,10 +82,10 @@ async def test_a_run_whose_workers_die_without_progress_fails_with_crash_loop(
 async def test_a_run_that_makes_progress_between_crashes_is_not_in_a_crash_loop(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    async with working(database, redis) as worker:
-        run = (await accepted(database, caller, project)).run
+    async with open_worker(database, redis) as worker:
+        run = (await accept_run(database, caller, project)).run
         for visit in range(6):
-            held = await worker.takes_up(run)
+            held = await worker.claim(run)
             await held.node("a", NodeStatus.COMPLETED, visits=visit + 1, output=visit, has_output=True)
             await expire_lease(database, run.id)
             await rescue_expired(database, 3)
@@ -95,9 +95,9 @@ async def test_a_run_that_makes_progress_between_crashes_is_not_in_a_crash_loop(
 async def test_the_leases_of_a_dead_worker_expire_at_once(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    async with working(database, redis) as worker:
-        run = (await accepted(database, caller, project)).run
-        await worker.takes_up(run)
+    async with open_worker(database, redis) as worker:
+        run = (await accept_run(database, caller, project)).run
+        await worker.claim(run)
         register = "INSERT INTO workers (id, lock_key, host, pid) VALUES ('worker', 1, 'host', 1)"
         await database.pool.execute(register)
         assert await rescue_expired(database, 5) == []
@@ -122,7 +122,7 @@ async def test_the_leases_of_a_dead_worker_expire_at_once(
 async def test_a_passed_time_has_the_defined_effect_in_each_status(
     database: Database, caller: Caller, project: str, status: RunStatus, column: str, follows: RunStatus
 ) -> None:
-    run = (await accepted(database, caller, project)).run
+    run = (await accept_run(database, caller, project)).run
     change = f"UPDATE runs SET status = $2, {column} = now() - interval '1 s' WHERE id = $1"
     await database.pool.execute(change, run.id, status)
     transitions = [*await wake_due(database), *await end_overdue(database)]

@@ -7,17 +7,17 @@ from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.feed.feed import Expired, Feed
 from persistence.maintenance.retention import prune_history, prune_keys, prune_runs
-from tests.journal_worker import accepted, working
+from tests.journal_worker import accept_run, open_worker
 
 PARTS = ("events", "node_states", "node_outputs", "checkpoints")
 
 
 async def finished(database: Database, redis: Redis, caller: Caller, project: str, days_ago: int) -> str:
-    async with working(database, redis) as worker:
-        held = await worker.takes_up((await accepted(database, caller, project)).run)
+    async with open_worker(database, redis) as worker:
+        held = await worker.claim((await accept_run(database, caller, project)).run)
         await held.node("a", NodeStatus.COMPLETED, output=1, has_output=True, visits=1)
         await held.checkpoint("ckp_" + held.run_id[4:], step=1, next_nodes=[])
-        await held.ends()
+        await held.finish()
     change = "UPDATE runs SET finished_at = now() - make_interval(days => $2) WHERE id = $1"
     await database.pool.execute(change, held.run_id, days_ago)
     return held.run_id
@@ -32,7 +32,7 @@ async def test_the_history_of_old_runs_is_deleted_and_the_rest_stays(
 ) -> None:
     old = [await finished(database, redis, caller, project, 40) for _ in range(3)]
     young = await finished(database, redis, caller, project, 5)
-    active = (await accepted(database, caller, project)).run.id
+    active = (await accept_run(database, caller, project)).run.id
     assert [await prune_history(database.pool, 30, batch=2) for _ in range(3)] == [2, 1, 0]
     for run_id in old:
         assert await row_counts(database, run_id) == [0, 0, 0, 0]

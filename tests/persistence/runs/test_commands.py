@@ -20,7 +20,7 @@ from persistence.runs import commands, node_states, waits
 from persistence.runs.run import CommandResult, Run
 from persistence.workflows import workflows
 from persistence.workflows.drafts import Content
-from tests.journal_worker import SPEC, Worker, accepted
+from tests.journal_worker import SPEC, JournalWorker, accept_run
 
 S = RunStatus
 
@@ -54,9 +54,9 @@ def events_of(changed: CommandResult | RunTransition) -> list[tuple[int, str]]:
 
 
 async def test_a_cancelled_run_shows_nothing_that_runs_or_waits(
-    database: Database, caller: Caller, worker: Worker, run: Run
+    database: Database, caller: Caller, worker: JournalWorker, run: Run
 ) -> None:
-    held = await worker.takes_up(run)
+    held = await worker.claim(run)
     await held.node("a", NodeStatus.WAITING, visits=1)
     await held.node("b", NodeStatus.COMPLETED, visits=1, output=1, has_output=True)
     await ask(database, run.id)
@@ -85,9 +85,9 @@ async def test_thousands_of_nodes_are_settled_at_once(database: Database, caller
 
 
 async def test_a_pause_of_a_run_whose_worker_was_lost_shows_no_running_node(
-    database: Database, caller: Caller, worker: Worker, run: Run
+    database: Database, caller: Caller, worker: JournalWorker, run: Run
 ) -> None:
-    held = await worker.takes_up(run)
+    held = await worker.claim(run)
     await held.node("a", NodeStatus.RUNNING, visits=1)
     await held.node("b", NodeStatus.WAITING, visits=1)
     await put(database, run.id, S.QUEUED)
@@ -100,9 +100,9 @@ async def test_a_pause_of_a_run_whose_worker_was_lost_shows_no_running_node(
 
 
 async def test_a_pause_asked_for_twice_is_written_once(
-    database: Database, caller: Caller, worker: Worker, run: Run
+    database: Database, caller: Caller, worker: JournalWorker, run: Run
 ) -> None:
-    await worker.takes_up(run)
+    await worker.claim(run)
     async with database.begin() as connection:
         first = await commands.pause(connection, caller, run.id, database.deadlines)
         again = await commands.pause(connection, caller, run.id, database.deadlines)
@@ -124,9 +124,9 @@ async def test_a_resume_puts_the_timeout_off_by_the_time_of_the_pause(
 
 
 async def test_a_resume_remembers_the_step_that_it_starts_from(
-    database: Database, caller: Caller, worker: Worker, run: Run
+    database: Database, caller: Caller, worker: JournalWorker, run: Run
 ) -> None:
-    held = await worker.takes_up(run)
+    held = await worker.claim(run)
     await put(database, run.id, S.PAUSED)
     async with database.begin() as connection:
         await commands.resume(connection, caller, run.id)
@@ -225,7 +225,7 @@ async def many(database: Database, caller: Caller, project: str, count: int) -> 
         )
     for status in S:
         for _ in range(count):
-            run = (await accepted(database, caller, project)).run
+            run = (await accept_run(database, caller, project)).run
             await put(database, run.id, status, workflow_id=f"'{made.id}'")
             await ask(database, run.id)
     await database.pool.execute(
@@ -239,7 +239,7 @@ async def many(database: Database, caller: Caller, project: str, count: int) -> 
 async def test_all_runs_of_a_workflow_are_cancelled_in_as_many_statements_as_one(
     database: Database, caller: Caller, project: str, count: int
 ) -> None:
-    other = (await accepted(database, caller, project)).run
+    other = (await accept_run(database, caller, project)).run
     workflow_id = await many(database, caller, project, count)
     with counted(database) as statements:
         async with database.begin() as connection:
@@ -262,12 +262,12 @@ async def test_all_runs_of_a_workflow_are_cancelled_in_as_many_statements_as_one
 
 
 async def test_every_cancel_of_a_held_run_sets_the_configured_deadline(
-    database: Database, caller: Caller, project: str, worker: Worker
+    database: Database, caller: Caller, project: str, worker: JournalWorker
 ) -> None:
     deadlines = replace(database.deadlines, cancelling=timedelta(seconds=33))
-    held = [(await accepted(database, caller, project)).run for _ in range(3)]
+    held = [(await accept_run(database, caller, project)).run for _ in range(3)]
     for run in held:
-        await worker.takes_up(run)
+        await worker.claim(run)
     async with database.begin() as connection:
         made = await workflows.create(
             connection, caller, project, name="w", description="", content=Content(SPEC, "hash")
@@ -294,7 +294,7 @@ async def test_more_runs_than_one_statement_takes_are_all_cancelled(
 ) -> None:
     """Children whose parents are deleted: whoever is left out is never found again."""
     monkeypatch.setattr(commands, "BATCH", 2)
-    made = [(await accepted(database, caller, project)).run.id for _ in range(5)]
+    made = [(await accept_run(database, caller, project)).run.id for _ in range(5)]
     async with database.begin() as connection:
         done = await commands.cancel_these(connection, made, "nobody waits", database.deadlines)
     assert [changed.status for changed in done] == [S.CANCELLED] * 5

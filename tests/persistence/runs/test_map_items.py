@@ -13,7 +13,7 @@ from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.maintenance.retention import _ITEMS, prune_items
 from persistence.runs.map_items import MapItemStore
-from tests.journal_worker import Held, accepted, working
+from tests.journal_worker import HeldRun, accept_run, open_worker
 
 ITEMS = [
     DoneItem(3, 2**63 - 1, '{"a":[1]}'),
@@ -22,16 +22,16 @@ ITEMS = [
 ]
 
 
-def visit_of(held: Held, **changes: Any) -> MapVisit:
+def visit_of(held: HeldRun, **changes: Any) -> MapVisit:
     return MapVisit(**{"run_id": held.run_id, "epoch": held.epoch, "lineage": 0, "node_id": "a", "visit": 1, **changes})
 
 
 async def test_what_is_kept_is_read_by_who_goes_on(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    store, run = MapItemStore(database.pool), (await accepted(database, caller, project)).run
-    async with working(database, redis) as worker:
-        held = await worker.takes_up(run)
+    store, run = MapItemStore(database.pool), (await accept_run(database, caller, project)).run
+    async with open_worker(database, redis) as worker:
+        held = await worker.claim(run)
         await store.save(visit_of(held), ITEMS)
         await store.save(visit_of(held), [DoneItem(3, 1, "9"), DoneItem(4, 4, "4")])
         found = {item.index: item for item in await store.load(visit_of(held, epoch=held.epoch + 1))}
@@ -43,12 +43,12 @@ async def test_what_is_kept_is_read_by_who_goes_on(
 async def test_who_has_lost_the_run_writes_nothing(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    store, run = MapItemStore(database.pool), (await accepted(database, caller, project)).run
-    async with working(database, redis) as worker:
-        held = await worker.takes_up(run)
+    store, run = MapItemStore(database.pool), (await accept_run(database, caller, project)).run
+    async with open_worker(database, redis) as worker:
+        held = await worker.claim(run)
         with pytest.raises(Fenced):
             await store.save(visit_of(held, epoch=held.epoch - 1), ITEMS)
-        await held.ends()
+        await held.finish()
         with pytest.raises(Fenced):
             await store.save(visit_of(held), ITEMS)
         assert await store.load(visit_of(held)) == []
@@ -57,9 +57,9 @@ async def test_who_has_lost_the_run_writes_nothing(
 async def test_items_that_are_done_are_no_crash_in_a_row(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    run = (await accepted(database, caller, project)).run
-    async with working(database, redis) as worker:
-        held = await worker.takes_up(run)
+    run = (await accept_run(database, caller, project)).run
+    async with open_worker(database, redis) as worker:
+        held = await worker.claim(run)
         await database.pool.execute("UPDATE runs SET crashes = 2, crashed_seq = 7")
         await MapItemStore(database.pool).save(visit_of(held), ITEMS)
         assert await database.pool.fetchval("SELECT crashed_seq FROM runs") is None
@@ -79,12 +79,12 @@ async def test_items_that_are_done_are_no_crash_in_a_row(
 async def test_items_go_when_their_map_is_over(
     database: Database, redis: Redis, caller: Caller, project: str, state: NodeState, is_kept: bool
 ) -> None:
-    store, run = MapItemStore(database.pool), (await accepted(database, caller, project)).run
-    async with working(database, redis) as worker:
-        held = await worker.takes_up(run)
+    store, run = MapItemStore(database.pool), (await accept_run(database, caller, project)).run
+    async with open_worker(database, redis) as worker:
+        held = await worker.claim(run)
         await store.save(visit_of(held), ITEMS)
         assert await prune_items(database.pool) == 0
-        await held.happens(NodeChange(NodeState(run.id, "a", state.status, state.visits)))
+        await held.record(NodeChange(NodeState(run.id, "a", state.status, state.visits)))
         assert await prune_items(database.pool) == (0 if is_kept else 3)
 
 
@@ -92,12 +92,12 @@ async def test_items_go_when_their_map_is_over(
 async def test_items_go_with_what_they_were_part_of(
     database: Database, redis: Redis, caller: Caller, project: str, why: str
 ) -> None:
-    store, run = MapItemStore(database.pool), (await accepted(database, caller, project)).run
-    async with working(database, redis) as worker:
-        held = await worker.takes_up(run)
+    store, run = MapItemStore(database.pool), (await accept_run(database, caller, project)).run
+    async with open_worker(database, redis) as worker:
+        held = await worker.claim(run)
         await store.save(visit_of(held), ITEMS)
         if why == "the run is over":
-            await held.ends(RunStatus.FAILED)
+            await held.finish(RunStatus.FAILED)
         else:
             await database.pool.execute("UPDATE runs SET lineage = 1")
         assert await prune_items(database.pool) == 3
@@ -109,14 +109,14 @@ async def test_what_is_too_old_is_found_without_a_look_at_every_item(
     fill = """INSERT INTO map_items (run_id, lineage, node_id, visit, idx, digest, output)
         SELECT $1, 0, node, visit, idx, 1, '{"a": [1, 2, 3]}'
         FROM unnest(ARRAY['a', 'b']) node, generate_series(1, 3) visit, generate_series(1, 10000) idx"""
-    async with working(database, redis) as worker:
-        held = [await worker.takes_up((await accepted(database, caller, project)).run) for _ in range(2)]
+    async with open_worker(database, redis) as worker:
+        held = [await worker.claim((await accept_run(database, caller, project)).run) for _ in range(2)]
         for one in held:
             await database.pool.execute(fill, one.run_id)
         await database.pool.execute("ANALYZE map_items")
         [plan] = await database.pool.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {_ITEMS.replace('$1', '100')}")
         pages = await database.pool.fetchval("SELECT pg_relation_size('map_items') / 8192")
         assert pages > 1000 > 300 > plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
-        await held[0].ends()
+        await held[0].finish()
         assert [await prune_items(database.pool, batch=500) for _ in range(3)] == [50_000, 10_000, 0]
         assert await database.pool.fetchval("SELECT count(*) FROM map_items") == 60_000

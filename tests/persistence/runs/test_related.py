@@ -7,19 +7,21 @@ from persistence.db.ids import new_id
 from persistence.runs import related
 from persistence.runs.related import RelatedRunsQuery
 from persistence.runs.run import Run
-from tests.journal_worker import Worker, accepted
+from tests.journal_worker import JournalWorker, accept_run
 
 STRANGER = Caller("stranger", {})
 
 
 async def child(database: Database, caller: Caller, project: str, column: str, of: str, source: RunSource) -> str:
-    made = (await accepted(database, caller, project)).run.id
+    made = (await accept_run(database, caller, project)).run.id
     await database.pool.execute(f"UPDATE runs SET {column} = $2, source = $3 WHERE id = $1", made, of, source)
     return made
 
 
-async def test_checkpoints_page_newest_first(database: Database, caller: Caller, worker: Worker, run: Run) -> None:
-    held = await worker.takes_up(run)
+async def test_checkpoints_page_newest_first(
+    database: Database, caller: Caller, worker: JournalWorker, run: Run
+) -> None:
+    held = await worker.claim(run)
     ids = [new_id("ckp") for _ in range(3)]
     for step, id in enumerate(ids):
         await held.checkpoint(id, step=step, next_nodes=["a"], parent_id=ids[step - 1] if step else None)
@@ -40,11 +42,11 @@ async def test_checkpoints_page_newest_first(database: Database, caller: Caller,
 
 
 async def test_derived_runs_are_retries_forks_and_children_of_each_run(
-    database: Database, caller: Caller, project: str, worker: Worker, run: Run
+    database: Database, caller: Caller, project: str, worker: JournalWorker, run: Run
 ) -> None:
     checkpoint_id = new_id("ckp")
-    await (await worker.takes_up(run)).checkpoint(checkpoint_id, step=1, next_nodes=[])
-    other = (await accepted(database, caller, project)).run
+    await (await worker.claim(run)).checkpoint(checkpoint_id, step=1, next_nodes=[])
+    other = (await accept_run(database, caller, project)).run
     retry = await child(database, caller, project, "retry_of_id", run.id, RunSource.RETRY)
     fork = await child(database, caller, project, "forked_from_id", checkpoint_id, RunSource.FORK)
     sub = await child(database, caller, project, "parent_id", run.id, RunSource.SUBWORKFLOW)

@@ -15,7 +15,7 @@ from persistence.problems import Conflict, Invalid, InvalidState, NotFound
 from persistence.runs import node_states, waits
 from persistence.runs.rewind import rewind
 from persistence.runs.run import CommandResult, Run
-from tests.journal_worker import Worker, accepted
+from tests.journal_worker import JournalWorker, accept_run
 
 
 @dataclass
@@ -31,9 +31,9 @@ class Story:
 
 
 @pytest.fixture
-async def story(database: Database, caller: Caller, project: str, worker: Worker) -> Story:
-    run = (await accepted(database, caller, project)).run
-    held = await worker.takes_up(run)
+async def story(database: Database, caller: Caller, project: str, worker: JournalWorker) -> Story:
+    run = (await accept_run(database, caller, project)).run
+    held = await worker.claim(run)
     first, second, early, late = new_id("ckp"), new_id("ckp"), new_id("wait"), new_id("wait")
     seq = await held.node("a", NodeStatus.COMPLETED, visits=1, input=0, output=1, has_output=True)
     await _question(database, run.id, early, seq)
@@ -48,7 +48,7 @@ async def story(database: Database, caller: Caller, project: str, worker: Worker
         run.id,
         second,
     )
-    await held.ends(RunStatus.PAUSED)
+    await held.finish(RunStatus.PAUSED)
     return Story(run, first, first_seq, second, early, late)
 
 
@@ -154,7 +154,7 @@ async def test_a_rewind_that_is_refused_changes_nothing(
     database: Database, caller: Caller, project: str, story: Story
 ) -> None:
     before = await database.pool.fetchrow("SELECT * FROM runs WHERE id = $1", story.run.id)
-    other = (await accepted(database, caller, project)).run
+    other = (await accept_run(database, caller, project)).run
     await database.pool.execute(
         """INSERT INTO checkpoints (run_id, seq, id, step, is_full, data, next_nodes)
         VALUES ($1, 1, 'ckp_of_another', 0, true, '', '[]')""",

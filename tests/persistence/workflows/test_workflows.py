@@ -8,7 +8,7 @@ from persistence.db.pagination import checked_first
 from persistence.problems import Conflict, Invalid
 from persistence.workflows import projects, workflows
 from persistence.workflows.drafts import Content
-from tests.journal_worker import accepted
+from tests.journal_worker import accept_run
 
 EMPTY = Content({"nodes": []}, "empty")
 
@@ -95,7 +95,7 @@ async def test_a_deletion_locks_every_run_including_ended_ones(
     database: Database, caller: Caller, project: str
 ) -> None:
     """Their number is unlimited: the ids are no arguments of a statement, which takes 32,767 at most."""
-    run = (await accepted(database, caller, project)).run
+    run = (await accept_run(database, caller, project)).run
     [workflow_id] = await create(database, caller, project, "busy")
     await database.pool.execute("UPDATE runs SET workflow_id = $1", workflow_id)
     copies = """INSERT INTO runs (id, project_id, workflow_id, version_id, source, mode, status, inputs, options, priority,

@@ -15,7 +15,7 @@ from persistence.workflows import drafts, workflows
 from resolvers.context import Context
 from resolvers.runs import derive, start
 from resolvers.runs.start import StartArguments
-from tests.journal_worker import SPEC, Worker
+from tests.journal_worker import SPEC, JournalWorker
 
 
 async def limited(context: Context, project: str, limit: int, on_limit: str) -> StartArguments:
@@ -60,19 +60,21 @@ async def test_of_many_simultaneous_calls_as_many_are_accepted_as_the_limit_allo
         await start.run_workflow(context, arguments)
 
 
-async def test_a_waiting_run_does_not_count_toward_the_limit(context: Context, project: str, worker: Worker) -> None:
+async def test_a_waiting_run_does_not_count_toward_the_limit(
+    context: Context, project: str, worker: JournalWorker
+) -> None:
     arguments = await limited(context, project, 1, "reject")
-    held = await worker.takes_up(await start.run_workflow(context, arguments))
+    held = await worker.claim(await start.run_workflow(context, arguments))
     with pytest.raises(Busy):
         await start.run_workflow(context, arguments)
-    await held.ends(RunStatus.WAITING)
+    await held.finish(RunStatus.WAITING)
     await start.run_workflow(context, arguments)
 
 
-async def test_a_newer_run_cancels_the_oldest(context: Context, project: str, worker: Worker) -> None:
+async def test_a_newer_run_cancels_the_oldest(context: Context, project: str, worker: JournalWorker) -> None:
     arguments = await limited(context, project, 2, "cancelOldest")
     oldest = await start.run_workflow(context, arguments)
-    await worker.takes_up(oldest)
+    await worker.claim(oldest)
     older = await start.run_workflow(context, arguments)
     newer = await start.run_workflow(context, arguments)
     assert await statuses(context) == {
@@ -88,12 +90,12 @@ async def test_a_newer_run_cancels_the_oldest(context: Context, project: str, wo
 
 
 async def test_a_run_cancelled_for_a_newer_one_gets_the_configured_deadline(
-    context: Context, project: str, worker: Worker
+    context: Context, project: str, worker: JournalWorker
 ) -> None:
     context.database.deadlines = replace(context.database.deadlines, cancelling=timedelta(seconds=33))
     arguments = await limited(context, project, 1, "cancelOldest")
     oldest = await start.run_workflow(context, arguments)
-    await worker.takes_up(oldest)
+    await worker.claim(oldest)
     await start.run_workflow(context, arguments)
     query = "SELECT deadline_at - cancel_requested_at FROM runs WHERE id = $1 AND status = 'CANCELLING'"
     assert await context.database.pool.fetchval(query, oldest.id) == timedelta(seconds=33)

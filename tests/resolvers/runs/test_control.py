@@ -16,7 +16,7 @@ from persistence.runs import node_states
 from resolvers.context import Context
 from resolvers.runs import control, start
 from resolvers.runs.start import StartArguments
-from tests.journal_worker import SPEC, Worker, until
+from tests.journal_worker import SPEC, JournalWorker, wait_until
 
 
 @pytest.fixture
@@ -93,23 +93,23 @@ async def test_a_queued_run_is_cancelled_at_once(context: Context, adhoc: StartA
 
 
 async def test_a_leased_run_is_cancelling_until_its_worker_reports_the_end(
-    context: Context, adhoc: StartArguments, worker: Worker
+    context: Context, adhoc: StartArguments, worker: JournalWorker
 ) -> None:
     run = await start.run_adhoc(context, adhoc)
-    held = await worker.takes_up(run)
+    held = await worker.claim(run)
     first = await control.cancel_run(context, run.id, None, None)
     again = await control.cancel_run(context, run.id, None, None)
     assert first.status is again.status is RunStatus.CANCELLING
     assert first.last_seq == again.last_seq
     assert first.deadline_at is not None
-    await held.ends(RunStatus.CANCELLED, RunStatus.CANCELLING)
+    await held.finish(RunStatus.CANCELLED, RunStatus.CANCELLING)
 
 
 async def test_a_released_run_shows_no_running_node_once_it_is_cancelled(
-    context: Context, adhoc: StartArguments, worker: Worker
+    context: Context, adhoc: StartArguments, worker: JournalWorker
 ) -> None:
     run = await start.run_adhoc(context, adhoc)
-    await (await worker.takes_up(run)).node("a", NodeStatus.RUNNING, visits=1)
+    await (await worker.claim(run)).node("a", NodeStatus.RUNNING, visits=1)
     await context.database.pool.execute("UPDATE runs SET status = 'QUEUED' WHERE id = $1", run.id)
     cancelled = await control.cancel_run(context, run.id, None, None)
     async with context.database.connect() as connection:
@@ -130,14 +130,14 @@ async def test_simultaneous_cancels_change_a_run_once(context: Context, adhoc: S
 
 
 async def test_a_synchronous_call_returns_when_the_run_is_idle(
-    context: Context, adhoc: StartArguments, worker: Worker
+    context: Context, adhoc: StartArguments, worker: JournalWorker
 ) -> None:
     waiting = asyncio.create_task(start.run_adhoc(context, replace(adhoc, mode=RunMode.SYNC)))
-    await until(lambda: context.feed.rest_waiter.waiting)
+    await wait_until(lambda: context.feed.rest_waiter.waiting)
     (run_id,) = context.feed.rest_waiter.waiting
     run = await context.loaders.run.load(run_id)
     assert run is not None
-    await (await worker.takes_up(run)).ends()
+    await (await worker.claim(run)).finish()
     answer = await waiting
     assert (answer.status, answer.output) == (RunStatus.COMPLETED, {"ok": True})
     assert not context.feed.rest_waiter.waiting

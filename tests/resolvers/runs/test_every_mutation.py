@@ -9,7 +9,7 @@ from engine.states import RunStatus
 from persistence.caller import Caller
 from resolvers.context import Context
 from tests.executor_worker import ExecutorWorker, accept_spec
-from tests.journal_worker import Worker
+from tests.journal_worker import JournalWorker
 from tests.resolvers.runs_by_status import QUESTION, RUN, S, all_rows, in_status
 from tests.schema_client import LINEAR, call, mutate
 
@@ -73,7 +73,7 @@ async def change(context: Context, name: str, run_id: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", OUTCOMES)
 async def test_a_mutation_follows_the_state_machine_in_each_status(
-    context: Context, worker: Worker, caller: Caller, project: str, name: str
+    context: Context, worker: JournalWorker, caller: Caller, project: str, name: str
 ) -> None:
     database = context.database
     for status in ALL:
@@ -130,7 +130,7 @@ async def test_a_run_is_derived_from_another_in_the_statuses_of_the_state_machin
 
 
 async def test_available_actions_are_those_that_are_accepted(
-    context: Context, worker: Worker, caller: Caller, project: str
+    context: Context, worker: JournalWorker, caller: Caller, project: str
 ) -> None:
     query = "query($id: ID!) { run(id: $id) { availableActions } }"
     for status in ALL:
@@ -146,7 +146,7 @@ async def test_available_actions_are_those_that_are_accepted(
 
 
 async def test_a_refusal_names_the_current_status(
-    context: Context, worker: Worker, caller: Caller, project: str
+    context: Context, worker: JournalWorker, caller: Caller, project: str
 ) -> None:
     run_id = await in_status(context.database, worker, caller, project, S.COMPLETED)
     for name in OUTCOMES:
@@ -156,7 +156,7 @@ async def test_a_refusal_names_the_current_status(
 
 
 async def test_an_unknown_checkpoint_and_one_of_another_run_get_different_codes(
-    context: Context, worker: Worker, caller: Caller, project: str
+    context: Context, worker: JournalWorker, caller: Caller, project: str
 ) -> None:
     run_id = await in_status(context.database, worker, caller, project, S.PAUSED)
     payload = await mutate(context, "resumeRun", RUN, runId=run_id, checkpointId="ckp_01h455vb4pex5vsknk084sn02q")

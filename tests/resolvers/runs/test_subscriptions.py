@@ -22,16 +22,16 @@ from resolvers.context import Context
 from resolvers.runs import subscriptions
 from resolvers.runs.subscriptions import NodeUpdate
 from schema.schema import schema
-from tests.journal_worker import SPEC, Held, accepted, until, working
-from tests.statement_counter import counted
+from tests.journal_worker import SPEC, HeldRun, accept_run, open_worker, wait_until
+from tests.statement_counter import count_statements
 
 T = TypeVar("T")
 
 
 @pytest.fixture
-async def held(context: Context, project: str) -> AsyncIterator[Held]:
-    async with working(context.database, context.redis) as worker:
-        yield await worker.takes_up((await accepted(context.database, context.caller, project)).run)
+async def held(context: Context, project: str) -> AsyncIterator[HeldRun]:
+    async with open_worker(context.database, context.redis) as worker:
+        yield await worker.claim((await accept_run(context.database, context.caller, project)).run)
 
 
 async def collected(updates: AsyncIterator[T]) -> list[T]:
@@ -44,14 +44,14 @@ def summary(update: NodeUpdate) -> tuple[int, bool, str | None, str | None]:
     return (update.seq, update.is_snapshot, view and view.state.node_id, view and view.state.status.value)
 
 
-async def test_the_state_of_every_node_is_sent_first_and_then_every_change(context: Context, held: Held) -> None:
+async def test_the_state_of_every_node_is_sent_first_and_then_every_change(context: Context, held: HeldRun) -> None:
     await held.node("b", NodeStatus.RUNNING)
     async with aclosing(subscriptions.node_states(context, held.run_id, None)) as updates:
         assert summary(await anext(updates)) == (0, True, "a", "IDLE")
         assert summary(await anext(updates)) == (3, True, "b", "RUNNING")
         await held.node("b", NodeStatus.COMPLETED, output=1, has_output=True)
         await held.node("a", NodeStatus.COMPLETED, output=1, has_output=True)
-        await held.ends()
+        await held.finish()
         rest = await collected(updates)
     assert [summary(update) for update in rest] == [
         (4, False, "b", "COMPLETED"),
@@ -64,11 +64,11 @@ async def test_the_state_of_every_node_is_sent_first_and_then_every_change(conte
     assert (rest[0].view.id, rest[0].view.name.type) == (f"{held.run_id}/b", "transform")
 
 
-async def test_a_client_that_reconnects_after_any_number_misses_no_change(context: Context, held: Held) -> None:
+async def test_a_client_that_reconnects_after_any_number_misses_no_change(context: Context, held: HeldRun) -> None:
     for status in (NodeStatus.RUNNING, NodeStatus.COMPLETED):
         for node in ("a", "b"):
             await held.node(node, status)
-    await held.ends()
+    await held.finish()
     all_updates = [summary(update) for update in await collected(subscriptions.node_states(context, held.run_id, 0))]
     assert all_updates[:2] == [(0, True, "a", "IDLE"), (0, True, "b", "IDLE")]
     for after in range(1, 8):
@@ -78,33 +78,33 @@ async def test_a_client_that_reconnects_after_any_number_misses_no_change(contex
         assert received == [update for update in all_updates if update[0] > after]
 
 
-async def test_a_client_that_disconnects_during_the_snapshot_can_continue(context: Context, held: Held) -> None:
+async def test_a_client_that_disconnects_during_the_snapshot_can_continue(context: Context, held: HeldRun) -> None:
     await held.node("b", NodeStatus.COMPLETED)
     await held.node("a", NodeStatus.COMPLETED)
-    await held.ends()
+    await held.finish()
     snapshot = await collected(subscriptions.node_states(context, held.run_id, None))
     assert [summary(update) for update in snapshot] == [(3, True, "b", "COMPLETED"), (5, True, "a", "COMPLETED")]
     rest = await collected(subscriptions.node_states(context, held.run_id, snapshot[0].seq))
     assert [update.view.state.node_id for update in rest if update.view] == ["a"]
 
 
-async def test_a_client_whose_number_retention_has_deleted_gets_a_new_snapshot(context: Context, held: Held) -> None:
+async def test_a_client_whose_number_retention_has_deleted_gets_a_new_snapshot(context: Context, held: HeldRun) -> None:
     await held.node("a", NodeStatus.COMPLETED)
-    await held.ends()
+    await held.finish()
     await context.database.pool.execute("DELETE FROM events WHERE run_id = $1 AND seq < 4", held.run_id)
     updates = await collected(subscriptions.node_states(context, held.run_id, 1))
     assert [summary(update) for update in updates] == [(0, True, "b", "IDLE"), (4, True, "a", "COMPLETED")]
 
 
-async def test_run_events_report_that_history_has_expired(context: Context, held: Held) -> None:
-    await held.ends()
+async def test_run_events_report_that_history_has_expired(context: Context, held: HeldRun) -> None:
+    await held.finish()
     await context.database.pool.execute("DELETE FROM events WHERE run_id = $1 AND seq < 3", held.run_id)
     first, *rest = await collected(subscriptions.run_events(context, held.run_id, 0))
     assert isinstance(first.event, Expired)
     assert [view.event.seq for view in rest] == [3]
 
 
-async def test_a_run_of_another_user_is_not_found(context: Context, held: Held) -> None:
+async def test_a_run_of_another_user_is_not_found(context: Context, held: HeldRun) -> None:
     other = replace(context, caller=Caller("another user", {}))
     with pytest.raises(NotFound):
         await collected(subscriptions.node_states(other, held.run_id, None))
@@ -115,21 +115,21 @@ async def test_a_run_of_another_user_is_not_found(context: Context, held: Held) 
 async def test_a_run_that_leaves_the_filter_is_sent_once_more(context: Context, project: str) -> None:
     where = RunFilter(status=[RunStatus.QUEUED])
     async with (
-        working(context.database, context.redis) as worker,
+        open_worker(context.database, context.redis) as worker,
         aclosing(subscriptions.changed_runs(context, project, where)) as changed,
     ):
         waiting = asyncio.create_task(anext(changed))
-        await until(lambda: context.feed.channels.confirmed_channels)
-        accept = await accepted(context.database, context.caller, project)
+        await wait_until(lambda: context.feed.channels.confirmed_channels)
+        accept = await accept_run(context.database, context.caller, project)
         await context.feed.publish(accept.transitions)
         assert (await waiting).status is RunStatus.QUEUED
-        held = await worker.takes_up(accept.run)
+        held = await worker.claim(accept.run)
         assert (await anext(changed)).status is RunStatus.RUNNING
-        await held.ends()
-        second = await accepted(context.database, context.caller, project)
+        await held.finish()
+        second = await accept_run(context.database, context.caller, project)
         await context.feed.publish(second.transitions)
         assert (await anext(changed)).id == second.run.id
-    await until(lambda: not context.feed.channels.wanted_channels)
+    await wait_until(lambda: not context.feed.channels.wanted_channels)
 
 
 async def test_one_notification_about_a_run_is_one_read_for_all_subscribers_of_its_project(
@@ -143,9 +143,9 @@ async def test_one_notification_about_a_run_is_one_read_for_all_subscribers_of_i
             for _ in range(10)
         ]
         waiting = [asyncio.create_task(anext(generator)) for generator in generators]
-        await until(lambda: runs_channel(project) in context.feed.channels.confirmed_channels)
-        results = [await accepted(context.database, context.caller, project) for _ in range(3)]
-        async with counted(context.database) as statements:
+        await wait_until(lambda: runs_channel(project) in context.feed.channels.confirmed_channels)
+        results = [await accept_run(context.database, context.caller, project) for _ in range(3)]
+        async with count_statements(context.database) as statements:
             await context.feed.publish(transitions_of(results))
             received = [
                 [(await first).id, *[(await anext(generator)).id for _ in range(2)]]
@@ -153,21 +153,21 @@ async def test_one_notification_about_a_run_is_one_read_for_all_subscribers_of_i
             ]
     assert received == [[result.run.id for result in results]] * len(generators)
     assert len(statements) == len(results)
-    await until(lambda: not context.feed.channels.wanted_channels)
+    await wait_until(lambda: not context.feed.channels.wanted_channels)
 
 
 async def test_a_change_outside_every_filter_is_not_read(context: Context, project: str) -> None:
     async with (
-        working(context.database, context.redis) as worker,
+        open_worker(context.database, context.redis) as worker,
         aclosing(subscriptions.changed_runs(context, project, RunFilter(status=[RunStatus.FAILED]))) as failed,
     ):
         waiting = asyncio.create_task(anext(failed))
-        await until(lambda: context.feed.channels.confirmed_channels)
-        accept = await accepted(context.database, context.caller, project)
+        await wait_until(lambda: context.feed.channels.confirmed_channels)
+        accept = await accept_run(context.database, context.caller, project)
         await context.feed.publish(accept.transitions)
-        held = await worker.takes_up(accept.run)
-        async with counted(context.database) as statements:
-            await held.ends(RunStatus.FAILED)
+        held = await worker.claim(accept.run)
+        async with count_statements(context.database) as statements:
+            await held.finish(RunStatus.FAILED)
             assert (await waiting).status is RunStatus.FAILED
     assert [statement for statement in statements if statement.startswith("SELECT * FROM runs")] == [run_changes._READ]
 
@@ -179,15 +179,15 @@ EVENTS = "subscription($id: ID!) { runEvents(runId: $id) { seq ... on NodeStateC
 
 @pytest.mark.parametrize("after", [None, 0, 1])
 async def test_a_replay_with_outputs_needs_no_statement_for_each_event(
-    context: Context, held: Held, after: int | None
+    context: Context, held: HeldRun, after: int | None
 ) -> None:
     # Small values are read with their events; the large one is read by itself.
     large = [str(number) * 9 for number in range(20_000)]
     for visit in range(30):
         await held.node("a", NodeStatus.COMPLETED, visits=visit, output={"n": visit}, has_output=True, input=[visit])
     await held.node("b", NodeStatus.COMPLETED, output=large, has_output=True)
-    await held.ends()
-    async with counted(context.database) as statements:
+    await held.finish()
+    async with count_statements(context.database) as statements:
         stream = await schema.subscribe(
             OUTPUTS, variable_values={"id": held.run_id, "after": after}, context_value=context
         )
@@ -199,11 +199,11 @@ async def test_a_replay_with_outputs_needs_no_statement_for_each_event(
     assert len(statements) <= 16
 
 
-async def test_events_with_outputs_need_no_statement_for_each_event(context: Context, held: Held) -> None:
+async def test_events_with_outputs_need_no_statement_for_each_event(context: Context, held: HeldRun) -> None:
     for visit in range(30):
         await held.node("a", NodeStatus.COMPLETED, visits=visit, output=visit, has_output=True)
-    await held.ends()
-    async with counted(context.database) as statements:
+    await held.finish()
+    async with count_statements(context.database) as statements:
         stream = await schema.subscribe(EVENTS, variable_values={"id": held.run_id}, context_value=context)
         sent = [result.data["runEvents"] async for result in stream if result.data]
     assert [event["nodeState"]["output"] for event in sent if "nodeState" in event] == list(range(30))
@@ -218,7 +218,7 @@ async def test_the_draft_is_sent_each_time_it_is_saved(context: Context, project
         )
     async with aclosing(subscriptions.draft_saves(context, workflow.id)) as saves:
         waiting = asyncio.create_task(anext(saves))
-        await until(lambda: context.feed.channels.confirmed_channels)
+        await wait_until(lambda: context.feed.channels.confirmed_channels)
         async with context.database.begin() as connection:
             await drafts.save(connection, context.caller, workflow.id, Content({**SPEC, "outputs": {}}, "two"), 1)
         await announce(context.redis, draft_channel(workflow.id), "2")

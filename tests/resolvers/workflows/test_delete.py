@@ -16,7 +16,7 @@ from resolvers.context import Context
 from resolvers.runs import control, start
 from resolvers.runs.start import StartArguments
 from resolvers.workflows import workflows
-from tests.journal_worker import SPEC, Held, Worker, until
+from tests.journal_worker import SPEC, HeldRun, JournalWorker, wait_until
 
 
 @pytest.fixture
@@ -27,9 +27,9 @@ async def workflow_id(context: Context) -> str:
     return workflow.id
 
 
-async def held_runs(context: Context, worker: Worker, workflow_id: str, count: int) -> list[Held]:
+async def held_runs(context: Context, worker: JournalWorker, workflow_id: str, count: int) -> list[HeldRun]:
     runs = [await start.run_workflow(context, StartArguments(workflow_id=workflow_id)) for _ in range(count)]
-    return [await worker.takes_up(run) for run in runs]
+    return [await worker.claim(run) for run in runs]
 
 
 async def statuses(context: Context) -> list[str]:
@@ -49,7 +49,7 @@ async def notified(redis: Redis, count: int) -> set[str]:
 
 
 async def test_a_delete_cancels_all_runs_at_once_and_waits_until_their_code_has_stopped(
-    context: Context, worker: Worker, workflow_id: str, redis: Redis
+    context: Context, worker: JournalWorker, workflow_id: str, redis: Redis
 ) -> None:
     held = await held_runs(context, worker, workflow_id, 6)
     await held[0].node("a", NodeStatus.RUNNING, visits=1)
@@ -60,22 +60,22 @@ async def test_a_delete_cancels_all_runs_at_once_and_waits_until_their_code_has_
     assert await statuses(context) == [*["CANCELLING"] * 6, "CANCELLED"]
     assert not deleting.done()
     for lease in reversed(held):
-        await lease.ends(RunStatus.CANCELLED, RunStatus.CANCELLING)
+        await lease.finish(RunStatus.CANCELLED, RunStatus.CANCELLING)
     assert await asyncio.wait_for(deleting, 10) == workflow_id
     assert await statuses(context) == []
     assert [event async for event in context.feed.follow(pending.id, 0)] == []
 
 
 async def test_a_run_that_ends_by_itself_does_not_prevent_the_delete(
-    context: Context, worker: Worker, workflow_id: str
+    context: Context, worker: JournalWorker, workflow_id: str
 ) -> None:
     [held] = await held_runs(context, worker, workflow_id, 1)
-    await held.ends()
+    await held.finish()
     assert await workflows.delete_workflow(context, workflow_id, cancel_runs=True) == workflow_id
 
 
 async def test_a_run_that_does_not_stop_prevents_the_delete(
-    context: Context, worker: Worker, workflow_id: str, monkeypatch: pytest.MonkeyPatch
+    context: Context, worker: JournalWorker, workflow_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "STOP_MS", 50)
     await held_runs(context, worker, workflow_id, 1)
@@ -85,20 +85,20 @@ async def test_a_run_that_does_not_stop_prevents_the_delete(
 
 
 async def test_runs_that_are_accepted_while_others_stop_are_cancelled_and_deleted_too(
-    context: Context, worker: Worker, workflow_id: str
+    context: Context, worker: JournalWorker, workflow_id: str
 ) -> None:
     [held] = await held_runs(context, worker, workflow_id, 1)
     deleting = asyncio.create_task(workflows.delete_workflow(context, workflow_id, cancel_runs=True))
-    await until(lambda: context.feed.rest_waiter.waiting)
+    await wait_until(lambda: context.feed.rest_waiter.waiting)
     late = await start.run_workflow(context, StartArguments(workflow_id=workflow_id))
     following = asyncio.create_task(_statuses(context, late))
-    await until(lambda: late.id in context.feed.streams.topics)
-    await held.ends(RunStatus.CANCELLED, RunStatus.CANCELLING)
+    await wait_until(lambda: late.id in context.feed.streams.topics)
+    await held.finish(RunStatus.CANCELLED, RunStatus.CANCELLING)
     await asyncio.wait_for(deleting, 10)
     assert (await asyncio.wait_for(following, 10))[-1] is RunStatus.CANCELLED
 
 
-async def test_a_refused_delete_locks_no_run(context: Context, worker: Worker, workflow_id: str) -> None:
+async def test_a_refused_delete_locks_no_run(context: Context, worker: JournalWorker, workflow_id: str) -> None:
     finished = await start.create_run(context, StartArguments(workflow_id=workflow_id))
     await control.cancel_run(context, finished.id, None, None)
     await held_runs(context, worker, workflow_id, 1)
@@ -127,7 +127,7 @@ async def test_a_delete_does_not_wait_for_a_new_run_that_no_worker_executes(
 
 
 async def test_a_delete_gives_the_child_runs_it_cancels_the_configured_deadline(
-    context: Context, worker: Worker, workflow_id: str
+    context: Context, worker: JournalWorker, workflow_id: str
 ) -> None:
     context.database.deadlines = replace(context.database.deadlines, cancelling=timedelta(seconds=33))
     other = await workflows.create_workflow(
@@ -138,8 +138,8 @@ async def test_a_delete_gives_the_child_runs_it_cancels_the_configured_deadline(
     link = "UPDATE runs SET parent_id = $2, parent_key = '0/a/1' WHERE id = $1"
     await context.database.pool.execute(link, child.run_id, parent.run_id)
     deleting = asyncio.create_task(workflows.delete_workflow(context, workflow_id, cancel_runs=True))
-    await until(lambda: context.feed.rest_waiter.waiting)
-    await parent.ends(RunStatus.CANCELLED, RunStatus.CANCELLING)
+    await wait_until(lambda: context.feed.rest_waiter.waiting)
+    await parent.finish(RunStatus.CANCELLED, RunStatus.CANCELLING)
     await asyncio.wait_for(deleting, 10)
     query = "SELECT status, extract(epoch FROM deadline_at - cancel_requested_at)::int AS seconds FROM runs"
     assert [tuple(row) for row in await context.database.pool.fetch(query)] == [("CANCELLING", 33)]

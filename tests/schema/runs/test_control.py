@@ -12,14 +12,14 @@ from persistence.db.ids import new_id
 from persistence.runs.run import Run
 from resolvers.context import Context
 from schema.schema import schema
-from tests.journal_worker import SPEC, Held, Worker, accepted, until
+from tests.journal_worker import SPEC, HeldRun, JournalWorker, accept_run, wait_until
 from tests.schema_client import call, mutate
-from tests.statement_counter import counted
+from tests.statement_counter import count_statements
 
 PAUSED = "run { id status } checkpoint { id step nextNodes }"
 
 
-async def with_checkpoint(held: Held) -> str:
+async def with_checkpoint(held: HeldRun) -> str:
     """Finish node a, save a checkpoint before b, and return its id."""
     checkpoint_id = new_id("ckp")
     await held.node("a", NodeStatus.COMPLETED, visits=1, output=41, has_output=True)
@@ -28,13 +28,13 @@ async def with_checkpoint(held: Held) -> str:
 
 
 async def test_a_pause_returns_the_checkpoint_as_soon_as_the_run_is_paused(
-    context: Context, worker: Worker, run: Run
+    context: Context, worker: JournalWorker, run: Run
 ) -> None:
-    held = await worker.takes_up(run)
+    held = await worker.claim(run)
     checkpoint_id = await with_checkpoint(held)
     pausing = asyncio.create_task(mutate(context, "pauseRun", PAUSED, runId=run.id, timeoutMs=20_000))
-    await until(lambda: context.feed.rest_waiter.waiting)
-    await held.ends(RunStatus.PAUSED, RunStatus.PAUSING)
+    await wait_until(lambda: context.feed.rest_waiter.waiting)
+    await held.finish(RunStatus.PAUSED, RunStatus.PAUSING)
     assert await asyncio.wait_for(pausing, 10) == {
         "run": {"id": run.id, "status": "PAUSED"},
         "checkpoint": {"id": checkpoint_id, "step": 1, "nextNodes": ["b"]},
@@ -43,32 +43,34 @@ async def test_a_pause_returns_the_checkpoint_as_soon_as_the_run_is_paused(
 
 
 async def test_a_pause_that_takes_longer_than_its_timeout_returns_pausing(
-    context: Context, worker: Worker, run: Run
+    context: Context, worker: JournalWorker, run: Run
 ) -> None:
-    await worker.takes_up(run)
+    await worker.claim(run)
     payload = await mutate(context, "pauseRun", PAUSED, runId=run.id, timeoutMs=10)
     assert (payload["run"]["status"], payload["checkpoint"], payload["errors"]) == ("PAUSING", None, [])
 
 
-async def test_a_step_returns_the_next_checkpoint(context: Context, worker: Worker, run: Run) -> None:
-    held = await worker.takes_up(run)
+async def test_a_step_returns_the_next_checkpoint(context: Context, worker: JournalWorker, run: Run) -> None:
+    held = await worker.claim(run)
     await with_checkpoint(held)
-    await held.ends(RunStatus.PAUSED)
+    await held.finish(RunStatus.PAUSED)
     stepping = asyncio.create_task(mutate(context, "stepRun", PAUSED, runId=run.id, timeoutMs=20_000))
-    await until(lambda: context.feed.rest_waiter.waiting)
+    await wait_until(lambda: context.feed.rest_waiter.waiting)
     assert await context.database.pool.fetchval("SELECT is_step FROM runs WHERE id = $1", run.id)
-    held = await worker.takes_up(run)
+    held = await worker.claim(run)
     await held.checkpoint(new_id("ckp"), step=2, next_nodes=[])
-    await held.ends(RunStatus.PAUSED)
+    await held.finish(RunStatus.PAUSED)
     payload = await asyncio.wait_for(stepping, 10)
     assert (payload["run"]["status"], payload["checkpoint"]["step"]) == ("PAUSED", 2)
 
 
-async def test_a_step_of_the_last_node_returns_the_completed_run(context: Context, worker: Worker, run: Run) -> None:
-    await (await worker.takes_up(run)).ends(RunStatus.PAUSED)
+async def test_a_step_of_the_last_node_returns_the_completed_run(
+    context: Context, worker: JournalWorker, run: Run
+) -> None:
+    await (await worker.claim(run)).finish(RunStatus.PAUSED)
     stepping = asyncio.create_task(mutate(context, "stepRun", PAUSED, runId=run.id, timeoutMs=20_000))
-    await until(lambda: context.feed.rest_waiter.waiting)
-    await (await worker.takes_up(run)).ends()
+    await wait_until(lambda: context.feed.rest_waiter.waiting)
+    await (await worker.claim(run)).finish()
     payload = await asyncio.wait_for(stepping, 10)
     assert (payload["run"]["status"], payload["checkpoint"]) == ("COMPLETED", None)
 
@@ -195,15 +197,15 @@ ORIGIN = "query($id: ID!) { run(id: $id) { parent { id } retryOf { id } forkedFr
 
 
 async def derived(database: Database, caller: Caller, project: str, column: str, of: str, source: str) -> str:
-    run_id = (await accepted(database, caller, project)).run.id
+    run_id = (await accept_run(database, caller, project)).run.id
     await database.pool.execute(f"UPDATE runs SET {column} = $2, source = $3 WHERE id = $1", run_id, of, source)
     return run_id
 
 
 async def test_derived_runs_and_their_origin_link_to_each_other(
-    context: Context, worker: Worker, caller: Caller, project: str, run: Run
+    context: Context, worker: JournalWorker, caller: Caller, project: str, run: Run
 ) -> None:
-    checkpoint_id = await with_checkpoint(await worker.takes_up(run))
+    checkpoint_id = await with_checkpoint(await worker.claim(run))
     derived_ids = [
         await derived(context.database, caller, project, "retry_of_id", run.id, "RETRY"),
         await derived(context.database, caller, project, "forked_from_id", checkpoint_id, "FORK"),
@@ -248,21 +250,21 @@ LIST = """{ runs(first: 50) { nodes { id availableActions options { priority } w
 
 
 async def test_a_list_of_runs_needs_one_statement_a_field_and_none_a_row(
-    context: Context, worker: Worker, caller: Caller, project: str
+    context: Context, worker: JournalWorker, caller: Caller, project: str
 ) -> None:
     database, costs = context.database, []
     for _ in range(2):
         for _ in range(6):
-            run = (await accepted(database, caller, project)).run
-            held = await worker.takes_up(run)
+            run = (await accept_run(database, caller, project)).run
+            held = await worker.claim(run)
             checkpoint_id = await with_checkpoint(held)
             await wait(database, run.id, "INPUT", "b", 2, "NULL", "Is it ok?")
-            await held.ends(RunStatus.PAUSED)
+            await held.finish(RunStatus.PAUSED)
             await derived(database, caller, project, "forked_from_id", checkpoint_id, "FORK")
             await derived(database, caller, project, "retry_of_id", run.id, "RETRY")
             await derived(database, caller, project, "parent_id", run.id, "SUBWORKFLOW")
             await database.pool.execute("UPDATE runs SET status = 'PENDING' WHERE status = 'QUEUED'")
-        async with counted(database) as statements:
+        async with count_statements(database) as statements:
             runs = (await call(context, LIST))["runs"]["nodes"]
         costs.append(len(statements))
     assert costs[1] <= costs[0] <= 28

@@ -10,7 +10,7 @@ from engine.states import LogLevel, NodeStatus
 from persistence.db.ids import new_id
 from resolvers.context import Context
 from schema.schema import schema
-from tests.journal_worker import SPEC, Worker
+from tests.journal_worker import SPEC, JournalWorker
 
 
 async def execute(context: Context, text: str, **variables: Any) -> Any:
@@ -106,16 +106,16 @@ FULL = """query ($id: ID!) { run(id: $id) {
 } }"""
 
 
-async def test_all_fields_of_a_run_can_be_read(context: Context, worker: Worker) -> None:
+async def test_all_fields_of_a_run_can_be_read(context: Context, worker: JournalWorker) -> None:
     run_id = await start(context)
     run = await context.loaders.run.load(run_id)
     assert run is not None
-    held = await worker.takes_up(run)
+    held = await worker.claim(run)
     await held.node("a", NodeStatus.COMPLETED, output=41, has_output=True, input="an input", visits=1)
     await held.checkpoint(new_id("ckp"), step=1, next_nodes=["b"])
-    await held.happens(LogRecorded(LogLevel.INFO, "hello", "b", {"k": 1}))
+    await held.record(LogRecorded(LogLevel.INFO, "hello", "b", {"k": 1}))
     await held.node("b", NodeStatus.FAILED, error=RunError("BOOM", "it broke", "b"))
-    await held.ends()
+    await held.finish()
     data = (await execute(context, FULL, id=run_id))["run"]
     assert (data["status"], data["output"], data["lastSeq"]) == ("COMPLETED", {"ok": True}, 7)
     first, second = data["nodeStates"]
@@ -148,13 +148,13 @@ async def test_all_fields_of_a_run_can_be_read(context: Context, worker: Worker)
     assert checkpoint["bad"]["errors"]
 
 
-async def test_a_live_view_receives_snapshot_changes_and_end(context: Context, worker: Worker) -> None:
+async def test_a_live_view_receives_snapshot_changes_and_end(context: Context, worker: JournalWorker) -> None:
     run_id = await start(context)
     run = await context.loaders.run.load(run_id)
     assert run is not None
-    held = await worker.takes_up(run)
+    held = await worker.claim(run)
     await held.node("a", NodeStatus.COMPLETED, output=1, has_output=True)
-    await held.ends()
+    await held.finish()
     text = """subscription ($id: ID!, $after: Int) { nodeStates(runId: $id, after: $after) {
         seq snapshot runStatus progress run { id } nodeState { nodeId status output } } }"""
     updates = [item["nodeStates"] for item in await listen(context, text, id=run_id)]
@@ -167,7 +167,7 @@ async def test_a_live_view_receives_snapshot_changes_and_end(context: Context, w
     assert [event["runEvents"]["seq"] for event in events] == [1, 2, 3, 4]
 
 
-async def test_an_expired_history_is_sent_as_an_event(context: Context, worker: Worker) -> None:
+async def test_an_expired_history_is_sent_as_an_event(context: Context, worker: JournalWorker) -> None:
     run_id = await start(context)
     await context.database.pool.execute("DELETE FROM events WHERE run_id = $1", run_id)
     await context.database.pool.execute("UPDATE runs SET status = 'CANCELLED' WHERE id = $1", run_id)

@@ -6,7 +6,7 @@ import pytest
 
 from resolvers.context import Context
 from tests.schema_client import call, mutate, new_workflow, with_output
-from tests.statement_counter import counted
+from tests.statement_counter import count_statements
 
 LISTS = """query($first: Int!) { workflows(first: $first) { nodes { id
     versions(first: 2) { nodes { number runs(first: 1) { nodes { id } } } pageInfo { hasNextPage } }
@@ -38,7 +38,7 @@ async def test_a_list_of_workflows_needs_one_statement_a_field_and_none_a_row(co
     costs: list[int] = []
     for name in ("one", "two", "three", "four"):
         await workflow_with_runs(context, name)
-        async with counted(context.database) as statements:
+        async with count_statements(context.database) as statements:
             await call(context, LISTS, first=10)
         costs.append(len(statements))
     assert costs[0] == costs[-1] <= 12

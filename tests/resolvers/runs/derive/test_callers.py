@@ -5,7 +5,7 @@ import asyncio
 from persistence.caller import Caller, Role
 from resolvers.context import Context
 from tests.executor_worker import ExecutorWorker, accept_spec
-from tests.journal_worker import until
+from tests.journal_worker import wait_until
 from tests.resolvers.runs.derive.derived_runs import checkpoints, derived, execute, refused
 from tests.worker.spec_samples import SPECS
 
@@ -55,7 +55,7 @@ async def test_a_subscriber_of_a_derived_run_receives_every_event(
             received.append(event.seq)
 
     following = asyncio.create_task(follow())
-    await until(lambda: received)
+    await wait_until(lambda: received)
     await execute(worker, fork)
     await asyncio.wait_for(following, 10)
     assert received == list(range(1, len(received) + 1))
