@@ -42,14 +42,14 @@ async def parrot_elsewhere(_: Peer, request: Request, writer: Writer) -> None:
 
 @chat_protocol.model("parrot-refuses")
 async def parrot_refuses(_: Peer, request: Request, writer: Writer) -> None:
-    chat_protocol.refuse(writer, "400 Bad Request", f"I was asked {chat_protocol.said(request)[-1]}", "bad")
+    chat_protocol.refuse(writer, "400 Bad Request", f"I was asked {chat_protocol.messages_of(request)[-1]}", "bad")
 
 
 @chat_protocol.model("parrot-hangs")
 async def parrot_hangs(_: Peer, request: Request, writer: Writer) -> None:
     """Says all but the end of the prompt, and nothing more."""
     chat_protocol.open_stream(writer)
-    for piece in chat_protocol.text(chat_protocol.said(request)[-1])[:-4]:
+    for piece in chat_protocol.text(chat_protocol.messages_of(request)[-1])[:-4]:
         chat_protocol.send(writer, piece)
     await writer.drain()
     await request.reader.read(1)

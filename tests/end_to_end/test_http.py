@@ -47,7 +47,7 @@ async def test_an_answer_is_the_node_s_output(system: System, peer: Peer) -> Non
     ("url", "code", "message"),
     [
         ("http://169.254.169.254/latest/meta-data", "HTTP_BLOCKED", "169.254.169.254 is not on the public internet"),
-        ("{peer}/status?code=404", "HTTP_STATUS", "answered 404 Told"),
+        ("{peer}/status?code=404", "HTTP_STATUS", "answered 404 Refused"),
         ("{peer}/broken-utf8", "HTTP_RESPONSE", "is no utf-8 text at byte 3"),
         ("{peer}/gib", "HTTP_RESPONSE", "more than 2,097,152 bytes"),
     ],

@@ -25,11 +25,11 @@ class LlmHarness:
         self.peer, self.models = peer, models
         self.resources = {"models": models, "tools": tools}
 
-    def given(self, **scope: Any) -> NodeHarness:
+    def harness(self, **scope: Any) -> NodeHarness:
         return NodeHarness(scope, self.resources)
 
     async def output(self, model: str = "repeats", prompt: Any = "hi", **config: Any) -> Any:
-        outcome = await self.given().run("llm", {"model": model, "prompt": prompt, **config})
+        outcome = await self.harness().run("llm", {"model": model, "prompt": prompt, **config})
         assert isinstance(outcome, Output)
         return outcome.value
 
@@ -38,8 +38,8 @@ class LlmHarness:
             await self.output(model, prompt, **config)
         return caught.value
 
-    def sent(self, index: int = -1) -> dict[str, Any]:
-        return chat_protocol.asked(self.peer.seen[index])
+    def request(self, index: int = -1) -> dict[str, Any]:
+        return chat_protocol.body_of(self.peer.seen[index])
 
 
 def entry(name: str, url: str, **more: Any) -> ModelEntry:

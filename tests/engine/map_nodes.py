@@ -29,7 +29,7 @@ ProbeConfig.model_fields["sees"].json_schema_extra = {"format": "template"}
 ProbeConfig.model_rebuild(force=True)
 
 
-class Probe(NodeType[ProbeConfig]):
+class MapProbe(NodeType[ProbeConfig]):
     """Returns the value of `sees` after one turn of the event loop, or misbehaves as `does` says.
 
     `ran` counts the executions by idempotency key.
@@ -42,17 +42,17 @@ class Probe(NodeType[ProbeConfig]):
 
     def __init__(self) -> None:
         self.ran: Counter[str] = Counter()
-        self.under_way = self.most = 0
+        self.running = self.most = 0
         self.hanging = asyncio.Event()
 
     async def execute(self, config: ProbeConfig, ctx: NodeContext) -> Outcome:
         self.ran[ctx.idempotency_key] += 1
-        self.under_way += 1
-        self.most = max(self.most, self.under_way)
+        self.running += 1
+        self.most = max(self.most, self.running)
         try:
             return await self._execute(config, ctx)
         finally:
-            self.under_way -= 1
+            self.running -= 1
 
     async def _execute(self, config: ProbeConfig, ctx: NodeContext) -> Outcome:
         value = ctx.render(config.sees)
@@ -98,23 +98,23 @@ class MemoryItems:
             self.items |= {item.index: item for item in items}
 
 
-def types_with(probe: Probe) -> NodeTypes:
+def types_with(probe: MapProbe) -> NodeTypes:
     return NodeTypes([*load_node_types().values(), probe])
 
 
-async def run_map(given: NodeHarness, probe: Probe, **config: Any) -> JSON:
-    given.context.types = types_with(probe)
-    kind = given.context.types["map"]
-    outcome = await kind.execute(kind.Config.model_validate(config), given.context)
+async def run_map(harness: NodeHarness, probe: MapProbe, **config: Any) -> JSON:
+    harness.context.types = types_with(probe)
+    kind = harness.context.types["map"]
+    outcome = await kind.execute(kind.Config.model_validate(config), harness.context)
     assert isinstance(outcome, Output)
     return outcome.value
 
 
-async def run_map_with_attempts(given: NodeHarness, probe: Probe, **config: Any) -> NodeResult:
+async def run_map_with_attempts(harness: NodeHarness, probe: MapProbe, **config: Any) -> NodeResult:
     """Run a map as a run does: with its secrets, and with a failure as the error of the result."""
-    given.context.types = types_with(probe)
-    kind = given.context.types["map"]
+    harness.context.types = types_with(probe)
+    kind = harness.context.types["map"]
     work = BoundNode(
-        NodeSpec("n", "map", config=config), kind, kind.Config.model_validate(config), types=given.context.types
+        NodeSpec("n", "map", config=config), kind, kind.Config.model_validate(config), types=harness.context.types
     )
-    return await run_attempts(work, given.context, lambda number, error, pause: None, lambda number: None)
+    return await run_attempts(work, harness.context, lambda number, error, pause: None, lambda number: None)

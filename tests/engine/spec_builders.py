@@ -20,6 +20,7 @@ def spec(nodes: list[Any], edges: list[Any] | None = None, **fields: Any) -> dic
 
 
 def problems_of(raw: Any) -> set[tuple[str, str]]:
+    """Validate a spec and return (path, code) of each error and warning."""
     report = validate(raw, TYPES)
     assert report.ok == (not report.errors)
     return {(problem.field, problem.code) for problem in [*report.errors, *report.warnings]}

@@ -1,16 +1,16 @@
-"""What speaks the chat-completions protocol on loopback, at `{peer.url}/v1`. The name of the model says how it behaves."""
+"""A chat-completions endpoint at `{peer.url}/v1`, whose model names select a behaviour."""
 
 import json
 
-from tests.peers import chat_models as chat_models  # and those that do not
-from tests.peers import misbehaving_chat as misbehaving_chat  # which brings models that misbehave
-from tests.peers.chat_protocol import MODELS, asked, refuse
+from tests.peers import chat_models as chat_models  # registers models that behave
+from tests.peers import misbehaving_chat as misbehaving_chat  # registers models that misbehave
+from tests.peers.chat_protocol import MODELS, body_of, refuse
 from tests.peers.http_protocol import Peer, Request, Writer, answer, at
 
 
 @at("/v1/chat/completions")
 async def chat_completions(peer: Peer, request: Request, writer: Writer) -> None:
-    await MODELS[asked(request)["model"]](peer, request, writer)
+    await MODELS[body_of(request)["model"]](peer, request, writer)
 
 
 @at("/v1/models")

@@ -1,50 +1,49 @@
-"""Models that answer, call tools, or say in the words of the protocol why they do not."""
+"""Test models that follow the protocol: they answer, call tools, or return an error."""
 
 import json
 
-from tests.peers.chat_protocol import asked, calls, delta, event, model, refuse, said, stream, text, usage
+from tests.peers.chat_protocol import body_of, calls, delta, event, messages_of, model, refuse, stream, text, usage
 from tests.peers.http_protocol import Peer, Request, Writer
 
 
 @model("repeats")
 async def repeats(_: Peer, request: Request, writer: Writer) -> None:
-    stream(writer, text(said(request)[-1]))
+    stream(writer, text(messages_of(request)[-1]))
 
 
 @model("fenced")
 async def fenced(_: Peer, request: Request, writer: Writer) -> None:
-    stream(writer, text(f"```json\n{said(request)[-1]}\n```"))
+    stream(writer, text(f"```json\n{messages_of(request)[-1]}\n```"))
 
 
 @model("second-try")
 async def second_try(_: Peer, request: Request, writer: Writer) -> None:
-    """Gives the second line of the prompt once it has been told that the first one does not fit."""
-    lines = said(request)[0].splitlines()
-    stream(writer, text(lines[min(len(said(request)) - 1, 1)]))
+    """Answers with the first line of the prompt, and after a correction with the second one."""
+    lines = messages_of(request)[0].splitlines()
+    stream(writer, text(lines[min(len(messages_of(request)) - 1, 1)]))
 
 
 @model("calls")
 async def calls_tools(_: Peer, request: Request, writer: Writer) -> None:
-    """The calls that the prompt lists, as JSON; then it says what the tools said, or JSON where it was asked for JSON."""
-    results = said(request, "tool")
-    wanted = asked(request)
-    if "response_format" in wanted:
+    """Makes the calls in the prompt; then answers with the results, as JSON if requested."""
+    results = messages_of(request, "tool")
+    if "response_format" in body_of(request):
         stream(writer, text(json.dumps({"said": " | ".join(results)})))
     elif results:
         stream(writer, text(f"They said: {' | '.join(results)}"))
     else:
-        stream(writer, calls(json.loads(said(request)[0])))
+        stream(writer, calls(json.loads(messages_of(request)[0])))
 
 
 @model("calls-for-ever")
 async def calls_for_ever(_: Peer, request: Request, writer: Writer) -> None:
-    stream(writer, calls(json.loads(said(request)[0])))
+    stream(writer, calls(json.loads(messages_of(request)[0])))
 
 
 @model("answers-by-function")
 async def answers_by_function(_: Peer, request: Request, writer: Writer) -> None:
-    function = asked(request)["tool_choice"]["function"]["name"]
-    stream(writer, calls([{"name": function, "arguments": said(request)[-1]}]))
+    function = body_of(request)["tool_choice"]["function"]["name"]
+    stream(writer, calls([{"name": function, "arguments": messages_of(request)[-1]}]))
 
 
 @model("tells-no-usage")
@@ -54,12 +53,12 @@ async def tells_no_usage(_: Peer, request: Request, writer: Writer) -> None:
 
 @model("tells-no-usage-and-calls")
 async def tells_no_usage_and_calls(_: Peer, request: Request, writer: Writer) -> None:
-    stream(writer, [data for data in calls(json.loads(said(request)[0])) if b'"usage"' not in data])
+    stream(writer, [data for data in calls(json.loads(messages_of(request)[0])) if b'"usage"' not in data])
 
 
 @model("cut-short")
 async def cut_short(_: Peer, request: Request, writer: Writer) -> None:
-    stream(writer, text(said(request)[-1], "length"))
+    stream(writer, text(messages_of(request)[-1], "length"))
 
 
 @model("busy")
@@ -82,7 +81,7 @@ async def poor(_: Peer, request: Request, writer: Writer) -> None:
 
 @model("locked")
 async def locked(_: Peer, request: Request, writer: Writer) -> None:
-    """Repeats the key, as some do."""
+    """Repeats the key in its error, as some providers do."""
     key = request.headers["authorization"].removeprefix("Bearer ")
     refuse(writer, "401 Unauthorized", f"Incorrect API key provided: {key}", "invalid_api_key")
 
@@ -94,8 +93,8 @@ async def gone(_: Peer, request: Request, writer: Writer) -> None:
 
 @model("full")
 async def full(_: Peer, request: Request, writer: Writer) -> None:
-    told = "This model's maximum context length is 4096 tokens. However, you requested 9000 tokens."
-    refuse(writer, "400 Bad Request", told, "context_length_exceeded")
+    message = "This model's maximum context length is 4096 tokens. However, you requested 9000 tokens."
+    refuse(writer, "400 Bad Request", message, "context_length_exceeded")
 
 
 @model("llama-full")

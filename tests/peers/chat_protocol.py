@@ -1,4 +1,4 @@
-"""The chat-completions protocol from the side of the models: what they were asked, how they stream, call tools and refuse."""
+"""The server side of the chat-completions protocol: requests, streams, tool calls and errors."""
 
 import json
 from collections.abc import Iterable
@@ -16,6 +16,8 @@ USAGE = {
 
 
 def model(name: str) -> Any:
+    """Register the behaviour of a test model."""
+
     def register(behaviour: Behaviour) -> Behaviour:
         MODELS[name] = behaviour
         return behaviour
@@ -23,13 +25,15 @@ def model(name: str) -> Any:
     return register
 
 
-def asked(request: Request) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(request.body)
-    return found
+def body_of(request: Request) -> dict[str, Any]:
+    """Return the JSON body of a request."""
+    body: dict[str, Any] = json.loads(request.body)
+    return body
 
 
-def said(request: Request, role: str = "user") -> list[str]:
-    return [message["content"] for message in asked(request)["messages"] if message["role"] == role]
+def messages_of(request: Request, role: str = "user") -> list[str]:
+    """Return the contents of the messages with this role."""
+    return [message["content"] for message in body_of(request)["messages"] if message["role"] == role]
 
 
 def event(data: dict[str, Any] | str) -> bytes:
@@ -63,22 +67,22 @@ def stream(writer: Writer, events: Iterable[bytes]) -> None:
 
 
 def text(whole: str, reason: str = "stop") -> list[bytes]:
-    """As a model streams it: in pieces that know nothing of words, with what it took at the end."""
+    """Return the events of a text: pieces of four characters, and the usage at the end."""
     pieces = [whole[start : start + 4] for start in range(0, len(whole), 4)]
     first = delta({"role": "assistant", "content": ""})
     return [first, *(delta({"content": piece}) for piece in pieces), delta({}, reason), usage(), event("[DONE]")]
 
 
-def calls(wanted: list[dict[str, Any]]) -> list[bytes]:
-    """Tool calls, their arguments in two pieces."""
-    found = [delta({"role": "assistant", "content": None})]
-    for index, call in enumerate(wanted):
+def calls(requested: list[dict[str, Any]]) -> list[bytes]:
+    """Return the events of tool calls, with the arguments in two pieces."""
+    events = [delta({"role": "assistant", "content": None})]
+    for index, call in enumerate(requested):
         arguments = call["arguments"] if isinstance(call["arguments"], str) else json.dumps(call["arguments"])
         function = {"name": call["name"], "arguments": arguments[:5]}
         tool_call = {"index": index, "id": f"call_{index}", "type": "function", "function": function}
         rest = {"index": index, "function": {"arguments": arguments[5:]}}
-        found += [delta({"tool_calls": [tool_call]}), delta({"tool_calls": [rest]})]
-    return [*found, delta({}, "tool_calls"), usage(), event("[DONE]")]
+        events += [delta({"tool_calls": [tool_call]}), delta({"tool_calls": [rest]})]
+    return [*events, delta({}, "tool_calls"), usage(), event("[DONE]")]
 
 
 def refuse(writer: Writer, status: str, message: str, code: str | None = None, **headers: str) -> None:

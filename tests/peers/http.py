@@ -1,4 +1,7 @@
-"""An HTTP server on loopback that behaves, and misbehaves, as its path says. It writes bytes, so that it can lie."""
+"""An HTTP server on loopback whose paths select a behaviour.
+
+It writes raw bytes, so that its responses can violate the protocol.
+"""
 
 import asyncio
 import ssl
@@ -6,8 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.peers import http_paths as http_paths  # and to behave
-from tests.peers import misbehaving_http as misbehaving_http  # which teaches it to lie
+from tests.peers import http_paths as http_paths  # registers paths that behave
+from tests.peers import misbehaving_http as misbehaving_http  # registers paths that misbehave
 from tests.peers.http_protocol import BEHAVIOURS, Peer, Request, Writer
 
 
@@ -20,7 +23,7 @@ async def _serve(peer: Peer, reader: asyncio.StreamReader, writer: Writer) -> No
             await BEHAVIOURS[request.path](peer, request, writer)
             await writer.drain()
     except asyncio.IncompleteReadError:
-        pass  # the client is done
+        pass  # the client has closed the connection between two requests
     except ConnectionError:
         peer.left.set()
     finally:
@@ -39,7 +42,7 @@ async def _read(reader: asyncio.StreamReader) -> Request:
 
 @asynccontextmanager
 async def http_peer(tls: ssl.SSLContext | None = None) -> AsyncIterator[Peer]:
-    """A peer for one test; every connection is closed with it."""
+    """Start a server for one test; all connections are closed at the end."""
     peer, serving = Peer(), set[asyncio.Task[None]]()
 
     async def connected(reader: asyncio.StreamReader, writer: Writer) -> None:

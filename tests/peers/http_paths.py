@@ -1,4 +1,4 @@
-"""Paths that behave: they repeat what they were given, redirect, give pages, and fail as often as they are told to."""
+"""Paths of the test server that follow the protocol: echoes, redirects, pages, failures."""
 
 import gzip
 import json
@@ -8,8 +8,8 @@ from tests.peers.http_protocol import Peer, Request, Writer, answer, at
 
 @at("/echo")
 async def echo(_: Peer, request: Request, writer: Writer) -> None:
-    told = {"method": request.method, "query": request.query, "headers": request.headers}
-    answer(writer, json.dumps({**told, "body": request.body.decode("utf-8", "replace")}).encode())
+    received = {"method": request.method, "query": request.query, "headers": request.headers}
+    answer(writer, json.dumps({**received, "body": request.body.decode("utf-8", "replace")}).encode())
 
 
 @at("/text")
@@ -40,12 +40,12 @@ async def gzipped(_: Peer, request: Request, writer: Writer) -> None:
 @at("/status")
 async def status(_: Peer, request: Request, writer: Writer) -> None:
     headers = {"retry_after": request.one("after")} if "after" in request.query else {}
-    answer(writer, b'{"said": "why"}', f"{request.one('code')} Told", **headers)
+    answer(writer, b'{"said": "why"}', f"{request.one('code')} Refused", **headers)
 
 
 @at("/flaky")
 async def flaky(peer: Peer, request: Request, writer: Writer) -> None:
-    """Fails `times` times with `code`, and then answers."""
+    """Fails `times` times with `code`, then echoes."""
     if peer.count("/flaky") <= int(request.one("times")):
         await status(peer, request, writer)
     else:
@@ -60,7 +60,7 @@ async def redirect(_: Peer, request: Request, writer: Writer) -> None:
 
 @at("/pages")
 async def pages(_: Peer, request: Request, writer: Writer) -> None:
-    """Three pages, told of in all the ways there are."""
+    """Three pages, linked by header, by address and by cursor."""
     number = int(request.query.get("page", request.query.get("cursor", ["1"]))[0])
     last = number == 3
     body = {
@@ -76,7 +76,7 @@ async def pages(_: Peer, request: Request, writer: Writer) -> None:
 
 @at("/enrich")
 async def enrich(peer: Peer, request: Request, writer: Writer) -> None:
-    """What a directory would say: busy at first, and nothing of those whom it does not know."""
+    """A directory service: busy at first, and 404 for an unknown address."""
     if peer.count("/enrich") == 1:
         answer(writer, b"", "503 Busy", retry_after="0")
     elif request.one("email") == "ann@example.com":
@@ -87,7 +87,7 @@ async def enrich(peer: Peer, request: Request, writer: Writer) -> None:
 
 @at("/leads")
 async def leads(peer: Peer, request: Request, writer: Writer) -> None:
-    """Takes a lead; one with a key that it has seen is the same one."""
-    keys = [one.headers["idempotency-key"] for one in peer.seen if one.path == "/leads"]
+    """Accepts a lead; a request with a known idempotency key is the same lead."""
+    keys = [past.headers["idempotency-key"] for past in peer.seen if past.path == "/leads"]
     number = list(dict.fromkeys(keys)).index(request.headers["idempotency-key"]) + 1
     answer(writer, json.dumps({"lead": number, **json.loads(request.body)}).encode(), "201 Created")

@@ -1,4 +1,4 @@
-"""What the peers that speak HTTP are made of: what they were asked, how they answer, and the paths they know."""
+"""The parts of the HTTP test server: requests, responses, and the behaviours by path."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,6 +9,8 @@ MIB = 1024 * 1024
 
 @dataclass
 class Request:
+    """A request that the server has received."""
+
     method: str
     path: str
     query: dict[str, list[str]]
@@ -17,12 +19,17 @@ class Request:
     reader: asyncio.StreamReader
 
     def one(self, name: str) -> str:
+        """Return the first value of a query parameter."""
         return self.query[name][0]
 
 
 @dataclass
 class Peer:
-    """`seen` are the requests so far; `left` is set when a client closes a connection that it was not answered on."""
+    """The state of a test server.
+
+    `seen` are the requests so far. `arrived` is set by the first one. `left` is set when a client
+    closes a connection before its response is complete. `written` counts bytes of large bodies.
+    """
 
     port: int = 0
     seen: list[Request] = field(default_factory=list)
@@ -36,7 +43,7 @@ class Peer:
 
     @property
     def elsewhere(self) -> str:
-        """The same server by another name, which makes it another origin."""
+        """The same server under another name, so that it is another origin."""
         return f"http://localhost:{self.port}"
 
     def count(self, path: str) -> int:
@@ -49,6 +56,8 @@ BEHAVIOURS: dict[str, Behaviour] = {}
 
 
 def at(path: str) -> Callable[[Behaviour], Behaviour]:
+    """Register a behaviour for a path."""
+
     def register(behaviour: Behaviour) -> Behaviour:
         BEHAVIOURS[path] = behaviour
         return behaviour
@@ -59,10 +68,12 @@ def at(path: str) -> Callable[[Behaviour], Behaviour]:
 def answer(
     writer: Writer, body: bytes, status: str = "200 OK", media: str = "application/json", **headers: str
 ) -> None:
-    named = {"content-type": media, "content-length": str(len(body)), **headers}
-    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in named.items())
+    """Write a complete response."""
+    all_headers = {"content-type": media, "content-length": str(len(body)), **headers}
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in all_headers.items())
     writer.write(f"HTTP/1.1 {status}\r\n{lines}\r\n".encode() + body)
 
 
 def head(writer: Writer, *lines: str) -> None:
+    """Write the status line and the headers of a response; the body follows."""
     writer.write(("HTTP/1.1 200 OK\r\n" + "".join(f"{line}\r\n" for line in lines) + "\r\n").encode())

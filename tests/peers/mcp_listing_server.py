@@ -1,6 +1,7 @@
-"""An MCP server on standard streams that starts as it should: `python -P listing_server.py BEHAVIOUR`.
+"""An MCP server on standard streams: `python -P mcp_listing_server.py BEHAVIOUR`.
 
-Its tool `change` says that its tools have changed; BEHAVIOUR is what it does when it is asked for them again.
+It starts normally. Its tool `change` announces a change of its tools; BEHAVIOUR is what it does
+when it has to list them again.
 """
 
 import json
@@ -11,7 +12,7 @@ from typing import Any
 BEHAVIOUR = sys.argv[1]
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}}
 HEAVY = {"type": "object", "properties": {"a": {"type": "string", "pattern": "(?=x)"}}}
-"""To be looked at aside."""
+"""A schema that is checked in the isolated process."""
 CAPABILITIES = {
     "protocolVersion": "2025-06-18",
     "capabilities": {"tools": {"listChanged": True}},

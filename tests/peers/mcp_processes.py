@@ -1,4 +1,4 @@
-"""The MCP servers of the tests: programs on standard streams, and one over HTTP in a process that can be killed."""
+"""MCP servers of the tests in their own processes: on standard streams, and over HTTP."""
 
 import asyncio
 import os
@@ -15,8 +15,8 @@ from tests.paths import PEERS
 PEER = PEERS / "mcp_server.py"
 
 
-class Told(asyncio.DatagramProtocol):
-    """What the servers of a test tell."""
+class ServerLog(asyncio.DatagramProtocol):
+    """The lines that the servers of a test report by datagram: `<pid> <event>`."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -27,30 +27,32 @@ class Told(asyncio.DatagramProtocol):
         self.lines.append(data.decode())
         self._changed.set()
 
-    def count(self, what: str) -> int:
-        return sum(line.endswith(what) for line in self.lines)
+    def count(self, event: str) -> int:
+        """Return how often an event was reported."""
+        return sum(line.endswith(event) for line in self.lines)
 
     @property
     def pid(self) -> int:
-        """Of the first one that was started."""
+        """The process id of the first server."""
         return int(self.lines[0].split()[0])
 
-    async def until(self, what: str) -> None:
+    async def until(self, event: str) -> None:
+        """Wait at most 20 s for an event."""
         async with asyncio.timeout(20):
-            while not self.count(what):
+            while not self.count(event):
                 self._changed.clear()
                 await self._changed.wait()
 
 
-def stdio(log: Told, kind: str = "stdio", **more: Any) -> McpServer:
+def stdio(log: ServerLog, kind: str = "stdio", **more: Any) -> McpServer:
     env = {"MCP_TELL": str(log.port), **more.pop("env", {})}
     return McpServer(command=sys.executable, args=["-P", str(PEER), kind], env=env, **more)
 
 
-class Http:
-    """A server over HTTP, and the process that is it."""
+class HttpServerProcess:
+    """A server over HTTP in a process that can be killed and started again."""
 
-    def __init__(self, log: Told) -> None:
+    def __init__(self, log: ServerLog) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])

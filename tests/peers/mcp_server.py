@@ -1,6 +1,6 @@
-"""An MCP server that behaves, and misbehaves: `python -P mcp_server.py stdio` or `… streamable-http PORT`.
+"""An MCP server with normal and misbehaving tools: `python -P mcp_server.py stdio`.
 
-What befalls it, it tells by datagrams to the port MCP_TELL.
+`… streamable-http PORT` serves over HTTP. It reports events by datagram to the port MCP_TELL.
 """
 
 import os
@@ -14,10 +14,10 @@ TELL = int(os.environ.get("MCP_TELL", "0"))
 server = FastMCP("peer", port=int(sys.argv[2]) if len(sys.argv) > 2 else 0, log_level="CRITICAL")
 
 
-def note(what: str) -> None:
+def note(event: str) -> None:
     if TELL:
         with socket.socket(type=socket.SOCK_DGRAM) as line:
-            line.sendto(f"{os.getpid()} {what}".encode(), ("127.0.0.1", TELL))
+            line.sendto(f"{os.getpid()} {event}".encode(), ("127.0.0.1", TELL))
 
 
 note("started")
@@ -69,7 +69,7 @@ def die() -> str:
 
 @server.tool()
 def gib() -> str:
-    """One line that does not end, where the answer should be."""
+    """Writes a line that does not end instead of a response."""
     for _ in range(1024):
         os.write(1, b"x" * 1024 * 1024)
     return ""
@@ -89,7 +89,7 @@ def prints() -> str:
 
 @server.tool()
 async def babble(ctx: Context) -> str:  # type: ignore[type-arg]
-    """Tells how far it is, without end."""
+    """Reports progress forever."""
     while True:
         await ctx.report_progress(1, 2, "still here")
         await anyio.sleep(0.001)
@@ -119,7 +119,7 @@ async def key(ctx: Context) -> str:  # type: ignore[type-arg]
 
 @server.tool()
 async def learn(ctx: Context) -> str:  # type: ignore[type-arg]
-    """Learns another tool, and says so."""
+    """Adds a tool and announces the change."""
     server.add_tool(weather, name="learned")
     await ctx.session.send_tool_list_changed()
     return "learned"
@@ -127,7 +127,7 @@ async def learn(ctx: Context) -> str:  # type: ignore[type-arg]
 
 if __name__ == "__main__":
     match sys.argv[1]:
-        case "silent":  # alive, and says nothing
+        case "silent":  # alive, but sends nothing
             anyio.run(anyio.sleep_forever)
         case "garbage":
             print("this is no JSON", flush=True)  # noqa: T201

@@ -1,4 +1,4 @@
-"""Models that misbehave: they hang, babble, break off, never end, and give what is no answer."""
+"""Test models that misbehave: they hang, never end, break off, or send invalid responses."""
 
 import asyncio
 import gzip
@@ -14,7 +14,7 @@ async def moved(_: Peer, request: Request, writer: Writer) -> None:
 
 @model("hangs")
 async def hangs(_: Peer, request: Request, writer: Writer) -> None:
-    await request.reader.read(1)  # nothing more comes but the end
+    await request.reader.read(1)  # returns when the client closes the connection
     raise ConnectionResetError
 
 
@@ -29,7 +29,7 @@ async def falls_silent(_: Peer, request: Request, writer: Writer) -> None:
 
 @model("drips")
 async def drips(_: Peer, request: Request, writer: Writer) -> None:
-    """Keeps the line warm and says nothing."""
+    """Sends comments and no content, so that the connection stays alive."""
     open_stream(writer)
     while True:
         send(writer, b": still here\n\n")
@@ -112,7 +112,7 @@ async def lies_about_length(_: Peer, request: Request, writer: Writer) -> None:
 
 @model("gib")
 async def gib(peer: Peer, request: Request, writer: Writer) -> None:
-    """One event without an end."""
+    """Sends one event that never ends."""
     open_stream(writer)
     send(writer, b'data: {"x": "')
     for _ in range(1024):

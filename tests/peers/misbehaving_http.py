@@ -1,4 +1,4 @@
-"""Paths that misbehave: they hang, drip, break off, never end, and give what is not as they say."""
+"""Paths of the test server that misbehave: they hang, drip, break off, never end, or lie."""
 
 import asyncio
 import gzip
@@ -12,13 +12,13 @@ from tests.peers.http_protocol import MIB, Peer, Request, Writer, answer, at, he
 
 @at("/hang")
 async def hang(peer: Peer, request: Request, writer: Writer) -> None:
-    await request.reader.read(1)  # nothing more comes but the end
+    await request.reader.read(1)  # returns when the client closes the connection
     raise ConnectionResetError
 
 
 @at("/hang-once")
 async def hang_once(peer: Peer, request: Request, writer: Writer) -> None:
-    """The first who asks waits for ever."""
+    """The first request never gets a response."""
     await (hang if peer.count("/hang-once") == 1 else echo)(peer, request, writer)
 
 
@@ -104,7 +104,7 @@ async def gib_announced(peer: Peer, request: Request, writer: Writer) -> None:
 
 @cache
 def bomb(layers: int) -> bytes:
-    """A GiB of nothing, packed."""
+    """Return one GiB of zeros, compressed `layers` times."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     packed = b"".join(packer.compress(b"\0" * MIB) for _ in range(1024)) + packer.flush()
     for _ in range(layers - 1):

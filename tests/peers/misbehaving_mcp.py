@@ -1,4 +1,4 @@
-"""An MCP server over HTTP that starts as it should, at `{peer.url}/mcp`; then the name of the tool says how it misbehaves."""
+"""An MCP server at `{peer.url}/mcp`; it starts normally, and tool names select misbehaviour."""
 
 import asyncio
 import json
@@ -21,16 +21,16 @@ async def mcp(peer: Peer, request: Request, writer: Writer) -> None:
     message = json.loads(request.body)
     match message["method"]:
         case "initialize":
-            told = {
+            info = {
                 "protocolVersion": "2025-06-18",
                 "capabilities": {"tools": {}},
                 "serverInfo": {"name": "l", "version": "1"},
             }
-            reply(writer, message, told)
+            reply(writer, message, info)
         case "tools/list":
             reply(writer, message, {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in NAMES]})
         case "tools/call":
-            await _called(message["params"]["name"], message, peer, request, writer)
+            await _call(message["params"]["name"], message, peer, request, writer)
         case "ping":
             reply(writer, message, {})
         case _:
@@ -41,7 +41,7 @@ def reply(writer: Writer, message: Any, result: Any) -> None:
     answer(writer, json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}).encode())
 
 
-async def _called(name: str, message: Any, peer: Peer, request: Request, writer: Writer) -> None:
+async def _call(name: str, message: Any, peer: Peer, request: Request, writer: Writer) -> None:
     json_of = "content-type: application/json"
     match name:
         case "add":

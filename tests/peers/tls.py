@@ -1,4 +1,4 @@
-"""A certificate that nobody has reason to trust, for a name."""
+"""Makes a self-signed certificate, which no client trusts."""
 
 import ssl
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The catalog of models: its file and its environment, and the model that is built in."""
+"""The catalog of models: the catalog file, the environment, and the built-in echo model."""
 
 import json
 import subprocess
@@ -40,7 +40,7 @@ def test_models_come_from_the_file_and_from_the_environment(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "entry,told",
+    "entry,expected",
     [
         ({}, "models.0.name: Field required"),
         ({"name": "treadle/gpt"}, "models.0: names that begin with treadle/ are reserved"),
@@ -55,26 +55,26 @@ def test_models_come_from_the_file_and_from_the_environment(tmp_path: Path) -> N
         ({"name": "a", "url": "http://x"}, "models.0.url: Extra inputs are not permitted"),
     ],
 )
-def test_a_bad_entry_is_one_line_that_names_the_place_and_no_key(entry: dict[str, Any], told: str) -> None:
+def test_an_invalid_entry_is_one_line_with_the_place_and_no_key(entry: dict[str, Any], expected: str) -> None:
     with pytest.raises(CatalogError) as caught:
         add_models(CatalogFile(), json.dumps([entry]))
     message = str(caught.value)
-    assert told.removeprefix("models.") in message
+    assert expected.removeprefix("models.") in message
     assert "\n" not in message
     assert "canary" not in message
 
 
 @pytest.mark.parametrize("text", ["{", '{"name": "a"}', '[{"name": "a"}, {"name": "a"}]', "gpt"])
-def test_a_bad_list_in_the_environment_is_one_line(text: str) -> None:
+def test_an_invalid_list_in_the_environment_is_one_line(text: str) -> None:
     with pytest.raises(CatalogError, match=r"\ATREADLE_MODELS: .*\Z"):
         add_models(CatalogFile(), text)
 
 
-def test_a_key_is_in_no_representation() -> None:
+def test_no_representation_contains_a_key() -> None:
     assert "canary" not in repr(ModelEntry.model_validate({"name": "a", "api_key": "sk-canary"}))
 
 
-def test_node_types_are_there_before_any_client_library_is_imported() -> None:
+def test_node_types_load_without_any_client_library() -> None:
     look = "import sys, engine.nodes.registry, engine.nodes.resources; print([m for m in sys.modules if m in %r])"
     heavy = ["langchain_openai", "openai", "langchain", "langchain.agents", "mcp", "tiktoken", "langchain_mcp_adapters"]
     done = subprocess.run([sys.executable, "-c", look % (heavy,)], capture_output=True, text=True, check=True)
@@ -135,27 +135,27 @@ def test_echo_fills_a_schema_by_its_rules(schema: Any, prompt: str, value: Any) 
 
 async def run(kind: str, config: dict[str, Any], scope: dict[str, Any] | None = None) -> tuple[Any, NodeHarness]:
     async with open_resources(ResourceOptions(sandbox_ready=0), {}) as resources:
-        given = NodeHarness(scope, resources)
-        outcome = await given.run(kind, {"model": "treadle/echo", **config})
+        harness = NodeHarness(scope, resources)
+        outcome = await harness.run(kind, {"model": "treadle/echo", **config})
     assert isinstance(outcome, Output)
-    return outcome.value, given
+    return outcome.value, harness
 
 
-async def test_echo_says_its_prompt_again_word_by_word() -> None:
-    output, given = await run("llm", {"prompt": "Hello {{ input }},\n  how are you?"}, {"input": "you"})
+async def test_echo_repeats_its_prompt_word_by_word() -> None:
+    output, harness = await run("llm", {"prompt": "Hello {{ input }},\n  how are you?"}, {"input": "you"})
     assert output == "Hello you,\n  how are you?"
-    assert [delta.text for delta in given.deltas] == ["Hello ", "you,\n  ", "how ", "are ", "you?"]
-    assert given.state.usage is not None
-    assert (given.state.usage.output_tokens, given.state.usage.cost_usd) == (5, 0.0)
+    assert [delta.text for delta in harness.deltas] == ["Hello ", "you,\n  ", "how ", "are ", "you?"]
+    assert harness.state.usage is not None
+    assert (harness.state.usage.output_tokens, harness.state.usage.cost_usd) == (5, 0.0)
 
 
-async def test_echo_stops_at_the_limit_of_its_tokens() -> None:
-    output, given = await run("llm", {"prompt": "one two three", "max_tokens": 2})
+async def test_echo_stops_at_the_token_limit() -> None:
+    output, harness = await run("llm", {"prompt": "one two three", "max_tokens": 2})
     assert output == "one two "
-    assert any("the answer is cut" in line for line in given.log_messages)
+    assert any("the answer is cut" in line for line in harness.log_messages)
 
 
-async def test_echo_calls_the_tools_that_its_prompt_spells_out() -> None:
+async def test_echo_calls_the_tools_whose_calls_are_in_its_prompt() -> None:
     prompt = (
         'Please json_query({"data": {"a": [1, 2]}, "expression": "a[1]"}) and nosuch({"a": 1}) and json_query({oops'
     )
@@ -166,14 +166,14 @@ async def test_echo_calls_the_tools_that_its_prompt_spells_out() -> None:
     assert output == "2"
 
 
-async def test_echo_says_when_its_rules_do_not_give_a_value_that_fits() -> None:
+async def test_echo_fails_if_its_rules_give_no_matching_value() -> None:
     schema = {"type": "object", "properties": {"code": {"type": "string", "pattern": "^[A-Z]{3}$"}}}
     with pytest.raises(NodeFailure) as caught:
         await run("llm", {"prompt": "hello", "responseSchema": schema})
     assert caught.value.code == "MODEL_OUTPUT"
 
 
-async def test_the_catalog_says_that_echo_is_no_model() -> None:
+async def test_the_catalog_describes_echo_as_no_model() -> None:
     async with open_models([]) as models:
         (echo,) = await models.listed()
     assert echo.description.startswith("No language model")

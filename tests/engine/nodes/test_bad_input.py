@@ -1,5 +1,8 @@
-"""Bad input, for every type of node: what is wrong before a run is a problem at its field; what goes wrong in one is a
-RunError with a code, the node's id and a sentence. What is special to a type has more rows in the type's own tests."""
+"""Invalid input for every node type.
+
+An invalid config is a problem at its field before the run. A failure in a run is a RunError with a
+code, the node id and a message. The tests of each type have more rows.
+"""
 
 import json
 import sys
@@ -35,7 +38,7 @@ EITHER = "give either `prompt` or `messages`"
 URL = "http://example.com"
 EACH = {"items": "{{ input }}"}
 
-BEFORE: list[tuple[str, Any, str, str]] = [
+INVALID_CONFIGS: list[tuple[str, Any, str, str]] = [
     ("start", {"output": 1}, ".output", "is not a known field"),
     ("start", [], "", "must be an object"),
     ("end", {"out": 1}, ".out", "is not a known field"),
@@ -89,12 +92,12 @@ BEFORE: list[tuple[str, Any, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "config", "field", "told"), BEFORE)
-def test_a_config_that_cannot_work_is_a_problem_at_its_field(kind: str, config: Any, field: str, told: str) -> None:
+@pytest.mark.parametrize(("kind", "config", "field", "message"), INVALID_CONFIGS)
+def test_an_invalid_config_is_a_problem_at_its_field(kind: str, config: Any, field: str, message: str) -> None:
     report = validate({"nodes": [{"id": "n", "type": kind, "config": config}], "edges": []}, TYPES)
     [problem] = report.errors
     assert (problem.field, problem.node_id) == (f"nodes[0].config{field}", "n")
-    assert told in problem.message
+    assert message in problem.message
 
 
 BROKEN = "{{ input.nope.deeper }}"
@@ -155,9 +158,9 @@ IN_A_RUN: list[tuple[str, dict[str, Any], str, str]] = [
     ("tool", {"tool": "mcp:liar/short"}, "TOOL_FAILED", "without sending complete message body"),
     ("tool", {"tool": "mcp:liar/gib"}, "TOOL_FAILED", "longer than 16 MiB"),
     *(
-        (kind, config, code, told)
+        (kind, config, code, message)
         for kind in ("llm", "agent")
-        for config, code, told in (
+        for config, code, message in (
             ({"model": "repeats", "prompt": BROKEN}, "TEMPLATE", "input.nope"),
             ({"model": "repeats", "messages": "{{ input.word }}"}, "CONFIG", "`messages` is no list"),
             ({"model": "rpeats", **ASK}, "MODEL_UNKNOWN", "did you mean 'repeats'?"),
@@ -199,39 +202,39 @@ async def resources(peer: Peer) -> AsyncIterator[dict[str, Any]]:
         yield {"tools": tools, "models": catalog, "http": http, "sandbox": sandbox, "sandbox_memory_mb": 32}
 
 
-async def tried(kind: str, config: dict[str, Any], resources: dict[str, Any]) -> NodeResult:
-    given = NodeHarness({"input": {"word": "soon", "list": [1]}, "nodes": {}}, resources)
+async def run_node(kind: str, config: dict[str, Any], resources: dict[str, Any]) -> NodeResult:
+    harness = NodeHarness({"input": {"word": "soon", "list": [1]}, "nodes": {}}, resources)
     spec = NodeSpec("n", kind, config=config, timeout_s=30)
     work = BoundNode(spec, TYPES[kind], TYPES[kind].Config.model_validate(config))
-    return await run_attempts(work, given.context, lambda *_: None, lambda *_: None)
+    return await run_attempts(work, harness.context, lambda *_: None, lambda *_: None)
 
 
-@pytest.mark.parametrize(("kind", "config", "code", "told"), IN_A_RUN)
-async def test_what_goes_wrong_in_a_run_has_a_code_a_node_and_a_sentence(
-    kind: str, config: dict[str, Any], code: str, told: str, resources: dict[str, Any], peer: Peer
+@pytest.mark.parametrize(("kind", "config", "code", "message"), IN_A_RUN)
+async def test_a_failure_in_a_run_has_a_code_a_node_id_and_a_message(
+    kind: str, config: dict[str, Any], code: str, message: str, resources: dict[str, Any], peer: Peer
 ) -> None:
     peer.written = 0
     config = json.loads(json.dumps(config).replace("PEER", peer.url))
-    error = (await tried(kind, config, resources)).error
+    error = (await run_node(kind, config, resources)).error
     assert error is not None
     assert (error.code, error.node_id) == (code, "n")
-    assert told in error.message
+    assert message in error.message
     assert len(error.message.split()) > 3 and "Traceback" not in error.message
     assert peer.written < 128 * MIB
 
 
 @pytest.mark.parametrize("tool", ["rude", "mcp:peer/die", "mcp:liar/short"])
-async def test_a_tool_that_fails_an_agent_is_told_to_its_model(tool: str, resources: dict[str, Any]) -> None:
+async def test_the_failure_of_a_tool_is_sent_to_the_model_of_the_agent(tool: str, resources: dict[str, Any]) -> None:
     name = tool.replace(":", "_").replace("/", "_")
     content = json.dumps([{"name": name, "arguments": {}}])
     config = {"model": "calls", "messages": [{"role": "user", "content": content}], "tools": [tool]}
-    outcome = (await tried("agent", config, resources)).outcome
+    outcome = (await run_node("agent", config, resources)).outcome
     assert isinstance(outcome, Output)
     assert outcome.value["toolCalls"] == [{"tool": tool, "arguments": {}, "failed": True}]
     assert "raised" in outcome.value["text"] or "lost" in outcome.value["text"]
 
 
-def test_every_type_has_its_rows() -> None:
+def test_every_node_type_has_rows_in_the_tables() -> None:
     names = {kind.name for kind in BUILT_IN}
-    assert {kind for kind, *_ in BEFORE} == names
+    assert {kind for kind, *_ in INVALID_CONFIGS} == names
     assert {kind for kind, *_ in IN_A_RUN} == names - {"start"}

@@ -1,4 +1,4 @@
-"""The JSON Schema of every config is good enough to draw a form from, of every type that there is."""
+"""The JSON Schema of every config has what a form needs: titles, descriptions, examples."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +24,7 @@ PLAIN = {"string", "integer", "number", "boolean"}
 
 
 def fields(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every field of a config, those of the objects in it as well, with where it is."""
+    """Return every field of a config with its path, including nested ones."""
     schema = TYPES[name].Config.model_json_schema()
     seen: set[str] = set()
 
@@ -44,7 +44,7 @@ def fields(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_every_field_has_a_title_and_says_what_it_is(name: str) -> None:
+def test_every_field_has_a_title_and_a_description(name: str) -> None:
     for path, field in fields(name):
         assert field.get("title"), path
         assert field.get("description", "").endswith((".", "?")), path
@@ -52,7 +52,7 @@ def test_every_field_has_a_title_and_says_what_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_a_field_has_an_example_unless_its_choices_say_enough(name: str) -> None:
+def test_every_field_without_choices_has_an_example(name: str) -> None:
     for path, field in fields(name):
         options = [field, *field.get("anyOf", ())]
         if not any("enum" in option or "const" in option or option.get("type") == "boolean" for option in options):
@@ -60,16 +60,16 @@ def test_a_field_has_an_example_unless_its_choices_say_enough(name: str) -> None
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_formats_are_those_that_builders_are_told_of(name: str) -> None:
+def test_every_format_is_a_documented_one(name: str) -> None:
     for path, field in fields(name):
         for part in (field, field.get("items", {}), *field.get("anyOf", ())):
             assert part.get("format", "template") in FORMATS, path
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_a_type_can_stand_in_a_palette(name: str) -> None:
+def test_every_type_has_what_a_palette_needs(name: str) -> None:
     kind = TYPES[name]
     assert kind.title and kind.description.endswith(".")
     assert (kind.category, kind.icon) != ("", "")
     kind.Config.model_validate(kind.example)
-    assert kind.output_schema or name == "human", "what it gives is not said"  # a human's `schema` says it
+    assert kind.output_schema or name == "human", "no output_schema"  # for `human` the config has it

@@ -1,4 +1,4 @@
-"""The node types, each executed by itself."""
+"""The node types, each executed outside of a run."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -26,11 +26,11 @@ async def output(name: str, config: dict[str, Any], scope: dict[str, Any] | None
 INPUT = {"input": {"value": 12, "at": "2030-01-01T10:00:00+02:00"}}
 
 
-async def test_start_gives_the_input() -> None:
+async def test_start_returns_the_input() -> None:
     assert await output("start", {}, INPUT) == (INPUT["input"], None)
 
 
-async def test_transform_and_end_render_what_they_are_given() -> None:
+async def test_transform_and_end_render_their_output() -> None:
     assert await output("transform", {"output": {"v": "{{ input.value }}"}}, INPUT) == ({"v": 12}, None)
     assert await output("end", {"output": "v{{ input.value }}"}, INPUT) == ("v12", None)
     assert await output("end", {"output": None}, INPUT) == (None, None)
@@ -44,7 +44,7 @@ async def test_transform_and_end_render_what_they_are_given() -> None:
         ({"a": ("COMPLETED", 1), "b": ("SKIPPED", None)}, [{"source": "a"}, {"source": "b"}], 1),
         ({"a": ("COMPLETED", 1), "b": ("COMPLETED", 2)}, [{"source": "a"}, {"source": "b"}], {"a": 1, "b": 2}),
         ({"a": ("COMPLETED", 1), "b": ("FAILED", None)}, [{"source": "a"}, {"source": "b"}], {"a": 1, "b": None}),
-        # The conditional has run, and it was the other way that led here.
+        # The conditional has run, but left by another port.
         ({"c": ("COMPLETED", {}), "a": ("COMPLETED", 1)}, [{"source": "c", "port": "true"}, {"source": "a"}], 1),
         ({"c": ("COMPLETED", 5), "a": ("SKIPPED", 1)}, [{"source": "c", "port": "true"}, {"source": "a"}], 5),
         ({"c": ("COMPLETED", 5)}, [{"source": "c", "condition": "1"}], 5),
@@ -52,7 +52,7 @@ async def test_transform_and_end_render_what_they_are_given() -> None:
         ({}, [{"source": "__start__"}], INPUT["input"]),
     ],
 )
-async def test_an_end_without_output_passes_on_what_led_to_it(
+async def test_an_end_without_output_passes_on_the_output_of_its_predecessor(
     nodes: dict[str, tuple[str, Any]], edges: list[dict[str, Any]], expected: Any
 ) -> None:
     listed = [{"id": node_id, "type": "transform", "config": {"output": 1}} for node_id in nodes]
@@ -65,10 +65,10 @@ async def test_an_end_without_output_passes_on_what_led_to_it(
 
 async def test_human_asks_and_waits_for_the_answer() -> None:
     schema = {"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]}
-    given = NodeHarness(INPUT)
-    asked = await given.run("human", {"prompt": {"text": "Pay {{ input.value }}?"}, "schema": schema})
+    harness = NodeHarness(INPUT)
+    asked = await harness.run("human", {"prompt": {"text": "Pay {{ input.value }}?"}, "schema": schema})
     assert asked == WaitForAnswer({"text": "Pay 12?"}, schema, None)
-    assert given.context.noted_input == {"text": "Pay 12?"}
+    assert harness.context.noted_input == {"text": "Pay 12?"}
 
 
 async def test_a_question_may_expire() -> None:
@@ -87,7 +87,7 @@ async def test_a_question_may_expire() -> None:
         ({}, "Field required"),
     ],
 )
-def test_a_question_that_cannot_be_asked_is_found_before_a_run(config: dict[str, Any], message: str) -> None:
+def test_an_invalid_question_is_found_before_the_run(config: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=re.escape(message)):
         TYPES["human"].Config.model_validate(config)
 
@@ -97,7 +97,7 @@ async def test_conditional_leaves_by_true_or_false() -> None:
     assert await output("conditional", {"condition": "input.value > 99"}, INPUT) == ({"result": False}, "false")
 
 
-async def test_switch_leaves_by_the_first_case_that_holds() -> None:
+async def test_switch_leaves_by_the_first_true_case() -> None:
     cases = [
         {"port": "none", "condition": "input.value > 99"},
         {"port": "big", "condition": "input.value > 10"},
@@ -114,7 +114,7 @@ async def test_a_template_that_fails_fails_the_node() -> None:
     assert failed.value.code == "TEMPLATE"
 
 
-async def test_delay_says_until_when_and_does_not_wait() -> None:
+async def test_delay_returns_the_time_and_does_not_wait() -> None:
     before = datetime.now(UTC)
     outcome = await NodeHarness(INPUT).run("delay", {"seconds": "{{ input.value * 10 }}"})
     assert isinstance(outcome, WaitUntil)
@@ -126,7 +126,7 @@ async def test_delay_says_until_when_and_does_not_wait() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "given"),
+    ("field", "value"),
     [
         ("seconds", "abc"),
         ("seconds", "-1"),
@@ -136,16 +136,16 @@ async def test_delay_says_until_when_and_does_not_wait() -> None:
         ("until", "9999-12-31T23:59:59-23:00"),
     ],
 )
-async def test_a_delay_that_is_no_time_is_found_before_a_run_and_fails_in_one(field: str, given: str) -> None:
+async def test_an_invalid_delay_is_found_before_the_run_and_fails_in_one(field: str, value: str) -> None:
     with pytest.raises(ValidationError) as refused:
-        TYPES["delay"].Config.model_validate({field: given})
+        TYPES["delay"].Config.model_validate({field: value})
     assert [error["loc"][0] for error in refused.value.errors()] == [field]
     with pytest.raises(NodeFailure) as failed:
-        await NodeHarness({"input": given}).run("delay", {field: "{{ input }}"})
+        await NodeHarness({"input": value}).run("delay", {field: "{{ input }}"})
     assert failed.value.code == "CONFIG" and f"`{field}`" in failed.value.message
 
 
-def test_every_config_can_be_a_form() -> None:
+def test_every_config_can_be_shown_as_a_form() -> None:
     for kind in TYPES.values():
         for name, field in kind.Config.model_json_schema().get("properties", {}).items():
             assert field["title"] and field["description"], (kind.name, name)
@@ -158,7 +158,7 @@ def test_types_are_found_by_name() -> None:
     assert "nope" not in TYPES
 
 
-def test_a_plug_in_is_added_and_a_broken_one_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_adds_a_type_and_a_broken_one_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shout_plugin.py").write_text(
         "from engine.sdk.node import NodeConfig, NodeType, Output\n"
         "class Shout(NodeType[NodeConfig]):\n"
@@ -190,7 +190,7 @@ def test_a_plug_in_is_added_and_a_broken_one_named(tmp_path: Path, monkeypatch: 
     assert "No module named 'no_such_module'" in types.broken["gone"]
 
 
-def test_a_type_whose_own_checks_fail_is_told_as_that() -> None:
+def test_a_type_whose_validator_raises_is_reported_as_faulty() -> None:
     class Fragile(NodeConfig):
         size: int = 0
 

@@ -69,14 +69,14 @@ assert len(WORKS) == 25
 
 
 @pytest.mark.parametrize(("name", "arguments", "result"), WORKS)
-async def test_a_tool_gives_what_it_says(tools: Tools, name: str, arguments: dict[str, Any], result: Any) -> None:
+async def test_a_tool_returns_its_result(tools: Tools, name: str, arguments: dict[str, Any], result: Any) -> None:
     if result is NodeFailure:
         assert (await failure(tools, name, arguments)).code == "TOOL_FAILED"
     else:
         assert await call(tools, name, arguments) == result
 
 
-async def test_the_time_is_told(tools: Tools) -> None:
+async def test_datetime_now_returns_the_current_time(tools: Tools) -> None:
     assert (await call(tools, "datetime_now", {})).endswith("Z")
     assert "+09:00" in await call(tools, "datetime_now", {"timezone": "Asia/Tokyo"})
 
@@ -152,7 +152,7 @@ async def test_bad_input_is_a_clear_error(tools: Tools, name: str, arguments: An
     assert (failed.code, message in failed.message) == (code, True), failed.message
 
 
-async def test_a_pattern_that_backtracks_elsewhere_takes_linear_time(tools: Tools) -> None:
+async def test_a_pattern_that_backtracks_in_other_engines_takes_linear_time(tools: Tools) -> None:
     async with asyncio.timeout(5):
         assert await call(tools, "regex_find", {"text": "a" * 100_000, "pattern": "(a*)*b"}) == []
 
@@ -167,18 +167,18 @@ async def test_every_tool_can_be_offered_to_a_model(tools: Tools) -> None:
     assert [info.name for info in await tools.listed()] == sorted(tools)
 
 
-def test_a_name_becomes_one_that_code_can_write() -> None:
+def test_a_tool_name_becomes_an_identifier() -> None:
     assert ToolInfo("mcp:search/find-all", "", {}, "").identifier == "mcp_search_find_all"
 
 
 async def test_a_tool_node_renders_its_arguments(tools: Tools) -> None:
-    given = NodeHarness({"input": {"orders": ORDERS}}, {"tools": tools})
+    harness = NodeHarness({"input": {"orders": ORDERS}}, {"tools": tools})
     config = {"tool": "json_query", "arguments": {"data": "{{ input.orders }}", "expression": "[].id"}}
-    assert await given.run("tool", config) == Output([1, 2])
-    assert given.context.noted_input == {"data": ORDERS, "expression": "[].id"}
+    assert await harness.run("tool", config) == Output([1, 2])
+    assert harness.context.noted_input == {"data": ORDERS, "expression": "[].id"}
 
 
-async def test_a_process_without_tools_says_so() -> None:
+async def test_a_process_without_tools_reports_that() -> None:
     with pytest.raises(NodeFailure) as failed:
         await NodeHarness().run("tool", {"tool": "json_query"})
     assert failed.value.code == "TOOL_UNKNOWN"

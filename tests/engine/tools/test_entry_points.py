@@ -1,4 +1,4 @@
-"""Tools that installed packages bring: those that work, those that fail or are broken, and what is loaded for them and when."""
+"""Tools of packages: working, failing and broken ones, and when libraries are imported."""
 
 import asyncio
 import subprocess
@@ -47,18 +47,18 @@ def key(config: RunnableConfig) -> str:
     """Gives the idempotency key."""
     return config["metadata"]["idempotency_key"]
 
-def made_of(name, **more):
+def make_tool(name, **more):
     return StructuredTool.from_function(lambda: "in", name=name, description="In.", **more)
 
-hash_text = made_of("hash_text")
+hash_text = make_tool("hash_text")
 listed = [shout, slow, rude, polite]
 def made():
-    return [odd, key, made_of("guarded", metadata={"required_scopes": ["vault"]})]
+    return [odd, key, make_tool("guarded", metadata={"required_scopes": ["vault"]})]
 '''
 
 
 @pytest.fixture
-async def plugged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Tools]:
+async def package_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Tools]:
     (tmp_path / "tool_plugin.py").write_text(PLUGIN)
     info = tmp_path / "tool_plugin-1.dist-info"
     info.mkdir()
@@ -73,8 +73,8 @@ async def plugged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     sys.modules.pop("tool_plugin", None)
 
 
-async def test_a_package_adds_tools_and_a_broken_one_is_named(plugged: Tools) -> None:
-    infos = {info.name: info for info in await plugged.listed() if info.origin == "python"}
+async def test_a_package_adds_tools_and_a_broken_one_is_listed(package_tools: Tools) -> None:
+    infos = {info.name: info for info in await package_tools.listed() if info.origin == "python"}
     assert {name for name, info in infos.items() if info.problem is None} == {
         "shout",
         "slow",
@@ -88,9 +88,9 @@ async def test_a_package_adds_tools_and_a_broken_one_is_named(plugged: Tools) ->
     assert "TypeError" in (infos["five"].problem or "")
     assert infos["hash_text"].problem == "there is a tool 'hash_text' already"
     assert infos["shout"].parameters["required"] == ["text"]
-    assert await call(plugged, "shout", {"text": "hey", "times": 2}) == "HEYHEY"
+    assert await call(package_tools, "shout", {"text": "hey", "times": 2}) == "HEYHEY"
     assert infos["key"].parameters["properties"] == {}
-    assert await call(plugged, "key", {}) == "run_1/0/n/1"
+    assert await call(package_tools, "key", {}) == "run_1/0/n/1"
 
 
 @pytest.mark.parametrize(
@@ -105,21 +105,21 @@ async def test_a_package_adds_tools_and_a_broken_one_is_named(plugged: Tools) ->
     ],
 )
 async def test_a_tool_of_a_package_that_fails_is_a_clear_error(
-    plugged: Tools, name: str, code: str, message: str
+    package_tools: Tools, name: str, code: str, message: str
 ) -> None:
-    failed = await failure(plugged, name, {}, timeout_s=0.2)
+    failed = await failure(package_tools, name, {}, timeout_s=0.2)
     assert (failed.code, message in failed.message) == (code, True), failed.message
 
 
-async def test_a_scope_or_admin_opens_a_guarded_tool(plugged: Tools) -> None:
+async def test_the_scope_or_admin_allows_a_guarded_tool(package_tools: Tools) -> None:
     for scope in ("vault", "admin"):
-        given = NodeHarness()
-        given.context.scopes = frozenset([scope])
-        assert await plugged.call("guarded", {}, given.context) == "in"
+        harness = NodeHarness()
+        harness.context.scopes = frozenset([scope])
+        assert await package_tools.call("guarded", {}, harness.context) == "in"
 
 
-async def test_a_cancelled_tool_ends(plugged: Tools) -> None:
-    calling = asyncio.create_task(call(plugged, "slow", {}))
+async def test_a_cancelled_tool_ends(package_tools: Tools) -> None:
+    calling = asyncio.create_task(call(package_tools, "slow", {}))
     await asyncio.sleep(0)
     calling.cancel()
     async with asyncio.timeout(2):
@@ -127,8 +127,8 @@ async def test_a_cancelled_tool_ends(plugged: Tools) -> None:
     assert calling.cancelled()
 
 
-def test_heavy_packages_are_loaded_when_they_are_needed() -> None:
-    """Listing types, and starting a server, must not wait for clients of models and tool servers."""
+def test_slow_libraries_are_imported_only_when_needed() -> None:
+    """The list of types and the start of a server must not wait for slow imports."""
     program = (
         "import sys, engine.nodes.registry, engine.tools.catalog\n"
         "engine.nodes.registry.load_node_types()\n"

@@ -1,4 +1,4 @@
-"""Specs as careless and as hostile people write them: all that is wrong is said at once and in its place, and a run ends."""
+"""Careless and hostile specs: every problem is reported with its path, and every run ends."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -211,7 +211,7 @@ async def resources() -> AsyncIterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_all_that_is_wrong_is_said_at_once(name: str) -> None:
+def test_every_problem_of_a_hostile_spec_is_reported_at_once(name: str) -> None:
     raw, expected = REFUSED[name]
     report = validate(raw, TYPES)
     places = [f" {problem.line}:{problem.column}" if problem.line else "" for problem in report.errors]
@@ -225,14 +225,14 @@ def test_all_that_is_wrong_is_said_at_once(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ENDS)
-async def test_what_passes_ends_in_what_can_be_understood(name: str, resources: dict[str, Any]) -> None:
+async def test_a_run_of_an_accepted_hostile_spec_ends_with_a_clear_result(name: str, resources: dict[str, Any]) -> None:
     raw, status, expected = ENDS[name]
     assert validate(raw, TYPES).errors == []
     ended = await run(raw, INPUT, resources)
     assert (ended.status, ended.error.code if ended.error else ended.output) == (status, expected)
 
 
-def test_a_report_stays_small_whatever_is_repeated_in_it() -> None:
+def test_a_report_stays_small_when_a_long_text_is_repeated() -> None:
     repeated = [
         spec([gives("n" * 500_000, ["{{ x }}"] * 1_500)]),
         spec([gives("a", {"k" * 500_000: ["{{ x }}"] * 1_500})]),
@@ -240,5 +240,5 @@ def test_a_report_stays_small_whatever_is_repeated_in_it() -> None:
     ]
     for raw in repeated:
         report = validate(raw, TYPES)
-        told = [(problem.field, problem.message, problem.node_id, problem.edge_id) for problem in report.errors]
-        assert not report.ok and len(orjson.dumps(told)) < 5_000_000
+        texts = [(problem.field, problem.message, problem.node_id, problem.edge_id) for problem in report.errors]
+        assert not report.ok and len(orjson.dumps(texts)) < 5_000_000

@@ -1,4 +1,4 @@
-"""The largest specs, and the worst that fit: none takes long to look at, and what is too much is a problem."""
+"""Validation time of the largest and the most expensive specs, and the limits of their size."""
 
 import time
 from itertools import pairwise
@@ -11,11 +11,11 @@ from tests.engine.node_runner import TYPES
 from tests.engine.spec_builders import edge, node, problems_of, spec
 
 
-def test_a_thousand_nodes_take_a_fraction_of_a_second() -> None:
+def test_a_thousand_nodes_validate_in_a_fraction_of_a_second() -> None:
     nodes = [node("n0"), *(node(f"n{i}", f"{{{{ n{i - 1}.output + 1 }}}}") for i in range(1, 1000))]
     raw = spec(nodes, [edge(f"{a['id']}>{b['id']}") for a, b in pairwise(nodes)])
     took = []
-    for _ in range(3):  # The best of them: something else may run on the machine.
+    for _ in range(3):  # the best of three, since other programs may run on the machine
         started = time.process_time()
         assert validate(raw, TYPES).ok
         took.append(time.process_time() - started)
@@ -23,7 +23,7 @@ def test_a_thousand_nodes_take_a_fraction_of_a_second() -> None:
 
 
 def large_graph() -> dict[str, Any]:
-    """As large as a spec may be: 1,000 nodes and 10,000 edges, every third with a condition."""
+    """Return 1,000 nodes and 10,000 edges, the maximum; every third edge has a condition."""
     pairs = [(i, i + 1) for i in range(999)] + [(i % 990, i % 990 + 2 + i % 8) for i in range(9_001)]
     condition = {"condition": "n{}.output.v > {}"}
     edges = [
@@ -44,10 +44,10 @@ LARGE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("raw", LARGE.values(), ids=LARGE.keys())
-def test_the_largest_spec_is_validated_at_once(raw: Any) -> None:
+def test_the_largest_spec_validates_quickly(raw: Any) -> None:
     began = time.process_time()
     report = validate(raw, TYPES)
-    # Some 150 ms by itself; the rest is for a machine that does other things as well.
+    # About 150 ms on an idle machine; the rest is for a busy one.
     assert time.process_time() - began < 1.2
     assert report.errors == []
 
@@ -57,7 +57,7 @@ def test_the_largest_spec_is_validated_at_once(raw: Any) -> None:
     ["1" + " + 1" * 100_000, "{{" * 100_000, "{{" + "'\\" * 100_000, "(" * 200_000, "not " * 100_000 + "1"],
     ids=["sum", "braces", "quotes", "parentheses", "not"],
 )
-def test_code_without_end_is_a_problem_and_neither_a_crash_nor_a_wait(condition: str) -> None:
+def test_endless_code_is_a_problem_and_neither_a_crash_nor_a_wait(condition: str) -> None:
     raw = spec([{"id": "c", "type": "conditional", "config": {"condition": condition}}])
     began = time.process_time()
     assert problems_of(raw) == {("nodes[0].config.condition", "TEMPLATE")}
@@ -103,13 +103,13 @@ SLOW_GRAPHS: dict[str, tuple[dict[str, Any], set[tuple[str, str]]]] = {
 
 
 @pytest.mark.parametrize(("raw", "expected"), SLOW_GRAPHS.values(), ids=SLOW_GRAPHS.keys())
-def test_no_graph_takes_long_to_look_at(raw: Any, expected: set[tuple[str, str]]) -> None:
+def test_no_graph_takes_long_to_validate(raw: Any, expected: set[tuple[str, str]]) -> None:
     began = time.process_time()
     assert problems_of(raw) == expected
     assert time.process_time() - began < 0.8
 
 
-def test_templates_have_a_limit_in_number() -> None:
+def test_the_number_of_templates_is_limited() -> None:
     def with_texts(count: int) -> ValidationReport:
         return validate({"nodes": [{"id": "a", "type": "transform", "config": {"output": ["{{1}}"] * count}}]}, TYPES)
 

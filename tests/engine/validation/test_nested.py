@@ -1,4 +1,4 @@
-"""What validation says of the nodes inside a `map`: as of a spec's own, with places that lead into the map's config."""
+"""Validation of nodes nested in a `map`: the same checks, with paths into the config of the map."""
 
 from typing import Any
 
@@ -18,12 +18,12 @@ from tests.engine.node_runner import TYPES
 HALF = {"nodes": [{"id": "half", "type": "transform", "config": {"output": "{{ item / 2 }}"}}], "edges": []}
 
 
-def transforming(output: Any) -> dict[str, Any]:
+def transform(output: Any) -> dict[str, Any]:
     return {"type": "transform", "config": {"output": output}}
 
 
 def spec_of(config: dict[str, Any]) -> dict[str, Any]:
-    """start → m → late"""
+    """Return the spec start → m → late, where `m` is a map with this config."""
     return {
         "nodes": [
             {"id": "start", "type": "start"},
@@ -34,8 +34,8 @@ def spec_of(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def told(config: dict[str, Any], types: NodeTypes = TYPES) -> list[tuple[str, str]]:
-    """Place inside the map's config, and code, of every error."""
+def errors_in(config: dict[str, Any], types: NodeTypes = TYPES) -> list[tuple[str, str]]:
+    """Return (path in the config of the map, code) of every error."""
     report = validate(spec_of(config), types)
     assert all(problem.node_id == "m" for problem in report.errors)
     return [(problem.field.removeprefix("nodes[1].config"), problem.code) for problem in report.errors]
@@ -45,23 +45,23 @@ def nodes(*inner: dict[str, Any], **rest: Any) -> dict[str, Any]:
     return {"spec": {"nodes": list(inner), "edges": [], **rest}}
 
 
-RIGHT: dict[str, dict[str, Any]] = {
-    "item and index": {"node": transforming("{{ item.name }} {{ index }} {{ start.output }} {{ secrets.key }}")},
-    "a list of templates": {"items": ["{{ input.a }}", 1], "node": transforming(1)},
+VALID: dict[str, dict[str, Any]] = {
+    "item and index": {"node": transform("{{ item.name }} {{ index }} {{ start.output }} {{ secrets.key }}")},
+    "a list of templates": {"items": ["{{ input.a }}", 1], "node": transform(1)},
     "a spec": {"spec": HALF},
-    "its own nodes": nodes({"id": "a", **transforming(1)}, outputs={"b": "{{ a.output + item + start.output.n }}"}),
+    "its own nodes": nodes({"id": "a", **transform(1)}, outputs={"b": "{{ a.output + item + start.output.n }}"}),
     "every field": {
-        "node": {**transforming(1), "timeoutS": 5, "retry": {"maxAttempts": 2, "backoffS": 0}},
+        "node": {**transform(1), "timeoutS": 5, "retry": {"maxAttempts": 2, "backoffS": 0}},
         "concurrency": 100,
         "onItemError": "collect",
     },
 }
-WRONG: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
+INVALID: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
     "neither": ({}, [("", "CONFIG")]),
-    "both": ({"node": transforming(1), "spec": HALF}, [("", "CONFIG")]),
-    "no list": ({"items": 3, "node": transforming(1)}, [(".items", "CONFIG")]),
-    "item in the list itself": ({"items": "{{ item }}", "node": transforming(1)}, [(".items", "UNKNOWN_NAME")]),
-    "too many at once": ({"node": transforming(1), "concurrency": 101}, [(".concurrency", "CONFIG")]),
+    "both": ({"node": transform(1), "spec": HALF}, [("", "CONFIG")]),
+    "no list": ({"items": 3, "node": transform(1)}, [(".items", "CONFIG")]),
+    "item in the list itself": ({"items": "{{ item }}", "node": transform(1)}, [(".items", "UNKNOWN_NAME")]),
+    "too many at once": ({"node": transform(1), "concurrency": 101}, [(".concurrency", "CONFIG")]),
     "a type that is not there": ({"node": {"type": "nope"}}, [(".node.type", "UNKNOWN_TYPE")]),
     "no type": ({"node": {"config": {}}}, [(".node.type", "CONFIG")]),
     "no object": ({"node": [1]}, [(".node", "CONFIG")]),
@@ -74,7 +74,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
         [(".node.config.code", "CONFIG")],
     ),
     "names that are not there": (
-        {"node": transforming(["{{ nobody.output }}", "{{ late.output }}", "{{ a b }}"])},
+        {"node": transform(["{{ nobody.output }}", "{{ late.output }}", "{{ a b }}"])},
         [
             (".node.config.output[0]", "UNKNOWN_NAME"),
             (".node.config.output[1]", "NOT_YET_RUN"),
@@ -82,24 +82,24 @@ WRONG: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
         ],
     ),
     "nobody's name in a node of a spec": (
-        nodes({"id": "a", **transforming("{{ nodes['x'].output }}")}, {"id": "b", **transforming("{{ a.output }}")}),
+        nodes({"id": "a", **transform("{{ nodes['x'].output }}")}, {"id": "b", **transform("{{ a.output }}")}),
         [
             (".spec.nodes[0].config.output", "UNKNOWN_NODE"),
             (".spec.nodes[1].config.output", "NOT_YET_RUN"),
         ],
     ),
     "secrets outside of nodes": (
-        nodes({"id": "a", **transforming(1)}, outputs={"b": "{{ secrets.key }}"}),
+        nodes({"id": "a", **transform(1)}, outputs={"b": "{{ secrets.key }}"}),
         [(".spec.outputs.b", "SECRET")],
     ),
     "an edge to nowhere": (
-        nodes({"id": "a", **transforming(1)}, edges=[{"source": "a", "target": "b"}]),
+        nodes({"id": "a", **transform(1)}, edges=[{"source": "a", "target": "b"}]),
         [(".spec.edges[0].target", "UNKNOWN_NODE")],
     ),
     "a loop without an end": (
         nodes(
-            {"id": "a", **transforming(1)},
-            {"id": "b", **transforming(1)},
+            {"id": "a", **transform(1)},
+            {"id": "b", **transform(1)},
             edges=[{"source": a, "target": b} for a, b in ("ab", "ba")] + [{"source": "__start__", "target": "a"}],
         ),
         [(".spec.edges", "ENDLESS_CYCLE")],
@@ -109,19 +109,19 @@ WRONG: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
 }
 
 
-@pytest.mark.parametrize("name", RIGHT)
-def test_what_is_right_passes(name: str) -> None:
-    assert told(RIGHT[name]) == []
+@pytest.mark.parametrize("name", VALID)
+def test_a_valid_map_has_no_errors(name: str) -> None:
+    assert errors_in(VALID[name]) == []
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_is_said_where_it_stands(name: str) -> None:
-    config, expected = WRONG[name]
-    assert told(config) == expected
+@pytest.mark.parametrize("name", INVALID)
+def test_an_error_in_a_map_has_its_path(name: str) -> None:
+    config, expected = INVALID[name]
+    assert errors_in(config) == expected
 
 
 @pytest.mark.parametrize("kind", ["delay", "human", "subworkflow", "map"])
-def test_types_that_wait_or_run_others_are_refused_with_the_reason(kind: str) -> None:
+def test_types_that_wait_or_run_other_nodes_are_refused_with_the_reason(kind: str) -> None:
     config = TYPES[kind].example
     for place, inner in ((".node.type", {"node": {"type": kind, "config": config}}), (".spec.nodes[0].type", None)):
         report = validate(spec_of(inner or nodes({"id": "a", "type": kind, "config": config})), TYPES)
@@ -129,8 +129,8 @@ def test_types_that_wait_or_run_others_are_refused_with_the_reason(kind: str) ->
         assert "waits without a worker" in problem.message or "runs other nodes itself" in problem.message
 
 
-def test_item_and_index_are_known_inside_alone() -> None:
-    spec = spec_of({"node": transforming("{{ item }}")})
+def test_item_and_index_are_defined_only_inside_the_map() -> None:
+    spec = spec_of({"node": transform("{{ item }}")})
     spec["nodes"][2]["config"]["output"] = "{{ item }} {{ index }}"
     assert [problem.message for problem in validate(spec, TYPES).errors] == [
         "`item` is defined only inside a `map`",
@@ -138,19 +138,19 @@ def test_item_and_index_are_known_inside_alone() -> None:
     ]
 
 
-def test_the_place_in_the_text_is_said_too() -> None:
-    [problem] = validate(spec_of({"node": transforming("{{ item }}\n  {{ nobody.output }}")}), TYPES).errors
+def test_an_error_in_a_nested_template_has_line_and_column() -> None:
+    [problem] = validate(spec_of({"node": transform("{{ item }}\n  {{ nobody.output }}")}), TYPES).errors
     assert (problem.line, problem.column) == (2, 6)
 
 
-def test_inputs_of_a_spec_inside_mean_nothing_and_a_warning_says_so() -> None:
+def test_inputs_of_a_nested_spec_are_ignored_with_a_warning() -> None:
     report = validate(spec_of({"spec": {**HALF, "inputs": {"type": "object"}}}), TYPES)
     assert [(one.field, one.severity) for one in report.warnings] == [("nodes[1].config.spec.inputs", Severity.WARNING)]
 
 
-def test_a_spec_inside_is_as_large_as_any_and_no_larger() -> None:
-    many = [{"id": f"n{index}", **transforming(1)} for index in range(1_001)]
-    assert told(nodes(*many)) == [(".spec.nodes", "LIMIT")]
+def test_a_nested_spec_has_the_same_size_limit_as_any_spec() -> None:
+    many = [{"id": f"n{index}", **transform(1)} for index in range(1_001)]
+    assert errors_in(nodes(*many)) == [(".spec.nodes", "LIMIT")]
 
 
 class WrapperConfig(NodeConfig):
@@ -197,7 +197,7 @@ LEAVES = st.one_of(
     st.integers(-5, 5),
     st.sampled_from(["a", "transform", "map", "{{ item }}", "{{ x", "nodes['a']"]),
 )
-ANYTHING = st.recursive(
+ANY_VALUE = st.recursive(
     LEAVES,
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=4)),
     max_leaves=20,
@@ -205,6 +205,6 @@ ANYTHING = st.recursive(
 
 
 @settings(max_examples=300, deadline=None)
-@given(key=st.sampled_from(["node", "spec"]), inside=ANYTHING)
-def test_whatever_stands_inside_validation_does_not_raise(key: str, inside: Any) -> None:
+@given(key=st.sampled_from(["node", "spec"]), inside=ANY_VALUE)
+def test_validation_never_raises_for_any_nested_value(key: str, inside: Any) -> None:
     assert isinstance(validate(spec_of({key: inside}), TYPES).ok, bool)

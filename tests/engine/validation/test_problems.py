@@ -1,4 +1,4 @@
-"""Everything wrong with a spec is problems_of at once, with its place, whatever the spec is."""
+"""Every problem of a spec is reported at once, with its path and code."""
 
 from typing import Any
 
@@ -123,11 +123,11 @@ PROBLEMS: dict[str, tuple[Any, set[tuple[str, str]]]] = {
 
 
 @pytest.mark.parametrize(("raw", "expected"), PROBLEMS.values(), ids=PROBLEMS.keys())
-def test_a_problem_is_said_with_its_place(raw: Any, expected: set[tuple[str, str]]) -> None:
+def test_a_problem_has_its_path(raw: Any, expected: set[tuple[str, str]]) -> None:
     assert problems_of(raw) == expected
 
 
-def test_all_problems_are_said_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     raw = spec(
         [
             {"id": "a", "type": "nope"},
@@ -170,7 +170,7 @@ def test_a_problem_in_a_template_has_node_line_and_column() -> None:
         ("def process(a, b=1, *, c=2, **rest):\n    pass", {"a": 1, "z": 2}, None, None),
     ],
 )
-def test_code_is_looked_at_before_it_ever_runs(
+def test_code_is_checked_before_it_runs(
     code: str, mapping: dict[str, Any], line: int | None, message: str | None
 ) -> None:
     config = {"code": code, "input_mapping": mapping}
@@ -181,14 +181,14 @@ def test_code_is_looked_at_before_it_ever_runs(
         assert (problem.line, problem.code, problem.node_id) == (line, "CONFIG", "c")
 
 
-def test_both_names_of_a_field_are_looked_through() -> None:
+def test_templates_are_found_under_both_names_of_a_field() -> None:
     config = {"code": "def process(x): pass", "inputMapping": {"x": "{{ ghost }}"}, "timeout_s": 3, "memoryMB": 9}
     raw = spec([{"id": "c", "type": "code", "config": config}])
     assert problems_of(raw) == {("nodes[0].config.inputMapping.x", "UNKNOWN_NAME")}
 
 
 @pytest.mark.parametrize("kind", ["delay", "human", "subworkflow"])
-def test_what_limits_an_attempt_is_refused_where_the_node_waits_outside_of_it(kind: str) -> None:
+def test_timeout_and_retry_are_refused_for_a_node_that_waits(kind: str) -> None:
     waiting = {"id": "a", "type": kind, "config": TYPES[kind].example, "timeoutS": 5, "retry": {"maxAttempts": 2}}
     report = validate({"nodes": [waiting]}, TYPES)
     assert [(problem.field, problem.code, problem.node_id) for problem in report.errors] == [

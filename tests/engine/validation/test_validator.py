@@ -1,4 +1,4 @@
-"""What a validation says of specs that are well, of the examples, and of anything at all; and nothing is executed."""
+"""Validation of valid specs, of the examples, and of arbitrary values."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from tests.engine.node_runner import TYPES
 from tests.engine.spec_builders import edge, node, problems_of, spec
 
 
-def test_a_good_spec_gives_its_plan_and_hash() -> None:
+def test_a_valid_spec_has_a_plan_and_a_hash() -> None:
     raw = spec([node("a"), node("b", "{{ a.output + 1 }}"), node("c")], [edge("a>b"), edge("a>c")])
     report = validate(raw, TYPES)
     assert report.ok and not report.warnings
@@ -22,7 +22,7 @@ def test_a_good_spec_gives_its_plan_and_hash() -> None:
     assert report.spec is not None and report.spec_hash is not None
 
 
-def test_in_a_loop_every_node_of_it_may_be_asked_for() -> None:
+def test_a_template_in_a_loop_may_name_every_node_of_the_loop() -> None:
     raw = spec(
         [node("s"), node("b", "{{ (c.output or 0) + (b.output or 0) }}"), node("c")],
         [edge("s>b"), edge("b>c"), edge("c>b", condition="c.output < 3")],
@@ -31,7 +31,7 @@ def test_in_a_loop_every_node_of_it_may_be_asked_for() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(Path("examples").glob("*.json")), ids=lambda path: path.stem)
-def test_the_examples_are_without_fault(path: Path) -> None:
+def test_the_examples_are_valid(path: Path) -> None:
     raw = orjson.loads(path.read_bytes())
     assert problems_of(raw.get("spec", raw)) == set()
 
@@ -63,12 +63,12 @@ SPECS = st.fixed_dictionaries(
 
 @settings(max_examples=200, deadline=None)
 @given(SPECS)
-def test_validate_never_raises_on_something_like_a_spec(raw: Any) -> None:
+def test_validate_never_raises_for_a_value_that_resembles_a_spec(raw: Any) -> None:
     problems_of(raw)
 
 
 @settings(deadline=None)
 @given(JSON_VALUES)
-def test_validate_never_raises_on_any_json(raw: Any) -> None:
+def test_validate_never_raises_for_any_json(raw: Any) -> None:
     problems_of(raw)
     problems_of({"nodes": raw, "edges": raw, "inputs": raw, "outputs": raw})

@@ -1,4 +1,4 @@
-"""Nodes of type agent: LangChain's agent, a real client library, a server on loopback, and the tools of the catalog."""
+"""`agent` nodes with LangChain's agent, a real client library, a local server and the tools."""
 
 import asyncio
 import json
@@ -25,8 +25,8 @@ QUERY = {"name": "json_query", "arguments": {"data": {"a": 7}, "expression": "a"
 PRICE = {"input": 2.0, "output": 10.0}
 
 
-class Probe:
-    """A tool that says what it was called with, waits, or fails, as its argument says."""
+class ProbeTool:
+    """A tool that returns its arguments, waits, or fails, depending on its argument."""
 
     def __init__(self, name: str = "probe", scopes: frozenset[str] = frozenset()) -> None:
         parameters = {"type": "object", "properties": {"do": {"type": "string"}, "config": {}}, "required": ["do"]}
@@ -51,15 +51,15 @@ class Probe:
         return {"did": arguments}
 
 
-class Agents:
-    def __init__(self, peer: Peer, probe: Probe, resources: dict[str, Any]) -> None:
+class AgentHarness:
+    def __init__(self, peer: Peer, probe: ProbeTool, resources: dict[str, Any]) -> None:
         self.peer, self.probe, self.resources = peer, probe, resources
 
-    def given(self) -> NodeHarness:
+    def harness(self) -> NodeHarness:
         return NodeHarness({}, self.resources)
 
-    async def run(self, calls: Any, given: NodeHarness | None = None, **config: Any) -> Any:
-        outcome = await (given or self.given()).run("agent", _config(calls, **config))
+    async def run(self, calls: Any, harness: NodeHarness | None = None, **config: Any) -> Any:
+        outcome = await (harness or self.harness()).run("agent", _config(calls, **config))
         assert isinstance(outcome, Output)
         return outcome.value
 
@@ -68,9 +68,9 @@ class Agents:
             await self.run(calls, **config)
         return caught.value
 
-    def told(self) -> list[str]:
-        """What the model was told by its tools, the last time it was asked."""
-        return chat_protocol.said(self.peer.seen[-1], "tool")
+    def tool_messages(self) -> list[str]:
+        """Return the tool messages in the last request to the model."""
+        return chat_protocol.messages_of(self.peer.seen[-1], "tool")
 
 
 def _config(calls: Any, **config: Any) -> dict[str, Any]:
@@ -83,14 +83,14 @@ def _config(calls: Any, **config: Any) -> dict[str, Any]:
     }
 
 
-def probing(what: str, **more: Any) -> dict[str, Any]:
-    return {"name": "probe", "arguments": {"do": what, **more}}
+def probe_call(action: str, **more: Any) -> dict[str, Any]:
+    return {"name": "probe", "arguments": {"do": action, **more}}
 
 
 @pytest.fixture
-async def agents() -> AsyncIterator[Agents]:
-    probe = Probe()
-    forbidden = Probe("forbidden", frozenset({"secret:read"}))
+async def agents() -> AsyncIterator[AgentHarness]:
+    probe = ProbeTool()
+    forbidden = ProbeTool("forbidden", frozenset({"secret:read"}))
     async with http_peer() as peer, open_tools({}, [probe, forbidden]) as tools:
         entries = [{"name": name, "base_url": f"{peer.url}/v1", "model": name} for name in chat.MODELS]
         entries += [
@@ -98,35 +98,38 @@ async def agents() -> AsyncIterator[Agents]:
             {"name": "priced-end", "base_url": f"{peer.url}/v1", "model": "calls", "price": PRICE},
         ]
         async with open_models([ModelEntry.model_validate(entry) for entry in entries]) as models:
-            yield Agents(peer, probe, {"tools": tools, "models": models})
+            yield AgentHarness(peer, probe, {"tools": tools, "models": models})
 
 
-async def test_it_calls_tools_until_the_model_has_an_answer(agents: Agents) -> None:
-    given = agents.given()
-    assert await agents.run([QUERY], given) == {
+async def test_an_agent_calls_tools_until_the_model_answers(agents: AgentHarness) -> None:
+    harness = agents.harness()
+    assert await agents.run([QUERY], harness) == {
         "text": "They said: 7",
         "steps": 2,
         "toolCalls": [{"tool": "json_query", "arguments": QUERY["arguments"], "failed": False}],
     }
-    assert [line for line in given.log_messages if "json_query" in line] == ["calls json_query", "json_query answered"]
-    assert "step 1: asks calls" in [what.state.message for what in given.events if isinstance(what, NodeChange)]
-    assert given.state.usage is not None
-    assert (given.state.usage.input_tokens, given.state.usage.output_tokens) == (2000, 400)
-    assert given.state.partial_output == "They said: 7"
-    assert {tool["function"]["name"] for tool in chat_protocol.asked(agents.peer.seen[0])["tools"]} == {
+    assert [line for line in harness.log_messages if "json_query" in line] == [
+        "calls json_query",
+        "json_query answered",
+    ]
+    assert "step 1: asks calls" in [what.state.message for what in harness.events if isinstance(what, NodeChange)]
+    assert harness.state.usage is not None
+    assert (harness.state.usage.input_tokens, harness.state.usage.output_tokens) == (2000, 400)
+    assert harness.state.partial_output == "They said: 7"
+    assert {tool["function"]["name"] for tool in chat_protocol.body_of(agents.peer.seen[0])["tools"]} == {
         "json_query",
         "probe",
     }
 
 
-async def test_calls_of_one_step_are_made_at_once_and_told_in_their_order(agents: Agents) -> None:
-    output = await agents.run([probing("one", config="taken"), QUERY, probing("two")])
-    assert agents.told() == ['{"did":{"do":"one","config":"taken"}}', "7", '{"did":{"do":"two"}}']
+async def test_calls_of_one_step_run_concurrently_and_return_in_order(agents: AgentHarness) -> None:
+    output = await agents.run([probe_call("one", config="taken"), QUERY, probe_call("two")])
+    assert agents.tool_messages() == ['{"did":{"do":"one","config":"taken"}}', "7", '{"did":{"do":"two"}}']
     assert [call["tool"] for call in output["toolCalls"]] == ["probe", "json_query", "probe"]
 
 
-async def test_each_call_has_a_key_of_its_own_and_the_same_when_the_node_runs_again(agents: Agents) -> None:
-    calls = [probing("one"), probing("one"), probing("two")]
+async def test_each_call_has_its_own_key_which_stays_the_same_when_the_node_runs_again(agents: AgentHarness) -> None:
+    calls = [probe_call("one"), probe_call("one"), probe_call("two")]
     await agents.run(calls)
     first = list(agents.probe.keys)
     await agents.run(calls)
@@ -135,39 +138,39 @@ async def test_each_call_has_a_key_of_its_own_and_the_same_when_the_node_runs_ag
     assert all(key.startswith("run_1/0/n/") for key in first)
 
 
-async def test_a_tool_that_fails_tells_the_model_and_the_log(agents: Agents) -> None:
-    given = agents.given()
-    output = await agents.run([probing("fail"), probing("one")], given)
-    assert agents.told()[0] == "probe: not today"
+async def test_the_failure_of_a_tool_reaches_the_model_and_the_log(agents: AgentHarness) -> None:
+    harness = agents.harness()
+    output = await agents.run([probe_call("fail"), probe_call("one")], harness)
+    assert agents.tool_messages()[0] == "probe: not today"
     assert [call["failed"] for call in output["toolCalls"]] == [True, False]
-    assert "probe failed: probe: not today" in given.log_messages
+    assert "probe failed: probe: not today" in harness.log_messages
 
 
 @pytest.mark.parametrize(
-    "call,told",
+    "call,message",
     [
         ({"name": "probe", "arguments": {"undo": 1}}, "do not match probe"),
         ({"name": "nosuch", "arguments": {}}, "nosuch is not a valid tool"),
     ],
 )
-async def test_a_call_that_makes_no_sense_is_told_to_the_model(agents: Agents, call: Any, told: str) -> None:
+async def test_an_invalid_call_is_reported_to_the_model(agents: AgentHarness, call: Any, message: str) -> None:
     output = await agents.run([call])
-    assert told in output["text"]
+    assert message in output["text"]
 
 
-async def test_a_model_that_writes_no_json_is_asked_once_more(agents: Agents) -> None:
+async def test_a_model_with_invalid_arguments_is_asked_once_more(agents: AgentHarness) -> None:
     failed = await agents.failure([{"name": "probe", "arguments": "[1, 2]"}])
     assert (failed.code, failed.retryable) == ("MODEL_OUTPUT", True)
     assert "twice called probe" in failed.message
-    assert "were no JSON object" in chat_protocol.said(agents.peer.seen[1])[-1]
+    assert "were no JSON object" in chat_protocol.messages_of(agents.peer.seen[1])[-1]
 
 
-async def test_a_result_that_is_too_long_is_cut_for_the_model(agents: Agents) -> None:
-    await agents.run([probing("shout")])
-    assert agents.told()[0].endswith("… (100000 characters more)")
+async def test_a_result_that_is_too_long_is_cut_for_the_model(agents: AgentHarness) -> None:
+    await agents.run([probe_call("shout")])
+    assert agents.tool_messages()[0].endswith("… (100000 characters more)")
 
 
-async def test_a_tool_that_the_starter_may_not_use_is_not_even_offered(agents: Agents) -> None:
+async def test_a_tool_that_the_run_may_not_use_is_not_offered_to_the_model(agents: AgentHarness) -> None:
     failed = await agents.failure([QUERY], tools=["forbidden"])
     assert (failed.code, failed.retryable) == ("TOOL_FORBIDDEN", False)
     assert "secret:read" in failed.message
@@ -183,19 +186,21 @@ async def test_a_tool_that_the_starter_may_not_use_is_not_even_offered(agents: A
         ({"model": "tells-no-usage-and-calls", "budget": {"tokens": 2000}}, "unknown", 1),
     ],
 )
-async def test_it_stops_where_its_budget_ends(agents: Agents, config: dict[str, Any], limit: str, calls: int) -> None:
+async def test_an_agent_stops_at_its_budget(
+    agents: AgentHarness, config: dict[str, Any], limit: str, calls: int
+) -> None:
     failed = await agents.failure([QUERY], **config)
     assert (failed.code, failed.retryable) == ("BUDGET", False)
     assert failed.details["limit"] == limit
     assert len(agents.peer.seen) == calls
 
 
-async def test_an_answer_that_is_there_is_given_though_it_used_up_the_budget(agents: Agents) -> None:
+async def test_an_answer_is_returned_even_if_it_used_up_the_budget(agents: AgentHarness) -> None:
     output = await agents.run([QUERY], model="priced-end", budget={"usd": 0.005, "tokens": 2400}, maxSteps=2)
     assert output["text"] == "They said: 7"
 
 
-async def test_a_budget_in_usd_needs_a_price(agents: Agents) -> None:
+async def test_a_budget_in_usd_needs_a_price(agents: AgentHarness) -> None:
     failed = await agents.failure([QUERY], budget={"usd": 1})
     assert failed.code == "CONFIG"
     assert "`price`" in failed.message
@@ -204,14 +209,14 @@ async def test_a_budget_in_usd_needs_a_price(agents: Agents) -> None:
 @pytest.mark.parametrize(
     "model,code", [("busy", "MODEL_RATE_LIMIT"), ("locked", "MODEL_AUTH"), ("ends-early", "MODEL_STREAM")]
 )
-async def test_a_model_that_fails_fails_the_agent_by_the_same_codes_as_an_llm(
-    agents: Agents, model: str, code: str
+async def test_a_failing_model_fails_the_agent_with_the_codes_of_an_llm(
+    agents: AgentHarness, model: str, code: str
 ) -> None:
     assert (await agents.failure([QUERY], model=model)).code == code
 
 
-async def test_a_cancel_stops_the_tool_that_runs(agents: Agents) -> None:
-    running = asyncio.create_task(agents.run([probing("wait")]))
+async def test_a_cancel_stops_the_running_tool(agents: AgentHarness) -> None:
+    running = asyncio.create_task(agents.run([probe_call("wait")]))
     await asyncio.wait_for(agents.probe.started.wait(), 20)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -219,26 +224,26 @@ async def test_a_cancel_stops_the_tool_that_runs(agents: Agents) -> None:
     assert agents.probe.stopped.is_set()
 
 
-async def test_a_cancel_stops_the_model_that_answers(agents: Agents) -> None:
-    given = agents.given()
-    running = asyncio.create_task(agents.run([QUERY], given, model="babbles"))
-    await asyncio.wait_for(given.streamed.wait(), 20)
+async def test_a_cancel_stops_the_model_call(agents: AgentHarness) -> None:
+    harness = agents.harness()
+    running = asyncio.create_task(agents.run([QUERY], harness, model="babbles"))
+    await asyncio.wait_for(harness.streamed.wait(), 20)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
     await asyncio.wait_for(agents.peer.left.wait(), 5)
-    assert given.state.partial_output is not None
-    assert given.state.partial_output.startswith("bla")
+    assert harness.state.partial_output is not None
+    assert harness.state.partial_output.startswith("bla")
 
 
-async def test_its_time_is_limited(agents: Agents) -> None:
-    failed = await agents.failure([probing("wait")], timeoutS=0.5)
+async def test_the_time_of_an_agent_is_limited(agents: AgentHarness) -> None:
+    failed = await agents.failure([probe_call("wait")], timeoutS=0.5)
     assert failed.code == "MODEL_TIMEOUT"
     assert agents.probe.stopped.is_set()
 
 
-async def test_it_knows_nothing_of_a_graph_that_it_runs_in(agents: Agents) -> None:
-    """A node may run inside a wave of the run's own graph, whose checkpoints are not for the agent's."""
+async def test_an_agent_does_not_use_the_graph_that_it_runs_in(agents: AgentHarness) -> None:
+    """A node may run in a superstep, whose checkpoints the agent must not use."""
     token = var_child_runnable_config.set({"configurable": {"thread_id": "t", "__pregel_checkpointer": object()}})
     try:
         assert (await agents.run([QUERY]))["text"] == "They said: 7"
@@ -246,13 +251,13 @@ async def test_it_knows_nothing_of_a_graph_that_it_runs_in(agents: Agents) -> No
         var_child_runnable_config.reset(token)
 
 
-async def test_without_tools_it_answers_in_one_step(agents: Agents) -> None:
+async def test_an_agent_without_tools_answers_in_one_step(agents: AgentHarness) -> None:
     output = await agents.run("hi", model="repeats", tools=[])
     assert output == {"text": '"hi"', "steps": 1, "toolCalls": []}
 
 
 @pytest.mark.parametrize(
-    "config,told",
+    "config,message",
     [
         ({}, "model"),
         ({"model": "m"}, "give either `prompt` or `messages`"),
@@ -263,7 +268,7 @@ async def test_without_tools_it_answers_in_one_step(agents: Agents) -> None:
         ({"model": "m", "prompt": "a", "responseSchema": {}}, "responseSchema"),
     ],
 )
-def test_a_bad_config_is_refused_before_it_runs(config: dict[str, Any], told: str) -> None:
+def test_an_invalid_config_is_refused_before_the_run(config: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as caught:
         TYPES["agent"].Config.model_validate(config)
-    assert told in str(caught.value)
+    assert message in str(caught.value)

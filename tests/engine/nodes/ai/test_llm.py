@@ -1,4 +1,4 @@
-"""Nodes of type llm, by the real client library against a server on loopback."""
+"""`llm` nodes with the real client library against a server on loopback."""
 
 import asyncio
 import json
@@ -14,99 +14,101 @@ from tests.engine.llm_nodes import LlmHarness
 from tests.engine.node_runner import TYPES, NodeHarness
 
 
-async def test_the_output_is_the_text_and_it_streams_as_it_comes(llm: LlmHarness) -> None:
-    given = llm.given(input={"topic": "rain"})
+async def test_the_output_is_the_text_and_it_is_streamed(llm: LlmHarness) -> None:
+    harness = llm.harness(input={"topic": "rain"})
     config = {"model": "repeats", "prompt": "A poem about {{ input.topic }}", "system": "Be short."}
-    outcome = await given.run("llm", config)
+    outcome = await harness.run("llm", config)
     assert outcome == Output("A poem about rain")
     assert type(outcome.value) is str
-    assert [delta.text for delta in given.deltas[:2]] == ["A po", "em a"]
-    assert "".join(delta.text for delta in given.deltas) == "A poem about rain"
-    assert given.state.partial_output == "A poem about rain"
-    assert llm.sent()["messages"] == [
+    assert [delta.text for delta in harness.deltas[:2]] == ["A po", "em a"]
+    assert "".join(delta.text for delta in harness.deltas) == "A poem about rain"
+    assert harness.state.partial_output == "A poem about rain"
+    assert llm.request()["messages"] == [
         {"role": "system", "content": "Be short."},
         {"role": "user", "content": "A poem about rain"},
     ]
     assert llm.peer.seen[-1].headers["authorization"] == "Bearer sk-secret-canary"
 
 
-async def test_what_it_was_told_is_shown_as_its_input(llm: LlmHarness) -> None:
-    given = llm.given(input=1)
-    await given.run("llm", {"model": "repeats", "prompt": "Is {{ input }} prime?"})
-    assert given.context.noted_input == {
+async def test_the_messages_are_recorded_as_the_input_of_the_node(llm: LlmHarness) -> None:
+    harness = llm.harness(input=1)
+    await harness.run("llm", {"model": "repeats", "prompt": "Is {{ input }} prime?"})
+    assert harness.context.noted_input == {
         "model": "repeats",
         "messages": [{"role": "user", "content": "Is 1 prime?"}],
     }
 
 
-async def test_a_conversation_may_be_given_by_a_template(llm: LlmHarness) -> None:
+async def test_a_template_can_give_the_conversation(llm: LlmHarness) -> None:
     said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
-    outcome = await llm.given(input=said).run("llm", {"model": "repeats", "messages": "{{ input }}"})
+    outcome = await llm.harness(input=said).run("llm", {"model": "repeats", "messages": "{{ input }}"})
     assert outcome == Output("c")
-    assert llm.sent()["messages"] == said
+    assert llm.request()["messages"] == said
 
 
-async def test_a_prompt_that_is_no_text_is_given_as_json(llm: LlmHarness) -> None:
-    given = llm.given(input={"a": [1, None]})
-    assert await given.run("llm", {"model": "repeats", "prompt": "{{ input }}"}) == Output('{"a":[1,null]}')
+async def test_a_prompt_that_is_no_string_is_sent_as_json(llm: LlmHarness) -> None:
+    harness = llm.harness(input={"a": [1, None]})
+    assert await harness.run("llm", {"model": "repeats", "prompt": "{{ input }}"}) == Output('{"a":[1,null]}')
 
 
-async def test_what_it_took_and_what_that_cost_is_told(llm: LlmHarness) -> None:
-    given = llm.given()
-    await given.run("llm", {"model": "priced", "prompt": "hi"})
-    assert given.state.usage == Usage("priced", 1000, 200, pytest.approx((600 * 2 + 400 * 0.5 + 200 * 10) / 1e6))
-    given = llm.given()
-    await given.run("llm", {"model": "tells-no-usage", "prompt": "hi"})
-    assert given.state.usage == Usage("tells-no-usage", 0, 0, None)
+async def test_usage_and_cost_are_reported(llm: LlmHarness) -> None:
+    harness = llm.harness()
+    await harness.run("llm", {"model": "priced", "prompt": "hi"})
+    assert harness.state.usage == Usage("priced", 1000, 200, pytest.approx((600 * 2 + 400 * 0.5 + 200 * 10) / 1e6))
+    harness = llm.harness()
+    await harness.run("llm", {"model": "tells-no-usage", "prompt": "hi"})
+    assert harness.state.usage == Usage("tells-no-usage", 0, 0, None)
 
 
-async def test_the_limit_of_tokens_has_the_name_that_the_endpoint_knows(llm: LlmHarness) -> None:
+async def test_the_token_limit_is_sent_under_the_name_that_the_endpoint_knows(llm: LlmHarness) -> None:
     await llm.output("repeats", max_tokens=7, temperature=0.5)
-    assert (llm.sent()["max_tokens"], llm.sent()["temperature"]) == (7, 0.5)
-    assert "max_completion_tokens" not in llm.sent()
+    assert (llm.request()["max_tokens"], llm.request()["temperature"]) == (7, 0.5)
+    assert "max_completion_tokens" not in llm.request()
     await llm.output("modern", maxTokens=7)
-    assert llm.sent()["max_completion_tokens"] == 7
-    assert "max_tokens" not in llm.sent()
+    assert llm.request()["max_completion_tokens"] == 7
+    assert "max_tokens" not in llm.request()
 
 
-async def test_a_text_that_is_cut_is_given_with_a_warning(llm: LlmHarness) -> None:
-    given = llm.given()
-    assert await given.run("llm", {"model": "cut-short", "prompt": "Once upon"}) == Output("Once upon")
-    assert any("the answer is cut" in line for line in given.log_messages)
+async def test_a_cut_answer_is_returned_with_a_warning(llm: LlmHarness) -> None:
+    harness = llm.harness()
+    assert await harness.run("llm", {"model": "cut-short", "prompt": "Once upon"}) == Output("Once upon")
+    assert any("the answer is cut" in line for line in harness.log_messages)
 
 
-async def test_a_model_may_call_tools_before_it_answers(llm: LlmHarness) -> None:
+async def test_a_model_can_call_tools_before_it_answers(llm: LlmHarness) -> None:
     prompt = json.dumps([{"name": "json_query", "arguments": {"data": {"a": 7}, "expression": "a"}}])
-    given = llm.given()
-    outcome = await given.run("llm", {"model": "calls", "messages": [_user(prompt)], "tools": ["json_query"]})
+    harness = llm.harness()
+    outcome = await harness.run("llm", {"model": "calls", "messages": [_user(prompt)], "tools": ["json_query"]})
     assert outcome == Output("They said: 7")
-    assert [tool["function"]["name"] for tool in llm.sent(0)["tools"]] == ["json_query"]
-    assert "calls json_query" in given.log_messages
-    assert given.state.usage is not None
-    assert given.state.usage.output_tokens == 400
+    assert [tool["function"]["name"] for tool in llm.request(0)["tools"]] == ["json_query"]
+    assert "calls json_query" in harness.log_messages
+    assert harness.state.usage is not None
+    assert harness.state.usage.output_tokens == 400
 
 
-async def test_tools_and_a_schema_go_together(llm: LlmHarness) -> None:
+async def test_tools_and_a_schema_can_be_combined(llm: LlmHarness) -> None:
     prompt = json.dumps([{"name": "json_query", "arguments": {"data": {"a": 7}, "expression": "a"}}])
     schema = {"type": "object", "properties": {"said": {"type": "string"}}, "required": ["said"]}
     config = {"model": "calls", "messages": [_user(prompt)], "tools": ["json_query"], "responseSchema": schema}
-    assert await llm.given().run("llm", config) == Output({"said": "7"})
+    assert await llm.harness().run("llm", config) == Output({"said": "7"})
 
 
-async def test_a_model_that_calls_tools_for_ever_is_stopped(llm: LlmHarness) -> None:
+async def test_a_model_that_never_stops_calling_tools_is_stopped(llm: LlmHarness) -> None:
     prompt = json.dumps([{"name": "json_query", "arguments": {"data": {"a": 7}, "expression": "a"}}])
     with pytest.raises(NodeFailure) as caught:
-        await llm.given().run("llm", {"model": "calls-for-ever", "messages": [_user(prompt)], "tools": ["json_query"]})
+        await llm.harness().run(
+            "llm", {"model": "calls-for-ever", "messages": [_user(prompt)], "tools": ["json_query"]}
+        )
     assert caught.value.code == "BUDGET"
     assert len(llm.peer.seen) == 6
 
 
 def _user(text: str) -> dict[str, str]:
-    """Words that look like a template are none here."""
+    """Return the message of a user. It is no template."""
     return {"role": "user", "content": "{% raw %}" + text + "{% endraw %}"}
 
 
-async def test_many_nodes_at_once_share_one_client(llm: LlmHarness) -> None:
+async def test_concurrent_nodes_share_one_client(llm: LlmHarness) -> None:
     outputs = await asyncio.gather(*(llm.output("repeats", f"number {n}") for n in range(50)))
     assert outputs == [f"number {n}" for n in range(50)]
 
@@ -128,15 +130,15 @@ BAD_CONFIG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize("config,told", BAD_CONFIG)
-def test_a_bad_config_is_refused_before_it_runs(config: dict[str, Any], told: str) -> None:
+@pytest.mark.parametrize("config,message", BAD_CONFIG)
+def test_an_invalid_config_is_refused_before_the_run(config: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as caught:
         TYPES["llm"].Config.model_validate(config)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    "config,scope,code,told",
+    "config,scope,code,message",
     [
         ({"prompt": "{{ input.a.b }}"}, {"input": {}}, "TEMPLATE", "a"),
         ({"messages": "{{ input }}"}, {"input": 7}, "CONFIG", "`messages` is no list"),
@@ -145,17 +147,17 @@ def test_a_bad_config_is_refused_before_it_runs(config: dict[str, Any], told: st
         ({"prompt": "a", "tools": ["nosuch"]}, {}, "TOOL_UNKNOWN", "nosuch"),
     ],
 )
-async def test_what_goes_wrong_at_run_time_is_told(
-    llm: LlmHarness, config: dict[str, Any], scope: dict[str, Any], code: str, told: str
+async def test_a_failure_at_run_time_has_a_clear_message(
+    llm: LlmHarness, config: dict[str, Any], scope: dict[str, Any], code: str, message: str
 ) -> None:
     with pytest.raises(NodeFailure) as caught:
-        await llm.given(**scope).run("llm", {"model": "repeats", **config})
+        await llm.harness(**scope).run("llm", {"model": "repeats", **config})
     assert caught.value.code == code
-    assert told in caught.value.message
+    assert message in caught.value.message
     assert not llm.peer.seen
 
 
-async def test_a_process_without_models_says_so() -> None:
+async def test_a_process_without_models_reports_that() -> None:
     with pytest.raises(NodeFailure) as caught:
         await NodeHarness().run("llm", {"model": "m", "prompt": "a"})
     assert caught.value.code == "MODEL_UNAVAILABLE"

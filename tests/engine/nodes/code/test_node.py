@@ -1,4 +1,4 @@
-"""`code`: what the author's Python may do, what stops it, and how its faults are told."""
+"""`code` nodes: results, limits, failures and cancels."""
 
 import asyncio
 import os
@@ -32,20 +32,20 @@ def resources(pool: AsyncMonty) -> dict[str, Any]:
 async def run_code(pool: AsyncMonty, code: str, **config: Any) -> Any:
     outcome = await NodeHarness({"input": {"value": "}}' + x"}}, resources(pool)).run("code", {"code": code, **config})
     assert isinstance(outcome, Output)
-    check_storable(outcome.value)  # as attempts.py does with every node's output
+    check_storable(outcome.value)  # as engine/runtime/attempts.py does
     return outcome.value
 
 
-async def test_code_gets_values_and_returns_one(sandbox: AsyncMonty) -> None:
+async def test_code_receives_values_and_returns_one(sandbox: AsyncMonty) -> None:
     code = "def process(input_data, rows=()):\n    return {'data': input_data, 'n': len(rows)}"
     mapping = {"input_data": "{{input.value}}", "rows": [1, {"a": "{{ input }}"}]}
     assert await run_code(sandbox, code, input_mapping=mapping) == {"data": "}}' + x", "n": 2}
 
 
-async def test_what_code_prints_goes_to_the_log_line_by_line(sandbox: AsyncMonty) -> None:
-    given = NodeHarness({}, resources(sandbox))
-    await given.run("code", {"code": "def process():\n    print('one')\n    print('two\\nthree', end='')"})
-    logs = [what for what in given.events if isinstance(what, LogRecorded)]
+async def test_printed_lines_go_to_the_log(sandbox: AsyncMonty) -> None:
+    harness = NodeHarness({}, resources(sandbox))
+    await harness.run("code", {"code": "def process():\n    print('one')\n    print('two\\nthree', end='')"})
+    logs = [what for what in harness.events if isinstance(what, LogRecorded)]
     assert [log.message for log in logs] == ["one", "two", "three"]
     assert {(log.level, log.node_id) for log in logs} == {(LogLevel.INFO, "n")}
 
@@ -97,7 +97,9 @@ async def test_what_code_prints_goes_to_the_log_line_by_line(sandbox: AsyncMonty
         ("def process():\n    x = []\n    for _ in range(500): x = [x]\n    return x", "OUTPUT", "levels deep"),
     ],
 )
-async def test_bad_code_fails_its_node_and_says_why(sandbox: AsyncMonty, code: str, failure: str, message: str) -> None:
+async def test_failing_code_fails_its_node_with_the_reason(
+    sandbox: AsyncMonty, code: str, failure: str, message: str
+) -> None:
     with pytest.raises(NodeFailure) as failed:
         await run_code(sandbox, code, timeoutS=0.5, memoryMB=32)
     assert (failed.value.code, message in failed.value.message) == (failure, True), failed.value.message
@@ -118,16 +120,16 @@ async def test_bad_code_fails_its_node_and_says_why(sandbox: AsyncMonty, code: s
         ("def process(a): return " + "(" * 3000 + ")" * 3000, "too many nested parentheses", 1),
         ("def process(a): return " + "-" * 100_000 + "1", "nested too deeply", None),
     ],
-    ids=lambda given: str(given)[:30],
+    ids=lambda value: str(value)[:30],
 )
-def test_code_that_cannot_be_called_is_found_before_a_run(code: str, message: str, line: int | None) -> None:
+def test_invalid_code_is_found_before_the_run(code: str, message: str, line: int | None) -> None:
     with pytest.raises(ValidationError) as refused:
         TYPES["code"].Config.model_validate({"code": code, "input_mapping": {"a": 1}})
     [error] = refused.value.errors()
     assert message in error["msg"] and error["ctx"]["line"] == line
 
 
-async def test_a_small_value_that_is_large_as_json_is_stopped_inside(sandbox: AsyncMonty) -> None:
+async def test_a_small_value_that_is_large_as_json_is_stopped_inside_the_sandbox(sandbox: AsyncMonty) -> None:
     code = "def process():\n    x = [0]\n    for _ in range(60): x = [x, x]\n    return x"
     with pytest.raises(NodeFailure) as failed:
         await run_code(sandbox, code, timeoutS=20, memoryMB=16)
@@ -135,7 +137,10 @@ async def test_a_small_value_that_is_large_as_json_is_stopped_inside(sandbox: As
 
 
 def process_end(pid: int) -> "asyncio.Future[None]":
-    """Return a future that is done when the process has ended. A pidfd becomes readable then (pidfd_open(2))."""
+    """Return a future that is done when the process has ended.
+
+    A pidfd becomes readable then (pidfd_open(2)).
+    """
     loop, descriptor = asyncio.get_running_loop(), os.pidfd_open(pid)
     end: asyncio.Future[None] = loop.create_future()
 
@@ -149,11 +154,11 @@ def process_end(pid: int) -> "asyncio.Future[None]":
 
 
 async def stopped_after(pool: AsyncMonty, others: set[int]) -> float:
-    """Seconds from the cancel of two endless loops until neither process is there."""
+    """Return the seconds from the cancel of two endless loops to the end of both processes."""
     loops = "def process():\n    print('on')\n    while True: print(end='')"
-    given = [NodeHarness({}, resources(pool)) for _ in range(2)]
-    tasks = [asyncio.create_task(one.run("code", {"code": loops})) for one in given]
-    for one in given:
+    harnesses = [NodeHarness({}, resources(pool)) for _ in range(2)]
+    tasks = [asyncio.create_task(one.run("code", {"code": loops})) for one in harnesses]
+    for one in harnesses:
         await one.posted.wait()
     busy = children() - others
     assert len(busy) == 2
@@ -168,19 +173,19 @@ async def stopped_after(pool: AsyncMonty, others: set[int]) -> float:
     return asyncio.get_running_loop().time() - started
 
 
-async def test_cancelled_code_is_stopped_at_once_and_gives_its_place_free() -> None:
+async def test_cancelled_code_stops_at_once_and_frees_its_sandbox() -> None:
     others = children()
     async with AsyncMonty(min_processes=2, max_processes=2) as pool:
-        # Several times: what else the machine does now and then says nothing of ours.
+        # Several times, since the machine may be busy at one of them.
         assert median([await stopped_after(pool, others) for _ in range(5)]) < 0.08
         assert await run_code(pool, "def process():\n    return 1") == 1
 
 
-async def test_waiting_for_a_sandbox_is_shown_and_takes_none_of_the_time(sandbox: AsyncMonty) -> None:
+async def test_waiting_for_a_sandbox_is_reported_and_does_not_count_as_time(sandbox: AsyncMonty) -> None:
     loops = {"code": "def process():\n    print('on')\n    while True: print(end='')", "timeoutS": 0.6}
-    given = [NodeHarness({}, resources(sandbox)) for _ in range(2)]
-    busy = [asyncio.create_task(one.run("code", loops)) for one in given]
-    for one in given:
+    harnesses = [NodeHarness({}, resources(sandbox)) for _ in range(2)]
+    busy = [asyncio.create_task(one.run("code", loops)) for one in harnesses]
+    for one in harnesses:
         await one.posted.wait()
     waiting = NodeHarness({}, resources(sandbox))
     answer = await waiting.run("code", {"code": "def process():\n    return 7", "timeoutS": 0.2})
@@ -191,7 +196,7 @@ async def test_waiting_for_a_sandbox_is_shown_and_takes_none_of_the_time(sandbox
 
 
 def children() -> set[int]:
-    """The sandbox processes of this process that are running."""
+    """Return the ids of the running sandbox processes."""
     found = set()
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:

@@ -1,4 +1,4 @@
-"""Tools called from `code`, by name."""
+"""Calls of catalog tools by `code` nodes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ from tests.engine.node_runner import NodeHarness
 
 
 class Slow:
-    """A tool that waits to be stopped."""
+    """A tool that waits until it is cancelled."""
 
     info = ToolInfo("a/slow", "", {"type": "object"}, "python", frozenset())
 
@@ -47,14 +47,14 @@ async def sandbox() -> AsyncIterator[AsyncMonty]:
         yield pool
 
 
-def given(sandbox: AsyncMonty, *more: Any) -> NodeHarness:
+def harness(sandbox: AsyncMonty, *more: Any) -> NodeHarness:
     return NodeHarness(
         {}, {"sandbox": sandbox, "sandbox_memory_mb": 64, "tools": Tools([*builtin_tools(), Guarded(), *more])}
     )
 
 
 async def run(sandbox: AsyncMonty, code: str, **config: Any) -> Any:
-    outcome = await given(sandbox).run("code", {"code": code, **config})
+    outcome = await harness(sandbox).run("code", {"code": code, **config})
     assert isinstance(outcome, Output)
     return outcome.value
 
@@ -103,31 +103,31 @@ async def test_a_tool_that_fails_in_code_is_an_error_with_the_line(
     assert (failed.value.code, message in failed.value.message) == ("CODE", True), failed.value.message
 
 
-async def test_what_is_returned_is_looked_at_with_tools_as_without(sandbox: AsyncMonty) -> None:
+async def test_the_returned_value_is_checked_with_tools_as_without(sandbox: AsyncMonty) -> None:
     with pytest.raises(NodeFailure) as failed:
         await run(sandbox, "def process():\n    base64_encode('a')\n    return {'a': {1}}")
     assert (failed.value.code, "at .a is a set" in failed.value.message) == ("OUTPUT", True), failed.value.message
 
 
-async def test_prints_and_calls_are_in_the_log(sandbox: AsyncMonty) -> None:
-    told = given(sandbox)
-    await told.run("code", {"code": "def process():\n    print('before')\n    base64_encode('a')\n    print('after')"})
-    logs = [what for what in told.events if isinstance(what, LogRecorded)]
+async def test_printed_lines_and_tool_calls_are_logged_in_order(sandbox: AsyncMonty) -> None:
+    node = harness(sandbox)
+    await node.run("code", {"code": "def process():\n    print('before')\n    base64_encode('a')\n    print('after')"})
+    logs = [event for event in node.events if isinstance(event, LogRecorded)]
     assert {log.message for log in logs} == {"before", "called base64_encode", "after"}
     assert [log.level for log in logs if log.fields.get("tool")] == [LogLevel.DEBUG]
 
 
-async def test_the_time_limit_holds_for_the_tools_as_well(sandbox: AsyncMonty) -> None:
+async def test_the_time_limit_includes_the_tools(sandbox: AsyncMonty) -> None:
     slow = Slow()
     with pytest.raises(NodeFailure) as failed:
-        await given(sandbox, slow).run("code", {"code": "def process():\n    a_slow()", "timeoutS": 0.1})
+        await harness(sandbox, slow).run("code", {"code": "def process():\n    a_slow()", "timeoutS": 0.1})
     assert failed.value.code == "TIMEOUT"
     assert slow.ended.is_set()
 
 
 async def test_a_cancel_stops_the_tool_and_the_code(sandbox: AsyncMonty) -> None:
     slow = Slow()
-    running = asyncio.create_task(given(sandbox, slow).run("code", {"code": "def process():\n    a_slow()"}))
+    running = asyncio.create_task(harness(sandbox, slow).run("code", {"code": "def process():\n    a_slow()"}))
     async with asyncio.timeout(10):
         await slow.began.wait()
         running.cancel()

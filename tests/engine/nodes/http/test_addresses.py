@@ -1,4 +1,4 @@
-"""Where requests may go: the public internet and what the host opens, however an address is written or resolved."""
+"""Allowed targets of `http` nodes: the public internet and what the administrator allows."""
 
 import asyncio
 import ssl
@@ -28,23 +28,23 @@ PRIVATE = [
 
 
 @pytest.mark.parametrize("url", PRIVATE)
-async def test_private_targets_are_refused_however_they_are_written(peer: Peer, url: str) -> None:
+async def test_private_targets_are_refused_in_every_notation(peer: Peer, url: str) -> None:
     failed = await failure(GuardedHttp(), url=url.format(port=peer.port), retry=QUICK)
     assert (failed.code, failed.retryable) == ("HTTP_BLOCKED", False)
     assert peer.seen == []
 
 
 async def test_a_redirect_to_a_private_target_is_refused(peer: Peer) -> None:
-    """The first name is allowed, the second is the same machine by another name."""
+    """The first name is allowed; the second is the same machine under another name."""
     guarded = GuardedHttp(Allowed.parse("localhost"))
     failed = await failure(guarded, url=f"{peer.elsewhere}/to?url={peer.url}/echo")
     assert (failed.code, peer.count("/echo")) == ("HTTP_BLOCKED", 0)
 
 
-async def test_a_name_is_resolved_once_and_that_address_connected_to(
+async def test_a_name_is_resolved_once_and_the_checked_address_is_used(
     peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name that is public when it is looked at, and private when it is connected to, is no way in."""
+    """DNS rebinding: a name that is public at the check and private later is refused."""
     answers = iter([[(2, 1, 6, "", ("127.0.0.2", peer.port))], [(2, 1, 6, "", ("127.0.0.1", peer.port))]])
 
     async def getaddrinfo(*_: Any, **__: Any) -> Any:
@@ -58,7 +58,7 @@ async def test_a_name_is_resolved_once_and_that_address_connected_to(
     assert failed.code == "HTTP_BLOCKED"
 
 
-async def test_an_address_that_does_not_answer_leaves_the_others_their_time(
+async def test_an_address_without_an_answer_does_not_use_up_the_time_of_the_others(
     peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both = [(10, 1, 6, "", ("::1", peer.port, 0, 0)), (2, 1, 6, "", ("127.0.0.1", peer.port))]
@@ -122,11 +122,11 @@ ADDRESSES = {
 
 
 @pytest.mark.parametrize(("address", "public"), ADDRESSES.items())
-def test_what_is_public(address: str, public: bool) -> None:
+def test_public_addresses_are_recognised(address: str, public: bool) -> None:
     assert is_public(ip_address(address)) is public
 
 
-def test_the_host_opens_names_and_networks() -> None:
+def test_the_administrator_can_allow_names_and_networks() -> None:
     allowed = Allowed.parse("Api.Internal, 10.1.0.0/16, *.cluster.local, fd00::/8, [::1], 127.0.0.1")
     may = {
         ("api.internal", "10.9.9.9"): True,
@@ -152,7 +152,7 @@ async def test_certificates_are_checked() -> None:
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
-async def test_a_blocked_target_is_an_error_of_its_own(peer: Peer) -> None:
+async def test_a_blocked_target_has_its_own_error_code(peer: Peer) -> None:
     async with GuardedHttp().client() as client:
         with pytest.raises(Blocked):
             await client.get(f"{peer.url}/echo")

@@ -1,4 +1,4 @@
-"""What signs a request and who gets to see it: secrets, redirects to the same origin and to another, cookies."""
+"""Sign-in of `http` nodes: secrets, redirects to the same and to another origin, cookies."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ from tests.peers.http import Peer
         ({"type": "header", "name": "X-Api-Key", "value": "{{ secrets.key }}"}, "x-api-key", "s3cret"),
     ],
 )
-async def test_a_secret_signs_the_request(peer: Peer, auth: dict[str, Any], header: str, sent: str) -> None:
+async def test_a_secret_is_sent_as_the_sign_in(peer: Peer, auth: dict[str, Any], header: str, sent: str) -> None:
     found = await output({"secrets": {"key": "s3cret"}}, url=f"{peer.url}/echo", auth=auth)
     assert found["body"]["headers"][header] == sent
 
@@ -36,7 +36,7 @@ async def test_redirects_are_followed_with_their_cookies(peer: Peer) -> None:
     assert (stays["status"], stays["headers"]["location"]) == (302, "/echo")
 
 
-async def test_another_origin_sees_no_header_that_may_be_a_key(peer: Peer) -> None:
+async def test_another_origin_receives_no_header_that_may_be_a_key(peer: Peer) -> None:
     found = await output(
         {"secrets": {"key": "s3cret"}},
         url=f"{peer.url}/to?url={peer.elsewhere}/echo",
@@ -57,7 +57,7 @@ async def test_a_body_with_a_secret_is_not_sent_to_another_origin(peer: Peer) ->
     assert found["body"]["body"] == '{"a":1}'
 
 
-async def test_a_client_shares_nothing_with_another(peer: Peer) -> None:
+async def test_two_clients_share_no_connection_and_no_cookie(peer: Peer) -> None:
     async with LOOPBACK.client() as first, LOOPBACK.client() as second:
         await first.get(f"{peer.url}/to?url=/echo")
         assert "cookie" in (await first.get(f"{peer.url}/echo")).json()["headers"]

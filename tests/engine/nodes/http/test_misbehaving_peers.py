@@ -1,4 +1,4 @@
-"""The `http` node against servers that hang, lie, flood, refuse or are not there: each is a clear error, in little memory."""
+"""`http` nodes against servers that misbehave: each ends in a clear error, with little memory."""
 
 import asyncio
 import tracemalloc
@@ -28,8 +28,8 @@ BAD_PEERS: list[tuple[str, str, str]] = [
     ("/as?media=text/plain;charset=zlib", "HTTP_RESPONSE", "an unknown charset (zlib)"),
     ("/as?media=text/plain;charset=punycode", "HTTP_RESPONSE", "an unknown charset (punycode)"),
     ("/not-json", "HTTP_RESPONSE", "is no JSON"),
-    ("/status?code=404", "HTTP_STATUS", "answered 404 Told"),
-    ("/status?code=503", "HTTP_STATUS", "answered 503 Told"),
+    ("/status?code=404", "HTTP_STATUS", "answered 404 Refused"),
+    ("/status?code=503", "HTTP_STATUS", "answered 503 Refused"),
     ("/loop", "HTTP_RESPONSE", "redirected more than 5 times"),
     ("/to?url=ftp://example.com", "HTTP_BLOCKED", "not plain http"),
     ("/to?url=http://a:b@example.com", "HTTP_BLOCKED", "not plain http"),
@@ -40,7 +40,7 @@ BAD_PEERS: list[tuple[str, str, str]] = [
 
 
 @pytest.mark.parametrize(("path", "code", "message"), BAD_PEERS)
-async def test_a_bad_peer_is_a_clear_error(peer: Peer, path: str, code: str, message: str) -> None:
+async def test_a_misbehaving_server_is_a_clear_error(peer: Peer, path: str, code: str, message: str) -> None:
     limits = {"timeoutS": 0.3 if code == "HTTP_TIMEOUT" else 15, "response": {"maxBytes": 100_000}}
     body = {"body": {"type": "raw", "content": "x"}, "method": "POST"} if "/as" in path else {}
     failed = await failure(url=peer.url + path, retry={"maxAttempts": 1}, **limits, **body)
@@ -48,7 +48,7 @@ async def test_a_bad_peer_is_a_clear_error(peer: Peer, path: str, code: str, mes
     assert peer.written < 64 * MIB
 
 
-async def test_a_bomb_is_not_unpacked_into_memory(peer: Peer) -> None:
+async def test_a_compression_bomb_is_not_expanded_in_memory(peer: Peer) -> None:
     await output(url=f"{peer.url}/gzip")
     tracemalloc.start()
     try:
@@ -59,7 +59,7 @@ async def test_a_bomb_is_not_unpacked_into_memory(peer: Peer) -> None:
     assert peak < 64 * MIB
 
 
-async def test_a_peer_that_refuses_is_a_clear_error() -> None:
+async def test_a_server_that_refuses_connections_is_a_clear_error() -> None:
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     server.close()
@@ -73,7 +73,7 @@ async def test_a_name_that_does_not_exist_is_a_clear_error() -> None:
     assert (failed.code, "no-such-host.invalid cannot be resolved" in failed.message) == ("HTTP_CONNECT", True)
 
 
-async def test_a_certificate_that_cannot_be_trusted_is_a_clear_error(tmp_path: Path) -> None:
+async def test_an_untrusted_certificate_is_a_clear_error(tmp_path: Path) -> None:
     async with http_peer(self_signed(tmp_path, "localhost")) as peer:
         failed = await failure(url=f"https://localhost:{peer.port}/echo", retry={"maxAttempts": 1})
     assert (failed.code, "CERTIFICATE_VERIFY_FAILED" in failed.message) == ("HTTP_CONNECT", True)

@@ -1,4 +1,4 @@
-"""The `http` node against a real server: what it sends, what it gives, and what it refuses to send."""
+"""`http` nodes against a real server: requests, outputs, and values that are refused."""
 
 import base64
 import json
@@ -12,14 +12,14 @@ from tests.engine.http_nodes import failure, output
 from tests.peers.http import Peer
 
 
-async def test_a_call_gives_status_headers_and_body(peer: Peer) -> None:
+async def test_a_request_returns_status_headers_and_body(peer: Peer) -> None:
     found = await output(url=f"{peer.url}/echo")
     assert (found["status"], found["url"]) == (200, f"{peer.url}/echo")
     assert found["headers"]["content-type"] == "application/json"
     assert found["body"]["method"] == "GET"
 
 
-async def test_templates_fill_everything_that_is_sent(peer: Peer) -> None:
+async def test_templates_are_rendered_in_every_part_of_the_request(peer: Peer) -> None:
     scope = {"input": {"base": peer.url, "id": "a/b c", "tags": ["x", "y"], "none": None, "n": 3}}
     found = await output(
         scope,
@@ -48,7 +48,7 @@ async def test_templates_fill_everything_that_is_sent(peer: Peer) -> None:
         ({"type": "raw", "content": "aGk=", "encoding": "base64"}, "text/plain; charset=utf-8", "hi"),
     ],
 )
-async def test_a_body_is_sent_as_its_kind(peer: Peer, body: dict[str, Any], media: str, sent: str) -> None:
+async def test_a_body_is_encoded_by_its_kind(peer: Peer, body: dict[str, Any], media: str, sent: str) -> None:
     said = (await output(method="POST", url=f"{peer.url}/echo", body=body))["body"]
     assert (said["headers"]["content-type"], said["body"]) == (media, sent)
 
@@ -78,12 +78,12 @@ async def test_files_are_sent_as_multipart(peer: Peer) -> None:
         ("/long", "json", {}),
     ],
 )
-async def test_the_body_is_read_as_what_it_is(peer: Peer, path: str, kind: str, body: Any) -> None:
+async def test_the_body_is_decoded_by_its_kind(peer: Peer, path: str, kind: str, body: Any) -> None:
     found = (await output(url=peer.url + path, response={"kind": kind}))["body"]
     assert (found["query"] if path.startswith("/echo") else found) == body
 
 
-async def test_what_follows_a_body_is_no_answer_to_the_next_request(peer: Peer) -> None:
+async def test_bytes_after_a_body_are_not_the_response_to_the_next_request(peer: Peer) -> None:
     assert (await output(url=f"{peer.url}/long"))["body"] == {}
     assert (await output(url=f"{peer.url}/text"))["body"] == "grüße"
 
@@ -107,7 +107,7 @@ async def test_what_follows_a_body_is_no_answer_to_the_next_request(peer: Peer) 
         ({"url": "http://x", "headerz": {}}, "Extra inputs"),
     ],
 )
-def test_a_config_that_cannot_work_is_found_before_a_run(config: dict[str, Any], message: str) -> None:
+def test_an_invalid_config_is_found_before_the_run(config: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         HttpConfig.model_validate(config)
 
@@ -136,7 +136,7 @@ def test_a_config_that_cannot_work_is_found_before_a_run(config: dict[str, Any],
         ({"url": "http://x", "body": {"type": "form", "content": {"a": [{}]}}}, "CONFIG", "`body.content.a` must"),
     ],
 )
-async def test_what_a_template_gives_is_looked_at_before_anything_is_sent(
+async def test_rendered_values_are_checked_before_anything_is_sent(
     config: dict[str, Any], code: str, message: str
 ) -> None:
     failed = await failure(scope={"input": {"n": 1, "word": "hello", "lines": "a\r\nX-Injected: 1"}}, **config)

@@ -1,10 +1,10 @@
-"""Lists that the `http` node reads page by page, and pages that lead nowhere."""
+"""Lists that `http` nodes read page by page, and invalid next pages."""
 
 from typing import Any
 
 import pytest
 
-from tests.engine.http_nodes import Call, failure, output
+from tests.engine.http_nodes import HttpVisit, failure, output
 from tests.peers.http import Peer
 
 
@@ -20,7 +20,7 @@ async def test_a_list_is_read_page_by_page(peer: Peer, pagination: dict[str, Any
     found = await output(url=f"{peer.url}/pages", pagination=pagination)
     assert found["body"] == ["1a", "1b", "2a", "2b", "3a", "3b"]
     assert (found["pages"], found["truncated"]) == (3, False)
-    cut = Call({"url": f"{peer.url}/pages", "pagination": {**pagination, "limit": 2}})
+    cut = HttpVisit({"url": f"{peer.url}/pages", "pagination": {**pagination, "limit": 2}})
     found = await cut.output()
     assert (found["body"], found["truncated"]) == (["1a", "1b", "2a", "2b"], True)
     assert cut.logs == ["there are more than 2 pages: the rest is not read"]
@@ -36,7 +36,7 @@ async def test_a_list_is_read_page_by_page(peer: Peer, pagination: dict[str, Any
         ("/pages", {"by": "url", "path": "data", "items": "data"}, "does not lead to a next page"),
     ],
 )
-async def test_pages_that_lead_nowhere_are_a_clear_error(
+async def test_an_invalid_next_page_is_a_clear_error(
     peer: Peer, path: str, pagination: dict[str, Any], message: str
 ) -> None:
     failed = await failure(url=peer.url + path, pagination=pagination, response={"maxBytes": 10_000})

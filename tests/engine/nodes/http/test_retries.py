@@ -1,30 +1,32 @@
-"""When the `http` node asks again: what a status says, how long it waits, and the key that says it is the same request."""
+"""Retries of `http` nodes: which status, which pause, and the idempotency key."""
 
 import asyncio
 from typing import Any
 
 import pytest
 
-from tests.engine.http_nodes import QUICK, Call, failure, output
+from tests.engine.http_nodes import QUICK, HttpVisit, failure, output
 from tests.peers.http import Peer
 
 
-async def test_an_unexpected_status_shows_what_was_said(peer: Peer) -> None:
+async def test_an_unexpected_status_has_an_excerpt_of_the_body(peer: Peer) -> None:
     failed = await failure(url=f"{peer.url}/status?code=429&after=7", retry={"maxAttempts": 1})
     assert failed.retryable
     assert failed.details == {"status": 429, "body": '{"said": "why"}', "retryAfterS": 7.0}
     assert (await output(url=f"{peer.url}/status?code=404", expect=["2xx", 404]))["status"] == 404
 
 
-async def test_a_failing_target_is_asked_again(peer: Peer) -> None:
-    call = Call({"url": f"{peer.url}/flaky?times=2&code=503", "retry": QUICK})
+async def test_a_failed_request_is_retried(peer: Peer) -> None:
+    call = HttpVisit({"url": f"{peer.url}/flaky?times=2&code=503", "retry": QUICK})
     assert (await call.output())["status"] == 200
     assert peer.count("/flaky") == 3
-    assert call.logs[0].startswith("503 Told; attempt 2 in")
+    assert call.logs[0].startswith("503 Refused; attempt 2 in")
 
 
-async def test_a_target_says_when_to_come_again(peer: Peer) -> None:
-    call = Call({"url": f"{peer.url}/flaky?times=1&code=503&after=0", "retry": {"maxAttempts": 2, "backoffS": 600}})
+async def test_the_pause_of_retry_after_is_respected(peer: Peer) -> None:
+    call = HttpVisit(
+        {"url": f"{peer.url}/flaky?times=1&code=503&after=0", "retry": {"maxAttempts": 2, "backoffS": 600}}
+    )
     async with asyncio.timeout(5):
         assert (await call.output())["status"] == 200
     failed = await failure(url=f"{peer.url}/status?code=503&after=600", retry={"maxWaitS": 5})
@@ -41,7 +43,7 @@ async def test_a_target_says_when_to_come_again(peer: Peer) -> None:
         ("501", {**QUICK, "anyMethod": True}, 1),
     ],
 )
-async def test_a_post_is_repeated_only_where_it_is_safe_or_asked_for(
+async def test_a_post_is_repeated_only_if_safe_or_configured(
     peer: Peer, code: str, retry: dict[str, Any], asked: int
 ) -> None:
     await failure(method="POST", url=f"{peer.url}/status?code={code}", retry=retry)

@@ -1,4 +1,4 @@
-"""A `map` node that is cut off: what is left of it, and that another attempt does the rest and nothing twice."""
+"""Interrupted `map` nodes: finished items are saved, and another attempt runs only the rest."""
 
 import asyncio
 from collections import Counter
@@ -13,28 +13,28 @@ from engine.nodes.map import pool
 from engine.nodes.map.pool import digest_of
 from engine.sdk.resources import DoneItem
 from engine.types import JSON
-from tests.engine.map_nodes import MemoryItems, Probe, run_map
+from tests.engine.map_nodes import MapProbe, MemoryItems, run_map
 from tests.engine.node_runner import NodeHarness
 
 
-async def test_a_cancel_stops_all_items_at_once_and_what_is_done_is_kept() -> None:
-    probe, kept = Probe(), MemoryItems()
+async def test_a_cancel_stops_all_items_at_once_and_saves_the_finished_ones() -> None:
+    probe, store = MapProbe(), MemoryItems()
     does = "{{ 'hang' if item > 3 else 'output' }}"
     node = {"type": "probe", "config": {"sees": "{{ item }}", "does": does}}
-    given = NodeHarness(resources={"items": kept})
-    running = asyncio.create_task(run_map(given, probe, items=list(range(20)), node=node, concurrency=5))
+    harness = NodeHarness(resources={"items": store})
+    running = asyncio.create_task(run_map(harness, probe, items=list(range(20)), node=node, concurrency=5))
     await probe.hanging.wait()
     while sum(probe.ran.values()) < 9:  # noqa: ASYNC110 (four that are done, five that hang)
         await asyncio.sleep(0)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert probe.under_way == 0 and len(probe.ran) == 9
-    assert sorted(kept.items) == [0, 1, 2, 3]
+    assert probe.running == 0 and len(probe.ran) == 9
+    assert sorted(store.items) == [0, 1, 2, 3]
 
 
-async def test_a_failure_stops_the_others_and_another_attempt_does_the_rest_alone() -> None:
-    probe, given = Probe(), NodeHarness(resources={"items": MemoryItems()})
+async def test_a_failure_stops_the_others_and_another_attempt_runs_only_the_rest() -> None:
+    probe, harness = MapProbe(), NodeHarness(resources={"items": MemoryItems()})
     does = "{{ 'once' if item == 5 else 'output' }}"
     config = {
         "items": list(range(10)),
@@ -42,38 +42,38 @@ async def test_a_failure_stops_the_others_and_another_attempt_does_the_rest_alon
         "node": {"type": "probe", "config": {"sees": "{{ item }}", "does": does}},
     }
     with pytest.raises(NodeFailure, match="item 5: not yet"):
-        await run_map(given, probe, **config)
+        await run_map(harness, probe, **config)
     assert len(probe.ran) == 6
-    assert (await run_map(given, probe, **config))["items"] == list(range(10))
+    assert (await run_map(harness, probe, **config))["items"] == list(range(10))
     assert probe.ran.pop("run_1/0/n/1/5") == 2
     assert set(probe.ran.values()) == {1}
 
 
-async def test_what_was_done_for_another_item_is_done_anew() -> None:
-    """The list of a map that is launched again may be another one: it may look at branches that have gone on since."""
-    probe, given = Probe(), NodeHarness({"input": ["a", "x", "c", "d"]}, {"items": (kept := MemoryItems())})
-    kept.items = {index: DoneItem(index, digest_of(item), f'"{item}{item}"') for index, item in enumerate("abcde")}
+async def test_a_result_of_a_changed_item_is_not_reused() -> None:
+    """When a map runs again, its list may be another one: other branches have continued since."""
+    probe, harness = MapProbe(), NodeHarness({"input": ["a", "x", "c", "d"]}, {"items": (store := MemoryItems())})
+    store.items = {index: DoneItem(index, digest_of(item), f'"{item}{item}"') for index, item in enumerate("abcde")}
     config = {"items": "{{ input }}", "node": {"type": "probe", "config": {"sees": "{{ item }}{{ item }}"}}}
-    assert (await run_map(given, probe, **config))["items"] == ["aa", "xx", "cc", "dd"]
+    assert (await run_map(harness, probe, **config))["items"] == ["aa", "xx", "cc", "dd"]
     assert probe.ran == {"run_1/0/n/1/1": 1}
 
 
-async def test_who_has_lost_the_run_stops() -> None:
-    kept = MemoryItems()
-    kept.is_fenced = True
+async def test_a_worker_that_has_lost_the_run_stops() -> None:
+    store = MemoryItems()
+    store.is_fenced = True
     node = {"type": "probe", "config": {"does": "{{ 'hang' if index else 'output' }}"}}
     with pytest.raises(NodeFailure, match="another worker has claimed the run"):
-        await run_map(NodeHarness(resources={"items": kept}), Probe(), items=[1, 2], node=node)
+        await run_map(NodeHarness(resources={"items": store}), MapProbe(), items=[1, 2], node=node)
 
 
-async def test_progress_is_over_the_items_and_goes_on_where_it_was() -> None:
-    probe, kept = Probe(), MemoryItems()
-    kept.items = {index: DoneItem(index, digest_of(index + 1), "0") for index in range(3)}
-    given = NodeHarness(resources={"items": kept})
+async def test_progress_counts_items_and_continues_after_an_interruption() -> None:
+    probe, store = MapProbe(), MemoryItems()
+    store.items = {index: DoneItem(index, digest_of(index + 1), "0") for index in range(3)}
+    harness = NodeHarness(resources={"items": store})
     node = {"type": "probe", "config": {"does": "hang"}}
-    running = asyncio.create_task(run_map(given, probe, items=[1, 2, 3, 4], node=node))
+    running = asyncio.create_task(run_map(harness, probe, items=[1, 2, 3, 4], node=node))
     await probe.hanging.wait()
-    assert given.state.progress == 0.75 and given.state.message == "3 of 4 items"
+    assert harness.state.progress == 0.75 and harness.state.message == "3 of 4 items"
     running.cancel()
     await asyncio.wait([running])
 
@@ -86,10 +86,10 @@ async def test_progress_is_over_the_items_and_goes_on_where_it_was() -> None:
     crash_at=st.integers(1, 60),
     way=st.sampled_from(["node", "spec"]),
 )
-async def test_whatever_fails_and_whenever_it_crashes_the_output_is_that_of_one_after_the_other(
+async def test_the_output_equals_that_of_a_sequential_run_despite_failures_and_crashes(
     items: list[JSON], failing: set[int], concurrency: int, crash_at: int, way: str
 ) -> None:
-    probe, kept = Probe(), MemoryItems()
+    probe, store = MapProbe(), MemoryItems()
     probing = {
         "type": "probe",
         "config": {"sees": "{{ item }}", "does": f"{{{{ 'fail' if index in {sorted(failing)} else 'output' }}}}"},
@@ -100,14 +100,14 @@ async def test_whatever_fails_and_whenever_it_crashes_the_output_is_that_of_one_
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool, "BATCH", 2)
-        running = asyncio.create_task(run_map(NodeHarness({"input": items}, {"items": kept}), probe, **config))
+        running = asyncio.create_task(run_map(NodeHarness({"input": items}, {"items": store}), probe, **config))
         while not running.done() and sum(probe.ran.values()) < crash_at:  # noqa: ASYNC110 (the crash comes anywhere)
             await asyncio.sleep(0)
-    kept.is_dead = True
+    store.is_dead = True
     running.cancel()
     await asyncio.wait([running])
-    before, kept.is_dead = set(kept.items), False
-    output = await run_map(NodeHarness({"input": items}, {"items": kept}), probe, **config)
+    before, store.is_dead = set(store.items), False
+    output = await run_map(NodeHarness({"input": items}, {"items": store}), probe, **config)
 
     fails = [index for index in range(len(items)) if index in failing]
     assert output["items"] == [None if index in failing else item for index, item in enumerate(items)]

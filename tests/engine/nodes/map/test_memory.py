@@ -1,4 +1,4 @@
-"""How much memory a `map` node takes for as many items as it may have, as the kernel counts it."""
+"""Memory of a `map` node with many items, as the kernel counts it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,40 +6,43 @@ from pathlib import Path
 import pytest
 
 from engine.sdk.resources import DoneItem, MapVisit
-from tests.engine.map_nodes import MemoryItems, Probe, run_map
+from tests.engine.map_nodes import MapProbe, MemoryItems, run_map
 from tests.engine.node_runner import NodeHarness
 
 GROWTH_MIB = 40
 
 
-class Forgetting(MemoryItems):
-    """A store that is elsewhere: what it is given takes no memory here."""
+class ForgetfulItems(MemoryItems):
+    """A store that drops the items, as a store in another process uses no memory here."""
 
     async def save(self, visit: MapVisit, items: Sequence[DoneItem]) -> None:
         assert items
 
 
 def _memory(name: str) -> float:
-    """MiB, as the kernel counts them: `VmRSS` now, `VmHWM` at most since it was set back."""
+    """Return MiB from /proc: `VmRSS` is the current value, `VmHWM` the peak since its reset."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
     return int(line.split()[1]) / 1024
 
 
-def _forget_the_most() -> None:
+def _reset_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="asks Linux")
 @pytest.mark.parametrize(("way", "count"), [("node", 10_000), ("spec", 2_000)])
-async def test_ten_thousand_items_take_little_more_memory_than_their_values(way: str, count: int) -> None:
-    """Just below the 8 MiB that an output may have. Measured 10 MiB for nodes; for 10,000 specs of 400 characters 8 MiB."""
+async def test_ten_thousand_items_use_little_more_memory_than_their_values(way: str, count: int) -> None:
+    """The output is just below its limit of 8 MiB.
+
+    Measured: 10 MiB for nodes, 8 MiB for 10,000 specs of 400 characters.
+    """
     items = [f"{index:800}" for index in range(count)]
     echo = {"type": "transform", "config": {"output": "{{ item }}"}}
     inner = echo if way == "node" else {"nodes": [{"id": "echo", **echo}], "edges": []}
-    given = NodeHarness({"input": items}, {"items": Forgetting()})
-    await run_map(given, Probe(), items=[1], **{way: inner})
-    _forget_the_most()
+    harness = NodeHarness({"input": items}, {"items": ForgetfulItems()})
+    await run_map(harness, MapProbe(), items=[1], **{way: inner})
+    _reset_peak()
     before = _memory("VmRSS")
-    output = await run_map(given, Probe(), items="{{ input }}", **{way: inner})
+    output = await run_map(harness, MapProbe(), items="{{ input }}", **{way: inner})
     assert _memory("VmHWM") - before < GROWTH_MIB
     assert output["items"] == (items if way == "node" else [{"echo": item} for item in items])

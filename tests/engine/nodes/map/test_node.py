@@ -1,4 +1,4 @@
-"""The `map` node by itself: what it gives, how its items fail, and what they see."""
+"""`map` nodes outside of a run: output, failures, and the names that items can use."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 from engine.events import LogRecorded, Usage
 from engine.sdk.node import Output
 from engine.values.redaction import MARK
-from tests.engine.map_nodes import MemoryItems, Probe, run_map, run_map_with_attempts
+from tests.engine.map_nodes import MapProbe, MemoryItems, run_map, run_map_with_attempts
 from tests.engine.node_runner import NodeHarness
 from tests.engine.secret_values import VALUE, MemorySecrets
 
@@ -39,83 +39,90 @@ COUNTING = {
 }
 
 
-async def test_each_item_goes_through_the_node_and_the_order_is_kept() -> None:
-    given = NodeHarness({"input": {"list": [3, 1, 2]}})
-    assert await run_map(given, Probe(), items="{{ input.list }}", node=DOUBLE) == {"items": [6, 2, 4], "errors": []}
-    assert given.context.noted_input == {"count": 3}
+async def test_each_item_runs_the_node_and_the_output_keeps_the_order() -> None:
+    harness = NodeHarness({"input": {"list": [3, 1, 2]}})
+    assert await run_map(harness, MapProbe(), items="{{ input.list }}", node=DOUBLE) == {
+        "items": [6, 2, 4],
+        "errors": [],
+    }
+    assert harness.context.noted_input == {"count": 3}
 
 
-async def test_a_list_may_be_empty_or_be_made_of_templates() -> None:
-    assert await run_map(NodeHarness(), Probe(), items=[], node=DOUBLE) == {"items": [], "errors": []}
-    given = NodeHarness({"input": 4})
-    assert (await run_map(given, Probe(), items=["{{ input }}", 5], node=DOUBLE))["items"] == [8, 10]
+async def test_a_list_can_be_empty_or_contain_templates() -> None:
+    assert await run_map(NodeHarness(), MapProbe(), items=[], node=DOUBLE) == {"items": [], "errors": []}
+    harness = NodeHarness({"input": 4})
+    assert (await run_map(harness, MapProbe(), items=["{{ input }}", 5], node=DOUBLE))["items"] == [8, 10]
 
 
-async def test_each_item_goes_through_a_spec_with_branches_and_loops() -> None:
-    given, probe = NodeHarness({"input": {"limit": 3}}), Probe()
-    output = await run_map(given, probe, items=[1, 2, 3], spec=SMALL_OR_BIG)
+async def test_each_item_runs_a_spec_with_branches_and_loops() -> None:
+    harness, probe = NodeHarness({"input": {"limit": 3}}), MapProbe()
+    output = await run_map(harness, probe, items=[1, 2, 3], spec=SMALL_OR_BIG)
     assert output == {"items": [{"is": "small 0"}, {"is": "big 4"}, {"is": "big 6"}], "errors": []}
     assert probe.ran == {"run_1/0/n/1/1/big/1": 1, "run_1/0/n/1/2/big/1": 1}
-    assert (await run_map(NodeHarness({"input": None}), Probe(), items=[1, 4, 2], spec=COUNTING))["items"] == [1, 4, 2]
+    assert (await run_map(NodeHarness({"input": None}), MapProbe(), items=[1, 4, 2], spec=COUNTING))["items"] == [
+        1,
+        4,
+        2,
+    ]
 
 
-async def test_items_see_what_the_map_sees_and_a_node_of_their_own_spec_hides_an_outer_one() -> None:
+async def test_items_use_the_names_of_the_map_and_nested_nodes_hide_outer_ones() -> None:
     outer = {"output": "outer", "status": "COMPLETED"}
-    given = NodeHarness({"input": "in", "double": outer, "other": outer, "nodes": {"double": outer, "other": outer}})
+    harness = NodeHarness({"input": "in", "double": outer, "other": outer, "nodes": {"double": outer, "other": outer}})
     sees = "{{ item }} {{ index }} {{ input }} {{ double.output }} {{ nodes['other'].output }}"
     node = {"type": "transform", "config": {"output": sees}}
-    assert (await run_map(given, Probe(), items=["a"], node=node))["items"] == ["a 0 in outer outer"]
+    assert (await run_map(harness, MapProbe(), items=["a"], node=node))["items"] == ["a 0 in outer outer"]
     spec = {
         "nodes": [{"id": "double", "type": "transform", "config": {"output": 7}}, {"id": "x", **node}],
         "edges": [{"source": "double", "target": "x"}],
     }
-    assert (await run_map(given, Probe(), items=["a"], spec=spec))["items"] == [{"x": "a 0 in 7 outer"}]
+    assert (await run_map(harness, MapProbe(), items=["a"], spec=spec))["items"] == [{"x": "a 0 in 7 outer"}]
 
 
-async def test_so_many_items_are_under_way_and_no_more() -> None:
-    probe = Probe()
+async def test_the_number_of_concurrent_items_is_limited() -> None:
+    probe = MapProbe()
     await run_map(NodeHarness(), probe, items=list(range(50)), concurrency=7, node={"type": "probe"})
     assert probe.most == 7
 
 
 @pytest.mark.parametrize("way", ["node", "spec"])
-async def test_logs_carry_the_index_usage_adds_up_and_text_stays_inside(way: str) -> None:
-    given = NodeHarness()
+async def test_logs_have_the_index_usage_adds_up_and_text_is_dropped(way: str) -> None:
+    harness = NodeHarness()
     probing = {"type": "probe", "config": {"sees": "{{ item }}"}}
     inner = probing if way == "node" else {"nodes": [{"id": "p", **probing}], "edges": []}
-    await run_map(given, Probe(), items=["a", "b"], **{way: inner})
-    logs = [what for what in given.events if isinstance(what, LogRecorded)]
+    await run_map(harness, MapProbe(), items=["a", "b"], **{way: inner})
+    logs = [what for what in harness.events if isinstance(what, LogRecorded)]
     assert [(log.message, log.fields, log.node_id) for log in logs] == [
         ("sees a", {"value": "a", "index": 0}, "n"),
         ("sees b", {"value": "b", "index": 1}, "n"),
     ]
-    assert given.state.usage == Usage("model", 6, 4, 1.0)
-    assert given.deltas == []
+    assert harness.state.usage == Usage("model", 6, 4, 1.0)
+    assert harness.deltas == []
 
 
 @pytest.mark.parametrize("way", ["node", "spec"])
-async def test_secrets_are_seen_by_the_items_and_by_nobody_else(way: str) -> None:
+async def test_only_the_items_see_the_secrets(way: str) -> None:
     known = MemorySecrets(key=VALUE)
-    given = NodeHarness({"input": None}, {"secrets": known, "items": (kept := MemoryItems())})
+    harness = NodeHarness({"input": None}, {"secrets": known, "items": (store := MemoryItems())})
     probing = {"type": "probe", "config": {"sees": "{{ item }}{{ secrets.key }}"}}
     inner = probing if way == "node" else {"nodes": [{"id": "p", **probing}], "edges": []}
-    result = await run_map_with_attempts(given, Probe(), items=[1, 2], **{way: inner})
+    result = await run_map_with_attempts(harness, MapProbe(), items=[1, 2], **{way: inner})
     assert known.calls == 1
     assert isinstance(result.outcome, Output)
     assert str(result.outcome.value).count(MARK) == 2
-    assert VALUE not in repr((given.events, result, kept.items))
+    assert VALUE not in repr((harness.events, result, store.items))
 
 
-async def test_an_item_is_tried_again_by_a_retry_of_its_own() -> None:
-    probe, given = Probe(), NodeHarness()
+async def test_a_failed_item_is_retried_by_its_own_retry() -> None:
+    probe, harness = MapProbe(), NodeHarness()
     node = {
         "type": "probe",
         "config": {"sees": "{{ item }}", "does": "once"},
         "retry": {"maxAttempts": 2, "backoffS": 0},
     }
-    assert (await run_map(given, probe, items=[5], node=node))["items"] == [5]
+    assert (await run_map(harness, probe, items=[5], node=node))["items"] == [5]
     assert probe.ran == {"run_1/0/n/1/0": 2}
-    assert "item 0: attempt 1 failed: not yet; the next begins in 0 s" in given.log_messages
+    assert "item 0: attempt 1 failed: not yet; the next begins in 0 s" in harness.log_messages
 
 
 BAD: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -166,18 +173,18 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-async def test_what_goes_wrong_is_said_with_a_code_and_a_sentence(name: str) -> None:
-    config, code, told = BAD[name]
-    result = await run_map_with_attempts(NodeHarness({"input": {"n": 1}}), Probe(), **config)
+async def test_a_failed_map_has_a_code_and_a_message(name: str) -> None:
+    config, code, message = BAD[name]
+    result = await run_map_with_attempts(NodeHarness({"input": {"n": 1}}), MapProbe(), **config)
     assert result.error is not None
     assert (result.error.code, result.error.node_id) == (code, "n")
-    assert told in result.error.message
+    assert message in result.error.message
 
 
-async def test_failed_items_are_collected_and_the_others_go_on() -> None:
+async def test_failed_items_are_collected_and_the_others_continue() -> None:
     does = "{{ 'fail' if item is odd else 'output' }}"
     node = {"type": "probe", "config": {"sees": "{{ item }}", "does": does}}
-    output = await run_map(NodeHarness(), Probe(), items=[0, 1, 2, 3], onItemError="collect", node=node)
+    output = await run_map(NodeHarness(), MapProbe(), items=[0, 1, 2, 3], onItemError="collect", node=node)
     assert output == {
         "items": [0, None, 2, None],
         "errors": [{"index": 1, "code": "TEST", "message": "no 1"}, {"index": 3, "code": "TEST", "message": "no 3"}],

@@ -1,4 +1,4 @@
-"""A map whose run is stopped: what it has taken is told, what it has done is kept, and no cancel waits for a slow store."""
+"""A stopped run of a map: usage counts, finished items are saved, no cancel waits for a store."""
 
 import asyncio
 from collections.abc import Sequence
@@ -23,29 +23,29 @@ from tests.engine.checkpoint_history import RecordingHeadStore
 from tests.engine.memory_ports import RecordedJournal
 
 PROMPT_S = 0.5
-"""Far below `pool.FLUSH_S`; the machine may be busy."""
+"""Seconds: far below `pool.FLUSH_S`, and enough for a busy machine."""
 
 
-class TakerConfig(NodeConfig):
+class UsageConfig(NodeConfig):
     item: Any = None
 
 
-TakerConfig.model_fields["item"].json_schema_extra = {"format": "template"}
-TakerConfig.model_rebuild(force=True)
+UsageConfig.model_fields["item"].json_schema_extra = {"format": "template"}
+UsageConfig.model_rebuild(force=True)
 
 
-class Taker(NodeType[TakerConfig]):
-    """Takes something of a model, and then gives 1, fails for 2, and hangs for anything else."""
+class UsageNode(NodeType[UsageConfig]):
+    """Reports usage, and then returns 1, fails for 2, and hangs for any other item."""
 
     name = "taker"
-    title = "Taker"
+    title = "UsageNode"
     description = "For tests."
-    Config = TakerConfig
+    Config = UsageConfig
 
     def __init__(self) -> None:
         self.hangs = asyncio.Event()
 
-    async def execute(self, config: TakerConfig, ctx: NodeContext) -> Outcome:
+    async def execute(self, config: UsageConfig, ctx: NodeContext) -> Outcome:
         item = ctx.render(config.item)
         if item == 2:
             await self.hangs.wait()
@@ -61,7 +61,7 @@ class Taker(NodeType[TakerConfig]):
 
 
 class Store:
-    """The port `MapItems`. While it is `away`, whoever keeps something waits."""
+    """MapItems whose `save` waits while the store is `away`."""
 
     def __init__(self) -> None:
         self.items: list[DoneItem] = []
@@ -81,15 +81,15 @@ class Store:
 
 
 class MapRun:
-    """A run of one map over `items`, by the real drive."""
+    """A run of one map over `items`, with the real executor."""
 
     def __init__(self, items: list[int], way: str = "node") -> None:
-        self.taker, self.store, self.journal = Taker(), Store(), RecordedJournal()
+        self.usage_node, self.store, self.journal = UsageNode(), Store(), RecordedJournal()
         node = {"type": "taker", "config": {"item": "{{ item }}"}}
         inner = node if way == "node" else {"nodes": [{"id": "t", **node}], "edges": []}
         spec = {"nodes": [{"id": "m", "type": "map", "config": {"items": items, way: inner}}], "edges": []}
         head = RecordingHeadStore()
-        types = NodeTypes([*load_node_types().values(), self.taker])
+        types = NodeTypes([*load_node_types().values(), self.usage_node])
         self.executor = RunExecutor(
             RunInfo("run_test", "prj_test", 1, 0, None),
             compile_spec(parse(spec), types, head),
@@ -104,14 +104,14 @@ class MapRun:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_kept_by_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_batch_is_saved_during_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "BATCH_S", 60.0)
 
 
 @pytest.mark.parametrize("way", ["node", "spec"])
-async def test_what_an_item_that_is_cancelled_has_taken_counts(way: str) -> None:
+async def test_the_usage_of_a_cancelled_item_counts(way: str) -> None:
     run = MapRun([1, 3], way)
-    await run.taker.hangs.wait()
+    await run.usage_node.hangs.wait()
     run.executor.request(StopReason.CANCEL)
     assert await run.ended() is RunStatus.CANCELLED
     state = run.journal.states[-1]
@@ -119,16 +119,16 @@ async def test_what_an_item_that_is_cancelled_has_taken_counts(way: str) -> None
 
 
 @pytest.mark.parametrize("way", ["node", "spec"])
-async def test_what_items_have_taken_that_are_stopped_for_another_one_s_failure_counts(way: str) -> None:
+async def test_the_usage_of_items_stopped_by_a_failure_counts(way: str) -> None:
     run = MapRun([1, 2, 3], way)
     assert await run.ended() is RunStatus.FAILED
     state = run.journal.states[-1]
     assert (state.status, state.usage) == (NodeStatus.FAILED, Usage("model", 9, 6, 1.5))
 
 
-async def test_an_interrupted_map_keeps_what_is_done() -> None:
+async def test_an_interrupted_map_saves_finished_items() -> None:
     run = MapRun([1, 3])
-    await run.taker.hangs.wait()
+    await run.usage_node.hangs.wait()
     run.executor.request(StopReason.PAUSE)
     run.executor.interrupt()
     assert await run.ended() is RunStatus.PAUSED
@@ -136,41 +136,39 @@ async def test_an_interrupted_map_keeps_what_is_done() -> None:
 
 
 @pytest.mark.parametrize(("stop", "status"), [(StopReason.CANCEL, RunStatus.CANCELLED), (StopReason.LEASE_LOST, None)])
-async def test_a_cancel_and_a_lost_lease_wait_for_nothing_to_be_kept(
-    stop: StopReason, status: RunStatus | None
-) -> None:
+async def test_a_cancel_or_a_lost_lease_does_not_wait_for_the_store(stop: StopReason, status: RunStatus | None) -> None:
     run = MapRun([1, 3])
-    await run.taker.hangs.wait()
+    await run.usage_node.hangs.wait()
     run.store.away = True
     run.executor.request(stop)
     assert await run.ended(PROMPT_S) is status
     assert not run.store.asked.is_set()
 
 
-async def test_a_cancel_does_not_wait_for_an_interrupted_map_that_keeps_what_is_done() -> None:
+async def test_a_cancel_does_not_wait_for_an_interrupted_map_that_saves() -> None:
     run = MapRun([1, 3])
-    await run.taker.hangs.wait()
+    await run.usage_node.hangs.wait()
     run.store.away = True
     run.executor.request(StopReason.PAUSE)
     run.executor.interrupt()
     await run.store.asked.wait()
-    with capture_logs() as told:
+    with capture_logs() as lines:
         run.executor.request(StopReason.CANCEL)
         assert await run.ended(PROMPT_S) is RunStatus.CANCELLED
-    assert told == []
+    assert lines == []
 
 
-@pytest.mark.parametrize(("fault", "told"), [(None, "not within 0.05 s"), (RuntimeError("no room"), "no room")])
-async def test_why_the_rest_was_not_kept_is_logged(
-    monkeypatch: pytest.MonkeyPatch, fault: Exception | None, told: str
+@pytest.mark.parametrize(("fault", "message"), [(None, "not within 0.05 s"), (RuntimeError("disk full"), "disk full")])
+async def test_the_reason_is_logged_if_the_last_batch_is_not_saved(
+    monkeypatch: pytest.MonkeyPatch, fault: Exception | None, message: str
 ) -> None:
     monkeypatch.setattr(pool, "FLUSH_S", 0.05)
     run = MapRun([1, 3])
-    await run.taker.hangs.wait()
+    await run.usage_node.hangs.wait()
     run.store.away, run.store.fault = fault is None, fault
     with capture_logs() as logged:
         run.executor.request(StopReason.PAUSE)
         run.executor.interrupt()
         assert await run.ended() is RunStatus.PAUSED
     [line] = logged
-    assert (line["event"], line["log_level"], line["error"]) == ("map.rest_not_kept", "warning", told)
+    assert (line["event"], line["log_level"], line["error"]) == ("map.rest_not_kept", "warning", message)

@@ -1,4 +1,4 @@
-"""MCP servers that do not list their tools, or not soon: what the author is told, of a call and in code."""
+"""MCP servers that list their tools late or not at all: the failure of a call and of code."""
 
 import asyncio
 import sys
@@ -34,30 +34,30 @@ async def sandbox() -> AsyncIterator[AsyncMonty]:
 
 
 async def run(sandbox: AsyncMonty, tools: Tools, *lines: str, **config: Any) -> Any:
-    given = NodeHarness({}, {"sandbox": sandbox, "sandbox_memory_mb": 64, "tools": tools})
-    outcome = await given.run("code", {"code": "\n    ".join(["def process():", *lines]), **config})
+    harness = NodeHarness({}, {"sandbox": sandbox, "sandbox_memory_mb": 64, "tools": tools})
+    outcome = await harness.run("code", {"code": "\n    ".join(["def process():", *lines]), **config})
     assert isinstance(outcome, Output)
     return outcome.value
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "told"),
+    ("behaviour", "message"),
     [
         ("refuses", "the MCP server 'peer' cannot be used: it does not list its tools: no list today"),
         ("nonsense", "the MCP server 'peer' cannot be used: it does not list its tools: it is not a message of the"),
         ("silent", "the MCP server 'peer' cannot be used: it does not list its tools: no answer"),
     ],
 )
-async def test_a_server_that_does_not_list_its_tools_again_is_named(behaviour: str, told: str) -> None:
-    # It has the time that a server has to start, which is Python itself here.
+async def test_a_server_that_does_not_list_its_tools_again_is_reported(behaviour: str, message: str) -> None:
+    # The limit is the start time of a server, which includes the start of Python.
     async with open_tools({"peer": peer(behaviour, start_timeout_s=3)}) as tools:
         assert await tools.call("mcp:peer/change", {}, NodeHarness().context) == "done"
         with pytest.raises(NodeFailure) as failed:
             await tools.call("mcp:peer/add", {}, NodeHarness().context)
         assert (failed.value.code, failed.value.retryable) == ("TOOL_FAILED", True)
-        assert failed.value.message.startswith(told)
+        assert failed.value.message.startswith(message)
         infos = {info.name: info for info in await tools.listed()}
-        assert (infos["mcp:peer/*"].problem or "").startswith(told)
+        assert (infos["mcp:peer/*"].problem or "").startswith(message)
 
 
 async def test_a_server_that_dies_while_it_lists_its_tools_is_started_again() -> None:
@@ -66,7 +66,7 @@ async def test_a_server_that_dies_while_it_lists_its_tools_is_started_again() ->
         assert await tools.call("mcp:peer/add", {}, NodeHarness().context) == "done"
 
 
-async def test_what_a_server_lists_is_looked_at_once() -> None:
+async def test_the_tools_of_a_server_are_checked_once() -> None:
     async with open_tools({"peer": peer("lists")}) as tools:
         first = await tools.find("mcp:peer/list_1")
         assert first.parameters["properties"].keys() == {"a", "b"}
@@ -77,40 +77,40 @@ async def test_what_a_server_lists_is_looked_at_once() -> None:
             await tools.find("mcp:peer/list_1")
 
 
-def looks() -> list[asyncio.Task[Any]]:
+def running_checks() -> list[asyncio.Task[Any]]:
     return [task for task in asyncio.all_tasks() if task.get_name() == "check the tools of mcp:peer"]
 
 
-async def test_a_look_that_takes_longer_than_a_list_waits_goes_on_and_is_shared(
+async def test_a_check_that_takes_longer_than_the_list_waits_continues_and_is_shared(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with open_tools({"peer": peer("heavy")}) as tools:
         await tools.call("mcp:peer/change", {}, NodeHarness().context)
         monkeypatch.setattr(catalog, "LISTING_S", 0.1)
-        with client._lock:  # Somebody else's work is done there, and takes its time.
+        with client._lock:  # the isolated process is busy with other work
             for _ in range(2):
                 infos = {info.name: info for info in await tools.listed()}
                 assert "still" in (infos["mcp:peer/*"].problem or "")
-            [look] = looks()
+            [look] = running_checks()
             finding = asyncio.create_task(tools.find("mcp:peer/list_2"))
         assert (await finding).problem is None
-        assert look.done() and looks() == []
+        assert look.done() and running_checks() == []
         monkeypatch.setattr(catalog, "LISTING_S", 5.0)
         assert "mcp:peer/list_2" in {info.name for info in await tools.listed()}
 
 
-async def test_a_catalog_that_closes_waits_for_the_schema_that_is_looked_at_and_for_no_other() -> None:
+async def test_closing_the_catalog_waits_only_for_the_schema_being_checked() -> None:
     async with open_tools({"peer": peer("heavy")}) as tools:
         await tools.call("mcp:peer/change", {}, NodeHarness().context)
         finding = asyncio.create_task(tools.find("mcp:peer/add"))
         async with asyncio.timeout(10):
-            while not looks():  # noqa: ASYNC110 (the server has listed its tools again)
+            while not running_checks():  # noqa: ASYNC110 (the server lists its tools again)
                 await asyncio.sleep(0)
-    assert looks() == []
+    assert running_checks() == []
     await asyncio.wait([finding])
 
 
-async def test_a_tool_that_could_not_be_looked_at_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_tool_that_could_not_be_checked_is_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_tools({"peer": peer("heavy")}) as tools:
         await tools.call("mcp:peer/change", {}, NodeHarness().context)
         monkeypatch.setattr(mcp_listing, "CHECK_S", 0.0)
@@ -119,7 +119,7 @@ async def test_a_tool_that_could_not_be_looked_at_is_looked_at_again(monkeypatch
         assert (failed.value.code, failed.value.retryable) == ("TOOL_FAILED", True)
         add = await tools.find("mcp:peer/add")
         monkeypatch.setattr(mcp_listing, "CHECK_S", 20.0)
-        with pytest.raises(NodeFailure):  # Not at once again.
+        with pytest.raises(NodeFailure):  # not again at once
             await tools.find("mcp:peer/list_2")
         listing = tools._servers["peer"]._listing
         assert listing is not None
@@ -128,28 +128,28 @@ async def test_a_tool_that_could_not_be_looked_at_is_looked_at_again(monkeypatch
         assert await tools.find("mcp:peer/add") is add
 
 
-async def test_code_that_calls_a_tool_of_a_server_that_is_down_is_told_so(sandbox: AsyncMonty) -> None:
+async def test_code_that_calls_a_tool_of_a_server_that_is_down_gets_the_reason(sandbox: AsyncMonty) -> None:
     async with open_tools({"peer": NOWHERE}) as tools:
         with pytest.raises(NodeFailure) as failed:
             await run(sandbox, tools, "return mcp_peer_add(1, 2)")
         assert failed.value.code == "CODE"
-        told = "line 2: RuntimeError: the tool 'mcp:peer/add' cannot be used: the MCP server 'peer' cannot be used: "
-        assert failed.value.message.startswith(told)
+        message = "line 2: RuntimeError: the tool 'mcp:peer/add' cannot be used: the MCP server 'peer' cannot be used: "
+        assert failed.value.message.startswith(message)
         caught = ["try:", "    mcp_peer_add(1, 2)", "except RuntimeError as e:", "    return 'peer' in str(e)"]
         assert await run(sandbox, tools, *caught) is True
 
 
-async def test_a_name_of_the_code_s_own_may_begin_as_a_server_that_is_down(sandbox: AsyncMonty) -> None:
+async def test_a_name_in_the_code_may_begin_like_a_server_that_is_down(sandbox: AsyncMonty) -> None:
     async with open_tools({"peer": NOWHERE}) as tools:
         assert await run(sandbox, tools, "mcp_peer_result = 7", "return mcp_peer_result") == 7
 
 
-async def test_of_two_servers_whose_names_begin_alike_one_may_be_down(sandbox: AsyncMonty) -> None:
+async def test_one_of_two_servers_with_a_common_prefix_may_be_down(sandbox: AsyncMonty) -> None:
     async with open_tools({"peer": NOWHERE, "peer_two": peer("lists")}) as tools:
         assert await run(sandbox, tools, "return mcp_peer_two_add(1, 2)") == "done"
 
 
-async def test_the_time_that_a_server_takes_to_start_is_not_the_code_s(
+async def test_the_start_of_a_server_does_not_count_as_time_of_the_code(
     sandbox: AsyncMonty, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sandbox_module, "GRACE_S", 0.4)

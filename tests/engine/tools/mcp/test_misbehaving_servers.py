@@ -1,5 +1,7 @@
-"""MCP servers that start as they should, and then misbehave in a call. Each row ends in a failure that says what happened,
-nothing large is kept, and the next call works."""
+"""MCP servers that start normally and misbehave during a call.
+
+Each row ends in a failure with the reason and with little memory, and the next call works.
+"""
 
 import asyncio
 import resource
@@ -31,7 +33,7 @@ async def failed(tools: Tools, tool: str) -> NodeFailure:
 
 
 @pytest.mark.parametrize(
-    ("tool", "code", "told"),
+    ("tool", "code", "message"),
     [
         ("hang", "TIMEOUT", "mcp:peer/hang did not finish within 1 s"),
         ("drip", "TIMEOUT", "mcp:peer/drip did not finish within 1 s"),
@@ -51,13 +53,13 @@ async def failed(tools: Tools, tool: str) -> NodeFailure:
         ("refuse", "TOOL_FAILED", LOST + "'refuse': it answered 500"),
     ],
 )
-async def test_a_server_over_http_that_misbehaves(tool: str, code: str, told: str) -> None:
-    bomb(1)  # which takes its time to make
+async def test_a_misbehaving_server_over_http_is_a_clear_error(tool: str, code: str, message: str) -> None:
+    bomb(1)  # built now, since it takes long
     async with http_peer() as peer, open_tools({"peer": McpServer(url=f"{peer.url}/mcp", timeout_s=1)}) as tools:
         await tools.listed()
         failure = await failed(tools, tool)
         assert (failure.code, failure.retryable) == (code, True)
-        assert told in failure.message
+        assert message in failure.message
         assert peer.written < 64 * MIB
         assert await tools.call("mcp:peer/add", {}, NodeHarness().context) == "3"
 
@@ -71,28 +73,28 @@ async def piped() -> AsyncIterator[Tools]:
 
 
 @pytest.mark.parametrize(
-    ("tool", "told"),
+    ("tool", "message"),
     [
         ("gib", LOST + "'gib': a message is longer than 16 MiB"),
         ("broken_utf8", LOST + "'broken_utf8': 'utf-8' codec can't decode byte 0xff"),
         ("die", LOST + "'die': it ended"),
     ],
 )
-async def test_a_server_on_standard_streams_that_misbehaves(piped: Tools, tool: str, told: str) -> None:
+async def test_a_misbehaving_server_on_standard_streams_is_a_clear_error(piped: Tools, tool: str, message: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     failure = await failed(piped, tool)
     assert (failure.code, failure.retryable) == ("TOOL_FAILED", True)
-    assert told in failure.message
+    assert message in failure.message
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 256 * 1024  # KiB
     assert await piped.call("mcp:peer/add", {"a": 1, "b": 2}, NodeHarness().context) == {"result": 3}
 
 
-async def test_a_line_that_a_program_prints_beside_is_passed_over(piped: Tools) -> None:
+async def test_a_printed_line_that_is_no_message_is_ignored(piped: Tools) -> None:
     assert await piped.call("mcp:peer/prints", {}, NodeHarness().context) == {"result": "said"}
 
 
-async def test_an_answer_that_breaks_ends_the_other_calls_of_its_session_too() -> None:
-    """Which call it was for is not known, and none may wait for an answer that does not come."""
+async def test_a_broken_response_ends_all_calls_of_its_session() -> None:
+    """It is unknown which call it belongs to, and no call may wait for a response forever."""
     async with http_peer() as peer, open_tools({"peer": McpServer(url=f"{peer.url}/mcp", timeout_s=30)}) as tools:
         await tools.listed()
         waiting = asyncio.create_task(failed(tools, "hang"))

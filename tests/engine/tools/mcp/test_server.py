@@ -1,4 +1,4 @@
-"""MCP servers: real ones, in processes of their own, over standard streams and over HTTP, that also die."""
+"""Real MCP servers in their own processes, on standard streams and over HTTP, that also die."""
 
 import asyncio
 import os
@@ -16,20 +16,20 @@ from engine.tools.catalog import Tools, open_tools
 from engine.tools.mcp import server as mcp
 from engine.tools.mcp import session
 from tests.engine.node_runner import NodeHarness
-from tests.peers.mcp_processes import PEER, Http, Told, stdio
+from tests.peers.mcp_processes import PEER, HttpServerProcess, ServerLog, stdio
 
 
 @pytest.fixture
-async def log() -> AsyncIterator[Told]:
-    transport, told = await asyncio.get_running_loop().create_datagram_endpoint(Told, ("127.0.0.1", 0))
-    told.port = transport.get_extra_info("sockname")[1]
-    yield told
+async def log() -> AsyncIterator[ServerLog]:
+    transport, log = await asyncio.get_running_loop().create_datagram_endpoint(ServerLog, ("127.0.0.1", 0))
+    log.port = transport.get_extra_info("sockname")[1]
+    yield log
     transport.close()
 
 
 @pytest.fixture
-async def over_http(log: Told) -> AsyncIterator[Http]:
-    server = Http(log)
+async def over_http(log: ServerLog) -> AsyncIterator[HttpServerProcess]:
+    server = HttpServerProcess(log)
     await server.start()
     yield server
     server.kill()
@@ -42,8 +42,8 @@ async def opened(config: McpServer, name: str = "peer") -> AsyncIterator[Tools]:
 
 
 @pytest.fixture(params=["stdio", "http"])
-async def tools(request: pytest.FixtureRequest, log: Told) -> AsyncIterator[Tools]:
-    http = Http(log)
+async def tools(request: pytest.FixtureRequest, log: ServerLog) -> AsyncIterator[Tools]:
+    http = HttpServerProcess(log)
     if request.param == "http":
         await http.start()
     config = McpServer(url=f"http://127.0.0.1:{http.port}/mcp") if http.process else stdio(log)
@@ -52,9 +52,9 @@ async def tools(request: pytest.FixtureRequest, log: Told) -> AsyncIterator[Tool
     http.kill()
 
 
-async def call(tools: Tools, tool: str, _given: NodeHarness | None = None, **arguments: Any) -> Any:
+async def call(tools: Tools, tool: str, _harness: NodeHarness | None = None, **arguments: Any) -> Any:
     async with asyncio.timeout(30):
-        return await tools.call(f"mcp:peer/{tool}", arguments, (_given or NodeHarness()).context)
+        return await tools.call(f"mcp:peer/{tool}", arguments, (_harness or NodeHarness()).context)
 
 
 async def failure(tools: Tools, tool: str, **arguments: Any) -> NodeFailure:
@@ -63,7 +63,7 @@ async def failure(tools: Tools, tool: str, **arguments: Any) -> NodeFailure:
     return failed.value
 
 
-async def test_a_server_s_tools_are_listed_and_called(tools: Tools) -> None:
+async def test_the_tools_of_a_server_are_listed_and_called(tools: Tools) -> None:
     infos = {info.name: info for info in await tools.listed()}
     add = infos["mcp:peer/add"]
     assert (add.description, add.origin, add.problem) == ("Adds two numbers.", "mcp:peer", None)
@@ -76,7 +76,7 @@ async def test_a_server_s_tools_are_listed_and_called(tools: Tools) -> None:
     assert await call(tools, "key") == {"result": "run_1/0/n/1"}
 
 
-async def test_a_tool_that_fails_says_why(tools: Tools) -> None:
+async def test_a_failing_tool_reports_the_reason(tools: Tools) -> None:
     failed = await failure(tools, "fail")
     assert (failed.code, "no luck today" in failed.message) == ("TOOL_FAILED", True)
     assert (await failure(tools, "add", a="x", b=1)).code == "TOOL_ARGUMENTS"
@@ -84,7 +84,7 @@ async def test_a_tool_that_fails_says_why(tools: Tools) -> None:
     assert (unknown.code, "did you mean 'mcp:peer/add'" in unknown.message) == ("TOOL_UNKNOWN", True)
 
 
-async def test_a_server_that_dies_in_a_call_fails_what_waits_for_it(tools: Tools, log: Told) -> None:
+async def test_a_server_that_dies_during_a_call_fails_the_waiting_calls(tools: Tools, log: ServerLog) -> None:
     waiting = asyncio.create_task(failure(tools, "hang"))
     await log.until("hanging")
     failed = await failure(tools, "die")
@@ -94,7 +94,9 @@ async def test_a_server_that_dies_in_a_call_fails_what_waits_for_it(tools: Tools
     assert log.count("dying") == 1
 
 
-async def test_a_server_that_was_started_again_is_found_again(over_http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_restarted_server_is_connected_again(
+    over_http: HttpServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(session, "PING_S", 0.2)
     async with opened(McpServer(url=f"http://127.0.0.1:{over_http.port}/mcp")) as tools:
         assert await call(tools, "add", a=1, b=2) == {"result": 3}
@@ -102,19 +104,19 @@ async def test_a_server_that_was_started_again_is_found_again(over_http: Http, m
         await over_http.start()
         assert await call(tools, "add", a=2, b=2) == {"result": 4}
         over_http.kill()
-        await asyncio.sleep(0.3)  # the session counts as idle then
+        await asyncio.sleep(0.3)  # then the session counts as idle
         failed = await failure(tools, "add", a=1, b=1)
         assert (failed.code, failed.retryable, "cannot be used" in failed.message) == ("TOOL_FAILED", True, True)
 
 
-async def test_a_server_that_ended_between_two_calls_is_started_again(log: Told) -> None:
+async def test_a_server_that_ended_between_two_calls_is_started_again(log: ServerLog) -> None:
     async with opened(stdio(log)) as tools:
         assert await call(tools, "add", a=1, b=2) == {"result": 3}
         await log.until("started")
         os.kill(log.pid, 9)
         async with asyncio.timeout(20):
             while True:
-                # Whoever calls in the moment of its death may be told so; nobody waits for it.
+                # A call at the moment of its death may fail; no call waits for it.
                 try:
                     assert await call(tools, "add", a=2, b=2) == {"result": 4}
                     break
@@ -123,7 +125,7 @@ async def test_a_server_that_ended_between_two_calls_is_started_again(log: Told)
         assert log.count("started") == 2
 
 
-async def test_a_cancelled_call_is_called_off_and_the_session_stays(tools: Tools, log: Told) -> None:
+async def test_a_cancel_is_sent_to_the_server_and_the_session_continues(tools: Tools, log: ServerLog) -> None:
     calling = asyncio.create_task(call(tools, "hang"))
     await log.until("hanging")
     calling.cancel()
@@ -134,7 +136,7 @@ async def test_a_cancelled_call_is_called_off_and_the_session_stays(tools: Tools
     assert log.count("started") == 1
 
 
-async def test_a_call_has_a_time_limit(log: Told) -> None:
+async def test_a_call_has_a_time_limit(log: ServerLog) -> None:
     async with opened(stdio(log, timeout_s=0.5)) as tools:
         await tools.listed()
         failed = await failure(tools, "hang")
@@ -142,26 +144,26 @@ async def test_a_call_has_a_time_limit(log: Told) -> None:
         await log.until("called off")
 
 
-async def test_calls_share_a_session_and_run_side_by_side(tools: Tools, log: Told) -> None:
+async def test_concurrent_calls_share_one_session(tools: Tools, log: ServerLog) -> None:
     sums = await asyncio.gather(*(call(tools, "add", a=n, b=n) for n in range(20)))
     assert sums == [{"result": n * 2} for n in range(20)]
     assert log.count("started") == 1
 
 
-async def test_progress_is_shown(tools: Tools) -> None:
-    given = NodeHarness()
-    assert await call(tools, "steps", given) == {"result": "done"}
-    assert "half way" in given.messages
+async def test_the_progress_of_a_tool_is_reported(tools: Tools) -> None:
+    harness = NodeHarness()
+    assert await call(tools, "steps", harness) == {"result": "done"}
+    assert "half way" in harness.messages
 
 
-async def test_a_server_that_learns_a_tool_is_asked_again(log: Told) -> None:
+async def test_a_server_that_adds_a_tool_is_listed_again(log: ServerLog) -> None:
     async with opened(stdio(log)) as tools:
         assert "mcp:peer/learned" not in [info.name for info in await tools.listed()]
         await call(tools, "learn")
         assert (await call(tools, "learned", city="Oslo"))["sky"] == "clear"
 
 
-async def test_only_the_tools_that_are_wanted_are_taken_over(log: Told) -> None:
+async def test_only_the_selected_tools_are_listed(log: ServerLog) -> None:
     async with opened(stdio(log, tools=["add", "nope"], required_scopes=["sums"])) as tools:
         infos = {info.name: info for info in await tools.listed() if info.origin == "mcp:peer"}
         assert set(infos) == {"mcp:peer/add", "mcp:peer/nope"}
@@ -171,14 +173,12 @@ async def test_only_the_tools_that_are_wanted_are_taken_over(log: Told) -> None:
         assert (forbidden.code, "sums" in forbidden.message) == ("TOOL_FORBIDDEN", True)
         assert (await failure(tools, "nope")).message.endswith("the server has no such tool")
         for scope in ("sums", "admin"):
-            given = NodeHarness()
-            given.context.scopes = frozenset([scope])
-            assert await call(tools, "add", given, a=1, b=1) == {"result": 2}
+            harness = NodeHarness()
+            harness.context.scopes = frozenset([scope])
+            assert await call(tools, "add", harness, a=1, b=1) == {"result": 2}
 
 
-async def test_a_server_sees_the_environment_that_it_is_given_and_no_other(
-    log: Told, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_server_sees_only_the_configured_environment(log: ServerLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PEER_KEY", "s3cret")
     monkeypatch.setenv("NOT_GIVEN", "s3cret")
     async with opened(stdio(log, env={"GIVEN": "${PEER_KEY}"})) as tools:
@@ -203,7 +203,7 @@ async def test_a_server_sees_the_environment_that_it_is_given_and_no_other(
         ),
     ],
 )
-async def test_a_server_that_cannot_be_used_is_named_in_the_catalog(config: McpServer, problem: str) -> None:
+async def test_a_server_that_cannot_be_used_is_listed_with_the_reason(config: McpServer, problem: str) -> None:
     async with opened(config) as tools:
         infos = {info.name: info for info in await tools.listed()}
         assert problem in (infos["mcp:peer/*"].problem or "")
@@ -212,15 +212,17 @@ async def test_a_server_that_cannot_be_used_is_named_in_the_catalog(config: McpS
         assert (failed.code, failed.retryable, problem in failed.message) == ("TOOL_FAILED", True, True)
 
 
-async def test_what_is_told_of_a_server_holds_no_key(over_http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_messages_about_a_server_contain_no_key(
+    over_http: HttpServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PEER_KEY", "s3cret")
     url = f"http://127.0.0.1:{over_http.port}/nowhere?key=${{PEER_KEY}}"
     async with opened(McpServer(url=url)) as tools:
-        told = (await failure(tools, "add", a=1, b=1)).message
-    assert "cannot be used" in told and "s3cret" not in told
+        message = (await failure(tools, "add", a=1, b=1)).message
+    assert "cannot be used" in message and "s3cret" not in message
 
 
-async def test_a_server_that_could_not_be_reached_is_not_tried_at_once_again(
+async def test_an_unreachable_server_is_not_tried_again_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     missing = tmp_path / "not-yet"
@@ -233,7 +235,7 @@ async def test_a_server_that_could_not_be_reached_is_not_tried_at_once_again(
         assert await call(tools, "add", a=1, b=2) == {"result": 3}
 
 
-async def test_no_process_outlives_the_catalog(log: Told) -> None:
+async def test_no_process_outlives_the_catalog(log: ServerLog) -> None:
     async with opened(stdio(log)) as tools:
         waiting = asyncio.create_task(failure(tools, "hang"))
         await log.until("hanging")
