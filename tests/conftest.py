@@ -1,4 +1,4 @@
-"""Fixtures with real servers: one embedded Postgres and Redis a test process, one database a test."""
+"""Fixtures with real servers: an embedded Postgres and Redis, one database a test."""
 
 import itertools
 import os

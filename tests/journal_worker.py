@@ -55,7 +55,7 @@ class HeldRun:
         self._journal, self.run_id, self.epoch = journal, run_id, epoch
 
     async def record(self, *events: EventData) -> int:
-        """Commit events as one entry. Returns the number of the last one, as all methods here do."""
+        """Commit events as one entry. Returns the number of the last one."""
         now = datetime.now(UTC)
         entry = Entry(self.run_id, self.epoch, events_to_write=[(now, data) for data in events])
         return await self._journal.commit(entry)

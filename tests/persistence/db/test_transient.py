@@ -1,4 +1,4 @@
-"""Who cannot do without an answer asks again for as long as it is worth it, and says so."""
+"""Retries of statements: transient errors are retried and logged, final ones are raised."""
 
 import asyncpg
 import pytest
@@ -10,21 +10,21 @@ from persistence.db.transient import retry_transient
 KILL = "SELECT pg_terminate_backend(pg_backend_pid())"
 
 
-async def test_what_passes_is_asked_again_and_told_each_time(database: Database) -> None:
+async def test_a_transient_error_is_retried_and_logged_each_time(database: Database) -> None:
     statements = iter([KILL, "SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(5)", "SELECT 7"])
     with capture_logs() as logs:
         assert await retry_transient(lambda: database.pool.fetchval(next(statements)), "test.waiting", run_id="r") == 7
     assert [(entry["event"], entry["run_id"]) for entry in logs] == [("test.waiting", "r")] * 2
 
 
-async def test_what_does_not_pass_is_raised_at_once(database: Database) -> None:
+async def test_a_permanent_error_is_raised_at_once(database: Database) -> None:
     statements = iter(["SELECT 1 / 0", "SELECT 7"])
     with capture_logs() as logs, pytest.raises(asyncpg.DivisionByZeroError):
         await retry_transient(lambda: database.pool.fetchval(next(statements)), "test.waiting")
     assert logs == []
 
 
-async def test_who_asks_says_what_is_final(database: Database) -> None:
+async def test_the_caller_decides_which_error_is_final(database: Database) -> None:
     statements = ["SELECT 1 / 0", "SELECT nothing FROM nowhere"]
     with capture_logs() as logs, pytest.raises(asyncpg.UndefinedTableError):
         await retry_transient(

@@ -1,4 +1,4 @@
-"""Reading runs back: states, outputs, pages of events, checkpoints; and who may see them."""
+"""The history of runs: states, outputs, pages of events and checkpoints, and who may see them."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ from persistence.runs import run as runs
 from persistence.runs.listing import RunFilter
 from tests.journal_worker import HeldRun, accept_run, open_worker
 
-STRANGER = Caller("stranger", {"prj_other": Role.ADMIN})
+OTHER_CALLER = Caller("other", {"prj_other": Role.ADMIN})
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ async def held(database: Database, redis: Redis, caller: Caller, project: str) -
 
 
 @pytest.mark.parametrize(
-    "what",
+    "data",
     [
         StatusChange(RunStatus.QUEUED, None, "Accepted"),
         NodeChange(NodeState("run_1", "a", NodeStatus.RUNNING, started_at=datetime.now(UTC), seq=7)),
@@ -38,48 +38,48 @@ async def held(database: Database, redis: Redis, caller: Caller, project: str) -
         LogRecorded(LogLevel.WARNING, "careful", "a", {"n": 1}),
     ],
 )
-def test_a_payload_gives_back_what_was_written(what: object) -> None:
+def test_a_payload_decodes_to_the_same_event(data: object) -> None:
     at = datetime.now(UTC)
-    payload = codec.payload_of(at, what)  # type: ignore[arg-type]
+    payload = codec.payload_of(at, data)  # type: ignore[arg-type]
     events = codec.events_of("run_1", 7, b"[" + payload + b"," + payload + b"]")
     assert [event.seq for event in events] == [6, 7]
-    assert (events[1].at, events[1].data) == (at, what)
+    assert (events[1].at, events[1].data) == (at, data)
 
 
-async def test_nodes_that_nothing_happened_to_are_idle_in_spec_order(
+async def test_nodes_without_events_are_idle_in_the_order_of_the_spec(
     database: Database, caller: Caller, held: HeldRun
 ) -> None:
     await held.node("b", NodeStatus.RUNNING, visits=1, attempt=1)
     async with database.connect() as connection:
         states = (await node_states.states(connection, caller, [held.run_id]))[held.run_id]
-        assert await node_states.states(connection, STRANGER, [held.run_id]) == {}
+        assert await node_states.states(connection, OTHER_CALLER, [held.run_id]) == {}
     assert [(state.node_id, state.status) for state in states] == [("a", NodeStatus.IDLE), ("b", NodeStatus.RUNNING)]
 
 
-async def test_states_and_outputs_at_a_number_are_those_of_then(
+async def test_states_and_outputs_after_an_event_are_those_of_that_time(
     database: Database, caller: Caller, held: HeldRun
 ) -> None:
     first = await held.node("a", NodeStatus.COMPLETED, output=1, has_output=True, visits=1)
-    second = await held.node("a", NodeStatus.COMPLETED, output=2, has_output=True, visits=2, input="given")
+    second = await held.node("a", NodeStatus.COMPLETED, output=2, has_output=True, visits=2, input="input")
     await held.node("a", NodeStatus.RUNNING, visits=3)
     async with database.connect() as connection:
         assert await node_states.outputs_at(connection, caller, held.run_id, first) == {"a": 1}
         assert await node_states.outputs_at(connection, caller, held.run_id, second) == {"a": 2}
-        assert await node_states.outputs_at(connection, STRANGER, held.run_id, second) == {}
+        assert await node_states.outputs_at(connection, OTHER_CALLER, held.run_id, second) == {}
         place = (held.run_id, second)
-        assert await node_states.values(connection, caller, [place]) == {place: node_states.Values("given", 2)}
+        assert await node_states.values(connection, caller, [place]) == {place: node_states.Values("input", 2)}
         then = (await node_states.states_at(connection, caller, [place]))[place]
         now = (await node_states.states(connection, caller, [held.run_id]))[held.run_id]
     assert (then[0].visits, then[0].output_seq) == (2, second)
     assert (now[0].visits, now[0].has_output, now[0].output_seq) == (3, False, None)
 
 
-async def test_events_page_both_ways(database: Database, caller: Caller, held: HeldRun) -> None:
+async def test_events_are_paged_forwards_and_backwards(database: Database, caller: Caller, held: HeldRun) -> None:
     await held.record(*(LogRecorded(LogLevel.INFO, f"{n}", "a" if n % 2 else "b", {}) for n in range(8)))
     async with database.connect() as connection:
 
-        async def read(window: Window, **narrowed: object) -> tuple[list[int], bool]:
-            asked = EventsQuery(held.run_id, window, **narrowed)  # type: ignore[arg-type]
+        async def read(window: Window, **filters: object) -> tuple[list[int], bool]:
+            asked = EventsQuery(held.run_id, window, **filters)  # type: ignore[arg-type]
             page = (await history.event_pages(connection, caller, [asked]))[asked]
             return [event.seq for event in page.events], page.has_more
 
@@ -91,11 +91,11 @@ async def test_events_page_both_ways(database: Database, caller: Caller, held: H
         assert await read(Window(), types=(EventType.RUN_STATUS,)) == ([1, 2], False)
         assert await read(Window(), node_id="a") == ([4, 6, 8, 10], False)
         asked = EventsQuery(held.run_id, Window(after=5))
-        empty = (await history.event_pages(connection, STRANGER, [asked]))[asked]
+        empty = (await history.event_pages(connection, OTHER_CALLER, [asked]))[asked]
     assert (empty.events, empty.first_seq, empty.last_seq) == ([], 5, 5)
 
 
-async def test_logs_are_narrowed_by_level(database: Database, caller: Caller, held: HeldRun) -> None:
+async def test_logs_are_filtered_by_level(database: Database, caller: Caller, held: HeldRun) -> None:
     await held.record(*(LogRecorded(level, level.value, None, {}) for level in LogLevel))
     async with database.connect() as connection:
         asked = EventsQuery(held.run_id, types=(EventType.LOG,), min_level=LogLevel.WARNING)
@@ -119,26 +119,26 @@ async def test_runs_are_listed_newest_first_and_filtered(database: Database, cal
         assert await ids(where=RunFilter(status=[])) == []
         assert await ids(where=RunFilter(version_id="ver_none")) == []
         assert await ids(where=RunFilter(created_after=made[1].created_at)) == newest[:3]
-        assert (await listing.page(connection, STRANGER, first=10)).items == []
-        assert await runs.get(connection, STRANGER, made[0].id) is None
+        assert (await listing.page(connection, OTHER_CALLER, first=10)).items == []
+        assert await runs.get(connection, OTHER_CALLER, made[0].id) is None
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
-async def test_a_run_of_a_server_at_the_wrong_hour_is_listed_by_the_time_of_the_database(
+async def test_a_server_with_a_wrong_clock_still_lists_runs_by_the_databases_time(
     database: Database, caller: Caller, project: str, hours: int
 ) -> None:
-    """Its id is made by the clock of the server, and its row by that of the database."""
+    """The id of a run uses the server's clock, its row the database's clock."""
     run = (await accept_run(database, caller, project)).run
-    moved = "UPDATE runs SET created_at = created_at + make_interval(hours => $1) RETURNING created_at"
-    created_at = await database.pool.fetchval(moved, hours)
+    shift = "UPDATE runs SET created_at = created_at + make_interval(hours => $1) RETURNING created_at"
+    created_at = await database.pool.fetchval(shift, hours)
     around = [created_at - timedelta(minutes=1), created_at + timedelta(minutes=1)]
     async with database.connect() as connection:
-        for where, count in (
+        for filter, count in (
             (RunFilter(created_after=around[0], created_before=around[1]), 1),
             (RunFilter(created_after=around[1]), 0),
             (RunFilter(created_before=around[0]), 0),
         ):
-            page = await listing.page(connection, caller, first=10, where=where)
+            page = await listing.page(connection, caller, first=10, where=filter)
             assert [one.id for one in page.items] == [run.id] * count
 
 
@@ -163,6 +163,6 @@ async def test_checkpoints_are_found_by_id(database: Database, caller: Caller, h
     async with database.connect() as connection:
         found = await history.checkpoints_by_id(connection, caller, ids)
         head = await history.head(connection, caller, held.run_id)
-        assert await history.checkpoints_by_id(connection, STRANGER, ids) == {}
+        assert await history.checkpoints_by_id(connection, OTHER_CALLER, ids) == {}
     assert (found[ids[1]].parent_id, found[ids[1]].size_bytes, found[ids[1]].next_nodes) == (ids[0], 5, ["b"])
     assert head == found[ids[1]]

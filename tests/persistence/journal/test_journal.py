@@ -1,4 +1,4 @@
-"""The journal: groups, fences, refusals, and connections that die in the middle."""
+"""The journal: groups, fencing, refused entries, and connections that are lost in a commit."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ async def _held(database: Database, redis: Redis, caller: Caller, project: str, 
     return [await worker.claim(run) for run in runs]  # type: ignore[attr-defined]
 
 
-async def test_an_entry_that_postgres_refuses_fails_alone(
+async def test_only_the_entry_that_postgres_rejects_fails(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     async with open_worker(database, redis) as worker:
@@ -45,7 +45,7 @@ async def test_an_entry_that_postgres_refuses_fails_alone(
     assert await _numbers(database, held[4].run_id) == [1, 2, 3]
 
 
-async def test_a_writer_of_an_older_epoch_is_fenced_and_its_neighbours_are_not(
+async def test_a_writer_of_an_older_epoch_is_fenced_and_the_rest_of_its_group_is_committed(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     async with open_worker(database, redis) as worker:
@@ -57,7 +57,7 @@ async def test_a_writer_of_an_older_epoch_is_fenced_and_its_neighbours_are_not(
     assert await _numbers(database, held[0].run_id) == [1, 2]
 
 
-async def test_a_completion_that_races_a_cancel_loses_and_says_to_whom(
+async def test_a_completion_that_loses_to_a_cancel_reports_the_new_status(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     async with open_worker(database, redis) as worker:
@@ -71,23 +71,23 @@ async def test_a_completion_that_races_a_cancel_loses_and_says_to_whom(
     assert await _numbers(database, held.run_id) == [1, 2, 3, 4]
 
 
-async def test_why_a_run_was_cancelled_can_be_read_after_its_code_has_stopped(
+async def test_the_reason_of_a_cancel_stays_readable_after_the_code_has_stopped(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    """The reason was once seen while the run was CANCELLING, and gone a moment later."""
+    """A defect once removed the reason when CANCELLING became CANCELLED."""
     async with open_worker(database, redis) as worker:
         held = await worker.claim((await accept_run(database, caller, project)).run)
         async with database.begin() as connection:
             await commands.cancel(connection, caller, held.run_id, "Ordered twice", database.deadlines)
         await held.finish(RunStatus.CANCELLED, RunStatus.CANCELLING, message=None)
-    told = await database.pool.fetchval("SELECT status_message FROM runs WHERE id = $1", held.run_id)
-    assert told == "Ordered twice"
+    message = await database.pool.fetchval("SELECT status_message FROM runs WHERE id = $1", held.run_id)
+    assert message == "Ordered twice"
 
 
-async def test_connections_that_die_in_a_commit_lose_and_repeat_nothing(
+async def test_a_connection_lost_in_a_commit_neither_loses_nor_repeats_an_entry(
     database: Database, database_url: str, redis: Redis, caller: Caller, project: str
 ) -> None:
-    """Kills every backend of the database over and over while runs are written: each write lands once, in order."""
+    """Every backend of the database is killed again and again while eight runs are written."""
     rounds = 25
     killer = await asyncpg.connect(database_url)
 
@@ -99,7 +99,7 @@ async def test_connections_that_die_in_a_commit_lose_and_repeat_nothing(
         )
         while not done.is_set():
             kills += await killer.fetchval(query)
-            # Long enough that a new connection can be made in between, on a busy machine too.
+            # Long enough to open a new connection in between, on a busy machine too.
             await asyncio.sleep(0.1)
         return kills
 
@@ -128,47 +128,47 @@ async def test_connections_that_die_in_a_commit_lose_and_repeat_nothing(
     await fresh.close()
 
 
-async def test_what_is_told_while_postgres_is_away_is_bounded_and_what_counts_is_kept(
+async def test_posted_entries_are_bounded_while_postgres_is_unavailable_and_commits_are_not(
     database: Database, redis: Redis, caller: Caller, project: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_worker(database, redis) as worker:
         held = await worker.claim((await accept_run(database, caller, project)).run)
     monkeypatch.setattr(buffer, "MAX_POSTED", 100_000)
-    away = PostgresJournal(database.pool, redis, database.deadlines)
+    waiting = PostgresJournal(database.pool, redis, database.deadlines)
     line = LogRecorded(LogLevel.INFO, "x" * 10_000, None, {})
     for _ in range(1000):
-        away.post(Entry(held.run_id, held.epoch, events_to_write=[(datetime.now(UTC), line)]))
-    ended = HeldRun(away, held.run_id, held.epoch)
+        waiting.post(Entry(held.run_id, held.epoch, events_to_write=[(datetime.now(UTC), line)]))
+    ended = HeldRun(waiting, held.run_id, held.epoch)
     ending = asyncio.create_task(ended.finish())
-    away.open()
+    waiting.open()
     last = await ending
-    await away.close()
-    told = await database.pool.fetchval("SELECT count(*) FROM events WHERE run_id = $1 AND type = 'LOG'", held.run_id)
-    assert 5 <= told <= 10
+    await waiting.close()
+    logs = await database.pool.fetchval("SELECT count(*) FROM events WHERE run_id = $1 AND type = 'LOG'", held.run_id)
+    assert 5 <= logs <= 10
     assert await database.pool.fetchval("SELECT count(*) FROM events WHERE run_id = $1", held.run_id) == last
     assert await database.pool.fetchval("SELECT status FROM runs WHERE id = $1", held.run_id) == "COMPLETED"
 
 
 @pytest.mark.parametrize("together", [True, False])
-async def test_a_wait_that_is_over_with_the_group_in_which_it_began_is_settled(
+async def test_a_wait_opened_and_settled_in_one_group_is_settled(
     database: Database, redis: Redis, caller: Caller, project: str, together: bool
 ) -> None:
-    """A cancel that comes between a question and its entry: a CANCELLED run would wait for ever."""
+    """A cancel between a question and its entry would otherwise leave a CANCELLED run waiting."""
     wait = OpenWait("wait_1", "ask", 1, WaitKind.INPUT, datetime.now(UTC), prompt="Well?")
     async with open_worker(database, redis) as worker:
         held = await worker.claim((await accept_run(database, caller, project)).run)
-        say = [(datetime.now(UTC), LogRecorded(LogLevel.INFO, "asked", "ask", {}))]
+        events = [(datetime.now(UTC), LogRecorded(LogLevel.INFO, "asked", "ask", {}))]
         entry = Entry(
             held.run_id,
             held.epoch,
-            events_to_write=say,
+            events_to_write=events,
             opened_waits=[wait],
             settled_wait_ids=["wait_1"] if together else [],
         )
         written = (
             [entry]
             if together
-            else [entry, Entry(held.run_id, held.epoch, events_to_write=say, settled_wait_ids=["wait_1"])]
+            else [entry, Entry(held.run_id, held.epoch, events_to_write=events, settled_wait_ids=["wait_1"])]
         )
         *_, last = await asyncio.gather(*(held.commit(one) for one in written))
     query = "SELECT seq, settled_seq FROM waits WHERE run_id = $1"

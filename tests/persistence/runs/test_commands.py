@@ -1,14 +1,11 @@
-"""What a server's changes leave in the rows: cancels, pauses, resumes, answers; one run at a time and a whole workflow."""
+"""Commands on runs and their rows: cancel, pause, resume, answer; one run or a workflow."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from engine.states import NodeStatus, RunStatus
 from persistence.caller import Caller
@@ -21,18 +18,19 @@ from persistence.runs.run import CommandResult, Run
 from persistence.workflows import workflows
 from persistence.workflows.drafts import Content
 from tests.journal_worker import SPEC, JournalWorker, accept_run
+from tests.statement_counter import count_statements
 
 S = RunStatus
 
 
-async def put(database: Database, run_id: str, status: RunStatus, **columns: str) -> None:
-    """The run as if it had come to `status`; `columns` are SQL."""
+async def set_status(database: Database, run_id: str, status: RunStatus, **columns: str) -> None:
+    """Set the status of a run directly; `columns` are SQL expressions."""
     more = "".join(f", {name} = {value}" for name, value in columns.items())
     await database.pool.execute(f"UPDATE runs SET status = $2{more} WHERE id = $1", run_id, status)
 
 
-async def ask(database: Database, run_id: str, seq: int = 1, until: str = "NULL") -> str:
-    """An open question of the run; `until` is SQL."""
+async def insert_question(database: Database, run_id: str, seq: int = 1, until: str = "NULL") -> str:
+    """Insert an open question of the run; `until` is a SQL expression."""
     wait_id = new_id("wait")
     await database.pool.execute(
         f"""INSERT INTO waits (id, run_id, node_id, visit, lineage, seq, kind, until, prompt)
@@ -53,14 +51,14 @@ def events_of(changed: CommandResult | RunTransition) -> list[tuple[int, str]]:
     return [(event.seq, event.data.type.value) for event in changed.events]
 
 
-async def test_a_cancelled_run_shows_nothing_that_runs_or_waits(
+async def test_a_cancelled_run_has_no_running_node_and_no_open_wait(
     database: Database, caller: Caller, worker: JournalWorker, run: Run
 ) -> None:
     held = await worker.claim(run)
     await held.node("a", NodeStatus.WAITING, visits=1)
     await held.node("b", NodeStatus.COMPLETED, visits=1, output=1, has_output=True)
-    await ask(database, run.id)
-    await put(database, run.id, S.WAITING)
+    await insert_question(database, run.id)
+    await set_status(database, run.id, S.WAITING)
     async with database.begin() as connection:
         changed = await commands.cancel(connection, caller, run.id, "enough", database.deadlines)
     async with database.connect() as connection:
@@ -71,7 +69,7 @@ async def test_a_cancelled_run_shows_nothing_that_runs_or_waits(
     assert await database.pool.fetchval("SELECT superseded_seq FROM waits WHERE run_id = $1", run.id) == 6
 
 
-async def test_thousands_of_nodes_are_settled_at_once(database: Database, caller: Caller, run: Run) -> None:
+async def test_a_cancel_finishes_thousands_of_nodes_at_once(database: Database, caller: Caller, run: Run) -> None:
     await database.pool.execute(
         """INSERT INTO node_states (run_id, node_id, status, visits, attempt, progress, seq)
         SELECT $1, 'n' || i, 'WAITING', 1, 1, 0, 1 FROM generate_series(1, 4000) i""",
@@ -80,17 +78,17 @@ async def test_thousands_of_nodes_are_settled_at_once(database: Database, caller
     async with database.begin() as connection:
         changed = await commands.cancel(connection, caller, run.id, None, database.deadlines)
     assert len(events_of(changed)) == 4001
-    still = "SELECT count(*) FROM node_states WHERE run_id = $1 AND status <> 'CANCELLED'"
-    assert await database.pool.fetchval(still, run.id) == 0
+    unfinished = "SELECT count(*) FROM node_states WHERE run_id = $1 AND status <> 'CANCELLED'"
+    assert await database.pool.fetchval(unfinished, run.id) == 0
 
 
-async def test_a_pause_of_a_run_whose_worker_was_lost_shows_no_running_node(
+async def test_a_paused_run_whose_worker_was_lost_has_no_running_node(
     database: Database, caller: Caller, worker: JournalWorker, run: Run
 ) -> None:
     held = await worker.claim(run)
     await held.node("a", NodeStatus.RUNNING, visits=1)
     await held.node("b", NodeStatus.WAITING, visits=1)
-    await put(database, run.id, S.QUEUED)
+    await set_status(database, run.id, S.QUEUED)
     async with database.begin() as connection:
         changed = await commands.pause(connection, caller, run.id, database.deadlines)
     async with database.connect() as connection:
@@ -99,7 +97,7 @@ async def test_a_pause_of_a_run_whose_worker_was_lost_shows_no_running_node(
     assert events_of(changed) == [(5, "NODE_STATE"), (6, "RUN_STATUS")]
 
 
-async def test_a_pause_asked_for_twice_is_written_once(
+async def test_a_repeated_pause_is_written_once(
     database: Database, caller: Caller, worker: JournalWorker, run: Run
 ) -> None:
     await worker.claim(run)
@@ -112,36 +110,36 @@ async def test_a_pause_asked_for_twice_is_written_once(
     assert again.run.deadline_at == first.run.deadline_at
 
 
-async def test_a_resume_puts_the_timeout_off_by_the_time_of_the_pause(
+async def test_a_resume_extends_the_timeout_by_the_time_of_the_pause(
     database: Database, caller: Caller, run: Run
 ) -> None:
     ago = "now() - interval '3 hours'"
-    await put(database, run.id, S.PAUSED, paused_at=ago, timeout_at=f"{ago} + interval '50 seconds'")
+    await set_status(database, run.id, S.PAUSED, paused_at=ago, timeout_at=f"{ago} + interval '50 seconds'")
     async with database.begin() as connection:
         await commands.resume(connection, caller, run.id)
     left = await database.pool.fetchval("SELECT timeout_at - queued_at FROM runs WHERE id = $1", run.id)
     assert left.total_seconds() == 50
 
 
-async def test_a_resume_remembers_the_step_that_it_starts_from(
+async def test_a_resume_stores_the_step_that_it_starts_from(
     database: Database, caller: Caller, worker: JournalWorker, run: Run
 ) -> None:
     held = await worker.claim(run)
-    await put(database, run.id, S.PAUSED)
+    await set_status(database, run.id, S.PAUSED)
     async with database.begin() as connection:
         await commands.resume(connection, caller, run.id)
     row = await row_of(database, run.id)
     assert (row["resumed_step"], row["is_step"], row["takeup"], row["deadline_at"]) == (-1, False, 2, None)
-    await put(database, run.id, S.RUNNING)
+    await set_status(database, run.id, S.RUNNING)
     await held.checkpoint(new_id("ckp"), step=4, next_nodes=["b"])
-    await put(database, run.id, S.PAUSED)
+    await set_status(database, run.id, S.PAUSED)
     async with database.begin() as connection:
         await commands.resume(connection, caller, run.id, step=True)
     row = await row_of(database, run.id)
     assert (row["resumed_step"], row["is_step"]) == (4, True)
 
 
-async def test_breakpoints_leave_the_other_options_alone(database: Database, caller: Caller, run: Run) -> None:
+async def test_setting_breakpoints_keeps_all_other_options(database: Database, caller: Caller, run: Run) -> None:
     options = '{"timeoutS": 7, "breakpoints": ["a"], "stepwise": true, "ofALaterVersion": {"x": [1]}}'
     await database.pool.execute("UPDATE runs SET options = $2::text::json, priority = 3 WHERE id = $1", run.id, options)
     async with database.begin() as connection:
@@ -153,31 +151,33 @@ async def test_breakpoints_leave_the_other_options_alone(database: Database, cal
     assert stored == {"timeoutS": 7, "breakpoints": ["b"], "stepwise": True, "ofALaterVersion": {"x": [1]}}
 
 
-async def answered(database: Database, caller: Caller, run_id: str, wait_id: str, given: Any = "yes") -> CommandResult:
+async def answer(database: Database, caller: Caller, run_id: str, wait_id: str, value: Any = "yes") -> CommandResult:
     async with database.begin() as connection:
-        return await waits.answer(connection, caller, run_id, wait_id, given)
+        return await waits.answer(connection, caller, run_id, wait_id, value)
 
 
-async def test_an_answer_queues_a_waiting_run_and_is_signed(database: Database, caller: Caller, run: Run) -> None:
-    wait_id = await ask(database, run.id)
-    await put(database, run.id, S.WAITING, deadline_at="now()")
-    changed = await answered(database, caller, run.id, wait_id, None)
+async def test_an_answer_queues_a_waiting_run_and_stores_who_gave_it(
+    database: Database, caller: Caller, run: Run
+) -> None:
+    wait_id = await insert_question(database, run.id)
+    await set_status(database, run.id, S.WAITING, deadline_at="now()")
+    changed = await answer(database, caller, run.id, wait_id, None)
     row = await row_of(database, run.id)
     wait = await database.pool.fetchrow("SELECT * FROM waits WHERE id = $1", wait_id)
     assert events_of(changed) == [(2, "RUN_STATUS")]
     assert (row["status"], row["takeup"], row["deadline_at"]) == ("QUEUED", 2, None)
     assert (wait["answer"], wait["answered_by"], wait["settled_seq"]) == (None, caller.subject, None)
     with pytest.raises(Conflict):
-        await answered(database, caller, run.id, wait_id)
+        await answer(database, caller, run.id, wait_id)
 
 
 @pytest.mark.parametrize("status", [S.QUEUED, S.RUNNING, S.PAUSING, S.PAUSED])
-async def test_an_answer_to_any_other_run_is_kept_for_who_takes_it_up(
+async def test_an_answer_to_a_run_that_is_not_waiting_is_stored_for_its_next_worker(
     database: Database, caller: Caller, run: Run, status: RunStatus
 ) -> None:
-    wait_id = await ask(database, run.id)
-    await put(database, run.id, status)
-    changed = await answered(database, caller, run.id, wait_id)
+    wait_id = await insert_question(database, run.id)
+    await set_status(database, run.id, status)
+    changed = await answer(database, caller, run.id, wait_id)
     row = await row_of(database, run.id)
     assert changed.transitions == ()
     assert (row["status"], row["last_seq"], row["wake_at"] is not None) == (status, 1, True)
@@ -185,40 +185,28 @@ async def test_an_answer_to_any_other_run_is_kept_for_who_takes_it_up(
     assert (open_wait.is_answered, open_wait.answer) == (True, "yes")
 
 
-async def test_an_answer_that_comes_too_late_is_refused_before_the_worker_has_noticed(
+async def test_an_answer_after_expiry_is_refused_before_a_worker_settles_the_question(
     database: Database, caller: Caller, run: Run
 ) -> None:
-    late = await ask(database, run.id, until="now() - interval '1 second'")
-    early = await ask(database, run.id, until="now() + interval '1 hour'")
-    await put(database, run.id, S.WAITING)
+    late = await insert_question(database, run.id, until="now() - interval '1 second'")
+    early = await insert_question(database, run.id, until="now() + interval '1 hour'")
+    await set_status(database, run.id, S.WAITING)
     with pytest.raises(Conflict):
-        await answered(database, caller, run.id, late)
+        await answer(database, caller, run.id, late)
     async with database.connect() as connection:
-        found = (await waits.of_runs(connection, caller, [run.id]))[run.id]
-    assert [wait.id for wait in found] == [early]
+        open_waits = (await waits.of_runs(connection, caller, [run.id]))[run.id]
+    assert [wait.id for wait in open_waits] == [early]
 
 
-async def test_a_run_that_is_stopping_takes_no_answers(database: Database, caller: Caller, run: Run) -> None:
-    wait_id = await ask(database, run.id)
-    await put(database, run.id, S.CANCELLING)
+async def test_a_cancelling_run_accepts_no_answer(database: Database, caller: Caller, run: Run) -> None:
+    wait_id = await insert_question(database, run.id)
+    await set_status(database, run.id, S.CANCELLING)
     with pytest.raises(InvalidState):
-        await answered(database, caller, run.id, wait_id)
+        await answer(database, caller, run.id, wait_id)
 
 
-@contextmanager
-def counted(database: Database) -> Iterator[list[str]]:
-    statements: list[str] = []
-
-    def count(_c: object, _k: object, statement: str, *_: object) -> None:
-        statements.append(statement)
-
-    event.listen(database.engine.sync_engine, "before_cursor_execute", count)
-    yield statements
-    event.remove(database.engine.sync_engine, "before_cursor_execute", count)
-
-
-async def many(database: Database, caller: Caller, project: str, count: int) -> str:
-    """A workflow with `count` runs in every status, each with a node that waits and an open question."""
+async def create_workflow_with_runs(database: Database, caller: Caller, project: str, count: int) -> str:
+    """Create a workflow with `count` runs in every status, with a waiting node and a question."""
     async with database.begin() as connection:
         made = await workflows.create(
             connection, caller, project, name="w", description="", content=Content(SPEC, "hash")
@@ -226,8 +214,8 @@ async def many(database: Database, caller: Caller, project: str, count: int) -> 
     for status in S:
         for _ in range(count):
             run = (await accept_run(database, caller, project)).run
-            await put(database, run.id, status, workflow_id=f"'{made.id}'")
-            await ask(database, run.id)
+            await set_status(database, run.id, status, workflow_id=f"'{made.id}'")
+            await insert_question(database, run.id)
     await database.pool.execute(
         """INSERT INTO node_states (run_id, node_id, status, visits, attempt, progress, seq)
         SELECT id, 'a', 'WAITING', 1, 1, 0, 1 FROM runs"""
@@ -236,28 +224,27 @@ async def many(database: Database, caller: Caller, project: str, count: int) -> 
 
 
 @pytest.mark.parametrize("count", [1, 5])
-async def test_all_runs_of_a_workflow_are_cancelled_in_as_many_statements_as_one(
+async def test_cancelling_many_runs_of_a_workflow_takes_as_many_statements_as_one(
     database: Database, caller: Caller, project: str, count: int
 ) -> None:
     other = (await accept_run(database, caller, project)).run
-    workflow_id = await many(database, caller, project, count)
-    with counted(database) as statements:
-        async with database.begin() as connection:
-            changes = await commands.cancel_all(connection, caller, workflow_id, "away with it", database.deadlines)
-            assert await commands.cancel_all(connection, caller, workflow_id, "again", database.deadlines) == []
+    workflow_id = await create_workflow_with_runs(database, caller, project, count)
+    async with count_statements(database) as statements, database.begin() as connection:
+        changes = await commands.cancel_all(connection, caller, workflow_id, "not needed", database.deadlines)
+        assert await commands.cancel_all(connection, caller, workflow_id, "again", database.deadlines) == []
     assert len(statements) == 9
-    ended = [changed for changed in changes if changed.status is S.CANCELLED]
-    asked = [changed for changed in changes if changed.status is S.CANCELLING]
-    assert {changed.previous for changed in ended} == {S.PENDING, S.QUEUED, S.PAUSED, S.WAITING}
-    assert {changed.previous for changed in asked} == {S.RUNNING, S.PAUSING}
-    assert (len(ended), len(asked)) == (4 * count, 2 * count)
-    assert all(events_of(changed) == [(2, "NODE_STATE"), (3, "RUN_STATUS")] for changed in ended)
-    assert all(events_of(changed) == [(2, "RUN_STATUS")] for changed in asked)
+    cancelled = [changed for changed in changes if changed.status is S.CANCELLED]
+    cancelling = [changed for changed in changes if changed.status is S.CANCELLING]
+    assert {changed.previous for changed in cancelled} == {S.PENDING, S.QUEUED, S.PAUSED, S.WAITING}
+    assert {changed.previous for changed in cancelling} == {S.RUNNING, S.PAUSING}
+    assert (len(cancelled), len(cancelling)) == (4 * count, 2 * count)
+    assert all(events_of(changed) == [(2, "NODE_STATE"), (3, "RUN_STATUS")] for changed in cancelled)
+    assert all(events_of(changed) == [(2, "RUN_STATUS")] for changed in cancelling)
     stored = await database.pool.fetch("SELECT run_id, max(seq) AS seq FROM events GROUP BY run_id")
     seqs = {row["run_id"]: row["seq"] for row in stored}
     assert all(seqs[changed.run_id] == changed.events[-1].seq for changed in changes)
     closed = await database.pool.fetch("SELECT DISTINCT run_id FROM waits WHERE superseded_seq IS NOT NULL")
-    assert {row["run_id"] for row in closed} == {changed.run_id for changed in ended}
+    assert {row["run_id"] for row in closed} == {changed.run_id for changed in cancelled}
     assert (await row_of(database, other.id))["status"] == "QUEUED"
 
 
@@ -272,7 +259,7 @@ async def test_every_cancel_of_a_held_run_sets_the_configured_deadline(
         made = await workflows.create(
             connection, caller, project, name="w", description="", content=Content(SPEC, "hash")
         )
-    await put(database, held[2].id, S.RUNNING, workflow_id=f"'{made.id}'")
+    await set_status(database, held[2].id, S.RUNNING, workflow_id=f"'{made.id}'")
     async with database.begin() as connection:
         await commands.cancel(connection, caller, held[0].id, None, deadlines)
         await commands.cancel_these(connection, [held[1].id], None, deadlines)
@@ -281,20 +268,18 @@ async def test_every_cancel_of_a_held_run_sets_the_configured_deadline(
     assert [tuple(row) for row in rows] == [("CANCELLING", timedelta(seconds=33))] * 3
 
 
-async def test_a_stranger_cancels_nothing(database: Database, caller: Caller, project: str) -> None:
-    workflow_id = await many(database, caller, project, 1)
+async def test_a_caller_without_a_role_cancels_nothing(database: Database, caller: Caller, project: str) -> None:
+    workflow_id = await create_workflow_with_runs(database, caller, project, 1)
     async with database.begin() as connection:
-        assert (
-            await commands.cancel_all(connection, Caller("stranger", {}), workflow_id, "no", database.deadlines) == []
-        )
+        assert await commands.cancel_all(connection, Caller("other", {}), workflow_id, "no", database.deadlines) == []
 
 
-async def test_more_runs_than_one_statement_takes_are_all_cancelled(
+async def test_more_runs_than_fit_in_one_batch_are_all_cancelled(
     database: Database, caller: Caller, project: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Children whose parents are deleted: whoever is left out is never found again."""
+    """Children of deleted parents: recovery would never find one that was left out."""
     monkeypatch.setattr(commands, "BATCH", 2)
     made = [(await accept_run(database, caller, project)).run.id for _ in range(5)]
     async with database.begin() as connection:
-        done = await commands.cancel_these(connection, made, "nobody waits", database.deadlines)
+        done = await commands.cancel_these(connection, made, "no parent", database.deadlines)
     assert [changed.status for changed in done] == [S.CANCELLED] * 5

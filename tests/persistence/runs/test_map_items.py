@@ -1,4 +1,4 @@
-"""What maps have done: written by who holds the run alone, read by whoever goes on, gone when nobody needs it."""
+"""Finished items of maps: written by the holder of the run, read by the next one."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def visit_of(held: HeldRun, **changes: Any) -> MapVisit:
     return MapVisit(**{"run_id": held.run_id, "epoch": held.epoch, "lineage": 0, "node_id": "a", "visit": 1, **changes})
 
 
-async def test_what_is_kept_is_read_by_who_goes_on(
+async def test_saved_items_are_read_by_the_next_worker(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     store, run = MapItemStore(database.pool), (await accept_run(database, caller, project)).run
@@ -34,13 +34,13 @@ async def test_what_is_kept_is_read_by_who_goes_on(
         held = await worker.claim(run)
         await store.save(visit_of(held), ITEMS)
         await store.save(visit_of(held), [DoneItem(3, 1, "9"), DoneItem(4, 4, "4")])
-        found = {item.index: item for item in await store.load(visit_of(held, epoch=held.epoch + 1))}
-        assert found == {item.index: item for item in [*ITEMS, DoneItem(3, 1, "9"), DoneItem(4, 4, "4")]}
+        loaded = {item.index: item for item in await store.load(visit_of(held, epoch=held.epoch + 1))}
+        assert loaded == {item.index: item for item in [*ITEMS, DoneItem(3, 1, "9"), DoneItem(4, 4, "4")]}
         for other in ({"visit": 2}, {"lineage": 1}, {"node_id": "b"}):
             assert await store.load(visit_of(held, **other)) == []
 
 
-async def test_who_has_lost_the_run_writes_nothing(
+async def test_a_worker_that_lost_the_run_writes_nothing(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     store, run = MapItemStore(database.pool), (await accept_run(database, caller, project)).run
@@ -54,7 +54,7 @@ async def test_who_has_lost_the_run_writes_nothing(
         assert await store.load(visit_of(held)) == []
 
 
-async def test_items_that_are_done_are_no_crash_in_a_row(
+async def test_finished_items_reset_the_count_of_lost_workers(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     run = (await accept_run(database, caller, project)).run
@@ -76,7 +76,7 @@ async def test_items_that_are_done_are_no_crash_in_a_row(
         (NodeState("", "a", NodeStatus.RUNNING, 2), False),
     ],
 )
-async def test_items_go_when_their_map_is_over(
+async def test_items_are_deleted_when_their_map_is_finished(
     database: Database, redis: Redis, caller: Caller, project: str, state: NodeState, is_kept: bool
 ) -> None:
     store, run = MapItemStore(database.pool), (await accept_run(database, caller, project)).run
@@ -88,22 +88,22 @@ async def test_items_go_when_their_map_is_over(
         assert await prune_items(database.pool) == (0 if is_kept else 3)
 
 
-@pytest.mark.parametrize("why", ["the run is over", "the run was rewound"])
-async def test_items_go_with_what_they_were_part_of(
+@pytest.mark.parametrize("why", ["the run is terminal", "the run was rewound"])
+async def test_items_are_deleted_with_the_end_or_the_rewind_of_their_run(
     database: Database, redis: Redis, caller: Caller, project: str, why: str
 ) -> None:
     store, run = MapItemStore(database.pool), (await accept_run(database, caller, project)).run
     async with open_worker(database, redis) as worker:
         held = await worker.claim(run)
         await store.save(visit_of(held), ITEMS)
-        if why == "the run is over":
+        if why == "the run is terminal":
             await held.finish(RunStatus.FAILED)
         else:
             await database.pool.execute("UPDATE runs SET lineage = 1")
         assert await prune_items(database.pool) == 3
 
 
-async def test_what_is_too_old_is_found_without_a_look_at_every_item(
+async def test_deletable_items_are_found_without_scanning_every_item(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     fill = """INSERT INTO map_items (run_id, lineage, node_id, visit, idx, digest, output)

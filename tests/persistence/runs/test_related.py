@@ -1,4 +1,4 @@
-"""Pages of what belongs to runs and checkpoints: many parents in one statement, newest first, each caller's own."""
+"""Pages of derived runs, forks and checkpoints: newest first, limited to the caller's projects."""
 
 from engine.states import RunSource
 from persistence.caller import Caller
@@ -9,16 +9,16 @@ from persistence.runs.related import RelatedRunsQuery
 from persistence.runs.run import Run
 from tests.journal_worker import JournalWorker, accept_run
 
-STRANGER = Caller("stranger", {})
+OTHER_CALLER = Caller("other", {})
 
 
-async def child(database: Database, caller: Caller, project: str, column: str, of: str, source: RunSource) -> str:
+async def derived_run(database: Database, caller: Caller, project: str, column: str, of: str, source: RunSource) -> str:
     made = (await accept_run(database, caller, project)).run.id
     await database.pool.execute(f"UPDATE runs SET {column} = $2, source = $3 WHERE id = $1", made, of, source)
     return made
 
 
-async def test_checkpoints_page_newest_first(
+async def test_checkpoints_are_paged_newest_first(
     database: Database, caller: Caller, worker: JournalWorker, run: Run
 ) -> None:
     held = await worker.claim(run)
@@ -31,7 +31,7 @@ async def test_checkpoints_page_newest_first(
         ]
         after = RelatedRunsQuery(run.id, 2, page.cursors[-1])
         rest = (await related.checkpoints_of(connection, caller, [after]))[after]
-        hidden = (await related.checkpoints_of(connection, STRANGER, [RelatedRunsQuery(run.id, 2)]))[
+        hidden = (await related.checkpoints_of(connection, OTHER_CALLER, [RelatedRunsQuery(run.id, 2)]))[
             RelatedRunsQuery(run.id, 2)
         ]
     assert [one.id for one in page.items] == [ids[2], ids[1]]
@@ -47,24 +47,24 @@ async def test_derived_runs_are_retries_forks_and_children_of_each_run(
     checkpoint_id = new_id("ckp")
     await (await worker.claim(run)).checkpoint(checkpoint_id, step=1, next_nodes=[])
     other = (await accept_run(database, caller, project)).run
-    retry = await child(database, caller, project, "retry_of_id", run.id, RunSource.RETRY)
-    fork = await child(database, caller, project, "forked_from_id", checkpoint_id, RunSource.FORK)
-    sub = await child(database, caller, project, "parent_id", run.id, RunSource.SUBWORKFLOW)
-    others = await child(database, caller, project, "retry_of_id", other.id, RunSource.RETRY)
+    retry = await derived_run(database, caller, project, "retry_of_id", run.id, RunSource.RETRY)
+    fork = await derived_run(database, caller, project, "forked_from_id", checkpoint_id, RunSource.FORK)
+    sub = await derived_run(database, caller, project, "parent_id", run.id, RunSource.SUBWORKFLOW)
+    others = await derived_run(database, caller, project, "retry_of_id", other.id, RunSource.RETRY)
     whole, forks, two = (
         RelatedRunsQuery(run.id, 10),
         RelatedRunsQuery(run.id, 10, source=(RunSource.FORK,)),
         RelatedRunsQuery(run.id, 2),
     )
-    elsewhere, nothing = RelatedRunsQuery(other.id, 10), RelatedRunsQuery(sub, 10)
+    other_parent, childless = RelatedRunsQuery(other.id, 10), RelatedRunsQuery(sub, 10)
     async with database.connect() as connection:
-        found = await related.derived_runs(connection, caller, [whole, forks, two, elsewhere, nothing])
-        after = RelatedRunsQuery(run.id, 2, found[two].cursors[-1])
+        by_query = await related.derived_runs(connection, caller, [whole, forks, two, other_parent, childless])
+        after = RelatedRunsQuery(run.id, 2, by_query[two].cursors[-1])
         rest = (await related.derived_runs(connection, caller, [after]))[after]
-        begun = await related.forks(connection, caller, [RelatedRunsQuery(checkpoint_id, 5)])
-        hidden = await related.derived_runs(connection, STRANGER, [whole])
-    pages = {ask: [one.id for one in page.items] for ask, page in found.items()}
-    assert pages == {whole: [sub, fork, retry], forks: [fork], two: [sub, fork], elsewhere: [others], nothing: []}
-    assert (found[two].has_next, [one.id for one in rest.items], rest.has_next) == (True, [retry], False)
-    assert [one.id for one in begun[RelatedRunsQuery(checkpoint_id, 5)].items] == [fork]
+        from_checkpoint = await related.forks(connection, caller, [RelatedRunsQuery(checkpoint_id, 5)])
+        hidden = await related.derived_runs(connection, OTHER_CALLER, [whole])
+    pages = {query: [one.id for one in page.items] for query, page in by_query.items()}
+    assert pages == {whole: [sub, fork, retry], forks: [fork], two: [sub, fork], other_parent: [others], childless: []}
+    assert (by_query[two].has_next, [one.id for one in rest.items], rest.has_next) == (True, [retry], False)
+    assert [one.id for one in from_checkpoint[RelatedRunsQuery(checkpoint_id, 5)].items] == [fork]
     assert hidden[whole].items == []
