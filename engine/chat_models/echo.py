@@ -100,7 +100,7 @@ class Echo(BaseChatModel):
 
 
 def _text(messages: list[BaseMessage], response_format: JSON) -> str:
-    """Return the messages since the last answer; with a schema, JSON made from all user messages."""
+    """Return the messages since the last answer; with a schema, JSON from all user messages."""
     if isinstance(response_format, dict) and response_format.get("type") == "json_schema":
         prompt = "\n".join(message.text for message in messages if isinstance(message, HumanMessage))
         return json.dumps(answer(response_format["json_schema"]["schema"], prompt), ensure_ascii=False)

@@ -97,7 +97,7 @@ def _openai(entry: ModelEntry, key: str | None, sampling: Sampling, client: http
 
 
 def _limit(entry: ModelEntry, max_tokens: int) -> dict[str, Any]:
-    """Return the limit under the name that the endpoint knows: OpenAI and compatible ones differ."""
+    """Return the limit under the name that the endpoint knows: `max_tokens` or another one."""
     name = entry.max_tokens_field or ("max_completion_tokens" if entry.base_url is None else "max_tokens")
     if name == "max_tokens":
         return {"extra_body": {"max_tokens": max_tokens}}
@@ -105,7 +105,7 @@ def _limit(entry: ModelEntry, max_tokens: int) -> dict[str, Any]:
 
 
 def _other(entry: ModelEntry, key: str | None, sampling: Sampling) -> dict[str, Any]:
-    """Return the arguments that all LangChain classes know; the entry's `options` have the others."""
+    """Return the arguments that all LangChain classes know; `options` has the others."""
     arguments: dict[str, Any] = {
         "api_key": key,
         "base_url": None if entry.base_url is None else expand_variables(entry.base_url),

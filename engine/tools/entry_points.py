@@ -58,7 +58,7 @@ def _parameters(tool: BaseTool) -> dict[str, Any]:
 
 
 def python_tools() -> Iterator[PythonTool | ToolInfo]:
-    """Return the tools, and a ToolInfo with the problem for each entry point that cannot be loaded."""
+    """Return the tools, and a ToolInfo with the problem of each entry point that fails to load."""
     for entry in entry_points(group=GROUP):
         try:
             yield from [PythonTool(tool) for tool in _load(entry)]

@@ -47,7 +47,7 @@ async def run_code(code: str, arguments: dict[str, JSON], limits: SandboxLimits,
     if pool is None:
         raise NodeFailure("SANDBOX", "this process has no sandbox", retryable=True)
     printer = _LogPrinter(ctx, asyncio.get_running_loop())
-    code = code.replace("\r\n", "\n").replace("\r", "\n")  # as Python does, so that line numbers match
+    code = code.replace("\r\n", "\n").replace("\r", "\n")  # for correct line numbers
     tools = await tools_in(code, ctx)
     try:
         async with _session(pool, limits, ctx) as session, asyncio.timeout(limits.timeout_s + GRACE_S):
@@ -80,7 +80,7 @@ async def _call(
 
 @asynccontextmanager
 async def _session(pool: AsyncMonty, limits: SandboxLimits, ctx: NodeContext) -> AsyncIterator[AsyncMontySession]:
-    """Check out a sandbox from the pool; report a longer wait as the progress message of the node."""
+    """Check out a sandbox from the pool; report a longer wait as progress of the node."""
     loop = asyncio.get_running_loop()
     waiting = loop.call_later(WAIT_MESSAGE_AFTER_S, ctx.progress, 0.0, "waiting for a sandbox")
     checkout = pool.checkout(

@@ -1,4 +1,4 @@
-"""Reads the author's Python without running it: its syntax, the parameters of `process`, positions."""
+"""Reads the author's Python without running it: syntax, parameters of `process`, positions."""
 
 import ast
 import warnings
@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 PROCESS = "process"
 _parse_lock = Lock()
-"""CPython up to 3.11.8 counts the depth of all threads together, so parsing in two threads may fail.
+"""CPython up to 3.11.8 counts the depth of all threads together, so parallel parsing may fail.
 
 See gh-106905.
 """

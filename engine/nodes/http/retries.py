@@ -78,7 +78,7 @@ async def with_retries(
 
 
 def _backoff(policy: RetryPolicy, attempt: int) -> float:
-    """Return the pause in seconds: exponential, with jitter, so that clients do not retry together."""
+    """Return the pause in seconds: exponential with jitter, so clients do not retry together."""
     return min(policy.backoff_s * 2.0 ** (attempt - 1), policy.max_wait_s) * random.uniform(0.5, 1.0)
 
 

@@ -26,26 +26,26 @@ PROMPT_S = 0.5
 """Seconds: far below `pool.FLUSH_S`, and enough for a busy machine."""
 
 
-class UsageConfig(NodeConfig):
+class MeteredConfig(NodeConfig):
     item: Any = None
 
 
-UsageConfig.model_fields["item"].json_schema_extra = {"format": "template"}
-UsageConfig.model_rebuild(force=True)
+MeteredConfig.model_fields["item"].json_schema_extra = {"format": "template"}
+MeteredConfig.model_rebuild(force=True)
 
 
-class UsageNode(NodeType[UsageConfig]):
+class MeteredNode(NodeType[MeteredConfig]):
     """Reports usage, and then returns 1, fails for 2, and hangs for any other item."""
 
     name = "taker"
-    title = "UsageNode"
+    title = "MeteredNode"
     description = "For tests."
-    Config = UsageConfig
+    Config = MeteredConfig
 
     def __init__(self) -> None:
         self.hangs = asyncio.Event()
 
-    async def execute(self, config: UsageConfig, ctx: NodeContext) -> Outcome:
+    async def execute(self, config: MeteredConfig, ctx: NodeContext) -> Outcome:
         item = ctx.render(config.item)
         if item == 2:
             await self.hangs.wait()
@@ -84,7 +84,7 @@ class MapRun:
     """A run of one map over `items`, with the real executor."""
 
     def __init__(self, items: list[int], way: str = "node") -> None:
-        self.usage_node, self.store, self.journal = UsageNode(), Store(), RecordedJournal()
+        self.usage_node, self.store, self.journal = MeteredNode(), Store(), RecordedJournal()
         node = {"type": "taker", "config": {"item": "{{ item }}"}}
         inner = node if way == "node" else {"nodes": [{"id": "t", **node}], "edges": []}
         spec = {"nodes": [{"id": "m", "type": "map", "config": {"items": items, way: inner}}], "edges": []}
