@@ -5,6 +5,9 @@ from typing import Protocol
 
 
 class Treadle(Protocol):
-    """Starts `treadle` with these arguments and only these settings. The process ends with the test."""
+    """Starts `treadle` with these arguments and only these settings.
+
+    The process ends with the test.
+    """
 
     def __call__(self, *arguments: object, **settings: str) -> "subprocess.Popen[str]": ...

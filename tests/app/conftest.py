@@ -27,7 +27,7 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def treadle() -> Iterator[Treadle]:
-    """Starts `treadle …` without the settings of this machine, and stops all processes at the end."""
+    """Starts `treadle …` without this machine's settings, and stops all processes at the end."""
     children: list[subprocess.Popen[str]] = []
 
     def start(*arguments: object, **settings: str) -> "subprocess.Popen[str]":

@@ -122,7 +122,7 @@ async def test_a_wrong_redis_address_prevents_a_start(database_url: str) -> None
 
 
 async def test_a_database_of_a_newer_treadle_is_used_and_not_migrated(database_url: str, redis_url: str) -> None:
-    """A release migrates the database first; processes of the release before it must be able to restart."""
+    """A release migrates first; processes of the previous release must be able to restart."""
     connection = await asyncpg.connect(database_url)
     await connection.execute("UPDATE alembic_version SET version_num = '9999'")
     await connection.close()

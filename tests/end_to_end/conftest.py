@@ -1,4 +1,4 @@
-"""One system for the tests that leave it standing."""
+"""One system that is shared by all tests which do not stop its processes."""
 
 import json
 import sys
@@ -6,18 +6,18 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.end_to_end.system import ROOT, System, copied, running
+from tests.end_to_end.system import ROOT, SystemUnderTest, copy_database, running
 
 
 @pytest.fixture(scope="session")
 async def system(
     template: str, embedded: tuple[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[System]:
+) -> AsyncIterator[SystemUnderTest]:
     redis_url = embedded[1].replace("db=0", "db=1")
     catalog = tmp_path_factory.mktemp("catalog") / "treadle.toml"
-    database_url = await copied(template, "end_to_end")
-    listed = (ROOT / "examples" / "treadle.toml").read_text().replace('"python"', json.dumps(sys.executable))
-    catalog.write_text(f"{listed}\n[sql.shop]\nurl = {json.dumps(database_url)}\nrequired_scopes = []\n")
+    database_url = await copy_database(template, "end_to_end")
+    catalog_text = (ROOT / "examples" / "treadle.toml").read_text().replace('"python"', json.dumps(sys.executable))
+    catalog.write_text(f"{catalog_text}\n[sql.shop]\nurl = {json.dumps(database_url)}\nrequired_scopes = []\n")
     settings = {"http_allow": "127.0.0.1", "catalog_file": str(catalog)}
     async with running(database_url, redis_url, **settings) as system:
         yield system

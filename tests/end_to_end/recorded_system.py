@@ -1,4 +1,4 @@
-"""A system with the canary's secrets in it, and all that it tells anybody: answers, events and states."""
+"""A system with secrets, and a record of everything that it sends: responses, events and states."""
 
 import asyncio
 import json
@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.end_to_end.client_actions import do, until
-from tests.end_to_end.secret_workflows import ROWS, SECRETS, Row, found_in
-from tests.end_to_end.system import RUN, System
+from tests.end_to_end.client_actions import mutate, wait_for_status
+from tests.end_to_end.secret_workflows import ROWS, SECRETS, Row, forms_in
+from tests.end_to_end.system import RUN, SystemUnderTest
 from tests.peers.http import Peer
 
 STATE = """nodeId label type status progress message visits attempt input output partialOutput usage { model }
@@ -28,14 +28,15 @@ WHOLE = f"""query ($id: ID!) {{ run(id: $id) {{
   status statusMessage inputs output error {{ code message details }} nodeStates {{ {STATE} }} version {{ spec }}
   waits {{ nodeId ... on InputWait {{ waitId prompt schema }} }} events(first: 1000) {{ nodes {{ {EVENT} }} }}
   logs(first: 1000) {{ nodes {{ message fields }} }} checkpoints {{ nodes {{ state }} }} }} }}"""
-TRY = """mutation ($i: TestNodeInput!) { testNode(input: $i) { output port input partialOutput logs waitingFor { prompt schema }
+TEST_NODE = """mutation ($i: TestNodeInput!) { testNode(input: $i) { output port input partialOutput logs
+  waitingFor { prompt schema }
   usage { model } error { code message details } errors { detail } } }"""
 FAULTY = """
 from engine.sdk.node import NodeConfig, NodeType
 from engine.nodes.transform import TransformConfig
 
 class Faulty(NodeType[TransformConfig]):
-    name, title, description, Config = "faulty", "Faulty", "Is not as it should be.", TransformConfig
+    name, title, description, Config = "faulty", "Faulty", "Raises its input.", TransformConfig
     example = {"output": 1}
 
     async def execute(self, config, ctx):
@@ -48,32 +49,40 @@ class Faulty(NodeType[TransformConfig]):
 
 
 @dataclass
-class Watched:
-    """A system with the secrets in it, and all that it has told anybody."""
+class RecordedSystem:
+    """A system with secrets, and everything that it has sent.
 
-    system: System
+    Attributes:
+        log: The file with the output of all processes.
+        child: The workflow that `subworkflow` nodes run.
+        outputs: (name of the row, text) of everything that the system has sent.
+        finished_rows: The rows that were run here and tested by `testNode`.
+    """
+
+    system: SystemUnderTest
     peer: Peer
     log: Path
     child: str = ""
-    told: list[tuple[str, str]] = field(default_factory=list)
-    played: set[str] = field(default_factory=set)
-    """The rows that have been run here, and tried by testNode."""
+    outputs: list[tuple[str, str]] = field(default_factory=list)
+    finished_rows: set[str] = field(default_factory=set)
 
-    async def ask(self, what: str, query: str, **variables: Any) -> Any:
-        answer = await self.system.ask(query, **variables)
-        self.told.append((what, json.dumps(answer, ensure_ascii=False)))
-        return answer
+    async def execute(self, row: str, query: str, **variables: Any) -> Any:
+        """Execute an operation, and record its response under the name of a row."""
+        data = await self.system.execute(query, **variables)
+        self.outputs.append((row, json.dumps(data, ensure_ascii=False)))
+        return data
 
-    async def follow(self, what: str, subscription: str, run_id: str) -> None:
-        """Until the run rests for good, or nobody listens any more."""
-        async for answer in self.system.follow(subscription, id=run_id):
-            self.told.append((what, json.dumps(answer, ensure_ascii=False)))
+    async def record(self, row: str, subscription: str, run_id: str) -> None:
+        """Record the messages of a subscription until the run has ended."""
+        async for data in self.system.subscribe(subscription, id=run_id):
+            self.outputs.append((row, json.dumps(data, ensure_ascii=False)))
 
     @asynccontextmanager
-    async def watching(self, what: str, run_id: str) -> AsyncIterator[None]:
+    async def recording(self, row: str, run_id: str) -> AsyncIterator[None]:
+        """Record the subscriptions of a run during the block and until the run has ended."""
         async with asyncio.TaskGroup() as group:
             for subscription in (EVENTS, STATES):
-                group.create_task(self.follow(what, subscription, run_id))
+                group.create_task(self.record(row, subscription, run_id))
             yield
 
     def spec(self, row: Row) -> dict[str, Any]:
@@ -81,17 +90,18 @@ class Watched:
         spec: dict[str, Any] = json.loads(text)
         return spec
 
-    def wrong(self, what: str) -> list[tuple[list[str], str]]:
-        return [(found, text) for of, text in self.told if of == what and (found := found_in(text))]
+    def leaks(self, row: str) -> list[tuple[list[str], str]]:
+        """Return (forms of secrets, text) of each recorded text of a row that contains a secret."""
+        return [(forms, text) for name, text in self.outputs if name == row and (forms := forms_in(text))]
 
 
 def package(folder: Path) -> str:
-    """A folder with an installed package, whose node type raises what it was given."""
+    """Write an installed package whose node type raises its input, and return its folder."""
     (folder / "faulty.py").write_text(FAULTY)
-    facts = folder / "faulty-1.dist-info"
-    facts.mkdir()
-    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1\n")
-    (facts / "entry_points.txt").write_text("[treadle.nodes]\nfaulty = faulty:Faulty\n")
+    metadata = folder / "faulty-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[treadle.nodes]\nfaulty = faulty:Faulty\n")
     return str(folder)
 
 
@@ -100,36 +110,40 @@ def catalog() -> str:
     return f'[mcp.desk]\ncommand = {python}\nargs = ["-P", "tests/peers/mcp_server.py", "stdio"]\n'
 
 
-async def set_all(watched: Watched) -> None:
-    """The secrets, and a workflow whose node uses one, to be run by others."""
+async def set_up(recorded: RecordedSystem) -> None:
+    """Set the secrets, and create a workflow that uses one, for `subworkflow` nodes."""
     for name, value in SECRETS.items():
-        made = await do(watched.system, "setSecret", "secret { name } errors { detail }", name=name, value=value)
-        assert made == {"secret": {"name": name}, "errors": []}
-    spec = ROWS["transform: in texts"].spec(watched.peer)
-    made = await do(watched.system, "createWorkflow", "workflow { id } errors { detail }", name="child", spec=spec)
-    watched.child = made["workflow"]["id"]
+        payload = await mutate(
+            recorded.system, "setSecret", "secret { name } errors { detail }", name=name, value=value
+        )
+        assert payload == {"secret": {"name": name}, "errors": []}
+    spec = ROWS["transform: in texts"].spec(recorded.peer)
+    payload = await mutate(
+        recorded.system, "createWorkflow", "workflow { id } errors { detail }", name="child", spec=spec
+    )
+    recorded.child = payload["workflow"]["id"]
 
 
-async def play(watched: Watched, name: str) -> Any:
-    """The row's run, as `run_row`; and its node is tried by testNode."""
+async def run_and_test_row(recorded: RecordedSystem, name: str) -> Any:
+    """Run a row as `run_row` does, test its node by `testNode`, and return the run."""
     row = ROWS[name]
-    run = await run_row(watched, name)
-    await watched.ask(name, TRY, i={"type": row.type, "config": watched.spec(row)["nodes"][0]["config"]})
-    watched.played.add(name)
+    run = await run_row(recorded, name)
+    await recorded.execute(name, TEST_NODE, i={"type": row.type, "config": recorded.spec(row)["nodes"][0]["config"]})
+    recorded.finished_rows.add(name)
     return run
 
 
-async def run_row(watched: Watched, name: str) -> Any:
-    """The run once it rests, with all that is told of it meanwhile and afterwards."""
+async def run_row(recorded: RecordedSystem, name: str) -> Any:
+    """Run a row, record everything that is sent about the run, and return the run after its end."""
     row = ROWS[name]
-    begun = await watched.ask(name, RUN, input={"spec": watched.spec(row), "mode": "ASYNC"})
+    payload = await recorded.execute(name, RUN, input={"spec": recorded.spec(row), "mode": "ASYNC"})
     if row.code == "SECRET":
-        return begun["runAdhoc"]
-    run_id = begun["runAdhoc"]["run"]["id"]
-    async with asyncio.timeout(60), watched.watching(name, run_id):
+        return payload["runAdhoc"]
+    run_id = payload["runAdhoc"]["run"]["id"]
+    async with asyncio.timeout(60), recorded.recording(name, run_id):
         if row.type == "human":
-            await until(watched.system, run_id, "WAITING")
-            run = (await watched.ask(name, WHOLE, id=run_id))["run"]
+            await wait_for_status(recorded.system, run_id, "WAITING")
+            run = (await recorded.execute(name, WHOLE, id=run_id))["run"]
             answer = {"runId": run_id, "waitId": run["waits"][0]["waitId"], "answer": {"ok": True}}
-            assert (await do(watched.system, "resumeRun", **answer))["errors"] == []
-    return (await watched.ask(name, WHOLE, id=run_id))["run"]
+            assert (await mutate(recorded.system, "resumeRun", **answer))["errors"] == []
+    return (await recorded.execute(name, WHOLE, id=run_id))["run"]

@@ -1,6 +1,6 @@
-"""What the canary test runs: a node of every type that is given secrets, and what a secret looks like wherever it is.
+"""Specs with a node of every type that uses secrets, and all the forms that a secret may appear in.
 
-`PLAIN` is what most keys look like. `ODD` looks different in JSON, in a URL, in HTML and in Python.
+`PLAIN` is a typical key. `ODD` looks different in JSON, in a URL, in HTML and in Python.
 """
 
 import base64
@@ -19,29 +19,35 @@ SECRETS = {"plain": PLAIN, "odd": ODD, "model_key": MODEL_KEY}
 BOTH = "{{ secrets.plain }} and {{ secrets.odd }}"
 
 
-def _disguised(value: str) -> set[str]:
-    """Worked out here by other means than those of the engine."""
+def _forms_of(value: str) -> set[str]:
+    """Return the forms of a value, computed independently of the engine."""
     data = value.encode()
     forms = {value, json.dumps(value)[1:-1], json.dumps(json.dumps(value))[3:-3], repr(value)[1:-1]}
     forms |= {quote(value), quote(value, ""), quote_plus(value), html.escape(value), data.hex(), data.hex().upper()}
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         forms |= {encode(bytes(before) + data).decode().rstrip("=")[4:-2] for before in range(3)}
-    # What was cut somewhere has one of these ends; hosts of URLs are written small.
+    # A truncated value still has one of its ends. Hosts in URLs are in lower case.
     return forms | {value[:12], value[-12:], value.lower()}
 
 
-NEEDLES = sorted(form for value in SECRETS.values() for form in _disguised(value))
+FORMS = sorted(form for value in SECRETS.values() for form in _forms_of(value))
 
 
-def found_in(data: bytes | str) -> list[str]:
-    """The forms that stand in what was written somewhere."""
+def forms_in(data: bytes | str) -> list[str]:
+    """Return all forms of the secrets that `data` contains."""
     raw = data.encode(errors="surrogatepass") if isinstance(data, str) else data
-    return [needle for needle in NEEDLES if needle.encode() in raw]
+    return [form for form in FORMS if form.encode() in raw]
 
 
 @dataclass(frozen=True)
 class Row:
-    """A node, and how it ends: `code` is that of its error, None where it succeeds. `{peer}` stands for the peer's address."""
+    """A node, and its expected result.
+
+    Attributes:
+        config: The config of the node; `{peer}` is replaced by the address of the peer.
+        code: The code of its error; None if it succeeds.
+        more: Further fields of the node.
+    """
 
     type: str
     config: dict[str, Any]
@@ -49,7 +55,7 @@ class Row:
     more: dict[str, Any] = field(default_factory=dict)
 
     def spec(self, peer: Peer) -> dict[str, Any]:
-        """The node, and one that is given its output."""
+        """Return a spec with the node, and a second node that receives its output."""
         config = json.loads(json.dumps(self.config).replace("{peer}", peer.url))
         node = {"id": "n", "type": self.type, "config": config, **self.more}
         after = {"id": "after", "type": "transform", "config": {"output": ["{{ n.output }}", "{{ n.status }}"]}}
@@ -61,7 +67,7 @@ def _http(path: str, code: str | None = None, **config: Any) -> Row:
     return Row("http", {"url": f"{{peer}}{path}", **({"retry": retry} if retry else {}), **config}, code, _AGAIN)
 
 
-def _asked(model: str, prompt: str, code: str | None = None, **config: Any) -> Row:
+def _llm(model: str, prompt: str, code: str | None = None, **config: Any) -> Row:
     return Row("llm", {"model": model, "prompt": prompt, **config}, code)
 
 
@@ -88,7 +94,11 @@ _RAISES = {
 _INNER = {
     "nodes": [
         {"id": "a", "type": "transform", "config": {"output": "{{ item }} {{ secrets.odd }}"}},
-        {"id": "b", "type": "http", "config": {"url": "{peer}/parrot", "query": {"key": "{{ a.output }}{{ item }}"}}},
+        {
+            "id": "b",
+            "type": "http",
+            "config": {"url": "{peer}/echo-secrets", "query": {"key": "{{ a.output }}{{ item }}"}},
+        },
         {"id": "c", "type": "transform", "config": {"output": ["{{ a.output }}", "{{ b.output }}", "{{ item }}"]}},
     ],
     "edges": [{"source": "a", "target": "b"}, {"source": "b", "target": "c"}],
@@ -96,20 +106,22 @@ _INNER = {
 }
 
 ROWS: dict[str, Row] = {
-    "http: in a header": _http("/parrot", headers={"x-key": "{{ secrets.odd }}", "x-plain": "{{ secrets.plain }}"}),
-    "http: in the query": _http("/parrot", query={"a": BOTH}),
-    "http: in the url": _http("/parrot?key={{ secrets.plain }}&other={{ secrets.odd | urlencode }}"),
-    "http: in a JSON body": _http("/parrot", method="POST", body={"type": "json", "content": {"a": [BOTH]}}),
-    "http: in a form": _http("/parrot", method="POST", body={"type": "form", "content": {"a": BOTH}}),
-    "http: in raw text": _http("/parrot-text", method="POST", body={"type": "raw", "content": BOTH}, response={"kind": "text"}),
-    "http: a bearer token": _http("/parrot", auth={"type": "bearer", "token": "{{ secrets.plain }}"}),
-    "http: a password": _http("/parrot", auth={"type": "basic", "username": "me", "password": "{{ secrets.odd }}"}),
-    "http: as base64": _http("/parrot", headers=_KEY, response={"kind": "base64"}),
-    "http: refused": _http("/parrot?code=403", "HTTP_STATUS", headers=_KEY),
-    "http: busy": _http("/parrot?code=503", "HTTP_STATUS", headers=_KEY),
-    "http: redirected": _http("/parrot-elsewhere", headers=_KEY),
-    "http: no JSON": _http("/parrot-text", "HTTP_RESPONSE", headers=_KEY, response={"kind": "json"}),
-    "http: nobody there": Row(
+    "http: in a header": _http("/echo-secrets", headers={"x-key": "{{ secrets.odd }}", "x-plain": "{{ secrets.plain }}"}),
+    "http: in the query": _http("/echo-secrets", query={"a": BOTH}),
+    "http: in the url": _http("/echo-secrets?key={{ secrets.plain }}&other={{ secrets.odd | urlencode }}"),
+    "http: in a JSON body": _http("/echo-secrets", method="POST", body={"type": "json", "content": {"a": [BOTH]}}),
+    "http: in a form": _http("/echo-secrets", method="POST", body={"type": "form", "content": {"a": BOTH}}),
+    "http: in raw text": _http(
+        "/echo-secrets-text", method="POST", body={"type": "raw", "content": BOTH}, response={"kind": "text"}
+    ),
+    "http: a bearer token": _http("/echo-secrets", auth={"type": "bearer", "token": "{{ secrets.plain }}"}),
+    "http: a password": _http("/echo-secrets", auth={"type": "basic", "username": "me", "password": "{{ secrets.odd }}"}),
+    "http: as base64": _http("/echo-secrets", headers=_KEY, response={"kind": "base64"}),
+    "http: refused": _http("/echo-secrets?code=403", "HTTP_STATUS", headers=_KEY),
+    "http: busy": _http("/echo-secrets?code=503", "HTTP_STATUS", headers=_KEY),
+    "http: redirected": _http("/echo-secrets-redirect", headers=_KEY),
+    "http: no JSON": _http("/echo-secrets-text", "HTTP_RESPONSE", headers=_KEY, response={"kind": "json"}),
+    "http: no server": Row(
         "http", {"url": "http://127.0.0.1:1/{{ secrets.plain }}", "retry": {"maxAttempts": 1}}, "HTTP_CONNECT"
     ),
     "http: no such host": Row(
@@ -117,15 +129,15 @@ ROWS: dict[str, Row] = {
     ),
     "http: no URL": Row("http", {"url": "{{ secrets.plain }}"}, "CONFIG"),
     "http: hangs": _http("/hang?key={{ secrets.plain }}", "HTTP_TIMEOUT", timeoutS=0.3),
-    "llm: repeats": _asked("repeats", BOTH),
-    "llm: in a shape": _asked("repeats", '{"said": "{{ secrets.plain }}"}', responseSchema=_GREETING),
-    "llm: in no shape": _asked("repeats", BOTH, "MODEL_OUTPUT", responseSchema=_GREETING),
-    "llm: in the system prompt": _asked("repeats", "{{ secrets.plain }}", system=BOTH),
-    "llm: refused": _asked("parrot-refuses", BOTH, "MODEL_REQUEST"),
-    "llm: calls a tool": _asked(
+    "llm: repeats": _llm("repeats", BOTH),
+    "llm: structured output": _llm("repeats", '{"said": "{{ secrets.plain }}"}', responseSchema=_GREETING),
+    "llm: wrong structured output": _llm("repeats", BOTH, "MODEL_OUTPUT", responseSchema=_GREETING),
+    "llm: in the system prompt": _llm("repeats", "{{ secrets.plain }}", system=BOTH),
+    "llm: refused": _llm("echo-refuses", BOTH, "MODEL_REQUEST"),
+    "llm: calls a tool": _llm(
         "calls", _calls(base64_encode={"text": "{{ secrets.plain }}"}), tools=["base64_encode"]
     ),
-    "llm: the key of the model": _asked("locked", "go", "MODEL_AUTH"),
+    "llm: the key of the model": _llm("locked", "go", "MODEL_AUTH"),
     "agent: calls tools": Row(
         "agent",
         {
@@ -134,23 +146,23 @@ ROWS: dict[str, Row] = {
             "tools": ["base64_encode", "json_query"],
         },
     ),
-    "agent: calls them badly": Row(
+    "agent: calls tools with wrong arguments": Row(
         "agent",
         {"model": "calls", "prompt": _calls(json_query={"data": 1, "expression": _BAD}), "tools": ["json_query"]},
     ),
-    "tool: gives it back": Row("tool", {"tool": "json_query", "arguments": {"data": {"a": BOTH}, "expression": "a"}}),
+    "tool: returns it": Row("tool", {"tool": "json_query", "arguments": {"data": {"a": BOTH}, "expression": "a"}}),
     "tool: in base64": Row("tool", {"tool": "base64_encode", "arguments": {"text": BOTH}}),
     "tool: fails": Row("tool", {"tool": "json_query", "arguments": {"data": 1, "expression": _BAD}}, "TOOL_FAILED"),
     "tool: wrong arguments": Row(
         "tool", {"tool": "math_evaluate", "arguments": {"expression": [_PLAIN]}}, "TOOL_ARGUMENTS"
     ),
     "tool: unknown argument": Row("tool", {"tool": "json_query", "arguments": {"dta": BOTH}}, "TOOL_ARGUMENTS"),
-    "tool: of a server": Row("tool", {"tool": "mcp:desk/weather", "arguments": {"city": BOTH}}),
+    "tool: of an MCP server": Row("tool", {"tool": "mcp:desk/weather", "arguments": {"city": BOTH}}),
     "code: returns": _code("print(key, odd)\nreturn {key: [odd, key.lower() == 'x']}"),
     "code: raises": _code("print(key)\nraise ValueError(key + odd)", "CODE"),
     "code: fails with it": _code("return {}[odd]", "CODE"),
     "code: calls a tool": _code("return json_query(data=[key], expression='[0]')"),
-    "code: calls it badly": _code("return json_query(data=1, expression=key + '[')", "CODE"),
+    "code: calls a tool with wrong arguments": _code("return json_query(data=1, expression=key + '[')", "CODE"),
     "transform: in texts": Row(
         "transform", {"output": {"a": [BOTH, "{{ secrets.odd | tojson }}", "{{ secrets.odd | urlencode }}"]}}
     ),
@@ -170,7 +182,7 @@ ROWS: dict[str, Row] = {
         {"items": "{{ [secrets.plain, secrets.odd] }}", "node": {"type": "transform", "config": {"output": "{{ item }}"}}},
     ),
     "map: its node": Row(
-        "map", {"items": [1, 2], "node": {"type": "http", "config": {"url": "{peer}/parrot", "headers": _KEY}}}
+        "map", {"items": [1, 2], "node": {"type": "http", "config": {"url": "{peer}/echo-secrets", "headers": _KEY}}}
     ),
     "map: its spec": Row("map", {"items": ["{{ secrets.plain }}"], "spec": _INNER}),
     "map: a model": Row("map", {"items": [1], "node": {"type": "llm", "config": {"model": "repeats", "prompt": BOTH}}}),
@@ -180,4 +192,4 @@ ROWS: dict[str, Row] = {
     "subworkflow: its input": Row("subworkflow", {"workflow": "wf_1", "inputs": {"key": BOTH}}, "SECRET"),
     "subworkflow: its node": Row("subworkflow", {"workflow": "{child}", "inputs": {}}),
 }  # fmt: skip
-"""A row or more for each node type: the test counts."""
+"""At least one row for each node type, which a test checks."""

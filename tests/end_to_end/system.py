@@ -1,4 +1,4 @@
-"""A whole Treadle as real processes, and a real client: what a user has in front of them."""
+"""The system under test: a server and workers as real processes, with a real client."""
 
 import asyncio
 import os
@@ -47,8 +47,13 @@ CANCEL = "mutation ($id: ID!) { cancelRun(input: {runId: $id}) { run { status } 
 
 
 @dataclass
-class System:
-    """One server and some workers on one database. Processes are ended by their own pid."""
+class SystemUnderTest:
+    """One server and some workers on one database, and a client of the API.
+
+    Attributes:
+        settings: Environment variables of the processes.
+        log: The file for the output of all processes; None passes it on to the output of the test.
+    """
 
     database_url: str
     redis_url: str
@@ -56,9 +61,9 @@ class System:
     settings: dict[str, str] = field(default_factory=dict)
     processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
     log: Path | None = None
-    """Where all that the processes write goes; without one it is shown."""
 
     def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        """Start `treadle` with these arguments."""
         environment = {
             **os.environ,
             "TREADLE_DATABASE_URL": self.database_url,
@@ -73,7 +78,8 @@ class System:
         self.processes.append(process)
         return process
 
-    def end(self) -> None:
+    def stop(self) -> None:
+        """Stop all processes with SIGTERM, and kill those that do not end."""
         for process in self.processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -84,7 +90,7 @@ class System:
                 process.kill()
                 process.wait()
 
-    async def healthy(self) -> None:
+    async def wait_until_healthy(self) -> None:
         async with asyncio.timeout(90), httpx.AsyncClient(trust_env=False) as client:
             while True:
                 try:
@@ -93,36 +99,37 @@ class System:
                 except httpx.TransportError:
                     await asyncio.sleep(0.05)
 
-    async def ask(self, query: str, **variables: Any) -> Any:
+    async def execute(self, query: str, **variables: Any) -> Any:
+        """Execute an operation that has no errors, and return its `data`."""
         async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
             body = {"query": query, "variables": variables}
-            answer = (await client.post(f"http://127.0.0.1:{self.port}/graphql", json=body)).json()
-        assert "errors" not in answer, answer["errors"]
-        return answer["data"]
+            response = (await client.post(f"http://127.0.0.1:{self.port}/graphql", json=body)).json()
+        assert "errors" not in response, response["errors"]
+        return response["data"]
 
-    async def run(self, spec: Any, inputs: Any = None, mode: str = "SYNC", **rest: Any) -> Any:
-        """runAdhoc's payload."""
-        given = {"spec": spec, "inputs": {} if inputs is None else inputs, "mode": mode, **rest}
-        return (await self.ask(RUN, input=given))["runAdhoc"]
+    async def run(self, spec: Any, inputs: Any = None, mode: str = "SYNC", **options: Any) -> Any:
+        """Run a spec, and return the payload of `runAdhoc`."""
+        arguments = {"spec": spec, "inputs": {} if inputs is None else inputs, "mode": mode, **options}
+        return (await self.execute(RUN, input=arguments))["runAdhoc"]
 
     async def read(self, run_id: str) -> Any:
-        return (await self.ask(READ, id=run_id))["run"]
+        return (await self.execute(READ, id=run_id))["run"]
 
-    async def holder(self, run_id: str) -> "subprocess.Popen[bytes]":
-        """The worker process that holds the run."""
+    async def worker_of(self, run_id: str) -> "subprocess.Popen[bytes]":
+        """Return the worker process that holds the run."""
         connection = await asyncpg.connect(self.database_url)
         worker_id = await connection.fetchval("SELECT worker_id FROM runs WHERE id = $1", run_id)
         await connection.close()
         pid = int(worker_id.rsplit("-", 2)[1])
         return next(process for process in self.processes if process.pid == pid)
 
-    async def states(self, run_id: str, after: int | None = None) -> AsyncIterator[Any]:
-        """Updates of `nodeStates` until the run ends."""
-        async for answer in self.follow(STATES, id=run_id, after=after):
-            yield answer["nodeStates"]
+    async def node_states(self, run_id: str, after: int | None = None) -> AsyncIterator[Any]:
+        """Yield updates of `nodeStates` until the run ends."""
+        async for data in self.subscribe(STATES, id=run_id, after=after):
+            yield data["nodeStates"]
 
-    async def follow(self, subscription: str, **variables: Any) -> AsyncIterator[Any]:
-        """The answers of a subscription, by a real WebSocket client."""
+    async def subscribe(self, subscription: str, **variables: Any) -> AsyncIterator[Any]:
+        """Yield the `data` of each message of a subscription, by a real WebSocket client."""
         transport = WebsocketsTransport(
             url=f"ws://127.0.0.1:{self.port}/graphql",
             subprotocols=["graphql-transport-ws"],
@@ -131,36 +138,36 @@ class System:
         async with Client(transport=transport) as session:
             query = gql(subscription)
             query.variable_values = variables
-            async for answer in session.subscribe(query):
-                yield answer
+            async for data in session.subscribe(query):
+                yield data
 
-    async def until(self, run_id: str, node_id: str, status: str) -> Any:
-        """The first update that shows the node in that status."""
+    async def wait_for_node(self, run_id: str, node_id: str, status: str) -> Any:
+        """Wait until a node has a status, and return the update with it."""
         async with asyncio.timeout(30):
-            async for update in self.states(run_id):
+            async for update in self.node_states(run_id):
                 state = update["nodeState"]
                 if state and (state["nodeId"], state["status"]) == (node_id, status):
                     return update
         raise AssertionError(f"{node_id} was never {status}")
 
-    async def told(self, run_id: str, message: str) -> None:
-        """Until a status change says that."""
+    async def wait_for_message(self, run_id: str, message: str) -> None:
+        """Wait until a change of the run's status has this message."""
         query = "subscription ($id: ID!) { runEvents(runId: $id) { seq ... on RunStatusChanged { message } } }"
         async with asyncio.timeout(30):
-            async for event in self.follow(query, id=run_id):
+            async for event in self.subscribe(query, id=run_id):
                 if event["runEvents"].get("message") == message:
                     return
 
-    async def ended(self, run_id: str) -> Any:
-        """The run, once it has ended."""
+    async def wait_for_end(self, run_id: str) -> Any:
+        """Wait until the run has ended, and return it."""
         async with asyncio.timeout(60):
-            async for _ in self.states(run_id):
+            async for _ in self.node_states(run_id):
                 continue
         return await self.read(run_id)
 
 
-async def copied(template: str, name: str) -> str:
-    """The URL of a new database that is a copy of the migrated one."""
+async def copy_database(template: str, name: str) -> str:
+    """Create a copy of the migrated database, and return its URL."""
     connection = await asyncpg.connect(template.replace("/treadle?", "/postgres?"))
     await connection.execute(f"CREATE DATABASE {name} TEMPLATE treadle STRATEGY FILE_COPY")
     await connection.close()
@@ -176,14 +183,19 @@ def free_port() -> int:
 @asynccontextmanager
 async def running(
     database_url: str, redis_url: str, workers: int = 1, log: Path | None = None, **settings: str
-) -> AsyncIterator[System]:
-    named = {f"TREADLE_{name.upper()}": value for name, value in settings.items()}
-    system = System(database_url, redis_url, free_port(), named, log=log)
+) -> AsyncIterator[SystemUnderTest]:
+    """Run a server and workers for the duration of the block.
+
+    Args:
+        settings: Settings by field name.
+    """
+    variables = {f"TREADLE_{name.upper()}": value for name, value in settings.items()}
+    system = SystemUnderTest(database_url, redis_url, free_port(), variables, log=log)
     try:
         system.start("server")
         for _ in range(workers):
             system.start("worker")
-        await system.healthy()
+        await system.wait_until_healthy()
         yield system
     finally:
-        system.end()
+        system.stop()

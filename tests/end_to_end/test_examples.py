@@ -1,4 +1,4 @@
-"""The examples of the README, as a user runs them."""
+"""Every example of the folder `examples` runs, and every node type has an example."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 
 from engine.nodes.registry import BUILT_IN
 from tests.end_to_end.client_actions import example
-from tests.end_to_end.system import ROOT, System
+from tests.end_to_end.system import ROOT, SystemUnderTest
 
 EXPECTED: dict[str, Any] = {
     "support_triage": {
@@ -29,41 +29,41 @@ EXPECTED: dict[str, Any] = {
     "weather_check": {"go": "go out in Oslo"},
 }
 
-ELSEWHERE = {
+OWN_TESTS = {
     "flaky_import",
     "large_orders",
     "ticket_desk",
     "expense_approval",  # tests/end_to_end/test_control.py
     "lead_enrichment",  # tests/end_to_end/test_http.py
 }
-"""Those that need more than a run and its output."""
+"""Examples that need more than a run and its output, and therefore have tests of their own."""
 CREATE = 'mutation ($spec: JSON) { createWorkflow(input: {name: "Triage", spec: $spec}) { workflow { id } errors { detail } } }'
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-async def test_an_example_runs_to_its_output(system: System, name: str) -> None:
-    found = example(name)
-    answer = await system.run(found["spec"], found["exampleInputs"])
+async def test_an_example_returns_its_expected_output(system: SystemUnderTest, name: str) -> None:
+    content = example(name)
+    answer = await system.run(content["spec"], content["exampleInputs"])
     assert answer["errors"] == []
     assert answer["run"]["error"] is None
     assert answer["run"]["status"] == "COMPLETED"
     assert answer["run"]["output"] == EXPECTED[name]
 
 
-async def test_a_failing_step_is_tried_again_and_then_leaves_by_its_error_port(system: System) -> None:
-    found = example("flaky_import")
-    answer = await system.run(found["spec"], found["exampleInputs"])
+async def test_a_failing_node_is_retried_and_then_leaves_by_its_error_port(system: SystemUnderTest) -> None:
+    content = example("flaky_import")
+    answer = await system.run(content["spec"], content["exampleInputs"])
     run = await system.read(answer["run"]["id"])
     states = {state["nodeId"]: state for state in run["nodeStates"]}
     assert run["status"] == "COMPLETED"
     assert (states["sum"]["status"], states["sum"]["attempt"]) == ("FAILED", 3)
     assert states["done"]["status"] == "SKIPPED"
     assert "ValueError" in run["output"]["problem"]
-    told = [event["nodeState"]["status"] for event in run["events"]["nodes"] if "nodeState" in event]
-    assert told.count("RETRYING") == 2
+    statuses = [event["nodeState"]["status"] for event in run["events"]["nodes"] if "nodeState" in event]
+    assert statuses.count("RETRYING") == 2
 
 
-async def test_the_triage_routes_by_what_the_ticket_says(system: System) -> None:
+async def test_the_triage_routes_by_the_text_of_the_ticket(system: SystemUnderTest) -> None:
     spec = example("support_triage")["spec"]
     answer = await system.run(spec, {"subject": "Login error", "body": "The app shows a bug and is slow"})
     states = {state["nodeId"]: state["status"] for state in answer["run"]["nodeStates"]}
@@ -71,28 +71,28 @@ async def test_the_triage_routes_by_what_the_ticket_says(system: System) -> None
     assert (states["technical"], states["billing"], states["other"]) == ("COMPLETED", "SKIPPED", "SKIPPED")
 
 
-async def test_a_workflow_hands_work_to_another_one(system: System) -> None:
-    triage = (await system.ask(CREATE, spec=example("support_triage")["spec"]))["createWorkflow"]["workflow"]["id"]
-    found = example("ticket_desk")
-    answer = await system.run(found["spec"], {**found["exampleInputs"], "triage": triage})
+async def test_a_workflow_runs_another_workflow(system: SystemUnderTest) -> None:
+    triage = (await system.execute(CREATE, spec=example("support_triage")["spec"]))["createWorkflow"]["workflow"]["id"]
+    content = example("ticket_desk")
+    answer = await system.run(content["spec"], {**content["exampleInputs"], "triage": triage})
     assert answer["run"]["output"] == {
         "slip": {"to": "billing", "say": "We are looking into your payment: Invoice 4711"}
     }
 
 
-async def test_a_database_is_read(system: System) -> None:
+async def test_an_example_reads_a_database(system: SystemUnderTest) -> None:
     connection = await asyncpg.connect(system.database_url)
     await connection.execute(
         "CREATE TABLE IF NOT EXISTS orders AS SELECT 'A-' || n AS id, n * 60 AS total FROM generate_series(1, 3) n"
     )
     await connection.close()
-    found = example("large_orders")
-    answer = await system.run(found["spec"], found["exampleInputs"])
+    content = example("large_orders")
+    answer = await system.run(content["spec"], content["exampleInputs"])
     assert answer["run"]["output"] == {"sum": {"orders": ["A-2", "A-3"], "total": 300}}
 
 
 def test_every_example_is_run_and_every_type_has_one() -> None:
     names = {path.stem for path in (ROOT / "examples").glob("*.json")}
-    assert names == {*EXPECTED, *ELSEWHERE}
+    assert names == {*EXPECTED, *OWN_TESTS}
     used = {node["type"] for name in names for node in example(name)["spec"]["nodes"]}
     assert used >= {kind.name for kind in BUILT_IN}

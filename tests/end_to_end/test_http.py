@@ -1,4 +1,4 @@
-"""`http` nodes on real workers, against a real server on loopback, which the host has opened."""
+"""`http` nodes on real workers, with a real server on an allowed loopback address."""
 
 import asyncio
 import json
@@ -7,27 +7,27 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.client_actions import do
-from tests.end_to_end.system import CANCEL, ROOT, System, running
+from tests.end_to_end.client_actions import mutate
+from tests.end_to_end.system import CANCEL, ROOT, SystemUnderTest, running
 from tests.peers.http import Peer
 
 KEY = "dk-4a7f0c9be2d1"
 
 
-async def test_a_lead_is_looked_up_scored_and_told_once(system: System, peer: Peer) -> None:
-    found = json.loads((ROOT / "examples" / "lead_enrichment.json").read_text())
-    inputs = {**found["exampleInputs"], "directory": peer.url, "desk": peer.url}
-    refused = (await system.run(found["spec"], inputs))["run"]
+async def test_a_lead_is_enriched_scored_and_sent_once(system: SystemUnderTest, peer: Peer) -> None:
+    content = json.loads((ROOT / "examples" / "lead_enrichment.json").read_text())
+    inputs = {**content["exampleInputs"], "directory": peer.url, "desk": peer.url}
+    refused = (await system.run(content["spec"], inputs))["run"]
     assert "there is no secret 'directory_key' in this project; set it with setSecret" in refused["output"]["problem"]
-    kept = await do(system, "setSecret", "errors { detail }", name="directory_key", value=KEY)
-    assert kept["errors"] == []
-    run = (await system.run(found["spec"], inputs))["run"]
+    payload = await mutate(system, "setSecret", "errors { detail }", name="directory_key", value=KEY)
+    assert payload["errors"] == []
+    run = (await system.run(content["spec"], inputs))["run"]
     lead = {"email": "ann@example.com", "company": "Example Ltd", "score": "hot"}
     assert (run["status"], run["error"]) == ("COMPLETED", None)
     assert run["output"] == {"lead": lead, "told": {"lead": 1, **lead}, "problem": None}
     assert [one.headers["authorization"] for one in peer.seen if one.path == "/enrich"] == [f"Bearer {KEY}"] * 2
     assert all("authorization" not in one.headers for one in peer.seen if one.path == "/leads")
-    run = (await system.run(found["spec"], {**inputs, "email": "eve@example.com"}))["run"]
+    run = (await system.run(content["spec"], {**inputs, "email": "eve@example.com"}))["run"]
     assert run["status"] == "COMPLETED"
     assert "answered 404 Not Found" in run["output"]["problem"]
     assert peer.count("/leads") == 1
@@ -37,7 +37,7 @@ def calling(**config: Any) -> dict[str, Any]:
     return {"nodes": [{"id": "call", "type": "http", "config": config}], "edges": []}
 
 
-async def test_an_answer_is_the_node_s_output(system: System, peer: Peer) -> None:
+async def test_a_response_is_the_output_of_the_node(system: SystemUnderTest, peer: Peer) -> None:
     answer = await system.run(calling(url=f"{peer.url}/gzip"))
     assert answer["run"]["status"] == "COMPLETED"
     assert answer["run"]["output"]["call"]["body"] == {"packed": True}
@@ -52,8 +52,8 @@ async def test_an_answer_is_the_node_s_output(system: System, peer: Peer) -> Non
         ("{peer}/gib", "HTTP_RESPONSE", "more than 2,097,152 bytes"),
     ],
 )
-async def test_a_call_that_fails_is_an_error_of_its_node(
-    system: System, peer: Peer, url: str, code: str, message: str
+async def test_a_failed_call_is_an_error_of_its_node(
+    system: SystemUnderTest, peer: Peer, url: str, code: str, message: str
 ) -> None:
     answer = await system.run(calling(url=url.replace("{peer}", peer.url)))
     error = answer["run"]["error"]
@@ -61,16 +61,16 @@ async def test_a_call_that_fails_is_an_error_of_its_node(
     assert (error["code"], error["nodeId"], message in error["message"]) == (code, "call", True), error
 
 
-async def test_a_cancelled_run_leaves_its_peer(system: System, peer: Peer) -> None:
+async def test_a_cancelled_run_closes_its_connection(system: SystemUnderTest, peer: Peer) -> None:
     run_id = (await system.run(calling(url=f"{peer.url}/hang"), mode="ASYNC"))["run"]["id"]
     async with asyncio.timeout(20):
         await peer.arrived.wait()
-        assert (await system.ask(CANCEL, id=run_id))["cancelRun"]["errors"] == []
+        assert (await system.execute(CANCEL, id=run_id))["cancelRun"]["errors"] == []
         await peer.left.wait()
-    assert (await system.ended(run_id))["status"] == "CANCELLED"
+    assert (await system.wait_for_end(run_id))["status"] == "CANCELLED"
 
 
-async def test_a_call_that_is_made_again_after_a_crash_has_the_same_key(
+async def test_a_call_that_is_repeated_after_a_crash_has_the_same_idempotency_key(
     database_url: str, redis_url: str, peer: Peer
 ) -> None:
     async with running(database_url, redis_url, workers=2, http_allow="127.0.0.1") as system:
@@ -78,9 +78,9 @@ async def test_a_call_that_is_made_again_after_a_crash_has_the_same_key(
         run_id = (await system.run(spec, mode="ASYNC"))["run"]["id"]
         async with asyncio.timeout(30):
             await peer.arrived.wait()
-        holder = await system.holder(run_id)
-        holder.send_signal(signal.SIGKILL)
-        holder.wait()
-        assert (await system.ended(run_id))["status"] == "COMPLETED"
+        worker = await system.worker_of(run_id)
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+        assert (await system.wait_for_end(run_id))["status"] == "COMPLETED"
     first, second = [request.headers["idempotency-key"] for request in peer.seen]
     assert first == second == f"{run_id}/0/call/1"

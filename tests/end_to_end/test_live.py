@@ -1,8 +1,8 @@
-"""What a live view sees: a snapshot, every change in order, the end; and the same from any number on."""
+"""Subscribers receive a snapshot, every change in order and the end, and resume from any `seq`."""
 
 from typing import Any
 
-from tests.end_to_end.system import System
+from tests.end_to_end.system import SystemUnderTest
 
 SPEC: dict[str, Any] = {
     "nodes": [
@@ -23,10 +23,10 @@ SPEC: dict[str, Any] = {
 }
 
 
-async def test_a_slow_branch_holds_up_no_other(system: System) -> None:
+async def test_a_slow_branch_does_not_delay_another_branch(system: SystemUnderTest) -> None:
     answer = await system.run(SPEC, mode="ASYNC")
     done = []
-    async for update in system.states(answer["run"]["id"]):
+    async for update in system.node_states(answer["run"]["id"]):
         state = update["nodeState"]
         if state and state["status"] == "COMPLETED" and state["nodeId"] not in done:
             done.append(state["nodeId"])
@@ -35,12 +35,12 @@ async def test_a_slow_branch_holds_up_no_other(system: System) -> None:
     assert update["progress"] == 1.0
 
 
-async def test_a_reconnect_at_any_number_misses_nothing_and_repeats_nothing(system: System) -> None:
+async def test_a_reconnect_at_any_seq_misses_and_repeats_nothing(system: SystemUnderTest) -> None:
     run_id = (await system.run(SPEC, mode="SYNC"))["run"]["id"]
     run = await system.read(run_id)
     numbers = [event["seq"] for event in run["events"]["nodes"]]
     assert numbers == list(range(1, run["lastSeq"] + 1))
     for after in range(0, run["lastSeq"], 3):
-        seen = [update["seq"] async for update in system.states(run_id, after) if not update["snapshot"]]
-        assert seen == sorted(set(seen))
-        assert all(number > after for number in seen)
+        received = [update["seq"] async for update in system.node_states(run_id, after) if not update["snapshot"]]
+        assert received == sorted(set(received))
+        assert all(number > after for number in received)

@@ -1,4 +1,4 @@
-"""`map` nodes on real workers: what each item does to the world is counted there, through crashes, pauses and cancels."""
+"""`map` nodes on real workers: a peer counts the calls of each item in spite of crashes."""
 
 import asyncio
 import signal
@@ -7,9 +7,9 @@ from typing import Any
 
 import asyncpg
 
-from tests.end_to_end.client_actions import do, until
-from tests.end_to_end.system import CANCEL, System, running
-from tests.journal_worker import wait_until as once
+from tests.end_to_end.client_actions import mutate, wait_for_status
+from tests.end_to_end.system import CANCEL, SystemUnderTest, running
+from tests.journal_worker import wait_until
 from tests.peers.http import Peer
 
 COUNT = 400
@@ -18,7 +18,7 @@ PROGRESS = "subscription ($id: ID!) { nodeStates(runId: $id) { nodeState { nodeI
 
 
 def calling(peer: Peer, path: str = "/echo", count: int = COUNT, **config: Any) -> dict[str, Any]:
-    """A call an item; the outputs are the numbers that the peer has echoed."""
+    """Create a spec that calls the peer for each item; its output is the list of echoed numbers."""
     call = {"type": "http", "config": {"method": "POST", "url": f"{peer.url}{path}", "query": {"n": "{{ item }}"}}}
     mapping = {"items": f"{{{{ range({count}) | list }}}}", "node": call, **config}
     return {
@@ -32,26 +32,26 @@ def calls(peer: Peer) -> Counter[int]:
     return Counter(int(request.one("n")) for request in peer.seen)
 
 
-async def durable(system: System) -> set[int]:
+async def durable_items(system: SystemUnderTest) -> set[int]:
     connection = await asyncpg.connect(system.database_url)
     rows = await connection.fetch("SELECT idx FROM map_items")
     await connection.close()
     return {row["idx"] for row in rows}
 
 
-async def test_a_killed_worker_s_map_goes_on_with_the_items_that_are_not_done(
+async def test_the_map_of_a_killed_worker_continues_with_the_unfinished_items(
     database_url: str, redis_url: str, peer: Peer
 ) -> None:
     async with running(database_url, redis_url, http_allow="127.0.0.1") as system:
         run_id = (await system.run(calling(peer, concurrency=4), mode="ASYNC"))["run"]["id"]
-        await once(lambda: len(peer.seen) >= COUNT // 2)
-        holder = await system.holder(run_id)
-        holder.send_signal(signal.SIGKILL)
-        holder.wait()
-        done, before = await durable(system), calls(peer)
+        await wait_until(lambda: len(peer.seen) >= COUNT // 2)
+        worker = await system.worker_of(run_id)
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+        done, before = await durable_items(system), calls(peer)
         assert len(done) > COUNT // 10
         system.start("worker")
-        run = await system.ended(run_id)
+        run = await system.wait_for_end(run_id)
         assert (run["status"], run["error"]) == ("COMPLETED", None)
         assert run["output"] == NUMBERS
         after = calls(peer)
@@ -63,28 +63,28 @@ async def test_a_killed_worker_s_map_goes_on_with_the_items_that_are_not_done(
         assert keys == {f"{run_id}/0/m/1/{number}": count for number, count in after.items()}
 
 
-async def test_a_pause_keeps_what_is_done_and_the_resume_does_the_rest_once(
+async def test_a_resume_after_a_pause_executes_only_the_unfinished_items(
     database_url: str, redis_url: str, peer: Peer
 ) -> None:
     async with running(database_url, redis_url, http_allow="127.0.0.1", pausing_s="0.2") as system:
         run_id = (await system.run(calling(peer, concurrency=4), mode="ASYNC"))["run"]["id"]
-        await once(lambda: len(peer.seen) >= 20)
-        assert (await do(system, "pauseRun", runId=run_id))["errors"] == []
-        await until(system, run_id, "PAUSED")
+        await wait_until(lambda: len(peer.seen) >= 20)
+        assert (await mutate(system, "pauseRun", runId=run_id))["errors"] == []
+        await wait_for_status(system, run_id, "PAUSED")
         before = calls(peer)
         assert 20 <= len(before) < COUNT
-        assert (await do(system, "resumeRun", runId=run_id))["errors"] == []
-        run = await system.ended(run_id)
+        assert (await mutate(system, "resumeRun", runId=run_id))["errors"] == []
+        run = await system.wait_for_end(run_id)
         assert run["output"] == NUMBERS
-        # Those that were under way when the patience ended are cut off in the middle.
+        # Items that were running at the end of the pausing time are cancelled and run again.
         assert sum(calls(peer).values()) <= COUNT + 4
 
 
-async def test_a_cancel_stops_all_items_at_once(system: System, peer: Peer) -> None:
+async def test_a_cancel_stops_all_items_immediately(system: SystemUnderTest, peer: Peer) -> None:
     run_id = (await system.run(calling(peer, "/hang", concurrency=8), mode="ASYNC"))["run"]["id"]
-    await once(lambda: len(peer.seen) >= 8)
-    await system.ask(CANCEL, id=run_id)
-    run = await system.ended(run_id)
+    await wait_until(lambda: len(peer.seen) >= 8)
+    await system.execute(CANCEL, id=run_id)
+    run = await system.wait_for_end(run_id)
     assert run["status"] == "CANCELLED"
     assert [state["status"] for state in run["nodeStates"]] == ["CANCELLED"]
     assert len(peer.seen) == 8
@@ -92,14 +92,14 @@ async def test_a_cancel_stops_all_items_at_once(system: System, peer: Peer) -> N
         await peer.left.wait()
 
 
-async def test_progress_over_the_items_is_live(system: System, peer: Peer) -> None:
+async def test_progress_over_the_items_is_published_live(system: SystemUnderTest, peer: Peer) -> None:
     run_id = (await system.run(calling(peer, count=100, concurrency=1), mode="ASYNC"))["run"]["id"]
-    seen = []
-    async for update in system.follow(PROGRESS, id=run_id):
+    updates = []
+    async for update in system.subscribe(PROGRESS, id=run_id):
         state = update["nodeStates"]["nodeState"]
         if state and state["nodeId"] == "m":
-            seen.append((state["progress"], state["message"]))
-    fractions = [fraction for fraction, _ in seen]
+            updates.append((state["progress"], state["message"]))
+    fractions = [fraction for fraction, _ in updates]
     assert fractions == sorted(fractions) and fractions[-1] == 1.0
     assert any(0.0 < fraction < 1.0 for fraction in fractions)
-    assert any(message and message.endswith(" of 100 items") for _, message in seen)
+    assert any(message and message.endswith(" of 100 items") for _, message in updates)

@@ -1,4 +1,4 @@
-"""Models in a whole Treadle: what streams, what stays when a run is cancelled, what it took; and an agent."""
+"""Models with real processes: streaming, partial output after a cancel, usage, and an agent."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.client_actions import example
-from tests.end_to_end.system import CANCEL, System, copied, running
+from tests.end_to_end.system import CANCEL, SystemUnderTest, copy_database, running
 from tests.peers import chat
 from tests.peers.http import Peer, http_peer
 
@@ -27,75 +27,75 @@ async def peer() -> AsyncIterator[Peer]:
 
 
 @pytest.fixture(scope="module")
-async def system(template: str, embedded: tuple[str, str], peer: Peer) -> AsyncIterator[System]:
+async def system(template: str, embedded: tuple[str, str], peer: Peer) -> AsyncIterator[SystemUnderTest]:
     shared = {"base_url": f"{peer.url}/v1", "api_key": KEY, "price": {"input": 2, "output": 10}}
     models = [{"name": name, **shared} for name in chat.MODELS]
-    urls = await copied(template, "with_models"), embedded[1].replace("db=0", "db=2")
+    urls = await copy_database(template, "with_models"), embedded[1].replace("db=0", "db=2")
     async with running(*urls, models=json.dumps(models)) as system:
         yield system
 
 
-def asking(model: str, prompt: str, **config: Any) -> dict[str, Any]:
+def llm_spec(model: str, prompt: str, **config: Any) -> dict[str, Any]:
     nodes = [{"id": "ask", "type": "llm", "config": {"model": model, "prompt": prompt, **config}}]
     return {"nodes": nodes, "edges": []}
 
 
-async def test_a_run_has_the_answer_and_what_it_took(system: System) -> None:
-    answer = await system.run(asking("repeats", "Once upon a time"))
+async def test_a_run_has_the_output_and_the_usage_of_a_model(system: SystemUnderTest) -> None:
+    answer = await system.run(llm_spec("repeats", "Once upon a time"))
     assert answer["run"]["output"] == {"ask": "Once upon a time"}
-    found = await system.ask(USAGE, id=answer["run"]["id"])
+    data = await system.execute(USAGE, id=answer["run"]["id"])
     usage = {"model": "repeats", "inputTokens": 1000, "outputTokens": 200, "costUsd": 0.004}
-    assert found["run"]["nodeStates"] == [{"nodeId": "ask", "usage": usage}]
+    assert data["run"]["nodeStates"] == [{"nodeId": "ask", "usage": usage}]
 
 
-async def test_text_is_seen_while_it_comes_and_stays_when_the_run_is_cancelled(system: System, peer: Peer) -> None:
+async def test_text_is_streamed_and_kept_when_the_run_is_cancelled(system: SystemUnderTest, peer: Peer) -> None:
     peer.left.clear()
-    answer = await system.run(asking("falls-silent", "go"), mode="ASYNC")
+    answer = await system.run(llm_spec("falls-silent", "go"), mode="ASYNC")
     run_id = answer["run"]["id"]
     async with asyncio.timeout(60):
-        async for event in system.follow(DELTAS, id=run_id):
+        async for event in system.subscribe(DELTAS, id=run_id):
             if event["runEvents"].get("text"):
                 break
-    await system.ask(CANCEL, id=run_id)
-    run = await system.ended(run_id)
+    await system.execute(CANCEL, id=run_id)
+    run = await system.wait_for_end(run_id)
     assert run["status"] == "CANCELLED"
     assert run["nodeStates"][0]["partialOutput"] == "Once upon"
     await asyncio.wait_for(peer.left.wait(), 10)
 
 
-async def test_a_node_tries_again_when_the_endpoint_is_busy(system: System, peer: Peer) -> None:
+async def test_a_node_is_retried_when_the_endpoint_is_busy(system: SystemUnderTest, peer: Peer) -> None:
     peer.seen.clear()
-    spec = asking("busy-once", "go")
+    spec = llm_spec("busy-once", "go")
     spec["nodes"][0]["retry"] = {"maxAttempts": 2, "backoffS": 0}
     answer = await system.run(spec)
     run = await system.read(answer["run"]["id"])
     assert (run["output"], run["nodeStates"][0]["attempt"]) == ({"ask": "now"}, 2)
 
 
-async def test_the_example_of_an_agent_works_with_a_model_that_speaks_the_protocol(system: System) -> None:
+async def test_the_agent_example_works_with_an_openai_compatible_model(system: SystemUnderTest) -> None:
     spec = example("order_agent")["spec"]
     agent = next(node for node in spec["nodes"] if node["id"] == "agent")
     agent["config"]["model"] = "calls"
     call = {"name": "json_query", "arguments": {"data": [3, 5], "expression": "[1]"}}
     answer = await system.run(spec, {"question": json.dumps([call])})
     assert answer["run"]["output"] == {"answer": "They said: 5", "calls": ["json_query"]}
-    found = await system.ask(LOGS, id=answer["run"]["id"])
-    assert [event["message"] for event in found["run"]["logs"]["nodes"] if event] == [
+    data = await system.execute(LOGS, id=answer["run"]["id"])
+    assert [event["message"] for event in data["run"]["logs"]["nodes"] if event] == [
         "calls json_query",
         "json_query answered",
     ]
 
 
-async def test_no_answer_of_an_endpoint_gives_the_key_away(system: System) -> None:
-    said = await system.run(asking("repeats", f"the key is {KEY}!"))
-    refused = await system.run(asking("locked", "go"))
-    assert said["run"]["output"] == {"ask": "the key is •••!"}
+async def test_no_response_of_an_endpoint_leaks_the_key(system: SystemUnderTest) -> None:
+    echoed = await system.run(llm_spec("repeats", f"the key is {KEY}!"))
+    refused = await system.run(llm_spec("locked", "go"))
+    assert echoed["run"]["output"] == {"ask": "the key is •••!"}
     assert refused["run"]["error"]["code"] == "MODEL_AUTH"
-    for run in (said, refused):
+    for run in (echoed, refused):
         assert KEY not in json.dumps(await system.read(run["run"]["id"]))
 
 
-async def test_the_catalog_says_what_can_be_used(system: System) -> None:
-    found = (await system.ask("{ models { name available } }"))["models"]
-    assert {"name": "treadle/echo", "available": True} in found
-    assert {"name": "repeats", "available": True} in found
+async def test_the_catalog_lists_usable_models(system: SystemUnderTest) -> None:
+    models = (await system.execute("{ models { name available } }"))["models"]
+    assert {"name": "treadle/echo", "available": True} in models
+    assert {"name": "repeats", "available": True} in models

@@ -1,4 +1,4 @@
-"""Secrets in a whole Treadle: used by every node type, and found in no table, no stream, no log, no event and no answer."""
+"""Secrets used by every node type appear in no table, file, stream, log, event or response."""
 
 import asyncio
 import json
@@ -14,16 +14,25 @@ from redis.asyncio import Redis
 from engine.nodes.registry import load_node_types
 from engine.values.redaction import MARK
 from tests.end_to_end import echo_peers, secret_workflows
-from tests.end_to_end.recorded_system import EVENTS, WHOLE, Watched, catalog, package, play, run_row, set_all
-from tests.end_to_end.secret_workflows import MODEL_KEY, ODD, PLAIN, ROWS, found_in
-from tests.end_to_end.system import CANCEL, RUN, copied, running
+from tests.end_to_end.recorded_system import (
+    EVENTS,
+    WHOLE,
+    RecordedSystem,
+    catalog,
+    package,
+    run_and_test_row,
+    run_row,
+    set_up,
+)
+from tests.end_to_end.secret_workflows import MODEL_KEY, ODD, PLAIN, ROWS, forms_in
+from tests.end_to_end.system import CANCEL, RUN, copy_database, running
 from tests.peers import chat
 from tests.peers.http import Peer, http_peer
 
-WITHOUT = frozenset({"start"})
+WITHOUT_TEMPLATES = frozenset({"start"})
 """Node types whose config has no templates."""
-DECIDING = frozenset({"conditional", "switch", "delay", "subworkflow"})
-"""Those that go by a value and do not tell it."""
+WITHOUT_OUTPUT = frozenset({"conditional", "switch", "delay", "subworkflow"})
+"""Node types that use a value without sending it anywhere."""
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +42,8 @@ async def peer() -> AsyncIterator[Peer]:
 
 
 @pytest.fixture(scope="module")
-async def heard(embedded: tuple[str, str]) -> AsyncIterator[list[str]]:
-    """Every command that Redis gets from now on, whoever sends it."""
+async def redis_commands(embedded: tuple[str, str]) -> AsyncIterator[list[str]]:
+    """Every command that Redis receives from now on, from any client."""
     commands: list[str] = []
     client = Redis.from_url(embedded[1])
     async with client.monitor() as monitor:
@@ -54,9 +63,13 @@ async def heard(embedded: tuple[str, str]) -> AsyncIterator[list[str]]:
 
 
 @pytest.fixture(scope="module")
-async def watched(
-    template: str, embedded: tuple[str, str], peer: Peer, heard: list[str], tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Watched]:
+async def recorded(
+    template: str,
+    embedded: tuple[str, str],
+    peer: Peer,
+    redis_commands: list[str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[RecordedSystem]:
     folder = tmp_path_factory.mktemp("canary")
     models = [
         {"name": name, "base_url": f"{peer.url}/v1", "check": False, "api_key_secret": "model_key"}
@@ -70,28 +83,31 @@ async def watched(
         "data_dir": str(folder),
         "catalog_file": str(folder / "treadle.toml"),
     }
-    urls = await copied(template, "with_canary"), embedded[1].replace("db=0", "db=3")
+    urls = await copy_database(template, "with_canary"), embedded[1].replace("db=0", "db=3")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", package(tmp_path_factory.mktemp("packages")))
         async with running(*urls, log=folder / "treadle.log", **settings) as system:
-            watched = Watched(system, peer, folder / "treadle.log")
-            await set_all(watched)
-            yield watched
+            recorded = RecordedSystem(system, peer, folder / "treadle.log")
+            await set_up(recorded)
+            yield recorded
 
 
 @pytest.fixture
-async def everything(watched: Watched) -> Watched:
-    """With every row played here: where tests are shared out, another process may have taken some."""
+async def everything(recorded: RecordedSystem) -> RecordedSystem:
+    """The recorded system after all rows.
+
+    With parallel test processes, others may have run some of them.
+    """
     for name in ROWS:
-        if name not in watched.played:
-            await play(watched, name)
-    return watched
+        if name not in recorded.finished_rows:
+            await run_and_test_row(recorded, name)
+    return recorded
 
 
 @pytest.mark.parametrize("name", ROWS)
-async def test_a_node_tells_no_secret(watched: Watched, name: str) -> None:
+async def test_a_node_leaks_no_secret(recorded: RecordedSystem, name: str) -> None:
     row = ROWS[name]
-    run = await play(watched, name)
+    run = await run_and_test_row(recorded, name)
     if row.code == "SECRET":
         assert {problem["code"] for problem in run["errors"][0]["errors"]} == {"SECRET"}
     elif row.code is None:
@@ -99,16 +115,19 @@ async def test_a_node_tells_no_secret(watched: Watched, name: str) -> None:
         assert run["status"] == "COMPLETED"
     else:
         assert (run["status"], run["error"]["code"]) == ("FAILED", row.code), run["error"]
-    assert watched.wrong(name) == []
-    # It was there to be hidden.
-    assert row.type in DECIDING or any(MARK in text for what, text in watched.told if what == name)
+    assert recorded.leaks(name) == []
+    # The masked value proves that the node has sent the secret.
+    assert row.type in WITHOUT_OUTPUT or any(MARK in text for row_name, text in recorded.outputs if row_name == name)
 
 
-async def test_the_peers_were_really_given_them(watched: Watched) -> None:
-    """Else nothing above says anything. Each can be seen by a peer: in a header, in a body, in a URL, as the key of a model."""
+async def test_the_peers_really_receive_the_secrets(recorded: RecordedSystem) -> None:
+    """Without this, the tests above prove nothing.
+
+    Peers receive the values in a header, in a body, in a URL, and as the key of a model.
+    """
     names = ["http: in a header", "http: in the query", "llm: repeats", "llm: the key of the model", "tool: in base64"]
-    runs = {name: await run_row(watched, name) for name in names}
-    seen = [echo_peers.whole(request) for request in watched.peer.seen]
+    runs = {name: await run_row(recorded, name) for name in names}
+    seen = [echo_peers.request_text(request) for request in recorded.peer.seen]
     assert any(f"x-key: {ODD}" in text for text in seen)
     assert any(f"x-plain: {PLAIN}" in text for text in seen)
     assert any(json.dumps(f"{PLAIN} and {ODD}")[1:-1] in text for text in seen)
@@ -117,48 +136,48 @@ async def test_the_peers_were_really_given_them(watched: Watched) -> None:
     assert runs["tool: in base64"]["output"]["after"][0].startswith(MARK)
 
 
-async def test_a_cancelled_node_leaves_none_in_what_it_had_said(watched: Watched) -> None:
-    config = {"model": "parrot-hangs", "prompt": secret_workflows.BOTH}
+async def test_the_partial_output_of_a_cancelled_node_contains_no_secret(recorded: RecordedSystem) -> None:
+    config = {"model": "echo-hangs", "prompt": secret_workflows.BOTH}
     spec = {"nodes": [{"id": "n", "type": "llm", "config": config}], "edges": []}
-    run_id = (await watched.ask("cancelled", RUN, input={"spec": spec, "mode": "ASYNC"}))["runAdhoc"]["run"]["id"]
-    watched.peer.left.clear()
-    async with asyncio.timeout(60), watched.watching("cancelled", run_id):
-        async for event in watched.system.follow(EVENTS, id=run_id):
+    run_id = (await recorded.execute("cancelled", RUN, input={"spec": spec, "mode": "ASYNC"}))["runAdhoc"]["run"]["id"]
+    recorded.peer.left.clear()
+    async with asyncio.timeout(60), recorded.recording("cancelled", run_id):
+        async for event in recorded.system.subscribe(EVENTS, id=run_id):
             if event["runEvents"].get("text"):
                 break
-        await watched.system.ask(CANCEL, id=run_id)
-    run = (await watched.ask("cancelled", WHOLE, id=run_id))["run"]
+        await recorded.system.execute(CANCEL, id=run_id)
+    run = (await recorded.execute("cancelled", WHOLE, id=run_id))["run"]
     assert run["status"] == "CANCELLED"
     assert run["nodeStates"][0]["partialOutput"].startswith(f"{MARK} and")
-    assert watched.wrong("cancelled") == []
+    assert recorded.leaks("cancelled") == []
 
 
-async def test_a_wrong_call_is_not_repeated_by_the_server(watched: Watched) -> None:
-    address = f"http://127.0.0.1:{watched.system.port}/graphql"
+async def test_the_response_to_an_invalid_call_does_not_repeat_a_secret(recorded: RecordedSystem) -> None:
+    address = f"http://127.0.0.1:{recorded.system.port}/graphql"
     query = "mutation ($i: SetSecretInput!) { setSecret(input: $i) { errors { detail } } }"
-    given: list[Any] = [
+    inputs: list[Any] = [
         {"name": "a", "value": [PLAIN]},
         {"name": "a", "vlue": ODD},
         {"name": f"{PLAIN}-", "value": ODD},
         PLAIN,
     ]
-    bodies = [json.dumps({"query": query, "variables": {"i": one}}) for one in given]
+    bodies = [json.dumps({"query": query, "variables": {"i": one}}) for one in inputs]
     text = f'mutation {{ setSecret(input: {{name: "a", value: "{PLAIN}"}}) {{ errors {{ detail }} }} }}'
     bodies += [bodies[0][:-4], text, json.dumps([PLAIN]), json.dumps({"query": text.replace('"}', "}")})]
     async with httpx.AsyncClient(trust_env=False) as client:
         for body in bodies:
-            answer = await client.post(address, content=body, headers={"content-type": "application/json"})
-            watched.told.append(("a wrong call", answer.text))
-        answer = await client.get(address, params={"query": text})
-        watched.told.append(("a wrong call", answer.text))
-    assert watched.wrong("a wrong call") == []
+            response = await client.post(address, content=body, headers={"content-type": "application/json"})
+            recorded.outputs.append(("an invalid call", response.text))
+        response = await client.get(address, params={"query": text})
+        recorded.outputs.append(("an invalid call", response.text))
+    assert recorded.leaks("an invalid call") == []
 
 
 async def test_every_node_type_has_a_row() -> None:
-    assert set(load_node_types()) - WITHOUT == {row.type for row in ROWS.values()} - {"faulty"}
+    assert set(load_node_types()) - WITHOUT_TEMPLATES == {row.type for row in ROWS.values()} - {"faulty"}
 
 
-async def test_no_table_holds_one(everything: Watched) -> None:
+async def test_no_table_contains_a_secret(everything: RecordedSystem) -> None:
     connection = await asyncpg.connect(everything.system.database_url)
     try:
         tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
@@ -168,15 +187,15 @@ async def test_no_table_holds_one(everything: Watched) -> None:
                 rows += 1
                 for column, value in row.items():
                     data = value if isinstance(value, bytes) else str(value)
-                    assert found_in(data) == [], f"{table}.{column} of {row}"
+                    assert forms_in(data) == [], f"{table}.{column} of {row}"
     finally:
         await connection.close()
     assert {"events", "node_outputs", "checkpoints", "waits", "secrets"} <= {table for (table,) in tables}
     assert rows > 10 * len(ROWS)
 
 
-async def test_no_file_of_postgres_holds_one(everything: Watched) -> None:
-    """Not even one that was deleted: the write-ahead log is among them, and what the servers log."""
+async def test_no_file_of_postgres_contains_a_secret(everything: RecordedSystem) -> None:
+    """Files include the write-ahead log, with deleted rows, and the log of the server."""
     connection = await asyncpg.connect(everything.system.database_url)
     try:
         await connection.execute("CHECKPOINT")
@@ -186,10 +205,10 @@ async def test_no_file_of_postgres_holds_one(everything: Watched) -> None:
     files = [file for file in folder.rglob("*") if file.is_file() and not file.is_symlink()]
     assert any("pg_wal" in file.parts for file in files)
     for file in files:
-        assert found_in(file.read_bytes()) == [], file
+        assert forms_in(file.read_bytes()) == [], file
 
 
-async def test_redis_holds_none_and_was_told_none(everything: Watched, heard: list[str]) -> None:
+async def test_redis_contains_and_receives_no_secret(everything: RecordedSystem, redis_commands: list[str]) -> None:
     client = Redis.from_url(everything.system.redis_url)
     reads: dict[bytes, Any] = {
         b"string": client.get,
@@ -202,14 +221,14 @@ async def test_redis_holds_none_and_was_told_none(everything: Watched, heard: li
     kinds = set()
     async for key in client.scan_iter():
         kinds.add(kind := await client.type(key))
-        assert found_in(repr((key, await reads[kind](key)))) == [], key
+        assert forms_in(repr((key, await reads[kind](key)))) == [], key
     await client.aclose()
     assert b"stream" in kinds
-    assert any("XADD" in command for command in heard)
-    assert [command for command in heard if found_in(command)] == []
+    assert any("XADD" in command for command in redis_commands)
+    assert [command for command in redis_commands if forms_in(command)] == []
 
 
-async def test_no_line_of_a_log_holds_one(everything: Watched) -> None:
+async def test_no_log_line_contains_a_secret(everything: RecordedSystem) -> None:
     lines = everything.log.read_text().splitlines()
     assert sum(f"RuntimeError: '{MARK} and {MARK}' cannot be used" in line for line in lines) >= 2, lines
-    assert [line for line in lines if found_in(line)] == []
+    assert [line for line in lines if forms_in(line)] == []

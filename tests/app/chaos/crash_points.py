@@ -29,7 +29,7 @@ def die(*_: object) -> None:
 
 
 def _replace(owner: object, name: str, replacement: object) -> None:
-    """Replace an attribute that must exist; a crash point that is never reached would prove nothing."""
+    """Replace an attribute that must exist: a crash point must not be unreachable."""
     getattr(owner, name)
     setattr(owner, name, replacement)
 
@@ -52,7 +52,7 @@ COMMITS: dict[str, tuple[Callable[[Entry], bool], bool]] = {
     "before terminal": (_ends_run, False),
     "terminal": (_ends_run, True),
 }
-"""Crash points at a commit: which commit, and whether the crash comes after it or before it is sent."""
+"""Crash points at a commit: which commit, and whether the crash is after or before it."""
 
 
 def _at_commit(crash_point: str) -> None:

@@ -9,7 +9,8 @@ import pytest
 from tests.paths import ROOT
 
 SEED = 20
-# Other tests run at the same time, so only `make chaos` on a quiet machine checks the recovery time.
+# Other tests run at the same time, so only `make chaos` on a quiet machine checks the recovery
+# time.
 SHORT = ("--minutes", "2", "--seed", str(SEED), "--lease", "5", "--recovery", "30")
 
 

@@ -1,4 +1,4 @@
-"""The client of `treadle run`: transient errors allow another attempt, refusals end with one line."""
+"""The client of `treadle run`: transient errors allow another attempt, refusals do not."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +17,7 @@ ResponseFactory = Callable[[ServerConnection, Request], Response | None]
 
 @asynccontextmanager
 async def client_of(respond: ResponseFactory | None, *, close_code: int = 1000) -> AsyncIterator[ApiClient]:
-    """Run a server that responds to the handshake by `respond`, or closes each socket with a code."""
+    """Run a server that answers the handshake with `respond`, or closes sockets with a code."""
 
     async def close(connection: ServerConnection) -> None:
         await connection.close(close_code, "No.")

@@ -1,4 +1,4 @@
-"""Keys of secrets: `treadle rotate-key`, the report of `treadle doctor`, and errors that stop a start."""
+"""Keys of secrets: `treadle rotate-key`, the doctor's report, and errors that stop a start."""
 
 from pathlib import Path
 

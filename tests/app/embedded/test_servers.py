@@ -1,4 +1,4 @@
-"""The embedded servers keep data, recover from crashes, and do not change permissions of existing folders."""
+"""Embedded servers keep data, recover from crashes, and leave permissions of folders unchanged."""
 
 import os
 import subprocess
@@ -108,7 +108,8 @@ async def test_environment_variables_for_another_postgres_are_ignored(
 def test_an_inaccessible_folder_is_reported_and_stays_inaccessible(open_folder: Path) -> None:
     closed = open_folder / "closed"
     closed.mkdir()
-    # If this is root, Postgres runs as another user, to whom 0700 denies access. Otherwise only 0000 does.
+    # If this is root, Postgres runs as another user, to whom 0700 denies access. Otherwise only
+    # 0000 does.
     closed.chmod(0o700 if os.geteuid() == 0 else 0o000)
     before = mode(closed), mode(open_folder)
     with pytest.raises(EmbeddedError, match=r"cannot (access|be created)"), postgres(closed / "data"):

@@ -1,4 +1,4 @@
-"""While Postgres connections are killed, every response is JSON and either correct or UNAVAILABLE."""
+"""While Postgres connections are killed, each response is JSON, correct or UNAVAILABLE."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ RUN = "mutation($i: RunWorkflowInput!) { runWorkflow(input: $i) { run { id } err
 VERSION = "mutation($i: CreateVersionInput!) { createVersion(input: $i) { version { id } errors { code } } }"
 WATCH = "subscription { runs { id status workflow { name } } }"
 RESPONSES_PER_KILL, CLIENTS = 5, 10
-"""Connections are killed after a number of responses, so a kill hits whatever other clients are doing."""
+"""Connections are killed after a number of responses, at any point of other calls."""
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ async def killer(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 class KillLoad:
-    """Clients that send requests and kill connections, until there were enough responses of both kinds."""
+    """Clients that send requests and kill connections, until both kinds of responses occurred."""
 
     def __init__(self, client: httpx.AsyncClient, killer: asyncpg.Connection, workflow_id: str) -> None:
         self._client, self._killer, self._workflow_id = client, killer, workflow_id
@@ -80,7 +80,10 @@ class KillLoad:
 
 
 async def watch(address: str, load: KillLoad) -> None:
-    """Subscribe repeatedly. A subscription that fails ends with an error under its id, or with code 1013."""
+    """Subscribe repeatedly.
+
+    A subscription that fails ends with an error under its id, or with code 1013.
+    """
     while not load.is_over:
         try:
             async with connect(f"ws://{address}/graphql", subprotocols=[TRANSPORT]) as socket:
@@ -107,7 +110,8 @@ async def test_every_response_is_correct_or_unavailable_while_connections_are_ki
             async with asyncio.timeout(120):
                 watchers = [asyncio.create_task(watch(address, load)) for _ in range(2)]
                 await asyncio.gather(*(load.run_client(number) for number in range(CLIENTS)))
-                # A watcher waits for an update. A last run causes one, in case no kill has ended the watcher.
+                # A watcher waits for an update. A last run causes one, in case no kill has ended
+                # the watcher.
                 while not all(one.done() for one in watchers):
                     await load._execute(RUN, i={"workflowId": load._workflow_id, "inputs": {"value": 1}})
                 await asyncio.gather(*watchers)

@@ -1,4 +1,4 @@
-"""The server over real sockets: HTTP, Server-Sent Events, WebSocket, GraphiQL, /health and refusals."""
+"""The server over real sockets: HTTP, Server-Sent Events, WebSocket, GraphiQL and /health."""
 
 import asyncio
 import json

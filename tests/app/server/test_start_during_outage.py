@@ -1,4 +1,4 @@
-"""A server or worker that starts while Postgres is starting waits for a while, or ends with one line."""
+"""A server or worker that starts during an outage of Postgres waits, or ends with one line."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ START = "import persistence.db.transient; persistence.db.transient.START_S = {};
 
 
 class PostgresProxy:
-    """A proxy that accepts some connections, then refuses some as a starting Postgres does, then accepts."""
+    """A proxy that accepts connections, then refuses some as a starting Postgres does."""
 
     def __init__(self, socket: str, accepted: int, refused: int) -> None:
         self._socket, self._accepted, self._refused = socket, accepted, refused

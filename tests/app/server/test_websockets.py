@@ -1,4 +1,4 @@
-"""graphql-transport-ws: every protocol error closes its own socket with the right code, and no other."""
+"""graphql-transport-ws: a protocol error closes only its own socket, with the right code."""
 
 import asyncio
 import json

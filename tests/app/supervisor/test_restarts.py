@@ -1,4 +1,4 @@
-"""Restarts: the pause depends on the uptime, and a store that does not return ends with a clear error."""
+"""Restarts: the pause depends on the uptime; a store that does not return is reported."""
 
 import asyncio
 import shutil
