@@ -70,46 +70,52 @@ class InvalidExecutions:
     without_lease: list[str] = field(default_factory=list)
 
 
-def check_guarantees(seen: Observations) -> list[Finding]:
+def check_guarantees(observations: Observations) -> list[Finding]:
     """Check every guarantee, and return one finding for each."""
-    runs, invalid = seen.history.runs, invalid_executions(seen)
+    runs, invalid = observations.history.runs, invalid_executions(observations)
     return [
         Finding("runs that did not end", [f"{run.id} is {run.status}" for run in runs.values() if not run.is_over]),
-        Finding("accepted runs that are lost", [run_id for run_id in seen.started if run_id not in runs]),
-        Finding("runs accepted twice", _duplicate_runs(seen)),
-        Finding("runs with a wrong result", list(_wrong_results(seen))),
+        Finding("accepted runs that are lost", [run_id for run_id in observations.started if run_id not in runs]),
+        Finding("runs accepted twice", _duplicate_runs(observations)),
+        Finding("runs with a wrong result", list(_wrong_results(observations))),
         Finding("duplicate terminal events", [run.id for run in runs.values() if run.terminal_events() > 1]),
         Finding("seq gaps or repeats in the database", [run.id for run in runs.values() if run.has_gaps()]),
-        Finding("seq gaps or repeats seen by a subscriber", list(_subscription_errors(seen))),
+        Finding("seq gaps or repeats seen by a subscriber", list(_subscription_errors(observations))),
         Finding("finished nodes executed again", invalid.repeated),
         Finding("nodes started twice under one lease", invalid.duplicate),
         Finding("nodes started without a lease", invalid.without_lease),
         Finding("invalid states", list(_invalid_states(runs.values()))),
-        Finding("nodes finished without an execution", list(_missing_executions(seen))),
-        Finding("processes that ignored SIGTERM", seen.unresponsive),
-        Finding("calls refused or never answered", [*seen.refused, *["no response"] * seen.unanswered]),
+        Finding("nodes finished without an execution", list(_missing_executions(observations))),
+        Finding("processes that ignored SIGTERM", observations.unresponsive),
+        Finding("calls refused or never answered", [*observations.refused, *["no response"] * observations.unanswered]),
     ]
 
 
-def _duplicate_runs(seen: Observations) -> list[str]:
+def _duplicate_runs(observations: Observations) -> list[str]:
     """Return keys with two runs, and runs that no client knows.
 
     A run that no client knows is a violation only if every call was answered.
     """
-    unknown = [run.id for run in seen.history.runs.values() if run.id not in seen.started and run.parent_id is None]
-    return ["two runs for one idempotency key"] * seen.duplicate_runs + (unknown if not seen.unanswered else [])
+    unknown = [
+        run.id
+        for run in observations.history.runs.values()
+        if run.id not in observations.started and run.parent_id is None
+    ]
+    return ["two runs for one idempotency key"] * observations.duplicate_runs + (
+        unknown if not observations.unanswered else []
+    )
 
 
-def _wrong_results(seen: Observations) -> Iterator[str]:
-    for run_id, started in seen.started.items():
-        run = seen.history.runs.get(run_id)
+def _wrong_results(observations: Observations) -> Iterator[str]:
+    for run_id, started in observations.started.items():
+        run = observations.history.runs.get(run_id)
         if run is not None and run.is_over and not started.case.accepts(run.status, run.output):
             yield f"{run_id} ({started.case.name}): {run.status} {run.output!r} {run.error!r}"
 
 
-def _subscription_errors(seen: Observations) -> Iterator[str]:
-    for view in seen.views:
-        run = seen.history.runs.get(view.run_id)
+def _subscription_errors(observations: Observations) -> Iterator[str]:
+    for view in observations.views:
+        run = observations.history.runs.get(view.run_id)
         if run is None or not run.is_over:
             continue
         for error in [*view.errors, *_differences(view, run)]:
@@ -135,19 +141,22 @@ def _differences(view: View, run: AuditedRun) -> Iterator[str]:
         yield f"ended {view.terminal_events} times"
 
 
-def invalid_executions(seen: Observations) -> InvalidExecutions:
+def invalid_executions(observations: Observations) -> InvalidExecutions:
     """Find executions that violate a guarantee: compare each one with the leases of its run."""
     invalid = InvalidExecutions()
     starts: set[tuple[str, str, int, int, float]] = set()
-    for one in seen.executions:
-        run, lease = seen.history.runs.get(one.run_id), seen.history.leases.at(one.run_id, one.started_at)
+    for one in observations.executions:
+        run, lease = (
+            observations.history.runs.get(one.run_id),
+            observations.history.leases.at(one.run_id, one.started_at),
+        )
         text = f"{one.run_id}/{one.lineage}/{one.node_id}/{one.visit} attempt {one.attempt} by {one.pid}"
         if run is None:
             continue
         if lease is None or lease.pid != one.pid:
-            if one.pid in seen.frozen:
+            if one.pid in observations.frozen:
                 invalid.by_zombies.append(text)
-            elif not is_quick(seen, one):
+            elif not is_quick(observations, one):
                 invalid.without_lease.append(text)
             continue
         end = run.finished_before(lease.seq).get((one.node_id, one.visit))
@@ -160,13 +169,13 @@ def invalid_executions(seen: Observations) -> InvalidExecutions:
     return invalid
 
 
-def is_quick(seen: Observations, execution: Execution) -> bool:
+def is_quick(observations: Observations, execution: Execution) -> bool:
     """Return whether a node is quick.
 
     Quick nodes are pure, and the graph may execute them ahead of the journal, so also before it
     learns that it has lost the run.
     """
-    started = seen.started.get(execution.run_id)
+    started = observations.started.get(execution.run_id)
     types = {node["id"]: node["type"] for node in started.case.spec["nodes"]} if started else {}
     return types.get(execution.node_id) == QUICK
 
@@ -180,22 +189,22 @@ def _invalid_states(runs: Collection[AuditedRun]) -> Iterator[str]:
             yield f"{run.id} is {run.status}, but has {run.open_waits} open waits"
 
 
-def _missing_executions(seen: Observations) -> Iterator[str]:
+def _missing_executions(observations: Observations) -> Iterator[str]:
     """Yield completed nodes without a recorded execution.
 
     It is the opposite check, and detects errors of the execution log rather than of runs.
     """
-    executed = {(one.run_id, one.node_id, one.visit) for one in seen.executions}
-    for run_id, started in seen.started.items():
+    executed = {(one.run_id, one.node_id, one.visit) for one in observations.executions}
+    for run_id, started in observations.started.items():
         recording = {node["id"] for node in started.case.spec["nodes"] if node["type"].startswith(RECORDING_PREFIX)}
-        run = seen.history.runs.get(run_id)
+        run = observations.history.runs.get(run_id)
         for event in run.events if run else ():
             visit = (run_id, event.node_id or "", event.visit or 0)
             if event.status == NodeStatus.COMPLETED and event.node_id in recording and visit not in executed:
                 yield f"{run_id}: {event.node_id} at event {event.seq}"
 
 
-def recovery_times(seen: Observations) -> tuple[list[float], list[float]]:
+def recovery_times(observations: Observations) -> tuple[list[float], list[float]]:
     """Return the sorted recovery times after each SIGKILL, in seconds.
 
     The recovery time is the time until a node of an interrupted run starts in another process.
@@ -204,8 +213,8 @@ def recovery_times(seen: Observations) -> tuple[list[float], list[float]]:
         interrupted run.
     """
     first, each = [], []
-    for kill in seen.kills:
-        starts = (_next_start(seen.executions, kill, run_id) for run_id in kill.run_ids)
+    for kill in observations.kills:
+        starts = (_next_start(observations.executions, kill, run_id) for run_id in kill.run_ids)
         times = [at - kill.at for at in starts if at is not None]
         each += times
         first += [min(times)] if times else []

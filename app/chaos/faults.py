@@ -121,7 +121,7 @@ async def rolling_restart(target: Target, rng: Random) -> None:
 async def freeze_worker(target: Target, rng: Random) -> None:
     """Stop a worker for longer than its lease.
 
-    Other faults are injected meanwhile, but not into this worker.
+    Other faults are injected at the same time, but not into this worker.
     """
     slot, _ = await _busiest(target, rng)
     pid, beyond = slot.pid, rng.uniform(1, 4)

@@ -56,7 +56,7 @@ class ChaosReport:
         p99_s: The limit for the p99 of the recovery time, in seconds.
     """
 
-    seen: Observations
+    observations: Observations
     findings: list[Finding]
     logs: Logs
     faults: Counter[str]
@@ -73,7 +73,7 @@ class ChaosReport:
     @property
     def is_slow(self) -> bool:
         """Whether the p99 of the recovery time exceeds its limit."""
-        first, _ = recovery_times(self.seen)
+        first, _ = recovery_times(self.observations)
         return bool(first) and percentile(first, 0.99) > self.p99_s
 
     @property
@@ -82,7 +82,7 @@ class ChaosReport:
 
 
 def create_report(
-    seen: Observations,
+    observations: Observations,
     logs: Logs,
     faults: Sequence[str],
     unexpected_exits: list[str],
@@ -97,9 +97,11 @@ def create_report(
         faults: The name of each injected fault.
         ended_at: The time at which each process ended, by pid.
     """
-    misjudged = sum(at < ended_at.get(pid, at + 1) and pid not in seen.frozen for pid, at in logs.dead)
-    findings, counts = check_guarantees(seen), Counter(faults)
-    return ChaosReport(seen, findings, logs, counts, unexpected_exits, client_errors, disconnects, misjudged, p99_s)
+    misjudged = sum(at < ended_at.get(pid, at + 1) and pid not in observations.frozen for pid, at in logs.dead)
+    findings, counts = check_guarantees(observations), Counter(faults)
+    return ChaosReport(
+        observations, findings, logs, counts, unexpected_exits, client_errors, disconnects, misjudged, p99_s
+    )
 
 
 def percentile(values: Sequence[float], part: float) -> float:
@@ -150,8 +152,8 @@ def print_report(report: ChaosReport, console: Console) -> None:
     columns: list[tuple[str, JustifyMethod]] = [("", "left"), ("measured", "right"), ("limit", "right"), ("", "left")]
     for heading, justify in columns:
         table.add_column(heading, justify=justify)
-    runs = report.seen.history.runs.values()
-    table.add_row("runs accepted", str(len(report.seen.started)), "", "")
+    runs = report.observations.history.runs.values()
+    table.add_row("runs accepted", str(len(report.observations.started)), "", "")
     table.add_row("child runs", str(sum(run.parent_id is not None for run in runs)), "", "")
     table.add_row("terminal", str(sum(run.is_over for run in runs)), "", "")
     for finding in report.findings:
@@ -159,7 +161,7 @@ def print_report(report: ChaosReport, console: Console) -> None:
         table.add_row(finding.guarantee, str(count), "0", "[red]VIOLATED[/red]" if count else "[green]ok[/green]")
     table.add_row("zombie writes refused", str(report.logs.refused), "", "")
     table.add_row("live workers considered dead", str(report.misjudged), "", "")
-    table.add_row("nodes started by zombies", str(len(invalid_executions(report.seen).by_zombies)), "", "")
+    table.add_row("nodes started by zombies", str(len(invalid_executions(report.observations).by_zombies)), "", "")
     _add_recovery(table, report)
     console.print(table)
     _print_evidence(report, console)
@@ -167,7 +169,7 @@ def print_report(report: ChaosReport, console: Console) -> None:
 
 
 def _add_recovery(table: Table, report: ChaosReport) -> None:
-    first, each = recovery_times(report.seen)
+    first, each = recovery_times(report.observations)
     if not first:
         table.add_row("recovery after SIGKILL", "none measured", "", "")
         return
@@ -194,7 +196,7 @@ def _print_evidence(report: ChaosReport, console: Console) -> None:
 def _print_figures(report: ChaosReport, console: Console) -> None:
     """Print figures that violate no guarantee, but show how the system behaved."""
     faults = ", ".join(f"{count} × {name}" for name, count in sorted(report.faults.items()))
-    claims = Counter(run.attempt for run in report.seen.history.runs.values())
+    claims = Counter(run.attempt for run in report.observations.history.runs.values())
     repeated = {number: count for number, count in sorted(claims.items()) if number > 1}
     lines = [
         f"faults: {faults}; {report.disconnects} client connections aborted",

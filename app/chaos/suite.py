@@ -220,7 +220,7 @@ async def _wait_for_views(views: list[View], within_s: float) -> None:
 
 def _report(options: Options, system: RunningSuite, history: run_history.ChaosHistory) -> ChaosReport:
     target, load = system.target, system.load
-    seen = Observations(
+    observations = Observations(
         history,
         load.started,
         system.views,
@@ -234,7 +234,7 @@ def _report(options: Options, system: RunningSuite, history: run_history.ChaosHi
     )
     slots = target.processes.slots
     return create_report(
-        seen,
+        observations,
         read_logs([slot.log for slot in slots]),
         target.injected,
         [f"{slot.name} ({code})" for slot in slots for code in slot.unexpected_exits],

@@ -156,7 +156,7 @@ def _required(url: str | None) -> str:
 
 
 def create_app(settings: Settings) -> Starlette:
-    """Create the ASGI app of a server. Its resources are connect_at_start by the lifespan protocol."""
+    """Create the ASGI app of a server. The lifespan protocol opens its resources."""
     server = ServerApp(settings)
     endpoint = Endpoint(server.context)
     return Starlette(

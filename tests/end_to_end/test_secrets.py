@@ -80,9 +80,9 @@ async def test_a_key_is_changed_while_runs_use_secrets(system: SystemUnderTest, 
         answer = await system.run(checking_spec(name))
         assert answer["run"]["output"] == {"n0": True}
     assert all(process.poll() is None for process in system.processes[:2])
-    found = (await system.execute(SECRETS))["secrets"]
-    assert [secret["name"] for secret in found] == ["key", "other", "third"]
-    assert all(secret["lastUsedAt"] for secret in found)
+    secrets = (await system.execute(SECRETS))["secrets"]
+    assert [secret["name"] for secret in secrets] == ["key", "other", "third"]
+    assert all(secret["lastUsedAt"] for secret in secrets)
 
 
 async def test_a_key_that_is_gone_is_said_and_one_that_is_back_is_used(system: SystemUnderTest, tmp_path: Path) -> None:

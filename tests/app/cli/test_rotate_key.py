@@ -150,10 +150,10 @@ def test_a_key_file_that_other_users_can_read_is_refused(
 
 
 def test_a_message_never_repeats_a_key(treadle: Treadle, tmp_path: Path) -> None:
-    wrong = Key.new().text[:-4]
+    invalid_key = Key.new().text[:-4]
     for command in ("worker", "doctor"):
-        process = treadle(command, TREADLE_DATA_DIR=str(tmp_path), TREADLE_SECRET_KEY=wrong)
+        process = treadle(command, TREADLE_DATA_DIR=str(tmp_path), TREADLE_SECRET_KEY=invalid_key)
         text, _ = process.communicate(timeout=60)
         assert process.returncode == 1
         assert "TREADLE_SECRET_KEY: key 1 is not 32 random bytes in base64" in text
-        assert wrong not in text
+        assert invalid_key not in text
