@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.end_to_end.system import ROOT, SystemUnderTest, copy_database, running
+from tests.end_to_end.support.system import ROOT, SystemUnderTest, copy_database, running
 
 
 @pytest.fixture(scope="session")

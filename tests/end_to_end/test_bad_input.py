@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.system import SystemUnderTest
+from tests.end_to_end.support.system import SystemUnderTest
 
 
 def code_spec(body: str, **config: Any) -> dict[str, Any]:

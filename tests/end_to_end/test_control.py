@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tests.end_to_end.client_actions import PAYLOAD, example, mutate, wait_for_status
-from tests.end_to_end.system import SystemUnderTest
+from tests.end_to_end.support.client_actions import PAYLOAD, example, mutate, wait_for_status
+from tests.end_to_end.support.system import SystemUnderTest
 
 LOOP: dict[str, Any] = {
     "nodes": [

@@ -6,8 +6,8 @@ import asyncpg
 import pytest
 
 from engine.nodes.registry import BUILT_IN
-from tests.end_to_end.client_actions import example
-from tests.end_to_end.system import ROOT, SystemUnderTest
+from tests.end_to_end.support.client_actions import example
+from tests.end_to_end.support.system import ROOT, SystemUnderTest
 
 EXPECTED: dict[str, Any] = {
     "support_triage": {

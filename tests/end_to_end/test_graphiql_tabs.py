@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tests.end_to_end.system import ROOT, SystemUnderTest
+from tests.end_to_end.support.system import ROOT, SystemUnderTest
 
 OPERATIONS = ROOT / "web" / "src" / "operations"
 

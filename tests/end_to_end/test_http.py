@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.client_actions import mutate
-from tests.end_to_end.system import CANCEL, ROOT, SystemUnderTest, running
+from tests.end_to_end.support.client_actions import mutate
+from tests.end_to_end.support.system import CANCEL, ROOT, SystemUnderTest, running
 from tests.peers.http import Peer
 
 KEY = "dk-4a7f0c9be2d1"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.end_to_end.system import SystemUnderTest
+from tests.end_to_end.support.system import SystemUnderTest
 
 SPEC: dict[str, Any] = {
     "nodes": [

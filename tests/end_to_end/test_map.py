@@ -7,8 +7,8 @@ from typing import Any
 
 import asyncpg
 
-from tests.end_to_end.client_actions import mutate, wait_for_status
-from tests.end_to_end.system import CANCEL, SystemUnderTest, running
+from tests.end_to_end.support.client_actions import mutate, wait_for_status
+from tests.end_to_end.support.system import CANCEL, SystemUnderTest, running
 from tests.journal_worker import wait_until
 from tests.peers.http import Peer
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.client_actions import example
-from tests.end_to_end.system import CANCEL, SystemUnderTest, copy_database, running
+from tests.end_to_end.support.client_actions import example
+from tests.end_to_end.support.system import CANCEL, SystemUnderTest, copy_database, running
 from tests.peers import chat
 from tests.peers.http import Peer, http_peer
 

@@ -5,7 +5,7 @@ import signal
 import time
 from typing import Any
 
-from tests.end_to_end.system import CANCEL, SystemUnderTest, running
+from tests.end_to_end.support.system import CANCEL, SystemUnderTest, running
 
 BUSY = "def process():\n    total = 0\n    for i in range(12000000):\n        total += i\n    return 7\n"
 SLOW: dict[str, Any] = {

@@ -9,8 +9,8 @@ from arq.connections import ArqRedis
 from redis.asyncio import Redis
 
 from persistence.db.tables import metadata
-from tests.end_to_end.client_actions import mutate, wait_for_status
-from tests.end_to_end.system import SystemUnderTest
+from tests.end_to_end.support.client_actions import mutate, wait_for_status
+from tests.end_to_end.support.system import SystemUnderTest
 
 
 def text_spec(text: str) -> dict[str, Any]:

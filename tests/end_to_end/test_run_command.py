@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.system import CANCEL, ROOT, SystemUnderTest
+from tests.end_to_end.support.system import CANCEL, ROOT, SystemUnderTest
 
 APPROVAL = ROOT / "examples" / "expense_approval.json"
 StartCommand = Callable[..., Coroutine[Any, Any, Process]]

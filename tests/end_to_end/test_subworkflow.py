@@ -4,8 +4,8 @@ import asyncio
 import signal
 from typing import Any
 
-from tests.end_to_end.client_actions import mutate, wait_for_status
-from tests.end_to_end.system import SystemUnderTest
+from tests.end_to_end.support.client_actions import mutate, wait_for_status
+from tests.end_to_end.support.system import SystemUnderTest
 
 RELATED = """
 query ($id: ID!) {

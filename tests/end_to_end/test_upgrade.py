@@ -18,8 +18,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.end_to_end.client_actions import mutate
-from tests.end_to_end.system import SystemUnderTest, free_port, running
+from tests.end_to_end.support.client_actions import mutate
+from tests.end_to_end.support.system import SystemUnderTest, free_port, running
 
 FOLDER = Path(__file__).parent / "left_databases"
 AGE = timedelta(minutes=1)

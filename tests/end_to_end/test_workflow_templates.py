@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.system import SystemUnderTest
+from tests.end_to_end.support.system import SystemUnderTest
 from tests.peers.http import http_peer
 
 CREATE = """mutation ($input: CreateWorkflowInput!) {

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from engine.tools.catalog import Tools, open_tools
-from tests.engine.llm_nodes import LlmHarness, open_llm_harness
+from tests.engine.nodes.ai.llm_nodes import LlmHarness, open_llm_harness
 
 
 @pytest.fixture

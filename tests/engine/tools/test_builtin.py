@@ -11,7 +11,7 @@ from engine.sdk.tool import ToolInfo
 from engine.tools.catalog import Tools
 from engine.values.json_schema import check_schema
 from tests.engine.node_runner import NodeHarness
-from tests.engine.tool_nodes import call, failure
+from tests.engine.tools.tool_nodes import call, failure
 
 ORDERS = [{"id": 1, "total": 5}, {"id": 2, "total": 20}]
 WORKS: list[tuple[str, dict[str, Any], Any]] = [

@@ -10,7 +10,7 @@ import pytest
 
 from engine.tools.catalog import Tools, open_tools
 from tests.engine.node_runner import NodeHarness
-from tests.engine.tool_nodes import call, failure
+from tests.engine.tools.tool_nodes import call, failure
 
 PLUGIN = '''
 import asyncio

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from engine.errors import NodeFailure
 from engine.events import Usage
 from engine.sdk.node import Output
-from tests.engine.llm_nodes import LlmHarness
 from tests.engine.node_runner import TYPES, NodeHarness
+from tests.engine.nodes.ai.llm_nodes import LlmHarness
 
 
 async def test_the_output_is_the_text_and_it_is_streamed(llm: LlmHarness) -> None:

@@ -8,8 +8,8 @@ from engine.graph.bound_node import BoundNode
 from engine.runtime.attempts import NodeResult, run_attempts
 from engine.sdk.node import Output
 from engine.spec.model import NodeSpec, Retry
-from tests.engine.llm_nodes import LlmHarness
 from tests.engine.node_runner import TYPES
+from tests.engine.nodes.ai.llm_nodes import LlmHarness
 from tests.peers.http_protocol import MIB
 
 FAILURES: list[tuple[str, str, bool, str]] = [

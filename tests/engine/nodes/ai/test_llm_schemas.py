@@ -5,7 +5,7 @@ import json
 import pytest
 
 from engine.sdk.node import Output
-from tests.engine.llm_nodes import LlmHarness
+from tests.engine.nodes.ai.llm_nodes import LlmHarness
 
 TICKET = {
     "type": "object",

@@ -9,7 +9,7 @@ import pytest
 
 from engine.nodes.http.addresses import Allowed, is_public
 from engine.nodes.http.client import Blocked, GuardedHttp
-from tests.engine.http_nodes import LOOPBACK, QUICK, failure
+from tests.engine.nodes.http.http_nodes import LOOPBACK, QUICK, failure
 from tests.peers.http import Peer
 
 PRIVATE = [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.http_nodes import QUICK, failure, output
+from tests.engine.nodes.http.http_nodes import QUICK, failure, output
 from tests.peers.http import Peer, http_peer
 from tests.peers.http_protocol import MIB
 from tests.peers.tls import self_signed

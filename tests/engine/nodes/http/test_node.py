@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from engine.nodes.http.node import HttpConfig
-from tests.engine.http_nodes import failure, output
+from tests.engine.nodes.http.http_nodes import failure, output
 from tests.peers.http import Peer
 
 

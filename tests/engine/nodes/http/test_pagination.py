@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.http_nodes import HttpVisit, failure, output
+from tests.engine.nodes.http.http_nodes import HttpVisit, failure, output
 from tests.peers.http import Peer
 
 

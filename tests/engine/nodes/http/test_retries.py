@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.http_nodes import QUICK, HttpVisit, failure, output
+from tests.engine.nodes.http.http_nodes import QUICK, HttpVisit, failure, output
 from tests.peers.http import Peer
 
 

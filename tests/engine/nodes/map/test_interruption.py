@@ -13,8 +13,8 @@ from engine.nodes.map import pool
 from engine.nodes.map.pool import digest_of
 from engine.sdk.resources import DoneItem
 from engine.types import JSON
-from tests.engine.map_nodes import MapProbe, MemoryItems, run_map
 from tests.engine.node_runner import NodeHarness
+from tests.engine.nodes.map.map_nodes import MapProbe, MemoryItems, run_map
 
 
 async def test_a_cancel_stops_all_items_at_once_and_saves_the_finished_ones() -> None:

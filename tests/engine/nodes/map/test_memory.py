@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from engine.sdk.resources import DoneItem, MapVisit
-from tests.engine.map_nodes import MapProbe, MemoryItems, run_map
 from tests.engine.node_runner import NodeHarness
+from tests.engine.nodes.map.map_nodes import MapProbe, MemoryItems, run_map
 
 GROWTH_MIB = 40
 

@@ -7,8 +7,8 @@ import pytest
 from engine.events import LogRecorded, Usage
 from engine.sdk.node import Output
 from engine.values.redaction import MARK
-from tests.engine.map_nodes import MapProbe, MemoryItems, run_map, run_map_with_attempts
 from tests.engine.node_runner import NodeHarness
+from tests.engine.nodes.map.map_nodes import MapProbe, MemoryItems, run_map, run_map_with_attempts
 from tests.engine.secret_values import VALUE, MemorySecrets
 
 DOUBLE = {"type": "transform", "config": {"output": "{{ item * 2 }}"}}

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.end_to_end.client_actions import mutate, wait_for_status
-from tests.end_to_end.secret_workflows import ROWS, SECRETS, Row, forms_in
-from tests.end_to_end.system import RUN, SystemUnderTest
+from tests.end_to_end.support.client_actions import mutate, wait_for_status
+from tests.end_to_end.support.secret_workflows import ROWS, SECRETS, Row, forms_in
+from tests.end_to_end.support.system import RUN, SystemUnderTest
 from tests.peers.http import Peer
 
 STATE = """nodeId label type status progress message visits attempt input output partialOutput usage { model }

@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 
 from engine.nodes.registry import load_node_types
 from engine.values.redaction import MARK
-from tests.end_to_end import echo_peers, secret_workflows
-from tests.end_to_end.recorded_system import (
+from tests.end_to_end.support import echo_peers, secret_workflows
+from tests.end_to_end.support.recorded_system import (
     EVENTS,
     WHOLE,
     RecordedSystem,
@@ -24,8 +24,8 @@ from tests.end_to_end.recorded_system import (
     run_row,
     set_up,
 )
-from tests.end_to_end.secret_workflows import MODEL_KEY, ODD, PLAIN, ROWS, forms_in
-from tests.end_to_end.system import CANCEL, RUN, copy_database, running
+from tests.end_to_end.support.secret_workflows import MODEL_KEY, ODD, PLAIN, ROWS, forms_in
+from tests.end_to_end.support.system import CANCEL, RUN, copy_database, running
 from tests.peers import chat
 from tests.peers.http import Peer, http_peer
 

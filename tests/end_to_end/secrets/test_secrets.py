@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 
 from persistence.secrets.key_file import NAME, read
-from tests.end_to_end.client_actions import mutate
-from tests.end_to_end.system import SystemUnderTest, running
+from tests.end_to_end.support.client_actions import mutate
+from tests.end_to_end.support.system import SystemUnderTest, running
 from tests.peers import chat
 from tests.peers.http import Peer
 

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tests.end_to_end.system import ROOT, SystemUnderTest
+from tests.end_to_end.support.system import ROOT, SystemUnderTest
 
 PAYLOAD = "run { id status } errors { code detail ... on ValidationProblem { errors { field code message } } }"
 
