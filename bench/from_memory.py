@@ -15,8 +15,8 @@ from strawberry.asgi import GraphQL
 NOW = datetime.now(UTC)
 
 
-@strawberry.type
-class NodeState:
+@strawberry.type(name="NodeState")
+class MemoryNodeState:
     node_id: strawberry.ID
     label: str
     type: str
@@ -29,8 +29,8 @@ class NodeState:
     seq: int
 
 
-@strawberry.type
-class Run:
+@strawberry.type(name="Run")
+class MemoryRun:
     id: strawberry.ID
     status: str
     progress: float
@@ -41,17 +41,17 @@ class Run:
     created_at: datetime
     started_at: datetime
     finished_at: datetime
-    node_states: list[NodeState]
+    node_states: list[MemoryNodeState]
 
 
-@strawberry.type
-class Runs:
-    nodes: list[Run]
+@strawberry.type(name="Runs")
+class MemoryRuns:
+    nodes: list[MemoryRun]
 
 
-def _state(number: int) -> NodeState:
+def _state(number: int) -> MemoryNodeState:
     name = strawberry.ID(f"n{number}")
-    return NodeState(
+    return MemoryNodeState(
         node_id=name,
         label=name,
         type="transform",
@@ -65,8 +65,8 @@ def _state(number: int) -> NodeState:
     )
 
 
-def _run(number: int) -> Run:
-    return Run(
+def _run(number: int) -> MemoryRun:
+    return MemoryRun(
         id=strawberry.ID(f"run_{number:026d}"),
         status="COMPLETED",
         progress=1.0,
@@ -87,8 +87,8 @@ STORED = [_run(number) for number in range(50)]
 @strawberry.type
 class MemoryQuery:
     @strawberry.field
-    def runs(self, first: int = 25) -> Runs:
-        return Runs(nodes=STORED[:first])
+    def runs(self, first: int = 25) -> MemoryRuns:
+        return MemoryRuns(nodes=STORED[:first])
 
 
 if __name__ == "__main__":

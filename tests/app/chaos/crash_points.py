@@ -58,7 +58,7 @@ COMMITS: dict[str, tuple[Callable[[Entry], bool], bool]] = {
 def _at_commit(crash_point: str) -> None:
     matches, is_after = COMMITS[crash_point]
 
-    class CrashingJournal(PostgresJournal):
+    class ProcessKillingJournal(PostgresJournal):
         def commit(self, entry: Entry) -> "asyncio.Future[int]":
             if matches(entry) and not is_after:
                 die()
@@ -67,7 +67,7 @@ def _at_commit(crash_point: str) -> None:
                 committed.add_done_callback(die)
             return committed
 
-    _replace(worker.main, "PostgresJournal", CrashingJournal)
+    _replace(worker.main, "PostgresJournal", ProcessKillingJournal)
 
 
 def _after_claim(_: str) -> None:
