@@ -24,7 +24,7 @@ async def test_a_lead_is_enriched_scored_and_sent_once(system: SystemUnderTest, 
     run = (await system.run(content["spec"], inputs))["run"]
     lead = {"email": "ann@example.com", "company": "Example Ltd", "score": "hot"}
     assert (run["status"], run["error"]) == ("COMPLETED", None)
-    assert run["output"] == {"lead": lead, "told": {"lead": 1, **lead}, "problem": None}
+    assert run["output"] == {"lead": lead, "response": {"lead": 1, **lead}, "problem": None}
     assert [one.headers["authorization"] for one in peer.seen if one.path == "/enrich"] == [f"Bearer {KEY}"] * 2
     assert all("authorization" not in one.headers for one in peer.seen if one.path == "/leads")
     run = (await system.run(content["spec"], {**inputs, "email": "eve@example.com"}))["run"]
