@@ -14,6 +14,7 @@ Parts:
 
 Tools:
 
+- `__main__`: runs all parts, and prints the table.
 - `baselines`: bare LangGraph in memory (A), and with its Postgres saver (B).
 - `from_memory`: Strawberry that answers from memory (C).
 - `processes`: starts the deployment that is measured.

@@ -1,4 +1,6 @@
-"""Resolvers: what the fields of the API do, in terms of domain objects. They never import `schema`.
+"""Resolvers: the logic behind the API, one function for each query, mutation and subscription.
+
+They take and return domain objects, and never import `schema`.
 
 Packages:
 

@@ -1,1 +1,8 @@
-"""The revisions of the schema, one module each, applied in the order of their numbers."""
+"""The revisions of the schema, one module each, applied in the order of their numbers.
+
+Modules:
+    0001_the_first_tables: The first tables, and the project `default`.
+    0002_control_and_recovery: Waits, concurrency keys, lineages and the presence of workers.
+    0003_what_nodes_reach: Secrets, usage of models, scopes, child runs and items of maps.
+    0004_what_lists_and_maps_ask: Indexes for lists, and the digest of an item of a map.
+"""
