@@ -112,21 +112,21 @@ async def event_pages(
     return pages
 
 
-def _select_events(caller: Caller, asked: EventsQuery, run_ids: Sequence[str]) -> Select[Any]:
+def _select_events(caller: Caller, events_query: EventsQuery, run_ids: Sequence[str]) -> Select[Any]:
     """Select the events of each run in the direction of the window, one more than it has."""
     query = select(events).join(runs, runs.c.id == events.c.run_id).where(runs.c.project_id.in_(caller.projects))
-    if asked.types is not None:
-        query = query.where(events.c.type.in_(asked.types))
-    if asked.node_id is not None:
-        query = query.where(events.c.node_id == asked.node_id)
-    if asked.min_level is not None:
-        query = query.where(_at_least(asked.min_level))
-    if asked.window.after is not None:
-        query = query.where(events.c.seq > asked.window.after)
-    if asked.window.before is not None:
-        query = query.where(events.c.seq < asked.window.before)
-    order = events.c.seq.desc() if asked.window.is_backwards else events.c.seq
-    return first_rows_of_each(query, events.c.run_id, run_ids, asked.window.count, order)
+    if events_query.types is not None:
+        query = query.where(events.c.type.in_(events_query.types))
+    if events_query.node_id is not None:
+        query = query.where(events.c.node_id == events_query.node_id)
+    if events_query.min_level is not None:
+        query = query.where(_at_least(events_query.min_level))
+    if events_query.window.after is not None:
+        query = query.where(events.c.seq > events_query.window.after)
+    if events_query.window.before is not None:
+        query = query.where(events.c.seq < events_query.window.before)
+    order = events.c.seq.desc() if events_query.window.is_backwards else events.c.seq
+    return first_rows_of_each(query, events.c.run_id, run_ids, events_query.window.count, order)
 
 
 def _page(rows: list[Event], window: Window) -> EventPage:

@@ -1,8 +1,8 @@
 """`JournalBuffer`: the entries that Postgres has not committed yet.
 
 The journal takes them in order and in groups. Entries that a caller waits for are bounded by their
-callers; posted entries, which nobody waits for, are bounded here. A crash loses the whole buffer:
-no entry in it has been confirmed to its caller.
+callers; posted entries, which have no waiting caller, are bounded here. A crash loses the whole
+buffer: no entry in it has been confirmed to its caller.
 """
 
 import asyncio

@@ -122,41 +122,41 @@ def _insert(table: str, columns: Mapping[str, str]) -> str:
 
 _STATE_UPDATES = ", ".join(f"{column} = excluded.{column}" for column in ("seq", *NODE_STATE_COLUMNS))
 _GROUP = f"""
-WITH given AS (
+WITH entry AS (
     SELECT * FROM {_unnest(_RUNS, 1)}
-), held AS (
-    SELECT r.id FROM runs r JOIN given g USING (id)
-    WHERE r.epoch = g.epoch AND r.status IN {sql_list(LEASED)} AND (g.expected IS NULL OR r.status = g.expected)
+), locked AS (
+    SELECT r.id FROM runs r JOIN entry e USING (id)
+    WHERE r.epoch = e.epoch AND r.status IN {sql_list(LEASED)} AND (e.expected IS NULL OR r.status = e.expected)
         -- After a lost connection the statement is sent again: runs that carry its mark are already written.
         AND r.written_by IS DISTINCT FROM {_MARK}
     ORDER BY r.id FOR NO KEY UPDATE OF r
 ), run AS (
     UPDATE runs r SET
-        last_seq = r.last_seq + g.events,
+        last_seq = r.last_seq + e.events,
         written_by = {_MARK},
-        written_seq = r.last_seq + g.events,
-        progress = coalesce(g.progress, r.progress),
-        status = coalesce(g.status, r.status),
+        written_seq = r.last_seq + e.events,
+        progress = coalesce(e.progress, r.progress),
+        status = coalesce(e.status, r.status),
         -- The reason of a cancel stays readable after the code has stopped.
-        status_message = CASE WHEN g.status IS NULL THEN r.status_message
-            WHEN g.status = 'CANCELLED' THEN coalesce(g.message, r.cancel_reason) ELSE g.message END,
-        output = CASE WHEN g.status IS NULL THEN r.output ELSE g.output::json END,
+        status_message = CASE WHEN e.status IS NULL THEN r.status_message
+            WHEN e.status = 'CANCELLED' THEN coalesce(e.message, r.cancel_reason) ELSE e.message END,
+        output = CASE WHEN e.status IS NULL THEN r.output ELSE e.output::json END,
         -- A failure is durable with the superstep that failed; the status follows when the code has stopped.
-        error = coalesce(g.error::json, r.error),
-        worker_id = CASE WHEN g.status IS NULL THEN r.worker_id END,
-        lease_until = CASE WHEN g.status IS NULL THEN r.lease_until END,
-        finished_at = CASE WHEN g.status IN {sql_list(TERMINAL)} THEN now() ELSE r.finished_at END,
-        cancelled_at = CASE WHEN g.status = 'CANCELLED' THEN now() ELSE r.cancelled_at END,
-        paused_at = CASE WHEN g.status = 'PAUSED' THEN now() ELSE r.paused_at END,
-        queued_at = CASE WHEN g.status = 'QUEUED' THEN now() ELSE r.queued_at END,
+        error = coalesce(e.error::json, r.error),
+        worker_id = CASE WHEN e.status IS NULL THEN r.worker_id END,
+        lease_until = CASE WHEN e.status IS NULL THEN r.lease_until END,
+        finished_at = CASE WHEN e.status IN {sql_list(TERMINAL)} THEN now() ELSE r.finished_at END,
+        cancelled_at = CASE WHEN e.status = 'CANCELLED' THEN now() ELSE r.cancelled_at END,
+        paused_at = CASE WHEN e.status = 'PAUSED' THEN now() ELSE r.paused_at END,
+        queued_at = CASE WHEN e.status = 'QUEUED' THEN now() ELSE r.queued_at END,
         -- An answer that arrived meanwhile has set wake_at to now: least() keeps it.
-        wake_at = CASE WHEN g.status = 'WAITING' THEN least(r.wake_at, g.wake_at) ELSE r.wake_at END,
-        deadline_at = CASE WHEN g.status IN ('PAUSED', 'WAITING') THEN now() + make_interval(secs => {_IDLE_LIMIT_S})
-            WHEN g.status IS NULL THEN r.deadline_at END,
-        takeup = CASE WHEN g.status = 'QUEUED' THEN r.takeup + 1 ELSE r.takeup END
-    FROM given g JOIN held USING (id)
-    WHERE r.id = g.id AND r.epoch = g.epoch AND (g.expected IS NULL OR r.status = g.expected)
-    RETURNING r.id, r.last_seq - g.events AS base, r.project_id
+        wake_at = CASE WHEN e.status = 'WAITING' THEN least(r.wake_at, e.wake_at) ELSE r.wake_at END,
+        deadline_at = CASE WHEN e.status IN ('PAUSED', 'WAITING') THEN now() + make_interval(secs => {_IDLE_LIMIT_S})
+            WHEN e.status IS NULL THEN r.deadline_at END,
+        takeup = CASE WHEN e.status = 'QUEUED' THEN r.takeup + 1 ELSE r.takeup END
+    FROM entry e JOIN locked USING (id)
+    WHERE r.id = e.id AND r.epoch = e.epoch AND (e.expected IS NULL OR r.status = e.expected)
+    RETURNING r.id, r.last_seq - e.events AS base, r.project_id
 ), new_events AS (
     {_insert("events", _EVENTS)}
 ), new_states AS (

@@ -95,15 +95,17 @@ async def pages(
 ) -> dict[RunsQuery, Page[Run]]:
     """Read pages. Queries that differ only in the workflow or version share a statement."""
     pages: dict[RunsQuery, Page[Run]] = {}
-    for asked, ids in group_by_parent(queries, "id").items():
-        query = select(runs).where(runs.c.project_id.in_(caller.projects), *_conditions(asked.where))
-        if asked.after is not None:
-            query = query.where(runs.c.id < decode_cursor(asked.after, Prefix.RUN))
+    for runs_query, ids in group_by_parent(queries, "id").items():
+        query = select(runs).where(runs.c.project_id.in_(caller.projects), *_conditions(runs_query.where))
+        if runs_query.after is not None:
+            query = query.where(runs.c.id < decode_cursor(runs_query.after, Prefix.RUN))
         by_parent: dict[str, list[Run]] = {id: [] for id in ids}
-        for row in (await connection.execute(first_rows_of_each(query, runs.c[asked.of], ids, asked.first))).mappings():
-            by_parent[row[asked.of]].append(run_of(row))
+        for row in (
+            await connection.execute(first_rows_of_each(query, runs.c[runs_query.of], ids, runs_query.first))
+        ).mappings():
+            by_parent[row[runs_query.of]].append(run_of(row))
         pages |= {
-            replace(asked, id=id): make_page(rows, first=asked.first, after=asked.after)
+            replace(runs_query, id=id): make_page(rows, first=runs_query.first, after=runs_query.after)
             for id, rows in by_parent.items()
         }
     return pages

@@ -63,17 +63,17 @@ WHERE run_id = $1 AND lineage = $2 AND node_id = $3 AND visit = $4
 # it and sees its rows. Finished items are progress, so they reset the count of workers that were
 # lost in a row.
 _SAVE = f"""
-WITH held AS MATERIALIZED (
+WITH locked AS MATERIALIZED (
     SELECT id FROM runs WHERE id = $1 AND epoch = $2 AND status IN {sql_list(LEASED)}
     FOR NO KEY UPDATE
 ), saved AS (
     INSERT INTO map_items (run_id, lineage, node_id, visit, idx, digest, output, error)
-    SELECT held.id, $3, $4, $5, x.idx, x.digest, x.output::json, x.error::json
-    FROM held, unnest($6::int[], $7::bigint[], $8::text[], $9::text[]) AS x(idx, digest, output, error)
+    SELECT locked.id, $3, $4, $5, x.idx, x.digest, x.output::json, x.error::json
+    FROM locked, unnest($6::int[], $7::bigint[], $8::text[], $9::text[]) AS x(idx, digest, output, error)
     ON CONFLICT (run_id, lineage, node_id, visit, idx) DO UPDATE SET
         digest = excluded.digest, output = excluded.output, error = excluded.error
 ), progress AS (
-    UPDATE runs r SET crashed_seq = NULL FROM held WHERE r.id = held.id AND r.crashed_seq IS NOT NULL
+    UPDATE runs r SET crashed_seq = NULL FROM locked WHERE r.id = locked.id AND r.crashed_seq IS NOT NULL
 )
-SELECT id FROM held
+SELECT id FROM locked
 """

@@ -83,13 +83,13 @@ async def change_statuses(
     for run in moving:
         check_transition(run.status, status)
     locked = _locked(moving, before)
-    found = await connection.execute(
+    updated = await connection.execute(
         update(runs)
         .where(runs.c.id == locked.c.id, runs.c.status == locked.c.status)
         .values(status=status, status_message=message, last_seq=runs.c.last_seq + locked.c.count, **values)
         .returning(runs, func.now().label("at"))
     )
-    rows = {row["id"]: row for row in found.mappings()}
+    rows = {row["id"]: row for row in updated.mappings()}
     results = [_result(run, rows[run.id], message, before.get(run.id, ())) for run in moving]
     written = [event for result in results for event in result.events]
     await connection.execute(insert(events), [_row(event) for event in written])
