@@ -1,14 +1,21 @@
-"""Every place that the documents about the code name exists, and every package is drawn."""
+"""The layout of the repository: documents and package docstrings name what exists, and names are unique."""
 
 import ast
 import re
 import tomllib
+from collections import defaultdict
 from functools import cache
+from pathlib import Path
 
 import pytest
 
 from tests.paths import ROOT
 
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
+PACKAGES = (*SETTINGS["hatch"]["build"]["targets"]["wheel"]["packages"], "bench")
+MOST_MODULES = 16
+LISTED = re.compile(r"^(?:- |    )((?:`?\w+`?(?:, )?)+): ", re.MULTILINE)
+"""A line of a package's docstring that lists modules, as in "- `plan`: ..." or "    start, end: ..."."""
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 PAGES = ("architecture.md", "glossary.md", "state_machine.md")
 PLACE = re.compile(r"`([a-z_]+(?:/[\w.]+)+?/?)(?:: (\w+))?`")
@@ -81,10 +88,9 @@ def test_the_path_of_a_run_names_a_function_at_every_hop() -> None:
 
 
 def test_every_package_of_the_import_contracts_is_drawn() -> None:
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
-    for package in settings["root_packages"]:
+    for package in SETTINGS["importlinter"]["root_packages"]:
         assert f'    {package}["' in ARCHITECTURE, package
-    for contract in settings["contracts"]:
+    for contract in SETTINGS["importlinter"]["contracts"]:
         for container in contract.get("containers", ()):
             section = ARCHITECTURE.split(f"| `{container}` | Content |")[1].split("\n\n")[0]
             rows = [re.findall(r"`(\w+)`", line.split("|")[1]) for line in section.splitlines()[2:]]
@@ -105,3 +111,48 @@ def test_each_kind_of_change_touches_few_files() -> None:
     counts = dict(re.findall(r"^### (.+): (\d+) files", ARCHITECTURE, re.MULTILINE))
     assert set(counts) == set(LIMITS)
     assert {kind: count for kind, count in counts.items() if int(count) > LIMITS[kind]} == {}
+
+
+@cache
+def folders(*roots: str) -> dict[Path, list[Path]]:
+    """The Python files of each folder below `roots`, at any depth. Folders without such files are left out."""
+    files = defaultdict(list)
+    for root in roots:
+        for file in sorted((ROOT / root).rglob("*.py")):
+            if "node_modules" not in file.parts:
+                files[file.parent.relative_to(ROOT)].append(file)
+    return files
+
+
+def test_the_docstring_of_each_package_lists_exactly_its_modules_and_packages() -> None:
+    packages = folders(*PACKAGES)
+    assert len(packages) > 40
+    for package, files in packages.items():
+        docstring = ast.get_docstring(ast.parse((ROOT / package / "__init__.py").read_text("utf-8"))) or ""
+        listed = [name for names in LISTED.findall(docstring) for name in re.findall(r"\w+", names)]
+        modules = [file.stem for file in files if file.stem != "__init__"]
+        assert sorted(listed) == sorted([*modules, *(other.name for other in packages if other.parent == package)]), (
+            f"{package}/__init__.py"
+        )
+
+
+def test_no_folder_holds_more_than_sixteen_modules() -> None:
+    counts = {
+        folder: sum(file.stem != "__init__" for file in files) for folder, files in folders(*PACKAGES, "tests").items()
+    }
+    assert {folder: count for folder, count in counts.items() if count > MOST_MODULES} == {}
+
+
+def test_the_folders_of_tests_are_no_packages() -> None:
+    assert [
+        folder for folder, files in folders("tests").items() if any(file.stem == "__init__" for file in files)
+    ] == []
+
+
+def test_each_class_name_exists_once_in_the_repository() -> None:
+    places = defaultdict(list)
+    for file in (file for files in folders(*PACKAGES, "tests").values() for file in files):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(f"{file.relative_to(ROOT)}:{node.lineno}")
+    assert {name: lines for name, lines in places.items() if len(lines) > 1} == {}
