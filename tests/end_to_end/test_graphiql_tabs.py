@@ -15,7 +15,7 @@ def tab(name: str) -> tuple[str, dict[str, Any]]:
     return (OPERATIONS / f"{name}.graphql").read_text(), variables
 
 
-async def test_each_tab_does_what_its_text_describes(system: SystemUnderTest) -> None:
+async def test_each_tab_works_as_its_text_describes(system: SystemUnderTest) -> None:
     query, variables = tab("run_adhoc")
     run_id = (await system.execute(query, **variables))["runAdhoc"]["run"]["id"]
 

@@ -48,7 +48,7 @@ async def test_a_run_has_the_output_and_the_usage_of_a_model(system: SystemUnder
     assert data["run"]["nodeStates"] == [{"nodeId": "ask", "usage": usage}]
 
 
-async def test_text_is_streamed_and_kept_when_the_run_is_cancelled(system: SystemUnderTest, peer: Peer) -> None:
+async def test_streamed_text_stays_stored_when_the_run_is_cancelled(system: SystemUnderTest, peer: Peer) -> None:
     peer.left.clear()
     answer = await system.run(llm_spec("falls-silent", "go"), mode="ASYNC")
     run_id = answer["run"]["id"]

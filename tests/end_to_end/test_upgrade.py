@@ -47,21 +47,21 @@ EXECUTED = ("RUNNING", "RETRYING", "WAITING", "COMPLETED", "FAILED")
 
 @dataclass
 class OldDatabase:
-    """A server on the loaded and migrated database, and `known`, the content of the JSON file."""
+    """A server on the loaded and migrated database, and `expected`, the content of the JSON file."""
 
     system: SystemUnderTest
-    known: dict[str, Any]
+    expected: dict[str, Any]
 
 
 @pytest.fixture(params=sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
 async def old(request: pytest.FixtureRequest, database_url: str, redis_url: str) -> AsyncIterator[OldDatabase]:
-    known = json.loads(request.param.read_text())
+    expected = json.loads(request.param.read_text())
     load(request.param.with_suffix(".sql"), database_url)
-    await shift_timestamps(database_url, datetime.fromisoformat(known["left_at"]))
+    await shift_timestamps(database_url, datetime.fromisoformat(expected["left_at"]))
     migrate = SystemUnderTest(database_url, redis_url, free_port()).start("migrate")
     assert await asyncio.to_thread(migrate.wait, 60) == 0
-    async with running(database_url, redis_url, workers=0, secret_key=known["secret_key"]) as system:
-        yield OldDatabase(system, known)
+    async with running(database_url, redis_url, workers=0, secret_key=expected["secret_key"]) as system:
+        yield OldDatabase(system, expected)
 
 
 def load(file: Path, database_url: str) -> None:
@@ -91,14 +91,14 @@ async def shift_timestamps(database_url: str, left_at: datetime) -> None:
 
 
 async def test_queries_return_the_same_data_and_idempotency_keys_return_their_run(old: OldDatabase) -> None:
-    system, known = old.system, old.known
+    system, expected = old.system, old.expected
     statuses = {value["name"] for value in (await system.execute(STATUSES))["__type"]["enumValues"]}
-    assert {run["status"] for run in known["runs"]} == statuses
-    for run in known["runs"]:
-        assert (await system.execute(known["queries"]["run"], id=run["id"]))["run"] == run["reads"], run["name"]
-    for workflow in known["workflows"]:
-        await check_workflow(system, known["queries"]["workflow"], workflow)
-    for repeat in known["repeats"]:
+    assert {run["status"] for run in expected["runs"]} == statuses
+    for run in expected["runs"]:
+        assert (await system.execute(expected["queries"]["run"], id=run["id"]))["run"] == run["reads"], run["name"]
+    for workflow in expected["workflows"]:
+        await check_workflow(system, expected["queries"]["workflow"], workflow)
+    for repeat in expected["repeats"]:
         answer = await mutate(system, repeat["mutation"], **repeat["input"])
         assert answer["errors"] == [], repeat
         assert answer["run"]["id"] == repeat["run"], repeat
@@ -116,9 +116,9 @@ async def check_workflow(system: SystemUnderTest, query: str, workflow: dict[str
 async def test_every_run_ends_and_no_finished_node_runs_again(old: OldDatabase) -> None:
     old.system.start("worker")
     async with asyncio.TaskGroup() as group:
-        for run in old.known["runs"]:
+        for run in old.expected["runs"]:
             group.create_task(finish(old.system, run))
-        for derived in old.known["derived"]:
+        for derived in old.expected["derived"]:
             group.create_task(derive(old.system, derived))
 
 

@@ -58,8 +58,8 @@ class MixNode(NodeType[MixConfig]):
             raise NodeFailure("TEST", "not yet")
         if ctx.visit in config.pins:
             return Output(config.pins[ctx.visit])
-        seen = [value["v"] if value else 0 for value in ctx.render(config.sees)]
-        mixed = sum((index + 2) * value for index, value in enumerate(seen)) + ctx.visit
+        values = [value["v"] if value else 0 for value in ctx.render(config.sees)]
+        mixed = sum((index + 2) * value for index, value in enumerate(values)) + ctx.visit
         return Output({"v": (mixed * 31 + sum(map(ord, ctx.node_id))) % 997, "n": ctx.visit})
 
 
@@ -183,12 +183,12 @@ async def play(
         outputs: The known outputs by node and visit.
         ran_before: The executions of earlier runs, so that nodes with `fails` count them.
     """
-    known, ran = dict(outputs or {}), list(ran_before)
+    all_outputs, ran = dict(outputs or {}), list(ran_before)
     first = compile_mix(raw)
     snapshot = None
     if start is not None:
         frontier, step = start
-        snapshot = Snapshot(step, channel_values(first.plan, with_outputs(frontier, known)))
+        snapshot = Snapshot(step, channel_values(first.plan, with_outputs(frontier, all_outputs)))
     saver, journal = RecordingHeadStore(snapshot, first.plan), RecordedJournal()
     graph = compile_mix(raw, saver, ran)
     executor = RunExecutor(RunInfo("run_test", "prj_test", 1, 0, {}), graph, journal=journal, head=saver, resources={})
@@ -196,9 +196,16 @@ async def play(
     output = next((e.change.output for e in reversed(journal.entries) if e.change), None)
     for state in journal.states:
         if state.has_output:
-            known[state.node_id, state.visits] = state.output
+            all_outputs[state.node_id, state.visits] = state.output
     return PlayedRun(
-        raw, graph, executor.final_status, output, ran[len(ran_before) :], saver.snapshots, saver.pending_writes, known
+        raw,
+        graph,
+        executor.final_status,
+        output,
+        ran[len(ran_before) :],
+        saver.snapshots,
+        saver.pending_writes,
+        all_outputs,
     )
 
 

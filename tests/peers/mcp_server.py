@@ -83,7 +83,7 @@ def broken_utf8() -> str:
 
 @server.tool()
 def prints() -> str:
-    os.write(1, b"a line that is for nobody\n")
+    os.write(1, b"a line that is no message\n")
     return "said"
 
 

@@ -40,11 +40,11 @@ async def tools(database_url: str) -> AsyncIterator[Tools]:
 async def read(
     tools: Tools, query: str, *parameters: Any, name: str = "sql:shop", scope: str = "admin", **more: Any
 ) -> Any:
-    given = NodeHarness()
-    given.context.scopes = frozenset([scope])
+    harness = NodeHarness()
+    harness.context.scopes = frozenset([scope])
     arguments = {"query": query, "parameters": list(parameters), **more}
     async with asyncio.timeout(20):
-        return await tools.call(name, arguments, given.context)
+        return await tools.call(name, arguments, harness.context)
 
 
 async def failure(tools: Tools, query: str, *parameters: Any, **more: Any) -> NodeFailure:

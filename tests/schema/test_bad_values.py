@@ -92,16 +92,16 @@ async def test_a_page_of_events_has_1_to_1000_numbers_from_0_on(context: Context
 
 
 @pytest.mark.parametrize(
-    "wrong", ["", "?", "zzz", cursor("no id"), cursor("trg_01m7z03e3ye7gtyh1qv8cyh8gb"), "ü", "=" * 9]
+    "cursor_text", ["", "?", "zzz", cursor("no id"), cursor("trg_01m7z03e3ye7gtyh1qv8cyh8gb"), "ü", "=" * 9]
 )
-async def test_text_that_is_no_cursor_is_refused(context: Context, wrong: str) -> None:
+async def test_text_that_is_no_cursor_is_refused(context: Context, cursor_text: str) -> None:
     run_id = await new_run(context)
     for query in (
         "query($c: String) { runs(after: $c) { nodes { id } } }",
         "query($c: String) { workflows(after: $c) { nodes { id } } }",
         f'query($c: String) {{ run(id: "{run_id}") {{ checkpoints(after: $c) {{ nodes {{ id }} }} }} }}',
     ):
-        assert await error_of(context, query, c=wrong) == ("VALIDATION", "after: is not a cursor of this list")
+        assert await error_of(context, query, c=cursor_text) == ("VALIDATION", "after: is not a cursor of this list")
 
 
 async def test_a_cursor_of_another_list_is_refused(context: Context) -> None:

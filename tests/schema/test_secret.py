@@ -235,7 +235,7 @@ async def test_a_runner_cannot_use_secrets_in_an_unsaved_spec_or_node(keyed: Con
         assert plain["errors"] == []
 
 
-async def test_a_server_without_a_key_explains_what_to_do(keyed: Context, tmp_path: Path) -> None:
+async def test_a_server_without_a_key_explains_how_to_fix_it(keyed: Context, tmp_path: Path) -> None:
     await put(keyed)
     (tmp_path / key_file.NAME).unlink()
     [problem] = (await put(keyed, "other"))["errors"]

@@ -92,7 +92,7 @@ def test_an_unknown_path_is_not_found_and_not_cached(browser: TestClient, path: 
     assert "cache-control" not in answer.headers
 
 
-def test_before_the_build_the_page_explains_what_to_do_and_assets_are_not_found(tmp_path: Path) -> None:
+def test_before_the_build_the_page_explains_how_to_build_it_and_assets_are_not_found(tmp_path: Path) -> None:
     browser = browser_of(tmp_path / "nothing")
     answer = browser.get("/graphql")
     assert answer.status_code == 503

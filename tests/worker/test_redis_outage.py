@@ -71,9 +71,9 @@ async def proxied(redis_url: str) -> AsyncIterator[tuple[Proxy, Redis]]:
 
 @asynccontextmanager
 async def listening(redis: Redis, handler: Handler) -> AsyncIterator["asyncio.Task[None]"]:
-    """A worker's listener with one handler, on the channel `bell`."""
+    """A worker's listener with one handler, on the channel `notices`."""
     channels = ChannelReader(redis, "control")
-    task = asyncio.create_task(listen(channels, {"bell": handler}))
+    task = asyncio.create_task(listen(channels, {"notices": handler}))
     try:
         yield task
     finally:
@@ -83,10 +83,10 @@ async def listening(redis: Redis, handler: Handler) -> AsyncIterator["asyncio.Ta
 
 
 async def publish_until(redis: Redis, message: str | bytes, condition: Callable[[], object]) -> None:
-    """Publish again and again: a message before the subscription is confirmed reaches nobody."""
+    """Publish again and again: a message before the subscription is confirmed is lost."""
     async with asyncio.timeout(15):
         while not condition():
-            await redis.publish("bell", message)
+            await redis.publish("notices", message)
             await asyncio.sleep(0.01)
 
 

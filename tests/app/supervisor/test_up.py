@@ -204,8 +204,8 @@ def test_up_fails_if_the_configured_redis_is_unavailable(treadle: Treadle, open_
 
 
 def test_a_port_in_use_is_reported_in_one_line(treadle: Treadle, open_folder: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as occupied:
+        port = occupied.getsockname()[1]
         output, _ = treadle("up", "--port", port, "--data-dir", open_folder).communicate(timeout=60)
     assert output.startswith(f"treadle: port {port} of 127.0.0.1 cannot be bound (Address already in use): ")
     assert "--port or TREADLE_PORT" in output

@@ -127,11 +127,11 @@ async def test_the_peers_really_receive_the_secrets(recorded: RecordedSystem) ->
     """
     names = ["http: in a header", "http: in the query", "llm: repeats", "llm: the key of the model", "tool: in base64"]
     runs = {name: await run_row(recorded, name) for name in names}
-    seen = [echo_peers.request_text(request) for request in recorded.peer.seen]
-    assert any(f"x-key: {ODD}" in text for text in seen)
-    assert any(f"x-plain: {PLAIN}" in text for text in seen)
-    assert any(json.dumps(f"{PLAIN} and {ODD}")[1:-1] in text for text in seen)
-    assert any(f"Bearer {MODEL_KEY}" in text for text in seen)
+    requests = [echo_peers.request_text(request) for request in recorded.peer.seen]
+    assert any(f"x-key: {ODD}" in text for text in requests)
+    assert any(f"x-plain: {PLAIN}" in text for text in requests)
+    assert any(json.dumps(f"{PLAIN} and {ODD}")[1:-1] in text for text in requests)
+    assert any(f"Bearer {MODEL_KEY}" in text for text in requests)
     assert runs["llm: repeats"]["output"] == {"after": [f"{MARK} and {MARK}", "COMPLETED"]}
     assert runs["tool: in base64"]["output"]["after"][0].startswith(MARK)
 

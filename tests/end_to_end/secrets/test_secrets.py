@@ -68,8 +68,8 @@ async def test_a_key_is_changed_while_runs_use_secrets(system: SystemUnderTest, 
     text = await output_of(system, "rotate-key")
     for answer in await runs:
         assert (answer["run"]["status"], answer["run"]["output"]) == ("COMPLETED", {"n59": True})
-    new, kept = read(tmp_path / NAME)
-    assert kept == old
+    new, previous = read(tmp_path / NAME)
+    assert previous == old
     assert f"2 of 2 secrets are now encrypted under key {new.id} of {tmp_path / NAME}" in text
     assert await key_ids(system) == {new.id}
     assert await set_secret(system, "third") == []
@@ -85,7 +85,9 @@ async def test_a_key_is_changed_while_runs_use_secrets(system: SystemUnderTest, 
     assert all(secret["lastUsedAt"] for secret in secrets)
 
 
-async def test_a_key_that_is_gone_is_said_and_one_that_is_back_is_used(system: SystemUnderTest, tmp_path: Path) -> None:
+async def test_a_missing_key_is_reported_and_is_used_again_after_its_return(
+    system: SystemUnderTest, tmp_path: Path
+) -> None:
     assert await set_secret(system, "key") == []
     [key] = read(tmp_path / NAME)
     (tmp_path / NAME).rename(tmp_path / "elsewhere")
@@ -118,6 +120,6 @@ async def test_a_model_whose_key_is_a_secret_can_be_used_from_the_moment_it_is_s
     assert (await system.run(ASK))["run"]["output"] == {"ask": "hello"}
     authorization = [request.headers.get("authorization") for request in peer.seen if request.method == "POST"]
     assert authorization == [f"Bearer {VALUE}"]
-    gone = await mutate(system, "deleteSecret", "deletedId errors { detail }", name="model_key")
-    assert gone["errors"] == []
+    deletion = await mutate(system, "deleteSecret", "deletedId errors { detail }", name="model_key")
+    assert deletion["errors"] == []
     assert (await system.run(ASK))["run"]["error"]["code"] == "SECRET"

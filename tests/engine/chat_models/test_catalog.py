@@ -129,8 +129,8 @@ def test_echo_chooses_by_the_words_of_the_choices(ticket: str, category: str) ->
     ],
 )
 def test_echo_fills_a_schema_by_its_rules(schema: Any, prompt: str, value: Any) -> None:
-    found = answer(schema, prompt)
-    assert value is ... or found == value
+    reply = answer(schema, prompt)
+    assert value is ... or reply == value
 
 
 async def run(kind: str, config: dict[str, Any], scope: dict[str, Any] | None = None) -> tuple[Any, NodeHarness]:

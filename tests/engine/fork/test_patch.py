@@ -33,8 +33,8 @@ async def play_fork(
 ) -> PlayedRun:
     """Fork a run at snapshot `at`, and execute the fork."""
     frontier = fork_frontier(original, at, patch, onto)
-    known = {**original.outputs, **{(name, frontier.records[name].visits): output for name, output in patch.items()}}
-    return await play(onto or original.raw, (frontier, original.snapshots[at].step), known)
+    outputs = {**original.outputs, **{(name, frontier.records[name].visits): output for name, output in patch.items()}}
+    return await play(onto or original.raw, (frontier, original.snapshots[at].step), outputs)
 
 
 NewRuns = dict[Any, PlayedRun]

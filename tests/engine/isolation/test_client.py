@@ -158,9 +158,9 @@ def test_many_texts_over_much_data_are_evaluated_in_the_child(text: str) -> None
 
 
 async def test_templates_whose_result_is_too_large_to_store_fail_their_node() -> None:
-    given = NodeHarness({"a": {"output": "x" * 1_000_000}})
+    harness = NodeHarness({"a": {"output": "x" * 1_000_000}})
     with pytest.raises(NodeFailure, match="larger than 8 MiB") as failed:
-        await given.run("human", {"prompt": ["{{ a.output }}"] * 100})
+        await harness.run("human", {"prompt": ["{{ a.output }}"] * 100})
     assert failed.value.code == "TEMPLATE"
 
 

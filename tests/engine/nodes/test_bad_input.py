@@ -154,9 +154,9 @@ IN_A_RUN: list[tuple[str, dict[str, Any], str, str]] = [
     ("tool", {"tool": "mcp:peer/die"}, "TOOL_FAILED", "was lost during the call of 'die'"),
     ("tool", {"tool": "mcp:peer/hang", "timeoutS": 0.3}, "TIMEOUT", "did not finish within 0.3 s"),
     ("tool", {"tool": "mcp:peer/broken_utf8"}, "TOOL_FAILED", "can't decode"),
-    ("tool", {"tool": "mcp:liar/drip", "timeoutS": 0.3}, "TIMEOUT", "did not finish within 0.3 s"),
-    ("tool", {"tool": "mcp:liar/short"}, "TOOL_FAILED", "without sending complete message body"),
-    ("tool", {"tool": "mcp:liar/gib"}, "TOOL_FAILED", "longer than 16 MiB"),
+    ("tool", {"tool": "mcp:faulty/drip", "timeoutS": 0.3}, "TIMEOUT", "did not finish within 0.3 s"),
+    ("tool", {"tool": "mcp:faulty/short"}, "TOOL_FAILED", "without sending complete message body"),
+    ("tool", {"tool": "mcp:faulty/gib"}, "TOOL_FAILED", "longer than 16 MiB"),
     *(
         (kind, config, code, message)
         for kind in ("llm", "agent")
@@ -165,7 +165,7 @@ IN_A_RUN: list[tuple[str, dict[str, Any], str, str]] = [
             ({"model": "repeats", "messages": "{{ input.word }}"}, "CONFIG", "`messages` is no list"),
             ({"model": "rpeats", **ASK}, "MODEL_UNKNOWN", "did you mean 'repeats'?"),
             ({"model": "repeats", **ASK, "tools": ["hsh_text"]}, "TOOL_UNKNOWN", "did you mean 'hash_text'?"),
-            ({"model": "nobody", **ASK}, "MODEL_UNAVAILABLE", "cannot be reached"),
+            ({"model": "unreachable", **ASK}, "MODEL_UNAVAILABLE", "cannot be reached"),
             ({"model": "hangs", **ASK, "timeoutS": 0.3}, "MODEL_TIMEOUT", "did not finish within 0.3 s"),
             ({"model": "drips", **ASK, "timeoutS": 0.3}, "MODEL_TIMEOUT", "did not finish within 0.3 s"),
             ({"model": "lies-about-length", **ASK}, "MODEL_STREAM", "lost the connection"),
@@ -191,11 +191,11 @@ async def resources(peer: Peer) -> AsyncIterator[dict[str, Any]]:
     rude = PythonTool(StructuredTool.from_function(go_away, name="rude", description="Raises."))
     servers = {
         "peer": McpServer(command=sys.executable, args=["-P", str(SERVER), "stdio"]),
-        "liar": McpServer(url=f"{peer.url}/mcp"),
+        "faulty": McpServer(url=f"{peer.url}/mcp"),
         "away": McpServer(command="/no/such/program"),
     }
     models = [ModelEntry(name=name, base_url=f"{peer.url}/v1") for name in chat.MODELS]
-    models.append(ModelEntry(name="nobody", base_url="http://127.0.0.1:1/v1"))
+    models.append(ModelEntry(name="unreachable", base_url="http://127.0.0.1:1/v1"))
     http, sandboxes = GuardedHttp(Allowed.parse("127.0.0.1")), AsyncMonty(min_processes=1, max_processes=1)
     async with open_tools(servers, [rude]) as tools, open_models(models) as catalog, sandboxes as sandbox:
         await tools.listed()
@@ -223,7 +223,7 @@ async def test_a_failure_in_a_run_has_a_code_a_node_id_and_a_message(
     assert peer.written < 128 * MIB
 
 
-@pytest.mark.parametrize("tool", ["rude", "mcp:peer/die", "mcp:liar/short"])
+@pytest.mark.parametrize("tool", ["rude", "mcp:peer/die", "mcp:faulty/short"])
 async def test_the_failure_of_a_tool_is_sent_to_the_model_of_the_agent(tool: str, resources: dict[str, Any]) -> None:
     name = tool.replace(":", "_").replace("/", "_")
     content = json.dumps([{"name": name, "arguments": {}}])

@@ -67,7 +67,7 @@ def test_every_format_is_a_documented_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_every_type_has_what_a_palette_needs(name: str) -> None:
+def test_every_type_has_the_fields_that_a_palette_needs(name: str) -> None:
     kind = TYPES[name]
     assert kind.title and kind.description.endswith(".")
     assert (kind.category, kind.icon) != ("", "")

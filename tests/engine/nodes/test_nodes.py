@@ -66,16 +66,16 @@ async def test_an_end_without_output_passes_on_the_output_of_its_predecessor(
 async def test_human_asks_and_waits_for_the_answer() -> None:
     schema = {"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]}
     harness = NodeHarness(INPUT)
-    asked = await harness.run("human", {"prompt": {"text": "Pay {{ input.value }}?"}, "schema": schema})
-    assert asked == WaitForAnswer({"text": "Pay 12?"}, schema, None)
+    outcome = await harness.run("human", {"prompt": {"text": "Pay {{ input.value }}?"}, "schema": schema})
+    assert outcome == WaitForAnswer({"text": "Pay 12?"}, schema, None)
     assert harness.context.noted_input == {"text": "Pay 12?"}
 
 
 async def test_a_question_may_expire() -> None:
     before = datetime.now(UTC)
-    asked = await NodeHarness(INPUT).run("human", {"prompt": "?", "expiresS": 60})
-    assert isinstance(asked, WaitForAnswer) and asked.expires_at is not None
-    assert timedelta(seconds=60) <= asked.expires_at - before < timedelta(seconds=90)
+    outcome = await NodeHarness(INPUT).run("human", {"prompt": "?", "expiresS": 60})
+    assert isinstance(outcome, WaitForAnswer) and outcome.expires_at is not None
+    assert timedelta(seconds=60) <= outcome.expires_at - before < timedelta(seconds=90)
 
 
 @pytest.mark.parametrize(

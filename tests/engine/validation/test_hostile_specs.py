@@ -91,7 +91,7 @@ REFUSED: dict[str, tuple[Any, list[str]]] = {
     "a cycle of always": (spec([gives("a", 1), gives("b", 1), node("s", "start")], edge("a", "b"), edge("b", "a"),
                                edge("s", "a")), ["ENDLESS_CYCLE edges"]),
     "nothing begins": (spec([gives("a", 1)], edge("a", "a", condition="false")), ["UNREACHABLE nodes"]),
-    "a loop with two doors": (
+    "a loop with two entries": (
         spec([gives("s", 1), gives("a", 1), gives("b", 1)], edge("s", "a"), edge("s", "b"),
              edge("a", "b", condition="true"), edge("b", "a", condition="true")),
         ["LOOP_ENTRIES edges"],
@@ -215,8 +215,8 @@ def test_every_problem_of_a_hostile_spec_is_reported_at_once(name: str) -> None:
     raw, expected = REFUSED[name]
     report = validate(raw, TYPES)
     places = [f" {problem.line}:{problem.column}" if problem.line else "" for problem in report.errors]
-    found = [f"{problem.code} {problem.field}{at}" for problem, at in zip(report.errors, places, strict=True)]
-    assert sorted(found) == sorted(expected)
+    problems = [f"{problem.code} {problem.field}{at}" for problem, at in zip(report.errors, places, strict=True)]
+    assert sorted(problems) == sorted(expected)
     for problem in report.errors:
         belongs = problem.field.startswith("nodes[") and isinstance(raw["nodes"][int(problem.field[6])], dict)
         if belongs and problem.code != "NOT_STORABLE":

@@ -74,14 +74,14 @@ INVALID: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
         [(".node.config.code", "CONFIG")],
     ),
     "names that are not there": (
-        {"node": transform(["{{ nobody.output }}", "{{ late.output }}", "{{ a b }}"])},
+        {"node": transform(["{{ absent.output }}", "{{ late.output }}", "{{ a b }}"])},
         [
             (".node.config.output[0]", "UNKNOWN_NAME"),
             (".node.config.output[1]", "NOT_YET_RUN"),
             (".node.config.output[2]", "TEMPLATE"),
         ],
     ),
-    "nobody's name in a node of a spec": (
+    "an unknown name in a node of a spec": (
         nodes({"id": "a", **transform("{{ nodes['x'].output }}")}, {"id": "b", **transform("{{ a.output }}")}),
         [
             (".spec.nodes[0].config.output", "UNKNOWN_NODE"),
@@ -139,7 +139,7 @@ def test_item_and_index_are_defined_only_inside_the_map() -> None:
 
 
 def test_an_error_in_a_nested_template_has_line_and_column() -> None:
-    [problem] = validate(spec_of({"node": transform("{{ item }}\n  {{ nobody.output }}")}), TYPES).errors
+    [problem] = validate(spec_of({"node": transform("{{ item }}\n  {{ absent.output }}")}), TYPES).errors
     assert (problem.line, problem.column) == (2, 6)
 
 
@@ -168,7 +168,7 @@ class Wrapper(NodeType[WrapperConfig]):
 
 def test_a_nested_node_is_found_by_the_format_in_the_schema_of_any_type() -> None:
     types = NodeTypes([*TYPES.values(), Wrapper()])
-    inner = {"type": "transform", "config": {"output": ["{{ secrets.key }}", "{{ nobody.output }}"]}}
+    inner = {"type": "transform", "config": {"output": ["{{ secrets.key }}", "{{ absent.output }}"]}}
     spec = {"nodes": [{"id": "w", "type": "wrapper", "config": {"inner": inner}}], "edges": []}
     [problem] = validate(spec, types).errors
     assert (problem.field, problem.code) == ("nodes[0].config.inner.config.output[1]", "UNKNOWN_NAME")

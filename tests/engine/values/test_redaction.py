@@ -156,7 +156,7 @@ def test_other_text_is_unchanged(text: str) -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 13, 50])
 @pytest.mark.parametrize("name", VALUES)
-def test_a_stream_is_redacted_whatever_the_size_of_its_pieces(name: str, size: int) -> None:
+def test_a_stream_is_redacted_for_every_size_of_its_pieces(name: str, size: int) -> None:
     value = VALUES[name].strip()
     text = f"sk-p and {value}{value[:9]} then {json.dumps(value)} {base64.b64encode(value.encode()).decode()} end"
     redactor = Redactor([VALUES[name]])

@@ -79,8 +79,8 @@ async def test_events_are_paged_forwards_and_backwards(database: Database, calle
     async with database.connect() as connection:
 
         async def read(window: Window, **filters: object) -> tuple[list[int], bool]:
-            asked = EventsQuery(held.run_id, window, **filters)  # type: ignore[arg-type]
-            page = (await history.event_pages(connection, caller, [asked]))[asked]
+            query = EventsQuery(held.run_id, window, **filters)  # type: ignore[arg-type]
+            page = (await history.event_pages(connection, caller, [query]))[query]
             return [event.seq for event in page.events], page.has_more
 
         assert await read(Window()) == (list(range(1, 11)), False)
@@ -90,22 +90,22 @@ async def test_events_are_paged_forwards_and_backwards(database: Database, calle
         assert await read(Window(last=3, before=4)) == ([1, 2, 3], False)
         assert await read(Window(), types=(EventType.RUN_STATUS,)) == ([1, 2], False)
         assert await read(Window(), node_id="a") == ([4, 6, 8, 10], False)
-        asked = EventsQuery(held.run_id, Window(after=5))
-        empty = (await history.event_pages(connection, OTHER_CALLER, [asked]))[asked]
+        query = EventsQuery(held.run_id, Window(after=5))
+        empty = (await history.event_pages(connection, OTHER_CALLER, [query]))[query]
     assert (empty.events, empty.first_seq, empty.last_seq) == ([], 5, 5)
 
 
 async def test_logs_are_filtered_by_level(database: Database, caller: Caller, held: HeldRun) -> None:
     await held.record(*(LogRecorded(level, level.value, None, {}) for level in LogLevel))
     async with database.connect() as connection:
-        asked = EventsQuery(held.run_id, types=(EventType.LOG,), min_level=LogLevel.WARNING)
-        page = (await history.event_pages(connection, caller, [asked]))[asked]
+        query = EventsQuery(held.run_id, types=(EventType.LOG,), min_level=LogLevel.WARNING)
+        page = (await history.event_pages(connection, caller, [query]))[query]
     assert [event.seq for event in page.events] == [5, 6]
 
 
 async def test_runs_are_listed_newest_first_and_filtered(database: Database, caller: Caller, project: str) -> None:
-    made = [(await accept_run(database, caller, project, start=bool(n % 2))).run for n in range(5)]
-    newest = [run.id for run in reversed(made)]
+    created = [(await accept_run(database, caller, project, start=bool(n % 2))).run for n in range(5)]
+    newest = [run.id for run in reversed(created)]
     async with database.connect() as connection:
 
         async def ids(first: int = 10, after: str | None = None, where: RunFilter | None = None) -> list[str]:
@@ -118,9 +118,9 @@ async def test_runs_are_listed_newest_first_and_filtered(database: Database, cal
         assert await ids(where=RunFilter(status=[RunStatus.QUEUED])) == [newest[1], newest[3]]
         assert await ids(where=RunFilter(status=[])) == []
         assert await ids(where=RunFilter(version_id="ver_none")) == []
-        assert await ids(where=RunFilter(created_after=made[1].created_at)) == newest[:3]
+        assert await ids(where=RunFilter(created_after=created[1].created_at)) == newest[:3]
         assert (await listing.page(connection, OTHER_CALLER, first=10)).items == []
-        assert await runs.get(connection, OTHER_CALLER, made[0].id) is None
+        assert await runs.get(connection, OTHER_CALLER, created[0].id) is None
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
@@ -143,8 +143,8 @@ async def test_a_server_with_a_wrong_clock_still_lists_runs_by_the_databases_tim
 
 
 async def test_the_estimate_is_the_median_of_completed_runs(database: Database, caller: Caller, project: str) -> None:
-    made = [(await accept_run(database, caller, project)).run for _ in range(4)]
-    for seconds, run in zip((1, 3, 100), made, strict=False):
+    created = [(await accept_run(database, caller, project)).run for _ in range(4)]
+    for seconds, run in zip((1, 3, 100), created, strict=False):
         await database.pool.execute(
             "UPDATE runs SET status = 'COMPLETED', started_at = now(), "
             "finished_at = now() + make_interval(secs => $2) WHERE id = $1",
@@ -152,8 +152,8 @@ async def test_the_estimate_is_the_median_of_completed_runs(database: Database, 
             float(seconds),
         )
     async with database.connect() as connection:
-        found = await listing.median_durations(connection, caller, [made[0].version_id, "ver_none"])
-    assert {key: value.total_seconds() for key, value in found.items()} == {made[0].version_id: 3.0}
+        durations = await listing.median_durations(connection, caller, [created[0].version_id, "ver_none"])
+    assert {key: value.total_seconds() for key, value in durations.items()} == {created[0].version_id: 3.0}
 
 
 async def test_checkpoints_are_found_by_id(database: Database, caller: Caller, held: HeldRun) -> None:
@@ -161,8 +161,12 @@ async def test_checkpoints_are_found_by_id(database: Database, caller: Caller, h
     await held.checkpoint(ids[0], step=0, next_nodes=["a"])
     await held.checkpoint(ids[1], step=1, next_nodes=["b"], parent_id=ids[0])
     async with database.connect() as connection:
-        found = await history.checkpoints_by_id(connection, caller, ids)
+        checkpoints = await history.checkpoints_by_id(connection, caller, ids)
         head = await history.head(connection, caller, held.run_id)
         assert await history.checkpoints_by_id(connection, OTHER_CALLER, ids) == {}
-    assert (found[ids[1]].parent_id, found[ids[1]].size_bytes, found[ids[1]].next_nodes) == (ids[0], 5, ["b"])
-    assert head == found[ids[1]]
+    assert (checkpoints[ids[1]].parent_id, checkpoints[ids[1]].size_bytes, checkpoints[ids[1]].next_nodes) == (
+        ids[0],
+        5,
+        ["b"],
+    )
+    assert head == checkpoints[ids[1]]

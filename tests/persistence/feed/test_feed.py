@@ -201,7 +201,9 @@ async def test_a_reader_of_a_deleted_run_ends(feed: Feed, held: HeldRun, databas
     assert numbers == [1, 2]
 
 
-async def test_a_reader_is_told_which_events_retention_deleted(feed: Feed, held: HeldRun, database: Database) -> None:
+async def test_a_reader_gets_the_range_of_events_that_retention_deleted(
+    feed: Feed, held: HeldRun, database: Database
+) -> None:
     await held.record(note("old"), note("old"))
     last = await held.finish()
     await database.pool.execute("DELETE FROM events WHERE run_id = $1 AND seq < 4", held.run_id)
@@ -238,7 +240,7 @@ async def states(feed: Feed, held: HeldRun) -> list[object]:
     return [item.data.state for item in items if isinstance(item, Event) and isinstance(item.data, NodeChange)]
 
 
-async def test_a_subscriber_gets_what_is_published_after_its_first_item(redis: Redis) -> None:
+async def test_a_subscriber_gets_the_messages_after_its_first_item(redis: Redis) -> None:
     channels = ChannelReader(redis)
     async with aclosing(channels.listen(draft_channel("wf_1"))) as first, aclosing(channels.listen("other")) as second:
         assert await anext(first) is None

@@ -1,4 +1,4 @@
-"""Waiting until runs rest: the message comes early, late, twice or never."""
+"""Waits until runs are idle: the message comes early, late, twice or never."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ async def test_all_waiters_of_a_run_are_notified_and_no_others(redis: Redis, res
     other.cancel()
 
 
-async def test_a_run_that_rests_before_its_waiter_comes_is_remembered_for_one_waiter(
+async def test_a_run_that_is_idle_before_its_waiter_starts_is_remembered_for_one_waiter(
     redis: Redis, rest_waiter: RestWaiter
 ) -> None:
     await redis.publish(IDLE_RUNS_CHANNEL, "run_1")

@@ -35,23 +35,23 @@ def everything(_: RunTransition) -> bool:
 async def test_a_watcher_gets_every_transition_with_the_previous_status(
     feed: Feed, database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    seen: list[RunTransition] = []
+    transitions: list[RunTransition] = []
 
     def wants(transition: RunTransition) -> bool:
-        seen.append(transition)
+        transitions.append(transition)
         return True
 
     async with open_worker(database, redis) as worker, aclosing(feed.run_changes.watch(wants, project)) as changed:
         waiting = asyncio.create_task(anext(changed))
         await wait_until(lambda: feed.channels.confirmed_channels)
-        made = await accept_run(database, caller, project)
-        await feed.publish(made.transitions)
+        result = await accept_run(database, caller, project)
+        await feed.publish(result.transitions)
         assert (await waiting).status is RunStatus.QUEUED
-        await worker.claim(made.run)
+        await worker.claim(result.run)
         assert (await anext(changed)).status is RunStatus.RUNNING
-    assert seen == [
-        RunTransition(project, made.run.id, RunStatus.QUEUED, None),
-        RunTransition(project, made.run.id, RunStatus.RUNNING, RunStatus.QUEUED),
+    assert transitions == [
+        RunTransition(project, result.run.id, RunStatus.QUEUED, None),
+        RunTransition(project, result.run.id, RunStatus.RUNNING, RunStatus.QUEUED),
     ]
     await wait_until(lambda: not feed.channels.wanted_channels)
     assert not feed.run_changes._tasks
@@ -63,10 +63,10 @@ async def test_a_run_is_read_in_its_own_project_only(
     async with aclosing(feed.run_changes.watch(everything, project, "prj_other")) as changed:
         waiting = asyncio.create_task(anext(changed))
         await wait_until(lambda: len(feed.channels.confirmed_channels) == 3)
-        other, made = [await accept_run(database, caller, project) for _ in range(2)]
+        other, result = [await accept_run(database, caller, project) for _ in range(2)]
         await redis.publish(runs_channel("prj_other"), f"prj_other {other.run.id} QUEUED ")
-        await feed.publish(made.transitions)
-        assert (await waiting).id == made.run.id
+        await feed.publish(result.transitions)
+        assert (await waiting).id == result.run.id
 
 
 async def test_a_slow_watcher_misses_the_oldest_run_and_delays_no_other(
@@ -79,13 +79,13 @@ async def test_a_slow_watcher_misses_the_oldest_run_and_delays_no_other(
     ):
         first = [asyncio.create_task(anext(one)) for one in (slow, quick)]
         await wait_until(lambda: feed.channels.confirmed_channels)
-        made = [await accept_run(database, caller, project) for _ in range(5)]
-        ids = [one.run.id for one in made]
-        seen = []
-        for one, task in zip(made, [first[1], *[None] * 4], strict=True):
+        results = [await accept_run(database, caller, project) for _ in range(5)]
+        ids = [one.run.id for one in results]
+        received = []
+        for one, task in zip(results, [first[1], *[None] * 4], strict=True):
             await feed.publish(one.transitions)
-            seen.append((await (task or anext(quick))).id)
-        assert seen == ids
+            received.append((await (task or anext(quick))).id)
+        assert received == ids
         assert [(await first[0]).id, (await anext(slow)).id, (await anext(slow)).id] == [ids[0], *ids[3:]]
 
 
@@ -95,26 +95,26 @@ async def test_a_change_waits_until_postgres_is_back(
     async with aclosing(feed.run_changes.watch(everything, project)) as changed:
         waiting = asyncio.create_task(anext(changed))
         await wait_until(lambda: feed.channels.confirmed_channels)
-        made = await accept_run(database, caller, project)
+        result = await accept_run(database, caller, project)
         async with database.pool.acquire() as killer:
             await killer.execute(KILL)
-            await feed.publish(made.transitions)
+            await feed.publish(result.transitions)
             async with asyncio.timeout(20):
-                assert (await waiting).id == made.run.id
+                assert (await waiting).id == result.run.id
 
 
 async def test_an_unreadable_message_is_logged_once_and_skipped(
     feed: Feed, database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
-    made = await accept_run(database, caller, project)
-    unreadable = [b"nonsense", b"\xff\x00", b"", b"a b FROZEN c", f"{project} {made.run.id} QUEUED  more".encode()]
+    result = await accept_run(database, caller, project)
+    unreadable = [b"nonsense", b"\xff\x00", b"", b"a b FROZEN c", f"{project} {result.run.id} QUEUED  more".encode()]
     async with aclosing(feed.run_changes.watch(everything, project)) as changed:
         waiting = asyncio.create_task(anext(changed))
         await wait_until(lambda: feed.channels.confirmed_channels)
         with capture_logs() as logs:
             for message in unreadable:
                 await redis.publish(runs_channel(project), message)
-            await feed.publish(made.transitions)
+            await feed.publish(result.transitions)
             async with asyncio.timeout(20):
-                assert (await waiting).id == made.run.id
+                assert (await waiting).id == result.run.id
     assert [entry["event"] for entry in logs] == ["feed.unreadable_notice"]

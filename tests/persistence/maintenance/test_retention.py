@@ -41,7 +41,7 @@ async def test_the_history_of_old_runs_is_deleted_and_the_rest_stays(
     assert (await row_counts(database, active))[0] == 1
 
 
-async def test_a_reader_of_deleted_events_is_told_where_the_history_starts(
+async def test_a_reader_of_deleted_events_gets_the_start_of_the_history(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     run_id = await finished(database, redis, caller, project, 40)

@@ -117,8 +117,8 @@ async def test_a_resume_extends_the_timeout_by_the_time_of_the_pause(
     await set_status(database, run.id, S.PAUSED, paused_at=ago, timeout_at=f"{ago} + interval '50 seconds'")
     async with database.begin() as connection:
         await commands.resume(connection, caller, run.id)
-    left = await database.pool.fetchval("SELECT timeout_at - queued_at FROM runs WHERE id = $1", run.id)
-    assert left.total_seconds() == 50
+    timeout = await database.pool.fetchval("SELECT timeout_at - queued_at FROM runs WHERE id = $1", run.id)
+    assert timeout.total_seconds() == 50
 
 
 async def test_a_resume_stores_the_step_that_it_starts_from(
@@ -156,7 +156,7 @@ async def answer(database: Database, caller: Caller, run_id: str, wait_id: str, 
         return await waits.answer(connection, caller, run_id, wait_id, value)
 
 
-async def test_an_answer_queues_a_waiting_run_and_stores_who_gave_it(
+async def test_an_answer_queues_a_waiting_run_and_stores_its_author(
     database: Database, caller: Caller, run: Run
 ) -> None:
     wait_id = await insert_question(database, run.id)
@@ -208,19 +208,19 @@ async def test_a_cancelling_run_accepts_no_answer(database: Database, caller: Ca
 async def create_workflow_with_runs(database: Database, caller: Caller, project: str, count: int) -> str:
     """Create a workflow with `count` runs in every status, with a waiting node and a question."""
     async with database.begin() as connection:
-        made = await workflows.create(
+        workflow = await workflows.create(
             connection, caller, project, name="w", description="", content=Content(SPEC, "hash")
         )
     for status in S:
         for _ in range(count):
             run = (await accept_run(database, caller, project)).run
-            await set_status(database, run.id, status, workflow_id=f"'{made.id}'")
+            await set_status(database, run.id, status, workflow_id=f"'{workflow.id}'")
             await insert_question(database, run.id)
     await database.pool.execute(
         """INSERT INTO node_states (run_id, node_id, status, visits, attempt, progress, seq)
         SELECT id, 'a', 'WAITING', 1, 1, 0, 1 FROM runs"""
     )
-    return made.id
+    return workflow.id
 
 
 @pytest.mark.parametrize("count", [1, 5])
@@ -256,14 +256,14 @@ async def test_every_cancel_of_a_held_run_sets_the_configured_deadline(
     for run in held:
         await worker.claim(run)
     async with database.begin() as connection:
-        made = await workflows.create(
+        workflow = await workflows.create(
             connection, caller, project, name="w", description="", content=Content(SPEC, "hash")
         )
-    await set_status(database, held[2].id, S.RUNNING, workflow_id=f"'{made.id}'")
+    await set_status(database, held[2].id, S.RUNNING, workflow_id=f"'{workflow.id}'")
     async with database.begin() as connection:
         await commands.cancel(connection, caller, held[0].id, None, deadlines)
         await commands.cancel_these(connection, [held[1].id], None, deadlines)
-        await commands.cancel_all(connection, caller, made.id, None, deadlines)
+        await commands.cancel_all(connection, caller, workflow.id, None, deadlines)
     rows = await database.pool.fetch("SELECT status, deadline_at - cancel_requested_at AS time FROM runs")
     assert [tuple(row) for row in rows] == [("CANCELLING", timedelta(seconds=33))] * 3
 
@@ -279,7 +279,7 @@ async def test_more_runs_than_fit_in_one_batch_are_all_cancelled(
 ) -> None:
     """Children of deleted parents: recovery would never find one that was left out."""
     monkeypatch.setattr(commands, "BATCH", 2)
-    made = [(await accept_run(database, caller, project)).run.id for _ in range(5)]
+    run_ids = [(await accept_run(database, caller, project)).run.id for _ in range(5)]
     async with database.begin() as connection:
-        done = await commands.cancel_these(connection, made, "no parent", database.deadlines)
+        done = await commands.cancel_these(connection, run_ids, "no parent", database.deadlines)
     assert [changed.status for changed in done] == [S.CANCELLED] * 5

@@ -13,9 +13,9 @@ OTHER_CALLER = Caller("other", {})
 
 
 async def derived_run(database: Database, caller: Caller, project: str, column: str, of: str, source: RunSource) -> str:
-    made = (await accept_run(database, caller, project)).run.id
-    await database.pool.execute(f"UPDATE runs SET {column} = $2, source = $3 WHERE id = $1", made, of, source)
-    return made
+    run_id = (await accept_run(database, caller, project)).run.id
+    await database.pool.execute(f"UPDATE runs SET {column} = $2, source = $3 WHERE id = $1", run_id, of, source)
+    return run_id
 
 
 async def test_checkpoints_are_paged_newest_first(

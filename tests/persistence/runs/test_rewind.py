@@ -80,7 +80,7 @@ async def superseded(database: Database, table: str, run_id: str) -> list[tuple[
     return [(row["seq"], row["superseded_seq"]) for row in await database.pool.fetch(query, run_id)]
 
 
-async def test_a_rewind_supersedes_only_what_came_after_the_checkpoint(
+async def test_a_rewind_supersedes_only_the_rows_after_the_checkpoint(
     database: Database, caller: Caller, paused: PausedRun
 ) -> None:
     changed = await rewind_to(database, caller, paused, paused.first)

@@ -44,7 +44,7 @@ def test_processes_that_start_at_once_use_one_key(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_only_the_owner_can_read_the_file_whatever_the_umask(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_file_under_every_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         KeySource(None, path := tmp_path / key_file.NAME).ensure()
@@ -77,7 +77,7 @@ def test_a_file_without_a_key_is_refused_and_its_content_is_not_repeated(tmp_pat
     assert not text.strip("# \n") or text.strip() not in str(error.value)
 
 
-def test_an_existing_key_is_kept(tmp_path: Path) -> None:
+def test_an_existing_key_stays_unchanged(tmp_path: Path) -> None:
     keys = KeySource(None, tmp_path / key_file.NAME)
     keys.ensure()
     before = keys.keyring().ids

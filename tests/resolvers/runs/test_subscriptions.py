@@ -191,8 +191,8 @@ async def test_a_replay_with_outputs_needs_no_statement_for_each_event(
         stream = await schema.subscribe(
             OUTPUTS, variable_values={"id": held.run_id, "after": after}, context_value=context
         )
-        sent = [result.data["nodeStates"]["nodeState"] async for result in stream if result.data]
-    states = [state for state in sent if state is not None and state["status"] != "IDLE"]
+        changes = [result.data["nodeStates"]["nodeState"] async for result in stream if result.data]
+    states = [state for state in changes if state is not None and state["status"] != "IDLE"]
     assert states[-1]["output"] == large
     values = [(state["input"], state["output"]) for state in states if state["nodeId"] == "a"]
     assert values == ([([29], {"n": 29})] if after is None else [([visit], {"n": visit}) for visit in range(30)])
@@ -205,8 +205,8 @@ async def test_events_with_outputs_need_no_statement_for_each_event(context: Con
     await held.finish()
     async with count_statements(context.database) as statements:
         stream = await schema.subscribe(EVENTS, variable_values={"id": held.run_id}, context_value=context)
-        sent = [result.data["runEvents"] async for result in stream if result.data]
-    assert [event["nodeState"]["output"] for event in sent if "nodeState" in event] == list(range(30))
+        events = [result.data["runEvents"] async for result in stream if result.data]
+    assert [event["nodeState"]["output"] for event in events if "nodeState" in event] == list(range(30))
     assert len(statements) <= 10
 
 

@@ -75,13 +75,13 @@ async def test_the_pages_of_a_list_join_without_gap_or_overlap(context: Context)
     assert len(set(run_ids)) == len(run_ids) == 3
 
 
-@pytest.mark.parametrize("wrong", ["nonsense", "!!"])
-async def test_an_invalid_cursor_fails_only_its_own_field(context: Context, wrong: str) -> None:
+@pytest.mark.parametrize("invalid", ["nonsense", "!!"])
+async def test_an_invalid_cursor_fails_only_its_own_field(context: Context, invalid: str) -> None:
     from schema.schema import schema
 
     workflow_id = await workflow_with_runs(context, "one")
     query = f"""query($id: ID!) {{ workflow(id: $id) {{ good: runs {{ nodes {{ id }} }} }}
-        other: workflow(id: $id) {{ bad: runs(after: "{wrong}") {{ nodes {{ id }} }} }} }}"""
+        other: workflow(id: $id) {{ bad: runs(after: "{invalid}") {{ nodes {{ id }} }} }} }}"""
     result = await schema.execute(query, variable_values={"id": workflow_id}, context_value=context)
     assert result.errors is not None and [error.path for error in result.errors] == [["other", "bad"]]
     assert result.data is not None and len(result.data["workflow"]["good"]["nodes"]) == 3

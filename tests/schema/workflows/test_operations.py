@@ -168,10 +168,10 @@ async def test_lists_are_connections_with_cursors(context: Context) -> None:
 
 async def test_the_creator_of_a_project_belongs_to_it(context: Context) -> None:
     project = (await mutate(context, "createProject", "project { id name }", name="Second"))["project"]
-    taken = await mutate(context, "createProject", "project { id }", name="Second")
+    second = await mutate(context, "createProject", "project { id }", name="Second")
     query = "{ viewer { projects { name } } projects { nodes { id } } }"
     data = await call(context, query)
-    assert taken["errors"][0]["code"] == "CONFLICT"
+    assert second["errors"][0]["code"] == "CONFLICT"
     assert [project["name"] for project in data["viewer"]["projects"]] == ["Second", "default"]
     assert data["projects"]["nodes"][0]["id"] == project["id"]
 

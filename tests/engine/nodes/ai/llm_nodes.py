@@ -58,7 +58,7 @@ async def open_llm_harness() -> AsyncIterator[LlmHarness]:
             entry("by-prompt", peer.url, model="fenced", structured_output="prompt"),
             entry("by-function", peer.url, model="answers-by-function", structured_output="function_calling"),
             entry("modern", peer.url, model="repeats", max_tokens_field="max_completion_tokens"),
-            entry("nobody", "http://127.0.0.1:1"),
+            entry("unreachable", "http://127.0.0.1:1"),
             entry("nowhere", "http://nowhere.invalid"),
             entry("unset", peer.url, api_key="${NO_SUCH_VARIABLE}"),
             entry("unset-url", peer.url, base_url="${NO_SUCH_VARIABLE}"),

@@ -158,7 +158,7 @@ async def test_an_invalid_call_is_reported_to_the_model(agents: AgentHarness, ca
     assert message in output["text"]
 
 
-async def test_a_model_with_invalid_arguments_is_asked_once_more(agents: AgentHarness) -> None:
+async def test_a_model_with_invalid_arguments_gets_one_more_request(agents: AgentHarness) -> None:
     failed = await agents.failure([{"name": "probe", "arguments": "[1, 2]"}])
     assert (failed.code, failed.retryable) == ("MODEL_OUTPUT", True)
     assert "twice called probe" in failed.message

@@ -40,10 +40,14 @@ async def test_the_messages_are_recorded_as_the_input_of_the_node(llm: LlmHarnes
 
 
 async def test_a_template_can_give_the_conversation(llm: LlmHarness) -> None:
-    said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
-    outcome = await llm.harness(input=said).run("llm", {"model": "repeats", "messages": "{{ input }}"})
+    messages = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+        {"role": "user", "content": "c"},
+    ]
+    outcome = await llm.harness(input=messages).run("llm", {"model": "repeats", "messages": "{{ input }}"})
     assert outcome == Output("c")
-    assert llm.request()["messages"] == said
+    assert llm.request()["messages"] == messages
 
 
 async def test_a_prompt_that_is_no_string_is_sent_as_json(llm: LlmHarness) -> None:

@@ -41,7 +41,7 @@ FAILURES: list[tuple[str, str, bool, str]] = [
     ("gib", "MODEL_STREAM", True, "larger than"),
     ("gib-of-error", "MODEL_STREAM", True, "larger than"),
     ("bomb", "MODEL_STREAM", True, "compressed"),
-    ("nobody", "MODEL_UNAVAILABLE", True, "cannot be reached"),
+    ("unreachable", "MODEL_UNAVAILABLE", True, "cannot be reached"),
     ("nowhere", "MODEL_UNAVAILABLE", True, "cannot be reached"),
     ("unset", "MODEL_UNAVAILABLE", False, "NO_SUCH_VARIABLE is not set"),
     ("unset-url", "MODEL_UNAVAILABLE", False, "NO_SUCH_VARIABLE is not set"),

@@ -25,14 +25,14 @@ async def test_with_a_schema_the_output_is_the_value(llm: LlmHarness) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ['{"category": "weather"}', '{"category":', "Billing, I think", "[]", '{"category": NaN}']
+    "invalid", ['{"category": "weather"}', '{"category":', "Billing, I think", "[]", '{"category": NaN}']
 )
-async def test_a_value_that_does_not_match_is_requested_once_more(llm: LlmHarness, wrong: str) -> None:
+async def test_a_value_that_does_not_match_is_requested_once_more(llm: LlmHarness, invalid: str) -> None:
     harness = llm.harness()
-    config = {"model": "second-try", "prompt": f"{wrong}\n{FITS}", "responseSchema": TICKET}
+    config = {"model": "second-try", "prompt": f"{invalid}\n{FITS}", "responseSchema": TICKET}
     assert await harness.run("llm", config) == Output({"category": "billing"})
     _, previous, correction = llm.request()["messages"]
-    assert previous == {"role": "assistant", "content": wrong}
+    assert previous == {"role": "assistant", "content": invalid}
     assert correction["content"].startswith("That does not fit: ")
     assert any("does not match the schema" in line for line in harness.log_messages)
     assert harness.state.usage is not None

@@ -197,12 +197,12 @@ async def test_waiting_for_a_sandbox_is_reported_and_does_not_count_as_time(sand
 
 def children() -> set[int]:
     """Return the ids of the running sandbox processes."""
-    found = set()
+    pids = set()
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, parent = status.read_text().rpartition(")")[2].split()[:2]
         except OSError:
             continue
         if int(parent) == os.getpid() and state != "Z":
-            found.add(int(status.parent.name))
-    return found
+            pids.add(int(status.parent.name))
+    return pids

@@ -11,7 +11,7 @@ from tests.peers.http import Peer
 
 
 @pytest.mark.parametrize(
-    ("auth", "header", "sent"),
+    ("auth", "header", "expected"),
     [
         ({"type": "bearer", "token": "{{ secrets.key }}"}, "authorization", "Bearer s3cret"),
         (
@@ -22,30 +22,30 @@ from tests.peers.http import Peer
         ({"type": "header", "name": "X-Api-Key", "value": "{{ secrets.key }}"}, "x-api-key", "s3cret"),
     ],
 )
-async def test_a_secret_is_sent_as_the_sign_in(peer: Peer, auth: dict[str, Any], header: str, sent: str) -> None:
-    found = await output({"secrets": {"key": "s3cret"}}, url=f"{peer.url}/echo", auth=auth)
-    assert found["body"]["headers"][header] == sent
+async def test_a_secret_is_sent_as_the_sign_in(peer: Peer, auth: dict[str, Any], header: str, expected: str) -> None:
+    response = await output({"secrets": {"key": "s3cret"}}, url=f"{peer.url}/echo", auth=auth)
+    assert response["body"]["headers"][header] == expected
 
 
 async def test_redirects_are_followed_with_their_cookies(peer: Peer) -> None:
-    found = await output(url=f"{peer.url}/to?url=/echo", headers={"X-Key": "k"})
-    assert found["url"] == f"{peer.url}/echo"
-    assert found["body"]["headers"]["cookie"] == "seen=1"
-    assert found["body"]["headers"]["x-key"] == "k"
+    response = await output(url=f"{peer.url}/to?url=/echo", headers={"X-Key": "k"})
+    assert response["url"] == f"{peer.url}/echo"
+    assert response["body"]["headers"]["cookie"] == "seen=1"
+    assert response["body"]["headers"]["x-key"] == "k"
     stays = await output(url=f"{peer.url}/to?url=/echo", maxRedirects=0, expect=["3xx"])
     assert (stays["status"], stays["headers"]["location"]) == (302, "/echo")
 
 
 async def test_another_origin_receives_no_header_that_may_be_a_key(peer: Peer) -> None:
-    found = await output(
+    response = await output(
         {"secrets": {"key": "s3cret"}},
         url=f"{peer.url}/to?url={peer.elsewhere}/echo",
         headers={"X-Key": "{{ secrets.key }}", "Cookie": "a=s3cret", "Accept": "application/json"},
         auth={"type": "bearer", "token": "{{ secrets.key }}"},
     )
-    said = found["body"]["headers"]
-    assert "s3cret" not in json.dumps(said)
-    assert (said["accept"], said["host"]) == ("application/json", peer.elsewhere.removeprefix("http://"))
+    headers = response["body"]["headers"]
+    assert "s3cret" not in json.dumps(headers)
+    assert (headers["accept"], headers["host"]) == ("application/json", peer.elsewhere.removeprefix("http://"))
 
 
 async def test_a_body_with_a_secret_is_not_sent_to_another_origin(peer: Peer) -> None:
@@ -53,8 +53,8 @@ async def test_a_body_with_a_secret_is_not_sent_to_another_origin(peer: Peer) ->
     scope = {"secrets": {"key": "s3cret"}}
     failed = await failure(scope=scope, **target, body={"type": "json", "content": {"key": "{{ secrets.key }}"}})
     assert (failed.code, peer.count("/echo")) == ("HTTP_BLOCKED", 0)
-    found = await output(**target, body={"type": "json", "content": {"a": 1}})
-    assert found["body"]["body"] == '{"a":1}'
+    response = await output(**target, body={"type": "json", "content": {"a": 1}})
+    assert response["body"]["body"] == '{"a":1}'
 
 
 async def test_two_clients_share_no_connection_and_no_cookie(peer: Peer) -> None:

@@ -13,15 +13,15 @@ from tests.peers.http import Peer
 
 
 async def test_a_request_returns_status_headers_and_body(peer: Peer) -> None:
-    found = await output(url=f"{peer.url}/echo")
-    assert (found["status"], found["url"]) == (200, f"{peer.url}/echo")
-    assert found["headers"]["content-type"] == "application/json"
-    assert found["body"]["method"] == "GET"
+    response = await output(url=f"{peer.url}/echo")
+    assert (response["status"], response["url"]) == (200, f"{peer.url}/echo")
+    assert response["headers"]["content-type"] == "application/json"
+    assert response["body"]["method"] == "GET"
 
 
 async def test_templates_are_rendered_in_every_part_of_the_request(peer: Peer) -> None:
     scope = {"input": {"base": peer.url, "id": "a/b c", "tags": ["x", "y"], "none": None, "n": 3}}
-    found = await output(
+    response = await output(
         scope,
         method="POST",
         url="{{ input.base }}/echo?kept=1#part",
@@ -29,14 +29,14 @@ async def test_templates_are_rendered_in_every_part_of_the_request(peer: Peer) -
         query={"id": "{{ input.id }}", "tag": "{{ input.tags }}", "left_out": "{{ input.none }}", "yes": True},
         body={"type": "json", "content": {"n": "{{ input.n }}"}},
     )
-    said = found["body"]
-    assert said["query"] == {"kept": ["1"], "id": ["a/b c"], "tag": ["x", "y"], "yes": ["true"]}
-    assert (said["headers"]["x-id"], said["headers"]["content-type"]) == ("3", "application/json")
-    assert json.loads(said["body"]) == {"n": 3}
+    request = response["body"]
+    assert request["query"] == {"kept": ["1"], "id": ["a/b c"], "tag": ["x", "y"], "yes": ["true"]}
+    assert (request["headers"]["x-id"], request["headers"]["content-type"]) == ("3", "application/json")
+    assert json.loads(request["body"]) == {"n": 3}
 
 
 @pytest.mark.parametrize(
-    ("body", "media", "sent"),
+    ("body", "media", "expected"),
     [
         ({"type": "json", "content": None}, "application/json", "null"),
         (
@@ -48,9 +48,9 @@ async def test_templates_are_rendered_in_every_part_of_the_request(peer: Peer) -
         ({"type": "raw", "content": "aGk=", "encoding": "base64"}, "text/plain; charset=utf-8", "hi"),
     ],
 )
-async def test_a_body_is_encoded_by_its_kind(peer: Peer, body: dict[str, Any], media: str, sent: str) -> None:
-    said = (await output(method="POST", url=f"{peer.url}/echo", body=body))["body"]
-    assert (said["headers"]["content-type"], said["body"]) == (media, sent)
+async def test_a_body_is_encoded_by_its_kind(peer: Peer, body: dict[str, Any], media: str, expected: str) -> None:
+    request = (await output(method="POST", url=f"{peer.url}/echo", body=body))["body"]
+    assert (request["headers"]["content-type"], request["body"]) == (media, expected)
 
 
 async def test_files_are_sent_as_multipart(peer: Peer) -> None:
@@ -60,10 +60,13 @@ async def test_files_are_sent_as_multipart(peer: Peer) -> None:
     ]
     scope = {"input": {"note": "hello"}}
     await output(scope, method="POST", url=f"{peer.url}/echo", body={"type": "multipart", "content": parts})
-    sent = peer.seen[0]
-    assert sent.headers["content-type"].startswith("multipart/form-data; boundary=")
-    assert b'name="note"' in sent.body and b"hello" in sent.body
-    assert b'name="file"; filename="a.bin"' in sent.body and b"application/x-thing\r\n\r\n\x00\x01\xff\r\n" in sent.body
+    request = peer.seen[0]
+    assert request.headers["content-type"].startswith("multipart/form-data; boundary=")
+    assert b'name="note"' in request.body and b"hello" in request.body
+    assert (
+        b'name="file"; filename="a.bin"' in request.body
+        and b"application/x-thing\r\n\r\n\x00\x01\xff\r\n" in request.body
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,8 +82,8 @@ async def test_files_are_sent_as_multipart(peer: Peer) -> None:
     ],
 )
 async def test_the_body_is_decoded_by_its_kind(peer: Peer, path: str, kind: str, body: Any) -> None:
-    found = (await output(url=peer.url + path, response={"kind": kind}))["body"]
-    assert (found["query"] if path.startswith("/echo") else found) == body
+    content = (await output(url=peer.url + path, response={"kind": kind}))["body"]
+    assert (content["query"] if path.startswith("/echo") else content) == body
 
 
 async def test_bytes_after_a_body_are_not_the_response_to_the_next_request(peer: Peer) -> None:

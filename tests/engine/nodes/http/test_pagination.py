@@ -17,12 +17,12 @@ from tests.peers.http import Peer
     ],
 )
 async def test_a_list_is_read_page_by_page(peer: Peer, pagination: dict[str, Any]) -> None:
-    found = await output(url=f"{peer.url}/pages", pagination=pagination)
-    assert found["body"] == ["1a", "1b", "2a", "2b", "3a", "3b"]
-    assert (found["pages"], found["truncated"]) == (3, False)
+    response = await output(url=f"{peer.url}/pages", pagination=pagination)
+    assert response["body"] == ["1a", "1b", "2a", "2b", "3a", "3b"]
+    assert (response["pages"], response["truncated"]) == (3, False)
     cut = HttpVisit({"url": f"{peer.url}/pages", "pagination": {**pagination, "limit": 2}})
-    found = await cut.output()
-    assert (found["body"], found["truncated"]) == (["1a", "1b", "2a", "2b"], True)
+    response = await cut.output()
+    assert (response["body"], response["truncated"]) == (["1a", "1b", "2a", "2b"], True)
     assert cut.logs == ["there are more than 2 pages: the rest is not read"]
 
 

@@ -35,7 +35,7 @@ async def test_the_pause_of_retry_after_is_respected(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "retry", "asked"),
+    ("code", "retry", "requests"),
     [
         ("500", QUICK, 1),
         ("429", QUICK, 3),
@@ -44,16 +44,16 @@ async def test_the_pause_of_retry_after_is_respected(peer: Peer) -> None:
     ],
 )
 async def test_a_post_is_repeated_only_if_safe_or_configured(
-    peer: Peer, code: str, retry: dict[str, Any], asked: int
+    peer: Peer, code: str, retry: dict[str, Any], requests: int
 ) -> None:
     await failure(method="POST", url=f"{peer.url}/status?code={code}", retry=retry)
-    assert peer.count("/status") == asked
+    assert peer.count("/status") == requests
     assert len({request.headers["idempotency-key"] for request in peer.seen}) == 1
 
 
 async def test_an_idempotency_key_names_the_visit(peer: Peer) -> None:
-    said = (await output(method="POST", url=f"{peer.url}/echo"))["body"]["headers"]
-    assert said["idempotency-key"] == "run_1/0/n/1"
+    headers = (await output(method="POST", url=f"{peer.url}/echo"))["body"]["headers"]
+    assert headers["idempotency-key"] == "run_1/0/n/1"
     assert "idempotency-key" not in (await output(url=f"{peer.url}/echo"))["body"]["headers"]
     own = await output(method="POST", url=f"{peer.url}/echo", headers={"Idempotency-Key": "mine"})
     assert own["body"]["headers"]["idempotency-key"] == "mine"

@@ -102,12 +102,12 @@ async def test_logs_have_the_index_usage_adds_up_and_text_is_dropped(way: str) -
 
 @pytest.mark.parametrize("way", ["node", "spec"])
 async def test_only_the_items_see_the_secrets(way: str) -> None:
-    known = MemorySecrets(key=VALUE)
-    harness = NodeHarness({"input": None}, {"secrets": known, "items": (store := MemoryItems())})
+    secrets = MemorySecrets(key=VALUE)
+    harness = NodeHarness({"input": None}, {"secrets": secrets, "items": (store := MemoryItems())})
     probing = {"type": "probe", "config": {"sees": "{{ item }}{{ secrets.key }}"}}
     inner = probing if way == "node" else {"nodes": [{"id": "p", **probing}], "edges": []}
     result = await run_map_with_attempts(harness, MapProbe(), items=[1, 2], **{way: inner})
-    assert known.calls == 1
+    assert secrets.calls == 1
     assert isinstance(result.outcome, Output)
     assert str(result.outcome.value).count(MARK) == 2
     assert VALUE not in repr((harness.events, result, store.items))

@@ -65,14 +65,14 @@ class Store:
 
     def __init__(self) -> None:
         self.items: list[DoneItem] = []
-        self.away, self.asked = False, asyncio.Event()
+        self.away, self.requested = False, asyncio.Event()
         self.fault: Exception | None = None
 
     async def load(self, visit: MapVisit) -> list[DoneItem]:
         return []
 
     async def save(self, visit: MapVisit, items: Sequence[DoneItem]) -> None:
-        self.asked.set()
+        self.requested.set()
         if self.away:
             await asyncio.Event().wait()
         if self.fault is not None:
@@ -142,7 +142,7 @@ async def test_a_cancel_or_a_lost_lease_does_not_wait_for_the_store(stop: StopRe
     run.store.away = True
     run.executor.request(stop)
     assert await run.ended(PROMPT_S) is status
-    assert not run.store.asked.is_set()
+    assert not run.store.requested.is_set()
 
 
 async def test_a_cancel_does_not_wait_for_an_interrupted_map_that_saves() -> None:
@@ -151,7 +151,7 @@ async def test_a_cancel_does_not_wait_for_an_interrupted_map_that_saves() -> Non
     run.store.away = True
     run.executor.request(StopReason.PAUSE)
     run.executor.interrupt()
-    await run.store.asked.wait()
+    await run.store.requested.wait()
     with capture_logs() as lines:
         run.executor.request(StopReason.CANCEL)
         assert await run.ended(PROMPT_S) is RunStatus.CANCELLED

@@ -47,8 +47,8 @@ async def tools(request: pytest.FixtureRequest, log: ServerLog) -> AsyncIterator
     if request.param == "http":
         await http.start()
     config = McpServer(url=f"http://127.0.0.1:{http.port}/mcp") if http.process else stdio(log)
-    async with opened(config) as found:
-        yield found
+    async with opened(config) as tools:
+        yield tools
     http.kill()
 
 
@@ -225,11 +225,11 @@ async def test_messages_about_a_server_contain_no_key(
 async def test_an_unreachable_server_is_not_tried_again_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    missing = tmp_path / "not-yet"
-    async with opened(McpServer(command=str(missing))) as tools:
+    program = tmp_path / "not-yet"
+    async with opened(McpServer(command=str(program))) as tools:
         await failure(tools, "add", a=1, b=1)
-        missing.write_text(f"#!/bin/sh\nexec {sys.executable} -P {PEER} stdio\n")
-        missing.chmod(0o755)
+        program.write_text(f"#!/bin/sh\nexec {sys.executable} -P {PEER} stdio\n")
+        program.chmod(0o755)
         await failure(tools, "add", a=1, b=1)
         monkeypatch.setattr(mcp, "RETRY_S", 0.0)
         assert await call(tools, "add", a=1, b=2) == {"result": 3}

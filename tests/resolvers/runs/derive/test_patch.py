@@ -81,13 +81,13 @@ async def test_an_invalid_patch_is_refused_and_creates_no_run(
     await execute(worker, run_id)
     checkpoint_id = (await checkpoints(context.database, run_id))[1]["id"]
     for patch, problem in (
-        ({"nobody": 1}, ("input.patch.nobody", "UNKNOWN_NODE")),
+        ({"absent": 1}, ("input.patch.absent", "UNKNOWN_NODE")),
         ({"d": 1}, ("input.patch.d", "NOT_RUN")),
         ([1], ("input.patch", "NOT_AN_OBJECT")),
     ):
         assert await refused(context, "forkRun", checkpointId=checkpoint_id, patch=patch) == [problem]
     assert await refused(context, "forkRun", checkpointId="ckp_01h455vb4pex5vsknk084sn02q") == [("", "NOT_FOUND")]
-    options = {"breakpoints": ["nobody"]}
+    options = {"breakpoints": ["absent"]}
     assert await refused(context, "forkRun", checkpointId=checkpoint_id, options=options) == [
         ("input.options.breakpoints", "UNKNOWN_NODE")
     ]
