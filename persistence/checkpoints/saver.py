@@ -63,7 +63,7 @@ class Saver(BaseCheckpointSaver[int]):
         self._pool, self._clock_skew = pool, clock_skew
         self._threads: dict[str, Thread] = {}
 
-    # The interface for the executor (engine.runtime.run_info.HeadStore).
+    # The interface for the executor (engine.runtime.ports.HeadStore).
 
     async def attach(self, run: AttachedRun) -> ResumeState | None:
         """Load the head of a run that is about to be executed.
