@@ -13,9 +13,10 @@ from engine.nodes.registry import load_node_types
 from engine.runtime.executor import RunExecutor
 from engine.runtime.ports import Entry
 from engine.runtime.run_info import RunInfo
-from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, WaitForAnswer, WaitUntil
+from engine.sdk.node import ANSWERED, EXPIRED, NodeConfig, NodeContext, NodeType, Output, WaitForAnswer, WaitUntil
 from engine.sdk.node_types import NodeTypes
 from engine.spec.parser import parse
+from engine.types import JSON
 from persistence.caller import Caller
 from persistence.checkpoints.saver import Saver
 from persistence.db.database import Database
@@ -80,10 +81,13 @@ class AskNode(NodeType[AskConfig]):
     title = "Ask"
     description = "For tests."
     Config = AskConfig
-    ports = ("answered", "expired")
+    ports = (ANSWERED, EXPIRED)
 
     async def execute(self, config: AskConfig, ctx: NodeContext) -> WaitForAnswer | WaitUntil:
         return WaitForAnswer(ctx.render(config.prompt))
+
+    def port_of(self, config: AskConfig, output: JSON) -> str:
+        return ANSWERED
 
 
 def node_types(*more: NodeType[Any]) -> NodeTypes:

@@ -70,6 +70,10 @@ class HumanNode(NodeType[HumanConfig]):
 
     waits: ClassVar[bool] = True
 
+    def port_of(self, config: HumanConfig, output: JSON) -> str:
+        """Return `answered`: an output that a user enters is an answer."""
+        return ANSWERED
+
     async def execute(self, config: HumanConfig, ctx: NodeContext) -> WaitForAnswer:
         prompt = ctx.render(config.prompt)
         ctx.note_input(prompt)

@@ -223,8 +223,7 @@ class NodeType(Generic[ConfigT]):
         """Return the port by which a node leaves if `output` replaces its own output.
 
         A fork uses it where a user patches the output of a node. A type with named ports overrides
-        it if its output tells the port. A type whose nodes wait for an answer always leaves by
-        `answered`.
+        it if its output determines the port.
 
         Args:
             config: The config of the node.
@@ -234,13 +233,11 @@ class NodeType(Generic[ConfigT]):
             The named port, or None to leave by the edges that have no port.
 
         Raises:
-            PortUndecided: The output does not tell the port.
+            PortUndecided: The output does not determine the port.
         """
         ports = self.ports_of(config)
         if not ports:
             return None
-        if set(ports) == {ANSWERED, EXPIRED}:
-            return ANSWERED
         raise PortUndecided(ports)
 
     async def execute(self, config: ConfigT, ctx: NodeContext) -> Outcome:
