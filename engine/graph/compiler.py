@@ -6,11 +6,11 @@ one FORWARD entry is started by a `Send`; only real joins and loop headers have 
 costs the same in a graph of 10 nodes and in a graph of 1,000.
 """
 
-from collections import OrderedDict
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from cachetools import LRUCache
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.channels import EphemeralValue
 from langgraph.channels.base import BaseChannel
@@ -165,8 +165,8 @@ class GraphCache:
     def __init__(
         self, types: Mapping[str, NodeType[Any]], saver: BaseCheckpointSaver[int] | None, size: int = 256
     ) -> None:
-        self._types, self._saver, self._size = types, saver, size
-        self._graphs: OrderedDict[str, CompiledGraph] = OrderedDict()
+        self._types, self._saver = types, saver
+        self._graphs: LRUCache[str, CompiledGraph] = LRUCache(size)
 
     def peek(self, spec_hash: str) -> CompiledGraph | None:
         """Return a graph if it is cached, so that the caller need not load the spec."""
@@ -182,7 +182,4 @@ class GraphCache:
         compiled = self._graphs.get(spec_hash)
         if compiled is None:
             compiled = self._graphs[spec_hash] = compile_spec(parse(raw), self._types, self._saver)
-            if len(self._graphs) > self._size:
-                self._graphs.popitem(last=False)
-        self._graphs.move_to_end(spec_hash)
         return compiled
