@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, cast
 
 import asyncpg
@@ -116,66 +117,96 @@ async def _wait_for_stop(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -
 
 @asynccontextmanager
 async def _open_worker(settings: Settings) -> AsyncIterator[tuple[Runner, Worker, list[asyncio.Task[None]]]]:
-    database_url, redis_url = _required(settings.database_url), _required(settings.redis_url)
+    """Open the stores and start all tasks of a worker. The exit closes them in reverse order."""
     async with AsyncExitStack() as stack:
-        database = await connect_at_start(lambda: Database.open(database_url, Deadlines(*settings.deadlines)))
-        stack.push_async_callback(database.close)
-        redis, arq_redis = Redis.from_url(redis_url), ArqRedis.from_url(redis_url)
-        stack.push_async_callback(redis.aclose)
-        notifier = Notifier(arq_redis, settings.queue_name)
-        # The journal and the heartbeat must never wait for a free connection, so they have their
-        # own.
-        lifeline = await connect_at_start(lambda: create_pool(database_url, size=2))
-        stack.push_async_callback(lifeline.close)
-        journal = PostgresJournal(lifeline, redis, database.deadlines)
+        stores = await _open_stores(stack, settings)
+        journal = PostgresJournal(stores.lifeline, stores.redis, stores.database.deadlines)
         journal.open()
         stack.push_async_callback(journal.close)
-        secrets = await connect_at_start(lambda: open_secrets(database, KeySource.of(settings)))
-        options = resource_options(settings)
-        databases = await stack.enter_async_context(open_databases(options.catalog.sql))
-        resources = await stack.enter_async_context(
-            open_resources(
-                options,
-                {
-                    "runs": Children(database, redis, notifier.notify_queue),
-                    "items": MapItemStore(database.pool),
-                    "databases": databases,
-                    "secrets": secrets,
-                },
-            )
-        )
-        runner = Runner(
-            database,
-            redis,
-            journal,
-            load_node_types(),
-            resources,
-            worker_id=f"{socket.gethostname()}-{os.getpid()}-{new_id('wrk')[-6:]}",
-            capacity=settings.max_jobs,
-            lease_ttl_s=settings.lease_ttl_s,
-            notifier=notifier,
-            project_limit=settings.project_limit,
-        )
-        arq = _arq(runner, arq_redis, settings)
+        resources = await _open_resources(stack, settings, stores)
+        runner = _new_runner(settings, stores, journal, resources)
+        arq = _arq(runner, stores.arq_redis, settings)
         tasks: list[asyncio.Task[None]] = []
         if settings.presence == "auto":
-            presence = Presence(
-                dsn(database_url),
-                database.pool,
-                runner.worker_id,
-                random.getrandbits(62),
-                socket.gethostname(),
-                os.getpid(),
-            )
-            stack.push_async_callback(_unregister, presence)
-            # Before the first claim, so that a death soon after it is noticed as fast as any other.
-            await register(presence)
-            tasks.append(asyncio.create_task(keep_registered(presence), name="presence"))
+            tasks.append(await _start_presence(stack, settings, runner))
         stack.push_async_callback(_cancel, tasks)
-        channels = ChannelReader(redis, "control")
+        channels = ChannelReader(stores.redis, "control")
         stack.push_async_callback(channels.close)
-        tasks += _start_tasks(settings, runner, lifeline, notifier, channels, arq)
+        tasks += _start_tasks(settings, runner, stores.lifeline, stores.notifier, channels, arq)
         yield runner, arq, [*tasks, *journal.tasks]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stores:
+    """The connections of a worker to Postgres and Redis.
+
+    The journal and the heartbeat must never wait for a free connection, so they have the pool
+    `lifeline` for themselves.
+    """
+
+    database: Database
+    lifeline: asyncpg.Pool
+    redis: Redis
+    arq_redis: ArqRedis
+    notifier: Notifier
+
+
+async def _open_stores(stack: AsyncExitStack, settings: Settings) -> _Stores:
+    database_url, redis_url = _required(settings.database_url), _required(settings.redis_url)
+    database = await connect_at_start(lambda: Database.open(database_url, Deadlines(*settings.deadlines)))
+    stack.push_async_callback(database.close)
+    redis, arq_redis = Redis.from_url(redis_url), ArqRedis.from_url(redis_url)
+    stack.push_async_callback(redis.aclose)
+    lifeline = await connect_at_start(lambda: create_pool(database_url, size=2))
+    stack.push_async_callback(lifeline.close)
+    return _Stores(database, lifeline, redis, arq_redis, Notifier(arq_redis, settings.queue_name))
+
+
+async def _open_resources(stack: AsyncExitStack, settings: Settings, stores: _Stores) -> dict[str, Any]:
+    """Open the resources of the node types, by name."""
+    database = stores.database
+    secrets = await connect_at_start(lambda: open_secrets(database, KeySource.of(settings)))
+    options = resource_options(settings)
+    own = {
+        "runs": Children(database, stores.redis, stores.notifier.notify_queue),
+        "items": MapItemStore(database.pool),
+        "databases": await stack.enter_async_context(open_databases(options.catalog.sql)),
+        "secrets": secrets,
+    }
+    return await stack.enter_async_context(open_resources(options, own))
+
+
+def _new_runner(settings: Settings, stores: _Stores, journal: PostgresJournal, resources: dict[str, Any]) -> Runner:
+    return Runner(
+        stores.database,
+        stores.redis,
+        journal,
+        load_node_types(),
+        resources,
+        worker_id=f"{socket.gethostname()}-{os.getpid()}-{new_id('wrk')[-6:]}",
+        capacity=settings.max_jobs,
+        lease_ttl_s=settings.lease_ttl_s,
+        notifier=stores.notifier,
+        project_limit=settings.project_limit,
+    )
+
+
+async def _start_presence(stack: AsyncExitStack, settings: Settings, runner: Runner) -> asyncio.Task[None]:
+    """Register the worker before its first claim.
+
+    So a death soon after the claim is noticed as fast as any other.
+    """
+    presence = Presence(
+        dsn(_required(settings.database_url)),
+        runner.database.pool,
+        runner.worker_id,
+        random.getrandbits(62),
+        socket.gethostname(),
+        os.getpid(),
+    )
+    stack.push_async_callback(_unregister, presence)
+    await register(presence)
+    return asyncio.create_task(keep_registered(presence), name="presence")
 
 
 def _start_tasks(
@@ -222,7 +253,7 @@ async def _unregister(presence: Presence) -> None:
     try:
         await presence.unregister()
     except DATABASE_ERRORS as error:
-        log.info("presence.not_left", error=str(error) or type(error).__name__)
+        log.info("presence.not_unregistered", error=str(error) or type(error).__name__)
 
 
 async def _poll_forever(arq: Worker) -> None:
