@@ -5,6 +5,7 @@ guarded UPDATE that reports whether it changed the row, and calls `check_transit
 module imports no other module of ours.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from enum import StrEnum
 
@@ -50,6 +51,10 @@ TERMINAL = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED
 IDLE = TERMINAL | {RunStatus.PAUSED, RunStatus.WAITING}
 LEASED = frozenset({RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.CANCELLING})
 """Statuses in which a worker may hold a lease on the run."""
+WITH_TIMEOUT = frozenset({RunStatus.QUEUED, RunStatus.WAITING})
+"""Statuses without a worker in which recovery ends a run that is past its timeout."""
+WITH_DEADLINE = frozenset({RunStatus.PENDING, RunStatus.PAUSED, RunStatus.WAITING})
+"""Statuses without a worker in which recovery ends a run that is past its `deadline_at`."""
 
 TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
     RunStatus.PENDING: frozenset({RunStatus.QUEUED, RunStatus.CANCELLED}),
@@ -110,6 +115,8 @@ class NodeStatus(StrEnum):
 FINISHED = frozenset({NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.CANCELLED, NodeStatus.SKIPPED})
 EXECUTED = frozenset({NodeStatus.COMPLETED, NodeStatus.FAILED})
 """Statuses of a node that has run to its end: it has an output or an error, and counts as done."""
+IN_PROGRESS = frozenset({NodeStatus.RUNNING, NodeStatus.RETRYING, NodeStatus.WAITING})
+"""Statuses of a node that has begun a visit and not ended it."""
 UNFINISHED = frozenset({NodeStatus.RUNNING, NodeStatus.WAITING})
 """Statuses in a checkpoint of a node that has begun a visit and not ended it. After a crash a
 RUNNING node starts its visit again; a WAITING node goes on waiting.
@@ -127,8 +134,8 @@ def progress_of(statuses: Iterable[NodeStatus], total: int) -> float:
         The executed share of the nodes that the run can still reach (skipped nodes left out), from
         0.0 to 1.0.
     """
-    seen = list(statuses)
-    return progress_from_counts(sum(map(EXECUTED.__contains__, seen)), seen.count(NodeStatus.SKIPPED), total)
+    counts = Counter(statuses)
+    return progress_from_counts(sum(counts[status] for status in EXECUTED), counts[NodeStatus.SKIPPED], total)
 
 
 def progress_from_counts(executed: int, skipped: int, total: int) -> float:

@@ -13,9 +13,9 @@ import orjson
 
 from app.chaos import lease_log
 from app.chaos.lease_log import LeaseLog
-from engine.states import TERMINAL, TRANSITIONS, NodeStatus, RunStatus
+from engine.states import IN_PROGRESS, TERMINAL, TRANSITIONS, NodeStatus, RunStatus
 
-FINISHED = (NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.WAITING)
+EXECUTION_ENDED = (NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.WAITING)
 """Statuses after which a node is not executed again.
 
 A WAITING node has been executed; its wait continues.
@@ -86,7 +86,7 @@ class AuditedRun:
         """
         ends: dict[tuple[str, int], int] = {}
         for event in self.events:
-            is_end = event.type == "NODE_STATE" and event.status in FINISHED
+            is_end = event.type == "NODE_STATE" and event.status in EXECUTION_ENDED
             if event.seq < seq and is_end and self._is_valid(event.seq, seq):
                 ends[event.node_id or "", event.visit or 0] = event.seq
         return ends
@@ -122,8 +122,7 @@ class AuditedRun:
 
     def active_nodes(self) -> list[str]:
         """Return the nodes of an ended run whose status still is RUNNING, RETRYING or WAITING."""
-        active = (NodeStatus.RUNNING, NodeStatus.RETRYING, NodeStatus.WAITING)
-        return [node for node, (status, _) in self.nodes.items() if status in active] if self.is_over else []
+        return [node for node, (status, _) in self.nodes.items() if status in IN_PROGRESS] if self.is_over else []
 
 
 @dataclass(frozen=True, slots=True)

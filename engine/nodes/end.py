@@ -9,10 +9,8 @@ from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
+from engine.states import EXECUTED
 from engine.types import JSON
-
-HAS_RUN = ("COMPLETED", "FAILED")
-"""Node statuses of a predecessor that has run."""
 
 
 class Predecessor(BaseModel):
@@ -63,7 +61,7 @@ class EndNode(NodeType[EndConfig]):
 def _predecessor_outputs(config: EndConfig, ctx: NodeContext) -> JSON:
     """Return the output of the node that led here; if several did, their outputs by node id."""
     states = {node.id: ctx.evaluate(node.seen) for node in config.passes}
-    have_run = [node for node in config.passes if states[node.id]["status"] in HAS_RUN]
+    have_run = [node for node in config.passes if states[node.id]["status"] in EXECUTED]
     led_here = {node.id for node in have_run if not node.is_choice} or {node.id for node in have_run}
     outputs = {node_id: state["output"] for node_id, state in states.items() if node_id in led_here}
     return next(iter(outputs.values())) if len(outputs) == 1 else outputs or None

@@ -27,7 +27,7 @@ from sqlalchemy import (
     text,
 )
 
-from engine.states import LEASED, TERMINAL, RunStatus, sql_list
+from engine.states import LEASED, TERMINAL, WITH_DEADLINE, WITH_TIMEOUT, RunStatus, sql_list
 
 _STOPPING = sql_list(TERMINAL | {RunStatus.CANCELLING})
 metadata = MetaData(
@@ -214,9 +214,9 @@ runs = Table(
     Index(
         "ix_runs_timeout_at",
         "timeout_at",
-        postgresql_where=text("status IN ('QUEUED', 'WAITING') AND timeout_at IS NOT NULL"),
+        postgresql_where=text(f"status IN {sql_list(WITH_TIMEOUT)} AND timeout_at IS NOT NULL"),
     ),
-    Index("ix_runs_deadline_at", "deadline_at", postgresql_where=text("status IN ('PENDING', 'PAUSED', 'WAITING')")),
+    Index("ix_runs_deadline_at", "deadline_at", postgresql_where=text(f"status IN {sql_list(WITH_DEADLINE)}")),
     Index(
         "ix_runs_active",
         "status",

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import asyncpg
 
+from engine.states import LEASED, sql_list
 from persistence.db.transient import DATABASE_ERRORS
 
 TIMEOUT_S = 5.0
@@ -122,7 +123,7 @@ WITH dead AS (
     DELETE FROM workers w WHERE w.id = ANY($1) AND {_IS_FREE} RETURNING w.id
 ), leased AS (
     SELECT r.id FROM runs r WHERE r.worker_id IN (SELECT id FROM dead)
-        AND r.status IN ('RUNNING', 'PAUSING', 'CANCELLING') AND r.lease_until > now()
+        AND r.status IN {sql_list(LEASED)} AND r.lease_until > now()
     ORDER BY r.id FOR NO KEY UPDATE OF r
 ), expired AS (
     UPDATE runs r SET lease_until = now() FROM leased WHERE r.id = leased.id

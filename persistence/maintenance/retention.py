@@ -6,6 +6,8 @@ events gets `feed.Expired`. Used by every worker, from time to time.
 
 import asyncpg
 
+from engine.states import FINISHED, NodeStatus, sql_list
+
 BATCH = 100
 ITEMS = 100
 """Factor on the size of a batch for the items of maps: their rows are small and many."""
@@ -59,7 +61,7 @@ SELECT count(*) FROM gone
 """
 # Steps from one visit of a map to the next along the primary key (a loose index scan), so the cost
 # depends on the number of stored maps, not on the number of their items.
-_ITEMS = """
+_ITEMS = f"""
 WITH RECURSIVE visits AS (
     (SELECT run_id, lineage, node_id, visit FROM map_items ORDER BY run_id, lineage, node_id, visit LIMIT 1)
     UNION ALL
@@ -72,7 +74,7 @@ WITH RECURSIVE visits AS (
     SELECT v.* FROM visits v JOIN runs r ON r.id = v.run_id
         LEFT JOIN node_states s ON s.run_id = v.run_id AND s.node_id = v.node_id
     WHERE r.finished_at IS NOT NULL OR r.lineage > v.lineage OR s.visits > v.visit
-        OR (s.visits = v.visit AND s.status IN ('COMPLETED', 'FAILED', 'CANCELLED'))
+        OR (s.visits = v.visit AND s.status IN {sql_list(FINISHED - {NodeStatus.SKIPPED})})
 ), old AS (
     SELECT i.ctid FROM ended JOIN map_items i USING (run_id, lineage, node_id, visit) LIMIT $1
 ), gone AS (DELETE FROM map_items i USING old WHERE i.ctid = old.ctid RETURNING 1)

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import RunError
-from engine.states import RunStatus
+from engine.states import WITH_DEADLINE, WITH_TIMEOUT, RunStatus, sql_list
 from persistence.db.database import Database
 from persistence.db.tables import runs
 from persistence.events import codec
@@ -36,9 +36,8 @@ async def end_overdue(database: Database) -> list[RunTransition]:
     """
     if not await database.pool.fetchval(_ANY_OVERDUE):
         return []
-    past_timeout = and_(runs.c.status.in_((RunStatus.QUEUED, RunStatus.WAITING)), runs.c.timeout_at < func.now())
-    idle = (RunStatus.PENDING, RunStatus.PAUSED, RunStatus.WAITING)
-    past_deadline = and_(runs.c.status.in_(idle), runs.c.deadline_at < func.now())
+    past_timeout = and_(runs.c.status.in_(WITH_TIMEOUT), runs.c.timeout_at < func.now())
+    past_deadline = and_(runs.c.status.in_(WITH_DEADLINE), runs.c.deadline_at < func.now())
     return [
         *await _change(database, past_timeout, lambda run: run.options.timeout_s, _fail),
         *await _change(database, past_deadline, lambda run: run.status, _cancel),
@@ -86,7 +85,7 @@ WITH ready AS (
 )
 SELECT * FROM moved
 """
-_ANY_OVERDUE = """
-SELECT EXISTS (SELECT FROM runs WHERE status IN ('QUEUED', 'WAITING') AND timeout_at < now())
-    OR EXISTS (SELECT FROM runs WHERE status IN ('PENDING', 'PAUSED', 'WAITING') AND deadline_at < now())
+_ANY_OVERDUE = f"""
+SELECT EXISTS (SELECT FROM runs WHERE status IN {sql_list(WITH_TIMEOUT)} AND timeout_at < now())
+    OR EXISTS (SELECT FROM runs WHERE status IN {sql_list(WITH_DEADLINE)} AND deadline_at < now())
 """

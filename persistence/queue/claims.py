@@ -15,7 +15,7 @@ from typing import Any
 
 import asyncpg
 
-from engine.states import RunStatus
+from engine.states import LEASED, RunStatus, sql_list
 from engine.types import JSON
 from persistence.events.run_transition import RunTransition
 from persistence.queue.leases import transition_of
@@ -77,18 +77,18 @@ class ClaimBatch:
     transitions: list[RunTransition]
     """One for each run."""
     has_more: bool
-    """Whether runs may be queued that the end of a run lets in."""
+    """Whether a run may be queued that can be claimed as soon as another run ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """What one execution of the statement returned."""
+    """The result of one execution of the statement."""
 
     runs: list[ClaimedRun]
     transitions: list[RunTransition]
     considered: int
-    """Runs that it could have claimed. If it claimed fewer than it wanted, other workers have the
-    rest."""
+    """Runs that the statement could have claimed. If it claimed fewer than it wanted, other workers
+    have claimed the others."""
     has_limited: bool
     """Whether a queued run has a concurrency limit."""
 
@@ -171,7 +171,7 @@ SELECT set_config('lock_timeout', $1, true), set_config('idle_in_transaction_ses
 # that is at least as good. So each of the 64 keys before this one stands for a run that goes before
 # all runs of this one. By the same count, the key at place n can have no more than 65 - n runs
 # among the best.
-_CLAIM = """
+_CLAIM = f"""
 WITH RECURSIVE firsts AS (
     (SELECT lane, project_id, lane_limit, priority, queued_at, id FROM runs WHERE status = 'QUEUED'
         ORDER BY lane, priority DESC, queued_at, id LIMIT 1)
@@ -183,7 +183,7 @@ WITH RECURSIVE firsts AS (
 ), limited AS MATERIALIZED (
     SELECT EXISTS (SELECT FROM runs WHERE status = 'QUEUED' AND lane_limit IS NOT NULL) AS is_any
 ), held AS MATERIALIZED (
-    SELECT project_id, lane, count(*) AS count FROM runs WHERE status IN ('RUNNING', 'PAUSING', 'CANCELLING')
+    SELECT project_id, lane, count(*) AS count FROM runs WHERE status IN {sql_list(LEASED)}
     GROUP BY project_id, lane
 ), held_of AS MATERIALIZED (
     SELECT project_id, sum(count) AS count FROM held GROUP BY project_id

@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 
 from engine.events import Event, StatusChange
-from engine.states import RunStatus
+from engine.states import LEASED, RunStatus, sql_list
 from persistence.events.run_transition import RunTransition
 
 Lease = tuple[str, int]
@@ -21,7 +21,7 @@ Lease = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class LeaseStatus:
-    """What the row of a leased run says."""
+    """The intents of a leased run: its status, its answers and its breakpoints."""
 
     status: RunStatus
     is_answered: bool
@@ -60,8 +60,8 @@ def _lease_status(row: Any) -> LeaseStatus:
     return LeaseStatus(RunStatus(row["status"]), row["wake_at"] is not None, frozenset(row["options"]["breakpoints"]))
 
 
-_LEASES = """unnest($1::text[], $2::int[]) AS h(id, epoch)
-WHERE r.id = h.id AND r.epoch = h.epoch AND r.status IN ('RUNNING', 'PAUSING', 'CANCELLING')"""
+_LEASES = f"""unnest($1::text[], $2::int[]) AS h(id, epoch)
+WHERE r.id = h.id AND r.epoch = h.epoch AND r.status IN {sql_list(LEASED)}"""
 # Runs are locked in the order of their ids, as by the journal, so that the two cannot deadlock.
 _RENEW = f"""
 WITH ours AS (SELECT r.id FROM runs r, {_LEASES} ORDER BY r.id FOR NO KEY UPDATE OF r)

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.events import NodeChange, NodeState
 from engine.spec.model import Spec
 from engine.spec.parser import parse
-from engine.states import FINISHED, EventType, NodeStatus
+from engine.states import IN_PROGRESS, EventType, NodeStatus
 from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.tables import events, node_outputs, node_states, runs, versions
@@ -131,8 +131,7 @@ async def unfinished(connection: AsyncConnection, run_id: str) -> list[NodeState
 
 async def unfinished_of_runs(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str, list[NodeState]]:
     """Read the same as `unfinished` for each run, by run id."""
-    open_statuses = [status for status in NodeStatus if status not in FINISHED and status is not NodeStatus.IDLE]
-    query = _STATES.where(node_states.c.run_id.in_(run_ids), node_states.c.status.in_(open_statuses))
+    query = _STATES.where(node_states.c.run_id.in_(run_ids), node_states.c.status.in_(IN_PROGRESS))
     states: dict[str, list[NodeState]] = {run_id: [] for run_id in run_ids}
     for row in await connection.execute(query.order_by(node_states.c.run_id, node_states.c.node_id)):
         states[row[0]].append(codec.node_state_of(row))

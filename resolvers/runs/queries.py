@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any
 
 from engine.events import Event, LiveDelta, NodeChange, NodeState
-from engine.states import NodeStatus, RunAction, RunSource, RunStatus, WaitKind
+from engine.states import IN_PROGRESS, RunAction, RunSource, RunStatus, WaitKind
 from persistence.caller import Role
 from persistence.db.ids import Prefix
 from persistence.db.pagination import Page, checked_after, checked_first
@@ -29,7 +29,6 @@ from resolvers.context import Context
 
 MAX_EVENTS = 1000
 EMPTY_PAGE: Page[Any] = Page([], [], False, False)
-CURRENT = frozenset({NodeStatus.RUNNING, NodeStatus.RETRYING, NodeStatus.WAITING})
 ACTIONS: dict[RunStatus, tuple[RunAction, ...]] = {
     RunStatus.PENDING: (RunAction.EXECUTE, RunAction.CANCEL),
     RunStatus.QUEUED: (RunAction.CANCEL, RunAction.PAUSE),
@@ -157,7 +156,7 @@ async def node_values(context: Context, state: NodeState) -> nodes.Values:
 
 def current_nodes(views: list[NodeView]) -> list[NodeView]:
     """Return the nodes that are RUNNING, RETRYING or WAITING."""
-    return [view for view in views if view.state.status in CURRENT]
+    return [view for view in views if view.state.status in IN_PROGRESS]
 
 
 async def estimated_completion(context: Context, run: Run) -> datetime | None:
