@@ -79,9 +79,11 @@ class Runner:
         self._outage = Outage("runner")
         self._requested = asyncio.Event()
         self._has_more = True
-        """Whether the end of a run may let in a run that is queued now.  True while that is
-        unknown: during a claim, or after a failed one. Runs that are queued later come with a
-        notification. """
+        """Whether the end of a run may allow the claim of a run that is queued now.
+
+        True while that is unknown: during a claim, or after a failed one. Runs that are queued
+        later come with a notification.
+        """
         self._claiming = asyncio.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -150,7 +152,8 @@ class Runner:
             False if some runs could not be released: the database is away, or a node does not stop.
         """
         self.is_draining = True
-        async with self._claiming:  # The runs of a claim that is in progress are released like the others.
+        # The runs of a claim that is in progress are released like the others.
+        async with self._claiming:
             pass
         for task in list(self.tasks.values()):
             task.drain()
@@ -158,7 +161,7 @@ class Runner:
             for task in list(self.tasks.values()):
                 task.interrupt()
             if not await self._is_idle(RELEASE_S):
-                log.error("runner.not_handed_back", runs=sorted(self.tasks))
+                log.error("runner.not_released", runs=sorted(self.tasks))
                 return False
         return True
 

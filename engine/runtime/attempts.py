@@ -48,6 +48,10 @@ async def run_attempts(
 ) -> NodeResult:
     """Run a node until it succeeds, fails permanently or has used up its attempts.
 
+    The loop is written by hand: the first number comes from a checkpoint, the pause depends on the
+    error, and the task may be cancelled while an attempt fails. With tenacity each of these would
+    be a callback.
+
     Args:
         node: The node.
         context: The context of this visit.
@@ -121,7 +125,7 @@ async def _attempt(node: BoundNode, context: RunNodeContext) -> tuple[Outcome | 
             message = f"node {node_id!r} did not finish within {node.spec.timeout_s} s"
             return None, RunError("TIMEOUT", message, node_id, True)
         # A bug of the node type: the user sees the exception, the log has the traceback.
-        log.exception("node raised", run_id=context.run_id, node_id=node_id, node_type=node.type.name)
+        log.exception("node.exception_raised", run_id=context.run_id, node_id=node_id, node_type=node.type.name)
         message = context.redact(clean_text(f"{type(error).__name__}: {error}"))
         return None, RunError("NODE", message, node_id, False)
 

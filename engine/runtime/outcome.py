@@ -46,7 +46,7 @@ class RunOutcome:
         Args:
             stop: The stop requests.
             has_more: Whether a part of the run is still to be executed. Without it, a run that was
-                to pause or to be handed back is completed instead.
+                to pause or to be released is completed instead.
         """
         reason, failure, expected = stop.reason, stop.failure, stop.run_status
         if reason is StopReason.CANCEL:
@@ -59,7 +59,7 @@ class RunOutcome:
             return self.completed(expected)
         if reason in (StopReason.PAUSE, StopReason.BREAK):
             return RunChange(RunStatus.PAUSED, expected, self._pause_message(reason))
-        return RunChange(RunStatus.QUEUED, expected, "Handed back: the worker is stopping")
+        return RunChange(RunStatus.QUEUED, expected, "Released: the worker is stopping")
 
     def _pause_message(self, reason: StopReason | None) -> str:
         if reason is not StopReason.BREAK:

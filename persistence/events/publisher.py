@@ -43,6 +43,7 @@ def item_of(event: Event) -> StreamItem:
     return StreamItem(event.run_id, event.seq, payload_of(event.at, event.data))
 
 
+# The name stays: processes of two releases share one Redis during an upgrade.
 IDLE_RUNS_CHANNEL = "rests"
 """Channel of the ids of runs that have just become terminal, PAUSED or WAITING."""
 

@@ -105,7 +105,7 @@ class RunChanges:
         except ValueError as error:
             if not self._has_warned:
                 self._has_warned = True
-                log.warning("feed.unreadable_notice", message=message[:200], error=str(error))
+                log.warning("feed.unreadable_message", message=message[:200], error=str(error))
         return None
 
     async def _deliver(self, transition: RunTransition, watchers: set[Watcher]) -> None:

@@ -68,9 +68,11 @@ class Notifier:
     @property
     def queue_channel(self) -> str:
         """The pub/sub channel that says that runs are queued."""
+        # Renaming it would cut off processes of another release that run at the same time.
         return f"{self.name}:bell"
 
     @property
     def run_channel(self) -> str:
         """The pub/sub channel whose messages are ids of runs with a new intent."""
+        # The name stays for the same reason as that of `queue_channel`.
         return f"{self.name}:nudge"

@@ -219,7 +219,7 @@ class ItemPool:
     def _warn_unsaved(self, error: BaseException | None) -> None:
         if error is not None:
             message = str(error) or type(error).__name__
-            log.warning("map.rest_not_kept", run_id=self.context.run_id, node_id=self.context.node_id, error=message)
+            log.warning("map.items_not_stored", run_id=self.context.run_id, node_id=self.context.node_id, error=message)
 
 
 def digest_of(item: JSON) -> int:

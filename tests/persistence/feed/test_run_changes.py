@@ -117,4 +117,4 @@ async def test_an_unreadable_message_is_logged_once_and_skipped(
             await feed.publish(result.transitions)
             async with asyncio.timeout(20):
                 assert (await waiting).id == result.run.id
-    assert [entry["event"] for entry in logs] == ["feed.unreadable_notice"]
+    assert [entry["event"] for entry in logs] == ["feed.unreadable_message"]

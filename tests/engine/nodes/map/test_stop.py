@@ -171,4 +171,4 @@ async def test_the_reason_is_logged_if_the_last_batch_is_not_saved(
         run.executor.interrupt()
         assert await run.ended() is RunStatus.PAUSED
     [line] = logged
-    assert (line["event"], line["log_level"], line["error"]) == ("map.rest_not_kept", "warning", message)
+    assert (line["event"], line["log_level"], line["error"]) == ("map.items_not_stored", "warning", message)
