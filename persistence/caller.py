@@ -10,7 +10,7 @@ ADMIN_SCOPES = frozenset({"read", "write", "run", "admin"})
 
 
 class Role(StrEnum):
-    """What a caller may do in one project. Each role includes the roles before it."""
+    """The permissions of a caller in one project. Each role includes the roles before it."""
 
     VIEWER = "viewer"
     RUNNER = "runner"

@@ -93,8 +93,8 @@ async def _run_idempotent(
     while True:
         try:
             async with context.database.begin() as connection:
-                if known := await idempotency.find(connection, project_id, key, hashed):
-                    return await known_run(connection, context, known)
+                if first_run_id := await idempotency.find(connection, project_id, key, hashed):
+                    return await known_run(connection, context, first_run_id)
                 if run_id is not None:
                     await idempotency.claim(connection, project_id, key, hashed, run_id)
                 result = await act(connection)
@@ -106,8 +106,8 @@ async def _run_idempotent(
             # The run that uses up the concurrency limit may be that of the first call with this
             # key.
             async with context.database.connect() as connection:
-                if known := await idempotency.find(connection, project_id, key, hashed):
-                    return await known_run(connection, context, known)
+                if first_run_id := await idempotency.find(connection, project_id, key, hashed):
+                    return await known_run(connection, context, first_run_id)
             raise
         return await _publish(context, result)
 

@@ -85,7 +85,7 @@ def _lease_of(task: RunTask) -> Lease:
 
 
 def _task_of(runner: Runner, run_id: str, epoch: int) -> RunTask | None:
-    """The task of this lease.
+    """Return the task of this lease.
 
     None: the run was released, or claimed again, while a statement ran.
     """

@@ -94,7 +94,11 @@ class Recovery:
         return transitions
 
     async def _settle_children(self) -> list[RunTransition]:
-        """Runs before `due`, so that a parent without other waits is queued in the same round."""
+        """Answer the waits of parents whose child runs have ended.
+
+        This comes before the step for due runs, so that a parent without other waits is queued in
+        the same round.
+        """
         for parent_id in await answer_parents(self._runner.database.pool):
             await self._notifier.notify_run(parent_id)
         return []

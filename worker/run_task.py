@@ -43,7 +43,7 @@ ended before another worker may claim it."""
 
 @dataclass(frozen=True, slots=True)
 class RunServices:
-    """What all runs of one worker process share."""
+    """The services that all runs of one worker process share."""
 
     database: Database
     redis: Redis

@@ -18,7 +18,7 @@ Node = dict[str, Any]
 
 
 class Action(StrEnum):
-    """What a client does with a run after starting it."""
+    """The action of a client on a run that it has started."""
 
     NOTHING = "nothing"
     CANCEL = "cancel"

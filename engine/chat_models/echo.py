@@ -93,10 +93,10 @@ class Echo(BaseChatModel):
             yield _end("tool_calls", input_words, sum(len(arguments.split()) for _, arguments in calls))
             return
         words = _PIECE.findall(_text(messages, options.get("response_format")))
-        sent = words[: self.max_tokens]
-        for word in sent:
+        output_words = words[: self.max_tokens]
+        for word in output_words:
             yield AIMessageChunk(content=word)
-        yield _end("stop" if len(sent) == len(words) else "length", input_words, len(sent))
+        yield _end("stop" if len(output_words) == len(words) else "length", input_words, len(output_words))
 
 
 def _text(messages: list[BaseMessage], response_format: JSON) -> str:

@@ -25,7 +25,7 @@ from engine.values.redaction import NO_SECRETS
 from engine.values.storable import check_storable, clean_text, is_storable
 
 NOT_RUN = {"output": None, "status": NodeStatus.IDLE.value}
-"""What templates see of a node that has not run."""
+"""The value in templates of a node that has not run."""
 NO_NAMES: Mapping[str, Any] = {}
 MAX_LOG = 10_000
 """The number of characters of one log record."""

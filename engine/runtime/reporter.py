@@ -1,7 +1,7 @@
-"""What a running visit of a node reports: progress, streamed text, usage, retries and log records.
+"""Reports of a running visit of a node: progress, text, usage, retries and log records.
 
-A crash may lose the last reports, and then the visit runs again. Everything that counts is
-committed once more when the node settles.
+A crash may lose the last reports, and then the visit runs again. All durable values are committed
+once more when the node settles.
 """
 
 import asyncio

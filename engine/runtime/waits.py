@@ -104,9 +104,9 @@ class Waits:
 
     @property
     def next_due(self) -> datetime | None:
-        """When the first wait ends without an answer.
+        """The time at which the first wait ends without an answer.
 
-        A past time if a wait is answered; None if no wait has a limit.
+        It is a past time if a wait is answered; None if no wait has a limit.
         """
         due = [wait.since if wait.is_answered else wait.until for wait in self._open.values()]
         return min((at for at in due if at is not None), default=None)

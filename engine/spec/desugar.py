@@ -26,10 +26,10 @@ def move_fields_to_config(item: JSON) -> JSON:
     if not isinstance(item, dict) or item.get("type") != CONDITIONAL:
         return item
     config = {} if item.get("config") is None else item["config"]
-    moved = {key: item[key] for key in ("condition", *BRANCHES) if key in item}
-    if not moved or not isinstance(config, dict):
+    fields = {key: item[key] for key in ("condition", *BRANCHES) if key in item}
+    if not fields or not isinstance(config, dict):
         return item
-    return {**{key: value for key, value in item.items() if key not in moved}, "config": {**moved, **config}}
+    return {**{key: value for key, value in item.items() if key not in fields}, "config": {**fields, **config}}
 
 
 def add_branch_edges(spec: Spec, node_indexes: Sequence[int]) -> tuple[Spec, list[str]]:
@@ -113,5 +113,6 @@ def add_passed_nodes(spec: Spec) -> Spec:
 
 def _state_of(node_id: str) -> str:
     """Return an expression with the output and status of a node."""
-    quoted = node_id.replace("\\", "").replace('"', "")  # validation refuses ids with these characters
+    # Validation refuses ids with these characters.
+    quoted = node_id.replace("\\", "").replace('"', "")
     return START_STATE if node_id == START else f'nodes["{quoted}"]'

@@ -21,7 +21,8 @@ class SqlDatabases(Protocol):
         """Run a query on the database of this name.
 
         Returns:
-            At most `max_rows + 1` rows, each an object: one more tells that there are others.
+            At most `max_rows + 1` rows, each an object. If there are `max_rows + 1`, the result has
+            more rows than `max_rows`.
 
         Raises:
             ToolFailed: The database refuses the query.

@@ -88,9 +88,9 @@ class Database:
         """Open both pools.
 
         Args:
-            url: any `postgresql://` address, Unix sockets (`?host=/folder`) included.
-            deadlines: the configured time limits, which commands and recovery read from here.
-            pool_size: the maximum number of connections of each pool.
+            url: Any `postgresql://` address, Unix sockets (`?host=/folder`) included.
+            deadlines: The configured time limits, which commands and recovery read from here.
+            pool_size: The maximum number of connections of each pool.
         """
         engine = create_engine(url, pool_size=pool_size, json_serializer=_dumps, json_deserializer=orjson.loads)
         event.listen(engine.sync_engine, "connect", _set_idle_timeout)

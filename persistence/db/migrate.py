@@ -30,7 +30,7 @@ async def migrate(url: str) -> None:
     """Apply every migration that the database lacks.
 
     Raises:
-        DatabaseTooNew: the database has a migration that this code does not know.
+        DatabaseTooNew: The database has a migration that this code does not know.
     """
     current = await revision(url) or ""
     if current > NEWEST:

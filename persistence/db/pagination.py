@@ -70,9 +70,9 @@ def group_by_parent(queries: Sequence[QueryT], parent: str) -> dict[QueryT, list
     """Group queries that differ only in their parent, so that each group becomes one statement.
 
     Args:
-        queries: dataclasses with a field that names the parent. The fields of one operation mostly
+        queries: Dataclasses with a field that names the parent. The fields of one operation mostly
             agree in the rest.
-        parent: the name of that field.
+        parent: The name of that field.
 
     Returns:
         The parents' ids by the query with an empty parent.
@@ -93,12 +93,12 @@ def first_rows_of_each(
     """Select the first rows of each parent in one statement, by a lateral join.
 
     Args:
-        query: selects the rows of all parents. Its columns are the columns of the result.
-        parent: the column with the id of a row's parent.
-        parents: the ids of the parents.
-        count: how many rows of each parent are needed; one more is selected, to see whether there
+        query: Selects the rows of all parents. Its columns are the columns of the result.
+        parent: The column with the id of a row's parent.
+        parents: The ids of the parents.
+        count: How many rows of each parent are needed; one more is selected, to see whether there
             is a next page.
-        order: the order of a parent's rows; None for the newest first.
+        order: The order of a parent's rows; None for the newest first.
     """
     ids = func.unnest(cast(list(parents), ARRAY(Text))).table_valued("id", name="parents").render_derived()
     ordered = query.order_by(query.selected_columns.id.desc() if order is None else order)

@@ -101,15 +101,16 @@ async def retry_transient(
     """Call until it succeeds, with exponential backoff.
 
     Only for calls that may run twice: after a lost connection it is unknown whether the statement
-    was executed.
+    was executed. The loop is written by hand, because it is around every commit of the journal:
+    tenacity would create its state for each call, also for one that succeeds at once.
 
     Args:
-        call: the statement.
-        event: the name of the log event for each failed attempt; `context` becomes its fields.
-        is_final: whether an error ends the attempts.
+        call: The statement.
+        event: The name of the log event for each failed attempt; `context` becomes its fields.
+        is_final: Whether an error ends the attempts.
 
     Raises:
-        Exception: the first error that is final.
+        Exception: The first error that is final.
     """
     pause, longest = PAUSES_S
     while True:

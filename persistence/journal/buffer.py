@@ -69,7 +69,7 @@ class JournalBuffer:
         """Take the next group from the queue.
 
         Args:
-            refusals: the error of each run and epoch with a refused entry; later entries of these
+            refusals: The error of each run and epoch with a refused entry; later entries of these
                 are answered with it.
 
         Returns:

@@ -218,9 +218,9 @@ def statement(batches: Sequence[Batch], mark: int, idle_limit_s: float) -> tuple
     """Build the statement that commits a group.
 
     Args:
-        batches: the group, one batch a run.
-        mark: a number that no other group has; it is stored with the runs that the statement wrote.
-        idle_limit_s: how long a run may be PAUSED or WAITING before its deadline, in seconds.
+        batches: The group, one batch a run.
+        mark: A number that no other group has; it is stored with the runs that the statement wrote.
+        idle_limit_s: How long a run may be PAUSED or WAITING before its deadline, in seconds.
 
     Returns:
         The SQL and its arguments. Its rows are (id, base, project_id) of the runs that were

@@ -95,10 +95,10 @@ class PostCommit:
     async def _publish(self) -> None:
         while True:
             items, transitions = await self._queue.get()
-            taken = 1
+            count = 1
             while not self._queue.empty():
                 more, more_transitions = self._queue.get_nowait()
-                items, transitions, taken = [*items, *more], [*transitions, *more_transitions], taken + 1
+                items, transitions, count = [*items, *more], [*transitions, *more_transitions], count + 1
             await publish(self._redis, items, transitions)
-            for _ in range(taken):
+            for _ in range(count):
                 self._queue.task_done()

@@ -49,8 +49,8 @@ async def accept(connection: AsyncConnection, caller: Caller, new: NewRun, deadl
     The transitions of the result include the runs that were cancelled for it.
 
     Raises:
-        Busy: the limit is reached and the spec rejects further runs.
-        NotFound: its workflow was deleted meanwhile.
+        Busy: The limit is reached and the spec rejects further runs.
+        NotFound: Its workflow was deleted meanwhile.
     """
     cancelled = await admit(connection, caller, new, deadlines) if new.start else []
     accepted = await create.accept(connection, caller, new)
@@ -63,7 +63,7 @@ async def admit(connection: AsyncConnection, caller: Caller, new: NewRun, deadli
     Returns the transitions of the runs that were cancelled for it.
 
     Raises:
-        Busy: the limit is reached and the spec rejects further runs.
+        Busy: The limit is reached and the spec rejects further runs.
     """
     if new.concurrency_limit is None or new.on_limit is OnLimit.QUEUE:
         return []

@@ -51,7 +51,7 @@ class Children:
         """Return the id of the child run, started now or by an earlier attempt of the same visit.
 
         Raises:
-            NodeFailure: the workflow does not exist, the inputs are invalid, or the nesting or
+            NodeFailure: The workflow does not exist, the inputs are invalid, or the nesting or
                 concurrency limit is reached.
         """
         try:

@@ -71,7 +71,7 @@ async def accept(connection: AsyncConnection, caller: Caller, new: NewRun) -> Co
     The caller checks role, inputs and access to the version before.
 
     Raises:
-        NotFound: its workflow was deleted meanwhile.
+        NotFound: Its workflow was deleted meanwhile.
     """
     values = _new_values(caller, new)
     at = (await connection.exec_driver_sql(_ACCEPT, tuple(values))).scalar_one_or_none()

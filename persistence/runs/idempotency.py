@@ -40,10 +40,10 @@ async def find(connection: AsyncConnection, project_id: str, key: str, arguments
     """Return the id of the run of the key's first call, or None.
 
     Args:
-        arguments: the `arguments_hash` of the call.
+        arguments: The `arguments_hash` of the call.
 
     Raises:
-        Conflict: the first call had other arguments.
+        Conflict: The first call had other arguments.
     """
     table = idempotency_keys.c
     rows = await connection.execute(

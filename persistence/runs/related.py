@@ -92,21 +92,21 @@ async def _pages(
     connection: AsyncConnection,
     queries: Sequence[RelatedRunsQuery],
     of: Callable[[ColumnElement[str], RelatedRunsQuery], Select[Any]],
-    made: Callable[[Mapping[str, Any]], ItemT],
+    decode: Callable[[Mapping[str, Any]], ItemT],
 ) -> dict[RelatedRunsQuery, Page[ItemT]]:
     """Read pages.
 
     Queries that differ only in the parent, as those of one operation mostly do, share a statement.
 
     Args:
-        of: selects the rows of one parent, newest first, correlated to the column of the parent's
+        of: Selects the rows of one parent, newest first, correlated to the column of the parent's
             id.
-        made: decodes a row.
+        decode: Decodes a row.
     """
     pages: dict[RelatedRunsQuery, Page[ItemT]] = {}
     for query, parents in group_by_parent(queries, "parent_id").items():
         for parent_id, rows in (await _children(connection, parents, of, query)).items():
-            page = make_page([made(row) for row in rows], first=query.first, after=query.after)
+            page = make_page([decode(row) for row in rows], first=query.first, after=query.after)
             pages[replace(query, parent_id=parent_id)] = page
     return pages
 

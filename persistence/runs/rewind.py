@@ -30,10 +30,10 @@ async def rewind(
     """Queue a PAUSED run from a checkpoint; with `step` it pauses again after one step.
 
     Raises:
-        NotFound: the caller may see no such run or checkpoint.
-        Invalid: the checkpoint is of another run.
-        Conflict: an earlier rewind superseded the checkpoint.
-        InvalidState: the run is not PAUSED.
+        NotFound: The caller may see no such run or checkpoint.
+        Invalid: The checkpoint is of another run.
+        Conflict: An earlier rewind superseded the checkpoint.
+        InvalidState: The run is not PAUSED.
     """
     run = await lock_paused(connection, caller, run_id)
     checkpoint = await _checkpoint(connection, caller, run, checkpoint_id)

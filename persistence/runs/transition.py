@@ -51,10 +51,10 @@ async def change_status(
     """Change the status of one run that this transaction has locked.
 
     Args:
-        run: the run as it was read under the lock.
-        change: its event, which follows the events of `before`.
-        before: node states that are written first.
-        values: further columns of `runs`, by name.
+        run: The run as it was read under the lock.
+        change: Its event, which follows the events of `before`.
+        before: Node states that are written first.
+        values: Further columns of `runs`, by name.
     """
     [result] = await change_statuses(connection, [run], change.status, change.message, {run.id: before}, **values)
     return result
@@ -71,14 +71,14 @@ async def change_statuses(
     """Change the status of any number of locked runs in four statements.
 
     Args:
-        moving: the runs as they were read under the lock.
-        status: the new status of all of them.
-        message: the message of the status events.
-        before: node states that are written first, by run id.
-        values: further columns of `runs`, by name.
+        moving: The runs as they were read under the lock.
+        status: The new status of all of them.
+        message: The message of the status events.
+        before: Node states that are written first, by run id.
+        values: Further columns of `runs`, by name.
 
     Raises:
-        ValueError: the state machine has no such transition.
+        ValueError: The state machine has no such transition.
     """
     for run in moving:
         check_transition(run.status, status)

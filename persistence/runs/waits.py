@@ -90,15 +90,15 @@ async def answer(
     """Store the answer to a question. A WAITING run is queued.
 
     Args:
-        value: the answer.
-        problems: the violations of the question's schema, which the caller found before the run was
+        value: The answer.
+        problems: The violations of the question's schema, which the caller found before the run was
             locked.
 
     Raises:
-        InvalidState: the run does not accept answers any more.
-        NotFound: the run has no such question.
-        Conflict: the question was answered, has expired or was superseded by a rewind.
-        Invalid: the question is open, but there are `problems`.
+        InvalidState: The run does not accept answers any more.
+        NotFound: The run has no such question.
+        Conflict: The question was answered, has expired or was superseded by a rewind.
+        Invalid: The question is open, but there are `problems`.
     """
     run = await lock_run(connection, caller, run_id)
     if run.status not in ANSWERABLE:
@@ -143,7 +143,7 @@ async def open_waits(pool: asyncpg.Pool, run_id: str, clock_offset: timedelta = 
     """Read the open waits of a run with their answers, oldest first, for its executor.
 
     Args:
-        clock_offset: the `ClockSkew.offset` of the executor's host; the moments are converted to
+        clock_offset: The `ClockSkew.offset` of the executor's host; the moments are converted to
             that host's clock.
     """
     return [shift_wait(_open_wait(row), -clock_offset) for row in await pool.fetch(_OPEN, run_id)]

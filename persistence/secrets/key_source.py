@@ -15,7 +15,7 @@ SETTING = "TREADLE_SECRET_KEY"
 
 
 class KeySource:
-    """Where a process gets its keys."""
+    """The source of the keys of one process: its setting and the key file."""
 
     def __init__(self, configured: str | None, path: Path) -> None:
         """Parse the keys of the setting.

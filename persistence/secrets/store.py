@@ -33,7 +33,7 @@ _PUBLIC_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """What the API returns of a secret: everything but its value."""
+    """The fields of a secret that the API returns: all except the value."""
 
     id: str
     project_id: str

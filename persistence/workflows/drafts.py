@@ -120,7 +120,10 @@ async def save(
 async def _save_if_at(
     connection: AsyncConnection, caller: Caller, workflow_id: str, content: Content, revision: int
 ) -> Draft | None:
-    """The guard is in the UPDATE itself. None: the draft has another revision by now."""
+    """Save the content if the draft is at `revision`, by a condition of the UPDATE.
+
+    None: the draft has another revision by now.
+    """
     row = await connection.execute(
         update(drafts)
         .where(

@@ -163,7 +163,7 @@ async def _delete(context: Context, workflow_id: str, *, cancel_runs: bool) -> N
         if not cancel_runs:
             # The lock on the workflow prevents new runs after this check.
             await _require_no_active_runs(connection, context, workflow_id)
-        held = await workflows.lock_runs(connection, context.caller, workflow_id)
+        run_ids = await workflows.lock_runs(connection, context.caller, workflow_id)
         late: list[RunTransition] = []
         if cancel_runs:
             # Runs that were accepted while the others stopped: no worker has claimed them yet.
@@ -175,7 +175,7 @@ async def _delete(context: Context, workflow_id: str, *, cancel_runs: bool) -> N
         late += await commands.cancel_these(connection, children, DELETED, deadlines)
         await workflows.delete(connection, context.caller, workflow_id)
     await publish_transitions(context, late)
-    await delete_streams(context.redis, held)
+    await delete_streams(context.redis, run_ids)
 
 
 async def _require_no_active_runs(connection: AsyncConnection, context: Context, workflow_id: str) -> None:

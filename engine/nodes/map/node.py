@@ -214,7 +214,7 @@ def _item_runner(config: MapConfig, context: RunNodeContext) -> RunItem:
 
 
 def _check_items(items: JSON) -> list[JSON]:
-    """Raises NodeFailure(CONFIG) if the value is no list, or too long."""
+    """Return the items. Raises NodeFailure(CONFIG) if they are no list, or too many."""
     if not isinstance(items, list):
         raise NodeFailure("CONFIG", f"`items` must give a list, not {items!r:.80}")
     if len(items) > MAX_ITEMS:
