@@ -14,11 +14,11 @@ from engine.sdk.node import NodeType
 HEAD = """\
 # Node types
 
-`make docs` generates this page from the node types. The query `nodeTypes` returns the same information
-as JSON Schema. A field marked *template* may contain `{{ … }}`, and a field marked *expression* is an
-expression; see [expressions.md](expressions.md). For the fields that every node has besides its config,
-and for the handling of failures, see [spec.md](spec.md). Every type also has the port `error`, for
-`onError: branch`.
+`make docs` generates this page from the node types. The query `nodeTypes` returns the same
+information as JSON Schema. A field marked *template* may contain `{{ … }}`, and a field marked
+*expression* is an expression; see [expressions.md](expressions.md). For the fields that every node
+has besides its config, and for the handling of failures, see [spec.md](spec.md). Every type also
+has the port `error`, for `onError: branch`.
 """
 MAX_DEPTH = 6
 """Levels of nested fields that the page lists. Deeper fields are only in the JSON Schema."""
