@@ -1,8 +1,8 @@
 """Invalidate what was computed from the last visit of a node: later visits and their tokens.
 
-Everything that does not depend on it stays. Rounds show which visit led to which. Where they do
-not (EXIT and BACK edges, `join: any`), the first checkpoint that contains a token decides. The result
-is a new frontier: everything here is pure and stores nothing.
+Everything that does not depend on it stays. Rounds show which visit led to which. Where they
+do not (EXIT and BACK edges, `join: any`), the first checkpoint that contains a token decides.
+The result is a new frontier: everything here is pure and stores nothing.
 """
 
 from collections.abc import Callable, Collection, Iterator

@@ -123,7 +123,7 @@ class JoinBarrier(BaseChannel[Signal, EdgeToken, list[Any]]):
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """What a run remembers of one node: status, number of visits, round and output.
+    """The record of one node in a run: status, number of visits, round and output.
 
     `output` is that of the last visit that has ended. Status RUNNING means that the node was
     started beside the graph and is not settled: after a crash it is started again.

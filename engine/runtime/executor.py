@@ -1,4 +1,4 @@
-"""Execute one claimed run until it is terminal, PAUSED, WAITING or handed back to the queue.
+"""Execute one claimed run until it is terminal, PAUSED, WAITING or released to the queue.
 
 LangGraph decides in supersteps which node is next (Pregel, Malewicz et al. 2010); tasks run beside
 them. A crash at any line loses only what the journal has not committed: the head checkpoint with

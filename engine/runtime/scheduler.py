@@ -180,7 +180,7 @@ class NodeScheduler:
             self.state.add_change(self.state.evolve(node_id, status=NodeStatus.IDLE, message=message))
 
     def record_usage(self) -> None:
-        """Commit the usage of the nodes that were still running when the run is handed back.
+        """Commit the usage of the nodes that were still running when the run is released.
 
         The next claim repeats their visits and adds to it.
         """

@@ -32,7 +32,7 @@ PATCHED = "Output given by a patch"
 
 @dataclass(frozen=True, slots=True)
 class RunClone:
-    """What a derived run starts with."""
+    """The state that a derived run starts with."""
 
     snapshot: HeadSnapshot
     """The checkpoint of the other run."""

@@ -34,7 +34,7 @@ class LoadedCheckpoint:
     writes: list[GraphWrite]
 
     def tuple(self, run_id: str) -> CheckpointTuple:
-        """The checkpoint as LangGraph's interface returns it."""
+        """Return the checkpoint in the form of LangGraph's interface."""
         parent = config_of(run_id, graph_id(self.parent_id)) if self.parent_id else None
         return CheckpointTuple(
             config_of(run_id, self.checkpoint["id"]), self.checkpoint, self.metadata, parent, self.writes
@@ -70,7 +70,7 @@ async def load(pool: asyncpg.Pool, run_id: str, id: str | None = None) -> Loaded
 
 
 async def _outputs(pool: asyncpg.Pool, run_id: str, seq: int | None) -> dict[str, Any]:
-    """The latest output of each node, as of the event `seq`; None: as of now."""
+    """Read the latest output of each node, as of the event `seq`; None means as of now."""
     return {row["node_id"]: row["output"] for row in await pool.fetch(_OUTPUTS, run_id, seq)}
 
 

@@ -205,7 +205,7 @@ def events_of(run_id: str, last_seq: int, payload: bytes) -> list[Event]:
     """Decode a JSON list of what `payload_of` returned: the events of a run up to `last_seq`.
 
     Raises:
-        ValueError, TypeError, KeyError: for a payload that this module did not write.
+        ValueError, TypeError, KeyError: For a payload that this module did not write.
     """
     entries = orjson.loads(payload)
     return [_event(run_id, seq, entry) for seq, entry in enumerate(entries, last_seq - len(entries) + 1)]
