@@ -73,7 +73,7 @@ async def test_a_child_that_cannot_be_started_fails_the_node(system: SystemUnder
     assert "wf_01h45ytscbebyvny4gc8cr8ma2" in answer["run"]["error"]["message"]
     child = await create_workflow(system, {**DOUBLE, "inputs": {"type": "object", "required": ["n"]}})
     answer = await system.run(calling(child))
-    assert "do not fit" in answer["run"]["error"]["message"]
+    assert "the inputs are invalid" in answer["run"]["error"]["message"]
 
 
 async def test_a_parent_waits_without_a_worker_and_is_cancelled_with_all_descendants(system: SystemUnderTest) -> None:
