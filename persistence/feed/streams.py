@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import structlog
 from redis.asyncio import Redis
 
 from engine.events import Event, LiveDelta
 from persistence.db.database import Database
 from persistence.db.outage import Outage
+from persistence.db.transient import DATABASE_ERRORS
 from persistence.events import codec
 from persistence.events.publisher import stream_of
 from persistence.feed.mailbox import Mailbox
@@ -174,7 +174,7 @@ class StreamReader:
             try:
                 await self._look_up_silent_runs()
                 self._outage.recovered()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            except DATABASE_ERRORS as error:
                 self._outage.failed(error)
 
     async def _look_up_silent_runs(self) -> None:
