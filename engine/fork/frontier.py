@@ -193,6 +193,8 @@ def _tokens_without_barrier(
 def consumed_join(node: PlanNode, edges: EdgeKeys, record: NodeRecord) -> JoinTokens:
     """Return the join of a node without a barrier after the visit, or the skip, in its record."""
     key = edges.keys[node.entries[0].index]
+    if record.undone_skip is not None:
+        return JoinTokens(node.entry_round(record.undone_skip), {key: False}, True)
     return JoinTokens(node.entry_round(record.round), {key: record.status is not NodeStatus.SKIPPED}, True)
 
 
@@ -246,7 +248,7 @@ def restart_unfinished(plan: Plan, frontier: Frontier) -> Frontier:
         has_failed_run = record.status is NodeStatus.FAILED and node.spec.on_error is OnError.FAIL
         if record.status in UNFINISHED or record.status is NodeStatus.CANCELLED or has_failed_run:
             result.records[node_id] = replace(record, status=NodeStatus.RUNNING)
-        elif lost := [edge for edge in node.out if not _is_settled(edges, frontier, plan, edge, record.round)]:
+        elif lost := [edge for edge in node.out if not _is_settled(edges, frontier, edge, record.round)]:
             _restore_lost(plan, edges, result, node_id, lost)
     _reopen_joins(plan, frontier, result)
     return result
@@ -270,31 +272,19 @@ def _reopen_joins(plan: Plan, frontier: Frontier, result: Frontier) -> None:
             result.loops[node_id] = replace(loop, is_consumed=False)
 
 
-def _is_settled(edges: EdgeKeys, frontier: Frontier, plan: Plan, edge: PlanEdge, round_: Round) -> bool:
+def _is_settled(edges: EdgeKeys, frontier: Frontier, edge: PlanEdge, round_: Round) -> bool:
     """Whether the token of this edge has arrived for a round of its settled source.
 
     True for every edge that leaves a loop: it may have no token before its loop is over, so a
     missing token means nothing.
     """
-    if edge.leaves or _is_round_over(frontier, plan.nodes[edge.source], round_):
+    if edge.leaves:
         return True
     joins = frontier.loops if edge.kind is EdgeKind.BACK else frontier.joins
     join, token_round = joins.get(edge.target), edge.round_at_target(round_)
     if join is None:
         return False
     return join.round > token_round or (join.round == token_round and edges.keys[edge.index] in join.taken)
-
-
-def _is_round_over(frontier: Frontier, node: PlanNode, round_: Round) -> bool:
-    """Whether a round of a loop around the node is over, so that all its edges have settled.
-
-    The end of a loop restores the records of skipped nodes, so these no longer show the round.
-    """
-    for depth, header in enumerate(node.loops, start=1):
-        loop = frontier.loops.get(header)
-        if loop is not None and (loop.round, loop.is_consumed) >= (round_[:depth], True):
-            return True
-    return False
 
 
 def _restore_lost(plan: Plan, edges: EdgeKeys, result: Frontier, node_id: str, lost: Sequence[PlanEdge]) -> None:

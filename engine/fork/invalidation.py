@@ -55,7 +55,7 @@ class Invalidation:
 
     def _spread(self, root: str) -> None:
         """Follow the edges from the last visit of a root, over all visits that it led to."""
-        index = len(self._history.visits[root]) - 1
+        index = self._history.last_visit(root)
         visit = self._history.visits[root][index]
         if visit.began == 0 and any(visit.round):
             raise HistoryUnknown(root)  # Tokens of this round and of earlier rounds look the same.
@@ -63,7 +63,7 @@ class Invalidation:
         while pending:
             node_id, index = pending.pop()
             for target_id, first in self._after(self._plan.nodes[node_id], self._visit(root, node_id, index)):
-                if target_id in self._roots:
+                if target_id in self._roots and first <= self._history.last_visit(target_id):
                     raise DependentRoot(target_id, root)
                 self._reached_from.setdefault(target_id, set()).add(root)
                 if first < self.first.get(target_id, len(self._history.visits[target_id])):
@@ -187,6 +187,7 @@ class Invalidation:
             self._restore_record(result, node_id, index)
         for name in self._invalid_tokens:
             self._rebuild_join(edges, result, name)
+        self._redo_skips(result)
         for node_id in {*self.first, *self._roots}:
             self._reset_targets_without_barrier(edges, result, node_id)
         return result
@@ -197,7 +198,7 @@ class Invalidation:
         invalid = visits[index]
         visits_of_first = 0 if invalid.status is NodeStatus.SKIPPED else 1
         if index:
-            result.records[node_id] = visits[index - 1].record
+            result.records[node_id] = self._history.record_after(node_id, index - 1)
         elif invalid.visits > visits_of_first and self._may_have_valid_visits(node_id):
             raise HistoryUnknown(node_id)
         else:
@@ -212,7 +213,7 @@ class Invalidation:
         loops = self._plan.nodes[node_id].loops
         for root in self._reached_from[node_id]:
             shared = sum(one == other for one, other in zip(loops, self._plan.nodes[root].loops, strict=False))
-            if not any(self._history.visits[root][-1].round[:shared]):
+            if not any(self._history.visits[root][self._history.last_visit(root)].round[:shared]):
                 return False
         return True
 
@@ -236,6 +237,18 @@ class Invalidation:
         if join is not None:
             joins[node_id] = replace(join, is_consumed=self._has_begun(result, name, node_id, join.round))
 
+    def _redo_skips(self, result: Frontier) -> None:
+        """Skip nodes again whose skip was undone by the end of a loop that is not over any more."""
+        for node_id, record in result.records.items():
+            skip = record.undone_skip
+            if skip is None:
+                continue
+            loops = (
+                (depth, result.loops.get(header)) for depth, header in enumerate(self._plan.nodes[node_id].loops, 1)
+            )
+            if not any(loop and (loop.round, loop.is_consumed) >= (skip[:depth], True) for depth, loop in loops):
+                result.records[node_id] = record.skipped(skip)
+
     def _has_begun(self, result: Frontier, name: str, node_id: str, round_: Round) -> bool:
         """Whether the visit for a round of this join has begun, or a breakpoint holds it."""
         record = result.records.get(node_id)
@@ -248,8 +261,9 @@ class Invalidation:
 
     def _reset_targets_without_barrier(self, edges: EdgeKeys, result: Frontier, node_id: str) -> None:
         """Reset the joins of the nodes behind `node_id` that have no barrier."""
-        visits = self._history.visits[node_id]
-        since = visits[self.first.get(node_id, len(visits) - 1)].round
+        is_root = node_id in self._roots
+        index = self._history.last_visit(node_id) if is_root else self.first[node_id]
+        since = self._history.visits[node_id][index].round
         for edge in self._plan.nodes[node_id].out:
             target = self._plan.nodes[edge.target]
             join = result.joins.get(target.id)

@@ -5,7 +5,6 @@ at the same time are reported together.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from engine.errors import NotStorable
@@ -14,6 +13,7 @@ from engine.fork.frontier import Frontier, apply_progress, frontier_of, position
 from engine.fork.history import RunHistory
 from engine.fork.invalidation import DependentRoot, HistoryUnknown, Invalidation
 from engine.graph.bound_node import BoundNode
+from engine.graph.channels import NodeRecord
 from engine.graph.plan import Plan, PlanNode
 from engine.graph.routing import taken_edges
 from engine.problems import FieldProblem
@@ -69,8 +69,15 @@ def apply_patch(plan: Plan, frontier: Frontier, history: RunHistory, patch: Mapp
         )
         raise PatchRefused([_problem(error.node_id, "PAST_UNKNOWN", message)]) from error
     for node_id, output in patch.items():
-        result.records[node_id] = replace(result.records[node_id], status=NodeStatus.COMPLETED, output=output)
+        result.records[node_id] = _with_output(result.records[node_id], output)
     return result
+
+
+def _with_output(record: NodeRecord, output: JSON) -> NodeRecord:
+    """Return a record whose latest visit has ended with the output, also if a skip followed."""
+    if record.status is NodeStatus.SKIPPED and record.visited is not None:
+        return record.evolve(visited=(NodeStatus.COMPLETED, record.visited[1]), output=output)
+    return record.evolve(status=NodeStatus.COMPLETED, output=output)
 
 
 def _problem_of(plan: Plan, frontier: Frontier, node_id: str, output: JSON) -> FieldProblem | None:
@@ -118,7 +125,8 @@ def settle_patched(
         node, record = plan.nodes[node_id], records[node_id]
         port = _port(node, bound_nodes[node_id], record.output)
         scope = scope_of(run_id, inputs, records, (*bound_nodes[node_id].names, node_id))
-        apply_progress(records, position.settle_edges(node.out, record.round, _taken(node, port, scope)))
+        round_ = record.round if record.latest_round is None else record.latest_round
+        apply_progress(records, position.settle_edges(node.out, round_, _taken(node, port, scope)))
     return frontier_of(position, records, frontier.held)
 
 

@@ -56,6 +56,8 @@ class NodeRecord:
     """The output of the latest visit that has ended, also while the node is SKIPPED."""
     visited: tuple[NodeStatus, Round] | None = None
     """The status and the round of that visit, while the node is SKIPPED."""
+    undone_skip: Round | None = None
+    """The round of a skip after that visit, which the end of a loop has undone."""
 
     def evolve(self, **changes: Any) -> "NodeRecord":
         return replace(self, **changes)
@@ -77,12 +79,14 @@ class NodeRecord:
         if self.visited is None:
             return self
         status, round_ = self.visited
-        return NodeRecord(status, self.visits, round_, self.output)
+        return NodeRecord(status, self.visits, round_, self.output, undone_skip=self.round)
 
     def pack(self) -> list[Any]:
         """Convert the record to plain values, without the output: the journal stores it once."""
         packed: list[Any] = [self.status.value, self.visits, list(self.round)]
-        return packed if self.visited is None else [*packed, self.visited[0].value, list(self.visited[1])]
+        if self.visited is not None:
+            return [*packed, self.visited[0].value, list(self.visited[1])]
+        return packed if self.undone_skip is None else [*packed, list(self.undone_skip)]
 
 
 def records_from(packed: dict[str, list[Any]]) -> dict[str, NodeRecord]:
@@ -90,6 +94,11 @@ def records_from(packed: dict[str, list[Any]]) -> dict[str, NodeRecord]:
     return {node_id: _unpack(*values) for node_id, values in packed.items()}
 
 
-def _unpack(status: str, visits: int, round_: list[int], *visited: Any) -> NodeRecord:
-    latest = (NodeStatus(visited[0]), tuple(visited[1])) if visited else None
-    return NodeRecord(NodeStatus(status), visits, tuple(round_), None, latest)
+def _unpack(status: str, visits: int, round_: list[int], *more: Any) -> NodeRecord:
+    record = NodeRecord(NodeStatus(status), visits, tuple(round_))
+    match more:
+        case [visited_status, visited_round]:
+            return record.evolve(visited=(NodeStatus(visited_status), tuple(visited_round)))
+        case [undone_skip]:
+            return record.evolve(undone_skip=tuple(undone_skip))
+    return record

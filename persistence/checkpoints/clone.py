@@ -129,7 +129,7 @@ async def _write(connection: AsyncConnection, run_id: str, seq: int, clone: RunC
     for node_id, record in clone.records.items():
         if node_id in clone.patch:
             rows.patch(node_id, record, clone.patch[node_id])
-        elif record.status is NodeStatus.SKIPPED:
+        if record.status is NodeStatus.SKIPPED:
             rows.skip(node_id, record)
     graph_id = str(uuid6(clock_seq=clone.snapshot.step))
     checkpoint = _checkpoint(run_id, rows.seq + 1, graph_id, clone)

@@ -1,4 +1,4 @@
-"""Random programs with loops go on from every checkpoint, with the same result as without a stop."""
+"""Random programs with loops go on from every checkpoint, and forks of them repeat the same."""
 
 from collections.abc import Iterator
 from random import Random
@@ -8,7 +8,10 @@ import pytest
 
 from engine.fork.frontier import channel_values, read_frontier, restart_unfinished
 from engine.fork.migration import migrate_frontier
+from engine.fork.patch import PatchRefused
+from engine.states import NodeStatus
 from tests.engine.checkpoint_history import play
+from tests.engine.fork.test_patch import play_fork
 from tests.engine.graph.programs import draw_program, graph_of
 
 PROGRAMS, BLOCKS = 20, 2
@@ -47,3 +50,25 @@ async def difference(seed: int, spec: dict[str, Any]) -> str:
 @pytest.mark.parametrize("block", range(BLOCKS))
 async def test_a_random_program_goes_on_from_its_checkpoints(block: int) -> None:
     assert not [text for seed, spec in small_programs(block) if (text := await difference(seed, spec))]
+
+
+async def patched_difference(seed: int, spec: dict[str, Any]) -> str:
+    """Return the first fork with a patch that changes nothing and yet ends with another output."""
+    original, random = await play(spec), Random(seed)
+    for at in range(seed % 5, len(original.snapshots), 5):
+        records = original.frontier(at).records
+        names = [name for name, record in records.items() if record.status is NodeStatus.COMPLETED]
+        for name in random.sample(names, min(2, len(names))):
+            patch = {name: original.outputs[name, records[name].visits]}
+            try:
+                rest = await play_fork(original, at, patch)
+            except PatchRefused as refused:
+                return f"seed {seed}: {name} at checkpoint {at}: {refused}"
+            if (rest.status, rest.output) != (original.status, original.output):
+                return f"seed {seed}: {name} at checkpoint {at}: {rest.output} instead of {original.output}"
+    return ""
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+async def test_a_patch_with_the_same_output_changes_nothing_in_a_random_program(block: int) -> None:
+    assert not [text for seed, spec in small_programs(block) if (text := await patched_difference(seed, spec))]
