@@ -96,3 +96,21 @@ async def test_a_loop_that_can_be_entered_at_two_nodes_is_refused_with_advice() 
     assert problem.code == "LOOP_ENTRIES"
     assert "'a', 'b'" in problem.message
     assert "put a node before" in problem.message
+
+
+@pytest.mark.parametrize("more", [{}, {"timeoutS": 60}], ids=["inline", "as a task"])
+async def test_a_node_sees_its_visit_before_even_if_it_was_skipped_since(more: dict[str, Any]) -> None:
+    values = ["{{ x.output }}", "{{ x.last_output }}", "{{ x.status }}", "{{ n.output }}"]
+    spec = {
+        "nodes": [counter("n"), {"id": "x", "type": "transform", "config": {"output": values}, **more}, counter("t")],
+        "edges": [
+            edge("n", "x", condition="n.output != 2"),
+            edge("n", "t"),
+            edge("x", "t"),
+            edge("t", "n", condition="t.output < 3"),
+        ],
+        "outputs": {"x": "{{ x.output }}"},
+    }
+    ended = await run(spec)
+    first = [None, None, "RUNNING", 1]
+    assert ended.output == {"x": [first, first, "RUNNING", 3]}, ended.error
