@@ -159,9 +159,16 @@ class _Migration:
     def build(self) -> Frontier:
         """Return the records and tokens known to the new version, with decided edges settled."""
         nodes = self.new.nodes
-        parts: set[PartKey] = {*EdgeKeys(self.new).by_key, *nodes}
-        joins = dict(_known_joins(self.frontier.joins, parts, nodes))
-        loops = dict(_known_joins(self.frontier.loops, parts, self.new.loops))
+        keys = EdgeKeys(self.new).keys
+        entries: dict[str, set[PartKey]] = {
+            node_id: {keys[edge.index] for edge in node.entries} for node_id, node in nodes.items()
+        }
+        parts: dict[str, set[PartKey]] = {
+            header: {*(keys[edge.index] for edge in nodes[header].back_edges), *loop.inner, *loop.any_joins}
+            for header, loop in self.new.loops.items()
+        }
+        joins = dict(_known_joins(self.frontier.joins, entries))
+        loops = dict(_known_joins(self.frontier.loops, parts))
         records = {node_id: record for node_id, record in self.frontier.records.items() if node_id in nodes}
         dead = {node_id: joins.pop(node_id) for node_id in list(joins) if self._is_dead(node_id, joins[node_id])}
         migrated = replace(self.frontier, records=records, joins=joins, loops=loops)
@@ -179,10 +186,12 @@ class _Migration:
 
 
 def _known_joins(
-    joins: Mapping[str, JoinTokens], parts: Collection[PartKey], node_ids: Collection[str]
+    joins: Mapping[str, JoinTokens], parts: Mapping[str, Collection[PartKey]]
 ) -> Iterator[tuple[str, JoinTokens]]:
-    """Yield the joins of known nodes, with the tokens of known parts."""
+    """Yield the joins of known nodes, with the tokens of the parts that the node has."""
     for node_id, join in joins.items():
-        taken = {key: is_taken for key, is_taken in join.taken.items() if key in parts}
-        if node_id in node_ids and (taken or join.is_consumed):
-            yield node_id, replace(join, taken=taken)
+        known = parts.get(node_id)
+        if known is not None:
+            taken = {key: is_taken for key, is_taken in join.taken.items() if key in known}
+            if taken or join.is_consumed:
+                yield node_id, replace(join, taken=taken)

@@ -67,7 +67,7 @@ class PlanEdge:
     kind: EdgeKind
     shared: int
     leaves: int = 0
-    """The number of loops that the edge leaves. A BACK edge of an outer loop may leave inner loops."""
+    """The number of loops that the edge leaves; a BACK edge may leave some as well."""
 
     @property
     def closes(self) -> bool:

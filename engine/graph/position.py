@@ -15,9 +15,9 @@ from engine.graph.plan import Plan, PlanEdge, PlanNode, Round
 from engine.states import UNFINISHED, NodeStatus
 
 JOIN = "gate:"
-"""Prefix of the stored name of a join; the id of the node follows. Stored, so it never changes."""
+"""Prefix of the stored name of a join; the id of the node follows. It never changes."""
 LOOP = "loop:"
-"""Prefix of the stored name of a loop; the id of the header follows. Stored, so it never changes."""
+"""Prefix of the stored name of a loop; the id of the header follows. It never changes."""
 
 Part = int | str
 """What a round of a loop waits for: a BACK edge by its index, or an inner loop or a node with

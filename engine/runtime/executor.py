@@ -229,7 +229,11 @@ class RunExecutor:
             self._tasks.on_result = None
 
     def _enter_results(self) -> Any:
-        """Settle ended tasks and waits. Return the input of the graph; _NO_COMMAND if none is due."""
+        """Settle ended tasks and waits.
+
+        Returns:
+            The input of the graph; _NO_COMMAND if no node is due.
+        """
         sends = [send for _, send in self._scheduler.take_results()]
         if sends:
             self.head.enter(self.info.id, sends)
