@@ -1,9 +1,8 @@
-"""The frontier of a run: its state in terms of nodes and edges instead of channels.
+"""The frontier of a run: its state in terms of nodes and edges, for every version of a workflow.
 
-The channels of a checkpoint depend on the layout of one plan: which nodes have a barrier, and the
-index of each edge. A Frontier does not, so it can become the channels of the same plan again, or
-of another version's plan. Forks, retries and rewinds use it. Its functions are pure and store
-nothing.
+The position of a run depends on the layout of one plan: which nodes have a barrier, and the index
+of each edge. A Frontier does not, so it can become a position of the same plan again, or of another
+version's plan. Forks, retries and rewinds use it. Its functions are pure and store nothing.
 """
 
 from collections import Counter
@@ -14,9 +13,9 @@ from typing import Any, NamedTuple
 from langgraph.constants import TASKS
 from langgraph.types import Send
 
-from engine.graph.channels import JOIN_BARRIER, LOOP, NODE_RECORDS, EdgeToken, JoinBarrier, NodeRecord, Signal, Write
-from engine.graph.head import due_nodes
+from engine.graph.channels import NODE_RECORDS, NodeRecord, Signal, Write
 from engine.graph.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round
+from engine.graph.position import JOIN, LOOP, JoinState, LoopState, Position, Progress
 from engine.spec.model import OnError
 from engine.states import UNFINISHED, NodeStatus
 
@@ -28,6 +27,12 @@ class EdgeKey(NamedTuple):
     target: str
     port: str | None
     nth: int
+
+
+PartKey = EdgeKey | str
+"""A part of a loop's round (engine.graph.position.Part) across versions: a BACK edge by its key, or
+an inner loop or a node with `join: any` by its id.
+"""
 
 
 class EdgeKeys:
@@ -46,26 +51,27 @@ class EdgeKeys:
 
 
 @dataclass(frozen=True, slots=True)
-class JoinState:
-    """The tokens that have arrived at a join or a loop barrier in one round.
+class JoinTokens:
+    """The tokens that have arrived at a join or a loop in one round.
 
-    `taken` says of each settled edge whether it was taken. `is_consumed` is True if the node has
-    run for this round, or was skipped, or is running.
+    `taken` says of each settled edge or part whether it was taken. `is_consumed` is True if the
+    node has run for this round, or was skipped, or is running.
     """
 
     round: Round
-    taken: Mapping[EdgeKey, bool]
+    taken: Mapping[PartKey, bool]
     is_consumed: bool
 
-    def add(self, key: EdgeKey, round_: Round, is_taken: bool) -> "JoinState":
-        """Add a token by the rules of JoinBarrier.
+    def add(self, key: PartKey, round_: Round, is_taken: bool) -> "JoinTokens":
+        """Add a token by the rules of engine.graph.position.
 
-        A newer round replaces this state, an older round is ignored, and a taken edge stays taken.
+        A newer round replaces these tokens, an older round is ignored, and a taken edge stays
+        taken.
         """
         if round_ < self.round:
             return self
         if round_ > self.round:
-            return JoinState(round_, {key: is_taken}, False)
+            return JoinTokens(round_, {key: is_taken}, False)
         return replace(self, taken={**self.taken, key: is_taken or self.taken.get(key, False)})
 
 
@@ -76,140 +82,157 @@ class Frontier:
     Attributes:
         records: The record of each node that has begun.
         joins: By node: the tokens of its FORWARD and EXIT edges, also for nodes without a barrier.
-        loops: By header: the tokens of its BACK edges.
+        loops: By header: the tokens of the parts of its loop.
         held: The nodes that a breakpoint has delayed, with the round in which they are due.
     """
 
     records: dict[str, NodeRecord] = field(default_factory=dict)
-    joins: dict[str, JoinState] = field(default_factory=dict)
-    loops: dict[str, JoinState] = field(default_factory=dict)
+    joins: dict[str, JoinTokens] = field(default_factory=dict)
+    loops: dict[str, JoinTokens] = field(default_factory=dict)
     held: dict[str, Round] = field(default_factory=dict)
 
 
-def is_ready(node: PlanNode, join: JoinState | None) -> bool:
+def is_ready(node: PlanNode, join: JoinTokens | None) -> bool:
     """Whether a node is due because of its entries."""
     if join is None or join.is_consumed:
         return False
     return len(join.taken) == len(node.entries) or (node.joins_any and any(join.taken.values()))
 
 
-def apply_writes(plan: Plan, values: Mapping[str, Any], writes: Sequence[Write]) -> dict[str, Any]:
-    """Return the channel values of a checkpoint with the pending writes on top of it.
+def read_frontier(plan: Plan, values: Mapping[str, Any], writes: Sequence[Write] = ()) -> Frontier:
+    """Convert a stored checkpoint to a frontier.
 
     Args:
         plan: The plan of the run's version.
         values: The channel values of the checkpoint.
-        writes: The pending writes, in order.
+        writes: The records, Sends and tokens that an older release has stored on top of it.
     """
-    result = dict(values)
-    sends = [value for channel, value in writes if channel == TASKS]
-    if sends:
-        result[TASKS] = sends  # HeadWrites.enter has put the Sends of the checkpoint before them.
+    records: dict[str, NodeRecord] = dict(values.get(NODE_RECORDS, {}))
     for channel, value in writes:
         if channel == NODE_RECORDS:
-            result[NODE_RECORDS] = {**result.get(NODE_RECORDS, {}), **value}
-        elif channel.startswith((JOIN_BARRIER, LOOP)):
-            barrier = _barrier(plan, channel, result)
-            barrier.update([value])
-            result[channel] = barrier.checkpoint()
-    return result
+            records.update(value)
+    # Sends on top of a checkpoint are preceded by those of the checkpoint itself.
+    sends = [value for channel, value in writes if channel == TASKS] or values.get(TASKS, ())
+    signals: dict[str, Signal] = {send.node: send.arg for send in sends}
+    position = _load(plan, values, records, signals)
+    for channel, value in writes:
+        if channel not in (NODE_RECORDS, TASKS):
+            apply_progress(records, position.deliver(*value))
+    held = {node_id: position.active[node_id] for node_id, signal in signals.items() if signal.held}
+    return frontier_of(position, records, held)
 
 
-def read_frontier(plan: Plan, values: Mapping[str, Any]) -> Frontier:
-    """Convert the channel values of a checkpoint to a frontier.
+def _load(
+    plan: Plan, values: Mapping[str, Any], records: Mapping[str, NodeRecord], signals: Mapping[str, Signal]
+) -> Position:
+    position = Position(plan)
+    due = {node_id: signal.round_of(plan.nodes[node_id]) for node_id, signal in signals.items()}
+    position.load(values, records, due)
+    return position
 
-    A node without a barrier has no channel for its entry: its record or its pending Send shows
-    whether the token has arrived.
+
+def apply_progress(records: dict[str, NodeRecord], progress: Progress) -> None:
+    """Skip and restore nodes as a position has decided, in place."""
+    for node_id, round_ in progress.skipped:
+        records[node_id] = (records.get(node_id) or NodeRecord(NodeStatus.IDLE)).skipped(round_)
+    for node_id in progress.restored:
+        records[node_id] = records[node_id].restored()
+
+
+def frontier_of(position: Position, records: Mapping[str, NodeRecord], held: Mapping[str, Round]) -> Frontier:
+    """Convert a position to a frontier.
+
+    A node that is due and not held has tokens that are not consumed. A node without a barrier has
+    no join in the position: its record, or the visit that is due, tells whether the token has
+    arrived.
+
+    Args:
+        position: The position of the run.
+        records: The record of each node.
+        held: The nodes that a breakpoint has delayed, with the round in which they are due.
     """
-    edges = EdgeKeys(plan)
-    records: dict[str, NodeRecord] = dict(values.get(NODE_RECORDS, {}))
-    sends: dict[str, Signal] = {send.node: send.arg for send in values.get(TASKS, ())}
-    frontier = Frontier(records, held={name: signal.round for name, signal in sends.items() if signal.held})
+    plan, edges = position.plan, EdgeKeys(position.plan)
+    unfinished = {node_id for node_id, record in records.items() if record.status in UNFINISHED}
+    due = {id_: round_ for id_, round_ in position.active.items() if id_ not in unfinished and id_ not in held}
+    frontier = Frontier(dict(records), held=dict(held))
     for node in plan.nodes.values():
+        due_round = due.get(node.id)
+        is_next_round = due_round is not None and node.is_header and due_round[-1] > 0
+        entered_round = None if is_next_round else due_round
         if node.needs_barrier:
-            join = _join_of_barrier(edges, values.get(JOIN_BARRIER + node.id))
+            join = position.joins.get(node.id)
+            tokens = None if join is None else _tokens(edges, join, join.is_fired and entered_round is None)
         else:
-            join = _join_without_barrier(node, edges, records.get(node.id), sends.get(node.id))
-        if join is not None:
-            frontier.joins[node.id] = join
-        if node.is_header and (loop := _join_of_barrier(edges, values.get(LOOP + node.id))) is not None:
-            frontier.loops[node.id] = loop
+            visit_round = held.get(node.id, entered_round)
+            tokens = _tokens_without_barrier(node, edges, records.get(node.id), visit_round, node.id in held)
+        if tokens is not None:
+            frontier.joins[node.id] = tokens
+        if node.id in position.loops:
+            loop = position.loops[node.id]
+            frontier.loops[node.id] = _tokens(edges, loop, loop.is_over and not is_next_round)
     return frontier
 
 
-def _join_of_barrier(edges: EdgeKeys, value: Any) -> JoinState | None:
-    if value is None:
-        return None
-    round_, seen, fired = value
-    return JoinState(tuple(round_), {edges.keys[edge]: taken for edge, taken in seen}, fired)
+def _tokens(edges: EdgeKeys, state: JoinState | LoopState, is_consumed: bool) -> JoinTokens:
+    taken: dict[PartKey, bool] = {}
+    for part, is_taken in state.taken.items():
+        taken[part if isinstance(part, str) else edges.keys[part]] = is_taken
+    return JoinTokens(state.round, taken, is_consumed)
 
 
-def _join_without_barrier(
-    node: PlanNode, edges: EdgeKeys, record: NodeRecord | None, signal: Signal | None
-) -> JoinState | None:
-    if signal is not None:
+def _tokens_without_barrier(
+    node: PlanNode, edges: EdgeKeys, record: NodeRecord | None, visit_round: Round | None, is_held: bool
+) -> JoinTokens | None:
+    """Return the token of a single entry. `visit_round` is the round of a visit that is due."""
+    if visit_round is not None:
         key = edges.keys[node.entries[0].index]
-        round_ = node.entry_round(signal.round) if signal.held else signal.round
-        return JoinState(round_, {key: True}, signal.held)
+        return JoinTokens(node.entry_round(visit_round), {key: True}, is_held)
     return None if record is None else consumed_join(node, edges, record)
 
 
-def consumed_join(node: PlanNode, edges: EdgeKeys, record: NodeRecord) -> JoinState:
+def consumed_join(node: PlanNode, edges: EdgeKeys, record: NodeRecord) -> JoinTokens:
     """Return the join of a node without a barrier after the visit, or the skip, in its record."""
     key = edges.keys[node.entries[0].index]
-    return JoinState(node.entry_round(record.round), {key: record.status is not NodeStatus.SKIPPED}, True)
+    if record.undone_skip is not None:
+        return JoinTokens(node.entry_round(record.undone_skip), {key: False}, True)
+    return JoinTokens(node.entry_round(record.round), {key: record.status is not NodeStatus.SKIPPED}, True)
+
+
+def position_of(plan: Plan, frontier: Frontier) -> Position:
+    """Convert a frontier to a position. `Position.wake` finds the nodes that it makes due."""
+    values = channel_values(plan, frontier)
+    signals: dict[str, Signal] = {send.node: send.arg for send in values.pop(TASKS, ())}
+    return _load(plan, values, frontier.records, signals)
 
 
 def channel_values(plan: Plan, frontier: Frontier) -> dict[str, Any]:
     """Convert a frontier to the channel values of a checkpoint: the inverse of `read_frontier`."""
     edges = EdgeKeys(plan)
     values: dict[str, Any] = {NODE_RECORDS: dict(frontier.records)}
-    sends = [Send(node_id, Signal(round_, True, held=True)) for node_id, round_ in frontier.held.items()]
+    sends = [Send(node_id, Signal(round_, held=True)) for node_id, round_ in frontier.held.items()]
     for node_id, join in frontier.joins.items():
         if plan.nodes[node_id].needs_barrier:
-            values[JOIN_BARRIER + node_id] = _barrier_value(edges, join)
+            values[JOIN + node_id] = _stored_value(edges, join)
         elif is_ready(plan.nodes[node_id], join):
-            sends.append(Send(node_id, Signal(join.round, True)))
+            sends.append(Send(node_id, Signal(join.round, is_entry=True)))
     for node_id, loop in frontier.loops.items():
-        values[LOOP + node_id] = _barrier_value(edges, loop)
+        values[LOOP + node_id] = _stored_value(edges, loop)
     return {**values, TASKS: sends} if sends else values
 
 
-def _barrier_value(edges: EdgeKeys, join: JoinState) -> list[Any]:
-    seen = [[edges.by_key[key].index, is_taken] for key, is_taken in join.taken.items()]
-    return [list(join.round), seen, join.is_consumed]
+def _stored_value(edges: EdgeKeys, tokens: JoinTokens) -> list[Any]:
+    taken = [
+        [key if isinstance(key, str) else edges.by_key[key].index, is_taken] for key, is_taken in tokens.taken.items()
+    ]
+    return [list(tokens.round), taken, tokens.is_consumed]
 
 
-def find_due(plan: Plan, values: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Find the nodes that a checkpoint with these channel values makes due.
-
-    Returns:
-        The nodes, and the channels that make them due as LangGraph lists updated channels.
-    """
-    opened = sorted(
-        name for name in values if name.startswith((JOIN_BARRIER, LOOP)) and _barrier(plan, name, values).is_available()
-    )
-    return list(dict.fromkeys(due_nodes(values, opened))), [*([TASKS] if values.get(TASKS) else []), *opened]
-
-
-def _barrier(plan: Plan, channel: str, values: Mapping[str, Any]) -> JoinBarrier:
-    node = plan.nodes[channel.split(":", 1)[1]]
-    is_loop = channel.startswith(LOOP)
-    barrier = JoinBarrier(len(node.back_edges)) if is_loop else JoinBarrier(len(node.entries), node.joins_any)
-    return barrier.from_checkpoint(values[channel]) if channel in values else barrier
-
-
-def add_write(edges: EdgeKeys, frontier: Frontier, plan: Plan, write: Write) -> None:
-    """Add the token of one write of `settle_edges` to a frontier, in place."""
-    channel, value = write
-    if channel == TASKS:
-        entry = plan.nodes[value.node].entries[0]
-        joins, name, token = frontier.joins, value.node, EdgeToken(entry.index, value.arg.round, True)
-    else:
-        joins = frontier.loops if channel.startswith(LOOP) else frontier.joins
-        name, token = channel.split(":", 1)[1], value
-    join = joins.get(name) or JoinState(token.round, {}, False)
-    joins[name] = join.add(edges.keys[token.edge], token.round, token.taken)
+def find_due(plan: Plan, frontier: Frontier) -> list[str]:
+    """Find the nodes that a frontier makes due, the held ones included."""
+    position = position_of(plan, frontier)
+    position.wake()
+    unfinished = {node_id for node_id, record in frontier.records.items() if record.status in UNFINISHED}
+    return [node_id for node_id in position.active if node_id not in unfinished]
 
 
 def restart_unfinished(plan: Plan, frontier: Frontier) -> Frontier:
@@ -234,12 +257,13 @@ def restart_unfinished(plan: Plan, frontier: Frontier) -> Frontier:
 def _reopen_joins(plan: Plan, frontier: Frontier, result: Frontier) -> None:
     """Reopen joins that were consumed for a visit that never began.
 
-    The node had reached maxVisits, which ended the run.
+    The node had reached maxVisits, which ended the run. A join without a taken edge has skipped its
+    node, even if the record shows a visit again since the end of a loop.
     """
     for node_id, join in frontier.joins.items():
         record = frontier.records.get(node_id)
         has_begun = record is not None and plan.nodes[node_id].entry_round(record.round) >= join.round
-        if join.is_consumed and not has_begun and node_id not in frontier.held:
+        if join.is_consumed and any(join.taken.values()) and not has_begun and node_id not in frontier.held:
             result.joins[node_id] = replace(join, is_consumed=False)
     for node_id, loop in frontier.loops.items():
         record = frontier.records.get(node_id)
@@ -251,10 +275,10 @@ def _reopen_joins(plan: Plan, frontier: Frontier, result: Frontier) -> None:
 def _is_settled(edges: EdgeKeys, frontier: Frontier, edge: PlanEdge, round_: Round) -> bool:
     """Whether the token of this edge has arrived for a round of its settled source.
 
-    True for every EXIT edge: it may have no token before its loop is over, so a missing token means
-    nothing.
+    True for every edge that leaves a loop: it may have no token before its loop is over, so a
+    missing token means nothing.
     """
-    if edge.kind is EdgeKind.EXIT:
+    if edge.leaves:
         return True
     joins = frontier.loops if edge.kind is EdgeKind.BACK else frontier.joins
     join, token_round = joins.get(edge.target), edge.round_at_target(round_)
@@ -277,4 +301,4 @@ def _restore_lost(plan: Plan, edges: EdgeKeys, result: Frontier, node_id: str, l
             result.records[node_id] = replace(record, status=NodeStatus.RUNNING)
         else:
             key = edges.keys[edge.index]
-            result.joins[target.id] = JoinState(edge.round_at_target(record.round), {key: True}, False)
+            result.joins[target.id] = JoinTokens(edge.round_at_target(record.round), {key: True}, False)

@@ -8,10 +8,10 @@ The result is a new frontier: everything here is pure and stores nothing.
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
-from engine.fork.frontier import EdgeKeys, Frontier, JoinState, consumed_join
+from engine.fork.frontier import EdgeKeys, Frontier, JoinTokens, PartKey, consumed_join
 from engine.fork.history import PastToken, PastVisit, RunHistory
-from engine.graph.channels import JOIN_BARRIER, LOOP
 from engine.graph.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round
+from engine.graph.position import JOIN, LOOP, Part
 from engine.states import NodeStatus
 
 VisitRef = tuple[str, int]
@@ -47,7 +47,7 @@ class Invalidation:
         self.first: dict[str, int] = {}
         """By node: the index of its first invalid visit. All later ones are invalid as well."""
         self._invalid_tokens: dict[str, set[int]] = {}
-        """By channel: the indexes of the invalid tokens."""
+        """By stored name of a join or a loop: the indexes of the invalid tokens."""
         self._reached_from: dict[str, set[str]] = {}
         """By node: the roots that its invalid visits were computed from."""
         for root in roots:
@@ -55,7 +55,7 @@ class Invalidation:
 
     def _spread(self, root: str) -> None:
         """Follow the edges from the last visit of a root, over all visits that it led to."""
-        index = len(self._history.visits[root]) - 1
+        index = self._history.last_visit(root)
         visit = self._history.visits[root][index]
         if visit.began == 0 and any(visit.round):
             raise HistoryUnknown(root)  # Tokens of this round and of earlier rounds look the same.
@@ -63,7 +63,7 @@ class Invalidation:
         while pending:
             node_id, index = pending.pop()
             for target_id, first in self._after(self._plan.nodes[node_id], self._visit(root, node_id, index)):
-                if target_id in self._roots:
+                if target_id in self._roots and first <= self._history.last_visit(target_id):
                     raise DependentRoot(target_id, root)
                 self._reached_from.setdefault(target_id, set()).add(root)
                 if first < self.first.get(target_id, len(self._history.visits[target_id])):
@@ -95,9 +95,11 @@ class Invalidation:
 
     def _after_forward(self, edge: PlanEdge, visit: PastVisit) -> Iterator[VisitRef]:
         target = self._plan.nodes[edge.target]
-        tokens = self._invalidate(JOIN_BARRIER + target.id, edge, lambda token: token.round >= visit.round)
+        tokens = self._invalidate(JOIN + target.id, edge.index, lambda token: token.round >= visit.round)
         is_task = edge.source in self._history.task_nodes
         is_any = target.needs_barrier and target.joins_any
+        for token in tokens if is_any and target.entry_loops else ():
+            yield from self._after_part(target.entry_loops[-1], target.id, token.round, token)
         for index, later in enumerate(self._history.visits.get(target.id, ())):
             entry = target.entry_round(later.round)
             if entry < visit.round or (is_any and entry == visit.round and not _led_to(tokens, later, is_task)):
@@ -108,33 +110,51 @@ class Invalidation:
     def _after_exit(self, edge: PlanEdge, visit: PastVisit) -> Iterator[VisitRef]:
         round_ = edge.round_at_target(visit.round)
         tokens = self._invalidate(
-            JOIN_BARRIER + edge.target,
-            edge,
+            JOIN + edge.target,
+            edge.index,
             lambda token: token.taken and token.round >= round_ and _is_sent_by(token, visit),
         )
         yield from self._entered(edge, round_, tokens, edge.source in self._history.task_nodes)
 
     def _after_back(self, edge: PlanEdge, visit: PastVisit) -> Iterator[VisitRef]:
-        round_, header = edge.round_at_target(visit.round), self._plan.nodes[edge.target]
+        round_, header = edge.round_at_target(visit.round), edge.target
         tokens = self._invalidate(
-            LOOP + header.id, edge, lambda token: token.round >= round_ and _is_sent_by(token, visit)
+            LOOP + header, edge.index, lambda token: token.round >= round_ and _is_sent_by(token, visit)
         )
-        for index, later in enumerate(self._history.visits.get(header.id, ())):
+        yield from self._after_parts(header, round_, tokens)
+
+    def _after_parts(self, header: str, round_: Round, tokens: list[PastToken]) -> Iterator[VisitRef]:
+        """Yield the visits that followed because parts of a loop's rounds had settled.
+
+        They began the next round, or came after the end of the loop.
+        """
+        for index, later in enumerate(self._history.visits.get(header, ()) if tokens else ()):
             if later.round > round_:
-                yield header.id, index
+                yield header, index
                 break
+        loop = self._plan.loops[header]
         for token in tokens:
-            for exit_ in header.exits:
+            for exit_ in loop.exits:
                 yield from self._after_loop(exit_, exit_.round_at_target(token.round), token)
+            if loop.parent is not None:
+                yield from self._after_part(loop.parent, header, token.round[:-1], token)
+
+    def _after_part(self, header: str, part: Part, round_: Round, last: PastToken) -> Iterator[VisitRef]:
+        """Yield the visits that followed because an inner loop, or a join by `any`, had settled."""
+        tokens = self._invalidate(LOOP + header, part, lambda token: token.round >= round_ and token.at >= last.at)
+        yield from self._after_parts(header, round_, tokens)
 
     def _after_loop(self, exit_: PlanEdge, round_: Round, last: PastToken) -> Iterator[VisitRef]:
-        """Yield the visit that an exit led to because its loop was over, and the exit dead."""
+        """Yield the visits that followed because a loop was over, and its exit dead."""
         tokens = self._invalidate(
-            JOIN_BARRIER + exit_.target,
-            exit_,
+            (LOOP if exit_.closes else JOIN) + exit_.target,
+            exit_.index,
             lambda token: not token.taken and token.round >= round_ and token.at >= last.at,
         )
-        yield from self._entered(exit_, round_, tokens, is_task=False)
+        if exit_.closes:
+            yield from self._after_parts(exit_.target, round_, tokens)
+        else:
+            yield from self._entered(exit_, round_, tokens, is_task=False)
 
     def _entered(self, edge: PlanEdge, round_: Round, tokens: list[PastToken], is_task: bool) -> Iterator[VisitRef]:
         """Yield the first visit of the edge's target that one of the tokens led to."""
@@ -144,12 +164,12 @@ class Invalidation:
                 yield target.id, index
                 return
 
-    def _invalidate(self, channel: str, edge: PlanEdge, is_invalid: Callable[[PastToken], bool]) -> list[PastToken]:
-        """Mark tokens of an edge as invalid, and return them."""
+    def _invalidate(self, name: str, part: Part, is_invalid: Callable[[PastToken], bool]) -> list[PastToken]:
+        """Mark tokens of a join or a loop as invalid, and return them."""
         invalid = []
-        for index, token in enumerate(self._history.tokens.get(channel, ())):
-            if token.edge == edge.index and is_invalid(token):
-                self._invalid_tokens.setdefault(channel, set()).add(index)
+        for index, token in enumerate(self._history.tokens.get(name, ())):
+            if token.part == part and is_invalid(token):
+                self._invalid_tokens.setdefault(name, set()).add(index)
                 invalid.append(token)
         return invalid
 
@@ -165,8 +185,9 @@ class Invalidation:
         result = Frontier(dict(frontier.records), dict(frontier.joins), dict(frontier.loops), dict(frontier.held))
         for node_id, index in self.first.items():
             self._restore_record(result, node_id, index)
-        for channel in self._invalid_tokens:
-            self._rebuild_barrier(edges, result, channel)
+        for name in self._invalid_tokens:
+            self._rebuild_join(edges, result, name)
+        self._redo_skips(result)
         for node_id in {*self.first, *self._roots}:
             self._reset_targets_without_barrier(edges, result, node_id)
         return result
@@ -177,7 +198,7 @@ class Invalidation:
         invalid = visits[index]
         visits_of_first = 0 if invalid.status is NodeStatus.SKIPPED else 1
         if index:
-            result.records[node_id] = visits[index - 1].record
+            result.records[node_id] = self._history.record_after(node_id, index - 1)
         elif invalid.visits > visits_of_first and self._may_have_valid_visits(node_id):
             raise HistoryUnknown(node_id)
         else:
@@ -192,44 +213,57 @@ class Invalidation:
         loops = self._plan.nodes[node_id].loops
         for root in self._reached_from[node_id]:
             shared = sum(one == other for one, other in zip(loops, self._plan.nodes[root].loops, strict=False))
-            if not any(self._history.visits[root][-1].round[:shared]):
+            if not any(self._history.visits[root][self._history.last_visit(root)].round[:shared]):
                 return False
         return True
 
-    def _rebuild_barrier(self, edges: EdgeKeys, result: Frontier, channel: str) -> None:
-        """Rebuild a barrier from its valid tokens.
+    def _rebuild_join(self, edges: EdgeKeys, result: Frontier, name: str) -> None:
+        """Rebuild a join or a loop from its valid tokens.
 
         It is consumed if the visit that it led to is still there.
         """
-        joins, node_id = result.loops if channel.startswith(LOOP) else result.joins, channel.split(":", 1)[1]
-        invalid, tokens = self._invalid_tokens[channel], self._history.tokens[channel]
-        join: JoinState | None = None
+        joins, node_id = result.loops if name.startswith(LOOP) else result.joins, name.split(":", 1)[1]
+        invalid, tokens = self._invalid_tokens[name], self._history.tokens[name]
+        join: JoinTokens | None = None
         for index, token in enumerate(tokens):
             if index not in invalid:
-                before = join or JoinState(token.round, {}, False)
-                join = before.add(edges.keys[token.edge], token.round, token.taken)
+                before = join or JoinTokens(token.round, {}, False)
+                join = before.add(_part_key(edges, token), token.round, token.taken)
         joins.pop(node_id, None)
         if (held := result.held.get(node_id)) is not None:
-            last = held if channel.startswith(LOOP) else self._plan.nodes[node_id].entry_round(held)
+            last = held if name.startswith(LOOP) else self._plan.nodes[node_id].entry_round(held)
             if any(tokens[index].round <= last for index in invalid):
                 del result.held[node_id]
         if join is not None:
-            joins[node_id] = replace(join, is_consumed=self._has_begun(result, channel, node_id, join.round))
+            joins[node_id] = replace(join, is_consumed=self._has_begun(result, name, node_id, join.round))
 
-    def _has_begun(self, result: Frontier, channel: str, node_id: str, round_: Round) -> bool:
-        """Whether the visit for a round of this barrier has begun, or a breakpoint holds it."""
+    def _redo_skips(self, result: Frontier) -> None:
+        """Skip nodes again whose skip was undone by the end of a loop that is not over any more."""
+        for node_id, record in result.records.items():
+            skip = record.undone_skip
+            if skip is None:
+                continue
+            loops = (
+                (depth, result.loops.get(header)) for depth, header in enumerate(self._plan.nodes[node_id].loops, 1)
+            )
+            if not any(loop and (loop.round, loop.is_consumed) >= (skip[:depth], True) for depth, loop in loops):
+                result.records[node_id] = record.skipped(skip)
+
+    def _has_begun(self, result: Frontier, name: str, node_id: str, round_: Round) -> bool:
+        """Whether the visit for a round of this join has begun, or a breakpoint holds it."""
         record = result.records.get(node_id)
         latest = result.held.get(node_id, record.round if record else None)
         if latest is None:
             return False
-        if channel.startswith(LOOP):
+        if name.startswith(LOOP):
             return latest > round_
         return self._plan.nodes[node_id].entry_round(latest) >= round_
 
     def _reset_targets_without_barrier(self, edges: EdgeKeys, result: Frontier, node_id: str) -> None:
         """Reset the joins of the nodes behind `node_id` that have no barrier."""
-        visits = self._history.visits[node_id]
-        since = visits[self.first.get(node_id, len(visits) - 1)].round
+        is_root = node_id in self._roots
+        index = self._history.last_visit(node_id) if is_root else self.first[node_id]
+        since = self._history.visits[node_id][index].round
         for edge in self._plan.nodes[node_id].out:
             target = self._plan.nodes[edge.target]
             join = result.joins.get(target.id)
@@ -243,6 +277,10 @@ class Invalidation:
                 result.joins[target.id] = consumed_join(target, edges, record)
 
 
+def _part_key(edges: EdgeKeys, token: PastToken) -> PartKey:
+    return token.part if isinstance(token.part, str) else edges.keys[token.part]
+
+
 def _is_sent_by(token: PastToken, visit: PastVisit) -> bool:
     """Whether this visit sent the token, not an earlier one in the same round of an outer loop."""
     return visit.ended is not None and token.at >= visit.ended
@@ -251,7 +289,8 @@ def _is_sent_by(token: PastToken, visit: PastVisit) -> bool:
 def _led_to(tokens: list[PastToken], later: PastVisit, is_task: bool) -> bool:
     """Whether a visit began after one of these tokens.
 
-    The token of a task, and one in the first checkpoint of a copy, is first seen in the checkpoint
-    in which the visit begins.
+    A visit is first seen one checkpoint after its token. A skip is first seen with its token, and
+    so are a visit after the token of a task and a visit in the first checkpoint of a copy.
     """
-    return any(later.began > token.at or (later.began == token.at and (is_task or not token.at)) for token in tokens)
+    is_same = is_task or later.status is NodeStatus.SKIPPED
+    return any(later.began > token.at or (later.began == token.at and (is_same or not token.at)) for token in tokens)

@@ -8,9 +8,18 @@ stores nothing.
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from engine.fork.frontier import EdgeKeys, Frontier, JoinState, is_ready
-from engine.fork.patch import FrontierRouter, PatchRefused
-from engine.graph.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round
+from engine.fork.frontier import (
+    EdgeKeys,
+    Frontier,
+    JoinTokens,
+    PartKey,
+    apply_progress,
+    frontier_of,
+    is_ready,
+    position_of,
+)
+from engine.fork.patch import PatchRefused
+from engine.graph.plan import EdgeKind, Plan, PlanEdge, Round
 from engine.problems import FieldProblem
 from engine.spec.model import START
 from engine.states import FINISHED, NodeStatus
@@ -67,7 +76,7 @@ class _Migration:
                 message = f"node {node_id!r} has begun, but is in other loops in this version"
                 self._refuse(node_id, "OTHER_LOOPS", message)
         for node_id in (self.frontier.joins.keys() - begun.keys()) & self.new.nodes.keys():
-            if _entry_loops(self.old.nodes[node_id]) != _entry_loops(self.new.nodes[node_id]):
+            if self.old.nodes[node_id].entry_loops != self.new.nodes[node_id].entry_loops:
                 message = f"a node before {node_id!r} has run, but {node_id!r} is in other loops in this version"
                 self._refuse(node_id, "OTHER_LOOPS", message)
 
@@ -149,38 +158,40 @@ class _Migration:
 
     def build(self) -> Frontier:
         """Return the records and tokens known to the new version, with decided edges settled."""
-        keys = EdgeKeys(self.new).by_key.keys()
-        headers = {node.id: node for node in self.new.nodes.values() if node.is_header}
-        joins = dict(_known_joins(self.frontier.joins, keys, self.new.nodes))
-        loops = dict(_known_joins(self.frontier.loops, keys, headers))
-        records = {node_id: record for node_id, record in self.frontier.records.items() if node_id in self.new.nodes}
+        nodes = self.new.nodes
+        keys = EdgeKeys(self.new).keys
+        entries: dict[str, set[PartKey]] = {
+            node_id: {keys[edge.index] for edge in node.entries} for node_id, node in nodes.items()
+        }
+        parts: dict[str, set[PartKey]] = {
+            header: {*(keys[edge.index] for edge in nodes[header].back_edges), *loop.inner, *loop.any_joins}
+            for header, loop in self.new.loops.items()
+        }
+        joins = dict(_known_joins(self.frontier.joins, entries))
+        loops = dict(_known_joins(self.frontier.loops, parts))
+        records = {node_id: record for node_id, record in self.frontier.records.items() if node_id in nodes}
+        dead = {node_id: joins.pop(node_id) for node_id in list(joins) if self._is_dead(node_id, joins[node_id])}
         migrated = replace(self.frontier, records=records, joins=joins, loops=loops)
-        router = FrontierRouter.of(self.new, migrated)
+        position = position_of(self.new, migrated)
+        apply_progress(records, position.wake())
         for edge, round_, is_taken in self.decided:
-            router.settle([edge], round_, [edge.index] if is_taken else [])
-        self._skip_dead(router)
-        return migrated
+            apply_progress(records, position.settle_edges([edge], round_, [edge.index] if is_taken else []))
+        for node_id, join in dead.items():
+            apply_progress(records, position.skip(node_id, join.round))
+        return frontier_of(position, records, migrated.held)
 
-    def _skip_dead(self, router: FrontierRouter) -> None:
-        """Skip nodes whose join has become a single entry that is dead."""
-        for node_id, join in list(router.frontier.joins.items()):
-            node = self.new.nodes[node_id]
-            if not node.needs_barrier and not join.is_consumed and not any(join.taken.values()):
-                round_ = node.first_round(join.round)
-                router.skip(node, round_)
-                router.settle(node.out, round_, ())
-
-
-def _entry_loops(node: PlanNode) -> tuple[str, ...]:
-    """Return the loops whose counters the entry round of a node has."""
-    return node.loops[:-1] if node.is_header else node.loops
+    def _is_dead(self, node_id: str, join: JoinTokens) -> bool:
+        """Whether the join of a node has become a single entry in the new version that is dead."""
+        return not (self.new.nodes[node_id].needs_barrier or join.is_consumed or any(join.taken.values()))
 
 
 def _known_joins(
-    joins: Mapping[str, JoinState], keys: Collection[object], nodes: Mapping[str, PlanNode]
-) -> Iterator[tuple[str, JoinState]]:
-    """Yield the joins of known nodes, with the tokens of known edges."""
+    joins: Mapping[str, JoinTokens], parts: Mapping[str, Collection[PartKey]]
+) -> Iterator[tuple[str, JoinTokens]]:
+    """Yield the joins of known nodes, with the tokens of the parts that the node has."""
     for node_id, join in joins.items():
-        taken = {key: is_taken for key, is_taken in join.taken.items() if key in keys}
-        if node_id in nodes and (taken or join.is_consumed):
-            yield node_id, replace(join, taken=taken)
+        known = parts.get(node_id)
+        if known is not None:
+            taken = {key: is_taken for key, is_taken in join.taken.items() if key in known}
+            if taken or join.is_consumed:
+                yield node_id, replace(join, taken=taken)

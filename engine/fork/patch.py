@@ -5,18 +5,17 @@ at the same time are reported together.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.errors import NotStorable
 from engine.expressions import evaluator
-from engine.fork.frontier import EdgeKeys, Frontier, add_write, consumed_join
+from engine.fork.frontier import Frontier, apply_progress, frontier_of, position_of
 from engine.fork.history import RunHistory
 from engine.fork.invalidation import DependentRoot, HistoryUnknown, Invalidation
 from engine.graph.bound_node import BoundNode
 from engine.graph.channels import NodeRecord
-from engine.graph.plan import Plan, PlanEdge, PlanNode, Round
-from engine.graph.routing import settle_edges, taken_edges
+from engine.graph.plan import Plan, PlanNode
+from engine.graph.routing import taken_edges
 from engine.problems import FieldProblem
 from engine.runtime.node_context import scope_of
 from engine.sdk.node import ERROR_PORT, PortUndecided
@@ -70,8 +69,15 @@ def apply_patch(plan: Plan, frontier: Frontier, history: RunHistory, patch: Mapp
         )
         raise PatchRefused([_problem(error.node_id, "PAST_UNKNOWN", message)]) from error
     for node_id, output in patch.items():
-        result.records[node_id] = replace(result.records[node_id], status=NodeStatus.COMPLETED, output=output)
+        result.records[node_id] = _with_output(result.records[node_id], output)
     return result
+
+
+def _with_output(record: NodeRecord, output: JSON) -> NodeRecord:
+    """Return a record whose latest visit has ended with the output, also if a skip followed."""
+    if record.status is NodeStatus.SKIPPED and record.visited is not None:
+        return record.evolve(visited=(NodeStatus.COMPLETED, record.visited[1]), output=output)
+    return record.evolve(status=NodeStatus.COMPLETED, output=output)
 
 
 def _problem_of(plan: Plan, frontier: Frontier, node_id: str, output: JSON) -> FieldProblem | None:
@@ -91,30 +97,6 @@ def _problem(node_id: str, code: str, message: str) -> FieldProblem:
     return FieldProblem(f"input.patch.{node_id}", code, message, node_id=node_id)
 
 
-@dataclass(frozen=True, slots=True)
-class FrontierRouter:
-    """Settles edges in a frontier of `plan`. It changes the frontier in place."""
-
-    plan: Plan
-    frontier: Frontier
-    edges: EdgeKeys
-
-    @classmethod
-    def of(cls, plan: Plan, frontier: Frontier) -> "FrontierRouter":
-        return cls(plan, frontier, EdgeKeys(plan))
-
-    def settle(self, out: Sequence[PlanEdge], round_: Round, taken: Collection[int]) -> None:
-        """Settle edges, as engine.graph.routing.settle_edges does in a run."""
-        for write in settle_edges(self.plan, out, round_, taken, self.skip):
-            add_write(self.edges, self.frontier, self.plan, write)
-
-    def skip(self, node: PlanNode, round_: Round) -> None:
-        """Set a node to SKIPPED in a round."""
-        before = self.frontier.records.get(node.id) or NodeRecord(NodeStatus.SKIPPED)
-        record = self.frontier.records[node.id] = replace(before, status=NodeStatus.SKIPPED, round=round_)
-        self.frontier.joins[node.id] = consumed_join(node, self.edges, record)
-
-
 def settle_patched(
     plan: Plan,
     bound_nodes: Mapping[str, BoundNode],
@@ -123,7 +105,7 @@ def settle_patched(
     run_id: str,
     inputs: JSON,
 ) -> Frontier:
-    """Settle the edges of the patched nodes by their new outputs, in place.
+    """Settle the edges of the patched nodes by their new outputs.
 
     Args:
         plan: The plan of the fork's version.
@@ -137,13 +119,15 @@ def settle_patched(
     Raises:
         PatchRefused: An output does not determine the port of its node, or a condition fails.
     """
-    router = FrontierRouter.of(plan, frontier)
+    position, records = position_of(plan, frontier), dict(frontier.records)
+    apply_progress(records, position.wake())
     for node_id in patch:
-        node, record = plan.nodes[node_id], frontier.records[node_id]
+        node, record = plan.nodes[node_id], records[node_id]
         port = _port(node, bound_nodes[node_id], record.output)
-        scope = scope_of(run_id, inputs, frontier.records, (*bound_nodes[node_id].names, node_id))
-        router.settle(node.out, record.round, _taken(node, port, scope))
-    return frontier
+        scope = scope_of(run_id, inputs, records, (*bound_nodes[node_id].names, node_id))
+        round_ = record.round if record.latest_round is None else record.latest_round
+        apply_progress(records, position.settle_edges(node.out, round_, _taken(node, port, scope)))
+    return frontier_of(position, records, frontier.held)
 
 
 def _taken(node: PlanNode, port: str | None, scope: Mapping[str, Any]) -> set[int]:

@@ -1,11 +1,12 @@
-"""From a spec to a graph that LangGraph runs: plan, routing, channels and compiled graphs.
+"""From a spec to a graph that LangGraph runs: plan, position, routing and compiled graphs.
 
 Modules:
     bound_node: Nodes bound to their types, with their config validated.
-    channels: The channels of a compiled graph.
+    channels: The data that LangGraph carries for a run, and the record of a node.
     compiler: Compiles a spec to a LangGraph graph and caches the graphs.
     detached: Detaches a nested LangGraph run from its parent.
-    head: The due nodes and the pending writes of a head checkpoint.
+    head: The head checkpoint of a run as LangGraph sees it.
     plan: Loops, kinds of edges, rounds and joins of a graph.
-    routing: The edges that a node takes, and the tokens that it sends.
+    position: The settled edges of a run, and the nodes that are due because of them.
+    routing: The edges by which a node leaves.
 """

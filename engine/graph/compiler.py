@@ -1,9 +1,9 @@
 """Compile a spec to a LangGraph graph, and cache compiled graphs by spec hash.
 
 A compiled graph holds no state of a run: each invocation brings the callbacks of its run in its
-config. So all runs of equal specs share one graph, and a crash loses only the cache. A node with
-one FORWARD entry is started by a `Send`; only real joins and loop headers have channels. So a node
-costs the same in a graph of 10 nodes and in a graph of 1,000.
+config. So all runs of equal specs share one graph, and a crash loses only the cache. Every node is
+started by a `Send`. Which Sends follow from a settled node is decided by the position of the run
+(engine.graph.position), which the callbacks keep.
 """
 
 from collections.abc import Coroutine, Mapping, Sequence
@@ -22,7 +22,7 @@ from langgraph.runtime import RunControl
 from langgraph.types import Durability
 
 from engine.graph.bound_node import BoundNode, bind_nodes
-from engine.graph.channels import INPUT, JOIN_BARRIER, LOOP, NODE_RECORDS, JoinBarrier, NodeRecords, Signal, Write
+from engine.graph.channels import INPUT, Signal, Write
 from engine.graph.plan import Plan, PlanNode, make_plan
 from engine.sdk.node import NodeType
 from engine.spec.model import Spec
@@ -41,14 +41,8 @@ class GraphCallbacks(Protocol):
         """Start the run: settle the edges of `__start__`."""
         ...
 
-    async def run_node(self, node: PlanNode, entry: Signal | None, back: Signal | None) -> Sequence[Write]:
-        """Run, start or skip a node that is due.
-
-        Args:
-            node: The node.
-            entry: The signal of its entries, from a Send or from its join barrier.
-            back: The signal of its loop barrier, if the node is a header.
-        """
+    async def run_node(self, node: PlanNode, signal: Signal) -> Sequence[Write]:
+        """Run or start a node that is due. `signal` is the message of its Send."""
         ...
 
 
@@ -67,8 +61,7 @@ class CompiledGraph:
         """Run supersteps until no node is due.
 
         Args:
-            command: True to start a run, a Command with outside writes, or None to go on from
-                the head.
+            command: True to start a run, or None to go on from the head.
             run_id: The id of the run, which is LangGraph's thread id.
             callbacks: Called for each node that is due.
             control: Stops the invocation after the current superstep.
@@ -95,22 +88,14 @@ def compile_spec(
         SpecError: The type of a node does not exist, or rejects its config.
     """
     plan = make_plan(spec)
-    channels: dict[str, BaseChannel[Any, Any, Any]] = {INPUT: EphemeralValue(bool), NODE_RECORDS: NodeRecords()}
+    channels: dict[str, BaseChannel[Any, Any, Any]] = {INPUT: EphemeralValue(bool)}
     nodes: dict[str, PregelNode | NodeBuilder] = {_START: _pregel_node(_StartRunnable(), INPUT, [INPUT])}
-    for node in plan.nodes.values():
-        triggers = []
-        if node.needs_barrier:
-            triggers.append(JOIN_BARRIER + node.id)
-            channels[JOIN_BARRIER + node.id] = JoinBarrier(len(node.entries), node.joins_any)
-        if node.is_header:
-            triggers.append(LOOP + node.id)
-            channels[LOOP + node.id] = JoinBarrier(len(node.back_edges))
-        nodes[node.id] = _pregel_node(_NodeRunnable(node), list(triggers), triggers)
+    nodes |= {node.id: _pregel_node(_NodeRunnable(node), [], []) for node in plan.nodes.values()}
     graph: Pregel[Any, Any, Any, Any] = Pregel(
         nodes=nodes,
         channels=dict(channels),
         input_channels=INPUT,
-        output_channels=NODE_RECORDS,
+        output_channels=INPUT,
         checkpointer=saver,
         auto_validate=True,
     )
@@ -149,14 +134,9 @@ class _StartRunnable(_AsyncRunnable):
 class _NodeRunnable(_AsyncRunnable):
     def __init__(self, node: PlanNode) -> None:
         self._node = node
-        self._join_barrier, self._loop_barrier = JOIN_BARRIER + node.id, LOOP + node.id
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> None:
-        # A Send passes the signal itself; a trigger passes the values of the open channels.
-        is_triggered = isinstance(input, dict)
-        entry = input.get(self._join_barrier) if is_triggered else Signal(*input)
-        back = input.get(self._loop_barrier) if is_triggered else None
-        _emit(config or {}, await _callbacks_of(config).run_node(self._node, entry, back))
+        _emit(config or {}, await _callbacks_of(config).run_node(self._node, Signal(*input)))
 
 
 class GraphCache:

@@ -1,7 +1,7 @@
 """The execution plan of a graph: loops, kinds of edges and joins, computed from the spec only.
 
-The compiler, the routing and the forks read the plan; no other module decides what may follow what.
-A plan is pure data of a spec. It holds no state of a run, so a crash cannot damage it.
+The compiler, the position of a run and the forks read the plan; no other module decides what may
+follow what. A plan is pure data of a spec. It holds no state of a run, so a crash cannot damage it.
 
 Loops
     A loop is a strongly connected component of the graph: two or more nodes, or one node with an
@@ -11,9 +11,9 @@ Loops
     Steensgaard (1993).
 
 Kinds of edges
-    A BACK edge leads from a node of a loop to the header of that loop. An EXIT edge leads out of at
-    least one loop. All other edges are FORWARD edges. The entries of a node are its incoming
-    FORWARD and EXIT edges.
+    A BACK edge leads from a node of a loop to the header of that loop. It may leave inner loops at
+    the same time. An EXIT edge leads out of at least one loop and closes none. All other edges are
+    FORWARD edges. The entries of a node are its incoming FORWARD and EXIT edges.
 
 Rounds
     A node in k nested loops always runs in a round: a tuple of k counters, outermost loop first. A
@@ -21,29 +21,14 @@ Rounds
     runs in round (*r, 0). It runs in round (*r, n + 1) when a BACK edge is taken in round (*r, n).
     Tuples compare lexicographically, so the later of two rounds is the greater one.
 
-Tokens
-    Each outgoing edge of a node that has run or was skipped is settled: it is taken or it is dead.
-    Settling sends the token (edge, round, taken) to the target. The round of a token has the
-    counters of the loops that both ends share; for a BACK edge these include the loop that it
-    closes. An EXIT edge that is not taken sends no token yet, because a later round of its loop may
-    still take it. It is dead when its loop is over.
-
-Joins
-    The join barrier of a node collects the tokens of its entries. It opens once for each round:
-    when every entry is settled, or with `join: any` when the first one is taken. The node runs if
-    at least one entry is taken, else it is skipped (dead-path elimination, WS-BPEL 2.0, section
-    12.5.1). A token of a newer round resets the barrier; a token of an older round is ignored. A
-    node with one FORWARD entry needs no barrier.
-
-Loop barriers
-    The loop barrier of a header collects the tokens of its BACK edges. It opens when all of them
-    are settled for a round. If one is taken, the header runs in the next round. If all are dead,
-    the loop is over, and the exits of the header that were never taken are dead.
+docs/loops.md describes how edges settle, when a node runs and when a round is over. The state of a
+run in its plan is engine.graph.position.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from engine.problems import FieldProblem
 from engine.spec.model import END, START, EdgeSpec, Join, NodeSpec, Spec
@@ -51,6 +36,8 @@ from engine.states import Severity
 
 MAX_DEPTH = 20
 """The greatest depth of nested loops. Each level costs one more pass over the rest of the graph."""
+START_TYPE = "start"
+"""The type of the nodes at which a run begins if no edge leaves `__start__`."""
 Round = tuple[int, ...]
 """One counter for each enclosing loop of a node, outermost first."""
 
@@ -79,6 +66,13 @@ class PlanEdge:
     condition: str | None
     kind: EdgeKind
     shared: int
+    leaves: int = 0
+    """The number of loops that the edge leaves; a BACK edge may leave some as well."""
+
+    @property
+    def closes(self) -> bool:
+        """Whether the edge leads to the header of a loop that contains its source."""
+        return self.kind is EdgeKind.BACK
 
     def round_at_target(self, round_: Round) -> Round:
         """Convert a round of the source to the round of the token that this edge sends."""
@@ -100,16 +94,16 @@ class PlanNode:
     """The incoming BACK edges. Only a header has some."""
     out: tuple[PlanEdge, ...]
     exits: tuple[PlanEdge, ...]
-    """For a header: the EXIT edges that are dead when its loop is over. These are the edges for
-    which this loop is the outermost one that they leave.
+    """For a header: the edges that are dead when its loop is over. These are the edges for which
+    this loop is the outermost one that they leave. Some of them close a loop around it.
     """
 
     @property
     def needs_barrier(self) -> bool:
-        """Whether the node has a join barrier.
+        """Whether the node joins its entries, so that the position must remember which have settled.
 
-        The token of a single FORWARD entry starts or skips the node at once. A single EXIT entry
-        needs the barrier, because several rounds of the loop may take it and the node runs once.
+        A single FORWARD entry starts or skips the node at once. A single EXIT entry needs the
+        barrier, because several rounds of the loop may take it and the node runs once.
         """
         return len(self.entries) != 1 or self.entries[0].kind is EdgeKind.EXIT
 
@@ -126,6 +120,32 @@ class PlanNode:
         """Return the round of the entries that led to `round_` of the node: undo `first_round`."""
         return round_[:-1] if self.is_header else round_
 
+    @property
+    def entry_loops(self) -> tuple[str, ...]:
+        """The headers of the loops that contain the node and its entries, outermost first."""
+        return self.loops[:-1] if self.is_header else self.loops
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLoop:
+    """A loop of the plan, with the parts that have to settle before a round of it is over."""
+
+    header: str
+    parent: str | None
+    """The header of the loop directly around it."""
+    body: tuple[str, ...]
+    """Its nodes, with those of the loops inside."""
+    exits: tuple[PlanEdge, ...]
+    """The edges for which it is the outermost loop that they leave."""
+    inner: tuple[str, ...]
+    """The headers of the loops directly inside."""
+    any_joins: tuple[str, ...]
+    """The nodes directly inside with several entries and `join: any`. The first taken entry starts
+    such a node, and the round has to wait for the others.
+    """
+    part_count: int
+    """The number of parts of a round: the BACK edges, the inner loops and the `any_joins`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -138,6 +158,8 @@ class Plan:
     """The nodes that no edge leaves."""
     steps: tuple[tuple[str, ...], ...] = field(default=())
     """The nodes by the earliest step in which they can run."""
+    loops: Mapping[str, PlanLoop] = field(default_factory=dict)
+    """The loops by header."""
 
 
 class PlanError(Exception):
@@ -185,18 +207,55 @@ def make_plan(spec: Spec) -> Plan:
         tuple(edge for edge in planned if edge.source == START),
         tuple(node_id for node_id, node in nodes.items() if not node.out),
         _steps(nodes),
+        loops.describe(nodes, exits),
     )
 
 
+class Starts(NamedTuple):
+    """The nodes at which a run begins.
+
+    `is_fallback` means that nothing tells where: every node has an incoming edge, so the run begins
+    at the first node of the spec.
+    """
+
+    node_ids: list[str]
+    is_fallback: bool = False
+
+
+def find_starts(spec: Spec) -> Starts:
+    """Find the nodes at which a run begins.
+
+    These are the targets of the edges from `__start__`; without any, the nodes of type `start`;
+    without any, the nodes that no edge enters; without any, the first node.
+    """
+    ids = [node.id for node in spec.nodes]
+    known = set(ids)
+    targets = {edge.target for edge in spec.edges if edge.source == START}
+    if named := [node_id for node_id in ids if node_id in targets]:
+        return Starts(named)
+    if named := [node.id for node in spec.nodes if node.type == START_TYPE]:
+        return Starts(named)
+    entered = {edge.target for edge in spec.edges if edge.source in known}
+    if free := [node_id for node_id in ids if node_id not in entered]:
+        return Starts(free)
+    return Starts(ids[:1], is_fallback=True)
+
+
 def _edges_with_starts(spec: Spec) -> list[EdgeSpec]:
-    """Return the edges of the spec, and an edge from `__start__` to each node that none enters."""
+    """Return the edges of the spec, and the implied edges from `__start__`.
+
+    These lead to the nodes that no edge enters. If the spec has no edge from `__start__`, they lead
+    to all nodes at which a run begins.
+    """
     entered = {edge.target for edge in spec.edges}
-    missing = [
+    has_start_edge = any(edge.source == START for edge in spec.edges)
+    starts = set() if has_start_edge else set(find_starts(spec).node_ids)
+    implied = [
         EdgeSpec(id=f"{START}->{node.id}", source=START, target=node.id)
         for node in spec.nodes
-        if node.id not in entered
+        if node.id not in entered or node.id in starts
     ]
-    return [*spec.edges, *missing]
+    return [*spec.edges, *implied]
 
 
 class _LoopForest:
@@ -239,8 +298,11 @@ class _LoopForest:
         """Return the node by which the loop is entered; the first node of the spec if none is."""
         entries = {t for s, t in pairs if t in body and s not in body}
         if len(entries) > 1:
-            names = ", ".join(sorted(entries))
-            message = f"the loop can be entered at {names}; give it one entry"
+            names = ", ".join(repr(node_id) for node_id in sorted(entries))
+            message = (
+                f"the loop can be entered at {names}, so its rounds cannot be told apart: put a node before "
+                "these, lead all edges from outside and all edges that repeat the loop to it, and choose there"
+            )
             self._problems.append(
                 FieldProblem("edges", "LOOP_ENTRIES", message, Severity.ERROR, node_id=sorted(entries)[0])
             )
@@ -254,13 +316,31 @@ class _LoopForest:
         kind = EdgeKind.EXIT if len(source) > shared else EdgeKind.FORWARD
         if (edge.source, edge.target) in self._back_pairs:
             kind, shared = EdgeKind.BACK, source.index(edge.target) + 1
-        return PlanEdge(index, edge.id, edge.source, edge.target, edge.port, edge.condition, kind, shared)
+        leaves = len(source) - shared
+        return PlanEdge(index, edge.id, edge.source, edge.target, edge.port, edge.condition, kind, shared, leaves)
+
+    def describe(self, nodes: Mapping[str, PlanNode], exits: Mapping[str, Sequence[PlanEdge]]) -> dict[str, PlanLoop]:
+        """Return every loop by its header."""
+        around = {header: self.headers[header][:-1] for header in self.bodies}
+        parents = {header: outer[-1] if outer else None for header, outer in around.items()}
+        any_joins: dict[str, list[str]] = {header: [] for header in self.bodies}
+        for node in nodes.values():
+            if node.entry_loops and node.joins_any and len(node.entries) > 1:
+                any_joins[node.entry_loops[-1]].append(node.id)
+        loops = {}
+        for header, parent in parents.items():
+            inner = tuple(other for other, outer in parents.items() if outer == header)
+            part_count = len(nodes[header].back_edges) + len(inner) + len(any_joins[header])
+            body = tuple(node for node in nodes if node in self.bodies[header])
+            own_exits = tuple(exits.get(header, ()))
+            loops[header] = PlanLoop(header, parent, body, own_exits, inner, tuple(any_joins[header]), part_count)
+        return loops
 
     def exits(self, edges: Iterable[PlanEdge]) -> dict[str, list[PlanEdge]]:
-        """Group the EXIT edges by the header of the outermost loop that they leave."""
+        """Group the edges that leave loops by the header of the outermost loop that they leave."""
         by_header: dict[str, list[PlanEdge]] = {}
         for edge in edges:
-            if edge.kind is EdgeKind.EXIT:
+            if edge.leaves:
                 by_header.setdefault(self.headers[edge.source][edge.shared], []).append(edge)
         return by_header
 

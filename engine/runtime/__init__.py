@@ -11,7 +11,7 @@ Modules:
     reporter: Progress, streamed text, usage and retries of a running visit.
     run_info: The facts about a claimed run, and the reasons to stop it.
     run_state: Node records, node states and uncommitted events.
-    scheduler: The callbacks of the graph: runs due nodes and routes results.
+    scheduler: The callbacks of the graph: runs due nodes and settles results.
     single_node: Executes one node outside any run.
     stop: The stop requests of a run.
     task_runner: Runs nodes as tasks beside the graph.

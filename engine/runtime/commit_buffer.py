@@ -5,11 +5,11 @@ in the order in which it happened.
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 
 from engine.events import CheckpointSaved, RunError, StatusChange
-from engine.runtime.ports import CheckpointRecord, Entry, Journal, PendingWrite, RunChange, StatusMoved
+from engine.runtime.ports import CheckpointRecord, Entry, Journal, RunChange, StatusMoved
 from engine.runtime.run_info import RunInfo
 from engine.runtime.run_state import RunState
 from engine.runtime.waits import Waits
@@ -26,17 +26,12 @@ class CommitBuffer:
 
     def __init__(self, info: RunInfo, state: RunState, waits: Waits, journal: Journal) -> None:
         self._info, self._state, self._waits, self._journal = info, state, waits, journal
-        self._writes: list[PendingWrite] = []
         self._in_flight: list[Awaitable[int]] = []
-
-    def add_writes(self, writes: Iterable[PendingWrite]) -> None:
-        """Add rows of outside writes to the next entry."""
-        self._writes += writes
 
     @property
     def has_changes(self) -> bool:
         """Whether there is something to commit."""
-        return bool(self._state.events or self._writes)
+        return bool(self._state.events)
 
     @property
     def is_full(self) -> bool:
@@ -93,14 +88,12 @@ class CommitBuffer:
         if record is not None:
             events.append((datetime.now(UTC), CheckpointSaved(record.id, record.step)))
         opened_waits, settled_wait_ids = self._waits.take_changes()
-        writes, self._writes = self._writes, []
         return Entry(
             info.id,
             info.epoch,
             info.lineage,
             events,
             record,
-            writes,
             opened_waits,
             settled_wait_ids,
             progress=self._state.progress,

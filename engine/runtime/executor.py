@@ -1,12 +1,13 @@
 """Execute one claimed run until it is terminal, PAUSED, WAITING or released to the queue.
 
-LangGraph decides in supersteps which node is next (Pregel, Malewicz et al. 2010); tasks run beside
-them. A crash at any line loses only what the journal has not committed: the head checkpoint with
-the writes on top of it says which tasks were running, and the next claim starts those again. The
-events, outputs and checkpoint of a superstep are one entry, together with the results that started
-it, and tasks scheduled in a superstep start only after that commit. Every entry carries the epoch
-of the claim as a fencing token (Chubby, Burrows 2006), so a worker that lost its lease writes
-nothing.
+LangGraph runs the due nodes in supersteps (Pregel, Malewicz et al. 2010); tasks run beside them.
+The position of the run (engine.graph.position) decides which nodes are due. A crash at any line
+loses only what the journal has not committed: the head checkpoint says which tasks were running,
+and the next claim starts those again. Every entry that changes the state has a checkpoint with
+everything that has finished, also outside of supersteps. The events, outputs and checkpoint of a
+superstep are one entry, together with the results that started it, and tasks scheduled in a
+superstep start only after that commit. Every entry carries the epoch of the claim as a fencing
+token (Chubby, Burrows 2006), so a worker that lost its lease writes nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,10 +15,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from langgraph.errors import GraphDrained
-from langgraph.types import Command
 
-from engine.graph.channels import NODE_RECORDS, NodeRecord
+from engine.graph.channels import NODE_RECORDS
 from engine.graph.compiler import CompiledGraph
+from engine.graph.position import Position
 from engine.runtime.commit_buffer import CommitBuffer
 from engine.runtime.outcome import RunOutcome
 from engine.runtime.ports import CheckpointRecord, HeadStore, Journal, OpenWait, ResumeState, RunChange
@@ -49,11 +50,12 @@ class RunExecutor:
     ) -> None:
         self.info, self.compiled, self.head = info, compiled, head
         self.final_status: RunStatus | None = None
-        self.state, self.waits = RunState(info.id, len(compiled.plan.nodes), {}), Waits()
+        self.state, self.waits = RunState(info.id, len(compiled.plan.nodes)), Waits()
+        self.position = Position(compiled.plan)
         self._tasks = TaskRunner(info, compiled.bound_nodes, self.state, journal, resources)
         self._stop = StopControl(self._tasks, info.failure)
         self._scheduler = NodeScheduler(
-            info, compiled, self.state, self._tasks, self.waits, self._stop, info.breakpoints
+            info, compiled, self.state, self._tasks, self.waits, self._stop, info.breakpoints, self.position
         )
         self._buffer = CommitBuffer(info, self.state, self.waits, journal)
         self._outcome = RunOutcome(info, compiled, self.state)
@@ -124,9 +126,9 @@ class RunExecutor:
     def is_new(self) -> bool:
         return self.info.is_new
 
-    @property
-    def records(self) -> dict[str, NodeRecord]:
-        return self.state.records
+    def take_changes(self, *, is_full: bool) -> dict[str, Any]:
+        records = self.state.take_changes(is_full=is_full)
+        return {NODE_RECORDS: records, **self.position.take_changes(is_full=is_full)}
 
     @property
     def running_nodes(self) -> list[str]:
@@ -141,14 +143,26 @@ class RunExecutor:
     # The loop.
 
     def _restore(self, resume_state: ResumeState) -> None:
-        """Adopt the stored state, and schedule the tasks that ran when the last claim ended."""
+        """Adopt the stored state, and schedule the tasks that ran when the last claim ended.
+
+        A clone, and a head of an older release, may have joins that are complete and have not
+        fired: the nodes behind them become due here.
+        """
         self.state.restore(resume_state.records, resume_state.usage)
         self.waits.restore(resume_state.waits)
-        self._has_next = resume_state.has_next
+        nodes = self.compiled.plan.nodes
+        due = {node_id: signal.round_of(nodes[node_id]) for node_id, signal in resume_state.due.items()}
+        self.position.load(resume_state.values, resume_state.records, due)
+        sends = [send for token in resume_state.tokens for _, send in self._scheduler.deliver(*token)]
+        sends += [send for _, send in self._scheduler.wake()]
+        if sends:
+            self.head.enter(self.info.id, sends)
+        self._has_next = bool(due or sends)
         orphans = set(self.state.waiting_nodes) - set(self.waits.node_ids)
         self._tasks.restart(self.compiled.plan, orphans)
         was_resumed_here = resume_state.step == self.info.resumed_step
-        if self._is_step_done(resume_state.step) or (resume_state.has_held_node and not was_resumed_here):
+        has_held_node = any(signal.held for signal in resume_state.due.values())
+        if self._is_step_done(resume_state.step) or (has_held_node and not was_resumed_here):
             self._stop.request(StopReason.BREAK)
 
     async def _loop(self, command: Any) -> None:
@@ -215,19 +229,30 @@ class RunExecutor:
             self._tasks.on_result = None
 
     def _enter_results(self) -> Any:
-        """Return the results of tasks and waits as one Command; _NO_COMMAND if there are none."""
-        writes = self._scheduler.take_results()
-        if not writes:
-            return _NO_COMMAND
-        self._has_next = self._has_next or any(channel != NODE_RECORDS for channel, _ in writes)
-        entering, rows = self.head.enter(self.info.id, writes)
-        self._buffer.add_writes(rows)
-        return Command(update=entering)
+        """Settle ended tasks and waits.
+
+        Returns:
+            The input of the graph; _NO_COMMAND if no node is due.
+        """
+        sends = [send for _, send in self._scheduler.take_results()]
+        if sends:
+            self.head.enter(self.info.id, sends)
+            self._has_next = True
+        return None if self._has_next else _NO_COMMAND
 
     async def _commit_changes(self) -> None:
         """Commit results that no superstep has committed: no node was due, or the run stops."""
-        if self._buffer.has_changes:
-            await self._commit(None)
+        if self._buffer.has_changes or self._has_unsaved_state:
+            await self._commit(self._new_checkpoint())
+
+    @property
+    def _has_unsaved_state(self) -> bool:
+        """Whether the state is newer than the last checkpoint."""
+        return self.state.has_changes or self.position.has_changes
+
+    def _new_checkpoint(self) -> CheckpointRecord | None:
+        """Make a checkpoint of the state; None if the last one contains everything."""
+        return self.head.save(self.info.id) if self._has_unsaved_state else None
 
     async def _commit(self, record: CheckpointRecord | None) -> None:
         """Commit one entry.
@@ -271,7 +296,7 @@ class RunExecutor:
             self._scheduler.cancel_unfinished()
         else:
             self._scheduler.record_usage()
-        await self._commit_status(None, change)
+        await self._commit_status(self._new_checkpoint(), change)
         return self.final_status or await self._stop_early()
 
 

@@ -24,8 +24,6 @@ from engine.types import JSON
 from engine.values.redaction import NO_SECRETS
 from engine.values.storable import check_storable, clean_text, is_storable
 
-NOT_RUN = {"output": None, "status": NodeStatus.IDLE.value}
-"""The value in templates of a node that has not run."""
 NO_NAMES: Mapping[str, Any] = {}
 MAX_LOG = 10_000
 """The number of characters of one log record."""
@@ -56,10 +54,24 @@ def scope_of(
     return {**outer, **nodes, "input": inputs, "run": {"id": run_id}, "nodes": {**outer_nodes, **nodes}}
 
 
+def node_scope(status: NodeStatus, last_output: JSON) -> dict[str, Any]:
+    """Return what templates see of a node.
+
+    Args:
+        status: The status of the node.
+        last_output: The output of its latest visit that has ended. Its `output` is the same, except
+            while the node is SKIPPED.
+    """
+    output = None if status is NodeStatus.SKIPPED else last_output
+    return {"output": output, "status": status.value, "last_output": last_output}
+
+
 def _view(record: NodeRecord | None) -> dict[str, Any]:
-    if record is None:
-        return NOT_RUN
-    return {"output": record.output, "status": record.status.value}
+    return NOT_RUN if record is None else node_scope(record.status, record.output)
+
+
+NOT_RUN = node_scope(NodeStatus.IDLE, None)
+"""The value in templates of a node that has not run."""
 
 
 class RunNodeContext:

@@ -1,18 +1,21 @@
 """The interfaces that the engine requires from storage: the journal and the head checkpoints.
 
 The persistence package implements them for runs of a worker, the memory checkpointer for the items
-of a map. An Entry is one commit: its events, node outputs, checkpoint, pending writes and status
-change become durable together or not at all, whenever the process crashes. Entries of one run are
+of a map. An Entry is one commit: its events, node outputs, checkpoint and status change become
+durable together or not at all, whenever the process crashes. Entries of one run are
 committed in the order of the calls.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
+
+from langgraph.types import Send
 
 from engine.events import EventData, OutputDelta, RunError, Usage
-from engine.graph.channels import NodeRecord, Write
+from engine.graph.channels import NodeRecord, Signal
+from engine.graph.plan import Round
 from engine.sdk.node import Output
 from engine.states import RunStatus, WaitKind
 from engine.types import JSON
@@ -28,20 +31,6 @@ class CheckpointRecord:
     is_full: bool
     data: bytes
     next_nodes: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class PendingWrite:
-    """A write on top of `checkpoint_id` that no checkpoint contains yet.
-
-    After a crash it is applied again.
-    """
-
-    checkpoint_id: str
-    task_id: str
-    idx: int
-    channel: str
-    value: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +82,6 @@ class Entry:
     lineage: int = 0
     events_to_write: list[tuple[datetime, EventData]] = field(default_factory=list)
     checkpoint: CheckpointRecord | None = None
-    writes: list[PendingWrite] = field(default_factory=list)
     opened_waits: list[OpenWait] = field(default_factory=list)
     settled_wait_ids: list[str] = field(default_factory=list)
     change: RunChange | None = None
@@ -106,17 +94,27 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class ResumeState:
-    """The stored state from which an executor resumes a run: its head and the writes on top."""
+    """The stored state from which an executor resumes a run.
+
+    Attributes:
+        records: The record of each node, with outputs.
+        values: The joins and loops by their stored names (engine.graph.position).
+        due: The nodes that the Sends of the head start, in their order.
+        step: The step of the head.
+        waits: The open waits.
+        usage: The usage so far of the unfinished visits, by node. Whoever continues a visit adds to
+            it.
+        tokens: Settled edges that an older release has stored on top of the head: the index of the
+            edge, its round at the target and whether it is taken.
+    """
 
     records: dict[str, NodeRecord]
+    values: Mapping[str, Any]
+    due: Mapping[str, Signal]
     step: int
-    has_next: bool
-    """Whether a superstep may follow: a node is due, or may be due once the writes are applied."""
-    has_held_node: bool
-    """Whether a breakpoint has delayed a node that is due."""
-    waits: list[OpenWait]
+    waits: list[OpenWait] = field(default_factory=list)
     usage: Mapping[str, Usage] = field(default_factory=dict)
-    """The usage so far of the unfinished visits, by node. Whoever continues a visit adds to it."""
+    tokens: Sequence[tuple[int, Round, bool]] = ()
 
 
 class Fenced(Exception):
@@ -178,9 +176,12 @@ class AttachedRun(Protocol):
         """Whether nothing of the run is stored yet, so that there is no head to load."""
         ...
 
-    @property
-    def records(self) -> dict[str, NodeRecord]:
-        """The live record of each node, with outputs. The graph's channel shares this object."""
+    def take_changes(self, *, is_full: bool) -> dict[str, Any]:
+        """Return what a checkpoint stores of the state since the last call, by stored name.
+
+        Args:
+            is_full: Return all of the state instead. Outputs are never part of it.
+        """
         ...
 
     @property
@@ -213,11 +214,14 @@ class HeadStore(Protocol):
         """Forget a run. Does nothing if the run is not attached."""
         ...
 
-    def enter(self, run_id: str, writes: Sequence[Write]) -> tuple[list[Write], list[PendingWrite]]:
-        """Add writes from outside of the graph to the head of an attached run.
+    def enter(self, run_id: str, sends: Sequence[Send]) -> None:
+        """Make nodes due on top of the head of an attached run. The next checkpoint has them."""
+        ...
+
+    def save(self, run_id: str) -> CheckpointRecord | None:
+        """Make a checkpoint of the state as it is, outside of a superstep.
 
         Returns:
-            The writes that the next Command must bring into the graph, and the rows that make them
-            durable.
+            The checkpoint for the next commit; None if the run has no head yet, or keeps none.
         """
         ...

@@ -18,16 +18,21 @@ from engine.states import EXECUTED, NodeStatus, progress_from_counts
 class RunState:
     """The records and states of the nodes of one run.
 
-    `total` is the number of nodes of the spec. `records` is shared with the graph's channel.
-    `events` are the events of the next commit, in order.
+    `total` is the number of nodes of the spec. `events` are the events of the next commit, in
+    order.
     """
 
-    def __init__(self, run_id: str, total: int, records: dict[str, NodeRecord]) -> None:
-        self.run_id, self.total, self.records = run_id, total, records
+    def __init__(self, run_id: str, total: int) -> None:
+        self.run_id, self.total = run_id, total
+        self.records: dict[str, NodeRecord] = {}
         self.node_states: dict[str, NodeState] = {}
+        self._changed: set[str] = set()
+        """The nodes whose record has changed since the last `take_changes`."""
+        self._before_skip: dict[str, NodeState] = {}
+        """The states of skipped nodes after their latest visit, for `unskip`."""
         self.events: list[tuple[datetime, EventData]] = []
         # Maintained with each change: a new count for each superstep would cost time by graph size.
-        self._count = Counter(record.status for record in records.values())
+        self._count: Counter[NodeStatus] = Counter()
 
     def node_state(self, node_id: str, **changes: Any) -> NodeState:
         """Return the state of a node with some changes, without storing them."""
@@ -47,21 +52,49 @@ class RunState:
         self.node_states[state.node_id] = state
         self.events.append((at or datetime.now(UTC), NodeChange(state)))
 
-    def set_record(self, node_id: str, record: NodeRecord) -> dict[str, NodeRecord]:
-        """Set the record of a node, and return the value to write to the graph's channel."""
+    def set_record(self, node_id: str, record: NodeRecord) -> None:
         before = self.records.get(node_id)
         if before is not None:
             self._count[before.status] -= 1
         self._count[record.status] += 1
         self.records[node_id] = record
-        return {node_id: record}
+        self._changed.add(node_id)
+        if record.status is not NodeStatus.SKIPPED:
+            self._before_skip.pop(node_id, None)
 
-    def skip(self, node_id: str, round_: Round) -> dict[str, NodeRecord]:
-        """Skip a node in a round, and return the value to write to the graph's channel."""
-        before = self.records.get(node_id)
-        visits, output = (before.visits, before.output) if before else (0, None)
-        self.add_change(NodeState(self.run_id, node_id, NodeStatus.SKIPPED, visits=visits, progress=0.0))
-        return self.set_record(node_id, NodeRecord(NodeStatus.SKIPPED, visits, round_, output))
+    def skip(self, node_id: str, round_: Round, *, has_event: bool = True) -> None:
+        """Skip a node in a round. Without an event if the skip is undone at the same time."""
+        record = (self.records.get(node_id) or NodeRecord(NodeStatus.IDLE)).skipped(round_)
+        if has_event:
+            if record.visited is not None and node_id in self.node_states:
+                self._before_skip.setdefault(node_id, self.node_states[node_id])
+            self.add_change(NodeState(self.run_id, node_id, NodeStatus.SKIPPED, visits=record.visits, progress=0.0))
+        self.set_record(node_id, record)
+
+    def unskip(self, node_id: str) -> None:
+        """Show the latest visit of a skipped node again, because its loop is over."""
+        before = self._before_skip.pop(node_id, None)
+        record = self.records[node_id].restored()
+        self.set_record(node_id, record)
+        shown = self.node_states.get(node_id)
+        if shown is not None and shown.status is not NodeStatus.SKIPPED:
+            return  # The skip had no event.
+        result = {"progress": 1.0, "output": record.output, "has_output": True}
+        self.add_change(before or NodeState(self.run_id, node_id, record.status, record.visits, **result))
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether records have changed since the last `take_changes`."""
+        return bool(self._changed)
+
+    def take_changes(self, *, is_full: bool) -> dict[str, list[Any]]:
+        """Return the records that have changed since the last call, packed.
+
+        Args:
+            is_full: Return all records instead.
+        """
+        changed, self._changed = self._changed, set()
+        return {node_id: self.records[node_id].pack() for node_id in (self.records if is_full else changed)}
 
     def take_events(self) -> list[tuple[datetime, EventData]]:
         """Return the events since the last commit, and forget them."""

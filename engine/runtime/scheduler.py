@@ -1,10 +1,10 @@
-"""The callbacks of the graph for one run: run, start or skip a due node, and route its result.
+"""The callbacks of the graph for one run: run or start a due node, and settle it by its result.
 
-The scheduler changes only the state in memory and returns channel writes. The executor commits
-both together, so a crash between them is not possible.
+The scheduler changes only the state and the position in memory and returns the Sends of the nodes
+that are due. The executor commits them together, so a crash between them is not possible.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, assert_never
@@ -14,10 +14,11 @@ from langgraph.types import Send
 
 from engine.events import RunError
 from engine.expressions import evaluator
-from engine.graph.channels import NODE_RECORDS, NodeRecord, Signal, Write
+from engine.graph.channels import NodeRecord, Signal, Write
 from engine.graph.compiler import CompiledGraph
 from engine.graph.plan import PlanEdge, PlanNode, Round
-from engine.graph.routing import close_loop, settle_edges, taken_edges
+from engine.graph.position import Position, Progress
+from engine.graph.routing import taken_edges
 from engine.runtime.attempts import NodeResult, error_output, run_attempts
 from engine.runtime.node_context import scope_of
 from engine.runtime.ports import OpenWait
@@ -45,37 +46,35 @@ class NodeScheduler:
     waits: Waits
     stop: "StopControl"
     breakpoints: frozenset[str]
+    position: Position
 
     def start(self) -> Sequence[Write]:
         """Start the run: settle the edges of `__start__`, which may have conditions."""
-        changed: dict[str, NodeRecord] = {}
         starts = self.compiled.plan.starts
         try:
             taken = taken_edges(starts, None, lambda edge: evaluator.truthy(edge.condition or "", self._scope(())))
         except evaluator.ExpressionError as error:
             self.stop.fail(RunError("EXPRESSION", f"the condition of an edge out of __start__: {error}"))
             return ()
-        writes = self._settle_edges(starts, (), taken, changed)
-        return [(NODE_RECORDS, changed), *writes]
+        return self._advance(self.position.begin(taken))
 
-    async def run_node(self, node: PlanNode, entry: Signal | None, back: Signal | None) -> Sequence[Write]:
-        """Run, start or skip a node that is due; see GraphCallbacks.run_node.
+    def deliver(self, edge: int, round_: Round, taken: bool) -> Sequence[Write]:
+        """Settle an edge that an older release has stored on top of the head."""
+        return self._advance(self.position.deliver(edge, round_, taken))
+
+    def wake(self) -> Sequence[Write]:
+        """Start what the restored position makes due; see Position.wake."""
+        return self._advance(self.position.wake())
+
+    async def run_node(self, node: PlanNode, signal: Signal) -> Sequence[Write]:
+        """Run or start a node that is due; see GraphCallbacks.run_node.
 
         At a breakpoint the node is sent to itself as `held`, and the run pauses before it.
         """
-        if back is not None and not back.live:
-            return close_loop(self.compiled.plan, node, back.round)
-        if back is not None:
-            round_, is_live = (*back.round[:-1], back.round[-1] + 1), True
-        elif entry is not None:
-            round_, is_live = entry.round if entry.held else node.first_round(entry.round), entry.live
-        else:
-            return ()
-        if not is_live:
-            return self._skip(node, round_)
-        if node.id in self.breakpoints and not (entry and entry.held):
+        round_ = signal.round_of(node)
+        if node.id in self.breakpoints and not signal.held:
             self.stop.request(StopReason.BREAK)
-            return [(TASKS, Send(node.id, Signal(round_, True, held=True)))]
+            return [(TASKS, Send(node.id, Signal(round_, held=True)))]
         return await self._begin_visit(node, round_)
 
     async def _begin_visit(self, node: PlanNode, round_: Round) -> Sequence[Write]:
@@ -90,18 +89,14 @@ class NodeScheduler:
         bound_node = self.compiled.bound_nodes[node.id]
         if not bound_node.is_inline:
             self.tasks.schedule(node, record)
-            return [(NODE_RECORDS, self.state.set_record(node.id, record))]
+            self.state.set_record(node.id, record)
+            return ()
         context, reporter = self.tasks.new_context(bound_node, record)
         result = await run_attempts(bound_node, context, reporter.attempt_failed, reporter.attempt_started)
         return self._settle(node, record, result, context.noted_input)
 
-    def _skip(self, node: PlanNode, round_: Round) -> Sequence[Write]:
-        changed = self.state.skip(node.id, round_)
-        writes = self._settle_edges(node.out, round_, (), changed)
-        return [(NODE_RECORDS, changed), *writes]
-
     def take_results(self) -> list[Write]:
-        """Settle the nodes whose tasks or waits have ended, and return the writes for the graph.
+        """Settle the nodes whose tasks or waits have ended, and return Sends of the nodes now due.
 
         Waits are left open if the run is to stop: they end after the next claim.
         """
@@ -121,28 +116,26 @@ class NodeScheduler:
             return self._begin_wait(node, record, result, result.outcome, node_input)
         output, port, error = _interpret(node, result)
         status = NodeStatus.FAILED if error else NodeStatus.COMPLETED
-        changed = self.state.set_record(node.id, NodeRecord(status, record.visits, record.round, output))
+        self.state.set_record(node.id, NodeRecord(status, record.visits, record.round, output))
         self._record_end(node, record, result, output, error, node_input)
         if error is not None and node.spec.on_error is OnError.FAIL:
             self.stop.fail(error)
-            return [(NODE_RECORDS, changed)]
+            return ()
         try:
             taken = taken_edges(node.out, port, lambda edge: self._holds(node, edge))
         except evaluator.ExpressionError as problem:
             self.stop.fail(RunError("EXPRESSION", f"the condition of an edge out of {node.id!r}: {problem}", node.id))
-            return [(NODE_RECORDS, changed)]
-        writes = self._settle_edges(node.out, record.round, taken, changed)
-        return [(NODE_RECORDS, changed), *writes]
+            return ()
+        return self._advance(self.position.settle(node.id, taken))
 
-    def _settle_edges(
-        self, out: Sequence[PlanEdge], round_: Round, taken: Collection[int], changed: dict[str, NodeRecord]
-    ) -> list[Write]:
-        """Settle edges, and add the records of the nodes that are skipped at once to `changed`."""
-
-        def skip(node: PlanNode, node_round: Round) -> None:
-            changed.update(self.state.skip(node.id, node_round))
-
-        return settle_edges(self.compiled.plan, out, round_, taken, skip)
+    def _advance(self, progress: Progress) -> Sequence[Write]:
+        """Skip and restore nodes as the position has decided. Return Sends of the due nodes."""
+        restored = set(progress.restored)
+        for node_id, round_ in progress.skipped:
+            self.state.skip(node_id, round_, has_event=node_id not in restored)
+        for node_id in progress.restored:
+            self.state.unskip(node_id)
+        return [(TASKS, Send(node_id, Signal(round_))) for node_id, round_ in progress.due]
 
     def _begin_wait(
         self,
@@ -164,7 +157,8 @@ class NodeScheduler:
             started_at=result.started_at,
         )
         self.state.add_change(state, result.ended_at)
-        return [(NODE_RECORDS, self.state.set_record(node.id, record.evolve(status=NodeStatus.WAITING)))]
+        self.state.set_record(node.id, record.evolve(status=NodeStatus.WAITING))
+        return ()
 
     def _end_wait(self, wait: OpenWait, end: Output | RunError) -> Sequence[Write]:
         output, error = (None, end) if isinstance(end, RunError) else (end, None)

@@ -11,7 +11,7 @@ from typing import Any
 from engine.events import LogRecorded, OutputDelta, RunError, Usage
 from engine.graph.bound_node import BoundNode
 from engine.runtime.attempts import run_attempts
-from engine.runtime.node_context import RunNodeContext
+from engine.runtime.node_context import RunNodeContext, node_scope
 from engine.runtime.ports import Entry
 from engine.runtime.reporter import NodeReporter
 from engine.runtime.run_info import RunInfo
@@ -63,7 +63,8 @@ def build_scope(values: Mapping[str, JSON], run_id: str) -> dict[str, JSON]:
     """Build the scope of templates, as it would be in a run.
 
     Args:
-        values: The values by name. The outputs of other nodes are in `nodes: {id: {output}}`.
+        values: The values by name. The outputs of other nodes are in `nodes: {id: {output}}`, which
+            may give their `status` and `last_output` as well.
         run_id: The value of `run.id`.
 
     Returns:
@@ -74,7 +75,8 @@ def build_scope(values: Mapping[str, JSON], run_id: str) -> dict[str, JSON]:
 
 
 def _completed_view(node: Mapping[str, JSON]) -> dict[str, JSON]:
-    return {"output": None, "status": NodeStatus.COMPLETED.value, **node}
+    last_output = node.get("last_output", node.get("output"))
+    return {**node_scope(NodeStatus.COMPLETED, last_output), **node}
 
 
 async def execute(
@@ -100,7 +102,7 @@ async def execute(
     Raises:
         asyncio.CancelledError: The task was cancelled. Failures of the node are returned.
     """
-    journal, state = _LogJournal(), RunState(info.id, 1, {})
+    journal, state = _LogJournal(), RunState(info.id, 1)
     reporter = NodeReporter(info, NODE_ID, 1, state, journal)
     allowed = {name: resource for name, resource in resources.items() if name != EXCLUDED_RESOURCE}
     context = RunNodeContext(info, NODE_ID, 1, scope, allowed, reporter, types=types)

@@ -6,6 +6,7 @@ durable: the next claim starts those nodes again.
 """
 
 import asyncio
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -147,7 +148,9 @@ class TaskRunner:
         """Create the context of a visit, and the reporter behind it."""
         info, node_id = self._info, node.spec.id
         reporter = NodeReporter(info, node_id, record.visits, self._state, self._journal)
-        scope = scope_of(info.id, info.inputs, self._state.records, node.names, info.outer_names)
+        # The node sees itself as RUNNING, also an inline node, whose record is not stored yet.
+        records = ChainMap({node_id: record}, self._state.records)
+        scope = scope_of(info.id, info.inputs, records, node.names, info.outer_names)
         context = RunNodeContext(
             info, node_id, record.visits, scope, self._resources, reporter, self._abandoned, node.types
         )

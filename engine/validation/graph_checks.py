@@ -10,7 +10,7 @@ from functools import cached_property
 from graphlib import TopologicalSorter
 from itertools import islice
 
-from engine.graph.plan import strongly_connected
+from engine.graph.plan import find_starts, strongly_connected
 from engine.problems import FieldProblem, join_path
 from engine.sdk.node import ERROR_PORT
 from engine.spec.model import END, START, EdgeSpec, OnError, Spec
@@ -119,23 +119,15 @@ def check_branches(graph: Graph, node_indexes: Sequence[int]) -> Iterator[FieldP
 
 
 def check_reach(graph: Graph, node_indexes: Sequence[int]) -> Iterator[FieldProblem]:
-    """Find nodes that no run can reach.
-
-    A run begins at the targets of edges from `__start__`; without those at the `start` nodes;
-    without those at every node that no edge enters.
-    """
-    spec, ids = graph.spec, graph.ids
-    entered = {target for _, target in graph.pairs}
-    starts = [edge.target for edge in spec.edges if edge.source == START and edge.target in ids]
-    if not starts:
-        starts = [node.id for node in spec.nodes if node.type == "start"]
-    if not starts:
-        starts = [node.id for node in spec.nodes if node.id not in entered]
-    if spec.nodes and not starts:
-        message = "no node can begin, since an edge enters each: add a `start` node, or an edge from `__start__`"
-        yield FieldProblem("nodes", "UNREACHABLE", message)
-        return
-    reached = _reachable(starts, graph.pairs)
+    """Find nodes that no run can reach. Warn if nothing names the start of a run."""
+    spec, starts = graph.spec, find_starts(graph.spec)
+    if starts.is_fallback and spec.nodes:
+        message = (
+            f"every node has an incoming edge, so a run begins at the first node, {spec.nodes[0].id!r}: "
+            "add a `start` node or an edge from `__start__` to name the start"
+        )
+        yield FieldProblem("nodes", "IMPLIED_START", message, Severity.WARNING, spec.nodes[0].id)
+    reached = _reachable(starts.node_ids, graph.pairs)
     for node, index in zip(spec.nodes, node_indexes, strict=True):
         if node.id not in reached:
             message = f"no path leads from the start to {node.id!r}"

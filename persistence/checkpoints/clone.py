@@ -38,8 +38,8 @@ class RunClone:
     """The checkpoint of the other run."""
     values: dict[str, Any]
     """The channel values of the new checkpoint."""
-    due: tuple[list[str], list[str]]
-    """The nodes that run next, and the channels that were updated for them."""
+    due: list[str]
+    """The nodes that run next."""
     results: Mapping[str, VisitResult]
     """The copied results, by node."""
     node_count: int
@@ -129,7 +129,7 @@ async def _write(connection: AsyncConnection, run_id: str, seq: int, clone: RunC
     for node_id, record in clone.records.items():
         if node_id in clone.patch:
             rows.patch(node_id, record, clone.patch[node_id])
-        elif record.status is NodeStatus.SKIPPED:
+        if record.status is NodeStatus.SKIPPED:
             rows.skip(node_id, record)
     graph_id = str(uuid6(clock_seq=clone.snapshot.step))
     checkpoint = _checkpoint(run_id, rows.seq + 1, graph_id, clone)
@@ -209,7 +209,6 @@ def _event_row(run_id: str, seq: int, node_id: str | None, type: EventType, body
 
 def _checkpoint(run_id: str, seq: int, graph_id: str, clone: RunClone) -> dict[str, Any]:
     """Make one full checkpoint. No node has seen any version in it, so all open tasks are due."""
-    nodes, channels = clone.due
     step = clone.snapshot.step
     delta = CheckpointDelta(
         id=graph_id,
@@ -217,7 +216,6 @@ def _checkpoint(run_id: str, seq: int, graph_id: str, clone: RunClone) -> dict[s
         values=clone.values,
         versions=dict.fromkeys(clone.values, 1),
         seen={},
-        updated=channels or None,
         metadata={"source": "fork", "step": step, "parents": {}},
     )
     return {
@@ -227,7 +225,7 @@ def _checkpoint(run_id: str, seq: int, graph_id: str, clone: RunClone) -> dict[s
         "step": step,
         "is_full": True,
         "data": pack(delta),
-        "next_nodes": [*nodes, *clone.running_nodes],
+        "next_nodes": [*clone.due, *clone.running_nodes],
     }
 
 

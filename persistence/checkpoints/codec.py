@@ -13,7 +13,8 @@ from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMet
 from langgraph.constants import TASKS
 from langgraph.types import Send
 
-from engine.graph.channels import NODE_RECORDS, EdgeToken, NodeRecord, Signal, records_from
+from engine.graph.channels import NODE_RECORDS, NodeRecord, Signal, records_from
+from engine.graph.plan import Round
 
 
 @dataclass(slots=True)
@@ -116,28 +117,20 @@ def fold(deltas: Sequence[CheckpointDelta]) -> tuple[Checkpoint, CheckpointMetad
     return checkpoint, cast(CheckpointMetadata, last.metadata)
 
 
-def pack_write(channel: str, value: Any) -> bytes:
-    """Serialise one pending write."""
-    return ormsgpack.packb(_plain_write(channel, value))
-
-
 def unpack_write(channel: str, data: bytes) -> Any:
-    """Read what `pack_write` wrote. Node records have no outputs."""
+    """Read a pending write, which an older release has stored on top of a head.
+
+    Returns:
+        Node records without outputs, a Send, or a settled edge as (index, round, taken).
+    """
     value = ormsgpack.unpackb(data)
     if channel == NODE_RECORDS:
         return records_from(value)
     if channel == TASKS:
         return _unpacked_send(value)
     edge, round_, taken = value
-    return EdgeToken(edge, tuple(round_), taken)
-
-
-def _plain_write(channel: str, value: Any) -> Any:
-    if channel == TASKS:
-        return _packed_send(value)
-    if channel == NODE_RECORDS:
-        return _plain(channel, value)
-    return [value.edge, list(value.round), value.taken]
+    token: tuple[int, Round, bool] = (edge, tuple(round_), taken)
+    return token
 
 
 def _plain(channel: str, value: Any) -> Any:
@@ -149,13 +142,18 @@ def _plain(channel: str, value: Any) -> Any:
 
 
 def _packed_record(record: NodeRecord | list[Any]) -> list[Any]:
-    return record if isinstance(record, list) else [record.status.value, record.visits, list(record.round)]
+    return record if isinstance(record, list) else record.pack()
 
 
 def _packed_send(send: Send) -> list[Any]:
-    return [send.node, list(send.arg.round), send.arg.live, send.arg.held]
+    signal: Signal = send.arg
+    # Older releases read the third value: whether the node runs, or is skipped.
+    return [send.node, list(signal.round), True, signal.held, signal.is_entry]
 
 
 def _unpacked_send(packed: Any) -> Send:
-    node, round_, live, *held = packed
-    return Send(node, Signal(tuple(round_), live, *held))
+    """Read a Send. Older releases have stored the round of the edge for a node that is not held."""
+    node, round_, _, *rest = packed
+    held = bool(rest and rest[0])
+    is_entry = rest[1] if len(rest) > 1 else not held
+    return Send(node, Signal(tuple(round_), held, is_entry))

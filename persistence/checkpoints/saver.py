@@ -19,25 +19,25 @@ from langgraph.checkpoint.base import (
     CheckpointTuple,
 )
 from langgraph.constants import TASKS
+from langgraph.types import Send
 
-from engine.graph.channels import NODE_RECORDS, NodeRecord, Write
-from engine.graph.head import HeadWrites, next_nodes
-from engine.runtime.ports import AttachedRun, CheckpointRecord, PendingWrite, ResumeState
+from engine.graph.channels import NODE_RECORDS, NodeRecord
+from engine.graph.head import TaskWrite, head_checkpoint, next_nodes, with_sends
+from engine.graph.position import JOIN, LOOP
+from engine.runtime.ports import AttachedRun, CheckpointRecord, ResumeState
 from engine.states import UNFINISHED, NodeStatus
-from persistence.checkpoints.codec import CheckpointDelta, pack, pack_write
+from persistence.checkpoints.codec import CheckpointDelta, pack
 from persistence.checkpoints.loader import checkpoint_id, config_of, graph_id, load, usage_of_visits
 from persistence.db.clock_skew import ClockSkew
 from persistence.runs.waits import open_waits
 
-NULL_TASK = "00000000-0000-0000-0000-000000000000"
-"""LangGraph's id of the task for writes from outside the graph."""
 FULL_EVERY = 100
 """Number of checkpoints from one full one to the next. It limits what a claim has to read."""
 
 
 @dataclass(slots=True)
 class Thread:
-    """One attached run: its head in the form of LangGraph, and the pending writes on top of it."""
+    """One attached run: its head in the form of LangGraph."""
 
     run: AttachedRun
     checkpoint: Checkpoint | None = None
@@ -45,9 +45,8 @@ class Thread:
     id: str | None = None
     parent_id: str | None = None
     since_full: int = 0
-    head_writes: HeadWrites = field(default_factory=HeadWrites)
-    stored: int = 0
-    """How many outside writes on top of this head are in the store."""
+    writes: list[TaskWrite] = field(default_factory=list)
+    """The writes of the tasks of the superstep that is under way."""
 
 
 class Saver(BaseCheckpointSaver[int]):
@@ -74,46 +73,57 @@ class Saver(BaseCheckpointSaver[int]):
         stored = None if run.is_new else await load(self._pool, run.run_id)
         if stored is None:
             return None
-        thread.checkpoint, thread.metadata = stored.checkpoint, stored.metadata
-        thread.id, thread.parent_id, thread.since_full = stored.id, stored.parent_id, stored.since_full
-        thread.head_writes, thread.stored = HeadWrites(stored.writes), len(stored.writes)
-        records: dict[str, NodeRecord] = dict(stored.checkpoint["channel_values"].pop(NODE_RECORDS, {}))
+        values = dict(stored.checkpoint["channel_values"])
+        records: dict[str, NodeRecord] = dict(values.pop(NODE_RECORDS, {}))
+        # The pending writes of an older release. Its Sends were preceded by those of the head.
+        pending_sends = [value for _, channel, value in stored.writes if channel == TASKS]
+        sends = pending_sends or list(values.get(TASKS, ()))
+        tokens = [value for _, channel, value in stored.writes if channel not in (TASKS, NODE_RECORDS)]
         for _, channel, value in stored.writes:
             if channel == NODE_RECORDS:
                 records.update(value)
+        values.pop(TASKS, None)
+        thread.checkpoint, thread.metadata = stored.checkpoint.copy(), stored.metadata
+        graph_values = {name: value for name, value in values.items() if not name.startswith((JOIN, LOOP))}
+        thread.checkpoint["channel_values"] = {**graph_values, TASKS: sends} if sends else graph_values
+        thread.id, thread.parent_id = stored.id, stored.parent_id
+        # The next checkpoint replaces pending writes, so it has to contain all of the state.
+        thread.since_full = FULL_EVERY if stored.writes else stored.since_full
         is_waiting = any(record.status is NodeStatus.WAITING for record in records.values())
         unfinished = {id_: record.visits for id_, record in records.items() if record.status in UNFINISHED}
-        sends = stored.checkpoint["channel_values"].get(TASKS, ())
         return ResumeState(
             records,
+            values,
+            {send.node: send.arg for send in sends},
             stored.metadata.get("step", 0),
-            has_next=bool(next_nodes(stored.checkpoint))
-            or any(channel != NODE_RECORDS for _, channel, _ in stored.writes),
-            has_held_node=any(send.arg.held for send in sends),
             waits=await open_waits(self._pool, run.run_id, self._clock_skew.offset) if is_waiting else [],
             usage=await usage_of_visits(self._pool, run.run_id, unfinished) if unfinished else {},
+            tokens=tokens,
         )
 
     def detach(self, run_id: str) -> None:
         """Forget the head of a run that is no longer executed."""
         self._threads.pop(run_id, None)
 
-    def enter(self, run_id: str, writes: Sequence[Write]) -> tuple[list[Write], list[PendingWrite]]:
-        """Add writes from outside the graph to the head, which start its next superstep.
+    def enter(self, run_id: str, sends: Sequence[Send]) -> None:
+        """Make nodes due on top of the head. The next checkpoint has them."""
+        thread = self._threads[run_id]
+        if thread.checkpoint is None:
+            raise RuntimeError(f"run {run_id} has no checkpoint yet, so no node can be made due on top of it")
+        thread.checkpoint = with_sends(thread.checkpoint, sends)
 
-        Returns:
-            The writes for LangGraph, and their rows for the commit of the caller.
+    def save(self, run_id: str) -> CheckpointRecord | None:
+        """Make a checkpoint of the state as it is, outside of a superstep.
+
+        None: the run has no head yet.
         """
         thread = self._threads[run_id]
-        if thread.checkpoint is None or thread.id is None:
-            raise RuntimeError(f"run {run_id} has no head to write to")
-        entering = thread.head_writes.enter(thread.checkpoint["channel_values"], writes)
-        rows = [
-            PendingWrite(thread.id, NULL_TASK, thread.stored + index, channel, pack_write(channel, value))
-            for index, (channel, value) in enumerate(entering)
-        ]
-        thread.stored += len(rows)
-        return entering, rows
+        if thread.checkpoint is None:
+            return None
+        step = thread.metadata.get("step", 0)
+        checkpoint = head_checkpoint(step, thread.checkpoint["channel_values"].get(TASKS, ()), thread.checkpoint)
+        metadata = cast(CheckpointMetadata, {"source": "update", "step": step, "parents": {}})
+        return self._record(thread, checkpoint, metadata, checkpoint["channel_versions"])
 
     # The interface for LangGraph (BaseCheckpointSaver).
 
@@ -127,13 +137,9 @@ class Saver(BaseCheckpointSaver[int]):
         if thread.checkpoint is None:
             return None
         checkpoint = thread.checkpoint.copy()
-        values = dict(checkpoint["channel_values"])
-        if NODE_RECORDS in checkpoint["channel_versions"]:
-            values[NODE_RECORDS] = thread.run.records
-        checkpoint["channel_values"] = values
         parent = config_of(run_id, graph_id(thread.parent_id)) if thread.parent_id else None
         return CheckpointTuple(
-            config_of(run_id, checkpoint["id"]), checkpoint, thread.metadata, parent, list(thread.head_writes.writes)
+            config_of(run_id, checkpoint["id"]), checkpoint, thread.metadata, parent, list(thread.writes)
         )
 
     async def aput(
@@ -150,7 +156,7 @@ class Saver(BaseCheckpointSaver[int]):
             return config_of(run_id, checkpoint["id"])
         record = self._record(thread, checkpoint, metadata, new_versions)
         await thread.run.commit_superstep(record, has_next=bool(next_nodes(checkpoint)))
-        thread.head_writes, thread.stored = HeadWrites(), 0
+        thread.writes = []
         return config_of(run_id, checkpoint["id"])
 
     async def aput_writes(
@@ -158,12 +164,12 @@ class Saver(BaseCheckpointSaver[int]):
     ) -> None:
         """Keep the writes of a task for the next invocation, in place of its earlier ones.
 
-        They are not stored here. The writes of a superstep are part of its checkpoint moments
-        later, and writes from outside were stored by `enter`, with the results that they come from.
-        The signature does not name `task_path`, because LangGraph computes it only for savers that
-        do.
+        They are not stored, because they are part of the superstep's checkpoint moments later. The
+        signature does not name `task_path`, because LangGraph computes it only for savers that do.
         """
-        self._threads[config["configurable"]["thread_id"]].head_writes.replace(task_id, writes)
+        thread = self._threads[config["configurable"]["thread_id"]]
+        thread.writes = [write for write in thread.writes if write[0] != task_id]
+        thread.writes += [(task_id, channel, value) for channel, value in writes]
 
     async def alist(
         self,
@@ -202,8 +208,7 @@ class Saver(BaseCheckpointSaver[int]):
     ) -> CheckpointRecord:
         is_full = thread.checkpoint is None or thread.since_full >= FULL_EVERY
         delta = CheckpointDelta.between(None if is_full else thread.checkpoint, checkpoint, metadata, new_versions)
-        if is_full and NODE_RECORDS in checkpoint["channel_versions"]:
-            delta.values[NODE_RECORDS] = thread.run.records
+        delta.values.update(thread.run.take_changes(is_full=is_full))
         record = CheckpointRecord(
             id=checkpoint_id(checkpoint["id"]),
             parent_id=thread.id,

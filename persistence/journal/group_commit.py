@@ -65,14 +65,6 @@ _CHECKPOINTS = {
     "data": "bytea",
     "next_nodes": "json",
 }
-_WRITES = {
-    "run_id": "text",
-    "checkpoint_id": "text",
-    "task_id": "text",
-    "idx": "int",
-    "channel": "text",
-    "value": "bytea",
-}
 _OPENED_WAITS = {
     "run_id": "text",
     "id": "text",
@@ -94,7 +86,7 @@ _SETTLED_WAITS = {"run_id": "text", "id": "text", "settled_seq": "offset"}
 _ARRAY_TYPES = {"offset": "int", "json": "text"}
 _MARK, _IDLE_LIMIT_S = (f"${len(_RUNS) + place}" for place in (1, 2))
 _FIRST_EVENT = len(_RUNS) + 3
-_TABLES = (_EVENTS, _STATES, _OUTPUTS, _CHECKPOINTS, _WRITES, _OPENED_WAITS, _SETTLED_WAITS)
+_TABLES = (_EVENTS, _STATES, _OUTPUTS, _CHECKPOINTS, _OPENED_WAITS, _SETTLED_WAITS)
 _FIRST = dict(zip(map(id, _TABLES), accumulate(map(len, _TABLES), initial=_FIRST_EVENT), strict=False))
 """The number of the first argument of each table."""
 
@@ -167,9 +159,6 @@ WITH entry AS (
     {_insert("node_outputs", _OUTPUTS)}
 ), new_checkpoints AS (
     {_insert("checkpoints", _CHECKPOINTS)}
-), new_writes AS (
-    {_insert("pending_writes", _WRITES)}
-    ON CONFLICT DO NOTHING
 )
 """
 _WAITS = f""", new_waits AS (
@@ -272,7 +261,7 @@ def _add_wait(opened: _Arrays, entry: Entry, wait: OpenWait, place: int, settled
 
 def _arguments(batches: Sequence[Batch], mark: int, idle_limit_s: float) -> list[Any]:
     runs, events, states, outputs = _Arrays(_RUNS), _Arrays(_EVENTS), _Arrays(_STATES), _Arrays(_OUTPUTS)
-    checkpoints, writes = _Arrays(_CHECKPOINTS), _Arrays(_WRITES)
+    checkpoints = _Arrays(_CHECKPOINTS)
     for batch in batches:
         latest: dict[str, tuple[int, NodeState, int | None]] = {}
         place = 0
@@ -283,12 +272,10 @@ def _arguments(batches: Sequence[Batch], mark: int, idle_limit_s: float) -> list
                 if isinstance(data, NodeChange):
                     _add_state(outputs, latest, entry, place, data.state)
             _add_checkpoint(checkpoints, entry, place)
-            for write in entry.writes:
-                writes.add(batch.run_id, write.checkpoint_id, write.task_id, write.idx, write.channel, write.value)
         for state_place, state, output_place in latest.values():
             states.add(state.run_id, state.node_id, state_place, output_place, *node_state_values(state, _json))
         _add_run(runs, batch, place)
-    tables = (events, states, outputs, checkpoints, writes)
+    tables = (events, states, outputs, checkpoints)
     return [*runs.arrays, mark, idle_limit_s, *(array for table in tables for array in table.arrays)]
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.fork.frontier import Frontier, apply_writes, channel_values, find_due, read_frontier, restart_unfinished
+from engine.fork.frontier import Frontier, channel_values, find_due, read_frontier, restart_unfinished
 from engine.fork.history import RunHistory
 from engine.fork.migration import migrate_frontier
 from engine.fork.patch import PatchRefused, apply_patch, settle_patched
@@ -125,7 +125,7 @@ async def _failed_head(connection: AsyncConnection, run: Run, version: Version) 
             )
         return None
     plan = make_plan(parse(version.spec))
-    frontier = restart_unfinished(plan, read_frontier(plan, apply_writes(plan, snapshot.values, snapshot.writes)))
+    frontier = restart_unfinished(plan, read_frontier(plan, snapshot.values, snapshot.writes))
     return await _clone(connection, snapshot, plan, frontier) if frontier.joins else None
 
 
@@ -247,7 +247,7 @@ async def _clone(
             frontier.records[name] = replace(frontier.records[name], output=outputs.get(results[name].seq))
         frontier = settle_patched(plan, bound, frontier, patch, new.id, new.inputs)
     values = channel_values(plan, frontier)
-    return RunClone(snapshot, values, find_due(plan, values), results, len(plan.nodes), patch)
+    return RunClone(snapshot, values, find_due(plan, frontier), results, len(plan.nodes), patch)
 
 
 async def _accept(

@@ -10,7 +10,9 @@ from operator import attrgetter
 from typing import Any
 
 from engine.events import Event, LiveDelta, NodeChange, NodeState
-from engine.states import IN_PROGRESS, RunAction, RunSource, RunStatus, WaitKind
+from engine.runtime.node_context import node_scope
+from engine.states import IN_PROGRESS, NodeStatus, RunAction, RunSource, RunStatus, WaitKind
+from engine.types import JSON
 from persistence.caller import Role
 from persistence.db.ids import Prefix
 from persistence.db.pagination import Page, checked_after, checked_first
@@ -263,8 +265,17 @@ async def checkpoint(context: Context, checkpoint_id: str, run_id: str | None = 
 
 
 async def state_at(context: Context, checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the node outputs at a checkpoint, by node id."""
-    return await context.loaders.outputs_at.load((checkpoint.run_id, checkpoint.seq)) or {}
+    """Return the node outputs at a checkpoint, by node id. A skipped node has none."""
+    outputs, states = await _outputs_and_states(context, checkpoint)
+    skipped = {state.node_id for state in states if state.status is NodeStatus.SKIPPED}
+    return {node_id: output for node_id, output in outputs.items() if node_id not in skipped}
+
+
+async def _outputs_and_states(context: Context, checkpoint: Checkpoint) -> tuple[dict[str, JSON], list[NodeState]]:
+    """Return the latest output of each node at a checkpoint, and the states of the nodes."""
+    place = (checkpoint.run_id, checkpoint.seq)
+    outputs = await context.loaders.outputs_at.load(place)
+    return outputs or {}, await context.loaders.node_states_at.load(place) or []
 
 
 async def scope_at(context: Context, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -272,9 +283,6 @@ async def scope_at(context: Context, checkpoint: Checkpoint) -> dict[str, Any]:
     run = await context.loaders.run.load(checkpoint.run_id)
     if run is None:
         raise NotFound(checkpoint.run_id)
-    outputs = await state_at(context, checkpoint)
-    states = await context.loaders.node_states_at.load((checkpoint.run_id, checkpoint.seq)) or []
-    nodes_by_id = {
-        state.node_id: {"output": outputs.get(state.node_id), "status": state.status.value} for state in states
-    }
+    outputs, states = await _outputs_and_states(context, checkpoint)
+    nodes_by_id = {state.node_id: node_scope(state.status, outputs.get(state.node_id)) for state in states}
     return {**nodes_by_id, "input": run.inputs, "nodes": nodes_by_id, "run": {"id": run.id}}

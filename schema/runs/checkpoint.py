@@ -66,7 +66,13 @@ class CheckpointType(Node):
     async def node_states(checkpoint: ParentCheckpoint, info: Info) -> list[NodeView]:
         return await queries.node_views_at(info.context, checkpoint.run_id, checkpoint.seq)
 
-    @strawberry.field(graphql_type=JSON, description="Node outputs at this checkpoint, by node id.")
+    @strawberry.field(
+        graphql_type=JSON,
+        description=(
+            "Node outputs at this checkpoint, by node id: of the latest visit of each node that has ended. "
+            "A node that was skipped since then is left out."
+        ),
+    )
     @staticmethod
     async def state(checkpoint: ParentCheckpoint, info: Info) -> Any:
         return await queries.state_at(info.context, checkpoint)

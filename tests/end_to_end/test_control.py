@@ -49,17 +49,20 @@ async def test_a_small_expense_needs_no_approval(system: SystemUnderTest) -> Non
 
 async def test_a_stepwise_run_can_be_stepped_to_its_end(system: SystemUnderTest) -> None:
     run_id = (await system.run(LOOP, mode="SYNC", options={"stepwise": True}))["run"]["id"]
-    visits = []
+    visits, counts = [], []
     for _ in range(12):
         run = await system.read(run_id)
         visits.append({state["nodeId"]: state["visits"] for state in run["nodeStates"]}["count"])
         if run["status"] != "PAUSED":
             break
         stepped = await mutate(
-            system, "stepRun", PAYLOAD + " checkpoint { nextNodes step }", runId=run_id, timeoutMs=10_000
+            system, "stepRun", PAYLOAD + " checkpoint { nextNodes step state }", runId=run_id, timeoutMs=10_000
         )
         assert stepped["errors"] == []
+        if stepped["checkpoint"] is not None:  # the last step ends the run
+            counts.append(stepped["checkpoint"]["state"]["count"])
     assert visits == [1, 2, 3, 4, 4]
+    assert counts == [2, 3, 4]
     assert (run["status"], run["output"]) == ("COMPLETED", 4)
 
 
@@ -100,9 +103,29 @@ async def test_a_pause_waits_for_the_running_node_and_a_resume_continues(system:
     }
     run_id = (await system.run(spec, mode="ASYNC"))["run"]["id"]
     await system.wait_for_node(run_id, "busy", "RUNNING")
-    paused = await mutate(system, "pauseRun", PAYLOAD + " checkpoint { nextNodes }", runId=run_id, timeoutMs=20_000)
+    payload = PAYLOAD + " checkpoint { id nextNodes state }"
+    paused = await mutate(system, "pauseRun", payload, runId=run_id, timeoutMs=20_000)
     assert (paused["run"]["status"], paused["errors"]) == ("PAUSED", [])
+    assert (paused["checkpoint"]["nextNodes"], paused["checkpoint"]["state"]) == (["end"], {"busy": 3_000_000})
     run = await system.read(run_id)
     assert {one["nodeId"]: one["status"] for one in run["nodeStates"]} == {"busy": "COMPLETED", "end": "IDLE"}
-    await mutate(system, "resumeRun", runId=run_id)
-    assert (await system.wait_for_end(run_id))["output"] == 3_000_000
+    resumed = await mutate(system, "resumeRun", runId=run_id, checkpointId=paused["checkpoint"]["id"])
+    assert resumed["errors"] == []
+    run = await system.wait_for_end(run_id)
+    states = [event["nodeState"] for event in run["events"]["nodes"] if "nodeState" in event]
+    assert run["output"] == 3_000_000
+    assert [one["status"] for one in states if one["nodeId"] == "busy"].count("COMPLETED") == 1
+
+
+async def test_expressions_see_the_last_node_of_a_completed_run(system: SystemUnderTest) -> None:
+    wait = {"id": "wait", "type": "delay", "config": {"seconds": 0.01}}
+    last = {"id": "last", "type": "code", "config": {"code": "def process():\n    return 7\n"}}
+    spec = {"nodes": [wait, last], "edges": [{"source": "wait", "target": "last"}]}
+    run_id = (await system.run(spec))["run"]["id"]
+    query = """query ($id: ID!) { run(id: $id) { status checkpoints(first: 1) { nodes { nextNodes state
+        evaluate(expression: "[wait.status, last.output, last.last_output]") { value errors { message } } } } } }"""
+    run = (await system.execute(query, id=run_id))["run"]
+    [checkpoint] = run["checkpoints"]["nodes"]
+    assert (run["status"], checkpoint["nextNodes"]) == ("COMPLETED", [])
+    assert checkpoint["state"]["last"] == 7
+    assert checkpoint["evaluate"] == {"value": ["COMPLETED", 7, 7], "errors": []}

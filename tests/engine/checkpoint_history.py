@@ -5,20 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import Checkpoint
-from langgraph.checkpoint.base.id import uuid6
+from langgraph.constants import TASKS
 
 from engine.errors import NodeFailure
-from engine.fork.frontier import Frontier, apply_writes, channel_values, find_due, read_frontier
+from engine.fork.frontier import Frontier, channel_values, read_frontier
 from engine.fork.history import RunHistory
-from engine.graph.channels import NODE_RECORDS, NodeRecord, Write
+from engine.graph.channels import NODE_RECORDS, NodeRecord
 from engine.graph.compiler import CompiledGraph, compile_spec
-from engine.graph.plan import Plan
+from engine.graph.head import head_checkpoint
 from engine.nodes.registry import load_node_types
 from engine.runtime.executor import RunExecutor
 from engine.runtime.memory_checkpointer import MemoryHeadStore
-from engine.runtime.ports import AttachedRun, PendingWrite, ResumeState
+from engine.runtime.ports import AttachedRun, CheckpointRecord, ResumeState
 from engine.runtime.run_info import RunInfo
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.sdk.node_types import NodeTypes
@@ -79,51 +77,35 @@ class Snapshot:
 class RecordingHeadStore(MemoryHeadStore):
     """A checkpoint saver that keeps a snapshot of every checkpoint.
 
-    A run starts anew, or at the snapshot `start` of the graph `plan`.
+    A run starts anew, or at the snapshot `start`.
     """
 
-    def __init__(self, start: Snapshot | None = None, plan: Plan | None = None) -> None:
+    def __init__(self, start: Snapshot | None = None) -> None:
         super().__init__()
-        self._plan = plan
-        self.snapshots: list[Snapshot] = [start] if start else []
-        self.pending_writes: list[Write] = []
-        """The outside writes on top of the last snapshot."""
         self._start = start
+        self.snapshots: list[Snapshot] = [start] if start else []
 
     async def attach(self, run: AttachedRun) -> ResumeState | None:
         await super().attach(run)
-        if self._start is None or self._plan is None:
+        if self._start is None:
             return None
         values = dict(self._start.values)
-        nodes, updated = find_due(self._plan, values)
-        self._saved = (_checkpoint(values, updated), {"source": "fork", "step": self._start.step, "parents": {}})
-        return ResumeState(dict(self._start.values[NODE_RECORDS]), self._start.step, bool(nodes), False, [])
+        records, sends = values.pop(NODE_RECORDS), values.pop(TASKS, [])
+        self._saved = (head_checkpoint(self._start.step, sends), {"source": "fork", "step": self._start.step})
+        return ResumeState(dict(records), values, {send.node: send.arg for send in sends}, self._start.step)
 
-    def enter(self, run_id: str, writes: Sequence[Write]) -> tuple[list[Write], list[PendingWrite]]:
-        entering, rows = super().enter(run_id, writes)
-        self.pending_writes += entering
-        return entering, rows
-
-    async def aput(self, config: RunnableConfig, checkpoint: Checkpoint, metadata: Any, new_versions: Any) -> Any:
-        if metadata["source"] == "input":
-            return await super().aput(config, checkpoint, metadata, new_versions)
-        values = {**checkpoint["channel_values"], NODE_RECORDS: dict(self._run.records)}
+    def save(self, run_id: str) -> CheckpointRecord | None:
+        """Record a snapshot. Called for every checkpoint, of a superstep or not."""
+        assert isinstance(self._run, RunExecutor)
+        values = self._run.take_changes(is_full=True)
+        values[NODE_RECORDS] = dict(self._run.state.records)
+        if self._saved is None:
+            return None
+        checkpoint, metadata = self._saved
+        if sends := checkpoint["channel_values"].get(TASKS):
+            values[TASKS] = list(sends)
         self.snapshots.append(Snapshot(metadata["step"], _copy(values)))
-        new_config = await super().aput(config, checkpoint, metadata, new_versions)
-        self.pending_writes = []
-        return new_config
-
-
-def _checkpoint(values: dict[str, Any], updated: list[str]) -> Checkpoint:
-    return Checkpoint(
-        v=4,
-        id=str(uuid6()),
-        ts="2026-01-01T00:00:00+00:00",
-        channel_values=values,
-        channel_versions=dict.fromkeys(values, 1),
-        versions_seen={},
-        updated_channels=updated,
-    )
+        return CheckpointRecord(checkpoint["id"], None, metadata["step"], True, b"", [])
 
 
 def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,7 +125,6 @@ class PlayedRun:
     output: Any
     ran: list[tuple[str, int]]
     snapshots: list[Snapshot]
-    pending_writes: list[Write]
     outputs: dict[tuple[str, int], Any] = field(default_factory=dict)
     """The outputs by node and visit, of this run and of those that it began from."""
 
@@ -152,9 +133,8 @@ class PlayedRun:
         return read_frontier(self.compiled.plan, self.snapshots[at].values)
 
     def head(self) -> Frontier:
-        """Return the frontier at the end, with the results that no superstep has applied."""
-        plan = self.compiled.plan
-        return read_frontier(plan, apply_writes(plan, self.snapshots[-1].values, self.pending_writes))
+        """Return the frontier at the end."""
+        return self.frontier(-1)
 
     def history(self, at: int) -> RunHistory:
         """Return the history up to snapshot `at`."""
@@ -189,7 +169,7 @@ async def play(
     if start is not None:
         frontier, step = start
         snapshot = Snapshot(step, channel_values(first.plan, with_outputs(frontier, all_outputs)))
-    saver, journal = RecordingHeadStore(snapshot, first.plan), RecordedJournal()
+    saver, journal = RecordingHeadStore(snapshot), RecordedJournal()
     graph = compile_mix(raw, saver, ran)
     executor = RunExecutor(RunInfo("run_test", "prj_test", 1, 0, {}), graph, journal=journal, head=saver, resources={})
     await asyncio.wait_for(executor.run(), 20)
@@ -197,16 +177,7 @@ async def play(
     for state in journal.states:
         if state.has_output:
             all_outputs[state.node_id, state.visits] = state.output
-    return PlayedRun(
-        raw,
-        graph,
-        executor.final_status,
-        output,
-        ran[len(ran_before) :],
-        saver.snapshots,
-        saver.pending_writes,
-        all_outputs,
-    )
+    return PlayedRun(raw, graph, executor.final_status, output, ran[len(ran_before) :], saver.snapshots, all_outputs)
 
 
 def with_outputs(frontier: Frontier, outputs: Mapping[tuple[str, int], Any]) -> Frontier:

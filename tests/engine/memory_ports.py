@@ -3,12 +3,13 @@
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
+from langgraph.types import Send
+
 from engine.events import NodeChange, NodeState, OutputDelta
-from engine.graph.channels import Write
 from engine.graph.compiler import compile_spec
 from engine.nodes.registry import load_node_types
 from engine.runtime.executor import RunExecutor
-from engine.runtime.ports import AttachedRun, Entry, PendingWrite
+from engine.runtime.ports import AttachedRun, Entry
 from engine.runtime.run_info import RunInfo
 from engine.spec.parser import parse
 from engine.states import NodeStatus
@@ -51,8 +52,11 @@ class NoHeadStore:
     def detach(self, run_id: str) -> None:
         return None
 
-    def enter(self, run_id: str, writes: Sequence[Write]) -> tuple[list[Write], list[PendingWrite]]:
+    def enter(self, run_id: str, sends: Sequence[Send]) -> None:
         raise AssertionError("these tests have no node that runs as a task")
+
+    def save(self, run_id: str) -> None:
+        return None
 
 
 async def play(
@@ -69,4 +73,15 @@ async def play(
         RunInfo("run_test", "prj_test", 1, 0, inputs), compiled, journal=journal, head=NoHeadStore(), resources={}
     )
     await executor.run()
-    return executor, [(state.node_id, state.status) for state in journal.states if state.status.is_finished]
+    settled = [state for state in journal.states if state.status.is_finished]
+    # The end of a loop shows the latest visit of a skipped node again. That is not a visit.
+    first = {(state.node_id, state.visits): at for at, state in reversed([*enumerate(settled)]) if not is_skip(state)}
+    return executor, [
+        (state.node_id, state.status)
+        for at, state in enumerate(settled)
+        if is_skip(state) or first[state.node_id, state.visits] == at
+    ]
+
+
+def is_skip(state: NodeState) -> bool:
+    return state.status is NodeStatus.SKIPPED

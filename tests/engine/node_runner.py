@@ -34,7 +34,7 @@ class NodeHarness:
         self.deltas: list[OutputDelta] = []
         self.posted, self.streamed = asyncio.Event(), asyncio.Event()
         info = RunInfo("run_1", "prj_1", 1, 0, (scope or {}).get("input"))
-        self._state = RunState("run_1", 1, {})
+        self._state = RunState("run_1", 1)
         report = NodeReporter(info, "n", 1, self._state, self)
         self.context = RunNodeContext(info, "n", 1, scope or {}, resources or {}, report, types=types)
 

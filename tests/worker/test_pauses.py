@@ -7,10 +7,14 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from engine.graph.channels import NODE_RECORDS
 from engine.runtime.run_info import StopReason
-from engine.states import RunStatus
+from engine.states import NodeStatus, RunStatus
 from persistence.caller import Caller
+from persistence.checkpoints import snapshots
 from persistence.db.database import Database
+from persistence.events import history
+from persistence.runs import node_states
 from persistence.runs.run import RunOptions
 from tests.executor_worker import ExecutorWorker, GatedNode, accept_spec, edges, node, node_types, run_summary
 from tests.worker.paused_runs import execute, node_statuses, resume
@@ -132,3 +136,46 @@ async def test_a_step_with_a_crash_at_any_commit_is_still_one_step(
                 if status == "RUNNING":
                     assert await execute(await worker.claim(run_id)) is RunStatus.PAUSED
                 assert sorted((await run_summary(database, run_id))[1]) == [("s", 1)]
+
+
+FAILING: dict[str, Any] = {**node("fails", "code"), "config": {"code": "def process():\n    raise ValueError"}}
+STOPS: dict[str, dict[str, Any]] = {
+    "completed after a task": {"nodes": [node("s"), node("last", "tick")], "edges": edges("s>last")},
+    "completed after tasks in parallel": {"nodes": [node("a", "tick"), node("b", "tick", turns=3)], "edges": []},
+    "failed beside a task": {"nodes": [node("a", "tick"), FAILING], "edges": []},
+    "failed after a task": {"nodes": [node("a", "tick"), FAILING], "edges": edges("a>fails")},
+    "completed after a loop of tasks": LOOP,
+}
+
+
+@pytest.mark.parametrize("is_step", [False, True], ids=["at once", "in steps"])
+@pytest.mark.parametrize("name", STOPS)
+async def test_the_last_checkpoint_contains_everything_that_has_finished(
+    database: Database, redis: Redis, caller: Caller, project: str, name: str, is_step: bool
+) -> None:
+    run_id = await accept_spec(database, caller, project, STOPS[name])
+    await database.pool.execute("UPDATE runs SET is_step = $2 WHERE id = $1", run_id, is_step)
+    async with ExecutorWorker(database, redis) as worker:
+        while True:
+            status = await execute(await worker.claim(run_id))
+            await check_last_checkpoint(database, caller, run_id)
+            if status is not RunStatus.PAUSED:
+                break
+            await resume(database, run_id, step=True)
+    assert status is (RunStatus.FAILED if name.startswith("failed") else RunStatus.COMPLETED)
+
+
+async def check_last_checkpoint(database: Database, caller: Caller, run_id: str) -> None:
+    """Check that the records of the head are the states of the nodes, and that its seq is later."""
+    async with database.connect() as connection:
+        states = (await node_states.states(connection, caller, [run_id]))[run_id]
+        head = await history.head(connection, caller, run_id)
+        assert head is not None
+        snapshot = await snapshots.read_head(connection, run_id, head.seq)
+    assert snapshot is not None
+    begun = {state.node_id: state for state in states if state.status is not NodeStatus.IDLE}
+    assert max(state.seq for state in begun.values()) < head.seq
+    records = snapshot.values[NODE_RECORDS]
+    assert {id_: (record.status, record.visits) for id_, record in records.items()} == {
+        id_: (state.status, state.visits) for id_, state in begun.items()
+    }

@@ -90,7 +90,10 @@ REFUSED: dict[str, tuple[Any, list[str]]] = {
     ),
     "a cycle of always": (spec([gives("a", 1), gives("b", 1), node("s", "start")], edge("a", "b"), edge("b", "a"),
                                edge("s", "a")), ["ENDLESS_CYCLE edges"]),
-    "nothing begins": (spec([gives("a", 1)], edge("a", "a", condition="false")), ["UNREACHABLE nodes"]),
+    "two loops that nothing enters": (
+        spec([gives("a", 1), gives("b", 1)], edge("a", "a", condition="false"), edge("b", "b", condition="false")),
+        ["UNREACHABLE nodes[1]"],
+    ),
     "a loop with two entries": (
         spec([gives("s", 1), gives("a", 1), gives("b", 1)], edge("s", "a"), edge("s", "b"),
              edge("a", "b", condition="true"), edge("b", "a", condition="true")),

@@ -61,7 +61,14 @@ PROBLEMS: dict[str, tuple[Any, set[tuple[str, str]]]] = {
     ),
     "a cycle that nothing enters": (
         spec([node("a"), node("b")], [edge("a>b"), edge("b>a", condition="1 > 2")]),
-        {("nodes", "UNREACHABLE")},
+        {("nodes", "IMPLIED_START")},
+    ),
+    "two cycles that nothing enters": (
+        spec(
+            [node("a"), node("b"), node("c")],
+            [edge("a>b"), edge("b>a", condition="1 > 2"), edge("c>c", condition="1 > 2")],
+        ),
+        {("nodes", "IMPLIED_START"), ("nodes[2]", "UNREACHABLE")},
     ),
     "a cycle without an exit": (
         spec(LOOP, [edge("a>b"), edge("b>c"), edge("c>b")]),

@@ -52,7 +52,7 @@ async def clone_run(database: Database, caller: Caller, run_id: str, seq: int, s
         for name, record in frontier.records.items():
             frontier.records[name] = with_final_status(record, results.get(name))
         values = channel_values(plan, frontier)
-        clone = RunClone(snapshot, values, find_due(plan, values), results, len(plan.nodes))
+        clone = RunClone(snapshot, values, find_due(plan, frontier), results, len(plan.nodes))
         run = await runs.get(connection, caller, run_id)
         assert run is not None
         new = NewRun(run.project_id, None, run.version_id, run.inputs, source=RunSource.FORK)

@@ -10,7 +10,6 @@ from langgraph.checkpoint.conformance import checkpointer_test, validate
 from redis.asyncio import Redis
 
 from engine.events import CheckpointSaved
-from engine.graph.channels import NodeRecord
 from engine.runtime.ports import CheckpointRecord, Entry
 from persistence.caller import Caller
 from persistence.checkpoints.saver import Saver
@@ -32,9 +31,11 @@ class IdleRun:
 
     def __init__(self, run_id: str, journal: PostgresJournal) -> None:
         self.run_id, self.is_new = run_id, False
-        self.records: dict[str, NodeRecord] = {}
         self.running_nodes: list[str] = []
         self._journal = journal
+
+    def take_changes(self, *, is_full: bool) -> dict[str, Any]:
+        return {}
 
     async def commit_superstep(self, record: CheckpointRecord, *, has_next: bool) -> None:
         saved = (datetime.now(UTC), CheckpointSaved(record.id, record.step))
