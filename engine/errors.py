@@ -18,6 +18,39 @@ class NodeFailure(Exception):
         self.code, self.message, self.retryable, self.details = code, message, retryable, details
 
 
+DEFECTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    FileNotFoundError,
+    ImportError,
+    LookupError,
+    NameError,
+    NotImplementedError,
+    PermissionError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+"""Exceptions that another attempt raises again: the code or its input is wrong. The list follows
+`default_retry_on` of LangGraph, but a RuntimeError is repeated.
+"""
+TRANSIENT_STATUSES = frozenset([408, 425, 429, 500, 502, 503, 504])
+"""HTTP statuses after which another attempt may succeed."""
+
+
+def may_be_transient(fault: Exception) -> bool:
+    """Return whether another attempt may avoid an exception that has no code.
+
+    The exception of an HTTP client library is judged by the status of its response.
+    """
+    status = getattr(getattr(fault, "response", None), "status_code", None)
+    if isinstance(status, int):
+        return status in TRANSIENT_STATUSES
+    return not isinstance(fault, DEFECTS)
+
+
 MAX_PATH_LENGTH = 200
 """Characters of a path that an error message contains."""
 

@@ -77,9 +77,11 @@ class SqlPools:
             raise NodeFailure("TIMEOUT", message, retryable=True) from None
         except (*_TRANSIENT, CatalogError) as error:
             message = f"the database {name!r} cannot be reached: {_message_of(error)}"
-            raise NodeFailure("TOOL_FAILED", message, retryable=True) from error
+            raise NodeFailure("TOOL_FAILED", message, retryable=not isinstance(error, CatalogError)) from error
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise ToolFailed(_message_of(error)) from error
+            # A transaction that the database has rolled back (class 40) may succeed later.
+            is_transient = isinstance(error, asyncpg.TransactionRollbackError)
+            raise ToolFailed(_message_of(error), retryable=is_transient) from error
 
     async def _pool(self, name: str) -> asyncpg.Pool:
         async with self._opening:

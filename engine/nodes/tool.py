@@ -64,5 +64,5 @@ def tools_of(ctx: NodeContext) -> Tools:
     """Return the tool catalog of this process. Raises NodeFailure(TOOL_UNKNOWN) if it has none."""
     tools: Tools | None = ctx.resources.get("tools")
     if tools is None:
-        raise NodeFailure("TOOL_UNKNOWN", "this process has no tool catalog", retryable=True)
+        raise NodeFailure("TOOL_UNKNOWN", "this process has no tool catalog")
     return tools

@@ -12,7 +12,7 @@ from typing import assert_never
 
 import structlog
 
-from engine.errors import NodeFailure
+from engine.errors import NodeFailure, may_be_transient
 from engine.events import RunError
 from engine.expressions.analysis import SECRETS
 from engine.graph.bound_node import BoundNode
@@ -24,8 +24,8 @@ from engine.types import JSON
 from engine.values.storable import check_storable, clean_text, is_storable
 
 log = structlog.get_logger()
-PERMANENT_CODES = frozenset({"TEMPLATE", "OUTPUT", "CONFIG", "SECRET", "BUDGET", "TOOL_FORBIDDEN", "FENCED"})
-"""Codes of errors that another attempt cannot avoid."""
+FENCED = "FENCED"
+"""The code after the loss of the lease. No attempt follows, because another worker has the run."""
 NO_RETRY = Retry(max_attempts=1)
 
 
@@ -67,7 +67,7 @@ async def run_attempts(
     number = context.attempt
     while True:
         outcome, error = await _attempt(node, context)
-        if error is None or number >= retry.max_attempts or not _may_succeed_later(error):
+        if error is None or number >= retry.max_attempts or not is_repeated(error, retry):
             return NodeResult(outcome, error, number, started_at, datetime.now(UTC))
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -81,13 +81,11 @@ async def run_attempts(
         on_start(number)
 
 
-def _may_succeed_later(error: RunError) -> bool:
-    """Whether another attempt may help.
-
-    Errors of models carry the answer in `retryable`. All other errors that are not permanent are
-    retried, because the author of the spec asked for retries.
-    """
-    return error.retryable or not (error.code in PERMANENT_CODES or error.code.startswith("MODEL_"))
+def is_repeated(error: RunError, retry: Retry) -> bool:
+    """Whether a retry policy repeats an error: its codes decide, and without codes `retryable`."""
+    if error.code == FENCED:
+        return False
+    return error.code in retry.on if retry.on else error.retryable
 
 
 def _pause(retry: Retry, number: int, error: RunError) -> float:
@@ -127,7 +125,7 @@ async def _attempt(node: BoundNode, context: RunNodeContext) -> tuple[Outcome | 
         # A bug of the node type: the user sees the exception, the log has the traceback.
         log.exception("node.exception_raised", run_id=context.run_id, node_id=node_id, node_type=node.type.name)
         message = context.redact(clean_text(f"{type(error).__name__}: {error}"))
-        return None, RunError("NODE", message, node_id, False)
+        return None, RunError("NODE", message, node_id, may_be_transient(error))
 
 
 async def _execute(node: BoundNode, context: RunNodeContext) -> Outcome:
@@ -184,5 +182,13 @@ def _redact(outcome: Outcome, context: RunNodeContext) -> Outcome:
 
 
 def error_output(error: RunError) -> JSON:
-    """Return the output of a failed node that leaves by the port `error`."""
-    return {"error": {"code": error.code, "message": error.message}}
+    """Return the output of a failed node that leaves by the port `error`: the whole error."""
+    return {
+        "error": {
+            "code": error.code,
+            "message": error.message,
+            "nodeId": error.node_id,
+            "retryable": error.retryable,
+            "details": error.details,
+        }
+    }

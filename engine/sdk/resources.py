@@ -59,7 +59,7 @@ class DoneItem:
     """A finished item of a map.
 
     `output` is its output as JSON text. For a failed item it is None and `error` is
-    `{code, message}`. `digest` is a 64-bit hash of the item's input: a stored result is only used
+    `{code, message, retryable, details}`. `digest` is a 64-bit hash of the item's input: a stored result is only used
     while the item at `index` has the same digest.
     """
 

@@ -39,7 +39,16 @@ class ToolInfo:
 
 
 class ToolFailed(Exception):
-    """The tool ran and refused the call. The message is a sentence for people."""
+    """The tool ran and refused the call. The message is a sentence for people.
+
+    Args:
+        message: The reason.
+        retryable: Whether another attempt may succeed.
+    """
+
+    def __init__(self, message: str = "", *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
 
 
 class Tool(Protocol):

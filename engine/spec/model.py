@@ -44,13 +44,15 @@ class Retry:
     """The retry policy of a node.
 
     `max_attempts` includes the first attempt. The pause after attempt n is
-    backoff_s · multiplier^(n-1) seconds, at most `max_s`.
+    backoff_s · multiplier^(n-1) seconds, at most `max_s`. Errors that are retryable are repeated; if
+    `on` names codes, exactly the errors with these codes are.
     """
 
     max_attempts: int = 3
     backoff_s: float = 1.0
     multiplier: float = 2.0
     max_s: float = 60.0
+    on: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

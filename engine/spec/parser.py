@@ -117,7 +117,8 @@ def _parse_nodes(items: list[JSON], result: ParseResult) -> list[NodeSpec]:
 def _node(raw: RawNode) -> NodeSpec:
     retry = None
     if raw.retry is not None:
-        retry = Retry(raw.retry.max_attempts, raw.retry.backoff_s, raw.retry.multiplier, raw.retry.max_s)
+        codes = frozenset(raw.retry.on)
+        retry = Retry(raw.retry.max_attempts, raw.retry.backoff_s, raw.retry.multiplier, raw.retry.max_s, codes)
     position = raw.position
     if position is None and (raw.x is not None or raw.y is not None):
         position = {"x": raw.x or 0, "y": raw.y or 0}

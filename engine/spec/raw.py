@@ -20,6 +20,10 @@ class RawModel(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
 
+MAX_CODES = 100
+"""Error codes that a retry policy may name."""
+
+
 def _either(camel: str, snake: str) -> AliasChoices:
     return AliasChoices(camel, snake)
 
@@ -33,6 +37,7 @@ class RawRetry(RawModel):
     )
     multiplier: float = Field(2.0, ge=1, le=100, allow_inf_nan=False)
     max_s: float = Field(60.0, ge=0, le=86400, allow_inf_nan=False, validation_alias=_either("maxS", "max_s"))
+    on: list[str] = Field(default_factory=list, max_length=MAX_CODES)
 
 
 class RawNode(RawModel):

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 import structlog
 
 from engine.catalog_file import McpServer
-from engine.errors import NodeFailure
+from engine.errors import NodeFailure, may_be_transient
 from engine.sdk.node import NodeContext
 from engine.sdk.tool import Tool, ToolFailed, ToolInfo
 from engine.tools.builtin import builtin_tools
@@ -126,12 +126,13 @@ class Tools(Mapping[str, ToolInfo]):
         except NodeFailure:
             raise
         except ToolFailed as failed:
-            raise NodeFailure("TOOL_FAILED", f"{name}: {failed}") from failed
+            raise NodeFailure("TOOL_FAILED", f"{name}: {failed}", retryable=failed.retryable) from failed
         except Exception as fault:
             if limit.expired():
                 raise NodeFailure("TIMEOUT", f"{name} did not finish within {timeout_s:g} s", retryable=True) from fault
             log.warning("tool.raised", tool=name, run_id=ctx.run_id, node_id=ctx.node_id, exc_info=True)
-            raise NodeFailure("TOOL_FAILED", f"{name} raised {type(fault).__name__}: {fault}"[:2000]) from fault
+            message = f"{name} raised {type(fault).__name__}: {fault}"[:2000]
+            raise NodeFailure("TOOL_FAILED", message, retryable=may_be_transient(fault)) from fault
         check_storable(result)
         return result
 

@@ -45,7 +45,8 @@ class PythonTool:
             result = await self._tool.ainvoke(arguments, {"metadata": metadata})
             return to_jsonable_python(result, bytes_mode="base64", inf_nan_mode="constants")
         except ToolException as failed:
-            raise ToolFailed(str(failed)) from failed
+            # A LangChain tool does not say whether its failure may pass.
+            raise ToolFailed(str(failed), retryable=True) from failed
         except PydanticSerializationError as error:
             raise ToolFailed(f"it returned a value that is no JSON: {error}") from error
 

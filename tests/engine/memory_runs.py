@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.events import RunError
+from engine.events import NodeState, RunError
 from engine.graph.compiler import compile_spec
 from engine.nodes.registry import load_node_types
 from engine.runtime.executor import RunExecutor
@@ -22,11 +22,12 @@ TYPES = load_node_types()
 
 @dataclass(frozen=True, slots=True)
 class EndedRun:
-    """The result of a run."""
+    """The result of a run, and the last state of each node."""
 
     status: RunStatus | None
-    output: JSON
+    output: Any
     error: RunError | None
+    states: dict[str, NodeState]
 
 
 async def run(
@@ -38,4 +39,5 @@ async def run(
     executor = RunExecutor(info, graph, journal=journal, head=saver, resources=resources or {})
     await asyncio.wait_for(executor.run(), 30)
     change = next((entry.change for entry in reversed(journal.entries) if entry.change), None)
-    return EndedRun(executor.final_status, change and change.output, change and change.error)
+    states = {state.node_id: state for state in journal.states}
+    return EndedRun(executor.final_status, change and change.output, change and change.error, states)

@@ -2,6 +2,7 @@
 
 import ast
 import builtins
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic_monty import (
@@ -30,8 +31,18 @@ class SandboxLimits:
     memory_mb: int
 
 
-def failure(error: MontyError, code: str, limits: SandboxLimits) -> NodeFailure:
-    """Return the failure of the node for an error of the sandbox; `code` is the author's source."""
+def failure(
+    error: MontyError, code: str, limits: SandboxLimits, tool_failures: Sequence[NodeFailure] = ()
+) -> NodeFailure:
+    """Return the failure of the node for an error of the sandbox.
+
+    Args:
+        error: The error.
+        code: The author's source.
+        limits: The limits of the call.
+        tool_failures: The failures of tools that the code has called. If the code did not catch a
+            retryable one, its failure is retryable.
+    """
     if isinstance(error, MontyCrashedError):
         if error.timed_out:
             return timeout_failure(limits)
@@ -47,7 +58,8 @@ def failure(error: MontyError, code: str, limits: SandboxLimits) -> NodeFailure:
         # There is no position if the allocator has ended the process.
         message = f"the code exceeded its memory limit of {limits.memory_mb} MiB"
         return NodeFailure("MEMORY_LIMIT", message, details=_position(error, code))
-    return _raised(error, code, text)
+    is_retryable = any(failed.retryable and failed.message in text for failed in tool_failures)
+    return _raised(error, code, text, is_retryable=is_retryable)
 
 
 def timeout_failure(limits: SandboxLimits) -> NodeFailure:
@@ -55,7 +67,7 @@ def timeout_failure(limits: SandboxLimits) -> NodeFailure:
     return NodeFailure("TIMEOUT", f"the code did not finish within {limits.timeout_s:g} s", retryable=True)
 
 
-def _raised(error: MontyRuntimeError | MontySyntaxError, code: str, text: str) -> NodeFailure:
+def _raised(error: MontyRuntimeError | MontySyntaxError, code: str, text: str, *, is_retryable: bool) -> NodeFailure:
     position, lines = _position(error, code), None
     if _ONE_ARGUMENT in text:
         text = "an exception takes at most one string here: write `ValueError(str(…))`"
@@ -70,7 +82,7 @@ def _raised(error: MontyRuntimeError | MontySyntaxError, code: str, text: str) -
     else:
         where = "the call of `process`: " if error.traceback() else ""
     text = text.replace("The monty syntax parser", "the sandbox's Python")
-    return NodeFailure("CODE", f"{where}{text}"[:MAX_MESSAGE], details=position)
+    return NodeFailure("CODE", f"{where}{text}"[:MAX_MESSAGE], retryable=is_retryable, details=position)
 
 
 def _has_other_arguments(node: ast.AST) -> bool:

@@ -49,11 +49,12 @@ async def run_code(code: str, arguments: dict[str, JSON], limits: SandboxLimits,
     printer = _LogPrinter(ctx, asyncio.get_running_loop())
     code = code.replace("\r\n", "\n").replace("\r", "\n")  # for correct line numbers
     tools = await tools_in(code, ctx)
+    failures: list[NodeFailure] = []
     try:
         async with _session(pool, limits, ctx) as session, asyncio.timeout(limits.timeout_s + GRACE_S):
-            return await _call(session, code, arguments, printer, tools, ctx)
+            return await _call(session, code, arguments, printer, tools, ctx, failures)
     except MontyError as error:
-        raise failure(error, code, limits) from error
+        raise failure(error, code, limits, failures) from error
     except TimeoutError as error:
         raise timeout_failure(limits) from error
     except (ValueError, OverflowError, RecursionError) as error:
@@ -69,9 +70,10 @@ async def _call(
     printer: "_LogPrinter",
     tools: Mapping[str, ToolInfo],
     ctx: NodeContext,
+    failures: list[NodeFailure],
 ) -> JSON:
     try:
-        return await feed(session, with_call(code), {ARGUMENTS: arguments}, printer.write, tools, ctx)
+        return await feed(session, with_call(code), {ARGUMENTS: arguments}, printer.write, tools, ctx, failures)
     except MontyRuntimeError as error:
         if failed := await json_failure(session, error, code):
             raise failed from error

@@ -48,6 +48,7 @@ async def feed(
     printer: Printer,
     tools: Mapping[str, ToolInfo],
     ctx: NodeContext,
+    failures: list[NodeFailure],
 ) -> Any:
     """Run the code in the session and return its last value.
 
@@ -58,6 +59,7 @@ async def feed(
         printer: Receives what the code prints.
         tools: The tools by identifier.
         ctx: The context in which tools are called.
+        failures: Receives the failures of tools, which the code may catch.
 
     Raises:
         MontyError: The code failed or exceeded a limit.
@@ -68,7 +70,8 @@ async def feed(
     state = await session.feed_start(code, inputs=inputs, print_callback=printer, external_lookup=names)
     while not isinstance(state, MontyComplete):
         if isinstance(state, AsyncFunctionSnapshot) and not state.is_os_function and state.function_name in tools:
-            state = await state.resume(await _call_tool(tools[state.function_name], state.args, state.kwargs, ctx))
+            info = tools[state.function_name]
+            state = await state.resume(await _call_tool(info, state.args, state.kwargs, ctx, failures))
         else:
             state = await state.resume_auto()
     return state.output
@@ -88,7 +91,7 @@ def _placeholder(name: str) -> Callable[..., None]:
 
 
 async def _call_tool(
-    info: ToolInfo, positional: tuple[Any, ...], named: dict[str, Any], ctx: NodeContext
+    info: ToolInfo, positional: tuple[Any, ...], named: dict[str, Any], ctx: NodeContext, failures: list[NodeFailure]
 ) -> ExternalResult:
     try:
         if info.problem is not None:
@@ -96,6 +99,7 @@ async def _call_tool(
         arguments = _arguments(info, positional, named)
         result = await ctx.resources["tools"].call(info.name, arguments, ctx)
     except NodeFailure as failure:
+        failures.append(failure)
         ctx.log(LogLevel.WARNING, f"{info.name} failed: {failure.message}", tool=info.name, code=failure.code)
         return {"exception": _EXCEPTIONS.get(failure.code, RuntimeError)(failure.message)}
     ctx.log(LogLevel.DEBUG, f"called {info.name}", tool=info.name)

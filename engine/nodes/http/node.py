@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import httpx2
 from pydantic import AliasChoices, Field, field_validator
 
-from engine.errors import NodeFailure
+from engine.errors import TRANSIENT_STATUSES, NodeFailure
 from engine.nodes.http import request as builder
 from engine.nodes.http.client import GuardedHttp
 from engine.nodes.http.config import TEMPLATE, Auth, Body, PaginationConfig, ResponseConfig, RetryConfig
@@ -25,7 +25,7 @@ from engine.nodes.http.exchange import (
 )
 from engine.nodes.http.pagination import read_pages
 from engine.nodes.http.response import decode
-from engine.nodes.http.retries import TRANSIENT, RetryPolicy, retry_after, with_retries
+from engine.nodes.http.retries import RetryPolicy, retry_after, with_retries
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.states import LogLevel
 from engine.types import JSON
@@ -270,4 +270,4 @@ def _unexpected(response: HttpResponse) -> NodeFailure:
     if (pause := retry_after(response)) is not None:
         details["retryAfterS"] = pause
     message = f"{describe(response.method, response.url)} answered {response.status} {response.reason}".rstrip()
-    return NodeFailure("HTTP_STATUS", message, retryable=response.status in TRANSIENT, details=details)
+    return NodeFailure("HTTP_STATUS", message, retryable=response.status in TRANSIENT_STATUSES, details=details)

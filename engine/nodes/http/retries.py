@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from engine.errors import NodeFailure
+from engine.errors import TRANSIENT_STATUSES, NodeFailure
 from engine.nodes.http.exchange import HttpResponse, NotSent
 
 SAFE_TO_REPEAT = frozenset(["GET", "HEAD", "OPTIONS", "PUT", "DELETE"])
 """The idempotent methods (RFC 9110, section 9.2.2)."""
-TRANSIENT = frozenset([408, 425, 429, 500, 502, 503, 504])
-"""Statuses after which another attempt may succeed."""
 TOO_MANY_REQUESTS = 429
 """The target has not processed the request, so any method may be repeated."""
 
@@ -67,7 +65,9 @@ async def with_retries(
             reason = failure.message
         else:
             requested = retry_after(response)
-            is_retryable = response.status in TRANSIENT and (may_repeat or response.status == TOO_MANY_REQUESTS)
+            is_retryable = response.status in TRANSIENT_STATUSES and (
+                may_repeat or response.status == TOO_MANY_REQUESTS
+            )
             if attempt >= policy.attempts or not is_retryable or (requested or 0.0) > policy.max_wait_s:
                 return response
             reason = f"{response.status} {response.reason}".strip()

@@ -19,6 +19,7 @@ from engine.runtime.node_context import RunNodeContext
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.spec.model import NodeSpec, Retry, Spec, SpecError
 from engine.spec.parser import parse
+from engine.spec.raw import MAX_CODES
 from engine.types import JSON
 from engine.validation.nested import refused
 
@@ -69,6 +70,13 @@ class ItemRetry(NodeConfig):
         title="Longest pause (s)",
         description="No pause is longer.",
         examples=[60],
+    )
+    on: list[str] = Field(
+        default_factory=list,
+        max_length=MAX_CODES,
+        title="Codes",
+        description="The error codes after which an item is tried again. Without codes: every retryable error.",
+        examples=[["HTTP_STATUS"]],
     )
 
 
@@ -172,8 +180,10 @@ class MapNode(NodeType[MapConfig]):
                         "index": {"type": "integer", "description": "The index of the item, from 0."},
                         "code": {"type": "string", "description": "The error code, as of a node."},
                         "message": {"type": "string", "description": "What went wrong."},
+                        "retryable": {"type": "boolean", "description": "Whether another attempt may succeed."},
+                        "details": {"description": "More about the error, such as status and body; or null."},
                     },
-                    "required": ["index", "code", "message"],
+                    "required": ["index", "code", "message", "retryable", "details"],
                 },
             },
         },
@@ -223,6 +233,8 @@ def _check_items(items: JSON) -> list[JSON]:
 
 
 def _node_spec(node_id: str, node: ItemNode) -> NodeSpec:
-    limits = node.retry
-    retry = None if limits is None else Retry(limits.max_attempts, limits.backoff_s, limits.multiplier, limits.max_s)
+    retry, limits = None, node.retry
+    if limits is not None:
+        codes = frozenset(limits.on)
+        retry = Retry(limits.max_attempts, limits.backoff_s, limits.multiplier, limits.max_s, codes)
     return NodeSpec(node_id, node.type, config=node.config, retry=retry, timeout_s=node.timeout_s)

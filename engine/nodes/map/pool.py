@@ -37,6 +37,8 @@ FLUSH_S = 2.0
 """Seconds that an interrupted map may take to make its last batch durable."""
 MAX_MESSAGE = 1_000
 """Characters of the message of a failed item."""
+MAX_DETAILS = 256 * 1024
+"""Bytes of the details of all failed items. The errors of further items have no details."""
 
 
 @dataclass(slots=True)
@@ -55,6 +57,7 @@ class ItemPool:
     _done: dict[int, DoneItem] = field(default_factory=dict)
     _unsaved: list[DoneItem] = field(default_factory=list)
     _size: int = 0
+    _details_size: int = 0
     _save_now: asyncio.Event = field(default_factory=asyncio.Event)
     _is_over: bool = False
 
@@ -115,9 +118,21 @@ class ItemPool:
             details = {"index": index, "nodeId": error.node_id, "details": error.details}
             message = f"item {index}: {error.message}"
             raise NodeFailure(error.code, message, retryable=error.retryable, details=details)
+        body = self._error_body(error)
+        self._add_error_size(body)
+        return DoneItem(index, digest, None, body)
+
+    def _error_body(self, error: RunError) -> dict[str, JSON]:
+        """Return the error of an item, without details once those of all items are too large."""
+        size = len(orjson.dumps(error.details))
+        details = error.details if self._details_size + size <= MAX_DETAILS else None
         message = error.message[:MAX_MESSAGE]
-        self._add_size(message)
-        return DoneItem(index, digest, None, {"code": error.code, "message": message})
+        return {"code": error.code, "message": message, "retryable": error.retryable, "details": details}
+
+    def _add_error_size(self, error: dict[str, JSON]) -> None:
+        details = orjson.dumps(error.get("details")).decode()
+        self._details_size += len(details)
+        self._add_size(f"{error['message']}{details}")
 
     def _add_size(self, text: str) -> None:
         self._size += len(text)
@@ -146,7 +161,8 @@ class ItemPool:
             done = self._done.pop(index)
             outputs.append(None if done.output is None else orjson.loads(done.output))
             if done.error is not None:
-                errors.append({"index": index, **done.error})
+                # An item of an earlier release was stored without the last two fields.
+                errors.append({"index": index, "retryable": False, "details": None, **done.error})
         return {"items": outputs, "errors": errors}
 
     # Durability.
@@ -171,7 +187,10 @@ class ItemPool:
         for done in await self._store.load(self._visit):
             if done.index < len(self.items) and done.digest == digest_of(self.items[done.index]):
                 self._done[done.index] = done
-                self._add_size(done.output or "" if done.error is None else done.error["message"])
+                if done.error is None:
+                    self._add_size(done.output or "")
+                else:
+                    self._add_error_size(done.error)
 
     async def _save_batches(self) -> None:
         """Save finished items until the map is over, when its own result replaces them."""

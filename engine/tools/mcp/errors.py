@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 METHOD_NOT_FOUND = -32601
 """The code of JSON-RPC 2.0 for an unknown method."""
+PERMANENT_CODES = (-32700, -32600, METHOD_NOT_FOUND, -32602)
+"""The codes of JSON-RPC 2.0 for a request that is wrong. The same request fails again."""
 
 
 class SessionLost(Exception):

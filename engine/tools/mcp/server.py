@@ -13,7 +13,7 @@ from engine.catalog_file import McpServer
 from engine.errors import NodeFailure
 from engine.sdk.node import NodeContext
 from engine.sdk.tool import Tool, ToolFailed, ToolInfo
-from engine.tools.mcp.errors import NotListed, SessionLost
+from engine.tools.mcp.errors import PERMANENT_CODES, NotListed, SessionLost
 from engine.tools.mcp.listing import Listing
 from engine.tools.mcp.session import McpRequest, Session
 from engine.types import JSON
@@ -169,7 +169,7 @@ class McpTool:
             message = f"the MCP server {self._server.name!r} was lost during the call of {self._name!r}: {lost.reason}"
             raise NodeFailure("TOOL_FAILED", message, retryable=True) from lost
         except McpError as refused:
-            raise ToolFailed(refused.error.message) from refused
+            raise ToolFailed(refused.error.message, retryable=refused.error.code not in PERMANENT_CODES) from refused
         return _content(result)
 
 
@@ -178,7 +178,9 @@ def _content(result: "CallToolResult") -> JSON:
     blocks: list[dict[str, Any]] = [block.model_dump(mode="json", exclude_none=True) for block in result.content]
     texts = [block["text"] for block in blocks if block["type"] == "text"]
     if result.isError:
-        raise ToolFailed("\n".join(texts)[:2000] or "the server reports a failure without a message")
+        # The protocol does not say whether the failure may pass.
+        message = "\n".join(texts)[:2000] or "the server reports a failure without a message"
+        raise ToolFailed(message, retryable=True)
     if result.structuredContent is not None:
         return result.structuredContent
     return texts[0] if len(blocks) == 1 and texts else blocks

@@ -82,14 +82,15 @@ def _calls(**calls: dict[str, Any]) -> str:
 
 
 _PLAIN, _BAD = "{{ secrets.plain }}", "{{ secrets.plain }}["
-_AGAIN = {"retry": {"maxAttempts": 2, "backoffS": 0}}
+_RETRY = {"maxAttempts": 2, "backoffS": 0, "on": ["CODE", "HTTP_STATUS", "HTTP_RESPONSE", "HTTP_TIMEOUT"]}
+_AGAIN = {"retry": _RETRY}
 _KEY = {"x-key": "{{ secrets.odd }}"}
 _GREETING = {"type": "object", "properties": {"said": {"type": "string"}}, "required": ["said"]}
 
 _RAISES = {
     "type": "code",
     "config": {"code": "def process(key):\n    print(key)\n    raise ValueError(key)", "input_mapping": {"key": BOTH}},
-    "retry": {"maxAttempts": 2, "backoffS": 0},
+    "retry": _RETRY,
 }
 _INNER = {
     "nodes": [

@@ -5,34 +5,22 @@ code, the node id and a message. The tests of each type have more rows.
 """
 
 import json
-import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from langchain_core.tools import StructuredTool
-from pydantic_monty import AsyncMonty
 
-from engine.catalog_file import McpServer, ModelEntry
-from engine.chat_models.catalog import open_models
 from engine.graph.bound_node import BoundNode
-from engine.nodes.http.addresses import Allowed
-from engine.nodes.http.client import GuardedHttp
 from engine.nodes.registry import BUILT_IN
 from engine.runtime.attempts import NodeResult, run_attempts
 from engine.sdk.node import Output
 from engine.spec.model import NodeSpec
-from engine.tools.catalog import open_tools
-from engine.tools.entry_points import PythonTool
 from engine.validation.validator import validate
 from tests.engine.node_runner import TYPES, NodeHarness
-from tests.paths import PEERS
-from tests.peers import chat as chat
-from tests.peers import misbehaving_mcp as misbehaving_mcp
+from tests.engine.nodes.node_resources import open_resources
 from tests.peers.http import Peer, http_peer
 from tests.peers.http_protocol import MIB
 
-SERVER = PEERS / "mcp_server.py"
 TEXT, WHOLE, NUMBER = "must be a text", "Input should be a valid integer", "Input should be a valid number"
 EITHER = "give either `prompt` or `messages`"
 URL = "http://example.com"
@@ -185,21 +173,8 @@ async def peer() -> AsyncIterator[Peer]:
 
 @pytest.fixture(scope="module")
 async def resources(peer: Peer) -> AsyncIterator[dict[str, Any]]:
-    def go_away() -> str:
-        raise RuntimeError("go away")
-
-    rude = PythonTool(StructuredTool.from_function(go_away, name="rude", description="Raises."))
-    servers = {
-        "peer": McpServer(command=sys.executable, args=["-P", str(SERVER), "stdio"]),
-        "faulty": McpServer(url=f"{peer.url}/mcp"),
-        "away": McpServer(command="/no/such/program"),
-    }
-    models = [ModelEntry(name=name, base_url=f"{peer.url}/v1") for name in chat.MODELS]
-    models.append(ModelEntry(name="unreachable", base_url="http://127.0.0.1:1/v1"))
-    http, sandboxes = GuardedHttp(Allowed.parse("127.0.0.1")), AsyncMonty(min_processes=1, max_processes=1)
-    async with open_tools(servers, [rude]) as tools, open_models(models) as catalog, sandboxes as sandbox:
-        await tools.listed()
-        yield {"tools": tools, "models": catalog, "http": http, "sandbox": sandbox, "sandbox_memory_mb": 32}
+    async with open_resources(peer) as opened:
+        yield opened
 
 
 async def run_node(kind: str, config: dict[str, Any], resources: dict[str, Any]) -> NodeResult:

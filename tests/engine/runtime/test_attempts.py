@@ -25,8 +25,8 @@ class FailingNode(NodeType[FailingConfig]):
     description: ClassVar[str] = "For tests."
     Config: ClassVar[type[NodeConfig]] = FailingConfig
 
-    def __init__(self, code: str, *, waits: bool) -> None:
-        self.code, self.waits, self.count = code, waits, 0
+    def __init__(self, code: str, *, waits: bool, retryable: bool = False) -> None:
+        self.code, self.waits, self.retryable, self.count = code, waits, retryable, 0
         self.running = asyncio.Event()
 
     async def execute(self, config: FailingConfig, ctx: NodeContext) -> Output:
@@ -36,7 +36,7 @@ class FailingNode(NodeType[FailingConfig]):
             if self.waits:
                 await asyncio.Event().wait()
         finally:
-            raise NodeFailure(self.code, "it failed", retryable=False)
+            raise NodeFailure(self.code, "it failed", retryable=self.retryable)
 
 
 def attempts_of(node_type: FailingNode) -> Any:
@@ -47,7 +47,7 @@ def attempts_of(node_type: FailingNode) -> Any:
 
 
 async def test_a_node_that_fails_while_it_is_cancelled_is_not_retried() -> None:
-    node_type = FailingNode("NODE", waits=True)
+    node_type = FailingNode("NODE", waits=True, retryable=True)
     running = asyncio.create_task(attempts_of(node_type))
     await node_type.running.wait()
     running.cancel()
@@ -56,8 +56,8 @@ async def test_a_node_that_fails_while_it_is_cancelled_is_not_retried() -> None:
     assert node_type.count == 1
 
 
-@pytest.mark.parametrize(("code", "count"), [("NODE", 3), ("FENCED", 1), ("TEMPLATE", 1)])
-async def test_a_permanent_error_is_not_retried(code: str, count: int) -> None:
-    node_type = FailingNode(code, waits=False)
+@pytest.mark.parametrize(("retryable", "count"), [(True, 3), (False, 1)])
+async def test_only_a_retryable_error_is_retried(retryable: bool, count: int) -> None:
+    node_type = FailingNode("OWN", waits=False, retryable=retryable)
     result = await attempts_of(node_type)
-    assert (result.error.code, result.attempts, node_type.count) == (code, count, count)
+    assert (result.error.code, result.attempts, node_type.count) == ("OWN", count, count)

@@ -131,7 +131,8 @@ async def test_a_report_after_the_end_of_a_node_contains_no_secret() -> None:
 async def test_each_attempt_resolves_the_secrets_again_and_the_scope_forgets_them() -> None:
     secrets, harness = MemorySecrets(key=VALUE), NodeHarness({})
     harness.context.resources = {"secrets": secrets}
-    node = bind({"text": "{{ secrets.key }}", "ends": "failure"}, retry=Retry(3, 0.0, 1.0, 0.0))
+    retry = Retry(3, 0.0, 1.0, 0.0, frozenset({"LEAK"}))
+    node = bind({"text": "{{ secrets.key }}", "ends": "failure"}, retry=retry)
     result = await execute_node(harness, node)
     assert (result.attempts, secrets.calls) == (3, 3)
     assert "secrets" not in harness.context.scope

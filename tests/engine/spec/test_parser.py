@@ -25,14 +25,14 @@ def test_every_field_of_a_node_is_parsed() -> None:
         "label": "A",
         "config": {"output": 1},
         "position": {"x": 1, "y": 2},
-        "retry": {"maxAttempts": 5, "backoffS": 0.5, "multiplier": 3, "maxS": 9},
+        "retry": {"maxAttempts": 5, "backoffS": 0.5, "multiplier": 3, "maxS": 9, "on": ["CODE"]},
         "timeoutS": 30,
         "onError": "branch",
         "join": "any",
         "maxVisits": 7,
     }
     parsed = parse({"nodes": [node], "edges": [], "outputs": {"x": "{{ a.output }}"}}).nodes[0]
-    assert parsed.retry == Retry(5, 0.5, 3, 9)
+    assert parsed.retry == Retry(5, 0.5, 3, 9, frozenset({"CODE"}))
     assert (parsed.timeout_s, parsed.on_error, parsed.join, parsed.max_visits) == (30, OnError.BRANCH, Join.ANY, 7)
     assert (parsed.label, parsed.position) == ("A", {"x": 1, "y": 2})
 

@@ -18,7 +18,7 @@ from tests.journal_worker import HeldRun, accept_run, open_worker
 ITEMS = [
     DoneItem(3, 2**63 - 1, '{"a":[1]}'),
     DoneItem(1, -(2**63), "null"),
-    DoneItem(2, 0, None, {"code": "TEST", "message": "no"}),
+    DoneItem(2, 0, None, {"code": "TEST", "message": "no", "retryable": True, "details": {"n": 1}}),
 ]
 
 

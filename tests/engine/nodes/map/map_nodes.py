@@ -62,7 +62,9 @@ class MapProbe(NodeType[ProbeConfig]):
         await asyncio.sleep(0)
         match ctx.render(config.does):
             case "fail":
-                raise NodeFailure("TEST", f"no {value}")
+                raise NodeFailure("TEST", f"no {value}", details={"of": ctx.node_id})
+            case "explain":
+                raise NodeFailure("TEST", "no", details=value)
             case "raise":
                 raise ValueError(f"cannot {value}")
             case "wait":
@@ -70,7 +72,7 @@ class MapProbe(NodeType[ProbeConfig]):
             case "nan":
                 return Output(float("nan"))
             case "once" if self.ran[ctx.idempotency_key] == 1:
-                raise NodeFailure("TEST", "not yet")
+                raise NodeFailure("TEST", "not yet", retryable=True)
             case "hang":
                 self.hanging.set()
                 await asyncio.Event().wait()

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from engine.events import LogRecorded, Usage
+from engine.nodes.map.pool import digest_of
 from engine.sdk.node import Output
+from engine.sdk.resources import DoneItem
 from engine.values.redaction import MARK
 from tests.engine.node_runner import NodeHarness
 from tests.engine.nodes.map.map_nodes import MapProbe, MemoryItems, run_map, run_map_with_attempts
@@ -185,7 +187,25 @@ async def test_failed_items_are_collected_and_the_others_continue() -> None:
     does = "{{ 'fail' if item is odd else 'output' }}"
     node = {"type": "probe", "config": {"sees": "{{ item }}", "does": does}}
     output = await run_map(NodeHarness(), MapProbe(), items=[0, 1, 2, 3], onItemError="collect", node=node)
+    more = {"code": "TEST", "retryable": False, "details": {"of": "n"}}
     assert output == {
         "items": [0, None, 2, None],
-        "errors": [{"index": 1, "code": "TEST", "message": "no 1"}, {"index": 3, "code": "TEST", "message": "no 3"}],
+        "errors": [{"index": 1, "message": "no 1", **more}, {"index": 3, "message": "no 3", **more}],
     }
+
+
+async def test_the_details_of_failed_items_are_bounded() -> None:
+    node = {"type": "probe", "config": {"sees": "{{ 'x' * 1000 }}", "does": "explain"}}
+    output = await run_map(NodeHarness(), MapProbe(), items=list(range(400)), onItemError="collect", node=node)
+    details = [error["details"] for error in output["errors"]]
+    kept = [one for one in details if one is not None]
+    assert 200 < len(kept) < 262
+    assert details == [*kept, *[None] * (400 - len(kept))]
+
+
+async def test_the_error_of_an_item_that_an_earlier_release_stored_is_complete() -> None:
+    store = MemoryItems()
+    store.items = {0: DoneItem(0, digest_of(7), None, {"code": "TEST", "message": "no"})}
+    harness = NodeHarness({}, {"items": store})
+    output = await run_map(harness, MapProbe(), items=[7], onItemError="collect", node=DOUBLE)
+    assert output["errors"] == [{"index": 0, "code": "TEST", "message": "no", "retryable": False, "details": None}]
