@@ -99,7 +99,7 @@ class NodeStatus(StrEnum):
     IDLE = "IDLE"
     RUNNING = "RUNNING"
     RETRYING = "RETRYING"
-    """The last attempt failed. The node waits for its next attempt."""
+    """The last attempt failed. The node waits for its next attempt, and none of its code runs."""
     WAITING = "WAITING"
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
@@ -115,11 +115,11 @@ class NodeStatus(StrEnum):
 FINISHED = frozenset({NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.CANCELLED, NodeStatus.SKIPPED})
 EXECUTED = frozenset({NodeStatus.COMPLETED, NodeStatus.FAILED})
 """Statuses of a node that has run to its end: it has an output or an error, and counts as done."""
-IN_PROGRESS = frozenset({NodeStatus.RUNNING, NodeStatus.RETRYING, NodeStatus.WAITING})
-"""Statuses of a node that has begun a visit and not ended it."""
-UNFINISHED = frozenset({NodeStatus.RUNNING, NodeStatus.WAITING})
-"""Statuses in a checkpoint of a node that has begun a visit and not ended it. After a crash a
-RUNNING node starts its visit again; a WAITING node goes on waiting.
+WITH_WAIT = frozenset({NodeStatus.RETRYING, NodeStatus.WAITING})
+"""Statuses of a node that has an open wait. After a crash it goes on waiting."""
+IN_PROGRESS = WITH_WAIT | {NodeStatus.RUNNING}
+"""Statuses of a node that has begun a visit and not ended it. After a crash a RUNNING node starts
+its attempt again.
 """
 
 
@@ -197,6 +197,8 @@ class WaitKind(StrEnum):
     INPUT = "INPUT"
     RUN = "RUN"
     """The node started another run and waits for its end."""
+    RETRY = "RETRY"
+    """An attempt of the node failed. The next one begins when the wait ends."""
 
 
 class OnLimit(StrEnum):

@@ -17,7 +17,7 @@ from engine.graph.channels import NODE_RECORDS, NodeRecord, Signal, Write
 from engine.graph.plan import EdgeKind, Plan, PlanEdge, PlanNode, Round
 from engine.graph.position import JOIN, LOOP, JoinState, LoopState, Position, Progress
 from engine.spec.model import OnError
-from engine.states import UNFINISHED, NodeStatus
+from engine.states import IN_PROGRESS, NodeStatus
 
 
 class EdgeKey(NamedTuple):
@@ -152,7 +152,7 @@ def frontier_of(position: Position, records: Mapping[str, NodeRecord], held: Map
         held: The nodes that a breakpoint has delayed, with the round in which they are due.
     """
     plan, edges = position.plan, EdgeKeys(position.plan)
-    unfinished = {node_id for node_id, record in records.items() if record.status in UNFINISHED}
+    unfinished = {node_id for node_id, record in records.items() if record.status in IN_PROGRESS}
     due = {id_: round_ for id_, round_ in position.active.items() if id_ not in unfinished and id_ not in held}
     frontier = Frontier(dict(records), held=dict(held))
     for node in plan.nodes.values():
@@ -231,23 +231,23 @@ def find_due(plan: Plan, frontier: Frontier) -> list[str]:
     """Find the nodes that a frontier makes due, the held ones included."""
     position = position_of(plan, frontier)
     position.wake()
-    unfinished = {node_id for node_id, record in frontier.records.items() if record.status in UNFINISHED}
+    unfinished = {node_id for node_id, record in frontier.records.items() if record.status in IN_PROGRESS}
     return [node_id for node_id in position.active if node_id not in unfinished]
 
 
 def restart_unfinished(plan: Plan, frontier: Frontier) -> Frontier:
     """Return a frontier from which a run that has stopped or failed can go on.
 
-    Visits that had begun and not ended start again: nodes that ran, waited, were cancelled, or
-    failed the run. Tokens that the end of the run has lost are restored. Finished visits stay.
+    Visits that had begun and not ended start again, at their first attempt: nodes that ran, waited,
+    were cancelled, or failed the run. Tokens that the end of the run has lost are restored. Finished visits stay.
     """
     edges = EdgeKeys(plan)
     result = replace(frontier, records=dict(frontier.records), joins=dict(frontier.joins), loops=dict(frontier.loops))
     for node_id, record in frontier.records.items():
         node = plan.nodes[node_id]
         has_failed_run = record.status is NodeStatus.FAILED and node.spec.on_error is OnError.FAIL
-        if record.status in UNFINISHED or record.status is NodeStatus.CANCELLED or has_failed_run:
-            result.records[node_id] = replace(record, status=NodeStatus.RUNNING)
+        if record.status in IN_PROGRESS or record.status is NodeStatus.CANCELLED or has_failed_run:
+            result.records[node_id] = replace(record, status=NodeStatus.RUNNING, attempt=1)
         elif lost := [edge for edge in node.out if not _is_settled(edges, frontier, edge, record.round)]:
             _restore_lost(plan, edges, result, node_id, lost)
     _reopen_joins(plan, frontier, result)

@@ -19,11 +19,11 @@ from engine.graph.routing import taken_edges
 from engine.problems import FieldProblem
 from engine.runtime.node_context import scope_of
 from engine.sdk.node import ERROR_PORT, PortUndecided
-from engine.states import EXECUTED, UNFINISHED, NodeStatus
+from engine.states import EXECUTED, IN_PROGRESS, NodeStatus
 from engine.types import JSON
 from engine.values.storable import check_storable
 
-HAS_OUTPUT = UNFINISHED | EXECUTED
+HAS_OUTPUT = IN_PROGRESS | EXECUTED
 """Statuses in which a node can be patched: it has an output, or would have one."""
 
 

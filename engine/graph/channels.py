@@ -44,7 +44,8 @@ class NodeRecord:
     """The record of one node in a run: status, number of visits, round and output.
 
     Status RUNNING means that the node was started beside the graph and is not settled: after a
-    crash it is started again.
+    crash its attempt starts again. Status RETRYING means that the attempt has failed, and that an
+    open wait ends when the next one is due.
     """
 
     status: NodeStatus
@@ -58,6 +59,8 @@ class NodeRecord:
     """The status and the round of that visit, while the node is SKIPPED."""
     undone_skip: Round | None = None
     """The round of a skip after that visit, which the end of a loop has undone."""
+    attempt: int = 1
+    """The number of the attempt that runs or, while the node is RETRYING, that has failed."""
 
     def evolve(self, **changes: Any) -> "NodeRecord":
         return replace(self, **changes)
@@ -86,7 +89,14 @@ class NodeRecord:
         packed: list[Any] = [self.status.value, self.visits, list(self.round)]
         if self.visited is not None:
             return [*packed, self.visited[0].value, list(self.visited[1])]
-        return packed if self.undone_skip is None else [*packed, list(self.undone_skip)]
+        if self.undone_skip is not None:
+            return [*packed, list(self.undone_skip)]
+        return [*packed, self.attempt] if self._has_attempt else packed
+
+    @property
+    def _has_attempt(self) -> bool:
+        """Whether the number of the attempt matters, and is not the first one of a running node."""
+        return self.status is NodeStatus.RETRYING or (self.status is NodeStatus.RUNNING and self.attempt > 1)
 
 
 def records_from(packed: dict[str, list[Any]]) -> dict[str, NodeRecord]:
@@ -99,6 +109,8 @@ def _unpack(status: str, visits: int, round_: list[int], *more: Any) -> NodeReco
     match more:
         case [visited_status, visited_round]:
             return record.evolve(visited=(NodeStatus(visited_status), tuple(visited_round)))
+        case [int(attempt)]:
+            return record.evolve(attempt=attempt)
         case [undone_skip]:
             return record.evolve(undone_skip=tuple(undone_skip))
     return record

@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.graph.channels import NodeRecord
 from engine.graph.plan import Plan, PlanEdge, PlanNode, Round
-from engine.states import UNFINISHED, NodeStatus
+from engine.states import IN_PROGRESS, NodeStatus
 
 JOIN = "gate:"
 """Prefix of the stored name of a join; the id of the node follows. It never changes."""
@@ -200,7 +200,7 @@ class Position:
             elif kind + ":" == LOOP and node_id in self.plan.loops:
                 self.loops[node_id] = LoopState(tuple(value[0]), dict(value[1]), value[2])
         for node_id, record in records.items():
-            if record.status in UNFINISHED:
+            if record.status in IN_PROGRESS:
                 self.active[node_id] = record.round
             if record.latest_round is not None:
                 self._latest[node_id] = record.latest_round

@@ -1,7 +1,8 @@
-"""The attempts of one visit of a node: retries with backoff, timeout, exceptions as RunErrors.
+"""The attempts of one visit of a node: timeout, backoff before a retry, exceptions as RunErrors.
 
-Nothing here is durable. A crash loses the current attempt only: the node starts again with the same
-idempotency key. The task runner, inline nodes, maps and node tests use it.
+A crash loses the current attempt only: it starts again with the same number and idempotency key.
+The wait for the next attempt of a node is durable (engine.runtime.scheduler); an item of a map
+waits in memory. The task runner, inline nodes, maps and node tests use this module.
 """
 
 import asyncio
@@ -31,54 +32,64 @@ NO_RETRY = Retry(max_attempts=1)
 
 @dataclass(frozen=True, slots=True)
 class NodeResult:
-    """The outcome or the error of a visit. `attempts` is the number of the last attempt."""
+    """The outcome or the error of an attempt. `attempts` is its number.
+
+    `backoff_s` is the pause before the next attempt in seconds; None if this attempt ends the
+    visit.
+    """
 
     outcome: Outcome | None
     error: RunError | None
     attempts: int
     started_at: datetime
     ended_at: datetime
+    backoff_s: float | None = None
+
+
+async def run_attempt(node: BoundNode, context: RunNodeContext) -> NodeResult:
+    """Run the attempt of a node whose number the context has.
+
+    The retries are written by hand: the number comes from a checkpoint, the pause depends on the
+    error and is a durable wait, and the task may be cancelled while the attempt fails. With
+    tenacity each of these would be a callback.
+
+    Raises:
+        asyncio.CancelledError: The task was cancelled. No other exception leaves this function.
+    """
+    retry, number, started_at = node.spec.retry or NO_RETRY, context.attempt, datetime.now(UTC)
+    outcome, error = await _attempt(node, context)
+    result = NodeResult(outcome, error, number, started_at, datetime.now(UTC))
+    if error is None or number >= retry.max_attempts or not is_repeated(error, retry):
+        return result
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        # The task was cancelled while the node failed, and only the failure came through.
+        raise asyncio.CancelledError
+    return replace(result, backoff_s=_backoff_s(retry, number, error))
 
 
 async def run_attempts(
-    node: BoundNode,
-    context: RunNodeContext,
-    on_failure: Callable[[int, RunError, float], None],
-    on_start: Callable[[int], None],
+    node: BoundNode, context: RunNodeContext, on_failure: Callable[[int, RunError, float], None]
 ) -> NodeResult:
-    """Run a node until it succeeds, fails permanently or has used up its attempts.
-
-    The loop is written by hand: the first number comes from a checkpoint, the pause depends on the
-    error, and the task may be cancelled while an attempt fails. With tenacity each of these would
-    be a callback.
+    """Run a node in memory until it succeeds, fails permanently or has used up its attempts.
 
     Args:
         node: The node.
         context: The context of this visit.
         on_failure: Called with the number of a failed attempt, its error and the pause before the
             next attempt in seconds.
-        on_start: Called with the number of each attempt after the first.
 
     Raises:
         asyncio.CancelledError: The task was cancelled. No other exception leaves this function.
     """
-    retry = node.spec.retry or NO_RETRY
-    started_at = datetime.now(UTC)
-    number = context.attempt
-    while True:
-        outcome, error = await _attempt(node, context)
-        if error is None or number >= retry.max_attempts or not is_repeated(error, retry):
-            return NodeResult(outcome, error, number, started_at, datetime.now(UTC))
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            # The task was cancelled while the node failed, and only the failure came through.
-            raise asyncio.CancelledError
-        pause_s = _pause(retry, number, error)
-        on_failure(number, error, pause_s)
-        await asyncio.sleep(pause_s)
-        number += 1
-        context.begin_attempt(number)
-        on_start(number)
+    result = first = await run_attempt(node, context)
+    while result.backoff_s is not None:
+        assert result.error is not None
+        on_failure(result.attempts, result.error, result.backoff_s)
+        await asyncio.sleep(result.backoff_s)
+        context.begin_attempt(result.attempts + 1)
+        result = await run_attempt(node, context)
+    return replace(result, started_at=first.started_at)
 
 
 def is_repeated(error: RunError, retry: Retry) -> bool:
@@ -88,7 +99,7 @@ def is_repeated(error: RunError, retry: Retry) -> bool:
     return error.code in retry.on if retry.on else error.retryable
 
 
-def _pause(retry: Retry, number: int, error: RunError) -> float:
+def _backoff_s(retry: Retry, number: int, error: RunError) -> float:
     """Compute the pause before the next attempt, in seconds.
 
     It is the longer of the exponential backoff and the `retryAfterS` of the failed service, and at

@@ -132,7 +132,7 @@ class RunExecutor:
 
     @property
     def running_nodes(self) -> list[str]:
-        return self.state.running_nodes
+        return [*self.state.running_nodes, *self.state.retrying_nodes]
 
     async def commit_superstep(self, record: CheckpointRecord, *, has_next: bool) -> None:
         self._has_next = has_next
@@ -158,7 +158,7 @@ class RunExecutor:
         if sends:
             self.head.enter(self.info.id, sends)
         self._has_next = bool(due or sends)
-        orphans = set(self.state.waiting_nodes) - set(self.waits.node_ids)
+        orphans = {*self.state.waiting_nodes, *self.state.retrying_nodes} - set(self.waits.node_ids)
         self._tasks.restart(self.compiled.plan, orphans)
         was_resumed_here = resume_state.step == self.info.resumed_step
         has_held_node = any(signal.held for signal in resume_state.due.values())
@@ -177,7 +177,7 @@ class RunExecutor:
             is_idle = not self._tasks.is_busy and not self._tasks.has_results
             if is_idle and not await self._stays_for_wait():
                 return
-            await self._tasks.wait(None if self._stop.is_requested else self.waits.next_due)
+            await self._tasks.wait(self._next_due)
             command = self._enter_results()
 
     async def _stays_for_wait(self) -> bool:
@@ -187,17 +187,26 @@ class RunExecutor:
             True if a wait ends so soon that the run keeps its worker. Otherwise the run stops; if
             it has waits and no stop was requested, it is WAITING or paused at the end of its step.
         """
-        if self._stop.is_requested or not self.waits:
-            return False
-        due = self.waits.next_due
+        due = self._next_due
         if due is not None and due <= datetime.now(UTC) + timedelta(seconds=PATIENCE_S):
             return True
+        if self._stop.is_requested or not self.waits:
+            return False
+        if self.info.item_scope is not None and self.waits.next_retry is not None:
+            return True  # An item of a map lives in memory, so it cannot release its worker.
         if self.info.is_step:
             self._stop.request(StopReason.BREAK)
             return False
         message, expected = self.waits.describe(), self._stop.run_status
         await self._commit_status(None, RunChange(RunStatus.WAITING, expected, message, wake_at=due))
         return False
+
+    @property
+    def _next_due(self) -> datetime | None:
+        """The time at which the next wait ends in this process; None if none does."""
+        if not self._stop.is_requested:
+            return self.waits.next_due
+        return self.waits.next_retry if self._stop.ends_backoffs else None
 
     @property
     def _is_complete(self) -> bool:

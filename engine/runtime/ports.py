@@ -35,7 +35,7 @@ class CheckpointRecord:
 
 @dataclass(frozen=True, slots=True)
 class OpenWait:
-    """A wait of a node visit: for a time, for the answer of a person, or for another run."""
+    """A wait of a node visit: for a time, an answer, another run, or the next attempt."""
 
     id: str
     node_id: str
@@ -186,7 +186,7 @@ class AttachedRun(Protocol):
 
     @property
     def running_nodes(self) -> list[str]:
-        """The nodes that run beside the graph."""
+        """The nodes that run beside the graph, or wait for their next attempt."""
         ...
 
     async def commit_superstep(self, record: CheckpointRecord, *, has_next: bool) -> None:

@@ -1,4 +1,4 @@
-"""Reports of a running visit of a node: progress, text, usage, retries and log records.
+"""Reports of a running visit of a node: progress, text, usage and log records.
 
 A crash may lose the last reports, and then the visit runs again. All durable values are committed
 once more when the node settles.
@@ -8,11 +8,10 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from engine.events import EventData, NodeChange, OutputDelta, RunError, Usage
+from engine.events import EventData, NodeChange, OutputDelta, Usage
 from engine.runtime.ports import Entry, Journal
 from engine.runtime.run_info import RunInfo
 from engine.runtime.run_state import RunState
-from engine.states import NodeStatus
 
 PROGRESS_INTERVAL_S = 0.1
 """The least time between two progress events of a node, in seconds."""
@@ -36,12 +35,13 @@ class Reporter(Protocol):
 
 
 class NodeReporter:
-    """Writes the reports of one visit to the state of the run and to the journal."""
+    """Writes the reports of one attempt to the state of the run and to the journal."""
 
-    def __init__(self, info: RunInfo, node_id: str, visit: int, state: RunState, journal: Journal) -> None:
-        self._info, self._node_id, self._visit = info, node_id, visit
+    def __init__(
+        self, info: RunInfo, node_id: str, visit: int, state: RunState, journal: Journal, attempt: int = 1
+    ) -> None:
+        self._info, self._node_id, self._visit, self._attempt = info, node_id, visit, attempt
         self._state, self._journal = state, journal
-        self._attempt = 1
         self._next_progress_at = self._next_text_at = 0.0
         self._length = self._published_length = 0
 
@@ -71,16 +71,6 @@ class NodeReporter:
         """Add to the usage of the visit, over all its attempts."""
         before = self._state.node_state(self._node_id).usage
         self._state.evolve(self._node_id, usage=usage if before is None else before + usage)
-
-    def attempt_failed(self, number: int, error: RunError, pause_s: float) -> None:
-        """Publish that an attempt has failed and that the next one follows after a pause."""
-        message = f"attempt {number} failed: {error.message}; the next begins in {pause_s:g} s"
-        self._publish(status=NodeStatus.RETRYING, attempt=number, error=error, message=message)
-
-    def attempt_started(self, number: int) -> None:
-        """Publish that the next attempt begins. Its text starts from the beginning."""
-        self._attempt, self._length, self._published_length = number, 0, 0
-        self._publish(status=NodeStatus.RUNNING, attempt=number, message=None, partial_output=None)
 
     def post(self, at: datetime, data: EventData) -> None:
         self._journal.post(Entry(self._info.id, self._info.epoch, self._info.lineage, [(at, data)]))

@@ -107,6 +107,11 @@ class RunState:
         return self._with_status(NodeStatus.RUNNING)
 
     @property
+    def retrying_nodes(self) -> list[str]:
+        """The nodes that wait for their next attempt."""
+        return self._with_status(NodeStatus.RETRYING)
+
+    @property
     def waiting_nodes(self) -> list[str]:
         """The nodes that wait for a time, an answer or another run."""
         return self._with_status(NodeStatus.WAITING)

@@ -19,7 +19,7 @@ from engine.graph.compiler import CompiledGraph
 from engine.graph.plan import PlanEdge, PlanNode, Round
 from engine.graph.position import Position, Progress
 from engine.graph.routing import taken_edges
-from engine.runtime.attempts import NodeResult, error_output, run_attempts
+from engine.runtime.attempts import NodeResult, error_output, run_attempt
 from engine.runtime.node_context import scope_of
 from engine.runtime.ports import OpenWait
 from engine.runtime.run_info import RunInfo, StopReason
@@ -91,8 +91,8 @@ class NodeScheduler:
             self.tasks.schedule(node, record)
             self.state.set_record(node.id, record)
             return ()
-        context, reporter = self.tasks.new_context(bound_node, record)
-        result = await run_attempts(bound_node, context, reporter.attempt_failed, reporter.attempt_started)
+        context = self.tasks.new_context(bound_node, record)
+        result = await run_attempt(bound_node, context)
         return self._settle(node, record, result, context.noted_input)
 
     def take_results(self) -> list[Write]:
@@ -101,6 +101,9 @@ class NodeScheduler:
         Waits are left open if the run is to stop: they end after the next claim.
         """
         writes = [write for ended in self.tasks.take_results() for write in self._settle(*ended)]
+        if self.stop.ends_backoffs:
+            for wait in self.waits.take_ended_backoffs():
+                self.tasks.retry(self.compiled.plan.nodes[wait.node_id])
         if not self.stop.is_requested:
             writes += [write for wait, end in self.waits.take_ended() for write in self._end_wait(wait, end)]
         return writes
@@ -114,6 +117,8 @@ class NodeScheduler:
         """
         if isinstance(result.outcome, WaitUntil | WaitForAnswer | WaitForRun):
             return self._begin_wait(node, record, result, result.outcome, node_input)
+        if result.error is not None and result.backoff_s is not None:
+            return self._begin_backoff(node, record, result, result.error, result.backoff_s)
         output, port, error = _interpret(node, result)
         status = NodeStatus.FAILED if error else NodeStatus.COMPLETED
         self.state.set_record(node.id, NodeRecord(status, record.visits, record.round, output))
@@ -160,6 +165,17 @@ class NodeScheduler:
         self.state.set_record(node.id, record.evolve(status=NodeStatus.WAITING))
         return ()
 
+    def _begin_backoff(
+        self, node: PlanNode, record: NodeRecord, result: NodeResult, error: RunError, pause_s: float
+    ) -> Sequence[Write]:
+        """Open the wait for the next attempt. Its number and its time are durable with the failure."""
+        self.waits.open_backoff(node.id, record.visits, pause_s)
+        message = f"attempt {result.attempts} failed: {error.message}; the next begins in {pause_s:g} s"
+        changes = {"status": NodeStatus.RETRYING, "visits": record.visits, "attempt": result.attempts}
+        self.state.add_change(self.state.evolve(node.id, **changes, error=error, message=message), result.ended_at)
+        self.state.set_record(node.id, record.evolve(status=NodeStatus.RETRYING))
+        return ()
+
     def _end_wait(self, wait: OpenWait, end: Output | RunError) -> Sequence[Write]:
         output, error = (None, end) if isinstance(end, RunError) else (end, None)
         result = NodeResult(output, error, 1, wait.since, datetime.now(UTC))
@@ -188,7 +204,7 @@ class NodeScheduler:
 
         Their partial output stays.
         """
-        for node_id in [*self.state.running_nodes, *self.state.waiting_nodes]:
+        for node_id in [*self.state.running_nodes, *self.state.retrying_nodes, *self.state.waiting_nodes]:
             record = self.state.records[node_id]
             self.state.set_record(node_id, record.evolve(status=NodeStatus.CANCELLED))
             self.state.add_change(self.state.evolve(node_id, status=NodeStatus.CANCELLED, visits=record.visits))
@@ -234,6 +250,8 @@ def _wait_message(wait: OpenWait) -> str:
             return f"waits for run {wait.child_run_id}"
         case WaitKind.TIMER:
             return f"until {wait.until:%Y-%m-%dT%H:%M:%SZ}"
+        case WaitKind.RETRY:
+            raise AssertionError("a backoff has the message of its failed attempt")
         case _:
             assert_never(wait.kind)
 

@@ -77,6 +77,15 @@ class StopControl:
         return self.reason is not None or self.failure is not None
 
     @property
+    def ends_backoffs(self) -> bool:
+        """Whether nodes that are RETRYING begin their next attempt.
+
+        A step, and the end of a run at a breakpoint, include the attempts of their nodes. A node
+        in backoff is not running, so a pause or a drain does not wait for it.
+        """
+        return self.failure is None and self.reason in (None, StopReason.BREAK)
+
+    @property
     def is_immediate(self) -> bool:
         """Whether the run stops without waiting for its running nodes."""
         is_immediate_reason = self.reason is not None and self.reason.is_immediate

@@ -9,6 +9,7 @@ import asyncio
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from engine.events import NodeState, Usage
 from engine.graph.bound_node import BoundNode
 from engine.graph.channels import NodeRecord
 from engine.graph.plan import Plan, PlanNode
-from engine.runtime.attempts import NodeResult, run_attempts
+from engine.runtime.attempts import NodeResult, run_attempt
 from engine.runtime.node_context import RunNodeContext, scope_of
 from engine.runtime.ports import Journal
 from engine.runtime.reporter import NodeReporter
@@ -66,8 +67,21 @@ class TaskRunner:
             usage: The usage so far of this visit, if it starts again.
         """
         now = datetime.now(UTC)
-        state = NodeState(self._info.id, node.id, NodeStatus.RUNNING, record.visits, 1, started_at=now, usage=usage)
+        state = NodeState(
+            self._info.id, node.id, NodeStatus.RUNNING, record.visits, record.attempt, started_at=now, usage=usage
+        )
         self._state.add_change(state)
+        self._scheduled.append((node, record))
+
+    def retry(self, node: PlanNode) -> None:
+        """Schedule the next attempt of a node that is RETRYING. Its text starts from the beginning."""
+        before = self._state.records[node.id]
+        record = before.evolve(status=NodeStatus.RUNNING, attempt=before.attempt + 1)
+        self._state.set_record(node.id, record)
+        changes = {"status": record.status, "visits": record.visits, "attempt": record.attempt}
+        started_at = self._state.node_state(node.id).started_at or datetime.now(UTC)
+        cleared = {"message": None, "partial_output": None}
+        self._state.add_change(self._state.node_state(node.id, **changes, **cleared, started_at=started_at))
         self._scheduled.append((node, record))
 
     def restart(self, plan: Plan, orphans: Iterable[str] = ()) -> None:
@@ -78,8 +92,13 @@ class TaskRunner:
             orphans: Nodes whose wait was removed by a rewind. They start again as well.
         """
         for node_id in [*self._state.running_nodes, *orphans]:
-            record = self._state.records[node_id].evolve(status=NodeStatus.RUNNING)
-            self._state.set_record(node_id, record)
+            record = self._state.records[node_id]
+            if record.status is NodeStatus.RETRYING:
+                self.retry(plan.nodes[node_id])
+                continue
+            if record.status is not NodeStatus.RUNNING:
+                record = record.evolve(status=NodeStatus.RUNNING)
+                self._state.set_record(node_id, record)
             self.schedule(plan.nodes[node_id], record, self._state.node_state(node_id).usage)
 
     def start_scheduled(self) -> None:
@@ -144,22 +163,25 @@ class TaskRunner:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks = {}
 
-    def new_context(self, node: BoundNode, record: NodeRecord) -> tuple[RunNodeContext, NodeReporter]:
-        """Create the context of a visit, and the reporter behind it."""
+    def new_context(self, node: BoundNode, record: NodeRecord) -> RunNodeContext:
+        """Create the context of the attempt of a visit that the record has."""
         info, node_id = self._info, node.spec.id
-        reporter = NodeReporter(info, node_id, record.visits, self._state, self._journal)
+        reporter = NodeReporter(info, node_id, record.visits, self._state, self._journal, record.attempt)
         # The node sees itself as RUNNING, also an inline node, whose record is not stored yet.
         records = ChainMap({node_id: record}, self._state.records)
         scope = scope_of(info.id, info.inputs, records, node.names, info.outer_names)
         context = RunNodeContext(
             info, node_id, record.visits, scope, self._resources, reporter, self._abandoned, node.types
         )
-        return context, reporter
+        context.begin_attempt(record.attempt)
+        return context
 
     async def _run(self, node: PlanNode, record: NodeRecord) -> None:
         bound_node = self._bound_nodes[node.id]
-        context, reporter = self.new_context(bound_node, record)
-        result = await run_attempts(bound_node, context, reporter.attempt_failed, reporter.attempt_started)
+        context = self.new_context(bound_node, record)
+        result = await run_attempt(bound_node, context)
+        if record.attempt > 1:  # The visit began with its first attempt.
+            result = replace(result, started_at=self._state.node_state(node.id).started_at or result.started_at)
         self._results.append(TaskResult(node, record, result, context.noted_input))
         del self._tasks[node.id]
         self.wake.set()

@@ -1,11 +1,11 @@
-"""The open waits of one claimed run: timers, questions and child runs.
+"""The open waits of one claimed run: timers, questions, child runs and backoffs before a retry.
 
 The rows in the database are the truth. A crash loses only the timer in this process: the next
 claim loads the rows again.
 """
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
 from typeid import TypeID
@@ -55,7 +55,16 @@ class Waits:
                 wait = OpenWait(id_, node_id, visit, WaitKind.INPUT, now, expires_at, expired, prompt, schema)
             case _:
                 assert_never(outcome)
-        self._open[id_] = wait
+        return self._add(wait)
+
+    def open_backoff(self, node_id: str, visit: int, pause_s: float) -> OpenWait:
+        """Open the wait for the next attempt of a node, which begins in `pause_s` seconds."""
+        now = datetime.now(UTC)
+        until = now + timedelta(seconds=pause_s)
+        return self._add(OpenWait(str(TypeID(prefix="wait")), node_id, visit, WaitKind.RETRY, now, until))
+
+    def _add(self, wait: OpenWait) -> OpenWait:
+        self._open[wait.id] = wait
         self._opened.append(wait)
         return wait
 
@@ -66,7 +75,7 @@ class Waits:
                 self._open[wait.id] = wait
 
     def take_ended(self) -> Iterator[tuple[OpenWait, Output | RunError]]:
-        """Remove the waits that have ended, and yield each with its result.
+        """Remove the waits that have ended, except backoffs, and yield each with its result.
 
         An answer that came in time has priority over the expiry.
         """
@@ -74,9 +83,20 @@ class Waits:
         for wait in list(self._open.values()):
             result = _result_of(wait, now)
             if result is not None:
-                del self._open[wait.id]
-                self._settled_ids.append(wait.id)
+                self._settle(wait)
                 yield wait, result
+
+    def take_ended_backoffs(self) -> Iterator[OpenWait]:
+        """Remove and yield the backoffs that have ended."""
+        now = datetime.now(UTC)
+        for wait in list(self._open.values()):
+            if wait.kind is WaitKind.RETRY and wait.until is not None and wait.until <= now:
+                self._settle(wait)
+                yield wait
+
+    def _settle(self, wait: OpenWait) -> None:
+        del self._open[wait.id]
+        self._settled_ids.append(wait.id)
 
     def abandon(self) -> None:
         """Settle all open waits because the run ends."""
@@ -111,6 +131,12 @@ class Waits:
         due = [wait.since if wait.is_answered else wait.until for wait in self._open.values()]
         return min((at for at in due if at is not None), default=None)
 
+    @property
+    def next_retry(self) -> datetime | None:
+        """The time at which the first backoff ends; None if there is none."""
+        due = [wait.until for wait in self._open.values() if wait.kind is WaitKind.RETRY]
+        return min((at for at in due if at is not None), default=None)
+
     def describe(self) -> str:
         """Describe all open waits in a message for people."""
         return "; ".join(f"{wait.node_id!r} {_description(wait)}" for wait in self._open.values())
@@ -118,6 +144,8 @@ class Waits:
 
 def _result_of(wait: OpenWait, now: datetime) -> Output | RunError | None:
     """Return the result of a wait; None if it has not ended."""
+    if wait.kind is WaitKind.RETRY:
+        return None
     if wait.kind is WaitKind.RUN:
         return _result_of_child(wait) if wait.is_answered else None
     if wait.is_answered:
@@ -145,5 +173,7 @@ def _description(wait: OpenWait) -> str:
             return f"waits for run {wait.child_run_id}"
         case WaitKind.TIMER:
             return f"waits until {wait.until:%Y-%m-%d %H:%M:%S} UTC"
+        case WaitKind.RETRY:
+            return f"tries again at {wait.until:%Y-%m-%d %H:%M:%S} UTC"
         case _:
             assert_never(wait.kind)

@@ -25,7 +25,7 @@ from engine.graph.channels import NODE_RECORDS, NodeRecord
 from engine.graph.head import TaskWrite, head_checkpoint, next_nodes, with_sends
 from engine.graph.position import JOIN, LOOP
 from engine.runtime.ports import AttachedRun, CheckpointRecord, ResumeState
-from engine.states import UNFINISHED, NodeStatus
+from engine.states import IN_PROGRESS, WITH_WAIT
 from persistence.checkpoints.codec import CheckpointDelta, pack
 from persistence.checkpoints.loader import checkpoint_id, config_of, graph_id, load, usage_of_visits
 from persistence.db.clock_skew import ClockSkew
@@ -89,8 +89,8 @@ class Saver(BaseCheckpointSaver[int]):
         thread.id, thread.parent_id = stored.id, stored.parent_id
         # The next checkpoint replaces pending writes, so it has to contain all of the state.
         thread.since_full = FULL_EVERY if stored.writes else stored.since_full
-        is_waiting = any(record.status is NodeStatus.WAITING for record in records.values())
-        unfinished = {id_: record.visits for id_, record in records.items() if record.status in UNFINISHED}
+        is_waiting = any(record.status in WITH_WAIT for record in records.values())
+        unfinished = {id_: record.visits for id_, record in records.items() if record.status in IN_PROGRESS}
         return ResumeState(
             records,
             values,

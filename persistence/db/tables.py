@@ -302,7 +302,7 @@ pending_writes = Table(
     Column("value", LargeBinary, nullable=False),
 )
 
-# Waits of runs: timers, questions and child runs. A wait is open until it is settled or superseded.
+# Waits of runs: timers, questions, child runs and backoffs before a retry. A wait is open until it is settled or superseded.
 waits = Table(
     "waits",
     metadata,
@@ -312,7 +312,7 @@ waits = Table(
     Column("visit", Integer, nullable=False),
     Column("lineage", Integer, nullable=False),
     Column("seq", Integer, nullable=False),
-    # TIMER, INPUT or RUN.
+    # TIMER, INPUT, RUN or RETRY.
     Column("kind", Text, nullable=False),
     Column("since", Moment, nullable=False, server_default=func.now()),
     # When the wait ends by itself, and how the node ends then: {value, port}.

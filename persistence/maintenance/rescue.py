@@ -109,7 +109,7 @@ async def _fail(connection: AsyncConnection, run: Run, error: RunError) -> Comma
 
 async def _pause(connection: AsyncConnection, run: Run, idle: timedelta) -> CommandResult:
     running = [
-        state for state in await node_states.unfinished(connection, run.id) if state.status is not NodeStatus.WAITING
+        state for state in await node_states.unfinished(connection, run.id) if state.status is NodeStatus.RUNNING
     ]
     return await change_status(
         connection,

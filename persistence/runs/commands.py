@@ -153,7 +153,7 @@ async def pause(connection: AsyncConnection, caller: Caller, run_id: str, deadli
         return await change_status(connection, run, change, pause_requested_at=func.now(), deadline_at=deadline)
     # A lost worker may have left nodes with the status RUNNING.
     interrupted = [
-        state for state in await node_states.unfinished(connection, run.id) if state.status is not NodeStatus.WAITING
+        state for state in await node_states.unfinished(connection, run.id) if state.status is NodeStatus.RUNNING
     ]
     return await change_status(
         connection,

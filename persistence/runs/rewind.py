@@ -75,8 +75,12 @@ def _is_same(one: NodeState, other: NodeState) -> bool:
 
 
 def _stopped(state: NodeState) -> NodeState:
-    """Return the state as not running. A node that ran at the checkpoint runs again later."""
-    if state.status in (NodeStatus.RUNNING, NodeStatus.RETRYING):
+    """Return the state as not running. A node that ran at the checkpoint runs again later.
+
+    A node that was RETRYING continues with its next attempt: when its wait ends, or at once if the
+    wait had ended after the checkpoint.
+    """
+    if state.status is NodeStatus.RUNNING:
         return replace(state, status=NodeStatus.IDLE, message="Rewound; runs again", progress=0.0)
     return state
 

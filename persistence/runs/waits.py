@@ -1,4 +1,4 @@
-"""Waits of runs: timers, questions and child runs.
+"""Waits of runs: timers, questions, child runs and backoffs before a retry.
 
 The journal opens and settles them; this module reads and answers them.
 

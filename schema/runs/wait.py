@@ -1,4 +1,4 @@
-"""Waits of a run as clients see them: for a timer, an answer or a child run.
+"""Waits of a run as clients see them: for a timer, an answer, a child run or the next attempt.
 
 A run may have several at once.
 """
@@ -71,4 +71,17 @@ class RunWait(WaitType):
         return await info.context.loaders.run.load(wait.child_run_id or "")
 
 
-WAIT_TYPES = [TimerWait, InputWait, RunWait]
+@strawberry.type(description="A wait of a RETRYING node for its next attempt, which begins at `until`.")
+class RetryWait(WaitType):
+    @classmethod
+    def is_type_of(cls, value: object, _: object) -> bool:
+        return isinstance(value, Wait) and value.kind is WaitKind.RETRY
+
+    @strawberry.field
+    @staticmethod
+    def until(wait: ParentWait) -> datetime:
+        assert wait.until is not None
+        return wait.until
+
+
+WAIT_TYPES = [TimerWait, InputWait, RunWait, RetryWait]

@@ -21,7 +21,7 @@ from engine.runtime.run_info import RunInfo
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.sdk.node_types import NodeTypes
 from engine.spec.parser import parse
-from engine.states import UNFINISHED, RunStatus
+from engine.states import IN_PROGRESS, RunStatus
 from tests.engine.memory_ports import RecordedJournal
 
 
@@ -187,7 +187,7 @@ def with_outputs(frontier: Frontier, outputs: Mapping[tuple[str, int], Any]) -> 
     """
 
     def with_output(name: str, record: NodeRecord) -> NodeRecord:
-        is_unfinished = record.status in UNFINISHED
+        is_unfinished = record.status in IN_PROGRESS
         output = outputs.get((name, record.visits - is_unfinished))
         return record if record.output is not None and not is_unfinished else record.evolve(output=output)
 

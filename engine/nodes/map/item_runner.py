@@ -47,7 +47,7 @@ class NodeItems:
         outer, info, reporter = self._outer, _item_info(self._outer, index, item), _ItemReporter(self._outer, index)
         context = RunNodeContext(info, outer.node_id, outer.visit, info.outer_names, outer.resources, reporter)
         context.idempotency_key = info.key
-        result = await run_attempts(self._bound, context, reporter.retrying, lambda number: None)
+        result = await run_attempts(self._bound, context, reporter.retrying)
         if result.error is not None:
             return None, result.error
         if not isinstance(result.outcome, Output):

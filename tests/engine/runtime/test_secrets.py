@@ -62,7 +62,7 @@ def bind(config: dict[str, Any], node_type: NodeType[Any] | None = None, **field
 
 
 async def execute_node(harness: NodeHarness, node: BoundNode) -> NodeResult:
-    return await run_attempts(node, harness.context, lambda number, error, pause: None, lambda number: None)
+    return await run_attempts(node, harness.context, lambda number, error, pause: None)
 
 
 def everything_reported(harness: NodeHarness, result: NodeResult) -> str:

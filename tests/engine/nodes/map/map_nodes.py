@@ -119,4 +119,4 @@ async def run_map_with_attempts(harness: NodeHarness, probe: MapProbe, **config:
     work = BoundNode(
         NodeSpec("n", "map", config=config), kind, kind.Config.model_validate(config), types=harness.context.types
     )
-    return await run_attempts(work, harness.context, lambda number, error, pause: None, lambda number: None)
+    return await run_attempts(work, harness.context, lambda number, error, pause: None)
