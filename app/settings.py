@@ -114,7 +114,8 @@ class Settings(BaseSettings):
     rest_days: float = Field(
         30,
         gt=0,
-        description="Days that a run may be PAUSED or WAITING before it is CANCELLED (`deadlineAt` in the API).",
+        description="Days that a run may be PAUSED or WAITING before it is CANCELLED with the error DEADLINE, counted from "
+        "its first open timer if it has one (`deadlineAt` in the API).",
     )
     retention_history_days: float | None = Field(
         30,

@@ -177,7 +177,7 @@ class RunSource(StrEnum):
 
 
 class RunMode(StrEnum):
-    """Whether `executeRun` returns when the run is accepted (ASYNC), or when it is idle (SYNC)."""
+    """Whether a mutation returns when the run is accepted (ASYNC), or when it can go no further (SYNC)."""
 
     ASYNC = "ASYNC"
     SYNC = "SYNC"

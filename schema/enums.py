@@ -19,7 +19,12 @@ never change.""",
 NodeStatus = strawberry.enum(states.NodeStatus)
 RunAction = strawberry.enum(states.RunAction)
 RunSource = strawberry.enum(states.RunSource)
-RunMode = strawberry.enum(states.RunMode)
+RunMode = strawberry.enum(
+    states.RunMode,
+    description="""ASYNC: the mutation returns when the run is accepted; follow it by subscription.
+SYNC: it returns when the run is terminal, PAUSED or waits for the answer of a person, or after `timeoutMs`. It waits \
+through timers, retries and child runs.""",
+)
 VersionStatus = strawberry.enum(states.VersionStatus)
 LogLevel = strawberry.enum(states.LogLevel)
 Severity = strawberry.enum(states.Severity)

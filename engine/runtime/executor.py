@@ -11,6 +11,7 @@ token (Chubby, Burrows 2006), so a worker that lost its lease writes nothing.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -301,6 +302,7 @@ class RunExecutor:
         change = self._outcome.stopped(self._stop, has_more=has_more)
         if change.status is RunStatus.PAUSED:
             self._scheduler.interrupt_running()
+            change = replace(change, wake_at=self.waits.next_due)
         elif change.status.is_terminal:
             self._scheduler.cancel_unfinished()
         else:

@@ -59,7 +59,7 @@ class RunChange:
     """A change of the run's status from `expected` to `status`, with the output or the error.
 
     If the status in the database is not `expected`, the whole entry is refused. `wake_at` belongs
-    to WAITING: the time when the first of its waits ends by itself.
+    to WAITING and PAUSED: the time when the first of the waits ends by itself.
     """
 
     status: RunStatus

@@ -143,7 +143,9 @@ WITH entry AS (
         queued_at = CASE WHEN e.status = 'QUEUED' THEN now() ELSE r.queued_at END,
         -- An answer that arrived meanwhile has set wake_at to now: least() keeps it.
         wake_at = CASE WHEN e.status = 'WAITING' THEN least(r.wake_at, e.wake_at) ELSE r.wake_at END,
-        deadline_at = CASE WHEN e.status IN ('PAUSED', 'WAITING') THEN now() + make_interval(secs => {_IDLE_LIMIT_S})
+        -- greatest() ignores null. No deadline is earlier than the timer that ends the rest.
+        deadline_at = CASE WHEN e.status IN ('PAUSED', 'WAITING')
+            THEN greatest(now(), e.wake_at) + make_interval(secs => {_IDLE_LIMIT_S})
             WHEN e.status IS NULL THEN r.deadline_at END,
         takeup = CASE WHEN e.status = 'QUEUED' THEN r.takeup + 1 ELSE r.takeup END
     FROM entry e JOIN locked USING (id)

@@ -18,7 +18,7 @@ from persistence.events import codec
 from persistence.events.run_transition import RunTransition
 from persistence.queue.leases import transition_of
 from persistence.runs import node_states
-from persistence.runs.commands import queue_columns
+from persistence.runs.commands import idle_deadline, queue_columns
 from persistence.runs.run import CommandResult, Run, run_of
 from persistence.runs.transition import change_status, finish
 
@@ -120,7 +120,7 @@ async def _pause(connection: AsyncConnection, run: Run, idle: timedelta) -> Comm
         worker_id=None,
         lease_until=None,
         paused_at=func.now(),
-        deadline_at=func.now() + idle,
+        deadline_at=idle_deadline(run.id, idle),
     )
 
 

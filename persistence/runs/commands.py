@@ -9,6 +9,7 @@ lost a race fails. A result without transitions means that the run had the reque
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ARRAY, ColumnElement, Text, and_, case, cast, func, select, text, update
@@ -20,7 +21,7 @@ from engine.states import LEASED, TERMINAL, NodeStatus, RunStatus
 from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.deadlines import Deadlines
-from persistence.db.tables import checkpoints, runs
+from persistence.db.tables import checkpoints, runs, waits
 from persistence.events.run_transition import RunTransition
 from persistence.problems import InvalidState
 from persistence.runs import node_states
@@ -162,8 +163,18 @@ async def pause(connection: AsyncConnection, caller: Caller, run_id: str, deadli
         *(NodeChange(node_states.as_interrupted(state)) for state in interrupted),
         pause_requested_at=func.now(),
         paused_at=func.now(),
-        deadline_at=func.now() + deadlines.idle,
+        deadline_at=idle_deadline(run.id, deadlines.idle),
     )
+
+
+def idle_deadline(run_id: str, idle: timedelta) -> ColumnElement[datetime]:
+    """Return when a run that is PAUSED now is cancelled.
+
+    It is `idle` from now, or from the end of its first timer if that is later.
+    """
+    is_open = (waits.c.run_id == run_id, waits.c.settled_seq.is_(None), waits.c.superseded_seq.is_(None))
+    first = select(func.min(waits.c.until)).where(*is_open).scalar_subquery()
+    return func.greatest(func.now(), first, type_=runs.c.deadline_at.type) + idle
 
 
 async def resume(connection: AsyncConnection, caller: Caller, run_id: str, *, step: bool = False) -> CommandResult:

@@ -123,13 +123,13 @@ async def wait_until_idle(context: Context, run: Run, timeout_ms: int) -> Run:
 async def _is_idle(context: Context, run: Run) -> bool:
     """Return whether the run needs an action from outside.
 
-    A run that waits only for its child runs does not.
+    A run that waits only for timers, retries and child runs does not: it continues by itself.
     """
     if run.status is not RunStatus.WAITING:
         return run.status.is_idle
     async with context.database.connect() as connection:
         open_waits = (await waits.of_runs(connection, context.caller, [run.id]))[run.id]
-    return any(wait.kind is not WaitKind.RUN for wait in open_waits)
+    return any(wait.kind is WaitKind.INPUT for wait in open_waits)
 
 
 async def _begin(context: Context, arguments: StartArguments, operation: str, *, start: bool) -> Run:

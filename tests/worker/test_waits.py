@@ -12,6 +12,7 @@ from engine.runtime.run_info import StopReason
 from engine.states import RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
+from persistence.runs import commands
 from persistence.runs.waits import open_waits
 from tests.executor_worker import (
     ExecutorWorker,
@@ -198,3 +199,24 @@ async def test_a_cancel_ends_a_wait_in_the_process(
         assert await running is RunStatus.CANCELLED
     assert (await node_statuses(database, run_id))["later"] == "CANCELLED"
     assert await open_waits(database.pool, run_id) == []
+
+
+@pytest.mark.parametrize("stop", ["waits", "is paused by the server", "is paused by its worker"])
+async def test_a_deadline_is_never_earlier_than_the_first_timer(
+    database: Database, redis: Redis, caller: Caller, project: str, stop: str
+) -> None:
+    run_id = await accept_spec(database, caller, project, timer(45 * 86_400))
+    async with ExecutorWorker(database, redis) as worker:
+        assert await execute(await worker.claim(run_id)) is RunStatus.WAITING
+        if stop == "is paused by the server":
+            async with database.begin() as connection:
+                await commands.pause(connection, caller, run_id, database.deadlines)
+        elif stop == "is paused by its worker":
+            executor = await worker.claim(run_id)
+            await database.pool.execute("UPDATE runs SET status = 'PAUSING' WHERE id = $1", run_id)
+            executor.request(StopReason.PAUSE)
+            assert await execute(executor) is RunStatus.PAUSED
+    [wait] = await open_waits(database.pool, run_id)
+    deadline = await database.pool.fetchval("SELECT deadline_at FROM runs WHERE id = $1", run_id)
+    assert wait.until is not None
+    assert deadline >= wait.until + database.deadlines.idle

@@ -1,5 +1,6 @@
 """Runs whose worker is gone or whose time is up get the status that the state machine defines."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -128,5 +129,28 @@ async def test_a_passed_time_has_the_defined_effect_in_each_status(
     transitions = [*await wake_due(database), *await end_overdue(database)]
     after = await row(database, run.id)
     assert after["status"] == follows
+    codes = {S.CANCELLED: "DEADLINE", S.FAILED: "TIMEOUT"}
+    assert (after["error"] or {}).get("code") == codes.get(follows)
     assert len(transitions) == (0 if follows is status else 1)
     assert [seq for seq, *_ in await event_summaries(database, run.id)] == list(range(1, after["last_seq"] + 1))
+
+
+@pytest.mark.parametrize(("child_status", "follows"), [(S.WAITING, S.WAITING), (S.FAILED, S.CANCELLED)])
+async def test_the_deadline_of_a_parent_is_extended_while_its_child_is_active(
+    database: Database, caller: Caller, project: str, child_status: RunStatus, follows: RunStatus
+) -> None:
+    parent, child = [(await accept_run(database, caller, project)).run for _ in range(2)]
+    passed = "UPDATE runs SET status = 'WAITING', deadline_at = now() - interval '1 s' WHERE id = $1"
+    await database.pool.execute(passed, parent.id)
+    await database.pool.execute("UPDATE runs SET status = $2 WHERE id = $1", child.id, child_status)
+    await database.pool.execute(
+        """INSERT INTO waits (id, run_id, node_id, visit, lineage, seq, kind, child_run_id)
+        VALUES ('wait_1', $1, 'a', 1, 0, 1, 'RUN', $2)""",
+        parent.id,
+        child.id,
+    )
+    await end_overdue(database)
+    after = await row(database, parent.id)
+    assert after["status"] == follows
+    if follows is S.WAITING:
+        assert after["deadline_at"] > datetime.now(UTC) + timedelta(days=29)

@@ -151,6 +151,24 @@ async def test_a_synchronous_call_returns_the_current_run_after_its_timeout(
     assert not context.feed.rest_waiter.waiting
 
 
+WAIT = """INSERT INTO waits (id, run_id, node_id, visit, lineage, seq, kind, until)
+    VALUES ('wait_1', $1, 'a', 1, 0, 1, $2, now() + interval '1 h')"""
+
+
+@pytest.mark.parametrize(("kind", "returns"), [("TIMER", False), ("RETRY", False), ("RUN", False), ("INPUT", True)])
+async def test_a_synchronous_call_waits_through_everything_but_questions(
+    context: Context, adhoc: StartArguments, kind: str, returns: bool
+) -> None:
+    run = await start.run_adhoc(context, adhoc)
+    await context.database.pool.execute("UPDATE runs SET status = 'WAITING' WHERE id = $1", run.id)
+    await context.database.pool.execute(WAIT, run.id, kind)
+    waiting = asyncio.create_task(start.wait_until_idle(context, run, 60_000))
+    if not returns:
+        await wait_until(lambda: context.feed.rest_waiter.waiting)
+        await control.cancel_run(context, run.id, None, None)
+    assert (await waiting).status is (RunStatus.WAITING if returns else RunStatus.CANCELLED)
+
+
 async def test_a_viewer_may_not_control_a_run_and_another_user_does_not_find_it(
     context: Context, adhoc: StartArguments, project: str
 ) -> None:
