@@ -7,6 +7,7 @@ attribute.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
@@ -24,6 +25,8 @@ class ProblemCode(StrEnum):
     FORBIDDEN = "FORBIDDEN"
     LIMIT = "LIMIT"
     UNAVAILABLE = "UNAVAILABLE"
+    HISTORY_EXPIRED = "HISTORY_EXPIRED"
+    """Retention has deleted what was asked for; the run itself is still there."""
     INTERNAL = "INTERNAL"
     """A defect of the server. The log has its cause; the client does not see it."""
 
@@ -53,8 +56,9 @@ class NotFound(Problem):
 
     code, title, status = ProblemCode.NOT_FOUND, "Not found", 404
 
-    def __init__(self, resource_id: str) -> None:
-        super().__init__(f"Nothing with the id {resource_id!r} was found.")
+    def __init__(self, resource_id: str, hint: str = "") -> None:
+        """`hint` is a sentence on why it may be missing, or nothing."""
+        super().__init__(f"Nothing with the id {resource_id!r} was found.{hint and ' '}{hint}")
         self.resource_id = resource_id
 
 
@@ -89,6 +93,18 @@ class Invalid(Problem):
     def __init__(self, errors: Sequence[FieldProblem]) -> None:
         super().__init__("; ".join(f"{error.field}: {error.message}" for error in errors[:3]))
         self.errors = list(errors)
+
+
+class ExpiredHistory(Problem):
+    """Retention has deleted the history of the run: its events, checkpoints and node states."""
+
+    code, title, status = ProblemCode.HISTORY_EXPIRED, "History expired", 410
+
+    def __init__(self, run_id: str, at: datetime) -> None:
+        super().__init__(
+            f"The events, checkpoints and node states of {run_id} were deleted {at:%Y-%m-%d %H:%M} UTC by retention "
+            "(TREADLE_RETENTION_HISTORY_DAYS). Its status, inputs, output and error are still there."
+        )
 
 
 class Forbidden(Problem):
@@ -133,3 +149,9 @@ class Unavailable(Problem):
 def invalid(field: str, code: str, message: str) -> Invalid:
     """Make an `Invalid` for one field."""
     return Invalid([FieldProblem(field, code, message, Severity.ERROR)])
+
+
+EXPIRED_CHECKPOINT = (
+    "Retention deletes the checkpoints of a run some time after its end; see historyExpiredAt of the run."
+)
+"""The hint for a checkpoint that is not found."""

@@ -1,7 +1,7 @@
 """Deletes old data in small batches: history of ended runs, the runs, and idempotency keys.
 
 Each batch is one statement: a crash leaves each run whole, pruned or not. A reader of deleted
-events gets `feed.Expired`. Used by every worker, from time to time.
+events gets `feed.Expired`, and `Run.history_expired_at` is set. Used by every worker, from time to time.
 """
 
 import asyncpg

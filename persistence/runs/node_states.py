@@ -8,7 +8,21 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from cachetools import LRUCache
-from sqlalchemy import ARRAY, FromClause, Integer, Text, cast, column, func, or_, select, text, true, tuple_
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    FromClause,
+    Integer,
+    Text,
+    cast,
+    column,
+    func,
+    or_,
+    select,
+    text,
+    true,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -73,9 +87,14 @@ version_nodes = VersionNodes()
 
 async def names(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> dict[str, tuple[NodeName, ...]]:
     """Read the nodes of each run that the caller may see, by run id."""
-    rows = await connection.execute(
-        select(runs.c.id, runs.c.version_id).where(runs.c.id.in_(run_ids), runs.c.project_id.in_(caller.projects))
-    )
+    return await _names_where(connection, caller, run_ids)
+
+
+async def _names_where(
+    connection: AsyncConnection, caller: Caller, run_ids: Sequence[str], *conditions: ColumnElement[bool]
+) -> dict[str, tuple[NodeName, ...]]:
+    query = select(runs.c.id, runs.c.version_id).where(*conditions)
+    rows = await connection.execute(query.where(runs.c.id.in_(run_ids), runs.c.project_id.in_(caller.projects)))
     version_of = dict(rows.all())
     by_version = await version_nodes.of(connection, version_of.values())
     return {run_id: by_version[version_id] for run_id, version_id in version_of.items()}
@@ -84,9 +103,9 @@ async def names(connection: AsyncConnection, caller: Caller, run_ids: Sequence[s
 async def states(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> dict[str, list[NodeState]]:
     """Read the present state of every node, by run id, in the order of the spec.
 
-    A node without events is IDLE.
+    A node without events is IDLE. A run whose history has expired has no states.
     """
-    named = await names(connection, caller, run_ids)
+    named = await _names_where(connection, caller, run_ids, runs.c.pruned_at.is_(None))
     rows = await connection.execute(_STATES.where(node_states.c.run_id.in_(named)))
     stored = {(row[0], row[1]): codec.node_state_of(row) for row in rows}
     return {run_id: _with_idle(run_id, nodes, stored) for run_id, nodes in named.items()}

@@ -17,7 +17,7 @@ from persistence.caller import Caller
 from persistence.db.tables import checkpoints, node_outputs, pending_writes, runs, waits
 from persistence.events import history
 from persistence.events.history import Checkpoint
-from persistence.problems import Conflict, NotFound, invalid
+from persistence.problems import EXPIRED_CHECKPOINT, Conflict, NotFound, invalid
 from persistence.runs import node_states
 from persistence.runs.commands import lock_paused, resume_columns
 from persistence.runs.run import CommandResult, Run
@@ -54,7 +54,7 @@ async def rewind(
 async def _checkpoint(connection: AsyncConnection, caller: Caller, run: Run, checkpoint_id: str) -> Checkpoint:
     checkpoint = (await history.checkpoints_by_id(connection, caller, [checkpoint_id])).get(checkpoint_id)
     if checkpoint is None:
-        raise NotFound(checkpoint_id)
+        raise NotFound(checkpoint_id, EXPIRED_CHECKPOINT)
     if checkpoint.run_id != run.id:
         raise invalid("input.checkpointId", "OTHER_RUN", f"is a checkpoint of {checkpoint.run_id}, not of this run")
     if checkpoint.superseded_seq is not None:

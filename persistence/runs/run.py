@@ -88,9 +88,11 @@ class Run:
     paused_at: datetime | None
     cancelled_at: datetime | None
     finished_at: datetime | None
+    history_expired_at: datetime | None
+    """When retention deleted its events, checkpoints and node data; the column is `pruned_at`."""
 
 
-_COLUMNS = {name: name for name in Run.__slots__} | {"dispatch_number": "takeup"}
+_COLUMNS = {name: name for name in Run.__slots__} | {"dispatch_number": "takeup", "history_expired_at": "pruned_at"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from persistence.checkpoints.clone import RunClone, derive, last_visit, with_fin
 from persistence.checkpoints.snapshots import HeadSnapshot
 from persistence.events import history
 from persistence.events.history import Checkpoint
-from persistence.problems import Invalid, InvalidState, NotFound, invalid
+from persistence.problems import EXPIRED_CHECKPOINT, Invalid, InvalidState, NotFound, invalid
 from persistence.runs import admission
 from persistence.runs.run import CommandResult, Run, RunOptions
 from persistence.workflows import versions
@@ -189,7 +189,7 @@ async def _forked_head(
     """
     snapshot = await snapshots.read_checkpoint(connection, checkpoint.run_id, checkpoint.seq, is_whole=bool(patch))
     if snapshot is None:
-        raise NotFound(checkpoint.id)
+        raise NotFound(checkpoint.id, EXPIRED_CHECKPOINT)
     before, spec = (parse(version.spec) for version in versions_)
     plan = make_plan(spec)
     frontier = _migrated(
@@ -273,7 +273,7 @@ async def _checkpoint(context: Context, checkpoint_id: str) -> Checkpoint:
     async with context.database.connect() as connection:
         by_id = await history.checkpoints_by_id(connection, context.caller, [checkpoint_id])
     if checkpoint_id not in by_id:
-        raise NotFound(checkpoint_id)
+        raise NotFound(checkpoint_id, EXPIRED_CHECKPOINT)
     return by_id[checkpoint_id]
 
 

@@ -244,9 +244,31 @@ class EventViews:
     has_more: bool
 
 
-async def events(context: Context, query: EventsQuery) -> EventViews:
-    """Return a page of the events of a run. Raises Invalid for a wrong window."""
+async def events(context: Context, run: Run, query: EventsQuery) -> EventViews:
+    """Return a page of the events of a run. Raises Invalid for a wrong window.
+
+    If the history of the run has expired, the only event of the page says so.
+    """
     check_window(query.window)
+    after = query.window.after or 0
+    if run.history_expired_at is not None and after < run.last_seq:
+        expired = Expired(run.id, after, run.last_seq + 1, run.history_expired_at)
+        return EventViews([EventView(expired)], after, run.last_seq, False)
+    return await _event_page(context, query)
+
+
+async def logs(context: Context, run: Run, query: EventsQuery) -> EventViews:
+    """Return a page of the log events of a run; an empty one if its history has expired.
+
+    Raises Invalid for a wrong window.
+    """
+    check_window(query.window)
+    if run.history_expired_at is not None:
+        return EventViews([], query.window.after or 0, run.last_seq, False)
+    return await _event_page(context, query)
+
+
+async def _event_page(context: Context, query: EventsQuery) -> EventViews:
     page = await context.loaders.events.load(query)
     assert page is not None
     views = await NodeViews.of(context, query.run_id)

@@ -16,7 +16,7 @@ from engine.states import NodeStatus, RunStatus
 from persistence.caller import Role
 from persistence.events.run_transition import RunTransition
 from persistence.feed.feed import Expired
-from persistence.problems import NotFound, invalid
+from persistence.problems import ExpiredHistory, NotFound, invalid
 from persistence.runs import node_states as nodes
 from persistence.runs import run as runs
 from persistence.runs.listing import RunFilter
@@ -81,6 +81,7 @@ async def node_states(
 
     Raises:
         NotFound: The run does not exist or is hidden from the caller.
+        ExpiredHistory: Retention has deleted events that the client has not received.
         Invalid: `after` is negative, or higher than the last event of the run.
     """
     projection = await _projection(context, run_id, after, with_values=with_values)
@@ -120,13 +121,15 @@ def _change(projection: RunProjection, views: NodeViews, event: Event) -> NodeUp
 async def _projection(context: Context, run_id: str, seq: int | None, *, with_values: bool) -> RunProjection:
     """Read run and nodes in one database snapshot: their state now, or after the event `seq`.
 
-    Raises NotFound.
+    Raises NotFound. Raises ExpiredHistory, unless the client has received the last event.
     """
     async with context.database.begin() as connection:
         await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
         run = await runs.get(connection, context.caller, run_id)
         if run is None:
             raise NotFound(run_id)
+        if run.history_expired_at is not None and seq != run.last_seq:
+            raise ExpiredHistory(run_id, run.history_expired_at)
         if seq is None:
             states = (await nodes.states(connection, context.caller, [run_id]))[run_id]
             if with_values:

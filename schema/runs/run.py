@@ -72,6 +72,11 @@ class RunType(Node):
     paused_at: datetime | None
     cancelled_at: datetime | None
     finished_at: datetime | None
+    history_expired_at: datetime | None = strawberry.field(
+        description="When retention deleted the events, checkpoints and node states of this run. From then on, "
+        "`nodeStates`, `currentNodes`, `logs` and `checkpoints` are empty, `events` has one HistoryExpired, and the "
+        "subscription `nodeStates` fails with the code HISTORY_EXPIRED."
+    )
 
     @classmethod
     def is_type_of(cls, value: object, _: object) -> bool:
@@ -133,7 +138,7 @@ class RunType(Node):
     ) -> EventViews:
         window = Window(first, after, last, before)
         query = EventsQuery(run.id, window, None if types is None else tuple(sorted(set(types))), node_id)
-        return await queries.events(info.context, query)
+        return await queries.events(info.context, run, query)
 
     @strawberry.field(graphql_type=LogPage, description="Log events, paged like `events`.")
     @staticmethod
@@ -148,7 +153,7 @@ class RunType(Node):
         min_level: LogLevel | None = None,
     ) -> EventViews:
         window = Window(first, after, last, before)
-        return await queries.events(info.context, EventsQuery(run.id, window, (EventType.LOG,), node_id, min_level))
+        return await queries.logs(info.context, run, EventsQuery(run.id, window, (EventType.LOG,), node_id, min_level))
 
     @strawberry.field(graphql_type=Connection[CheckpointType])
     @staticmethod

@@ -8,6 +8,7 @@ from strawberry.types import ExecutionResult
 from engine.events import LogRecorded, RunError
 from engine.states import LogLevel, NodeStatus
 from persistence.db.ids import new_id
+from persistence.maintenance.retention import prune_history
 from resolvers.context import Context
 from schema.schema import schema
 from tests.journal_worker import SPEC, JournalWorker
@@ -174,6 +175,78 @@ async def test_an_expired_history_is_sent_as_an_event(context: Context, worker: 
     text = "subscription ($id: ID!) { runEvents(runId: $id) { __typename seq ... on HistoryExpired { firstSeq } } }"
     (only,) = await listen(context, text, id=run_id)
     assert only["runEvents"] == {"__typename": "HistoryExpired", "seq": 0, "firstSeq": 2}
+
+
+EXPIRED = """
+query ($id: ID!) {
+  run(id: $id) {
+    status output historyExpiredAt
+    nodeStates { nodeId } currentNodes { nodeId } nodeState(nodeId: "a") { status }
+    events { nodes { __typename seq ... on HistoryExpired { firstSeq } } lastSeq hasMore }
+    later: events(after: 4) { nodes { __typename } }
+    logs { nodes { message } hasMore }
+    checkpoints { nodes { id } }
+    availableActions
+  }
+}
+"""
+
+
+async def finished_long_ago(context: Context, worker: JournalWorker) -> str:
+    """Finish a run with 4 events, and delete its history."""
+    run_id = await start(context)
+    run = await context.loaders.run.load(run_id)
+    assert run is not None
+    held = await worker.claim(run)
+    await held.node("a", NodeStatus.COMPLETED, output=1, has_output=True)
+    await held.finish()
+    await context.database.pool.execute("UPDATE runs SET finished_at = now() - interval '40 d' WHERE id = $1", run_id)
+    assert await prune_history(context.database.pool, 30) == 1
+    return run_id
+
+
+async def test_a_run_says_that_its_history_has_expired(context: Context, worker: JournalWorker) -> None:
+    run_id = await finished_long_ago(context, worker)
+    data = (await execute(context, EXPIRED, id=run_id))["run"]
+    assert data.pop("historyExpiredAt") is not None
+    assert data == {
+        "status": "COMPLETED",
+        "output": {"ok": True},
+        "nodeStates": [],
+        "currentNodes": [],
+        "nodeState": None,
+        "events": {
+            "nodes": [{"__typename": "HistoryExpired", "seq": 0, "firstSeq": 5}],
+            "lastSeq": 4,
+            "hasMore": False,
+        },
+        "later": {"nodes": []},
+        "logs": {"nodes": [], "hasMore": False},
+        "checkpoints": {"nodes": []},
+        "availableActions": ["RETRY"],
+    }
+
+
+@pytest.mark.parametrize("after", [None, 0, 2])
+async def test_node_states_of_an_expired_history_end_with_a_code(
+    context: Context, worker: JournalWorker, after: int | None
+) -> None:
+    run_id = await finished_long_ago(context, worker)
+    text = "subscription ($id: ID!, $after: Int) { nodeStates(runId: $id, after: $after) { seq } }"
+    variables = {"id": run_id, "after": after}
+    stream = await schema.subscribe(text, variable_values=variables, context_value=context)
+    results = [stream] if isinstance(stream, ExecutionResult) else [result async for result in stream]
+    (error,) = results[0].errors or []
+    assert (error.extensions or {})["code"] == "HISTORY_EXPIRED"
+    assert "TREADLE_RETENTION_HISTORY_DAYS" in error.message
+
+
+async def test_a_client_that_has_the_last_event_of_an_expired_history_has_missed_nothing(
+    context: Context, worker: JournalWorker
+) -> None:
+    run_id = await finished_long_ago(context, worker)
+    text = "subscription ($id: ID!, $after: Int) { nodeStates(runId: $id, after: $after) { seq } }"
+    assert await listen(context, text, id=run_id, after=4) == []
 
 
 async def test_a_subscription_to_an_unknown_run_fails_with_a_code(context: Context) -> None:

@@ -99,9 +99,7 @@ async def _attempted(llm: LlmHarness, model: str, retry: Retry) -> tuple[NodeRes
     kind = TYPES["llm"]
     work = BoundNode(NodeSpec("n", "llm", config=config, retry=retry), kind, kind.Config.model_validate(config))
     pauses: list[float] = []
-    result = await run_attempts(
-        work, llm.harness().context, lambda _, error, pause: pauses.append(pause)
-    )
+    result = await run_attempts(work, llm.harness().context, lambda _, error, pause: pauses.append(pause))
     return result, pauses
 
 
