@@ -184,11 +184,10 @@ class Saver(BaseCheckpointSaver[int]):
             raise ValueError("checkpoints can be listed only for one run")
         run_id = config["configurable"]["thread_id"]
         until = checkpoint_id(before["configurable"]["checkpoint_id"]) if before else None
-        rows = await self._pool.fetch("SELECT id FROM checkpoints WHERE run_id = $1 ORDER BY seq DESC", run_id)
         count = 0
-        for row in rows:
-            if (until is not None and row["id"] >= until) or (limit is not None and count >= limit):
-                continue
+        for row in await self._pool.fetch(_LIST, run_id, until):
+            if limit is not None and count >= limit:
+                return
             checkpoint = await self.aget_tuple(config_of(run_id, graph_id(row["id"])))
             if checkpoint is not None and (filter or {}).items() <= dict(checkpoint.metadata).items():
                 count += 1
@@ -221,3 +220,10 @@ class Saver(BaseCheckpointSaver[int]):
         thread.parent_id, thread.id = thread.id, record.id
         thread.since_full = 1 if is_full else thread.since_full + 1
         return record
+
+
+_LIST = """
+SELECT id FROM checkpoints WHERE run_id = $1
+    AND ($2::text IS NULL OR seq < (SELECT seq FROM checkpoints WHERE run_id = $1 AND id = $2))
+ORDER BY seq DESC
+"""

@@ -32,15 +32,19 @@ class ClockSkew:
 
     def __init__(self) -> None:
         self.offset = timedelta()
+        self._is_measured = False
 
     def measure(self, database_now: datetime, reply_s: float) -> None:
         """Update the offset from the database's `now()`.
 
-        `reply_s` is how long that statement took, in seconds.
+        `reply_s` is how long that statement took, in seconds. The result of a slow one is used only
+        if there is no better one, and if the difference is larger than its error.
         """
-        if reply_s > MAX_REPLY_S:
-            return
         difference = database_now - datetime.now(UTC)
+        is_slow = reply_s > MAX_REPLY_S
+        if is_slow and (self._is_measured or abs(difference) < TOLERATED + timedelta(seconds=reply_s)):
+            return
+        self._is_measured = not is_slow
         offset = difference if abs(difference) > TOLERATED else timedelta()
         if bool(offset) != bool(self.offset):
             log.warning("journal.clock_skew", offset_s=round(offset.total_seconds(), 1))

@@ -68,15 +68,21 @@ async def forks(
 async def checkpoints_of(
     connection: AsyncConnection, caller: Caller, queries: Sequence[RelatedRunsQuery]
 ) -> dict[RelatedRunsQuery, Page[Checkpoint]]:
-    """Read the checkpoints of a run."""
+    """Read the checkpoints of a run, newest first.
+
+    They are in the order of their events: their ids have the time of the worker that saved them,
+    whose clock may be wrong.
+    """
+    at_cursor = checkpoints.alias("at_cursor")
 
     def of(parent: ColumnElement[str], query: RelatedRunsQuery) -> Select[Any]:
         rows = visible_checkpoints(caller).where(checkpoints.c.run_id == parent)
         if query.after is not None:
-            rows = rows.where(checkpoints.c.id < decode_cursor(query.after, Prefix.CHECKPOINT))
-        return rows.order_by(checkpoints.c.id.desc())
+            is_cursor = at_cursor.c.id == decode_cursor(query.after, Prefix.CHECKPOINT)
+            rows = rows.where(checkpoints.c.seq < select(at_cursor.c.seq).where(is_cursor).scalar_subquery())
+        return rows.order_by(checkpoints.c.seq.desc())
 
-    return await _pages(connection, queries, of, lambda row: Checkpoint(**row))
+    return await _pages(connection, queries, of, lambda row: Checkpoint(**row), order="seq")
 
 
 def _runs(caller: Caller, query: RelatedRunsQuery) -> Select[Any]:
@@ -93,6 +99,8 @@ async def _pages(
     queries: Sequence[RelatedRunsQuery],
     of: Callable[[ColumnElement[str], RelatedRunsQuery], Select[Any]],
     decode: Callable[[Mapping[str, Any]], ItemT],
+    *,
+    order: str = "id",
 ) -> dict[RelatedRunsQuery, Page[ItemT]]:
     """Read pages.
 
@@ -102,10 +110,11 @@ async def _pages(
         of: Selects the rows of one parent, newest first, correlated to the column of the parent's
             id.
         decode: Decodes a row.
+        order: The column by which `of` sorts, the newest row with the highest value.
     """
     pages: dict[RelatedRunsQuery, Page[ItemT]] = {}
     for query, parents in group_by_parent(queries, "parent_id").items():
-        for parent_id, rows in (await _children(connection, parents, of, query)).items():
+        for parent_id, rows in (await _children(connection, parents, of, query, order)).items():
             page = make_page([decode(row) for row in rows], first=query.first, after=query.after)
             pages[replace(query, parent_id=parent_id)] = page
     return pages
@@ -116,6 +125,7 @@ async def _children(
     parents: Sequence[str],
     of: Callable[[ColumnElement[str], RelatedRunsQuery], Select[Any]],
     query: RelatedRunsQuery,
+    order: str,
 ) -> dict[str, list[dict[str, Any]]]:
     """Return the rows of each parent, newest first, one more than the page has."""
     ids = func.unnest(cast(parents, ARRAY(Text))).table_valued(column("parent_id", Text), name="parents")
@@ -123,7 +133,7 @@ async def _children(
     child = of(ids.c.parent_id, query).limit(query.first + 1).lateral("child")
     rows = select(ids.c.parent_id.label("requested_parent_id"), child).select_from(ids.join(child, true()))
     by_parent: dict[str, list[dict[str, Any]]] = {parent: [] for parent in parents}
-    for row in (await connection.execute(rows.order_by(ids.c.parent_id, child.c.id.desc()))).mappings():
+    for row in (await connection.execute(rows.order_by(ids.c.parent_id, child.c[order].desc()))).mappings():
         values = dict(row)
         by_parent[values.pop("requested_parent_id")].append(values)
     return by_parent

@@ -22,7 +22,9 @@ async def test_checkpoints_are_paged_newest_first(
     database: Database, caller: Caller, worker: JournalWorker, run: Run
 ) -> None:
     held = await worker.claim(run)
-    ids = [new_id("ckp") for _ in range(3)]
+    # The second worker's clock is behind, so its id is the lowest.
+    ids = sorted(new_id("ckp") for _ in range(3))
+    ids = [ids[1], ids[0], ids[2]]
     for step, id in enumerate(ids):
         await held.checkpoint(id, step=step, next_nodes=["a"], parent_id=ids[step - 1] if step else None)
     async with database.connect() as connection:
