@@ -12,11 +12,12 @@ The faults:
 
 - `faults`: the faults, and the order in which they are injected.
 - `processes`: the server and worker processes that are killed and restarted.
+- `wrong_clock`: makes the clock of one worker wrong.
 
 The checks:
 
 - `execution_log`: records every execution of a node in files.
-- `lease_log`: records which worker held which run.
+- `lease_log`: records which worker held which run, and which items of maps are durable.
 - `run_history`: reads all runs from the database.
 - `audit`: compares all records, and reports violated guarantees.
 - `report`: prints the result as a table.

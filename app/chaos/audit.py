@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from app.chaos.execution_log import Execution
 from app.chaos.faults import Kill
+from app.chaos.lease_log import LeaseChange
 from app.chaos.load import StartedRun
 from app.chaos.run_history import AuditedRun, ChaosHistory
 from app.chaos.subscribers import SubscriptionKind, View
@@ -57,7 +58,8 @@ class InvalidExecutions:
     """Executions that should not have happened, each as a line of text.
 
     Attributes:
-        repeated: A node started again, although its end was durable before the lease began.
+        repeated: A node, an attempt or an item of a map started again, although its end or its
+            failure was durable before the lease began.
         duplicate: A node attempt started twice under one lease.
         by_zombies: Started without the lease, by a process that had been frozen past its lease.
         without_lease: Started without the lease by any other process, which could have known that
@@ -81,7 +83,7 @@ def check_guarantees(observations: Observations) -> list[Finding]:
         Finding("duplicate terminal events", [run.id for run in runs.values() if run.terminal_events() > 1]),
         Finding("seq gaps or repeats in the database", [run.id for run in runs.values() if run.has_gaps()]),
         Finding("seq gaps or repeats seen by a subscriber", list(_subscription_errors(observations))),
-        Finding("finished nodes executed again", invalid.repeated),
+        Finding("finished nodes, attempts or items executed again", invalid.repeated),
         Finding("nodes started twice under one lease", invalid.duplicate),
         Finding("nodes started without a lease", invalid.without_lease),
         Finding("invalid states", list(_invalid_states(runs.values()))),
@@ -144,13 +146,14 @@ def _differences(view: View, run: AuditedRun) -> Iterator[str]:
 def invalid_executions(observations: Observations) -> InvalidExecutions:
     """Find executions that violate a guarantee: compare each one with the leases of its run."""
     invalid = InvalidExecutions()
-    starts: set[tuple[str, str, int, int, float]] = set()
+    starts: set[tuple[str, str, int, str, int, float]] = set()
     for one in observations.executions:
         run, lease = (
             observations.history.runs.get(one.run_id),
             observations.history.leases.at(one.run_id, one.started_at),
         )
-        text = f"{one.run_id}/{one.lineage}/{one.node_id}/{one.visit} attempt {one.attempt} by {one.pid}"
+        place = "/".join(filter(None, [one.run_id, str(one.lineage), one.node_id, str(one.visit), one.item]))
+        text = f"{place} attempt {one.attempt} by {one.pid}"
         if run is None:
             continue
         if lease is None or lease.pid != one.pid:
@@ -159,14 +162,25 @@ def invalid_executions(observations: Observations) -> InvalidExecutions:
             elif not is_quick(observations, one):
                 invalid.without_lease.append(text)
             continue
-        end = run.finished_before(lease.seq).get((one.node_id, one.visit))
-        if end is not None:
-            invalid.repeated.append(f"{text}: ended at event {end}, lease since event {lease.seq}")
-        start = (one.run_id, one.node_id, one.visit, one.attempt, lease.at)
+        if reason := _is_repeated(observations.history, run, one, lease):
+            invalid.repeated.append(f"{text}: {reason}, lease since event {lease.seq}")
+        start = (one.run_id, one.node_id, one.visit, one.item, one.attempt, lease.at)
         if start in starts:
             invalid.duplicate.append(f"{text}: lease since event {lease.seq}")
         starts.add(start)
     return invalid
+
+
+def _is_repeated(history: ChaosHistory, run: AuditedRun, one: Execution, lease: LeaseChange) -> str:
+    """Return why an execution should not have started; an empty text if it was right."""
+    end = run.finished_before(lease.seq).get((one.node_id, one.visit))
+    if end is not None:
+        return f"ended at event {end}"
+    if one.index is None:
+        failed = run.failed_before(lease.seq).get((one.node_id, one.visit), 0)
+        return f"attempt {failed} had failed" if one.attempt <= failed else ""
+    durable_at = history.items.get((one.run_id, one.lineage, one.node_id, one.visit, one.index))
+    return "the item was durable" if durable_at is not None and durable_at < lease.at else ""
 
 
 def is_quick(observations: Observations, execution: Execution) -> bool:

@@ -2,7 +2,7 @@
 
 Each worker process appends to its own file, one JSON line per event. A line is written by one
 `write` call before the node continues. It survives a SIGKILL of the process, because it is in the
-kernel's page cache then.
+kernel's page cache then. Times are of the right clock, also in a worker whose clock is wrong.
 """
 
 import json
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from app.chaos.wrong_clock import real_time
 from engine.sdk.node import NodeContext
 
 FOLDER = "TREADLE_CHAOS_RECORDS"
@@ -24,7 +25,8 @@ FOLDER = "TREADLE_CHAOS_RECORDS"
 class Execution:
     """One attempt of one visit of a node in one process.
 
-    `ended_at` is None if the process died in it.
+    `ended_at` is None if the process died in it. `item` is empty, or the rest of the idempotency
+    key in an item of the map `node_id`: its index, and in a spec also the node and its visit.
     """
 
     run_id: str
@@ -35,6 +37,12 @@ class Execution:
     pid: int
     started_at: float
     ended_at: float | None = None
+    item: str = ""
+
+    @property
+    def index(self) -> int | None:
+        """The index of the item; None outside of a map."""
+        return int(self.item.partition("/")[0]) if self.item else None
 
 
 @contextmanager
@@ -49,7 +57,7 @@ def recorded(ctx: NodeContext) -> Iterator[None]:
 
 
 def _append(event: str, attempt: str) -> None:
-    line = json.dumps([event, attempt, time.time()])
+    line = json.dumps([event, attempt, real_time()])
     os.write(_file(), f"{line}\n".encode())
 
 
@@ -79,5 +87,6 @@ def _read_file(path: Path) -> Iterator[Execution]:
 
 
 def _execution(attempt: str, pid: int, started_at: float, ended_at: float | None) -> Execution:
-    run_id, lineage, node_id, visit, number = attempt.split("/")
-    return Execution(run_id, int(lineage), node_id, int(visit), int(number), pid, started_at, ended_at)
+    run_id, lineage, node_id, visit, *item, number = attempt.split("/")
+    at = (started_at, ended_at)
+    return Execution(run_id, int(lineage), node_id, int(visit), int(number), pid, *at, "/".join(item))

@@ -1,7 +1,7 @@
-"""Lease log: which worker held which run at which time.
+"""Lease log: which worker held which run at which time, and since when items of maps are durable.
 
-A trigger in the suite's own database writes it, in the same transaction as the change of the run.
-With it the audit knows for every execution whether its process held the run, and since which event.
+Triggers in the suite's own database write it, in the same transaction as the change. With it the
+audit knows for every execution whether its process held the run, and since which event.
 """
 
 from bisect import bisect_right
@@ -25,6 +25,12 @@ END $$;
 CREATE TRIGGER chaos_note AFTER UPDATE ON runs FOR EACH ROW WHEN (
     OLD.worker_id IS DISTINCT FROM NEW.worker_id OR OLD.epoch <> NEW.epoch OR OLD.lineage <> NEW.lineage
 ) EXECUTE FUNCTION chaos_note();
+CREATE TABLE chaos_items (run_id text COLLATE "C", lineage int, node_id text, visit int, idx int, at timestamptz);
+CREATE FUNCTION chaos_note_item() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO chaos_items VALUES (NEW.run_id, NEW.lineage, NEW.node_id, NEW.visit, NEW.idx, clock_timestamp());
+    RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_note_item AFTER INSERT ON map_items FOR EACH ROW EXECUTE FUNCTION chaos_note_item();
 """
 
 
@@ -60,6 +66,18 @@ class LeaseLog:
         changes = self._changes.get(run_id, [])
         pairs = zip([None, *changes], changes, strict=False)
         return [change.seq for before, change in pairs if change.lineage > (before.lineage if before else 0)]
+
+
+ItemKey = tuple[str, int, str, int, int]
+"""An item of a map: run, lineage, node, visit, index."""
+
+
+async def read_items(connection: asyncpg.Connection) -> dict[ItemKey, float]:
+    """Read since when each finished item of a map is durable, in seconds since the epoch."""
+    rows = await connection.fetch(
+        "SELECT run_id, lineage, node_id, visit, idx, min(at) FROM chaos_items GROUP BY 1, 2, 3, 4, 5"
+    )
+    return {tuple(row)[:5]: row["min"].timestamp() for row in rows}
 
 
 async def read(connection: asyncpg.Connection) -> LeaseLog:

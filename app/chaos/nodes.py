@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from app.chaos import wrong_clock
 from app.chaos.execution_log import recorded
 from engine.errors import NodeFailure
 from engine.nodes import delay, subworkflow, transform
@@ -18,6 +19,8 @@ from engine.nodes.code import node
 from engine.nodes.registry import GROUP
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, WaitForAnswer, WaitForRun, WaitUntil
 from engine.types import JSON
+
+wrong_clock.install()
 
 
 class ChaosTransform(transform.TransformNode):

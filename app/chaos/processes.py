@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 
+from app.chaos.wrong_clock import OFFSET_S
 from app.child_process import Program, start
 from app.http_client import plain_client
 
@@ -135,7 +136,10 @@ class Processes:
     The suite binds the port, and the server inherits the socket.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, str], paths: Sequence[Path], count: int) -> None:
+    def __init__(
+        self, folder: Path, settings: dict[str, str], paths: Sequence[Path], count: int, clock_offset_s: float = 0
+    ) -> None:
+        """`clock_offset_s` is by how much the clock of the last worker is ahead, in seconds."""
         self._listener = socket.socket()
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(256)
@@ -148,6 +152,7 @@ class Processes:
             ProcessSlot(f"worker {number}", ["app.cli", "worker"], environment, folder / f"worker-{number}.log")
             for number in range(1, count + 1)
         ]
+        self.workers[-1].environment = {**environment, OFFSET_S: str(clock_offset_s)}
 
     @property
     def slots(self) -> list[ProcessSlot]:

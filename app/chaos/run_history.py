@@ -4,7 +4,7 @@ The audit compares all other observations with it.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import asyncpg
 import orjson
 
 from app.chaos import lease_log
-from app.chaos.lease_log import LeaseLog
+from app.chaos.lease_log import ItemKey, LeaseLog
 from engine.states import IN_PROGRESS, TERMINAL, TRANSITIONS, NodeStatus, RunStatus
 
 EXECUTION_ENDED = (NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.WAITING)
@@ -32,6 +32,7 @@ class AuditEvent:
     status: str | None
     previous: str | None
     visit: int | None
+    attempt: int = 1
 
 
 @dataclass(slots=True)
@@ -91,6 +92,18 @@ class AuditedRun:
                 ends[event.node_id or "", event.visit or 0] = event.seq
         return ends
 
+    def failed_before(self, seq: int) -> dict[tuple[str, int], int]:
+        """Return the last failed attempts before event `seq` of nodes that are tried again.
+
+        They are by (node id, visit). Attempts that were superseded by a rewind are left out.
+        """
+        failed: dict[tuple[str, int], int] = {}
+        for event in self.events:
+            is_failure = event.type == "NODE_STATE" and event.status == NodeStatus.RETRYING
+            if event.seq < seq and is_failure and self._is_valid(event.seq, seq):
+                failed[event.node_id or "", event.visit or 0] = event.attempt
+        return failed
+
     def _is_valid(self, event: int, as_of: int) -> bool:
         """Return whether no rewind up to event `as_of` has superseded `event`."""
         return not any(back_to < event <= rewind <= as_of for rewind, back_to in self.rewinds)
@@ -127,10 +140,11 @@ class AuditedRun:
 
 @dataclass(frozen=True, slots=True)
 class ChaosHistory:
-    """All runs by id, and their leases."""
+    """All runs by id, their leases, and since when items of maps are durable."""
 
     runs: dict[str, AuditedRun]
     leases: LeaseLog
+    items: Mapping[ItemKey, float] = field(default_factory=dict)
 
 
 async def read(url: str) -> ChaosHistory:
@@ -147,7 +161,7 @@ async def read(url: str) -> ChaosHistory:
         for row in await connection.fetch(_OPEN_WAITS):
             runs[row["run_id"]].open_waits = row["n"]
         await _add_rewinds(connection, runs, leases)
-        return ChaosHistory(runs, leases)
+        return ChaosHistory(runs, leases, await lease_log.read_items(connection))
     finally:
         await connection.close()
 
@@ -155,10 +169,8 @@ async def read(url: str) -> ChaosHistory:
 async def _add_events(connection: asyncpg.Connection, runs: dict[str, AuditedRun]) -> None:
     for row in await connection.fetch("SELECT run_id, seq, type, node_id, body FROM events ORDER BY run_id, seq"):
         body = row["body"]
-        event = AuditEvent(
-            row["seq"], row["type"], row["node_id"], body.get("status"), body.get("previous"), body.get("visits")
-        )
-        runs[row["run_id"]].events.append(event)
+        values = (body.get("status"), body.get("previous"), body.get("visits"), body.get("attempt") or 1)
+        runs[row["run_id"]].events.append(AuditEvent(row["seq"], row["type"], row["node_id"], *values))
 
 
 async def _add_rewinds(connection: asyncpg.Connection, runs: dict[str, AuditedRun], leases: LeaseLog) -> None:

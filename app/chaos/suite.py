@@ -68,6 +68,11 @@ class Options:
             "TREADLE_DRAIN_S": str(DRAIN_S),
         }
 
+    @property
+    def clock_offset_s(self) -> float:
+        """By how much the clock of one worker is ahead, in seconds; negative: behind."""
+        return self.rng("clock").choice([-7200.0, -45.0, 45.0, 7200.0])
+
     def rng(self, purpose: str) -> Random:
         """Create the random source for a purpose.
 
@@ -97,6 +102,7 @@ def run(options: Options, console: Console) -> bool:
     folder = Path(tempfile.mkdtemp(prefix="treadle-chaos-"))
     folder.chmod(0o711)  # The user of Postgres must be able to enter it.
     console.print(f"seed {options.seed}, {options.minutes:g} minutes, {options.workers} workers; logs in {folder}")
+    console.print(f"the clock of worker {options.workers} is off by {options.clock_offset_s:+g} s")
     report = asyncio.run(_run(options, folder, console))
     print_report(report, console)
     if report.has_passed and not options.keep:
@@ -167,7 +173,8 @@ async def _install_lease_log(url: str) -> None:
 async def _start_processes(
     stack: AsyncExitStack, options: Options, folder: Path, settings: dict[str, str]
 ) -> Processes:
-    processes = Processes(folder, settings, [nodes.install(folder)], options.workers)
+    offset_s = options.clock_offset_s
+    processes = Processes(folder, settings, [nodes.install(folder)], options.workers, offset_s)
     stack.push_async_callback(processes.stop, DRAIN_S + STOP_S)
     await processes.start()
     await asyncio.gather(*(slot.ready() for slot in processes.workers))

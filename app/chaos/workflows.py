@@ -5,7 +5,7 @@ run that has lost its worker ten times must have the same output as a run that h
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import pairwise
 from random import Random
@@ -182,6 +182,56 @@ def _failing(rng: Random) -> ChaosCase:
     return ChaosCase("failing", {"nodes": nodes, "edges": edges("a>f f>z")}, status=RunStatus.FAILED)
 
 
+def _long_backoff(rng: Random) -> ChaosCase:
+    """Backoffs for which the run is WAITING and needs no worker, beside a short one."""
+    long = {"maxAttempts": 3, "backoffS": rng.choice([5.5, 7.0]), "multiplier": 1}
+    nodes = [
+        work("f", 1, 0.1, failures=1, retry=long),
+        work("g", 2, 0.1, failures=2, retry={**long, "backoffS": 1.0}),
+        transform("z", "{{ f.output + g.output }}"),
+    ]
+    return ChaosCase("long backoff", {"nodes": nodes, "edges": edges("f>z g>z")}, {"z": 3})
+
+
+def _map_of_nodes(rng: Random) -> ChaosCase:
+    """A map over one node, whose items take longer than a worker lives and are tried twice."""
+    count = rng.randint(8, 20)
+    item = {
+        "type": "chaos_work",
+        "config": {"output": "{{ item * 2 }}", "seconds": 0.3, "failures": rng.choice([0, 1])},
+        "retry": {"maxAttempts": 2, "backoffS": 0.2, "multiplier": 1},
+    }
+    return _map_case("map of nodes", count, {"node": item})
+
+
+def _map_of_specs(rng: Random) -> ChaosCase:
+    """A map over a spec with a branch, a quick node and a slow one."""
+    count = rng.randint(4, 10)
+    nodes = [
+        work("a", "{{ item + 1 }}", 0.2),
+        transform("b", "{{ a.output - 1 }}"),
+        {"id": "odd", "type": "conditional", "config": {"condition": "b.output % 2 == 1"}},
+        work("c", "{{ b.output * 2 }}", 0.3),
+        transform("d", "{{ b.output * 2 }}"),
+    ]
+    branches = [{"source": "odd", "target": target, "port": port} for target, port in (("c", "true"), ("d", "false"))]
+    output = "{{ c.output if c.output is not none else d.output }}"
+    spec = {"nodes": nodes, "edges": [*edges("a>b b>odd"), *branches], "outputs": {"v": output}}
+    case = _map_case("map of specs", count, {"spec": spec})
+    return replace(case, output={"z": [{"v": 2 * index} for index in range(count)]})
+
+
+def _map_case(name: str, count: int, body: dict[str, Any]) -> ChaosCase:
+    nodes = [
+        transform("s", list(range(count))),
+        {"id": "m", "type": "map", "config": {"items": "{{ s.output }}", "concurrency": 3, **body}},
+        work("slow", 1, 1.0),
+        transform("z", "{{ m.output.items }}"),
+    ]
+    spec = {"nodes": nodes, "edges": edges("s>m s>slow m>z slow>z")}
+    return ChaosCase(name, spec, {"z": [2 * index for index in range(count)]})
+
+
 def _sandbox(rng: Random) -> ChaosCase:
     size = rng.choice([1000, 10_000, 40_000])
     nodes = [work("a", size), code("c", COUNTING, n="{{ a.output }}"), transform("z", "{{ c.output }}")]
@@ -240,6 +290,9 @@ _CASES: list[Callable[[Random], ChaosCase]] = [
     *(_chain, _chain, _long_chain, _join, _join, _any_join, _loop, _loop, _nested_loops, _nap, _sleep),
     *(_flaky, _handled, _failing, _sandbox, _questions, _expired, _cancelled, _cancelled),
     *(_with(Action.PAUSE, _join), _with(Action.PAUSE, _loop), _with(Action.REWIND, _chain), _with(Action.STEP, _chain)),
+    *(_long_backoff, _with(Action.PAUSE, _long_backoff), _with(Action.REWIND, _flaky), _with(Action.CANCEL, _flaky)),
+    *(_map_of_nodes, _map_of_nodes, _map_of_specs, _map_of_specs),
+    *(_with(Action.PAUSE, _map_of_nodes), _with(Action.REWIND, _map_of_specs), _with(Action.CANCEL, _map_of_nodes)),
     *(_parent, _parent, _with(Action.CANCEL, _parent), _with(Action.PAUSE, _parent), _with(Action.REWIND, _parent)),
 ]
 

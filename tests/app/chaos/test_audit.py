@@ -1,10 +1,13 @@
 """The audit detects each kind of violation, and reports none for a correct run."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from app.chaos import execution_log
 from app.chaos.audit import Observations, check_guarantees, invalid_executions, recovery_times
 from app.chaos.execution_log import Execution
 from app.chaos.faults import Kill
@@ -134,6 +137,7 @@ def _no_execution(observations: Observations) -> None:
     observations.executions.clear()  # type: ignore[attr-defined]
 
 
+REPEATED = "finished nodes, attempts or items executed again"
 VIOLATIONS: list[tuple[str, Callable[[Observations], None]]] = [
     ("runs that did not end", _run_without_end),
     ("accepted runs that are lost", _lost_run),
@@ -145,7 +149,8 @@ VIOLATIONS: list[tuple[str, Callable[[Observations], None]]] = [
     ("seq gaps or repeats seen by a subscriber", _subscription_with_gap),
     ("seq gaps or repeats seen by a subscriber", _subscription_without_end),
     ("seq gaps or repeats seen by a subscriber", _subscription_with_other_state),
-    ("finished nodes executed again", _event(3, node(3, "COMPLETED"))),
+    (REPEATED, _event(3, node(3, "COMPLETED"))),
+    (REPEATED, _event(3, node(3, "RETRYING"))),
     ("invalid states", _event(4, status(4, "COMPLETED", "RUNNING"))),
     ("invalid states", _event(6, node(6, "COMPLETED"))),
     ("invalid states", _active_node_after_end),
@@ -193,6 +198,35 @@ def test_a_node_may_be_executed_again_only_if_a_rewind_superseded_its_end() -> N
     assert invalid_executions(observations).repeated == []
     _run(observations).rewinds = [(4, 3)]
     assert len(invalid_executions(observations).repeated) == 1
+
+
+def test_the_next_attempt_after_a_crash_repeats_nothing() -> None:
+    observations = replace(correct_observations(), executions=[start(11, WORKER), start(22, OTHER, attempt=2)])
+    _run(observations).events[2] = node(3, "RETRYING")
+    assert violations(observations) == set()
+
+
+@pytest.mark.parametrize(("durable_at", "count"), [(19.0, 1), (21.5, 0)], ids=["before the lease", "under the lease"])
+def test_a_durable_item_of_a_map_may_not_be_executed_again(durable_at: float, count: int) -> None:
+    observations = correct_observations()
+    items = {(RUN, 0, "a", 1, 5): durable_at}
+    executions = [replace(start(22, OTHER), item=item) for item in ("4", "5", "5/x/1")]
+    history = replace(observations.history, items=items)
+    invalid = invalid_executions(replace(observations, history=history, executions=executions))
+    assert len(invalid.repeated) == 2 * count
+    assert invalid.duplicate == []
+
+
+def test_an_execution_in_an_item_of_a_map_is_recorded_with_its_place(tmp_path: Path) -> None:
+    keys = ["run_1/0/a/1/2", "run_1/0/m/1/7/1", "run_1/0/m/1/7/x/3/1"]
+    lines = [json.dumps(["start", key, 1.0]) for key in keys]
+    (tmp_path / "11-1.jsonl").write_text("\n".join(lines))
+    executions = execution_log.read(tmp_path)
+    assert [(one.node_id, one.visit, one.attempt, one.item, one.index) for one in executions] == [
+        ("a", 1, 2, "", None),
+        ("m", 1, 1, "7", 7),
+        ("m", 1, 1, "7/x/3", 7),
+    ]
 
 
 def test_a_subscriber_detects_a_repeat_and_an_early_end() -> None:
