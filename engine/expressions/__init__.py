@@ -6,8 +6,11 @@ Modules:
     analysis: Finds the names that a template uses.
     cost: Estimates the worst-case cost of a template from its source.
     environment: The minijinja environment that evaluates templates.
+    errors: Converts every exception of an evaluation to one with a place in the text.
     evaluator: The functions that other packages call: render, evaluate, check.
-    filters: The filters that minijinja lacks.
+    filters: The filters that minijinja lacks, and those that order.
     lexer: Finds expressions, statements and tokens in a text.
+    lowering: Makes the source for minijinja: checked comparisons, and paths before `default`.
+    ordering: Orders values of one type: comparisons, filters and tests.
     views: Read-only views of run data, which count the data that a template reads.
 """

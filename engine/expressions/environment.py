@@ -5,7 +5,6 @@ limit the cost: engine/expressions/evaluator.py limits the data that is read, an
 engine/isolation/server.py the CPU time and the memory of its process. The module has no state.
 """
 
-import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,8 +13,17 @@ from minijinja import Environment, TemplateError
 
 from engine.errors import NotStorable
 from engine.expressions.analysis import NODES, TemplateCode, analyze
-from engine.expressions.filters import EXTRA_FILTERS, FilterError
-from engine.expressions.lexer import as_expression, has_code, is_whole_expression, position
+from engine.expressions.errors import ExpressionError, Problem, expression_error
+from engine.expressions.filters import EXTRA_FILTERS, ORDERING_TESTS
+from engine.expressions.lexer import as_expression, has_code, is_whole_expression
+from engine.expressions.lowering import (
+    COMPARE_FUNCTION,
+    UNDEFINED_NAME,
+    lower_expression,
+    lower_template,
+    unchanged,
+)
+from engine.expressions.ordering import UNDEFINED, compare
 from engine.expressions.views import WorkLimitExceeded, charge, charge_all, to_json_text, to_plain, unwrap, view
 from engine.types import JSON
 from engine.values.storable import check_storable
@@ -38,21 +46,6 @@ FILTERS = frozenset({
 _REMOVED_FILTERS = ("attr", "batch", "center", "e", "escape", "format", "indent", "pprint", "safe", "slice")
 _REMOVED_FUNCTIONS = ("debug", "namespace")
 _UNAVAILABLE_STATEMENTS = frozenset(["include", "import", "from", "extends", "block", "macro", "call"])
-
-Problem = tuple[str, int | None, int | None]
-"""A message with line and column, both from 1."""
-
-
-class ExpressionError(Exception):
-    """A template or expression cannot be parsed, or its evaluation failed."""
-
-    def __init__(self, message: str, line: int | None = None, column: int | None = None) -> None:
-        super().__init__(message)
-        self.message, self.line, self.column = message, line, column
-
-    def __str__(self) -> str:
-        where = f" (line {self.line}, column {self.column})" if self.line and self.column else ""
-        return self.message + where
 
 
 class _TextLimitExceeded(Exception):
@@ -86,6 +79,10 @@ def _environment() -> Environment:
     environment.add_filter("tojson", to_json_text)
     for name, function in EXTRA_FILTERS.items():
         environment.add_filter(name, function)
+    for name, test in ORDERING_TESTS.items():
+        environment.add_test(name, test)
+    environment.add_global(COMPARE_FUNCTION, compare)
+    environment.add_global(UNDEFINED_NAME, UNDEFINED)
     return environment
 
 
@@ -106,7 +103,7 @@ def parse(text: str, *, expression: bool) -> TemplateCode:
         return analyze(text, expression=expression)
     except TemplateError as error:
         source = as_expression(text) if expression and error.range else text
-        raise _for_braces(_expression_error(error, source), text) from error
+        raise _for_braces(expression_error(error, source, unchanged(source), FUEL), text) from error
 
 
 def _for_braces(error: ExpressionError, text: str) -> ExpressionError:
@@ -135,13 +132,15 @@ def evaluate(expression: str, scope: Mapping[str, Any]) -> JSON:
     """Evaluate an expression in this process. See evaluator.evaluate."""
     names = _visible(parse(expression, expression=True), scope)
     source = as_expression(expression)
+    lowered = unchanged(source)
     try:
-        value = _ENVIRONMENT.eval_expr(source, **names)
+        lowered = lower_expression(source)
+        value = _ENVIRONMENT.eval_expr(lowered.source, **names)
         if value is None:
             # The value is null or undefined. Only printing raises an error for undefined, with the
             # name.
             _output.size = 0
-            _ENVIRONMENT.render_str("{{" + source + "\n}}", **names)
+            _ENVIRONMENT.render_str("{{" + lowered.source + "\n}}", **names)
         result = to_plain(value)
         if result is not unwrap(value) or not isinstance(result, dict | list):
             # Run data was checked when it entered the run and may be large, so it is not checked
@@ -151,7 +150,7 @@ def evaluate(expression: str, scope: Mapping[str, Any]) -> JSON:
     except WorkLimitExceeded:
         raise
     except Exception as error:
-        raise _expression_error(error, source) from error
+        raise expression_error(error, source, lowered, FUEL) from error
     return result
 
 
@@ -171,61 +170,20 @@ def _render_text(text: str, scope: Mapping[str, Any]) -> JSON:
     if problems := unavailable_statements(code):
         raise ExpressionError(*problems[0])
     _output.size = 0
+    lowered = unchanged(text)
     try:
-        return _ENVIRONMENT.render_str(text, **_visible(code, scope))
+        lowered = lower_template(text)
+        return _ENVIRONMENT.render_str(lowered.source, **_visible(code, scope))
     except WorkLimitExceeded:
         raise
     except Exception as error:
-        raise _expression_error(error, text) from error
+        raise expression_error(error, text, lowered, FUEL) from error
 
 
 def _visible(code: TemplateCode, scope: Mapping[str, Any]) -> dict[str, Any]:
     """Read the values that a text uses from a scope that may load them lazily."""
     names = {NODES if use.is_node else use.name for use in code.uses}
     return {name: view(scope[name]) for name in names if name in scope and name != "self"}
-
-
-def _filter_position(name: str, source: str) -> tuple[int | None, int | None]:
-    """Return line and column of a filter, or None if it occurs more than once."""
-    offsets = [match.end() - len(name) for match in re.finditer(rf"\|\s*{name}\b", source)]
-    return position(source, offsets[0]) if len(offsets) == 1 else (None, None)
-
-
-def _expression_error(error: Exception, source: str) -> ExpressionError:
-    """Convert an exception of an evaluation to an ExpressionError with its place.
-
-    Args:
-        error: The exception of minijinja, of a view or of a filter.
-        source: The evaluated source: the text itself, or a source with the same positions.
-    """
-    if isinstance(error, AttributeError):
-        return ExpressionError(f"there is no method `{error.name}` here")
-    if isinstance(error, FilterError):
-        return ExpressionError(str(error), *_filter_position(error.name, source))
-    if not isinstance(error, TemplateError):
-        return ExpressionError(str(error) or type(error).__name__)
-    message = (error.detail or error.message).replace("variable block", "expression")
-    if message.startswith("panic"):
-        return ExpressionError("the template takes more memory than allowed")
-    if error.kind == "UndefinedError":
-        message += "; if it may be missing, write `… | default(value)`"
-    elif error.kind == "OutOfFuel":
-        message = f"the template takes more than {FUEL:,} steps"
-    return ExpressionError(message, *_error_position(error, source))
-
-
-def _error_position(error: TemplateError, source: str) -> tuple[int | None, int | None]:
-    """Return line and column of an error of minijinja, None where it is not known."""
-    if error.range is None:
-        # The error of a comparison has no place, but the name of the undefined variable.
-        names = (error.detail or "").split("`")[1:2]
-        offset = source.find(names[0]) if names else -1
-        return position(source, offset) if offset >= 0 else (error.line, None)
-    evaluated = error.template_source or source
-    # minijinja counts bytes, in a source that `evaluate` may have put into braces.
-    offset = len(evaluated.encode()[: error.range[0]].decode(errors="ignore"))
-    offset -= 2 if evaluated == "{{" + source + "\n}}" else 0
-    return position(source, min(max(offset, 0), len(source)))
 
 
 def render_isolated(value: JSON, scope: dict[str, JSON]) -> dict[str, JSON]:

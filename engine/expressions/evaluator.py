@@ -13,15 +13,8 @@ from typing import Any
 from engine.expressions import environment
 from engine.expressions.analysis import NODES, TemplateCode, cost_of, references
 from engine.expressions.cost import CostEstimate
-from engine.expressions.environment import (
-    FILTERS,
-    FUEL,
-    MAX_TEXT,
-    ExpressionError,
-    Problem,
-    parse,
-    unavailable_statements,
-)
+from engine.expressions.environment import FILTERS, FUEL, MAX_TEXT, parse, unavailable_statements
+from engine.expressions.errors import ExpressionError, Problem
 from engine.expressions.lexer import has_code, is_whole_expression
 from engine.expressions.views import WorkLimitExceeded, metered
 from engine.isolation import client

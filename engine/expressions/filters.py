@@ -1,15 +1,19 @@
-"""Template filters that minijinja lacks: JSON in texts, and timestamps.
+"""Template filters that minijinja lacks (JSON in texts, timestamps), and those that order values.
 
-The filters read no clock and have no state. They raise FilterError.
+The filters read no clock and have no state. They raise FilterError or OrderingError.
 """
 
 from collections.abc import Callable
 from functools import wraps
+from inspect import Parameter, signature
+from typing import Any
 
-import orjson
-
-from engine.expressions.views import charge, charge_all
+from engine.expressions import ordering
+from engine.expressions.lowering import EXTREMES, PLACE, SLICE_FILTER
+from engine.expressions.ordering import OrderingError
+from engine.expressions.views import charge, charge_all, computed, to_plain, unwrap, view
 from engine.types import JSON
+from engine.values.json_text import NotJson, parse_json
 from engine.values.storable import check_storable
 from engine.values.timestamps import datetime_difference, datetime_format, datetime_shift
 
@@ -23,9 +27,9 @@ def fromjson(text: JSON) -> JSON:
         raise ValueError(f"`fromjson` needs a text, not a {type(text).__name__}")
     charge_all(text)
     try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise ValueError(f"{text[:40]!r} is not JSON: {error}") from error
+        value = parse_json(text)
+    except NotJson as error:
+        raise ValueError(f"{text[:40]!r} {error}") from error
     check_storable(value)
     charge_all(value)
     return value
@@ -46,14 +50,81 @@ def _filter(function: Callable[..., JSON], timestamps: int = 0) -> Callable[...,
     def wrapper(*arguments: JSON, **options: JSON) -> JSON:
         try:
             charge(timestamps * TIMESTAMP_COST)
-            return function(*arguments, **options)
+            return view(function(*arguments, **options))
         except (ValueError, TypeError, AttributeError) as error:
             raise FilterError(function.__name__, str(error)) from error
 
     return wrapper
 
 
+def _ordering_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a function of ordering.py as a filter that tells its place when it fails."""
+    parameters = signature(function).parameters.values()
+    options = {parameter.name for parameter in parameters if parameter.kind is not Parameter.POSITIONAL_ONLY}
+    positional = sum(parameter.kind is not Parameter.KEYWORD_ONLY for parameter in parameters)
+    takes = ", ".join(f"`{name}`" for name in sorted(options))
+
+    @wraps(function)
+    def wrapper(*arguments: Any, **keywords: Any) -> Any:
+        place = keywords.pop(PLACE, None)
+        if len(arguments) > positional or not keywords.keys() <= options:
+            raise FilterError(name, f"`{name}` takes only {takes}")
+        try:
+            return function(*arguments, **keywords)
+        except OrderingError as error:
+            error.place, error.name = place, name
+            raise
+        except (ValueError, TypeError, AttributeError) as error:
+            raise FilterError(name, str(error)) from error
+
+    return wrapper
+
+
+def _slice(value: Any, /, start: int | None = None, stop: int | None = None, step: int | None = None) -> Any:
+    """Return a slice in a list; an empty list if the value is null."""
+    data = unwrap(value)
+    if data is None:
+        return []
+    if not isinstance(data, str | list | tuple):
+        raise TypeError(f"{ordering.kind(value)} cannot be sliced")
+    if any(bound is not None and not isinstance(bound, int) for bound in (start, stop, step)):
+        raise TypeError("the bounds of a slice must be whole numbers")
+    return computed([to_plain(data[start:stop:step])])
+
+
+def _first_of(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the filter for `map('max')`, where an empty list gives null."""
+
+    @wraps(function)
+    def wrapper(*arguments: Any, **options: Any) -> Any:
+        found = function(*arguments, **options)
+        return found[0] if len(found) else None
+
+    return wrapper
+
+
+_EXTREMES: dict[str, Callable[..., Any]] = {"min": ordering.smallest, "max": ordering.largest}
+_ORDERING: dict[str, Callable[..., Any]] = {
+    "sort": ordering.sort,
+    "dictsort": ordering.dictsort,
+    "groupby": ordering.groupby,
+    "unique": ordering.unique,
+}
+ORDERING_TESTS = {
+    name: ordering.ordering_test(name, operator)
+    for operator, names in {
+        "<": ("lt", "lessthan", "<"),
+        "<=": ("le", "<="),
+        ">": ("gt", "greaterthan", ">"),
+        ">=": ("ge", ">="),
+    }.items()
+    for name in names
+}
 EXTRA_FILTERS = {
+    **{name: _ordering_filter(name, function) for name, function in _ORDERING.items()},
+    **{EXTREMES[name]: _ordering_filter(name, function) for name, function in _EXTREMES.items()},
+    **{name: _first_of(_ordering_filter(name, function)) for name, function in _EXTREMES.items()},
+    SLICE_FILTER: _ordering_filter("slice", _slice),
     "fromjson": _filter(fromjson),
     "datetime_shift": _filter(datetime_shift, timestamps=1),
     "datetime_difference": _filter(datetime_difference, timestamps=2),

@@ -8,6 +8,7 @@ is stopped by WorkLimitExceeded, and then evaluated in the isolation process.
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
+from types import MethodType
 from typing import Any, TypeVar, overload
 
 import orjson
@@ -65,13 +66,49 @@ def metered(evaluate: Callable[..., ResultT], *arguments: Any, values: int, allo
         _meter.remaining, _meter.allows_text = inf, True
 
 
-class _View:
-    """Base of the views. Templates cannot read the attribute with the data, because of its name."""
+class _Method:
+    """A method of a view. Templates can call it, as in `order.items()`, but cannot read it.
 
-    __slots__ = ("__value__",)
+    minijinja reads `order.items` as an item and then, if there is none, as an attribute. Without
+    this class a missing key with the name of a method would be a value.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function, self._name = function, function.__name__
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        if instance is None:
+            return self._function
+        if instance.__absent__ == self._name:
+            instance.__absent__ = None
+            raise AttributeError(self._name)
+        return MethodType(self._function, instance)
+
+
+def _method(function: Callable[..., Any]) -> Any:
+    return _Method(function)
+
+
+class _View:
+    """Base of the views. Templates cannot read attributes whose names begin with `_`.
+
+    Attributes:
+        __value__: The data.
+        __absent__: The method's name that was just looked up as an item, without success.
+        __methods__: The names of the methods that templates may call.
+    """
+
+    __slots__ = ("__absent__", "__value__")
+    __methods__: frozenset[str] = frozenset()
 
     def __init__(self, value: Any) -> None:
         self.__value__ = value
+        self.__absent__: str | None = None
+
+    def __note__(self, key: object) -> None:
+        """Remember that there is no item with this key."""
+        if key in self.__methods__:
+            self.__absent__ = str(key)
 
     def __len__(self) -> int:
         return len(self.__value__)
@@ -92,36 +129,85 @@ class ObjectView(_View, Mapping[str, Any]):
 
     __slots__ = ()
     __eq__ = _View.__eq__
+    __methods__ = frozenset({"keys", "values", "items", "get"})
 
     def __getitem__(self, key: str) -> Any:
-        return view(self.__value__[key])
+        try:
+            return view(self.__value__[key])
+        except KeyError:
+            self.__note__(key)
+            raise
 
     def __iter__(self) -> Iterator[str]:
         _meter.charge(len(self.__value__))
         return iter(self.__value__)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self.__value__
+
     # These return lists instead of dict views, because the result of a template must be JSON.
+    @_method
     def keys(self) -> Any:
-        return list(self)
+        return ListView(list(self))
 
+    @_method
     def values(self) -> Any:
-        return [view(self.__value__[key]) for key in self]
+        return ListView([self.__value__[key] for key in self])
 
+    @_method
     def items(self) -> Any:
-        return [[key, view(self.__value__[key])] for key in self]
+        return ListView([[key, self.__value__[key]] for key in self])
+
+    @_method
+    def get(self, key: str, default: Any = None) -> Any:
+        return view(self.__value__[key]) if key in self.__value__ else default
 
 
 class ListView(_View, Sequence[Any]):
     """The view of a JSON list."""
 
     __slots__ = ()
+    __methods__ = frozenset({"index", "count"})
 
     @overload
     def __getitem__(self, index: int) -> Any: ...
     @overload
     def __getitem__(self, index: slice) -> Any: ...
     def __getitem__(self, index: int | slice) -> Any:
-        return view(self.__value__[index])
+        try:
+            return view(self.__value__[index])
+        except TypeError:
+            self.__note__(index)
+            raise
+
+    @_method
+    def index(self, value: Any, *bounds: int) -> int:
+        charge_all(self.__value__)
+        return int(self.__value__.index(to_plain(value), *bounds))
+
+    @_method
+    def count(self, value: Any) -> int:
+        charge_all(self.__value__)
+        return int(self.__value__.count(to_plain(value)))
+
+
+class _GroupView(ListView):
+    """The view of a group of `groupby`: a pair of its value and its items, which have names."""
+
+    __slots__ = ()
+
+    def __getitem__(self, index: Any) -> Any:
+        return super().__getitem__({"grouper": 0, "list": 1}.get(index, index))
+
+
+class _GroupsView(ListView):
+    """The view of the groups of `groupby`."""
+
+    __slots__ = ()
+
+    def __getitem__(self, index: Any) -> Any:
+        _meter.charge(1)
+        return _GroupView(self.__value__[index])
 
 
 def view(value: Any) -> Any:
@@ -139,6 +225,16 @@ def view(value: Any) -> Any:
     return value
 
 
+def computed(value: JSON, *, groups: bool = False) -> Any:
+    """Return a list or object that a filter has computed, in the form that templates read.
+
+    Args:
+        value: Plain JSON.
+        groups: Whether it is the result of `groupby`.
+    """
+    return _GroupsView(value) if groups else view(value)
+
+
 def charge(values: float) -> None:
     """Charge other work to the meter. The unit is the cost of reading one value."""
     _meter.charge(values)
@@ -154,6 +250,11 @@ def charge_all(value: Any) -> None:
         elif isinstance(item, list | Mapping):
             _meter.charge(1 + len(item))
             stack.extend(item if isinstance(item, list) else item.values())
+
+
+def is_view(value: Any) -> bool:
+    """Tell whether a value is a view."""
+    return isinstance(value, _View)
 
 
 def unwrap(value: Any) -> Any:

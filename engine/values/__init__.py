@@ -3,6 +3,7 @@
 Modules:
     encodings: The forms in which a secret can occur in a text, such as base64 or JSON.
     json_schema: Checks JSON Schemas of authors, and values against them.
+    json_text: Parses JSON text: byte order marks, and whole numbers of 64 bits.
     redaction: Replaces the values of secrets in texts, JSON values, streams and log lines.
     storable: Checks that a value is JSON that Postgres and every client can hold.
     timestamps: Parses, formats and shifts timestamps (RFC 3339).

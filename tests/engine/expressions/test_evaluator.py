@@ -89,7 +89,7 @@ def test_a_rendered_value_is_never_rendered_again() -> None:
         ("10 ** 30", "beyond 64 bits", None, None),
         ("1e400", "inf", None, None),
         ("{1: 2}", "key 1", None, None),
-        ("input.get", "which is not JSON", None, None),
+        ("input.get", "`input.get` is undefined", 1, 1),
         ("input.items.append(1)", "no method `append`", None, None),
         ("debug()", "unknown", 1, 1),
         ("self", "undefined", 1, 1),

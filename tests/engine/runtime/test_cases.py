@@ -1,4 +1,4 @@
-"""Specs with loops that once gave a wrong result, and specs that do not name their start."""
+"""Specs that once gave a wrong result, and specs that do not name their start."""
 
 import json
 from pathlib import Path
@@ -13,6 +13,8 @@ from tests.engine.memory_runs import run
 from tests.engine.nodes.map.map_nodes import MemoryItems
 
 CASES = {path.stem: json.loads(path.read_text()) for path in (Path(__file__).parents[1] / "cases").glob("*.json")}
+WITH_OUTPUT = [name for name, case in CASES.items() if "output" in case["expected"]]
+WITH_ERROR = [name for name, case in CASES.items() if "error" in case["expected"]]
 TYPES = load_node_types()
 
 
@@ -22,19 +24,30 @@ def expected_part(case: dict[str, Any], output: Any) -> Any:
     return {name: output.get(name) for name in expected} if isinstance(expected, dict) else output
 
 
-@pytest.mark.parametrize("name", CASES)
-async def test_a_loop_gives_the_expected_output(name: str) -> None:
+@pytest.mark.parametrize("name", WITH_OUTPUT)
+async def test_a_case_gives_the_expected_output(name: str) -> None:
     case = CASES[name]
     ended = await run(case["spec"], case["inputs"])
     assert ended.status is RunStatus.COMPLETED, ended.error
     assert expected_part(case, ended.output) == case["expected"]["output"]
 
 
-@pytest.mark.parametrize("name", CASES)
-async def test_a_loop_gives_the_expected_output_inside_a_map(name: str) -> None:
+@pytest.mark.parametrize("name", WITH_ERROR)
+async def test_a_case_gives_the_expected_error(name: str) -> None:
+    case = CASES[name]
+    ended = await run(case["spec"], case["inputs"])
+    assert (ended.status, ended.output) == (RunStatus.FAILED, None)
+    expected = case["expected"]["error"]
+    assert ended.error is not None and expected["message"] in ended.error.message
+    assert (ended.error.node_id, ended.error.code) == (expected["nodeId"], expected["code"])
+
+
+@pytest.mark.parametrize("name", WITH_OUTPUT)
+async def test_a_case_gives_the_expected_output_inside_a_map(name: str) -> None:
     case = CASES[name]
     config = {"items": [1, 2], "spec": case["spec"]}
-    ended = await run({"nodes": [{"id": "m", "type": "map", "config": config}]}, resources={"items": MemoryItems()})
+    spec = {"nodes": [{"id": "m", "type": "map", "config": config}]}
+    ended = await run(spec, case["inputs"], resources={"items": MemoryItems()})
     assert isinstance(ended.output, dict), ended.error
     items = [expected_part(case, item) for item in ended.output["m"]["items"]]
     assert items == [case["expected"]["output"]] * 2
