@@ -18,6 +18,7 @@ from engine.catalog_file import CatalogError, SqlDatabase, expand_variables
 from engine.errors import NodeFailure
 from engine.sdk.tool import ToolFailed
 from engine.types import JSON
+from engine.values.json_text import NotJson, parse_json
 from persistence.db.database import dsn
 
 CONNECTIONS = 4
@@ -132,8 +133,15 @@ async def _read(
             size += len(row)
             if size > MAX_BYTES:
                 raise ToolFailed(f"the rows are larger than {MAX_BYTES // 1024 // 1024} MiB; ask for fewer")
-            rows.append(orjson.loads(row))
+            rows.append(_parse(row))
     return rows
+
+
+def _parse(row: str) -> JSON:
+    try:
+        return parse_json(row)
+    except NotJson as error:
+        raise ToolFailed(f"a row {error}, for example by `column::text`") from error
 
 
 async def _prepare(connection: Connection, query: str, limit: int) -> PreparedStatement:

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from engine.values.json_text import NotJson, without_mark
+
 
 class ArgumentError(Exception):
     """An argument cannot be used. The message names the argument and the problem."""
@@ -38,7 +40,7 @@ def parse_json(text: str, name: str) -> Any:
     Python's parser accepts NaN, Infinity and lone surrogates; this function refuses them.
     """
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(without_mark(text), parse_constant=_refuse_constant)
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except json.JSONDecodeError as error:
         position = f"line {error.lineno} column {error.colno}"
@@ -54,11 +56,11 @@ def parse_json(text: str, name: str) -> Any:
 
 def _read_text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return without_mark(file.read_bytes())
     except OSError as error:
         raise ArgumentError(f"{file} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ArgumentError(f"{file} is not UTF-8 text (byte {error.start})") from error
+    except NotJson as error:
+        raise ArgumentError(f"{file} {error}") from error
 
 
 def _refuse_constant(name: str) -> object:

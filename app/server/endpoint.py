@@ -19,6 +19,7 @@ from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_
 
 from app.server.error_responses import problem_response
 from app.server.websockets import MAX_REASON, Handler, Socket
+from engine.values.json_text import without_mark
 from persistence.db.transient import is_transient
 from persistence.problems import Problem, ProblemCode
 from resolvers.context import Context
@@ -91,7 +92,7 @@ class Endpoint(GraphQL[Context, None]):
         Raises JSONDecodeError for every error, also for NaN, deep nesting and huge numbers.
         """
         try:
-            return json.loads(data, parse_constant=_refuse_constant)
+            return json.loads(without_mark(data), parse_constant=_refuse_constant)
         except json.JSONDecodeError:
             raise
         except (ValueError, RecursionError) as error:

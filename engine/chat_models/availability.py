@@ -10,11 +10,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
-import orjson
 from cachetools import TTLCache
 
 from engine.catalog_file import ModelEntry, expand_variables
 from engine.chat_models.factory import OPENAI, base_url_of
+from engine.values.json_text import parse_json
 
 TIMEOUT_S = 3.0
 FRESH_S = 15.0
@@ -105,7 +105,7 @@ class Availability:
 
 def _names(body: bytes) -> frozenset[str]:
     try:
-        models: Any = orjson.loads(body)["data"]
+        models: Any = parse_json(body)["data"]
         return frozenset(str(model["id"]) for model in models)
     except (ValueError, LookupError, TypeError):
         return frozenset()

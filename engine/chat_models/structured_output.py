@@ -4,6 +4,7 @@ The value is always checked here, since not every endpoint that accepts a schema
 """
 
 import asyncio
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from engine.sdk.node import NodeContext
 from engine.states import LogLevel
 from engine.types import JSON
 from engine.values.json_schema import mismatches
+from engine.values.json_text import NotJson, parse_json, without_mark
 
 NAME = "answer"
 """The name of the schema, or of the function, that the model sees."""
@@ -81,12 +83,12 @@ async def _parse(model: ChatModel, answer: AIMessageChunk, schema: JSON) -> tupl
     """Return (the value, why it does not match the schema)."""
     if is_cut(answer):
         raise NodeFailure("MODEL_OUTPUT", f"the answer of the model {model.name!r} was cut: raise `max_tokens`")
-    text = _json_text(answer)
+    text = without_mark(_json_text(answer))
     fenced = _FENCED.match(text)
     try:
-        value: Any = orjson.loads(fenced[1] if fenced else text)
-    except ValueError as error:
-        return None, f"it is no JSON ({error})" if text.strip() else "it is empty"
+        value: Any = parse_json(fenced[1] if fenced else text)
+    except NotJson as error:
+        return None, f"it {error}" if text.strip() else "it is empty"
     # In a thread: a schema with references is checked in the isolated process.
     problems = await asyncio.to_thread(mismatches, value, schema, "answer")
     mismatch = "; ".join(f"{problem.field}: {problem.message}" for problem in problems[:MAX_PROBLEMS])
@@ -96,7 +98,8 @@ async def _parse(model: ChatModel, answer: AIMessageChunk, schema: JSON) -> tupl
 def _json_text(answer: AIMessageChunk) -> str:
     """Return the JSON: the arguments of the function call, or else the text."""
     calls = [call["args"] for call in answer.tool_calls if call["name"] == NAME]
-    return orjson.dumps(calls[0]).decode() if calls else str(answer.text)
+    # json, since orjson refuses whole numbers beyond 64 bits; the parser says what is wrong with them.
+    return json.dumps(calls[0], ensure_ascii=False) if calls else str(answer.text)
 
 
 def _correction(answer: AIMessageChunk, mismatch: str) -> list[BaseMessage]:

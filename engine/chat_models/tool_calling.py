@@ -17,12 +17,13 @@ from langchain_core.tools import BaseTool, ToolException
 
 from engine.chat_models.base import ChatModel
 from engine.chat_models.calls import Chat, ask
-from engine.errors import NodeFailure
+from engine.errors import NodeFailure, NotStorable
 from engine.sdk.node import NodeContext
 from engine.sdk.tool import ToolInfo
 from engine.states import LogLevel
 from engine.tools.catalog import Tools, check_scopes
 from engine.types import JSON
+from engine.values.storable import check_storable
 
 MAX_NAME = 64
 """Characters of a function name that providers allow."""
@@ -58,6 +59,10 @@ class BoundTool(BaseTool):
             NodeFailure: The model cannot correct the failure.
         """
         began = monotonic()
+        try:
+            check_storable(arguments)
+        except NotStorable as error:
+            raise ToolException(f"the arguments cannot be used: {error}") from error
         self.ctx.log(LogLevel.INFO, f"calls {self.full_name}", tool=self.full_name, arguments=_excerpt(arguments))
         try:
             result = await self.tools.call(self.full_name, arguments, self._call_context(arguments))

@@ -48,7 +48,7 @@ class Span(NamedTuple):
     end: int
 
 
-class _Piece(NamedTuple):
+class _SourcePart(NamedTuple):
     """A part of the lowered source.
 
     `origin` is its index in the original text, or of what it was inserted for.
@@ -69,7 +69,7 @@ class Lowered:
 
     source: str
     places: tuple[tuple[Span, ...], ...]
-    _pieces: tuple[_Piece, ...]
+    _pieces: tuple[_SourcePart, ...]
     _starts: tuple[int, ...]
 
     def origin(self, offset: int) -> int:
@@ -91,19 +91,21 @@ def lower_template(text: str) -> Lowered:
 
 def unchanged(text: str) -> Lowered:
     """Return a text as its own source."""
-    return Lowered(text, (), (_Piece(text, 0),), (0,))
+    return Lowered(text, (), (_SourcePart(text, 0),), (0,))
 
 
 def _lower(text: str, is_expression: bool) -> Lowered:
-    pieces: list[_Piece] = []
+    pieces: list[_SourcePart] = []
     places: list[tuple[Span, ...]] = []
     at = 0
     for code in [Span(0, len(text))] if is_expression else list(_codes(text)):
-        pieces.append(_Piece(text[at : code.start], at))
+        pieces.append(_SourcePart(text[at : code.start], at))
         affected = _AFFECTED.search(text, *code)
-        pieces += _Parser(text, code, places).parse() if affected else [_Piece(text[code.start : code.end], code.start)]
+        pieces += (
+            _Parser(text, code, places).parse() if affected else [_SourcePart(text[code.start : code.end], code.start)]
+        )
         at = code.end
-    pieces.append(_Piece(text[at:], at))
+    pieces.append(_SourcePart(text[at:], at))
     starts, length = [], 0
     for piece in pieces:
         starts.append(length)
@@ -137,14 +139,14 @@ class _Node:
         is_operand: Whether a filter can be appended without brackets.
     """
 
-    plain: list[_Piece]
-    safe: list[_Piece]
-    receiver: list[_Piece]
+    plain: list[_SourcePart]
+    safe: list[_SourcePart]
+    receiver: list[_SourcePart]
     steps: int = 0
     is_operand: bool = True
 
 
-def _node(pieces: list[_Piece], *, is_operand: bool = True) -> _Node:
+def _node(pieces: list[_SourcePart], *, is_operand: bool = True) -> _Node:
     return _Node(pieces, pieces, pieces, is_operand=is_operand)
 
 
@@ -157,30 +159,30 @@ class _Parser:
         self._words = [text[token.start : token.end] for token in self._tokens] + [""]
         self._at = 0
 
-    def parse(self) -> list[_Piece]:
+    def parse(self) -> list[_SourcePart]:
         """Return the pieces of the code. What is no expression, as in `for a, b in`, is kept."""
-        pieces: list[_Piece] = []
+        pieces: list[_SourcePart] = []
         while self._word:
             before = self._at
             pieces += self._expression().plain
             if self._at == before:
                 pieces.append(self._take())
         end = self._tokens[-1].end if self._tokens else self._code.start
-        return [*pieces, _Piece(self._text[end : self._code.end], end)]
+        return [*pieces, _SourcePart(self._text[end : self._code.end], end)]
 
     @property
     def _word(self) -> str:
         return self._words[self._at]
 
-    def _take(self) -> _Piece:
+    def _take(self) -> _SourcePart:
         """Take a token, with the white space before it."""
         start = self._tokens[self._at - 1].end if self._at else self._code.start
         self._at += 1
-        return _Piece(self._text[start : self._tokens[self._at - 1].end], start)
+        return _SourcePart(self._text[start : self._tokens[self._at - 1].end], start)
 
     def _expression(self) -> _Node:
         """`a or not b if c else d`: the order of the operands is all that counts here."""
-        pieces: list[_Piece] = []
+        pieces: list[_SourcePart] = []
         while True:
             while self._word == "not":
                 pieces.append(self._take())
@@ -218,15 +220,15 @@ class _Parser:
             return "not in" if self._words[self._at + 1] == "in" else ""
         return self._word if self._word in _COMPARISONS else ""
 
-    def _call_of_compare(self, operands: list[_Node], spans: list[Span], operators: list[str]) -> Iterator[_Piece]:
+    def _call_of_compare(self, operands: list[_Node], spans: list[Span], operators: list[str]) -> Iterator[_SourcePart]:
         self._places.append(tuple(spans))
-        yield _Piece(f" {COMPARE_FUNCTION}({len(self._places) - 1}", spans[0].start, True)
+        yield _SourcePart(f" {COMPARE_FUNCTION}({len(self._places) - 1}", spans[0].start, True)
         for node, span, operator in zip(operands, spans, ["", *operators], strict=True):
-            yield _Piece(f', "{operator}", ' if operator else ", ", span.start, True)
+            yield _SourcePart(f', "{operator}", ' if operator else ", ", span.start, True)
             yield from self._defined(node, span.start)
-        yield _Piece(")", spans[-1].start, True)
+        yield _SourcePart(")", spans[-1].start, True)
 
-    def _defined(self, node: _Node, origin: int) -> Iterator[_Piece]:
+    def _defined(self, node: _Node, origin: int) -> Iterator[_SourcePart]:
         """Let an undefined operand arrive as `__undefined__` at a function of ours."""
         if len(node.plain) == 1 and _LITERAL.match(node.plain[0].text):
             yield from node.plain
@@ -234,8 +236,8 @@ class _Parser:
         if node.is_operand:
             yield from node.plain
         else:
-            yield from (_Piece("(", origin, True), *node.plain, _Piece(")", origin, True))
-        yield _Piece(f"|default({UNDEFINED_NAME})", origin, True)
+            yield from (_SourcePart("(", origin, True), *node.plain, _SourcePart(")", origin, True))
+        yield _SourcePart(f"|default({UNDEFINED_NAME})", origin, True)
 
     def _span(self, first: int) -> Span:
         """Return the part of the text from a token to the last one that was taken."""
@@ -272,16 +274,16 @@ class _Parser:
             return _node([*self._defined(node, span.start), bar, *self._ordering_filter(word, name, arguments)])
         return _node([*(node.safe if word in _PATH_FILTERS else node.plain), bar, *name, *arguments])
 
-    def _ordering_filter(self, word: str, name: list[_Piece], arguments: list[_Piece]) -> list[_Piece]:
+    def _ordering_filter(self, word: str, name: list[_SourcePart], arguments: list[_SourcePart]) -> list[_SourcePart]:
         """Call the filter with its place. `min` and `max` give a list, of which the first is taken."""
         origin = name[0].origin
         filled = any(piece.text.strip() for piece in arguments[1:-1])
         comma = ", " if filled and arguments[-2].text.strip() != "," else ""
-        place = _Piece(f"{comma}{PLACE}={len(self._places) - 1})", origin, True)
-        opened = arguments[:-1] if arguments else [_Piece("(", origin, True)]
+        place = _SourcePart(f"{comma}{PLACE}={len(self._places) - 1})", origin, True)
+        opened = arguments[:-1] if arguments else [_SourcePart("(", origin, True)]
         if word not in EXTREMES:
             return [*name, *opened, place]
-        return [_Piece(EXTREMES[word], origin, True), *opened, place, _Piece("|first", origin, True)]
+        return [_SourcePart(EXTREMES[word], origin, True), *opened, place, _SourcePart("|first", origin, True)]
 
     def _test(self, node: _Node) -> _Node:
         taken = [self._take()]
@@ -321,15 +323,15 @@ class _Parser:
                 node = self._subscript(node)
         return _node([*signs, *node.plain]) if signs else node
 
-    def _step(self, node: _Node, step: list[_Piece]) -> _Node:
+    def _step(self, node: _Node, step: list[_SourcePart]) -> _Node:
         """Append a step to a path. In its safe form, the value before it is null if it is missing."""
         if node.steps >= MAX_GUARDED:
             return _node([*node.plain, *step])
         guarded = [*self._guarded(node, step[0].origin), *step]
         return _Node([*node.plain, *step], guarded, [*node.safe, *step], node.steps + 1)
 
-    def _guarded(self, node: _Node, origin: int) -> list[_Piece]:
-        return [_Piece("(", origin, True), *node.safe, _Piece("|default(none))", origin, True)]
+    def _guarded(self, node: _Node, origin: int) -> list[_SourcePart]:
+        return [_SourcePart("(", origin, True), *node.safe, _SourcePart("|default(none))", origin, True)]
 
     def _subscript(self, node: _Node) -> _Node:
         """`[a]`, `[a:b]` and `[a:b:c]`."""
@@ -347,14 +349,18 @@ class _Parser:
         safe = self._safe_slice(node, parts, opening.origin)
         return _Node([*node.plain, *plain], safe, safe, node.steps + 1)
 
-    def _safe_slice(self, node: _Node, parts: list[list[_Piece]], origin: int) -> list[_Piece]:
+    def _safe_slice(self, node: _Node, parts: list[list[_SourcePart]], origin: int) -> list[_SourcePart]:
         """A slice of null is an empty list in minijinja. Here it is undefined."""
-        pieces = [_Piece("(", origin, True), *self._guarded(node, origin), _Piece(f"|{SLICE_FILTER}(", origin, True)]
+        pieces = [
+            _SourcePart("(", origin, True),
+            *self._guarded(node, origin),
+            _SourcePart(f"|{SLICE_FILTER}(", origin, True),
+        ]
         for part in parts:
-            pieces += [*(part or [_Piece("none", origin, True)]), _Piece(", ", origin, True)]
-        return [*pieces, _Piece(")|first)", origin, True)]
+            pieces += [*(part or [_SourcePart("none", origin, True)]), _SourcePart(", ", origin, True)]
+        return [*pieces, _SourcePart(")|first)", origin, True)]
 
-    def _optional_expression(self) -> list[_Piece]:
+    def _optional_expression(self) -> list[_SourcePart]:
         return [] if self._word in (":", "]") else self._expression().plain
 
     def _primary(self) -> _Node:
@@ -382,14 +388,14 @@ class _Parser:
             return _Node([opening, *node.plain, closing], safe, safe, node.steps)
         return _node([opening, *node.plain, *self._rest("(")])
 
-    def _items(self) -> list[_Piece]:
+    def _items(self) -> list[_SourcePart]:
         """Everything in brackets: the arguments of a call, a list, or an object."""
         opening = self._word
         return [self._take(), *self._rest(opening)]
 
-    def _rest(self, opening: str) -> list[_Piece]:
+    def _rest(self, opening: str) -> list[_SourcePart]:
         """Expressions and what separates them, up to the closing bracket."""
-        pieces: list[_Piece] = []
+        pieces: list[_SourcePart] = []
         while self._word and self._word != _CLOSING[opening]:
             before = self._at
             pieces += self._expression().plain

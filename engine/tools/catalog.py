@@ -12,7 +12,7 @@ from difflib import get_close_matches
 import structlog
 
 from engine.catalog_file import McpServer
-from engine.errors import NodeFailure, may_be_transient
+from engine.errors import NodeFailure, NotStorable, may_be_transient
 from engine.sdk.node import NodeContext
 from engine.sdk.tool import Tool, ToolFailed, ToolInfo
 from engine.tools.builtin import builtin_tools
@@ -202,6 +202,10 @@ def check_scopes(info: ToolInfo, ctx: NodeContext) -> None:
 def _check_arguments(info: ToolInfo, arguments: JSON) -> dict[str, JSON]:
     if not isinstance(arguments, dict):
         raise NodeFailure("TOOL_ARGUMENTS", f"the arguments of {info.name} must be an object")
+    try:
+        check_storable(arguments)
+    except NotStorable as error:
+        raise NodeFailure("TOOL_ARGUMENTS", f"the arguments of {info.name} cannot be used: {error}") from error
     if problems := mismatches(arguments, dict(info.parameters), "arguments"):
         summary = "; ".join(f"{problem.field}: {problem.message}" for problem in problems[:3])
         details: JSON = [{"field": problem.field, "message": problem.message} for problem in problems]

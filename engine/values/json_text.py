@@ -44,7 +44,7 @@ def parse_json(text: str | bytes) -> JSON:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise NotJson(f"is not JSON: {error}") from error
+        raise NotJson(f"is no JSON ({error})") from error
 
 
 def without_mark(text: str | bytes) -> str:
@@ -59,7 +59,8 @@ def without_mark(text: str | bytes) -> str:
     try:
         return text.decode(encoding)
     except UnicodeDecodeError as error:
-        raise NotJson(f"is not JSON: it is not {encoding.removesuffix('-sig')} text at byte {error.start}") from error
+        reason = f"byte {error.start} is not {encoding.removesuffix('-sig')}"
+        raise NotJson(f"is no JSON ({reason})") from error
 
 
 def _check_numbers(text: str) -> None:

@@ -35,6 +35,11 @@ def weather(city: str) -> dict[str, str]:
     return {"city": city, "sky": "clear"}
 
 
+@server.tool()
+def huge() -> int:
+    return 2**64 + 1
+
+
 @server.tool(structured_output=False)
 def greet(name: str) -> str:
     return f"hello {name}"

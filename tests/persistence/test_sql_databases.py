@@ -53,6 +53,14 @@ async def failure(tools: Tools, query: str, *parameters: Any, **more: Any) -> No
     return failed.value
 
 
+async def test_a_whole_number_beyond_64_bits_is_an_error_and_never_rounded(tools: Tools) -> None:
+    failed = await failure(tools, "SELECT 18446744073709551617::numeric AS id")
+    assert "contains the whole number 18446744073709551617" in failed.message
+    assert "column::text" in failed.message
+    rows = (await read(tools, "SELECT 18446744073709551617::numeric::text AS id"))["rows"]
+    assert rows == [{"id": "18446744073709551617"}]
+
+
 async def test_a_query_gives_rows_as_json(tools: Tools) -> None:
     result = await read(tools, "SELECT * FROM orders WHERE id = $1 -- the one", 2)
     row = {"id": 2, "total": 3.0, "at": "2030-01-03T00:00:00+00:00", "note": {"a": [1]}, "paid": True}

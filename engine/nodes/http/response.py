@@ -5,11 +5,10 @@ import codecs
 import re
 from typing import Literal
 
-import orjson
-
 from engine.errors import NodeFailure
 from engine.nodes.http.exchange import HttpResponse, describe
 from engine.types import JSON
+from engine.values.json_text import NotJson, parse_json
 
 Kind = Literal["auto", "json", "text", "base64"]
 _TEXT = ("application/xml", "application/javascript", "application/x-www-form-urlencoded", "application/yaml")
@@ -40,10 +39,10 @@ def _guess(response: HttpResponse) -> Kind:
 
 def _json(response: HttpResponse) -> JSON:
     try:
-        return orjson.loads(response.content)
-    except orjson.JSONDecodeError as error:
+        return parse_json(response.content)
+    except NotJson as error:
         start = response.content[:80].decode("utf-8", "replace")
-        raise _unreadable(response, f"is no JSON ({error}); it begins with {start!r}") from error
+        raise _unreadable(response, f"{error}; it begins with {start!r}") from error
 
 
 def _text(response: HttpResponse) -> str:

@@ -18,7 +18,7 @@ from app.cli.arguments import ArgumentError, read_arguments
         (b'{"nodes": [' + b"9" * 5000 + b"]}", "is not valid JSON"),
         (b"[" * 100_000, "is nested too deeply"),
         (b'{"label": "\\ud800"}', "contains a lone surrogate"),
-        (b"\xff\xfe{\x00}\x00", "is not UTF-8 text"),
+        (b"{\xff}", "byte 1 is not utf-8"),
     ],
 )
 def test_a_file_without_valid_json_is_reported_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
@@ -44,6 +44,13 @@ def test_inputs_without_valid_json_are_reported_with_their_option(tmp_path: Path
     file.write_text('{"nodes": [], "edges": []}')
     with pytest.raises(ArgumentError, match=r"^--inputs is not valid JSON"):
         read_arguments(file, inputs)
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    file = tmp_path / "spec.json"
+    for encoding in ("utf-8-sig", "utf-16", "utf-32"):
+        file.write_bytes('{"nodes": [], "label": "é"}'.encode(encoding))
+        assert read_arguments(file, '\ufeff{"x": 2}') == ({"nodes": [], "label": "é"}, {"x": 2})
 
 
 def test_inputs_replace_those_of_the_example(tmp_path: Path) -> None:

@@ -101,6 +101,13 @@ async def test_a_body_that_is_no_operation_is_refused(client: httpx.AsyncClient,
     assert response.json()["errors"][0]["extensions"]["code"] == "VALIDATION"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+async def test_a_body_with_a_byte_order_mark_is_an_operation(client: httpx.AsyncClient, encoding: str) -> None:
+    body = '{"query": "{ viewer { subject } }"}'.encode(encoding)
+    response = await client.post("/graphql", content=body, headers={"Content-Type": "application/json"})
+    assert response.json() == {"data": {"viewer": {"subject": "local"}}}
+
+
 async def test_a_body_over_the_limit_is_refused(client: httpx.AsyncClient) -> None:
     async def endless() -> AsyncIterator[bytes]:
         for _ in range(80):

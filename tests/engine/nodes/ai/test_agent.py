@@ -151,6 +151,7 @@ async def test_the_failure_of_a_tool_reaches_the_model_and_the_log(agents: Agent
     [
         ({"name": "probe", "arguments": {"undo": 1}}, "do not match probe"),
         ({"name": "nosuch", "arguments": {}}, "nosuch is not a valid tool"),
+        ({"name": "probe", "arguments": {"do": 2**64 + 1}}, "at .do is a whole number beyond 64 bits"),
     ],
 )
 async def test_an_invalid_call_is_reported_to_the_model(agents: AgentHarness, call: Any, message: str) -> None:

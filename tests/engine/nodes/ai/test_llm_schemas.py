@@ -25,7 +25,15 @@ async def test_with_a_schema_the_output_is_the_value(llm: LlmHarness) -> None:
 
 
 @pytest.mark.parametrize(
-    "invalid", ['{"category": "weather"}', '{"category":', "Billing, I think", "[]", '{"category": NaN}']
+    "invalid",
+    [
+        '{"category": "weather"}',
+        '{"category":',
+        "Billing, I think",
+        "[]",
+        '{"category": NaN}',
+        '{"category": 18446744073709551617}',
+    ],
 )
 async def test_a_value_that_does_not_match_is_requested_once_more(llm: LlmHarness, invalid: str) -> None:
     harness = llm.harness()
@@ -37,6 +45,14 @@ async def test_a_value_that_does_not_match_is_requested_once_more(llm: LlmHarnes
     assert any("does not match the schema" in line for line in harness.log_messages)
     assert harness.state.usage is not None
     assert harness.state.usage.input_tokens == 2000
+
+
+async def test_a_number_beyond_64_bits_in_an_answer_is_never_rounded(llm: LlmHarness) -> None:
+    schema = {"type": "object", "properties": {"id": {"type": "number"}}}
+    for name in ("repeats", "by-function", "by-prompt", "fenced"):
+        failed = await llm.failure(name, '{"id": 18446744073709551617}', responseSchema=schema)
+        assert failed.code == "MODEL_OUTPUT"
+    assert await llm.output("repeats", '\ufeff{"id": 1}', responseSchema=schema) == {"id": 1}
 
 
 async def test_a_value_that_never_matches_fails_with_the_mismatch(llm: LlmHarness) -> None:

@@ -35,6 +35,29 @@ async def test_templates_are_rendered_in_every_part_of_the_request(peer: Peer) -
     assert json.loads(request["body"]) == {"n": 3}
 
 
+async def decoded(peer: Peer, body: bytes, kind: str = "auto") -> Any:
+    """The body of a response that consists of these bytes."""
+    content = {"type": "raw", "encoding": "base64", "content": base64.b64encode(body).decode()}
+    url = f"{peer.url}/as?media=application/json"
+    return (await output(method="POST", url=url, body=content, response={"kind": kind}))["body"]
+
+
+@pytest.mark.parametrize("kind", ["auto", "json"])
+async def test_json_may_begin_with_a_byte_order_mark(peer: Peer, kind: str) -> None:
+    assert await decoded(peer, b'\xef\xbb\xbf{"a":1}', kind) == {"a": 1}
+    assert await decoded(peer, '{"a":"é"}'.encode("utf-16"), kind) == {"a": "é"}
+
+
+async def test_a_whole_number_beyond_64_bits_in_a_body_is_an_error(peer: Peer) -> None:
+    content = {"type": "raw", "content": '{"id": 18446744073709551617}'}
+    failed = await failure(method="POST", url=f"{peer.url}/as?media=application/json", body=content)
+    assert failed.code == "HTTP_RESPONSE"
+    assert "contains the whole number 18446744073709551617, which is beyond 64 bits" in failed.message
+    content = {"type": "raw", "content": '{"id": 9007199254740993}'}
+    response = await output(method="POST", url=f"{peer.url}/as?media=application/json", body=content)
+    assert response["body"] == {"id": 9007199254740993}
+
+
 @pytest.mark.parametrize(
     ("body", "media", "expected"),
     [

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine.catalog_file import McpServer
-from engine.errors import NodeFailure
+from engine.errors import NodeFailure, NotStorable
 from engine.tools.catalog import Tools, open_tools
 from engine.tools.mcp import server as mcp
 from engine.tools.mcp import session
@@ -82,6 +82,13 @@ async def test_a_failing_tool_reports_the_reason(tools: Tools) -> None:
     assert (await failure(tools, "add", a="x", b=1)).code == "TOOL_ARGUMENTS"
     unknown = await failure(tools, "ad", a=1, b=1)
     assert (unknown.code, "did you mean 'mcp:peer/add'" in unknown.message) == ("TOOL_UNKNOWN", True)
+
+
+async def test_a_whole_number_beyond_64_bits_is_refused_both_ways(tools: Tools) -> None:
+    with pytest.raises(NotStorable, match=r"the value at \.result is a whole number beyond 64 bits"):
+        await call(tools, "huge")
+    failed = await failure(tools, "add", a=2**64 + 1, b=1)
+    assert (failed.code, "at .a is a whole number beyond 64 bits" in failed.message) == ("TOOL_ARGUMENTS", True)
 
 
 async def test_a_server_that_dies_during_a_call_fails_the_waiting_calls(tools: Tools, log: ServerLog) -> None:
