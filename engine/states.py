@@ -115,6 +115,8 @@ class NodeStatus(StrEnum):
 FINISHED = frozenset({NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.CANCELLED, NodeStatus.SKIPPED})
 EXECUTED = frozenset({NodeStatus.COMPLETED, NodeStatus.FAILED})
 """Statuses of a node that has run to its end: it has an output or an error, and counts as done."""
+WITHOUT_OUTPUT = frozenset({NodeStatus.SKIPPED, NodeStatus.CANCELLED})
+"""Statuses of a finished node that has no output, also if an earlier visit had one."""
 WITH_WAIT = frozenset({NodeStatus.RETRYING, NodeStatus.WAITING})
 """Statuses of a node that has an open wait. After a crash it goes on waiting."""
 IN_PROGRESS = WITH_WAIT | {NodeStatus.RUNNING}

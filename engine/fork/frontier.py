@@ -246,7 +246,8 @@ def restart_unfinished(plan: Plan, frontier: Frontier) -> Frontier:
     for node_id, record in frontier.records.items():
         node = plan.nodes[node_id]
         has_failed_run = record.status is NodeStatus.FAILED and node.spec.on_error is OnError.FAIL
-        if record.status in IN_PROGRESS or record.status is NodeStatus.CANCELLED or has_failed_run:
+        is_stopped = record.status is NodeStatus.CANCELLED and not _is_superfluous(edges, frontier, node, record.round)
+        if record.status in IN_PROGRESS or is_stopped or has_failed_run:
             result.records[node_id] = replace(record, status=NodeStatus.RUNNING, attempt=1)
         elif lost := [edge for edge in node.out if not _is_settled(edges, frontier, edge, record.round)]:
             _restore_lost(plan, edges, result, node_id, lost)
@@ -270,6 +271,15 @@ def _reopen_joins(plan: Plan, frontier: Frontier, result: Frontier) -> None:
         has_begun = record is not None and record.round > loop.round
         if loop.is_consumed and any(loop.taken.values()) and not has_begun and node_id not in frontier.held:
             result.loops[node_id] = replace(loop, is_consumed=False)
+
+
+def _is_superfluous(edges: EdgeKeys, frontier: Frontier, node: PlanNode, round_: Round) -> bool:
+    """Whether a cancelled node was cancelled because of a `join: any`, and not by the end of the run.
+
+    Then its edges have settled. At least one of its edges leads to a part of the same loop.
+    """
+    stays = [edge for edge in node.out if not edge.leaves]
+    return bool(stays) and all(_is_settled(edges, frontier, edge, round_) for edge in stays)
 
 
 def _is_settled(edges: EdgeKeys, frontier: Frontier, edge: PlanEdge, round_: Round) -> bool:

@@ -50,6 +50,8 @@ class Invalidation:
         """By stored name of a join or a loop: the indexes of the invalid tokens."""
         self._reached_from: dict[str, set[str]] = {}
         """By node: the roots that its invalid visits were computed from."""
+        self._reopened: set[str] = set()
+        """The nodes that were cancelled because of an invalid token. Their visits start again."""
         for root in roots:
             self._spread(root)
 
@@ -60,6 +62,7 @@ class Invalidation:
         if visit.began == 0 and any(visit.round):
             raise HistoryUnknown(root)  # Tokens of this round and of earlier rounds look the same.
         pending: list[VisitRef] = [(root, index)]
+        reopened = set(self._reopened)
         while pending:
             node_id, index = pending.pop()
             for target_id, first in self._after(self._plan.nodes[node_id], self._visit(root, node_id, index)):
@@ -69,6 +72,9 @@ class Invalidation:
                 if first < self.first.get(target_id, len(self._history.visits[target_id])):
                     self.first[target_id] = first
                     pending.append((target_id, first))
+            for cancelled in self._reopened - reopened:
+                reopened.add(cancelled)
+                pending.append((cancelled, self._history.last_visit(cancelled)))
 
     def _visit(self, root: str, node_id: str, index: int) -> PastVisit:
         """Return a visit, extended to the unknown visits before it if these are invalid too.
@@ -98,6 +104,8 @@ class Invalidation:
         tokens = self._invalidate(JOIN + target.id, edge.index, lambda token: token.round >= visit.round)
         is_task = edge.source in self._history.task_nodes
         is_any = target.needs_barrier and target.joins_any
+        if is_any and tokens:
+            self._reopen(target.id, min(token.at for token in tokens))
         for token in tokens if is_any and target.entry_loops else ():
             yield from self._after_part(target.entry_loops[-1], target.id, token.round, token)
         for index, later in enumerate(self._history.visits.get(target.id, ())):
@@ -106,6 +114,24 @@ class Invalidation:
                 continue
             yield target.id, index
             return
+
+    def _reopen(self, join_id: str, since: int) -> None:
+        """Reopen the nodes that were cancelled since a checkpoint and could lead to a `join: any`."""
+        for node_id, visits in self._history.visits.items():
+            last = visits[-1]
+            is_later = last.ended is not None and last.ended >= since
+            if is_later and last.status is NodeStatus.CANCELLED and join_id in self._successors(node_id):
+                self._reopened.add(node_id)
+
+    def _successors(self, node_id: str) -> set[str]:
+        """Return all nodes to which a path leads from a node."""
+        found, pending = set[str](), [node_id]
+        while pending:
+            for edge in self._plan.nodes[pending.pop()].out:
+                if edge.target not in found:
+                    found.add(edge.target)
+                    pending.append(edge.target)
+        return found
 
     def _after_exit(self, edge: PlanEdge, visit: PastVisit) -> Iterator[VisitRef]:
         round_ = edge.round_at_target(visit.round)
@@ -185,10 +211,12 @@ class Invalidation:
         result = Frontier(dict(frontier.records), dict(frontier.joins), dict(frontier.loops), dict(frontier.held))
         for node_id, index in self.first.items():
             self._restore_record(result, node_id, index)
+        for node_id in self._reopened - self.first.keys():
+            result.records[node_id] = result.records[node_id].evolve(status=NodeStatus.RUNNING)
         for name in self._invalid_tokens:
             self._rebuild_join(edges, result, name)
         self._redo_skips(result)
-        for node_id in {*self.first, *self._roots}:
+        for node_id in {*self.first, *self._roots, *self._reopened}:
             self._reset_targets_without_barrier(edges, result, node_id)
         return result
 
@@ -261,8 +289,7 @@ class Invalidation:
 
     def _reset_targets_without_barrier(self, edges: EdgeKeys, result: Frontier, node_id: str) -> None:
         """Reset the joins of the nodes behind `node_id` that have no barrier."""
-        is_root = node_id in self._roots
-        index = self._history.last_visit(node_id) if is_root else self.first[node_id]
+        index = self.first[node_id] if node_id in self.first else self._history.last_visit(node_id)
         since = self._history.visits[node_id][index].round
         for edge in self._plan.nodes[node_id].out:
             target = self._plan.nodes[edge.target]

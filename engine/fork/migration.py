@@ -22,7 +22,7 @@ from engine.fork.patch import PatchRefused
 from engine.graph.plan import EdgeKind, Plan, PlanEdge, Round
 from engine.problems import FieldProblem
 from engine.spec.model import START
-from engine.states import FINISHED, NodeStatus
+from engine.states import FINISHED, WITHOUT_OUTPUT, NodeStatus
 
 
 def migrate_frontier(old: Plan, new: Plan, frontier: Frontier, patched: Collection[str] = ()) -> Frontier:
@@ -125,7 +125,7 @@ class _Migration:
         if entry_round is not None and entry_round >= round_:
             return
         record = self.frontier.records.get(edge.source)
-        if record is not None and record.status is NodeStatus.SKIPPED:
+        if record is not None and record.status in WITHOUT_OUTPUT:
             self.decided.append((edge, round_, False))
         elif edge.port is None and edge.condition is None and (record is None or record.status is NodeStatus.COMPLETED):
             self.decided.append((edge, round_, True))

@@ -6,6 +6,7 @@ Modules:
     compiler: Compiles a spec to a LangGraph graph and caches the graphs.
     detached: Detaches a nested LangGraph run from its parent.
     head: The head checkpoint of a run as LangGraph sees it.
+    liveness: Active nodes that have no effect any more.
     plan: Loops, kinds of edges, rounds and joins of a graph.
     position: The settled edges of a run, and the nodes that are due because of them.
     routing: The edges by which a node leaves.

@@ -81,7 +81,7 @@ def _bind(
         config = node_type.Config.model_validate(node.config)
     except ValidationError as error:
         raise SpecError([_problem(node, "CONFIG", f"node {node.id!r}: {error}")]) from error
-    names = _referenced_nodes([*_texts(node.config), *conditions], positions)
+    names = _referenced_nodes([*texts_of(node.config), *conditions], positions)
     return BoundNode(node, node_type, config, names, types)
 
 
@@ -98,15 +98,16 @@ def _referenced_nodes(texts: list[str], positions: Mapping[str, int]) -> tuple[s
     return tuple(sorted(names & positions.keys(), key=positions.__getitem__))
 
 
-def _texts(value: JSON) -> Iterator[str]:
+def texts_of(value: JSON) -> Iterator[str]:
+    """Iterate over all texts in a JSON value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
         for member in value.values():
-            yield from _texts(member)
+            yield from texts_of(member)
     elif isinstance(value, list):
         for item in value:
-            yield from _texts(item)
+            yield from texts_of(item)
 
 
 def _problem(node: NodeSpec, code: str, message: str) -> FieldProblem:

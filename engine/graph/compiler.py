@@ -23,6 +23,7 @@ from langgraph.types import Durability
 
 from engine.graph.bound_node import BoundNode, bind_nodes
 from engine.graph.channels import INPUT, Signal, Write
+from engine.graph.liveness import Liveness
 from engine.graph.plan import Plan, PlanNode, make_plan
 from engine.sdk.node import NodeType
 from engine.spec.model import Spec
@@ -54,6 +55,7 @@ class CompiledGraph:
     plan: Plan
     bound_nodes: Mapping[str, BoundNode]
     graph: Pregel[Any, Any, Any, Any]
+    liveness: Liveness
 
     def invoke(
         self, command: Any, run_id: str, callbacks: GraphCallbacks, control: RunControl
@@ -99,7 +101,8 @@ def compile_spec(
         checkpointer=saver,
         auto_validate=True,
     )
-    return CompiledGraph(spec, plan, bind_nodes(spec, types), graph)
+    bound_nodes = bind_nodes(spec, types)
+    return CompiledGraph(spec, plan, bound_nodes, graph, Liveness(spec, plan, bound_nodes))
 
 
 def _pregel_node(bound: Runnable[Any, None], channels: str | list[str], triggers: list[str]) -> PregelNode:

@@ -121,6 +121,11 @@ class PlanNode:
         return round_[:-1] if self.is_header else round_
 
     @property
+    def cancels_others(self) -> bool:
+        """Whether the first taken entry cancels the other branches that lead only here."""
+        return self.joins_any and self.spec.cancels_others
+
+    @property
     def entry_loops(self) -> tuple[str, ...]:
         """The headers of the loops that contain the node and its entries, outermost first."""
         return self.loops[:-1] if self.is_header else self.loops

@@ -107,6 +107,31 @@ class Position:
         self._skipped.pop(node_id, None)
         return self.settle_edges(self.plan.nodes[node_id].out, round_, taken)
 
+    def cancel(self, node_id: str) -> Progress:
+        """Settle the visit of an active node that was cancelled: it leaves by no edge.
+
+        The node shows no output until its next visit ends, also at the end of a loop.
+
+        Raises:
+            KeyError: The node is not active.
+        """
+        round_ = self.active.pop(node_id)
+        self._latest.pop(node_id, None)
+        self._skipped.pop(node_id, None)
+        return self.settle_edges(self.plan.nodes[node_id].out, round_, ())
+
+    def has_passed(self, node_id: str, entry: Round) -> bool:
+        """Whether a join of this node in the round `entry`, or in a later one, has fired.
+
+        Then another taken edge of the round `entry` does not start the node.
+        """
+        join = self.joins.get(node_id)
+        return join is not None and (join.round, join.is_fired) >= (entry, True)
+
+    def has_run(self, node_id: str) -> bool:
+        """Whether a visit of the node has ended by itself."""
+        return node_id in self._latest
+
     def wake(self) -> Progress:
         """Start and skip what the stored joins and loops decide, if nothing has acted on it yet.
 

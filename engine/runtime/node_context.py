@@ -19,7 +19,7 @@ from engine.graph.channels import NodeRecord
 from engine.runtime.reporter import Reporter
 from engine.runtime.run_info import MapItemScope, RunInfo
 from engine.sdk.node import NodeType
-from engine.states import LogLevel, NodeStatus
+from engine.states import WITHOUT_OUTPUT, LogLevel, NodeStatus
 from engine.types import JSON
 from engine.values.redaction import NO_SECRETS
 from engine.values.storable import check_storable, clean_text, is_storable
@@ -60,9 +60,9 @@ def node_scope(status: NodeStatus, last_output: JSON) -> dict[str, Any]:
     Args:
         status: The status of the node.
         last_output: The output of its latest visit that has ended. Its `output` is the same, except
-            while the node is SKIPPED.
+            while the node is SKIPPED or CANCELLED.
     """
-    output = None if status is NodeStatus.SKIPPED else last_output
+    output = None if status in WITHOUT_OUTPUT else last_output
     return {"output": output, "status": status.value, "last_output": last_output}
 
 

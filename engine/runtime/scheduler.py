@@ -5,14 +5,14 @@ that are due. The executor commits them together, so a crash between them is not
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, assert_never
 
 from langgraph.constants import TASKS
 from langgraph.types import Send
 
-from engine.events import RunError
+from engine.events import NodeState, RunError
 from engine.expressions import evaluator
 from engine.graph.channels import NodeRecord, Signal, Write
 from engine.graph.compiler import CompiledGraph
@@ -32,7 +32,7 @@ from engine.types import JSON
 
 if TYPE_CHECKING:
     from engine.runtime.stop import StopControl
-    from engine.runtime.task_runner import TaskRunner
+    from engine.runtime.task_runner import TaskResult, TaskRunner
 
 
 @dataclass(slots=True)
@@ -47,6 +47,8 @@ class NodeScheduler:
     stop: "StopControl"
     breakpoints: frozenset[str]
     position: Position
+    _cancelled_for: dict[str, str] = field(default_factory=dict)
+    """The nodes that were cancelled because of a join, with the join."""
 
     def start(self) -> Sequence[Write]:
         """Start the run: settle the edges of `__start__`, which may have conditions."""
@@ -64,7 +66,7 @@ class NodeScheduler:
 
     def wake(self) -> Sequence[Write]:
         """Start what the restored position makes due; see Position.wake."""
-        return self._advance(self.position.wake())
+        return [*self._advance(self.position.wake()), *self._cancel_superfluous()]
 
     async def run_node(self, node: PlanNode, signal: Signal) -> Sequence[Write]:
         """Run or start a node that is due; see GraphCallbacks.run_node.
@@ -80,6 +82,10 @@ class NodeScheduler:
     async def _begin_visit(self, node: PlanNode, round_: Round) -> Sequence[Write]:
         """Run an inline node to its end, or schedule a task for any other node."""
         before = self.state.records.get(node.id)
+        if self.compiled.liveness.cancels_others:
+            join_id = self.compiled.liveness.cancelling_join(self.position, node.id)
+            if join_id is not None:
+                return self._cancel_due(node.id, before or NodeRecord(NodeStatus.IDLE), round_, join_id)
         visits = before.visits + 1 if before else 1
         if visits > node.spec.max_visits:
             message = f"node {node.id!r} has run {visits - 1} times; its maxVisits is {node.spec.max_visits}"
@@ -100,13 +106,19 @@ class NodeScheduler:
 
         Waits are left open if the run is to stop: they end after the next claim.
         """
-        writes = [write for ended in self.tasks.take_results() for write in self._settle(*ended)]
+        writes = [write for ended in self.tasks.take_results() for write in self._end_task(ended)]
         if self.stop.ends_backoffs:
             for wait in self.waits.take_ended_backoffs():
                 self.tasks.retry(self.compiled.plan.nodes[wait.node_id])
         if not self.stop.is_requested:
             writes += [write for wait, end in self.waits.take_ended() for write in self._end_wait(wait, end)]
         return writes
+
+    def _end_task(self, ended: "TaskResult") -> Sequence[Write]:
+        if ended.result is not None:
+            return self._settle(ended.node, ended.record, ended.result, ended.node_input)
+        node_id = ended.node.id
+        return self._set_cancelled(self.state.node_state(node_id, input=ended.node_input), self._cancelled_for[node_id])
 
     def _settle(
         self, node: PlanNode, record: NodeRecord, result: NodeResult, node_input: JSON = None
@@ -131,7 +143,7 @@ class NodeScheduler:
         except evaluator.ExpressionError as problem:
             self.stop.fail(RunError("EXPRESSION", f"the condition of an edge out of {node.id!r}: {problem}", node.id))
             return ()
-        return self._advance(self.position.settle(node.id, taken))
+        return [*self._advance(self.position.settle(node.id, taken)), *self._cancel_superfluous()]
 
     def _advance(self, progress: Progress) -> Sequence[Write]:
         """Skip and restore nodes as the position has decided. Return Sends of the due nodes."""
@@ -163,7 +175,7 @@ class NodeScheduler:
         )
         self.state.add_change(state, result.ended_at)
         self.state.set_record(node.id, record.evolve(status=NodeStatus.WAITING))
-        return ()
+        return self._cancel_superfluous()
 
     def _begin_backoff(
         self, node: PlanNode, record: NodeRecord, result: NodeResult, error: RunError, pause_s: float
@@ -182,6 +194,50 @@ class NodeScheduler:
         self.state.evolve(wait.node_id, message=None)
         record = self.state.records[wait.node_id]
         return self._settle(self.compiled.plan.nodes[wait.node_id], record, result, wait.prompt)
+
+    def _cancel_superfluous(self) -> list[Write]:
+        """Cancel the nodes that have no effect any more, because a `join: any` has fired.
+
+        The code of a running one is cancelled here, and the node when its code has stopped.
+        """
+        liveness, writes = self.compiled.liveness, list[Write]()
+        if not self.waits and not liveness.cancels_others:
+            return writes
+        while superfluous := liveness.find_superfluous(
+            self.position, self.waits.quiet, self._running_nodes() if liveness.cancels_others else ()
+        ):
+            for node_id, join_id in superfluous:
+                self._cancelled_for[node_id] = join_id
+                if not self.tasks.cancel_node(node_id):
+                    writes += self._cancel_stopped(node_id, join_id)
+        return writes
+
+    def _running_nodes(self) -> list[str]:
+        """Return the nodes that run, or wait for a child run or an attempt, and are not cancelled yet."""
+        ending = self.tasks.ending_nodes
+        return [*(name for name in self.state.running_nodes if name not in ending), *self.waits.busy]
+
+    def _cancel_stopped(self, node_id: str, join_id: str) -> Sequence[Write]:
+        """Cancel a node that waits, or whose code has not started."""
+        wait, record = self.waits.cancel(node_id), self.state.records[node_id]
+        state = self.state.node_state(node_id, visits=record.visits)
+        if wait is not None and wait.kind is not WaitKind.RETRY:
+            state = replace(state, attempt=1, input=wait.prompt, started_at=wait.since)
+        return self._set_cancelled(state, join_id)
+
+    def _cancel_due(self, node_id: str, before: NodeRecord, round_: Round, join_id: str) -> Sequence[Write]:
+        """Cancel a node instead of starting it. `before` is its record."""
+        self.state.set_record(node_id, before.evolve(status=NodeStatus.CANCELLED, round=round_, visited=None))
+        return self._set_cancelled(NodeState(self.info.id, node_id, visits=before.visits), join_id)
+
+    def _set_cancelled(self, state: NodeState, join_id: str) -> Sequence[Write]:
+        """Set a node to CANCELLED, and settle its edges as not taken."""
+        message = f"Cancelled: {join_id!r} has gone on with its first branch (join: any)"
+        now = datetime.now(UTC)
+        self.state.add_change(replace(state, status=NodeStatus.CANCELLED, message=message, completed_at=now), now)
+        record = self.state.records[state.node_id]
+        self.state.set_record(state.node_id, record.evolve(status=NodeStatus.CANCELLED))
+        return self._advance(self.position.cancel(state.node_id))
 
     def interrupt_running(self) -> None:
         """Set the nodes that ran when the run paused to IDLE. A resume starts them again."""

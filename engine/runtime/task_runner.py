@@ -28,11 +28,14 @@ from engine.types import JSON
 
 
 class TaskResult(NamedTuple):
-    """A node whose task has ended. `record` is its record while it ran."""
+    """A node whose task has ended. `record` is its record while it ran.
+
+    `result` is None if the node was cancelled.
+    """
 
     node: PlanNode
     record: NodeRecord
-    result: NodeResult
+    result: NodeResult | None
     node_input: JSON
 
 
@@ -55,6 +58,8 @@ class TaskRunner:
         self._abandoned = asyncio.Event()
         self._scheduled: list[tuple[PlanNode, NodeRecord]] = []
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._cancelled_nodes: set[str] = set()
+        """The nodes whose task was cancelled by `cancel_node`."""
         self._cancelled_at: float | None = None
         self._results: list[TaskResult] = []
 
@@ -131,8 +136,8 @@ class TaskRunner:
 
     def take_results(self) -> Iterator[TaskResult]:
         """Remove and yield the results, oldest first."""
-        results, self._results = self._results, []
-        yield from results
+        while self._results:
+            yield self._results.pop(0)
 
     async def wait(self, until: datetime | None = None) -> None:
         """Wait until a task has ended, `wake` is set or the time `until` has come."""
@@ -142,6 +147,26 @@ class TaskRunner:
                 async with asyncio.timeout(left_s):
                     await self.wake.wait()
         self.wake.clear()
+
+    @property
+    def ending_nodes(self) -> set[str]:
+        """The nodes whose task was cancelled by `cancel_node`, or has ended."""
+        return self._cancelled_nodes | {result.node.id for result in self._results}
+
+    def cancel_node(self, node_id: str) -> bool:
+        """Cancel the task of one node.
+
+        Returns:
+            Whether its code runs. Then its result follows when the code has stopped.
+        """
+        self._scheduled = [pair for pair in self._scheduled if pair[0].id != node_id]
+        task = self._tasks.get(node_id)
+        if task is None:
+            return False
+        self._cancelled_nodes.add(node_id)
+        if not task.cancelling():
+            task.cancel()
+        return True
 
     def abandon(self) -> None:
         """Tell running nodes to stop without storing results: the run ends or its lease is lost."""
@@ -179,10 +204,18 @@ class TaskRunner:
     async def _run(self, node: PlanNode, record: NodeRecord) -> None:
         bound_node = self._bound_nodes[node.id]
         context = self.new_context(bound_node, record)
-        result = await run_attempt(bound_node, context)
-        if record.attempt > 1:  # The visit began with its first attempt.
+        result: NodeResult | None = None
+        try:
+            result = await run_attempt(bound_node, context)
+        except asyncio.CancelledError:
+            if node.id not in self._cancelled_nodes:
+                raise
+        if node.id in self._cancelled_nodes and result is not None and result.error is not None:
+            result = None  # The code failed because it was cancelled.
+        if record.attempt > 1 and result is not None:  # The visit began with its first attempt.
             result = replace(result, started_at=self._state.node_state(node.id).started_at or result.started_at)
         self._results.append(TaskResult(node, record, result, context.noted_input))
+        self._cancelled_nodes.discard(node.id)
         del self._tasks[node.id]
         self.wake.set()
         if self.on_result is not None:

@@ -98,6 +98,30 @@ class Waits:
         del self._open[wait.id]
         self._settled_ids.append(wait.id)
 
+    @property
+    def quiet(self) -> list[str]:
+        """The nodes that wait for a time or an answer, and have not ended."""
+        return [wait.node_id for wait in self._unended() if wait.kind in (WaitKind.TIMER, WaitKind.INPUT)]
+
+    @property
+    def busy(self) -> list[str]:
+        """The nodes that have effects outside while they wait: for a child run, or for an attempt."""
+        return [wait.node_id for wait in self._unended() if wait.kind in (WaitKind.RUN, WaitKind.RETRY)]
+
+    def _unended(self) -> Iterator[OpenWait]:
+        now = datetime.now(UTC)
+        for wait in self._open.values():
+            is_due = wait.kind is WaitKind.RETRY and wait.until is not None and wait.until <= now
+            if not is_due and _result_of(wait, now) is None:
+                yield wait
+
+    def cancel(self, node_id: str) -> OpenWait | None:
+        """Settle the open wait of a node without a result. A later answer to it is refused."""
+        wait = next((wait for wait in self._open.values() if wait.node_id == node_id), None)
+        if wait is not None:
+            self._settle(wait)
+        return wait
+
     def abandon(self) -> None:
         """Settle all open waits because the run ends."""
         self._settled_ids.extend(self._open)

@@ -68,6 +68,8 @@ class NodeSpec:
     timeout_s: float | None = None
     on_error: OnError = OnError.FAIL
     join: Join = Join.ALL
+    cancels_others: bool = False
+    """With `join: any`: whether the first branch cancels the others that lead only here."""
     max_visits: int = MAX_VISITS
 
 

@@ -131,7 +131,8 @@ def _node(raw: RawNode) -> NodeSpec:
         retry,
         raw.timeout_s,
         raw.on_error,
-        raw.join,
+        raw.join.mode,
+        raw.join.cancel_others,
         raw.max_visits,
     )
 

@@ -1,8 +1,8 @@
 """The pydantic models of the raw JSON of a spec, with all accepted names of its fields."""
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from engine.problems import join_path
@@ -40,6 +40,21 @@ class RawRetry(RawModel):
     on: list[str] = Field(default_factory=list, max_length=MAX_CODES)
 
 
+class RawJoin(RawModel):
+    """The field `join` of a node as an object. Unknown fields are an error."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    mode: Join = Field(strict=False)
+    cancel_others: bool = Field(False, validation_alias=_either("cancelOthers", "cancel_others"))
+
+    @model_validator(mode="after")
+    def _only_any_cancels(self) -> Self:
+        if self.cancel_others and self.mode is not Join.ANY:
+            raise ValueError("`cancelOthers` needs the mode `any`: a join of all branches waits for each of them")
+        return self
+
+
 class RawNode(RawModel):
     """An item of `nodes`."""
 
@@ -53,8 +68,13 @@ class RawNode(RawModel):
     retry: RawRetry | None = None
     timeout_s: float | None = Field(None, gt=0, le=31_536_000, validation_alias=_either("timeoutS", "timeout_s"))
     on_error: OnError = Field(OnError.FAIL, strict=False, validation_alias=_either("onError", "on_error"))
-    join: Join = Field(Join.ALL, strict=False)
+    join: RawJoin = Field(default_factory=lambda: RawJoin.model_validate({"mode": Join.ALL}))
     max_visits: int = Field(MAX_VISITS, ge=1, le=1_000_000, validation_alias=_either("maxVisits", "max_visits"))
+
+    @field_validator("join", mode="before")
+    @classmethod
+    def _join_of_mode(cls, value: Any) -> Any:
+        return {"mode": value} if isinstance(value, str) else value
 
 
 class RawEdge(RawModel):

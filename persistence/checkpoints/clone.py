@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import CheckpointSaved, Event, EventData, NodeChange, NodeState, StatusChange
 from engine.graph.channels import NODE_RECORDS, NodeRecord
-from engine.states import EXECUTED, EventType, NodeStatus, progress_of
+from engine.states import EXECUTED, WITHOUT_OUTPUT, EventType, NodeStatus, progress_of
 from engine.types import JSON
 from persistence.checkpoints.codec import CheckpointDelta, pack
 from persistence.checkpoints.loader import checkpoint_id
@@ -28,6 +28,8 @@ from persistence.runs.run import CommandResult, run_of
 
 PATCHED = "Output given by a patch"
 """The message of a node whose output a patch replaced."""
+CANCELLED_BEFORE = "Cancelled in the run that this one is a copy of"
+"""The message of a node that a `join: any` had made superfluous."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +131,8 @@ async def _write(connection: AsyncConnection, run_id: str, seq: int, clone: RunC
     for node_id, record in clone.records.items():
         if node_id in clone.patch:
             rows.patch(node_id, record, clone.patch[node_id])
-        if record.status is NodeStatus.SKIPPED:
-            rows.skip(node_id, record)
+        if record.status in WITHOUT_OUTPUT:
+            rows.set_without_output(node_id, record)
     graph_id = str(uuid6(clock_seq=clone.snapshot.step))
     checkpoint = _checkpoint(run_id, rows.seq + 1, graph_id, clone)
     rows.add_event(checkpoint["seq"], None, CheckpointSaved(checkpoint["id"], checkpoint["step"]))
@@ -174,9 +176,10 @@ class _CloneRows:
         key = {"run_id": self.run_id, "seq": self.seq, "node_id": node_id, "visit": record.visits}
         self._outputs.append({**key, "output": output})
 
-    def skip(self, node_id: str, record: NodeRecord) -> None:
-        """Skip a node. It keeps the output of an earlier visit."""
-        state = NodeState(self.run_id, node_id, NodeStatus.SKIPPED, record.visits)
+    def set_without_output(self, node_id: str, record: NodeRecord) -> None:
+        """Set a node to SKIPPED or CANCELLED. It keeps the output of an earlier visit."""
+        message = CANCELLED_BEFORE if record.status is NodeStatus.CANCELLED else None
+        state = NodeState(self.run_id, node_id, record.status, record.visits, message=message)
         previous = self._states.get(node_id)
         self._add(node_id, codec.body_of(NodeChange(state)))
         self._states[node_id]["output_seq"] = previous and previous["output_seq"]

@@ -121,7 +121,7 @@ SELECT id, parent_id, s.seq, data FROM lineage s, base WHERE s.seq >= base.seq O
 was when it was saved."""
 _OUTPUTS = """
 SELECT DISTINCT ON (node_id) node_id, output FROM node_outputs
-WHERE run_id = $1 AND CASE WHEN $2::int IS NULL THEN superseded_seq IS NULL
+WHERE run_id = $1 AND output IS NOT NULL AND CASE WHEN $2::int IS NULL THEN superseded_seq IS NULL
     ELSE seq <= $2 AND (superseded_seq IS NULL OR superseded_seq > $2) END
 ORDER BY node_id, seq DESC
 """

@@ -143,7 +143,7 @@ SELECT DISTINCT ON (o.node_id) o.node_id, o.seq, o.visit, e.body
 FROM unnest(:nodes, :visits) AS x(node_id, visit)
 JOIN node_outputs o ON o.run_id = :run AND o.node_id = x.node_id AND o.visit <= x.visit
 JOIN events e ON e.run_id = :run AND e.seq = o.seq
-WHERE o.seq <= :at AND (o.superseded_seq IS NULL OR o.superseded_seq > :at)
+WHERE o.seq <= :at AND o.output IS NOT NULL AND (o.superseded_seq IS NULL OR o.superseded_seq > :at)
 ORDER BY o.node_id, o.visit DESC, o.seq DESC
 """).bindparams(
     bindparam("nodes", type_=ARRAY(Text)), bindparam("visits", type_=ARRAY(Integer)), bindparam("at", type_=Integer)

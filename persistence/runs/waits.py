@@ -97,21 +97,19 @@ async def answer(
     Raises:
         InvalidState: The run does not accept answers any more.
         NotFound: The run has no such question.
-        Conflict: The question was answered, has expired or was superseded by a rewind.
+        Conflict: The question was answered, has expired, was withdrawn, or was superseded by a rewind.
         Invalid: The question is open, but there are `problems`.
     """
     run = await lock_run(connection, caller, run_id)
     if run.status not in ANSWERABLE:
         raise InvalidState(f"A run that is {run.status} takes no answers.", run_status=run.status)
-    query = select(waits, _is_open().label("is_open"))
+    query = select(waits, _is_open().label("is_open"), (waits.c.until <= func.now()).label("is_expired"))
     query = query.where(waits.c.id == wait_id, waits.c.run_id == run_id, waits.c.kind == WaitKind.INPUT)
     row = (await connection.execute(query)).mappings().one_or_none()
     if row is None:
         raise NotFound(wait_id)
     if not row["is_open"]:
-        raise Conflict(
-            "This question is not open any more: it was answered, has expired, or was superseded by a rewind."
-        )
+        raise Conflict(f"This question is not open any more: it {_reason(row)}.")
     if problems:
         raise Invalid(problems)
     answered = {"answer": value, "answered_at": func.now(), "answered_by": caller.subject}
@@ -123,6 +121,17 @@ async def answer(
     # time wakes it.
     await connection.execute(update(runs).where(runs.c.id == run_id).values(wake_at=func.now()))
     return CommandResult(run)
+
+
+def _reason(row: RowMapping) -> str:
+    """Say why a question is not open any more."""
+    if row["answered_at"] is not None:
+        return "was answered"
+    if row["superseded_seq"] is not None:
+        return "was superseded by a rewind"
+    if row["is_expired"]:
+        return "has expired"
+    return "was withdrawn: the run has gone on without its answer"
 
 
 def _wait(row: RowMapping) -> Wait:

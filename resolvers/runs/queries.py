@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.events import Event, LiveDelta, NodeChange, NodeState
 from engine.runtime.node_context import node_scope
-from engine.states import IN_PROGRESS, NodeStatus, RunAction, RunSource, RunStatus, WaitKind
+from engine.states import IN_PROGRESS, WITHOUT_OUTPUT, RunAction, RunSource, RunStatus, WaitKind
 from engine.types import JSON
 from persistence.caller import Role
 from persistence.db.ids import Prefix
@@ -287,10 +287,10 @@ async def checkpoint(context: Context, checkpoint_id: str, run_id: str | None = 
 
 
 async def state_at(context: Context, checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the node outputs at a checkpoint, by node id. A skipped node has none."""
+    """Return the node outputs at a checkpoint, by node id. A skipped or cancelled node has none."""
     outputs, states = await _outputs_and_states(context, checkpoint)
-    skipped = {state.node_id for state in states if state.status is NodeStatus.SKIPPED}
-    return {node_id: output for node_id, output in outputs.items() if node_id not in skipped}
+    without = {state.node_id for state in states if state.status in WITHOUT_OUTPUT}
+    return {node_id: output for node_id, output in outputs.items() if node_id not in without}
 
 
 async def _outputs_and_states(context: Context, checkpoint: Checkpoint) -> tuple[dict[str, JSON], list[NodeState]]:

@@ -466,6 +466,11 @@ def jumps_in(statements: list[Any]) -> list[tuple[Jump, int]]:
     return [(one, depth) for one, depth in _walk(statements, 0) if isinstance(one, Jump)]
 
 
+def all_statements(statements: list[Any]) -> list[Any]:
+    """Return these statements and all inside of them."""
+    return [one for one, _ in _walk(statements, 0)]
+
+
 def _walk(statements: list[Any], depth: int) -> Iterator[tuple[Any, int]]:
     for one in statements:
         yield one, depth
