@@ -25,6 +25,8 @@ MAX_NAME = 100
 MAX_VALUE_BYTES = 8 * 1024
 """Large enough for certificates and service account keys. Every encoding of a value is searched
 for in the output of nodes."""
+MIN_DISTINCT = 4
+"""Different characters of a value. Texts that repeat a character would look like a secret."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -121,3 +123,6 @@ def _value_problems(value: str) -> Iterator[FieldProblem]:
         yield FieldProblem("input.value", "LENGTH", message)
     elif size > MAX_VALUE_BYTES:
         yield FieldProblem("input.value", "TOO_LARGE", f"must have at most {MAX_VALUE_BYTES:,} bytes, has {size:,}")
+    elif len(set(value)) < MIN_DISTINCT:
+        message = f"must have at least {MIN_DISTINCT} different characters: repeated ones occur in other text"
+        yield FieldProblem("input.value", "TOO_UNIFORM", message)

@@ -255,6 +255,11 @@ def _piece(code: str) -> _Piece:
     return _Piece(tuple(names), tuple(filters))
 
 
+def names_secrets(code: str) -> bool:
+    """Tell whether a piece of code, which is an expression or a statement, names `secrets`."""
+    return SECRETS in code and any(name.name == SECRETS for name in _piece(code).names)
+
+
 def _is_attribute_or_keyword(tokens: Sequence[str], index: int) -> bool:
     """Tell whether a token is a field, a filter, or the name of a keyword argument."""
     before = tokens[index - 1] if index else ""

@@ -13,17 +13,19 @@ from minijinja import Environment, TemplateError
 
 from engine.errors import NotStorable
 from engine.expressions.analysis import NODES, TemplateCode, analyze
-from engine.expressions.errors import ExpressionError, Problem, expression_error
+from engine.expressions.errors import ExpressionError, Problem, expression_error, without_values
 from engine.expressions.filters import EXTRA_FILTERS, ORDERING_TESTS
 from engine.expressions.lexer import as_expression, has_code, is_whole_expression
 from engine.expressions.lowering import (
     COMPARE_FUNCTION,
     UNDEFINED_NAME,
+    Lowered,
     lower_expression,
     lower_template,
     unchanged,
 )
 from engine.expressions.ordering import UNDEFINED, compare
+from engine.expressions.secret_results import FILTER, collect, collecting, is_collecting, is_one_unit, with_collection
 from engine.expressions.views import WorkLimitExceeded, charge, charge_all, to_json_text, to_plain, unwrap, view
 from engine.types import JSON
 from engine.values.storable import check_storable
@@ -79,6 +81,7 @@ def _environment() -> Environment:
     environment.add_filter("tojson", to_json_text)
     for name, function in EXTRA_FILTERS.items():
         environment.add_filter(name, function)
+    environment.add_filter(FILTER, collect)
     for name, test in ORDERING_TESTS.items():
         environment.add_test(name, test)
     environment.add_global(COMPARE_FUNCTION, compare)
@@ -130,7 +133,8 @@ def render(value: JSON, scope: Mapping[str, Any]) -> JSON:
 
 def evaluate(expression: str, scope: Mapping[str, Any]) -> JSON:
     """Evaluate an expression in this process. See evaluator.evaluate."""
-    names = _visible(parse(expression, expression=True), scope)
+    code = parse(expression, expression=True)
+    names = _visible(code, scope)
     source = as_expression(expression)
     lowered = unchanged(source)
     try:
@@ -150,7 +154,9 @@ def evaluate(expression: str, scope: Mapping[str, Any]) -> JSON:
     except WorkLimitExceeded:
         raise
     except Exception as error:
-        raise expression_error(error, source, lowered, FUEL) from error
+        raise _failure(error, source, lowered, code) from error
+    if code.secrets:
+        collect(result)
     return result
 
 
@@ -173,11 +179,33 @@ def _render_text(text: str, scope: Mapping[str, Any]) -> JSON:
     lowered = unchanged(text)
     try:
         lowered = lower_template(text)
-        return _ENVIRONMENT.render_str(lowered.source, **_visible(code, scope))
+        names = _visible(code, scope)
+        rendered = _ENVIRONMENT.render_str(lowered.source, **names)
+        if code.secrets and is_collecting():
+            _collect_results(text, names, rendered)
+        return rendered
     except WorkLimitExceeded:
         raise
     except Exception as error:
-        raise expression_error(error, text, lowered, FUEL) from error
+        raise _failure(error, text, lowered, code) from error
+
+
+def _collect_results(text: str, names: dict[str, Any], rendered: str) -> None:
+    """Collect the results of the expressions of a template that name secrets.
+
+    The template is rendered a second time. So its result and the places of its errors are those of
+    the text that the author wrote.
+    """
+    _output.size = 0
+    _ENVIRONMENT.render_str(lower_template(with_collection(text)).source, **names)
+    if is_one_unit(text):
+        collect(rendered)
+
+
+def _failure(error: Exception, text: str, lowered: Lowered, code: TemplateCode) -> ExpressionError:
+    """Convert an exception. If the text names secrets, the message contains no value."""
+    converted = expression_error(error, text, lowered, FUEL)
+    return without_values(error, converted) if code.secrets and is_collecting() else converted
 
 
 def _visible(code: TemplateCode, scope: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,26 +214,35 @@ def _visible(code: TemplateCode, scope: Mapping[str, Any]) -> dict[str, Any]:
     return {name: view(scope[name]) for name in names if name in scope and name != "self"}
 
 
-def render_isolated(value: JSON, scope: dict[str, JSON]) -> dict[str, JSON]:
+def render_isolated(value: JSON, scope: dict[str, JSON], collects: bool) -> dict[str, JSON]:
     """Run `render` in the isolation process.
 
+    Args:
+        value: The value to render.
+        scope: The values that it uses, by name.
+        collects: Whether to collect the results of expressions that name secrets.
+
     Returns:
-        `{"value": …}`, or `{"error": [message, line, column]}`.
+        `{"value": …, "results": […]}`, or `{"error": [message, line, column]}`.
     """
-    return _isolated(render, value, scope)
+    return _isolated(render, value, scope, collects)
 
 
-def evaluate_isolated(expression: str, scope: dict[str, JSON]) -> dict[str, JSON]:
-    """Run `evaluate` in the isolation process. The result is as that of `render_isolated`."""
-    return _isolated(evaluate, expression, scope)
+def evaluate_isolated(expression: str, scope: dict[str, JSON], collects: bool) -> dict[str, JSON]:
+    """Run `evaluate` in the isolation process. See `render_isolated`."""
+    return _isolated(evaluate, expression, scope, collects)
 
 
-def _isolated(task: Callable[[Any, Mapping[str, Any]], JSON], source: JSON, scope: dict[str, JSON]) -> dict[str, JSON]:
+def _isolated(
+    task: Callable[[Any, Mapping[str, Any]], JSON], source: JSON, scope: dict[str, JSON], collects: bool
+) -> dict[str, JSON]:
+    results: list[JSON] = []
     try:
-        value = task(source, scope)
+        with collecting(results if collects else None):
+            value = task(source, scope)
         check_storable(value)  # Checked here, so that a value that is too large is not sent.
     except ExpressionError as error:
         return {"error": [error.message, error.line, error.column]}
     except NotStorable as error:
         return {"error": [f"the result of the templates cannot be stored: {error}", None, None]}
-    return {"value": value}
+    return {"value": value, "results": results}

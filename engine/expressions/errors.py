@@ -11,6 +11,10 @@ from engine.expressions.ordering import OrderingError
 
 MAX_OPERAND = 60
 """Characters of an operand that a message quotes."""
+_KINDS_WITHOUT_VALUES = frozenset(
+    ["OutOfFuel", "UnknownFilter", "UnknownFunction", "UnknownMethod", "UnknownTest", "SyntaxError"]
+)
+"""Errors of minijinja whose message has names of the template and no values."""
 _IF_MISSING = "; if it may be missing, write `… | default(value)`"
 
 Problem = tuple[str, int | None, int | None]
@@ -57,6 +61,24 @@ def expression_error(error: Exception, text: str, lowered: Lowered, fuel: int) -
     elif error.kind == "OutOfFuel":
         message = f"the template takes more than {fuel:,} steps"
     return ExpressionError(message, *_error_position(error, text, lowered))
+
+
+def without_values(error: Exception, converted: ExpressionError) -> ExpressionError:
+    """Leave the values out of a message, since a value may be a part of a secret.
+
+    Args:
+        error: The exception.
+        converted: What `expression_error` has made of it.
+    """
+    kind = error.kind if isinstance(error, TemplateError) else None
+    if kind in _KINDS_WITHOUT_VALUES or isinstance(error, AttributeError | OrderingError | RecursionError):
+        return converted
+    message = "the evaluation fails; the reason is not shown, because the expression names a secret"
+    if isinstance(error, FilterError):
+        message = f"the filter `{error.name}` fails; its message is not shown, because the expression names a secret"
+    elif kind == "UndefinedError":
+        message = "a value is missing" + _IF_MISSING
+    return ExpressionError(message, converted.line, converted.column)
 
 
 def _ordering_error(error: OrderingError, text: str, lowered: Lowered) -> ExpressionError:

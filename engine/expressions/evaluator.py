@@ -16,6 +16,7 @@ from engine.expressions.cost import CostEstimate
 from engine.expressions.environment import FILTERS, FUEL, MAX_TEXT, parse, unavailable_statements
 from engine.expressions.errors import ExpressionError, Problem
 from engine.expressions.lexer import has_code, is_whole_expression
+from engine.expressions.secret_results import MAX_RESULTS, collecting
 from engine.expressions.views import WorkLimitExceeded, metered
 from engine.isolation import client
 from engine.types import JSON
@@ -40,13 +41,15 @@ _TEXT_AFTER_BRACES = re.compile(r"\}\}(?:\.|\s*[\[({])")
 Evaluate = Callable[[Any, Mapping[str, Any]], JSON]
 
 
-def render(value: JSON, scope: Mapping[str, Any]) -> JSON:
+def render(value: JSON, scope: Mapping[str, Any], secret_results: list[JSON] | None = None) -> JSON:
     """Render every template in a JSON value. Keys of objects are not rendered.
 
     Args:
         value: The value. A text that is one `{{ … }}` becomes the value of the expression, of any
             type. In other texts each expression is printed.
         scope: The values by name. It may load them lazily.
+        secret_results: Receives the results of expressions that name secrets. None if `secrets` is
+            an ordinary name in this scope.
 
     Raises:
         ExpressionError: A template is wrong, its evaluation fails or exceeds a limit.
@@ -55,21 +58,23 @@ def render(value: JSON, scope: Mapping[str, Any]) -> JSON:
         return value
     texts = list(islice(_texts(value), MAX_TEXTS + 1))
     if len(texts) > MAX_TEXTS:
-        return _run_isolated(environment.render, value, dict(scope))
-    return _evaluate_texts(environment.render, value, [(text, is_whole_expression(text)) for text in texts], scope)
+        return _run_isolated(environment.render, value, dict(scope), secret_results)
+    codes = [(text, is_whole_expression(text)) for text in texts]
+    return _evaluate_texts(environment.render, value, codes, scope, secret_results)
 
 
-def evaluate(expression: str, scope: Mapping[str, Any]) -> JSON:
+def evaluate(expression: str, scope: Mapping[str, Any], secret_results: list[JSON] | None = None) -> JSON:
     """Evaluate an expression, such as `a.b > 1`, which may also be written as `{{a.b}} > 1`.
 
     Args:
         expression: The expression.
         scope: The values by name. It may load them lazily.
+        secret_results: Receives the result if the expression names secrets, as in `render`.
 
     Raises:
         ExpressionError: The expression is wrong, its evaluation fails or exceeds a limit.
     """
-    return _evaluate_texts(environment.evaluate, expression, [(expression, True)], scope)
+    return _evaluate_texts(environment.evaluate, expression, [(expression, True)], scope, secret_results)
 
 
 def truthy(expression: str, scope: Mapping[str, Any]) -> bool:
@@ -123,7 +128,13 @@ def _texts(value: JSON) -> Iterator[str]:
             yield from _texts(inner)
 
 
-def _evaluate_texts(task: Evaluate, source: JSON, texts: list[tuple[str, bool]], scope: Mapping[str, Any]) -> JSON:
+def _evaluate_texts(
+    task: Evaluate,
+    source: JSON,
+    texts: list[tuple[str, bool]],
+    scope: Mapping[str, Any],
+    secret_results: list[JSON] | None,
+) -> JSON:
     """Run a task in this process if it is cheap, else in the isolation process.
 
     Args:
@@ -131,24 +142,40 @@ def _evaluate_texts(task: Evaluate, source: JSON, texts: list[tuple[str, bool]],
         source: Its first argument.
         texts: The texts with code in `source`, and whether each is an expression.
         scope: Its second argument.
+        secret_results: Receives the results of expressions that name secrets.
     """
     codes = [parse(text, expression=expression) for text, expression in texts]
     costs = {cost_of(text, expression=expression) for text, expression in texts}
     if CostEstimate.HEAVY not in costs:
+        results: list[JSON] | None = None if secret_results is None else []
         try:
-            return metered(task, source, scope, values=MAX_VALUES, allows_text=CostEstimate.NUMBERS not in costs)
+            with collecting(results):
+                allows_text = CostEstimate.NUMBERS not in costs
+                value = metered(task, source, scope, values=MAX_VALUES, allows_text=allows_text)
+            _add_results(results, secret_results)
+            return value
         except WorkLimitExceeded:
             pass  # It starts again below. A template has no side effects, so this is safe.
-    return _run_isolated(task, source, _used_values(codes, scope))
+    return _run_isolated(task, source, _used_values(codes, scope), secret_results)
 
 
-def _run_isolated(task: Evaluate, source: JSON, scope: Mapping[str, Any]) -> JSON:
+def _add_results(results: list[JSON] | None, secret_results: list[JSON] | None) -> None:
+    if results is None or secret_results is None:
+        return
+    if len(results) > MAX_RESULTS:
+        raise ExpressionError(f"more than {MAX_RESULTS:,} results depend on a secret, which cannot all be hidden")
+    secret_results += results
+
+
+def _run_isolated(task: Evaluate, source: JSON, scope: Mapping[str, Any], secret_results: list[JSON] | None) -> JSON:
+    name = f"engine.expressions.environment.{task.__name__}_isolated"
     try:
-        result = client.run_isolated(f"engine.expressions.environment.{task.__name__}_isolated", source, scope)
+        result = client.run_isolated(name, source, scope, secret_results is not None)
     except client.ResourceLimitExceeded as error:
         raise ExpressionError(f"the template {error}") from None
     if "error" in result:
         raise ExpressionError(*result["error"])
+    _add_results(result["results"], secret_results)
     return result["value"]
 
 

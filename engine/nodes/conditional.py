@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from engine.sdk.annotations import STORED_EXPRESSION
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, PortUndecided
 from engine.types import JSON
 
@@ -18,7 +19,7 @@ class ConditionalConfig(NodeConfig):
         title="Condition",
         description="An expression. Braces around the whole of it or a part of it are allowed.",
         examples=["input.value > 10", "{{input.value}} > 10"],
-        json_schema_extra={"format": "expression"},
+        json_schema_extra=STORED_EXPRESSION,
     )
     true_edge: str | None = Field(
         None,

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from engine.errors import NodeFailure
 from engine.expressions.lexer import has_code
+from engine.sdk.annotations import STORED_TEMPLATE
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, WaitUntil
 from engine.types import JSON
 from engine.values.timestamps import format_timestamp, parse_timestamp
@@ -53,14 +54,14 @@ class DelayConfig(NodeConfig):
         title="Seconds",
         description="Seconds to wait: a number, or a template that gives one.",
         examples=[30, "{{ input.pause }}"],
-        json_schema_extra={"format": "template"},
+        json_schema_extra=STORED_TEMPLATE,
     )
     until: Annotated[str, AfterValidator(_check_time)] | None = Field(
         None,
         title="Until",
         description="Time at which the run continues: RFC 3339, UTC if it has no zone; or a template that gives it.",
         examples=["2030-01-01T09:00:00Z", "{{ input.start }}"],
-        json_schema_extra={"format": "template"},
+        json_schema_extra=STORED_TEMPLATE,
     )
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
 
+from engine.sdk.annotations import STORED_TEMPLATE
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.states import EXECUTED
 from engine.types import JSON
@@ -30,7 +31,7 @@ class EndConfig(NodeConfig):
         title="Output",
         description="The run's output: any JSON, with templates. Without it, the output of the node that led here.",
         examples=["{{ summary.output }}", {"total": "{{ sum.output.total }}"}],
-        json_schema_extra={"format": "template"},
+        json_schema_extra=STORED_TEMPLATE,
     )
     passes: SkipJsonSchema[tuple[Predecessor, ...]] = Field((), alias="__passes__")
     """Internal: written by engine/spec/desugar.py, never by authors."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
 
+from engine.sdk.annotations import STORED_TEMPLATE
 from engine.sdk.node import ANSWERED, EXPIRED, NodeConfig, NodeContext, NodeType, WaitForAnswer
 from engine.types import JSON
 from engine.values.json_schema import check_schema
@@ -29,7 +30,7 @@ class HumanConfig(NodeConfig):
         title="Prompt",
         description="The question: text, or any JSON that your page can display.",
         examples=["Approve {{ input.amount }} for {{ input.who }}?"],
-        json_schema_extra={"format": "template"},
+        json_schema_extra=STORED_TEMPLATE,
     )
     schema_: Annotated[dict[str, Any] | None, AfterValidator(_check_schema)] = Field(
         None,

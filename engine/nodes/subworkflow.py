@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from engine.errors import NodeFailure
+from engine.sdk.annotations import STORED_TEMPLATE
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, WaitForRun
 from engine.sdk.resources import ChildRun, ChildRuns
 from engine.types import JSON
@@ -21,7 +22,7 @@ class SubworkflowConfig(NodeConfig):
         title="Workflow",
         description="Id of a workflow in the same project, or a template that gives it.",
         examples=["wf_01h45ytscbebyvny4gc8cr8ma2"],
-        json_schema_extra={"format": "template", "secrets": False},
+        json_schema_extra=STORED_TEMPLATE,
     )
     version: int | None = Field(
         None,
@@ -35,7 +36,7 @@ class SubworkflowConfig(NodeConfig):
         title="Inputs",
         description="The input of the child run: any JSON, with templates.",
         examples=[{"customer": "{{ input.customer }}"}],
-        json_schema_extra={"format": "template", "secrets": False},
+        json_schema_extra=STORED_TEMPLATE,
     )
 
 

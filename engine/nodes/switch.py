@@ -4,6 +4,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
 
+from engine.sdk.annotations import STORED_EXPRESSION
 from engine.sdk.node import ERROR_PORT, NodeConfig, NodeContext, NodeType, Output, PortUndecided
 from engine.types import JSON
 
@@ -26,7 +27,7 @@ class SwitchCase(NodeConfig):
         title="Condition",
         description="An expression.",
         examples=["classify.output.label == 'urgent'"],
-        json_schema_extra={"format": "expression"},
+        json_schema_extra=STORED_EXPRESSION,
     )
 
 

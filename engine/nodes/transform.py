@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from engine.sdk.annotations import STORED_TEMPLATE
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.types import JSON
 
@@ -15,7 +16,7 @@ class TransformConfig(NodeConfig):
         title="Output",
         description="Any JSON, with templates. A string that is a single `{{ … }}` keeps the type of the value.",
         examples=[{"name": "{{ input.name | trim }}", "total": "{{ input.price * input.count }}"}],
-        json_schema_extra={"format": "template"},
+        json_schema_extra=STORED_TEMPLATE,
     )
 
 

@@ -21,7 +21,8 @@ from engine.runtime.run_info import MapItemScope, RunInfo
 from engine.sdk.node import NodeType
 from engine.states import WITHOUT_OUTPUT, LogLevel, NodeStatus
 from engine.types import JSON
-from engine.values.redaction import NO_SECRETS
+from engine.values.redaction import NO_SECRETS, Redactor
+from engine.values.secret_results import TooManyResults
 from engine.values.storable import check_storable, clean_text, is_storable
 
 NO_NAMES: Mapping[str, Any] = {}
@@ -135,17 +136,19 @@ class RunNodeContext:
         The redactor masks them from now on and never stops, because a node may report late.
         """
         before, self.scope = self.scope, {**self.scope, SECRETS: secrets}
-        self._redactor = self._redactor.with_values(secrets.values())
-        self._text = self._redactor.stream()
+        self._use(self._redactor.with_values(secrets.values()))
         try:
             yield
         finally:
             self.scope = before
 
     def hide(self, values: Iterable[str]) -> None:
-        self.flush_text()
-        self._redactor = self._redactor.with_values(values)
-        self._text = self._redactor.stream()
+        self._use(self._redactor.with_values(values))
+
+    def _use(self, redactor: Redactor) -> None:
+        if redactor is not self._redactor:
+            self.flush_text()
+            self._redactor, self._text = redactor, redactor.stream()
 
     def flush_text(self) -> None:
         """Report the end of the streamed text, which was delayed in case it begins a secret."""
@@ -156,25 +159,37 @@ class RunNodeContext:
         return self._redactor.redact_value(value)
 
     def render(self, value: JSON) -> JSON:
-        try:
-            rendered = evaluator.render(value, self.scope)
+        with self._evaluation() as secret_results:
+            rendered = evaluator.render(value, self.scope, secret_results)
+            self._hide_results(secret_results)
             if isinstance(value, dict | list):
                 # Many texts that share one large value cost nothing until the result is stored.
                 check_storable(rendered)
-        except evaluator.ExpressionError as error:
-            raise NodeFailure("TEMPLATE", str(error)) from error
-        except NotStorable as error:
-            raise NodeFailure("TEMPLATE", f"the result of the templates cannot be stored: {error}") from error
         return rendered
 
     def evaluate(self, expression: str) -> JSON:
+        with self._evaluation() as secret_results:
+            result = evaluator.evaluate(expression, self.scope, secret_results)
+            self._hide_results(secret_results)
+        return result
+
+    @contextmanager
+    def _evaluation(self) -> Iterator[list[JSON] | None]:
+        """Give the list for the results of expressions that name secrets; convert exceptions."""
         try:
-            return evaluator.evaluate(expression, self.scope)
-        except evaluator.ExpressionError as error:
+            yield [] if SECRETS in self.scope else None
+        except (evaluator.ExpressionError, TooManyResults) as error:
             raise NodeFailure("TEMPLATE", str(error)) from error
+        except NotStorable as error:
+            raise NodeFailure("TEMPLATE", f"the result of the templates cannot be stored: {error}") from error
+
+    def _hide_results(self, results: list[JSON] | None) -> None:
+        """Hide what expressions with secrets gave, from now on and until the end of the visit."""
+        if results:
+            self._use(self._redactor.with_results(results))
 
     def note_input(self, value: JSON) -> None:
-        self.noted_input = self.redact(value)
+        self.noted_input = self._redactor.redact_input(value)
 
     def progress(self, fraction: float, message: str | None = None) -> None:
         clean_message = None if message is None else self.redact(clean_text(message))

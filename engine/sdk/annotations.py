@@ -11,6 +11,9 @@ from engine.problems import join_path
 from engine.types import JSON
 
 TEMPLATE, EXPRESSION, NODE, SPEC = "template", "expression", "node", "spec"
+STORED_TEMPLATE: dict[str, JSON] = {"format": TEMPLATE, "secrets": False}
+"""The mark of a template whose result is stored, so that it cannot use secrets."""
+STORED_EXPRESSION: dict[str, JSON] = {"format": EXPRESSION, "secrets": False}
 _WHOLE = (TEMPLATE, EXPRESSION)
 """Formats of values that have no marked values inside."""
 

@@ -103,7 +103,10 @@ def _order_error(use: NameUse, bit: int, before: int | None) -> Error | None:
 
 def _secret_error(use: NameUse, text: TemplateText) -> Error | None:
     if not text.sees_secrets:
-        return "SECRET", f"secrets are available only inside node calls, and {text.path} is not part of one"
+        return "SECRET", (
+            "the result of this field is stored, so it cannot use `secrets`: name the secret in the node that sends "
+            "or checks it, such as a header of `http`, an argument of `tool` or the `input_mapping` of `code`"
+        )
     if not use.name:
         return "SECRET", "name a secret directly: `secrets.name` or `secrets['name']`"
     return None

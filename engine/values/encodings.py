@@ -1,14 +1,15 @@
 """The forms in which a secret can occur in a text: plain, JSON, URL, HTML, Python, base64, hex.
 
-A deliberate transformation of a secret (reversed, spelled out, hashed) is not covered, because the
-author of a workflow has the right to use its secrets. The module has no state.
+A transformation of a secret by a template is found by its result (engine/values/redaction.py). One
+by other code (reversed, spelled out, hashed) is not covered, because the author of a workflow has
+the right to use its secrets. The module has no state.
 """
 
 import base64
 import html
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import quote, quote_plus
 
@@ -26,6 +27,10 @@ word.
 """
 MAX_LINES = 100
 """A value with at most this many lines is searched for line by line too, because logs split it."""
+MAX_CANDIDATES = 64
+"""Indexes of a stream's text at which the beginning of a form is compared with the rest."""
+SEPARATOR = "\0"
+"""Separates texts that are searched together. No text of a run contains it."""
 _HEX = re.compile(r"%[0-9A-F]{2}")
 # Characters that Python, browsers and HTTP clients do not escape in a URL.
 _URL_SAFE = ("", "/", "!'()*", "!$&'()*+,;=:@/", ";,/?:@&=+$!'()*#", "!$'()*,;:@/?")
@@ -43,90 +48,117 @@ Span = tuple[int, int]
 class SecretForm:
     """One form of a secret.
 
-    `part` is the number of characters of its beginning or end that are treated as the secret.
+    Searching takes time linear in the text, also if form and text repeat the same characters.
+
+    Attributes:
+        text: The form.
+        part: The number of characters of its beginning or end that are treated as the secret.
+        head: The same at the end of a text, which may be cut within the form.
+        tail: The same at the beginning of a text.
+        is_word: Whether it is found only where no letter or digit stands next to it.
     """
 
     text: str
     part: int
+    head: str
+    tail: str
+    is_word: bool = False
 
     @classmethod
-    def of(cls, text: str) -> "SecretForm":
+    def of(cls, text: str, edge: int) -> "SecretForm":
         size = len(text)
-        return cls(text, size if size < MIN_PARTIAL else min(PART_LENGTH, max(size * 2 // 3, 12)))
+        part = size if size < MIN_PARTIAL else min(PART_LENGTH, max(size * 2 // 3, 12))
+        return cls(text, part, text[:edge], text[-edge:])
 
-    def spans(self, text: str) -> Iterator[Span]:
-        """Find the form, and long beginnings and ends of it, in a text."""
-        head, tail = self.text[: self.part], self.text[-self.part :]
-        at = text.find(head)
-        while at >= 0:
-            end = at + _common_length(text[at : at + len(self.text)], self.text)
-            yield at, end
-            at = text.find(head, end)
-        if self.part == len(self.text):
-            return
-        at = text.find(tail)
-        while at >= 0:
-            end = at + self.part
-            before = text[max(end - len(self.text), 0) : end]
-            yield end - _common_length(before[::-1], self.text[::-1]), end
-            at = text.find(tail, end)
+    @classmethod
+    def word(cls, text: str) -> "SecretForm":
+        return cls(text, len(text), text, text, is_word=True)
 
-    def edges(self, text: str, edge: int) -> Iterator[Span]:
-        """Find the beginning of the form at the end of a text, and its end at the beginning.
+    def spans(self, text: str, *, edges: bool) -> list[Span]:
+        """Find the form, and long beginnings and ends of it, in a text.
 
         Args:
-            text: The text to search.
-            edge: The least number of characters.
+            text: One text, or several ones joined by SEPARATOR.
+            edges: Whether each text may begin or end within the form.
         """
-        size = len(text)
-        for at in _find_all(self.text, text[-edge:]):
-            if text.endswith(self.text[: at + edge]):
-                yield size - at - edge, size
-        for at in _find_all(self.text, text[:edge]):
-            if text.startswith(self.text[at:]):
-                yield 0, len(self.text) - at
+        if self.is_word:
+            return [*self._words(text)]
+        spans = [*self._beginnings(text, edges)] if self.head in text else []
+        if (edges or self.part < len(self.text)) and self.tail in text:
+            spans += self._endings(text, edges)
+        return spans
+
+    def _words(self, text: str) -> Iterator[Span]:
+        for at in _find_all(text, self.text):
+            end = at + len(self.text)
+            if not (text[at - 1 : at].isalnum() or text[end : end + 1].isalnum()):
+                yield at, end
+
+    def _beginnings(self, text: str, edges: bool) -> Iterator[Span]:
+        budget = _budget(text)
+        at = text.find(self.head)
+        while at >= 0:
+            size = _common_beginning(text, at, self.text)
+            end, following = at + size, at + 1
+            if size >= self.part:
+                budget -= size
+                following = following if budget > 0 else end
+            if size >= self.part or (edges and text[end : end + 1] in ("", SEPARATOR)):
+                yield at, end
+            at = text.find(self.head, following)
+
+    def _endings(self, text: str, edges: bool) -> Iterator[Span]:
+        budget, covered = _budget(text), 0
+        for at in _find_all(text, self.tail):
+            end = at + len(self.tail)
+            limit = len(self.text) if budget > 0 else max(self.part, end - covered)
+            size = _common_ending(text, end, self.text, limit)
+            if size >= self.part:
+                budget, covered = budget - size, end
+            start = end - size
+            if size >= self.part or (edges and (start == 0 or text[start - 1] == SEPARATOR)):
+                yield start, end
 
     def partial_start(self, text: str) -> int:
         """Find where the end of a text may be the beginning of the form.
 
         Returns:
-            The first such index, or the length of the text.
+            The first such index, or the length of the text. It may be too low for a text that
+            repeats the first characters of the form many times.
         """
-        at = text.find(self.text[0], max(len(text) - len(self.text) + 1, 0))
-        while at >= 0 and not self.text.startswith(text[at:]):
-            at = text.find(self.text[0], at + 1)
-        return len(text) if at < 0 else at
+        size = len(text)
+        first = text.find(self.text[0], max(size - len(self.text) + 1, 0))
+        if first < 0:
+            return size
+        head = self.text[:EDGE_LENGTH]
+        for count, at in enumerate(_find_all(text, head, first)):
+            if count == MAX_CANDIDATES or self.text.startswith(text[at:]):
+                return at
+        short = range(max(size - EDGE_LENGTH + 1, first), size)
+        return next((at for at in short if self.text.startswith(text[at:])), size)
 
 
 @dataclass(frozen=True, slots=True)
 class SecretEncodings:
-    """All forms of one secret.
-
-    `grams` are all substrings of `edge` characters of the forms, for a quick test.
-    """
+    """All forms of one secret."""
 
     forms: tuple[SecretForm, ...]
-    edge: int
-    grams: frozenset[str]
 
     @classmethod
     def of(cls, value: str) -> "SecretEncodings":
         """Compute the forms of a value, without the white space around it, which senders remove."""
         value = value.strip()
         edge = EDGE_LENGTH if len(value) >= MIN_PARTIAL else max(len(value) // 2, 4)
-        texts = list(dict.fromkeys(_texts(value)))
-        grams = frozenset(text[at : at + edge] for text in texts for at in range(len(text) - edge + 1))
-        return cls(tuple(SecretForm.of(text) for text in texts), edge, grams)
+        return cls(tuple(SecretForm.of(text, edge) for text in dict.fromkeys(_texts(value))))
 
-    def spans(self, text: str) -> list[Span]:
-        """Find all forms in a text. The spans may overlap."""
-        return [span for form in self.forms for span in form.spans(text)]
+    @classmethod
+    def word(cls, value: str) -> "SecretEncodings":
+        """Return a value that is only found as a whole word, for values of a few characters."""
+        return cls((SecretForm.word(value),))
 
-    def edges(self, text: str) -> list[Span]:
-        """Find forms that are cut by the beginning or end of a text."""
-        if text[: self.edge] not in self.grams and text[-self.edge :] not in self.grams:
-            return []
-        return [span for form in self.forms for span in form.edges(text, self.edge)]
+    def spans(self, text: str, *, edges: bool) -> list[Span]:
+        """Find all forms in a text. The spans may overlap. See SecretForm.spans."""
+        return [span for form in self.forms for span in form.spans(text, edges=edges)]
 
 
 def _texts(value: str) -> Iterator[str]:
@@ -178,14 +210,45 @@ def _base64(value: bytes) -> Iterator[str]:
             yield encode(bytes(before) + value).decode()[(0, 2, 3)[before] : bits // 6]
 
 
-def _common_length(one: str, other: str) -> int:
-    """Return the length of the common beginning of two texts."""
-    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+def _budget(text: str) -> int:
+    """Return how many characters of overlapping finds are compared in a text."""
+    return 8 * len(text) + 64 * 1024
 
 
-def _find_all(text: str, part: str) -> Iterator[int]:
+def _common_beginning(text: str, at: int, form: str) -> int:
+    """Return how many characters of a form the text has from an index on."""
+    if text.startswith(form, at):
+        return len(form)
+    limit = min(len(form), len(text) - at)
+    return _gallop(limit, lambda low, high: text[at + low : at + high] == form[low:high])
+
+
+def _common_ending(text: str, end: int, form: str, limit: int) -> int:
+    """Return how many characters of the end of a form the text has before an index."""
+    size, limit = len(form), min(len(form), end, limit)
+    if limit == size and text.startswith(form, end - size):
+        return size
+    return _gallop(limit, lambda low, high: text[end - high : end - low] == form[size - high : size - low])
+
+
+def _gallop(limit: int, is_equal: Callable[[int, int], bool]) -> int:
+    """Return the largest number up to a limit for which everything below is equal.
+
+    Exponential search (Bentley, Yao 1976), because slices are compared faster than characters, and
+    in time linear in the result.
+    """
+    size, step = 0, 32
+    while step:
+        if size + step <= limit and is_equal(size, size + step):
+            size, step = size + step, step * 2
+        else:
+            step //= 2
+    return size
+
+
+def _find_all(text: str, part: str, start: int = 0) -> Iterator[int]:
     """Find every index of a part in a text, overlapping ones included."""
-    at = text.find(part)
+    at = text.find(part, start)
     while at >= 0:
         yield at
         at = text.find(part, at + 1)

@@ -91,6 +91,7 @@ async def test_no_type_has_a_field_for_the_value(keyed: Context) -> None:
         ("key", "", {"input.value": "EMPTY"}),
         ("key", "short", {"input.value": "LENGTH"}),
         ("key", "short" + " " * 50, {"input.value": "LENGTH"}),
+        ("key", "aAaA" * 100, {"input.value": "TOO_UNIFORM"}),
         ("key", "x" * (MAX_VALUE_BYTES + 1), {"input.value": "TOO_LARGE"}),
         ("key", "é" * (MAX_VALUE_BYTES // 2 + 1), {"input.value": "TOO_LARGE"}),
         ("", "", {"input.name": "LENGTH", "input.value": "EMPTY"}),
@@ -109,13 +110,14 @@ async def test_invalid_input_is_reported_by_field_and_not_quoted(
 @pytest.mark.parametrize("name", ["_", "A1", "if", "items", "x" * 100])
 async def test_a_name_that_templates_can_use_is_accepted(keyed: Context, name: str) -> None:
     assert (await put(keyed, name))["errors"] == []
-    config = {"output": f"{{{{ secrets.{name} == '{VALUE}' }}}}"}
-    tested = await mutate(keyed, "testNode", "output error { message }", type="transform", config=config)
-    assert (tested["output"], tested["error"]) == (True, None)
+    arguments = {"is_right": f"{{{{ secrets.{name} == '{VALUE}' }}}}", "value": f"{{{{ secrets.{name} }}}}"}
+    config = {"tool": "json_query", "arguments": arguments}
+    tested = await mutate(keyed, "testNode", "input errors { detail }", type="tool", config=config)
+    assert tested == {"input": {"is_right": True, "value": "•••"}, "errors": []}
 
 
 async def test_the_largest_and_the_smallest_value_are_accepted(keyed: Context, project: str) -> None:
-    for value in ("x" * MAX_VALUE_BYTES, "12345678", "zeile 1\nzeile 2 🔑\n"):
+    for value in ("0123456789abcdef" * (MAX_VALUE_BYTES // 16), "12345678", "zeile 1\nzeile 2 🔑\n"):
         assert (await put(keyed, value=value))["errors"] == []
         assert await keyed.resources["secrets"].resolve(project, ["key"]) == {"key": value}
 
@@ -223,11 +225,11 @@ async def test_a_runner_cannot_use_secrets_in_an_unsaved_spec_or_node(keyed: Con
     A saved workflow has been written by an editor.
     """
     await put(keyed)
-    config = {"output": "{{ secrets.key }}"}
-    spec = {"nodes": [{"id": "a", "type": "transform", "config": config}]}
+    config = {"tool": "json_query", "arguments": {"data": "{{ secrets.key }}"}}
+    spec = {"nodes": [{"id": "a", "type": "tool", "config": config}]}
     for role, codes in ((Role.RUNNER, ["FORBIDDEN"]), (Role.EDITOR, [])):
         guest = replace(keyed, caller=Caller("guest", {project: role}))
-        tested = await mutate(guest, "testNode", "output", type="transform", config=config)
+        tested = await mutate(guest, "testNode", "output", type="tool", config=config)
         started = await mutate(guest, "runAdhoc", "run { id }", spec=spec)
         assert [error["code"] for error in tested["errors"]] == codes
         assert [error["code"] for error in started["errors"]] == codes

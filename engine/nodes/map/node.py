@@ -16,6 +16,7 @@ from engine.graph.plan import PlanError
 from engine.nodes.map.item_runner import NodeItems, RunItem, SpecItems
 from engine.nodes.map.pool import ItemPool
 from engine.runtime.node_context import RunNodeContext
+from engine.sdk.annotations import STORED_TEMPLATE
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.spec.model import NodeSpec, Retry, Spec, SpecError
 from engine.spec.parser import parse
@@ -118,7 +119,7 @@ class MapConfig(NodeConfig):
         title="Items",
         description=f"A template that gives the list, or a list with templates; up to {MAX_ITEMS:,} items.",
         examples=["{{ input.orders }}"],
-        json_schema_extra={"format": "template"},
+        json_schema_extra=STORED_TEMPLATE,
     )
     node: ItemNode | None = Field(
         None,

@@ -38,7 +38,8 @@ async def set_secret(system: SystemUnderTest, name: str, value: str = VALUE) -> 
 def checking_spec(name: str, times: int = 1) -> dict[str, Any]:
     """Create a chain of nodes, each of which returns whether the secret has the right value."""
     is_right = f"{{{{ secrets.{name} == '{VALUE}' }}}}"
-    nodes = [{"id": f"n{number}", "type": "transform", "config": {"output": is_right}} for number in range(times)]
+    config = {"tool": "json_query", "arguments": {"data": is_right, "expression": "@"}}
+    nodes = [{"id": f"n{number}", "type": "tool", "config": config} for number in range(times)]
     edges = [{"source": f"n{number}", "target": f"n{number + 1}"} for number in range(times - 1)]
     return {"nodes": nodes, "edges": edges}
 

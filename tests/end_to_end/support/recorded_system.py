@@ -32,11 +32,16 @@ TEST_NODE = """mutation ($i: TestNodeInput!) { testNode(input: $i) { output port
   waitingFor { prompt schema }
   usage { model } error { code message details } errors { detail } } }"""
 FAULTY = """
-from engine.sdk.node import NodeConfig, NodeType
-from engine.nodes.transform import TransformConfig
+from typing import Any
 
-class Faulty(NodeType[TransformConfig]):
-    name, title, description, Config = "faulty", "Faulty", "Raises its input.", TransformConfig
+from pydantic import Field
+from treadle import NodeConfig, NodeType
+
+class FaultyConfig(NodeConfig):
+    output: Any = Field(json_schema_extra={"format": "template"})
+
+class Faulty(NodeType[FaultyConfig]):
+    name, title, description, Config = "faulty", "Faulty", "Raises its input.", FaultyConfig
     example = {"output": 1}
 
     async def execute(self, config, ctx):
@@ -117,7 +122,7 @@ async def set_up(recorded: RecordedSystem) -> None:
             recorded.system, "setSecret", "secret { name } errors { detail }", name=name, value=value
         )
         assert payload == {"secret": {"name": name}, "errors": []}
-    spec = ROWS["transform: in texts"].spec(recorded.peer)
+    spec = ROWS["code: returns"].spec(recorded.peer)
     payload = await mutate(
         recorded.system, "createWorkflow", "workflow { id } errors { detail }", name="child", spec=spec
     )

@@ -94,7 +94,11 @@ _RAISES = {
 }
 _INNER = {
     "nodes": [
-        {"id": "a", "type": "transform", "config": {"output": "{{ item }} {{ secrets.odd }}"}},
+        {
+            "id": "a",
+            "type": "code",
+            "config": {"code": "def process(x):\n    return x", "input_mapping": {"x": "{{ item }} {{ secrets.odd }}"}},
+        },
         {
             "id": "b",
             "type": "http",
@@ -164,28 +168,37 @@ ROWS: dict[str, Row] = {
     "code: fails with it": _code("return {}[odd]", "CODE"),
     "code: calls a tool": _code("return json_query(data=[key], expression='[0]')"),
     "code: calls a tool with wrong arguments": _code("return json_query(data=1, expression=key + '[')", "CODE"),
-    "transform: in texts": Row(
-        "transform", {"output": {"a": [BOTH, "{{ secrets.odd | tojson }}", "{{ secrets.odd | urlencode }}"]}}
+    "code: gets it changed": Row(
+        "code",
+        {
+            "code": "def process(odd, plain, both):\n    print(odd, plain, both)\n    return [odd, plain, both]",
+            "input_mapping": {
+                "odd": ["{{ secrets.odd | tojson }}", "{{ secrets.odd | urlencode }}", "a {{ secrets.odd | lower }} b"],
+                "plain": ["{{ secrets.plain[:14] }}", "{{ secrets.plain | list }}", "{{ secrets.plain | reverse }}"],
+                "both": "{{ [secrets.plain, {'a': secrets.odd}] }}",
+            },
+        },
     ),
-    "transform: cut": Row("transform", {"output": "{{ secrets.plain[:14] }}"}),
-    "transform: fails": Row("transform", {"output": "{{ secrets.plain | fromjson }}"}, "TEMPLATE"),
-    "conditional": Row("conditional", {"condition": f"secrets.plain == '{PLAIN[:5]}'"}),
-    "conditional: fails": Row("conditional", {"condition": "(secrets.plain | int) > 1"}, "TEMPLATE"),
-    "switch": Row("switch", {"cases": [{"port": "a", "condition": "secrets.plain < 'a'"}], "default": "b"}),
-    "switch: fails": Row("switch", {"cases": [{"port": "a", "condition": "(secrets.odd | fromjson) > 1"}]}, "TEMPLATE"),
-    "human": Row("human", {"prompt": {"text": f"May I use {BOTH}?"}, "expiresS": 3600}),
-    "delay: no moment": Row("delay", {"until": "{{ secrets.plain }}"}, "CONFIG"),
-    "delay: no number": Row("delay", {"seconds": "{{ secrets.odd }}"}, "CONFIG"),
-    "delay": Row("delay", {"seconds": "{{ 0.2 if secrets.plain else 1 }}"}),
-    "end": Row("end", {"output": {"key": BOTH}}),
+    "code: gets no value": Row(
+        "code",
+        {"code": "def process(x):\n    return x", "input_mapping": {"x": "{{ secrets.plain | fromjson }}"}},
+        "TEMPLATE",
+    ),
+    "transform": Row("transform", {"output": {"a": [BOTH, "{{ secrets.odd | tojson }}"]}}, "SECRET"),
+    "conditional": Row("conditional", {"condition": f"secrets.plain == '{PLAIN[:5]}'"}, "SECRET"),
+    "switch": Row("switch", {"cases": [{"port": "a", "condition": "secrets.plain < 'a'"}], "default": "b"}, "SECRET"),
+    "human": Row("human", {"prompt": {"text": f"May I use {BOTH}?"}, "expiresS": 3600}, "SECRET"),
+    "delay": Row("delay", {"until": "{{ secrets.plain }}"}, "SECRET"),
+    "end": Row("end", {"output": {"key": BOTH}}, "SECRET"),
     "map: the items": Row(
         "map",
         {"items": "{{ [secrets.plain, secrets.odd] }}", "node": {"type": "transform", "config": {"output": "{{ item }}"}}},
+        "SECRET",
     ),
     "map: its node": Row(
         "map", {"items": [1, 2], "node": {"type": "http", "config": {"url": "{peer}/echo-secrets", "headers": _KEY}}}
     ),
-    "map: its spec": Row("map", {"items": ["{{ secrets.plain }}"], "spec": _INNER}),
+    "map: its spec": Row("map", {"items": ["one"], "spec": _INNER}),
     "map: a model": Row("map", {"items": [1], "node": {"type": "llm", "config": {"model": "repeats", "prompt": BOTH}}}),
     "map: an item fails": Row("map", {"items": [1, 2], "node": _RAISES}, "CODE"),
     "map: items that fail": Row("map", {"items": [1, 2], "node": _RAISES, "onItemError": "collect"}),

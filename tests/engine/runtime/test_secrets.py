@@ -169,11 +169,15 @@ async def test_a_template_in_a_child_process_sees_secrets() -> None:
     text = "{% for i in range(3) %}{{ (secrets.key ~ i) | replace('x', 'yy') }} {% endfor %}"
     harness = NodeHarness({}, {"secrets": MemorySecrets(key=VALUE)})
     result = await execute_node(harness, bind({"output": text}, TYPES["transform"]))
-    assert result.outcome == Output(f"{MARK}0 {MARK}1 {MARK}2 ")
+    assert result.outcome == Output(f"{MARK} {MARK} {MARK} ")
 
 
-def of(output: Any, **fields: Any) -> dict[str, Any]:
-    return {"nodes": [{"id": "a", "type": "transform", "config": {"output": output}}], **fields}
+def of(data: Any, **fields: Any) -> dict[str, Any]:
+    return {"nodes": [{"id": "a", "type": "tool", "config": {"tool": "a", "arguments": {"d": data}}}], **fields}
+
+
+def node_of(kind: str, **config: Any) -> dict[str, Any]:
+    return {"nodes": [{"id": "a", "type": kind, "config": config}]}
 
 
 CALL = {
@@ -182,16 +186,40 @@ CALL = {
     ]
 }
 EDGES = {"edges": [{"source": "__start__", "target": "a", "condition": "secrets.key == 1"}]}
+_KEY = "{{ secrets.key | upper }}"
+_TRANSFORM = {"type": "transform", "config": {"output": ["{{ item }}", _KEY]}}
 REFUSED: dict[str, tuple[Any, str]] = {
+    "in a transform": (node_of("transform", output={"a": [1, _KEY]}), "nodes[0].config.output.a[1]"),
+    "in an end": (node_of("end", output=_KEY), "nodes[0].config.output"),
+    "in a conditional": (node_of("conditional", condition="secrets.key == input.a"), "nodes[0].config.condition"),
+    "in a switch": (
+        node_of("switch", cases=[{"port": "a", "condition": _KEY}], default="b"),
+        "nodes[0].config.cases[0].condition",
+    ),
+    "in a question": (node_of("human", prompt={"text": _KEY}), "nodes[0].config.prompt.text"),
+    "in a delay": (node_of("delay", seconds=_KEY), "nodes[0].config.seconds"),
+    "in the end of a delay": (node_of("delay", until=_KEY), "nodes[0].config.until"),
+    "in the items of a map": (
+        node_of("map", items=[_KEY], node={"type": "transform", "config": {"output": 1}}),
+        "nodes[0].config.items[0]",
+    ),
+    "in a transform of a map": (
+        node_of("map", items=[1], node=_TRANSFORM),
+        "nodes[0].config.node.config.output[1]",
+    ),
+    "in the spec of a map": (
+        node_of("map", items=[1], spec={"nodes": [{"id": "x", **_TRANSFORM}], "edges": []}),
+        "nodes[0].config.spec.nodes[0].config.output[1]",
+    ),
     "in an edge's condition": (of(1, **EDGES), "edges[0].condition"),
     "in the run's outputs": (of(1, outputs={"x": "{{ secrets.key }}"}), "outputs.x"),
     "in the input of a child run": (CALL, "nodes[0].config.inputs.key"),
-    "all secrets at once": (of("{{ secrets }}"), "nodes[0].config.output"),
-    "in a loop over all secrets": (of("{% for x in secrets %}{{ x }}{% endfor %}"), "nodes[0].config.output"),
-    "by a computed name": (of("{{ secrets[input.name] }}"), "nodes[0].config.output"),
-    "by a method": (of("{{ secrets.items() }}"), "nodes[0].config.output"),
-    "by an alias": (of("{% set s = secrets %}{{ s.key }}"), "nodes[0].config.output"),
-    "all secrets beside a named one": (of("{{ secrets.key }}{{ secrets | length }}"), "nodes[0].config.output"),
+    "all secrets at once": (of("{{ secrets }}"), "nodes[0].config.arguments.d"),
+    "in a loop over all secrets": (of("{% for x in secrets %}{{ x }}{% endfor %}"), "nodes[0].config.arguments.d"),
+    "by a computed name": (of("{{ secrets[input.name] }}"), "nodes[0].config.arguments.d"),
+    "by a method": (of("{{ secrets.items() }}"), "nodes[0].config.arguments.d"),
+    "by an alias": (of("{% set s = secrets %}{{ s.key }}"), "nodes[0].config.arguments.d"),
+    "all secrets beside a named one": (of("{{ secrets.key }}{{ secrets | length }}"), "nodes[0].config.arguments.d"),
 }
 
 
@@ -200,6 +228,7 @@ def test_a_secret_in_the_wrong_place_is_an_error(where: str) -> None:
     raw, path = REFUSED[where]
     report = validate(raw, TYPES)
     assert {(problem.field, problem.code) for problem in report.errors} == {(path, "SECRET")}
+    assert all("`secrets" in problem.message for problem in report.errors)
 
 
 @pytest.mark.parametrize(

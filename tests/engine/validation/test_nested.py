@@ -46,7 +46,8 @@ def nodes(*inner: dict[str, Any], **rest: Any) -> dict[str, Any]:
 
 
 VALID: dict[str, dict[str, Any]] = {
-    "item and index": {"node": transform("{{ item.name }} {{ index }} {{ start.output }} {{ secrets.key }}")},
+    "item and index": {"node": transform("{{ item.name }} {{ index }} {{ start.output }}")},
+    "secrets in what is sent": {"node": {"type": "http", "config": {"url": "https://a.example/{{ secrets.key }}"}}},
     "a list of templates": {"items": ["{{ input.a }}", 1], "node": transform(1)},
     "a spec": {"spec": HALF},
     "its own nodes": nodes({"id": "a", **transform(1)}, outputs={"b": "{{ a.output + item + start.output.n }}"}),
@@ -168,10 +169,13 @@ class Wrapper(NodeType[WrapperConfig]):
 
 def test_a_nested_node_is_found_by_the_format_in_the_schema_of_any_type() -> None:
     types = NodeTypes([*TYPES.values(), Wrapper()])
-    inner = {"type": "transform", "config": {"output": ["{{ secrets.key }}", "{{ absent.output }}"]}}
+    inner = {
+        "type": "tool",
+        "config": {"tool": "a", "arguments": {"a": "{{ secrets.key }}", "b": "{{ absent.output }}"}},
+    }
     spec = {"nodes": [{"id": "w", "type": "wrapper", "config": {"inner": inner}}], "edges": []}
     [problem] = validate(spec, types).errors
-    assert (problem.field, problem.code) == ("nodes[0].config.inner.config.output[1]", "UNKNOWN_NAME")
+    assert (problem.field, problem.code) == ("nodes[0].config.inner.config.arguments.b", "UNKNOWN_NAME")
     assert bind_nodes(parse(spec), types)["w"].secrets == {"key"}
     unknown = {"nodes": [{"id": "w", "type": "wrapper", "config": {"inner": {"type": "nope"}}}], "edges": []}
     [problem] = validate(unknown, types).errors

@@ -225,10 +225,10 @@ class SameSecrets:
 
 async def test_a_secret_is_passed_to_the_node_and_redacted_in_the_answer(context: Context) -> None:
     context.resources = {**context.resources, "secrets": SameSecrets()}
-    answer = await answer_of(
-        context, "transform", {"output": "{{ secrets.key }} has {{ secrets.key | length }} letters"}
-    )
-    assert answer["output"] == "••• has 21 letters"
+    text = "{{ secrets.key }} has {{ secrets.key | length }} letters and is {{ secrets.key | upper }}"
+    config = {"code": "def process(text):\n    return text", "input_mapping": {"text": text}}
+    answer = await answer_of(context, "code", config)
+    assert answer["output"] == answer["input"]["text"] == "••• has 21 letters and is •••"
     code = {"code": "def process(k):\n    print(k)\n    return k / 1", "input_mapping": {"k": "{{ secrets.key }}"}}
     answer = await answer_of(context, "code", code)
     assert answer["error"]["code"] == "CODE" and answer["logs"] == ["•••"] and answer["input"] == {"k": "•••"}
