@@ -6,8 +6,9 @@ its table row, as the id in the Redis stream and as the client's cursor.
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
-from engine.states import EventType, LogLevel, NodeStatus, RunStatus
+from engine.states import EdgeStatus, EventType, LogLevel, NodeStatus, RunStatus
 from engine.types import JSON
 
 
@@ -44,6 +45,27 @@ class Usage:
         return Usage(later.model, *tokens, cost)
 
 
+class EdgeVisits(NamedTuple):
+    """How often an outgoing edge of a node was taken.
+
+    `edge` is its position in the spec. `taken` is whether the latest visit that has
+    ended took it.
+    """
+
+    edge: int
+    visits: int
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeState:
+    """The state of one edge of a run; see EdgeStatus. `visits` is how often it was taken."""
+
+    edge_id: str
+    status: EdgeStatus
+    visits: int
+
+
 @dataclass(frozen=True, slots=True)
 class NodeState:
     """The state of one node of one run at `seq`.
@@ -67,6 +89,11 @@ class NodeState:
     started_at: datetime | None = None
     completed_at: datetime | None = None
     usage: Usage | None = None
+    port: str | None = None
+    """The named port by which the node left in this visit; None for no port, and before the end."""
+    edges: tuple[EdgeVisits, ...] | None = None
+    """The outgoing edges that were taken so far. None: they follow from `port` and `visits`; see
+    engine.graph.edge_states."""
     seq: int = 0
     output_seq: int | None = None
     """Set if `input` and `output` are left out of this object: load them by this seq."""

@@ -6,7 +6,7 @@ module imports no other module of ours.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 
@@ -125,24 +125,53 @@ its attempt again.
 """
 
 
+class ProgressCounter:
+    """The progress of a run: the mean over the nodes that it can still reach.
+
+    A node that has run to its end counts 1, an unfinished one its own progress, and a skipped one
+    is left out. A node whose failure ends the run keeps its own progress. The counter is maintained
+    with each change of a node, so that a change costs the same in a large graph.
+    """
+
+    def __init__(self, total: int, statuses: Mapping[str, NodeStatus] | None = None) -> None:
+        """`total` is the number of nodes of the spec; `statuses` are those at the beginning, by node."""
+        self._total = total
+        self._statuses: dict[str, NodeStatus] = dict(statuses or {})
+        counts = Counter(self._statuses.values())
+        self._executed = sum(counts[status] for status in EXECUTED)
+        self._skipped = counts[NodeStatus.SKIPPED]
+        self._fractions: dict[str, float] = {}
+        """The progress of each node that is not executed, where it is not 0."""
+
+    def set(self, node_id: str, status: NodeStatus, fraction: float = 0.0, *, ends_run: bool = False) -> None:
+        """Record the status and the progress of a node. `ends_run`: its failure ends the run."""
+        before = self._statuses.get(node_id)
+        self._executed += (status in EXECUTED) - (before in EXECUTED)
+        self._skipped += (status is NodeStatus.SKIPPED) - (before is NodeStatus.SKIPPED)
+        self._statuses[node_id] = status
+        self._fractions.pop(node_id, None)
+        if ends_run and status is NodeStatus.FAILED:
+            self._fractions[node_id] = fraction - 1.0
+        elif fraction and status not in EXECUTED and status is not NodeStatus.SKIPPED:
+            self._fractions[node_id] = fraction
+
+    @property
+    def value(self) -> float:
+        """The progress, from 0.0 to 1.0."""
+        return (self._executed + sum(self._fractions.values())) / max(self._total - self._skipped, 1)
+
+
 def progress_of(statuses: Iterable[NodeStatus], total: int) -> float:
-    """Compute the progress of a run from the statuses of its nodes.
+    """Compute the progress of a run in which no node is running.
 
     Args:
         statuses: The status of each node that has one. Nodes without a status count as not done.
         total: How many nodes the spec has.
 
     Returns:
-        The executed share of the nodes that the run can still reach (skipped nodes left out), from
-        0.0 to 1.0.
+        The same as a ProgressCounter, from 0.0 to 1.0.
     """
-    counts = Counter(statuses)
-    return progress_from_counts(sum(counts[status] for status in EXECUTED), counts[NodeStatus.SKIPPED], total)
-
-
-def progress_from_counts(executed: int, skipped: int, total: int) -> float:
-    """Compute the same as `progress_of` from counts that the caller maintains, in constant time."""
-    return executed / max(total - skipped, 1)
+    return ProgressCounter(total, {str(number): status for number, status in enumerate(statuses)}).value
 
 
 def sql_list(statuses: Iterable[StrEnum]) -> str:
@@ -152,6 +181,17 @@ def sql_list(statuses: Iterable[StrEnum]) -> str:
     hand.
     """
     return f"({', '.join(repr(str(status)) for status in sorted(statuses))})"
+
+
+class EdgeStatus(StrEnum):
+    """Whether an edge was taken in the latest visit of its source."""
+
+    PENDING = "PENDING"
+    """The source has not run yet, or runs again."""
+    TAKEN = "TAKEN"
+    """The source left by this edge."""
+    SKIPPED = "SKIPPED"
+    """The source left by other edges, or was skipped."""
 
 
 class RunAction(StrEnum):
@@ -236,9 +276,15 @@ class Severity(StrEnum):
 
 
 class EventType(StrEnum):
-    """The kind of a numbered event of a run. Clients filter a run's history by it."""
+    """The kind of an event of a run. Clients filter a run's history and its live updates by it."""
 
     RUN_STATUS = "RUN_STATUS"
     NODE_STATE = "NODE_STATE"
     CHECKPOINT = "CHECKPOINT"
     LOG = "LOG"
+    EDGE_STATE = "EDGE_STATE"
+    """Live only: it follows from the states of nodes."""
+    OUTPUT_DELTA = "OUTPUT_DELTA"
+    """Live only: text that a node streams."""
+    PROGRESS = "PROGRESS"
+    """Live only: it follows from the states of nodes."""

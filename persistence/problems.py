@@ -105,6 +105,7 @@ class ExpiredHistory(Problem):
             f"The events, checkpoints and node states of {run_id} were deleted {at:%Y-%m-%d %H:%M} UTC by retention "
             "(TREADLE_RETENTION_HISTORY_DAYS). Its status, inputs, output and error are still there."
         )
+        self.at = at
 
 
 class Forbidden(Problem):

@@ -57,6 +57,7 @@ class Loaders:
     runs = _Loader(listing.pages)
     median_duration = _Loader(listing.median_durations)
     node_names = _Loader(nodes.names)
+    graphs = _Loader(nodes.graphs)
     node_states = _Loader(nodes.states)
     node_states_at = _Loader(nodes.states_at)
     outputs_at = _Loader(nodes.all_outputs_at)

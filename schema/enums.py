@@ -17,6 +17,11 @@ PAUSING and CANCELLING: the change is requested, but not complete. Every active 
 never change.""",
 )
 NodeStatus = strawberry.enum(states.NodeStatus)
+EdgeStatus = strawberry.enum(
+    states.EdgeStatus,
+    description="""PENDING: the source of the edge has not run yet, or runs again. TAKEN: the source left by the edge.
+SKIPPED: the source left by other edges, was skipped, or has ended with its run.""",
+)
 RunAction = strawberry.enum(states.RunAction)
 RunSource = strawberry.enum(states.RunSource)
 RunMode = strawberry.enum(
@@ -28,5 +33,10 @@ through timers, retries and child runs.""",
 VersionStatus = strawberry.enum(states.VersionStatus)
 LogLevel = strawberry.enum(states.LogLevel)
 Severity = strawberry.enum(states.Severity)
-RunEventType = strawberry.enum(states.EventType, name="RunEventType")
+RunEventType = strawberry.enum(
+    states.EventType,
+    name="RunEventType",
+    description="""RUN_STATUS, NODE_STATE, CHECKPOINT and LOG are numbered events, which `events` lists. EDGE_STATE, \
+OUTPUT_DELTA and PROGRESS are sent live only, by `runUpdates`.""",
+)
 ProblemCode = strawberry.enum(problems.ProblemCode)

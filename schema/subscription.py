@@ -6,22 +6,32 @@ resolvers/runs/subscriptions.py.
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Annotated, Any
 
 import strawberry
 from strawberry.types.nodes import SelectedField
 
-from engine.states import RunStatus
+from engine.states import EventType, RunStatus
 from persistence.runs.run import Run
 from resolvers.runs import subscriptions
 from resolvers.runs.queries import NodeView
-from resolvers.runs.subscriptions import NodeUpdate
+from resolvers.runs.subscriptions import NodeUpdate, RunSnapshot
 from schema import enums as enums
 from schema.info import Info
 from schema.runs.event import EVENT_TYPES as EVENT_TYPES
-from schema.runs.event import RunEvent
+from schema.runs.event import (
+    CheckpointSavedType,
+    EdgeStateChanged,
+    HistoryExpired,
+    LogRecordedType,
+    NodeOutputDelta,
+    NodeStateChanged,
+    RunEvent,
+    RunProgressed,
+    RunStatusChanged,
+)
 from schema.runs.inputs import RunFilterInput, run_filter
-from schema.runs.node_state import NodeStateType
+from schema.runs.node_state import EdgeStateType, NodeStateType
 from schema.runs.run import RunType
 from schema.workflows.draft import WorkflowDraft
 
@@ -50,10 +60,15 @@ class NodeStateUpdate:
     def snapshot(update: Update) -> bool:
         return update.is_snapshot
 
-    @strawberry.field(graphql_type=RunType)
+    @strawberry.field(
+        graphql_type=RunType,
+        description="The run as of this `seq`: its status, message and progress, and no output or error before its end. "
+        "What it reads in addition (`nodeStates`, `waits`, `events` and so on) is as of now.",
+    )
     @staticmethod
     async def run(update: Update, info: Info) -> Run | None:
-        return await info.context.loaders.run.load(update.run_id)
+        run = await info.context.loaders.run.load(update.run_id)
+        return None if run is None else update.as_run(run)
 
     @strawberry.field(graphql_type=NodeStateType | None, description="Null if only the run changed.")
     @staticmethod
@@ -61,15 +76,74 @@ class NodeStateUpdate:
         return update.view
 
 
+ParentSnapshot = strawberry.Parent[RunSnapshot]
+
+
+@strawberry.type(
+    name="RunSnapshot",
+    description="The whole state of a run after the event `seq`, in one message. Fields that `run` reads in addition are "
+    "as of now.",
+)
+class RunSnapshotType:
+    seq: int
+    edge_states: list[EdgeStateType] = strawberry.field(description="Every edge, in the order of the spec.")
+
+    @classmethod
+    def is_type_of(cls, value: object, _: object) -> bool:
+        return isinstance(value, RunSnapshot)
+
+    @strawberry.field(graphql_type=RunType)
+    @staticmethod
+    def run(snapshot: ParentSnapshot) -> Run:
+        return snapshot.run
+
+    @strawberry.field(graphql_type=list[NodeStateType], description="Every node, in the order of the spec.")
+    @staticmethod
+    def node_states(snapshot: ParentSnapshot) -> list[NodeView]:
+        return snapshot.node_states
+
+
+RunUpdate = Annotated[
+    RunSnapshotType
+    | NodeStateChanged
+    | EdgeStateChanged
+    | NodeOutputDelta
+    | LogRecordedType
+    | CheckpointSavedType
+    | RunStatusChanged
+    | RunProgressed
+    | HistoryExpired,
+    strawberry.union("RunUpdate", description="Everything that a live view of a run shows."),
+]
+
+
 @strawberry.type
 class Subscription:
+    @strawberry.subscription(
+        graphql_type=RunUpdate,
+        description="Everything that a live view of a run shows, in one sequence: first the whole state as one "
+        "RunSnapshot, then every change in the order of `seq`, up to the end of the run. `types` selects the changes; "
+        "by default all are sent. To reconnect, pass the last `seq` received as `after`: no numbered event is missed "
+        "or repeated, and no snapshot is sent. `after: 0` sends the history from the beginning. If retention has "
+        "deleted a part of it, HistoryExpired and a new RunSnapshot are sent.",
+    )
+    @staticmethod
+    async def run_updates(
+        info: Info, run_id: strawberry.ID, after: int | None = None, types: list[EventType] | None = None
+    ) -> AsyncGenerator[Any]:
+        async with aclosing(
+            subscriptions.run_updates(info.context, run_id, after, types, with_values=_selects_values(info))
+        ) as updates:
+            async for update in updates:
+                yield update
+
     @strawberry.subscription(
         graphql_type=NodeStateUpdate,
         description="For a live run view. Sends the state of every node at "
         "once (`snapshot: true`), then every change "
         "in order, and ends when the run is terminal. To reconnect, pass "
         "the last `seq` received as `after`: no change "
-        "is missed or repeated.",
+        "is missed or repeated. `runUpdates` sends edges, text, logs and checkpoints as well.",
     )
     @staticmethod
     async def node_states(info: Info, run_id: strawberry.ID, after: int | None = None) -> AsyncGenerator[Any]:
@@ -92,7 +166,9 @@ class Subscription:
                 yield event
 
     @strawberry.subscription(
-        graphql_type=RunType, description="Every run that is created or changed, to keep a list up to date."
+        graphql_type=RunType,
+        description="Every run that is created or changed, to keep a list up to date. "
+        "The progress of a run is sent about once a second.",
     )
     @staticmethod
     async def runs(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from redis.asyncio import Redis
 
-from engine.events import CheckpointSaved, EventData, NodeChange, NodeState, StatusChange
+from engine.events import CheckpointSaved, EventData, NodeChange, NodeState, OutputDelta, StatusChange
 from engine.runtime.ports import CheckpointRecord, Entry, RunChange
 from engine.states import NodeStatus, RunStatus
 from persistence.caller import Caller
@@ -62,6 +62,9 @@ class HeldRun:
 
     async def commit(self, entry: Entry) -> int:
         return await self._journal.commit(entry)
+
+    def stream(self, delta: OutputDelta) -> None:
+        self._journal.stream(self.run_id, delta)
 
     async def node(self, node_id: str, status: NodeStatus, **values: object) -> int:
         return await self.record(NodeChange(NodeState(self.run_id, node_id, status, **values)))  # type: ignore[arg-type]

@@ -23,8 +23,9 @@ def taken_edges(out: Sequence[PlanEdge], port: str | None, holds: Callable[[Plan
         The edges of `port` and the edges without a port whose condition holds or which have none.
         Edges without a port are not taken if the node leaves by `error`.
     """
-    return {edge.index for edge in out if _matches_port(edge, port) and (edge.condition is None or holds(edge))}
+    return {edge.index for edge in out if leaves_by(edge.port, port) and (edge.condition is None or holds(edge))}
 
 
-def _matches_port(edge: PlanEdge, port: str | None) -> bool:
-    return edge.port == port if edge.port is not None else port != ERROR_PORT
+def leaves_by(edge_port: str | None, port: str | None) -> bool:
+    """Return whether an edge with the port `edge_port` is taken when its node leaves by `port`."""
+    return edge_port == port if edge_port is not None else port != ERROR_PORT

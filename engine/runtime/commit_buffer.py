@@ -57,6 +57,8 @@ class CommitBuffer:
             self._waits.abandon()
         entry = self._entry(record, failure)
         entry.change = change
+        if change.status is RunStatus.COMPLETED:
+            entry.progress = 1.0
         status_event = StatusChange(change.status, change.expected, change.message or "")
         entry.events_to_write.append((datetime.now(UTC), status_event))
         self._in_flight.append(self._journal.commit(entry))

@@ -17,7 +17,7 @@ from typing import Any
 
 from langgraph.errors import GraphDrained
 
-from engine.graph.channels import NODE_RECORDS
+from engine.graph.channels import NODE_RECORDS, NodeRecord
 from engine.graph.compiler import CompiledGraph
 from engine.graph.position import Position
 from engine.runtime.commit_buffer import CommitBuffer
@@ -29,7 +29,7 @@ from engine.runtime.scheduler import NodeScheduler
 from engine.runtime.stop import StopControl
 from engine.runtime.task_runner import TaskRunner
 from engine.runtime.waits import Waits
-from engine.states import RunStatus
+from engine.states import IN_PROGRESS, RunStatus
 
 PATIENCE_S = 5.0
 """A timer that ends within this many seconds is awaited in the process. For a later one the run
@@ -51,7 +51,7 @@ class RunExecutor:
     ) -> None:
         self.info, self.compiled, self.head = info, compiled, head
         self.final_status: RunStatus | None = None
-        self.state, self.waits = RunState(info.id, len(compiled.plan.nodes)), Waits()
+        self.state, self.waits = RunState(info.id, len(compiled.plan.nodes), compiled.plan.nodes), Waits()
         self.position = Position(compiled.plan)
         self._tasks = TaskRunner(info, compiled.bound_nodes, self.state, journal, resources)
         self._stop = StopControl(self._tasks, info.failure)
@@ -135,6 +135,10 @@ class RunExecutor:
     def running_nodes(self) -> list[str]:
         return [*self.state.running_nodes, *self.state.retrying_nodes]
 
+    def needs_state(self, node_id: str, record: NodeRecord) -> bool:
+        is_in_loop = node_id in self.compiled.plan.nodes and bool(self.compiled.plan.nodes[node_id].loops)
+        return record.status in IN_PROGRESS or (is_in_loop and record.visits > 0)
+
     async def commit_superstep(self, record: CheckpointRecord, *, has_next: bool) -> None:
         self._has_next = has_next
         await self._commit(record)
@@ -149,7 +153,7 @@ class RunExecutor:
         A clone, and a head of an older release, may have joins that are complete and have not
         fired: the nodes behind them become due here.
         """
-        self.state.restore(resume_state.records, resume_state.usage)
+        self.state.restore(resume_state.records, resume_state.states)
         self.waits.restore(resume_state.waits)
         nodes = self.compiled.plan.nodes
         due = {node_id: signal.round_of(nodes[node_id]) for node_id, signal in resume_state.due.items()}
@@ -304,7 +308,7 @@ class RunExecutor:
             self._scheduler.interrupt_running()
             change = replace(change, wake_at=self.waits.next_due)
         elif change.status.is_terminal:
-            self._scheduler.cancel_unfinished()
+            self._scheduler.cancel_unfinished(with_idle=change.status is RunStatus.CANCELLED)
         else:
             self._scheduler.record_usage()
         await self._commit_status(self._new_checkpoint(), change)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from langgraph.types import Send
 
-from engine.events import EventData, OutputDelta, RunError, Usage
+from engine.events import EventData, NodeState, OutputDelta, RunError
 from engine.graph.channels import NodeRecord, Signal
 from engine.graph.plan import Round
 from engine.sdk.node import Output
@@ -102,8 +102,7 @@ class ResumeState:
         due: The nodes that the Sends of the head start, in their order.
         step: The step of the head.
         waits: The open waits.
-        usage: The usage so far of the unfinished visits, by node. Whoever continues a visit adds to
-            it.
+        states: The stored states of the nodes for which `AttachedRun.needs_state` is True.
         tokens: Settled edges that an older release has stored on top of the head: the index of the
             edge, its round at the target and whether it is taken.
     """
@@ -113,7 +112,7 @@ class ResumeState:
     due: Mapping[str, Signal]
     step: int
     waits: list[OpenWait] = field(default_factory=list)
-    usage: Mapping[str, Usage] = field(default_factory=dict)
+    states: Mapping[str, NodeState] = field(default_factory=dict)
     tokens: Sequence[tuple[int, Round, bool]] = ()
 
 
@@ -187,6 +186,14 @@ class AttachedRun(Protocol):
     @property
     def running_nodes(self) -> list[str]:
         """The nodes that run beside the graph, or wait for their next attempt."""
+        ...
+
+    def needs_state(self, node_id: str, record: NodeRecord) -> bool:
+        """Whether the run needs the stored state of a node to continue.
+
+        That is an unfinished visit, which keeps its start and its usage, and a node in a loop,
+        whose next visit counts the edges of the earlier ones.
+        """
         ...
 
     async def commit_superstep(self, record: CheckpointRecord, *, has_next: bool) -> None:

@@ -73,7 +73,8 @@ class NodeReporter:
         self._state.evolve(self._node_id, usage=usage if before is None else before + usage)
 
     def post(self, at: datetime, data: EventData) -> None:
-        self._journal.post(Entry(self._info.id, self._info.epoch, self._info.lineage, [(at, data)]))
+        info = self._info
+        self._journal.post(Entry(info.id, info.epoch, info.lineage, [(at, data)], progress=self._state.progress))
 
     def _publish(self, **changes: Any) -> None:
         self.post(datetime.now(UTC), NodeChange(self._state.evolve(self._node_id, **changes)))

@@ -9,21 +9,23 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from engine.events import EventData, NodeChange, NodeState, Usage
+from engine.events import EdgeVisits, EventData, NodeChange, NodeState
 from engine.graph.channels import NodeRecord
-from engine.graph.plan import Round
-from engine.states import EXECUTED, NodeStatus, progress_from_counts
+from engine.graph.edge_states import edge_visits
+from engine.graph.plan import PlanNode, Round
+from engine.states import EXECUTED, NodeStatus, ProgressCounter
 
 
 class RunState:
     """The records and states of the nodes of one run.
 
-    `total` is the number of nodes of the spec. `events` are the events of the next commit, in
-    order.
+    `total` is the number of nodes of the spec, and `nodes` are those of its plan. `events` are the
+    events of the next commit, in order.
     """
 
-    def __init__(self, run_id: str, total: int) -> None:
+    def __init__(self, run_id: str, total: int, nodes: Mapping[str, PlanNode] | None = None) -> None:
         self.run_id, self.total = run_id, total
+        self._nodes = nodes or {}
         self.records: dict[str, NodeRecord] = {}
         self.node_states: dict[str, NodeState] = {}
         self._changed: set[str] = set()
@@ -33,6 +35,7 @@ class RunState:
         self.events: list[tuple[datetime, EventData]] = []
         # Maintained with each change: a new count for each superstep would cost time by graph size.
         self._count: Counter[NodeStatus] = Counter()
+        self._progress = ProgressCounter(total)
 
     def node_state(self, node_id: str, **changes: Any) -> NodeState:
         """Return the state of a node with some changes, without storing them."""
@@ -42,14 +45,37 @@ class RunState:
         record = self.records.get(node_id)
         return NodeState(self.run_id, node_id, **{"visits": record.visits if record else 0, **changes})
 
+    def visit_state(self, node_id: str, visits: int) -> NodeState:
+        """Return the state of a node if it is of this visit; else a new state for this visit."""
+        state = self.node_states.get(node_id)
+        if state is not None and state.visits == visits and state.status not in EXECUTED:
+            return state
+        return NodeState(self.run_id, node_id, visits=visits, edges=self.earlier_edges(node_id))
+
+    def earlier_edges(self, node_id: str) -> tuple[EdgeVisits, ...] | None:
+        """Return the edges that a node has taken so far, for a state of its next visit or skip."""
+        state, node = self.node_states.get(node_id), self._nodes.get(node_id)
+        if state is None or node is None or not state.visits:
+            return None
+        return tuple(edge_visits(node.out, state, node.spec.on_error).values()) or None
+
     def evolve(self, node_id: str, **changes: Any) -> NodeState:
         """Change the state of a node without an event."""
         state = self.node_states[node_id] = self.node_state(node_id, **changes)
+        if "progress" in changes:
+            self._progress.set(node_id, state.status, state.progress)
         return state
 
-    def add_change(self, state: NodeState, at: datetime | None = None) -> None:
-        """Set the state of a node, with an event in the next commit. `at` is now by default."""
+    def add_change(self, state: NodeState, at: datetime | None = None, *, ends_run: bool = False) -> None:
+        """Set the state of a node, with an event in the next commit.
+
+        Args:
+            state: The new state.
+            at: The time of the event; now by default.
+            ends_run: Whether it is a failure that ends the run.
+        """
         self.node_states[state.node_id] = state
+        self._progress.set(state.node_id, state.status, state.progress, ends_run=ends_run)
         self.events.append((at or datetime.now(UTC), NodeChange(state)))
 
     def set_record(self, node_id: str, record: NodeRecord) -> None:
@@ -68,7 +94,8 @@ class RunState:
         if has_event:
             if record.visited is not None and node_id in self.node_states:
                 self._before_skip.setdefault(node_id, self.node_states[node_id])
-            self.add_change(NodeState(self.run_id, node_id, NodeStatus.SKIPPED, visits=record.visits, progress=0.0))
+            edges = self.earlier_edges(node_id)
+            self.add_change(NodeState(self.run_id, node_id, NodeStatus.SKIPPED, visits=record.visits, edges=edges))
         self.set_record(node_id, record)
 
     def unskip(self, node_id: str) -> None:
@@ -79,8 +106,23 @@ class RunState:
         shown = self.node_states.get(node_id)
         if shown is not None and shown.status is not NodeStatus.SKIPPED:
             return  # The skip had no event.
-        result = {"progress": 1.0, "output": record.output, "has_output": True}
-        self.add_change(before or NodeState(self.run_id, node_id, record.status, record.visits, **result))
+        self.add_change(before or self._restored_state(node_id, record, None if shown is None else shown.edges))
+
+    def _restored_state(self, node_id: str, record: NodeRecord, edges: tuple[EdgeVisits, ...] | None) -> NodeState:
+        """Return the state after the latest visit of a node, which an earlier claim has executed."""
+        node, taken = self._nodes.get(node_id), {one.edge for one in edges or () if one.taken}
+        ports = [edge.port for edge in node.out if edge.index in taken and edge.port] if node else []
+        return NodeState(
+            self.run_id,
+            node_id,
+            record.status,
+            record.visits,
+            progress=1.0 if record.status is NodeStatus.COMPLETED else 0.0,
+            output=record.output,
+            has_output=True,
+            port=ports[0] if ports else None,
+            edges=edges,
+        )
 
     @property
     def has_changes(self) -> bool:
@@ -123,16 +165,18 @@ class RunState:
 
     @property
     def progress(self) -> float:
-        """The executed share of the nodes that the run can still reach, from 0.0 to 1.0."""
-        executed = sum(self._count[status] for status in EXECUTED)
-        return progress_from_counts(executed, self._count[NodeStatus.SKIPPED], self.total)
+        """The progress of the run, from 0.0 to 1.0; see ProgressCounter."""
+        return self._progress.value
 
-    def restore(self, records: dict[str, NodeRecord], usage: Mapping[str, Usage]) -> None:
-        """Adopt the stored records, and the usage of unfinished visits by node.
+    def restore(self, records: dict[str, NodeRecord], states: Mapping[str, NodeState]) -> None:
+        """Adopt the stored records, and the stored states of some nodes.
 
         Call it before any other change.
         """
         self.records = records
         self._count = Counter(record.status for record in records.values())
-        for node_id, used in usage.items():
-            self.evolve(node_id, usage=used)
+        self._progress = ProgressCounter(self.total, {name: record.status for name, record in records.items()})
+        self.node_states = dict(states)
+        for node_id, state in states.items():
+            if records[node_id].status not in EXECUTED:
+                self._progress.set(node_id, records[node_id].status, state.progress)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, assert_never
 from langgraph.constants import TASKS
 from langgraph.types import Send
 
-from engine.events import NodeState, RunError
+from engine.events import EdgeVisits, NodeState, RunError
 from engine.expressions import evaluator
 from engine.graph.channels import NodeRecord, Signal, Write
 from engine.graph.compiler import CompiledGraph
+from engine.graph.edge_states import edges_after
 from engine.graph.plan import PlanEdge, PlanNode, Round
 from engine.graph.position import Position, Progress
 from engine.graph.routing import taken_edges
@@ -134,16 +135,30 @@ class NodeScheduler:
         output, port, error = _interpret(node, result)
         status = NodeStatus.FAILED if error else NodeStatus.COMPLETED
         self.state.set_record(node.id, NodeRecord(status, record.visits, record.round, output))
-        self._record_end(node, record, result, output, error, node_input)
-        if error is not None and node.spec.on_error is OnError.FAIL:
-            self.stop.fail(error)
-            return ()
-        try:
-            taken = taken_edges(node.out, port, lambda edge: self._holds(node, edge))
-        except evaluator.ExpressionError as problem:
-            self.stop.fail(RunError("EXPRESSION", f"the condition of an edge out of {node.id!r}: {problem}", node.id))
+        taken = self._taken_edges(node, port, error)
+        edges = self._edges_after(node, record, port, set() if taken is None else taken)
+        self._record_end(node, record, result, output, error, node_input, port, edges)
+        if taken is None:
             return ()
         return [*self._advance(self.position.settle(node.id, taken)), *self._cancel_superfluous()]
+
+    def _taken_edges(self, node: PlanNode, port: str | None, error: RunError | None) -> set[int] | None:
+        """Return the edges by which a node leaves; None if the run ends instead, because it fails."""
+        if error is not None and node.spec.on_error is OnError.FAIL:
+            self.stop.fail(error)
+            return None
+        try:
+            return taken_edges(node.out, port, lambda edge: self._holds(node, edge))
+        except evaluator.ExpressionError as problem:
+            self.stop.fail(RunError("EXPRESSION", f"the condition of an edge out of {node.id!r}: {problem}", node.id))
+            return None
+
+    def _edges_after(
+        self, node: PlanNode, record: NodeRecord, port: str | None, taken: set[int]
+    ) -> tuple[EdgeVisits, ...] | None:
+        """Return what the state of the node stores about its edges; see engine.graph.edge_states."""
+        earlier = None if record.visits == 1 else self.state.earlier_edges(node.id)
+        return edges_after(node.out, earlier, record.visits, port, taken)
 
     def _advance(self, progress: Progress) -> Sequence[Write]:
         """Skip and restore nodes as the position has decided. Return Sends of the due nodes."""
@@ -164,16 +179,16 @@ class NodeScheduler:
     ) -> Sequence[Write]:
         """Open a wait. The node settles when it ends, and delays only the nodes behind it."""
         wait = self.waits.open(node.id, record.visits, outcome, node_input)
-        state = self.state.evolve(
-            node.id,
+        state = self.state.visit_state(node.id, record.visits)
+        waiting = replace(
+            state,
             status=NodeStatus.WAITING,
-            visits=record.visits,
             attempt=result.attempts,
             input=node_input,
             message=_wait_message(wait),
-            started_at=result.started_at,
+            started_at=state.started_at or result.started_at,
         )
-        self.state.add_change(state, result.ended_at)
+        self.state.add_change(waiting, result.ended_at)
         self.state.set_record(node.id, record.evolve(status=NodeStatus.WAITING))
         return self._cancel_superfluous()
 
@@ -183,8 +198,16 @@ class NodeScheduler:
         """Open the wait for the next attempt. Its number and its time are durable with the failure."""
         self.waits.open_backoff(node.id, record.visits, pause_s)
         message = f"attempt {result.attempts} failed: {error.message}; the next begins in {pause_s:g} s"
-        changes = {"status": NodeStatus.RETRYING, "visits": record.visits, "attempt": result.attempts}
-        self.state.add_change(self.state.evolve(node.id, **changes, error=error, message=message), result.ended_at)
+        state = self.state.visit_state(node.id, record.visits)
+        retrying = replace(
+            state,
+            status=NodeStatus.RETRYING,
+            attempt=result.attempts,
+            error=error,
+            message=message,
+            started_at=state.started_at or result.started_at,
+        )
+        self.state.add_change(retrying, result.ended_at)
         self.state.set_record(node.id, record.evolve(status=NodeStatus.RETRYING))
         return ()
 
@@ -222,13 +245,14 @@ class NodeScheduler:
         wait, record = self.waits.cancel(node_id), self.state.records[node_id]
         state = self.state.node_state(node_id, visits=record.visits)
         if wait is not None and wait.kind is not WaitKind.RETRY:
-            state = replace(state, attempt=1, input=wait.prompt, started_at=wait.since)
+            state = replace(state, attempt=1, input=wait.prompt, started_at=state.started_at or wait.since)
         return self._set_cancelled(state, join_id)
 
     def _cancel_due(self, node_id: str, before: NodeRecord, round_: Round, join_id: str) -> Sequence[Write]:
         """Cancel a node instead of starting it. `before` is its record."""
         self.state.set_record(node_id, before.evolve(status=NodeStatus.CANCELLED, round=round_, visited=None))
-        return self._set_cancelled(NodeState(self.info.id, node_id, visits=before.visits), join_id)
+        edges = self.state.earlier_edges(node_id)
+        return self._set_cancelled(NodeState(self.info.id, node_id, visits=before.visits, edges=edges), join_id)
 
     def _set_cancelled(self, state: NodeState, join_id: str) -> Sequence[Write]:
         """Set a node to CANCELLED, and settle its edges as not taken."""
@@ -255,15 +279,21 @@ class NodeScheduler:
             if state.usage is not None:
                 self.state.add_change(state)
 
-    def cancel_unfinished(self) -> None:
+    def cancel_unfinished(self, *, with_idle: bool) -> None:
         """Set the nodes that ran or waited when the run ended to CANCELLED.
 
-        Their partial output stays.
+        Their partial output stays. With `with_idle`, the nodes that have not started are CANCELLED
+        as well; they have no record, so a retry of the run starts them.
         """
+        now = datetime.now(UTC)
         for node_id in [*self.state.running_nodes, *self.state.retrying_nodes, *self.state.waiting_nodes]:
             record = self.state.records[node_id]
             self.state.set_record(node_id, record.evolve(status=NodeStatus.CANCELLED))
-            self.state.add_change(self.state.evolve(node_id, status=NodeStatus.CANCELLED, visits=record.visits))
+            state = self.state.node_state(node_id, visits=record.visits)
+            self.state.add_change(replace(state, status=NodeStatus.CANCELLED, completed_at=now), now)
+        for node_id in self.compiled.plan.nodes if with_idle else ():
+            if node_id not in self.state.records:
+                self.state.add_change(NodeState(self.info.id, node_id, NodeStatus.CANCELLED, completed_at=now), now)
 
     def _record_end(
         self,
@@ -273,22 +303,27 @@ class NodeScheduler:
         output: JSON,
         error: RunError | None,
         node_input: JSON,
+        port: str | None,
+        edges: tuple[EdgeVisits, ...] | None,
     ) -> None:
-        state = self.state.evolve(
-            node.id,
+        state = self.state.visit_state(node.id, record.visits)
+        ended = replace(
+            state,
             status=NodeStatus.FAILED if error else NodeStatus.COMPLETED,
-            visits=record.visits,
             attempt=result.attempts,
             message=None,
-            progress=1.0,
+            progress=state.progress if error else 1.0,
             input=node_input,
             output=output,
             has_output=True,
             error=error,
-            started_at=result.started_at,
+            started_at=state.started_at or result.started_at,
             completed_at=result.ended_at,
+            port=port,
+            edges=edges,
         )
-        self.state.add_change(state, result.ended_at)
+        ends_run = error is not None and node.spec.on_error is OnError.FAIL
+        self.state.add_change(ended, result.ended_at, ends_run=ends_run)
 
     def _holds(self, node: PlanNode, edge: PlanEdge) -> bool:
         names = (*self.compiled.bound_nodes[node.id].names, node.id)

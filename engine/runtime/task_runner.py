@@ -13,7 +13,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from engine.events import NodeState, Usage
 from engine.graph.bound_node import BoundNode
 from engine.graph.channels import NodeRecord
 from engine.graph.plan import Plan, PlanNode
@@ -63,19 +62,28 @@ class TaskRunner:
         self._cancelled_at: float | None = None
         self._results: list[TaskResult] = []
 
-    def schedule(self, node: PlanNode, record: NodeRecord, usage: Usage | None = None) -> None:
+    def schedule(self, node: PlanNode, record: NodeRecord) -> None:
         """Schedule a node to start after the commit of this superstep, which sets it to RUNNING.
+
+        A visit that starts again keeps the time of its first start, and its usage so far.
 
         Args:
             node: The node.
             record: Its record in this visit.
-            usage: The usage so far of this visit, if it starts again.
         """
-        now = datetime.now(UTC)
-        state = NodeState(
-            self._info.id, node.id, NodeStatus.RUNNING, record.visits, record.attempt, started_at=now, usage=usage
+        state = self._state.visit_state(node.id, record.visits)
+        running = replace(
+            state,
+            status=NodeStatus.RUNNING,
+            attempt=record.attempt,
+            progress=0.0,
+            message=None,
+            partial_output=None,
+            error=None,
+            started_at=state.started_at or datetime.now(UTC),
+            completed_at=None,
         )
-        self._state.add_change(state)
+        self._state.add_change(running)
         self._scheduled.append((node, record))
 
     def retry(self, node: PlanNode) -> None:
@@ -83,7 +91,7 @@ class TaskRunner:
         before = self._state.records[node.id]
         record = before.evolve(status=NodeStatus.RUNNING, attempt=before.attempt + 1)
         self._state.set_record(node.id, record)
-        changes = {"status": record.status, "visits": record.visits, "attempt": record.attempt}
+        changes = {"status": record.status, "visits": record.visits, "attempt": record.attempt, "progress": 0.0}
         started_at = self._state.node_state(node.id).started_at or datetime.now(UTC)
         cleared = {"message": None, "partial_output": None}
         self._state.add_change(self._state.node_state(node.id, **changes, **cleared, started_at=started_at))
@@ -104,7 +112,7 @@ class TaskRunner:
             if record.status is not NodeStatus.RUNNING:
                 record = record.evolve(status=NodeStatus.RUNNING)
                 self._state.set_record(node_id, record)
-            self.schedule(plan.nodes[node_id], record, self._state.node_state(node_id).usage)
+            self.schedule(plan.nodes[node_id], record)
 
     def start_scheduled(self) -> None:
         """Start the tasks of all scheduled nodes."""

@@ -15,10 +15,10 @@ from langgraph.checkpoint.base import PendingWrite as GraphWrite
 from typeid import TypeID
 from uuid_utils import UUID
 
-from engine.events import Usage
+from engine.events import NodeState
 from engine.graph.channels import NODE_RECORDS, NodeRecord, records_from
 from persistence.checkpoints.codec import fold, unpack, unpack_write
-from persistence.events.codec import usage_of
+from persistence.events.codec import NODE_STATE_ROW, node_state_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,16 @@ async def _outputs(pool: asyncpg.Pool, run_id: str, seq: int | None) -> dict[str
     return {row["node_id"]: row["output"] for row in await pool.fetch(_OUTPUTS, run_id, seq)}
 
 
-async def usage_of_visits(pool: asyncpg.Pool, run_id: str, visits: Mapping[str, int]) -> dict[str, Usage]:
-    """Read the stored model usage of these visits. `visits` are their numbers, by node."""
-    rows = await pool.fetch(_USAGE, run_id, list(visits), list(visits.values()))
-    usages = {row["node_id"]: usage_of(row["usage"]) for row in rows}
-    return {node_id: usage for node_id, usage in usages.items() if usage is not None}
+async def states_of_visits(pool: asyncpg.Pool, run_id: str, visits: Mapping[str, int]) -> dict[str, NodeState]:
+    """Read the stored states of nodes, if they are of these visits.
+
+    Args:
+        pool: Connections to Postgres.
+        run_id: The run.
+        visits: The numbers of the visits, by node.
+    """
+    rows = await pool.fetch(_STATES, run_id, list(visits), list(visits.values()))
+    return {row["node_id"]: node_state_of(tuple(row)) for row in rows}
 
 
 def _value_of(row: Any, outputs: dict[str, Any]) -> Any:
@@ -125,9 +130,10 @@ WHERE run_id = $1 AND output IS NOT NULL AND CASE WHEN $2::int IS NULL THEN supe
     ELSE seq <= $2 AND (superseded_seq IS NULL OR superseded_seq > $2) END
 ORDER BY node_id, seq DESC
 """
-_USAGE = """
-SELECT s.node_id, s.usage FROM node_states s JOIN unnest($2::text[], $3::int[]) AS v(node_id, visits)
-    USING (node_id, visits) WHERE s.run_id = $1
+_STATES = f"""
+SELECT {", ".join(f"s.{column}" for column in NODE_STATE_ROW)}
+FROM node_states s JOIN unnest($2::text[], $3::int[]) AS v(node_id, visits) USING (node_id, visits)
+WHERE s.run_id = $1
 """
 _WRITES = """
 SELECT task_id, channel, value FROM pending_writes WHERE run_id = $1 AND checkpoint_id = $2 ORDER BY idx

@@ -25,9 +25,9 @@ from engine.graph.channels import NODE_RECORDS, NodeRecord
 from engine.graph.head import TaskWrite, head_checkpoint, next_nodes, with_sends
 from engine.graph.position import JOIN, LOOP
 from engine.runtime.ports import AttachedRun, CheckpointRecord, ResumeState
-from engine.states import IN_PROGRESS, WITH_WAIT
+from engine.states import WITH_WAIT
 from persistence.checkpoints.codec import CheckpointDelta, pack
-from persistence.checkpoints.loader import checkpoint_id, config_of, graph_id, load, usage_of_visits
+from persistence.checkpoints.loader import checkpoint_id, config_of, graph_id, load, states_of_visits
 from persistence.db.clock_skew import ClockSkew
 from persistence.runs.waits import open_waits
 
@@ -90,14 +90,14 @@ class Saver(BaseCheckpointSaver[int]):
         # The next checkpoint replaces pending writes, so it has to contain all of the state.
         thread.since_full = FULL_EVERY if stored.writes else stored.since_full
         is_waiting = any(record.status in WITH_WAIT for record in records.values())
-        unfinished = {id_: record.visits for id_, record in records.items() if record.status in IN_PROGRESS}
+        needed = {id_: record.visits for id_, record in records.items() if run.needs_state(id_, record)}
         return ResumeState(
             records,
             values,
             {send.node: send.arg for send in sends},
             stored.metadata.get("step", 0),
             waits=await open_waits(self._pool, run.run_id, self._clock_skew.offset) if is_waiting else [],
-            usage=await usage_of_visits(self._pool, run.run_id, unfinished) if unfinished else {},
+            states=await states_of_visits(self._pool, run.run_id, needed) if needed else {},
             tokens=tokens,
         )
 

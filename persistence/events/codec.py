@@ -17,6 +17,7 @@ from sqlalchemy import make_url
 
 from engine.events import (
     CheckpointSaved,
+    EdgeVisits,
     Event,
     EventData,
     LiveDelta,
@@ -36,7 +37,7 @@ INLINE_LIMIT = 16 * 1024
 """Input and output together, in bytes of JSON, up to which a payload carries them."""
 
 _KEYS = ("run_id", "node_id", "seq", "output_seq")
-_JSON_COLUMNS = ("error", "usage")
+_JSON_COLUMNS = ("error", "usage", "edges")
 _PLAIN_COLUMNS = tuple(str(c.name) for c in node_states.columns if c.name not in (*_KEYS, *_JSON_COLUMNS))
 _POSTGRES = make_url("postgresql+asyncpg://").get_dialect()()
 NODE_STATE_COLUMNS = {
@@ -89,6 +90,16 @@ def usage_of(body: dict[str, Any] | None) -> Usage | None:
     return None if body is None else Usage(**body)
 
 
+def _edges_body(edges: Sequence[EdgeVisits]) -> list[JSON]:
+    # orjson does not encode named tuples.
+    return [list(edge) for edge in edges]
+
+
+def edges_of(body: list[Any] | None) -> tuple[EdgeVisits, ...] | None:
+    """Decode the edges of a node from `node_states.edges` and event bodies."""
+    return None if body is None else tuple(EdgeVisits(*edge) for edge in body)
+
+
 def _unchanged(body: JSON) -> JSON:
     return body
 
@@ -103,6 +114,7 @@ def node_state_values(state: NodeState, encode: Callable[[JSON], Any] = _unchang
         *_plain_values(state),
         None if error is None else encode(error_body(error)),
         None if usage is None else encode(usage_body(usage)),
+        None if state.edges is None else encode(_edges_body(state.edges)),
     )
 
 
@@ -118,6 +130,7 @@ def node_state_of(row: Sequence[Any]) -> NodeState:
     fields = dict(zip(NODE_STATE_COLUMNS, values, strict=True))
     fields["status"] = NodeStatus(fields["status"])
     fields["error"], fields["usage"] = error_of(fields["error"]), usage_of(fields["usage"])
+    fields["edges"] = edges_of(fields["edges"])
     # The output of an earlier visit is not the output of a node in its next visit; events say the
     # same.
     has_output = output_seq == seq
@@ -144,15 +157,19 @@ def body_of(data: EventData) -> dict[str, JSON]:
 
 
 def _state_body(state: NodeState) -> dict[str, JSON]:
-    body = dict(zip(_PLAIN_COLUMNS, _plain_values(state), strict=False))
+    # A reader takes a column that the body lacks as its default.
+    columns = zip(_PLAIN_COLUMNS, _plain_values(state), strict=False)
+    body = {name: value for name, value in columns if value is not None}
     for name in _TIMESTAMPS:
-        if (moment := body[name]) is not None:
-            body[name] = moment.isoformat()
+        if name in body:
+            body[name] = body[name].isoformat()
     body["error"] = error_body(state.error)
     body["has_output"] = state.has_output
     body["is_stored"] = is_stored(state)
     if state.usage is not None:
         body["usage"] = usage_body(state.usage)
+    if state.edges is not None:
+        body["edges"] = _edges_body(state.edges)
     if state.output_seq is not None:
         # Set where a rewind restores a state: its values stay where they were stored.
         body["output_seq"] = state.output_seq
@@ -174,6 +191,8 @@ def data_of(type: EventType | str, node_id: str | None, body: dict[str, Any], ru
             return CheckpointSaved(body["checkpoint_id"], body["step"])
         case EventType.LOG:
             return LogRecorded(LogLevel(body["level"]), body["message"], node_id, body["fields"])
+        case live:
+            raise ValueError(f"an event of the type {live} is never stored")
 
 
 def _state_of(node_id: str, body: dict[str, Any], run_id: str, seq: int) -> NodeState:
@@ -187,8 +206,9 @@ def _state_of(node_id: str, body: dict[str, Any], run_id: str, seq: int) -> Node
         fields["input"], fields["output"] = values
     elif body["is_stored"]:
         fields["output_seq"] = body.get("output_seq", seq)
-    error, usage = error_of(body["error"]), usage_of(body.get("usage"))
-    return NodeState(run_id, node_id, has_output=body["has_output"], error=error, usage=usage, seq=seq, **fields)
+    fields["error"], fields["usage"] = error_of(body["error"]), usage_of(body.get("usage"))
+    fields["edges"] = edges_of(body.get("edges"))
+    return NodeState(run_id, node_id, has_output=body["has_output"], seq=seq, **fields)
 
 
 def payload_of(at: datetime, data: EventData) -> bytes:

@@ -6,7 +6,7 @@ readers see the change later.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import structlog
@@ -26,6 +26,21 @@ TIMEOUT_S = 2.0
 """How long a Redis that hangs may delay the journal, in seconds."""
 MAX_UNLINKED = 500
 """Streams deleted by one command."""
+PROGRESS_INTERVAL_S = 1.0
+"""The least time between two notices about the progress of the runs of a project, in seconds."""
+_ADD_TEXT = """
+local function add(id)
+  return redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], id, 'd', ARGV[3])
+end
+local reply = add(ARGV[1])
+if type(reply) == 'table' and reply.err then
+  local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+  return newest and add(string.match(newest[1], '%d+') .. '-*') or reply
+end
+return reply
+"""
+"""Adds streamed text to a stream. A server may have published a later event, such as PAUSING, that
+the worker does not know yet; then the text follows that event."""
 MAX_PACKED = 64
 """Events in one stream entry: a command costs more than the events in it."""
 
@@ -48,12 +63,21 @@ IDLE_RUNS_CHANNEL = "rests"
 """Channel of the ids of runs that have just become terminal, PAUSED or WAITING."""
 
 
+PROGRESS_MARK = "progress "
+"""The beginning of every message on a progress channel."""
+
+
 def stream_of(run_id: str) -> str:
     return f"events:{run_id}"
 
 
 def runs_channel(project_id: str) -> str:
     return f"runs:{project_id}"
+
+
+def progress_channel(project_id: str) -> str:
+    """Return the channel of the ids of runs that have new progress, separated by spaces."""
+    return f"progress:{project_id}"
 
 
 def draft_channel(workflow_id: str) -> str:
@@ -80,7 +104,10 @@ async def publish(redis: Redis, items: Sequence[StreamItem], transitions: Sequen
         return
     pipe = redis.pipeline(transaction=False)
     for run_id, entry_id, fields in _entries(items):
-        pipe.xadd(stream_of(run_id), fields, id=entry_id, maxlen=STREAM_LENGTH, approximate=True)
+        if "d" in fields:
+            pipe.eval(_ADD_TEXT, 1, stream_of(run_id), entry_id, str(STREAM_LENGTH), fields["d"])
+        else:
+            pipe.xadd(stream_of(run_id), fields, id=entry_id, maxlen=STREAM_LENGTH, approximate=True)
     for run_id in {item[0] for item in items}:
         pipe.expire(stream_of(run_id), STREAM_TTL_S)
     for transition in transitions:
@@ -121,6 +148,14 @@ async def delete_streams(redis: Redis, run_ids: Sequence[str]) -> None:
     pipe = redis.pipeline(transaction=False)
     for start in range(0, len(run_ids), MAX_UNLINKED):
         pipe.unlink(*(stream_of(run_id) for run_id in run_ids[start : start + MAX_UNLINKED]))
+    await _send(pipe)
+
+
+async def publish_progress(redis: Redis, run_ids: Mapping[str, Collection[str]]) -> None:
+    """Publish that runs have new progress. `run_ids` are their ids by project."""
+    pipe = redis.pipeline(transaction=False)
+    for project_id, ids in run_ids.items():
+        pipe.publish(progress_channel(project_id), PROGRESS_MARK + " ".join(sorted(ids)))
     await _send(pipe)
 
 

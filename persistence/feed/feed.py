@@ -96,8 +96,6 @@ class Feed:
         with self.streams.mailbox(run_id, row["last_seq"]) as mailbox:
             mailbox.position = min(max(after, 0), row["last_seq"])
             while True:
-                # Postgres has every event that is in the mailbox by now.
-                mailbox.clear()
                 async with aclosing(self._history(run_id, mailbox, with_values)) as history:
                     async for item in history:
                         yield item
@@ -110,6 +108,8 @@ class Feed:
                         yield event
                         if _is_last(event):
                             return
+                # Postgres has every event that is in the mailbox by now.
+                mailbox.clear()
 
     async def _history(self, run_id: str, mailbox: RunMailbox, with_values: bool) -> AsyncGenerator[Event | Expired]:
         """Read what is committed now, from the mailbox's position on.
@@ -155,7 +155,8 @@ async def _live(mailbox: RunMailbox) -> AsyncGenerator[Event | LiveDelta]:
     """Yield the events that follow the mailbox's position. Ends where Postgres has to be read."""
     while (event := await mailbox.next()) is not None:
         if isinstance(event, LiveDelta):
-            yield event
+            if event.seq >= mailbox.position:
+                yield event
             continue
         if event.seq > mailbox.position + 1:
             return

@@ -1,18 +1,19 @@
-"""Status changes of the runs of a project, read once for all watchers of this process.
+"""Status and progress of the runs of a project, read once for all watchers of this process.
 
 There is no history: changes before the first watcher, or while Redis is away, are missed. While
-Postgres is away, changes that have arrived wait for it. Used by the subscription `runChanged`.
+Postgres is away, changes that have arrived wait for it. Used by the subscription `runs`.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 
 import asyncpg
 import structlog
 
+from engine.states import LEASED
 from persistence.db.transient import retry_transient
-from persistence.events.publisher import runs_channel
+from persistence.events.publisher import PROGRESS_MARK, progress_channel, runs_channel
 from persistence.events.run_transition import RunTransition
 from persistence.feed.mailbox import Mailbox
 from persistence.feed.pubsub import ChannelReader
@@ -22,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 MAX_WAITING = 256
 """Changes that wait for one slow watcher. One more, and it misses the oldest."""
-_READ = "SELECT * FROM runs WHERE id = $1 AND project_id = $2"
+_READ = "SELECT * FROM runs WHERE id = ANY($1) AND project_id = $2"
 
 
 class Watcher:
@@ -34,6 +35,11 @@ class Watcher:
 
     def put(self, run: Run | Exception) -> None:
         self._mailbox.put(run)
+
+    def put_progress(self, run: Run) -> None:
+        """Put a run whose status has not changed. A slow watcher misses these before others."""
+        if len(self._mailbox) < MAX_WAITING // 2:
+            self._mailbox.put(run)
 
     async def next(self) -> Run:
         """Wait for the next run. Raises the exception that ended the subscription."""
@@ -54,14 +60,15 @@ class RunChanges:
         self._has_warned = False
 
     async def watch(self, wants: Callable[[RunTransition], bool], *project_ids: str) -> AsyncGenerator[Run]:
-        """Read the runs of some projects whose status changes. The caller may see these projects.
+        """Read the runs of some projects that change. The caller may see these projects.
 
         Args:
             wants: Whether a transition is worth a read for this watcher.
             project_ids: The projects to watch.
 
         Yields:
-            Each run as it is right after its transition.
+            Each run as it is right after its transition, and about once a second while its progress
+            changes.
         """
         watcher = Watcher(wants)
         try:
@@ -87,9 +94,14 @@ class RunChanges:
     async def _follow(self, project_id: str) -> None:
         watchers = self._watchers[project_id]
         try:
-            async with aclosing(self._channels.listen(runs_channel(project_id))) as messages:
+            channels = runs_channel(project_id), progress_channel(project_id)
+            async with aclosing(self._channels.listen(*channels)) as messages:
                 async for message in messages:
-                    if message is not None and (transition := self._decoded(message)) is not None:
+                    if message is None:
+                        continue
+                    if message.startswith(PROGRESS_MARK):
+                        await self._deliver_progress(project_id, message.split()[1:], watchers)
+                    elif (transition := self._decoded(message)) is not None:
                         await self._deliver(transition, watchers)
         except Exception as error:
             # The next watcher must start a new task: this one has ended.
@@ -114,15 +126,26 @@ class RunChanges:
         One that joins during the read gets nothing.
         """
         interested = [watcher for watcher in watchers if watcher.wants(transition)]
-        if interested and (run := await self._read(transition)) is not None:
+        for run in await self._read(transition.project_id, [transition.run_id]) if interested else ():
             for watcher in interested:
                 watcher.put(run)
 
-    async def _read(self, transition: RunTransition) -> Run | None:
-        row = await retry_transient(
-            lambda: self._pool.fetchrow(_READ, transition.run_id, transition.project_id), "feed.waiting"
-        )
-        return None if row is None else run_of(dict(row))
+    async def _deliver_progress(self, project_id: str, run_ids: Sequence[str], watchers: Iterable[Watcher]) -> None:
+        """Read the runs with new progress in one statement, for the watchers that want their status.
+
+        A run that is idle by now is delivered with the change of its status.
+        """
+        stay = {status: RunTransition(project_id, "", status, status) for status in LEASED}
+        wanted_by = {status: [watcher for watcher in watchers if watcher.wants(same)] for status, same in stay.items()}
+        if not any(wanted_by.values()):
+            return
+        for run in await self._read(project_id, run_ids):
+            for watcher in wanted_by.get(run.status, ()):
+                watcher.put_progress(run)
+
+    async def _read(self, project_id: str, run_ids: Sequence[str]) -> list[Run]:
+        rows = await retry_transient(lambda: self._pool.fetch(_READ, run_ids, project_id), "feed.waiting")
+        return [run_of(dict(row)) for row in rows]
 
     async def close(self) -> None:
         tasks = list(self._tasks.values())

@@ -6,6 +6,7 @@ Postgres every half second, in one statement.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ SILENCE_S = 2.0
 LOOK_S = 0.5
 """Interval of the search for silent runs. While Redis is away, every run counts as silent."""
 WAKE_TTL_S = 3600
+MAX_TEXTS = 128
+"""Entries with text that are kept for readers that join."""
 
 _LAST_SEQ = "SELECT id, last_seq FROM runs WHERE id = ANY($1)"
 
@@ -64,6 +67,15 @@ class Topic:
     silent_since: float
     """Time of the event loop, in seconds, of the last entry or the last look into Postgres."""
     mailboxes: set[RunMailbox] = field(default_factory=set)
+    texts: deque[LiveDelta] = field(default_factory=lambda: deque(maxlen=MAX_TEXTS))
+    """The text since the last event. A reader that joins gets it; no event contains it yet."""
+
+    def keep_text(self, message: Event | LiveDelta) -> None:
+        """Keep text for readers that join later, up to the next event."""
+        if isinstance(message, LiveDelta):
+            self.texts.append(message)
+        else:
+            self.texts.clear()
 
 
 class StreamReader:
@@ -104,6 +116,8 @@ class StreamReader:
             self._listener.start()
             if self.is_connected:
                 self._start(self._wake())
+        for delta in self._topics[run_id].texts:
+            mailbox.put(delta)
         self._topics[run_id].mailboxes.add(mailbox)
 
     def _start(self, coroutine: Any) -> None:
@@ -162,8 +176,9 @@ class StreamReader:
             except Exception as error:  # A bad entry must not end the reader of all runs.
                 log.warning("feed.unreadable_entry", run_id=run_id, seq=seq, error=repr(error))
                 continue  # Readers notice the gap and read the event from Postgres.
-            for mailbox in topic.mailboxes:
-                for event in events:
+            for event in events:
+                topic.keep_text(event)
+                for mailbox in topic.mailboxes:
                     mailbox.put(event)
 
     async def _watch(self) -> None:

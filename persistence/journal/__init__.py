@@ -5,4 +5,5 @@ Modules:
     group_commit: The SQL statement of a group and its arguments.
     journal: `PostgresJournal`, which workers use.
     post_commit: `PostCommit`, publishes committed events and streamed text in order.
+    progress_notices: `ProgressNotices`, tells the readers of a project which runs have new progress.
 """

@@ -28,7 +28,7 @@ _RUNS = {
     "id": "text",
     "epoch": "int",
     "events": "int",
-    "progress": "real",
+    "progress": "double precision",
     "expected": "text",
     "status": "text",
     "message": "text",

@@ -66,7 +66,7 @@ class PostgresJournal:
 
         The worker watches them: if one ends, nothing becomes durable any more.
         """
-        return [task for task in (self._writer, self._post_commit.task) if task is not None]
+        return [*([] if self._writer is None else [self._writer]), *self._post_commit.tasks]
 
     async def close(self, within_s: float = CLOSE_S) -> None:
         """Commit and publish the remaining entries, for up to `within_s` seconds.
@@ -103,6 +103,7 @@ class PostgresJournal:
         if entry.change is not None:
             check_transition(entry.change.expected, entry.change.status)
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._post_commit.flush(entry.run_id)
         self._buffer.add(entry, future)
         self._has_entries.set()
         return future
@@ -114,6 +115,7 @@ class PostgresJournal:
         """
         if (entry.run_id, entry.epoch) in self._refusals:
             return
+        self._post_commit.flush(entry.run_id)
         self._buffer.post(entry)
         asyncio.get_running_loop().call_later(POST_DELAY_S, self._has_entries.set)
 

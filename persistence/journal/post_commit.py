@@ -7,7 +7,7 @@ Postgres, and the text in the node's state.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -18,6 +18,7 @@ from persistence.events.codec import delta_payload, payload_of
 from persistence.events.publisher import StreamItem, publish
 from persistence.events.run_transition import RunTransition
 from persistence.journal.group_commit import Batch
+from persistence.journal.progress_notices import ProgressNotices
 
 DELTA_DELAY_S = 0.02
 """How long streamed text waits for more text of the same node, in seconds."""
@@ -26,7 +27,7 @@ DELTA_DELAY_S = 0.02
 class PostCommit:
     """The publishing queue of one journal.
 
-    Call `open` before use; the journal cancels `task` when it closes.
+    Call `open` before use; the journal cancels `tasks` when it closes.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -37,11 +38,18 @@ class PostCommit:
 
         Streamed text is published after it.
         """
-        self._deltas: dict[tuple[str, str], OutputDelta] = {}
+        self._deltas: dict[str, dict[str, OutputDelta]] = {}
+        """Text that waits for more text, by run and node."""
+        self._progress = ProgressNotices(redis)
         self.task: asyncio.Task[None] | None = None
 
     def open(self) -> None:
         self.task = asyncio.create_task(self._publish(), name="journal-publisher")
+        self._progress.open()
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        return [task for task in (self.task, self._progress.task) if task is not None]
 
     async def drain(self) -> None:
         """Wait until everything in the queue is published."""
@@ -65,6 +73,12 @@ class PostCommit:
             if isinstance(data, StatusChange)
         ]
         self.put(items, transitions)
+        self._progress.note(batch, project_id, has_transition=bool(transitions))
+
+    def flush(self, run_id: str) -> None:
+        """Publish the waiting text of a run, because an event of the run is to follow it."""
+        if (deltas := self._deltas.pop(run_id, None)) is not None:
+            self._send_deltas({run_id: deltas})
 
     def stream(self, run_id: str, delta: OutputDelta) -> None:
         """Publish text within DELTA_DELAY_S.
@@ -72,25 +86,33 @@ class PostCommit:
         It is joined to earlier text of the same attempt, because models send a word at a time.
         """
         if not self._deltas:
-            asyncio.get_running_loop().call_later(DELTA_DELAY_S, self._send_deltas)
-        before = self._deltas.get((run_id, delta.node_id))
+            asyncio.get_running_loop().call_later(DELTA_DELAY_S, self._send_all_deltas)
+        of_run = self._deltas.setdefault(run_id, {})
+        before = of_run.get(delta.node_id)
         if before is not None and (before.visit, before.attempt) == (delta.visit, delta.attempt):
             delta = replace(before, text=before.text + delta.text)
-        self._deltas[run_id, delta.node_id] = delta
+        of_run[delta.node_id] = delta
 
     def forget(self, run_id: str) -> None:
         """Drop the state of a run whose execution has ended in this process."""
         self._last_seq.pop(run_id, None)
+        self._deltas.pop(run_id, None)
+        self._progress.forget(run_id)
 
-    def _send_deltas(self) -> None:
+    def _send_all_deltas(self) -> None:
         deltas, self._deltas = self._deltas, {}
+        self._send_deltas(deltas)
+
+    def _send_deltas(self, deltas: Mapping[str, Mapping[str, OutputDelta]]) -> None:
         now = datetime.now(UTC)
         items = [
             StreamItem(run_id, self._last_seq[run_id], delta_payload(now, delta), is_delta=True)
-            for (run_id, _), delta in deltas.items()
+            for run_id, of_run in deltas.items()
             if run_id in self._last_seq
+            for delta in of_run.values()
         ]
-        self.put(items, [])
+        if items:
+            self.put(items, [])
 
     async def _publish(self) -> None:
         while True:

@@ -27,7 +27,8 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import NodeChange, NodeState
-from engine.spec.model import Spec
+from engine.graph.edge_states import SpecEdge
+from engine.spec.model import START, OnError, Spec
 from engine.spec.parser import parse
 from engine.states import IN_PROGRESS, EventType, NodeStatus
 from engine.types import JSON
@@ -38,11 +39,21 @@ from persistence.events import codec
 
 @dataclass(frozen=True, slots=True)
 class NodeName:
-    """The id, label and type of a node in the spec of its version."""
+    """A node in the spec of its version: id, label, type, outgoing edges and error handling."""
 
     id: str
     label: str
     type: str
+    out: tuple[SpecEdge, ...] = ()
+    on_error: OnError = OnError.FAIL
+
+
+@dataclass(frozen=True, slots=True)
+class VersionGraph:
+    """The nodes of a version in the order of its spec, and the edges of its spec from `__start__`."""
+
+    nodes: tuple[NodeName, ...]
+    starts: tuple[SpecEdge, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +72,53 @@ are the stored ones, after compression.
 """
 
 
-class VersionNodes:
-    """A cache of the nodes of versions, in the order of their specs. A version never changes."""
+VersionKey = tuple[str, int | None]
+"""The id and the `layout_revision` of a version: only its layout and labels ever change."""
+
+
+class VersionGraphs:
+    """A cache of the graphs of versions."""
 
     def __init__(self, size: int = 256) -> None:
-        self._cache: LRUCache[str, tuple[NodeName, ...]] = LRUCache(size)
+        self._cache: LRUCache[VersionKey, VersionGraph] = LRUCache(size)
 
-    async def of(self, connection: AsyncConnection, version_ids: Iterable[str]) -> dict[str, tuple[NodeName, ...]]:
-        """Return the nodes of each version that exists, by version id."""
-        wanted = set(version_ids)
-        known = {version_id: self._cache[version_id] for version_id in wanted if version_id in self._cache}
-        if missing := wanted - known.keys():
+    async def of(self, connection: AsyncConnection, keys: Iterable[VersionKey]) -> dict[VersionKey, VersionGraph]:
+        """Return the graph of each version that exists."""
+        wanted = set(keys)
+        known = {key: self._cache[key] for key in wanted if key in self._cache}
+        if missing := {key[0]: key for key in wanted - known.keys()}:
             rows = await connection.execute(select(versions.c.id, versions.c.spec).where(versions.c.id.in_(missing)))
             for version_id, spec in rows:
-                known[version_id] = self._cache[version_id] = _names(parse(spec))
+                key = missing[version_id]
+                known[key] = self._cache[key] = _graph(parse(spec))
         return known
 
 
-def _names(spec: Spec) -> tuple[NodeName, ...]:
-    return tuple(NodeName(node.id, node.label or node.id, node.type) for node in spec.nodes)
+def _graph(spec: Spec) -> VersionGraph:
+    out: dict[str, list[SpecEdge]] = {START: [], **{node.id: [] for node in spec.nodes}}
+    for index, edge in enumerate(spec.edges):
+        out[edge.source].append(SpecEdge(index, edge.id, edge.source, edge.target, edge.port, edge.condition))
+    nodes = (
+        NodeName(node.id, node.label or node.id, node.type, tuple(out[node.id]), node.on_error) for node in spec.nodes
+    )
+    return VersionGraph(tuple(nodes), tuple(out[START]))
 
 
-version_nodes = VersionNodes()
+version_graphs = VersionGraphs()
+
+
+async def graphs(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> dict[str, VersionGraph]:
+    """Read the graph of each run that the caller may see, by run id."""
+    visible = (runs.c.id.in_(run_ids), runs.c.project_id.in_(caller.projects))
+    return await _graphs_where(connection, *visible)
+
+
+async def _graphs_where(connection: AsyncConnection, *where: ColumnElement[bool]) -> dict[str, VersionGraph]:
+    query = select(runs.c.id, versions.c.id, versions.c.layout_revision).join_from(runs, versions)
+    rows = await connection.execute(query.where(*where))
+    keys: dict[str, VersionKey] = {run_id: (version_id, revision) for run_id, version_id, revision in rows}
+    by_key = await version_graphs.of(connection, keys.values())
+    return {run_id: by_key[key] for run_id, key in keys.items()}
 
 
 async def names(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> dict[str, tuple[NodeName, ...]]:
@@ -93,11 +129,9 @@ async def names(connection: AsyncConnection, caller: Caller, run_ids: Sequence[s
 async def _names_where(
     connection: AsyncConnection, caller: Caller, run_ids: Sequence[str], *conditions: ColumnElement[bool]
 ) -> dict[str, tuple[NodeName, ...]]:
-    query = select(runs.c.id, runs.c.version_id).where(*conditions)
-    rows = await connection.execute(query.where(runs.c.id.in_(run_ids), runs.c.project_id.in_(caller.projects)))
-    version_of = dict(rows.all())
-    by_version = await version_nodes.of(connection, version_of.values())
-    return {run_id: by_version[version_id] for run_id, version_id in version_of.items()}
+    visible = (runs.c.id.in_(run_ids), runs.c.project_id.in_(caller.projects))
+    graphs_by_run = await _graphs_where(connection, *visible, *conditions)
+    return {run_id: graph.nodes for run_id, graph in graphs_by_run.items()}
 
 
 async def states(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> dict[str, list[NodeState]]:
@@ -148,12 +182,31 @@ async def unfinished(connection: AsyncConnection, run_id: str) -> list[NodeState
     return (await unfinished_of_runs(connection, [run_id]))[run_id]
 
 
-async def unfinished_of_runs(connection: AsyncConnection, run_ids: Sequence[str]) -> dict[str, list[NodeState]]:
-    """Read the same as `unfinished` for each run, by run id."""
-    query = _STATES.where(node_states.c.run_id.in_(run_ids), node_states.c.status.in_(IN_PROGRESS))
+async def unfinished_of_runs(
+    connection: AsyncConnection, run_ids: Sequence[str], *, with_idle: bool = False
+) -> dict[str, list[NodeState]]:
+    """Read the same as `unfinished` for each run, by run id.
+
+    With `with_idle`, the nodes that have not started, or start again, follow in the order of the
+    spec.
+    """
+    statuses = IN_PROGRESS | {NodeStatus.IDLE} if with_idle else IN_PROGRESS
+    query = _STATES.where(node_states.c.run_id.in_(run_ids), node_states.c.status.in_(statuses))
     states: dict[str, list[NodeState]] = {run_id: [] for run_id in run_ids}
+    idle: dict[tuple[str, str], NodeState] = {}
     for row in await connection.execute(query.order_by(node_states.c.run_id, node_states.c.node_id)):
-        states[row[0]].append(codec.node_state_of(row))
+        state = codec.node_state_of(row)
+        if state.status is NodeStatus.IDLE:
+            idle[state.run_id, state.node_id] = state
+        else:
+            states[state.run_id].append(state)
+    if with_idle:
+        query = select(node_states.c.run_id, node_states.c.node_id)
+        begun = node_states.c.run_id.in_(run_ids), node_states.c.status != NodeStatus.IDLE
+        has_begun = {tuple(row) for row in await connection.execute(query.where(*begun))}
+        for run_id, graph in (await _graphs_where(connection, runs.c.id.in_(run_ids))).items():
+            not_begun = [name for name in graph.nodes if (run_id, name.id) not in has_begun]
+            states[run_id] += _with_idle(run_id, not_begun, idle)
     return states
 
 

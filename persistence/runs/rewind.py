@@ -81,7 +81,7 @@ def _stopped(state: NodeState) -> NodeState:
     wait had ended after the checkpoint.
     """
     if state.status is NodeStatus.RUNNING:
-        return replace(state, status=NodeStatus.IDLE, message="Rewound; runs again", progress=0.0)
+        return replace(state, status=NodeStatus.IDLE, message="Rewound; runs again", progress=0.0, started_at=None)
     return state
 
 

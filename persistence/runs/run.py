@@ -4,7 +4,7 @@ Every query returns only runs of the caller's projects.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -150,8 +150,24 @@ async def get_many(connection: AsyncConnection, caller: Caller, run_ids: Sequenc
     return {row["id"]: run_of(row) for row in rows.mappings()}
 
 
-async def status_at(connection: AsyncConnection, run: Run, seq: int) -> RunStatus:
-    """Read the run's status after the event `seq`.
+def as_of(run: Run, seq: int, status: RunStatus, message: str | None, progress: float) -> Run:
+    """Return a run as it was after the event `seq`.
+
+    Args:
+        run: The run as it is now.
+        seq: The number of the event.
+        status: The status after the event.
+        message: The message of that status.
+        progress: The progress after the event.
+    """
+    changes: dict[str, Any] = {"last_seq": seq, "status": status, "status_message": message, "progress": progress}
+    if status is not run.status and not status.is_terminal:
+        changes |= dict.fromkeys(("output", "error", "finished_at", "cancelled_at", "deadline_at"))
+    return replace(run, **changes)
+
+
+async def status_at(connection: AsyncConnection, run: Run, seq: int) -> tuple[RunStatus, str | None]:
+    """Read the run's status after the event `seq`, and its message.
 
     If retention deleted that event, it is the present status.
     """
@@ -162,4 +178,6 @@ async def status_at(connection: AsyncConnection, run: Run, seq: int) -> RunStatu
         .limit(1)
     )
     body = rows.scalar_one_or_none()
-    return run.status if body is None else RunStatus(body["status"])
+    if body is None:
+        return run.status, run.status_message
+    return RunStatus(body["status"]), body["message"] or None

@@ -127,17 +127,19 @@ async def finish_all(
     """Give runs whose code does not run any more a terminal status.
 
     Their unfinished nodes become CANCELLED, their open waits are superseded, and their leases end
-    with a new epoch, so that no earlier holder can write to them.
+    with a new epoch, so that no earlier holder can write to them. The nodes of a cancelled run that
+    have not started become CANCELLED as well.
     """
-    unfinished = await nodes.unfinished_of_runs(connection, [run.id for run in ending])
+    run_ids = [run.id for run in ending]
+    with_idle = status is RunStatus.CANCELLED
+    unfinished = await nodes.unfinished_of_runs(connection, run_ids, with_idle=with_idle)
     before = {
         run_id: [NodeChange(nodes.as_cancelled(state)) for state in states] for run_id, states in unfinished.items()
     }
     released = {"epoch": runs.c.epoch + 1, "worker_id": None, "lease_until": None, "deadline_at": None}
     columns = {**released, "finished_at": func.now(), **values}
     results = await change_statuses(connection, ending, status, message, before, **columns)
-    ids = [run.id for run in ending]
-    open_waits = (waits.c.run_id.in_(ids), waits.c.settled_seq.is_(None), waits.c.superseded_seq.is_(None))
+    open_waits = (waits.c.run_id.in_(run_ids), waits.c.settled_seq.is_(None), waits.c.superseded_seq.is_(None))
     last = select(runs.c.last_seq).where(runs.c.id == waits.c.run_id).scalar_subquery()
     await connection.execute(update(waits).where(*open_waits).values(superseded_seq=last))
     return results

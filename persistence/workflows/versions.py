@@ -1,6 +1,8 @@
-"""Versions: immutable snapshots of specs.
+"""Versions: immutable snapshots of specs, except for their layout and labels.
 
-A workflow has one version for each content, and at most one that is PUBLISHED. Writers of its
+A workflow has one version for each content, and at most one that is PUBLISHED. Layout and labels do
+not change what runs: a version takes them over from the draft each time that the draft with the
+same content becomes a version again. Writers of its
 versions lock the row of the workflow, so the numbers have no gaps and a publication is atomic. A
 crash leaves the versions as they were before or after the transaction. Used by the
 mutations of workflows and by the start of runs.
@@ -11,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import asyncpg
-from sqlalchemy import RowMapping, Select, func, select, tuple_, update
+from sqlalchemy import RowMapping, Select, Text, cast, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -42,6 +44,8 @@ class Version:
     created_at: datetime
     created_by: str
     published_at: datetime | None
+    layout_revision: int | None = None
+    """The revision of the draft whose layout and labels `spec` has."""
 
 
 def _version_of(row: RowMapping) -> Version:
@@ -127,18 +131,19 @@ async def get_pages(
 
 
 async def freeze(connection: AsyncConnection, caller: Caller, draft: drafts.Draft) -> tuple[Version, bool]:
-    """Find or create the version with the content of a draft.
+    """Find or create the version with the content of a draft. It gets the layout of the draft.
 
     Returns:
         The version, whatever its status, and whether it was created now.
     """
     key = (draft.workflow_id, draft.spec_hash)
-    if existing := (await get_by_content(connection, caller, [key])).get(key):
+    existing = (await get_by_content(connection, caller, [key])).get(key)
+    if existing is not None and existing.layout_revision == draft.revision:
         return existing, False
     await workflows.lock(connection, caller, draft.workflow_id)
     # Another transaction may have created it while this one waited for the lock.
     if existing := (await get_by_content(connection, caller, [key])).get(key):
-        return existing, False
+        return await _with_layout(connection, existing, draft), False
     highest = select(func.coalesce(func.max(versions.c.number), 0)).where(versions.c.workflow_id == draft.workflow_id)
     number = (await connection.execute(highest)).scalar_one() + 1
     row = await connection.execute(
@@ -152,10 +157,24 @@ async def freeze(connection: AsyncConnection, caller: Caller, draft: drafts.Draf
             spec_hash=draft.spec_hash,
             status=VersionStatus.DRAFT,
             created_by=caller.subject,
+            layout_revision=draft.revision,
         )
         .returning(versions)
     )
     return _version_of(row.mappings().one()), True
+
+
+async def _with_layout(connection: AsyncConnection, version: Version, draft: drafts.Draft) -> Version:
+    """Give a version the layout and labels of a draft with the same content, unless it has newer ones."""
+    if version.layout_revision is not None and version.layout_revision >= draft.revision:
+        return version
+    row = await connection.execute(
+        update(versions)
+        .where(versions.c.id == version.id)
+        .values(spec=draft.spec, layout_revision=draft.revision)
+        .returning(versions)
+    )
+    return _version_of(row.mappings().one())
 
 
 async def publish(connection: AsyncConnection, caller: Caller, version: Version) -> Version:
@@ -247,7 +266,8 @@ async def current_version_id(pool: asyncpg.Pool, caller: Caller, workflow_id: st
     """Find the version that a run of the workflow executes by default, in one round trip.
 
     Returns:
-        The ids of the project and of the version. The version is None if the draft has none yet.
+        The ids of the project and of the version. The version is None if the draft has none yet, or
+        one with an older layout.
 
     Raises:
         NotFound: The caller may not see the workflow, or it does not exist.
@@ -261,7 +281,10 @@ async def current_version_id(pool: asyncpg.Pool, caller: Caller, workflow_id: st
 async def ensure_adhoc(
     connection: AsyncConnection, caller: Caller, project_id: str, content: drafts.Content
 ) -> Version:
-    """Find or create the version of a spec without a workflow: one for each project and content."""
+    """Find or create the version of a spec without a workflow: one for each project and content.
+
+    It gets the layout and labels of this spec.
+    """
     statement = insert(versions).values(
         id=new_id("ver"),
         project_id=project_id,
@@ -271,7 +294,17 @@ async def ensure_adhoc(
         status=VersionStatus.DRAFT,
         created_by=caller.subject,
     )
-    await connection.execute(statement.on_conflict_do_nothing())
+    await connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[versions.c.project_id, versions.c.spec_hash],
+            index_where=versions.c.workflow_id.is_(None),
+            set_={
+                "spec": statement.excluded.spec,
+                "layout_revision": func.coalesce(versions.c.layout_revision, 0) + 1,
+            },
+            where=cast(versions.c.spec, Text) != cast(statement.excluded.spec, Text),
+        )
+    )
     query = _visible(caller).where(versions.c.project_id == project_id, versions.c.workflow_id.is_(None))
     row = await connection.execute(query.where(versions.c.spec_hash == content.hash))
     return _version_of(row.mappings().one())
@@ -281,6 +314,6 @@ _CURRENT = """
 SELECT w.project_id, coalesce(p.id, v.id) AS version_id FROM workflows w
 LEFT JOIN versions p ON p.workflow_id = w.id AND p.status = 'PUBLISHED'
 LEFT JOIN drafts d ON d.workflow_id = w.id AND p.id IS NULL
-LEFT JOIN versions v ON v.workflow_id = w.id AND v.spec_hash = d.spec_hash
+LEFT JOIN versions v ON v.workflow_id = w.id AND v.spec_hash = d.spec_hash AND v.layout_revision = d.revision
 WHERE w.id = $1 AND w.project_id = ANY($2)
 """

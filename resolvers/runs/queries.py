@@ -3,15 +3,17 @@
 Nothing here writes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
-from engine.events import Event, LiveDelta, NodeChange, NodeState
-from engine.runtime.node_context import node_scope
-from engine.states import IN_PROGRESS, WITHOUT_OUTPUT, RunAction, RunSource, RunStatus, WaitKind
+from engine.events import EdgeState, Event, LiveDelta, NodeChange, NodeState
+from engine.expressions import evaluator
+from engine.graph.edge_states import SpecEdge, edge_states
+from engine.runtime.node_context import node_scope, scope_of
+from engine.states import IN_PROGRESS, WITHOUT_OUTPUT, EdgeStatus, RunAction, RunSource, RunStatus, WaitKind
 from engine.types import JSON
 from persistence.caller import Role
 from persistence.db.ids import Prefix
@@ -22,7 +24,7 @@ from persistence.problems import NotFound, invalid
 from persistence.runs import listing
 from persistence.runs import node_states as nodes
 from persistence.runs.listing import RunFilter
-from persistence.runs.node_states import NodeName
+from persistence.runs.node_states import NodeName, VersionGraph
 from persistence.runs.related import RelatedRunsQuery
 from persistence.runs.run import Run
 from persistence.runs.waits import ANSWERABLE, Wait
@@ -68,6 +70,11 @@ class NodeView:
     def duration_ms(self) -> float | None:
         return duration_ms(self.state.started_at, self.state.completed_at)
 
+    @property
+    def edge_states(self) -> list[EdgeState]:
+        """The states of the outgoing edges of the node."""
+        return edge_states(self.name.out, self.state, self.name.on_error)
+
     label, type = property(attrgetter("name.label")), property(attrgetter("name.type"))
 
 
@@ -78,10 +85,36 @@ for _field in NodeState.__slots__:
 
 
 @dataclass(frozen=True, slots=True)
+class EdgeChange:
+    """The state of an edge changed. `node_id` is the source of the edge; None for `__start__`."""
+
+    edge: EdgeState
+    node_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressChange:
+    """The progress of the run changed."""
+
+    progress: float
+    node_id: None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedEvent:
+    """A change that follows from the numbered event `seq`. It is computed, not stored."""
+
+    run_id: str
+    seq: int
+    at: datetime
+    data: EdgeChange | ProgressChange
+
+
+@dataclass(frozen=True, slots=True)
 class EventView:
     """An event as a client sees it; `node` is set for a change of a node."""
 
-    event: Event | Expired | LiveDelta
+    event: Event | Expired | LiveDelta | DerivedEvent
     node: NodeView | None = None
 
 
@@ -147,6 +180,52 @@ async def node_views_at(context: Context, run_id: str, seq: int) -> list[NodeVie
     states = await context.loaders.node_states_at.load((run_id, seq)) or []
     views = await NodeViews.of(context, run_id)
     return [views.view(state, is_live=False) for state in states]
+
+
+async def edge_states_of_run(context: Context, run: Run) -> list[EdgeState]:
+    """Return the present state of every edge, in the order of the spec."""
+    states = await context.loaders.node_states.load(run.id) or []
+    return await _edge_states(context, run, states)
+
+
+async def edge_states_at(context: Context, run_id: str, seq: int) -> list[EdgeState]:
+    """Return the state of every edge after the event `seq`, in the order of the spec."""
+    run = await context.loaders.run.load(run_id)
+    if run is None:
+        return []
+    return await _edge_states(context, run, await context.loaders.node_states_at.load((run_id, seq)) or [])
+
+
+async def _edge_states(context: Context, run: Run, states: Sequence[NodeState]) -> list[EdgeState]:
+    graph = await context.loaders.graphs.load(run.id)
+    return [] if graph is None or not states else all_edge_states(graph, run, states)
+
+
+def all_edge_states(graph: VersionGraph, run: Run, states: Iterable[NodeState]) -> list[EdgeState]:
+    """Return the state of every edge of a run, in the order of the spec."""
+    by_id = {state.node_id: state for state in states}
+    has_started = any(state.seq for state in by_id.values())
+    numbered = list(zip((edge.index for edge in graph.starts), start_edges(graph, run, has_started), strict=True))
+    for name in graph.nodes:
+        out = edge_states(name.out, by_id.get(name.id) or NodeState(run.id, name.id), name.on_error)
+        numbered += zip((edge.index for edge in name.out), out, strict=True)
+    return [state for _, state in sorted(numbered, key=itemgetter(0))]
+
+
+def start_edges(graph: VersionGraph, run: Run, has_started: bool) -> list[EdgeState]:
+    """Return the states of the edges from `__start__`, whose conditions see only the input."""
+    scope = scope_of(run.id, run.inputs, {}, ())
+    return [_start_edge(edge, scope, has_started) for edge in graph.starts]
+
+
+def _start_edge(edge: SpecEdge, scope: dict[str, Any], has_started: bool) -> EdgeState:
+    if not has_started:
+        return EdgeState(edge.id, EdgeStatus.PENDING, 0)
+    try:
+        is_taken = edge.condition is None or evaluator.truthy(edge.condition, scope)
+    except evaluator.ExpressionError:
+        is_taken = False  # The run has failed with this error.
+    return EdgeState(edge.id, EdgeStatus.TAKEN if is_taken else EdgeStatus.SKIPPED, int(is_taken))
 
 
 async def node_values(context: Context, state: NodeState) -> nodes.Values:

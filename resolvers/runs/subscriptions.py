@@ -4,20 +4,16 @@ Closing a generator frees its listeners. They own no durable state, so a crash l
 client reconnects with the last number that it has received.
 """
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from engine.events import Event, NodeChange, NodeState, StatusChange
-from engine.states import NodeStatus, RunStatus
+from engine.events import EdgeState, Event, LiveDelta, NodeChange, StatusChange
+from engine.states import EventType, RunStatus
 from persistence.caller import Role
 from persistence.events.run_transition import RunTransition
 from persistence.feed.feed import Expired
-from persistence.problems import ExpiredHistory, NotFound, invalid
-from persistence.runs import node_states as nodes
+from persistence.problems import ExpiredHistory, NotFound
 from persistence.runs import run as runs
 from persistence.runs.listing import RunFilter
 from persistence.runs.run import Run
@@ -25,7 +21,11 @@ from persistence.workflows import drafts
 from persistence.workflows.drafts import Draft
 from resolvers.authorise import require
 from resolvers.context import Context
-from resolvers.runs.queries import EventView, NodeView, NodeViews
+from resolvers.runs.projection import RunProjection, check_after, read_projection
+from resolvers.runs.queries import DerivedEvent, EdgeChange, EventView, NodeView, NodeViews, ProgressChange
+
+MIN_PROGRESS = 0.005
+"""The least change of a run's progress that `run_updates` sends: about 200 messages for a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,33 +36,23 @@ class NodeUpdate:
     is_snapshot: bool
     run_id: str
     run_status: RunStatus
+    run_message: str | None
     progress: float
     view: NodeView | None
 
+    def as_run(self, run: Run) -> Run:
+        """Return the run, read now, as of this update."""
+        return runs.as_of(run, self.seq, self.run_status, self.run_message, self.progress)
 
-class RunProjection:
-    """State of a run as a subscriber has seen it: status, progress and the status of each node."""
 
-    def __init__(self, run: Run, states: list[NodeState]) -> None:
-        self.run_id, self.seq, self.status = run.id, run.last_seq, run.status
-        self.states = states
-        self._statuses = {state.node_id: state.status for state in states}
+@dataclass(frozen=True, slots=True)
+class RunSnapshot:
+    """The whole state of a run after the event `seq`."""
 
-    @property
-    def progress(self) -> float:
-        """Finished share of the nodes that this run can still reach, as the worker counts it."""
-        if self.status is RunStatus.COMPLETED:
-            return 1.0
-        statuses = list(self._statuses.values())
-        done = statuses.count(NodeStatus.COMPLETED) + statuses.count(NodeStatus.FAILED)
-        return done / max(len(statuses) - statuses.count(NodeStatus.SKIPPED), 1)
-
-    def apply(self, change: NodeChange | StatusChange) -> None:
-        """Apply the data of one event."""
-        if isinstance(change, StatusChange):
-            self.status = change.status
-        else:
-            self._statuses[change.state.node_id] = change.state.status
+    seq: int
+    run: Run
+    node_states: list[NodeView]
+    edge_states: list[EdgeState]
 
 
 async def node_states(
@@ -84,80 +74,122 @@ async def node_states(
         ExpiredHistory: Retention has deleted events that the client has not received.
         Invalid: `after` is negative, or higher than the last event of the run.
     """
-    projection = await _projection(context, run_id, after, with_values=with_values)
-    views = await NodeViews.of(context, run_id)
+    projection = await read_projection(context, run_id, after, with_values=with_values)
     if not after:
-        for update in _snapshot(projection, views):
+        for update in _snapshot(projection):
             yield update
     async with aclosing(context.feed.follow(run_id, projection.seq, with_values=with_values)) as events:
         async for event in events:
             if isinstance(event, Expired):
-                projection = await _projection(context, run_id, None, with_values=with_values)
-                for update in _snapshot(projection, views):
+                projection = await read_projection(context, run_id, None, with_values=with_values)
+                for update in _snapshot(projection):
                     yield update
             elif event.seq > projection.seq and isinstance(event.data, NodeChange | StatusChange):
-                projection.apply(event.data)
-                yield _change(projection, views, event)
+                projection.apply(event.seq, event.data)
+                yield _change(projection, event.data)
 
 
-def _snapshot(projection: RunProjection, views: NodeViews) -> Iterator[NodeUpdate]:
+def _snapshot(projection: RunProjection) -> Iterator[NodeUpdate]:
     """Yield every node, in the order of their last changes.
 
     So a client that disconnects halfway can continue from the last number that it has received.
     """
-    progress, status = projection.progress, projection.status
     states = sorted(projection.states, key=lambda state: state.seq)
     for number, state in enumerate(states, start=1):
         seq = projection.seq if number == len(states) else state.seq
-        yield NodeUpdate(seq, True, projection.run_id, status, progress, views.view(state, is_live=True))
+        yield _update(projection, seq, projection.views.view(state, is_live=True), is_snapshot=True)
 
 
-def _change(projection: RunProjection, views: NodeViews, event: Event) -> NodeUpdate:
-    data = event.data
-    view = views.view(data.state, is_live=True) if isinstance(data, NodeChange) else None
-    return NodeUpdate(event.seq, False, projection.run_id, projection.status, projection.progress, view)
+def _change(projection: RunProjection, data: NodeChange | StatusChange) -> NodeUpdate:
+    view = projection.views.view(data.state, is_live=True) if isinstance(data, NodeChange) else None
+    return _update(projection, projection.seq, view, is_snapshot=False)
 
 
-async def _projection(context: Context, run_id: str, seq: int | None, *, with_values: bool) -> RunProjection:
-    """Read run and nodes in one database snapshot: their state now, or after the event `seq`.
+def _update(projection: RunProjection, seq: int, view: NodeView | None, *, is_snapshot: bool) -> NodeUpdate:
+    status, message, progress = projection.status, projection.message, projection.progress
+    return NodeUpdate(seq, is_snapshot, projection.run.id, status, message, progress, view)
 
-    Raises NotFound. Raises ExpiredHistory, unless the client has received the last event.
+
+async def run_updates(
+    context: Context,
+    run_id: str,
+    after: int | None,
+    types: Collection[EventType] | None = None,
+    *,
+    with_values: bool = False,
+) -> AsyncGenerator[RunSnapshot | EventView]:
+    """Follow everything that a live view of a run shows.
+
+    Args:
+        context: The caller and the stores.
+        run_id: The run to follow.
+        after: The last event number that the client has received; every later event is sent. None:
+            the current state is sent first, as one snapshot. 0: the state before the first event,
+            then the whole history.
+        types: The types of events to send; None for all. Snapshots, and the report that history has
+            expired, are always sent.
+        with_values: Whether the client selects inputs or outputs; see `node_states`.
+
+    Yields:
+        Numbered events in order. What follows from an event, the states of edges and the progress,
+        is sent behind it with the same number. Text has the number of the event before it.
+
+    Raises:
+        NotFound: The run does not exist or is hidden from the caller.
+        Invalid: `after` is negative, or higher than the last event of the run.
     """
-    async with context.database.begin() as connection:
-        await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
-        run = await runs.get(connection, context.caller, run_id)
-        if run is None:
-            raise NotFound(run_id)
-        if run.history_expired_at is not None and seq != run.last_seq:
-            raise ExpiredHistory(run_id, run.history_expired_at)
-        if seq is None:
-            states = (await nodes.states(connection, context.caller, [run_id]))[run_id]
-            if with_values:
-                states = await nodes.with_small_values(connection, context.caller, run_id, states)
-            return RunProjection(run, states)
-        _check_after(run, seq)
-        return await _projection_at(connection, context, run, seq)
+    wanted = frozenset(EventType) if types is None else frozenset(types)
+    try:
+        projection = await read_projection(context, run_id, after, with_values=with_values)
+    except ExpiredHistory as error:
+        run = await context.loaders.run.load(run_id)
+        last_seq = 0 if run is None else run.last_seq
+        yield EventView(Expired(run_id, after or 0, last_seq + 1, error.at))
+        return
+    if not after:
+        yield _run_snapshot(projection)
+    reported = projection.progress
+    async with aclosing(context.feed.follow(run_id, projection.seq, with_values=with_values)) as events:
+        async for event in events:
+            if isinstance(event, Expired):
+                yield projection.views.event(event)
+                projection = await read_projection(context, run_id, None, with_values=with_values)
+                reported = projection.progress
+                yield _run_snapshot(projection)
+            elif isinstance(event, LiveDelta):
+                if EventType.OUTPUT_DELTA in wanted and event.seq >= projection.seq:
+                    yield projection.views.event(event)
+            elif event.seq > projection.seq:
+                for type, view in _event_and_derived(projection, event, reported):
+                    if type is EventType.PROGRESS:
+                        reported = projection.progress
+                    if type in wanted:
+                        yield view
 
 
-async def _projection_at(connection: AsyncConnection, context: Context, run: Run, seq: int) -> RunProjection:
-    key = (run.id, seq)
-    projection = RunProjection(run, (await nodes.states_at(connection, context.caller, [key]))[key])
-    projection.seq, projection.status = seq, await runs.status_at(connection, run, seq)
-    return projection
+def _run_snapshot(projection: RunProjection) -> RunSnapshot:
+    views = [projection.views.view(state, is_live=True) for state in projection.states]
+    return RunSnapshot(projection.seq, projection.as_run(projection.run), views, projection.edge_states)
 
 
-def _check_after(run: Run, seq: int) -> None:
-    """Raise Invalid if the run has no event `seq`.
+def _event_and_derived(
+    projection: RunProjection, event: Event, reported: float
+) -> Iterator[tuple[EventType, EventView]]:
+    """Yield an event, and what follows from it: states of edges, and progress if it differs."""
+    edges: list[EdgeChange] = []
+    if isinstance(event.data, NodeChange | StatusChange):
+        edges = projection.apply(event.seq, event.data)
+    projection.seq = event.seq
+    yield event.data.type, projection.views.event(event)
+    for edge in edges:
+        yield EventType.EDGE_STATE, _derived(event, edge)
+    change = abs(projection.progress - reported)
+    if change >= MIN_PROGRESS or (change and projection.status.is_terminal):
+        yield EventType.PROGRESS, _derived(event, ProgressChange(projection.progress))
 
-    Only committed events are sent, so no client has seen it.
-    """
-    if seq < 0:
-        raise invalid("after", "OUT_OF_RANGE", f"must be the number of an event, or 0, is {seq}")
-    if seq > run.last_seq:
-        message = (
-            f"is {seq}, but the last event of the run is {run.last_seq}: reload the run, and continue from its lastSeq"
-        )
-        raise invalid("after", "OUT_OF_RANGE", message)
+
+def _derived(event: Event, data: EdgeChange | ProgressChange) -> EventView:
+    return EventView(DerivedEvent(event.run_id, event.seq, event.at, data))
 
 
 async def run_events(
@@ -168,7 +200,7 @@ async def run_events(
         run = await runs.get(connection, context.caller, run_id)
     if run is None:
         raise NotFound(run_id)
-    _check_after(run, after)
+    check_after(run, after)
     views = await NodeViews.of(context, run_id)
     async with aclosing(context.feed.follow(run_id, after, with_values=with_values)) as events:
         async for event in events:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import strawberry
 
+from engine.events import EdgeState
 from engine.states import NodeStatus
 from persistence.db.pagination import Page
 from persistence.events.history import Checkpoint
@@ -15,7 +16,7 @@ from resolvers.workflows import specs
 from resolvers.workflows.specs import ExpressionResult
 from schema.info import Info
 from schema.relay import Connection, Node
-from schema.runs.node_state import NodeStateType
+from schema.runs.node_state import EdgeStateType, NodeStateType
 from schema.scalars import JSON
 from schema.spec import ExpressionResultType
 
@@ -65,6 +66,11 @@ class CheckpointType(Node):
     @staticmethod
     async def node_states(checkpoint: ParentCheckpoint, info: Info) -> list[NodeView]:
         return await queries.node_views_at(info.context, checkpoint.run_id, checkpoint.seq)
+
+    @strawberry.field(graphql_type=list[EdgeStateType], description="Every edge, in the order of the spec.")
+    @staticmethod
+    async def edge_states(checkpoint: ParentCheckpoint, info: Info) -> list[EdgeState]:
+        return await queries.edge_states_at(info.context, checkpoint.run_id, checkpoint.seq)
 
     @strawberry.field(
         graphql_type=JSON,

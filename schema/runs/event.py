@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import strawberry
 
 from engine import events
+from engine.events import EdgeState
 from engine.states import LogLevel, RunStatus
 from persistence.events.history import Checkpoint
 from persistence.feed.feed import Expired
-from resolvers.runs.queries import EventView, NodeView
+from resolvers.runs.queries import EdgeChange, EventView, NodeView, ProgressChange
 from schema import enums as enums
 from schema.info import Info
-from schema.runs.node_state import NodeStateType
+from schema.runs.node_state import EdgeStateType, NodeStateType
 from schema.scalars import JSON
 
 if TYPE_CHECKING:
@@ -175,6 +176,38 @@ class HistoryExpired(RunEvent):
         return view.event.first_seq if isinstance(view.event, Expired) else view.event.seq
 
 
+@strawberry.type(
+    description="An edge was taken or not taken, or its source runs again. It follows the NodeStateChanged of its "
+    "source, with the same `seq`; `nodeState.edgeStates` of that event has it as well."
+)
+class EdgeStateChanged(RunEvent):
+    @classmethod
+    def is_type_of(cls, value: object, _: object) -> bool:
+        return isinstance(value, EventView) and isinstance(_data(value), EdgeChange)
+
+    @strawberry.field(graphql_type=EdgeStateType)
+    @staticmethod
+    def edge_state(view: ParentEvent) -> EdgeState:
+        change = _data(view)
+        assert isinstance(change, EdgeChange)
+        return change.edge
+
+
+@strawberry.type(
+    description="The progress of the run has changed by at least half a percent. It follows the event that changed it, "
+    "with the same `seq`."
+)
+class RunProgressed(RunEvent):
+    @classmethod
+    def is_type_of(cls, value: object, _: object) -> bool:
+        return isinstance(value, EventView) and isinstance(_data(value), ProgressChange)
+
+    @strawberry.field
+    @staticmethod
+    def progress(view: ParentEvent) -> float:
+        return float(_data(view).progress)
+
+
 EVENT_TYPES = [
     RunStatusChanged,
     NodeStateChanged,
@@ -182,6 +215,8 @@ EVENT_TYPES = [
     LogRecordedType,
     NodeOutputDelta,
     HistoryExpired,
+    EdgeStateChanged,
+    RunProgressed,
 ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import strawberry
 
-from engine.states import NodeStatus
+from engine.states import EdgeStatus, NodeStatus
 from resolvers.runs import queries
 from resolvers.runs.queries import NodeView
 from schema import enums as enums
@@ -37,6 +37,13 @@ class UsageType:
     cost_usd: float | None
 
 
+@strawberry.type(name="EdgeState", description="Whether an edge was taken, as the latest visit of its source decided.")
+class EdgeStateType:
+    edge_id: strawberry.ID
+    status: EdgeStatus
+    visits: int = strawberry.field(description="How often the edge was taken so far, in a loop.")
+
+
 @strawberry.type(name="NodeState")
 class NodeStateType:
     id: strawberry.ID = strawberry.field(
@@ -48,7 +55,9 @@ class NodeStateType:
     label: str
     type: str
     status: NodeStatus
-    progress: float
+    progress: float = strawberry.field(
+        description="0.0 to 1.0. A node that failed or was cancelled keeps what it had reached."
+    )
     message: str | None
     visits: int = strawberry.field(description="How often this node has been visited so far, in a loop.")
     attempt: int
@@ -57,10 +66,17 @@ class NodeStateType:
     )
     usage: UsageType | None = strawberry.field(description="Sum of all attempts of this visit.")
     error: RunErrorType | None
-    started_at: datetime | None
+    started_at: datetime | None = strawberry.field(
+        description="The start of this visit. Retries, pauses and a change of the worker do not move it."
+    )
     completed_at: datetime | None
     duration_ms: float | None
     seq: int
+    port: str | None = strawberry.field(
+        description="The named port that the node left by in this visit. Null before the end of the visit, and for a "
+        "node without named ports."
+    )
+    edge_states: list[EdgeStateType] = strawberry.field(description="The edges that leave this node.")
 
     @strawberry.field(graphql_type=JSON | None)
     @staticmethod

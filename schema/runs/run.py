@@ -8,6 +8,7 @@ from typing import Annotated
 
 import strawberry
 
+from engine.events import EdgeState
 from engine.states import EventType, LogLevel, RunAction, RunMode, RunSource, RunStatus
 from persistence.db.pagination import Page
 from persistence.events.history import Checkpoint, EventsQuery, Window
@@ -23,7 +24,7 @@ from schema.info import Info
 from schema.relay import Connection, Node
 from schema.runs.checkpoint import CheckpointType
 from schema.runs.event import LogPage, RunEventPage
-from schema.runs.node_state import NodeStateType, RunErrorType
+from schema.runs.node_state import EdgeStateType, NodeStateType, RunErrorType
 from schema.runs.wait import WaitType
 from schema.scalars import JSON
 from schema.workflows.project import ProjectType
@@ -50,7 +51,8 @@ class RunType(Node):
     output: JSON | None
     error: RunErrorType | None
     progress: float = strawberry.field(
-        description="0.0 to 1.0: the finished share of the nodes that this run can still reach."
+        description="0.0 to 1.0: the mean over the nodes that this run can still reach. A finished node counts 1, a "
+        "running one its own progress."
     )
     attempt: int = strawberry.field(
         description="How often a worker has claimed this run; above 1 after a crash or a drain."
@@ -74,8 +76,8 @@ class RunType(Node):
     finished_at: datetime | None
     history_expired_at: datetime | None = strawberry.field(
         description="When retention deleted the events, checkpoints and node states of this run. From then on, "
-        "`nodeStates`, `currentNodes`, `logs` and `checkpoints` are empty, `events` has one HistoryExpired, and the "
-        "subscription `nodeStates` fails with the code HISTORY_EXPIRED."
+        "`nodeStates`, `currentNodes`, `edgeStates`, `logs` and `checkpoints` are empty, `events` and `runUpdates` have one "
+        "HistoryExpired, and the subscription `nodeStates` fails with the code HISTORY_EXPIRED."
     )
 
     @classmethod
@@ -114,6 +116,11 @@ class RunType(Node):
     @staticmethod
     async def node_states(run: ParentRun, info: Info) -> list[NodeView]:
         return await queries.node_views(info.context, run.id)
+
+    @strawberry.field(graphql_type=list[EdgeStateType], description="Every edge, in the order of the spec.")
+    @staticmethod
+    async def edge_states(run: ParentRun, info: Info) -> list[EdgeState]:
+        return await queries.edge_states_of_run(info.context, run)
 
     @strawberry.field(graphql_type=NodeStateType | None)
     @staticmethod

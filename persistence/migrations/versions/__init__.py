@@ -5,4 +5,5 @@ Modules:
     0002_control_and_recovery: Waits, concurrency keys, lineages and the presence of workers.
     0003_what_nodes_reach: Secrets, usage of models, scopes, child runs and items of maps.
     0004_what_lists_and_maps_ask: Indexes for lists, and the digest of an item of a map.
+    0005_progress_ports_and_layouts: Exact progress, ports and edges of nodes, layouts of versions.
 """

@@ -10,6 +10,7 @@ from langgraph.checkpoint.conformance import checkpointer_test, validate
 from redis.asyncio import Redis
 
 from engine.events import CheckpointSaved
+from engine.graph.channels import NodeRecord
 from engine.runtime.ports import CheckpointRecord, Entry
 from persistence.caller import Caller
 from persistence.checkpoints.saver import Saver
@@ -36,6 +37,9 @@ class IdleRun:
 
     def take_changes(self, *, is_full: bool) -> dict[str, Any]:
         return {}
+
+    def needs_state(self, node_id: str, record: NodeRecord) -> bool:
+        return False
 
     async def commit_superstep(self, record: CheckpointRecord, *, has_next: bool) -> None:
         saved = (datetime.now(UTC), CheckpointSaved(record.id, record.step))

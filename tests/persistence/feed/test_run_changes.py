@@ -62,7 +62,7 @@ async def test_a_run_is_read_in_its_own_project_only(
 ) -> None:
     async with aclosing(feed.run_changes.watch(everything, project, "prj_other")) as changed:
         waiting = asyncio.create_task(anext(changed))
-        await wait_until(lambda: len(feed.channels.confirmed_channels) == 3)
+        await wait_until(lambda: len(feed.channels.confirmed_channels) == 5)
         other, result = [await accept_run(database, caller, project) for _ in range(2)]
         await redis.publish(runs_channel("prj_other"), f"prj_other {other.run.id} QUEUED ")
         await feed.publish(result.transitions)

