@@ -1,62 +1,17 @@
 """The runner under faults: stores that fail, leases that are lost, nodes that misbehave."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
-from arq.connections import ArqRedis
 from redis.asyncio import Redis
 
-from engine.runtime.run_info import StopReason
 from engine.sdk.node import NodeContext, Output
-from engine.sdk.node_types import NodeTypes
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.db.transient import DATABASE_ERRORS
-from persistence.journal.journal import PostgresJournal
 from persistence.maintenance.rescue import rescue_expired
-from persistence.queue.notifier import Notifier
 from tests.executor_worker import GatedConfig, GatedNode, accept_spec, edges, eventually, node, node_types
-from worker.runner import Runner
-
-
-@asynccontextmanager
-async def running(
-    database: Database, redis: Redis, types: NodeTypes | None = None, *, capacity: int = 10
-) -> AsyncIterator[Runner]:
-    journal = PostgresJournal(database.pool, redis, database.deadlines)
-    journal.open()
-    runner = Runner(
-        database,
-        redis,
-        journal,
-        types or node_types(),
-        {},
-        worker_id="worker",
-        capacity=capacity,
-        lease_ttl_s=60,
-        notifier=Notifier(ArqRedis(redis.connection_pool), "test"),
-    )
-    polling = asyncio.create_task(runner.poll_forever())
-    try:
-        yield runner
-    finally:
-        polling.cancel()
-        await asyncio.gather(polling, return_exceptions=True)
-        tasks = list(runner.tasks.values())
-        for task in tasks:
-            task.request(StopReason.LEASE_LOST)
-        for task in tasks:
-            await task.wait()
-        await journal.close()
-
-
-async def ended(database: Database, run_id: str) -> Any:
-    over = "SELECT * FROM runs WHERE id = $1 AND status IN ('COMPLETED', 'FAILED', 'CANCELLED')"
-    return await eventually(lambda: database.pool.fetchrow(over, run_id))
-
+from tests.worker.running_worker import ended, running
 
 SPEC = {"nodes": [node("only")], "edges": []}
 GATED = {"nodes": [{"id": "gated", "type": "gated"}, node("after")], "edges": edges("gated>after")}

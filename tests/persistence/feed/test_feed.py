@@ -17,10 +17,10 @@ from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.events.publisher import StreamItem, announce, draft_channel, publish, stream_of
 from persistence.events.run_transition import RunTransition
-from persistence.feed.feed import Expired, Feed
+from persistence.feed.feed import Expired, Feed, _live
 from persistence.feed.mailbox import SIZE
 from persistence.feed.pubsub import ChannelReader
-from persistence.feed.streams import Topic
+from persistence.feed.streams import RunMailbox, Topic
 from tests.journal_worker import HeldRun, JournalWorker, accept_run, open_worker, wait_until
 
 NOWHERE = "unix:///nonexistent/redis.sock"
@@ -98,6 +98,42 @@ async def test_events_published_out_of_order_arrive_in_order(
     last = await held.finish()
     await publish(redis, [StreamItem(held.run_id, 3, b"{}")])
     assert await reading == list(range(1, last + 1))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "seen"),
+    [
+        ([3, 4, 5], [3, 4, 5]),
+        ([3, 5, 6], [3]),
+        ([4], []),
+        ([1, 2, 3, 3, 2, 4], [3, 4]),
+        ([3, 4, 7, 5], [3, 4]),
+    ],
+    ids=["in order", "one is missing", "the first is missing", "repeats", "late"],
+)
+async def test_live_events_end_at_the_first_gap(numbers: list[int], seen: list[int]) -> None:
+    """The reader then reads Postgres from the position on. Without a gap it waits for more."""
+    mailbox = RunMailbox()
+    mailbox.position = 2
+    received: list[int] = []
+
+    async def read() -> None:
+        async for event in _live(mailbox):
+            received.append(event.seq)
+
+    reading = asyncio.create_task(read())
+    for number in numbers:
+        mailbox.put(Event("run_1", number, datetime.now(UTC), note(f"{number}")))
+    has_gap = max(numbers) > seen[-1] if seen else True
+    if has_gap:
+        await asyncio.wait_for(reading, 5)
+    else:
+        await wait_until(lambda: len(mailbox) == 0)
+        await asyncio.sleep(0)
+        assert not reading.done()
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+    assert (received, mailbox.position) == (seen, seen[-1] if seen else 2)
 
 
 async def test_a_reader_skips_stream_entries_of_other_programs(feed: Feed, held: HeldRun, redis: Redis) -> None:
