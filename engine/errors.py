@@ -18,6 +18,13 @@ class NodeFailure(Exception):
         self.code, self.message, self.retryable, self.details = code, message, retryable, details
 
 
+class NodeInterrupted(Exception):
+    """The node has stopped because its run pauses or is released. What it has finished is stored.
+
+    It is no failure: the next claim of the run continues the visit.
+    """
+
+
 DEFECTS = (
     ArithmeticError,
     AssertionError,

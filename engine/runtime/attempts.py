@@ -7,13 +7,14 @@ waits in memory. The task runner, inline nodes, maps and node tests use this mod
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import assert_never
 
 import structlog
 
-from engine.errors import NodeFailure, may_be_transient
+from engine.errors import NodeFailure, NodeInterrupted, may_be_transient
 from engine.events import RunError
 from engine.expressions.analysis import SECRETS
 from engine.graph.bound_node import BoundNode
@@ -54,7 +55,8 @@ async def run_attempt(node: BoundNode, context: RunNodeContext) -> NodeResult:
     tenacity each of these would be a callback.
 
     Raises:
-        asyncio.CancelledError: The task was cancelled. No other exception leaves this function.
+        asyncio.CancelledError: The task was cancelled.
+        NodeInterrupted: The node has stopped on request. No other exception leaves this function.
     """
     retry, number, started_at = node.spec.retry or NO_RETRY, context.attempt, datetime.now(UTC)
     outcome, error = await _attempt(node, context)
@@ -80,16 +82,26 @@ async def run_attempts(
             next attempt in seconds.
 
     Raises:
-        asyncio.CancelledError: The task was cancelled. No other exception leaves this function.
+        asyncio.CancelledError: The task was cancelled.
+        NodeInterrupted: The run stops, and no attempt was running. No other exception leaves this
+            function.
     """
     result = first = await run_attempt(node, context)
     while result.backoff_s is not None:
         assert result.error is not None
         on_failure(result.attempts, result.error, result.backoff_s)
-        await asyncio.sleep(result.backoff_s)
+        await _back_off(result.backoff_s, context.stopping)
         context.begin_attempt(result.attempts + 1)
         result = await run_attempt(node, context)
     return replace(result, started_at=first.started_at)
+
+
+async def _back_off(pause_s: float, stopping: asyncio.Event) -> None:
+    """Sleep before the next attempt. Raises NodeInterrupted as soon as the run is to stop."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(pause_s):
+            await stopping.wait()
+        raise NodeInterrupted
 
 
 def is_repeated(error: RunError, retry: Retry) -> bool:
@@ -118,6 +130,8 @@ async def _attempt(node: BoundNode, context: RunNodeContext) -> tuple[Outcome | 
         async with limit:
             outcome = await _execute(node, context)
         return outcome, None
+    except NodeInterrupted:
+        raise
     except NodeFailure as failure:
         details = context.redact(failure.details) if is_storable(failure.details) else None
         message = context.redact(clean_text(failure.message))

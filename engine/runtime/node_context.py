@@ -88,6 +88,7 @@ class RunNodeContext:
         reporter: Reporter,
         abandoned: asyncio.Event | None = None,
         types: Mapping[str, NodeType[Any]] | None = None,
+        stopping: asyncio.Event | None = None,
     ) -> None:
         """Create the context of a visit.
 
@@ -101,6 +102,8 @@ class RunNodeContext:
             abandoned: Set when the run ends or its lease is lost. Then the node must stop without
                 storing results first.
             types: The node types of this installation by name, for a node with nested nodes.
+            stopping: Set when the run pauses or is released. Then a node of many parts begins no
+                further part.
         """
         self.info = info
         self.run_id, self.project_id, self.scopes = info.id, info.project_id, info.scopes
@@ -109,6 +112,7 @@ class RunNodeContext:
         self.idempotency_key = f"{info.key}/{node_id}/{visit}"
         self.noted_input: JSON = None
         self.abandoned = abandoned
+        self.stopping = stopping or asyncio.Event()
         self.types: Mapping[str, NodeType[Any]] = types or {}
         self._reporter = reporter
         self._redactor = NO_SECRETS

@@ -44,6 +44,8 @@ class StopControl:
         elif reason is StopReason.CANCEL:
             self.run_status = RunStatus.CANCELLING
         self._control.request_drain(reason)
+        if reason in (StopReason.PAUSE, StopReason.DRAIN):
+            self._tasks.request_stop()
         if reason.is_immediate:
             # A cancel or a timeout ends the run. After a lost lease another worker may have the
             # run, and repeats what is not stored. So no node may delay its end to store results.

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from engine.errors import NodeInterrupted
 from engine.graph.bound_node import BoundNode
 from engine.graph.channels import NodeRecord
 from engine.graph.plan import Plan, PlanNode
@@ -54,7 +55,7 @@ class TaskRunner:
         self.wake = asyncio.Event()
         self.on_result: Callable[[], None] | None = None
         """Called when a task ends, while an invocation of the graph is under way."""
-        self._abandoned = asyncio.Event()
+        self._abandoned, self._stopping = asyncio.Event(), asyncio.Event()
         self._scheduled: list[tuple[PlanNode, NodeRecord]] = []
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._cancelled_nodes: set[str] = set()
@@ -180,6 +181,10 @@ class TaskRunner:
         """Tell running nodes to stop without storing results: the run ends or its lease is lost."""
         self._abandoned.set()
 
+    def request_stop(self) -> None:
+        """Tell running nodes that the run pauses or is released, so that maps begin no more items."""
+        self._stopping.set()
+
     def request_cancel(self) -> None:
         """Cancel each task once. A second cancel would interrupt the cleanup after the first."""
         if self._cancelled_at is None:
@@ -204,7 +209,7 @@ class TaskRunner:
         records = ChainMap({node_id: record}, self._state.records)
         scope = scope_of(info.id, info.inputs, records, node.names, info.outer_names)
         context = RunNodeContext(
-            info, node_id, record.visits, scope, self._resources, reporter, self._abandoned, node.types
+            info, node_id, record.visits, scope, self._resources, reporter, self._abandoned, node.types, self._stopping
         )
         context.begin_attempt(record.attempt)
         return context
@@ -218,6 +223,12 @@ class TaskRunner:
         except asyncio.CancelledError:
             if node.id not in self._cancelled_nodes:
                 raise
+        except NodeInterrupted:
+            if node.id not in self._cancelled_nodes:
+                # Its record says RUNNING, so the next claim starts it again.
+                del self._tasks[node.id]
+                self.wake.set()
+                return
         if node.id in self._cancelled_nodes and result is not None and result.error is not None:
             result = None  # The code failed because it was cancelled.
         if record.attempt > 1 and result is not None:  # The visit began with its first attempt.

@@ -15,6 +15,7 @@ from persistence.checkpoints import snapshots
 from persistence.db.database import Database
 from persistence.events import history
 from persistence.runs import node_states
+from persistence.runs.map_items import MapItemStore
 from persistence.runs.run import RunOptions
 from tests.executor_worker import ExecutorWorker, GatedNode, accept_spec, edges, node, node_types, run_summary
 from tests.worker.paused_runs import execute, node_statuses, resume
@@ -43,6 +44,32 @@ async def test_a_pause_lets_running_nodes_finish_and_starts_no_others(
         await resume(database, run_id)
         assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
     assert (await run_summary(database, run_id))[1] == {("gated", 1): 1, ("after", 1): 1}
+
+
+@pytest.mark.parametrize("stop", [StopReason.PAUSE, StopReason.DRAIN])
+async def test_a_stop_during_a_map_runs_each_item_once(
+    database: Database, redis: Redis, caller: Caller, project: str, stop: StopReason
+) -> None:
+    gated = GatedNode()
+    config = {"items": [1, 2, 3, 4, 5], "concurrency": 2, "node": {"type": "gated", "config": {}}}
+    spec = {"nodes": [{"id": "m", "type": "map", "config": config}, node("after")], "edges": edges("m>after")}
+    run_id = await accept_spec(database, caller, project, spec)
+    items = {"items": MapItemStore(database.pool)}
+    async with ExecutorWorker(database, redis, node_types(gated), items) as worker:
+        executor = await worker.claim(run_id)
+        running = asyncio.create_task(execute(executor))
+        await gated.running.wait()
+        if stop is StopReason.PAUSE:
+            await database.pool.execute("UPDATE runs SET status = 'PAUSING' WHERE id = $1", run_id)
+        executor.request(stop)
+        gated.release.set()
+        assert await running is (RunStatus.PAUSED if stop is StopReason.PAUSE else RunStatus.QUEUED)
+        statuses = {StopReason.PAUSE: {"m": "IDLE"}, StopReason.DRAIN: {"m": "RUNNING"}}
+        assert await node_statuses(database, run_id) == statuses[stop]
+        assert await database.pool.fetchval("SELECT count(*) FROM map_items WHERE run_id = $1", run_id) == 2
+        await resume(database, run_id)
+        assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
+    assert (await run_summary(database, run_id))[1] == {("m", 1): 1, ("after", 1): 1}
 
 
 async def test_a_pause_during_the_last_node_completes_the_run(

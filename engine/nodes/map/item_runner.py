@@ -32,7 +32,10 @@ ItemResult = tuple[JSON, RunError | None]
 
 
 class RunItem(Protocol):
-    """Runs the item with this index (from 0)."""
+    """Runs the item with this index (from 0).
+
+    Raises NodeInterrupted if the run stops before another attempt at the item.
+    """
 
     async def __call__(self, index: int, item: JSON) -> ItemResult: ...
 
@@ -45,7 +48,9 @@ class NodeItems:
 
     async def __call__(self, index: int, item: JSON) -> ItemResult:
         outer, info, reporter = self._outer, _item_info(self._outer, index, item), _ItemReporter(self._outer, index)
-        context = RunNodeContext(info, outer.node_id, outer.visit, info.outer_names, outer.resources, reporter)
+        context = RunNodeContext(
+            info, outer.node_id, outer.visit, info.outer_names, outer.resources, reporter, stopping=outer.stopping
+        )
         context.idempotency_key = info.key
         result = await run_attempts(self._bound, context, reporter.retrying)
         if result.error is not None:

@@ -16,7 +16,7 @@ from time import monotonic
 import orjson
 import structlog
 
-from engine.errors import NodeFailure
+from engine.errors import NodeFailure, NodeInterrupted
 from engine.events import RunError
 from engine.nodes.map.item_runner import RunItem
 from engine.runtime.node_context import RunNodeContext
@@ -69,9 +69,8 @@ class ItemPool:
 
         Raises:
             NodeFailure: An item failed, unless failures are collected; the outputs are too large;
-                or
-                another worker has the run.
-
+                or another worker has the run.
+            NodeInterrupted: The run pauses or is released before all items have begun.
         """
         await self._load()
         remaining = (index for index in range(len(self.items)) if index not in self._done)
@@ -81,6 +80,9 @@ class ItemPool:
         except BaseException:
             await self._flush()
             raise
+        if len(self._done) < len(self.items):
+            await self._flush()
+            raise NodeInterrupted
         return self._output()
 
     async def _run_all(self, remaining: Iterator[int]) -> None:
@@ -97,10 +99,16 @@ class ItemPool:
             raise failures.exceptions[0] from None
 
     async def _run_items(self, remaining: Iterator[int]) -> None:
-        """Run items until none is left. All workers take from the same iterator."""
+        """Run items until none is left, or until the run stops.
+
+        All workers take from the same iterator.
+        """
         until = monotonic() + SLICE_S
-        for index in remaining:
-            output, error = await self.run_item(index, self.items[index])
+        while not self.context.stopping.is_set() and (index := next(remaining, None)) is not None:
+            try:
+                output, error = await self.run_item(index, self.items[index])
+            except NodeInterrupted:
+                return
             self._add(self._done_item(index, output, error))
             self._report_progress()
             if monotonic() > until:

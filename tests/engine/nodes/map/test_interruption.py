@@ -8,7 +8,7 @@ from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from engine.errors import NodeFailure
+from engine.errors import NodeFailure, NodeInterrupted
 from engine.nodes.map import pool
 from engine.nodes.map.pool import digest_of
 from engine.sdk.resources import DoneItem
@@ -31,6 +31,37 @@ async def test_a_cancel_stops_all_items_at_once_and_saves_the_finished_ones() ->
         await running
     assert probe.running == 0 and len(probe.ran) == 9
     assert sorted(store.items) == [0, 1, 2, 3]
+
+
+async def test_a_stop_of_the_run_begins_no_further_items_and_lets_the_others_finish() -> None:
+    probe, store = MapProbe(), MemoryItems()
+    harness = NodeHarness(resources={"items": store})
+    node = {"type": "probe", "config": {"sees": "{{ item }}"}}
+    config = {"items": list(range(20)), "node": node, "concurrency": 3}
+    running = asyncio.create_task(run_map(harness, probe, **config))
+    while len(probe.ran) < 6:  # noqa: ASYNC110 (three that are done, three that run)
+        await asyncio.sleep(0)
+    harness.context.stopping.set()
+    begun = set(probe.ran)
+    with pytest.raises(NodeInterrupted):
+        await running
+    assert set(probe.ran) == begun
+    assert len(store.items) == len(begun) < 20
+    harness.context.stopping.clear()
+    assert (await run_map(harness, probe, **config))["items"] == list(range(20))
+    assert set(probe.ran.values()) == {1}
+
+
+async def test_a_stop_of_the_run_ends_the_backoff_of_an_item_at_once() -> None:
+    probe, harness = MapProbe(), NodeHarness(resources={"items": MemoryItems()})
+    node = {"type": "probe", "config": {"does": "once"}, "retry": {"maxAttempts": 2, "backoffS": 60}}
+    running = asyncio.create_task(run_map(harness, probe, items=[1, 2], node=node))
+    while len(harness.log_messages) < 2:  # noqa: ASYNC110 (both items are in their backoff)
+        await asyncio.sleep(0)
+    harness.context.stopping.set()
+    with pytest.raises(NodeInterrupted):
+        await asyncio.wait_for(running, 5)
+    assert set(probe.ran.values()) == {1}
 
 
 async def test_a_failure_stops_the_others_and_another_attempt_runs_only_the_rest() -> None:
