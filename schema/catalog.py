@@ -1,5 +1,7 @@
 """Catalogs and checks of specs as clients see them."""
 
+from typing import Annotated
+
 import strawberry
 
 from engine.chat_models.base import ModelInfo
@@ -9,7 +11,7 @@ from resolvers import catalog
 from resolvers.workflows import specs
 from schema.info import Info
 from schema.scalars import JSON
-from schema.spec import ExpressionResultType, SpecReport
+from schema.spec import SAMPLE_CONTEXT, ExpressionResultType, KindArgument, SpecReport
 
 
 @strawberry.type(name="NodeType")
@@ -124,8 +126,13 @@ class CatalogQueries:
         return specs.report(info.context, spec)
 
     @strawberry.field(
-        graphql_type=ExpressionResultType, description="Evaluates a template or an expression with sample data."
+        graphql_type=ExpressionResultType,
+        description="Evaluates a template, an expression or a condition with sample data.",
     )
     @staticmethod
-    async def evaluate_expression(expression: str, context: JSON) -> specs.ExpressionResult:
-        return await specs.evaluate_expression(expression, context)
+    async def evaluate_expression(
+        expression: str,
+        context: Annotated[JSON, strawberry.argument(description=SAMPLE_CONTEXT)],
+        kind: KindArgument = None,
+    ) -> specs.ExpressionResult:
+        return await specs.evaluate_with_sample(expression, context, kind)

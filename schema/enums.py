@@ -6,6 +6,7 @@ Importing this module is enough.
 import strawberry
 
 from engine import states
+from engine.expressions import evaluator
 from persistence import problems
 
 RunStatus = strawberry.enum(
@@ -40,3 +41,9 @@ RunEventType = strawberry.enum(
 OUTPUT_DELTA and PROGRESS are sent live only, by `runUpdates`.""",
 )
 ProblemCode = strawberry.enum(problems.ProblemCode)
+ExpressionKind = strawberry.enum(
+    evaluator.ExpressionKind,
+    description="""How a text is evaluated: as the field of a spec that it comes from.
+TEMPLATE: text with `{{ … }}` and `{% … %}`, such as a prompt; a single `{{ … }}` keeps its type. EXPRESSION: \
+`a.b + 1`; braces in it are brackets. CONDITION: an expression whose value is true or false, as on an edge.""",
+)

@@ -1,6 +1,7 @@
 """Convert every exception of an evaluation to an ExpressionError with its place in the text."""
 
 import re
+from itertools import accumulate
 
 from minijinja import TemplateError
 
@@ -82,7 +83,7 @@ def without_values(error: Exception, converted: ExpressionError) -> ExpressionEr
 
 
 def _ordering_error(error: OrderingError, text: str, lowered: Lowered) -> ExpressionError:
-    spans = () if error.place is None else lowered.places[error.place]
+    spans = () if error.place is None else tuple(_without_brackets(text, span) for span in lowered.places[error.place])
     if error.name:
         return _filter_ordering_error(error, text, spans)
     missing = [index for index, kind in enumerate(error.kinds, error.operand) if kind == "undefined"]
@@ -93,6 +94,18 @@ def _ordering_error(error: OrderingError, text: str, lowered: Lowered) -> Expres
     verb = "has at one index" if error.is_inside_lists else "is"
     are = " and ".join(f"{operand} {verb} {kind}" for operand, kind in zip(operands, error.kinds, strict=True))
     return ExpressionError(f"{are}; {_advice(error)}", *position(text, spans[error.operand].start))
+
+
+def _without_brackets(text: str, span: Span) -> Span:
+    """Return the part without brackets around all of it, as `{{ a }}` becomes `( a )`."""
+    while (code := text[span.start : span.end])[:1] == "(" and code[-1:] == ")":
+        inner = code[1:-1]
+        depths = list(accumulate((char == "(") - (char == ")") for char in inner))
+        if min(depths, default=0) < 0:
+            return span
+        start = span.start + 1 + len(inner) - len(inner.lstrip())
+        span = Span(start, start + len(inner.strip()))
+    return span
 
 
 def _filter_ordering_error(error: OrderingError, text: str, spans: tuple[Span, ...]) -> ExpressionError:

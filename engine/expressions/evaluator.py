@@ -7,6 +7,7 @@ evaluated in this process. All others are evaluated in the isolation process, wh
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
 from itertools import islice
 from typing import Any
 
@@ -15,7 +16,7 @@ from engine.expressions.analysis import NODES, TemplateCode, cost_of, references
 from engine.expressions.cost import CostEstimate
 from engine.expressions.environment import FILTERS, FUEL, MAX_TEXT, parse, unavailable_statements
 from engine.expressions.errors import ExpressionError, Problem
-from engine.expressions.lexer import has_code, is_whole_expression
+from engine.expressions.lexer import has_code, is_whole_expression, tokens
 from engine.expressions.secret_results import MAX_RESULTS, collecting
 from engine.expressions.views import WorkLimitExceeded, metered
 from engine.isolation import client
@@ -25,8 +26,10 @@ __all__ = [
     "FUEL",
     "MAX_TEXT",
     "ExpressionError",
+    "ExpressionKind",
     "check",
     "evaluate",
+    "evaluate_as",
     "is_expression",
     "references",
     "render",
@@ -38,7 +41,19 @@ MAX_VALUES = 20_000
 MAX_TEXTS = 500
 """Templates in one value that are rendered in this process."""
 _TEXT_AFTER_BRACES = re.compile(r"\}\}(?:\.|\s*[\[({])")
+_OPERATOR_WORDS = frozenset({"and", "or", "not", "in", "is", "if", "else"})
 Evaluate = Callable[[Any, Mapping[str, Any]], JSON]
+
+
+class ExpressionKind(StrEnum):
+    """How a text is evaluated. The members stand for the three kinds of fields in a spec."""
+
+    TEMPLATE = "TEMPLATE"
+    """A text with `{{ … }}` and `{% … %}`, as in a prompt. A single `{{ … }}` keeps its type."""
+    EXPRESSION = "EXPRESSION"
+    """An expression, such as `a.b + 1`. Braces in it are brackets."""
+    CONDITION = "CONDITION"
+    """An expression of which only true or false counts, as on an edge."""
 
 
 def render(value: JSON, scope: Mapping[str, Any], secret_results: list[JSON] | None = None) -> JSON:
@@ -82,19 +97,57 @@ def truthy(expression: str, scope: Mapping[str, Any]) -> bool:
     return bool(evaluate(expression, scope))
 
 
+def evaluate_as(kind: ExpressionKind | None, text: str, scope: Mapping[str, Any]) -> JSON:
+    """Evaluate a text of a kind; without one, of the kind that its form suggests.
+
+    Args:
+        kind: The kind. None: an expression if `is_expression`, or if the text has no braces.
+        text: The text.
+        scope: The values by name.
+
+    Raises:
+        ExpressionError: The text is wrong, its evaluation fails or exceeds a limit.
+    """
+    if kind is None:
+        is_template = has_code(text) and not is_expression(text)
+        kind = ExpressionKind.TEMPLATE if is_template else ExpressionKind.EXPRESSION
+    if kind is ExpressionKind.TEMPLATE:
+        return render(text, scope)
+    return truthy(text, scope) if kind is ExpressionKind.CONDITION else evaluate(text, scope)
+
+
 def is_expression(text: str) -> bool:
     """Tell whether a text is an expression: `a + 1` and `{{ a }} + 1`, but not `Dear {{ a }}`.
 
-    Text directly after braces, as in `{{ name }}.png` and `{{ name }} (admin)`, makes a template.
-    It is not read as a field or a call.
+    Text directly before or after braces makes a template, as in `Dear {{ name }}`,
+    `{{ name }}.png` and `{{ name }} (admin)`. It is not read as a call or a field.
     """
-    if _TEXT_AFTER_BRACES.search(text):
+    if _TEXT_AFTER_BRACES.search(text) or _has_text_before_braces(text):
         return False
     try:
         parse(text, expression=True)
     except ExpressionError:
         return False
     return True
+
+
+def _has_text_before_braces(text: str) -> bool:
+    """Tell whether a value stands directly before `{{`, which would be a call: `Dear {{ a }}`."""
+    before = ["", ""]
+    for token in tokens(text, 0, len(text)):
+        if token.text.isspace():
+            continue
+        if token.text == "{" and text.startswith("{{", token.start) and _ends_value(*before):
+            return True
+        before = [before[1], token.text]
+    return False
+
+
+def _ends_value(before: str, last: str) -> bool:
+    """Tell whether two tokens end a value, and are not an operator such as `not` or `is even`."""
+    is_word = last[:1].isalnum() or last[:1] == "_"
+    is_operator = last in _OPERATOR_WORDS or before in ("is", "not", "|")
+    return (is_word and not is_operator) or last in (")", "]") or last[:1] in ("'", '"')
 
 
 def check(text: str, *, expression: bool = False) -> list[Problem]:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 import orjson
 
 from engine.errors import NotStorable
-from engine.expressions.evaluator import ExpressionError, evaluate, is_expression, render
-from engine.expressions.lexer import has_code
+from engine.expressions.evaluator import ExpressionError, ExpressionKind, evaluate_as
 from engine.problems import FieldProblem
+from engine.runtime.single_node import build_scope
 from engine.spec.identity import hash_of_normal, normalise
 from engine.states import Severity
 from engine.types import JSON
@@ -24,6 +24,8 @@ from persistence.workflows.drafts import Content
 from resolvers.context import Context
 
 MAX_SPEC_BYTES = 1024 * 1024
+SAMPLE_RUN_ID = "run_sample"
+"""The `run.id` of an expression that is evaluated outside of any run."""
 JSON_TYPES: dict[type, str] = {
     bool: "boolean",
     int: "number",
@@ -98,20 +100,40 @@ def draft_problems(context: Context, spec: JSON) -> list[FieldProblem]:
     return [*validated.errors, *validated.warnings]
 
 
-async def evaluate_expression(expression: str, scope: JSON) -> ExpressionResult:
-    """Evaluate text as an expression, or else as a template if it holds `{{ … }}` or `{% … %}`.
+async def evaluate_with_sample(text: str, sample: JSON, kind: ExpressionKind | None = None) -> ExpressionResult:
+    """Evaluate text with sample values, which have the names that a template sees in a run.
+
+    Args:
+        text: The text.
+        sample: `{input, nodes: {id: {output}}, …}`, as for `testNode`.
+        kind: How the text is evaluated; see `evaluator.evaluate_as`.
+    """
+    if not isinstance(sample, Mapping):
+        problem = FieldProblem("context", "NOT_AN_OBJECT", f"A context must be an object, not {_type_of(sample)}.")
+        return ExpressionResult(errors=[problem])
+    return await evaluate_expression(text, _sample_scope(sample), kind)
+
+
+def _sample_scope(sample: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    """Build the scope. Earlier clients may send `nodes` of another form, which is an ordinary name."""
+    nodes = sample.get("nodes", {})
+    has_nodes = isinstance(nodes, Mapping) and all(isinstance(node, Mapping) for node in nodes.values())
+    return build_scope(sample, SAMPLE_RUN_ID) if has_nodes else sample
+
+
+async def evaluate_expression(
+    text: str, scope: Mapping[str, JSON], kind: ExpressionKind | None = None
+) -> ExpressionResult:
+    """Evaluate text; see `evaluator.evaluate_as`.
 
     It runs in a thread, because the caller waits for a child process if the text is expensive.
     """
-    return await to_thread(_evaluate, expression, scope)
+    return await to_thread(_evaluate, text, scope, kind)
 
 
-def _evaluate(expression: str, scope: JSON) -> ExpressionResult:
-    if not isinstance(scope, Mapping):
-        problem = FieldProblem("context", "NOT_AN_OBJECT", f"A context must be an object, not {_type_of(scope)}.")
-        return ExpressionResult(errors=[problem])
+def _evaluate(text: str, scope: Mapping[str, JSON], kind: ExpressionKind | None) -> ExpressionResult:
     try:
-        value = _value_of(expression, scope)
+        value = evaluate_as(kind, text, scope)
         check_storable(value)
     except ExpressionError as error:
         problem = FieldProblem("expression", "EXPRESSION", error.message, line=error.line, column=error.column)
@@ -119,12 +141,6 @@ def _evaluate(expression: str, scope: JSON) -> ExpressionResult:
     except NotStorable as error:
         return ExpressionResult(errors=[FieldProblem("expression", "OUTPUT", str(error), Severity.ERROR)])
     return ExpressionResult(value, _type_of(value))
-
-
-def _value_of(expression: str, scope: Mapping[str, JSON]) -> JSON:
-    if has_code(expression) and not is_expression(expression):
-        return render(expression, scope)
-    return evaluate(expression, scope)
 
 
 def _type_of(value: JSON) -> str:

@@ -18,7 +18,7 @@ from schema.info import Info
 from schema.relay import Connection, Node
 from schema.runs.node_state import EdgeStateType, NodeStateType
 from schema.scalars import JSON
-from schema.spec import ExpressionResultType
+from schema.spec import ExpressionResultType, KindArgument
 
 if TYPE_CHECKING:
     from schema.runs.run import RunType
@@ -95,8 +95,12 @@ class CheckpointType(Node):
 
     @strawberry.field(
         graphql_type=ExpressionResultType,
-        description="Evaluates a template or an expression with the state of this checkpoint.",
+        description="Evaluates a template, an expression or a condition with the state of this checkpoint: `input`, "
+        "`run.id`, and each node by its id and in `nodes`, with `output`, `status` and `last_output`.",
     )
     @staticmethod
-    async def evaluate(checkpoint: ParentCheckpoint, info: Info, expression: str) -> ExpressionResult:
-        return await specs.evaluate_expression(expression, await queries.scope_at(info.context, checkpoint))
+    async def evaluate(
+        checkpoint: ParentCheckpoint, info: Info, expression: str, kind: KindArgument = None
+    ) -> ExpressionResult:
+        scope = await queries.scope_at(info.context, checkpoint)
+        return await specs.evaluate_expression(expression, scope, kind)

@@ -13,6 +13,7 @@ from schema.info import Info
 from schema.payload import Payload, mutation, payload
 from schema.runs.node_state import RunErrorType, UsageType
 from schema.scalars import JSON
+from schema.spec import SAMPLE_CONTEXT
 
 
 @strawberry.input
@@ -22,8 +23,7 @@ class TestNodeInput:
     config: JSON
     context: JSON | None = strawberry.field(
         default=None,
-        description="Values for templates: `{input, nodes: {id: {output}}}`, "
-        "and optionally `item`, `index` or `event`.",
+        description=SAMPLE_CONTEXT + " `secrets` must be omitted: a test uses those of the project.",
     )
 
 

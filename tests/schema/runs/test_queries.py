@@ -103,7 +103,11 @@ FULL = """query ($id: ID!) { run(id: $id) {
   logs(minLevel: INFO) { nodes { message } }
   checkpoints { nodes { step completedNodes nextNodes state sizeBytes parent { id }
     nodeStates { id status } evaluate(expression: "a.output + input.n") { value type errors { message } }
-    bad: evaluate(expression: "a.(") { value errors { field line } } } }
+    bad: evaluate(expression: "a.(") { value errors { field line } }
+    template: evaluate(expression: "{{ a.output }}/{{ input.n }}", kind: TEMPLATE) { value }
+    expression: evaluate(expression: "{{ a.output }}/{{ input.n }}", kind: EXPRESSION) { value }
+    condition: evaluate(expression: "nodes.a.output", kind: CONDITION) { value }
+    names: evaluate(expression: "[b.output, b.status, nodes.a.last_output, run.id]") { value } } }
 } }"""
 
 
@@ -147,6 +151,9 @@ async def test_all_fields_of_a_run_can_be_read(context: Context, worker: Journal
     assert checkpoint["evaluate"] == {"value": 42, "type": "number", "errors": []}
     assert checkpoint["bad"]["value"] is None
     assert checkpoint["bad"]["errors"]
+    by_kind = [checkpoint[kind]["value"] for kind in ("template", "expression", "condition")]
+    assert by_kind == ["41/1", 41, True]
+    assert checkpoint["names"]["value"] == [None, "IDLE", 41, run_id]
 
 
 async def test_a_live_view_receives_snapshot_changes_and_end(context: Context, worker: JournalWorker) -> None:
