@@ -31,7 +31,7 @@ class EdgeKey(NamedTuple):
 
 PartKey = EdgeKey | str
 """A part of a loop's round (engine.graph.position.Part) across versions: a BACK edge by its key, or
-an inner loop or a node with `join: any` by its id.
+an inner loop by the id of its header, or a node with `join: any` by its stored name.
 """
 
 

@@ -107,7 +107,7 @@ class Invalidation:
         if is_any and tokens:
             self._reopen(target.id, min(token.at for token in tokens))
         for token in tokens if is_any and target.entry_loops else ():
-            yield from self._after_part(target.entry_loops[-1], target.id, token.round, token)
+            yield from self._after_part(target.entry_loops[-1], JOIN + target.id, token.round, token)
         for index, later in enumerate(self._history.visits.get(target.id, ())):
             entry = target.entry_round(later.round)
             if entry < visit.round or (is_any and entry == visit.round and not _led_to(tokens, later, is_task)):

@@ -20,6 +20,7 @@ from engine.fork.frontier import (
 )
 from engine.fork.patch import PatchRefused
 from engine.graph.plan import EdgeKind, Plan, PlanEdge, Round
+from engine.graph.position import JOIN
 from engine.problems import FieldProblem
 from engine.spec.model import START
 from engine.states import FINISHED, WITHOUT_OUTPUT, NodeStatus
@@ -164,7 +165,11 @@ class _Migration:
             node_id: {keys[edge.index] for edge in node.entries} for node_id, node in nodes.items()
         }
         parts: dict[str, set[PartKey]] = {
-            header: {*(keys[edge.index] for edge in nodes[header].back_edges), *loop.inner, *loop.any_joins}
+            header: {
+                *(keys[edge.index] for edge in nodes[header].back_edges),
+                *loop.inner,
+                *(JOIN + node_id for node_id in loop.any_joins),
+            }
             for header, loop in self.new.loops.items()
         }
         joins = dict(_known_joins(self.frontier.joins, entries))

@@ -20,8 +20,8 @@ LOOP = "loop:"
 """Prefix of the stored name of a loop; the id of the header follows. It never changes."""
 
 Part = int | str
-"""What a round of a loop waits for: a BACK edge by its index, or an inner loop or a node with
-`join: any` by its id.
+"""What a round of a loop waits for: a BACK edge by its index, an inner loop by the id of its header,
+or a node with `join: any` by its stored name. The header of an inner loop may join by `any` as well.
 """
 _Settlements = Iterator[tuple[PlanEdge, Round, bool]]
 """Edges that settle: each with its round at the target, and whether it is taken."""
@@ -247,7 +247,7 @@ class Position:
             for node_id in loop.any_joins:
                 join = self.joins.get(node_id)
                 if join is not None and len(join.taken) == len(self.plan.nodes[node_id].entries):
-                    self._add_part(header, node_id, join.round)
+                    self._add_part(header, JOIN + node_id, join.round)
 
     def _add_part(self, header: str, part: Part, round_: Round) -> None:
         loop = self.loops.get(header)
@@ -294,7 +294,7 @@ class Position:
         if is_complete and before is None and target.entry_loops:
             header = target.entry_loops[-1]
             if target.id in self.plan.loops[header].any_joins:
-                pending += self._end_part(header, target.id, at, False, progress)
+                pending += self._end_part(header, JOIN + target.id, at, False, progress)
         if not join.is_fired and (is_complete or (target.joins_any and taken)):
             join.is_fired = True
             pending += self._enter(target, at, any(join.taken.values()), progress)

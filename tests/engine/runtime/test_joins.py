@@ -94,6 +94,16 @@ async def test_join_any_runs_once_on_the_first_edge_taken() -> None:
     assert order.index("d") < order.index("c") + 2
 
 
+async def test_the_header_of_an_inner_loop_may_join_by_any() -> None:
+    """A round of the outer loop waits for the join and for the inner loop, which are the same node."""
+    choices = {"b>b": "v % 2 != 0", "b>j": "v % 2 == 0", "j>h": "v < 3", "j>x": "v >= 3"}
+    edges = "s>h h>a h>c a>b c>b b>b b>j j>h j>x"
+    executor, visited = await play(graph(edges, choices, b={"join": "any"}))
+    assert executor.final_status is RunStatus.COMPLETED
+    names = [name for name, _ in visited]
+    assert [names.count(name) for name in "habjx"] == [3, 3, 6, 3, 1]
+
+
 async def test_an_endless_loop_fails_the_run_with_loop_limit() -> None:
     journal = RecordedJournal()
     endless = graph("s>h h>h h>x", {"h>h": "true", "h>x": "false"}, h={"maxVisits": 7})
