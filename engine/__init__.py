@@ -25,5 +25,10 @@ Modules:
     events: The events of a run, as plain values.
     problems: The value type for one problem of an input or a spec.
     states: The enums of the domain, and the state machine of a run.
+    time_zones: Takes time zones from the package `tzdata`, for the whole process.
     types: The type of JSON values.
 """
+
+from engine import time_zones
+
+time_zones.use_package()

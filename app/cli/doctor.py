@@ -5,6 +5,7 @@ It changes nothing. A line that reports a problem also says what to do about it.
 
 import platform
 import sys
+import zoneinfo
 from collections.abc import Awaitable, Callable
 
 import httpx
@@ -19,6 +20,7 @@ from app.settings import Settings, unknown_variables
 from engine.catalog_file import FILE_NAME, CatalogError, add_models, read_catalog
 from engine.chat_models.catalog import open_models
 from engine.nodes.registry import load_node_types
+from engine.time_zones import describe
 from engine.tools.catalog import open_tools
 from engine.tools.sql import sql_tools
 from persistence.db.migrate import is_outdated
@@ -39,6 +41,7 @@ async def run_checks(settings: Settings) -> bool:
     console, configured = Console(), settings
     checks: list[tuple[str, Callable[[Settings], Awaitable[CheckResult]]]] = [
         ("python", _python),
+        ("time zones", _time_zones),
         ("settings", _settings),
         ("data", lambda _: _data(configured)),
         ("database", _database),
@@ -67,6 +70,12 @@ async def run_checks(settings: Settings) -> bool:
 
 async def _python(_: Settings) -> CheckResult:
     return sys.version_info >= (3, 11), platform.python_version()
+
+
+async def _time_zones(_: Settings) -> CheckResult:
+    if zoneinfo.TZPATH:
+        return False, f"the files of the operating system in {', '.join(zoneinfo.TZPATH)} override {describe()}"
+    return True, describe()
 
 
 async def _settings(_: Settings) -> CheckResult:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tzdata
 
 from app.cli.doctor import run_checks
 from app.settings import Settings
@@ -63,6 +64,18 @@ async def test_usable_stores_are_named(capsys: pytest.CaptureFixture[str], datab
     assert line(output, "database").startswith("ok")
     assert line(output, "database").endswith("migrated")
     assert line(output, "redis").startswith("ok")
+
+
+async def test_the_version_of_the_time_zones_is_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, output = await doctor(capsys)
+    assert line(output, "time zones").startswith("ok")
+    assert line(output, "time zones").endswith(f"package tzdata {tzdata.__version__} (IANA {tzdata.IANA_VERSION})")
+    monkeypatch.setattr("zoneinfo.TZPATH", ("/usr/share/zoneinfo",))
+    has_passed, output = await doctor(capsys)
+    assert not has_passed
+    assert "operating system in /usr/share/zoneinfo override" in line(output, "time zones")
 
 
 async def test_a_server_that_is_not_treadle_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
