@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from engine.spec.parser import parse
 from engine.types import JSON
-from engine.values.json_schema import check_inputs
+from engine.values.json_schema import complete_inputs
 from persistence.problems import Invalid, invalid
 from persistence.runs.run import RunOptions
 from persistence.workflows.versions import Version
@@ -54,10 +54,15 @@ def check_nodes(field: str, node_ids: Iterable[str], known: set[str]) -> None:
         raise invalid(field, "UNKNOWN_NODE", f"the spec has no node {', '.join(map(repr, unknown[:5]))}")
 
 
-def check_run_inputs(inputs: JSON, version: Version) -> None:
-    """Raise Invalid if the inputs do not match the JSON Schema of the version."""
-    if problems := check_inputs(inputs, version.spec.get("inputs")):
+def complete_run_inputs(inputs: JSON, version: Version) -> JSON:
+    """Return the inputs with the defaults of the JSON Schema of the version.
+
+    Raises Invalid if they do not match the schema.
+    """
+    completed, problems = complete_inputs(inputs, version.spec.get("inputs"))
+    if problems:
         raise Invalid(problems)
+    return completed
 
 
 def check_wait(timeout_ms: int) -> None:

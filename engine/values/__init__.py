@@ -5,6 +5,7 @@ Modules:
     json_schema: Checks JSON Schemas of authors, and values against them.
     json_text: Parses JSON text: byte order marks, and whole numbers of 64 bits.
     redaction: Replaces the values of secrets in texts, JSON values, streams and log lines.
+    schema_defaults: Completes a value by the defaults of its JSON Schema.
     secret_results: The results of expressions that name secrets, as redaction searches for them.
     storable: Checks that a value is JSON that Postgres and every client can hold.
     timestamps: Parses, formats and shifts timestamps (RFC 3339).

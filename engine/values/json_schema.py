@@ -19,6 +19,7 @@ from engine.errors import NotStorable
 from engine.isolation import client
 from engine.problems import FieldProblem, join_path
 from engine.types import JSON
+from engine.values.schema_defaults import DefaultsTooLarge, with_defaults
 from engine.values.storable import check_storable
 
 MAX_PROBLEMS = 100
@@ -219,16 +220,36 @@ def _schema_problem(path: str, message: str) -> FieldProblem:
     return FieldProblem(path, "SCHEMA", message[:MAX_MESSAGE])
 
 
-def check_inputs(inputs: JSON, schema: JSON | None) -> list[FieldProblem]:
-    """Find the problems of the input of a run.
+def complete_inputs(inputs: JSON, schema: JSON | None) -> tuple[JSON, list[FieldProblem]]:
+    """Add the defaults of the schema to the input of a run, and find its problems.
 
     Args:
         inputs: The input, any JSON.
         schema: The JSON Schema of the spec; None accepts everything.
 
     Returns:
-        At most MAX_PROBLEMS problems.
+        The complete input, and at most MAX_PROBLEMS problems.
     """
+    if problems := _size_problems(inputs):
+        return inputs, problems
+    if schema is None:
+        return inputs, []
+    if b'"default"' in _dump(schema):
+        try:
+            inputs = with_defaults(inputs, schema)
+        except DefaultsTooLarge as error:
+            return inputs, [_schema_problem("inputs", f"the schema cannot be used: {error}")]
+        if problems := _size_problems(inputs):
+            return inputs, problems
+    return inputs, mismatches(inputs, schema, "inputs")
+
+
+def check_inputs(inputs: JSON, schema: JSON | None) -> list[FieldProblem]:
+    """Find the problems of the input of a run that is complete; see `complete_inputs`."""
+    return _size_problems(inputs) or ([] if schema is None else mismatches(inputs, schema, "inputs"))
+
+
+def _size_problems(inputs: JSON) -> list[FieldProblem]:
     try:
         check_storable(inputs)
     except NotStorable as error:
@@ -236,4 +257,4 @@ def check_inputs(inputs: JSON, schema: JSON | None) -> list[FieldProblem]:
     size = len(orjson.dumps(inputs))
     if size > MAX_INPUT_BYTES:
         return [FieldProblem("inputs", "TOO_LARGE", f"The input is {size:,} bytes of JSON, over {MAX_INPUT_BYTES:,}.")]
-    return [] if schema is None else mismatches(inputs, schema, "inputs")
+    return []

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.errors import NodeFailure
 from engine.sdk.resources import ChildRun
 from engine.states import TERMINAL, RunSource, RunStatus, sql_list
-from engine.values.json_schema import check_inputs
+from engine.values.json_schema import complete_inputs
 from persistence.caller import Caller, Role
 from persistence.db.database import Database
 from persistence.db.deadlines import Deadlines
@@ -91,10 +91,11 @@ async def _start(connection: AsyncConnection, child: ChildRun, deadlines: Deadli
         )
     caller = Caller(parent["created_by"], {parent["project_id"]: Role.RUNNER}, frozenset(parent["scopes"]))
     version = await _version(connection, caller, child)
-    if problems := check_inputs(child.inputs, version.spec.get("inputs")):
+    inputs, problems = complete_inputs(child.inputs, version.spec.get("inputs"))
+    if problems:
         messages = "; ".join(f"{problem.field}: {problem.message}" for problem in problems[:3])
         raise NodeFailure("SUBWORKFLOW", f"the inputs are invalid for workflow {child.workflow_id}: {messages}")
-    new = admission.new_run(version, child.inputs)
+    new = admission.new_run(version, inputs)
     options = replace(new.options, priority=parent["priority"])
     parent_node = Parent(child.parent_id, child.key, depth)
     new = replace(new, source=RunSource.SUBWORKFLOW, options=options, parent=parent_node)

@@ -20,7 +20,7 @@ from engine.spec.model import SpecError
 from engine.spec.parser import parse
 from engine.states import RetryFrom, RunSource, RunStatus
 from engine.types import JSON
-from engine.values.json_schema import check_inputs
+from engine.values.json_schema import check_inputs, complete_inputs
 from persistence.checkpoints import snapshots
 from persistence.checkpoints.clone import RunClone, derive, last_visit, with_final_status
 from persistence.checkpoints.snapshots import HeadSnapshot
@@ -258,14 +258,20 @@ async def _accept(
     source: RunSource,
     options: RunOptions | None,
 ) -> CommandResult:
-    """Accept a run of `version` with the inputs of `run`, and its options if `options` is None."""
+    """Accept a run of `version` with the inputs of `run`, and its options if `options` is None.
+
+    The inputs get the defaults of another version; what is wrong with them is reported later.
+    """
+    inputs = run.inputs
+    if version.id != run.version_id:
+        inputs, _ = complete_inputs(run.inputs, version.spec.get("inputs"))
     if options is None:
         known = {node.id for node in parse(version.spec).nodes}
         options = replace(
             run.options, breakpoints=tuple(node_id for node_id in run.options.breakpoints if node_id in known)
         )
     check_options(options, version.spec)
-    new = replace(admission.new_run(version, run.inputs), source=source, options=options)
+    new = replace(admission.new_run(version, inputs), source=source, options=options)
     return await admission.accept(connection, context.caller, new, context.database.deadlines)
 
 

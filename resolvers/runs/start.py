@@ -20,7 +20,7 @@ from persistence.runs.run import CommandResult, Run, RunOptions
 from persistence.workflows import versions
 from persistence.workflows.versions import Version
 from resolvers.authorise import project_for, require
-from resolvers.checks import check_options, check_run_inputs, check_wait
+from resolvers.checks import check_options, check_wait, complete_run_inputs
 from resolvers.context import Context
 from resolvers.idempotent import known_run, publish_transitions, run_idempotent, shielded
 from resolvers.secrets import check_use
@@ -90,11 +90,10 @@ async def execute_run(
 
     async def act(connection: AsyncConnection) -> CommandResult:
         version = checked_versions.get(run.version_id) or await versions.get(connection, context.caller, run.version_id)
-        if replace_inputs:
-            check_run_inputs(inputs, version)
-        new, deadlines = admission.new_run(version, inputs), context.database.deadlines
+        completed = complete_run_inputs(inputs, version) if replace_inputs else inputs
+        new, deadlines = admission.new_run(version, completed), context.database.deadlines
         cancelled = await admission.admit(connection, context.caller, new, deadlines)
-        executed = await commands.execute(connection, context.caller, run_id, inputs, replace=replace_inputs)
+        executed = await commands.execute(connection, context.caller, run_id, completed, replace=replace_inputs)
         return replace(executed, transitions=(*cancelled, *executed.transitions))
 
     arguments = [run_id, inputs, replace_inputs]
@@ -172,10 +171,8 @@ def _new(arguments: StartArguments, version: Version, *, start: bool) -> NewRun:
     Raises Invalid for options or inputs that do not match the version.
     """
     check_options(arguments.options, version.spec)
-    check_run_inputs(arguments.inputs, version)
-    return replace(
-        admission.new_run(version, arguments.inputs), start=start, mode=arguments.mode, options=arguments.options
-    )
+    inputs = complete_run_inputs(arguments.inputs, version)
+    return replace(admission.new_run(version, inputs), start=start, mode=arguments.mode, options=arguments.options)
 
 
 async def own_run(context: Context, run_id: str) -> Run:
