@@ -1,8 +1,7 @@
 """Versions: immutable snapshots of specs, except for their layout and labels.
 
 A workflow has one version for each content, and at most one that is PUBLISHED. Layout and labels do
-not change what runs: a version takes them over from the draft each time that the draft with the
-same content becomes a version again. Writers of its
+not change what runs: a version has those of the last draft that was saved with its content. Writers of its
 versions lock the row of the workflow, so the numbers have no gaps and a publication is atomic. A
 crash leaves the versions as they were before or after the transaction. Used by the
 mutations of workflows and by the start of runs.
@@ -143,7 +142,7 @@ async def freeze(connection: AsyncConnection, caller: Caller, draft: drafts.Draf
     await workflows.lock(connection, caller, draft.workflow_id)
     # Another transaction may have created it while this one waited for the lock.
     if existing := (await get_by_content(connection, caller, [key])).get(key):
-        return await _with_layout(connection, existing, draft), False
+        return await take_layout(connection, draft) or existing, False
     highest = select(func.coalesce(func.max(versions.c.number), 0)).where(versions.c.workflow_id == draft.workflow_id)
     number = (await connection.execute(highest)).scalar_one() + 1
     row = await connection.execute(
@@ -164,17 +163,24 @@ async def freeze(connection: AsyncConnection, caller: Caller, draft: drafts.Draf
     return _version_of(row.mappings().one()), True
 
 
-async def _with_layout(connection: AsyncConnection, version: Version, draft: drafts.Draft) -> Version:
-    """Give a version the layout and labels of a draft with the same content, unless it has newer ones."""
-    if version.layout_revision is not None and version.layout_revision >= draft.revision:
-        return version
+async def take_layout(connection: AsyncConnection, draft: drafts.Draft) -> Version | None:
+    """Give the version with the content of a draft the layout and labels of the draft.
+
+    Returns:
+        The version; None if there is none, or it has the layout of this or a later revision.
+    """
     row = await connection.execute(
         update(versions)
-        .where(versions.c.id == version.id)
+        .where(
+            versions.c.workflow_id == draft.workflow_id,
+            versions.c.spec_hash == draft.spec_hash,
+            func.coalesce(versions.c.layout_revision, 0) < draft.revision,
+        )
         .values(spec=draft.spec, layout_revision=draft.revision)
         .returning(versions)
     )
-    return _version_of(row.mappings().one())
+    updated = row.mappings().one_or_none()
+    return None if updated is None else _version_of(updated)
 
 
 async def publish(connection: AsyncConnection, caller: Caller, version: Version) -> Version:

@@ -210,6 +210,8 @@ async def _save(context: Context, workflow_id: str, content: Content, expected_r
         workflow = await workflows.get(connection, context.caller, workflow_id)
         require(context.caller, Role.EDITOR, workflow.project_id)
         draft, changed = await drafts.save(connection, context.caller, workflow_id, content, expected_revision)
+        if changed:
+            await versions.take_layout(connection, draft)
     if changed:
         await announce(context.redis, draft_channel(workflow_id), str(draft.revision))
     return draft
