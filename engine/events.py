@@ -71,7 +71,8 @@ class NodeState:
     """The state of one node of one run at `seq`.
 
     `input` and `output` are None when absent. `has_output` distinguishes an absent output from the
-    output null. `progress` is between 0 and 1.
+    output null. `progress` is between 0 and 1. `thinking` is what a model thought before its answer,
+    and `finish_reason` why it ended, in its own word.
     """
 
     run_id: str
@@ -94,6 +95,8 @@ class NodeState:
     edges: tuple[EdgeVisits, ...] | None = None
     """The outgoing edges that were taken so far. None: they follow from `port` and `visits`; see
     engine.graph.edge_states."""
+    thinking: str | None = None
+    finish_reason: str | None = None
     seq: int = 0
     output_seq: int | None = None
     """Set if `input` and `output` are left out of this object: load them by this seq."""

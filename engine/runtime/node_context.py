@@ -28,6 +28,8 @@ from engine.values.storable import check_storable, clean_text, is_storable
 NO_NAMES: Mapping[str, Any] = {}
 MAX_LOG = 10_000
 """The number of characters of one log record."""
+MAX_REASON = 100
+"""The number of characters of a finish reason."""
 LOG_LIMIT = 1000
 """The number of log records of one visit. The last one says that the rest is left out."""
 
@@ -120,7 +122,7 @@ class RunNodeContext:
             self._redactor = info.item_scope.redactor
             if info.item_scope.secrets:
                 self.scope = {**scope, SECRETS: info.item_scope.secrets}
-        self._text = self._redactor.stream()
+        self._text, self._thinking = self._redactor.stream(), self._redactor.stream()
         self._log_count = 0
 
     def item_scope(self, index: int, item: JSON) -> MapItemScope:
@@ -152,10 +154,12 @@ class RunNodeContext:
     def _use(self, redactor: Redactor) -> None:
         if redactor is not self._redactor:
             self.flush_text()
-            self._redactor, self._text = redactor, redactor.stream()
+            self._redactor = redactor
+            self._text, self._thinking = redactor.stream(), redactor.stream()
 
     def flush_text(self) -> None:
         """Report the end of the streamed text, which was delayed in case it begins a secret."""
+        self._report_thinking(self._thinking.flush())
         self._report_text(self._text.flush())
 
     def redact(self, value: JSON) -> JSON:
@@ -205,6 +209,17 @@ class RunNodeContext:
     def _report_text(self, text: str) -> None:
         if text:
             self._reporter.text(text)
+
+    def thinking(self, delta: str) -> None:
+        self._report_thinking(self._thinking.push(clean_text(delta)))
+
+    def _report_thinking(self, text: str) -> None:
+        if text:
+            self._reporter.thinking(text)
+
+    def finish_reason(self, reason: str | None) -> None:
+        clean = None if reason is None else self.redact(clean_text(reason))[:MAX_REASON]
+        self._reporter.finish_reason(clean)
 
     def add_usage(self, usage: Usage) -> None:
         self._reporter.add_usage(replace(usage, model=self.redact(usage.model)))

@@ -24,12 +24,17 @@ exponential growth limits the bytes written to a few times the length of the tex
 TEXT_LIMIT = 1024 * 1024
 """The number of characters of streamed text that are stored. Live readers get the rest as well."""
 
+NO_TEXT: dict[str, Any] = {"partial_output": None, "thinking": None, "finish_reason": None}
+"""The fields of a model's answer at the beginning of an attempt."""
+
 
 class Reporter(Protocol):
     """The receiver of the reports of one visit."""
 
     def progress(self, fraction: float, message: str | None) -> None: ...
     def text(self, text: str) -> None: ...
+    def thinking(self, text: str) -> None: ...
+    def finish_reason(self, reason: str | None) -> None: ...
     def add_usage(self, usage: Usage) -> None: ...
     def post(self, at: datetime, data: EventData) -> None: ...
 
@@ -62,10 +67,26 @@ class NodeReporter:
         if len(stored) < TEXT_LIMIT:
             self._state.evolve(self._node_id, partial_output=(stored + text)[:TEXT_LIMIT])
         self._journal.stream(self._info.id, OutputDelta(self._node_id, self._visit, self._attempt, offset, text))
-        now = asyncio.get_running_loop().time()
-        if now >= self._next_text_at and min(self._length, TEXT_LIMIT) >= self._published_length * TEXT_GROWTH + 1:
-            self._next_text_at, self._published_length = now + TEXT_INTERVAL_S, self._length
+        self._publish_text()
+
+    def thinking(self, text: str) -> None:
+        """Store the thinking of a model from time to time, as the text."""
+        stored = self._state.node_state(self._node_id).thinking or ""
+        if len(stored) < TEXT_LIMIT:
+            self._state.evolve(self._node_id, thinking=(stored + text)[:TEXT_LIMIT])
+            self._publish_text()
+
+    def _publish_text(self) -> None:
+        """Publish the stored text and thinking if it is time for it."""
+        now, state = asyncio.get_running_loop().time(), self._state.node_state(self._node_id)
+        length = len(state.partial_output or "") + len(state.thinking or "")
+        if now >= self._next_text_at and length >= self._published_length * TEXT_GROWTH + 1:
+            self._next_text_at, self._published_length = now + TEXT_INTERVAL_S, length
             self._publish()
+
+    def finish_reason(self, reason: str | None) -> None:
+        """Record why a model ended its answer. The next event of the node contains it."""
+        self._state.evolve(self._node_id, finish_reason=reason)
 
     def add_usage(self, usage: Usage) -> None:
         """Add to the usage of the visit, over all its attempts."""

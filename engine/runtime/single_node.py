@@ -41,6 +41,8 @@ class SingleNodeRun:
     usage: Usage | None
     logs: list[LogRecorded]
     duration_ms: float
+    thinking: str | None = None
+    finish_reason: str | None = None
 
 
 @dataclass(slots=True)
@@ -120,6 +122,8 @@ async def execute(
         node_state.usage,
         journal.logs,
         duration_ms,
+        node_state.thinking,
+        node_state.finish_reason,
     )
 
 

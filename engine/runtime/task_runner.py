@@ -20,7 +20,7 @@ from engine.graph.plan import Plan, PlanNode
 from engine.runtime.attempts import NodeResult, run_attempt
 from engine.runtime.node_context import RunNodeContext, scope_of
 from engine.runtime.ports import Journal
-from engine.runtime.reporter import NodeReporter
+from engine.runtime.reporter import NO_TEXT, NodeReporter
 from engine.runtime.run_info import RunInfo
 from engine.runtime.run_state import RunState
 from engine.states import NodeStatus
@@ -94,7 +94,7 @@ class TaskRunner:
         self._state.set_record(node.id, record)
         changes = {"status": record.status, "visits": record.visits, "attempt": record.attempt, "progress": 0.0}
         started_at = self._state.node_state(node.id).started_at or datetime.now(UTC)
-        cleared = {"message": None, "partial_output": None}
+        cleared = {"message": None, **NO_TEXT}
         self._state.add_change(self._state.node_state(node.id, **changes, **cleared, started_at=started_at))
         self._scheduled.append((node, record))
 

@@ -154,6 +154,14 @@ class NodeContext(Protocol):
         """Append text to the node's `partialOutput`. Subscribers receive it at once."""
         ...
 
+    def thinking(self, delta: str) -> None:
+        """Append text to the node's `thinking`: what a model thinks before it answers."""
+        ...
+
+    def finish_reason(self, reason: str | None) -> None:
+        """Record why a model ended its answer, in its own word, as the node's `finishReason`."""
+        ...
+
     def hide(self, values: Iterable[str]) -> None:
         """Mask these texts from now on in all that the node emits, errors included."""
         ...

@@ -254,6 +254,8 @@ node_states = Table(
     Column("partial_output", Text),
     Column("error", JSON),
     Column("usage", JSON),
+    Column("thinking", Text),
+    Column("finish_reason", Text),
     Column("started_at", Moment),
     Column("completed_at", Moment),
     # The port by which the node left, and its taken edges where port and visits do not imply them.

@@ -64,6 +64,13 @@ class NodeStateType:
     partial_output: str | None = strawberry.field(
         description="Text streamed so far. It stays if the run is cancelled during the stream."
     )
+    thinking: str | None = strawberry.field(
+        description="What a model thought before its answer in this visit, apart from the answer."
+    )
+    finish_reason: str | None = strawberry.field(
+        description="Why the model ended its last answer in this visit, as it reported it. `length` means that the "
+        "token limit has cut the answer."
+    )
     usage: UsageType | None = strawberry.field(description="Sum of all attempts of this visit.")
     error: RunErrorType | None
     started_at: datetime | None = strawberry.field(

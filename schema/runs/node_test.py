@@ -49,6 +49,8 @@ class TestNodePayload(Payload):
     error: RunErrorType | None = None
     logs: list[str] = strawberry.field(default_factory=list)
     partial_output: str | None = strawberry.field(default=None, description="Text that the node has streamed.")
+    thinking: str | None = strawberry.field(default=None, description="What a model thought before its answer.")
+    finish_reason: str | None = strawberry.field(default=None, description="Why the model ended its last answer.")
     usage: UsageType | None = None
     duration_ms: float | None = None
 
@@ -76,6 +78,8 @@ def _test_payload(result: SingleNodeRun) -> TestNodePayload:
         error=result.error,
         logs=[_log_line(log) for log in result.logs],
         partial_output=result.partial_output,
+        thinking=result.thinking,
+        finish_reason=result.finish_reason,
         usage=result.usage,
         duration_ms=result.duration_ms,
     )

@@ -106,7 +106,7 @@ def _wait_error(name: str) -> RunError:
 class _ItemReporter:
     """Passes logs and usage of an item's nodes to the context of the map.
 
-    Drops their text and progress.
+    Drops their text, thinking, finish reasons and progress.
     """
 
     def __init__(self, outer: RunNodeContext, index: int) -> None:
@@ -117,6 +117,12 @@ class _ItemReporter:
 
     def text(self, text: str) -> None:
         """Dropped: the texts of concurrent items would be mixed."""
+
+    def thinking(self, text: str) -> None:
+        """Dropped as the text."""
+
+    def finish_reason(self, reason: str | None) -> None:
+        """Dropped: each item has its own. A cut answer is in the log."""
 
     def add_usage(self, usage: Usage) -> None:
         self._outer.add_usage(usage)

@@ -6,4 +6,5 @@ Modules:
     0003_what_nodes_reach: Secrets, usage of models, scopes, child runs and items of maps.
     0004_what_lists_and_maps_ask: Indexes for lists, and the digest of an item of a map.
     0005_progress_ports_and_layouts: Exact progress, ports and edges of nodes, layouts of versions.
+    0006_thinking_and_finish_reasons: The thinking of models, and why their answers ended.
 """
