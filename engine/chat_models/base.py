@@ -36,6 +36,8 @@ class ChatModel:
     """Its streams end with a finish reason, so a stream without one was cut off."""
     silence_s: float | None = None
     """Seconds that it may send nothing in the middle of an answer."""
+    accepts_cut: bool = True
+    """Whether the node accepts an answer that the token limit has cut."""
     hidden: str | None = field(default=None, repr=False)
 
     def usage(self, tokens: UsageMetadata | None) -> Usage:

@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+import orjson
 import structlog
 from langchain_core import exceptions as known
 
 from engine.chat_models.base import ChatModel
+from engine.chat_models.http_client import NoAnswer
 from engine.errors import NodeFailure
 from engine.types import JSON
 from engine.values.redaction import Redactor
@@ -26,23 +28,52 @@ _CONTEXT = re.compile(
 )
 _FILTERED = re.compile(r"content_filter|content management policy|content_policy", re.IGNORECASE)
 _QUOTA = "insufficient_quota"
+_STATUSES = {
+    "insufficient_quota": 429,
+    "rate_limit_exceeded": 429,
+    "invalid_api_key": 401,
+    "model_not_found": 404,
+    "context_length_exceeded": 400,
+    "content_filter": 400,
+}
+"""The statuses of error codes that an endpoint sends in an answer of status 200."""
+_NO_CHUNKS = "No generation chunks were returned"
+"""LangChain's message for a stream without any event."""
 _BROKEN = (ValueError, LookupError, TypeError, AttributeError, AssertionError)
 """Exceptions of the client libraries for a response that they cannot parse."""
+
+
+class EndpointError(Exception):
+    """An endpoint reports an error inside an answer. `body` is the error as it sent it."""
+
+    def __init__(self, body: JSON) -> None:
+        super().__init__("the endpoint reports an error")
+        self.body = body
+        self.code = body.get("code") if isinstance(body, dict) else None
 
 
 def failure_of(fault: Exception, model: ChatModel) -> NodeFailure:
     """Return the failure for an exception of a model call; its message says what can be done."""
     if isinstance(fault, NodeFailure):
         return fault
-    status = getattr(fault, "status_code", None)
-    reason = _provider_message(fault, model)
-    code, message, retryable = _classify(fault, status if isinstance(status, int) else None, reason)
+    status, reason = _status(fault), _provider_message(fault, model)
+    code, message, retryable = _classify(fault, status, reason)
     details: dict[str, JSON] = {} if status is None else {"status": status}
     if (pause := retry_after(fault)) is not None:
         details["retryAfterS"] = pause
     if code == "MODEL_STREAM":
         log.info("model.broken_answer", model=model.name, fault=type(fault).__name__, reason=reason)
     return NodeFailure(code, f"the model {model.name!r} {message}"[:2000], retryable=retryable, details=details or None)
+
+
+def _status(fault: Exception) -> int | None:
+    """Return the status of a response, or that of the error code in an answer of status 200."""
+    status = getattr(fault, "status_code", None)
+    if isinstance(status, int):
+        return status
+    code = str(getattr(fault, "code", None))
+    number = int(code) if code.isdecimal() and len(code) == 3 else _STATUSES.get(code)
+    return number if number is not None and number >= 400 else None
 
 
 def _classify(fault: Exception, status: int | None, reason: str) -> tuple[str, str, bool]:
@@ -99,8 +130,14 @@ def _disconnected(fault: Exception, reason: str) -> tuple[str, str, bool]:
 
 
 def _unexpected(fault: Exception, reason: str) -> tuple[str, str, bool]:
+    if isinstance(fault, NoAnswer):
+        return "MODEL_STREAM", f"sent a response that cannot be parsed: it is no answer of a model: {reason}", True
+    if _NO_CHUNKS in str(fault):
+        return "MODEL_STREAM", "sent a response that cannot be parsed: it is empty", True
     if isinstance(fault, _BROKEN):
         return "MODEL_STREAM", f"sent a response that cannot be parsed ({type(fault).__name__}: {reason})", True
+    if getattr(fault, "body", None):
+        return "MODEL_STREAM", f"reports an error: {reason}", True
     return "MODEL_STREAM", f"failed while it answered: {type(fault).__name__}: {reason}", True
 
 
@@ -115,14 +152,19 @@ def _causes(fault: BaseException) -> Any:
 
 def _provider_message(fault: Exception, model: ChatModel) -> str:
     """Return the message of the provider on one line, with the key masked."""
-    body: Any = getattr(fault, "body", None)
-    if isinstance(body, dict) and isinstance(inner := body.get("error", body), dict):
-        body = inner.get("message")
-    text = body if isinstance(body, str) and body else str(fault)
-    text = " ".join(text.split())
+    text = " ".join((_message_in(getattr(fault, "body", None)) or str(fault)).split())
     if model.hidden:
         text = Redactor([model.hidden]).redact_text(text)
     return text[:EXCERPT] or type(fault).__name__
+
+
+def _message_in(body: Any) -> str | None:
+    """Return the message in the body of an error, or the body as JSON if none is found."""
+    inner = body.get("error") or body if isinstance(body, dict) else body
+    if isinstance(inner, dict):
+        message = next((inner[name] for name in ("message", "detail") if inner.get(name)), inner)
+        inner = message if isinstance(message, str) else orjson.dumps(message, default=str).decode()
+    return inner if isinstance(inner, str) and inner else None
 
 
 def retry_after(fault: Exception) -> float | None:

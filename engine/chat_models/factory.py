@@ -35,13 +35,8 @@ def build(entry: ModelEntry, key: str | None, sampling: Sampling, client: httpx2
         NodeFailure: MODEL_UNAVAILABLE if a package is missing or the entry is not valid, CONFIG if
             the model has no such sampling parameter.
     """
-    from langchain.chat_models import init_chat_model
-
-    arguments = _openai(entry, key, sampling, client) if entry.provider == OPENAI else _other(entry, key, sampling)
     try:
-        chat: BaseChatModel = init_chat_model(
-            entry.model or entry.name, model_provider=entry.provider, **arguments, **entry.options
-        )
+        chat = _openai(entry, key, sampling, client) if entry.provider == OPENAI else _other(entry, key, sampling)
         _check_sampling(entry, chat, sampling)
         return chat
     except ImportError as missing:
@@ -76,7 +71,9 @@ def _install(missing: ImportError) -> str:
     )
 
 
-def _openai(entry: ModelEntry, key: str | None, sampling: Sampling, client: httpx2.AsyncClient) -> dict[str, Any]:
+def _openai(entry: ModelEntry, key: str | None, sampling: Sampling, client: httpx2.AsyncClient) -> BaseChatModel:
+    from engine.chat_models.chat_completions import ChatCompletions, with_all_forms
+
     timeout = httpx2.Timeout(entry.timeout_s, connect=entry.connect_timeout_s)
     arguments: dict[str, Any] = {
         "api_key": key or NO_KEY,
@@ -93,7 +90,7 @@ def _openai(entry: ModelEntry, key: str | None, sampling: Sampling, client: http
         arguments["use_responses_api"] = False
     if sampling.max_tokens is not None:
         arguments |= _limit(entry, sampling.max_tokens)
-    return {name: value for name, value in arguments.items() if name not in entry.options}
+    return with_all_forms(ChatCompletions(model=entry.model or entry.name, **{**arguments, **entry.options}))
 
 
 def _limit(entry: ModelEntry, max_tokens: int) -> dict[str, Any]:
@@ -104,8 +101,10 @@ def _limit(entry: ModelEntry, max_tokens: int) -> dict[str, Any]:
     return {"max_tokens": max_tokens}
 
 
-def _other(entry: ModelEntry, key: str | None, sampling: Sampling) -> dict[str, Any]:
-    """Return the arguments that all LangChain classes know; `options` has the others."""
+def _other(entry: ModelEntry, key: str | None, sampling: Sampling) -> BaseChatModel:
+    """Make a model with the arguments that all LangChain classes know; `options` has the others."""
+    from langchain.chat_models import init_chat_model
+
     arguments: dict[str, Any] = {
         "api_key": key,
         "base_url": None if entry.base_url is None else expand_variables(entry.base_url),
@@ -114,7 +113,11 @@ def _other(entry: ModelEntry, key: str | None, sampling: Sampling) -> dict[str, 
         "max_retries": 0,
         "timeout": entry.timeout_s,
     }
-    return {name: value for name, value in arguments.items() if value is not None and name not in entry.options}
+    given = {name: value for name, value in arguments.items() if value is not None}
+    chat: BaseChatModel = init_chat_model(
+        entry.model or entry.name, model_provider=entry.provider, **{**given, **entry.options}
+    )
+    return chat
 
 
 def base_url_of(entry: ModelEntry) -> str:

@@ -1,13 +1,34 @@
-"""The HTTP client of OpenAI-compatible endpoints, one per process, with limits on response size."""
+"""The HTTP client of OpenAI-compatible endpoints, one per process, with limits on response size.
+
+An endpoint that does not stream answers with one JSON object. It is passed on as a single event, so
+that the client library reads it. A response that is no answer at all is refused with its beginning.
+"""
 
 from collections.abc import AsyncIterator
 
 import httpx2
+import orjson
+
+from engine.types import JSON
 
 MAX_ANSWER = 64 * 1024 * 1024
 """Bytes of one response, its whole stream."""
 MAX_LINE = 4 * 1024 * 1024
-"""Bytes without a line break: the library keeps an event in memory until its line ends."""
+"""Bytes without a line break: the library keeps an event in memory until its line ends. An answer
+that is one JSON object has the same limit.
+"""
+EXCERPT = 300
+"""Characters of a response that is no answer."""
+_BEGINNINGS = (b"data:", b"event:", b"id:", b"retry:", b":")
+"""How a stream of events begins."""
+_LONGEST = max(map(len, _BEGINNINGS))
+
+
+class NoAnswer(Exception):
+    """The endpoint answered with status 200 and something that is no answer of a model.
+
+    The message is what it said, or the beginning of it.
+    """
 
 
 class _BoundedStream(httpx2.AsyncByteStream):
@@ -23,13 +44,71 @@ class _BoundedStream(httpx2.AsyncByteStream):
             end = data.rfind(b"\n")
             line = line + len(data) if end < 0 else len(data) - end - 1
             if total > MAX_ANSWER or line > MAX_LINE:
-                raise httpx2.RemoteProtocolError(
-                    f"the response is larger than {MAX_ANSWER >> 20} MiB, or one event than {MAX_LINE >> 20} MiB"
-                )
+                raise _too_large()
             yield data
 
     async def aclose(self) -> None:
         await self._stream.aclose()
+
+
+class _EventStream(httpx2.AsyncByteStream):
+    """The response to a request for a stream of events. A whole answer becomes one event."""
+
+    def __init__(self, stream: _BoundedStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        head = bytearray()
+        chunks = aiter(self._stream)
+        async for data in chunks:
+            head += data
+            if len(head.lstrip()) >= _LONGEST:
+                break
+        if head.lstrip().startswith(_BEGINNINGS):
+            yield bytes(head)
+            async for data in chunks:
+                yield data
+        elif head.strip():
+            yield await _whole_answer(head, chunks)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+async def _whole_answer(head: bytearray, rest: AsyncIterator[bytes]) -> bytes:
+    """Read a response that is no stream, and return it as one event. Raises NoAnswer."""
+    if not head.lstrip().startswith(b"{"):
+        raise NoAnswer(_excerpt(bytes(head)))
+    async for data in rest:
+        head += data
+        if len(head) > MAX_LINE:
+            raise _too_large()
+    body = bytes(head)
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise NoAnswer(_excerpt(body)) from None
+    if not (answer.get("error") or answer.get("choices")):
+        raise NoAnswer(_message(answer) or _excerpt(body))
+    # A line break in JSON is white space; in an event it would end the line.
+    return b"data: " + body.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n\n"
+
+
+def _message(answer: dict[str, JSON]) -> str | None:
+    for name in ("message", "detail"):
+        if isinstance(text := answer.get(name), str) and text:
+            return text
+    return None
+
+
+def _excerpt(body: bytes) -> str:
+    return " ".join(body[: 4 * EXCERPT].decode("utf-8", "replace").split())[:EXCERPT]
+
+
+def _too_large() -> httpx2.RemoteProtocolError:
+    return httpx2.RemoteProtocolError(
+        f"the response is larger than {MAX_ANSWER >> 20} MiB, or one event than {MAX_LINE >> 20} MiB"
+    )
 
 
 async def _limit_size(response: httpx2.Response) -> None:
@@ -40,7 +119,9 @@ async def _limit_size(response: httpx2.Response) -> None:
     if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise httpx2.RemoteProtocolError("the response is compressed, although the request did not accept that")
     if isinstance(response.stream, httpx2.AsyncByteStream):
-        response.stream = _BoundedStream(response.stream)
+        bounded = _BoundedStream(response.stream)
+        is_call = response.request.url.path.endswith("/chat/completions") and response.status_code == httpx2.codes.OK
+        response.stream = _EventStream(bounded) if is_call else bounded
 
 
 def open_client() -> httpx2.AsyncClient:

@@ -5,22 +5,22 @@ The value is always checked here, since not every endpoint that accepts a schema
 
 import asyncio
 import json
-import re
 from collections.abc import Sequence
-from typing import Any
 
 import orjson
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.tools import BaseTool
 
+from engine.chat_models.answer import ModelAnswer
 from engine.chat_models.base import ChatModel
-from engine.chat_models.calls import Chat, ask, is_cut
+from engine.chat_models.calls import Chat, ask, cut_failure
+from engine.chat_models.json_in_text import json_values
 from engine.errors import NodeFailure
 from engine.sdk.node import NodeContext
 from engine.states import LogLevel
 from engine.types import JSON
 from engine.values.json_schema import mismatches
-from engine.values.json_text import NotJson, parse_json, without_mark
+from engine.values.json_text import NotJson, parse_json
 
 NAME = "answer"
 """The name of the schema, or of the function, that the model sees."""
@@ -28,7 +28,6 @@ MAX_PROBLEMS = 5
 """Mismatches that a message lists."""
 MAX_EXCERPT = 4000
 """Characters of the answer in the details of a failure."""
-_FENCED = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
 
 
 async def ask_structured(
@@ -79,30 +78,48 @@ def _with_schema(
     return model.chat, [SystemMessage("\n\n".join([*system, request])), *others]
 
 
-async def _parse(model: ChatModel, answer: AIMessageChunk, schema: JSON) -> tuple[JSON, str | None]:
-    """Return (the value, why it does not match the schema)."""
-    if is_cut(answer):
-        raise NodeFailure("MODEL_OUTPUT", f"the answer of the model {model.name!r} was cut: raise `max_tokens`")
-    text = without_mark(_json_text(answer))
-    fenced = _FENCED.match(text)
+async def _parse(model: ChatModel, answer: ModelAnswer, schema: JSON) -> tuple[JSON, str | None]:
+    """Return (the value, why it does not match the schema).
+
+    Of several values in the text, the last one that matches is the answer.
+    """
+    if answer.is_cut:
+        raise cut_failure(model)
     try:
-        value: Any = parse_json(fenced[1] if fenced else text)
-    except NotJson as error:
-        return None, f"it {error}" if text.strip() else "it is empty"
-    # In a thread: a schema with references is checked in the isolated process.
-    problems = await asyncio.to_thread(mismatches, value, schema, "answer")
-    mismatch = "; ".join(f"{problem.field}: {problem.message}" for problem in problems[:MAX_PROBLEMS])
-    return value, mismatch or None
+        values = _values(answer)
+    except NotJson as problem:
+        return None, f"it {problem}"
+    mismatch = ""
+    for value in reversed(values):
+        # In a thread: a schema with references is checked in the isolated process.
+        problems = await asyncio.to_thread(mismatches, value, schema, "answer")
+        if not problems:
+            return value, None
+        mismatch = mismatch or "; ".join(f"{problem.field}: {problem.message}" for problem in problems[:MAX_PROBLEMS])
+    return None, mismatch
 
 
-def _json_text(answer: AIMessageChunk) -> str:
-    """Return the JSON: the arguments of the function call, or else the text."""
-    calls = [call["args"] for call in answer.tool_calls if call["name"] == NAME]
+def _values(answer: ModelAnswer) -> list[JSON]:
+    """Return the JSON: the arguments of the function call, or else what the text contains.
+
+    Raises NotJson.
+    """
+    calls = [call for call in answer.calls if call.name == NAME]
+    if not calls:
+        return json_values(answer.text)
+    if calls[0].arguments is None:
+        raise NotJson("is no JSON object")
+    return [parse_json(_json_text(answer))]
+
+
+def _json_text(answer: ModelAnswer) -> str:
+    """Return the answer as text, for the model and for the author."""
+    calls = [call.arguments for call in answer.calls if call.name == NAME and call.arguments is not None]
     # json, since orjson refuses whole numbers beyond 64 bits; the parser says what is wrong with them.
-    return json.dumps(calls[0], ensure_ascii=False) if calls else str(answer.text)
+    return json.dumps(calls[0], ensure_ascii=False) if calls else answer.text
 
 
-def _correction(answer: AIMessageChunk, mismatch: str) -> list[BaseMessage]:
+def _correction(answer: ModelAnswer, mismatch: str) -> list[BaseMessage]:
     """Return the messages that ask again: the answer, and what is wrong with it."""
     text = _json_text(answer)
     previous: list[BaseMessage] = [AIMessage(text)] if text.strip() else []

@@ -12,11 +12,13 @@ from time import monotonic
 from typing import Any, cast
 
 import orjson
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool, ToolException
 
+from engine.chat_models.answer import ModelAnswer
 from engine.chat_models.base import ChatModel
 from engine.chat_models.calls import Chat, ask
+from engine.chat_models.tool_call_parts import RequestedCall
 from engine.errors import NodeFailure, NotStorable
 from engine.sdk.node import NodeContext
 from engine.sdk.tool import ToolInfo
@@ -144,27 +146,47 @@ def _function_names(infos: Sequence[ToolInfo]) -> dict[str, ToolInfo]:
 
 async def ask_with_tools(
     model: ChatModel, chat: Chat, messages: Sequence[BaseMessage], ctx: NodeContext
-) -> AIMessageChunk:
-    """Ask the model for an answer whose tool calls can be parsed; ask once more if they cannot.
+) -> ModelAnswer:
+    """Ask the model for an answer whose tool calls are complete; ask once more if they are not.
+
+    A call in an answer that the token limit has cut is not complete, even if its arguments look so.
 
     Raises:
         NodeFailure: MODEL_OUTPUT if the second answer has such calls too; the failure of a call.
     """
     answer = await ask(model, chat, messages, ctx)
-    if not answer.invalid_tool_calls:
+    incomplete = _incomplete_calls(answer)
+    if not incomplete:
         return answer
-    ctx.log(LogLevel.WARNING, "the model called a tool with arguments that are no JSON; it is asked once more")
-    names = ", ".join(str(call["name"]) for call in answer.invalid_tool_calls)
+    reason = "in an answer that its token limit cut" if answer.is_cut else "with arguments that are no JSON"
+    message = f"the model called {incomplete} {reason}: nothing was called, and it is asked once more"
+    ctx.log(LogLevel.WARNING, message)
     previous = [AIMessage(answer.text)] if answer.text.strip() else []
-    request = HumanMessage(f"The arguments of your call of {names} were no JSON object. Call it again.")
-    answer = await ask(model, chat, [*messages, *previous, request], ctx)
-    if answer.invalid_tool_calls:
-        message = f"the model {model.name!r} twice called {names} with arguments that are no JSON"
+    answer = await ask(model, chat, [*messages, *previous, _correction(answer, incomplete)], ctx)
+    if incomplete := _incomplete_calls(answer):
+        if answer.is_cut:
+            message = f"the model {model.name!r} twice called {incomplete} in an answer that its token limit cut"
+            raise NodeFailure("MODEL_OUTPUT", f"{message}: raise `max_tokens`")
+        message = f"the model {model.name!r} twice called {incomplete} with arguments that are no JSON"
         raise NodeFailure("MODEL_OUTPUT", message, retryable=True)
     return answer
 
 
-async def call_tools(answer: AIMessageChunk, tools: Sequence[BoundTool]) -> list[ToolMessage]:
+def _incomplete_calls(answer: ModelAnswer) -> str:
+    """Return the names of the calls that must not be executed; empty if there is none."""
+    return ", ".join(call.name for call in answer.calls if answer.is_cut or call.arguments is None)
+
+
+def _correction(answer: ModelAnswer, names: str) -> HumanMessage:
+    if answer.is_cut:
+        return HumanMessage(
+            f"Your answer was cut at the token limit, so your call of {names} was not executed. "
+            "Call it again, and be shorter."
+        )
+    return HumanMessage(f"The arguments of your call of {names} were no JSON object. Call it again.")
+
+
+async def call_tools(answer: ModelAnswer, tools: Sequence[BoundTool]) -> list[ToolMessage]:
     """Run the tool calls of an answer concurrently; return the results in the order of the calls.
 
     If one fails the node, or the node is cancelled, the others are cancelled and have ended when
@@ -172,14 +194,14 @@ async def call_tools(answer: AIMessageChunk, tools: Sequence[BoundTool]) -> list
     """
     by_name = {tool.name: tool for tool in tools}
 
-    async def run(call: Any) -> ToolMessage:
-        tool = by_name.get(call["name"])
+    async def run(call: RequestedCall) -> ToolMessage:
+        tool = by_name.get(call.name)
         if tool is None:
-            text = f"there is no tool {call['name']!r}; there are {', '.join(by_name)}"
-            return ToolMessage(text, tool_call_id=call["id"] or "", status="error")
-        return cast(ToolMessage, await tool.ainvoke({**call, "type": "tool_call"}))
+            text = f"there is no tool {call.name!r}; there are {', '.join(by_name)}"
+            return ToolMessage(text, tool_call_id=call.id, status="error")
+        return cast(ToolMessage, await tool.ainvoke(cast(Any, call.tool_call)))
 
-    tasks = [asyncio.create_task(run(call)) for call in answer.tool_calls]
+    tasks = [asyncio.create_task(run(call)) for call in answer.calls]
     try:
         return list(await asyncio.gather(*tasks))
     finally:

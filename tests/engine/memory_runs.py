@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.events import NodeState, RunError
+from engine.events import LogRecorded, NodeState, RunError
 from engine.graph.compiler import compile_spec
 from engine.nodes.registry import load_node_types
 from engine.runtime.executor import RunExecutor
@@ -22,12 +22,13 @@ TYPES = load_node_types()
 
 @dataclass(frozen=True, slots=True)
 class EndedRun:
-    """The result of a run, and the last state of each node."""
+    """The result of a run, the last state of each node, and the messages of the log."""
 
     status: RunStatus | None
     output: Any
     error: RunError | None
     states: dict[str, NodeState]
+    logs: list[str]
 
 
 async def run(
@@ -40,4 +41,6 @@ async def run(
     await asyncio.wait_for(executor.run(), 30)
     change = next((entry.change for entry in reversed(journal.entries) if entry.change), None)
     states = {state.node_id: state for state in journal.states}
-    return EndedRun(executor.final_status, change and change.output, change and change.error, states)
+    events = [event for entry in journal.entries for _, event in entry.events_to_write]
+    logs = [event.message for event in events if isinstance(event, LogRecorded)]
+    return EndedRun(executor.final_status, change and change.output, change and change.error, states, logs)

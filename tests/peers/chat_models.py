@@ -3,7 +3,7 @@
 import json
 
 from tests.peers.chat_protocol import body_of, calls, delta, event, messages_of, model, refuse, stream, text, usage
-from tests.peers.http_protocol import Peer, Request, Writer
+from tests.peers.http_protocol import Peer, Request, Writer, answer
 
 
 @model("repeats")
@@ -54,6 +54,40 @@ async def tells_no_usage(_: Peer, request: Request, writer: Writer) -> None:
 @model("tells-no-usage-and-calls")
 async def tells_no_usage_and_calls(_: Peer, request: Request, writer: Writer) -> None:
     stream(writer, [data for data in calls(json.loads(messages_of(request)[0])) if b'"usage"' not in data])
+
+
+@model("plain")
+async def plain(_: Peer, request: Request, writer: Writer) -> None:
+    """Sends the chunks behind `RAW:` in the prompt; after tool results it answers with them.
+
+    Each chunk is [delta, finish reason]. The prompt of a second request may have other chunks behind
+    `THEN:`.
+    """
+    results = messages_of(request, "tool")
+    if results:
+        stream(writer, text(f"RESULTS:{json.dumps(results)}"))
+        return
+    raw = messages_of(request)[0].partition("RAW:")[2]
+    first, _, second = raw.partition("THEN:")
+    chunks = json.loads(second if second and len(messages_of(request)) > 1 else first)
+    stream(writer, [*(delta(*chunk) for chunk in chunks), usage(), event("[DONE]")])
+
+
+@model("thinktags")
+async def thinktags(_: Peer, request: Request, writer: Writer) -> None:
+    stream(writer, text('<think>let me see</think>\n\n{"name":"Ann","age":3}'))
+
+
+@model("prose")
+async def prose(_: Peer, request: Request, writer: Writer) -> None:
+    """Answers with the prompt as it is, whatever schema is requested."""
+    stream(writer, text(messages_of(request)[0]))
+
+
+@model("body")
+async def body(_: Peer, request: Request, writer: Writer) -> None:
+    """Does not stream: the prompt is the body of its response, of status 200."""
+    answer(writer, messages_of(request)[0].encode(), media="application/json")
 
 
 @model("cut-short")

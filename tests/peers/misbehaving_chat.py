@@ -130,6 +130,17 @@ async def gib_of_error(peer: Peer, request: Request, writer: Writer) -> None:
         peer.written += MIB
 
 
+@model("gib-of-answer")
+async def gib_of_answer(peer: Peer, request: Request, writer: Writer) -> None:
+    """Sends one JSON object that never ends, and no stream."""
+    writer.write(f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {1024 * MIB}\r\n\r\n".encode())
+    writer.write(b'{"choices": [\n')
+    for _ in range(1024):
+        writer.write(b" \n" * (MIB // 2))
+        await writer.drain()
+        peer.written += MIB
+
+
 @model("bomb")
 async def bomb(_: Peer, request: Request, writer: Writer) -> None:
     packed = gzip.compress(b"data: " + b"x" * (64 * MIB))

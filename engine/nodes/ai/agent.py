@@ -90,8 +90,12 @@ class AgentNode(NodeType[AgentConfig]):
                     "required": ["tool", "arguments", "failed"],
                 },
             },
+            "finishReason": {
+                "type": ["string", "null"],
+                "description": "Why the model ended its answer, in its own word: `length` if it was cut.",
+            },
         },
-        "required": ["text", "steps", "toolCalls"],
+        "required": ["text", "steps", "toolCalls", "finishReason"],
     }
     example: ClassVar[dict[str, Any]] = {
         "model": "treadle/echo",

@@ -8,8 +8,9 @@ from typing import Any, cast
 
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage, message_chunk_to_message
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
+from engine.chat_models.answer import ModelAnswer
 from engine.chat_models.base import ChatModel
 from engine.chat_models.tool_calling import BoundTool, ask_with_tools
 from engine.errors import NodeFailure
@@ -23,7 +24,7 @@ from engine.types import JSON
 async def answer(
     model: ChatModel, tools: Sequence[BoundTool], messages: list[BaseMessage], config: AgentConfig, ctx: NodeContext
 ) -> JSON:
-    """Run the loop and return the output of the node: `{text, steps, toolCalls}`.
+    """Run the loop and return the output of the node.
 
     Raises:
         NodeFailure: BUDGET if a limit is reached; the failure of a model call or of a tool.
@@ -34,15 +35,22 @@ async def answer(
     with detach():
         state = await graph.ainvoke({"messages": cast(Any, messages)}, {"recursion_limit": limit})
     added: list[BaseMessage] = state["messages"][len(messages) :]
-    return {"text": str(added[-1].text), "steps": calls.steps, "toolCalls": list(_tool_calls(added, tools))}
+    last = calls.last
+    assert last is not None
+    called = list(_tool_calls(added, tools))
+    return {"text": last.text, "steps": calls.steps, "toolCalls": called, "finishReason": last.finish_reason}
 
 
 class _ModelCalls(AgentMiddleware[AgentState[Any], None]):
-    """Makes the model calls of the loop, and stops it when the budget is used up."""
+    """Makes the model calls of the loop, and stops it when the budget is used up.
+
+    `steps` counts the calls, and `last` is the latest answer.
+    """
 
     def __init__(self, model: ChatModel, config: AgentConfig, ctx: NodeContext) -> None:
         super().__init__()
         self.steps = 0
+        self.last: ModelAnswer | None = None
         self._model, self._config, self._ctx = model, config, ctx
         self._spent = Usage(model.name, cost_usd=0.0)
 
@@ -54,10 +62,11 @@ class _ModelCalls(AgentMiddleware[AgentState[Any], None]):
         self._ctx.progress((self.steps - 1) / self._config.max_steps, f"step {self.steps}: asks {self._model.name}")
         chat = request.model.bind_tools(request.tools) if request.tools else request.model
         answer = await ask_with_tools(self._model, chat, request.messages, _UsageCounter(self._ctx, self._count))
-        if answer.tool_calls:
-            names = ", ".join(call["name"] for call in answer.tool_calls)
+        self.last = answer
+        if answer.calls:
+            names = ", ".join(call.name for call in answer.calls)
             self._ctx.progress(self.steps / self._config.max_steps, f"step {self.steps}: calls {names}")
-        return cast(AIMessage, message_chunk_to_message(answer))
+        return answer.message
 
     def _check(self) -> None:
         """Raise NodeFailure(BUDGET) if no further call is allowed."""

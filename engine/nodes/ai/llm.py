@@ -92,7 +92,21 @@ class LlmNode(NodeType[LlmConfig]):
             text, messages = await _ask_in_rounds(model, messages, tools, ctx) if tools else ("", messages)
             if config.response_schema is not None:
                 return Output(await ask_structured(model, config.response_schema, messages, ctx, tools))
-            return Output(text if tools else str((await ask(model, model.chat, messages, ctx)).text))
+            return Output(text if tools else await _ask_for_text(model, messages, ctx))
+
+
+async def _ask_for_text(model: ChatModel, messages: list[BaseMessage], ctx: NodeContext) -> str:
+    """Ask for text.
+
+    Raises:
+        NodeFailure: MODEL_OUTPUT if the model calls a tool instead; the failure of the call.
+    """
+    answer = await ask(model, model.chat, messages, ctx)
+    if answer.calls and not answer.text.strip():
+        names = ", ".join(call.name for call in answer.calls)
+        message = f"the model {model.name!r} called {names} instead of answering; add it to `tools`"
+        raise NodeFailure("MODEL_OUTPUT", message[:1000], retryable=True)
+    return answer.text
 
 
 async def _ask_in_rounds(
@@ -109,10 +123,10 @@ async def _ask_in_rounds(
     chat = model.chat.bind_tools(tools)
     for number in range(MAX_ROUNDS + 1):
         answer = await ask_with_tools(model, chat, messages, ctx)
-        if not answer.tool_calls:
-            return str(answer.text), messages
+        if not answer.calls:
+            return answer.text, messages
         if number < MAX_ROUNDS:
-            ctx.progress(0.0, f"calls {', '.join(call['name'] for call in answer.tool_calls)}")
-            messages = [*messages, answer, *await call_tools(answer, tools)]
+            ctx.progress(0.0, f"calls {', '.join(call.name for call in answer.calls)}")
+            messages = [*messages, answer.message, *await call_tools(answer, tools)]
     message = f"the model {model.name!r} still calls tools after {MAX_ROUNDS} rounds; an `agent` can have more"
     raise NodeFailure("BUDGET", message, details={"limit": "rounds"})

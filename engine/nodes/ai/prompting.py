@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 import orjson
@@ -84,6 +85,14 @@ class PromptConfig(NodeConfig):
         description="The answer is cut at this length. Without it, the provider's default applies.",
         examples=[500],
     )
+    on_truncated: Literal["accept", "fail"] = Field(
+        "accept",
+        validation_alias=AliasChoices("onTruncated", "on_truncated"),
+        title="When the answer is cut",
+        description="`accept`: an answer that the token limit has cut is the output, with a warning in the log and "
+        "`finishReason`. `fail`: the node fails with the code MODEL_OUTPUT.",
+        examples=["fail"],
+    )
     timeout_s: float = Field(
         300.0,
         gt=0,
@@ -158,7 +167,7 @@ async def open_model(config: PromptConfig, ctx: NodeContext) -> ChatModel:
     model = await models.open(config.model, ctx.project_id, config.sampling)
     if model.hidden is not None:
         ctx.hide([model.hidden])
-    return model
+    return replace(model, accepts_cut=config.on_truncated == "accept")
 
 
 @asynccontextmanager

@@ -206,7 +206,7 @@ async def test_a_node_of_every_type_can_be_tested(context: Context, kind: str) -
         case "http":
             assert (output["status"], output["body"]) == (200, expected)
         case "agent":
-            assert output == {"text": expected, "steps": 1, "toolCalls": []}
+            assert output == {"text": expected, "steps": 1, "toolCalls": [], "finishReason": "stop"}
         case _:
             assert output == expected
 

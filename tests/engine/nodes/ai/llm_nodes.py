@@ -57,6 +57,8 @@ async def open_llm_harness() -> AsyncIterator[LlmHarness]:
             entry("impatient-with-silence", peer.url, model="hangs", timeout_s=0.2),
             entry("by-prompt", peer.url, model="fenced", structured_output="prompt"),
             entry("by-function", peer.url, model="answers-by-function", structured_output="function_calling"),
+            entry("prose-by-prompt", peer.url, model="prose", structured_output="prompt"),
+            entry("plain-by-function", peer.url, model="plain", structured_output="function_calling"),
             entry("modern", peer.url, model="repeats", max_tokens_field="max_completion_tokens"),
             entry("unreachable", "http://127.0.0.1:1"),
             entry("nowhere", "http://nowhere.invalid"),

@@ -107,6 +107,7 @@ async def test_an_agent_calls_tools_until_the_model_answers(agents: AgentHarness
         "text": "They said: 7",
         "steps": 2,
         "toolCalls": [{"tool": "json_query", "arguments": QUERY["arguments"], "failed": False}],
+        "finishReason": "stop",
     }
     assert [line for line in harness.log_messages if "json_query" in line] == [
         "calls json_query",
@@ -254,7 +255,7 @@ async def test_an_agent_does_not_use_the_graph_that_it_runs_in(agents: AgentHarn
 
 async def test_an_agent_without_tools_answers_in_one_step(agents: AgentHarness) -> None:
     output = await agents.run("hi", model="repeats", tools=[])
-    assert output == {"text": '"hi"', "steps": 1, "toolCalls": []}
+    assert output == {"text": '"hi"', "steps": 1, "toolCalls": [], "finishReason": "stop"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,133 @@
+"""LangChain's client of the chat-completions protocol, for every form in which endpoints speak it.
+
+The client reads only what OpenAI sends. Other endpoints put thinking into fields of its own, leave
+out the index of a tool call, or send a whole message instead of pieces.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any, Self
+
+import orjson
+from langchain_core.messages import AIMessageChunk, BaseMessageChunk
+from langchain_core.outputs import ChatGenerationChunk
+from langchain_openai import ChatOpenAI
+
+from engine.chat_models.errors import EndpointError
+
+
+class ChatCompletions(ChatOpenAI):
+    """The client of one model. `parts_of` makes it read all forms of a chunk."""
+
+    def _get_request_payload(self, input_: Any, *, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
+        payload: dict[str, Any] = super()._get_request_payload(input_, stop=stop, **kwargs)
+        if "messages" in payload and (response_format := payload.pop("response_format", None)) is not None:
+            # Otherwise the client parses the answer by itself and hides all other fields.
+            payload["extra_body"] = {**(payload.get("extra_body") or {}), "response_format": response_format}
+        return payload
+
+    def _convert_chunk_to_generation_chunk(
+        self, chunk: dict[str, Any], default_chunk_class: type[BaseMessageChunk], base_generation_info: Any
+    ) -> ChatGenerationChunk | None:
+        choices = chunk.get("choices") or []
+        generation = super()._convert_chunk_to_generation_chunk(chunk, AIMessageChunk, base_generation_info)
+        if generation is not None and choices:
+            delta = choices[0]["delta"]
+            more = {"refusal": delta.get("refusal"), "reasoning_content": delta.get("reasoning_content")}
+            generation.message.additional_kwargs |= {name: text for name, text in more.items() if text}
+        return generation
+
+
+def with_all_forms(chat: ChatCompletions) -> ChatCompletions:
+    """Let the client receive chunks as `parts_of` returns them."""
+    chat.async_client = _Completions(chat.async_client)
+    return chat
+
+
+class _Completions:
+    """The resource `chat.completions` of the client library, whose streams give dictionaries."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def create(self, **payload: Any) -> "_ChunkStream":
+        return _ChunkStream(await self._inner.create(**payload))
+
+
+class _ChunkStream:
+    """A stream of chunks."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._inner.close()
+
+    async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        async for chunk in self._inner:
+            # Without warnings: an endpoint may send any type in any field.
+            yield parts_of(chunk.model_dump(warnings=False))
+
+
+def parts_of(chunk: dict[str, Any]) -> dict[str, Any]:
+    """Return a chunk, or a whole answer, in the form of a chunk of OpenAI.
+
+    Raises:
+        EndpointError: It reports an error.
+    """
+    choices = chunk.get("choices") or []
+    if not choices:
+        return {**chunk, "choices": []}
+    choice = choices[0]
+    if choice.get("error"):
+        raise EndpointError(choice["error"])
+    whole = choice.get("message")
+    delta = _delta(choice.get("delta") or whole or {})
+    reason = choice.get("finish_reason") or ("stop" if whole else None)
+    return {**chunk, "choices": [{**choice, "delta": delta, "finish_reason": reason}]}
+
+
+def _delta(delta: dict[str, Any]) -> dict[str, Any]:
+    text, thinking = _contents(delta.get("content"))
+    thinking += _text(delta.get("reasoning_content")) or _text(delta.get("reasoning"))
+    calls = [_call(call) for call in delta.get("tool_calls") or []]
+    return {
+        **delta,
+        "role": "assistant",
+        "content": text,
+        "reasoning_content": thinking or None,
+        "refusal": _text(delta.get("refusal")) or None,
+        "tool_calls": calls or None,
+    }
+
+
+def _contents(content: Any) -> tuple[str, str]:
+    """Return (text, thinking) of a content, which may be a list of blocks."""
+    if not isinstance(content, list):
+        return _text(content), ""
+    blocks = [block for block in content if isinstance(block, dict)]
+    text = "".join(_text(block.get("text")) for block in blocks if block.get("type") == "text")
+    return text, "".join(_thinking(block.get("thinking")) for block in blocks)
+
+
+def _thinking(value: Any) -> str:
+    if isinstance(value, list):
+        return "".join(_text(part.get("text")) for part in value if isinstance(part, dict))
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _call(call: dict[str, Any]) -> dict[str, Any]:
+    function = call.get("function") or {}
+    arguments = function.get("arguments")
+    if arguments is not None and not isinstance(arguments, str):
+        arguments = orjson.dumps(arguments).decode()
+    return {**call, "index": call.get("index"), "function": {**function, "arguments": arguments}}

@@ -1,0 +1,59 @@
+"""Finds JSON in the answer of a model: alone, in a fence, or inside prose.
+
+Whoever calls it checks the values against a schema and takes the last one that matches. Models often
+repeat an example before their answer.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import NoReturn
+
+from engine.types import JSON
+from engine.values.json_text import NotJson, parse_json, without_mark
+from engine.values.storable import is_storable
+
+MAX_VALUES = 10
+"""Objects in prose that are returned, the last ones."""
+MAX_WASTED = 1024 * 1024
+"""Characters of prose that are read in vain, where a brace does not begin an object."""
+_FENCED = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
+
+
+def json_values(text: str) -> list[JSON]:
+    """Return the JSON values of an answer: the text itself, or else the objects inside it, in order.
+
+    Raises:
+        NotJson: There is none.
+    """
+    text = without_mark(text)
+    if not text.strip():
+        raise NotJson("is empty")
+    fenced = _FENCED.match(text)
+    try:
+        return [parse_json(fenced[1] if fenced else text)]
+    except NotJson:
+        values = [value for value in list(_objects(text))[-MAX_VALUES:] if is_storable(value)]
+        if not values:
+            raise
+        return values
+
+
+def _objects(text: str) -> Iterator[JSON]:
+    """Yield the objects in prose. The work is linear: wasted characters are counted."""
+    decoder = json.JSONDecoder(parse_constant=refuse_constant)
+    at, wasted = 0, 0
+    while wasted <= MAX_WASTED and (start := text.find("{", at)) >= 0:
+        try:
+            value, at = decoder.raw_decode(text, start)
+        except json.JSONDecodeError as error:
+            wasted, at = wasted + error.pos - start + 1, start + 1
+        except (ValueError, RecursionError):  # NaN, a number that is too long, too many levels
+            wasted, at = wasted + len(text) - start, start + 1
+        else:
+            yield value
+
+
+def refuse_constant(constant: str) -> NoReturn:
+    """Refuse NaN and Infinity, which Python's parser accepts. Raises ValueError."""
+    raise ValueError(f"{constant} is no JSON")

@@ -1,0 +1,424 @@
+"""What a model sends in other forms than OpenAI: cut calls, missing ids, thinking, whole answers."""
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.chat_models.json_in_text import json_values
+from engine.chat_models.thinking import ThinkingSplitter, split_unopened
+from engine.chat_models.tool_call_parts import CallAssembler
+from engine.errors import NodeFailure
+from engine.sdk.node import Output
+from engine.values.json_text import NotJson
+from tests.engine.node_runner import NodeHarness
+from tests.engine.nodes.ai.llm_nodes import LlmHarness
+from tests.peers import chat_protocol
+
+Chunks = list[list[Any]]
+X_HASH = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+TICKET = {
+    "type": "object",
+    "properties": {"category": {"type": "string", "enum": ["billing", "technical"]}},
+    "required": ["category"],
+}
+
+
+def raw(chunks: Chunks, then: Chunks | None = None) -> list[dict[str, str]]:
+    text = f"RAW:{json.dumps(chunks)}" + (f"THEN:{json.dumps(then)}" if then else "")
+    return [{"role": "user", "content": "{% raw %}" + text + "{% endraw %}"}]
+
+
+def called(arguments: str | None, reason: str = "tool_calls", **more: Any) -> Chunks:
+    call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "hash_text", "arguments": arguments}}
+    call = {name: value for name, value in {**call, **more}.items() if value != "absent"}
+    return [[{"role": "assistant", "content": None}, None], [{"tool_calls": [call]}, None], [{}, reason]]
+
+
+def said(*deltas: dict[str, Any], reason: str = "stop") -> Chunks:
+    return [[{"role": "assistant", "content": ""}, None], *([delta, None] for delta in deltas), [{}, reason]]
+
+
+async def run(llm: LlmHarness, kind: str, chunks: Chunks, then: Chunks | None = None, **config: Any) -> tuple[Any, Any]:
+    """Run a node against the scripted model. Return its output and the harness."""
+    harness = llm.harness()
+    tools = {"tools": ["hash_text"]} if kind == "agent" else {}
+    outcome = await harness.run(kind, {"model": "plain", "messages": raw(chunks, then), **tools, **config})
+    harness.context.flush_text()
+    assert isinstance(outcome, Output)
+    return outcome.value, harness
+
+
+async def failure(llm: LlmHarness, kind: str, chunks: Chunks, then: Chunks | None = None, **config: Any) -> NodeFailure:
+    with pytest.raises(NodeFailure) as caught:
+        await run(llm, kind, chunks, then, **config)
+    return caught.value
+
+
+# Calls that are not whole.
+
+CUT: dict[str, Chunks] = {
+    "in the middle of the arguments": called('{"text": "/data/impor', "length"),
+    "behind whole arguments": called('{"text": "/data/import"}', "length"),
+    "before the arguments": called("", "length"),
+    "with a reason of another provider": called('{"text": "/data/impor', "max_tokens"),
+    "with a reason that is sent twice": [*called('{"text": "/data/impor', "length"), [{}, "length"]],
+    "without saying so": called('{"text": "/data/impor', "tool_calls"),
+    "without saying so, stop": called('{"text": "/data/impor', "stop"),
+}
+
+
+@pytest.mark.parametrize("kind", ["llm", "agent"])
+@pytest.mark.parametrize("name", CUT)
+async def test_a_call_that_is_not_whole_is_never_executed(llm: LlmHarness, kind: str, name: str) -> None:
+    harness = llm.harness()
+    config = {"model": "plain", "messages": raw(CUT[name]), "tools": ["hash_text"]}
+    with pytest.raises(NodeFailure) as caught:
+        await harness.run(kind, config)
+    assert caught.value.code == "MODEL_OUTPUT"
+    assert "twice called hash_text" in caught.value.message
+    assert caught.value.retryable == ("without saying so" in name)
+    assert "calls hash_text" not in harness.log_messages
+    assert any("it is asked once more" in line for line in harness.log_messages)
+    assert len(llm.peer.seen) == 2
+    assert "hash_text" in chat_protocol.messages_of(llm.peer.seen[1])[-1]
+
+
+@pytest.mark.parametrize("kind", ["llm", "agent"])
+async def test_a_model_that_is_told_of_its_cut_call_can_call_again(llm: LlmHarness, kind: str) -> None:
+    value, harness = await run(
+        llm, kind, CUT["in the middle of the arguments"], called('{"text":"x"}'), tools=["hash_text"]
+    )
+    assert X_HASH in (value["text"] if kind == "agent" else value)
+    assert harness.log_messages.count("calls hash_text") == 1
+    assert "cut at the token limit" in chat_protocol.messages_of(llm.peer.seen[1])[-1]
+
+
+@pytest.mark.parametrize("kind", ["llm", "agent"])
+async def test_a_cut_answer_fails_where_the_node_asks_for_it(llm: LlmHarness, kind: str) -> None:
+    chunks = said({"content": "Half an ans"}, reason="length")
+    failed = await failure(llm, kind, chunks, onTruncated="fail")
+    assert (failed.code, failed.retryable) == ("MODEL_OUTPUT", False)
+    assert "raise `max_tokens`" in failed.message
+    assert len(llm.peer.seen) == 1
+    value, harness = await run(llm, kind, chunks)
+    assert (value["text"] if kind == "agent" else value) == "Half an ans"
+    assert harness.state.finish_reason == "length"
+    assert any("the answer is cut" in line for line in harness.log_messages)
+
+
+@pytest.mark.parametrize("reason", ["stop", "end_turn", "eos"])
+async def test_the_finish_reason_is_shown_as_the_endpoint_wrote_it(llm: LlmHarness, reason: str) -> None:
+    value, harness = await run(llm, "agent", said({"content": "Hi"}, reason=reason))
+    assert harness.state.finish_reason == value["finishReason"] == reason
+
+
+# Calls in other forms.
+
+FORMS: dict[str, Chunks] = {
+    "without an id": called('{"text":"x"}', id=None),
+    "without the field id": called('{"text":"x"}', id="absent"),
+    "with an empty id": called('{"text":"x"}', id=""),
+    "without an index": called('{"text":"x"}', index="absent"),
+    "without an id and an index": called('{"text":"x"}', id="absent", index="absent"),
+    "with an object as arguments": called({"text": "x"}),  # type: ignore[arg-type]
+    "with the reason stop": called('{"text":"x"}', "stop"),
+    "in pieces without an index": [
+        [{"tool_calls": [{"id": "a", "function": {"name": "hash_text", "arguments": '{"te'}}]}, None],
+        [{"tool_calls": [{"function": {"arguments": 'xt":"x"}'}}]}, None],
+        [{}, "tool_calls"],
+    ],
+    "with its name in each piece": [
+        [{"tool_calls": [{"index": 0, "id": "a", "function": {"name": "hash_text", "arguments": '{"te'}}]}, None],
+        [{"tool_calls": [{"index": 0, "id": "a", "function": {"name": "hash_text", "arguments": 'xt":"x"}'}}]}, None],
+        [{}, "tool_calls"],
+    ],
+    "in a message of the role model": [[{**called('{"text":"x"}')[1][0], "role": "model"}, None], [{}, "stop"]],
+}
+
+
+@pytest.mark.parametrize("kind", ["llm", "agent"])
+@pytest.mark.parametrize("name", FORMS)
+async def test_a_call_in_another_form_is_executed_once(llm: LlmHarness, kind: str, name: str) -> None:
+    value, harness = await run(llm, kind, FORMS[name], tools=["hash_text"])
+    assert (value["text"] if kind == "agent" else value) == f'RESULTS:["{X_HASH}"]'
+    assert harness.log_messages.count("calls hash_text") == 1
+    [call] = llm.request()["messages"][1]["tool_calls"]
+    [result] = [message for message in llm.request()["messages"] if message["role"] == "tool"]
+    assert call["id"] == result["tool_call_id"] != ""
+
+
+TWO: dict[str, Chunks] = {
+    "with the same id": called('{"text":"x"}')[:2] + called('{"text":"y"}', index=1)[1:],
+    "without ids": called('{"text":"x"}', id=None)[:2] + called('{"text":"y"}', id=None, index=1)[1:],
+    "with the same index": called('{"text":"x"}')[:2] + called('{"text":"y"}', id="c2")[1:],
+    "with the same index, without ids": called('{"text":"x"}', id=None)[:2] + called('{"text":"y"}', id=None)[1:],
+    "without indexes": called('{"text":"x"}', index=None)[:2] + called('{"text":"y"}', index=None, id="c2")[1:],
+}
+
+
+@pytest.mark.parametrize("kind", ["llm", "agent"])
+@pytest.mark.parametrize("name", TWO)
+async def test_two_calls_have_two_ids_and_two_results(llm: LlmHarness, kind: str, name: str) -> None:
+    _, harness = await run(llm, kind, TWO[name], tools=["hash_text"])
+    assert harness.log_messages.count("calls hash_text") == 2
+    calls = llm.request()["messages"][1]["tool_calls"]
+    assert [json.loads(call["function"]["arguments"])["text"] for call in calls] == ["x", "y"]
+    results = [message for message in llm.request()["messages"] if message["role"] == "tool"]
+    assert [call["id"] for call in calls] == [result["tool_call_id"] for result in results]
+    assert len({call["id"] for call in calls}) == 2
+
+
+@given(st.text('{"a: 1,}[]xé', max_size=30), st.lists(st.integers(0, 30), max_size=6))
+def test_the_arguments_of_a_call_do_not_depend_on_how_they_are_cut(text: str, cuts: list[int]) -> None:
+    places = sorted({0, *cuts, len(text)})
+    pieces = [text[start:end] for start, end in pairwise(places)]
+    calls = CallAssembler()
+    calls.add([{"index": 0, "id": "c1", "name": "f", "args": ""}])
+    for piece in pieces:
+        calls.add([{"index": 0, "id": None, "name": None, "args": piece}])
+    whole = CallAssembler()
+    whole.add([{"index": 0, "id": "c1", "name": "f", "args": text}])
+    assert calls.finish() == whole.finish()
+
+
+async def test_a_call_without_tools_is_an_error(llm: LlmHarness) -> None:
+    failed = await failure(llm, "llm", called('{"text":"x"}'))
+    assert (failed.code, "hash_text instead of answering" in failed.message) == ("MODEL_OUTPUT", True)
+
+
+# Refusals.
+
+REFUSALS: dict[str, Chunks] = {
+    "in pieces": said({"refusal": "no "}, {"refusal": "way"}),
+    "by a filter": said({"content": "Well,"}, reason="content_filter"),
+    "by a word of Google": said({"content": "Well,"}, reason="SAFETY"),
+    "by a word of Anthropic": said(reason="refusal"),
+}
+
+
+@pytest.mark.parametrize("kind", ["llm", "agent", "structured"])
+@pytest.mark.parametrize("name", REFUSALS)
+async def test_a_refusal_is_an_error(llm: LlmHarness, kind: str, name: str) -> None:
+    more = {"responseSchema": TICKET} if kind == "structured" else {}
+    failed = await failure(llm, "llm" if more else kind, REFUSALS[name], **more)
+    assert (failed.code, failed.retryable) == ("MODEL_FILTERED", False)
+    if name == "in pieces":
+        assert failed.message == "the model 'plain' refuses: no way"
+    assert len(llm.peer.seen) == 1
+
+
+# Thinking.
+
+THOUGHT = "let me see: 2 < 3"
+THINKING: dict[str, Chunks] = {
+    "reasoning_content": said(
+        {"reasoning_content": "let me see"}, {"reasoning_content": ": 2 < 3"}, {"content": "Six"}
+    ),
+    "reasoning": said({"reasoning": THOUGHT, "reasoning_details": [{"text": THOUGHT}]}, {"content": "Six"}),
+    "tags": said({"content": f"<think>{THOUGHT}</think>\n\nSix"}),
+    "tags in pieces": said(*({"content": letter} for letter in f"\n<think>\n{THOUGHT}\n</think>\n\nSix")),
+    "only the end tag": said({"content": f"{THOUGHT}\n</think>\n\nSix"}),
+    "blocks": said(
+        {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": THOUGHT}]}]}, {"content": "Six"}
+    ),
+    "text blocks": said({"reasoning_content": THOUGHT, "content": [{"type": "text", "text": "Six"}]}),
+}
+
+
+@pytest.mark.parametrize("kind", ["llm", "agent"])
+@pytest.mark.parametrize("name", THINKING)
+async def test_thinking_is_kept_apart_from_the_answer(llm: LlmHarness, kind: str, name: str) -> None:
+    value, harness = await run(llm, kind, THINKING[name])
+    assert (value["text"] if kind == "agent" else value) == "Six"
+    shown = harness.state.partial_output or ""
+    if name == "only the end tag":  # known only at the end
+        assert shown.endswith("Six")
+    else:
+        assert (shown.strip(), (harness.state.thinking or "").strip()) == ("Six", THOUGHT)
+        assert "".join(delta.text for delta in harness.deltas).strip() == "Six"
+
+
+@pytest.mark.parametrize("name", ["tags", "reasoning_content"])
+async def test_thinking_is_not_repeated_to_the_model(llm: LlmHarness, name: str) -> None:
+    chunks = [*THINKING[name][:-2], *called('{"text":"x"}')[1:]]
+    await run(llm, "agent", chunks)
+    assert THOUGHT not in json.dumps(llm.request()["messages"][1:])
+    assert llm.request()["messages"][1]["tool_calls"]
+
+
+async def test_a_secret_in_thinking_is_masked(llm: LlmHarness) -> None:
+    key = "sk-secret-canary"
+    _, harness = await run(llm, "llm", said(*({"reasoning_content": letter} for letter in key), {"content": "Six"}))
+    assert harness.state.thinking == "•••"
+
+
+LITERAL = [
+    "Tags like <think> are used by models.",
+    "Six <think>not at the start</think>",
+    "The tag </think> ends it.",
+    "<thinking>of the author's own prompt</thinking> Six",
+    "<thi",
+    "",
+    "  Six",
+]
+
+
+@pytest.mark.parametrize("text", LITERAL)
+async def test_other_text_about_tags_is_the_answer(llm: LlmHarness, text: str) -> None:
+    value, harness = await run(llm, "llm", said(*({"content": letter} for letter in text)))
+    assert (value, harness.state.thinking) == (text, None)
+
+
+def split(pieces: list[str]) -> tuple[str, str]:
+    splitter = ThinkingSplitter()
+    parts = [*map(splitter.push, pieces), splitter.flush()]
+    return "".join(text for text, _ in parts), "".join(thinking for _, thinking in parts)
+
+
+PARTS = st.lists(st.sampled_from(["<think>", "</think>", "<", "th", "ink>", "</", "a", "\n", " "]), max_size=12)
+
+
+@given(PARTS, st.lists(st.integers(0, 60), max_size=10))
+def test_thinking_does_not_depend_on_how_the_stream_is_cut(parts: list[str], cuts: list[int]) -> None:
+    text = "".join(parts)
+    places = sorted({0, *(cut for cut in cuts if cut < len(text)), len(text)})
+    pieces = [text[start:end] for start, end in pairwise(places)]
+    assert split(pieces) == split([text]) == split(list(text))
+
+
+@given(PARTS)
+def test_thinking_and_answer_together_are_the_whole_text(parts: list[str]) -> None:
+    text = "".join(parts)
+    answer, thinking = split([text])
+    assert sorted((answer + thinking).replace(" ", "").replace("\n", "")) == sorted(
+        _without_leading_tags(text).replace(" ", "").replace("\n", "")
+    )
+
+
+def _without_leading_tags(text: str) -> str:
+    if not text.lstrip().startswith("<think>"):
+        return text
+    thought, end, rest = text.lstrip()[len("<think>") :].partition("</think>")
+    return thought + (_without_leading_tags(rest) if end else "")
+
+
+def test_an_end_tag_alone_counts_only_on_a_line_of_its_own() -> None:
+    assert split_unopened("a\n</think>\n\nb") == ("b", "a")
+    assert split_unopened("</think>\nb") == ("b", "")
+    assert split_unopened("a </think> b") == ("a </think> b", "")
+    assert split_unopened("see <think>\n</think>\nb") == ("see <think>\n</think>\nb", "")
+
+
+# Structured answers.
+
+STRUCTURED: dict[str, str] = {
+    "behind thinking": '<think>billing or technical? {"category": "technical"}</think>\n{"category": "billing"}',
+    "behind thinking and in a fence": '<think>hm</think>\n```json\n{"category": "billing"}\n```',
+    "in prose": 'Here is the answer: {"category": "billing"}. Anything else?',
+    "in a fence in prose": 'Sure!\n```json\n{"category": "billing"}\n```\nAnything else?',
+    "behind an example": 'As {"category": "technical"} does not apply, I say {"category": "billing"}',
+    "before something else": 'I say {"category": "billing"}, from the set {billing, technical} or {"a": 1}',
+}
+
+
+@pytest.mark.parametrize("mode", ["json_schema", "prompt"])
+@pytest.mark.parametrize("name", STRUCTURED)
+async def test_a_structured_answer_is_found(llm: LlmHarness, mode: str, name: str) -> None:
+    model = "prose" if mode == "json_schema" else "prose-by-prompt"
+    messages = [{"role": "user", "content": "{% raw %}" + STRUCTURED[name] + "{% endraw %}"}]
+    outcome = await llm.harness().run("llm", {"model": model, "messages": messages, "responseSchema": TICKET})
+    assert outcome == Output({"category": "billing"})
+    assert len(llm.peer.seen) == 1
+
+
+async def test_a_cut_function_call_is_no_structured_answer(llm: LlmHarness) -> None:
+    chunks = called('{"category": "billing', function={"name": "answer", "arguments": '{"category": "billing'})
+    failed = await failure(llm, "llm", chunks, model="plain-by-function", responseSchema=TICKET)
+    assert (failed.code, failed.retryable) == ("MODEL_OUTPUT", True)
+    assert "it is no JSON object" in failed.message
+
+
+@pytest.mark.parametrize("text", ["{" * 200_000, '{"a":' * 200_000, '{"a": NaN} ' * 1000, "{1} " * 100_000])
+def test_prose_full_of_braces_is_searched_in_bounded_time(text: str) -> None:
+    with pytest.raises(NotJson):
+        json_values(text)
+
+
+# Endpoints that do not stream, and errors inside a response of status 200.
+
+WHOLE = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "usage": chat_protocol.USAGE}
+
+
+def whole(message: dict[str, Any], reason: str | None = "stop") -> dict[str, Any]:
+    return {**WHOLE, "choices": [{"index": 0, "message": {"role": "assistant", **message}, "finish_reason": reason}]}
+
+
+async def ask_body(llm: LlmHarness, body: str, **config: Any) -> tuple[Any, NodeHarness]:
+    harness = llm.harness()
+    messages = [{"role": "user", "content": "{% raw %}" + body + "{% endraw %}"}]
+    outcome = await harness.run("llm", {"model": "body", "messages": messages, **config})
+    assert isinstance(outcome, Output)
+    return outcome.value, harness
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("reason", ["stop", None])
+async def test_an_answer_that_is_not_streamed_is_accepted(llm: LlmHarness, indent: int | None, reason: Any) -> None:
+    body = json.dumps(whole({"content": "Six\nor so", "reasoning_content": THOUGHT}, reason), indent=indent)
+    value, harness = await ask_body(llm, body)
+    assert value == "Six\nor so"
+    assert (harness.state.partial_output, harness.state.thinking) == ("Six\nor so", THOUGHT)
+    assert harness.state.usage is not None
+    assert (harness.state.usage.input_tokens, harness.state.finish_reason) == (1000, "stop")
+
+
+async def test_the_parts_of_an_answer_that_is_not_streamed_have_their_meaning(llm: LlmHarness) -> None:
+    with pytest.raises(NodeFailure) as caught:
+        await ask_body(llm, json.dumps(whole({"content": None, "refusal": "no way"})))
+    assert caught.value.code == "MODEL_FILTERED"
+    value, _ = await ask_body(llm, json.dumps(whole({"content": '{"category": "billing"}'})), responseSchema=TICKET)
+    assert value == {"category": "billing"}
+    _, harness = await ask_body(llm, json.dumps(whole({"content": "Half"}, "length")))
+    assert any("the answer is cut" in line for line in harness.log_messages)
+
+
+BODIES: list[tuple[str, str, bool, str]] = [
+    ('{"error": {"message": "the engine is gone", "type": "server"}}', "MODEL_STREAM", True, "the engine is gone"),
+    ('{"error": "model is loading"}', "MODEL_STREAM", True, "model is loading"),
+    ('{"error": {"message": "slow down", "code": 429}}', "MODEL_RATE_LIMIT", True, "slow down"),
+    ('{"error": {"message": "pay", "code": "insufficient_quota"}}', "MODEL_RATE_LIMIT", False, "no quota left"),
+    ('{"error": {"message": "who?", "code": "401"}}', "MODEL_AUTH", False, "who?"),
+    ('{"error": {"message": "none such", "code": "model_not_found"}}', "MODEL_UNKNOWN", False, "none such"),
+    ('{"error": {"message": "boom", "code": 502}}', "MODEL_UNAVAILABLE", True, "boom"),
+    ('{"error": {"reason": "odd"}}', "MODEL_STREAM", True, '{"reason":"odd"}'),
+    ('{"message": "no route to the model"}', "MODEL_STREAM", True, "no route to the model"),
+    ('{"detail": "Not authenticated"}', "MODEL_STREAM", True, "Not authenticated"),
+    ('{"choices": [{"error": {"message": "upstream died", "code": 502}}]}', "MODEL_UNAVAILABLE", True, "upstream died"),
+    ('{"choices": []}', "MODEL_STREAM", True, '{"choices": []}'),
+    ("<html>Welcome to nginx</html>", "MODEL_STREAM", True, "<html>Welcome to nginx</html>"),
+    ("upstream connect error", "MODEL_STREAM", True, "upstream connect error"),
+    ('{"choices": [{"mess', "MODEL_STREAM", True, '{"choices": [{"mess'),
+    ("[]", "MODEL_STREAM", True, "[]"),
+]
+
+
+@pytest.mark.parametrize(("body", "code", "retryable", "message"), BODIES)
+async def test_what_an_endpoint_says_with_status_200_is_reported(
+    llm: LlmHarness, body: str, code: str, retryable: bool, message: str
+) -> None:
+    with pytest.raises(NodeFailure) as caught:
+        await ask_body(llm, body)
+    failed = caught.value
+    assert (failed.code, failed.retryable) == (code, retryable)
+    assert message in failed.message
+    assert "generation chunks" not in failed.message and "streaming" not in failed.message
+
+
+async def test_a_whole_answer_that_is_too_large_is_not_read(llm: LlmHarness) -> None:
+    failed = await llm.failure("gib-of-answer")
+    assert (failed.code, "larger than" in failed.message) == ("MODEL_STREAM", True)
+    assert llm.peer.written < 64 * 1024 * 1024
