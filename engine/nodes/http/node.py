@@ -61,7 +61,8 @@ class HttpConfig(NodeConfig):
     query: dict[str, JSON] = Field(
         default_factory=dict,
         title="Query",
-        description="Parameters by name. A list sends the name once for each item, null leaves it out.",
+        description="Parameters by name. A list sends the name once for each item, null leaves it out. They follow "
+        "those of `url`, which are sent as they are, also if they have the same name.",
         examples=[{"page": 1, "tag": ["a", "b"]}],
         json_schema_extra=TEMPLATE,
     )

@@ -8,6 +8,7 @@ import httpx2
 from engine.errors import NodeFailure
 from engine.nodes.http.config import PaginationConfig
 from engine.nodes.http.exchange import HttpResponse, describe
+from engine.nodes.http.request import with_parameters
 from engine.types import JSON
 
 ReadPage = Callable[[httpx2.URL, int], Awaitable[tuple[HttpResponse, JSON]]]
@@ -68,7 +69,7 @@ def _next(current: httpx2.URL, response: HttpResponse, body: JSON, config: Pagin
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise _failure(response, f"has a value at `{config.path}` that does not lead to a next page")
     if config.by == "cursor":
-        return current.copy_set_param(config.parameter, value)
+        return with_parameters(current, {config.parameter: [str(value)]}, replaced=config.parameter)
     try:
         following = httpx2.URL(response.url).join(str(value))
     except httpx2.InvalidURL as error:

@@ -6,7 +6,9 @@ Pure. Every function raises NodeFailure(CONFIG) for a value that cannot be sent.
 import base64
 import binascii
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote_plus
 
 import httpx2
 import orjson
@@ -34,10 +36,33 @@ def address(url: JSON, query: dict[str, JSON]) -> httpx2.URL:
     if parsed.userinfo:
         raise _config("url", "contains a name or password: set them in `auth`")
     values = {name: _values(value, f"query.{name}") for name, value in query.items()}
-    full = parsed.copy_merge_params({name: texts for name, texts in values.items() if texts}) if values else parsed
+    full = with_parameters(parsed, {name: texts for name, texts in values.items() if texts})
     if len(str(full)) > MAX_URL:
         raise _config("url", f"gives an address of more than {MAX_URL} characters")
     return full.copy_with(fragment=None)
+
+
+def with_parameters(
+    url: httpx2.URL, parameters: Mapping[str, Sequence[str]], replaced: str | None = None
+) -> httpx2.URL:
+    """Append parameters to the query of an address, and leave what it has exactly as it is.
+
+    Targets may read `+`, `%20`, `;`, a parameter without `=` or the order in their own way, and
+    signatures cover the text of the query. So the query is never parsed and written again.
+
+    Args:
+        url: The address.
+        parameters: The values by name. A name that the address has already is sent again.
+        replaced: The name of parameters to remove from the address first.
+    """
+    parts = url.query.decode("ascii").split("&") if url.query else []
+    if replaced is not None:
+        parts = [part for part in parts if unquote_plus(part.partition("=")[0]) != replaced]
+    if parameters:
+        parts.append(str(httpx2.QueryParams({name: list(values) for name, values in parameters.items()})))
+    elif replaced is None:
+        return url
+    return url.copy_with(query="&".join(parts).encode("ascii"))
 
 
 def headers(values: dict[str, JSON], auth: dict[str, JSON] | None) -> httpx2.Headers:

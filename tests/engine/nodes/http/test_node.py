@@ -35,6 +35,27 @@ async def test_templates_are_rendered_in_every_part_of_the_request(peer: Peer) -
     assert json.loads(request["body"]) == {"n": 3}
 
 
+@pytest.mark.parametrize(
+    ("url", "query", "sent"),
+    [
+        ("?tag=a", {"tag": "b"}, "?tag=a&tag=b"),
+        ("?tag=a&tag=b&x=1", {"tag": ["c", "d"]}, "?tag=a&tag=b&x=1&tag=c&tag=d"),
+        ("?flag&e=%2F%20+&q=a;b&=&", {"n": 1}, "?flag&e=%2F%20+&q=a;b&=&&n=1"),
+        ("?filter[a]={1:2}|$x'", {"n": 1}, "?filter[a]={1:2}|$x'&n=1"),
+        ("?%74ag=%61", {"tag": "x y&é"}, "?%74ag=%61&tag=x+y%26%C3%A9"),
+        ("?sig=a%2Bb%3D", {"n": None, "m": []}, "?sig=a%2Bb%3D"),
+        ("?sig=a+b", {}, "?sig=a+b"),
+        ("", {"n": 1}, "?n=1"),
+        ("?", {"n": 1}, "?n=1"),
+    ],
+)
+async def test_the_query_of_the_address_is_kept_as_it_is(
+    peer: Peer, url: str, query: dict[str, Any], sent: str
+) -> None:
+    address = f"{peer.url}/echo"
+    assert (await output(url=address + url, query=query))["url"] == address + sent
+
+
 async def decoded(peer: Peer, body: bytes, kind: str = "auto") -> Any:
     """The body of a response that consists of these bytes."""
     content = {"type": "raw", "encoding": "base64", "content": base64.b64encode(body).decode()}

@@ -26,6 +26,13 @@ async def test_a_list_is_read_page_by_page(peer: Peer, pagination: dict[str, Any
     assert cut.logs == ["there are more than 2 pages: the rest is not read"]
 
 
+async def test_a_cursor_replaces_the_one_before_and_keeps_the_rest_of_the_query(peer: Peer) -> None:
+    pagination = {"by": "cursor", "path": "cursor", "items": "data"}
+    response = await output(url=f"{peer.url}/pages?f=a%2Fb+c&flag&%63ursor=1", query={"f": "d"}, pagination=pagination)
+    assert response["body"] == ["1a", "1b", "2a", "2b", "3a", "3b"]
+    assert response["url"] == f"{peer.url}/pages?f=a%2Fb+c&flag&f=d&cursor=3"
+
+
 @pytest.mark.parametrize(
     ("path", "pagination", "message"),
     [
