@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from tests.end_to_end.support.system import CANCEL, SystemUnderTest, running
+from tests.peers.http import Peer
 
 BUSY = "def process():\n    total = 0\n    for i in range(12000000):\n        total += i\n    return 7\n"
 SLOW: dict[str, Any] = {
@@ -88,3 +89,34 @@ async def test_a_worker_that_was_frozen_past_its_lease_cannot_write(database_url
     assert (run["status"], run["output"]) == ("COMPLETED", {"last": 8})
     assert (start_count(run, "first"), start_count(run, "slow"), end_count(run, "slow")) == (1, 2, 1)
     assert [event["seq"] for event in run["events"]["nodes"]] == list(range(1, run["lastSeq"] + 1))
+
+
+async def test_a_killed_worker_in_backoff_costs_neither_an_attempt_nor_the_backoff(
+    system: SystemUnderTest, peer: Peer
+) -> None:
+    backoff_s = 4.0
+    node = {
+        "id": "f",
+        "type": "http",
+        "config": {"url": f"{peer.url}/status?code=503", "retry": {"maxAttempts": 1}},
+        "retry": {"maxAttempts": 2, "backoffS": backoff_s, "multiplier": 1},
+    }
+    loop = asyncio.get_running_loop()
+    run_id = (await system.run({"nodes": [node], "edges": []}, mode="ASYNC"))["run"]["id"]
+    async for update in system.node_states(run_id):
+        if (update["nodeState"] or {}).get("status") == "RETRYING":
+            break
+    failed_at = loop.time()
+    for process in system.processes[1:]:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert peer.count("/status") == 1
+    system.start("worker")
+    while peer.count("/status") == 1:  # noqa: ASYNC110 (the peer has no signal)
+        await asyncio.sleep(0.01)
+    # The backoff began a moment before its event arrived here.
+    assert loop.time() - failed_at > backoff_s - 0.5
+    run = await system.wait_for_end(run_id)
+    assert (run["status"], run["error"]["code"]) == ("FAILED", "HTTP_STATUS")
+    assert run["nodeStates"][0]["attempt"] == 2
+    assert peer.count("/status") == 2
