@@ -21,8 +21,10 @@ Packages, from the lowest layer to the highest:
 
 Modules:
     catalog_file: Reads `treadle.toml`, the catalog of models, MCP servers and databases.
+    connection_faults: Own sentences for the faults of connections.
     errors: Exceptions that every package may raise.
     events: The events of a run, as plain values.
+    invalid_values: Own sentences for the errors of pydantic.
     problems: The value type for one problem of an input or a spec.
     states: The enums of the domain, and the state machine of a run.
     time_zones: Takes time zones from the package `tzdata`, for the whole process.

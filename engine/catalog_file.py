@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
 
+from engine.invalid_values import sentences
+
 FILE_NAME = "treadle.toml"
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -157,7 +159,7 @@ def read_catalog(path: Path | None) -> CatalogFile:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CatalogError(f"{source}: {error}") from error
     except ValidationError as error:
-        raise CatalogError(f"{source}: {_messages(error)}") from None
+        raise CatalogError(f"{source}: {sentences(error)}") from None
 
 
 def add_models(catalog: CatalogFile, models_json: str) -> CatalogFile:
@@ -172,19 +174,7 @@ def add_models(catalog: CatalogFile, models_json: str) -> CatalogFile:
         models = TypeAdapter(list[ModelEntry]).validate_json(models_json)
         return CatalogFile(models=[*catalog.models, *models], mcp=catalog.mcp, sql=catalog.sql)
     except ValidationError as error:
-        raise CatalogError(f"TREADLE_MODELS: {_messages(error)}") from None
-
-
-def _messages(error: ValidationError) -> str:
-    """Join all messages of pydantic into one line.
-
-    The values are left out, because they may be API keys.
-    """
-    return "; ".join(_message(detail["loc"], detail["msg"].removeprefix("Value error, ")) for detail in error.errors())
-
-
-def _message(location: tuple[int | str, ...], text: str) -> str:
-    return f"{'.'.join(str(part) for part in location)}: {text}" if location else text
+        raise CatalogError(f"TREADLE_MODELS: {sentences(error)}") from None
 
 
 def expand_variables(text: str) -> str:

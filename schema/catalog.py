@@ -66,6 +66,9 @@ class Template:
     description: str
     spec: JSON
     example_inputs: JSON
+    needs: list[str] = strawberry.field(
+        description="What it needs in addition to a running Treadle, such as a service at an address of its inputs."
+    )
 
 
 @strawberry.type

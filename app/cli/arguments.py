@@ -34,6 +34,13 @@ def read_arguments(file: Path, inputs: str | None) -> tuple[Any, Any]:
     return content, {} if inputs is None else parsed_inputs
 
 
+def needs_of(file: Path) -> list[str]:
+    """Return what an example needs in addition to a server, one sentence each."""
+    content = parse_json(_read_text(file), str(file))
+    needs = content.get("needs", []) if isinstance(content, dict) and "spec" in content else []
+    return [str(need) for need in needs] if isinstance(needs, list) else []
+
+
 def parse_json(text: str, name: str) -> Any:
     """Parse JSON as strictly as the server does. Raises ArgumentError with `name` at its start.
 

@@ -159,14 +159,17 @@ def run(
     port: Port = None,
 ) -> None:
     """Run a spec on a server that `treadle up` has started, and print its output."""
-    from app.cli.arguments import ArgumentError, read_arguments
+    from app.cli.arguments import ArgumentError, needs_of, read_arguments
     from app.cli.client import RunRefused
     from app.cli.watch import RunWatcher
 
     settings = _configured(port=port)
     watcher = RunWatcher(f"{settings.host}:{settings.port}", is_live=watch)
     try:
-        status = asyncio.run(watcher.follow(*read_arguments(file, inputs)))
+        arguments = read_arguments(file, inputs)
+        for need in needs_of(file):
+            print(f"This example needs: {need}")
+        status = asyncio.run(watcher.follow(*arguments))
     except (ArgumentError, RunRefused) as error:
         sys.exit(f"treadle: {error}")
     except KeyboardInterrupt:

@@ -15,6 +15,7 @@ from langchain_core import exceptions as known
 
 from engine.chat_models.base import ChatModel
 from engine.chat_models.http_client import NoAnswer
+from engine.connection_faults import connection_fault
 from engine.errors import NodeFailure
 from engine.types import JSON
 from engine.values.redaction import Redactor
@@ -123,7 +124,8 @@ def _is_filter(fault: Exception, status: int | None, reason: str) -> bool:
 
 def _disconnected(fault: Exception, reason: str) -> tuple[str, str, bool]:
     causes = list(_causes(fault))
-    cause_text = next((str(cause) for cause in reversed(causes) if str(cause)), reason)[:EXCERPT]
+    own_text = next((text for cause in reversed(causes) if (text := connection_fault(cause))), None)
+    cause_text = own_text or next((str(cause) for cause in reversed(causes) if str(cause)), reason)[:EXCERPT]
     if any(type(cause).__name__ in ("ConnectError", "ProxyError", "UnsupportedProtocol") for cause in causes):
         return "MODEL_UNAVAILABLE", f"cannot be reached: {cause_text}", True
     return "MODEL_STREAM", f"lost the connection in the middle of its answer: {cause_text}", True

@@ -31,6 +31,10 @@ class NoAnswer(Exception):
     """
 
 
+class RefusedResponse(httpx2.RemoteProtocolError):
+    """The response breaks one of our limits. The message is for people."""
+
+
 class _BoundedStream(httpx2.AsyncByteStream):
     """A response stream that fails when it exceeds a limit."""
 
@@ -106,7 +110,7 @@ def _excerpt(body: bytes) -> str:
 
 
 def _too_large() -> httpx2.RemoteProtocolError:
-    return httpx2.RemoteProtocolError(
+    return RefusedResponse(
         f"the response is larger than {MAX_ANSWER >> 20} MiB, or one event than {MAX_LINE >> 20} MiB"
     )
 
@@ -117,7 +121,7 @@ async def _limit_size(response: httpx2.Response) -> None:
     A compressed body is refused: it could expand to any size.
     """
     if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise httpx2.RemoteProtocolError("the response is compressed, although the request did not accept that")
+        raise RefusedResponse("the response is compressed, although the request did not accept that")
     if isinstance(response.stream, httpx2.AsyncByteStream):
         bounded = _BoundedStream(response.stream)
         is_call = response.request.url.path.endswith("/chat/completions") and response.status_code == httpx2.codes.OK

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from engine.expressions.evaluator import references
+from engine.invalid_values import sentences
 from engine.problems import FieldProblem
 from engine.sdk.node import NodeConfig, NodeType
 from engine.spec.model import NodeSpec, Spec, SpecError
@@ -80,7 +81,7 @@ def _bind(
     try:
         config = node_type.Config.model_validate(node.config)
     except ValidationError as error:
-        raise SpecError([_problem(node, "CONFIG", f"node {node.id!r}: {error}")]) from error
+        raise SpecError([_problem(node, "CONFIG", f"node {node.id!r}: {sentences(error)}")]) from error
     names = _referenced_nodes([*texts_of(node.config), *conditions], positions)
     return BoundNode(node, node_type, config, names, types)
 

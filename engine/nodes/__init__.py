@@ -4,6 +4,7 @@ Modules:
     registry: loads all node types of this installation.
     resources: opens the resources that nodes use, once per process.
     start, end: the first and the last node of a run.
+    fail: fails the run or its branch.
     transform: builds a JSON value with templates.
     conditional, switch: select a port by conditions.
     delay, human, subworkflow: wait for a time, a person or a child run.

@@ -13,6 +13,7 @@ from engine.nodes.code.node import CodeNode
 from engine.nodes.conditional import ConditionalNode
 from engine.nodes.delay import DelayNode
 from engine.nodes.end import EndNode
+from engine.nodes.fail import FailNode
 from engine.nodes.http.node import HttpNode
 from engine.nodes.human import HumanNode
 from engine.nodes.map.node import MapNode
@@ -30,6 +31,7 @@ GROUP = "treadle.nodes"
 BUILT_IN: tuple[type[NodeType[Any]], ...] = (
     StartNode,
     EndNode,
+    FailNode,
     TransformNode,
     ConditionalNode,
     SwitchNode,

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from engine.invalid_values import sentence
 from engine.problems import FieldProblem, join_path
 from engine.spec.desugar import add_branch_edges, add_passed_nodes, move_fields_to_config
 from engine.spec.identity import edge_ids
@@ -23,7 +24,6 @@ from engine.spec.raw import (
     RawNode,
     RawSpec,
     as_concurrency,
-    error_message,
     error_path,
 )
 from engine.states import Severity
@@ -168,9 +168,9 @@ def _validate(
     try:
         return model.model_validate(item)
     except ValidationError as error:
-        for detail in error.errors(include_url=False, include_context=False, include_input=False):
+        for detail in error.errors(include_url=False, include_input=False):
             place = error_path(path, detail["loc"], item)
-            message = error_message(detail) if detail["loc"] else f"must be an object with {REQUIRED[model]}"
+            message = sentence(detail) if detail["loc"] else f"must be an object with {REQUIRED[model]}"
             result.problems.append(_problem(place, message, node_id=node_id, edge_id=edge_id))
         return None
 

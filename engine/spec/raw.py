@@ -3,7 +3,6 @@
 from typing import Any, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic_core import ErrorDetails
 
 from engine.problems import join_path
 from engine.spec.model import MAX_VISITS, Concurrency, Join, OnError
@@ -110,19 +109,6 @@ REQUIRED: dict[type[RawModel], str] = {
     RawEdge: "`source` and `target`",
     RawSpec: "`nodes`",
 }
-_OBJECT = "must be an object"
-_MESSAGES = {
-    "missing": "is required",
-    "extra_forbidden": "is not a known field",
-    "dict_type": _OBJECT,
-    "model_type": _OBJECT,
-    "model_attributes_type": _OBJECT,
-    "list_type": "must be a list",
-    "string_type": "must be a text",
-    "bool_type": "must be true or false",
-    "int_type": "must be a whole number",
-    "float_type": "must be a number",
-}
 EDGE_NAMES = frozenset(RawEdge.model_fields)
 NODE_NAMES = {*RawNode.model_fields, "timeoutS", "onError", "maxVisits"}
 
@@ -155,13 +141,6 @@ def error_path(base: str, location: tuple[str | int, ...], item: JSON) -> str:
             continue
         parts.append(part)
     return join_path(base, *parts)
-
-
-def error_message(error: ErrorDetails) -> str:
-    """Return the message of an error of pydantic, in the terms of JSON instead of Python."""
-    if error["type"] == "too_long" and "ctx" in error:
-        return f"must have at most {error['ctx']['max_length']:,} items"
-    return _MESSAGES.get(error["type"]) or error["msg"].removeprefix("Value error, ")
 
 
 def _has(item: JSON, part: str | int) -> bool:

@@ -144,12 +144,33 @@ def math_evaluate(
     try:
         result = calculator.eval(expression)
     except (simpleeval.InvalidExpression, SyntaxError, ArithmeticError, TypeError, ValueError, AttributeError) as error:
-        raise InvalidArguments(f"{expression[:80]!r} cannot be calculated: {error}") from error
+        raise InvalidArguments(f"{expression[:80]!r} cannot be calculated: {_formula_fault(error)}") from error
     if not isinstance(result, int | float) or not math.isfinite(result):
         raise InvalidArguments(f"{expression[:80]!r} gives no number")
     if isinstance(result, int) and not INT_MIN <= result <= INT_MAX:
         raise InvalidArguments(f"{expression[:80]!r} gives a whole number beyond 64 bits")
     return result
+
+
+def _formula_fault(error: Exception) -> str:
+    import simpleeval
+
+    match error:
+        case simpleeval.NameNotDefined():
+            return f"`{error.name}` is not defined"
+        case simpleeval.FunctionNotDefined():
+            return f"there is no function `{error.func_name}`"
+        case ZeroDivisionError():
+            return "it divides by zero"
+        case simpleeval.NumberTooHigh() | OverflowError():
+            return "a number is too large"
+        case simpleeval.FeatureNotAvailable() | simpleeval.IterableTooLong() | AttributeError():
+            return "it uses something that formulas do not have"
+        case simpleeval.InvalidExpression() | SyntaxError():
+            return "it is no formula"
+        case TypeError():
+            return "an operator or a function has arguments that do not fit"
+    return "a function is not defined for its argument"
 
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {

@@ -12,13 +12,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from engine.graph.plan import PlanError, make_plan
+from engine.invalid_values import sentence
 from engine.problems import FieldProblem, join_path
 from engine.sdk.annotations import NODE
 from engine.sdk.node import NodeConfig, NodeType
 from engine.sdk.node_types import NodeTypes
 from engine.spec.model import NodeSpec
 from engine.spec.parser import ParseResult, parse_with_problems
-from engine.spec.raw import error_message, error_path
+from engine.spec.raw import error_path
 from engine.spec.template_fields import nested_values
 from engine.states import Severity
 from engine.types import JSON
@@ -102,7 +103,7 @@ def _config_problems(
         context = detail.get("ctx", {})
         place = error_path(path, (*detail["loc"], *context.get("at", ())), raw)
         line, column = context.get("line"), context.get("column")
-        yield FieldProblem(place, "CONFIG", error_message(detail), node_id=node_id, line=line, column=column)
+        yield FieldProblem(place, "CONFIG", sentence(detail), node_id=node_id, line=line, column=column)
 
 
 def _check_wait(node: NodeSpec, path: str, types: NodeTypes) -> Iterator[FieldProblem]:

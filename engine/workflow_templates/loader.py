@@ -19,13 +19,18 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class WorkflowTemplate:
-    """A workflow template. `name` is the name of its file without `.json`."""
+    """A workflow template.
+
+    `name` is the name of its file without `.json`. `needs` says what it needs in addition to a
+    running Treadle, one sentence each.
+    """
 
     name: str
     title: str
     description: str
     spec: dict[str, Any]
     example_inputs: dict[str, Any]
+    needs: tuple[str, ...] = ()
 
     @property
     def types(self) -> frozenset[str]:
@@ -48,5 +53,10 @@ def _read() -> Iterator[WorkflowTemplate]:
     for path in FOLDER.glob("*.json"):
         content = orjson.loads(path.read_bytes())
         yield WorkflowTemplate(
-            path.stem, content["title"], content["description"], content["spec"], content["exampleInputs"]
+            path.stem,
+            content["title"],
+            content["description"],
+            content["spec"],
+            content["exampleInputs"],
+            tuple(content.get("needs", ())),
         )

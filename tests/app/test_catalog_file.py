@@ -16,7 +16,7 @@ def test_an_invalid_catalog_file_ends_the_start_with_one_line(command: str, tmp_
     path.write_text("[mcp.desk]\n")
     process = treadle(command, TREADLE_CATALOG_FILE=str(path), TREADLE_DATA_DIR=str(tmp_path / "data"))
     assert process.wait(60) == 1
-    assert process.communicate()[0] == f"treadle: {path}: mcp.desk: give either `command` or `url`\n"
+    assert process.communicate()[0] == f"treadle: {path}: `mcp.desk`: give either `command` or `url`\n"
 
 
 def test_the_doctor_lists_the_catalog_and_reports_servers_that_do_not_start(
@@ -29,7 +29,7 @@ def test_the_doctor_lists_the_catalog_and_reports_servers_that_do_not_start(
     assert not has_passed
     assert "MCP servers: desk; databases: shop" in output
     assert "models     1 usable" in output
-    assert "usable; mcp:desk/*: the MCP server 'desk' cannot be used: [Errno 2] No such file" in output
+    assert "usable; mcp:desk/*: the MCP server 'desk' cannot be used: /no/such/program does not exist" in output
 
 
 def test_the_doctor_queries_the_endpoints_of_models(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -51,4 +51,4 @@ def test_an_invalid_list_of_models_in_the_environment_ends_the_start_with_one_li
     models = '[{"name": "gpt", "key": "sk-canary"}]'
     process = treadle("up", TREADLE_MODELS=models, TREADLE_DATA_DIR=str(tmp_path / "data"))
     assert process.wait(60) == 1
-    assert process.communicate()[0] == "treadle: TREADLE_MODELS: 0.key: Extra inputs are not permitted\n"
+    assert process.communicate()[0] == "treadle: TREADLE_MODELS: `[0].key` is not a known field\n"

@@ -1,12 +1,23 @@
 """One system that is shared by all tests which do not stop its processes."""
 
 import json
+import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from tests.end_to_end.support.system import ROOT, SystemUnderTest, copy_database, running
+
+
+@pytest.fixture
+def example_service() -> Iterator[str]:
+    """The address of examples/server.py, which runs on a free port."""
+    command = [sys.executable, str(ROOT / "examples" / "server.py"), "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.terminate()
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +27,9 @@ async def system(
     redis_url = embedded[1].replace("db=0", "db=1")
     catalog = tmp_path_factory.mktemp("catalog") / "treadle.toml"
     database_url = await copy_database(template, "end_to_end")
-    catalog_text = (ROOT / "examples" / "treadle.toml").read_text().replace('"python"', json.dumps(sys.executable))
+    catalog_text = (
+        (ROOT / "examples" / "treadle.toml").read_text().replace('".venv/bin/python"', json.dumps(sys.executable))
+    )
     catalog.write_text(f"{catalog_text}\n[sql.shop]\nurl = {json.dumps(database_url)}\nrequired_scopes = []\n")
     settings = {"http_allow": "127.0.0.1", "catalog_file": str(catalog)}
     async with running(database_url, redis_url, **settings) as system:

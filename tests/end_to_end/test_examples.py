@@ -26,6 +26,7 @@ EXPECTED: dict[str, Any] = {
         ],
         "unreadable": [2],
     },
+    "stock_order": {"sku": "lamp", "quantity": 2, "left": 3},
     "weather_check": {"go": "go out in Oslo"},
 }
 
@@ -37,6 +38,13 @@ OWN_TESTS = {
     "lead_enrichment",  # tests/end_to_end/test_http.py
 }
 """Examples that need more than a run and its output, and therefore have tests of their own."""
+NEEDS = {
+    "large_orders": "[sql.shop]",
+    "lead_enrichment": "examples/server.py",
+    "ticket_desk": "examples/support_triage.json",
+    "weather_check": "TREADLE_CATALOG_FILE=examples/treadle.toml",
+}
+"""Examples that need more than a running Treadle, and what they say about it."""
 CREATE = 'mutation ($spec: JSON) { createWorkflow(input: {name: "Triage", spec: $spec}) { workflow { id } errors { detail } } }'
 
 
@@ -61,6 +69,20 @@ async def test_a_failing_node_is_retried_and_then_leaves_by_its_error_port(syste
     assert "ValueError" in run["output"]["problem"]
     statuses = [event["nodeState"]["status"] for event in run["events"]["nodes"] if "nodeState" in event]
     assert statuses.count("RETRYING") == 2
+
+
+async def test_an_order_beyond_the_stock_fails_with_its_own_code(system: SystemUnderTest) -> None:
+    content = example("stock_order")
+    answer = await system.run(content["spec"], {**content["exampleInputs"], "sku": "chair"})
+    error = answer["run"]["error"]
+    assert (answer["run"]["status"], error["code"], error["nodeId"]) == ("FAILED", "OUT_OF_STOCK", "refuse")
+    assert error["message"] == "There are only 0 left of chair."
+
+
+def test_an_example_says_what_it_needs() -> None:
+    needs = {path.stem: example(path.stem).get("needs", []) for path in (ROOT / "examples").glob("*.json")}
+    assert {name for name, texts in needs.items() if texts} == NEEDS.keys()
+    assert all(text in " ".join(needs[name]) for name, text in NEEDS.items())
 
 
 async def test_the_triage_routes_by_the_text_of_the_ticket(system: SystemUnderTest) -> None:

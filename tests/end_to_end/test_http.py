@@ -14,7 +14,9 @@ from tests.peers.http import Peer
 KEY = "dk-4a7f0c9be2d1"
 
 
-async def test_a_lead_is_enriched_scored_and_sent_once(system: SystemUnderTest, peer: Peer) -> None:
+async def test_a_lead_is_enriched_scored_and_sent_once(
+    system: SystemUnderTest, peer: Peer, example_service: str
+) -> None:
     content = json.loads((ROOT / "examples" / "lead_enrichment.json").read_text())
     inputs = {**content["exampleInputs"], "directory": peer.url, "desk": peer.url}
     refused = (await system.run(content["spec"], inputs))["run"]
@@ -31,6 +33,14 @@ async def test_a_lead_is_enriched_scored_and_sent_once(system: SystemUnderTest, 
     assert run["status"] == "COMPLETED"
     assert "answered 404 Not Found" in run["output"]["problem"]
     assert peer.count("/leads") == 1
+    # As shipped, with the service and the key that its `needs` names.
+    await mutate(system, "setSecret", "errors { detail }", name="directory_key", value="example-directory-key")
+    shipped = json.loads(json.dumps(content["exampleInputs"]).replace("http://127.0.0.1:9000", example_service))
+    run = (await system.run(content["spec"], shipped))["run"]
+    assert (run["status"], run["output"]) == (
+        "COMPLETED",
+        {"lead": lead, "response": {"accepted": lead}, "problem": None},
+    )
 
 
 def calling(**config: Any) -> dict[str, Any]:

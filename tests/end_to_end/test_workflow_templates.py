@@ -1,5 +1,6 @@
 """Each workflow template creates a workflow that runs on the template's example inputs."""
 
+import json
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ OUTPUTS: dict[str, Any] = {
         "same wheel, and later by steam.\n\nPiece 3 of 3:\n\nThe last shift ended in 1966. Today the hall holds a museum, in "
         "which six of the looms still run.",
     },
+    "checked_intake": {"email": "ada@example.com", "amount": 120},
     "agent_with_tools": {"answer": "[1]", "steps": 2, "tools": ["json_query"]},
 }
 
@@ -95,6 +97,25 @@ async def test_an_event_is_enriched_and_forwarded(system: SystemUnderTest) -> No
         without = {**inputs, "lookup": f"{peer.url}/not-json"}
         output = (await run_template(system, "webhook_enrichment", without))["output"]
         assert (output["status"], output["sent"]["known"], output["sent"]["person"]) == (200, False, None)
+
+
+async def test_a_template_runs_as_shipped_with_the_service_that_it_needs(
+    system: SystemUnderTest, example_service: str
+) -> None:
+    templates = (await system.execute("{ templates { name exampleInputs needs } }"))["templates"]
+    needing = {template["name"]: template for template in templates if template["needs"]}
+    assert needing.keys() == {"webhook_enrichment"}
+    example = needing["webhook_enrichment"]["exampleInputs"]
+    inputs = json.loads(json.dumps(example).replace("http://127.0.0.1:9000", example_service))
+    run = await run_template(system, "webhook_enrichment", inputs)
+    assert (run["error"], run["status"]) == (None, "COMPLETED")
+    assert (run["output"]["status"], run["output"]["sent"]["person"]["name"]) == (201, "Ada")
+
+
+async def test_a_record_that_is_not_usable_fails_the_run_with_what_is_wrong(system: SystemUnderTest) -> None:
+    run = await run_template(system, "checked_intake", {"record": {"email": "ada", "amount": -1}})
+    assert (run["status"], run["error"]["code"], run["error"]["nodeId"]) == ("FAILED", "RECORD_INVALID", "refuse")
+    assert "email: give an address; amount: give a positive number" in run["error"]["message"]
 
 
 async def test_a_draft_is_revised_until_it_is_approved(system: SystemUnderTest) -> None:

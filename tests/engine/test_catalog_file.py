@@ -7,13 +7,13 @@ import pytest
 from engine.catalog_file import CatalogError, expand_variables, read_catalog
 
 CATALOGS = [
-    ("[mcp.a]\ncommand = 'x'\nurl = 'http://x'", "mcp.a: give either `command` or `url`"),
-    ("[mcp.a]", "mcp.a: give either `command` or `url`"),
-    ("[mcp.a]\nurl = 'ftp://x'", "mcp.a.url: String should match"),
-    ("[mcp.'a b']\nurl = 'http://x'", "mcp.a b.[key]: String should match"),
-    ("[mcp.a]\nurl = 'http://x'\nheader = 1", "mcp.a.header: Extra inputs"),
-    ("[sql.a]\nurl = 'postgresql://x'\nmax_rows = 0", "sql.a.max_rows: Input should be greater"),
-    ("[nonsense]\na = 1", "nonsense: Extra inputs"),
+    ("[mcp.a]\ncommand = 'x'\nurl = 'http://x'", "`mcp.a`: give either `command` or `url`"),
+    ("[mcp.a]", "`mcp.a`: give either `command` or `url`"),
+    ("[mcp.a]\nurl = 'ftp://x'", "`mcp.a.url` must match the pattern"),
+    ("[mcp.'a b']\nurl = 'http://x'", "`mcp.a b.[key]` must match the pattern"),
+    ("[mcp.a]\nurl = 'http://x'\nheader = 1", "`mcp.a.header` is not a known field"),
+    ("[sql.a]\nurl = 'postgresql://x'\nmax_rows = 0", "`sql.a.max_rows` must be at least 1"),
+    ("[nonsense]\na = 1", "`nonsense` is not a known field"),
     ("[mcp", "Expected ']'"),
 ]
 

@@ -13,9 +13,11 @@ from pydantic import AliasChoices, Field, TypeAdapter, ValidationError, model_va
 from engine.chat_models.base import ChatModel, Sampling
 from engine.chat_models.catalog import Models
 from engine.errors import NodeFailure
+from engine.invalid_values import sentences
 from engine.sdk.node import NodeConfig, NodeContext
 from engine.types import JSON
 
+_NO_LIST = "it gives no list"
 TEMPLATE: dict[str, Any] = {"format": "template"}
 ROLES: dict[str, type[BaseMessage]] = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
 
@@ -141,11 +143,8 @@ def _conversation(value: JSON) -> list[dict[str, JSON]]:
         texts = [{**item, "content": _as_text(item["content"])} if _has_value(item) else item for item in value]
         return [message.model_dump() for message in TypeAdapter(list[Message]).validate_python(texts)]
     except (ValidationError, TypeError) as error:
-        detail = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
-        path = ".".join(str(part) for part in detail["loc"]) if detail else ""
-        reason = detail["msg"] if detail else "is no list"
-        message = f"`messages` is no list of {{role, content}}: {path or 'it'}: {reason}"
-        raise NodeFailure("CONFIG", message) from error
+        reason = sentences(error) if isinstance(error, ValidationError) else _NO_LIST
+        raise NodeFailure("CONFIG", f"`messages` must give a list of {{role, content}}: {reason}") from error
 
 
 def _has_value(message: JSON) -> bool:

@@ -61,7 +61,7 @@ class _GuardedNetwork(httpcore2.AsyncNetworkBackend):
         except TimeoutError as timed_out:
             raise httpcore2.ConnectTimeout(f"the name {host} was not resolved in time") from timed_out
         except (OSError, UnicodeError) as fault:
-            raise httpcore2.ConnectError(f"the name {host} cannot be resolved: {fault}") from fault
+            raise httpcore2.ConnectError(f"the name {host} cannot be resolved") from fault
         addresses = [parse_address(str(entry[4][0])) for entry in entries]
         usable = [address for address in dict.fromkeys(addresses) if self._allowed.may_connect(host, address)]
         if not usable:

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Discriminator, Field, model_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, model_validator
 from pydantic.config import JsonDict
 
+from engine.nodes.http.request import PLAIN_TEXT
 from engine.nodes.http.response import Kind
 from engine.types import JSON
 
@@ -81,12 +82,33 @@ class RawBody(HttpModel, title="Text or bytes"):
         title="Content", description="Text, or bytes as base64.", examples=["<order/>"], json_schema_extra=TEMPLATE
     )
     encoding: Literal["text", "base64"] = Field("text", title="Encoding", description="The encoding of `content`.")
-    media: str = Field(
-        "text/plain; charset=utf-8", title="Media type", description="The Content-Type.", examples=["application/xml"]
-    )
+    media: str = Field(PLAIN_TEXT, title="Media type", description="The Content-Type.", examples=["application/xml"])
+
+
+BODY_KINDS = ("json", "form", "multipart", "raw")
+
+
+def with_body_kind(value: JSON) -> JSON:
+    """Add the kind to a body that is written without one: text is `raw`, all else is `json`.
+
+    An object is a body with a kind if its `type` is a kind, or if it has `type` and `content`.
+    """
+    if isinstance(value, dict) and (value.get("type") in BODY_KINDS or {"type", "content"} <= value.keys()):
+        return value
+    if value is None:
+        return None
+    return {"type": "raw" if isinstance(value, str) else "json", "content": value}
+
+
+def add_plain_body(schema: JsonDict) -> None:
+    """Add the form without a kind to the JSON Schema of `body`."""
+    plain: JsonDict = {"title": "JSON or text", "description": "Without a kind.", **TEMPLATE}
+    options = schema.get("anyOf")
+    schema["anyOf"] = [*(options if isinstance(options, list) else []), plain]
 
 
 Body = Annotated[JsonBody | FormBody | MultipartBody | RawBody, Discriminator("type")]
+OptionalBody = Annotated[Body | None, BeforeValidator(with_body_kind)]
 
 
 class BearerAuth(HttpModel, title="Bearer token"):

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from engine.connection_faults import connection_fault
 from engine.errors import NodeFailure
 from engine.nodes.http.client import Blocked
 
@@ -160,13 +161,13 @@ async def _failures(request: httpx2.Request) -> AsyncIterator[None]:
     except httpx2.ConnectTimeout as timed_out:
         raise NotSent("HTTP_TIMEOUT", f"{label}: no connection in time", retryable=True) from timed_out
     except (httpx2.ConnectError, httpx2.UnsupportedProtocol) as fault:
-        raise NotSent("HTTP_CONNECT", f"{label}: no connection: {_message(fault)}", retryable=True) from fault
+        raise NotSent("HTTP_CONNECT", f"{label}: no connection: {_reason(fault)}", retryable=True) from fault
     except (httpx2.InvalidURL, httpx2.LocalProtocolError) as fault:
-        raise NodeFailure("CONFIG", f"{label} cannot be sent: {_message(fault)}") from fault
+        raise NodeFailure("CONFIG", f"{label} cannot be sent: {_reason(fault)}") from fault
     except (httpx2.DecodingError, ImportError) as fault:
-        raise NodeFailure("HTTP_RESPONSE", f"{label}: the body cannot be decompressed: {_message(fault)}") from fault
+        raise NodeFailure("HTTP_RESPONSE", f"{label}: the body cannot be decompressed") from fault
     except httpx2.RequestError as fault:
-        message = f"{label}: the connection was lost before the response was complete: {_message(fault)}"
+        message = f"{label}: the connection was lost before the response was complete: {_reason(fault)}"
         raise NodeFailure("HTTP_RESPONSE", message, retryable=True) from fault
 
 
@@ -181,5 +182,5 @@ def describe(method: str, url: str) -> str:
     return f"{method} {parts.scheme}://{parts.netloc}{parts.path}"[:300]
 
 
-def _message(fault: Exception) -> str:
-    return (str(fault) or type(fault).__name__)[:300]
+def _reason(fault: Exception) -> str:
+    return connection_fault(fault) or "the reason is not known"

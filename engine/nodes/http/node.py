@@ -14,7 +14,15 @@ from pydantic import AliasChoices, Field, field_validator
 from engine.errors import TRANSIENT_STATUSES, NodeFailure
 from engine.nodes.http import request as builder
 from engine.nodes.http.client import GuardedHttp
-from engine.nodes.http.config import TEMPLATE, Auth, Body, PaginationConfig, ResponseConfig, RetryConfig
+from engine.nodes.http.config import (
+    TEMPLATE,
+    Auth,
+    OptionalBody,
+    PaginationConfig,
+    ResponseConfig,
+    RetryConfig,
+    add_plain_body,
+)
 from engine.nodes.http.exchange import (
     ExchangeLimits,
     HttpResponse,
@@ -66,11 +74,12 @@ class HttpConfig(NodeConfig):
         examples=[{"page": 1, "tag": ["a", "b"]}],
         json_schema_extra=TEMPLATE,
     )
-    body: Body | None = Field(
+    body: OptionalBody = Field(
         None,
         title="Body",
-        description="JSON, a form, multipart or raw.",
-        examples=[{"type": "json", "content": {"id": "{{ input.id }}"}}],
+        description="JSON or text; with `type`: JSON, a form, multipart or raw.",
+        examples=[{"id": "{{ input.id }}"}, {"type": "form", "content": {"q": "{{ input.q }}"}}],
+        json_schema_extra=add_plain_body,
     )
     auth: Auth | None = Field(
         None,
@@ -183,7 +192,7 @@ class HttpNode(NodeType[HttpConfig]):
     example: ClassVar[dict[str, Any]] = {
         "method": "POST",
         "url": "https://api.example.com/orders",
-        "body": {"type": "json", "content": {"id": "{{ input.id }}"}},
+        "body": {"id": "{{ input.id }}"},
         "auth": {"type": "bearer", "token": "{{ secrets.api_token }}"},
     }
 

@@ -57,7 +57,7 @@ def _items(body: JSON, config: PaginationConfig, response: HttpResponse) -> list
     items = body if config.items is None else value_at(body, config.items)
     if not isinstance(items, list):
         where = f"at `{config.items}`" if config.items else "as its body"
-        raise _failure(response, f"has no list {where}; set `pages.items` to the path of the list")
+        raise _failure(response, f"has no list {where}; set `pagination.items` to the path of the list")
     return items
 
 
@@ -73,7 +73,7 @@ def _next(current: httpx2.URL, response: HttpResponse, body: JSON, config: Pagin
     try:
         following = httpx2.URL(response.url).join(str(value))
     except httpx2.InvalidURL as error:
-        raise _failure(response, f"names a next page that is no address: {error}") from error
+        raise _failure(response, "names a next page that is no valid address") from error
     if following.scheme not in ("http", "https") or not following.host or following.userinfo:
         raise _failure(response, "names a next page that is not plain http or https")
     return following.copy_with(fragment=None)

@@ -19,6 +19,8 @@ from engine.types import JSON
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _MANAGED_HEADERS = frozenset(["connection", "content-length", "host", "te", "trailer", "transfer-encoding", "upgrade"])
+PLAIN_TEXT = "text/plain; charset=utf-8"
+"""The media type of a raw body that sets none."""
 MAX_URL = 16 * 1024
 """Characters of an address with its query."""
 
@@ -30,7 +32,7 @@ def address(url: JSON, query: dict[str, JSON]) -> httpx2.URL:
     try:
         parsed = httpx2.URL(url.strip())
     except httpx2.InvalidURL as error:
-        raise _config("url", f"gives no address: {error}") from error
+        raise _config("url", "gives no valid address") from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise _config("url", "must give an address that begins with http:// or https://")
     if parsed.userinfo:
@@ -109,9 +111,16 @@ def body(config: dict[str, Any] | None) -> tuple[dict[str, Any], str | None]:
         return {"content": orjson.dumps(content)}, "application/json"
     if config["type"] == "form":
         return {"data": {name: _values(value, f"body.content.{name}") for name, value in content.items()}}, None
+    if config["type"] == "raw" and config["encoding"] == "text" and isinstance(content, dict | list):
+        # The text is one expression that gives JSON.
+        return {"content": orjson.dumps(content)}, _json_media(config["media"])
     if config["type"] == "raw":
         return {"content": _bytes(content, config["encoding"], "body.content")}, _line(config["media"], "body.media")
     return {"files": [_part(part, f"body.content[{index}]") for index, part in enumerate(content)]}, None
+
+
+def _json_media(media: JSON) -> str:
+    return "application/json" if media == PLAIN_TEXT else _line(media, "body.media")
 
 
 def _part(part: dict[str, Any], where: str) -> tuple[str, tuple[Any, ...]]:
@@ -127,7 +136,7 @@ def _bytes(content: JSON, encoding: str, where: str) -> bytes:
     try:
         return base64.b64decode(_text(content, where), validate=True)
     except binascii.Error as error:
-        raise _config(where, f"is no base64: {error}") from error
+        raise _config(where, "is no base64") from error
 
 
 def _values(value: JSON, where: str) -> list[str]:

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
+from engine.connection_faults import connection_fault
+from engine.invalid_values import sentences
+
 METHOD_NOT_FOUND = -32601
 """The code of JSON-RPC 2.0 for an unknown method."""
 PERMANENT_CODES = (-32700, -32600, METHOD_NOT_FOUND, -32602)
@@ -61,7 +64,7 @@ def _leaves(fault: BaseException) -> Iterator[BaseException]:
 
 def _message(fault: BaseException) -> str:
     if isinstance(fault, ValidationError):
-        return f"it is not a message of the protocol ({fault.errors(include_url=False)[0]['msg']})"
+        return f"it is not a message of the protocol ({sentences(fault)})"
     if isinstance(status := getattr(getattr(fault, "response", None), "status_code", None), int):
         return f"it answered {status}"
-    return str(fault) or type(fault).__name__
+    return connection_fault(fault) or str(fault) or type(fault).__name__

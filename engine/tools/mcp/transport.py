@@ -24,6 +24,10 @@ class LateResponse(httpx.RemoteProtocolError):
     """The response arrives after the time limit of its call."""
 
 
+class UnusableResponse(httpx.RemoteProtocolError):
+    """The response breaks one of our limits. The message is for the author of the call."""
+
+
 class _BoundedLines(anyio.streams.text.TextReceiveStream):
     """The standard output of a server, with a maximum length of a line; a line is a message."""
 
@@ -57,7 +61,7 @@ class _BoundedBody(httpx.AsyncByteStream):
                 ended = self._is_events and (b"\n\n" in data or b"\r\n\r\n" in data)
                 size = len(data) if ended else size + len(data)
                 if size > MAX_MESSAGE:
-                    raise httpx.RemoteProtocolError(f"a message is longer than {MAX_MESSAGE >> 20} MiB")
+                    raise UnusableResponse(f"a message is longer than {MAX_MESSAGE >> 20} MiB")
                 if now() > self._until:
                     raise LateResponse("the call has ended")
                 yield data
@@ -113,7 +117,7 @@ def _http_clients(timeout_s: float, on_broken: Callable[[Exception], None]) -> M
 
     async def limit(response: httpx.Response) -> None:
         if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
-            raise httpx.RemoteProtocolError("the response is compressed, although the request did not accept that")
+            raise UnusableResponse("the response is compressed, although the request did not accept that")
         is_result = response.request.method == "POST"
         until = asyncio.get_running_loop().time() + timeout_s + LATE_S if is_result else float("inf")
         response.stream = _BoundedBody(response, on_broken if is_result else None, until)

@@ -7,7 +7,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from engine.graph.bound_node import bind_nodes
 from engine.nodes.http.node import HttpConfig
+from engine.spec.parser import parse
+from engine.validation.validator import validate
+from tests.engine.node_runner import TYPES
 from tests.engine.nodes.http.http_nodes import failure, output
 from tests.peers.http import Peer
 
@@ -113,6 +117,46 @@ async def test_files_are_sent_as_multipart(peer: Peer) -> None:
     )
 
 
+SCOPE = {"input": {"data": [1, {"a": None}], "text": "x=1"}}
+PLAIN_BODIES: dict[str, tuple[Any, str, bytes]] = {
+    "an object": ({"data": "{{input.data}}"}, "application/json", b'{"data":[1,{"a":null}]}'),
+    "a list": (["{{ input.text }}", 2], "application/json", b'["x=1",2]'),
+    "a text": ("a={{ input.text }}", "text/plain; charset=utf-8", b"a=x=1"),
+    "a number": (7, "application/json", b"7"),
+    "one expression that gives a list": ("{{ input.data }}", "application/json", b'[1,{"a":null}]'),
+    "one expression that gives a text": ("{{ input.text }}", "text/plain; charset=utf-8", b"x=1"),
+    "an object with a type of its own": ({"type": "signup", "id": 1}, "application/json", b'{"type":"signup","id":1}'),
+    "raw text that gives an object": (
+        {"type": "raw", "content": "{{ {'a': 1} }}", "media": "application/x-own"},
+        "application/x-own",
+        b'{"a":1}',
+    ),
+    "an empty object": ({}, "application/json", b"{}"),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN_BODIES)
+async def test_a_body_without_a_type_is_json_or_text(peer: Peer, name: str) -> None:
+    body, media, sent = PLAIN_BODIES[name]
+    raw = {
+        "nodes": [{"id": "n", "type": "http", "config": {"url": f"{peer.url}/echo", "method": "POST", "body": body}}]
+    }
+    assert validate(raw, TYPES).errors == []
+    await output(SCOPE, url=f"{peer.url}/echo", method="POST", body=body)
+    request = peer.seen[-1]
+    assert (request.headers["content-type"], request.body) == (media, sent)
+
+
+@pytest.mark.parametrize("body", [{"a": ["{{ missing.output }}"]}, ["{{ missing.output }}"], "{{ missing.output }}"])
+async def test_the_templates_of_a_body_without_a_type_are_checked(body: Any) -> None:
+    config = {"url": "http://a.example", "body": body}
+    [problem] = validate({"nodes": [{"id": "n", "type": "http", "config": config}]}, TYPES).errors
+    assert problem.code == "UNKNOWN_NAME"
+    assert problem.field.startswith("nodes[0].config.body")
+    secret = json.loads(json.dumps(config).replace("missing.output", "secrets.key"))
+    assert bind_nodes(parse({"nodes": [{"id": "n", "type": "http", "config": secret}]}), TYPES)["n"].secrets == {"key"}
+
+
 @pytest.mark.parametrize(
     ("path", "kind", "body"),
     [
@@ -145,7 +189,7 @@ async def test_bytes_after_a_body_are_not_the_response_to_the_next_request(peer:
         ({"url": "http://x", "method": "BREW"}, "'GET'"),
         ({"url": "http://x", "expect": ["2x"]}, "is no status"),
         ({"url": "http://x", "body": {"type": "smoke", "content": 1}}, "smoke"),
-        ({"url": "http://x", "body": {"content": 1}}, "discriminator"),
+        ({"url": "http://x", "body": {"type": "form"}}, "Field required"),
         ({"url": "http://x", "auth": {"type": "bearer"}}, "Field required"),
         ({"url": "http://x", "response": {"maxBytes": 10**9}}, "less than or equal"),
         ({"url": "http://x", "retry": {"maxAttempts": 0}}, "greater than or equal"),

@@ -39,7 +39,7 @@ async def test_a_cursor_replaces_the_one_before_and_keeps_the_rest_of_the_query(
         ("/pages-in-a-circle", {"by": "url", "path": "next", "items": "data"}, "a next page that was read before"),
         ("/pages-for-ever", {"by": "url", "path": "next", "items": "data", "limit": 1000}, "more than"),
         ("/pages", {"by": "link", "items": "nope"}, "has no list at `nope`"),
-        ("/pages", {"by": "link"}, "has no list as its body"),
+        ("/pages", {"by": "link"}, "has no list as its body; set `pagination.items` to the path of the list"),
         ("/pages", {"by": "url", "path": "data", "items": "data"}, "does not lead to a next page"),
     ],
 )
