@@ -12,8 +12,8 @@ from persistence import problems
 RunStatus = strawberry.enum(
     states.RunStatus,
     description="""PENDING (created, not started) → QUEUED → RUNNING → COMPLETED | FAILED | CANCELLED.
-RUNNING → PAUSING → PAUSED → QUEUED; RUNNING → WAITING (a timer or a person) → QUEUED; any active state → CANCELLING → \
-CANCELLED.
+RUNNING → PAUSING → PAUSED → QUEUED; RUNNING → WAITING (a timer, a person, a child run or a retry) → QUEUED; any active state → \
+CANCELLING → CANCELLED.
 PAUSING and CANCELLING: the change is requested, but not complete. Every active state has a deadline. Terminal states \
 never change.""",
 )
