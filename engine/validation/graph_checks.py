@@ -60,7 +60,8 @@ def check_ids(spec: Spec, node_indexes: Sequence[int], edge_paths: Sequence[str]
         if node.id in seen:
             yield FieldProblem(path, "DUPLICATE_ID", f"there is another node {node.id!r}", node_id=node.id)
         elif node.id in RESERVED or node.id.startswith("__"):
-            yield FieldProblem(path, "RESERVED_ID", f"{node.id!r} is a reserved name", node_id=node.id)
+            message = f"{node.id!r} is a reserved name of templates: choose another id"
+            yield FieldProblem(path, "RESERVED_ID", message, node_id=node.id)
         elif not _ID.fullmatch(node.id):
             message = "a node id has 1 to 64 letters, digits, `_`, `-` or `.`, and begins with a letter, a digit or `_`"
             yield FieldProblem(path, "ID_FORMAT", message, node_id=node.id)
