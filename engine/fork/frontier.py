@@ -50,6 +50,12 @@ class EdgeKeys:
             count[ends] += 1
 
 
+def edge_indexes(old: Plan, new: Plan) -> dict[int, int]:
+    """Return the index in a new plan of each edge of an old plan that both have."""
+    new_edges = EdgeKeys(new).by_key
+    return {index: new_edges[key].index for index, key in EdgeKeys(old).keys.items() if key in new_edges}
+
+
 @dataclass(frozen=True, slots=True)
 class JoinTokens:
     """The tokens that have arrived at a join or a loop in one round.

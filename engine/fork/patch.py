@@ -5,15 +5,17 @@ at the same time are reported together.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.errors import NotStorable
+from engine.events import EdgeVisits
 from engine.expressions import evaluator
 from engine.fork.frontier import Frontier, apply_progress, frontier_of, position_of
 from engine.fork.history import RunHistory
 from engine.fork.invalidation import DependentRoot, HistoryUnknown, Invalidation
 from engine.graph.bound_node import BoundNode
 from engine.graph.channels import NodeRecord
+from engine.graph.edge_states import edges_after
 from engine.graph.plan import Plan, PlanNode
 from engine.graph.routing import taken_edges
 from engine.problems import FieldProblem
@@ -33,6 +35,13 @@ class PatchRefused(Exception):
     def __init__(self, problems: Sequence[FieldProblem]) -> None:
         super().__init__("; ".join(problem.message for problem in problems[:3]))
         self.problems = list(problems)
+
+
+class PatchedLeave(NamedTuple):
+    """How a patched node leaves: its port, and its edges as `NodeState` stores them."""
+
+    port: str | None
+    edges: tuple[EdgeVisits, ...] | None
 
 
 def apply_patch(plan: Plan, frontier: Frontier, history: RunHistory, patch: Mapping[str, JSON]) -> Frontier:
@@ -104,6 +113,7 @@ def settle_patched(
     patch: Collection[str],
     run_id: str,
     inputs: JSON,
+    leaves: dict[str, PatchedLeave] | None = None,
 ) -> Frontier:
     """Settle the edges of the patched nodes by their new outputs.
 
@@ -115,6 +125,7 @@ def settle_patched(
         patch: The ids of the patched nodes.
         run_id: The id of the fork.
         inputs: The input of the fork.
+        leaves: Gets how each patched node leaves.
 
     Raises:
         PatchRefused: An output does not determine the port of its node, or a condition fails.
@@ -126,7 +137,10 @@ def settle_patched(
         port = _port(node, bound_nodes[node_id], record.output)
         scope = scope_of(run_id, inputs, records, (*bound_nodes[node_id].names, node_id))
         round_ = record.round if record.latest_round is None else record.latest_round
-        apply_progress(records, position.settle_edges(node.out, round_, _taken(node, port, scope)))
+        taken = _taken(node, port, scope)
+        apply_progress(records, position.settle_edges(node.out, round_, taken))
+        if leaves is not None:
+            leaves[node_id] = PatchedLeave(port, edges_after(node.out, None, record.visits, port, taken))
     return frontier_of(position, records, frontier.held)
 
 

@@ -6,7 +6,7 @@ run here. One full checkpoint follows. So readers and executors need no special 
 Used by the mutations `retryRun` and `forkRun`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +15,7 @@ from langgraph.checkpoint.base.id import uuid6
 from sqlalchemy import ARRAY, Integer, bindparam, insert, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.events import CheckpointSaved, Event, EventData, NodeChange, NodeState, StatusChange
+from engine.events import CheckpointSaved, EdgeVisits, Event, EventData, NodeChange, NodeState, StatusChange
 from engine.graph.channels import NODE_RECORDS, NodeRecord
 from engine.states import EXECUTED, WITHOUT_OUTPUT, EventType, NodeStatus, progress_of
 from engine.types import JSON
@@ -48,6 +48,10 @@ class RunClone:
     """The number of nodes in the spec of the new run."""
     patch: Mapping[str, JSON] = field(default_factory=dict)
     """Outputs that replace the copied ones, by node."""
+    leaves: Mapping[str, tuple[str | None, Sequence[EdgeVisits] | None]] = field(default_factory=dict)
+    """The port and the taken edges of each patched node."""
+    edge_indexes: Mapping[int, int] | None = None
+    """For a run of another version: the index of each edge of the old version in the new one."""
 
     @property
     def records(self) -> dict[str, NodeRecord]:
@@ -124,13 +128,13 @@ async def _write(connection: AsyncConnection, run_id: str, seq: int, clone: RunC
 
     Return the last number.
     """
-    rows = _CloneRows(run_id, seq)
+    rows = _CloneRows(run_id, seq, clone.edge_indexes)
     for node_id, result in sorted(clone.results.items(), key=lambda item: item[1].seq):
         if node_id not in clone.patch:
             rows.copy(node_id, result)
     for node_id, record in clone.records.items():
         if node_id in clone.patch:
-            rows.patch(node_id, record, clone.patch[node_id])
+            rows.patch(node_id, record, clone.patch[node_id], *clone.leaves.get(node_id, (None, None)))
         if record.status in WITHOUT_OUTPUT:
             rows.set_without_output(node_id, record)
     graph_id = str(uuid6(clock_seq=clone.snapshot.step))
@@ -144,8 +148,8 @@ async def _write(connection: AsyncConnection, run_id: str, seq: int, clone: RunC
 class _CloneRows:
     """The rows of the copied nodes: events, node states and outputs."""
 
-    def __init__(self, run_id: str, seq: int) -> None:
-        self.run_id, self.seq = run_id, seq
+    def __init__(self, run_id: str, seq: int, edge_indexes: Mapping[int, int] | None) -> None:
+        self.run_id, self.seq, self._edge_indexes = run_id, seq, edge_indexes
         self._events: list[dict[str, Any]] = []
         self._states: dict[str, dict[str, Any]] = {}
         self._copied_seqs: dict[int, int] = {}
@@ -154,10 +158,24 @@ class _CloneRows:
 
     def copy(self, node_id: str, result: VisitResult) -> None:
         """Copy the result of a visit."""
-        self._add(node_id, result.body)
+        self._add(node_id, self._with_new_indexes(result.body))
         self._copied_seqs[result.seq] = self._states[node_id]["output_seq"] = self.seq
 
-    def patch(self, node_id: str, record: NodeRecord, output: JSON) -> None:
+    def _with_new_indexes(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the body of a node's event with the edges of the new version."""
+        if self._edge_indexes is None or body.get("edges") is None:
+            return body
+        indexes = self._edge_indexes
+        return {**body, "edges": [[indexes[edge], *rest] for edge, *rest in body["edges"] if edge in indexes]}
+
+    def patch(
+        self,
+        node_id: str,
+        record: NodeRecord,
+        output: JSON,
+        port: str | None,
+        edges: Sequence[EdgeVisits] | None,
+    ) -> None:
         """Complete a node with an output from the patch."""
         state = NodeState(
             self.run_id,
@@ -170,6 +188,8 @@ class _CloneRows:
             output=output,
             has_output=True,
             completed_at=datetime.now(UTC),
+            port=port,
+            edges=None if edges is None else tuple(edges),
         )
         self._add(node_id, codec.body_of(NodeChange(state)))
         self._states[node_id]["output_seq"] = self.seq
@@ -178,9 +198,11 @@ class _CloneRows:
 
     def set_without_output(self, node_id: str, record: NodeRecord) -> None:
         """Set a node to SKIPPED or CANCELLED. It keeps the output of an earlier visit."""
-        message = CANCELLED_BEFORE if record.status is NodeStatus.CANCELLED else None
-        state = NodeState(self.run_id, node_id, record.status, record.visits, message=message)
         previous = self._states.get(node_id)
+        edges = codec.edges_of(previous["edges"]) if previous else None
+        state = NodeState(self.run_id, node_id, record.status, record.visits, edges=edges)
+        if record.status is NodeStatus.CANCELLED:
+            state = replace(state, message=CANCELLED_BEFORE, completed_at=datetime.now(UTC))
         self._add(node_id, codec.body_of(NodeChange(state)))
         self._states[node_id]["output_seq"] = previous and previous["output_seq"]
 

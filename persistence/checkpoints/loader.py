@@ -75,7 +75,7 @@ async def _outputs(pool: asyncpg.Pool, run_id: str, seq: int | None) -> dict[str
 
 
 async def states_of_visits(pool: asyncpg.Pool, run_id: str, visits: Mapping[str, int]) -> dict[str, NodeState]:
-    """Read the stored states of nodes, if they are of these visits.
+    """Read the stored states of nodes, if they are of these visits or of earlier ones.
 
     Args:
         pool: Connections to Postgres.
@@ -132,7 +132,8 @@ ORDER BY node_id, seq DESC
 """
 _STATES = f"""
 SELECT {", ".join(f"s.{column}" for column in NODE_STATE_ROW)}
-FROM node_states s JOIN unnest($2::text[], $3::int[]) AS v(node_id, visits) USING (node_id, visits)
+FROM node_states s JOIN unnest($2::text[], $3::int[]) AS v(node_id, visits)
+    ON v.node_id = s.node_id AND s.visits <= v.visits
 WHERE s.run_id = $1
 """
 _WRITES = """

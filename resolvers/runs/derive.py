@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.fork.frontier import Frontier, channel_values, find_due, read_frontier, restart_unfinished
+from engine.fork.frontier import Frontier, channel_values, edge_indexes, find_due, read_frontier, restart_unfinished
 from engine.fork.history import RunHistory
 from engine.fork.migration import migrate_frontier
-from engine.fork.patch import PatchRefused, apply_patch, settle_patched
+from engine.fork.patch import PatchedLeave, PatchRefused, apply_patch, settle_patched
 from engine.graph.bound_node import BoundNode, bind_nodes
 from engine.graph.plan import Plan, make_plan
 from engine.problems import FieldProblem
@@ -191,14 +191,13 @@ async def _forked_head(
     if snapshot is None:
         raise NotFound(checkpoint.id, EXPIRED_CHECKPOINT)
     before, spec = (parse(version.spec) for version in versions_)
-    plan = make_plan(spec)
-    frontier = _migrated(
-        snapshot, make_plan(before), plan, patch, check_inputs(new.inputs, versions_[1].spec.get("inputs"))
-    )
+    old_plan, plan = make_plan(before), make_plan(spec)
+    frontier = _migrated(snapshot, old_plan, plan, patch, check_inputs(new.inputs, versions_[1].spec.get("inputs")))
     if not frontier.joins:
         return None
     bound = bind_nodes(spec, context.node_types) if patch else {}
-    return await _clone(connection, snapshot, plan, frontier, patch, bound, new)
+    is_other = versions_[0].id != versions_[1].id
+    return await _clone(connection, snapshot, plan, frontier, patch, bound, new, old_plan if is_other else None)
 
 
 def _migrated(
@@ -229,6 +228,7 @@ async def _clone(
     patch: Mapping[str, JSON] | None = None,
     bound: Mapping[str, BoundNode] | None = None,
     new: Run | None = None,
+    old_plan: Plan | None = None,
 ) -> RunClone:
     """Return what the new run copies from the snapshot, with the given frontier.
 
@@ -236,6 +236,7 @@ async def _clone(
     nodes of the new plan and the new run.
     """
     patch = patch or {}
+    leaves: dict[str, PatchedLeave] = {}
     visits = {name: last_visit(record) for name, record in frontier.records.items() if name not in patch}
     results = await snapshots.visit_results(connection, snapshot, visits)
     for name in visits:
@@ -245,9 +246,10 @@ async def _clone(
         outputs = await snapshots.read_outputs(connection, snapshot.run_id, [results[name].seq for name in used])
         for name in used:
             frontier.records[name] = replace(frontier.records[name], output=outputs.get(results[name].seq))
-        frontier = settle_patched(plan, bound, frontier, patch, new.id, new.inputs)
+        frontier = settle_patched(plan, bound, frontier, patch, new.id, new.inputs, leaves)
     values = channel_values(plan, frontier)
-    return RunClone(snapshot, values, find_due(plan, frontier), results, len(plan.nodes), patch)
+    indexes = None if old_plan is None else edge_indexes(old_plan, plan)
+    return RunClone(snapshot, values, find_due(plan, frontier), results, len(plan.nodes), patch, leaves, indexes)
 
 
 async def _accept(
