@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from engine.expressions.lexer import TemplatePart, segments, statement_word
+from engine.expressions.lexer import MAX_CACHED, TemplatePart, segments, statement_word
 from engine.expressions.ordering import COMPARE
 
 COMPARE_FUNCTION, SLICE_FILTER, UNDEFINED_NAME = "__compare__", "__slice__", "__undefined__"
@@ -69,29 +69,29 @@ class Lowered:
 
     source: str
     places: tuple[tuple[Span, ...], ...]
-    _pieces: tuple[_SourcePart, ...]
     _starts: tuple[int, ...]
+    _origins: tuple[tuple[int, bool], ...]
 
     def origin(self, offset: int) -> int:
         """Return the index in the original text of an index in the source."""
         index = max(bisect_right(self._starts, offset) - 1, 0)
-        piece = self._pieces[index]
-        return piece.origin + (0 if piece.is_inserted else offset - self._starts[index])
+        origin, is_inserted = self._origins[index]
+        return origin + (0 if is_inserted else offset - self._starts[index])
 
 
 def lower_expression(source: str) -> Lowered:
     """Lower an expression, which has no braces around it. Raises RecursionError."""
-    return _cached(source, True) if _AFFECTED.search(source) else unchanged(source)
+    return _lower_cached(source, True) if _AFFECTED.search(source) else unchanged(source)
 
 
 def lower_template(text: str) -> Lowered:
     """Lower the expressions and statements of a template. Raises RecursionError."""
-    return _cached(text, False) if _AFFECTED.search(text) else unchanged(text)
+    return _lower_cached(text, False) if _AFFECTED.search(text) else unchanged(text)
 
 
 def unchanged(text: str) -> Lowered:
     """Return a text as its own source."""
-    return Lowered(text, (), (_SourcePart(text, 0),), (0,))
+    return Lowered(text, (), (0,), ((0, False),))
 
 
 def _lower(text: str, is_expression: bool) -> Lowered:
@@ -105,15 +105,29 @@ def _lower(text: str, is_expression: bool) -> Lowered:
             _Parser(text, code, places).parse() if affected else [_SourcePart(text[code.start : code.end], code.start)]
         )
         at = code.end
-    pieces.append(_SourcePart(text[at:], at))
-    starts, length = [], 0
-    for piece in pieces:
-        starts.append(length)
-        length += len(piece.text)
-    return Lowered("".join(piece.text for piece in pieces), tuple(places), tuple(pieces), tuple(starts))
+    return _joined([*pieces, _SourcePart(text[at:], at)], tuple(places))
 
 
-_cached = lru_cache(maxsize=1024)(_lower)
+def _joined(parts: list[_SourcePart], places: tuple[tuple[Span, ...], ...]) -> Lowered:
+    """Join the parts, and note where a part does not follow the one before in the original text."""
+    starts: list[int] = []
+    origins: list[tuple[int, bool]] = []
+    length, follows = 0, -1
+    for part in parts:
+        if part.is_inserted or part.origin != follows:
+            starts.append(length)
+            origins.append((part.origin, part.is_inserted))
+        follows = -1 if part.is_inserted else part.origin + len(part.text)
+        length += len(part.text)
+    return Lowered("".join(part.text for part in parts), places, tuple(starts), tuple(origins))
+
+
+def _lower_cached(text: str, is_expression: bool) -> Lowered:
+    return (_cached if len(text) <= MAX_CACHED else _cached_long)(text, is_expression)
+
+
+_cached = lru_cache(maxsize=2048)(_lower)
+_cached_long = lru_cache(maxsize=8)(_lower)
 
 
 def _codes(text: str) -> Iterator[Span]:

@@ -286,4 +286,7 @@ def to_json_text(value: Any) -> str:
     """Write a value as JSON text. Charges it, because the template may process the text further."""
     plain = to_plain(value)
     charge_all(plain)
-    return orjson.dumps(plain, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return orjson.dumps(plain, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError as error:  # the value is JSON, so this is the only reason
+        raise ValueError("a whole number beyond 64 bits cannot be written as JSON") from error

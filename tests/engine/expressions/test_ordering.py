@@ -187,6 +187,13 @@ def test_the_place_of_an_error_after_a_comparison_is_that_of_the_text() -> None:
     assert (error.value.line, error.value.column) == (2, 26)
 
 
+@pytest.mark.parametrize("text", ["{'a': 2 ** 64 + 1} | tojson", "x{{ 2 ** 64 + 1 }}", "{{ [2 ** 64 + 1] | sort }}"])
+def test_a_whole_number_beyond_64_bits_is_an_error_and_never_rounded(text: str) -> None:
+    with pytest.raises(ExpressionError, match="whole number beyond 64 bits"):
+        (render if "{{" in text else evaluate)(text, {})
+    assert evaluate("2 ** 64 + 1 > 2 ** 64 and 2 ** 64 + 1 != 2 ** 64", {}) is True
+
+
 numbers = st.integers(-3, 3) | st.sampled_from([0.5, 1.0, -2.5])
 operands = st.recursive(
     numbers.map(str),
