@@ -7,7 +7,7 @@ import pytest
 
 from engine.expressions.analysis import analyze
 from engine.expressions.environment import FILTERS
-from engine.expressions.evaluator import ExpressionError, check, evaluate, is_expression, render
+from engine.expressions.evaluator import ExpressionError, check, evaluate_as, is_expression
 from engine.expressions.lexer import has_code
 from engine.types import JSON
 from tests.paths import ROOT
@@ -26,7 +26,7 @@ def is_template(text: str) -> bool:
 
 
 def value(text: str) -> JSON:
-    return (render if is_template(text) else evaluate)(text, SCOPE)
+    return evaluate_as(None, text, SCOPE)
 
 
 @pytest.mark.parametrize(("text", "result"), VALID)

@@ -41,6 +41,7 @@ SCOPE: dict[str, Any] = {
         ("(1, input.value)", [1, 12]),
         ("input.name.upper()", "ANN"),
         ("a.output.items()", [["x", 1.5], ["done", True]]),
+        ("'\ufeff{\"a\": 1}' | fromjson", {"a": 1}),
         ("input | tojson", '{"value":12,"name":"Ann","items":[3,1,2],"nothing":null,"rows":[{"n":1},{"n":2}]}'),
         ("1 if input.value > 100", None),
     ],
