@@ -2,16 +2,17 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.end_to_end.support import workflow_peers as workflow_peers  # registers its paths
 from tests.end_to_end.support.client_actions import mutate
-from tests.end_to_end.support.system import ROOT, SystemUnderTest
+from tests.end_to_end.support.system import SystemUnderTest
 from tests.peers.http import Peer
 
-FILES = {path.stem: json.loads(path.read_text()) for path in (ROOT / "tests/end_to_end/workflows").glob("*.json")}
+FILES = {path.stem: json.loads(path.read_text()) for path in Path(__file__).parent.glob("*.json")}
 VALIDATE = "query ($spec: JSON!) { validateSpec(spec: $spec) { errors { field message } warnings { field message } } }"
 WAITS = "query ($id: ID!) { run(id: $id) { status waits { nodeId ... on InputWait { waitId } } } }"
 
