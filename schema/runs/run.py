@@ -49,7 +49,9 @@ class RunType(Node):
     status_message: str | None
     inputs: JSON
     output: JSON | None
-    error: RunErrorType | None
+    error: RunErrorType | None = strawberry.field(
+        description="Why the run FAILED, or that its deadline CANCELLED it (code DEADLINE)."
+    )
     progress: float = strawberry.field(
         description="0.0 to 1.0: the mean over the nodes that this run can still reach. A finished node counts 1, a "
         "running one its own progress."

@@ -1,11 +1,18 @@
 """A process of the chaos suite whose clock is wrong."""
 
+import asyncio
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
 
 import pytest
 
-from app.chaos import wrong_clock
+from app.chaos import execution_log, nodes, workflows, wrong_clock
+from app.chaos.workflows import ChaosCase
+from tests.end_to_end.support.system import running
 from tests.paths import ROOT
 
 READ = """
@@ -27,3 +34,35 @@ def test_every_reading_of_the_time_of_day_is_off_by_the_offset(monkeypatch: pyte
     result = subprocess.run([sys.executable, "-c", READ], cwd=ROOT, capture_output=True, text=True, check=True)
     differences = [round(float(text)) for text in result.stdout.strip("[]").split(",")]
     assert differences == [offset_s] * 4
+
+
+WAITING: dict[Callable[[Random], ChaosCase], float] = {
+    workflows._nap: 1.0,
+    workflows._sleep: 7.0,
+    workflows._long_backoff: 5.5,
+    workflows._expired: 1.0,
+    workflows._map_of_nodes: 0.3,
+}
+"""Workflows that wait for a time, and the least time that each of them takes, in seconds."""
+
+
+@pytest.mark.parametrize("offset_s", [-7200, 7200])
+async def test_a_worker_with_a_wrong_clock_waits_neither_shorter_nor_longer(
+    database_url: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offset_s: int
+) -> None:
+    (tmp_path / "records").mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(nodes.install(tmp_path)))
+    monkeypatch.setenv(wrong_clock.OFFSET_S, str(offset_s))
+    monkeypatch.setenv(execution_log.FOLDER, str(tmp_path / "records"))
+    began = time.time()
+    async with running(database_url, redis_url) as system:
+
+        async def check(make: Callable[[Random], ChaosCase], least_s: float) -> None:
+            case, started_at = make(Random(1)), time.monotonic()
+            run = (await system.run(case.spec, case.inputs, timeoutMs=55_000))["run"]
+            assert case.accepts(run["status"], run["output"]), run
+            assert time.monotonic() - started_at >= least_s
+
+        await asyncio.gather(*(check(make, least_s) for make, least_s in WAITING.items()))
+    executions = execution_log.read(tmp_path / "records")
+    assert executions and all(began < one.started_at < time.time() for one in executions)
