@@ -20,7 +20,9 @@ from engine.types import JSON
 from persistence.caller import Caller
 from persistence.checkpoints.saver import Saver
 from persistence.db.database import Database
+from persistence.db.tables import checkpoints
 from persistence.events.codec import error_of
+from persistence.events.history import Checkpoint, checkpoint_rows, checkpoints_of_row
 from persistence.journal.journal import PostgresJournal
 from persistence.runs.create import NewRun, accept
 from persistence.runs.run import RunOptions
@@ -207,6 +209,14 @@ async def run_summary(database: Database, run_id: str) -> tuple[Any, Counter[tup
     done = [row for row in rows if row["type"] == "NODE_STATE" and row["body"]["status"] == "COMPLETED"]
     visits = Counter((row["node_id"], row["body"]["visits"]) for row in done)
     return run["output"], visits, [row["seq"] for row in rows], run["status"]
+
+
+async def all_checkpoints(database: Database, run_id: str) -> list[Checkpoint]:
+    """Return the checkpoints of a run, oldest first, those inside a stretch included."""
+    query = checkpoint_rows().where(checkpoints.c.run_id == run_id).order_by(checkpoints.c.seq)
+    async with database.connect() as connection:
+        rows = (await connection.execute(query)).mappings().all()
+    return [checkpoint for row in rows for checkpoint in reversed(checkpoints_of_row(row))]
 
 
 async def eventually(probe: Callable[[], Awaitable[T]]) -> T:

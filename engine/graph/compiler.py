@@ -38,12 +38,15 @@ _START = "__treadle_start__"
 class GraphCallbacks(Protocol):
     """The functions that a graph calls for one run. Each returns the writes that follow."""
 
-    def start(self) -> Sequence[Write]:
-        """Start the run: settle the edges of `__start__`."""
+    async def start(self) -> Sequence[Write]:
+        """Start the run: settle the edges of `__start__`, and run the nodes that follow at once."""
         ...
 
     async def run_node(self, node: PlanNode, signal: Signal) -> Sequence[Write]:
-        """Run or start a node that is due. `signal` is the message of its Send."""
+        """Run or start a node that is due, and run the inline nodes that follow at once.
+
+        `signal` is the message of its Send.
+        """
         ...
 
 
@@ -131,7 +134,7 @@ class _AsyncRunnable(Runnable[Any, None]):
 
 class _StartRunnable(_AsyncRunnable):
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> None:
-        _emit(config or {}, _callbacks_of(config).start())
+        _emit(config or {}, await _callbacks_of(config).start())
 
 
 class _NodeRunnable(_AsyncRunnable):

@@ -1,6 +1,7 @@
 """Execute one claimed run until it is terminal, PAUSED, WAITING or released to the queue.
 
 LangGraph runs the due nodes in supersteps (Pregel, Malewicz et al. 2010); tasks run beside them.
+A superstep goes on with the inline nodes that follow, as one stretch (engine.runtime.steps).
 The position of the run (engine.graph.position) decides which nodes are due. A crash at any line
 loses only what the journal has not committed: the head checkpoint says which tasks were running,
 and the next claim starts those again. Every entry that changes the state has a checkpoint with
@@ -22,10 +23,11 @@ from engine.graph.compiler import CompiledGraph
 from engine.graph.position import Position
 from engine.runtime.commit_buffer import CommitBuffer
 from engine.runtime.outcome import RunOutcome
-from engine.runtime.ports import CheckpointRecord, HeadStore, Journal, OpenWait, ResumeState, RunChange
+from engine.runtime.ports import CheckpointRecord, CheckpointStep, HeadStore, Journal, OpenWait, ResumeState, RunChange
 from engine.runtime.run_info import RunInfo, StopReason
 from engine.runtime.run_state import RunState
 from engine.runtime.scheduler import NodeScheduler
+from engine.runtime.steps import StepRecorder
 from engine.runtime.stop import StopControl
 from engine.runtime.task_runner import TaskRunner
 from engine.runtime.waits import Waits
@@ -55,8 +57,17 @@ class RunExecutor:
         self.position = Position(compiled.plan)
         self._tasks = TaskRunner(info, compiled.bound_nodes, self.state, journal, resources)
         self._stop = StopControl(self._tasks, info.failure)
+        self._steps = StepRecorder(self.state, self.position, is_enabled=head.keeps_steps)
         self._scheduler = NodeScheduler(
-            info, compiled, self.state, self._tasks, self.waits, self._stop, info.breakpoints, self.position
+            info,
+            compiled,
+            self.state,
+            self._tasks,
+            self.waits,
+            self._stop,
+            info.breakpoints,
+            self.position,
+            self._steps,
         )
         self._buffer = CommitBuffer(info, self.state, self.waits, journal)
         self._outcome = RunOutcome(info, compiled, self.state)
@@ -130,6 +141,17 @@ class RunExecutor:
     def take_changes(self, *, is_full: bool) -> dict[str, Any]:
         records = self.state.take_changes(is_full=is_full)
         return {NODE_RECORDS: records, **self.position.take_changes(is_full=is_full)}
+
+    def take_steps(self) -> list[CheckpointStep]:
+        return self._steps.take()
+
+    @property
+    def record_count(self) -> int:
+        return len(self.state.records)
+
+    @property
+    def event_count(self) -> int:
+        return len(self.state.events)
 
     @property
     def running_nodes(self) -> list[str]:
@@ -226,7 +248,7 @@ class RunExecutor:
         )
 
     def _is_step_done(self, step: int) -> bool:
-        # LangGraph's step 0 only settles the edges of `__start__`.
+        # Step 0 only settles the edges of `__start__`.
         return self.info.is_step and step > max(self.info.resumed_step, 0)
 
     async def _invoke(self, command: Any) -> None:

@@ -20,6 +20,8 @@ from engine.runtime.ports import AttachedRun, CheckpointRecord, ResumeState
 class MemoryHeadStore(BaseCheckpointSaver[int]):
     """The last checkpoint of one run. Implements engine.runtime.ports.HeadStore."""
 
+    keeps_steps = False
+
     def __init__(self) -> None:
         super().__init__()
         self._run: AttachedRun

@@ -9,7 +9,7 @@ committed in the order of the calls.
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from langgraph.types import Send
 
@@ -21,9 +21,27 @@ from engine.states import RunStatus, WaitKind
 from engine.types import JSON
 
 
+class CheckpointStep(NamedTuple):
+    """A step of a stretch: what one settled visit has changed. See engine.runtime.steps.
+
+    A checkpoint of a single superstep has no steps. One of a stretch has a step for each visit but
+    the last, whose changes are the rest of the checkpoint.
+    """
+
+    event_count: int
+    """The number of events of the entry up to the end of the step."""
+    values: dict[str, Any]
+    """The changed node records, joins and loops, by stored name."""
+    due: list[tuple[str, Round]]
+    """The nodes that became due, with the round of that visit."""
+
+
 @dataclass(frozen=True, slots=True)
 class CheckpointRecord:
-    """A serialised checkpoint. `data` is a delta to `parent_id`, or all values if `is_full`."""
+    """A serialised checkpoint. `data` is a delta to `parent_id`, or all values if `is_full`.
+
+    `steps` are the steps of its stretch, serialised; None if it has none.
+    """
 
     id: str
     parent_id: str | None
@@ -31,6 +49,7 @@ class CheckpointRecord:
     is_full: bool
     data: bytes
     next_nodes: list[str]
+    steps: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +202,20 @@ class AttachedRun(Protocol):
         """
         ...
 
+    def take_steps(self) -> list[CheckpointStep]:
+        """Return the steps since the last checkpoint. Call it before `take_changes`."""
+        ...
+
+    @property
+    def record_count(self) -> int:
+        """The number of nodes that have a record."""
+        ...
+
+    @property
+    def event_count(self) -> int:
+        """The number of events that the next entry has so far."""
+        ...
+
     @property
     def running_nodes(self) -> list[str]:
         """The nodes that run beside the graph, or wait for their next attempt."""
@@ -208,6 +241,11 @@ class AttachedRun(Protocol):
 
 class HeadStore(Protocol):
     """The store of the head checkpoints: a checkpoint saver as the executor sees it."""
+
+    @property
+    def keeps_steps(self) -> bool:
+        """Whether the steps of a stretch are stored."""
+        ...
 
     async def attach(self, run: AttachedRun) -> ResumeState | None:
         """Load the head of a run, and pass its checkpoints to `run.commit_superstep` from now on.

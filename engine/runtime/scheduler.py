@@ -4,9 +4,12 @@ The scheduler changes only the state and the position in memory and returns the 
 that are due. The executor commits them together, so a crash between them is not possible.
 """
 
+import asyncio
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, assert_never
 
 from langgraph.constants import TASKS
@@ -25,11 +28,21 @@ from engine.runtime.node_context import scope_of
 from engine.runtime.ports import OpenWait
 from engine.runtime.run_info import RunInfo, StopReason
 from engine.runtime.run_state import RunState
+from engine.runtime.steps import StepRecorder
 from engine.runtime.waits import Waits
 from engine.sdk.node import ERROR_PORT, Output, WaitForAnswer, WaitForRun, WaitUntil
 from engine.spec.model import OnError
 from engine.states import NodeStatus, WaitKind
 from engine.types import JSON
+
+YIELD_S = 0.005
+"""The time in seconds after which a stretch lets other tasks of the event loop run."""
+MAX_S = 0.05
+"""The time in seconds after which a stretch ends, so that its events are committed."""
+MAX_VISITS = 250
+"""The number of visits after which a stretch ends. It limits the size of an entry. The id of a
+checkpoint has place for 1,023 steps.
+"""
 
 if TYPE_CHECKING:
     from engine.runtime.stop import StopControl
@@ -48,10 +61,11 @@ class NodeScheduler:
     stop: "StopControl"
     breakpoints: frozenset[str]
     position: Position
+    steps: StepRecorder
     _cancelled_for: dict[str, str] = field(default_factory=dict)
     """The nodes that were cancelled because of a join, with the join."""
 
-    def start(self) -> Sequence[Write]:
+    async def start(self) -> Sequence[Write]:
         """Start the run: settle the edges of `__start__`, which may have conditions."""
         starts = self.compiled.plan.starts
         try:
@@ -59,7 +73,7 @@ class NodeScheduler:
         except evaluator.ExpressionError as error:
             self.stop.fail(RunError("EXPRESSION", f"the condition of an edge out of __start__: {error}"))
             return ()
-        return self._advance(self.position.begin(taken))
+        return await self._run_stretch(self._advance(self.position.begin(taken)))
 
     def deliver(self, edge: int, round_: Round, taken: bool) -> Sequence[Write]:
         """Settle an edge that an older release has stored on top of the head."""
@@ -78,10 +92,34 @@ class NodeScheduler:
         if node.id in self.breakpoints and not signal.held:
             self.stop.request(StopReason.BREAK)
             return [(TASKS, Send(node.id, Signal(round_, held=True)))]
-        return await self._begin_visit(node, round_)
+        return await self._run_stretch(await self._begin_visit(node, round_))
+
+    async def _run_stretch(self, due: Sequence[Write]) -> Sequence[Write]:
+        """Run the nodes that are due in this superstep too, and those that follow: a stretch.
+
+        Inline nodes are pure, so they need neither a superstep nor a commit each. A stop request,
+        a breakpoint and a single step end the stretch between two nodes.
+
+        Returns:
+            The Sends of the nodes that the next superstep runs.
+        """
+        pending, limit = deque(due), _StretchLimit()
+        while pending and self._may_continue(limit):
+            self.steps.end_step()
+            _, send = pending.popleft()
+            pending += await self._begin_visit(self.compiled.plan.nodes[send.node], send.arg.round)
+            await limit.count_visit()
+        return list(pending)
+
+    def _may_continue(self, limit: "_StretchLimit") -> bool:
+        if self.info.is_step or self.breakpoints or self.stop.is_requested:
+            return False
+        # A task starts when the stretch is committed.
+        return not limit.is_reached and not (limit.has_yielded and self.tasks.has_scheduled)
 
     async def _begin_visit(self, node: PlanNode, round_: Round) -> Sequence[Write]:
         """Run an inline node to its end, or schedule a task for any other node."""
+        self.steps.begin_visit(node.id)
         before = self.state.records.get(node.id)
         if self.compiled.liveness.cancels_others:
             join_id = self.compiled.liveness.cancelling_join(self.position, node.id)
@@ -167,6 +205,7 @@ class NodeScheduler:
             self.state.skip(node_id, round_, has_event=node_id not in restored)
         for node_id in progress.restored:
             self.state.unskip(node_id)
+        self.steps.settle(progress.due)
         return [(TASKS, Send(node_id, Signal(round_))) for node_id, round_ in progress.due]
 
     def _begin_wait(
@@ -331,6 +370,29 @@ class NodeScheduler:
 
     def _scope(self, names: Sequence[str]) -> Mapping[str, Any]:
         return scope_of(self.info.id, self.info.inputs, self.state.records, names, self.info.outer_names)
+
+
+class _StretchLimit:
+    """The limits of one stretch. They keep the event loop free, and live readers up to date."""
+
+    def __init__(self) -> None:
+        self._visits = 0
+        self._began = self._yielded = perf_counter()
+
+    async def count_visit(self) -> None:
+        """Count a visit. Yield to the event loop if the stretch has computed for YIELD_S."""
+        self._visits += 1
+        if perf_counter() - self._yielded >= YIELD_S:
+            await asyncio.sleep(0)
+            self._yielded = perf_counter()
+
+    @property
+    def has_yielded(self) -> bool:
+        return self._yielded > self._began
+
+    @property
+    def is_reached(self) -> bool:
+        return self._visits >= MAX_VISITS or self._yielded - self._began >= MAX_S
 
 
 def _wait_message(wait: OpenWait) -> str:

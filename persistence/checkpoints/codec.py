@@ -4,7 +4,7 @@ Only plain values are stored and never pickled objects, so the bytes can be read
 version of the code. Used by the saver, the loader, snapshots and clones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from langgraph.types import Send
 
 from engine.graph.channels import NODE_RECORDS, NodeRecord, Signal, records_from
 from engine.graph.plan import Round
+from persistence.events.steps import StoredStep, unpack_steps
 
 
 @dataclass(slots=True)
@@ -36,6 +37,8 @@ class CheckpointDelta:
     updated: list[str] | None = None
     """Channels that the last superstep updated."""
     metadata: dict[str, Any] = field(default_factory=dict)
+    steps: list[StoredStep] = field(default_factory=list)
+    """The steps of its stretch, in order. They come before `values`, and are stored apart."""
     v: int = 4
     """Number of LangGraph's checkpoint format."""
 
@@ -56,7 +59,7 @@ class CheckpointDelta:
         if parent is None:
             versions = cast(dict[str, int], dict(checkpoint["channel_versions"]))
             return cls(
-                *head, dict(values), versions, dict(seen), [], checkpoint["updated_channels"], meta, checkpoint["v"]
+                *head, dict(values), versions, dict(seen), [], checkpoint["updated_channels"], meta, v=checkpoint["v"]
             )
         before = parent["versions_seen"]
         return cls(
@@ -68,7 +71,7 @@ class CheckpointDelta:
             [name for name in parent["channel_values"] if name not in values],
             checkpoint["updated_channels"],
             meta,
-            checkpoint["v"],
+            v=checkpoint["v"],
         )
 
 
@@ -80,10 +83,12 @@ def pack(delta: CheckpointDelta) -> bytes:
     )
 
 
-def unpack(data: bytes) -> CheckpointDelta:
-    """Read what `pack` wrote."""
+def unpack(data: bytes, steps: bytes | None = None) -> CheckpointDelta:
+    """Read what `pack` wrote, and the steps that were stored with it."""
     id_, at, values, versions, seen, removed, updated, metadata, v = ormsgpack.unpackb(data)
-    return CheckpointDelta(id_, at, values, versions, seen, removed, updated, metadata, v)
+    if TASKS in values:
+        values[TASKS] = [_unpacked_send(packed) for packed in values[TASKS]]
+    return CheckpointDelta(id_, at, values, versions, seen, removed, updated, metadata, unpack_steps(steps), v)
 
 
 def fold(deltas: Sequence[CheckpointDelta]) -> tuple[Checkpoint, CheckpointMetadata]:
@@ -95,16 +100,14 @@ def fold(deltas: Sequence[CheckpointDelta]) -> tuple[Checkpoint, CheckpointMetad
     versions: dict[str, int] = {}
     seen: dict[str, dict[str, int]] = {}
     for delta in deltas:
-        if (changed := delta.values.pop(NODE_RECORDS, None)) is not None:
-            values[NODE_RECORDS] = {**values.get(NODE_RECORDS, {}), **changed}
-        values.update(delta.values)
+        for step in delta.steps:
+            _apply(values, step.values)
+        _apply(values, delta.values)
         for name in delta.removed:
             values.pop(name, None)
         versions.update(delta.versions)
         seen.update(delta.seen)
     last = deltas[-1]
-    if TASKS in values:
-        values[TASKS] = [_unpacked_send(packed) for packed in values[TASKS]]
     checkpoint = Checkpoint(
         v=last.v,
         id=last.id,
@@ -115,6 +118,22 @@ def fold(deltas: Sequence[CheckpointDelta]) -> tuple[Checkpoint, CheckpointMetad
         updated_channels=last.updated,
     )
     return checkpoint, cast(CheckpointMetadata, last.metadata)
+
+
+def apply_step(values: dict[str, Any], step: StoredStep) -> None:
+    """Turn the channel values of a checkpoint into those after one step, in place."""
+    sends = step.sends(values.pop(TASKS, ()))
+    _apply(values, step.values)
+    if sends:
+        values[TASKS] = sends
+
+
+def _apply(values: dict[str, Any], changed: Mapping[str, Any]) -> None:
+    records = values.get(NODE_RECORDS, {})
+    values.update(changed)
+    if NODE_RECORDS in values:
+        records.update(changed.get(NODE_RECORDS, {}))
+        values[NODE_RECORDS] = records
 
 
 def unpack_write(channel: str, data: bytes) -> Any:

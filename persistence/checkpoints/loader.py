@@ -56,7 +56,7 @@ async def load(pool: asyncpg.Pool, run_id: str, id: str | None = None) -> Loaded
     if not rows:
         return None
     last = rows[-1]
-    checkpoint, metadata = fold([unpack(row["data"]) for row in rows])
+    checkpoint, metadata = fold([unpack(row["data"], row["steps"]) for row in rows])
     outputs = await _outputs(pool, run_id, last["seq"])
     values = checkpoint["channel_values"]
     if NODE_RECORDS in values:
@@ -120,7 +120,7 @@ WITH wanted AS (
 ), base AS (
     SELECT max(seq) AS seq FROM lineage WHERE is_full
 )
-SELECT id, parent_id, s.seq, data FROM lineage s, base WHERE s.seq >= base.seq ORDER BY s.seq
+SELECT id, parent_id, s.seq, data, steps FROM lineage s, base WHERE s.seq >= base.seq ORDER BY s.seq
 """
 """The head is the newest checkpoint that no rewind superseded. Any other checkpoint is read as it
 was when it was saved."""

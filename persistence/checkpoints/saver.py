@@ -24,11 +24,12 @@ from langgraph.types import Send
 from engine.graph.channels import NODE_RECORDS, NodeRecord
 from engine.graph.head import TaskWrite, head_checkpoint, next_nodes, with_sends
 from engine.graph.position import JOIN, LOOP
-from engine.runtime.ports import AttachedRun, CheckpointRecord, ResumeState
+from engine.runtime.ports import AttachedRun, CheckpointRecord, CheckpointStep, ResumeState
 from engine.states import WITH_WAIT
 from persistence.checkpoints.codec import CheckpointDelta, pack
 from persistence.checkpoints.loader import checkpoint_id, config_of, graph_id, load, states_of_visits
 from persistence.db.clock_skew import ClockSkew
+from persistence.events.steps import pack_steps, stored_id
 from persistence.runs.waits import open_waits
 
 FULL_EVERY = 100
@@ -45,13 +46,19 @@ class Thread:
     id: str | None = None
     parent_id: str | None = None
     since_full: int = 0
+    has_pending_writes: bool = False
+    """Whether the head has pending writes of an older release, which the next checkpoint replaces."""
     writes: list[TaskWrite] = field(default_factory=list)
     """The writes of the tasks of the superstep that is under way."""
+
+    step_count: int = 0
+    """The number of steps in this invocation. LangGraph counts only its supersteps."""
 
 
 class Saver(BaseCheckpointSaver[int]):
     """The checkpointer of every compiled graph in a worker process; a thread is a run."""
 
+    keeps_steps = True
     keeps_inputs = False
     """Whether the checkpoint of the input is stored. LangGraph saves it before any node runs.
     Without it, a crash before the first superstep starts the run from the beginning, and one commit
@@ -88,6 +95,7 @@ class Saver(BaseCheckpointSaver[int]):
         thread.checkpoint["channel_values"] = {**graph_values, TASKS: sends} if sends else graph_values
         thread.id, thread.parent_id = stored.id, stored.parent_id
         # The next checkpoint replaces pending writes, so it has to contain all of the state.
+        thread.has_pending_writes = bool(stored.writes)
         thread.since_full = FULL_EVERY if stored.writes else stored.since_full
         is_waiting = any(record.status in WITH_WAIT for record in records.values())
         needed = {id_: record.visits for id_, record in records.items() if run.needs_state(id_, record)}
@@ -123,7 +131,7 @@ class Saver(BaseCheckpointSaver[int]):
         step = thread.metadata.get("step", 0)
         checkpoint = head_checkpoint(step, thread.checkpoint["channel_values"].get(TASKS, ()), thread.checkpoint)
         metadata = cast(CheckpointMetadata, {"source": "update", "step": step, "parents": {}})
-        return self._record(thread, checkpoint, metadata, checkpoint["channel_versions"])
+        return self._record(thread, checkpoint, metadata, checkpoint["channel_versions"], thread.run.take_steps())
 
     # The interface for LangGraph (BaseCheckpointSaver).
 
@@ -136,6 +144,7 @@ class Saver(BaseCheckpointSaver[int]):
             return None if stored is None else stored.tuple(run_id)
         if thread.checkpoint is None:
             return None
+        thread.step_count = 0  # The invocation that begins counts from the step of the head.
         checkpoint = thread.checkpoint.copy()
         parent = config_of(run_id, graph_id(thread.parent_id)) if thread.parent_id else None
         return CheckpointTuple(
@@ -154,10 +163,14 @@ class Saver(BaseCheckpointSaver[int]):
         thread = self._threads[run_id]
         if metadata.get("source") == "input" and not self.keeps_inputs:
             return config_of(run_id, checkpoint["id"])
-        record = self._record(thread, checkpoint, metadata, new_versions)
+        steps = thread.run.take_steps()
+        thread.step_count += len(steps)
+        if thread.step_count:
+            metadata = cast(CheckpointMetadata, {**metadata, "step": metadata["step"] + thread.step_count})
+        record = self._record(thread, checkpoint, metadata, new_versions, steps)
         await thread.run.commit_superstep(record, has_next=bool(next_nodes(checkpoint)))
         thread.writes = []
-        return config_of(run_id, checkpoint["id"])
+        return config_of(run_id, graph_id(record.id))
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, *_: Any, **__: Any
@@ -203,22 +216,36 @@ class Saver(BaseCheckpointSaver[int]):
     # The stored form.
 
     def _record(
-        self, thread: Thread, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
+        self,
+        thread: Thread,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+        steps: Sequence[CheckpointStep],
     ) -> CheckpointRecord:
         is_full = thread.checkpoint is None or thread.since_full >= FULL_EVERY
+        id_ = checkpoint_id(checkpoint["id"])
+        if steps:
+            id_ = stored_id(id_)
+            checkpoint = cast(Checkpoint, {**checkpoint, "id": graph_id(id_)})
         delta = CheckpointDelta.between(None if is_full else thread.checkpoint, checkpoint, metadata, new_versions)
         delta.values.update(thread.run.take_changes(is_full=is_full))
         record = CheckpointRecord(
-            id=checkpoint_id(checkpoint["id"]),
+            id=id_,
             parent_id=thread.id,
             step=metadata.get("step", 0),
             is_full=is_full,
             data=pack(delta),
             next_nodes=[*next_nodes(checkpoint), *thread.run.running_nodes],
+            # The steps are relative to the head without its pending writes.
+            steps=None if thread.has_pending_writes else pack_steps(steps, thread.run.event_count),
         )
+        thread.has_pending_writes = False
         thread.checkpoint, thread.metadata = checkpoint, metadata
         thread.parent_id, thread.id = thread.id, record.id
-        thread.since_full = 1 if is_full else thread.since_full + 1
+        # A claim reads about as many steps as records at most, or FULL_EVERY checkpoints.
+        cost = 1 + FULL_EVERY * len(steps) // max(FULL_EVERY, thread.run.record_count)
+        thread.since_full = 1 if is_full else thread.since_full + cost
         return record
 
 

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ARRAY, Integer, Text, and_, bindparam, or_, select, text
+from sqlalchemy import ARRAY, Integer, Text, and_, bindparam, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.graph.channels import NODE_RECORDS, Write, records_from
 from engine.types import JSON
-from persistence.checkpoints.codec import fold, unpack, unpack_write
+from persistence.checkpoints.codec import CheckpointDelta, apply_step, fold, unpack, unpack_write
 from persistence.db.tables import checkpoints, node_outputs, pending_writes, runs
+from persistence.events.history import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class HeadSnapshot:
     step: int
     values: dict[str, Any]
     changes: list[dict[str, Any]]
-    """The channel values that each checkpoint up to this one has changed."""
+    """The channel values that each checkpoint up to this one has changed, derived ones included."""
     writes: list[Write]
     """The pending writes on top of the checkpoint; only for a head."""
 
@@ -49,9 +50,11 @@ async def read_head(connection: AsyncConnection, run_id: str, last_seq: int) -> 
 
     None: it has no checkpoint.
     """
-    snapshot = await _read(connection, run_id, last_seq, is_whole=False)
-    if snapshot is None:
+    stored = await read_deltas(connection, run_id, last_seq)
+    if not stored:
         return None
+    last = stored[-1]
+    snapshot = HeadSnapshot(run_id, last.id, last_seq, last.step, _values(stored), [], [])
     rows = await connection.execute(
         select(pending_writes.c.channel, pending_writes.c.value)
         .where(pending_writes.c.run_id == run_id, pending_writes.c.checkpoint_id == snapshot.checkpoint_id)
@@ -61,41 +64,91 @@ async def read_head(connection: AsyncConnection, run_id: str, last_seq: int) -> 
     return snapshot
 
 
-async def read_checkpoint(connection: AsyncConnection, run_id: str, seq: int, *, is_whole: bool) -> HeadSnapshot | None:
-    """Read the checkpoint of event `seq`.
+async def read_checkpoint(
+    connection: AsyncConnection, checkpoint: Checkpoint, *, is_whole: bool
+) -> HeadSnapshot | None:
+    """Read a checkpoint, which may be derived from the steps of a stored one.
 
     Args:
         connection: Any connection.
-        run_id: The run.
-        seq: The event number of the checkpoint.
-        is_whole: Whether `changes` go back to the first checkpoint of the run, instead of the last
-            full one.
+        checkpoint: The checkpoint.
+        is_whole: Whether to read `changes`, from the first checkpoint of the run on.
 
     Returns:
         The snapshot, or None if retention has deleted the checkpoint.
     """
-    return await _read(connection, run_id, seq, is_whole=is_whole)
+    stored = await read_deltas(
+        connection, checkpoint.run_id, checkpoint.stored_seq, is_whole=is_whole, is_derived=checkpoint.is_derived
+    )
+    if not stored or stored[-1].seq != checkpoint.stored_seq:
+        return None
+    last = stored[-1]
+    steps = [step for step in last.delta.steps if last.seq - step.back <= checkpoint.seq]
+    values = _values(stored, len(steps)) if checkpoint.is_derived else _values(stored)
+    changes = [_with_records(each) for one in stored[:-1] for each in _changes(one.delta)]
+    changes += [_with_records(step.values) for step in steps]
+    if not checkpoint.is_derived:
+        changes.append(_with_records(last.delta.values))
+    return HeadSnapshot(checkpoint.run_id, checkpoint.id, checkpoint.seq, checkpoint.step, values, changes, [])
 
 
-async def _read(connection: AsyncConnection, run_id: str, seq: int, *, is_whole: bool) -> HeadSnapshot | None:
+@dataclass(frozen=True, slots=True)
+class StoredDelta:
+    """One row of `checkpoints` that a checkpoint is folded from."""
+
+    id: str
+    seq: int
+    step: int
+    is_full: bool
+    delta: CheckpointDelta
+
+
+async def read_deltas(
+    connection: AsyncConnection, run_id: str, seq: int, *, is_whole: bool = False, is_derived: bool = False
+) -> list[StoredDelta]:
+    """Read the rows that the checkpoint of the event `seq` is folded from, oldest first.
+
+    Args:
+        connection: Any connection.
+        run_id: The run.
+        seq: The number of its event.
+        is_whole: Read from the first checkpoint of the run on, instead of the last full one.
+        is_derived: Read what is needed for the state before its steps, which a full checkpoint does
+            not have.
+    """
     table = checkpoints.c
     is_current = and_(
         table.run_id == run_id, table.seq <= seq, or_(table.superseded_seq.is_(None), table.superseded_seq > seq)
     )
-    query = select(table.id, table.step, table.data, table.is_full).where(is_current)
+    query = select(table.id, table.seq, table.step, table.is_full, table.data, table.steps).where(is_current)
     if not is_whole:
-        last_full = select(table.seq).where(is_current, table.is_full).order_by(table.seq.desc()).limit(1)
-        query = query.where(table.seq >= last_full.scalar_subquery())
-    rows = (await connection.execute(query.order_by(table.seq))).all()
-    if not any(row.is_full for row in rows):
-        return None
-    deltas = [unpack(row.data) for row in rows]
-    changes = [_with_records(delta.values) for delta in deltas]
-    first = max(index for index, row in enumerate(rows) if row.is_full)
-    checkpoint, _ = fold(deltas[first:])
-    return HeadSnapshot(
-        run_id, rows[-1].id, seq, rows[-1].step, _with_records(checkpoint["channel_values"]), changes, writes=[]
-    )
+        fulls = select(func.max(table.seq)).where(is_current, table.is_full)
+        first = fulls.where(table.seq < seq) if is_derived else fulls
+        query = query.where(table.seq >= func.coalesce(first.scalar_subquery(), 0))
+    rows = await connection.execute(query.order_by(table.seq))
+    return [StoredDelta(row.id, row.seq, row.step, row.is_full, unpack(row.data, row.steps)) for row in rows]
+
+
+def _changes(delta: CheckpointDelta) -> list[dict[str, Any]]:
+    return [*(step.values for step in delta.steps), delta.values]
+
+
+def _values(stored: Sequence[StoredDelta], step_count: int | None = None) -> dict[str, Any]:
+    """Fold the channel values; with `step_count`, those after so many steps of the last row."""
+    if step_count is None:
+        first = max(index for index, one in enumerate(stored) if one.is_full)
+        return _with_records(fold([one.delta for one in stored[first:]])[0]["channel_values"])
+    before = values_before(stored)
+    for step in stored[-1].delta.steps[:step_count]:
+        apply_step(before, step)
+    return _with_records(before)
+
+
+def values_before(stored: Sequence[StoredDelta]) -> dict[str, Any]:
+    """Fold the channel values before the steps of the last row. Node records stay packed."""
+    earlier = [one.delta for one in stored[:-1]]
+    first = max((index for index, one in enumerate(stored[:-1]) if one.is_full), default=0)
+    return dict(fold(earlier[first:])[0]["channel_values"]) if earlier else {}
 
 
 def _with_records(values: Mapping[str, Any]) -> dict[str, Any]:

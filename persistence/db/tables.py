@@ -296,6 +296,8 @@ checkpoints = Table(
     Column("next_nodes", JSON, nullable=False),
     Column("created_at", Moment, nullable=False, server_default=func.now()),
     Column("superseded_seq", Integer),
+    # The visits of its stretch before the last one, as msgpack: see events/steps.py.
+    Column("steps", LargeBinary),
 )
 
 pending_writes = Table(

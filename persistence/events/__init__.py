@@ -5,4 +5,5 @@ Modules:
     history: Reads pages of events, and checkpoints.
     publisher: Publishes committed events and status changes to Redis.
     run_transition: `RunTransition`, one status change of one run.
+    steps: The steps of stored checkpoints, and the ids of the checkpoints derived from them.
 """

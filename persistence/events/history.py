@@ -3,12 +3,12 @@
 Only the journal and server commands write it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, RowMapping, Select, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import Event
@@ -17,6 +17,7 @@ from persistence.caller import Caller
 from persistence.db.pagination import first_rows_of_each, group_by_parent
 from persistence.db.tables import checkpoints, events, runs
 from persistence.events import codec
+from persistence.events.steps import derived_ids, unpack_steps, with_stored_ids
 
 DEFAULT_COUNT = 100
 
@@ -70,7 +71,11 @@ class EventPage:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A row of `checkpoints` without its data. `size_bytes` is the size of the stored data."""
+    """A checkpoint without its data: a row of `checkpoints`, or one that is derived from its steps.
+
+    `size_bytes` is the size of the stored data; 0 for a derived checkpoint. `stored_seq` is the seq
+    of the row.
+    """
 
     id: str
     run_id: str
@@ -83,6 +88,12 @@ class Checkpoint:
     superseded_seq: int | None
     """The seq of the rewind that superseded it."""
     size_bytes: int
+    stored_seq: int
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether it is the state between two visits of a stretch, without a row of its own."""
+        return self.seq != self.stored_seq
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,17 +166,44 @@ async def head(connection: AsyncConnection, caller: Caller, run_id: str) -> Chec
     """Return the checkpoint that the run continues from, or None."""
     query = visible_checkpoints(caller).where(checkpoints.c.run_id == run_id, checkpoints.c.superseded_seq.is_(None))
     row = (await connection.execute(query.order_by(checkpoints.c.seq.desc()).limit(1))).mappings().one_or_none()
-    return None if row is None else Checkpoint(**row)
+    return None if row is None else checkpoints_of_row(row)[0]
 
 
 async def checkpoints_by_id(connection: AsyncConnection, caller: Caller, ids: Sequence[str]) -> dict[str, Checkpoint]:
-    rows = await connection.execute(visible_checkpoints(caller).where(checkpoints.c.id.in_(ids)))
-    return {row["id"]: Checkpoint(**row) for row in rows.mappings()}
+    query = visible_checkpoints(caller).where(checkpoints.c.id.in_(with_stored_ids(ids)))
+    wanted, result = frozenset(ids), dict[str, Checkpoint]()
+    for row in (await connection.execute(query)).mappings():
+        result |= {each.id: each for each in checkpoints_of_row(row) if each.id in wanted}
+    return result
 
 
 def visible_checkpoints(caller: Caller) -> Select[tuple[object, ...]]:
-    """Select the columns of `Checkpoint` for all checkpoints that the caller may see."""
-    columns = [checkpoints.c[name] for name in Checkpoint.__slots__ if name != "size_bytes"]
-    size = func.octet_length(checkpoints.c.data).label("size_bytes")
-    joined = select(*columns, size).join(runs, runs.c.id == checkpoints.c.run_id)
+    """Select the rows of checkpoints that the caller may see, for `checkpoints_of_row`."""
+    joined = checkpoint_rows().join(runs, runs.c.id == checkpoints.c.run_id)
     return joined.where(runs.c.project_id.in_(caller.projects))
+
+
+def checkpoint_rows() -> Select[tuple[object, ...]]:
+    """Select the columns of all checkpoints, for `checkpoints_of_row`."""
+    table, parent = checkpoints.c, checkpoints.alias("parent")
+    columns = [table[name] for name in Checkpoint.__slots__ if name in table]
+    size = (func.octet_length(table.data) + func.coalesce(func.octet_length(table.steps), 0)).label("size_bytes")
+    next_before = parent.c.next_nodes.label("next_before")
+    has_parent = and_(parent.c.id == table.parent_id, table.steps.is_not(None))
+    return select(*columns, size, table.steps, next_before).outerjoin(parent, has_parent)
+
+
+def checkpoints_of_row(row: Mapping[str, Any] | RowMapping) -> list[Checkpoint]:
+    """Return the checkpoint of a row and those that are derived from its steps, newest first."""
+    fields: dict[str, Any] = {str(name): value for name, value in row.items()}
+    steps, next_nodes = unpack_steps(fields.pop("steps")), fields.pop("next_before") or []
+    stored = Checkpoint(**fields, stored_seq=fields["seq"])
+    result: list[Checkpoint] = []
+    parent_id = stored.parent_id
+    for index, (id_, step) in enumerate(zip(derived_ids(stored.id, len(steps)), steps, strict=True)):
+        next_nodes = step.next_nodes(next_nodes)
+        seq, number = stored.seq - step.back, stored.step - len(steps) + index
+        derived = replace(stored, id=id_, parent_id=parent_id, seq=seq, step=number, next_nodes=next_nodes)
+        result.append(replace(derived, size_bytes=0))
+        parent_id = id_
+    return [replace(stored, parent_id=parent_id), *reversed(result)]

@@ -64,6 +64,7 @@ _CHECKPOINTS = {
     "is_full": "bool",
     "data": "bytea",
     "next_nodes": "json",
+    "steps": "bytea",
 }
 _OPENED_WAITS = {
     "run_id": "text",
@@ -340,6 +341,7 @@ def _add_checkpoint(checkpoints: _Arrays, entry: Entry, place: int) -> None:
         record.is_full,
         record.data,
         _json(record.next_nodes),
+        record.steps,
     )
 
 

@@ -10,7 +10,6 @@ Modules:
     map_items: `MapItemStore`, the finished items of `map` nodes.
     node_states: Reads node states and outputs, of the present and of any event.
     related: Pages of derived runs, forks and checkpoints.
-    rewind: Rewinds a paused run to an earlier checkpoint.
     run: `Run`, `RunOptions` and `CommandResult`; reads runs by id.
     transition: Status changes in a transaction of the caller.
     waits: Reads and answers timers and questions.

@@ -14,12 +14,12 @@ from engine.problems import FieldProblem
 from engine.states import RunStatus
 from engine.types import JSON
 from engine.values.json_schema import check_inputs
+from persistence.checkpoints.rewind import rewind
 from persistence.events import history
 from persistence.events.history import Checkpoint
 from persistence.problems import invalid
 from persistence.runs import commands, node_states, waits
 from persistence.runs import run as runs
-from persistence.runs.rewind import rewind
 from persistence.runs.run import CommandResult, Run
 from persistence.workflows import workflows
 from resolvers.checks import check_nodes, check_wait

@@ -187,7 +187,7 @@ async def _forked_head(
     Raises:
         PatchRefused: With all reasons why the checkpoint does not fit.
     """
-    snapshot = await snapshots.read_checkpoint(connection, checkpoint.run_id, checkpoint.seq, is_whole=bool(patch))
+    snapshot = await snapshots.read_checkpoint(connection, checkpoint, is_whole=bool(patch))
     if snapshot is None:
         raise NotFound(checkpoint.id, EXPIRED_CHECKPOINT)
     before, spec = (parse(version.spec) for version in versions_)

@@ -8,20 +8,23 @@ from typing import Any
 from langgraph.constants import TASKS
 
 from engine.errors import NodeFailure
+from engine.events import EventData, NodeChange
 from engine.fork.frontier import Frontier, channel_values, read_frontier
 from engine.fork.history import RunHistory
-from engine.graph.channels import NODE_RECORDS, NodeRecord
+from engine.graph.channels import NODE_RECORDS, NodeRecord, records_from
 from engine.graph.compiler import CompiledGraph, compile_spec
 from engine.graph.head import head_checkpoint
 from engine.nodes.registry import load_node_types
 from engine.runtime.executor import RunExecutor
 from engine.runtime.memory_checkpointer import MemoryHeadStore
-from engine.runtime.ports import AttachedRun, CheckpointRecord, ResumeState
+from engine.runtime.ports import AttachedRun, CheckpointRecord, CheckpointStep, ResumeState
 from engine.runtime.run_info import RunInfo
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.sdk.node_types import NodeTypes
 from engine.spec.parser import parse
 from engine.states import IN_PROGRESS, RunStatus
+from persistence.checkpoints.codec import apply_step
+from persistence.events.steps import StoredStep
 from tests.engine.memory_ports import RecordedJournal
 
 
@@ -75,10 +78,12 @@ class Snapshot:
 
 
 class RecordingHeadStore(MemoryHeadStore):
-    """A checkpoint saver that keeps a snapshot of every checkpoint.
+    """A checkpoint saver that keeps a snapshot of every checkpoint, those of steps included.
 
     A run starts anew, or at the snapshot `start`.
     """
+
+    keeps_steps = True
 
     def __init__(self, start: Snapshot | None = None) -> None:
         super().__init__()
@@ -97,6 +102,7 @@ class RecordingHeadStore(MemoryHeadStore):
     def save(self, run_id: str) -> CheckpointRecord | None:
         """Record a snapshot. Called for every checkpoint, of a superstep or not."""
         assert isinstance(self._run, RunExecutor)
+        self._record_steps(self._run.take_steps(), self._run.state.events)
         values = self._run.take_changes(is_full=True)
         values[NODE_RECORDS] = dict(self._run.state.records)
         if self._saved is None:
@@ -104,12 +110,29 @@ class RecordingHeadStore(MemoryHeadStore):
         checkpoint, metadata = self._saved
         if sends := checkpoint["channel_values"].get(TASKS):
             values[TASKS] = list(sends)
-        self.snapshots.append(Snapshot(metadata["step"], _copy(values)))
+        self.snapshots.append(Snapshot(self._next_step(), _copy(values)))
         return CheckpointRecord(checkpoint["id"], None, metadata["step"], True, b"", [])
+
+    def _next_step(self) -> int:
+        return self.snapshots[-1].step + 1 if self.snapshots else 0
+
+    def _record_steps(self, steps: Sequence[CheckpointStep], events: Sequence[tuple[Any, EventData]]) -> None:
+        """Record the snapshot after each step, derived from the one before it."""
+        for step in steps:
+            values = _copy(self.snapshots[-1].values) if self.snapshots else {}
+            records: dict[str, NodeRecord] = dict(values.get(NODE_RECORDS, {}))
+            outputs = {name: record.output for name, record in records.items()}
+            for _, event in events[: step.event_count]:
+                if isinstance(event, NodeChange) and event.state.has_output:
+                    outputs[event.state.node_id] = event.state.output
+            apply_step(values, StoredStep(0, step.values, step.due))
+            for name, record in records_from(step.values[NODE_RECORDS]).items():
+                records[name] = record.evolve(output=outputs.get(name))
+            self.snapshots.append(Snapshot(self._next_step(), {**values, NODE_RECORDS: records}))
 
 
 def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, list) else value for name, value in values.items()}
+    return {name: value.copy() if isinstance(value, list | dict) else value for name, value in values.items()}
 
 
 @dataclass(slots=True)
@@ -154,6 +177,7 @@ async def play(
     start: tuple[Frontier, int] | None = None,
     outputs: Mapping[tuple[str, int], Any] | None = None,
     ran_before: Sequence[tuple[str, int]] = (),
+    breakpoints: frozenset[str] = frozenset(),
 ) -> PlayedRun:
     """Execute a run until it ends or pauses.
 
@@ -162,6 +186,7 @@ async def play(
         start: A frontier and its step to begin at; None for a new run.
         outputs: The known outputs by node and visit.
         ran_before: The executions of earlier runs, so that nodes with `fails` count them.
+        breakpoints: With any, also one that no node has, each node runs in a superstep of its own.
     """
     all_outputs, ran = dict(outputs or {}), list(ran_before)
     first = compile_mix(raw)
@@ -171,7 +196,13 @@ async def play(
         snapshot = Snapshot(step, channel_values(first.plan, with_outputs(frontier, all_outputs)))
     saver, journal = RecordingHeadStore(snapshot), RecordedJournal()
     graph = compile_mix(raw, saver, ran)
-    executor = RunExecutor(RunInfo("run_test", "prj_test", 1, 0, {}), graph, journal=journal, head=saver, resources={})
+    executor = RunExecutor(
+        RunInfo("run_test", "prj_test", 1, 0, {}, breakpoints=breakpoints),
+        graph,
+        journal=journal,
+        head=saver,
+        resources={},
+    )
     await asyncio.wait_for(executor.run(), 20)
     output = next((e.change.output for e in reversed(journal.entries) if e.change), None)
     for state in journal.states:

@@ -46,6 +46,8 @@ class RecordedJournal:
 class NoHeadStore:
     """The head store of a run without checkpoints, which has inline nodes only."""
 
+    keeps_steps = False
+
     async def attach(self, run: AttachedRun) -> None:
         return None
 

@@ -13,10 +13,10 @@ from engine.runtime.run_info import StopReason
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.states import RunStatus, WaitKind
 from persistence.caller import Caller
+from persistence.checkpoints.rewind import rewind
 from persistence.db.database import Database
 from persistence.maintenance.rescue import rescue_expired
 from persistence.runs import commands
-from persistence.runs.rewind import rewind
 from persistence.runs.waits import open_waits
 from tests.executor_worker import ExecutorWorker, accept_spec, edges, eventually, node, node_types, run_summary
 from tests.journal_worker import DEADLINES

@@ -10,15 +10,16 @@ from engine.runtime.executor import RunExecutor
 from engine.sdk.node import NodeContext, Output
 from engine.states import RunStatus
 from persistence.caller import Caller
+from persistence.checkpoints.rewind import rewind
 from persistence.db.database import Database
 from persistence.runs import node_states, waits
-from persistence.runs.rewind import rewind
 from persistence.runs.run import RunOptions
 from tests.executor_worker import (
     ExecutorWorker,
     TickConfig,
     TickNode,
     accept_spec,
+    all_checkpoints,
     edges,
     node,
     node_types,
@@ -69,13 +70,13 @@ async def test_a_rewind_to_any_checkpoint_gives_the_same_result_and_repeats_no_e
         run_id = await accept_spec(database, caller, project, SPECS[name], RunOptions(breakpoints=("stop",)))
         async with ExecutorWorker(database, redis, node_types(kind)) as worker:
             assert await execute(await worker.claim(run_id)) is RunStatus.PAUSED
-            rows = await database.pool.fetch("SELECT id, seq FROM checkpoints WHERE run_id = $1 ORDER BY seq", run_id)
+            rows = await all_checkpoints(database, run_id)
             if index >= len(rows):
                 break
             first, kind.keys = kind.keys, []
             async with database.begin() as connection:
-                done = await node_states.outputs_at(connection, caller, run_id, rows[index]["seq"])
-                await rewind(connection, caller, run_id, rows[index]["id"])
+                done = await node_states.outputs_at(connection, caller, run_id, rows[index].seq)
+                await rewind(connection, caller, run_id, rows[index].id)
             status = await execute(await worker.claim(run_id))
             if status is RunStatus.PAUSED:
                 await database.pool.execute("UPDATE runs SET resumed_step = 1000 WHERE id = $1", run_id)
@@ -102,12 +103,12 @@ async def test_a_rewind_restores_the_node_states_and_superseded_outputs_stay_rea
     run_id = await accept_spec(database, caller, project, SPECS["a loop"], RunOptions(breakpoints=("stop",)))
     async with ExecutorWorker(database, redis, node_types(RecordingNode())) as worker:
         await execute(await worker.claim(run_id))
-    rows = await database.pool.fetch("SELECT id, seq FROM checkpoints WHERE run_id = $1 ORDER BY seq", run_id)
+    rows = await all_checkpoints(database, run_id)
     last, middle = rows[-1], rows[len(rows) // 2]
     async with database.begin() as connection:
-        then = (await node_states.states_at(connection, caller, [(run_id, middle["seq"])]))[run_id, middle["seq"]]
-        before = await node_states.outputs_at(connection, caller, run_id, last["seq"])
-        changed = await rewind(connection, caller, run_id, middle["id"])
+        then = (await node_states.states_at(connection, caller, [(run_id, middle.seq)]))[run_id, middle.seq]
+        before = await node_states.outputs_at(connection, caller, run_id, last.seq)
+        changed = await rewind(connection, caller, run_id, middle.id)
     assert (changed.run.status, changed.run.lineage) == (RunStatus.QUEUED, 1)
     async with database.connect() as connection:
         now = (await node_states.states(connection, caller, [run_id]))[run_id]
@@ -115,9 +116,9 @@ async def test_a_rewind_restores_the_node_states_and_superseded_outputs_stay_rea
         assert completed == {
             state.node_id: (state.visits, state.output_seq) for state in then if state.status == "COMPLETED"
         }
-        assert await node_states.outputs_at(connection, caller, run_id, last["seq"]) == before
+        assert await node_states.outputs_at(connection, caller, run_id, last.seq) == before
         assert await node_states.outputs_at(connection, caller, run_id, changed.run.last_seq) == (
-            await node_states.outputs_at(connection, caller, run_id, middle["seq"])
+            await node_states.outputs_at(connection, caller, run_id, middle.seq)
         )
 
 

@@ -7,4 +7,5 @@ Modules:
     0004_what_lists_and_maps_ask: Indexes for lists, and the digest of an item of a map.
     0005_progress_ports_and_layouts: Exact progress, ports and edges of nodes, layouts of versions.
     0006_thinking_and_finish_reasons: The thinking of models, and why their answers ended.
+    0007_steps_of_checkpoints: The steps of checkpoints.
 """

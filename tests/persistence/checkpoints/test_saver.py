@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from engine.events import CheckpointSaved
 from engine.graph.channels import NodeRecord
-from engine.runtime.ports import CheckpointRecord, Entry
+from engine.runtime.ports import CheckpointRecord, CheckpointStep, Entry
 from persistence.caller import Caller
 from persistence.checkpoints.saver import Saver
 from persistence.db.database import Database
@@ -40,6 +40,17 @@ class IdleRun:
 
     def needs_state(self, node_id: str, record: NodeRecord) -> bool:
         return False
+
+    def take_steps(self) -> list[CheckpointStep]:
+        return []
+
+    @property
+    def event_count(self) -> int:
+        return 0
+
+    @property
+    def record_count(self) -> int:
+        return 0
 
     async def commit_superstep(self, record: CheckpointRecord, *, has_next: bool) -> None:
         saved = (datetime.now(UTC), CheckpointSaved(record.id, record.step))

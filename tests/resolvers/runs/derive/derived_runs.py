@@ -7,7 +7,6 @@ from engine.errors import NodeFailure
 from engine.runtime.executor import RunExecutor
 from engine.sdk.node import NodeContext, Output
 from engine.states import RunStatus
-from persistence.db.database import Database
 from resolvers.context import Context
 from tests.executor_worker import ExecutorWorker, TickConfig, TickNode
 from tests.schema_client import mutate
@@ -41,10 +40,6 @@ FLAKY, QUICK_FLAKY = Flaky(), QuickFlaky()
 async def execute(worker: ExecutorWorker, run_id: str) -> RunStatus | None:
     executor: RunExecutor = await worker.claim(run_id)
     return await asyncio.wait_for(executor.run(), 20)
-
-
-async def checkpoints(database: Database, run_id: str) -> list[Any]:
-    return await database.pool.fetch("SELECT * FROM checkpoints WHERE run_id = $1 ORDER BY seq", run_id)
 
 
 async def derived(context: Context, mutation: str, **input: Any) -> Any:

@@ -4,9 +4,9 @@ import asyncio
 
 from persistence.caller import Caller, Role
 from resolvers.context import Context
-from tests.executor_worker import ExecutorWorker, accept_spec
+from tests.executor_worker import ExecutorWorker, accept_spec, all_checkpoints
 from tests.journal_worker import wait_until
-from tests.resolvers.runs.derive.derived_runs import checkpoints, derived, execute, refused
+from tests.resolvers.runs.derive.derived_runs import derived, execute, refused
 from tests.worker.spec_samples import SPECS
 
 
@@ -15,7 +15,7 @@ async def test_many_calls_with_one_key_derive_one_run(
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, SPECS["launched chain"])
     await execute(worker, run_id)
-    checkpoint_id = (await checkpoints(context.database, run_id))[2]["id"]
+    checkpoint_id = (await all_checkpoints(context.database, run_id))[2].id
     forks = await asyncio.gather(
         *(derived(context, "forkRun", checkpointId=checkpoint_id, idempotencyKey="fork") for _ in range(10))
     )
@@ -34,7 +34,7 @@ async def test_a_viewer_may_not_derive_and_another_user_finds_nothing(
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, SPECS["quick chain"])
     await execute(worker, run_id)
-    checkpoint_id = (await checkpoints(context.database, run_id))[0]["id"]
+    checkpoint_id = (await all_checkpoints(context.database, run_id))[0].id
     for roles, code in (({project: Role.VIEWER}, "FORBIDDEN"), ({}, "NOT_FOUND")):
         context.caller = Caller("other", roles)
         assert await refused(context, "forkRun", checkpointId=checkpoint_id) == [("", code)]
@@ -46,7 +46,7 @@ async def test_a_subscriber_of_a_derived_run_receives_every_event(
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, SPECS["launched chain"])
     await execute(worker, run_id)
-    checkpoint_id = (await checkpoints(context.database, run_id))[-2]["id"]
+    checkpoint_id = (await all_checkpoints(context.database, run_id))[-2].id
     fork = (await derived(context, "forkRun", checkpointId=checkpoint_id))["id"]
     received: list[int] = []
 

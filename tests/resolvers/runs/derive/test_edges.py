@@ -6,8 +6,8 @@ from persistence.caller import Caller
 from persistence.workflows.drafts import Content
 from persistence.workflows.versions import ensure_adhoc
 from resolvers.context import Context
-from tests.executor_worker import ExecutorWorker, accept_spec, node
-from tests.resolvers.runs.derive.derived_runs import checkpoints, derived, execute
+from tests.executor_worker import ExecutorWorker, accept_spec, all_checkpoints, node
+from tests.resolvers.runs.derive.derived_runs import derived, execute
 from tests.schema_client import call
 
 EDGES = """query ($id: ID!) { run(id: $id) { edgeStates { edgeId status visits } nodeStates { nodeId port } } }"""
@@ -49,13 +49,13 @@ async def test_a_patched_node_shows_the_edges_that_its_new_output_takes(
     await execute(worker, run_id)
     expected = {"high": "SKIPPED", "first": "TAKEN", "y": "SKIPPED", "n": "TAKEN"}
     assert await shown(context, run_id) == (expected, {"first": 1, "n": 1}, {"check": "false"})
-    last = (await checkpoints(context.database, run_id))[-1]
-    fork = (await derived(context, "forkRun", checkpointId=last["id"], patch={"check": {"result": True}}))["id"]
+    last = (await all_checkpoints(context.database, run_id))[-1]
+    fork = (await derived(context, "forkRun", checkpointId=last.id, patch={"check": {"result": True}}))["id"]
     expected = {"high": "SKIPPED", "first": "TAKEN", "y": "TAKEN", "n": "SKIPPED"}
     for _ in range(2):
         assert await shown(context, fork) == (expected, {"first": 1, "y": 1}, {"check": "true"})
         await execute(worker, fork)
-    fork = (await derived(context, "forkRun", checkpointId=last["id"], patch={"a": 9}))["id"]
+    fork = (await derived(context, "forkRun", checkpointId=last.id, patch={"a": 9}))["id"]
     await execute(worker, fork)
     expected = {"high": "TAKEN", "first": "SKIPPED", "y": "SKIPPED", "n": "SKIPPED"}
     assert await shown(context, fork) == (expected, {"high": 1}, {})
@@ -71,8 +71,8 @@ async def test_edges_keep_their_states_in_another_version(
     other = {"nodes": [*CHOICE["nodes"], added], "edges": edges}
     async with context.database.begin() as connection:
         version = await ensure_adhoc(connection, caller, project, Content(other, "other"))
-    row = (await checkpoints(context.database, run_id))[-2]
-    fork = (await derived(context, "forkRun", checkpointId=row["id"], versionId=version.id))["id"]
+    row = (await all_checkpoints(context.database, run_id))[-2]
+    fork = (await derived(context, "forkRun", checkpointId=row.id, versionId=version.id))["id"]
     await execute(worker, fork)
     states, visits, _ = await shown(context, fork)
     assert states == {"n": "TAKEN", "y": "SKIPPED", "first": "TAKEN", "high": "SKIPPED", "new": "TAKEN"}
@@ -97,7 +97,7 @@ async def test_a_fork_within_a_loop_goes_on_counting(
     await execute(worker, run_id)
     _, whole, _ = await shown(context, run_id)
     assert whole == {"in": 1, "body": 4, "again": 3, "leave": 1}
-    for row in await checkpoints(context.database, run_id):
-        fork = (await derived(context, "forkRun", checkpointId=row["id"]))["id"]
+    for row in await all_checkpoints(context.database, run_id):
+        fork = (await derived(context, "forkRun", checkpointId=row.id))["id"]
         await execute(worker, fork)
         assert (await shown(context, fork))[1] == whole

@@ -8,10 +8,11 @@ import pytest
 from engine.states import RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
+from persistence.events.history import Checkpoint
 from resolvers.context import Context
 from resolvers.runs import control
-from tests.executor_worker import ExecutorWorker, accept_spec, edges, node, run_summary
-from tests.resolvers.runs.derive.derived_runs import QUICK_FLAKY, checkpoints, derived, execute, refused
+from tests.executor_worker import ExecutorWorker, accept_spec, all_checkpoints, edges, node, run_summary
+from tests.resolvers.runs.derive.derived_runs import QUICK_FLAKY, derived, execute, refused
 from tests.schema_client import mutate, new_workflow
 from tests.worker.spec_samples import SPECS
 
@@ -24,9 +25,9 @@ async def test_a_fork_from_any_checkpoint_reaches_the_same_end_and_executes_no_n
     whole = await accept_spec(database, caller, project, SPECS[name])
     await execute(worker, whole)
     expected = await run_summary(database, whole)
-    for row in await checkpoints(database, whole):
-        fork = await derived(context, "forkRun", checkpointId=row["id"])
-        assert (fork["status"], fork["source"], fork["forkedFrom"]) == ("QUEUED", "FORK", {"id": row["id"]})
+    for row in await all_checkpoints(database, whole):
+        fork = await derived(context, "forkRun", checkpointId=row.id)
+        assert (fork["status"], fork["source"], fork["forkedFrom"]) == ("QUEUED", "FORK", {"id": row.id})
         await assert_is_copy(database, fork["id"], whole, row)
         assert await execute(worker, fork["id"]) is RunStatus.COMPLETED
         output, visits, numbers, _ = await run_summary(database, fork["id"])
@@ -35,13 +36,13 @@ async def test_a_fork_from_any_checkpoint_reaches_the_same_end_and_executes_no_n
         assert numbers == list(range(1, len(numbers) + 1))
 
 
-async def assert_is_copy(database: Database, run_id: str, whole: str, row: Any) -> None:
+async def assert_is_copy(database: Database, run_id: str, whole: str, row: Checkpoint) -> None:
     """Assert that events are complete, node states match them, and the head has all outputs."""
     last = await database.pool.fetchval("SELECT last_seq FROM runs WHERE id = $1", run_id)
     rows = await database.pool.fetch("SELECT * FROM events WHERE run_id = $1 ORDER BY seq", run_id)
     assert [row["seq"] for row in rows] == list(range(1, last + 1))
     assert (rows[0]["type"], rows[-1]["type"]) == ("RUN_STATUS", "CHECKPOINT")
-    assert f"Fork of {whole} at step {row['step']}" == rows[0]["body"]["message"]
+    assert f"Fork of {whole} at step {row.step}" == rows[0]["body"]["message"]
     last_states = {row["node_id"]: (row["body"]["status"], row["body"]["visits"]) for row in rows if row["node_id"]}
     states = await database.pool.fetch("SELECT * FROM node_states WHERE run_id = $1", run_id)
     assert {row["node_id"]: (row["status"], row["visits"]) for row in states} == last_states
@@ -49,10 +50,10 @@ async def assert_is_copy(database: Database, run_id: str, whole: str, row: Any) 
     latest = """SELECT DISTINCT ON (node_id) node_id, visit, output::text FROM node_outputs
         WHERE run_id = $1 AND seq <= $2 ORDER BY node_id, seq DESC"""
     ours = await database.pool.fetch(latest, run_id, last)
-    assert ours == await database.pool.fetch(latest, whole, row["seq"])
-    [head] = await checkpoints(database, run_id)
-    assert (head["seq"], head["step"], head["parent_id"], head["is_full"]) == (last, row["step"], None, True)
-    assert set(head["next_nodes"]) == set(row["next_nodes"])
+    assert ours == await database.pool.fetch(latest, whole, row.seq)
+    [head] = await all_checkpoints(database, run_id)
+    assert (head.seq, head.step, head.parent_id) == (last, row.step, None)
+    assert set(head.next_nodes) == set(row.next_nodes)
 
 
 async def test_a_fork_from_the_checkpoint_before_a_failed_node_executes_that_node_again(
@@ -64,7 +65,7 @@ async def test_a_fork_from_the_checkpoint_before_a_failed_node_executes_that_nod
     }
     run_id = await accept_spec(context.database, caller, project, spec)
     assert await execute(worker, run_id) is RunStatus.FAILED
-    checkpoint_id = (await checkpoints(context.database, run_id))[-1]["id"]
+    checkpoint_id = (await all_checkpoints(context.database, run_id))[-1].id
     unrepaired = await derived(context, "forkRun", checkpointId=checkpoint_id)
     assert await execute(worker, unrepaired["id"]) is RunStatus.FAILED
     patched = await derived(context, "forkRun", checkpointId=checkpoint_id, patch={"f": 1})
@@ -79,11 +80,11 @@ async def test_a_stepwise_fork_pauses_after_each_step(
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, SPECS["quick chain"])
     assert await execute(worker, run_id) is RunStatus.COMPLETED
-    row = next(row for row in await checkpoints(context.database, run_id) if row["next_nodes"] == ["b"])
-    fork = (await derived(context, "forkRun", checkpointId=row["id"], options={"stepwise": True}))["id"]
+    row = next(row for row in await all_checkpoints(context.database, run_id) if row.next_nodes == ["b"])
+    fork = (await derived(context, "forkRun", checkpointId=row.id, options={"stepwise": True}))["id"]
     assert await execute(worker, fork) is RunStatus.PAUSED
-    head = (await checkpoints(context.database, fork))[-1]
-    assert (head["step"], head["next_nodes"]) == (row["step"] + 1, ["c"])
+    head = (await all_checkpoints(context.database, fork))[-1]
+    assert (head.step, head.next_nodes) == (row.step + 1, ["c"])
 
 
 async def test_a_fork_opens_its_own_waits(
@@ -95,12 +96,12 @@ async def test_a_fork_opens_its_own_waits(
     }
     run_id = await accept_spec(context.database, caller, project, spec)
     assert await execute(worker, run_id) is RunStatus.WAITING
-    row = (await checkpoints(context.database, run_id))[-1]
-    fork = (await derived(context, "forkRun", checkpointId=row["id"]))["id"]
+    row = (await all_checkpoints(context.database, run_id))[-1]
+    fork = (await derived(context, "forkRun", checkpointId=row.id))["id"]
     assert await execute(worker, fork) is RunStatus.WAITING
     open_waits = await context.database.pool.fetch("SELECT run_id FROM waits WHERE settled_seq IS NULL ORDER BY id")
     assert [row["run_id"] for row in open_waits] == [run_id, fork]
-    answered = (await derived(context, "forkRun", checkpointId=row["id"], patch={"q": {"ok": True}}))["id"]
+    answered = (await derived(context, "forkRun", checkpointId=row.id, patch={"q": {"ok": True}}))["id"]
     assert await execute(worker, answered) is RunStatus.COMPLETED
     assert (await run_summary(context.database, answered))[0] == {"yes": 1, "b": 1}
 
@@ -113,12 +114,12 @@ async def test_a_fork_from_a_checkpoint_that_a_rewind_replaced_starts_with_its_o
     async with asyncio.timeout(20):
         executor = await worker.claim(run_id, breakpoints=frozenset({"d"}))
         assert await executor.run() is RunStatus.PAUSED
-    rows = await checkpoints(context.database, run_id)
-    replaced = next(row for row in rows if row["next_nodes"] == ["c"])
-    earlier = next(row for row in rows if row["next_nodes"] == ["b"])
-    await control.resume_run(context, run_id, earlier["id"], None)
+    rows = await all_checkpoints(context.database, run_id)
+    replaced = next(row for row in rows if row.next_nodes == ["c"])
+    earlier = next(row for row in rows if row.next_nodes == ["b"])
+    await control.resume_run(context, run_id, earlier.id, None)
     assert await execute(worker, run_id) is RunStatus.COMPLETED
-    fork = (await derived(context, "forkRun", checkpointId=replaced["id"]))["id"]
+    fork = (await derived(context, "forkRun", checkpointId=replaced.id))["id"]
     assert await execute(worker, fork) is RunStatus.COMPLETED
     _, visits, _, _ = await run_summary(context.database, fork)
     assert visits == {(name, 1): 1 for name in "abcd"}
@@ -157,7 +158,7 @@ async def test_a_fork_to_another_version_is_refused_with_all_reasons_if_it_does_
         "run"
     ]
     assert await execute(worker, run["id"]) is RunStatus.PAUSED
-    checkpoint_id = (await checkpoints(context.database, run["id"]))[-1]["id"]
+    checkpoint_id = (await all_checkpoints(context.database, run["id"]))[-1].id
     longer = await version(workflow, spec("a b c", "a>b b>c"))
     fork = await derived(context, "forkRun", checkpointId=checkpoint_id, versionId=longer)
     assert await execute(worker, fork["id"]) is RunStatus.COMPLETED

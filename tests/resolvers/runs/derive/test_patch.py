@@ -5,8 +5,8 @@ from typing import Any
 from engine.states import RunStatus
 from persistence.caller import Caller
 from resolvers.context import Context
-from tests.executor_worker import ExecutorWorker, accept_spec, edges, node, run_summary
-from tests.resolvers.runs.derive.derived_runs import checkpoints, derived, execute, refused
+from tests.executor_worker import ExecutorWorker, accept_spec, all_checkpoints, edges, node, run_summary
+from tests.resolvers.runs.derive.derived_runs import derived, execute, refused
 from tests.worker.spec_samples import SPECS
 
 
@@ -27,8 +27,8 @@ async def test_a_patch_executes_only_the_dependent_nodes_again(
     }
     run_id = await accept_spec(context.database, caller, project, spec)
     await execute(worker, run_id)
-    row = (await checkpoints(context.database, run_id))[-1]
-    fork = (await derived(context, "forkRun", checkpointId=row["id"], patch={"b": 100}))["id"]
+    row = (await all_checkpoints(context.database, run_id))[-1]
+    fork = (await derived(context, "forkRun", checkpointId=row.id, patch={"b": 100}))["id"]
     states = await context.database.pool.fetch(
         "SELECT node_id, status, message FROM node_states WHERE run_id = $1", fork
     )
@@ -41,8 +41,8 @@ async def test_a_patch_executes_only_the_dependent_nodes_again(
     }
     assert await execute(worker, fork) is RunStatus.COMPLETED
     assert (await run_summary(context.database, fork))[0] == {"d": 103, "e": 3}
-    again = (await checkpoints(context.database, fork))[-1]
-    second = (await derived(context, "forkRun", checkpointId=again["id"], patch={"c": 10}))["id"]
+    again = (await all_checkpoints(context.database, fork))[-1]
+    second = (await derived(context, "forkRun", checkpointId=again.id, patch={"c": 10}))["id"]
     assert await execute(worker, second) is RunStatus.COMPLETED
     assert (await run_summary(context.database, second))[0] == {"d": 111, "e": 11}
 
@@ -58,9 +58,9 @@ async def test_a_patch_in_a_loop_invalidates_the_later_rounds(
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, LOOP)
     await execute(worker, run_id)
-    rows = await checkpoints(context.database, run_id)
-    third = [row for row in rows if row["next_nodes"] == ["h"]][2]
-    fork = (await derived(context, "forkRun", checkpointId=third["id"], patch={"w": 9}))["id"]
+    rows = await all_checkpoints(context.database, run_id)
+    third = [row for row in rows if row.next_nodes == ["h"]][2]
+    fork = (await derived(context, "forkRun", checkpointId=third.id, patch={"w": 9}))["id"]
     assert await execute(worker, fork) is RunStatus.COMPLETED
     output, visits, _, _ = await run_summary(context.database, fork)
     outputs = await context.database.pool.fetch(
@@ -79,7 +79,7 @@ async def test_an_invalid_patch_is_refused_and_creates_no_run(
 ) -> None:
     run_id = await accept_spec(context.database, caller, project, SPECS["launched chain"])
     await execute(worker, run_id)
-    checkpoint_id = (await checkpoints(context.database, run_id))[1]["id"]
+    checkpoint_id = (await all_checkpoints(context.database, run_id))[1].id
     for patch, problem in (
         ({"absent": 1}, ("input.patch.absent", "UNKNOWN_NODE")),
         ({"d": 1}, ("input.patch.d", "NOT_RUN")),

@@ -11,12 +11,12 @@ import pytest
 from engine.events import NodeChange
 from engine.states import NodeStatus, RunStatus
 from persistence.caller import Caller
+from persistence.checkpoints.rewind import rewind
 from persistence.db.database import Database
 from persistence.db.ids import new_id
 from persistence.events import history
 from persistence.problems import Conflict, Invalid, InvalidState, NotFound
 from persistence.runs import node_states, waits
-from persistence.runs.rewind import rewind
 from persistence.runs.run import CommandResult, Run
 from tests.journal_worker import JournalWorker, accept_run
 

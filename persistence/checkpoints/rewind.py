@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.events import NodeChange, NodeState, StatusChange
 from engine.states import NodeStatus, RunStatus, progress_of
 from persistence.caller import Caller
+from persistence.checkpoints.split import split_row
 from persistence.db.tables import checkpoints, node_outputs, pending_writes, runs, waits
 from persistence.events import history
 from persistence.events.history import Checkpoint
@@ -37,6 +38,8 @@ async def rewind(
     """
     run = await lock_paused(connection, caller, run_id)
     checkpoint = await _checkpoint(connection, caller, run, checkpoint_id)
+    if checkpoint.is_derived:
+        await split_row(connection, checkpoint)
     before = await _restored(connection, caller, run, checkpoint)
     result = await change_status(
         connection,
