@@ -26,6 +26,7 @@ from engine.errors import NodeFailure
 from engine.events import Usage
 from engine.sdk.node import (
     ERROR_PORT,
+    ConfigWarning,
     NodeConfig,
     NodeContext,
     NodeType,
@@ -49,6 +50,7 @@ __all__ = [
     "JSON",
     "ChildRun",
     "ChildRuns",
+    "ConfigWarning",
     "LogLevel",
     "NodeConfig",
     "NodeContext",

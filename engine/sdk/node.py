@@ -171,6 +171,19 @@ class NodeContext(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ConfigWarning:
+    """Something in a valid config that will probably not work as its author expects.
+
+    `path` leads to the field in the config. `line` and `column` count from 1 in its text.
+    """
+
+    path: tuple[str | int, ...]
+    message: str
+    line: int | None = None
+    column: int | None = None
+
+
 class PortUndecided(Exception):
     """An output does not determine by which of its `ports` a node leaves.
 
@@ -247,6 +260,10 @@ class NodeType(Generic[ConfigT]):
         if not ports:
             return None
         raise PortUndecided(ports)
+
+    def warnings_of(self, config: ConfigT) -> Iterable[ConfigWarning]:
+        """Find what in a valid config will probably not work. Nothing is executed."""
+        return ()
 
     async def execute(self, config: ConfigT, ctx: NodeContext) -> Outcome:
         """Run one attempt of a node.

@@ -87,7 +87,12 @@ def check_config(
     for problem in _nested_problems(kind, raw, join_path(path, "config"), types):
         yield replace(problem, node_id=node_id)
     try:
-        return kind.Config.model_validate(raw)
+        config = kind.Config.model_validate(raw)
+        for found in kind.warnings_of(config):
+            place = join_path(path, "config", *found.path)
+            problem = FieldProblem(place, "UNSUPPORTED", found.message, Severity.WARNING, node_id)
+            yield replace(problem, line=found.line, column=found.column)
+        return config
     except ValidationError as error:
         yield from _config_problems(error, join_path(path, "config"), raw, node_id)
     except Exception as fault:  # raised by a validator of a third-party package

@@ -3,6 +3,8 @@
 Modules:
     node: the config and the node type.
     sandbox: one call in a sandbox process, with its limits and its printed lines.
+    corrections: corrects functions of the sandbox's Python that differ from CPython.
+    limitations: finds in the source what the sandbox's Python lacks.
     source: reads the source without running it: syntax, parameters, positions.
     tools: calls of catalog tools by the code.
     output: checks the returned value inside the sandbox.

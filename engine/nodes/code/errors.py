@@ -1,7 +1,6 @@
 """Maps errors of the sandbox to NodeFailures: the exceeded limit, or the exception and its line."""
 
 import ast
-import builtins
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from pydantic_monty import (
 )
 
 from engine.errors import NodeFailure
-from engine.nodes.code.source import lines_where
+from engine.nodes.code.source import has_other_arguments, lines_where
 from engine.types import JSON
 
 MAX_MESSAGE = 2000
@@ -71,7 +70,7 @@ def _raised(error: MontyRuntimeError | MontySyntaxError, code: str, text: str, *
     position, lines = _position(error, code), None
     if _ONE_ARGUMENT in text:
         text = "an exception takes at most one string here: write `ValueError(str(…))`"
-        lines = lines_where(code, _has_other_arguments)
+        lines = lines_where(code, has_other_arguments)
     elif _NOTHING_TO_RAISE in text:
         lines = lines_where(code, _is_bare_raise)
     if lines is not None:
@@ -85,25 +84,15 @@ def _raised(error: MontyRuntimeError | MontySyntaxError, code: str, text: str, *
     return NodeFailure("CODE", f"{where}{text}"[:MAX_MESSAGE], retryable=is_retryable, details=position)
 
 
-def _has_other_arguments(node: ast.AST) -> bool:
-    """Return whether this call makes an exception with something else than one string."""
-    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
-        return False
-    kind = getattr(builtins, node.func.id, None)
-    if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-        return False
-    argument = node.args[0] if len(node.args) == 1 and not node.keywords else None
-    is_text = isinstance(argument, ast.JoinedStr | ast.Call) or isinstance(getattr(argument, "value", None), str)
-    return bool(node.args or node.keywords) and not is_text
-
-
 def _is_bare_raise(node: ast.AST) -> bool:
     return isinstance(node, ast.Raise) and node.exc is None
 
 
 def _position(error: MontyRuntimeError | MontySyntaxError, code: str) -> dict[str, JSON] | None:
     """Return the innermost position in the author's code, if the traceback has one."""
-    frames = [frame for frame in error.traceback() if frame.line <= code.count("\n") + 1]
+    frames = error.traceback()
+    # The corrections are a source of their own, and the call of `process` follows the author's code.
+    frames = [one for one in frames if one.filename == frames[0].filename and one.line <= code.count("\n") + 1]
     if not frames:
         return None
     return {"line": frames[-1].line, "column": frames[-1].column, "function": frames[-1].function_name}

@@ -8,9 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
 from engine.nodes.code.errors import SandboxLimits
+from engine.nodes.code.limitations import limitations
 from engine.nodes.code.sandbox import run_code
 from engine.nodes.code.source import check_arguments, process_of
-from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
+from engine.sdk.node import ConfigWarning, NodeConfig, NodeContext, NodeType, Output
 from engine.types import JSON
 
 MAX_CODE = 256 * 1024
@@ -86,6 +87,9 @@ class CodeNode(NodeType[CodeConfig]):
         "code": "def process(value):\n    return {'double': value * 2}",
         "input_mapping": {"value": "{{ input.value }}"},
     }
+
+    def warnings_of(self, config: CodeConfig) -> list[ConfigWarning]:
+        return limitations(config.code)
 
     async def execute(self, config: CodeConfig, ctx: NodeContext) -> Output:
         arguments = ctx.render(config.input_mapping)

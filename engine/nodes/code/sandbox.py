@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pydantic_monty import AsyncMonty, AsyncMontySession, MontyError, MontyRuntimeError
 
 from engine.errors import NodeFailure
+from engine.nodes.code.corrections import corrected
 from engine.nodes.code.errors import SandboxLimits, failure, timeout_failure
 from engine.nodes.code.output import ARGUMENTS, json_failure, with_call
 from engine.nodes.code.tools import feed, tools_in
@@ -72,8 +73,11 @@ async def _call(
     ctx: NodeContext,
     failures: list[NodeFailure],
 ) -> JSON:
+    source, prelude = corrected(code)
     try:
-        return await feed(session, with_call(code), {ARGUMENTS: arguments}, printer.write, tools, ctx, failures)
+        if prelude is not None:
+            await session.feed_run(prelude)
+        return await feed(session, with_call(source), {ARGUMENTS: arguments}, printer.write, tools, ctx, failures)
     except MontyRuntimeError as error:
         if failed := await json_failure(session, error, code):
             raise failed from error

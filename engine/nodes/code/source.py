@@ -1,6 +1,7 @@
 """Reads the author's Python without running it: syntax, parameters of `process`, positions."""
 
 import ast
+import builtins
 import warnings
 from collections.abc import Callable, Collection
 from functools import lru_cache
@@ -35,7 +36,7 @@ def process_of(code: str) -> ast.FunctionDef | None:
     Raises:
         PydanticCustomError: The source cannot be parsed, or does not define `process`.
     """
-    module = _parse(code)
+    module = parse_source(code)
     if returned := _return_outside(module):
         raise source_error("`return` outside of a function", returned.lineno, returned.col_offset + 1)
     for statement in reversed(module.body):
@@ -70,11 +71,16 @@ def check_arguments(process: ast.FunctionDef, names: Collection[str]) -> None:
 def lines_where(code: str, matches: Callable[[ast.AST], bool]) -> list[int]:
     """Return the lines of the matching nodes of the syntax tree. The source must be valid."""
     return sorted(
-        {node.lineno for node in ast.walk(_parse(code)) if isinstance(node, ast.expr | ast.stmt) and matches(node)}
+        {
+            node.lineno
+            for node in ast.walk(parse_source(code))
+            if isinstance(node, ast.expr | ast.stmt) and matches(node)
+        }
     )
 
 
-def _parse(code: str) -> ast.Module:
+def parse_source(code: str) -> ast.Module:
+    """Parse a source. Raises PydanticCustomError with the position."""
     try:
         with _parse_lock, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -98,3 +104,15 @@ def _return_outside(module: ast.Module) -> ast.Return | None:
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             stack.extend(ast.iter_child_nodes(node))
     return None
+
+
+def has_other_arguments(node: ast.AST) -> bool:
+    """Return whether this call makes an exception with something else than one string."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+        return False
+    kind = getattr(builtins, node.func.id, None)
+    if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+        return False
+    argument = node.args[0] if len(node.args) == 1 and not node.keywords else None
+    is_text = isinstance(argument, ast.JoinedStr | ast.Call) or isinstance(getattr(argument, "value", None), str)
+    return bool(node.args or node.keywords) and not is_text

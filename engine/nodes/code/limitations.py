@@ -1,0 +1,162 @@
+"""Finds in the author's source what the sandbox's Python lacks, without running it.
+
+docs/spec.md lists it for authors. The tests compare the lists here with the sandbox itself.
+"""
+
+import ast
+import builtins
+import re._parser as sre  # type: ignore[import-not-found]
+from collections.abc import Iterator
+
+from engine.nodes.code.source import has_other_arguments, parse_source
+from engine.sdk.node import ConfigWarning
+
+# fmt: off
+MODULES = frozenset({
+    "asyncio", "base64", "binascii", "bisect", "collections", "copy", "csv", "dataclasses", "datetime", "decimal",
+    "functools", "hashlib", "itertools", "json", "math", "os", "os.path", "pathlib", "random", "re", "sys", "time",
+    "typing", "unicodedata",
+})
+"""The modules that the sandbox has."""
+MISSING_BUILTINS = frozenset({
+    "aiter", "anext", "ascii", "breakpoint", "bytearray", "callable", "classmethod", "compile", "delattr", "dir",
+    "exit", "globals", "help", "input", "issubclass", "memoryview", "quit", "staticmethod", "super", "vars",
+    "__import__",
+})
+MISSING_METHODS = frozenset({
+    "as_integer_ratio", "bit_count", "bit_length", "difference_update", "format_map", "from_bytes", "fromhex",
+    "fromtimestamp", "intersection_update", "is_integer", "maketrans", "subn", "symmetric_difference_update",
+    "to_bytes", "translate",
+})
+"""Methods of built-in types that the sandbox lacks, where no other type has a method of the name."""
+# fmt: on
+_SYNTAX: dict[type[ast.AST], str] = {
+    ast.Yield: "`yield`: build a list and return it",
+    ast.YieldFrom: "`yield from`: build a list and return it",
+    ast.Delete: "`del`: use `d.pop(key)`, or assign a new value",
+    ast.AsyncFor: "`async for`",
+    ast.AsyncWith: "`async with`",
+}
+if (try_star := getattr(ast, "TryStar", None)) is not None:
+    _SYNTAX[try_star] = "`except*`"
+_BUILT_IN_TYPES = frozenset(["bytes", "dict", "float", "int", "list", "set", "str", "tuple"])
+_UNBOUND = frozenset(["fromkeys", "fromhex"])
+_CALLS_ITS_ARGUMENT = frozenset(["filter", "map", "reduce", "sorted", "max", "min"])
+_EMPTY_MATCHES = frozenset(["findall", "finditer", "split", "sub", "subn"])
+
+
+def limitations(code: str) -> list[ConfigWarning]:
+    """Return what in a source the sandbox lacks or does in another way than CPython, in its order."""
+    module = parse_source(code)
+    functions = {node.name for node in ast.walk(module) if isinstance(node, ast.FunctionDef)}
+    defined = functions | {node.id for node in ast.walk(module) if isinstance(node, ast.Name) and _is_stored(node)}
+    found = [
+        (node.lineno, node.col_offset + 1, text)
+        for node in ast.walk(module)
+        if isinstance(node, ast.stmt | ast.expr)
+        for text in (*_statement(node), *_name(node, defined), *_call(node, functions, code), *_literal(node))
+    ]
+    return [
+        ConfigWarning(("code",), f"{text} (line {line})", line, column) for line, column, text in sorted(set(found))
+    ]
+
+
+def _is_stored(node: ast.Name) -> bool:
+    return isinstance(node.ctx, ast.Store)
+
+
+def _lacks(what: str) -> str:
+    return f"the sandbox's Python lacks {what}"
+
+
+def _statement(node: ast.AST) -> Iterator[str]:
+    if type(node) in _SYNTAX:
+        yield _lacks(_SYNTAX[type(node)])
+    elif isinstance(node, ast.ClassDef):
+        if node.bases or node.keywords:
+            yield _lacks("inheritance and metaclasses: raise a built-in exception, or write the class without a base")
+        for method in node.body:
+            if isinstance(method, ast.FunctionDef) and method.decorator_list:
+                yield _lacks("decorators of methods, such as `property` and `staticmethod`")
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or "."]
+        for name in names:
+            if name not in MODULES:
+                yield _lacks(f"the module `{name}`; it has {', '.join(sorted(MODULES))}")
+        if isinstance(node, ast.ImportFrom) and node.module == "re" and _EMPTY_MATCHES & {a.name for a in node.names}:
+            yield "write `import re` and `re.sub(…)`, so that Treadle can check the pattern: some results differ from Python"
+
+
+def _name(node: ast.AST, defined: set[str]) -> Iterator[str]:
+    if isinstance(node, ast.Name) and node.id in MISSING_BUILTINS and node.id not in defined:
+        yield _lacks(f"`{node.id}`")
+    elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        kind, method = node.value.id, node.attr
+        if (
+            kind in _BUILT_IN_TYPES
+            and kind not in defined
+            and method not in _UNBOUND
+            and hasattr(getattr(builtins, kind), method)
+        ):
+            yield _lacks(f"`{kind}.{method}` as a function: write `lambda value: value.{method}(…)`")
+
+
+def _call(node: ast.AST, functions: set[str], code: str) -> Iterator[str]:
+    if not isinstance(node, ast.Call):
+        return
+    if has_other_arguments(node):
+        yield _lacks("exceptions with other arguments than one string: write `ValueError(str(…))`")
+    if isinstance(node.func, ast.Name):
+        if node.func.id == "next" and node.args and isinstance(node.args[0], ast.GeneratorExp):
+            yield _lacks("generators: a generator expression is a list, so write `next(iter([… for …]), None)`")
+        if node.func.id in _CALLS_ITS_ARGUMENT:
+            values = [*node.args[:1], *(keyword.value for keyword in node.keywords if keyword.arg == "key")]
+            for value in values:
+                if isinstance(value, ast.Attribute) and _is_method(value):
+                    yield _lacks(f"methods as values: write `lambda value: ….{value.attr}(value)`")
+    elif isinstance(node.func, ast.Attribute):
+        if node.func.attr in MISSING_METHODS:
+            yield _lacks(f"the method `{node.func.attr}`")
+        yield from _regex(node, node.func, functions, code)
+
+
+def _is_method(node: ast.Attribute) -> bool:
+    owner = node.value.id if isinstance(node.value, ast.Name) else ""
+    return owner not in _BUILT_IN_TYPES | MODULES and any(hasattr(kind, node.attr) for kind in (str, list, dict, set))
+
+
+def _regex(node: ast.Call, function: ast.Attribute, functions: set[str], code: str) -> Iterator[str]:
+    if not (isinstance(function.value, ast.Name) and function.value.id == "re"):
+        return
+    if function.attr == "sub" and len(node.args) > 1:
+        replacement = node.args[1]
+        if isinstance(replacement, ast.Lambda) or (isinstance(replacement, ast.Name) and replacement.id in functions):
+            yield _lacks("functions as the replacement of `re.sub`: loop over `re.finditer`")
+    pattern = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
+    is_used_later = function.attr == "compile" and any(f".{name}(" in code for name in _EMPTY_MATCHES)
+    if (
+        isinstance(pattern, str)
+        and (function.attr in _EMPTY_MATCHES or is_used_later)
+        and _matches_empty_and_more(pattern)
+    ):
+        yield (
+            f"the pattern {pattern!r} also matches the empty text, for which results differ from Python: "
+            "let it match at least one character, such as `+` for `*`"
+        )
+
+
+def _matches_empty_and_more(pattern: str) -> bool:
+    try:
+        low, high = sre.parse(pattern).getwidth()
+    except (sre.error, RecursionError, OverflowError):
+        return False
+    return bool(low == 0 and high > 0)
+
+
+def _literal(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Dict):
+        keys = [key.value for key in node.keys if isinstance(key, ast.Constant)]
+        for key in keys:
+            if any(key == other and type(key) is not type(other) for other in keys):
+                yield f"equal keys of different types, such as {key!r} here: Python keeps the first one, the sandbox the last"
+                return
