@@ -125,6 +125,9 @@ its attempt again.
 """
 
 
+_WITH_FRACTION = frozenset(NodeStatus) - EXECUTED - {NodeStatus.SKIPPED}
+
+
 class ProgressCounter:
     """The progress of a run: the mean over the nodes that it can still reach.
 
@@ -146,14 +149,22 @@ class ProgressCounter:
     def set(self, node_id: str, status: NodeStatus, fraction: float = 0.0, *, ends_run: bool = False) -> None:
         """Record the status and the progress of a node. `ends_run`: its failure ends the run."""
         before = self._statuses.get(node_id)
-        self._executed += (status in EXECUTED) - (before in EXECUTED)
-        self._skipped += (status is NodeStatus.SKIPPED) - (before is NodeStatus.SKIPPED)
         self._statuses[node_id] = status
-        self._fractions.pop(node_id, None)
-        if ends_run and status is NodeStatus.FAILED:
+        self._count(before, -1)
+        self._count(status, 1)
+        if self._fractions:
+            self._fractions.pop(node_id, None)
+        if status is NodeStatus.FAILED and ends_run:
             self._fractions[node_id] = fraction - 1.0
-        elif fraction and status not in EXECUTED and status is not NodeStatus.SKIPPED:
+        elif fraction and status in _WITH_FRACTION:
             self._fractions[node_id] = fraction
+
+    def _count(self, status: NodeStatus | None, change: int) -> None:
+        # By identity: each event of each run comes here, and the hash of an enum is a Python call.
+        if status is NodeStatus.COMPLETED or status is NodeStatus.FAILED:
+            self._executed += change
+        elif status is NodeStatus.SKIPPED:
+            self._skipped += change
 
     @property
     def value(self) -> float:

@@ -78,9 +78,9 @@ def edges_after(
     Returns:
         None if `port` and `visits` say it all; see `edge_visits`.
     """
-    implied = {edge.index for edge in out if leaves_by(edge.port, port)}
-    if visits == 1 and taken == implied:
+    if visits == 1 and all(leaves_by(edge.port, port) == (edge.index in taken) for edge in out):
         return None
+    implied = {edge.index for edge in out if leaves_by(edge.port, port)}
     counts = {one.edge: one.visits for one in earlier or ()}
     for index in taken:
         counts[index] = counts.get(index, 0) + 1

@@ -45,12 +45,26 @@ class RunState:
         record = self.records.get(node_id)
         return NodeState(self.run_id, node_id, **{"visits": record.visits if record else 0, **changes})
 
-    def visit_state(self, node_id: str, visits: int) -> NodeState:
-        """Return the state of a node if it is of this visit; else a new state for this visit."""
+    def begun_visit(self, node_id: str, visits: int) -> NodeState | None:
+        """Return the state of a node if this visit has begun and not ended."""
         state = self.node_states.get(node_id)
-        if state is not None and state.visits == visits and state.status not in EXECUTED:
-            return state
-        return NodeState(self.run_id, node_id, visits=visits, edges=self.earlier_edges(node_id))
+        return state if state is not None and state.visits == visits and state.status not in EXECUTED else None
+
+    def visit_state(self, node_id: str, visits: int, started_at: datetime, **changes: Any) -> NodeState:
+        """Return the state of a visit with some changes, without storing it.
+
+        Args:
+            node_id: The node.
+            visits: The number of the visit.
+            started_at: When the visit has begun, if it begins with this state.
+            changes: Fields of the state.
+        """
+        before = self.begun_visit(node_id, visits)
+        if before is not None:
+            return replace(before, started_at=before.started_at or started_at, **changes)
+        if "edges" not in changes:
+            changes["edges"] = self.earlier_edges(node_id)
+        return NodeState(self.run_id, node_id, visits=visits, started_at=started_at, **changes)
 
     def earlier_edges(self, node_id: str) -> tuple[EdgeVisits, ...] | None:
         """Return the edges that a node has taken so far, for a state of its next visit or skip."""

@@ -218,16 +218,16 @@ class NodeScheduler:
     ) -> Sequence[Write]:
         """Open a wait. The node settles when it ends, and delays only the nodes behind it."""
         wait = self.waits.open(node.id, record.visits, outcome, node_input)
-        state = self.state.visit_state(node.id, record.visits)
-        waiting = replace(
-            state,
+        state = self.state.visit_state(
+            node.id,
+            record.visits,
+            result.started_at,
             status=NodeStatus.WAITING,
             attempt=result.attempts,
             input=node_input,
             message=_wait_message(wait),
-            started_at=state.started_at or result.started_at,
         )
-        self.state.add_change(waiting, result.ended_at)
+        self.state.add_change(state, result.ended_at)
         self.state.set_record(node.id, record.evolve(status=NodeStatus.WAITING))
         return self._cancel_superfluous()
 
@@ -237,16 +237,9 @@ class NodeScheduler:
         """Open the wait for the next attempt. Its number and its time are durable with the failure."""
         self.waits.open_backoff(node.id, record.visits, pause_s)
         message = f"attempt {result.attempts} failed: {error.message}; the next begins in {pause_s:g} s"
-        state = self.state.visit_state(node.id, record.visits)
-        retrying = replace(
-            state,
-            status=NodeStatus.RETRYING,
-            attempt=result.attempts,
-            error=error,
-            message=message,
-            started_at=state.started_at or result.started_at,
-        )
-        self.state.add_change(retrying, result.ended_at)
+        changes = {"status": NodeStatus.RETRYING, "attempt": result.attempts, "error": error, "message": message}
+        state = self.state.visit_state(node.id, record.visits, result.started_at, **changes)
+        self.state.add_change(state, result.ended_at)
         self.state.set_record(node.id, record.evolve(status=NodeStatus.RETRYING))
         return ()
 
@@ -345,18 +338,20 @@ class NodeScheduler:
         port: str | None,
         edges: tuple[EdgeVisits, ...] | None,
     ) -> None:
-        state = self.state.visit_state(node.id, record.visits)
-        ended = replace(
-            state,
+        before = self.state.begun_visit(node.id, record.visits)
+        failed_progress = 0.0 if before is None else before.progress
+        ended = self.state.visit_state(
+            node.id,
+            record.visits,
+            result.started_at,
             status=NodeStatus.FAILED if error else NodeStatus.COMPLETED,
             attempt=result.attempts,
             message=None,
-            progress=state.progress if error else 1.0,
+            progress=failed_progress if error else 1.0,
             input=node_input,
             output=output,
             has_output=True,
             error=error,
-            started_at=state.started_at or result.started_at,
             completed_at=result.ended_at,
             port=port,
             edges=edges,

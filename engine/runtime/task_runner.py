@@ -72,19 +72,19 @@ class TaskRunner:
             node: The node.
             record: Its record in this visit.
         """
-        state = self._state.visit_state(node.id, record.visits)
-        running = replace(
-            state,
+        state = self._state.visit_state(
+            node.id,
+            record.visits,
+            datetime.now(UTC),
             status=NodeStatus.RUNNING,
             attempt=record.attempt,
             progress=0.0,
             message=None,
             partial_output=None,
             error=None,
-            started_at=state.started_at or datetime.now(UTC),
             completed_at=None,
         )
-        self._state.add_change(running)
+        self._state.add_change(state)
         self._scheduled.append((node, record))
 
     def retry(self, node: PlanNode) -> None:
