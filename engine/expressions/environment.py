@@ -136,7 +136,7 @@ def evaluate(expression: str, scope: Mapping[str, Any]) -> JSON:
     code = parse(expression, expression=True)
     names = _visible(code, scope)
     source = as_expression(expression)
-    lowered = unchanged(source)
+    lowered: Lowered | None = None
     try:
         lowered = lower_expression(source)
         value = _ENVIRONMENT.eval_expr(lowered.source, **names)
@@ -176,7 +176,7 @@ def _render_text(text: str, scope: Mapping[str, Any]) -> JSON:
     if problems := unavailable_statements(code):
         raise ExpressionError(*problems[0])
     _output.size = 0
-    lowered = unchanged(text)
+    lowered: Lowered | None = None
     try:
         lowered = lower_template(text)
         names = _visible(code, scope)
@@ -202,9 +202,9 @@ def _collect_results(text: str, names: dict[str, Any], rendered: str) -> None:
         collect(rendered)
 
 
-def _failure(error: Exception, text: str, lowered: Lowered, code: TemplateCode) -> ExpressionError:
+def _failure(error: Exception, text: str, lowered: Lowered | None, code: TemplateCode) -> ExpressionError:
     """Convert an exception. If the text names secrets, the message contains no value."""
-    converted = expression_error(error, text, lowered, FUEL)
+    converted = expression_error(error, text, lowered or unchanged(text), FUEL)
     return without_values(error, converted) if code.secrets and is_collecting() else converted
 
 

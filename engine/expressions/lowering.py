@@ -81,12 +81,12 @@ class Lowered:
 
 def lower_expression(source: str) -> Lowered:
     """Lower an expression, which has no braces around it. Raises RecursionError."""
-    return _lower_cached(source, True) if _AFFECTED.search(source) else unchanged(source)
+    return (_cached if len(source) <= MAX_CACHED else _cached_long)(source, True)
 
 
 def lower_template(text: str) -> Lowered:
     """Lower the expressions and statements of a template. Raises RecursionError."""
-    return _lower_cached(text, False) if _AFFECTED.search(text) else unchanged(text)
+    return (_cached if len(text) <= MAX_CACHED else _cached_long)(text, False)
 
 
 def unchanged(text: str) -> Lowered:
@@ -95,6 +95,8 @@ def unchanged(text: str) -> Lowered:
 
 
 def _lower(text: str, is_expression: bool) -> Lowered:
+    if not _AFFECTED.search(text):
+        return unchanged(text)
     pieces: list[_SourcePart] = []
     places: list[tuple[Span, ...]] = []
     at = 0
@@ -120,10 +122,6 @@ def _joined(parts: list[_SourcePart], places: tuple[tuple[Span, ...], ...]) -> L
         follows = -1 if part.is_inserted else part.origin + len(part.text)
         length += len(part.text)
     return Lowered("".join(part.text for part in parts), places, tuple(starts), tuple(origins))
-
-
-def _lower_cached(text: str, is_expression: bool) -> Lowered:
-    return (_cached if len(text) <= MAX_CACHED else _cached_long)(text, is_expression)
 
 
 _cached = lru_cache(maxsize=2048)(_lower)
