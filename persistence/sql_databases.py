@@ -89,7 +89,7 @@ class SqlPools:
             if name not in self._pools:
                 url = dsn(expand_variables(self._configs[name].url))
                 self._pools[name] = await asyncpg.create_pool(
-                    url, min_size=0, max_size=CONNECTIONS, timeout=CONNECT_S, init=_set_codecs
+                    url, min_size=0, max_size=CONNECTIONS, timeout=CONNECT_S, init=_set_codecs, reset=_reset
                 )
             return self._pools[name]
 
@@ -108,12 +108,43 @@ async def open_databases(configs: Mapping[str, SqlDatabase]) -> AsyncIterator[Sq
         await databases.close()
 
 
+_SUPERUSER = "SELECT rolname FROM pg_roles WHERE rolname = current_user AND rolsuper"
+
+
+async def find_role_problems(configs: Mapping[str, SqlDatabase]) -> dict[str, str]:
+    """Connect to each database, and check that its role is not a superuser.
+
+    Returns:
+        What is wrong, and what to do about it, by the name of the database.
+    """
+    problems = {}
+    for name, config in configs.items():
+        try:
+            connection = await asyncpg.connect(dsn(expand_variables(config.url)), timeout=CONNECT_S)
+        except (*_TRANSIENT, CatalogError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            problems[name] = f"cannot be reached: {_message_of(error)}"
+            continue
+        try:
+            superuser = await connection.fetchval(_SUPERUSER)
+        finally:
+            await connection.close()
+        if superuser is not None:
+            advice = "use a role that may only SELECT what authors may see"
+            problems[name] = f"the role {superuser!r} is a superuser, whose queries can do anything: {advice}"
+    return problems
+
+
 Connection = asyncpg.Connection | PoolConnectionProxy
 
 
 async def _set_codecs(connection: asyncpg.Connection) -> None:
     for kind in _AS_TEXT:
         await connection.set_type_codec(kind, schema="pg_catalog", encoder=_as_text, decoder=str, format="text")
+
+
+async def _reset(connection: asyncpg.Connection) -> None:
+    """Reset the session of a connection that returns to its pool. RESET ALL leaves the role."""
+    await connection.execute(f"{connection.get_reset_query()}\nRESET SESSION AUTHORIZATION; RESET ROLE;")
 
 
 def _as_text(value: JSON) -> str:
@@ -125,7 +156,7 @@ async def _read(
 ) -> list[JSON]:
     rows: list[JSON] = []
     size = 0
-    async with connection.transaction(readonly=True):
+    async with _rolled_back(connection):
         await connection.execute(f"SET LOCAL statement_timeout = {int(config.timeout_s * 1000)}")
         async for (row,) in (await _prepare(connection, query, limit)).cursor(*parameters, prefetch=BATCH):
             if row is None:
@@ -135,6 +166,20 @@ async def _read(
                 raise ToolFailed(f"the rows are larger than {MAX_BYTES // 1024 // 1024} MiB; ask for fewer")
             rows.append(_parse(row))
     return rows
+
+
+@asynccontextmanager
+async def _rolled_back(connection: Connection) -> AsyncIterator[None]:
+    """Run a READ ONLY transaction and roll it back.
+
+    So no setting, role or notification of a query is left for the next one.
+    """
+    transaction = connection.transaction(readonly=True)
+    await transaction.start()
+    try:
+        yield
+    finally:
+        await transaction.rollback()
 
 
 def _parse(row: str) -> JSON:

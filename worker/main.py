@@ -36,6 +36,7 @@ from persistence.db.transient import DATABASE_ERRORS, UnavailableAtStart, connec
 from persistence.feed.pubsub import ChannelReader
 from persistence.journal.journal import PostgresJournal
 from persistence.maintenance.presence import Presence
+from persistence.queue.arq_pool import open_arq, read_job, write_job
 from persistence.queue.notifier import POLL_QUEUE, TIMEOUT_S, Notifier
 from persistence.runs.children import Children
 from persistence.runs.map_items import MapItemStore
@@ -155,7 +156,7 @@ async def _open_stores(stack: AsyncExitStack, settings: Settings) -> _Stores:
     database_url, redis_url = _required(settings.database_url), _required(settings.redis_url)
     database = await connect_at_start(lambda: Database.open(database_url, Deadlines(*settings.deadlines)))
     stack.push_async_callback(database.close)
-    redis, arq_redis = Redis.from_url(redis_url), ArqRedis.from_url(redis_url)
+    redis, arq_redis = Redis.from_url(redis_url), open_arq(redis_url)
     stack.push_async_callback(redis.aclose)
     lifeline = await connect_at_start(lambda: create_pool(database_url, size=2))
     stack.push_async_callback(lifeline.close)
@@ -280,6 +281,8 @@ def _arq(runner: Runner, redis: ArqRedis, settings: Settings) -> Worker:
         queue_name=settings.queue_name,
         handle_signals=False,
         poll_delay=POLL_S,
+        job_serializer=write_job,
+        job_deserializer=read_job,
         log_results=False,
     )
 

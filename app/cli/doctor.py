@@ -12,7 +12,7 @@ import httpx
 from rich.console import Console
 
 from app.cli.rotate_key import check_secrets
-from app.embedded.servers import data_dir_problem, in_use
+from app.embedded.servers import data_dir_problem, in_use, readable_by_others
 from app.errors import StoreError
 from app.http_client import plain_client
 from app.preflight import describe_postgres, describe_redis, postgres_version, redis_version
@@ -24,6 +24,7 @@ from engine.time_zones import describe
 from engine.tools.catalog import open_tools
 from engine.tools.sql import sql_tools
 from persistence.db.migrate import is_outdated
+from persistence.sql_databases import find_role_problems
 from web.site import DIST
 
 CheckResult = tuple[bool, str]
@@ -51,6 +52,7 @@ async def run_checks(settings: Settings) -> bool:
         ("node types", _types),
         ("catalog", _catalog),
         ("tools", _tools),
+        ("databases", _sql_databases),
         ("models", _models),
         ("secrets", check_secrets),
     ]
@@ -87,6 +89,8 @@ async def _settings(_: Settings) -> CheckResult:
 async def _data(settings: Settings) -> CheckResult:
     if settings.database_url is not None and settings.redis_url is not None:
         return True, "not used: TREADLE_DATABASE_URL and TREADLE_REDIS_URL are set"
+    if files := readable_by_others(settings.data_dir):
+        return False, f"other users may read {', '.join(map(str, files))}: `chmod 600` them"
     if in_use(settings.data_dir) is not None:
         return True, f"{settings.data_dir.absolute()}, in use by a running `treadle up`"
     problem = data_dir_problem(settings.data_dir)
@@ -168,6 +172,18 @@ async def _tools(settings: Settings) -> CheckResult:
     broken = [f"{info.name}: {info.problem}" for info in infos if info.problem]
     usable = f"{len(infos) - len(broken)} usable"
     return not broken, f"{usable}; {'; '.join(broken)}" if broken else usable
+
+
+async def _sql_databases(settings: Settings) -> CheckResult:
+    """Connect to the databases of the tools `sql:<name>`, and report roles that may do anything."""
+    try:
+        catalog = read_catalog(settings.catalog_file)
+    except CatalogError:
+        return True, "not checked: correct the catalog first"
+    problems = await find_role_problems(catalog.sql)
+    if problems:
+        return False, "; ".join(f"sql:{name}: {problem}" for name, problem in problems.items())
+    return True, f"{len(catalog.sql)} usable"
 
 
 async def _models(settings: Settings) -> CheckResult:

@@ -76,6 +76,8 @@ def server(
     _check_stores(settings, gate)
     try:
         bound = listen(settings) if listener is None else socket.socket(fileno=listener)
+        # It was inherited. No child process of this one may answer requests.
+        bound.set_inheritable(False)
     except CannotStartError as error:
         sys.exit(f"treadle: {error}")
     config = uvicorn.Config(

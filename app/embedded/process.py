@@ -5,6 +5,7 @@ started by the main thread, because the kernel ends a child when the thread that
 """
 
 import asyncio
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -44,7 +45,7 @@ class StoreProcess:
 
     def launch(self) -> None:
         """Start the process without waiting for it."""
-        with self.log.open("ab") as output:
+        with open(self.log, "ab", opener=_open_private) as output:
             self._process = start(self.program, output)
 
     def wait(self) -> None:
@@ -135,3 +136,10 @@ def running(store: StoreProcess) -> Iterator[StoreProcess]:
     with launched(store):
         store.wait()
         yield store
+
+
+def _open_private(path: str, flags: int) -> int:
+    """Open a file that only this user may read, also if an older release has created it."""
+    descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return descriptor

@@ -181,6 +181,13 @@ def data_dir_problem(data_dir: Path) -> str | None:
     return None
 
 
+def readable_by_others(data_dir: Path) -> list[Path]:
+    """Return the files directly in a data folder that other users of this machine may read."""
+    if not data_dir.is_dir():
+        return []
+    return sorted(path for path in data_dir.iterdir() if path.is_file() and path.stat().st_mode & 0o077)
+
+
 @contextmanager
 def _locked(path: Path, name: str) -> Iterator[int]:
     """Hold a file lock for the duration of the block, and yield its file descriptor.

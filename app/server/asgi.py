@@ -33,6 +33,7 @@ from persistence.db.database import Database
 from persistence.db.deadlines import Deadlines
 from persistence.db.transient import connect_at_start
 from persistence.feed.feed import Feed
+from persistence.queue.arq_pool import open_arq
 from persistence.queue.notifier import Notifier
 from persistence.secrets.key_source import KeySource
 from persistence.secrets.resolver import open_secrets
@@ -78,7 +79,7 @@ class ServerApp:
         async with AsyncExitStack() as stack:
             self.database = await connect_at_start(self._open_database)
             stack.push_async_callback(self.database.close)
-            self.redis = ArqRedis.from_url(_required(self._settings.redis_url))
+            self.redis = open_arq(_required(self._settings.redis_url))
             stack.push_async_callback(self.redis.aclose)
             self.feed = Feed(self.database, self.redis)
             stack.push_async_callback(self.feed.close)

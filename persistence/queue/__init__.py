@@ -1,6 +1,7 @@
 """The queue of runs in Postgres: claims, leases, and notifications over Redis.
 
 Modules:
+    arq_pool: The connections of arq, with JSON as the format of jobs.
     claims: Claims QUEUED runs for a worker, in a fair order.
     leases: Renews leases, and reads the intents of leased runs.
     notifier: Notifies workers of queued runs and of new intents.

@@ -11,7 +11,7 @@ from engine.catalog_file import SqlDatabase
 from engine.errors import NodeFailure
 from engine.tools.catalog import Tools
 from engine.tools.sql import sql_tools
-from persistence.sql_databases import SqlPools, open_databases
+from persistence.sql_databases import SqlPools, find_role_problems, open_databases
 from tests.engine.node_runner import NodeHarness
 
 SETUP = """
@@ -180,3 +180,40 @@ async def test_more_queries_than_connections_all_succeed(database_url: str) -> N
         assert isinstance(databases, SqlPools)
         result = await asyncio.gather(*(databases.read("shop", f"SELECT {n} AS n", [], 1) for n in range(20)))
     assert [rows[0]["n"] for rows in result] == list(range(20))  # type: ignore[index, call-overload]
+
+
+async def test_a_query_leaves_no_role_and_no_setting_for_the_next_one(tools: Tools) -> None:
+    user = (await read(tools, "SELECT current_user::text AS name"))["rows"]
+    for local in ("true", "false"):
+        await read(tools, f"SELECT set_config('role', 'pg_monitor', {local})")
+        await read(tools, f"SELECT set_config('search_path', 'nowhere', {local})")
+        await read(tools, f"SELECT set_config('session_authorization', 'pg_monitor', {local})")
+    for _ in range(5):
+        assert (await read(tools, "SELECT current_user::text AS name"))["rows"] == user
+        assert (await read(tools, "SELECT count(*) AS count FROM orders"))["rows"] == [{"count": 10}]
+
+
+async def test_a_notification_of_a_query_is_never_sent(tools: Tools, database_url: str) -> None:
+    listener, received = await asyncpg.connect(database_url), asyncio.Queue[str]()
+    await listener.add_listener("shop", lambda *call: received.put_nowait(call[-1]))
+    await read(tools, "SELECT pg_notify('shop', 'by the query')::text AS sent")
+    await listener.execute("SELECT pg_notify('shop', 'by the test')")
+    assert await asyncio.wait_for(received.get(), 10) == "by the test"
+    await listener.close()
+
+
+async def test_a_superuser_and_an_unreachable_database_are_reported(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("CREATE ROLE reader LOGIN")
+    await connection.close()
+    reader = database_url.replace("postgres@", "reader@", 1)
+    configs = {"all": database_url, "some": reader, "gone": "postgresql://127.0.0.1:1/nothing"}
+    try:
+        problems = await find_role_problems({name: SqlDatabase(url=url) for name, url in configs.items()})
+    finally:
+        connection = await asyncpg.connect(database_url)
+        await connection.execute("DROP ROLE reader")
+        await connection.close()
+    assert list(problems) == ["all", "gone"]
+    assert "is a superuser" in problems["all"]
+    assert problems["gone"].startswith("cannot be reached")

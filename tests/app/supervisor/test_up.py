@@ -91,6 +91,37 @@ def test_up_becomes_ready_runs_an_example_and_stops_cleanly(up: RunningUp, tread
     assert in_use(up.data) is None
 
 
+CODE_NODE = """mutation { testNode(input: {type: "code", config: {code: "def process(): return 1"}}) {
+  errors { code detail } } }"""
+
+
+def sockets_of(pid: int) -> set[str]:
+    """Return the sockets that a process has open, as `socket:[number]`."""
+    links = (str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink())
+    return {link for link in links if link.startswith("socket:")}
+
+
+def test_only_the_server_and_its_parent_hold_the_listening_socket(up: RunningUp) -> None:
+    response = httpx.post(f"{up.url}/graphql", json={"query": CODE_NODE}, timeout=60)
+    assert response.json() == {"data": {"testNode": {"errors": []}}}
+    server = up.children()["app.cli server"]
+    assert descendants(server), "the server runs code nodes in a process of its own"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    [inode] = [row[9] for row in rows if row[1].endswith(f":{up.port:04X}") and row[3] == "0A"]
+    holders = {pid for pid in descendants(up.process.pid) if f"socket:[{inode}]" in sockets_of(pid)}
+    assert holders == {server}
+
+
+def test_other_users_may_read_no_file_in_the_data_folder(up: RunningUp) -> None:
+    files = [
+        path
+        for path in up.data.rglob("*")
+        if path.is_file() and not path.relative_to(up.data).parts[0].startswith("programs")
+    ]
+    assert {"postgres.log", "redis.log"} <= {path.name for path in files}
+    assert [path for path in files if path.stat().st_mode & 0o077] == []
+
+
 def test_a_server_that_dies_is_restarted_on_the_same_port(up: RunningUp) -> None:
     first = up.children()["app.cli server"]
     os.kill(first, signal.SIGKILL)
