@@ -129,3 +129,43 @@ async def test_a_node_sees_its_visit_before_even_if_it_was_skipped_since(more: d
     ended = await run(spec)
     first = [None, None, "RUNNING", 1]
     assert ended.output == {"x": [first, first, "RUNNING", 3]}, ended.error
+
+
+UNLIKE_PLACES: dict[str, tuple[dict[str, Any], str]] = {
+    "conditional": ({"nodes": [{"id": "n", "type": "conditional", "config": {"condition": "input > 10"}}]}, "TEMPLATE"),
+    "switch": (
+        {
+            "nodes": [
+                {"id": "n", "type": "switch", "config": {"cases": [{"port": "a", "condition": "{{ input }} > 10"}]}}
+            ]
+        },
+        "TEMPLATE",
+    ),
+    "template": ({"nodes": [{"id": "n", "type": "transform", "config": {"output": "{{ input > 10 }}"}}]}, "TEMPLATE"),
+    "map": (
+        {
+            "nodes": [
+                {
+                    "id": "n",
+                    "type": "map",
+                    "config": {
+                        "items": ["{{ input }}", 10],
+                        "node": {"type": "transform", "config": {"output": "{{ item > 10 }}"}},
+                    },
+                }
+            ]
+        },
+        "TEMPLATE",
+    ),
+    "edge": ({"nodes": [counter("n"), counter("m")], "edges": [edge("n", "m", condition="input > 10")]}, "EXPRESSION"),
+}
+
+
+@pytest.mark.parametrize("value", ["7", "x", [], {}, None, True])
+@pytest.mark.parametrize("place", UNLIKE_PLACES)
+async def test_a_value_that_is_no_number_is_never_greater_than_one(place: str, value: Any) -> None:
+    spec, code = UNLIKE_PLACES[place]
+    ended = await run(spec, value, resources={"items": MemoryItems()})
+    assert (ended.status, ended.output) == (RunStatus.FAILED, None)
+    assert ended.error is not None and (ended.error.node_id, ended.error.code) == ("n", code)
+    assert "`10` is a number" in ended.error.message
