@@ -11,6 +11,7 @@ Modules:
     filters: The filters that minijinja lacks, and those that order.
     lexer: Finds expressions, statements and tokens in a text.
     lowering: Makes the source for minijinja: checked comparisons, and paths before `default`.
+    messages: Own sentences for the messages of minijinja.
     ordering: Orders values of one type: comparisons, filters and tests.
     secret_results: Collects the results of expressions that name secrets.
     views: Read-only views of run data, which count the data that a template reads.

@@ -8,6 +8,7 @@ from minijinja import TemplateError
 from engine.expressions.filters import FilterError
 from engine.expressions.lexer import position
 from engine.expressions.lowering import Lowered, Span
+from engine.expressions.messages import own_message
 from engine.expressions.ordering import OrderingError
 
 MAX_OPERAND = 60
@@ -16,6 +17,7 @@ _KINDS_WITHOUT_VALUES = frozenset(
     ["OutOfFuel", "UnknownFilter", "UnknownFunction", "UnknownMethod", "UnknownTest", "SyntaxError"]
 )
 """Errors of minijinja whose message has names of the template and no values."""
+_SYNTAX_KINDS = frozenset(["SyntaxError", "BadEscape"])
 _IF_MISSING = "; if it may be missing, write `… | default(value)`"
 
 Problem = tuple[str, int | None, int | None]
@@ -51,9 +53,11 @@ def expression_error(error: Exception, text: str, lowered: Lowered, fuel: int) -
         return ExpressionError(str(error), *_filter_position(error.name, text))
     if isinstance(error, RecursionError):
         return ExpressionError("the expression is nested too deeply")
+    if isinstance(error, TypeError) and "argument" in str(error):
+        return ExpressionError("a filter or a function has arguments that do not fit")
     if not isinstance(error, TemplateError):
         return ExpressionError(str(error) or type(error).__name__)
-    message = (error.detail or error.message).replace("variable block", "expression")
+    message = error.detail or error.message
     if message.startswith("panic"):
         return ExpressionError("the template takes more memory than allowed")
     if error.kind == "UndefinedError":
@@ -61,6 +65,8 @@ def expression_error(error: Exception, text: str, lowered: Lowered, fuel: int) -
         message += _IF_MISSING
     elif error.kind == "OutOfFuel":
         message = f"the template takes more than {fuel:,} steps"
+    elif error.kind != "Unknown":  # else it is raised by engine/expressions/analysis.py
+        message = own_message(message, is_syntax=error.kind in _SYNTAX_KINDS)
     return ExpressionError(message, *_error_position(error, text, lowered))
 
 

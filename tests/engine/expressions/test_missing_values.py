@@ -136,7 +136,7 @@ def test_a_path_that_exists_keeps_its_value_before_a_default(path: str, value: A
         ("input.user.address.city ~ (input.user.name | default(''))", "`input.user.address` is undefined", 11),
         ("(input.user.a.b | default(1)) + input.user.x.y", "`input.user.x` is undefined", 43),
         ("input.user.a[input.user.b.c] | default(1)", "`input.user.b` is undefined", 24),
-        ("input.user.name.upper() | default('?')", "undefined has no method named upper", None),
+        ("input.user.name.upper() | default('?')", "a missing value has no method `upper`", None),
     ],
 )
 def test_a_missing_parent_is_an_error_everywhere_else(text: str, message: str, column: int | None) -> None:

@@ -226,7 +226,7 @@ async def test_an_error_of_an_expression_with_a_secret_repeats_no_value() -> Non
         ("{{ secrets.key | upper | fromjson }}", "the filter `fromjson` fails"),
         ("{{ (secrets.key | upper) + 1 }}", "names a secret"),
         ("{{ (secrets.key | upper).nothing.more }}", "is missing"),
-        ("{{ secrets.key.nothing() }}", "no method named nothing"),
+        ("{{ secrets.key.nothing() }}", "a text has no method `nothing`"),
         ("{% set x = secrets.key | upper %}{{ x | fromjson }}", "the filter `fromjson` fails"),
     ):
         harness, result = await echo(text)

@@ -1,0 +1,62 @@
+"""The messages of failed expressions have own sentences, without the types and terms of a library."""
+
+import re
+
+import pytest
+
+from engine.expressions.evaluator import ExpressionError, evaluate, render
+from engine.types import JSON
+
+SCOPE: dict[str, JSON] = {"input": {"a": 1, "s": "x", "l": [1], "n": None, "o": {"k": 1}}}
+FOREIGN = re.compile(
+    r"\b(i32|i64|isize|usize|literal|sequence|mapping|variable block|end of block|operator on|containment"
+    r"|iterable|unsupported types|to_json_text|<expression>|<string>|minijinja|invalid operation|named|is unknown|unable)\b"
+)
+EXPRESSIONS: dict[str, str] = {
+    "input.a + input.s": "`+` cannot combine a number and a text",
+    "input.l + 1": "`+` cannot combine a list and a number",
+    "-input.s": "this operation is not possible with these values",
+    "input.a in input.a": "`in` needs a list, an object or a text on its right side",
+    "input.s | int": "the text is no number",
+    "'abc' | float": "the text is no number",
+    "input.o | sum": "`sum` needs numbers, not a text",
+    "input.a | first": "`first` needs a list or a text",
+    "input.a | join": "`join` needs a list or a text, not a number",
+    "input.s | replace('a')": "an argument is missing",
+    "input.s | nope": "there is no filter `nope`",
+    "input.s is nope": "there is no test `nope`",
+    "nope(1)": "there is no function `nope`",
+    "input.s.foo()": "a text has no method `foo`",
+    "1 / 0": "`1 / 0` cannot be calculated",
+    "input.a | round('x')": "an argument must be a whole number, not a text",
+    "input.l | map('nope')": "there is no such filter",
+    "input.l | selectattr('a', 'nope')": "there is no such test",
+    "range(1, 2, 3, 4)": "there are too many arguments",
+    "input.a | items": "`items` needs an object",
+    "input.n | length": "`length` needs a text, a list or an object, not null",
+    "'a' * -1": "a text can only be multiplied by a whole number from 0 on",
+    "input.s[1:2:0]": "the step of a slice cannot be 0",
+    "input.a[1:]": "a number cannot be sliced",
+    "input.s | abs": "`abs` needs a number",
+    "input.l | tojson(x=1)": "a filter or a function has arguments that do not fit",
+    "input.a if": "unexpected end of expression",
+    "[1, 2": "unexpected",
+    "'abc": "unexpected end of string",
+}
+TEMPLATES: dict[str, str] = {
+    "{% for x in input.a %}{% endfor %}": "a number is no list or object",
+    "{% for x, y in input.l %}{% endfor %}": "is no list or object",
+    "{% set a, b = input.l %}": "the list has 1 items, and there are 2 names for them",
+    "{% foo %}": "there is no statement `foo` here",
+    "{% if %}": "unexpected `%}`",
+    "{{ 1 2 }}": "unexpected a number",
+    "{{ input.a": "unexpected end of input, expected end of expression",
+}
+
+
+@pytest.mark.parametrize("text", [*EXPRESSIONS, *TEMPLATES])
+def test_a_failed_expression_has_an_own_sentence(text: str) -> None:
+    with pytest.raises(ExpressionError) as failed:
+        (evaluate if text in EXPRESSIONS else render)(text, SCOPE)
+    assert {**EXPRESSIONS, **TEMPLATES}[text] in failed.value.message, failed.value.message
+    assert FOREIGN.search(failed.value.message) is None, failed.value.message
