@@ -7,13 +7,13 @@ Used by the subscriptions of the API.
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from redis.asyncio import Redis
 
-from engine.events import Event, LiveDelta, StatusChange
+from engine.events import Event, LiveDelta, NodeChange, StatusChange
 from engine.states import RunStatus
 from persistence.db.database import Database
 from persistence.events import codec
@@ -93,23 +93,26 @@ class Feed:
         row = await self._run_row(run_id)
         if row is None:
             return
+        ended = _EndedNodes()
         with self.streams.mailbox(run_id, row["last_seq"]) as mailbox:
             mailbox.position = min(max(after, 0), row["last_seq"])
             while True:
                 async with aclosing(self._history(run_id, mailbox, with_values)) as history:
                     async for item in history:
+                        ended.note(item)
                         yield item
                         if _is_last(item):
                             return
                 if await self._is_over(run_id, mailbox.position):
                     return
-                async with aclosing(_live(mailbox)) as live:
+                async with aclosing(_live(mailbox, ended)) as live:
                     async for event in live:
+                        ended.note(event)
                         yield event
                         if _is_last(event):
                             return
-                # Postgres has every event that is in the mailbox by now.
-                mailbox.clear()
+                # Postgres has every event that is in the mailbox by now; text is only there.
+                mailbox.drop_events()
 
     async def _history(self, run_id: str, mailbox: RunMailbox, with_values: bool) -> AsyncGenerator[Event | Expired]:
         """Read what is committed now, from the mailbox's position on.
@@ -151,12 +154,31 @@ def _event_of(run_id: str, row: Any) -> Event:
     return Event(run_id, row["seq"], row["at"], data)
 
 
-async def _live(mailbox: RunMailbox) -> AsyncGenerator[Event | LiveDelta]:
-    """Yield the events that follow the mailbox's position. Ends where Postgres has to be read."""
+class _EndedNodes:
+    """The nodes whose visit has ended, so that no text of the visit follows its end."""
+
+    def __init__(self) -> None:
+        self._seqs: dict[str, int] = {}
+
+    def note(self, item: Event | Expired | LiveDelta) -> None:
+        if isinstance(item, Event) and isinstance(item.data, NodeChange) and item.data.state.status.is_finished:
+            self._seqs[item.data.state.node_id] = item.seq
+
+    def is_late(self, delta: LiveDelta) -> bool:
+        """Whether the text was streamed before the end of its node, which the reader has seen."""
+        return delta.seq < self._seqs.get(delta.data.node_id, 0)
+
+
+async def _live(mailbox: RunMailbox, ended: _EndedNodes | None = None) -> AsyncGenerator[Event | LiveDelta]:
+    """Yield the events that follow the mailbox's position. Ends where Postgres has to be read.
+
+    Text gets the number of the last event that the reader has seen: from that number on a client can
+    continue, also if the stream lacks an event.
+    """
     while (event := await mailbox.next()) is not None:
         if isinstance(event, LiveDelta):
-            if event.seq >= mailbox.position:
-                yield event
+            if ended is None or not ended.is_late(event):
+                yield event if event.seq == mailbox.position else replace(event, seq=mailbox.position)
             continue
         if event.seq > mailbox.position + 1:
             return

@@ -53,6 +53,12 @@ class RunMailbox(Mailbox[Event | LiveDelta]):
         if not (self.is_full and isinstance(message, LiveDelta)):
             super().put(message)
 
+    def drop_events(self) -> None:
+        """Drop the events that wait. For a reader that is about to read them from Postgres."""
+        texts = [message for message in self._messages if isinstance(message, LiveDelta)]
+        self.clear()
+        self._messages.extend(texts)
+
     def lacks(self, seq: int) -> bool:
         """Whether the event `seq` is neither processed nor waiting in the mailbox."""
         return seq > max(self.position, self.newest.seq if self.newest else 0)

