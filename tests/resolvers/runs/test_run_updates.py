@@ -18,9 +18,11 @@ from persistence.problems import Invalid, NotFound
 from persistence.runs.listing import RunFilter
 from resolvers.context import Context
 from resolvers.runs import subscriptions
-from resolvers.runs.queries import EventView
-from resolvers.runs.subscriptions import RunSnapshot
+from resolvers.runs.projection import read_projection
+from resolvers.runs.queries import EdgeChange, EventView, ProgressChange
+from resolvers.runs.subscriptions import MIN_PROGRESS, RunSnapshot
 from schema.schema import schema
+from tests.executor_worker import ExecutorWorker, accept_spec, node
 from tests.journal_worker import HeldRun, accept_run, open_worker, wait_until
 
 S = NodeStatus
@@ -233,3 +235,64 @@ async def test_the_list_of_runs_sends_progress(
     await asyncio.gather(following, return_exceptions=True)
     assert (0.49 in received) is is_sent
     assert len(received) <= 4  # The first and the last progress within a second, and the end.
+
+
+def edge(id: str, source: str, target: str, **fields: Any) -> dict[str, Any]:
+    return {"id": id, "source": source, "target": target, **fields}
+
+
+LOOP: dict[str, Any] = {
+    "nodes": [
+        node("a"),
+        node("head", "tick"),
+        {"id": "check", "type": "conditional", "config": {"condition": "head.output % 2 == 0"}},
+        node("even"),
+        node("odd", "tick", onError="continue"),
+        node("tail", join="any"),
+        node("out"),
+    ],
+    "edges": [
+        edge("begin", "__start__", "a", condition="1 < 2"),
+        edge("in", "a", "head"),
+        edge("test", "head", "check"),
+        edge("t", "check", "even", port="true"),
+        edge("f", "check", "odd", port="false"),
+        edge("e", "even", "tail"),
+        edge("o", "odd", "tail"),
+        edge("again", "tail", "head", condition="tail.output < 4"),
+        edge("leave", "tail", "out", condition="tail.output >= 4"),
+    ],
+}
+
+
+VISITS = {"begin": 1, "in": 1, "test": 4, "t": 2, "f": 2, "e": 2, "o": 2, "again": 3, "leave": 1}
+
+
+@pytest.mark.parametrize("crash_at", [0, 5])
+async def test_the_changes_up_to_any_number_add_up_to_the_state_at_that_number(
+    context: Context, project: str, crash_at: int
+) -> None:
+    run_id = await accept_spec(context.database, context.caller, project, LOOP)
+    async with ExecutorWorker(context.database, context.redis) as worker:
+        if crash_at:
+            await asyncio.gather((await worker.claim(run_id, crash_at)).run(), return_exceptions=True)
+        assert await (await worker.claim(run_id)).run() is RunStatus.COMPLETED
+    [snapshot, *views] = [update async for update in subscriptions.run_updates(context, run_id, 0)]
+    assert isinstance(snapshot, RunSnapshot)
+    edges = {edge.edge_id: edge for edge in snapshot.edge_states}
+    progress = 0.0
+    for place, view in enumerate(views):
+        assert isinstance(view, EventView)
+        data = view.event.data  # type: ignore[union-attr]
+        if isinstance(data, EdgeChange):
+            edges[data.edge.edge_id] = data.edge
+        progress = data.progress if isinstance(data, ProgressChange) else progress
+        following = views[place + 1] if place + 1 < len(views) else None
+        assert following is None or isinstance(following, EventView)
+        if following is None or following.event.seq != view.event.seq:
+            projection = await read_projection(context, run_id, view.event.seq, with_values=False)
+            assert {edge.edge_id: edge for edge in projection.edge_states} == edges, view.event.seq
+            assert projection.progress == pytest.approx(progress, abs=MIN_PROGRESS)
+    assert {name: one.visits for name, one in edges.items()} == VISITS
+    row = await context.database.pool.fetchrow("SELECT progress FROM runs WHERE id = $1", run_id)
+    assert row["progress"] == progress == 1.0
