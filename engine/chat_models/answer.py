@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_
 from langchain_core.messages.ai import UsageMetadata
 
 from engine.chat_models.thinking import ThinkingSplitter, split_unopened, thinking_of
-from engine.chat_models.tool_call_parts import CallAssembler, RequestedCall
+from engine.chat_models.tool_call_parts import CALL_PIECES, CallAssembler, RequestedCall
 
 _CUT = frozenset(
     {"length", "max_tokens", "max_output_tokens", "incomplete", "model_context_window_exceeded", "model_length"}
@@ -70,10 +70,10 @@ class AnswerBuilder:
 
     def add(self, chunk: AIMessageChunk) -> tuple[str, str]:
         """Add a chunk. Return the parts of the text and of the thinking that it completes."""
-        self._unmerged.append(chunk)
+        self._calls.add(getattr(chunk, CALL_PIECES, None) or chunk.tool_call_chunks)
+        self._unmerged.append(_rest_of(chunk))
         if len(self._unmerged) >= _MERGED_AT:
             self._merge()
-        self._calls.add(chunk.tool_call_chunks)
         self._finish_reason = _finish_reason(chunk) or self._finish_reason
         text, thinking = self._splitter.push(str(chunk.text))
         return self._keep(text, thinking_of(chunk) + thinking)
@@ -116,6 +116,17 @@ class AnswerBuilder:
             self._merged.usage_metadata,
             _message(self._merged, text, calls),
         )
+
+
+def _rest_of(chunk: AIMessageChunk) -> AIMessageChunk:
+    """Return a chunk without its text and its calls, which are collected apart.
+
+    LangChain parses the calls at every merge, and repairs them, which takes quadratic time.
+    """
+    rest: dict[str, Any] = {"tool_call_chunks": [], "tool_calls": [], "invalid_tool_calls": []}
+    if isinstance(chunk.content, str):
+        rest["content"] = ""
+    return chunk.model_copy(update=rest)
 
 
 def _message(merged: AIMessageChunk, text: str, calls: tuple[RequestedCall, ...]) -> AIMessage:

@@ -22,6 +22,8 @@ from engine.sdk.node import NodeContext
 from engine.states import LogLevel
 
 Chat = Runnable[LanguageModelInput, Any]
+SLICE_S = 0.01
+"""Seconds of reading without a pause after which other tasks have their turn."""
 
 
 async def ask(model: ChatModel, chat: Chat, messages: Sequence[BaseMessage], ctx: NodeContext) -> ModelAnswer:
@@ -52,12 +54,16 @@ async def _receive(
 ) -> None:
     """Receive the whole stream, in which no pause may be longer than the model's limit."""
     now = asyncio.get_running_loop().time
+    until = now() + SLICE_S
     stream = cast(AsyncGenerator[AIMessageChunk], chat.astream(list(messages)))
     async with asyncio.timeout(model.silence_s) as silence, aclosing(stream) as chunks:
         async for chunk in chunks:
             if model.silence_s is not None:
                 silence.reschedule(now() + model.silence_s)
             _publish(builder.add(chunk), ctx)
+            if now() > until:
+                await asyncio.sleep(0)  # events that have arrived together need no wait between them
+                until = now() + SLICE_S
 
 
 def _publish(parts: tuple[str, str], ctx: NodeContext) -> None:

@@ -5,7 +5,7 @@ out the index of a tool call, or send a whole message instead of pieces.
 """
 
 from collections.abc import AsyncIterator
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import orjson
 from langchain_core.messages import AIMessageChunk, BaseMessageChunk
@@ -13,10 +13,25 @@ from langchain_core.outputs import ChatGenerationChunk
 from langchain_openai import ChatOpenAI
 
 from engine.chat_models.errors import EndpointError
+from engine.chat_models.tool_call_parts import CALL_PIECES
 
 
 class ChatCompletions(ChatOpenAI):
     """The client of one model. `parts_of` makes it read all forms of a chunk."""
+
+    async def astream(
+        self, input: Any, config: Any = None, *, stop: list[str] | None = None, **kwargs: Any
+    ) -> AsyncIterator[AIMessageChunk]:
+        """Stream the chunks of an answer.
+
+        LangChain's own method keeps all chunks and merges them at the end, in one step that blocks
+        the process for seconds after a long answer.
+        """
+        messages = self._convert_input(input).to_messages()
+        async for generation in self._astream(messages, stop=stop, **kwargs):
+            message = cast(AIMessageChunk, generation.message)
+            message.response_metadata = {**(generation.generation_info or {}), **message.response_metadata}
+            yield message
 
     def _get_request_payload(self, input_: Any, *, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
         payload: dict[str, Any] = super()._get_request_payload(input_, stop=stop, **kwargs)
@@ -29,11 +44,16 @@ class ChatCompletions(ChatOpenAI):
         self, chunk: dict[str, Any], default_chunk_class: type[BaseMessageChunk], base_generation_info: Any
     ) -> ChatGenerationChunk | None:
         choices = chunk.get("choices") or []
-        generation = super()._convert_chunk_to_generation_chunk(chunk, AIMessageChunk, base_generation_info)
-        if generation is not None and choices:
-            delta = choices[0]["delta"]
+        if not choices:
+            return super()._convert_chunk_to_generation_chunk(chunk, AIMessageChunk, base_generation_info)
+        delta = choices[0]["delta"]
+        without_calls = {**chunk, "choices": [{**choices[0], "delta": {**delta, "tool_calls": None}}]}
+        generation = super()._convert_chunk_to_generation_chunk(without_calls, AIMessageChunk, base_generation_info)
+        if generation is not None:
             more = {"refusal": delta.get("refusal"), "reasoning_content": delta.get("reasoning_content")}
             generation.message.additional_kwargs |= {name: text for name, text in more.items() if text}
+            # Not as `tool_call_chunks`, which LangChain parses and repairs whenever chunks are merged.
+            setattr(generation.message, CALL_PIECES, [_piece(call) for call in delta.get("tool_calls") or []])
         return generation
 
 
@@ -131,3 +151,13 @@ def _call(call: dict[str, Any]) -> dict[str, Any]:
     if arguments is not None and not isinstance(arguments, str):
         arguments = orjson.dumps(arguments).decode()
     return {**call, "index": call.get("index"), "function": {**function, "arguments": arguments}}
+
+
+def _piece(call: dict[str, Any]) -> dict[str, Any]:
+    function = call["function"]
+    return {
+        "index": call["index"],
+        "id": call.get("id"),
+        "name": function.get("name"),
+        "args": function.get("arguments"),
+    }

@@ -17,6 +17,12 @@ MAX_LINE = 4 * 1024 * 1024
 """Bytes without a line break: the library keeps an event in memory until its line ends. An answer
 that is one JSON object has the same limit.
 """
+MAX_ERROR = 256 * 1024
+"""Bytes of a response with an error status. The rest is not read."""
+LARGE_LINE = 16 * 1024
+"""Bytes from which the structure of an event is examined."""
+MAX_OBJECTS = 5_000
+"""Objects and lists in one event. The client library makes an instance for each of them."""
 EXCERPT = 300
 """Characters of a response that is no answer."""
 _BEGINNINGS = (b"data:", b"event:", b"id:", b"retry:", b":")
@@ -55,6 +61,24 @@ class _BoundedStream(httpx2.AsyncByteStream):
         await self._stream.aclose()
 
 
+class _ErrorStream(httpx2.AsyncByteStream):
+    """The body of an error response, which ends early if it is too large."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = MAX_ERROR
+        async for data in self._stream:
+            yield data[:left]
+            left -= len(data)
+            if left <= 0:
+                return
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 class _EventStream(httpx2.AsyncByteStream):
     """The response to a request for a stream of events. A whole answer becomes one event."""
 
@@ -69,14 +93,56 @@ class _EventStream(httpx2.AsyncByteStream):
             if len(head.lstrip()) >= _LONGEST:
                 break
         if head.lstrip().startswith(_BEGINNINGS):
-            yield bytes(head)
-            async for data in chunks:
-                yield data
+            async for lines in _checked_lines(bytes(head), chunks):
+                yield lines
         elif head.strip():
             yield await _whole_answer(head, chunks)
 
     async def aclose(self) -> None:
         await self._stream.aclose()
+
+
+async def _checked_lines(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the stream in whole lines, each of which the client library can afford to read."""
+    parts: list[bytes] = []
+    data = head
+    while True:
+        end = data.rfind(b"\n") + 1
+        if end:
+            block = b"".join([*parts, data[:end]])
+            for line in block.split(b"\n") if len(block) > LARGE_LINE else ():
+                _check_structure(line)
+            yield block
+            parts, data = [], data[end:]
+        parts.append(data)
+        try:
+            data = await anext(rest)
+        except StopAsyncIteration:
+            yield b"".join(parts)
+            return
+
+
+def _check_structure(line: bytes) -> None:
+    """Check that an event does not contain so many objects that reading it blocks the process."""
+    if len(line) <= LARGE_LINE or line.count(b"{") + line.count(b"[") <= MAX_OBJECTS:
+        return
+    try:
+        values = [orjson.loads(line.partition(b":")[2])]
+    except orjson.JSONDecodeError:
+        return  # the client library reports it
+    _check_count(values)
+
+
+def _check_count(values: list[JSON]) -> None:
+    """Count the objects and lists inside these values. Raises RemoteProtocolError."""
+    count = 0
+    while values:
+        value = values.pop()
+        if isinstance(value, dict | list):
+            count += 1
+            values += value.values() if isinstance(value, dict) else value
+        if count > MAX_OBJECTS or len(values) > 100 * MAX_OBJECTS:
+            raise httpx2.RemoteProtocolError(f"an event is larger than {MAX_OBJECTS:,} objects")
 
 
 async def _whole_answer(head: bytearray, rest: AsyncIterator[bytes]) -> bytes:
@@ -92,6 +158,7 @@ async def _whole_answer(head: bytearray, rest: AsyncIterator[bytes]) -> bytes:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise NoAnswer(_excerpt(body)) from None
+    _check_count([answer])
     if not (answer.get("error") or answer.get("choices")):
         raise NoAnswer(_message(answer) or _excerpt(body))
     # A line break in JSON is white space; in an event it would end the line.
@@ -123,9 +190,14 @@ async def _limit_size(response: httpx2.Response) -> None:
     if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise RefusedResponse("the response is compressed, although the request did not accept that")
     if isinstance(response.stream, httpx2.AsyncByteStream):
-        bounded = _BoundedStream(response.stream)
-        is_call = response.request.url.path.endswith("/chat/completions") and response.status_code == httpx2.codes.OK
-        response.stream = _EventStream(bounded) if is_call else bounded
+        response.stream = _limited(response, response.stream)
+
+
+def _limited(response: httpx2.Response, stream: httpx2.AsyncByteStream) -> httpx2.AsyncByteStream:
+    if response.status_code != httpx2.codes.OK:
+        return _ErrorStream(stream)
+    bounded = _BoundedStream(stream)
+    return _EventStream(bounded) if response.request.url.path.endswith("/chat/completions") else bounded
 
 
 def open_client() -> httpx2.AsyncClient:

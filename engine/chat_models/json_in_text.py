@@ -5,19 +5,21 @@ repeat an example before their answer.
 """
 
 import json
-import re
+from collections import deque
 from collections.abc import Iterator
 from typing import NoReturn
 
 from engine.types import JSON
 from engine.values.json_text import NotJson, parse_json, without_mark
-from engine.values.storable import is_storable
+from engine.values.storable import MAX_SIZE, is_storable
 
 MAX_VALUES = 10
 """Objects in prose that are returned, the last ones."""
-MAX_WASTED = 1024 * 1024
+MAX_PROSE = 1024 * 1024
+"""Characters of a text in which objects are searched."""
+MAX_WASTED = MAX_PROSE
 """Characters of prose that are read in vain, where a brace does not begin an object."""
-_FENCED = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
+FENCE = "```"
 
 
 def json_values(text: str) -> list[JSON]:
@@ -26,17 +28,26 @@ def json_values(text: str) -> list[JSON]:
     Raises:
         NotJson: There is none.
     """
-    text = without_mark(text)
-    if not text.strip():
+    text = without_mark(text).strip()
+    if not text:
         raise NotJson("is empty")
-    fenced = _FENCED.match(text)
+    if len(text) > MAX_SIZE:
+        raise NotJson(f"is longer than {MAX_SIZE // 1024 // 1024} MiB")
     try:
-        return [parse_json(fenced[1] if fenced else text)]
+        return [parse_json(_without_fence(text))]
     except NotJson:
-        values = [value for value in list(_objects(text))[-MAX_VALUES:] if is_storable(value)]
-        if not values:
-            raise
-        return values
+        found = deque(_objects(text), MAX_VALUES) if len(text) <= MAX_PROSE else ()
+        if values := [value for value in found if is_storable(value)]:
+            return values
+        raise
+
+
+def _without_fence(text: str) -> str:
+    """Return what stands between the fences of Markdown, if the text begins and ends with one."""
+    first, _, rest = text.partition("\n")
+    if first.rstrip().lower() in (FENCE, f"{FENCE}json") and rest.endswith(FENCE):
+        return rest.removesuffix(FENCE)
+    return text
 
 
 def _objects(text: str) -> Iterator[JSON]:

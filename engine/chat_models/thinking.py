@@ -12,6 +12,8 @@ from langchain_core.messages import BaseMessage
 OPEN, CLOSE = "<think>", "</think>"
 MAX_UNDECIDED = 256
 """Characters, of which the last ones may begin a tag, that are held back at the start."""
+MAX_BLOCKS = 8
+"""Blocks of thinking before an answer."""
 _CLOSE_LINE = re.compile(r"(?:\A|\n)[ \t]*</think>[ \t]*(?:\n|\Z)")
 
 
@@ -23,7 +25,8 @@ class ThinkingSplitter:
 
     def __init__(self) -> None:
         self._held = ""
-        self._is_thinking = self._is_answering = self._has_thought = False
+        self._is_thinking = self._is_answering = False
+        self._blocks = 0
 
     def push(self, piece: str) -> tuple[str, str]:
         """Return the parts of the answer and of the thinking that are certain after this piece."""
@@ -44,7 +47,7 @@ class ThinkingSplitter:
         held, self._held = self._held, ""
         if self._is_thinking:
             return "", held
-        return (held.lstrip() if self._has_thought else held), ""
+        return (held.lstrip() if self._blocks else held), ""
 
     def _take_thinking(self) -> str:
         """Take the thinking up to the end tag, or up to what may be the beginning of one."""
@@ -59,12 +62,13 @@ class ThinkingSplitter:
     def _take_start(self) -> str:
         """Decide whether thinking begins. Return the first text of the answer if it does not."""
         start = self._held.lstrip()
-        if start.startswith(OPEN):
-            self._held, self._is_thinking, self._has_thought = start[len(OPEN) :], True, True
+        if start.startswith(OPEN) and self._blocks < MAX_BLOCKS:
+            self._held, self._is_thinking = start[len(OPEN) :], True
+            self._blocks += 1
             return ""
         if OPEN.startswith(start) and len(self._held) <= MAX_UNDECIDED:
             return ""
-        text, self._held, self._is_answering = start if self._has_thought else self._held, "", True
+        text, self._held, self._is_answering = start if self._blocks else self._held, "", True
         return text
 
 

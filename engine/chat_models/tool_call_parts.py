@@ -16,6 +16,10 @@ from langchain_core.messages.tool import ToolCall, tool_call
 from engine.chat_models.json_in_text import refuse_constant
 from engine.types import JSON
 
+CALL_PIECES = "call_pieces"
+"""The attribute of a chunk with its pieces of calls: dictionaries with index, id, name and args."""
+MAX_ARGUMENTS = 2 * 1024 * 1024
+"""Characters of the arguments of all calls of an answer. Beyond it, none of them is whole."""
 MAX_EXAMINED = 100
 """Parts of a call up to which it is examined whether another call begins."""
 
@@ -35,7 +39,8 @@ class _CallParts:
     @property
     def is_complete(self) -> bool:
         """Whether the arguments are one whole object. Only a call of few parts is examined."""
-        is_whole = len(self.arguments) <= MAX_EXAMINED and self.arguments[-1].rstrip().endswith("}")
+        last = self.arguments[-1] if self.arguments else ""
+        is_whole = len(self.arguments) <= MAX_EXAMINED and last.rstrip().endswith("}")
         return is_whole and parse_arguments(self.text) is not None
 
 
@@ -57,6 +62,7 @@ class CallAssembler:
     """The calls of one answer."""
 
     def __init__(self) -> None:
+        self._length = 0
         self._calls: list[_CallParts] = []
         self._by_index: dict[int, _CallParts] = {}
         self._by_id: dict[str, _CallParts] = {}
@@ -72,7 +78,9 @@ class CallAssembler:
             call.id = call.id or id_
             if name != call.name:  # some endpoints repeat it in each chunk
                 call.name += name
-            call.arguments.append(chunk.get("args") or "")
+            self._length += len(chunk.get("args") or "")
+            if self._length <= MAX_ARGUMENTS:
+                call.arguments.append(chunk.get("args") or "")
             if isinstance(index, int):
                 self._by_index[index] = call
             if id_ is not None:
@@ -94,10 +102,12 @@ class CallAssembler:
         """Return the calls in their order, each with an id of its own."""
         taken: set[str] = set()
         calls = []
+        is_readable = self._length <= MAX_ARGUMENTS
         for parts in self._calls:
             id_ = parts.id if parts.id and parts.id not in taken else new_call_id()
             taken.add(id_)
-            calls.append(RequestedCall(id_, parts.name, parse_arguments(parts.text)))
+            arguments = parse_arguments(parts.text) if is_readable else None
+            calls.append(RequestedCall(id_, parts.name, arguments))
         return calls
 
 

@@ -9,7 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from time import monotonic
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import orjson
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
@@ -29,8 +29,12 @@ from engine.values.storable import check_storable
 
 MAX_NAME = 64
 """Characters of a function name that providers allow."""
+MAX_CALLS = 64
+"""Calls in one answer. An answer with more is refused as a whole."""
 MAX_RESULT = 100_000
 """Characters of a result that are sent to a model."""
+MAX_NAMES = 500
+"""Characters of the names of tools in a message."""
 MAX_EXCERPT = 2000
 """Characters of arguments and results in a log line."""
 FATAL_CODES = ("TOOL_FORBIDDEN", "TOOL_UNKNOWN", "SECRET")
@@ -155,35 +159,43 @@ async def ask_with_tools(
         NodeFailure: MODEL_OUTPUT if the second answer has such calls too; the failure of a call.
     """
     answer = await ask(model, chat, messages, ctx)
-    incomplete = _incomplete_calls(answer)
-    if not incomplete:
+    if (fault := _fault_of(answer)) is None:
         return answer
-    reason = "in an answer that its token limit cut" if answer.is_cut else "with arguments that are no JSON"
-    message = f"the model called {incomplete} {reason}: nothing was called, and it is asked once more"
-    ctx.log(LogLevel.WARNING, message)
+    ctx.log(
+        LogLevel.WARNING,
+        f"the model called {fault.names} {fault.reason}: nothing was called, and it is asked once more",
+    )
     previous = [AIMessage(answer.text)] if answer.text.strip() else []
-    answer = await ask(model, chat, [*messages, *previous, _correction(answer, incomplete)], ctx)
-    if incomplete := _incomplete_calls(answer):
-        if answer.is_cut:
-            message = f"the model {model.name!r} twice called {incomplete} in an answer that its token limit cut"
-            raise NodeFailure("MODEL_OUTPUT", f"{message}: raise `max_tokens`")
-        message = f"the model {model.name!r} twice called {incomplete} with arguments that are no JSON"
-        raise NodeFailure("MODEL_OUTPUT", message, retryable=True)
+    answer = await ask(model, chat, [*messages, *previous, HumanMessage(fault.request)], ctx)
+    if (fault := _fault_of(answer)) is not None:
+        message = f"the model {model.name!r} twice called {fault.names} {fault.reason}"
+        raise NodeFailure("MODEL_OUTPUT", message[:1000], retryable=not answer.is_cut)
     return answer
 
 
-def _incomplete_calls(answer: ModelAnswer) -> str:
-    """Return the names of the calls that must not be executed; empty if there is none."""
-    return ", ".join(call.name for call in answer.calls if answer.is_cut or call.arguments is None)
+class _CallFault(NamedTuple):
+    """The reason why no call of an answer is executed, and the request to the model."""
+
+    names: str
+    reason: str
+    request: str
 
 
-def _correction(answer: ModelAnswer, names: str) -> HumanMessage:
-    if answer.is_cut:
-        return HumanMessage(
-            f"Your answer was cut at the token limit, so your call of {names} was not executed. "
-            "Call it again, and be shorter."
-        )
-    return HumanMessage(f"The arguments of your call of {names} were no JSON object. Call it again.")
+def _fault_of(answer: ModelAnswer) -> _CallFault | None:
+    """Return the reason why the calls of an answer must not be executed, or None."""
+    names = ", ".join(dict.fromkeys(call.name for call in answer.calls))[:MAX_NAMES]
+    if answer.calls and answer.is_cut:
+        reason = "in an answer that its token limit cut: raise `max_tokens`"
+        request = f"Your answer was cut at the token limit, so your call of {names} was not executed."
+        return _CallFault(names, reason, f"{request} Call it again, and be shorter.")
+    if len(answer.calls) > MAX_CALLS:
+        request = f"You made {len(answer.calls)} calls at once, so none was executed. Make at most {MAX_CALLS}."
+        return _CallFault(names, f"more than {MAX_CALLS} times in one answer", request)
+    invalid = ", ".join(call.name for call in answer.calls if call.arguments is None)
+    if invalid:
+        request = f"The arguments of your call of {invalid} were no JSON object. Call it again."
+        return _CallFault(invalid, "with arguments that are no JSON", request)
+    return None
 
 
 async def call_tools(answer: ModelAnswer, tools: Sequence[BoundTool]) -> list[ToolMessage]:

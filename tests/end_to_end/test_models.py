@@ -48,6 +48,22 @@ async def test_a_run_has_the_output_and_the_usage_of_a_model(system: SystemUnder
     assert data["run"]["nodeStates"] == [{"nodeId": "ask", "usage": usage}]
 
 
+STATES = "query ($id: ID!) { run(id: $id) { nodeStates { finishReason thinking partialOutput } } }"
+
+
+async def test_the_thinking_and_the_finish_reason_of_a_model_are_stored(system: SystemUnderTest) -> None:
+    thought, said = {"reasoning_content": "Ann is first"}, {"content": "Ann"}
+    chunks = [[{"role": "assistant"}, None], [thought, None], [said, None], [{}, "length"]]
+    prompt = "{% raw %}RAW:" + json.dumps(chunks) + "{% endraw %}"
+    answer = await system.run(llm_spec("plain", prompt))
+    assert answer["run"]["output"] == {"ask": "Ann"}
+    data = await system.execute(STATES, id=answer["run"]["id"])
+    state = {"finishReason": "length", "thinking": "Ann is first", "partialOutput": "Ann"}
+    assert data["run"]["nodeStates"] == [state]
+    failing = llm_spec("plain", prompt, onTruncated="fail")
+    assert (await system.run(failing))["run"]["error"]["code"] == "MODEL_OUTPUT"
+
+
 async def test_streamed_text_stays_stored_when_the_run_is_cancelled(system: SystemUnderTest, peer: Peer) -> None:
     peer.left.clear()
     answer = await system.run(llm_spec("falls-silent", "go"), mode="ASYNC")

@@ -73,6 +73,14 @@ async def plain(_: Peer, request: Request, writer: Writer) -> None:
     stream(writer, [*(delta(*chunk) for chunk in chunks), usage(), event("[DONE]")])
 
 
+@model("thinks-then-fails-once")
+async def thinks_then_fails_once(peer: Peer, request: Request, writer: Writer) -> None:
+    """Thinks and ends with an error at the first request of a prompt; then answers."""
+    again = sum(sent.body == request.body for sent in peer.seen) > 1
+    thought = [delta({"reasoning_content": "hm"}), delta({"content": "No"}), delta({}, "error"), event("[DONE]")]
+    stream(writer, text("now") if again else thought)
+
+
 @model("thinktags")
 async def thinktags(_: Peer, request: Request, writer: Writer) -> None:
     stream(writer, text('<think>let me see</think>\n\n{"name":"Ann","age":3}'))

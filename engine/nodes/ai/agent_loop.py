@@ -20,6 +20,9 @@ from engine.nodes.ai.agent import AgentConfig
 from engine.sdk.node import NodeContext
 from engine.types import JSON
 
+MAX_CONVERSATION = 8 * 1024 * 1024
+"""Characters of all messages of an agent, which stay in memory until it ends."""
+
 
 async def answer(
     model: ChatModel, tools: Sequence[BoundTool], messages: list[BaseMessage], config: AgentConfig, ctx: NodeContext
@@ -57,7 +60,7 @@ class _ModelCalls(AgentMiddleware[AgentState[Any], None]):
     async def awrap_model_call(
         self, request: ModelRequest[None], handler: Callable[[ModelRequest[None]], Awaitable[ModelResponse[Any]]]
     ) -> AIMessage:
-        self._check()
+        self._check(request.messages)
         self.steps += 1
         self._ctx.progress((self.steps - 1) / self._config.max_steps, f"step {self.steps}: asks {self._model.name}")
         chat = request.model.bind_tools(request.tools) if request.tools else request.model
@@ -68,7 +71,7 @@ class _ModelCalls(AgentMiddleware[AgentState[Any], None]):
             self._ctx.progress(self.steps / self._config.max_steps, f"step {self.steps}: calls {names}")
         return answer.message
 
-    def _check(self) -> None:
+    def _check(self, messages: Sequence[BaseMessage]) -> None:
         """Raise NodeFailure(BUDGET) if no further call is allowed."""
         budget, spent = self._config.budget, self._spent
         tokens = spent.input_tokens + spent.output_tokens
@@ -76,6 +79,8 @@ class _ModelCalls(AgentMiddleware[AgentState[Any], None]):
             raise self._over("steps", f"had no answer after {self.steps} steps")
         if self.steps and ((budget.usd and spent.cost_usd is None) or (budget.tokens and tokens == 0)):
             raise self._over("unknown", f"has a budget, but {self._model.name!r} does not report its usage")
+        if sum(len(message.text) for message in messages) > MAX_CONVERSATION:
+            raise self._over("conversation", f"had no answer after {MAX_CONVERSATION // 1024 // 1024} MiB of messages")
         if budget.tokens is not None and tokens >= budget.tokens:
             raise self._over("tokens", f"had no answer after {tokens} tokens")
         if budget.usd is not None and (spent.cost_usd or 0) >= budget.usd:

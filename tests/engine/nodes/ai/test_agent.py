@@ -197,6 +197,12 @@ async def test_an_agent_stops_at_its_budget(
     assert len(agents.peer.seen) == calls
 
 
+async def test_the_messages_of_an_agent_have_a_limit(agents: AgentHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.nodes.ai.agent_loop.MAX_CONVERSATION", 150_000)
+    failed = await agents.failure([probe_call("shout")], model="calls-for-ever", maxSteps=50)
+    assert (failed.code, failed.details["limit"], len(agents.peer.seen)) == ("BUDGET", "conversation", 2)
+
+
 async def test_an_answer_is_returned_even_if_it_used_up_the_budget(agents: AgentHarness) -> None:
     output = await agents.run([QUERY], model="priced-end", budget={"usd": 0.005, "tokens": 2400}, maxSteps=2)
     assert output["text"] == "They said: 7"

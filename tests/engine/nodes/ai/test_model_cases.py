@@ -37,3 +37,12 @@ async def test_a_case_has_its_right_value(name: str, resources: dict[str, Any]) 
         assert any(expected["log"] in message for message in ended.logs)
     if "notLogged" in expected:
         assert expected["notLogged"] not in ended.logs
+
+
+async def test_another_attempt_begins_without_the_thinking_of_the_one_before(resources: dict[str, Any]) -> None:
+    config = {"model": "thinks-then-fails-once", "prompt": "hi"}
+    node = {"id": "n", "type": "llm", "config": config, "retry": {"maxAttempts": 2, "backoffS": 0}}
+    ended = await run({"nodes": [node]}, {}, resources)
+    state = ended.states["n"]
+    assert (ended.output, state.attempt) == ({"n": "now"}, 2)
+    assert (state.partial_output, state.thinking, state.finish_reason) == ("now", None, "stop")
