@@ -145,9 +145,9 @@ def test_an_invalid_config_is_refused_before_the_run(config: dict[str, Any], mes
     "config,scope,code,message",
     [
         ({"prompt": "{{ input.a.b }}"}, {"input": {}}, "TEMPLATE", "a"),
-        ({"messages": "{{ input }}"}, {"input": 7}, "CONFIG", "`messages` is no list"),
-        ({"messages": "{{ input }}"}, {"input": [{"role": "robot", "content": ""}]}, "CONFIG", "0.role"),
-        ({"messages": "{{ input }}"}, {"input": [{"role": "user"}]}, "CONFIG", "0.content"),
+        ({"messages": "{{ input }}"}, {"input": 7}, "CONFIG", "`messages` must give a list"),
+        ({"messages": "{{ input }}"}, {"input": [{"role": "robot", "content": ""}]}, "CONFIG", "`[0].role`"),
+        ({"messages": "{{ input }}"}, {"input": [{"role": "user"}]}, "CONFIG", "`[0].content` is required"),
         ({"prompt": "a", "tools": ["nosuch"]}, {}, "TOOL_UNKNOWN", "nosuch"),
     ],
 )
