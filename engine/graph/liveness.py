@@ -109,12 +109,12 @@ class Liveness:
 
         A candidate that another one may read stays only as long as the other one stays.
         """
-        unread = list(candidates)
+        unread = [name for name, outlook in candidates.items() if not outlook.nodes & self._names_in_outputs]
         while unread:
             gone = {*unread, *cancelled}
             readers = self._reachable(position, (name for name in position.active if name not in gone))
             readers |= {name for candidate in unread for name in candidates[candidate].joined}
-            read = self._names_in_outputs.union(*(self._bound_nodes[name].names for name in readers))
+            read = frozenset[str]().union(*(self._bound_nodes[name].names for name in readers))
             still_unread = [name for name in unread if not candidates[name].nodes & read]
             if still_unread == unread:
                 break

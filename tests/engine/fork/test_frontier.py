@@ -113,3 +113,16 @@ async def test_the_history_has_each_visit_of_a_loop() -> None:
     assert [visit.round for visit in visits["k"]] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
     assert [visit.visits for visit in visits["e"]] == [1, 2]
     assert all(visit.ended is not None for node_visits in visits.values() for visit in node_visits)
+
+
+async def test_a_retry_does_not_start_a_branch_again_that_a_join_has_cancelled() -> None:
+    first = {"join": {"mode": "any", "cancelOthers": True}}
+    raw = mix_spec("s>a s>b a>j b>j j>f f>z", slow="a b f", j=first)
+    configs = {node["id"]: node["config"] for node in raw["nodes"]}
+    configs["b"]["turns"], configs["f"]["fails"] = 10**9, 1
+    original = await play(raw)
+    statuses = {name: record.status for name, record in original.head().records.items()}
+    assert (original.status, statuses["b"]) == (RunStatus.FAILED, NodeStatus.CANCELLED)
+    frontier = restart_unfinished(original.compiled.plan, original.head())
+    rest = await play(raw, (frontier, original.snapshots[-1].step), original.outputs, original.ran)
+    assert (rest.status, rest.ran) == (RunStatus.COMPLETED, [("f", 1), ("z", 1)])
