@@ -25,10 +25,26 @@ MISSING_BUILTINS = frozenset({
 })
 MISSING_METHODS = frozenset({
     "as_integer_ratio", "bit_count", "bit_length", "difference_update", "format_map", "from_bytes", "fromhex",
-    "fromtimestamp", "intersection_update", "is_integer", "maketrans", "subn", "symmetric_difference_update",
-    "to_bytes", "translate",
+    "fromisocalendar", "fromordinal", "fromtimestamp", "intersection_update", "is_integer", "isocalendar", "maketrans",
+    "symmetric_difference_update", "timetuple", "to_bytes", "toordinal", "translate", "utcfromtimestamp", "utcnow",
 })
 """Methods of built-in types that the sandbox lacks, where no other type has a method of the name."""
+MISSING_MEMBERS: dict[str, frozenset[str]] = {
+    "collections": frozenset({"ChainMap", "OrderedDict", "UserDict", "UserList", "UserString"}),
+    "dataclasses": frozenset({
+        "InitVar", "KW_ONLY", "Field", "asdict", "astuple", "fields", "make_dataclass", "replace",
+    }),
+    "datetime": frozenset({"MAXYEAR", "MINYEAR", "UTC", "tzinfo"}),
+    "functools": frozenset({
+        "WRAPPER_ASSIGNMENTS", "WRAPPER_UPDATES", "cached_property", "cmp_to_key", "partialmethod", "singledispatch",
+        "singledispatchmethod", "total_ordering", "update_wrapper", "wraps",
+    }),
+    "json": frozenset({"JSONDecoder", "JSONEncoder"}),
+    "re": frozenset({
+        "L", "LOCALE", "RegexFlag", "T", "TEMPLATE", "U", "UNICODE", "VERBOSE", "X", "purge", "subn", "template",
+    }),
+}
+"""What these modules lack in the sandbox."""
 # fmt: on
 _SYNTAX: dict[type[ast.AST], str] = {
     ast.Yield: "`yield`: build a list and return it",
@@ -83,6 +99,9 @@ def _statement(node: ast.AST) -> Iterator[str]:
         for name in names:
             if name not in MODULES:
                 yield _lacks(f"the module `{name}`; it has {', '.join(sorted(MODULES))}")
+        if isinstance(node, ast.ImportFrom):
+            missing = MISSING_MEMBERS.get(node.module or "", frozenset())
+            yield from (_lacks(f"`{node.module}.{alias.name}`") for alias in node.names if alias.name in missing)
         if isinstance(node, ast.ImportFrom) and node.module == "re" and _EMPTY_MATCHES & {a.name for a in node.names}:
             yield "write `import re` and `re.sub(…)`, so that Treadle can check the pattern: some results differ from Python"
 
@@ -92,6 +111,8 @@ def _name(node: ast.AST, defined: set[str]) -> Iterator[str]:
         yield _lacks(f"`{node.id}`")
     elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
         kind, method = node.value.id, node.attr
+        if kind not in defined and method in MISSING_MEMBERS.get(kind, frozenset()):
+            yield _lacks(f"`{kind}.{method}`")
         if (
             kind in _BUILT_IN_TYPES
             and kind not in defined
@@ -115,6 +136,8 @@ def _call(node: ast.AST, functions: set[str], code: str) -> Iterator[str]:
                 if isinstance(value, ast.Attribute) and _is_method(value):
                     yield _lacks(f"methods as values: write `lambda value: ….{value.attr}(value)`")
     elif isinstance(node.func, ast.Attribute):
+        if node.func.attr == "dumps" and any(keyword.arg in ("default", "cls") for keyword in node.keywords):
+            yield _lacks("`default` and `cls` of `json.dumps`: convert the values first")
         if node.func.attr in MISSING_METHODS:
             yield _lacks(f"the method `{node.func.attr}`")
         yield from _regex(node, node.func, functions, code)

@@ -1,6 +1,8 @@
 """The sandbox's Python against CPython: equal results, a correction, a failure, or a warning."""
 
 import builtins
+import datetime
+import importlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,7 +14,7 @@ from pydantic_monty import AsyncMonty, AsyncMontySession, MontyError
 
 from engine.errors import NodeFailure
 from engine.nodes.code.corrections import corrected
-from engine.nodes.code.limitations import MISSING_BUILTINS, MISSING_METHODS, MODULES
+from engine.nodes.code.limitations import MISSING_BUILTINS, MISSING_MEMBERS, MISSING_METHODS, MODULES
 from engine.nodes.code.node import CodeConfig, CodeNode
 from engine.sdk.node import Output
 from engine.states import Severity
@@ -174,8 +176,14 @@ WARNED: dict[str, tuple[str, str]] = {
     "next of a generator": ("def process():\n    return next((x for x in [1, 2] if x > 1), None)", "generators"),
     "callable": ("def process():\n    return callable(1)", "`callable`"),
     "an exception with two arguments": ("def process():\n    raise ValueError('a', 1)", "one string"),
+    "OrderedDict": ("from collections import OrderedDict\ndef process():\n    return 1", "`collections.OrderedDict`"),
+    "re.VERBOSE": ("import re\ndef process():\n    return re.findall('a', 'a', re.VERBOSE)", "`re.VERBOSE`"),
+    "default": ("import json\ndef process():\n    return json.dumps({1}, default=list)", "`default` and `cls`"),
+    "isocalendar": ("import datetime\ndef process():\n    return datetime.date(2026, 1, 1).isocalendar()", "`isocalendar`"),
     "translate": ("def process():\n    return 'a'.translate({97: 'b'})", "`translate`"),
 }  # fmt: skip
+IGNORED = frozenset({"datetime_CAPI", "sys", "enum", "functools", "T", "TEMPLATE", "template"})
+"""Members that no program uses, or that only some versions of CPython have."""
 FINE = [
     "def process(rows=[]):\n    return sorted(rows, key=lambda r: r['a'])",
     "import json, math\nfrom datetime import datetime, timedelta\ndef process():\n    return json.dumps({'a': math.pi})",
@@ -228,7 +236,19 @@ async def test_the_lists_of_what_is_missing_are_those_of_the_sandbox(sandbox: As
             for name in dir(eval(value))
             if not name.startswith("_") and not await has_method(session, value, name)
         }
-        assert MISSING_METHODS - methods == {"subn", "fromtimestamp"}
+        for value in ("datetime.datetime(2026, 1, 1)", "datetime.date(2026, 1, 1)"):
+            names = [name for name in dir(eval(value, {"datetime": datetime})) if name in MISSING_METHODS]
+            methods |= {name for name in names if not await has_method(session, f"import datetime\n{value}", name)}
+        assert MISSING_METHODS - methods == set()
+
+
+@pytest.mark.parametrize("name", MISSING_MEMBERS)
+async def test_the_members_that_a_module_lacks_are_listed(sandbox: AsyncMonty, name: str) -> None:
+    module = importlib.import_module(name)
+    own = [member for member in getattr(module, "__all__", dir(module)) if not member.startswith("_")]
+    async with sandbox.checkout() as session:
+        missing = {member for member in own if await lacks(session, f"import {name}\nx = {name}.{member}")}
+    assert missing - IGNORED == MISSING_MEMBERS[name] - IGNORED
 
 
 async def has_method(session: AsyncMontySession, value: str, name: str) -> bool:
