@@ -104,9 +104,9 @@ async def gib_announced(peer: Peer, request: Request, writer: Writer) -> None:
 
 @cache
 def bomb(layers: int) -> bytes:
-    """Return one GiB of zeros, compressed `layers` times."""
+    """Return 64 MiB of zeros, compressed `layers` times."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    packed = b"".join(packer.compress(b"\0" * MIB) for _ in range(1024)) + packer.flush()
+    packed = b"".join(packer.compress(b"\0" * MIB) for _ in range(64)) + packer.flush()
     for _ in range(layers - 1):
         packed = gzip.compress(packed)
     return packed
@@ -117,6 +117,37 @@ async def gzip_bomb(_: Peer, request: Request, writer: Writer) -> None:
     layers = int(request.one("layers"))
     packed = bomb(layers)
     answer(writer, packed, media="text/plain", content_encoding=", ".join(["gzip"] * layers))
+
+
+@cache
+def members(count: int) -> bytes:
+    """Return `count` empty gzip files, one after the other."""
+    return gzip.compress(b"", mtime=0) * count
+
+
+@at("/members")
+async def gzip_members(_: Peer, request: Request, writer: Writer) -> None:
+    answer(writer, members(int(request.one("count"))), media="text/plain", content_encoding="gzip")
+
+
+@at("/cut-gzip")
+async def cut_gzip(_: Peer, request: Request, writer: Writer) -> None:
+    answer(writer, gzip.compress(b'{"packed": true}')[:-9], content_encoding="gzip")
+
+
+CODINGS = {
+    "raw-deflate": lambda data: zlib.compress(data, wbits=-15),
+    "deflate": zlib.compress,
+    "two-members": lambda data: gzip.compress(data[:5]) + gzip.compress(data[5:]),
+    "identity": bytes,
+}
+
+
+@at("/coded")
+async def coded(_: Peer, request: Request, writer: Writer) -> None:
+    name = request.one("coding")
+    body = CODINGS.get(name, gzip.compress)(b'{"packed": true}')
+    answer(writer, body, content_encoding={"raw-deflate": "deflate", "two-members": "gzip"}.get(name, name))
 
 
 @at("/not-gzip")

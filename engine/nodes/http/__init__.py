@@ -9,5 +9,6 @@ Modules:
     retries: decides when a request is sent again.
     pagination: reads a list page by page.
     client: the HTTP client that connects only to allowed addresses.
+    decompression: decompresses the body of a response within limits.
     addresses: decides which addresses are allowed.
 """

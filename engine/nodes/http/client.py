@@ -15,6 +15,7 @@ import httpcore2
 import httpx2
 
 from engine.nodes.http.addresses import Address, Allowed, parse_address
+from engine.nodes.http.decompression import ACCEPTED
 
 CONNECT_S = 10.0
 """Seconds to resolve a name and to connect."""
@@ -108,6 +109,7 @@ class GuardedHttp:
         """
         return httpx2.AsyncClient(
             transport=_GuardedTransport(self._allowed, self._context),
+            headers={"accept-encoding": ACCEPTED},
             timeout=httpx2.Timeout(None, connect=connect_s),
             trust_env=False,
         )

@@ -14,11 +14,15 @@ import httpx2
 from engine.connection_faults import connection_fault
 from engine.errors import NodeFailure
 from engine.nodes.http.client import Blocked
+from engine.nodes.http.decompression import CodingError, Decompressor
 
 _CROSS_ORIGIN_HEADERS = frozenset(
     ["accept", "accept-encoding", "accept-language", "content-length", "content-type", "user-agent"]
 )
 """Headers that are also sent to another origin; any other header may be a credential."""
+
+COMPRESSION_OVERHEAD = 16 * 1024
+"""How much longer in bytes a compressed body may be than the limit for its content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,17 +130,23 @@ def cross_origin_headers(headers: httpx2.Headers) -> list[tuple[str, str]]:
 async def _read(response: httpx2.Response, max_bytes: int) -> HttpResponse:
     """Read the response.
 
-    The limit applies after decompression: a small body may expand to any size.
+    The limit applies before and after decompression: a small body may expand to any size, and a
+    large one to nothing. Each piece of a body that expands lets the event loop run.
     """
     too_large = f"{name(response.request)} returned more than {max_bytes:,} bytes, the limit in `response.maxBytes`"
     announced = response.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > max_bytes and response.request.method != "HEAD":
         raise NodeFailure("HTTP_RESPONSE", too_large)
-    content = bytearray()
-    async for chunk in response.aiter_bytes():
-        content += chunk
-        if len(content) > max_bytes:
-            raise NodeFailure("HTTP_RESPONSE", too_large)
+    content, read_count = bytearray(), 0
+    decompressor = Decompressor(response.headers.get("content-encoding", ""))
+    async for chunk in response.aiter_raw():
+        read_count += len(chunk)
+        for piece in decompressor.feed(chunk):
+            content += piece
+            if max(len(content), read_count - COMPRESSION_OVERHEAD) > max_bytes:
+                raise NodeFailure("HTTP_RESPONSE", too_large)
+            await asyncio.sleep(0)
+    decompressor.finish()
     return HttpResponse(
         response.request.method,
         str(response.url.copy_with(fragment=None)),
@@ -164,8 +174,8 @@ async def _failures(request: httpx2.Request) -> AsyncIterator[None]:
         raise NotSent("HTTP_CONNECT", f"{label}: no connection: {_reason(fault)}", retryable=True) from fault
     except (httpx2.InvalidURL, httpx2.LocalProtocolError) as fault:
         raise NodeFailure("CONFIG", f"{label} cannot be sent: {_reason(fault)}") from fault
-    except (httpx2.DecodingError, ImportError) as fault:
-        raise NodeFailure("HTTP_RESPONSE", f"{label}: the body cannot be decompressed") from fault
+    except CodingError as fault:
+        raise NodeFailure("HTTP_RESPONSE", f"{label}: {fault}") from fault
     except httpx2.RequestError as fault:
         message = f"{label}: the connection was lost before the response was complete: {_reason(fault)}"
         raise NodeFailure("HTTP_RESPONSE", message, retryable=True) from fault

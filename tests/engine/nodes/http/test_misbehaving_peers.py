@@ -1,6 +1,7 @@
 """`http` nodes against servers that misbehave: each ends in a clear error, with little memory."""
 
 import asyncio
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from tests.engine.nodes.http.http_nodes import QUICK, failure, output
 from tests.peers.http import Peer, http_peer
 from tests.peers.http_protocol import MIB
+from tests.peers.misbehaving_http import bomb, members
 from tests.peers.tls import self_signed
 
 BAD_PEERS: list[tuple[str, str, str]] = [
@@ -22,7 +24,13 @@ BAD_PEERS: list[tuple[str, str, str]] = [
     ("/gib", "HTTP_RESPONSE", "more than 100,000 bytes"),
     ("/gib-announced", "HTTP_RESPONSE", "more than 100,000 bytes"),
     ("/bomb?layers=1", "HTTP_RESPONSE", "more than 100,000 bytes"),
-    ("/bomb?layers=2", "HTTP_RESPONSE", "more than 100,000 bytes"),
+    ("/bomb?layers=2", "HTTP_RESPONSE", "the body has the coding 'gzip, gzip'"),
+    ("/bomb?layers=3", "HTTP_RESPONSE", "only one of gzip, deflate is accepted"),
+    ("/coded?coding=br", "HTTP_RESPONSE", "the body has the coding 'br'"),
+    ("/coded?coding=zstd", "HTTP_RESPONSE", "the body has the coding 'zstd'"),
+    ("/coded?coding=none", "HTTP_RESPONSE", "the body has the coding 'none'"),
+    ("/members?count=100000", "HTTP_RESPONSE", "more than 100,000 bytes"),
+    ("/cut-gzip", "HTTP_RESPONSE", "the compressed body ends too early"),
     ("/not-gzip", "HTTP_RESPONSE", "cannot be decompressed"),
     ("/broken-utf8", "HTTP_RESPONSE", "is no utf-8 text at byte 3: use the kind `base64`"),
     ("/as?media=text/plain;charset=zlib", "HTTP_RESPONSE", "an unknown charset (zlib)"),
@@ -50,13 +58,38 @@ async def test_a_misbehaving_server_is_a_clear_error(peer: Peer, path: str, code
 
 async def test_a_compression_bomb_is_not_expanded_in_memory(peer: Peer) -> None:
     await output(url=f"{peer.url}/gzip")
+    assert bomb(1)  # The peer lives in this process, so its body is made before.
     tracemalloc.start()
     try:
         await failure(url=f"{peer.url}/bomb?layers=1", response={"maxBytes": MIB})
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 64 * MIB
+    assert peak < 8 * MIB
+
+
+@pytest.mark.parametrize("path", ["/bomb?layers=1", "/bomb?layers=3", "/members?count=600000"])
+async def test_a_compressed_response_never_holds_the_event_loop(peer: Peer, path: str) -> None:
+    # The peer lives in this process, so its bodies are made before.
+    bodies = [bomb(1), bomb(3), members(600_000)]
+    longest = 0.0
+
+    async def measure() -> None:
+        nonlocal longest
+        while True:
+            before = time.thread_time()
+            await asyncio.sleep(0)
+            longest = max(longest, time.thread_time() - before)
+
+    measuring = asyncio.create_task(measure())
+    await failure(url=peer.url + path, response={"maxBytes": 8 * MIB})
+    measuring.cancel()
+    assert longest < 0.1 and all(bodies)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "x-gzip", "raw-deflate", "GZIP", "identity", "two-members"])
+async def test_each_accepted_coding_is_read(peer: Peer, coding: str) -> None:
+    assert (await output(url=f"{peer.url}/coded?coding={coding}"))["body"] == {"packed": True}
 
 
 async def test_a_server_that_refuses_connections_is_a_clear_error() -> None:
