@@ -13,6 +13,7 @@ Modules:
     lowering: Makes the source for minijinja: checked comparisons, and paths before `default`.
     messages: Own sentences for the messages of minijinja.
     ordering: Orders values of one type: comparisons, filters and tests.
+    parser: Finds the operands of an expression, and writes it as the source for minijinja.
     secret_results: Collects the results of expressions that name secrets.
     views: Read-only views of run data, which count the data that a template reads.
 """

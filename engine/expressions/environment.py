@@ -16,15 +16,9 @@ from engine.expressions.analysis import NODES, TemplateCode, analyze
 from engine.expressions.errors import ExpressionError, Problem, expression_error, without_values
 from engine.expressions.filters import EXTRA_FILTERS, ORDERING_TESTS
 from engine.expressions.lexer import as_expression, has_code, is_whole_expression
-from engine.expressions.lowering import (
-    COMPARE_FUNCTION,
-    UNDEFINED_NAME,
-    Lowered,
-    lower_expression,
-    lower_template,
-    unchanged,
-)
+from engine.expressions.lowering import Lowered, lower_expression, lower_template, unchanged
 from engine.expressions.ordering import UNDEFINED, compare
+from engine.expressions.parser import COMPARE_FUNCTION, UNDEFINED_NAME
 from engine.expressions.secret_results import FILTER, collect, collecting, is_collecting, is_one_unit, with_collection
 from engine.expressions.views import WorkLimitExceeded, charge, charge_all, to_json_text, to_plain, unwrap, view
 from engine.types import JSON

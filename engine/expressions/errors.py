@@ -7,9 +7,10 @@ from minijinja import TemplateError
 
 from engine.expressions.filters import FilterError
 from engine.expressions.lexer import position
-from engine.expressions.lowering import Lowered, Span
+from engine.expressions.lowering import Lowered
 from engine.expressions.messages import own_message
 from engine.expressions.ordering import OrderingError
+from engine.expressions.parser import Span
 
 MAX_OPERAND = 60
 """Characters of an operand that a message quotes."""
@@ -128,7 +129,7 @@ def _filter_ordering_error(error: OrderingError, text: str, spans: tuple[Span, .
 def _advice(error: OrderingError) -> str:
     kinds = {*error.kinds}
     if "undefined" in kinds:
-        return "leave out the items that lack the value"
+        return "leave out the items that lack the value, as in `selectattr('a.b', 'defined')`"
     if "null" in kinds:
         return "null has no order: leave it out, or give another value for it, as in `(x or 0)`"
     if kinds == {"a number", "a text"}:

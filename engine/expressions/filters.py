@@ -9,8 +9,8 @@ from inspect import Parameter, signature
 from typing import Any
 
 from engine.expressions import ordering
-from engine.expressions.lowering import EXTREMES, PLACE, SLICE_FILTER
 from engine.expressions.ordering import OrderingError
+from engine.expressions.parser import EXTREMES, PATHS_FILTER, PLACE, SLICE_FILTER
 from engine.expressions.views import charge, charge_all, computed, to_plain, unwrap, view
 from engine.types import JSON
 from engine.values.json_text import NotJson, parse_json
@@ -124,6 +124,7 @@ EXTRA_FILTERS = {
     **{name: _ordering_filter(name, function) for name, function in _ORDERING.items()},
     **{EXTREMES[name]: _ordering_filter(name, function) for name, function in _EXTREMES.items()},
     **{name: _first_of(_ordering_filter(name, function)) for name, function in _EXTREMES.items()},
+    PATHS_FILTER: _ordering_filter("selectattr", ordering.with_values),
     SLICE_FILTER: _ordering_filter("slice", _slice),
     "fromjson": _filter(fromjson),
     "datetime_shift": _filter(datetime_shift, timestamps=1),

@@ -19,6 +19,8 @@ Key = Callable[[Any], Any]
 
 UNDEFINED: Final = object()
 """Stands for an undefined value, which a function in Python would otherwise receive as None."""
+PATH_ITEM, PATH_VALUE = "item", "value"
+"""The fields of a pair of `with_values`."""
 COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "<": lambda left, right: bool(_plain(left) < _plain(right)),
     "<=": lambda left, right: bool(_plain(left) <= _plain(right)),
@@ -214,6 +216,15 @@ def unique(value: Any, /, *, case_sensitive: bool = False, attribute: str | None
     for item in items:
         seen.setdefault(_identity(key(item)), item)
     return _result(value, list(seen.values()))
+
+
+def with_values(value: Any, path: str, /) -> Any:
+    """Pair each item of a list with its value at a path: `{item, value}`, without a missing value."""
+    pairs = []
+    for item in _items(value, "selectattr"):
+        found = _at(item, path, UNDEFINED)
+        pairs.append({PATH_ITEM: item} if found is UNDEFINED else {PATH_ITEM: item, PATH_VALUE: found})
+    return _result(value, pairs)
 
 
 def _items(value: Any, name: str) -> list[Any]:

@@ -31,7 +31,8 @@ STEPS = [".a", ".b", ".c", ".v", "['x-y']", "[0]", "[-1]", "[1:]", "[:2]", "[::-
 FILTERS = [
     " | length", " | first", " | string", "|default(0)", " | d('x', true)", " | sort", " | unique", "|max", " | min", " | list",
     "| sort(reverse=true)", " | sort(attribute='v')", " | map(attribute='v') | list", " | groupby('v') | list", " | reverse",
-    " | selectattr('v', 'gt', 1) | list", " | dictsort", " | join('-')",
+    " | selectattr('v', 'gt', 1) | list", " | selectattr('in.w') | list",
+    " | rejectattr('in.w', 'odd') | list", " | dictsort", " | join('-')",
 ]  # fmt: skip
 TESTS = [
     " is defined",

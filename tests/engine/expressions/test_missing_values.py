@@ -151,3 +151,47 @@ def test_a_very_long_path_before_a_default_is_evaluated() -> None:
     for _ in range(60):
         value = {"a": value}
     assert evaluate("input" + ".a" * 60 + " | default('?')", {"input": value}) == 1
+
+
+ROWS = {
+    "rows": [{"n": 1}, {"n": 2, "in": None}, {"n": 3, "in": {"w": 0}}, {"n": 4, "in": {"w": 5, "list": [{"x": 1}]}}]
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("rows | selectattr('in.w', 'defined')", [3, 4]),
+        ("rows | selectattr('in.w', 'undefined')", [1, 2]),
+        ("rows | rejectattr('in.w', 'defined')", [1, 2]),
+        ("rows | selectattr('in.w')", [4]),
+        ('rows | rejectattr("in.w")', [1, 2, 3]),
+        ("rows | selectattr('in.w', 'defined') | selectattr('in.w', 'gt', 1)", [4]),
+        ("rows | selectattr('in.w', 'eq', 0)", [3]),
+        ("rows | selectattr('in.list.0.x', 'defined')", [4]),
+        ("rows | selectattr('in.w', 'defined') | sort(attribute='in.w', reverse=true)", [4, 3]),
+        ("(rows | sort(attribute='n')) | selectattr('in', 'defined') | selectattr('in.w')", [4]),
+        ("[rows[3], {'n': 9}] | rejectattr('in.w')", [9]),
+        ("rows | selectattr('n', 'gt', 3)", [4]),
+    ],
+)
+def test_an_item_without_the_path_is_an_item_without_the_value(text: str, numbers: list[int]) -> None:
+    assert evaluate(f"{text} | map(attribute='n') | list", ROWS) == numbers
+    template = f"{{% for row in {text} %}}{{{{ row.n }}}},{{% endfor %}}"
+    assert render(template, ROWS) == "".join(f"{number}," for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "column"),
+    [
+        ("rows | selectattr('in.w', 'gt', 1)", "`gt` has to order null and a number", 28),
+        ("nope | selectattr('in.w')", "`nope` is undefined", 1),
+        ("3 | selectattr('in.w')", "`selectattr` needs a list, not a number", 5),
+        ("rows | selectattr('in.w', 'nope')", "there is no such test", None),
+    ],
+)
+def test_an_error_of_a_selection_has_its_place(text: str, message: str, column: int | None) -> None:
+    with pytest.raises(ExpressionError) as error:
+        evaluate(text, ROWS)
+    assert message in error.value.message
+    assert column is None or (error.value.line, error.value.column) == (1, column)
