@@ -11,6 +11,7 @@ from typing import Protocol
 
 from engine.events import EdgeState, EdgeVisits, NodeState
 from engine.graph.routing import leaves_by
+from engine.sdk.node import ERROR_PORT
 from engine.spec.model import END, OnError
 from engine.states import EXECUTED, FINISHED, EdgeStatus, NodeStatus
 
@@ -92,18 +93,20 @@ def edges_after(
 def edge_states(out: Sequence[OutgoingEdge], state: NodeState, on_error: OnError) -> list[EdgeState]:
     """Return the state of each outgoing edge of a node. The arguments are those of `edge_visits`.
 
-    An edge to `__end__` is no edge of the plan: only the port decides whether it is taken.
+    An edge to `__end__` is no edge of the plan: only the port decides whether it is taken. A state
+    that an older release has stored has no port, so edges with a port stay PENDING.
     """
     taken = edge_visits(out, state, on_error)
     if _leaves(state, on_error):
         ends = [edge.index for edge in out if edge.target == END and leaves_by(edge.port, state.port)]
         taken |= {index: EdgeVisits(index, state.visits, True) for index in ends}
-    return [_edge_state(edge, state.status, taken.get(edge.index)) for edge in out]
+    lacks_port = state.status is NodeStatus.COMPLETED and state.port is None and state.edges is None
+    return [_edge_state(edge, state.status, taken.get(edge.index), lacks_port=lacks_port) for edge in out]
 
 
-def _edge_state(edge: OutgoingEdge, status: NodeStatus, taken: EdgeVisits | None) -> EdgeState:
+def _edge_state(edge: OutgoingEdge, status: NodeStatus, taken: EdgeVisits | None, *, lacks_port: bool) -> EdgeState:
     visits = 0 if taken is None else taken.visits
-    if status not in FINISHED:
+    if status not in FINISHED or (lacks_port and edge.port not in (None, ERROR_PORT)):
         return EdgeState(edge.id, EdgeStatus.PENDING, visits)
     is_taken = status in EXECUTED and taken is not None and taken.taken
     return EdgeState(edge.id, EdgeStatus.TAKEN if is_taken else EdgeStatus.SKIPPED, visits)

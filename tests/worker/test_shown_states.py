@@ -17,10 +17,11 @@ from persistence.events.publisher import stream_of
 from persistence.feed.feed import Feed
 from persistence.runs import node_states as nodes
 from persistence.runs.run import get
+from persistence.runs.waits import open_waits
 from resolvers.runs.queries import NodeView, all_edge_states
 from tests.executor_worker import ExecutorWorker, accept_spec, edges, eventually, node, node_types
 from tests.journal_worker import wait_until
-from tests.worker.paused_runs import execute, resume
+from tests.worker.paused_runs import answer, execute, resume
 
 
 class StageConfig(NodeConfig):
@@ -156,6 +157,22 @@ async def test_retries_do_not_move_the_start(database: Database, redis: Redis, c
     assert len(await database.pool.fetch(query, run_id)) == 1
 
 
+async def test_an_answer_does_not_move_the_start(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    asks = {"nodes": [{"id": "b", "type": "ask", "config": {"prompt": "well?"}}, node("c")], "edges": edges("b>c")}
+    run_id = await accept_spec(database, caller, project, asks)
+    async with ExecutorWorker(database, redis) as worker:
+        assert await execute(await worker.claim(run_id)) is RunStatus.WAITING
+        start = (await row(database, run_id, "b"))["started_at"]
+        [wait] = await open_waits(database.pool, run_id)
+        await answer(database, wait.id, "yes")
+        assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
+    ended = await row(database, run_id, "b")
+    assert (ended["started_at"], ended["port"]) == (start, "answered")
+    assert start is not None
+
+
 async def shown(database: Database, caller: Caller, run_id: str) -> tuple[dict[str, str | None], dict[str, EdgeState]]:
     """Return the port of each node, and the state of each edge."""
     async with database.connect() as connection:
@@ -217,6 +234,19 @@ async def test_ports_and_taken_edges_are_shown(database: Database, redis: Redis,
     # Only the node whose conditions decided has more than its port.
     rows = await database.pool.fetch("SELECT node_id FROM node_states WHERE run_id = $1 AND edges IS NOT NULL", run_id)
     assert [row["node_id"] for row in rows] == ["no"]
+
+
+async def test_the_edges_of_a_state_without_a_port_are_not_guessed(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    run_id = await accept_spec(database, caller, project, LOOP)
+    async with ExecutorWorker(database, redis) as worker:
+        assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
+    # As an older release has stored it.
+    await database.pool.execute("UPDATE node_states SET port = NULL, edges = NULL WHERE run_id = $1", run_id)
+    _, states = await shown(database, caller, run_id)
+    assert {states[name].status for name in ("t", "f")} == {EdgeStatus.PENDING}
+    assert states["test"].status is TAKEN
 
 
 LOOP = {
