@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from strawberry.asgi import GraphQL
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
 
+from app.server.cross_site import cross_site_reason
 from app.server.error_responses import problem_response
 from app.server.websockets import MAX_REASON, Handler, Socket
 from engine.values.json_text import without_mark
@@ -65,6 +66,9 @@ class Endpoint(GraphQL[Context, None]):
         # response.
         if isinstance(request, Request) and wants_page(request):
             return page()
+        if isinstance(request, Request) and (reason := cross_site_reason(request)):
+            message = f"Requests from pages of other sites are refused: {reason}."
+            return problem_response(403, ProblemCode.FORBIDDEN, message)
         try:
             return await super().run(request, *args, **kwargs)
         except HTTPException as error:

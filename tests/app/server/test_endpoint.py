@@ -188,3 +188,40 @@ async def test_a_page_of_another_site_cannot_open_a_socket(address: str) -> None
             origin=Origin("http://evil.example"),
         ):
             raise AssertionError("the handshake was accepted")
+
+
+SENT_BY_OTHER_SITES: list[dict[str, str]] = [
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
+    {"Origin": "http://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "http://127.0.0.1:1"},
+]
+
+
+@pytest.mark.parametrize("headers", SENT_BY_OTHER_SITES, ids=str)
+async def test_no_page_of_another_site_runs_an_operation(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    query = 'mutation { createWorkflow(input: {name: "by another site"}) { errors { code } } }'
+    read = await client.get("/graphql", params={"query": "{ tools { name } }"}, headers=headers)
+    written = await client.post("/graphql", json={"query": query}, headers=headers)
+    form = await client.post("/graphql", data={"operations": "{}"}, headers=headers)
+    assert [response.status_code for response in (read, written, form)] == [403] * 3
+    [error] = written.json()["errors"]
+    assert error["extensions"] == {"code": "FORBIDDEN"} and "other sites" in error["message"]
+    names = (await execute(client, "{ workflows { nodes { name } } }"))["workflows"]["nodes"]
+    assert names == []
+
+
+async def test_pages_of_this_server_and_other_programs_run_operations(client: httpx.AsyncClient) -> None:
+    own = f"http://{client.base_url.host}:{client.base_url.port}"
+    accepted = [{}, {"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost:5173"}, {"Sec-Fetch-Site": "none"}]
+    for headers in (*accepted, {"Origin": own}, {"Origin": own.replace("http:", "https:")}):
+        response = await client.get("/graphql", params={"query": "{ viewer { subject } }"}, headers=headers)
+        assert response.status_code == 200, headers
+
+
+async def test_a_link_on_another_site_opens_the_page(client: httpx.AsyncClient) -> None:
+    headers = {"Accept": "text/html", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    response = await client.get("/graphql", headers=headers)
+    assert (response.status_code, response.headers["content-type"].split(";")[0]) == (200, "text/html")
