@@ -49,6 +49,11 @@ class FailNode(NodeType[FailConfig]):
     icon: ClassVar[str] = "octagon-x"
     Config: ClassVar[type[NodeConfig]] = FailConfig
     inline: ClassVar[bool] = True
+    output_schema: ClassVar[dict[str, Any]] = {
+        "description": "With `onError: branch` the error, as of every node; else there is none.",
+        "type": "object",
+        "properties": {"error": {"type": "object", "description": "The code, the message and the details."}},
+    }
     example: ClassVar[dict[str, Any]] = {
         "code": "OUT_OF_STOCK",
         "message": "There are only {{ stock.output.left }} left of {{ input.sku }}.",

@@ -189,6 +189,7 @@ ROWS: dict[str, Row] = {
     "switch": Row("switch", {"cases": [{"port": "a", "condition": "secrets.plain < 'a'"}], "default": "b"}, "SECRET"),
     "human": Row("human", {"prompt": {"text": f"May I use {BOTH}?"}, "expiresS": 3600}, "SECRET"),
     "delay": Row("delay", {"until": "{{ secrets.plain }}"}, "SECRET"),
+    "fail": Row("fail", {"message": BOTH}, "SECRET"),
     "end": Row("end", {"output": {"key": BOTH}}, "SECRET"),
     "map: the items": Row(
         "map",

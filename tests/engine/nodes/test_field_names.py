@@ -13,8 +13,10 @@ from engine.spec.template_fields import schema_of
 from tests.paths import ROOT
 
 NAME = re.compile(r"`([a-z]\w*(?:\.[a-z]\w*)+)`")
-NOT_FIELDS = re.compile(r"(input|secrets|run|item|nodes|ctx|meta|\w+\.output|treadle)\b|.*\.(toml|py|lower)$")
-"""Names in templates and files, which are no fields of a config."""
+NOT_FIELDS = re.compile(
+    r"(input|secrets|run|item|nodes|ctx|meta|re|json|datetime|\w+\.output|treadle)\b|.*\.(toml|py|lower)$"
+)
+"""Names in templates, files and Python, which are no fields of a config."""
 FILES = {
     path.relative_to(ROOT).as_posix(): path for path in sorted((ROOT / "engine" / "nodes").rglob("*.py"))
 }  # fmt: skip
