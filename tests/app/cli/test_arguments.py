@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.arguments import ArgumentError, read_arguments
+from app.cli.arguments import ArgumentError, needs_of, read_arguments
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,15 @@ def test_inputs_replace_those_of_the_example(tmp_path: Path) -> None:
     assert read_arguments(file, None) == ({"nodes": []}, {"x": 1})
     assert read_arguments(file, '{"x": 2}') == ({"nodes": []}, {"x": 2})
     assert read_arguments(file, "null") == ({"nodes": []}, None)
+
+
+def test_an_example_says_what_it_needs(tmp_path: Path) -> None:
+    file = tmp_path / "example.json"
+    for content, needs in (
+        ({"spec": {"nodes": []}, "needs": ["a database"]}, ["a database"]),
+        ({"spec": {"nodes": []}}, []),
+        ({"spec": {"nodes": []}, "needs": "no list"}, []),
+        ({"nodes": [], "needs": ["a field of a spec"]}, []),
+    ):
+        file.write_text(json.dumps(content))
+        assert needs_of(file) == needs
