@@ -76,7 +76,7 @@ class CheckpointType(Node):
         graphql_type=JSON,
         description=(
             "Node outputs at this checkpoint, by node id: of the latest visit of each node that has ended. "
-            "A node that was skipped since then is left out."
+            "A node that was skipped or cancelled since then is left out."
         ),
     )
     @staticmethod

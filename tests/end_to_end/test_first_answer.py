@@ -35,7 +35,7 @@ CHECKPOINTS = """query ($id: ID!) { run(id: $id) { checkpoints(first: 100) { nod
 async def questions(system: SystemUnderTest, run_id: str) -> dict[str, str]:
     """Return the ids of the open questions by node."""
     run = (await system.execute(WAITS, id=run_id))["run"]
-    return {wait["nodeId"]: wait["waitId"] for wait in run["waits"]}
+    return {wait["nodeId"]: wait["waitId"] for wait in run["waits"] if "waitId" in wait}
 
 
 async def answered(system: SystemUnderTest, run_id: str, node_id: str, approved: bool) -> Any:
@@ -154,3 +154,42 @@ async def test_a_killed_worker_changes_nothing(system: SystemUnderTest) -> None:
     run = await system.wait_for_end(run_id)
     assert (run["status"], run["output"]) == ("COMPLETED", {"approved": True})
     assert (await statuses(system, run_id))["b"] == "CANCELLED"
+
+
+CHILDREN = "query ($id: ID!) { run(id: $id) { derivedRuns(first: 10) { nodes { id status } } } }"
+
+
+async def test_the_losing_branches_may_be_a_child_run_and_code(system: SystemUnderTest) -> None:
+    """Both are stopped when the answer comes, because the join says so."""
+    child = {"nodes": [{"id": "q", "type": "human", "config": {"prompt": "in the child"}}]}
+    payload = await mutate(system, "createWorkflow", "workflow { id }", name="Asks", spec=child)
+    workflow = payload["workflow"]["id"]
+    busy = {"code": "def process():\n    n = 0\n    while True:\n        n += 1\n", "timeoutS": 60}
+    spec = {
+        "nodes": [
+            {"id": "a", "type": "human", "config": {"prompt": "A"}},
+            {"id": "sub", "type": "subworkflow", "config": {"workflow": workflow}},
+            {"id": "busy", "type": "code", "config": busy},
+            {
+                "id": "j",
+                "type": "transform",
+                "join": {"mode": "any", "cancelOthers": True},
+                "config": {"output": "{{ a.output }}"},
+            },
+        ],
+        "edges": [{"source": source, "target": "j"} for source in ("a", "sub", "busy")],
+    }
+    run_id = (await system.run(spec, mode="ASYNC"))["run"]["id"]
+    await system.wait_for_node(run_id, "sub", "WAITING")
+    await system.wait_for_node(run_id, "a", "WAITING")
+    await answered(system, run_id, "a", True)
+    run = await system.wait_for_end(run_id)
+    assert (run["status"], run["output"]) == ("COMPLETED", {"j": {"approved": True}})
+    assert await statuses(system, run_id) == {
+        "a": "COMPLETED",
+        "sub": "CANCELLED",
+        "busy": "CANCELLED",
+        "j": "COMPLETED",
+    }
+    [child_run] = (await system.execute(CHILDREN, id=run_id))["run"]["derivedRuns"]["nodes"]
+    assert (await system.wait_for_end(child_run["id"]))["status"] == "CANCELLED"
