@@ -71,6 +71,10 @@ class _Node:
     is_operand: bool = True
 
 
+def _has_comparison(node: _Node) -> bool:
+    return any(part.is_inserted and COMPARE_FUNCTION in part.text for part in node.plain)
+
+
 def _has_path(arguments: list[SourcePart]) -> bool:
     """Tell whether the first argument is a text with a path of several steps, such as `'a.b'`."""
     texts = [part.text.strip() for part in arguments[1:3]]
@@ -142,14 +146,28 @@ class ExpressionParser:
             plain += [*taken, *operands[-1].plain]
         if not operators:
             return node
-        if COMPARE.keys().isdisjoint(operators):
+        # An operand that is missing is a keyword, as in `1 < not x`, of which minijinja makes a name.
+        if COMPARE.keys().isdisjoint(operators) or not all(operand.plain for operand in operands):
             return _node(plain, is_operand=False)
+        if len(operators) > 1 and not any(_has_comparison(operand) for operand in operands[1:-1]):
+            return _node(list(self._pairs(operands, spans, operators)))
         return _node(list(self._call_of_compare(operands, spans, operators)))
 
     def _comparison_operator(self) -> str:
         if self._word == "not":
             return "not in" if self._words[self._at + 1] == "in" else ""
         return self._word if self._word in _COMPARISONS else ""
+
+    def _pairs(self, operands: list[_Node], spans: list[Span], operators: list[str]) -> Iterator[SourcePart]:
+        """`a < b < c` as `(a < b and b < c)`, in which `c` is evaluated only if `a < b`.
+
+        An operand with a comparison in it is not repeated, so that nested chains do not explode.
+        """
+        for index, operator in enumerate(operators):
+            yield SourcePart(" and" if index else " (", spans[index].start, True)
+            pair, places = operands[index : index + 2], spans[index : index + 2]
+            yield from self._call_of_compare(pair, places, [operator])
+        yield SourcePart(")", spans[-1].start, True)
 
     def _call_of_compare(self, operands: list[_Node], spans: list[Span], operators: list[str]) -> Iterator[SourcePart]:
         self._places.append(tuple(spans))

@@ -77,6 +77,8 @@ def without_lowering(text: str) -> Any:
 def test_an_expression_keeps_its_value_unless_it_orders_unlike_values(text: str) -> None:
     if ":" in text and re.search(r"default|defined|d\(", text):
         return  # minijinja makes an empty list of a slice of null
+    if re.search(r"\b(min|max)\b", text) and re.search(r"default|defined|d\(", text):
+        return  # without its place, `max` gives null for an empty list
     if re.search(r"[<>]", text) and re.search(r":|reverse|\+|\*", text):
         return  # minijinja orders a slice, and other lists that are computed when read, after lists
     try:
@@ -86,7 +88,7 @@ def test_an_expression_keeps_its_value_unless_it_orders_unlike_values(text: str)
     try:
         found = evaluate(text, SCOPE)
     except ExpressionError as error:
-        reasons = ("have an order", "has no order", "is undefined", "64 bits", "lack the value")
+        reasons = ("have an order", "has no order", "is undefined", "64 bits", "lack the value", "a missing value")
         assert any(reason in error.message for reason in reasons), (text, error.message)
         return
     assert found == expected, (text, lower_expression(text).source)
