@@ -5,7 +5,7 @@ BIN := .venv/bin
 SUBJECTS_SINCE := 42ff1bbd19b809be44aa64d7ce36e9a7ab1635eb
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test chaos check check-subjects format schema docs bench bench-quick lock
+.PHONY: help setup up test chaos mutants check check-subjects format schema docs bench bench-quick lock
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -30,6 +30,14 @@ test: setup ## Run all tests on embedded stores, then bench-quick
 
 chaos: setup ## Kill processes of a separate Treadle for MINUTES=10 and check the guarantees (SEED=n repeats a run)
 	@$(BIN)/treadle chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
+mutants: setup .venv-mutants/.installed ## Change core modules in single places and list changes that no test notices (MODULES='engine/*' SAMPLE=20 SEED=1)
+	@.venv-mutants/bin/python tests/mutation/run.py --modules '$(or $(MODULES),*)' --sample $(or $(SAMPLE),0) --seed $(or $(SEED),1)
+
+.venv-mutants/.installed: tests/mutation/requirements.lock
+	@$(PYTHON) -m venv .venv-mutants
+	@.venv-mutants/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/mutation/requirements.lock
+	@touch $@
 
 check: setup check-subjects ## Check style, types, import layers, dependencies, GraphQL schema and commit subjects
 	@$(BIN)/ruff check .
@@ -63,5 +71,6 @@ bench: setup ## Measure everything, compare it with bare LangGraph, and print a 
 bench-quick: setup ## Measure the most important ratios in two minutes; fail if one is far from its target
 	@$(BIN)/python -m bench --quick
 
-lock: ## Update requirements.lock to the newest compatible versions (needs uv)
+lock: ## Update the files of pinned packages to the newest compatible versions (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade -o requirements.lock
+	uv pip compile --group mutants --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade -o tests/mutation/requirements.lock

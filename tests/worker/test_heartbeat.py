@@ -128,6 +128,21 @@ async def test_a_beat_renews_the_leases_that_are_held_and_not_late(
         gate.release.set()
 
 
+async def test_the_heartbeat_goes_on_renewing_leases(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    gate = CountedGate()
+    renewed = "SELECT bool_and(lease_until > now() + interval '30 s') FROM runs"
+    async with running(database, redis, node_types(gate)) as runner:
+        await begin(database, caller, project, runner, gate, ("held",))
+        beating = asyncio.create_task(Heartbeat(runner, database.pool, interval_s=0.2).beat_forever())
+        for _ in range(3):
+            await database.pool.execute("UPDATE runs SET lease_until = now() + interval '1 s'")
+            await eventually(lambda: database.pool.fetchval(renewed))
+        beating.cancel()
+        gate.release.set()
+
+
 async def test_a_beat_without_runs_does_nothing(database: Database, redis: Redis) -> None:
     async with running(database, redis) as runner:
         await beat(runner, [])
