@@ -22,6 +22,9 @@ log = structlog.get_logger(__name__)
 STREAM_LENGTH = 1000
 """About how many entries a run's stream keeps. Readers find older ones in Postgres."""
 STREAM_TTL_S = 3600
+"""Seconds after its last entry until the stream of an unfinished run expires."""
+ENDED_TTL_S = 60
+"""Seconds after its end until the stream of a run expires. Later readers need Postgres only."""
 TIMEOUT_S = 2.0
 """How long a Redis that hangs may delay the journal, in seconds."""
 MAX_UNLINKED = 500
@@ -108,8 +111,9 @@ async def publish(redis: Redis, items: Sequence[StreamItem], transitions: Sequen
             pipe.eval(_ADD_TEXT, 1, stream_of(run_id), entry_id, str(STREAM_LENGTH), fields["d"])
         else:
             pipe.xadd(stream_of(run_id), fields, id=entry_id, maxlen=STREAM_LENGTH, approximate=True)
-    for run_id in {item[0] for item in items}:
-        pipe.expire(stream_of(run_id), STREAM_TTL_S)
+    ended = {transition.run_id for transition in transitions if transition.status.is_terminal}
+    for run_id in {item[0] for item in items} | ended:
+        pipe.expire(stream_of(run_id), ENDED_TTL_S if run_id in ended else STREAM_TTL_S)
     for transition in transitions:
         pipe.publish(runs_channel(transition.project_id), transition.encode())
         if transition.status.is_idle:

@@ -88,7 +88,7 @@ SYNTAX = {
     "a recursive loop": "{% for x in [['a']] recursive %}{{ secrets.key ~ (loop(x) | upper if x is not string) }}{% endfor %}",
 }  # fmt: skip
 EXPRESSIONS = {
-    **{f"filter {name}": f"{{{{ {ARGUMENTS.get(name, f'secrets.key | {name}')} }}}}" for name in FILTERS},
+    **{f"filter {name}": f"{{{{ {ARGUMENTS.get(name, f'secrets.key | {name}')} }}}}" for name in sorted(FILTERS)},
     **{
         f"method {name} of {value}": f"{{{{ {value}.{name}({METHOD_ARGUMENTS.get(name, '')}) }}}}"
         for value, kind in (("secrets.key", str), (f"[{_UPPER}]", list), (f"{{'a': {_UPPER}}}", dict))
@@ -174,7 +174,7 @@ async def test_a_result_of_a_secret_is_hidden_whole(name: str) -> None:
 def test_every_filter_has_an_expression_that_gives_a_result() -> None:
     assert ARGUMENTS.keys() <= FILTERS
     scope = {"secrets": SECRETS, "input": {}}
-    for name in FILTERS:
+    for name in sorted(FILTERS):
         evaluator.render(EXPRESSIONS[f"filter {name}"], scope)
 
 
