@@ -10,12 +10,14 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import tomllib
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -52,6 +54,8 @@ def main() -> int:
     modules = [name for name in config["modules"] if any(fnmatch(name, one) for one in arguments.modules.split())]
     if not modules:
         sys.exit(f"no module of {CONFIG.relative_to(ROOT)} matches {arguments.modules}")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
     print(f"modules: {len(modules)}, sample: {arguments.sample or 'all'}, seed: {arguments.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="treadle-mutants-") as folder:
         # Postgres runs as an unprivileged user, who must be able to enter this folder.
@@ -62,6 +66,15 @@ def main() -> int:
     print("\n| Module | Mutants | Tried | Killed |\n|---|---|---|---|")
     print("\n".join(verdict.row for verdict in verdicts))
     return 1 if any(verdict.survivors for verdict in verdicts) else 0
+
+
+def _stop(number: int, _: object) -> None:
+    """End the tests that run, which Cosmic Ray has started in a session of their own, and exit."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    for child in map(int, children):
+        with suppress(ProcessLookupError):
+            os.killpg(os.getpgid(child), signal.SIGTERM)
+    sys.exit(128 + number)
 
 
 def _arguments() -> argparse.Namespace:
@@ -101,6 +114,8 @@ def _judge(module: str, config: dict[str, Any], arguments: argparse.Namespace) -
         result = mutate_and_test(mutations=item.mutations, test_command=command, timeout=limit_s)
         if result.test_outcome is TestOutcome.KILLED:
             verdict.killed += 1
+        elif result.test_outcome is TestOutcome.INCOMPETENT:
+            sys.exit(f"the tests of {module} could not be started:\n{result.output}")
         else:
             verdict.survivors.append(result.diff)
             print(f"\nsurvived: {item.mutations[0].operator_name}\n{result.diff}", flush=True)
@@ -112,7 +127,9 @@ def _unchanged_s(command: str) -> float:
     """Return how long the tests of the unchanged module take; they must pass."""
     began = time.monotonic()
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command.split(), env=environment, capture_output=True, text=True, check=False)
+    # In a group of its own, as Cosmic Ray starts the others, for `_stop`.
+    options: dict[str, Any] = {"capture_output": True, "text": True, "start_new_session": True}
+    done = subprocess.run(command.split(), env=environment, check=False, **options)
     if done.returncode:
         sys.exit(f"the tests fail without a mutant:\n{command}\n{done.stdout[-4000:]}")
     return time.monotonic() - began
