@@ -152,7 +152,8 @@ class Processes:
             ProcessSlot(f"worker {number}", ["app.cli", "worker"], environment, folder / f"worker-{number}.log")
             for number in range(1, count + 1)
         ]
-        self.workers[-1].environment = {**environment, OFFSET_S: str(clock_offset_s)}
+        for last in self.workers[-1:]:
+            last.environment = {**environment, OFFSET_S: str(clock_offset_s)}
 
     @property
     def slots(self) -> list[ProcessSlot]:

@@ -89,12 +89,12 @@ async def _settings(_: Settings) -> CheckResult:
 async def _data(settings: Settings) -> CheckResult:
     if settings.database_url is not None and settings.redis_url is not None:
         return True, "not used: TREADLE_DATABASE_URL and TREADLE_REDIS_URL are set"
+    if problem := data_dir_problem(settings.data_dir):
+        return False, problem
     if files := readable_by_others(settings.data_dir):
         return False, f"other users may read {', '.join(map(str, files))}: `chmod 600` them"
-    if in_use(settings.data_dir) is not None:
-        return True, f"{settings.data_dir.absolute()}, in use by a running `treadle up`"
-    problem = data_dir_problem(settings.data_dir)
-    return problem is None, problem or str(settings.data_dir.absolute())
+    is_in_use = in_use(settings.data_dir) is not None
+    return True, str(settings.data_dir.absolute()) + (", in use by a running `treadle up`" if is_in_use else "")
 
 
 async def _database(settings: Settings) -> CheckResult:
