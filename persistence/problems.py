@@ -26,7 +26,7 @@ class ProblemCode(StrEnum):
     LIMIT = "LIMIT"
     UNAVAILABLE = "UNAVAILABLE"
     HISTORY_EXPIRED = "HISTORY_EXPIRED"
-    """Retention has deleted what was asked for; the run itself is still there."""
+    """Retention has deleted the requested history. The run itself still exists."""
     INTERNAL = "INTERNAL"
     """A defect of the server. The log has its cause; the client does not see it."""
 

@@ -43,7 +43,7 @@ def json_values(text: str) -> list[JSON]:
 
 
 def _without_fence(text: str) -> str:
-    """Return what stands between the fences of Markdown, if the text begins and ends with one."""
+    """Return the text between the fences of Markdown, if it begins and ends with one."""
     first, _, rest = text.partition("\n")
     if first.rstrip().lower() in (FENCE, f"{FENCE}json") and rest.endswith(FENCE):
         return rest.removesuffix(FENCE)

@@ -23,7 +23,8 @@ from persistence.events import history
 from persistence.events.history import Checkpoint
 from persistence.runs import node_states
 from persistence.runs.related import RelatedRunsQuery, checkpoints_of
-from tests.engine.graph.programs import draw_program, graph_of
+from tests.engine.graph.program_generator import draw_program
+from tests.engine.graph.program_graph import graph_of
 from tests.executor_worker import ExecutorWorker, GatedNode, accept_spec, edges, node, node_types, run_summary
 
 CHAIN = {"nodes": [node(name) for name in "abcdef"], "edges": edges("a>b b>c c>d d>e e>f")}

@@ -12,7 +12,10 @@ from engine.graph.plan import make_plan
 from engine.spec.parser import parse
 from tests.end_to_end.support.client_actions import PAYLOAD, mutate, wait_for_status
 from tests.end_to_end.support.system import CANCEL, SystemUnderTest
-from tests.engine.graph.programs import Interpreter, Step, all_statements, draw_program, graph_of
+from tests.engine.graph.program_generator import draw_program
+from tests.engine.graph.program_graph import graph_of
+from tests.engine.graph.program_interpreter import Interpreter
+from tests.engine.graph.programs import Step, all_statements
 from tests.peers.http import Peer
 
 LAST = """query ($id: ID!, $text: String!) { run(id: $id) { status nodeStates { nodeId status output }

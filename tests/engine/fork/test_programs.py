@@ -12,7 +12,8 @@ from engine.fork.patch import PatchRefused
 from engine.states import NodeStatus
 from tests.engine.checkpoint_history import play
 from tests.engine.fork.test_patch import play_fork
-from tests.engine.graph.programs import draw_program, graph_of
+from tests.engine.graph.program_generator import draw_program
+from tests.engine.graph.program_graph import graph_of
 
 PROGRAMS, BLOCKS = 20, 2
 SIZE, MAX_VISITS = 14, 60

@@ -9,7 +9,9 @@ from engine.graph.bound_node import bind_nodes
 from engine.graph.liveness import Liveness
 from engine.nodes.registry import load_node_types
 from engine.spec.parser import parse
-from tests.engine.graph.programs import Parallel, all_statements, draw_program, graph_of, names_in
+from tests.engine.graph.program_generator import draw_program
+from tests.engine.graph.program_graph import graph_of
+from tests.engine.graph.programs import Parallel, all_statements, names_in
 from tests.engine.graph.test_position import Simulation
 
 TYPES = load_node_types()

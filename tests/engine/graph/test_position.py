@@ -8,7 +8,8 @@ import pytest
 from engine.graph.plan import make_plan
 from engine.graph.position import Position
 from engine.spec.parser import parse
-from tests.engine.graph.programs import draw_program, graph_of
+from tests.engine.graph.program_generator import draw_program
+from tests.engine.graph.program_graph import graph_of
 
 
 class SeenNode:

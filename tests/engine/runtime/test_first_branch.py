@@ -19,7 +19,8 @@ from engine.spec.parser import parse
 from engine.states import NodeStatus, RunStatus
 from engine.types import JSON
 from tests.engine.checkpoint_history import RecordingHeadStore
-from tests.engine.graph.programs import draw_program, graph_of
+from tests.engine.graph.program_generator import draw_program
+from tests.engine.graph.program_graph import graph_of
 from tests.engine.graph.test_liveness import outside_of_branches
 from tests.engine.memory_ports import RecordedJournal
 from tests.engine.nodes.map.map_nodes import MemoryItems

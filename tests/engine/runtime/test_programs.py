@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from engine.states import NodeStatus, RunStatus
-from tests.engine.graph.programs import Interpreter, draw_program, graph_of
+from tests.engine.graph.program_generator import draw_program
+from tests.engine.graph.program_graph import graph_of
+from tests.engine.graph.program_interpreter import Interpreter
 from tests.engine.memory_ports import RecordedJournal, play
 from tests.engine.memory_runs import run
 from tests.engine.nodes.map.map_nodes import MemoryItems

@@ -16,7 +16,8 @@ from engine.runtime.scheduler import MAX_VISITS
 from engine.spec.parser import parse
 from engine.states import RunStatus
 from tests.engine.checkpoint_history import PlayedRun, Snapshot, play
-from tests.engine.graph.programs import draw_program, graph_of
+from tests.engine.graph.program_generator import draw_program
+from tests.engine.graph.program_graph import graph_of
 from tests.engine.memory_ports import TYPES, RecordedJournal
 from tests.engine.memory_ports import play as play_inline
 

@@ -88,7 +88,7 @@ async def test_a_call_that_is_not_whole_is_never_executed(llm: LlmHarness, kind:
 
 
 @pytest.mark.parametrize("kind", ["llm", "agent"])
-async def test_a_model_that_is_told_of_its_cut_call_can_call_again(llm: LlmHarness, kind: str) -> None:
+async def test_a_model_whose_call_was_cut_can_call_again(llm: LlmHarness, kind: str) -> None:
     value, harness = await run(
         llm, kind, CUT["in the middle of the arguments"], called('{"text":"x"}'), tools=["hash_text"]
     )
