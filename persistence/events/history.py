@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, Select, and_, func, select
+from sqlalchemy import ColumnElement, RowMapping, Select, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import Event
@@ -185,12 +185,13 @@ def visible_checkpoints(caller: Caller) -> Select[tuple[object, ...]]:
 
 def checkpoint_rows() -> Select[tuple[object, ...]]:
     """Select the columns of all checkpoints, for `checkpoints_of_row`."""
-    table, parent = checkpoints.c, checkpoints.alias("parent")
+    table, parent = checkpoints.c, checkpoints.alias("parent").c
     columns = [table[name] for name in Checkpoint.__slots__ if name in table]
     size = (func.octet_length(table.data) + func.coalesce(func.octet_length(table.steps), 0)).label("size_bytes")
-    next_before = parent.c.next_nodes.label("next_before")
-    has_parent = and_(parent.c.id == table.parent_id, table.steps.is_not(None))
-    return select(*columns, size, table.steps, next_before).outerjoin(parent, has_parent)
+    # Only a row with steps needs it. A join would be planned for all rows.
+    next_before = select(parent.next_nodes).where(parent.id == table.parent_id).scalar_subquery()
+    needed = case((table.steps.is_not(None), next_before)).label("next_before")
+    return select(*columns, size, table.steps, needed)
 
 
 def checkpoints_of_row(row: Mapping[str, Any] | RowMapping) -> list[Checkpoint]:
