@@ -39,7 +39,8 @@ class CheckpointType(Node):
     created_at: datetime
     next_nodes: list[strawberry.ID]
     size_bytes: int = strawberry.field(
-        description="Size as stored. Most checkpoints are stored as the difference to their parent."
+        description="Size as stored. Most checkpoints are stored as the difference to their parent; 0 for one that is "
+        "stored as a step of a later one."
     )
 
     @classmethod
