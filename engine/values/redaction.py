@@ -8,12 +8,12 @@ used itself.
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import accumulate
 
 from engine.types import JSON
 from engine.values.encodings import SEPARATOR, SecretEncodings, Span
-from engine.values.secret_results import SecretResults
+from engine.values.secret_results import SecretResults, leaves
 
 MARK = "\N{BULLET}" * 3
 MIN_LENGTH = 8
@@ -67,7 +67,7 @@ class Redactor:
         if not self._secrets:
             return value
         value = self._results.replace_containers(value, MARK)
-        return _replace(value, self._replacements(list(dict.fromkeys(_texts(value)))))
+        return _replace(value, self._replacements(list(dict.fromkeys(leaves(value)))))
 
     def redact_input(self, value: JSON) -> JSON:
         """Replace each secret in the recorded input of a node, results of few characters included."""
@@ -151,22 +151,6 @@ def redact_log(line: str) -> str:
     """Replace the registered secrets, and the results of expressions with them, in a log line."""
     secrets = (*_known.values(), *_known_results.values())
     return _mask(line, [span for secret in secrets for span in secret.spans(line, edges=False)])
-
-
-def _texts(value: JSON) -> Iterator[str]:
-    """Iterate over every text in a value, keys and numbers (as JSON writes them) included."""
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, str):
-            yield item
-        elif isinstance(item, list):
-            stack.extend(item)
-        elif isinstance(item, dict):
-            yield from item
-            stack.extend(item.values())
-        elif isinstance(item, int | float):
-            yield str(item)
 
 
 def _replace(value: JSON, replacements: dict[str, str]) -> JSON:

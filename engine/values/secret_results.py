@@ -91,7 +91,7 @@ class SecretResults:
 
 
 def _is_long_container(value: JSON) -> bool:
-    return isinstance(value, list | dict) and any(_leaves(value)) and len(orjson.dumps(value)) >= MIN_TEXT
+    return isinstance(value, list | dict) and any(leaves(value, MIN_KEY)) and len(orjson.dumps(value)) >= MIN_TEXT
 
 
 def _check_size(texts: set[str], count: int) -> None:
@@ -112,11 +112,14 @@ def _texts(value: JSON) -> Iterator[str]:
     """
     if isinstance(value, list | dict):
         yield from (orjson.dumps(value).decode(), json.dumps(value, ensure_ascii=False), repr(value))
-    yield from _leaves(value)
+    yield from leaves(value, MIN_KEY)
 
 
-def _leaves(value: JSON) -> Iterator[str]:
-    """Iterate over texts, numbers and long keys. Short keys are names that occur everywhere."""
+def leaves(value: JSON, min_key: int = 0) -> Iterator[str]:
+    """Iterate over every text and number in a value, and the keys of at least `min_key` characters.
+
+    Short keys of a result are names that occur everywhere.
+    """
     stack = [value]
     while stack:
         item = stack.pop()
@@ -125,7 +128,7 @@ def _leaves(value: JSON) -> Iterator[str]:
         elif isinstance(item, list):
             stack.extend(item)
         elif isinstance(item, dict):
-            stack.extend([*(key for key in item if len(key) >= MIN_KEY), *item.values()])
+            stack.extend([*(key for key in item if len(key) >= min_key), *item.values()])
         elif isinstance(item, int | float) and not isinstance(item, bool):
             yield str(item)
 
