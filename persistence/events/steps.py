@@ -19,6 +19,8 @@ from engine.states import NodeStatus
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 """The digits of a TypeID: Crockford's base 32."""
 _STORED = _DIGITS[-1] * 2
+_STARTED = frozenset({NodeStatus.RUNNING, NodeStatus.RETRYING})
+"""The statuses of tasks that go on after the checkpoint."""
 
 
 class StoredStep(NamedTuple):
@@ -43,8 +45,8 @@ class StoredStep(NamedTuple):
     def next_nodes(self, before: Sequence[str]) -> list[str]:
         """Return the nodes that are due or running after the step, from those before it."""
         changed: Mapping[str, Any] = self.values.get(NODE_RECORDS, {})
-        staying = [id_ for id_ in before if id_ not in changed or changed[id_][0] == NodeStatus.RUNNING]
-        started = [id_ for id_, record in changed.items() if record[0] == NodeStatus.RUNNING and id_ not in staying]
+        started = [id_ for id_, (status, *_) in changed.items() if status in _STARTED]
+        staying = [id_ for id_ in before if id_ not in changed]
         return [*staying, *started, *(node_id for node_id, _ in self.due)]
 
 
