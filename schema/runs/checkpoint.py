@@ -30,7 +30,7 @@ ParentCheckpoint = strawberry.Parent[Checkpoint]
 class CheckpointType(Node):
     parent_id: strawberry.ID | None
     seq: int
-    step: int
+    step: int = strawberry.field(description="Counts the visits of inline nodes and the supersteps of the run, from 0.")
     lineage: int = strawberry.field(description="How often the run had been rewound when this was saved.")
     superseded_seq: int | None = strawberry.field(
         description="The event of the rewind that replaced it; null if it still "
