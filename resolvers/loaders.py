@@ -56,7 +56,6 @@ class Loaders:
     run = _Loader(runs.get_many)
     runs = _Loader(listing.pages)
     median_duration = _Loader(listing.median_durations)
-    node_names = _Loader(nodes.names)
     graphs = _Loader(nodes.graphs)
     node_states = _Loader(nodes.states)
     node_states_at = _Loader(nodes.states_at)

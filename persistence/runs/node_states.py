@@ -6,6 +6,7 @@ The journal and `transition` write them.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 
 from cachetools import LRUCache
 from sqlalchemy import (
@@ -48,12 +49,17 @@ class NodeName:
     on_error: OnError = OnError.FAIL
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class VersionGraph:
     """The nodes of a version in the order of its spec, and the edges of its spec from `__start__`."""
 
     nodes: tuple[NodeName, ...]
     starts: tuple[SpecEdge, ...] = ()
+
+    @cached_property
+    def by_id(self) -> dict[str, NodeName]:
+        """The nodes by id, once for all readers of the version. Not to be changed."""
+        return {node.id: node for node in self.nodes}
 
 
 @dataclass(frozen=True, slots=True)

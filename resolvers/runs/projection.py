@@ -4,7 +4,7 @@ It is memory of one subscription and owns nothing durable: a client that reconne
 read at the number that it has seen.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,7 +16,7 @@ from engine.states import ProgressCounter, RunStatus
 from persistence.problems import ExpiredHistory, NotFound, invalid
 from persistence.runs import node_states as nodes
 from persistence.runs import run as runs
-from persistence.runs.node_states import NodeName, VersionGraph
+from persistence.runs.node_states import VersionGraph
 from persistence.runs.run import Run
 from resolvers.context import Context
 from resolvers.runs.queries import EdgeChange, NodeViews, all_edge_states, start_edges
@@ -26,21 +26,26 @@ class RunProjection:
     """Status, progress and states of a run after the event `seq`."""
 
     def __init__(self, run: Run, states: list[NodeState], graph: VersionGraph) -> None:
-        self.run, self.states, self.graph = run, states, graph
+        self.run, self.graph = run, graph
         self.seq, self.status, self.message = run.last_seq, run.status, run.status_message
-        self.views = NodeViews(graph.nodes)
-        self._names = {name.id: name for name in graph.nodes}
+        self.views = NodeViews(graph.by_id)
         self._counter = ProgressCounter(len(states))
+        self._states = {state.node_id: state for state in states}
         self._edges: dict[str, list[EdgeState]] = {}
+        """The states of outgoing edges by node, of the nodes that have changed since the beginning."""
         self._has_started = any(state.seq for state in states)
         for state in states:
             self._count(state)
-            self._edges[state.node_id] = self._edges_of(state)
 
     @property
     def progress(self) -> float:
         """The progress of the run, as the worker counts it."""
         return 1.0 if self.status is RunStatus.COMPLETED else self._counter.value
+
+    @property
+    def states(self) -> Collection[NodeState]:
+        """The state of every node at the beginning, in the order of the spec."""
+        return self._states.values()
 
     @property
     def edge_states(self) -> list[EdgeState]:
@@ -51,14 +56,18 @@ class RunProjection:
         """Return a run, read now, as of this projection."""
         return runs.as_of(run, self.seq, self.status, self.message, self.progress)
 
-    def apply(self, seq: int, change: NodeChange | StatusChange) -> list[EdgeChange]:
-        """Apply the data of the event `seq`. Return the edges whose state it has changed."""
+    def apply(self, seq: int, change: NodeChange | StatusChange) -> None:
+        """Apply the data of the event `seq`."""
         self.seq = seq
         if isinstance(change, StatusChange):
             self.status, self.message = change.status, change.message or None
-            return []
-        self._count(change.state)
-        return [*self._begin(), *self._change_edges(change.state)]
+        else:
+            self._count(change.state)
+
+    def apply_with_edges(self, seq: int, change: NodeChange | StatusChange) -> list[EdgeChange]:
+        """Apply the data of the event `seq`. Return the edges whose state it has changed."""
+        self.apply(seq, change)
+        return [] if isinstance(change, StatusChange) else [*self._begin(), *self._change_edges(change.state)]
 
     def _begin(self) -> Iterable[EdgeChange]:
         """Return the edges from `__start__` with the first change of a node."""
@@ -68,16 +77,18 @@ class RunProjection:
         return [EdgeChange(edge, None) for edge in start_edges(self.graph, self.run, True)]
 
     def _change_edges(self, state: NodeState) -> list[EdgeChange]:
-        before, after = self._edges.get(state.node_id, []), self._edges_of(state)
-        self._edges[state.node_id] = after
+        before = self._edges.get(state.node_id)
+        if before is None:
+            before = self._edges_of(self._states[state.node_id]) if state.node_id in self._states else []
+        self._edges[state.node_id] = after = self._edges_of(state)
         return [EdgeChange(edge, state.node_id) for edge in after if edge not in before]
 
     def _edges_of(self, state: NodeState) -> list[EdgeState]:
-        name = self._names.get(state.node_id)
+        name = self.graph.by_id.get(state.node_id)
         return [] if name is None else edge_states(name.out, state, name.on_error)
 
     def _count(self, state: NodeState) -> None:
-        name: NodeName | None = self._names.get(state.node_id)
+        name = self.graph.by_id.get(state.node_id)
         ends_run = name is not None and name.on_error is OnError.FAIL
         self._counter.set(state.node_id, state.status, state.progress, ends_run=ends_run)
 

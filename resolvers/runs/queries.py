@@ -3,7 +3,7 @@
 Nothing here writes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter, itemgetter
@@ -121,13 +121,14 @@ class EventView:
 class NodeViews:
     """Creates the views of one run's nodes and events. The names of the nodes are loaded once."""
 
-    def __init__(self, names: Iterable[NodeName]) -> None:
-        self._names = {name.id: name for name in names}
+    def __init__(self, names: Mapping[str, NodeName]) -> None:
+        self._names = names
 
     @classmethod
     async def of(cls, context: Context, run_id: str) -> "NodeViews":
         """Load the names of the nodes of a run."""
-        return cls(await context.loaders.node_names.load(run_id) or ())
+        graph = await context.loaders.graphs.load(run_id)
+        return cls({} if graph is None else graph.by_id)
 
     def view(self, state: NodeState, *, is_live: bool) -> NodeView:
         name = self._names.get(state.node_id) or NodeName(state.node_id, state.node_id, "unknown")

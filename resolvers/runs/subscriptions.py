@@ -178,7 +178,7 @@ def _event_and_derived(
     """Yield an event, and what follows from it: states of edges, and progress if it differs."""
     edges: list[EdgeChange] = []
     if isinstance(event.data, NodeChange | StatusChange):
-        edges = projection.apply(event.seq, event.data)
+        edges = projection.apply_with_edges(event.seq, event.data)
     projection.seq = event.seq
     yield event.data.type, projection.views.event(event)
     for edge in edges:
