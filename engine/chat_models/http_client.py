@@ -2,8 +2,10 @@
 
 An endpoint that does not stream answers with one JSON object. It is passed on as a single event, so
 that the client library reads it. A response that is no answer at all is refused with its beginning.
+A byte order mark is skipped (RFC 8259, section 8.1, and the format of event streams).
 """
 
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator
 
 import httpx2
@@ -90,8 +92,9 @@ class _EventStream(httpx2.AsyncByteStream):
         chunks = aiter(self._stream)
         async for data in chunks:
             head += data
-            if len(head.lstrip()) >= _LONGEST:
+            if len(head.lstrip()) >= _LONGEST + len(BOM_UTF8):
                 break
+        head = head.removeprefix(BOM_UTF8)
         if head.lstrip().startswith(_BEGINNINGS):
             async for lines in _checked_lines(bytes(head), chunks):
                 yield lines

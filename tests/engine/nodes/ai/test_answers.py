@@ -376,6 +376,17 @@ async def test_an_answer_that_is_not_streamed_is_accepted(llm: LlmHarness, inden
     assert (harness.state.usage.input_tokens, harness.state.finish_reason) == (1000, "stop")
 
 
+@pytest.mark.parametrize("body", ["", "data: "])
+async def test_a_byte_order_mark_before_an_answer_is_skipped(llm: LlmHarness, body: str) -> None:
+    text = json.dumps(whole({"content": "Six"})) if not body else _events("Six")
+    value, _ = await ask_body(llm, "\ufeff" + text)
+    assert value == "Six"
+
+
+def _events(text: str) -> str:
+    return b"".join(chat_protocol.text(text)).decode()
+
+
 async def test_the_parts_of_an_answer_that_is_not_streamed_have_their_meaning(llm: LlmHarness) -> None:
     with pytest.raises(NodeFailure) as caught:
         await ask_body(llm, json.dumps(whole({"content": None, "refusal": "no way"})))
