@@ -120,11 +120,14 @@ def parse_arguments(text: str) -> dict[str, JSON] | None:
     """Parse the arguments of a call strictly. No text means no arguments; None: no JSON object.
 
     A whole number beyond 64 bits stays what it is, so that the call can be refused because of it.
+    Half a character (a lone surrogate) is no text: the conversation could not be sent any more.
     """
     if not text.strip():
         return {}
     try:
         value = json.loads(text, parse_constant=refuse_constant)
-    except (ValueError, RecursionError):
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):  # a UnicodeEncodeError is a ValueError
         return None
     return value if isinstance(value, dict) else None

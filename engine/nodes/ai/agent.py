@@ -84,7 +84,11 @@ class AgentNode(NodeType[AgentConfig]):
                     "type": "object",
                     "properties": {
                         "tool": {"type": "string"},
-                        "arguments": {"type": "object"},
+                        "arguments": {
+                            "type": "object",
+                            "description": "Its arguments; `{json: text}` if a value cannot be stored, such as a whole "
+                            "number beyond 64 bits.",
+                        },
                         "failed": {"type": "boolean", "description": "The tool failed; the model received the reason."},
                     },
                     "required": ["tool", "arguments", "failed"],

@@ -3,6 +3,7 @@
 This module is imported when the first agent runs, since LangChain's agents are slow to import.
 """
 
+import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, cast
 
@@ -19,9 +20,12 @@ from engine.graph.detached import detach
 from engine.nodes.ai.agent import AgentConfig
 from engine.sdk.node import NodeContext
 from engine.types import JSON
+from engine.values.storable import clean_text, is_storable
 
 MAX_CONVERSATION = 8 * 1024 * 1024
 """Characters of all messages of an agent, which stay in memory until it ends."""
+MAX_SHOWN = 2_000
+"""Characters of arguments that cannot be stored, in the output."""
 
 
 async def answer(
@@ -116,4 +120,12 @@ def _tool_calls(messages: Sequence[BaseMessage], tools: Sequence[BoundTool]) -> 
     for message in messages:
         for call in message.tool_calls if isinstance(message, AIMessage) else ():
             failed = results.get(call["id"] or "") == "error"
-            yield {"tool": names.get(call["name"], call["name"]), "arguments": call["args"], "failed": failed}
+            arguments = _storable(call["args"])
+            yield {"tool": names.get(call["name"], call["name"]), "arguments": arguments, "failed": failed}
+
+
+def _storable(arguments: dict[str, JSON]) -> dict[str, JSON]:
+    """Return the arguments; as one text if they cannot be stored."""
+    if is_storable([[[arguments]]]):  # as deep as they are in the output
+        return arguments
+    return {"json": clean_text(json.dumps(arguments, ensure_ascii=False))[:MAX_SHOWN]}

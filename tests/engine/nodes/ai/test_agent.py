@@ -17,6 +17,7 @@ from engine.sdk.node import NodeContext, Output
 from engine.sdk.tool import ToolFailed, ToolInfo
 from engine.tools.catalog import open_tools
 from engine.types import JSON
+from engine.values.storable import check_storable
 from tests.engine.node_runner import TYPES, NodeHarness
 from tests.peers import chat, chat_protocol
 from tests.peers.http import Peer, http_peer
@@ -160,8 +161,20 @@ async def test_an_invalid_call_is_reported_to_the_model(agents: AgentHarness, ca
     assert message in output["text"]
 
 
-async def test_a_model_with_invalid_arguments_gets_one_more_request(agents: AgentHarness) -> None:
-    failed = await agents.failure([{"name": "probe", "arguments": "[1, 2]"}])
+@pytest.mark.parametrize("value", ["18446744073709551617", "1e999", '"\\u0000"', "[" * 99 + "]" * 99])
+async def test_an_agent_goes_on_after_a_call_with_arguments_that_cannot_be_stored(
+    agents: AgentHarness, value: str
+) -> None:
+    output = await agents.run([{"name": "probe", "arguments": f'{{"do": "one", "config": {value}}}'}])
+    [call] = output["toolCalls"]
+    assert call["arguments"]["json"].startswith('{"do": "one"')
+    assert call["failed"]
+    check_storable(output)
+
+
+@pytest.mark.parametrize("arguments", ["[1, 2]", '{"do": "\\uD800"}'])
+async def test_a_model_with_invalid_arguments_gets_one_more_request(agents: AgentHarness, arguments: str) -> None:
+    failed = await agents.failure([{"name": "probe", "arguments": arguments}])
     assert (failed.code, failed.retryable) == ("MODEL_OUTPUT", True)
     assert "twice called probe" in failed.message
     assert "were no JSON object" in chat_protocol.messages_of(agents.peer.seen[1])[-1]
