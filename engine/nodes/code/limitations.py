@@ -70,7 +70,7 @@ def limitations(code: str) -> list[ConfigWarning]:
         (node.lineno, node.col_offset + 1, text)
         for node in ast.walk(module)
         if isinstance(node, ast.stmt | ast.expr)
-        for text in (*_statement(node), *_name(node, defined), *_call(node, functions, code), *_literal(node))
+        for text in (*_statement(node), *_name(node, defined), *_call(node, functions, code))
     ]
     return [
         ConfigWarning(("code",), f"{text} (line {line})", line, column) for line, column, text in sorted(set(found))
@@ -174,12 +174,3 @@ def _matches_empty_and_more(pattern: str) -> bool:
     except (sre.error, RecursionError, OverflowError):
         return False
     return bool(low == 0 and high > 0)
-
-
-def _literal(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.Dict):
-        keys = [key.value for key in node.keys if isinstance(key, ast.Constant)]
-        for key in keys:
-            if any(key == other and type(key) is not type(other) for other in keys):
-                yield f"equal keys of different types, such as {key!r} here: Python keeps the first one, the sandbox the last"
-                return

@@ -39,6 +39,11 @@ def process_of(code: str) -> ast.FunctionDef | None:
     module = parse_source(code)
     if returned := _return_outside(module):
         raise source_error("`return` outside of a function", returned.lineno, returned.col_offset + 1)
+    if (key := _ambiguous_key(module)) is not None:
+        message = (
+            "the object has two equal keys of different types: Python keeps the first one and the sandbox the last"
+        )
+        raise source_error(f"{message}, so remove one, or write the keys as texts", key.lineno, key.col_offset + 1)
     for statement in reversed(module.body):
         if isinstance(statement, ast.AsyncFunctionDef) and statement.name == PROCESS:
             raise source_error("`process` must not be an async function", statement.lineno, 1)
@@ -103,6 +108,16 @@ def _return_outside(module: ast.Module) -> ast.Return | None:
             return node
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             stack.extend(ast.iter_child_nodes(node))
+    return None
+
+
+def _ambiguous_key(module: ast.Module) -> ast.Constant | None:
+    """Find a key in an object, such as the `True` of `{1: …, True: …}`, that equals one of another type."""
+    for node in ast.walk(module):
+        types: dict[object, type] = {}
+        for key in node.keys if isinstance(node, ast.Dict) else ():
+            if isinstance(key, ast.Constant) and types.setdefault(key.value, type(key.value)) is not type(key.value):
+                return key
     return None
 
 

@@ -210,10 +210,18 @@ def test_validation_does_not_warn_of_what_the_sandbox_has(code: str) -> None:
     assert warnings(code) == []
 
 
-def test_equal_keys_of_different_types_are_warned_of() -> None:
-    for keys in ("{1: 2, True: 4}", "{0.0: 1, 0: 2}"):
-        [text] = warnings(f"import json\ndef process():\n    return json.dumps({keys})")
-        assert "equal keys of different types" in text
+@pytest.mark.parametrize("keys", ["{1: 2, True: 4}", "{0.0: 1, 'a': 3, 0: 2}", "[{'x': {False: 1, 0: 1}}]"])
+def test_equal_keys_of_different_types_are_refused(keys: str) -> None:
+    code = f"import json\ndef process():\n    return json.dumps({keys})"
+    report = validate({"nodes": [{"id": "c", "type": "code", "config": {"code": code}}]}, TYPES)
+    [problem] = report.errors
+    assert (problem.field, problem.code, problem.line) == ("nodes[0].config.code", "CONFIG", 3)
+    assert "equal keys of different types" in problem.message
+
+
+@pytest.mark.parametrize("keys", ["{1: 2, '1': 4}", "{1: 2, 1: 4}", "{1: 2, 1.5: 4, None: 5}"])
+def test_other_keys_are_not_refused(keys: str) -> None:
+    assert warnings(f"import json\ndef process():\n    return json.dumps({keys})") == []
 
 
 async def lacks(session: AsyncMontySession, code: str) -> bool:
