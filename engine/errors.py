@@ -43,6 +43,8 @@ DEFECTS = (
 """Exceptions that another attempt raises again: the code or its input is wrong. The list follows
 `default_retry_on` of LangGraph, but a RuntimeError is repeated.
 """
+RETRY_AFTER = "retryAfterS"
+"""The member of `details` with the seconds that a service asks its caller to wait."""
 TRANSIENT_STATUSES = frozenset([408, 425, 429, 500, 502, 503, 504])
 """HTTP statuses after which another attempt may succeed."""
 

@@ -16,7 +16,7 @@ from langchain_core import exceptions as known
 from engine.chat_models.base import ChatModel
 from engine.chat_models.http_client import NoAnswer
 from engine.connection_faults import connection_fault
-from engine.errors import NodeFailure
+from engine.errors import RETRY_AFTER, NodeFailure
 from engine.types import JSON
 from engine.values.redaction import Redactor
 
@@ -61,7 +61,7 @@ def failure_of(fault: Exception, model: ChatModel) -> NodeFailure:
     code, message, retryable = _classify(fault, status, reason)
     details: dict[str, JSON] = {} if status is None else {"status": status}
     if (pause := retry_after(fault)) is not None:
-        details["retryAfterS"] = pause
+        details[RETRY_AFTER] = pause
     if code == "MODEL_STREAM":
         log.info("model.broken_answer", model=model.name, fault=type(fault).__name__, reason=reason)
     return NodeFailure(code, f"the model {model.name!r} {message}"[:2000], retryable=retryable, details=details or None)

@@ -14,7 +14,7 @@ from typing import assert_never
 
 import structlog
 
-from engine.errors import NodeFailure, NodeInterrupted, may_be_transient
+from engine.errors import RETRY_AFTER, NodeFailure, NodeInterrupted, may_be_transient
 from engine.events import RunError
 from engine.expressions.analysis import SECRETS
 from engine.graph.bound_node import BoundNode
@@ -117,7 +117,7 @@ def _backoff_s(retry: Retry, number: int, error: RunError) -> float:
     It is the longer of the exponential backoff and the `retryAfterS` of the failed service, and at
     most `max_s` of the policy.
     """
-    retry_after = error.details.get("retryAfterS") if isinstance(error.details, dict) else None
+    retry_after = error.details.get(RETRY_AFTER) if isinstance(error.details, dict) else None
     backoff = retry.backoff_s * retry.multiplier ** (number - 1)
     return min(max(backoff, retry_after if isinstance(retry_after, int | float) else 0.0), retry.max_s)
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import httpx2
 from pydantic import AliasChoices, Field, field_validator
 
-from engine.errors import TRANSIENT_STATUSES, NodeFailure
+from engine.errors import RETRY_AFTER, TRANSIENT_STATUSES, NodeFailure
 from engine.nodes.http import request as builder
 from engine.nodes.http.client import GuardedHttp
 from engine.nodes.http.config import (
@@ -278,6 +278,6 @@ def _unexpected(response: HttpResponse) -> NodeFailure:
         "body": response.content[:EXCERPT].decode("utf-8", "replace").replace("\0", "\ufffd"),
     }
     if (pause := retry_after(response)) is not None:
-        details["retryAfterS"] = pause
+        details[RETRY_AFTER] = pause
     message = f"{describe(response.method, response.url)} answered {response.status} {response.reason}".rstrip()
     return NodeFailure("HTTP_STATUS", message, retryable=response.status in TRANSIENT_STATUSES, details=details)

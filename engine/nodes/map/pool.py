@@ -16,7 +16,7 @@ from time import monotonic
 import orjson
 import structlog
 
-from engine.errors import NodeFailure, NodeInterrupted
+from engine.errors import RETRY_AFTER, NodeFailure, NodeInterrupted
 from engine.events import RunError
 from engine.nodes.map.item_runner import RunItem
 from engine.runtime.node_context import RunNodeContext
@@ -123,9 +123,8 @@ class ItemPool:
             self._add_size(text)
             return DoneItem(index, digest, text)
         if not self.is_collecting:
-            details = {"index": index, "nodeId": error.node_id, "details": error.details}
             message = f"item {index}: {error.message}"
-            raise NodeFailure(error.code, message, retryable=error.retryable, details=details)
+            raise NodeFailure(error.code, message, retryable=error.retryable, details=_details_of(index, error))
         body = self._error_body(error)
         self._add_error_size(body)
         return DoneItem(index, digest, None, body)
@@ -247,6 +246,17 @@ class ItemPool:
         if error is not None:
             message = str(error) or type(error).__name__
             log.warning("map.items_not_stored", run_id=self.context.run_id, node_id=self.context.node_id, error=message)
+
+
+def _details_of(index: int, error: RunError) -> dict[str, JSON]:
+    """Return the details of a map that fails because of an item.
+
+    The pause that the service asks for is repeated here, where the `retry` of the map reads it.
+    """
+    details: dict[str, JSON] = {"index": index, "nodeId": error.node_id, "details": error.details}
+    if isinstance(error.details, dict) and RETRY_AFTER in error.details:
+        details[RETRY_AFTER] = error.details[RETRY_AFTER]
+    return details
 
 
 def digest_of(item: JSON) -> int:

@@ -65,6 +65,8 @@ class MapProbe(NodeType[ProbeConfig]):
                 raise NodeFailure("TEST", f"no {value}", details={"of": ctx.node_id})
             case "explain":
                 raise NodeFailure("TEST", "no", details=value)
+            case "busy":
+                raise NodeFailure("TEST", "busy", retryable=True, details=value)
             case "raise":
                 raise ValueError(f"cannot {value}")
             case "wait":

@@ -9,12 +9,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from engine.errors import NodeFailure, NodeInterrupted
+from engine.graph.bound_node import BoundNode
 from engine.nodes.map import pool
 from engine.nodes.map.pool import digest_of
+from engine.runtime.attempts import run_attempt
 from engine.sdk.resources import DoneItem
+from engine.spec.model import NodeSpec, Retry
 from engine.types import JSON
 from tests.engine.node_runner import NodeHarness
-from tests.engine.nodes.map.map_nodes import MapProbe, MemoryItems, run_map
+from tests.engine.nodes.map.map_nodes import MapProbe, MemoryItems, run_map, types_with
 
 
 async def test_a_cancel_stops_all_items_at_once_and_saves_the_finished_ones() -> None:
@@ -62,6 +65,21 @@ async def test_a_stop_of_the_run_ends_the_backoff_of_an_item_at_once() -> None:
     with pytest.raises(NodeInterrupted):
         await asyncio.wait_for(running, 5)
     assert set(probe.ran.values()) == {1}
+
+
+@pytest.mark.parametrize(("asks", "pause_s"), [({"retryAfterS": 7.5}, 7.5), ({"retryAfterS": 900}, 60), (None, 1)])
+@pytest.mark.parametrize("inner", ["node", "spec"])
+async def test_the_retry_of_a_map_waits_as_long_as_the_service_of_an_item_asks(
+    inner: str, asks: JSON, pause_s: float
+) -> None:
+    busy = {"type": "probe", "config": {"sees": "{{ input }}", "does": "busy"}}
+    ways: dict[str, JSON] = {"node": busy, "spec": {"nodes": [{"id": "p", **busy}]}}
+    config = {"items": [1], inner: ways[inner]}
+    harness = NodeHarness({"input": asks})
+    types = harness.context.types = types_with(MapProbe())
+    node = NodeSpec("n", "map", config=config, retry=Retry(max_attempts=2))
+    bound = BoundNode(node, types["map"], types["map"].Config.model_validate(config), types=types)
+    assert (await run_attempt(bound, harness.context)).backoff_s == pause_s
 
 
 async def test_a_failure_stops_the_others_and_another_attempt_runs_only_the_rest() -> None:
