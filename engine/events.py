@@ -66,6 +66,11 @@ class EdgeState:
     visits: int
 
 
+SUPERFLUOUS = "has gone on with its first branch (join: any)"
+CANCELLED_BEFORE = "Cancelled in the run that this one is a copy of"
+"""How the message of a node ends that a `join: any` has cancelled, in its run and in a copy of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class NodeState:
     """The state of one node of one run at `seq`.
@@ -100,6 +105,12 @@ class NodeState:
     seq: int = 0
     output_seq: int | None = None
     """Set if `input` and `output` are left out of this object: load them by this seq."""
+
+    @property
+    def is_superfluous(self) -> bool:
+        """Whether a `join: any` has cancelled the node, and not the end of its run."""
+        is_cancelled = self.status is NodeStatus.CANCELLED
+        return is_cancelled and (self.message or "").endswith((SUPERFLUOUS, CANCELLED_BEFORE))
 
 
 @dataclass(frozen=True, slots=True)

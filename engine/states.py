@@ -131,15 +131,16 @@ _WITH_FRACTION = frozenset(NodeStatus) - EXECUTED - {NodeStatus.SKIPPED}
 class ProgressCounter:
     """The progress of a run: the mean over the nodes that it can still reach.
 
-    A node that has run to its end counts 1, an unfinished one its own progress, and a skipped one
-    is left out. A node whose failure ends the run keeps its own progress. The counter is maintained
-    with each change of a node, so that a change costs the same in a large graph.
+    A node that has run to its end counts 1, and an unfinished one its own progress. A skipped one is
+    left out, and so is one that a `join: any` has cancelled. A node whose failure ends the run, or
+    that is cancelled because the run ends, keeps its own progress. The counter is maintained with
+    each change of a node, so that a change costs the same in a large graph.
     """
 
     def __init__(self, total: int, statuses: Mapping[str, NodeStatus] | None = None) -> None:
         """`total` is the number of nodes of the spec; `statuses` are those at the beginning, by node."""
         self._total = total
-        self._statuses: dict[str, NodeStatus] = dict(statuses or {})
+        self._statuses = {name: _counted(status, ends_run=False) for name, status in (statuses or {}).items()}
         counts = Counter(self._statuses.values())
         self._executed = sum(counts[status] for status in EXECUTED)
         self._skipped = counts[NodeStatus.SKIPPED]
@@ -147,8 +148,11 @@ class ProgressCounter:
         """The progress of each node that is not executed, where it is not 0."""
 
     def set(self, node_id: str, status: NodeStatus, fraction: float = 0.0, *, ends_run: bool = False) -> None:
-        """Record the status and the progress of a node. `ends_run`: its failure ends the run."""
-        before = self._statuses.get(node_id)
+        """Record the status and the progress of a node.
+
+        `ends_run`: its failure ends the run, or the end of the run has cancelled it.
+        """
+        before, status = self._statuses.get(node_id), _counted(status, ends_run=ends_run)
         self._statuses[node_id] = status
         self._count(before, -1)
         self._count(status, 1)
@@ -170,6 +174,11 @@ class ProgressCounter:
     def value(self) -> float:
         """The progress, from 0.0 to 1.0."""
         return (self._executed + sum(self._fractions.values())) / max(self._total - self._skipped, 1)
+
+
+def _counted(status: NodeStatus, *, ends_run: bool) -> NodeStatus:
+    """Return the status as which a node counts: a cancelled one cannot be reached while its run goes on."""
+    return NodeStatus.SKIPPED if status is NodeStatus.CANCELLED and not ends_run else status
 
 
 def progress_of(statuses: Iterable[NodeStatus], total: int) -> float:

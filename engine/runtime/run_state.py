@@ -86,7 +86,7 @@ class RunState:
         Args:
             state: The new state.
             at: The time of the event; now by default.
-            ends_run: Whether it is a failure that ends the run.
+            ends_run: Whether it is a failure that ends the run, or a cancel because the run ends.
         """
         self.node_states[state.node_id] = state
         self._progress.set(state.node_id, state.status, state.progress, ends_run=ends_run)

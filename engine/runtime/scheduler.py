@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from langgraph.constants import TASKS
 from langgraph.types import Send
 
-from engine.events import EdgeVisits, NodeState, RunError
+from engine.events import SUPERFLUOUS, EdgeVisits, NodeState, RunError
 from engine.expressions import evaluator
 from engine.graph.channels import NodeRecord, Signal, Write
 from engine.graph.compiler import CompiledGraph
@@ -288,7 +288,7 @@ class NodeScheduler:
 
     def _set_cancelled(self, state: NodeState, join_id: str) -> Sequence[Write]:
         """Set a node to CANCELLED, and settle its edges as not taken."""
-        message = f"Cancelled: {join_id!r} has gone on with its first branch (join: any)"
+        message = f"Cancelled: {join_id!r} {SUPERFLUOUS}"
         now = datetime.now(UTC)
         self.state.add_change(replace(state, status=NodeStatus.CANCELLED, message=message, completed_at=now), now)
         record = self.state.records[state.node_id]
@@ -322,10 +322,12 @@ class NodeScheduler:
             record = self.state.records[node_id]
             self.state.set_record(node_id, record.evolve(status=NodeStatus.CANCELLED))
             state = self.state.node_state(node_id, visits=record.visits)
-            self.state.add_change(replace(state, status=NodeStatus.CANCELLED, completed_at=now), now)
+            cancelled = replace(state, status=NodeStatus.CANCELLED, completed_at=now)
+            self.state.add_change(cancelled, now, ends_run=True)
         for node_id in self.compiled.plan.nodes if with_idle else ():
             if node_id not in self.state.records:
-                self.state.add_change(NodeState(self.info.id, node_id, NodeStatus.CANCELLED, completed_at=now), now)
+                cancelled = NodeState(self.info.id, node_id, NodeStatus.CANCELLED, completed_at=now)
+                self.state.add_change(cancelled, now, ends_run=True)
 
     def _record_end(
         self,

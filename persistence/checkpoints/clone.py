@@ -15,7 +15,16 @@ from langgraph.checkpoint.base.id import uuid6
 from sqlalchemy import ARRAY, Integer, bindparam, insert, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.events import CheckpointSaved, EdgeVisits, Event, EventData, NodeChange, NodeState, StatusChange
+from engine.events import (
+    CANCELLED_BEFORE,
+    CheckpointSaved,
+    EdgeVisits,
+    Event,
+    EventData,
+    NodeChange,
+    NodeState,
+    StatusChange,
+)
 from engine.graph.channels import NODE_RECORDS, NodeRecord
 from engine.states import EXECUTED, WITHOUT_OUTPUT, EventType, NodeStatus, progress_of
 from engine.types import JSON
@@ -28,7 +37,6 @@ from persistence.runs.run import CommandResult, run_of
 
 PATCHED = "Output given by a patch"
 """The message of a node whose output a patch replaced."""
-CANCELLED_BEFORE = "Cancelled in the run that this one is a copy of"
 """The message of a node that a `join: any` had made superfluous."""
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.events import EdgeState, NodeChange, NodeState, StatusChange
 from engine.graph.edge_states import edge_states
 from engine.spec.model import OnError
-from engine.states import ProgressCounter, RunStatus
+from engine.states import NodeStatus, ProgressCounter, RunStatus
 from persistence.problems import ExpiredHistory, NotFound, invalid
 from persistence.runs import node_states as nodes
 from persistence.runs import run as runs
@@ -90,6 +90,8 @@ class RunProjection:
     def _count(self, state: NodeState) -> None:
         name = self.graph.by_id.get(state.node_id)
         ends_run = name is not None and name.on_error is OnError.FAIL
+        if state.status is NodeStatus.CANCELLED:
+            ends_run = not state.is_superfluous
         self._counter.set(state.node_id, state.status, state.progress, ends_run=ends_run)
 
 

@@ -66,6 +66,7 @@ def test_no_transition_starts_at_a_terminal_status() -> None:
         ([NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.RUNNING], 4, 0.5),
         ([NodeStatus.COMPLETED, NodeStatus.SKIPPED, NodeStatus.SKIPPED], 3, 1.0),
         ([NodeStatus.CANCELLED, NodeStatus.WAITING, NodeStatus.IDLE], 3, 0.0),
+        ([NodeStatus.CANCELLED, NodeStatus.COMPLETED, NodeStatus.IDLE], 3, 0.5),
         ([NodeStatus.SKIPPED], 1, 0.0),
     ],
 )

@@ -18,6 +18,7 @@ from persistence.feed.feed import Feed
 from persistence.runs import node_states as nodes
 from persistence.runs.run import get
 from persistence.runs.waits import open_waits
+from resolvers.runs.projection import RunProjection
 from resolvers.runs.queries import NodeView, all_edge_states
 from tests.executor_worker import ExecutorWorker, accept_spec, edges, eventually, node, node_types
 from tests.journal_worker import wait_until
@@ -96,6 +97,32 @@ async def test_a_failed_node_keeps_its_fraction(
         await execute(await worker.claim(run_id))
     assert (await row(database, run_id, "b"))["progress"] == 0.25
     assert await progress(database, run_id) == pytest.approx(expected)
+
+
+async def test_a_branch_that_a_join_has_cancelled_does_not_count(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    """Two of three nodes that can be reached are done while `b` runs."""
+    stage_node = StageNode()
+    wait = {"id": "w", "type": "human", "config": {"prompt": "?"}}
+    spec = {"nodes": [node("a"), wait, {**node("j"), "join": "any"}, stage("b", 0)], "edges": edges("a>j w>j j>b")}
+    run_id = await accept_spec(database, caller, project, spec)
+    async with ExecutorWorker(database, redis, node_types(stage_node)) as worker:
+        running = asyncio.create_task(execute(await worker.claim(run_id)))
+        await stage_node.running.wait()
+
+        async def has_reported() -> bool:
+            return await progress(database, run_id) == 2 / 3
+
+        await eventually(has_reported)
+        async with database.connect() as connection:
+            run = await get(connection, caller, run_id)
+            assert run is not None
+            states = (await nodes.states(connection, caller, [run_id]))[run_id]
+            graph = (await nodes.graphs(connection, caller, [run_id]))[run_id]
+        assert RunProjection(run, states, graph).progress == 2 / 3
+        stage_node.go_on.set()
+        assert await running is RunStatus.COMPLETED
 
 
 async def test_every_node_of_a_cancelled_run_that_has_not_ended_is_cancelled(
