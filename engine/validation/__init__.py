@@ -4,6 +4,7 @@ Modules:
     validator: validates a whole spec, or the config of a single node.
     spec_checks: checks of size, node types and configs, nested nodes included.
     graph_checks: checks of ids, edges and reachability, and which nodes can run before which.
+    outputs: warns of `outputs` that keep a question open.
     nested: which node types may be used inside a `map`.
     template_scopes: finds every template of a spec, with the names that it may use.
     templates: checks of the syntax and the names of one template.

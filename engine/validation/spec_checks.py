@@ -25,6 +25,7 @@ from engine.states import Severity
 from engine.types import JSON
 from engine.validation.graph_checks import Graph, check_branches, check_cycles, check_edges, check_ids, check_reach
 from engine.validation.nested import check_ignored_fields, check_types, refusal
+from engine.validation.outputs import check_outputs
 
 MAX_NODES = 1_000
 MAX_EDGES = 10_000
@@ -55,6 +56,7 @@ def check_parts(parsed: ParseResult, types: NodeTypes) -> Iterator[FieldProblem]
     if not parsed.unparsed:
         yield from check_reach(graph, node_indexes)
     yield from check_cycles(graph)
+    yield from check_outputs(spec, types)
 
 
 def check_config(

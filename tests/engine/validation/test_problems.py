@@ -157,6 +157,33 @@ def test_all_problems_are_reported_at_once() -> None:
     }
 
 
+def _two_questions(outputs: dict[str, Any], join: Any = "any", more: str = "transform") -> dict[str, Any]:
+    waits = [{"id": name, "type": "human", "config": {"prompt": "?"}} for name in ("ada", "bob")]
+    behind = {"id": "then", "type": more, "config": TYPES[more].example}
+    parts = spec(
+        [*waits, behind, {**node("first"), "join": join}], [edge("ada>first"), edge("bob>then"), edge("then>first")]
+    )
+    return {**parts, "outputs": outputs}
+
+
+@pytest.mark.parametrize(
+    ("raw", "fields"),
+    [
+        (_two_questions({"x": "{{ first.output }}"}), {}),
+        (_two_questions({"x": "{{ ada.output }}", "y": 1}), {"outputs.x": "ada"}),
+        (_two_questions({"x": ["{{ nodes.bob.output }}"]}), {"outputs.x": "bob"}),
+        (_two_questions({"x": "{{ then.output }}"}), {"outputs.x": "bob"}),
+        (_two_questions({"x": "{{ then.output }}"}, more="http"), {}),
+        (_two_questions({"x": "{{ ada.output }}"}, "all"), {}),
+        (_two_questions({"x": "{{ ada.output }}"}, {"mode": "any", "cancelOthers": True}), {}),
+    ],
+)
+def test_an_output_that_keeps_a_question_open_is_warned_of(raw: dict[str, Any], fields: dict[str, str]) -> None:
+    found = validate(raw, TYPES).warnings
+    assert {problem.field: problem.node_id for problem in found} == fields
+    assert {problem.code for problem in found} <= {"STAYS_OPEN"}
+
+
 def test_a_problem_in_a_template_has_node_line_and_column() -> None:
     [problem] = validate(spec([node("a", {"text": "one\ntwo {{ ghost.output }}"})]), TYPES).errors
     assert (problem.node_id, problem.line, problem.column) == ("a", 2, 8)
