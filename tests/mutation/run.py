@@ -6,6 +6,7 @@ Runs on a copy of the checkout, with Cosmic Ray from an environment of its own; 
 """
 
 import argparse
+import json
 import os
 import random
 import re
@@ -14,24 +15,26 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import tomllib
 import warnings
-from contextlib import suppress
 from dataclasses import dataclass, field
+from difflib import unified_diff
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from cosmic_ray.commands.init import _all_work_items as all_work_items  # type: ignore[import-not-found]
-from cosmic_ray.mutating import mutate_and_test, mutate_code  # type: ignore[import-not-found]
+from cosmic_ray.mutating import mutate_code, use_mutation  # type: ignore[import-not-found]
 from cosmic_ray.plugins import get_operator  # type: ignore[import-not-found]
-from cosmic_ray.work_item import TestOutcome  # type: ignore[import-not-found]
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = Path(__file__).with_name("mutants.toml")
 SLOWER_THAN_THE_TESTS = 5
 """A mutant that takes this many times as long as the unchanged module counts as killed: it loops."""
+LEAST_LIMIT_S = 10.0
+"""The least time that the tests of a mutant get, in seconds, because other processes may be busy."""
+NOT_STARTED = 99
+"""The exit code of forked_tests.py if it could not start pytest. All others except 0 mean that a test failed."""
 
 
 @dataclass
@@ -62,18 +65,15 @@ def main() -> int:
         Path(folder).chmod(0o711)
         _copy(Path(folder))
         os.chdir(folder)
-        verdicts = [_judge(module, config, arguments) for module in modules]
+        with Tests() as tests:
+            verdicts = [_judge(module, config, arguments, tests) for module in modules]
     print("\n| Module | Mutants | Tried | Killed |\n|---|---|---|---|")
     print("\n".join(verdict.row for verdict in verdicts))
     return 1 if any(verdict.survivors for verdict in verdicts) else 0
 
 
 def _stop(number: int, _: object) -> None:
-    """End the tests that run, which Cosmic Ray has started in a session of their own, and exit."""
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    for child in map(int, children):
-        with suppress(ProcessLookupError):
-            os.killpg(os.getpgid(child), signal.SIGTERM)
+    """Exit by an exception, so that the tests end and the copy is removed."""
     sys.exit(128 + number)
 
 
@@ -82,6 +82,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--modules", default="*", help="patterns of module paths, separated by spaces")
     parser.add_argument("--sample", type=int, default=0, help="mutants of each module; 0: all")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--line", help="also all mutants of the lines that contain this text")
     return parser.parse_args()
 
 
@@ -94,52 +95,84 @@ def _copy(folder: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target)
     compile_all = ["-m", "compileall", "-q", "--invalidation-mode", "checked-hash", "."]
-    subprocess.run([_python(), *compile_all], cwd=folder, check=True)
+    subprocess.run([str(ROOT / ".venv/bin/python"), *compile_all], cwd=folder, check=True)
 
 
-def _python() -> str:
-    return str(ROOT / ".venv/bin/python")
-
-
-def _judge(module: str, config: dict[str, Any], arguments: argparse.Namespace) -> Verdict:
+def _judge(module: str, config: dict[str, Any], arguments: argparse.Namespace, tests: "Tests") -> Verdict:
     """Run the tests of a module on each mutant of the sample."""
-    command = " ".join(
-        [_python(), "-m pytest -q -x -p no:cacheprovider -p tests.mutation.quick_examples", *config["modules"][module]]
-    )
-    limit_s = SLOWER_THAN_THE_TESTS * _unchanged_s(command)
+    paths = config["modules"][module]
+    limit_s = max(LEAST_LIMIT_S, SLOWER_THAN_THE_TESTS * tests.unchanged_s(paths))
     items = _mutants(module, config["excluded_operators"])
     verdict = Verdict(module, len(items))
-    chosen = random.Random(f"{arguments.seed} {module}").sample(items, min(arguments.sample or len(items), len(items)))
-    for item in chosen:
-        result = mutate_and_test(mutations=item.mutations, test_command=command, timeout=limit_s)
-        if result.test_outcome is TestOutcome.KILLED:
+    for item in _chosen(module, items, arguments):
+        mutation = item.mutations[0]
+        operator = get_operator(mutation.operator_name)()
+        with use_mutation(mutation.module_path, operator, mutation.occurrence) as (before, after):
+            answer = tests.run(paths, limit_s)
+        if answer["code"] == NOT_STARTED:
+            sys.exit(f"the tests of {module} could not be started:\n{answer['output']}")
+        if answer["code"] != 0:
             verdict.killed += 1
-        elif result.test_outcome is TestOutcome.INCOMPETENT:
-            sys.exit(f"the tests of {module} could not be started:\n{result.output}")
         else:
-            verdict.survivors.append(result.diff)
-            print(f"\nsurvived: {item.mutations[0].operator_name}\n{result.diff}", flush=True)
+            difference = "\n".join(unified_diff(before.split("\n"), after.split("\n"), module, module, "", "", 2, ""))
+            verdict.survivors.append(difference)
+            print(f"\nsurvived: {mutation.operator_name}\n{difference}", flush=True)
     print(verdict.row, flush=True)
     return verdict
 
 
-def _unchanged_s(command: str) -> float:
-    """Return how long the tests of the unchanged module take; they must pass."""
-    began = time.monotonic()
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    # In a group of its own, as Cosmic Ray starts the others, for `_stop`.
-    options: dict[str, Any] = {"capture_output": True, "text": True, "start_new_session": True}
-    done = subprocess.run(command.split(), env=environment, check=False, **options)
-    if done.returncode:
-        sys.exit(f"the tests fail without a mutant:\n{command}\n{done.stdout[-4000:]}")
-    return time.monotonic() - began
+def _chosen(module: str, items: list[Any], arguments: argparse.Namespace) -> list[Any]:
+    """Return a random sample of the mutants, and all mutants of the lines that contain `--line`."""
+    sample = random.Random(f"{arguments.seed} {module}").sample(items, min(arguments.sample or len(items), len(items)))
+    lines = Path(module).read_text().splitlines()
+    named = [item for item in items if arguments.line and arguments.line in lines[item.mutations[0].start_pos[0] - 1]]
+    return [*sample, *(item for item in named if item not in sample)]
+
+
+class Tests:
+    """The process that runs the tests; see forked_tests.py. A context manager."""
+
+    def __init__(self) -> None:
+        command = [str(ROOT / ".venv/bin/python"), "tests/mutation/forked_tests.py"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> "Tests":
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        if kind is not None:
+            self._process.send_signal(signal.SIGINT)
+        self._process.wait()
+
+    def run(self, paths: list[str], limit_s: float, **options: Any) -> dict[str, Any]:
+        """Run tests. Returns their exit code (None: they took longer than `limit_s`), duration and output."""
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(json.dumps({"tests": paths, "limit_s": limit_s, **options}) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+    def unchanged_s(self, paths: list[str]) -> float:
+        """Return how long the tests of the unchanged module take, in seconds; they must pass."""
+        answer = self.run(paths, 600, imports=True)
+        if answer["code"] != 0:
+            sys.exit(f"the tests fail without a mutant:\n{' '.join(paths)}\n{answer['output']}")
+        print(f"\n{answer['seconds']:.1f} s without a mutant: {' '.join(paths)}", flush=True)
+        return float(answer["seconds"])
 
 
 def _mutants(module: str, excluded: list[str]) -> list[Any]:
-    """Return the mutants of a module, in an order that is the same in each run."""
+    """Return the mutants of a module, in an order that is the same in each run.
+
+    `slots` and `frozen` of a data class are left out: no program depends on them.
+    """
     unwanted = re.compile("|".join(excluded))
     source = Path(module).read_text()
     items = [item for item in all_work_items([Path(module)], {}) if not unwanted.match(item.mutations[0].operator_name)]
+    flags = [number for number, line in enumerate(source.splitlines(), 1) if line.startswith("@dataclass(")]
+    items = [item for item in items if item.mutations[0].start_pos[0] not in flags]
     items = [item for item in items if _is_program(source, item.mutations[0])]
     return sorted(items, key=lambda item: (item.mutations[0].operator_name, item.mutations[0].occurrence))
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from persistence.runs.waits import open_waits
 from tests.executor_worker import GatedConfig, GatedNode, accept_spec, edges, eventually, node, node_types
 from tests.worker.paused_runs import answer
 from tests.worker.running_worker import ended, running
-from worker.heartbeat import Heartbeat, check_runs
+from worker.heartbeat import Heartbeat, _apply, check_runs
 from worker.lease_clock import clock
 from worker.runner import Runner
 
@@ -148,3 +149,34 @@ async def test_a_beat_without_runs_does_nothing(database: Database, redis: Redis
         await beat(runner, [])
         await check_runs(runner, ["run_unknown"])
         assert not runner.tasks
+
+
+async def test_beats_begin_one_interval_apart_however_long_a_beat_takes(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    interval_s, begun = 0.2, list[float]()
+
+    class SlowBeats(Heartbeat):
+        async def beat(self) -> None:
+            begun.append(clock())
+            await asyncio.sleep(0.6 * interval_s)
+
+    async with running(database, redis) as runner:
+        beating = asyncio.create_task(SlowBeats(runner, database.pool, interval_s=interval_s).beat_forever())
+        await eventually(lambda: _is(len(begun) > 5))
+        beating.cancel()
+    # A busy machine makes a beat late, but not all of them.
+    shortest = min(later - earlier for earlier, later in pairwise(begun))
+    assert 0.9 * interval_s < shortest < 1.3 * interval_s
+
+
+async def test_what_was_read_of_an_earlier_epoch_is_not_applied_to_the_run_that_is_held_now(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    gate = CountedGate()
+    async with running(database, redis, node_types(gate)) as runner:
+        ids = await begin(database, caller, project, runner, gate, ("held",))
+        earlier = runner.tasks[ids["held"]].claimed.epoch - 1
+        await _apply(runner, [(ids["held"], earlier), ("run_released", 1)], {})
+        gate.release.set()
+        assert (await ended(database, ids["held"]))["status"] == "COMPLETED"
