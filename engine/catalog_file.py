@@ -197,9 +197,9 @@ def hide_variables(text: str, *sources: str) -> str:
     """Replace the values of all variables that `sources` name by `${NAME}` in a text.
 
     Such a value may be an API key, and the text, an error message of a server for example, is shown
-    to authors.
+    to authors. Case is ignored, because hosts are written in lower case.
     """
     for name in {name for source in sources for name in _VARIABLE.findall(source)}:
         if value := os.environ.get(name):
-            text = text.replace(value, f"${{{name}}}")
+            text = re.sub(re.escape(value), f"${{{name}}}", text, flags=re.IGNORECASE)
     return text

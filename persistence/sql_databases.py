@@ -14,7 +14,8 @@ import orjson
 from asyncpg.pool import PoolConnectionProxy
 from asyncpg.prepared_stmt import PreparedStatement
 
-from engine.catalog_file import CatalogError, SqlDatabase, expand_variables
+from engine.catalog_file import CatalogError, SqlDatabase, expand_variables, hide_variables
+from engine.connection_faults import connection_fault
 from engine.errors import NodeFailure
 from engine.sdk.tool import ToolFailed
 from engine.types import JSON
@@ -77,7 +78,7 @@ class SqlPools:
             message = f"the query of {name!r} did not finish within {config.timeout_s:g} s"
             raise NodeFailure("TIMEOUT", message, retryable=True) from None
         except (*_TRANSIENT, CatalogError) as error:
-            message = f"the database {name!r} cannot be reached: {_message_of(error)}"
+            message = f"the database {name!r} cannot be reached: {_reason_of(error, config)}"
             raise NodeFailure("TOOL_FAILED", message, retryable=not isinstance(error, CatalogError)) from error
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             # A transaction that the database has rolled back (class 40) may succeed later.
@@ -122,7 +123,7 @@ async def find_role_problems(configs: Mapping[str, SqlDatabase]) -> dict[str, st
         try:
             connection = await asyncpg.connect(dsn(expand_variables(config.url)), timeout=CONNECT_S)
         except (*_TRANSIENT, CatalogError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            problems[name] = f"cannot be reached: {_message_of(error)}"
+            problems[name] = f"cannot be reached: {_reason_of(error, config)}"
             continue
         try:
             superuser = await connection.fetchval(_SUPERUSER)
@@ -206,3 +207,8 @@ async def _prepare(connection: Connection, query: str, limit: int) -> PreparedSt
 
 def _message_of(error: Exception) -> str:
     return (str(error) or type(error).__name__)[:1000]
+
+
+def _reason_of(error: Exception, config: SqlDatabase) -> str:
+    """Return why a database cannot be reached, without the values of variables in its address."""
+    return hide_variables(connection_fault(error) or _message_of(error), config.url)

@@ -13,7 +13,8 @@ import httpx2
 from cachetools import TTLCache
 
 from engine.catalog_file import ModelEntry, expand_variables
-from engine.chat_models.factory import OPENAI, base_url_of
+from engine.chat_models.factory import OPENAI, OPENAI_URL, base_url_of
+from engine.connection_faults import connection_fault
 from engine.values.json_text import parse_json
 
 TIMEOUT_S = 3.0
@@ -41,7 +42,7 @@ class Availability:
 
     def __init__(self, client: httpx2.AsyncClient) -> None:
         self._client = client
-        self._probes: TTLCache[tuple[str, str | None], asyncio.Task[ProbeResult]]
+        self._probes: TTLCache[tuple[str, str | None, str], asyncio.Task[ProbeResult]]
         self._probes = TTLCache(MAX_ENDPOINTS, FRESH_S)
 
     async def problem(self, entry: ModelEntry, key: str | None) -> str | None:
@@ -53,9 +54,9 @@ class Availability:
         if not entry.check or (entry.provider != OPENAI and entry.base_url is None):
             return None
         if entry.provider != OPENAI:
-            result = await self._probe(expand_variables(entry.base_url or ""), None)
+            result = await self._probe(expand_variables(entry.base_url or ""), None, _host_of(entry))
             return None if result.was_reached else result.problem  # its list is unknown
-        result = await self._probe(f"{base_url_of(entry)}/models", key)
+        result = await self._probe(f"{base_url_of(entry)}/models", key, _host_of(entry))
         if result.problem is None and not _is_listed(entry.model or entry.name, result.names):
             return f"its endpoint does not list {entry.model or entry.name!r}"
         return result.problem
@@ -66,25 +67,22 @@ class Availability:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _probe(self, url: str, key: str | None) -> ProbeResult:
-        probe = self._probes.get((url, key))
+    async def _probe(self, url: str, key: str | None, host: str) -> ProbeResult:
+        probe = self._probes.get((url, key, host))
         if probe is None or probe.cancelled():
-            probe = self._probes[url, key] = asyncio.create_task(self._request(url, key))
+            probe = self._probes[url, key, host] = asyncio.create_task(self._request(url, key, host))
         # A caller that is cancelled does not cancel the request of the others.
         return await asyncio.shield(probe)
 
-    async def _request(self, url: str, key: str | None) -> ProbeResult:
-        try:
-            host = urlsplit(url).hostname or "its endpoint"  # the URL may contain a password
-        except ValueError:
-            return ProbeResult("its address cannot be read", was_reached=False)
+    async def _request(self, url: str, key: str | None, host: str) -> ProbeResult:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 return await self._read(url, key)
         except TimeoutError:
             return ProbeResult(f"no answer from {host} within {TIMEOUT_S:g} s", was_reached=False)
         except (httpx2.HTTPError, httpx2.InvalidURL) as fault:
-            return ProbeResult(f"no answer from {host}: {fault or type(fault).__name__}", was_reached=False)
+            reason = connection_fault(fault) or "the reason is not known"
+            return ProbeResult(f"no answer from {host}: {reason}", was_reached=False)
 
     async def _read(self, url: str, key: str | None) -> ProbeResult:
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
@@ -101,6 +99,15 @@ class Availability:
                 if len(body) > MAX_LIST:
                     return ProbeResult()
         return ProbeResult(names=_names(bytes(body)))
+
+
+def _host_of(entry: ModelEntry) -> str:
+    """Return the host for messages. A variable may put a secret into the address."""
+    url = entry.base_url or OPENAI_URL
+    try:
+        return "its endpoint" if "${" in url else urlsplit(url).hostname or "its endpoint"
+    except ValueError:
+        return "its endpoint"
 
 
 def _names(body: bytes) -> frozenset[str]:

@@ -32,6 +32,7 @@ MAX_CANDIDATES = 64
 SEPARATOR = "\0"
 """Separates texts that are searched together. No text of a run contains it."""
 _HEX = re.compile(r"%[0-9A-F]{2}")
+_END_OF_HOST = re.compile(r"[/?#\\]")
 # Characters that Python, browsers and HTTP clients do not escape in a URL.
 _URL_SAFE = ("", "/", "!'()*", "!$&'()*+,;=:@/", ";,/?:@&=+$!'()*#", "!$'()*,;:@/?")
 # Characters that PHP, Go and JavaScript escape in JSON although they need not.
@@ -163,8 +164,7 @@ class SecretEncodings:
 
 def _texts(value: str) -> Iterator[str]:
     yield value
-    if len(value) >= MIN_PARTIAL:
-        yield value.lower()  # the host of a URL is written in lower case
+    yield from _host_forms(value)
     json_texts = list(dict.fromkeys(_json(value)))
     yield from json_texts
     for text in json_texts[:2]:
@@ -178,6 +178,13 @@ def _texts(value: str) -> Iterator[str]:
     lines = [line.strip() for line in value.splitlines()]
     if 1 < len(lines) <= MAX_LINES:
         yield from (line for line in lines if len(line) >= EDGE_LENGTH)
+
+
+def _host_forms(value: str) -> Iterator[str]:
+    """Write a value as the host of a URL: in lower case, and cut where a path or a query begins."""
+    for text in (value, _END_OF_HOST.split(value)[0]):
+        if len(text) >= EDGE_LENGTH:
+            yield text.lower()
 
 
 def _json(value: str) -> Iterator[str]:

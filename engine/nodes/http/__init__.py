@@ -10,5 +10,6 @@ Modules:
     pagination: reads a list page by page.
     client: the HTTP client that connects only to allowed addresses.
     decompression: decompresses the body of a response within limits.
+    visible_address: what messages may show of an address whose template names secrets.
     addresses: decides which addresses are allowed.
 """

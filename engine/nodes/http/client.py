@@ -22,7 +22,14 @@ CONNECT_S = 10.0
 
 
 class Blocked(Exception):
-    """The target is not on the public internet and is not allowed."""
+    """The target `host` is not on the public internet and is not allowed.
+
+    The text of the exception does not name it: a secret may be part of the name.
+    """
+
+    def __init__(self, host: str) -> None:
+        super().__init__("the target is not on the public internet")
+        self.host = host
 
 
 class _GuardedNetwork(httpcore2.AsyncNetworkBackend):
@@ -60,14 +67,14 @@ class _GuardedNetwork(httpcore2.AsyncNetworkBackend):
             async with asyncio.timeout(timeout):
                 entries = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except TimeoutError as timed_out:
-            raise httpcore2.ConnectTimeout(f"the name {host} was not resolved in time") from timed_out
+            raise httpcore2.ConnectTimeout("the name was not resolved in time") from timed_out
         except (OSError, UnicodeError) as fault:
-            raise httpcore2.ConnectError(f"the name {host} cannot be resolved") from fault
+            raise httpcore2.ConnectError("the name cannot be resolved") from fault
         addresses = [parse_address(str(entry[4][0])) for entry in entries]
         usable = [address for address in dict.fromkeys(addresses) if self._allowed.may_connect(host, address)]
         if not usable:
             # The message does not contain the address: authors must not learn the internal network.
-            raise Blocked(f"{host} is not on the public internet")
+            raise Blocked(host)
         return usable
 
     async def connect_unix_socket(
@@ -76,7 +83,7 @@ class _GuardedNetwork(httpcore2.AsyncNetworkBackend):
         timeout: float | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        raise Blocked("a Unix socket is not on the public internet")
+        raise Blocked("a Unix socket")
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

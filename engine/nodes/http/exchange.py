@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import httpx2
 
@@ -15,6 +14,7 @@ from engine.connection_faults import connection_fault
 from engine.errors import NodeFailure
 from engine.nodes.http.client import Blocked
 from engine.nodes.http.decompression import CodingError, Decompressor
+from engine.nodes.http.visible_address import VisibleAddress
 
 _CROSS_ORIGIN_HEADERS = frozenset(
     ["accept", "accept-encoding", "accept-language", "content-length", "content-type", "user-agent"]
@@ -42,11 +42,13 @@ class HttpResponse:
     """A complete response.
 
     `content` is decompressed, `url` is the final address after redirects, and `link_next` is the
-    address with rel=next in the `Link` header (RFC 8288).
+    address with rel=next in the `Link` header (RFC 8288). `label` names the request in messages, and
+    `visible_url` is the address as the output may show it.
     """
 
-    method: str
+    label: str
     url: str
+    visible_url: str
     status: int
     reason: str
     headers: dict[str, str]
@@ -60,7 +62,12 @@ class NotSent(NodeFailure):
 
 
 async def exchange(
-    client: httpx2.AsyncClient, request: httpx2.Request, limits: ExchangeLimits, *, resend_body: bool
+    client: httpx2.AsyncClient,
+    request: httpx2.Request,
+    limits: ExchangeLimits,
+    *,
+    resend_body: bool,
+    visible: VisibleAddress,
 ) -> HttpResponse:
     """Send a request and return its response.
 
@@ -69,44 +76,53 @@ async def exchange(
         request: The request.
         limits: The limits of time, size and redirects.
         resend_body: Whether a redirect to another origin may send the body there.
+        visible: What messages may show of addresses.
 
     Raises:
         NodeFailure: HTTP_TIMEOUT, HTTP_CONNECT, HTTP_BLOCKED, HTTP_RESPONSE or CONFIG.
     """
-    limit = asyncio.timeout(limits.total_s)
+    limit, label = asyncio.timeout(limits.total_s), _label(request, visible)
     try:
-        async with _failures(request), limit:
-            return await _follow(client, request, limits, resend_body)
+        async with _failures(request, visible), limit:
+            return await _follow(client, request, limits, resend_body, visible)
     except TimeoutError:
-        message = f"{name(request)} did not finish within {limits.total_s:g} s"
+        message = f"{label} did not finish within {limits.total_s:g} s"
         raise NodeFailure("HTTP_TIMEOUT", message, retryable=True) from None
 
 
 async def _follow(
-    client: httpx2.AsyncClient, request: httpx2.Request, limits: ExchangeLimits, resend_body: bool
+    client: httpx2.AsyncClient,
+    request: httpx2.Request,
+    limits: ExchangeLimits,
+    resend_body: bool,
+    visible: VisibleAddress,
 ) -> HttpResponse:
     for _ in range(limits.max_redirects + 1):
         response = await client.send(request, stream=True, follow_redirects=False)
         try:
             if limits.max_redirects == 0 or not response.has_redirect_location:
-                return await _read(response, limits.max_bytes)
-            request = _redirected(response, resend_body)
+                return await _read(response, limits.max_bytes, visible)
+            request = _redirected(response, resend_body, visible)
         finally:
             await response.aclose()
-    raise NodeFailure("HTTP_RESPONSE", f"{name(request)} was redirected more than {limits.max_redirects} times")
+    message = f"{_label(request, visible)} was redirected more than {limits.max_redirects} times"
+    raise NodeFailure("HTTP_RESPONSE", message)
 
 
-def _redirected(response: httpx2.Response, resend_body: bool) -> httpx2.Request:
+def _redirected(response: httpx2.Response, resend_body: bool, visible: VisibleAddress) -> httpx2.Request:
     """Return the request of a redirect, without credentials if it leads to another origin."""
     before, following = response.request, response.next_request
+    label = _label(before, visible)
     if following is None:
-        raise NodeFailure("HTTP_RESPONSE", f"{name(before)} redirects to an invalid address")
+        raise NodeFailure("HTTP_RESPONSE", f"{label} redirects to an invalid address")
     if following.url.scheme not in ("http", "https") or following.url.userinfo:
-        raise NodeFailure("HTTP_BLOCKED", f"{name(before)} redirects to an address that is not plain http or https")
+        raise NodeFailure("HTTP_BLOCKED", f"{label} redirects to an address that is not plain http or https")
     if is_cross_origin(before.url, following.url):
         if following.method not in ("GET", "HEAD") and not resend_body:
-            message = f"{name(before)} redirects to {following.url.host}, which must not receive a body with secrets"
-            raise NodeFailure("HTTP_BLOCKED", message)
+            host = visible.host(following.url.host)
+            raise NodeFailure(
+                "HTTP_BLOCKED", f"{label} redirects to {host}, which must not receive a body with secrets"
+            )
         following.headers = httpx2.Headers(
             [*cross_origin_headers(following.headers), ("host", following.headers["host"])]
         )
@@ -127,13 +143,14 @@ def cross_origin_headers(headers: httpx2.Headers) -> list[tuple[str, str]]:
     return [(key, value) for key, value in headers.multi_items() if key in _CROSS_ORIGIN_HEADERS]
 
 
-async def _read(response: httpx2.Response, max_bytes: int) -> HttpResponse:
+async def _read(response: httpx2.Response, max_bytes: int, visible: VisibleAddress) -> HttpResponse:
     """Read the response.
 
     The limit applies before and after decompression: a small body may expand to any size, and a
     large one to nothing. Each piece of a body that expands lets the event loop run.
     """
-    too_large = f"{name(response.request)} returned more than {max_bytes:,} bytes, the limit in `response.maxBytes`"
+    label = _label(response.request, visible)
+    too_large = f"{label} returned more than {max_bytes:,} bytes, the limit in `response.maxBytes`"
     announced = response.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > max_bytes and response.request.method != "HEAD":
         raise NodeFailure("HTTP_RESPONSE", too_large)
@@ -147,9 +164,11 @@ async def _read(response: httpx2.Response, max_bytes: int) -> HttpResponse:
                 raise NodeFailure("HTTP_RESPONSE", too_large)
             await asyncio.sleep(0)
     decompressor.finish()
+    url = str(response.url.copy_with(fragment=None))
     return HttpResponse(
-        response.request.method,
-        str(response.url.copy_with(fragment=None)),
+        label,
+        url,
+        visible.output(url),
         response.status_code,
         response.reason_phrase,
         dict(response.headers),
@@ -160,13 +179,16 @@ async def _read(response: httpx2.Response, max_bytes: int) -> HttpResponse:
 
 
 @asynccontextmanager
-async def _failures(request: httpx2.Request) -> AsyncIterator[None]:
+async def _failures(request: httpx2.Request, visible: VisibleAddress) -> AsyncIterator[None]:
     """Map the exceptions of httpx2 to NodeFailures."""
-    label = name(request)
+    label = _label(request, visible)
     try:
         yield
     except Blocked as blocked:
-        message = f"{blocked}; the administrator of Treadle can allow it with TREADLE_HTTP_ALLOW"
+        host = visible.host(blocked.host)
+        message = (
+            f"{host} is not on the public internet; the administrator of Treadle can allow it with TREADLE_HTTP_ALLOW"
+        )
         raise NodeFailure("HTTP_BLOCKED", message) from blocked
     except httpx2.ConnectTimeout as timed_out:
         raise NotSent("HTTP_TIMEOUT", f"{label}: no connection in time", retryable=True) from timed_out
@@ -181,15 +203,8 @@ async def _failures(request: httpx2.Request) -> AsyncIterator[None]:
         raise NodeFailure("HTTP_RESPONSE", message, retryable=True) from fault
 
 
-def name(request: httpx2.Request) -> str:
-    """Return the name of a request for messages, without its query, which may contain a key."""
-    return describe(request.method, str(request.url))
-
-
-def describe(method: str, url: str) -> str:
-    """Return method and address without query, at most 300 characters."""
-    parts = urlsplit(url)
-    return f"{method} {parts.scheme}://{parts.netloc}{parts.path}"[:300]
+def _label(request: httpx2.Request, visible: VisibleAddress) -> str:
+    return visible.label(request.method, str(request.url))
 
 
 def _reason(fault: Exception) -> str:

@@ -27,13 +27,13 @@ from engine.nodes.http.exchange import (
     ExchangeLimits,
     HttpResponse,
     cross_origin_headers,
-    describe,
     exchange,
     is_cross_origin,
 )
 from engine.nodes.http.pagination import read_pages
 from engine.nodes.http.response import decode
 from engine.nodes.http.retries import RetryPolicy, retry_after, with_retries
+from engine.nodes.http.visible_address import VisibleAddress, mentions_secrets
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.states import LogLevel
 from engine.types import JSON
@@ -43,7 +43,6 @@ EXCERPT = 2000
 """Bytes of an unexpected response in the details of the failure."""
 _STATUS = re.compile(r"[1-5](\d\d|xx)")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-_MENTIONS_SECRETS = re.compile(r"\bsecrets\b")
 
 
 class HttpConfig(NodeConfig):
@@ -216,12 +215,13 @@ class _Requests:
     ) -> None:
         self._config, self._ctx, self._client = config, ctx, client
         self._url = builder.address(values["url"], values["query"])
+        self._visible = VisibleAddress.of(config.url, config.query, str(self._url))
         self._headers = builder.headers(values["headers"], values["auth"])
         self._body, media = builder.body(values["body"])
         for name, value in (("user-agent", USER_AGENT), ("content-type", media)):
             if value is not None:
                 self._headers.setdefault(name, value)
-        self._resend_body = config.body is None or not _MENTIONS_SECRETS.search(config.body.model_dump_json())
+        self._resend_body = config.body is None or not mentions_secrets(config.body.model_dump_json())
         self._remaining = config.response.max_bytes
 
     async def output(self) -> JSON:
@@ -250,7 +250,7 @@ class _Requests:
         request = self._client.build_request(
             self._config.method, url, headers=self._headers_for(url, page), **self._body
         )
-        return await exchange(self._client, request, limits, resend_body=self._resend_body)
+        return await exchange(self._client, request, limits, resend_body=self._resend_body, visible=self._visible)
 
     def _headers_for(self, url: httpx2.URL, page: int) -> httpx2.Headers:
         headers = httpx2.Headers(self._headers)
@@ -269,7 +269,7 @@ class _Requests:
 
 
 def _head(response: HttpResponse) -> dict[str, JSON]:
-    return {"status": response.status, "headers": response.headers, "url": response.url}
+    return {"status": response.status, "headers": response.headers, "url": response.visible_url}
 
 
 def _unexpected(response: HttpResponse) -> NodeFailure:
@@ -279,5 +279,5 @@ def _unexpected(response: HttpResponse) -> NodeFailure:
     }
     if (pause := retry_after(response)) is not None:
         details[RETRY_AFTER] = pause
-    message = f"{describe(response.method, response.url)} answered {response.status} {response.reason}".rstrip()
+    message = f"{response.label} answered {response.status} {response.reason}".rstrip()
     return NodeFailure("HTTP_STATUS", message, retryable=response.status in TRANSIENT_STATUSES, details=details)

@@ -7,7 +7,7 @@ import httpx2
 
 from engine.errors import NodeFailure
 from engine.nodes.http.config import PaginationConfig
-from engine.nodes.http.exchange import HttpResponse, describe
+from engine.nodes.http.exchange import HttpResponse
 from engine.nodes.http.request import with_parameters
 from engine.types import JSON
 
@@ -92,4 +92,4 @@ def value_at(value: JSON, path: str) -> JSON:
 
 
 def _failure(response: HttpResponse, problem: str) -> NodeFailure:
-    return NodeFailure("HTTP_RESPONSE", f"the page of {describe(response.method, response.url)} {problem}")
+    return NodeFailure("HTTP_RESPONSE", f"the page of {response.label} {problem}")

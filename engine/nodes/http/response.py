@@ -6,7 +6,7 @@ import re
 from typing import Literal
 
 from engine.errors import NodeFailure
-from engine.nodes.http.exchange import HttpResponse, describe
+from engine.nodes.http.exchange import HttpResponse
 from engine.types import JSON
 from engine.values.json_text import NotJson, parse_json
 
@@ -59,4 +59,4 @@ def _text(response: HttpResponse) -> str:
 
 
 def _unreadable(response: HttpResponse, problem: str) -> NodeFailure:
-    return NodeFailure("HTTP_RESPONSE", f"the body of {describe(response.method, response.url)} {problem}")
+    return NodeFailure("HTTP_RESPONSE", f"the body of {response.label} {problem}")
