@@ -20,6 +20,8 @@ class Context:
 
     `connection_params` is the payload of a WebSocket's connection_init message; None over HTTP.
     `resources` are the same resources that nodes use in a worker: see engine/nodes/resources.py.
+    `last_event` is the number of the last event that the client of an event stream has received before it
+    connected again. `last_seq` is the number of the event that is sent to it now.
     """
 
     caller: Caller
@@ -30,6 +32,8 @@ class Context:
     feed: Feed
     connection_params: dict[str, object] | None = None
     resources: Mapping[str, Any] = field(default_factory=dict)
+    last_event: int | None = None
+    last_seq: int | None = None
     loaders: Loaders = field(init=False)
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from strawberry.types.nodes import SelectedField
 from engine.states import EventType, RunStatus
 from persistence.runs.run import Run
 from resolvers.runs import subscriptions
-from resolvers.runs.queries import NodeView
+from resolvers.runs.queries import EventView, NodeView
 from resolvers.runs.subscriptions import NodeUpdate, RunSnapshot
 from schema import enums as enums
 from schema.info import Info
@@ -117,6 +117,23 @@ RunUpdate = Annotated[
 ]
 
 
+def _after(info: Info, after: int | None) -> int | None:
+    """Return the event to continue after. An event stream that connects again knows it better."""
+    last_event = info.context.last_event
+    return after if last_event is None else last_event
+
+
+async def _numbered(
+    info: Info,
+    updates: AsyncGenerator[RunSnapshot | EventView] | AsyncGenerator[NodeUpdate] | AsyncGenerator[EventView],
+) -> AsyncGenerator[Any]:
+    """Yield the updates of a run. The context has the number of each while it is sent."""
+    async with aclosing(updates):
+        async for update in updates:
+            info.context.last_seq = update.event.seq if isinstance(update, EventView) else update.seq
+            yield update
+
+
 @strawberry.type
 class Subscription:
     @strawberry.subscription(
@@ -131,10 +148,11 @@ class Subscription:
     async def run_updates(
         info: Info, run_id: strawberry.ID, after: int | None = None, types: list[EventType] | None = None
     ) -> AsyncGenerator[Any]:
-        async with aclosing(
-            subscriptions.run_updates(info.context, run_id, after, types, with_values=_selects_values(info))
-        ) as updates:
-            async for update in updates:
+        updates = subscriptions.run_updates(
+            info.context, run_id, _after(info, after), types, with_values=_selects_values(info)
+        )
+        async with aclosing(_numbered(info, updates)) as numbered:
+            async for update in numbered:
                 yield update
 
     @strawberry.subscription(
@@ -147,10 +165,11 @@ class Subscription:
     )
     @staticmethod
     async def node_states(info: Info, run_id: strawberry.ID, after: int | None = None) -> AsyncGenerator[Any]:
-        async with aclosing(
-            subscriptions.node_states(info.context, run_id, after, with_values=_selects_values(info))
-        ) as updates:
-            async for update in updates:
+        updates = subscriptions.node_states(
+            info.context, run_id, _after(info, after), with_values=_selects_values(info)
+        )
+        async with aclosing(_numbered(info, updates)) as numbered:
+            async for update in numbered:
                 yield update
 
     @strawberry.subscription(
@@ -159,10 +178,11 @@ class Subscription:
     )
     @staticmethod
     async def run_events(info: Info, run_id: strawberry.ID, after: int | None = 0) -> AsyncGenerator[Any]:
-        async with aclosing(
-            subscriptions.run_events(info.context, run_id, after or 0, with_values=_selects_values(info))
-        ) as events:
-            async for event in events:
+        events = subscriptions.run_events(
+            info.context, run_id, _after(info, after) or 0, with_values=_selects_values(info)
+        )
+        async with aclosing(_numbered(info, events)) as numbered:
+            async for event in numbered:
                 yield event
 
     @strawberry.subscription(

@@ -116,7 +116,7 @@ def wheel_node() -> NodeJs:
     return NodeJs(program, (str(program), str(modules / "npm" / "bin" / "npm-cli.js")))
 
 
-def run(web: Path, node: NodeJs, step: str, command: Sequence[str]) -> None:
+def run(web: Path, node: NodeJs, step: str, command: Sequence[str], log_name: str = LOG) -> None:
     """Run one step of the build, and append its output to the log.
 
     Raises:
@@ -128,10 +128,10 @@ def run(web: Path, node: NodeJs, step: str, command: Sequence[str]) -> None:
         process = subprocess.run(command, cwd=web, env=env, capture_output=True, text=True, check=False)
     except OSError as error:
         raise BuildError(f"{step} failed: {error}") from error
-    with (web / LOG).open("a") as log:
+    with (web / log_name).open("a") as log:
         log.write(f"$ {' '.join(command)}\n{process.stdout}{process.stderr}\n")
     if process.returncode != 0:
-        raise BuildError(f"{step} failed: {reason(process.stderr)} (full output: {web / LOG})")
+        raise BuildError(f"{step} failed: {reason(process.stderr)} (full output: {web / log_name})")
 
 
 def reason(output: str) -> str:

@@ -6,6 +6,9 @@
 - `auth`: identifies the caller of a request.
 - `cross_site`: refuses requests from pages of other sites.
 - `body_limit`: refuses large request bodies.
-- `error_responses`: error responses in the shape of GraphQL errors.
+- `operations`: GraphQL over HTTP, from the request to the response.
+- `negotiation`: selects the media type of a response by `Accept`.
+- `responses`: JSON responses of results, and of errors in the shape of GraphQL errors.
+- `streams`: responses with many results, as Server-Sent Events or multipart.
 - `lifespan`: reports a failed start in one line.
 """

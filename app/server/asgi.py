@@ -14,6 +14,7 @@ from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 from sqlalchemy import text
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
@@ -25,6 +26,7 @@ from app.server.auth import Auth, LocalAuth
 from app.server.body_limit import BodyLimit
 from app.server.endpoint import Endpoint
 from app.server.lifespan import OneLineStartupErrors
+from app.server.responses import not_served
 from app.settings import Settings
 from engine.nodes.registry import load_node_types
 from engine.nodes.resources import open_resources
@@ -167,6 +169,7 @@ def create_app(settings: Settings) -> Starlette:
             Middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL_HOSTS, settings.host], www_redirect=False),
             Middleware(BodyLimit),
         ],
+        exception_handlers={HTTPException: not_served},
         lifespan=server.open,
     )
 

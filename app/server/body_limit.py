@@ -5,7 +5,7 @@ The response is a GraphQL error with code LIMIT.
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.server.error_responses import problem_response
+from app.server.responses import problem_response
 from persistence.problems import Limit
 
 MAX_BODY = 4 * 1024 * 1024

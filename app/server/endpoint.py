@@ -4,23 +4,20 @@ A browser that opens the address gets GraphiQL. A broken connection ends its own
 nothing else. Errors become GraphQL errors over HTTP and close codes over WebSocket.
 """
 
-import json
 from contextlib import suppress
 from typing import Any, Protocol
 
-import orjson
 import structlog
-from cross_web import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from strawberry.asgi import GraphQL
-from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 
 from app.server.cross_site import cross_site_reason
-from app.server.error_responses import problem_response
+from app.server.operations import decode_json, encode_json, respond
+from app.server.responses import problem_response
 from app.server.websockets import MAX_REASON, Handler, Socket
-from engine.values.json_text import without_mark
 from persistence.db.transient import is_transient
 from persistence.problems import Problem, ProblemCode
 from resolvers.context import Context
@@ -43,7 +40,7 @@ class ContextFactory(Protocol):
 
 
 class Endpoint(GraphQL[Context, None]):
-    """Strawberry's ASGI app with our contexts, error responses and JSON rules."""
+    """Our handler of HTTP, and Strawberry's of WebSockets with our contexts, errors and JSON rules."""
 
     websocket_adapter_class = Socket
     graphql_transport_ws_handler_class = Handler
@@ -52,7 +49,7 @@ class Endpoint(GraphQL[Context, None]):
         super().__init__(
             schema,
             graphql_ide=None,
-            subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL),
+            subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,),
             # Handler has a limit of its own, with an error code.
             max_subscriptions_per_connection=None,
         )
@@ -70,9 +67,9 @@ class Endpoint(GraphQL[Context, None]):
             message = f"Requests from pages of other sites are refused: {reason}."
             return problem_response(403, ProblemCode.FORBIDDEN, message)
         try:
+            if isinstance(request, Request):
+                return await respond(request, await self._create_context(request))
             return await super().run(request, *args, **kwargs)
-        except HTTPException as error:
-            return problem_response(error.status_code, ProblemCode.VALIDATION, error.reason)
         except Problem as problem:
             return await _refuse(request, problem.status, problem.code, problem.detail)
         except ClientDisconnect:
@@ -84,31 +81,11 @@ class Endpoint(GraphQL[Context, None]):
             log.exception("app.fault")
             return await _refuse(request, 500, ProblemCode.INTERNAL, "Unexpected error.")
 
-    def parse_json(self, data: str | bytes) -> Any:
-        parsed = super().parse_json(data)
-        if not isinstance(parsed, dict | list):
-            raise HTTPException(400, "An operation must be a JSON object")
-        return parsed
-
     def decode_json(self, data: str | bytes) -> object:
-        """Parse JSON.
-
-        Raises JSONDecodeError for every error, also for NaN, deep nesting and huge numbers.
-        """
-        try:
-            return json.loads(without_mark(data), parse_constant=_refuse_constant)
-        except json.JSONDecodeError:
-            raise
-        except (ValueError, RecursionError) as error:
-            raise json.JSONDecodeError(str(error), "", 0) from error
+        return decode_json(data)
 
     def encode_json(self, data: object) -> str:
-        """Serialise to text, because graphql-transport-ws has no binary frames."""
-        return orjson.dumps(data).decode()
-
-
-def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is not valid JSON")
+        return encode_json(data)
 
 
 async def _refuse(request: Request | WebSocket, status: int, code: ProblemCode, message: str) -> Response | WebSocket:

@@ -74,7 +74,8 @@ async def test_a_plain_request_for_a_subscription_is_refused_with_instructions(
 async def test_a_mutation_by_get_is_refused(client: httpx.AsyncClient) -> None:
     query = 'mutation { createProject(input: {name: "x"}) { project { id } } }'
     response = await client.get("/graphql", params={"query": query})
-    assert (response.status_code, response.json()["errors"][0]["extensions"]["code"]) == (400, "VALIDATION")
+    assert (response.status_code, response.json()["errors"][0]["extensions"]["code"]) == (405, "VALIDATION")
+    assert response.headers["allow"] == "POST"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,203 @@
+"""GraphQL over HTTP: reads the operation of a request, executes it, and creates the response.
+
+It follows the draft "GraphQL over HTTP", and adds event streams (`streams`). `endpoint` calls it
+after its checks of the caller. A broken connection ends its own subscription and nothing else.
+"""
+
+import json
+import re
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from strawberry.exceptions import MissingQueryError
+from strawberry.schema.exceptions import InvalidOperationTypeError
+from strawberry.types import ExecutionResult
+from strawberry.types.graphql import OperationType
+
+from app.server.negotiation import PLAIN_JSON, RESPONSE_JSON, Acceptable, acceptable
+from app.server.responses import problem_response, result_response
+from app.server.streams import stream_response
+from engine.values.json_text import without_mark
+from persistence.problems import ProblemCode
+from resolvers.context import Context
+from schema.schema import SubscriptionNotStreamedError, schema
+
+METHODS = ("GET", "HEAD", "OPTIONS", "POST")
+ALLOW = {"Allow": ", ".join(METHODS)}
+ACCEPT_HELP = (
+    f"Responses are {RESPONSE_JSON}, {PLAIN_JSON}, or an event stream (text/event-stream, or "
+    "multipart/mixed;subscriptionSpec=1.0), and the header `Accept` excludes all of them."
+)
+MEMBERS: tuple[tuple[str, type, str], ...] = (
+    ("query", str, "a string"),
+    ("operationName", str, "a string"),
+    ("variables", dict, "an object"),
+    ("extensions", dict, "an object"),
+)
+LAST_EVENT = re.compile("[0-9]{1,9}")
+"""`Last-Event-ID` with a number of an event of a run."""
+
+
+class RequestRefused(Exception):
+    """A request that carries no operation which can be executed. Its response says why."""
+
+    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.headers = status, message, headers
+
+    def response(self, media_type: str) -> Response:
+        code = ProblemCode.LIMIT if self.status == 413 else ProblemCode.VALIDATION
+        return problem_response(self.status, code, self.message, self.headers, media_type)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpOperation:
+    """The members of a request of GraphQL over HTTP."""
+
+    query: str
+    operation_name: str | None = None
+    variables: dict[str, Any] | None = None
+    extensions: dict[str, Any] | None = None
+
+
+async def respond(request: Request, context: Context) -> Response:
+    """Execute the operation of a request. Raises Problem and ClientDisconnect."""
+    if request.method == "OPTIONS":
+        return Response(status_code=204, headers=ALLOW)
+    accepted = acceptable(request.headers.get("accept"))
+    try:
+        if accepted.json is None and accepted.stream is None:
+            raise RequestRefused(406, ACCEPT_HELP)
+        context.last_event = _last_event(request)
+        return await _execute(request, await read_operation(request), context, accepted)
+    except RequestRefused as refused:
+        return refused.response(accepted.json or PLAIN_JSON)
+
+
+async def read_operation(request: Request) -> HttpOperation:
+    """Read the operation of a GET or POST request. Raises RequestRefused."""
+    if request.method not in METHODS:
+        raise RequestRefused(405, f"Operations are sent by GET or POST, not by {request.method}.", ALLOW)
+    if request.method == "POST":
+        _check_content_type(request.headers.get("content-type", ""))
+        members = parse(await request.body(), "The request body")
+    else:
+        members = _query_parameters(request)
+    if isinstance(members, list):
+        raise RequestRefused(400, "Batches are not supported: send one operation, as a JSON object, per request.")
+    if not isinstance(members, dict):
+        raise RequestRefused(400, "An operation must be a JSON object with the member `query`.")
+    return _operation(members)
+
+
+def parse(text: str | bytes, place: str) -> Any:
+    """Parse JSON of a client. Raises RequestRefused."""
+    try:
+        return decode_json(text)
+    except json.JSONDecodeError as error:
+        raise RequestRefused(400, f"{place} is not valid JSON: {error.msg[:100]}.") from error
+
+
+def decode_json(data: str | bytes) -> object:
+    """Parse JSON.
+
+    Raises JSONDecodeError for every error, also for NaN, deep nesting and huge numbers.
+    """
+    try:
+        return json.loads(without_mark(data), parse_constant=_refuse_constant)
+    except json.JSONDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise json.JSONDecodeError(_decode_reason(error), "", 0) from error
+
+
+def _decode_reason(error: Exception) -> str:
+    match error:
+        case UnicodeDecodeError():
+            return f"it is not encoded in UTF-8 at byte {error.start}"
+        case RecursionError():
+            return "it is nested too deeply"
+    return str(error)
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not valid JSON")
+
+
+def _check_content_type(content_type: str) -> None:
+    media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
+    charset = next((one.partition("=")[2].strip(' "') for one in parameters if one.startswith("charset")), "utf-8")
+    if media_type != PLAIN_JSON or charset not in ("utf-8", "utf8"):
+        found = f"not {content_type[:100]!r}" if content_type else "which the header `Content-Type` must say"
+        raise RequestRefused(
+            415, f"The body of an operation is {PLAIN_JSON} in UTF-8, {found}.", {"Accept": PLAIN_JSON}
+        )
+
+
+def _query_parameters(request: Request) -> dict[str, Any]:
+    """Return the members in the URL. An empty parameter counts as absent."""
+    members: dict[str, Any] = {name: value for name, value in request.query_params.items() if value}
+    for name in ("variables", "extensions"):
+        if name in members:
+            members[name] = parse(members[name], f"The parameter `{name}`")
+    return members
+
+
+def _operation(members: dict[str, Any]) -> HttpOperation:
+    for name, kind, description in MEMBERS:
+        if not isinstance(members.get(name), kind | None):
+            raise RequestRefused(400, f"The operation's `{name}` must be {description} or null.")
+    if not members.get("query"):
+        raise RequestRefused(400, "The request has no GraphQL operation: `query` is missing or empty.")
+    return HttpOperation(
+        members["query"], members.get("operationName"), members.get("variables"), members.get("extensions")
+    )
+
+
+def _last_event(request: Request) -> int | None:
+    last_event = request.headers.get("last-event-id")
+    if not last_event:
+        return None
+    if not LAST_EVENT.fullmatch(last_event):
+        raise RequestRefused(400, "`Last-Event-ID` must be the number of an event, as sent in a line `id`.")
+    return int(last_event)
+
+
+async def _execute(request: Request, operation: HttpOperation, context: Context, accepted: Acceptable) -> Response:
+    """Execute once, as JSON if that is acceptable; a subscription as a stream."""
+    arguments: dict[str, Any] = {
+        "variable_values": operation.variables,
+        "context_value": context,
+        "operation_name": operation.operation_name,
+        "operation_extensions": operation.extensions,
+        "allowed_operation_types": _allowed(request),
+    }
+    if accepted.json is not None:
+        try:
+            result = await schema.execute(operation.query, **arguments)
+            return await result_response(request, result, accepted.json)
+        except SubscriptionNotStreamedError as error:
+            if accepted.stream is None:
+                raise RequestRefused(400, error.as_http_error_reason(request.method)) from error
+        except InvalidOperationTypeError as error:
+            raise RequestRefused(405, "Mutations are sent by POST, not by GET.", {"Allow": "POST"}) from error
+        except MissingQueryError as error:
+            raise RequestRefused(400, "The request has no GraphQL operation.") from error
+    assert accepted.stream is not None
+    results = cast("AsyncGenerator[ExecutionResult]", await schema.stream(operation.query, **arguments))
+    return stream_response(results, context, accepted.stream)
+
+
+def _allowed(request: Request) -> set[OperationType]:
+    """Return the types of operations that the method may run: GET changes nothing."""
+    by_get = {OperationType.QUERY, OperationType.SUBSCRIPTION}
+    return set(OperationType) if request.method == "POST" else by_get
+
+
+def encode_json(data: object) -> str:
+    """Serialise to text, because graphql-transport-ws has no binary frames."""
+    return orjson.dumps(data).decode()
