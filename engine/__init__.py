@@ -24,6 +24,7 @@ Modules:
     connection_faults: Own sentences for the faults of connections.
     errors: Exceptions that every package may raise.
     events: The events of a run, as plain values.
+    interpreter: Starts modules of this installation in other Python processes.
     invalid_values: Own sentences for the errors of pydantic.
     problems: The value type for one problem of an input or a spec.
     states: The enums of the domain, and the state machine of a run.

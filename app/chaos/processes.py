@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ import httpx
 from app.chaos.wrong_clock import OFFSET_S
 from app.child_process import Program, start
 from app.http_client import plain_client
+from engine.interpreter import module_command, module_environment
 
 READY_S = 60.0
 """Seconds that a process has to become ready."""
@@ -52,8 +52,8 @@ class ProcessSlot:
 
     def start(self) -> None:
         """Start the process, without waiting until it is ready."""
-        options = {"env": self.environment, "pass_fds": self.descriptors, "cwd": self.log.parent}
-        command = [sys.executable, "-m", *self.module]
+        options = {"env": module_environment(self.environment), "pass_fds": self.descriptors, "cwd": self.log.parent}
+        command = module_command(*self.module)
         with self.log.open("ab") as output:
             self._log_offset = output.tell()
             self.process = start(Program(self.name, command, signal.SIGKILL, options=options), output)

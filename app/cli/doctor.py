@@ -7,6 +7,7 @@ import platform
 import sys
 import zoneinfo
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import httpx
 from rich.console import Console
@@ -24,6 +25,7 @@ from engine.time_zones import describe
 from engine.tools.catalog import open_tools
 from engine.tools.sql import sql_tools
 from persistence.db.migrate import is_outdated
+from persistence.secrets.key_source import KeySource
 from persistence.sql_databases import find_role_problems
 from web.site import DIST
 
@@ -44,6 +46,7 @@ async def run_checks(settings: Settings) -> bool:
         ("python", _python),
         ("time zones", _time_zones),
         ("settings", _settings),
+        ("files", _files),
         ("data", lambda _: _data(configured)),
         ("database", _database),
         ("redis", _redis),
@@ -84,6 +87,24 @@ async def _settings(_: Settings) -> CheckResult:
     if names := unknown_variables():
         return False, f"no such setting: {', '.join(names)}; docs/operations.md lists them"
     return True, "every TREADLE_ variable is known"
+
+
+async def _files(settings: Settings) -> CheckResult:
+    """Name the files that a process reads if it is started in this folder with this environment."""
+    files = {
+        "settings": Path(str(Settings.model_config["env_file"])),
+        "catalog": settings.catalog_file or Path(FILE_NAME),
+        "keys": KeySource.of(settings).path,
+    }
+    parts = [f"{name}: {path.absolute()}{'' if _exists(path) else ' (does not exist)'}" for name, path in files.items()]
+    return True, "; ".join(parts)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # For example, the path is too long.
+        return False
 
 
 async def _data(settings: Settings) -> CheckResult:

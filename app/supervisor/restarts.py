@@ -8,7 +8,6 @@ a store does not become ready again.
 import asyncio
 import math
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import structlog
 from app.child_process import end_with_parent, kill_group
 from app.embedded.process import StoreProcess
 from app.errors import CannotStartError
+from engine.interpreter import module_command, module_environment
 
 log = structlog.get_logger(__name__)
 
@@ -92,8 +92,8 @@ class Child:
 
     async def _run(self) -> int:
         self.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "app.cli", *self.arguments),
-            env=dict(self.environment),
+            *module_command("app.cli", *self.arguments),
+            env=module_environment(self.environment),
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
             pass_fds=self.descriptors,

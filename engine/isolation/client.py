@@ -12,7 +12,6 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from typing import Any
 
 import orjson
 
+from engine.interpreter import module_command, module_environment
 from engine.types import JSON
 
 SECONDS = 0.5
@@ -54,12 +54,12 @@ class _Process:
         parent_end, child_end = socket.socketpair()
         with child_end:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "engine.isolation.server", str(child_end.fileno())],
+                module_command("engine.isolation.server", str(child_end.fileno())),
                 pass_fds=[child_end.fileno()],
                 stdin=subprocess.DEVNULL,
                 # Ctrl-C must not reach the child, which ends when its socket closes.
                 start_new_session=True,
-                env={name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ},
+                env=module_environment({name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ}),
             )
         parent_end.settimeout(RESPONSE_TIMEOUT_S)
         self._socket = parent_end

@@ -78,6 +78,18 @@ async def test_the_version_of_the_time_zones_is_shown(
     assert "operating system in /usr/share/zoneinfo override" in line(output, "time zones")
 
 
+async def test_the_files_in_use_are_named_with_their_whole_paths(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "treadle.toml").write_text("")
+    _, output = await doctor(capsys, data_dir=Path("data"))
+    assert line(output, "files").endswith(
+        f"settings: {tmp_path}/.env (does not exist); catalog: {tmp_path}/treadle.toml; "
+        f"keys: {tmp_path}/data/secret.key (does not exist)"
+    )
+
+
 async def test_a_server_that_is_not_treadle_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

@@ -1,0 +1,31 @@
+"""Starts a module of this installation in another Python process, never one of the working folder.
+
+`python -m` searches the working folder first. A folder with its own `app` or `worker` would
+therefore replace our code. With `-P` (safe path) Python does not search it. Every Python process
+that our code starts gets its command and environment here.
+"""
+
+import os
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[1]
+"""The folder of our packages: `site-packages`, or a checkout."""
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module of this installation."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def module_environment(base: Mapping[str, str]) -> dict[str, str]:
+    """Return `base` with the search path on which the child finds the packages of this process.
+
+    Without it, a checkout that is not installed would start the code of an installed Treadle.
+    """
+    if Path(sysconfig.get_path("purelib")).resolve() == _ROOT:
+        return dict(base)
+    paths = [path for path in base.get("PYTHONPATH", "").split(os.pathsep) if path and path != str(_ROOT)]
+    return {**base, "PYTHONPATH": os.pathsep.join([*paths, str(_ROOT)])}
