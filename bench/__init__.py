@@ -4,13 +4,14 @@ Run it with `python -m bench`.
 
 Parts:
 
-- `throughput`: runs per second and CPU per node (rows 1, 2, 3 and 13).
+- `throughput`: runs per second and CPU per node (rows 1, 2, 3, 13 and 18).
 - `latency`: latency of one run, of its events and of a cancel (rows 4 to 7 and 14).
 - `compiling`: compile time, and CPU per node by graph size (rows 8 and 9).
+- `shapes`: a mixed graph, a long loop and large maps (rows 2b, 9b and 17).
 - `subscriptions`: delivery under load and to many subscribers (rows 6 and 10).
 - `lists`: the cost of lists (rows 11 and 12).
 - `startup`: the time until `treadle up` is ready (row 15).
-- `limits`: what each part of a deployment can do by itself (row 16).
+- `limits`: what each part of a deployment can do by itself (row 19).
 
 Tools:
 

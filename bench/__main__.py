@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import compiling, latency, limits, lists, startup, subscriptions, throughput
+from bench import compiling, latency, limits, lists, shapes, startup, subscriptions, throughput
 from bench.measures import Figure
 from bench.processes import deployed, second_server
 
@@ -52,6 +52,11 @@ def _limits(_: bool) -> list[Figure]:
         return asyncio.run(limits.limits(deployment, port))
 
 
+def _shapes(_: bool) -> list[Figure]:
+    with deployed(http_allow="127.0.0.1/32") as deployment:
+        return asyncio.run(shapes.shapes(deployment))
+
+
 def _scale(_: bool) -> list[Figure]:
     with deployed() as deployment:
         return asyncio.run(lists.scale(deployment))
@@ -62,6 +67,7 @@ PARTS: dict[str, Callable[[bool], list[Figure]]] = {
     "latency": _latency,
     "compiling": lambda _: compiling.compiling(),
     "startup": lambda _: startup.startup(),
+    "shapes": _shapes,
     "subscriptions": _subscriptions,
     "lists": _lists,
     "scale": _scale,
@@ -70,10 +76,17 @@ PARTS: dict[str, Callable[[bool], list[Figure]]] = {
 QUICK = ("throughput", "latency", "compiling")
 
 
+def _order(row: str) -> tuple[int, str]:
+    """Return the place of a row such as `9b` in the table."""
+    name = row.split()[0]
+    number = name.rstrip("abc")
+    return int(number), name.removeprefix(number)
+
+
 def table(figures: list[Figure]) -> Table:
     """Create the table of all figures, sorted by row."""
     result = Table("row", "figure", "measured", "target", "", "note")
-    for one in sorted(figures, key=lambda figure: int(figure.row.split()[0])):
+    for one in sorted(figures, key=lambda figure: _order(figure.row)):
         verdict = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}[one.is_met]
         result.add_row(one.row, one.name, f"{one.value:,.2f} {one.unit}", one.target, verdict, one.note)
     return result

@@ -1,4 +1,4 @@
-"""Row 16: what each part of a deployment can do by itself, for docs/scale.md. There are no targets.
+"""Row 19: what each part of a deployment can do by itself, for docs/scale.md. There are no targets.
 
 It measures commits of Postgres, stream entries of Redis, the CPU time of accepting a run, delivery
 through two servers, and the cost of deleting old rows with and without partitions.
@@ -25,11 +25,11 @@ SECONDS = 2.0
 CONNECTIONS = (1, 4, 16)
 ENTRY_BYTES, BATCH = 2_000, 20
 ROWS, PER_RUN = 400_000, 22
-ROW_NUMBER = "16"
+ROW_NUMBER = "19"
 
 
 async def limits(deployment: Deployment, second_server_port: int) -> list[Figure]:
-    """Measure row 16."""
+    """Measure row 19."""
     return [
         *await _commits(deployment),
         *await _entries(deployment),

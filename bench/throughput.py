@@ -1,18 +1,22 @@
-"""Rows 1, 2, 3 and 13: 16 clients run chains of ten trivial nodes over GraphQL."""
+"""Rows 1, 2, 3, 13 and 18: clients run chains of ten trivial nodes over GraphQL."""
 
 import asyncio
 import time
 from dataclasses import dataclass
 
 import asyncpg
+from redis.asyncio import Redis
 
 from bench.baselines import LENGTH, Baseline, measure
 from bench.client import BenchClient
 from bench.graphs import chain
 from bench.measures import Figure, at_least, at_most, percentile, reported
 from bench.processes import Deployment, deployed
+from persistence.events.publisher import ENDED_TTL_S
 
-CLIENTS = 16
+CLIENTS, MANY_CLIENTS = 16, 64
+STEADY_RATE = 200
+"""Runs per second of row 18."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,11 @@ async def _stored_bytes(database_url: str) -> int:
         await connection.close()
 
 
+async def _redis_bytes(redis_url: str) -> int:
+    async with Redis.from_url(redis_url) as redis:
+        return int((await redis.info("memory"))["used_memory"])
+
+
 async def _empty_database(database_url: str) -> str:
     """Create an empty database on the same server, and return its URL."""
     connection = await asyncpg.connect(database_url)
@@ -85,13 +94,17 @@ def throughput(seconds: float = 10.0, *, is_quick: bool = False) -> list[Figure]
         stored = asyncio.run(_stored_bytes(deployment.database_url))
         ours = asyncio.run(load(deployment, seconds))
         grown = asyncio.run(_stored_bytes(deployment.database_url)) - stored
+        memory = asyncio.run(_redis_bytes(deployment.redis_url))
+        full = None if is_quick else asyncio.run(load(deployment, seconds, MANY_CLIENTS))
+        memory = asyncio.run(_redis_bytes(deployment.redis_url)) - memory
         b = None if is_quick else measure("b", seconds / 2, asyncio.run(_empty_database(deployment.database_url)))
         second_a = measure("a", seconds / 2)
     a = Baseline(
         (first_a.runs_per_s + second_a.runs_per_s) / 2, (first_a.cpu_ms_per_node + second_a.cpu_ms_per_node) / 2
     )
     figures = [*_row_1(ours, a, b), *_row_2(ours, a)]
-    if not is_quick:
+    if full is not None and b is not None:
+        figures += [*_row_1b(full, a, b), _row_18(memory, full)]
         figures += [_row_13(grown, ours), *_row_3(ours, seconds)]
     return figures
 
@@ -109,6 +122,22 @@ def _row_1(ours: LoadResult, a: Baseline, b: Baseline | None) -> list[Figure]:
         figures.append(reported("1", "LangGraph with its Postgres saver (B)", b.runs_per_s, "runs/s"))
         figures.append(at_least("1", "Treadle ÷ B", rate / b.runs_per_s, 2.4))
     return figures
+
+
+def _row_1b(full: LoadResult, a: Baseline, b: Baseline) -> list[Figure]:
+    rate = full.runs_per_s
+    return [
+        at_least("1b", f"the same with {MANY_CLIENTS} clients ÷ A", rate / a.runs_per_s, 1, note=f"{rate:.0f} runs/s"),
+        at_least("1b", f"the same with {MANY_CLIENTS} clients ÷ B", rate / b.runs_per_s, 7),
+    ]
+
+
+def _row_18(grown: int, full: LoadResult) -> Figure:
+    """Compute the memory of Redis at a steady rate from that of a run, whose stream expires after its end."""
+    each = grown / (full.runs + 20)
+    steady = each * STEADY_RATE * ENDED_TTL_S / 2**20
+    name = f"Redis memory at a steady {STEADY_RATE} runs/s"
+    return at_most("18", name, steady, 200, "MB", f"{each / 1024:.1f} KB a run, kept for {ENDED_TTL_S} s")
 
 
 def _row_2(ours: LoadResult, a: Baseline) -> list[Figure]:
