@@ -151,7 +151,7 @@ async def test_a_beat_without_runs_does_nothing(database: Database, redis: Redis
         assert not runner.tasks
 
 
-async def test_beats_begin_one_interval_apart_however_long_a_beat_takes(
+async def test_beats_begin_one_interval_apart_however_long_they_take_and_also_if_they_fail(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     interval_s, begun = 0.2, list[float]()
@@ -160,6 +160,7 @@ async def test_beats_begin_one_interval_apart_however_long_a_beat_takes(
         async def beat(self) -> None:
             begun.append(clock())
             await asyncio.sleep(0.6 * interval_s)
+            raise ConnectionError("Postgres is unavailable")
 
     async with running(database, redis) as runner:
         beating = asyncio.create_task(SlowBeats(runner, database.pool, interval_s=interval_s).beat_forever())
@@ -170,13 +171,15 @@ async def test_beats_begin_one_interval_apart_however_long_a_beat_takes(
     assert 0.9 * interval_s < shortest < 1.3 * interval_s
 
 
-async def test_what_was_read_of_an_earlier_epoch_is_not_applied_to_the_run_that_is_held_now(
+async def test_what_was_read_of_another_epoch_is_not_applied_to_the_run_that_is_held_now(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     gate = CountedGate()
     async with running(database, redis, node_types(gate)) as runner:
-        ids = await begin(database, caller, project, runner, gate, ("held",))
-        earlier = runner.tasks[ids["held"]].claimed.epoch - 1
-        await _apply(runner, [(ids["held"], earlier), ("run_released", 1)], {})
+        ids = await begin(database, caller, project, runner, gate, ("held", "lost"))
+        lost, epoch = runner.tasks[ids["lost"]], runner.tasks[ids["held"]].claimed.epoch
+        others = [(ids["held"], epoch - 1), (ids["held"], epoch + 1), ("run_released", 1)]
+        await _apply(runner, [*others, (ids["lost"], epoch)], {})
+        await asyncio.wait_for(lost.wait(), 10)
         gate.release.set()
         assert (await ended(database, ids["held"]))["status"] == "COMPLETED"

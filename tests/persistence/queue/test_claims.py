@@ -12,6 +12,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from engine.events import StatusChange
+from engine.states import RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.db.ids import new_id
@@ -138,6 +140,29 @@ async def test_concurrent_claims_all_get_runs_while_enough_are_queued(
     won = await asyncio.gather(*(claim(database, 40, f"worker {n}") for n in range(5)))
     assert [len(one) for one in won] == [40] * 5
     assert len({run_id for one in won for run_id in one}) == 200
+
+
+async def test_one_claim_takes_at_most_48_runs(database: Database, caller: Caller, project: str) -> None:
+    await insert_copies(database, await queued(database, caller, project), 99)
+    assert [len(await claim(database, 100)) for _ in range(3)] == [48, 48, 4]
+
+
+async def test_the_runs_of_a_claim_are_leased_and_have_an_event(
+    database: Database, caller: Caller, project: str
+) -> None:
+    first, second = [await queued(database, caller, project) for _ in range(2)]
+    batch = await claim_next(database.pool, "worker 1", 60, 5)
+    assert [run.id for run in batch.runs] == [change.run_id for change in batch.transitions]
+    assert {run.id for run in batch.runs} == {first, second}
+    [event] = batch.transitions[0].events
+    assert event.data == StatusChange(RunStatus.RUNNING, RunStatus.QUEUED, "Started")
+    assert (event.seq, event.at, batch.runs[0].epoch) == (2, batch.runs[0].now, 1)
+    leased = "SELECT bool_and(lease_until BETWEEN now() + interval '50 s' AND now() + interval '60 s') FROM runs"
+    assert await database.pool.fetchval(leased)
+    await database.pool.execute("UPDATE runs SET status = 'QUEUED', worker_id = NULL")
+    again = await claim_next(database.pool, "worker 2", 60, 5)
+    assert {run.epoch for run in again.runs} == {2}
+    assert {change.events[0].data.message for change in again.transitions} == {"Claimed again"}  # type: ignore[union-attr]
 
 
 async def test_a_limited_run_is_claimed_however_many_others_are_queued(
