@@ -16,7 +16,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "TREADLE_"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_SECRET = ("database_url", "redis_url", "models", "secret_key")
+MIN_JWT_SECRET = 32
+"""Bytes of the shortest secret for HS256 (RFC 7518, section 3.2)."""
+_SECRET = ("database_url", "redis_url", "models", "secret_key", "jwt_secret", "token")
 """Settings that may contain a password or a key. Error messages do not repeat their values."""
 
 
@@ -47,8 +49,8 @@ class Settings(BaseSettings):
     )
     host: str = Field(
         "127.0.0.1",
-        description="Address that the server binds. Only loopback addresses are allowed, because there is no "
-        "authentication yet.",
+        description="Address that the server binds. Without sign-in (`TREADLE_JWT_SECRET`, `TREADLE_JWT_JWKS_URL`) "
+        "only loopback addresses are allowed.",
     )
     port: int = Field(8000, ge=0, le=65535, description="TCP port of the server; 0 selects a free port.")
     workers: int = Field(
@@ -161,6 +163,32 @@ class Settings(BaseSettings):
         "commas, such as `10.1.0.0/16,*.svc.local`. Default: none.",
     )
 
+    jwt_secret: SecretStr | None = Field(
+        None,
+        description="Turns sign-in on. The secret of tokens that are signed with HS256, at least 32 bytes.",
+    )
+    jwt_jwks_url: str | None = Field(
+        None,
+        description="Turns sign-in on. Address of the key set (JWKS) of the issuer, for tokens that are signed with "
+        "RS256, ES256 or EdDSA.",
+    )
+    jwt_issuer: str | None = Field(None, description="The `iss` that tokens must have. Default: any.")
+    jwt_audience: str | None = Field(None, description="The `aud` that tokens must contain. Default: any.")
+    jwt_claim: str = Field(
+        "treadle",
+        min_length=1,
+        description="The claim of tokens with the roles: an object of project ids, project names or `*` to `viewer`, "
+        "`runner`, `editor` or `admin`.",
+    )
+    token: SecretStr | None = Field(
+        None, description="Token or API key that `treadle run` sends to a server with sign-in."
+    )
+
+    @property
+    def has_sign_in(self) -> bool:
+        """Whether requests need a token."""
+        return self.jwt_secret is not None or self.jwt_jwks_url is not None
+
     @property
     def deadlines(self) -> tuple[timedelta, timedelta, timedelta]:
         """Fields of `persistence.db.deadlines.Deadlines`, in order: pausing, cancelling, idle."""
@@ -180,12 +208,19 @@ class Settings(BaseSettings):
             raise ValueError("must be a redis://, rediss:// or unix:// address")
         return url
 
-    @field_validator("host")
+    @field_validator("jwt_secret")
     @classmethod
-    def _check_host(cls, host: str) -> str:
-        if host not in LOOPBACK:
-            raise ValueError("must be a loopback address, because there is no authentication yet")
-        return host
+    def _check_jwt_secret(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None and len(secret.get_secret_value().encode()) < MIN_JWT_SECRET:
+            raise ValueError(f"must have at least {MIN_JWT_SECRET} bytes (RFC 7518): try `openssl rand -base64 32`")
+        return secret
+
+    @field_validator("jwt_jwks_url")
+    @classmethod
+    def _check_jwks_url(cls, url: str | None) -> str | None:
+        if url is not None and url.split("://")[0] not in ("https", "http"):
+            raise ValueError("must be an https:// address; http:// is for an issuer on a private network")
+        return url
 
     @field_validator("http_allow")
     @classmethod
@@ -199,6 +234,24 @@ class Settings(BaseSettings):
     @classmethod
     def _expand_home(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser()
+
+    @model_validator(mode="after")
+    def _check_host(self) -> "Settings":
+        if self.host not in LOOPBACK and not self.has_sign_in:
+            raise ValueError(
+                f"TREADLE_HOST={self.host!r}: must be a loopback address, because sign-in is not configured "
+                "(TREADLE_JWT_SECRET or TREADLE_JWT_JWKS_URL)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_jwks(self) -> "Settings":
+        if self.jwt_jwks_url is not None and (self.jwt_issuer is None or self.jwt_audience is None):
+            raise ValueError(
+                "TREADLE_JWT_JWKS_URL needs TREADLE_JWT_ISSUER and TREADLE_JWT_AUDIENCE: otherwise tokens that the "
+                "issuer made for other applications would be accepted"
+            )
+        return self
 
     @model_validator(mode="after")
     def _allow_one_lost_heartbeat(self) -> "Settings":

@@ -22,6 +22,8 @@ class ProblemCode(StrEnum):
     CONFLICT = "CONFLICT"
     INVALID_STATE = "INVALID_STATE"
     RUN = "RUN"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    """The request has no token, or one that is not accepted."""
     FORBIDDEN = "FORBIDDEN"
     LIMIT = "LIMIT"
     UNAVAILABLE = "UNAVAILABLE"
@@ -112,6 +114,19 @@ class Forbidden(Problem):
     """The caller's role or scopes do not allow the operation."""
 
     code, title, status = ProblemCode.FORBIDDEN, "Forbidden", 403
+
+
+class Unauthenticated(Problem):
+    """The caller is unknown: the request has no token, or one that is not accepted.
+
+    `has_token` selects the form of the WWW-Authenticate header (RFC 6750, section 3.1).
+    """
+
+    code, title, status = ProblemCode.UNAUTHENTICATED, "Not signed in", 401
+
+    def __init__(self, detail: str, *, has_token: bool = True) -> None:
+        super().__init__(detail)
+        self.has_token = has_token
 
 
 class Limit(Problem):

@@ -12,6 +12,7 @@ Modules:
 - context: the caller and the resources of the process, passed to every resolver
 - loaders: batch the reads of one operation
 - authorise: check roles in projects
+- permissions: the role that each operation requires
 - checks: validate arguments that several resolvers take
 - idempotent: run a change once for each idempotency key, then publish it
 - catalog: node types, tools, models, templates and trigger kinds

@@ -1,7 +1,8 @@
 """Authorisation: which role an operation needs in which project.
 
 An object that the caller may not see is reported as NotFound, as if it did not exist. An operation
-that the caller may not do on an object that they see is Forbidden.
+that the caller may not do on an object that they see is Forbidden. resolvers/permissions.py has the
+role that each operation needs.
 """
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,8 +12,8 @@ from persistence.problems import Forbidden, NotFound, invalid
 from persistence.workflows import projects
 
 
-def require(caller: Caller, role: Role, project_id: str) -> None:
-    """Check that the caller has at least `role` in the project.
+def require(caller: Caller, role: Role | None, project_id: str) -> None:
+    """Check that the caller has at least `role` in the project; None for any role.
 
     Raises:
         NotFound: The caller has no role in the project.
@@ -20,7 +21,7 @@ def require(caller: Caller, role: Role, project_id: str) -> None:
     """
     if project_id not in caller.roles:
         raise NotFound(project_id)
-    if not caller.may(role, project_id):
+    if role is not None and not caller.may(role, project_id):
         raise Forbidden(f"This requires the role {role} in the project.")
 
 

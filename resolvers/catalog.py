@@ -10,10 +10,10 @@ from engine.sdk.node import ERROR_PORT, NodeConfig, NodeType
 from engine.sdk.tool import ToolInfo
 from engine.tools.catalog import Tools
 from engine.workflow_templates.loader import WorkflowTemplate, available_templates
-from persistence.caller import Role
 from persistence.workflows import projects
 from resolvers.authorise import require
 from resolvers.context import Context
+from resolvers.permissions import QUERIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ async def models(context: Context, project_id: str | None) -> list[ModelInfo]:
     if catalog is None:
         return []
     if project_id is not None:
-        require(context.caller, Role.VIEWER, project_id)
+        require(context.caller, QUERIES["models"], project_id)
     elif catalog.has_secrets:
         async with context.database.connect() as connection:
             project_id = await projects.default_id(connection, context.caller)

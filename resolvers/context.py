@@ -1,6 +1,6 @@
 """Context of a request or WebSocket: the caller and the long-lived resources of this process."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ class Context:
     """Passed to every resolver.
 
     `connection_params` is the payload of a WebSocket's connection_init message; None over HTTP.
+    `on_sign_in` is called with the new caller of a WebSocket.
     `resources` are the same resources that nodes use in a worker: see engine/nodes/resources.py.
     `last_event` is the number of the last event that the client of an event stream has received before it
     connected again. `last_seq` is the number of the event that is sent to it now.
@@ -34,7 +35,14 @@ class Context:
     resources: Mapping[str, Any] = field(default_factory=dict)
     last_event: int | None = None
     last_seq: int | None = None
+    on_sign_in: Callable[[Caller], None] | None = None
     loaders: Loaders = field(init=False)
 
     def __post_init__(self) -> None:
         self.loaders = Loaders(self.database, self.caller)
+
+    def sign_in(self, caller: Caller) -> None:
+        """Replace the caller of a WebSocket, before its first operation."""
+        self.caller, self.loaders = caller, Loaders(self.database, caller)
+        if self.on_sign_in is not None:
+            self.on_sign_in(caller)

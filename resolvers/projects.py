@@ -29,12 +29,12 @@ async def create_project(context: Context, name: str) -> Project:
     """Create a project with the caller as its admin.
 
     Raises:
-        Forbidden: The caller does not have the scope admin.
+        Forbidden: The caller is not an admin of all projects.
         Invalid: The name is empty or too long.
         Conflict: A project has this name.
     """
-    if "admin" not in context.caller.scopes:
-        raise Forbidden("Creating a project requires the scope admin.")
+    if not context.caller.may_create_projects:
+        raise Forbidden("Creating a project requires the role admin in all projects (`*` in the claim of the token).")
     async with context.database.begin() as connection:
         created = await projects.create(connection, checked_name("input.name", name))
     # A WebSocket keeps this Caller for all its operations, so the new role must be added to it.

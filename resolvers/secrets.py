@@ -11,7 +11,6 @@ from engine.problems import FieldProblem
 from engine.spec.parser import parse
 from engine.types import JSON
 from engine.values.redaction import MIN_LENGTH, register_secret
-from persistence.caller import Role
 from persistence.problems import Forbidden, Invalid, Unavailable
 from persistence.secrets import store
 from persistence.secrets.key_source import SETTING
@@ -20,6 +19,7 @@ from persistence.secrets.resolver import SecretResolver
 from persistence.secrets.store import Secret
 from resolvers.authorise import project_for, require
 from resolvers.context import Context
+from resolvers.permissions import MUTATIONS, QUERIES, USE_SECRETS_UNSAVED
 
 MAX_NAME = 100
 MAX_VALUE_BYTES = 8 * 1024
@@ -36,7 +36,7 @@ async def secrets_of(context: Context, project_id: str | None) -> list[Secret]:
     Raises NotFound.
     """
     if project_id is not None:
-        require(context.caller, Role.VIEWER, project_id)
+        require(context.caller, QUERIES["secrets"], project_id)
     projects = context.caller.projects if project_id is None else [project_id]
     async with context.database.connect() as connection:
         return await store.list_by_name(connection, context.caller, projects)
@@ -58,7 +58,7 @@ async def set_secret(context: Context, project_id: str | None, name: str, value:
         Unavailable: This process has no key to encrypt with.
     """
     async with context.database.begin() as connection:
-        chosen = await project_for(connection, context.caller, Role.EDITOR, project_id)
+        chosen = await project_for(connection, context.caller, MUTATIONS["setSecret"], project_id)
         if problems := [*_name_problems(name), *_value_problems(value)]:
             raise Invalid(problems)
         register_secret(value)
@@ -72,7 +72,7 @@ async def set_secret(context: Context, project_id: str | None, name: str, value:
 async def delete_secret(context: Context, project_id: str | None, name: str) -> str:
     """Delete a secret and return its id. Raises NotFound, Forbidden."""
     async with context.database.begin() as connection:
-        chosen = await project_for(connection, context.caller, Role.EDITOR, project_id)
+        chosen = await project_for(connection, context.caller, MUTATIONS["deleteSecret"], project_id)
         return await store.remove(connection, context.caller, chosen, name)
 
 
@@ -84,7 +84,7 @@ def check_use(context: Context, project_id: str, spec: JSON) -> None:
     Raises:
         Forbidden: The spec uses secrets, and the caller has a lower role than editor.
     """
-    if context.caller.may(Role.EDITOR, project_id):
+    if context.caller.may(USE_SECRETS_UNSAVED, project_id):
         return
     if any(node.secrets for node in bind_nodes(parse(spec), context.node_types).values()):
         raise Forbidden(

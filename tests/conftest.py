@@ -112,7 +112,7 @@ def project() -> str:
 
 @pytest.fixture
 def caller(project: str) -> Caller:
-    return Caller("tester", {project: Role.ADMIN})
+    return Caller("tester", {project: Role.ADMIN}, may_create_projects=True)
 
 
 @pytest.fixture

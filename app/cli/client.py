@@ -40,10 +40,14 @@ class ServerUnavailable(RunRefused):
 
 
 class ApiClient:
-    """A client of the server at `host`, such as `127.0.0.1:8000`."""
+    """A client of the server at `host`, such as `127.0.0.1:8000`.
 
-    def __init__(self, host: str) -> None:
+    `token` is a token or an API key, for a server with sign-in.
+    """
+
+    def __init__(self, host: str, token: str | None = None) -> None:
         self._host = host
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self.page = f"http://{host}/graphql"
 
     async def execute(self, query: str, **variables: Any) -> dict[str, Any]:
@@ -53,7 +57,9 @@ class ApiClient:
         """
         try:
             async with plain_client(timeout_s=30) as client:
-                response = await client.post(self.page, json={"query": query, "variables": variables})
+                response = await client.post(
+                    self.page, json={"query": query, "variables": variables}, headers=self._headers
+                )
         except httpx.TransportError as error:
             raise ServerUnavailable(
                 f"no server responds at {self.page} ({error or type(error).__name__}): is `treadle up` running? "
@@ -96,7 +102,7 @@ class ApiClient:
 
     async def _messages(self, query: str, variables: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         async with connect(f"ws://{self._host}/graphql", subprotocols=[TRANSPORT], proxy=None) as socket:
-            await socket.send(orjson.dumps({"type": "connection_init"}).decode())
+            await socket.send(orjson.dumps({"type": "connection_init", "payload": self._headers}).decode())
             async for raw in socket:
                 message = orjson.loads(raw)
                 if message["type"] == "connection_ack":

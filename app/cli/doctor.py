@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
+from app.cli.check_sign_in import check_sign_in
 from app.cli.rotate_key import check_secrets
 from app.embedded.servers import data_dir_problem, in_use, readable_by_others
 from app.errors import StoreError
@@ -51,6 +52,7 @@ async def run_checks(settings: Settings) -> bool:
         ("database", _database),
         ("redis", _redis),
         ("server", _server),
+        ("sign-in", check_sign_in),
         ("page", _page),
         ("node types", _types),
         ("catalog", _catalog),

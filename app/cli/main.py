@@ -166,7 +166,8 @@ def run(
     from app.cli.watch import RunWatcher
 
     settings = _configured(port=port)
-    watcher = RunWatcher(f"{settings.host}:{settings.port}", is_live=watch)
+    token = None if settings.token is None else settings.token.get_secret_value()
+    watcher = RunWatcher(f"{settings.host}:{settings.port}", is_live=watch, token=token)
     try:
         arguments = read_arguments(file, inputs)
         for need in needs_of(file):

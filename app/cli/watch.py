@@ -46,10 +46,11 @@ class RunWatcher:
     Args:
         host: Host and port of the server.
         is_live: Whether to redraw a table of all nodes with each update.
+        token: The token or API key to sign in with; None for a server without sign-in.
     """
 
-    def __init__(self, host: str, *, is_live: bool) -> None:
-        self._client, self._is_live = ApiClient(host), is_live
+    def __init__(self, host: str, *, is_live: bool, token: str | None = None) -> None:
+        self._client, self._is_live = ApiClient(host, token), is_live
         self._console = Console()
         self._run_id: str | None = None
         self._printed_waits: set[str] = set()

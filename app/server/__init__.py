@@ -3,12 +3,12 @@
 - `asgi`: creates the app and owns the resources of the process.
 - `endpoint`: the GraphQL endpoint over HTTP, Server-Sent Events and WebSocket.
 - `websockets`: the graphql-transport-ws handler, with its checks and limits.
-- `auth`: identifies the caller of a request.
 - `cross_site`: refuses requests from pages of other sites.
 - `body_limit`: refuses large request bodies.
 - `operations`: GraphQL over HTTP, from the request to the response.
 - `negotiation`: selects the media type of a response by `Accept`.
 - `responses`: JSON responses of results, and of errors in the shape of GraphQL errors.
 - `streams`: responses with many results, as Server-Sent Events or multipart.
+- `sign_in`: makes the caller of a request from its token.
 - `lifespan`: reports a failed start in one line.
 """

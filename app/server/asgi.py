@@ -22,11 +22,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from app.server.auth import Auth, LocalAuth
 from app.server.body_limit import BodyLimit
 from app.server.endpoint import Endpoint
 from app.server.lifespan import OneLineStartupErrors
 from app.server.responses import not_served
+from app.server.sign_in.auth import Auth, open_auth
+from app.server.sign_in.sessions import SessionLimit, sign_in, sign_in_socket
 from app.settings import Settings
 from engine.nodes.registry import load_node_types
 from engine.nodes.resources import open_resources
@@ -86,7 +87,7 @@ class ServerApp:
             self.feed = Feed(self.database, self.redis)
             stack.push_async_callback(self.feed.close)
             self.notifier = Notifier(self.redis, self._settings.queue_name)
-            self.auth = LocalAuth(self.database)
+            self.auth = await stack.enter_async_context(open_auth(self._settings, self.database))
             self.resources = await stack.enter_async_context(self._open_resources())
             await connect_at_start(self._ensure_project)
             stack.push_async_callback(finish_shielded, SETTLE_S)
@@ -102,11 +103,22 @@ class ServerApp:
             await projects.ensure_default(connection)
 
     async def context(self, request: Request | WebSocket) -> Context:
-        """Create the resolvers' context of one request or socket. Raises Forbidden."""
-        caller = await self.auth.caller(request.headers)
+        """Create the resolvers' context of one request or socket. Raises Unauthenticated."""
+        caller, on_sign_in = await sign_in(self.auth, request)
         return Context(
-            caller, self.database, self.node_types, self.redis, self.notifier, self.feed, resources=self.resources
+            caller,
+            self.database,
+            self.node_types,
+            self.redis,
+            self.notifier,
+            self.feed,
+            resources=self.resources,
+            on_sign_in=on_sign_in,
         )
+
+    async def sign_in(self, context: Context) -> None:
+        """Sign the caller of a socket in, after its `connection_init`. Raises Unauthenticated."""
+        await sign_in_socket(self.auth, context)
 
     @asynccontextmanager
     async def _open_resources(self) -> AsyncIterator[dict[str, Any]]:
@@ -161,12 +173,12 @@ def _required(url: str | None) -> str:
 def create_app(settings: Settings) -> Starlette:
     """Create the ASGI app of a server. The lifespan protocol opens its resources."""
     server = ServerApp(settings)
-    endpoint = Endpoint(server.context)
+    endpoint = Endpoint(server.context, server.sign_in)
     return Starlette(
         routes=[Route("/health", server.health), *_graphql_routes(endpoint), *page_routes()],
         middleware=[
             Middleware(OneLineStartupErrors),
-            Middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL_HOSTS, settings.host], www_redirect=False),
+            Middleware(TrustedHostMiddleware, allowed_hosts=_allowed_hosts(settings), www_redirect=False),
             Middleware(BodyLimit),
         ],
         exception_handlers={HTTPException: not_served},
@@ -174,5 +186,11 @@ def create_app(settings: Settings) -> Starlette:
     )
 
 
+def _allowed_hosts(settings: Settings) -> list[str]:
+    """Return the accepted Host headers: any with sign-in, as pages of other sites have no token."""
+    return ["*"] if settings.has_sign_in else [*LOCAL_HOSTS, settings.host]
+
+
 def _graphql_routes(endpoint: Endpoint) -> list[BaseRoute]:
-    return [Route("/graphql", endpoint), WebSocketRoute("/graphql", endpoint)]
+    limited = SessionLimit(endpoint)
+    return [Route("/graphql", limited), WebSocketRoute("/graphql", limited)]

@@ -13,13 +13,15 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from strawberry.asgi import GraphQL
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.types.unset import UNSET
 
 from app.server.cross_site import cross_site_reason
 from app.server.operations import decode_json, encode_json, respond
 from app.server.responses import problem_response
+from app.server.sign_in.challenge import refuse_unknown
 from app.server.websockets import MAX_REASON, Handler, Socket
 from persistence.db.transient import is_transient
-from persistence.problems import Problem, ProblemCode
+from persistence.problems import Problem, ProblemCode, Unauthenticated
 from resolvers.context import Context
 from schema.schema import schema
 from web.site import page, wants_page
@@ -39,13 +41,19 @@ class ContextFactory(Protocol):
     async def __call__(self, request: Request | WebSocket) -> Context: ...
 
 
+class SignIn(Protocol):
+    """Signs the caller of a socket in, after its connection_init. Raises Unauthenticated."""
+
+    async def __call__(self, context: Context) -> None: ...
+
+
 class Endpoint(GraphQL[Context, None]):
     """Our handler of HTTP, and Strawberry's of WebSockets with our contexts, errors and JSON rules."""
 
     websocket_adapter_class = Socket
     graphql_transport_ws_handler_class = Handler
 
-    def __init__(self, create_context: ContextFactory) -> None:
+    def __init__(self, create_context: ContextFactory, sign_in: SignIn) -> None:
         super().__init__(
             schema,
             graphql_ide=None,
@@ -53,10 +61,14 @@ class Endpoint(GraphQL[Context, None]):
             # Handler has a limit of its own, with an error code.
             max_subscriptions_per_connection=None,
         )
-        self._create_context = create_context
+        self._create_context, self._sign_in = create_context, sign_in
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         return await self._create_context(request)
+
+    async def on_ws_connect(self, context: Context) -> Any:
+        await self._sign_in(context)
+        return UNSET
 
     async def run(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         # First, without access to a store: the page explains an outage better than an error
@@ -70,6 +82,8 @@ class Endpoint(GraphQL[Context, None]):
             if isinstance(request, Request):
                 return await respond(request, await self._create_context(request))
             return await super().run(request, *args, **kwargs)
+        except Unauthenticated as problem:
+            return await refuse_unknown(request, problem)
         except Problem as problem:
             return await _refuse(request, problem.status, problem.code, problem.detail)
         except ClientDisconnect:

@@ -108,7 +108,7 @@ def _new_values(caller: Caller, new: NewRun) -> list[Any]:
         new.concurrency_limit,
         PENDING.total_seconds(),
         orjson.dumps(body).decode(),
-        sorted(caller.scopes),
+        sorted(caller.scopes_in(new.project_id)),
         parent and parent.run_id,
         parent and parent.key,
         parent.depth if parent else 0,

@@ -4,6 +4,7 @@ A project is created by one INSERT, so a crash leaves the whole project or nothi
 resolvers and by the start of a server.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,8 @@ from persistence.db.pagination import Page, decode_cursor, make_page
 from persistence.db.tables import projects
 from persistence.problems import Conflict
 
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""Characters that Postgres cannot store."""
 DEFAULT = "default"
 """Name of the project that an installation starts with."""
 
@@ -52,6 +55,16 @@ async def all_ids(pool: asyncpg.Pool) -> list[str]:
     Every request of that caller reads them, so this takes one round trip.
     """
     return [row["id"] for row in await pool.fetch("SELECT id FROM projects")]
+
+
+async def named(pool: asyncpg.Pool, texts: Sequence[str], *, every: bool) -> dict[str, str]:
+    """Return the names of projects by id: of those with an id or a name in `texts`, or of all.
+
+    It checks no caller: it is used to find the projects of one.
+    """
+    storable = [text for text in texts if _UNSTORABLE.search(text) is None]
+    query = "SELECT id, name FROM projects WHERE $1 OR id = ANY($2) OR name = ANY($2)"
+    return {row["id"]: row["name"] for row in await pool.fetch(query, every, storable)}
 
 
 async def get_many(connection: AsyncConnection, caller: Caller, ids: Sequence[str]) -> dict[str, Project]:

@@ -40,7 +40,7 @@ async def cancel_run(context: Context, run_id: str, reason: str | None, idempote
     """
     if reason is not None and len(reason) > MAX_REASON:
         raise invalid("input.reason", "LENGTH", f"must have at most {MAX_REASON} characters")
-    run = await own_run(context, run_id)
+    run = await own_run(context, "cancelRun", run_id)
 
     async def act(connection: AsyncConnection) -> CommandResult:
         return await commands.cancel(connection, context.caller, run_id, reason, context.database.deadlines)
@@ -94,7 +94,7 @@ async def pause_run(
         run is PAUSED.
     """
     check_wait(timeout_ms)
-    run = await own_run(context, run_id)
+    run = await own_run(context, "pauseRun", run_id)
 
     async def act(connection: AsyncConnection) -> CommandResult:
         return await commands.pause(connection, context.caller, run_id, context.database.deadlines)
@@ -111,7 +111,7 @@ async def step_run(
     Returns the same as `pause_run`.
     """
     check_wait(timeout_ms)
-    run = await own_run(context, run_id)
+    run = await own_run(context, "stepRun", run_id)
 
     async def act(connection: AsyncConnection) -> CommandResult:
         return await commands.resume(connection, context.caller, run_id, step=True)
@@ -122,7 +122,7 @@ async def step_run(
 
 async def resume_run(context: Context, run_id: str, checkpoint_id: str | None, idempotency_key: str | None) -> Run:
     """Continue a PAUSED run from its last checkpoint, or rewound to `checkpoint_id`."""
-    run = await own_run(context, run_id)
+    run = await own_run(context, "resumeRun", run_id)
 
     async def act(connection: AsyncConnection) -> CommandResult:
         if checkpoint_id is not None:
@@ -142,7 +142,7 @@ async def answer_run(context: Context, run_id: str, wait_id: str, answer: JSON, 
         NotFound: The run has no such question.
         Conflict: The question has been answered.
     """
-    run = await own_run(context, run_id)
+    run = await own_run(context, "resumeRun", run_id)
     problems = await _answer_problems(context, run_id, wait_id, answer)
 
     async def act(connection: AsyncConnection) -> CommandResult:
@@ -169,7 +169,7 @@ async def set_breakpoints(context: Context, run_id: str, node_ids: list[str], id
 
     Raises Invalid for unknown nodes.
     """
-    run = await own_run(context, run_id)
+    run = await own_run(context, "setBreakpoints", run_id)
 
     async def act(connection: AsyncConnection) -> CommandResult:
         names = (await node_states.names(connection, context.caller, [run_id]))[run_id]

@@ -67,7 +67,7 @@ async def retry_run(context: Context, arguments: RetryArguments) -> Run:
     Raises:
         InvalidState: The run is not finished, or no node of it failed or was stopped.
     """
-    run = await own_run(context, arguments.run_id)
+    run = await own_run(context, "retryRun", arguments.run_id)
 
     async def act(connection: AsyncConnection) -> CommandResult:
         return await _retry(connection, context, await known_run(connection, context, arguments.run_id), arguments)
@@ -85,7 +85,7 @@ async def fork_run(context: Context, arguments: ForkArguments) -> Run:
             inputs.
     """
     checkpoint = await _checkpoint(context, arguments.checkpoint_id)
-    run = await own_run(context, checkpoint.run_id)
+    run = await own_run(context, "forkRun", checkpoint.run_id)
 
     async def act(connection: AsyncConnection) -> CommandResult:
         try:

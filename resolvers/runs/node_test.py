@@ -16,11 +16,11 @@ from engine.runtime.single_node import SingleNodeRun
 from engine.types import JSON
 from engine.validation.validator import check_node
 from engine.values.storable import check_storable
-from persistence.caller import Role
 from persistence.db.ids import Prefix, new_id
 from persistence.problems import Invalid, TooManyNodeTests, invalid
 from resolvers.authorise import project_for
 from resolvers.context import Context
+from resolvers.permissions import MUTATIONS
 from resolvers.secrets import check_use
 
 TIME_LIMIT_S = 60.0
@@ -58,7 +58,7 @@ async def test_node(context: Context, arguments: NodeTestArguments) -> SingleNod
         values={} if arguments.values is None else arguments.values,
     )
     async with context.database.connect() as connection:
-        project_id = await project_for(connection, context.caller, Role.RUNNER, arguments.project_id)
+        project_id = await project_for(connection, context.caller, MUTATIONS["testNode"], arguments.project_id)
     _check(arguments)
     run_id = new_id(Prefix.RUN)
     scope = single_node.build_scope(arguments.values, run_id)
@@ -70,7 +70,9 @@ async def test_node(context: Context, arguments: NodeTestArguments) -> SingleNod
         project_id,
         {"nodes": [{"id": single_node.NODE_ID, "type": arguments.type, "config": arguments.config}]},
     )
-    info = RunInfo(run_id, project_id, 1, 0, scope["input"], context.caller.scopes, timeout_s=TIME_LIMIT_S)
+    info = RunInfo(
+        run_id, project_id, 1, 0, scope["input"], context.caller.scopes_in(project_id), timeout_s=TIME_LIMIT_S
+    )
     if _slots.locked():
         raise TooManyNodeTests(
             f"This server runs {MAX_CONCURRENT} node tests already; each takes at most {TIME_LIMIT_S:g} s. Try again."

@@ -15,7 +15,6 @@ from engine.graph.edge_states import SpecEdge, edge_states
 from engine.runtime.node_context import node_scope, scope_of
 from engine.states import IN_PROGRESS, WITHOUT_OUTPUT, EdgeStatus, RunAction, RunSource, RunStatus, WaitKind
 from engine.types import JSON
-from persistence.caller import Role
 from persistence.db.ids import Prefix
 from persistence.db.pagination import Page, checked_after, checked_first
 from persistence.events.history import Checkpoint, EventsQuery, Window
@@ -30,6 +29,7 @@ from persistence.runs.run import Run
 from persistence.runs.waits import ANSWERABLE, Wait
 from resolvers.authorise import require
 from resolvers.context import Context
+from resolvers.permissions import QUERIES
 
 MAX_EVENTS = 1000
 EMPTY_PAGE: Page[Any] = Page([], [], False, False)
@@ -157,7 +157,7 @@ async def run_page(
     Raises NotFound for a project that the caller may not see.
     """
     if project_id is not None:
-        require(context.caller, Role.VIEWER, project_id)
+        require(context.caller, QUERIES["runs"], project_id)
     async with context.database.connect() as connection:
         return await listing.page(
             connection,

@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.states import OnLimit, RunMode, RunStatus, WaitKind
 from engine.types import JSON
-from persistence.caller import Role
 from persistence.feed.rest_waiter import POLL_S
 from persistence.runs import admission, commands, create, waits
 from persistence.runs import run as runs
@@ -23,6 +22,7 @@ from resolvers.authorise import project_for, require
 from resolvers.checks import check_options, check_wait, complete_run_inputs
 from resolvers.context import Context
 from resolvers.idempotent import known_run, publish_transitions, run_idempotent, shielded
+from resolvers.permissions import MUTATIONS
 from resolvers.secrets import check_use
 from resolvers.workflows.specs import check_runnable, content_to_save
 from resolvers.workflows.version_cache import checked_versions
@@ -63,7 +63,7 @@ async def run_adhoc(context: Context, arguments: StartArguments) -> Run:
     """Start a run of a spec that belongs to no workflow. Mode SYNC as in `run_workflow`."""
     check_wait(arguments.timeout_ms)
     async with context.database.connect() as connection:
-        project_id = await project_for(connection, context.caller, Role.RUNNER, arguments.project_id)
+        project_id = await project_for(connection, context.caller, MUTATIONS["runAdhoc"], arguments.project_id)
     content = content_to_save(arguments.spec)
     check_runnable(context, content.spec)
     check_use(context, project_id, content.spec)
@@ -86,7 +86,7 @@ async def execute_run(
 
     With `replace_inputs`, `inputs` replace those that it was created with.
     """
-    run = await own_run(context, run_id)
+    run = await own_run(context, "executeRun", run_id)
 
     async def act(connection: AsyncConnection) -> CommandResult:
         version = checked_versions.get(run.version_id) or await versions.get(connection, context.caller, run.version_id)
@@ -134,7 +134,7 @@ async def _is_idle(context: Context, run: Run) -> bool:
 async def _begin(context: Context, arguments: StartArguments, operation: str, *, start: bool) -> Run:
     workflow_id = arguments.workflow_id or ""
     project_id, current = await versions.current_version_id(context.database.pool, context.caller, workflow_id)
-    require(context.caller, Role.RUNNER, project_id)
+    require(context.caller, MUTATIONS[operation], project_id)
     version_id = current if arguments.version_id is None else arguments.version_id
     cached = checked_versions.get(version_id) if version_id is not None and arguments.draft_revision is None else None
     if cached is not None and cached.workflow_id == workflow_id and arguments.idempotency_key is None:
@@ -175,11 +175,11 @@ def _new(arguments: StartArguments, version: Version, *, start: bool) -> NewRun:
     return replace(admission.new_run(version, inputs), start=start, mode=arguments.mode, options=arguments.options)
 
 
-async def own_run(context: Context, run_id: str) -> Run:
-    """Return a run that the caller may control. Raises NotFound, Forbidden."""
+async def own_run(context: Context, operation: str, run_id: str) -> Run:
+    """Return a run for which the caller may use a mutation. Raises NotFound, Forbidden."""
     async with context.database.connect() as connection:
         run = await known_run(connection, context, run_id)
-    require(context.caller, Role.RUNNER, run.project_id)
+    require(context.caller, MUTATIONS[operation], run.project_id)
     return run
 
 

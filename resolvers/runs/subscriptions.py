@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from engine.events import EdgeState, Event, LiveDelta, NodeChange, StatusChange
 from engine.states import EventType, RunStatus
-from persistence.caller import Role
 from persistence.events.run_transition import RunTransition
 from persistence.feed.feed import Expired
 from persistence.problems import ExpiredHistory, NotFound
@@ -21,6 +20,7 @@ from persistence.workflows import drafts
 from persistence.workflows.drafts import Draft
 from resolvers.authorise import require
 from resolvers.context import Context
+from resolvers.permissions import SUBSCRIPTIONS
 from resolvers.runs.projection import RunProjection, check_after, read_projection
 from resolvers.runs.queries import DerivedEvent, EdgeChange, EventView, NodeView, NodeViews, ProgressChange
 
@@ -213,7 +213,7 @@ async def changed_runs(context: Context, project_id: str | None, where: RunFilte
     A run that leaves the list is sent once more.
     """
     if project_id is not None:
-        require(context.caller, Role.VIEWER, project_id)
+        require(context.caller, SUBSCRIPTIONS["runs"], project_id)
     project_ids = [project_id] if project_id is not None else context.caller.projects
 
     def wants(transition: RunTransition) -> bool:

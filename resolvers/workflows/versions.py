@@ -6,7 +6,6 @@ Each change is one transaction.
 from typing import Literal
 
 from engine.states import VersionStatus
-from persistence.caller import Role
 from persistence.db.ids import Prefix
 from persistence.db.pagination import Page, checked_after, checked_first
 from persistence.runs.listing import RunFilter, RunsQuery
@@ -15,6 +14,7 @@ from persistence.workflows import drafts, versions, workflows
 from persistence.workflows.versions import Version, VersionPageRequest
 from resolvers.authorise import require
 from resolvers.context import Context
+from resolvers.permissions import MUTATIONS
 from resolvers.workflows.specs import check_runnable
 
 
@@ -68,7 +68,7 @@ async def create_version(
     """
     async with context.database.begin() as connection:
         workflow = await workflows.get(connection, context.caller, workflow_id)
-        require(context.caller, Role.EDITOR, workflow.project_id)
+        require(context.caller, MUTATIONS["createVersion"], workflow.project_id)
         draft = await drafts.get(connection, context.caller, workflow_id)
         if expected_revision is not None and draft.revision != expected_revision:
             raise drafts.stale_draft(draft, expected_revision)
@@ -87,7 +87,7 @@ async def publish_version(context: Context, version_id: str) -> Version:
     """
     async with context.database.begin() as connection:
         version = await versions.get(connection, context.caller, version_id)
-        require(context.caller, Role.EDITOR, version.project_id)
+        require(context.caller, MUTATIONS["publishVersion"], version.project_id)
         check_runnable(context, version.spec)
         return await versions.publish(connection, context.caller, version)
 
@@ -95,5 +95,5 @@ async def publish_version(context: Context, version_id: str) -> Version:
 async def archive_version(context: Context, version_id: str) -> Version:
     async with context.database.begin() as connection:
         version = await versions.get(connection, context.caller, version_id)
-        require(context.caller, Role.EDITOR, version.project_id)
+        require(context.caller, MUTATIONS["archiveVersion"], version.project_id)
         return await versions.archive(connection, context.caller, version)

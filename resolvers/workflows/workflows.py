@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.types import JSON
-from persistence.caller import Role
 from persistence.db.pagination import Page, checked_first
 from persistence.events.publisher import announce, delete_streams, draft_channel
 from persistence.events.run_transition import RunTransition
@@ -22,6 +21,7 @@ from resolvers.authorise import project_for, require
 from resolvers.checks import checked_description, checked_name
 from resolvers.context import Context
 from resolvers.idempotent import publish_transitions, shielded
+from resolvers.permissions import MUTATIONS, QUERIES
 from resolvers.runs import control
 from resolvers.workflows.specs import content_to_save
 
@@ -48,7 +48,7 @@ async def workflow_page(
     Raises NotFound for a project that the caller may not see.
     """
     if project_id is not None:
-        require(context.caller, Role.VIEWER, project_id)
+        require(context.caller, QUERIES["workflows"], project_id)
     async with context.database.connect() as connection:
         return await workflows.page(
             connection,
@@ -77,7 +77,7 @@ async def create_workflow(
     """
     content = content_to_save(_first_spec(context, spec, template))
     async with context.database.begin() as connection:
-        chosen = await project_for(connection, context.caller, Role.EDITOR, project_id)
+        chosen = await project_for(connection, context.caller, MUTATIONS["createWorkflow"], project_id)
         return await workflows.create(
             connection,
             context.caller,
@@ -116,7 +116,7 @@ async def update_workflow(context: Context, workflow_id: str, changes: Mapping[s
         values["description"] = checked_description("input.description", changes["description"] or "")
     async with context.database.begin() as connection:
         workflow = await workflows.get(connection, context.caller, workflow_id)
-        require(context.caller, Role.EDITOR, workflow.project_id)
+        require(context.caller, MUTATIONS["updateWorkflow"], workflow.project_id)
         if not values:
             return workflow
         return await workflows.change(connection, context.caller, workflow_id, values)
@@ -126,7 +126,7 @@ async def duplicate_workflow(context: Context, workflow_id: str, name: str | Non
     """Create a workflow in the same project with a copy of the draft."""
     async with context.database.begin() as connection:
         source = await workflows.get(connection, context.caller, workflow_id)
-        require(context.caller, Role.EDITOR, source.project_id)
+        require(context.caller, MUTATIONS["duplicateWorkflow"], source.project_id)
         draft = await drafts.get(connection, context.caller, workflow_id)
         return await workflows.create(
             connection,
@@ -149,7 +149,7 @@ async def delete_workflow(context: Context, workflow_id: str, *, cancel_runs: bo
     """
     async with context.database.connect() as connection:
         workflow = await workflows.get(connection, context.caller, workflow_id)
-    require(context.caller, Role.EDITOR, workflow.project_id)
+    require(context.caller, MUTATIONS["deleteWorkflow"], workflow.project_id)
     if cancel_runs:
         await control.stop_runs(context, workflow_id, DELETED)
     await shielded(_delete(context, workflow_id, cancel_runs=cancel_runs))
@@ -189,7 +189,7 @@ async def save_draft(context: Context, workflow_id: str, spec: JSON, expected_re
 
     Raises Conflict with the current draft if it has another revision than expected.
     """
-    return await shielded(_save(context, workflow_id, content_to_save(spec), expected_revision))
+    return await shielded(_save(context, "saveDraft", workflow_id, content_to_save(spec), expected_revision))
 
 
 async def restore_version(context: Context, version_id: str, expected_revision: int) -> Draft:
@@ -202,13 +202,13 @@ async def restore_version(context: Context, version_id: str, expected_revision: 
     if version.workflow_id is None:
         raise InvalidState("An ad hoc version belongs to no workflow, so there is no draft to restore it to.")
     content = Content(version.spec, version.spec_hash)
-    return await shielded(_save(context, version.workflow_id, content, expected_revision))
+    return await shielded(_save(context, "restoreVersion", version.workflow_id, content, expected_revision))
 
 
-async def _save(context: Context, workflow_id: str, content: Content, expected_revision: int) -> Draft:
+async def _save(context: Context, operation: str, workflow_id: str, content: Content, expected_revision: int) -> Draft:
     async with context.database.begin() as connection:
         workflow = await workflows.get(connection, context.caller, workflow_id)
-        require(context.caller, Role.EDITOR, workflow.project_id)
+        require(context.caller, MUTATIONS[operation], workflow.project_id)
         draft, changed = await drafts.save(connection, context.caller, workflow_id, content, expected_revision)
         if changed:
             await versions.take_layout(connection, draft)

@@ -41,7 +41,7 @@ class WorkflowQueries:
     @staticmethod
     async def viewer(info: Info) -> _Viewer:
         caller = info.context.caller
-        return _Viewer(caller.subject, await project_resolvers.own_projects(info.context), sorted(caller.scopes))
+        return _Viewer(caller.subject, await project_resolvers.own_projects(info.context), sorted(caller.all_scopes))
 
     @strawberry.field(graphql_type=ProjectType | None)
     @staticmethod

@@ -40,7 +40,10 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
     [
         ("TREADLE_PORT", "http", "TREADLE_PORT='http': input should be a valid integer"),
         ("TREADLE_LOG_LEVEL", "loud", "TREADLE_LOG_LEVEL='loud'"),
-        ("TREADLE_HOST", "0.0.0.0", "TREADLE_HOST='0.0.0.0': must be a loopback address, because there is no"),
+        ("TREADLE_HOST", "0.0.0.0", "TREADLE_HOST='0.0.0.0': must be a loopback address, because sign-in is not"),
+        ("TREADLE_JWT_SECRET", "short", "treadle: TREADLE_JWT_SECRET: must have at least 32 bytes"),
+        ("TREADLE_JWT_JWKS_URL", "file:///etc/passwd", "TREADLE_JWT_JWKS_URL='file:///etc/passwd': must be an https"),
+        ("TREADLE_JWT_JWKS_URL", "https://issuer/keys", "needs TREADLE_JWT_ISSUER and TREADLE_JWT_AUDIENCE"),
         ("TREADLE_REDIS_URL", "localhost:6379", "TREADLE_REDIS_URL: must be a redis://"),
         ("TREADLE_DRAIN_S", "inf", "TREADLE_DRAIN_S='inf': input should be a finite number"),
         (
@@ -59,6 +62,11 @@ def test_an_invalid_value_is_reported_in_one_line_with_its_variable(
         load_settings()
     assert message in str(exit.value)
     assert "\n" not in str(exit.value)
+
+
+def test_with_sign_in_the_server_may_bind_any_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TREADLE_JWT_SECRET", "x" * 32)
+    assert load_settings(host="0.0.0.0").host == "0.0.0.0"
 
 
 def test_a_message_does_not_repeat_a_password(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,77 @@
+"""The role that each operation requires in the project of the objects that it names.
+
+This is the only place that assigns roles to operations. A test compares the tables with the schema.
+Resolvers pass the roles to `resolvers.authorise`. Fields of an object need no entry: whoever may see
+the object may read its fields.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from persistence.caller import Role
+
+PUBLIC = None
+"""Any caller: the operation shows or changes nothing of a project."""
+
+QUERIES: Mapping[str, Role | None] = MappingProxyType(
+    {
+        "evaluateExpression": PUBLIC,
+        "models": Role.VIEWER,
+        "node": Role.VIEWER,
+        "nodeType": PUBLIC,
+        "nodeTypes": PUBLIC,
+        "nodes": Role.VIEWER,
+        "project": Role.VIEWER,
+        "projects": Role.VIEWER,
+        "run": Role.VIEWER,
+        "runs": Role.VIEWER,
+        "secrets": Role.VIEWER,
+        "templates": PUBLIC,
+        "tools": PUBLIC,
+        "triggerKinds": PUBLIC,
+        "validateSpec": PUBLIC,
+        "viewer": PUBLIC,
+        "workflow": Role.VIEWER,
+        "workflows": Role.VIEWER,
+    }
+)
+MUTATIONS: Mapping[str, Role] = MappingProxyType(
+    {
+        "archiveVersion": Role.EDITOR,
+        "cancelRun": Role.RUNNER,
+        # In no project: see Caller.may_create_projects.
+        "createProject": Role.ADMIN,
+        "createRun": Role.RUNNER,
+        "createVersion": Role.EDITOR,
+        "createWorkflow": Role.EDITOR,
+        "deleteSecret": Role.EDITOR,
+        "deleteWorkflow": Role.EDITOR,
+        "duplicateWorkflow": Role.EDITOR,
+        "executeRun": Role.RUNNER,
+        "forkRun": Role.RUNNER,
+        "pauseRun": Role.RUNNER,
+        "publishVersion": Role.EDITOR,
+        "restoreVersion": Role.EDITOR,
+        "resumeRun": Role.RUNNER,
+        "retryRun": Role.RUNNER,
+        "runAdhoc": Role.RUNNER,
+        "runWorkflow": Role.RUNNER,
+        "saveDraft": Role.EDITOR,
+        "setBreakpoints": Role.RUNNER,
+        "setSecret": Role.EDITOR,
+        "stepRun": Role.RUNNER,
+        "testNode": Role.RUNNER,
+        "updateWorkflow": Role.EDITOR,
+    }
+)
+SUBSCRIPTIONS: Mapping[str, Role] = MappingProxyType(
+    {
+        "draft": Role.VIEWER,
+        "nodeStates": Role.VIEWER,
+        "runEvents": Role.VIEWER,
+        "runUpdates": Role.VIEWER,
+        "runs": Role.VIEWER,
+    }
+)
+USE_SECRETS_UNSAVED = Role.EDITOR
+"""To run a spec or a node that is not saved and uses secrets: it can send their values anywhere."""
