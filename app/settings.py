@@ -135,11 +135,18 @@ class Settings(BaseSettings):
         "not support session locks.",
     )
     sandbox_processes: int = Field(
-        min(os.cpu_count() or 1, 4),
+        max(2, min(os.cpu_count() or 1, 4)),
         ge=1,
         le=64,
-        description="Sandbox processes of one worker, that is, code nodes that it executes at the same time. Default: the "
-        "number of cores, at most 4.",
+        description="Sandbox processes of one worker, that is, code nodes that it executes at the same time. One project "
+        "uses all but one of them at most. Default: the number of cores, at least 2 and at most 4.",
+    )
+    sandbox_max_timeout_s: float = Field(
+        300,
+        gt=0,
+        le=3600,
+        description="Seconds after which the code of a node is stopped, also if its `timeoutS` is higher. Increase it if "
+        "code may use a sandbox for longer.",
     )
     sandbox_memory_mb: int = Field(128, ge=1, description="Memory limit in MiB for the code of one node.")
 

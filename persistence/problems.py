@@ -153,6 +153,15 @@ class TooManyNodeTests(Limit):
     title, status = "Too many node tests", 429
 
 
+class TooManyEvaluations(Limit):
+    """The caller's maximum number of long evaluations and validations waits in this process already.
+
+    The same request succeeds within seconds.
+    """
+
+    title, status = "Too many evaluations", 429
+
+
 class Unavailable(Problem):
     """A store or service that the request needs cannot be reached.
 

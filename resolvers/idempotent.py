@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from engine.isolation.suspension import suspendable
 from engine.states import LEASED, RunStatus
 from engine.types import JSON
 from persistence.events.run_transition import RunTransition
@@ -32,10 +33,15 @@ async def shielded(coroutine: Coroutine[Any, Any, T]) -> T:
 
     So each commit is published, whether or not its client is still connected.
     """
-    task = asyncio.create_task(coroutine)
+    task = asyncio.create_task(_suspendable(coroutine))
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
     return await asyncio.shield(task)
+
+
+async def _suspendable(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Await a change whose checks may run in a helper process, without blocking the event loop."""
+    return await suspendable(coroutine)
 
 
 async def finish_shielded(timeout_s: float) -> None:

@@ -125,8 +125,8 @@ class CatalogQueries:
         description="All problems of a spec. Neither saves nor executes anything.",
     )
     @staticmethod
-    def validate_spec(info: Info, spec: JSON, project_id: strawberry.ID | None = None) -> ValidationReport:
-        return specs.report(info.context, spec)
+    async def validate_spec(info: Info, spec: JSON, project_id: strawberry.ID | None = None) -> ValidationReport:
+        return await specs.report(info.context, spec)
 
     @strawberry.field(
         graphql_type=ExpressionResultType,
@@ -134,8 +134,9 @@ class CatalogQueries:
     )
     @staticmethod
     async def evaluate_expression(
+        info: Info,
         expression: str,
         context: Annotated[JSON, strawberry.argument(description=SAMPLE_CONTEXT)],
         kind: KindArgument = None,
     ) -> specs.ExpressionResult:
-        return await specs.evaluate_with_sample(expression, context, kind)
+        return await specs.evaluate_with_sample(expression, context, kind, subject=info.context.caller.subject)

@@ -182,7 +182,7 @@ def _new_runner(settings: Settings, stores: _Stores, journal: PostgresJournal, r
         stores.database,
         stores.redis,
         journal,
-        load_node_types(),
+        load_node_types(settings.sandbox_max_timeout_s),
         resources,
         worker_id=f"{socket.gethostname()}-{os.getpid()}-{new_id('wrk')[-6:]}",
         capacity=settings.max_jobs,

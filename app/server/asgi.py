@@ -74,7 +74,7 @@ class ServerApp:
         self.notifier: Notifier
         self.auth: Auth
         self.resources: dict[str, Any]
-        self.node_types: NodeTypes = load_node_types()
+        self.node_types: NodeTypes = load_node_types(self._settings.sandbox_max_timeout_s)
 
     @asynccontextmanager
     async def open(self, _: Starlette) -> AsyncIterator[None]:

@@ -1,10 +1,10 @@
 """Run potentially unbounded work in a child process with limits on CPU time and memory.
 
 Templates, JSON Schemas and regex tools contain text of authors, which may compute without end. Each
-process of Treadle starts one child process when it first needs it; the child keeps no data between
-two tasks. A task that exceeds a limit ends the child and fails with ResourceLimitExceeded, and the
-next task starts a new child. The child ends when the socket to its parent closes, so no child
-survives its parent.
+process of Treadle has up to PROCESSES child processes, which start when they are needed; a child
+keeps no data between two tasks. The tasks of projects and of their callers take turns. A task that
+exceeds a limit ends the child and fails with ResourceLimitExceeded, and the next task starts a new
+child. The child ends when the socket to its parent closes, so no child survives its parent.
 """
 
 import os
@@ -12,8 +12,7 @@ import signal
 import socket
 import struct
 import subprocess
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from math import inf
@@ -23,8 +22,13 @@ from typing import Any
 import orjson
 
 from engine.interpreter import module_command, module_environment
+from engine.isolation import suspension
+from engine.isolation.threads import FairThreads
+from engine.isolation.turns import QueueFull
 from engine.types import JSON
 
+PROCESSES = min(os.cpu_count() or 1, 4) + 1
+"""Child processes of one process. One project uses all but one of them at most."""
 SECONDS = 0.5
 """CPU time that a task may use, in seconds."""
 MEMORY_MB = 512
@@ -89,8 +93,9 @@ class _Process:
 
 
 _remaining_s: ContextVar[float] = ContextVar("remaining_s", default=inf)
-_lock = threading.Lock()
-_process: _Process | None = None
+_idle: list["_Helper"] = []
+"""The helpers that run no task. Each thread of `_threads` uses one of them at a time."""
+_threads = FairThreads("isolation", PROCESSES, PROCESSES - 1)
 
 
 @contextmanager
@@ -107,7 +112,9 @@ def shared_time_limit(seconds: float) -> Iterator[None]:
 
 
 def run_isolated(task: str, *arguments: JSON) -> Any:
-    """Run a task in the child process.
+    """Run a task in a child process, when it is the turn of its owner (turns.py).
+
+    In a suspendable coroutine only its task waits, elsewhere the thread waits (suspension.py).
 
     Args:
         task: The dotted path of a function, one of TASKS in engine/isolation/server.py.
@@ -118,49 +125,71 @@ def run_isolated(task: str, *arguments: JSON) -> Any:
 
     Raises:
         ResourceLimitExceeded: The task exceeded its CPU time or its memory.
-        TemporarilyUnavailable: The shared time limit is used up, the machine is too busy, or
-            another process ended the child twice.
+        TemporarilyUnavailable: The shared time limit is used up, the machine is too busy, too many
+            tasks of the caller wait, or another process ended the child twice.
     """
     remaining_s = _remaining_s.get()
     if remaining_s <= 0:
         raise TemporarilyUnavailable("and those before it together exceed their time limit")
-    request = orjson.dumps([task, *arguments], default=dict)
-    with _lock:
-        started_at = monotonic()  # The wait for other tasks, before the lock, is not counted.
+    try:
+        future = _threads.submit(_perform, task, arguments)
+    except QueueFull as full:
+        raise TemporarilyUnavailable(f"was not started, because {full}: try again later") from None
+    result, seconds = suspension.result_of(future)
+    _remaining_s.set(remaining_s - seconds)
+    if isinstance(result, ResourceLimitExceeded):
+        raise result
+    return result
+
+
+def _perform(task: str, arguments: Sequence[JSON]) -> tuple[Any, float]:
+    """Run a task in an idle helper, in a thread of `_threads`.
+
+    Returns:
+        The result, or the error that says which limit was exceeded, and the seconds that it took.
+    """
+    helper = _idle.pop() if _idle else _Helper()
+    started_at = monotonic()  # The wait for the turn is not counted.
+    try:
+        result = helper.run(orjson.dumps([task, *arguments], default=dict))
+    except ResourceLimitExceeded as error:
+        return error, monotonic() - started_at
+    finally:
+        _idle.append(helper)
+    return result, monotonic() - started_at
+
+
+class _Helper:
+    """A place for a child process, which starts with its first task and after each that ended it."""
+
+    def __init__(self) -> None:
+        self.process: _Process | None = None
+
+    def run(self, request: bytes) -> Any:
+        """Run one task. Raises ResourceLimitExceeded."""
         try:
-            return _request(request)
-        finally:
-            _remaining_s.set(remaining_s - (monotonic() - started_at))
+            return orjson.loads(self._running_process().request(request))
+        except (OSError, EOFError) as error:
+            exit_code = self._end_process()
+            if exit_code not in _KILLED_FROM_OUTSIDE:
+                raise _limit_error(error, exit_code) from None
+        # Another process killed the child, perhaps long ago. The task is not the cause, so try it
+        # again.
+        try:
+            return orjson.loads(self._running_process().request(request))
+        except (OSError, EOFError) as error:
+            raise _limit_error(error, self._end_process()) from None
 
+    def _running_process(self) -> _Process:
+        if self.process is None:
+            self.process = _Process()
+        return self.process
 
-def _request(request: bytes) -> Any:
-    try:
-        return orjson.loads(_running_process().request(request))
-    except (OSError, EOFError) as error:
-        exit_code = _end_process()
-        if exit_code not in _KILLED_FROM_OUTSIDE:
-            raise _limit_error(error, exit_code) from None
-    # Another process killed the child, perhaps long ago. The task is not the cause, so try it
-    # again.
-    try:
-        return orjson.loads(_running_process().request(request))
-    except (OSError, EOFError) as error:
-        raise _limit_error(error, _end_process()) from None
-
-
-def _running_process() -> _Process:
-    global _process
-    if _process is None:
-        _process = _Process()
-    return _process
-
-
-def _end_process() -> int:
-    """End the child process. Returns its exit code."""
-    global _process
-    assert _process is not None
-    exit_code, _process = _process.end(), None
-    return exit_code
+    def _end_process(self) -> int:
+        """End the child process. Returns its exit code."""
+        assert self.process is not None
+        exit_code, self.process = self.process.end(), None
+        return exit_code
 
 
 def _limit_error(error: OSError | EOFError, exit_code: int) -> ResourceLimitExceeded:
@@ -174,13 +203,8 @@ def _limit_error(error: OSError | EOFError, exit_code: int) -> ResourceLimitExce
     return ResourceLimitExceeded(f"takes more than {MEMORY_MB} MB of memory")
 
 
-def _forget() -> None:
-    """Drop the child process after a fork: it belongs to the parent."""
-    global _process, _lock
-    _process, _lock = None, threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forget)
+# After a fork the child processes belong to the parent.
+os.register_at_fork(after_in_child=_idle.clear)
 
 
 def send(connection: socket.socket, message: bytes) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from engine.errors import NotStorable
 from engine.nodes.ai.agent import AgentNode
 from engine.nodes.ai.llm import LlmNode
-from engine.nodes.code.node import CodeNode
+from engine.nodes.code.node import DEFAULT_MAX_TIMEOUT_S, CodeNode
 from engine.nodes.conditional import ConditionalNode
 from engine.nodes.delay import DelayNode
 from engine.nodes.end import EndNode
@@ -47,12 +47,16 @@ BUILT_IN: tuple[type[NodeType[Any]], ...] = (
 )
 
 
-def load_node_types() -> NodeTypes:
+def load_node_types(max_code_s: float = DEFAULT_MAX_TIMEOUT_S) -> NodeTypes:
     """Load every node type.
 
     A package cannot replace a built-in type, nor one of an earlier package.
+
+    Args:
+        max_code_s: The maximum of `timeoutS` of code nodes on this host, in seconds.
     """
     types: dict[str, NodeType[Any]] = {kind.name: kind() for kind in BUILT_IN}
+    types[CodeNode.name] = CodeNode(max_code_s)
     broken: dict[str, str] = {}
     for entry in entry_points(group=GROUP):
         try:

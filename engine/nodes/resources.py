@@ -13,6 +13,7 @@ from pydantic_monty import AsyncMonty
 
 from engine.catalog_file import CatalogFile
 from engine.chat_models.catalog import open_models
+from engine.isolation.turns import FairSlots
 from engine.nodes.http.addresses import Allowed
 from engine.nodes.http.client import GuardedHttp
 from engine.tools.catalog import open_tools
@@ -53,6 +54,8 @@ async def open_resources(options: ResourceOptions, own: Mapping[str, Any]) -> As
             **own,
             "http": GuardedHttp(Allowed.parse(options.http_allow)),
             "sandbox": sandbox,
+            # One project leaves a sandbox to the others, however long its code runs.
+            "sandbox_turns": FairSlots(options.sandbox_processes, max(options.sandbox_processes - 1, 1)),
             "tools": tools,
             "models": models,
             "sandbox_memory_mb": options.sandbox_memory_mb,

@@ -21,6 +21,8 @@ from langgraph.errors import GraphDrained
 from engine.graph.channels import NODE_RECORDS, NodeRecord
 from engine.graph.compiler import CompiledGraph
 from engine.graph.position import Position
+from engine.isolation import suspension
+from engine.isolation.turns import Owner, working_for
 from engine.runtime.commit_buffer import CommitBuffer
 from engine.runtime.outcome import RunOutcome
 from engine.runtime.ports import CheckpointRecord, CheckpointStep, HeadStore, Journal, OpenWait, ResumeState, RunChange
@@ -85,10 +87,14 @@ class RunExecutor:
             Fenced: The run has a newer claim.
             EntryRefused: The database refuses what the run wants to store.
         """
+        with working_for(Owner(self.info.project_id, self.info.id)):
+            return await self._run()
+
+    async def _run(self) -> RunStatus | None:
         resume_state = await self.head.attach(self)
         try:
             if resume_state is not None:
-                self._restore(resume_state)
+                await suspension.call(self._restore, resume_state)
             await self._loop(True if resume_state is None else None)
             return self.final_status or await self._stop_early()
         finally:
@@ -205,7 +211,7 @@ class RunExecutor:
             if is_idle and not await self._stays_for_wait():
                 return
             await self._tasks.wait(self._next_due)
-            command = self._enter_results()
+            command = await suspension.call(self._enter_results)
 
     async def _stays_for_wait(self) -> bool:
         """Decide what an idle run does.
@@ -297,7 +303,8 @@ class RunExecutor:
         task and the end of the run wait for it.
         """
         if self._is_complete:
-            await self._commit_status(record, self._outcome.completed(self._stop.run_status))
+            change = await suspension.call(self._outcome.completed, self._stop.run_status)
+            await self._commit_status(record, change)
             return
         self._buffer.commit(record, self._stop.failure)
         if self._tasks.has_scheduled or self._buffer.is_full:
@@ -323,9 +330,9 @@ class RunExecutor:
         await self._tasks.cancel()
         if self._stop.reason is StopReason.LEASE_LOST:
             return None
-        self._enter_results()
+        await suspension.call(self._enter_results)
         has_more = bool(self._has_next or self.state.running_nodes or self.waits)
-        change = self._outcome.stopped(self._stop, has_more=has_more)
+        change = await suspension.call(self._outcome.stopped, self._stop, has_more=has_more)
         if change.status is RunStatus.PAUSED:
             self._scheduler.interrupt_running()
             change = replace(change, wake_at=self.waits.next_due)

@@ -5,7 +5,7 @@ that are due. The executor commits them together, so a crash between them is not
 """
 
 import asyncio
-from collections import deque
+from collections import ChainMap, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ from engine.graph.edge_states import edges_after
 from engine.graph.plan import PlanEdge, PlanNode, Round
 from engine.graph.position import Position, Progress
 from engine.graph.routing import taken_edges
+from engine.isolation.suspension import suspendable
 from engine.runtime.attempts import NodeResult, error_output, run_attempt
 from engine.runtime.node_context import scope_of
 from engine.runtime.ports import OpenWait
@@ -67,6 +68,9 @@ class NodeScheduler:
 
     async def start(self) -> Sequence[Write]:
         """Start the run: settle the edges of `__start__`, which may have conditions."""
+        return await suspendable(self._start())
+
+    async def _start(self) -> Sequence[Write]:
         starts = self.compiled.plan.starts
         try:
             taken = taken_edges(starts, None, lambda edge: evaluator.truthy(edge.condition or "", self._scope(())))
@@ -92,6 +96,9 @@ class NodeScheduler:
         if node.id in self.breakpoints and not signal.held:
             self.stop.request(StopReason.BREAK)
             return [(TASKS, Send(node.id, Signal(round_, held=True)))]
+        return await suspendable(self._run_from(node, round_))
+
+    async def _run_from(self, node: PlanNode, round_: Round) -> Sequence[Write]:
         return await self._run_stretch(await self._begin_visit(node, round_))
 
     async def _run_stretch(self, due: Sequence[Write]) -> Sequence[Write]:
@@ -119,20 +126,22 @@ class NodeScheduler:
 
     async def _begin_visit(self, node: PlanNode, round_: Round) -> Sequence[Write]:
         """Run an inline node to its end, or schedule a task for any other node."""
-        self.steps.begin_visit(node.id)
         before = self.state.records.get(node.id)
         if self.compiled.liveness.cancels_others:
             join_id = self.compiled.liveness.cancelling_join(self.position, node.id)
             if join_id is not None:
+                self.steps.begin_visit(node.id)
                 return self._cancel_due(node.id, before or NodeRecord(NodeStatus.IDLE), round_, join_id)
         visits = before.visits + 1 if before else 1
         if visits > node.spec.max_visits:
             message = f"node {node.id!r} has run {visits - 1} times; its maxVisits is {node.spec.max_visits}"
+            self.steps.begin_visit(node.id)
             self.stop.fail(RunError("LOOP_LIMIT", message, node.id))
             return ()
         record = NodeRecord(NodeStatus.RUNNING, visits, round_, before.output if before else None)
         bound_node = self.compiled.bound_nodes[node.id]
         if not bound_node.is_inline:
+            self.steps.begin_visit(node.id)
             self.tasks.schedule(node, record)
             self.state.set_record(node.id, record)
             return ()
@@ -164,29 +173,37 @@ class NodeScheduler:
     ) -> Sequence[Write]:
         """Record the end of a visit and settle its edges.
 
-        A failure that nothing handles ends the run instead.
+        A failure that nothing handles ends the run instead. The conditions are evaluated before
+        anything changes, because this may suspend the task: a checkpoint that another branch makes
+        meanwhile has the node as due or as running.
         """
         if isinstance(result.outcome, WaitUntil | WaitForAnswer | WaitForRun):
+            self.steps.begin_visit(node.id)
             return self._begin_wait(node, record, result, result.outcome, node_input)
         if result.error is not None and result.backoff_s is not None:
+            self.steps.begin_visit(node.id)
             return self._begin_backoff(node, record, result, result.error, result.backoff_s)
         output, port, error = _interpret(node, result)
         status = NodeStatus.FAILED if error else NodeStatus.COMPLETED
-        self.state.set_record(node.id, NodeRecord(status, record.visits, record.round, output))
-        taken = self._taken_edges(node, port, error)
+        ended = NodeRecord(status, record.visits, record.round, output)
+        taken = self._taken_edges(node, ended, port, error)
+        self.steps.begin_visit(node.id)
+        self.state.set_record(node.id, ended)
         edges = self._edges_after(node, record, port, set() if taken is None else taken)
         self._record_end(node, record, result, output, error, node_input, port, edges)
         if taken is None:
             return ()
         return [*self._advance(self.position.settle(node.id, taken)), *self._cancel_superfluous()]
 
-    def _taken_edges(self, node: PlanNode, port: str | None, error: RunError | None) -> set[int] | None:
+    def _taken_edges(
+        self, node: PlanNode, record: NodeRecord, port: str | None, error: RunError | None
+    ) -> set[int] | None:
         """Return the edges by which a node leaves; None if the run ends instead, because it fails."""
         if error is not None and node.spec.on_error is OnError.FAIL:
             self.stop.fail(error)
             return None
         try:
-            return taken_edges(node.out, port, lambda edge: self._holds(node, edge))
+            return taken_edges(node.out, port, lambda edge: self._holds(node, record, edge))
         except evaluator.ExpressionError as problem:
             self.stop.fail(RunError("EXPRESSION", f"the condition of an edge out of {node.id!r}: {problem}", node.id))
             return None
@@ -361,12 +378,14 @@ class NodeScheduler:
         ends_run = error is not None and node.spec.on_error is OnError.FAIL
         self.state.add_change(ended, result.ended_at, ends_run=ends_run)
 
-    def _holds(self, node: PlanNode, edge: PlanEdge) -> bool:
+    def _holds(self, node: PlanNode, record: NodeRecord, edge: PlanEdge) -> bool:
         names = (*self.compiled.bound_nodes[node.id].names, node.id)
-        return evaluator.truthy(edge.condition or "", self._scope(names))
+        records = ChainMap({node.id: record}, self.state.records)
+        return evaluator.truthy(edge.condition or "", self._scope(names, records))
 
-    def _scope(self, names: Sequence[str]) -> Mapping[str, Any]:
-        return scope_of(self.info.id, self.info.inputs, self.state.records, names, self.info.outer_names)
+    def _scope(self, names: Sequence[str], records: Mapping[str, NodeRecord] | None = None) -> Mapping[str, Any]:
+        known = self.state.records if records is None else records
+        return scope_of(self.info.id, self.info.inputs, known, names, self.info.outer_names)
 
 
 class _StretchLimit:

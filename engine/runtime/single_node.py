@@ -10,6 +10,8 @@ from typing import Any
 
 from engine.events import LogRecorded, OutputDelta, RunError, Usage
 from engine.graph.bound_node import BoundNode
+from engine.isolation.suspension import suspendable
+from engine.isolation.turns import Owner, working_for
 from engine.runtime.attempts import run_attempt
 from engine.runtime.node_context import RunNodeContext, node_scope
 from engine.runtime.ports import Entry
@@ -110,7 +112,8 @@ async def execute(
     context = RunNodeContext(info, NODE_ID, 1, scope, allowed, reporter, types=types)
     spec = NodeSpec(NODE_ID, node_type.name, config=raw_config, timeout_s=info.timeout_s)
     node = BoundNode(spec, node_type, config, types=types or {})
-    result = await run_attempt(node, context)
+    with working_for(Owner(info.project_id, info.id)):
+        result = await suspendable(run_attempt(node, context))
     node_state = state.node_state(NODE_ID)
     duration_ms = (result.ended_at - result.started_at).total_seconds() * 1000
     error = None if result.error is None else replace(result.error, node_id=None)

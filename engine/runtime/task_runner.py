@@ -17,6 +17,7 @@ from engine.errors import NodeInterrupted
 from engine.graph.bound_node import BoundNode
 from engine.graph.channels import NodeRecord
 from engine.graph.plan import Plan, PlanNode
+from engine.isolation.suspension import suspendable
 from engine.runtime.attempts import NodeResult, run_attempt
 from engine.runtime.node_context import RunNodeContext, scope_of
 from engine.runtime.ports import Journal
@@ -219,7 +220,7 @@ class TaskRunner:
         context = self.new_context(bound_node, record)
         result: NodeResult | None = None
         try:
-            result = await run_attempt(bound_node, context)
+            result = await suspendable(run_attempt(bound_node, context))
         except asyncio.CancelledError:
             if node.id not in self._cancelled_nodes:
                 raise

@@ -1,13 +1,12 @@
 """The built-in tools. Each is a function whose signature is the schema of its arguments."""
 
-import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, cast
 
 from pydantic import TypeAdapter
 
-from engine.isolation import client
+from engine.isolation import client, suspension
 from engine.sdk.node import NodeContext
 from engine.sdk.tool import ToolFailed, ToolInfo
 from engine.tools.inline import INLINE
@@ -41,28 +40,18 @@ class BuiltinTool:
             raise ToolFailed(str(error)) from error
 
 
-class _IsolatedRunner:
-    """Runs functions in the isolated process, one at a time.
-
-    Templates and schemas use the same process and must not wait behind many tools.
-    """
-
-    def __init__(self) -> None:
-        self._lock = asyncio.Lock()
-
-    async def run(self, name: str, arguments: dict[str, JSON]) -> JSON:
-        async with self._lock:
-            try:
-                result = await asyncio.to_thread(client.run_isolated, "engine.tools.isolated.run", name, arguments)
-            except client.ResourceLimitExceeded as exceeded:
-                raise ToolFailed(f"this {exceeded}") from None
-        if "error" in result:
-            raise ToolFailed(result["error"])
-        return result["value"]
+async def _run_isolated(name: str, arguments: dict[str, JSON]) -> JSON:
+    """Run a function in the isolation process, when it is the turn of the run."""
+    try:
+        result = await suspension.call(client.run_isolated, "engine.tools.isolated.run", name, arguments)
+    except client.ResourceLimitExceeded as exceeded:
+        raise ToolFailed(f"this {exceeded}") from None
+    if "error" in result:
+        raise ToolFailed(result["error"])
+    return result["value"]
 
 
 def builtin_tools() -> Iterable[BuiltinTool]:
-    """Return the built-in tools; those of one call share a lock on the isolated process."""
-    runner = _IsolatedRunner()
-    yield from (BuiltinTool(function, runner.run) for function in ISOLATED.values())
+    """Return the built-in tools."""
+    yield from (BuiltinTool(function, _run_isolated) for function in ISOLATED.values())
     yield from (BuiltinTool(function) for function in INLINE)

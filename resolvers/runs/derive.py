@@ -139,7 +139,7 @@ async def _fork(
         else await _target(connection, context, run, arguments.version_id or "")
     )
     if target is not own:
-        check_runnable(context, target.spec)
+        await check_runnable(context, target.spec)
     accepted = await _accept(connection, context, run, target, RunSource.FORK, arguments.options)
     clone = await _forked_head(
         connection, context, accepted.run, checkpoint, (own, target), _checked_patch(arguments.patch)

@@ -12,6 +12,7 @@ from typing import Any
 from engine.events import EdgeState, Event, LiveDelta, NodeChange, NodeState
 from engine.expressions import evaluator
 from engine.graph.edge_states import SpecEdge, edge_states
+from engine.isolation import suspension
 from engine.runtime.node_context import node_scope, scope_of
 from engine.states import IN_PROGRESS, WITHOUT_OUTPUT, EdgeStatus, RunAction, RunSource, RunStatus, WaitKind
 from engine.types import JSON
@@ -199,7 +200,7 @@ async def edge_states_at(context: Context, run_id: str, seq: int) -> list[EdgeSt
 
 async def _edge_states(context: Context, run: Run, states: Sequence[NodeState]) -> list[EdgeState]:
     graph = await context.loaders.graphs.load(run.id)
-    return [] if graph is None or not states else all_edge_states(graph, run, states)
+    return [] if graph is None or not states else await suspension.call(all_edge_states, graph, run, states)
 
 
 def all_edge_states(graph: VersionGraph, run: Run, states: Iterable[NodeState]) -> list[EdgeState]:

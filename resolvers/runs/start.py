@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from engine.isolation import suspension
 from engine.states import OnLimit, RunMode, RunStatus, WaitKind
 from engine.types import JSON
 from persistence.feed.rest_waiter import POLL_S
@@ -65,7 +66,7 @@ async def run_adhoc(context: Context, arguments: StartArguments) -> Run:
     async with context.database.connect() as connection:
         project_id = await project_for(connection, context.caller, MUTATIONS["runAdhoc"], arguments.project_id)
     content = content_to_save(arguments.spec)
-    check_runnable(context, content.spec)
+    await check_runnable(context, content.spec)
     check_use(context, project_id, content.spec)
 
     async def act(connection: AsyncConnection) -> CommandResult:
@@ -138,7 +139,7 @@ async def _begin(context: Context, arguments: StartArguments, operation: str, *,
     version_id = current if arguments.version_id is None else arguments.version_id
     cached = checked_versions.get(version_id) if version_id is not None and arguments.draft_revision is None else None
     if cached is not None and cached.workflow_id == workflow_id and arguments.idempotency_key is None:
-        new = _new(arguments, cached, start=start)
+        new = await suspension.call(_new, arguments, cached, start=start)
         if new.on_limit is OnLimit.QUEUE:
             # The path of nearly every run: its version is cached, so that accepting it takes one
             # statement.
@@ -149,7 +150,7 @@ async def _begin(context: Context, arguments: StartArguments, operation: str, *,
             connection, context.caller, workflow_id, arguments.version_id, arguments.draft_revision
         )
         if checked_versions.get(version.id) is None:
-            check_runnable(context, version.spec)
+            await check_runnable(context, version.spec)
             checked_versions.add(version)
         new = _new(arguments, version, start=start)
         return await admission.accept(connection, context.caller, new, context.database.deadlines)

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from engine.events import EdgeState, Event, LiveDelta, NodeChange, StatusChange
+from engine.isolation import suspension
 from engine.states import EventType, RunStatus
 from persistence.events.run_transition import RunTransition
 from persistence.feed.feed import Expired
@@ -85,7 +86,7 @@ async def node_states(
                 for update in _snapshot(projection):
                     yield update
             elif event.seq > projection.seq and isinstance(event.data, NodeChange | StatusChange):
-                projection.apply(event.seq, event.data)
+                await suspension.call(projection.apply, event.seq, event.data)
                 yield _change(projection, event.data)
 
 
@@ -147,7 +148,7 @@ async def run_updates(
         yield EventView(Expired(run_id, after or 0, last_seq + 1, error.at))
         return
     if not after:
-        yield _run_snapshot(projection)
+        yield await suspension.call(_run_snapshot, projection)
     reported = projection.progress
     async with aclosing(context.feed.follow(run_id, projection.seq, with_values=with_values)) as events:
         async for event in events:
@@ -155,12 +156,13 @@ async def run_updates(
                 yield projection.views.event(event)
                 projection = await read_projection(context, run_id, None, with_values=with_values)
                 reported = projection.progress
-                yield _run_snapshot(projection)
+                yield await suspension.call(_run_snapshot, projection)
             elif isinstance(event, LiveDelta):
                 if EventType.OUTPUT_DELTA in wanted and event.seq >= projection.seq:
                     yield projection.views.event(event)
             elif event.seq > projection.seq:
-                for type, view in _event_and_derived(projection, event, reported):
+                derived = _event_and_derived(projection, event, reported)
+                for type, view in await suspension.call(list, derived):
                     if type is EventType.PROGRESS:
                         reported = projection.progress
                     if type in wanted:

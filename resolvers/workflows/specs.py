@@ -3,7 +3,6 @@
 Nothing is run.
 """
 
-from asyncio import to_thread
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -11,6 +10,9 @@ import orjson
 
 from engine.errors import NotStorable
 from engine.expressions.evaluator import ExpressionError, ExpressionKind, evaluate_as
+from engine.isolation import suspension
+from engine.isolation.computation import compute
+from engine.isolation.turns import Owner, QueueFull, working_for
 from engine.problems import FieldProblem
 from engine.runtime.single_node import build_scope
 from engine.spec.identity import hash_of_normal, normalise
@@ -19,11 +21,17 @@ from engine.types import JSON
 from engine.validation.catalog_names import MODEL, TOOL, unknown_names
 from engine.validation.validator import ValidationReport, validate
 from engine.values.storable import check_storable
-from persistence.problems import Invalid, invalid
+from persistence.problems import Invalid, TooManyEvaluations, invalid
 from persistence.workflows.drafts import Content
 from resolvers.context import Context
 
 MAX_SPEC_BYTES = 1024 * 1024
+SMALL_SPEC = 16 * 1024
+"""Bytes of a spec that is validated on the event loop."""
+MAX_WAITING = 8
+"""Expensive expressions, and likewise large specs, of one caller that may wait for their turn.
+Further ones are refused.
+"""
 SAMPLE_RUN_ID = "run_sample"
 """The `run.id` of an expression that is evaluated outside of any run."""
 JSON_TYPES: dict[type, str] = {
@@ -46,12 +54,35 @@ class ExpressionResult:
     errors: list[FieldProblem] = field(default_factory=list)
 
 
-def report(context: Context, spec: JSON) -> ValidationReport:
+async def validated_spec(context: Context, spec: JSON) -> ValidationReport:
+    """Validate a spec for a caller. A large one waits for its turn, and is checked in a thread.
+
+    Raises:
+        TooManyEvaluations: MAX_WAITING validations of this caller wait already.
+    """
+    subject = context.caller.subject
+    with working_for(Owner(subject, subject, MAX_WAITING)):
+        if _is_small(spec):
+            return await suspension.call(validate, spec, context.node_types)
+        try:
+            return await compute(validate, spec, context.node_types)
+        except QueueFull as full:
+            raise TooManyEvaluations(f"The spec was not validated, because {full}. Try again.") from None
+
+
+def _is_small(spec: JSON) -> bool:
+    try:
+        return len(orjson.dumps(spec)) <= SMALL_SPEC
+    except orjson.JSONEncodeError:
+        return True  # It is refused at its first value that is no JSON.
+
+
+async def report(context: Context, spec: JSON) -> ValidationReport:
     """Return all problems of a spec.
 
     A model or tool that the catalogs of this host lack is a warning.
     """
-    validated = validate(spec, context.node_types)
+    validated = await validated_spec(context, spec)
     if validated.spec is None:
         return validated
     resources = {MODEL: context.resources.get("models"), TOOL: context.resources.get("tools")}
@@ -87,31 +118,34 @@ def _check_size(spec: JSON) -> None:
         )
 
 
-def check_runnable(context: Context, spec: JSON) -> None:
+async def check_runnable(context: Context, spec: JSON) -> None:
     """Raise Invalid with all errors of the spec, if there are any. Warnings are ignored."""
-    validated = validate(spec, context.node_types)
+    validated = await validated_spec(context, spec)
     if not validated.ok:
         raise Invalid(validated.errors)
 
 
-def draft_problems(context: Context, spec: JSON) -> list[FieldProblem]:
+async def draft_problems(context: Context, spec: JSON) -> list[FieldProblem]:
     """Return all errors of a spec, then its warnings."""
-    validated = report(context, spec)
+    validated = await report(context, spec)
     return [*validated.errors, *validated.warnings]
 
 
-async def evaluate_with_sample(text: str, sample: JSON, kind: ExpressionKind | None = None) -> ExpressionResult:
+async def evaluate_with_sample(
+    text: str, sample: JSON, kind: ExpressionKind | None = None, *, subject: str
+) -> ExpressionResult:
     """Evaluate text with sample values, which have the names that a template sees in a run.
 
     Args:
         text: The text.
         sample: `{input, nodes: {id: {output}}, …}`, as for `testNode`.
         kind: How the text is evaluated; see `evaluator.evaluate_as`.
+        subject: The caller, for whose turn an expensive text waits.
     """
     if not isinstance(sample, Mapping):
         problem = FieldProblem("context", "NOT_AN_OBJECT", f"A context must be an object, not {_type_of(sample)}.")
         return ExpressionResult(errors=[problem])
-    return await evaluate_expression(text, _sample_scope(sample), kind)
+    return await evaluate_expression(text, _sample_scope(sample), kind, subject=subject)
 
 
 def _sample_scope(sample: Mapping[str, JSON]) -> Mapping[str, JSON]:
@@ -122,13 +156,14 @@ def _sample_scope(sample: Mapping[str, JSON]) -> Mapping[str, JSON]:
 
 
 async def evaluate_expression(
-    text: str, scope: Mapping[str, JSON], kind: ExpressionKind | None = None
+    text: str, scope: Mapping[str, JSON], kind: ExpressionKind | None = None, *, subject: str
 ) -> ExpressionResult:
-    """Evaluate text; see `evaluator.evaluate_as`.
+    """Evaluate text for a caller; see `evaluator.evaluate_as`.
 
-    It runs in a thread, because the caller waits for a child process if the text is expensive.
+    An expensive text waits for its turn among all callers, and is evaluated in a child process.
     """
-    return await to_thread(_evaluate, text, scope, kind)
+    with working_for(Owner(subject, subject, MAX_WAITING)):
+        return await suspension.call(_evaluate, text, scope, kind)
 
 
 def _evaluate(text: str, scope: Mapping[str, JSON], kind: ExpressionKind | None) -> ExpressionResult:

@@ -72,7 +72,7 @@ async def create_version(
         draft = await drafts.get(connection, context.caller, workflow_id)
         if expected_revision is not None and draft.revision != expected_revision:
             raise drafts.stale_draft(draft, expected_revision)
-        check_runnable(context, draft.spec)
+        await check_runnable(context, draft.spec)
         version, created = await versions.freeze(connection, context.caller, draft)
         if publish:
             version = await versions.publish(connection, context.caller, version)
@@ -88,7 +88,7 @@ async def publish_version(context: Context, version_id: str) -> Version:
     async with context.database.begin() as connection:
         version = await versions.get(connection, context.caller, version_id)
         require(context.caller, MUTATIONS["publishVersion"], version.project_id)
-        check_runnable(context, version.spec)
+        await check_runnable(context, version.spec)
         return await versions.publish(connection, context.caller, version)
 
 

@@ -104,4 +104,4 @@ class CheckpointType(Node):
         checkpoint: ParentCheckpoint, info: Info, expression: str, kind: KindArgument = None
     ) -> ExpressionResult:
         scope = await queries.scope_at(info.context, checkpoint)
-        return await specs.evaluate_expression(expression, scope, kind)
+        return await specs.evaluate_expression(expression, scope, kind, subject=info.context.caller.subject)

@@ -46,8 +46,8 @@ class WorkflowDraft:
 
     @strawberry.field(graphql_type=list[FieldProblemType])
     @staticmethod
-    def problems(draft: ParentDraft, info: Info) -> list[FieldProblem]:
-        return specs.draft_problems(info.context, draft.spec)
+    async def problems(draft: ParentDraft, info: Info) -> list[FieldProblem]:
+        return await specs.draft_problems(info.context, draft.spec)
 
     @strawberry.field(
         graphql_type=WorkflowVersion | None, description="The version with exactly this content, if one exists."

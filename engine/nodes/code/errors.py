@@ -24,10 +24,14 @@ _NOTHING_TO_RAISE = "No active exception to reraise"
 
 @dataclass(frozen=True, slots=True)
 class SandboxLimits:
-    """The limits of one call: seconds, and MiB of memory."""
+    """The limits of one call: seconds, and MiB of memory.
+
+    `is_of_host`: the time limit is the maximum of the host, and the node has a higher one.
+    """
 
     timeout_s: float
     memory_mb: int
+    is_of_host: bool = False
 
 
 def failure(
@@ -63,7 +67,8 @@ def failure(
 
 def timeout_failure(limits: SandboxLimits) -> NodeFailure:
     """Return the failure for code that exceeded its time limit."""
-    return NodeFailure("TIMEOUT", f"the code did not finish within {limits.timeout_s:g} s", retryable=True)
+    of_host = ", the maximum of this host (TREADLE_SANDBOX_MAX_TIMEOUT_S)" if limits.is_of_host else ""
+    return NodeFailure("TIMEOUT", f"the code did not finish within {limits.timeout_s:g} s{of_host}", retryable=True)
 
 
 def _raised(error: MontyRuntimeError | MontySyntaxError, code: str, text: str, *, is_retryable: bool) -> NodeFailure:

@@ -19,6 +19,9 @@ MAX_CODE = 256 * 1024
 DEFAULT_MEMORY_MB = 128
 """Memory limit in MiB if the process sets none."""
 
+DEFAULT_MAX_TIMEOUT_S = 300.0
+"""Seconds that code may take on a host that does not set its own maximum."""
+
 
 def _check_source(code: str) -> str:
     process_of(code)
@@ -51,7 +54,8 @@ class CodeConfig(NodeConfig):
         le=3600,
         validation_alias=AliasChoices("timeoutS", "timeout_s"),
         title="Time limit (s)",
-        description="Seconds that the code may take. The wait for a free sandbox does not count.",
+        description="Seconds that the code may take, at most the limit of the host. The wait for a free sandbox does not "
+        "count.",
         examples=[10],
     )
     memory_mb: int | None = Field(
@@ -88,12 +92,25 @@ class CodeNode(NodeType[CodeConfig]):
         "input_mapping": {"value": "{{ input.value }}"},
     }
 
+    def __init__(self, max_timeout_s: float = DEFAULT_MAX_TIMEOUT_S) -> None:
+        """`max_timeout_s` is the time limit of this host, which no `timeoutS` exceeds."""
+        self._max_timeout_s = max_timeout_s
+
     def warnings_of(self, config: CodeConfig) -> list[ConfigWarning]:
-        return limitations(config.code)
+        found = limitations(config.code)
+        if config.timeout_s > self._max_timeout_s:
+            message = (
+                f"the code is stopped after {self._max_timeout_s:g} s, the maximum of this host: "
+                f"`timeoutS` is {config.timeout_s:g}"
+            )
+            found.append(ConfigWarning(("timeoutS",), message))
+        return found
 
     async def execute(self, config: CodeConfig, ctx: NodeContext) -> Output:
         arguments = ctx.render(config.input_mapping)
         ctx.note_input(arguments)
         allowed_mb = int(ctx.resources.get("sandbox_memory_mb", DEFAULT_MEMORY_MB))
         memory_mb = min(config.memory_mb or allowed_mb, allowed_mb)
-        return Output(await run_code(config.code, arguments, SandboxLimits(config.timeout_s, memory_mb), ctx))
+        timeout_s = min(config.timeout_s, self._max_timeout_s)
+        limits = SandboxLimits(timeout_s, memory_mb, is_of_host=timeout_s < config.timeout_s)
+        return Output(await run_code(config.code, arguments, limits, ctx))

@@ -6,7 +6,7 @@ call, and the node runs again.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from pydantic_monty import AsyncMonty, AsyncMontySession, MontyError, MontyRuntimeError
 
@@ -97,18 +97,21 @@ async def _session(pool: AsyncMonty, limits: SandboxLimits, ctx: NodeContext) ->
             "max_suspensions": MAX_CALLS,
         }
     )
-    try:
-        session = await checkout.__aenter__()
-    finally:
-        was_reported = waiting.when() <= loop.time()
-        waiting.cancel()
-    if was_reported:
-        ctx.progress(0.0, None)
-    try:
-        yield session
-    finally:
-        # After a cancelled call this kills the process, so the author's code does not continue.
-        await checkout.__aexit__(None, None, None)
+    async with AsyncExitStack() as stack:
+        try:
+            if (turns := ctx.resources.get("sandbox_turns")) is not None:
+                await stack.enter_async_context(turns.slot())
+            session = await checkout.__aenter__()
+        finally:
+            was_reported = waiting.when() <= loop.time()
+            waiting.cancel()
+        if was_reported:
+            ctx.progress(0.0, None)
+        try:
+            yield session
+        finally:
+            # After a cancelled call this kills the process, so the author's code does not continue.
+            await checkout.__aexit__(None, None, None)
 
 
 class _LogPrinter:

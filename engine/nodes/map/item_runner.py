@@ -16,6 +16,7 @@ from engine.events import EventData, LogRecorded, NodeChange, NodeState, OutputD
 from engine.graph.bound_node import BoundNode
 from engine.graph.compiler import CompiledGraph
 from engine.graph.detached import detach
+from engine.isolation.suspension import suspendable
 from engine.runtime.attempts import run_attempts
 from engine.runtime.executor import RunExecutor
 from engine.runtime.memory_checkpointer import MemoryHeadStore
@@ -52,7 +53,7 @@ class NodeItems:
             info, outer.node_id, outer.visit, info.outer_names, outer.resources, reporter, stopping=outer.stopping
         )
         context.idempotency_key = info.key
-        result = await run_attempts(self._bound, context, reporter.retrying)
+        result = await suspendable(run_attempts(self._bound, context, reporter.retrying))
         if result.error is not None:
             return None, result.error
         if not isinstance(result.outcome, Output):

@@ -23,8 +23,9 @@ DOUBLED = "{% set x = 'ab' * 50000 %}" + "{% set x = x ~ x %}" * 20 + "{{ x | le
 
 
 def process_id() -> int:
-    assert client._process is not None
-    return client._process._process.pid
+    process = client._idle[-1].process
+    assert process is not None
+    return process._process.pid
 
 
 @pytest.mark.parametrize(
@@ -126,10 +127,9 @@ def test_a_task_runs_again_after_another_process_killed_the_child() -> None:
 
 def test_the_child_ends_when_its_socket_closes() -> None:
     assert evaluate("range(2) | list", SCOPE) == [0, 1]
-    process = client._process
-    assert process is not None
-    client._forget()
-    assert process.end() == 0
+    helper = client._idle.pop()
+    assert helper.process is not None
+    assert helper.process.end() == 0
 
 
 NESTED: dict[str, Any] = {"a": {"output": [[0]] * 100_000}, "n": {"output": list(range(15_000))}}

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -87,12 +88,15 @@ async def test_a_check_that_takes_longer_than_the_list_waits_continues_and_is_sh
     async with open_tools({"peer": peer("heavy")}) as tools:
         await tools.call("mcp:peer/change", {}, NodeHarness().context)
         monkeypatch.setattr(catalog, "LISTING_S", 0.1)
-        with client._lock:  # the isolated process is busy with other work
-            for _ in range(2):
-                infos = {info.name: info for info in await tools.listed()}
-                assert "still" in (infos["mcp:peer/*"].problem or "")
-            [look] = running_checks()
-            finding = asyncio.create_task(tools.find("mcp:peer/list_2"))
+        is_free = threading.Event()
+        for _ in range(client.PROCESSES):
+            client._threads.submit(is_free.wait)  # the isolation processes are busy with other work
+        for _ in range(2):
+            infos = {info.name: info for info in await tools.listed()}
+            assert "still" in (infos["mcp:peer/*"].problem or "")
+        [look] = running_checks()
+        finding = asyncio.create_task(tools.find("mcp:peer/list_2"))
+        is_free.set()
         assert (await finding).problem is None
         assert look.done() and running_checks() == []
         monkeypatch.setattr(catalog, "LISTING_S", 5.0)
