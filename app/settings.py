@@ -102,6 +102,12 @@ class Settings(BaseSettings):
         description="Runs of one project that all workers together execute at the same time; further runs stay QUEUED. "
         "Default: no limit.",
     )
+    project_queue_limit: int = Field(
+        100_000,
+        ge=1,
+        description="Runs of one project that may be QUEUED. Further ones are refused with code LIMIT until some have "
+        "started. Runs that were accepted are never refused.",
+    )
     pausing_s: float = Field(
         60,
         ge=0,

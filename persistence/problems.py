@@ -144,6 +144,15 @@ class Busy(Limit):
     title, status = "Too many runs", 429
 
 
+class TooManyQueuedRuns(Busy):
+    """The project has the maximum number of queued runs.
+
+    The same request succeeds after some of them have started.
+    """
+
+    title = "Too many queued runs"
+
+
 class TooManyNodeTests(Limit):
     """This process tests the maximum number of nodes already.
 

@@ -11,6 +11,7 @@ from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.feed.feed import Feed
 from persistence.queue.notifier import Notifier
+from persistence.runs.queue_limit import QueueLimit
 from resolvers.loaders import Loaders
 
 
@@ -36,6 +37,7 @@ class Context:
     last_event: int | None = None
     last_seq: int | None = None
     on_sign_in: Callable[[Caller], None] | None = None
+    queue_limit: QueueLimit = field(default_factory=QueueLimit)
     loaders: Loaders = field(init=False)
 
     def __post_init__(self) -> None:

@@ -38,6 +38,7 @@ from persistence.db.transient import connect_at_start
 from persistence.feed.feed import Feed
 from persistence.queue.arq_pool import open_arq
 from persistence.queue.notifier import Notifier
+from persistence.runs.queue_limit import QueueLimit
 from persistence.secrets.key_source import KeySource
 from persistence.secrets.resolver import open_secrets
 from persistence.sql_databases import open_databases
@@ -74,6 +75,7 @@ class ServerApp:
         self.notifier: Notifier
         self.auth: Auth
         self.resources: dict[str, Any]
+        self._queue_limit = QueueLimit(settings.project_queue_limit)
         self.node_types: NodeTypes = load_node_types(self._settings.sandbox_max_timeout_s)
 
     @asynccontextmanager
@@ -114,6 +116,7 @@ class ServerApp:
             self.feed,
             resources=self.resources,
             on_sign_in=on_sign_in,
+            queue_limit=self._queue_limit,
         )
 
     async def sign_in(self, context: Context) -> None:

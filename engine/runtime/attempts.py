@@ -23,6 +23,7 @@ from engine.sdk.node import Outcome, Output, WaitForAnswer, WaitForRun, WaitUnti
 from engine.sdk.resources import Secrets
 from engine.spec.model import Retry
 from engine.types import JSON
+from engine.values.large_values import off_loop
 from engine.values.storable import check_storable, clean_text, is_storable
 
 log = structlog.get_logger()
@@ -180,11 +181,11 @@ async def _checked_outcome(node: BoundNode, context: RunNodeContext) -> Outcome:
 def _check_storable(outcome: Outcome) -> None:
     match outcome:
         case Output(value):
-            check_storable(value)
+            off_loop(check_storable, value)
         case WaitUntil(_, output):
-            check_storable(output.value)
+            off_loop(check_storable, output.value)
         case WaitForAnswer(prompt, schema):
-            check_storable([prompt, schema])
+            off_loop(check_storable, [prompt, schema])
         case WaitForRun():
             pass
         case _:

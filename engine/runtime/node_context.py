@@ -21,6 +21,7 @@ from engine.runtime.run_info import MapItemScope, RunInfo
 from engine.sdk.node import NodeType
 from engine.states import WITHOUT_OUTPUT, LogLevel, NodeStatus
 from engine.types import JSON
+from engine.values.large_values import off_loop
 from engine.values.redaction import NO_SECRETS, Redactor
 from engine.values.secret_results import TooManyResults
 from engine.values.storable import check_storable, clean_text, is_storable
@@ -164,7 +165,7 @@ class RunNodeContext:
 
     def redact(self, value: JSON) -> JSON:
         """Mask all secrets in a value. Everything that leaves the node call passes here."""
-        return self._redactor.redact_value(value)
+        return off_loop(self._redactor.redact_value, value)
 
     def render(self, value: JSON) -> JSON:
         with self._evaluation() as secret_results:
@@ -172,7 +173,7 @@ class RunNodeContext:
             self._hide_results(secret_results)
             if isinstance(value, dict | list):
                 # Many texts that share one large value cost nothing until the result is stored.
-                check_storable(rendered)
+                off_loop(check_storable, rendered)
         return rendered
 
     def evaluate(self, expression: str) -> JSON:
@@ -197,7 +198,7 @@ class RunNodeContext:
             self._use(self._redactor.with_results(results))
 
     def note_input(self, value: JSON) -> None:
-        self.noted_input = self._redactor.redact_input(value)
+        self.noted_input = off_loop(self._redactor.redact_input, value)
 
     def progress(self, fraction: float, message: str | None = None) -> None:
         clean_message = None if message is None else self.redact(clean_text(message))

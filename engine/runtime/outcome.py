@@ -18,6 +18,7 @@ from engine.runtime.run_state import RunState
 from engine.runtime.stop import StopControl
 from engine.states import EXECUTED, RunStatus
 from engine.types import JSON
+from engine.values.large_values import off_loop
 from engine.values.storable import check_storable
 
 
@@ -90,7 +91,7 @@ class RunOutcome:
 def _checked(output: JSON) -> tuple[JSON, RunError | None]:
     """Check a combined output: the whole may be no larger than the output of one node."""
     try:
-        check_storable(output)
+        off_loop(check_storable, output)
     except NodeFailure as failure:
         return None, RunError(failure.code, f"outputs: {failure.message}")
     return output, None

@@ -20,6 +20,7 @@ from engine.tools.entry_points import python_tools
 from engine.tools.mcp.server import McpConnection, Unreachable
 from engine.types import JSON
 from engine.values.json_schema import mismatches
+from engine.values.large_values import off_loop
 from engine.values.storable import check_storable
 
 log = structlog.get_logger(__name__)
@@ -133,7 +134,7 @@ class Tools(Mapping[str, ToolInfo]):
             log.warning("tool.raised", tool=name, run_id=ctx.run_id, node_id=ctx.node_id, exc_info=True)
             message = f"{name} raised {type(fault).__name__}: {fault}"[:2000]
             raise NodeFailure("TOOL_FAILED", message, retryable=may_be_transient(fault)) from fault
-        check_storable(result)
+        off_loop(check_storable, result)
         return result
 
     def missing(self, name: str) -> NodeFailure | None:
@@ -203,7 +204,7 @@ def _check_arguments(info: ToolInfo, arguments: JSON) -> dict[str, JSON]:
     if not isinstance(arguments, dict):
         raise NodeFailure("TOOL_ARGUMENTS", f"the arguments of {info.name} must be an object")
     try:
-        check_storable(arguments)
+        off_loop(check_storable, arguments)
     except NotStorable as error:
         raise NodeFailure("TOOL_ARGUMENTS", f"the arguments of {info.name} cannot be used: {error}") from error
     if problems := mismatches(arguments, dict(info.parameters), "arguments"):

@@ -4,6 +4,7 @@ Modules:
     encodings: The forms in which a secret can occur in a text, such as base64 or JSON.
     json_schema: Checks JSON Schemas of authors, and values against them.
     json_text: Parses JSON text: byte order marks, and whole numbers of 64 bits.
+    large_values: Checks and redacts large values outside of the event loop.
     redaction: Replaces the values of secrets in texts, JSON values, streams and log lines.
     schema_defaults: Completes a value by the defaults of its JSON Schema.
     secret_results: The results of expressions that name secrets, as redaction searches for them.

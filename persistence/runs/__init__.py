@@ -9,6 +9,7 @@ Modules:
     listing: Lists of runs, and the usual duration of a version's runs.
     map_items: `MapItemStore`, the finished items of `map` nodes.
     node_states: Reads node states and outputs, of the present and of any event.
+    queue_limit: The number of queued runs that a project may have.
     related: Pages of derived runs, forks and checkpoints.
     run: `Run`, `RunOptions` and `CommandResult`; reads runs by id.
     transition: Status changes in a transaction of the caller.

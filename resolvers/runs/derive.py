@@ -274,6 +274,7 @@ async def _accept(
         )
     check_options(options, version.spec)
     new = replace(admission.new_run(version, inputs), source=source, options=options)
+    await context.queue_limit.admit(context.database.pool, new.project_id)
     return await admission.accept(connection, context.caller, new, context.database.deadlines)
 
 

@@ -70,6 +70,7 @@ async def run_adhoc(context: Context, arguments: StartArguments) -> Run:
     check_use(context, project_id, content.spec)
 
     async def act(connection: AsyncConnection) -> CommandResult:
+        await context.queue_limit.admit(context.database.pool, project_id)
         version = await versions.ensure_adhoc(connection, context.caller, project_id, content)
         new = _new(arguments, version, start=True)
         return await admission.accept(connection, context.caller, new, context.database.deadlines)
@@ -92,6 +93,7 @@ async def execute_run(
     async def act(connection: AsyncConnection) -> CommandResult:
         version = checked_versions.get(run.version_id) or await versions.get(connection, context.caller, run.version_id)
         completed = complete_run_inputs(inputs, version) if replace_inputs else inputs
+        await context.queue_limit.admit(context.database.pool, run.project_id)
         new, deadlines = admission.new_run(version, completed), context.database.deadlines
         cancelled = await admission.admit(connection, context.caller, new, deadlines)
         executed = await commands.execute(connection, context.caller, run_id, completed, replace=replace_inputs)
@@ -153,6 +155,8 @@ async def _begin(context: Context, arguments: StartArguments, operation: str, *,
             await check_runnable(context, version.spec)
             checked_versions.add(version)
         new = _new(arguments, version, start=start)
+        if start:
+            await context.queue_limit.admit(context.database.pool, new.project_id)
         return await admission.accept(connection, context.caller, new, context.database.deadlines)
 
     return await run_idempotent(
@@ -161,6 +165,8 @@ async def _begin(context: Context, arguments: StartArguments, operation: str, *,
 
 
 async def _accept_alone(context: Context, new: NewRun) -> Run:
+    if new.start:
+        await context.queue_limit.admit(context.database.pool, new.project_id)
     result = await create.accept_directly(context.database.pool, context.caller, new)
     await publish_transitions(context, result.transitions)
     return result.run

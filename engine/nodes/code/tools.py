@@ -21,6 +21,7 @@ from engine.sdk.tool import ToolInfo
 from engine.states import LogLevel
 from engine.tools.catalog import Tools, unusable
 from engine.types import JSON
+from engine.values.large_values import off_loop
 from engine.values.storable import check_storable
 
 _WORD = re.compile(r"[^\W\d]\w*")
@@ -120,7 +121,7 @@ def _arguments(info: ToolInfo, positional: tuple[Any, ...], named: dict[str, Any
         raise NodeFailure("TOOL_ARGUMENTS", f"{info.name} got {twice[0]!r} twice")
     arguments |= named
     try:
-        check_storable(arguments)
+        off_loop(check_storable, arguments)
     except NotStorable as error:
         raise NodeFailure("TOOL_ARGUMENTS", f"{info.name} takes only JSON: {error}") from error
     return arguments

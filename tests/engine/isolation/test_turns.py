@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections import Counter
 from time import perf_counter
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from engine.isolation import suspension
 from engine.isolation.suspension import suspendable
 from engine.isolation.turns import FairQueue, Owner, QueueFull, working_for
 from tests.engine.node_runner import NodeHarness
+from tests.hostile.loop_lag import longest_block
 
 ENDLESS = "{% for i in range(90000) %}{{ range(100000) | sum }}{% endfor %}"
 CHEAP = "{% for i in range(2) %}{{ i }}{% endfor %}"
@@ -85,16 +85,6 @@ def test_nothing_is_lost_and_nobody_waits_for_more_than_one_item_of_each_other(s
                 assert all(other != owner for other, _ in waiting[:position]), "a caller's items stay in order"
                 taken.append(project)
     assert sum(queue.count(project) for project in "abc") == len(waiting)
-
-
-async def longest_block(work: Any) -> tuple[Any, float]:
-    """Await work. Returns its result and the longest time in which the event loop did nothing else."""
-    worst, task = 0.0, asyncio.ensure_future(work)
-    while not task.done():
-        started_at = perf_counter()
-        await asyncio.wait({task}, timeout=0.005)
-        worst = max(worst, perf_counter() - started_at)
-    return await task, worst
 
 
 async def heavy(template: str, project: str) -> str:

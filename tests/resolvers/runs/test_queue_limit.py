@@ -1,0 +1,80 @@
+"""The queued runs of a project are bounded, and nothing that was accepted is lost by it."""
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from engine.states import RunStatus
+from persistence.problems import ProblemCode, TooManyQueuedRuns
+from persistence.runs import queue_limit
+from persistence.runs.queue_limit import QueueLimit
+from persistence.runs.run import Run
+from persistence.workflows import drafts, workflows
+from resolvers.context import Context
+from resolvers.runs import start
+from resolvers.runs.start import StartArguments
+from tests.journal_worker import SPEC
+
+
+async def new_workflow(context: Context, project: str) -> StartArguments:
+    async with context.database.begin() as connection:
+        content = drafts.Content(SPEC, "queue limit")
+        workflow = await workflows.create(
+            connection, context.caller, project, name="Many", description="", content=content
+        )
+    return StartArguments(workflow_id=workflow.id)
+
+
+async def queued(context: Context) -> int:
+    count: int = await context.database.pool.fetchval("SELECT count(*) FROM runs WHERE status = 'QUEUED'")
+    return count
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+async def test_of_many_simultaneous_calls_as_many_are_accepted_as_the_queue_has_places(
+    context: Context, project: str, monkeypatch: pytest.MonkeyPatch, is_cached: bool
+) -> None:
+    monkeypatch.setattr(queue_limit, "REFRESH_S", 60.0)
+    arguments = await new_workflow(context, project)
+    first = await start.run_workflow(context, arguments) if is_cached else None
+    context.queue_limit = QueueLimit(4)
+    answers = await asyncio.gather(*(start.run_workflow(context, arguments) for _ in range(20)), return_exceptions=True)
+    expected = 3 if is_cached else 4
+    assert Counter(type(answer) for answer in answers) == {Run: expected, TooManyQueuedRuns: 20 - expected}
+    assert await queued(context) == 4
+    [refusal, *_] = [answer for answer in answers if isinstance(answer, TooManyQueuedRuns)]
+    assert refusal.code is ProblemCode.LIMIT and "TREADLE_PROJECT_QUEUE_LIMIT" in refusal.detail
+    monkeypatch.setattr(queue_limit, "REFRESH_S", 0.0)
+    accepted = first or next(answer for answer in answers if isinstance(answer, Run))
+    await context.database.pool.execute("UPDATE runs SET status = 'CANCELLED' WHERE id = $1", accepted.id)
+    assert (await start.run_workflow(context, arguments)).status is RunStatus.QUEUED
+    with pytest.raises(TooManyQueuedRuns):
+        await start.run_workflow(context, arguments)
+
+
+async def test_a_repeat_returns_its_run_although_the_queue_is_full(context: Context, project: str) -> None:
+    arguments = replace(await new_workflow(context, project), idempotency_key="once")
+    context.queue_limit = QueueLimit(1)
+    runs = await asyncio.gather(*(start.run_workflow(context, arguments) for _ in range(5)))
+    assert len({run.id for run in runs}) == 1
+    with pytest.raises(TooManyQueuedRuns):
+        await start.run_workflow(context, replace(arguments, idempotency_key="twice"))
+
+
+async def test_a_pending_run_stays_pending_until_the_queue_has_a_place(
+    context: Context, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_limit, "REFRESH_S", 0.0)
+    arguments, context.queue_limit = await new_workflow(context, project), QueueLimit(1)
+    blocking, pending = await start.run_workflow(context, arguments), await start.create_run(context, arguments)
+
+    async def execute() -> Run:
+        return await start.execute_run(context, pending.id, {}, replace_inputs=False, idempotency_key=None)
+
+    with pytest.raises(TooManyQueuedRuns):
+        await execute()
+    assert await queued(context) == 1
+    await context.database.pool.execute("UPDATE runs SET status = 'CANCELLED' WHERE id = $1", blocking.id)
+    assert (await execute()).status is RunStatus.QUEUED
