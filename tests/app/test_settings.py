@@ -9,7 +9,7 @@ from app.settings import Settings, load_settings, unknown_variables
 from tests.paths import ROOT
 
 OPERATIONS = ROOT / "docs" / "operations.md"
-DEFAULTS = {"sandbox_processes": "cores, at most 4"}
+DEFAULTS = {"sandbox_processes": "cores, 2 to 4"}
 """Documented defaults of settings whose default depends on the machine."""
 
 

@@ -1,7 +1,8 @@
 """Large outputs and inputs with secrets are checked and redacted outside of the event loop."""
 
 import asyncio
-from time import process_time
+import gc
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -32,11 +33,16 @@ async def test_a_large_value_never_blocks_the_event_loop(value: Any) -> None:
         off_loop(check_storable, value)
         return off_loop(redactor.redact_value, value)
 
-    started_at = process_time()
-    redacted, blocked_s = await longest_block(suspension.call(check_and_redact))
-    work_s = process_time() - started_at
-    assert blocked_s < max(0.1, work_s / 3)
-    assert redacted == redactor.redact_value(value)
+    gc.freeze()  # The test holds more objects than a worker, and a collection stops every thread.
+    try:
+        started_at = perf_counter()
+        expected = check_and_redact()
+        direct_s = perf_counter() - started_at
+        redacted, blocked_s = await longest_block(suspension.call(check_and_redact))
+    finally:
+        gc.unfreeze()
+    assert blocked_s < max(0.25, direct_s / 2)
+    assert redacted == expected
 
 
 @pytest.mark.parametrize(
