@@ -7,6 +7,7 @@ Modules:
     large_values: Checks and redacts large values outside of the event loop.
     redaction: Replaces the values of secrets in texts, JSON values, streams and log lines.
     schema_defaults: Completes a value by the defaults of its JSON Schema.
+    schema_messages: Own sentences for the violations of JSON Schemas.
     secret_results: The results of expressions that name secrets, as redaction searches for them.
     storable: Checks that a value is JSON that Postgres and every client can hold.
     timestamps: Parses, formats and shifts timestamps (RFC 3339).

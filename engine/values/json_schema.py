@@ -20,6 +20,7 @@ from engine.isolation import client
 from engine.problems import FieldProblem, join_path
 from engine.types import JSON
 from engine.values.schema_defaults import DefaultsTooLarge, with_defaults
+from engine.values.schema_messages import sentence, unusable
 from engine.values.storable import check_storable
 
 MAX_PROBLEMS = 100
@@ -141,9 +142,9 @@ def schema_violations(schema: JSON) -> list[Violation]:
     try:
         _compile(schema)
     except ValidationError as error:
-        return [_violation(error)]
+        return [(list(error.instance_path), str(error.kind.name), unusable(error))]
     except (ReferencingError, RecursionError, ValueError) as error:
-        return [([], "$ref", str(error)[:MAX_MESSAGE])]
+        return [([], "$ref", unusable(error))]
     return []
 
 
@@ -156,19 +157,23 @@ def _find_violations(value: JSON, schema_bytes: bytes) -> list[Violation]:
     try:
         validator = _validator(schema_bytes)
     except (ValidationError, ReferencingError, RecursionError, ValueError) as error:
-        return [([], "SCHEMA", f"the schema cannot be used: {error}"[:MAX_MESSAGE])]
+        return [([], "SCHEMA", f"cannot be checked: the schema {unusable(error)}")]
     if validator.is_valid(value):
         return []
     if len(orjson.dumps(value)) > MAX_FULL_REPORT:
         return [_first_violation(validator, value)]
-    return [_violation(error) for error, _ in zip(validator.iter_errors(value), range(MAX_PROBLEMS), strict=False)]
+    found = {
+        _violation(error): None for error, _ in zip(validator.iter_errors(value), range(MAX_PROBLEMS), strict=False)
+    }
+    return [(list(path), keyword, message) for path, keyword, message in found]  # some are found more than once
 
 
 def _first_violation(validator: Draft202012Validator, value: JSON) -> Violation:
     try:
         validator.validate(value)
     except ValidationError as error:
-        return _violation(error)
+        path, keyword, message = _violation(error)
+        return list(path), keyword, message
     raise AssertionError("the validator found the value invalid and then valid")
 
 
@@ -182,8 +187,8 @@ def _compile(schema: Any) -> Draft202012Validator:
     return Draft202012Validator(schema, pattern_options=patterns, offline=True)
 
 
-def _violation(error: ValidationError) -> Violation:
-    return list(error.instance_path), str(error.kind.name), error.message[:MAX_MESSAGE]
+def _violation(error: ValidationError) -> tuple[tuple[str | int, ...], str, str]:
+    return tuple(error.instance_path), str(error.kind.name), sentence(error)[:MAX_MESSAGE]
 
 
 def _dump(schema: JSON) -> bytes:

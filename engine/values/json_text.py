@@ -44,7 +44,15 @@ def parse_json(text: str | bytes) -> JSON:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise NotJson(f"is no JSON ({error})") from error
+        raise NotJson(f"is no JSON ({_fault(error)})") from error
+
+
+def _fault(error: orjson.JSONDecodeError) -> str:
+    if error.msg.startswith("unexpected end"):
+        return "it ends too early"
+    if not error.doc:
+        return "it is empty"
+    return f"what is at line {error.lineno}, column {error.colno} is not expected there"
 
 
 def without_mark(text: str | bytes) -> str:

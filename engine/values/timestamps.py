@@ -56,7 +56,7 @@ def datetime_shift(moment: JSON, days: float = 0, hours: float = 0, minutes: flo
     try:
         return format_timestamp(start + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds))
     except (OverflowError, ValueError) as error:
-        raise ValueError(f"the result is out of range: {error}") from error
+        raise ValueError("the result is out of range: before the year 1 or after the year 9999") from error
 
 
 def datetime_difference(start: JSON, end: JSON) -> dict[str, float]:
@@ -73,4 +73,5 @@ def datetime_format(moment: JSON, format: str, timezone: str = "UTC") -> str:
     try:
         return timestamp.astimezone(zone).strftime(format)
     except (OverflowError, ValueError) as error:
-        raise ValueError(f"the timestamp cannot be formatted: {error}") from error
+        message = "the timestamp cannot be formatted: it is out of range in this time zone, or the format is not valid"
+        raise ValueError(message) from error

@@ -124,3 +124,48 @@ def test_every_mismatch_of_an_input_is_reported_with_its_path() -> None:
     schema = {"type": "object", "required": ["name"], "properties": {"age": {"type": "integer"}}}
     fields = {problem.field for problem in check_inputs({"age": "old"}, schema)}
     assert fields == {"inputs", "inputs.age"}
+
+
+VIOLATIONS: list[tuple[Any, Any, str]] = [
+    ({"type": ["number", "null"]}, "x", "must be null or a number"),
+    ({"required": ["a"]}, {}, "must have the member 'a'"),
+    ({"enum": [1, "b"]}, 3, 'must be one of 1, "b"'),
+    ({"const": 1}, 3, "must be 1"),
+    ({"minimum": 1}, 0, "must be at least 1"),
+    ({"exclusiveMaximum": 1.5}, 2, "must be less than 1.5"),
+    ({"multipleOf": 3}, 2, "must be a multiple of 3"),
+    ({"minLength": 1}, "", "must have at least 1 character"),
+    ({"maxItems": 1}, [1, 2], "must have at most 1 item"),
+    ({"maxProperties": 0}, {"a": 1}, "must have at most 0 members"),
+    ({"uniqueItems": True}, [1, 1], "has an item twice"),
+    ({"contains": {"type": "string"}}, [1], "has no item that matches `contains`"),
+    ({"contains": {}, "maxContains": 1}, [1, 2], "has too many items that match `contains`"),
+    ({"additionalProperties": False, "properties": {"b": {}}}, {"a": 1, "c": 2}, "must not have the members 'a', 'c'"),
+    ({"additionalProperties": False}, {"a": 1, "c": 2}, "must not have any members"),
+    ({"unevaluatedProperties": False}, {"a": 1}, "must not have the members 'a'"),
+    ({"unevaluatedItems": False}, [1], "has items that are not allowed"),
+    ({"items": False}, [2], "is not allowed here"),
+    ({"propertyNames": {"maxLength": 1}}, {"ab": 1}, "a wrong name, which must have at most 1 character"),
+    ({"pattern": "^x"}, "a", "must match the pattern '^x'"),
+    ({"not": {"type": "string"}}, "a", "must not match the schema in `not`"),
+    (
+        {"oneOf": [{"type": "string"}, {"minimum": 3}]},
+        1,
+        "none of the alternatives: must be a text; must be at least 3",
+    ),
+    ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, 1, "matches more than one of the alternatives of `oneOf`"),
+    ({"anyOf": [{"type": "string"}, {"type": "null"}]}, 1, "none of the alternatives: must be a text; must be null"),
+    ({"$ref": "#/nope"}, 1, "has a `$ref` to '/nope', which the schema does not have"),
+    ({"pattern": "("}, "a", "check its brackets, and make its counts smaller"),
+]
+
+
+@pytest.mark.parametrize(("schema", "value", "message"), VIOLATIONS)
+def test_a_violation_is_a_sentence_of_our_own(schema: Any, value: Any, message: str) -> None:
+    [problem] = mismatches(value, schema, "inputs")
+    assert problem.message.endswith(message)
+
+
+def test_a_violation_is_reported_once() -> None:
+    [problem] = check_schema({"items": 5}, "inputs")
+    assert (problem.field, problem.message) == ("inputs.items", "must be true or false or an object")
