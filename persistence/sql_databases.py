@@ -21,6 +21,7 @@ from engine.sdk.tool import ToolFailed
 from engine.types import JSON
 from engine.values.json_text import NotJson, parse_json
 from persistence.db.database import dsn
+from persistence.db.sql_messages import sql_message
 
 CONNECTIONS = 4
 """Most connections to one database from one process."""
@@ -206,7 +207,7 @@ async def _prepare(connection: Connection, query: str, limit: int) -> PreparedSt
 
 
 def _message_of(error: Exception) -> str:
-    return (str(error) or type(error).__name__)[:1000]
+    return str(error) if isinstance(error, CatalogError) else sql_message(error)
 
 
 def _reason_of(error: Exception, config: SqlDatabase) -> str:

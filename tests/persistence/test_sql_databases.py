@@ -96,11 +96,24 @@ async def test_rows_are_limited_and_the_result_says_so(tools: Tools) -> None:
     assert (await failure(tools, "SELECT 1", limit=6)).code == "TOOL_ARGUMENTS"
 
 
+BAD_PARAMETER = "'two' is not valid for the type of its column or parameter"
 BAD_QUERIES = [
+    ("SELECT * FROM nope.orders", "TOOL_FAILED", "the table 'nope.orders' does not exist"),
+    ("SELECT a.id FROM orders a JOIN orders b ON id = 1", "TOOL_FAILED", "the column 'id' exists in more than one"),
+    ("SELECT nope(1)", "TOOL_FAILED", "does not exist for these types"),
+    ("SELECT id FROM orders GROUP BY paid", "TOOL_FAILED", "must be in GROUP BY"),
+    ("SELECT 'x'::nope", "TOOL_FAILED", "'nope' does not exist"),
+    ("SELECT 'soon'::timestamptz", "TOOL_FAILED", "'soon' is no date or time"),
+    ("SELECT 99999999999::int", "TOOL_FAILED", "out of the range of its type"),
+    ("SELECT FROM WHERE", "TOOL_FAILED", "syntax error at or near 'WHERE'"),
     ("DELETE FROM orders", "TOOL_FAILED", "must be one SELECT"),
-    ("WITH gone AS (DELETE FROM orders RETURNING *) SELECT * FROM gone", "TOOL_FAILED", "must be at the top level"),
-    ("SELECT sly()", "TOOL_FAILED", "read-only transaction"),
-    ("SELECT nextval('counter')", "TOOL_FAILED", "read-only transaction"),
+    (
+        "WITH gone AS (DELETE FROM orders RETURNING *) SELECT * FROM gone",
+        "TOOL_FAILED",
+        "without commands that change data",
+    ),
+    ("SELECT sly()", "TOOL_FAILED", "only reading is allowed"),
+    ("SELECT nextval('counter')", "TOOL_FAILED", "only reading is allowed"),
     ("SELECT set_config('transaction_read_only', 'off', false)", "TOOL_FAILED", "transaction"),
     ("SELECT 1) AS a; DROP TABLE orders; SELECT * FROM (SELECT 1", "TOOL_FAILED", "syntax error"),
     (
@@ -109,11 +122,11 @@ BAD_QUERIES = [
         "syntax error",
     ),
     ("SELECT * INTO stolen FROM orders", "TOOL_FAILED", ""),
-    ("SELECT 1; SELECT 2", "TOOL_FAILED", "multiple commands"),
+    ("SELECT 1; SELECT 2", "TOOL_FAILED", "write one SELECT"),
     ("COPY orders TO PROGRAM 'cat'", "TOOL_FAILED", "must be one SELECT"),
-    ("SELECT nope FROM orders", "TOOL_FAILED", 'column "nope" does not exist'),
+    ("SELECT nope FROM orders", "TOOL_FAILED", "the column 'nope' does not exist"),
     ("SELECT 1 / 0", "TOOL_FAILED", "division by zero"),
-    ("SELECT $1::int", "TOOL_FAILED", "expects 1 argument"),
+    ("SELECT $1::int", "TOOL_FAILED", "one value for each of $1"),
     ("", "TOOL_FAILED", "must be one SELECT"),
     ("SELECT pg_sleep(60)", "TIMEOUT", "within 1 s"),
     ("SELECT repeat('x', 300000) AS big", "TOOL_FAILED", "larger than 256 KiB"),
@@ -138,7 +151,7 @@ async def test_a_large_result_is_refused_before_it_fills_the_memory(database_url
 
 async def test_a_parameter_of_the_wrong_type_is_a_clear_error(tools: Tools) -> None:
     failed = await failure(tools, "SELECT id FROM orders WHERE id = $1", "two")
-    assert (failed.code, 'invalid input syntax for type integer: "two"' in failed.message) == ("TOOL_FAILED", True)
+    assert (failed.code, BAD_PARAMETER in failed.message) == ("TOOL_FAILED", True)
 
 
 async def test_the_catalog_decides_who_may_query(
