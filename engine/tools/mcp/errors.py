@@ -10,10 +10,15 @@ from pydantic import ValidationError
 from engine.connection_faults import connection_fault
 from engine.invalid_values import sentences
 
+_PROTOCOL = "it does not follow the protocol"
 METHOD_NOT_FOUND = -32601
 """The code of JSON-RPC 2.0 for an unknown method."""
 PERMANENT_CODES = (-32700, -32600, METHOD_NOT_FOUND, -32602)
 """The codes of JSON-RPC 2.0 for a request that is wrong. The same request fails again."""
+
+
+class ExplainedFault(Exception):
+    """An exception of a connection whose message is our own."""
 
 
 class SessionLost(Exception):
@@ -67,4 +72,27 @@ def _message(fault: BaseException) -> str:
         return f"it is not a message of the protocol ({sentences(fault)})"
     if isinstance(status := getattr(getattr(fault, "response", None), "status_code", None), int):
         return f"it answered {status}"
-    return connection_fault(fault) or str(fault) or type(fault).__name__
+    if isinstance(fault, ExplainedFault):
+        return str(fault)
+    from mcp import McpError
+
+    if isinstance(fault, McpError):
+        return f"it says: {fault.error.message}"  # the words of the server
+    return connection_fault(fault) or _known_fault(str(fault)) or _PROTOCOL
+
+
+def _known_fault(text: str) -> str | None:
+    if text.startswith("Unsupported protocol version"):
+        return "it speaks a version of the protocol that is not supported"
+    if text.startswith("Unexpected content type"):
+        return f"its response has the content type {text.partition(':')[2].strip()[:80]!r}"
+    return None
+
+
+def result_fault(fault: RuntimeError) -> str:
+    """Return why the library refuses the result of a tool that has an output schema."""
+    if "did not return structured content" in str(fault):
+        return "its result has no structured content, although the tool has an output schema"
+    if str(fault).startswith("Invalid structured content"):
+        return "its result does not match the output schema of the tool"
+    return "the output schema of the tool cannot be used"

@@ -13,7 +13,7 @@ from engine.catalog_file import McpServer
 from engine.errors import NodeFailure
 from engine.sdk.node import NodeContext
 from engine.sdk.tool import Tool, ToolFailed, ToolInfo
-from engine.tools.mcp.errors import PERMANENT_CODES, NotListed, SessionLost
+from engine.tools.mcp.errors import PERMANENT_CODES, NotListed, SessionLost, result_fault
 from engine.tools.mcp.listing import Listing
 from engine.tools.mcp.session import McpRequest, Session
 from engine.types import JSON
@@ -168,8 +168,11 @@ class McpTool:
         except SessionLost as lost:
             message = f"the MCP server {self._server.name!r} was lost during the call of {self._name!r}: {lost.reason}"
             raise NodeFailure("TOOL_FAILED", message, retryable=True) from lost
+        except RuntimeError as fault:  # the library checks the result
+            raise ToolFailed(result_fault(fault)) from fault
         except McpError as refused:
-            raise ToolFailed(refused.error.message, retryable=refused.error.code not in PERMANENT_CODES) from refused
+            message = f"the server refuses the call: {refused.error.message}"
+            raise ToolFailed(message, retryable=refused.error.code not in PERMANENT_CODES) from refused
         return _content(result)
 
 

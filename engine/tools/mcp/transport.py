@@ -13,6 +13,7 @@ import mcp.client.stdio
 from langchain_mcp_adapters.sessions import Connection, McpHttpClientFactory
 
 from engine.catalog_file import McpServer, expand_variables
+from engine.tools.mcp.errors import ExplainedFault
 
 MAX_MESSAGE = 16 * 1024 * 1024
 """Bytes of one message, twice the size of an output."""
@@ -20,12 +21,16 @@ LATE_S = 5.0
 """Seconds after the time limit of a call for which its response is still read."""
 
 
-class LateResponse(httpx.RemoteProtocolError):
+class LateResponse(ExplainedFault, httpx.RemoteProtocolError):
     """The response arrives after the time limit of its call."""
 
 
-class UnusableResponse(httpx.RemoteProtocolError):
+class UnusableResponse(ExplainedFault, httpx.RemoteProtocolError):
     """The response breaks one of our limits. The message is for the author of the call."""
+
+
+class LongMessage(ExplainedFault, ValueError):
+    """A message on standard output is longer than MAX_MESSAGE."""
 
 
 class _BoundedLines(anyio.streams.text.TextReceiveStream):
@@ -38,7 +43,7 @@ class _BoundedLines(anyio.streams.text.TextReceiveStream):
         end = text.rfind("\n")
         self._length = self._length + len(text) if end < 0 else len(text) - end - 1
         if self._length > MAX_MESSAGE:
-            raise ValueError(f"a message is longer than {MAX_MESSAGE >> 20} MiB")
+            raise LongMessage(f"a message is longer than {MAX_MESSAGE >> 20} MiB")
         return text
 
 

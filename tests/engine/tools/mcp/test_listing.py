@@ -44,7 +44,7 @@ async def run(sandbox: AsyncMonty, tools: Tools, *lines: str, **config: Any) -> 
 @pytest.mark.parametrize(
     ("behaviour", "message"),
     [
-        ("refuses", "the MCP server 'peer' cannot be used: it does not list its tools: no list today"),
+        ("refuses", "the MCP server 'peer' cannot be used: it does not list its tools: it says: no list today"),
         ("nonsense", "the MCP server 'peer' cannot be used: it does not list its tools: it is not a message of the"),
         ("silent", "the MCP server 'peer' cannot be used: it does not list its tools: no answer"),
     ],

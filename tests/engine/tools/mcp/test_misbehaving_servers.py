@@ -47,7 +47,7 @@ async def failed(tools: Tools, tool: str) -> NodeFailure:
         ("other-json", "TOOL_FAILED", UNPARSED + "it is not a message of the protocol (`"),
         ("short-event", "TOOL_FAILED", UNPARSED + "the response ended too early, or is not HTTP"),
         ("broken-event", "TOOL_FAILED", UNPARSED + "it is not a message of the protocol (is no JSON"),
-        ("unheard-of", "TOOL_FAILED", UNPARSED + "Unexpected content type: text/plain"),
+        ("unheard-of", "TOOL_FAILED", UNPARSED + "its response has the content type 'text/plain'"),
         ("closed", "TOOL_FAILED", LOST + "'closed': the response ended too early, or is not HTTP"),
         ("garbage", "TOOL_FAILED", LOST + "'garbage': the response ended too early, or is not HTTP"),
         ("refuse", "TOOL_FAILED", LOST + "'refuse': it answered 500"),
