@@ -14,7 +14,7 @@ import structlog
 from langchain_core import exceptions as known
 
 from engine.chat_models.base import ChatModel
-from engine.chat_models.http_client import NoAnswer
+from engine.chat_models.http_client import NoAnswer, RefusedResponse
 from engine.connection_faults import connection_fault
 from engine.errors import RETRY_AFTER, NodeFailure
 from engine.types import JSON
@@ -124,8 +124,9 @@ def _is_filter(fault: Exception, status: int | None, reason: str) -> bool:
 
 def _disconnected(fault: Exception, reason: str) -> tuple[str, str, bool]:
     causes = list(_causes(fault))
+    refused = next((str(cause) for cause in causes if isinstance(cause, RefusedResponse)), None)
     own_text = next((text for cause in reversed(causes) if (text := connection_fault(cause))), None)
-    cause_text = own_text or next((str(cause) for cause in reversed(causes) if str(cause)), reason)[:EXCERPT]
+    cause_text = refused or own_text or reason
     if any(type(cause).__name__ in ("ConnectError", "ProxyError", "UnsupportedProtocol") for cause in causes):
         return "MODEL_UNAVAILABLE", f"cannot be reached: {cause_text}", True
     return "MODEL_STREAM", f"lost the connection in the middle of its answer: {cause_text}", True
@@ -137,10 +138,10 @@ def _unexpected(fault: Exception, reason: str) -> tuple[str, str, bool]:
     if _NO_CHUNKS in str(fault):
         return "MODEL_STREAM", "sent a response that cannot be parsed: it is empty", True
     if isinstance(fault, _BROKEN):
-        return "MODEL_STREAM", f"sent a response that cannot be parsed ({type(fault).__name__}: {reason})", True
+        return "MODEL_STREAM", "sent a response that cannot be parsed: it is not in the form of the provider", True
     if getattr(fault, "body", None):
         return "MODEL_STREAM", f"reports an error: {reason}", True
-    return "MODEL_STREAM", f"failed while it answered: {type(fault).__name__}: {reason}", True
+    return "MODEL_STREAM", f"failed while it answered: {reason}", True
 
 
 def _causes(fault: BaseException) -> Any:
@@ -154,10 +155,20 @@ def _causes(fault: BaseException) -> Any:
 
 def _provider_message(fault: Exception, model: ChatModel) -> str:
     """Return the message of the provider on one line, with the key masked."""
-    text = " ".join((_message_in(getattr(fault, "body", None)) or str(fault)).split())
+    text = " ".join((_message_in(getattr(fault, "body", None)) or _own_reason(fault)).split())
     if model.hidden:
         text = Redactor([model.hidden]).redact_text(text)
     return text[:EXCERPT] or type(fault).__name__
+
+
+def _own_reason(fault: Exception) -> str:
+    """Return the reason where the provider gives none. The words of a library are in the log only."""
+    if isinstance(fault, NoAnswer | RefusedResponse) or _status(fault) is not None:
+        return str(fault)  # what the endpoint has answered, or our own message
+    if (reason := connection_fault(fault)) is not None:
+        return reason
+    log.info("model.fault", fault=type(fault).__name__, message=str(fault)[:EXCERPT])
+    return "the endpoint gives no reason; the log of the worker has more"
 
 
 def _message_in(body: Any) -> str | None:

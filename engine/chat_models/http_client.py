@@ -145,7 +145,7 @@ def _check_count(values: list[JSON]) -> None:
             count += 1
             values += value.values() if isinstance(value, dict) else value
         if count > MAX_OBJECTS or len(values) > 100 * MAX_OBJECTS:
-            raise httpx2.RemoteProtocolError(f"an event is larger than {MAX_OBJECTS:,} objects")
+            raise RefusedResponse(f"an event is larger than {MAX_OBJECTS:,} objects")
 
 
 async def _whole_answer(head: bytearray, rest: AsyncIterator[bytes]) -> bytes:

@@ -49,11 +49,12 @@ def failure(
     if isinstance(error, MontyCrashedError):
         if error.timed_out:
             return timeout_failure(limits)
-        return NodeFailure("SANDBOX", f"the sandbox process died: {error}", retryable=True)
+        return NodeFailure("SANDBOX", "the sandbox process died: try again with `retry`", retryable=True)
     if isinstance(error, MontyConversionError):
-        return NodeFailure("OUTPUT", f"a value cannot be passed into or out of the sandbox: {error}")
+        message = "a value cannot be passed into or out of the sandbox: return texts, numbers, lists and dicts"
+        return NodeFailure("OUTPUT", message)
     if not isinstance(error, MontyRuntimeError | MontySyntaxError):
-        return NodeFailure("SANDBOX", str(error), retryable=True)
+        return NodeFailure("SANDBOX", "the sandbox failed: try again with `retry`", retryable=True)
     raised, text = error.exception(), str(error)
     if isinstance(raised, TimeoutError) and "limit exceeded" in text:
         return timeout_failure(limits)

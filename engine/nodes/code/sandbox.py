@@ -59,7 +59,8 @@ async def run_code(code: str, arguments: dict[str, JSON], limits: SandboxLimits,
     except TimeoutError as error:
         raise timeout_failure(limits) from error
     except (ValueError, OverflowError, RecursionError) as error:
-        raise NodeFailure("OUTPUT", f"the value that `process` returned cannot leave the sandbox: {error}") from error
+        message = "the value that `process` returned cannot leave the sandbox: it is too large or nested too deeply"
+        raise NodeFailure("OUTPUT", message) from error
     finally:
         printer.close()
 
