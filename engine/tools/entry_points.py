@@ -48,7 +48,7 @@ class PythonTool:
             # A LangChain tool does not say whether its failure may pass.
             raise ToolFailed(str(failed), retryable=True) from failed
         except PydanticSerializationError as error:
-            raise ToolFailed(f"it returned a value that is no JSON: {error}") from error
+            raise ToolFailed("it returned a value that is no JSON") from error
 
 
 def _parameters(tool: BaseTool) -> dict[str, Any]:

@@ -61,7 +61,8 @@ def base64_decode(
     except UnicodeDecodeError as error:
         raise InvalidArguments("the decoded bytes are no UTF-8 text") from error
     except ValueError as error:
-        raise InvalidArguments(f"this is no base64: {error}") from error
+        message = "this is no base64: it has a character that base64 does not have, or a part is missing"
+        raise InvalidArguments(message) from error
 
 
 def datetime_now(*, timezone: Zone = "UTC") -> JSON:

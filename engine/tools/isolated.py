@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from engine.tools.argument_messages import pattern_message, query_message, replacement_message
 from engine.types import JSON
 from engine.values.storable import INT_MAX, INT_MIN
 
@@ -42,8 +43,10 @@ def json_query(
 
     try:
         return jmespath.search(expression, data)
-    except (jmespath.exceptions.JMESPathError, ValueError) as error:
-        raise InvalidArguments(" ".join(str(error).split())) from error
+    except RecursionError:
+        raise
+    except Exception as error:  # its functions raise TypeError and others for values that do not fit
+        raise InvalidArguments(query_message(error, expression)) from error
 
 
 def regex_find(
@@ -75,8 +78,8 @@ def regex_replace(
 
     try:
         return _pattern(pattern).sub(replacement, text)
-    except (re2.error, IndexError) as error:
-        raise InvalidArguments(f"the replacement is not valid: {_message(error)}") from error
+    except (re2.error, IndexError, UnicodeError) as error:
+        raise InvalidArguments(replacement_message(replacement)) from error
 
 
 def _pattern(pattern: str) -> Any:
@@ -87,12 +90,7 @@ def _pattern(pattern: str) -> Any:
     try:
         return re2.compile(pattern, options)
     except re2.error as error:
-        raise InvalidArguments(f"the pattern is not valid: {_message(error)}") from error
-
-
-def _message(error: Exception) -> str:
-    message = error.args[0] if error.args else ""
-    return message.decode("utf-8", "replace") if isinstance(message, bytes) else str(message)
+        raise InvalidArguments(pattern_message(error)) from error
 
 
 def csv_parse(
@@ -106,7 +104,7 @@ def csv_parse(
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error as error:
-        raise InvalidArguments(f"this is no CSV: {error}") from error
+        raise InvalidArguments("this is no CSV: a quote is not closed, or text follows a closing quote") from error
     rows = [row for row in rows if row]
     if not header or not rows:
         return rows
