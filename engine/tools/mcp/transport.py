@@ -5,6 +5,7 @@ reported at once; the library would let its call wait.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import anyio.streams.text
@@ -17,6 +18,9 @@ from engine.tools.mcp.errors import ExplainedFault
 
 MAX_MESSAGE = 16 * 1024 * 1024
 """Bytes of one message, twice the size of an output."""
+MAX_VALUES = 200_000
+"""Values of one message. To parse them takes about 50 ms."""
+_ESCAPE = re.compile(r"\\.", re.DOTALL)
 LATE_S = 5.0
 """Seconds after the time limit of a call for which its response is still read."""
 
@@ -30,20 +34,59 @@ class UnusableResponse(ExplainedFault, httpx.RemoteProtocolError):
 
 
 class LongMessage(ExplainedFault, ValueError):
-    """A message on standard output is longer than MAX_MESSAGE."""
+    """A message on standard output is longer than MAX_MESSAGE, or has more than MAX_VALUES values."""
+
+
+class MessageSize:
+    """Counts the size of a message that arrives in pieces.
+
+    The library parses a message in one step, which no timeout interrupts: 16 MiB of short numbers
+    take seconds, and 16 MiB of text take a fraction of one. So the number of values counts as well.
+    """
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a message."""
+        self._length = self._values = 0
+        self._is_in_text = self._is_escaped = False
+
+    def add(self, piece: str) -> str | None:
+        """Count a piece. Returns why the message is too large, or None."""
+        self._length += len(piece)
+        if self._length > MAX_MESSAGE:
+            return f"a message is longer than {MAX_MESSAGE >> 20} MiB"
+        if not piece:
+            return None
+        if self._is_escaped:
+            piece = piece[1:]
+        piece = _ESCAPE.sub("", piece)
+        self._is_escaped = piece.endswith("\\")
+        parts = piece.split('"')
+        outside = "".join(parts[int(self._is_in_text) :: 2])
+        self._is_in_text ^= len(parts) % 2 == 0
+        self._values += outside.count(",") + outside.count("[") + outside.count("{")
+        if self._values > MAX_VALUES:
+            return f"a message has more than {MAX_VALUES:,} values"
+        return None
 
 
 class _BoundedLines(anyio.streams.text.TextReceiveStream):
     """The standard output of a server, with a maximum length of a line; a line is a message."""
 
-    _length = 0
+    _size: MessageSize | None = None
 
     async def receive(self) -> str:
         text = await super().receive()
-        end = text.rfind("\n")
-        self._length = self._length + len(text) if end < 0 else len(text) - end - 1
-        if self._length > MAX_MESSAGE:
-            raise LongMessage(f"a message is longer than {MAX_MESSAGE >> 20} MiB")
+        size = self._size = self._size or MessageSize()
+        first, *others = text.split("\n")
+        problem = size.add(first)
+        for line in others:
+            size.restart()
+            problem = problem or size.add(line)
+        if problem is not None:
+            raise LongMessage(problem)
         return text
 
 
@@ -60,13 +103,14 @@ class _BoundedBody(httpx.AsyncByteStream):
         self._is_events = response.headers.get("content-type", "").lower().startswith("text/event-stream")
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        size, now = 0, asyncio.get_running_loop().time
+        size, now = MessageSize(), asyncio.get_running_loop().time
         try:
             async for data in self._stream:
                 ended = self._is_events and (b"\n\n" in data or b"\r\n\r\n" in data)
-                size = len(data) if ended else size + len(data)
-                if size > MAX_MESSAGE:
-                    raise UnusableResponse(f"a message is longer than {MAX_MESSAGE >> 20} MiB")
+                if ended:
+                    size.restart()
+                if (problem := size.add(data.decode("latin-1"))) is not None:
+                    raise UnusableResponse(problem)
                 if now() > self._until:
                     raise LateResponse("the call has ended")
                 yield data
