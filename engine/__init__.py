@@ -17,6 +17,7 @@ Packages, from the lowest layer to the highest:
     runtime: Executes one run: schedules nodes, makes attempts, commits results.
     validation: Finds every problem of a spec before it runs.
     nodes: The built-in node types, and the registry of all node types.
+    triggers: The built-in trigger kinds, and the registry of all kinds.
     fork: Changes the state of a run for a fork, a retry or a rewind.
 
 Modules:

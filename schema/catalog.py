@@ -71,8 +71,8 @@ class Template:
     )
 
 
-@strawberry.type
-class TriggerKind:
+@strawberry.type(name="TriggerKind")
+class TriggerKindType:
     name: str
     title: str
     description: str
@@ -115,7 +115,7 @@ class CatalogQueries:
     def templates(info: Info) -> list[WorkflowTemplate]:
         return catalog.templates(info.context)
 
-    @strawberry.field(graphql_type=list[TriggerKind])
+    @strawberry.field(graphql_type=list[TriggerKindType])
     @staticmethod
     def trigger_kinds() -> list[catalog.TriggerKindView]:
         return list(catalog.TRIGGER_KINDS)

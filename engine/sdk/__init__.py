@@ -7,4 +7,5 @@ Modules:
     plugins: Explains why the package of an entry point could not be loaded.
     resources: Protocols of the resources that need a database.
     tool: The protocol of a tool.
+    trigger: TriggerKind and the base of its config model.
 """

@@ -1,0 +1,62 @@
+"""The API for authors of trigger kinds: TriggerKind and the base of its config model.
+
+Packages add kinds by the entry point `treadle.triggers`. The built-in kinds use the same classes.
+This module stores nothing.
+"""
+
+from datetime import datetime
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from engine.types import JSON
+
+
+class TriggerConfig(BaseModel):
+    """Base of the config models of trigger kinds. Unknown fields are an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+ConfigT = TypeVar("ConfigT", bound=TriggerConfig)
+
+
+class TriggerKind(Generic[ConfigT]):
+    """One kind of trigger.
+
+    A kind that fires by the clock overrides `next_time`; `event` makes the value that the templates
+    in the trigger's `inputs` see.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    description: ClassVar[str]
+    Config: ClassVar[type[TriggerConfig]]
+    event_schema: ClassVar[dict[str, Any]] = {"type": "object"}
+    """JSON Schema of `event`."""
+    example: ClassVar[dict[str, Any]] = {}
+    """A valid config."""
+
+    def next_time(self, config: ConfigT, after: datetime) -> datetime | None:
+        """Return the first planned time after a moment, in UTC; None if there is none.
+
+        Raises:
+            ValueError: The config can no longer be used, for example because its time zone does not
+                exist any more.
+        """
+        return None
+
+    def last_time(self, config: ConfigT, until: datetime) -> datetime | None:
+        """Return the last planned time that is not after `until`, in UTC; None if there is none.
+
+        Raises ValueError as `next_time` does.
+        """
+        return None
+
+    def delayed(self, config: ConfigT, trigger_id: str, planned: datetime) -> datetime:
+        """Return when the trigger fires for a planned time: the time itself, or later by jitter."""
+        return planned
+
+    def event(self, config: ConfigT, planned: datetime) -> dict[str, JSON]:
+        """Return the event of a planned time."""
+        return {}
