@@ -90,10 +90,12 @@ class NodeScheduler:
     async def run_node(self, node: PlanNode, signal: Signal) -> Sequence[Write]:
         """Run or start a node that is due; see GraphCallbacks.run_node.
 
-        At a breakpoint the node is sent to itself as `held`, and the run pauses before it.
+        At a breakpoint the node is sent to itself as `held`, and the run pauses before it. A step
+        begins where the run has paused, so it does not stop before the same nodes again.
         """
         round_ = signal.round_of(node)
-        if node.id in self.breakpoints and not signal.held:
+        is_passed = signal.held or (self.info.is_step and self.info.resumed_step >= 0)
+        if node.id in self.breakpoints and not is_passed:
             self.stop.request(StopReason.BREAK)
             return [(TASKS, Send(node.id, Signal(round_, held=True)))]
         return await suspendable(self._run_from(node, round_))

@@ -150,6 +150,23 @@ async def test_a_step_runs_one_superstep_with_its_launched_nodes_and_pauses_agai
     assert seen[-1] == [("h", 1), ("h", 2), ("h", 3), ("s", 1), ("w", 1), ("w", 2), ("w", 3), ("x", 1)]
 
 
+async def test_every_step_goes_on_at_a_node_with_a_breakpoint(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    run_id = await accept_spec(database, caller, project, LOOP, RunOptions(breakpoints=("h", "w")))
+    seen = []
+    async with ExecutorWorker(database, redis) as worker:
+        assert await execute(await worker.claim(run_id)) is RunStatus.PAUSED
+        for _ in range(20):
+            seen.append(sorted((await run_summary(database, run_id))[1]))
+            await resume(database, run_id, step=True)
+            if await execute(await worker.claim(run_id)) is RunStatus.COMPLETED:
+                break
+        seen.append(sorted((await run_summary(database, run_id))[1]))
+    assert all(len(after) - len(before) == 1 for before, after in pairwise(seen))
+    assert seen[-1] == [("h", 1), ("h", 2), ("h", 3), ("s", 1), ("w", 1), ("w", 2), ("w", 3), ("x", 1)]
+
+
 async def test_a_step_with_a_crash_at_any_commit_is_still_one_step(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
