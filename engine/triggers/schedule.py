@@ -153,9 +153,17 @@ def _check_cron(cron: str, moment: datetime) -> None:
     """Check that an expression is valid and has a time in the next 50 years. Raises ValueError."""
     try:
         times = CronSim(cron, moment)
-    except CronSimError:
-        raise ValueError(
-            "`cron` must have five fields (minute, hour, day, month, weekday), or six with seconds first"
-        ) from None
+    except CronSimError as error:
+        raise ValueError(_describe(str(error))) from error
     if next(times, None) is None:
         raise ValueError("`cron` never fires: no date in the next 50 years matches it")
+
+
+def _describe(error: str) -> str:
+    """Return our own sentence for an error of the library, which ends with the name of a field."""
+    for field in ("second", "minute", "hour", "month", "day-of-week"):
+        if error == f"Bad {field}":
+            return f"the field {field} of `cron` is not valid"
+    if error == "Bad day-of-month":
+        return "the field day-of-month of `cron` is not valid, or never fires: no month of `cron` has such a day"
+    return "`cron` must have five fields (minute, hour, day, month, weekday), or six with seconds first"

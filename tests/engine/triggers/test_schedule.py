@@ -75,8 +75,10 @@ def test_jitter_is_bounded_and_the_same_each_time() -> None:
     [
         ({}, "give either `cron` or `intervalS`"),
         ({"cron": "0 9 * * *", "intervalS": 5}, "give either `cron` or `intervalS`"),
-        ({"cron": "0 0 30 2 *"}, "`cron` must have five fields"),
-        ({"cron": "0 0 31 2,4 1#6"}, "`cron` must have five fields"),
+        ({"cron": "0 0 30 2 *"}, "never fires: no month of `cron` has such a day"),
+        ({"cron": "0 0 */30 2 MON#5"}, "`cron` never fires"),
+        ({"cron": "0 0 1 4 1#6"}, "the field day-of-week of `cron` is not valid"),
+        ({"cron": "61 0 1 4 *"}, "the field minute of `cron` is not valid"),
         ({"cron": "every day"}, "`cron` must have five fields"),
         ({"cron": "0 9 * * *", "timezone": "Europe/Atlantis"}, "there is no time zone 'Europe/Atlantis'"),
         ({"cron": "0 9 * * *", "timezone": "../../etc/passwd"}, "there is no time zone"),
