@@ -17,5 +17,5 @@ Modules:
 - idempotent: run a change once for each idempotency key, then publish it
 - catalog: node types, tools, models, templates and trigger kinds
 - global_ids: load any object by its global id
-- projects, secrets: projects and secrets
+- projects, secrets, api_keys: projects, secrets and API keys
 """

@@ -25,6 +25,8 @@ async def node(context: Context, id: str) -> object | None:
             return await context.loaders.run.load(id)
         case Prefix.CHECKPOINT:
             return await context.loaders.checkpoint.load(id)
+        case Prefix.API_KEY:
+            return await context.loaders.api_key.load(id)
         case _:
             return None
 

@@ -16,7 +16,7 @@ from persistence.events import history
 from persistence.runs import listing, related, waits
 from persistence.runs import node_states as nodes
 from persistence.runs import run as runs
-from persistence.workflows import drafts, projects, versions, workflows
+from persistence.workflows import api_keys, drafts, projects, versions, workflows
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 ValueT = TypeVar("ValueT")
@@ -45,6 +45,7 @@ class Loaders:
     `load(key)` returns None if the object does not exist or is hidden.
     """
 
+    api_key = _Loader(api_keys.get_many)
     project = _Loader(projects.get_many)
     workflow = _Loader(workflows.get_many)
     draft = _Loader(drafts.get_many)

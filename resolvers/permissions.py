@@ -15,6 +15,7 @@ PUBLIC = None
 
 QUERIES: Mapping[str, Role | None] = MappingProxyType(
     {
+        "apiKeys": Role.ADMIN,
         "evaluateExpression": PUBLIC,
         "models": Role.VIEWER,
         "node": Role.VIEWER,
@@ -41,6 +42,7 @@ MUTATIONS: Mapping[str, Role] = MappingProxyType(
         "cancelRun": Role.RUNNER,
         # In no project: see Caller.may_create_projects.
         "createProject": Role.ADMIN,
+        "createApiKey": Role.ADMIN,
         "createRun": Role.RUNNER,
         "createVersion": Role.EDITOR,
         "createWorkflow": Role.EDITOR,
@@ -54,6 +56,7 @@ MUTATIONS: Mapping[str, Role] = MappingProxyType(
         "restoreVersion": Role.EDITOR,
         "resumeRun": Role.RUNNER,
         "retryRun": Role.RUNNER,
+        "revokeApiKey": Role.ADMIN,
         "runAdhoc": Role.RUNNER,
         "runWorkflow": Role.RUNNER,
         "saveDraft": Role.EDITOR,

@@ -18,6 +18,7 @@ Modules:
 - payload: base class and decorator of mutations
 - spec: reports about specs and expressions
 - catalog: node types, tools, models, templates and trigger kinds
+- api_key: API keys
 - secret: secrets without their values
 - query, mutation, subscription: the root types
 - schema: the assembled schema, and `as_sdl`

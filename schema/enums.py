@@ -8,6 +8,7 @@ import strawberry
 from engine import states
 from engine.expressions import evaluator
 from persistence import problems
+from persistence.caller import Role as Role_
 
 RunStatus = strawberry.enum(
     states.RunStatus,
@@ -30,6 +31,12 @@ RunMode = strawberry.enum(
     description="""ASYNC: the mutation returns when the run is accepted; follow it by subscription.
 SYNC: it returns when the run is terminal, PAUSED or waits for the answer of a person, or after `timeoutMs`. It waits \
 through timers, retries and child runs.""",
+)
+Role = strawberry.enum(
+    Role_,
+    name="Role",
+    description="""What a caller may do in a project. Each role includes the roles before it.
+VIEWER: read. RUNNER: create and control runs. EDITOR: change workflows and secrets. ADMIN: everything.""",
 )
 VersionStatus = strawberry.enum(states.VersionStatus)
 LogLevel = strawberry.enum(states.LogLevel)

@@ -2,6 +2,7 @@
 
 import strawberry
 
+from schema.api_key import ApiKeyMutations
 from schema.runs.mutations import DeriveMutations, RunMutations
 from schema.runs.node_test import NodeTestMutations
 from schema.secret import SecretMutations
@@ -9,5 +10,5 @@ from schema.workflows.mutations import WorkflowMutations
 
 
 @strawberry.type
-class Mutation(WorkflowMutations, RunMutations, DeriveMutations, NodeTestMutations, SecretMutations):
+class Mutation(WorkflowMutations, RunMutations, DeriveMutations, NodeTestMutations, SecretMutations, ApiKeyMutations):
     """All mutations. Domain failures are in the `errors` of each payload."""

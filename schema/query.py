@@ -2,6 +2,7 @@
 
 import strawberry
 
+from schema.api_key import ApiKeyQueries
 from schema.catalog import CatalogQueries
 from schema.runs.queries import RunQueries
 from schema.secret import SecretQueries
@@ -9,5 +10,5 @@ from schema.workflows.queries import WorkflowQueries
 
 
 @strawberry.type
-class Query(WorkflowQueries, RunQueries, CatalogQueries, SecretQueries):
+class Query(WorkflowQueries, RunQueries, CatalogQueries, SecretQueries, ApiKeyQueries):
     """All queries."""

@@ -3,6 +3,7 @@
 - `main`: the sub-commands and their options; starts each kind of process.
 - `__main__`: lets `python -m app.cli` run the command without an installation.
 - `doctor`: the checks of `treadle doctor`.
+- `key`: `treadle key`, which creates, lists and revokes API keys.
 - `check_sign_in`: the check of sign-in for `doctor`.
 - `rotate_key`: checks and rotation of the keys of secrets.
 - `new_node`: the package that `treadle new-node` writes.

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from app.settings import Settings, load_settings
+from persistence.caller import Role
 
 app = typer.Typer(
     name="treadle",
@@ -28,6 +29,10 @@ Port = Annotated[int | None, typer.Option(help="Port of the GraphQL server. Defa
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder of the embedded servers' data. Default: TREADLE_DATA_DIR, or .treadle.")
 ]
+
+
+key_commands = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
+app.add_typer(key_commands, name="key")
 
 
 @app.command()
@@ -141,6 +146,40 @@ def rotate_key(data_dir: DataDir = None) -> None:
         sys.exit(
             "treadle: these secrets cannot be decrypted and are unchanged:\n  " + "\n  ".join(counts.undecryptable)
         )
+
+
+@key_commands.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="What the key is for.")],
+    role: Annotated[Role, typer.Option(help="What the key may do in its project.")],
+    project: Annotated[str, typer.Option(help="Id or name of the project.")] = "default",
+    days: Annotated[
+        float | None, typer.Option(help="Days until the key expires. Default: never.", min=0.001, max=36_500)
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Create an API key, and print its token, which is shown only once."""
+    from app.cli.key import create
+
+    print(create(name, role, project, days, data_dir))
+
+
+@key_commands.command("list")
+def list_keys(data_dir: DataDir = None) -> None:
+    """List all API keys, newest first."""
+    from app.cli.key import list_all
+
+    print(list_all(data_dir))
+
+
+@key_commands.command("revoke")
+def revoke_key(
+    id: Annotated[str, typer.Argument(help="The id of the key, such as key_01h4….")], data_dir: DataDir = None
+) -> None:
+    """Revoke an API key. Every server refuses it within 2 seconds."""
+    from app.cli.key import revoke
+
+    print(revoke(id, data_dir))
 
 
 @app.command()

@@ -27,6 +27,7 @@ from app.server.endpoint import Endpoint
 from app.server.lifespan import OneLineStartupErrors
 from app.server.responses import not_served
 from app.server.sign_in.auth import Auth, open_auth
+from app.server.sign_in.revocations import Revocations
 from app.server.sign_in.sessions import SessionLimit, sign_in, sign_in_socket
 from app.settings import Settings
 from engine.nodes.registry import load_node_types
@@ -74,6 +75,7 @@ class ServerApp:
         self.feed: Feed
         self.notifier: Notifier
         self.auth: Auth
+        self.revocations: Revocations
         self.resources: dict[str, Any]
         self._queue_limit = QueueLimit(settings.project_queue_limit)
         self.node_types: NodeTypes = load_node_types(self._settings.sandbox_max_timeout_s)
@@ -89,6 +91,8 @@ class ServerApp:
             self.feed = Feed(self.database, self.redis)
             stack.push_async_callback(self.feed.close)
             self.notifier = Notifier(self.redis, self._settings.queue_name)
+            self.revocations = Revocations(self.database, self.feed)
+            await stack.enter_async_context(self.revocations.running())
             self.auth = await stack.enter_async_context(open_auth(self._settings, self.database))
             self.resources = await stack.enter_async_context(self._open_resources())
             await connect_at_start(self._ensure_project)
@@ -178,7 +182,7 @@ def create_app(settings: Settings) -> Starlette:
     server = ServerApp(settings)
     endpoint = Endpoint(server.context, server.sign_in)
     return Starlette(
-        routes=[Route("/health", server.health), *_graphql_routes(endpoint), *page_routes()],
+        routes=[Route("/health", server.health), *_graphql_routes(server, endpoint), *page_routes()],
         middleware=[
             Middleware(OneLineStartupErrors),
             Middleware(TrustedHostMiddleware, allowed_hosts=_allowed_hosts(settings), www_redirect=False),
@@ -194,6 +198,6 @@ def _allowed_hosts(settings: Settings) -> list[str]:
     return ["*"] if settings.has_sign_in else [*LOCAL_HOSTS, settings.host]
 
 
-def _graphql_routes(endpoint: Endpoint) -> list[BaseRoute]:
-    limited = SessionLimit(endpoint)
+def _graphql_routes(server: ServerApp, endpoint: Endpoint) -> list[BaseRoute]:
+    limited = SessionLimit(endpoint, lambda: server.revocations)
     return [Route("/graphql", limited), WebSocketRoute("/graphql", limited)]

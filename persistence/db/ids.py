@@ -21,6 +21,7 @@ class Prefix(StrEnum):
     CHECKPOINT = "ckp"
     TRIGGER = "trg"
     SECRET = "sec"
+    API_KEY = "key"
 
 
 def new_id(prefix: str) -> str:

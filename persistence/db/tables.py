@@ -378,6 +378,25 @@ secrets = Table(
     UniqueConstraint("project_id", "name"),
 )
 
+# API keys. Only the SHA-256 hash of a key is stored.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Id, primary_key=True),
+    _project(),
+    Column("name", Text, nullable=False),
+    # The first characters of the key, to tell keys apart.
+    Column("prefix", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False, unique=True),
+    Column("role", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", Moment, nullable=False, server_default=func.now()),
+    Column("expires_at", Moment),
+    Column("last_used_at", Moment),
+    Column("revoked_at", Moment),
+    Index("ix_api_keys_project_id", "project_id"),
+)
+
 # Worker processes. Each one holds the advisory lock `lock_key` while it lives.
 workers = Table(
     "workers",

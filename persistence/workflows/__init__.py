@@ -1,6 +1,7 @@
 """Projects, workflows, their drafts and their versions, as rows.
 
 Modules:
+    api_keys: API keys, each with a role in a project.
     drafts: The one editable spec of a workflow.
     projects: Projects, to which every other row belongs.
     versions: Immutable snapshots of specs.

@@ -17,7 +17,7 @@ from app.settings import Settings
 from persistence.caller import Caller, CallerKind, Role
 from persistence.db.database import Database
 from persistence.problems import Unauthenticated
-from persistence.workflows import projects
+from persistence.workflows import api_keys, projects
 
 EVERY_PROJECT = "*"
 """In the claim of a token: the role in all projects that the claim does not name."""
@@ -74,13 +74,33 @@ class LocalAuth:
 
 
 class TokenAuth:
-    """With sign-in: callers have a JSON Web Token."""
+    """With sign-in: callers have a JSON Web Token or an API key."""
 
     def __init__(self, database: Database, verifier: TokenVerifier) -> None:
         self._database, self._verifier = database, verifier
 
     async def caller(self, authorization: str | None, address: str | None) -> Caller:
-        return await self._by_claims(await self._verifier.verify(bearer_token(authorization)), address)
+        token = bearer_token(authorization)
+        if token.startswith(api_keys.TOKEN_PREFIX):
+            return await self._by_key(token, address)
+        return await self._by_claims(await self._verifier.verify(token), address)
+
+    async def _by_key(self, token: str, address: str | None) -> Caller:
+        found = await api_keys.find(self._database.pool, token)
+        if found is None:
+            raise Unauthenticated("There is no such API key.")
+        if found.is_revoked:
+            raise Unauthenticated("The API key was revoked: use another one.")
+        if found.is_expired:
+            raise Unauthenticated("The API key has expired: create a new one.")
+        return Caller(
+            found.key_id,
+            {found.project_id: found.role},
+            kind=CallerKind.KEY,
+            expires_at=found.expires_at,
+            key_id=found.key_id,
+            address=address,
+        )
 
     @property
     def needs_token(self) -> bool:

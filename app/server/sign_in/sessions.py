@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.server.sign_in.auth import Auth, authorization_in, authorization_of
 from app.server.sign_in.challenge import FORBIDDEN_CLOSE
+from app.server.sign_in.revocations import Revocations
 from persistence.caller import Caller, CallerKind
 from resolvers.context import Context
 
@@ -22,6 +23,7 @@ SESSION = "treadle.session"
 """The key of the `CallerSession` in the ASGI scope."""
 CHECK_S = 30.0
 """Seconds until the clock is read again: it may be set while a session is open."""
+REVOKED = "The API key was revoked or has expired: connect again with another one."
 EXPIRED = "The token has expired: connect again with a new one, and continue by seq."
 STREAMS = (b"text/event-stream", b"multipart/mixed")
 
@@ -38,14 +40,17 @@ class CallerSession:
         self._caller = caller
         self._changed.set()
 
-    async def until_ended(self) -> str:
+    async def until_ended(self, revocations: Revocations) -> str:
         """Wait until the token of the caller ends, and return why. Without an end, wait forever."""
         while True:
             await self._changed.wait()
             self._changed.clear()
-            if self._caller is None or self._caller.expires_at is None:
-                continue
-            if await self._is_over(self._caller.expires_at):
+            caller = self._caller
+            if caller is not None and caller.key_id is not None:
+                with revocations.watch(caller.key_id) as ended:
+                    await ended.wait()
+                return REVOKED
+            if caller is not None and caller.expires_at is not None and await self._is_over(caller.expires_at):
                 return EXPIRED
 
     async def _is_over(self, end: datetime) -> bool:
@@ -90,8 +95,9 @@ async def sign_in_socket(auth: Auth, context: Context) -> None:
 class SessionLimit:
     """Ends a socket or an event stream at the end of its caller's token."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, revocations: Callable[[], Revocations]) -> None:
+        """`revocations` returns those of the running server."""
+        self._app, self._revocations = app, revocations
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -114,7 +120,7 @@ class SessionLimit:
             await send(message)
 
         async def close_at_end() -> None:
-            reason = await session.until_ended()
+            reason = await session.until_ended(self._revocations())
             with suppress(OSError):
                 await send_while_open({"type": "websocket.close", "code": FORBIDDEN_CLOSE, "reason": reason})
 
@@ -135,7 +141,7 @@ class SessionLimit:
 
         async def end_of_stream() -> None:
             await is_stream.wait()
-            await session.until_ended()
+            await session.until_ended(self._revocations())
 
         response = asyncio.ensure_future(self._app(scope, receive, watched_send))
         watch = asyncio.create_task(end_of_stream())

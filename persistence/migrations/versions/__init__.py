@@ -8,4 +8,5 @@ Modules:
     0005_progress_ports_and_layouts: Exact progress, ports and edges of nodes, layouts of versions.
     0006_thinking_and_finish_reasons: The thinking of models, and why their answers ended.
     0007_steps_of_checkpoints: The steps of checkpoints.
+    0008_api_keys: API keys.
 """

@@ -1,0 +1,82 @@
+"""Ends the sessions of API keys that are revoked, on this server.
+
+A message on Redis reports each revocation. Postgres is read every POLL_S seconds as well, so that a
+lost message, or an outage of Redis, delays the end by that time at most. Requests are not affected:
+each reads its key from Postgres.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+
+import structlog
+
+from persistence.db.database import Database
+from persistence.db.transient import is_transient
+from persistence.feed.feed import Feed
+from persistence.workflows import api_keys
+from persistence.workflows.api_keys import REVOKED_CHANNEL
+
+log = structlog.get_logger(__name__)
+
+POLL_S = 1.0
+
+
+class Revocations:
+    """The keys of open sessions of this process. While `running`, it notices when they end."""
+
+    def __init__(self, database: Database, feed: Feed) -> None:
+        self._database, self._feed = database, feed
+        self._ended: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._wake = asyncio.Event()
+
+    @contextmanager
+    def watch(self, key_id: str) -> Iterator[asyncio.Event]:
+        """Yield an event that is set when the key is no longer valid."""
+        event = asyncio.Event()
+        self._ended[key_id].add(event)
+        # The key may have ended since it was read.
+        self._wake.set()
+        try:
+            yield event
+        finally:
+            self._ended[key_id].discard(event)
+            if not self._ended[key_id]:
+                del self._ended[key_id]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Check the watched keys after each message and every POLL_S seconds, for the block."""
+        tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._poll())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        async with aclosing(self._feed.channels.listen(REVOKED_CHANNEL)) as messages:
+            async for _ in messages:
+                self._wake.set()
+
+    async def _poll(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await self._wake.wait()
+            self._wake.clear()
+            if self._ended:
+                await self._check()
+
+    async def _check(self) -> None:
+        try:
+            over = await api_keys.ended(self._database.pool, list(self._ended))
+        except Exception as error:
+            # The next check is a second later. An unknown fault must not end these checks.
+            report = log.warning if is_transient(error) else log.exception
+            report("sign_in.keys_unchecked", error=str(error) or type(error).__name__)
+            return
+        for event in (event for key_id in over for event in self._ended.get(key_id, ())):
+            event.set()
