@@ -1,10 +1,12 @@
-"""A pytest plugin for runs on mutants: the same examples each time, and none is made smaller.
+"""A pytest plugin for runs on mutants: the same examples each time, none made smaller, and no test that hangs.
 
 The search for the smallest failing example takes minutes, and a mutant needs any example.
 """
 
 import os
+import signal
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,19 @@ from hypothesis import Phase, settings
 
 settings.register_profile("mutants", phases=(Phase.explicit, Phase.generate), derandomize=True, database=None)
 settings.load_profile("mutants")
+LIMIT_S = 20.0
+"""The time in seconds after which a test hangs, and so fails. All tests of mutants.toml take less."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """End the process when a test hangs: a mutant may wait for what never comes."""
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(pytest.ExitCode.TESTS_FAILED))
+    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+    try:
+        return (yield)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

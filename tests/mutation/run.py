@@ -111,13 +111,14 @@ def _judge(module: str, config: dict[str, Any], arguments: argparse.Namespace, t
             answer = tests.run(paths, limit_s)
         if answer["code"] == NOT_STARTED:
             sys.exit(f"the tests of {module} could not be started:\n{answer['output']}")
+        print("." if answer["code"] else "!", end="", flush=True)
         if answer["code"] != 0:
             verdict.killed += 1
         else:
             difference = "\n".join(unified_diff(before.split("\n"), after.split("\n"), module, module, "", "", 2, ""))
             verdict.survivors.append(difference)
             print(f"\nsurvived: {mutation.operator_name}\n{difference}", flush=True)
-    print(verdict.row, flush=True)
+    print(f"\n{verdict.row}", flush=True)
     return verdict
 
 

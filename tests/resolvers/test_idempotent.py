@@ -105,3 +105,13 @@ async def test_twenty_concurrent_calls_with_one_key_create_one_run(context: Cont
     assert all(answer == answers[0] and answer["errors"] == [] for answer in answers)
     assert (await start({"value": 2}))["errors"][0]["code"] == "CONFLICT"
     assert await context.database.pool.fetchval("SELECT count(*) FROM runs") == 1
+
+
+async def test_a_key_has_1_to_255_characters(
+    context: Context, worker: JournalWorker, caller: Caller, project: str
+) -> None:
+    run_id = await in_status(context.database, worker, caller, project, S.WAITING)
+    for length in (0, 256):
+        [refused] = (await mutate(context, "cancelRun", RUN, runId=run_id, idempotencyKey="k" * length))["errors"]
+        assert [problem["field"] for problem in refused["errors"]] == ["input.idempotencyKey"]
+    assert (await mutate(context, "cancelRun", RUN, runId=run_id, idempotencyKey="k" * 255))["errors"] == []

@@ -159,7 +159,7 @@ async def test_beats_begin_one_interval_apart_however_long_they_take_and_also_if
     class SlowBeats(Heartbeat):
         async def beat(self) -> None:
             begun.append(clock())
-            await asyncio.sleep(0.6 * interval_s)
+            await asyncio.sleep(0.4 * interval_s)
             raise ConnectionError("Postgres is unavailable")
 
     async with running(database, redis) as runner:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -12,6 +13,7 @@ from engine.events import Event, LiveDelta, LogRecorded, NodeChange, NodeState, 
 from engine.states import LogLevel, NodeStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
+from persistence.events.publisher import announce, draft_channel
 from persistence.feed import feed as feed_module
 from persistence.feed.feed import Expired, Feed, _EndedNodes, _live
 from persistence.feed.streams import RunMailbox
@@ -66,6 +68,28 @@ async def test_a_reader_gets_every_number_or_the_range_that_retention_deleted(
         for batch in (1, 3, 500):
             monkeypatch.setattr(feed_module, "BATCH", batch)
             assert (name, batch, await read(feed, run_id, after)) == (name, batch, expected)
+
+
+async def test_a_reader_of_a_run_without_stored_events_gets_the_next_one(
+    feed: Feed, database: Database, worker: JournalWorker, caller: Caller, project: str
+) -> None:
+    held = await worker.claim((await accept_run(database, caller, project)).run)
+    note = LogRecorded(LogLevel.INFO, "a line", None, {})
+    assert await held.record(note) == 3
+    await database.pool.execute("DELETE FROM events WHERE run_id = $1", held.run_id)
+    async with asyncio.timeout(10), aclosing(feed.follow(held.run_id, 0)) as items:
+        gone = await anext(items)
+        assert isinstance(gone, Expired) and (gone.seq, gone.first_seq) == (0, 4)
+        await held.record(note)
+        await held.finish()
+        assert [item.seq async for item in items] == [4, 5]
+
+
+async def test_a_reader_of_the_saves_of_a_draft_hears_at_once_and_after_each_save(feed: Feed, redis: Redis) -> None:
+    async with asyncio.timeout(10), aclosing(feed.draft_saves("wf_1")) as saves:
+        assert await anext(saves) is None
+        await announce(redis, draft_channel("wf_1"), "saved")
+        assert await anext(saves) is None
 
 
 async def test_stored_events_have_small_values_only_if_the_reader_wants_them(

@@ -25,8 +25,10 @@ async def test_a_key_names_one_call_of_its_project(database: Database, caller: C
         await claim(connection, project, "key", "hash 1", first.id)
     async with database.begin() as connection:
         assert await find(connection, project, "key", "hash 1") == first.id
-        assert await find(connection, project, "other key", "hash 1") is None
-        assert await find(connection, "prj_other", "key", "hash 1") is None
+        for other in ("a key", "other key"):
+            assert await find(connection, project, other, "hash 1") is None
+        for other in ("a project", "prj_other"):
+            assert await find(connection, other, "key", "hash 1") is None
         with pytest.raises(Conflict, match="This idempotencyKey was used for a call with other arguments"):
             await find(connection, project, "key", "hash 2")
         await claim(connection, project, "other key", "hash 2", second.id)
