@@ -5,6 +5,7 @@ package of the project, so that any package may import it.
 """
 
 import os
+import re
 import sys
 from datetime import timedelta
 from ipaddress import ip_network
@@ -20,6 +21,11 @@ MIN_JWT_SECRET = 32
 """Bytes of the shortest secret for HS256 (RFC 7518, section 3.2)."""
 _SECRET = ("database_url", "redis_url", "models", "secret_key", "jwt_secret", "token")
 """Settings that may contain a password or a key. Error messages do not repeat their values."""
+
+
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?/?", re.IGNORECASE)
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+_HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|[0-9a-f:]*:[0-9a-f:.]+", re.IGNORECASE)
 
 
 class Settings(BaseSettings):
@@ -53,6 +59,26 @@ class Settings(BaseSettings):
         "only loopback addresses are allowed.",
     )
     port: int = Field(8000, ge=0, le=65535, description="TCP port of the server; 0 selects a free port.")
+    allowed_origins: str = Field(
+        "",
+        description="Origins whose pages may use the API in addition to the server's own, separated by commas, such as "
+        "`http://localhost:5173`: they get CORS headers and may open WebSockets. Default: none.",
+    )
+    allowed_hosts: str = Field(
+        "",
+        description="Names by which clients or proxies reach the server, separated by commas, such as "
+        "`treadle.example.com` or `*.example.com`: values of the header `Host`, without a port. Local names are "
+        "always allowed. Default: none.",
+    )
+    socket_init_s: float = Field(
+        10, gt=0, description="Seconds in which the client of a WebSocket has to send connection_init."
+    )
+    request_s: float = Field(
+        30,
+        gt=0,
+        description="Seconds in which the headers of a request have to arrive, and then again its body. Increase it for "
+        "clients with slow connections.",
+    )
     workers: int = Field(
         1,
         ge=0,
@@ -203,6 +229,16 @@ class Settings(BaseSettings):
         return self.jwt_secret is not None or self.jwt_jwks_url is not None
 
     @property
+    def origins(self) -> list[str]:
+        """The items of `allowed_origins`, as browsers send them."""
+        return [origin.lower().removesuffix("/") for origin in _items(self.allowed_origins)]
+
+    @property
+    def hosts(self) -> list[str]:
+        """The items of `allowed_hosts`."""
+        return _items(self.allowed_hosts)
+
+    @property
     def deadlines(self) -> tuple[timedelta, timedelta, timedelta]:
         """Fields of `persistence.db.deadlines.Deadlines`, in order: pausing, cancelling, idle."""
         return timedelta(seconds=self.pausing_s), timedelta(seconds=self.cancelling_s), timedelta(days=self.rest_days)
@@ -234,6 +270,24 @@ class Settings(BaseSettings):
         if url is not None and url.split("://")[0] not in ("https", "http"):
             raise ValueError("must be an https:// address; http:// is for an issuer on a private network")
         return url
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _check_origins(cls, origins: str) -> str:
+        for origin in _items(origins):
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin: write scheme, host and port, such as http://localhost:5173")
+            if origin.lower().removesuffix("/").endswith(_DEFAULT_PORTS[origin.lower().partition(":")[0]]):
+                raise ValueError(f"{origin!r} has the default port of its scheme: leave it out, as browsers do")
+        return origins
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: str) -> str:
+        for host in _items(hosts):
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"{host!r} is no name of a host: write it without a port, such as treadle.example.com")
+        return hosts
 
     @field_validator("http_allow")
     @classmethod
@@ -273,6 +327,11 @@ class Settings(BaseSettings):
                 "TREADLE_HEARTBEAT_S must be at most half of TREADLE_LEASE_TTL_S: one heartbeat may be lost"
             )
         return self
+
+
+def _items(text: str) -> list[str]:
+    """Return the items of a list that is separated by commas."""
+    return [item.strip() for item in text.split(",") if item.strip()]
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -71,7 +71,7 @@ def server(
     import uvicorn
 
     from app.errors import CannotStartError
-    from app.server.asgi import create_app
+    from app.server.http_server import server_config
     from app.supervisor.supervisor import listen
     from worker.gc_tuning import freeze_modules
 
@@ -85,19 +85,8 @@ def server(
         bound.set_inheritable(False)
     except CannotStartError as error:
         sys.exit(f"treadle: {error}")
-    config = uvicorn.Config(
-        create_app(settings),
-        log_level="warning",
-        log_config=None,
-        ws_ping_interval=20,
-        ws_max_size=4 * 1024 * 1024,
-        # A deflate context needs more memory than the rest of a socket. On small messages it costs
-        # more time than it saves.
-        ws_per_message_deflate=False,
-        timeout_graceful_shutdown=5,
-    )
     freeze_modules()
-    uvicorn.Server(config).run(sockets=[bound])
+    uvicorn.Server(server_config(settings)).run(sockets=[bound])
 
 
 @app.command()

@@ -3,8 +3,10 @@
 - `asgi`: creates the app and owns the resources of the process.
 - `endpoint`: the GraphQL endpoint over HTTP, Server-Sent Events and WebSocket.
 - `websockets`: the graphql-transport-ws handler, with its checks and limits.
-- `cross_site`: refuses requests from pages of other sites.
-- `body_limit`: refuses large request bodies.
+- `cross_site`: refuses requests from pages of other sites, except allowed origins; CORS.
+- `hosts`: refuses requests to unknown hosts.
+- `body_limit`: refuses large and slow request bodies.
+- `http_server`: the configuration of uvicorn, and the time limit for headers.
 - `operations`: GraphQL over HTTP, from the request to the response.
 - `negotiation`: selects the media type of a response by `Accept`.
 - `responses`: JSON responses of results, and of errors in the shape of GraphQL errors.

@@ -7,6 +7,7 @@ is one transaction; if its notification is lost, the recovery of the workers rep
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -16,14 +17,15 @@ from sqlalchemy import text
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from app.server.body_limit import BodyLimit
+from app.server.cross_site import AllowedOrigins, Cors
 from app.server.endpoint import Endpoint
+from app.server.hosts import AllowedHosts
 from app.server.lifespan import OneLineStartupErrors
 from app.server.responses import not_served
 from app.server.sign_in.auth import Auth, open_auth
@@ -58,11 +60,6 @@ Recovery completes the rest.
 """
 HEALTH_S = 2.0
 """Seconds that a store has to respond. After them /health reports it as down."""
-LOCAL_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
-"""Accepted Host headers.
-
-They stop DNS rebinding, which without authentication would give other sites access.
-"""
 
 
 class ServerApp:
@@ -180,13 +177,15 @@ def _required(url: str | None) -> str:
 def create_app(settings: Settings) -> Starlette:
     """Create the ASGI app of a server. The lifespan protocol opens its resources."""
     server = ServerApp(settings)
-    endpoint = Endpoint(server.context, server.sign_in)
+    init_timeout = timedelta(seconds=settings.socket_init_s)
+    endpoint = Endpoint(server.context, server.sign_in, AllowedOrigins(settings.origins), init_timeout)
     return Starlette(
         routes=[Route("/health", server.health), *_graphql_routes(server, endpoint), *page_routes()],
         middleware=[
             Middleware(OneLineStartupErrors),
-            Middleware(TrustedHostMiddleware, allowed_hosts=_allowed_hosts(settings), www_redirect=False),
-            Middleware(BodyLimit),
+            Middleware(AllowedHosts, hosts=_allowed_hosts(settings)),
+            Middleware(Cors, origins=settings.origins),
+            Middleware(BodyLimit, max_s=settings.request_s),
         ],
         exception_handlers={HTTPException: not_served},
         lifespan=server.open,
@@ -194,8 +193,8 @@ def create_app(settings: Settings) -> Starlette:
 
 
 def _allowed_hosts(settings: Settings) -> list[str]:
-    """Return the accepted Host headers: any with sign-in, as pages of other sites have no token."""
-    return ["*"] if settings.has_sign_in else [*LOCAL_HOSTS, settings.host]
+    """Return the accepted hosts: by default any with sign-in, as pages of other sites have no token."""
+    return ["*"] if settings.has_sign_in and not settings.hosts else [settings.host, *settings.hosts]
 
 
 def _graphql_routes(server: ServerApp, endpoint: Endpoint) -> list[BaseRoute]:

@@ -1,7 +1,9 @@
-"""ASGI middleware that refuses request bodies above a size limit, before they are read completely.
+"""ASGI middleware that limits the size of request bodies, and the time in which they arrive.
 
-The response is a GraphQL error with code LIMIT.
+A body is refused as soon as it exceeds a limit, with a GraphQL error of the code LIMIT.
 """
+
+import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -12,11 +14,17 @@ MAX_BODY = 4 * 1024 * 1024
 """Bytes. A spec and an input of 1 MiB each, their own limits, fit with all JSON escapes."""
 
 
-class BodyLimit:
-    """Limits the size of HTTP request bodies to `max_bytes`."""
+class SlowBody(Limit):
+    """The body of a request has not arrived in time."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int = MAX_BODY) -> None:
-        self._app, self._max = app, max_bytes
+    title, status = "Request timeout", 408
+
+
+class BodyLimit:
+    """Limits HTTP request bodies to `max_bytes`, which must arrive in `max_s` seconds."""
+
+    def __init__(self, app: ASGIApp, max_s: float, max_bytes: int = MAX_BODY) -> None:
+        self._app, self._max, self._max_s = app, max_bytes, max_s
         self._message = f"The request is larger than {max_bytes:,} bytes."
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -32,12 +40,20 @@ class BodyLimit:
             await problem_response(limit.status, limit.code, limit.detail)(scope, receive, send)
 
     def _counted(self, receive: Receive) -> Receive:
-        received = 0
+        received, is_complete = 0, False
+        deadline = asyncio.get_running_loop().time() + self._max_s
 
         async def receive_counted() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, is_complete
+            if is_complete:  # What follows is the end of the connection.
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise SlowBody(f"The body of the request has not arrived within {self._max_s:g} s.") from None
             received += len(message.get("body", b""))
+            is_complete = not message.get("more_body", False)
             if received > self._max:
                 raise Limit(self._message)
             return message

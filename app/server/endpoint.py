@@ -5,6 +5,7 @@ nothing else. Errors become GraphQL errors over HTTP and close codes over WebSoc
 """
 
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any, Protocol
 
 import structlog
@@ -15,7 +16,7 @@ from strawberry.asgi import GraphQL
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types.unset import UNSET
 
-from app.server.cross_site import cross_site_reason
+from app.server.cross_site import AllowedOrigins
 from app.server.operations import decode_json, encode_json, respond
 from app.server.responses import problem_response
 from app.server.sign_in.challenge import refuse_unknown
@@ -53,15 +54,20 @@ class Endpoint(GraphQL[Context, None]):
     websocket_adapter_class = Socket
     graphql_transport_ws_handler_class = Handler
 
-    def __init__(self, create_context: ContextFactory, sign_in: SignIn) -> None:
+    def __init__(
+        self, create_context: ContextFactory, sign_in: SignIn, origins: AllowedOrigins, init_timeout: timedelta
+    ) -> None:
         super().__init__(
             schema,
             graphql_ide=None,
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,),
             # Handler has a limit of its own, with an error code.
             max_subscriptions_per_connection=None,
+            connection_init_wait_timeout=init_timeout,
+            # `run` has checked the origin.
+            allowed_origins=("*",),
         )
-        self._create_context, self._sign_in = create_context, sign_in
+        self._create_context, self._sign_in, self._origins = create_context, sign_in, origins
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         return await self._create_context(request)
@@ -75,9 +81,8 @@ class Endpoint(GraphQL[Context, None]):
         # response.
         if isinstance(request, Request) and wants_page(request):
             return page()
-        if isinstance(request, Request) and (reason := cross_site_reason(request)):
-            message = f"Requests from pages of other sites are refused: {reason}."
-            return problem_response(403, ProblemCode.FORBIDDEN, message)
+        if (refusal := self._origins.refusal(request.headers)) is not None:
+            return await _deny(request, problem_response(403, ProblemCode.FORBIDDEN, refusal))
         try:
             if isinstance(request, Request):
                 return await respond(request, await self._create_context(request))
@@ -102,10 +107,19 @@ class Endpoint(GraphQL[Context, None]):
         return encode_json(data)
 
 
+async def _deny(request: Request | WebSocket, response: Response) -> Response | WebSocket:
+    """Answer a request, or a handshake instead of accepting it."""
+    if not isinstance(request, WebSocket):
+        return response
+    await request.send_denial_response(response)
+    return request
+
+
 async def _refuse(request: Request | WebSocket, status: int, code: ProblemCode, message: str) -> Response | WebSocket:
     """Respond with an error: over HTTP as a GraphQL error, over WebSocket by closing the socket."""
     if not isinstance(request, WebSocket):
-        return problem_response(status, code, message)
+        # No more of a slow body is read.
+        return problem_response(status, code, message, {"Connection": "close"} if status == 408 else None)
     if WebSocketState.DISCONNECTED not in (request.client_state, request.application_state):
         with suppress(WebSocketDisconnect):
             await request.close(CLOSE_CODES.get(code, 1011), message[:MAX_REASON])

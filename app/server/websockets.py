@@ -54,6 +54,9 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
     async def handle_message(self, message: Any) -> None:
         if (error := _message_error(message)) is not None:
             await self.handle_invalid_message(error)
+        elif message["type"] == "connection_init" and message.get("payload") is None:
+            # The protocol allows a payload of null, which means none.
+            await super().handle_message({"type": "connection_init"})
         elif message["type"] == "subscribe" and self._is_full(message["id"]):
             await self.send_message(ErrorMessage(id=message["id"], type="error", payload=[TOO_MANY.formatted]))
         else:
@@ -81,9 +84,16 @@ def _message_error(message: object) -> str | None:
         return "A message must have a type, which is a string"
     if kind in ("subscribe", "complete") and not (isinstance(id, str) and id):
         return f"A {kind} message must have an id, which is a string"
+    if isinstance(id, str) and not _is_unicode(id):
+        return "An id must be Unicode text, without a lone surrogate"
     if kind == "subscribe" and not isinstance(payload, dict):
         return "A subscribe message must have a payload, which is an object"
     return _operation_error(payload) if kind == "subscribe" and isinstance(payload, dict) else None
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether a text can be encoded. JSON can escape half of a surrogate pair, UTF-8 cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _operation_error(payload: dict[str, object]) -> str | None:

@@ -51,6 +51,13 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
             "api.local,10.0.0.0/33",
             "TREADLE_HTTP_ALLOW='api.local,10.0.0.0/33': '10.0.0.0/33' does",
         ),
+        ("TREADLE_ALLOWED_ORIGINS", "*", "TREADLE_ALLOWED_ORIGINS='*': '*' is no origin: write scheme, host and port"),
+        ("TREADLE_ALLOWED_ORIGINS", "localhost:5173", "'localhost:5173' is no origin"),
+        ("TREADLE_ALLOWED_ORIGINS", "http://a,http://b/path", "'http://b/path' is no origin"),
+        ("TREADLE_ALLOWED_ORIGINS", "https://a:443", "'https://a:443' has the default port of its scheme"),
+        ("TREADLE_ALLOWED_HOSTS", "*", "TREADLE_ALLOWED_HOSTS='*': '*' is no name of a host"),
+        ("TREADLE_ALLOWED_HOSTS", "a.example:8000", "'a.example:8000' is no name of a host"),
+        ("TREADLE_ALLOWED_HOSTS", "http://a.example", "'http://a.example' is no name of a host"),
         ("TREADLE_HEARTBEAT_S", "10", "TREADLE_HEARTBEAT_S must be at most half of TREADLE_LEASE_TTL_S"),
     ],
 )

@@ -92,7 +92,7 @@ async def test_large_json_is_compressed_if_the_client_accepts_it(client: httpx.A
     assert int(packed.headers["content-length"]) < len(plain.content) / 3
     assert packed.json() == plain.json()
     assert "content-encoding" not in plain.headers and "content-encoding" not in small.headers
-    assert packed.headers["vary"] == "Accept, Accept-Encoding"
+    assert packed.headers["vary"].startswith("Accept, Accept-Encoding")
 
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])

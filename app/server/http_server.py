@@ -1,0 +1,96 @@
+"""How uvicorn serves the app: its limits, and a time limit for the headers of each request.
+
+A client that sends its headers slowly, or never, loses its connection; nothing else is lost.
+"""
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import orjson
+import uvicorn
+from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from app.server.asgi import create_app
+from app.settings import Settings
+from persistence.problems import ProblemCode
+
+MAX_MESSAGE = 4 * 1024 * 1024
+"""Bytes of a WebSocket message."""
+
+
+class TimedHttpProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with a time limit for headers, and with errors in the shape of GraphQL."""
+
+    def __init__(self, *args: Any, headers_s: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._headers_s = headers_s
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._start_timer()
+
+    def on_headers_complete(self) -> None:
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._stop_timer()
+        self._send_error(400, f"{msg} It is not HTTP/1.1.")
+
+    def _start_timer(self) -> None:
+        self._stop_timer()
+        self._timer = self.loop.call_later(self._headers_s, self._time_out)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _time_out(self) -> None:
+        self._timer = None
+        if not self.transport.is_closing():
+            self._send_error(408, f"The headers of the request have not arrived within {self._headers_s:g} s.")
+
+    def _send_error(self, status: int, message: str) -> None:
+        body = orjson.dumps({"errors": [{"message": message, "extensions": {"code": ProblemCode.VALIDATION}}]})
+        headers = b"content-type: application/json; charset=utf-8\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+        self.transport.write(STATUS_LINE[status] + headers % len(body) + body)
+        self.transport.close()
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's protocol, which does not report a handshake that the app has refused as a fault."""
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True
+
+
+def server_config(settings: Settings) -> uvicorn.Config:
+    """Return the configuration of a server process."""
+    return uvicorn.Config(
+        create_app(settings),
+        http=partial(TimedHttpProtocol, headers_s=settings.request_s),  # type: ignore[arg-type]
+        ws=WebSocketProtocol,
+        log_level="warning",
+        log_config=None,
+        ws_ping_interval=20,
+        ws_max_size=MAX_MESSAGE,
+        # A deflate context needs more memory than the rest of a socket. On small messages it costs
+        # more time than it saves.
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=5,
+    )
