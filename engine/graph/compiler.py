@@ -32,15 +32,10 @@ from engine.types import JSON
 
 CALLBACKS = "treadle_callbacks"
 """The config key under which an invocation carries its GraphCallbacks."""
-_START = "__treadle_start__"
 
 
 class GraphCallbacks(Protocol):
     """The functions that a graph calls for one run. Each returns the writes that follow."""
-
-    async def start(self) -> Sequence[Write]:
-        """Start the run: settle the edges of `__start__`, and run the nodes that follow at once."""
-        ...
 
     async def run_node(self, node: PlanNode, signal: Signal) -> Sequence[Write]:
         """Run or start a node that is due, and run the inline nodes that follow at once.
@@ -60,13 +55,10 @@ class CompiledGraph:
     graph: Pregel[Any, Any, Any, Any]
     liveness: Liveness
 
-    def invoke(
-        self, command: Any, run_id: str, callbacks: GraphCallbacks, control: RunControl
-    ) -> Coroutine[Any, Any, Any]:
-        """Run supersteps until no node is due.
+    def invoke(self, run_id: str, callbacks: GraphCallbacks, control: RunControl) -> Coroutine[Any, Any, Any]:
+        """Run supersteps from the head of a run, until no node is due.
 
         Args:
-            command: True to start a run, or None to go on from the head.
             run_id: The id of the run, which is LangGraph's thread id.
             callbacks: Called for each node that is due.
             control: Stops the invocation after the current superstep.
@@ -80,7 +72,7 @@ class CompiledGraph:
         }
         durability: Durability | None = "sync" if self.graph.checkpointer else None
         # The state of the run already has all results, so the graph need not return any.
-        return self.graph.ainvoke(command, config, output_keys=[], durability=durability, control=control)
+        return self.graph.ainvoke(None, config, output_keys=[], durability=durability, control=control)
 
 
 def compile_spec(
@@ -94,23 +86,22 @@ def compile_spec(
     """
     plan = make_plan(spec)
     channels: dict[str, BaseChannel[Any, Any, Any]] = {INPUT: EphemeralValue(bool)}
-    nodes: dict[str, PregelNode | NodeBuilder] = {_START: _pregel_node(_StartRunnable(), INPUT, [INPUT])}
-    nodes |= {node.id: _pregel_node(_NodeRunnable(node), [], []) for node in plan.nodes.values()}
+    nodes: dict[str, PregelNode | NodeBuilder] = {
+        # Without `subgraphs`, LangGraph inspects the code of every node to look for subgraphs.
+        node.id: PregelNode(channels=[], triggers=[], bound=_NodeRunnable(node), writers=[], subgraphs=[])
+        for node in plan.nodes.values()
+    }
     graph: Pregel[Any, Any, Any, Any] = Pregel(
         nodes=nodes,
         channels=dict(channels),
         input_channels=INPUT,
         output_channels=INPUT,
         checkpointer=saver,
-        auto_validate=True,
+        # LangGraph demands a node that reads the input. Here every node is started by a Send.
+        auto_validate=False,
     )
     bound_nodes = bind_nodes(spec, types)
     return CompiledGraph(spec, plan, bound_nodes, graph, Liveness(spec, plan, bound_nodes))
-
-
-def _pregel_node(bound: Runnable[Any, None], channels: str | list[str], triggers: list[str]) -> PregelNode:
-    # Without `subgraphs`, LangGraph inspects the code of every node to look for subgraphs.
-    return PregelNode(channels=channels, triggers=triggers, bound=bound, writers=[], subgraphs=[])
 
 
 def _emit(config: RunnableConfig, writes: Sequence[Write]) -> None:
@@ -127,19 +118,12 @@ def _callbacks_of(config: RunnableConfig | None) -> GraphCallbacks:
     return callbacks
 
 
-class _AsyncRunnable(Runnable[Any, None]):
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> None:
-        raise TypeError("a compiled graph runs only on an event loop: call ainvoke")
-
-
-class _StartRunnable(_AsyncRunnable):
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> None:
-        _emit(config or {}, await _callbacks_of(config).start())
-
-
-class _NodeRunnable(_AsyncRunnable):
+class _NodeRunnable(Runnable[Any, None]):
     def __init__(self, node: PlanNode) -> None:
         self._node = node
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> None:
+        raise TypeError("a compiled graph runs only on an event loop: call ainvoke")
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> None:
         _emit(config or {}, await _callbacks_of(config).run_node(self._node, Signal(*input)))

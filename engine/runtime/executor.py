@@ -1,6 +1,7 @@
 """Execute one claimed run until it is terminal, PAUSED, WAITING or released to the queue.
 
-LangGraph runs the due nodes in supersteps (Pregel, Malewicz et al. 2010); tasks run beside them.
+The first stretch of a run is executed here; then LangGraph runs the due nodes in supersteps (Pregel,
+Malewicz et al. 2010). Tasks run beside them.
 A superstep goes on with the inline nodes that follow, as one stretch (engine.runtime.steps).
 The position of the run (engine.graph.position) decides which nodes are due. A crash at any line
 loses only what the journal has not committed: the head checkpoint says which tasks were running,
@@ -95,7 +96,9 @@ class RunExecutor:
         try:
             if resume_state is not None:
                 await suspension.call(self._restore, resume_state)
-            await self._loop(True if resume_state is None else None)
+            elif not self._stop.is_requested:
+                await self._start()
+            await self._loop()
             return self.final_status or await self._stop_early()
         finally:
             await self._tasks.cancel()
@@ -198,11 +201,19 @@ class RunExecutor:
         if self._is_step_done(resume_state.step) or (has_held_node and not was_resumed_here):
             self._stop.request(StopReason.BREAK)
 
-    async def _loop(self, command: Any) -> None:
+    async def _start(self) -> None:
+        """Run the first stretch, and commit it with the first checkpoint.
+
+        No node is due before it, so it needs no superstep. A run of inline nodes often ends here.
+        """
+        sends = [send for _, send in await self._scheduler.start()]
+        await self.commit_superstep(self.head.begin(self.info.id, sends), has_next=bool(sends))
+
+    async def _loop(self) -> None:
         """Alternate between the graph and waiting for tasks, until the run ends or stops."""
         while True:
-            if command is not _NO_COMMAND and not self._stop.is_requested:
-                await self._invoke(command)
+            if self._has_next and not self._stop.is_requested:
+                await self._invoke()
             await self._commit_changes()
             if self.final_status or self._stop.is_immediate:
                 return
@@ -211,7 +222,7 @@ class RunExecutor:
             if is_idle and not await self._stays_for_wait():
                 return
             await self._tasks.wait(self._next_due)
-            command = await suspension.call(self._enter_results)
+            await suspension.call(self._enter_results)
 
     async def _stays_for_wait(self) -> bool:
         """Decide what an idle run does.
@@ -257,12 +268,12 @@ class RunExecutor:
         # Step 0 only settles the edges of `__start__`.
         return self.info.is_step and step > max(self.info.resumed_step, 0)
 
-    async def _invoke(self, command: Any) -> None:
+    async def _invoke(self) -> None:
         """Run supersteps until no node is due, a task ends or a stop is requested."""
         control = self._stop.new_control()
         self._tasks.on_result = control.request_drain
         try:
-            await self.compiled.invoke(command, self.info.id, self._scheduler, control)
+            await self.compiled.invoke(self.info.id, self._scheduler, control)
         except GraphDrained:
             return
         else:
@@ -270,17 +281,12 @@ class RunExecutor:
         finally:
             self._tasks.on_result = None
 
-    def _enter_results(self) -> Any:
-        """Settle ended tasks and waits.
-
-        Returns:
-            The input of the graph; _NO_COMMAND if no node is due.
-        """
+    def _enter_results(self) -> None:
+        """Settle ended tasks and waits. The nodes that are due because of them enter the head."""
         sends = [send for _, send in self._scheduler.take_results()]
         if sends:
             self.head.enter(self.info.id, sends)
             self._has_next = True
-        return None if self._has_next else _NO_COMMAND
 
     async def _commit_changes(self) -> None:
         """Commit results that no superstep has committed: no node was due, or the run stops."""
@@ -342,6 +348,3 @@ class RunExecutor:
             self._scheduler.record_usage()
         await self._commit_status(self._new_checkpoint(), change)
         return self.final_status or await self._stop_early()
-
-
-_NO_COMMAND = object()

@@ -13,7 +13,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint, Checkpoin
 from langgraph.types import Send
 
 from engine.graph.compiler import CompiledGraph
-from engine.graph.head import next_nodes, with_sends
+from engine.graph.head import head_checkpoint, next_nodes, with_sends
 from engine.runtime.ports import AttachedRun, CheckpointRecord, ResumeState
 
 
@@ -40,6 +40,12 @@ class MemoryHeadStore(BaseCheckpointSaver[int]):
     def detach(self, run_id: str) -> None:
         return None
 
+    def begin(self, run_id: str, sends: Sequence[Send]) -> CheckpointRecord:
+        checkpoint = head_checkpoint(0, sends)
+        self._saved = (checkpoint, {"source": "loop", "step": 0, "parents": {}})
+        self.save(run_id)
+        return CheckpointRecord(checkpoint["id"], None, 0, True, b"", [])
+
     def enter(self, run_id: str, sends: Sequence[Send]) -> None:
         if self._saved is None:
             raise RuntimeError(f"run {run_id} has no checkpoint yet, so no node can be made due on top of it")
@@ -57,11 +63,10 @@ class MemoryHeadStore(BaseCheckpointSaver[int]):
         return CheckpointTuple(self._config(checkpoint["id"]), checkpoint.copy(), metadata, None, [])
 
     async def aput(self, config: RunnableConfig, checkpoint: Checkpoint, metadata: Any, new_versions: Any) -> Any:
-        if metadata["source"] != "input":
-            self._saved = (checkpoint, metadata)
-            self.save(self._run.run_id)
-            record = CheckpointRecord(checkpoint["id"], None, metadata["step"], True, b"", [])
-            await self._run.commit_superstep(record, has_next=bool(next_nodes(checkpoint)))
+        self._saved = (checkpoint, metadata)
+        self.save(self._run.run_id)
+        record = CheckpointRecord(checkpoint["id"], None, metadata["step"], True, b"", [])
+        await self._run.commit_superstep(record, has_next=bool(next_nodes(checkpoint)))
         return self._config(checkpoint["id"])
 
     async def aput_writes(self, config: RunnableConfig, writes: Any, task_id: str, task_path: str = "") -> None:

@@ -259,6 +259,15 @@ class HeadStore(Protocol):
         """Forget a run. Does nothing if the run is not attached."""
         ...
 
+    def begin(self, run_id: str, sends: Sequence[Send]) -> CheckpointRecord:
+        """Make the first checkpoint of an attached run, after its first stretch.
+
+        Args:
+            run_id: The run. It has no head yet.
+            sends: The nodes that are due after the stretch.
+        """
+        ...
+
     def enter(self, run_id: str, sends: Sequence[Send]) -> None:
         """Make nodes due on top of the head of an attached run. The next checkpoint has them."""
         ...

@@ -59,10 +59,6 @@ class Saver(BaseCheckpointSaver[int]):
     """The checkpointer of every compiled graph in a worker process; a thread is a run."""
 
     keeps_steps = True
-    keeps_inputs = False
-    """Whether the checkpoint of the input is stored. LangGraph saves it before any node runs.
-    Without it, a crash before the first superstep starts the run from the beginning, and one commit
-    is saved."""
 
     def __init__(self, pool: asyncpg.Pool, clock_skew: ClockSkew) -> None:
         super().__init__()
@@ -113,6 +109,14 @@ class Saver(BaseCheckpointSaver[int]):
         """Forget the head of a run that is no longer executed."""
         self._threads.pop(run_id, None)
 
+    def begin(self, run_id: str, sends: Sequence[Send]) -> CheckpointRecord:
+        """Make the first checkpoint of a run, after its first stretch."""
+        thread = self._threads[run_id]
+        steps = thread.run.take_steps()
+        metadata = cast(CheckpointMetadata, {"source": "loop", "step": len(steps), "parents": {}})
+        checkpoint = head_checkpoint(0, sends)
+        return self._record(thread, checkpoint, metadata, checkpoint["channel_versions"], steps)
+
     def enter(self, run_id: str, sends: Sequence[Send]) -> None:
         """Make nodes due on top of the head. The next checkpoint has them."""
         thread = self._threads[run_id]
@@ -161,8 +165,6 @@ class Saver(BaseCheckpointSaver[int]):
         """Commit a checkpoint through the executor of the run; it is durable when this returns."""
         run_id = config["configurable"]["thread_id"]
         thread = self._threads[run_id]
-        if metadata.get("source") == "input" and not self.keeps_inputs:
-            return config_of(run_id, checkpoint["id"])
         steps = thread.run.take_steps()
         thread.step_count += len(steps)
         if thread.step_count:

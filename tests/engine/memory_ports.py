@@ -1,15 +1,14 @@
 """The protocols of the engine in memory, for tests of the order of execution without storage."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from typing import Any
-
-from langgraph.types import Send
 
 from engine.events import NodeChange, NodeState, OutputDelta
 from engine.graph.compiler import compile_spec
 from engine.nodes.registry import load_node_types
 from engine.runtime.executor import RunExecutor
-from engine.runtime.ports import AttachedRun, Entry
+from engine.runtime.memory_checkpointer import MemoryHeadStore
+from engine.runtime.ports import Entry
 from engine.runtime.run_info import RunInfo
 from engine.spec.parser import parse
 from engine.states import NodeStatus
@@ -43,24 +42,6 @@ class RecordedJournal:
         return [event.state for event in events if isinstance(event, NodeChange)]
 
 
-class NoHeadStore:
-    """The head store of a run without checkpoints, which has inline nodes only."""
-
-    keeps_steps = False
-
-    async def attach(self, run: AttachedRun) -> None:
-        return None
-
-    def detach(self, run_id: str) -> None:
-        return None
-
-    def enter(self, run_id: str, sends: Sequence[Send]) -> None:
-        raise AssertionError("these tests have no node that runs as a task")
-
-    def save(self, run_id: str) -> None:
-        return None
-
-
 async def play(
     raw: dict[str, Any], inputs: Any = None, journal: RecordedJournal | None = None
 ) -> tuple[RunExecutor, list[tuple[str, NodeStatus]]]:
@@ -71,9 +52,9 @@ async def play(
     """
     journal = journal or RecordedJournal()
     compiled = compile_spec(parse(raw), TYPES)
-    executor = RunExecutor(
-        RunInfo("run_test", "prj_test", 1, 0, inputs), compiled, journal=journal, head=NoHeadStore(), resources={}
-    )
+    head = MemoryHeadStore()
+    info = RunInfo("run_test", "prj_test", 1, 0, inputs)
+    executor = RunExecutor(info, head.bind(compiled), journal=journal, head=head, resources={})
     await executor.run()
     settled = [state for state in journal.states if state.status.is_finished]
     # The end of a loop shows the latest visit of a skipped node again. That is not a visit.

@@ -1,4 +1,4 @@
-"""A stretch of inline nodes is one superstep, and has a checkpoint after each of its visits."""
+"""A stretch of inline nodes is one entry, and has a checkpoint after each of its visits."""
 
 import asyncio
 from random import Random

@@ -60,8 +60,6 @@ class IdleRun:
 class AttachingSaver(Saver):
     """A saver that makes a run for each new thread, and loads the head from Postgres after each checkpoint."""
 
-    keeps_inputs = True
-
     def __init__(self, database: Database, journal: PostgresJournal, caller: Caller, project: str) -> None:
         super().__init__(database.pool, journal.clock_skew)
         self._database, self._journal, self._caller, self._project = database, journal, caller, project
