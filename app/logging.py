@@ -1,11 +1,13 @@
 """Log configuration of all processes: structlog to stderr, as text for people or as JSON.
 
 Records of the standard library's `logging` are written in the same format. Secrets that nodes use
-are masked in each line as it is written. Every command of `treadle` calls `configure_logging` at
-its start.
+are masked in each line as it is written, and control characters in texts of users are escaped.
+Every command of `treadle` calls `configure_logging` at its start.
 """
 
+import io
 import logging
+import re
 import sys
 from typing import Any
 
@@ -14,12 +16,37 @@ import structlog
 from app.settings import Settings
 from engine.values.redaction import redact_log
 
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL_BUT_LINES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()
+
+
+def _without_control(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """Escape line breaks and control characters in all texts.
+
+    Texts of users could otherwise forge lines, or send commands to a terminal.
+    """
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = (_CONTROL_BUT_LINES if name == "exception" else _CONTROL).sub(_escaped, value)
+    return event
+
+
+def _write_traceback(file: Any, exception: Any) -> None:
+    """Write a traceback for people. Its lines are indented, so that none looks like an entry."""
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exception)
+    file.write(_CONTROL_BUT_LINES.sub(_escaped, text.getvalue()).replace("\n", "\n    "))
+
 
 def _masked(render: structlog.types.Processor) -> structlog.types.Processor:
     """Mask secrets in the rendered line, because tracebacks may contain arguments of a node."""
 
     def masked_render(logger: Any, name: str, event: structlog.types.EventDict) -> str:
-        return redact_log(str(render(logger, name, event)))
+        return redact_log(str(render(logger, name, _without_control(logger, name, event))))
 
     return masked_render
 
@@ -57,5 +84,5 @@ def _renderer(settings: Settings) -> structlog.types.Processor:
     return structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(),
         # The other formatters print local variables, which may contain inputs of users and secrets.
-        exception_formatter=structlog.dev.plain_traceback,
+        exception_formatter=_write_traceback,
     )
