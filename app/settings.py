@@ -79,6 +79,21 @@ class Settings(BaseSettings):
         description="Seconds in which the headers of a request have to arrive, and then again its body. Increase it for "
         "clients with slow connections.",
     )
+    connections_per_caller: int = Field(
+        1000,
+        ge=1,
+        description="Connections of one caller that a server holds open: WebSockets, and HTTP requests in progress. "
+        "More are refused with HTTP 429, or close code 1013.",
+    )
+    connections_per_address: int = Field(
+        1000,
+        ge=1,
+        description="The same for one IP address. A proxy must send `X-Forwarded-For`, "
+        "or all of its clients have its address.",
+    )
+    connections: int = Field(
+        5000, ge=1, description="Connections that a server holds open in total; more are refused with HTTP 503."
+    )
     workers: int = Field(
         1,
         ge=0,

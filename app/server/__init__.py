@@ -6,7 +6,8 @@
 - `cross_site`: refuses requests from pages of other sites, except allowed origins; CORS.
 - `hosts`: refuses requests to unknown hosts.
 - `body_limit`: refuses large and slow request bodies.
-- `http_server`: the configuration of uvicorn, and the time limit for headers.
+- `connection_limits`: limits of open connections per caller and per address.
+- `http_server`: the configuration of uvicorn, and the limits for headers and connections.
 - `operations`: GraphQL over HTTP, from the request to the response.
 - `negotiation`: selects the media type of a response by `Accept`.
 - `responses`: JSON responses of results, and of errors in the shape of GraphQL errors.

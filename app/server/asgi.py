@@ -23,6 +23,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from app.server.body_limit import BodyLimit
+from app.server.connection_limits import ConnectionLimit, ConnectionLimits
 from app.server.cross_site import AllowedOrigins, Cors
 from app.server.endpoint import Endpoint
 from app.server.hosts import AllowedHosts
@@ -35,6 +36,7 @@ from app.settings import Settings
 from engine.nodes.registry import load_node_types
 from engine.nodes.resources import open_resources
 from engine.sdk.node_types import NodeTypes
+from persistence.caller import Caller, CallerKind
 from persistence.db.database import Database
 from persistence.db.deadlines import Deadlines
 from persistence.db.transient import connect_at_start
@@ -67,6 +69,7 @@ class ServerApp:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.limits = ConnectionLimits(settings.connections_per_caller, settings.connections_per_address)
         self.database: Database
         self.redis: ArqRedis
         self.feed: Feed
@@ -106,8 +109,20 @@ class ServerApp:
             await projects.ensure_default(connection)
 
     async def context(self, request: Request | WebSocket) -> Context:
-        """Create the resolvers' context of one request or socket. Raises Unauthenticated."""
+        """Create the resolvers' context of one request or socket.
+
+        Raises:
+            Unauthenticated: The caller is unknown.
+            TooManyConnections: The caller has too many connections open.
+        """
         caller, on_sign_in = await sign_in(self.auth, request)
+
+        def count(signed_in: Caller) -> None:
+            self.limits.hold_caller(request.scope, signed_in.subject)
+            on_sign_in(signed_in)
+
+        if caller.kind is not CallerKind.UNKNOWN:
+            self.limits.hold_caller(request.scope, caller.subject)
         return Context(
             caller,
             self.database,
@@ -116,7 +131,7 @@ class ServerApp:
             self.notifier,
             self.feed,
             resources=self.resources,
-            on_sign_in=on_sign_in,
+            on_sign_in=count,
             queue_limit=self._queue_limit,
         )
 
@@ -184,6 +199,7 @@ def create_app(settings: Settings) -> Starlette:
         middleware=[
             Middleware(OneLineStartupErrors),
             Middleware(AllowedHosts, hosts=_allowed_hosts(settings)),
+            Middleware(ConnectionLimit, limits=server.limits),
             Middleware(Cors, origins=settings.origins),
             Middleware(BodyLimit, max_s=settings.request_s),
         ],

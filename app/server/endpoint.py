@@ -29,7 +29,7 @@ from web.site import page, wants_page
 
 log = structlog.get_logger(__name__)
 
-CLOSE_CODES = {ProblemCode.UNAVAILABLE: 1013, ProblemCode.FORBIDDEN: 4403}
+CLOSE_CODES = {ProblemCode.UNAVAILABLE: 1013, ProblemCode.LIMIT: 1013, ProblemCode.FORBIDDEN: 4403}
 """WebSocket close codes: "try again later" and "forbidden".
 
 Every other error is internal, code 1011.

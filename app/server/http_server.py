@@ -17,6 +17,10 @@ from app.server.asgi import create_app
 from app.settings import Settings
 from persistence.problems import ProblemCode
 
+MAX_HEADERS = 64 * 1024
+"""Bytes of the headers of a request."""
+REFUSAL_S = 1.0
+"""Seconds that a connection above the limit may stay open without sending anything."""
 MAX_MESSAGE = 4 * 1024 * 1024
 """Bytes of a WebSocket message."""
 
@@ -24,14 +28,32 @@ MAX_MESSAGE = 4 * 1024 * 1024
 class TimedHttpProtocol(HttpToolsProtocol):
     """uvicorn's protocol with a time limit for headers, and with errors in the shape of GraphQL."""
 
-    def __init__(self, *args: Any, headers_s: float, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, headers_s: float, max_connections: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._headers_s = headers_s
+        self._headers_s, self._max_connections = headers_s, max_connections
+        self._header_bytes, self._is_above_limit = 0, False
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._start_timer()
+        self._is_above_limit = len(self.connections) > self._max_connections
+        self._start_timer(REFUSAL_S if self._is_above_limit else self._headers_s)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_above_limit:
+            # Not before: a client that still sends might not read the response.
+            self._refuse(503, "The server has too many connections.")
+            return
+        super().data_received(data)
+        if self._timer is not None:
+            self._header_bytes += len(data)
+            if self._header_bytes > MAX_HEADERS:
+                self._refuse(431, f"The headers of the request are larger than {MAX_HEADERS:,} bytes.")
+
+    def _refuse(self, status: int, message: str) -> None:
+        self._stop_timer()
+        if not self.transport.is_closing():
+            self._send_error(status, message, ProblemCode.LIMIT)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -39,7 +61,8 @@ class TimedHttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._start_timer()
+        self._header_bytes = 0
+        self._start_timer(self._headers_s)
 
     def on_headers_complete(self) -> None:
         self._stop_timer()
@@ -49,9 +72,9 @@ class TimedHttpProtocol(HttpToolsProtocol):
         self._stop_timer()
         self._send_error(400, f"{msg} It is not HTTP/1.1.")
 
-    def _start_timer(self) -> None:
+    def _start_timer(self, seconds: float) -> None:
         self._stop_timer()
-        self._timer = self.loop.call_later(self._headers_s, self._time_out)
+        self._timer = self.loop.call_later(seconds, self._time_out)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -63,8 +86,8 @@ class TimedHttpProtocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             self._send_error(408, f"The headers of the request have not arrived within {self._headers_s:g} s.")
 
-    def _send_error(self, status: int, message: str) -> None:
-        body = orjson.dumps({"errors": [{"message": message, "extensions": {"code": ProblemCode.VALIDATION}}]})
+    def _send_error(self, status: int, message: str, code: ProblemCode = ProblemCode.VALIDATION) -> None:
+        body = orjson.dumps({"errors": [{"message": message, "extensions": {"code": code}}]})
         headers = b"content-type: application/json; charset=utf-8\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
         self.transport.write(STATUS_LINE[status] + headers % len(body) + body)
         self.transport.close()
@@ -83,7 +106,7 @@ def server_config(settings: Settings) -> uvicorn.Config:
     """Return the configuration of a server process."""
     return uvicorn.Config(
         create_app(settings),
-        http=partial(TimedHttpProtocol, headers_s=settings.request_s),  # type: ignore[arg-type]
+        http=partial(TimedHttpProtocol, headers_s=settings.request_s, max_connections=settings.connections),  # type: ignore[arg-type]
         ws=WebSocketProtocol,
         log_level="warning",
         log_config=None,
