@@ -5,7 +5,7 @@ BIN := .venv/bin
 SUBJECTS_SINCE := 42ff1bbd19b809be44aa64d7ce36e9a7ab1635eb
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test chaos mutants check check-subjects format schema docs bench bench-quick lock
+.PHONY: help setup up test chaos hostile mutants check check-subjects format schema docs bench bench-quick lock
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ test: setup ## Run all tests on embedded stores, then bench-quick
 
 chaos: setup ## Kill processes of a separate Treadle for MINUTES=10 and check the guarantees (SEED=n repeats a run)
 	@$(BIN)/treadle chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
+hostile: setup ## Attack a separate Treadle, and print how long others waited and what was refused
+	@$(BIN)/python -m tests.hostile.run
 
 mutants: setup .venv-mutants/.installed ## Change core modules in single places and list changes that no test notices (MODULES='engine/*' SAMPLE=20 SEED=1)
 	@.venv-mutants/bin/python tests/mutation/run.py --modules '$(or $(MODULES),*)' --sample $(or $(SAMPLE),0) --seed $(or $(SEED),1)
