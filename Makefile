@@ -5,7 +5,7 @@ BIN := .venv/bin
 SUBJECTS_SINCE := 42ff1bbd19b809be44aa64d7ce36e9a7ab1635eb
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test chaos hostile mutants check check-subjects format schema docs bench bench-quick lock
+.PHONY: help setup up test chaos hostile mutants check check-subjects format schema docs bench bench-quick lock release
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -74,6 +74,15 @@ bench: setup ## Measure everything, compare it with bare LangGraph, and print a 
 bench-quick: setup ## Measure the most important ratios in two minutes; fail if one is far from its target
 	@$(BIN)/python -m bench --quick
 
+release: setup .venv-deploy/.installed ## Build sdist, wheel, SBOM and checksums into dist/, and run an example from the installed wheel
+	@.venv-deploy/bin/python deploy/release/build.py
+
+.venv-deploy/.installed: deploy/requirements.lock
+	@$(PYTHON) -m venv .venv-deploy
+	@.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements.lock
+	@touch $@
+
 lock: ## Update the files of pinned packages to the newest compatible versions (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade -o requirements.lock
 	uv pip compile --group mutants --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade -o tests/mutation/requirements.lock
+	uv pip compile --group deploy --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade -o deploy/requirements.lock

@@ -27,6 +27,7 @@ Modules:
     events: The events of a run, as plain values.
     interpreter: Starts modules of this installation in other Python processes.
     invalid_values: Own sentences for the errors of pydantic.
+    release: The version of this release.
     problems: The value type for one problem of an input or a spec.
     states: The enums of the domain, and the state machine of a run.
     time_zones: Takes time zones from the package `tzdata`, for the whole process.

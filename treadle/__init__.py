@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import NodeFailure
 from engine.events import Usage
+from engine.release import VERSION
 from engine.sdk.node import (
     ERROR_PORT,
     ConfigWarning,
@@ -44,6 +45,8 @@ from engine.types import JSON
 
 if TYPE_CHECKING:
     from treadle.testing import try_node
+
+__version__ = VERSION
 
 __all__ = [
     "ERROR_PORT",

@@ -28,6 +28,7 @@ from redis.exceptions import RedisError
 from app.settings import Settings
 from engine.nodes.registry import load_node_types
 from engine.nodes.resources import open_resources
+from engine.release import VERSION
 from persistence.db.database import Database, create_pool, dsn
 from persistence.db.deadlines import Deadlines
 from persistence.db.ids import new_id
@@ -69,7 +70,7 @@ async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
         asyncio.get_running_loop().add_signal_handler(number, _on_first_signal(number, stop.set))
     async with _open_worker(settings) as (runner, arq, tasks):
         runner.poll()
-        log.info("worker.ready", worker_id=runner.worker_id, capacity=runner.capacity)
+        log.info("worker.ready", version=VERSION, worker_id=runner.worker_id, capacity=runner.capacity)
         await _wait_for_stop(stop, tasks)
         log.info("worker.draining", runs=len(runner.tasks))
         if not await runner.drain(settings.drain_s):

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from app.settings import Settings, load_settings
+from engine.release import VERSION
 from persistence.caller import Role
 
 app = typer.Typer(
@@ -33,6 +34,21 @@ DataDir = Annotated[
 
 key_commands = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 app.add_typer(key_commands, name="key")
+
+
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
+        print(f"treadle {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """AI workflows over GraphQL: durable runs, live node states."""
 
 
 @app.command()

@@ -35,6 +35,7 @@ from app.server.sign_in.sessions import SessionLimit, sign_in, sign_in_socket
 from app.settings import Settings
 from engine.nodes.registry import load_node_types
 from engine.nodes.resources import open_resources
+from engine.release import VERSION
 from engine.sdk.node_types import NodeTypes
 from persistence.caller import Caller, CallerKind
 from persistence.db.database import Database
@@ -97,7 +98,7 @@ class ServerApp:
             self.resources = await stack.enter_async_context(self._open_resources())
             await connect_at_start(self._ensure_project)
             stack.push_async_callback(finish_shielded, SETTLE_S)
-            log.info("server.ready", host=self._settings.host, port=self._settings.port)
+            log.info("server.ready", version=VERSION, host=self._settings.host, port=self._settings.port)
             yield
 
     async def _open_database(self) -> Database:
@@ -158,7 +159,7 @@ class ServerApp:
         database, redis = await asyncio.gather(self._database_is_up(), self._redis_is_up())
         stores = {"database": _status(database), "redis": _status(redis)}
         down = [name for name, status in stores.items() if status == "down"]
-        body: dict[str, Any] = {"status": "degraded" if down else "ok", "down": down, **stores}
+        body: dict[str, Any] = {"status": "degraded" if down else "ok", "version": VERSION, "down": down, **stores}
         return JSONResponse(body, status_code=200 if database else 503)
 
     async def _database_is_up(self) -> bool:

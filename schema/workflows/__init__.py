@@ -1,6 +1,6 @@
 """GraphQL types, queries and mutations of projects, workflows, drafts and versions.
 
-- project: `Project`, `Viewer`
+- project: `Project`, `Viewer`, `ServerInfo`
 - workflow: `Workflow`
 - draft: `WorkflowDraft`
 - version: `WorkflowVersion`

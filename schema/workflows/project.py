@@ -4,6 +4,7 @@ from datetime import datetime
 
 import strawberry
 
+from engine.release import VERSION
 from persistence.workflows.projects import Project
 from schema.payload import Payload
 from schema.relay import Node
@@ -20,12 +21,24 @@ class ProjectType(Node):
 
 
 @strawberry.type
+class ServerInfo:
+    """The server that answers this request."""
+
+    version: str = strawberry.field(description="The release of Treadle, such as 1.4.0.")
+
+
+@strawberry.type
 class Viewer:
     """The caller."""
 
     subject: str
     projects: list[ProjectType]
     scopes: list[str]
+
+    @strawberry.field(description="The server that answers this request.")
+    @staticmethod
+    def server() -> ServerInfo:
+        return ServerInfo(version=VERSION)
 
 
 @strawberry.input

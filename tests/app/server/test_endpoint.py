@@ -12,6 +12,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
 from app.settings import Settings
+from engine.release import VERSION
 from tests.app_server import TRANSPORT, serving
 
 DRAFTS = "subscription($id: ID!) { draft(workflowId: $id) { revision } }"
@@ -39,6 +40,12 @@ async def save(client: httpx.AsyncClient, workflow_id: str, revision: int) -> No
 async def test_health_is_200_with_both_stores(client: httpx.AsyncClient) -> None:
     response = await client.get("/health")
     assert (response.status_code, response.json()["status"], response.json()["down"]) == (200, "ok", [])
+    assert response.json()["version"] == VERSION
+
+
+async def test_the_api_names_the_version_of_the_server(client: httpx.AsyncClient) -> None:
+    response = await client.post("/graphql", json={"query": "{ viewer { server { version } } }"})
+    assert response.json() == {"data": {"viewer": {"server": {"version": VERSION}}}}
 
 
 async def test_health_names_redis_and_stays_200_without_it(database_url: str) -> None:
