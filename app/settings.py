@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 PREFIX = "TREADLE_"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -362,9 +362,10 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def unknown_variables() -> list[str]:
-    """Return the `TREADLE_` environment variables that are no setting, probably misspelt ones."""
+    """Return the `TREADLE_` names of the environment and of `.env` that are no setting."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    return sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+    names = {name.upper() for name in (*os.environ, *DotEnvSettingsSource(Settings).env_vars)}
+    return sorted(name for name in names if name.startswith(PREFIX) and name not in known)
 
 
 def _error_line(location: tuple[int | str, ...], value: object, message: str) -> str:

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 
-from app.settings import Settings, load_settings
+from app.settings import Settings, load_settings, unknown_variables
 from engine.release import VERSION
 from persistence.caller import Role
 
@@ -292,6 +293,8 @@ def _configured(**overrides: object) -> Settings:
 
     settings = load_settings(**overrides)
     configure_logging(settings)
+    if names := unknown_variables():
+        structlog.get_logger(__name__).warning("settings.unknown", names=names, see="docs/operations.md")
     return settings
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings, load_settings, unknown_variables
+from tests.app.commands import Treadle
 from tests.paths import ROOT
 
 OPERATIONS = ROOT / "docs" / "operations.md"
@@ -86,6 +87,16 @@ def test_a_message_does_not_repeat_a_password(monkeypatch: pytest.MonkeyPatch) -
 def test_a_misspelt_variable_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TREADLE_WORKER", "2")
     assert "TREADLE_WORKER" in unknown_variables()
+
+
+def test_a_misspelt_name_in_the_file_is_detected_and_reported_at_start(
+    treadle: Treadle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("TREADLE_WORKER=2\nOTHER=1\n")
+    assert "TREADLE_WORKER" in unknown_variables()
+    output, _ = treadle("migrate", PYTHONPATH=str(ROOT)).communicate(timeout=60)
+    assert "settings.unknown" in output
+    assert "TREADLE_WORKER" in output
 
 
 def documented_defaults() -> dict[str, str]:
