@@ -20,6 +20,7 @@ EXECUTION_ENDED = (NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.WAITING)
 
 A WAITING node has been executed; its wait continues.
 """
+_WAIT_ENDED = (NodeStatus.COMPLETED, NodeStatus.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +84,23 @@ class AuditedRun:
     def finished_before(self, seq: int) -> dict[tuple[str, int], int]:
         """Return the events of finished nodes before event `seq`, by (node id, visit).
 
-        Nodes whose end was superseded by a rewind are left out.
+        Nodes whose end was superseded by a rewind are left out, and so are waits whose end was: such
+        a node asks again, or starts its child run again.
         """
         ends: dict[tuple[str, int], int] = {}
         for event in self.events:
             is_end = event.type == "NODE_STATE" and event.status in EXECUTION_ENDED
-            if event.seq < seq and is_end and self._is_valid(event.seq, seq):
+            if event.seq < seq and is_end and self._is_valid(event.seq, seq) and not self._waits_again(event, seq):
                 ends[event.node_id or "", event.visit or 0] = event.seq
         return ends
+
+    def _waits_again(self, event: AuditEvent, as_of: int) -> bool:
+        """Whether a node was WAITING, and a rewind up to event `as_of` has superseded the end of its wait."""
+        if event.status != NodeStatus.WAITING:
+            return False
+        visit = event.node_id, event.visit
+        ends = [one.seq for one in self.events if (one.node_id, one.visit) == visit and one.status in _WAIT_ENDED]
+        return any(not self._is_valid(end, as_of) for end in ends if end > event.seq)
 
     def failed_before(self, seq: int) -> dict[tuple[str, int], int]:
         """Return the last failed attempts before event `seq` of nodes that are tried again.

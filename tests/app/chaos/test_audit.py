@@ -200,6 +200,15 @@ def test_a_node_may_be_executed_again_only_if_a_rewind_superseded_its_end() -> N
     assert len(invalid_executions(observations).repeated) == 1
 
 
+def test_a_wait_may_begin_again_only_if_a_rewind_superseded_its_end() -> None:
+    observations = correct_observations()
+    _run(observations).events[1:4] = [node(2, "WAITING"), node(3, "COMPLETED"), status(4, "QUEUED", "QUEUED")]
+    _run(observations).rewinds = [(4, 2)]
+    assert invalid_executions(observations).repeated == []
+    _run(observations).events[2] = node(3, "WAITING")
+    assert len(invalid_executions(observations).repeated) == 1
+
+
 def test_the_next_attempt_after_a_crash_repeats_nothing() -> None:
     observations = replace(correct_observations(), executions=[start(11, WORKER), start(22, OTHER, attempt=2)])
     _run(observations).events[2] = node(3, "RETRYING")
