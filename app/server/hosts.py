@@ -22,7 +22,7 @@ class AllowedHosts:
     """Passes requests on whose `Host` is local, the address that the server binds, or allowed."""
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
-        """`hosts` are names without a port; `*.example.com` stands for all names below a domain, `*` for all."""
+        """`hosts` are names without a port; `*.example.com` allows all names below a domain, `*` allows all."""
         self._app = app
         self._hosts = {host.lower() for host in (*LOCAL_HOSTS, *hosts)}
         self._domains = tuple(host[1:] for host in self._hosts if host.startswith("*."))

@@ -125,7 +125,7 @@ _ENDED = "SELECT id FROM api_keys WHERE id = ANY($1) AND revoked_at IS NULL AND 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What a token that is a key stands for."""
+    """The caller that an API key identifies."""
 
     key_id: str
     project_id: str
