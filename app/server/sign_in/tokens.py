@@ -1,7 +1,7 @@
 """Checks of JSON Web Tokens (RFC 7519) by PyJWT: signature, times, issuer, audience and claims.
 
 The configured keys select the algorithms, never the token: HS256 with the secret; RS256, ES256 and
-EdDSA with keys of the issuer's key set. See docs/decisions/0031-sign-in.md.
+EdDSA with keys of the issuer's key set. See docs/decisions/0027-sign-in.md.
 """
 
 from collections.abc import Mapping
