@@ -31,7 +31,8 @@ async def test_false_answers_of_a_peer_fail_only_their_own_node(instance: Attack
     check(outcome)
     refusals = [part.split(" × ") for part in outcome.refused.split(", ")]
     assert {name for _, name in refusals} <= {"HTTP_RESPONSE", "HTTP_TIMEOUT", "LIMIT"}, outcome
-    assert sum(int(count) for count, _ in refusals) >= len(PATHS)
+    # A gzip body of many members is a valid answer, if the node reads it in its time.
+    assert sum(int(count) for count, _ in refusals) >= len(PATHS) - 1
 
 
 async def test_clients_that_send_too_much_or_no_http_are_refused(instance: AttackedInstance) -> None:
