@@ -148,7 +148,7 @@ async def test_a_bad_token_opens_no_socket(address: str) -> None:
             assert await closing(socket) == 4403, name
 
 
-async def test_a_request_without_a_token_is_told_how_to_sign_in(client: httpx.AsyncClient) -> None:
+async def test_the_answer_to_a_request_without_a_token_says_how_to_sign_in(client: httpx.AsyncClient) -> None:
     response = await ask(client, None)
     assert refusal(response)[:2] == (401, "UNAUTHENTICATED")
     assert response.headers["www-authenticate"] == 'Bearer realm="treadle"'
