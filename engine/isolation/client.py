@@ -148,7 +148,7 @@ def _perform(task: str, arguments: Sequence[JSON]) -> tuple[Any, float]:
     Returns:
         The result, or the error that says which limit was exceeded, and the seconds that it took.
     """
-    helper = _idle.pop() if _idle else _Helper()
+    helper = _take_helper()
     started_at = monotonic()  # The wait for the turn is not counted.
     try:
         result = helper.run(orjson.dumps([task, *arguments], default=dict))
@@ -157,6 +157,14 @@ def _perform(task: str, arguments: Sequence[JSON]) -> tuple[Any, float]:
     finally:
         _idle.append(helper)
     return result, monotonic() - started_at
+
+
+def _take_helper() -> "_Helper":
+    """Take an idle helper, or make one. Another thread may take the last one at any moment."""
+    try:
+        return _idle.pop()
+    except IndexError:
+        return _Helper()
 
 
 class _Helper:
