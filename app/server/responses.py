@@ -57,7 +57,10 @@ async def not_served(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         message = f"There is nothing at {request.url.path[:100]!r}. The API is at /graphql, and the state at /health."
         return problem_response(404, ProblemCode.NOT_FOUND, message)
-    return problem_response(error.status_code, ProblemCode.VALIDATION, error.detail, error.headers)
+    headers = dict(error.headers or {})
+    if "Allow" in headers:  # Starlette keeps the methods of a route in a set.
+        headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
+    return problem_response(error.status_code, ProblemCode.VALIDATION, error.detail, headers)
 
 
 def result_body(result: ExecutionResult) -> dict[str, Any]:
