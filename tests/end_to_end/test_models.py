@@ -15,8 +15,9 @@ from tests.peers.http import Peer, http_peer
 KEY = "sk-canary-0123456789abcdef"
 USAGE = "query ($id: ID!) { run(id: $id) { nodeStates { nodeId usage { model inputTokens outputTokens costUsd } } } }"
 LOGS = "query ($id: ID!) { run(id: $id) { logs: events(first: 1000) { nodes { ... on LogRecorded { message fields } } } } }"
-DELTAS = """
-subscription ($id: ID!) { runEvents(runId: $id, after: 0) { seq ... on NodeOutputDelta { nodeId offset text } } }
+TEXTS = """
+subscription ($id: ID!) { runEvents(runId: $id, after: 0) {
+  seq ... on NodeOutputDelta { nodeId offset text } ... on NodeStateChanged { nodeState { partialOutput } } } }
 """
 
 
@@ -69,8 +70,9 @@ async def test_streamed_text_stays_stored_when_the_run_is_cancelled(system: Syst
     answer = await system.run(llm_spec("falls-silent", "go"), mode="ASYNC")
     run_id = answer["run"]["id"]
     async with asyncio.timeout(60):
-        async for event in system.subscribe(DELTAS, id=run_id):
-            if event["runEvents"].get("text"):
+        async for event in system.subscribe(TEXTS, id=run_id):
+            # A reader that joins after the next event of the node finds the text in its state.
+            if event["runEvents"].get("text") or event["runEvents"].get("nodeState", {}).get("partialOutput"):
                 break
     await system.execute(CANCEL, id=run_id)
     run = await system.wait_for_end(run_id)
