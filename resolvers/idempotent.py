@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.isolation.suspension import suspendable
-from engine.states import LEASED, RunStatus
+from engine.states import LEASED
 from engine.types import JSON
 from persistence.events.run_transition import RunTransition
 from persistence.problems import Busy, NotFound, invalid
@@ -33,15 +33,10 @@ async def shielded(coroutine: Coroutine[Any, Any, T]) -> T:
 
     So each commit is published, whether or not its client is still connected.
     """
-    task = asyncio.create_task(_suspendable(coroutine))
+    task = asyncio.create_task(coroutine)
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
     return await asyncio.shield(task)
-
-
-async def _suspendable(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Await a change whose checks may run in a helper process, without blocking the event loop."""
-    return await suspendable(coroutine)
 
 
 async def finish_shielded(timeout_s: float) -> None:
@@ -83,7 +78,13 @@ async def run_idempotent(
         Conflict: The key was used for another operation or other arguments.
         Invalid: The length of the key is out of range.
     """
-    return await shielded(_run_idempotent(context, project_id, key, operation, arguments, act, run_id))
+    # The checks of `act` may run in a helper process, without blocking the event loop.
+    change = _run_idempotent(context, project_id, key, operation, arguments, act, run_id)
+    return await shielded(_suspendable(change))
+
+
+async def _suspendable(change: Coroutine[Any, Any, Run]) -> Run:
+    return await suspendable(change)
 
 
 async def _run_idempotent(
@@ -138,9 +139,5 @@ async def _publish(context: Context, result: CommandResult) -> Run:
 
 async def publish_transitions(context: Context, transitions: Sequence[RunTransition]) -> None:
     """Publish committed transitions to readers, and notify the workers that have to act on them."""
-    await context.feed.publish(transitions)
-    if any(transition.status is RunStatus.QUEUED for transition in transitions):
-        await context.notifier.notify_queue()
-    for transition in transitions:
-        if transition.status in LEASED:
-            await context.notifier.notify_run(transition.run_id)
+    await context.feed.publish(transitions, context.notifier.notices(transitions))
+    await context.notifier.enqueue_poll(transitions)

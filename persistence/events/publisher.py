@@ -57,6 +57,13 @@ class StreamItem(NamedTuple):
     is_delta: bool = False
 
 
+class Notice(NamedTuple):
+    """A message to the present listeners of a channel."""
+
+    channel: str
+    message: str
+
+
 def item_of(event: Event) -> StreamItem:
     return StreamItem(event.run_id, event.seq, payload_of(event.at, event.data))
 
@@ -87,9 +94,11 @@ def draft_channel(workflow_id: str) -> str:
     return f"draft:{workflow_id}"
 
 
-async def publish_transitions(redis: Redis, transitions: Sequence[RunTransition]) -> None:
-    """Publish committed status changes with their events."""
-    await publish(redis, items_of(transitions), transitions)
+async def publish_transitions(
+    redis: Redis, transitions: Sequence[RunTransition], notices: Sequence[Notice] = ()
+) -> None:
+    """Publish committed status changes with their events, and afterwards the notices about them."""
+    await publish(redis, items_of(transitions), transitions, notices)
 
 
 def items_of(transitions: Sequence[RunTransition]) -> list[StreamItem]:
@@ -97,13 +106,18 @@ def items_of(transitions: Sequence[RunTransition]) -> list[StreamItem]:
     return [item_of(event) for transition in transitions for event in transition.events]
 
 
-async def publish(redis: Redis, items: Sequence[StreamItem], transitions: Sequence[RunTransition] = ()) -> None:
+async def publish(
+    redis: Redis,
+    items: Sequence[StreamItem],
+    transitions: Sequence[RunTransition] = (),
+    notices: Sequence[Notice] = (),
+) -> None:
     """Publish events and text to the streams of the runs, and status changes to their channels.
 
     A status change goes to the channel of the run's project, and to `IDLE_RUNS_CHANNEL` where the
-    run is idle now.
+    run is idle now. Everything is one pipeline: a round trip costs more than the commands in it.
     """
-    if not items and not transitions:
+    if not items and not transitions and not notices:
         return
     pipe = redis.pipeline(transaction=False)
     for run_id, entry_id, fields in _entries(items):
@@ -118,6 +132,8 @@ async def publish(redis: Redis, items: Sequence[StreamItem], transitions: Sequen
         pipe.publish(runs_channel(transition.project_id), transition.encode())
         if transition.status.is_idle:
             pipe.publish(IDLE_RUNS_CHANNEL, transition.run_id)
+    for notice in notices:
+        pipe.publish(*notice)
     await _send(pipe)
 
 

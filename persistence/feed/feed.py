@@ -17,8 +17,8 @@ from engine.events import Event, LiveDelta, NodeChange, StatusChange
 from engine.states import RunStatus
 from persistence.db.database import Database
 from persistence.events import codec
+from persistence.events.publisher import Notice, draft_channel, publish_transitions
 from persistence.events.publisher import announce as announce
-from persistence.events.publisher import draft_channel, publish_transitions
 from persistence.events.publisher import publish as publish
 from persistence.events.run_transition import RunTransition
 from persistence.feed.pubsub import ChannelReader
@@ -64,12 +64,12 @@ class Feed:
         await self.run_changes.close()
         await self.channels.close()
 
-    async def publish(self, transitions: Sequence[RunTransition]) -> None:
-        """Publish what a committed transaction wrote.
+    async def publish(self, transitions: Sequence[RunTransition], notices: Sequence[Notice] = ()) -> None:
+        """Publish what a committed transaction wrote, and the notices of it to workers.
 
-        Never raises: a lost message only delays readers.
+        Never raises: a lost message only delays readers and workers.
         """
-        await publish_transitions(self._redis, transitions)
+        await publish_transitions(self._redis, transitions, notices)
 
     async def follow(
         self, run_id: str, after: int, *, with_values: bool = False

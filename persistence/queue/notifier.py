@@ -8,12 +8,15 @@ and nothing waits longer than TIMEOUT_S for a Redis that hangs. Used by servers 
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
+from engine.states import LEASED, RunStatus
 from persistence.db.outage import Outage
+from persistence.events.publisher import Notice
+from persistence.events.run_transition import RunTransition
 
 POLL_QUEUE = "poll_queue"
 """The name of the only arq job: it makes a worker poll the queue in Postgres."""
@@ -48,10 +51,29 @@ class Notifier:
 
     async def _notify_queue(self) -> None:
         await self._redis.publish(self.queue_channel, "")
-        if time.monotonic() - self._job_at > JOB_INTERVAL_S:
-            self._job_at = time.monotonic()
-            # All jobs have one id: arq drops a second job while the first one waits.
-            await self._redis.enqueue_job(POLL_QUEUE, _job_id=f"{self.name}:{POLL_QUEUE}", _queue_name=self.name)
+        if self._is_job_due():
+            await self._enqueue_job()
+
+    def _is_job_due(self) -> bool:
+        return time.monotonic() - self._job_at > JOB_INTERVAL_S
+
+    async def _enqueue_job(self) -> None:
+        self._job_at = time.monotonic()
+        # All jobs have one id: arq drops a second job while the first one waits.
+        await self._redis.enqueue_job(POLL_QUEUE, _job_id=f"{self.name}:{POLL_QUEUE}", _queue_name=self.name)
+
+    def notices(self, transitions: Sequence[RunTransition]) -> list[Notice]:
+        """Return the notices to the workers that have to act on transitions.
+
+        They are published together with the transitions. If a run is queued, `enqueue_poll` follows.
+        """
+        held = [Notice(self.run_channel, one.run_id) for one in transitions if one.status in LEASED]
+        return [Notice(self.queue_channel, ""), *held] if _queues_a_run(transitions) else held
+
+    async def enqueue_poll(self, transitions: Sequence[RunTransition]) -> None:
+        """Enqueue the job of arq if a transition queues a run and the last job is old enough."""
+        if _queues_a_run(transitions) and self._is_job_due():
+            await self._send(self._enqueue_job())
 
     async def notify_run(self, run_id: str) -> None:
         """Notify the worker that holds the run to read its intents now."""
@@ -76,3 +98,7 @@ class Notifier:
         """The pub/sub channel whose messages are ids of runs with a new intent."""
         # The name stays for the same reason as that of `queue_channel`.
         return f"{self.name}:nudge"
+
+
+def _queues_a_run(transitions: Sequence[RunTransition]) -> bool:
+    return any(transition.status is RunStatus.QUEUED for transition in transitions)
