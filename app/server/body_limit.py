@@ -31,7 +31,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        content_length = dict(scope["headers"]).get(b"content-length", b"0")
+        content_length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         try:
             if content_length.isdigit() and int(content_length) > self._max:
                 raise Limit(self._message)

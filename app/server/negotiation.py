@@ -6,6 +6,7 @@ Subscriptions need an event stream that the client names. `operations` calls it 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 RESPONSE_JSON = "application/graphql-response+json"
 """The media type of GraphQL over HTTP: its status codes tell whether the operation was executed."""
@@ -39,6 +40,7 @@ class Acceptable:
     stream: str | None
 
 
+@lru_cache(maxsize=64)
 def acceptable(accept: str | None) -> Acceptable:
     """Select the best JSON type and the best event stream for a value of `Accept`.
 

@@ -108,7 +108,7 @@ def decode_json(data: str | bytes) -> object:
     Raises JSONDecodeError for every error, also for NaN, deep nesting and huge numbers.
     """
     try:
-        return json.loads(without_mark(data), parse_constant=_refuse_constant)
+        return _DECODER.decode(without_mark(data))
     except json.JSONDecodeError:
         raise
     except (ValueError, RecursionError) as error:
@@ -126,6 +126,10 @@ def _decode_reason(error: Exception) -> str:
 
 def _refuse_constant(name: str) -> object:
     raise ValueError(f"{name} is not valid JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+"""One for all requests, because to make one costs as much as to parse a small body."""
 
 
 def _check_content_type(content_type: str) -> None:
