@@ -35,6 +35,17 @@ class Deployment:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/graphql"
 
+    @contextmanager
+    def suspended_workers(self) -> Iterator[None]:
+        """Suspend all workers for the duration of the block, which must be shorter than their leases."""
+        for worker in self.workers:
+            worker.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for worker in self.workers:
+                worker.send_signal(signal.SIGCONT)
+
     def cpu(self) -> dict[str, float]:
         """Return the CPU time used so far in seconds, by part."""
         pids = _descendants(os.getpid())
