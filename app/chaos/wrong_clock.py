@@ -26,7 +26,7 @@ class _IsDatetime(type):
 
 
 def install() -> None:
-    """Make the clock of this process wrong, if the suite has asked for it."""
+    """Make the clock of this process wrong, if the suite sets an offset."""
     offset_s = float(os.environ.get(OFFSET_S, "0"))
     if not offset_s:
         return

@@ -113,9 +113,9 @@ def _other(entry: ModelEntry, key: str | None, sampling: Sampling) -> BaseChatMo
         "max_retries": 0,
         "timeout": entry.timeout_s,
     }
-    given = {name: value for name, value in arguments.items() if value is not None}
+    present = {name: value for name, value in arguments.items() if value is not None}
     chat: BaseChatModel = init_chat_model(
-        entry.model or entry.name, model_provider=entry.provider, **{**given, **entry.options}
+        entry.model or entry.name, model_provider=entry.provider, **{**present, **entry.options}
     )
     return chat
 

@@ -75,7 +75,7 @@ class ThinkingSplitter:
 def split_unopened(text: str) -> tuple[str, str]:
     """Split (answer, thinking) where a chat template contains the first tag and the model does not.
 
-    Then the end tag stands on a line of its own. Any other text is returned as the answer.
+    Then the end tag is alone on its line. Any other text is returned as the answer.
     """
     end = _CLOSE_LINE.search(text)
     if end is None or OPEN in text[: end.start()]:

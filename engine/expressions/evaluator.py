@@ -132,7 +132,7 @@ def is_expression(text: str) -> bool:
 
 
 def _has_text_before_braces(text: str) -> bool:
-    """Tell whether a value stands directly before `{{`, which would be a call: `Dear {{ a }}`."""
+    """Return whether a value comes directly before `{{`, which would be a call: `Dear {{ a }}`."""
     before = ["", ""]
     for token in tokens(text, 0, len(text)):
         if token.text.isspace():

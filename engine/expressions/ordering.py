@@ -18,7 +18,7 @@ from engine.values.storable import check_storable
 Key = Callable[[Any], Any]
 
 UNDEFINED: Final = object()
-"""Stands for an undefined value, which a function in Python would otherwise receive as None."""
+"""An undefined value, which a function in Python would otherwise receive as None."""
 PATH_ITEM, PATH_VALUE = "item", "value"
 """The fields of a pair of `with_values`."""
 COMPARE: dict[str, Callable[[Any, Any], bool]] = {

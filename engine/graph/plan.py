@@ -219,7 +219,7 @@ def make_plan(spec: Spec) -> Plan:
 class Starts(NamedTuple):
     """The nodes at which a run begins.
 
-    `is_fallback` means that nothing tells where: every node has an incoming edge, so the run begins
+    `is_fallback` means that the spec names no start: every node has an incoming edge, so the run begins
     at the first node of the spec.
     """
 

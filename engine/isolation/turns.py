@@ -54,7 +54,7 @@ class FairQueue(Generic[ItemT]):
     """Items that wait for their turn.
 
     Args:
-        share: Items of one project that may be taken and not yet given back, so that one project
+        share: Items of one project that may be taken at the same time, so that one project
             never takes everything.
     """
 

@@ -28,7 +28,7 @@ Error = tuple[str, str]
 class Reader:
     """The node or edge that a template belongs to.
 
-    `before` holds the bits of the nodes that can have run before it; None stands for all nodes.
+    `before` holds the bits of the nodes that can have run before it; None means all nodes.
     """
 
     node_id: str | None

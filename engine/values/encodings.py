@@ -56,7 +56,7 @@ class SecretForm:
         part: The number of characters of its beginning or end that are treated as the secret.
         head: The same at the end of a text, which may be cut within the form.
         tail: The same at the beginning of a text.
-        is_word: Whether it is found only where no letter or digit stands next to it.
+        is_word: Whether it is found only where no letter or digit is next to it.
     """
 
     text: str

@@ -35,7 +35,7 @@ from persistence.db.tables import checkpoints, events, node_outputs, node_states
 from persistence.events import codec
 from persistence.runs.run import CommandResult, run_of
 
-PATCHED = "Output given by a patch"
+PATCHED = "The patch of the fork set this output"
 """The message of a node whose output a patch replaced."""
 """The message of a node that a `join: any` had made superfluous."""
 

@@ -211,7 +211,7 @@ runs = Table(
     Index("ix_runs_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
     Index("ix_runs_prunable", "finished_at", postgresql_where=text("finished_at IS NOT NULL AND pruned_at IS NULL")),
     Index("ix_runs_wake_at", "wake_at", postgresql_where=text("status = 'WAITING'")),
-    # Recovery asks for it twice a second, so it must not cost more for a long queue: runs that
+    # Recovery reads it twice a second, so it must not cost more for a long queue: runs that
     # never started have no timeout_at.
     Index(
         "ix_runs_timeout_at",

@@ -168,7 +168,7 @@ SELECT set_config('lock_timeout', $1, true), set_config('idle_in_transaction_ses
 """
 # The column `lane` is the concurrency key, `lane_limit` its limit. Reading 64 keys is enough: if
 # the first run of a key is the j-th of the first runs in its project, the project has a j-th run
-# that is at least as good. So each of the 64 keys before this one stands for a run that goes before
+# that is at least as good. So each of the 64 keys before this one has a run that goes before
 # all runs of this one. By the same count, the key at place n can have no more than 65 - n runs
 # among the best.
 _CLAIM = f"""
