@@ -34,7 +34,7 @@ async def test_a_patch_executes_only_the_dependent_nodes_again(
     )
     assert {row["node_id"]: row["message"] for row in states} == {
         "a": None,
-        "b": "Output given by a patch",
+        "b": "The patch of the fork set this output",
         "c": None,
         "e": None,
         "end2": None,
