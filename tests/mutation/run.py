@@ -33,6 +33,8 @@ SLOWER_THAN_THE_TESTS = 5
 """A mutant that takes this many times as long as the unchanged module counts as killed: it loops."""
 LEAST_LIMIT_S = 10.0
 """The least time that the tests of a mutant get, in seconds, because other processes may be busy."""
+NO_PROGRAM = ("@dataclass(", "if TYPE_CHECKING:")
+"""The beginnings of lines that are left out: no program depends on `slots`, `frozen` and imports of types."""
 NOT_STARTED = 99
 """The exit code of forked_tests.py if it could not start pytest. All others except 0 mean that a test failed."""
 
@@ -44,11 +46,14 @@ class Verdict:
     module: str
     mutants: int
     killed: int = 0
+    too_slow: int = 0
+    """How many of the killed ones took too long, with no test that failed."""
     survivors: list[str] = field(default_factory=list)
 
     @property
     def row(self) -> str:
-        return f"| `{self.module}` | {self.mutants} | {self.killed + len(self.survivors)} | {self.killed} |"
+        tried = self.killed + len(self.survivors)
+        return f"| `{self.module}` | {self.mutants} | {tried} | {self.killed} | {self.too_slow} |"
 
 
 def main() -> int:
@@ -59,7 +64,8 @@ def main() -> int:
         sys.exit(f"no module of {CONFIG.relative_to(ROOT)} matches {arguments.modules}")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
-    print(f"modules: {len(modules)}, sample: {arguments.sample or 'all'}, seed: {arguments.seed}", flush=True)
+    sample = arguments.sample or ("none" if arguments.line else "all")
+    print(f"modules: {len(modules)}, sample: {sample}, seed: {arguments.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="treadle-mutants-") as folder:
         # Postgres runs as an unprivileged user, who must be able to enter this folder.
         Path(folder).chmod(0o711)
@@ -67,7 +73,7 @@ def main() -> int:
         os.chdir(folder)
         with Tests() as tests:
             verdicts = [_judge(module, config, arguments, tests) for module in modules]
-    print("\n| Module | Mutants | Tried | Killed |\n|---|---|---|---|")
+    print("\n| Module | Mutants | Tried | Killed | Of these too slow |\n|---|---|---|---|---|")
     print("\n".join(verdict.row for verdict in verdicts))
     return 1 if any(verdict.survivors for verdict in verdicts) else 0
 
@@ -80,9 +86,10 @@ def _stop(number: int, _: object) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--modules", default="*", help="patterns of module paths, separated by spaces")
-    parser.add_argument("--sample", type=int, default=0, help="mutants of each module; 0: all")
+    parser.add_argument("--sample", type=int, default=0, help="mutants of each module; 0: all, or none with --line")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--line", help="also all mutants of the lines that contain this text")
+    parser.add_argument("--line", action="append", default=[], help="all mutants of the lines that contain this text")
+    parser.add_argument("--verbose", action="store_true", help="print which test notices each mutant")
     return parser.parse_args()
 
 
@@ -111,9 +118,12 @@ def _judge(module: str, config: dict[str, Any], arguments: argparse.Namespace, t
             answer = tests.run(paths, limit_s)
         if answer["code"] == NOT_STARTED:
             sys.exit(f"the tests of {module} could not be started:\n{answer['output']}")
-        print("." if answer["code"] else "!", end="", flush=True)
+        print({None: "t", 0: "!"}.get(answer["code"], "."), end="", flush=True)
         if answer["code"] != 0:
             verdict.killed += 1
+            verdict.too_slow += answer["code"] is None
+            if arguments.verbose:
+                print(f" {mutation.operator_name} in line {mutation.start_pos[0]}: {_noticed_by(answer)}", flush=True)
         else:
             difference = "\n".join(unified_diff(before.split("\n"), after.split("\n"), module, module, "", "", 2, ""))
             verdict.survivors.append(difference)
@@ -122,11 +132,18 @@ def _judge(module: str, config: dict[str, Any], arguments: argparse.Namespace, t
     return verdict
 
 
+def _noticed_by(answer: dict[str, Any]) -> str:
+    """Return the test that failed, from the output of pytest."""
+    failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", answer["output"], re.MULTILINE)
+    return failed[-1] if failed else "a time limit" if answer["code"] is None else f"exit code {answer['code']}"
+
+
 def _chosen(module: str, items: list[Any], arguments: argparse.Namespace) -> list[Any]:
-    """Return a random sample of the mutants, and all mutants of the lines that contain `--line`."""
-    sample = random.Random(f"{arguments.seed} {module}").sample(items, min(arguments.sample or len(items), len(items)))
-    lines = Path(module).read_text().splitlines()
-    named = [item for item in items if arguments.line and arguments.line in lines[item.mutations[0].start_pos[0] - 1]]
+    """Return a random sample of the mutants, and all mutants of the lines that contain a text of `--line`."""
+    size = arguments.sample or (0 if arguments.line else len(items))
+    sample = random.Random(f"{arguments.seed} {module}").sample(items, min(size, len(items)))
+    lines = [any(text in line for text in arguments.line) for line in Path(module).read_text().splitlines()]
+    named = [item for item in items if lines[item.mutations[0].start_pos[0] - 1]]
     return [*sample, *(item for item in named if item not in sample)]
 
 
@@ -165,15 +182,12 @@ class Tests:
 
 
 def _mutants(module: str, excluded: list[str]) -> list[Any]:
-    """Return the mutants of a module, in an order that is the same in each run.
-
-    `slots` and `frozen` of a data class are left out: no program depends on them.
-    """
+    """Return the mutants of a module, in an order that is the same in each run."""
     unwanted = re.compile("|".join(excluded))
     source = Path(module).read_text()
     items = [item for item in all_work_items([Path(module)], {}) if not unwanted.match(item.mutations[0].operator_name)]
-    flags = [number for number, line in enumerate(source.splitlines(), 1) if line.startswith("@dataclass(")]
-    items = [item for item in items if item.mutations[0].start_pos[0] not in flags]
+    types = [number for number, line in enumerate(source.splitlines(), 1) if line.startswith(NO_PROGRAM)]
+    items = [item for item in items if item.mutations[0].start_pos[0] not in types]
     items = [item for item in items if _is_program(source, item.mutations[0])]
     return sorted(items, key=lambda item: (item.mutations[0].operator_name, item.mutations[0].occurrence))
 
