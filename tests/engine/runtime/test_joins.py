@@ -111,6 +111,7 @@ async def test_an_endless_loop_fails_the_run_with_loop_limit() -> None:
     assert executor.final_status is RunStatus.FAILED
     change = journal.entries[-1].change
     assert change is not None and change.error is not None and change.error.code == "LOOP_LIMIT"
+    assert change.error.message == "node 'h' has run 7 times; its maxVisits is 7"
     assert [name for name, _ in visited].count("h") == 7
 
 
