@@ -78,6 +78,26 @@ async def test_a_change_that_the_state_machine_does_not_have_changes_no_run(
     assert await rows_of(database, "status, last_seq", queued.id) == [("QUEUED", 1)]
 
 
+async def test_a_lock_is_on_the_run_with_this_id_only(database: Database, caller: Caller, project: str) -> None:
+    accepted = [(await accept_run(database, caller, project)).run for _ in range(3)]
+    for run in accepted:
+        async with database.begin() as connection:
+            assert (await lock_run(connection, caller, run.id)).id == run.id
+            free = await database.pool.fetch("SELECT id FROM runs ORDER BY id FOR NO KEY UPDATE SKIP LOCKED")
+        assert [row["id"] for row in free] == sorted(other.id for other in accepted if other is not run)
+
+
+@pytest.mark.parametrize("status", [S.RUNNING, S.CANCELLING])
+async def test_a_run_that_has_changed_since_it_was_read_is_not_changed(
+    database: Database, run: Run, status: RunStatus
+) -> None:
+    await database.pool.execute("UPDATE runs SET status = $2 WHERE id = $1", run.id, status)
+    with pytest.raises(KeyError):
+        async with database.begin() as connection:
+            await change_status(connection, run, StatusChange(S.CANCELLED, S.QUEUED, "Too late"))
+    assert await rows_of(database, "status, last_seq", run.id) == [(status, 1)]
+
+
 async def test_a_run_that_is_locked_is_changed_by_the_second_caller_after_the_first_has_committed(
     database: Database, caller: Caller, run: Run
 ) -> None:
