@@ -65,8 +65,9 @@ format: setup ## Format the code
 schema: setup ## Write schema/schema.graphql
 	@$(BIN)/treadle schema > schema/schema.graphql.new && mv schema/schema.graphql.new schema/schema.graphql
 
-docs: setup ## Write docs/nodes.md from the node types
+docs: setup ## Write docs/nodes.md from the node types, and docs/settings.md from the settings
 	@$(BIN)/python -m app.cli.node_docs > docs/nodes.md.new && mv docs/nodes.md.new docs/nodes.md
+	@$(BIN)/python -m app.cli.setting_docs > docs/settings.md.new && mv docs/settings.md.new docs/settings.md
 
 bench: setup ## Measure everything, compare it with bare LangGraph, and print a table
 	@$(BIN)/python -m bench

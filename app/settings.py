@@ -10,9 +10,9 @@ import sys
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 PREFIX = "TREADLE_"
@@ -28,10 +28,19 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|[0-9a-f:]*:[0-9a-f:.]+", re.IGNORECASE)
 
 
+def _never(value: object) -> object:
+    return None if isinstance(value, str) and value.strip().lower() == "never" else value
+
+
+NEVER = BeforeValidator(_never)
+"""Lets a setting be `never`, which is None. An empty variable is not: it selects the default."""
+
+
 class Settings(BaseSettings):
     """The settings of one process.
 
-    Names that end in `_s` are in seconds, `_days` in days, `_mb` in MiB.
+    Names that end in `_s` are in seconds, `_days` in days, `_mb` in MiB. Each description says what
+    the setting does, and then when to change it. docs/settings.md is made from them.
     """
 
     model_config = SettingsConfigDict(
@@ -41,12 +50,13 @@ class Settings(BaseSettings):
     database_url: str | None = Field(
         None,
         description="Postgres address, `postgresql://user:password@host:port/database`. Default: none; then "
-        "`treadle up` starts an embedded Postgres, and other commands refuse to start.",
+        "`treadle up` starts an embedded Postgres, and other commands refuse to start. Set it to use a Postgres of "
+        "your own.",
     )
     redis_url: str | None = Field(
         None,
         description="Redis address, `redis://`, `rediss://` or `unix://`. Default: none; then `treadle up` starts "
-        "an embedded Redis, and other commands refuse to start.",
+        "an embedded Redis, and other commands refuse to start. Set it to use a Redis of your own.",
     )
     data_dir: Path = Field(
         Path(".treadle"),
@@ -56,43 +66,55 @@ class Settings(BaseSettings):
     host: str = Field(
         "127.0.0.1",
         description="Address that the server binds. Without sign-in (`TREADLE_JWT_SECRET`, `TREADLE_JWT_JWKS_URL`) "
-        "only loopback addresses are allowed.",
+        "only loopback addresses are allowed. Set it to `0.0.0.0` if clients or a proxy on other hosts connect.",
     )
-    port: int = Field(8000, ge=0, le=65535, description="TCP port of the server; 0 selects a free port.")
+    port: int = Field(
+        8000,
+        ge=0,
+        le=65535,
+        description="TCP port of the server; 0 selects a free port. Change it if another program uses the port.",
+    )
     allowed_origins: str = Field(
         "",
         description="Origins whose pages may use the API in addition to the server's own, separated by commas, such as "
-        "`http://localhost:5173`: they get CORS headers and may open WebSockets. Default: none.",
+        "`http://localhost:5173`: they get CORS headers and may open WebSockets. Default: none. Set it for each page "
+        "of another origin, such as a builder under development.",
     )
     allowed_hosts: str = Field(
         "",
         description="Names by which clients or proxies reach the server, separated by commas, such as "
         "`treadle.example.com` or `*.example.com`: values of the header `Host`, without a port. Local names are "
-        "always allowed. Default: none.",
+        "always allowed. Default: none; with sign-in, all names. Set it if clients reach the server by a name.",
     )
     socket_init_s: float = Field(
-        10, gt=0, description="Seconds in which the client of a WebSocket has to send connection_init."
+        10,
+        gt=0,
+        description="Time in which the client of a WebSocket has to send connection_init. Increase it for clients that "
+        "fetch a token only after they have connected.",
     )
     request_s: float = Field(
         30,
         gt=0,
-        description="Seconds in which the headers of a request have to arrive, and then again its body. Increase it for "
+        description="Time in which the headers of a request have to arrive, and then again its body. Increase it for "
         "clients with slow connections.",
     )
     connections_per_caller: int = Field(
         1000,
         ge=1,
         description="Connections of one caller that a server holds open: WebSockets, and HTTP requests in progress. "
-        "More are refused with HTTP 429, or close code 1013.",
+        "More are refused with HTTP 429, or close code 1013. Increase it for a caller with many live views.",
     )
     connections_per_address: int = Field(
         1000,
         ge=1,
-        description="The same for one IP address. A proxy must send `X-Forwarded-For`, "
-        "or all of its clients have its address.",
+        description="The same for one IP address. A proxy must send `X-Forwarded-For`, or all of its clients have its "
+        "address. Increase it if many callers share an address.",
     )
     connections: int = Field(
-        5000, ge=1, description="Connections that a server holds open in total; more are refused with HTTP 503."
+        5000,
+        ge=1,
+        description="Connections that a server holds open in total; more are refused with HTTP 503. Reduce it if a "
+        "server runs out of memory: 1,000 subscriptions need about 40 MB.",
     )
     workers: int = Field(
         1,
@@ -101,10 +123,12 @@ class Settings(BaseSettings):
         description="Worker processes that `treadle up` starts. Increase it if workers use a whole core; 0 starts none.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Lowest level of log lines that are written: debug, info, warning or error."
+        "info",
+        description="Lowest level of log lines that are written: debug, info, warning or error. Set `debug` to look for "
+        "a fault.",
     )
     log_format: Literal["console", "json"] = Field(
-        "console", description="Format of log lines on stderr: `console` for people, `json` for log collectors."
+        "console", description="Format of log lines on stderr. Set `json`, one object per line, for a log collector."
     )
     queue_name: str = Field(
         "treadle",
@@ -120,65 +144,75 @@ class Settings(BaseSettings):
     lease_ttl_s: float = Field(
         15,
         gt=0,
-        description="Seconds after its last renewal at which a worker's lease expires and other workers take its runs. "
+        description="Time after its last renewal at which a worker's lease expires and other workers take its runs. "
         "Increase it if healthy workers lose their leases.",
     )
     heartbeat_s: float = Field(
-        5, gt=0, description="Lease renewal interval in seconds; at most half of `TREADLE_LEASE_TTL_S`."
+        5,
+        gt=0,
+        description="Lease renewal interval; at most half of `TREADLE_LEASE_TTL_S`. Reduce it together with that.",
     )
     drain_s: float = Field(
         30,
         ge=0,
-        description="Seconds that a stopping worker waits for running nodes before it cancels them and releases its runs.",
+        description="Time that a stopping worker waits for running nodes before it cancels them and releases its runs. "
+        "Increase it if nodes take longer and must not run twice; the host's own limit must be above it.",
     )
     max_attempts: int = Field(
         5,
         ge=1,
         description="Workers that a run may lose in a row without finishing a node in between. Then the run FAILS with "
-        "code CRASH_LOOP.",
+        "code CRASH_LOOP. Increase it if workers are often killed for other reasons, such as preemption.",
     )
-    project_limit: int | None = Field(
+    project_limit: Annotated[int | None, NEVER] = Field(
         None,
         ge=1,
         description="Runs of one project that all workers together execute at the same time; further runs stay QUEUED. "
-        "Default: no limit.",
+        "Default: never limited. Set it if one project must not use all workers.",
     )
     project_queue_limit: int = Field(
         100_000,
         ge=1,
         description="Runs of one project that may be QUEUED. Further ones are refused with code LIMIT until some have "
-        "started. Runs that were accepted are never refused.",
+        "started. Each server counts twice a second, so several servers may exceed it by what they accept in that "
+        "time. Runs that were accepted, and child runs, are never refused. Increase it for large imports.",
     )
     pausing_s: float = Field(
         60,
         ge=0,
-        description="Seconds that a pause waits for running nodes. Then they are cancelled, and they run again on resume.",
+        description="Time that a pause waits for running nodes. Then they are cancelled, and they run again on resume. "
+        "Increase it if nodes take longer and are expensive to repeat.",
     )
     cancelling_s: float = Field(
         10,
         gt=0,
-        description="Seconds after a cancel request at which a worker is killed if a node still ignores the request. "
-        "The worker's other runs continue on other workers.",
+        description="Time after a cancel request at which a worker is killed if a node still ignores the request. "
+        "The worker's other runs continue on other workers. Increase it if node types of your own need longer to stop.",
     )
-    rest_days: float = Field(
+    rest_days: Annotated[float | None, NEVER] = Field(
         30,
         gt=0,
-        description="Days that a run may be PAUSED or WAITING before it is CANCELLED with the error DEADLINE, counted from "
-        "its first open timer if it has one (`deadlineAt` in the API).",
+        description="Time that a run may be PAUSED or WAITING before it is CANCELLED with the error DEADLINE, counted from "
+        "its first open timer if it has one (`deadlineAt` in the API). It applies to runs that pause or wait from now "
+        "on. `never`: no deadline. Increase it if people answer later.",
     )
-    retention_history_days: float | None = Field(
+    retention_history_days: Annotated[float | None, NEVER] = Field(
         30,
         gt=0,
-        description="Days after the end of a run at which its events, checkpoints and node data are deleted. The run and "
-        "its output stay.",
+        description="Time after the end of a run at which its events, checkpoints and node data are deleted. The run and "
+        "its output stay, with `historyExpiredAt` in the API. `never` keeps them. Reduce it if the database grows too "
+        "large.",
     )
-    retention_runs_days: float | None = Field(
-        None, gt=0, description="Days after its end at which a run itself is deleted. Default: never."
+    retention_runs_days: Annotated[float | None, NEVER] = Field(
+        None,
+        gt=0,
+        description="Time after its end at which a run itself is deleted. Set it if runs must not be kept, or if lists "
+        "grow too large.",
     )
     presence: Literal["auto", "off"] = Field(
         "auto",
         description="`auto`: each worker holds an advisory lock in Postgres, so that its death is detected within a "
-        "second. `off`: its death is detected when its lease expires, as behind a connection pooler that does "
+        "second. `off`: its death is detected when its lease expires. Set `off` behind a connection pooler that does "
         "not support session locks.",
     )
     sandbox_processes: int = Field(
@@ -186,16 +220,21 @@ class Settings(BaseSettings):
         ge=1,
         le=64,
         description="Sandbox processes of one worker, that is, code nodes that it executes at the same time. One project "
-        "uses all but one of them at most. Default: the number of cores, at least 2 and at most 4.",
+        "uses all but one of them at most. Default: the number of cores, at least 2 and at most 4. Increase it if code "
+        "nodes wait for each other.",
     )
     sandbox_max_timeout_s: float = Field(
         300,
         gt=0,
         le=3600,
-        description="Seconds after which the code of a node is stopped, also if its `timeoutS` is higher. Increase it if "
-        "code may use a sandbox for longer.",
+        description="Time after which the code of a node is stopped, also if its `timeoutS` is higher; validation warns "
+        "of such a node. Increase it if code may use a sandbox for longer.",
     )
-    sandbox_memory_mb: int = Field(128, ge=1, description="Memory limit in MiB for the code of one node.")
+    sandbox_memory_mb: int = Field(
+        128,
+        ge=1,
+        description="Memory that the code of one node may allocate. Increase it if code fails for lack of memory.",
+    )
 
     secret_key: SecretStr | None = Field(
         None,
@@ -205,37 +244,44 @@ class Settings(BaseSettings):
     )
     catalog_file: Path | None = Field(
         None,
-        description="File that lists models, MCP servers and databases. Default: `treadle.toml` in the working folder, "
-        "if it exists.",
+        description="File that lists models, MCP servers and databases (models.md, tools.md). Default: `treadle.toml` "
+        "in the working folder, if it exists. Set it for services, whose working folder is not obvious.",
     )
     models: str = Field(
-        "", description="Further models: a JSON list of objects with the fields of `[[models]]` in `treadle.toml`."
+        "",
+        description="Further models: a JSON list of objects with the fields of `[[models]]` in `treadle.toml`. Set it "
+        "where a file is inconvenient, as in a container.",
     )
     http_allow: str = Field(
         "",
         description="Hosts outside the public internet that nodes may call: host names and networks, separated by "
-        "commas, such as `10.1.0.0/16,*.svc.local`. Default: none.",
+        "commas, such as `10.1.0.0/16,*.svc.local`. Default: none. Set it for services of your own network.",
     )
 
     jwt_secret: SecretStr | None = Field(
         None,
-        description="Turns sign-in on. The secret of tokens that are signed with HS256, at least 32 bytes.",
+        description="Turns sign-in on (sign_in.md). The secret of tokens that are signed with HS256, at least 32 bytes. "
+        "Set it if a program of your own makes the tokens.",
     )
     jwt_jwks_url: str | None = Field(
         None,
         description="Turns sign-in on. Address of the key set (JWKS) of the issuer, for tokens that are signed with "
-        "RS256, ES256 or EdDSA.",
+        "RS256, ES256 or EdDSA. Set it, with issuer and audience, if an identity provider makes the tokens.",
     )
-    jwt_issuer: str | None = Field(None, description="The `iss` that tokens must have. Default: any.")
-    jwt_audience: str | None = Field(None, description="The `aud` that tokens must contain. Default: any.")
+    jwt_issuer: str | None = Field(
+        None, description="The `iss` that tokens must have. Default: any. Set it to the name of your issuer."
+    )
+    jwt_audience: str | None = Field(
+        None, description="The `aud` that tokens must contain. Default: any. Set it to the name of this application."
+    )
     jwt_claim: str = Field(
         "treadle",
         min_length=1,
         description="The claim of tokens with the roles: an object of project ids, project names or `*` to `viewer`, "
-        "`runner`, `editor` or `admin`.",
+        "`runner`, `editor` or `admin`. Change it if your issuer has a name for such a claim already.",
     )
     token: SecretStr | None = Field(
-        None, description="Token or API key that `treadle run` sends to a server with sign-in."
+        None, description="Token or API key that `treadle run` sends. Set it for a server with sign-in."
     )
 
     @property
@@ -254,9 +300,10 @@ class Settings(BaseSettings):
         return _items(self.allowed_hosts)
 
     @property
-    def deadlines(self) -> tuple[timedelta, timedelta, timedelta]:
+    def deadlines(self) -> tuple[timedelta, timedelta, timedelta | None]:
         """Fields of `persistence.db.deadlines.Deadlines`, in order: pausing, cancelling, idle."""
-        return timedelta(seconds=self.pausing_s), timedelta(seconds=self.cancelling_s), timedelta(days=self.rest_days)
+        idle = None if self.rest_days is None else timedelta(days=self.rest_days)
+        return timedelta(seconds=self.pausing_s), timedelta(seconds=self.cancelling_s), idle
 
     @field_validator("database_url")
     @classmethod

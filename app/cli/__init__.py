@@ -8,6 +8,7 @@
 - `rotate_key`: checks and rotation of the keys of secrets.
 - `new_node`: the package that `treadle new-node` writes.
 - `node_docs`: generates docs/nodes.md.
+- `setting_docs`: generates docs/settings.md.
 - `schema_changes`: lists the breaking changes between two GraphQL schemas, before a release.
 - `watch`: `treadle run`, which starts a run and follows it.
 - `client`: the GraphQL client of `watch`.

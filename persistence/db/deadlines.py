@@ -20,5 +20,5 @@ class Deadlines:
     """After this time in PAUSING the running nodes are cancelled. They run again on resume."""
     cancelling: timedelta
     """After this time in CANCELLING the worker process that still holds the run is killed."""
-    idle: timedelta
-    """After this time in PAUSED or WAITING the run is cancelled."""
+    idle: timedelta | None
+    """After this time in PAUSED or WAITING the run is cancelled; None: never."""

@@ -206,13 +206,14 @@ class _Arrays:
             array.append(value)
 
 
-def statement(batches: Sequence[Batch], mark: int, idle_limit_s: float) -> tuple[str, list[Any]]:
+def statement(batches: Sequence[Batch], mark: int, idle_limit_s: float | None) -> tuple[str, list[Any]]:
     """Build the statement that commits a group.
 
     Args:
         batches: The group, one batch a run.
         mark: A number that no other group has; it is stored with the runs that the statement wrote.
-        idle_limit_s: How long a run may be PAUSED or WAITING before its deadline, in seconds.
+        idle_limit_s: How long a run may be PAUSED or WAITING before its deadline, in seconds; None
+            for no deadline.
 
     Returns:
         The SQL and its arguments. Its rows are (id, base, project_id) of the runs that were
@@ -262,7 +263,7 @@ def _add_wait(opened: _Arrays, entry: Entry, wait: OpenWait, place: int, settled
     )
 
 
-def _arguments(batches: Sequence[Batch], mark: int, idle_limit_s: float) -> list[Any]:
+def _arguments(batches: Sequence[Batch], mark: int, idle_limit_s: float | None) -> list[Any]:
     runs, events, states, outputs = _Arrays(_RUNS), _Arrays(_EVENTS), _Arrays(_STATES), _Arrays(_OUTPUTS)
     checkpoints = _Arrays(_CHECKPOINTS)
     for batch in batches:

@@ -46,7 +46,8 @@ class PostgresJournal:
     """The journal of one process. Call `open` before use; `close` commits the remaining entries."""
 
     def __init__(self, pool: asyncpg.Pool, redis: Redis, deadlines: Deadlines) -> None:
-        self._pool, self._idle_limit_s = pool, deadlines.idle.total_seconds()
+        self._pool = pool
+        self._idle_limit_s = None if deadlines.idle is None else deadlines.idle.total_seconds()
         self._buffer = JournalBuffer()
         self._post_commit = PostCommit(redis)
         self._has_entries = asyncio.Event()

@@ -54,7 +54,7 @@ async def _lock_runs_to_end(connection: AsyncConnection, max_attempts: int) -> l
     return [run_of(row) for row in rows.mappings()]
 
 
-async def _end(connection: AsyncConnection, run: Run, idle: timedelta) -> CommandResult:
+async def _end(connection: AsyncConnection, run: Run, idle: timedelta | None) -> CommandResult:
     if run.status is RunStatus.PAUSING:
         return await _pause(connection, run, idle)
     if run.status is RunStatus.CANCELLING:
@@ -107,7 +107,7 @@ async def _fail(connection: AsyncConnection, run: Run, error: RunError) -> Comma
     return await finish(connection, run, change, error=codec.error_body(error))
 
 
-async def _pause(connection: AsyncConnection, run: Run, idle: timedelta) -> CommandResult:
+async def _pause(connection: AsyncConnection, run: Run, idle: timedelta | None) -> CommandResult:
     running = [
         state for state in await node_states.unfinished(connection, run.id) if state.status is NodeStatus.RUNNING
     ]

@@ -6,7 +6,7 @@ events in the same transaction, so a crash leaves a run changed or not. Used by 
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 
-from sqlalchemy import ColumnElement, and_, func, not_, select, update
+from sqlalchemy import ColumnElement, Interval, and_, func, literal, not_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import RunError
@@ -60,7 +60,7 @@ async def _extend(database: Database, condition: ColumnElement[bool]) -> None:
     async with database.begin() as connection:
         ids = select(runs.c.id).where(condition).order_by(runs.c.id).limit(LIMIT)
         locked = ids.with_for_update(key_share=True, skip_locked=True)
-        deadline = func.now() + database.deadlines.idle
+        deadline = func.now() + literal(database.deadlines.idle, Interval)
         await connection.execute(update(runs).where(runs.c.id.in_(locked)).values(deadline_at=deadline))
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ARRAY, ColumnElement, Text, and_, case, cast, func, select, text, update
+from sqlalchemy import ARRAY, ColumnElement, Interval, Text, and_, case, cast, func, literal, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -167,14 +167,14 @@ async def pause(connection: AsyncConnection, caller: Caller, run_id: str, deadli
     )
 
 
-def idle_deadline(run_id: str, idle: timedelta) -> ColumnElement[datetime]:
+def idle_deadline(run_id: str, idle: timedelta | None) -> ColumnElement[datetime | None]:
     """Return when a run that is PAUSED now is cancelled.
 
-    It is `idle` from now, or from the end of its first timer if that is later.
+    It is `idle` from now, or from the end of its first timer if that is later; NULL without `idle`.
     """
     is_open = (waits.c.run_id == run_id, waits.c.settled_seq.is_(None), waits.c.superseded_seq.is_(None))
     first = select(func.min(waits.c.until)).where(*is_open).scalar_subquery()
-    return func.greatest(func.now(), first, type_=runs.c.deadline_at.type) + idle
+    return func.greatest(func.now(), first, type_=runs.c.deadline_at.type) + literal(idle, Interval)
 
 
 async def resume(connection: AsyncConnection, caller: Caller, run_id: str, *, step: bool = False) -> CommandResult:

@@ -1,6 +1,5 @@
-"""Settings: their precedence, error lines for invalid values, and their documentation."""
+"""Settings: their precedence, and error lines for invalid values."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -8,10 +7,6 @@ import pytest
 from app.settings import Settings, load_settings, unknown_variables
 from tests.app.commands import Treadle
 from tests.paths import ROOT
-
-OPERATIONS = ROOT / "docs" / "operations.md"
-DEFAULTS = {"sandbox_processes": "cores, 2 to 4"}
-"""Documented defaults of settings whose default depends on the machine."""
 
 
 @pytest.fixture(autouse=True)
@@ -99,16 +94,13 @@ def test_a_misspelt_name_in_the_file_is_detected_and_reported_at_start(
     assert "TREADLE_WORKER" in output
 
 
-def documented_defaults() -> dict[str, str]:
-    """Return the defaults in docs/operations.md, by setting."""
-    rows = re.findall(r"^\| `TREADLE_(\w+)` \| (.*?) \| .+ \|$", OPERATIONS.read_text(), re.MULTILINE)
-    return {name.lower(): default for name, default in rows}
+@pytest.mark.parametrize("name", ["rest_days", "retention_history_days", "retention_runs_days", "project_limit"])
+@pytest.mark.parametrize("text", ["never", " Never "])
+def test_a_limit_may_be_never(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    monkeypatch.setenv(f"TREADLE_{name.upper()}", text)
+    assert getattr(load_settings(), name) is None
 
 
-def test_every_setting_is_documented_and_no_other() -> None:
-    assert sorted(documented_defaults()) == sorted(Settings.model_fields)
-
-
-@pytest.mark.parametrize("name", [name for name, field in Settings.model_fields.items() if field.default])
-def test_the_documented_default_is_the_default(name: str) -> None:
-    assert documented_defaults()[name] == DEFAULTS.get(name, f"`{Settings.model_fields[name].default}`")
+def test_an_empty_limit_is_its_default_and_not_never(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TREADLE_RETENTION_HISTORY_DAYS", "")
+    assert load_settings().retention_history_days == 30

@@ -1,6 +1,7 @@
 """Runs that wait for an answer or a time, and continue exactly there. A long wait needs no worker."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -201,10 +202,12 @@ async def test_a_cancel_ends_a_wait_in_the_process(
     assert await open_waits(database.pool, run_id) == []
 
 
+@pytest.mark.parametrize("idle", [timedelta(days=30), None])
 @pytest.mark.parametrize("stop", ["waits", "is paused by the server", "is paused by its worker"])
-async def test_a_deadline_is_never_earlier_than_the_first_timer(
-    database: Database, redis: Redis, caller: Caller, project: str, stop: str
+async def test_a_deadline_is_never_earlier_than_the_first_timer_and_may_be_none(
+    database: Database, redis: Redis, caller: Caller, project: str, stop: str, idle: timedelta | None
 ) -> None:
+    database.deadlines = replace(database.deadlines, idle=idle)
     run_id = await accept_spec(database, caller, project, timer(45 * 86_400))
     async with ExecutorWorker(database, redis) as worker:
         assert await execute(await worker.claim(run_id)) is RunStatus.WAITING
@@ -219,4 +222,4 @@ async def test_a_deadline_is_never_earlier_than_the_first_timer(
     [wait] = await open_waits(database.pool, run_id)
     deadline = await database.pool.fetchval("SELECT deadline_at FROM runs WHERE id = $1", run_id)
     assert wait.until is not None
-    assert deadline >= wait.until + database.deadlines.idle
+    assert deadline is None if idle is None else deadline >= wait.until + idle

@@ -1,5 +1,6 @@
 """Runs whose worker is gone or whose time is up get the status that the state machine defines."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -135,10 +136,17 @@ async def test_a_passed_time_has_the_defined_effect_in_each_status(
     assert [seq for seq, *_ in await event_summaries(database, run.id)] == list(range(1, after["last_seq"] + 1))
 
 
+@pytest.mark.parametrize("idle", [timedelta(days=30), None])
 @pytest.mark.parametrize(("child_status", "follows"), [(S.WAITING, S.WAITING), (S.FAILED, S.CANCELLED)])
 async def test_the_deadline_of_a_parent_is_extended_while_its_child_is_active(
-    database: Database, caller: Caller, project: str, child_status: RunStatus, follows: RunStatus
+    database: Database,
+    caller: Caller,
+    project: str,
+    child_status: RunStatus,
+    follows: RunStatus,
+    idle: timedelta | None,
 ) -> None:
+    database.deadlines = replace(database.deadlines, idle=idle)
     parent, child = [(await accept_run(database, caller, project)).run for _ in range(2)]
     passed = "UPDATE runs SET status = 'WAITING', deadline_at = now() - interval '1 s' WHERE id = $1"
     await database.pool.execute(passed, parent.id)
@@ -152,5 +160,7 @@ async def test_the_deadline_of_a_parent_is_extended_while_its_child_is_active(
     await end_overdue(database)
     after = await row(database, parent.id)
     assert after["status"] == follows
-    if follows is S.WAITING:
+    if follows is S.WAITING and idle is None:
+        assert after["deadline_at"] is None
+    elif follows is S.WAITING:
         assert after["deadline_at"] > datetime.now(UTC) + timedelta(days=29)
