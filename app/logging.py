@@ -9,7 +9,7 @@ import io
 import logging
 import re
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 
@@ -76,6 +76,14 @@ def configure_logging(settings: Settings) -> None:
     # asyncpg's pools would add a traceback for each connection.
     logging.getLogger("asyncpg").setLevel(logging.ERROR)
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+
+
+def exit_at_start(settings: Settings, error: object) -> NoReturn:
+    """End a process that cannot start with exit code 1 and one line, in the format of its log."""
+    if settings.log_format == "json":
+        structlog.get_logger(__name__).critical("start.failed", error=str(error))
+        sys.exit(1)
+    sys.exit(f"treadle: {error}")
 
 
 def _renderer(settings: Settings) -> structlog.types.Processor:

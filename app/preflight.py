@@ -24,6 +24,7 @@ from app.errors import StoreError, UnavailableError
 from app.settings import Settings
 from persistence.db import migrate
 from persistence.db.database import dsn
+from persistence.maintenance.presence import count_live
 
 log = structlog.get_logger(__name__)
 
@@ -82,6 +83,17 @@ async def postgres_version(url: str) -> str:
         connection = await asyncpg.connect(dsn(url), timeout=RESPONSE_S)
         try:
             return str(await connection.fetchval("SHOW server_version"))
+        finally:
+            await connection.close(timeout=RESPONSE_S)
+
+
+async def worker_counts(url: str) -> tuple[int, int]:
+    """Count the live workers and the QUEUED runs of the database at `url`. Raises StoreError."""
+    with _store_errors(describe_postgres(url)):
+        connection = await asyncpg.connect(dsn(url), timeout=RESPONSE_S)
+        try:
+            queued = await connection.fetchval("SELECT count(*) FROM runs WHERE status = 'QUEUED'")
+            return await count_live(connection), int(queued)
         finally:
             await connection.close(timeout=RESPONSE_S)
 

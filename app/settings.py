@@ -4,10 +4,11 @@ Every process of a deployment reads its settings once, at its start. This module
 package of the project, so that any package may import it.
 """
 
+import json
 import os
 import re
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -405,7 +406,8 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as invalid:
-        sys.exit("\n".join(_error_line(error["loc"], error.get("input"), error["msg"]) for error in invalid.errors()))
+        lines = [_error_line(error["loc"], error.get("input"), error["msg"]) for error in invalid.errors()]
+        sys.exit("\n".join(map(_json_line, lines) if _has_json_logs() else lines))
 
 
 def unknown_variables() -> list[str]:
@@ -413,6 +415,17 @@ def unknown_variables() -> list[str]:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     names = {name.upper() for name in (*os.environ, *DotEnvSettingsSource(Settings).env_vars)}
     return sorted(name for name in names if name.startswith(PREFIX) and name not in known)
+
+
+def _has_json_logs() -> bool:
+    """Whether the environment asks for JSON logs; for settings that are not valid as a whole."""
+    variables = {**DotEnvSettingsSource(Settings).env_vars, **os.environ}
+    return {name.upper(): value for name, value in variables.items()}.get(f"{PREFIX}LOG_FORMAT") == "json"
+
+
+def _json_line(message: str) -> str:
+    entry = {"error": message.removeprefix("treadle: "), "event": "start.failed", "level": "critical"}
+    return json.dumps({**entry, "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z")})
 
 
 def _error_line(location: tuple[int | str, ...], value: object, message: str) -> str:

@@ -3,6 +3,7 @@
 Types read attributes off the domain objects that `resolvers` return. Packages, lowest first:
 
 - limits: admission of operations: size, aliases, cost, variables
+- execution: the executor, and the report of each operation
 - workflows: projects, workflows, drafts and versions
 - runs: runs, node states, events, checkpoints, waits and `testNode`
 
@@ -10,7 +11,6 @@ Modules:
 
 - enums: register the domain's enums with Strawberry
 - errors: turn an exception into a top-level error without internal details
-- executor: graphql-core's executor, with the collected root fields of a subscription cached
 - info: the typed `Info` of resolvers
 - relay: `Node`, connections and pages
 - scalars: `JSON`, `DateTime`, and the check of `String` and `ID`

@@ -1,7 +1,8 @@
 """Top-level errors as clients see them: a ProblemCode in `extensions.code` and no internal details.
 
-Faults are logged with their traceback. Client input is removed from messages, because it may hold
-the value of a secret. `schema.Schema` calls it for every result.
+`extensions.requestId` is the id of the request, which is also in its log lines. Faults are logged
+with their traceback. Client input is removed from messages, because it may hold the value of a
+secret. `schema.Schema` calls it for every result.
 """
 
 import re
@@ -11,12 +12,15 @@ import structlog
 from graphql import GraphQLError
 from strawberry.exceptions import MissingQueryError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from structlog.contextvars import get_contextvars
 
 from persistence.db.transient import is_transient
 from persistence.problems import Invalid, Problem, ProblemCode
 
 log = structlog.get_logger(__name__)
 
+REQUEST_ID = "request_id"
+"""The name of the request id in log lines. The server binds it for the time of a request."""
 MAX_MESSAGE = 2000
 """Characters of a message that a client gets."""
 CLIENT_ERRORS = (GraphQLError, MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
@@ -45,7 +49,20 @@ def client_error(error: GraphQLError) -> GraphQLError:
             error, "The database or Redis cannot be reached now; try again.", {"code": ProblemCode.UNAVAILABLE}
         )
     log.error("schema.fault", path=error.path, exc_info=cause)
-    return _with_message(error, "Unexpected error.", {"code": ProblemCode.INTERNAL})
+    return _with_message(error, unexpected_message(), {"code": ProblemCode.INTERNAL})
+
+
+def unexpected_message() -> str:
+    """Return the message for a fault: where its reason is, and nothing of the reason itself."""
+    request_id = get_contextvars().get(REQUEST_ID)
+    where = "" if request_id is None else f" The log of the server has its reason, with the request id {request_id}."
+    return f"Unexpected error.{where}"
+
+
+def request_extensions() -> dict[str, str]:
+    """Return the extension with the id of the current request; empty outside of a request."""
+    request_id = get_contextvars().get(REQUEST_ID)
+    return {} if request_id is None else {"requestId": request_id}
 
 
 def _without_input(message: str) -> str:
@@ -69,5 +86,5 @@ def _with_message(error: GraphQLError, message: str, extensions: dict[str, Any])
         source=error.source,
         positions=error.positions,
         path=error.path,
-        extensions=extensions,
+        extensions={**extensions, **request_extensions()},
     )

@@ -1,7 +1,8 @@
 """The assembled schema, one for all requests of a process, and how it executes an operation."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from typing import Any, cast
 
 import strawberry
 from graphql import (
@@ -21,7 +22,8 @@ from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
 from schema.errors import client_error
-from schema.executor import SharedRootExecutor
+from schema.execution.executor import SharedRootExecutor
+from schema.execution.operation import OperationContext
 from schema.limits.admission import OperationRefused, admit
 from schema.mutation import Mutation
 from schema.problem import PROBLEM_TYPES
@@ -53,6 +55,38 @@ class Schema(strawberry.Schema):
         kwargs["allowed_operation_types"] = set(allowed) - {OperationType.SUBSCRIPTION}
         return await super().execute(query, *args, **kwargs)
 
+    async def _stream(self, execution_context: ExecutionContext, *args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
+        """Stream the results of an operation, and report it when it has ended."""
+        operation = cast(OperationContext, execution_context)
+        operation.is_stream = True
+        try:
+            async with aclosing(super()._stream(execution_context, *args, **kwargs)) as results:
+                async for result in results:
+                    yield result
+        finally:
+            operation.report()
+
+    def _create_execution_context(
+        self,
+        query: str | None,
+        allowed_operation_types: Iterable[OperationType],
+        variable_values: dict[str, Any] | None = None,
+        context_value: Any | None = None,
+        root_value: Any | None = None,
+        operation_name: str | None = None,
+        operation_extensions: dict[str, Any] | None = None,
+    ) -> OperationContext:
+        return OperationContext(
+            query=query,
+            schema=self,
+            allowed_operations=allowed_operation_types,
+            context=context_value,
+            root_value=root_value,
+            variables=variable_values,
+            provided_operation_name=operation_name,
+            operation_extensions=operation_extensions,
+        )
+
     async def _prepare_operation_async(
         self, context: ExecutionContext, extensions_runner: SchemaExtensionsRunner
     ) -> PreExecutionError | None:
@@ -64,19 +98,26 @@ class Schema(strawberry.Schema):
             raise MissingQueryError
         name = context.operation_name
         try:
-            context.graphql_document = admit(self._schema, context.query, name, context.variables or {})
+            admitted = admit(self._schema, context.query, name, context.variables or {})
         except OperationRefused as refused:
             context.pre_execution_errors = refused.errors
             return PreExecutionError(data=None, errors=refused.errors)
+        context.graphql_document = admitted.document
+        cast(OperationContext, context).cost = admitted.points
         if context.operation_type not in context.allowed_operations:
             is_streamed = context.operation_type is OperationType.SUBSCRIPTION
             raise (SubscriptionNotStreamedError if is_streamed else InvalidOperationTypeError)(context.operation_type)
         return None
 
-    async def _handle_execution_result(self, *args: Any, **kwargs: Any) -> ExecutionResult:
+    async def _handle_execution_result(self, context: ExecutionContext, *args: Any, **kwargs: Any) -> ExecutionResult:
         """Replace the errors of every result by those that clients may see."""
-        result = await super()._handle_execution_result(*args, **kwargs)
-        result.errors = result.errors and [client_error(error) for error in result.errors]
+        result = await super()._handle_execution_result(context, *args, **kwargs)
+        operation = cast(OperationContext, context)
+        if result.errors:
+            operation.is_failed = True
+            result.errors = [client_error(error) for error in result.errors]
+        if not operation.is_stream:
+            operation.report()
         return result
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:

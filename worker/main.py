@@ -10,7 +10,6 @@ import os
 import random
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from persistence.db.database import Database, create_pool, dsn
 from persistence.db.deadlines import Deadlines
 from persistence.db.ids import new_id
 from persistence.db.outage import Outage
-from persistence.db.transient import DATABASE_ERRORS, UnavailableAtStart, connect_at_start
+from persistence.db.transient import DATABASE_ERRORS, connect_at_start
 from persistence.feed.pubsub import ChannelReader
 from persistence.journal.journal import PostgresJournal
 from persistence.maintenance.presence import Presence
@@ -47,7 +46,7 @@ from persistence.sql_databases import open_databases
 from worker.gc_tuning import collect_seldom, freeze_modules
 from worker.heartbeat import Heartbeat, check_runs
 from worker.listener import listen
-from worker.presence import keep_registered, register
+from worker.presence import keep_registered, register, report_alive
 from worker.recovery import Recovery
 from worker.resource_options import resource_options
 from worker.retention import prune_forever
@@ -129,8 +128,7 @@ async def _open_worker(settings: Settings) -> AsyncIterator[tuple[Runner, Worker
         runner = _new_runner(settings, stores, journal, resources)
         arq = _arq(runner, stores.arq_redis, settings)
         tasks: list[asyncio.Task[None]] = []
-        if settings.presence == "auto":
-            tasks.append(await _start_presence(stack, settings, runner))
+        tasks.append(await _start_presence(stack, settings, runner))
         stack.push_async_callback(_cancel, tasks)
         channels = ChannelReader(stores.redis, "control")
         stack.push_async_callback(channels.close)
@@ -207,6 +205,8 @@ async def _start_presence(stack: AsyncExitStack, settings: Settings, runner: Run
         os.getpid(),
     )
     stack.push_async_callback(_unregister, presence)
+    if settings.presence == "off":
+        return asyncio.create_task(report_alive(presence), name="presence")
     await register(presence)
     return asyncio.create_task(keep_registered(presence), name="presence")
 
@@ -295,10 +295,7 @@ def _required(url: str | None) -> str:
 
 
 def run(settings: Settings) -> None:
-    """Run the `treadle worker` process."""
+    """Run the `treadle worker` process. Raises UnavailableAtStart."""
     freeze_modules()
     collect_seldom()
-    try:
-        uvloop.run(serve(settings))
-    except UnavailableAtStart as error:
-        sys.exit(f"treadle: {error}")
+    uvloop.run(serve(settings))

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import structlog
 
+from persistence.db.outage import Outage
 from persistence.db.transient import DATABASE_ERRORS
 from persistence.maintenance.retention import BATCH, prune_history, prune_items, prune_keys, prune_runs
 
@@ -20,12 +21,14 @@ PAUSE_S = 0.2
 
 async def prune_forever(pool: asyncpg.Pool, history_days: float | None, runs_days: float | None) -> None:
     """Prune every INTERVAL_S, with jitter, until cancelled. A database that is away delays it."""
+    outage = Outage("retention")
     while True:
         await asyncio.sleep(INTERVAL_S * random.uniform(0.5, 1.5))
         try:
             await prune(pool, history_days, runs_days)
+            outage.recovered()
         except DATABASE_ERRORS as error:
-            log.info("retention.waiting", error=str(error) or type(error).__name__)
+            outage.failed(error)
 
 
 async def prune(pool: asyncpg.Pool, history_days: float | None, runs_days: float | None) -> None:

@@ -183,7 +183,7 @@ class RunTask:
         if run_error is not None and run_error.code == "INTERNAL":
             log.exception("run.fault", run_id=self.run_id)
         transition = await retry_transient(
-            lambda: self._fail_or_requeue(run_error), "run.waiting", is_final=_is_internal, run_id=self.run_id
+            lambda: self._fail_or_requeue(run_error), "run.release", is_final=_is_internal, run_id=self.run_id
         )
         if transition is not None:
             self._services.journal.publish([transition])

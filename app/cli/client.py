@@ -81,6 +81,15 @@ class ApiClient:
         data: dict[str, Any] = body["data"]
         return data
 
+    async def has_worker(self) -> bool | None:
+        """Return whether a worker is alive that executes runs; None if the server does not say it."""
+        try:
+            async with plain_client(timeout_s=5) as client:
+                workers = (await client.get(f"http://{self._host}/readyz")).json()["workers"]
+        except (httpx.TransportError, ValueError, LookupError, TypeError):
+            return None
+        return None if workers is None else workers > 0
+
     async def subscribe(self, query: str, **variables: Any) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the `data` of each message of a subscription.
 

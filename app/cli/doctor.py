@@ -17,7 +17,7 @@ from app.cli.rotate_key import check_secrets
 from app.embedded.servers import data_dir_problem, in_use, readable_by_others
 from app.errors import StoreError
 from app.http_client import plain_client
-from app.preflight import describe_postgres, describe_redis, postgres_version, redis_version
+from app.preflight import describe_postgres, describe_redis, postgres_version, redis_version, worker_counts
 from app.settings import Settings, unknown_variables
 from engine.catalog_file import FILE_NAME, CatalogError, add_models, read_catalog
 from engine.chat_models.catalog import open_models
@@ -52,6 +52,7 @@ async def run_checks(settings: Settings) -> bool:
         ("database", _database),
         ("redis", _redis),
         ("server", _server),
+        ("workers", _workers),
         ("sign-in", check_sign_in),
         ("page", _page),
         ("node types", _types),
@@ -155,6 +156,30 @@ async def _server(settings: Settings) -> CheckResult:
     if down:
         return False, f"{address} is up, but cannot reach its {' and '.join(down)}"
     return True, f"{address} is up"
+
+
+async def _workers(settings: Settings) -> CheckResult:
+    """Report that no worker is alive where one is needed: a server runs, or runs are queued."""
+    if settings.database_url is None:
+        return True, "not checked: no database is configured or running"
+    try:
+        live, queued = await worker_counts(settings.database_url)
+    except StoreError:
+        return True, "not checked: correct the database first"
+    if live:
+        return True, f"{live} alive"
+    if not queued and not await _is_serving(settings):
+        return True, "none is alive; `treadle up` starts one"
+    waiting = f"QUEUED runs: {queued}; " if queued else ""
+    return False, f"{waiting}no worker is alive, so no run starts: start `treadle worker`, or look at its log"
+
+
+async def _is_serving(settings: Settings) -> bool:
+    try:
+        async with plain_client(timeout_s=5) as client:
+            return (await client.get(f"http://{settings.host}:{settings.port}/ping")).text == "pong"
+    except httpx.TransportError:
+        return False
 
 
 async def _page(_: Settings) -> CheckResult:

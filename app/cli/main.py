@@ -62,6 +62,7 @@ def up(
 ) -> None:
     """Start Postgres and Redis (unless their URLs are set), migrations, server and workers."""
     from app.errors import CannotStartError
+    from app.logging import exit_at_start
     from app.supervisor import up
 
     settings = _configured(port=port, data_dir=data_dir, workers=workers)
@@ -70,7 +71,7 @@ def up(
     try:
         up.run(settings)
     except (CannotStartError, OSError) as error:
-        sys.exit(f"treadle: {error}")
+        exit_at_start(settings, error)
     except KeyboardInterrupt:
         # Ctrl-C before the supervisor had started. All child processes have been stopped.
         sys.exit(130)
@@ -88,6 +89,7 @@ def server(
     import uvicorn
 
     from app.errors import CannotStartError
+    from app.logging import exit_at_start
     from app.server.http_server import server_config
     from app.supervisor.supervisor import listen
     from worker.gc_tuning import freeze_modules
@@ -101,7 +103,7 @@ def server(
         # It was inherited. No child process of this one may answer requests.
         bound.set_inheritable(False)
     except CannotStartError as error:
-        sys.exit(f"treadle: {error}")
+        exit_at_start(settings, error)
     freeze_modules()
     uvicorn.Server(server_config(settings)).run(sockets=[bound])
 
@@ -110,6 +112,8 @@ def server(
 def worker(gate: Gate = None) -> None:
     """Execute runs."""
     from app.child_process import kill_group_when_orphaned
+    from app.logging import exit_at_start
+    from persistence.db.transient import UnavailableAtStart
     from worker.main import run as run_worker
 
     settings = _configured()
@@ -117,22 +121,26 @@ def worker(gate: Gate = None) -> None:
     _check_keys(settings)
     _check_stores(settings, gate)
     kill_group_when_orphaned()
-    run_worker(settings)
+    try:
+        run_worker(settings)
+    except UnavailableAtStart as error:
+        exit_at_start(settings, error)
 
 
 @app.command()
 def migrate() -> None:
     """Upgrade the database at TREADLE_DATABASE_URL to the newest schema."""
     from app.errors import StoreError
+    from app.logging import exit_at_start
     from app.preflight import migrate_database
 
     settings = _configured()
     if settings.database_url is None:
-        sys.exit("treadle: set TREADLE_DATABASE_URL (`treadle up` migrates its embedded database itself)")
+        exit_at_start(settings, "set TREADLE_DATABASE_URL (`treadle up` migrates its embedded database itself)")
     try:
         asyncio.run(migrate_database(settings.database_url))
     except StoreError as error:
-        sys.exit(f"treadle: {error}")
+        exit_at_start(settings, error)
     print("migrated")
 
 
@@ -299,26 +307,29 @@ def _configured(**overrides: object) -> Settings:
 
 
 def _check_catalog(settings: Settings) -> None:
+    from app.logging import exit_at_start
     from engine.catalog_file import CatalogError, add_models, read_catalog
 
     try:
         add_models(read_catalog(settings.catalog_file), settings.models)
     except CatalogError as error:
-        sys.exit(f"treadle: {error}")
+        exit_at_start(settings, error)
 
 
 def _check_keys(settings: Settings) -> None:
+    from app.logging import exit_at_start
     from persistence.secrets.key_source import KeySource
     from persistence.secrets.keyring import KeyProblem
 
     try:
         KeySource.of(settings).keyring()
     except KeyProblem as error:
-        sys.exit(f"treadle: {error}")
+        exit_at_start(settings, error)
 
 
 def _check_stores(settings: Settings, gate: int | None) -> None:
     from app.errors import StoreError
+    from app.logging import exit_at_start
     from app.preflight import check_stores
     from app.supervisor.start_gate import wait_until_open
 
@@ -327,7 +338,7 @@ def _check_stores(settings: Settings, gate: int | None) -> None:
     try:
         asyncio.run(check_stores(settings))
     except StoreError as error:
-        sys.exit(f"treadle: {error}")
+        exit_at_start(settings, error)
 
 
 def main() -> None:

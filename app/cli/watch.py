@@ -38,6 +38,8 @@ subscription ($run: ID!, $after: Int) {
 _END = "query ($run: ID!) { run(id: $run) { status output durationMs error { nodeId code message } } }"
 _COLOURS = {"COMPLETED": "green", "FAILED": "red", "RUNNING": "cyan", "SKIPPED": "dim", "WAITING": "yellow"}
 RECONNECT_S = 0.5
+QUEUED_S = 3.0
+"""Seconds that a run may be QUEUED before this command looks for a live worker, and again after that."""
 
 
 class RunWatcher:
@@ -73,16 +75,31 @@ class RunWatcher:
         self._run_id = run_id = str(run["id"])
         self._console.print(f"run [bold]{run_id}[/bold]")
         self._states = {state["nodeId"]: state for state in run["nodeStates"]}
-        with Live(console=self._console, auto_refresh=False) if self._is_live else nullcontext() as live:
-            async with aclosing(self._updates(run_id)) as updates:
-                async for update in updates:
-                    await self._show(run_id, update, live)
+        waiting = asyncio.create_task(self._look_for_worker())
+        try:
+            with Live(console=self._console, auto_refresh=False) if self._is_live else nullcontext() as live:
+                async with aclosing(self._updates(run_id)) as updates:
+                    async for update in updates:
+                        if update["runStatus"] != "QUEUED":
+                            waiting.cancel()
+                        await self._show(run_id, update, live)
+        finally:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
         if self._is_live and not self._console.is_terminal:
             # Without a terminal, Live does not end the last line of the table.
             self._console.line()
         run = await self._read(_END, run_id)
         _print_result(self._console, run)
         return str(run["status"])
+
+    async def _look_for_worker(self) -> None:
+        """Say that no worker is alive, as long as the run is QUEUED. Cancelled once it has started."""
+        while True:
+            await asyncio.sleep(QUEUED_S)
+            if await self._client.has_worker() is False:
+                self._print("No worker is alive, so the run stays QUEUED. Start one with `treadle worker`.")
+                return
 
     async def _show(self, run_id: str, update: dict[str, Any], live: Live | None) -> None:
         if (state := update["nodeState"]) is not None:

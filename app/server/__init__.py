@@ -1,4 +1,4 @@
-"""The server process: an ASGI app with the GraphQL API, GraphiQL and /health.
+"""The server process: an ASGI app with the GraphQL API, GraphiQL and probes.
 
 - `asgi`: creates the app and owns the resources of the process.
 - `endpoint`: the GraphQL endpoint over HTTP, Server-Sent Events and WebSocket.
@@ -13,5 +13,6 @@
 - `responses`: JSON responses of results, and of errors in the shape of GraphQL errors.
 - `streams`: responses with many results, as Server-Sent Events or multipart.
 - `sign_in`: makes the caller of a request from its token.
+- `telemetry`: probes and request ids.
 - `lifespan`: reports a failed start in one line.
 """

@@ -1,4 +1,4 @@
-"""The server process as an ASGI app with GraphQL, GraphiQL and /health, and its resources.
+"""The server process as an ASGI app with GraphQL, GraphiQL and probes, and its resources.
 
 A server holds no run, so a crash ends only its connections. A call in progress
 is one transaction; if its notification is lost, the recovery of the workers replaces it.
@@ -12,13 +12,10 @@ from typing import Any
 
 import structlog
 from arq.connections import ArqRedis
-from redis.exceptions import RedisError
-from sqlalchemy import text
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
@@ -32,6 +29,8 @@ from app.server.responses import not_served
 from app.server.sign_in.auth import Auth, open_auth
 from app.server.sign_in.revocations import Revocations
 from app.server.sign_in.sessions import SessionLimit, sign_in, sign_in_socket
+from app.server.telemetry.probes import Probes
+from app.server.telemetry.request_ids import RequestIds
 from app.settings import Settings
 from engine.nodes.registry import load_node_types
 from engine.nodes.resources import open_resources
@@ -61,8 +60,6 @@ SETTLE_S = 5.0
 
 Recovery completes the rest.
 """
-HEALTH_S = 2.0
-"""Seconds that a store has to respond. After them /health reports it as down."""
 
 
 class ServerApp:
@@ -78,6 +75,7 @@ class ServerApp:
         self.auth: Auth
         self.revocations: Revocations
         self.resources: dict[str, Any]
+        self.probes = Probes(self)
         self._queue_limit = QueueLimit(settings.project_queue_limit)
         self.node_types: NodeTypes = load_node_types(self._settings.sandbox_max_timeout_s)
 
@@ -98,6 +96,8 @@ class ServerApp:
             self.resources = await stack.enter_async_context(self._open_resources())
             await connect_at_start(self._ensure_project)
             stack.push_async_callback(finish_shielded, SETTLE_S)
+            watch = asyncio.create_task(self.probes.watch_workers(), name="workers")
+            stack.push_async_callback(_stop, watch)
             log.info("server.ready", version=VERSION, host=self._settings.host, port=self._settings.port)
             yield
 
@@ -154,34 +154,10 @@ class ServerApp:
         ):
             yield resources
 
-    async def health(self, _: Request) -> Response:
-        """Respond to /health: 503 without Postgres; 200 without Redis, as runs are only slower."""
-        database, redis = await asyncio.gather(self._database_is_up(), self._redis_is_up())
-        stores = {"database": _status(database), "redis": _status(redis)}
-        down = [name for name, status in stores.items() if status == "down"]
-        body: dict[str, Any] = {"status": "degraded" if down else "ok", "version": VERSION, "down": down, **stores}
-        return JSONResponse(body, status_code=200 if database else 503)
 
-    async def _database_is_up(self) -> bool:
-        try:
-            async with asyncio.timeout(HEALTH_S), self.database.connect() as connection:
-                await connection.execute(text("SELECT 1"))
-        except Exception as error:  # Any error means that the database cannot be read.
-            log.warning("health.database_down", error=str(error) or type(error).__name__)
-            return False
-        return True
-
-    async def _redis_is_up(self) -> bool:
-        try:
-            async with asyncio.timeout(HEALTH_S):
-                return bool(await self.redis.ping())
-        except (OSError, RedisError, TimeoutError) as error:
-            log.warning("health.redis_down", error=str(error) or type(error).__name__)
-            return False
-
-
-def _status(is_up: bool) -> str:
-    return "up" if is_up else "down"
+async def _stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _required(url: str | None) -> str:
@@ -196,9 +172,10 @@ def create_app(settings: Settings) -> Starlette:
     init_timeout = timedelta(seconds=settings.socket_init_s)
     endpoint = Endpoint(server.context, server.sign_in, AllowedOrigins(settings.origins), init_timeout)
     return Starlette(
-        routes=[Route("/health", server.health), *_graphql_routes(server, endpoint), *page_routes()],
+        routes=[*server.probes.routes(), *_graphql_routes(server, endpoint), *page_routes()],
         middleware=[
             Middleware(OneLineStartupErrors),
+            Middleware(RequestIds),
             Middleware(AllowedHosts, hosts=_allowed_hosts(settings)),
             Middleware(ConnectionLimit, limits=server.limits),
             Middleware(Cors, origins=settings.origins),

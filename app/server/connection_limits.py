@@ -21,7 +21,8 @@ HELD = "treadle.connection"
 """The key of the scope for the ExitStack that ends with the connection."""
 CALLERS = "treadle.callers"
 """The key of the scope for the callers that a connection counts for."""
-EXEMPT = ("/health",)
+EXEMPT = ("/health", "/ping", "/livez", "/readyz")
+"""Probes, which must not fail because many clients are connected."""
 
 
 class TooManyConnections(Limit):

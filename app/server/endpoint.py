@@ -24,6 +24,7 @@ from app.server.websockets import MAX_REASON, Handler, Socket
 from persistence.db.transient import is_transient
 from persistence.problems import Problem, ProblemCode, Unauthenticated
 from resolvers.context import Context
+from schema.errors import unexpected_message
 from schema.schema import schema
 from web.site import page, wants_page
 
@@ -98,7 +99,7 @@ class Endpoint(GraphQL[Context, None]):
                 log.warning("app.unavailable", error=str(error) or type(error).__name__)
                 return await _refuse(request, 503, ProblemCode.UNAVAILABLE, "A store is unavailable; try again later.")
             log.exception("app.fault")
-            return await _refuse(request, 500, ProblemCode.INTERNAL, "Unexpected error.")
+            return await _refuse(request, 500, ProblemCode.INTERNAL, unexpected_message())
 
     def decode_json(self, data: str | bytes) -> object:
         return decode_json(data)

@@ -8,14 +8,18 @@ from functools import partial
 from typing import Any
 
 import orjson
+import structlog
 import uvicorn
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from app.server.asgi import create_app
+from app.server.telemetry.request_ids import new_request_id
 from app.settings import Settings
 from persistence.problems import ProblemCode
+
+log = structlog.get_logger(__name__)
 
 MAX_HEADERS = 64 * 1024
 """Bytes of the headers of a request."""
@@ -87,9 +91,15 @@ class TimedHttpProtocol(HttpToolsProtocol):
             self._send_error(408, f"The headers of the request have not arrived within {self._headers_s:g} s.")
 
     def _send_error(self, status: int, message: str, code: ProblemCode = ProblemCode.VALIDATION) -> None:
-        body = orjson.dumps({"errors": [{"message": message, "extensions": {"code": code}}]})
-        headers = b"content-type: application/json; charset=utf-8\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
-        self.transport.write(STATUS_LINE[status] + headers % len(body) + body)
+        request_id = new_request_id()
+        extensions = {"code": code, "requestId": request_id}
+        body = orjson.dumps({"errors": [{"message": message, "extensions": extensions}]})
+        headers = (
+            b"content-type: application/json; charset=utf-8\r\nconnection: close\r\n"
+            b"x-request-id: %s\r\ncontent-length: %d\r\n\r\n"
+        )
+        log.debug("request.refused", request_id=request_id, status=status, reason=message)
+        self.transport.write(STATUS_LINE[status] + headers % (request_id.encode(), len(body)) + body)
         self.transport.close()
 
 

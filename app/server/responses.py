@@ -19,6 +19,7 @@ from strawberry.types.execution import PreExecutionError
 
 from app.server.negotiation import PLAIN_JSON, RESPONSE_JSON, accepts_encoding
 from persistence.problems import ProblemCode
+from schema.errors import request_extensions
 
 NO_SNIFF = {"X-Content-Type-Options": "nosniff"}
 MIN_GZIP = 1024
@@ -47,7 +48,7 @@ def problem_response(
         headers: Further headers.
         media_type: The JSON type that the client accepts.
     """
-    body = {"errors": [{"message": message, "extensions": {"code": code}}]}
+    body = {"errors": [{"message": message, "extensions": {"code": code, **request_extensions()}}]}
     return _json(orjson.dumps(body), status, media_type, {"Cache-Control": "no-store", **(headers or {})})
 
 
@@ -55,7 +56,7 @@ async def not_served(request: Request, error: Exception) -> Response:
     """Create the response to a path or a method that the server does not have."""
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        message = f"There is nothing at {request.url.path[:100]!r}. The API is at /graphql, and the state at /health."
+        message = f"There is nothing at {request.url.path[:100]!r}. The API is at /graphql, and the state at /health and /readyz."
         return problem_response(404, ProblemCode.NOT_FOUND, message)
     headers = dict(error.headers or {})
     if "Allow" in headers:  # Starlette keeps the methods of a route in a set.

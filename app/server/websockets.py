@@ -20,6 +20,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import ErrorM
 
 from persistence.problems import ProblemCode
 from resolvers.context import Context
+from schema.errors import request_extensions
 
 log = structlog.get_logger(__name__)
 
@@ -27,10 +28,6 @@ MAX_OPERATIONS = 100
 """Limit of active operations per socket: subscriptions, and calls without a response yet."""
 MAX_REASON = 123
 """Bytes of the reason in a close frame (RFC 6455, section 5.5)."""
-TOO_MANY = GraphQLError(
-    f"{MAX_OPERATIONS} operations are active on this socket, which is the limit. Complete one first.",
-    extensions={"code": ProblemCode.LIMIT, "limit": MAX_OPERATIONS},
-)
 DISCONNECTS = (WebSocketDisconnect, SentAfterDisconnect)
 
 
@@ -58,7 +55,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
             # The protocol allows a payload of null, which means none.
             await super().handle_message({"type": "connection_init"})
         elif message["type"] == "subscribe" and self._is_full(message["id"]):
-            await self.send_message(ErrorMessage(id=message["id"], type="error", payload=[TOO_MANY.formatted]))
+            await self.send_message(ErrorMessage(id=message["id"], type="error", payload=[_too_many().formatted]))
         else:
             await super().handle_message(message)
 
@@ -70,6 +67,13 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
     async def handle_task_exception(self, error: Exception) -> None:
         if not isinstance(error, WebSocketDisconnected):
             log.error("app.socket_fault", exc_info=error)
+
+
+def _too_many() -> GraphQLError:
+    return GraphQLError(
+        f"{MAX_OPERATIONS} operations are active on this socket, which is the limit. Complete one first.",
+        extensions={"code": ProblemCode.LIMIT, "limit": MAX_OPERATIONS, **request_extensions()},
+    )
 
 
 def _message_error(message: object) -> str | None:

@@ -21,6 +21,8 @@ NEWEST = max(file.name.split("_")[0] for file in (_FOLDER / "versions").glob("[0
 A revision is a number, and the name of its file begins with it.
 """
 
+_REVISION = "SELECT max(version_num) FROM alembic_version"
+
 
 class DatabaseTooNew(Exception):
     """A newer version of Treadle has migrated the database."""
@@ -53,12 +55,17 @@ async def revision(url: str) -> str | None:
     """
     connection = await asyncpg.connect(dsn(url), timeout=60)
     try:
-        newest: str | None = await connection.fetchval("SELECT max(version_num) FROM alembic_version")
+        newest: str | None = await connection.fetchval(_REVISION)
         return newest
     except asyncpg.UndefinedTableError:
         return None
     finally:
         await connection.close(timeout=60)
+
+
+async def has_newest(pool: asyncpg.Pool) -> bool:
+    """Whether the database of `pool` has every migration that this code knows."""
+    return (await pool.fetchval(_REVISION) or "") >= NEWEST
 
 
 async def is_outdated(url: str) -> bool:

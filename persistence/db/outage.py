@@ -11,10 +11,13 @@ log = structlog.get_logger(__name__)
 
 
 class Outage:
-    """The outage of one loop. `name` prefixes its log events: `<name>.away`, then `<name>.back`."""
+    """The outage of one loop or call, in the log: `<name>.away`, then `<name>.back`.
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    `context` becomes fields of both.
+    """
+
+    def __init__(self, name: str, **context: object) -> None:
+        self._name, self._context = name, context
         self._since: float | None = None
 
     @property
@@ -25,7 +28,7 @@ class Outage:
         """Report a failed attempt. The first one of an outage is logged."""
         if self._since is None:
             self._since = time.monotonic()
-            log.warning(f"{self._name}.away", error=str(error) or type(error).__name__)
+            log.warning(f"{self._name}.away", **self._context, error=str(error) or type(error).__name__)
 
     def recovered(self) -> None:
         """Report a successful attempt.
@@ -33,5 +36,5 @@ class Outage:
         The first one after an outage is logged with the outage's length in seconds.
         """
         if self._since is not None:
-            log.info(f"{self._name}.back", after_s=round(time.monotonic() - self._since, 1))
+            log.info(f"{self._name}.back", **self._context, after_s=round(time.monotonic() - self._since, 1))
             self._since = None

@@ -409,6 +409,16 @@ workers = Table(
     Column("seen_at", Moment, nullable=False, server_default=func.now()),
 )
 
+# The last signs of life of workers whose locks nobody else can see, as behind a pooler.
+worker_heartbeats = Table(
+    "worker_heartbeats",
+    metadata,
+    Column("worker_id", Text, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("seen_at", Moment, nullable=False, server_default=func.now()),
+)
+
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,

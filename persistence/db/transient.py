@@ -11,12 +11,11 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import asyncpg
-import structlog
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, ResourceClosedError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-log = structlog.get_logger(__name__)
+from persistence.db.outage import Outage
 
 T = TypeVar("T")
 CONTENT_CLASSES = ("22", "23", "54")
@@ -93,7 +92,7 @@ def is_permanent(error: Exception) -> bool:
 
 async def retry_transient(
     call: Callable[[], Awaitable[T]],
-    event: str,
+    name: str,
     *,
     is_final: Callable[[Exception], bool] = is_permanent,
     **context: object,
@@ -106,20 +105,28 @@ async def retry_transient(
 
     Args:
         call: The statement.
-        event: The name of the log event for each failed attempt; `context` becomes its fields.
+        name: Prefix of the log events `<name>.away` and `<name>.back`; `context` becomes their fields.
         is_final: Whether an error ends the attempts.
 
     Raises:
         Exception: The first error that is final.
     """
     pause, longest = PAUSES_S
+    outage: Outage | None = None
     while True:
         try:
-            return await call()
+            result = await call()
         except Exception as error:
             if is_final(error):
+                if outage is not None and not is_transient(error):  # The store answers again.
+                    outage.recovered()
                 raise
-            log.warning(event, **context, error=str(error) or type(error).__name__, retry_in_s=round(pause, 2))
+            outage = outage or Outage(name, **context)
+            outage.failed(error)
+        else:
+            if outage is not None:
+                outage.recovered()
+            return result
         await asyncio.sleep(pause)
         pause = min(pause * 2, longest)
 
@@ -140,7 +147,7 @@ async def connect_at_start(call: Callable[[], Awaitable[T]]) -> T:
     deadline = time.monotonic() + START_S
     try:
         return await retry_transient(
-            call, "start.waiting", is_final=lambda error: not is_transient(error) or time.monotonic() > deadline
+            call, "start", is_final=lambda error: not is_transient(error) or time.monotonic() > deadline
         )
     except Exception as error:
         if not is_transient(error):

@@ -8,14 +8,16 @@ readers see the change later.
 import asyncio
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from engine.events import Event
+from persistence.db.outage import Outage
 from persistence.events.codec import payload_of
-from persistence.events.run_transition import RunTransition
+from persistence.events.run_transition import RunTransition, log_ends
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +46,8 @@ return reply
 """
 """Adds streamed text to a stream. A server may have published a later event, such as PAUSING, that
 the worker does not know yet; then the text follows that event."""
+_outages: WeakKeyDictionary[Any, Outage] = WeakKeyDictionary()
+"""The outage of each Redis, by its pool of connections."""
 MAX_PACKED = 64
 """Events in one stream entry: a command costs more than the events in it."""
 
@@ -115,8 +119,10 @@ async def publish(
     """Publish events and text to the streams of the runs, and status changes to their channels.
 
     A status change goes to the channel of the run's project, and to `IDLE_RUNS_CHANNEL` where the
-    run is idle now. Everything is one pipeline: a round trip costs more than the commands in it.
+    run is idle now. Everything is one pipeline: a round trip costs more than the commands in it. The
+    end of a run is logged.
     """
+    log_ends(transitions)
     if not items and not transitions and not notices:
         return
     pipe = redis.pipeline(transaction=False)
@@ -187,17 +193,24 @@ async def announce(redis: Redis, channel: str, payload: str) -> None:
 
 
 async def _send(pipe: Any) -> None:
+    outage = _outage_of(pipe)
     try:
         async with asyncio.timeout(TIMEOUT_S):
             replies = await pipe.execute(raise_on_error=False)
     except (RedisError, OSError, TimeoutError) as error:
-        log.warning("feed.publish_failed", error=str(error) or type(error).__name__)
+        outage.failed(error)
         return
+    outage.recovered()
     for reply in replies:
         # Two writers of one run may publish out of order; the reader sees the gap and reads
         # Postgres.
         if isinstance(reply, Exception) and not _is_too_old(reply):
             log.warning("feed.publish_refused", error=str(reply))
+
+
+def _outage_of(pipe: Any) -> Outage:
+    """Return the outage of the Redis of a pipeline, which shares the connections of its client."""
+    return _outages.setdefault(pipe.connection_pool, Outage("feed.publish"))
 
 
 def _is_too_old(reply: Exception) -> bool:

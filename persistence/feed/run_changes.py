@@ -144,7 +144,7 @@ class RunChanges:
                 watcher.put_progress(run)
 
     async def _read(self, project_id: str, run_ids: Sequence[str]) -> list[Run]:
-        rows = await retry_transient(lambda: self._pool.fetch(_READ, run_ids, project_id), "feed.waiting")
+        rows = await retry_transient(lambda: self._pool.fetch(_READ, run_ids, project_id), "feed.runs")
         return [run_of(dict(row)) for row in rows]
 
     async def close(self) -> None:

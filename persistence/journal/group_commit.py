@@ -20,6 +20,7 @@ from engine.runtime.ports import Entry, OpenWait
 from engine.states import LEASED, TERMINAL, RunStatus, sql_list
 from engine.types import JSON
 from persistence.events.codec import NODE_STATE_COLUMNS, body_of, error_body, is_stored, node_state_values
+from persistence.events.run_transition import RunEnd
 
 # The columns of each table that the statement writes, in the order of its arguments. A column's
 # type is the Postgres type of its values, or "offset": the place of an event in the group, counted
@@ -113,6 +114,12 @@ def _insert(table: str, columns: Mapping[str, str]) -> str:
     return f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values} FROM {_rows(columns)}"
 
 
+ENDED = f"""
+CASE WHEN r.status IN {sql_list(TERMINAL)} THEN json_build_object(
+    'workflow_id', r.workflow_id, 'source', r.source, 'code', r.error->>'code', 'attempt', r.attempt,
+    'duration_s', extract(epoch FROM r.finished_at - r.started_at)) END AS ended
+"""
+"""The fields of `RunEnd` of a row `r` of `runs`, or null if the run has not ended."""
 _STATE_UPDATES = ", ".join(f"{column} = excluded.{column}" for column in ("seq", *NODE_STATE_COLUMNS))
 _GROUP = f"""
 WITH entry AS (
@@ -151,7 +158,7 @@ WITH entry AS (
         takeup = CASE WHEN e.status = 'QUEUED' THEN r.takeup + 1 ELSE r.takeup END
     FROM entry e JOIN locked USING (id)
     WHERE r.id = e.id AND r.epoch = e.epoch AND (e.expected IS NULL OR r.status = e.expected)
-    RETURNING r.id, r.last_seq - e.events AS base, r.project_id
+    RETURNING r.id, r.last_seq - e.events AS base, r.project_id, {ENDED}
 ), new_events AS (
     {_insert("events", _EVENTS)}
 ), new_states AS (
@@ -170,7 +177,7 @@ _WAITS = f""", new_waits AS (
     UPDATE waits w SET settled_seq = run.base + x.settled_seq FROM {_rows(_SETTLED_WAITS)} WHERE w.id = x.id
 )
 """
-_RESULT = "SELECT id, base, project_id FROM run"
+_RESULT = "SELECT id, base, project_id, ended FROM run"
 GROUP = _GROUP + _RESULT
 GROUP_WITH_WAITS = _GROUP + _WAITS + _RESULT
 """For groups in which a wait is opened or settled.
@@ -195,6 +202,22 @@ class Batch:
         return [pair for entry in self.entries for pair in entry.events_to_write]
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenRun:
+    """A run that a group has written."""
+
+    base: int
+    """The number before its first event of the group."""
+    project_id: str
+    end: RunEnd | None
+    """How the run has ended, if the group has ended it."""
+
+    @classmethod
+    def of(cls, row: Any, base: int) -> "WrittenRun":
+        """Read a row with the columns `project_id` and `ended`."""
+        return cls(base, row["project_id"], None if row["ended"] is None else RunEnd(**row["ended"]))
+
+
 class _Arrays:
     """The rows of one table as the arrays that `unnest` takes, one a column."""
 
@@ -216,7 +239,7 @@ def statement(batches: Sequence[Batch], mark: int, idle_limit_s: float | None) -
             for no deadline.
 
     Returns:
-        The SQL and its arguments. Its rows are (id, base, project_id) of the runs that were
+        The SQL and its arguments. Its rows are (id, base, project_id, ended) of the runs that were
         written; the events of a run have the numbers `base + 1`, `base + 2` and so on.
     """
     plain = _arguments(batches, mark, idle_limit_s)

@@ -26,7 +26,7 @@ from persistence.db.transient import is_content, retry_transient
 from persistence.events.publisher import items_of
 from persistence.events.run_transition import RunTransition
 from persistence.journal.buffer import BufferedEntry, JournalBuffer, resolve
-from persistence.journal.group_commit import Batch, statement
+from persistence.journal.group_commit import ENDED, Batch, WrittenRun, statement
 from persistence.journal.post_commit import PostCommit
 
 log = structlog.get_logger(__name__)
@@ -162,9 +162,9 @@ class PostgresJournal:
             await self._handle_missing(missing)
         for part, batch in zip(group, batches, strict=True):
             if batch.run_id in committed:
-                base, project_id = committed[batch.run_id]
-                self._post_commit.put_batch(batch, base, project_id)
-                resolve(part, base + len(batch.events_to_write))
+                written = committed[batch.run_id]
+                self._post_commit.put_batch(batch, written)
+                resolve(part, written.base + len(batch.events_to_write))
 
     async def _handle_missing(self, missing: list[list[BufferedEntry]]) -> None:
         """Refuse the parts that were not written.
@@ -198,22 +198,22 @@ class PostgresJournal:
         self._refusals[entry.run_id, entry.epoch] = refusal
         resolve(group[0], refusal)
 
-    async def _execute(self, batches: Sequence[Batch]) -> dict[str, tuple[int, str]]:
+    async def _execute(self, batches: Sequence[Batch]) -> dict[str, WrittenRun]:
         """Send the statement until Postgres answers.
 
-        Returns (base, project id) of each run that it wrote. After a lost connection it is unknown
+        Returns the runs that it wrote, by id. After a lost connection it is unknown
         whether the group is committed. The statement writes nothing twice, because it leaves out
         runs that carry its mark; these are looked up then.
         """
         mark = random.getrandbits(63)
         query, arguments = statement(batches, mark, self._idle_limit_s)
         rows, attempts = await self._fetch(query, *arguments)
-        committed = {row["id"]: (row["base"], row["project_id"]) for row in rows}
+        committed = {row["id"]: WrittenRun.of(row, row["base"]) for row in rows}
         missing = [batch.run_id for batch in batches if batch.run_id not in committed]
         if attempts > 1 and missing:
             rows, _ = await self._fetch(_FIND_COMMITTED, missing, mark)
             counts = {batch.run_id: len(batch.events_to_write) for batch in batches}
-            committed |= {row["id"]: (row["written_seq"] - counts[row["id"]], row["project_id"]) for row in rows}
+            committed |= {row["id"]: WrittenRun.of(row, row["written_seq"] - counts[row["id"]]) for row in rows}
         return committed
 
     async def _fetch(self, query: str, *arguments: Any) -> tuple[list[Any], int]:
@@ -228,7 +228,7 @@ class PostgresJournal:
             attempts += 1
             return await self._pool.fetch(query, *arguments, timeout=STATEMENT_S)
 
-        return await retry_transient(send, "journal.waiting", is_final=is_content), attempts
+        return await retry_transient(send, "journal", is_final=is_content), attempts
 
     async def _refuse(self, missing: list[list[BufferedEntry]]) -> None:
         """Answer why a run was not written.
@@ -251,5 +251,5 @@ class PostgresJournal:
             resolve(part, fenced)
 
 
-_FIND_COMMITTED = "SELECT id, written_seq, project_id FROM runs WHERE id = ANY($1) AND written_by = $2"
+_FIND_COMMITTED = f"SELECT id, written_seq, project_id, {ENDED} FROM runs r WHERE id = ANY($1) AND written_by = $2"
 _FIND_HOLDERS = "SELECT id, epoch, status FROM runs WHERE id = ANY($1)"

@@ -17,7 +17,7 @@ from engine.events import OutputDelta, StatusChange
 from persistence.events.codec import delta_payload, payload_of
 from persistence.events.publisher import StreamItem, publish
 from persistence.events.run_transition import RunTransition
-from persistence.journal.group_commit import Batch
+from persistence.journal.group_commit import Batch, WrittenRun
 from persistence.journal.progress_notices import ProgressNotices
 
 DELTA_DELAY_S = 0.02
@@ -59,16 +59,16 @@ class PostCommit:
         """Publish after everything that is in the queue already."""
         self._queue.put_nowait((items, transitions))
 
-    def put_batch(self, batch: Batch, base: int, project_id: str) -> None:
-        """Publish a committed batch. `base` is the seq before its first event."""
-        run_id = batch.run_id
+    def put_batch(self, batch: Batch, written: WrittenRun) -> None:
+        """Publish a committed batch."""
+        run_id, base, project_id = batch.run_id, written.base, written.project_id
         items = [
             StreamItem(run_id, seq, payload_of(at, data))
             for seq, (at, data) in enumerate(batch.events_to_write, base + 1)
         ]
         self._last_seq[run_id] = base + len(items)
         transitions = [
-            RunTransition.of(project_id, run_id, data)
+            RunTransition.of(project_id, run_id, data, end=written.end if data.status.is_terminal else None)
             for _, data in batch.events_to_write
             if isinstance(data, StatusChange)
         ]

@@ -3,7 +3,8 @@
 Postgres frees the lock within milliseconds of the death of the process. The lock is on a connection
 that runs nothing else: the loss of a connection that executes a statement would be noticed seconds
 later. Where the locks are not visible to other connections (behind a pooler), no worker registers,
-and only expired leases show that a worker died. Used by recovery in every worker.
+and only expired leases show that a worker died; such a worker reports that it is alive in a table of
+its own. Used by recovery in every worker, and by servers and `treadle doctor`.
 """
 
 import asyncio
@@ -17,6 +18,9 @@ from persistence.db.transient import DATABASE_ERRORS
 TIMEOUT_S = 5.0
 """Limit of each call to Postgres, in seconds. Our own lock on a connection that was cut is free
 once Postgres notices the cut; a call that hangs is repeated by the caller."""
+LIVE_S = 10
+"""Seconds after its last sign of life at which a worker no longer counts as alive. Workers give one
+every two seconds."""
 
 
 class Presence:
@@ -73,15 +77,26 @@ class Presence:
         worker = self._worker_id, self._lock_key, self._host, self._pid
         return await self._pool.fetchval(_REGISTER, *worker, backend_pid, timeout=TIMEOUT_S) is not None
 
+    async def report_alive(self) -> None:
+        """Report that this worker lives, where a lock cannot show it."""
+        worker = self._worker_id, self._host, self._pid
+        await self._pool.execute(_REPORT_ALIVE, *worker, timeout=TIMEOUT_S)
+
     async def unregister(self) -> None:
         """Remove the registration, then the lock: a free lock with a registration means a death."""
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 await self._pool.execute("DELETE FROM workers WHERE id = $1", self._worker_id)
+                await self._pool.execute("DELETE FROM worker_heartbeats WHERE worker_id = $1", self._worker_id)
         finally:
             if self._connection is not None:
                 with suppress(*DATABASE_ERRORS):
                     await self._connection.close(timeout=TIMEOUT_S)
+
+
+async def count_live(connection: asyncpg.Pool | asyncpg.Connection) -> int:
+    """Count the workers that hold their lock, or report that they live, and do so just now."""
+    return int(await connection.fetchval(_COUNT_LIVE, LIVE_S))
 
 
 async def find_missing(pool: asyncpg.Pool) -> set[str]:
@@ -116,6 +131,17 @@ ON CONFLICT (id) DO UPDATE SET seen_at = now() RETURNING id
 _IS_FREE = f"NOT EXISTS (SELECT FROM ({_LOCKS}) l WHERE l.key = w.lock_key)"
 _FIND_MISSING = f"""
 SELECT w.id FROM workers w WHERE now() - pg_postmaster_start_time() > interval '3 seconds' AND {_IS_FREE}
+"""
+_COUNT_LIVE = f"""
+SELECT (SELECT count(*) FROM workers w JOIN ({_LOCKS}) l ON l.key = w.lock_key
+        WHERE w.seen_at > now() - make_interval(secs => $1))
+    + (SELECT count(*) FROM worker_heartbeats WHERE seen_at > now() - make_interval(secs => $1))
+"""
+# Workers that were killed leave a row. Any other worker removes it an hour later.
+_REPORT_ALIVE = """
+WITH gone AS (DELETE FROM worker_heartbeats WHERE seen_at < now() - interval '1 hour')
+INSERT INTO worker_heartbeats (worker_id, host, pid) VALUES ($1, $2, $3)
+ON CONFLICT (worker_id) DO UPDATE SET seen_at = now()
 """
 # Runs are locked in the order of their ids, as by the journal, so that the two cannot deadlock.
 _EXPIRE_LEASES = f"""

@@ -52,7 +52,7 @@ class MapItemStore:
 
         All statements are idempotent, so sending one again is safe.
         """
-        return await retry_transient(lambda: self._pool.fetch(query, *arguments, timeout=STATEMENT_S), "items.waiting")
+        return await retry_transient(lambda: self._pool.fetch(query, *arguments, timeout=STATEMENT_S), "items")
 
 
 _LOAD = """

@@ -18,7 +18,7 @@ from engine.states import RunStatus, check_transition
 from persistence.caller import Caller
 from persistence.db.tables import events, node_states, runs, waits
 from persistence.events import codec
-from persistence.events.run_transition import RunTransition
+from persistence.events.run_transition import RunEnd, RunTransition
 from persistence.problems import NotFound
 from persistence.runs import node_states as nodes
 from persistence.runs.run import CommandResult, Run, run_of
@@ -112,7 +112,16 @@ def _result(run: Run, row: Mapping[str, Any], message: str, before: Sequence[Nod
     events_to_write: list[EventData] = [*before, change]
     numbered = enumerate(events_to_write, start=run.last_seq + 1)
     written = tuple(Event(run.id, seq, row["at"], data) for seq, data in numbered)
-    return CommandResult(after, (RunTransition.of(run.project_id, run.id, change, written),))
+    return CommandResult(after, (RunTransition.of(run.project_id, run.id, change, written, _end_of(after)),))
+
+
+def _end_of(run: Run) -> RunEnd | None:
+    """Return how the run ended; None if it has not."""
+    if run.finished_at is None:
+        return None
+    duration_s = None if run.started_at is None else (run.finished_at - run.started_at).total_seconds()
+    code = None if run.error is None else run.error.code
+    return RunEnd(run.workflow_id, run.source.value, code, run.attempt, duration_s)
 
 
 async def finish(connection: AsyncConnection, run: Run, change: StatusChange, **values: Any) -> CommandResult:

@@ -51,7 +51,7 @@ class SecretResolver:
         return values
 
     async def _rows(self, project_id: str, names: list[str]) -> dict[str, asyncpg.Record]:
-        rows = await retry_transient(lambda: self._database.pool.fetch(_FIND, project_id, names), "secrets.waiting")
+        rows = await retry_transient(lambda: self._database.pool.fetch(_FIND, project_id, names), "secrets")
         return {row["name"]: row for row in rows}
 
     async def _record_use(self, ids: list[str]) -> None:

@@ -52,6 +52,14 @@ class OperationRefused(Exception):
         self.errors = list(errors)
 
 
+@dataclass(frozen=True, slots=True)
+class AdmittedOperation:
+    """A validated document, and the cost of this call of its operation in points."""
+
+    document: DocumentNode
+    points: int
+
+
 @dataclass(slots=True)
 class ValidDocument:
     """A valid document, and the cost of each of its operations that has been called."""
@@ -65,8 +73,8 @@ _documents: LRUCache[str, ValidDocument] = LRUCache(MAX_CACHED)
 explained."""
 
 
-def admit(schema: GraphQLSchema, text: str, name: str | None, variables: Mapping[str, Any]) -> DocumentNode:
-    """Return the validated document of an operation that is within all limits.
+def admit(schema: GraphQLSchema, text: str, name: str | None, variables: Mapping[str, Any]) -> AdmittedOperation:
+    """Return the validated document and the cost of an operation that is within all limits.
 
     Args:
         schema: The schema that the operation is validated against.
@@ -88,8 +96,9 @@ def admit(schema: GraphQLSchema, text: str, name: str | None, variables: Mapping
         raise OperationRefused(_limit_error(message))
     if name not in valid.costs:
         valid.costs[name] = operation_cost(schema, valid.document, operation)
-    _check_cost(valid.costs[name].points(variables))
-    return valid.document
+    points = valid.costs[name].points(variables)
+    _check_cost(points)
+    return AdmittedOperation(valid.document, points)
 
 
 def _parsed(schema: GraphQLSchema, text: str) -> DocumentNode:

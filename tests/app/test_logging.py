@@ -1,12 +1,14 @@
-"""Texts of users cannot forge entries of the log, or send commands to a terminal."""
+"""Texts of users cannot forge entries of the log; errors at the start follow the format of the log."""
 
 import json
 import logging
+from collections.abc import Callable
 from typing import Literal
 
 import pytest
 import structlog
 
+from app.cli import main
 from app.logging import configure_logging
 from app.settings import Settings
 
@@ -37,3 +39,37 @@ def test_no_text_of_a_user_forges_an_entry(
     assert not [line for line in entries if line.startswith(FORGED)]
     if log_format == "json":
         assert [json.loads(line)["level"] for line in entries] == ["warning", "warning", "error", "error"]
+
+
+STORES = {"TREADLE_DATABASE_URL": "postgresql://me@127.0.0.1:1/x", "TREADLE_REDIS_URL": "redis://h"}
+
+
+@pytest.mark.parametrize(
+    ("command", "settings", "text"),
+    [
+        (main.server, {}, "set TREADLE_DATABASE_URL"),
+        (main.worker, STORES, "Postgres at 127.0.0.1:1 (database x) cannot be reached"),
+        (main.migrate, {}, "set TREADLE_DATABASE_URL"),
+        (main.up, {"TREADLE_PORT": "many"}, "TREADLE_PORT='many'"),
+        (main.server, {"TREADLE_CATALOG_FILE": "/no/such/file"}, "/no/such/file"),
+        (main.worker, {"TREADLE_SECRET_KEY": "short"}, "TREADLE_SECRET_KEY"),
+    ],
+)
+def test_an_error_at_the_start_is_one_line_in_the_format_of_the_log(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: Callable[[], None],
+    settings: dict[str, str],
+    text: str,
+) -> None:
+    for name, value in {"TREADLE_LOG_FORMAT": "json", **settings}.items():
+        monkeypatch.setenv(name, value)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            command()
+    finally:
+        structlog.reset_defaults()
+    lines = [str(ended.value.code)] if isinstance(ended.value.code, str) else capsys.readouterr().err.splitlines()
+    [entry] = map(json.loads, lines)
+    assert (entry["event"], entry["level"], text in entry["error"]) == ("start.failed", "critical", True), entry
+    assert entry["timestamp"].endswith("Z")

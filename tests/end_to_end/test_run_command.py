@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.support.system import CANCEL, ROOT, SystemUnderTest
+from tests.end_to_end.support.system import CANCEL, ROOT, SystemUnderTest, running
 
 APPROVAL = ROOT / "examples" / "expense_approval.json"
 StartCommand = Callable[..., Coroutine[Any, Any, Process]]
@@ -142,3 +142,19 @@ async def test_a_server_that_is_not_treadle_is_reported() -> None:
         remaining = await remaining_output(process)
     assert process.returncode == 1
     assert remaining.startswith(f"treadle: the server at http://127.0.0.1:{port}/graphql is not Treadle")
+
+
+async def test_the_command_says_that_no_worker_is_alive(database_url: str, redis_url: str, tmp_path: Path) -> None:
+    spec = tmp_path / "spec.json"
+    spec.write_text('{"nodes": [{"id": "a", "type": "transform", "config": {"output": 1}}], "edges": []}')
+    async with running(database_url, redis_url, workers=0) as system:
+        command = [sys.executable, "-m", "app.cli", "run", str(spec), "--port", str(system.port)]
+        process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT)
+        try:
+            await output_until(process, "No worker is alive, so the run stays QUEUED")
+            system.start("worker")
+            assert "COMPLETED in" in await output_until(process, "COMPLETED in")
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()

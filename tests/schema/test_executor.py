@@ -5,7 +5,7 @@ from typing import Any
 
 import strawberry
 
-from schema.executor import SharedRootExecutor
+from schema.execution.executor import SharedRootExecutor
 
 EVENTS = 50
 executors: list["RecordedExecutor"] = []

@@ -9,4 +9,5 @@ Modules:
     0006_thinking_and_finish_reasons: The thinking of models, and why their answers ended.
     0007_steps_of_checkpoints: The steps of checkpoints.
     0008_api_keys: API keys.
+    0009_worker_heartbeats: The signs of life of workers without a visible lock.
 """

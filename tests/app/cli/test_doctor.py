@@ -9,6 +9,10 @@ import tzdata
 
 from app.cli.doctor import run_checks
 from app.settings import Settings
+from persistence.caller import Caller
+from persistence.db.database import Database, dsn
+from persistence.maintenance.presence import Presence
+from tests.journal_worker import accept_run
 
 
 async def doctor(capsys: pytest.CaptureFixture[str], **settings: object) -> tuple[bool, str]:
@@ -100,3 +104,19 @@ async def test_a_server_that_is_not_treadle_is_reported(capsys: pytest.CaptureFi
         has_passed, output = await doctor(capsys, port=server.sockets[0].getsockname()[1])
     assert not has_passed
     assert "is not Treadle" in line(output, "server")
+
+
+async def test_runs_that_wait_for_a_worker_that_nobody_started_are_reported(
+    capsys: pytest.CaptureFixture[str], database: Database, database_url: str, caller: Caller, project: str
+) -> None:
+    _, output = await doctor(capsys, database_url=database_url)
+    assert line(output, "workers").endswith("none is alive; `treadle up` starts one")
+    await accept_run(database, caller, project)
+    has_passed, output = await doctor(capsys, database_url=database_url)
+    assert not has_passed
+    assert "QUEUED runs: 1; no worker is alive" in line(output, "workers")
+    presence = Presence(dsn(database_url), database.pool, "worker", 43, "host", 1)
+    assert await presence.acquire()
+    _, output = await doctor(capsys, database_url=database_url)
+    assert line(output, "workers").endswith("1 alive")
+    await presence.unregister()
