@@ -1,6 +1,6 @@
 """The benchmark: compares Treadle, as real processes, with bare LangGraph on the same machine.
 
-Run it with `python -m bench`.
+Run it with `python -m bench`; `--help` lists the parts.
 
 Parts:
 
@@ -10,6 +10,7 @@ Parts:
 - `shapes`: a mixed graph, a long loop and large maps (rows 2b, 9b and 17).
 - `subscriptions`: delivery under load and to many subscribers (rows 6 and 10).
 - `lists`: the cost of lists (rows 11 and 12).
+- `streaming`: text of models that is streamed to many subscribers (row 16).
 - `startup`: the time until `treadle up` is ready (row 15).
 - `limits`: what each part of a deployment can do by itself (row 19).
 

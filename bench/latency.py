@@ -22,6 +22,8 @@ CANCEL = "mutation ($id: ID!) { cancelRun(input: {runId: $id}) { run { status } 
 READ = """query ($id: ID!) { run(id: $id) { createdAt
   events(first: 50) { nodes { at ... on NodeStateChanged { nodeState { startedAt } } } } } }"""
 IDLE_S = 10.0
+QUICK_SLACK = 5
+"""How far times may be from their targets in CI: they depend on the machine, and on its other work."""
 
 
 async def sync_chain(deployment: Deployment, count: int) -> list[Figure]:
@@ -37,8 +39,8 @@ async def sync_chain(deployment: Deployment, count: int) -> list[Figure]:
             durations.append((time.perf_counter() - started_at) * 1000)
         commits = (await _commits(deployment) - before) / count
     return [
-        at_most("4", "SYNC chain of 10, idle: p50", percentile(durations, 0.5), 20, "ms"),
-        at_most("4", "  p99", percentile(durations, 0.99), 50, "ms"),
+        at_most("4", "SYNC chain of 10, idle: p50", percentile(durations, 0.5), 5, "ms", slack=QUICK_SLACK),
+        at_most("4", "  p99", percentile(durations, 0.99), 8, "ms", slack=QUICK_SLACK),
         reported("4", "  one commit in Postgres", await _commit_ms(deployment), "ms"),
         at_most(
             "4", "  writing transactions per run", commits, 14, "", "transaction ids used, including accept and claim"
@@ -131,11 +133,13 @@ async def stopping(deployment: Deployment, count: int) -> list[Figure]:
     endless = "def process():\n    while True:\n        pass\n"
     sandboxed = {"id": "n", "type": "code", "config": {"code": endless, "timeoutS": 60}}
     figures = []
-    for name, node, p50, p99 in (("async node", async_node, 10, 40), ("sandboxed loop", sandboxed, 20, 80)):
+    for name, node, p50, p99 in (("async node", async_node, 5, 20), ("sandboxed loop", sandboxed, 20, 80)):
         durations = await _cancel_durations(deployment, {"nodes": [node], "edges": []}, count)
         figures += [
-            at_most("7", f"cancelRun → code stopped, {name}: p50", percentile(durations, 0.5), p50, "ms"),
-            at_most("7", "  p99", percentile(durations, 0.99), p99, "ms"),
+            at_most(
+                "7", f"cancelRun → code stopped, {name}: p50", percentile(durations, 0.5), p50, "ms", slack=QUICK_SLACK
+            ),
+            at_most("7", "  p99", percentile(durations, 0.99), p99, "ms", slack=QUICK_SLACK),
         ]
     return figures
 

@@ -89,8 +89,8 @@ async def _late_visits(deployment: Deployment) -> Figure:
 async def _visit_ends(deployment: Deployment, run_id: str) -> list[float]:
     connection = await asyncpg.connect(deployment.database_url)
     try:
-        query = """SELECT at FROM events WHERE run_id = $1 AND node_id = 'count' AND body->>'status' = 'COMPLETED'
-            ORDER BY seq"""
+        query = """SELECT at FROM events WHERE run_id = $1 AND node_id = 'count' AND type = 'NODE_STATE'
+                AND coalesce(body->>'status', 'COMPLETED') = 'COMPLETED' ORDER BY seq"""
         return [row["at"].timestamp() for row in await connection.fetch(query, run_id)]
     finally:
         await connection.close()

@@ -17,6 +17,8 @@ from persistence.events.publisher import ENDED_TTL_S
 CLIENTS, MANY_CLIENTS = 16, 64
 STEADY_RATE = 200
 """Runs per second of row 18."""
+QUICK_SLACK = 2.5
+"""How far the ratios to A may be from their targets in CI, whose clients and stores share two cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ def _row_1(ours: LoadResult, a: Baseline, b: Baseline | None) -> list[Figure]:
         reported("1", "Treadle, one worker, 16 clients", rate, "runs/s"),
         reported("1", "  latency p50", percentile(ours.latencies, 0.5) * 1000, "ms"),
         reported("1", "  latency p99", percentile(ours.latencies, 0.99) * 1000, "ms"),
-        at_least("1", "Treadle ÷ A", rate / a.runs_per_s, 0.35),
+        at_least("1", "Treadle ÷ A", rate / a.runs_per_s, 0.85, slack=QUICK_SLACK),
     ]
     if b is not None:
         figures.append(reported("1", "LangGraph with its Postgres saver (B)", b.runs_per_s, "runs/s"))
@@ -145,8 +147,15 @@ def _row_2(ours: LoadResult, a: Baseline) -> list[Figure]:
     parts = ", ".join(f"{part} {ours.cpu_ms_per_node(part):.2f}" for part in ours.cpu)
     return [
         reported("2", "CPU per node, A", a.cpu_ms_per_node, "ms"),
-        at_most("2", "CPU per node, worker ÷ A", worker / a.cpu_ms_per_node, 2, note=f"{worker:.2f} ms"),
-        at_most("2", "CPU per node, all processes ÷ A", every / a.cpu_ms_per_node, 4, note=f"ms: {parts}"),
+        at_most("2", "CPU per node, worker ÷ A", worker / a.cpu_ms_per_node, 0.65, note=f"{worker:.2f} ms"),
+        at_most(
+            "2",
+            "CPU per node, all processes ÷ A",
+            every / a.cpu_ms_per_node,
+            1.5,
+            note=f"ms: {parts}",
+            slack=QUICK_SLACK,
+        ),
     ]
 
 
@@ -162,4 +171,4 @@ def _row_3(one: LoadResult, seconds: float) -> list[Figure]:
 
 
 def _row_13(grown: int, ours: LoadResult) -> Figure:
-    return at_most("13", "bytes stored per node", grown / (ours.runs + 20) / LENGTH, 2048, "B")
+    return at_most("13", "bytes stored per node", grown / (ours.runs + 20) / LENGTH, 800, "B")
