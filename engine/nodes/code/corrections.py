@@ -2,14 +2,17 @@
 
 `round` gives another result for some amounts: it scales by a power of ten, and CPython rounds the
 exact value (as formatting does, also in the sandbox). Functions of `re` skip an empty match after
-another match. The corrected functions are defined before the author's code runs. Calls of `re`
-are redirected to functions with names of the same length, so that positions in messages stay.
+another match. A store under an equal key replaces the key (dict_keys.py). The corrected functions
+are defined before the author's code runs. Calls of `re` are redirected to functions with names of
+the same length, so that positions in messages stay.
 """
 
 import ast
 import re
 from functools import lru_cache
+from typing import NamedTuple
 
+from engine.nodes.code.dict_keys import Insertions, insertions
 from engine.nodes.code.source import parse_source
 
 _ROUND = """
@@ -55,19 +58,50 @@ def _resub(pattern, repl, string, count=0, flags=0):
 """
 _REDIRECTED = frozenset(["findall", "finditer", "split", "sub"])
 _ROUND_CALL = re.compile(r"\bround\b")
+_STORES = re.compile(r"\]|\bdict\b|\{|Counter|\|")
+"""What code contains that stores keys."""
+
+
+class Correction(NamedTuple):
+    """The code to run, and the code to run before it: None if there is nothing to correct."""
+
+    source: str
+    prelude: str | None
+    insertions: Insertions
+
+    def column(self, code: str, line: int, column: int) -> int:
+        """Return the column in the author's code, from 1, for a column of a line of `source`."""
+        found = len(self.source.split("\n")[line - 1][: column - 1].encode())
+        inserted = 0
+        for start, text in self.insertions.get(line, ()):
+            if found <= start + inserted:
+                break
+            inserted += min(len(text.encode()), found - start - inserted)
+        return len(code.split("\n")[line - 1].encode()[: found - inserted].decode()) + 1
 
 
 @lru_cache(maxsize=256)
-def corrected(code: str) -> tuple[str, str | None]:
-    """Return the code to run, with all positions unchanged, and the code to run before it.
+def corrected(code: str) -> Correction:
+    """Return the code to run, with all lines unchanged, and the code to run before it.
 
-    The second is None if there is nothing to correct. Code that cannot be parsed is unchanged.
+    Code that cannot be parsed is unchanged.
     """
     prelude = _ROUND if _ROUND_CALL.search(code) else ""
     redirected = _redirect(code) if "re." in code else code
     if redirected != code:
         prelude += _RE
-    return redirected, prelude or None
+    added, functions = insertions(parse_source(code)) if _STORES.search(code) else ({}, "")
+    return Correction(_inserted(redirected, added), (prelude + functions) or None, added)
+
+
+def _inserted(code: str, added: Insertions) -> str:
+    lines = code.encode().split(b"\n")
+    for number, texts in added.items():
+        line = lines[number - 1]
+        for column, text in reversed(texts):
+            line = line[:column] + text.encode() + line[column:]
+        lines[number - 1] = line
+    return b"\n".join(lines).decode()
 
 
 def _redirect(code: str) -> str:

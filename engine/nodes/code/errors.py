@@ -13,6 +13,7 @@ from pydantic_monty import (
 )
 
 from engine.errors import NodeFailure
+from engine.nodes.code.corrections import corrected
 from engine.nodes.code.source import has_other_arguments, lines_where
 from engine.types import JSON
 
@@ -101,4 +102,6 @@ def _position(error: MontyRuntimeError | MontySyntaxError, code: str) -> dict[st
     frames = [one for one in frames if one.filename == frames[0].filename and one.line <= code.count("\n") + 1]
     if not frames:
         return None
-    return {"line": frames[-1].line, "column": frames[-1].column, "function": frames[-1].function_name}
+    line = frames[-1].line
+    column = corrected(code).column(code, line, frames[-1].column)
+    return {"line": line, "column": column, "function": frames[-1].function_name}

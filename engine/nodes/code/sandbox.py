@@ -74,7 +74,7 @@ async def _call(
     ctx: NodeContext,
     failures: list[NodeFailure],
 ) -> JSON:
-    source, prelude = corrected(code)
+    source, prelude, _ = corrected(code)
     try:
         if prelude is not None:
             await session.feed_run(prelude)
