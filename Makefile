@@ -33,6 +33,7 @@ chaos: setup ## Kill processes of a separate Treadle for MINUTES=10 and check th
 
 hostile: setup ## Attack a separate Treadle, and print how long others waited and what was refused
 	@$(BIN)/python -m tests.hostile.run
+	@TREADLE_ALL_OPERATIONS=1 $(BIN)/python -m pytest -q tests/schema/limits/test_worst_operations.py
 
 mutants: setup .venv-mutants/.installed ## Change core modules in single places and list changes that no test notices (MODULES='engine/*' SAMPLE=20 SEED=1)
 	@.venv-mutants/bin/python tests/mutation/run.py --modules '$(or $(MODULES),*)' --sample $(or $(SAMPLE),0) --seed $(or $(SEED),1)

@@ -38,4 +38,6 @@ async def nodes(context: Context, ids: list[str]) -> list[object | None]:
     """
     if len(ids) > MAX_IDS:
         raise invalid("ids", "TOO_MANY", f"must be at most {MAX_IDS}, are {len(ids)}")
-    return list(await asyncio.gather(*(node(context, id) for id in ids)))
+    distinct = list(dict.fromkeys(ids))
+    found = dict(zip(distinct, await asyncio.gather(*(node(context, id) for id in distinct)), strict=True))
+    return [found[id] for id in ids]

@@ -4,6 +4,7 @@ Nothing is cached between batches: the context of a WebSocket lives long, and ro
 loader returns only what its caller may see, because the queries in `persistence` check it.
 """
 
+from asyncio import Semaphore
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Generic, TypeVar
 
@@ -20,6 +21,10 @@ from persistence.workflows import api_keys, drafts, projects, versions, workflow
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 ValueT = TypeVar("ValueT")
+MAX_BATCH = 250
+"""Keys of one statement. The fields that wait for them go on in one pass of the event loop."""
+MAX_STATEMENTS = 4
+"""Statements of one context at a time, so that one operation does not take all connections."""
 Query = Callable[[AsyncConnection, Caller, Sequence[KeyT]], Awaitable[Mapping[KeyT, ValueT]]]
 """Reads many keys in one statement; the mapping lacks keys that do not exist or are hidden."""
 
@@ -34,7 +39,9 @@ class _Loader(Generic[KeyT, ValueT]):
         self._name = name
 
     def __get__(self, loaders: "Loaders", _: type) -> DataLoader[KeyT, ValueT | None]:
-        loader: DataLoader[KeyT, ValueT | None] = DataLoader(load_fn=loaders.batch_function(self._query), cache=False)
+        loader: DataLoader[KeyT, ValueT | None] = DataLoader(
+            load_fn=loaders.batch_function(self._query), max_batch_size=MAX_BATCH, cache=False
+        )
         vars(loaders)[self._name] = loader  # An instance attribute precedes this descriptor.
         return loader
 
@@ -59,6 +66,7 @@ class Loaders:
     median_duration = _Loader(listing.median_durations)
     graphs = _Loader(nodes.graphs)
     node_states = _Loader(nodes.states)
+    current_states = _Loader(nodes.current_states)
     node_states_at = _Loader(nodes.states_at)
     outputs_at = _Loader(nodes.all_outputs_at)
     values = _Loader(nodes.values)
@@ -72,12 +80,13 @@ class Loaders:
 
     def __init__(self, database: Database, caller: Caller) -> None:
         self._database, self._caller = database, caller
+        self._statements = Semaphore(MAX_STATEMENTS)
 
     def batch_function(self, query: Query[KeyT, ValueT]) -> Callable[[list[KeyT]], Awaitable[list[ValueT | None]]]:
         """Return the `load_fn` of a DataLoader: it reads many keys in one statement."""
 
         async def load(keys: list[KeyT]) -> list[ValueT | None]:
-            async with self._database.connect() as connection:
+            async with self._statements, self._database.connect() as connection:
                 values = await query(connection, self._caller, list(dict.fromkeys(keys)))
             return [values.get(key) for key in keys]
 

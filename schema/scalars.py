@@ -11,6 +11,7 @@ from strawberry.scalars import JSON as JSON
 from strawberry.types.scalar import ScalarDefinition
 
 from engine.errors import NotStorable
+from engine.values.large_values import off_loop
 from engine.values.storable import check_storable
 
 
@@ -32,7 +33,7 @@ def _parse_time(text: object) -> datetime:
 
 def _parse_json(value: object) -> object:
     try:
-        check_storable(value)
+        off_loop(check_storable, value)
     except NotStorable as error:
         raise GraphQLError(str(error)) from None
     return value

@@ -21,10 +21,13 @@ from strawberry.types import ExecutionContext, ExecutionResult
 from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
+from engine.isolation.suspension import suspendable
+from engine.isolation.turns import NOBODY, Owner, working_for
+from engine.values.large_values import is_large
 from schema.errors import client_error
-from schema.execution.executor import SharedRootExecutor
+from schema.execution.executor import BudgetedExecutor
 from schema.execution.operation import OperationContext
-from schema.limits.admission import OperationRefused, admit
+from schema.limits.admission import OperationRefused, admit_off_loop
 from schema.mutation import Mutation
 from schema.problem import PROBLEM_TYPES
 from schema.query import Query
@@ -96,9 +99,10 @@ class Schema(strawberry.Schema):
         """
         if not context.query:
             raise MissingQueryError
-        name = context.operation_name
+        name, variables = context.operation_name, context.variables or {}
         try:
-            admitted = admit(self._schema, context.query, name, context.variables or {})
+            with working_for(_owner(context)):
+                admitted = await admit_off_loop(self._schema, context.query, name, variables)
         except OperationRefused as refused:
             context.pre_execution_errors = refused.errors
             return PreExecutionError(data=None, errors=refused.errors)
@@ -108,6 +112,14 @@ class Schema(strawberry.Schema):
             is_streamed = context.operation_type is OperationType.SUBSCRIPTION
             raise (SubscriptionNotStreamedError if is_streamed else InvalidOperationTypeError)(context.operation_type)
         return None
+
+    async def _execute_operation(self, execution_context: ExecutionContext, *args: Any, **kwargs: Any) -> Any:
+        """Execute an admitted operation. Large values in its variables are checked in a thread."""
+        work = super()._execute_operation(execution_context, *args, **kwargs)
+        if not is_large(execution_context.variables or {}):
+            return await work
+        with working_for(_owner(execution_context)):
+            return await suspendable(work)
 
     async def _handle_execution_result(self, context: ExecutionContext, *args: Any, **kwargs: Any) -> ExecutionResult:
         """Replace the errors of every result by those that clients may see."""
@@ -127,13 +139,19 @@ class Schema(strawberry.Schema):
         """
 
 
+def _owner(context: ExecutionContext) -> Owner:
+    """Return for whom the work of an operation is done. Callers take turns."""
+    caller = getattr(context.context, "caller", None)
+    return NOBODY if caller is None else Owner(caller.subject, caller.subject)
+
+
 schema = Schema(
     query=Query,
     mutation=Mutation,
     subscription=Subscription,
     types=[*PROBLEM_TYPES, *EVENT_TYPES, *WAIT_TYPES],
     config=StrawberryConfig(scalar_map=SCALARS),
-    execution_context_class=SharedRootExecutor,
+    execution_context_class=BudgetedExecutor,
 )
 
 

@@ -8,6 +8,7 @@
 - `body_limit`: refuses large and slow request bodies.
 - `connection_limits`: limits of open connections per caller and per address.
 - `http_server`: the configuration of uvicorn, and the limits for headers and connections.
+- `write_buffers`: limits what waits for clients that do not read.
 - `operations`: GraphQL over HTTP, from the request to the response.
 - `negotiation`: selects the media type of a response by `Accept`.
 - `responses`: JSON responses of results, and of errors in the shape of GraphQL errors.

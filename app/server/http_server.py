@@ -16,6 +16,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from app.server.asgi import create_app
 from app.server.telemetry.request_ids import new_request_id
+from app.server.write_buffers import BoundedWrites, WriteBuffers
 from app.settings import Settings
 from persistence.problems import ProblemCode
 
@@ -29,11 +30,14 @@ MAX_MESSAGE = 4 * 1024 * 1024
 """Bytes of a WebSocket message."""
 
 
-class TimedHttpProtocol(HttpToolsProtocol):
+class TimedHttpProtocol(BoundedWrites, HttpToolsProtocol):
     """uvicorn's protocol with a time limit for headers, and with errors in the shape of GraphQL."""
 
-    def __init__(self, *args: Any, headers_s: float, max_connections: int, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, headers_s: float, max_connections: int, buffers: WriteBuffers, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self.buffers = buffers
         self._headers_s, self._max_connections = headers_s, max_connections
         self._header_bytes, self._is_above_limit = 0, False
         self._timer: asyncio.TimerHandle | None = None
@@ -103,8 +107,12 @@ class TimedHttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-class WebSocketProtocol(WebSocketsSansIOProtocol):
+class WebSocketProtocol(BoundedWrites, WebSocketsSansIOProtocol):
     """uvicorn's protocol, which does not report a handshake that the app has refused as a fault."""
+
+    def __init__(self, *args: Any, buffers: WriteBuffers, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.buffers = buffers
 
     async def send(self, message: ASGISendEvent) -> None:
         await super().send(message)
@@ -114,10 +122,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
 def server_config(settings: Settings) -> uvicorn.Config:
     """Return the configuration of a server process."""
+    buffers = WriteBuffers()
+    http = partial(
+        TimedHttpProtocol, headers_s=settings.request_s, max_connections=settings.connections, buffers=buffers
+    )
     return uvicorn.Config(
         create_app(settings),
-        http=partial(TimedHttpProtocol, headers_s=settings.request_s, max_connections=settings.connections),  # type: ignore[arg-type]
-        ws=WebSocketProtocol,
+        http=http,  # type: ignore[arg-type]
+        ws=partial(WebSocketProtocol, buffers=buffers),  # type: ignore[arg-type]
         log_level="warning",
         log_config=None,
         ws_ping_interval=20,

@@ -8,6 +8,7 @@ Modules:
     migrate: Applies the migrations.
     outage: `Outage`, logs the begin and the end of a store's outage.
     pagination: Keyset pagination and cursors.
+    response_budget: `ResponseBudget`, how many objects and bytes one response may have.
     sql_messages: Own sentences for the errors of the databases that tools query.
     tables: All tables, as SQLAlchemy Core.
     transient: Classifies errors and retries the transient ones.

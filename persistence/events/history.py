@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, RowMapping, Select, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import Event
+from engine.isolation.loop_share import in_turns
 from engine.states import EventType, LogLevel
 from persistence.caller import Caller
 from persistence.db.pagination import first_rows_of_each, group_by_parent
@@ -117,7 +118,7 @@ async def event_pages(
     pages: dict[EventsQuery, EventPage] = {}
     for query, run_ids in group_by_parent(queries, "run_id").items():
         by_run: dict[str, list[Event]] = {run_id: [] for run_id in run_ids}
-        for row in await connection.execute(_select_events(caller, query, run_ids)):
+        async for row in in_turns(await connection.execute(_select_events(caller, query, run_ids))):
             by_run[row.run_id].append(_event_of(row.run_id, row.seq, row.type, row.at, row.node_id, row.body))
         pages |= {replace(query, run_id=run_id): _page(rows, query.window) for run_id, rows in by_run.items()}
     return pages
@@ -172,7 +173,7 @@ async def head(connection: AsyncConnection, caller: Caller, run_id: str) -> Chec
 async def checkpoints_by_id(connection: AsyncConnection, caller: Caller, ids: Sequence[str]) -> dict[str, Checkpoint]:
     query = visible_checkpoints(caller).where(checkpoints.c.id.in_(with_stored_ids(ids)))
     wanted, result = frozenset(ids), dict[str, Checkpoint]()
-    for row in (await connection.execute(query)).mappings():
+    async for row in in_turns((await connection.execute(query)).mappings()):
         result |= {each.id: each for each in checkpoints_of_row(row) if each.id in wanted}
     return result
 

@@ -48,16 +48,14 @@ class RunMailbox(Mailbox[Event | LiveDelta]):
         self.position = 0
         """The number of the last event that the reader has processed."""
 
-    def put(self, message: Event | LiveDelta) -> None:
+    def put(self, message: Event | LiveDelta, size: int = 0) -> None:
         # A slow reader loses text, which the state of the node holds too, before it loses events.
         if not (self.is_full and isinstance(message, LiveDelta)):
-            super().put(message)
+            super().put(message, size)
 
     def drop_events(self) -> None:
         """Drop the events that wait. For a reader that is about to read them from Postgres."""
-        texts = [message for message in self._messages if isinstance(message, LiveDelta)]
-        self.clear()
-        self._messages.extend(texts)
+        self.keep(lambda message: isinstance(message, LiveDelta))
 
     def lacks(self, seq: int) -> bool:
         """Whether the event `seq` is neither processed nor waiting in the mailbox."""
@@ -182,10 +180,11 @@ class StreamReader:
             except Exception as error:  # A bad entry must not end the reader of all runs.
                 log.warning("feed.unreadable_entry", run_id=run_id, seq=seq, error=repr(error))
                 continue  # Readers notice the gap and read the event from Postgres.
+            size = sum(map(len, fields.values())) // max(1, len(events))
             for event in events:
                 topic.keep_text(event)
                 for mailbox in topic.mailboxes:
-                    mailbox.put(event)
+                    mailbox.put(event, size)
 
     async def _watch(self) -> None:
         """Look silent runs up in Postgres, all in one statement, however many readers they have."""

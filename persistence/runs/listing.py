@@ -11,6 +11,7 @@ from typing import Literal
 from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from engine.isolation.loop_share import in_turns
 from engine.states import RunSource, RunStatus
 from persistence.caller import Caller
 from persistence.db.ids import Prefix, first_id
@@ -87,7 +88,7 @@ async def page(
     if after is not None:
         query = query.where(runs.c.id < decode_cursor(after, Prefix.RUN))
     rows = await connection.execute(query.order_by(runs.c.id.desc()).limit(first + 1))
-    return make_page([run_of(row) for row in rows.mappings()], first=first, after=after)
+    return make_page([run_of(row) async for row in in_turns(rows.mappings())], first=first, after=after)
 
 
 async def pages(
@@ -100,13 +101,12 @@ async def pages(
         if runs_query.after is not None:
             query = query.where(runs.c.id < decode_cursor(runs_query.after, Prefix.RUN))
         by_parent: dict[str, list[Run]] = {id: [] for id in ids}
-        for row in (
-            await connection.execute(first_rows_of_each(query, runs.c[runs_query.of], ids, runs_query.first))
-        ).mappings():
+        rows = await connection.execute(first_rows_of_each(query, runs.c[runs_query.of], ids, runs_query.first))
+        async for row in in_turns(rows.mappings()):
             by_parent[row[runs_query.of]].append(run_of(row))
         pages |= {
-            replace(runs_query, id=id): make_page(rows, first=runs_query.first, after=runs_query.after)
-            for id, rows in by_parent.items()
+            replace(runs_query, id=id): make_page(found, first=runs_query.first, after=runs_query.after)
+            for id, found in by_parent.items()
         }
     return pages
 

@@ -3,10 +3,11 @@
 The journal and `transition` write them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import Any, TypeVar
 
 from cachetools import LRUCache
 from sqlalchemy import (
@@ -14,6 +15,7 @@ from sqlalchemy import (
     ColumnElement,
     FromClause,
     Integer,
+    Select,
     Text,
     cast,
     column,
@@ -29,6 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import NodeChange, NodeState
 from engine.graph.edge_states import SpecEdge
+from engine.isolation.loop_share import in_turns
 from engine.spec.model import START, OnError, Spec
 from engine.spec.parser import parse
 from engine.states import IN_PROGRESS, EventType, NodeStatus
@@ -78,6 +81,9 @@ are the stored ones, after compression.
 """
 
 
+MAX_ROWS = 2_000
+"""Node states that one statement reads. More would occupy the event loop for too long."""
+PlaceT = TypeVar("PlaceT", bound=Hashable)
 VersionKey = tuple[str, int | None]
 """The id and the `layout_revision` of a version: only its layout and labels ever change."""
 
@@ -94,7 +100,7 @@ class VersionGraphs:
         known = {key: self._cache[key] for key in wanted if key in self._cache}
         if missing := {key[0]: key for key in wanted - known.keys()}:
             rows = await connection.execute(select(versions.c.id, versions.c.spec).where(versions.c.id.in_(missing)))
-            for version_id, spec in rows:
+            async for version_id, spec in in_turns(rows):
                 key = missing[version_id]
                 known[key] = self._cache[key] = _graph(parse(spec))
         return known
@@ -146,9 +152,39 @@ async def states(connection: AsyncConnection, caller: Caller, run_ids: Sequence[
     A node without events is IDLE. A run whose history has expired has no states.
     """
     named = await _names_where(connection, caller, run_ids, runs.c.pruned_at.is_(None))
-    rows = await connection.execute(_STATES.where(node_states.c.run_id.in_(named)))
-    stored = {(row[0], row[1]): codec.node_state_of(row) for row in rows}
-    return {run_id: _with_idle(run_id, nodes, stored) for run_id, nodes in named.items()}
+    stored: dict[tuple[str, str], NodeState] = {}
+    for group in _in_groups(named, named):
+        async for row in in_turns(await connection.execute(_STATES.where(node_states.c.run_id.in_(group)))):
+            stored[row[0], row[1]] = codec.node_state_of(row)
+    return {run_id: _with_idle(run_id, nodes, stored) async for run_id, nodes in in_turns(named.items())}
+
+
+def _in_groups(places: Iterable[PlaceT], nodes: Mapping[PlaceT, Sequence[NodeName]]) -> Iterator[list[PlaceT]]:
+    """Group runs, or places in them, so that one statement reads about MAX_ROWS node states."""
+    group, count = list[PlaceT](), 0
+    for place in places:
+        if group and count + len(nodes[place]) > MAX_ROWS:
+            yield group
+            group, count = [], 0
+        group.append(place)
+        count += len(nodes[place])
+    if group:
+        yield group
+
+
+async def current_states(
+    connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]
+) -> dict[str, list[NodeState]]:
+    """Read the states of the nodes that are in progress, by run id, in the order of the spec."""
+    named = await _names_where(connection, caller, run_ids, runs.c.pruned_at.is_(None))
+    query = _STATES.where(node_states.c.run_id.in_(named), node_states.c.status.in_(IN_PROGRESS))
+    states: dict[str, dict[str, NodeState]] = {run_id: {} for run_id in named}
+    async for row in in_turns(await connection.execute(query)):
+        states[row[0]][row[1]] = codec.node_state_of(row)
+    return {
+        run_id: [states[run_id][node.id] for node in nodes if node.id in states[run_id]]
+        for run_id, nodes in named.items()
+    }
 
 
 async def states_at(
@@ -158,19 +194,24 @@ async def states_at(
     named = await names(connection, caller, list({run_id for run_id, _ in places}))
     visible = [place for place in places if place[0] in named]
     stored: dict[tuple[str, int], dict[tuple[str, str], NodeState]] = {place: {} for place in visible}
-    at = _places(visible)
+    nodes = {place: named[place[0]] for place in visible}
+    for group in _in_groups(visible, nodes):
+        async for run_id, seq, node_id, event_seq, body in in_turns(await connection.execute(_states_at(group))):
+            change = codec.data_of(EventType.NODE_STATE, node_id, body, run_id, event_seq)
+            if isinstance(change, NodeChange):
+                stored[run_id, seq][run_id, node_id] = change.state
+    return {place: _with_idle(place[0], nodes[place], states) async for place, states in in_turns(stored.items())}
+
+
+def _states_at(places: Sequence[tuple[str, int]]) -> Select[Any]:
+    at = _places(places)
     last = (
         select(events.c.node_id, events.c.seq.label("event_seq"), events.c.body)
         .ext(distinct_on(events.c.node_id))
         .where(events.c.run_id == at.c.run_id, events.c.seq <= at.c.seq, events.c.type == EventType.NODE_STATE)
         .order_by(events.c.node_id, events.c.seq.desc())
     ).lateral("last")
-    query = select(at, last).select_from(at.join(last, true()))
-    for run_id, seq, node_id, event_seq, body in await connection.execute(query):
-        change = codec.data_of(EventType.NODE_STATE, node_id, body, run_id, event_seq)
-        if isinstance(change, NodeChange):
-            stored[run_id, seq][run_id, node_id] = change.state
-    return {place: _with_idle(place[0], named[place[0]], states) for place, states in stored.items()}
+    return select(at, last).select_from(at.join(last, true()))
 
 
 def _places(places: Sequence[tuple[str, int]]) -> FromClause:
@@ -241,7 +282,7 @@ async def values(
         .join(runs, runs.c.id == table.run_id)
         .where(tuple_(table.run_id, table.seq).in_(places), runs.c.project_id.in_(caller.projects))
     )
-    return {(run_id, seq): Values(input, output) for run_id, seq, input, output in rows}
+    return {(run_id, seq): Values(input, output) async for run_id, seq, input, output in in_turns(rows)}
 
 
 async def with_small_values(
@@ -287,7 +328,8 @@ async def all_outputs_at(
         .order_by(table.node_id, table.seq.desc())
     ).lateral("last")
     outputs: dict[tuple[str, int], dict[str, JSON]] = {place: {} for place in places}
-    for run_id, seq, node_id, output in await connection.execute(select(at, last).select_from(at.join(last, true()))):
+    rows = await connection.execute(select(at, last).select_from(at.join(last, true())))
+    async for run_id, seq, node_id, output in in_turns(rows):
         outputs[run_id, seq][node_id] = output
     return outputs
 

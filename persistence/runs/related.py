@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ARRAY, ColumnElement, Select, Text, cast, column, func, or_, select, true, union
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from engine.isolation.loop_share import in_turns
 from engine.states import RunSource
 from persistence.caller import Caller
 from persistence.db.ids import Prefix
@@ -154,7 +155,8 @@ async def _children(
     child = of(ids.c.parent_id, query).limit(query.first + 2).lateral("child")
     rows = select(ids.c.parent_id.label("requested_parent_id"), child).select_from(ids.join(child, true()))
     by_parent: dict[str, list[dict[str, Any]]] = {parent: [] for parent in parents}
-    for row in (await connection.execute(rows.order_by(ids.c.parent_id, child.c[order].desc()))).mappings():
+    children = await connection.execute(rows.order_by(ids.c.parent_id, child.c[order].desc()))
+    async for row in in_turns(children.mappings()):
         values = dict(row)
         by_parent[values.pop("requested_parent_id")].append(values)
     return by_parent

@@ -13,6 +13,7 @@ from sqlalchemy import RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import Event, RunError
+from engine.isolation.loop_share import in_turns
 from engine.states import EventType, RunMode, RunSource, RunStatus
 from engine.types import JSON
 from persistence.caller import Caller
@@ -147,7 +148,7 @@ async def read(pool: asyncpg.Pool, caller: Caller, run_id: str) -> Run | None:
 async def get_many(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> dict[str, Run]:
     """Read the runs that the caller may see, by id."""
     rows = await connection.execute(select(runs).where(runs.c.id.in_(run_ids), runs.c.project_id.in_(caller.projects)))
-    return {row["id"]: run_of(row) for row in rows.mappings()}
+    return {row["id"]: run_of(row) async for row in in_turns(rows.mappings())}
 
 
 def as_of(run: Run, seq: int, status: RunStatus, message: str | None, progress: float) -> Run:

@@ -13,6 +13,7 @@ import orjson
 from sqlalchemy import RowMapping, Select, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from engine.isolation.loop_share import in_turns
 from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.tables import drafts
@@ -83,7 +84,7 @@ def _visible(caller: Caller) -> Select[tuple[object, ...]]:
 async def get_many(connection: AsyncConnection, caller: Caller, workflow_ids: Sequence[str]) -> dict[str, Draft]:
     """Read the drafts that the caller may see, by workflow id."""
     rows = await connection.execute(_visible(caller).where(drafts.c.workflow_id.in_(workflow_ids)))
-    return {row["workflow_id"]: _draft_of(row) for row in rows.mappings()}
+    return {row["workflow_id"]: _draft_of(row) async for row in in_turns(rows.mappings())}
 
 
 async def get(connection: AsyncConnection, caller: Caller, workflow_id: str) -> Draft:

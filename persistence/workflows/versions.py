@@ -16,6 +16,7 @@ from sqlalchemy import RowMapping, Select, Text, cast, func, select, tuple_, upd
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from engine.isolation.loop_share import in_turns
 from engine.states import VersionStatus
 from engine.types import JSON
 from persistence.caller import Caller
@@ -58,7 +59,7 @@ def _visible(caller: Caller) -> Select[tuple[object, ...]]:
 async def get_many(connection: AsyncConnection, caller: Caller, ids: Sequence[str]) -> dict[str, Version]:
     """Read the versions that the caller may see, by id."""
     rows = await connection.execute(_visible(caller).where(versions.c.id.in_(ids)))
-    return {row["id"]: _version_of(row) for row in rows.mappings()}
+    return {row["id"]: _version_of(row) async for row in in_turns(rows.mappings())}
 
 
 async def get(connection: AsyncConnection, caller: Caller, version_id: str) -> Version:
@@ -73,7 +74,7 @@ async def get_published(connection: AsyncConnection, caller: Caller, workflow_id
     """Read the published versions by workflow id. A workflow without one is left out."""
     query = _visible(caller).where(versions.c.workflow_id.in_(workflow_ids))
     rows = await connection.execute(query.where(versions.c.status == VersionStatus.PUBLISHED))
-    return {row["workflow_id"]: _version_of(row) for row in rows.mappings()}
+    return {row["workflow_id"]: _version_of(row) async for row in in_turns(rows.mappings())}
 
 
 async def get_by_number(
@@ -81,7 +82,7 @@ async def get_by_number(
 ) -> dict[tuple[str, int], Version]:
     """Read versions by (workflow id, number)."""
     query = _visible(caller).where(tuple_(versions.c.workflow_id, versions.c.number).in_(keys))
-    visible = [_version_of(row) for row in (await connection.execute(query)).mappings()]
+    visible = [_version_of(row) async for row in in_turns((await connection.execute(query)).mappings())]
     return {(version.workflow_id or "", version.number): version for version in visible}
 
 
@@ -93,7 +94,7 @@ async def get_by_content(
         versions.c.workflow_id.in_({workflow_id for workflow_id, _ in keys}),
         versions.c.spec_hash.in_({spec_hash for _, spec_hash in keys}),
     )
-    visible = [_version_of(row) for row in (await connection.execute(query)).mappings()]
+    visible = [_version_of(row) async for row in in_turns((await connection.execute(query)).mappings())]
     return {(version.workflow_id or "", version.spec_hash): version for version in visible}
 
 
@@ -120,7 +121,7 @@ async def get_pages(
             query = query.where(versions.c.id < decode_cursor(request.after, Prefix.VERSION))
         items_of: dict[str, list[Version]] = {workflow_id: [] for workflow_id in workflow_ids}
         rows = await connection.execute(first_rows_of_each(query, versions.c.workflow_id, workflow_ids, request.first))
-        for row in rows.mappings():
+        async for row in in_turns(rows.mappings()):
             items_of[row["workflow_id"]].append(_version_of(row))
         for workflow_id, items in items_of.items():
             pages[replace(request, workflow_id=workflow_id)] = make_page(

@@ -13,11 +13,13 @@ from engine.events import EdgeState, Event, LiveDelta, NodeChange, NodeState
 from engine.expressions import evaluator
 from engine.graph.edge_states import SpecEdge, edge_states
 from engine.isolation import suspension
+from engine.isolation.loop_share import in_turns, loop_share
 from engine.runtime.node_context import node_scope, scope_of
-from engine.states import IN_PROGRESS, WITHOUT_OUTPUT, EdgeStatus, RunAction, RunSource, RunStatus, WaitKind
+from engine.states import WITHOUT_OUTPUT, EdgeStatus, NodeStatus, RunAction, RunSource, RunStatus, WaitKind
 from engine.types import JSON
 from persistence.db.ids import Prefix
 from persistence.db.pagination import Page, checked_after, checked_first
+from persistence.db.response_budget import reserve, reserve_rows
 from persistence.events.history import Checkpoint, EventsQuery, Window
 from persistence.feed.feed import Expired
 from persistence.problems import NotFound, invalid
@@ -34,6 +36,7 @@ from resolvers.permissions import QUERIES
 
 MAX_EVENTS = 1000
 EMPTY_PAGE: Page[Any] = Page([], [], False, False)
+NO_GRAPH = VersionGraph(())
 ACTIONS: dict[RunStatus, tuple[RunAction, ...]] = {
     RunStatus.PENDING: (RunAction.EXECUTE, RunAction.CANCEL),
     RunStatus.QUEUED: (RunAction.CANCEL, RunAction.PAUSE),
@@ -171,36 +174,71 @@ async def run_page(
 
 
 async def node_views(context: Context, run_id: str) -> list[NodeView]:
-    """Return the current state of every node, in the order of the spec."""
-    states = await context.loaders.node_states.load(run_id) or []
-    views = await NodeViews.of(context, run_id)
+    """Return the current state of every node, in the order of the spec. Raises Limit."""
+    graph = await _graph(context, run_id)
+    reserve(len(graph.nodes))
+    views, states = NodeViews(graph.by_id), await _states(context, graph, run_id)
+    return [views.view(state, is_live=True) async for state in in_turns(states)]
+
+
+async def node_view(context: Context, run_id: str, node_id: str) -> NodeView | None:
+    """Return the current state of one node. Raises Limit."""
+    graph = await _graph(context, run_id)
+    views, states = NodeViews(graph.by_id), await _states(context, graph, run_id)
+    return next((views.view(state, is_live=True) for state in states if state.node_id == node_id), None)
+
+
+async def current_node_views(context: Context, run_id: str) -> list[NodeView]:
+    """Return the nodes that are RUNNING, RETRYING or WAITING, in the order of the spec."""
+    views = NodeViews((await _graph(context, run_id)).by_id)
+    states = await context.loaders.current_states.load(run_id) or []
     return [views.view(state, is_live=True) for state in states]
 
 
 async def node_views_at(context: Context, run_id: str, seq: int) -> list[NodeView]:
-    """Return the state of every node after the event `seq`, in the order of the spec."""
-    states = await context.loaders.node_states_at.load((run_id, seq)) or []
-    views = await NodeViews.of(context, run_id)
-    return [views.view(state, is_live=False) for state in states]
+    """Return the state of every node after the event `seq`, in the order of the spec. Raises Limit."""
+    graph = await _graph(context, run_id)
+    reserve(len(graph.nodes))
+    views, states = NodeViews(graph.by_id), await _states_at(context, graph, run_id, seq)
+    return [views.view(state, is_live=False) async for state in in_turns(states)]
+
+
+async def _graph(context: Context, run_id: str) -> VersionGraph:
+    return await context.loaders.graphs.load(run_id) or NO_GRAPH
+
+
+async def _states(context: Context, graph: VersionGraph, run_id: str) -> list[NodeState]:
+    """Read the current state of every node, if the budget of the response allows it. Raises Limit."""
+    reserve_rows(run_id, len(graph.nodes))
+    return await context.loaders.node_states.load(run_id) or []
+
+
+async def _states_at(context: Context, graph: VersionGraph, run_id: str, seq: int) -> list[NodeState]:
+    reserve_rows((run_id, seq), len(graph.nodes))
+    return await context.loaders.node_states_at.load((run_id, seq)) or []
 
 
 async def edge_states_of_run(context: Context, run: Run) -> list[EdgeState]:
-    """Return the present state of every edge, in the order of the spec."""
-    states = await context.loaders.node_states.load(run.id) or []
-    return await _edge_states(context, run, states)
+    """Return the present state of every edge, in the order of the spec. Raises Limit."""
+    graph = await _graph(context, run.id)
+    return await _edge_states(graph, run, await _states(context, graph, run.id))
 
 
 async def edge_states_at(context: Context, run_id: str, seq: int) -> list[EdgeState]:
-    """Return the state of every edge after the event `seq`, in the order of the spec."""
+    """Return the state of every edge after the event `seq`, in the order of the spec. Raises Limit."""
     run = await context.loaders.run.load(run_id)
     if run is None:
         return []
-    return await _edge_states(context, run, await context.loaders.node_states_at.load((run_id, seq)) or [])
+    graph = await _graph(context, run_id)
+    return await _edge_states(graph, run, await _states_at(context, graph, run_id, seq))
 
 
-async def _edge_states(context: Context, run: Run, states: Sequence[NodeState]) -> list[EdgeState]:
-    graph = await context.loaders.graphs.load(run.id)
-    return [] if graph is None or not states else await suspension.call(all_edge_states, graph, run, states)
+async def _edge_states(graph: VersionGraph, run: Run, states: Sequence[NodeState]) -> list[EdgeState]:
+    if not states:
+        return []
+    reserve(len(graph.nodes))
+    await loop_share().turn()
+    return await suspension.call(all_edge_states, graph, run, states)
 
 
 def all_edge_states(graph: VersionGraph, run: Run, states: Iterable[NodeState]) -> list[EdgeState]:
@@ -235,11 +273,6 @@ async def node_values(context: Context, state: NodeState) -> nodes.Values:
     if state.output_seq is None:
         return nodes.Values(state.input, state.output)
     return await context.loaders.values.load((state.run_id, state.output_seq)) or nodes.Values(None, None)
-
-
-def current_nodes(views: list[NodeView]) -> list[NodeView]:
-    """Return the nodes that are RUNNING, RETRYING or WAITING."""
-    return [view for view in views if view.state.status in IN_PROGRESS]
 
 
 async def estimated_completion(context: Context, run: Run) -> datetime | None:
@@ -367,6 +400,13 @@ async def checkpoint(context: Context, checkpoint_id: str, run_id: str | None = 
     return row if row is not None and run_id in (None, row.run_id) else None
 
 
+async def completed_at(context: Context, checkpoint: Checkpoint) -> list[str]:
+    """Return the ids of the nodes that were COMPLETED at a checkpoint, in the order of the spec."""
+    graph = await _graph(context, checkpoint.run_id)
+    states = await _states_at(context, graph, checkpoint.run_id, checkpoint.seq)
+    return [state.node_id for state in states if state.status is NodeStatus.COMPLETED]
+
+
 async def state_at(context: Context, checkpoint: Checkpoint) -> dict[str, Any]:
     """Return the node outputs at a checkpoint, by node id. A skipped or cancelled node has none."""
     outputs, states = await _outputs_and_states(context, checkpoint)
@@ -377,8 +417,8 @@ async def state_at(context: Context, checkpoint: Checkpoint) -> dict[str, Any]:
 async def _outputs_and_states(context: Context, checkpoint: Checkpoint) -> tuple[dict[str, JSON], list[NodeState]]:
     """Return the latest output of each node at a checkpoint, and the states of the nodes."""
     place = (checkpoint.run_id, checkpoint.seq)
-    outputs = await context.loaders.outputs_at.load(place)
-    return outputs or {}, await context.loaders.node_states_at.load(place) or []
+    states = await _states_at(context, await _graph(context, checkpoint.run_id), *place)
+    return await context.loaders.outputs_at.load(place) or {}, states
 
 
 async def scope_at(context: Context, checkpoint: Checkpoint) -> dict[str, Any]:

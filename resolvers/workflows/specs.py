@@ -12,6 +12,7 @@ from engine.errors import NotStorable
 from engine.expressions.evaluator import ExpressionError, ExpressionKind, evaluate_as
 from engine.isolation import suspension
 from engine.isolation.computation import compute
+from engine.isolation.loop_share import loop_share
 from engine.isolation.turns import Owner, QueueFull, working_for
 from engine.problems import FieldProblem
 from engine.runtime.single_node import build_scope
@@ -20,13 +21,14 @@ from engine.states import Severity
 from engine.types import JSON
 from engine.validation.catalog_names import MODEL, TOOL, unknown_names
 from engine.validation.validator import ValidationReport, validate
+from engine.values.large_values import off_loop
 from engine.values.storable import check_storable
 from persistence.problems import Invalid, TooManyEvaluations, invalid
 from persistence.workflows.drafts import Content
 from resolvers.context import Context
 
 MAX_SPEC_BYTES = 1024 * 1024
-SMALL_SPEC = 16 * 1024
+SMALL_SPEC = 4 * 1024
 """Bytes of a spec that is validated on the event loop."""
 MAX_WAITING = 8
 """Expensive expressions, and likewise large specs, of one caller that may wait for their turn.
@@ -63,6 +65,7 @@ async def validated_spec(context: Context, spec: JSON) -> ValidationReport:
     subject = context.caller.subject
     with working_for(Owner(subject, subject, MAX_WAITING)):
         if _is_small(spec):
+            await loop_share().turn()
             return await suspension.call(validate, spec, context.node_types)
         try:
             return await compute(validate, spec, context.node_types)
@@ -101,6 +104,10 @@ def content_to_save(spec: JSON) -> Content:
     """
     if not isinstance(spec, dict):
         raise invalid("input.spec", "NOT_AN_OBJECT", f"A spec must be an object, not {_type_of(spec)}.")
+    return off_loop(_content, spec)
+
+
+def _content(spec: JSON) -> Content:
     _check_size(spec)
     normal = normalise(spec)
     return Content(normal, hash_of_normal(normal))
@@ -169,7 +176,7 @@ async def evaluate_expression(
 def _evaluate(text: str, scope: Mapping[str, JSON], kind: ExpressionKind | None) -> ExpressionResult:
     try:
         value = evaluate_as(kind, text, scope)
-        check_storable(value)
+        off_loop(check_storable, value)
     except ExpressionError as error:
         problem = FieldProblem("expression", "EXPRESSION", error.message, line=error.line, column=error.column)
         return ExpressionResult(errors=[problem])

@@ -22,8 +22,9 @@ from graphql import (
 from strawberry.extensions import MaxAliasesLimiter
 from strawberry.schema.schema import validate_document
 
+from engine.isolation.computation import compute
 from persistence.problems import ProblemCode
-from schema.limits.cost import MAX_COST, OperationCost, operation_cost
+from schema.limits.cost import MAX_COST, CallVariables, OperationCost, operation_cost
 from schema.limits.size import size_problem
 from schema.limits.variables import variables_problem
 
@@ -40,6 +41,8 @@ Strawberry's QueryDepthLimiter has the same weakness, fails with KeyError for an
 and runs after the point where deep nesting has to be refused. So `size` limits the levels."""
 LIMIT_ENDINGS = ("Parsing aborted.", "Validation aborted.", "depth exceeded", f"Allowed: {MAX_ALIASES}")
 """How graphql-core and Strawberry end the messages about their own limits."""
+SMALL_TEXT = 2_000
+"""Characters of a text that is validated on the event loop, which takes some milliseconds."""
 MAX_CACHED, MAX_CACHED_TEXT = 256, 20_000
 """Number of cached documents, and the length in characters of the longest text that is cached."""
 
@@ -88,17 +91,36 @@ def admit(schema: GraphQLSchema, text: str, name: str | None, variables: Mapping
     """
     valid = _documents.get(text)
     if valid is None:
-        valid = ValidDocument(_parsed(schema, text))
-        if len(text) <= MAX_CACHED_TEXT:
-            _documents[text] = valid
+        valid = _remember(text, _parsed(schema, text))
     operation = _operation(valid.document, name)
     if (message := variables_problem(schema, operation, variables)) is not None:
         raise OperationRefused(_limit_error(message))
     if name not in valid.costs:
         valid.costs[name] = operation_cost(schema, valid.document, operation)
-    points = valid.costs[name].points(variables)
+    call = CallVariables(variables)
+    points = valid.costs[name].points(call) + call.points()
     _check_cost(points)
     return AdmittedOperation(valid.document, points)
+
+
+async def admit_off_loop(
+    schema: GraphQLSchema, text: str, name: str | None, variables: Mapping[str, Any]
+) -> AdmittedOperation:
+    """Do the same as `admit`; a long text is parsed and validated in a thread.
+
+    Raises:
+        OperationRefused: See `admit`.
+    """
+    if len(text) > SMALL_TEXT and text not in _documents:
+        _remember(text, await compute(_parsed, schema, text))
+    return admit(schema, text, name, variables)
+
+
+def _remember(text: str, document: DocumentNode) -> ValidDocument:
+    valid = ValidDocument(document)
+    if len(text) <= MAX_CACHED_TEXT:
+        _documents[text] = valid
+    return valid
 
 
 def _parsed(schema: GraphQLSchema, text: str) -> DocumentNode:

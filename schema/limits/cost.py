@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from graphql import (
     DocumentNode,
     FieldNode,
@@ -20,6 +21,7 @@ from graphql import (
     IntValueNode,
     ListValueNode,
     NamedTypeNode,
+    ObjectValueNode,
     OperationDefinitionNode,
     SelectionSetNode,
     ValueNode,
@@ -36,11 +38,65 @@ EVENTS, LIST = 100, 10
 MAX_ITEMS = 1000
 """No page is longer. A field refuses a larger number with its own message, so the cost does not
 count it."""
-HEAVY = {"validateSpec": 1000, "evaluateExpression": 100, "evaluate": 100, "problems": 10, "completedNodes": 10}
+HEAVY = {"validateSpec": 100, "evaluateExpression": 100, "evaluate": 100, "problems": 10, "completedNodes": 10}
 """Extra points of fields that compute something, such as the validation of a spec."""
+BY_SIZE = {"validateSpec": ("spec", 20), "evaluateExpression": ("context", 2)}
+"""Fields whose work grows with an argument: the argument, and the points for each KiB of its JSON."""
+MAX_BY_SIZE = 15_000
+"""The most points of one value, so that the largest spec can be validated in an operation of its own."""
+VARIABLES = 1
+"""Points for each KiB of all variables together: they are parsed and checked before any field."""
 TYPES, OF_TYPE = 100, 3
 """Assumed lengths in introspection: of the list of types, and of the lists in one type.
 Introspection reads no store, so ten of its objects cost one point."""
+
+
+class CallVariables(Mapping[str, Any]):
+    """The variables of one call. The size of each is computed once."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+        self._sizes: dict[str, int] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def size(self, name: str) -> int:
+        """Return the KiB of a variable as JSON; 0 if it has no value."""
+        if name not in self._sizes:
+            self._sizes[name] = json_kib(self._values.get(name))
+        return self._sizes[name]
+
+    def points(self) -> int:
+        """Return the points for all variables together."""
+        return VARIABLES * sum(map(self.size, self._values))
+
+
+def json_kib(value: Any) -> int:
+    """Return the KiB of a value as JSON. A value that is no JSON is refused later, so it has none."""
+    try:
+        return len(orjson.dumps(value)) // 1024
+    except orjson.JSONEncodeError:
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Points by the size of an argument: of a variable, or of a literal, whose `kib` are known."""
+
+    per_kib: int
+    kib: int = 0
+    variables: tuple[str, ...] = ()
+
+    def of(self, variables: CallVariables) -> int:
+        """Return the points for one call."""
+        return min(MAX_BY_SIZE, self.per_kib * (self.kib + sum(map(variables.size, self.variables))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +120,14 @@ ONE = Count()
 class OperationCost:
     """Tree of costs: `count` items, each with `own` points and the points of its `inner` costs."""
 
-    count: Count
+    count: Count | Size
     own: int
     inner: tuple["OperationCost", ...] = ()
 
     def points(self, variables: Mapping[str, Any]) -> int:
         """Return the points for the variables of one call."""
-        return self.count.of(variables) * (self.own + sum(cost.points(variables) for cost in self.inner))
+        call = variables if isinstance(variables, CallVariables) else CallVariables(variables)
+        return self.count.of(call) * (self.own + sum(cost.points(call) for cost in self.inner))
 
 
 def operation_cost(schema: GraphQLSchema, document: DocumentNode, operation: OperationDefinitionNode) -> OperationCost:
@@ -128,6 +185,7 @@ class _CostEstimator:
             if own := own + (type_.name == "JSON"):
                 yield OperationCost(ONE, own)
             return
+        yield from self._size_cost(node)
         is_page = "first" in field.args
         inner_length = self._page_length(node, field) if is_page else None
         inner = tuple(self.selection_costs(type_, node.selection_set, inner_length))
@@ -135,6 +193,18 @@ class _CostEstimator:
         cost = OperationCost(count, own + 1, inner)
         is_introspection = type_.name.startswith("__") and not parent.name.startswith("__")
         yield OperationCost(ONE, 1 + cost.points({}) // 10) if is_introspection else cost
+
+    def _size_cost(self, node: FieldNode) -> Iterator[OperationCost]:
+        """Yield the cost of an argument whose size counts."""
+        if node.name.value not in BY_SIZE:
+            return
+        name, per_kib = BY_SIZE[node.name.value]
+        for argument in node.arguments or ():
+            if argument.name.value == name:
+                found = _variables_in(argument.value)
+                loc = argument.value.loc
+                literal = (loc.end - loc.start) // 1024 if loc is not None else 0
+                yield OperationCost(Size(per_kib, literal, tuple(found)), 1)
 
     def _list_length(self, node: FieldNode, field: GraphQLField, page_length: Count | None) -> Count:
         """Return the length of a list: that of its page, of its argument `ids`, or assumed."""
@@ -157,6 +227,21 @@ class _CostEstimator:
         literals = [*values, *(self._defaults.get(name) for name in variables)]
         known = next((count for value in literals if (count := _literal_count(value)) is not None), otherwise)
         return Count(known, tuple(variables))
+
+
+def _variables_in(value: ValueNode) -> list[str]:
+    """Return the names of the variables in a literal, or of the variable itself."""
+    found: list[str] = []
+    stack: list[ValueNode] = [value]
+    while stack:
+        match stack.pop():
+            case VariableNode(name=name):
+                found.append(name.value)
+            case ListValueNode(values=values):
+                stack += values
+            case ObjectValueNode(fields=fields):
+                stack += [field.value for field in fields]
+    return found
 
 
 def _literal_count(value: ValueNode | None) -> int | None:

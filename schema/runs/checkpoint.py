@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import strawberry
 
 from engine.events import EdgeState
-from engine.states import NodeStatus
 from persistence.db.pagination import Page
 from persistence.events.history import Checkpoint
 from persistence.runs.run import Run
@@ -60,8 +59,7 @@ class CheckpointType(Node):
     @strawberry.field(graphql_type=list[strawberry.ID])
     @staticmethod
     async def completed_nodes(checkpoint: ParentCheckpoint, info: Info) -> list[str]:
-        views = await queries.node_views_at(info.context, checkpoint.run_id, checkpoint.seq)
-        return [view.state.node_id for view in views if view.state.status is NodeStatus.COMPLETED]
+        return await queries.completed_at(info.context, checkpoint)
 
     @strawberry.field(graphql_type=list[NodeStateType])
     @staticmethod

@@ -104,7 +104,7 @@ class RunType(Node):
     @strawberry.field(graphql_type=list[NodeStateType])
     @staticmethod
     async def current_nodes(run: ParentRun, info: Info) -> list[NodeView]:
-        return queries.current_nodes(await queries.node_views(info.context, run.id))
+        return await queries.current_node_views(info.context, run.id)
 
     @strawberry.field(
         description="Estimated from the median duration of earlier runs of the version. Null without "
@@ -127,8 +127,7 @@ class RunType(Node):
     @strawberry.field(graphql_type=NodeStateType | None)
     @staticmethod
     async def node_state(run: ParentRun, info: Info, node_id: strawberry.ID) -> NodeView | None:
-        views = await queries.node_views(info.context, run.id)
-        return next((view for view in views if view.state.node_id == node_id), None)
+        return await queries.node_view(info.context, run.id, node_id)
 
     @strawberry.field(
         graphql_type=RunEventPage,

@@ -5,13 +5,13 @@ from typing import Any
 
 import strawberry
 
-from schema.execution.executor import SharedRootExecutor
+from schema.execution.executor import BudgetedExecutor
 
 EVENTS = 50
 executors: list["RecordedExecutor"] = []
 
 
-class RecordedExecutor(SharedRootExecutor):
+class RecordedExecutor(BudgetedExecutor):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         executors.append(self)

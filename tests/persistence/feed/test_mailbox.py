@@ -35,3 +35,13 @@ async def test_a_cleared_mailbox_has_neither_messages_nor_a_gap() -> None:
     mailbox.clear()
     mailbox.put(3)
     assert await mailbox.next() == 3
+
+
+async def test_a_mailbox_is_bounded_by_the_bytes_of_its_messages() -> None:
+    mailbox = Mailbox[int](max_bytes=100)
+    for number in range(5):
+        mailbox.put(number, 40)
+    assert [await mailbox.next() for _ in range(4)] == [None, 2, 3, 4]
+    mailbox.put(5, 1000)
+    mailbox.put(6, 1)
+    assert [await mailbox.next() for _ in range(2)] == [None, 6]
