@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from engine.events import RunError
+from engine.runtime import waits as waits_module
 from engine.runtime.ports import OpenWait
 from engine.runtime.waits import Waits
 from engine.sdk.node import ANSWERED, EXPIRED, Output, WaitForAnswer, WaitForRun, WaitUntil
@@ -123,6 +124,19 @@ def test_a_wait_is_quiet_or_has_effects_outside_until_it_ends(name: str) -> None
     assert waits.busy == ([one.node_id] if kind == "busy" else [])
 
 
+@pytest.mark.parametrize("kind", [WaitKind.TIMER, WaitKind.RETRY])
+def test_a_wait_has_ended_at_the_very_time_at_which_it_ends(kind: WaitKind, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Now(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> "Now":
+            return cls.fromtimestamp(NOW.timestamp(), tz)
+
+    monkeypatch.setattr(waits_module, "datetime", Now)
+    waits = holding(wait(kind, NOW, outcome=Output(1)))
+    assert (waits.quiet, waits.busy) == ([], [])
+    assert len([*waits.take_ended(), *waits.take_ended_backoffs()]) == 1
+
+
 def test_a_wait_that_ends_hides_no_wait_behind_it() -> None:
     ended, open_ = wait(WaitKind.TIMER, PAST, outcome=Output(1)), wait(WaitKind.INPUT)
     assert holding(ended, open_).quiet == [open_.node_id]
@@ -187,6 +201,16 @@ def test_an_answer_to_a_wait_that_is_settled_changes_nothing() -> None:
     waits = holding(question)
     waits.add_answers([replace(answered, id="wait_settled"), answered])
     assert list(waits.take_ended()) == [(answered, Output(1, ANSWERED))]
+
+
+def test_a_cancel_settles_the_wait_of_its_node_only() -> None:
+    first, second, third = (wait(kind) for kind in (WaitKind.INPUT, WaitKind.RUN, WaitKind.TIMER))
+    for order in ((first, second, third), (third, second, first)):
+        waits = holding(*order)
+        assert waits.cancel("node unknown") is None
+        assert waits.cancel(second.node_id) is second
+        assert sorted(waits.node_ids) == [first.node_id, third.node_id]
+        assert waits.take_changes() == ([], [second.id])
 
 
 def test_the_waits_of_a_run_that_ends_are_settled() -> None:

@@ -80,29 +80,45 @@ async def test_a_group_whose_answer_is_lost_is_written_once_and_answered_with_it
     assert pool.count == statements + 1 + (1 if faults == ["before"] else 0)
 
 
+@pytest.mark.parametrize("before", [1, 2])
 async def test_the_events_before_a_refused_status_change_are_kept(
-    database: Database, worker: JournalWorker, caller: Caller, project: str
+    database: Database, worker: JournalWorker, caller: Caller, project: str, before: int
 ) -> None:
-    moved, other = [await held_run(database, caller, project, worker) for _ in range(2)]
-    await database.pool.execute("UPDATE runs SET status = 'CANCELLING' WHERE id = $1", moved.run_id)
-    answers = await asyncio.gather(
-        moved.node("a", NodeStatus.COMPLETED), moved.finish(), other.record(note()), return_exceptions=True
+    moved, also_moved, other = [await held_run(database, caller, project, worker) for _ in range(3)]
+    for run in (moved, also_moved):
+        await database.pool.execute("UPDATE runs SET status = 'CANCELLING' WHERE id = $1", run.run_id)
+    *kept, refused, also_refused, written = await asyncio.gather(
+        *(moved.node(f"n{at}", NodeStatus.COMPLETED) for at in range(before)),
+        moved.finish(),
+        also_moved.finish(),
+        other.record(note()),
+        return_exceptions=True,
     )
-    assert (answers[0], answers[2]) == (3, 3)
-    assert isinstance(answers[1], StatusMoved)
-    assert answers[1].status is RunStatus.CANCELLING
-    assert await numbers(database, moved.run_id) == [1, 2, 3]
-    assert await moved.record(note()) == 4
+    assert (kept, written) == ([2 + before] * before, 3)
+    assert isinstance(refused, StatusMoved) and isinstance(also_refused, StatusMoved)
+    assert (refused.status, also_refused.status) == (RunStatus.CANCELLING, RunStatus.CANCELLING)
+    assert await numbers(database, moved.run_id) == list(range(1, 3 + before))
+    assert await moved.record(note()) == 3 + before
 
 
-@pytest.mark.parametrize("status", ["COMPLETED", "WAITING", "QUEUED"])
-async def test_a_worker_is_fenced_from_a_run_that_is_no_longer_leased(
-    database: Database, worker: JournalWorker, caller: Caller, project: str, status: str
+@pytest.mark.parametrize("ends", [True, False], ids=["at its end", "during its execution"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE runs SET status = 'COMPLETED' WHERE id = $1",
+        "UPDATE runs SET status = 'WAITING' WHERE id = $1",
+        "UPDATE runs SET status = 'QUEUED' WHERE id = $1",
+        "UPDATE runs SET epoch = epoch + 1 WHERE id = $1",
+        "DELETE FROM runs WHERE id = $1",
+    ],
+)
+async def test_a_worker_is_fenced_from_a_run_that_it_does_not_hold_any_more(
+    database: Database, worker: JournalWorker, caller: Caller, project: str, change: str, ends: bool
 ) -> None:
     held = await held_run(database, caller, project, worker)
-    await database.pool.execute("UPDATE runs SET status = $2 WHERE id = $1", held.run_id, status)
+    await database.pool.execute(change, held.run_id)
     with pytest.raises(Fenced, match=f"run {held.run_id} is no longer held under epoch {held.epoch}"):
-        await held.finish()
+        await (held.finish() if ends else held.record(note()))
 
 
 async def test_after_a_refused_entry_nothing_of_the_run_is_written_until_it_is_forgotten(
