@@ -71,9 +71,10 @@ class ClaimedRun:
 
 @dataclass(frozen=True, slots=True)
 class ClaimBatch:
-    """The runs that one worker claimed at once, in the order of the queue."""
+    """The runs that one worker claimed at once: the first ones of the queue."""
 
     runs: list[ClaimedRun]
+    """In no particular order."""
     transitions: list[RunTransition]
     """One for each run."""
     has_more: bool

@@ -35,6 +35,7 @@ LEAST_LIMIT_S = 10.0
 """The least time that the tests of a mutant get, in seconds, because other processes may be busy."""
 NO_PROGRAM = ("@dataclass(", "if TYPE_CHECKING:")
 """The beginnings of lines that are left out: no program depends on `slots`, `frozen` and imports of types."""
+HEADINGS = "| Module | Mutants | Tried | Killed | Of these too slow | Explained | Others |"
 NOT_STARTED = 99
 """The exit code of forked_tests.py if it could not start pytest. All others except 0 mean that a test failed."""
 
@@ -48,12 +49,15 @@ class Verdict:
     killed: int = 0
     too_slow: int = 0
     """How many of the killed ones took too long, with no test that failed."""
+    explained: int = 0
+    """How many of the others have no effect; mutants.toml says why."""
     survivors: list[str] = field(default_factory=list)
 
     @property
     def row(self) -> str:
-        tried = self.killed + len(self.survivors)
-        return f"| `{self.module}` | {self.mutants} | {tried} | {self.killed} | {self.too_slow} |"
+        tried = self.killed + self.explained + len(self.survivors)
+        counts = (self.mutants, tried, self.killed, self.too_slow, self.explained, len(self.survivors))
+        return " | ".join([f"| `{self.module}`", *map(str, counts)]) + " |"
 
 
 def main() -> int:
@@ -73,7 +77,7 @@ def main() -> int:
         os.chdir(folder)
         with Tests() as tests:
             verdicts = [_judge(module, config, arguments, tests) for module in modules]
-    print("\n| Module | Mutants | Tried | Killed | Of these too slow |\n|---|---|---|---|---|")
+    print(f"\n{HEADINGS}\n{'|---' * HEADINGS.count(' |')}|")
     print("\n".join(verdict.row for verdict in verdicts))
     return 1 if any(verdict.survivors for verdict in verdicts) else 0
 
@@ -126,10 +130,22 @@ def _judge(module: str, config: dict[str, Any], arguments: argparse.Namespace, t
                 print(f" {mutation.operator_name} in line {mutation.start_pos[0]}: {_noticed_by(answer)}", flush=True)
         else:
             difference = "\n".join(unified_diff(before.split("\n"), after.split("\n"), module, module, "", "", 2, ""))
-            verdict.survivors.append(difference)
-            print(f"\nsurvived: {mutation.operator_name}\n{difference}", flush=True)
+            reason = _explanation(module, after, before, config["explained"])
+            if reason:
+                verdict.explained += 1
+            else:
+                verdict.survivors.append(difference)
+            print(f"\nsurvived: {mutation.operator_name}: {reason or 'a test is missing'}\n{difference}", flush=True)
     print(f"\n{verdict.row}", flush=True)
     return verdict
+
+
+def _explanation(module: str, after: str, before: str, explained: list[dict[str, Any]]) -> str:
+    """Return why a mutant has no effect, if mutants.toml has its line."""
+    changed = next(new for new, old in zip(after.split("\n"), before.split("\n"), strict=True) if new != old)
+    line = re.sub(r"\s", "", changed)
+    known = [one for one in explained if one["module"] == module]
+    return next((one["why"] for one in known if any(re.sub(r"\s", "", text) in line for text in one["lines"])), "")
 
 
 def _noticed_by(answer: dict[str, Any]) -> str:

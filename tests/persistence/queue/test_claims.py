@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -185,6 +185,49 @@ async def test_a_worker_that_hangs_while_it_counts_delays_others_only_briefly(
             assert await claim(database, 10) == [free]
             assert await claim(database, 10, project_limit=5) == []
     assert await claim(database, 10) == [limited]
+
+
+class CountingPool:
+    """A pool that counts the claims, and releases what another worker has locked after the first one."""
+
+    def __init__(self, pool: asyncpg.Pool, release: Callable[[], Awaitable[None]] | None = None) -> None:
+        self._pool, self._release, self.count = pool, release, 0
+
+    async def fetch(self, *arguments: Any) -> Any:
+        rows = await self._pool.fetch(*arguments)
+        self.count += 1
+        if self.count == 1 and self._release is not None:
+            await self._release()
+        return rows
+
+
+async def test_a_claim_tries_again_for_the_rest_if_other_workers_were_faster(
+    database: Database, database_url: str, caller: Caller, project: str
+) -> None:
+    """Another worker holds three of five runs, and gives them up after the first attempt."""
+    runs = [await queued(database, caller, project) for _ in range(5)]
+    other = await asyncpg.connect(database_url)
+    transaction = other.transaction()
+    await transaction.start()
+    await other.fetch("SELECT FROM runs WHERE id = ANY($1) FOR UPDATE", runs[:3])
+    pool = CountingPool(database.pool, transaction.rollback)
+    batch = await claim_next(pool, "w", 60, 4)  # type: ignore[arg-type]
+    await other.close()
+    claimed = [run.id for run in batch.runs]
+    assert (set(claimed[:2]), set(claimed[2:])) == (set(runs[3:]), set(runs[:2]))
+    assert [change.run_id for change in batch.transitions] == claimed
+    assert (pool.count, batch.has_more) == (2, True)
+
+
+@pytest.mark.parametrize("free", [1, 2, 3])
+async def test_a_claim_that_no_other_worker_disturbs_is_one_statement(
+    database: Database, caller: Caller, project: str, free: int
+) -> None:
+    for _ in range(2):
+        await queued(database, caller, project)
+    pool = CountingPool(database.pool)
+    batch = await claim_next(pool, "w", 60, free)  # type: ignore[arg-type]
+    assert (len(batch.runs), pool.count) == (min(free, 2), 1)
 
 
 @asynccontextmanager
