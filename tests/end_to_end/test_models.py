@@ -2,17 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from tests.end_to_end.conftest import MODEL_KEY
 from tests.end_to_end.support.client_actions import example
-from tests.end_to_end.support.system import CANCEL, SystemUnderTest, copy_database, running
-from tests.peers import chat
-from tests.peers.http import Peer, http_peer
+from tests.end_to_end.support.system import CANCEL, SystemUnderTest
+from tests.peers.http import Peer
 
-KEY = "sk-canary-0123456789abcdef"
 USAGE = "query ($id: ID!) { run(id: $id) { nodeStates { nodeId usage { model inputTokens outputTokens costUsd } } } }"
 LOGS = "query ($id: ID!) { run(id: $id) { logs: events(first: 1000) { nodes { ... on LogRecorded { message fields } } } } }"
 TEXTS = """
@@ -21,19 +19,14 @@ subscription ($id: ID!) { runEvents(runId: $id, after: 0) {
 """
 
 
-@pytest.fixture(scope="module")
-async def peer() -> AsyncIterator[Peer]:
-    async with http_peer() as peer:
-        yield peer
+@pytest.fixture
+def peer(chat_peer: Peer) -> Peer:
+    return chat_peer
 
 
-@pytest.fixture(scope="module")
-async def system(template: str, embedded: tuple[str, str], peer: Peer) -> AsyncIterator[SystemUnderTest]:
-    shared = {"base_url": f"{peer.url}/v1", "api_key": KEY, "price": {"input": 2, "output": 10}}
-    models = [{"name": name, **shared} for name in chat.MODELS]
-    urls = await copy_database(template, "with_models"), embedded[1].replace("db=0", "db=2")
-    async with running(*urls, models=json.dumps(models)) as system:
-        yield system
+@pytest.fixture
+def system(model_system: SystemUnderTest) -> SystemUnderTest:
+    return model_system
 
 
 def llm_spec(model: str, prompt: str, **config: Any) -> dict[str, Any]:
@@ -105,12 +98,12 @@ async def test_the_agent_example_works_with_an_openai_compatible_model(system: S
 
 
 async def test_no_response_of_an_endpoint_leaks_the_key(system: SystemUnderTest) -> None:
-    echoed = await system.run(llm_spec("repeats", f"the key is {KEY}!"))
+    echoed = await system.run(llm_spec("repeats", f"the key is {MODEL_KEY}!"))
     refused = await system.run(llm_spec("locked", "go"))
     assert echoed["run"]["output"] == {"ask": "the key is •••!"}
     assert refused["run"]["error"]["code"] == "MODEL_AUTH"
     for run in (echoed, refused):
-        assert KEY not in json.dumps(await system.read(run["run"]["id"]))
+        assert MODEL_KEY not in json.dumps(await system.read(run["run"]["id"]))
 
 
 async def test_the_catalog_lists_usable_models(system: SystemUnderTest) -> None:
