@@ -66,7 +66,8 @@ class Settings(BaseSettings):
     )
     host: str = Field(
         "127.0.0.1",
-        description="Address that the server binds. Without sign-in (`TREADLE_JWT_SECRET`, `TREADLE_JWT_JWKS_URL`) "
+        description="Address that the server binds, and a worker for its metrics. "
+        "Without sign-in (`TREADLE_JWT_SECRET`, `TREADLE_JWT_JWKS_URL`) "
         "only loopback addresses are allowed. Set it to `0.0.0.0` if clients or a proxy on other hosts connect.",
     )
     port: int = Field(
@@ -130,6 +131,14 @@ class Settings(BaseSettings):
     )
     log_format: Literal["console", "json"] = Field(
         "console", description="Format of log lines on stderr. Set `json`, one object per line, for a log collector."
+    )
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="TCP port at which a worker serves its metrics, at the path /metrics and the address `TREADLE_HOST`. "
+        "`treadle up` gives it to worker 1, and the ports after it to the others. A server serves its metrics at its own "
+        "port. Set it to scrape the workers with Prometheus.",
     )
     queue_name: str = Field(
         "treadle",

@@ -27,6 +27,7 @@ Modules:
     events: The events of a run, as plain values.
     interpreter: Starts modules of this installation in other Python processes.
     invalid_values: Own sentences for the errors of pydantic.
+    metrics: Every metric, in the text format of Prometheus.
     release: The version of this release.
     problems: The value type for one problem of an input or a spec.
     states: The enums of the domain, and the state machine of a run.

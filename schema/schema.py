@@ -107,10 +107,12 @@ class Schema(strawberry.Schema):
             context.pre_execution_errors = refused.errors
             return PreExecutionError(data=None, errors=refused.errors)
         context.graphql_document = admitted.document
-        cast(OperationContext, context).cost = admitted.points
+        operation = cast(OperationContext, context)
+        operation.cost = admitted.points
         if context.operation_type not in context.allowed_operations:
             is_streamed = context.operation_type is OperationType.SUBSCRIPTION
             raise (SubscriptionNotStreamedError if is_streamed else InvalidOperationTypeError)(context.operation_type)
+        operation.begin()
         return None
 
     async def _execute_operation(self, execution_context: ExecutionContext, *args: Any, **kwargs: Any) -> Any:

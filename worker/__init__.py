@@ -6,6 +6,7 @@ Modules:
     lease_clock: The clock of leases.
     listener: Handles notifications that arrive over Redis.
     main: Assembles and runs the process.
+    metrics: Serves the metrics of the worker.
     presence: Keeps the worker registered as alive.
     recovery: Finds dead workers, expired leases, due timers and passed deadlines.
     resource_options: Translates settings into the options of resources.

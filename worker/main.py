@@ -32,6 +32,7 @@ from persistence.db.database import Database, create_pool, dsn
 from persistence.db.deadlines import Deadlines
 from persistence.db.ids import new_id
 from persistence.db.outage import Outage
+from persistence.db.pool_metrics import show_pools
 from persistence.db.transient import DATABASE_ERRORS, connect_at_start
 from persistence.feed.pubsub import ChannelReader
 from persistence.journal.journal import PostgresJournal
@@ -46,6 +47,7 @@ from persistence.sql_databases import open_databases
 from worker.gc_tuning import collect_seldom, freeze_modules
 from worker.heartbeat import Heartbeat, check_runs
 from worker.listener import listen
+from worker.metrics import serving_metrics
 from worker.presence import keep_registered, register, report_alive
 from worker.recovery import Recovery
 from worker.resource_options import resource_options
@@ -126,6 +128,8 @@ async def _open_worker(settings: Settings) -> AsyncIterator[tuple[Runner, Worker
         stack.push_async_callback(journal.close)
         resources = await _open_resources(stack, settings, stores)
         runner = _new_runner(settings, stores, journal, resources)
+        show_pools(stores.database.engine, {"hot": stores.database.pool, "lifeline": stores.lifeline})
+        stack.enter_context(serving_metrics(settings, runner))
         arq = _arq(runner, stores.arq_redis, settings)
         tasks: list[asyncio.Task[None]] = []
         tasks.append(await _start_presence(stack, settings, runner))

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
+from engine.metrics import RUNS_RESCUED, WORKERS_LOST
 from engine.states import RunStatus
 from persistence.db.outage import Outage
 from persistence.db.transient import DATABASE_ERRORS
@@ -40,7 +41,7 @@ class Recovery:
         self._grace_until = 0.0
         self._outage = Outage("recovery")
         self._steps: dict[str, Callable[[], Awaitable[list[RunTransition]]]] = {
-            "expired": lambda: rescue_expired(runner.database, max_attempts),
+            "expired": lambda: self._rescue(max_attempts),
             "orphans": self._cancel_orphans,
             "children": self._settle_children,
             "due": lambda: wake_due(runner.database),
@@ -83,6 +84,12 @@ class Recovery:
             log.exception("recovery.fault", step=name)
             return ()
 
+    async def _rescue(self, max_attempts: int) -> list[RunTransition]:
+        transitions = await rescue_expired(self._runner.database, max_attempts)
+        for one in transitions:
+            RUNS_RESCUED.labels(one.status.value).inc()
+        return transitions
+
     async def _cancel_orphans(self) -> list[RunTransition]:
         """Cancel children without a parent that waits.
 
@@ -112,4 +119,5 @@ class Recovery:
         suspects = sorted(missing & self._missing)
         self._missing = missing - set(suspects)
         if suspects and (dead := await expire_leases_of(pool, suspects)):
+            WORKERS_LOST.inc(len(dead))
             log.warning("recovery.dead", workers=dead)

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from engine.events import RunError
 from engine.graph.compiler import GraphCache
+from engine.metrics import LEASES_LOST, RUN_EXECUTING_SECONDS
 from engine.runtime.executor import RunExecutor
 from engine.runtime.ports import EntryRefused, Fenced
 from engine.runtime.run_info import RunInfo, StopReason
@@ -120,7 +121,7 @@ class RunTask:
             self.executor.interrupt()
 
     async def _run(self, previous: "RunTask | None", on_done: Callable[["RunTask"], None]) -> None:
-        claimed, services = self.claimed, self._services
+        claimed, services, began = self.claimed, self._services, clock()
         try:
             if previous is not None:
                 await self._await_previous_holder(previous)
@@ -132,11 +133,15 @@ class RunTask:
             if status is RunStatus.QUEUED:
                 await services.notifier.notify_queue()
             await self._notify_parents(self.executor, status)
+            if status is None:
+                LEASES_LOST.inc()
         except Fenced as fenced:
+            LEASES_LOST.inc()
             log.info("run.dropped", run_id=claimed.id, reason=str(fenced))
         except Exception as error:
             await self._release(error)
         finally:
+            RUN_EXECUTING_SECONDS.observe(clock() - began)
             self._cancel_timers()
             services.journal.forget(claimed.id, claimed.epoch)
             on_done(self)

@@ -13,6 +13,7 @@ import structlog
 from redis.asyncio import Redis
 
 from engine.graph.compiler import GraphCache
+from engine.metrics import RUN_QUEUED_SECONDS
 from engine.runtime.run_info import StopReason
 from engine.sdk.node_types import NodeTypes
 from persistence.checkpoints.saver import Saver
@@ -122,6 +123,7 @@ class Runner:
                 self.journal.clock_skew.measure(runs[0].now, clock() - began)
                 self.journal.publish(batch.transitions)
             for claimed in runs:
+                RUN_QUEUED_SECONDS.observe((claimed.now - claimed.queued_at).total_seconds())
                 self._start(claimed, began)
         return len(runs) == free
 

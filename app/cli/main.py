@@ -115,6 +115,7 @@ def worker(gate: Gate = None) -> None:
     from app.logging import exit_at_start
     from persistence.db.transient import UnavailableAtStart
     from worker.main import run as run_worker
+    from worker.metrics import MetricsPortTaken
 
     settings = _configured()
     _check_catalog(settings)
@@ -123,7 +124,7 @@ def worker(gate: Gate = None) -> None:
     kill_group_when_orphaned()
     try:
         run_worker(settings)
-    except UnavailableAtStart as error:
+    except (UnavailableAtStart, MetricsPortTaken) as error:
         exit_at_start(settings, error)
 
 

@@ -14,6 +14,6 @@
 - `responses`: JSON responses of results, and of errors in the shape of GraphQL errors.
 - `streams`: responses with many results, as Server-Sent Events or multipart.
 - `sign_in`: makes the caller of a request from its token.
-- `telemetry`: probes and request ids.
+- `telemetry`: probes, metrics and request ids.
 - `lifespan`: reports a failed start in one line.
 """

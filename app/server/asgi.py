@@ -29,6 +29,7 @@ from app.server.responses import not_served
 from app.server.sign_in.auth import Auth, open_auth
 from app.server.sign_in.revocations import Revocations
 from app.server.sign_in.sessions import SessionLimit, sign_in, sign_in_socket
+from app.server.telemetry.metrics import MetricsEndpoint
 from app.server.telemetry.probes import Probes
 from app.server.telemetry.request_ids import RequestIds
 from app.settings import Settings
@@ -39,6 +40,7 @@ from engine.sdk.node_types import NodeTypes
 from persistence.caller import Caller, CallerKind
 from persistence.db.database import Database
 from persistence.db.deadlines import Deadlines
+from persistence.db.pool_metrics import show_pools
 from persistence.db.transient import connect_at_start
 from persistence.feed.feed import Feed
 from persistence.queue.arq_pool import open_arq
@@ -75,7 +77,7 @@ class ServerApp:
         self.auth: Auth
         self.revocations: Revocations
         self.resources: dict[str, Any]
-        self.probes = Probes(self)
+        self.probes, self.metrics = Probes(self), MetricsEndpoint(self)
         self._queue_limit = QueueLimit(settings.project_queue_limit)
         self.node_types: NodeTypes = load_node_types(self._settings.sandbox_max_timeout_s)
 
@@ -85,6 +87,7 @@ class ServerApp:
         async with AsyncExitStack() as stack:
             self.database = await connect_at_start(self._open_database)
             stack.push_async_callback(self.database.close)
+            show_pools(self.database.engine, {"hot": self.database.pool})
             self.redis = open_arq(_required(self._settings.redis_url))
             stack.push_async_callback(self.redis.aclose)
             self.feed = Feed(self.database, self.redis)
@@ -172,7 +175,12 @@ def create_app(settings: Settings) -> Starlette:
     init_timeout = timedelta(seconds=settings.socket_init_s)
     endpoint = Endpoint(server.context, server.sign_in, AllowedOrigins(settings.origins), init_timeout)
     return Starlette(
-        routes=[*server.probes.routes(), *_graphql_routes(server, endpoint), *page_routes()],
+        routes=[
+            *server.probes.routes(),
+            Route("/metrics", server.metrics.respond),
+            *_graphql_routes(server, endpoint),
+            *page_routes(),
+        ],
         middleware=[
             Middleware(OneLineStartupErrors),
             Middleware(RequestIds),

@@ -15,14 +15,15 @@ from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 
 from app.server.responses import problem_response
 from app.server.websockets import MAX_REASON
+from engine.metrics import CONNECTIONS
 from persistence.problems import Limit
 
 HELD = "treadle.connection"
 """The key of the scope for the ExitStack that ends with the connection."""
 CALLERS = "treadle.callers"
 """The key of the scope for the callers that a connection counts for."""
-EXEMPT = ("/health", "/ping", "/livez", "/readyz")
-"""Probes, which must not fail because many clients are connected."""
+EXEMPT = ("/health", "/ping", "/livez", "/readyz", "/metrics")
+"""Probes and metrics, which must not fail because many clients are connected."""
 
 
 class TooManyConnections(Limit):
@@ -97,7 +98,8 @@ class ConnectionLimit:
                 await _refuse(limit, scope, receive, send)
                 return
             scope[HELD] = stack
-            await self._app(scope, receive, send)
+            with CONNECTIONS.labels(scope["type"]).track_inprogress():
+                await self._app(scope, receive, send)
 
 
 async def _refuse(limit: TooManyConnections, scope: Scope, receive: Receive, send: Send) -> None:

@@ -149,8 +149,24 @@ def _children(
     gate_option = ["--gate", str(gate)]
     server_arguments = ["server", *gate_option, "--listener", str(socket_fd)]
     server = Child("server", server_arguments, environment, orphaned, (gate, socket_fd))
-    names = [f"worker {number}" for number in range(1, settings.workers + 1)]
-    return [server, *(Child(name, ["worker", *gate_option], environment, orphaned, (gate,)) for name in names)]
+    return [
+        server,
+        *(
+            Child(
+                f"worker {number + 1}",
+                ["worker", *gate_option],
+                environment | _metrics_port(settings, number),
+                orphaned,
+                (gate,),
+            )
+            for number in range(settings.workers)
+        ),
+    ]
+
+
+def _metrics_port(settings: Settings, number: int) -> dict[str, str]:
+    """Return the variable with the metrics port of a worker, counted from 0; each has its own."""
+    return {} if settings.metrics_port is None else {"TREADLE_METRICS_PORT": str(settings.metrics_port + number)}
 
 
 async def _first(stop: asyncio.Event, task: "asyncio.Task[Any]", others: Sequence["asyncio.Task[None]"]) -> None:

@@ -5,6 +5,7 @@ partial output.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, cast
@@ -18,6 +19,7 @@ from engine.chat_models.answer import AnswerBuilder, ModelAnswer
 from engine.chat_models.base import ChatModel
 from engine.chat_models.errors import failure_of
 from engine.errors import NodeFailure
+from engine.metrics import MODEL_CALL_SECONDS, MODEL_COST_USD, MODEL_TOKENS, bounded
 from engine.sdk.node import NodeContext
 from engine.states import LogLevel
 
@@ -38,15 +40,35 @@ async def ask(model: ChatModel, chat: Chat, messages: Sequence[BaseMessage], ctx
     Raises:
         NodeFailure: The call failed, or the answer is not complete (see `check_answer`).
     """
-    builder = AnswerBuilder()
+    builder, began = AnswerBuilder(), time.perf_counter()
+    code = "CANCELLED"
     try:
-        await _receive(model, chat, messages, ctx, builder)
-    except Exception as fault:
-        ctx.add_usage(model.usage(_usage_of(fault, builder)))
-        raise failure_of(fault, model) from fault
+        try:
+            await _receive(model, chat, messages, ctx, builder)
+        except Exception as fault:
+            _add_usage(model, _usage_of(fault, builder), ctx)
+            raise failure_of(fault, model) from fault
+        finally:
+            _publish(builder.flush(), ctx)
+        answer = check_answer(model, builder.finish(), ctx)
+        code = ""
+        return answer
+    except NodeFailure as failure:
+        code = failure.code
+        raise
     finally:
-        _publish(builder.flush(), ctx)
-    return check_answer(model, builder.finish(), ctx)
+        MODEL_CALL_SECONDS.labels(bounded("model", model.name), code).observe(time.perf_counter() - began)
+
+
+def _add_usage(model: ChatModel, tokens: UsageMetadata | None, ctx: NodeContext) -> None:
+    """Report the usage of one call to the node and to the metrics."""
+    usage = model.usage(tokens)
+    ctx.add_usage(usage)
+    name = bounded("model", model.name)
+    MODEL_TOKENS.labels(name, "input").inc(usage.input_tokens)
+    MODEL_TOKENS.labels(name, "output").inc(usage.output_tokens)
+    if usage.cost_usd is not None:
+        MODEL_COST_USD.labels(name).inc(usage.cost_usd)
 
 
 async def _receive(
@@ -93,7 +115,7 @@ def check_answer(model: ChatModel, answer: ModelAnswer | None, ctx: NodeContext)
     """
     if answer is None:
         raise NodeFailure("MODEL_STREAM", f"the model {model.name!r} sent an empty answer", retryable=True)
-    ctx.add_usage(model.usage(answer.usage))
+    _add_usage(model, answer.usage, ctx)
     if answer.usage is None:
         ctx.log(LogLevel.DEBUG, f"the model {model.name!r} does not report its tokens")
     ctx.finish_reason(answer.finish_reason)

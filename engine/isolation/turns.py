@@ -112,6 +112,10 @@ class FairQueue(Generic[ItemT]):
         """Return how many items of a project wait."""
         return sum(map(len, self._waiting.get(project, {}).values()))
 
+    def __len__(self) -> int:
+        """Return how many items wait."""
+        return sum(len(items) for callers in self._waiting.values() for items in callers.values())
+
 
 class FairSlots:
     """A limited number of slots on the event loop, such as sandboxes, that projects get in turn.
@@ -122,7 +126,7 @@ class FairSlots:
     """
 
     def __init__(self, count: int, share: int) -> None:
-        self._free = count
+        self.count, self._free = count, count
         self._queue = FairQueue[asyncio.Future[None]](share)
 
     @asynccontextmanager
@@ -148,6 +152,16 @@ class FairSlots:
             yield
         finally:
             self._end(owner.project)
+
+    @property
+    def busy(self) -> int:
+        """How many slots are held."""
+        return self.count - self._free
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a slot."""
+        return len(self._queue)
 
     def _start(self) -> None:
         """Give the free slots to those whose turn it is."""

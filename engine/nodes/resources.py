@@ -14,6 +14,7 @@ from pydantic_monty import AsyncMonty
 from engine.catalog_file import CatalogFile
 from engine.chat_models.catalog import open_models
 from engine.isolation.turns import FairSlots
+from engine.metrics import SANDBOX_WAITING, SANDBOXES
 from engine.nodes.http.addresses import Allowed
 from engine.nodes.http.client import GuardedHttp
 from engine.tools.catalog import open_tools
@@ -50,12 +51,16 @@ async def open_resources(options: ResourceOptions, own: Mapping[str, Any]) -> As
         queries = sql_tools(options.catalog.sql, own.get("databases"))
         tools = await stack.enter_async_context(open_tools(options.catalog.mcp, queries))
         models = await stack.enter_async_context(open_models(options.catalog.models, own.get("secrets")))
+        # One project leaves a sandbox to the others, however long its code runs.
+        turns = FairSlots(options.sandbox_processes, max(options.sandbox_processes - 1, 1))
+        SANDBOXES.labels("busy").set_function(lambda: turns.busy)
+        SANDBOXES.labels("idle").set_function(lambda: turns.count - turns.busy)
+        SANDBOX_WAITING.set_function(lambda: turns.waiting)
         yield {
             **own,
             "http": GuardedHttp(Allowed.parse(options.http_allow)),
             "sandbox": sandbox,
-            # One project leaves a sandbox to the others, however long its code runs.
-            "sandbox_turns": FairSlots(options.sandbox_processes, max(options.sandbox_processes - 1, 1)),
+            "sandbox_turns": turns,
             "tools": tools,
             "models": models,
             "sandbox_memory_mb": options.sandbox_memory_mb,

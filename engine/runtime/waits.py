@@ -11,6 +11,7 @@ from typing import assert_never
 from typeid import TypeID
 
 from engine.events import RunError
+from engine.metrics import RUN_WAITING_SECONDS
 from engine.runtime.ports import OpenWait
 from engine.sdk.node import ANSWERED, EXPIRED, Output, WaitForAnswer, WaitForRun, WaitUntil
 from engine.states import RunStatus, WaitKind
@@ -83,7 +84,7 @@ class Waits:
         for wait in list(self._open.values()):
             result = _result_of(wait, now)
             if result is not None:
-                self._settle(wait)
+                self._end(wait, now)
                 yield wait, result
 
     def take_ended_backoffs(self) -> Iterator[OpenWait]:
@@ -91,8 +92,13 @@ class Waits:
         now = datetime.now(UTC)
         for wait in list(self._open.values()):
             if wait.kind is WaitKind.RETRY and wait.until is not None and wait.until <= now:
-                self._settle(wait)
+                self._end(wait, now)
                 yield wait
+
+    def _end(self, wait: OpenWait, now: datetime) -> None:
+        """Settle a wait with its result."""
+        RUN_WAITING_SECONDS.labels(wait.kind.value).observe(max((now - wait.since).total_seconds(), 0))
+        self._settle(wait)
 
     def _settle(self, wait: OpenWait) -> None:
         del self._open[wait.id]

@@ -10,6 +10,7 @@ Modules:
     pagination: Keyset pagination and cursors.
     response_budget: `ResponseBudget`, how many objects and bytes one response may have.
     sql_messages: Own sentences for the errors of the databases that tools query.
+    pool_metrics: Shows the connections of the pools in the metrics.
     tables: All tables, as SQLAlchemy Core.
     transient: Classifies errors and retries the transient ones.
 """

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError, ResponseError
 from engine.events import Event
 from persistence.db.outage import Outage
 from persistence.events.codec import payload_of
-from persistence.events.run_transition import RunTransition, log_ends
+from persistence.events.run_transition import RunTransition, report_ends
 
 log = structlog.get_logger(__name__)
 
@@ -120,9 +120,9 @@ async def publish(
 
     A status change goes to the channel of the run's project, and to `IDLE_RUNS_CHANNEL` where the
     run is idle now. Everything is one pipeline: a round trip costs more than the commands in it. The
-    end of a run is logged.
+    end of a run is logged and counted.
     """
-    log_ends(transitions)
+    report_ends(transitions)
     if not items and not transitions and not notices:
         return
     pipe = redis.pipeline(transaction=False)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from engine.events import Event, StatusChange
+from engine.metrics import RUN_SECONDS, RUNS_FINISHED, bounded
 from engine.states import RunStatus
 
 log = structlog.get_logger(__name__)
@@ -65,15 +66,19 @@ class RunTransition:
         return cls(project_id, run_id, RunStatus(status), RunStatus(previous) if previous else None)
 
 
-def log_ends(transitions: Iterable[RunTransition]) -> None:
-    """Write the log line of each run that has ended by one of these transitions."""
+def report_ends(transitions: Iterable[RunTransition]) -> None:
+    """Log and count each run that has ended by one of these transitions."""
     for transition in transitions:
         if (end := transition.end) is not None:
+            status = transition.status.value
+            RUNS_FINISHED.labels(status, end.source, bounded("code", end.code or "")).inc()
+            if end.duration_s is not None:
+                RUN_SECONDS.labels(status).observe(end.duration_s)
             log.info(
                 "run.finished",
                 run_id=transition.run_id,
                 workflow_id=end.workflow_id,
-                status=transition.status.value,
+                status=status,
                 code=end.code,
                 duration_ms=None if end.duration_s is None else round(end.duration_s * 1000, 1),
                 attempt=end.attempt,

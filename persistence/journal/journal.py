@@ -9,6 +9,7 @@ only callers: one journal a process.
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -18,6 +19,7 @@ import structlog
 from redis.asyncio import Redis
 
 from engine.events import OutputDelta
+from engine.metrics import JOURNAL_COMMIT_SECONDS, JOURNAL_GROUP_RUNS
 from engine.runtime.ports import Entry, EntryRefused, Fenced, StatusMoved
 from engine.states import LEASED, RunStatus, check_transition
 from persistence.db.clock_skew import ClockSkew, to_database_clock
@@ -150,6 +152,8 @@ class PostgresJournal:
             Batch(part[0].entry.run_id, [to_database_clock(buffered.entry, offset) for buffered in part])
             for part in group
         ]
+        JOURNAL_GROUP_RUNS.observe(len(batches))
+        began = time.perf_counter()
         try:
             committed = await self._execute(batches)
         except Exception as fault:
@@ -157,6 +161,7 @@ class PostgresJournal:
             # entry in both cases.
             await self._bisect(group, fault)
             return
+        JOURNAL_COMMIT_SECONDS.observe(time.perf_counter() - began)
         missing = [part for part, batch in zip(group, batches, strict=True) if batch.run_id not in committed]
         if missing:
             await self._handle_missing(missing)

@@ -3,6 +3,7 @@
 Modules:
     arq_pool: The connections of arq, with JSON as the format of jobs.
     claims: Claims QUEUED runs for a worker, in a fair order.
+    depth: Counts active and queued runs.
     leases: Renews leases, and reads the intents of leased runs.
     notifier: Notifies workers of queued runs and of new intents.
 """

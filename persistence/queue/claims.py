@@ -65,6 +65,7 @@ class ClaimedRun:
     timeout_at: datetime | None
     error: JSON
     """The error of a run that was failing when its last worker died."""
+    queued_at: datetime
     now: datetime
     """The database's time at the claim."""
 
