@@ -10,6 +10,7 @@ Packages:
 Modules:
 
 - context: the caller and the resources of the process, passed to every resolver
+- read_ahead: read updates of a subscription ahead, for the loaders
 - loaders: batch the reads of one operation
 - authorise: check roles in projects
 - permissions: the role that each operation requires

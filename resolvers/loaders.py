@@ -4,9 +4,9 @@ Nothing is cached between batches: the context of a WebSocket lives long, and ro
 loader returns only what its caller may see, because the queries in `persistence` check it.
 """
 
-from asyncio import Semaphore
+import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.dataloader import DataLoader
@@ -18,6 +18,7 @@ from persistence.runs import listing, related, waits
 from persistence.runs import node_states as nodes
 from persistence.runs import run as runs
 from persistence.workflows import api_keys, drafts, projects, versions, workflows
+from resolvers.read_ahead import current_batch
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 ValueT = TypeVar("ValueT")
@@ -25,8 +26,24 @@ MAX_BATCH = 250
 """Keys of one statement. The fields that wait for them go on in one pass of the event loop."""
 MAX_STATEMENTS = 4
 """Statements of one context at a time, so that one operation does not take all connections."""
+LARGE = ("values", "outputs_at")
+"""Loaders of large values, which are not kept for a batch of updates."""
 Query = Callable[[AsyncConnection, Caller, Sequence[KeyT]], Awaitable[Mapping[KeyT, ValueT]]]
 """Reads many keys in one statement; the mapping lacks keys that do not exist or are hidden."""
+
+
+class BatchLoader(DataLoader[KeyT, ValueT]):
+    """A data loader that reads each key once for a batch of updates of a subscription."""
+
+    name = ""
+
+    def load(self, key: KeyT) -> Awaitable[ValueT]:
+        batch = current_batch.get()
+        return self.load_now(key) if batch is None or self.name in LARGE else batch.load(self, key)
+
+    def load_now(self, key: KeyT) -> asyncio.Future[Any]:
+        """Load without the batch of the current update."""
+        return cast("asyncio.Future[Any]", super().load(key))
 
 
 class _Loader(Generic[KeyT, ValueT]):
@@ -39,9 +56,10 @@ class _Loader(Generic[KeyT, ValueT]):
         self._name = name
 
     def __get__(self, loaders: "Loaders", _: type) -> DataLoader[KeyT, ValueT | None]:
-        loader: DataLoader[KeyT, ValueT | None] = DataLoader(
+        loader: BatchLoader[KeyT, ValueT | None] = BatchLoader(
             load_fn=loaders.batch_function(self._query), max_batch_size=MAX_BATCH, cache=False
         )
+        loader.name = self._name
         vars(loaders)[self._name] = loader  # An instance attribute precedes this descriptor.
         return loader
 
@@ -80,7 +98,7 @@ class Loaders:
 
     def __init__(self, database: Database, caller: Caller) -> None:
         self._database, self._caller = database, caller
-        self._statements = Semaphore(MAX_STATEMENTS)
+        self._statements = asyncio.Semaphore(MAX_STATEMENTS)
 
     def batch_function(self, query: Query[KeyT, ValueT]) -> Callable[[list[KeyT]], Awaitable[list[ValueT | None]]]:
         """Return the `load_fn` of a DataLoader: it reads many keys in one statement."""

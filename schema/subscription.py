@@ -6,16 +6,17 @@ resolvers/runs/subscriptions.py.
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import strawberry
 from strawberry.types.nodes import SelectedField
 
 from engine.states import EventType, RunStatus
 from persistence.runs.run import Run
+from resolvers.read_ahead import UpdateBatch, current_batch, read_ahead
 from resolvers.runs import subscriptions
 from resolvers.runs.queries import EventView, NodeView
-from resolvers.runs.subscriptions import NodeUpdate, RunSnapshot
+from resolvers.runs.subscriptions import NodeUpdate, RunSnapshot, saved_checkpoints
 from schema import enums as enums
 from schema.info import Info
 from schema.runs.event import EVENT_TYPES as EVENT_TYPES
@@ -127,11 +128,19 @@ async def _numbered(
     info: Info,
     updates: AsyncGenerator[RunSnapshot | EventView] | AsyncGenerator[NodeUpdate] | AsyncGenerator[EventView],
 ) -> AsyncGenerator[Any]:
-    """Yield the updates of a run. The context has the number of each while it is sent."""
-    async with aclosing(updates):
-        async for update in updates:
-            info.context.last_seq = update.event.seq if isinstance(update, EventView) else update.seq
-            yield update
+    """Yield the updates of a run. The context has the number of each while it is sent.
+
+    What the updates of a replay or a snapshot load is loaded for many of them at once.
+    """
+    async with aclosing(read_ahead(cast("AsyncGenerator[Any]", updates))) as batches:
+        async for ready in batches:
+            batch = UpdateBatch(ready, {"checkpoint": saved_checkpoints(ready)})
+            for update in ready:
+                # An event stream reads each update in a task of its own.
+                current_batch.set(batch)
+                info.context.last_seq = update.event.seq if isinstance(update, EventView) else update.seq
+                yield update
+            current_batch.set(None)
 
 
 @strawberry.type

@@ -73,11 +73,14 @@ class Values:
     output: JSON
 
 
-SMALL = f"coalesce(pg_column_size({{0}}.input), 0) + coalesce(pg_column_size({{0}}.output), 0) <= {4 * 1024}"
+SMALL = (
+    f"coalesce(pg_column_size({{0}}.input), 0) + coalesce(pg_column_size({{0}}.output), 0) <= {4 * 1024} "
+    f"AND coalesce(octet_length({{0}}.input::text), 0) + coalesce(octet_length({{0}}.output::text), 0) <= {32 * 1024}"
+)
 """The SQL condition for values that are read together with states and events.
 
-`{0}` is the alias of `node_outputs`. Larger values are read when a client asks for them. The sizes
-are the stored ones, after compression.
+`{0}` is the alias of `node_outputs`. Larger values are read when a client asks for them. The first
+sizes are the stored ones, after compression; a value that expands to much more is large too.
 """
 
 

@@ -4,11 +4,11 @@ Closing a generator frees its listeners. They own no durable state, so a crash l
 client reconnects with the last number that it has received.
 """
 
-from collections.abc import AsyncGenerator, Collection, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from engine.events import EdgeState, Event, LiveDelta, NodeChange, StatusChange
+from engine.events import CheckpointSaved, EdgeState, Event, LiveDelta, NodeChange, StatusChange
 from engine.isolation import suspension
 from engine.states import EventType, RunStatus
 from persistence.events.run_transition import RunTransition
@@ -207,6 +207,16 @@ async def run_events(
     async with aclosing(context.feed.follow(run_id, after, with_values=with_values)) as events:
         async for event in events:
             yield views.event(event)
+
+
+def saved_checkpoints(updates: Iterable[object]) -> list[str]:
+    """Return the ids of the checkpoints that were saved in these updates."""
+    events = (update.event for update in updates if isinstance(update, EventView))
+    return [
+        event.data.checkpoint_id
+        for event in events
+        if isinstance(event, Event) and isinstance(event.data, CheckpointSaved)
+    ]
 
 
 async def changed_runs(context: Context, project_id: str | None, where: RunFilter) -> AsyncGenerator[Run]:

@@ -1,7 +1,7 @@
 """Subscriptions send a snapshot and then changes, and a client that reconnects misses nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from typing import TypeVar
@@ -19,6 +19,7 @@ from persistence.runs.run import transitions_of
 from persistence.workflows import drafts, workflows
 from persistence.workflows.drafts import Content
 from resolvers.context import Context
+from resolvers.read_ahead import read_ahead
 from resolvers.runs import subscriptions
 from resolvers.runs.subscriptions import NodeUpdate
 from schema.schema import schema
@@ -224,3 +225,71 @@ async def test_the_draft_is_sent_each_time_it_is_saved(context: Context, project
         await announce(context.redis, draft_channel(workflow.id), "2")
         async with asyncio.timeout(10):
             assert (await waiting).revision == 2
+
+
+EVERYTHING = """subscription($id: ID!) { runUpdates(runId: $id, after: 0) { __typename
+    ... on RunSnapshot { run { id workflow { id } version { id number } project { name } waits { nodeId } } }
+    ... on CheckpointSaved { checkpoint { id seq run { id status } } }
+    ... on NodeStateChanged { nodeState { nodeId output } } } }"""
+STATES = """subscription($id: ID!, $after: Int) { nodeStates(runId: $id, after: $after) { seq
+    run { id version { id } currentNodes { nodeId } waits { nodeId } } nodeState { nodeId output } } }"""
+
+
+@pytest.mark.parametrize(("subscription", "after"), [(EVERYTHING, None), (STATES, None), (STATES, 0), (STATES, 1)])
+async def test_a_replay_needs_no_statement_for_each_event(
+    context: Context, held: HeldRun, subscription: str, after: int | None
+) -> None:
+    for number in range(100):
+        await held.node("a", NodeStatus.COMPLETED, visits=number, output={"n": number}, has_output=True)
+        await held.checkpoint(f"ckp_{number:026}", step=number, next_nodes=["b"])
+    await held.finish()
+    variables = {"id": held.run_id} | ({} if after is None else {"after": after})
+    async with count_statements(context.database) as statements:
+        stream = await schema.subscribe(subscription, variable_values=variables, context_value=context)
+        results = [result async for result in stream]
+    assert not any(result.errors for result in results)
+    updates = [result.data["runUpdates"] for result in results if result.data and "runUpdates" in result.data]
+    saved = [update["checkpoint"]["id"] for update in updates if update["__typename"] == "CheckpointSaved"]
+    assert saved == ([f"ckp_{number:026}" for number in range(100)] if subscription is EVERYTHING else [])
+    # 203 events were 623 statements.
+    assert len(statements) < 45, statements
+
+
+async def test_a_live_event_is_sent_at_once_and_reads_the_run_of_now(context: Context, held: HeldRun) -> None:
+    stream = await schema.subscribe(STATES, variable_values={"id": held.run_id, "after": 2}, context_value=context)
+    for number in range(3):
+        reading = asyncio.ensure_future(anext(stream))
+        await held.node("a", NodeStatus.RUNNING, visits=number + 1)
+        async with asyncio.timeout(20):
+            result = await reading
+        assert result.data is not None and result.data["nodeStates"]["seq"] == 3 + number
+        assert [node["nodeId"] for node in result.data["nodeStates"]["run"]["currentNodes"]] == ["a"]
+    await stream.aclose()
+
+
+async def test_a_failure_of_the_source_follows_the_updates_that_were_ready() -> None:
+    async def source() -> AsyncGenerator[int]:
+        yield 1
+        yield 2
+        raise NotFound("run_1")
+
+    received: list[list[int]] = []
+    with pytest.raises(NotFound):
+        async for batch in read_ahead(source()):
+            received.append(batch)
+    assert received == [[1, 2]]
+
+
+async def test_a_reader_that_stops_closes_the_source() -> None:
+    closed = asyncio.Event()
+
+    async def source() -> AsyncGenerator[int]:
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            closed.set()
+
+    async with aclosing(read_ahead(source())) as batches:
+        assert await anext(batches) == [1]
+    assert closed.is_set()
