@@ -210,14 +210,20 @@ class Settings(BaseSettings):
         30,
         gt=0,
         description="Time after the end of a run at which its events, checkpoints and node data are deleted. The run and "
-        "its output stay, with `historyExpiredAt` in the API. `never` keeps them. Reduce it if the database grows too "
-        "large.",
+        "its output stay, with `historyExpiredAt` in the API. Events of triggers are deleted at the same age. `never` "
+        "keeps them. Reduce it if the database grows too large.",
     )
     retention_runs_days: Annotated[float | None, NEVER] = Field(
         None,
         gt=0,
         description="Time after its end at which a run itself is deleted. Set it if runs must not be kept, or if lists "
         "grow too large.",
+    )
+    trigger_max_failures: int = Field(
+        20,
+        ge=1,
+        description="Failures in a row after which a trigger is disabled. Enabling it clears them. Increase it if a "
+        "workflow is often without a published version for longer.",
     )
     presence: Literal["auto", "off"] = Field(
         "auto",

@@ -271,6 +271,21 @@ class OnLimit(StrEnum):
     CANCEL_OLDEST = "cancelOldest"
 
 
+class TriggerEventStatus(StrEnum):
+    """The result of one firing of a trigger. docs/triggers.md draws it."""
+
+    FIRED = "FIRED"
+    """A run was accepted."""
+    DUPLICATE = "DUPLICATE"
+    """The trigger has fired for this deduplication key before."""
+    SKIPPED = "SKIPPED"
+    """The rules of the trigger, or a limit, allow no run."""
+    FAILED = "FAILED"
+    """No run can be accepted: no version is published, or the inputs are invalid."""
+    TEST = "TEST"
+    """It was a test."""
+
+
 class VersionStatus(StrEnum):
     """The status of a version of a workflow."""
 

@@ -2,7 +2,8 @@
 
 Postgres is the source of truth. Redis carries wake-up signals and the live feed: losing it delays
 readers and workers, and loses no data. Layers, lowest first: caller and problems; db; events,
-secrets and sql_databases; journal and workflows; runs; checkpoints, feed and queue; maintenance.
+secrets and sql_databases; journal and workflows; runs; checkpoints, feed, queue and triggers;
+maintenance.
 
 Modules:
     caller: `Caller`, the subject of a request and its role in each project.
@@ -20,5 +21,6 @@ Packages:
     queue: Claims and leases of runs, and notifications of workers.
     runs: Runs as rows: creation, commands, lists, node states and waits.
     secrets: Encrypted secrets of projects and the keys that encrypt them.
+    triggers: Triggers as rows, the record of their firings, and the claim of those that are due.
     workflows: Projects, workflows, drafts and versions.
 """

@@ -5,6 +5,7 @@ They take and return domain objects, and never import `schema`.
 Packages:
 
 - runs: start, control, derive, read and follow runs; `testNode`
+- triggers: create, change, start and follow triggers
 - workflows: workflows, drafts, versions, and checks of specs
 
 Modules:

@@ -9,6 +9,7 @@ from engine.chat_models.catalog import Models
 from engine.sdk.node import ERROR_PORT, NodeConfig, NodeType
 from engine.sdk.tool import ToolInfo
 from engine.tools.catalog import Tools
+from engine.triggers.registry import installed_trigger_kinds
 from engine.workflow_templates.loader import WorkflowTemplate, available_templates
 from persistence.workflows import projects
 from resolvers.authorise import require
@@ -58,9 +59,7 @@ class TriggerKindView:
     description: str
     config_schema: dict[str, Any]
     event_schema: dict[str, Any]
-
-
-TRIGGER_KINDS: tuple[TriggerKindView, ...] = ()
+    example: dict[str, Any]
 
 
 @cache
@@ -134,6 +133,22 @@ async def models(context: Context, project_id: str | None) -> list[ModelInfo]:
         async with context.database.connect() as connection:
             project_id = await projects.default_id(connection, context.caller)
     return await catalog.listed(project_id)
+
+
+def trigger_kinds() -> list[TriggerKindView]:
+    """Return the trigger kinds of this process by name."""
+    kinds = installed_trigger_kinds()
+    return [
+        TriggerKindView(
+            kind.name,
+            kind.title,
+            kind.description,
+            kind.Config.model_json_schema(),
+            kind.event_schema,
+            kind.example,
+        )
+        for kind in (kinds[name] for name in sorted(kinds))
+    ]
 
 
 def templates(context: Context) -> list[WorkflowTemplate]:

@@ -25,6 +25,10 @@ async def node(context: Context, id: str) -> object | None:
             return await context.loaders.run.load(id)
         case Prefix.CHECKPOINT:
             return await context.loaders.checkpoint.load(id)
+        case Prefix.TRIGGER:
+            return await context.loaders.trigger.load(id)
+        case Prefix.TRIGGER_EVENT:
+            return await context.loaders.trigger_event.load(id)
         case Prefix.API_KEY:
             return await context.loaders.api_key.load(id)
         case _:

@@ -17,6 +17,8 @@ from persistence.events import history
 from persistence.runs import listing, related, waits
 from persistence.runs import node_states as nodes
 from persistence.runs import run as runs
+from persistence.triggers import events as firings
+from persistence.triggers import trigger as triggers
 from persistence.workflows import api_keys, drafts, projects, versions, workflows
 from resolvers.read_ahead import current_batch
 
@@ -95,6 +97,11 @@ class Loaders:
     derived = _Loader(related.derived_runs)
     forks = _Loader(related.forks)
     waits = _Loader(waits.of_runs)
+    trigger = _Loader(triggers.get_many)
+    triggers = _Loader(triggers.pages)
+    trigger_event = _Loader(firings.get_many)
+    trigger_events = _Loader(firings.pages)
+    trigger_event_of_run = _Loader(firings.of_runs)
 
     def __init__(self, database: Database, caller: Caller) -> None:
         self._database, self._caller = database, caller

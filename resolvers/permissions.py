@@ -29,7 +29,9 @@ QUERIES: Mapping[str, Role | None] = MappingProxyType(
         "secrets": Role.VIEWER,
         "templates": PUBLIC,
         "tools": PUBLIC,
+        "trigger": Role.VIEWER,
         "triggerKinds": PUBLIC,
+        "triggers": Role.VIEWER,
         "validateSpec": PUBLIC,
         "viewer": PUBLIC,
         "workflow": Role.VIEWER,
@@ -39,14 +41,17 @@ QUERIES: Mapping[str, Role | None] = MappingProxyType(
 MUTATIONS: Mapping[str, Role] = MappingProxyType(
     {
         "archiveVersion": Role.EDITOR,
+        "backfillTrigger": Role.RUNNER,
         "cancelRun": Role.RUNNER,
         # In no project: see Caller.may_create_projects.
         "createProject": Role.ADMIN,
         "createApiKey": Role.ADMIN,
         "createRun": Role.RUNNER,
+        "createTrigger": Role.EDITOR,
         "createVersion": Role.EDITOR,
         "createWorkflow": Role.EDITOR,
         "deleteSecret": Role.EDITOR,
+        "deleteTrigger": Role.EDITOR,
         "deleteWorkflow": Role.EDITOR,
         "duplicateWorkflow": Role.EDITOR,
         "executeRun": Role.RUNNER,
@@ -58,12 +63,15 @@ MUTATIONS: Mapping[str, Role] = MappingProxyType(
         "retryRun": Role.RUNNER,
         "revokeApiKey": Role.ADMIN,
         "runAdhoc": Role.RUNNER,
+        "runTrigger": Role.RUNNER,
         "runWorkflow": Role.RUNNER,
         "saveDraft": Role.EDITOR,
         "setBreakpoints": Role.RUNNER,
         "setSecret": Role.EDITOR,
         "stepRun": Role.RUNNER,
         "testNode": Role.RUNNER,
+        "testTrigger": Role.EDITOR,
+        "updateTrigger": Role.EDITOR,
         "updateWorkflow": Role.EDITOR,
     }
 )
@@ -74,6 +82,7 @@ SUBSCRIPTIONS: Mapping[str, Role] = MappingProxyType(
         "runEvents": Role.VIEWER,
         "runUpdates": Role.VIEWER,
         "runs": Role.VIEWER,
+        "triggerEvents": Role.VIEWER,
     }
 )
 USE_SECRETS_UNSAVED = Role.EDITOR

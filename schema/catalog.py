@@ -73,11 +73,12 @@ class Template:
 
 @strawberry.type(name="TriggerKind")
 class TriggerKindType:
-    name: str
+    name: str = strawberry.field(description="The `kind` of `createTrigger`.")
     title: str
     description: str
-    config_schema: JSON
-    event_schema: JSON
+    config_schema: JSON = strawberry.field(description="JSON Schema of `config`, to build a form from.")
+    event_schema: JSON = strawberry.field(description="JSON Schema of `event`, which the templates of `inputs` see.")
+    example: JSON = strawberry.field(description="A valid `config`.")
 
 
 @strawberry.type
@@ -115,10 +116,10 @@ class CatalogQueries:
     def templates(info: Info) -> list[WorkflowTemplate]:
         return catalog.templates(info.context)
 
-    @strawberry.field(graphql_type=list[TriggerKindType])
+    @strawberry.field(graphql_type=list[TriggerKindType], description="The kinds of triggers, by name.")
     @staticmethod
     def trigger_kinds() -> list[catalog.TriggerKindView]:
-        return list(catalog.TRIGGER_KINDS)
+        return catalog.trigger_kinds()
 
     @strawberry.field(
         graphql_type=SpecReport,

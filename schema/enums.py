@@ -38,6 +38,12 @@ Role = strawberry.enum(
     description="""What a caller may do in a project. Each role includes the roles before it.
 VIEWER: read. RUNNER: create and control runs. EDITOR: change workflows and secrets. ADMIN: everything.""",
 )
+TriggerEventStatus = strawberry.enum(
+    states.TriggerEventStatus,
+    description="""FIRED: a run was accepted. DUPLICATE: the trigger has fired for this key before. SKIPPED: the rules of \
+the trigger, or a limit, allowed no run.
+FAILED: no version was published, or the inputs were invalid. TEST: it was a test.""",
+)
 VersionStatus = strawberry.enum(states.VersionStatus)
 LogLevel = strawberry.enum(states.LogLevel)
 Severity = strawberry.enum(states.Severity)

@@ -6,9 +6,18 @@ from schema.api_key import ApiKeyMutations
 from schema.runs.mutations import DeriveMutations, RunMutations
 from schema.runs.node_test import NodeTestMutations
 from schema.secret import SecretMutations
+from schema.triggers.mutations import TriggerMutations
 from schema.workflows.mutations import WorkflowMutations
 
 
 @strawberry.type
-class Mutation(WorkflowMutations, RunMutations, DeriveMutations, NodeTestMutations, SecretMutations, ApiKeyMutations):
+class Mutation(
+    WorkflowMutations,
+    RunMutations,
+    DeriveMutations,
+    NodeTestMutations,
+    SecretMutations,
+    ApiKeyMutations,
+    TriggerMutations,
+):
     """All mutations. Domain failures are in the `errors` of each payload."""

@@ -6,9 +6,10 @@ from schema.api_key import ApiKeyQueries
 from schema.catalog import CatalogQueries
 from schema.runs.queries import RunQueries
 from schema.secret import SecretQueries
+from schema.triggers.queries import TriggerQueries
 from schema.workflows.queries import WorkflowQueries
 
 
 @strawberry.type
-class Query(WorkflowQueries, RunQueries, CatalogQueries, SecretQueries, ApiKeyQueries):
+class Query(WorkflowQueries, RunQueries, CatalogQueries, SecretQueries, ApiKeyQueries, TriggerQueries):
     """All queries."""

@@ -17,6 +17,7 @@ from resolvers.read_ahead import UpdateBatch, current_batch, read_ahead
 from resolvers.runs import subscriptions
 from resolvers.runs.queries import EventView, NodeView
 from resolvers.runs.subscriptions import NodeUpdate, RunSnapshot, saved_checkpoints
+from resolvers.triggers.queries import new_events
 from schema import enums as enums
 from schema.info import Info
 from schema.runs.event import EVENT_TYPES as EVENT_TYPES
@@ -34,6 +35,7 @@ from schema.runs.event import (
 from schema.runs.inputs import RunFilterInput, run_filter
 from schema.runs.node_state import EdgeStateType, NodeStateType
 from schema.runs.run import RunType
+from schema.triggers.trigger import TriggerEventType
 from schema.workflows.draft import WorkflowDraft
 
 Update = strawberry.Parent[NodeUpdate]
@@ -206,6 +208,19 @@ class Subscription:
         async with aclosing(subscriptions.changed_runs(info.context, project_id, run_filter(filter))) as changed:
             async for run in changed:
                 yield run
+
+    @strawberry.subscription(
+        graphql_type=TriggerEventType,
+        description="Every new event of the triggers of a project, or of one trigger. There is no history: after a "
+        "reconnect, read the first page of `Trigger.events`.",
+    )
+    @staticmethod
+    async def trigger_events(
+        info: Info, project_id: strawberry.ID | None = None, trigger_id: strawberry.ID | None = None
+    ) -> AsyncGenerator[Any]:
+        async with aclosing(new_events(info.context, project_id, trigger_id)) as events:
+            async for event in events:
+                yield event
 
     @strawberry.subscription(graphql_type=WorkflowDraft, description="The draft, each time it is saved with a change.")
     @staticmethod

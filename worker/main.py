@@ -28,6 +28,7 @@ from app.settings import Settings
 from engine.nodes.registry import load_node_types
 from engine.nodes.resources import open_resources
 from engine.release import VERSION
+from engine.triggers.registry import installed_trigger_kinds
 from persistence.db.database import Database, create_pool, dsn
 from persistence.db.deadlines import Deadlines
 from persistence.db.ids import new_id
@@ -41,9 +42,11 @@ from persistence.queue.arq_pool import open_arq, read_job, write_job
 from persistence.queue.notifier import POLL_QUEUE, TIMEOUT_S, Notifier
 from persistence.runs.children import Children
 from persistence.runs.map_items import MapItemStore
+from persistence.runs.queue_limit import QueueLimit
 from persistence.secrets.key_source import KeySource
 from persistence.secrets.resolver import open_secrets
 from persistence.sql_databases import open_databases
+from persistence.triggers.due import DueTriggers
 from worker.gc_tuning import collect_seldom, freeze_modules
 from worker.heartbeat import Heartbeat, check_runs
 from worker.listener import listen
@@ -53,6 +56,7 @@ from worker.recovery import Recovery
 from worker.resource_options import resource_options
 from worker.retention import prune_forever
 from worker.runner import Runner
+from worker.triggers import TriggerLoop
 from worker.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
@@ -225,6 +229,7 @@ def _start_tasks(
 ) -> list[asyncio.Task[None]]:
     heartbeat = Heartbeat(runner, lifeline, interval_s=settings.heartbeat_s)
     watchdog = Watchdog(runner, cancelling_s=settings.cancelling_s)
+    triggers = _trigger_loop(settings, runner, notifier)
     recovery = Recovery(runner, notifier, max_attempts=settings.max_attempts, interval_s=RECOVERY_S)
 
     async def poll(_: str | None) -> None:
@@ -234,12 +239,16 @@ def _start_tasks(
         # None: notifications may be missing, so that any run may have a new intent.
         await check_runs(runner, list(runner.tasks) if run_id is None else [run_id])
 
-    handlers = {notifier.queue_channel: poll, notifier.run_channel: check}
+    async def fire(_: str | None) -> None:
+        triggers.wake()
+
+    handlers = {notifier.queue_channel: poll, notifier.run_channel: check, notifier.triggers_channel: fire}
     return [
         asyncio.create_task(runner.poll_forever(), name="poll"),
         asyncio.create_task(watchdog.watch_forever(), name="watchdog"),
         asyncio.create_task(heartbeat.beat_forever(), name="heartbeat"),
         asyncio.create_task(recovery.watch_forever(), name="recovery"),
+        asyncio.create_task(triggers.fire_forever(), name="triggers"),
         asyncio.create_task(listen(channels, handlers), name="control"),
         asyncio.create_task(_poll_forever(arq), name="arq"),
         asyncio.create_task(
@@ -247,6 +256,16 @@ def _start_tasks(
             name="retention",
         ),
     ]
+
+
+def _trigger_loop(settings: Settings, runner: Runner, notifier: Notifier) -> TriggerLoop:
+    due = DueTriggers(
+        runner.database,
+        installed_trigger_kinds(),
+        max_failures=settings.trigger_max_failures,
+        queue_limit=QueueLimit(settings.project_queue_limit),
+    )
+    return TriggerLoop(due, runner.redis, notifier)
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

@@ -10,7 +10,14 @@ import structlog
 
 from persistence.db.outage import Outage
 from persistence.db.transient import DATABASE_ERRORS
-from persistence.maintenance.retention import BATCH, prune_history, prune_items, prune_keys, prune_runs
+from persistence.maintenance.retention import (
+    BATCH,
+    prune_history,
+    prune_items,
+    prune_keys,
+    prune_runs,
+    prune_trigger_events,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +50,7 @@ async def prune(pool: asyncpg.Pool, history_days: float | None, runs_days: float
         await _prune_in_batches("runs", lambda: prune_runs(pool, runs_days))
     if history_days is not None:
         await _prune_in_batches("history", lambda: prune_history(pool, history_days))
+        await _prune_in_batches("trigger_events", lambda: prune_trigger_events(pool, history_days))
     await _prune_in_batches("items", lambda: prune_items(pool))
     await _prune_in_batches("keys", lambda: prune_keys(pool))
 

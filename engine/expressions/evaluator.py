@@ -33,6 +33,7 @@ __all__ = [
     "is_expression",
     "references",
     "render",
+    "template_names",
     "truthy",
 ]
 
@@ -169,6 +170,11 @@ def check(text: str, *, expression: bool = False) -> list[Problem]:
     unknown = [use for use in code.filters if use.name not in FILTERS]
     problems: list[Problem] = [(f"there is no filter `{use.name}`", use.line, use.column) for use in unknown]
     return problems + unavailable_statements(code)
+
+
+def template_names(text: str) -> frozenset[str]:
+    """Return the names that a template without problems uses."""
+    return frozenset(use.name for use in parse(text, expression=False).uses) if has_code(text) else frozenset()
 
 
 def _texts(value: JSON) -> Iterator[str]:

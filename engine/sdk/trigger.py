@@ -5,11 +5,16 @@ This module stores nothing.
 """
 
 from datetime import datetime
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from engine.types import JSON
+
+OnMissed = Literal["skip", "last", "all"]
+"""What happens to planned times that passed while no worker was running."""
+Overlap = Literal["allow", "skip", "queue"]
+"""What happens at a firing while a run of the trigger is active."""
 
 
 class TriggerConfig(BaseModel):
@@ -36,6 +41,8 @@ class TriggerKind(Generic[ConfigT]):
     """JSON Schema of `event`."""
     example: ClassVar[dict[str, Any]] = {}
     """A valid config."""
+    is_scheduled: ClassVar[bool] = False
+    """Whether it fires by the clock: it has planned times."""
 
     def next_time(self, config: ConfigT, after: datetime) -> datetime | None:
         """Return the first planned time after a moment, in UTC; None if there is none.
@@ -52,6 +59,14 @@ class TriggerKind(Generic[ConfigT]):
         Raises ValueError as `next_time` does.
         """
         return None
+
+    def on_missed(self, config: ConfigT) -> OnMissed:
+        """Return what happens to planned times that passed without a worker."""
+        return "last"
+
+    def overlap(self, config: ConfigT) -> Overlap:
+        """Return what happens at a firing while a run of the trigger is active."""
+        return "allow"
 
     def delayed(self, config: ConfigT, trigger_id: str, planned: datetime) -> datetime:
         """Return when the trigger fires for a planned time: the time itself, or later by jitter."""

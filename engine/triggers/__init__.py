@@ -1,6 +1,7 @@
 """The built-in trigger kinds, one module a kind, and the registry of all kinds.
 
 Modules:
+    planning: Decides which planned times fire, and when to look again.
     registry: Loads the built-in kinds and those of packages.
     schedule: Fires at the times of a cron expression or of an interval.
 """

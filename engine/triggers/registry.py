@@ -4,9 +4,11 @@ A package that cannot be loaded does not affect the others: it is left out and l
 """
 
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+import structlog
 from pydantic import ValidationError
 
 from engine.invalid_values import sentence
@@ -17,8 +19,20 @@ from engine.triggers.schedule import ScheduleKind
 from engine.types import JSON
 from engine.values.storable import check_storable
 
+log = structlog.get_logger(__name__)
+
 GROUP = "treadle.triggers"
 BUILT_IN: tuple[type[TriggerKind[Any]], ...] = (ScheduleKind,)
+
+
+@cache
+def installed_trigger_kinds() -> Mapping[str, TriggerKind[Any]]:
+    """Return the kinds of this process, by name. A package that cannot be loaded is logged once."""
+    broken: dict[str, str] = {}
+    kinds = load_trigger_kinds(broken)
+    for name, problem in broken.items():
+        log.warning("triggers.kind_not_loaded", kind=name, problem=problem)
+    return kinds
 
 
 def load_trigger_kinds(broken: dict[str, str] | None = None) -> dict[str, TriggerKind[Any]]:

@@ -7,21 +7,17 @@ hour of a change to summer time runs right after it, and runs once in the repeat
 
 import hashlib
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 from cronsim import CronSim, CronSimError
 from pydantic import Field, model_validator
 
-from engine.sdk.trigger import TriggerConfig, TriggerKind
+from engine.sdk.trigger import OnMissed, Overlap, TriggerConfig, TriggerKind
 from engine.types import JSON
 from engine.values.timestamps import find_time_zone, format_timestamp
 
 MAX_SECONDS = 366 * 86_400
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-OnMissed = Literal["skip", "last", "all"]
-"""What happens to planned times that passed while no worker was running."""
-Overlap = Literal["allow", "skip", "queue"]
-"""What happens at a planned time while a run of the trigger is active."""
 
 
 class ScheduleConfig(TriggerConfig):
@@ -78,6 +74,8 @@ class ScheduleConfig(TriggerConfig):
             raise ValueError("give either `cron` or `intervalS`")
         if self.start is not None and self.end is not None and _utc(self.start) > _utc(self.end):
             raise ValueError("`end` must be after `start`")
+        if self.intervalS is not None and self.jitterS > self.intervalS:
+            raise ValueError("`jitterS` must be at most `intervalS`")
         zone = find_time_zone(self.timezone)
         if self.cron is not None:
             _check_cron(self.cron, datetime(2024, 1, 1, tzinfo=zone))
@@ -91,6 +89,7 @@ class ScheduleKind(TriggerKind[ScheduleConfig]):
     title: ClassVar[str] = "Schedule"
     description: ClassVar[str] = "Starts runs at the times of a cron expression, or at an interval."
     Config: ClassVar[type[TriggerConfig]] = ScheduleConfig
+    is_scheduled: ClassVar[bool] = True
     event_schema: ClassVar[dict[str, Any]] = {
         "type": "object",
         "properties": {"scheduledAt": {"type": "string", "format": "date-time"}, "timezone": {"type": "string"}},
@@ -115,6 +114,12 @@ class ScheduleKind(TriggerKind[ScheduleConfig]):
             planned = _last_cron(config, until)
         is_early = planned is None or (config.start is not None and planned < _utc(config.start))
         return None if is_early else planned
+
+    def on_missed(self, config: ScheduleConfig) -> OnMissed:
+        return config.onMissed
+
+    def overlap(self, config: ScheduleConfig) -> Overlap:
+        return config.overlap
 
     def delayed(self, config: ScheduleConfig, trigger_id: str, planned: datetime) -> datetime:
         # The jitter is a hash, so that a repeated computation gives the same time.

@@ -20,6 +20,7 @@ class Prefix(StrEnum):
     RUN = "run"
     CHECKPOINT = "ckp"
     TRIGGER = "trg"
+    TRIGGER_EVENT = "tev"
     SECRET = "sec"
     API_KEY = "key"
 

@@ -1,4 +1,4 @@
-"""Every table, as SQLAlchemy Core.
+"""Every table but those of triggers (`trigger_tables`), as SQLAlchemy Core.
 
 Rows of a run belong to its project through `runs`; other rows have a `project_id`.
 
@@ -176,6 +176,8 @@ runs = Table(
     Column("depth", SmallInteger, nullable=False, server_default="0"),
     Column("retry_of_id", Id, ForeignKey("runs.id", ondelete="SET NULL")),
     Column("forked_from_id", Id),
+    # No foreign key: the run stays when its trigger is deleted.
+    Column("trigger_id", Id),
     Column("deadline_at", Moment),
     Column("created_at", Moment, nullable=False, server_default=func.now()),
     Column("queued_at", Moment),
@@ -195,6 +197,12 @@ runs = Table(
         "ix_runs_children",
         "parent_id",
         postgresql_where=text(f"parent_id IS NOT NULL AND status NOT IN {_STOPPING}"),
+    ),
+    Index("ix_runs_trigger_id_id", "trigger_id", "id", postgresql_where=text("trigger_id IS NOT NULL")),
+    Index(
+        "ix_runs_triggered",
+        "trigger_id",
+        postgresql_where=text(f"trigger_id IS NOT NULL AND status NOT IN {sql_list(TERMINAL)}"),
     ),
     Index("ix_runs_retry_of_id", "retry_of_id", postgresql_where=text("retry_of_id IS NOT NULL")),
     Index("ix_runs_forked_from_id", "forked_from_id", postgresql_where=text("forked_from_id IS NOT NULL")),

@@ -187,8 +187,16 @@ async def publish_progress(redis: Redis, run_ids: Mapping[str, Collection[str]])
 
 async def announce(redis: Redis, channel: str, payload: str) -> None:
     """Publish one message to the present listeners of a channel."""
+    await announce_each(redis, [(channel, payload)])
+
+
+async def announce_each(redis: Redis, messages: Sequence[tuple[str, str]]) -> None:
+    """Publish messages, each to the present listeners of its channel."""
+    if not messages:
+        return
     pipe = redis.pipeline(transaction=False)
-    pipe.publish(channel, payload)
+    for channel, payload in messages:
+        pipe.publish(channel, payload)
     await _send(pipe)
 
 

@@ -139,6 +139,12 @@ class Feed:
     async def _run_row(self, run_id: str) -> Any:
         return await self._database.pool.fetchrow("SELECT status, last_seq FROM runs WHERE id = $1", run_id)
 
+    async def messages(self, *channels: str) -> AsyncGenerator[str | None]:
+        """Yield the messages of channels, and None where messages may be missing."""
+        async with aclosing(self.channels.listen(*channels)) as messages:
+            async for message in messages:
+                yield message
+
     async def draft_saves(self, workflow_id: str) -> AsyncGenerator[None]:
         """Yield once when the subscription starts, then whenever the draft may have been saved."""
         async with aclosing(self.channels.listen(draft_channel(workflow_id))) as messages:

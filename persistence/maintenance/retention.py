@@ -1,12 +1,15 @@
-"""Deletes old data in small batches: history of ended runs, the runs, and idempotency keys.
+"""Deletes old data in small batches: history and rows of ended runs, events of triggers, keys.
 
 Each batch is one statement: a crash leaves each run whole, pruned or not. A reader of deleted
 events gets `feed.Expired`, and `Run.history_expired_at` is set. Used by every worker, from time to time.
 """
 
+from datetime import UTC, datetime, timedelta
+
 import asyncpg
 
 from engine.states import FINISHED, NodeStatus, sql_list
+from persistence.db.ids import Prefix, first_id
 
 BATCH = 100
 ITEMS = 100
@@ -37,6 +40,15 @@ async def prune_items(pool: asyncpg.Pool, batch: int = BATCH) -> int:
     Return the number of items.
     """
     return int(await pool.fetchval(_ITEMS, batch * ITEMS))
+
+
+async def prune_trigger_events(pool: asyncpg.Pool, days: float, batch: int = BATCH * 10) -> int:
+    """Delete events of triggers that are older than `days`. Return the number of events.
+
+    A deduplication key may fire again afterwards.
+    """
+    first = first_id(Prefix.TRIGGER_EVENT, datetime.now(UTC) - timedelta(days=days))
+    return int(await pool.fetchval(_TRIGGER_EVENTS, first, batch))
 
 
 async def prune_keys(pool: asyncpg.Pool, batch: int = BATCH * 10) -> int:
@@ -78,6 +90,11 @@ WITH RECURSIVE visits AS (
 ), old AS (
     SELECT i.ctid FROM ended JOIN map_items i USING (run_id, lineage, node_id, visit) LIMIT $1
 ), gone AS (DELETE FROM map_items i USING old WHERE i.ctid = old.ctid RETURNING 1)
+SELECT count(*) FROM gone
+"""
+_TRIGGER_EVENTS = """
+WITH old AS (SELECT id FROM trigger_events WHERE id < $1 ORDER BY id LIMIT $2),
+gone AS (DELETE FROM trigger_events e USING old WHERE e.id = old.id RETURNING 1)
 SELECT count(*) FROM gone
 """
 _KEYS = """

@@ -79,6 +79,10 @@ class Notifier:
         """Notify the worker that holds the run to read its intents now."""
         await self._send(self._redis.publish(self.run_channel, run_id))
 
+    async def notify_triggers(self) -> None:
+        """Notify the workers that a trigger was changed or has a new firing to do."""
+        await self._send(self._redis.publish(self.triggers_channel, ""))
+
     async def _send(self, notification: Awaitable[object]) -> None:
         try:
             async with asyncio.timeout(TIMEOUT_S):
@@ -92,6 +96,11 @@ class Notifier:
         """The pub/sub channel that says that runs are queued."""
         # Renaming it would cut off processes of another release that run at the same time.
         return f"{self.name}:bell"
+
+    @property
+    def triggers_channel(self) -> str:
+        """The pub/sub channel that says that triggers were changed."""
+        return f"{self.name}:triggers"
 
     @property
     def run_channel(self) -> str:

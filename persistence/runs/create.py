@@ -5,12 +5,14 @@ The run and its event 1 are written by one statement, so a crash leaves both or 
 The statement runs in a transaction of the caller (`accept`) or in its own (`accept_directly`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import asyncpg
 import orjson
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import Event, StatusChange
@@ -54,15 +56,23 @@ class NewRun:
     """How many runs of the workflow may be executed at once; None if its spec sets no limit."""
     on_limit: OnLimit = OnLimit.QUEUE
     parent: Parent | None = None
+    trigger_id: str | None = None
+    """The trigger that starts the run."""
+    is_serial: bool = False
+    """Whether the run waits in the queue while a worker holds another run with its concurrency key."""
+    id: str | None = None
+    """The id of the run; None for a new one."""
 
     @property
     def concurrency_key(self) -> str:
         """The key of the runs that share a limit.
 
-        The workflow where its spec has a limit, the version for an ad hoc run with a limit, else
-        the project.
+        The workflow where its spec has a limit, the version for an ad hoc run with a limit, the
+        trigger of a serial run, else the project.
         """
-        return self.project_id if self.concurrency_limit is None else self.workflow_id or self.version_id
+        if self.concurrency_limit is None:
+            return self.trigger_id if self.is_serial and self.trigger_id else self.project_id
+        return self.workflow_id or self.version_id
 
 
 async def accept(connection: AsyncConnection, caller: Caller, new: NewRun) -> CommandResult:
@@ -76,6 +86,19 @@ async def accept(connection: AsyncConnection, caller: Caller, new: NewRun) -> Co
     values = _new_values(caller, new)
     at = (await connection.exec_driver_sql(_ACCEPT, tuple(values))).scalar_one_or_none()
     return _accepted(caller, new, values[0], at)
+
+
+async def accept_many(connection: AsyncConnection, accepted: Sequence[tuple[Caller, NewRun]]) -> list[CommandResult]:
+    """Insert runs with their events in one round trip.
+
+    The transaction has locked the workflows of the runs, so that they exist.
+    """
+    if not accepted:
+        return []
+    rows = [tuple(_new_values(caller, new)) for caller, new in accepted]
+    await connection.exec_driver_sql(_ACCEPT, rows)
+    at = (await connection.execute(select(func.now()))).scalar_one()
+    return [_accepted(caller, new, row[0], at) for (caller, new), row in zip(accepted, rows, strict=True)]
 
 
 async def accept_directly(pool: asyncpg.Pool, caller: Caller, new: NewRun) -> CommandResult:
@@ -92,7 +115,7 @@ def _new_values(caller: Caller, new: NewRun) -> list[Any]:
     status = RunStatus.QUEUED if new.start else RunStatus.PENDING
     body = codec.body_of(StatusChange(status, None, _message(new)))
     return [
-        new_id("run"),
+        new.id or new_id("run"),
         new.project_id,
         new.workflow_id,
         new.version_id,
@@ -105,13 +128,14 @@ def _new_values(caller: Caller, new: NewRun) -> list[Any]:
         options.stepwise,
         caller.subject,
         new.concurrency_key,
-        new.concurrency_limit,
+        1 if new.is_serial else new.concurrency_limit,
         PENDING.total_seconds(),
         orjson.dumps(body).decode(),
         sorted(caller.scopes_in(new.project_id)),
         parent and parent.run_id,
         parent and parent.key,
         parent.depth if parent else 0,
+        new.trigger_id,
     ]
 
 
@@ -147,6 +171,7 @@ def _accepted(caller: Caller, new: NewRun, run_id: str, at: datetime | None) -> 
             "options": new.options,
             "created_by": caller.subject,
             "parent_id": new.parent and new.parent.run_id,
+            "trigger_id": new.trigger_id,
             "epoch": 0,
             "attempt": 0,
             "dispatch_number": int(new.start),
@@ -170,10 +195,11 @@ WITH workflow AS (
     SELECT FROM workflows WHERE id = $3 FOR KEY SHARE
 ), new_run AS (
     INSERT INTO runs (id, project_id, workflow_id, version_id, source, mode, status, inputs, options, priority, is_step,
-        created_by, lane, lane_limit, takeup, last_seq, queued_at, deadline_at, scopes, parent_id, parent_key, depth)
+        created_by, lane, lane_limit, takeup, last_seq, queued_at, deadline_at, scopes, parent_id, parent_key, depth,
+        trigger_id)
     SELECT $1, $2, $3, $4, $5, $6, $7, $8::text::json, $9::text::json, $10, $11, $12, $13, $14,
         ($7 = 'QUEUED')::int, 1, CASE WHEN $7 = 'QUEUED' THEN now() END,
-        CASE WHEN $7 = 'PENDING' THEN now() + make_interval(secs => $15) END, $17, $18, $19, $20
+        CASE WHEN $7 = 'PENDING' THEN now() + make_interval(secs => $15) END, $17, $18, $19, $20, $21
     WHERE $3 IS NULL OR EXISTS (SELECT FROM workflow)
     RETURNING id, created_at
 ), new_event AS (

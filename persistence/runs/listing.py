@@ -38,6 +38,7 @@ class RunFilter:
 
     workflow_id: str | None = None
     version_id: str | None = None
+    trigger_id: str | None = None
     status: Sequence[RunStatus] | None = None
     source: Sequence[RunSource] | None = None
     created_after: datetime | None = None
@@ -55,6 +56,7 @@ class RunFilter:
         return (
             (self.workflow_id is None or run.workflow_id == self.workflow_id)
             and (self.version_id is None or run.version_id == self.version_id)
+            and (self.trigger_id is None or run.trigger_id == self.trigger_id)
             and (self.source is None or run.source in self.source)
             and (self.created_after is None or run.created_at > self.created_after)
             and (self.created_before is None or run.created_at < self.created_before)
@@ -117,6 +119,8 @@ def _conditions(where: RunFilter) -> Iterator[ColumnElement[bool]]:
         yield column.workflow_id == where.workflow_id
     if where.version_id is not None:
         yield column.version_id == where.version_id
+    if where.trigger_id is not None:
+        yield column.trigger_id == where.trigger_id
     if where.status is not None:
         yield column.status.in_(where.status)
     if where.source is not None:

@@ -81,6 +81,7 @@ class Run:
     parent_id: str | None
     retry_of_id: str | None
     forked_from_id: str | None
+    trigger_id: str | None
     deadline_at: datetime | None
     created_at: datetime
     queued_at: datetime | None

@@ -38,7 +38,14 @@ EVENTS, LIST = 100, 10
 MAX_ITEMS = 1000
 """No page is longer. A field refuses a larger number with its own message, so the cost does not
 count it."""
-HEAVY = {"validateSpec": 100, "evaluateExpression": 100, "evaluate": 100, "problems": 10, "completedNodes": 10}
+HEAVY = {
+    "validateSpec": 100,
+    "evaluateExpression": 100,
+    "evaluate": 100,
+    "problems": 10,
+    "completedNodes": 10,
+    "nextTimes": 10,
+}
 """Extra points of fields that compute something, such as the validation of a spec."""
 BY_SIZE = {"validateSpec": ("spec", 20), "evaluateExpression": ("context", 2)}
 """Fields whose work grows with an argument: the argument, and the points for each KiB of its JSON."""

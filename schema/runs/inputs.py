@@ -20,6 +20,7 @@ from schema.scalars import JSON
 class RunFilterInput:
     workflow_id: strawberry.ID | None = None
     version_id: strawberry.ID | None = None
+    trigger_id: strawberry.ID | None = None
     status: list[RunStatus] | None = None
     source: list[RunSource] | None = None
     created_after: datetime | None = None

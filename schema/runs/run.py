@@ -4,7 +4,7 @@ Every field that needs a query uses a loader, so a list of runs needs one query 
 """
 
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import strawberry
 
@@ -14,6 +14,8 @@ from persistence.db.pagination import Page
 from persistence.events.history import Checkpoint, EventsQuery, Window
 from persistence.runs.run import Run
 from persistence.runs.waits import Wait
+from persistence.triggers.events import TriggerEvent
+from persistence.triggers.trigger import Trigger
 from persistence.workflows.projects import Project
 from persistence.workflows.versions import Version
 from persistence.workflows.workflows import Workflow
@@ -30,6 +32,9 @@ from schema.scalars import JSON
 from schema.workflows.project import ProjectType
 from schema.workflows.version import WorkflowVersion
 from schema.workflows.workflow import WorkflowType
+
+if TYPE_CHECKING:
+    from schema.triggers.trigger import TriggerEventType, TriggerType
 
 ParentRun = strawberry.Parent[Run]
 
@@ -202,6 +207,22 @@ class RunType(Node):
     @staticmethod
     async def parent(run: ParentRun, info: Info) -> Run | None:
         return await info.context.loaders.run.load(run.parent_id) if run.parent_id else None
+
+    @strawberry.field(
+        graphql_type=Annotated["TriggerType", strawberry.lazy("schema.triggers.trigger")] | None,
+        description="The trigger that started the run. Null for other runs, and if the trigger is deleted.",
+    )
+    @staticmethod
+    async def trigger(run: ParentRun, info: Info) -> Trigger | None:
+        return await info.context.loaders.trigger.load(run.trigger_id) if run.trigger_id else None
+
+    @strawberry.field(
+        graphql_type=Annotated["TriggerEventType", strawberry.lazy("schema.triggers.trigger")] | None,
+        description="The firing that started the run.",
+    )
+    @staticmethod
+    async def trigger_event(run: ParentRun, info: Info) -> TriggerEvent | None:
+        return await info.context.loaders.trigger_event_of_run.load(run.id) if run.trigger_id else None
 
     @strawberry.field(graphql_type=Annotated["RunType", strawberry.lazy("schema.runs.run")] | None)
     @staticmethod

@@ -9,10 +9,12 @@ from engine.states import VersionStatus
 from persistence.db.pagination import Page
 from persistence.runs.listing import RunFilter
 from persistence.runs.run import Run
+from persistence.triggers.trigger import Trigger
 from persistence.workflows.drafts import Draft
 from persistence.workflows.projects import Project
 from persistence.workflows.versions import Version
 from persistence.workflows.workflows import Workflow
+from resolvers.triggers.queries import triggers_of_workflow
 from resolvers.workflows import versions as version_resolvers
 from schema.info import Info
 from schema.payload import Payload
@@ -25,6 +27,7 @@ from schema.workflows.version import WorkflowVersion
 if TYPE_CHECKING:
     from schema.runs.inputs import RunFilterInput
     from schema.runs.run import RunType
+    from schema.triggers.trigger import TriggerType
 
 ParentWorkflow = strawberry.Parent[Workflow]
 
@@ -88,6 +91,16 @@ class WorkflowType(Node):
         return await version_resolvers.run_page_of(
             info.context, "workflow_id", workflow.id, first=first, after=after, where=where
         )
+
+    @strawberry.field(
+        graphql_type=Connection[Annotated["TriggerType", strawberry.lazy("schema.triggers.trigger")]],
+        description="Newest first.",
+    )
+    @staticmethod
+    async def triggers(
+        workflow: ParentWorkflow, info: Info, first: int | None = 25, after: str | None = None
+    ) -> Page[Trigger]:
+        return await triggers_of_workflow(info.context, workflow.id, first=first, after=after)
 
 
 @strawberry.input

@@ -145,7 +145,7 @@ async def test_the_operation_with_the_name_is_run(context: Context) -> None:
     assert await refusal(text, name="C") == ("VALIDATION", "The document has no operation named 'C'.")
     assert await refusal("{ viewer { subject } }", name="") == ("VALIDATION", "The document has no operation named ''.")
     answer = await schema.execute(text, operation_name="B", context_value=context)
-    assert answer.errors is None and answer.data == {"triggerKinds": []}
+    assert answer.errors is None and list(answer.data or ()) == ["triggerKinds"]
 
 
 def doubling_fragments(levels: int) -> str:

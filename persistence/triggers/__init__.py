@@ -1,0 +1,12 @@
+"""Triggers: what starts runs without a caller, and the record of each firing.
+
+The event of a firing, its run and the next planned time are written by one transaction, so a crash
+leaves all of them or none.
+
+Modules:
+    due: Claims triggers that are due and fires them.
+    events: The record of firings, with at most one FIRED event for each deduplication key.
+    firing: Turns an event into a run of the published version.
+    pending: Firings that are accepted and wait for a worker.
+    trigger: Triggers as rows: create, change, delete and list.
+"""

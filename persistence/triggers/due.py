@@ -1,0 +1,307 @@
+"""Claims triggers that are due and fires them. Used by the workers.
+
+A batch is read and prepared first. Then one transaction locks the triggers and their workflows with
+SKIP LOCKED, checks that nothing has changed, writes the events, accepts the runs, and advances the
+triggers. So a crash at any line leaves a trigger either due or fired and advanced, and of two workers
+one fires. A trigger that another transaction holds is left for the next batch.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from engine.sdk.trigger import TriggerKind
+from engine.states import TERMINAL, OnLimit, TriggerEventStatus, sql_list
+from engine.triggers.planning import DuePlan, backoff, plan_due
+from engine.triggers.registry import config_of
+from engine.values.timestamps import format_timestamp
+from persistence.db.database import Database
+from persistence.db.transient import is_transient
+from persistence.problems import Busy
+from persistence.runs import admission
+from persistence.runs.queue_limit import QueueLimit
+from persistence.triggers import events, pending
+from persistence.triggers.events import Firing, RecordedFiring
+from persistence.triggers.firing import PublishedVersion, PublishedVersions, prepare, unfired
+from persistence.triggers.trigger import COLUMNS, Trigger, trigger_of
+
+log = structlog.get_logger(__name__)
+
+BATCH = 100
+"""Triggers that are fired by one transaction."""
+Kinds = Mapping[str, TriggerKind[Any]]
+STATUS = TriggerEventStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """The new columns of a trigger after a firing. None for `error` means that nothing failed."""
+
+    planned_at: datetime | None
+    fire_at: datetime | None
+    fired_at: datetime | None = None
+    error: str | None = None
+    is_failure: bool = False
+    is_over: bool = False
+    """Whether the trigger is disabled: it failed too often."""
+    keeps_plan: bool = False
+    """Whether its next planned time stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A due trigger as it was read, with what is to be done."""
+
+    trigger: Trigger
+    version_id: str | None
+    firings: tuple[Firing, ...]
+    advance: Advance
+    overlap: str = "allow"
+    pending_key: str | None = None
+    """The key of the pending firing that it is; None for a planned time."""
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it needs a transaction of its own: it may cancel runs, or wait for other admissions."""
+        return any(one.new is not None and one.new.on_limit is not OnLimit.QUEUE for one in self.firings)
+
+
+Prepare = Callable[[Any, Mapping[str, PublishedVersion]], Awaitable[_Candidate]]
+
+
+@dataclass(frozen=True, slots=True)
+class FiredBatch:
+    """The result of one batch."""
+
+    found: int
+    """How many due triggers, or pending firings, were read."""
+    fired: list[RecordedFiring]
+
+
+class DueTriggers:
+    """Fires the due triggers of one process."""
+
+    def __init__(self, database: Database, kinds: Kinds, *, max_failures: int, queue_limit: QueueLimit) -> None:
+        """`max_failures` in a row disable a trigger."""
+        self._database, self._kinds, self._max_failures = database, kinds, max_failures
+        self._queue_limit, self._versions = queue_limit, PublishedVersions()
+
+    async def fire_batch(self, now: datetime | None = None) -> FiredBatch:
+        """Fire up to BATCH due triggers.
+
+        Args:
+            now: The present time; None for the clock of the database.
+        """
+        return await self._fire_rows(await self._database.pool.fetch(_DUE, now, BATCH), self._prepare)
+
+    async def fire_pending(self, now: datetime | None = None) -> FiredBatch:
+        """Fire up to BATCH firings that were accepted before; see `pending`."""
+        return await self._fire_rows(await pending.read_due(self._database.pool, now, BATCH), self._prepare_pending)
+
+    async def _fire_rows(self, rows: Sequence[Any], make: Prepare) -> FiredBatch:
+        versions = await self._versions.get(
+            self._database.pool, [row["version_id"] for row in rows if row["version_id"]]
+        )
+        candidates = [await make(row, versions) for row in rows]
+        together = [one for one in candidates if not one.is_alone]
+        fired = await self._fire(together)
+        for one in (one for one in candidates if one.is_alone):
+            fired += await self._fire([one])
+        return FiredBatch(len(rows), fired)
+
+    async def next_due_s(self, now: datetime | None = None) -> float | None:
+        """Return the seconds until the next trigger is due, 0 if one is; None if there is none."""
+        pool = self._database.pool
+        found = [await pool.fetchval(_NEXT, now), await pending.next_due_s(pool, now)]
+        return min((max(float(seconds), 0.0) for seconds in found if seconds is not None), default=None)
+
+    async def _prepare(self, row: Any, versions: Mapping[str, PublishedVersion]) -> _Candidate:
+        trigger, now = trigger_of(row), row["now"]
+        try:
+            kind, config = config_of(self._kinds, trigger.kind, trigger.config)
+            plan = plan_due(kind, config, trigger.id, trigger.planned_at or now, now)
+        except ValueError as error:
+            return _Candidate(
+                trigger, row["version_id"], (), self._failed(trigger, trigger.planned_at, now, str(error))
+            )
+        firings: list[Firing] = []
+        if plan.skipped is not None:
+            payload = kind.event(config, plan.skipped)
+            key = format_timestamp(plan.skipped)
+            firings.append(Firing(trigger, key, payload, STATUS.SKIPPED, error=plan.reason))
+        if plan.due is None:
+            return _Candidate(trigger, row["version_id"], tuple(firings), Advance(plan.planned_at, plan.fire_at))
+        key, payload, overlap = format_timestamp(plan.due), kind.event(config, plan.due), kind.overlap(config)
+        firing = await prepare(trigger, key, payload, versions.get(row["version_id"]), is_serial=overlap == "queue")
+        return _Candidate(
+            trigger, row["version_id"], (*firings, firing), self._advance(trigger, firing, plan, now), overlap
+        )
+
+    async def _prepare_pending(self, row: Any, versions: Mapping[str, PublishedVersion]) -> _Candidate:
+        trigger, key, now = trigger_of(row), row["dedupe_key"], row["now"]
+        kept = Advance(trigger.planned_at, trigger.next_fire_at, now, keeps_plan=True)
+        overlap = "allow"
+        try:
+            kind, config = config_of(self._kinds, trigger.kind, trigger.config)
+            overlap = kind.overlap(config)
+            firing = await prepare(
+                trigger, key, row["payload"], versions.get(row["version_id"]), is_serial=overlap == "queue"
+            )
+        except ValueError as error:
+            firing = Firing(trigger, key, row["payload"], STATUS.FAILED, error=str(error))
+        if not trigger.enabled:
+            firing = unfired(firing, STATUS.SKIPPED, "the trigger is disabled")
+            kept = replace(kept, fired_at=None, error=trigger.last_error, is_over=True)
+        elif firing.status is STATUS.FAILED:
+            kept = replace(self._failed(trigger, trigger.planned_at, now, firing.error or ""), keeps_plan=True)
+        return _Candidate(trigger, row["version_id"], (firing,), kept, overlap, key)
+
+    def _advance(self, trigger: Trigger, firing: Firing, plan: DuePlan, now: datetime) -> Advance:
+        if firing.status is not STATUS.FAILED:
+            return Advance(plan.planned_at, plan.fire_at, now)
+        failed = self._failed(trigger, plan.planned_at, now, firing.error or "")
+        if plan.fire_at is None or failed.fire_at is None:
+            return replace(failed, fire_at=None)
+        return replace(failed, fire_at=max(plan.fire_at, failed.fire_at))
+
+    def _failed(self, trigger: Trigger, planned_at: datetime | None, now: datetime, error: str) -> Advance:
+        failures = trigger.failures + 1
+        is_over = failures >= self._max_failures
+        return Advance(planned_at, now + backoff(failures), None, error=error, is_failure=True, is_over=is_over)
+
+    async def _fire(self, candidates: Sequence[_Candidate]) -> list[RecordedFiring]:
+        """Fire candidates in one transaction; one by one if the transaction fails for its content."""
+        if not candidates:
+            return []
+        try:
+            async with self._database.begin() as connection:
+                return await self._fire_in(connection, candidates)
+        except Exception as error:
+            if is_transient(error):
+                raise
+            if len(candidates) == 1:
+                log.exception("triggers.fault", trigger_id=candidates[0].trigger.id)
+                return await self._give_up(candidates[0])
+            log.warning("triggers.batch_refused", triggers=len(candidates), error=str(error) or type(error).__name__)
+        return [fired for one in candidates for fired in await self._fire([one])]
+
+    async def _fire_in(self, connection: AsyncConnection, candidates: Sequence[_Candidate]) -> list[RecordedFiring]:
+        locked = await _lock(connection, candidates)
+        claimed = [one for one in candidates if (one.trigger.id, one.pending_key) in locked]
+        serial = [one.trigger.id for one in claimed if one.overlap == "skip"]
+        active = await _with_active_run(connection, serial) if serial else {}
+        admitted: list[Firing] = []
+        for one in claimed:
+            for firing in one.firings:
+                admitted.append(await self._admit(connection, firing, active.get(one.trigger.id)))
+        recorded = await events.record(connection, admitted)
+        await _advance(connection, claimed)
+        return recorded
+
+    async def _admit(self, connection: AsyncConnection, firing: Firing, active_run_id: str | None) -> Firing:
+        """Return the firing, or a SKIPPED one if no run may be accepted now."""
+        if firing.new is None:
+            return firing
+        if active_run_id is not None:
+            error = f"the run {active_run_id} of the trigger is active; `overlap` of the trigger is 'skip'"
+            return unfired(firing, STATUS.SKIPPED, error)
+        try:
+            await self._queue_limit.admit(self._database.pool, firing.trigger.project_id)
+            cancelled = await admission.admit(connection, firing.trigger.caller, firing.new, self._database.deadlines)
+        except Busy as error:
+            return unfired(firing, STATUS.SKIPPED, error.detail)
+        return replace(firing, admitted=tuple(cancelled))
+
+    async def _give_up(self, candidate: _Candidate) -> list[RecordedFiring]:
+        """Record an unexpected error as a failure of the trigger, which then backs off."""
+        trigger = candidate.trigger
+        async with self._database.begin() as connection:
+            if not await _lock(connection, [candidate]):
+                return []
+            error = "an unexpected error, which the log of the worker has (triggers.fault)"
+            now = (await connection.execute(text("SELECT now()"))).scalar_one()
+            advance = self._failed(trigger, trigger.planned_at, now, error)
+            await _advance(connection, [replace(candidate, advance=advance)])
+        return []
+
+
+async def _lock(connection: AsyncConnection, candidates: Sequence[_Candidate]) -> set[tuple[str, str | None]]:
+    """Lock the candidates that are as they were read, and delete those that are pending firings.
+
+    Returns their trigger ids and pending keys.
+    """
+    if candidates[0].pending_key is not None:
+        keys = [(one.trigger.id, one.pending_key or "", one.version_id) for one in candidates]
+        return set(await pending.take(connection, keys))
+    rows = [(one.trigger.id, one.trigger.next_fire_at, one.trigger.updated_at, one.version_id) for one in candidates]
+    ids, times, updates, versions = (list(column) for column in zip(*rows, strict=True))
+    result = await connection.exec_driver_sql(_LOCK, (ids, times, updates, versions))
+    return {(row.id, None) for row in result}
+
+
+async def _with_active_run(connection: AsyncConnection, trigger_ids: Sequence[str]) -> dict[str, str]:
+    """Return an active run of each trigger that has one, by trigger id."""
+    result = await connection.exec_driver_sql(_ACTIVE, (list(trigger_ids),))
+    return {row.trigger_id: row.id for row in result}
+
+
+async def _advance(connection: AsyncConnection, candidates: Sequence[_Candidate]) -> None:
+    if not candidates:
+        return
+    rows = [
+        (
+            one.trigger.id,
+            one.advance.planned_at,
+            one.advance.fire_at,
+            one.advance.fired_at,
+            one.advance.error,
+            one.advance.is_failure,
+            one.advance.is_over,
+            one.advance.keeps_plan,
+        )
+        for one in candidates
+    ]
+    await connection.exec_driver_sql(_ADVANCE, tuple(list(column) for column in zip(*rows, strict=True)))
+
+
+_TRIGGER = ", ".join(f"t.{column.name}" for column in COLUMNS)
+# SKIP LOCKED: what another worker is firing at this moment is not even read.
+_DUE = f"""
+SELECT {_TRIGGER}, coalesce($1, now()) AS now,
+    (SELECT v.id FROM versions v WHERE v.workflow_id = t.workflow_id AND v.status = 'PUBLISHED') AS version_id
+FROM triggers t WHERE t.enabled AND t.next_fire_at <= coalesce($1, now()) ORDER BY t.next_fire_at LIMIT $2
+FOR NO KEY UPDATE OF t SKIP LOCKED
+"""
+_NEXT = """
+SELECT extract(epoch FROM min(next_fire_at) - coalesce($1, now())) FROM triggers
+WHERE enabled AND next_fire_at IS NOT NULL
+"""
+# The workflow is locked as by every transaction that accepts a run. Nothing waits here, so there is
+# no deadlock with a deletion, which locks the workflow before its triggers.
+_LOCK = """
+SELECT t.id FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::text[])
+    AS c(id, next_fire_at, updated_at, version_id)
+JOIN triggers t ON t.id = c.id JOIN workflows w ON w.id = t.workflow_id
+WHERE t.enabled AND t.next_fire_at = c.next_fire_at AND t.updated_at = c.updated_at
+    AND c.version_id IS NOT DISTINCT FROM
+        (SELECT v.id FROM versions v WHERE v.workflow_id = t.workflow_id AND v.status = 'PUBLISHED')
+FOR NO KEY UPDATE OF t SKIP LOCKED FOR KEY SHARE OF w SKIP LOCKED
+"""
+_ACTIVE = f"""
+SELECT DISTINCT ON (trigger_id) trigger_id, id FROM runs
+WHERE trigger_id = ANY($1::text[]) AND status NOT IN {sql_list(TERMINAL)} ORDER BY trigger_id, id
+"""
+_ADVANCE = """
+UPDATE triggers t SET planned_at = CASE WHEN c.keeps_plan THEN t.planned_at ELSE c.planned_at END,
+    next_fire_at = CASE WHEN c.is_over THEN NULL WHEN c.keeps_plan THEN t.next_fire_at ELSE c.fire_at END,
+    last_fired_at = coalesce(c.fired_at, t.last_fired_at), last_error = c.error,
+    failures = CASE WHEN c.is_failure THEN t.failures + 1 ELSE 0 END, enabled = t.enabled AND NOT c.is_over
+FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::bool[], $7::bool[],
+    $8::bool[]) AS c(id, planned_at, fire_at, fired_at, error, is_failure, is_over, keeps_plan)
+WHERE t.id = c.id
+"""

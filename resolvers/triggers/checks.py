@@ -1,0 +1,83 @@
+"""Validate the kind, the config and the inputs of a trigger, and compute its first planned time."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from engine.errors import NotStorable
+from engine.expressions import evaluator
+from engine.problems import FieldProblem, join_path
+from engine.sdk.trigger import TriggerKind
+from engine.triggers.planning import first_plan
+from engine.triggers.registry import installed_trigger_kinds, read_config
+from engine.types import JSON
+from engine.values.storable import check_storable
+from persistence.problems import Invalid, invalid
+from persistence.triggers import trigger as triggers
+
+MAX_JSON = 64 * 1024
+"""Bytes of the config, of the inputs and of the payload of a trigger."""
+ABSENT: Any = object()
+"""Stands for a JSON argument that the client has not sent. `null` is a value."""
+
+
+async def first_times(
+    connection: AsyncConnection, kind: TriggerKind[Any], config: Any, trigger_id: str
+) -> tuple[datetime | None, datetime | None]:
+    """Return the first planned time, and when the trigger fires for it. Raises Invalid if there is none."""
+    try:
+        plan = first_plan(kind, config, trigger_id, await triggers.database_time(connection))
+    except ValueError as error:
+        raise invalid("input.config", "CONFIG", str(error)) from error
+    if kind.is_scheduled and plan.planned_at is None:
+        raise invalid("input.config", "NEVER_FIRES", "has no planned time in the future: it would never fire")
+    return plan.planned_at, plan.fire_at
+
+
+def checked_kind(kind: str, config: JSON, mapping: JSON) -> tuple[TriggerKind[Any], Any]:
+    """Return the kind and the parsed config. Raises Invalid with all problems."""
+    kinds = installed_trigger_kinds()
+    if (chosen := kinds.get(kind)) is None:
+        message = f"there is no trigger kind {kind!r}; this host has {', '.join(sorted(kinds))}"
+        raise invalid("input.kind", "UNKNOWN", message)
+    problems = [*json_problems("input.config", config), *json_problems("input.inputs", mapping)]
+    if problems:
+        raise Invalid(problems)
+    parsed, problems = read_config(chosen, config)
+    problems = [FieldProblem(f"input.{one.field}", one.code, one.message) for one in problems]
+    problems += _template_problems(mapping, "input.inputs")
+    if parsed is None or problems:
+        raise Invalid(problems)
+    return chosen, parsed
+
+
+def json_problems(path: str, value: JSON) -> Iterator[FieldProblem]:
+    try:
+        check_storable(value)
+    except NotStorable as error:
+        yield FieldProblem(path + error.path, "NOT_STORABLE", str(error))
+        return
+    size = len(orjson.dumps(value))
+    if size > MAX_JSON:
+        yield FieldProblem(path, "TOO_LARGE", f"has {size:,} bytes of JSON, over the limit of {MAX_JSON:,}")
+
+
+def _template_problems(value: JSON, path: str) -> Iterator[FieldProblem]:
+    """Find the problems of the templates in the inputs: their syntax, and names other than `event`."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _template_problems(inner, join_path(path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _template_problems(inner, join_path(path, index))
+    elif isinstance(value, str):
+        found = evaluator.check(value)
+        for message, line, column in found:
+            yield FieldProblem(path, "TEMPLATE", message, line=line, column=column)
+        unknown = sorted(evaluator.template_names(value) - {"event"}) if not found else []
+        if unknown:
+            message = f"there is no name `{unknown[0]}` here: the templates of a trigger see `event` only"
+            yield FieldProblem(path, "UNKNOWN_NAME", message)

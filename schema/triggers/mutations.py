@@ -1,0 +1,88 @@
+"""Root mutations of triggers."""
+
+import strawberry
+
+from resolvers.triggers import commands, start
+from schema.info import Info
+from schema.payload import mutation, payload
+from schema.problem import ProblemValue
+from schema.runs.inputs import RunPayload
+from schema.triggers.inputs import (
+    BackfillTriggerInput,
+    BackfillTriggerPayload,
+    CreateTriggerInput,
+    DeleteTriggerInput,
+    RunTriggerInput,
+    TestTriggerInput,
+    TriggerPayload,
+    TriggerTest,
+    UpdateTriggerInput,
+    or_absent,
+)
+from schema.workflows.workflow import DeletePayload
+
+
+@strawberry.type
+class TriggerMutations:
+    @mutation
+    @staticmethod
+    async def create_trigger(info: Info, input: CreateTriggerInput) -> TriggerPayload:
+        """Creates a trigger, which starts runs of the version that is published when it fires."""
+        created = await commands.create_trigger(
+            info.context,
+            workflow_id=input.workflow_id,
+            kind=input.kind,
+            name=input.name,
+            config=input.config,
+            inputs=or_absent(input.inputs),
+            enabled=input.enabled is not False,
+            idempotency_key=input.idempotency_key,
+        )
+        return payload(TriggerPayload, trigger=created)
+
+    @mutation
+    @staticmethod
+    async def update_trigger(info: Info, input: UpdateTriggerInput) -> TriggerPayload:
+        """Changes a trigger. New config or inputs, and enabling, clear its failures."""
+        return payload(TriggerPayload, trigger=await commands.update_trigger(info.context, input.id, input.changes))
+
+    @mutation
+    @staticmethod
+    async def delete_trigger(info: Info, input: DeleteTriggerInput) -> DeletePayload:
+        """Deletes a trigger with its events. Its runs stay."""
+        return payload(DeletePayload, deleted_id=await commands.delete_trigger(info.context, input.id))
+
+    @mutation
+    @staticmethod
+    async def run_trigger(info: Info, input: RunTriggerInput) -> RunPayload:
+        """Starts a run as the trigger would, also if it is disabled."""
+        run = await start.run_trigger(info.context, input.id, or_absent(input.payload), input.idempotency_key)
+        return payload(RunPayload, run=run)
+
+    @mutation
+    @staticmethod
+    async def backfill_trigger(info: Info, input: BackfillTriggerInput) -> BackfillTriggerPayload:
+        """Fires for the planned times of a range that have not fired. A repeat starts no run twice."""
+        trigger, accepted = await start.backfill_trigger(info.context, input.id, input.from_, input.to)
+        return payload(BackfillTriggerPayload, trigger=trigger, accepted=accepted)
+
+    @mutation
+    @staticmethod
+    async def test_trigger(info: Info, input: TestTriggerInput) -> TriggerTest:
+        """Shows what a trigger would do with an event, without a run. A stored trigger records the test."""
+        result = await start.test_trigger(
+            info.context,
+            trigger_id=input.id,
+            workflow_id=input.workflow_id,
+            kind=input.kind,
+            config=or_absent(input.config),
+            inputs=or_absent(input.inputs),
+            payload=or_absent(input.payload),
+        )
+        return payload(
+            TriggerTest,
+            would_fire=result.would_fire,
+            inputs=result.inputs,
+            payloads=result.payloads,
+            errors=[ProblemValue(problem) for problem in result.errors],
+        )

@@ -1,0 +1,49 @@
+"""Each trigger kind has an example in the folder `examples/triggers`, and it runs on real processes."""
+
+import json
+from typing import Any
+
+from engine.triggers.registry import BUILT_IN
+from tests.end_to_end.support.client_actions import mutate
+from tests.end_to_end.support.system import ROOT, SystemUnderTest
+
+EXAMPLES = ROOT / "examples" / "triggers"
+EVENTS = "subscription ($id: ID) { triggerEvents(triggerId: $id) { status error run { id } } }"
+
+
+def example_of(kind: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((EXAMPLES / f"{kind}.json").read_text("utf-8"))
+    return content
+
+
+async def new_trigger(system: SystemUnderTest, example: dict[str, Any], **config: Any) -> dict[str, Any]:
+    """Publish the workflow of an example, and create its trigger with some fields of its config changed."""
+    workflow = await mutate(system, "createWorkflow", "workflow { id }", name=example["name"], spec=example["spec"])
+    workflow_id = workflow["workflow"]["id"]
+    await mutate(system, "createVersion", "version { id }", workflowId=workflow_id, publish=True)
+    changed = {name: value for name, value in {**example["config"], **config}.items() if value is not None}
+    answer = "trigger { id nextTimes webhookUrl }" if example["kind"] == "webhook" else "trigger { id nextTimes }"
+    input = {"kind": example["kind"], "name": example["name"], "inputs": example["inputs"], "config": changed}
+    created = await mutate(system, "createTrigger", answer, workflowId=workflow_id, **input)
+    trigger: dict[str, Any] = created["trigger"]
+    return trigger
+
+
+def test_every_kind_has_an_example() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.json")} == {kind.name for kind in BUILT_IN}
+
+
+async def test_a_schedule_starts_runs_at_its_times(system: SystemUnderTest) -> None:
+    example = example_of("schedule")
+    assert len((await new_trigger(system, example))["nextTimes"]) == 10
+    trigger = await new_trigger(system, example, cron=None, intervalS=1)
+    runs: list[str] = []
+    async for data in system.subscribe(EVENTS, id=trigger["id"]):
+        event = data["triggerEvents"]
+        if event["status"] == "FIRED":
+            runs.append(event["run"]["id"])
+        if len(runs) == 2:
+            break
+    await mutate(system, "deleteTrigger", "deletedId", id=trigger["id"])
+    run = await system.wait_for_end(runs[0])
+    assert run["status"] == "COMPLETED" and run["output"]["text"].startswith("Report of 20")
