@@ -27,6 +27,7 @@ test: setup ## Run all tests on embedded stores, then bench-quick
 	@$(BIN)/python -m pytest -n 2 --ignore=tests/app/chaos/test_suite.py
 	@$(BIN)/python -m pytest tests/app/chaos/test_suite.py # Measures recovery times, so it runs by itself.
 	@$(BIN)/python -m bench --quick
+	@$(BIN)/python -m tests.programs
 
 chaos: setup ## Kill processes of a separate Treadle for MINUTES=10 and check the guarantees (SEED=n repeats a run)
 	@$(BIN)/treadle chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))

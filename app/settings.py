@@ -88,6 +88,11 @@ class Settings(BaseSettings):
         "`treadle.example.com` or `*.example.com`: values of the header `Host`, without a port. Local names are "
         "always allowed. Default: none; with sign-in, all names. Set it if clients reach the server by a name.",
     )
+    trusted_proxies: str = Field(
+        "127.0.0.1",
+        description="Addresses and networks of proxies, separated by commas, such as `10.0.0.0/8`. The address of a "
+        "client is the one in their `X-Forwarded-For`. Set it if a proxy runs on another host.",
+    )
     socket_init_s: float = Field(
         10,
         gt=0,
@@ -366,6 +371,13 @@ class Settings(BaseSettings):
             if not _HOST.fullmatch(host):
                 raise ValueError(f"{host!r} is no name of a host: write it without a port, such as treadle.example.com")
         return hosts
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, proxies: str) -> str:
+        for proxy in _items(proxies):
+            ip_network(proxy, strict=False)
+        return proxies
 
     @field_validator("http_allow")
     @classmethod

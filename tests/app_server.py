@@ -22,6 +22,8 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
         server = uvicorn.Server(server_config(settings))
         # Connections made before the server has started wait in the backlog of the listener.
         task = asyncio.create_task(server.serve([listener]))
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        await task
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await task

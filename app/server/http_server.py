@@ -130,6 +130,7 @@ def server_config(settings: Settings) -> uvicorn.Config:
         create_app(settings),
         http=http,  # type: ignore[arg-type]
         ws=partial(WebSocketProtocol, buffers=buffers),  # type: ignore[arg-type]
+        forwarded_allow_ips=settings.trusted_proxies,
         log_level="warning",
         log_config=None,
         ws_ping_interval=20,

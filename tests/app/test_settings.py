@@ -47,6 +47,7 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
             "api.local,10.0.0.0/33",
             "TREADLE_HTTP_ALLOW='api.local,10.0.0.0/33': '10.0.0.0/33' does",
         ),
+        ("TREADLE_TRUSTED_PROXIES", "10.0.0.0/33", "TREADLE_TRUSTED_PROXIES='10.0.0.0/33': '10.0.0.0/33' does"),
         ("TREADLE_ALLOWED_ORIGINS", "*", "TREADLE_ALLOWED_ORIGINS='*': '*' is no origin: write scheme, host and port"),
         ("TREADLE_ALLOWED_ORIGINS", "localhost:5173", "'localhost:5173' is no origin"),
         ("TREADLE_ALLOWED_ORIGINS", "http://a,http://b/path", "'http://b/path' is no origin"),

@@ -1,0 +1,26 @@
+"""Programs of the operating system that some tests need. A machine may lack them.
+
+`make test` prints what is left out (`python -m tests.programs`). Continuous integration has them all.
+"""
+
+import shutil
+import sys
+
+PROGRAMS = {"nginx": "tests of deploy/nginx", "caddy": "tests of deploy/caddy"}
+"""What is left out without each program."""
+
+
+def path_of(program: str) -> str | None:
+    """Return where a program is. Debian's nginx is in a folder that is not on every PATH."""
+    return shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
+
+
+def installed(*programs: str) -> list[str]:
+    """Return those of the programs that the machine has."""
+    return [program for program in programs if path_of(program)]
+
+
+if __name__ == "__main__":
+    for program, tests in PROGRAMS.items():
+        if path_of(program) is None:
+            sys.stdout.write(f"left out: {tests}, because {program} is not installed\n")
