@@ -6,35 +6,32 @@ package of the project, so that any package may import it.
 
 import json
 import os
-import re
 import sys
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
+
+from app.setting_types import (
+    NEVER,
+    DatabaseUrl,
+    HostNames,
+    JwksUrl,
+    JwtSecret,
+    NamesAndNetworks,
+    Networks,
+    Origins,
+    RedisUrl,
+    UserPath,
+    items,
+)
 
 PREFIX = "TREADLE_"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-MIN_JWT_SECRET = 32
-"""Bytes of the shortest secret for HS256 (RFC 7518, section 3.2)."""
 _SECRET = ("database_url", "redis_url", "models", "secret_key", "jwt_secret", "token")
 """Settings that may contain a password or a key. Error messages do not repeat their values."""
-
-
-_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?/?", re.IGNORECASE)
-_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
-_HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|[0-9a-f:]*:[0-9a-f:.]+", re.IGNORECASE)
-
-
-def _never(value: object) -> object:
-    return None if isinstance(value, str) and value.strip().lower() == "never" else value
-
-
-NEVER = BeforeValidator(_never)
-"""Lets a setting be `never`, which is None. An empty variable is not: it selects the default."""
 
 
 class Settings(BaseSettings):
@@ -48,18 +45,18 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, allow_inf_nan=False
     )
 
-    database_url: str | None = Field(
+    database_url: DatabaseUrl | None = Field(
         None,
         description="Postgres address, `postgresql://user:password@host:port/database`. Default: none; then "
         "`treadle up` starts an embedded Postgres, and other commands refuse to start. Set it to use a Postgres of "
         "your own.",
     )
-    redis_url: str | None = Field(
+    redis_url: RedisUrl | None = Field(
         None,
         description="Redis address, `redis://`, `rediss://` or `unix://`. Default: none; then `treadle up` starts "
         "an embedded Redis, and other commands refuse to start. Set it to use a Redis of your own.",
     )
-    data_dir: Path = Field(
+    data_dir: UserPath = Field(
         Path(".treadle"),
         description="Folder for the data and logs of embedded stores and for the key file of secrets. Set it if the "
         "working folder is not writable or is inside a folder that other users cannot enter.",
@@ -76,19 +73,19 @@ class Settings(BaseSettings):
         le=65535,
         description="TCP port of the server; 0 selects a free port. Change it if another program uses the port.",
     )
-    allowed_origins: str = Field(
+    allowed_origins: Origins = Field(
         "",
         description="Origins whose pages may use the API in addition to the server's own, separated by commas, such as "
         "`http://localhost:5173`: they get CORS headers and may open WebSockets. Default: none. Set it for each page "
         "of another origin, such as a builder under development.",
     )
-    allowed_hosts: str = Field(
+    allowed_hosts: HostNames = Field(
         "",
         description="Names by which clients or proxies reach the server, separated by commas, such as "
         "`treadle.example.com` or `*.example.com`: values of the header `Host`, without a port. Local names are "
         "always allowed. Default: none; with sign-in, all names. Set it if clients reach the server by a name.",
     )
-    trusted_proxies: str = Field(
+    trusted_proxies: Networks = Field(
         "127.0.0.1",
         description="Addresses and networks of proxies, separated by commas, such as `10.0.0.0/8`. The address of a "
         "client is the one in their `X-Forwarded-For`. Set it if a proxy runs on another host.",
@@ -263,7 +260,7 @@ class Settings(BaseSettings):
         "Default: the file `secret.key` in `TREADLE_DATA_DIR`, created at the first start. Set it if servers "
         "and workers run on several hosts.",
     )
-    catalog_file: Path | None = Field(
+    catalog_file: UserPath | None = Field(
         None,
         description="File that lists models, MCP servers and databases (models.md, tools.md). Default: `treadle.toml` "
         "in the working folder, if it exists. Set it for services, whose working folder is not obvious.",
@@ -273,18 +270,18 @@ class Settings(BaseSettings):
         description="Further models: a JSON list of objects with the fields of `[[models]]` in `treadle.toml`. Set it "
         "where a file is inconvenient, as in a container.",
     )
-    http_allow: str = Field(
+    http_allow: NamesAndNetworks = Field(
         "",
         description="Hosts outside the public internet that nodes may call: host names and networks, separated by "
         "commas, such as `10.1.0.0/16,*.svc.local`. Default: none. Set it for services of your own network.",
     )
 
-    jwt_secret: SecretStr | None = Field(
+    jwt_secret: JwtSecret | None = Field(
         None,
         description="Turns sign-in on (sign_in.md). The secret of tokens that are signed with HS256, at least 32 bytes. "
         "Set it if a program of your own makes the tokens.",
     )
-    jwt_jwks_url: str | None = Field(
+    jwt_jwks_url: JwksUrl | None = Field(
         None,
         description="Turns sign-in on. Address of the key set (JWKS) of the issuer, for tokens that are signed with "
         "RS256, ES256 or EdDSA. Set it, with issuer and audience, if an identity provider makes the tokens.",
@@ -313,84 +310,18 @@ class Settings(BaseSettings):
     @property
     def origins(self) -> list[str]:
         """The items of `allowed_origins`, as browsers send them."""
-        return [origin.lower().removesuffix("/") for origin in _items(self.allowed_origins)]
+        return [origin.lower().removesuffix("/") for origin in items(self.allowed_origins)]
 
     @property
     def hosts(self) -> list[str]:
         """The items of `allowed_hosts`."""
-        return _items(self.allowed_hosts)
+        return items(self.allowed_hosts)
 
     @property
     def deadlines(self) -> tuple[timedelta, timedelta, timedelta | None]:
         """Fields of `persistence.db.deadlines.Deadlines`, in order: pausing, cancelling, idle."""
         idle = None if self.rest_days is None else timedelta(days=self.rest_days)
         return timedelta(seconds=self.pausing_s), timedelta(seconds=self.cancelling_s), idle
-
-    @field_validator("database_url")
-    @classmethod
-    def _check_database_url(cls, url: str | None) -> str | None:
-        if url is not None and url.split("://")[0].split("+")[0] not in ("postgresql", "postgres"):
-            raise ValueError("must be a postgresql:// address")
-        return url
-
-    @field_validator("redis_url")
-    @classmethod
-    def _check_redis_url(cls, url: str | None) -> str | None:
-        if url is not None and url.split("://")[0] not in ("redis", "rediss", "unix"):
-            raise ValueError("must be a redis://, rediss:// or unix:// address")
-        return url
-
-    @field_validator("jwt_secret")
-    @classmethod
-    def _check_jwt_secret(cls, secret: SecretStr | None) -> SecretStr | None:
-        if secret is not None and len(secret.get_secret_value().encode()) < MIN_JWT_SECRET:
-            raise ValueError(f"must have at least {MIN_JWT_SECRET} bytes (RFC 7518): try `openssl rand -base64 32`")
-        return secret
-
-    @field_validator("jwt_jwks_url")
-    @classmethod
-    def _check_jwks_url(cls, url: str | None) -> str | None:
-        if url is not None and url.split("://")[0] not in ("https", "http"):
-            raise ValueError("must be an https:// address; http:// is for an issuer on a private network")
-        return url
-
-    @field_validator("allowed_origins")
-    @classmethod
-    def _check_origins(cls, origins: str) -> str:
-        for origin in _items(origins):
-            if not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin!r} is no origin: write scheme, host and port, such as http://localhost:5173")
-            if origin.lower().removesuffix("/").endswith(_DEFAULT_PORTS[origin.lower().partition(":")[0]]):
-                raise ValueError(f"{origin!r} has the default port of its scheme: leave it out, as browsers do")
-        return origins
-
-    @field_validator("allowed_hosts")
-    @classmethod
-    def _check_hosts(cls, hosts: str) -> str:
-        for host in _items(hosts):
-            if not _HOST.fullmatch(host):
-                raise ValueError(f"{host!r} is no name of a host: write it without a port, such as treadle.example.com")
-        return hosts
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _check_proxies(cls, proxies: str) -> str:
-        for proxy in _items(proxies):
-            ip_network(proxy, strict=False)
-        return proxies
-
-    @field_validator("http_allow")
-    @classmethod
-    def _check_networks(cls, allowed: str) -> str:
-        for part in allowed.split(","):
-            if "/" in part:
-                ip_network(part.strip(), strict=False)
-        return allowed
-
-    @field_validator("data_dir", "catalog_file")
-    @classmethod
-    def _expand_home(cls, path: Path | None) -> Path | None:
-        return None if path is None else path.expanduser()
 
     @model_validator(mode="after")
     def _check_host(self) -> "Settings":
@@ -417,11 +348,6 @@ class Settings(BaseSettings):
                 "TREADLE_HEARTBEAT_S must be at most half of TREADLE_LEASE_TTL_S: one heartbeat may be lost"
             )
         return self
-
-
-def _items(text: str) -> list[str]:
-    """Return the items of a list that is separated by commas."""
-    return [item.strip() for item in text.split(",") if item.strip()]
 
 
 def load_settings(**overrides: Any) -> Settings:
