@@ -14,6 +14,7 @@ Modules:
 - `setting_types`: the types of settings whose values are checked.
 - `logging`: the log configuration.
 - `preflight`: the checks of Postgres and Redis before a start.
+- `tracing`: turns on traces of OpenTelemetry.
 - `errors`: errors that stop a process.
 - `child_process`: child processes that end with their parent.
 - `http_client`: an HTTP client for local addresses.

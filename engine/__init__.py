@@ -32,6 +32,7 @@ Modules:
     problems: The value type for one problem of an input or a spec.
     states: The enums of the domain, and the state machine of a run.
     time_zones: Takes time zones from the package `tzdata`, for the whole process.
+    tracing: Spans of OpenTelemetry, if tracing is on.
     types: The type of JSON values.
 """
 

@@ -21,6 +21,7 @@ from strawberry.types import ExecutionContext, ExecutionResult
 from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
+from engine import tracing
 from engine.isolation.suspension import suspendable
 from engine.isolation.turns import NOBODY, Owner, working_for
 from engine.values.large_values import is_large
@@ -56,7 +57,8 @@ class Schema(strawberry.Schema):
         """
         allowed: Iterable[OperationType] = kwargs.pop("allowed_operation_types", None) or OperationType
         kwargs["allowed_operation_types"] = set(allowed) - {OperationType.SUBSCRIPTION}
-        return await super().execute(query, *args, **kwargs)
+        with tracing.span("graphql", "server"):
+            return await super().execute(query, *args, **kwargs)
 
     async def _stream(self, execution_context: ExecutionContext, *args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
         """Stream the results of an operation, and report it when it has ended."""
@@ -64,6 +66,13 @@ class Schema(strawberry.Schema):
         operation.is_stream = True
         try:
             async with aclosing(super()._stream(execution_context, *args, **kwargs)) as results:
+                # Up to the first result, the only one of a query or a mutation. A span may not stay
+                # current while the consumer, perhaps another task, has control.
+                with tracing.span("graphql", "server"):
+                    first = await anext(results, None)
+                    operation.describe_span()
+                if first is not None:
+                    yield first
                 async for result in results:
                     yield result
         finally:

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 from redis.asyncio import Redis
 
+from engine import tracing
 from engine.events import RunError
 from engine.graph.compiler import GraphCache
 from engine.metrics import LEASES_LOST, RUN_EXECUTING_SECONDS
@@ -121,6 +122,13 @@ class RunTask:
             self.executor.interrupt()
 
     async def _run(self, previous: "RunTask | None", on_done: Callable[["RunTask"], None]) -> None:
+        options = self.claimed.options
+        with tracing.span(
+            "run", "consumer", _span_attributes(self.claimed), parent=options.get("trace"), link=options.get("queuedBy")
+        ):
+            await self._execute(previous, on_done)
+
+    async def _execute(self, previous: "RunTask | None", on_done: Callable[["RunTask"], None]) -> None:
         claimed, services, began = self.claimed, self._services, clock()
         try:
             if previous is not None:
@@ -130,6 +138,7 @@ class RunTask:
                 self.executor.request(StopReason.DRAIN)
             self._timeout_timer = self._start_timeout(self.executor)
             status = await self.executor.run()
+            _describe_span(status)
             if status is RunStatus.QUEUED:
                 await services.notifier.notify_queue()
             await self._notify_parents(self.executor, status)
@@ -217,6 +226,22 @@ async def notify_parents(services: RunServices, child_ids: Sequence[str]) -> Non
         await services.notifier.notify_queue()
     for parent_id in set(parents) - {one.run_id for one in transitions}:
         await services.notifier.notify_run(parent_id)
+
+
+def _span_attributes(claimed: ClaimedRun) -> dict[str, Any]:
+    return {
+        "treadle.run.id": claimed.id,
+        "treadle.version.id": claimed.version_id,
+        "treadle.project.id": claimed.project_id,
+        "treadle.run.attempt": claimed.attempt,
+    }
+
+
+def _describe_span(status: RunStatus | None) -> None:
+    """Note in the span of a run how this execution has ended."""
+    if (span := tracing.current_span()) is not None and status is not None:
+        span.set_attribute("treadle.run.status", status.value)
+        tracing.end_with(span, status.value if status is RunStatus.FAILED else None)
 
 
 def _run_info(claimed: ClaimedRun) -> RunInfo:

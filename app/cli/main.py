@@ -92,6 +92,7 @@ def server(
     from app.logging import exit_at_start
     from app.server.http_server import server_config
     from app.supervisor.supervisor import listen
+    from app.tracing import configure_tracing
     from worker.gc_tuning import freeze_modules
 
     settings = _configured(port=port)
@@ -99,6 +100,7 @@ def server(
     _check_keys(settings)
     _check_stores(settings, gate)
     try:
+        configure_tracing("treadle-server")
         bound = listen(settings) if listener is None else socket.socket(fileno=listener)
         # It was inherited. No child process of this one may answer requests.
         bound.set_inheritable(False)
@@ -112,7 +114,9 @@ def server(
 def worker(gate: Gate = None) -> None:
     """Execute runs."""
     from app.child_process import kill_group_when_orphaned
+    from app.errors import CannotStartError
     from app.logging import exit_at_start
+    from app.tracing import configure_tracing
     from persistence.db.transient import UnavailableAtStart
     from worker.main import run as run_worker
     from worker.metrics import MetricsPortTaken
@@ -123,8 +127,9 @@ def worker(gate: Gate = None) -> None:
     _check_stores(settings, gate)
     kill_group_when_orphaned()
     try:
+        configure_tracing("treadle-worker")
         run_worker(settings)
-    except (UnavailableAtStart, MetricsPortTaken) as error:
+    except (CannotStartError, UnavailableAtStart, MetricsPortTaken) as error:
         exit_at_start(settings, error)
 
 

@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.runnables import Runnable
 
+from engine import tracing
 from engine.chat_models.answer import AnswerBuilder, ModelAnswer
 from engine.chat_models.base import ChatModel
 from engine.chat_models.errors import failure_of
@@ -40,6 +41,13 @@ async def ask(model: ChatModel, chat: Chat, messages: Sequence[BaseMessage], ctx
     Raises:
         NodeFailure: The call failed, or the answer is not complete (see `check_answer`).
     """
+    attributes = {"gen_ai.operation.name": "chat", "gen_ai.request.model": model.name}
+    with tracing.span(f"chat {model.name}", "client", attributes):
+        return await _ask(model, chat, messages, ctx)
+
+
+async def _ask(model: ChatModel, chat: Chat, messages: Sequence[BaseMessage], ctx: NodeContext) -> ModelAnswer:
+    """Ask the model; count the call, its duration and its tokens."""
     builder, began = AnswerBuilder(), time.perf_counter()
     code = "CANCELLED"
     try:
@@ -52,9 +60,12 @@ async def ask(model: ChatModel, chat: Chat, messages: Sequence[BaseMessage], ctx
             _publish(builder.flush(), ctx)
         answer = check_answer(model, builder.finish(), ctx)
         code = ""
+        if (span := tracing.current_span()) is not None and answer.finish_reason:
+            span.set_attribute("gen_ai.response.finish_reasons", [answer.finish_reason])
         return answer
     except NodeFailure as failure:
         code = failure.code
+        tracing.end_with(tracing.current_span(), code)
         raise
     finally:
         MODEL_CALL_SECONDS.labels(bounded("model", model.name), code).observe(time.perf_counter() - began)
@@ -64,6 +75,9 @@ def _add_usage(model: ChatModel, tokens: UsageMetadata | None, ctx: NodeContext)
     """Report the usage of one call to the node and to the metrics."""
     usage = model.usage(tokens)
     ctx.add_usage(usage)
+    if (span := tracing.current_span()) is not None:
+        span.set_attribute("gen_ai.usage.input_tokens", usage.input_tokens)
+        span.set_attribute("gen_ai.usage.output_tokens", usage.output_tokens)
     name = bounded("model", model.name)
     MODEL_TOKENS.labels(name, "input").inc(usage.input_tokens)
     MODEL_TOKENS.labels(name, "output").inc(usage.output_tokens)

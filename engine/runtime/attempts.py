@@ -14,6 +14,7 @@ from typing import assert_never
 
 import structlog
 
+from engine import tracing
 from engine.errors import RETRY_AFTER, NodeFailure, NodeInterrupted, may_be_transient
 from engine.events import RunError
 from engine.expressions.analysis import SECRETS
@@ -60,7 +61,10 @@ async def run_attempt(node: BoundNode, context: RunNodeContext) -> NodeResult:
         NodeInterrupted: The node has stopped on request. No other exception leaves this function.
     """
     retry, number, started_at = node.spec.retry or NO_RETRY, context.attempt, datetime.now(UTC)
-    outcome, error = await _attempt(node, context)
+    if tracing.is_on():
+        outcome, error = await _traced_attempt(node, context)
+    else:
+        outcome, error = await _attempt(node, context)
     result = NodeResult(outcome, error, number, started_at, datetime.now(UTC))
     if error is None or number >= retry.max_attempts or not is_repeated(error, retry):
         return result
@@ -69,6 +73,20 @@ async def run_attempt(node: BoundNode, context: RunNodeContext) -> NodeResult:
         # The task was cancelled while the node failed, and only the failure came through.
         raise asyncio.CancelledError
     return replace(result, backoff_s=_backoff_s(retry, number, error))
+
+
+async def _traced_attempt(node: BoundNode, context: RunNodeContext) -> tuple[Outcome | None, RunError | None]:
+    attributes = {
+        "treadle.run.id": context.run_id,
+        "treadle.node.id": node.spec.id,
+        "treadle.node.type": node.spec.type,
+        "treadle.node.visit": context.visit,
+        "treadle.node.attempt": context.attempt,
+    }
+    with tracing.span(f"node {node.spec.type}", attributes=attributes) as span:
+        outcome, error = await _attempt(node, context)
+        tracing.end_with(span, None if error is None else error.code)
+        return outcome, error
 
 
 async def run_attempts(

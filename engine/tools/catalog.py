@@ -11,6 +11,7 @@ from difflib import get_close_matches
 
 import structlog
 
+from engine import tracing
 from engine.catalog_file import McpServer
 from engine.errors import NodeFailure, NotStorable, may_be_transient
 from engine.sdk.node import NodeContext
@@ -123,7 +124,8 @@ class Tools(Mapping[str, ToolInfo]):
         limit = asyncio.timeout(timeout_s)
         try:
             async with limit:
-                result = await tool.call(valid, ctx)
+                with tracing.span(f"execute_tool {name}", attributes=_span_attributes(name)):
+                    result = await tool.call(valid, ctx)
         except NodeFailure:
             raise
         except ToolFailed as failed:
@@ -212,6 +214,10 @@ def _check_arguments(info: ToolInfo, arguments: JSON) -> dict[str, JSON]:
         details: JSON = [{"field": problem.field, "message": problem.message} for problem in problems]
         raise NodeFailure("TOOL_ARGUMENTS", f"the arguments do not match {info.name}: {summary}", details=details)
     return arguments
+
+
+def _span_attributes(name: str) -> dict[str, str]:
+    return {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": name}
 
 
 async def _list_tools(server: McpConnection) -> list[ToolInfo] | str:

@@ -16,6 +16,7 @@ from sqlalchemy import ARRAY, ColumnElement, Interval, Text, and_, case, cast, f
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from engine import tracing
 from engine.events import NodeChange, StatusChange
 from engine.states import LEASED, TERMINAL, NodeStatus, RunStatus
 from engine.types import JSON
@@ -196,7 +197,12 @@ async def lock_paused(connection: AsyncConnection, caller: Caller, run_id: str) 
 
 def queue_columns() -> dict[str, Any]:
     """Return the columns that every transition to QUEUED writes."""
-    return {"takeup": runs.c.takeup + 1, "queued_at": func.now(), "deadline_at": None}
+    columns: dict[str, Any] = {"takeup": runs.c.takeup + 1, "queued_at": func.now(), "deadline_at": None}
+    if (carrier := tracing.current_carrier()) is not None:
+        # The trace of the request that queues the run: the next execution has a link to it.
+        path, value = cast(["queuedBy"], ARRAY(Text)), cast(carrier, JSONB)
+        columns["options"] = cast(func.jsonb_set(cast(runs.c.options, JSONB), path, value), runs.c.options.type)
+    return columns
 
 
 def resume_columns(run: Run, *, step: bool) -> dict[str, Any]:

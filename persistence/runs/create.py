@@ -15,6 +15,7 @@ import orjson
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from engine import tracing
 from engine.events import Event, StatusChange
 from engine.states import OnLimit, RunMode, RunSource, RunStatus
 from engine.types import JSON
@@ -123,7 +124,7 @@ def _new_values(caller: Caller, new: NewRun) -> list[Any]:
         new.mode.value,
         status.value,
         orjson.dumps(new.inputs).decode(),
-        orjson.dumps(options.to_json()).decode(),
+        orjson.dumps(_stored_options(options)).decode(),
         options.priority,
         options.stepwise,
         caller.subject,
@@ -137,6 +138,12 @@ def _new_values(caller: Caller, new: NewRun) -> list[Any]:
         parent.depth if parent else 0,
         new.trigger_id,
     ]
+
+
+def _stored_options(options: RunOptions) -> dict[str, JSON]:
+    """Return the value of the column `options`, with the trace of the request that creates the run."""
+    carrier = tracing.current_carrier()
+    return options.to_json() if carrier is None else {**options.to_json(), "trace": {**carrier}}
 
 
 def _source(caller: Caller, new: NewRun) -> RunSource:

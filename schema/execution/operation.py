@@ -12,6 +12,7 @@ from prometheus_client import Gauge
 from strawberry.types import ExecutionContext
 from strawberry.types.graphql import OperationType
 
+from engine import tracing
 from engine.metrics import GRAPHQL_OPERATIONS, GRAPHQL_SECONDS, SUBSCRIPTIONS
 
 log = structlog.get_logger(__name__)
@@ -46,8 +47,17 @@ class OperationContext(ExecutionContext):
         first = None if operation is None else operation.selection_set.selections[0]
         return first.name.value if isinstance(first, FieldNode) else ""
 
+    def describe_span(self) -> None:
+        """Name the span of the operation, and note whether it has failed."""
+        if (span := tracing.current_span()) is not None and self.graphql_document is not None:
+            kind, name = self.operation_type.value, self.operation_name
+            span.update_name(f"{kind} {self.field_name}")
+            span.set_attributes({"graphql.operation.type": kind, **({"graphql.operation.name": name} if name else {})})
+            tracing.end_with(span, "GRAPHQL" if self.is_failed else None)
+
     def report(self) -> None:
         """Log and count the operation."""
+        self.describe_span()
         seconds = time.perf_counter() - self.began
         kind = None if self.graphql_document is None else self.operation_type.value
         GRAPHQL_OPERATIONS.labels(kind or "", self.field_name, "error" if self.is_failed else "ok").inc()

@@ -1,7 +1,7 @@
 """A runner in the process of the test, on real stores."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,7 +19,12 @@ from worker.runner import Runner
 
 @asynccontextmanager
 async def running(
-    database: Database, redis: Redis, types: NodeTypes | None = None, *, capacity: int = 10
+    database: Database,
+    redis: Redis,
+    types: NodeTypes | None = None,
+    *,
+    capacity: int = 10,
+    resources: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Runner]:
     journal = PostgresJournal(database.pool, redis, database.deadlines)
     journal.open()
@@ -28,7 +33,7 @@ async def running(
         redis,
         journal,
         types or node_types(),
-        {},
+        resources or {},
         worker_id="worker",
         capacity=capacity,
         lease_ttl_s=60,

@@ -1,7 +1,8 @@
 """ASGI middleware that gives each request an id: `X-Request-Id` of the client, or a new one.
 
 The id is in the header of the response, in the `extensions` of errors, and in every log line of the
-request. All operations of a WebSocket have the id of its handshake.
+request. All operations of a WebSocket have the id of its handshake. With tracing, the trace of the
+client goes on (W3C Trace Context).
 """
 
 import re
@@ -10,6 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
+from engine import tracing
 from persistence.db.ids import new_id
 from schema.errors import REQUEST_ID
 
@@ -30,7 +32,8 @@ class RequestIds:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        request_id = accepted_id(Headers(scope=scope).get(HEADER)) or new_request_id()
+        headers = Headers(scope=scope)
+        request_id = accepted_id(headers.get(HEADER)) or new_request_id()
         header = HEADER.encode(), request_id.encode()
 
         async def send_with_id(message: Message) -> None:
@@ -38,7 +41,7 @@ class RequestIds:
                 message = {**message, "headers": [*message.get("headers", ()), header]}
             await send(message)
 
-        with bound_contextvars(**{REQUEST_ID: request_id}):
+        with bound_contextvars(**{REQUEST_ID: request_id}), tracing.remote_parent(headers):
             await self._app(scope, receive, send_with_id)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import httpx2
 
+from engine import tracing
 from engine.connection_faults import connection_fault
 from engine.errors import NodeFailure
 from engine.nodes.http.client import Blocked
@@ -98,7 +99,7 @@ async def _follow(
     visible: VisibleAddress,
 ) -> HttpResponse:
     for _ in range(limits.max_redirects + 1):
-        response = await client.send(request, stream=True, follow_redirects=False)
+        response = await _send(client, request)
         try:
             if limits.max_redirects == 0 or not response.has_redirect_location:
                 return await _read(response, limits.max_bytes, visible)
@@ -107,6 +108,17 @@ async def _follow(
             await response.aclose()
     message = f"{_label(request, visible)} was redirected more than {limits.max_redirects} times"
     raise NodeFailure("HTTP_RESPONSE", message)
+
+
+async def _send(client: httpx2.AsyncClient, request: httpx2.Request) -> httpx2.Response:
+    """Send one request, with the context of the trace unless the author has set one."""
+    with tracing.span(request.method, "client", {"http.request.method": request.method}) as span:
+        if (carrier := tracing.current_carrier()) is not None and "traceparent" not in request.headers:
+            request.headers.update(carrier)
+        response = await client.send(request, stream=True, follow_redirects=False)
+        if span is not None:
+            span.set_attribute("http.response.status_code", response.status_code)
+        return response
 
 
 def _redirected(response: httpx2.Response, resend_body: bool, visible: VisibleAddress) -> httpx2.Request:
