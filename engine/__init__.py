@@ -30,6 +30,7 @@ Modules:
     metrics: Every metric, in the text format of Prometheus.
     release: The version of this release.
     problems: The value type for one problem of an input or a spec.
+    response_headers: The limits of the headers of a response.
     states: The enums of the domain, and the state machine of a run.
     time_zones: Takes time zones from the package `tzdata`, for the whole process.
     tracing: Spans of OpenTelemetry, if tracing is on.

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import orjson
 
+from engine.response_headers import headers_problem
 from engine.types import JSON
 
 MAX_ANSWER = 64 * 1024 * 1024
@@ -186,10 +187,12 @@ def _too_large() -> httpx2.RemoteProtocolError:
 
 
 async def _limit_size(response: httpx2.Response) -> None:
-    """Limit the body before it is read.
+    """Limit the headers, and the body before it is read.
 
     A compressed body is refused: it could expand to any size.
     """
+    if (problem := headers_problem(response.headers.raw)) is not None:
+        raise RefusedResponse(problem)
     if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise RefusedResponse("the response is compressed, although the request did not accept that")
     if isinstance(response.stream, httpx2.AsyncByteStream):

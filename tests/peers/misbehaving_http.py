@@ -49,6 +49,19 @@ async def drip_headers(peer: Peer, request: Request, writer: Writer) -> None:
         await asyncio.sleep(0.02)
 
 
+@at("/headers")
+async def headers(peer: Peer, request: Request, writer: Writer) -> None:
+    """Send headers that take long to parse: `many`, `large`, or parameters of a media type."""
+    lines = {
+        "many": [f"x-{number}: a" for number in range(6_000)],
+        "large": [f"x: {'a' * 90_000}"],
+        "media": [f"content-type: text/plain{';' * 90_000}"],
+        "links": [f"link: {', <' * 30_000}"],
+    }[request.one("kind")]
+    head(writer, "content-length: 2", *lines)
+    writer.write(b"{}")
+
+
 @at("/endless-headers")
 async def endless_headers(peer: Peer, request: Request, writer: Writer) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\n")

@@ -16,6 +16,7 @@ from engine.errors import NodeFailure
 from engine.nodes.http.client import Blocked
 from engine.nodes.http.decompression import CodingError, Decompressor
 from engine.nodes.http.visible_address import VisibleAddress
+from engine.response_headers import headers_problem
 
 _CROSS_ORIGIN_HEADERS = frozenset(
     ["accept", "accept-encoding", "accept-language", "content-length", "content-type", "user-agent"]
@@ -101,6 +102,8 @@ async def _follow(
     for _ in range(limits.max_redirects + 1):
         response = await _send(client, request)
         try:
+            if (problem := headers_problem(response.headers.raw)) is not None:
+                raise NodeFailure("HTTP_RESPONSE", f"{_label(request, visible)}: {problem}")
             if limits.max_redirects == 0 or not response.has_redirect_location:
                 return await _read(response, limits.max_bytes, visible)
             request = _redirected(response, resend_body, visible)

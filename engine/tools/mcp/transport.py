@@ -14,6 +14,7 @@ import mcp.client.stdio
 from langchain_mcp_adapters.sessions import Connection, McpHttpClientFactory
 
 from engine.catalog_file import McpServer, expand_variables
+from engine.response_headers import headers_problem
 from engine.tools.mcp.errors import ExplainedFault
 
 MAX_MESSAGE = 16 * 1024 * 1024
@@ -159,12 +160,14 @@ def connection(
 
 
 def _http_clients(timeout_s: float, on_broken: Callable[[Exception], None]) -> McpHttpClientFactory:
-    """Return a factory of HTTP clients that limit each response in size and time.
+    """Return a factory of HTTP clients that limit each response in size, headers and time.
 
     A response may take LATE_S seconds longer than a call.
     """
 
     async def limit(response: httpx.Response) -> None:
+        if (problem := headers_problem(response.headers.raw)) is not None:
+            raise UnusableResponse(problem)
         if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
             raise UnusableResponse("the response is compressed, although the request did not accept that")
         is_result = response.request.method == "POST"

@@ -18,6 +18,10 @@ BAD_PEERS: list[tuple[str, str, str]] = [
     ("/drip", "HTTP_TIMEOUT", "did not finish within 0.3 s"),
     ("/drip-headers", "HTTP_TIMEOUT", "did not finish within 0.3 s"),
     ("/endless-headers", "HTTP_RESPONSE", "the connection was lost"),
+    ("/headers?kind=many", "HTTP_RESPONSE", "the response has more than 200 headers"),
+    ("/headers?kind=large", "HTTP_RESPONSE", "the headers of the response are larger than 32 KiB"),
+    ("/headers?kind=links", "HTTP_RESPONSE", "the headers of the response are larger than 32 KiB"),
+    ("/headers?kind=media", "HTTP_RESPONSE", "the headers of the response are larger than 32 KiB"),
     ("/short", "HTTP_RESPONSE", "the connection was lost before the response was complete"),
     ("/closed", "HTTP_RESPONSE", "the connection was lost"),
     ("/garbage", "HTTP_RESPONSE", "the connection was lost"),
@@ -68,7 +72,9 @@ async def test_a_compression_bomb_is_not_expanded_in_memory(peer: Peer) -> None:
     assert peak < 8 * MIB
 
 
-@pytest.mark.parametrize("path", ["/bomb?layers=1", "/bomb?layers=3", "/members?count=600000"])
+@pytest.mark.parametrize(
+    "path", ["/bomb?layers=1", "/bomb?layers=3", "/members?count=600000", "/headers?kind=many", "/headers?kind=media"]
+)
 async def test_a_compressed_response_never_holds_the_event_loop(peer: Peer, path: str) -> None:
     # The peer lives in this process, so its bodies are made before.
     bodies = [bomb(1), bomb(3), members(600_000)]
