@@ -193,6 +193,12 @@ def expand_variables(text: str) -> str:
     return _VARIABLE.sub(value_of, text)
 
 
+def variable_values(*sources: str) -> list[str]:
+    """Return the values of all variables that `sources` name. A variable that is not set has none."""
+    names = dict.fromkeys(name for source in sources for name in _VARIABLE.findall(source))
+    return [value for name in names if (value := os.environ.get(name))]
+
+
 def hide_variables(text: str, *sources: str) -> str:
     """Replace the values of all variables that `sources` name by `${NAME}` in a text.
 

@@ -8,7 +8,8 @@ from tests.peers.http_protocol import BEHAVIOURS, MIB, Peer, Request, Writer, an
 
 NAMES = (
     "hang", "drip", "short", "gib", "gib-announced", "broken-utf8", "not-json", "closed", "garbage", "refuse", "unheard-of",
-    "bomb", "gib-event", "short-event", "broken-event", "other-json", "add",
+    "bomb", "gib-event", "short-event", "broken-event", "other-json", "add", "echo", "echo-structured", "echo-error",
+    "echo-refusal", "headers",
 )  # fmt: skip
 SSE = "content-type: text/event-stream"
 
@@ -28,7 +29,10 @@ async def mcp(peer: Peer, request: Request, writer: Writer) -> None:
             }
             reply(writer, message, info)
         case "tools/list":
-            reply(writer, message, {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in NAMES]})
+            key = request.headers.get("authorization", "")
+            schema = {"type": "object", "description": f"needs {key}"}
+            tools = [{"name": name, "description": f"with {key}", "inputSchema": schema} for name in NAMES]
+            reply(writer, message, {"tools": tools})
         case "tools/call":
             await _call(message["params"]["name"], message, peer, request, writer)
         case "ping":
@@ -43,7 +47,15 @@ def reply(writer: Writer, message: Any, result: Any) -> None:
 
 async def _call(name: str, message: Any, peer: Peer, request: Request, writer: Writer) -> None:
     json_of = "content-type: application/json"
+    key = request.headers.get("authorization", "")
     match name:
+        case "echo" | "echo-error":
+            reply(writer, message, {"content": [{"type": "text", "text": f"got {key}"}], "isError": name != "echo"})
+        case "echo-structured":
+            reply(writer, message, {"content": [], "structuredContent": {"headers": [key], key: 1}})
+        case "echo-refusal":
+            refusal = {"code": -32050, "message": f"refused {key}"}
+            answer(writer, json.dumps({"jsonrpc": "2.0", "id": message["id"], "error": refusal}).encode())
         case "add":
             reply(writer, message, {"content": [{"type": "text", "text": "3"}]})
         case "refuse":
@@ -75,6 +87,9 @@ async def _call(name: str, message: Any, peer: Peer, request: Request, writer: W
                 await writer.drain()
                 peer.written += MIB
             writer.close()
+        case "headers":
+            request.query["kind"] = ["many"]
+            await BEHAVIOURS["/headers"](peer, request, writer)
         case "bomb":
             request.query["layers"] = ["1"]
             await BEHAVIOURS["/bomb"](peer, request, writer)

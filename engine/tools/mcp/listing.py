@@ -13,6 +13,7 @@ from engine.catalog_file import McpServer
 from engine.isolation import client
 from engine.sdk.tool import Tool, ToolInfo
 from engine.values.json_schema import schema_problems
+from engine.values.redaction import NO_SECRETS, Redactor
 
 if TYPE_CHECKING:
     from mcp.types import Tool as McpToolType
@@ -28,7 +29,8 @@ CLOSING_S = 5.0
 class Listing:
     """One list of a server's tools.
 
-    `make_tool` makes a tool of an entry whose schema can be used.
+    `make_tool` makes a tool of an entry whose schema can be used. `redactor` masks what the server
+    must not show.
     """
 
     def __init__(
@@ -37,8 +39,9 @@ class Listing:
         config: McpServer,
         listed: "list[McpToolType]",
         make_tool: "Callable[[McpToolType, ToolInfo], Tool]",
+        redactor: Redactor = NO_SECRETS,
     ) -> None:
-        self.listed = listed
+        self.listed, self._redactor = listed, redactor
         self._origin, self._scopes, self._make_tool = origin, frozenset(config.required_scopes), make_tool
         self._by_name = {tool.name: tool for tool in listed}
         self._unchecked = list(self._by_name if config.tools is None else config.tools)
@@ -92,12 +95,17 @@ class Listing:
         tool = self._by_name.get(name)
         if tool is None:
             return self._info(name, "the server has no such tool")
-        if problems := schema_problems(tool.inputSchema, "parameters"):
+        if self._redactor.redact_text(name) != name:
+            return self._info(name, "its name contains a value of an environment variable")
+        schema = self._redactor.redact_value(tool.inputSchema)
+        if problems := schema_problems(schema, "parameters"):
             return self._info(name, f"{problems[0].field}: {problems[0].message}")
-        info = ToolInfo(f"{self._origin}/{name}", tool.description or "", tool.inputSchema, self._origin, self._scopes)
+        info = ToolInfo(f"{self._origin}/{name}", self._description(tool), schema, self._origin, self._scopes)
         return self._make_tool(tool, info)
 
+    def _description(self, tool: "McpToolType | None") -> str:
+        return "" if tool is None else self._redactor.redact_text(tool.description or "")
+
     def _info(self, name: str, problem: str, *, is_transient: bool = False) -> ToolInfo:
-        tool = self._by_name.get(name)
-        description = "" if tool is None else tool.description or ""
-        return ToolInfo(f"{self._origin}/{name}", description, {}, self._origin, self._scopes, problem, is_transient)
+        shown, description = self._redactor.redact_text(name), self._description(self._by_name.get(name))
+        return ToolInfo(f"{self._origin}/{shown}", description, {}, self._origin, self._scopes, problem, is_transient)

@@ -9,7 +9,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from engine.catalog_file import McpServer
+from engine.catalog_file import McpServer, variable_values
 from engine.errors import NodeFailure
 from engine.sdk.node import NodeContext
 from engine.sdk.tool import Tool, ToolFailed, ToolInfo
@@ -17,6 +17,8 @@ from engine.tools.mcp.errors import PERMANENT_CODES, NotListed, SessionLost, res
 from engine.tools.mcp.listing import Listing
 from engine.tools.mcp.session import McpRequest, Session
 from engine.types import JSON
+from engine.values.large_values import off_loop
+from engine.values.redaction import Redactor
 
 if TYPE_CHECKING:
     from mcp.types import CallToolResult
@@ -53,6 +55,12 @@ class McpConnection:
             names = [tool.name for tool in session.tools]
         return [f"{self.origin}/{name}" for name in names]
 
+    @property
+    def hidden_values(self) -> list[str]:
+        """The values of environment variables that the server has received. It may repeat them."""
+        config = self.config
+        return variable_values(config.url or "", *config.headers.values(), *config.env.values())
+
     async def tools(self) -> dict[str, Tool | ToolInfo]:
         """Return the tools by name; a tool that cannot be used is a ToolInfo.
 
@@ -60,7 +68,8 @@ class McpConnection:
         """
         listed = (await self._refreshed_session()).tools
         if self._listing is None or self._listing.listed is not listed:
-            self._listing = Listing(self.origin, self.config, listed, partial(McpTool, self))
+            redactor = Redactor(self.hidden_values)
+            self._listing = Listing(self.origin, self.config, listed, partial(McpTool, self), redactor)
         return await self._listing.tools()
 
     async def _refreshed_session(self) -> Session:
@@ -149,7 +158,21 @@ class McpTool:
         self._server, self._name = server, tool.name
 
     async def call(self, arguments: dict[str, JSON], ctx: NodeContext) -> JSON:
-        """Call the tool; a cancel is sent to the server. Raises ToolFailed or NodeFailure."""
+        """Call the tool; a cancel is sent to the server.
+
+        What the server repeats of the variables of its entry is masked, also for the model of an agent.
+
+        Raises ToolFailed or NodeFailure.
+        """
+        hidden = self._server.hidden_values
+        ctx.hide(hidden)
+        redactor = Redactor(hidden)
+        try:
+            return off_loop(redactor.redact_value, await self._call(arguments, ctx))
+        except ToolFailed as failed:
+            raise ToolFailed(redactor.redact_text(str(failed)), retryable=failed.retryable) from failed
+
+    async def _call(self, arguments: dict[str, JSON], ctx: NodeContext) -> JSON:
         from mcp import McpError
 
         async def report(progress: float, total: float | None, message: str | None) -> None:

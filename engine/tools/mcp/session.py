@@ -221,6 +221,7 @@ class Session:
 
     def _lost(self, reason: str, *, was_sent: bool) -> SessionLost:
         """Mark the session as ended and return the exception for the caller."""
+        reason = self._redact(reason)
         self.reason = self.reason or reason
         self._stop.set()
         if not self._lost_signal.done():
@@ -233,7 +234,7 @@ class Session:
         It is unknown which call it belongs to, and that call would wait forever.
         """
         log.info("mcp.broken_answer", server=self._name, fault=type(fault).__name__)
-        self._lost(self._redact(f"its response cannot be parsed: {message_of(fault)}"), was_sent=True)
+        self._lost(f"its response cannot be parsed: {message_of(fault)}", was_sent=True)
 
     def _redact(self, text: str) -> str:
         """Replace the values of environment variables, which may be keys, by their names."""

@@ -42,6 +42,7 @@ async def failed(tools: Tools, tool: str) -> NodeFailure:
         ("gib-announced", "TOOL_FAILED", UNPARSED + "a message is longer than 16 MiB"),
         ("gib-event", "TOOL_FAILED", UNPARSED + "a message is longer than 16 MiB"),
         ("bomb", "TOOL_FAILED", "the response is compressed, although the request did not accept that"),
+        ("headers", "TOOL_FAILED", "the response has more than 200 headers"),
         ("broken-utf8", "TOOL_FAILED", UNPARSED + "it is not a message of the protocol (is no JSON"),
         ("not-json", "TOOL_FAILED", UNPARSED + "it is not a message of the protocol (is no JSON"),
         ("other-json", "TOOL_FAILED", UNPARSED + "it is not a message of the protocol (`"),
@@ -108,3 +109,24 @@ async def called(peer: Peer, calls: int) -> None:
         while sum(b"tools/call" in request.body for request in peer.seen) < calls:
             peer.arrived.clear()
             await peer.arrived.wait()
+
+
+KEY = "mcp-key-0123456789abcdef"
+
+
+@pytest.mark.parametrize("tool", ["echo", "echo-structured", "echo-error", "echo-refusal"])
+async def test_a_server_that_repeats_its_key_does_not_show_it(monkeypatch: pytest.MonkeyPatch, tool: str) -> None:
+    monkeypatch.setenv("PEER_KEY", KEY)
+    harness = NodeHarness()
+    async with http_peer() as peer:
+        config = McpServer(url=f"{peer.url}/mcp", headers={"Authorization": "Bearer ${PEER_KEY}"})
+        async with open_tools({"peer": config}) as tools:
+            listed = await tools.listed()
+            try:
+                result = str(await tools.call(f"mcp:peer/{tool}", {}, harness.context))
+            except NodeFailure as failure:
+                result = f"{failure.message} {failure.details}"
+    assert "Bearer •••" in result
+    assert KEY not in f"{result} {listed}"
+    # A package with node types may keep the text and write it later.
+    assert harness.context.redact(f"it was {KEY}") == "it was •••"
