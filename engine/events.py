@@ -23,6 +23,10 @@ class RunError:
     details: JSON = None
 
 
+MAX_INT = 2**31 - 1
+"""The largest Int of GraphQL."""
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """The sum of all model calls of one visit of a node.
@@ -42,7 +46,7 @@ class Usage:
         """
         cost = None if self.cost_usd is None or later.cost_usd is None else self.cost_usd + later.cost_usd
         tokens = self.input_tokens + later.input_tokens, self.output_tokens + later.output_tokens
-        return Usage(later.model, *tokens, cost)
+        return Usage(later.model, min(tokens[0], MAX_INT), min(tokens[1], MAX_INT), cost)
 
 
 class EdgeVisits(NamedTuple):

@@ -15,11 +15,12 @@ from engine.chat_models.thinking import ThinkingSplitter
 from engine.chat_models.tool_call_parts import MAX_ARGUMENTS
 from engine.chat_models.tool_calling import MAX_CALLS
 from engine.errors import NodeFailure
+from engine.events import Usage
 from engine.sdk.node import Output
 from engine.values.json_text import NotJson
 from tests.engine.nodes.ai.llm_nodes import LlmHarness
 from tests.peers.chat_protocol import delta, event, model, stream, usage
-from tests.peers.http_protocol import Peer, Request, Writer, answer
+from tests.peers.http_protocol import Peer, Request, Writer, answer, head
 
 MAX_BLOCK_S = 0.5
 """CPU time that one step of the event loop may take, on a slow and busy machine."""
@@ -51,6 +52,22 @@ ANSWERS: dict[str, tuple[list[bytes], str | None]] = {
 async def hostile(_: Peer, request: Request, writer: Writer) -> None:
     events = ANSWERS[json.loads(request.body)["messages"][0]["content"]][0]
     stream(writer, [b"".join([*events, event("[DONE]")])])
+
+
+COUNTS = (-5, 3_000_000_000, 10**60, 2**63)
+
+
+@model("miscounts")
+async def miscounts(_: Peer, request: Request, writer: Writer) -> None:
+    count = int(json.loads(request.body)["messages"][0]["content"])
+    counts = {"prompt_tokens": count, "completion_tokens": count, "total_tokens": 2 * count}
+    report = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [], "usage": counts}
+    stream(writer, [delta({"content": "hi"}), delta({}, "stop"), event(report), event("[DONE]")])
+
+
+@model("many-headers")
+async def many_headers(peer: Peer, request: Request, writer: Writer) -> None:
+    head(writer, *(f"x-{number}: a" for number in range(6_000)))
 
 
 @model("refuses-at-length")
@@ -108,6 +125,27 @@ async def test_the_rest_of_a_long_error_is_not_read(llm: LlmHarness) -> None:
     assert (failed.code, failed.details) == ("MODEL_REQUEST", {"status": 400})
     assert "no such thing" in failed.message
     assert len(failed.message) < 1000 < MAX_ERROR < MAX_ARGUMENTS
+
+
+async def test_many_headers_are_refused_at_once(llm: LlmHarness) -> None:
+    await llm.output()  # the first call imports the client library
+    async with watched():
+        failed = await llm.failure("many-headers")
+    assert (failed.code, "more than 200 headers" in failed.message) == ("MODEL_STREAM", True)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+async def test_an_impossible_number_of_tokens_is_no_report(llm: LlmHarness, count: int) -> None:
+    harness = llm.harness()
+    await harness.run("llm", {"model": "miscounts", "prompt": str(count)})
+    assert harness.state.usage == Usage("miscounts", 0, 0, None)
+
+
+def test_a_sum_of_tokens_fits_into_an_int_of_graphql() -> None:
+    total = Usage("m", 100_000_000, 1)
+    for _ in range(6):
+        total += total
+    assert (total.input_tokens, total.output_tokens) == (2**31 - 1, 64)
 
 
 HOSTILE_TEXTS = {
