@@ -120,6 +120,24 @@ def clean_text(text: str) -> str:
     return text
 
 
+def clean_json(value: JSON) -> JSON:
+    """Replace the characters that Postgres cannot store in all texts and keys of a value.
+
+    Returns:
+        The same object if it has none.
+    """
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, list):
+        items = [clean_json(item) for item in value]
+        return value if all(new is old for new, old in zip(items, value, strict=True)) else items
+    if isinstance(value, dict):
+        changed = {clean_text(key): clean_json(item) for key, item in value.items()}
+        is_same = all(changed.get(key) is item for key, item in value.items())
+        return value if is_same else changed
+    return value
+
+
 def is_storable(value: JSON) -> bool:
     """Tell whether `check_storable` accepts a value."""
     try:

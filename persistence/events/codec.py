@@ -3,7 +3,8 @@
 A node's input and output are stored once, in `node_outputs`, under the number of the event that
 settled the node. An event's body only says that they exist; a stream payload carries them while
 they are small, so that live readers need no query. Plain fields of `NodeState` follow from the
-columns of `node_states`; only a JSON column needs code here. The module is pure: it stores nothing.
+columns of `node_states`; only a JSON column needs code here. Texts lose the characters that Postgres
+cannot store, since every store is behind this module. It is pure: it stores nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ from engine.events import (
 )
 from engine.states import FINISHED, EventType, LogLevel, NodeStatus, RunStatus
 from engine.types import JSON
+from engine.values.storable import clean_json, clean_text
 from persistence.db.tables import node_states
 
 INLINE_LIMIT = 16 * 1024
@@ -51,7 +53,12 @@ Its order is the order of `node_state_values`.
 NODE_STATE_ROW = (*_KEYS, *NODE_STATE_COLUMNS)
 """All columns of `node_states`, in the order that `node_state_of` reads."""
 _TIMESTAMPS = tuple(name for name, type in NODE_STATE_COLUMNS.items() if type.startswith("timestamp"))
-_plain_values: Callable[[NodeState], tuple[Any, ...]] = attrgetter(*_PLAIN_COLUMNS)
+_raw_values: Callable[[NodeState], tuple[Any, ...]] = attrgetter(*_PLAIN_COLUMNS)
+
+
+def _plain_values(state: NodeState) -> list[Any]:
+    """Return one value for each of _PLAIN_COLUMNS."""
+    return [clean_text(value) if type(value) is str else value for value in _raw_values(state)]
 
 
 def is_stored(state: NodeState) -> bool:
@@ -67,11 +74,11 @@ def error_body(error: RunError | None) -> dict[str, JSON] | None:
     if error is None:
         return None
     return {
-        "code": error.code,
-        "message": error.message,
+        "code": clean_text(error.code),
+        "message": clean_text(error.message),
         "node_id": error.node_id,
         "retryable": error.retryable,
-        "details": error.details,
+        "details": clean_json(error.details),
     }
 
 
@@ -82,7 +89,7 @@ def error_of(body: dict[str, Any] | None) -> RunError | None:
 
 def usage_body(usage: Usage | None) -> dict[str, JSON] | None:
     """Encode the usage of a node for `node_states.usage` and event bodies."""
-    return None if usage is None else asdict(usage)
+    return None if usage is None else {**asdict(usage), "model": clean_text(usage.model)}
 
 
 def usage_of(body: dict[str, Any] | None) -> Usage | None:
@@ -147,11 +154,11 @@ def body_of(data: EventData) -> dict[str, JSON]:
         case NodeChange():
             return _state_body(data.state)
         case StatusChange():
-            return {"status": data.status, "previous": data.previous, "message": data.message}
+            return {"status": data.status, "previous": data.previous, "message": clean_text(data.message)}
         case CheckpointSaved():
             return {"checkpoint_id": data.checkpoint_id, "step": data.step}
         case LogRecorded():
-            return {"level": data.level, "message": data.message, "fields": data.fields}
+            return {"level": data.level, "message": clean_text(data.message), "fields": clean_json(data.fields)}
         case _:
             assert_never(data)
 

@@ -19,6 +19,7 @@ from engine.events import EventData, NodeChange, NodeState
 from engine.runtime.ports import Entry, OpenWait
 from engine.states import LEASED, TERMINAL, RunStatus, sql_list
 from engine.types import JSON
+from engine.values.storable import clean_text
 from persistence.events.codec import NODE_STATE_COLUMNS, body_of, error_body, is_stored, node_state_values
 from persistence.events.run_transition import RunEnd
 
@@ -324,7 +325,7 @@ def _add_run(runs: _Arrays, batch: Batch, count: int) -> None:
         progress,
         change.expected.value,
         change.status.value,
-        change.message,
+        None if change.message is None else clean_text(change.message),
         output,
         error,
         change.wake_at,

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from engine.events import LogRecorded
+from engine.events import LogRecorded, RunError, StatusChange, Usage
 from engine.runtime.ports import Entry, EntryRefused, Fenced, RunChange, StatusMoved
 from engine.states import LogLevel, NodeStatus, RunStatus
 from persistence.caller import Caller
@@ -125,8 +125,8 @@ async def test_after_a_refused_entry_nothing_of_the_run_is_written_until_it_is_f
     database: Database, worker: JournalWorker, caller: Caller, project: str
 ) -> None:
     held, journal = await held_run(database, caller, project, worker), worker._journal
-    with pytest.raises(EntryRefused, match="CharacterNotInRepertoireError"):
-        await held.node("a", NodeStatus.COMPLETED, message="NUL \0")
+    with pytest.raises(EntryRefused, match="DataError"):
+        await held.node("a", NodeStatus.COMPLETED, visits=2**40)
     with pytest.raises(EntryRefused):
         await held.record(note())
     journal.post(Entry(held.run_id, held.epoch, events_to_write=[(NOW, note())]))
@@ -214,3 +214,23 @@ async def test_the_entries_of_a_refused_epoch_are_answered_with_its_error() -> N
     assert isinstance(futures[0].exception(), EntryRefused)
     assert not futures[1].done()
     assert not futures[2].done()
+
+
+async def test_no_text_has_characters_that_sql_cannot_read(
+    database: Database, worker: JournalWorker, caller: Caller, project: str
+) -> None:
+    bad = "a\0b\ud800c"
+    held = await held_run(database, caller, project, worker)
+    await held.record(LogRecorded(LogLevel.INFO, bad, None, {"x": [bad, {bad: 1}]}))
+    error = RunError(bad, bad, "a", details={bad: [bad]})
+    texts = {"message": bad, "partial_output": bad, "thinking": bad, "finish_reason": bad, "port": bad}
+    await held.node("a", NodeStatus.FAILED, error=error, usage=Usage(bad), **texts)
+    change = RunChange(RunStatus.FAILED, RunStatus.RUNNING, bad, error=error)
+    ended = StatusChange(RunStatus.FAILED, RunStatus.RUNNING, bad)
+    await worker._journal.commit(Entry(held.run_id, held.epoch, events_to_write=[(NOW, ended)], change=change))
+    selected = """
+    SELECT body::jsonb::text FROM events WHERE run_id = $1 UNION ALL
+    SELECT concat(message, partial_output, thinking, finish_reason, port, error::jsonb, usage::jsonb) FROM node_states
+    WHERE run_id = $1 UNION ALL SELECT concat(status_message, error::jsonb) FROM runs WHERE id = $1"""
+    found = [row[0] for row in await database.pool.fetch(selected, held.run_id)]
+    assert sum(text.count("a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c") for text in found) > 15
