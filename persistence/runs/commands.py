@@ -37,11 +37,18 @@ BATCH = 500
 async def execute(
     connection: AsyncConnection, caller: Caller, run_id: str, inputs: JSON, *, replace: bool
 ) -> CommandResult:
-    """Start a PENDING run. `inputs` replace the inputs of its creation if `replace`."""
+    """Start a PENDING run. `inputs` replace the inputs of its creation if `replace`.
+
+    Its tools get the scopes that both its creator and this caller have, so that neither uses a tool
+    with the rights of the other.
+    """
     run = await lock_run(connection, caller, run_id)
     if run.status is not RunStatus.PENDING:
         raise InvalidState(f"Only a PENDING run can be started; this one is {run.status}.", run_status=run.status)
-    values: dict[str, Any] = {"inputs": inputs} if replace else {}
+    created_with = await connection.scalar(select(runs.c.scopes).where(runs.c.id == run_id))
+    values: dict[str, Any] = {"scopes": sorted(caller.scopes_in(run.project_id).intersection(created_with or ()))}
+    if replace:
+        values["inputs"] = inputs
     return await change_status(
         connection, run, StatusChange(RunStatus.QUEUED, run.status, "Accepted"), **queue_columns(), **values
     )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine.states import NodeStatus, RunStatus
-from persistence.caller import Caller
+from persistence.caller import Caller, Role
 from persistence.db.database import Database
 from persistence.db.ids import new_id
 from persistence.events.run_transition import RunTransition
@@ -284,3 +284,21 @@ async def test_more_runs_than_fit_in_one_batch_are_all_cancelled(
     async with database.begin() as connection:
         done = await commands.cancel_these(connection, run_ids, "no parent", database.deadlines)
     assert [changed.status for changed in done] == [S.CANCELLED] * 5
+
+
+@pytest.mark.parametrize(
+    ("creator", "starter", "left"),
+    [
+        (Role.ADMIN, Role.RUNNER, ["read", "run"]),
+        (Role.RUNNER, Role.ADMIN, ["read", "run"]),
+        (Role.EDITOR, Role.EDITOR, ["read", "run", "write"]),
+    ],
+)
+async def test_a_run_that_another_caller_starts_has_the_scopes_of_both(
+    database: Database, project: str, creator: Role, starter: Role, left: list[str]
+) -> None:
+    callers = [Caller(role.value, {project: role}) for role in (creator, starter)]
+    run = (await accept_run(database, callers[0], project, start=False)).run
+    async with database.begin() as connection:
+        await commands.execute(connection, callers[1], run.id, {"n": 2}, replace=True)
+    assert (await row_of(database, run.id))["scopes"] == left
