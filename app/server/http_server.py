@@ -13,6 +13,8 @@ import uvicorn
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import HeaderLineTooLong, RequestLineTooLong, TooManyHeaders
+from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS
 
 from app.server.asgi import create_app
 from app.server.telemetry.request_ids import new_request_id
@@ -24,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 MAX_HEADERS = 64 * 1024
 """Bytes of the headers of a request."""
+MAX_EMPTY = 1024
+"""Bytes of empty lines before a request, which RFC 9112 (section 2.2) lets a server skip."""
 REFUSAL_S = 1.0
 """Seconds that a connection above the limit may stay open without sending anything."""
 MAX_MESSAGE = 4 * 1024 * 1024
@@ -39,7 +43,7 @@ class TimedHttpProtocol(BoundedWrites, HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.buffers = buffers
         self._headers_s, self._max_connections = headers_s, max_connections
-        self._header_bytes, self._is_above_limit = 0, False
+        self._header_bytes, self._is_above_limit, self._is_before_request = 0, False, True
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -53,10 +57,23 @@ class TimedHttpProtocol(BoundedWrites, HttpToolsProtocol):
             self._refuse(503, "The server has too many connections.")
             return
         super().data_received(data)
+        self._time_empty_lines()
         if self._timer is not None:
             self._header_bytes += len(data)
-            if self._header_bytes > MAX_HEADERS:
+            if self._is_before_request and self._header_bytes > MAX_EMPTY:
+                self._refuse(400, f"More than {MAX_EMPTY:,} bytes of empty lines came before the request.")
+            elif self._header_bytes > MAX_HEADERS:
                 self._refuse(431, f"The headers of the request are larger than {MAX_HEADERS:,} bytes.")
+
+    def _time_empty_lines(self) -> None:
+        """Start the time limit for a client that sends empty lines after a response.
+
+        uvicorn ends its own limit for idle connections at each byte, and no request begins.
+        """
+        is_idle = self.cycle is not None and self.cycle.response_complete and self._is_before_request
+        if is_idle and self._timer is None and self in self.connections and not self.transport.is_closing():
+            self._header_bytes = 0
+            self._start_timer(self._headers_s)
 
     def _refuse(self, status: int, message: str) -> None:
         self._stop_timer()
@@ -69,12 +86,16 @@ class TimedHttpProtocol(BoundedWrites, HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._header_bytes = 0
+        self._header_bytes, self._is_before_request = 0, False
         self._start_timer(self._headers_s)
 
     def on_headers_complete(self) -> None:
         self._stop_timer()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._is_before_request = True
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         self._stop_timer()
@@ -95,29 +116,57 @@ class TimedHttpProtocol(BoundedWrites, HttpToolsProtocol):
             self._send_error(408, f"The headers of the request have not arrived within {self._headers_s:g} s.")
 
     def _send_error(self, status: int, message: str, code: ProblemCode = ProblemCode.VALIDATION) -> None:
-        request_id = new_request_id()
-        extensions = {"code": code, "requestId": request_id}
-        body = orjson.dumps({"errors": [{"message": message, "extensions": extensions}]})
-        headers = (
-            b"content-type: application/json; charset=utf-8\r\nconnection: close\r\n"
-            b"x-request-id: %s\r\ncontent-length: %d\r\n\r\n"
-        )
-        log.debug("request.refused", request_id=request_id, status=status, reason=message)
-        self.transport.write(STATUS_LINE[status] + headers % (request_id.encode(), len(body)) + body)
+        self.transport.write(_error_response(status, message, code))
         self.transport.close()
 
 
 class WebSocketProtocol(BoundedWrites, WebSocketsSansIOProtocol):
-    """uvicorn's protocol, which does not report a handshake that the app has refused as a fault."""
+    """uvicorn's protocol, which answers a handshake that cannot be read.
+
+    It does not report a handshake that the app has refused as a fault.
+    """
 
     def __init__(self, *args: Any, buffers: WriteBuffers, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.buffers = buffers
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # Without an answer the connection would stay open, and no time limit would end it.
+        if self.conn.handshake_exc is not None and not self.handshake_initiated and not self.close_sent:
+            self.close_sent = True
+            self.transport.write(_error_response(*_handshake_refusal(self.conn.handshake_exc)))
+            self.transport.close()
+
     async def send(self, message: ASGISendEvent) -> None:
         await super().send(message)
         if self.initial_response is not None and self.close_sent:
             self.handshake_complete = True
+
+
+def _handshake_refusal(fault: Exception) -> tuple[int, str, ProblemCode]:
+    """Return status, message and code for a handshake that cannot be read."""
+    if isinstance(fault, RequestLineTooLong):
+        return 414, f"The address of a WebSocket has at most {MAX_LINE_LENGTH:,} bytes.", ProblemCode.LIMIT
+    if isinstance(fault, HeaderLineTooLong):
+        message = f"A header of a WebSocket handshake has at most {MAX_LINE_LENGTH:,} bytes."
+        return 431, message, ProblemCode.LIMIT
+    if isinstance(fault, TooManyHeaders):
+        return 431, f"A WebSocket handshake has at most {MAX_NUM_HEADERS} headers.", ProblemCode.LIMIT
+    return 400, "The WebSocket handshake must be a GET request without a body (RFC 6455).", ProblemCode.VALIDATION
+
+
+def _error_response(status: int, message: str, code: ProblemCode) -> bytes:
+    """Return a whole response of HTTP/1.1 with an error in the shape of GraphQL."""
+    request_id = new_request_id()
+    extensions = {"code": code, "requestId": request_id}
+    body = orjson.dumps({"errors": [{"message": message, "extensions": extensions}]})
+    headers = (
+        b"content-type: application/json; charset=utf-8\r\nconnection: close\r\n"
+        b"x-request-id: %s\r\ncontent-length: %d\r\n\r\n"
+    )
+    log.debug("request.refused", request_id=request_id, status=status, reason=message)
+    return STATUS_LINE[status] + headers % (request_id.encode(), len(body)) + body
 
 
 def server_config(settings: Settings) -> uvicorn.Config:

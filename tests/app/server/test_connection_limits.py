@@ -120,3 +120,54 @@ async def test_numbers_return_to_zero_and_names_are_forgotten() -> None:
             with pytest.raises(TooManyConnections, match="1 connections of this caller"):
                 stack.enter_context(limits.hold("caller", str(number)))
     assert not limits._open
+
+
+HEALTH = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize("pieces", [[b"\r\n" * 600], [HEALTH, b"\r\n" * 600]])
+async def test_many_empty_lines_before_a_request_are_refused_at_once(address: str, pieces: list[bytes]) -> None:
+    connection = await opened(address)
+    for piece in pieces:
+        connection[1].write(piece)
+        if piece == HEALTH:
+            assert await connection[0].readuntil(b"}") != b""
+    assert await answer(connection) == "400"
+
+
+async def test_an_empty_line_after_a_response_does_not_keep_a_connection_open(
+    database_url: str, redis_url: str
+) -> None:
+    async with serving(Settings(database_url=database_url, redis_url=redis_url, request_s=0.2)) as address:
+        connection = await opened(address)
+        connection[1].write(HEALTH)
+        await connection[0].readuntil(b"}")
+        connection[1].write(b"\r\n")
+        assert await answer(connection) == "408"
+        again = await opened(address)
+        again[1].write(b"\r\n\r\n" + HEALTH)
+        await again[0].readuntil(b"}")
+        again[1].write(b"\r\n" + HEALTH)
+        assert await answer(again) == "200"
+
+
+HANDSHAKE = (
+    b"GET /graphql HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("handshake", "status"),
+    [
+        (HANDSHAKE + b"x: " + b"a" * 9_000 + b"\r\n", "431"),
+        (HANDSHAKE + b"".join(b"x-%d: a\r\n" % number for number in range(200)), "431"),
+        (HANDSHAKE.replace(b"/graphql", b"/graphql?" + b"a" * 9_000), "414"),
+        (HANDSHAKE + b"content-length: 1\r\n\r\na", "400"),
+        (HANDSHAKE + b"transfer-encoding: chunked\r\n", "400"),
+    ],
+)
+async def test_a_handshake_that_cannot_be_read_is_answered_at_once(address: str, handshake: bytes, status: str) -> None:
+    connection = await opened(address)
+    connection[1].write(handshake + b"\r\n")
+    assert await answer(connection) == status
