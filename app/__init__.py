@@ -18,4 +18,5 @@ Modules:
 - `errors`: errors that stop a process.
 - `child_process`: child processes that end with their parent.
 - `http_client`: an HTTP client for local addresses.
+- `terminal_text`: escapes control characters in texts of users.
 """

@@ -7,21 +7,14 @@ Every command of `treadle` calls `configure_logging` at its start.
 
 import io
 import logging
-import re
 import sys
 from typing import Any, NoReturn
 
 import structlog
 
 from app.settings import Settings
+from app.terminal_text import escape_controls
 from engine.values.redaction import redact_log
-
-_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
-_CONTROL_BUT_LINES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
-
-
-def _escaped(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode()
 
 
 def _without_control(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
@@ -31,7 +24,7 @@ def _without_control(_: Any, __: str, event: structlog.types.EventDict) -> struc
     """
     for name, value in event.items():
         if isinstance(value, str):
-            event[name] = (_CONTROL_BUT_LINES if name == "exception" else _CONTROL).sub(_escaped, value)
+            event[name] = escape_controls(value, keep_lines=name == "exception")
     return event
 
 
@@ -39,7 +32,7 @@ def _write_traceback(file: Any, exception: Any) -> None:
     """Write a traceback for people. Its lines are indented, so that none looks like an entry."""
     text = io.StringIO()
     structlog.dev.plain_traceback(text, exception)
-    file.write(_CONTROL_BUT_LINES.sub(_escaped, text.getvalue()).replace("\n", "\n    "))
+    file.write(escape_controls(text.getvalue(), keep_lines=True).replace("\n", "\n    "))
 
 
 def _masked(render: structlog.types.Processor) -> structlog.types.Processor:

@@ -19,6 +19,7 @@ from app.errors import StoreError
 from app.http_client import plain_client
 from app.preflight import describe_postgres, describe_redis, postgres_version, redis_version, worker_counts
 from app.settings import Settings, unknown_variables
+from app.terminal_text import escape_controls
 from engine.catalog_file import FILE_NAME, CatalogError, add_models, read_catalog
 from engine.chat_models.catalog import open_models
 from engine.nodes.registry import load_node_types
@@ -72,7 +73,7 @@ async def run_checks(settings: Settings) -> bool:
         is_ok, text = await check(settings)
         has_passed &= is_ok
         console.print(f"{'[green]ok[/green]' if is_ok else '[red]!![/red]'}  {name:<11}", end="")
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(escape_controls(text), markup=False, highlight=False, soft_wrap=True)
     return has_passed
 
 

@@ -16,6 +16,7 @@ from app.embedded.servers import in_use
 from app.errors import StoreError
 from app.preflight import postgres_version
 from app.settings import Settings, load_settings
+from app.terminal_text import escape_controls
 from persistence.caller import Caller, Role
 from persistence.db.database import Database
 from persistence.db.deadlines import Deadlines
@@ -56,7 +57,7 @@ def list_all(data_dir: Path | None) -> str:
         lines = [
             f"{key.id}  {key.prefix}…  {names[key.project_id]}  {key.role}  {_state(key)}  {key.name}" for key in keys
         ]
-        return "\n".join(lines) or "no keys"
+        return "\n".join(map(escape_controls, lines)) or "no keys"
 
     return _run(act, data_dir)
 

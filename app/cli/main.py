@@ -13,6 +13,7 @@ import structlog
 import typer
 
 from app.settings import Settings, load_settings, unknown_variables
+from app.terminal_text import escape_controls
 from engine.release import VERSION
 from persistence.caller import Role
 
@@ -163,9 +164,8 @@ def rotate_key(data_dir: DataDir = None) -> None:
         sys.exit(f"treadle: {error}")
     print(text)
     if counts.undecryptable:
-        sys.exit(
-            "treadle: these secrets cannot be decrypted and are unchanged:\n  " + "\n  ".join(counts.undecryptable)
-        )
+        names = "\n  ".join(map(escape_controls, counts.undecryptable))
+        sys.exit(f"treadle: these secrets cannot be decrypted and are unchanged:\n  {names}")
 
 
 @key_commands.command("create")
@@ -233,7 +233,7 @@ def run(
             print(f"This example needs: {need}")
         status = asyncio.run(watcher.follow(*arguments))
     except (ArgumentError, RunRefused) as error:
-        sys.exit(f"treadle: {error}")
+        sys.exit(escape_controls(f"treadle: {error}", keep_lines=True))
     except KeyboardInterrupt:
         print(watcher.detach_text)
         raise typer.Exit(130) from None

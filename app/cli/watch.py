@@ -11,12 +11,14 @@ from typing import Any
 
 import orjson
 from rich.console import Console
+from rich.highlighter import JSONHighlighter
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from app.cli.client import TRANSIENT_ERRORS, ApiClient, RunRefused, ServerUnavailable
 from app.cli.questions import WAITS, open_questions, question_text
+from app.terminal_text import escape_controls
 from engine.states import TERMINAL
 
 _RUN = """
@@ -171,7 +173,7 @@ class RunWatcher:
                 self._print(question_text(run_id, run, wait, self._client.page))
 
     def _print(self, text: str) -> None:
-        self._console.print(Text(text), soft_wrap=True)
+        self._console.print(Text(escape_controls(text, keep_lines=True)), soft_wrap=True)
 
 
 def _problem_lines(problem: dict[str, Any]) -> list[str]:
@@ -189,9 +191,11 @@ def _print_result(console: Console, run: dict[str, Any]) -> None:
     console.print(f"{run['status']} in {run['durationMs'] or 0:.0f} ms")
     if run["error"]:
         error = run["error"]
-        console.print(f"{error['code']} at {error['nodeId'] or 'the run'}: {error['message']}", markup=False)
+        text = f"{error['code']} at {error['nodeId'] or 'the run'}: {error['message']}"
+        console.print(escape_controls(text, keep_lines=True), markup=False)
     else:
-        console.print_json(orjson.dumps(run["output"]).decode())
+        text = escape_controls(orjson.dumps(run["output"], option=orjson.OPT_INDENT_2).decode(), keep_lines=True)
+        console.print(JSONHighlighter()(text), soft_wrap=True)
 
 
 def _table(states: dict[str, dict[str, Any]], status: str, progress: float) -> Table:
@@ -203,11 +207,11 @@ def _table(states: dict[str, dict[str, Any]], status: str, progress: float) -> T
         duration_ms = state.get("durationMs")
         note = (state.get("error") or {}).get("message") or state.get("message") or ""
         table.add_row(
-            Text(state["label"]),
-            state["type"],
+            Text(escape_controls(state["label"])),
+            Text(escape_controls(state["type"])),
             f"[{colour}]{state['status']}[/{colour}]",
             str(state.get("visits", 0) or ""),
             "" if duration_ms is None else f"{duration_ms:.1f}",
-            Text(note[:60]),
+            Text(escape_controls(note[:60])),
         )
     return table

@@ -13,7 +13,7 @@ from app.logging import configure_logging
 from app.settings import Settings
 
 FORGED = "2026-01-01T00:00:00Z [info     ] admin.signed_in"
-HOSTILE = f"x\n{FORGED}\r{FORGED}\x1b[2J\x1b]0;title\x07\x9b31m\u2028{FORGED}\x85{FORGED}\x00"
+HOSTILE = f"x\n{FORGED}\r{FORGED}\x1b[2J\x1b]0;title\x07\x9b31m\u2028{FORGED}\x85{FORGED}\x00\u202e\u2066"
 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])
@@ -33,7 +33,7 @@ def test_no_text_of_a_user_forges_an_entry(
         lines = capsys.readouterr().err
     finally:
         structlog.reset_defaults()
-    assert not set(lines) & set("\r\x1b\x07\x9b\u2028\x85\x00")
+    assert not set(lines) & set("\r\x1b\x07\x9b\u2028\x85\x00\u202e\u2066")
     entries = [line for line in lines.split("\n") if line and not line.startswith(" ")]
     assert len(entries) == 4, entries
     assert not [line for line in entries if line.startswith(FORGED)]
