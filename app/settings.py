@@ -120,6 +120,50 @@ class Settings(BaseSettings):
         description="Connections that a server holds open in total; more are refused with HTTP 503. Reduce it if a "
         "server runs out of memory: 1,000 subscriptions need about 40 MB.",
     )
+    subscriptions_per_caller: int = Field(
+        1000,
+        ge=1,
+        description="Subscriptions of one caller that a server has active. More are refused with code LIMIT. Increase it "
+        "for a caller with many live views.",
+    )
+    rate_per_caller: int | None = Field(
+        None,
+        ge=60,
+        description="Points that the operations of one caller may cost per minute, on all servers together; see "
+        "docs/api.md. More are refused with HTTP 429 and `Retry-After`. Default: no limit. Set it if callers share an "
+        "installation and one must not slow the others.",
+    )
+    rate_per_address: int | None = Field(
+        None,
+        ge=60,
+        description="The same for one IP address. Default: no limit. Set it if the server can be reached from the "
+        "internet.",
+    )
+    operation_s: float = Field(
+        30,
+        gt=0,
+        description="Time that a query may take. A mutation may take 10 minutes more, as it may wait for a run. "
+        "Increase it for large queries on a slow database.",
+    )
+    introspection: bool = Field(
+        True,
+        description="Whether queries may read the schema. Switch it off if strangers can reach the API; GraphiQL then "
+        "completes nothing.",
+    )
+    graphiql: bool = Field(
+        True, description="Whether a browser that opens the API gets GraphiQL. Switch it off if strangers can reach it."
+    )
+    documents: Literal["off", "permissive", "strict"] = Field(
+        "off",
+        description="Trusted documents, which clients name by `documentId` or by the hash of automatic persisted "
+        "queries. `permissive`: clients may also send and register other texts. `strict`: only the documents of the "
+        "file are executed. Set `strict` if all clients are your own.",
+    )
+    documents_file: UserPath | None = Field(
+        None,
+        description="File of trusted documents: an object of texts by id, such as `persisted-documents.json` of "
+        "graphql-codegen. Default: none. Servers read it at their start. Set it together with `TREADLE_DOCUMENTS`.",
+    )
     workers: int = Field(
         1,
         ge=0,
@@ -329,6 +373,14 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"TREADLE_HOST={self.host!r}: must be a loopback address, because sign-in is not configured "
                 "(TREADLE_JWT_SECRET or TREADLE_JWT_JWKS_URL)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_documents(self) -> "Settings":
+        if self.documents == "strict" and self.documents_file is None:
+            raise ValueError(
+                "TREADLE_DOCUMENTS is strict, but TREADLE_DOCUMENTS_FILE is not set: no operation could be executed"
             )
         return self
 

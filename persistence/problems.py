@@ -130,9 +130,13 @@ class Unauthenticated(Problem):
 
 
 class Limit(Problem):
-    """The request is larger than the server accepts."""
+    """The request is larger than the server accepts.
+
+    `retry_after_s` is the number of seconds after which the same request succeeds, if that is known.
+    """
 
     code, title, status = ProblemCode.LIMIT, "Limit exceeded", 413
+    retry_after_s: int | None = None
 
 
 class Busy(Limit):

@@ -14,6 +14,7 @@ Modules:
 - read_ahead: read updates of a subscription ahead, for the loaders
 - loaders: batch the reads of one operation
 - authorise: check roles in projects
+- policy: what a server allows beyond roles: rates, time, subscriptions, introspection
 - permissions: the role that each operation requires
 - checks: validate arguments that several resolvers take
 - idempotent: run a change once for each idempotency key, then publish it

@@ -13,6 +13,7 @@ from persistence.feed.feed import Feed
 from persistence.queue.notifier import Notifier
 from persistence.runs.queue_limit import QueueLimit
 from resolvers.loaders import Loaders
+from resolvers.policy import OperationPolicy
 
 
 @dataclass(slots=True)
@@ -38,6 +39,7 @@ class Context:
     last_seq: int | None = None
     on_sign_in: Callable[[Caller], None] | None = None
     queue_limit: QueueLimit = field(default_factory=QueueLimit)
+    policy: OperationPolicy = field(default_factory=OperationPolicy)
     loaders: Loaders = field(init=False)
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from structlog.contextvars import get_contextvars
 
 from persistence.db.transient import is_transient
-from persistence.problems import Invalid, Problem, ProblemCode
+from persistence.problems import Invalid, Limit, Problem, ProblemCode
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +39,7 @@ def client_error(error: GraphQLError) -> GraphQLError:
     """Return the error as a client may see it. Logs faults and unreachable stores."""
     cause = error.original_error
     if isinstance(cause, Problem):
-        return _with_message(error, cause.detail, {"code": cause.code, "title": cause.title, **_field_errors(cause)})
+        return _with_message(error, cause.detail, {"code": cause.code, "title": cause.title, **_details(cause)})
     if cause is None or isinstance(cause, CLIENT_ERRORS):
         extensions = {"code": ProblemCode.VALIDATION, **(error.extensions or {})}
         return _with_message(error, _without_input(error.message), extensions)
@@ -70,7 +70,9 @@ def _without_input(message: str) -> str:
     return cleaned if cleaned == message or cleaned.endswith("?") else f"{cleaned}."
 
 
-def _field_errors(problem: Problem) -> dict[str, Any]:
+def _details(problem: Problem) -> dict[str, Any]:
+    if isinstance(problem, Limit) and problem.retry_after_s is not None:
+        return {"retryAfterS": problem.retry_after_s}
     if not isinstance(problem, Invalid):
         return {}
     return {

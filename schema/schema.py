@@ -1,10 +1,12 @@
 """The assembled schema, one for all requests of a process, and how it executes an operation."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any, cast
 
 import strawberry
+from graphql import ExecutionResult as GraphQLExecutionResult
 from graphql import (
     GraphQLError,
     GraphQLInputObjectType,
@@ -25,10 +27,14 @@ from engine import tracing
 from engine.isolation.suspension import suspendable
 from engine.isolation.turns import NOBODY, Owner, working_for
 from engine.values.large_values import is_large
+from persistence.db.response_budget import used_by_response
+from persistence.problems import Forbidden, Problem, ProblemCode
+from resolvers.policy import LONGEST_WAIT_S
 from schema.errors import client_error
 from schema.execution.executor import BudgetedExecutor
 from schema.execution.operation import OperationContext
-from schema.limits.admission import OperationRefused, admit_off_loop
+from schema.limits.admission import OperationRefused, admit_off_loop, reads_schema
+from schema.limits.cost import MAX_COST
 from schema.mutation import Mutation
 from schema.problem import PROBLEM_TYPES
 from schema.query import Query
@@ -108,29 +114,55 @@ class Schema(strawberry.Schema):
         """
         if not context.query:
             raise MissingQueryError
-        name, variables = context.operation_name, context.variables or {}
-        try:
-            with working_for(_owner(context)):
-                admitted = await admit_off_loop(self._schema, context.query, name, variables)
-        except OperationRefused as refused:
-            context.pre_execution_errors = refused.errors
-            return PreExecutionError(data=None, errors=refused.errors)
-        context.graphql_document = admitted.document
         operation = cast(OperationContext, context)
-        operation.cost = admitted.points
-        if context.operation_type not in context.allowed_operations:
-            is_streamed = context.operation_type is OperationType.SUBSCRIPTION
-            raise (SubscriptionNotStreamedError if is_streamed else InvalidOperationTypeError)(context.operation_type)
-        operation.begin()
-        return None
+        try:
+            await self._admit(operation)
+        except OperationRefused as refused:
+            errors = refused.errors
+        except Problem as problem:
+            errors = [GraphQLError(problem.detail, original_error=problem)]
+        else:
+            operation.begin()
+            return None
+        context.pre_execution_errors = errors
+        return PreExecutionError(data=None, errors=errors)
+
+    async def _admit(self, operation: OperationContext) -> None:
+        """Check the limits of the operation, and take its price. Raises OperationRefused, Limit, Forbidden."""
+        text, name, variables = operation.query or "", operation.operation_name, operation.variables or {}
+        try:
+            with working_for(_owner(operation)):
+                admitted = await admit_off_loop(self._schema, text, name, variables)
+        except OperationRefused:
+            await operation.take_price(1)
+            raise
+        operation.graphql_document, operation.cost = admitted.document, admitted.points
+        if operation.operation_type not in operation.allowed_operations:
+            is_streamed = operation.operation_type is OperationType.SUBSCRIPTION
+            kind = SubscriptionNotStreamedError if is_streamed else InvalidOperationTypeError
+            raise kind(operation.operation_type)
+        if not operation.policy.allows_introspection and reads_schema(self._schema, admitted.document, text):
+            raise Forbidden("This server does not show its schema (TREADLE_INTROSPECTION is off).")
+        await operation.take_price(admitted.points)
+        if operation.operation_type is OperationType.SUBSCRIPTION:
+            operation.hold_subscription()
 
     async def _execute_operation(self, execution_context: ExecutionContext, *args: Any, **kwargs: Any) -> Any:
-        """Execute an admitted operation. Large values in its variables are checked in a thread."""
+        """Execute an admitted operation in its time. Large values in its variables are checked in a thread."""
         work = super()._execute_operation(execution_context, *args, **kwargs)
-        if not is_large(execution_context.variables or {}):
-            return await work
-        with working_for(_owner(execution_context)):
-            return await suspendable(work)
+        seconds = cast(OperationContext, execution_context).policy.operation_s
+        if execution_context.operation_type is OperationType.MUTATION:
+            seconds += LONGEST_WAIT_S
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                if not is_large(execution_context.variables or {}):
+                    return await work
+                with working_for(_owner(execution_context)):
+                    return await suspendable(work)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return GraphQLExecutionResult(None, [_took_too_long(cast(OperationContext, execution_context), seconds)])
 
     async def _handle_execution_result(self, context: ExecutionContext, *args: Any, **kwargs: Any) -> ExecutionResult:
         """Replace the errors of every result by those that clients may see."""
@@ -139,6 +171,9 @@ class Schema(strawberry.Schema):
         if result.errors:
             operation.is_failed = True
             result.errors = [client_error(error) for error in result.errors]
+        if operation.wants_cost and operation.cost is not None:
+            cost = {"points": operation.cost, "maxPoints": MAX_COST, **used_by_response()}
+            result.extensions = {**(result.extensions or {}), "cost": cost}
         if not operation.is_stream:
             operation.report()
         return result
@@ -148,6 +183,15 @@ class Schema(strawberry.Schema):
 
         `client_error` logs real faults.
         """
+
+
+def _took_too_long(operation: OperationContext, seconds: float) -> GraphQLError:
+    return GraphQLError(
+        f"The operation took more than {seconds:g} s (TREADLE_OPERATION_S), and was stopped. Ask for less, or in smaller "
+        "pages. What a mutation had changed stays changed.",
+        path=[operation.field_name],  # An error without a path says that nothing was executed.
+        extensions={"code": ProblemCode.LIMIT},
+    )
 
 
 def _owner(context: ExecutionContext) -> Owner:

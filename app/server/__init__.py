@@ -9,6 +9,8 @@
 - `connection_limits`: limits of open connections per caller and per address.
 - `http_server`: the configuration of uvicorn, and the limits for headers and connections.
 - `write_buffers`: limits what waits for clients that do not read.
+- `documents`: trusted documents, which clients name by an id.
+- `rate_limits`: limits the points of operations per minute, by caller and address.
 - `operations`: GraphQL over HTTP, from the request to the response.
 - `negotiation`: selects the media type of a response by `Accept`.
 - `responses`: JSON responses of results, and of errors in the shape of GraphQL errors.

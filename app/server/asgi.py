@@ -22,9 +22,11 @@ from starlette.websockets import WebSocket
 from app.server.body_limit import BodyLimit
 from app.server.connection_limits import ConnectionLimit, ConnectionLimits
 from app.server.cross_site import AllowedOrigins, Cors
+from app.server.documents import TrustedDocuments
 from app.server.endpoint import Endpoint
 from app.server.hosts import AllowedHosts
 from app.server.lifespan import OneLineStartupErrors
+from app.server.rate_limits import RateLimits
 from app.server.responses import not_served
 from app.server.sign_in.auth import Auth, open_auth
 from app.server.sign_in.revocations import Revocations
@@ -52,6 +54,7 @@ from persistence.sql_databases import open_databases
 from persistence.workflows import projects
 from resolvers.context import Context
 from resolvers.idempotent import finish_shielded
+from resolvers.policy import OperationPolicy, SubscriptionLimit
 from web.site import routes as page_routes
 from worker.resource_options import resource_options
 
@@ -79,6 +82,7 @@ class ServerApp:
         self.resources: dict[str, Any]
         self.probes, self.metrics = Probes(self), MetricsEndpoint(self)
         self._queue_limit = QueueLimit(settings.project_queue_limit)
+        self._policy = OperationPolicy()
         self.node_types: NodeTypes = load_node_types(self._settings.sandbox_max_timeout_s)
 
     @asynccontextmanager
@@ -90,6 +94,7 @@ class ServerApp:
             show_pools(self.database.engine, {"hot": self.database.pool})
             self.redis = open_arq(_required(self._settings.redis_url))
             stack.push_async_callback(self.redis.aclose)
+            self._policy = self._make_policy()
             self.feed = Feed(self.database, self.redis)
             stack.push_async_callback(self.feed.close)
             self.notifier = Notifier(self.redis, self._settings.queue_name)
@@ -137,7 +142,14 @@ class ServerApp:
             resources=self.resources,
             on_sign_in=count,
             queue_limit=self._queue_limit,
+            policy=self._policy,
         )
+
+    def _make_policy(self) -> OperationPolicy:
+        settings = self._settings
+        rates = RateLimits(self.redis, settings.queue_name, settings.rate_per_caller, settings.rate_per_address)
+        subscriptions = SubscriptionLimit(settings.subscriptions_per_caller)
+        return OperationPolicy(settings.introspection, settings.operation_s, rates, subscriptions)
 
     async def sign_in(self, context: Context) -> None:
         """Sign the caller of a socket in, after its `connection_init`. Raises Unauthenticated."""
@@ -173,13 +185,20 @@ def create_app(settings: Settings) -> Starlette:
     """Create the ASGI app of a server. The lifespan protocol opens its resources."""
     server = ServerApp(settings)
     init_timeout = timedelta(seconds=settings.socket_init_s)
-    endpoint = Endpoint(server.context, server.sign_in, AllowedOrigins(settings.origins), init_timeout)
+    endpoint = Endpoint(
+        server.context,
+        server.sign_in,
+        AllowedOrigins(settings.origins),
+        init_timeout,
+        TrustedDocuments.read(settings.documents, settings.documents_file),
+        has_page=settings.graphiql,
+    )
     return Starlette(
         routes=[
             *server.probes.routes(),
             Route("/metrics", server.metrics.respond),
             *_graphql_routes(server, endpoint),
-            *page_routes(),
+            *(page_routes() if settings.graphiql else ()),
         ],
         middleware=[
             Middleware(OneLineStartupErrors),

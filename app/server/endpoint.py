@@ -17,6 +17,7 @@ from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types.unset import UNSET
 
 from app.server.cross_site import AllowedOrigins
+from app.server.documents import TrustedDocuments
 from app.server.operations import decode_json, encode_json, respond
 from app.server.responses import problem_response
 from app.server.sign_in.challenge import refuse_unknown
@@ -56,7 +57,14 @@ class Endpoint(GraphQL[Context, None]):
     graphql_transport_ws_handler_class = Handler
 
     def __init__(
-        self, create_context: ContextFactory, sign_in: SignIn, origins: AllowedOrigins, init_timeout: timedelta
+        self,
+        create_context: ContextFactory,
+        sign_in: SignIn,
+        origins: AllowedOrigins,
+        init_timeout: timedelta,
+        documents: TrustedDocuments,
+        *,
+        has_page: bool,
     ) -> None:
         super().__init__(
             schema,
@@ -69,6 +77,7 @@ class Endpoint(GraphQL[Context, None]):
             allowed_origins=("*",),
         )
         self._create_context, self._sign_in, self._origins = create_context, sign_in, origins
+        self.documents, self._has_page = documents, has_page
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         return await self._create_context(request)
@@ -80,13 +89,13 @@ class Endpoint(GraphQL[Context, None]):
     async def run(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         # First, without access to a store: the page explains an outage better than an error
         # response.
-        if isinstance(request, Request) and wants_page(request):
+        if self._has_page and isinstance(request, Request) and wants_page(request):
             return page()
         if (refusal := self._origins.refusal(request.headers)) is not None:
             return await _deny(request, problem_response(403, ProblemCode.FORBIDDEN, refusal))
         try:
             if isinstance(request, Request):
-                return await respond(request, await self._create_context(request))
+                return await respond(request, await self._create_context(request), self.documents)
             return await super().run(request, *args, **kwargs)
         except Unauthenticated as problem:
             return await refuse_unknown(request, problem)

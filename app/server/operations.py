@@ -16,8 +16,10 @@ from starlette.responses import Response
 from strawberry.exceptions import MissingQueryError
 from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.types import ExecutionResult
+from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
+from app.server.documents import DocumentRefused, TrustedDocuments
 from app.server.negotiation import PLAIN_JSON, RESPONSE_JSON, Acceptable, acceptable
 from app.server.responses import problem_response, result_response
 from app.server.streams import stream_response
@@ -34,6 +36,7 @@ ACCEPT_HELP = (
 )
 MEMBERS: tuple[tuple[str, type, str], ...] = (
     ("query", str, "a string"),
+    ("documentId", str, "a string"),
     ("operationName", str, "a string"),
     ("variables", dict, "an object"),
     ("extensions", dict, "an object"),
@@ -64,8 +67,11 @@ class HttpOperation:
     extensions: dict[str, Any] | None = None
 
 
-async def respond(request: Request, context: Context) -> Response:
-    """Execute the operation of a request. Raises Problem and ClientDisconnect."""
+async def respond(request: Request, context: Context, documents: TrustedDocuments) -> Response:
+    """Execute the operation of a request, which may name a trusted document.
+
+    Raises Problem and ClientDisconnect.
+    """
     if request.method == "OPTIONS":
         return Response(status_code=204, headers=ALLOW)
     accepted = acceptable(request.headers.get("accept"))
@@ -73,13 +79,16 @@ async def respond(request: Request, context: Context) -> Response:
         if accepted.json is None and accepted.stream is None:
             raise RequestRefused(406, ACCEPT_HELP)
         context.last_event = _last_event(request)
-        return await _execute(request, await read_operation(request), context, accepted)
+        return await _execute(request, await read_operation(request, documents), context, accepted)
     except RequestRefused as refused:
         return refused.response(accepted.json or PLAIN_JSON)
+    except DocumentRefused as refused:
+        result = PreExecutionError(data=None, errors=[refused.error])
+        return await result_response(request, result, accepted.json or PLAIN_JSON)
 
 
-async def read_operation(request: Request) -> HttpOperation:
-    """Read the operation of a GET or POST request. Raises RequestRefused."""
+async def read_operation(request: Request, documents: TrustedDocuments) -> HttpOperation:
+    """Read the operation of a GET or POST request. Raises RequestRefused and DocumentRefused."""
     if request.method not in METHODS:
         raise RequestRefused(405, f"Operations are sent by GET or POST, not by {request.method}.", ALLOW)
     if request.method == "POST":
@@ -91,7 +100,7 @@ async def read_operation(request: Request) -> HttpOperation:
         raise RequestRefused(400, "Batches are not supported: send one operation, as a JSON object, per request.")
     if not isinstance(members, dict):
         raise RequestRefused(400, "An operation must be a JSON object with the member `query`.")
-    return _operation(members)
+    return _operation(members, documents)
 
 
 def parse(text: str | bytes, place: str) -> Any:
@@ -151,15 +160,14 @@ def _query_parameters(request: Request) -> dict[str, Any]:
     return members
 
 
-def _operation(members: dict[str, Any]) -> HttpOperation:
+def _operation(members: dict[str, Any], documents: TrustedDocuments) -> HttpOperation:
     for name, kind, description in MEMBERS:
         if not isinstance(members.get(name), kind | None):
             raise RequestRefused(400, f"The operation's `{name}` must be {description} or null.")
-    if not members.get("query"):
+    text = documents.text_of(members)
+    if text is None:
         raise RequestRefused(400, "The request has no GraphQL operation: `query` is missing or empty.")
-    return HttpOperation(
-        members["query"], members.get("operationName"), members.get("variables"), members.get("extensions")
-    )
+    return HttpOperation(text, members.get("operationName"), members.get("variables"), members.get("extensions"))
 
 
 def _last_event(request: Request) -> int | None:

@@ -79,6 +79,8 @@ async def result_response(request: Request, result: ExecutionResult, media_type:
     body = orjson.dumps(result_body(result))
     status = _status(result, media_type)
     headers = {"Vary": "Accept, Accept-Encoding", "Cache-Control": "no-store"}
+    if (seconds := _retry_after(result)) is not None:
+        status, headers["Retry-After"] = 429, str(seconds)
     if request.method != "POST" and status == 200 and not result.errors:
         headers |= {"Cache-Control": "private, no-cache", "ETag": _etag(body)}
         if _matches(request.headers.get("if-none-match"), headers["ETag"]):
@@ -86,6 +88,13 @@ async def result_response(request: Request, result: ExecutionResult, media_type:
     if len(body) > MIN_GZIP and accepts_encoding(request.headers.get("accept-encoding"), "gzip"):
         body, headers["Content-Encoding"] = await _compressed(body), "gzip"
     return _json(body, status, media_type, headers)
+
+
+def _retry_after(result: ExecutionResult) -> int | None:
+    """Return the seconds after which a refused operation is accepted, if it was over a rate limit."""
+    errors = result.errors if _was_refused(result) else None
+    seconds = (errors[0].extensions or {}).get("retryAfterS") if errors else None
+    return seconds if isinstance(seconds, int) else None
 
 
 def _was_refused(result: ExecutionResult) -> bool:

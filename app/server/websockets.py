@@ -7,7 +7,7 @@ A client that disconnects is not logged as an error.
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol, cast
 
 import structlog
 from graphql import GraphQLError
@@ -18,9 +18,11 @@ from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import ErrorMessage
 
+from app.server.documents import DocumentRefused, TrustedDocuments
 from persistence.problems import ProblemCode
 from resolvers.context import Context
 from schema.errors import request_extensions
+from schema.execution.operation import operation_extensions
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +31,12 @@ MAX_OPERATIONS = 100
 MAX_REASON = 123
 """Bytes of the reason in a close frame (RFC 6455, section 5.5)."""
 DISCONNECTS = (WebSocketDisconnect, SentAfterDisconnect)
+
+
+class HasDocuments(Protocol):
+    """The endpoint, which knows the trusted documents."""
+
+    documents: TrustedDocuments
 
 
 class Socket(ASGIWebSocketAdapter):
@@ -57,7 +65,24 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
         elif message["type"] == "subscribe" and self._is_full(message["id"]):
             await self.send_message(ErrorMessage(id=message["id"], type="error", payload=[_too_many().formatted]))
         else:
-            await super().handle_message(message)
+            await self._handle_valid(message)
+
+    async def _handle_valid(self, message: Any) -> None:
+        """Handle a message of a valid shape; the text of a trusted document replaces its id."""
+        if message["type"] == "subscribe":
+            payload = message["payload"]
+            try:
+                text = cast("HasDocuments", self.view).documents.text_of(payload)
+            except DocumentRefused as refused:
+                if self.connection_acknowledged:
+                    error = refused.error.formatted
+                    await self.send_message(ErrorMessage(id=message["id"], type="error", payload=[error]))
+                    return
+                text = ""
+            # The task of the operation copies the context that it is created in.
+            operation_extensions.set(payload.get("extensions"))
+            message = {**message, "payload": {**payload, "query": text or ""}}
+        await super().handle_message(message)
 
     def _is_full(self, id: str) -> bool:
         """Return whether one more valid operation would exceed the limit."""
@@ -101,9 +126,16 @@ def _is_unicode(text: str) -> bool:
 
 
 def _operation_error(payload: dict[str, object]) -> str | None:
-    if not isinstance(payload.get("query"), str):
+    extensions = payload.get("extensions")
+    is_named = "documentId" in payload or (isinstance(extensions, dict) and "persistedQuery" in extensions)
+    if not isinstance(payload.get("query"), str) and not (is_named and payload.get("query") is None):
         return "The payload must have a query, which is a string"
-    for name, kind, kind_name in (("variables", dict, "an object"), ("operationName", str, "a string")):
+    for name, kind, kind_name in (
+        ("variables", dict, "an object"),
+        ("operationName", str, "a string"),
+        ("documentId", str, "a string"),
+        ("extensions", dict, "an object"),
+    ):
         if not isinstance(payload.get(name), kind | None):
             return f"The payload's {name} must be {kind_name} or null"
     return None

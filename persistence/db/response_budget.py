@@ -36,10 +36,10 @@ ROWS = (
 class ResponseBudget:
     """What one response has used so far. Once a limit is exceeded, the whole response fails."""
 
-    __slots__ = ("_bytes", "_places", "_reserved", "_rows", "is_exceeded", "objects")
+    __slots__ = ("_places", "_reserved", "_rows", "is_exceeded", "objects", "size")
 
     def __init__(self) -> None:
-        self.objects = self._bytes = self._reserved = self._rows = 0
+        self.objects = self.size = self._reserved = self._rows = 0
         self._places: set[Hashable] = set()
         self.is_exceeded = False
 
@@ -65,8 +65,8 @@ class ResponseBudget:
 
     def add_bytes(self, size: int) -> None:
         """Count the bytes of a field. Raises Limit."""
-        self._bytes += size
-        if self._bytes > MAX_BYTES:
+        self.size += size
+        if self.size > MAX_BYTES:
             self._exceed(BYTES)
 
     def _exceed(self, message: str) -> NoReturn:
@@ -94,3 +94,9 @@ def reserve_rows(place: Hashable, count: int) -> None:
     """Check that the current response may read `count` rows; see ResponseBudget. Raises Limit."""
     if (budget := _current.get()) is not None:
         budget.reserve_rows(place, count)
+
+
+def used_by_response() -> dict[str, int]:
+    """Return what the current response has used, and its limits."""
+    budget = _current.get() or ResponseBudget()
+    return {"objects": budget.objects, "maxObjects": MAX_OBJECTS, "bytes": budget.size, "maxBytes": MAX_BYTES}

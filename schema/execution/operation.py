@@ -4,7 +4,10 @@ A query or a mutation ends with its result, a subscription when its client or it
 """
 
 import time
+from contextlib import ExitStack
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 from graphql import FieldNode, get_operation_ast
@@ -14,8 +17,13 @@ from strawberry.types.graphql import OperationType
 
 from engine import tracing
 from engine.metrics import GRAPHQL_OPERATIONS, GRAPHQL_SECONDS, SUBSCRIPTIONS
+from resolvers.policy import OperationPolicy
 
 log = structlog.get_logger(__name__)
+
+
+operation_extensions: ContextVar[dict[str, Any] | None] = ContextVar("operation_extensions", default=None)
+"""The member `extensions` of the operation of a socket, in the task that executes it."""
 
 
 @dataclass
@@ -31,6 +39,32 @@ class OperationContext(ExecutionContext):
     """The metric that counts the open subscription."""
     is_failed: bool = False
     """Whether a result of the operation had a top-level error."""
+
+    held: ExitStack = field(default_factory=ExitStack)
+    """What the operation holds until it has ended."""
+
+    @property
+    def wants_cost(self) -> bool:
+        """Whether the client asks for `extensions.cost`."""
+        extensions = self.operation_extensions or operation_extensions.get() or {}
+        return extensions.get("cost") is True
+
+    @property
+    def policy(self) -> OperationPolicy:
+        """The policy of the server; the default for an operation without a context, as in tests."""
+        return getattr(self.context, "policy", None) or OperationPolicy()
+
+    async def take_price(self, points: int) -> None:
+        """Take the price of the operation from the rate limits of its caller. Raises Limit."""
+        caller, rates = getattr(self.context, "caller", None), self.policy.rates
+        if rates is not None and caller is not None:
+            await rates.take(caller, points)
+
+    def hold_subscription(self) -> None:
+        """Count the operation as a subscription of its caller until it has ended. Raises Limit."""
+        caller = getattr(self.context, "caller", None)
+        if caller is not None:
+            self.held.enter_context(self.policy.subscriptions.hold(caller.subject))
 
     def begin(self) -> None:
         """Count a subscription as open. `report` ends it."""
@@ -56,7 +90,8 @@ class OperationContext(ExecutionContext):
             tracing.end_with(span, "GRAPHQL" if self.is_failed else None)
 
     def report(self) -> None:
-        """Log and count the operation."""
+        """Log and count the operation, and release what it holds."""
+        self.held.close()
         self.describe_span()
         seconds = time.perf_counter() - self.began
         kind = None if self.graphql_document is None else self.operation_type.value

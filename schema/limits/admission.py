@@ -6,6 +6,7 @@ which depends on the variables of each call, before any store is read. `schema.S
 caller. The cache is memory only, so a crash loses nothing.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,9 +16,11 @@ from graphql import (
     DocumentNode,
     GraphQLError,
     GraphQLSchema,
+    NoSchemaIntrospectionCustomRule,
     OperationDefinitionNode,
     parse,
     specified_rules,
+    validate,
 )
 from strawberry.extensions import MaxAliasesLimiter
 from strawberry.schema.schema import validate_document
@@ -45,6 +48,9 @@ SMALL_TEXT = 2_000
 """Characters of a text that is validated on the event loop, which takes some milliseconds."""
 MAX_CACHED, MAX_CACHED_TEXT = 256, 20_000
 """Number of cached documents, and the length in characters of the longest text that is cached."""
+
+
+_INTROSPECTION = re.compile(r"\b__(?:schema|type)\b")
 
 
 class OperationRefused(Exception):
@@ -134,6 +140,13 @@ def _parsed(schema: GraphQLSchema, text: str) -> DocumentNode:
     if errors := validate_document(schema, document, RULES):
         raise OperationRefused(*map(_with_limit_code, errors))
     return document
+
+
+def reads_schema(schema: GraphQLSchema, document: DocumentNode, text: str) -> bool:
+    """Return whether a document selects the fields of introspection, apart from `__typename`."""
+    if _INTROSPECTION.search(text) is None:
+        return False
+    return bool(validate(schema, document, [NoSchemaIntrospectionCustomRule]))
 
 
 def _operation(document: DocumentNode, name: str | None) -> OperationDefinitionNode:
