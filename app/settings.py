@@ -73,6 +73,12 @@ class Settings(BaseSettings):
         le=65535,
         description="TCP port of the server; 0 selects a free port. Change it if another program uses the port.",
     )
+    public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s]+$",
+        description="The address at which clients reach the server, such as `https://treadle.example.com`; addresses of "
+        "webhooks begin with it. Set it if the server is behind a proxy. Default: `http://`, the host and the port.",
+    )
     allowed_origins: Origins = Field(
         "",
         description="Origins whose pages may use the API in addition to the server's own, separated by commas, such as "
@@ -345,6 +351,12 @@ class Settings(BaseSettings):
     token: SecretStr | None = Field(
         None, description="Token or API key that `treadle run` sends. Set it for a server with sign-in."
     )
+
+    @property
+    def public_address(self) -> str:
+        """The address at which clients reach the server, without a slash at its end."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return (self.public_url or f"http://{host}:{self.port}").rstrip("/")
 
     @property
     def has_sign_in(self) -> bool:

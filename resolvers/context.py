@@ -22,6 +22,7 @@ class Context:
 
     `connection_params` is the payload of a WebSocket's connection_init message; None over HTTP.
     `on_sign_in` is called with the new caller of a WebSocket.
+    `public_url` is the address at which clients reach the server, without a slash at its end.
     `resources` are the same resources that nodes use in a worker: see engine/nodes/resources.py.
     `last_event` is the number of the last event that the client of an event stream has received before it
     connected again. `last_seq` is the number of the event that is sent to it now.
@@ -40,6 +41,7 @@ class Context:
     on_sign_in: Callable[[Caller], None] | None = None
     queue_limit: QueueLimit = field(default_factory=QueueLimit)
     policy: OperationPolicy = field(default_factory=OperationPolicy)
+    public_url: str = ""
     loaders: Loaders = field(init=False)
 
     def __post_init__(self) -> None:

@@ -29,6 +29,8 @@ async def node(context: Context, id: str) -> object | None:
             return await context.loaders.trigger.load(id)
         case Prefix.TRIGGER_EVENT:
             return await context.loaders.trigger_event.load(id)
+        case Prefix.WEBHOOK_DELIVERY:
+            return await context.loaders.webhook_delivery.load(id)
         case Prefix.API_KEY:
             return await context.loaders.api_key.load(id)
         case _:

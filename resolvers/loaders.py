@@ -19,6 +19,7 @@ from persistence.runs import node_states as nodes
 from persistence.runs import run as runs
 from persistence.triggers import events as firings
 from persistence.triggers import trigger as triggers
+from persistence.triggers import webhooks
 from persistence.workflows import api_keys, drafts, projects, versions, workflows
 from resolvers.read_ahead import current_batch
 
@@ -101,6 +102,8 @@ class Loaders:
     triggers = _Loader(triggers.pages)
     trigger_event = _Loader(firings.get_many)
     trigger_events = _Loader(firings.pages)
+    webhook_delivery = _Loader(webhooks.get_many)
+    webhook_deliveries = _Loader(webhooks.pages)
     trigger_event_of_run = _Loader(firings.of_runs)
 
     def __init__(self, database: Database, caller: Caller) -> None:

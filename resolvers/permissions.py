@@ -58,10 +58,12 @@ MUTATIONS: Mapping[str, Role] = MappingProxyType(
         "forkRun": Role.RUNNER,
         "pauseRun": Role.RUNNER,
         "publishVersion": Role.EDITOR,
+        "replayWebhookDelivery": Role.RUNNER,
         "restoreVersion": Role.EDITOR,
         "resumeRun": Role.RUNNER,
         "retryRun": Role.RUNNER,
         "revokeApiKey": Role.ADMIN,
+        "rotateWebhookToken": Role.EDITOR,
         "runAdhoc": Role.RUNNER,
         "runTrigger": Role.RUNNER,
         "runWorkflow": Role.RUNNER,
@@ -85,5 +87,7 @@ SUBSCRIPTIONS: Mapping[str, Role] = MappingProxyType(
         "triggerEvents": Role.VIEWER,
     }
 )
+SEE_WEBHOOK_ADDRESS = Role.EDITOR
+"""To see the address of a webhook: whoever knows it may post to it."""
 USE_SECRETS_UNSAVED = Role.EDITOR
 """To run a spec or a node that is not saved and uses secrets: it can send their values anywhere."""

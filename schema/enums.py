@@ -7,6 +7,7 @@ import strawberry
 
 from engine import states
 from engine.expressions import evaluator
+from engine.triggers import webhook
 from persistence import problems
 from persistence.caller import Role as Role_
 
@@ -43,6 +44,11 @@ TriggerEventStatus = strawberry.enum(
     description="""FIRED: a run was accepted. DUPLICATE: the trigger has fired for this key before. SKIPPED: the rules of \
 the trigger, or a limit, allowed no run.
 FAILED: no version was published, or the inputs were invalid. TEST: it was a test.""",
+)
+SignatureVerdict = strawberry.enum(
+    webhook.SignatureVerdict,
+    description="""VALID: the signature matches. UNSIGNED: the trigger requires none. MISSING, INVALID: no run was started.
+EXPIRED: it matches, but its time is outside of the replay window.""",
 )
 VersionStatus = strawberry.enum(states.VersionStatus)
 LogLevel = strawberry.enum(states.LogLevel)

@@ -17,6 +17,7 @@ from persistence.maintenance.retention import (
     prune_keys,
     prune_runs,
     prune_trigger_events,
+    prune_webhook_deliveries,
 )
 
 log = structlog.get_logger(__name__)
@@ -50,6 +51,7 @@ async def prune(pool: asyncpg.Pool, history_days: float | None, runs_days: float
         await _prune_in_batches("runs", lambda: prune_runs(pool, runs_days))
     if history_days is not None:
         await _prune_in_batches("history", lambda: prune_history(pool, history_days))
+        await _prune_in_batches("webhooks", lambda: prune_webhook_deliveries(pool, history_days))
         await _prune_in_batches("trigger_events", lambda: prune_trigger_events(pool, history_days))
     await _prune_in_batches("items", lambda: prune_items(pool))
     await _prune_in_batches("keys", lambda: prune_keys(pool))

@@ -4,6 +4,7 @@
 - `endpoint`: the GraphQL endpoint over HTTP, Server-Sent Events and WebSocket.
 - `websockets`: the graphql-transport-ws handler, with its checks and limits.
 - `cross_site`: refuses requests from pages of other sites, except allowed origins; CORS.
+- `hooks`: the addresses of webhooks.
 - `hosts`: refuses requests to unknown hosts.
 - `body_limit`: refuses large and slow request bodies.
 - `connection_limits`: limits of open connections per caller and per address.

@@ -24,6 +24,7 @@ from app.server.connection_limits import ConnectionLimit, ConnectionLimits
 from app.server.cross_site import AllowedOrigins, Cors
 from app.server.documents import TrustedDocuments
 from app.server.endpoint import Endpoint
+from app.server.hooks.routes import hook_routes
 from app.server.hosts import AllowedHosts
 from app.server.lifespan import OneLineStartupErrors
 from app.server.rate_limits import RateLimits
@@ -132,6 +133,12 @@ class ServerApp:
 
         if caller.kind is not CallerKind.UNKNOWN:
             self.limits.hold_caller(request.scope, caller.subject)
+        context = self.context_of(caller)
+        context.on_sign_in = count
+        return context
+
+    def context_of(self, caller: Caller) -> Context:
+        """Create the context of a caller who is known already, such as that of a trigger."""
         return Context(
             caller,
             self.database,
@@ -140,9 +147,9 @@ class ServerApp:
             self.notifier,
             self.feed,
             resources=self.resources,
-            on_sign_in=count,
             queue_limit=self._queue_limit,
             policy=self._policy,
+            public_url=self._settings.public_address,
         )
 
     def _make_policy(self) -> OperationPolicy:
@@ -199,6 +206,7 @@ def create_app(settings: Settings) -> Starlette:
             Route("/metrics", server.metrics.respond),
             *_graphql_routes(server, endpoint),
             *(page_routes() if settings.graphiql else ()),
+            *hook_routes(server.context_of),
         ],
         middleware=[
             Middleware(OneLineStartupErrors),

@@ -4,4 +4,5 @@ Modules:
     planning: Decides which planned times fire, and when to look again.
     registry: Loads the built-in kinds and those of packages.
     schedule: Fires at the times of a cron expression or of an interval.
+    webhook: Fires for requests to its address.
 """

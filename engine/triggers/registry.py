@@ -16,13 +16,14 @@ from engine.problems import FieldProblem, join_path
 from engine.sdk.plugins import load_error
 from engine.sdk.trigger import TriggerConfig, TriggerKind
 from engine.triggers.schedule import ScheduleKind
+from engine.triggers.webhook import WebhookKind
 from engine.types import JSON
 from engine.values.storable import check_storable
 
 log = structlog.get_logger(__name__)
 
 GROUP = "treadle.triggers"
-BUILT_IN: tuple[type[TriggerKind[Any]], ...] = (ScheduleKind,)
+BUILT_IN: tuple[type[TriggerKind[Any]], ...] = (ScheduleKind, WebhookKind)
 
 
 @cache

@@ -21,6 +21,7 @@ class Prefix(StrEnum):
     CHECKPOINT = "ckp"
     TRIGGER = "trg"
     TRIGGER_EVENT = "tev"
+    WEBHOOK_DELIVERY = "whd"
     SECRET = "sec"
     API_KEY = "key"
 

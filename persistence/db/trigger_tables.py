@@ -1,6 +1,6 @@
 """The tables of triggers. They belong to the metadata of `tables`; docs/triggers.md has the states."""
 
-from sqlalchemy import ARRAY, JSON, Boolean, Column, ForeignKey, Index, Integer, Table, Text, func, text
+from sqlalchemy import ARRAY, JSON, Boolean, Column, ForeignKey, Index, Integer, LargeBinary, Table, Text, func, text
 
 from persistence.db.tables import Id, Moment, metadata
 
@@ -32,6 +32,11 @@ triggers = Table(
     Column("failures", Integer, nullable=False, server_default="0"),
     # The position in the source of the kind.
     Column("state", JSON),
+    # Of a webhook: the tokens of its addresses. After a rotation the previous one works for a while.
+    Column("webhook_token", Text),
+    Column("previous_token", Text),
+    Column("previous_until", Moment),
+    Column("test_token", Text),
     # Of createTrigger.
     Column("idempotency_key", Text),
     Column("idempotency_hash", Text),
@@ -40,6 +45,10 @@ triggers = Table(
     Index("ix_triggers_project_id_id", "project_id", "id"),
     Index("ix_triggers_workflow_id_id", "workflow_id", "id"),
     Index("ix_triggers_next_fire_at", "next_fire_at", postgresql_where=text("enabled AND next_fire_at IS NOT NULL")),
+    *(
+        Index(f"uq_triggers_{name}", name, unique=True, postgresql_where=text(f"{name} IS NOT NULL"))
+        for name in ("webhook_token", "previous_token", "test_token")
+    ),
     Index(
         "uq_triggers_project_id_idempotency_key",
         "project_id",
@@ -83,4 +92,25 @@ pending_firings = Table(
     Column("payload", JSON, nullable=False),
     Column("fire_at", Moment, nullable=False, server_default=func.now()),
     Index("ix_pending_firings_fire_at", "fire_at"),
+)
+
+# The requests to webhooks, each stored before it is parsed. `headers` are without credentials.
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("id", Id, primary_key=True),
+    _project(),
+    Column("trigger_id", Id, ForeignKey("triggers.id", ondelete="CASCADE"), nullable=False),
+    # Of the firing. The event is written after the delivery, or never.
+    Column("event_id", Id),
+    Column("method", Text, nullable=False),
+    Column("headers", JSON, nullable=False),
+    Column("query", JSON, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("address", Text),
+    Column("verdict", Text, nullable=False),
+    Column("message_id", Text),
+    Column("is_test", Boolean, nullable=False),
+    Column("received_at", Moment, nullable=False, server_default=func.now()),
+    Index("ix_webhook_deliveries_trigger_id_id", "trigger_id", "id"),
 )

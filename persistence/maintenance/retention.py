@@ -51,6 +51,12 @@ async def prune_trigger_events(pool: asyncpg.Pool, days: float, batch: int = BAT
     return int(await pool.fetchval(_TRIGGER_EVENTS, first, batch))
 
 
+async def prune_webhook_deliveries(pool: asyncpg.Pool, days: float, batch: int = BATCH) -> int:
+    """Delete requests to webhooks that are older than `days`. Return the number of requests."""
+    first = first_id(Prefix.WEBHOOK_DELIVERY, datetime.now(UTC) - timedelta(days=days))
+    return int(await pool.fetchval(_DELIVERIES, first, batch))
+
+
 async def prune_keys(pool: asyncpg.Pool, batch: int = BATCH * 10) -> int:
     """Delete idempotency keys older than KEY_HOURS. Return the number of keys."""
     return int(await pool.fetchval(_KEYS, KEY_HOURS, batch))
@@ -97,6 +103,7 @@ WITH old AS (SELECT id FROM trigger_events WHERE id < $1 ORDER BY id LIMIT $2),
 gone AS (DELETE FROM trigger_events e USING old WHERE e.id = old.id RETURNING 1)
 SELECT count(*) FROM gone
 """
+_DELIVERIES = _TRIGGER_EVENTS.replace("trigger_events", "webhook_deliveries")
 _KEYS = """
 WITH old AS (
     SELECT ctid FROM idempotency_keys WHERE created_at < now() - make_interval(hours => $1) LIMIT $2

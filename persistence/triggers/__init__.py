@@ -9,4 +9,5 @@ Modules:
     firing: Turns an event into a run of the published version.
     pending: Firings that are accepted and wait for a worker.
     trigger: Triggers as rows: create, change, delete and list.
+    webhooks: The tokens of webhooks, and the requests that they have received.
 """

@@ -59,7 +59,7 @@ def _event_of(row: Mapping[Any, Any]) -> TriggerEvent:
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """One firing to record. A FIRED one has a run."""
+    """One firing to record. A FIRED one has a run, and a TEST may have one."""
 
     trigger: Trigger
     key: str
@@ -112,7 +112,7 @@ async def record(connection: AsyncConnection, firings: Sequence[Firing]) -> list
 
 
 def _starts(firing: Firing) -> bool:
-    return firing.status is STATUS.FIRED
+    return firing.new is not None and firing.status in (STATUS.FIRED, STATUS.TEST)
 
 
 async def _insert(connection: AsyncConnection, firings: Sequence[Firing]) -> list[TriggerEvent | None]:

@@ -45,6 +45,8 @@ class Trigger:
     last_error: str | None
     failures: int
     state: JSON
+    webhook_token: str | None
+    test_token: str | None
     created_at: datetime
     updated_at: datetime
 
@@ -76,6 +78,8 @@ class NewTrigger:
     next_fire_at: datetime | None = None
     idempotency_key: str | None = None
     idempotency_hash: str | None = None
+    webhook_token: str | None = None
+    test_token: str | None = None
     id: str = field(default_factory=lambda: new_id(Prefix.TRIGGER))
 
 

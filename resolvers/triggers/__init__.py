@@ -9,4 +9,5 @@ Modules:
 - commands: create, change and delete
 - queries: lists, planned times, and the subscription to events
 - start: start a run by hand, test a trigger, and backfill a range
+- webhooks: receive, list and replay the requests of webhooks
 """

@@ -1,6 +1,7 @@
 """Create, change and delete triggers."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -10,7 +11,9 @@ from persistence.db.ids import Prefix, new_id
 from persistence.problems import invalid
 from persistence.runs.idempotency import MAX_KEY_LENGTH, arguments_hash
 from persistence.triggers import trigger as triggers
+from persistence.triggers import webhooks
 from persistence.triggers.trigger import EVENT_AS_INPUT, NewTrigger, Trigger
+from persistence.triggers.webhooks import new_token
 from persistence.workflows import workflows
 from resolvers.authorise import require
 from resolvers.checks import checked_name
@@ -52,6 +55,8 @@ async def create_trigger(
         new = NewTrigger(
             workflow_id, kind, title, config, mapping, enabled, *times, idempotency_key, key_hash, id=trigger_id
         )
+        if kind == webhooks.KIND:
+            new = replace(new, webhook_token=new_token(), test_token=new_token())
         created = await triggers.create(connection, context.caller, workflow.project_id, new)
     await context.notifier.notify_triggers()
     return created

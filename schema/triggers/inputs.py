@@ -63,6 +63,20 @@ class RunTriggerInput:
 
 
 @strawberry.input
+class RotateWebhookTokenInput:
+    id: strawberry.ID
+    overlap_s: int | None = strawberry.field(
+        default=86_400, description="Seconds for which the present address still works; at most 30 days."
+    )
+
+
+@strawberry.input
+class ReplayWebhookDeliveryInput:
+    id: strawberry.ID = strawberry.field(description="The id of the delivery (`whd_…`).")
+    idempotency_key: str | None = None
+
+
+@strawberry.input
 class BackfillTriggerInput:
     id: strawberry.ID
     from_: datetime = strawberry.field(name="from", description="The first planned time that may fire.")

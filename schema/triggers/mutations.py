@@ -2,7 +2,7 @@
 
 import strawberry
 
-from resolvers.triggers import commands, start
+from resolvers.triggers import commands, start, webhooks
 from schema.info import Info
 from schema.payload import mutation, payload
 from schema.problem import ProblemValue
@@ -12,6 +12,8 @@ from schema.triggers.inputs import (
     BackfillTriggerPayload,
     CreateTriggerInput,
     DeleteTriggerInput,
+    ReplayWebhookDeliveryInput,
+    RotateWebhookTokenInput,
     RunTriggerInput,
     TestTriggerInput,
     TriggerPayload,
@@ -65,6 +67,20 @@ class TriggerMutations:
         """Fires for the planned times of a range that have not fired. A repeat starts no run twice."""
         trigger, accepted = await start.backfill_trigger(info.context, input.id, input.from_, input.to)
         return payload(BackfillTriggerPayload, trigger=trigger, accepted=accepted)
+
+    @mutation
+    @staticmethod
+    async def rotate_webhook_token(info: Info, input: RotateWebhookTokenInput) -> TriggerPayload:
+        """Gives a webhook new addresses. The present one works for `overlapS` more seconds."""
+        overlap_s = 86_400 if input.overlap_s is None else input.overlap_s
+        return payload(TriggerPayload, trigger=await webhooks.rotate_token(info.context, input.id, overlap_s))
+
+    @mutation
+    @staticmethod
+    async def replay_webhook_delivery(info: Info, input: ReplayWebhookDeliveryInput) -> RunPayload:
+        """Starts a run for a stored request again, with the version that is published now."""
+        run = await webhooks.replay_delivery(info.context, input.id, input.idempotency_key)
+        return payload(RunPayload, run=run)
 
     @mutation
     @staticmethod

@@ -6,13 +6,16 @@ from typing import Annotated
 import strawberry
 
 from engine.states import TriggerEventStatus
+from engine.triggers.webhook import SignatureVerdict
+from engine.values.storable import clean_text
 from persistence.db.pagination import Page
 from persistence.runs.run import Run
 from persistence.triggers.events import TriggerEvent
 from persistence.triggers.trigger import Trigger
+from persistence.triggers.webhooks import WebhookDelivery
 from persistence.workflows.projects import Project
 from persistence.workflows.workflows import Workflow
-from resolvers.triggers import queries
+from resolvers.triggers import queries, webhooks
 from schema import enums as enums
 from schema.info import Info
 from schema.relay import Connection, Node
@@ -50,6 +53,32 @@ class TriggerEventType(Node):
     @staticmethod
     async def run(event: ParentEvent, info: Info) -> Run | None:
         return await info.context.loaders.run.load(event.run_id) if event.run_id else None
+
+
+@strawberry.type(name="WebhookDelivery", description="A request to a webhook, stored before it was parsed.")
+class WebhookDeliveryType(Node):
+    method: str
+    headers: JSON = strawberry.field(description="By name in lower case, without credentials.")
+    query: JSON
+    address: str | None = strawberry.field(description="The IP address of the client.")
+    verdict: SignatureVerdict = strawberry.field(description="The result of the check of the signature.")
+    message_id: str | None = strawberry.field(description="The id of the message, if its kind of signature has one.")
+    is_test: bool = strawberry.field(description="Whether it came to the test address.")
+    received_at: datetime
+
+    @classmethod
+    def is_type_of(cls, value: object, _: object) -> bool:
+        return isinstance(value, WebhookDelivery)
+
+    @strawberry.field(description="The body as text. Bytes that are no UTF-8 are replaced.")
+    @staticmethod
+    def body(delivery: strawberry.Parent[WebhookDelivery]) -> str:
+        return clean_text(delivery.body.decode(errors="replace"))
+
+    @strawberry.field(graphql_type=TriggerEventType | None, description="The firing that followed.")
+    @staticmethod
+    async def event(delivery: strawberry.Parent[WebhookDelivery], info: Info) -> TriggerEvent | None:
+        return await info.context.loaders.trigger_event.load(delivery.event_id) if delivery.event_id else None
 
 
 @strawberry.type(
@@ -97,6 +126,28 @@ class TriggerType(Node):
     @staticmethod
     def next_times(trigger: ParentTrigger, first: int | None = 10) -> list[datetime]:
         return queries.next_times(trigger, first)
+
+    @strawberry.field(
+        description="Of a webhook: the address that messages are posted to. Editors see it: it is a credential."
+    )
+    @staticmethod
+    def webhook_url(trigger: ParentTrigger, info: Info) -> str | None:
+        return webhooks.address_of(info.context, trigger, trigger.webhook_token)
+
+    @strawberry.field(description="Of a webhook: the address that runs the draft instead of the published version.")
+    @staticmethod
+    def test_webhook_url(trigger: ParentTrigger, info: Info) -> str | None:
+        return webhooks.address_of(info.context, trigger, trigger.test_token)
+
+    @strawberry.field(
+        graphql_type=Connection[WebhookDeliveryType],
+        description="Of a webhook: the requests that it has received, newest first, as they were before parsing.",
+    )
+    @staticmethod
+    async def webhook_deliveries(
+        trigger: ParentTrigger, info: Info, first: int | None = 25, after: str | None = None
+    ) -> Page[WebhookDelivery]:
+        return await webhooks.delivery_page(info.context, trigger.id, first=first, after=after)
 
     @strawberry.field(graphql_type=Connection[TriggerEventType], description="Its firings, newest first.")
     @staticmethod

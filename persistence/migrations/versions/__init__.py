@@ -11,4 +11,5 @@ Modules:
     0008_api_keys: API keys.
     0009_worker_heartbeats: The signs of life of workers without a visible lock.
     0010_triggers: Triggers, their events, pending firings, and the trigger of a run.
+    0011_webhooks: The tokens of webhooks, and their deliveries.
 """

@@ -1,7 +1,12 @@
 """Each trigger kind has an example in the folder `examples/triggers`, and it runs on real processes."""
 
+import base64
+import hmac
 import json
+from datetime import UTC, datetime
 from typing import Any
+
+import httpx
 
 from engine.triggers.registry import BUILT_IN
 from tests.end_to_end.support.client_actions import mutate
@@ -31,6 +36,29 @@ async def new_trigger(system: SystemUnderTest, example: dict[str, Any], **config
 
 def test_every_kind_has_an_example() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.json")} == {kind.name for kind in BUILT_IN}
+
+
+async def test_a_webhook_answers_a_signed_message_with_the_output_of_the_run(system: SystemUnderTest) -> None:
+    key = base64.b64encode(b"a key of the shop, 32 bytes long").decode()
+    await mutate(system, "setSecret", "secret { name }", name="shop_webhook", value=f"whsec_{key}")
+    url = (await new_trigger(system, example_of("webhook")))["webhookUrl"]
+    assert url.startswith(f"http://127.0.0.1:{system.port}/hooks/")
+    body, time = b'{"id": "A-7", "total": 1200}', str(int(datetime.now(UTC).timestamp()))
+    signature = hmac.new(base64.b64decode(key), f"msg_1.{time}.".encode() + body, "sha256").digest()
+    headers = {
+        "Content-Type": "application/json",
+        "webhook-id": "msg_1",
+        "webhook-timestamp": time,
+        "webhook-signature": f"v1,{base64.b64encode(signature).decode()}",
+    }
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        for _ in range(2):
+            answer = await client.post(url, content=body, headers=headers)
+            assert (answer.status_code, answer.json()) == (200, {"order": "A-7", "decision": "review"})
+            assert answer.headers["Content-Security-Policy"].startswith("sandbox")
+        assert (await client.post(url, content=b"{}", headers=headers)).status_code == 401
+        assert (await client.get(url)).status_code == 405
+        assert (await client.post(url + "x", content=body)).json() == {"error": "There is no webhook at this address."}
 
 
 async def test_a_schedule_starts_runs_at_its_times(system: SystemUnderTest) -> None:

@@ -1,0 +1,57 @@
+"""The addresses of webhooks: `/hooks/<token>`.
+
+The route reads the request. resolvers/triggers/webhooks.py stores it, checks it and starts the run.
+"""
+
+from collections.abc import Callable
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from engine.triggers.webhook import WebhookMessage
+from persistence.caller import Caller
+from resolvers.context import Context
+from resolvers.triggers.webhooks import HookResponse, receive
+
+MAX_HEADERS = 200
+NOBODY = Caller("webhook", {})
+# A workflow may choose the body and its type. The browser gives such a page no origin, so that its
+# scripts cannot use the API.
+SAFE_HEADERS = {
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+
+def hook_routes(context_of: Callable[[Caller], Context]) -> list[Route]:
+    """Return the route of all webhooks. `context_of` makes the context of a caller."""
+
+    async def respond(request: Request) -> Response:
+        try:
+            message = await _message(request)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        address = None if request.client is None else request.client.host
+        token = request.path_params["token"]
+        return _response(await receive(context_of, context_of(NOBODY), token, message, address))
+
+    return [Route("/hooks/{token}", respond, methods=["GET", "POST"])]
+
+
+async def _message(request: Request) -> WebhookMessage:
+    headers: dict[str, str] = {}
+    for name, value in list(request.headers.items())[:MAX_HEADERS]:
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    method = "GET" if request.method == "HEAD" else request.method
+    return WebhookMessage(method, headers, dict(request.query_params), await request.body())
+
+
+def _response(response: HookResponse) -> Response:
+    body = response.body
+    kind = "text/plain; charset=utf-8" if isinstance(body, str) else "application/json"
+    headers = {"content-type": kind} | {name.lower(): value for name, value in response.headers.items()}
+    content = b"" if response.status == 204 else body.encode() if isinstance(body, str) else orjson.dumps(body)
+    return Response(content, response.status, headers | SAFE_HEADERS)

@@ -1,0 +1,204 @@
+"""Webhooks as rows: the tokens of their addresses, and the requests that they have received.
+
+A request is stored in a transaction of its own before it is parsed, so whatever happens to it
+afterwards, it can be read and replayed.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import asyncpg
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from engine.triggers.webhook import HIDDEN_HEADERS, SignatureVerdict, WebhookMessage
+from persistence.caller import Caller
+from persistence.db.ids import Prefix, new_id
+from persistence.db.pagination import Page, decode_cursor, first_rows_of_each, group_by_parent, make_page
+from persistence.db.trigger_tables import triggers
+from persistence.db.trigger_tables import webhook_deliveries as table
+from persistence.problems import NotFound
+from persistence.triggers.trigger import COLUMNS, Trigger, trigger_of
+
+KIND = "webhook"
+
+
+def new_token() -> str:
+    """Make a token of an address: 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundWebhook:
+    """The trigger that a token belongs to."""
+
+    trigger: Trigger
+    is_test: bool
+    version_id: str | None
+    """The version that is published now."""
+    now: datetime
+
+
+async def find(pool: asyncpg.Pool, token: str) -> FoundWebhook | None:
+    """Find a webhook by a token: the present one, the previous one for a while, or that of the test address."""
+    row = await pool.fetchrow(_FIND, token)
+    if row is None:
+        return None
+    return FoundWebhook(trigger_of(dict(row)), row["is_test"], row["version_id"], row["now"])
+
+
+async def rotate(connection: AsyncConnection, trigger_id: str, overlap: timedelta) -> Trigger:
+    """Give a webhook that this transaction has locked a new token. The present one works for `overlap`."""
+    columns = triggers.c
+    changed = (
+        update(triggers)
+        .where(columns.id == trigger_id)
+        .values(
+            webhook_token=new_token(),
+            test_token=new_token(),
+            previous_token=columns.webhook_token,
+            previous_until=func.now() + overlap,
+            updated_at=func.clock_timestamp(),
+        )
+        .returning(*COLUMNS)
+    )
+    return trigger_of((await connection.execute(changed)).mappings().one())
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookDelivery:
+    """One row of `webhook_deliveries`."""
+
+    id: str
+    project_id: str
+    trigger_id: str
+    event_id: str | None
+    method: str
+    headers: Mapping[str, str]
+    query: Mapping[str, str]
+    body: bytes
+    address: str | None
+    verdict: SignatureVerdict
+    message_id: str | None
+    is_test: bool
+    received_at: datetime
+
+    @property
+    def message(self) -> WebhookMessage:
+        return WebhookMessage(self.method, self.headers, self.query, self.body)
+
+
+def _delivery_of(row: Mapping[Any, Any]) -> WebhookDelivery:
+    return WebhookDelivery(**{**row, "verdict": SignatureVerdict(row["verdict"])})
+
+
+async def store(
+    pool: asyncpg.Pool,
+    found: FoundWebhook,
+    message: WebhookMessage,
+    address: str | None,
+    verdict: SignatureVerdict,
+    message_id: str | None,
+) -> str:
+    """Store a request, and return the id of the delivery. Headers with credentials are left out."""
+    delivery_id, trigger = new_id(Prefix.WEBHOOK_DELIVERY), found.trigger
+    headers = {name: value for name, value in message.headers.items() if name not in HIDDEN_HEADERS}
+    await pool.execute(
+        _STORE,
+        delivery_id,
+        trigger.project_id,
+        trigger.id,
+        message.method,
+        headers,
+        dict(message.query),
+        message.body,
+        address,
+        verdict.value,
+        message_id,
+        found.is_test,
+    )
+    return delivery_id
+
+
+async def link(connection: AsyncConnection, delivery_id: str, event_id: str) -> None:
+    """Note the event of a delivery."""
+    await connection.execute(update(table).where(table.c.id == delivery_id).values(event_id=event_id))
+
+
+async def note_result(connection: AsyncConnection, trigger_id: str, error: str | None) -> None:
+    """Note the result of a firing in the trigger: the time, and the error or none.
+
+    A success is noted once a second at most, so that requests do not wait for each other's commits.
+    Failures are not counted: the sender causes most of them, and must not disable the trigger.
+    """
+    if error is not None:
+        await connection.execute(update(triggers).where(triggers.c.id == trigger_id).values(last_error=error))
+        return
+    await connection.exec_driver_sql(_NOTE_SUCCESS, (trigger_id,))
+
+
+async def get(connection: AsyncConnection, caller: Caller, delivery_id: str) -> WebhookDelivery:
+    """Read a delivery. Raises NotFound."""
+    found = await get_many(connection, caller, [delivery_id])
+    if delivery_id not in found:
+        raise NotFound(delivery_id)
+    return found[delivery_id]
+
+
+async def get_many(connection: AsyncConnection, caller: Caller, ids: Sequence[str]) -> dict[str, WebhookDelivery]:
+    """Read the deliveries that the caller may see, by id."""
+    query = select(table).where(table.c.id.in_(ids), table.c.project_id.in_(caller.projects))
+    return {row["id"]: _delivery_of(row) for row in (await connection.execute(query)).mappings()}
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveriesOfTrigger:
+    """A page of the deliveries of one webhook, newest first."""
+
+    trigger_id: str
+    first: int
+    after: str | None = None
+
+
+async def pages(
+    connection: AsyncConnection, caller: Caller, queries: Sequence[DeliveriesOfTrigger]
+) -> dict[DeliveriesOfTrigger, Page[WebhookDelivery]]:
+    """Read pages. Queries that differ only in the trigger share a statement."""
+    result: dict[DeliveriesOfTrigger, Page[WebhookDelivery]] = {}
+    for one, ids in group_by_parent(queries, "trigger_id").items():
+        query = select(table).where(table.c.project_id.in_(caller.projects))
+        if one.after is not None:
+            query = query.where(table.c.id < decode_cursor(one.after, Prefix.WEBHOOK_DELIVERY))
+        items: dict[str, list[WebhookDelivery]] = {id: [] for id in ids}
+        rows = await connection.execute(first_rows_of_each(query, table.c.trigger_id, ids, one.first))
+        for row in rows.mappings():
+            items[row["trigger_id"]].append(_delivery_of(row))
+        result |= {
+            replace(one, trigger_id=id): make_page(each, first=one.first, after=one.after) for id, each in items.items()
+        }
+    return result
+
+
+_TRIGGER = ", ".join(f"t.{column.name}" for column in COLUMNS)
+_FIND = f"""
+SELECT {_TRIGGER}, now() AS now, coalesce(t.test_token = $1, false) AS is_test,
+    (SELECT v.id FROM versions v WHERE v.workflow_id = t.workflow_id AND v.status = 'PUBLISHED') AS version_id
+FROM triggers t
+WHERE t.webhook_token = $1 OR t.test_token = $1 OR (t.previous_token = $1 AND t.previous_until > now())
+"""
+_STORE = """
+INSERT INTO webhook_deliveries
+    (id, project_id, trigger_id, method, headers, query, body, address, verdict, message_id, is_test)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+"""
+# SKIP LOCKED: another request notes the same.
+_NOTE_SUCCESS = """
+UPDATE triggers SET last_fired_at = now(), last_error = NULL, failures = 0 WHERE id IN (
+    SELECT id FROM triggers WHERE id = $1
+        AND (last_error IS NOT NULL OR last_fired_at IS NULL OR last_fired_at < now() - interval '1 second')
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+"""

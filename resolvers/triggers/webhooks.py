@@ -1,0 +1,379 @@
+"""Receive the requests of webhooks, list and replay them, and rotate their addresses.
+
+A request is stored with the verdict on its signature before it is parsed. Then one transaction writes
+the event and accepts the run, once for each message. The response is sent after the commit, so a
+sender that gets none may send again: the repeat finds the first run.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from hmac import compare_digest
+from time import monotonic
+from typing import Any
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from engine.errors import NodeFailure
+from engine.states import RunStatus, TriggerEventStatus
+from engine.triggers.registry import config_of, installed_trigger_kinds
+from engine.triggers.webhook import (
+    BadMessage,
+    SignatureVerdict,
+    WebhookConfig,
+    WebhookMessage,
+    event_of,
+    message_key,
+    parse_body,
+    verify,
+)
+from engine.types import JSON
+from persistence.caller import Caller
+from persistence.db.ids import Prefix, new_id
+from persistence.db.pagination import Page, checked_after, checked_first
+from persistence.problems import Busy, Invalid, InvalidState, invalid
+from persistence.runs import admission
+from persistence.runs import run as runs
+from persistence.runs.run import Run
+from persistence.triggers import events, webhooks
+from persistence.triggers import trigger as triggers
+from persistence.triggers.events import Firing, RecordedFiring
+from persistence.triggers.firing import PublishedVersion, PublishedVersions, prepare, unfired
+from persistence.triggers.trigger import Trigger
+from persistence.triggers.webhooks import DeliveriesOfTrigger, FoundWebhook, WebhookDelivery
+from persistence.workflows import drafts, versions, workflows
+from resolvers.authorise import require
+from resolvers.context import Context
+from resolvers.idempotent import publish_transitions, shielded
+from resolvers.permissions import MUTATIONS, SEE_WEBHOOK_ADDRESS
+from resolvers.runs.start import wait_until_idle
+from resolvers.triggers.start import announce_events, run_trigger
+from resolvers.workflows.specs import check_runnable
+
+log = structlog.get_logger(__name__)
+
+MAX_OVERLAP_S = 30 * 86_400
+"""The longest time for which the previous address of a webhook works."""
+_published = PublishedVersions()
+_VERDICTS = {
+    SignatureVerdict.MISSING: "the request has no signature, or no time",
+    SignatureVerdict.INVALID: "the signature does not match the body and the secret",
+    SignatureVerdict.EXPIRED: "the signed time is outside of the replay window",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HookResponse:
+    """The response to a request. `body` is JSON, or a text as it is."""
+
+    status: int
+    body: JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class _Refused(Exception):
+    """The request starts no run. `status` is that of the response."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+
+class RateLimit:
+    """The requests of each webhook in the present minute, in this process."""
+
+    def __init__(self) -> None:
+        self._minute, self._counts = 0, Counter[str]()
+
+    def admit(self, trigger_id: str, limit: int) -> bool:
+        """Count a request, and return whether it is within the limit."""
+        minute = int(monotonic() // 60)
+        if minute != self._minute:
+            self._minute, self._counts = minute, Counter()
+        self._counts[trigger_id] += 1
+        return self._counts[trigger_id] <= limit
+
+
+rate_limit = RateLimit()
+
+
+async def receive(
+    context_of: Callable[[Caller], Context], find: Context, token: str, message: WebhookMessage, address: str | None
+) -> HookResponse:
+    """Receive one request.
+
+    Args:
+        context_of: Makes the context of the caller of the trigger.
+        find: A context of nobody, to find the trigger.
+        token: The last part of the address.
+        message: The request.
+        address: The IP address of the client.
+    """
+    found = await webhooks.find(find.database.pool, token)
+    if found is None:
+        return _refusal(404, "there is no webhook at this address")
+    trigger, context = found.trigger, context_of(found.trigger.caller)
+    try:
+        _, config = config_of(installed_trigger_kinds(), trigger.kind, trigger.config)
+    except ValueError as error:
+        return _refusal(409, f"the trigger cannot be used: {error}")
+    if not config.allows(address):
+        log.info("webhooks.address_refused", trigger_id=trigger.id, address=address)
+        return _refusal(403, "this address is not among the allowed ones of the trigger")
+    if message.method == "GET":
+        return await _answer_challenge(context, found, config, message)
+    if not rate_limit.admit(trigger.id, config.ratePerMinute):
+        return _refusal(429, f"more than {config.ratePerMinute:,} requests in this minute", {"Retry-After": "60"})
+    return await _receive_message(context, found, config, message, address)
+
+
+async def _receive_message(
+    context: Context, found: FoundWebhook, config: WebhookConfig, message: WebhookMessage, address: str | None
+) -> HookResponse:
+    delivery_id: str | None = None
+    try:
+        if not found.trigger.enabled and not found.is_test:
+            raise _Refused(409, "the trigger is disabled")
+        if len(message.body) > config.maxBodyBytes:
+            raise _Refused(413, f"the body has {len(message.body):,} bytes, over the limit of {config.maxBodyBytes:,}")
+        verdict, id = await _verdict(context, found, config, message)
+        delivery_id = await webhooks.store(context.database.pool, found, message, address, verdict, id)
+        if verdict in _VERDICTS:
+            raise _Refused(401, _VERDICTS[verdict])
+        key, event = _read(config, message, id, found, delivery_id)
+        recorded = await shielded(_fire(context, found, key, event, delivery_id))
+    except _Refused as refused:
+        await _record_refusal(context, found.trigger, delivery_id, message, refused.reason)
+        return _refusal(refused.status, refused.reason)
+    return await _response(context, config, recorded)
+
+
+async def _verdict(
+    context: Context, found: FoundWebhook, config: WebhookConfig, message: WebhookMessage
+) -> tuple[SignatureVerdict, str | None]:
+    if config.signature is None:
+        return SignatureVerdict.UNSIGNED, None
+    secret = await _secret(context, found.trigger, config.signature.secret)
+    return verify(config.signature, secret, message, found.now)
+
+
+async def _secret(context: Context, trigger: Trigger, name: str) -> str:
+    resolver = context.resources.get("secrets")
+    try:
+        if resolver is None:
+            raise NodeFailure("SECRET", "this server has no secrets")
+        values = await resolver.resolve(trigger.project_id, [name])
+    except NodeFailure as error:
+        raise _Refused(503, f"the signature cannot be checked: {error.message}") from error
+    return str(values[name])
+
+
+def _read(
+    config: WebhookConfig, message: WebhookMessage, id: str | None, found: FoundWebhook, delivery_id: str
+) -> tuple[str, JSON]:
+    """Return the deduplication key and the event of a message. Raises _Refused."""
+    try:
+        event = event_of(message, id, parse_body(config, message), found.now)
+        key = message_key(config, id, message, event)
+    except BadMessage as error:
+        raise _Refused(400, str(error)) from error
+    if found.is_test or key is None:
+        return f"delivery:{delivery_id}", event
+    return f"message:{key}", event
+
+
+async def _fire(context: Context, found: FoundWebhook, key: str, event: JSON, delivery_id: str) -> RecordedFiring:
+    """Write the event and accept its run, in one transaction. Raises _Refused."""
+    trigger, database = found.trigger, context.database
+    version = await (_draft_version(context, trigger) if found.is_test else _published_version(context, found))
+    firing = await prepare(trigger, key, event, version)
+    if found.is_test and firing.new is not None:
+        firing = replace(firing, status=TriggerEventStatus.TEST)
+    async with database.begin() as connection:
+        await workflows.lock_against_deletion(connection, trigger.workflow_id)
+        firing = await _admit(context, connection, firing)
+        [recorded] = await events.record(connection, [firing])
+        await webhooks.link(connection, delivery_id, recorded.event.id)
+        await webhooks.note_result(connection, trigger.id, firing.error)
+    await publish_transitions(context, recorded.transitions)
+    await announce_events(context, [recorded.event])
+    return recorded
+
+
+async def _admit(context: Context, connection: AsyncConnection, firing: Firing) -> Firing:
+    """Return the firing, or a SKIPPED one if no run may be accepted now."""
+    if firing.new is None:
+        return firing
+    try:
+        await context.queue_limit.admit(context.database.pool, firing.trigger.project_id)
+        cancelled = await admission.admit(connection, context.caller, firing.new, context.database.deadlines)
+    except Busy as error:
+        return unfired(firing, TriggerEventStatus.SKIPPED, error.detail)
+    return replace(firing, admitted=tuple(cancelled))
+
+
+async def _published_version(context: Context, found: FoundWebhook) -> PublishedVersion | None:
+    if found.version_id is None:
+        return None
+    return (await _published.get(context.database.pool, [found.version_id])).get(found.version_id)
+
+
+async def _draft_version(context: Context, trigger: Trigger) -> PublishedVersion | None:
+    """Make a version of the draft, for the test address. Raises _Refused if the draft has errors."""
+    async with context.database.connect() as connection:
+        draft = await drafts.get(connection, context.caller, trigger.workflow_id)
+    try:
+        await check_runnable(context, draft.spec)
+    except Invalid as error:
+        raise _Refused(422, f"the draft has errors: {error.detail}") from error
+    async with context.database.begin() as connection:
+        version, _ = await versions.freeze(connection, context.caller, draft)
+    return (await _published.get(context.database.pool, [version.id])).get(version.id)
+
+
+async def _record_refusal(
+    context: Context, trigger: Trigger, delivery_id: str | None, message: WebhookMessage, reason: str
+) -> None:
+    """Record a request that starts no run as a FAILED event. The body is in the delivery only."""
+    payload = {"method": message.method, "contentType": message.content_type or None, "bytes": len(message.body)}
+    key = f"refused:{delivery_id or new_id(Prefix.WEBHOOK_DELIVERY)}"
+    firing = Firing(trigger, key, payload, TriggerEventStatus.FAILED, error=reason)
+    async with context.database.begin() as connection:
+        await workflows.lock_against_deletion(connection, trigger.workflow_id)
+        [recorded] = await events.record(connection, [firing])
+        if delivery_id is not None:
+            await webhooks.link(connection, delivery_id, recorded.event.id)
+        await webhooks.note_result(connection, trigger.id, reason)
+    await announce_events(context, [recorded.event])
+
+
+async def _response(context: Context, config: WebhookConfig, recorded: RecordedFiring) -> HookResponse:
+    event = recorded.event
+    match event.status:
+        case TriggerEventStatus.FAILED:
+            return _refusal(422, event.error or "no run was started")
+        case TriggerEventStatus.SKIPPED:
+            return _refusal(429, event.error or "no run was started", {"Retry-After": "60"})
+        case _:
+            accepted = HookResponse(202, {"runId": event.run_id, "eventId": event.id, "status": event.status})
+    if config.respond == "async" or event.run_id is None:
+        return accepted
+    run = recorded.run or await runs.read(context.database.pool, context.caller, event.run_id)
+    if run is None:
+        return accepted
+    return _run_response(await wait_until_idle(context, run, int(config.timeoutS * 1000)), accepted)
+
+
+def _run_response(run: Run, accepted: HookResponse) -> HookResponse:
+    """Return the output of a run that has ended as the response; `accepted` before its end."""
+    if run.status is RunStatus.COMPLETED:
+        output = run.output
+        if isinstance(output, dict) and output.keys() <= {"status", "headers", "body"} and _is_status(output):
+            headers = output.get("headers")
+            texts = headers.items() if isinstance(headers, dict) else ()
+            clean = {name: value for name, value in texts if isinstance(value, str) and _is_header(name, value)}
+            return HookResponse(output["status"], output.get("body"), clean)
+        return HookResponse(200, output)
+    if not run.status.is_terminal:
+        return accepted
+    error = None if run.error is None else {"code": run.error.code, "message": run.error.message}
+    return HookResponse(500, {"runId": run.id, "status": run.status, "error": error})
+
+
+def _is_status(output: dict[str, Any]) -> bool:
+    status = output.get("status")
+    return isinstance(status, int) and not isinstance(status, bool) and 200 <= status <= 599
+
+
+def _is_header(name: str, value: str) -> bool:
+    """Whether a workflow may set a header: one of the message, without line breaks."""
+    is_plain = name.replace("-", "").isalnum() and name.isascii() and value.isascii() and value.isprintable()
+    return is_plain and name.lower() not in _OWN_HEADERS
+
+
+_OWN_HEADERS = frozenset(
+    {"connection", "content-length", "content-security-policy", "date", "server", "set-cookie", "transfer-encoding"}
+)
+
+
+async def _answer_challenge(
+    context: Context, found: FoundWebhook, config: WebhookConfig, message: WebhookMessage
+) -> HookResponse:
+    """Answer a GET request by which a service checks the address."""
+    challenge = config.challenge
+    if challenge is None:
+        return _refusal(405, "send messages by POST", {"Allow": "POST"})
+    if challenge.verifyParameter is not None:
+        try:
+            secret = await _secret(context, found.trigger, challenge.secret or "")
+        except _Refused as refused:
+            return _refusal(refused.status, refused.reason)
+        if not compare_digest(message.query.get(challenge.verifyParameter, "").encode(), secret.encode()):
+            return _refusal(403, f"the parameter {challenge.verifyParameter} has not the value of its secret")
+    value = message.query.get(challenge.parameter)
+    if value is None:
+        return _refusal(400, f"the request has no parameter {challenge.parameter}")
+    return HookResponse(200, value, {"Content-Type": "text/plain; charset=utf-8"})
+
+
+def _refusal(status: int, reason: str, headers: Mapping[str, str] | None = None) -> HookResponse:
+    return HookResponse(status, {"error": f"{reason[0].upper()}{reason[1:]}."}, headers or {})
+
+
+def address_of(context: Context, trigger: Trigger, token: str | None) -> str | None:
+    """Return the address of a webhook. None for callers who may not see it, and for other kinds."""
+    if token is None or not context.caller.may(SEE_WEBHOOK_ADDRESS, trigger.project_id):
+        return None
+    return f"{context.public_url}/hooks/{token}"
+
+
+async def delivery_page(
+    context: Context, trigger_id: str, *, first: int | None, after: str | None
+) -> Page[WebhookDelivery]:
+    """Return a page of the requests that a webhook has received, newest first."""
+    query = DeliveriesOfTrigger(trigger_id, checked_first(first), checked_after(after, Prefix.WEBHOOK_DELIVERY))
+    page = await context.loaders.webhook_deliveries.load(query)
+    assert page is not None
+    return page
+
+
+async def rotate_token(context: Context, trigger_id: str, overlap_s: int) -> Trigger:
+    """Give a webhook a new address. The present one works for `overlap_s` more seconds.
+
+    Raises:
+        NotFound, Forbidden: It is hidden, or the caller is no editor of its project.
+        Invalid: The overlap is out of range.
+        InvalidState: The trigger is no webhook.
+    """
+    if not 0 <= overlap_s <= MAX_OVERLAP_S:
+        raise invalid("input.overlapS", "OUT_OF_RANGE", f"must be from 0 to {MAX_OVERLAP_S:,}")
+    async with context.database.begin() as connection:
+        trigger = await triggers.get(connection, context.caller, trigger_id, lock=True)
+        require(context.caller, MUTATIONS["rotateWebhookToken"], trigger.project_id)
+        if trigger.webhook_token is None:
+            raise InvalidState(f"A trigger of the kind {trigger.kind!r} has no address.")
+        return await webhooks.rotate(connection, trigger_id, timedelta(seconds=overlap_s))
+
+
+async def replay_delivery(context: Context, delivery_id: str, idempotency_key: str | None) -> Run:
+    """Start a run for a stored request again, with the present config and the published version.
+
+    Raises:
+        InvalidState: Its signature was not valid, or no version is published.
+        Invalid: The body cannot be read, or makes invalid inputs.
+    """
+    async with context.database.connect() as connection:
+        delivery = await webhooks.get(connection, context.caller, delivery_id)
+        trigger = await triggers.get(connection, context.caller, delivery.trigger_id)
+    require(context.caller, MUTATIONS["replayWebhookDelivery"], delivery.project_id)
+    if delivery.verdict in _VERDICTS:
+        raise InvalidState(f"The request was refused: {_VERDICTS[delivery.verdict]}.")
+    try:
+        _, config = config_of(installed_trigger_kinds(), trigger.kind, trigger.config)
+        body = parse_body(config, delivery.message)
+        event = event_of(delivery.message, delivery.message_id, body, delivery.received_at)
+    except ValueError as error:  # A BadMessage, or a config that is not valid any more.
+        raise invalid("input.id", "UNREADABLE", str(error)) from error
+    return await run_trigger(context, trigger.id, event, idempotency_key)
