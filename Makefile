@@ -5,7 +5,7 @@ BIN := .venv/bin
 SUBJECTS_SINCE := 42ff1bbd19b809be44aa64d7ce36e9a7ab1635eb
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test chaos hostile mutants check check-subjects format schema docs bench bench-quick lock release
+.PHONY: help setup up test chaos hostile mutants check check-deploy check-subjects format schema docs bench bench-quick lock release
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -44,7 +44,7 @@ mutants: setup .venv-mutants/.installed ## Change core modules in single places 
 	@.venv-mutants/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/mutation/requirements.lock
 	@touch $@
 
-check: setup check-subjects ## Check style, types, import layers, dependencies, GraphQL schema and commit subjects
+check: setup check-subjects check-deploy ## Check style, types, import layers, dependencies, GraphQL schema and commit subjects
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -80,6 +80,9 @@ bench-quick: setup ## Measure the most important ratios in two minutes; fail if 
 release: setup .venv-deploy/.installed ## Build sdist, wheel, SBOM and checksums into dist/, and run an example from the installed wheel
 	@.venv-deploy/bin/python deploy/release/build.py
 
+check-deploy: .venv-deploy/.installed ## Check the Dockerfile, and the Helm chart against the schemas of Kubernetes
+	@.venv-deploy/bin/python deploy/check.py
+
 .venv-deploy/.installed: deploy/requirements.lock
 	@$(PYTHON) -m venv .venv-deploy
 	@.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements.lock
@@ -89,3 +92,4 @@ lock: ## Update the files of pinned packages to the newest compatible versions (
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade -o requirements.lock
 	uv pip compile --group mutants --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade -o tests/mutation/requirements.lock
 	uv pip compile --group deploy --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade -o deploy/requirements.lock
+	uv pip compile pyproject.toml -c requirements.lock --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade -o deploy/image/requirements.lock
