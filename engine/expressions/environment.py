@@ -17,8 +17,8 @@ from engine.expressions.errors import ExpressionError, Problem, expression_error
 from engine.expressions.filters import EXTRA_FILTERS, ORDERING_TESTS
 from engine.expressions.lexer import as_expression, has_code, is_whole_expression
 from engine.expressions.lowering import Lowered, lower_expression, lower_template, unchanged
-from engine.expressions.ordering import UNDEFINED, compare
-from engine.expressions.parser import COMPARE_FUNCTION, UNDEFINED_NAME
+from engine.expressions.ordering import UNDEFINED, compare, present
+from engine.expressions.parser import COMPARE_FUNCTION, PRESENT_FILTER, UNDEFINED_NAME
 from engine.expressions.secret_results import FILTER, collect, collecting, is_collecting, is_one_unit, with_collection
 from engine.expressions.views import WorkLimitExceeded, charge, charge_all, to_json_text, to_plain, unwrap, view
 from engine.types import JSON
@@ -78,6 +78,7 @@ def _environment() -> Environment:
     environment.add_filter(FILTER, collect)
     for name, test in ORDERING_TESTS.items():
         environment.add_test(name, test)
+    environment.add_filter(PRESENT_FILTER, present)
     environment.add_global(COMPARE_FUNCTION, compare)
     environment.add_global(UNDEFINED_NAME, UNDEFINED)
     return environment

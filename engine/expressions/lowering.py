@@ -3,6 +3,7 @@
 - `a < b` becomes a call of ordering.compare, because minijinja orders values of every two types.
 - The filters that order (`sort`, `min`, …) learn whether their input is undefined, and their place.
 - The path of `selectattr('a.b')` and `rejectattr('a.b')` may be missing at any depth.
+- An item of a list or an object, as in `[a.b]`, must have a value.
 - In `a.b.c | default(x)` and `a.b.c is defined`, a missing or null `a` or `b` makes the whole path
   undefined. Everywhere else it stays an error.
 
@@ -19,7 +20,7 @@ from engine.expressions.lexer import MAX_CACHED, TemplatePart, segments, stateme
 from engine.expressions.parser import ExpressionParser, SourcePart, Span
 
 _AFFECTED = re.compile(
-    r"[<>]|\b(?:default|d|defined|undefined|sort|dictsort|groupby|unique|min|max|selectattr|rejectattr)\b"
+    r"[<>\[,]|(?<!\{)\{(?![{%#])|\b(?:default|d|defined|undefined|sort|dictsort|groupby|unique|min|max|selectattr|rejectattr|dict)\b"
 )
 
 

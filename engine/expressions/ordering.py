@@ -101,6 +101,23 @@ def compare(place: int, first: Any, *others: Any) -> bool:
         raise
 
 
+def present(value: Any, place: int) -> Any:
+    """Return a value of a list or an object.
+
+    Args:
+        value: The value.
+        place: The index of the value in its source.
+
+    Raises:
+        OrderingError: The value is undefined.
+    """
+    if value is UNDEFINED:
+        error = OrderingError("undefined", "undefined")
+        error.place = place
+        raise error
+    return value
+
+
 def _holds(left: Any, operator: str, right: Any, operand: int = 0) -> bool:
     if type(left) in _NUMBERS and type(right) in _NUMBERS:  # the common case
         return _OPERATORS[operator](left, right)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 from engine.expressions.ordering import COMPARE, PATH_ITEM, PATH_VALUE
 
 COMPARE_FUNCTION, SLICE_FILTER, UNDEFINED_NAME = "__compare__", "__slice__", "__undefined__"
+PRESENT_FILTER = "__present__"
+"""The filter that fails for a value that is missing, and gives every other value."""
 PATHS_FILTER = "__paths__"
 """The filter that pairs each item with its value at a path."""
 PLACE = "__place__"
@@ -31,6 +33,8 @@ _MATH = frozenset({"+", "-", "~", "*", "/", "//", "%", "**"})
 _COMPARISONS = frozenset({*COMPARE, "==", "!=", "in"})
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _KEYWORDS = frozenset({"and", "or", "not", "if", "else", "in", "is"})
+_MISSING_RESULTS = frozenset({"first", "last", "default", "d"})
+"""The filters whose result may be undefined, besides `min` and `max`."""
 _PATH_FILTERS, _PATH_TESTS = frozenset({"default", "d"}), frozenset({"defined", "undefined"})
 
 
@@ -62,6 +66,7 @@ class _Node:
         receiver: `safe` without the guard of the last step, for a method that is called on it.
         steps: The number of guards in `safe`.
         is_operand: Whether a filter can be appended without brackets.
+        may_be_missing: Whether its value can be undefined although it has no steps.
     """
 
     plain: list[SourcePart]
@@ -69,6 +74,7 @@ class _Node:
     receiver: list[SourcePart]
     steps: int = 0
     is_operand: bool = True
+    may_be_missing: bool = False
 
 
 def _has_comparison(node: _Node) -> bool:
@@ -81,8 +87,8 @@ def _has_path(arguments: list[SourcePart]) -> bool:
     return len(texts) == 2 and texts[0][:1] in ("'", '"') and "." in texts[0] and texts[1] in (",", ")")
 
 
-def _node(pieces: list[SourcePart], *, is_operand: bool = True) -> _Node:
-    return _Node(pieces, pieces, pieces, is_operand=is_operand)
+def _node(pieces: list[SourcePart], *, is_operand: bool = True, may_be_missing: bool = False) -> _Node:
+    return _Node(pieces, pieces, pieces, is_operand=is_operand, may_be_missing=may_be_missing)
 
 
 class ExpressionParser:
@@ -126,7 +132,7 @@ class ExpressionParser:
                 return node
             pieces += node.plain
             if self._word not in ("and", "or", "if", "else"):
-                return _node(pieces, is_operand=False)
+                return _node(pieces, is_operand=False, may_be_missing=True)
             pieces.append(self._take())
 
     def _comparison(self) -> _Node:
@@ -220,11 +226,13 @@ class ExpressionParser:
         arguments = self._items() if self._word == "(" else []
         if word in ORDERING_FILTERS:
             self._places.append((span, name_span))
-            return _node([*self._defined(node, span.start), bar, *self._ordering_filter(word, name, arguments)])
+            ordered = [*self._defined(node, span.start), bar, *self._ordering_filter(word, name, arguments)]
+            return _node(ordered, may_be_missing=word in EXTREMES)
         if word in PATH_SELECTORS and _has_path(arguments):
             self._places.append((span, name_span))
             return _node([*self._defined(node, span.start), bar, *self._path_selector(name, arguments)])
-        return _node([*(node.safe if word in _PATH_FILTERS else node.plain), bar, *name, *arguments])
+        pieces = [*(node.safe if word in _PATH_FILTERS else node.plain), bar, *name, *arguments]
+        return _node(pieces, may_be_missing=word in _MISSING_RESULTS)
 
     def _ordering_filter(self, word: str, name: list[SourcePart], arguments: list[SourcePart]) -> list[SourcePart]:
         """Call the filter with its place. `min` and `max` give a list, of which the first is taken."""
@@ -329,7 +337,7 @@ class ExpressionParser:
         if word == "(":
             return self._bracketed()
         if word in ("[", "{"):
-            return _node(self._items())
+            return _node([self._take(), *self._rest(word, is_literal=True)])
         if word[:1] in ("'", '"'):
             pieces = [self._take()]
             while self._word[:1] in ("'", '"'):
@@ -345,20 +353,34 @@ class ExpressionParser:
         if self._at > before and self._word == ")":
             closing = self._take()
             safe = [opening, *node.safe, closing]
-            return _Node([opening, *node.plain, closing], safe, safe, node.steps)
-        return _node([opening, *node.plain, *self._rest("(")])
+            return _Node([opening, *node.plain, closing], safe, safe, node.steps, may_be_missing=node.may_be_missing)
+        first = self._present(node, before) if self._word == "," else node.plain
+        return _node([opening, *first, *self._rest("(", is_literal=True)])
+
+    def _present(self, node: _Node, first: int) -> list[SourcePart]:
+        """Let an item of a literal fail if its value is missing."""
+        if node.steps == 0 and not node.may_be_missing:
+            return node.plain
+        span = self._span(first)
+        self._places.append((span,))
+        check = SourcePart(f"|{PRESENT_FILTER}({len(self._places) - 1})", span.start, True)
+        return [*self._defined(node, span.start), check]
 
     def _items(self) -> list[SourcePart]:
-        """Everything in brackets: the arguments of a call, a list, or an object."""
-        opening = self._word
-        return [self._take(), *self._rest(opening)]
+        """The arguments of a call, with their brackets."""
+        is_object = self._at > 0 and self._words[self._at - 1] == "dict"
+        return [self._take(), *self._rest("(", is_literal=is_object)]
 
-    def _rest(self, opening: str) -> list[SourcePart]:
-        """Expressions and what separates them, up to the closing bracket."""
+    def _rest(self, opening: str, *, is_literal: bool) -> list[SourcePart]:
+        """Expressions and what separates them, up to the closing bracket.
+
+        In a literal, minijinja makes null of a path whose value is missing. Here it is an error.
+        """
         pieces: list[SourcePart] = []
         while self._word and self._word != _CLOSING[opening]:
             before = self._at
-            pieces += self._expression().plain
+            node = self._expression()
+            pieces += self._present(node, before) if is_literal else node.plain
             if self._at == before:
                 pieces.append(self._take())
         return [*pieces, self._take()] if self._word else pieces

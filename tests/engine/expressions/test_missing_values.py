@@ -195,3 +195,54 @@ def test_an_error_of_a_selection_has_its_place(text: str, message: str, column: 
         evaluate(text, ROWS)
     assert message in error.value.message
     assert column is None or (error.value.line, error.value.column) == (1, column)
+
+
+ITEMS: dict[str, Any] = {"input": {"a": {"b": 1, "n": None}, "list": [1], "empty": []}}
+MISSING_ITEMS = [
+    ("[§]", "input.x"),
+    ("[1, §]", "input.a.x"),
+    ("{'k': §}", "input.x"),
+    ("{'é': 1, 'k': {'l': [§]}}", "input.list[5]"),
+    ("{§: 1}", "input.x"),
+    ("(1, §) | list", "input.x"),
+    ("(§,) | list", "input['x']"),
+    ("dict(a=§)", "input.x"),
+    ("{'k': §} | tojson", "input.a.n.x"),
+    ("[§] | length", "input.x"),
+    ("[[§]] | first | first", "input.x"),
+    ("1 if [§] else 2", "input.x"),
+    ("[§]", "input.empty | first"),
+    ("[§]", "input.empty | max"),
+    ("[§]", "input.a.b if false"),
+    ("[§]", "input.a.n or input.x"),
+    ("[§]", "input.x | default(input.y)"),
+]
+
+
+@pytest.mark.parametrize(("expression", "item"), MISSING_ITEMS)
+def test_a_missing_item_of_a_list_or_an_object_is_an_error(expression: str, item: str) -> None:
+    text = expression.replace("§", item)
+    with pytest.raises(ExpressionError) as failed:
+        evaluate(text, ITEMS)
+    assert f"`{item}` is undefined" in str(failed.value)
+    assert (failed.value.line, failed.value.column) == (1, text.index(item) + 1)
+    for template in ("Dear {{ § }}", "{% set z = § %}ok", "{% if § %}{% endif %}"):
+        with pytest.raises(ExpressionError, match="is undefined"):
+            render(template.replace("§", text), ITEMS)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[input.a.n, input.a.b, none]", [None, 1, None]),
+        ("[input.x | default(none), input.list[5] | d(2)]", [None, 2]),
+        ("{'k': input.a.get('x'), 'a': input.a}", {"k": None, "a": {"b": 1, "n": None}}),
+        ("[input.list[:1], input.list[5:], -input.list[0]]", [[1], [], -1]),
+        ("[input.a.b or input.x, 2 if true else input.x]", [1, 2]),
+        ("[input.x is defined, 'x' in input]", [False, False]),
+        ("[{}, {'n': 2}] | map(attribute='n')", [None, 2]),
+        ("[{}, {'n': 2}] | map(attribute='n') | select('defined') | list", [2]),
+    ],
+)
+def test_items_that_exist_keep_their_values(text: str, value: Any) -> None:
+    assert evaluate(text, ITEMS) == value
