@@ -7,6 +7,7 @@ and readers query Postgres.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -37,6 +38,15 @@ async def shielded(coroutine: Coroutine[Any, Any, T]) -> T:
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
     return await asyncio.shield(task)
+
+
+def idempotency_arguments(arguments: Any, *excluded: str) -> JSON:
+    """Return the arguments of a mutation that a repeat with the same key must have.
+
+    Their values are not copied, because the JSON in them may be large.
+    """
+    values = {item.name: getattr(arguments, item.name) for item in fields(arguments) if item.name not in excluded}
+    return {name: asdict(value) if is_dataclass(value) else value for name, value in values.items()}  # type: ignore[arg-type]
 
 
 async def finish_shielded(timeout_s: float) -> None:

@@ -6,7 +6,7 @@
 - `cross_site`: refuses requests from pages of other sites, except allowed origins; CORS.
 - `hooks`: the addresses of webhooks.
 - `hosts`: refuses requests to unknown hosts.
-- `body_limit`: refuses large and slow request bodies.
+- `body_limit`: refuses large and slow request bodies, and parses large ones in turn.
 - `connection_limits`: limits of open connections per caller and per address.
 - `http_server`: the configuration of uvicorn, and the limits for headers and connections.
 - `write_buffers`: limits what waits for clients that do not read.

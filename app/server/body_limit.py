@@ -1,17 +1,46 @@
 """ASGI middleware that limits the size of request bodies, and the time in which they arrive.
 
-A body is refused as soon as it exceeds a limit, with a GraphQL error of the code LIMIT.
+A body is refused as soon as it exceeds a limit, with a GraphQL error of the code LIMIT. To parse 4 MiB of
+JSON takes up to a tenth of a second, in which Python executes nothing else. So large bodies and messages
+are parsed in a thread, in turn, with a pause after each. Their bytes are counted by address until the
+operation has ended, because its values need many times as much memory. Nothing is stored.
 """
 
 import asyncio
+import gc
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TypeVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.server.responses import problem_response
+from engine.isolation.threads import FairThreads
+from engine.isolation.turns import Owner, working_for
 from persistence.problems import Limit
 
+ResultT = TypeVar("ResultT")
 MAX_BODY = 4 * 1024 * 1024
 """Bytes. A spec and an input of 1 MiB each, their own limits, fit with all JSON escapes."""
+LARGE = 64 * 1024
+"""Bytes from which a body is large. To parse this takes less than 3 ms."""
+MAX_CONTAINERS = 200_000
+"""Lists and objects in one body. Each needs much more memory, and work of the garbage collector, than
+its text."""
+PER_ADDRESS, TOTAL = 32 * 1024 * 1024, 128 * 1024 * 1024
+"""Bytes of large bodies that are in progress at once: of one address, and of all."""
+_threads = FairThreads("decoding", 1, 1)
+_ESCAPED = re.compile(rb'\\[\\"]')
+
+
+def address_of(scope: Scope) -> str:
+    """Return the address of a client; behind a proxy on this host, the one that the proxy names."""
+    client = scope.get("client")
+    return str(client[0]) if client else "unknown"
 
 
 class SlowBody(Limit):
@@ -35,16 +64,17 @@ class BodyLimit:
         try:
             if content_length.isdigit() and int(content_length) > self._max:
                 raise Limit(self._message)
-            await self._app(scope, self._counted(receive), send)
+            with ExitStack() as held:
+                await self._app(scope, self._counted(receive, address_of(scope), held), send)
         except Limit as limit:
             await problem_response(limit.status, limit.code, limit.detail)(scope, receive, send)
 
-    def _counted(self, receive: Receive) -> Receive:
-        received, is_complete = 0, False
+    def _counted(self, receive: Receive, address: str, held: ExitStack) -> Receive:
+        received, counted, is_complete = 0, 0, False
         deadline = asyncio.get_running_loop().time() + self._max_s
 
         async def receive_counted() -> Message:
-            nonlocal received, is_complete
+            nonlocal received, counted, is_complete
             if is_complete:  # What follows is the end of the connection.
                 return await receive()
             try:
@@ -56,6 +86,92 @@ class BodyLimit:
             is_complete = not message.get("more_body", False)
             if received > self._max:
                 raise Limit(self._message)
+            if received > LARGE:
+                held.enter_context(large_bodies.hold(address, received - counted))
+                counted = received
             return message
 
         return receive_counted
+
+
+class TooManyLargeBodies(Limit):
+    """The large bodies of an address, or of all, that are in progress are too many bytes.
+
+    The same request succeeds after one of them has ended.
+    """
+
+    title, status = "Too many large requests", 429
+
+
+class LargeBodies:
+    """Counts the bytes of the large bodies that are in progress, by address."""
+
+    def __init__(self) -> None:
+        self._bytes: Counter[str] = Counter()
+
+    @contextmanager
+    def hold(self, address: str, size: int) -> Iterator[None]:
+        """Count the bytes of a body for the duration of the block. Raises TooManyLargeBodies."""
+        if self._bytes[address] + size > PER_ADDRESS or self._bytes.total() + size > TOTAL:
+            raise TooManyLargeBodies(
+                f"The large requests in progress are {PER_ADDRESS // 2**20} MiB of your address, or "
+                f"{TOTAL // 2**20} MiB of all, which is the limit. Try again when one of them has ended."
+            )
+        self._bytes[address] += size
+        try:
+            yield
+        finally:
+            self._bytes[address] -= size
+            if not self._bytes[address]:
+                del self._bytes[address]
+
+
+large_bodies = LargeBodies()
+
+
+async def decoded_in_turn(decode: Callable[[str | bytes], ResultT], text: str | bytes, subject: str) -> ResultT:
+    """Decode a large JSON text, when it is the turn of its sender.
+
+    Raises:
+        Limit: It has too many lists and objects.
+        ValueError: What `decode` raises.
+    """
+    with working_for(Owner(subject, subject)):
+        return await _threads.run(_decode, decode, text)
+
+
+def _decode(decode: Callable[[str | bytes], ResultT], text: str | bytes) -> ResultT:
+    """Decode a text, and leave the process to others for as long as this took."""
+    started_at = time.perf_counter()
+    try:
+        if (count := _containers(text)) > MAX_CONTAINERS:
+            raise Limit(f"The request has {count:,} lists and objects, over the limit of {MAX_CONTAINERS:,}.")
+        with _no_collection():
+            return decode(text)
+    finally:
+        time.sleep(time.perf_counter() - started_at)
+
+
+def _containers(text: str | bytes) -> int:
+    """Return the number of lists and objects in a JSON text, or a higher one that is below the limit."""
+    data = text.encode(errors="replace") if isinstance(text, str) else text
+    count = data.count(b"[") + data.count(b"{")
+    if count <= MAX_CONTAINERS:
+        return count
+    # Without the texts in it, in which brackets are ordinary characters.
+    outside = b"".join(_ESCAPED.sub(b"", data).split(b'"')[::2])
+    return outside.count(b"[") + outside.count(b"{")
+
+
+_collection_lock = threading.Lock()
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collect no garbage inside the block. Every list would count as a reason to search again."""
+    with _collection_lock:
+        gc.disable()
+        try:
+            yield
+        finally:
+            gc.enable()

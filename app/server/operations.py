@@ -19,10 +19,12 @@ from strawberry.types import ExecutionResult
 from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
+from app.server.body_limit import LARGE, decoded_in_turn
 from app.server.documents import DocumentRefused, TrustedDocuments
 from app.server.negotiation import PLAIN_JSON, RESPONSE_JSON, Acceptable, acceptable
 from app.server.responses import problem_response, result_response
 from app.server.streams import stream_response
+from engine.isolation.turns import Owner, current_owner
 from engine.values.json_text import without_mark
 from persistence.problems import ProblemCode
 from resolvers.context import Context
@@ -79,7 +81,8 @@ async def respond(request: Request, context: Context, documents: TrustedDocument
         if accepted.json is None and accepted.stream is None:
             raise RequestRefused(406, ACCEPT_HELP)
         context.last_event = _last_event(request)
-        return await _execute(request, await read_operation(request, documents), context, accepted)
+        working_for_caller(context)
+        return await _execute(request, await read_operation(request, context, documents), context, accepted)
     except RequestRefused as refused:
         return refused.response(accepted.json or PLAIN_JSON)
     except DocumentRefused as refused:
@@ -87,13 +90,19 @@ async def respond(request: Request, context: Context, documents: TrustedDocument
         return await result_response(request, result, accepted.json or PLAIN_JSON)
 
 
-async def read_operation(request: Request, documents: TrustedDocuments) -> HttpOperation:
-    """Read the operation of a GET or POST request. Raises RequestRefused and DocumentRefused."""
+def working_for_caller(context: Context) -> None:
+    """Set the owner of the work of this task: the turns of a server are those of its callers."""
+    subject = context.caller.subject
+    current_owner.set(Owner(subject, subject))
+
+
+async def read_operation(request: Request, context: Context, documents: TrustedDocuments) -> HttpOperation:
+    """Read the operation of a GET or POST request. Raises RequestRefused, DocumentRefused and Limit."""
     if request.method not in METHODS:
         raise RequestRefused(405, f"Operations are sent by GET or POST, not by {request.method}.", ALLOW)
     if request.method == "POST":
         _check_content_type(request.headers.get("content-type", ""))
-        members = parse(await request.body(), "The request body")
+        members = await _parsed(await request.body(), context.caller.subject)
     else:
         members = _query_parameters(request)
     if isinstance(members, list):
@@ -103,12 +112,32 @@ async def read_operation(request: Request, documents: TrustedDocuments) -> HttpO
     return _operation(members, documents)
 
 
+async def _parsed(body: bytes, subject: str) -> Any:
+    """Parse a body; a large one when it is the turn of its caller."""
+    try:
+        return await decode(body, subject)
+    except json.JSONDecodeError as error:
+        raise _not_json(error, "The request body") from error
+
+
 def parse(text: str | bytes, place: str) -> Any:
     """Parse JSON of a client. Raises RequestRefused."""
     try:
         return decode_json(text)
     except json.JSONDecodeError as error:
-        raise RequestRefused(400, f"{place} is not valid JSON: {error.msg[:100]}.") from error
+        raise _not_json(error, place) from error
+
+
+def _not_json(error: json.JSONDecodeError, place: str) -> RequestRefused:
+    return RequestRefused(400, f"{place} is not valid JSON: {error.msg[:100]}.")
+
+
+async def decode(data: str | bytes, subject: str) -> object:
+    """Parse JSON as `decode_json` does; a large text in a thread, when it is the turn of its sender.
+
+    Raises Limit for a text with too many lists and objects.
+    """
+    return await decoded_in_turn(decode_json, data, subject) if len(data) > LARGE else decode_json(data)
 
 
 def decode_json(data: str | bytes) -> object:

@@ -5,21 +5,24 @@ invalid operation ends with an error under its id, and the other operations of t
 A client that disconnects is not logged as an error.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
+from json import JSONDecodeError
 from typing import Any, Protocol, cast
 
 import structlog
 from graphql import GraphQLError
-from starlette.websockets import WebSocketDisconnect
+from starlette.websockets import WebSocketDisconnect, WebSocketState
 from starlette.websockets import WebSocketDisconnected as SentAfterDisconnect
 from strawberry.asgi import ASGIWebSocketAdapter
-from strawberry.http.exceptions import WebSocketDisconnected
-from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
+from strawberry.http.exceptions import NonJsonMessageReceived, NonTextMessageReceived, WebSocketDisconnected
+from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import ErrorMessage
 
+from app.server.body_limit import LARGE, TooManyLargeBodies, address_of, large_bodies
 from app.server.documents import DocumentRefused, TrustedDocuments
-from persistence.problems import ProblemCode
+from app.server.operations import decode, working_for_caller
+from persistence.problems import Limit, ProblemCode
 from resolvers.context import Context
 from schema.errors import request_extensions
 from schema.execution.operation import operation_extensions
@@ -40,7 +43,32 @@ class HasDocuments(Protocol):
 
 
 class Socket(ASGIWebSocketAdapter):
-    """A WebSocket whose sends and close tolerate a client that has disconnected."""
+    """A WebSocket whose sends and close tolerate a client that has disconnected.
+
+    `received_size` is the number of characters of the last message.
+    """
+
+    received_size = 0
+
+    @property
+    def address(self) -> str:
+        return address_of(self.ws.scope)
+
+    async def iter_json(self, *, ignore_parsing_errors: bool = False) -> AsyncGenerator[object, None]:
+        """Yield the messages. Large ones are parsed in turn; see large_bodies."""
+        try:
+            while self.ws.application_state != WebSocketState.DISCONNECTED:
+                text = await self.ws.receive_text()
+                self.received_size = len(text)
+                yield await decode(text, self.address)
+        except JSONDecodeError as error:
+            raise NonJsonMessageReceived from error
+        except KeyError as error:
+            raise NonTextMessageReceived from error
+        except Limit as limit:
+            await self.close(1009, limit.detail)
+        except WebSocketDisconnect:
+            return
 
     async def send_json(self, message: Mapping[str, object]) -> None:
         try:
@@ -56,6 +84,13 @@ class Socket(ASGIWebSocketAdapter):
 class Handler(BaseGraphQLTransportWSHandler[Context, None]):
     """Handles the messages of one socket; checks their shape and limits active operations."""
 
+    websocket: Socket
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._sizes: dict[str, int] = {}
+        """The sizes of large operations that have not started, by id."""
+
     async def handle_message(self, message: Any) -> None:
         if (error := _message_error(message)) is not None:
             await self.handle_invalid_message(error)
@@ -70,6 +105,8 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
     async def _handle_valid(self, message: Any) -> None:
         """Handle a message of a valid shape; the text of a trusted document replaces its id."""
         if message["type"] == "subscribe":
+            if self.websocket.received_size > LARGE:
+                self._sizes[message["id"]] = self.websocket.received_size
             payload = message["payload"]
             try:
                 text = cast("HasDocuments", self.view).documents.text_of(payload)
@@ -83,6 +120,19 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
             operation_extensions.set(payload.get("extensions"))
             message = {**message, "payload": {**payload, "query": text or ""}}
         await super().handle_message(message)
+
+    async def run_operation(self, operation: Operation[Context, None]) -> None:
+        """Run an operation. The size of a large one counts for the address until its end."""
+        working_for_caller(self.context)
+        if (size := self._sizes.pop(operation.id, 0)) == 0:
+            await super().run_operation(operation)
+            return
+        try:
+            with large_bodies.hold(self.websocket.address, size):
+                await super().run_operation(operation)
+        except TooManyLargeBodies as limit:
+            error = GraphQLError(limit.detail, extensions={"code": limit.code})
+            await operation.send_initial_errors([error])
 
     def _is_full(self, id: str) -> bool:
         """Return whether one more valid operation would exceed the limit."""

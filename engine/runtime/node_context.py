@@ -165,7 +165,7 @@ class RunNodeContext:
 
     def redact(self, value: JSON) -> JSON:
         """Mask all secrets in a value. Everything that leaves the node call passes here."""
-        return off_loop(self._redactor.redact_value, value)
+        return off_loop(self._redactor.redact_value, value, self._redactor.weight)
 
     def render(self, value: JSON) -> JSON:
         with self._evaluation() as secret_results:
@@ -198,7 +198,7 @@ class RunNodeContext:
             self._use(self._redactor.with_results(results))
 
     def note_input(self, value: JSON) -> None:
-        self.noted_input = off_loop(self._redactor.redact_input, value)
+        self.noted_input = off_loop(self._redactor.redact_input, value, self._redactor.weight)
 
     def progress(self, fraction: float, message: str | None = None) -> None:
         clean_message = None if message is None else self.redact(clean_text(message))

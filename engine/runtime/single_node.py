@@ -91,6 +91,7 @@ async def execute(
     info: RunInfo,
     resources: Mapping[str, Any],
     types: Mapping[str, NodeType[Any]] | None = None,
+    owner: Owner | None = None,
 ) -> SingleNodeRun:
     """Execute one node.
 
@@ -102,6 +103,7 @@ async def execute(
         info: A run for the node's context. Its `timeout_s` limits the execution.
         resources: The resources of the process by name; child runs are left out.
         types: The node types of this installation by name, for a node with nested nodes.
+        owner: For whose turns its work waits; None for the project and the run.
 
     Raises:
         asyncio.CancelledError: The task was cancelled. Failures of the node are returned.
@@ -112,7 +114,7 @@ async def execute(
     context = RunNodeContext(info, NODE_ID, 1, scope, allowed, reporter, types=types)
     spec = NodeSpec(NODE_ID, node_type.name, config=raw_config, timeout_s=info.timeout_s)
     node = BoundNode(spec, node_type, config, types=types or {})
-    with working_for(Owner(info.project_id, info.id)):
+    with working_for(Owner(info.project_id, info.id) if owner is None else owner):
         result = await suspendable(run_attempt(node, context))
     node_state = state.node_state(NODE_ID)
     duration_ms = (result.ended_at - result.started_at).total_seconds() * 1000

@@ -19,6 +19,7 @@ from engine.errors import NotStorable
 from engine.isolation import client
 from engine.problems import FieldProblem, join_path
 from engine.types import JSON
+from engine.values.large_values import off_loop
 from engine.values.schema_defaults import DefaultsTooLarge, with_defaults
 from engine.values.schema_messages import sentence, unusable
 from engine.values.storable import check_storable
@@ -256,7 +257,7 @@ def check_inputs(inputs: JSON, schema: JSON | None) -> list[FieldProblem]:
 
 def _size_problems(inputs: JSON) -> list[FieldProblem]:
     try:
-        check_storable(inputs)
+        off_loop(check_storable, inputs)
     except NotStorable as error:
         return [FieldProblem("inputs" + error.path, "NOT_STORABLE", str(error))]
     size = len(orjson.dumps(inputs))

@@ -8,6 +8,7 @@ are handled at once. The module has no state.
 from collections.abc import Callable
 from typing import TypeVar
 
+from engine.isolation import suspension
 from engine.isolation.computation import computed
 from engine.types import JSON
 
@@ -16,13 +17,20 @@ LARGE = 64 * 1024
 """The size from which a value is large, in the unit of storable.MAX_SIZE. Its check takes 4 ms."""
 
 
-def off_loop(function: Callable[[JSON], ResultT], value: JSON) -> ResultT:
-    """Call a function with a value, in a thread if the value is large. Nothing may change the value."""
-    return computed(function, value) if is_large(value) else function(value)
+def off_loop(function: Callable[[JSON], ResultT], value: JSON, weight: int = 1) -> ResultT:
+    """Call a function with a value, in a thread if the value is large. Nothing may change the value.
+
+    Args:
+        function: The function.
+        value: Its argument.
+        weight: How much more work the function does than a check, for the same value.
+    """
+    is_off_loop = suspension.is_suspendable() and is_large(value, LARGE // weight)
+    return computed(function, value) if is_off_loop else function(value)
 
 
-def is_large(value: JSON) -> bool:
-    """Tell whether a value is large. It reads only as much of it as is needed to know this."""
+def is_large(value: JSON, limit: int = LARGE) -> bool:
+    """Tell whether a value is larger than `limit`. It reads only as much of it as is needed."""
     size, stack = 0, [value]
     while stack:
         item = stack.pop()
@@ -31,8 +39,8 @@ def is_large(value: JSON) -> bool:
             size += len(item)
         elif kind is list or kind is dict:
             size += 4 * len(item)
-            if size <= LARGE:
+            if size <= limit:
                 stack.extend(item if kind is list else [*item, *item.values()])
-        if size > LARGE:
+        if size > limit:
             return True
     return False

@@ -18,6 +18,8 @@ from engine.values.secret_results import SecretResults, leaves
 MARK = "\N{BULLET}" * 3
 MIN_LENGTH = 8
 """The least number of characters of a secret. A shorter one would occur in unrelated texts."""
+FORMS_PER_CHECK = 16
+"""Forms whose search takes about as long as the check of the value, where it is hard to search."""
 MAX_KNOWN = 256
 """The number of secrets, and likewise of results, that are redacted in the log: the most recently
 used ones.
@@ -53,6 +55,11 @@ class Redactor:
         redactor._secrets += [_register(text, _known_results) for text in merged.texts - self._results.texts]
         redactor._secrets += [SecretEncodings.word(word) for word in merged.words - self._results.words]
         return redactor
+
+    @property
+    def weight(self) -> int:
+        """How much more work a redaction is than the check of the same value, at least 1."""
+        return 1 + sum(len(secret.forms) for secret in self._secrets) // FORMS_PER_CHECK
 
     def redact_text(self, text: str) -> str:
         """Replace each secret in a text, also one that the beginning or end of the text cuts."""

@@ -5,7 +5,7 @@ executed like any other. A crash leaves the whole new run, or none.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -33,7 +33,7 @@ from persistence.workflows import versions
 from persistence.workflows.versions import Version
 from resolvers.checks import check_options
 from resolvers.context import Context
-from resolvers.idempotent import known_run, run_idempotent
+from resolvers.idempotent import idempotency_arguments, known_run, run_idempotent
 from resolvers.runs.start import own_run
 from resolvers.workflows.specs import check_runnable
 
@@ -73,7 +73,7 @@ async def retry_run(context: Context, arguments: RetryArguments) -> Run:
         return await _retry(connection, context, await known_run(connection, context, arguments.run_id), arguments)
 
     return await run_idempotent(
-        context, run.project_id, arguments.idempotency_key, "retryRun", _idempotency_arguments(arguments), act
+        context, run.project_id, arguments.idempotency_key, "retryRun", _repeatable(arguments), act
     )
 
 
@@ -94,7 +94,7 @@ async def fork_run(context: Context, arguments: ForkArguments) -> Run:
             raise Invalid(error.problems) from error
 
     return await run_idempotent(
-        context, run.project_id, arguments.idempotency_key, "forkRun", _idempotency_arguments(arguments), act
+        context, run.project_id, arguments.idempotency_key, "forkRun", _repeatable(arguments), act
     )
 
 
@@ -286,8 +286,6 @@ async def _checkpoint(context: Context, checkpoint_id: str) -> Checkpoint:
     return by_id[checkpoint_id]
 
 
-def _idempotency_arguments(arguments: RetryArguments | ForkArguments) -> JSON:
+def _repeatable(arguments: RetryArguments | ForkArguments) -> JSON:
     """Return the arguments that a repeat with the same key must have."""
-    values = asdict(arguments)
-    del values["idempotency_key"]
-    return values
+    return idempotency_arguments(arguments, "idempotency_key")

@@ -5,7 +5,7 @@ A run is accepted in one transaction, so a crash leaves a complete run or none.
 
 from asyncio import timeout
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -22,7 +22,7 @@ from persistence.workflows.versions import Version
 from resolvers.authorise import project_for, require
 from resolvers.checks import check_options, check_wait, complete_run_inputs
 from resolvers.context import Context
-from resolvers.idempotent import known_run, publish_transitions, run_idempotent, shielded
+from resolvers.idempotent import idempotency_arguments, known_run, publish_transitions, run_idempotent, shielded
 from resolvers.permissions import MUTATIONS
 from resolvers.secrets import check_use
 from resolvers.workflows.specs import check_runnable, content_to_save
@@ -75,9 +75,7 @@ async def run_adhoc(context: Context, arguments: StartArguments) -> Run:
         new = _new(arguments, version, start=True)
         return await admission.accept(connection, context.caller, new, context.database.deadlines)
 
-    run = await run_idempotent(
-        context, project_id, arguments.idempotency_key, "runAdhoc", _idempotency_arguments(arguments), act
-    )
+    run = await run_idempotent(context, project_id, arguments.idempotency_key, "runAdhoc", _repeatable(arguments), act)
     return await wait_until_idle(context, run, arguments.timeout_ms) if arguments.mode is RunMode.SYNC else run
 
 
@@ -159,9 +157,7 @@ async def _begin(context: Context, arguments: StartArguments, operation: str, *,
             await context.queue_limit.admit(context.database.pool, new.project_id)
         return await admission.accept(connection, context.caller, new, context.database.deadlines)
 
-    return await run_idempotent(
-        context, project_id, arguments.idempotency_key, operation, _idempotency_arguments(arguments), act
-    )
+    return await run_idempotent(context, project_id, arguments.idempotency_key, operation, _repeatable(arguments), act)
 
 
 async def _accept_alone(context: Context, new: NewRun) -> Run:
@@ -190,8 +186,6 @@ async def own_run(context: Context, operation: str, run_id: str) -> Run:
     return run
 
 
-def _idempotency_arguments(arguments: StartArguments) -> JSON:
+def _repeatable(arguments: StartArguments) -> JSON:
     """Return the arguments that a repeat with the same key must have. The timeout may differ."""
-    values = asdict(arguments)
-    del values["idempotency_key"], values["timeout_ms"]
-    return values
+    return idempotency_arguments(arguments, "idempotency_key", "timeout_ms")

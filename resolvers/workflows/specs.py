@@ -64,7 +64,7 @@ async def validated_spec(context: Context, spec: JSON) -> ValidationReport:
     """
     subject = context.caller.subject
     with working_for(Owner(subject, subject, MAX_WAITING)):
-        if _is_small(spec):
+        if is_small(spec):
             await loop_share().turn()
             return await suspension.call(validate, spec, context.node_types)
         try:
@@ -73,7 +73,7 @@ async def validated_spec(context: Context, spec: JSON) -> ValidationReport:
             raise TooManyEvaluations(f"The spec was not validated, because {full}. Try again.") from None
 
 
-def _is_small(spec: JSON) -> bool:
+def is_small(spec: JSON) -> bool:
     try:
         return len(orjson.dumps(spec)) <= SMALL_SPEC
     except orjson.JSONEncodeError:

@@ -189,7 +189,8 @@ async def save_draft(context: Context, workflow_id: str, spec: JSON, expected_re
 
     Raises Conflict with the current draft if it has another revision than expected.
     """
-    return await shielded(_save(context, "saveDraft", workflow_id, content_to_save(spec), expected_revision))
+    content = content_to_save(spec)
+    return await shielded(_save(context, "saveDraft", workflow_id, content, expected_revision))
 
 
 async def restore_version(context: Context, version_id: str, expected_revision: int) -> Draft:

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
@@ -186,11 +187,11 @@ class Session:
                 raise
 
     async def _run(self) -> None:
-        from langchain_mcp_adapters.sessions import create_session
-
-        from engine.tools.mcp.transport import connection
-
-        async with create_session(connection(self._config, self._on_message, self._on_broken)) as self._client:
+        # In a thread: the first import of the library takes a third of a second.
+        library = await asyncio.to_thread(import_module, "langchain_mcp_adapters.sessions")
+        transport = await asyncio.to_thread(import_module, "engine.tools.mcp.transport")
+        connection = transport.connection(self._config, self._on_message, self._on_broken)
+        async with library.create_session(connection) as self._client:
             await self._client.initialize()
             await self._list()
             self._ready.set_result(None)

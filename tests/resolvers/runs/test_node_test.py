@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from engine.states import LogLevel
 from persistence.caller import Caller, Role
 from persistence.db.database import Database
 from persistence.feed.feed import Feed
+from persistence.problems import TooManyNodeTests
 from persistence.queue.notifier import Notifier
 from resolvers.context import Context
 from resolvers.runs import node_test
@@ -157,16 +159,33 @@ async def test_a_node_is_stopped_after_the_time_limit(context: Context, monkeypa
     assert Stuck.is_stopped
 
 
-async def test_a_server_refuses_more_simultaneous_tests_than_its_limit(
+async def test_a_server_refuses_more_simultaneous_tests_of_a_caller_than_its_limit(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(node_test, "TIME_LIMIT_S", 1.0)
-    tests = [asyncio.create_task(answer_of(context, "stuck", {})) for _ in range(node_test.MAX_CONCURRENT + 1)]
+    tests = [asyncio.create_task(answer_of(context, "stuck", {})) for _ in range(node_test.MAX_OF_CALLER + 1)]
+    other = replace(context, caller=replace(context.caller, subject="another caller"))
+    tests.append(asyncio.create_task(answer_of(other, "stuck", {})))
     answers = await asyncio.gather(*tests)
     refused = [answer["errors"][0] for answer in answers if answer["errors"]]
-    assert [(error["code"], "runs 8 node tests already" in error["detail"]) for error in refused] == [("LIMIT", True)]
-    assert sum(answer["error"] is not None for answer in answers) == node_test.MAX_CONCURRENT
+    assert [(error["code"], "runs 8 node tests of yours" in error["detail"]) for error in refused] == [("LIMIT", True)]
+    assert sum(answer["error"] is not None for answer in answers) == node_test.MAX_OF_CALLER + 1
+    assert answers[-1]["error"]["code"] == "TIMEOUT", "the limit of one caller is not that of another"
     assert (await answer_of(context, "transform", {"output": 1}))["output"] == 1
+
+
+def test_tests_are_counted_by_caller_by_project_and_in_total() -> None:
+    tests, held = node_test.RunningTests(), ExitStack()
+    with held:
+        for number in range(node_test.MAX_OF_PROJECT):
+            held.enter_context(tests.counted(f"caller {number}", "a"))
+        with pytest.raises(TooManyNodeTests, match="16 node tests of your project"), tests.counted("another", "a"):
+            pass
+        for number in range(node_test.MAX_OF_SERVER - node_test.MAX_OF_PROJECT):
+            held.enter_context(tests.counted(f"caller {number}", f"project {number}"))
+        with pytest.raises(TooManyNodeTests, match="32 node tests of all callers"), tests.counted("new", "new"):
+            pass
+    assert not tests._running
 
 
 CHAT = {"model": "repeats", "prompt": "{{ input.value }} apples"}
