@@ -226,7 +226,7 @@ def test_a_missing_item_of_a_list_or_an_object_is_an_error(expression: str, item
         evaluate(text, ITEMS)
     assert f"`{item}` is undefined" in str(failed.value)
     assert (failed.value.line, failed.value.column) == (1, text.index(item) + 1)
-    for template in ("Dear {{ § }}", "{% set z = § %}ok", "{% if § %}{% endif %}"):
+    for template in ("Dear {{ § }}", "{% set z = § %}ok", "{% if (§) %}{% endif %}"):
         with pytest.raises(ExpressionError, match="is undefined"):
             render(template.replace("§", text), ITEMS)
 
