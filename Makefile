@@ -64,8 +64,9 @@ format: setup ## Format the code
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-schema: setup ## Write schema/schema.graphql
+schema: setup ## Write schema/schema.graphql, and schema/client_cache.json for caches of clients
 	@$(BIN)/treadle schema > schema/schema.graphql.new && mv schema/schema.graphql.new schema/schema.graphql
+	@$(BIN)/treadle schema --cache > schema/client_cache.json.new && mv schema/client_cache.json.new schema/client_cache.json
 
 docs: setup ## Write docs/nodes.md from the node types, and docs/settings.md from the settings
 	@$(BIN)/python -m app.cli.node_docs > docs/nodes.md.new && mv docs/nodes.md.new docs/nodes.md

@@ -124,12 +124,12 @@ async def models(context: Context, project_id: str | None) -> list[ModelInfo]:
     Raises:
         NotFound: The caller may not see the project.
     """
+    if project_id is not None:
+        require(context.caller, QUERIES["models"], project_id)
     catalog: Models | None = context.resources.get("models")
     if catalog is None:
         return []
-    if project_id is not None:
-        require(context.caller, QUERIES["models"], project_id)
-    elif catalog.has_secrets:
+    if project_id is None and catalog.has_secrets:
         async with context.database.connect() as connection:
             project_id = await projects.default_id(connection, context.caller)
     return await catalog.listed(project_id)

@@ -4,12 +4,17 @@ The prefix of an id selects its loader, so a list of ids costs one query a type.
 """
 
 import asyncio
+import re
 
 from persistence.db.ids import Prefix, prefix_of
 from persistence.problems import invalid
 from resolvers.context import Context
+from resolvers.runs.queries import NodeView, node_view, node_view_at
 
 MAX_IDS = 100
+NODE_STATE = re.compile(
+    r"(?P<run>run_[0-9a-z]{26})/(?P<node>[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})(?:@(?P<seq>[0-9]{1,9}))?"
+)
 
 
 async def node(context: Context, id: str) -> object | None:
@@ -33,8 +38,22 @@ async def node(context: Context, id: str) -> object | None:
             return await context.loaders.webhook_delivery.load(id)
         case Prefix.API_KEY:
             return await context.loaders.api_key.load(id)
+        case Prefix.DRAFT:
+            return await context.loaders.draft.load(Prefix.WORKFLOW + id.removeprefix(Prefix.DRAFT))
+        case Prefix.SECRET:
+            return await context.loaders.secret.load(id)
         case _:
-            return None
+            return await _node_state(context, id)
+
+
+async def _node_state(context: Context, id: str) -> NodeView | None:
+    """Return a node state by its id: that of its run, its node and, for a past one, its event."""
+    parts = NODE_STATE.fullmatch(id)
+    if parts is None or prefix_of(parts["run"]) is not Prefix.RUN:
+        return None
+    if parts["seq"] is None:
+        return await node_view(context, parts["run"], parts["node"])
+    return await node_view_at(context, parts["run"], parts["node"], int(parts["seq"]))
 
 
 async def nodes(context: Context, ids: list[str]) -> list[object | None]:

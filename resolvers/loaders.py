@@ -17,6 +17,7 @@ from persistence.events import history
 from persistence.runs import listing, related, waits
 from persistence.runs import node_states as nodes
 from persistence.runs import run as runs
+from persistence.secrets import store as secrets
 from persistence.triggers import events as firings
 from persistence.triggers import trigger as triggers
 from persistence.triggers import webhooks
@@ -74,6 +75,7 @@ class Loaders:
     """
 
     api_key = _Loader(api_keys.get_many)
+    secret = _Loader(secrets.get_many)
     project = _Loader(projects.get_many)
     workflow = _Loader(workflows.get_many)
     draft = _Loader(drafts.get_many)

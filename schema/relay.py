@@ -9,8 +9,8 @@ from persistence.db.pagination import Page
 
 
 @strawberry.interface(
-    description="Anything with a global id. Ids are TypeIDs (`wf_01h4…`, `run_01h4…`): the prefix names the type, "
-    "the rest sorts by creation time."
+    description="Anything with a global id, which `node` and `nodes` find. Ids are TypeIDs (`wf_01h4…`, `run_01h4…`): the "
+    "prefix names the type, the rest sorts by creation time. A node state has the ids of its run and its node."
 )
 class Node:
     id: strawberry.ID

@@ -11,8 +11,10 @@ from graphql import (
     GraphQLError,
     GraphQLInputObjectType,
     GraphQLInterfaceType,
+    GraphQLNonNull,
     GraphQLObjectType,
     GraphQLSchema,
+    GraphQLUnionType,
     Undefined,
 )
 from strawberry.exceptions import MissingQueryError
@@ -227,8 +229,42 @@ def _without_null_defaults(graph: GraphQLSchema) -> None:
                 argument.default_value = Undefined
 
 
+def _let_roots_fail_alone(graph: GraphQLSchema) -> None:
+    """Make the root fields of queries and mutations nullable.
+
+    An error of one of them would otherwise discard the others, also the result of a mutation that
+    has been committed before.
+    """
+    for root in (graph.query_type, graph.mutation_type):
+        assert root is not None
+        for root_field in root.fields.values():
+            if isinstance(root_field.type, GraphQLNonNull):
+                root_field.type = root_field.type.of_type
+
+
 _without_null_defaults(schema._schema)
+_let_roots_fail_alone(schema._schema)
 check_strings(schema._schema)
+
+
+def client_cache() -> dict[str, Any]:
+    """Return what normalised caches of clients need to know about the schema.
+
+    `keyless` are the types without a global id, which graphcache (urql) embeds in their parents.
+    `possibleTypes` are the types of interfaces and unions, as Apollo Client takes them.
+    """
+    graph = schema._schema
+    roots = {root.name for root in (graph.query_type, graph.mutation_type, graph.subscription_type) if root}
+    types = sorted(graph.type_map.values(), key=lambda kind: kind.name)
+    objects = [kind for kind in types if isinstance(kind, GraphQLObjectType) and not kind.name.startswith("__")]
+    return {
+        "keyless": [kind.name for kind in objects if "id" not in kind.fields and kind.name not in roots],
+        "possibleTypes": {
+            kind.name: sorted(member.name for member in graph.get_possible_types(kind))
+            for kind in types
+            if isinstance(kind, GraphQLInterfaceType | GraphQLUnionType)
+        },
+    }
 
 
 def as_sdl() -> str:

@@ -9,6 +9,7 @@ from persistence.workflows.projects import Project
 from resolvers import secrets
 from schema.info import Info
 from schema.payload import Payload, mutation, payload
+from schema.relay import Node
 from schema.workflows.project import ProjectType
 from schema.workflows.workflow import DeletePayload
 
@@ -16,8 +17,7 @@ from schema.workflows.workflow import DeletePayload
 @strawberry.type(
     name="Secret", description="A secret of a project. Its value can be set but never read: no field returns it."
 )
-class SecretType:
-    id: strawberry.ID
+class SecretType(Node):
     name: str = strawberry.field(description="Node templates use it as `{{ secrets.name }}`.")
     created_at: datetime
     updated_at: datetime
@@ -25,6 +25,10 @@ class SecretType:
     last_used_at: datetime | None = strawberry.field(
         description="When a node last used it, to the minute. Null: never."
     )
+
+    @classmethod
+    def is_type_of(cls, value: object, _: object) -> bool:
+        return isinstance(value, Secret)
 
     @strawberry.field(graphql_type=ProjectType)
     @staticmethod

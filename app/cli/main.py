@@ -5,6 +5,7 @@ that a user can correct ends the command with one line and exit code 1.
 """
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -203,11 +204,15 @@ def revoke_key(
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    cache: Annotated[
+        bool, typer.Option(help="Print what caches of clients need as JSON: types without an id, and possible types.")
+    ] = False,
+) -> None:
     """Print the GraphQL schema."""
-    from schema.schema import as_sdl
+    from schema.schema import as_sdl, client_cache
 
-    print(as_sdl().rstrip())
+    print(json.dumps(client_cache(), indent=2) if cache else as_sdl().rstrip())
 
 
 @app.command()

@@ -16,6 +16,8 @@ class Prefix(StrEnum):
 
     PROJECT = "prj"
     WORKFLOW = "wf"
+    DRAFT = "dft"
+    """The id of its workflow with another prefix."""
     VERSION = "ver"
     RUN = "run"
     CHECKPOINT = "ckp"

@@ -4,7 +4,7 @@ Each change is part of its caller's transaction. A value is encrypted before it 
 statement. Used by the mutations and queries of secrets.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -105,6 +105,13 @@ async def list_by_name(connection: AsyncConnection, caller: Caller, projects: Co
         select(*_PUBLIC_COLUMNS).where(secrets.c.project_id.in_(visible)).order_by(secrets.c.name, secrets.c.id)
     )
     return [Secret(**row) for row in rows.mappings()]
+
+
+async def get_many(connection: AsyncConnection, caller: Caller, ids: Sequence[str]) -> dict[str, Secret]:
+    """Read the secrets that the caller may see, without their values, by id."""
+    visible = secrets.c.id.in_(ids), secrets.c.project_id.in_(caller.projects)
+    rows = await connection.execute(select(*_PUBLIC_COLUMNS).where(*visible))
+    return {row["id"]: Secret(**row) for row in rows.mappings()}
 
 
 def _named(project_id: str, name: str) -> ColumnElement[bool]:

@@ -188,11 +188,21 @@ async def node_view(context: Context, run_id: str, node_id: str) -> NodeView | N
     return next((views.view(state, is_live=True) for state in states if state.node_id == node_id), None)
 
 
+async def node_view_at(context: Context, run_id: str, node_id: str, seq: int) -> NodeView | None:
+    """Return the state of one node that began with the event `seq`. Raises Limit."""
+    graph = await _graph(context, run_id)
+    views, states = NodeViews(graph.by_id), await _states_at(context, graph, run_id, seq)
+    return next(
+        (views.view(state, is_live=False) for state in states if (state.node_id, state.seq) == (node_id, seq)), None
+    )
+
+
 async def current_node_views(context: Context, run_id: str) -> list[NodeView]:
     """Return the nodes that are RUNNING, RETRYING or WAITING, in the order of the spec."""
-    views = NodeViews((await _graph(context, run_id)).by_id)
-    states = await context.loaders.current_states.load(run_id) or []
-    return [views.view(state, is_live=True) for state in states]
+    graph = await _graph(context, run_id)
+    views = NodeViews(graph.by_id)
+    states = {state.node_id: state for state in await context.loaders.current_states.load(run_id) or []}
+    return [views.view(states[node.id], is_live=True) for node in graph.nodes if node.id in states]
 
 
 async def node_views_at(context: Context, run_id: str, seq: int) -> list[NodeView]:

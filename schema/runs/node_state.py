@@ -13,6 +13,7 @@ from resolvers.runs import queries
 from resolvers.runs.queries import NodeView
 from schema import enums as enums
 from schema.info import Info
+from schema.relay import Node
 from schema.scalars import JSON
 
 ParentView = strawberry.Parent[NodeView]
@@ -45,7 +46,7 @@ class EdgeStateType:
 
 
 @strawberry.type(name="NodeState")
-class NodeStateType:
+class NodeStateType(Node):
     id: strawberry.ID = strawberry.field(
         description="Live: one per run and node, so that client caches merge by it. In events and checkpoints it "
         "ends with `@seq`, so that history never overwrites the live state in a cache."
@@ -84,6 +85,10 @@ class NodeStateType:
         "node without named ports."
     )
     edge_states: list[EdgeStateType] = strawberry.field(description="The edges that leave this node.")
+
+    @classmethod
+    def is_type_of(cls, value: object, _: object) -> bool:
+        return isinstance(value, NodeView)
 
     @strawberry.field(graphql_type=JSON | None)
     @staticmethod

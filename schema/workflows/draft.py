@@ -13,6 +13,7 @@ from resolvers.workflows import specs
 from schema.info import Info
 from schema.payload import Payload
 from schema.problem import FieldProblemType
+from schema.relay import Node
 from schema.scalars import JSON
 from schema.workflows.version import WorkflowVersion, input_schema_of
 
@@ -26,13 +27,16 @@ ParentDraft = strawberry.Parent[Draft]
     description="The editable spec of a workflow. `revision` rises by one with each "
     "real change, and every save must name the current one."
 )
-class WorkflowDraft:
-    id: strawberry.ID
+class WorkflowDraft(Node):
     spec: JSON
     spec_hash: str
     revision: int
     updated_at: datetime
     updated_by: str
+
+    @classmethod
+    def is_type_of(cls, value: object, _: object) -> bool:
+        return isinstance(value, Draft)
 
     @strawberry.field(graphql_type=Annotated["WorkflowType", strawberry.lazy("schema.workflows.workflow")])
     @staticmethod

@@ -1,7 +1,10 @@
+import { readFileSync } from 'node:fs'
 import { ApolloClient, CombinedGraphQLErrors, HttpLink, InMemoryCache, gql } from '@apollo/client'
 import { iterate, report, url } from './scenario.mjs'
 
-const client = new ApolloClient({ link: new HttpLink({ uri: url }), cache: new InMemoryCache() })
+const cacheFile = new URL('../../schema/client_cache.json', import.meta.url)
+const { possibleTypes } = JSON.parse(readFileSync(cacheFile, 'utf8'))
+const client = new ApolloClient({ link: new HttpLink({ uri: url }), cache: new InMemoryCache({ possibleTypes }) })
 
 async function once(promise) {
   try {
