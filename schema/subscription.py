@@ -222,7 +222,10 @@ class Subscription:
             async for event in events:
                 yield event
 
-    @strawberry.subscription(graphql_type=WorkflowDraft, description="The draft, each time it is saved with a change.")
+    @strawberry.subscription(
+        graphql_type=WorkflowDraft,
+        description="The draft, each time it is saved with a change. It ends when the workflow is deleted.",
+    )
     @staticmethod
     async def draft(info: Info, workflow_id: strawberry.ID) -> AsyncGenerator[Any]:
         async with aclosing(subscriptions.draft_saves(info.context, workflow_id)) as saves:

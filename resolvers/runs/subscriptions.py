@@ -238,11 +238,17 @@ async def changed_runs(context: Context, project_id: str | None, where: RunFilte
 
 
 async def draft_saves(context: Context, workflow_id: str) -> AsyncGenerator[Draft]:
-    """Follow a draft: it is sent each time that its revision has risen. Raises NotFound."""
+    """Follow a draft: it is sent each time that its revision has risen, until its workflow is deleted.
+
+    Raises NotFound.
+    """
     revision = (await _draft(context, workflow_id)).revision
     async with aclosing(context.feed.draft_saves(workflow_id)) as saves:
         async for _ in saves:
-            draft = await _draft(context, workflow_id)
+            try:
+                draft = await _draft(context, workflow_id)
+            except NotFound:
+                return
             if draft.revision > revision:
                 revision = draft.revision
                 yield draft

@@ -176,6 +176,7 @@ async def _delete(context: Context, workflow_id: str, *, cancel_runs: bool) -> N
         await workflows.delete(connection, context.caller, workflow_id)
     await publish_transitions(context, late)
     await delete_streams(context.redis, run_ids)
+    await announce(context.redis, draft_channel(workflow_id), "deleted")
 
 
 async def _require_no_active_runs(connection: AsyncConnection, context: Context, workflow_id: str) -> None:

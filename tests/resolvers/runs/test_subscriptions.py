@@ -22,6 +22,7 @@ from resolvers.context import Context
 from resolvers.read_ahead import read_ahead
 from resolvers.runs import subscriptions
 from resolvers.runs.subscriptions import NodeUpdate
+from resolvers.workflows.workflows import delete_workflow
 from schema.schema import schema
 from tests.journal_worker import SPEC, HeldRun, accept_run, open_worker, wait_until
 from tests.statement_counter import count_statements
@@ -225,6 +226,8 @@ async def test_the_draft_is_sent_each_time_it_is_saved(context: Context, project
         await announce(context.redis, draft_channel(workflow.id), "2")
         async with asyncio.timeout(10):
             assert (await waiting).revision == 2
+            await delete_workflow(context, workflow.id, cancel_runs=False)
+            assert [save async for save in saves] == []
 
 
 EVERYTHING = """subscription($id: ID!) { runUpdates(runId: $id, after: 0) { __typename
