@@ -90,4 +90,5 @@ SUBSCRIPTIONS: Mapping[str, Role] = MappingProxyType(
 SEE_WEBHOOK_ADDRESS = Role.EDITOR
 """To see the address of a webhook: whoever knows it may post to it."""
 USE_SECRETS_UNSAVED = Role.EDITOR
-"""To run a spec or a node that is not saved and uses secrets: it can send their values anywhere."""
+"""To run a spec or a node that is not saved and uses secrets, or a fork with other outputs: it can send
+their values anywhere."""

@@ -76,21 +76,29 @@ async def delete_secret(context: Context, project_id: str | None, name: str) -> 
         return await store.remove(connection, context.caller, chosen, name)
 
 
-def check_use(context: Context, project_id: str, spec: JSON) -> None:
-    """Check that the caller may run a valid spec that is not saved and may use secrets.
+UNSAVED = (
+    "An unsaved spec or node that uses secrets requires the role editor in the project. "
+    "A workflow that an editor has saved may use them for every runner."
+)
+OTHER_OUTPUTS = (
+    "A fork with a `patch`, or of another version, requires the role editor in the project if its version uses "
+    "secrets: the outputs decide where a node sends them. Fork without both, or start a run."
+)
+
+
+def check_use(context: Context, project_id: str, spec: JSON, refusal: str = UNSAVED) -> None:
+    """Check that the caller may run a valid spec in a way that no editor has saved.
 
     Such a spec can send the value of a secret anywhere, so it needs the role editor.
 
     Raises:
-        Forbidden: The spec uses secrets, and the caller has a lower role than editor.
+        Forbidden: The spec uses secrets, and the caller has a lower role than editor. `refusal` is the
+            message.
     """
     if context.caller.may(USE_SECRETS_UNSAVED, project_id):
         return
     if any(node.secrets for node in bind_nodes(parse(spec), context.node_types).values()):
-        raise Forbidden(
-            "An unsaved spec or node that uses secrets requires the role editor in the project. "
-            "A workflow that an editor has saved may use them for every runner."
-        )
+        raise Forbidden(refusal)
 
 
 def _keyring(context: Context) -> Keyring:

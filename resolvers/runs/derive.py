@@ -35,6 +35,7 @@ from resolvers.checks import check_options
 from resolvers.context import Context
 from resolvers.idempotent import idempotency_arguments, known_run, run_idempotent
 from resolvers.runs.start import own_run
+from resolvers.secrets import OTHER_OUTPUTS, check_use
 from resolvers.workflows.specs import check_runnable
 
 FROM_FAILED = frozenset({RunStatus.FAILED, RunStatus.CANCELLED})
@@ -83,6 +84,8 @@ async def fork_run(context: Context, arguments: ForkArguments) -> Run:
     Raises:
         Invalid: With all reasons why the checkpoint does not fit the version, the patch or the
             inputs.
+        Forbidden: The version uses secrets, the fork changes outputs before them, and the caller has
+            a lower role than editor.
     """
     checkpoint = await _checkpoint(context, arguments.checkpoint_id)
     run = await own_run(context, "forkRun", checkpoint.run_id)
@@ -140,6 +143,8 @@ async def _fork(
     )
     if target is not own:
         await check_runnable(context, target.spec)
+    if target is not own or arguments.patch:
+        check_use(context, run.project_id, target.spec, OTHER_OUTPUTS)
     accepted = await _accept(connection, context, run, target, RunSource.FORK, arguments.options)
     clone = await _forked_head(
         connection, context, accepted.run, checkpoint, (own, target), _checked_patch(arguments.patch)

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from engine.types import JSON
 from persistence.caller import Caller, Role
 from resolvers.context import Context
 from tests.executor_worker import ExecutorWorker, accept_spec, all_checkpoints
@@ -59,3 +60,32 @@ async def test_a_subscriber_of_a_derived_run_receives_every_event(
     await execute(worker, fork)
     await asyncio.wait_for(following, 10)
     assert received == list(range(1, len(received) + 1))
+
+
+async def test_a_runner_cannot_change_the_outputs_before_a_node_with_secrets(
+    context: Context, worker: ExecutorWorker, caller: Caller, project: str
+) -> None:
+    """A patched output may become the address to which a later node sends a secret."""
+
+    def send(**more: str) -> JSON:
+        http = {"url": "{{ find.output }}", "headers": {"x": "{{ secrets.key }}"}, **more}
+        nodes = [
+            {"id": "find", "type": "transform", "config": {"output": "http://192.0.2.1"}},
+            {"id": "ask", "type": "human", "config": {"prompt": "?"}},
+            {"id": "send", "type": "http", "config": http},
+        ]
+        edges = [{"source": "find", "target": "ask"}, {"source": "ask", "target": "send", "port": "answered"}]
+        return {"nodes": nodes, "edges": edges}
+
+    run_id, other_id = [await accept_spec(context.database, caller, project, send(method=m)) for m in ("GET", "POST")]
+    await execute(worker, run_id)
+    other = await context.database.pool.fetchval("SELECT version_id FROM runs WHERE id = $1", other_id)
+    checkpoint_id = (await all_checkpoints(context.database, run_id))[-1].id
+    changes: list[dict[str, JSON]] = [{"patch": {"find": "http://198.51.100.1"}}, {"versionId": other}]
+    for change in changes:
+        context.caller = Caller("runner", {project: Role.RUNNER})
+        assert await refused(context, "forkRun", checkpointId=checkpoint_id, **change) == [("", "FORBIDDEN")]
+        context.caller = Caller("editor", {project: Role.EDITOR})
+        assert (await derived(context, "forkRun", checkpointId=checkpoint_id, **change))["id"]
+    context.caller = Caller("runner", {project: Role.RUNNER})
+    assert (await derived(context, "forkRun", checkpointId=checkpoint_id))["id"]
