@@ -17,6 +17,7 @@ from asyncpg.prepared_stmt import PreparedStatement
 from engine.catalog_file import CatalogError, SqlDatabase, expand_variables, hide_variables
 from engine.connection_faults import connection_fault
 from engine.errors import NodeFailure
+from engine.isolation.turns import FairSlots, QueueFull
 from engine.sdk.tool import ToolFailed
 from engine.types import JSON
 from engine.values.json_text import NotJson, parse_json
@@ -25,6 +26,8 @@ from persistence.db.sql_messages import sql_message
 
 CONNECTIONS = 4
 """Most connections to one database from one process."""
+SHARE = CONNECTIONS - 1
+"""Most of them that one project uses at once. Projects get them in turn."""
 CONNECT_S = 10.0
 BATCH = 50
 MAX_ROW = 256 * 1024
@@ -52,6 +55,7 @@ class SqlPools:
     def __init__(self, configs: Mapping[str, SqlDatabase]) -> None:
         self._configs = configs
         self._pools: dict[str, asyncpg.Pool] = {}
+        self._slots = {name: FairSlots(CONNECTIONS, SHARE) for name in configs}
         self._opening = asyncio.Lock()
 
     async def read(self, name: str, query: str, parameters: list[JSON], max_rows: int) -> list[JSON]:
@@ -73,11 +77,18 @@ class SqlPools:
         config = self._configs[name]
         try:
             # The time limit in the database is shorter, and its error is more precise.
-            async with asyncio.timeout(CONNECT_S + config.timeout_s), (await self._pool(name)).acquire() as connection:
+            async with (
+                asyncio.timeout(CONNECT_S + config.timeout_s),
+                self._slots[name].slot(),
+                (await self._pool(name)).acquire() as connection,
+            ):
                 return await _read(connection, config, query.strip().rstrip(";"), parameters, max_rows + 1)
         except (TimeoutError, asyncpg.QueryCanceledError):
             message = f"the query of {name!r} did not finish within {config.timeout_s:g} s"
             raise NodeFailure("TIMEOUT", message, retryable=True) from None
+        except QueueFull as full:
+            message = f"{full.limit} queries of the same caller wait for the database {name!r} already"
+            raise NodeFailure("TOOL_FAILED", message, retryable=True) from full
         except (*_TRANSIENT, CatalogError) as error:
             message = f"the database {name!r} cannot be reached: {_reason_of(error, config)}"
             raise NodeFailure("TOOL_FAILED", message, retryable=not isinstance(error, CatalogError)) from error

@@ -9,6 +9,7 @@ import pytest
 
 from engine.catalog_file import SqlDatabase
 from engine.errors import NodeFailure
+from engine.isolation.turns import Owner, working_for
 from engine.tools.catalog import Tools
 from engine.tools.sql import sql_tools
 from persistence.sql_databases import SqlPools, find_role_problems, open_databases
@@ -230,3 +231,22 @@ async def test_a_superuser_and_an_unreachable_database_are_reported(database_url
     assert list(problems) == ["all", "gone"]
     assert "is a superuser" in problems["all"]
     assert problems["gone"].startswith("cannot be reached")
+
+
+async def test_a_project_with_slow_queries_leaves_a_connection_to_the_others(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    monkeypatch.setenv("SHOP_URL", database_url)
+    with working_for(Owner("slow", "run")):
+        slow = [asyncio.create_task(read(tools, "SELECT pg_sleep(9)", name="sql:open")) for _ in range(8)]
+    try:
+        with working_for(Owner("other", "run")):
+            async with asyncio.timeout(8):
+                for number in range(3):
+                    rows = (await read(tools, f"SELECT {number} AS n", name="sql:open"))["rows"]
+                    assert rows == [{"n": number}]
+        assert not any(task.done() for task in slow)
+    finally:
+        for task in slow:
+            task.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
