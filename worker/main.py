@@ -35,6 +35,7 @@ from persistence.db.ids import new_id
 from persistence.db.outage import Outage
 from persistence.db.pool_metrics import show_pools
 from persistence.db.transient import DATABASE_ERRORS, connect_at_start
+from persistence.events.publisher import IDLE_RUNS_CHANNEL
 from persistence.feed.pubsub import ChannelReader
 from persistence.journal.journal import PostgresJournal
 from persistence.maintenance.presence import Presence
@@ -242,7 +243,15 @@ def _start_tasks(
     async def fire(_: str | None) -> None:
         triggers.wake()
 
-    handlers = {notifier.queue_channel: poll, notifier.run_channel: check, notifier.triggers_channel: fire}
+    async def note_end(_: str | None) -> None:
+        triggers.run_ended()
+
+    handlers = {
+        notifier.queue_channel: poll,
+        notifier.run_channel: check,
+        notifier.triggers_channel: fire,
+        IDLE_RUNS_CHANNEL: note_end,
+    }
     return [
         asyncio.create_task(runner.poll_forever(), name="poll"),
         asyncio.create_task(watchdog.watch_forever(), name="watchdog"),

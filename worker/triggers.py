@@ -42,10 +42,16 @@ class TriggerLoop:
         self._triggers, self._redis, self._notifier, self._clock = triggers, redis, notifier, clock
         self._changed = asyncio.Event()
         self._outage = Outage("triggers")
+        self._follows_runs = True
 
     def wake(self) -> None:
         """End the sleep: a trigger was changed, or messages may be missing."""
         self._changed.set()
+
+    def run_ended(self) -> None:
+        """End the sleep if the end of a run may have fired a trigger."""
+        if self._follows_runs:
+            self._changed.set()
 
     async def fire_forever(self) -> None:
         """Fire what is due, again and again, until cancelled."""
@@ -69,6 +75,7 @@ class TriggerLoop:
         for fire in (self._triggers.fire_batch, self._triggers.fire_pending):
             while await self._fire_batch(fire):
                 pass
+        self._follows_runs = await self._triggers.follows_runs()
         seconds = await self._triggers.next_due_s(self._clock())
         # What is due still is in the hands of another worker.
         return POLL_S if seconds is None else max(seconds, PAUSE_S)

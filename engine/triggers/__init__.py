@@ -3,6 +3,7 @@
 Modules:
     planning: Decides which planned times fire, and when to look again.
     registry: Loads the built-in kinds and those of packages.
+    run_finished: Fires when a run ends.
     schedule: Fires at the times of a cron expression or of an interval.
     webhook: Fires for requests to its address.
 """

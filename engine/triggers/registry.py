@@ -15,6 +15,7 @@ from engine.invalid_values import sentence
 from engine.problems import FieldProblem, join_path
 from engine.sdk.plugins import load_error
 from engine.sdk.trigger import TriggerConfig, TriggerKind
+from engine.triggers.run_finished import RunFinishedKind
 from engine.triggers.schedule import ScheduleKind
 from engine.triggers.webhook import WebhookKind
 from engine.types import JSON
@@ -23,7 +24,7 @@ from engine.values.storable import check_storable
 log = structlog.get_logger(__name__)
 
 GROUP = "treadle.triggers"
-BUILT_IN: tuple[type[TriggerKind[Any]], ...] = (ScheduleKind, WebhookKind)
+BUILT_IN: tuple[type[TriggerKind[Any]], ...] = (ScheduleKind, WebhookKind, RunFinishedKind)
 
 
 @cache

@@ -45,6 +45,7 @@ triggers = Table(
     Index("ix_triggers_project_id_id", "project_id", "id"),
     Index("ix_triggers_workflow_id_id", "workflow_id", "id"),
     Index("ix_triggers_next_fire_at", "next_fire_at", postgresql_where=text("enabled AND next_fire_at IS NOT NULL")),
+    Index("ix_triggers_run_finished", "project_id", postgresql_where=text("enabled AND kind = 'run_finished'")),
     *(
         Index(f"uq_triggers_{name}", name, unique=True, postgresql_where=text(f"{name} IS NOT NULL"))
         for name in ("webhook_token", "previous_token", "test_token")

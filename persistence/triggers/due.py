@@ -120,6 +120,10 @@ class DueTriggers:
         found = [await pool.fetchval(_NEXT, now), await pending.next_due_s(pool, now)]
         return min((max(float(seconds), 0.0) for seconds in found if seconds is not None), default=None)
 
+    async def follows_runs(self) -> bool:
+        """Return whether the end of a run may fire a trigger."""
+        return bool(await self._database.pool.fetchval(_FOLLOWS_RUNS))
+
     async def _prepare(self, row: Any, versions: Mapping[str, PublishedVersion]) -> _Candidate:
         trigger, now = trigger_of(row), row["now"]
         try:
@@ -277,6 +281,7 @@ SELECT {_TRIGGER}, coalesce($1, now()) AS now,
 FROM triggers t WHERE t.enabled AND t.next_fire_at <= coalesce($1, now()) ORDER BY t.next_fire_at LIMIT $2
 FOR NO KEY UPDATE OF t SKIP LOCKED
 """
+_FOLLOWS_RUNS = "SELECT EXISTS (SELECT FROM triggers WHERE enabled AND kind = 'run_finished')"
 _NEXT = """
 SELECT extract(epoch FROM min(next_fire_at) - coalesce($1, now())) FROM triggers
 WHERE enabled AND next_fire_at IS NOT NULL

@@ -15,8 +15,10 @@ from engine.triggers.planning import first_plan
 from engine.triggers.registry import installed_trigger_kinds, read_config
 from engine.types import JSON
 from engine.values.storable import check_storable
+from persistence.caller import Caller
 from persistence.problems import Invalid, invalid
 from persistence.triggers import trigger as triggers
+from persistence.workflows import workflows
 
 MAX_JSON = 64 * 1024
 """Bytes of the config, of the inputs and of the payload of a trigger."""
@@ -52,6 +54,16 @@ def checked_kind(kind: str, config: JSON, mapping: JSON) -> tuple[TriggerKind[An
     if parsed is None or problems:
         raise Invalid(problems)
     return chosen, parsed
+
+
+async def check_workflow(connection: AsyncConnection, caller: Caller, config: Any, project_id: str) -> None:
+    """Check that the workflow that a config names is one of the project. Raises Invalid."""
+    workflow_id = getattr(config, "workflowId", None)
+    if workflow_id is None:
+        return
+    workflow = (await workflows.get_many(connection, caller, [workflow_id])).get(workflow_id)
+    if workflow is None or workflow.project_id != project_id:
+        raise invalid("input.config.workflowId", "UNKNOWN", f"the project has no workflow {workflow_id!r}")
 
 
 def json_problems(path: str, value: JSON) -> Iterator[FieldProblem]:

@@ -19,7 +19,7 @@ from resolvers.authorise import require
 from resolvers.checks import checked_name
 from resolvers.context import Context
 from resolvers.permissions import MUTATIONS
-from resolvers.triggers.checks import ABSENT, checked_kind, first_times
+from resolvers.triggers.checks import ABSENT, check_workflow, checked_kind, first_times
 
 
 async def create_trigger(
@@ -48,6 +48,7 @@ async def create_trigger(
         require(context.caller, MUTATIONS["createTrigger"], workflow.project_id)
         title = checked_name("input.name", name)
         chosen, parsed = checked_kind(kind, config, mapping)
+        await check_workflow(connection, context.caller, parsed, workflow.project_id)
         hashed = arguments_hash("createTrigger", [workflow_id, kind, title, config, mapping, enabled])
         key_hash = None if idempotency_key is None else hashed
         trigger_id = new_id(Prefix.TRIGGER)
@@ -98,6 +99,8 @@ async def _new_values(
         config, mapping = edited.get("config", trigger.config), edited.get("inputs", trigger.inputs)
         kind, parsed = checked_kind(trigger.kind, config, mapping) if edited or is_enabled else (None, None)
         values |= {"failures": 0, "last_error": None, "planned_at": None, "next_fire_at": None}
+        if kind is not None:
+            await check_workflow(connection, context.caller, parsed, trigger.project_id)
         if is_enabled and kind is not None:
             times = await first_times(connection, kind, parsed, trigger.id)
             values |= {"planned_at": times[0], "next_fire_at": times[1]}

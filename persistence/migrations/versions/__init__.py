@@ -12,4 +12,5 @@ Modules:
     0009_worker_heartbeats: The signs of life of workers without a visible lock.
     0010_triggers: Triggers, their events, pending firings, and the trigger of a run.
     0011_webhooks: The tokens of webhooks, and their deliveries.
+    0012_run_finished: The firing of triggers by the end of a run.
 """

@@ -11,9 +11,13 @@ import httpx
 from engine.triggers.registry import BUILT_IN
 from tests.end_to_end.support.client_actions import mutate
 from tests.end_to_end.support.system import ROOT, SystemUnderTest
+from tests.executor_worker import eventually
 
 EXAMPLES = ROOT / "examples" / "triggers"
 EVENTS = "subscription ($id: ID) { triggerEvents(triggerId: $id) { status error run { id } } }"
+
+
+RUNS_OF = "query ($id: ID) { runs(filter: {triggerId: $id}) { nodes { id } } }"
 
 
 def example_of(kind: str) -> dict[str, Any]:
@@ -75,3 +79,21 @@ async def test_a_schedule_starts_runs_at_its_times(system: SystemUnderTest) -> N
     await mutate(system, "deleteTrigger", "deletedId", id=trigger["id"])
     run = await system.wait_for_end(runs[0])
     assert run["status"] == "COMPLETED" and run["output"]["text"].startswith("Report of 20")
+
+
+async def test_a_failed_run_starts_the_error_workflow(system: SystemUnderTest) -> None:
+    trigger = await new_trigger(system, example_of("run_finished"))
+    failing = {
+        "nodes": [{"id": "fail", "type": "fail", "config": {"code": "NO_STOCK", "message": "none"}}],
+        "edges": [],
+    }
+    failed = (await system.run(failing))["run"]
+
+    async def started() -> list[dict[str, str]]:
+        return list((await system.execute(RUNS_OF, id=trigger["id"]))["runs"]["nodes"])
+
+    # The run may have started before a subscription could begin.
+    runs = await eventually(started)
+    run = await system.wait_for_end(runs[0]["id"])
+    assert run["output"] == {"alert": f"{failed['id']} ended with NO_STOCK"}
+    await mutate(system, "deleteTrigger", "deletedId", id=trigger["id"])

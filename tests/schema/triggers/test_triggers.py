@@ -108,6 +108,15 @@ async def test_a_bad_trigger_is_refused_with_the_field(
     assert any(problem["field"] == field and message in problem["message"] for problem in problems), problems
 
 
+async def test_an_error_workflow_follows_a_workflow_of_its_project(context: Context) -> None:
+    workflow_id = await new_workflow(context)
+    input = {"workflowId": workflow_id, "kind": "run_finished", "name": "Errors"}
+    unknown = await mutate(context, "createTrigger", TRIGGER, **input, config={"workflowId": "wf_none"})
+    assert unknown["errors"][0]["errors"][0]["field"] == "input.config.workflowId"
+    good = await mutate(context, "createTrigger", TRIGGER, **input, config={"workflowId": workflow_id})
+    assert good["errors"] == [] and good["trigger"]["nextFireAt"] is None
+
+
 async def test_roles(context: Context, caller: Caller, project: str) -> None:
     trigger = await new_trigger(context, workflow_id := await published(context))
     ids = {"id": trigger["id"]}
