@@ -2,6 +2,7 @@
 
 import ast
 import builtins
+import re
 import warnings
 from collections.abc import Callable, Collection
 from functools import lru_cache
@@ -10,6 +11,7 @@ from threading import Lock
 from pydantic_core import PydanticCustomError
 
 PROCESS = "process"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _parse_lock = Lock()
 """CPython up to 3.11.8 counts the depth of all threads together, so parallel parsing may fail.
 
@@ -44,6 +46,11 @@ def process_of(code: str) -> ast.FunctionDef | None:
             "the object has two equal keys of different types: Python keeps the first one and the sandbox the last"
         )
         raise source_error(f"{message}, so remove one, or write the keys as texts", key.lineno, key.col_offset + 1)
+    if (text := _half_character(module)) is not None:
+        message = (
+            "the text has half a character, which the sandbox would replace: write the whole one, as in '\\U0001f600'"
+        )
+        raise source_error(message, text.lineno, text.col_offset + 1)
     for statement in reversed(module.body):
         if isinstance(statement, ast.AsyncFunctionDef) and statement.name == PROCESS:
             raise source_error("`process` must not be an async function", statement.lineno, 1)
@@ -118,6 +125,14 @@ def _ambiguous_key(module: ast.Module) -> ast.Constant | None:
         for key in node.keys if isinstance(node, ast.Dict) else ():
             if isinstance(key, ast.Constant) and types.setdefault(key.value, type(key.value)) is not type(key.value):
                 return key
+    return None
+
+
+def _half_character(module: ast.Module) -> ast.Constant | None:
+    """Find a text with a surrogate, such as `'\\ud83d'`, of which the sandbox makes U+FFFD."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and _SURROGATE.search(node.value):
+            return node
     return None
 
 

@@ -224,6 +224,17 @@ def test_other_keys_are_not_refused(keys: str) -> None:
     assert warnings(f"import json\ndef process():\n    return json.dumps({keys})") == []
 
 
+@pytest.mark.parametrize("text", ["'\\ud83d'", "'a\\ud83d\\ude00'", "f'{x}\\udc00'", "{'\\ud800': 1}"])
+def test_half_a_character_in_a_text_is_refused(text: str) -> None:
+    report = validate(
+        {"nodes": [{"id": "c", "type": "code", "config": {"code": f"def process(x=1):\n    return {text}"}}]}, TYPES
+    )
+    [problem] = report.errors
+    assert (problem.field, problem.code, problem.line) == ("nodes[0].config.code", "CONFIG", 2)
+    assert "half a character" in problem.message
+    assert warnings("def process():\n    return ['\\U0001f600', '\\ud7ff', b'\\xed']") == []
+
+
 async def lacks(session: AsyncMontySession, code: str) -> bool:
     try:
         await session.feed_run(f"{code}\n1")
