@@ -32,8 +32,8 @@ test: setup ## Run all tests on embedded stores, then bench-quick
 chaos: setup ## Kill processes of a separate Treadle for MINUTES=10 and check the guarantees (SEED=n repeats a run)
 	@$(BIN)/treadle chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
-hostile: setup ## Attack a separate Treadle, and print how long others waited and what was refused
-	@$(BIN)/python -m tests.hostile.run
+hostile: setup ## Attack a separate Treadle, and print how long others waited and what was refused (ATTACKS="send_slowly" MARKDOWN=table.md)
+	@$(BIN)/python -m tests.hostile.run $(ATTACKS) $(if $(MARKDOWN),--markdown $(MARKDOWN))
 	@TREADLE_ALL_OPERATIONS=1 $(BIN)/python -m pytest -q tests/schema/limits/test_worst_operations.py
 
 mutants: setup .venv-mutants/.installed ## Change core modules in single places and list changes that no test notices (MODULES='engine/*' SAMPLE=20 SEED=1)

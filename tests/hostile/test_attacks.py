@@ -1,52 +1,78 @@
-"""A short form of `make hostile`: every attack is refused, and others are served during it."""
+"""A short form of `make hostile`: nothing gets through, and others are served during each attack."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.end_to_end.support.system import copy_database
-from tests.hostile.clients import send_large_bodies, send_large_headers, send_no_http
-from tests.hostile.peers import PATHS, answer_falsely
-from tests.hostile.run import AttackedInstance, Outcome, summary, target
-from tests.peers.http import Peer
+from tests.hostile.attacks import ATTACKS
+from tests.hostile.deployment import Deployment, deployment
+from tests.hostile.report import HEADINGS, Block, Blocks, Result, Row, Waits, as_markdown, as_text, codes
 
 MOST_S = 15.0
-"""The longest wait of a probe on a slow machine that runs other tests as well. The attacks run in the
-process that measures, so their own work is part of it."""
+"""The longest wait of a probe on a slow machine that runs other tests as well. `make hostile` has the
+real bounds."""
+SHORT = {
+    "answer_falsely": "HTTP_RESPONSE",
+    "inherit_descriptors": "",
+    "leave_session_state": "TOOL_FAILED",
+    "write_pickles": "",
+    "send_from_other_sites": "HTTP 403",
+    "read_files_of_the_host": "",
+    "reach_other_projects": "NOT_FOUND",
+    "forge_log_lines": "HTTP 404",
+    "send_no_http": "HTTP 400",
+    "send_largest_bodies": "LIMIT",
+}
+"""A refusal that each attack meets."""
 
 
 @pytest.fixture(scope="module")
-async def instance(template: str, embedded: tuple[str, str]) -> AsyncIterator[AttackedInstance]:
+async def target(
+    template: str, embedded: tuple[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Deployment]:
     database_url = await copy_database(template, "hostile")
-    async with target(database_url, embedded[1].replace("db=0", "db=4"), log_level="error") as one:
-        yield one
+    folder = tmp_path_factory.mktemp("hostile")
+    (folder / "data").mkdir()
+    async with deployment(database_url, embedded[1].replace("db=0", "db=4"), folder) as target:
+        yield target
 
 
-def check(outcome: Outcome) -> None:
-    assert max(outcome.waits.values()) < MOST_S, outcome
+@pytest.mark.parametrize("name", SHORT)
+async def test_an_attack_is_refused_and_others_are_served(target: Deployment, name: str) -> None:
+    row = await target.row(name, ATTACKS[name](target))
+    assert [*row.result.passed, *row.waits.failures] == []
+    assert max(max(seconds) for seconds in row.waits.seconds.values()) < MOST_S, row
+    assert not SHORT[name] or row.result.refused[SHORT[name]], row.result.refused
 
 
-async def test_false_answers_of_a_peer_fail_only_their_own_node(instance: AttackedInstance, peer: Peer) -> None:
-    outcome = await instance.attack(answer_falsely(instance.execute, peer.url))
-    check(outcome)
-    refusals = [part.split(" × ") for part in outcome.refused.split(", ")]
-    assert {name for _, name in refusals} <= {"HTTP_RESPONSE", "HTTP_TIMEOUT", "LIMIT"}, outcome
-    # A gzip body of many members is a valid answer, if the node reads it in its time.
-    assert sum(int(count) for count, _ in refusals) >= len(PATHS) - 1
+def row_of(health_s: float, code_s: float, passed: list[str]) -> Row:
+    waits = Waits({"health": [0.01, health_s], "typename": [0.01], "run": [0.02], "code": [code_s]})
+    blocks = Blocks({"server": [Block(0.05, 0.06), Block(0.15, 0.2, ["place"])], "worker": []})
+    return Row("flood", Result(Counter({"LIMIT": 3}), 5, passed), waits, blocks, own_code_s=0.4)
 
 
-async def test_clients_that_send_too_much_or_no_http_are_refused(instance: AttackedInstance) -> None:
-    for attack, expected in (
-        (send_large_headers, {"HTTP 431", "reset", "closed"}),
-        (send_large_bodies, {"HTTP 413", "reset", "closed"}),
-        (send_no_http, {"HTTP 400", "reset", "closed"}),
-    ):
-        outcome = await instance.attack(attack(instance.port))
-        check(outcome)
-        assert {part.split(" × ")[1] for part in outcome.refused.split(", ")} <= expected, outcome
+@pytest.mark.parametrize(
+    ("row", "problems"),
+    [
+        (row_of(0.25, 0.8, []), []),
+        (row_of(0.26, 0.8, []), ["/health waited for more than 250 ms"]),
+        (row_of(0.1, 0.81, []), ["other code waited for more than 800 ms"]),
+        (row_of(0.1, 0.1, ["a leak"]), ["a leak"]),
+    ],
+)
+def test_a_row_says_which_bounds_it_misses(row: Row, problems: list[str]) -> None:
+    assert row.problems == problems
+    cells = row.cells()
+    assert len(cells) == len(HEADINGS)
+    assert cells[5:] == ["150", "0", "5", str(len(row.result.passed)), "3 × LIMIT", "missed" if problems else "met"]
+    assert as_text(cells).startswith("flood")
+    assert as_markdown([cells]).count("\n") == 2
+    assert row.blocks.lines() == ["    server blocked for 150 ms at place"]
 
 
-def test_a_summary_counts_every_code() -> None:
+def test_all_codes_of_answers_are_counted() -> None:
     answers = [{"errors": [{"code": "LIMIT"}]}, {"data": {"a": {"errors": [{"code": "LIMIT"}], "run": None}}}]
-    assert summary(answers) == "2 × LIMIT"
-    assert summary({"data": 1}) == "nothing"
+    assert codes(answers) == Counter({"LIMIT": 2})
+    assert codes({"data": 1}) == Counter()

@@ -1,0 +1,148 @@
+"""The table of `make hostile`: what an attack tried, what got through, and how long others waited."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+LIMIT_S = 0.25
+"""The longest time that a probe may wait; twice its own time for the code of another project."""
+CODE_FACTOR = 2
+BLOCK_S = 0.1
+"""The longest time for which an event loop may be blocked, in seconds of CPU time of its process."""
+PROBES = {"health": "/health", "typename": "__typename", "run": "other run", "code": "other code"}
+HEADINGS = ("attack", *PROBES.values(), "server", "worker", "tried", "passed", "refused", "result")
+RIGHT_ALIGNED = range(1, 9)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an attack did.
+
+    Attributes:
+        refused: Refusals by error code, HTTP status, close code or reason.
+        tried: How often it tried something that must never succeed; None for an attack on time.
+        passed: What succeeded although it must not.
+    """
+
+    refused: Counter[str] = field(default_factory=Counter)
+    tried: int | None = None
+    passed: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """The seconds of all operations of each probe, and the operations that failed."""
+
+    seconds: Mapping[str, Sequence[float]]
+    failures: Sequence[str] = ()
+
+    def longest(self, probe: str) -> float:
+        return max(self.seconds[probe])
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A stretch in which an event loop could not run, in seconds of CPU time, and the places in the code.
+
+    Attributes:
+        loop_s: CPU time of the thread of the event loop.
+        process_s: CPU time of the whole process. Other threads may run beside the event loop.
+    """
+
+    loop_s: float
+    process_s: float
+    places: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """The stretches of each process: `server` and `worker`."""
+
+    of: Mapping[str, Sequence[Block]]
+
+    def longest(self, process: str) -> float:
+        return max((block.loop_s for block in self.of[process]), default=0.0)
+
+    def lines(self) -> list[str]:
+        """Return where an event loop was blocked for too long."""
+        return [
+            f"    {process} blocked for {block.loop_s * 1000:.0f} ms at {' <- '.join(block.places)}"
+            for process, blocks in self.of.items()
+            for block in sorted(blocks, key=lambda block: -block.loop_s)[:3]
+            if block.loop_s > BLOCK_S
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One attack: its result, and what others waited.
+
+    Attributes:
+        blocks: What blocked the event loops.
+        own_code_s: How long the code of the other project takes when nobody attacks, in seconds.
+    """
+
+    name: str
+    result: Result
+    waits: Waits
+    blocks: Blocks
+    own_code_s: float
+
+    def limit_s(self, probe: str) -> float:
+        return CODE_FACTOR * self.own_code_s if probe == "code" else LIMIT_S
+
+    @property
+    def problems(self) -> list[str]:
+        """Why the row misses its bounds; an empty list if it meets them."""
+        late = [name for name in PROBES if self.waits.longest(name) > self.limit_s(name)]
+        return [
+            *(f"{PROBES[name]} waited for more than {self.limit_s(name) * 1000:.0f} ms" for name in late),
+            *self.waits.failures,
+            *self.result.passed,
+        ]
+
+    def cells(self) -> list[str]:
+        tried = self.result.tried
+        return [
+            self.name,
+            *(_milliseconds(self.waits.seconds[name]) for name in PROBES),
+            *(f"{self.blocks.longest(name) * 1000:.0f}" for name in ("server", "worker")),
+            "" if tried is None else str(tried),
+            "" if tried is None else str(len(self.result.passed)),
+            ", ".join(f"{count} × {name}" for name, count in sorted(self.result.refused.items())),
+            "missed" if self.problems else "met",
+        ]
+
+
+def _milliseconds(seconds: Sequence[float]) -> str:
+    """Return the longest and the median."""
+    return f"{max(seconds) * 1000:.0f} / {median(seconds) * 1000:.0f}"
+
+
+def as_text(cells: Sequence[str]) -> str:
+    """Return a row for a terminal."""
+    widths = (32, 12, 12, 12, 12, 6, 6, 6, 6)
+    aligned = [
+        cell.rjust(width) if number in RIGHT_ALIGNED else cell.ljust(width)
+        for number, (cell, width) in enumerate(zip(cells, widths, strict=False))
+    ]
+    return "  ".join([*aligned, cells[-1].ljust(6), cells[-2]])
+
+
+def as_markdown(rows: Iterable[Sequence[str]]) -> str:
+    """Return the table for docs/security.md."""
+    rule = ["---:" if number in RIGHT_ALIGNED else "---" for number in range(len(HEADINGS))]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (HEADINGS, rule, *rows))
+
+
+def codes(value: object) -> Counter[str]:
+    """Count the error codes in responses."""
+    return Counter(_codes(value))
+
+
+def _codes(value: object) -> list[str]:
+    if isinstance(value, Mapping):
+        own = [value["code"]] if isinstance(value.get("code"), str) else []
+        return own + [code for inner in value.values() for code in _codes(inner)]
+    return [code for inner in value for code in _codes(inner)] if isinstance(value, list | tuple) else []
