@@ -11,6 +11,7 @@ Types read attributes off the domain objects that `resolvers` return. Packages, 
 Modules:
 
 - enums: register the domain's enums with Strawberry
+- descriptions: add the descriptions of `descriptions.toml`
 - errors: turn an exception into a top-level error without internal details
 - info: the typed `Info` of resolvers
 - relay: `Node`, connections and pages

@@ -32,6 +32,7 @@ from engine.values.large_values import is_large
 from persistence.db.response_budget import used_by_response
 from persistence.problems import Forbidden, Problem, ProblemCode
 from resolvers.policy import LONGEST_WAIT_S
+from schema.descriptions import describe
 from schema.errors import client_error
 from schema.execution.executor import BudgetedExecutor
 from schema.execution.operation import OperationContext
@@ -245,6 +246,7 @@ def _let_roots_fail_alone(graph: GraphQLSchema) -> None:
 _without_null_defaults(schema._schema)
 _let_roots_fail_alone(schema._schema)
 check_strings(schema._schema)
+describe(schema._schema)
 
 
 def client_cache() -> dict[str, Any]:
