@@ -60,7 +60,8 @@ def create_engine(url: str, **options: Any) -> AsyncEngine:
     async def connect() -> asyncpg.Connection:
         return await asyncpg.connect(dsn(url))
 
-    return create_async_engine("postgresql+asyncpg://", async_creator=connect, **options)
+    # Errors are logged, and parameters have the inputs of runs.
+    return create_async_engine("postgresql+asyncpg://", async_creator=connect, hide_parameters=True, **options)
 
 
 def create_pool(url: str, *, size: int) -> asyncpg.Pool:
