@@ -235,7 +235,8 @@ class Settings(BaseSettings):
     project_queue_limit: int = Field(
         100_000,
         ge=1,
-        description="Runs of one project that may be QUEUED. Further ones are refused with code LIMIT until some have "
+        description="Runs of one project that may be QUEUED, and likewise PENDING. Further ones are refused with code LIMIT "
+        "until some have "
         "started. Each server counts twice a second, so several servers may exceed it by what they accept in that "
         "time. Runs that were accepted, and child runs, are never refused. Increase it for large imports.",
     )

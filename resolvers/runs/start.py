@@ -153,16 +153,20 @@ async def _begin(context: Context, arguments: StartArguments, operation: str, *,
             await check_runnable(context, version.spec)
             checked_versions.add(version)
         new = _new(arguments, version, start=start)
-        if start:
-            await context.queue_limit.admit(context.database.pool, new.project_id)
+        await _admit(context, new)
         return await admission.accept(connection, context.caller, new, context.database.deadlines)
 
     return await run_idempotent(context, project_id, arguments.idempotency_key, operation, _repeatable(arguments), act)
 
 
+async def _admit(context: Context, new: NewRun) -> None:
+    """Count a run for the limit of its project. Raises TooManyQueuedRuns."""
+    status = RunStatus.QUEUED if new.start else RunStatus.PENDING
+    await context.queue_limit.admit(context.database.pool, new.project_id, status)
+
+
 async def _accept_alone(context: Context, new: NewRun) -> Run:
-    if new.start:
-        await context.queue_limit.admit(context.database.pool, new.project_id)
+    await _admit(context, new)
     result = await create.accept_directly(context.database.pool, context.caller, new)
     await publish_transitions(context, result.transitions)
     return result.run

@@ -78,3 +78,14 @@ async def test_a_pending_run_stays_pending_until_the_queue_has_a_place(
     assert await queued(context) == 1
     await context.database.pool.execute("UPDATE runs SET status = 'CANCELLED' WHERE id = $1", blocking.id)
     assert (await execute()).status is RunStatus.QUEUED
+
+
+async def test_runs_that_wait_for_their_start_are_bounded_and_can_start(context: Context, project: str) -> None:
+    arguments = await new_workflow(context, project)
+    context.queue_limit = QueueLimit(2)
+    created = [await start.create_run(context, arguments) for _ in range(2)]
+    with pytest.raises(TooManyQueuedRuns, match="2 PENDING runs"):
+        await start.create_run(context, arguments)
+    for run in created:
+        await start.execute_run(context, run.id, None, replace_inputs=False, idempotency_key=None)
+    assert await queued(context) == 2
