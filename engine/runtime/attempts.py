@@ -30,6 +30,8 @@ from engine.values.storable import check_storable, clean_text, is_storable
 log = structlog.get_logger()
 FENCED = "FENCED"
 """The code after the loss of the lease. No attempt follows, because another worker has the run."""
+MAX_MESSAGE = 10_000
+"""Characters of the message of an error, which is stored in several places."""
 NO_RETRY = Retry(max_attempts=1)
 
 
@@ -153,7 +155,7 @@ async def _attempt(node: BoundNode, context: RunNodeContext) -> tuple[Outcome | 
         raise
     except NodeFailure as failure:
         details = context.redact(failure.details) if is_storable(failure.details) else None
-        message = context.redact(clean_text(failure.message))
+        message = _message(context, failure.message)
         return None, RunError(failure.code, message, node_id, failure.retryable, details)
     except asyncio.CancelledError:
         # Either this task is cancelled, or something that the node awaited was cancelled. The
@@ -166,10 +168,17 @@ async def _attempt(node: BoundNode, context: RunNodeContext) -> tuple[Outcome | 
         if limit.expired():
             message = f"node {node_id!r} did not finish within {node.spec.timeout_s} s"
             return None, RunError("TIMEOUT", message, node_id, True)
-        # A bug of the node type: the user sees the exception, the log has the traceback.
+        # A bug of the node type: the author sees the exception, and the log has the traceback
+        # (docs/decisions/0034-exceptions-of-packages.md).
         log.exception("node.exception_raised", run_id=context.run_id, node_id=node_id, node_type=node.type.name)
-        message = context.redact(clean_text(f"{type(error).__name__}: {error}"))
+        message = _message(context, f"{type(error).__name__}: {error}")
         return None, RunError("NODE", message, node_id, may_be_transient(error))
+
+
+def _message(context: RunNodeContext, text: str) -> str:
+    """Return the message of an error as it is stored: redacted, and not longer than MAX_MESSAGE."""
+    message: str = context.redact(clean_text(text))
+    return message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}… ({len(message):,} characters)"
 
 
 async def _execute(node: BoundNode, context: RunNodeContext) -> Outcome:

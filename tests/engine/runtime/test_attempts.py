@@ -7,7 +7,7 @@ import pytest
 
 from engine.errors import NodeFailure
 from engine.graph.bound_node import BoundNode
-from engine.runtime.attempts import run_attempts
+from engine.runtime.attempts import MAX_MESSAGE, run_attempts
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.spec.model import NodeSpec, Retry
 from tests.engine.node_runner import NodeHarness
@@ -61,3 +61,19 @@ async def test_only_a_retryable_error_is_retried(retryable: bool, count: int) ->
     node_type = FailingNode("OWN", waits=False, retryable=retryable)
     result = await attempts_of(node_type)
     assert (result.error.code, result.attempts, node_type.count) == ("OWN", count, count)
+
+
+class RaisingOsErrorNode(FailingNode):
+    """Raises an exception of its own, as a package may."""
+
+    async def execute(self, config: FailingConfig, ctx: NodeContext) -> Output:
+        raise OSError(f"cannot connect to db.internal with {'x' * 20_000}\0")
+
+
+async def test_an_exception_of_a_package_is_shown_in_its_words_up_to_a_limit() -> None:
+    result = await attempts_of(RaisingOsErrorNode("NODE", waits=False))
+    assert result.error is not None
+    assert result.error.code == "NODE"
+    assert result.error.message.startswith("OSError: cannot connect to db.internal with xxx")
+    assert result.error.message.endswith("characters)")
+    assert len(result.error.message) < MAX_MESSAGE + 50
