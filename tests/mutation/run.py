@@ -92,7 +92,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--modules", default="*", help="patterns of module paths, separated by spaces")
     parser.add_argument("--sample", type=int, default=0, help="mutants of each module; 0: all, or none with --line")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--line", action="append", default=[], help="all mutants of the lines that contain this text")
+    parser.add_argument(
+        "--line", action="append", default=[], help="all mutants of lines with this text, before or after"
+    )
     parser.add_argument("--verbose", action="store_true", help="print which test notices each mutant")
     return parser.parse_args()
 
@@ -118,6 +120,7 @@ def _judge(module: str, config: dict[str, Any], arguments: argparse.Namespace, t
     for item in _chosen(module, items, arguments):
         mutation = item.mutations[0]
         operator = get_operator(mutation.operator_name)()
+        _, mutant = _changed_line(item)
         with use_mutation(mutation.module_path, operator, mutation.occurrence) as (before, after):
             answer = tests.run(paths, limit_s)
         if answer["code"] == NOT_STARTED:
@@ -130,7 +133,7 @@ def _judge(module: str, config: dict[str, Any], arguments: argparse.Namespace, t
                 print(f" {mutation.operator_name} in line {mutation.start_pos[0]}: {_noticed_by(answer)}", flush=True)
         else:
             difference = "\n".join(unified_diff(before.split("\n"), after.split("\n"), module, module, "", "", 2, ""))
-            reason = _explanation(module, after, before, config["explained"])
+            reason = _explanation(module, mutant, config["explained"])
             if reason:
                 verdict.explained += 1
             else:
@@ -140,12 +143,23 @@ def _judge(module: str, config: dict[str, Any], arguments: argparse.Namespace, t
     return verdict
 
 
-def _explanation(module: str, after: str, before: str, explained: list[dict[str, Any]]) -> str:
-    """Return why a mutant has no effect, if mutants.toml has its line."""
-    changed = next(new for new, old in zip(after.split("\n"), before.split("\n"), strict=True) if new != old)
-    line = re.sub(r"\s", "", changed)
+def _explanation(module: str, mutant: str, explained: list[dict[str, Any]]) -> str:
+    """Return why a mutant has no effect, if mutants.toml has its changed line, or else an empty text."""
     known = [one for one in explained if one["module"] == module]
-    return next((one["why"] for one in known if any(re.sub(r"\s", "", text) in line for text in one["lines"])), "")
+    return next((one["why"] for one in known if any(_packed(line) in _packed(mutant) for line in one["lines"])), "")
+
+
+def _packed(line: str) -> str:
+    return re.sub(r"\s", "", line)
+
+
+def _changed_line(item: Any) -> tuple[str, str]:
+    """Return the first line that a mutant changes, before and after the change."""
+    mutation = item.mutations[0]
+    before = Path(mutation.module_path).read_text()
+    after = mutate_code(before, get_operator(mutation.operator_name)(), mutation.occurrence)
+    lines = zip(before.split("\n"), after.split("\n"), strict=False)
+    return next((old, new) for old, new in lines if old != new)
 
 
 def _noticed_by(answer: dict[str, Any]) -> str:
@@ -155,11 +169,10 @@ def _noticed_by(answer: dict[str, Any]) -> str:
 
 
 def _chosen(module: str, items: list[Any], arguments: argparse.Namespace) -> list[Any]:
-    """Return a random sample of the mutants, and all mutants of the lines that contain a text of `--line`."""
+    """Return a random sample of the mutants, and all whose line contains a text of `--line`, before or after."""
     size = arguments.sample or (0 if arguments.line else len(items))
     sample = random.Random(f"{arguments.seed} {module}").sample(items, min(size, len(items)))
-    lines = [any(text in line for text in arguments.line) for line in Path(module).read_text().splitlines()]
-    named = [item for item in items if lines[item.mutations[0].start_pos[0] - 1]]
+    named = [item for item in items if any(text in line for text in arguments.line for line in _changed_line(item))]
     return [*sample, *(item for item in named if item not in sample)]
 
 

@@ -82,6 +82,27 @@ def test_a_loop_knows_its_nodes_its_exits_and_the_parts_of_a_round() -> None:
 def test_only_a_node_with_one_forward_entry_needs_no_barrier() -> None:
     plan = plan_of("s>h h>j j>h j>x x>y s>y h>z")
     assert [name for name, one in plan.nodes.items() if one.needs_barrier] == ["x", "y", "z"]
+    # No edge enters the loop of `a` and `b`, and the run begins at `c`.
+    assert plan_of("b>a a>b", "b a c").nodes["b"].needs_barrier
+
+
+def test_only_a_node_that_says_so_goes_on_with_its_first_branch() -> None:
+    first = {"join": {"mode": "any", "cancelOthers": True}}
+    plan = plan_of("a>b a>c b>d c>d b>e c>e", d={"join": "any"}, e=first)
+    assert [name for name, one in plan.nodes.items() if one.joins_any is True] == ["d", "e"]
+    assert [name for name, one in plan.nodes.items() if one.cancels_others is True] == ["e"]
+
+
+def test_an_id_may_sort_before_or_after_those_of_the_start_and_the_end() -> None:
+    plan = plan_of("__start__>A A>b b>0 b>A 0>__end__ A>__end__", b={"type": "start", "config": {}})
+    assert [edge.target for edge in plan.starts] == ["A"]
+    assert [(name, [edge.target for edge in one.out]) for name, one in plan.nodes.items()] == [
+        ("A", ["b"]),
+        ("b", ["0", "A"]),
+        ("0", []),
+    ]
+    assert [edge.target for edge in plan_of("A>b b>0").starts] == ["A"]
+    assert [edge.target for edge in plan_of("A>b b>0", b={"type": "start", "config": {}}).starts] == ["A", "b"]
 
 
 def test_a_join_by_any_with_several_entries_is_a_part_of_the_innermost_loop_around_its_entries() -> None:
@@ -102,6 +123,9 @@ def test_a_header_is_entered_in_the_round_around_its_loop() -> None:
     assert plan.nodes["i"].entry_round((3, 7)) == (3,)
     assert plan.nodes["x"].first_round(()) == plan.nodes["x"].entry_round(()) == ()
     assert plan.nodes["i"].entry_loops == ("o",)
+    deep = plan_of("s>o o>i i>k k>k k>m m>k k>i i>o i>x").nodes
+    assert (deep["k"].first_round((1, 2)), deep["k"].entry_round((1, 2, 3))) == ((1, 2, 0), (1, 2))
+    assert (deep["k"].loops, deep["k"].entry_loops) == (("o", "i", "k"), ("o", "i"))
     loop = plan_of("s>h h>b b>h")
     assert loop.nodes["b"].entry_loops == ("h",)
     assert loop.nodes["b"].first_round((4,)) == loop.nodes["b"].entry_round((4,)) == (4,)
@@ -165,6 +189,13 @@ def test_loops_may_be_nested_twenty_deep() -> None:
         "n20",
         "loops are nested more than 20 deep",
     )
+
+
+def test_every_loop_that_is_nested_too_deep_is_a_problem() -> None:
+    back = " ".join(f"q>n{i}" for i in range(20))
+    with pytest.raises(PlanError) as refused:
+        plan_of(f"{' '.join(f'n{i}>n{i + 1}' for i in range(19))} n19>p p>p p>q q>q {back}")
+    assert sorted(problem.node_id or "" for problem in refused.value.problems) == ["p", "q"]
 
 
 def test_a_loop_with_two_entries_is_a_problem_at_the_first_of_them() -> None:

@@ -144,8 +144,10 @@ def test_a_position_adopts_joins_loops_and_the_visits_of_its_nodes() -> None:
 
 
 NESTED, BY_ANY = "s>o o>i i>i i>k k>o k>x", "s>h h>a h>d a>d d>h d>x"
+DEEP = "s>o o>i i>k k>k k>m m>i m>o m>x"
 OLD: dict[str, tuple[str, Stored, Stored]] = {
     "an inner loop that is over": (NESTED, {"loop:i": ((0, 2), "i>i-", True)}, {"loop:o": ((0,), "i-", False)}),
+    "a loop in an inner loop": (DEEP, {"loop:k": ((4, 5, 6), "k>k-", True)}, {"loop:i": ((4, 5), "k-", False)}),
     "an inner loop that goes on": (NESTED, {"loop:i": ((0, 2), "i>i+", True)}, {}),
     "an inner loop whose round is not over": (NESTED, {"loop:i": ((0, 2), "i>i-", False)}, {}),
     "an inner loop in a later round": (
@@ -185,6 +187,17 @@ def test_a_round_that_an_older_release_has_begun_ends_with_its_last_part() -> No
     plan = plan_of(NESTED)
     position = loaded(plan, {"loop:i": ((0, 2), "i>i-", True)}, k=(0,))
     assert shown(position.settle("k", {numbers(plan)["k>o"]})) == ([("o", (1,))], [], [])
+
+
+def test_a_round_of_three_loops_ends_in_each_of_them() -> None:
+    plan = plan_of(DEEP)
+    known = numbers(plan)
+    assert shown(loaded(plan, {}, k=(4, 5, 6)).settle("k", {known["k>k"]})) == ([("k", (4, 5, 7))], [], [])
+    position = loaded(plan, {}, k=(4, 5, 6))
+    assert shown(position.settle("k", {known["k>m"]})) == ([("m", (4, 5))], [], [])
+    changed: Stored = {"loop:k": ((4, 5, 6), "k>k-", True), "loop:i": ((4, 5), "k-", False)}
+    assert {**position.take_changes(is_full=False)}.items() >= values_of(plan, changed).items()
+    assert shown(position.settle("m", {known["m>i"]})) == ([("i", (4, 6))], [], [])
 
 
 BESIDE, BACK = "s>h h>b h>c b>j c>j j>h j>x", "s>h h>a h>b a>h b>h a>x"

@@ -209,6 +209,10 @@ CANCELLED: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
         ),
         {"b": "CANCELLED", "v": "COMPLETED", "e": "COMPLETED"},
     ),
+    "a node whose code has not started": (
+        graph("s>b s>a b>j a>j j>e", slow("b"), value("a"), value("j", **FIRST), END),
+        {"b": "CANCELLED", "e": "COMPLETED"},
+    ),
     "a node before one that is due": (
         graph("s>u u>v v>b b>j s>t t>j j>e", *map(value, "utv"), slow("b"), value("j", **FIRST), END),
         {"b": "SKIPPED", "v": "CANCELLED", "e": "COMPLETED"},

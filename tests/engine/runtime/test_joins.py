@@ -94,6 +94,11 @@ async def test_join_any_runs_once_on_the_first_edge_taken() -> None:
     assert order.index("d") < order.index("c") + 2
 
 
+async def test_a_join_of_all_branches_runs_after_the_last_of_them() -> None:
+    _, visited = await play(graph("a>b b>c c>d a>e e>d"))
+    assert [name for name, _ in visited][-2:] == ["c", "d"]
+
+
 async def test_the_header_of_an_inner_loop_may_join_by_any() -> None:
     """A round of the outer loop waits for the join and for the inner loop, which are the same node."""
     choices = {"b>b": "v % 2 != 0", "b>j": "v % 2 == 0", "j>h": "v < 3", "j>x": "v >= 3"}

@@ -69,6 +69,11 @@ def test_a_result_of_few_characters_is_redacted_as_a_whole_value_of_the_input_on
     assert redactor.redact_input(value) == {"a": MARK, "b": "7f and more", "c": MARK, "d": True, "e": [MARK, None]}
 
 
+def test_a_result_that_reads_like_a_constant_hides_no_constant() -> None:
+    redactor = Redactor([KEY]).with_results(["None", "True"])
+    assert redactor.redact_input([None, True, "None", "True"]) == [None, True, MARK, MARK]
+
+
 def test_the_results_of_expressions_are_redacted_and_kept_by_further_values() -> None:
     redactor = Redactor([KEY])
     assert redactor.with_results([]) is redactor
@@ -98,4 +103,6 @@ def test_a_text_is_split_before_what_may_become_a_secret() -> None:
     assert redactor.split("x abcdefgh y ab") == (f"x {MARK} y ", "ab")
     assert redactor.split("x ab") == ("x ", "ab")
     assert redactor.split("x") == ("x", "")
+    # A complete secret in what may be the beginning of another one.
+    assert Redactor(["0123456789abcdef", "56789abc"]).split("x 0123456789abc") == ("x ", "0123456789abc")
     assert redactor.split("") == ("", "")
