@@ -30,18 +30,20 @@ async def _held(database: Database, redis: Redis, caller: Caller, project: str, 
     return [await worker.claim(run) for run in runs]  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("rejected", [3, RUNS - 1])
 async def test_only_the_entry_that_postgres_rejects_fails(
-    database: Database, redis: Redis, caller: Caller, project: str
+    database: Database, redis: Redis, caller: Caller, project: str, rejected: int
 ) -> None:
     async with open_worker(database, redis) as worker:
         held = await _held(database, redis, caller, project, worker)
         writes = [
-            one.node("a", NodeStatus.COMPLETED, visits=2**40 if place == 3 else 1) for place, one in enumerate(held)
+            one.node("a", NodeStatus.COMPLETED, visits=2**40 if place == rejected else 1)
+            for place, one in enumerate(held)
         ]
         results = await asyncio.gather(*writes, return_exceptions=True)
-    assert [isinstance(result, EntryRefused) for result in results] == [place == 3 for place in range(RUNS)]
-    assert await _numbers(database, held[3].run_id) == [1, 2]
-    assert await _numbers(database, held[4].run_id) == [1, 2, 3]
+    assert [isinstance(result, EntryRefused) for result in results] == [place == rejected for place in range(RUNS)]
+    for place, one in enumerate(held):
+        assert await _numbers(database, one.run_id) == ([1, 2] if place == rejected else [1, 2, 3])
 
 
 async def test_a_writer_of_an_older_epoch_is_fenced_and_the_rest_of_its_group_is_committed(
