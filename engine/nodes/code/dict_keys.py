@@ -15,9 +15,9 @@ _FUNCTIONS = """
 class __treadle_Key__:
     def __init__(self, key):
         self.key = key
-    def __hash__(self, hash=hash):
+    def __hash__(self):
         return hash(self.key)
-    def __eq__(self, other, type=type):
+    def __eq__(self, other):
         if type(other) is __treadle_Key__:
             if self.key is other.key or self.key == other.key:
                 other.key = self.key
@@ -46,9 +46,7 @@ class __treadle_Left__:
         return self.items + __treadle_aligned__(self.items, other, False)
     def __sub__(self, other):
         return self.items - __treadle_aligned__(self.items, other, False)
-def __treadle_plain__(
-    key, type=type, str=str, int=int, bool=bool, float=float, isinstance=isinstance, tuple=tuple, frozenset=frozenset
-):
+def __treadle_plain__(key):
     kind = type(key)
     if kind is str or (kind is int and not __treadle_mixed__[0]):
         return True
@@ -60,24 +58,28 @@ def __treadle_plain__(
 def __treadle_seen__(key):
     __treadle_plain__(key)
     return key
-def __treadle_key__(items, key, type=type, str=str, isinstance=isinstance, dict=dict):
-    if type(key) is str or __treadle_plain__(key) or not isinstance(items, dict) or key not in items:
+def __treadle_key__(items, key):
+    kind = type(key)
+    if kind is str or (kind is int and not __treadle_mixed__[0]):
+        return key
+    if __treadle_plain__(key) or not isinstance(items, dict) or key not in items:
         return key
     found = __treadle_Key__(key)
     return found.key if found in items else key
-def __treadle_wrapped__(key, type=type, str=str):
-    if type(key) is str or __treadle_plain__(key):
+def __treadle_wrapped__(key):
+    kind = type(key)
+    if kind is str or (kind is int and not __treadle_mixed__[0]) or __treadle_plain__(key):
         return key
     key not in {}
     return __treadle_Key__(key)
-def __treadle_spread__(items, isinstance=isinstance, dict=dict):
+def __treadle_spread__(items):
     if not isinstance(items, dict):
         return items
     for key in items:
-        if not __treadle_plain__(key):
+        if type(key) is not str and not __treadle_plain__(key):
             return {__treadle_wrapped__(key): items[key] for key in items}
     return items
-def __treadle_unwrapped__(items, type=type):
+def __treadle_unwrapped__(items):
     if not __treadle_mixed__[0]:
         return items
     return {key.key if type(key) is __treadle_Key__ else key: items[key] for key in items}
@@ -88,7 +90,7 @@ def __treadle_first__(keys):
         found[key] = None
         all_keys.append(key)
     return all_keys
-def __treadle_pairs__(pairs, isinstance=isinstance, dict=dict, list=list):
+def __treadle_pairs__(pairs):
     if isinstance(pairs, dict):
         return pairs
     pairs, found = list(pairs), {}
@@ -99,9 +101,9 @@ def __treadle_pairs__(pairs, isinstance=isinstance, dict=dict, list=list):
             return pairs
         found[__treadle_key__(found, key)] = value
     return found
-def __treadle_elements__(elements, isinstance=isinstance, dict=dict):
+def __treadle_elements__(elements):
     return elements if isinstance(elements, dict) else __treadle_first__(elements)
-def __treadle_aligned__(items, other, may_be_list=True, type=type, isinstance=isinstance, dict=dict):
+def __treadle_aligned__(items, other, may_be_list=True):
     if not isinstance(items, dict) or not (may_be_list or isinstance(other, dict)):
         return other
     if not isinstance(other, dict):
@@ -118,15 +120,20 @@ def __treadle_aligned__(items, other, may_be_list=True, type=type, isinstance=is
                 aligned[__treadle_key__(items, key)] = other[key]
             return aligned
     return other
-def __treadle_left__(items, isinstance=isinstance, dict=dict):
+def __treadle_left__(items):
     return __treadle_Left__(items) if isinstance(items, dict) else items
-def __treadle_items__(items, isinstance=isinstance, dict=dict):
+def __treadle_items__(items):
     return __treadle_Items__(items) if isinstance(items, dict) else items
 """
-"""The functions that the inserted texts call. The built-ins are kept, as the author may redefine them."""
+"""The functions that the inserted texts call."""
+_BUILT_INS = ("bool", "dict", "float", "frozenset", "hash", "int", "isinstance", "list", "str", "tuple", "type")
 
 _OWN = re.compile(r"__treadle_\w+?__")
-_PARTS = {_OWN.findall(part)[0]: part for part in re.split(r"^(?=class |def )", _FUNCTIONS, flags=re.MULTILINE)[1:]}
+_KEPT = re.sub(rf"\b({'|'.join(_BUILT_INS)})\b", r"__treadle_\1__", _FUNCTIONS)
+"""The functions with names of their own for the built-ins, as the author may redefine those."""
+_PARTS = {f"__treadle_{name}__": f"__treadle_{name}__ = {name}\n" for name in _BUILT_INS} | {
+    _OWN.findall(part)[0]: part for part in re.split(r"^(?=class |def )", _KEPT, flags=re.MULTILINE)[1:]
+}
 """The functions by name. Only those are defined that a source needs, as each costs time."""
 _TEXT_FUNCTIONS = frozenset(["bin", "chr", "format", "hex", "oct", "repr", "str"])
 # fmt: off
