@@ -146,8 +146,11 @@ def _backoff_s(retry: Retry, number: int, error: RunError) -> float:
 async def _attempt(node: BoundNode, context: RunNodeContext) -> tuple[Outcome | None, RunError | None]:
     """Run one attempt within the timeout of the node, and convert every failure to a RunError."""
     node_id = node.spec.id
-    limit = asyncio.timeout(node.spec.timeout_s)
+    timeout_s = node.spec.timeout_s
+    limit = None if timeout_s is None else asyncio.timeout(timeout_s)
     try:
+        if limit is None:
+            return await _execute(node, context), None
         async with limit:
             outcome = await _execute(node, context)
         return outcome, None
@@ -165,8 +168,8 @@ async def _attempt(node: BoundNode, context: RunNodeContext) -> tuple[Outcome | 
             raise
         return None, RunError("NODE", "something that the node waited for was cancelled", node_id, True)
     except Exception as error:
-        if limit.expired():
-            message = f"node {node_id!r} did not finish within {node.spec.timeout_s} s"
+        if limit is not None and limit.expired():
+            message = f"node {node_id!r} did not finish within {timeout_s} s"
             return None, RunError("TIMEOUT", message, node_id, True)
         # A bug of the node type: the author sees the exception, and the log has the traceback
         # (docs/decisions/0034-exceptions-of-packages.md).

@@ -1,8 +1,8 @@
 """Execute one claimed run until it is terminal, PAUSED, WAITING or released to the queue.
 
-The first stretch of a run is executed here; then LangGraph runs the due nodes in supersteps (Pregel,
-Malewicz et al. 2010). Tasks run beside them.
-A superstep goes on with the inline nodes that follow, as one stretch (engine.runtime.steps).
+The first stretch of a run and the stretch after the result of a task or a wait are executed here
+(engine.runtime.steps). What is due after them, LangGraph runs in supersteps (Pregel, Malewicz et al.
+2010), each with the stretch that follows. Tasks run beside them.
 The position of the run (engine.graph.position) decides which nodes are due. A crash at any line
 loses only what the journal has not committed: the head checkpoint says which tasks were running,
 and the next claim starts those again. Every entry that changes the state has a checkpoint with
@@ -222,7 +222,7 @@ class RunExecutor:
             if is_idle and not await self._stays_for_wait():
                 return
             await self._tasks.wait(self._next_due)
-            await suspension.call(self._enter_results)
+            await self._enter_results()
 
     async def _stays_for_wait(self) -> bool:
         """Decide what an idle run does.
@@ -281,9 +281,12 @@ class RunExecutor:
         finally:
             self._tasks.on_result = None
 
-    def _enter_results(self) -> None:
-        """Settle ended tasks and waits. The nodes that are due because of them enter the head."""
-        sends = [send for _, send in self._scheduler.take_results()]
+    async def _enter_results(self) -> None:
+        """Settle ended tasks and waits, and run the stretch that they make due.
+
+        It needs no superstep. The nodes that are due after it enter the head, and LangGraph runs them.
+        """
+        sends = [send for _, send in await self._scheduler.settle_results()]
         if sends:
             self.head.enter(self.info.id, sends)
             self._has_next = True
@@ -336,7 +339,7 @@ class RunExecutor:
         await self._tasks.cancel()
         if self._stop.reason is StopReason.LEASE_LOST:
             return None
-        await suspension.call(self._enter_results)
+        await self._enter_results()
         has_more = bool(self._has_next or self.state.running_nodes or self.waits)
         change = await suspension.call(self._outcome.stopped, self._stop, has_more=has_more)
         if change.status is RunStatus.PAUSED:

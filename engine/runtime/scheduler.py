@@ -104,7 +104,7 @@ class NodeScheduler:
         return await self._run_stretch(await self._begin_visit(node, round_))
 
     async def _run_stretch(self, due: Sequence[Write]) -> Sequence[Write]:
-        """Run the nodes that are due in this superstep too, and those that follow: a stretch.
+        """Run the nodes that are due, and those that follow: a stretch.
 
         Inline nodes are pure, so they need neither a superstep nor a commit each. A stop request,
         a breakpoint and a single step end the stretch between two nodes.
@@ -151,7 +151,18 @@ class NodeScheduler:
         result = await run_attempt(bound_node, context)
         return self._settle(node, record, result, context.noted_input)
 
-    def take_results(self) -> list[Write]:
+    async def settle_results(self) -> Sequence[Write]:
+        """Settle the nodes whose tasks or waits have ended, and run the stretch that they make due.
+
+        Returns:
+            The Sends of the nodes that the next superstep runs.
+        """
+        return await suspendable(self._settle_results())
+
+    async def _settle_results(self) -> Sequence[Write]:
+        return await self._run_stretch(self._take_results())
+
+    def _take_results(self) -> list[Write]:
         """Settle the nodes whose tasks or waits have ended, and return Sends of the nodes now due.
 
         Waits are left open if the run is to stop: they end after the next claim.

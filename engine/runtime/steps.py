@@ -1,9 +1,9 @@
 """The steps of a stretch: what each visit in it has changed, so that each has a checkpoint.
 
-A stretch is a sequence of visits of inline nodes that run in one superstep and are committed as one
-entry. Its checkpoint is stored once, together with its steps; the checkpoints between two visits are
-derived from them (persistence/checkpoints/derived.py). A crash loses the whole stretch, and the next
-claim repeats it: inline nodes are pure.
+A stretch is a sequence of visits of inline nodes that run at the start of a run, after a result or in
+one superstep, and are committed as one entry. Its checkpoint is stored once, together with its steps;
+the checkpoints between two visits are derived from them (persistence/events/steps.py). A crash loses
+the whole stretch, and the next claim repeats it: inline nodes are pure.
 """
 
 from collections.abc import Sequence

@@ -132,10 +132,11 @@ class Saver(BaseCheckpointSaver[int]):
         thread = self._threads[run_id]
         if thread.checkpoint is None:
             return None
-        step = thread.metadata.get("step", 0)
+        steps = thread.run.take_steps()
+        step = thread.metadata.get("step", 0) + len(steps)
         checkpoint = head_checkpoint(step, thread.checkpoint["channel_values"].get(TASKS, ()), thread.checkpoint)
         metadata = cast(CheckpointMetadata, {"source": "update", "step": step, "parents": {}})
-        return self._record(thread, checkpoint, metadata, checkpoint["channel_versions"], thread.run.take_steps())
+        return self._record(thread, checkpoint, metadata, checkpoint["channel_versions"], steps)
 
     # The interface for LangGraph (BaseCheckpointSaver).
 

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from engine.graph.channels import NODE_RECORDS
-from engine.graph.compiler import compile_spec
+from engine.graph.compiler import CompiledGraph, compile_spec
 from engine.runtime import scheduler
 from engine.runtime.executor import RunExecutor
 from engine.runtime.memory_checkpointer import MemoryHeadStore
 from engine.runtime.run_info import RunInfo
 from engine.runtime.scheduler import MAX_VISITS
 from engine.spec.parser import parse
-from engine.states import RunStatus
+from engine.states import NodeStatus, RunStatus
 from tests.engine.checkpoint_history import PlayedRun, Snapshot, play
 from tests.engine.graph.program_generator import draw_program
 from tests.engine.graph.program_graph import graph_of
@@ -124,3 +124,23 @@ async def test_other_tasks_of_the_event_loop_run_between_the_nodes_of_a_long_str
     counter.cancel()
     assert executor.final_status is RunStatus.COMPLETED
     assert turns > 5
+
+
+async def test_the_nodes_after_a_result_need_no_superstep(monkeypatch: pytest.MonkeyPatch) -> None:
+    invocations = 0
+    invoke = CompiledGraph.invoke
+
+    def counted(self: CompiledGraph, *arguments: Any) -> Any:
+        nonlocal invocations
+        invocations += 1
+        return invoke(self, *arguments)
+
+    monkeypatch.setattr(CompiledGraph, "invoke", counted)
+    spec = chain(7)
+    for at in (2, 5):
+        spec["nodes"][at]["timeoutS"] = 60  # a node with a time limit is no inline node
+    played = await play(spec)
+    assert (played.status, invocations) == (RunStatus.COMPLETED, 0)
+    records = [snapshot.values[NODE_RECORDS] for snapshot in played.snapshots]
+    settled = [sum(record.status is NodeStatus.COMPLETED for record in each.values()) for each in records]
+    assert settled == sorted(settled) and set(settled) == set(range(8)), "a checkpoint between any two visits"
