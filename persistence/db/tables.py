@@ -52,6 +52,15 @@ def _run() -> Column[str]:
     return Column("run_id", Id, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
 
 
+def _run_of_history() -> Column[str]:
+    """Make the column of a table of many rows, which the trigger `delete_history` deletes with the run.
+
+    It has no foreign key, which would cost each insert a query. So a writer must have locked the run,
+    or inserted it, in the same transaction.
+    """
+    return Column("run_id", Id, primary_key=True)
+
+
 projects = Table(
     "projects",
     metadata,
@@ -241,7 +250,7 @@ runs = Table(
 events = Table(
     "events",
     metadata,
-    _run(),
+    _run_of_history(),
     Column("seq", Integer, primary_key=True),
     Column("type", Text, nullable=False),
     Column("at", Moment, nullable=False, server_default=func.now()),
@@ -252,7 +261,7 @@ events = Table(
 node_states = Table(
     "node_states",
     metadata,
-    _run(),
+    _run_of_history(),
     Column("node_id", Text, primary_key=True),
     Column("status", Text, nullable=False),
     Column("visits", Integer, nullable=False),
@@ -271,13 +280,13 @@ node_states = Table(
     Column("edges", JSON),
     Column("seq", Integer, nullable=False),
     Column("output_seq", Integer),
-    postgresql_with={"fillfactor": "70"},
+    postgresql_with={"fillfactor": "90"},
 )
 
 node_outputs = Table(
     "node_outputs",
     metadata,
-    _run(),
+    _run_of_history(),
     Column("seq", Integer, primary_key=True),
     Column("node_id", Text, nullable=False),
     Column("visit", Integer, nullable=False),
@@ -291,7 +300,7 @@ node_outputs = Table(
 checkpoints = Table(
     "checkpoints",
     metadata,
-    _run(),
+    _run_of_history(),
     Column("seq", Integer, primary_key=True),
     Column("id", Id, nullable=False, unique=True),
     Column("parent_id", Id),

@@ -1,5 +1,9 @@
 """Retention: old data is deleted as a whole, newer data stays, and readers of deleted events are told."""
 
+import asyncio
+from typing import Any
+
+import pytest
 from redis.asyncio import Redis
 
 from engine.states import NodeStatus
@@ -67,3 +71,41 @@ async def test_old_runs_and_old_keys_are_deleted(
     assert await prune_keys(database.pool) == 1
     assert await row_counts(database, run_id) == [0, 0, 0, 0]
     assert [row["key"] for row in await database.pool.fetch("SELECT key FROM idempotency_keys")] == ["new"]
+
+
+@pytest.mark.parametrize("parent", ["version", "project"])
+async def test_the_history_of_runs_is_deleted_with_what_they_belong_to(
+    parent: str, database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    run_ids = [await finished(database, redis, caller, project, 1) for _ in range(3)]
+    for run_id in run_ids:
+        assert 0 not in await row_counts(database, run_id)
+    await database.pool.execute(f"DELETE FROM {parent}s WHERE id IN (SELECT {parent}_id FROM runs)")
+    for run_id in run_ids:
+        assert await row_counts(database, run_id) == [0, 0, 0, 0]
+
+
+async def test_no_run_is_deleted_between_the_lock_of_a_writer_and_its_rows(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    """History has no foreign key, so a writer that has locked the run must keep it alive."""
+    run_id = await finished(database, redis, caller, project, 1)
+    async with database.pool.acquire() as writer:
+        transaction = writer.transaction()
+        await transaction.start()
+        await writer.execute("UPDATE runs SET last_seq = last_seq + 1 WHERE id = $1", run_id)
+        deleting = asyncio.ensure_future(database.pool.execute("DELETE FROM runs WHERE id = $1", run_id))
+        await _until_blocked(writer)
+        row = "INSERT INTO events (run_id, seq, type, body) VALUES ($1, 1000, 'LOG', '{}')"
+        await writer.execute(row, run_id)
+        await transaction.commit()
+    assert await deleting == "DELETE 1"
+    assert await row_counts(database, run_id) == [0, 0, 0, 0]
+
+
+async def _until_blocked(connection: Any) -> None:
+    """Wait until another statement waits for a lock."""
+    for _ in range(10_000):
+        if await connection.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+            return
+    raise AssertionError("no statement waits for a lock")
