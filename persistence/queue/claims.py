@@ -228,7 +228,8 @@ WITH RECURSIVE firsts AS (
     SELECT id, last_seq, 'RUN_STATUS', at, json_build_object('status', status, 'previous', 'QUEUED', 'message', message)
     FROM moved
 )
-SELECT x.has_limited, x.considered, m.*, v.spec_hash
+SELECT x.has_limited, x.considered, m.last_seq, m.at, m.message, v.spec_hash,
+    {", ".join(f"m.{name}" for name in _COLUMNS if name != "spec_hash")}
 FROM (SELECT is_any AS has_limited, cardinality((SELECT ids FROM best)) AS considered FROM limited) x
 LEFT JOIN (moved m JOIN versions v ON v.id = m.version_id) ON true
 """
