@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 
-from engine.events import OutputDelta
+from engine.events import NodeChange, NodeState, OutputDelta
 from engine.graph.compiler import compile_spec
 from engine.nodes.registry import load_node_types
 from engine.runtime.executor import RunExecutor
@@ -16,12 +16,13 @@ from engine.runtime.run_info import RunInfo
 from engine.sdk.node import ANSWERED, EXPIRED, NodeConfig, NodeContext, NodeType, Output, WaitForAnswer, WaitUntil
 from engine.sdk.node_types import NodeTypes
 from engine.spec.parser import parse
+from engine.states import NodeStatus
 from engine.types import JSON
 from persistence.caller import Caller
 from persistence.checkpoints.saver import Saver
 from persistence.db.database import Database
 from persistence.db.tables import checkpoints
-from persistence.events.codec import error_of
+from persistence.events.codec import data_of, error_of
 from persistence.events.history import Checkpoint, checkpoint_rows, checkpoints_of_row
 from persistence.journal.journal import PostgresJournal
 from persistence.runs.create import NewRun, accept
@@ -203,12 +204,19 @@ class ExecutorWorker:
 async def run_summary(database: Database, run_id: str) -> tuple[Any, Counter[tuple[str, int]], list[int], str]:
     """Return output, completions by node and visit, event numbers, and status of a run."""
     run = await database.pool.fetchrow("SELECT output, status FROM runs WHERE id = $1", run_id)
-    rows = await database.pool.fetch(
-        "SELECT seq, type, node_id, body FROM events WHERE run_id = $1 ORDER BY seq", run_id
-    )
-    done = [row for row in rows if row["type"] == "NODE_STATE" and row["body"]["status"] == "COMPLETED"]
-    visits = Counter((row["node_id"], row["body"]["visits"]) for row in done)
+    rows = await database.pool.fetch("SELECT seq FROM events WHERE run_id = $1 ORDER BY seq", run_id)
+    states = await states_in_events(database, run_id)
+    visits = Counter((state.node_id, state.visits) for state in states if state.status is NodeStatus.COMPLETED)
     return run["output"], visits, [row["seq"] for row in rows], run["status"]
+
+
+async def states_in_events(database: Database, run_id: str, node_id: str | None = None) -> list[NodeState]:
+    """Return the node states in the events of a run, or of one of its nodes, in order."""
+    query = "SELECT * FROM events WHERE run_id = $1 AND type = 'NODE_STATE' ORDER BY seq"
+    rows = await database.pool.fetch(query, run_id)
+    changes = [data_of(row["type"], row["node_id"], row["body"], run_id, row["seq"], row["at"]) for row in rows]
+    states = [change.state for change in changes if isinstance(change, NodeChange)]
+    return [state for state in states if node_id in (None, state.node_id)]
 
 
 async def all_checkpoints(database: Database, run_id: str) -> list[Checkpoint]:

@@ -13,7 +13,9 @@ import orjson
 
 from app.chaos import lease_log
 from app.chaos.lease_log import ItemKey, LeaseLog
+from engine.events import NodeChange, StatusChange
 from engine.states import IN_PROGRESS, TERMINAL, TRANSITIONS, NodeStatus, RunStatus
+from persistence.events.codec import data_of
 
 EXECUTION_ENDED = (NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.WAITING)
 """Statuses after which a node is not executed again.
@@ -177,10 +179,20 @@ async def read(url: str) -> ChaosHistory:
 
 
 async def _add_events(connection: asyncpg.Connection, runs: dict[str, AuditedRun]) -> None:
-    for row in await connection.fetch("SELECT run_id, seq, type, node_id, body FROM events ORDER BY run_id, seq"):
-        body = row["body"]
-        values = (body.get("status"), body.get("previous"), body.get("visits"), body.get("attempt") or 1)
-        runs[row["run_id"]].events.append(AuditEvent(row["seq"], row["type"], row["node_id"], *values))
+    for row in await connection.fetch("SELECT run_id, seq, type, at, node_id, body FROM events ORDER BY run_id, seq"):
+        runs[row["run_id"]].events.append(_audit_event(row))
+
+
+def _audit_event(row: asyncpg.Record) -> AuditEvent:
+    place = row["seq"], row["type"], row["node_id"]
+    data = data_of(row["type"], row["node_id"], row["body"], row["run_id"], row["seq"], row["at"])
+    match data:
+        case StatusChange():
+            return AuditEvent(*place, data.status, data.previous, None)
+        case NodeChange(state):
+            return AuditEvent(*place, state.status, None, state.visits, state.attempt or 1)
+        case _:
+            return AuditEvent(*place, None, None, None)
 
 
 async def _add_rewinds(connection: asyncpg.Connection, runs: dict[str, AuditedRun], leases: LeaseLog) -> None:

@@ -84,7 +84,7 @@ def with_final_status(record: NodeRecord, result: VisitResult | None) -> NodeRec
     """Give the record the status of the event with which its last visit ended."""
     if result is None or result.visit != record.visits or record.status not in EXECUTED:
         return record
-    return replace(record, status=NodeStatus(result.body["status"]))
+    return replace(record, status=result.state.status)
 
 
 async def derive(
@@ -166,15 +166,16 @@ class _CloneRows:
 
     def copy(self, node_id: str, result: VisitResult) -> None:
         """Copy the result of a visit."""
-        self._add(node_id, self._with_new_indexes(result.body))
+        self._add(self._with_new_indexes(replace(result.state, run_id=self.run_id, output_seq=None)))
         self._copied_seqs[result.seq] = self._states[node_id]["output_seq"] = self.seq
 
-    def _with_new_indexes(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Return the body of a node's event with the edges of the new version."""
-        if self._edge_indexes is None or body.get("edges") is None:
-            return body
+    def _with_new_indexes(self, state: NodeState) -> NodeState:
+        """Return the state of a node with the edges of the new version."""
+        if self._edge_indexes is None or state.edges is None:
+            return state
         indexes = self._edge_indexes
-        return {**body, "edges": [[indexes[edge], *rest] for edge, *rest in body["edges"] if edge in indexes]}
+        edges = (one._replace(edge=indexes[one.edge]) for one in state.edges if one.edge in indexes)
+        return replace(state, edges=tuple(edges))
 
     def patch(
         self,
@@ -199,7 +200,7 @@ class _CloneRows:
             port=port,
             edges=None if edges is None else tuple(edges),
         )
-        self._add(node_id, codec.body_of(NodeChange(state)))
+        self._add(state)
         self._states[node_id]["output_seq"] = self.seq
         key = {"run_id": self.run_id, "seq": self.seq, "node_id": node_id, "visit": record.visits}
         self._outputs.append({**key, "output": output})
@@ -211,18 +212,16 @@ class _CloneRows:
         state = NodeState(self.run_id, node_id, record.status, record.visits, edges=edges)
         if record.status is NodeStatus.CANCELLED:
             state = replace(state, message=CANCELLED_BEFORE, completed_at=datetime.now(UTC))
-        self._add(node_id, codec.body_of(NodeChange(state)))
+        self._add(state)
         self._states[node_id]["output_seq"] = previous and previous["output_seq"]
 
     def add_event(self, seq: int, node_id: str | None, data: EventData) -> None:
         self._events.append(_event_row(self.run_id, seq, node_id, data.type, codec.body_of(data)))
 
-    def _add(self, node_id: str, body: dict[str, Any]) -> None:
+    def _add(self, state: NodeState) -> None:
         self.seq += 1
-        self._events.append(_event_row(self.run_id, self.seq, node_id, EventType.NODE_STATE, body))
-        change = codec.data_of(EventType.NODE_STATE, node_id, body, self.run_id, self.seq)
-        assert isinstance(change, NodeChange)
-        self._states[node_id] = codec.node_state_row(change.state, self.seq, output_seq=None)
+        self.add_event(self.seq, state.node_id, NodeChange(state))
+        self._states[state.node_id] = codec.node_state_row(state, self.seq, output_seq=None)
 
     async def insert(self, connection: AsyncConnection, source_id: str) -> None:
         """Insert all rows. Outputs that are not patched are copied from the run `source_id`."""

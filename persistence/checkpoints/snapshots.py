@@ -11,10 +11,13 @@ from typing import Any
 from sqlalchemy import ARRAY, Integer, Text, and_, bindparam, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from engine.events import NodeChange, NodeState
 from engine.graph.channels import NODE_RECORDS, Write, records_from
+from engine.states import EventType
 from engine.types import JSON
 from persistence.checkpoints.codec import CheckpointDelta, apply_step, fold, unpack, unpack_write
 from persistence.db.tables import checkpoints, node_outputs, pending_writes, runs
+from persistence.events import codec
 from persistence.events.history import Checkpoint
 
 
@@ -41,8 +44,8 @@ class VisitResult:
     seq: int
     """Number of the event, and of the output."""
     visit: int
-    body: dict[str, Any]
-    """The stored event, without the output."""
+    state: NodeState
+    """The state of the node in the event, without the output."""
 
 
 async def read_head(connection: AsyncConnection, run_id: str, last_seq: int) -> HeadSnapshot | None:
@@ -175,7 +178,13 @@ async def visit_results(
         "visits": list(visits.values()),
     }
     rows = await connection.execute(_VISIT_RESULTS, arguments)
-    return {row.node_id: VisitResult(row.seq, row.visit, row.body) for row in rows}
+    return {row.node_id: VisitResult(row.seq, row.visit, _state_of(snapshot.run_id, row)) for row in rows}
+
+
+def _state_of(run_id: str, row: Any) -> NodeState:
+    change = codec.data_of(EventType.NODE_STATE, row.node_id, row.body, run_id, row.seq, row.at)
+    assert isinstance(change, NodeChange)
+    return change.state
 
 
 async def read_outputs(connection: AsyncConnection, run_id: str, seqs: Sequence[int]) -> dict[int, JSON]:
@@ -192,7 +201,7 @@ async def is_pruned(connection: AsyncConnection, run_id: str) -> bool:
 
 
 _VISIT_RESULTS = text("""
-SELECT DISTINCT ON (o.node_id) o.node_id, o.seq, o.visit, e.body
+SELECT DISTINCT ON (o.node_id) o.node_id, o.seq, o.visit, e.at, e.body
 FROM unnest(:nodes, :visits) AS x(node_id, visit)
 JOIN node_outputs o ON o.run_id = :run AND o.node_id = x.node_id AND o.visit <= x.visit
 JOIN events e ON e.run_id = :run AND e.seq = o.seq

@@ -3,15 +3,17 @@
 A node's input and output are stored once, in `node_outputs`, under the number of the event that
 settled the node. An event's body only says that they exist; a stream payload carries them while
 they are small, so that live readers need no query. Plain fields of `NodeState` follow from the
-columns of `node_states`; only a JSON column needs code here. Texts lose the characters that Postgres
-cannot store, since every store is behind this module. It is pure: it stores nothing.
+columns of `node_states`; only a JSON column needs code here. The body of a node's event leaves out
+what most events have: a first visit that has completed at the moment of the event. Texts lose the
+characters that Postgres cannot store, since every store is behind this module. It is pure: it stores
+nothing.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import Any, assert_never
+from typing import Any, NamedTuple, assert_never
 
 import orjson
 from sqlalchemy import make_url
@@ -30,7 +32,7 @@ from engine.events import (
     StatusChange,
     Usage,
 )
-from engine.states import FINISHED, EventType, LogLevel, NodeStatus, RunStatus
+from engine.states import EXECUTED, FINISHED, EventType, LogLevel, NodeStatus, RunStatus
 from engine.types import JSON
 from engine.values.storable import clean_json, clean_text
 from persistence.db.tables import node_states
@@ -54,6 +56,11 @@ NODE_STATE_ROW = (*_KEYS, *NODE_STATE_COLUMNS)
 """All columns of `node_states`, in the order that `node_state_of` reads."""
 _TIMESTAMPS = tuple(name for name, type in NODE_STATE_COLUMNS.items() if type.startswith("timestamp"))
 _raw_values: Callable[[NodeState], tuple[Any, ...]] = attrgetter(*_PLAIN_COLUMNS)
+_OPTIONAL_COLUMNS = tuple(
+    name for name in _PLAIN_COLUMNS if name not in ("status", "visits", "attempt", "progress", *_TIMESTAMPS)
+)
+_optional_values: Callable[[NodeState], tuple[Any, ...]] = attrgetter(*_OPTIONAL_COLUMNS)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def _plain_values(state: NodeState) -> list[Any]:
@@ -145,14 +152,15 @@ def node_state_of(row: Sequence[Any]) -> NodeState:
     return NodeState(run_id, node_id, has_output=has_output, seq=seq, output_seq=output_seq, **fields)
 
 
-def body_of(data: EventData) -> dict[str, JSON]:
+def body_of(data: EventData, at: datetime | None = None) -> dict[str, JSON]:
     """Encode an event for `events.body`.
 
-    Type, node id, number and moment have columns of their own.
+    Type, node id, number and moment have columns of their own. `at` is the moment in the column;
+    None if Postgres sets it.
     """
     match data:
         case NodeChange():
-            return _state_body(data.state)
+            return _state_body(data.state, at)
         case StatusChange():
             return {"status": data.status, "previous": data.previous, "message": clean_text(data.message)}
         case CheckpointSaved():
@@ -163,16 +171,25 @@ def body_of(data: EventData) -> dict[str, JSON]:
             assert_never(data)
 
 
-def _state_body(state: NodeState) -> dict[str, JSON]:
-    # A reader takes a column that the body lacks as its default.
-    columns = zip(_PLAIN_COLUMNS, _plain_values(state), strict=False)
-    body = {name: value for name, value in columns if value is not None}
-    for name in _TIMESTAMPS:
-        if name in body:
-            body[name] = body[name].isoformat()
-    body["error"] = error_body(state.error)
-    body["has_output"] = state.has_output
-    body["is_stored"] = is_stored(state)
+def _state_body(state: NodeState, at: datetime | None) -> dict[str, JSON]:
+    status = state.status
+    body: dict[str, Any] = {} if status is NodeStatus.COMPLETED else {"status": status}
+    if state.visits != 1:
+        body["visits"] = state.visits
+    if state.attempt != 1:
+        body["attempt"] = state.attempt
+    if state.progress != (status is NodeStatus.COMPLETED):
+        body["progress"] = state.progress
+    for name, value in zip(_OPTIONAL_COLUMNS, _optional_values(state), strict=False):
+        if value is not None:
+            body[name] = clean_text(value) if type(value) is str else value
+    _add_times(body, state, at)
+    if state.has_output is not (status in EXECUTED):
+        body["has_output"] = state.has_output
+    if (stored := is_stored(state)) is not state.has_output:
+        body["stored"] = stored
+    if state.error is not None:
+        body["error"] = error_body(state.error)
     if state.usage is not None:
         body["usage"] = usage_body(state.usage)
     if state.edges is not None:
@@ -183,8 +200,21 @@ def _state_body(state: NodeState) -> dict[str, JSON]:
     return body
 
 
-def data_of(type: EventType | str, node_id: str | None, body: dict[str, Any], run_id: str, seq: int) -> EventData:
-    """Decode what `body_of` returned.
+def _add_times(body: dict[str, Any], state: NodeState, at: datetime | None) -> None:
+    """Add the start as the microseconds up to the event, and an end that is not its moment."""
+    began, ended = state.started_at, state.completed_at
+    if began is not None and at is not None:
+        body["took"] = (at - began) // _MICROSECOND
+    elif began is not None:
+        body["started_at"] = began.isoformat()
+    if at is None or ended != (at if state.status in EXECUTED else None):
+        body["completed_at"] = None if ended is None else ended.isoformat()
+
+
+def data_of(
+    type: EventType | str, node_id: str | None, body: dict[str, Any], run_id: str, seq: int, at: datetime
+) -> EventData:
+    """Decode what `body_of` returned. `at` is the moment of the event.
 
     A node's values are set if the payload carried them; else see `output_seq`.
     """
@@ -193,7 +223,7 @@ def data_of(type: EventType | str, node_id: str | None, body: dict[str, Any], ru
             previous = body["previous"]
             return StatusChange(RunStatus(body["status"]), previous and RunStatus(previous), body["message"])
         case EventType.NODE_STATE:
-            return NodeChange(_state_of(node_id or "", body, run_id, seq))
+            return NodeChange(_state_of(node_id or "", body, run_id, seq, at))
         case EventType.CHECKPOINT:
             return CheckpointSaved(body["checkpoint_id"], body["step"])
         case EventType.LOG:
@@ -202,30 +232,77 @@ def data_of(type: EventType | str, node_id: str | None, body: dict[str, Any], ru
             raise ValueError(f"an event of the type {live} is never stored")
 
 
-def _state_of(node_id: str, body: dict[str, Any], run_id: str, seq: int) -> NodeState:
+def _state_of(node_id: str, body: dict[str, Any], run_id: str, seq: int, at: datetime) -> NodeState:
+    status = NodeStatus(body.get("status", NodeStatus.COMPLETED))
+    fields = _plain_fields(body, status, at)
+    has_output: bool = body.get("has_output", status in EXECUTED)
+    if values := body.get("values"):
+        fields["input"], fields["output"] = values
+    elif body.get("is_stored", body.get("stored", has_output)):
+        fields["output_seq"] = body.get("output_seq", seq)
+    fields["error"], fields["usage"] = error_of(body.get("error")), usage_of(body.get("usage"))
+    fields["edges"] = edges_of(body.get("edges"))
+    return NodeState(run_id, node_id, has_output=has_output, seq=seq, **fields)
+
+
+def _plain_fields(body: dict[str, Any], status: NodeStatus, at: datetime) -> dict[str, Any]:
     # An event that is older than a column does not have it: the field keeps its default.
     fields = {name: body[name] for name in _PLAIN_COLUMNS if name in body}
-    fields["status"] = NodeStatus(fields["status"])
     for name in _TIMESTAMPS:
         if (moment := fields.get(name)) is not None:
             fields[name] = datetime.fromisoformat(moment)
-    if values := body.get("values"):
-        fields["input"], fields["output"] = values
-    elif body["is_stored"]:
-        fields["output_seq"] = body.get("output_seq", seq)
-    fields["error"], fields["usage"] = error_of(body["error"]), usage_of(body.get("usage"))
-    fields["edges"] = edges_of(body.get("edges"))
-    return NodeState(run_id, node_id, has_output=body["has_output"], seq=seq, **fields)
+    if "is_stored" not in body:  # Older releases have stored every field that is not None.
+        fields = {"visits": 1, "attempt": 1, "progress": float(status is NodeStatus.COMPLETED), **fields}
+        if (took := body.get("took")) is not None:
+            fields["started_at"] = at - took * _MICROSECOND
+        if status in EXECUTED:
+            fields.setdefault("completed_at", at)
+    fields["status"] = status
+    return fields
+
+
+class EncodedEvent(NamedTuple):
+    """An event whose JSON is made once, for its row and for its stream entry.
+
+    `input` and `output` are the values of the event's row in `node_outputs`; both are None if it has
+    none.
+    """
+
+    at: datetime
+    data: EventData
+    body: bytes
+    input: bytes | None
+    output: bytes | None
+
+    def payload(self) -> bytes:
+        """Encode the event for a stream entry. It carries the values of a node if they are small."""
+        data = self.data
+        entry: dict[str, Any] = {"type": data.type, "at": self.at, "node_id": data.node_id}
+        entry["body"] = orjson.Fragment(self.body)
+        if self._has_small_values:
+            entry["values"] = [None if value is None else orjson.Fragment(value) for value in (self.input, self.output)]
+        return orjson.dumps(entry)
+
+    @property
+    def _has_small_values(self) -> bool:
+        is_elsewhere = isinstance(self.data, NodeChange) and self.data.state.output_seq is not None
+        size = len(self.input or b"") + len(self.output or b"")
+        return not is_elsewhere and 0 < size <= INLINE_LIMIT
+
+
+def encode(at: datetime, data: EventData) -> EncodedEvent:
+    """Encode an event with the moment `at` in its row."""
+    input = output = None
+    if isinstance(data, NodeChange) and is_stored(data.state):
+        state = data.state
+        input = None if state.input is None else orjson.dumps(state.input)
+        output = orjson.dumps(state.output) if state.has_output else None
+    return EncodedEvent(at, data, orjson.dumps(body_of(data, at)), input, output)
 
 
 def payload_of(at: datetime, data: EventData) -> bytes:
     """Encode an event for a stream entry. `at` is the moment in the event's row."""
-    body = body_of(data)
-    if isinstance(data, NodeChange) and is_stored(data.state) and data.state.output_seq is None:
-        values = orjson.dumps([data.state.input, data.state.output])
-        if len(values) <= INLINE_LIMIT:
-            body["values"] = orjson.Fragment(values)
-    return orjson.dumps({"type": data.type, "at": at, "node_id": data.node_id, "body": body})
+    return encode(at, data).payload()
 
 
 def events_of(run_id: str, last_seq: int, payload: bytes) -> list[Event]:
@@ -239,8 +316,10 @@ def events_of(run_id: str, last_seq: int, payload: bytes) -> list[Event]:
 
 
 def _event(run_id: str, seq: int, entry: dict[str, Any]) -> Event:
-    data = data_of(entry["type"], entry["node_id"], entry["body"], run_id, seq)
-    return Event(run_id, seq, datetime.fromisoformat(entry["at"]), data)
+    body, at = entry["body"], datetime.fromisoformat(entry["at"])
+    if "values" in entry:
+        body["values"] = entry["values"]
+    return Event(run_id, seq, at, data_of(entry["type"], entry["node_id"], body, run_id, seq, at))
 
 
 def delta_payload(at: datetime, delta: OutputDelta) -> bytes:

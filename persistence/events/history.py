@@ -153,7 +153,7 @@ def _at_least(level: LogLevel) -> ColumnElement[bool]:
 
 
 def _event_of(run_id: str, seq: int, type: str, at: datetime, node_id: str | None, body: dict[str, object]) -> Event:
-    return Event(run_id, seq, at, codec.data_of(type, node_id, body, run_id, seq))
+    return Event(run_id, seq, at, codec.data_of(type, node_id, body, run_id, seq, at))
 
 
 async def runs_with_checkpoints(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> dict[str, bool]:

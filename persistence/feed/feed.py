@@ -156,7 +156,7 @@ def _event_of(run_id: str, row: Any) -> Event:
     body = row["body"]
     if row["has_values"]:
         body["values"] = [row["input"], row["output"]]
-    data = codec.data_of(row["type"], row["node_id"], body, run_id, row["seq"])
+    data = codec.data_of(row["type"], row["node_id"], body, run_id, row["seq"], row["at"])
     return Event(run_id, row["seq"], row["at"], data)
 
 

@@ -9,18 +9,24 @@ joins the rows that it returned, so a run that it did not return has had nothing
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from itertools import accumulate
 from typing import Any
 
 import orjson
 
-from engine.events import EventData, NodeChange, NodeState
+from engine.events import NodeChange, NodeState
 from engine.runtime.ports import Entry, OpenWait
 from engine.states import LEASED, TERMINAL, RunStatus, sql_list
 from engine.types import JSON
 from engine.values.storable import clean_text
-from persistence.events.codec import NODE_STATE_COLUMNS, body_of, error_body, is_stored, node_state_values
+from persistence.events.codec import (
+    NODE_STATE_COLUMNS,
+    EncodedEvent,
+    encode,
+    error_body,
+    is_stored,
+    node_state_values,
+)
 from persistence.events.run_transition import RunEnd
 
 # The columns of each table that the statement writes, in the order of its arguments. A column's
@@ -196,11 +202,8 @@ class Batch:
 
     run_id: str
     entries: list[Entry] = field(default_factory=list)
-
-    @property
-    def events_to_write(self) -> list[tuple[datetime, EventData]]:
-        """The events of all entries with their moments, in order."""
-        return [pair for entry in self.entries for pair in entry.events_to_write]
+    encoded: list[EncodedEvent] = field(default_factory=list)
+    """The events of all entries, in order. `statement` encodes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,12 +296,15 @@ def _arguments(batches: Sequence[Batch], mark: int, idle_limit_s: float | None) 
     for batch in batches:
         latest: dict[str, tuple[int, NodeState, int | None]] = {}
         place = 0
+        batch.encoded.clear()
         for entry in batch.entries:
             for at, data in entry.events_to_write:
                 place += 1
-                events.add(batch.run_id, place, data.type.value, at, data.node_id, _json(body_of(data)))
+                event = encode(at, data)
+                batch.encoded.append(event)
+                events.add(batch.run_id, place, data.type.value, at, data.node_id, event.body.decode())
                 if isinstance(data, NodeChange):
-                    _add_state(outputs, latest, entry, place, data.state)
+                    _add_state(outputs, latest, entry, place, data.state, event)
             _add_checkpoint(checkpoints, entry, place)
         for state_place, state, output_place in latest.values():
             states.add(state.run_id, state.node_id, state_place, output_place, *node_state_values(state, _json))
@@ -338,14 +344,15 @@ def _add_state(
     entry: Entry,
     place: int,
     state: NodeState,
+    event: EncodedEvent,
 ) -> None:
     """Remember the node's latest state of the group, and add a row for its stored values."""
     before = latest.get(state.node_id)
     output_place = before[2] if before else None
     if is_stored(state):
         output_place = place
-        input = None if state.input is None else _json(state.input)
-        output = _json(state.output) if state.has_output else None
+        input = None if event.input is None else event.input.decode()
+        output = None if event.output is None else event.output.decode()
         outputs.add(entry.run_id, place, state.node_id, state.visits, entry.lineage, input, output)
     latest[state.node_id] = (place, state, output_place)
 

@@ -169,7 +169,7 @@ class PostgresJournal:
             if batch.run_id in committed:
                 written = committed[batch.run_id]
                 self._post_commit.put_batch(batch, written)
-                resolve(part, written.base + len(batch.events_to_write))
+                resolve(part, written.base + len(batch.encoded))
 
     async def _handle_missing(self, missing: list[list[BufferedEntry]]) -> None:
         """Refuse the parts that were not written.
@@ -217,7 +217,7 @@ class PostgresJournal:
         missing = [batch.run_id for batch in batches if batch.run_id not in committed]
         if attempts > 1 and missing:
             rows, _ = await self._fetch(_FIND_COMMITTED, missing, mark)
-            counts = {batch.run_id: len(batch.events_to_write) for batch in batches}
+            counts = {batch.run_id: len(batch.encoded) for batch in batches}
             committed |= {row["id"]: WrittenRun.of(row, row["written_seq"] - counts[row["id"]]) for row in rows}
         return committed
 

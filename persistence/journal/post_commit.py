@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from redis.asyncio import Redis
 
 from engine.events import OutputDelta, StatusChange
-from persistence.events.codec import delta_payload, payload_of
+from persistence.events.codec import delta_payload
 from persistence.events.publisher import StreamItem, publish
 from persistence.events.run_transition import RunTransition
 from persistence.journal.group_commit import Batch, WrittenRun
@@ -62,14 +62,11 @@ class PostCommit:
     def put_batch(self, batch: Batch, written: WrittenRun) -> None:
         """Publish a committed batch."""
         run_id, base, project_id = batch.run_id, written.base, written.project_id
-        items = [
-            StreamItem(run_id, seq, payload_of(at, data))
-            for seq, (at, data) in enumerate(batch.events_to_write, base + 1)
-        ]
+        items = [StreamItem(run_id, seq, event.payload()) for seq, event in enumerate(batch.encoded, base + 1)]
         self._last_seq[run_id] = base + len(items)
         transitions = [
             RunTransition.of(project_id, run_id, data, end=written.end if data.status.is_terminal else None)
-            for _, data in batch.events_to_write
+            for _, data, *_ in batch.encoded
             if isinstance(data, StatusChange)
         ]
         self.put(items, transitions)

@@ -196,8 +196,9 @@ async def states_at(
     stored: dict[tuple[str, int], dict[tuple[str, str], NodeState]] = {place: {} for place in visible}
     nodes = {place: named[place[0]] for place in visible}
     for group in _in_groups(visible, nodes):
-        async for run_id, seq, node_id, event_seq, body in in_turns(await connection.execute(_states_at(group))):
-            change = codec.data_of(EventType.NODE_STATE, node_id, body, run_id, event_seq)
+        rows = await connection.execute(_states_at(group))
+        async for run_id, seq, node_id, event_seq, moment, body in in_turns(rows):
+            change = codec.data_of(EventType.NODE_STATE, node_id, body, run_id, event_seq, moment)
             if isinstance(change, NodeChange):
                 stored[run_id, seq][run_id, node_id] = change.state
     return {place: _with_idle(place[0], nodes[place], states) async for place, states in in_turns(stored.items())}
@@ -206,7 +207,7 @@ async def states_at(
 def _states_at(places: Sequence[tuple[str, int]]) -> Select[Any]:
     at = _places(places)
     last = (
-        select(events.c.node_id, events.c.seq.label("event_seq"), events.c.body)
+        select(events.c.node_id, events.c.seq.label("event_seq"), events.c.at, events.c.body)
         .ext(distinct_on(events.c.node_id))
         .where(events.c.run_id == at.c.run_id, events.c.seq <= at.c.seq, events.c.type == EventType.NODE_STATE)
         .order_by(events.c.node_id, events.c.seq.desc())

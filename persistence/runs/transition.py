@@ -178,5 +178,5 @@ def _row(event: Event) -> dict[str, Any]:
         "type": data.type,
         "at": event.at,
         "node_id": data.node_id,
-        "body": codec.body_of(data),
+        "body": codec.body_of(data, event.at),
     }

@@ -11,14 +11,23 @@ from engine.errors import NodeFailure
 from engine.runtime import executor as executors
 from engine.runtime.run_info import StopReason
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
-from engine.states import RunStatus, WaitKind
+from engine.states import NodeStatus, RunStatus, WaitKind
 from persistence.caller import Caller
 from persistence.checkpoints.rewind import rewind
 from persistence.db.database import Database
 from persistence.maintenance.rescue import rescue_expired
 from persistence.runs import commands
 from persistence.runs.waits import open_waits
-from tests.executor_worker import ExecutorWorker, accept_spec, edges, eventually, node, node_types, run_summary
+from tests.executor_worker import (
+    ExecutorWorker,
+    accept_spec,
+    edges,
+    eventually,
+    node,
+    node_types,
+    run_summary,
+    states_in_events,
+)
 from tests.journal_worker import DEADLINES
 from tests.worker.paused_runs import execute, node_statuses, resume
 
@@ -136,15 +145,13 @@ async def test_a_crash_at_any_commit_repeats_no_attempt_that_has_failed(
             run_id = await accept_spec(database, caller, project, spec(0.02, failures=2))
             async with ExecutorWorker(database, redis, node_types(kind)) as worker:
                 await asyncio.gather(execute(await worker.claim(run_id, at, before)), return_exceptions=True)
-                failed = await database.pool.fetch(
-                    "SELECT body->>'attempt' AS number FROM events WHERE run_id = $1 AND body->>'status' = 'RETRYING'",
-                    run_id,
-                )
+                states = await states_in_events(database, run_id)
+                failed = {state.attempt for state in states if state.status is NodeStatus.RETRYING}
                 known = len(kind.began)
                 if (await run_summary(database, run_id))[3] == "RUNNING":
                     assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
                 assert kind.attempts[-1] == 3
-                assert not {int(row["number"]) for row in failed} & set(kind.attempts[known:])
+                assert not failed & set(kind.attempts[known:])
 
 
 async def test_an_attempt_that_a_crash_interrupts_runs_again_under_its_number(

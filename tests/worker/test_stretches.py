@@ -25,7 +25,16 @@ from persistence.runs import node_states
 from persistence.runs.related import RelatedRunsQuery, checkpoints_of
 from tests.engine.graph.program_generator import draw_program
 from tests.engine.graph.program_graph import graph_of
-from tests.executor_worker import ExecutorWorker, GatedNode, accept_spec, edges, node, node_types, run_summary
+from tests.executor_worker import (
+    ExecutorWorker,
+    GatedNode,
+    accept_spec,
+    edges,
+    node,
+    node_types,
+    run_summary,
+    states_in_events,
+)
 
 CHAIN = {"nodes": [node(name) for name in "abcdef"], "edges": edges("a>b b>c c>d d>e e>f")}
 GATED = {
@@ -128,13 +137,8 @@ async def finish(database: Database, redis: Redis, run_id: str) -> list[str]:
     gated.release.set()
     async with ExecutorWorker(database, redis, node_types(gated)) as worker:
         assert await asyncio.wait_for((await worker.claim(run_id)).run(), 20) is RunStatus.COMPLETED
-    rows = await database.pool.fetch(
-        """SELECT node_id FROM events WHERE run_id = $1 AND seq > $2 AND type = 'NODE_STATE'
-        AND body ->> 'status' = 'COMPLETED' ORDER BY seq""",
-        run_id,
-        before,
-    )
-    return [row["node_id"] for row in rows]
+    states = await states_in_events(database, run_id)
+    return [state.node_id for state in states if state.seq > before and state.status is NodeStatus.COMPLETED]
 
 
 async def rewind_to(database: Database, caller: Caller, checkpoint: Checkpoint) -> None:

@@ -9,13 +9,13 @@ from redis.asyncio import Redis
 from engine.events import Usage
 from engine.runtime.run_info import StopReason
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, WaitForAnswer, WaitUntil
-from engine.states import RunStatus
+from engine.states import NodeStatus, RunStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.events.codec import usage_of
 from persistence.runs.map_items import MapItemStore
 from persistence.runs.waits import open_waits
-from tests.executor_worker import ExecutorWorker, accept_spec, edges, eventually, node, node_types
+from tests.executor_worker import ExecutorWorker, accept_spec, edges, eventually, node, node_types, states_in_events
 from tests.worker.paused_runs import answer, execute, resume
 
 USAGE = Usage("model", 3, 2, 0.5)
@@ -153,8 +153,6 @@ async def test_each_visit_of_a_loop_has_its_own_usage(
         await interrupt(database, run_id, worker, usage_node, StopReason.PAUSE)
         usage_node.go_on.set()
         assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
-    rows = await database.pool.fetch(
-        "SELECT body FROM events WHERE run_id = $1 AND node_id = 't' AND type = 'NODE_STATE' ORDER BY seq", run_id
-    )
-    done = {body["visits"]: usage_of(body["usage"]) for (body,) in rows if body["status"] == "COMPLETED"}
+    states = await states_in_events(database, run_id, "t")
+    done = {state.visits: state.usage for state in states if state.status is NodeStatus.COMPLETED}
     assert done == {1: USAGE, 2: USAGE + USAGE, 3: USAGE}

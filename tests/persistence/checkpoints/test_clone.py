@@ -138,7 +138,7 @@ async def test_the_result_of_a_visit_is_found_by_its_number_up_to_the_checkpoint
         early = await snapshots.read_checkpoint(connection, rows[20], is_whole=False)
         assert snapshot is not None and early is not None
         third = (await snapshots.visit_results(connection, snapshot, {"w": 3, "h": 0}))["w"]
-        assert (third.visit, third.body["visits"]) == (3, 3)
+        assert (third.visit, third.state.visits) == (3, 3)
         assert (await snapshots.read_outputs(connection, source_id, [third.seq])) == {third.seq: 3}
         latest = (await snapshots.visit_results(connection, early, {"w": 60}))["w"]
         assert latest.seq <= rows[20].seq and latest.visit < 60

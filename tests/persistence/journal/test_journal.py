@@ -122,7 +122,7 @@ async def test_a_connection_lost_in_a_commit_neither_loses_nor_repeats_an_entry(
         rows = await fresh.fetch("SELECT seq, body FROM events WHERE run_id = $1 ORDER BY seq", one.run_id)
         assert [row["seq"] for row in rows] == list(range(1, rounds + 3))
         visits = await fresh.fetch(
-            "SELECT (body->>'visits')::int AS v FROM events WHERE run_id = $1 AND node_id = 'a' ORDER BY seq",
+            "SELECT coalesce((body->>'visits')::int, 1) AS v FROM events WHERE run_id = $1 AND node_id = 'a' ORDER BY seq",
             one.run_id,
         )
         assert [row["v"] for row in visits] == list(range(1, rounds + 1))

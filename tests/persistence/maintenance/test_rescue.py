@@ -30,7 +30,11 @@ async def event_summaries(database: Database, run_id: str) -> list[tuple[int, st
     rows = await database.pool.fetch(
         "SELECT seq, type, node_id, body FROM events WHERE run_id = $1 ORDER BY seq", run_id
     )
-    return [(one["seq"], one["type"], one["node_id"], one["body"].get("status", "")) for one in rows]
+    return [(one["seq"], one["type"], one["node_id"], _status(one)) for one in rows]
+
+
+def _status(event: Any) -> str:
+    return str(event["body"].get("status", "COMPLETED" if event["type"] == "NODE_STATE" else ""))
 
 
 async def lost_run(database: Database, redis: Redis, caller: Caller, project: str, status: RunStatus) -> HeldRun:

@@ -11,7 +11,15 @@ from persistence.db.database import Database
 from persistence.events.history import Checkpoint
 from resolvers.context import Context
 from resolvers.runs import control
-from tests.executor_worker import ExecutorWorker, accept_spec, all_checkpoints, edges, node, run_summary
+from tests.executor_worker import (
+    ExecutorWorker,
+    accept_spec,
+    all_checkpoints,
+    edges,
+    node,
+    run_summary,
+    states_in_events,
+)
 from tests.resolvers.runs.derive.derived_runs import QUICK_FLAKY, derived, execute, refused
 from tests.schema_client import mutate, new_workflow
 from tests.worker.spec_samples import SPECS
@@ -43,7 +51,7 @@ async def assert_is_copy(database: Database, run_id: str, whole: str, row: Check
     assert [row["seq"] for row in rows] == list(range(1, last + 1))
     assert (rows[0]["type"], rows[-1]["type"]) == ("RUN_STATUS", "CHECKPOINT")
     assert f"Fork of {whole} at step {row.step}" == rows[0]["body"]["message"]
-    last_states = {row["node_id"]: (row["body"]["status"], row["body"]["visits"]) for row in rows if row["node_id"]}
+    last_states = {state.node_id: (state.status, state.visits) for state in await states_in_events(database, run_id)}
     states = await database.pool.fetch("SELECT * FROM node_states WHERE run_id = $1", run_id)
     assert {row["node_id"]: (row["status"], row["visits"]) for row in states} == last_states
     assert not {"RUNNING", "WAITING"} & {status for status, _ in last_states.values()}
