@@ -12,6 +12,7 @@ Parts:
 - `lists`: the cost of lists (rows 11 and 12).
 - `streaming`: text of models that is streamed to many subscribers (row 16).
 - `startup`: the time until `treadle up` is ready (row 15).
+- `triggers`: schedules that are due in the same minute (row 20).
 - `limits`: what each part of a deployment can do by itself (row 19).
 
 Tools:

@@ -20,6 +20,7 @@ from rich.table import Table
 from bench import compiling, latency, limits, lists, shapes, startup, streaming, subscriptions, throughput
 from bench.measures import Figure
 from bench.processes import deployed, second_server
+from bench.triggers import schedules
 
 RESULTS = Path(__file__).parent / "results.json"
 HALF_RATE = 80.0
@@ -65,6 +66,11 @@ def _scale(_: bool) -> list[Figure]:
         return asyncio.run(lists.scale(deployment))
 
 
+def _triggers(_: bool) -> list[Figure]:
+    with deployed() as deployment:
+        return asyncio.run(schedules.schedules(deployment))
+
+
 class BenchPart(StrEnum):
     """A part of the benchmark; see `bench.__init__`."""
 
@@ -78,6 +84,7 @@ class BenchPart(StrEnum):
     LISTS = "lists"
     SCALE = "scale"
     LIMITS = "limits"
+    TRIGGERS = "triggers"
 
 
 PARTS: dict[BenchPart, Callable[[bool], list[Figure]]] = {
@@ -91,6 +98,7 @@ PARTS: dict[BenchPart, Callable[[bool], list[Figure]]] = {
     BenchPart.LISTS: _lists,
     BenchPart.SCALE: _scale,
     BenchPart.LIMITS: _limits,
+    BenchPart.TRIGGERS: _triggers,
 }
 QUICK = (BenchPart.THROUGHPUT, BenchPart.LATENCY, BenchPart.COMPILING)
 
