@@ -421,11 +421,32 @@ def load_settings(**overrides: Any) -> Settings:
     Args:
         overrides: Values by field name that replace the environment's; None means not set.
     """
+    env_file = Path(str(Settings.model_config["env_file"]))
+    if (problem := ownership_problem(env_file)) is not None:
+        line = f"treadle: {env_file.absolute()} {problem}"
+        sys.exit(_json_line(line) if _has_json_logs() else line)
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as invalid:
         lines = [_error_line(error["loc"], error.get("input"), error["msg"]) for error in invalid.errors()]
         sys.exit("\n".join(map(_json_line, lines) if _has_json_logs() else lines))
+
+
+def ownership_problem(path: Path) -> str | None:
+    """Return why a file of the working folder is not read: another user may have written it.
+
+    Its content could start programs, or send tokens to another server. A missing file has no problem.
+    """
+    own = {"0", str(os.geteuid()), os.environ.get("SUDO_UID", "0")}
+    try:
+        target, link = path.stat(), path.lstat()
+    except OSError:
+        return None
+    if others := [status.st_uid for status in (target, link) if str(status.st_uid) not in own]:
+        return f"belongs to another user (uid {others[0]}): read it, and then make it yours with `chown`"
+    if target.st_mode & 0o002:
+        return "can be changed by every user: read it, and then `chmod o-w` it"
+    return None
 
 
 def unknown_variables() -> list[str]:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
 
+from app.settings import ownership_problem
 from engine.invalid_values import sentences
 
 FILE_NAME = "treadle.toml"
@@ -150,6 +151,8 @@ def read_catalog(path: Path | None) -> CatalogFile:
         CatalogError: The file does not exist, cannot be read, or has an error.
     """
     source = Path(FILE_NAME) if path is None else path
+    if path is None and (problem := ownership_problem(source)) is not None:
+        raise CatalogError(f"{source.absolute()} {problem}, or set TREADLE_CATALOG_FILE")
     try:
         return CatalogFile.model_validate(tomllib.loads(source.read_text("utf-8")))
     except FileNotFoundError:

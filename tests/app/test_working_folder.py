@@ -81,3 +81,39 @@ def test_the_search_path_of_a_child_keeps_the_given_folders_and_no_working_folde
     """An empty part of PYTHONPATH is the working folder."""
     environment = module_environment({"PYTHONPATH": f"/plugins{os.pathsep}{os.pathsep}{ROOT}", "A": "b"})
     assert environment == {"PYTHONPATH": f"/plugins{os.pathsep}{ROOT}", "A": "b"}
+
+
+KINDS = ["writable", "own", *(["foreign", "foreign link"] if os.geteuid() == 0 else [])]
+"""Only root can give files away."""
+
+
+@pytest.mark.parametrize("name", [".env", "treadle.toml"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_another_user_may_have_written_is_not_read(open_folder: Path, name: str, kind: str) -> None:
+    file = open_folder / name
+    if kind == "foreign link":
+        (open_folder / "target").touch(0o600)
+        file.symlink_to("target")
+        os.lchown(file, 12345, 12345)
+    else:
+        file.touch(0o600)
+    if kind == "foreign":
+        os.chown(file, 12345, 12345)
+    if kind == "writable":
+        file.chmod(0o666)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("TREADLE_")}
+    program = "from app.settings import load_settings; from engine.catalog_file import read_catalog; "
+    program += "load_settings(); read_catalog(None)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        cwd=open_folder,
+        env=module_environment(environment),
+        capture_output=True,
+        text=True,
+    )
+    if kind == "own":
+        assert done.returncode == 0, done.stderr
+        return
+    reason = "can be changed by every user" if kind == "writable" else "belongs to another user (uid 12345)"
+    assert f"{file} {reason}" in done.stderr
+    assert done.returncode == 1
