@@ -131,7 +131,7 @@ async def test_deeply_nested_literals_are_refused(context: Context) -> None:
 
 
 async def test_a_fault_is_masked(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resolvers.catalog.TRIGGER_KINDS", 5)
+    monkeypatch.setattr("resolvers.catalog.installed_trigger_kinds", lambda: 5)
     result = await schema.execute("{ triggerKinds { name } }", context_value=context)
     assert result.errors is not None
     assert (result.errors[0].message, result.errors[0].extensions) == ("Unexpected error.", {"code": "INTERNAL"})
