@@ -1,4 +1,4 @@
-"""The API for authors of node types and tools. Other projects import this package and no other.
+"""The API for authors of node types, tools and trigger kinds. Other projects import this package and no other.
 
 The packages app, engine, persistence, resolvers, schema, web and worker are internal.
 docs/extending.md shows a complete node type with its test.
@@ -14,7 +14,7 @@ Stability:
     - From version 1.0 on, only a major version changes or removes stable names. The release
       before it warns with a DeprecationWarning.
 
-    The entry point groups `treadle.nodes` and `treadle.tools` are stable in the same way.
+    The entry point groups `treadle.nodes`, `treadle.tools` and `treadle.triggers` are stable in the same way.
 
 Modules:
     testing: Runs one node type without a workflow, for the tests of a package.
@@ -40,6 +40,7 @@ from engine.sdk.node import (
 )
 from engine.sdk.resources import ChildRun, ChildRuns
 from engine.sdk.tool import Tool, ToolFailed, ToolInfo
+from engine.sdk.trigger import TriggerConfig, TriggerKind
 from engine.states import LogLevel
 from engine.types import JSON
 
@@ -65,6 +66,8 @@ __all__ = [
     "Tool",
     "ToolFailed",
     "ToolInfo",
+    "TriggerConfig",
+    "TriggerKind",
     "Usage",
     "WaitForAnswer",
     "WaitForRun",

@@ -1,14 +1,19 @@
 """The planned times of a schedule: gap and fold hours, bounds, intervals, and invalid configs."""
 
+import sys
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import EntryPoint
+from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.triggers import registry
 from engine.triggers.registry import BUILT_IN, load_trigger_kinds, read_config
 from engine.triggers.schedule import ScheduleConfig, ScheduleKind
+from treadle import TriggerConfig, TriggerKind
 
 KIND = ScheduleKind()
 
@@ -100,3 +105,33 @@ def test_every_built_in_kind_has_a_valid_example_and_a_form() -> None:
         assert parsed is not None and problems == []
         for name, field in kind.Config.model_json_schema()["properties"].items():
             assert field["title"] and field["description"] and field["examples"], name
+
+
+class _Moon(TriggerKind[TriggerConfig]):
+    name = "full_moon"
+    title, description = "Full moon", "Fires at each full moon."
+    Config = TriggerConfig
+
+
+class _Broken(TriggerKind[TriggerConfig]):
+    name = "schedule"
+    title, description = "Other", "Has the name of a built-in kind."
+    Config = TriggerConfig
+
+
+def test_a_package_adds_kinds_and_a_broken_one_affects_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = registry.GROUP
+    values = {
+        "moon": f"{__name__}:_Moon",
+        "same": f"{__name__}:_Broken",
+        "gone": "no_such_module:Kind",
+        "none": "os:path",
+    }
+    entries = [EntryPoint(name, value, group) for name, value in values.items()]
+    monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or ModuleType(__name__))
+    vars(sys.modules[__name__]).update({"_Moon": _Moon, "_Broken": _Broken})
+    monkeypatch.setattr(registry, "entry_points", lambda group: entries)
+    broken: dict[str, str] = {}
+    kinds = load_trigger_kinds(broken)
+    assert set(kinds) == {kind.name for kind in BUILT_IN} | {"full_moon"}
+    assert isinstance(kinds["schedule"], ScheduleKind) and set(broken) == {"same", "gone", "none"}
