@@ -201,7 +201,8 @@ class Settings(BaseSettings):
         50,
         ge=1,
         le=10_000,
-        description="Runs that one worker executes at the same time. Reduce it if workers run out of memory.",
+        description="Runs that one worker executes at the same time; one project leaves a tenth of them to the others. "
+        "Reduce it if workers run out of memory.",
     )
     lease_ttl_s: float = Field(
         15,

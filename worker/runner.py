@@ -5,6 +5,7 @@ is free, in any case when its leases expire.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -77,6 +78,8 @@ class Runner:
         )
         self.is_draining = False
         self._project_limit = project_limit
+        # One project leaves a tenth to the others, however long its runs take.
+        self._share = capacity - capacity // 10
         self._outage = Outage("runner")
         self._requested = asyncio.Event()
         self._has_more = True
@@ -117,8 +120,19 @@ class Runner:
             if free <= 0:
                 return False
             began, self._has_more = clock(), True
-            batch = await claim_next(self.database.pool, self.worker_id, self.lease_ttl_s, free, self._project_limit)
-            self._has_more, runs = batch.has_more, batch.runs
+            held = Counter(task.claimed.project_id for task in self.tasks.values())
+            batch = await claim_next(
+                self.database.pool,
+                self.worker_id,
+                self.lease_ttl_s,
+                free,
+                self._project_limit,
+                share=self._share,
+                held=held,
+            )
+            runs = batch.runs
+            held.update(run.project_id for run in runs)
+            self._has_more = batch.has_more or max(held.values(), default=0) >= self._share
             if runs:
                 self.journal.clock_skew.measure(runs[0].now, clock() - began)
                 self.journal.publish(batch.transitions)

@@ -1,19 +1,23 @@
 """Postgres is the queue: one statement claims QUEUED runs for a worker, in a fair order.
 
 Projects share first: the rank of a run is the number of runs that its project holds already, plus
-the place of the run in the queue of its project. Inside a project, priority comes first and then
-age. Runs with one concurrency key are limited together. A claim costs the same with ten queued runs
-and with 100,000: it reads the first run of each key, and more runs of the best keys only. If a
+the place of the run in the queue of its project. One project leaves some slots of a worker to the
+others. Inside a project, priority comes first and then age. Runs with one concurrency key are limited
+together. A claim costs the same with ten queued runs and with 100,000: it reads the first run of each
+key, and more runs of the best keys only. If a
 worker dies after the commit, its leases expire; one that stops inside a claim delays the others by
 LOCK_TIMEOUT_MS at most.
 """
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 import asyncpg
+import orjson
 
 from engine.states import LEASED, RunStatus, sql_list
 from engine.types import JSON
@@ -95,8 +99,19 @@ class _Attempt:
     """Whether a queued run has a concurrency limit."""
 
 
+_Arguments = tuple[str, float, int, str, int | None]
+"""Of the statement: worker, length of the leases, free slots, runs that it executes by project, share."""
+
+
 async def claim_next(
-    pool: asyncpg.Pool, worker_id: str, ttl_s: float, free: int, project_limit: int | None = None
+    pool: asyncpg.Pool,
+    worker_id: str,
+    ttl_s: float,
+    free: int,
+    project_limit: int | None = None,
+    *,
+    share: int | None = None,
+    held: Mapping[str, int] | None = None,
 ) -> ClaimBatch:
     """Move up to `free` runs, at most MAX_CLAIM, from QUEUED to RUNNING.
 
@@ -108,11 +123,15 @@ async def claim_next(
         ttl_s: Length of the leases, in seconds.
         free: How many more runs the worker can execute.
         project_limit: How many runs of one project all workers together execute at once.
+        share: How many runs of one project this worker executes at once.
+        held: How many it executes now, by project.
     """
     free, is_done = min(free, MAX_CLAIM), False
     runs, transitions = list[ClaimedRun](), list[RunTransition]()
     for _ in range(ROUNDS):
-        attempt = await _attempt(pool, worker_id, ttl_s, free - len(runs), project_limit)
+        executed = Counter(held or {}) + Counter(run.project_id for run in runs)
+        arguments = worker_id, ttl_s, free - len(runs), orjson.dumps(executed).decode(), share
+        attempt = await _attempt(pool, arguments, project_limit)
         runs += attempt.runs
         transitions += attempt.transitions
         if is_done := len(runs) == free or attempt.considered == len(attempt.runs):
@@ -121,14 +140,13 @@ async def claim_next(
     return ClaimBatch(runs, transitions, has_more)
 
 
-async def _attempt(pool: asyncpg.Pool, worker_id: str, ttl_s: float, free: int, project_limit: int | None) -> _Attempt:
-    arguments = worker_id, ttl_s, free
+async def _attempt(pool: asyncpg.Pool, arguments: _Arguments, project_limit: int | None) -> _Attempt:
     if project_limit is None:
         attempt = _attempt_of(await pool.fetch(_CLAIM, *arguments, ClaimLimits.NONE, None))
         if not attempt.has_limited:
             return attempt
     try:
-        return await _claim_counted(pool, *arguments, project_limit)
+        return await _claim_counted(pool, arguments, project_limit)
     except asyncpg.LockNotAvailableError:
         # Another worker holds the lock and does not move. Runs without a limit need not wait for
         # it.
@@ -137,15 +155,13 @@ async def _attempt(pool: asyncpg.Pool, worker_id: str, ttl_s: float, free: int, 
         return _attempt_of(await pool.fetch(_CLAIM, *arguments, ClaimLimits.LEFT_OUT, None))
 
 
-async def _claim_counted(
-    pool: asyncpg.Pool, worker_id: str, ttl_s: float, free: int, project_limit: int | None
-) -> _Attempt:
+async def _claim_counted(pool: asyncpg.Pool, arguments: _Arguments, project_limit: int | None) -> _Attempt:
     async with pool.acquire() as connection, connection.transaction():
         # Separate statements: the snapshot of the one that counts must begin after the lock is
         # held.
         await connection.fetch(_SET_TIMEOUTS, str(LOCK_TIMEOUT_MS))
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LIMITS_LOCK)
-        return _attempt_of(await connection.fetch(_CLAIM, worker_id, ttl_s, free, ClaimLimits.COUNTED, project_limit))
+        return _attempt_of(await connection.fetch(_CLAIM, *arguments, ClaimLimits.COUNTED, project_limit))
 
 
 def _attempt_of(rows: list[Any]) -> _Attempt:
@@ -192,7 +208,7 @@ WITH RECURSIVE firsts AS (
 ), allowed AS (
     SELECT f.*, f.lane_limit - coalesce(h.count, 0) AS free, coalesce(p.count, 0) AS project_held
     FROM firsts f LEFT JOIN held h USING (project_id, lane) LEFT JOIN held_of p USING (project_id)
-    WHERE CASE $4 WHEN 'counted' THEN f.lane_limit IS NULL OR f.lane_limit > coalesce(h.count, 0)
+    WHERE CASE $6 WHEN 'counted' THEN f.lane_limit IS NULL OR f.lane_limit > coalesce(h.count, 0)
         WHEN 'none' THEN NOT (SELECT is_any FROM limited) ELSE f.lane_limit IS NULL END
 ), ranked AS (
     SELECT *, project_held + row_number() OVER (PARTITION BY project_id ORDER BY priority DESC, queued_at, id) AS rank
@@ -201,15 +217,18 @@ WITH RECURSIVE firsts AS (
     SELECT lane, free, project_held, row_number() OVER (ORDER BY rank, priority DESC, queued_at, id) AS place
     FROM ranked ORDER BY place LIMIT 64
 ), candidates AS (
-    SELECT t.*, k.project_held
-        + row_number() OVER (PARTITION BY t.project_id ORDER BY t.priority DESC, t.queued_at, t.id) AS rank
+    SELECT t.*, k.project_held,
+        row_number() OVER (PARTITION BY t.project_id ORDER BY t.priority DESC, t.queued_at, t.id) AS number
     FROM best_keys k CROSS JOIN LATERAL (
         SELECT id, project_id, priority, queued_at FROM runs WHERE status = 'QUEUED' AND lane = k.lane
         ORDER BY priority DESC, queued_at, id LIMIT least(65 - k.place, k.free)
     ) t
 ), best AS MATERIALIZED (
     SELECT ARRAY(
-        SELECT id FROM candidates WHERE $5::int IS NULL OR rank <= $5 ORDER BY rank, priority DESC, queued_at, id LIMIT 64
+        SELECT id FROM candidates
+        WHERE ($7::int IS NULL OR project_held + number <= $7)
+            AND ($5::int IS NULL OR coalesce(($4::jsonb->>project_id)::int, 0) + number <= $5)
+        ORDER BY project_held + number, priority DESC, queued_at, id LIMIT 64
     ) AS ids
 ), chosen AS MATERIALIZED (
     SELECT id FROM runs WHERE id = ANY ((SELECT ids FROM best)::text[]) AND status = 'QUEUED'

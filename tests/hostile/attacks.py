@@ -3,15 +3,15 @@
 from collections.abc import Awaitable, Callable
 
 from tests.hostile import boundaries, clients, disclosure, floods, operations, peers, turns
-from tests.hostile.deployment import Deployment
-from tests.hostile.report import Result, codes
+from tests.hostile.deployment import AttackedDeployment
+from tests.hostile.report import AttackResult, codes
 
-Attack = Callable[[Deployment], Awaitable[Result]]
+Attack = Callable[[AttackedDeployment], Awaitable[AttackResult]]
 
 
 def _on_turns(attack: turns.Attack) -> Attack:
-    async def adapted(target: Deployment) -> Result:
-        return Result(codes(await attack(target.execute)))
+    async def adapted(target: AttackedDeployment) -> AttackResult:
+        return AttackResult(codes(await attack(target.execute)))
 
     return adapted
 

@@ -14,8 +14,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
-from tests.hostile.deployment import OTHER, OWN, Deployment
-from tests.hostile.report import Result, codes
+from tests.hostile.deployment import OTHER, OWN, AttackedDeployment
+from tests.hostile.report import AttackResult, codes
 
 QUEUE = "treadle"
 TEST_NODE = """
@@ -54,7 +54,7 @@ class Touch:
         return Path.touch, (self._path,)
 
 
-async def inherit_descriptors(target: Deployment) -> Result:
+async def inherit_descriptors(target: AttackedDeployment) -> AttackResult:
     """Start an MCP server, a sandbox and helpers, and look for sockets that they share with their parent."""
     code = {"type": "code", "config": {"code": "def process():\n    return 1"}}
     tool = {"type": "tool", "config": {"tool": "mcp:desk/add", "arguments": {"a": 1, "b": 2}}}
@@ -67,7 +67,7 @@ async def inherit_descriptors(target: Deployment) -> Result:
             tried += 1
             passed += [f"process {child} holds {name} of its parent" for name in _sockets(child) & own]
     assert tried >= 2, "no child of the server or worker was found"
-    return Result(codes(answers), tried, passed)
+    return AttackResult(codes(answers), tried, passed)
 
 
 def _descendants(pid: int) -> list[int]:
@@ -88,7 +88,7 @@ def _sockets(pid: int) -> set[str]:
     return {name for name in names if name.startswith("socket:")}
 
 
-async def leave_session_state(target: Deployment) -> Result:
+async def leave_session_state(target: AttackedDeployment) -> AttackResult:
     """Change roles, settings, locks and messages by the tool `sql`; then another project queries."""
     refused, passed = Counter[str](), []
     listener = await asyncpg.connect(target.system.database_url)
@@ -103,16 +103,16 @@ async def leave_session_state(target: Deployment) -> Result:
         if after != before:
             passed.append(f"{change}: the next query has {after}")
     await listener.close()
-    return Result(refused, len(SESSION_CHANGES), passed)
+    return AttackResult(refused, len(SESSION_CHANGES), passed)
 
 
-async def _query_as_other(target: Deployment, query: str) -> Any:
+async def _query_as_other(target: AttackedDeployment, query: str) -> Any:
     node = {"type": "tool", "config": {"tool": "sql:shop", "arguments": {"query": query}}, "projectId": OTHER}
     answer = await target.execute_as(target.headers("other", {OTHER: "editor"}), TEST_NODE, input=node)
     return answer["data"]["testNode"]["output"]
 
 
-async def write_pickles(target: Deployment) -> Result:
+async def write_pickles(target: AttackedDeployment) -> AttackResult:
     """Write pickles to every key of the queue in Redis, and wait until a run was started after them."""
     redis, file = Redis.from_url(target.system.redis_url), target.folder / "executed"
     attack, spec = pickle.dumps(Touch(file)), {"nodes": [WAITING], "edges": []}
@@ -129,10 +129,10 @@ async def write_pickles(target: Deployment) -> Result:
     spec = {"nodes": [{"id": "a", "type": "transform", "config": {"output": 1}}], "edges": []}
     answers = [await target.execute(RUN, input={"spec": spec, "mode": "SYNC"}) for _ in range(20)]
     await redis.aclose()
-    return Result(codes(answers), 50, ["a pickle was executed"] if file.exists() else [])
+    return AttackResult(codes(answers), 50, ["a pickle was executed"] if file.exists() else [])
 
 
-async def send_from_other_sites(target: Deployment) -> Result:
+async def send_from_other_sites(target: AttackedDeployment) -> AttackResult:
     """Send queries, changes and subscriptions as a browser does for a page of another site."""
     statuses, passed, tried = Counter[str](), [], 0
     marks = [*({"sec-fetch-site": site} for site in SITES), {"origin": EVIL}, {"origin": "null"}]
@@ -159,15 +159,15 @@ async def send_from_other_sites(target: Deployment) -> Result:
                 passed.append(f"a WebSocket of {origin}")
         except InvalidStatus as refused:
             statuses[f"HTTP {refused.response.status_code}"] += 1
-    return Result(statuses, tried, passed)
+    return AttackResult(statuses, tried, passed)
 
 
-async def read_files_of_the_host(target: Deployment) -> Result:
+async def read_files_of_the_host(target: AttackedDeployment) -> AttackResult:
     """Look for files in the data folder that another user of the machine may read."""
     files = [path for path in target.folder.rglob("*") if path.is_file() and not path.is_symlink()]
     passed = [f"{path} can be read by others" for path in files if _is_open(path, target.folder)]
     assert files, "the data folder is empty"
-    return Result(Counter(), len(files), passed)
+    return AttackResult(Counter(), len(files), passed)
 
 
 def _is_open(path: Path, folder: Path) -> bool:
@@ -178,7 +178,7 @@ def _is_open(path: Path, folder: Path) -> bool:
     return bool(path.stat().st_mode & 0o044) and all(parent.stat().st_mode & 0o011 for parent in folders)
 
 
-async def call_tools_beyond_scopes(target: Deployment) -> Result:
+async def call_tools_beyond_scopes(target: AttackedDeployment) -> AttackResult:
     """Call tools that need the scope `admin` as a runner and an editor: by nodes, code, and an agent."""
     arguments = {"tool": "sql:guarded", "arguments": {"query": "SELECT 1 AS n"}}
     nodes = [
@@ -197,7 +197,7 @@ async def call_tools_beyond_scopes(target: Deployment) -> Result:
             run = await target.execute_as(headers, RUN, input={"spec": spec, "mode": "SYNC"})
             tried, answers = tried + 2, [*answers, test, run]
             passed += [f"{role}, {type}: {answer}"[:300] for answer in (test, run) if _called(answer)]
-    return Result(codes(answers), tried, passed)
+    return AttackResult(codes(answers), tried, passed)
 
 
 def _called(answer: Any) -> bool:
@@ -205,7 +205,7 @@ def _called(answer: Any) -> bool:
     return "'n': 1" in str(answer) or '"n": 1' in str(answer)
 
 
-async def reach_other_projects(target: Deployment) -> Result:
+async def reach_other_projects(target: AttackedDeployment) -> AttackResult:
     """Read, start, change and watch the objects of another project by their ids."""
     theirs = target.headers("other", {OTHER: "editor"})
     spec = {"nodes": [{"id": "a", "type": "transform", "config": {"output": 1}}], "edges": []}
@@ -232,7 +232,7 @@ async def reach_other_projects(target: Deployment) -> Result:
     ]
     answers = [await target.execute(operation) for operation in operations]
     passed = [f"{text}: {answer}"[:300] for text, answer in zip(operations, answers, strict=True) if _shows(answer)]
-    return Result(codes(answers), len(operations), passed)
+    return AttackResult(codes(answers), len(operations), passed)
 
 
 def _shows(answer: Any) -> bool:
@@ -246,7 +246,7 @@ def _shows(answer: Any) -> bool:
     return values(answer.get("data"))
 
 
-async def rotate_keys_under_load(target: Deployment) -> Result:
+async def rotate_keys_under_load(target: AttackedDeployment) -> AttackResult:
     """Rotate the key of the secrets while runs and node tests use them. None of them may fail."""
     value = "rotated-secret-value-1"
     await target.execute(
@@ -268,10 +268,10 @@ async def rotate_keys_under_load(target: Deployment) -> Result:
     target.system.processes.remove(process)
     passed = [] if await waiting == 0 else ["the rotation failed"]
     passed += [f"a use of a secret failed: {answer}"[:300] for answer in answers if "True" not in str(answer)]
-    return Result(codes(answers), len(answers), passed)
+    return AttackResult(codes(answers), len(answers), passed)
 
 
-async def watch_deleted_workflows(target: Deployment) -> Result:
+async def watch_deleted_workflows(target: AttackedDeployment) -> AttackResult:
     """Watch a workflow and its run, delete both, and start runs: no watcher may hear more of them."""
     spec = {"nodes": [{"id": "a", "type": "delay", "config": {"seconds": 60}}], "edges": []}
     create = (
@@ -306,4 +306,4 @@ async def watch_deleted_workflows(target: Deployment) -> Result:
     read = await target.execute(f'{{ run(id: "{run}") {{ id }} }}')
     again = await target.execute(start, input={"workflowId": workflow})
     passed = [f"the workflow starts: {again}"] if again["data"]["runWorkflow"]["run"] else []
-    return Result(codes([deleted, read, again]), 1 + len(watched), passed)
+    return AttackResult(codes([deleted, read, again]), 1 + len(watched), passed)

@@ -9,8 +9,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from tests.hostile.deployment import Deployment
-from tests.hostile.report import Result
+from tests.hostile.deployment import AttackedDeployment
+from tests.hostile.report import AttackResult
 
 SOCKETS = 1_100
 """More than one address or caller may open."""
@@ -22,7 +22,7 @@ TRANSPORT = Subprotocol("graphql-transport-ws")
 WATCH = json.dumps({"id": "1", "type": "subscribe", "payload": {"query": "subscription { runs { id } }"}})
 
 
-async def open_many_sockets(target: Deployment) -> Result:
+async def open_many_sockets(target: AttackedDeployment) -> AttackResult:
     """Open more sockets than a caller may have, each with a subscription."""
     statuses: Counter[str] = Counter()
     release = asyncio.Event()
@@ -50,10 +50,10 @@ async def open_many_sockets(target: Deployment) -> Result:
             await release.wait()
 
     await asyncio.gather(*(hold() for _ in range(SOCKETS)))
-    return Result(statuses)
+    return AttackResult(statuses)
 
 
-async def send_slowly(target: Deployment) -> Result:
+async def send_slowly(target: AttackedDeployment) -> AttackResult:
     """Send headers and bodies byte by byte, and read no answers, on 300 connections."""
     statuses: Counter[str] = Counter()
     query = "{ runs(first: 1000) { nodes { id status inputs output createdAt } } }"
@@ -93,28 +93,28 @@ async def send_slowly(target: Deployment) -> Result:
 
     slow = [drip(POST) for _ in range(SLOW_CLIENTS // 2)] + [drip(head + body) for _ in range(SLOW_CLIENTS // 2)]
     await asyncio.gather(*slow, *(read_nothing() for _ in range(10)))
-    return Result(statuses)
+    return AttackResult(statuses)
 
 
-async def send_large_headers(target: Deployment) -> Result:
+async def send_large_headers(target: AttackedDeployment) -> AttackResult:
     """Send headers of 20 MB on 20 connections."""
     return await _send_all(target.port, [POST + b"x: " + b"a" * 20_000_000] * 20)
 
 
-async def send_large_bodies(target: Deployment) -> Result:
+async def send_large_bodies(target: AttackedDeployment) -> AttackResult:
     """Announce and send bodies above the limit."""
     size = 20_000_000
     return await _send_all(target.port, [POST + b"content-length: %d\r\n\r\n" % size + b"a" * size] * 10)
 
 
-async def send_no_http(target: Deployment) -> Result:
+async def send_no_http(target: AttackedDeployment) -> AttackResult:
     """Send bytes that are no HTTP."""
     requests = [b"\x16\x03\x01\x00\xa5\x01\x00\r\n\r\n", b"GET\r\n\r\n"] * 30
     return await _send_all(target.port, requests)
 
 
-async def _send_all(port: int, requests: list[bytes]) -> Result:
-    return Result(Counter(await asyncio.gather(*(_send(port, request) for request in requests))))
+async def _send_all(port: int, requests: list[bytes]) -> AttackResult:
+    return AttackResult(Counter(await asyncio.gather(*(_send(port, request) for request in requests))))
 
 
 async def _send(port: int, request: bytes) -> str:

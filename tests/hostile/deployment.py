@@ -21,7 +21,7 @@ import httpx
 import jwt
 
 from tests.end_to_end.support.system import SystemUnderTest, running
-from tests.hostile.report import Block, Blocks, Result, Row, Waits
+from tests.hostile.report import AttackResult, AttackRow, Block, Blocks, ProbeWaits
 from tests.paths import PEERS, ROOT
 from tests.peers import chat
 from tests.peers.http import http_peer
@@ -46,7 +46,7 @@ class ProbeProcess:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
-    async def during(self, attack: Awaitable[Any]) -> tuple[Any, Waits]:
+    async def during(self, attack: Awaitable[Any]) -> tuple[Any, ProbeWaits]:
         """Await an attack, while every probe is repeated. Returns its result and the waits."""
         await self._send("start")
         try:
@@ -55,7 +55,7 @@ class ProbeProcess:
             await self._send("stop")
         assert self._process.stdout is not None
         report = json.loads(await self._process.stdout.readline())
-        return result, Waits(report["waits"], report["failures"])
+        return result, ProbeWaits(report["waits"], report["failures"])
 
     async def _send(self, line: str) -> None:
         assert self._process.stdin is not None
@@ -85,7 +85,7 @@ async def probe_process(port: int) -> AsyncIterator[ProbeProcess]:
 
 
 @dataclass
-class Deployment:
+class AttackedDeployment:
     """The deployment, and clients of it.
 
     Attributes:
@@ -127,18 +127,18 @@ class Deployment:
     def headers(self, subject: str = "attacker", roles: Mapping[str, str] | None = None) -> dict[str, str]:
         return {"authorization": f"Bearer {token(subject, roles or {OWN: 'editor'})}"}
 
-    async def measure_own_times(self) -> Row:
+    async def measure_own_times(self) -> AttackRow:
         """Run the probes without an attack, so that the row of each attack has its bound."""
         began = time.monotonic()
         _, waits = await self.probes.during(asyncio.sleep(UNDISTURBED_S))
         self.own_code_s = median(waits.seconds["code"])
-        return Row("(none)", Result(), waits, self._blocks(began), self.own_code_s)
+        return AttackRow("(none)", AttackResult(), waits, self._blocks(began), self.own_code_s)
 
-    async def row(self, name: str, attack: Awaitable[Result]) -> Row:
+    async def row(self, name: str, attack: Awaitable[AttackResult]) -> AttackRow:
         """Await an attack, and return its row of the table."""
         began = time.monotonic()
         result, waits = await self.probes.during(attack)
-        return Row(name, result, waits, self._blocks(began), self.own_code_s)
+        return AttackRow(name, result, waits, self._blocks(began), self.own_code_s)
 
     def _blocks(self, since: float) -> Blocks:
         """Return what loop_monitor/sitecustomize.py has recorded, since a time of the monotonic clock."""
@@ -147,7 +147,9 @@ class Deployment:
 
 
 @asynccontextmanager
-async def deployment(database_url: str, redis_url: str, folder: Path, **settings: str) -> AsyncIterator[Deployment]:
+async def deployment(
+    database_url: str, redis_url: str, folder: Path, **settings: str
+) -> AsyncIterator[AttackedDeployment]:
     """Start a server and a worker with two projects, the attacker's peer, and the probes."""
     shop_url = await _create_projects(database_url)
     data, monitor = folder / "data", folder / "monitor"
@@ -169,7 +171,7 @@ async def deployment(database_url: str, redis_url: str, folder: Path, **settings
             _attacker(system.port) as attacker,
             probe_process(system.port) as probes,
         ):
-            yield Deployment(system, attacker, peer, probes, data, monitor)
+            yield AttackedDeployment(system, attacker, peer, probes, data, monitor)
 
 
 def _recorded(file: Path, since: float) -> list[Block]:

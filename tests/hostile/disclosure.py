@@ -6,8 +6,8 @@ from collections import Counter
 from typing import Any
 
 from tests.end_to_end.support.secret_workflows import FORMS, ODD, PLAIN
-from tests.hostile.deployment import OWN, Deployment
-from tests.hostile.report import Result, codes
+from tests.hostile.deployment import OWN, AttackedDeployment
+from tests.hostile.report import AttackResult, codes
 
 SET_SECRET = "mutation ($input: SetSecretInput!) { setSecret(input: $input) { errors { code } } }"
 RUN = """
@@ -64,7 +64,7 @@ LINES = (
 )
 
 
-async def repeat_secrets(target: Deployment) -> Result:
+async def repeat_secrets(target: AttackedDeployment) -> AttackResult:
     """Use long secrets that repeat characters, in nodes with 4,000 long texts."""
     answers: list[Any] = [await _set(target, f"repeated_{i}", value) for i, value in enumerate(REPETITIVE)]
     mapping = {"x": " ".join(f"{{{{ secrets.repeated_{i} }}}}" for i in range(len(REPETITIVE)))}
@@ -75,20 +75,20 @@ async def repeat_secrets(target: Deployment) -> Result:
         target.execute(RUN.replace("events(first: 1000)", "events(first: 1)"), input={"spec": spec, "mode": "SYNC"}),
         *(target.execute(TEST_NODE, input=test) for _ in range(3)),
     )
-    return Result(codes(answers))
+    return AttackResult(codes(answers))
 
 
-async def name_secrets_in_hosts(target: Deployment) -> Result:
+async def name_secrets_in_hosts(target: AttackedDeployment) -> AttackResult:
     """Put secrets into hosts, ports, names of users and schemes of addresses that fail."""
     return await _leaks(target, [("http", {"url": url, "retry": {"maxAttempts": 1}, "timeoutS": 2}) for url in HOSTS])
 
 
-async def branch_on_secrets(target: Deployment) -> Result:
+async def branch_on_secrets(target: AttackedDeployment) -> AttackResult:
     """Branch on secrets, map over them, and return them in other forms."""
     return await _leaks(target, list(BRANCHES))
 
 
-async def _leaks(target: Deployment, nodes: list[tuple[str, dict[str, Any]]]) -> Result:
+async def _leaks(target: AttackedDeployment, nodes: list[tuple[str, dict[str, Any]]]) -> AttackResult:
     """Run and test each node. What responses, checkpoints and the log show of the secrets got through."""
     answers: list[Any] = [await _set(target, "plain", PLAIN), await _set(target, "odd", ODD)]
     logged = len(target.log)
@@ -101,14 +101,14 @@ async def _leaks(target: Deployment, nodes: list[tuple[str, dict[str, Any]]]) ->
     forms = [form for form in FORMS if form not in written]
     texts = [*map(str, answers), target.log[logged:]]
     passed = [f"a secret is visible: {text[:200]}" for text in texts if any(form in text for form in forms)]
-    return Result(codes(answers), 2 * len(nodes), passed)
+    return AttackResult(codes(answers), 2 * len(nodes), passed)
 
 
-async def _set(target: Deployment, name: str, value: str) -> Any:
+async def _set(target: AttackedDeployment, name: str, value: str) -> Any:
     return await target.execute(SET_SECRET, input={"projectId": OWN, "name": name, "value": value})
 
 
-async def forge_log_lines(target: Deployment) -> Result:
+async def forge_log_lines(target: AttackedDeployment) -> AttackResult:
     """Put line breaks and control characters into everything that may be logged."""
     logged, statuses = len(target.log), Counter[str]()
     for line in LINES:
@@ -138,7 +138,7 @@ async def forge_log_lines(target: Deployment) -> Result:
         for line in written
         if re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028]", line)
     ]
-    return Result(statuses, 5 * len(LINES), passed)
+    return AttackResult(statuses, 5 * len(LINES), passed)
 
 
 def _code(body: str) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from tests.hostile.deployment import Deployment
-from tests.hostile.report import Result, codes
+from tests.hostile.deployment import AttackedDeployment
+from tests.hostile.report import AttackResult, codes
 
 MAX_BODY = 4 * 1024 * 1024
 EVALUATE = 'query ($context: JSON!) { evaluateExpression(expression: "1", context: $context) { type } }'
@@ -39,46 +39,46 @@ def _body(query: str, name: str, filling: str) -> bytes:
     return empty.replace("[]", f"[{','.join([filling] * count)}]").encode()
 
 
-async def send_largest_bodies(target: Deployment) -> Result:
+async def send_largest_bodies(target: AttackedDeployment) -> AttackResult:
     """Send 24 bodies of 4 MiB at once, with different values."""
     bodies = [_body(EVALUATE, "context", filling) for filling in FILLINGS.values()]
-    return Result(codes(await asyncio.gather(*(_post(target, body) for body in bodies * 4))))
+    return AttackResult(codes(await asyncio.gather(*(_post(target, body) for body in bodies * 4))))
 
 
-async def validate_largest_specs(target: Deployment) -> Result:
+async def validate_largest_specs(target: AttackedDeployment) -> AttackResult:
     """Send 12 specs of 4 MiB at once, with different values."""
     bodies = [_body(VALIDATE, "spec", filling) for filling in FILLINGS.values()]
-    return Result(codes(await asyncio.gather(*(_post(target, body) for body in bodies * 2))))
+    return AttackResult(codes(await asyncio.gather(*(_post(target, body) for body in bodies * 2))))
 
 
-async def send_largest_messages(target: Deployment) -> Result:
+async def send_largest_messages(target: AttackedDeployment) -> AttackResult:
     """Send messages of 4 MiB on 21 WebSockets at once."""
     bodies = [_body(EVALUATE, "context", filling) for filling in FILLINGS.values()]
     answers = await asyncio.gather(*(_message(target, body) for body in bodies * 3))
-    return Result(sum(answers, Counter()))
+    return AttackResult(sum(answers, Counter()))
 
 
-async def start_runs_with_large_inputs(target: Deployment) -> Result:
+async def start_runs_with_large_inputs(target: AttackedDeployment) -> AttackResult:
     """Start 16 runs with inputs of 1 MiB at once."""
     inputs = [
         {"x": json.loads(f"[{','.join([filling] * (1_000_000 // (len(filling) + 1)))}]")}
         for filling in FILLINGS.values()
     ]
     calls = [{"spec": NODES, "inputs": one, "mode": "SYNC", "timeoutMs": 20_000} for one in inputs * 3]
-    return Result(codes(await asyncio.gather(*(target.execute(RUN, input=call) for call in calls))))
+    return AttackResult(codes(await asyncio.gather(*(target.execute(RUN, input=call) for call in calls))))
 
 
-async def send_worst_documents(target: Deployment) -> Result:
+async def send_worst_documents(target: AttackedDeployment) -> AttackResult:
     """Send 30 documents with as many fields, tokens and levels as are allowed, none of them twice."""
-    return Result(codes(await asyncio.gather(*(target.execute(_document(number)) for number in range(30)))))
+    return AttackResult(codes(await asyncio.gather(*(target.execute(_document(number)) for number in range(30)))))
 
 
-async def read_worst_pages(target: Deployment) -> Result:
+async def read_worst_pages(target: AttackedDeployment) -> AttackResult:
     """Send 12 queries at once that cost as many points as are allowed."""
     runs = f"{{ runs(first: 1000) {{ nodes {{ {RUN_FIELDS} }} }} }}"
     events = "{ runs(first: 15) { nodes { id events(first: 1000) { nodes { __typename seq at nodeId } } } } }"
     nested = "{ runs(first: 100) { nodes { id nodeStates { nodeId status output input error { code } } version { id spec } } } }"
-    return Result(codes(await asyncio.gather(*(target.execute(query) for query in [runs, events, nested] * 4))))
+    return AttackResult(codes(await asyncio.gather(*(target.execute(query) for query in [runs, events, nested] * 4))))
 
 
 def _document(number: int) -> str:
@@ -90,13 +90,13 @@ def _document(number: int) -> str:
     )
 
 
-async def _post(target: Deployment, body: bytes) -> Any:
+async def _post(target: AttackedDeployment, body: bytes) -> Any:
     headers = {"content-type": "application/json", **target.headers()}
     response = await target.attacker.post("/graphql", content=body, headers=headers)
     return response.json()
 
 
-async def _message(target: Deployment, body: bytes) -> Counter[str]:
+async def _message(target: AttackedDeployment, body: bytes) -> Counter[str]:
     """Send an operation on a socket of its own. Returns the codes of its answer, or the close code."""
     uri = f"ws://127.0.0.1:{target.port}/graphql"
     async with connect(

@@ -30,7 +30,7 @@ class ProbeFailed(Exception):
     """The operation of a probe had another answer than it should have."""
 
 
-class Probes:
+class VictimProbes:
     """The probes of one caller, as long as they run."""
 
     def __init__(self, client: httpx.AsyncClient, project_id: str) -> None:
@@ -95,7 +95,7 @@ async def _main(address: str, token: str, project_id: str) -> None:
     headers = {"authorization": f"Bearer {token}", "x-forwarded-for": ADDRESS}
     async with httpx.AsyncClient(base_url=address, headers=headers, trust_env=False, timeout=120) as client:
         while await lines.readline():  # start
-            probes = Probes(client, project_id)
+            probes = VictimProbes(client, project_id)
             tasks = [asyncio.create_task(probes.repeat(*item)) for item in probes.operations().items()]
             await lines.readline()  # stop
             probes.stop()

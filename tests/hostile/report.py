@@ -16,7 +16,7 @@ RIGHT_ALIGNED = range(1, 9)
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class AttackResult:
     """What an attack did.
 
     Attributes:
@@ -31,7 +31,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Waits:
+class ProbeWaits:
     """The seconds of all operations of each probe, and the operations that failed."""
 
     seconds: Mapping[str, Sequence[float]]
@@ -75,7 +75,7 @@ class Blocks:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class AttackRow:
     """One attack: its result, and what others waited.
 
     Attributes:
@@ -84,8 +84,8 @@ class Row:
     """
 
     name: str
-    result: Result
-    waits: Waits
+    result: AttackResult
+    waits: ProbeWaits
     blocks: Blocks
     own_code_s: float
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from app.embedded.servers import servers
 from persistence.db.migrate import migrate
 from tests.hostile.attacks import ATTACKS
-from tests.hostile.deployment import Deployment, deployment
-from tests.hostile.report import HEADINGS, Row, as_markdown, as_text
+from tests.hostile.deployment import AttackedDeployment, deployment
+from tests.hostile.report import HEADINGS, AttackRow, as_markdown, as_text
 from tests.paths import ROOT
 
 
-async def _main(folder: Path, names: list[str]) -> list[Row]:
+async def _main(folder: Path, names: list[str]) -> list[AttackRow]:
     """Run attacks and print the table. Returns its rows."""
     _monitor_loops(folder / "monitor")
     with servers(folder / "data", durable=False) as urls:
@@ -37,7 +37,7 @@ def _monitor_loops(folder: Path) -> None:
     os.environ |= {"LOOP_MONITOR": str(folder), "PYTHONPATH": str(ROOT / "tests" / "hostile" / "loop_monitor")}
 
 
-async def _rows(target: Deployment, names: list[str]) -> AsyncIterator[Row]:
+async def _rows(target: AttackedDeployment, names: list[str]) -> AsyncIterator[AttackRow]:
     _write(as_text(HEADINGS))
     own = await target.measure_own_times()
     _write(as_text(own.cells()))

@@ -7,8 +7,18 @@ import pytest
 
 from tests.end_to_end.support.system import copy_database
 from tests.hostile.attacks import ATTACKS
-from tests.hostile.deployment import Deployment, deployment
-from tests.hostile.report import HEADINGS, Block, Blocks, Result, Row, Waits, as_markdown, as_text, codes
+from tests.hostile.deployment import AttackedDeployment, deployment
+from tests.hostile.report import (
+    HEADINGS,
+    AttackResult,
+    AttackRow,
+    Block,
+    Blocks,
+    ProbeWaits,
+    as_markdown,
+    as_text,
+    codes,
+)
 
 MOST_S = 15.0
 """The longest wait of a probe on a slow machine that runs other tests as well. `make hostile` has the
@@ -31,7 +41,7 @@ SHORT = {
 @pytest.fixture(scope="module")
 async def target(
     template: str, embedded: tuple[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Deployment]:
+) -> AsyncIterator[AttackedDeployment]:
     database_url = await copy_database(template, "hostile")
     folder = tmp_path_factory.mktemp("hostile")
     (folder / "data").mkdir()
@@ -40,17 +50,17 @@ async def target(
 
 
 @pytest.mark.parametrize("name", SHORT)
-async def test_an_attack_is_refused_and_others_are_served(target: Deployment, name: str) -> None:
+async def test_an_attack_is_refused_and_others_are_served(target: AttackedDeployment, name: str) -> None:
     row = await target.row(name, ATTACKS[name](target))
     assert [*row.result.passed, *row.waits.failures] == []
     assert max(max(seconds) for seconds in row.waits.seconds.values()) < MOST_S, row
     assert not SHORT[name] or row.result.refused[SHORT[name]], row.result.refused
 
 
-def row_of(health_s: float, code_s: float, passed: list[str]) -> Row:
-    waits = Waits({"health": [0.01, health_s], "typename": [0.01], "run": [0.02], "code": [code_s]})
+def row_of(health_s: float, code_s: float, passed: list[str]) -> AttackRow:
+    waits = ProbeWaits({"health": [0.01, health_s], "typename": [0.01], "run": [0.02], "code": [code_s]})
     blocks = Blocks({"server": [Block(0.05, 0.06), Block(0.15, 0.2, ["place"])], "worker": []})
-    return Row("flood", Result(Counter({"LIMIT": 3}), 5, passed), waits, blocks, own_code_s=0.4)
+    return AttackRow("flood", AttackResult(Counter({"LIMIT": 3}), 5, passed), waits, blocks, own_code_s=0.4)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +72,7 @@ def row_of(health_s: float, code_s: float, passed: list[str]) -> Row:
         (row_of(0.1, 0.1, ["a leak"]), ["a leak"]),
     ],
 )
-def test_a_row_says_which_bounds_it_misses(row: Row, problems: list[str]) -> None:
+def test_a_row_says_which_bounds_it_misses(row: AttackRow, problems: list[str]) -> None:
     assert row.problems == problems
     cells = row.cells()
     assert len(cells) == len(HEADINGS)

@@ -1,13 +1,15 @@
 """The runner under faults: stores that fail, leases that are lost, nodes that misbehave."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from redis.asyncio import Redis
 
 from engine.sdk.node import NodeContext, Output
-from persistence.caller import Caller
+from persistence.caller import Caller, Role
 from persistence.db.database import Database
+from persistence.db.ids import Prefix, new_id
 from persistence.db.transient import DATABASE_ERRORS
 from persistence.maintenance.rescue import rescue_expired
 from tests.executor_worker import GatedConfig, GatedNode, accept_spec, edges, eventually, node, node_types
@@ -85,6 +87,26 @@ async def test_the_end_of_a_run_starts_queued_runs_without_another_notification(
     async with running(database, redis, capacity=capacity) as runner:
         runner.poll()
         assert [(await ended(database, run_id))["status"] for run_id in run_ids] == ["COMPLETED"] * 3
+
+
+async def test_one_project_leaves_a_tenth_of_a_worker_to_the_others(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    theirs = new_id(Prefix.PROJECT)
+    await database.pool.execute("INSERT INTO projects (id, name) VALUES ($1, $1)", theirs)
+    both = replace(caller, roles={**caller.roles, theirs: Role.ADMIN})
+    gated = GatedNode()
+    stuck = [await accept_spec(database, both, project, GATED) for _ in range(14)]
+    async with running(database, redis, node_types(gated), capacity=10) as runner:
+        runner.poll()
+        await eventually(lambda: _is(len(runner.tasks) == 9))
+        other = await accept_spec(database, both, theirs, SPEC)
+        runner.poll()
+        assert (await ended(database, other))["status"] == "COMPLETED"
+        assert len(runner.tasks) == 9
+        gated.release.set()
+        for run_id in stuck:
+            assert (await ended(database, run_id))["status"] == "COMPLETED"
 
 
 async def _is(true: bool) -> bool:

@@ -337,3 +337,18 @@ async def test_a_claim_costs_the_same_however_long_the_queue_is(
     few = await cost()
     await insert_copies(database, template, 100_000, keys)
     assert await cost() < few * 5 + 0.005
+
+
+async def test_a_worker_executes_no_more_runs_of_one_project_than_its_share(
+    database: Database, caller: Caller, project: str
+) -> None:
+    """The runs of other projects get the rest, also if the project was there first."""
+    theirs = await other_project(database)
+    caller = both(caller, project, theirs)
+    own = [await queued(database, caller, project) for _ in range(6)]
+    assert set(await claim(database, 10, share=4)) == set(own[:4])
+    assert await claim(database, 6, share=4, held={project: 4}) == []
+    other = await queued(database, caller, theirs)
+    assert await claim(database, 6, share=4, held={project: 4}) == [other]
+    assert await claim(database, 6, share=4, held={project: 3, theirs: 1}) == own[4:5]
+    assert await claim(database, 6, worker="another") == own[5:]
