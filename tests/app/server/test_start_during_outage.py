@@ -74,7 +74,7 @@ async def test_a_long_outage_ends_the_start_without_a_traceback(
 ) -> None:
     async def result_of(accepted: int) -> tuple[int | None, str]:
         async with starting(command, (database_url, redis_url), accepted, 10**6, 0.2) as process:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(180):
                 output = (await process.communicate())[0].decode()
             return process.returncode, output
 
@@ -90,7 +90,7 @@ async def test_a_short_outage_delays_the_start(database_url: str, redis_url: str
     async with starting(command, (database_url, redis_url), 2, 3, 30) as process:
         assert process.stdout is not None
         output = ""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             while ready not in output and (line := (await process.stdout.readline()).decode()):
                 output += line
     assert ready in output, output

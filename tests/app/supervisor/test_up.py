@@ -77,11 +77,11 @@ def test_up_becomes_ready_runs_an_example_and_stops_cleanly(up: RunningUp, tread
     assert httpx.get(f"{up.url}/health").status_code == 200
     assert set(up.children()) == {"app.cli server", "app.cli worker", "bin/postgres", "bin/redis-server"}
     run = treadle("run", ROOT / "examples" / "support_triage.json", "--watch", "--port", up.port)
-    output, _ = run.communicate(timeout=60)
+    output, _ = run.communicate(timeout=180)
     assert run.returncode == 0, output
     assert "COMPLETED" in output
     assert '"category": "billing"' in output
-    report, _ = treadle("doctor", "--port", up.port, "--data-dir", up.data).communicate(timeout=60)
+    report, _ = treadle("doctor", "--port", up.port, "--data-dir", up.data).communicate(timeout=180)
     assert "migrated" in report
     assert "in use by a running `treadle up`" in report
     pids = list(up.children().values())
@@ -153,7 +153,7 @@ def test_a_store_that_dies_is_restarted_and_the_restart_is_logged(
     assert not any("Traceback" in line for line in lines)
     assert up.children()[program] != first
     run = treadle("run", ROOT / "examples" / "support_triage.json", "--port", up.port)
-    output, _ = run.communicate(timeout=60)
+    output, _ = run.communicate(timeout=180)
     assert run.returncode == 0, output
 
 
@@ -219,13 +219,13 @@ def test_the_output_until_ready_is_short_and_names_the_next_steps(treadle: Tread
     worker = treadle("worker", **settings)
     lines_until(worker, "worker.ready")
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=180)
     assert output.startswith("stopping: ")
 
 
 def test_up_fails_if_the_configured_redis_is_unavailable(treadle: Treadle, open_folder: Path) -> None:
     process = treadle("up", "--port", 0, "--data-dir", open_folder, TREADLE_REDIS_URL="redis://:hunter2@127.0.0.1:1/0")
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=180)
     assert process.returncode == 1
     assert "ready" not in output
     assert output.endswith(
@@ -237,7 +237,7 @@ def test_up_fails_if_the_configured_redis_is_unavailable(treadle: Treadle, open_
 def test_a_port_in_use_is_reported_in_one_line(treadle: Treadle, open_folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as occupied:
         port = occupied.getsockname()[1]
-        output, _ = treadle("up", "--port", port, "--data-dir", open_folder).communicate(timeout=60)
+        output, _ = treadle("up", "--port", port, "--data-dir", open_folder).communicate(timeout=180)
     assert output.startswith(f"treadle: port {port} of 127.0.0.1 cannot be bound (Address already in use): ")
     assert "--port or TREADLE_PORT" in output
     assert output.count("\n") == 1
@@ -252,7 +252,7 @@ def test_a_privileged_port_is_reported_with_a_solution() -> None:
 @pytest.mark.parametrize("command", ["server", "worker", "migrate"])
 def test_a_single_process_reports_which_addresses_it_needs(treadle: Treadle, command: str) -> None:
     process = treadle(command)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=180)
     assert process.returncode == 1
     assert "TREADLE_DATABASE_URL" in output
     assert output.count("\n") == 1
@@ -262,7 +262,7 @@ def test_a_single_process_reports_which_addresses_it_needs(treadle: Treadle, com
 def test_a_single_process_reports_in_one_line_that_its_database_is_unavailable(treadle: Treadle, command: str) -> None:
     url = "postgresql://me:hunter2@127.0.0.1:1/app"
     process = treadle(command, TREADLE_DATABASE_URL=url, TREADLE_REDIS_URL="redis://127.0.0.1:1/0")
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=180)
     assert process.returncode == 1
     assert output == (
         "treadle: Postgres at 127.0.0.1:1 (database app) cannot be reached (Connection refused): "
@@ -282,7 +282,7 @@ def test_a_run_that_cannot_start_reports_the_reason(
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         process = treadle("run", file, "--port", unused.getsockname()[1])
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=180)
     assert process.returncode == 1
     assert message in output
     assert "Traceback" not in output

@@ -91,7 +91,7 @@ class SystemUnderTest:
                 process.wait()
 
     async def wait_until_healthy(self) -> None:
-        async with asyncio.timeout(90), httpx.AsyncClient(trust_env=False) as client:
+        async with asyncio.timeout(180), httpx.AsyncClient(trust_env=False) as client:
             while True:
                 with suppress(httpx.TransportError):
                     if (await client.get(f"http://127.0.0.1:{self.port}/health")).status_code == 200:
@@ -142,7 +142,7 @@ class SystemUnderTest:
 
     async def wait_for_node(self, run_id: str, node_id: str, status: str) -> Any:
         """Wait until a node has a status, and return the update with it."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             async for update in self.node_states(run_id):
                 state = update["nodeState"]
                 if state and (state["nodeId"], state["status"]) == (node_id, status):
@@ -152,14 +152,14 @@ class SystemUnderTest:
     async def wait_for_message(self, run_id: str, message: str) -> None:
         """Wait until a change of the run's status has this message."""
         query = "subscription ($id: ID!) { runEvents(runId: $id) { seq ... on RunStatusChanged { message } } }"
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             async for event in self.subscribe(query, id=run_id):
                 if event["runEvents"].get("message") == message:
                     return
 
     async def wait_for_end(self, run_id: str) -> Any:
         """Wait until the run has ended, and return it."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             async for _ in self.node_states(run_id):
                 continue
         return await self.read(run_id)

@@ -24,9 +24,9 @@ async def test_a_cancel_changes_the_nodes_that_have_not_ended() -> None:
         RunInfo("run_test", "prj_test", 1, 0, None), compiled, journal=journal, head=saver, resources={}
     )
     running = asyncio.create_task(executor.run())
-    await asyncio.wait_for(gate.running.wait(), 10)
+    await asyncio.wait_for(gate.running.wait(), 60)
     executor.request(StopReason.CANCEL)
-    await asyncio.wait_for(running, 10)
+    await asyncio.wait_for(running, 60)
     assert executor.final_status is RunStatus.CANCELLED
     assert {state.node_id: state.status for state in journal.states} == {
         "before": NodeStatus.COMPLETED,

@@ -79,7 +79,7 @@ async def play(spec: JSON, resources: Any = None) -> BranchRun:
     info = RunInfo("run_test", "prj_test", 1, 0, {})
     graph = compile_spec(parse(spec), TYPES, saver)
     executor = RunExecutor(info, graph, journal=journal, head=saver, resources=resources or {})
-    await asyncio.wait_for(executor.run(), 30)
+    await asyncio.wait_for(executor.run(), 120)
     change = next((entry.change for entry in reversed(journal.entries) if entry.change), None)
     return BranchRun(executor.final_status, change and change.output, journal.states, journal)
 

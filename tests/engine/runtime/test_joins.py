@@ -81,7 +81,7 @@ CASES = {
 
 @pytest.mark.parametrize(("edges", "choices", "expected"), CASES.values(), ids=CASES.keys())
 async def test_a_graph_runs_along_its_taken_edges(edges: str, choices: dict[str, str], expected: str) -> None:
-    executor, visited = await asyncio.wait_for(play(graph(edges, choices)), 10)
+    executor, visited = await asyncio.wait_for(play(graph(edges, choices)), 60)
     assert executor.final_status is RunStatus.COMPLETED
     visits = sorted(name + ("" if status is RAN else "-") for name, status in visited)
     assert visits == sorted(expected.split())
@@ -134,7 +134,7 @@ def dags(draw: st.DrawFn) -> tuple[str, dict[str, str]]:
 def test_in_any_acyclic_graph_every_node_runs_once_or_is_skipped_once(case: tuple[str, dict[str, str]]) -> None:
     edges, conditions = case
     spec = graph(edges, conditions)
-    _, visited = asyncio.run(asyncio.wait_for(play(spec), 10))
+    _, visited = asyncio.run(asyncio.wait_for(play(spec), 60))
     live: dict[str, bool] = {}
     for node in sorted((node["id"] for node in spec["nodes"]), key=lambda name: int(name[1:])):
         entries = [edge for edge in spec["edges"] if edge["target"] == node]

@@ -44,7 +44,7 @@ async def difference(seed: int) -> str:
     """Return where the executor and the interpreter differ; empty if they agree."""
     program, interpreter = draw_program(seed, SIZE)
     journal = RecordedJournal()
-    executor, _ = await asyncio.wait_for(play(graph_of(program), journal=journal), 20)
+    executor, _ = await asyncio.wait_for(play(graph_of(program), journal=journal), 60)
     change = journal.entries[-1].change
     if executor.final_status is not RunStatus.COMPLETED or change is None:
         return f"seed {seed}: {executor.final_status}, {change}"

@@ -108,7 +108,7 @@ async def play_with_stops(spec: dict[str, Any], **stops: Any) -> tuple[RunStatus
         resumed = {} if start is None else {"resumed_step": start.step}
         info = RunInfo("run_test", "prj_test", epoch, 0, {}, **resumed, **stops)
         executor = RunExecutor(info, saver.bind(graph), journal=journal, head=saver, resources={})
-        status = await asyncio.wait_for(executor.run(), 20)
+        status = await asyncio.wait_for(executor.run(), 60)
         if status is not RunStatus.PAUSED:
             output = next((entry.change.output for entry in reversed(journal.entries) if entry.change), None)
             return status, output, ran

@@ -67,7 +67,7 @@ async def test_a_misbehaving_server_over_http_is_a_clear_error(tool: str, code: 
 
 @pytest.fixture
 async def piped() -> AsyncIterator[Tools]:
-    config = McpServer(command=sys.executable, args=["-P", str(PEER), "stdio"], timeout_s=10)
+    config = McpServer(command=sys.executable, args=["-P", str(PEER), "stdio"], timeout_s=60)
     async with open_tools({"peer": config}) as tools:
         await tools.listed()
         yield tools
