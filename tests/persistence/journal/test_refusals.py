@@ -84,19 +84,21 @@ async def test_a_group_whose_answer_is_lost_is_written_once_and_answered_with_it
 async def test_the_events_before_a_refused_status_change_are_kept(
     database: Database, worker: JournalWorker, caller: Caller, project: str, before: int
 ) -> None:
-    moved, also_moved, other = [await held_run(database, caller, project, worker) for _ in range(3)]
-    for run in (moved, also_moved):
+    moved, second, third, other = [await held_run(database, caller, project, worker) for _ in range(4)]
+    for run in (moved, second, third):
         await database.pool.execute("UPDATE runs SET status = 'CANCELLING' WHERE id = $1", run.run_id)
-    *kept, refused, also_refused, written = await asyncio.gather(
+    *kept, first_refused, second_refused, third_refused, written = await asyncio.gather(
         *(moved.node(f"n{at}", NodeStatus.COMPLETED) for at in range(before)),
         moved.finish(),
-        also_moved.finish(),
+        second.finish(),
+        third.finish(),
         other.record(note()),
         return_exceptions=True,
     )
     assert (kept, written) == ([2 + before] * before, 3)
-    assert isinstance(refused, StatusMoved) and isinstance(also_refused, StatusMoved)
-    assert (refused.status, also_refused.status) == (RunStatus.CANCELLING, RunStatus.CANCELLING)
+    for refused in (first_refused, second_refused, third_refused):
+        assert isinstance(refused, StatusMoved)
+        assert refused.status is RunStatus.CANCELLING
     assert await numbers(database, moved.run_id) == list(range(1, 3 + before))
     assert await moved.record(note()) == 3 + before
 
