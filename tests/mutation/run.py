@@ -120,7 +120,6 @@ def _judge(module: str, config: dict[str, Any], arguments: argparse.Namespace, t
     for item in _chosen(module, items, arguments):
         mutation = item.mutations[0]
         operator = get_operator(mutation.operator_name)()
-        _, mutant = _changed_line(item)
         with use_mutation(mutation.module_path, operator, mutation.occurrence) as (before, after):
             answer = tests.run(paths, limit_s)
         if answer["code"] == NOT_STARTED:
@@ -133,7 +132,7 @@ def _judge(module: str, config: dict[str, Any], arguments: argparse.Namespace, t
                 print(f" {mutation.operator_name} in line {mutation.start_pos[0]}: {_noticed_by(answer)}", flush=True)
         else:
             difference = "\n".join(unified_diff(before.split("\n"), after.split("\n"), module, module, "", "", 2, ""))
-            reason = _explanation(module, mutant, config["explained"])
+            reason = _explanation(module, _changed_line(before, after), config["explained"])
             if reason:
                 verdict.explained += 1
             else:
@@ -153,13 +152,10 @@ def _packed(line: str) -> str:
     return re.sub(r"\s", "", line)
 
 
-def _changed_line(item: Any) -> tuple[str, str]:
-    """Return the first line that a mutant changes, before and after the change."""
-    mutation = item.mutations[0]
-    before = Path(mutation.module_path).read_text()
-    after = mutate_code(before, get_operator(mutation.operator_name)(), mutation.occurrence)
+def _changed_line(before: str, after: str) -> str:
+    """Return the first line of a mutant that differs from the unchanged module."""
     lines = zip(before.split("\n"), after.split("\n"), strict=False)
-    return next((old, new) for old, new in lines if old != new)
+    return next(new for old, new in lines if old != new)
 
 
 def _noticed_by(answer: dict[str, Any]) -> str:
@@ -169,10 +165,11 @@ def _noticed_by(answer: dict[str, Any]) -> str:
 
 
 def _chosen(module: str, items: list[Any], arguments: argparse.Namespace) -> list[Any]:
-    """Return a random sample of the mutants, and all whose line contains a text of `--line`, before or after."""
+    """Return a random sample of the mutants, and all mutants of the lines that contain a text of `--line`."""
     size = arguments.sample or (0 if arguments.line else len(items))
     sample = random.Random(f"{arguments.seed} {module}").sample(items, min(size, len(items)))
-    named = [item for item in items if any(text in line for text in arguments.line for line in _changed_line(item))]
+    lines = [any(text in line for text in arguments.line) for line in Path(module).read_text().splitlines()]
+    named = [item for item in items if lines[item.mutations[0].start_pos[0] - 1]]
     return [*sample, *(item for item in named if item not in sample)]
 
 

@@ -14,7 +14,7 @@ CASES: dict[str, tuple[str, list[list[str]]]] = {
     "an edge over a longer path, listed first": ("a>d a>b b>c c>d", [["a"], ["b"], ["c"], ["d"]]),
     "a back edge before the edge that leaves the loop": ("a>b b>a b>c", [["a"], ["b"], ["c"]]),
     "a back edge between two edges": ("s>a a>c a>a a>b b>c", [["s"], ["a"], ["b"], ["c"]]),
-    "ids that sort before that of the start": ("A>b b>0 0>c", [["A"], ["b"], ["0"], ["c"]]),
+    "ids that sort before that of the start": ("A>b b>0 0>c c>d", [["A"], ["b"], ["0"], ["c"], ["d"]]),
     "nested loops": ("a>b b>b b>a b>c c>d", [["a"], ["b"], ["c"], ["d"]]),
     "two starts": ("__start__>a __start__>b a>c b>c", [["a", "b"], ["c"]]),
     "a start that another edge enters as well": ("__start__>a __start__>b a>b", [["a"], ["b"]]),
