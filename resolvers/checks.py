@@ -1,6 +1,7 @@
 """Validation of arguments that several resolvers take: names, run options, inputs and timeouts."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 from engine.spec.parser import parse
 from engine.types import JSON
@@ -14,6 +15,9 @@ MAX_PRIORITY = 100
 MAX_TIMEOUT_S = 366 * 86_400
 MAX_NAME = 200
 MAX_DESCRIPTION = 10_000
+
+MAX_TAGS, MAX_TAG = 20, 64
+TAG = re.compile(rf"(?!\s)[^\x00-\x1f\x7f-\x9f\u2028\u2029]{{1,{MAX_TAG}}}(?<!\s)")
 
 
 def checked_name(field: str, name: str) -> str:
@@ -44,8 +48,18 @@ def check_options(options: RunOptions, spec: JSON) -> None:
         raise invalid("input.options.timeoutS", "OUT_OF_RANGE", message)
     if abs(options.priority) > MAX_PRIORITY:
         raise invalid("input.options.priority", "OUT_OF_RANGE", f"must be from -{MAX_PRIORITY} to {MAX_PRIORITY}")
+    _check_tags(options.tags or ())
     if options.breakpoints:
         check_nodes("input.options.breakpoints", options.breakpoints, {node.id for node in parse(spec).nodes})
+
+
+def _check_tags(tags: Sequence[str]) -> None:
+    if len(tags) > MAX_TAGS:
+        raise invalid("input.options.tags", "LENGTH", f"must have at most {MAX_TAGS} tags, has {len(tags)}")
+    for place, tag in enumerate(tags):
+        if not TAG.fullmatch(tag):
+            message = f"must have 1 to {MAX_TAG} printable characters, without white space around them"
+            raise invalid(f"input.options.tags[{place}]", "FORMAT", message)
 
 
 def check_nodes(field: str, node_ids: Iterable[str], known: set[str]) -> None:

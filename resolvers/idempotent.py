@@ -7,7 +7,7 @@ and readers query Postgres.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -19,7 +19,7 @@ from persistence.events.run_transition import RunTransition
 from persistence.problems import Busy, NotFound, invalid
 from persistence.runs import idempotency
 from persistence.runs import run as runs
-from persistence.runs.run import CommandResult, Run
+from persistence.runs.run import CommandResult, Run, RunOptions
 from resolvers.context import Context
 
 T = TypeVar("T")
@@ -43,10 +43,17 @@ async def shielded(coroutine: Coroutine[Any, Any, T]) -> T:
 def idempotency_arguments(arguments: Any, *excluded: str) -> JSON:
     """Return the arguments of a mutation that a repeat with the same key must have.
 
-    Their values are not copied, because the JSON in them may be large.
+    Their values are not copied, because the JSON in them may be large. Tags are left out unless the
+    caller gave some: a key of a release without tags stays valid.
     """
     values = {item.name: getattr(arguments, item.name) for item in fields(arguments) if item.name not in excluded}
-    return {name: asdict(value) if is_dataclass(value) else value for name, value in values.items()}  # type: ignore[arg-type]
+    options = values.get("options")
+    if isinstance(options, RunOptions):
+        plain = asdict(options)
+        if options.tags is None:
+            del plain["tags"]
+        values["options"] = plain
+    return values
 
 
 async def finish_shielded(timeout_s: float) -> None:

@@ -138,6 +138,7 @@ runs = Table(
     # RunOptions.to_json(); the priority has a column of its own, because the queue sorts by it.
     Column("options", JSON, nullable=False),
     Column("priority", Integer, nullable=False, server_default="0"),
+    Column("tags", ARRAY(Text), nullable=False, server_default="{}"),
     Column("created_by", Text, nullable=False),
     # The scopes of the caller who started the run. Tools check them long after that request has
     # ended.
@@ -201,6 +202,8 @@ runs = Table(
     Index("ix_runs_workflow_id_id", "workflow_id", "id"),
     Index("ix_runs_workflow_id_status_id", "workflow_id", "status", "id"),
     Index("ix_runs_version_id_id", "version_id", "id"),
+    Index("ix_runs_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
+    Index("ix_runs_error_code", text("(error->>'code')"), "id", postgresql_where=text("error IS NOT NULL")),
     Index("uq_runs_parent", "parent_id", "parent_key", unique=True, postgresql_where=text("parent_id IS NOT NULL")),
     Index(
         "ix_runs_children",

@@ -12,6 +12,7 @@ Modules:
     queue_limit: The number of queued runs that a project may have.
     related: Pages of derived runs, forks and checkpoints.
     run: `Run`, `RunOptions` and `CommandResult`; reads runs by id.
+    run_filter: `RunFilter`, which runs a list has.
     transition: Status changes in a transaction of the caller.
     waits: Reads and answers timers and questions.
 """

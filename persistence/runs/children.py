@@ -96,7 +96,7 @@ async def _start(connection: AsyncConnection, child: ChildRun, deadlines: Deadli
         messages = "; ".join(f"{problem.field}: {problem.message}" for problem in problems[:3])
         raise NodeFailure("SUBWORKFLOW", f"the inputs are invalid for workflow {child.workflow_id}: {messages}")
     new = admission.new_run(version, inputs)
-    options = replace(new.options, priority=parent["priority"])
+    options = replace(new.options, priority=parent["priority"], tags=tuple(parent["tags"]))
     parent_node = Parent(child.parent_id, child.key, depth)
     new = replace(new, source=RunSource.SUBWORKFLOW, options=options, parent=parent_node)
     return await admission.accept(connection, caller, new, deadlines)

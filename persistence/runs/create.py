@@ -6,7 +6,7 @@ The statement runs in a transaction of the caller (`accept`) or in its own (`acc
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -137,6 +137,7 @@ def _new_values(caller: Caller, new: NewRun) -> list[Any]:
         parent and parent.key,
         parent.depth if parent else 0,
         new.trigger_id,
+        list(options.tags or ()),
     ]
 
 
@@ -175,7 +176,7 @@ def _accepted(caller: Caller, new: NewRun, run_id: str, at: datetime | None) -> 
             "status": status,
             "inputs": new.inputs,
             "progress": 0.0,
-            "options": new.options,
+            "options": replace(new.options, tags=new.options.tags or ()),
             "created_by": caller.subject,
             "parent_id": new.parent and new.parent.run_id,
             "trigger_id": new.trigger_id,
@@ -203,10 +204,10 @@ WITH workflow AS (
 ), new_run AS (
     INSERT INTO runs (id, project_id, workflow_id, version_id, source, mode, status, inputs, options, priority, is_step,
         created_by, lane, lane_limit, takeup, last_seq, queued_at, deadline_at, scopes, parent_id, parent_key, depth,
-        trigger_id)
+        trigger_id, tags)
     SELECT $1, $2, $3, $4, $5, $6, $7, $8::text::json, $9::text::json, $10, $11, $12, $13, $14,
         ($7 = 'QUEUED')::int, 1, CASE WHEN $7 = 'QUEUED' THEN now() END,
-        CASE WHEN $7 = 'PENDING' THEN now() + make_interval(secs => $15) END, $17, $18, $19, $20, $21
+        CASE WHEN $7 = 'PENDING' THEN now() + make_interval(secs => $15) END, $17, $18, $19, $20, $21, $22
     WHERE $3 IS NULL OR EXISTS (SELECT FROM workflow)
     RETURNING id, created_at
 ), new_event AS (

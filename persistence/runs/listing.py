@@ -3,64 +3,25 @@
 Every query is limited to the caller's projects.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Literal
 
-from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.isolation.loop_share import in_turns
-from engine.states import RunSource, RunStatus
+from engine.states import RunStatus
 from persistence.caller import Caller
-from persistence.db.ids import Prefix, first_id
+from persistence.db.ids import Prefix
 from persistence.db.pagination import Page, decode_cursor, first_rows_of_each, group_by_parent, make_page
 from persistence.db.tables import runs, versions
 from persistence.runs.run import Run, run_of
-
-MAX_CLOCK_SKEW_S = 2 * 3600
-"""How far the clocks of server and database may differ, in seconds.
-
-It is a wrong summer time and a little more.
-"""
+from persistence.runs.run_filter import RunFilter, conditions
 
 HISTORY_FOR_ESTIMATE = 50
 """How many of a version's last completed runs an estimate uses."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunFilter:
-    """The filter of a list of runs.
-
-    A field that is None matches every run, an empty list matches none.
-    """
-
-    workflow_id: str | None = None
-    version_id: str | None = None
-    trigger_id: str | None = None
-    status: Sequence[RunStatus] | None = None
-    source: Sequence[RunSource] | None = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
-
-    def matches_status(self, status: RunStatus | None) -> bool:
-        """Whether the filter accepts a status.
-
-        No status, as before the creation of a run, is never accepted.
-        """
-        return status is not None and (self.status is None or status in self.status)
-
-    def matches(self, run: Run) -> bool:
-        """Whether a run matches everything but the status. None of this ever changes."""
-        return (
-            (self.workflow_id is None or run.workflow_id == self.workflow_id)
-            and (self.version_id is None or run.version_id == self.version_id)
-            and (self.trigger_id is None or run.trigger_id == self.trigger_id)
-            and (self.source is None or run.source in self.source)
-            and (self.created_after is None or run.created_at > self.created_after)
-            and (self.created_before is None or run.created_at < self.created_before)
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +32,7 @@ class RunsQuery:
     id: str
     first: int
     after: str | None = None
-    where: RunFilter = RunFilter()
+    where: RunFilter = field(default_factory=RunFilter)
 
 
 async def page(
@@ -84,7 +45,7 @@ async def page(
     where: RunFilter = RunFilter(),
 ) -> Page[Run]:
     """Read a page of the caller's runs, or of one project."""
-    query = select(runs).where(runs.c.project_id.in_(caller.projects), *_conditions(where))
+    query = select(runs).where(runs.c.project_id.in_(caller.projects), *conditions(where))
     if project_id is not None:
         query = query.where(runs.c.project_id == project_id)
     if after is not None:
@@ -99,7 +60,7 @@ async def pages(
     """Read pages. Queries that differ only in the workflow or version share a statement."""
     pages: dict[RunsQuery, Page[Run]] = {}
     for runs_query, ids in group_by_parent(queries, "id").items():
-        query = select(runs).where(runs.c.project_id.in_(caller.projects), *_conditions(runs_query.where))
+        query = select(runs).where(runs.c.project_id.in_(caller.projects), *conditions(runs_query.where))
         if runs_query.after is not None:
             query = query.where(runs.c.id < decode_cursor(runs_query.after, Prefix.RUN))
         by_parent: dict[str, list[Run]] = {id: [] for id in ids}
@@ -111,28 +72,6 @@ async def pages(
             for id, found in by_parent.items()
         }
     return pages
-
-
-def _conditions(where: RunFilter) -> Iterator[ColumnElement[bool]]:
-    column = runs.c
-    if where.workflow_id is not None:
-        yield column.workflow_id == where.workflow_id
-    if where.version_id is not None:
-        yield column.version_id == where.version_id
-    if where.trigger_id is not None:
-        yield column.trigger_id == where.trigger_id
-    if where.status is not None:
-        yield column.status.in_(where.status)
-    if where.source is not None:
-        yield column.source.in_(where.source)
-    # Lists are in the order of ids, which servers make by their own clocks. A bound on the id ends
-    # the scan of the index.
-    if where.created_after is not None:
-        yield column.created_at > where.created_after
-        yield column.id > first_id("run", where.created_after, -MAX_CLOCK_SKEW_S)
-    if where.created_before is not None:
-        yield column.created_at < where.created_before
-        yield column.id < first_id("run", where.created_before, MAX_CLOCK_SKEW_S)
 
 
 async def median_durations(

@@ -27,7 +27,7 @@ class RunOptions:
     """The options that a run was started with.
 
     `to_json` and `from_row` are the only code that knows the whole of the column `options`.
-    `priority` has a column of its own, because the queue sorts by it.
+    `priority` and `tags` have columns of their own, because queries use them.
     """
 
     timeout_s: float | None = None
@@ -37,6 +37,8 @@ class RunOptions:
     stepwise: bool = False
     """Whether the run pauses after every step."""
     priority: int = 0
+    tags: tuple[str, ...] | None = None
+    """Words by which runs are found. None: those of the run that it is made from, if there is one."""
 
     def to_json(self) -> dict[str, JSON]:
         """Return the value of the column `options`."""
@@ -44,9 +46,11 @@ class RunOptions:
 
     @classmethod
     def from_row(cls, row: Mapping[Any, Any]) -> "RunOptions":
-        """Read the columns `options` and `priority` of a row of `runs`."""
+        """Read the columns `options`, `priority` and `tags` of a row of `runs`."""
         options = row["options"]
-        return cls(options["timeoutS"], tuple(options["breakpoints"]), options["stepwise"], row["priority"])
+        return cls(
+            options["timeoutS"], tuple(options["breakpoints"]), options["stepwise"], row["priority"], tuple(row["tags"])
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,6 +277,8 @@ async def _accept(
         options = replace(
             run.options, breakpoints=tuple(node_id for node_id in run.options.breakpoints if node_id in known)
         )
+    if options.tags is None:
+        options = replace(options, tags=run.options.tags)
     check_options(options, version.spec)
     new = replace(admission.new_run(version, inputs), source=source, options=options)
     await context.queue_limit.admit(context.database.pool, new.project_id)

@@ -25,10 +25,10 @@ from persistence.feed.feed import Expired
 from persistence.problems import NotFound, invalid
 from persistence.runs import listing
 from persistence.runs import node_states as nodes
-from persistence.runs.listing import RunFilter
 from persistence.runs.node_states import NodeName, VersionGraph
 from persistence.runs.related import RelatedRunsQuery
 from persistence.runs.run import Run
+from persistence.runs.run_filter import RunFilter
 from persistence.runs.waits import ANSWERABLE, Wait
 from resolvers.authorise import require
 from resolvers.context import Context
@@ -160,6 +160,8 @@ async def run_page(
 
     Raises NotFound for a project that the caller may not see.
     """
+    where = where or RunFilter()
+    where.check()
     if project_id is not None:
         require(context.caller, QUERIES["runs"], project_id)
     async with context.database.connect() as connection:
@@ -169,7 +171,7 @@ async def run_page(
             first=checked_first(first),
             after=after,
             project_id=project_id,
-            where=where or RunFilter(),
+            where=where,
         )
 
 

@@ -15,8 +15,8 @@ from persistence.events.run_transition import RunTransition
 from persistence.feed.feed import Expired
 from persistence.problems import ExpiredHistory, NotFound
 from persistence.runs import run as runs
-from persistence.runs.listing import RunFilter
 from persistence.runs.run import Run
+from persistence.runs.run_filter import RunFilter
 from persistence.workflows import drafts
 from persistence.workflows.drafts import Draft
 from resolvers.authorise import require
@@ -223,7 +223,10 @@ async def changed_runs(context: Context, project_id: str | None, where: RunFilte
     """Follow the runs of a list: each that is created or changed.
 
     A run that leaves the list is sent once more.
+
+    Raises Invalid for a filter that is out of range.
     """
+    where.check()
     if project_id is not None:
         require(context.caller, SUBSCRIPTIONS["runs"], project_id)
     project_ids = [project_id] if project_id is not None else context.caller.projects

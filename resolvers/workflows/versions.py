@@ -8,8 +8,9 @@ from typing import Literal
 from engine.states import VersionStatus
 from persistence.db.ids import Prefix
 from persistence.db.pagination import Page, checked_after, checked_first
-from persistence.runs.listing import RunFilter, RunsQuery
+from persistence.runs.listing import RunsQuery
 from persistence.runs.run import Run
+from persistence.runs.run_filter import RunFilter
 from persistence.workflows import drafts, versions, workflows
 from persistence.workflows.versions import Version, VersionPageRequest
 from resolvers.authorise import require
@@ -37,6 +38,7 @@ async def run_page_of(
     where: RunFilter = RunFilter(),
 ) -> Page[Run]:
     """Return a page of the runs of one workflow or version, newest first."""
+    where.check()
     page = await context.loaders.runs.load(
         RunsQuery(of, id, checked_first(first), checked_after(after, Prefix.RUN), where)
     )

@@ -6,8 +6,8 @@ from typing import Any
 import strawberry
 
 from engine.states import RunMode, RunSource, RunStatus
-from persistence.runs.listing import RunFilter
 from persistence.runs.run import RunOptions
+from persistence.runs.run_filter import RunFilter
 from resolvers.runs.start import StartArguments
 from schema import enums as enums
 from schema.payload import Payload
@@ -25,6 +25,14 @@ class RunFilterInput:
     source: list[RunSource] | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
+    tags: list[str] | None = strawberry.field(default=None, description="Runs with all of these tags.")
+    error_code: list[str] | None = strawberry.field(default=None, description="Runs with one of these error codes.")
+    duration_ms_min: float | None = strawberry.field(
+        default=None, description="Runs that ended, at least this time after their first start."
+    )
+    duration_ms_max: float | None = strawberry.field(
+        default=None, description="Runs that ended, at most this time after their first start."
+    )
 
 
 def run_filter(filter: RunFilterInput | None) -> RunFilter:
@@ -41,13 +49,22 @@ class RunOptionsInput:
     priority: int | None = strawberry.field(
         default=0, description="-100 to 100. Among the queued runs of a project, a higher number starts first."
     )
+    tags: list[str] | None = strawberry.field(
+        default=None,
+        description="At most 20 tags of 1 to 64 characters, by which runs are found. Retries, forks and child runs "
+        "inherit them unless they have their own.",
+    )
 
 
 def run_options(options: RunOptionsInput | None) -> RunOptions:
     if options is None:
         return RunOptions()
     breakpoints = tuple(sorted(set(options.breakpoints or ())))
-    return RunOptions(options.timeout_s, breakpoints, bool(options.stepwise), options.priority or 0)
+    return RunOptions(options.timeout_s, breakpoints, bool(options.stepwise), options.priority or 0, _tags(options))
+
+
+def _tags(options: RunOptionsInput) -> tuple[str, ...] | None:
+    return None if options.tags is None else tuple(dict.fromkeys(options.tags))
 
 
 def _or_empty(inputs: Any) -> Any:

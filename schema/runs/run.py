@@ -45,6 +45,7 @@ class RunOptionsType:
     breakpoints: list[strawberry.ID]
     stepwise: bool
     priority: int
+    tags: list[str]
 
 
 @strawberry.type(name="Run")

@@ -7,8 +7,8 @@ import strawberry
 
 from engine.states import VersionStatus
 from persistence.db.pagination import Page
-from persistence.runs.listing import RunFilter
 from persistence.runs.run import Run
+from persistence.runs.run_filter import RunFilter
 from persistence.triggers.trigger import Trigger
 from persistence.workflows.drafts import Draft
 from persistence.workflows.projects import Project

@@ -14,4 +14,5 @@ Modules:
     0011_webhooks: The tokens of webhooks, and their deliveries.
     0012_run_finished: The firing of triggers by the end of a run.
     0013_history_without_foreign_keys: A trigger deletes the history of a run, instead of foreign keys.
+    0014_tags: Tags of runs, and the indexes of filters.
 """

@@ -15,7 +15,7 @@ from persistence.events import codec, history
 from persistence.events.history import EventsQuery, Window
 from persistence.runs import listing, node_states
 from persistence.runs import run as runs
-from persistence.runs.listing import RunFilter
+from persistence.runs.run_filter import RunFilter
 from tests.journal_worker import HeldRun, accept_run, open_worker
 
 OTHER_CALLER = Caller("other", {"prj_other": Role.ADMIN})

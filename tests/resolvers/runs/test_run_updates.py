@@ -15,7 +15,7 @@ from engine.states import EventType, LogLevel, NodeStatus, RunStatus
 from persistence.caller import Caller
 from persistence.maintenance.retention import prune_history
 from persistence.problems import Invalid, NotFound
-from persistence.runs.listing import RunFilter
+from persistence.runs.run_filter import RunFilter
 from resolvers.context import Context
 from resolvers.runs import subscriptions
 from resolvers.runs.projection import read_projection

@@ -14,8 +14,8 @@ from persistence.events.publisher import announce, draft_channel, runs_channel
 from persistence.feed import run_changes
 from persistence.feed.feed import Expired
 from persistence.problems import NotFound
-from persistence.runs.listing import RunFilter
 from persistence.runs.run import transitions_of
+from persistence.runs.run_filter import RunFilter
 from persistence.workflows import drafts, workflows
 from persistence.workflows.drafts import Content
 from resolvers.context import Context
