@@ -4,9 +4,12 @@ from typing import Any
 
 import pytest
 
+from engine.sdk.resources import ChildRun
 from persistence.db.database import Database
+from persistence.runs.children import Children
 from resolvers.context import Context
 from schema.schema import schema
+from tests.schema_client import new_workflow
 
 RUN = "mutation($i: RunAdhocInput!) { runAdhoc(input: $i) { run { id options { tags } } errors { ...P } } }" + (
     " fragment P on ValidationProblem { errors { field message } }"
@@ -96,3 +99,12 @@ async def test_a_list_has_the_runs_that_match_every_part_of_its_filter(
 async def test_a_filter_out_of_range_is_refused(context: Context, filter: dict[str, Any]) -> None:
     result = await schema.execute(LIST, variable_values={"f": filter}, context_value=context)
     assert result.errors is not None and result.errors[0].extensions["code"] == "VALIDATION"  # type: ignore[index]
+
+
+async def test_a_child_run_has_the_tags_of_its_parent(context: Context, database: Database) -> None:
+    workflow_id = await new_workflow(context, SPEC)
+    parent = (await start(context, ["red"]))["run"]
+
+    children = Children(database, context.redis, context.notifier.notify_queue)
+    child_id = await children.start(ChildRun(parent["id"], "0/a/1", workflow_id, None, {}))
+    assert await database.pool.fetchval("SELECT tags FROM runs WHERE id = $1", child_id) == ["red"]
