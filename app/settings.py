@@ -4,16 +4,18 @@ Every process of a deployment reads its settings once, at its start. This module
 package of the project, so that any package may import it.
 """
 
-import json
 import os
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
+from app.setting_errors import PREFIX as PREFIX
+from app.setting_errors import error_line, json_line
+from app.setting_errors import ownership_problem as ownership_problem
 from app.setting_types import (
     NEVER,
     DatabaseUrl,
@@ -28,10 +30,7 @@ from app.setting_types import (
     items,
 )
 
-PREFIX = "TREADLE_"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_SECRET = ("database_url", "redis_url", "models", "secret_key", "jwt_secret", "token")
-"""Settings that may contain a password or a key. Error messages do not repeat their values."""
 
 
 class Settings(BaseSettings):
@@ -425,29 +424,12 @@ def load_settings(**overrides: Any) -> Settings:
     env_file = Path(str(Settings.model_config["env_file"]))
     if (problem := ownership_problem(env_file)) is not None:
         line = f"treadle: {env_file.absolute()} {problem}"
-        sys.exit(_json_line(line) if _has_json_logs() else line)
+        sys.exit(json_line(line) if _has_json_logs() else line)
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as invalid:
-        lines = [_error_line(error["loc"], error.get("input"), error["msg"]) for error in invalid.errors()]
-        sys.exit("\n".join(map(_json_line, lines) if _has_json_logs() else lines))
-
-
-def ownership_problem(path: Path) -> str | None:
-    """Return why a file of the working folder is not read: another user may have written it.
-
-    Its content could start programs, or send tokens to another server. A missing file has no problem.
-    """
-    own = {"0", str(os.geteuid()), os.environ.get("SUDO_UID", "0")}
-    try:
-        target, link = path.stat(), path.lstat()
-    except OSError:
-        return None
-    if others := [status.st_uid for status in (target, link) if str(status.st_uid) not in own]:
-        return f"belongs to another user (uid {others[0]}): read it, and then make it yours with `chown`"
-    if target.st_mode & 0o002:
-        return "can be changed by every user: read it, and then `chmod o-w` it"
-    return None
+        lines = [error_line(error["loc"], error.get("input"), error["msg"]) for error in invalid.errors()]
+        sys.exit("\n".join(map(json_line, lines) if _has_json_logs() else lines))
 
 
 def unknown_variables() -> list[str]:
@@ -461,17 +443,3 @@ def _has_json_logs() -> bool:
     """Whether the environment asks for JSON logs; for settings that are not valid as a whole."""
     variables = {**DotEnvSettingsSource(Settings).env_vars, **os.environ}
     return {name.upper(): value for name, value in variables.items()}.get(f"{PREFIX}LOG_FORMAT") == "json"
-
-
-def _json_line(message: str) -> str:
-    entry = {"error": message.removeprefix("treadle: "), "event": "start.failed", "level": "critical"}
-    return json.dumps({**entry, "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z")})
-
-
-def _error_line(location: tuple[int | str, ...], value: object, message: str) -> str:
-    text = message.removeprefix("Value error, ")
-    if not location:
-        return f"treadle: {text}"
-    name = str(location[0])
-    rendered = "" if name in _SECRET else f"={value!r}"
-    return f"treadle: {PREFIX}{name.upper()}{rendered}: {text[0].lower()}{text[1:]}"
