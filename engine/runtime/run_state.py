@@ -120,7 +120,11 @@ class RunState:
         shown = self.node_states.get(node_id)
         if shown is not None and shown.status is not NodeStatus.SKIPPED:
             return  # The skip had no event.
-        self.add_change(before or self._restored_state(node_id, record, None if shown is None else shown.edges))
+        if before is None:
+            before = self._restored_state(node_id, record, None if shown is None else shown.edges)
+        elif before.output_seq is not None:  # An earlier claim stored it, and only the record has its output.
+            before = replace(before, output=record.output, output_seq=None)
+        self.add_change(before)
 
     def _restored_state(self, node_id: str, record: NodeRecord, edges: tuple[EdgeVisits, ...] | None) -> NodeState:
         """Return the state after the latest visit of a node, which an earlier claim has executed."""
