@@ -184,7 +184,7 @@ class RunExecutor:
         A clone, and a head of an older release, may have joins that are complete and have not
         fired: the nodes behind them become due here.
         """
-        self.state.restore(resume_state.records, resume_state.states)
+        self.state.restore(resume_state.records, resume_state.states, resume_state.before_skip)
         self.waits.restore(resume_state.waits)
         nodes = self.compiled.plan.nodes
         due = {node_id: signal.round_of(nodes[node_id]) for node_id, signal in resume_state.due.items()}

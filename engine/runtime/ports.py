@@ -122,6 +122,7 @@ class ResumeState:
         step: The step of the head.
         waits: The open waits.
         states: The stored states of the nodes for which `AttachedRun.needs_state` is True.
+        before_skip: The states, with values, in which the latest visits of skipped nodes ended.
         tokens: Settled edges that an older release has stored on top of the head: the index of the
             edge, its round at the target and whether it is taken.
     """
@@ -132,6 +133,7 @@ class ResumeState:
     step: int
     waits: list[OpenWait] = field(default_factory=list)
     states: Mapping[str, NodeState] = field(default_factory=dict)
+    before_skip: Mapping[str, NodeState] = field(default_factory=dict)
     tokens: Sequence[tuple[int, Round, bool]] = ()
 
 

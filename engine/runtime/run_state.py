@@ -186,15 +186,20 @@ class RunState:
         """The progress of the run, from 0.0 to 1.0; see ProgressCounter."""
         return self._progress.value
 
-    def restore(self, records: dict[str, NodeRecord], states: Mapping[str, NodeState]) -> None:
-        """Adopt the stored records, and the stored states of some nodes.
+    def restore(
+        self,
+        records: dict[str, NodeRecord],
+        states: Mapping[str, NodeState],
+        before_skip: Mapping[str, NodeState],
+    ) -> None:
+        """Adopt the stored records, the stored states of some nodes, and those before a skip.
 
         Call it before any other change.
         """
         self.records = records
         self._count = Counter(record.status for record in records.values())
         self._progress = ProgressCounter(self.total, {name: record.status for name, record in records.items()})
-        self.node_states = dict(states)
+        self.node_states, self._before_skip = dict(states), dict(before_skip)
         for node_id, state in states.items():
             if records[node_id].status not in EXECUTED:
                 self._progress.set(node_id, records[node_id].status, state.progress)

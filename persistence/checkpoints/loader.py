@@ -15,10 +15,11 @@ from langgraph.checkpoint.base import PendingWrite as GraphWrite
 from typeid import TypeID
 from uuid_utils import UUID
 
-from engine.events import NodeState
+from engine.events import NodeChange, NodeState
 from engine.graph.channels import NODE_RECORDS, NodeRecord, records_from
+from engine.states import EventType
 from persistence.checkpoints.codec import fold, unpack, unpack_write
-from persistence.events.codec import NODE_STATE_ROW, node_state_of
+from persistence.events.codec import NODE_STATE_ROW, data_of, node_state_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,25 @@ async def states_of_visits(pool: asyncpg.Pool, run_id: str, visits: Mapping[str,
     return {row["node_id"]: node_state_of(tuple(row)) for row in rows}
 
 
+async def states_before_skip(pool: asyncpg.Pool, run_id: str, visits: Mapping[str, int]) -> dict[str, NodeState]:
+    """Read the states in which the latest visits of skipped nodes ended, with their input.
+
+    Args:
+        pool: Connections to Postgres.
+        run_id: The run.
+        visits: The numbers of the visits, by node.
+    """
+    rows = await pool.fetch(_BEFORE_SKIP, run_id, list(visits), list(visits.values()))
+    return {row["node_id"]: _settled_state(run_id, row) for row in rows}
+
+
+def _settled_state(run_id: str, row: Any) -> NodeState:
+    body = {**row["body"], "values": [row["input"], row["output"]]}
+    change = data_of(EventType.NODE_STATE, row["node_id"], body, run_id, row["seq"], row["at"])
+    assert isinstance(change, NodeChange)
+    return change.state
+
+
 def _value_of(row: Any, outputs: dict[str, Any]) -> Any:
     value = unpack_write(row["channel"], row["value"])
     return _with_outputs(value, outputs) if row["channel"] == NODE_RECORDS else value
@@ -135,6 +155,14 @@ SELECT {", ".join(f"s.{column}" for column in NODE_STATE_ROW)}
 FROM node_states s JOIN unnest($2::text[], $3::int[]) AS v(node_id, visits)
     ON v.node_id = s.node_id AND s.visits <= v.visits
 WHERE s.run_id = $1
+"""
+_BEFORE_SKIP = """
+SELECT DISTINCT ON (o.node_id) o.node_id, o.seq, o.input, o.output, e.at, e.body
+FROM node_outputs o JOIN unnest($2::text[], $3::int[]) AS v(node_id, visit)
+    ON v.node_id = o.node_id AND v.visit = o.visit
+JOIN events e ON e.run_id = $1 AND e.seq = o.seq
+WHERE o.run_id = $1
+ORDER BY o.node_id, o.seq DESC
 """
 _WRITES = """
 SELECT task_id, channel, value FROM pending_writes WHERE run_id = $1 AND checkpoint_id = $2 ORDER BY idx

@@ -27,7 +27,14 @@ from engine.graph.position import JOIN, LOOP
 from engine.runtime.ports import AttachedRun, CheckpointRecord, CheckpointStep, ResumeState
 from engine.states import WITH_WAIT
 from persistence.checkpoints.codec import CheckpointDelta, pack
-from persistence.checkpoints.loader import checkpoint_id, config_of, graph_id, load, states_of_visits
+from persistence.checkpoints.loader import (
+    checkpoint_id,
+    config_of,
+    graph_id,
+    load,
+    states_before_skip,
+    states_of_visits,
+)
 from persistence.db.clock_skew import ClockSkew
 from persistence.events.steps import pack_steps, stored_id
 from persistence.runs.waits import open_waits
@@ -94,6 +101,7 @@ class Saver(BaseCheckpointSaver[int]):
         thread.has_pending_writes = bool(stored.writes)
         thread.since_full = FULL_EVERY if stored.writes else stored.since_full
         is_waiting = any(record.status in WITH_WAIT for record in records.values())
+        skipped = {id_: record.visits for id_, record in records.items() if record.visited is not None}
         needed = {id_: record.visits for id_, record in records.items() if run.needs_state(id_, record)}
         return ResumeState(
             records,
@@ -102,6 +110,7 @@ class Saver(BaseCheckpointSaver[int]):
             stored.metadata.get("step", 0),
             waits=await open_waits(self._pool, run.run_id, self._clock_skew.offset) if is_waiting else [],
             states=await states_of_visits(self._pool, run.run_id, needed) if needed else {},
+            before_skip=await states_before_skip(self._pool, run.run_id, skipped) if skipped else {},
             tokens=tokens,
         )
 

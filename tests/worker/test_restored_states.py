@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from redis.asyncio import Redis
 
 from engine.states import RunStatus
@@ -16,39 +17,55 @@ def value(node_id: str, output: Any, **fields: Any) -> dict[str, Any]:
     return {"id": node_id, "type": "transform", "config": {"output": output}, **fields}
 
 
-SPEC: dict[str, Any] = {
-    "nodes": [
+def loop(*edges: tuple[str, str, str | None]) -> dict[str, Any]:
+    """A loop over `h`: the node `a` runs in the first round only, and `q` asks a question."""
+    nodes = [
         {"id": "s", "type": "start", "config": {}},
         value("h", "{{ (h.last_output or 0) + 1 }}"),
-        value("a", {"from": "the first round"}),
+        {"id": "a", "type": "transform", "config": {"output": {"from": "the first round"}}},
         value("b", "second"),
-        {"id": "q", "type": "ask", "config": {"prompt": "go on?"}},
+        {"id": "q", "type": "ask", "join": "any", "config": {"prompt": "go on?"}},
         value("e", "{{ a.output }}"),
-    ],
-    "edges": [
-        {"source": "s", "target": "h"},
-        {"source": "h", "target": "a", "condition": "h.output == 1"},
-        {"source": "h", "target": "b", "condition": "h.output > 1"},
-        {"source": "a", "target": "q"},
-        {"source": "q", "target": "h"},
-        {"source": "b", "target": "h", "condition": "h.output < 3"},
-        {"source": "b", "target": "e", "condition": "h.output >= 3"},
-    ],
+    ]
+    first: list[tuple[str, str, str | None]] = [
+        ("s", "h", None),
+        ("h", "a", "h.output == 1"),
+        ("h", "b", "h.output > 1"),
+        ("a", "q", None),
+    ]
+    return {
+        "nodes": nodes,
+        "edges": [{"source": s, "target": t, "condition": condition} for s, t, condition in [*first, *edges]],
+    }
+
+
+SPECS = {
+    "the claim that skips it": (
+        loop(("q", "h", None), ("b", "h", "h.output < 3"), ("b", "e", "h.output >= 3")),
+        1,
+    ),
+    "a later claim": (loop(("b", "q", None), ("q", "h", "h.output < 2"), ("q", "e", "h.output >= 2")), 2),
 }
 _STATE = """
-SELECT n.status, o.output FROM node_states n
+SELECT n.status, n.started_at, n.completed_at, n.usage, o.output FROM node_states n
 LEFT JOIN node_outputs o ON o.run_id = n.run_id AND o.seq = n.output_seq WHERE n.run_id = $1 AND n.node_id = $2
 """
 
 
-async def test_a_node_that_an_earlier_claim_executed_keeps_its_output_after_a_later_round_skipped_it(
-    database: Database, redis: Redis, caller: Caller, project: str
+@pytest.mark.parametrize("shown_by", SPECS)
+async def test_a_node_that_a_later_round_has_skipped_is_shown_again_as_an_earlier_claim_left_it(
+    database: Database, redis: Redis, caller: Caller, project: str, shown_by: str
 ) -> None:
-    run_id = await accept_spec(database, caller, project, SPEC)
+    spec, questions = SPECS[shown_by]
+    run_id = await accept_spec(database, caller, project, spec)
+    before = None
     async with ExecutorWorker(database, redis) as worker:
-        assert await execute(await worker.claim(run_id)) is RunStatus.WAITING
-        [wait] = await open_waits(database.pool, run_id)
-        await answer(database, wait.id, "yes")
+        for _ in range(questions):
+            assert await execute(await worker.claim(run_id)) is RunStatus.WAITING
+            before = before or dict(await database.pool.fetchrow(_STATE, run_id, "a"))
+            [wait] = await open_waits(database.pool, run_id)
+            await answer(database, wait.id, "yes")
         assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
-    row = await database.pool.fetchrow(_STATE, run_id, "a")
-    assert (row["status"], row["output"]) == ("COMPLETED", {"from": "the first round"})
+    assert before is not None
+    assert (before["status"], before["output"]) == ("COMPLETED", {"from": "the first round"})
+    assert dict(await database.pool.fetchrow(_STATE, run_id, "a")) == before
