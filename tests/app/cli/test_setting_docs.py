@@ -18,7 +18,7 @@ def test_the_committed_page_is_current() -> None:
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_each_setting_says_when_to_change_it(name: str) -> None:
     description = Settings.model_fields[name].description or ""
-    assert re.search(r"\b(Set|Increase|Reduce|Change)\b", description)
+    assert re.search(r"\b(Set|Increase|Reduce|Change|Switch)\b", description)
 
 
 @pytest.mark.parametrize("name", [name for name in Settings.model_fields if re.search("_(s|days|mb)$", name)])
