@@ -1,7 +1,8 @@
 """List, read and create projects. A project is committed before the response is sent."""
 
 from persistence.caller import Role
-from persistence.db.pagination import Page, checked_first
+from persistence.db.ids import Prefix
+from persistence.db.pagination import Page, PageArguments
 from persistence.problems import Forbidden
 from persistence.workflows import projects
 from persistence.workflows.projects import Project
@@ -13,9 +14,10 @@ async def project(context: Context, project_id: str) -> Project | None:
     return await context.loaders.project.load(project_id)
 
 
-async def project_page(context: Context, *, first: int | None, after: str | None) -> Page[Project]:
+async def project_page(context: Context, arguments: PageArguments) -> Page[Project]:
+    range_ = arguments.checked(Prefix.PROJECT)
     async with context.database.connect() as connection:
-        return await projects.page(connection, context.caller, first=checked_first(first), after=after)
+        return await projects.page(connection, context.caller, range_)
 
 
 async def own_projects(context: Context) -> list[Project]:

@@ -1,4 +1,4 @@
-"""Keyset pagination: a page begins after the id in its cursor, and costs the same at any depth."""
+"""Keyset pagination in both directions: a page begins at the id in its cursor, and costs the same at any depth."""
 
 import base64
 import binascii
@@ -11,9 +11,10 @@ from typing import Any, Generic, Protocol, TypeVar
 from sqlalchemy import ARRAY, ColumnElement, Select, Text, cast, func, select, true
 
 from persistence.db.ids import Prefix
-from persistence.problems import invalid
+from persistence.problems import Invalid, invalid
 
 MAX_PAGE = 100
+DEFAULT_PAGE = 25
 ID = re.compile(r"[a-z]+_[0-9a-z]+")
 
 
@@ -23,47 +24,93 @@ class HasId(Protocol):
 
 
 ItemT = TypeVar("ItemT", bound=HasId)
+AnyT = TypeVar("AnyT")
 QueryT = TypeVar("QueryT", bound=Any)
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Generic[ItemT]):
-    """One page, newest first. `cursors[i]` belongs to `items[i]`."""
+class Page(Generic[AnyT]):
+    """One page, in the order of its list. `cursors[i]` belongs to `items[i]`."""
 
-    items: list[ItemT]
+    items: list[AnyT]
     cursors: list[str]
     has_next: bool
     has_previous: bool
 
 
-def checked_first(first: int | None, default: int = 25) -> int:
-    """Return the size of a page, `default` for None.
+@dataclass(frozen=True, slots=True)
+class PageRange:
+    """A part of a list: the first `count` items, or the last ones if it `is_backward`.
 
-    Raises Invalid unless it is from 1 to MAX_PAGE.
+    Only items behind the id `after` and before the id `before` count. A cursor is a position, so it
+    stays valid when its item is deleted, and when items are added anywhere.
     """
-    size = default if first is None else first
-    if not 1 <= size <= MAX_PAGE:
-        raise invalid("first", "OUT_OF_RANGE", f"must be from 1 to {MAX_PAGE}, is {size}")
-    return size
+
+    count: int
+    after: str | None = None
+    before: str | None = None
+    is_backward: bool = False
+
+    def of(self, query: Select[Any], id: ColumnElement[Any]) -> Select[Any]:
+        """Limit a query of a list that is newest first to the rows between the cursors."""
+        if self.after is not None:
+            query = query.where(id < self.after)
+        return query if self.before is None else query.where(id > self.before)
+
+    def order(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Return the order in which the rows of a list that is newest first are read."""
+        return column.asc() if self.is_backward else column.desc()
+
+    def limited(self, query: Select[Any], id: ColumnElement[Any]) -> Select[Any]:
+        """Select the rows of the page, and one more, which shows whether the list goes on."""
+        return self.of(query, id).order_by(self.order(id)).limit(self.count + 1)
 
 
-def checked_after(cursor: str | None, prefix: Prefix) -> str | None:
-    """Return the cursor unchanged.
+@dataclass(frozen=True, slots=True)
+class PageArguments:
+    """The arguments of a connection, as a client has sent them."""
 
-    Raises Invalid for a malformed one, before it is batched with other queries.
+    first: int | None = None
+    after: str | None = None
+    last: int | None = None
+    before: str | None = None
+
+    def checked(self, prefix: Prefix) -> PageRange:
+        """Return the part of a list of resources with this prefix.
+
+        Raises Invalid for `first` together with `last`, a size out of range, and a cursor of
+        another list.
+        """
+        after, before = (
+            None if cursor is None else decode_cursor(cursor, prefix, name)
+            for name, cursor in (("after", self.after), ("before", self.before))
+        )
+        return PageRange(self.checked_count(), after, before, self.last is not None)
+
+    def checked_count(self) -> int:
+        """Return the size of the page. Raises Invalid as `checked` does."""
+        if self.first is not None and self.last is not None:
+            raise invalid("last", "EXCLUSIVE", "cannot be used together with `first`: send one of them")
+        name, size = ("first", self.first) if self.last is None else ("last", self.last)
+        size = DEFAULT_PAGE if size is None else size
+        if not 1 <= size <= MAX_PAGE:
+            raise invalid(name, "OUT_OF_RANGE", f"must be from 1 to {MAX_PAGE}, is {size}")
+        return size
+
+
+def make_page(rows: Sequence[ItemT], range_: PageRange) -> Page[ItemT]:
+    """Make a page from rows in the order in which they were read, one more than the page has.
+
+    The extra row means that the list goes on in that direction. In the other direction it goes on if
+    there is a cursor (Relay cursor connections specification, section 4.2).
     """
-    if cursor is not None:
-        decode_cursor(cursor, prefix)
-    return cursor
-
-
-def make_page(rows: Sequence[ItemT], *, first: int, after: str | None) -> Page[ItemT]:
-    """Make a page of up to `first` rows from a query with the limit `first + 1`.
-
-    The extra row means that there is a next page.
-    """
-    items = list(rows[:first])
-    return Page(items, [encode_cursor(item.id) for item in items], len(rows) > first, after is not None)
+    goes_on, items = len(rows) > range_.count, list(rows[: range_.count])
+    if range_.is_backward:
+        items.reverse()
+        has_next, has_previous = range_.before is not None, goes_on
+    else:
+        has_next, has_previous = goes_on, range_.after is not None
+    return Page(items, [encode_cursor(item.id) for item in items], has_next, has_previous)
 
 
 def group_by_parent(queries: Sequence[QueryT], parent: str) -> dict[QueryT, list[str]]:
@@ -106,19 +153,37 @@ def first_rows_of_each(
     return select(rows).select_from(ids.join(rows, true()))
 
 
+def page_of_each(
+    query: Select[Any], parent: ColumnElement[Any], parents: Sequence[str], range_: PageRange
+) -> Select[Any]:
+    """Select the page of each parent, and one row more of each, from lists that are newest first."""
+    id = query.selected_columns.id
+    return first_rows_of_each(range_.of(query, id), parent, parents, range_.count, range_.order(id))
+
+
 def encode_cursor(id: str) -> str:
     return base64.urlsafe_b64encode(id.encode()).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str, prefix: Prefix) -> str:
+def decode_cursor(cursor: str, prefix: Prefix, argument: str = "after") -> str:
     """Return the id in a cursor of a list of resources with this prefix.
 
     Raises Invalid for any other text.
     """
-    try:
-        id = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
-    except (binascii.Error, ValueError):
-        id = ""
+    id = cursor_text(cursor)
     if not ID.fullmatch(id) or not id.startswith(f"{prefix}_"):
-        raise invalid("after", "BAD_CURSOR", "is not a cursor of this list")
+        raise bad_cursor(argument)
     return id
+
+
+def cursor_text(cursor: str) -> str:
+    """Return the text in a cursor; an empty one if it is no cursor."""
+    try:
+        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+    except (binascii.Error, ValueError):
+        return ""
+
+
+def bad_cursor(argument: str) -> Invalid:
+    """Return the error for a text that is no cursor of the list."""
+    return invalid(argument, "BAD_CURSOR", "is not a cursor of this list: pass one from its `pageInfo` or `edges`")

@@ -14,8 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.isolation.loop_share import in_turns
 from engine.states import RunStatus
 from persistence.caller import Caller
-from persistence.db.ids import Prefix
-from persistence.db.pagination import Page, decode_cursor, first_rows_of_each, group_by_parent, make_page
+from persistence.db.pagination import Page, PageRange, group_by_parent, make_page, page_of_each
 from persistence.db.tables import runs, versions
 from persistence.runs.run import Run, run_of
 from persistence.runs.run_filter import RunFilter, conditions
@@ -30,17 +29,15 @@ class RunsQuery:
 
     of: Literal["workflow_id", "version_id"]
     id: str
-    first: int
-    after: str | None = None
+    range_: PageRange
     where: RunFilter = field(default_factory=RunFilter)
 
 
 async def page(
     connection: AsyncConnection,
     caller: Caller,
+    range_: PageRange,
     *,
-    first: int,
-    after: str | None = None,
     project_id: str | None = None,
     where: RunFilter = RunFilter(),
 ) -> Page[Run]:
@@ -48,10 +45,8 @@ async def page(
     query = select(runs).where(runs.c.project_id.in_(caller.projects), *conditions(where))
     if project_id is not None:
         query = query.where(runs.c.project_id == project_id)
-    if after is not None:
-        query = query.where(runs.c.id < decode_cursor(after, Prefix.RUN))
-    rows = await connection.execute(query.order_by(runs.c.id.desc()).limit(first + 1))
-    return make_page([run_of(row) async for row in in_turns(rows.mappings())], first=first, after=after)
+    rows = await connection.execute(range_.limited(query, runs.c.id))
+    return make_page([run_of(row) async for row in in_turns(rows.mappings())], range_)
 
 
 async def pages(
@@ -61,16 +56,11 @@ async def pages(
     pages: dict[RunsQuery, Page[Run]] = {}
     for runs_query, ids in group_by_parent(queries, "id").items():
         query = select(runs).where(runs.c.project_id.in_(caller.projects), *conditions(runs_query.where))
-        if runs_query.after is not None:
-            query = query.where(runs.c.id < decode_cursor(runs_query.after, Prefix.RUN))
         by_parent: dict[str, list[Run]] = {id: [] for id in ids}
-        rows = await connection.execute(first_rows_of_each(query, runs.c[runs_query.of], ids, runs_query.first))
+        rows = await connection.execute(page_of_each(query, runs.c[runs_query.of], ids, runs_query.range_))
         async for row in in_turns(rows.mappings()):
             by_parent[row[runs_query.of]].append(run_of(row))
-        pages |= {
-            replace(runs_query, id=id): make_page(found, first=runs_query.first, after=runs_query.after)
-            for id, found in by_parent.items()
-        }
+        pages |= {replace(runs_query, id=id): make_page(found, runs_query.range_) for id, found in by_parent.items()}
     return pages
 
 

@@ -7,14 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from sqlalchemy import ARRAY, ColumnElement, Select, Text, cast, column, func, or_, select, true, union
+from sqlalchemy import ARRAY, ColumnElement, ScalarSelect, Select, Text, cast, column, func, or_, select, true, union
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.isolation.loop_share import in_turns
 from engine.states import RunSource
 from persistence.caller import Caller
-from persistence.db.ids import Prefix
-from persistence.db.pagination import HasId, Page, decode_cursor, group_by_parent, make_page
+from persistence.db.pagination import HasId, Page, PageRange, group_by_parent, make_page
 from persistence.db.tables import checkpoints, runs
 from persistence.events.history import Checkpoint, checkpoints_of_row, visible_checkpoints
 from persistence.events.steps import stored_id
@@ -31,8 +30,7 @@ class RelatedRunsQuery:
     """
 
     parent_id: str
-    first: int
-    after: str | None = None
+    range_: PageRange
     source: tuple[RunSource, ...] | None = None
 
 
@@ -77,25 +75,37 @@ async def checkpoints_of(
     """
 
     def of(parent: ColumnElement[str], query: RelatedRunsQuery) -> Select[Any]:
-        rows = visible_checkpoints(caller).where(checkpoints.c.run_id == parent)
-        if query.after is not None:
-            rows = rows.where(_is_before(decode_cursor(query.after, Prefix.CHECKPOINT)))
-        return rows.order_by(checkpoints.c.seq.desc())
+        range_, rows = query.range_, visible_checkpoints(caller).where(checkpoints.c.run_id == parent)
+        if range_.after is not None:
+            seq, with_steps = _seqs_of(range_.after, parent)
+            rows = rows.where(or_(checkpoints.c.seq < seq, checkpoints.c.seq <= with_steps))
+        if range_.before is not None:
+            seq, with_steps = _seqs_of(range_.before, parent)
+            rows = rows.where(or_(checkpoints.c.seq > seq, checkpoints.c.seq >= with_steps))
+        return rows
 
     def decode(row: Mapping[str, Any], query: RelatedRunsQuery) -> list[Checkpoint]:
-        cursor = None if query.after is None else decode_cursor(query.after, Prefix.CHECKPOINT)
-        is_row_of_cursor = cursor is not None and stored_id(cursor) == row["id"]
-        return [each for each in checkpoints_of_row(row) if not is_row_of_cursor or each.id < str(cursor)]
+        return [each for each in checkpoints_of_row(row) if _is_between_cursors(each.id, row["id"], query.range_)]
 
     return await _pages(connection, queries, of, decode, order="seq")
 
 
-def _is_before(cursor: str) -> ColumnElement[bool]:
-    """Return the condition for rows before the checkpoint `cursor`, or with steps before it."""
+def _seqs_of(cursor: str, run_id: ColumnElement[str]) -> tuple[ScalarSelect[int], ScalarSelect[int]]:
+    """Return the numbers of the row that is the checkpoint `cursor`, and of a row with it among its steps.
+
+    Only rows of the run count: a cursor says nothing about the checkpoints of others.
+    """
     row = checkpoints.alias("at_cursor")
-    seq = select(row.c.seq).where(row.c.id == cursor).scalar_subquery()
-    with_steps = select(row.c.seq).where(row.c.id == stored_id(cursor), row.c.steps.is_not(None)).scalar_subquery()
-    return or_(checkpoints.c.seq < seq, checkpoints.c.seq <= with_steps)
+    seqs = select(row.c.seq).where(row.c.run_id == run_id).correlate(run_id.table)
+    with_steps = seqs.where(row.c.id == stored_id(cursor), row.c.steps.is_not(None))
+    return seqs.where(row.c.id == cursor).scalar_subquery(), with_steps.scalar_subquery()
+
+
+def _is_between_cursors(id: str, row_id: str, range_: PageRange) -> bool:
+    """Return whether a checkpoint of a row is in the range. Only a row of a cursor has some that are not."""
+    after, before = range_.after, range_.before
+    is_behind = after is None or stored_id(after) != row_id or id < after
+    return is_behind and (before is None or stored_id(before) != row_id or id > before)
 
 
 def _stored_ids(id_: ColumnElement[str]) -> list[ColumnElement[str]]:
@@ -107,9 +117,7 @@ def _runs(caller: Caller, query: RelatedRunsQuery) -> Select[Any]:
     rows = select(runs).where(runs.c.project_id.in_(caller.projects))
     if query.source is not None:
         rows = rows.where(runs.c.source.in_(query.source))
-    if query.after is not None:
-        rows = rows.where(runs.c.id < decode_cursor(query.after, Prefix.RUN))
-    return rows.order_by(runs.c.id.desc())
+    return query.range_.of(rows, runs.c.id)
 
 
 async def _pages(
@@ -125,18 +133,21 @@ async def _pages(
     Queries that differ only in the parent, as those of one operation mostly do, share a statement.
 
     Args:
-        of: Selects the rows of one parent, newest first, correlated to the column of the parent's
-            id.
+        of: Selects the rows of one parent, correlated to the column of the parent's id.
         decode: Decodes a row to the items that it stands for, newest first.
-        order: The column by which `of` sorts, the newest row with the highest value.
+        order: The column by which the rows are sorted, the newest row with the highest value.
     """
     pages: dict[RelatedRunsQuery, Page[ItemT]] = {}
     for query, parents in group_by_parent(queries, "parent_id").items():
         for parent_id, rows in (await _children(connection, parents, of, query, order)).items():
-            items = [item for row in rows for item in decode(row, query)]
-            page = make_page(items, first=query.first, after=query.after)
-            pages[replace(query, parent_id=parent_id)] = page
+            items = [item for row in rows for item in _in_order(decode(row, query), query)]
+            pages[replace(query, parent_id=parent_id)] = make_page(items, query.range_)
     return pages
+
+
+def _in_order(items: list[ItemT], query: RelatedRunsQuery) -> list[ItemT]:
+    """Return the items of a row, newest first, in the order in which the page is read."""
+    return items[::-1] if query.range_.is_backward else items
 
 
 async def _children(
@@ -146,16 +157,18 @@ async def _children(
     query: RelatedRunsQuery,
     order: str,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return the rows of each parent, newest first, enough for one item more than the page has.
+    """Return the rows of each parent in the order of reading, enough for one item more than the page has.
 
     A row stands for one item or more. The row of the cursor itself may have none left.
     """
     ids = func.unnest(cast(parents, ARRAY(Text))).table_valued(column("parent_id", Text), name="parents")
     ids = ids.render_derived()
-    child = of(ids.c.parent_id, query).limit(query.first + 2).lateral("child")
+    selected = of(ids.c.parent_id, query)
+    ordered = selected.order_by(query.range_.order(selected.selected_columns[order]))
+    child = ordered.limit(query.range_.count + 2).lateral("child")
     rows = select(ids.c.parent_id.label("requested_parent_id"), child).select_from(ids.join(child, true()))
     by_parent: dict[str, list[dict[str, Any]]] = {parent: [] for parent in parents}
-    children = await connection.execute(rows.order_by(ids.c.parent_id, child.c[order].desc()))
+    children = await connection.execute(rows.order_by(ids.c.parent_id, query.range_.order(child.c[order])))
     async for row in in_turns(children.mappings()):
         values = dict(row)
         by_parent[values.pop("requested_parent_id")].append(values)

@@ -18,7 +18,7 @@ from engine.states import TriggerEventStatus
 from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.ids import Prefix, new_id
-from persistence.db.pagination import Page, decode_cursor, first_rows_of_each, group_by_parent, make_page
+from persistence.db.pagination import Page, PageRange, group_by_parent, make_page, page_of_each
 from persistence.db.trigger_tables import trigger_events as table
 from persistence.events.run_transition import RunTransition
 from persistence.runs import create
@@ -188,8 +188,7 @@ class EventsOfTrigger:
     """A page of the events of one trigger, newest first."""
 
     trigger_id: str
-    first: int
-    after: str | None = None
+    range_: PageRange
 
 
 async def pages(
@@ -199,13 +198,9 @@ async def pages(
     result: dict[EventsOfTrigger, Page[TriggerEvent]] = {}
     for one, ids in group_by_parent(queries, "trigger_id").items():
         query = select(table).where(table.c.project_id.in_(caller.projects))
-        if one.after is not None:
-            query = query.where(table.c.id < decode_cursor(one.after, Prefix.TRIGGER_EVENT))
         items: dict[str, list[TriggerEvent]] = {id: [] for id in ids}
-        rows = await connection.execute(first_rows_of_each(query, table.c.trigger_id, ids, one.first))
+        rows = await connection.execute(page_of_each(query, table.c.trigger_id, ids, one.range_))
         for row in rows.mappings():
             items[row["trigger_id"]].append(_event_of(row))
-        result |= {
-            replace(one, trigger_id=id): make_page(each, first=one.first, after=one.after) for id, each in items.items()
-        }
+        result |= {replace(one, trigger_id=id): make_page(each, one.range_) for id, each in items.items()}
     return result

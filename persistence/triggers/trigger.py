@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.types import JSON
 from persistence.caller import Caller, Role
 from persistence.db.ids import Prefix, new_id
-from persistence.db.pagination import Page, decode_cursor, first_rows_of_each, group_by_parent, make_page
+from persistence.db.pagination import Page, PageRange, group_by_parent, make_page, page_of_each
 from persistence.db.trigger_tables import triggers
 from persistence.problems import Conflict, NotFound
 from persistence.workflows import workflows
@@ -146,16 +146,14 @@ async def get(connection: AsyncConnection, caller: Caller, trigger_id: str, *, l
 
 
 async def page(
-    connection: AsyncConnection, caller: Caller, *, first: int, after: str | None, project_id: str | None
+    connection: AsyncConnection, caller: Caller, range_: PageRange, *, project_id: str | None
 ) -> Page[Trigger]:
     """Read a page of triggers, newest first."""
     query = _visible(caller)
     if project_id is not None:
         query = query.where(triggers.c.project_id == project_id)
-    if after is not None:
-        query = query.where(triggers.c.id < decode_cursor(after, Prefix.TRIGGER))
-    rows = await connection.execute(query.order_by(triggers.c.id.desc()).limit(first + 1))
-    return make_page([trigger_of(row) for row in rows.mappings()], first=first, after=after)
+    rows = await connection.execute(range_.limited(query, triggers.c.id))
+    return make_page([trigger_of(row) for row in rows.mappings()], range_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +161,7 @@ class TriggersQuery:
     """A page of the triggers of one workflow, newest first."""
 
     workflow_id: str
-    first: int
-    after: str | None = None
+    range_: PageRange
 
 
 async def pages(
@@ -174,16 +171,11 @@ async def pages(
     result: dict[TriggersQuery, Page[Trigger]] = {}
     for one, ids in group_by_parent(queries, "workflow_id").items():
         query = _visible(caller)
-        if one.after is not None:
-            query = query.where(triggers.c.id < decode_cursor(one.after, Prefix.TRIGGER))
         items: dict[str, list[Trigger]] = {id: [] for id in ids}
-        rows = await connection.execute(first_rows_of_each(query, triggers.c.workflow_id, ids, one.first))
+        rows = await connection.execute(page_of_each(query, triggers.c.workflow_id, ids, one.range_))
         for row in rows.mappings():
             items[row["workflow_id"]].append(trigger_of(row))
-        result |= {
-            replace(one, workflow_id=id): make_page(each, first=one.first, after=one.after)
-            for id, each in items.items()
-        }
+        result |= {replace(one, workflow_id=id): make_page(each, one.range_) for id, each in items.items()}
     return result
 
 

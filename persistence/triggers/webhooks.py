@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.triggers.webhook import HIDDEN_HEADERS, SignatureVerdict, WebhookMessage
 from persistence.caller import Caller
 from persistence.db.ids import Prefix, new_id
-from persistence.db.pagination import Page, decode_cursor, first_rows_of_each, group_by_parent, make_page
+from persistence.db.pagination import Page, PageRange, group_by_parent, make_page, page_of_each
 from persistence.db.trigger_tables import triggers
 from persistence.db.trigger_tables import webhook_deliveries as table
 from persistence.problems import NotFound
@@ -159,8 +159,7 @@ class DeliveriesOfTrigger:
     """A page of the deliveries of one webhook, newest first."""
 
     trigger_id: str
-    first: int
-    after: str | None = None
+    range_: PageRange
 
 
 async def pages(
@@ -170,15 +169,11 @@ async def pages(
     result: dict[DeliveriesOfTrigger, Page[WebhookDelivery]] = {}
     for one, ids in group_by_parent(queries, "trigger_id").items():
         query = select(table).where(table.c.project_id.in_(caller.projects))
-        if one.after is not None:
-            query = query.where(table.c.id < decode_cursor(one.after, Prefix.WEBHOOK_DELIVERY))
         items: dict[str, list[WebhookDelivery]] = {id: [] for id in ids}
-        rows = await connection.execute(first_rows_of_each(query, table.c.trigger_id, ids, one.first))
+        rows = await connection.execute(page_of_each(query, table.c.trigger_id, ids, one.range_))
         for row in rows.mappings():
             items[row["trigger_id"]].append(_delivery_of(row))
-        result |= {
-            replace(one, trigger_id=id): make_page(each, first=one.first, after=one.after) for id, each in items.items()
-        }
+        result |= {replace(one, trigger_id=id): make_page(each, one.range_) for id, each in items.items()}
     return result
 
 

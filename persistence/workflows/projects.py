@@ -15,8 +15,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from persistence.caller import Caller
-from persistence.db.ids import Prefix, new_id
-from persistence.db.pagination import Page, decode_cursor, make_page
+from persistence.db.ids import new_id
+from persistence.db.pagination import Page, PageRange, make_page
 from persistence.db.tables import projects
 from persistence.problems import Conflict
 
@@ -74,13 +74,11 @@ async def get_many(connection: AsyncConnection, caller: Caller, ids: Sequence[st
     return {row["id"]: Project(**row) for row in rows.mappings()}
 
 
-async def page(connection: AsyncConnection, caller: Caller, *, first: int, after: str | None = None) -> Page[Project]:
+async def page(connection: AsyncConnection, caller: Caller, range_: PageRange) -> Page[Project]:
     """Read a page of the projects that the caller may see, newest first."""
     query = select(projects).where(projects.c.id.in_(caller.projects))
-    if after is not None:
-        query = query.where(projects.c.id < decode_cursor(after, Prefix.PROJECT))
-    rows = await connection.execute(query.order_by(projects.c.id.desc()).limit(first + 1))
-    return make_page([Project(**row) for row in rows.mappings()], first=first, after=after)
+    rows = await connection.execute(range_.limited(query, projects.c.id))
+    return make_page([Project(**row) for row in rows.mappings()], range_)
 
 
 async def default_id(connection: AsyncConnection, caller: Caller) -> str | None:

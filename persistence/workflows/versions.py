@@ -20,8 +20,8 @@ from engine.isolation.loop_share import in_turns
 from engine.states import VersionStatus
 from engine.types import JSON
 from persistence.caller import Caller
-from persistence.db.ids import Prefix, new_id
-from persistence.db.pagination import Page, decode_cursor, first_rows_of_each, group_by_parent, make_page
+from persistence.db.ids import new_id
+from persistence.db.pagination import Page, PageRange, group_by_parent, make_page, page_of_each
 from persistence.db.tables import versions
 from persistence.problems import InvalidState, NotFound
 from persistence.workflows import drafts, workflows
@@ -103,8 +103,7 @@ class VersionPageRequest:
     """Names a page of the versions of one workflow, newest first."""
 
     workflow_id: str
-    first: int
-    after: str | None = None
+    range_: PageRange
     status: VersionStatus | None = None
 
 
@@ -117,16 +116,12 @@ async def get_pages(
         query = _visible(caller)
         if request.status is not None:
             query = query.where(versions.c.status == request.status)
-        if request.after is not None:
-            query = query.where(versions.c.id < decode_cursor(request.after, Prefix.VERSION))
         items_of: dict[str, list[Version]] = {workflow_id: [] for workflow_id in workflow_ids}
-        rows = await connection.execute(first_rows_of_each(query, versions.c.workflow_id, workflow_ids, request.first))
+        rows = await connection.execute(page_of_each(query, versions.c.workflow_id, workflow_ids, request.range_))
         async for row in in_turns(rows.mappings()):
             items_of[row["workflow_id"]].append(_version_of(row))
         for workflow_id, items in items_of.items():
-            pages[replace(request, workflow_id=workflow_id)] = make_page(
-                items, first=request.first, after=request.after
-            )
+            pages[replace(request, workflow_id=workflow_id)] = make_page(items, request.range_)
     return pages
 
 

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.states import TERMINAL
 from persistence.caller import Caller
-from persistence.db.ids import Prefix, new_id
-from persistence.db.pagination import Page, decode_cursor, make_page
+from persistence.db.ids import new_id
+from persistence.db.pagination import Page, PageRange, make_page
 from persistence.db.tables import runs, workflows
 from persistence.events.publisher import STREAM_TTL_S
 from persistence.problems import NotFound
@@ -72,9 +72,8 @@ async def get(connection: AsyncConnection, caller: Caller, workflow_id: str) -> 
 async def page(
     connection: AsyncConnection,
     caller: Caller,
+    range_: PageRange,
     *,
-    first: int,
-    after: str | None = None,
     project_id: str | None = None,
     search: str | None = None,
 ) -> Page[Workflow]:
@@ -88,10 +87,8 @@ async def page(
     if search:
         text = workflows.c.name + "\n" + workflows.c.description
         query = query.where(text.icontains(search, autoescape=True))
-    if after is not None:
-        query = query.where(workflows.c.id < decode_cursor(after, Prefix.WORKFLOW))
-    rows = await connection.execute(query.order_by(workflows.c.id.desc()).limit(first + 1))
-    return make_page([Workflow(**row) for row in rows.mappings()], first=first, after=after)
+    rows = await connection.execute(range_.limited(query, workflows.c.id))
+    return make_page([Workflow(**row) for row in rows.mappings()], range_)
 
 
 async def change(connection: AsyncConnection, caller: Caller, workflow_id: str, values: Mapping[str, str]) -> Workflow:

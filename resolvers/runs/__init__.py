@@ -1,6 +1,7 @@
 """Resolvers of runs.
 
-- queries: read runs, node states, events and checkpoints
+- queries: read runs, node states and checkpoints
+- event_pages: read pages of events and logs
 - start: create, execute and start runs, and wait until one is idle
 - control: cancel, pause, resume, rewind, step, answer, and set breakpoints
 - derive: retry and fork

@@ -1,4 +1,4 @@
-"""Read runs, node states, events and checkpoints, and compute values from them.
+"""Read runs, node states and checkpoints, and compute values from them.
 
 Nothing here writes.
 """
@@ -18,11 +18,11 @@ from engine.runtime.node_context import node_scope, scope_of
 from engine.states import WITHOUT_OUTPUT, EdgeStatus, NodeStatus, RunAction, RunSource, RunStatus, WaitKind
 from engine.types import JSON
 from persistence.db.ids import Prefix
-from persistence.db.pagination import Page, checked_after, checked_first
+from persistence.db.pagination import Page, PageArguments
 from persistence.db.response_budget import reserve, reserve_rows
-from persistence.events.history import Checkpoint, EventsQuery, Window
+from persistence.events.history import Checkpoint
 from persistence.feed.feed import Expired
-from persistence.problems import NotFound, invalid
+from persistence.problems import NotFound
 from persistence.runs import listing
 from persistence.runs import node_states as nodes
 from persistence.runs.node_states import NodeName, VersionGraph
@@ -34,7 +34,6 @@ from resolvers.authorise import require
 from resolvers.context import Context
 from resolvers.permissions import QUERIES
 
-MAX_EVENTS = 1000
 EMPTY_PAGE: Page[Any] = Page([], [], False, False)
 NO_GRAPH = VersionGraph(())
 ACTIONS: dict[RunStatus, tuple[RunAction, ...]] = {
@@ -150,9 +149,8 @@ async def run(context: Context, run_id: str) -> Run | None:
 
 async def run_page(
     context: Context,
+    arguments: PageArguments,
     *,
-    first: int | None,
-    after: str | None,
     project_id: str | None = None,
     where: RunFilter | None = None,
 ) -> Page[Run]:
@@ -164,15 +162,9 @@ async def run_page(
     where.check()
     if project_id is not None:
         require(context.caller, QUERIES["runs"], project_id)
+    range_ = arguments.checked(Prefix.RUN)
     async with context.database.connect() as connection:
-        return await listing.page(
-            connection,
-            context.caller,
-            first=checked_first(first),
-            after=after,
-            project_id=project_id,
-            where=where,
-        )
+        return await listing.page(connection, context.caller, range_, project_id=project_id, where=where)
 
 
 async def node_views(context: Context, run_id: str) -> list[NodeView]:
@@ -329,80 +321,22 @@ async def waits_of(context: Context, run: Run) -> list[Wait]:
 
 
 async def derived_page(
-    context: Context, run_id: str, *, first: int | None, after: str | None, source: list[RunSource] | None
+    context: Context, run_id: str, arguments: PageArguments, *, source: list[RunSource] | None
 ) -> Page[Run]:
     """Return a page of the retries, forks and child runs of a run, newest first."""
     sources = None if source is None else tuple(source)
-    after = checked_after(after, Prefix.RUN)
-    return (
-        await context.loaders.derived.load(RelatedRunsQuery(run_id, checked_first(first), after, sources)) or EMPTY_PAGE
-    )
+    query = RelatedRunsQuery(run_id, arguments.checked(Prefix.RUN), sources)
+    return await context.loaders.derived.load(query) or EMPTY_PAGE
 
 
-async def fork_page(context: Context, checkpoint_id: str, *, first: int | None, after: str | None) -> Page[Run]:
+async def fork_page(context: Context, checkpoint_id: str, arguments: PageArguments) -> Page[Run]:
     """Return a page of the forks of a checkpoint, newest first."""
-    query = RelatedRunsQuery(checkpoint_id, checked_first(first), checked_after(after, Prefix.RUN))
+    query = RelatedRunsQuery(checkpoint_id, arguments.checked(Prefix.RUN))
     return await context.loaders.forks.load(query) or EMPTY_PAGE
 
 
-def check_window(window: Window) -> None:
-    """Check that only one of `first` and `last` is set, and that all numbers are in range.
-
-    Raises Invalid.
-    """
-    if window.first is not None and window.last is not None:
-        raise invalid("first", "EXCLUSIVE", "first and last cannot be given together")
-    for name, count in (("first", window.first), ("last", window.last)):
-        if count is not None and not 1 <= count <= MAX_EVENTS:
-            raise invalid(name, "OUT_OF_RANGE", f"must be from 1 to {MAX_EVENTS}, is {count}")
-    for name, seq in (("after", window.after), ("before", window.before)):
-        if seq is not None and seq < 0:
-            raise invalid(name, "OUT_OF_RANGE", f"must be the number of an event, or 0, is {seq}")
-
-
-@dataclass(frozen=True, slots=True)
-class EventViews:
-    """A page of event views; see `history.EventPage`."""
-
-    nodes: list[EventView]
-    first_seq: int
-    last_seq: int
-    has_more: bool
-
-
-async def events(context: Context, run: Run, query: EventsQuery) -> EventViews:
-    """Return a page of the events of a run. Raises Invalid for a wrong window.
-
-    If the history of the run has expired, the only event of the page says so.
-    """
-    check_window(query.window)
-    after = query.window.after or 0
-    if run.history_expired_at is not None and after < run.last_seq:
-        expired = Expired(run.id, after, run.last_seq + 1, run.history_expired_at)
-        return EventViews([EventView(expired)], after, run.last_seq, False)
-    return await _event_page(context, query)
-
-
-async def logs(context: Context, run: Run, query: EventsQuery) -> EventViews:
-    """Return a page of the log events of a run; an empty one if its history has expired.
-
-    Raises Invalid for a wrong window.
-    """
-    check_window(query.window)
-    if run.history_expired_at is not None:
-        return EventViews([], query.window.after or 0, run.last_seq, False)
-    return await _event_page(context, query)
-
-
-async def _event_page(context: Context, query: EventsQuery) -> EventViews:
-    page = await context.loaders.events.load(query)
-    assert page is not None
-    views = await NodeViews.of(context, query.run_id)
-    return EventViews([views.event(event) for event in page.events], page.first_seq, page.last_seq, page.has_more)
-
-
-async def checkpoint_page(context: Context, run_id: str, *, first: int | None, after: str | None) -> Page[Checkpoint]:
-    query = RelatedRunsQuery(run_id, checked_first(first), checked_after(after, Prefix.CHECKPOINT))
+async def checkpoint_page(context: Context, run_id: str, arguments: PageArguments) -> Page[Checkpoint]:
+    query = RelatedRunsQuery(run_id, arguments.checked(Prefix.CHECKPOINT))
     return await context.loaders.checkpoints.load(query) or EMPTY_PAGE
 
 

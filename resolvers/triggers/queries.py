@@ -6,7 +6,7 @@ from datetime import datetime
 
 from engine.triggers.registry import config_of, installed_trigger_kinds
 from persistence.db.ids import Prefix
-from persistence.db.pagination import Page, checked_after, checked_first
+from persistence.db.pagination import Page, PageArguments
 from persistence.problems import NotFound, invalid
 from persistence.triggers import trigger as triggers
 from persistence.triggers.events import EventsOfTrigger, TriggerEvent, events_channel
@@ -18,30 +18,25 @@ from resolvers.permissions import QUERIES, SUBSCRIPTIONS
 MAX_NEXT_TIMES = 100
 
 
-async def trigger_page(
-    context: Context, project_id: str | None, *, first: int | None, after: str | None
-) -> Page[Trigger]:
+async def trigger_page(context: Context, project_id: str | None, arguments: PageArguments) -> Page[Trigger]:
     """Return a page of triggers, newest first. Raises NotFound for a project that is hidden."""
     if project_id is not None:
         require(context.caller, QUERIES["triggers"], project_id)
-    size, cursor = checked_first(first), checked_after(after, Prefix.TRIGGER)
+    range_ = arguments.checked(Prefix.TRIGGER)
     async with context.database.connect() as connection:
-        return await triggers.page(connection, context.caller, first=size, after=cursor, project_id=project_id)
+        return await triggers.page(connection, context.caller, range_, project_id=project_id)
 
 
-async def triggers_of_workflow(
-    context: Context, workflow_id: str, *, first: int | None, after: str | None
-) -> Page[Trigger]:
+async def triggers_of_workflow(context: Context, workflow_id: str, arguments: PageArguments) -> Page[Trigger]:
     """Return a page of the triggers of a workflow, newest first."""
-    query = TriggersQuery(workflow_id, checked_first(first), checked_after(after, Prefix.TRIGGER))
-    page = await context.loaders.triggers.load(query)
+    page = await context.loaders.triggers.load(TriggersQuery(workflow_id, arguments.checked(Prefix.TRIGGER)))
     assert page is not None
     return page
 
 
-async def event_page(context: Context, trigger_id: str, *, first: int | None, after: str | None) -> Page[TriggerEvent]:
+async def event_page(context: Context, trigger_id: str, arguments: PageArguments) -> Page[TriggerEvent]:
     """Return a page of the events of a trigger, newest first."""
-    query = EventsOfTrigger(trigger_id, checked_first(first), checked_after(after, Prefix.TRIGGER_EVENT))
+    query = EventsOfTrigger(trigger_id, arguments.checked(Prefix.TRIGGER_EVENT))
     page = await context.loaders.trigger_events.load(query)
     assert page is not None
     return page

@@ -32,7 +32,7 @@ from engine.triggers.webhook import (
 from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.ids import Prefix, new_id
-from persistence.db.pagination import Page, checked_after, checked_first
+from persistence.db.pagination import Page, PageArguments
 from persistence.problems import Busy, Invalid, InvalidState, invalid
 from persistence.runs import admission
 from persistence.runs import run as runs
@@ -329,11 +329,9 @@ def address_of(context: Context, trigger: Trigger, token: str | None) -> str | N
     return f"{context.public_url}/hooks/{token}"
 
 
-async def delivery_page(
-    context: Context, trigger_id: str, *, first: int | None, after: str | None
-) -> Page[WebhookDelivery]:
+async def delivery_page(context: Context, trigger_id: str, arguments: PageArguments) -> Page[WebhookDelivery]:
     """Return a page of the requests that a webhook has received, newest first."""
-    query = DeliveriesOfTrigger(trigger_id, checked_first(first), checked_after(after, Prefix.WEBHOOK_DELIVERY))
+    query = DeliveriesOfTrigger(trigger_id, arguments.checked(Prefix.WEBHOOK_DELIVERY))
     page = await context.loaders.webhook_deliveries.load(query)
     assert page is not None
     return page

@@ -7,7 +7,7 @@ from typing import Literal
 
 from engine.states import VersionStatus
 from persistence.db.ids import Prefix
-from persistence.db.pagination import Page, checked_after, checked_first
+from persistence.db.pagination import Page, PageArguments
 from persistence.runs.listing import RunsQuery
 from persistence.runs.run import Run
 from persistence.runs.run_filter import RunFilter
@@ -20,9 +20,9 @@ from resolvers.workflows.specs import check_runnable
 
 
 async def version_page(
-    context: Context, workflow_id: str, *, first: int | None, after: str | None, status: VersionStatus | None
+    context: Context, workflow_id: str, arguments: PageArguments, *, status: VersionStatus | None
 ) -> Page[Version]:
-    query = VersionPageRequest(workflow_id, checked_first(first), checked_after(after, Prefix.VERSION), status)
+    query = VersionPageRequest(workflow_id, arguments.checked(Prefix.VERSION), status)
     page = await context.loaders.versions.load(query)
     assert page is not None
     return page
@@ -32,16 +32,13 @@ async def run_page_of(
     context: Context,
     of: Literal["workflow_id", "version_id"],
     id: str,
+    arguments: PageArguments,
     *,
-    first: int | None,
-    after: str | None,
     where: RunFilter = RunFilter(),
 ) -> Page[Run]:
     """Return a page of the runs of one workflow or version, newest first."""
     where.check()
-    page = await context.loaders.runs.load(
-        RunsQuery(of, id, checked_first(first), checked_after(after, Prefix.RUN), where)
-    )
+    page = await context.loaders.runs.load(RunsQuery(of, id, arguments.checked(Prefix.RUN), where))
     assert page is not None
     return page
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.types import JSON
-from persistence.db.pagination import Page, checked_first
+from persistence.db.ids import Prefix
+from persistence.db.pagination import Page, PageArguments
 from persistence.events.publisher import announce, delete_streams, draft_channel
 from persistence.events.run_transition import RunTransition
 from persistence.problems import InvalidState, invalid
@@ -41,7 +42,7 @@ async def workflow(context: Context, workflow_id: str) -> Workflow | None:
 
 
 async def workflow_page(
-    context: Context, *, project_id: str | None, first: int | None, after: str | None, search: str | None
+    context: Context, arguments: PageArguments, *, project_id: str | None, search: str | None
 ) -> Page[Workflow]:
     """Return a page of workflows, newest first.
 
@@ -49,15 +50,9 @@ async def workflow_page(
     """
     if project_id is not None:
         require(context.caller, QUERIES["workflows"], project_id)
+    range_ = arguments.checked(Prefix.WORKFLOW)
     async with context.database.connect() as connection:
-        return await workflows.page(
-            connection,
-            context.caller,
-            first=checked_first(first),
-            after=after,
-            project_id=project_id,
-            search=search,
-        )
+        return await workflows.page(connection, context.caller, range_, project_id=project_id, search=search)
 
 
 async def create_workflow(

@@ -32,9 +32,11 @@ from graphql import (
     is_list_type,
 )
 
+from persistence.db.pagination import DEFAULT_PAGE
+
 MAX_COST = 20_000
 EVENTS, LIST = 100, 10
-"""Assumed lengths: of a page without a default length (events), and of a list without pages."""
+"""Assumed lengths: of a page of events by number, and of a list without pages."""
 MAX_ITEMS = 1000
 """No page is longer. A field refuses a larger number with its own message, so the cost does not
 count it."""
@@ -224,7 +226,8 @@ class _CostEstimator:
         return Count(LIST)
 
     def _page_length(self, node: FieldNode, field: GraphQLField) -> Count:
-        default = field.args["first"].default_value
+        is_connection = get_named_type(field.type).name.endswith("Connection")
+        default = DEFAULT_PAGE if is_connection else field.args["first"].default_value
         return self._argument_count(node, ("first", "last"), default if isinstance(default, int) else EVENTS)
 
     def _argument_count(self, node: FieldNode, names: tuple[str, ...], otherwise: int) -> Count:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import strawberry
 
 from engine.events import EdgeState
-from persistence.db.pagination import Page
+from persistence.db.pagination import Page, PageArguments
 from persistence.events.history import Checkpoint
 from persistence.runs.run import Run
 from resolvers.runs import queries
@@ -88,9 +88,14 @@ class CheckpointType(Node):
     )
     @staticmethod
     async def forks(
-        checkpoint: ParentCheckpoint, info: Info, first: int | None = 25, after: str | None = None
+        checkpoint: ParentCheckpoint,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
     ) -> Page[Run]:
-        return await queries.fork_page(info.context, checkpoint.id, first=first, after=after)
+        return await queries.fork_page(info.context, checkpoint.id, PageArguments(first, after, last, before))
 
     @strawberry.field(
         graphql_type=ExpressionResultType,

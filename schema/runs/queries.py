@@ -2,7 +2,7 @@
 
 import strawberry
 
-from persistence.db.pagination import Page
+from persistence.db.pagination import Page, PageArguments
 from persistence.runs.run import Run
 from resolvers.runs import queries as run_resolvers
 from schema.info import Info
@@ -23,10 +23,15 @@ class RunQueries:
     async def runs(
         info: Info,
         project_id: strawberry.ID | None = None,
-        first: int | None = 25,
+        first: int | None = None,
         after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
         filter: RunFilterInput | None = None,
     ) -> Page[Run]:
         return await run_resolvers.run_page(
-            info.context, first=first, after=after, project_id=project_id, where=run_filter(filter)
+            info.context,
+            PageArguments(first, after, last, before),
+            project_id=project_id,
+            where=run_filter(filter),
         )

@@ -10,7 +10,7 @@ import strawberry
 
 from engine.events import EdgeState
 from engine.states import EventType, LogLevel, RunAction, RunMode, RunSource, RunStatus
-from persistence.db.pagination import Page
+from persistence.db.pagination import Page, PageArguments
 from persistence.events.history import Checkpoint, EventsQuery, Window
 from persistence.runs.run import Run
 from persistence.runs.waits import Wait
@@ -19,13 +19,14 @@ from persistence.triggers.trigger import Trigger
 from persistence.workflows.projects import Project
 from persistence.workflows.versions import Version
 from persistence.workflows.workflows import Workflow
-from resolvers.runs import queries
-from resolvers.runs.queries import EventViews, NodeView
+from resolvers.runs import event_pages, queries
+from resolvers.runs.event_pages import EventViews
+from resolvers.runs.queries import EventView, NodeView
 from schema import enums as enums
 from schema.info import Info
 from schema.relay import Connection, Node
 from schema.runs.checkpoint import CheckpointType
-from schema.runs.event import LogPage, RunEventPage
+from schema.runs.event import LogPage, LogRecordedType, RunEvent, RunEventPage
 from schema.runs.node_state import EdgeStateType, NodeStateType, RunErrorType
 from schema.runs.wait import WaitType
 from schema.scalars import JSON
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
     from schema.triggers.trigger import TriggerEventType, TriggerType
 
 ParentRun = strawberry.Parent[Run]
+
+
+def _sorted_types(types: list[EventType] | None) -> tuple[EventType, ...] | None:
+    """Return the types in one order, so that equal queries share a statement."""
+    return None if types is None else tuple(sorted(set(types)))
 
 
 @strawberry.type(name="RunOptions")
@@ -151,8 +157,8 @@ class RunType(Node):
         node_id: strawberry.ID | None = None,
     ) -> EventViews:
         window = Window(first, after, last, before)
-        query = EventsQuery(run.id, window, None if types is None else tuple(sorted(set(types))), node_id)
-        return await queries.events(info.context, run, query)
+        query = EventsQuery(run.id, window, _sorted_types(types), node_id)
+        return await event_pages.events(info.context, run, query)
 
     @strawberry.field(graphql_type=LogPage, description="Log events, paged like `events`.")
     @staticmethod
@@ -167,14 +173,56 @@ class RunType(Node):
         min_level: LogLevel | None = None,
     ) -> EventViews:
         window = Window(first, after, last, before)
-        return await queries.logs(info.context, run, EventsQuery(run.id, window, (EventType.LOG,), node_id, min_level))
+        query = EventsQuery(run.id, window, (EventType.LOG,), node_id, min_level)
+        return await event_pages.logs(info.context, run, query)
+
+    @strawberry.field(
+        graphql_type=Connection[RunEvent],
+        description="The events as a connection, lowest number first. A cursor stays valid while the run exists.",
+    )
+    @staticmethod
+    async def events_connection(
+        run: ParentRun,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+        types: list[EventType] | None = None,
+        node_id: strawberry.ID | None = None,
+    ) -> Page[EventView]:
+        query = EventsQuery(run.id, types=_sorted_types(types), node_id=node_id)
+        return await event_pages.event_connection(info.context, run, PageArguments(first, after, last, before), query)
+
+    @strawberry.field(
+        graphql_type=Connection[LogRecordedType],
+        description="The log events as a connection, lowest number first; see `eventsConnection`.",
+    )
+    @staticmethod
+    async def logs_connection(
+        run: ParentRun,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+        node_id: strawberry.ID | None = None,
+        min_level: LogLevel | None = None,
+    ) -> Page[EventView]:
+        query = EventsQuery(run.id, types=(EventType.LOG,), node_id=node_id, min_level=min_level)
+        return await event_pages.log_connection(info.context, run, PageArguments(first, after, last, before), query)
 
     @strawberry.field(graphql_type=Connection[CheckpointType])
     @staticmethod
     async def checkpoints(
-        run: ParentRun, info: Info, first: int | None = 25, after: str | None = None
+        run: ParentRun,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
     ) -> Page[Checkpoint]:
-        return await queries.checkpoint_page(info.context, run.id, first=first, after=after)
+        return await queries.checkpoint_page(info.context, run.id, PageArguments(first, after, last, before))
 
     @strawberry.field(graphql_type=CheckpointType | None)
     @staticmethod
@@ -243,11 +291,15 @@ class RunType(Node):
     async def derived_runs(
         run: ParentRun,
         info: Info,
-        first: int | None = 25,
+        first: int | None = None,
         after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
         source: list[RunSource] | None = None,
     ) -> Page[Run]:
-        return await queries.derived_page(info.context, run.id, first=first, after=after, source=source)
+        return await queries.derived_page(
+            info.context, run.id, PageArguments(first, after, last, before), source=source
+        )
 
     @strawberry.field(description="Time from start to finish, or until now if the run is not finished.")
     @staticmethod

@@ -2,7 +2,7 @@
 
 import strawberry
 
-from persistence.db.pagination import Page
+from persistence.db.pagination import Page, PageArguments
 from persistence.triggers.trigger import Trigger
 from resolvers.triggers import queries
 from schema.info import Info
@@ -20,6 +20,11 @@ class TriggerQueries:
     @strawberry.field(graphql_type=Connection[TriggerType], description="Newest first.")
     @staticmethod
     async def triggers(
-        info: Info, project_id: strawberry.ID | None = None, first: int | None = 25, after: str | None = None
+        info: Info,
+        project_id: strawberry.ID | None = None,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
     ) -> Page[Trigger]:
-        return await queries.trigger_page(info.context, project_id, first=first, after=after)
+        return await queries.trigger_page(info.context, project_id, PageArguments(first, after, last, before))

@@ -8,7 +8,7 @@ import strawberry
 from engine.states import TriggerEventStatus
 from engine.triggers.webhook import SignatureVerdict
 from engine.values.storable import clean_text
-from persistence.db.pagination import Page
+from persistence.db.pagination import Page, PageArguments
 from persistence.runs.run import Run
 from persistence.triggers.events import TriggerEvent
 from persistence.triggers.trigger import Trigger
@@ -145,13 +145,23 @@ class TriggerType(Node):
     )
     @staticmethod
     async def webhook_deliveries(
-        trigger: ParentTrigger, info: Info, first: int | None = 25, after: str | None = None
+        trigger: ParentTrigger,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
     ) -> Page[WebhookDelivery]:
-        return await webhooks.delivery_page(info.context, trigger.id, first=first, after=after)
+        return await webhooks.delivery_page(info.context, trigger.id, PageArguments(first, after, last, before))
 
     @strawberry.field(graphql_type=Connection[TriggerEventType], description="Its firings, newest first.")
     @staticmethod
     async def events(
-        trigger: ParentTrigger, info: Info, first: int | None = 25, after: str | None = None
+        trigger: ParentTrigger,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
     ) -> Page[TriggerEvent]:
-        return await queries.event_page(info.context, trigger.id, first=first, after=after)
+        return await queries.event_page(info.context, trigger.id, PageArguments(first, after, last, before))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import strawberry
 
-from persistence.db.pagination import Page
+from persistence.db.pagination import Page, PageArguments
 from persistence.workflows.projects import Project
 from persistence.workflows.workflows import Workflow
 from resolvers import global_ids
@@ -50,8 +50,14 @@ class WorkflowQueries:
 
     @strawberry.field(graphql_type=Connection[ProjectType])
     @staticmethod
-    async def projects(info: Info, first: int | None = 25, after: str | None = None) -> Page[Project]:
-        return await project_resolvers.project_page(info.context, first=first, after=after)
+    async def projects(
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+    ) -> Page[Project]:
+        return await project_resolvers.project_page(info.context, PageArguments(first, after, last, before))
 
     @strawberry.field(graphql_type=WorkflowType | None)
     @staticmethod
@@ -65,10 +71,12 @@ class WorkflowQueries:
     async def workflows(
         info: Info,
         project_id: strawberry.ID | None = None,
-        first: int | None = 25,
+        first: int | None = None,
         after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
         search: str | None = None,
     ) -> Page[Workflow]:
         return await workflow_resolvers.workflow_page(
-            info.context, project_id=project_id, first=first, after=after, search=search
+            info.context, PageArguments(first, after, last, before), project_id=project_id, search=search
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import strawberry
 
 from engine.states import VersionStatus
-from persistence.db.pagination import Page
+from persistence.db.pagination import Page, PageArguments
 from persistence.runs.run import Run
 from persistence.workflows.versions import Version
 from persistence.workflows.workflows import Workflow
@@ -58,8 +58,16 @@ class WorkflowVersion(Node):
         graphql_type=Connection[Annotated["RunType", strawberry.lazy("schema.runs.run")]], description="Newest first."
     )
     @staticmethod
-    async def runs(version: ParentVersion, info: Info, first: int | None = 25, after: str | None = None) -> Page[Run]:
-        return await version_resolvers.run_page_of(info.context, "version_id", version.id, first=first, after=after)
+    async def runs(
+        version: ParentVersion,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+    ) -> Page[Run]:
+        arguments = PageArguments(first, after, last, before)
+        return await version_resolvers.run_page_of(info.context, "version_id", version.id, arguments)
 
 
 def input_schema_of(spec: Any) -> object:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import strawberry
 
 from engine.states import VersionStatus
-from persistence.db.pagination import Page
+from persistence.db.pagination import Page, PageArguments
 from persistence.runs.run import Run
 from persistence.runs.run_filter import RunFilter
 from persistence.triggers.trigger import Trigger
@@ -68,11 +68,15 @@ class WorkflowType(Node):
     async def versions(
         workflow: ParentWorkflow,
         info: Info,
-        first: int | None = 25,
+        first: int | None = None,
         after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
         status: VersionStatus | None = None,
     ) -> Page[Version]:
-        return await version_resolvers.version_page(info.context, workflow.id, first=first, after=after, status=status)
+        return await version_resolvers.version_page(
+            info.context, workflow.id, PageArguments(first, after, last, before), status=status
+        )
 
     @strawberry.field(
         graphql_type=Connection[Annotated["RunType", strawberry.lazy("schema.runs.run")]], description="Newest first."
@@ -81,15 +85,17 @@ class WorkflowType(Node):
     async def runs(
         workflow: ParentWorkflow,
         info: Info,
-        first: int | None = 25,
+        first: int | None = None,
         after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
         filter: Annotated["RunFilterInput", strawberry.lazy("schema.runs.inputs")] | None = None,
     ) -> Page[Run]:
         values = {} if filter is None else vars(filter)
         tuples = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         where = RunFilter(**{**values, **tuples, "workflow_id": None})
         return await version_resolvers.run_page_of(
-            info.context, "workflow_id", workflow.id, first=first, after=after, where=where
+            info.context, "workflow_id", workflow.id, PageArguments(first, after, last, before), where=where
         )
 
     @strawberry.field(
@@ -98,9 +104,14 @@ class WorkflowType(Node):
     )
     @staticmethod
     async def triggers(
-        workflow: ParentWorkflow, info: Info, first: int | None = 25, after: str | None = None
+        workflow: ParentWorkflow,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
     ) -> Page[Trigger]:
-        return await triggers_of_workflow(info.context, workflow.id, first=first, after=after)
+        return await triggers_of_workflow(info.context, workflow.id, PageArguments(first, after, last, before))
 
 
 @strawberry.input

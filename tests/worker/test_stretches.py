@@ -18,7 +18,7 @@ from persistence.caller import Caller
 from persistence.checkpoints import snapshots
 from persistence.checkpoints.rewind import rewind
 from persistence.db.database import Database
-from persistence.db.pagination import Page
+from persistence.db.pagination import Page, PageRange
 from persistence.events import history
 from persistence.events.history import Checkpoint
 from persistence.runs import node_states
@@ -59,15 +59,29 @@ async def execute(database: Database, redis: Redis, run_id: str) -> RunStatus | 
 
 
 async def listed(database: Database, caller: Caller, run_id: str) -> list[Checkpoint]:
-    """Return all checkpoints of a run, oldest first, read in pages."""
-    result: list[Checkpoint] = []
-    page: Page[Checkpoint] | None = None
-    while page is None or page.has_next:
-        query = RelatedRunsQuery(run_id, PAGE, page.cursors[-1] if page else None)
-        async with database.connect() as connection:
-            page = (await checkpoints_of(connection, caller, [query]))[query]
-        result += page.items
-    return result[::-1]
+    """Return all checkpoints of a run, oldest first, read in pages, in both directions."""
+    newest_first: list[Checkpoint] = []
+    after: str | None = None
+    while page := await read(database, caller, run_id, PageRange(PAGE, after)):
+        newest_first += page.items
+        after = page.items[-1].id
+        assert page.has_next == bool(await read(database, caller, run_id, PageRange(PAGE, after)))
+    oldest_first: list[Checkpoint] = []
+    before: str | None = None
+    while page := await read(database, caller, run_id, PageRange(PAGE, None, before, is_backward=True)):
+        oldest_first += page.items[::-1]
+        before = page.items[0].id
+        assert page.has_previous == bool(await read(database, caller, run_id, PageRange(1, None, before)))
+    assert oldest_first == newest_first[::-1]
+    return oldest_first
+
+
+async def read(database: Database, caller: Caller, run_id: str, range_: PageRange) -> Page[Checkpoint] | None:
+    """Return a page of the checkpoints of a run; None if it is empty."""
+    query = RelatedRunsQuery(run_id, range_)
+    async with database.connect() as connection:
+        page = (await checkpoints_of(connection, caller, [query]))[query]
+    return page if page.items else None
 
 
 async def states_at(database: Database, caller: Caller, checkpoint: Checkpoint) -> dict[str, NodeState]:

@@ -7,6 +7,7 @@ import pytest
 from engine.states import VersionStatus
 from persistence.caller import Caller
 from persistence.db.database import Database
+from persistence.db.pagination import PageRange
 from persistence.problems import Conflict, InvalidState, NotFound
 from persistence.workflows import drafts, versions, workflows
 from persistence.workflows.drafts import Content
@@ -91,7 +92,7 @@ async def test_concurrent_publications_leave_one_published_version(
     answers = await asyncio.gather(*map(publish, frozen))
     assert all(version.status is VersionStatus.PUBLISHED for version in answers)
     async with database.connect() as connection:
-        request = VersionPageRequest(workflow_id, 100, status=VersionStatus.PUBLISHED)
+        request = VersionPageRequest(workflow_id, PageRange(100), status=VersionStatus.PUBLISHED)
         page = (await versions.get_pages(connection, caller, [request]))[request]
     assert len(page.items) == 1
 

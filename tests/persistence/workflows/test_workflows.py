@@ -4,7 +4,8 @@ import pytest
 
 from persistence.caller import Caller
 from persistence.db.database import Database
-from persistence.db.pagination import checked_first
+from persistence.db.ids import Prefix
+from persistence.db.pagination import PageArguments, PageRange
 from persistence.problems import Conflict, Invalid
 from persistence.workflows import projects, workflows
 from persistence.workflows.drafts import Content
@@ -27,12 +28,12 @@ async def read_all(database: Database, caller: Caller, first: int) -> list[str]:
     after = None
     while True:
         async with database.connect() as connection:
-            page = await workflows.page(connection, caller, first=first, after=after)
+            page = await workflows.page(connection, caller, PageRange(first, after))
         assert page.has_previous == (after is not None)
         seen += [workflow.id for workflow in page.items]
         if not page.has_next:
             return seen
-        after = page.cursors[-1]
+        after = page.items[-1].id
 
 
 @pytest.mark.parametrize("first", [1, 3, 10, 11, 100])
@@ -48,17 +49,17 @@ async def test_a_workflow_created_meanwhile_does_not_shift_later_pages(
 ) -> None:
     ids = await create(database, caller, project, "a", "b", "c", "d")
     async with database.connect() as connection:
-        one = await workflows.page(connection, caller, first=2)
+        one = await workflows.page(connection, caller, PageRange(2))
     await create(database, caller, project, "new")
     async with database.connect() as connection:
-        two = await workflows.page(connection, caller, first=2, after=one.cursors[-1])
+        two = await workflows.page(connection, caller, PageRange(2, one.items[-1].id))
     assert [workflow.id for workflow in one.items + two.items] == ids[::-1]
 
 
 async def test_a_search_text_is_taken_literally(database: Database, caller: Caller, project: str) -> None:
     wanted, *_ = await create(database, caller, project, "100% Sure", "100 sure", "other")
     async with database.connect() as connection:
-        page = await workflows.page(connection, caller, first=10, search="0% s")
+        page = await workflows.page(connection, caller, PageRange(10), search="0% s")
     assert [workflow.id for workflow in page.items] == [wanted]
 
 
@@ -68,7 +69,7 @@ async def test_workflows_of_other_projects_are_not_visible(database: Database, c
         elsewhere = await projects.create(connection, "elsewhere")
         outsider = Caller("outsider", {elsewhere.id: caller.roles[project]})
         assert await workflows.get_many(connection, outsider, ids) == {}
-        assert (await workflows.page(connection, outsider, first=10)).items == []
+        assert (await workflows.page(connection, outsider, PageRange(10))).items == []
 
 
 async def test_a_project_name_is_unique(database: Database) -> None:
@@ -79,16 +80,18 @@ async def test_a_project_name_is_unique(database: Database) -> None:
 
 
 @pytest.mark.parametrize("cursor", ["", "%%%", "no cursor", "ÿ", "/w=="])
-async def test_a_malformed_cursor_is_invalid(database: Database, caller: Caller, cursor: str) -> None:
-    async with database.connect() as connection:
+def test_a_malformed_cursor_is_invalid(cursor: str) -> None:
+    for arguments in (PageArguments(after=cursor), PageArguments(before=cursor)):
         with pytest.raises(Invalid):
-            await workflows.page(connection, caller, first=1, after=cursor)
+            arguments.checked(Prefix.WORKFLOW)
 
 
 @pytest.mark.parametrize("first", [0, -1, 101])
 def test_the_size_of_a_page_is_limited(first: int) -> None:
     with pytest.raises(Invalid):
-        checked_first(first)
+        PageArguments(first=first).checked(Prefix.WORKFLOW)
+    with pytest.raises(Invalid):
+        PageArguments(last=first).checked(Prefix.WORKFLOW)
 
 
 async def test_a_deletion_locks_every_run_including_ended_ones(
