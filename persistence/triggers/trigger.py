@@ -135,8 +135,11 @@ async def get(connection: AsyncConnection, caller: Caller, trigger_id: str, *, l
     With `lock`, no worker fires it until the end of the transaction, and its workflow is not deleted.
     """
     if lock:
-        # The workflow is locked first, as by its deletion.
-        of = select(triggers.c.workflow_id).where(triggers.c.id == trigger_id)
+        # The workflow is locked first, as by its deletion; never one of another project, whose locks
+        # the call would wait for.
+        of = select(triggers.c.workflow_id).where(
+            triggers.c.id == trigger_id, triggers.c.project_id.in_(caller.projects)
+        )
         await workflows.lock_against_deletion(connection, (await connection.execute(of)).scalar_one_or_none())
     query = _visible(caller).where(triggers.c.id == trigger_id)
     row = (await connection.execute(query.with_for_update(key_share=True) if lock else query)).mappings().one_or_none()

@@ -1,0 +1,222 @@
+"""How to call each root field of the schema. `{kind}` stands for the id of an object of that kind.
+
+A new root field, argument or input field needs an entry here; the walk fails without it.
+`resolvers/permissions.py` has the role that each field needs.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.schema_client import LINEAR, with_output
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a root field.
+
+    Args:
+        name: The root field.
+        arguments: Its arguments, with placeholders.
+        on: The type to select of an interface.
+    """
+
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    on: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(self.arguments)}){f' on {self.on}' if self.on else ''}"
+
+
+def _mutation(name: str, /, **input: Any) -> Call:
+    return Call(name, {"input": input})
+
+
+OPTIONS = {"timeoutS": 60, "breakpoints": ["end"], "stepwise": False, "priority": 1, "tags": ["a"]}
+FILTER = {
+    "workflowId": "{workflow}",
+    "versionId": "{version}",
+    "triggerId": "{webhook}",
+    "status": ["COMPLETED"],
+    "source": ["MANUAL"],
+    "createdAfter": "2020-01-01T00:00:00Z",
+    "createdBefore": "2120-01-01T00:00:00Z",
+    "tags": ["a"],
+    "errorCode": ["A"],
+    "durationMsMin": 0,
+    "durationMsMax": 1,
+}
+CRON = {"cron": "0 * * * *"}
+PAGE = {"first": 5, "after": None}
+
+NODES = {
+    "project": "Project",
+    "workflow": "Workflow",
+    "draft": "WorkflowDraft",
+    "version": "WorkflowVersion",
+    "run": "Run",
+    "failed_run": "Run",
+    "waiting_run": "Run",
+    "child_run": "Run",
+    "triggered_run": "Run",
+    "fork": "Run",
+    "retry": "Run",
+    "node_state": "NodeState",
+    "failed_node_state": "NodeState",
+    "checkpoint": "Checkpoint",
+    "second_checkpoint": "Checkpoint",
+    "trigger": "Trigger",
+    "webhook": "Trigger",
+    "trigger_event": "TriggerEvent",
+    "delivery": "WebhookDelivery",
+    "secret": "Secret",
+    "api_key": "ApiKey",
+}
+"""The kinds of objects that `node` finds, and their types."""
+
+QUERIES = [
+    *(Call("node", {"id": f"{{{kind}}}"}, on=kind_type) for kind, kind_type in NODES.items()),
+    Call("nodes", {"ids": [f"{{{kind}}}" for kind in NODES]}),
+    Call("viewer"),
+    Call("project", {"id": "{project}"}),
+    Call("projects", PAGE),
+    Call("workflow", {"id": "{workflow}"}),
+    Call("workflows", {"projectId": "{project}", **PAGE, "search": "workflow"}),
+    Call("workflows"),
+    Call("run", {"id": "{run}"}),
+    Call("runs", {"projectId": "{project}", **PAGE}),
+    Call("runs", {"projectId": "{project}", "filter": FILTER}),
+    *(Call("runs", {"filter": {name: FILTER[name]}}) for name in ("workflowId", "versionId", "triggerId")),
+    Call("nodeTypes"),
+    Call("nodeType", {"name": "start"}),
+    Call("tools"),
+    Call("models", {"projectId": "{project}"}),
+    Call("templates"),
+    Call("triggerKinds"),
+    Call("validateSpec", {"spec": LINEAR, "projectId": "{project}"}),
+    Call("evaluateExpression", {"expression": "1", "context": {}, "kind": "EXPRESSION"}),
+    Call("secrets", {"projectId": "{project}"}),
+    Call("secrets"),
+    Call("apiKeys", {"projectId": "{project}"}),
+    Call("apiKeys"),
+    Call("trigger", {"id": "{trigger}"}),
+    Call("triggers", {"projectId": "{project}", **PAGE}),
+    Call("triggers"),
+]
+
+MUTATIONS = [
+    _mutation("createProject", name="another project"),
+    _mutation("createWorkflow", projectId="{project}", name="w", description="d", spec=LINEAR),
+    _mutation("createWorkflow", projectId="{project}", name="w", template="draft_and_revise"),
+    _mutation("updateWorkflow", id="{workflow}", name="workflow", description="d"),
+    _mutation("duplicateWorkflow", id="{workflow}", name="copy"),
+    _mutation("saveDraft", workflowId="{edited}", spec=with_output("other"), expectedRevision=1),
+    _mutation("createVersion", workflowId="{edited}", expectedRevision=2, publish=False),
+    _mutation("publishVersion", versionId="{edited_version}"),
+    _mutation("archiveVersion", versionId="{edited_version}"),
+    _mutation("restoreVersion", versionId="{edited_version}", expectedRevision=2),
+    _mutation(
+        "createRun",
+        workflowId="{workflow}",
+        versionId="{version}",
+        inputs={"value": 1},
+        options=OPTIONS,
+        idempotencyKey="create",
+    ),
+    _mutation("createRun", workflowId="{workflow}", draftRevision=1),
+    _mutation(
+        "runWorkflow",
+        workflowId="{workflow}",
+        versionId="{version}",
+        inputs={"value": 1},
+        mode="ASYNC",
+        timeoutMs=0,
+        options=OPTIONS,
+        idempotencyKey="run",
+    ),
+    _mutation("runWorkflow", workflowId="{workflow}", draftRevision=1),
+    _mutation("runWorkflow", workflowId="{workflow}", inputs={"value": 1}),
+    _mutation(
+        "runAdhoc",
+        projectId="{project}",
+        spec=LINEAR,
+        inputs={"value": 1},
+        mode="ASYNC",
+        timeoutMs=0,
+        options=OPTIONS,
+        idempotencyKey="adhoc",
+    ),
+    _mutation("executeRun", runId="{pending_run}", inputs={"value": 2}, idempotencyKey="execute"),
+    _mutation("cancelRun", runId="{cancelled_run}", reason="enough", idempotencyKey="cancel"),
+    _mutation("pauseRun", runId="{queued_run}", timeoutMs=0, idempotencyKey="pause"),
+    _mutation("resumeRun", runId="{paused_run}", checkpointId="{paused_checkpoint}", idempotencyKey="resume"),
+    _mutation("resumeRun", runId="{waiting_run}", waitId="{wait}", answer="yes", idempotencyKey="answer"),
+    _mutation("stepRun", runId="{stepped_run}", timeoutMs=0, idempotencyKey="step"),
+    _mutation("setBreakpoints", runId="{waiting_run}", nodeIds=["ask"], idempotencyKey="breakpoints"),
+    _mutation(
+        "retryRun",
+        runId="{failed_run}",
+        **{"from": "START"},
+        options=OPTIONS | {"breakpoints": ["no"]},
+        idempotencyKey="retry",
+    ),
+    _mutation(
+        "forkRun",
+        checkpointId="{checkpoint}",
+        versionId="{version}",
+        patch={"start": {"value": 3}},
+        options=OPTIONS,
+        idempotencyKey="fork",
+    ),
+    _mutation("testNode", projectId="{project}", type="transform", config={"output": 1}, context={"input": 1}),
+    _mutation("setSecret", projectId="{project}", name="another", value="the value of another"),
+    _mutation("deleteSecret", projectId="{project}", name="another"),
+    _mutation("createApiKey", projectId="{project}", name="k", role="VIEWER", expiresAt="2120-01-01T00:00:00Z"),
+    _mutation("revokeApiKey", id="{api_key}"),
+    _mutation(
+        "createTrigger",
+        workflowId="{workflow}",
+        kind="schedule",
+        name="t",
+        config=CRON,
+        inputs={"value": 1},
+        enabled=True,
+        idempotencyKey="trigger",
+    ),
+    _mutation("updateTrigger", id="{trigger}", name="t", config=CRON, inputs={"value": 2}, enabled=True),
+    _mutation("runTrigger", id="{trigger}", payload={"value": 1}, idempotencyKey="run trigger"),
+    _mutation("backfillTrigger", id="{trigger}", **{"from": "2020-01-01T00:00:00Z", "to": "2020-01-01T02:00:00Z"}),
+    _mutation("rotateWebhookToken", id="{webhook}", overlapS=60),
+    _mutation("replayWebhookDelivery", id="{delivery}", idempotencyKey="replay"),
+    _mutation("testTrigger", id="{trigger}", payload={"value": 1}),
+    _mutation("testTrigger", workflowId="{workflow}", kind="schedule", config=CRON, inputs={"value": 1}),
+    _mutation("deleteTrigger", id="{trigger}"),
+    _mutation("deleteWorkflow", id="{edited}", cancelRuns=True),
+]
+
+SUBSCRIPTIONS = [
+    Call("runUpdates", {"runId": "{run}", "after": 0, "types": ["NODE_STATE", "EDGE_STATE"]}),
+    Call("runUpdates", {"runId": "{failed_run}"}),
+    Call("nodeStates", {"runId": "{run}", "after": 0}),
+    Call("runEvents", {"runId": "{run}", "after": 0}),
+    Call("runs", {"projectId": "{project}", "filter": {"workflowId": "{workflow}"}}),
+    Call("draft", {"workflowId": "{asking}"}),
+    Call("triggerEvents", {"projectId": "{project}", "triggerId": "{trigger}"}),
+    Call("triggerEvents", {"projectId": "{project}"}),
+]
+"""Those of a run that has ended end by themselves."""
+
+NESTED = {
+    "Run.nodeState": {"nodeId": "start"},
+    "Run.events": {"types": ["RUN_STATUS", "NODE_STATE", "CHECKPOINT", "LOG"]},
+    "Run.events from the end": {"nodeId": "start"},
+    "Run.logs": {"nodeId": "start", "minLevel": "DEBUG"},
+    "Run.checkpoint": {"id": "{checkpoint}"},
+    "Run.derivedRuns": {"source": ["RETRY", "FORK", "SUBWORKFLOW"]},
+    "Checkpoint.evaluate": {"expression": "1", "kind": "EXPRESSION"},
+    "Workflow.version": {"number": 1},
+    "Workflow.versions": {"status": "PUBLISHED"},
+    "Workflow.runs": {"filter": {"versionId": "{version}"}},
+    "Trigger.nextTimes": {"first": 1},
+}
+"""Arguments of fields of objects. Those of pages need no entry; pages from the end may have others."""
