@@ -21,4 +21,5 @@ Modules:
 - catalog: node types, tools, models, templates and trigger kinds
 - global_ids: load any object by its global id
 - projects, secrets, api_keys: projects, secrets and API keys
+- workers: the live workers of the installation
 """

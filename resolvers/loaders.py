@@ -14,6 +14,7 @@ from strawberry.dataloader import DataLoader
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.events import history
+from persistence.maintenance import queue_facts
 from persistence.runs import listing, related, waits
 from persistence.runs import node_states as nodes
 from persistence.runs import run as runs
@@ -100,6 +101,7 @@ class Loaders:
     derived = _Loader(related.derived_runs)
     forks = _Loader(related.forks)
     waits = _Loader(waits.of_runs)
+    queue_facts = _Loader(queue_facts.of_runs)
     trigger = _Loader(triggers.get_many)
     triggers = _Loader(triggers.pages)
     trigger_event = _Loader(firings.get_many)

@@ -34,6 +34,8 @@ QUERIES: Mapping[str, Role | None] = MappingProxyType(
         "triggers": Role.VIEWER,
         "validateSpec": PUBLIC,
         "viewer": PUBLIC,
+        # In no project: see Caller.may_create_projects.
+        "workers": Role.ADMIN,
         "workflow": Role.VIEWER,
         "workflows": Role.VIEWER,
     }

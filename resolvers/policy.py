@@ -61,3 +61,5 @@ class OperationPolicy:
     """Seconds that a query may take."""
     rates: Rates | None = None
     subscriptions: SubscriptionLimit = field(default_factory=SubscriptionLimit)
+    project_limit: int | None = None
+    """How many runs of one project all workers together execute at once."""

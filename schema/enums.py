@@ -10,6 +10,7 @@ from engine.expressions import evaluator
 from engine.triggers import webhook
 from persistence import problems
 from persistence.caller import Role as Role_
+from persistence.maintenance import queue_facts
 
 RunStatus = strawberry.enum(
     states.RunStatus,
@@ -38,6 +39,12 @@ Role = strawberry.enum(
     name="Role",
     description="""What a caller may do in a project. Each role includes the roles before it.
 VIEWER: read. RUNNER: create and control runs. EDITOR: change workflows and secrets. ADMIN: everything.""",
+)
+QueueReasonCode = strawberry.enum(
+    queue_facts.QueueReasonCode,
+    description="""NO_WORKER: no worker is alive. CONCURRENCY_LIMIT: the limit of the workflow is reached. PROJECT_LIMIT: \
+TREADLE_PROJECT_LIMIT is reached.
+BEHIND_OTHERS: other runs start first, and the workers are busy. NEXT: it is the first in its queue.""",
 )
 TriggerEventStatus = strawberry.enum(
     states.TriggerEventStatus,

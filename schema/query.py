@@ -5,11 +5,12 @@ import strawberry
 from schema.api_key import ApiKeyQueries
 from schema.catalog import CatalogQueries
 from schema.runs.queries import RunQueries
+from schema.runs.worker import WorkerQueries
 from schema.secret import SecretQueries
 from schema.triggers.queries import TriggerQueries
 from schema.workflows.queries import WorkflowQueries
 
 
 @strawberry.type
-class Query(WorkflowQueries, RunQueries, CatalogQueries, SecretQueries, ApiKeyQueries, TriggerQueries):
+class Query(WorkflowQueries, RunQueries, CatalogQueries, SecretQueries, ApiKeyQueries, TriggerQueries, WorkerQueries):
     """All queries."""

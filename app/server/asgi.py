@@ -156,7 +156,9 @@ class ServerApp:
         settings = self._settings
         rates = RateLimits(self.redis, settings.queue_name, settings.rate_per_caller, settings.rate_per_address)
         subscriptions = SubscriptionLimit(settings.subscriptions_per_caller)
-        return OperationPolicy(settings.introspection, settings.operation_s, rates, subscriptions)
+        return OperationPolicy(
+            settings.introspection, settings.operation_s, rates, subscriptions, settings.project_limit
+        )
 
     async def sign_in(self, context: Context) -> None:
         """Sign the caller of a socket in, after its `connection_init`. Raises Unauthenticated."""

@@ -2,6 +2,7 @@
 
 Modules:
     presence: Which worker processes are alive, by advisory locks.
+    queue_facts: What QUEUED runs wait for.
     rescue: Runs whose worker is gone.
     retention: Deletes old runs, their history and used idempotency keys.
     timers: Wakes waiting runs, and ends runs past a deadline.

@@ -9,6 +9,8 @@ its own. Used by recovery in every worker, and by servers and `treadle doctor`.
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 
 import asyncpg
 
@@ -21,6 +23,19 @@ once Postgres notices the cut; a call that hangs is repeated by the caller."""
 LIVE_S = 10
 """Seconds after its last sign of life at which a worker no longer counts as alive. Workers give one
 every two seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveWorker:
+    """A worker that counts as alive. `started_at` is None where its lock is not visible."""
+
+    id: str
+    host: str
+    pid: int
+    started_at: datetime | None
+    seen_at: datetime
+    runs: int
+    """How many runs it holds."""
 
 
 class Presence:
@@ -96,7 +111,12 @@ class Presence:
 
 async def count_live(connection: asyncpg.Pool | asyncpg.Connection) -> int:
     """Count the workers that hold their lock, or report that they live, and do so just now."""
-    return int(await connection.fetchval(_COUNT_LIVE, LIVE_S))
+    return int(await connection.fetchval(f"SELECT {LIVE_COUNT}", LIVE_S))
+
+
+async def list_live(pool: asyncpg.Pool) -> list[LiveWorker]:
+    """List the workers that `count_live` counts, the oldest first."""
+    return [LiveWorker(*row) for row in await pool.fetch(_LIST_LIVE, LIVE_S)]
 
 
 async def find_missing(pool: asyncpg.Pool) -> set[str]:
@@ -132,10 +152,17 @@ _IS_FREE = f"NOT EXISTS (SELECT FROM ({_LOCKS}) l WHERE l.key = w.lock_key)"
 _FIND_MISSING = f"""
 SELECT w.id FROM workers w WHERE now() - pg_postmaster_start_time() > interval '3 seconds' AND {_IS_FREE}
 """
-_COUNT_LIVE = f"""
-SELECT (SELECT count(*) FROM workers w JOIN ({_LOCKS}) l ON l.key = w.lock_key
-        WHERE w.seen_at > now() - make_interval(secs => $1))
-    + (SELECT count(*) FROM worker_heartbeats WHERE seen_at > now() - make_interval(secs => $1))
+_LIVE = f"""
+SELECT w.id, w.host, w.pid, w.started_at, w.seen_at FROM workers w
+WHERE w.seen_at > now() - make_interval(secs => $1) AND EXISTS (SELECT FROM ({_LOCKS}) l WHERE l.key = w.lock_key)
+UNION ALL
+SELECT worker_id, host, pid, NULL, seen_at FROM worker_heartbeats WHERE seen_at > now() - make_interval(secs => $1)
+"""
+LIVE_COUNT = f"(SELECT count(*) FROM ({_LIVE}) live)"
+"""An expression of SQL; $1 is LIVE_S."""
+_LIST_LIVE = f"""
+SELECT l.*, (SELECT count(*) FROM runs r WHERE r.status IN {sql_list(LEASED)} AND r.worker_id = l.id) AS runs
+FROM ({_LIVE}) l ORDER BY l.started_at, l.id
 """
 # Workers that were killed leave a row. Any other worker removes it an hour later.
 _REPORT_ALIVE = """

@@ -7,5 +7,6 @@
 - wait: `Wait` and its types
 - inputs: input types and payloads of run mutations, and their conversion to domain arguments
 - queries, mutations: root fields
+- worker: `Worker`, and its root field
 - node_test: `testNode`
 """

@@ -12,6 +12,7 @@ from engine.events import EdgeState
 from engine.states import EventType, LogLevel, RunAction, RunMode, RunSource, RunStatus
 from persistence.db.pagination import Page, PageArguments
 from persistence.events.history import Checkpoint, EventsQuery, Window
+from persistence.maintenance.queue_facts import QueueReasonCode
 from persistence.runs.run import Run
 from persistence.runs.waits import Wait
 from persistence.triggers.events import TriggerEvent
@@ -19,9 +20,10 @@ from persistence.triggers.trigger import Trigger
 from persistence.workflows.projects import Project
 from persistence.workflows.versions import Version
 from persistence.workflows.workflows import Workflow
-from resolvers.runs import event_pages, queries
+from resolvers.runs import event_pages, queries, queue_reasons
 from resolvers.runs.event_pages import EventViews
 from resolvers.runs.queries import EventView, NodeView
+from resolvers.runs.queue_reasons import QueueReason
 from schema import enums as enums
 from schema.info import Info
 from schema.relay import Connection, Node
@@ -52,6 +54,15 @@ class RunOptionsType:
     stepwise: bool
     priority: int
     tags: list[str]
+
+
+@strawberry.type(name="QueueReason", description="Why a QUEUED run has not started yet: the first reason that applies.")
+class QueueReasonType:
+    code: QueueReasonCode = strawberry.field(description="The reason, for programs.")
+    message: str = strawberry.field(description="The reason and what to do, for people.")
+    runs_before: int = strawberry.field(
+        description="QUEUED runs of the same workflow (if it has a limit) or project that start before it; 1000 for more."
+    )
 
 
 @strawberry.type(name="Run")
@@ -112,6 +123,14 @@ class RunType(Node):
     @staticmethod
     async def version(run: ParentRun, info: Info) -> Version | None:
         return await info.context.loaders.version.load(run.version_id)
+
+    @strawberry.field(
+        graphql_type=QueueReasonType | None,
+        description="Why the run has not started yet. Null for a run that is not QUEUED.",
+    )
+    @staticmethod
+    async def queue_reason(run: ParentRun, info: Info) -> QueueReason | None:
+        return await queue_reasons.queue_reason(info.context, run)
 
     @strawberry.field(graphql_type=list[NodeStateType])
     @staticmethod
