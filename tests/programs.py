@@ -3,15 +3,25 @@
 `make test` prints what is left out (`python -m tests.programs`). Continuous integration has them all.
 """
 
+import os
 import shutil
 import sys
 
-PROGRAMS = {"nginx": "tests of deploy/nginx", "caddy": "tests of deploy/caddy"}
+PROGRAMS = {
+    "nginx": "tests of deploy/nginx",
+    "caddy": "tests of deploy/caddy",
+    "unshare": "the test of deploy/image",
+    "pgbouncer": "the test of a connection pooler",
+}
 """What is left out without each program."""
+ROOT_ONLY = ("unshare",)
+"""Programs that do what a test needs only if root calls them."""
 
 
 def path_of(program: str) -> str | None:
-    """Return where a program is. Debian's nginx is in a folder that is not on every PATH."""
+    """Return where a program is. Some of Debian's are in a folder that is not on every PATH."""
+    if program in ROOT_ONLY and os.geteuid() != 0:
+        return None
     return shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
 
 
@@ -23,4 +33,6 @@ def installed(*programs: str) -> list[str]:
 if __name__ == "__main__":
     for program, tests in PROGRAMS.items():
         if path_of(program) is None:
-            sys.stdout.write(f"left out: {tests}, because {program} is not installed\n")
+            sys.stdout.write(
+                f"left out: {tests}, because {program} is not installed{' for root' * (program in ROOT_ONLY)}\n"
+            )
