@@ -350,7 +350,7 @@ class Settings(BaseSettings):
         "`runner`, `editor` or `admin`. Change it if your issuer has a name for such a claim already.",
     )
     token: SecretStr | None = Field(
-        None, description="Token or API key that `treadle run` sends. Set it for a server with sign-in."
+        None, description="Token or API key that commands such as `treadle run` send. Set it for a server with sign-in."
     )
 
     @property

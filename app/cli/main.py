@@ -5,14 +5,16 @@ that a user can correct ends the command with one line and exit code 1.
 """
 
 import asyncio
-import json
 import sys
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
 import structlog
 import typer
 
+from app.cli.operations.commands import Json, Token, Url
+from app.cli.operations.commands import app as operation_commands
 from app.settings import Settings, load_settings, unknown_variables
 from app.terminal_text import escape_controls
 from engine.release import VERSION
@@ -37,6 +39,7 @@ DataDir = Annotated[
 
 key_commands = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 app.add_typer(key_commands, name="key")
+app.add_typer(operation_commands)
 
 
 def _print_version(is_requested: bool) -> None:
@@ -212,7 +215,7 @@ def schema(
     """Print the GraphQL schema."""
     from schema.schema import as_sdl, client_cache
 
-    print(json.dumps(client_cache(), indent=2) if cache else as_sdl().rstrip())
+    print(dumps(client_cache(), indent=2) if cache else as_sdl().rstrip())
 
 
 @app.command()
@@ -223,19 +226,22 @@ def run(
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show a live table of the nodes.")] = False,
     port: Port = None,
+    json: Json = False,
+    url: Url = None,
+    token: Token = None,
 ) -> None:
     """Run a spec on a server that `treadle up` has started, and print its output."""
     from app.cli.arguments import ArgumentError, needs_of, read_arguments
     from app.cli.client import RunRefused
+    from app.cli.operations.connection import open_client
     from app.cli.watch import RunWatcher
 
-    settings = _configured(port=port)
-    token = None if settings.token is None else settings.token.get_secret_value()
-    watcher = RunWatcher(f"{settings.host}:{settings.port}", is_live=watch, token=token)
+    _configured(port=port)
+    watcher = RunWatcher(open_client(url, token, port), is_live=watch, is_json=json)
     try:
         arguments = read_arguments(file, inputs)
         for need in needs_of(file):
-            print(f"This example needs: {need}")
+            print(f"This example needs: {need}", file=sys.stderr if json else sys.stdout)
         status = asyncio.run(watcher.follow(*arguments))
     except (ArgumentError, RunRefused) as error:
         sys.exit(escape_controls(f"treadle: {error}", keep_lines=True))

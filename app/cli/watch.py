@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.cli.client import TRANSIENT_ERRORS, ApiClient, RunRefused, ServerUnavailable
+from app.cli.operations.output import print_json
 from app.cli.questions import WAITS, open_questions, question_text
 from app.terminal_text import escape_controls
 from engine.states import TERMINAL
@@ -48,14 +49,15 @@ class RunWatcher:
     """Starts one run and prints its node states until it ends.
 
     Args:
-        host: Host and port of the server.
+        client: The client of the server.
         is_live: Whether to redraw a table of all nodes with each update.
-        token: The token or API key to sign in with; None for a server without sign-in.
+        is_json: Whether to print the ended run as JSON, and everything else to standard error.
     """
 
-    def __init__(self, host: str, *, is_live: bool, token: str | None = None) -> None:
-        self._client, self._is_live = ApiClient(host, token), is_live
-        self._console = Console()
+    def __init__(self, client: ApiClient, *, is_live: bool, is_json: bool = False) -> None:
+        self._client, self._is_live, self._is_json = client, is_live, is_json
+        # JSON has standard output for itself.
+        self._console = Console(stderr=is_json)
         self._run_id: str | None = None
         self._printed_waits: set[str] = set()
         self._states: dict[str, dict[str, Any]] = {}
@@ -92,7 +94,10 @@ class RunWatcher:
             # Without a terminal, Live does not end the last line of the table.
             self._console.line()
         run = await self._read(_END, run_id)
-        _print_result(self._console, run)
+        if self._is_json:
+            print_json({"id": run_id, **run})
+        else:
+            _print_result(self._console, run)
         return str(run["status"])
 
     async def _look_for_worker(self) -> None:

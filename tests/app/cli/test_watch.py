@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from app.cli.client import ApiClient
 from app.cli.watch import RunWatcher, _print_result, _table
 
 HOSTILE = "a\x1b]0;title\x07\x1b[2J\x9b31m\u202ex\u2066y"
@@ -20,7 +21,7 @@ def test_no_text_sends_commands_to_the_terminal(place: str) -> None:
     if place == "table":
         console.print(_table({"n": STATE}, "FAILED", 1.0))
     elif place == "question":
-        watcher = RunWatcher("localhost:1", is_live=False)
+        watcher = RunWatcher(ApiClient("localhost:1"), is_live=False)
         watcher._console = console
         watcher._print(f"{HOSTILE}\nnext line")
     else:
