@@ -98,7 +98,6 @@ def server(
     from app.server.http_server import server_config
     from app.supervisor.supervisor import listen
     from app.tracing import configure_tracing
-    from worker.gc_tuning import freeze_modules
 
     settings = _configured(port=port)
     _check_catalog(settings)
@@ -111,7 +110,6 @@ def server(
         bound.set_inheritable(False)
     except CannotStartError as error:
         exit_at_start(settings, error)
-    freeze_modules()
     uvicorn.Server(server_config(settings)).run(sockets=[bound])
 
 

@@ -57,10 +57,13 @@ from resolvers.context import Context
 from resolvers.idempotent import finish_shielded
 from resolvers.policy import OperationPolicy, SubscriptionLimit
 from web.site import routes as page_routes
+from worker.gc_tuning import FrozenObjects, frozen_objects
 from worker.resource_options import resource_options
 
 log = structlog.get_logger(__name__)
 
+RELEASE_S = 30.0
+"""Seconds between two looks at the objects that garbage collections leave out."""
 SETTLE_S = 5.0
 """Seconds that a stopping server waits for calls whose clients have disconnected.
 
@@ -105,10 +108,19 @@ class ServerApp:
             self.resources = await stack.enter_async_context(self._open_resources())
             await connect_at_start(self._ensure_project)
             stack.push_async_callback(finish_shielded, SETTLE_S)
-            watch = asyncio.create_task(self.probes.watch_workers(), name="workers")
-            stack.push_async_callback(_stop, watch)
+            for task in (
+                asyncio.create_task(self.probes.watch_workers(), name="workers"),
+                asyncio.create_task(self._release_frozen(stack.enter_context(frozen_objects())), name="memory"),
+            ):
+                stack.push_async_callback(_stop, task)
             log.info("server.ready", version=VERSION, host=self._settings.host, port=self._settings.port)
             yield
+
+    async def _release_frozen(self, frozen: FrozenObjects) -> None:
+        while True:
+            await asyncio.sleep(RELEASE_S)
+            if frozen.release(is_idle=not self.limits.has_connections):
+                log.debug("server.memory_released")
 
     async def _open_database(self) -> Database:
         url, deadlines = _required(self._settings.database_url), Deadlines(*self._settings.deadlines)

@@ -64,6 +64,11 @@ class ConnectionLimits:
             if not self._open[key]:
                 del self._open[key]
 
+    @property
+    def has_connections(self) -> bool:
+        """Whether anybody is connected; probes do not count."""
+        return bool(self._open)
+
     def hold_caller(self, scope: Scope, subject: str) -> None:
         """Count a connection for its caller until it ends. Raises TooManyConnections.
 

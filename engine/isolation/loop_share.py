@@ -2,16 +2,18 @@
 
 The event loop runs all callbacks that are ready, then polls its sockets: one pass. Work that
 computes in this thread, such as the completion of a large response, takes at most SLICE_S of each
-pass, all such work together. Then it waits for its turn in a later pass, first come, first served.
-Nothing is stored.
+pass, all such work together. Then it waits for its turn in a later pass. Projects take turns, and so do
+the callers and runs of a project (turns.py). Nothing is stored.
 """
 
 import asyncio
-from collections import deque
+import sys
 from collections.abc import AsyncGenerator, Iterable
 from time import thread_time
 from typing import TypeVar
 from weakref import WeakKeyDictionary
+
+from engine.isolation.turns import FairQueue, current_owner
 
 ItemT = TypeVar("ItemT")
 SLICE_S = 0.01
@@ -27,7 +29,7 @@ class LoopShare:
         self._loop = loop
         self._until: float | None = None
         """The CPU time of this thread at which the slice of this pass ends; None before the first work."""
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting = FairQueue[asyncio.Future[None]](share=sys.maxsize)
 
     @property
     def is_used_up(self) -> bool:
@@ -39,12 +41,15 @@ class LoopShare:
 
     async def turn(self) -> None:
         """Wait for a later pass while the slice of this one is used up."""
-        is_first = True
+        if not self.is_used_up:
+            return
+        owner = current_owner.get()._replace(limit=None)
+        put = self._waiting.put
         while self.is_used_up:
             waiter = self._loop.create_future()
-            # Who was woken in vain keeps its place before those that came later.
-            (self._waiting.append if is_first else self._waiting.appendleft)(waiter)
-            is_first = False
+            put(owner, waiter)
+            # Who is woken in vain keeps its place before those that came later.
+            put = self._waiting.put_back
             await waiter
 
     def _begin(self) -> None:
@@ -57,8 +62,12 @@ class LoopShare:
         if not self._waiting:
             return
         self._begin()
-        for _ in range(min(WOKEN, len(self._waiting))):
-            waiter = self._waiting.popleft()
+        for _ in range(WOKEN):
+            taken = self._waiting.take()
+            if taken is None:
+                return
+            project, waiter = taken
+            self._waiting.give_back(project)
             if not waiter.done():
                 waiter.set_result(None)
 

@@ -72,6 +72,10 @@ class FairQueue(Generic[ItemT]):
         items.append(item)
         self._waiting[owner.project] = callers
 
+    def put_back(self, owner: Owner, item: ItemT) -> None:
+        """Add an item that was taken in vain, before the other items of its caller."""
+        self._waiting.setdefault(owner.project, OrderedDict()).setdefault(owner.caller, deque()).appendleft(item)
+
     def take(self) -> tuple[str, ItemT] | None:
         """Take the item whose turn it is.
 

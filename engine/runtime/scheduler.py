@@ -23,6 +23,7 @@ from engine.graph.edge_states import edges_after
 from engine.graph.plan import PlanEdge, PlanNode, Round
 from engine.graph.position import Position, Progress
 from engine.graph.routing import taken_edges
+from engine.isolation.loop_share import loop_share
 from engine.isolation.suspension import suspendable
 from engine.runtime.attempts import NodeResult, error_output, run_attempt
 from engine.runtime.node_context import scope_of
@@ -38,8 +39,9 @@ from engine.types import JSON
 
 YIELD_S = 0.005
 """The time in seconds after which a stretch lets other tasks of the event loop run."""
-MAX_S = 0.05
-"""The time in seconds after which a stretch ends, so that its events are committed."""
+MAX_S, MAX_WAIT_S = 0.05, 0.2
+"""The times in seconds after which a stretch ends, so that its events are committed: its own time, and
+that with the waits for its turn."""
 MAX_VISITS = 250
 """The number of visits after which a stretch ends. It limits the size of an entry. The id of a
 checkpoint has place for 1,023 steps.
@@ -98,6 +100,8 @@ class NodeScheduler:
         if node.id in self.breakpoints and not is_passed:
             self.stop.request(StopReason.BREAK)
             return [(TASKS, Send(node.id, Signal(round_, held=True)))]
+        # LangGraph starts all due nodes at once, in one pass of the event loop.
+        await loop_share().turn()
         return await suspendable(self._run_from(node, round_))
 
     async def _run_from(self, node: PlanNode, round_: Round) -> Sequence[Write]:
@@ -405,23 +409,24 @@ class _StretchLimit:
     """The limits of one stretch. They keep the event loop free, and live readers up to date."""
 
     def __init__(self) -> None:
-        self._visits = 0
-        self._began = self._yielded = perf_counter()
+        self._share = loop_share()
+        self._visits, self._spent_s = 0, 0.0
+        self._began = self._resumed = perf_counter()
+        self.has_yielded = False
 
     async def count_visit(self) -> None:
-        """Count a visit. Yield to the event loop if the stretch has computed for YIELD_S."""
+        """Count a visit. Let others run after YIELD_S, or if the runs have used this pass of the loop."""
         self._visits += 1
-        if perf_counter() - self._yielded >= YIELD_S:
+        spent_s = perf_counter() - self._resumed
+        if spent_s >= YIELD_S or self._share.is_used_up:
             await asyncio.sleep(0)
-            self._yielded = perf_counter()
-
-    @property
-    def has_yielded(self) -> bool:
-        return self._yielded > self._began
+            await self._share.turn()
+            self._spent_s, self._resumed, self.has_yielded = self._spent_s + spent_s, perf_counter(), True
 
     @property
     def is_reached(self) -> bool:
-        return self._visits >= MAX_VISITS or self._yielded - self._began >= MAX_S
+        is_late = self._resumed - self._began >= MAX_WAIT_S
+        return self._visits >= MAX_VISITS or self._spent_s >= MAX_S or is_late
 
 
 def _wait_message(wait: OpenWait) -> str:

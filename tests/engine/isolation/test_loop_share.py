@@ -4,6 +4,7 @@ import asyncio
 from time import thread_time
 
 from engine.isolation.loop_share import SLICE_S, in_turns, loop_share
+from engine.isolation.turns import Owner, working_for
 
 
 def burn(seconds: float) -> None:
@@ -50,3 +51,18 @@ async def test_a_cancelled_waiter_does_not_stop_the_others() -> None:
     works[1].cancel()
     await asyncio.gather(*works, return_exceptions=True)
     assert {name: done.count(name) for name in "acd"} == {"a": 8, "c": 8, "d": 8}
+
+
+async def test_a_project_does_not_wait_behind_all_work_of_another_one() -> None:
+    done: list[str] = []
+    with working_for(Owner("crowd", "a run")):
+        crowd = [asyncio.ensure_future(long_work(done, "crowd", 4)) for _ in range(300)]
+    await asyncio.sleep(0)  # All of them are under way.
+    with working_for(Owner("other", "a run")):
+        await asyncio.ensure_future(long_work(done, "other", 20))
+    # It waited for a slice of the others between two slices of its own, and not for all 1,200 steps.
+    assert done.count("other") == 20
+    assert done.count("crowd") < 200
+    for one in crowd:
+        one.cancel()
+    await asyncio.gather(*crowd, return_exceptions=True)

@@ -8,6 +8,7 @@ import pytest
 
 from engine.graph.channels import NODE_RECORDS
 from engine.graph.compiler import CompiledGraph, compile_spec
+from engine.isolation import loop_share
 from engine.runtime import scheduler
 from engine.runtime.executor import RunExecutor
 from engine.runtime.memory_checkpointer import MemoryHeadStore
@@ -53,7 +54,9 @@ def missing(reference: PlayedRun, stretched: PlayedRun) -> list[int]:
 async def test_a_random_program_has_the_checkpoints_of_a_run_node_by_node(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduler, "YIELD_S", 3600.0)  # a stretch that ends early changes the order of visits
+    # A stretch that ends early changes the order of visits.
+    monkeypatch.setattr(scheduler, "YIELD_S", 3600.0)
+    monkeypatch.setattr(loop_share, "SLICE_S", 3600.0)
     for seed in range(7000 + block, 7200, 4):
         spec = graph_of(draw_program(seed, SIZE)[0])
         reference, stretched = await play(spec, breakpoints=NODE_BY_NODE), await play(spec)

@@ -19,6 +19,7 @@ FRAMES = 14
 
 def _install(folder: str) -> None:
     import asyncio
+    import gc
     import json
     import threading
     import time
@@ -32,12 +33,21 @@ def _install(folder: str) -> None:
             self._thread = threading.get_ident()
             self._clock = time.pthread_getcpuclockid(self._thread)
             self._start()
+            self._collecting_since = 0.0
             self._file = (Path(folder) / str(os.getpid())).open("a", buffering=1)
+            gc.callbacks.append(self._note_collection)
             threading.Thread(target=self._watch, daemon=True).start()
 
         def _start(self) -> None:
             self._thread_s, self._process_s = time.thread_time(), time.process_time()
             self._places: list[list[str]] = []
+
+        def _note_collection(self, phase: str, info: dict[str, int]) -> None:
+            """Note a collection that took long. It holds Python's lock, so no other thread sees it."""
+            if phase == "start":
+                self._collecting_since = time.thread_time()
+            elif (spent_s := time.thread_time() - self._collecting_since) > MIN_S:
+                self._places = [[f"collection of generation {info['generation']}, {spent_s * 1000:.0f} ms"]]
 
         def _watch(self) -> None:
             while True:
