@@ -48,6 +48,7 @@ FILTER = {
 }
 CRON = {"cron": "0 * * * *"}
 PAGE = {"first": 5, "after": None}
+FROM_END = {"last": 5, "before": None}
 
 NODES = {
     "project": "Project",
@@ -79,11 +80,14 @@ QUERIES = [
     Call("nodes", {"ids": [f"{{{kind}}}" for kind in NODES]}),
     Call("viewer"),
     Call("project", {"id": "{project}"}),
+    Call("projects", FROM_END),
     Call("projects", PAGE),
     Call("workflow", {"id": "{workflow}"}),
+    Call("workflows", FROM_END),
     Call("workflows", {"projectId": "{project}", **PAGE, "search": "workflow"}),
     Call("workflows"),
     Call("run", {"id": "{run}"}),
+    Call("runs", FROM_END),
     Call("runs", {"projectId": "{project}", **PAGE}),
     Call("runs", {"projectId": "{project}", "filter": FILTER}),
     *(Call("runs", {"filter": {name: FILTER[name]}}) for name in ("workflowId", "versionId", "triggerId")),
@@ -100,6 +104,7 @@ QUERIES = [
     Call("apiKeys", {"projectId": "{project}"}),
     Call("apiKeys"),
     Call("trigger", {"id": "{trigger}"}),
+    Call("triggers", FROM_END),
     Call("triggers", {"projectId": "{project}", **PAGE}),
     Call("triggers"),
 ]
@@ -211,6 +216,9 @@ NESTED = {
     "Run.events": {"types": ["RUN_STATUS", "NODE_STATE", "CHECKPOINT", "LOG"]},
     "Run.events from the end": {"nodeId": "start"},
     "Run.logs": {"nodeId": "start", "minLevel": "DEBUG"},
+    "Run.eventsConnection": {"types": ["RUN_STATUS", "NODE_STATE", "CHECKPOINT", "LOG"]},
+    "Run.eventsConnection from the end": {"nodeId": "start"},
+    "Run.logsConnection": {"nodeId": "start", "minLevel": "DEBUG"},
     "Run.checkpoint": {"id": "{checkpoint}"},
     "Run.derivedRuns": {"source": ["RETRY", "FORK", "SUBWORKFLOW"]},
     "Checkpoint.evaluate": {"expression": "1", "kind": "EXPRESSION"},

@@ -106,10 +106,13 @@ class Selections:
             if target.name in inside and not is_node(target):
                 continue
             selected = "{ __typename id }" if is_node(target) else self.of(target, inside | {kind.name})
+            if kind.name.endswith("Edge") and not is_leaf_type(target):
+                selected = "{ __typename }"  # The `nodes` of the connection are the same objects.
             for prefix, arguments in self._variants(kind, name, value):
                 self._coverage.used |= {f"{kind.name}.{name}", *(f"{kind.name}.{name}.{arg}" for arg in arguments)}
                 written = ", ".join(f"{arg}: {text}" for arg, text in arguments.items())
-                yield f"{prefix}{name}{f'({written})' if written else ''} {selected}"
+                # One page in full is enough for the limit of fields.
+                yield f"{prefix}{name}{f'({written})' if written else ''} {'{ __typename }' if prefix else selected}"
 
     def _variants(
         self, kind: GraphQLObjectType, name: str, value: GraphQLField
@@ -132,7 +135,7 @@ class Selections:
         if get_named_type(value.args[arg].type).name == "Int":
             return "0" if arg == "after" else "1000000"
         node = get_named_type(value.type).name.removesuffix("Connection")
-        return json.dumps(self._arguments["cursors"][f"{arg} {node}"])
+        return json.dumps(self._arguments["cursors"].get(f"{arg} {node}"))
 
 
 def is_node(kind: Any) -> bool:

@@ -183,10 +183,10 @@ def fill(value: Any, ids: Mapping[str, str]) -> Any:
     return json.loads(text)
 
 
-def cursors() -> dict[str, str | None]:
+def cursors() -> dict[str, str]:
     """Return cursors that lie before and after all objects, by argument and type.
 
-    A cursor of checkpoints is one of the run: none is before all.
+    Lists within one run need none.
     """
     prefixes = {
         "Project": Prefix.PROJECT,
@@ -198,7 +198,7 @@ def cursors() -> dict[str, str | None]:
         "WorkflowVersion": Prefix.VERSION,
     }
     ends = {"after": "7" + "z" * 25, "before": "0" * 26}
-    return {"after Checkpoint": None, "before Checkpoint": None} | {
+    return {
         f"{argument} {kind}": base64.urlsafe_b64encode(f"{prefix}_{end}".encode()).decode().rstrip("=")
         for kind, prefix in prefixes.items()
         for argument, end in ends.items()

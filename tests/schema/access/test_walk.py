@@ -49,7 +49,7 @@ NEVER_REACHED = {
     **dict.fromkeys((*PROBLEMS, "ValidationProblem"), "a refusal"),
     **dict.fromkeys(("EdgeStateChanged", "RunProgressed"), "a later message of a subscription"),
     "HistoryExpired": "retention",
-    "LogRecorded": "a node that logs",
+    **dict.fromkeys(("LogRecorded", "LogRecordedEdge"), "a node that logs"),
     "Model": "a catalog of models",
     "NodeOutputDelta": "a node that streams",
     "TestNodeWait": "a test of a node that waits",
@@ -184,6 +184,7 @@ async def check_refusal(
     expected, found = await answer_and_statements(absent), await answer_and_statements(walk.own.ids)
     if expected != found:  # The first call fills caches.
         expected = await answer_and_statements(absent)
+    assert "LIMIT" not in found[0]
     which = f"{root} {call} as {context.caller.subject} with foreign {foreign}"
     assert found == expected, which
     assert walk.own.name not in found[0], which
