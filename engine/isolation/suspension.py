@@ -137,13 +137,24 @@ def is_suspendable() -> bool:
 def result_of(future: "Future[ResultT]") -> ResultT:
     """Return the result of a future of a thread.
 
-    Inside a suspendable coroutine only the task waits. Anywhere else the thread waits.
+    Inside a suspendable coroutine only the task waits. In a thread without an event loop the thread waits.
 
     Raises:
         asyncio.CancelledError: The task was cancelled. The future is cancelled too, if it waits.
+        RuntimeError: It would block an event loop, because the caller does not use `call`.
     """
     runner = getcurrent()
     if not isinstance(runner, _Runner):
+        _check_no_loop(future)
         return future.result()
     assert runner.parent is not None
     return runner.parent.switch(_Wait(asyncio.wrap_future(future)))  # type: ignore[no-any-return]
+
+
+def _check_no_loop(future: "Future[Any]") -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    future.cancel()
+    raise RuntimeError("synchronous code on an event loop would wait for a helper: run it by suspension.call")

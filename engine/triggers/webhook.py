@@ -25,6 +25,7 @@ from engine.expressions import evaluator
 from engine.expressions.evaluator import ExpressionError
 from engine.sdk.trigger import TriggerConfig, TriggerKind
 from engine.types import JSON
+from engine.values.json_text import NotJson, parse_json
 from engine.values.storable import check_storable
 from engine.values.timestamps import format_timestamp
 
@@ -379,12 +380,17 @@ def parse_body(config: WebhookConfig, message: WebhookMessage) -> JSON:
         kind = "json" if is_json else "form" if content_type == "application/x-www-form-urlencoded" else "raw"
     try:
         return _READERS[kind](message.body)
-    except (UnicodeDecodeError, ValueError) as error:
-        raise BadMessage(f"the body is not valid {'JSON' if kind == 'json' else kind}: {error}") from error
+    except NotJson as error:
+        raise BadMessage(f"the body {error}") from error
 
 
 def _read_form(body: bytes) -> JSON:
-    fields = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS)
+    try:
+        fields = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS)
+    except UnicodeDecodeError as error:
+        raise BadMessage(f"the body is no form: byte {error.start} is not UTF-8") from error
+    except ValueError as error:
+        raise BadMessage(f"the body is a form with more than {MAX_FORM_FIELDS:,} fields") from error
     return {name: values[0] if len(values) == 1 else list(values) for name, values in fields.items()}
 
 
@@ -395,7 +401,7 @@ def _read_raw(body: bytes) -> JSON:
         return {"base64": base64.b64encode(body).decode()}
 
 
-_READERS: Mapping[str, Any] = {"json": orjson.loads, "form": _read_form, "raw": _read_raw}
+_READERS: Mapping[str, Any] = {"json": parse_json, "form": _read_form, "raw": _read_raw}
 
 
 def event_of(message: WebhookMessage, id: str | None, body: JSON, now: datetime) -> dict[str, JSON]:

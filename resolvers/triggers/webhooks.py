@@ -11,12 +11,15 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from hmac import compare_digest
 from time import monotonic
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.errors import NodeFailure
+from engine.isolation import suspension
+from engine.isolation.computation import compute
+from engine.isolation.turns import Owner, working_for
 from engine.states import RunStatus, TriggerEventStatus
 from engine.triggers.registry import config_of, installed_trigger_kinds
 from engine.triggers.webhook import (
@@ -54,6 +57,10 @@ from resolvers.workflows.specs import check_runnable
 
 log = structlog.get_logger(__name__)
 
+ResultT = TypeVar("ResultT")
+P = ParamSpec("P")
+LARGE = 64 * 1024
+"""Bytes of a body from which it is read in a thread."""
 MAX_OVERLAP_S = 30 * 86_400
 """The longest time for which the previous address of a webhook works."""
 _published = PublishedVersions()
@@ -126,7 +133,8 @@ async def receive(
         return await _answer_challenge(context, found, config, message)
     if not rate_limit.admit(trigger.id, config.ratePerMinute):
         return _refusal(429, f"more than {config.ratePerMinute:,} requests in this minute", {"Retry-After": "60"})
-    return await _receive_message(context, found, config, message, address)
+    with working_for(Owner(trigger.project_id, trigger.id)):
+        return await _receive_message(context, found, config, message, address)
 
 
 async def _receive_message(
@@ -142,7 +150,7 @@ async def _receive_message(
         delivery_id = await webhooks.store(context.database.pool, found, message, address, verdict, id)
         if verdict in _VERDICTS:
             raise _Refused(401, _VERDICTS[verdict])
-        key, event = _read(config, message, id, found, delivery_id)
+        key, event = await _read(config, message, id, found, delivery_id)
         recorded = await shielded(_fire(context, found, key, event, delivery_id))
     except _Refused as refused:
         await _record_refusal(context, found.trigger, delivery_id, message, refused.reason)
@@ -156,7 +164,7 @@ async def _verdict(
     if config.signature is None:
         return SignatureVerdict.UNSIGNED, None
     secret = await _secret(context, found.trigger, config.signature.secret)
-    return verify(config.signature, secret, message, found.now)
+    return await _in_turn(message, verify, config.signature, secret, message, found.now)
 
 
 async def _secret(context: Context, trigger: Trigger, name: str) -> str:
@@ -170,18 +178,31 @@ async def _secret(context: Context, trigger: Trigger, name: str) -> str:
     return str(values[name])
 
 
-def _read(
+async def _in_turn(
+    message: WebhookMessage, function: Callable[P, ResultT], *args: P.args, **kwargs: P.kwargs
+) -> ResultT:
+    """Call a function whose time depends on the body; for a large body in a thread, in turn."""
+    if len(message.body) <= LARGE:
+        return function(*args, **kwargs)
+    return await compute(function, *args, **kwargs)
+
+
+async def _read(
     config: WebhookConfig, message: WebhookMessage, id: str | None, found: FoundWebhook, delivery_id: str
 ) -> tuple[str, JSON]:
     """Return the deduplication key and the event of a message. Raises _Refused."""
     try:
-        event = event_of(message, id, parse_body(config, message), found.now)
-        key = message_key(config, id, message, event)
+        event = await _in_turn(message, _event_of, config, message, id, found)
+        key = await suspension.call(message_key, config, id, message, event)
     except BadMessage as error:
         raise _Refused(400, str(error)) from error
     if found.is_test or key is None:
         return f"delivery:{delivery_id}", event
     return f"message:{key}", event
+
+
+def _event_of(config: WebhookConfig, message: WebhookMessage, id: str | None, found: FoundWebhook) -> JSON:
+    return event_of(message, id, parse_body(config, message), found.now)
 
 
 async def _fire(context: Context, found: FoundWebhook, key: str, event: JSON, delivery_id: str) -> RecordedFiring:

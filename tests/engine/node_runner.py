@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from engine.events import EventData, LogRecorded, NodeChange, NodeState, OutputDelta
+from engine.isolation.suspension import suspendable
 from engine.nodes.registry import load_node_types
 from engine.runtime.node_context import RunNodeContext
 from engine.runtime.ports import Entry
@@ -62,4 +63,4 @@ class NodeHarness:
 
     async def run(self, name: str, config: dict[str, Any]) -> Outcome:
         kind = TYPES[name]
-        return await kind.execute(kind.Config.model_validate(config), self.context)
+        return await suspendable(kind.execute(kind.Config.model_validate(config), self.context))

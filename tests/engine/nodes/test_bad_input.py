@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from engine.graph.bound_node import BoundNode
+from engine.isolation.suspension import suspendable
 from engine.nodes.registry import BUILT_IN
 from engine.runtime.attempts import NodeResult, run_attempts
 from engine.sdk.node import Output
@@ -206,7 +207,7 @@ async def run_node(kind: str, config: dict[str, Any], resources: dict[str, Any])
     harness = NodeHarness({"input": {"word": "soon", "list": [1]}, "nodes": {}}, resources)
     spec = NodeSpec("n", kind, config=config, timeout_s=30)
     work = BoundNode(spec, TYPES[kind], TYPES[kind].Config.model_validate(config))
-    return await run_attempts(work, harness.context, lambda *_: None)
+    return await suspendable(run_attempts(work, harness.context, lambda *_: None))
 
 
 @pytest.mark.parametrize(("kind", "config", "code", "message"), IN_A_RUN)

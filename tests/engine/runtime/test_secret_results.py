@@ -11,6 +11,8 @@ from pydantic import Field
 from engine.expressions import evaluator
 from engine.expressions.environment import FILTERS
 from engine.graph.bound_node import BoundNode
+from engine.isolation import suspension
+from engine.isolation.suspension import suspendable
 from engine.runtime.attempts import NodeResult, run_attempts
 from engine.sdk.annotations import TEMPLATE
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
@@ -129,7 +131,7 @@ async def echo(
     config = {"value": value}
     kind = EchoNode()
     node = BoundNode(NodeSpec("n", "echo", config=config), kind, EchoConfig(value=value))
-    return harness, await run_attempts(node, harness.context, lambda *_: None)
+    return harness, await suspendable(run_attempts(node, harness.context, lambda *_: None))
 
 
 def reported(harness: NodeHarness, result: NodeResult) -> str:
@@ -158,7 +160,7 @@ async def test_a_result_of_a_secret_is_hidden_whole(name: str) -> None:
     everything = reported(harness, result)
     assert [part for value in SECRETS.values() for part in revealing_parts(value) if part in everything] == []
     try:
-        value = evaluator.render(text, {"secrets": SECRETS, "input": {"word": "word"}})
+        value = await suspension.call(evaluator.render, text, {"secrets": SECRETS, "input": {"word": "word"}})
     except evaluator.ExpressionError:
         assert not name.startswith("filter")
         assert result.error is not None
@@ -217,7 +219,7 @@ async def test_a_short_result_does_not_hide_unrelated_text(text: str, output: li
 
     harness = NodeHarness({"input": {}}, {"secrets": MemorySecrets(**SECRETS)})
     node = BoundNode(NodeSpec("n", "echo", config={"value": text}), WordNode(), EchoConfig(value=text))
-    result = await run_attempts(node, harness.context, lambda *_: None)
+    result = await suspendable(run_attempts(node, harness.context, lambda *_: None))
     assert result.outcome == Output(output), result.error
 
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from engine.errors import NodeFailure
 from engine.events import LogRecorded, NodeChange, RunError, Usage
 from engine.graph.bound_node import BoundNode
+from engine.isolation.suspension import suspendable
 from engine.runtime.attempts import NodeResult, run_attempts
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Outcome, Output, WaitForAnswer, WaitUntil
 from engine.spec.model import NodeSpec, Retry
@@ -62,7 +63,7 @@ def bind(config: dict[str, Any], node_type: NodeType[Any] | None = None, **field
 
 
 async def execute_node(harness: NodeHarness, node: BoundNode) -> NodeResult:
-    return await run_attempts(node, harness.context, lambda number, error, pause: None)
+    return await suspendable(run_attempts(node, harness.context, lambda number, error, pause: None))
 
 
 def everything_reported(harness: NodeHarness, result: NodeResult) -> str:

@@ -127,7 +127,7 @@ def test_bodies(content: Any, content_type: str, body: bytes, expected: Any) -> 
     ("content", "body"), [("json", b"{"), ("json", b"\xff"), ("json", b""), ("json", b"NaN"), ("form", b"a=\xff")]
 )
 def test_a_malformed_body_is_reported(content: Any, body: bytes) -> None:
-    with pytest.raises(BadMessage, match=f"the body is not valid {'JSON' if content == 'json' else 'form'}"):
+    with pytest.raises(BadMessage, match=f"the body is no {'JSON' if content == 'json' else 'form'}"):
         parse_body(WebhookConfig(content=content), WebhookMessage("POST", {}, {}, body))
 
 

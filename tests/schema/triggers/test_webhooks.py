@@ -107,7 +107,10 @@ async def test_a_message_starts_one_run_also_if_it_comes_a_hundred_times(hooks: 
         (SIGNED, {}, 401, "The request has no signature, or no time.", "MISSING"),
         (SIGNED, {"headers": signed(b"other")}, 401, "The signature does not match", "INVALID"),
         ({"signature": {"kind": "github", "secret": "none"}}, {}, 503, "there is no secret 'none'", None),
-        ({}, {"body": b'{"n": '}, 400, "The body is not valid JSON", "UNSIGNED"),
+        ({}, {"body": b'{"n": '}, 400, "The body is no JSON (it ends too early)", "UNSIGNED"),
+        ({}, {"body": b'{"n": 12345678901234567890123}'}, 400, "is beyond 64 bits", "UNSIGNED"),
+        ({"content": "form"}, {"body": b"&".join([b"n=1"] * 1001)}, 400, "more than 1,000 fields", "UNSIGNED"),
+        ({"content": "form"}, {"body": b"n=\xff"}, 400, "byte 2 is not UTF-8", "UNSIGNED"),
         ({}, {"body": b'{"n": "\\u0000"}'}, 400, "", "UNSIGNED"),
         ({"dedupe": {"template": "{{ event.body.id }}"}}, {}, 400, "`dedupe.template`", "UNSIGNED"),
         ({"maxBodyBytes": 5}, {}, 413, "The body has 8 bytes, over the limit of 5", None),
@@ -128,6 +131,21 @@ async def test_a_bad_message_gets_a_clear_answer_and_a_record(
     assert await hooks.database.pool.fetchval("SELECT count(*) FROM runs") == 0
     good = await hooks.database.pool.fetchrow("SELECT enabled, failures FROM triggers")
     assert tuple(good) == (True, 0)
+
+
+async def test_a_byte_order_mark_and_a_large_body_are_read(hooks: Context) -> None:
+    trigger = await new_webhook(hooks, {"signature": {"kind": "github", "secret": "hook_key"}})
+    for id, body in (("m-1", b'\xef\xbb\xbf{"n": 1}'), ("m-2", b'{"n": "' + b"x" * 200_000 + b'"}')):
+        assert (await post(hooks, trigger["webhookUrl"], body, signed(body, id))).status == 202
+    sizes = await hooks.database.pool.fetch("SELECT length(inputs::text) FROM runs ORDER BY id")
+    assert [size > 200_000 for (size,) in sizes] == [False, True]
+
+
+async def test_a_heavy_template_for_the_id_of_a_message_waits_for_a_helper(hooks: Context) -> None:
+    template = "{% for i in range(20) %}{{ range(100000) | sum }}{% endfor %}"
+    trigger = await new_webhook(hooks, {"dedupe": {"template": template}})
+    statuses = [(await post(hooks, trigger["webhookUrl"])).body["status"] for _ in range(2)]  # type: ignore[index, call-overload]
+    assert statuses == ["FIRED", "DUPLICATE"]
 
 
 async def test_refusals_before_a_message_is_read(hooks: Context) -> None:

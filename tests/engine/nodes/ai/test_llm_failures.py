@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from engine.graph.bound_node import BoundNode
+from engine.isolation.suspension import suspendable
 from engine.runtime.attempts import NodeResult, run_attempts
 from engine.sdk.node import Output
 from engine.spec.model import NodeSpec, Retry
@@ -99,7 +100,7 @@ async def _attempted(llm: LlmHarness, model: str, retry: Retry) -> tuple[NodeRes
     kind = TYPES["llm"]
     work = BoundNode(NodeSpec("n", "llm", config=config, retry=retry), kind, kind.Config.model_validate(config))
     pauses: list[float] = []
-    result = await run_attempts(work, llm.harness().context, lambda _, error, pause: pauses.append(pause))
+    result = await suspendable(run_attempts(work, llm.harness().context, lambda _, error, pause: pauses.append(pause)))
     return result, pauses
 
 

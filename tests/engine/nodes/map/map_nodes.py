@@ -8,6 +8,7 @@ from typing import Any
 from engine.errors import NodeFailure
 from engine.events import Usage
 from engine.graph.bound_node import BoundNode
+from engine.isolation.suspension import suspendable
 from engine.nodes.registry import load_node_types
 from engine.runtime.attempts import NodeResult, run_attempts
 from engine.runtime.ports import Fenced
@@ -121,4 +122,4 @@ async def run_map_with_attempts(harness: NodeHarness, probe: MapProbe, **config:
     work = BoundNode(
         NodeSpec("n", "map", config=config), kind, kind.Config.model_validate(config), types=harness.context.types
     )
-    return await run_attempts(work, harness.context, lambda number, error, pause: None)
+    return await suspendable(run_attempts(work, harness.context, lambda number, error, pause: None))
