@@ -43,6 +43,7 @@ class TriggerLoop:
         self._changed = asyncio.Event()
         self._outage = Outage("triggers")
         self._follows_runs = True
+        triggers.when_ready(self.wake)
 
     def wake(self) -> None:
         """End the sleep: a trigger was changed, or messages may be missing."""
@@ -55,24 +56,30 @@ class TriggerLoop:
 
     async def fire_forever(self) -> None:
         """Fire what is due, again and again, until cancelled."""
-        while True:
-            self._changed.clear()
-            pause_s = POLL_S
-            try:
-                pause_s = min(await self.fire_due(), POLL_S)
-                self._outage.recovered()
-            except DATABASE_ERRORS as error:
-                self._outage.failed(error)
-                pause_s = 1.0
-            except Exception:
-                log.exception("triggers.round_failed")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause_s):
-                    await self._changed.wait()
+        try:
+            while True:
+                await self._fire_and_sleep()
+        finally:
+            self._triggers.close()
+
+    async def _fire_and_sleep(self) -> None:
+        self._changed.clear()
+        pause_s = POLL_S
+        try:
+            pause_s = min(await self.fire_due(), POLL_S)
+            self._outage.recovered()
+        except DATABASE_ERRORS as error:
+            self._outage.failed(error)
+            pause_s = 1.0
+        except Exception:
+            log.exception("triggers.round_failed")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._changed.wait()
 
     async def fire_due(self) -> float:
         """Fire everything that is due now. Return the seconds until more is."""
-        for fire in (self._triggers.fire_batch, self._triggers.fire_pending):
+        for fire in (self._triggers.fire_ready, self._triggers.fire_batch, self._triggers.fire_pending):
             while await self._fire_batch(fire):
                 pass
         self._follows_runs = await self._triggers.follows_runs()

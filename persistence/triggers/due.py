@@ -1,6 +1,6 @@
 """Claims triggers that are due and fires them. Used by the workers.
 
-A batch is read and prepared first. Then one transaction locks the triggers and their workflows with
+A batch is read and prepared first; see `preparation`. Then one transaction locks the triggers and their workflows with
 SKIP LOCKED, checks that nothing has changed, writes the events, accepts the runs, and advances the
 triggers. So a crash at any line leaves a trigger either due or fired and advanced, and of two workers
 one fires. A trigger that another transaction holds is left for the next batch.
@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from engine.isolation.turns import Owner
 from engine.sdk.trigger import TriggerKind
 from engine.states import TERMINAL, OnLimit, TriggerEventStatus, sql_list
 from engine.triggers.planning import DuePlan, backoff, plan_due
@@ -28,12 +29,14 @@ from persistence.runs.queue_limit import QueueLimit
 from persistence.triggers import events, pending
 from persistence.triggers.events import Firing, RecordedFiring
 from persistence.triggers.firing import PublishedVersion, PublishedVersions, prepare, unfired
+from persistence.triggers.preparation import Preparations
 from persistence.triggers.trigger import COLUMNS, Trigger, trigger_of
 
 log = structlog.get_logger(__name__)
 
 BATCH = 100
 """Triggers that are fired by one transaction."""
+FAULT = "an unexpected error, which the log of the worker has (triggers.fault)"
 Kinds = Mapping[str, TriggerKind[Any]]
 STATUS = TriggerEventStatus
 
@@ -90,6 +93,15 @@ class DueTriggers:
         """`max_failures` in a row disable a trigger."""
         self._database, self._kinds, self._max_failures = database, kinds, max_failures
         self._queue_limit, self._versions = queue_limit, PublishedVersions()
+        self._preparations = Preparations[_Candidate]()
+
+    def when_ready(self, callback: Callable[[], None]) -> None:
+        """Call a function whenever `fire_ready` has something to fire."""
+        self._preparations.on_ready = callback
+
+    def close(self) -> None:
+        """Cancel what is being prepared. The triggers stay due."""
+        self._preparations.cancel()
 
     async def fire_batch(self, now: datetime | None = None) -> FiredBatch:
         """Fire up to BATCH due triggers.
@@ -97,27 +109,50 @@ class DueTriggers:
         Args:
             now: The present time; None for the clock of the database.
         """
-        return await self._fire_rows(await self._database.pool.fetch(_DUE, now, BATCH), self._prepare)
+        rows = await self._database.pool.fetch(_DUE, now, BATCH, *self._preparations.left_out())
+        return await self._fire_rows(rows, self._prepare)
 
     async def fire_pending(self, now: datetime | None = None) -> FiredBatch:
         """Fire up to BATCH firings that were accepted before; see `pending`."""
-        return await self._fire_rows(await pending.read_due(self._database.pool, now, BATCH), self._prepare_pending)
+        rows = await pending.read_due(self._database.pool, now, BATCH, self._preparations.left_out())
+        return await self._fire_rows(rows, self._prepare_pending)
+
+    async def fire_ready(self, now: datetime | None = None) -> FiredBatch:
+        """Fire what was read before and has taken long to prepare. `now` has no effect."""
+        ready = self._preparations.take_ready()
+        return FiredBatch(len(ready), [fired for one in ready for fired in await self._fire([one])])
 
     async def _fire_rows(self, rows: Sequence[Any], make: Prepare) -> FiredBatch:
         versions = await self._versions.get(
             self._database.pool, [row["version_id"] for row in rows if row["version_id"]]
         )
-        candidates = [await make(row, versions) for row in rows]
+        candidates = await self._preparations.prepare(
+            (Owner(row["project_id"], row["id"]), self._guarded(make, row, versions)) for row in rows
+        )
         together = [one for one in candidates if not one.is_alone]
         fired = await self._fire(together)
         for one in (one for one in candidates if one.is_alone):
             fired += await self._fire([one])
         return FiredBatch(len(rows), fired)
 
+    async def _guarded(self, make: Prepare, row: Any, versions: Mapping[str, PublishedVersion]) -> _Candidate:
+        """Prepare one firing. A fault, such as one in the kind of a package, is a failure of this trigger alone."""
+        try:
+            return await make(row, versions)
+        except Exception:
+            trigger = trigger_of(row)
+            log.exception("triggers.fault", trigger_id=trigger.id, kind=trigger.kind)
+            failed = self._failed(trigger, trigger.planned_at, row["now"], FAULT)
+            if make != self._prepare_pending:
+                return _Candidate(trigger, row["version_id"], (), failed)
+            key = row["dedupe_key"]
+            firing = Firing(trigger, key, row["payload"], STATUS.FAILED, error=FAULT)
+            return _Candidate(trigger, row["version_id"], (firing,), replace(failed, keeps_plan=True), "allow", key)
+
     async def next_due_s(self, now: datetime | None = None) -> float | None:
         """Return the seconds until the next trigger is due, 0 if one is; None if there is none."""
-        pool = self._database.pool
-        found = [await pool.fetchval(_NEXT, now), await pending.next_due_s(pool, now)]
+        pool, left_out = self._database.pool, self._preparations.left_out()
+        found = [await pool.fetchval(_NEXT, now, *left_out), await pending.next_due_s(pool, now, left_out)]
         return min((max(float(seconds), 0.0) for seconds in found if seconds is not None), default=None)
 
     async def follows_runs(self) -> bool:
@@ -227,9 +262,8 @@ class DueTriggers:
         async with self._database.begin() as connection:
             if not await _lock(connection, [candidate]):
                 return []
-            error = "an unexpected error, which the log of the worker has (triggers.fault)"
             now = (await connection.execute(text("SELECT now()"))).scalar_one()
-            advance = self._failed(trigger, trigger.planned_at, now, error)
+            advance = self._failed(trigger, trigger.planned_at, now, FAULT)
             await _advance(connection, [replace(candidate, advance=advance)])
         return []
 
@@ -278,13 +312,15 @@ _TRIGGER = ", ".join(f"t.{column.name}" for column in COLUMNS)
 _DUE = f"""
 SELECT {_TRIGGER}, coalesce($1, now()) AS now,
     (SELECT v.id FROM versions v WHERE v.workflow_id = t.workflow_id AND v.status = 'PUBLISHED') AS version_id
-FROM triggers t WHERE t.enabled AND t.next_fire_at <= coalesce($1, now()) ORDER BY t.next_fire_at LIMIT $2
+FROM triggers t WHERE t.enabled AND t.next_fire_at <= coalesce($1, now())
+    AND NOT t.id = ANY($3::text[]) AND NOT t.project_id = ANY($4::text[])
+ORDER BY t.next_fire_at LIMIT $2
 FOR NO KEY UPDATE OF t SKIP LOCKED
 """
 _FOLLOWS_RUNS = "SELECT EXISTS (SELECT FROM triggers WHERE enabled AND kind = 'run_finished')"
 _NEXT = """
 SELECT extract(epoch FROM min(next_fire_at) - coalesce($1, now())) FROM triggers
-WHERE enabled AND next_fire_at IS NOT NULL
+WHERE enabled AND next_fire_at IS NOT NULL AND NOT id = ANY($2::text[]) AND NOT project_id = ANY($3::text[])
 """
 # The workflow is locked as by every transaction that accepts a run. Nothing waits here, so there is
 # no deadlock with a deletion, which locks the workflow before its triggers.

@@ -18,6 +18,7 @@ from engine.spec.raw import concurrency_of
 from engine.states import OnLimit, RunSource, TriggerEventStatus
 from engine.types import JSON
 from engine.values.json_schema import complete_inputs
+from engine.values.large_values import off_loop
 from engine.values.storable import check_storable
 from persistence.caller import Caller
 from persistence.runs.create import NewRun
@@ -78,7 +79,7 @@ async def make_inputs(mapping: JSON, event: JSON, version: PublishedVersion) -> 
 def _make_inputs(mapping: JSON, event: JSON, version: PublishedVersion) -> JSON:
     try:
         inputs = evaluator.render(mapping, {"event": event})
-        check_storable(inputs)
+        off_loop(check_storable, inputs)
     except ExpressionError as error:
         raise NotFired(f"`inputs` of the trigger cannot be rendered: {error}") from error
     except NodeFailure as error:

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.types import JSON
 from persistence.db.trigger_tables import pending_firings as table
+from persistence.triggers.preparation import LeftOut
 from persistence.triggers.trigger import COLUMNS
 
 
@@ -41,15 +42,15 @@ async def add(connection: AsyncConnection, trigger_id: str, firings: Sequence[Pe
     return len((await connection.execute(statement, rows)).all())
 
 
-async def read_due(pool: asyncpg.Pool, now: datetime | None, limit: int) -> list[Any]:
+async def read_due(pool: asyncpg.Pool, now: datetime | None, limit: int, left_out: LeftOut) -> list[Any]:
     """Read firings that are due, each with its trigger and the published version."""
-    rows: list[Any] = await pool.fetch(_DUE, now, limit)
+    rows: list[Any] = await pool.fetch(_DUE, now, limit, *left_out)
     return rows
 
 
-async def next_due_s(pool: asyncpg.Pool, now: datetime | None) -> float | None:
+async def next_due_s(pool: asyncpg.Pool, now: datetime | None, left_out: LeftOut) -> float | None:
     """Return the seconds until the next firing is due; None if there is none."""
-    seconds = await pool.fetchval(_NEXT, now)
+    seconds = await pool.fetchval(_NEXT, now, *left_out)
     return None if seconds is None else float(seconds)
 
 
@@ -72,10 +73,15 @@ _DUE = f"""
 SELECT {_TRIGGER}, p.dedupe_key, p.payload, coalesce($1, now()) AS now,
     (SELECT v.id FROM versions v WHERE v.workflow_id = t.workflow_id AND v.status = 'PUBLISHED') AS version_id
 FROM pending_firings p JOIN triggers t ON t.id = p.trigger_id
-WHERE p.fire_at <= coalesce($1, now()) ORDER BY p.fire_at LIMIT $2
+WHERE p.fire_at <= coalesce($1, now()) AND NOT t.id = ANY($3::text[]) AND NOT t.project_id = ANY($4::text[])
+ORDER BY p.fire_at LIMIT $2
 FOR UPDATE OF p SKIP LOCKED
 """
-_NEXT = "SELECT extract(epoch FROM min(fire_at) - coalesce($1, now())) FROM pending_firings"
+_NEXT = """
+SELECT extract(epoch FROM min(p.fire_at) - coalesce($1, now()))
+FROM pending_firings p JOIN triggers t ON t.id = p.trigger_id
+WHERE NOT t.id = ANY($2::text[]) AND NOT t.project_id = ANY($3::text[])
+"""
 # The workflow is locked as by every transaction that accepts a run. Nothing waits here.
 _TAKE = """
 WITH locked AS (

@@ -1,5 +1,6 @@
 """Workflows and triggers in the database, for tests of their firing."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from persistence.db.database import Database
 from persistence.runs.queue_limit import QueueLimit
 from persistence.triggers import trigger as triggers
 from persistence.triggers.due import DueTriggers
+from persistence.triggers.events import RecordedFiring
 from persistence.triggers.trigger import NewTrigger, Trigger
 from persistence.workflows import versions, workflows
 from persistence.workflows.drafts import Content
@@ -59,6 +61,19 @@ async def new_schedule(
     new = NewTrigger(workflow_id, "schedule", "S", config, inputs, True, planned, planned)
     async with database.begin() as connection:
         return await triggers.create(connection, caller, project, new)
+
+
+async def fired_in_order(due: DueTriggers, count: int, now: datetime = NOON) -> list[RecordedFiring]:
+    """Fire what is due, also what takes long to prepare, until there are `count` events. Return them in order."""
+    ready, fired = asyncio.Event(), list[RecordedFiring]()
+    due.when_ready(ready.set)
+    while len(fired) < count:
+        ready.clear()
+        for fire in (due.fire_ready, due.fire_batch, due.fire_pending):
+            fired += (await fire(now)).fired
+        if len(fired) < count:
+            await asyncio.wait_for(ready.wait(), 60)
+    return fired
 
 
 async def rows(database: Database, query: str, *arguments: object) -> list[asyncpg.Record]:

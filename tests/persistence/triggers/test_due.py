@@ -22,6 +22,7 @@ from tests.persistence.triggers.stored_triggers import (
     NOON,
     due_triggers,
     events_of,
+    fired_in_order,
     new_schedule,
     publish_draft,
     published_workflow,
@@ -90,13 +91,13 @@ async def test_a_failing_trigger_backs_off_and_is_disabled(
     trigger = await new_schedule(database, caller, project, workflow_id, {"intervalS": 1}, inputs=inputs)
     due, now = due_triggers(database, max_failures=3), NOON
     for failures in (1, 2):
-        [fired] = (await due.fire_batch(now)).fired[-1:]
+        [fired] = await fired_in_order(due, 1, now)
         assert fired.event.status == "FAILED"
         failed = await stored(database, caller, trigger.id)
         assert failed.failures == failures and failed.enabled and message in (failed.last_error or "")
         assert failed.next_fire_at is not None and failed.next_fire_at - now >= backoff(failures)
         now = failed.next_fire_at
-    await due.fire_batch(now)
+    await fired_in_order(due, 1, now)
     disabled = await stored(database, caller, trigger.id)
     assert (disabled.enabled, disabled.failures, disabled.next_fire_at) == (False, 3, None)
     assert await due.next_due_s(now) is None
