@@ -6,6 +6,7 @@
 - `key`: `treadle key`, which creates, lists and revokes API keys.
 - `check_sign_in`: the check of sign-in for `doctor`.
 - `rotate_key`: checks and rotation of the keys of secrets.
+- `backup`: `treadle backup` and `treadle restore`.
 - `operations`: `treadle runs|workflows|triggers|workers|queue|logs`, over the public API.
 - `new_node`: the package that `treadle new-node` writes.
 - `node_docs`: generates docs/nodes.md.

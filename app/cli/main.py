@@ -13,6 +13,7 @@ from typing import Annotated
 import structlog
 import typer
 
+from app.cli.backup.commands import app as backup_commands
 from app.cli.operations.commands import Json, Token, Url
 from app.cli.operations.commands import app as operation_commands
 from app.settings import Settings, load_settings, unknown_variables
@@ -40,6 +41,7 @@ DataDir = Annotated[
 key_commands = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 app.add_typer(key_commands, name="key")
 app.add_typer(operation_commands)
+app.add_typer(backup_commands)
 
 
 def _print_version(is_requested: bool) -> None:
