@@ -40,7 +40,7 @@ REGISTRY_VARIABLES = ("PIP_", "NPM_CONFIG_", "SSL_CERT_", "NODE_EXTRA_CA_CERTS",
 """Variables by which this machine reaches its registries. Only RUN sees them, as a build secret."""
 REGISTRY_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf", "/etc/npmrc", "/root/.npmrc", "/root/.config/pip")
 START_S = 120.0
-INSIDE = "TREADLE_IMAGE_NAMESPACE"
+INSIDE = "OWN_MOUNT_NAMESPACE"
 
 
 @dataclass(slots=True)
