@@ -121,7 +121,8 @@ class ResumeState:
         due: The nodes that the Sends of the head start, in their order.
         step: The step of the head.
         waits: The open waits.
-        states: The stored states of the nodes for which `AttachedRun.needs_state` is True.
+        states: The stored states of the nodes for which `AttachedRun.needs_state` is True. One after a
+            visit has its input.
         before_skip: The states, with values, in which the latest visits of skipped nodes ended.
         tokens: Settled edges that an older release has stored on top of the head: the index of the
             edge, its round at the target and whether it is taken.

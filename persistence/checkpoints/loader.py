@@ -5,7 +5,7 @@ the saver.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import asyncpg
@@ -78,13 +78,16 @@ async def _outputs(pool: asyncpg.Pool, run_id: str, seq: int | None) -> dict[str
 async def states_of_visits(pool: asyncpg.Pool, run_id: str, visits: Mapping[str, int]) -> dict[str, NodeState]:
     """Read the stored states of nodes, if they are of these visits or of earlier ones.
 
+    The state after a visit has its input, because the state is stored again if a later round skips
+    the node and the end of its loop shows it again. Its output is in the record of the node.
+
     Args:
         pool: Connections to Postgres.
         run_id: The run.
         visits: The numbers of the visits, by node.
     """
     rows = await pool.fetch(_STATES, run_id, list(visits), list(visits.values()))
-    return {row["node_id"]: node_state_of(tuple(row)) for row in rows}
+    return {row["node_id"]: replace(node_state_of(tuple(row)[:-1]), input=row["input"]) for row in rows}
 
 
 async def states_before_skip(pool: asyncpg.Pool, run_id: str, visits: Mapping[str, int]) -> dict[str, NodeState]:
@@ -151,9 +154,10 @@ WHERE run_id = $1 AND output IS NOT NULL AND CASE WHEN $2::int IS NULL THEN supe
 ORDER BY node_id, seq DESC
 """
 _STATES = f"""
-SELECT {", ".join(f"s.{column}" for column in NODE_STATE_ROW)}
+SELECT {", ".join(f"s.{column}" for column in NODE_STATE_ROW)}, o.input
 FROM node_states s JOIN unnest($2::text[], $3::int[]) AS v(node_id, visits)
     ON v.node_id = s.node_id AND s.visits <= v.visits
+LEFT JOIN node_outputs o ON o.run_id = $1 AND o.seq = s.output_seq AND s.output_seq = s.seq
 WHERE s.run_id = $1
 """
 _BEFORE_SKIP = """

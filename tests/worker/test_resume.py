@@ -139,7 +139,7 @@ SHOWN_AGAIN = {
     "a later claim": (loop(("b", "q", None), ("q", "h", "h.output < 2"), ("q", "e", "h.output >= 2")), 2),
 }
 _SHOWN = """
-SELECT n.status, n.started_at, n.completed_at, n.usage, o.output FROM node_states n
+SELECT n.status, n.started_at, n.completed_at, n.usage, o.input, o.output FROM node_states n
 LEFT JOIN node_outputs o ON o.run_id = n.run_id AND o.seq = n.output_seq WHERE n.run_id = $1 AND n.node_id = $2
 """
 
