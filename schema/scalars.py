@@ -12,7 +12,7 @@ from strawberry.types.scalar import ScalarDefinition
 
 from engine.errors import NotStorable
 from engine.values.large_values import off_loop
-from engine.values.storable import check_storable
+from engine.values.storable import check_storable, stored_form
 
 
 def _format_time(time: datetime) -> str:
@@ -33,10 +33,9 @@ def _parse_time(text: object) -> datetime:
 
 def _parse_json(value: object) -> object:
     try:
-        off_loop(check_storable, value)
+        return off_loop(stored_form, value)
     except NotStorable as error:
         raise GraphQLError(str(error)) from None
-    return value
 
 
 def _unchanged(value: object) -> object:

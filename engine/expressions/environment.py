@@ -18,8 +18,9 @@ from engine.expressions.filters import EXTRA_FILTERS, ORDERING_TESTS
 from engine.expressions.lexer import as_expression, has_code, is_whole_expression
 from engine.expressions.lowering import Lowered, lower_expression, lower_template, unchanged
 from engine.expressions.ordering import UNDEFINED, compare, present
-from engine.expressions.parser import COMPARE_FUNCTION, PRESENT_FILTER, UNDEFINED_NAME
+from engine.expressions.parser import COMPARE_FUNCTION, PRESENT_FILTER, TEXT_FILTER, UNDEFINED_NAME
 from engine.expressions.secret_results import FILTER, collect, collecting, is_collecting, is_one_unit, with_collection
+from engine.expressions.texts import as_text, operand
 from engine.expressions.views import WorkLimitExceeded, charge, charge_all, to_json_text, to_plain, unwrap, view
 from engine.types import JSON
 from engine.values.storable import check_storable
@@ -59,7 +60,7 @@ _output = _Output()
 
 def _print(value: Any) -> str:
     """Format a value inside a text: a text as itself, null as nothing, all else as JSON."""
-    text = "" if value is None else str(value) if isinstance(value, str) else to_json_text(value)
+    text = as_text(value)
     _output.size += len(text)
     if _output.size > MAX_TEXT:
         raise _TextLimitExceeded(f"the template prints more than {MAX_TEXT // 1024 // 1024} MiB of text")
@@ -79,6 +80,7 @@ def _environment() -> Environment:
     for name, test in ORDERING_TESTS.items():
         environment.add_test(name, test)
     environment.add_filter(PRESENT_FILTER, present)
+    environment.add_filter(TEXT_FILTER, operand)
     environment.add_global(COMPARE_FUNCTION, compare)
     environment.add_global(UNDEFINED_NAME, UNDEFINED)
     return environment

@@ -1,4 +1,4 @@
-"""Template filters that minijinja lacks (JSON in texts, timestamps), and those that order values.
+"""Template filters that minijinja lacks (JSON in texts, timestamps), that order, and that write texts.
 
 The filters read no clock and have no state. They raise FilterError or OrderingError.
 """
@@ -8,13 +8,13 @@ from functools import wraps
 from inspect import Parameter, signature
 from typing import Any
 
-from engine.expressions import ordering
+from engine.expressions import ordering, texts
 from engine.expressions.ordering import OrderingError
 from engine.expressions.parser import EXTREMES, PATHS_FILTER, PLACE, SLICE_FILTER
 from engine.expressions.views import charge, charge_all, computed, to_plain, unwrap, view
 from engine.types import JSON
 from engine.values.json_text import NotJson, parse_json
-from engine.values.storable import check_storable
+from engine.values.storable import stored_form
 from engine.values.timestamps import datetime_difference, datetime_format, datetime_shift
 
 TIMESTAMP_COST = 10
@@ -30,9 +30,8 @@ def fromjson(text: JSON) -> JSON:
         value = parse_json(text)
     except NotJson as error:
         raise ValueError(f"{text[:40]!r} {error}") from error
-    check_storable(value)
     charge_all(value)
-    return value
+    return stored_form(value)
 
 
 class FilterError(Exception):
@@ -57,8 +56,8 @@ def _filter(function: Callable[..., JSON], timestamps: int = 0) -> Callable[...,
     return wrapper
 
 
-def _ordering_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a function of ordering.py as a filter that tells its place when it fails."""
+def _placed_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a function of ordering.py or texts.py as a filter that tells its place when it fails."""
     parameters = signature(function).parameters.values()
     options = {parameter.name for parameter in parameters if parameter.kind is not Parameter.POSITIONAL_ONLY}
     positional = sum(parameter.kind is not Parameter.KEYWORD_ONLY for parameter in parameters)
@@ -104,11 +103,13 @@ def _first_of(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _EXTREMES: dict[str, Callable[..., Any]] = {"min": ordering.smallest, "max": ordering.largest}
-_ORDERING: dict[str, Callable[..., Any]] = {
+_PLACED: dict[str, Callable[..., Any]] = {
     "sort": ordering.sort,
     "dictsort": ordering.dictsort,
     "groupby": ordering.groupby,
     "unique": ordering.unique,
+    "string": texts.string,
+    "join": texts.join,
 }
 ORDERING_TESTS = {
     name: ordering.ordering_test(name, operator)
@@ -121,11 +122,11 @@ ORDERING_TESTS = {
     for name in names
 }
 EXTRA_FILTERS = {
-    **{name: _ordering_filter(name, function) for name, function in _ORDERING.items()},
-    **{EXTREMES[name]: _ordering_filter(name, function) for name, function in _EXTREMES.items()},
-    **{name: _first_of(_ordering_filter(name, function)) for name, function in _EXTREMES.items()},
-    PATHS_FILTER: _ordering_filter("selectattr", ordering.with_values),
-    SLICE_FILTER: _ordering_filter("slice", _slice),
+    **{name: _placed_filter(name, function) for name, function in _PLACED.items()},
+    **{EXTREMES[name]: _placed_filter(name, function) for name, function in _EXTREMES.items()},
+    **{name: _first_of(_placed_filter(name, function)) for name, function in _EXTREMES.items()},
+    PATHS_FILTER: _placed_filter("selectattr", ordering.with_values),
+    SLICE_FILTER: _placed_filter("slice", _slice),
     "fromjson": _filter(fromjson),
     "datetime_shift": _filter(datetime_shift, timestamps=1),
     "datetime_difference": _filter(datetime_difference, timestamps=2),

@@ -1,7 +1,9 @@
 """Lower a template to the source that minijinja evaluates, with the rules that minijinja lacks.
 
 - `a < b` becomes a call of ordering.compare, because minijinja orders values of every two types.
-- The filters that order (`sort`, `min`, …) learn whether their input is undefined, and their place.
+- The filters that order (`sort`, `min`, …) learn whether their input is undefined, and their place;
+  so do `join` and `string`.
+- An operand of `~` is written as a text by texts.py, as in `{{ … }}`.
 - The path of `selectattr('a.b')` and `rejectattr('a.b')` may be missing at any depth.
 - An item of a list or an object, as in `[a.b]`, must have a value.
 - In `a.b.c | default(x)` and `a.b.c is defined`, a missing or null `a` or `b` makes the whole path
@@ -20,7 +22,7 @@ from engine.expressions.lexer import MAX_CACHED, TemplatePart, segments, stateme
 from engine.expressions.parser import ExpressionParser, SourcePart, Span
 
 _AFFECTED = re.compile(
-    r"[<>\[,]|(?<!\{)\{(?![{%#])|\b(?:default|d|defined|undefined|sort|dictsort|groupby|unique|min|max|selectattr|rejectattr|dict)\b"
+    r"[<>\[,~]|(?<!\{)\{(?![{%#])|\b(?:default|d|defined|undefined|sort|dictsort|groupby|unique|min|max|selectattr|rejectattr|dict|join|string)\b"
 )
 
 

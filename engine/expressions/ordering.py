@@ -185,7 +185,7 @@ def dictsort(value: Any, /, *, by: str = "key", case_sensitive: bool = False, re
     if by not in ("key", "value"):
         raise ValueError("`by` must be 'key' or 'value'")
     if value is UNDEFINED:
-        raise _input_missing()
+        raise missing_input()
     if not isinstance(to_plain(value), dict):
         raise TypeError(f"`dictsort` needs an object, not {kind(value)}")
     pairs = [[key, inner] for key, inner in _plain(value).items()]
@@ -205,7 +205,7 @@ def groupby(
     groups: list[list[Any]] = []
     for item in sorted(items, key=key):
         if not groups or key(item) != key(groups[-1][1][-1]):
-            found = _at(item, path, fallback)
+            found = value_at(item, path, fallback)
             groups.append([None if found is UNDEFINED else found, []])
         groups[-1][1].append(item)
     return _result(value, groups, groups=True)
@@ -239,7 +239,7 @@ def with_values(value: Any, path: str, /) -> Any:
     """Pair each item of a list with its value at a path: `{item, value}`, without a missing value."""
     pairs = []
     for item in _items(value, "selectattr"):
-        found = _at(item, path, UNDEFINED)
+        found = value_at(item, path, UNDEFINED)
         pairs.append({PATH_ITEM: item} if found is UNDEFINED else {PATH_ITEM: item, PATH_VALUE: found})
     return _result(value, pairs)
 
@@ -247,7 +247,7 @@ def with_values(value: Any, path: str, /) -> Any:
 def _items(value: Any, name: str) -> list[Any]:
     """Return the items that a filter iterates over, as plain JSON."""
     if value is UNDEFINED:
-        raise _input_missing()
+        raise missing_input()
     plain = to_plain(value)
     if plain is None:
         return []  # as in every other filter, null has no items
@@ -257,7 +257,8 @@ def _items(value: Any, name: str) -> list[Any]:
     return list(plain)
 
 
-def _input_missing() -> OrderingError:
+def missing_input() -> OrderingError:
+    """Return the error of a filter whose input is undefined."""
     error = OrderingError("undefined", "undefined")
     error.is_input_missing = True
     return error
@@ -293,8 +294,8 @@ def _key(attribute: str | None, case_sensitive: bool, default: Any = UNDEFINED) 
     if not paths:
         return fold
     if len(paths) == 1:
-        return lambda item: fold(_at(item, paths[0], default))
-    return lambda item: [fold(_at(item, path, default)) for path in paths]
+        return lambda item: fold(value_at(item, paths[0], default))
+    return lambda item: [fold(value_at(item, path, default)) for path in paths]
 
 
 def _compare_lists(left: list[Any], right: list[Any]) -> int:
@@ -302,7 +303,7 @@ def _compare_lists(left: list[Any], right: list[Any]) -> int:
     return (left > right) - (left < right)
 
 
-def _at(item: Any, path: str, default: Any) -> Any:
+def value_at(item: Any, path: str, default: Any) -> Any:
     """Return the value at a path such as `user.name` or `0.price`, or the default."""
     for name in path.split("."):
         if isinstance(item, dict) and name in item:

@@ -4,7 +4,7 @@ The parser follows the grammar of minijinja as far as operands must be found. No
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,6 +13,8 @@ from engine.expressions.ordering import COMPARE, PATH_ITEM, PATH_VALUE
 COMPARE_FUNCTION, SLICE_FILTER, UNDEFINED_NAME = "__compare__", "__slice__", "__undefined__"
 PRESENT_FILTER = "__present__"
 """The filter that fails for a value that is missing, and gives every other value."""
+TEXT_FILTER = "__text__"
+"""The filter that writes an operand of `~` as a text."""
 PATHS_FILTER = "__paths__"
 """The filter that pairs each item with its value at a path."""
 PLACE = "__place__"
@@ -21,6 +23,8 @@ EXTREMES = {"min": "__min__", "max": "__max__"}
 """The filters whose result may be undefined, and the filters that give it in a list."""
 PATH_SELECTORS = frozenset({"selectattr", "rejectattr"})
 ORDERING_FILTERS = frozenset({"sort", "dictsort", "groupby", "unique", *EXTREMES})
+TEXT_FILTERS = frozenset({"join", "string"})
+"""The filters that write values as a text."""
 MAX_GUARDED = 24
 """Steps of a path that are guarded. Each step takes one level of the parser of minijinja."""
 _TOKEN = re.compile(
@@ -29,7 +33,7 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _LITERAL = re.compile(r"\s*[\d'\"]")
-_MATH = frozenset({"+", "-", "~", "*", "/", "//", "%", "**"})
+_SUMS, _PRODUCTS = frozenset({"+", "-"}), frozenset({"*", "/", "//", "%", "**"})
 _COMPARISONS = frozenset({*COMPARE, "==", "!=", "in"})
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _KEYWORDS = frozenset({"and", "or", "not", "if", "else", "in", "is"})
@@ -200,14 +204,42 @@ class ExpressionParser:
         return Span(self._tokens[first].start, self._tokens[min(last, len(self._tokens) - 1)].end)
 
     def _sum(self) -> _Node:
-        """`a + b * c`: every operator that binds stronger than a comparison."""
-        node = self._filtered()
-        if self._word not in _MATH:
+        """`a + b ~ c * d`: every operator that binds stronger than a comparison."""
+        return self._chain(_SUMS, self._concatenation)
+
+    def _concatenation(self) -> _Node:
+        """`a ~ b`, with each operand as a text, because minijinja writes numbers and lists as Rust does."""
+        before = self._at
+        node = self._product()
+        if self._word != "~":
+            return node
+        pieces = self._as_text(node, before)
+        while self._word == "~":
+            pieces.append(self._take())
+            before = self._at
+            pieces += self._as_text(self._product(), before)
+        return _node(pieces, is_operand=False)
+
+    def _product(self) -> _Node:
+        return self._chain(_PRODUCTS, self._filtered)
+
+    def _chain(self, operators: frozenset[str], operand: Callable[[], _Node]) -> _Node:
+        """Operands with operators of the same rank between them."""
+        node = operand()
+        if self._word not in operators:
             return node
         pieces = [*node.plain]
-        while self._word in _MATH:
-            pieces += [self._take(), *self._filtered().plain]
+        while self._word in operators:
+            pieces += [self._take(), *operand().plain]
         return _node(pieces, is_operand=False)
+
+    def _as_text(self, node: _Node, first: int) -> list[SourcePart]:
+        if not node.plain or (len(node.plain) == 1 and node.plain[0].text.lstrip()[:1] in ("'", '"')):
+            return [*node.plain]
+        span = self._span(first)
+        self._places.append((span,))
+        call = SourcePart(f"|{TEXT_FILTER}({len(self._places) - 1})", span.start, True)
+        return [*self._defined(node, span.start), call]
 
     def _filtered(self) -> _Node:
         """`a.b | upper`, `a.b is defined`."""
@@ -224,17 +256,17 @@ class ExpressionParser:
             name += [self._take(), self._take()]
         name_span = Span(self._tokens[self._at - 1].start, self._tokens[self._at - 1].end)
         arguments = self._items() if self._word == "(" else []
-        if word in ORDERING_FILTERS:
+        if word in ORDERING_FILTERS or word in TEXT_FILTERS:
             self._places.append((span, name_span))
-            ordered = [*self._defined(node, span.start), bar, *self._ordering_filter(word, name, arguments)]
-            return _node(ordered, may_be_missing=word in EXTREMES)
+            placed = [*self._defined(node, span.start), bar, *self._placed_filter(word, name, arguments)]
+            return _node(placed, may_be_missing=word in EXTREMES)
         if word in PATH_SELECTORS and _has_path(arguments):
             self._places.append((span, name_span))
             return _node([*self._defined(node, span.start), bar, *self._path_selector(name, arguments)])
         pieces = [*(node.safe if word in _PATH_FILTERS else node.plain), bar, *name, *arguments]
         return _node(pieces, may_be_missing=word in _MISSING_RESULTS)
 
-    def _ordering_filter(self, word: str, name: list[SourcePart], arguments: list[SourcePart]) -> list[SourcePart]:
+    def _placed_filter(self, word: str, name: list[SourcePart], arguments: list[SourcePart]) -> list[SourcePart]:
         """Call the filter with its place. `min` and `max` give a list, of which the first is taken."""
         origin = name[0].origin
         filled = any(piece.text.strip() for piece in arguments[1:-1])

@@ -25,7 +25,7 @@ from engine.sdk.resources import Secrets
 from engine.spec.model import Retry
 from engine.types import JSON
 from engine.values.large_values import off_loop
-from engine.values.storable import check_storable, clean_text, is_storable
+from engine.values.storable import clean_text, is_storable, stored_form
 
 log = structlog.get_logger()
 FENCED = "FENCED"
@@ -157,7 +157,7 @@ async def _attempt(node: BoundNode, context: RunNodeContext) -> tuple[Outcome | 
     except NodeInterrupted:
         raise
     except NodeFailure as failure:
-        details = context.redact(failure.details) if is_storable(failure.details) else None
+        details = context.redact(stored_form(failure.details)) if is_storable(failure.details) else None
         message = _message(context, failure.message)
         return None, RunError(failure.code, message, node_id, failure.retryable, details)
     except asyncio.CancelledError:
@@ -204,20 +204,22 @@ async def _checked_outcome(node: BoundNode, context: RunNodeContext) -> Outcome:
         outcome: Outcome = await node.type.execute(node.config, context)
     finally:
         context.flush_text()
-    _check_storable(outcome)
-    return _redact(outcome, context)
+    return _redact(_stored_form(outcome), context)
 
 
-def _check_storable(outcome: Outcome) -> None:
+def _stored_form(outcome: Outcome) -> Outcome:
+    """Return an outcome whose values have their stored form. Raises NotStorable."""
     match outcome:
         case Output(value):
-            off_loop(check_storable, value)
+            stored = off_loop(stored_form, value)
+            return outcome if stored is value else replace(outcome, value=stored)
         case WaitUntil(_, output):
-            off_loop(check_storable, output.value)
+            return replace(outcome, output=replace(output, value=off_loop(stored_form, output.value)))
         case WaitForAnswer(prompt, schema):
-            off_loop(check_storable, [prompt, schema])
+            prompt, schema = off_loop(stored_form, [prompt, schema])
+            return replace(outcome, prompt=prompt, schema=schema)
         case WaitForRun():
-            pass
+            return outcome
         case _:
             assert_never(outcome)
 

@@ -19,7 +19,7 @@ from engine.runtime.stop import StopControl
 from engine.states import EXECUTED, RunStatus
 from engine.types import JSON
 from engine.values.large_values import off_loop
-from engine.values.storable import check_storable
+from engine.values.storable import stored_form
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +91,9 @@ class RunOutcome:
 def _checked(output: JSON) -> tuple[JSON, RunError | None]:
     """Check a combined output: the whole may be no larger than the output of one node."""
     try:
-        off_loop(check_storable, output)
+        return off_loop(stored_form, output), None
     except NodeFailure as failure:
         return None, RunError(failure.code, f"outputs: {failure.message}")
-    return output, None
 
 
 def _has_run(record: NodeRecord | None) -> bool:

@@ -22,7 +22,7 @@ from engine.tools.mcp.server import McpConnection, Unreachable
 from engine.types import JSON
 from engine.values.json_schema import mismatches
 from engine.values.large_values import off_loop
-from engine.values.storable import check_storable
+from engine.values.storable import check_storable, stored_form
 
 log = structlog.get_logger(__name__)
 
@@ -136,8 +136,7 @@ class Tools(Mapping[str, ToolInfo]):
             log.warning("tool.raised", tool=name, run_id=ctx.run_id, node_id=ctx.node_id, exc_info=True)
             message = f"{name} raised {type(fault).__name__}: {fault}"[:2000]
             raise NodeFailure("TOOL_FAILED", message, retryable=may_be_transient(fault)) from fault
-        off_loop(check_storable, result)
-        return result
+        return off_loop(stored_form, result)
 
     def missing(self, name: str) -> NodeFailure | None:
         """Return the failure of a call, if it is certain without asking a server; else None."""

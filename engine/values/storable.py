@@ -1,8 +1,8 @@
-"""Check that a value is JSON that Postgres and every client can hold.
+"""Check that a value is JSON that Postgres and every client can hold, and give it its stored form.
 
 Everything that leaves a node or enters a run is checked here before it is used. Only the exact JSON
 types pass: a tuple, a set or a number of another library would come back from storage as another
-type.
+type. JSON has one type of numbers, so a float without a fraction is stored as the whole number.
 """
 
 from collections.abc import Iterable
@@ -35,7 +35,43 @@ def check_storable(value: JSON) -> int:
     Raises:
         NotStorable: At the first value inside that is not JSON, or if the whole is too large.
     """
-    size = 0
+    return _scan(value)[0]
+
+
+def stored_form(value: JSON) -> JSON:
+    """Check a value as `check_storable` does, and return the form in which it is stored.
+
+    A float without a fraction becomes the whole number: 10.0 becomes 10. One beyond 64 bits stays.
+
+    Returns:
+        The same object if it has the form already.
+
+    Raises:
+        NotStorable: As `check_storable`.
+    """
+    return _with_whole_numbers(value) if _scan(value)[1] else value
+
+
+def _with_whole_numbers(value: JSON) -> JSON:
+    kind = type(value)
+    if kind is float:
+        return int(value) if _is_whole(value) else value
+    if kind is list:
+        items = [_with_whole_numbers(item) for item in value]
+        return value if all(new is old for new, old in zip(items, value, strict=True)) else items
+    if kind is dict:
+        changed = {key: _with_whole_numbers(item) for key, item in value.items()}
+        return value if all(changed[key] is item for key, item in value.items()) else changed
+    return value
+
+
+def _is_whole(number: float) -> bool:
+    return number.is_integer() and INT_MIN <= number <= INT_MAX
+
+
+def _scan(value: JSON) -> tuple[int, bool]:
+    """Check a value. Returns its size, and whether its stored form differs from it."""
+    size, has_whole_float = 0, False
     # The value is put into a list, so that the loop handles it like every inner value.
     stack: list[tuple[Any, _Place | None, int]] = [([value], None, 0)]
     while stack:
@@ -64,11 +100,12 @@ def check_storable(value: JSON) -> int:
             elif kind is float:
                 if not isfinite(item):
                     raise NotStorable(_path((key, place)), f"is {item}, which JSON does not have")
+                has_whole_float = has_whole_float or _is_whole(item)
             elif item is not None and kind is not bool:
                 raise NotStorable(_path((key, place)), f"is a {kind.__name__}, which JSON does not have")
         if size > MAX_SIZE:
             raise NotStorable("", f"is larger than {MAX_SIZE // 1024 // 1024} MiB")
-    return size
+    return size, has_whole_float
 
 
 def _keys(container: dict[Any, JSON], place: _Place | None) -> int:

@@ -19,7 +19,7 @@ from engine.states import OnLimit, RunSource, TriggerEventStatus
 from engine.types import JSON
 from engine.values.json_schema import complete_inputs
 from engine.values.large_values import off_loop
-from engine.values.storable import check_storable
+from engine.values.storable import stored_form
 from persistence.caller import Caller
 from persistence.runs.create import NewRun
 from persistence.triggers.events import Firing
@@ -78,8 +78,7 @@ async def make_inputs(mapping: JSON, event: JSON, version: PublishedVersion) -> 
 
 def _make_inputs(mapping: JSON, event: JSON, version: PublishedVersion) -> JSON:
     try:
-        inputs = evaluator.render(mapping, {"event": event})
-        off_loop(check_storable, inputs)
+        inputs = off_loop(stored_form, evaluator.render(mapping, {"event": event}))
     except ExpressionError as error:
         raise NotFired(f"`inputs` of the trigger cannot be rendered: {error}") from error
     except NodeFailure as error:

@@ -32,7 +32,7 @@ def value(text: str) -> JSON:
 @pytest.mark.parametrize(("text", "result"), VALID)
 def test_an_example_gives_its_documented_result(text: str, result: str) -> None:
     assert check(text, expression=not is_template(text)) == []
-    assert value(text) == json.loads(result)
+    assert json.dumps(value(text)) == json.dumps(json.loads(result))  # 10.0 is not 10
 
 
 @pytest.mark.parametrize(("text", "place", "message"), INVALID)

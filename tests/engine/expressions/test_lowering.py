@@ -43,7 +43,7 @@ TESTS = [
     " is divisibleby 2",
     " is in(list)",
 ]
-OPERATORS = ["<", "<=", ">", ">=", "==", "!=", "in", "not in", "+", "-", "*", "//", "~", "and", "or"]
+OPERATORS = ["<", "<=", ">", ">=", "==", "!=", "in", "not in", "+", "-", "*", "//", "and", "or"]
 
 expressions = st.recursive(
     st.sampled_from(ATOMS),

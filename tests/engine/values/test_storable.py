@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from engine.errors import NodeFailure, NotStorable
-from engine.values.storable import MAX_DEPTH, check_storable
+from engine.values.storable import INT_MAX, INT_MIN, MAX_DEPTH, check_storable, stored_form
 from tests.engine.json_values import JSON_VALUES
 
 
@@ -20,6 +20,40 @@ class Colour(StrEnum):
 def test_json_is_storable_and_is_read_back_as_the_same_value(value: Any) -> None:
     check_storable(value)
     assert orjson.loads(orjson.dumps(value)) == value
+
+
+@given(JSON_VALUES)
+def test_the_stored_form_is_equal_has_no_float_without_a_fraction_and_is_stable(value: Any) -> None:
+    stored = stored_form(value)
+    assert stored == value
+    assert not [number for number in floats_in(stored) if number.is_integer() and INT_MIN <= number <= INT_MAX]
+    assert stored_form(stored) is stored  # and so nothing is copied
+    read = orjson.loads(orjson.dumps(stored))
+    assert read == stored and orjson.dumps(read) == orjson.dumps(stored)
+
+
+def floats_in(value: Any) -> list[float]:
+    if isinstance(value, float):
+        return [value]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [number for item in inner for number in floats_in(item)]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (10.0, "10"),
+        (-0.0, "0"),
+        (1e16, "10000000000000000"),
+        (1e22, repr(1e22)),
+        (float(2**63), repr(float(2**63))),
+        (-(2.0**63), str(-(2**63))),
+        (2.5, "2.5"),
+        ({"a": [1.0, {"b": 2.0}], "c": True}, "{'a': [1, {'b': 2}], 'c': True}"),
+    ],
+)
+def test_a_float_without_a_fraction_is_stored_as_a_whole_number(value: Any, text: str) -> None:
+    assert repr(stored_form(value)) == text
 
 
 @pytest.mark.parametrize(
