@@ -40,7 +40,7 @@ from engine.sdk.node import (
 )
 from engine.sdk.resources import ChildRun, ChildRuns
 from engine.sdk.tool import Tool, ToolFailed, ToolInfo
-from engine.sdk.trigger import TriggerConfig, TriggerKind
+from engine.sdk.trigger import ConfigConflict, TriggerConfig, TriggerKind
 from engine.states import LogLevel
 from engine.types import JSON
 
@@ -54,6 +54,7 @@ __all__ = [
     "JSON",
     "ChildRun",
     "ChildRuns",
+    "ConfigConflict",
     "ConfigWarning",
     "LogLevel",
     "NodeConfig",

@@ -4,10 +4,12 @@ Packages add kinds by the entry point `treadle.triggers`. The built-in kinds use
 This module stores nothing.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from engine.types import JSON
 
@@ -17,10 +19,35 @@ Overlap = Literal["allow", "skip", "queue"]
 """What happens at a firing while a run of the trigger is active."""
 
 
+class ConfigConflict(NamedTuple):
+    """What is wrong between fields that are valid by themselves.
+
+    `message` is a sentence about the fields.
+    """
+
+    fields: tuple[str, ...]
+    message: str
+
+
 class TriggerConfig(BaseModel):
     """Base of the config models of trigger kinds. Unknown fields are an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def conflicts(self) -> Iterable[ConfigConflict]:
+        """Find what is wrong between the fields. All of it is reported, with what is wrong in fields."""
+        return ()
+
+    @model_validator(mode="after")
+    def _check_conflicts(self) -> Self:
+        if found := [_error_of(conflict) for conflict in self.conflicts()]:
+            raise ValidationError.from_exception_data(type(self).__name__, found)
+        return self
+
+
+def _error_of(conflict: ConfigConflict) -> InitErrorDetails:
+    context = {"text": conflict.message, "fields": conflict.fields}
+    return InitErrorDetails(type=PydanticCustomError("value_error", "{text}", context), input=None)
 
 
 ConfigT = TypeVar("ConfigT", bound=TriggerConfig)

@@ -3,13 +3,14 @@
 A package that cannot be loaded does not affect the others: it is left out and logged by the caller.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import structlog
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from engine.invalid_values import sentence
 from engine.problems import FieldProblem, join_path
@@ -80,7 +81,21 @@ def read_config(kind: TriggerKind[Any], config: JSON) -> tuple[TriggerConfig | N
     try:
         return kind.Config.model_validate(config), []
     except ValidationError as error:
-        return None, [FieldProblem(_path(one["loc"]), _code(one["type"]), sentence(one)) for one in error.errors()]
+        found = [*error.errors(), *_other_conflicts(kind, config, error)]
+        return None, [FieldProblem(_path(one["loc"]), _code(one["type"]), sentence(one)) for one in found]
+
+
+def _other_conflicts(kind: TriggerKind[Any], config: JSON, error: ValidationError) -> Iterator[ErrorDetails]:
+    """Find the conflicts between valid fields, which pydantic does not look for if a field is not valid."""
+    wrong = {one["loc"][0] for one in error.errors() if one["loc"]}
+    if not wrong or not isinstance(config, dict):
+        return
+    try:
+        kind.Config.model_validate({key: value for key, value in config.items() if key not in wrong})
+    except ValidationError as rest:
+        for one in rest.errors():
+            if not one["loc"] and wrong.isdisjoint(one.get("ctx", {}).get("fields", wrong)):
+                yield one
 
 
 def config_of(kinds: Mapping[str, TriggerKind[Any]], name: str, config: JSON) -> tuple[TriggerKind[Any], Any]:

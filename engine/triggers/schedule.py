@@ -6,13 +6,14 @@ hour of a change to summer time runs right after it, and runs once in the repeat
 """
 
 import hashlib
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from cronsim import CronSim, CronSimError
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 
-from engine.sdk.trigger import OnMissed, Overlap, TriggerConfig, TriggerKind
+from engine.sdk.trigger import ConfigConflict, OnMissed, Overlap, TriggerConfig, TriggerKind
 from engine.types import JSON
 from engine.values.timestamps import find_time_zone, format_timestamp
 
@@ -68,18 +69,26 @@ class ScheduleConfig(TriggerConfig):
         examples=["skip"],
     )
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    @field_validator("cron")
+    @classmethod
+    def _check_cron(cls, cron: str | None) -> str | None:
+        if cron is not None:
+            _check_cron(cron, datetime(2024, 1, 1, tzinfo=UTC))
+        return cron
+
+    @field_validator("timezone")
+    @classmethod
+    def _check_zone(cls, timezone: str) -> str:
+        find_time_zone(timezone)
+        return timezone
+
+    def conflicts(self) -> Iterator[ConfigConflict]:
         if (self.cron is None) == (self.intervalS is None):
-            raise ValueError("give either `cron` or `intervalS`")
+            yield ConfigConflict(("cron", "intervalS"), "give either `cron` or `intervalS`")
         if self.start is not None and self.end is not None and _utc(self.start) > _utc(self.end):
-            raise ValueError("`end` must be after `start`")
+            yield ConfigConflict(("start", "end"), "`end` must be after `start`")
         if self.intervalS is not None and self.jitterS > self.intervalS:
-            raise ValueError("`jitterS` must be at most `intervalS`")
-        zone = find_time_zone(self.timezone)
-        if self.cron is not None:
-            _check_cron(self.cron, datetime(2024, 1, 1, tzinfo=zone))
-        return self
+            yield ConfigConflict(("jitterS", "intervalS"), "`jitterS` must be at most `intervalS`")
 
 
 class ScheduleKind(TriggerKind[ScheduleConfig]):

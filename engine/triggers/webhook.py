@@ -10,23 +10,23 @@ import binascii
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 from urllib.parse import parse_qs
 
 import orjson
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from engine.errors import NotStorable
 from engine.expressions import evaluator
 from engine.expressions.evaluator import ExpressionError
-from engine.sdk.trigger import TriggerConfig, TriggerKind
+from engine.sdk.trigger import ConfigConflict, TriggerConfig, TriggerKind
 from engine.types import JSON
 from engine.values.json_text import NotJson, parse_json
-from engine.values.storable import check_storable
+from engine.values.storable import stored_form
 from engine.values.timestamps import format_timestamp
 
 MAX_BODY = 4 * 1024 * 1024
@@ -111,13 +111,16 @@ class WebhookDedupe(TriggerConfig):
         json_schema_extra={"format": "template"},
     )
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    @field_validator("template")
+    @classmethod
+    def _check_template(cls, template: str | None) -> str | None:
+        if template is not None and (problems := evaluator.check(template)):
+            raise ValueError(f"is not valid: {'; '.join(message for message, _, _ in problems)}")
+        return template
+
+    def conflicts(self) -> Iterator[ConfigConflict]:
         if (self.header is None) == (self.template is None):
-            raise ValueError("give either `header` or `template`")
-        if self.template is not None and (problems := evaluator.check(self.template)):
-            raise ValueError(f"`template` is not valid: {problems[0][0]}")
-        return self
+            yield ConfigConflict(("header", "template"), "give either `header` or `template`")
 
 
 class WebhookChallenge(TriggerConfig):
@@ -146,11 +149,17 @@ class WebhookChallenge(TriggerConfig):
         json_schema_extra={"format": "secret-name"},
     )
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def conflicts(self) -> Iterator[ConfigConflict]:
         if (self.verifyParameter is None) != (self.secret is None):
-            raise ValueError("`verifyParameter` and `secret` belong together")
-        return self
+            yield ConfigConflict(("verifyParameter", "secret"), "`verifyParameter` and `secret` belong together")
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 class WebhookConfig(TriggerConfig):
@@ -221,11 +230,10 @@ class WebhookConfig(TriggerConfig):
     @field_validator("allowedIps")
     @classmethod
     def _check_networks(cls, networks: list[str]) -> list[str]:
-        for network in networks:
-            try:
-                ipaddress.ip_network(network)
-            except ValueError:
-                raise ValueError(f"{network!r} is no IP address and no network such as 192.0.2.0/24") from None
+        wrong = [network for network in networks if not _is_network(network)]
+        if wrong:
+            listed = "; ".join(f"{network!r} is no IP address and no network" for network in wrong)
+            raise ValueError(f"{listed} such as 192.0.2.0/24")
         return networks
 
     def allows(self, address: str | None) -> bool:
@@ -416,10 +424,10 @@ def event_of(message: WebhookMessage, id: str | None, body: JSON, now: datetime)
         "receivedAt": format_timestamp(now),
     }
     try:
-        check_storable(event)
+        stored: dict[str, JSON] = stored_form(event)
     except NotStorable as error:
         raise BadMessage(str(error)) from error
-    return event
+    return stored
 
 
 def message_key(config: WebhookConfig, id: str | None, message: WebhookMessage, event: JSON) -> str | None:

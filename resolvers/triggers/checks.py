@@ -1,4 +1,4 @@
-"""Validate the kind, the config and the inputs of a trigger, and compute its first planned time."""
+"""Validate the name, the kind, the config and the inputs of a trigger, and compute its first planned time."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -11,6 +11,7 @@ from engine.errors import NotStorable
 from engine.expressions import evaluator
 from engine.problems import FieldProblem, join_path
 from engine.sdk.trigger import TriggerKind
+from engine.states import Severity
 from engine.triggers.planning import first_plan
 from engine.triggers.registry import installed_trigger_kinds, read_config
 from engine.types import JSON
@@ -18,7 +19,11 @@ from engine.values.storable import check_storable
 from persistence.caller import Caller
 from persistence.problems import Invalid, invalid
 from persistence.triggers import trigger as triggers
+from persistence.triggers.trigger import Trigger
 from persistence.workflows import workflows
+from persistence.workflows.versions import get_published
+from resolvers.checks import checked_name
+from resolvers.context import Context
 
 MAX_JSON = 64 * 1024
 """Bytes of the config, of the inputs and of the payload of a trigger."""
@@ -54,6 +59,35 @@ def checked_kind(kind: str, config: JSON, mapping: JSON) -> tuple[TriggerKind[An
     if parsed is None or problems:
         raise Invalid(problems)
     return chosen, parsed
+
+
+def checked_all(name: str, kind: str, config: JSON, mapping: JSON) -> tuple[str, TriggerKind[Any], Any]:
+    """Return the name, the kind and the parsed config. Raises Invalid with all problems of all three."""
+    problems: list[FieldProblem] = []
+    title, chosen, parsed = "", None, None
+    try:
+        title = checked_name("input.name", name)
+    except Invalid as error:
+        problems += error.errors
+    try:
+        chosen, parsed = checked_kind(kind, config, mapping)
+    except Invalid as error:
+        problems += error.errors
+    if chosen is None or problems:
+        raise Invalid(problems)
+    return title, chosen, parsed
+
+
+async def warnings_of(context: Context, trigger: Trigger) -> list[FieldProblem]:
+    """Return why a trigger that is enabled will start no run, although it is valid."""
+    if not trigger.enabled:
+        return []
+    async with context.database.connect() as connection:
+        published = await get_published(connection, context.caller, [trigger.workflow_id])
+    if trigger.workflow_id in published:
+        return []
+    message = "the workflow has no published version, so the trigger starts no run: publish one"
+    return [FieldProblem("input.workflowId", "NOT_PUBLISHED", message, Severity.WARNING)]
 
 
 async def check_workflow(connection: AsyncConnection, caller: Caller, config: Any, project_id: str) -> None:

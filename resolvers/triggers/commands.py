@@ -19,7 +19,7 @@ from resolvers.authorise import require
 from resolvers.checks import checked_name
 from resolvers.context import Context
 from resolvers.permissions import MUTATIONS
-from resolvers.triggers.checks import ABSENT, check_workflow, checked_kind, first_times
+from resolvers.triggers.checks import ABSENT, check_workflow, checked_all, checked_kind, first_times
 
 
 async def create_trigger(
@@ -37,7 +37,7 @@ async def create_trigger(
 
     Raises:
         NotFound, Forbidden: The workflow is hidden, or the caller is no editor of its project.
-        Invalid: With all problems of the kind, the config and the inputs.
+        Invalid: With all problems of the name, the kind, the config and the inputs.
         Conflict: The idempotency key was used with other arguments.
     """
     if idempotency_key is not None and not 1 <= len(idempotency_key) <= MAX_KEY_LENGTH:
@@ -46,8 +46,7 @@ async def create_trigger(
     async with context.database.begin() as connection:
         workflow = await workflows.get(connection, context.caller, workflow_id)
         require(context.caller, MUTATIONS["createTrigger"], workflow.project_id)
-        title = checked_name("input.name", name)
-        chosen, parsed = checked_kind(kind, config, mapping)
+        title, chosen, parsed = checked_all(name, kind, config, mapping)
         await check_workflow(connection, context.caller, parsed, workflow.project_id)
         hashed = arguments_hash("createTrigger", [workflow_id, kind, title, config, mapping, enabled])
         key_hash = None if idempotency_key is None else hashed

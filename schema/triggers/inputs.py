@@ -7,6 +7,7 @@ import strawberry
 
 from resolvers.triggers.checks import ABSENT
 from schema.payload import Payload
+from schema.problem import FieldProblemType
 from schema.scalars import JSON
 from schema.triggers.trigger import TriggerType
 
@@ -100,6 +101,11 @@ class TestTriggerInput:
 @strawberry.type
 class TriggerPayload(Payload):
     trigger: TriggerType | None = None
+    warnings: list[FieldProblemType] = strawberry.field(
+        default_factory=list,
+        description="Why the trigger will start no run although it is valid, such as a workflow without a "
+        "published version.",
+    )
 
 
 @strawberry.type

@@ -2,7 +2,8 @@
 
 import strawberry
 
-from resolvers.triggers import commands, start, webhooks
+from persistence.triggers.trigger import Trigger
+from resolvers.triggers import checks, commands, start, webhooks
 from schema.info import Info
 from schema.payload import mutation, payload
 from schema.problem import ProblemValue
@@ -24,6 +25,10 @@ from schema.triggers.inputs import (
 from schema.workflows.workflow import DeletePayload
 
 
+async def _saved(info: Info, trigger: Trigger) -> TriggerPayload:
+    return payload(TriggerPayload, trigger=trigger, warnings=await checks.warnings_of(info.context, trigger))
+
+
 @strawberry.type
 class TriggerMutations:
     @mutation
@@ -40,13 +45,13 @@ class TriggerMutations:
             enabled=input.enabled is not False,
             idempotency_key=input.idempotency_key,
         )
-        return payload(TriggerPayload, trigger=created)
+        return await _saved(info, created)
 
     @mutation
     @staticmethod
     async def update_trigger(info: Info, input: UpdateTriggerInput) -> TriggerPayload:
         """Changes a trigger. New config or inputs, and enabling, clear its failures."""
-        return payload(TriggerPayload, trigger=await commands.update_trigger(info.context, input.id, input.changes))
+        return await _saved(info, await commands.update_trigger(info.context, input.id, input.changes))
 
     @mutation
     @staticmethod

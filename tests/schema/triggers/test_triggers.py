@@ -39,6 +39,30 @@ def due(context: Context) -> DueTriggers:
     return DueTriggers(context.database, installed_trigger_kinds(), max_failures=20, queue_limit=QueueLimit())
 
 
+async def test_a_trigger_of_a_workflow_without_a_published_version_has_a_warning(context: Context) -> None:
+    workflow_id = await new_workflow(context)
+    input = {"workflowId": workflow_id, "kind": "schedule", "name": "Daily", "config": DAILY}
+    answer = "trigger { id } warnings { field code severity }"
+    created = await mutate(context, "createTrigger", answer, **input)
+    warning = {"field": "input.workflowId", "code": "NOT_PUBLISHED", "severity": "WARNING"}
+    assert (created["warnings"], created["errors"]) == ([warning], [])
+    id = created["trigger"]["id"]
+    off = await mutate(context, "updateTrigger", answer, id=id, enabled=False)
+    assert (off["warnings"], off["errors"]) == ([], [])
+    await mutate(context, "createVersion", "version { id }", workflowId=workflow_id, publish=True)
+    on = await mutate(context, "updateTrigger", answer, id=id, enabled=True)
+    assert (on["warnings"], on["errors"]) == ([], [])
+
+
+async def test_all_problems_of_a_trigger_are_reported_at_once(context: Context) -> None:
+    config = {"cron": "61 * * * *", "timezone": "Mars/Base", "start": "2030-01-02", "end": "2030-01-01", "typo": 1}
+    input = {"workflowId": await new_workflow(context), "kind": "schedule", "name": " ", "config": config}
+    payload = await mutate(context, "createTrigger", TRIGGER, **input, inputs="{{ nope }}")
+    fields = {error["field"] for error in payload["errors"][0]["errors"]}
+    names = ("config.cron", "config.timezone", "config.typo", "config", "inputs", "name")
+    assert fields == {f"input.{name}" for name in names}
+
+
 async def test_a_trigger_is_created_listed_and_deleted(context: Context) -> None:
     workflow_id = await new_workflow(context)
     trigger = await new_trigger(context, workflow_id)
@@ -82,8 +106,12 @@ async def test_create_trigger_is_idempotent(context: Context) -> None:
         ({"kind": "cron"}, "input.kind", "there is no trigger kind 'cron'; this host has"),
         ({"name": " "}, "input.name", "must have 1 to 200 characters"),
         ({"config": "daily"}, "input.config", "must be an object"),
-        ({"config": {"cron": "0 0 30 2 *"}}, "input.config", "never fires"),
-        ({"config": {"cron": "0 9 * * *", "timezone": "Mars/Olympus"}}, "input.config", "there is no time zone"),
+        ({"config": {"cron": "0 0 30 2 *"}}, "input.config.cron", "never fires"),
+        (
+            {"config": {"cron": "0 9 * * *", "timezone": "Mars/Olympus"}},
+            "input.config.timezone",
+            "there is no time zone",
+        ),
         (
             {"config": {"cron": "0 9 * * *", "end": "2020-01-01T00:00:00Z"}},
             "input.config",
@@ -157,7 +185,7 @@ async def test_update_trigger_plans_anew_and_clears_failures(context: Context, p
     off = (await mutate(context, "updateTrigger", TRIGGER, id=trigger["id"], enabled=False))["trigger"]
     assert (off["enabled"], off["nextFireAt"]) == (False, None)
     bad = await mutate(context, "updateTrigger", TRIGGER, id=trigger["id"], config={"cron": "no"}, inputs="{{ x }}")
-    assert {problem["field"] for problem in bad["errors"][0]["errors"]} == {"input.config", "input.inputs"}
+    assert {problem["field"] for problem in bad["errors"][0]["errors"]} == {"input.config.cron", "input.inputs"}
 
 
 async def test_run_trigger_starts_one_run_for_each_key(context: Context) -> None:
