@@ -18,6 +18,16 @@ class NodeFailure(Exception):
         self.code, self.message, self.retryable, self.details = code, message, retryable, details
 
 
+NODE_CODES = frozenset({
+    "BUDGET", "CODE", "CONFIG", "HTTP_BLOCKED", "HTTP_CONNECT", "HTTP_RESPONSE", "HTTP_STATUS", "HTTP_TIMEOUT",
+    "MEMORY_LIMIT", "MODEL_AUTH", "MODEL_CONTEXT", "MODEL_FILTERED", "MODEL_OUTPUT", "MODEL_RATE_LIMIT",
+    "MODEL_REQUEST", "MODEL_STREAM", "MODEL_TIMEOUT", "MODEL_UNAVAILABLE", "MODEL_UNKNOWN", "NODE", "OUTPUT",
+    "RECURSION", "SANDBOX", "SECRET", "SUBWORKFLOW", "TEMPLATE", "TIMEOUT", "TOOL_ARGUMENTS", "TOOL_FAILED",
+    "TOOL_FORBIDDEN", "TOOL_UNKNOWN",
+})  # fmt: skip
+"""The codes with which a node of a built-in type fails, besides those of `fail` nodes."""
+
+
 class NodeInterrupted(Exception):
     """The node has stopped because its run pauses or is released. What it has finished is stored.
 

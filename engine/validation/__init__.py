@@ -2,6 +2,7 @@
 
 Modules:
     validator: validates a whole spec, or the config of a single node.
+    retry_codes: Warns of codes in `retry.on` that no error has.
     spec_checks: checks of size, node types and configs, nested nodes included.
     graph_checks: checks of ids, edges and reachability, and which nodes can run before which.
     outputs: warns of `outputs` that keep a question open.

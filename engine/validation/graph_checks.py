@@ -16,6 +16,8 @@ from engine.sdk.node import ERROR_PORT
 from engine.spec.model import END, START, EdgeSpec, OnError, Spec
 from engine.states import Severity
 
+SWITCH = "switch"
+"""The node type that leaves by the port of a case."""
 MAX_NAMES = 20
 """Names that a message lists."""
 # fmt: off
@@ -117,6 +119,36 @@ def check_branches(graph: Graph, node_indexes: Sequence[int]) -> Iterator[FieldP
         if node.on_error is OnError.BRANCH and node.id not in handled:
             message = "no edge leaves by the port `error`: if this node fails, the run completes and does not show it"
             yield FieldProblem(f"nodes[{index}].onError", "UNHANDLED", message, Severity.WARNING, node.id)
+
+
+def check_switches(graph: Graph, node_indexes: Sequence[int]) -> Iterator[FieldProblem]:
+    """Find switches without `default` that no edge leaves if none of their conditions is true."""
+    leaving = {edge.source for edge in graph.spec.edges}
+    # An edge without a port is taken for every port, also for none.
+    covered = {edge.source for edge in graph.spec.edges if edge.port is None}
+    for node, index in zip(graph.spec.nodes, node_indexes, strict=True):
+        has_default = node.type != SWITCH or node.config.get("default") is not None
+        if not has_default and node.id in leaving and node.id not in covered:
+            message = (
+                "without `default`, no edge is taken if none of the conditions is true, and everything behind this "
+                "node is skipped: name a port for that case"
+            )
+            yield FieldProblem(f"nodes[{index}].config.default", "NO_DEFAULT", message, Severity.WARNING, node.id)
+
+
+def check_isolated(graph: Graph, node_indexes: Sequence[int]) -> Iterator[FieldProblem]:
+    """Find nodes without any edge in a spec that has edges. They run by themselves."""
+    if not graph.pairs:
+        return
+    ends = {end for edge in graph.spec.edges for end in (edge.source, edge.target)}
+    reached = set(find_starts(graph.spec).node_ids)
+    for node, index in zip(graph.spec.nodes, node_indexes, strict=True):
+        if node.id not in ends and node.id in reached:  # one that is not reached is an error already
+            message = (
+                f"no edge leads to {node.id!r} or from it, so it runs by itself when the run starts: "
+                "connect it with the other nodes, or remove it"
+            )
+            yield FieldProblem(f"nodes[{index}]", "ISOLATED", message, Severity.WARNING, node.id)
 
 
 def check_reach(graph: Graph, node_indexes: Sequence[int]) -> Iterator[FieldProblem]:

@@ -23,9 +23,19 @@ from engine.spec.raw import error_path
 from engine.spec.template_fields import nested_values
 from engine.states import Severity
 from engine.types import JSON
-from engine.validation.graph_checks import Graph, check_branches, check_cycles, check_edges, check_ids, check_reach
+from engine.validation.graph_checks import (
+    Graph,
+    check_branches,
+    check_cycles,
+    check_edges,
+    check_ids,
+    check_isolated,
+    check_reach,
+    check_switches,
+)
 from engine.validation.nested import check_ignored_fields, check_types, refusal
 from engine.validation.outputs import check_outputs
+from engine.validation.retry_codes import check_codes
 
 MAX_NODES = 1_000
 MAX_EDGES = 10_000
@@ -51,8 +61,12 @@ def check_parts(parsed: ParseResult, types: NodeTypes) -> Iterator[FieldProblem]
         config = yield from check_config(node.type, node.config, f"nodes[{index}]", node.id, types)
         ports[node.id] = types[node.type].ports_of(config) if config is not None else None
         yield from _check_wait(node, f"nodes[{index}]", types)
+        if node.retry is not None:
+            yield from check_codes(node.retry.on, f"nodes[{index}]", types.get(node.type), node.id)
     yield from check_edges(graph, ports)
     yield from check_branches(graph, node_indexes)
+    yield from check_switches(graph, node_indexes)
+    yield from check_isolated(graph, node_indexes)
     if not parsed.unparsed:
         yield from check_reach(graph, node_indexes)
     yield from check_cycles(graph)
@@ -152,6 +166,9 @@ def _nested_node_problems(raw: JSON, path: str, types: NodeTypes) -> Iterator[Fi
         yield FieldProblem(join_path(path, "type"), "CONFIG", reason)
     elif isinstance(config, dict):
         yield from check_config(name, config, path, None, types)
+    retry = raw.get("retry")
+    codes = retry.get("on") if isinstance(retry, dict) else None
+    yield from check_codes(codes if isinstance(codes, list) else (), path, types.get(name), None)
 
 
 def _nested_spec_problems(raw: JSON, path: str, types: NodeTypes) -> Iterator[FieldProblem]:

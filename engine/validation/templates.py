@@ -8,17 +8,25 @@ The JSON Schema of a node type says which texts are templates: `format` is `temp
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import islice
 
 from minijinja import TemplateError
 
 from engine.expressions import evaluator
-from engine.expressions.analysis import MAP_NAMES, NameUse, analyze
+from engine.expressions.analysis import MAP_NAMES, SECRETS, NameUse, analyze
 from engine.problems import FieldProblem
 from engine.sdk.annotations import MapScope, TemplateText
+from engine.sdk.node import ERROR_PORT
 from engine.spec.template_fields import secrets_in
 
 SCOPE = frozenset({"input", "nodes", "run", "secrets"})
 """The names that every template may use."""
+
+MAX_COMPARED, MAX_NAME = 8, 64
+"""Names, and characters of a name, that are compared for a suggestion. A spec may have thousands."""
+SIMILARITY = 0.75
+"""How similar a suggested name is; see difflib.get_close_matches."""
 
 Error = tuple[str, str]
 """The code and the message of a problem."""
@@ -54,13 +62,14 @@ class Nodes:
             names = analyze(text.text, expression=text.is_expression).uses
         except TemplateError:
             return  # the syntax error is reported above
-        checked = [(use, self._name_error(use, reader, text.inside)) for use in names]
+        checked = [(use, self._name_error(use, reader, text)) for use in names]
         checked += [(use, _secret_error(use, text)) for use in secrets_in(text)]
         for use, error in sorted(checked, key=lambda pair: (pair[0].line, pair[0].column)):
             if error is not None:
                 yield _problem(text, reader, error, use.line, use.column)
 
-    def _name_error(self, use: NameUse, reader: Reader, inside: MapScope | None) -> Error | None:
+    def _name_error(self, use: NameUse, reader: Reader, text: TemplateText) -> Error | None:
+        inside = text.inside
         if inside is not None and use.name in inside.bits:
             return _order_error(use, inside.bits[use.name], inside.before)
         if inside is not None and not use.is_node and use.name in MAP_NAMES:
@@ -73,19 +82,38 @@ class Nodes:
         if bit is None:
             if use.name in MAP_NAMES and inside is None:
                 return "UNKNOWN_NAME", f"`{use.name}` is defined only inside a `map`"
-            message = f"{use.name!r} is neither a node nor `input`, `nodes`, `run` or `secrets`"
-            return "UNKNOWN_NAME", message + self._suggestion(use.name)
+            names = _names_in(text)
+            message = f"{use.name!r} is neither a node nor {', '.join(names[:-1])} or {names[-1]}"
+            return "UNKNOWN_NAME", message + self._suggestion(use.name, inside)
         return _order_error(use, bit, reader.before)
 
-    def _suggestion(self, name: str) -> str:
-        """Suggest a node id that begins with the name.
+    def _suggestion(self, name: str, inside: MapScope | None) -> str:
+        """Suggest what the author may have meant.
 
         `my-node.output` is parsed as `my` minus `node.output`.
         """
-        for node_id in self.bits:
+        ids = [*self.bits, *(inside.bits if inside else ())]
+        for node_id in ids:
             if node_id.startswith((f"{name}-", f"{name}.")):
                 return f'; a node id with `-` or `.` is written `nodes["{node_id}"]`'
-        return ""
+        if name == ERROR_PORT:
+            return "; the error of a node with `onError: branch` is `node_id.output.error`"
+        near = get_close_matches(name[:MAX_NAME], _alike(name, ["input", "nodes", "run", *ids]), 1, SIMILARITY)
+        return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def _alike(name: str, others: list[str]) -> list[str]:
+    """Select names with the same first letter and about the same length."""
+    alike = (other for other in others if other[:1] == name[:1] and abs(len(other) - len(name)) <= 2)
+    return list(islice(alike, MAX_COMPARED))
+
+
+def _names_in(text: TemplateText) -> list[str]:
+    """Return the names that the text may use besides nodes, for a message."""
+    names = ["input", "nodes", "run"]
+    names += sorted(MAP_NAMES, reverse=True) if text.inside is not None else []
+    names += [SECRETS] if text.sees_secrets else []
+    return [f"`{name}`" for name in names]
 
 
 def _problem(text: TemplateText, reader: Reader, error: Error, line: int | None, column: int | None) -> FieldProblem:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from engine.catalog_file import CatalogEntry, CatalogFile, McpServer, ModelEntry, SqlDatabase
+from engine.errors import NODE_CODES
 from tests.paths import ROOT
 
 ERRORS = ("NodeFailure", "RunError", "Unsent")
@@ -43,6 +44,12 @@ def test_the_documents_list_every_error_code_and_no_other() -> None:
     expected = set(codes()) - {FENCED}
     assert {"HTTP_STATUS", "MODEL_RATE_LIMIT", "TOOL_FAILED", "RECURSION"} <= expected
     assert documented("spec.md", "Errors") == expected
+
+
+def test_the_codes_of_nodes_are_those_of_the_table_of_nodes() -> None:
+    text = (ROOT / "docs" / "spec.md").read_text().split("\n## Errors\n")[1].split("A run also fails")[0]
+    rows = "\n".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `"))
+    assert {word for word in re.findall(r"`([^`]+)`", rows) if WORD.fullmatch(word)} == NODE_CODES
 
 
 def test_the_document_of_models_lists_every_code_of_model_errors() -> None:

@@ -86,7 +86,7 @@ SLOW_GRAPHS: dict[str, tuple[dict[str, Any], set[tuple[str, str]]]] = {
             ],
             [edge("s>t", port=f"p{i}") for i in range(9_000)],
         ),
-        set(),
+        {("nodes[0].config.default", "NO_DEFAULT")},
     ),
     "many conditionals": (
         spec(

@@ -8,6 +8,18 @@ from engine.validation.validator import validate
 from tests.engine.node_runner import TYPES
 from tests.engine.spec_builders import edge, node, problems_of, spec
 
+SWITCH: dict[str, Any] = {
+    "id": "s",
+    "type": "switch",
+    "config": {"cases": [{"port": "big", "condition": "input.n > 1"}]},
+}
+
+
+def mapped(config: dict[str, Any]) -> dict[str, Any]:
+    """A map over the input with a node or a spec."""
+    return {"id": "m", "type": "map", "config": {"items": "{{ input }}", **config}}
+
+
 LOOP = [node("a"), node("b"), node("c", "{{ b.output }}")]
 PROBLEMS: dict[str, tuple[Any, set[tuple[str, str]]]] = {
     "no object": ([1], {("", "SHAPE")}),
@@ -125,6 +137,44 @@ PROBLEMS: dict[str, tuple[Any, set[tuple[str, str]]]] = {
     "too many nodes": (spec([node(f"n{i}") for i in range(1001)]), {("nodes", "LIMIT")}),
     "too large": (spec([node("a", "x" * 1_100_000)]), {("", "LIMIT")}),
     "a NUL": (spec([node("a", "\0")]), {("nodes[0].config.output", "NOT_STORABLE")}),
+    "a switch without default": (
+        spec([SWITCH, node("b"), node("c")], [edge("s>b", port="big"), edge("b>c")]),
+        {("nodes[0].config.default", "NO_DEFAULT")},
+    ),
+    "a switch without default and an edge for every port": (
+        spec([SWITCH, node("b"), node("c")], [edge("s>b", port="big"), edge("s>c")]),
+        set(),
+    ),
+    "a switch with a default": (
+        spec(
+            [{**SWITCH, "config": {**SWITCH["config"], "default": "small"}}, node("b")],
+            [edge("s>b", port="big")],
+        ),
+        set(),
+    ),
+    "a switch at the end": (spec([node("a"), SWITCH], [edge("a>s")]), set()),
+    "a switch without default in a map": (
+        spec([mapped({"spec": spec([SWITCH, node("b")], [edge("s>b", port="big")])})]),
+        {("nodes[0].config.spec.nodes[0].config.default", "NO_DEFAULT")},
+    ),
+    "a node without an edge": (
+        spec([node("a"), node("b"), node("c")], [edge("a>b")]),
+        {("nodes[2]", "ISOLATED")},
+    ),
+    "nodes without any edge": (spec([node("a"), node("b")]), set()),
+    "a node with an edge from __start__": (
+        spec([node("a"), node("b"), node("c")], [edge("__start__>a"), edge("a>b"), edge("__start__>c")]),
+        set(),
+    ),
+    "known codes of retry": (spec([node("a", retry={"on": ["HTTP_STATUS", "CODE"]})]), set()),
+    "an unknown code of retry": (
+        spec([node("a", retry={"on": ["HTTP_STATUS", "NOPE"]})]),
+        {("nodes[0].retry.on", "UNKNOWN_CODE")},
+    ),
+    "an unknown code of retry in a map": (
+        spec([mapped({"node": {"type": "transform", "config": {"output": 1}, "retry": {"on": ["http_timeout"]}}})]),
+        {("nodes[0].config.node.retry.on", "UNKNOWN_CODE")},
+    ),
     "an unknown field": (spec([node("a", colour="red")]), {("nodes[0].colour", "UNKNOWN_FIELD")}),
 }
 
@@ -132,6 +182,47 @@ PROBLEMS: dict[str, tuple[Any, set[tuple[str, str]]]] = {
 @pytest.mark.parametrize(("raw", "expected"), PROBLEMS.values(), ids=PROBLEMS.keys())
 def test_a_problem_has_its_path(raw: Any, expected: set[tuple[str, str]]) -> None:
     assert problems_of(raw) == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        ("HTTP_STATUSS", "did you mean 'HTTP_STATUS'?"),
+        ("timeout", "did you mean 'TIMEOUT'?"),
+        ("model-rate-limit", "did you mean 'MODEL_RATE_LIMIT'?"),
+        ("TOOL_FAILURE", "did you mean 'TOOL_FAILED'?"),
+        ("503", "docs/spec.md lists the codes"),
+    ],
+)
+def test_an_unknown_code_of_retry_has_a_suggestion(code: str, hint: str) -> None:
+    [warning] = validate(spec([node("a", retry={"on": [code]})]), TYPES).warnings
+    assert repr(code) in warning.message and hint in warning.message
+
+
+HTTP = {"id": "h", "type": "http", "config": {}}
+NAMES: dict[str, tuple[dict[str, Any], str]] = {
+    "the error of a branch": (node("b", "{{ error.message }}"), "`node_id.output.error`"),
+    "a plural": (node("b", "{{ inputs.x }}"), "did you mean `input`?"),
+    "a typo": (node("b", "{{ first_nod.output }}"), "did you mean `first_node`?"),
+    "half an id": (node("b", "{{ my.output }}"), 'written `nodes["my-node"]`'),
+    "where the result is stored": (node("b", "{{ zzz }}"), "neither a node nor `input`, `nodes` or `run`"),
+    "where secrets are sent": (
+        {**HTTP, "config": {"url": "http://x/{{ zzz }}"}},
+        "neither a node nor `input`, `nodes`, `run` or `secrets`",
+    ),
+    "in a map": (
+        mapped({"node": {"type": "transform", "config": {"output": "{{ zzz }}"}}}),
+        "neither a node nor `input`, `nodes`, `run`, `item` or `index`",
+    ),
+}
+
+
+@pytest.mark.parametrize(("raw", "message"), NAMES.values(), ids=NAMES.keys())
+def test_an_unknown_name_has_the_names_that_exist_there_or_a_suggestion(raw: dict[str, Any], message: str) -> None:
+    nodes = [node("first_node"), node("my-node"), raw]
+    edges = [edge("first_node>my-node"), edge(f"my-node>{raw['id']}")]
+    [error] = validate(spec(nodes, edges), TYPES).errors
+    assert error.code == "UNKNOWN_NAME" and message in error.message
 
 
 def test_all_problems_are_reported_at_once() -> None:
